@@ -1,0 +1,242 @@
+//! What a market name says: `★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)`, taken apart.
+//!
+//! The name is the one thing that says whether an item is StatTrak or Souvenir and how worn it is.
+//! The traps (source: recordings of the marketplace):
+//!
+//! - StatTrak guns begin `StatTrak™ `, StatTrak knives `★ StatTrak™ `.
+//! - `Souvenir ` opens weapons, and also the packages that hold them (`… Souvenir Package` are
+//!   cases whose name merely ends so).
+//! - The wear is the *last* parenthesis: `M4A4 | 龍王 (Dragon King) (Factory New)`. Vanilla knives,
+//!   cases, agents and stickers have none, though stickers may end in another parenthesis.
+//! - Doppler phases are part of the name; gems replace it.
+//! - Doubled and trailing spaces occur and mean nothing.
+
+use std::borrow::Cow;
+
+/// How worn an item is, as the game names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wear {
+    /// FN, float below 0.07.
+    FactoryNew,
+    /// MW, float below 0.15.
+    MinimalWear,
+    /// FT, float below 0.38.
+    FieldTested,
+    /// WW, float below 0.45.
+    WellWorn,
+    /// BS, the rest.
+    BattleScarred,
+}
+
+impl Wear {
+    /// Every wear, best first.
+    pub const ALL: [Self; 5] = [
+        Self::FactoryNew,
+        Self::MinimalWear,
+        Self::FieldTested,
+        Self::WellWorn,
+        Self::BattleScarred,
+    ];
+
+    /// The wear as market names write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FactoryNew => "Factory New",
+            Self::MinimalWear => "Minimal Wear",
+            Self::FieldTested => "Field-Tested",
+            Self::WellWorn => "Well-Worn",
+            Self::BattleScarred => "Battle-Scarred",
+        }
+    }
+
+    /// The two letters that people write.
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::FactoryNew => "FN",
+            Self::MinimalWear => "MW",
+            Self::FieldTested => "FT",
+            Self::WellWorn => "WW",
+            Self::BattleScarred => "BS",
+        }
+    }
+
+    /// Reads the full name as market names write it, to the letter.
+    pub fn from_market(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|wear| wear.as_str() == text)
+    }
+
+    /// Reads what a person may write: the full name or the two letters, in any case.
+    pub fn from_person(text: &str) -> Option<Self> {
+        let text = text.trim();
+        Self::ALL.into_iter().find(|wear| {
+            wear.as_str().eq_ignore_ascii_case(text) || wear.short().eq_ignore_ascii_case(text)
+        })
+    }
+}
+
+/// A market name taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemName<'a> {
+    /// The name without star, StatTrak, Souvenir and wear, single-spaced: `AK-47 | Redline`.
+    pub base: Cow<'a, str>,
+    /// Whether it begins with `★`: knives and gloves.
+    pub is_star: bool,
+    /// Whether it is StatTrak™.
+    pub is_stattrak: bool,
+    /// Whether it is a Souvenir weapon. A souvenir *package* is not.
+    pub is_souvenir: bool,
+    /// The wear, for what has one.
+    pub wear: Option<Wear>,
+}
+
+impl<'a> ItemName<'a> {
+    /// Takes a market name apart. Never fails: a name without any of the parts is its own base.
+    /// Allocates only where spaces must be mended.
+    #[inline]
+    pub fn parse(name: &'a str) -> Self {
+        let mut rest = name.trim_matches(' ');
+        let is_star = strip(&mut rest, "★");
+        let is_stattrak = strip(&mut rest, "StatTrak™ ");
+        let is_souvenir = strip(&mut rest, "Souvenir ");
+        let wear = strip_wear(&mut rest);
+        Self { base: single_spaced(rest), is_star, is_stattrak, is_souvenir, wear }
+    }
+}
+
+fn strip(rest: &mut &str, prefix: &str) -> bool {
+    match rest.strip_prefix(prefix) {
+        Some(after) => {
+            *rest = after.trim_start_matches(' ');
+            true
+        }
+        None => false,
+    }
+}
+
+fn strip_wear(rest: &mut &str) -> Option<Wear> {
+    let (before, last) = rest.strip_suffix(')')?.rsplit_once('(')?;
+    let wear = Wear::from_market(last)?;
+    *rest = before.trim_end_matches(' ');
+    Some(wear)
+}
+
+/// Folds runs of spaces into one. Borrows where there is nothing to fold.
+fn single_spaced(text: &str) -> Cow<'_, str> {
+    if !text.as_bytes().windows(2).any(|pair| pair == b"  ") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `flags` holds `*` for the star, `T` for StatTrak, `S` for Souvenir.
+    #[track_caller]
+    fn check(name: &str, base: &str, flags: &str, wear: Option<Wear>) {
+        let item = ItemName::parse(name);
+        let mut seen = String::new();
+        for (is, flag) in [(item.is_star, '*'), (item.is_stattrak, 'T'), (item.is_souvenir, 'S')] {
+            if is {
+                seen.push(flag);
+            }
+        }
+        assert_eq!((item.base.as_ref(), seen.as_str(), item.wear), (base, flags, wear), "{name:?}");
+    }
+
+    #[test]
+    fn guns_lose_prefix_and_wear() {
+        check("AK-47 | Redline (Field-Tested)", "AK-47 | Redline", "", Some(Wear::FieldTested));
+        check(
+            "StatTrak™ AWP | Neo-Noir (Minimal Wear)",
+            "AWP | Neo-Noir",
+            "T",
+            Some(Wear::MinimalWear),
+        );
+        check(
+            "Souvenir AWP | Dragon Lore (Well-Worn)",
+            "AWP | Dragon Lore",
+            "S",
+            Some(Wear::WellWorn),
+        );
+    }
+
+    #[test]
+    fn stattrak_knives_carry_the_star_first() {
+        check(
+            "★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)",
+            "Karambit | Doppler Phase 3",
+            "*T",
+            Some(Wear::FactoryNew),
+        );
+        check(
+            "★ Karambit | Sapphire (Factory New)",
+            "Karambit | Sapphire",
+            "*",
+            Some(Wear::FactoryNew),
+        );
+    }
+
+    #[test]
+    fn vanilla_knives_cases_agents_and_stickers_have_no_wear() {
+        check("★ Ursus Knife", "Ursus Knife", "*", None);
+        check("★ StatTrak™ Ursus Knife", "Ursus Knife", "*T", None);
+        check("Fracture Case", "Fracture Case", "", None);
+        check("Paris 2023 Nuke Souvenir Package", "Paris 2023 Nuke Souvenir Package", "", None);
+        check(
+            "Sticker | Example (Holo) | 2020 RMR",
+            "Sticker | Example (Holo) | 2020 RMR",
+            "",
+            None,
+        );
+        check("Sticker | Example (Holo)", "Sticker | Example (Holo)", "", None);
+    }
+
+    #[test]
+    fn the_wear_is_the_last_parenthesis() {
+        check(
+            "M4A4 | 龍王 (Dragon King) (Factory New)",
+            "M4A4 | 龍王 (Dragon King)",
+            "",
+            Some(Wear::FactoryNew),
+        );
+        check("M4A4 | 龍王 (Dragon King)", "M4A4 | 龍王 (Dragon King)", "", None);
+    }
+
+    #[test]
+    fn doubled_and_trailing_spaces_mean_nothing() {
+        check("Michael Syfers  | FBI Sniper", "Michael Syfers | FBI Sniper", "", None);
+        check(
+            " ★  StatTrak™ Bayonet  | Doppler Phase 1 (Factory New) ",
+            "Bayonet | Doppler Phase 1",
+            "*T",
+            Some(Wear::FactoryNew),
+        );
+    }
+
+    #[test]
+    fn people_may_write_two_letters() {
+        assert_eq!(Wear::from_person("ft"), Some(Wear::FieldTested));
+        assert_eq!(Wear::from_person("factory new"), Some(Wear::FactoryNew));
+        assert_eq!(Wear::from_person("mint"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_taken_apart(name in "\\PC{0,60}") {
+            let item = ItemName::parse(&name);
+            prop_assert!(item.base.len() <= name.len());
+            prop_assert!(!item.base.contains("  "));
+        }
+    }
+}

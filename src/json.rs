@@ -1,0 +1,641 @@
+//! JSON read in place: a strict cursor that borrows from the text and allocates nothing.
+//!
+//! A listing is 1.5 kB of JSON of which a dozen fields decide; building a tree of it costs more
+//! than everything else this program does between frame and order. [`Cursor`] walks the text once,
+//! hands out borrowed strings and the exact text of numbers, and validates what it skips, so a
+//! message is either wholly JSON or refused.
+//!
+//! # Invariants
+//!
+//! 1. It accepts exactly what `serde_json` accepts as a `Value` (numbers out of a float's range
+//!    apart, which are handed out as text), so the fast way and the plain way agree.
+//! 2. It never panics, never recurses deeper than [`DEPTH_MAX`], and never looks past the text.
+//! 3. It allocates only in [`Text::decode`] of a string that holds an escape.
+
+use std::borrow::Cow;
+
+/// How deeply arrays and objects may nest; the bound of `serde_json`.
+pub const DEPTH_MAX: u8 = 127;
+
+/// Why a text is not JSON, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// A character that cannot stand there, or the end of the text.
+    #[error("not JSON at byte {at}")]
+    Syntax {
+        /// The offset in bytes.
+        at: usize,
+    },
+    /// Nested deeper than [`DEPTH_MAX`].
+    #[error("JSON nested deeper than {DEPTH_MAX} at byte {at}")]
+    TooDeep {
+        /// The offset in bytes.
+        at: usize,
+    },
+    /// Well-formed, but not of the shape that the reader asked for.
+    #[error("JSON of another shape at byte {at}")]
+    Shape {
+        /// The offset in bytes.
+        at: usize,
+    },
+}
+
+/// What kind of value comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    Array,
+    /// `"…"`
+    String,
+    /// `-1.5e3`
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A string as it stands in the text, between its quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'a> {
+    raw: &'a str,
+    escaped: bool,
+}
+
+/// A value that can be read off a cursor in one pass.
+pub trait FromCursor<'a>: Sized {
+    /// Consumes exactly one value.
+    ///
+    /// # Errors
+    ///
+    /// A [`JsonError`] when the text is not JSON. A well-formed value of a shape that is not
+    /// expected should be consumed and represented, not be an error.
+    fn from_cursor(cursor: &mut Cursor<'a>) -> Result<Self, JsonError>;
+}
+
+/// Any value, as its exact text. For whoever does not need to look inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a>(pub &'a str);
+
+impl<'a> FromCursor<'a> for Raw<'a> {
+    fn from_cursor(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
+        cursor.skip().map(Self)
+    }
+}
+
+/// Reads a whole text as one value.
+///
+/// # Errors
+///
+/// A [`JsonError`] when the text is not exactly one JSON value.
+pub fn read<'a, T: FromCursor<'a>>(text: &'a str) -> Result<T, JsonError> {
+    let mut cursor = Cursor::new(text);
+    let value = T::from_cursor(&mut cursor)?;
+    cursor.end()?;
+    Ok(value)
+}
+
+impl<'a> Text<'a> {
+    /// The string's value. Allocates only if it holds an escape.
+    pub fn decode(self) -> Cow<'a, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+    }
+
+    /// The string's value if it holds no escape.
+    pub const fn plain(self) -> Option<&'a str> {
+        if self.escaped { None } else { Some(self.raw) }
+    }
+}
+
+/// A place in a JSON text.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u8,
+}
+
+impl<'a> Cursor<'a> {
+    /// The start of a text.
+    pub const fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// What comes next, after white space.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Syntax`] where no value can start.
+    #[inline]
+    pub fn peek(&mut self) -> Result<Kind, JsonError> {
+        match self.next_significant() {
+            Some(b'"') => Ok(Kind::String),
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            _ => Err(self.syntax()),
+        }
+    }
+
+    /// Walks an object. `on_entry` gets each key and must consume its value.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Shape`] when the next value is not an object; otherwise what the text or
+    /// `on_entry` says.
+    #[inline]
+    pub fn object(
+        &mut self,
+        mut on_entry: impl FnMut(Text<'a>, &mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.expect_kind(Kind::Object)?;
+        self.enter()?;
+        if self.next_significant() == Some(b'}') {
+            return self.leave();
+        }
+        loop {
+            if self.next_significant() != Some(b'"') {
+                return Err(self.syntax());
+            }
+            let key = self.string()?;
+            if self.next_significant() != Some(b':') {
+                return Err(self.syntax());
+            }
+            self.step();
+            on_entry(key, self)?;
+            match self.next_significant() {
+                Some(b',') => self.step(),
+                Some(b'}') => return self.leave(),
+                _ => return Err(self.syntax()),
+            }
+        }
+    }
+
+    /// Walks an array. `on_element` must consume one value.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Shape`] when the next value is not an array; otherwise what the text or
+    /// `on_element` says.
+    #[inline]
+    pub fn array(
+        &mut self,
+        mut on_element: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.expect_kind(Kind::Array)?;
+        self.enter()?;
+        if self.next_significant() == Some(b']') {
+            return self.leave();
+        }
+        loop {
+            on_element(self)?;
+            match self.next_significant() {
+                Some(b',') => self.step(),
+                Some(b']') => return self.leave(),
+                _ => return Err(self.syntax()),
+            }
+        }
+    }
+
+    /// Reads a string.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Shape`] when the next value is something else, [`JsonError::Syntax`] when the
+    /// string is not finished or holds a control character or a wrong escape.
+    #[inline]
+    pub fn string(&mut self) -> Result<Text<'a>, JsonError> {
+        self.expect_kind(Kind::String)?;
+        self.step();
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            self.at = special_byte(self.text.as_bytes(), self.at);
+            match self.byte() {
+                Some(b'"') => {
+                    let raw = self.slice(start)?;
+                    self.step();
+                    return Ok(Text { raw, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return Err(self.syntax()),
+            }
+        }
+    }
+
+    /// Reads a number as the text that it is.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Shape`] when the next value is something else, [`JsonError::Syntax`] when the
+    /// number is not one.
+    #[inline]
+    pub fn number(&mut self) -> Result<&'a str, JsonError> {
+        self.expect_kind(Kind::Number)?;
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.step();
+        }
+        match self.byte() {
+            Some(b'0') => self.step(),
+            Some(b'1'..=b'9') => self.skip_digits(),
+            _ => return Err(self.syntax()),
+        }
+        if self.byte() == Some(b'.') {
+            self.step();
+            self.need_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            self.step();
+            if let Some(b'+' | b'-') = self.byte() {
+                self.step();
+            }
+            self.need_digits()?;
+        }
+        self.slice(start)
+    }
+
+    /// Reads `true` or `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Shape`] when the next value is something else.
+    pub fn boolean(&mut self) -> Result<bool, JsonError> {
+        self.expect_kind(Kind::Bool)?;
+        if self.byte() == Some(b't') {
+            self.word("true").map(|()| true)
+        } else {
+            self.word("false").map(|()| false)
+        }
+    }
+
+    /// Consumes one value of any kind, validating it, and returns its exact text.
+    ///
+    /// # Errors
+    ///
+    /// A [`JsonError`] when the text is not JSON.
+    #[inline]
+    pub fn skip(&mut self) -> Result<&'a str, JsonError> {
+        let kind = self.peek()?;
+        let start = self.at;
+        match kind {
+            Kind::String => self.string().map(drop)?,
+            Kind::Number => self.number().map(drop)?,
+            Kind::Bool => self.boolean().map(drop)?,
+            Kind::Null => self.word("null")?,
+            Kind::Object => self.object(|_key, cursor| cursor.skip().map(drop))?,
+            Kind::Array => self.array(|cursor| cursor.skip().map(drop))?,
+        }
+        self.slice(start)
+    }
+
+    /// Makes sure that nothing but white space is left.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::Syntax`] otherwise.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        match self.next_significant() {
+            None => Ok(()),
+            Some(_) => Err(self.syntax()),
+        }
+    }
+
+    #[inline]
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn step(&mut self) {
+        self.at = self.at.saturating_add(1);
+    }
+
+    #[inline]
+    fn next_significant(&mut self) -> Option<u8> {
+        loop {
+            match self.byte() {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.step(),
+                byte => return byte,
+            }
+        }
+    }
+
+    #[inline]
+    fn expect_kind(&mut self, kind: Kind) -> Result<(), JsonError> {
+        if self.peek()? == kind { Ok(()) } else { Err(JsonError::Shape { at: self.at }) }
+    }
+
+    fn enter(&mut self) -> Result<(), JsonError> {
+        self.step();
+        self.depth = self.depth.saturating_add(1);
+        if self.depth > DEPTH_MAX { Err(JsonError::TooDeep { at: self.at }) } else { Ok(()) }
+    }
+
+    fn leave(&mut self) -> Result<(), JsonError> {
+        self.step();
+        self.depth = self.depth.saturating_sub(1);
+        Ok(())
+    }
+
+    #[inline]
+    fn slice(&self, start: usize) -> Result<&'a str, JsonError> {
+        self.text.get(start..self.at).ok_or_else(|| self.syntax())
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), JsonError> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        if rest.starts_with(word.as_bytes()) {
+            self.at = self.at.saturating_add(word.len());
+            Ok(())
+        } else {
+            Err(self.syntax())
+        }
+    }
+
+    fn skip_digits(&mut self) {
+        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.step();
+        }
+    }
+
+    fn need_digits(&mut self) -> Result<(), JsonError> {
+        if !self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            return Err(self.syntax());
+        }
+        self.skip_digits();
+        Ok(())
+    }
+
+    /// Validates one escape, the cursor standing on its backslash.
+    fn escape(&mut self) -> Result<(), JsonError> {
+        self.step();
+        match self.byte() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.step();
+                Ok(())
+            }
+            Some(b'u') => {
+                self.step();
+                match self.hex()? {
+                    0xDC00..=0xDFFF => Err(self.syntax()),
+                    0xD800..=0xDBFF => {
+                        self.word("\\u")?;
+                        match self.hex()? {
+                            0xDC00..=0xDFFF => Ok(()),
+                            _ => Err(self.syntax()),
+                        }
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Err(self.syntax()),
+        }
+    }
+
+    fn hex(&mut self) -> Result<u32, JsonError> {
+        let value = hex_at(self.text, self.at).ok_or_else(|| self.syntax())?;
+        self.at = self.at.saturating_add(4);
+        Ok(value)
+    }
+
+    fn syntax(&self) -> JsonError {
+        JsonError::Syntax { at: self.at }
+    }
+}
+
+/// The first quote, backslash or control character at or after `at`; the end if there is none.
+///
+/// Eight bytes at a time: in each byte of `word` the highest bit of the result says whether that
+/// byte is one of the three. A borrow can only raise false alarms above a true one, so the lowest
+/// set bit is exact.
+#[inline]
+fn special_byte(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = zero(word ^ (ONES * 0x22));
+        let backslash = zero(word ^ (ONES * 0x5C));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let found = quote | backslash | control;
+        if found != 0 {
+            let offset = usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
+            return at.saturating_add(offset);
+        }
+        at = at.saturating_add(8);
+    }
+    let tail = bytes.get(at..).unwrap_or_default();
+    let offset = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    at.saturating_add(offset.unwrap_or(tail.len()))
+}
+
+fn hex_at(text: &str, at: usize) -> Option<u32> {
+    let digits = text.get(at..at.saturating_add(4))?;
+    if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        u32::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
+}
+
+/// Replaces the escapes of a string that the cursor has validated.
+fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let mut chars = after.chars();
+        rest = match chars.next() {
+            Some('u') => {
+                let high = hex_at(after, 1).unwrap_or(0xFFFD);
+                let (code, used) = match hex_at(after, 7) {
+                    Some(low) if (0xD800..0xDC00).contains(&high) => {
+                        let (high, low) = (high & 0x3FF, low & 0x3FF);
+                        (0x1_0000_u32.saturating_add((high << 10) | low), 11)
+                    }
+                    _ => (high, 5),
+                };
+                out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                after.get(used..).unwrap_or_default()
+            }
+            Some(letter) => {
+                out.push(match letter {
+                    'b' => '\u{8}',
+                    'f' => '\u{c}',
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    other => other,
+                });
+                chars.as_str()
+            }
+            None => "",
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The value that `serde_json` would build, through the cursor.
+    fn rebuild(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
+        Ok(match cursor.peek()? {
+            Kind::String => Value::String(cursor.string()?.decode().into_owned()),
+            Kind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
+            Kind::Bool => Value::Bool(cursor.boolean()?),
+            Kind::Null => cursor.skip().map(|_null| Value::Null)?,
+            Kind::Array => {
+                let mut values = Vec::new();
+                cursor.array(|cursor| rebuild(cursor).map(|value| values.push(value)))?;
+                Value::Array(values)
+            }
+            Kind::Object => {
+                let mut map = serde_json::Map::new();
+                cursor.object(|key, cursor| {
+                    map.insert(key.decode().into_owned(), rebuild(cursor)?);
+                    Ok(())
+                })?;
+                Value::Object(map)
+            }
+        })
+    }
+
+    #[track_caller]
+    fn agrees_with_serde_json(text: &str) {
+        let mut cursor = Cursor::new(text);
+        let ours = rebuild(&mut cursor).and_then(|value| cursor.end().map(|()| value));
+        let skipped = read::<Raw<'_>>(text);
+        assert_eq!(ours.is_ok(), skipped.is_ok(), "reading and skipping differ on {text:?}");
+        match serde_json::from_str::<Value>(text) {
+            Ok(theirs) => assert_eq!(ours, Ok(theirs), "text: {text:?}"),
+            Err(error) if error.to_string().starts_with("number out of range") => {}
+            Err(error) => assert!(ours.is_err(), "serde_json refuses {text:?}: {error}"),
+        }
+    }
+
+    #[test]
+    fn json_is_read_as_serde_json_reads_it() {
+        for text in [
+            "null",
+            " true ",
+            "false",
+            "0",
+            "-0",
+            "1.5e-3",
+            "\"\"",
+            "\"a\\n\\u00e9\\ud83d\\ude00b\"",
+            "[]",
+            "[1, [2], {}]",
+            "{}",
+            "{\"a\": {\"b\": [null]}, \"a\": 2}",
+            "\t{\"k\\u0065y\":1}\r\n",
+            "\"1234567\\\"9\"",
+            "\"exactly8\"",
+            "\"ünïcödé — ★ StatTrak™\"",
+        ] {
+            agrees_with_serde_json(text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for text in [
+            "",
+            " ",
+            "nul",
+            "truee",
+            "01",
+            "1.",
+            ".1",
+            "-",
+            "1e",
+            "+1",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\u0041\"",
+            "\"a\nb\"",
+            "\"\u{1f}\"",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{1:1}",
+            "1 2",
+            "[}",
+            "{]",
+            "\"\\u+123\"",
+        ] {
+            assert!(read::<Raw<'_>>(text).is_err(), "accepted {text:?}");
+            agrees_with_serde_json(text);
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_where_serde_json_bounds_it() {
+        for depth in [126, 127, 128, 100_000] {
+            let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(read::<Raw<'_>>(&text).is_ok(), depth <= usize::from(DEPTH_MAX));
+            assert_eq!(
+                serde_json::from_str::<Value>(&text).is_ok(),
+                depth <= usize::from(DEPTH_MAX)
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_shape_is_told_from_wrong_syntax() {
+        assert_eq!(Cursor::new("12").string(), Err(JsonError::Shape { at: 0 }));
+        assert_eq!(Cursor::new("}").string(), Err(JsonError::Syntax { at: 0 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gets_the_same_answer_as_from_serde_json(text in "\\PC{0,60}") {
+            agrees_with_serde_json(&text);
+        }
+
+        /// Random words of JSON, far more often nearly right than random text is.
+        #[test]
+        fn any_row_of_tokens_gets_the_same_answer_as_from_serde_json(
+            tokens in prop::collection::vec(prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"a\"", "\"\\u0061\"", "\"\\ud83d", "\\ude00\"", "1",
+                "-1.5e3", "1e400", "true", "null", " ", "\"", "\\", "0", "\"é\u{7f}\"",
+            ]), 0..14),
+        ) {
+            agrees_with_serde_json(&tokens.concat());
+        }
+
+        #[test]
+        fn the_word_scan_finds_what_a_byte_scan_finds(bytes in prop::collection::vec(any::<u8>(), 0..40), at in 0_usize..8) {
+            let plain = bytes.iter().enumerate().skip(at)
+                .find(|(_, byte)| matches!(byte, b'"' | b'\\' | 0..0x20))
+                .map_or(bytes.len().max(at), |(index, _)| index);
+            prop_assert_eq!(special_byte(&bytes, at), plain);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The library behind `sniper`.
+
+pub mod clock;
+pub mod config;
+pub mod item_name;
+pub mod json;
+pub mod money;
+pub mod outcome;
+pub mod secret;
+pub mod text;
+pub mod time;
+pub mod trade;
+pub mod whitelist;

@@ -1,0 +1,2 @@
+//! `sniper`.
+fn main() {}

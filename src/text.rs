@@ -1,0 +1,101 @@
+//! Text from the market, made fit to be shown.
+//!
+//! A seller, a rival or a proxy may put anything into a name: escape sequences that repaint a
+//! terminal, characters that reverse the reading direction, line breaks that forge a log line.
+//! [`Escaped`] prints such text so that it can only be text.
+
+use std::fmt;
+
+/// The longest piece of foreign text that is shown, in characters.
+pub const SHOWN_CHARS_MAX: usize = 200;
+
+/// Shows foreign text with its dangerous characters escaped, and cut at [`SHOWN_CHARS_MAX`].
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        for (count, char) in self.0.chars().enumerate() {
+            if count == SHOWN_CHARS_MAX {
+                return f.write_str("…");
+            }
+            match char {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                harmless if is_harmless(harmless) => f.write_char(harmless)?,
+                other => write!(f, "\\u{{{:x}}}", u32::from(other))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character only ever draws itself: no control, no bidirectional override, nothing of
+/// no width, no line or paragraph separator, no private use or tag character.
+pub fn is_harmless(char: char) -> bool {
+    !char.is_control()
+        && !matches!(
+            char,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{e000}'..='\u{f8ff}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{10ffff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(Escaped(text).to_string(), expected);
+    }
+
+    #[test]
+    fn names_are_shown_as_they_are() {
+        check(
+            "★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)",
+            "★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)",
+        );
+        check("M4A4 | 龍王 (Dragon King)", "M4A4 | 龍王 (Dragon King)");
+    }
+
+    #[test]
+    fn terminal_escapes_and_line_breaks_become_text() {
+        check("a\u{1b}[2Jb", "a\\u{1b}[2Jb");
+        check("a\nINFO forged", "a\\u{a}INFO forged");
+        check("\u{202e}drawkcab", "\\u{202e}drawkcab");
+        check("zero\u{200b}width", "zero\\u{200b}width");
+        check("\"quoted\"\\", "\\\"quoted\\\"\\\\");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(Escaped(&"x".repeat(1_000)).to_string().chars().count(), SHOWN_CHARS_MAX + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn shown_text_is_harmless_and_bounded(text in any::<String>()) {
+            let shown = Escaped(&text).to_string();
+            prop_assert!(shown.chars().all(is_harmless));
+            prop_assert!(shown.chars().count() <= SHOWN_CHARS_MAX * 10 + 1);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Moments, as the marketplace writes them: UTC with milliseconds.
+//!
+//! [`UnixMs`] is a moment on a wall clock; which clock (ours or the server's) is said where it is
+//! used. Waits and ages are measured on the monotonic clock and never with this type.
+#![warn(clippy::arithmetic_side_effects)]
+
+use std::{fmt, time::Duration};
+
+const MS_PER_DAY: i64 = 86_400_000;
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMs(pub i64);
+
+impl UnixMs {
+    /// Reads `2026-03-01T10:00:00.120Z`, the form the marketplace uses.
+    ///
+    /// The fraction may be absent or have one to nine digits, of which three count. Anything but
+    /// UTC is not read: a guess about an offset would be a guess about when a buy is allowed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let (head, tail) = bytes.split_at_checked(19)?;
+        let [y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] =
+            *head
+        else {
+            return None;
+        };
+        let year = digits(&[y1, y2, y3, y4])?;
+        let (month, day) = (digits(&[o1, o2])?, digits(&[d1, d2])?);
+        let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[m1, m2])?, digits(&[s1, s2])?);
+        let in_range = (1..=12).contains(&month)
+            && (1..=days_in(year, month)).contains(&day)
+            && hour < 24
+            && minute < 60
+            && second < 61;
+        if !in_range {
+            return None;
+        }
+        let seconds = hour.saturating_mul(3_600).saturating_add(minute.saturating_mul(60));
+        let ms = seconds.saturating_add(second).saturating_mul(1_000);
+        let days = days_from_civil(year, month, day).saturating_mul(MS_PER_DAY);
+        Some(Self(days.saturating_add(ms).saturating_add(fraction_ms(tail)?)))
+    }
+
+    /// The moment this much later.
+    #[must_use]
+    pub fn plus(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// `2026-03-01T10:00:00.120Z`.
+impl fmt::Display for UnixMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, ms) = (self.0.div_euclid(MS_PER_DAY), self.0.rem_euclid(MS_PER_DAY));
+        let (year, month, day) = civil_from_days(days);
+        let (seconds, ms) = (ms / 1_000, ms % 1_000);
+        let (minutes, second) = (seconds / 60, seconds % 60);
+        let (hour, minute) = (minutes / 60, minutes % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+fn digits(bytes: &[u8]) -> Option<i64> {
+    bytes.iter().try_fold(0_i64, |value, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value.checked_mul(10)?.checked_add(i64::from(digit))
+    })
+}
+
+fn fraction_ms(tail: &[u8]) -> Option<i64> {
+    let (last, tail) = tail.split_last()?;
+    if *last != b'Z' {
+        return None;
+    }
+    match tail.split_first() {
+        None => Some(0),
+        Some((b'.', fraction)) if (1..=9).contains(&fraction.len()) => {
+            digits(fraction)?;
+            let digit = |index| fraction.get(index).copied().unwrap_or(b'0');
+            digits(&[digit(0), digit(1), digit(2)])
+        }
+        Some(_) => None,
+    }
+}
+
+fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn days_in(year: i64, month: i64) -> i64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar, counted in eras of 400 years from a first of
+/// March, so that the leap day comes last.
+#[expect(clippy::arithmetic_side_effects, reason = "a year has four digits; nothing overflows")]
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// The inverse of [`days_from_civil`].
+#[expect(clippy::arithmetic_side_effects, reason = "i64::MAX ms is far below i64::MAX days")]
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<i64>) {
+        assert_eq!(UnixMs::parse(text).map(|moment| moment.0), expected, "text: {text:?}");
+    }
+
+    #[test]
+    fn the_markets_stamps_are_read_to_the_millisecond() {
+        check("1970-01-01T00:00:00Z", Some(0));
+        check("2026-03-01T10:00:00.120Z", Some(1_772_359_200_120));
+        check("2024-02-29T23:59:59.9Z", Some(1_709_251_199_900));
+        check("2026-03-01T10:00:00.120999Z", Some(1_772_359_200_120));
+    }
+
+    #[test]
+    fn what_is_not_utc_is_not_a_moment() {
+        for text in [
+            "",
+            "2026-03-01",
+            "2026-03-01T10:00:00",
+            "2026-03-01T10:00:00+01:00",
+            "2026-03-01T10:00:00.Z",
+            "2026-02-29T10:00:00Z",
+            "2026-13-01T10:00:00Z",
+            "2026-03-01T24:00:00Z",
+            "2026-03-01t10:00:00Zé",
+        ] {
+            check(text, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn printing_and_parsing_are_inverse(ms in 0_i64..253_402_300_799_999) {
+            prop_assert_eq!(UnixMs::parse(&UnixMs(ms).to_string()), Some(UnixMs(ms)));
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,40}") {
+            if let Some(moment) = UnixMs::parse(&text) {
+                prop_assert!(moment.0.abs() < 300_000_000_000_000);
+            }
+        }
+    }
+}
