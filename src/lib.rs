@@ -5,6 +5,7 @@ pub mod config;
 pub mod item_name;
 pub mod json;
 pub mod money;
+pub mod net;
 pub mod outcome;
 pub mod secret;
 pub mod text;

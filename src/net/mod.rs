@@ -1,0 +1,6 @@
+//! How this program reaches other machines: one TLS set-up, one way to dial.
+//!
+//! Who speaks what over a connection is for the rooms that own one: the feed, the buyer, the reads.
+
+pub mod dial;
+pub mod tls;
