@@ -4,12 +4,14 @@
 //! go, with its place and what to write instead; nothing here changes the process environment.
 //! [`Config`] is checked: whoever holds one need not look at its parts again.
 
+pub mod credential;
 pub mod endpoint;
 
 use std::{path::PathBuf, sync::Arc};
 
-use self::endpoint::Endpoint;
-use crate::{money::Coins, secret::Secret, whitelist::Whitelist};
+pub use self::credential::Credential;
+use self::endpoint::{Endpoint, EndpointError, Scheme};
+use crate::{money::Coins, whitelist::Whitelist};
 
 /// Whether buys are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum Generation {
 }
 
 /// Where the marketplace is, and who it should think is asking.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// The feed.
     pub ws: Endpoint,
@@ -45,10 +47,6 @@ pub struct Endpoints {
     /// The `User-Agent` header of both.
     pub user_agent: String,
 }
-
-/// The value of the `Cookie` header, checked to be one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential(pub Secret);
 
 /// What may be spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +68,7 @@ pub struct Budget {
 }
 
 /// What is asked of the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Feed {
     /// Which listing subscription.
     pub generation: Generation,
@@ -93,4 +91,60 @@ pub struct Config {
     pub feed: Feed,
     /// What is wanted. Empty: every listing is shown and none is wanted.
     pub whitelist: Arc<Whitelist>,
+}
+
+/// Where the feed is unless said otherwise (source: client code of December 2025).
+pub const WS_URL: &str = "wss://router.csgoroll.com/ws";
+/// Where reads and buys go unless said otherwise (source: client code of December 2025).
+pub const HTTP_URL: &str = "https://router.csgoroll.com/graphql";
+/// The `Origin` unless said otherwise (source: recordings).
+pub const ORIGIN: &str = "https://www.csgoroll.com";
+/// The `User-Agent` unless said otherwise: this program, by its name.
+pub const USER_AGENT: &str = concat!("sniper/", env!("CARGO_PKG_VERSION"));
+
+impl Endpoints {
+    /// A marketplace at these two addresses, with the usual origin and user agent.
+    ///
+    /// # Errors
+    ///
+    /// An [`EndpointError`] that says what is wrong with the first wrong address.
+    pub fn new(ws: &str, http: &str) -> Result<Self, EndpointError> {
+        Ok(Self {
+            ws: Endpoint::parse(ws, Scheme::WebSocket)?,
+            http: Endpoint::parse(http, Scheme::Http)?,
+            origin: ORIGIN.to_owned(),
+            user_agent: USER_AGENT.to_owned(),
+        })
+    }
+}
+
+/// The values that `sniper.example.toml` shows.
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            max_price: Coins::from_cents(5_000),
+            total: Coins::from_cents(20_000),
+            min_balance: Coins::from_cents(500),
+            max_buys_per_minute: 10,
+            per_hour: None,
+            per_day: None,
+            max_in_flight: 8,
+        }
+    }
+}
+
+impl Config {
+    /// A dry run at this marketplace with every default: no credential, nothing wanted. For tests
+    /// and for the practice market, which change the fields they need.
+    pub fn new(endpoints: Endpoints, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            mode: Mode::default(),
+            endpoints,
+            credential: None,
+            data_dir: data_dir.into(),
+            budget: Budget::default(),
+            feed: Feed::default(),
+            whitelist: Arc::default(),
+        }
+    }
 }

@@ -1,0 +1,150 @@
+//! Who we are at the marketplace: the value of one `Cookie` header, checked to be one line of it.
+//!
+//! Nothing here ever repeats what it was given: an error names the mistake and not the value.
+
+use crate::secret::Secret;
+
+/// The longest cookie that is accepted, in bytes: what common servers accept as one header.
+pub const COOKIE_BYTES_MAX: usize = 8_192;
+
+/// The value of the `Cookie` header, checked to be one line of printable ASCII.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential(Secret);
+
+/// Why a text is not a credential. Never holds the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// Nothing is there.
+    #[error("is empty")]
+    Empty,
+    /// A line break or another control character, which could forge a header.
+    #[error("holds a line break or another control character")]
+    Control,
+    /// A character outside ASCII, which no cookie holds.
+    #[error("holds a character that is not ASCII")]
+    NotAscii,
+    /// Longer than [`COOKIE_BYTES_MAX`].
+    #[error("is longer than {COOKIE_BYTES_MAX} bytes")]
+    TooLong,
+    /// The value of one cookie was wanted, and this is a whole header or something in quotes.
+    #[error("holds a space, a quote, a comma or a semicolon, so it is not the value of one cookie")]
+    NotOneValue,
+    /// A whole header was wanted, and this holds no `name=value`.
+    #[error("holds no `name=value`, so it is not a Cookie header")]
+    NotAHeader,
+}
+
+impl Credential {
+    /// Takes the value of the `session` cookie, with or without `session=` before it. What is
+    /// URL-encoded stays so.
+    ///
+    /// # Errors
+    ///
+    /// A [`CredentialError`] when it cannot be the value of one cookie.
+    pub fn from_session(value: &str) -> Result<Self, CredentialError> {
+        let value = value.trim_matches(' ');
+        let value = value.strip_prefix("session=").unwrap_or(value);
+        check(value)?;
+        if value.contains([' ', '"', ',', ';']) {
+            return Err(CredentialError::NotOneValue);
+        }
+        Ok(Self(Secret::new(format!("session={value}"))))
+    }
+
+    /// Takes a whole `Cookie` header, with or without `Cookie:` before it.
+    ///
+    /// # Errors
+    ///
+    /// A [`CredentialError`] when it cannot be the value of one header.
+    pub fn from_cookie(header: &str) -> Result<Self, CredentialError> {
+        let header = header.trim_matches(' ');
+        let header = match header.split_at_checked(7) {
+            Some((name, rest)) if name.eq_ignore_ascii_case("cookie:") => rest.trim_matches(' '),
+            _ => header,
+        };
+        check(header)?;
+        if !header.contains('=') {
+            return Err(CredentialError::NotAHeader);
+        }
+        Ok(Self(Secret::new(header)))
+    }
+
+    /// The header's value, for the wire and for nothing else.
+    pub const fn header(&self) -> &Secret {
+        &self.0
+    }
+
+    /// Whether a `session` cookie is in it.
+    pub fn has_session(&self) -> bool {
+        self.0.reveal().split(';').any(|pair| pair.trim_matches(' ').starts_with("session="))
+    }
+}
+
+fn check(text: &str) -> Result<(), CredentialError> {
+    if text.is_empty() {
+        return Err(CredentialError::Empty);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(CredentialError::Control);
+    }
+    if !text.is_ascii() {
+        return Err(CredentialError::NotAscii);
+    }
+    if text.len() > COOKIE_BYTES_MAX {
+        return Err(CredentialError::TooLong);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn session(value: &str, expected: Result<&str, CredentialError>) {
+        let made = Credential::from_session(value);
+        assert_eq!(made.as_ref().map(|made| made.header().reveal()).map_err(|e| *e), expected);
+    }
+
+    #[track_caller]
+    fn cookie(value: &str, expected: Result<&str, CredentialError>) {
+        let made = Credential::from_cookie(value);
+        assert_eq!(made.as_ref().map(|made| made.header().reveal()).map_err(|e| *e), expected);
+    }
+
+    #[test]
+    fn a_session_becomes_one_cookie_and_keeps_its_encoding() {
+        session("s%3Aabc.def%2B", Ok("session=s%3Aabc.def%2B"));
+        session(" session=s%3Aabc ", Ok("session=s%3Aabc"));
+        session("s:abc.d/e+f==", Ok("session=s:abc.d/e+f=="));
+    }
+
+    #[test]
+    fn a_whole_header_is_taken_as_it_is() {
+        cookie("a=b; session=s%3Ax; cf_clearance=y", Ok("a=b; session=s%3Ax; cf_clearance=y"));
+        cookie("Cookie: session=s%3Ax", Ok("session=s%3Ax"));
+        assert!(Credential::from_cookie("a=b; session=x").unwrap().has_session());
+        assert!(!Credential::from_cookie("a=b; xsession=x").unwrap().has_session());
+    }
+
+    #[test]
+    fn what_could_forge_a_header_is_refused() {
+        for value in ["a=b\r\nX: y", "a=b\nc", "a=b\u{0}", "a=b\u{7f}", "a=b\u{85}"] {
+            session(value, Err(CredentialError::Control));
+            cookie(value, Err(CredentialError::Control));
+        }
+        session("é", Err(CredentialError::NotAscii));
+        session("", Err(CredentialError::Empty));
+        session("session=", Err(CredentialError::Empty));
+        session("a; session=b", Err(CredentialError::NotOneValue));
+        session(&"x".repeat(COOKIE_BYTES_MAX + 1), Err(CredentialError::TooLong));
+        cookie("cookie:", Err(CredentialError::Empty));
+        cookie("s%3Aabc", Err(CredentialError::NotAHeader));
+    }
+
+    #[test]
+    fn debug_output_hides_the_value() {
+        let shown = format!("{:?}", Credential::from_session("hunter2").unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
