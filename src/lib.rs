@@ -1,5 +1,6 @@
 //! The library behind `sniper`.
 
+pub mod buyer;
 pub mod clock;
 pub mod config;
 pub mod item_name;

@@ -1,0 +1,105 @@
+//! What came back for a buy, as plain data.
+//!
+//! Nothing here says what an answer means for the money; that table is `csgoroll::answer`.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::{time::UnixMs, trade::TradeId};
+
+/// What came back for one request, or instead of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A whole HTTP answer.
+    Complete(Response),
+    /// No whole answer. The head may still have come.
+    Broken {
+        /// Why.
+        why: Broken,
+        /// What the head said, if it came. It proves nothing about the money.
+        head: Option<Head>,
+    },
+}
+
+/// A whole HTTP answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Its head.
+    pub head: Head,
+    /// Its body, decoded from chunks, at most
+    /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) long.
+    pub body: Vec<u8>,
+}
+
+/// What counts of an HTTP answer's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// `Retry-After`: how long to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether a `cf-mitigated` header is there: a challenge stands in the way.
+    pub mitigated: bool,
+    /// Whether the body says that it is HTML.
+    pub html: bool,
+    /// `Date`: the server's clock, cut to the second.
+    pub date: Option<UnixMs>,
+}
+
+/// Why there is no whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Broken {
+    /// The deadline passed.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection ended first.
+    #[error("the connection was cut")]
+    Cut,
+    /// The bot stopped first.
+    #[error("the bot stopped before the answer came")]
+    Stopped,
+    /// It is not HTTP/1.x, or contradicts itself.
+    #[error("the answer is not proper HTTP")]
+    Malformed,
+    /// It is longer than any answer that is meant for us.
+    #[error("the answer is too long")]
+    TooLong,
+}
+
+/// How one buy went on the wire.
+///
+/// There is one for each request of which at least one byte was handed to the system, and never
+/// another; a request that never left is an error of [`send`](super::Buyer::send) instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The listing.
+    pub id: TradeId,
+    /// What came back.
+    pub answer: Answer,
+    /// When.
+    pub timing: Timing,
+}
+
+/// When a buy took its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The connection became ready: TCP and TLS done. A buy is cold if this is later than the
+    /// moment at which its listing came.
+    pub ready: Instant,
+    /// The request had been handed to the system.
+    pub written: Instant,
+    /// The answer was complete, or given up.
+    pub answered: Instant,
+}
+
+/// The body may hold anything; its length is enough.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("head", &self.head)
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
+}

@@ -1,0 +1,344 @@
+//! Reads one HTTP/1.x answer from whatever pieces it arrives in.
+//!
+//! Pure: bytes are fed in, an answer comes out. The same bytes give the same answer however they
+//! are cut. Everything has a bound, and each byte is looked at a bounded number of times, so a
+//! server that dribbles or floods costs memory and time in proportion to what it sends at most.
+//! When the answer must be here, and what it means, is for others to say.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::time::Duration;
+
+use super::{
+    answer::{Broken, Head, Response},
+    chunks::Chunks,
+};
+use crate::time::UnixMs;
+
+/// The longest head that is read, and the longest trailer section.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// The most headers that are read.
+pub const HEADERS_MAX: usize = 128;
+
+/// The longest body that is kept.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How many interim answers (1xx) may come before the real one.
+pub const INTERIM_ANSWERS_MAX: u32 = 8;
+
+/// One answer, as it comes in.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerReader {
+    state: State,
+    head_bytes: Vec<u8>,
+    head: Option<Head>,
+    body: Vec<u8>,
+    interim: u32,
+    keep_alive: KeepAlive,
+}
+
+#[derive(Clone, Debug, Default)]
+enum State {
+    #[default]
+    Head,
+    /// This many bytes of the body are missing.
+    Counted(usize),
+    Chunked(Chunks),
+    UntilClosed,
+    Done,
+    Failed(Broken),
+}
+
+/// What an answer says about the life of its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Another request may follow on it.
+    pub reusable: bool,
+    /// For how long the server says that it keeps it while idle.
+    pub idle: Option<Duration>,
+}
+
+/// How far an answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All bytes were taken, more are needed.
+    More,
+    /// The answer is complete. So many of the bytes belong to it; any others were not asked for.
+    Done {
+        /// How many bytes were taken.
+        taken: usize,
+    },
+}
+
+impl AnswerReader {
+    /// Waits for an answer's first byte.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the head said, once it has come.
+    pub const fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    /// What the answer says about its connection; meaningful once it is complete.
+    pub const fn keep_alive(&self) -> KeepAlive {
+        self.keep_alive
+    }
+
+    /// Takes the next bytes of the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken::Malformed`] or [`Broken::TooLong`]. The reader stays broken.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+        let step = self.take(bytes);
+        if let Err(why) = step {
+            self.state = State::Failed(why);
+        }
+        step
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+        let mut rest = bytes;
+        loop {
+            match &mut self.state {
+                State::Failed(why) => return Err(*why),
+                State::Done => {
+                    return Ok(Step::Done { taken: bytes.len().saturating_sub(rest.len()) });
+                }
+                _ if rest.is_empty() => return Ok(Step::More),
+                State::Head => rest = self.take_head(rest)?,
+                State::Counted(missing) => {
+                    let (now, later) = rest.split_at_checked(*missing).unwrap_or((rest, &[]));
+                    self.body.extend_from_slice(now);
+                    *missing = missing.saturating_sub(now.len());
+                    rest = later;
+                    if *missing == 0 {
+                        self.state = State::Done;
+                    }
+                }
+                State::Chunked(chunks) => {
+                    let (later, done) = chunks.take(rest, &mut self.body)?;
+                    rest = later;
+                    if done {
+                        self.state = State::Done;
+                    }
+                }
+                State::UntilClosed => {
+                    if BODY_BYTES_MAX.saturating_sub(self.body.len()) < rest.len() {
+                        return Err(Broken::TooLong);
+                    }
+                    self.body.extend_from_slice(rest);
+                    return Ok(Step::More);
+                }
+            }
+        }
+    }
+
+    /// The connection has ended properly. Completes an answer whose length only its end can tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken::Cut`] if the answer is not complete.
+    pub fn end(&mut self) -> Result<(), Broken> {
+        match self.state {
+            State::UntilClosed | State::Done => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Failed(why) => Err(why),
+            State::Head | State::Counted(_) | State::Chunked(_) => {
+                self.state = State::Failed(Broken::Cut);
+                Err(Broken::Cut)
+            }
+        }
+    }
+
+    /// The answer, if it is complete. The reader is then ready for another.
+    pub fn take_response(&mut self) -> Option<Response> {
+        if !matches!(self.state, State::Done) {
+            return None;
+        }
+        let done = std::mem::take(self);
+        Some(Response { head: done.head?, body: done.body })
+    }
+
+    /// Collects the head up to its empty line, then reads it at once: a head that dribbles in is
+    /// not read over and over.
+    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.head_bytes.len() == HEAD_BYTES_MAX {
+                return Err(Broken::TooLong);
+            }
+            self.head_bytes.push(*byte);
+            let head_is_whole = *byte == b'\n'
+                && (self.head_bytes.ends_with(b"\n\r\n") || self.head_bytes.ends_with(b"\n\n"));
+            if head_is_whole {
+                self.read_head()?;
+                return Ok(bytes.get(at.saturating_add(1)..).unwrap_or_default());
+            }
+        }
+        Ok(&[])
+    }
+
+    fn read_head(&mut self) -> Result<(), Broken> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut headers);
+        let complete = match parsed.parse(&self.head_bytes) {
+            Ok(httparse::Status::Complete(length)) => length == self.head_bytes.len(),
+            Ok(httparse::Status::Partial) => false,
+            Err(httparse::Error::TooManyHeaders) => return Err(Broken::TooLong),
+            Err(_not_http) => false,
+        };
+        let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
+            return Err(Broken::Malformed);
+        };
+        if !complete {
+            return Err(Broken::Malformed);
+        }
+        if (100..200).contains(&status) {
+            self.interim = self.interim.saturating_add(1);
+            // Nobody asked for another protocol.
+            if status == 101 || self.interim > INTERIM_ANSWERS_MAX {
+                return Err(Broken::Malformed);
+            }
+            self.head_bytes.clear();
+            return Ok(());
+        }
+        let fields = Fields::read(parsed.headers)?;
+        self.head = Some(fields.head(status));
+        let (state, delimited) = fields.body(status)?;
+        self.state = state;
+        self.keep_alive =
+            KeepAlive { reusable: delimited && fields.keeps_alive(version), idle: fields.idle };
+        self.head_bytes = Vec::new();
+        Ok(())
+    }
+}
+
+/// The headers that count.
+#[derive(Default)]
+struct Fields {
+    length: Option<usize>,
+    chunked: bool,
+    close: bool,
+    keep: bool,
+    idle: Option<Duration>,
+    retry_after: Option<RetryAfter>,
+    mitigated: bool,
+    html: bool,
+    date: Option<UnixMs>,
+}
+
+enum RetryAfter {
+    Wait(Duration),
+    Until(UnixMs),
+}
+
+impl Fields {
+    fn read(headers: &[httparse::Header<'_>]) -> Result<Self, Broken> {
+        let mut fields = Self::default();
+        for header in headers {
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            let text = str::from_utf8(header.value).map(str::trim).ok();
+            if is("content-length") {
+                let length = content_length(text.ok_or(Broken::Malformed)?)?;
+                if fields.length.is_some_and(|before| before != length) {
+                    return Err(Broken::Malformed);
+                }
+                fields.length = Some(length);
+            } else if is("transfer-encoding") {
+                // We offered no other coding; whoever uses one does not answer us.
+                let is_chunked = text.is_some_and(|text| text.eq_ignore_ascii_case("chunked"));
+                if !is_chunked || fields.chunked {
+                    return Err(Broken::Malformed);
+                }
+                fields.chunked = true;
+            } else if is("connection") {
+                for token in text.unwrap_or("close").split(',').map(str::trim) {
+                    fields.close |= token.eq_ignore_ascii_case("close");
+                    fields.keep |= token.eq_ignore_ascii_case("keep-alive");
+                }
+            } else if is("keep-alive") {
+                fields.idle = text.and_then(idle_timeout).or(fields.idle);
+            } else if is("retry-after") {
+                fields.retry_after = text.and_then(retry_after).or(fields.retry_after);
+            } else if is("cf-mitigated") {
+                fields.mitigated = true;
+            } else if is("content-type") {
+                fields.html |= text.is_some_and(is_html);
+            } else if is("date") {
+                fields.date = text.and_then(http_date).or(fields.date);
+            }
+        }
+        Ok(fields)
+    }
+
+    fn head(&self, status: u16) -> Head {
+        let retry_after = match self.retry_after {
+            Some(RetryAfter::Wait(wait)) => Some(wait),
+            // Without the server's own clock beside it a moment says nothing.
+            Some(RetryAfter::Until(moment)) => self.date.map(|date| moment.since(date)),
+            None => None,
+        };
+        let Self { mitigated, html, date, .. } = *self;
+        Head { status, retry_after, mitigated, html, date }
+    }
+
+    /// How the body ends, and whether it says so itself.
+    fn body(&self, status: u16) -> Result<(State, bool), Broken> {
+        if matches!(status, 204 | 304) {
+            return Ok((State::Done, true));
+        }
+        match (self.chunked, self.length) {
+            // Two lengths: the chunks count, and the connection is not to be trusted further.
+            (true, length) => Ok((State::Chunked(Chunks::default()), length.is_none())),
+            (false, Some(0)) => Ok((State::Done, true)),
+            (false, Some(length)) if length > BODY_BYTES_MAX => Err(Broken::TooLong),
+            (false, Some(length)) => Ok((State::Counted(length), true)),
+            (false, None) => Ok((State::UntilClosed, false)),
+        }
+    }
+
+    const fn keeps_alive(&self, version: u8) -> bool {
+        !self.close && (version == 1 || self.keep)
+    }
+}
+
+fn content_length(text: &str) -> Result<usize, Broken> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+    if !digits {
+        return Err(Broken::Malformed);
+    }
+    // More digits than a number can hold are a body that nobody can want.
+    Ok(text.parse().unwrap_or(usize::MAX))
+}
+
+/// `timeout=5, max=100`
+fn idle_timeout(text: &str) -> Option<Duration> {
+    let timeout = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    timeout.parse().ok().map(Duration::from_secs)
+}
+
+fn retry_after(text: &str) -> Option<RetryAfter> {
+    match text.parse().ok() {
+        Some(seconds) => Some(RetryAfter::Wait(Duration::from_secs(seconds))),
+        None => http_date(text).map(RetryAfter::Until),
+    }
+}
+
+fn is_html(text: &str) -> bool {
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
+}
+
+/// Reads the three forms of date that HTTP allows.
+pub fn http_date(text: &str) -> Option<UnixMs> {
+    let moment = httpdate::parse_http_date(text).ok()?;
+    let since = moment.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(UnixMs)
+}
+
+#[cfg(test)]
+mod tests;

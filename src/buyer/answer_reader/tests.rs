@@ -1,0 +1,245 @@
+//! Shows that an answer is read whole or refused, however it is cut.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What one whole connection yields, fed in pieces of these sizes, then closed.
+fn read(bytes: &[u8], pieces: &[usize]) -> Result<(Response, KeepAlive, usize), Broken> {
+    let mut reader = AnswerReader::new();
+    let mut rest = bytes;
+    let mut sizes = pieces.iter().copied().chain(std::iter::repeat(usize::MAX));
+    while !rest.is_empty() {
+        let size = sizes.next().unwrap().clamp(1, rest.len());
+        let (now, later) = rest.split_at(size);
+        if let Step::Done { taken } = reader.feed(now)? {
+            let keep_alive = reader.keep_alive();
+            let surplus = now.len() - taken + later.len();
+            return Ok((reader.take_response().unwrap(), keep_alive, surplus));
+        }
+        rest = later;
+    }
+    reader.end()?;
+    let keep_alive = reader.keep_alive();
+    Ok((reader.take_response().unwrap(), keep_alive, 0))
+}
+
+#[track_caller]
+fn check(bytes: &[u8], expected: Result<(u16, &[u8]), Broken>) {
+    let whole = read(bytes, &[]);
+    let shown = whole.as_ref().map(|(response, ..)| (response.head.status, &*response.body));
+    assert_eq!(shown, expected.as_ref().map(|answer| *answer), "{:?}", bytes.escape_ascii());
+    let bytewise = read(bytes, &vec![1; bytes.len()]);
+    assert_eq!(bytewise, whole, "cut into bytes: {:?}", bytes.escape_ascii());
+}
+
+#[test]
+fn bodies_end_as_they_announce() {
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Ok((200, b"{}")));
+    check(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok((200, b"")));
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}{}", Ok((200, b"{}")));
+    check(b"HTTP/1.1 200 OK\r\n\r\n{\"a\":1}", Ok((200, b"{\"a\":1}")));
+    check(b"HTTP/1.1 204 No Content\r\n\r\nrest", Ok((204, b"")));
+    check(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", Ok((302, b"")));
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let with = |body: &[u8]| [chunked, body].concat();
+    check(&with(b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"), Ok((200, b"{}")));
+    check(&with(b"0002;ext=\"x\"\r\n{}\r\n0\r\nTrailer: x\r\n\r\n"), Ok((200, b"{}")));
+    check(&with(b"2\n{}\n0\n\n"), Ok((200, b"{}")));
+}
+
+#[test]
+fn interim_answers_are_passed_over() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    let last = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    check(format!("{interim}{last}").as_bytes(), Ok((200, b"{}")));
+    check(format!("{}{last}", interim.repeat(8)).as_bytes(), Ok((200, b"{}")));
+    check(format!("{}{last}", interim.repeat(9)).as_bytes(), Err(Broken::Malformed));
+    check(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Err(Broken::Malformed));
+}
+
+#[test]
+fn half_an_answer_is_no_answer() {
+    check(b"", Err(Broken::Cut));
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", Err(Broken::Cut));
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", Err(Broken::Cut));
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check(&[chunked, &b"2\r\n{}\r\n"[..]].concat(), Err(Broken::Cut));
+    check(&[chunked, &b"2\r\n{}\r\n0\r\n"[..]].concat(), Err(Broken::Cut));
+}
+
+#[test]
+fn what_is_not_proper_http_is_refused() {
+    for bytes in [
+        &b"<html>nonsense</html>\n\n"[..],
+        b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 99999 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r{",
+    ] {
+        check(bytes, Err(Broken::Malformed));
+    }
+}
+
+#[test]
+fn everything_is_bounded() {
+    let head = |filler: usize| format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler));
+    check(head(HEAD_BYTES_MAX).as_bytes(), Err(Broken::TooLong));
+    check(&b"x".repeat(HEAD_BYTES_MAX + 1), Err(Broken::TooLong));
+    let headers = "X: y\r\n".repeat(HEADERS_MAX + 1);
+    check(format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), Err(Broken::TooLong));
+    let too_many = BODY_BYTES_MAX + 1;
+    check(
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {too_many}\r\n\r\n").as_bytes(),
+        Err(Broken::TooLong),
+    );
+    check(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        Err(Broken::TooLong),
+    );
+    let endless = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &b"x".repeat(too_many)].concat();
+    check(&endless, Err(Broken::TooLong));
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check(format!("{chunked}FFFFFFFFFFFFFFFFFFFFF\r\n").as_bytes(), Err(Broken::TooLong));
+    check(format!("{chunked}1{}\r\n", ";x".repeat(200)).as_bytes(), Err(Broken::TooLong));
+    let trailers = "X: y\r\n".repeat(HEAD_BYTES_MAX);
+    check(format!("{chunked}0\r\n{trailers}\r\n").as_bytes(), Err(Broken::TooLong));
+}
+
+#[test]
+fn the_head_is_read_for_what_counts() {
+    let answer = "HTTP/1.1 403 Forbidden\r\nDate: Sun, 01 Mar 2026 10:00:00 GMT\r\n\
+        Content-Type: text/html; charset=UTF-8\r\nCF-Mitigated: challenge\r\n\
+        Retry-After: 7\r\nContent-Length: 0\r\n\r\n";
+    let (response, ..) = read(answer.as_bytes(), &[]).unwrap();
+    let date = UnixMs::parse("2026-03-01T10:00:00Z");
+    let retry_after = Some(Duration::from_secs(7));
+    assert_eq!(response.head, Head { status: 403, retry_after, mitigated: true, html: true, date });
+}
+
+#[track_caller]
+fn check_retry_after(headers: &str, expected: Option<u64>) {
+    let answer = format!("HTTP/1.1 429 No\r\n{headers}Content-Length: 0\r\n\r\n");
+    let (response, ..) = read(answer.as_bytes(), &[]).unwrap();
+    assert_eq!(response.head.retry_after, expected.map(Duration::from_secs), "{headers:?}");
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_moment_on_the_servers_own_clock() {
+    let date = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
+    let until = "Retry-After: Sun, 01 Mar 2026 10:01:30 GMT\r\n";
+    check_retry_after("Retry-After: 120\r\n", Some(120));
+    check_retry_after(&format!("{date}{until}"), Some(90));
+    check_retry_after(&format!("{until}{date}"), Some(90));
+    check_retry_after(until, None);
+    check_retry_after("Retry-After: soon\r\n", None);
+}
+
+#[track_caller]
+fn check_keep_alive(answer: &str, reusable: bool, idle: Option<u64>) {
+    let (_, keep_alive, _) = read(answer.as_bytes(), &[]).unwrap();
+    let idle = idle.map(Duration::from_secs);
+    assert_eq!(keep_alive, KeepAlive { reusable, idle }, "{answer:?}");
+}
+
+#[test]
+fn a_connection_is_used_again_only_if_the_answer_allows_it() {
+    let length = "Content-Length: 0\r\n\r\n";
+    check_keep_alive(&format!("HTTP/1.1 200 OK\r\n{length}"), true, None);
+    check_keep_alive(
+        &format!("HTTP/1.1 200 OK\r\nKeep-Alive: max=9, timeout=5\r\n{length}"),
+        true,
+        Some(5),
+    );
+    check_keep_alive(&format!("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n{length}"), false, None);
+    check_keep_alive(&format!("HTTP/1.0 200 OK\r\n{length}"), false, None);
+    check_keep_alive(&format!("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n{length}"), true, None);
+    check_keep_alive("HTTP/1.1 200 OK\r\n\r\n{}", false, None);
+    check_keep_alive(
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        false,
+        None,
+    );
+}
+
+#[test]
+fn one_reader_reads_one_answer_after_the_other() {
+    let mut reader = AnswerReader::new();
+    for status in [200, 500] {
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
+        assert_eq!(reader.feed(answer.as_bytes()), Ok(Step::Done { taken: answer.len() }));
+        assert_eq!(reader.take_response().unwrap().head.status, status);
+        assert_eq!(reader.take_response(), None);
+    }
+}
+
+/// Bytes that look like an answer for most of the way.
+fn nearly_an_answer() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop::sample::select(vec![
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 103 Early\r\n",
+        "HTTP/1.0 403 No\r\n",
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Connection: close\r\n",
+        "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        "5\r\nhello\r\n",
+        "0\r\n\r\n",
+        "hello",
+        "a",
+        ";",
+        "\u{0}",
+        "é",
+    ]);
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+proptest! {
+    #[test]
+    fn the_cuts_make_no_difference(
+        bytes in prop_oneof![nearly_an_answer(), prop::collection::vec(any::<u8>(), 0..200)],
+        pieces in prop::collection::vec(1_usize..40, 0..60),
+    ) {
+        prop_assert_eq!(read(&bytes, &pieces), read(&bytes, &[]));
+    }
+
+    #[test]
+    fn a_body_comes_through_whole(
+        body in prop::collection::vec(any::<u8>(), 0..2_000),
+        chunks in prop::collection::vec(1_usize..300, 1..20),
+        pieces in prop::collection::vec(1_usize..400, 0..60),
+    ) {
+        let mut chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let mut rest = &*body;
+        for size in chunks.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at((*size).min(rest.len()));
+            chunked.extend(format!("{:x}\r\n", now.len()).bytes());
+            chunked.extend(now);
+            chunked.extend(b"\r\n");
+            rest = later;
+        }
+        chunked.extend(b"0\r\n\r\n");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let counted = [head.as_bytes(), &body].concat();
+        for bytes in [chunked, counted] {
+            let (response, keep_alive, surplus) = read(&bytes, &pieces).unwrap();
+            prop_assert_eq!(&response.body, &body);
+            prop_assert!(keep_alive.reusable);
+            prop_assert_eq!(surplus, 0);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Reads a chunked body (RFC 9112, section 7.1) from whatever pieces it arrives in.
+//!
+//! Pure, and bounded like the rest of an answer. Extensions and trailers are skipped.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use super::{
+    answer::Broken,
+    answer_reader::{BODY_BYTES_MAX, HEAD_BYTES_MAX},
+};
+
+/// The longest line that may announce a chunk, extensions included.
+const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// The most bytes that may be spent on announcing chunks, so that a flood of tiny chunks with long
+/// extensions is not read for ever.
+const OVERHEAD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// Where in a chunked body we are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chunks {
+    state: State,
+    overhead: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// In the line that announces a chunk.
+    Line(Line),
+    /// This many bytes of the chunk are missing.
+    Data(usize),
+    /// In the line end after a chunk.
+    DataEnd {
+        /// Its `\r` has come.
+        return_seen: bool,
+    },
+    /// After the last chunk.
+    Trailer {
+        /// Bytes of trailers so far.
+        taken: usize,
+        /// Bytes of this line so far, its end not counted.
+        line: usize,
+        /// The last byte was `\r`.
+        return_seen: bool,
+    },
+    Done,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Line(Line::default())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    taken: usize,
+    size: usize,
+    part: Part,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    NoDigitYet,
+    Digits,
+    Extension,
+    Return,
+}
+
+impl Chunks {
+    /// Takes bytes, appends what is body, and says what is left and whether the body is complete.
+    pub(super) fn take<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        body: &mut Vec<u8>,
+    ) -> Result<(&'a [u8], bool), Broken> {
+        let mut rest = bytes;
+        loop {
+            if matches!(self.state, State::Done) {
+                return Ok((rest, true));
+            }
+            if let State::Data(missing) = &mut self.state {
+                let (now, later) = rest.split_at_checked(*missing).unwrap_or((rest, &[]));
+                body.extend_from_slice(now);
+                *missing = missing.saturating_sub(now.len());
+                rest = later;
+                if *missing > 0 {
+                    return Ok((rest, false));
+                }
+                self.state = State::DataEnd { return_seen: false };
+            }
+            let Some((byte, later)) = rest.split_first() else { return Ok((rest, false)) };
+            rest = later;
+            self.overhead = self.overhead.saturating_add(1);
+            if self.overhead > OVERHEAD_BYTES_MAX {
+                return Err(Broken::TooLong);
+            }
+            self.state = next(self.state, *byte, body.len())?;
+        }
+    }
+}
+
+/// One byte that is not body.
+fn next(state: State, byte: u8, body_bytes: usize) -> Result<State, Broken> {
+    match state {
+        State::Line(line) => line.next(byte, body_bytes),
+        State::DataEnd { return_seen } => match (return_seen, byte) {
+            (false, b'\r') => Ok(State::DataEnd { return_seen: true }),
+            (_, b'\n') => Ok(State::default()),
+            _ => Err(Broken::Malformed),
+        },
+        State::Trailer { taken, .. } if taken >= HEAD_BYTES_MAX => Err(Broken::TooLong),
+        State::Trailer { taken, line, return_seen } => {
+            let taken = taken.saturating_add(1);
+            match byte {
+                b'\n' if line == 0 => Ok(State::Done),
+                b'\n' => Ok(State::Trailer { taken, line: 0, return_seen: false }),
+                _ if return_seen => Err(Broken::Malformed),
+                b'\r' => Ok(State::Trailer { taken, line, return_seen: true }),
+                _ => Ok(State::Trailer { taken, line: line.saturating_add(1), return_seen }),
+            }
+        }
+        State::Data(_) | State::Done => Ok(state),
+    }
+}
+
+impl Line {
+    fn next(self, byte: u8, body_bytes: usize) -> Result<State, Broken> {
+        if self.taken >= CHUNK_LINE_BYTES_MAX {
+            return Err(Broken::TooLong);
+        }
+        let line = Self { taken: self.taken.saturating_add(1), ..self };
+        let part = match (self.part, byte) {
+            (Part::NoDigitYet, b'\n' | b'\r') => return Err(Broken::Malformed),
+            (Part::Digits | Part::Extension | Part::Return, b'\n') => {
+                return line.ends(body_bytes);
+            }
+            (Part::Return, _) => return Err(Broken::Malformed),
+            (_, b'\r') => Part::Return,
+            (Part::Extension, _) | (Part::Digits, b';' | b' ' | b'\t') => Part::Extension,
+            (Part::NoDigitYet | Part::Digits, digit) => {
+                let digit = char::from(digit).to_digit(16).ok_or(Broken::Malformed)?;
+                let digit = usize::try_from(digit).map_err(|_too_big| Broken::Malformed)?;
+                let size = self.size.saturating_mul(16).saturating_add(digit);
+                return Ok(State::Line(Self { size, part: Part::Digits, ..line }));
+            }
+        };
+        Ok(State::Line(Self { part, ..line }))
+    }
+
+    const fn ends(self, body_bytes: usize) -> Result<State, Broken> {
+        if self.size == 0 {
+            return Ok(State::Trailer { taken: 0, line: 0, return_seen: false });
+        }
+        if self.size > BODY_BYTES_MAX.saturating_sub(body_bytes) {
+            return Err(Broken::TooLong);
+        }
+        Ok(State::Data(self.size))
+    }
+}
