@@ -3,6 +3,7 @@
 pub mod buyer;
 pub mod clock;
 pub mod config;
+pub mod csgoroll;
 pub mod item_name;
 pub mod json;
 pub mod money;

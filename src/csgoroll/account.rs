@@ -1,0 +1,342 @@
+//! Reads over HTTP: who we are, what we hold, what is for sale, what we have bought.
+
+use std::time::Duration;
+
+use super::{array, listing, number, object, string};
+use crate::{
+    json::{Cursor, JsonError, Kind},
+    money::Coins,
+    time::UnixMs,
+    trade::{Event, Status, Trade, TradeId},
+};
+
+/// The wallet that buys are paid from (source: recordings).
+const MAIN_WALLET: &str = "MAIN";
+
+/// The longest page cursor that is sent back, in bytes.
+pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
+
+/// One wallet of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wallet {
+    name: String,
+    /// What it holds, rounded down; `None` where it cannot be read.
+    pub amount: Option<Coins>,
+}
+
+impl Wallet {
+    /// Whether buys are paid from it.
+    pub fn is_main(&self) -> bool {
+        self.name == MAIN_WALLET
+    }
+}
+
+/// The account that a session belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// The account's id.
+    pub id: String,
+    /// What wallet `MAIN` holds; `None` where it is missing or cannot be read.
+    pub balance: Option<Coins>,
+    /// Whether the site has flagged the account; `None` where it does not say.
+    pub suspected_trader: Option<bool>,
+    /// What may be withdrawn each day; `None` where it does not say.
+    pub daily_withdraw_limit: Option<Coins>,
+}
+
+/// The answer to `CurrentUser`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CurrentUser {
+    /// `currentUser: null`: nobody is signed in.
+    SignedOut,
+    /// Somebody is.
+    SignedIn(User),
+}
+
+/// One page of listings or purchases.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// What it lists, in the order sent.
+    pub nodes: Vec<T>,
+    /// How many nodes could not be read.
+    pub unreadable: u32,
+    /// The cursor of the next page, where there is one.
+    pub next: Option<String>,
+}
+
+/// One purchase, as the account's own list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// The listing.
+    pub id: TradeId,
+    /// Where it stands.
+    pub status: Status,
+    /// What it cost; `None` where that cannot be read.
+    pub price: Option<Coins>,
+    /// When it last changed, by the server's clock.
+    pub updated_at: Option<UnixMs>,
+    /// When it was joined, by the server's clock.
+    pub joined_at: Option<UnixMs>,
+}
+
+/// Why an answer is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is not JSON.
+    #[error("the answer is not JSON")]
+    NotJson(#[from] JsonError),
+    /// The site answered with an error, here in its own words: foreign text.
+    #[error("the site says: {0}")]
+    Refused(String),
+    /// It is JSON of another shape.
+    #[error("the answer has another shape than expected")]
+    Shape,
+}
+
+/// Reads the answer to [`current_user`](super::operations::current_user).
+///
+/// # Errors
+///
+/// A [`ReadError`] when it is not that answer.
+pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
+    let mut user = None;
+    let errors = answer(body, |cursor| {
+        object(cursor, |key, cursor| match key {
+            "currentUser" => current_user(cursor).map(|read| user = read),
+            _ => cursor.skip().map(drop),
+        })
+        .map(drop)
+    })?;
+    match user {
+        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() => Err(ReadError::Shape),
+        Some(user) => Ok(user),
+        None => Err(errors.map_or(ReadError::Shape, ReadError::Refused)),
+    }
+}
+
+/// Reads the answer to [`open_listings`](super::operations::open_listings). The listings' age is
+/// zero: only the reader knows what time it is at the server.
+///
+/// # Errors
+///
+/// A [`ReadError`] when it is not that answer.
+pub fn read_open_listings(body: &str) -> Result<Page<Trade<'_>>, ReadError> {
+    read_page(body, |cursor| listing::read(cursor, Event::BackFilled { age: Duration::ZERO }))
+}
+
+/// Reads the answer to [`own_purchases`](super::operations::own_purchases).
+///
+/// # Errors
+///
+/// A [`ReadError`] when it is not that answer.
+pub fn read_own_purchases(body: &str) -> Result<Page<Purchase>, ReadError> {
+    read_page(body, purchase)
+}
+
+/// Reads one wallet; `None` for what is none.
+///
+/// # Errors
+///
+/// A [`JsonError`] when the text is not JSON.
+pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
+    let (mut name, mut amount) = (None, None);
+    object(cursor, |key, cursor| {
+        match key {
+            "name" => name = string(cursor)?,
+            "amount" => amount = number(cursor)?.and_then(|text| Coins::parse_floor(text).ok()),
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok(name.map(|name| Wallet { name, amount }))
+}
+
+/// Walks an answer: `on_data` reads `data`; the first error's words are returned.
+pub(super) fn answer<'a>(
+    body: &'a str,
+    mut on_data: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
+) -> Result<Option<String>, JsonError> {
+    let mut errors = None;
+    let mut cursor = Cursor::new(body);
+    object(&mut cursor, |key, cursor| match key {
+        "data" => on_data(cursor),
+        "errors" => error_messages(cursor).map(|messages| errors = messages.into_iter().next()),
+        _ => cursor.skip().map(drop),
+    })?;
+    cursor.end()?;
+    Ok(errors)
+}
+
+/// Each error's message, in its own words; an empty text for an error that has none.
+pub(super) fn error_messages(cursor: &mut Cursor<'_>) -> Result<Vec<String>, JsonError> {
+    let mut messages = Vec::new();
+    array(cursor, |cursor| {
+        let mut message = None;
+        object(cursor, |key, cursor| match key {
+            "message" => string(cursor).map(|text| message = text),
+            _ => cursor.skip().map(drop),
+        })?;
+        messages.push(message.unwrap_or_default());
+        Ok(())
+    })?;
+    Ok(messages)
+}
+
+fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonError> {
+    if cursor.peek()? == Kind::Null {
+        return cursor.skip().map(|_null| Some(CurrentUser::SignedOut));
+    }
+    let mut user = User::default();
+    let is_object = object(cursor, |key, cursor| {
+        match key {
+            "id" => user.id = string(cursor)?.unwrap_or_default(),
+            "suspectedTrader" if cursor.peek()? == Kind::Bool => {
+                user.suspected_trader = Some(cursor.boolean()?);
+            }
+            "dailyWithdrawLimit" => {
+                let limit = number(cursor)?;
+                user.daily_withdraw_limit = limit.and_then(|text| Coins::parse_floor(text).ok());
+            }
+            "wallets" => drop(array(cursor, |cursor| {
+                let main = wallet(cursor)?.filter(Wallet::is_main);
+                user.balance = user.balance.or(main.and_then(|wallet| wallet.amount));
+                Ok(())
+            })?),
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok(is_object.then_some(CurrentUser::SignedIn(user)))
+}
+
+fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
+    let (mut id, mut status, mut price) = (None, None, None);
+    let (mut updated_at, mut joined_at) = (None, None);
+    object(cursor, |key, cursor| {
+        match key {
+            "id" => id = string(cursor)?.and_then(|id| TradeId::new(&id)),
+            "status" => status = string(cursor)?.map(|word| Status::from_market(&word)),
+            "totalValue" => price = number(cursor)?.and_then(|text| Coins::parse(text).ok()),
+            "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
+            "joinedAt" => joined_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok(id.zip(status).map(|(id, status)| Purchase { id, status, price, updated_at, joined_at }))
+}
+
+/// Reads `data.trades`, whatever its nodes are.
+fn read_page<'a, T>(
+    body: &'a str,
+    mut node: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+) -> Result<Page<T>, ReadError> {
+    let mut page = Page { nodes: Vec::new(), unreadable: 0, next: None };
+    let mut has_edges = false;
+    let errors = answer(body, |cursor| {
+        object(cursor, |key, cursor| match key {
+            "trades" => object(cursor, |key, cursor| match key {
+                "edges" => array(cursor, |cursor| edge(cursor, &mut node, &mut page))
+                    .map(|is_array| has_edges = is_array),
+                "pageInfo" => page_info(cursor).map(|next| page.next = next),
+                _ => cursor.skip().map(drop),
+            })
+            .map(drop),
+            _ => cursor.skip().map(drop),
+        })
+        .map(drop)
+    })?;
+    match errors {
+        _ if has_edges => Ok(page),
+        Some(message) => Err(ReadError::Refused(message)),
+        None => Err(ReadError::Shape),
+    }
+}
+
+fn edge<'a, T>(
+    cursor: &mut Cursor<'a>,
+    node: &mut impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+    page: &mut Page<T>,
+) -> Result<(), JsonError> {
+    let mut found = None;
+    object(cursor, |key, cursor| match key {
+        "node" => node(cursor).map(|read| found = read),
+        _ => cursor.skip().map(drop),
+    })?;
+    match found {
+        Some(found) => page.nodes.push(found),
+        None => page.unreadable = page.unreadable.saturating_add(1),
+    }
+    Ok(())
+}
+
+fn page_info(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
+    let (mut has_more, mut end) = (false, None);
+    object(cursor, |key, cursor| {
+        match key {
+            "hasNextPage" if cursor.peek()? == Kind::Bool => has_more = cursor.boolean()?,
+            "endCursor" => end = string(cursor)?,
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok(end.filter(|end| has_more && end.len() <= PAGE_CURSOR_BYTES_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_in_user_has_an_id_and_the_main_balance_rounded_down() {
+        let body = r#"{"data":{"currentUser":{"id":"VXNlcjox","name":"x","suspectedTrader":true,
+            "dailyWithdrawLimit":1000.5,"wallets":[{"id":"1","name":"VAULT","amount":9},
+            {"id":"2","name":"MAIN","amount":12.349}]}}}"#;
+        let CurrentUser::SignedIn(user) = read_current_user(body).unwrap() else {
+            panic!("signed out");
+        };
+        assert_eq!(user.id, "VXNlcjox");
+        assert_eq!(user.balance, Some(Coins::from_cents(1_234)));
+        assert_eq!(user.suspected_trader, Some(true));
+        assert_eq!(user.daily_withdraw_limit, Some(Coins::from_cents(100_050)));
+    }
+
+    #[test]
+    fn nobody_signed_in_is_told_from_an_answer_that_says_nothing() {
+        let read = read_current_user;
+        assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Ok(CurrentUser::SignedOut));
+        assert_eq!(read(r#"{"data":{}}"#), Err(ReadError::Shape));
+        assert_eq!(read(r#"{"data":{"currentUser":{"name":"x"}}}"#), Err(ReadError::Shape));
+        let refused = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
+        assert_eq!(read(refused), Err(ReadError::Refused("slow down".to_owned())));
+        assert!(matches!(read("<html>"), Err(ReadError::NotJson(_))));
+    }
+
+    #[test]
+    fn a_page_of_listings_says_where_the_next_begins() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}},{"node":null},
+            {"node":{"id":"b"}}],"pageInfo":{"hasNextPage":true,"endCursor":"c"}}}}"#;
+        let page = read_open_listings(body).unwrap();
+        let ids: Vec<_> = page.nodes.iter().map(|trade| trade.id.as_str()).collect();
+        assert_eq!((ids, page.unreadable, page.next.as_deref()), (vec!["a", "b"], 1, Some("c")));
+    }
+
+    #[test]
+    fn the_last_page_has_no_next() {
+        let body =
+            r#"{"data":{"trades":{"pageInfo":{"hasNextPage":false,"endCursor":"c"},"edges":[]}}}"#;
+        assert_eq!(read_own_purchases(body).unwrap().next, None);
+        assert_eq!(read_own_purchases(r#"{"data":{"trades":null}}"#), Err(ReadError::Shape));
+    }
+
+    #[test]
+    fn a_purchase_is_read_with_what_it_cost() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"JOINED","totalValue":10.15,
+            "updatedAt":"2026-03-01T10:00:00.120Z","joinedAt":null}}]}}}"#;
+        let page = read_own_purchases(body).unwrap();
+        let [purchase] = page.nodes.as_slice() else { panic!("{page:?}") };
+        assert_eq!(purchase.status, Status::Joined);
+        assert_eq!(purchase.price, Some(Coins::from_cents(1_015)));
+        assert!(purchase.updated_at.is_some() && purchase.joined_at.is_none());
+    }
+}

@@ -1,0 +1,402 @@
+//! The answer to a buy → what is known about the money. The one table that decides it.
+//!
+//! | how far the request got, and what came back | outcome |
+//! |---|---|
+//! | no connection, failed TLS, nothing written | not sent |
+//! | 200, JSON, `data.joinTrades.trades[].id` names this listing | bought |
+//! | 200 or 400 without data, every error's text known | refused |
+//! | 401, 403, 429 without data | refused |
+//! | everything else after the first byte: cut, timeout, 3xx, 404, 408, 409, 5xx, HTML, half a JSON, an unknown text, an empty or foreign `trades` | unknown |
+//!
+//! In doubt the money has moved. A success that names this listing but comes with another status
+//! than 200 is a doubt too, and is left to be looked up.
+//!
+//! Source of the texts: public clients; `errors[].message` contains them.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::time::Duration;
+
+use super::{account::error_messages, array, number, object, string};
+use crate::{
+    json::{Cursor, JsonError, Kind},
+    money::Coins,
+    outcome::{NotSent, Outcome, Refusal, Unknown},
+    time::UnixMs,
+    trade::TradeId,
+};
+
+/// What became of one exchange with the site, as the transport saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange<'a> {
+    /// Not one byte left.
+    NotSent(NotSent),
+    /// No answer came within the deadline.
+    Timeout,
+    /// The connection broke before the answer was whole.
+    Cut,
+    /// The bot stopped before the answer was whole.
+    Stopped,
+    /// What came back is not HTTP, or larger than any answer.
+    Unreadable,
+    /// A whole answer.
+    Answered(Answer<'a>),
+}
+
+/// The parts of an HTTP answer that decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The status.
+    pub status: u16,
+    /// `Retry-After`, read.
+    pub retry_after: Option<Duration>,
+    /// Whether a `cf-mitigated` header says that a challenge stands in the way.
+    pub is_challenge: bool,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What is known about the money after an exchange about this listing.
+pub fn outcome(id: &TradeId, exchange: &Exchange<'_>) -> Outcome {
+    match exchange {
+        Exchange::NotSent(reason) => Outcome::NotSent(*reason),
+        Exchange::Timeout => Outcome::Unknown(Unknown::Timeout),
+        Exchange::Cut => Outcome::Unknown(Unknown::Cut),
+        Exchange::Stopped => Outcome::Unknown(Unknown::Stopped),
+        Exchange::Unreadable => Outcome::Unknown(Unknown::Unreadable),
+        Exchange::Answered(answer) => answered(id, answer),
+    }
+}
+
+fn answered(id: &TradeId, answer: &Answer<'_>) -> Outcome {
+    let body = str::from_utf8(answer.body).ok().and_then(|text| Body::read(text, id).ok());
+    let unknown = |reason| Outcome::Unknown(reason);
+    match (answer.status, body) {
+        (200, Some(body)) => match (body.ours, body.refusal()) {
+            (Some(receipt), _) => {
+                Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
+            }
+            (None, Some(refusal)) => Outcome::Refused(refusal),
+            (None, None) if body.errors.is_empty() => unknown(Unknown::Foreign),
+            (None, None) => unknown(Unknown::UnknownError),
+        },
+        (200, None) => unknown(Unknown::Unreadable),
+        (400, Some(body)) => {
+            body.refusal().map_or(unknown(Unknown::Status { status: 400 }), Outcome::Refused)
+        }
+        (status @ (401 | 403 | 429), Some(body)) if body.has_data => {
+            unknown(Unknown::Status { status })
+        }
+        (429, _) => Outcome::Refused(Refusal::RateLimited { retry_after: answer.retry_after }),
+        (status @ (401 | 403), body) => {
+            Outcome::Refused(forbidden(status, answer, body.as_ref().and_then(Body::refusal)))
+        }
+        (status, _) => unknown(Unknown::Status { status }),
+    }
+}
+
+/// A 401 or 403 without data: a challenge page, a reason in words, or neither.
+fn forbidden(status: u16, answer: &Answer<'_>, said: Option<Refusal>) -> Refusal {
+    let looks_like_html = answer.body.trim_ascii_start().first() == Some(&b'<');
+    match said {
+        Some(refusal) => refusal,
+        None if status == 403 && (answer.is_challenge || looks_like_html) => Refusal::Challenge,
+        None => Refusal::Forbidden { status },
+    }
+}
+
+/// What a success says about our listing.
+#[derive(Clone, Copy)]
+struct Receipt {
+    price: Option<Coins>,
+    server_time: Option<UnixMs>,
+}
+
+/// The answer's JSON, as far as it decides.
+struct Body {
+    /// `data` holds anything but nothing: not null, and not an object of nulls.
+    has_data: bool,
+    ours: Option<Receipt>,
+    /// Each error, as far as the table knows it.
+    errors: Vec<Option<Refusal>>,
+}
+
+impl Body {
+    fn read(text: &str, id: &TradeId) -> Result<Self, JsonError> {
+        let mut body = Self { has_data: false, ours: None, errors: Vec::new() };
+        let mut cursor = Cursor::new(text);
+        object(&mut cursor, |key, cursor| match key {
+            "data" => body.data(cursor, id),
+            "errors" => {
+                let is_array = cursor.peek()? == Kind::Array;
+                let messages = error_messages(cursor)?;
+                body.errors = messages.iter().map(|message| known(message)).collect();
+                if !is_array {
+                    body.errors.push(None);
+                }
+                Ok(())
+            }
+            _ => cursor.skip().map(drop),
+        })?;
+        cursor.end()?;
+        Ok(body)
+    }
+
+    fn data(&mut self, cursor: &mut Cursor<'_>, id: &TradeId) -> Result<(), JsonError> {
+        if cursor.peek()? == Kind::Null {
+            return cursor.skip().map(drop);
+        }
+        let is_object = object(cursor, |key, cursor| {
+            if cursor.peek()? == Kind::Null {
+                return cursor.skip().map(drop);
+            }
+            self.has_data = true;
+            match key {
+                "joinTrades" => object(cursor, |key, cursor| match key {
+                    "trades" => array(cursor, |cursor| self.trade(cursor, id)).map(drop),
+                    _ => cursor.skip().map(drop),
+                })
+                .map(drop),
+                _ => cursor.skip().map(drop),
+            }
+        })?;
+        self.has_data |= !is_object;
+        Ok(())
+    }
+
+    fn trade(&mut self, cursor: &mut Cursor<'_>, id: &TradeId) -> Result<(), JsonError> {
+        let (mut is_ours, mut receipt) = (false, Receipt { price: None, server_time: None });
+        object(cursor, |key, cursor| {
+            match key {
+                "id" => is_ours = string(cursor)?.as_deref() == Some(id.as_str()),
+                "totalValue" => {
+                    receipt.price = number(cursor)?.and_then(|text| Coins::parse(text).ok());
+                }
+                "updatedAt" => {
+                    receipt.server_time = string(cursor)?.and_then(|text| UnixMs::parse(&text));
+                }
+                _ => drop(cursor.skip()?),
+            }
+            Ok(())
+        })?;
+        if is_ours {
+            self.ours = Some(receipt);
+        }
+        Ok(())
+    }
+
+    /// The refusal, where there is no data and the table knows every error; of several the one
+    /// with the gravest consequence.
+    fn refusal(&self) -> Option<Refusal> {
+        if self.has_data || self.errors.is_empty() {
+            return None;
+        }
+        let all: Option<Vec<Refusal>> = self.errors.iter().copied().collect();
+        all?.into_iter().max_by_key(|refusal| gravity(*refusal))
+    }
+}
+
+/// How much a refusal asks of a person; of two in one answer the graver one counts.
+const fn gravity(refusal: Refusal) -> u8 {
+    match refusal {
+        Refusal::NotJoinable | Refusal::Taken => 0,
+        Refusal::RateLimited { .. } => 1,
+        Refusal::StaleQuery => 2,
+        Refusal::DailyLimit => 3,
+        Refusal::Forbidden { .. } => 4,
+        Refusal::Unauthenticated => 5,
+        Refusal::Captcha | Refusal::Challenge => 6,
+    }
+}
+
+/// What an error's text means, if the table knows it.
+fn known(message: &str) -> Option<Refusal> {
+    const TABLE: [(&str, Refusal); 7] = [
+        ("not joinable", Refusal::NotJoinable),
+        ("no longer available", Refusal::Taken),
+        ("exceeds your daily withdrawal limit", Refusal::DailyLimit),
+        ("unauthenticated", Refusal::Unauthenticated),
+        ("incognito", Refusal::Captcha),
+        ("captcha", Refusal::Captcha),
+        ("persistedquerynotfound", Refusal::StaleQuery),
+    ];
+    let message = message.to_ascii_lowercase();
+    TABLE.iter().find(|(text, _)| message.contains(text)).map(|(_, refusal)| *refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OURS: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"mine","status":"JOINED","totalValue":10.15,"updatedAt":"2026-03-01T10:00:00.120Z"}]}}}"#;
+
+    fn mine() -> TradeId {
+        TradeId::new("mine").unwrap()
+    }
+
+    fn answer(status: u16, body: &str) -> Outcome {
+        let answer =
+            Answer { status, retry_after: None, is_challenge: false, body: body.as_bytes() };
+        outcome(&mine(), &Exchange::Answered(answer))
+    }
+
+    fn error(message: &str) -> String {
+        format!(r#"{{"data":null,"errors":[{{"message":"{message}"}}]}}"#)
+    }
+
+    #[track_caller]
+    fn refused(status: u16, body: &str, expected: Refusal) {
+        assert_eq!(answer(status, body), Outcome::Refused(expected), "{status} {body}");
+    }
+
+    #[track_caller]
+    fn unknown(status: u16, body: &str, expected: Unknown) {
+        assert_eq!(answer(status, body), Outcome::Unknown(expected), "{status} {body}");
+    }
+
+    #[test]
+    fn a_success_that_names_this_listing_is_bought() {
+        assert_eq!(
+            answer(200, OURS),
+            Outcome::Bought {
+                price: Some(Coins::from_cents(1_015)),
+                server_time: UnixMs::parse("2026-03-01T10:00:00.120Z"),
+            }
+        );
+    }
+
+    #[test]
+    fn a_success_stands_beside_errors() {
+        let body = OURS.replace(r#"{"data""#, r#"{"errors":[{"message":"not joinable"}],"data""#);
+        assert!(matches!(answer(200, &body), Outcome::Bought { .. }));
+    }
+
+    #[test]
+    fn the_texts_of_the_table_are_refusals() {
+        refused(200, &error("Trade is not joinable"), Refusal::NotJoinable);
+        refused(200, &error("Trade no longer available"), Refusal::Taken);
+        refused(200, &error("This exceeds your daily withdrawal limit."), Refusal::DailyLimit);
+        refused(200, &error("Unauthenticated"), Refusal::Unauthenticated);
+        refused(200, &error("please turn off incognito"), Refusal::Captcha);
+        refused(200, &error("Captcha required"), Refusal::Captcha);
+        refused(200, &error("PersistedQueryNotFound"), Refusal::StaleQuery);
+        refused(400, &error("PersistedQueryNotFound"), Refusal::StaleQuery);
+        refused(
+            200,
+            r#"{"data":{"joinTrades":null},"errors":[{"message":"not joinable"}]}"#,
+            Refusal::NotJoinable,
+        );
+    }
+
+    #[test]
+    fn of_several_known_errors_the_gravest_counts() {
+        let body = r#"{"errors":[{"message":"not joinable"},{"message":"captcha"},{"message":"no longer available"}]}"#;
+        refused(200, body, Refusal::Captcha);
+    }
+
+    #[test]
+    fn one_unknown_error_among_known_ones_is_a_doubt() {
+        let body = r#"{"errors":[{"message":"not joinable"},{"message":"internal"}]}"#;
+        unknown(200, body, Unknown::UnknownError);
+        unknown(200, r#"{"errors":[{}]}"#, Unknown::UnknownError);
+        unknown(200, r#"{"errors":"not joinable"}"#, Unknown::UnknownError);
+    }
+
+    #[test]
+    fn a_known_error_beside_data_about_another_listing_is_a_doubt() {
+        let body = r#"{"errors":[{"message":"not joinable"}],"data":{"joinTrades":{"trades":[{"id":"other"}]}}}"#;
+        unknown(200, body, Unknown::UnknownError);
+    }
+
+    #[test]
+    fn an_empty_or_foreign_answer_is_a_doubt() {
+        for body in [
+            "{}",
+            "[]",
+            "null",
+            r#"{"data":null}"#,
+            r#"{"errors":[]}"#,
+            r#"{"data":{"joinTrades":{"trades":[]}}}"#,
+            r#"{"data":{"joinTrades":{"trades":[{"id":"other"}]}}}"#,
+            r#"{"data":{"joinTrades":{"trades":[{"id":["mine"]}]}}}"#,
+        ] {
+            unknown(200, body, Unknown::Foreign);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_doubt() {
+        for body in ["", "<html>", &OURS[..OURS.len() - 1], "not joinable"] {
+            unknown(200, body, Unknown::Unreadable);
+        }
+    }
+
+    #[test]
+    fn forbidden_and_too_many_are_refusals_only_without_data() {
+        refused(401, "", Refusal::Forbidden { status: 401 });
+        refused(403, "{}", Refusal::Forbidden { status: 403 });
+        refused(401, &error("unauthenticated"), Refusal::Unauthenticated);
+        refused(403, &error("captcha"), Refusal::Captcha);
+        refused(403, " <!DOCTYPE html>", Refusal::Challenge);
+        refused(429, "<html>", Refusal::RateLimited { retry_after: None });
+        for status in [401, 403, 429] {
+            unknown(status, OURS, Unknown::Status { status });
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_known_by_its_header_too() {
+        let answer = Answer { status: 403, retry_after: None, is_challenge: true, body: b"x" };
+        let outcome = outcome(&mine(), &Exchange::Answered(answer));
+        assert_eq!(outcome, Outcome::Refused(Refusal::Challenge));
+    }
+
+    #[test]
+    fn the_wait_that_is_asked_for_is_kept() {
+        let retry_after = Some(Duration::from_secs(7));
+        let answer = Answer { status: 429, retry_after, is_challenge: false, body: b"" };
+        let outcome = outcome(&mine(), &Exchange::Answered(answer));
+        assert_eq!(outcome, Outcome::Refused(Refusal::RateLimited { retry_after }));
+    }
+
+    #[test]
+    fn every_other_status_is_a_doubt_whatever_the_body_says() {
+        for status in [
+            100, 201, 204, 301, 302, 307, 404, 408, 409, 410, 422, 499, 500, 502, 503, 504, 520,
+            599,
+        ] {
+            for body in ["", OURS, &error("not joinable"), "<html>"] {
+                unknown(status, body, Unknown::Status { status });
+            }
+        }
+        unknown(400, OURS, Unknown::Status { status: 400 });
+        unknown(400, &error("syntax"), Unknown::Status { status: 400 });
+    }
+
+    #[test]
+    fn the_transport_decides_where_there_is_no_answer() {
+        let of = |exchange| outcome(&mine(), &exchange);
+        assert_eq!(of(Exchange::Timeout), Outcome::Unknown(Unknown::Timeout));
+        assert_eq!(of(Exchange::Cut), Outcome::Unknown(Unknown::Cut));
+        assert_eq!(of(Exchange::Stopped), Outcome::Unknown(Unknown::Stopped));
+        assert_eq!(of(Exchange::Unreadable), Outcome::Unknown(Unknown::Unreadable));
+        let not_sent = NotSent::NoConnection;
+        assert_eq!(of(Exchange::NotSent(not_sent)), Outcome::NotSent(not_sent));
+    }
+
+    proptest! {
+        /// Whatever a server makes up: only an answer that names this listing is bought.
+        #[test]
+        fn nothing_is_bought_that_the_answer_does_not_name(status in 100_u16..600, body in "\\PC{0,80}") {
+            let bought = matches!(answer(status, &body), Outcome::Bought { .. });
+            prop_assert!(!bought);
+        }
+
+        #[test]
+        fn a_cut_success_is_never_a_refusal(cut in 0..OURS.len(), status in prop::sample::select(vec![200_u16, 400, 500])) {
+            let outcome = answer(status, &OURS[..cut]);
+            prop_assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! One listing: a JSON object → [`Trade`], in one pass and without allocating.
+//!
+//! # Invariants
+//!
+//! 1. A key that decides and is missing, of a wrong type, out of range or given twice becomes a
+//!    [`Defect`]; the listing is still delivered, so that it can be counted and shown.
+//! 2. Only a listing without a usable id is dropped, since nothing could be said about it.
+//! 3. Keys that decide nothing are skipped whatever they hold, as long as they are JSON.
+
+use std::borrow::Cow;
+
+use crate::{
+    item_name::ItemName,
+    json::{Cursor, JsonError, Kind, Text},
+    money::{Coins, Percent},
+    time::UnixMs,
+    trade::{Defect, Defects, Event, PaintWear, Status, Trade, TradeId},
+};
+
+/// What stands behind a key.
+#[derive(Clone, Copy)]
+enum Field<T> {
+    /// The key is not there.
+    Missing,
+    /// `null`.
+    Null,
+    /// A value that could not be read.
+    Unreadable,
+    /// A value.
+    Value(T),
+}
+
+/// The fields of a listing while it is read.
+struct Draft<'a> {
+    id: Field<TradeId>,
+    status: Field<Status>,
+    markup_percent: Field<Percent>,
+    total_value: Field<Coins>,
+    can_join: Field<bool>,
+    can_join_after: Field<UnixMs>,
+    suspected_trader_can_join_after: Field<UnixMs>,
+    created_at: Field<UnixMs>,
+    expires_at: Field<UnixMs>,
+    float: Field<PaintWear>,
+    float_range: Field<(PaintWear, PaintWear)>,
+    /// Anything but null names a seller, and the site names only us to ourselves.
+    depositor: Field<()>,
+    items: Field<Items<'a>>,
+    defects: Defects,
+    seen: u16,
+}
+
+/// What is for sale in one listing.
+#[derive(Clone, Copy)]
+struct Items<'a> {
+    count: u32,
+    market_name: Option<Text<'a>>,
+    base_value: Option<Coins>,
+}
+
+/// Reads one listing. `None` for a value that is no object, or has no usable id.
+///
+/// # Errors
+///
+/// A [`JsonError`] when the text is not JSON.
+#[inline]
+pub fn read<'a>(cursor: &mut Cursor<'a>, event: Event) -> Result<Option<Trade<'a>>, JsonError> {
+    if cursor.peek()? != Kind::Object {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let mut draft = Draft::new();
+    cursor.object(|key, cursor| match key.plain() {
+        Some(key) => draft.entry(key, cursor),
+        None => draft.entry(&key.decode(), cursor),
+    })?;
+    Ok(draft.finish(event))
+}
+
+impl<'a> Draft<'a> {
+    const fn new() -> Self {
+        Self {
+            id: Field::Missing,
+            status: Field::Missing,
+            markup_percent: Field::Missing,
+            total_value: Field::Missing,
+            can_join: Field::Missing,
+            can_join_after: Field::Missing,
+            suspected_trader_can_join_after: Field::Missing,
+            created_at: Field::Missing,
+            expires_at: Field::Missing,
+            float: Field::Missing,
+            float_range: Field::Missing,
+            depositor: Field::Missing,
+            items: Field::Missing,
+            defects: Defects::NONE,
+            seen: 0,
+        }
+    }
+
+    /// Reads the value of one key. Each key that decides has a bit, by which a repetition is found.
+    #[inline]
+    fn entry(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+        let bit = match key {
+            "id" => {
+                self.id = text(cursor, |id| TradeId::new(&id.decode()))?;
+                0
+            }
+            "status" => {
+                self.status = text(cursor, |word| Some(Status::from_market(&word.decode())))?;
+                1
+            }
+            "markupPercent" => {
+                self.markup_percent = number(cursor, |text| Percent::parse(text).ok())?;
+                2
+            }
+            "totalValue" => {
+                self.total_value = number(cursor, positive)?;
+                3
+            }
+            "canJoin" => {
+                self.can_join = field(cursor, Kind::Bool, |cursor| cursor.boolean().map(Some))?;
+                4
+            }
+            "canJoinAfter" => {
+                self.can_join_after = moment(cursor)?;
+                5
+            }
+            "suspectedTraderCanJoinAfter" => {
+                self.suspected_trader_can_join_after = moment(cursor)?;
+                6
+            }
+            "createdAt" => {
+                self.created_at = moment(cursor)?;
+                7
+            }
+            "expiresAt" => {
+                self.expires_at = moment(cursor)?;
+                8
+            }
+            "avgPaintWear" => {
+                self.float = number(cursor, PaintWear::parse)?;
+                9
+            }
+            "avgPaintWearRange" => {
+                self.float_range = field(cursor, Kind::Object, float_range)?;
+                10
+            }
+            "depositor" => {
+                let is_null = cursor.peek()? == Kind::Null;
+                cursor.skip()?;
+                self.depositor = if is_null { Field::Null } else { Field::Value(()) };
+                11
+            }
+            "tradeItems" => {
+                let defects = &mut self.defects;
+                self.items = field(cursor, Kind::Array, |cursor| items(cursor, defects))?;
+                12
+            }
+            _ => return cursor.skip().map(drop),
+        };
+        once(&mut self.seen, bit, &mut self.defects);
+        Ok(())
+    }
+
+    #[inline]
+    fn finish(self, event: Event) -> Option<Trade<'a>> {
+        let Field::Value(id) = self.id else { return None };
+        let mut defects = self.defects;
+        let items = required(self.items, Defect::TradeItems, &mut defects);
+        let sold = items.filter(|items| items.count > 0);
+        if sold.is_some_and(|items| items.market_name.is_none()) {
+            defects.add(Defect::MarketName);
+        }
+        if sold.is_some_and(|items| items.base_value.is_none()) {
+            defects.add(Defect::BaseValue);
+        }
+        let market_name = sold.and_then(|items| items.market_name).map(Text::decode);
+        let market_name = market_name.unwrap_or_default();
+        let name = taken_apart(&market_name);
+        Some(Trade {
+            id,
+            event,
+            status: required(self.status, Defect::Status, &mut defects).unwrap_or(Status::Other),
+            item: name.base,
+            is_stattrak: name.is_stattrak,
+            is_souvenir: name.is_souvenir,
+            wear: name.wear,
+            items: sold.map_or(0, |items| items.count),
+            markup_percent: required(self.markup_percent, Defect::MarkupPercent, &mut defects),
+            total_value: required(self.total_value, Defect::TotalValue, &mut defects),
+            base_value: sold.and_then(|items| items.base_value),
+            can_join: optional(self.can_join, Defect::CanJoin, &mut defects),
+            can_join_after: nullable(self.can_join_after, Defect::CanJoinAfter, &mut defects),
+            suspected_trader_can_join_after: nullable(
+                self.suspected_trader_can_join_after,
+                Defect::SuspectedTraderCanJoinAfter,
+                &mut defects,
+            ),
+            created_at: required(self.created_at, Defect::CreatedAt, &mut defects),
+            expires_at: required(self.expires_at, Defect::ExpiresAt, &mut defects),
+            float: optional(self.float, Defect::PaintWear, &mut defects),
+            float_range: optional(self.float_range, Defect::PaintWear, &mut defects),
+            is_own: nullable(self.depositor, Defect::Depositor, &mut defects).is_some(),
+            market_name,
+            defects,
+            received: None,
+        })
+    }
+}
+
+/// Takes a name apart; the base borrows from the frame where the name does.
+fn taken_apart<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
+    match market_name {
+        Cow::Borrowed(text) => ItemName::parse(text),
+        Cow::Owned(text) => {
+            let name = ItemName::parse(text);
+            ItemName {
+                base: Cow::Owned(name.base.into_owned()),
+                is_star: name.is_star,
+                is_stattrak: name.is_stattrak,
+                is_souvenir: name.is_souvenir,
+                wear: name.wear,
+            }
+        }
+    }
+}
+
+/// Notes that a key was seen; a second time is a defect.
+fn once(seen: &mut u16, bit: u16, defects: &mut Defects) {
+    let mask = 1 << bit;
+    if *seen & mask != 0 {
+        defects.add(Defect::RepeatedKey);
+    }
+    *seen |= mask;
+}
+
+fn positive(text: &str) -> Option<Coins> {
+    Coins::parse(text).ok().filter(|coins| Coins::ZERO < *coins)
+}
+
+fn items<'a>(
+    cursor: &mut Cursor<'a>,
+    defects: &mut Defects,
+) -> Result<Option<Items<'a>>, JsonError> {
+    let mut items = Items { count: 0, market_name: None, base_value: None };
+    let mut is_readable = true;
+    cursor.array(|cursor| {
+        items.count = items.count.saturating_add(1);
+        if items.count > 1 {
+            return cursor.skip().map(drop);
+        }
+        let mut seen = 0;
+        is_readable = super::object(cursor, |key, cursor| match key {
+            "marketName" => {
+                once(&mut seen, 0, defects);
+                text(cursor, Some).map(|name| items.market_name = value(name))
+            }
+            "itemVariant" => {
+                once(&mut seen, 1, defects);
+                base_value(cursor, defects).map(|coins| items.base_value = coins)
+            }
+            _ => cursor.skip().map(drop),
+        })?;
+        Ok(())
+    })?;
+    Ok(is_readable.then_some(items))
+}
+
+fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<Coins>, JsonError> {
+    let (mut coins, mut seen) = (None, 0);
+    super::object(cursor, |key, cursor| {
+        if key != "value" {
+            return cursor.skip().map(drop);
+        }
+        once(&mut seen, 0, defects);
+        number(cursor, positive).map(|read| coins = value(read))
+    })?;
+    Ok(coins)
+}
+
+fn float_range(cursor: &mut Cursor<'_>) -> Result<Option<(PaintWear, PaintWear)>, JsonError> {
+    let (mut least, mut greatest) = (None, None);
+    super::object(cursor, |key, cursor| {
+        let side = match key {
+            "min" => &mut least,
+            "max" => &mut greatest,
+            _ => return cursor.skip().map(drop),
+        };
+        number(cursor, PaintWear::parse).map(|read| *side = value(read))
+    })?;
+    Ok(least.zip(greatest).filter(|(least, greatest)| least <= greatest))
+}
+
+/// Reads a value of one kind; `None` from `read` and every other kind are unreadable.
+#[inline]
+fn field<'a, T>(
+    cursor: &mut Cursor<'a>,
+    kind: Kind,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+) -> Result<Field<T>, JsonError> {
+    let found = cursor.peek()?;
+    if found == kind {
+        return Ok(read(cursor)?.map_or(Field::Unreadable, Field::Value));
+    }
+    cursor.skip()?;
+    Ok(if found == Kind::Null { Field::Null } else { Field::Unreadable })
+}
+
+#[inline]
+fn text<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(Text<'a>) -> Option<T>,
+) -> Result<Field<T>, JsonError> {
+    field(cursor, Kind::String, |cursor| cursor.string().map(read))
+}
+
+#[inline]
+fn number<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(&'a str) -> Option<T>,
+) -> Result<Field<T>, JsonError> {
+    field(cursor, Kind::Number, |cursor| cursor.number().map(read))
+}
+
+#[inline]
+fn moment(cursor: &mut Cursor<'_>) -> Result<Field<UnixMs>, JsonError> {
+    text(cursor, |text| UnixMs::parse(&text.decode()))
+}
+
+fn value<T>(field: Field<T>) -> Option<T> {
+    if let Field::Value(value) = field { Some(value) } else { None }
+}
+
+/// A field without which nothing can be decided.
+fn required<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    let value = value(field);
+    if value.is_none() {
+        defects.add(defect);
+    }
+    value
+}
+
+/// A field that must be there, where null has a meaning.
+fn nullable<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    if matches!(field, Field::Missing | Field::Unreadable) {
+        defects.add(defect);
+    }
+    value(field)
+}
+
+/// A field that may be absent.
+fn optional<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    if matches!(field, Field::Unreadable) {
+        defects.add(defect);
+    }
+    value(field)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! What is said to the site: GraphQL operations as text, made once and sent many times.
+//!
+//! Full query texts are sent, because hashes of persisted queries rot (source: public clients).
+//! Only fields that decide something are asked for, which keeps frames short.
+
+use serde_json::{Value, json};
+
+use crate::{config::Generation, trade::TradeId};
+
+/// How many open listings one page holds at most (source: public clients).
+pub const PAGE_LISTINGS_MAX: u32 = 250;
+
+/// The fields of a listing that decide, with what only one generation has.
+macro_rules! listing_fields {
+    ($more:literal) => {
+        concat!(
+            "{ id status markupPercent totalValue canJoinAfter suspectedTraderCanJoinAfter ",
+            "createdAt expiresAt avgPaintWear depositor { id } ",
+            "tradeItems { marketName value itemVariant { value } } ",
+            $more,
+            "}"
+        )
+    };
+}
+
+/// One GraphQL operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    /// Its name, which stands in the query too.
+    pub name: &'static str,
+    /// The whole query.
+    pub query: String,
+    /// Its variables, an object.
+    pub variables: Value,
+    /// Whether the feed is worth nothing without it. An error on another one is said once and
+    /// then left alone.
+    pub is_essential: bool,
+}
+
+impl Operation {
+    fn new(name: &'static str, query: impl Into<String>, variables: Value) -> Self {
+        Self { name, query: query.into(), variables, is_essential: true }
+    }
+
+    /// The operation as the body of an HTTP request or the payload of a `subscribe` message.
+    pub fn to_json(&self) -> String {
+        let Self { name, query, variables, .. } = self;
+        json!({ "operationName": name, "query": query, "variables": variables }).to_string()
+    }
+}
+
+/// The subscriptions of a feed: the listings first, then what is good to have.
+pub fn subscriptions(generation: Generation) -> Vec<Operation> {
+    let listings = match generation {
+        Generation::A => Operation::new(
+            "OnCreateTrade",
+            concat!(
+                "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade ",
+                listing_fields!(""),
+                " } }"
+            ),
+            json!({}),
+        ),
+        Generation::B => Operation::new(
+            "OnCreateTrades",
+            concat!(
+                "subscription OnCreateTrades { createTrades { trades ",
+                listing_fields!("canJoin avgPaintWearRange { min max } "),
+                " } }"
+            ),
+            json!({}),
+        ),
+    };
+    let updates = Operation::new(
+        "OnUpdateTrade",
+        concat!(
+            "subscription OnUpdateTrade($status: TradeStatus, $userId: ID) ",
+            "{ updateTrade(status: $status, userId: $userId) { trade ",
+            listing_fields!(""),
+            " } }"
+        ),
+        json!({}),
+    );
+    let wallet = Operation::new(
+        "OnUpdateWallet",
+        "subscription OnUpdateWallet { updateWallet { wallet { id amount name } \
+         walletChange { id type externalId valueChange } } }",
+        json!({}),
+    );
+    let optional = |operation| Operation { is_essential: false, ..operation };
+    vec![listings, optional(updates), optional(wallet)]
+}
+
+/// The mutation that buys, cut where the listing's id belongs.
+///
+/// An id holds nothing that a JSON string would have to escape (see [`TradeId::new`]), so the body
+/// is `before + id + after`. `recaptcha` and `visualRecaptcha` exist as inputs; neither is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuyTemplate {
+    /// The body up to the id.
+    pub before_id: &'static str,
+    /// The body from the id on.
+    pub after_id: &'static str,
+}
+
+/// The body of a buy, prepared but for the id.
+pub const fn buy_template() -> BuyTemplate {
+    BuyTemplate {
+        before_id: concat!(
+            r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
+            r#"{ joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }","#,
+            r#""variables":{"input":{"tradeIds":[""#
+        ),
+        after_id: r#""],"hasCompliedToAntiRWT":true}}}"#,
+    }
+}
+
+impl BuyTemplate {
+    /// The whole body for one listing.
+    pub fn body(&self, id: &TradeId) -> String {
+        format!("{}{id}{}", self.before_id, self.after_id)
+    }
+}
+
+/// Who we are and what we have. Harmless: it changes nothing.
+pub fn current_user() -> Operation {
+    let query = "query CurrentUser { currentUser { id name suspectedTrader dailyWithdrawLimit \
+                 wallets { id name amount } } }";
+    Operation::new("CurrentUser", query, json!({}))
+}
+
+/// One page of the open listings, newest first. `after` is the cursor of the page before.
+pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) -> Operation {
+    let fields = match generation {
+        Generation::A => listing_fields!(""),
+        Generation::B => listing_fields!("canJoin avgPaintWearRange { min max } "),
+    };
+    let query = format!(
+        "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], \
+         $status: TradeStatus) {{ trades(first: $first, after: $after, orderBy: $orderBy, \
+         status: $status) {{ edges {{ node {fields} }} pageInfo {{ hasNextPage endCursor }} }} }}"
+    );
+    let variables = json!({
+        "first": first.min(PAGE_LISTINGS_MAX),
+        "after": after,
+        "orderBy": ["CREATED_AT_DESC"],
+        "status": "LISTED",
+    });
+    Operation::new("TradeList", query, variables)
+}
+
+/// The statuses that one's own purchase can have.
+const PURCHASE_STATUSES: &str =
+    "JOINED, PROCESSING, COMPLETED, COMPLETED_PROTECTED, COOLDOWN, CANCELLED, EXPIRED";
+
+/// One page of one's own purchases, newest first.
+///
+/// The user and the statuses stand in the query itself, because the types of variables for them
+/// are not known. `None` for a user id that could not stand in a string as it is.
+pub fn own_purchases(user_id: &str, first: u32, after: Option<&str>) -> Option<Operation> {
+    let user_id = TradeId::new(user_id)?;
+    let fields = "{ id status totalValue createdAt updatedAt joinedAt }";
+    let query = format!(
+        "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy]) \
+         {{ trades(first: $first, after: $after, orderBy: $orderBy, userId: \"{user_id}\", \
+         statuses: [{PURCHASE_STATUSES}]) {{ edges {{ node {fields} }} pageInfo {{ hasNextPage \
+         endCursor }} }} }}"
+    );
+    let variables = json!({
+        "first": first.min(PAGE_LISTINGS_MAX),
+        "after": after,
+        "orderBy": ["ID_DESC"],
+    });
+    Some(Operation::new("TradeList", query, variables))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buy_is_json_that_names_exactly_this_listing() {
+        let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
+        let body: Value = serde_json::from_str(&buy_template().body(&id)).unwrap();
+        assert_eq!(
+            body.pointer("/variables/input").unwrap(),
+            &json!({"tradeIds": ["VHJhZGU6OTAwMDAwMDE"], "hasCompliedToAntiRWT": true})
+        );
+        assert_eq!(body.pointer("/operationName").unwrap(), "JoinTrades");
+        let query = body.pointer("/query").unwrap().as_str().unwrap();
+        assert!(query.starts_with("mutation JoinTrades("));
+    }
+
+    #[test]
+    fn the_listings_are_subscribed_to_first_and_only_they_are_essential() {
+        for (generation, name) in
+            [(Generation::A, "OnCreateTrade"), (Generation::B, "OnCreateTrades")]
+        {
+            let subscriptions = subscriptions(generation);
+            let essential: Vec<_> =
+                subscriptions.iter().map(|operation| operation.is_essential).collect();
+            assert_eq!(essential, [true, false, false]);
+            assert_eq!(subscriptions[0].name, name);
+            for operation in subscriptions {
+                assert!(operation.query.starts_with(&format!("subscription {}", operation.name)));
+                let open = operation.query.matches('{').count();
+                assert_eq!(open, operation.query.matches('}').count());
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_asks_for_no_more_than_the_site_gives() {
+        let page = open_listings(Generation::B, 1_000, Some("cursor"));
+        assert_eq!(page.variables.pointer("/first").unwrap(), 250);
+        assert_eq!(page.variables.pointer("/after").unwrap(), "cursor");
+        let first = open_listings(Generation::B, 10, None);
+        assert!(first.variables.pointer("/after").unwrap().is_null());
+    }
+
+    #[test]
+    fn a_user_id_cannot_break_out_of_the_query() {
+        assert!(own_purchases("\") { evil }", 10, None).is_none());
+        let query = own_purchases("VXNlcjox", 10, None).unwrap().query;
+        assert!(query.contains("userId: \"VXNlcjox\""));
+    }
+}
