@@ -10,6 +10,7 @@ pub mod money;
 pub mod net;
 pub mod outcome;
 pub mod secret;
+pub mod server_clock;
 pub mod text;
 pub mod time;
 pub mod trade;
