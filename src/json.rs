@@ -12,7 +12,10 @@
 //! 2. It never panics, never recurses deeper than [`DEPTH_MAX`], and never looks past the text.
 //! 3. It allocates only in [`Text::decode`] of a string that holds an escape.
 
-use std::borrow::Cow;
+mod text;
+
+pub use self::text::Text;
+use self::text::{hex_at, special_byte};
 
 /// How deeply arrays and objects may nest; the bound of `serde_json`.
 pub const DEPTH_MAX: u8 = 127;
@@ -57,13 +60,6 @@ pub enum Kind {
     Null,
 }
 
-/// A string as it stands in the text, between its quotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text<'a> {
-    raw: &'a str,
-    escaped: bool,
-}
-
 /// A value that can be read off a cursor in one pass.
 pub trait FromCursor<'a>: Sized {
     /// Consumes exactly one value.
@@ -95,18 +91,6 @@ pub fn read<'a, T: FromCursor<'a>>(text: &'a str) -> Result<T, JsonError> {
     let value = T::from_cursor(&mut cursor)?;
     cursor.end()?;
     Ok(value)
-}
-
-impl<'a> Text<'a> {
-    /// The string's value. Allocates only if it holds an escape.
-    pub fn decode(self) -> Cow<'a, str> {
-        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
-    }
-
-    /// The string's value if it holds no escape.
-    pub const fn plain(self) -> Option<&'a str> {
-        if self.escaped { None } else { Some(self.raw) }
-    }
 }
 
 /// A place in a JSON text.
@@ -219,7 +203,7 @@ impl<'a> Cursor<'a> {
                 Some(b'"') => {
                     let raw = self.slice(start)?;
                     self.step();
-                    return Ok(Text { raw, escaped });
+                    return Ok(Text::new(raw, escaped));
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -409,80 +393,6 @@ impl<'a> Cursor<'a> {
     fn syntax(&self) -> JsonError {
         JsonError::Syntax { at: self.at }
     }
-}
-
-/// The first quote, backslash or control character at or after `at`; the end if there is none.
-///
-/// Eight bytes at a time: in each byte of `word` the highest bit of the result says whether that
-/// byte is one of the three. A borrow can only raise false alarms above a true one, so the lowest
-/// set bit is exact.
-#[inline]
-fn special_byte(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = zero(word ^ (ONES * 0x22));
-        let backslash = zero(word ^ (ONES * 0x5C));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let found = quote | backslash | control;
-        if found != 0 {
-            let offset = usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
-            return at.saturating_add(offset);
-        }
-        at = at.saturating_add(8);
-    }
-    let tail = bytes.get(at..).unwrap_or_default();
-    let offset = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-    at.saturating_add(offset.unwrap_or(tail.len()))
-}
-
-fn hex_at(text: &str, at: usize) -> Option<u32> {
-    let digits = text.get(at..at.saturating_add(4))?;
-    if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        u32::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
-}
-
-/// Replaces the escapes of a string that the cursor has validated.
-fn unescape(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        let mut chars = after.chars();
-        rest = match chars.next() {
-            Some('u') => {
-                let high = hex_at(after, 1).unwrap_or(0xFFFD);
-                let (code, used) = match hex_at(after, 7) {
-                    Some(low) if (0xD800..0xDC00).contains(&high) => {
-                        let (high, low) = (high & 0x3FF, low & 0x3FF);
-                        (0x1_0000_u32.saturating_add((high << 10) | low), 11)
-                    }
-                    _ => (high, 5),
-                };
-                out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-                after.get(used..).unwrap_or_default()
-            }
-            Some(letter) => {
-                out.push(match letter {
-                    'b' => '\u{8}',
-                    'f' => '\u{c}',
-                    'n' => '\n',
-                    'r' => '\r',
-                    't' => '\t',
-                    other => other,
-                });
-                chars.as_str()
-            }
-            None => "",
-        };
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]
