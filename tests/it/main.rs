@@ -1,1 +1,3 @@
 //! Everything that crosses a border.
+
+mod tidy;
