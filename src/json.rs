@@ -107,6 +107,11 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0, depth: 0 }
     }
 
+    /// How many bytes have been read.
+    pub const fn offset(&self) -> usize {
+        self.at
+    }
+
     /// What comes next, after white space.
     ///
     /// # Errors
@@ -253,11 +258,8 @@ impl<'a> Cursor<'a> {
     /// [`JsonError::Shape`] when the next value is something else.
     pub fn boolean(&mut self) -> Result<bool, JsonError> {
         self.expect_kind(Kind::Bool)?;
-        if self.byte() == Some(b't') {
-            self.word("true").map(|()| true)
-        } else {
-            self.word("false").map(|()| false)
-        }
+        let is_true = self.byte() == Some(b't');
+        self.word(if is_true { "true" } else { "false" }).map(|()| is_true)
     }
 
     /// Consumes one value of any kind, validating it, and returns its exact text.

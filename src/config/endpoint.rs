@@ -95,6 +95,11 @@ impl Endpoint {
         self.tls
     }
 
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
     /// The host name or address, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host

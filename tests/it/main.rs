@@ -1,3 +1,4 @@
 //! Everything that crosses a border.
 
+mod config;
 mod tidy;

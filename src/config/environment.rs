@@ -1,0 +1,261 @@
+//! The variables: who we are, where the marketplace is, which files to read.
+//!
+//! A variable stands in the environment or in `.env`; the environment wins, and an empty value
+//! counts as absent. Problems name variables and never values.
+
+use std::{fmt, path::PathBuf};
+
+use super::{
+    Credential, Endpoints, HTTP_URL, ORIGIN, USER_AGENT, WS_URL,
+    credential::CredentialError,
+    dotenv::Variable,
+    endpoint::{Endpoint, EndpointError, Scheme},
+    fields::nearest,
+    problem::{Findings, Place, Problem},
+};
+
+/// Every variable that is read.
+pub const VARIABLES: [&str; 10] = [
+    "CSGOROLL_SESSION",
+    "CSGOROLL_COOKIE",
+    "CSGOROLL_WS_URL",
+    "CSGOROLL_HTTP_URL",
+    "CSGOROLL_ORIGIN",
+    "CSGOROLL_USER_AGENT",
+    "SNIPER_CONFIG",
+    "SNIPER_DATA",
+    "SNIPER_LIVE",
+    "RUST_LOG",
+];
+
+/// Where the bot writes unless said otherwise.
+const DATA_DIR: &str = "data";
+
+/// The longest `User-Agent` that is sent, in bytes.
+const USER_AGENT_BYTES_MAX: usize = 512;
+
+/// A variable that is set. Its value may be secret, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) place: Place,
+    substituted: bool,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setting({} at {})", self.name, self.place)
+    }
+}
+
+impl Setting {
+    fn problem(&self, message: &str, remedy: &str) -> Problem {
+        Problem::new(self.place.clone(), format!("{} {message}", self.name), remedy)
+    }
+}
+
+/// The environment with `.env` behind it.
+pub(super) struct Variables<'a> {
+    pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) file: String,
+    pub(super) dotenv: Vec<Variable>,
+}
+
+impl Variables<'_> {
+    pub(super) fn get(&self, name: &'static str) -> Option<Setting> {
+        if let Some(value) = (self.lookup)(name).filter(|value| !value.trim().is_empty()) {
+            return Some(Setting { name, value, place: Place::Environment, substituted: false });
+        }
+        let set = |variable: &&Variable| variable.name == name && !variable.value.trim().is_empty();
+        let variable = self.dotenv.iter().find(set)?;
+        Some(Setting {
+            name,
+            value: variable.value.clone(),
+            place: Place::Line { file: self.file.clone(), line: variable.line },
+            substituted: variable.substituted,
+        })
+    }
+
+    /// Reports what stands in `.env` twice, or under a name that is nearly one of ours.
+    pub(super) fn check_names(&self, findings: &mut Findings) {
+        for (index, variable) in self.dotenv.iter().enumerate() {
+            let place = Place::Line { file: self.file.clone(), line: variable.line };
+            let name = variable.name.as_str();
+            if VARIABLES.contains(&name) {
+                let earlier = self.dotenv.iter().take(index).find(|earlier| earlier.name == name);
+                if let Some(earlier) = earlier {
+                    let message = format!("{name} is set in line {} already", earlier.line);
+                    findings.problem(Problem::new(place, message, "remove one of the two"));
+                }
+            } else if name.starts_with("CSGOROLL_") || name.starts_with("SNIPER_") {
+                let remedy = match nearest(name, &VARIABLES) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => ".env.example lists those that are read".to_owned(),
+                };
+                findings.warning(Problem::new(place, format!("{name} is not read"), remedy));
+            }
+        }
+    }
+}
+
+/// What the variables say.
+#[derive(Clone, Debug)]
+pub(super) struct Environment {
+    pub(super) credential: Option<Credential>,
+    /// Whether there is one, right or wrong.
+    pub(super) has_credential: bool,
+    /// The variable that the credential came from, and where it is set.
+    pub(super) credential_source: Option<(&'static str, Place)>,
+    /// `None` where an address is wrong, which is a problem.
+    pub(super) endpoints: Option<Endpoints>,
+    pub(super) config_file: Option<Setting>,
+    pub(super) data_dir: PathBuf,
+    /// Where live mode is asked for, if it is.
+    pub(super) live: Option<Place>,
+    pub(super) log_filter: Option<String>,
+}
+
+/// Reads and checks all of them.
+pub(super) fn read(variables: &Variables<'_>, findings: &mut Findings) -> Environment {
+    variables.check_names(findings);
+    let live = variables.get("SNIPER_LIVE").and_then(|setting| read_live(&setting, findings));
+    let (credential, credential_source) = read_credential(variables, findings).unzip();
+    let is_set = |name| variables.get(name).is_some();
+    Environment {
+        credential,
+        has_credential: is_set("CSGOROLL_COOKIE") || is_set("CSGOROLL_SESSION"),
+        credential_source,
+        endpoints: read_endpoints(variables, findings),
+        config_file: variables.get("SNIPER_CONFIG"),
+        data_dir: read_data_dir(variables, findings),
+        live,
+        log_filter: variables.get("RUST_LOG").map(|setting| setting.value),
+    }
+}
+
+fn read_data_dir(variables: &Variables<'_>, findings: &mut Findings) -> PathBuf {
+    let Some(setting) = variables.get("SNIPER_DATA") else { return DATA_DIR.into() };
+    if setting.value.chars().any(char::is_control) {
+        let remedy = "write the path of a directory, such as data";
+        findings.problem(setting.problem("holds a control character", remedy));
+    }
+    setting.value.into()
+}
+
+fn read_live(setting: &Setting, findings: &mut Findings) -> Option<Place> {
+    match setting.value.trim() {
+        "true" => Some(setting.place.clone()),
+        "false" => None,
+        _ => {
+            let remedy = "write true to buy, or false to watch only";
+            findings.problem(setting.problem("is neither true nor false", remedy));
+            None
+        }
+    }
+}
+
+fn read_credential(
+    variables: &Variables<'_>,
+    findings: &mut Findings,
+) -> Option<(Credential, (&'static str, Place))> {
+    let (cookie, session) = (variables.get("CSGOROLL_COOKIE"), variables.get("CSGOROLL_SESSION"));
+    if let (Some(cookie), Some(session)) = (&cookie, &session) {
+        let message = format!("is set beside {} ({}) and wins", session.name, session.place);
+        findings.warning(cookie.problem(&message, "keep one of the two"));
+    }
+    let is_cookie = cookie.is_some();
+    let setting = cookie.or(session)?;
+    if setting.substituted {
+        let remedy = "put the value between single quotes";
+        findings.problem(setting.problem("holds a $, which names another variable there", remedy));
+        return None;
+    }
+    let made = if is_cookie {
+        Credential::from_cookie(&setting.value)
+    } else {
+        Credential::from_session(&setting.value)
+    };
+    match made {
+        Ok(credential) => {
+            if !credential.has_session() {
+                let remedy = "copy the Cookie header again while you are logged in";
+                findings.warning(setting.problem("holds no `session` cookie", remedy));
+            }
+            Some((credential, (setting.name, setting.place)))
+        }
+        Err(error) => {
+            findings.problem(setting.problem(&error.to_string(), remedy(error)));
+            None
+        }
+    }
+}
+
+const fn remedy(error: CredentialError) -> &'static str {
+    match error {
+        CredentialError::Empty => "give the value of the `session` cookie from your browser",
+        CredentialError::Control | CredentialError::NotAscii | CredentialError::TooLong => {
+            "copy it from your browser again, as one line"
+        }
+        CredentialError::NotOneValue => {
+            "give the value of the `session` cookie alone, or the whole header as CSGOROLL_COOKIE"
+        }
+        CredentialError::NotAHeader => {
+            "give the whole header, or the value of the `session` cookie as CSGOROLL_SESSION"
+        }
+    }
+}
+
+fn read_endpoints(variables: &Variables<'_>, findings: &mut Findings) -> Option<Endpoints> {
+    let mut address = |name, scheme, default| {
+        let setting = variables.get(name);
+        let text = setting.as_ref().map_or(default, |setting| setting.value.trim());
+        match (Endpoint::parse(text, scheme), setting) {
+            (Ok(endpoint), _) => Some(endpoint),
+            (Err(error), setting) => {
+                let place = setting.map_or(Place::Environment, |setting| setting.place);
+                let remedy = format!("write an address such as {default}");
+                findings.problem(Problem::new(place, format!("{name} {error}"), remedy));
+                None
+            }
+        }
+    };
+    let ws = address("CSGOROLL_WS_URL", Scheme::WebSocket, WS_URL);
+    let http = address("CSGOROLL_HTTP_URL", Scheme::Http, HTTP_URL);
+    let origin = read_origin(variables, findings);
+    let user_agent = read_user_agent(variables, findings);
+    Some(Endpoints { ws: ws?, http: http?, origin: origin?, user_agent: user_agent? })
+}
+
+fn read_origin(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
+    let Some(setting) = variables.get("CSGOROLL_ORIGIN") else { return Some(ORIGIN.to_owned()) };
+    let text = setting.value.trim().trim_end_matches('/');
+    let remedy = "write scheme and host alone, such as https://www.csgoroll.com";
+    match Endpoint::parse(text, Scheme::Http) {
+        Ok(endpoint) if endpoint.path() == "/" => Some(text.to_owned()),
+        Ok(_) => {
+            findings.problem(setting.problem("holds a path", remedy));
+            None
+        }
+        // An origin is a name and nothing is sent to it, so it may well be unencrypted.
+        Err(EndpointError::PlainText) => Some(text.to_owned()),
+        Err(error) => {
+            findings.problem(setting.problem(&error.to_string(), remedy));
+            None
+        }
+    }
+}
+
+fn read_user_agent(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
+    let Some(setting) = variables.get("CSGOROLL_USER_AGENT") else {
+        return Some(USER_AGENT.to_owned());
+    };
+    let text = setting.value.trim();
+    let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    if text.len() > USER_AGENT_BYTES_MAX || !text.bytes().all(printable) {
+        let remedy = "copy it from your browser, as one line";
+        findings.problem(setting.problem("is too long or no plain text", remedy));
+        return None;
+    }
+    Some(text.to_owned())
+}

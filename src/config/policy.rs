@@ -1,0 +1,245 @@
+//! `sniper.toml` and a whitelist of JSON: a text becomes checked values or problems. Pure.
+
+use std::time::Duration;
+
+use super::{
+    Budget, Feed, Generation, Reconnection,
+    document::{Document, Node, Value, read_json, read_toml},
+    entries::{self, ENTRY_KEYS, Entries},
+    fields::{Fields, Reading, suggestion},
+    problem::{Findings, Place, Problem},
+};
+use crate::text::Escaped;
+
+/// The sections of `sniper.toml` with their keys. `""` is the top of the file.
+pub const SECTIONS: [(&str, &[&str]); 5] = [
+    ("", &ROOT_KEYS),
+    ("budget", &BUDGET_KEYS),
+    ("feed", &FEED_KEYS),
+    ("reconnection", &RECONNECTION_KEYS),
+    ("whitelist", &ENTRY_KEYS),
+];
+
+const ROOT_KEYS: [&str; 5] = ["whitelist_file", "budget", "feed", "reconnection", "whitelist"];
+
+const BUDGET_KEYS: [&str; 7] = [
+    "max_price",
+    "total",
+    "min_balance",
+    "max_buys_per_minute",
+    "per_hour",
+    "per_day",
+    "max_in_flight",
+];
+
+const FEED_KEYS: [&str; 1] = ["generation"];
+
+const RECONNECTION_KEYS: [&str; 12] = [
+    "initial_delay_ms",
+    "max_delay_ms",
+    "backoff_multiplier",
+    "jitter",
+    "max_consecutive_failures",
+    "circuit_breaker_cooldown_ms",
+    "stable_after_ms",
+    "connect_timeout_ms",
+    "ping_interval_ms",
+    "pong_timeout_ms",
+    "idle_timeout_ms",
+    "max_retries",
+];
+
+/// A day: no wait of this program needs to be longer.
+const WAIT_MS_MAX: u32 = 86_400_000;
+
+/// The shortest wait before a connection, whatever is set.
+const DELAY_MS_MIN: u32 = 250;
+
+/// How many buys may be under way at once, at most: each needs a connection of its own.
+const IN_FLIGHT_MAX: u32 = 64;
+
+/// What `sniper.toml` says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Policy {
+    pub(super) budget: Budget,
+    pub(super) feed: Feed,
+    pub(super) reconnection: Reconnection,
+    pub(super) entries: Entries,
+    /// The whitelist's file, and where it is named.
+    pub(super) whitelist_file: Option<(String, Place)>,
+    /// What a live run would need and is not there.
+    pub(super) missing_for_live: Vec<Problem>,
+}
+
+/// Reads a `sniper.toml` that problems will call `name`.
+pub(super) fn read(name: &str, text: &str, findings: &mut Findings) -> Policy {
+    let document = Document::new(name, text);
+    let mut syntax = Findings::default();
+    let root = read_toml(&document, &mut syntax);
+    let mut found = Findings::default();
+    let mut reading = Reading { document: &document, findings: &mut found };
+    let policy = read_root(&root, &mut reading);
+    // What follows from a line that is no TOML is not worth a message of its own.
+    let broken: Vec<usize> = syntax.problem_lines().collect();
+    found.retain_problems(|problem| match problem.place {
+        Place::Column { line, .. } => !broken.contains(&line),
+        _ => true,
+    });
+    syntax.append(found);
+    findings.append(syntax);
+    policy
+}
+
+/// Reads a whitelist of JSON that problems will call `name`: a list of entries, or an object that
+/// holds one as `whitelist`.
+pub(super) fn read_whitelist(name: &str, text: &str, findings: &mut Findings) -> Entries {
+    let document = Document::new(name, text);
+    let mut found = Findings::default();
+    let root = read_json(&document, &mut found);
+    let mut reading = Reading { document: &document, findings: &mut found };
+    let entries = root.map(|root| read_json_root(&root, &mut reading));
+    findings.append(found);
+    entries.unwrap_or(Entries { found: Vec::new(), count: 1 })
+}
+
+fn read_json_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Entries {
+    let Value::Table(_) = &root.value else {
+        return entries::read(root, reading);
+    };
+    let fields = Fields::new(root, "the file", &["whitelist"], reading);
+    match fields.get("whitelist") {
+        Some(list) => entries::read(list, reading),
+        None => Entries::default(),
+    }
+}
+
+fn read_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Policy {
+    let Value::Table(members) = &root.value else { return Policy::default() };
+    for member in members.iter().filter(|member| !ROOT_KEYS.contains(&member.key.as_ref())) {
+        let key: &str = &member.key;
+        let owner = SECTIONS.iter().find(|(_, keys)| keys.contains(&key));
+        let remedy = match owner {
+            Some((section @ "whitelist", _)) => format!("write it below [[{section}]]"),
+            Some((section, _)) => format!("write it below [{section}]"),
+            None => suggestion(key, &ROOT_KEYS),
+        };
+        reading.problem(member.at, format!("`{}` is no setting", Escaped(key)), remedy);
+    }
+    // The sections' own checks have said what is wrong at the top already.
+    let top = Fields::of(members, &ROOT_KEYS);
+    let empty = Node { at: 0, value: Value::Table(Vec::new()) };
+    let section = |key: &str| top.get(key).unwrap_or(&empty);
+    let mut policy =
+        Policy { whitelist_file: read_whitelist_file(&top, reading), ..Policy::default() };
+    read_budget(top.get("budget"), &mut policy, reading);
+    read_feed(section("feed"), &mut policy.feed, reading);
+    read_reconnection(section("reconnection"), &mut policy.reconnection, reading);
+    if let Some(list) = top.get("whitelist") {
+        policy.entries = entries::read(list, reading);
+    }
+    policy
+}
+
+fn read_whitelist_file(
+    top: &Fields<'_, '_>,
+    reading: &mut Reading<'_, '_>,
+) -> Option<(String, Place)> {
+    let file = top.text("whitelist_file", reading)?;
+    let at = top.at("whitelist_file");
+    if file.trim().is_empty() || file.contains('\0') {
+        let message = "`whitelist_file` names no file".to_owned();
+        reading.problem(at, message, "write its path, such as \"whitelist.json\", or leave it out");
+        return None;
+    }
+    Some((file.to_owned(), reading.document.place(at)))
+}
+
+fn read_budget(section: Option<&Node<'_>>, policy: &mut Policy, reading: &mut Reading<'_, '_>) {
+    let empty = Node { at: 0, value: Value::Table(Vec::new()) };
+    let fields = Fields::new(section.unwrap_or(&empty), "[budget]", &BUDGET_KEYS, reading);
+    let defaults = Budget::default();
+    let max_price = fields.limit("max_price", reading);
+    let total = fields.limit("total", reading);
+    for (key, example) in [("max_price", "50.00"), ("total", "200.00")] {
+        if fields.get(key).is_none() {
+            let place = match section {
+                None => reading.document.whole(),
+                Some(section) => reading.document.place(section.at),
+            };
+            let message = format!("[budget] has no `{key}`, without which nothing is bought live");
+            let remedy = format!("write it below [budget], such as {key} = {example}");
+            policy.missing_for_live.push(Problem::new(place, message, remedy));
+        }
+    }
+    if let (Some(max_price), Some(total)) = (max_price, total)
+        && max_price > total
+    {
+        let message =
+            format!("`max_price` {max_price} is above `total` {total}, so `total` decides");
+        reading.warning(fields.at("max_price"), message, "check both");
+    }
+    let per_minute = fields.whole("max_buys_per_minute", (1, u32::MAX), reading);
+    let in_flight = fields.whole("max_in_flight", (1, IN_FLIGHT_MAX), reading);
+    policy.budget = Budget {
+        max_price: max_price.unwrap_or(defaults.max_price),
+        total: total.unwrap_or(defaults.total),
+        min_balance: fields.coins("min_balance", reading).unwrap_or(defaults.min_balance),
+        max_buys_per_minute: per_minute.unwrap_or(defaults.max_buys_per_minute),
+        per_hour: fields.limit("per_hour", reading),
+        per_day: fields.limit("per_day", reading),
+        max_in_flight: in_flight.unwrap_or(defaults.max_in_flight),
+    };
+}
+
+fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
+    let fields = Fields::new(node, "[feed]", &FEED_KEYS, reading);
+    let generation = |word: &str| match word {
+        "A" | "a" => Some(Generation::A),
+        "B" | "b" => Some(Generation::B),
+        _ => None,
+    };
+    if let Some(generation) = fields.choice("generation", &["A", "B"], generation, reading) {
+        feed.generation = generation;
+    }
+}
+
+fn read_reconnection(node: &Node<'_>, into: &mut Reconnection, reading: &mut Reading<'_, '_>) {
+    let fields = Fields::new(node, "[reconnection]", &RECONNECTION_KEYS, reading);
+    let mut wait = |key: &str, least: u32, into: &mut Duration| {
+        if let Some(wait) = fields.milliseconds(key, (least, WAIT_MS_MAX), reading) {
+            *into = wait;
+        }
+    };
+    wait("initial_delay_ms", 1, &mut into.initial_delay);
+    wait("max_delay_ms", 1, &mut into.max_delay);
+    wait("circuit_breaker_cooldown_ms", 1_000, &mut into.circuit_breaker_cooldown);
+    wait("stable_after_ms", 1, &mut into.stable_after);
+    wait("connect_timeout_ms", 100, &mut into.connect_timeout);
+    wait("ping_interval_ms", 100, &mut into.ping_interval);
+    wait("pong_timeout_ms", 100, &mut into.pong_timeout);
+    let mut idle = into.idle_timeout.unwrap_or_default();
+    wait("idle_timeout_ms", 0, &mut idle);
+    into.idle_timeout = Some(idle).filter(|idle| !idle.is_zero());
+    if let Some(multiplier) = fields.decimal("backoff_multiplier", (100, 10_000), reading) {
+        into.backoff_multiplier_hundredths = multiplier;
+    }
+    if let Some(jitter) = fields.decimal("jitter", (0, 100), reading) {
+        into.jitter_hundredths = jitter;
+    }
+    if let Some(failures) = fields.whole("max_consecutive_failures", (0, u32::MAX), reading) {
+        into.max_consecutive_failures = failures;
+    }
+    into.max_retries = fields.whole("max_retries", (0, u32::MAX), reading);
+    let (initial, max) = (into.initial_delay.as_millis(), into.max_delay.as_millis());
+    if initial > max {
+        let message = format!("`initial_delay_ms` {initial} is above `max_delay_ms` {max}");
+        reading.problem(fields.at("initial_delay_ms"), message, "exchange or change them");
+    } else if initial < u128::from(DELAY_MS_MIN) {
+        let message = format!("`initial_delay_ms` {initial} is below {DELAY_MS_MIN}");
+        let remedy = format!("no wait is shorter than {DELAY_MS_MIN} ms, whatever is set");
+        reading.warning(fields.at("initial_delay_ms"), message, remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! Texts of `sniper.toml` and what becomes of them.
+
+mod entries;
+mod json;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    item_name::Wear,
+    money::{Coins, Percent},
+    trade::PaintWear,
+    whitelist::{Entry, ItemPattern, Wears},
+};
+
+const EXAMPLE: &str = include_str!("../../../sniper.example.toml");
+
+/// Reads a policy and returns what was said, each problem as `line:column: message`.
+#[track_caller]
+fn said(text: &str) -> (Policy, Vec<String>) {
+    let mut findings = Findings::default();
+    let policy = read("f", text, &mut findings);
+    (policy, told(findings))
+}
+
+fn told(findings: Findings) -> Vec<String> {
+    let strip = |problem: &Problem| problem.to_string().trim_start_matches("f:").to_owned();
+    match findings.into_warnings() {
+        Ok(_warnings) => Vec::new(),
+        Err(problems) => problems.list().iter().map(strip).collect(),
+    }
+}
+
+/// Compares the beginnings of the problems of a text with these, one for one.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    let (_policy, told) = said(text);
+    let fits = told.len() == expected.len()
+        && told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected));
+    assert!(fits, "text: {text}\ntold: {told:#?}\nexpected: {expected:#?}");
+}
+
+/// The only entry of a text that is right.
+#[track_caller]
+fn entry(keys: &str) -> Entry {
+    let (policy, told) = said(&format!("[[whitelist]]\nmax_price = 1\n{keys}"));
+    assert_eq!(told, [""; 0], "keys: {keys}");
+    policy.entries.found.into_iter().next().unwrap().entry
+}
+
+/// The problems of an entry, beginning in line 3.
+#[track_caller]
+fn check_entry(keys: &str, expected: &[&str]) {
+    check(&format!("[[whitelist]]\nmax_price = 1\n{keys}"), expected);
+}
+
+#[test]
+fn the_example_says_the_defaults() {
+    let (policy, told) = said(EXAMPLE);
+    assert_eq!(told, [""; 0]);
+    assert_eq!(policy.budget, Budget::default());
+    assert_eq!(policy.feed, Feed::default());
+    assert_eq!(policy.reconnection, Reconnection::default());
+    assert_eq!(policy.missing_for_live, []);
+    let expected = Entry {
+        name: Some("redline".to_owned()),
+        item: ItemPattern::Named("AK-47 | Redline".to_owned()),
+        wears: Wears::ANY.with(Wear::FieldTested),
+        stattrak: false,
+        souvenir: false,
+        float_min: PaintWear::parse("0.15"),
+        float_max: PaintWear::parse("0.22"),
+        min_price: Coins::from_cents(100),
+        max_price: Coins::from_cents(1_250),
+        max_markup: Percent::default(),
+        max_quantity: 1,
+        max_total: None,
+        max_age: None,
+    };
+    let entries: Vec<Entry> = policy.entries.found.into_iter().map(|found| found.entry).collect();
+    assert_eq!(entries, [expected]);
+}
+
+/// Every key that the program reads stands in the example, and no other; what is commented out
+/// counts, and works.
+#[test]
+fn the_example_names_each_key_and_no_other() {
+    let mut section = "";
+    let mut shown: Vec<(&str, &str)> = Vec::new();
+    for line in EXAMPLE.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_matches(['[', ']']);
+            shown.push(("", section));
+        } else if let Some((key, _value)) = line.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            shown.push((section, key));
+        }
+    }
+    let mut read: Vec<(&str, &str)> = SECTIONS
+        .iter()
+        .flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)))
+        .collect();
+    shown.sort_unstable();
+    read.sort_unstable();
+    assert_eq!(shown, read);
+    let uncommented: Vec<&str> = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
+            _ => line,
+        })
+        .collect();
+    check(&uncommented.join("\n"), &[]);
+}
+
+#[test]
+fn an_empty_text_says_the_defaults_and_what_live_would_need() {
+    let (policy, told) = said("");
+    assert_eq!(told, [""; 0]);
+    assert_eq!(policy.budget, Budget::default());
+    assert_eq!(policy.entries.count, 0);
+    let missing: Vec<String> = policy.missing_for_live.iter().map(Problem::to_string).collect();
+    assert_eq!(missing.len(), 2);
+    assert!(missing[0].starts_with("f: [budget] has no `max_price`"), "{missing:?}");
+    assert!(missing[1].starts_with("f: [budget] has no `total`"), "{missing:?}");
+}
+
+#[test]
+fn every_mistake_is_told_in_one_go() {
+    check(
+        "[budget]\n\
+         max_price = -1\n\
+         totl = 5\n\
+         min_balance = \"5\"\n\
+         [feed]\n\
+         generation = \"C\"\n\
+         [[whitelist]]\n\
+         item = \"x\"\n\
+         wear = [\"Field-Testd\", 3]\n\
+         max_price = nan\n\
+         [nonsense]\n",
+        &[
+            "2:13: `max_price` is negative; ",
+            "3:1: [budget] has no key `totl`; did you mean `total`?",
+            "4:15: `min_balance` is a text; write 5 without quotes",
+            "6:1: `generation` has no value \"C\"; write one of: A, B",
+            "9:9: there is no wear \"Field-Testd\"; did you mean `Field-Tested`?",
+            "9:24: `wear` holds a number; ",
+            "10:13: `max_price` is nan, which is no amount; ",
+            "11:2: `nonsense` is no setting; ",
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_place_beside_the_rest() {
+    check(
+        "[budget]\nmax_price = \ntotal = true\n[[whitelist]]\nitem = \"x\nmax_price = 1\n",
+        &[
+            "2:13: not TOML",
+            "3:9: `total` is true or false; write a number",
+            "5:10: not TOML: invalid basic string, expected `\"`; ",
+        ],
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_sent_to_the_right_one() {
+    check(
+        "total = 1\nfloat_min = 0\njitter = 0\n",
+        &[
+            "1:1: `total` is no setting; write it below [budget]",
+            "2:1: `float_min` is no setting; write it below [[whitelist]]",
+            "3:1: `jitter` is no setting; write it below [reconnection]",
+        ],
+    );
+    check("budget = 3\n", &["1:10: [budget] is a number where a table belongs"]);
+    check("whitelist = 3\n", &["1:13: the whitelist is a number where a list belongs"]);
+    check("whitelist = [3]\n", &["1:14: [[whitelist]] is a number where a table belongs"]);
+}
+
+#[test]
+fn amounts_are_exact_or_refused() {
+    let budget = |line: &str| said(&format!("[budget]\n{line}\n")).0.budget;
+    assert_eq!(budget("total = 1_000_000_000").total, Coins::from_cents(100_000_000_000));
+    assert_eq!(budget("total = 1000000000.01").total, Coins::from_cents(100_000_000_001));
+    assert_eq!(budget("total = +0.07").total, Coins::from_cents(7));
+    assert_eq!(budget("total = 1e9").total, Coins::from_cents(100_000_000_000));
+    assert_eq!(budget("min_balance = -0.0").min_balance, Coins::ZERO);
+    for (value, expected) in [
+        ("1.005", "2:9: `total` has more than two decimals; write at most two decimals"),
+        ("1e400", "2:9: `total` is out of range; "),
+        ("inf", "2:9: `total` is inf, which is no amount; "),
+        ("-inf", "2:9: `total` is -inf, which is no amount; "),
+        ("0", "2:9: `total` is zero, so nothing could ever be bought; "),
+        ("0x10", "2:9: `total` is a number that is not decimal; "),
+        ("2026-01-01", "2:9: `total` is a date; "),
+        ("[]", "2:9: `total` is a list; "),
+        ("{}", "2:9: `total` is a table; "),
+    ] {
+        check(&format!("[budget]\ntotal = {value}\n"), &[expected]);
+    }
+}
+
+#[test]
+fn reconnection_is_checked_as_a_whole() {
+    check(
+        "[reconnection]\ninitial_delay_ms = 5000\nmax_delay_ms = 4000\nbackoff_multiplier = 0.5\n\
+         jitter = 1.5\nping_interval_ms = 0\nmax_retries = -1\n",
+        &[
+            "2:1: `initial_delay_ms` 5000 is above `max_delay_ms` 4000; ",
+            "4:22: `backoff_multiplier` is out of range; write a number from 1.00 to 100.00",
+            "5:10: `jitter` is out of range; ",
+            "6:20: `ping_interval_ms` is out of range; ",
+            "7:15: `max_retries` is negative; ",
+        ],
+    );
+    let (policy, _told) = said("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
+    assert_eq!(
+        (policy.reconnection.idle_timeout, policy.reconnection.max_retries),
+        (None, Some(3))
+    );
+}
+
+/// Something like TOML, so that the checks are reached and not only the grammar.
+fn nearly_toml() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("[budget]"),
+        Just("[[whitelist]]"),
+        Just("[feed]"),
+        Just("[reconnection]"),
+        Just("item"),
+        Just("max_price"),
+        Just("wear"),
+        Just("total"),
+        Just("generation"),
+        Just("jitter"),
+        Just("whitelist"),
+        Just("float_min"),
+        Just("stattrak"),
+        Just(" = "),
+        Just("\n"),
+        Just("\n"),
+        Just("["),
+        Just("]"),
+        Just("{"),
+        Just("}"),
+        Just("\"x\""),
+        Just("\"★ StatTrak™ A | B (Factory New)\""),
+        Just("-1.5e3"),
+        Just("nan"),
+        Just("0.155"),
+        Just("true"),
+        Just("1979-05-27"),
+        Just("."),
+        Just(","),
+        Just("'"),
+        Just("\"\"\""),
+        Just("0x1_f"),
+        Just("#"),
+        Just("\u{0}"),
+        Just("é"),
+    ];
+    prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_panic_and_each_problem_has_a_place(
+        text in prop_oneof![nearly_toml(), "\\PC{0,80}", any::<String>()],
+    ) {
+        for read_as_json in [false, true] {
+            let mut findings = Findings::default();
+            if read_as_json {
+                read_whitelist("f", &text, &mut findings);
+            } else {
+                read("f", &text, &mut findings);
+            }
+            let lines = text.split('\n').count();
+            if let Err(problems) = findings.into_warnings() {
+                for problem in problems.list() {
+                    let Place::Column { line, column, .. } = problem.place else {
+                        return Err(TestCaseError::fail(format!("no place: {problem}")));
+                    };
+                    prop_assert!((1..=lines).contains(&line) && column > 0, "{problem}");
+                    prop_assert!(problem.to_string().chars().all(crate::text::is_harmless));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Settings read from real files: what a person writes, and what the program makes of it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up fails"
+)]
+
+use std::{collections::HashMap, fs, path::Path};
+
+use sniper::config::{
+    Config, Loaded, Mode, Problems, Sources,
+    environment::VARIABLES,
+    load::FILE_BYTES_MAX,
+    problem::{Place, Problem},
+};
+use tempfile::TempDir;
+
+/// A secret that must not be seen anywhere.
+const PLANTED: &str = "s%3Aplanted-0f9c3e";
+
+/// A working directory with its files, and an environment.
+struct Desk {
+    directory: TempDir,
+    environment: HashMap<String, String>,
+    config_file: Option<String>,
+    live: bool,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, environment: HashMap::new(), config_file: None, live: false }
+    }
+
+    fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        only_mine(&path);
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn named(mut self, file: &str) -> Self {
+        self.config_file = Some(file.to_owned());
+        self
+    }
+
+    fn live(mut self) -> Self {
+        self.live = true;
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, Problems> {
+        Config::load(&Sources {
+            lookup: &|name| self.environment.get(name).cloned(),
+            directory: self.directory.path(),
+            config_file: self.config_file.as_deref().map(Path::new),
+            live: self.live,
+        })
+    }
+
+    #[track_caller]
+    fn loaded(&self) -> Loaded {
+        self.load().unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// The problems, each as one line.
+    #[track_caller]
+    fn problems(&self) -> Vec<String> {
+        lines(self.load().expect_err("there are problems").list())
+    }
+}
+
+fn lines(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(Problem::to_string).collect()
+}
+
+#[cfg(unix)]
+fn only_mine(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn only_mine(_path: &Path) {}
+
+#[track_caller]
+fn check(desk: &Desk, expected: &[&str]) {
+    let told = desk.problems();
+    let fits = told.len() == expected.len()
+        && told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected));
+    assert!(fits, "told: {told:#?}\nexpected: {expected:#?}");
+}
+
+const POLICY: &str =
+    "[budget]\nmax_price = 5\ntotal = 9\n[[whitelist]]\nitem = \"x\"\nmax_price = 4\n";
+
+#[test]
+fn without_any_file_it_is_a_dry_run_that_wants_nothing() {
+    let loaded = Desk::new().loaded();
+    assert_eq!(loaded.config.mode, Mode::Dry);
+    assert_eq!(loaded.config.endpoints.ws.to_string(), "wss://router.csgoroll.com/ws");
+    assert_eq!(loaded.config.endpoints.http.to_string(), "https://router.csgoroll.com/graphql");
+    assert!(loaded.config.whitelist.entries().is_empty());
+    assert_eq!((loaded.config.credential, loaded.config_file), (None, None));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn both_examples_can_be_copied_as_they_are() {
+    let desk = Desk::new()
+        .file(".env", include_str!("../../.env.example"))
+        .file("sniper.toml", include_str!("../../sniper.example.toml"));
+    let loaded = desk.loaded();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.mode, Mode::Dry);
+    assert_eq!(loaded.config.endpoints, Desk::new().loaded().config.endpoints);
+    assert_eq!(loaded.config.whitelist.entries().len(), 1);
+}
+
+#[test]
+fn the_example_names_each_variable_and_no_other() {
+    let mut shown: Vec<&str> = include_str!("../../.env.example")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('=').map(|(name, _value)| name))
+        .collect();
+    let mut read = VARIABLES.to_vec();
+    shown.sort_unstable();
+    read.sort_unstable();
+    assert_eq!(shown, read);
+}
+
+#[test]
+fn the_environment_wins_and_an_empty_value_is_none() {
+    let desk = Desk::new()
+        .file(".env", "CSGOROLL_ORIGIN=https://a.example\nSNIPER_DATA=there\nRUST_LOG=debug\n")
+        .variable("CSGOROLL_ORIGIN", "https://b.example/")
+        .variable("SNIPER_DATA", " ");
+    let loaded = desk.loaded();
+    assert_eq!(loaded.config.endpoints.origin, "https://b.example");
+    assert_eq!(loaded.config.data_dir, desk.directory.path().join("there"));
+    assert_eq!(loaded.log_filter.as_deref(), Some("debug"));
+}
+
+#[test]
+fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
+    check(
+        &Desk::new().live(),
+        &[
+            "command line: there is no file sniper.toml; copy sniper.example.toml",
+            "command line: live mode needs a credential, and none is set; ",
+        ],
+    );
+    let desk = Desk::new().file("sniper.toml", "[budget]\nmax_price = 5\n").live();
+    check(
+        &desk,
+        &[
+            "sniper.toml: the whitelist is empty",
+            "sniper.toml:1:1: [budget] has no `total`",
+            "command line: live mode needs a credential",
+        ],
+    );
+    let desk = Desk::new()
+        .file("sniper.toml", POLICY)
+        .file(".env", format!("SNIPER_LIVE=true\nCSGOROLL_SESSION={PLANTED}\n"));
+    let loaded = desk.loaded();
+    assert_eq!(loaded.config.mode, Mode::Live);
+    let header = loaded.config.credential.unwrap();
+    assert_eq!(header.header().reveal(), format!("session={PLANTED}"));
+    let place = Place::Line { file: ".env".into(), line: 2 };
+    assert_eq!(loaded.credential_source, Some(("CSGOROLL_SESSION", place)));
+}
+
+#[test]
+fn live_is_true_or_false() {
+    let desk = |value| Desk::new().variable("SNIPER_LIVE", value);
+    assert_eq!(desk("false").loaded().config.mode, Mode::Dry);
+    for value in ["yes", "1", "TRUE"] {
+        check(&desk(value), &["environment: SNIPER_LIVE is neither true nor false; "]);
+    }
+}
+
+#[test]
+fn a_cookie_wins_over_a_session() {
+    let desk = Desk::new().file(
+        ".env",
+        format!("CSGOROLL_SESSION=other\nCSGOROLL_COOKIE='a=$b; session={PLANTED}'\n"),
+    );
+    let loaded = desk.loaded();
+    let header = loaded.config.credential.unwrap();
+    assert_eq!(header.header().reveal(), format!("a=$b; session={PLANTED}"));
+    assert_eq!(
+        lines(&loaded.warnings),
+        [".env:2: CSGOROLL_COOKIE is set beside CSGOROLL_SESSION (.env:1) and wins; \
+          keep one of the two"]
+    );
+}
+
+#[test]
+fn a_credential_that_is_none_is_told_without_its_value() {
+    for (name, value, expected) in [
+        ("CSGOROLL_SESSION", "\"pl\\nanted\"", "holds a line break"),
+        ("CSGOROLL_SESSION", "'planted; a=b'", "holds a space"),
+        ("CSGOROLL_SESSION", "plänted", "holds a character that is not ASCII"),
+        ("CSGOROLL_COOKIE", "planted", "holds no `name=value`"),
+        ("CSGOROLL_COOKIE", "a=planted$b", "holds a $"),
+    ] {
+        let told = Desk::new().file(".env", format!("\n{name}={value}\n")).problems();
+        let start = format!(".env:2: {name} {expected}");
+        assert!(told.len() == 1 && told[0].starts_with(&start), "{told:?}");
+        assert!(!told[0].contains("planted"), "{told:?}");
+    }
+}
+
+#[test]
+fn a_line_of_the_variables_file_that_cannot_be_read_is_named_and_not_shown() {
+    let desk = Desk::new().file(".env", format!("A=1\nCSGOROLL_SESSION {PLANTED}\nB='\n"));
+    check(&desk, &[".env:2: this line cannot be read", ".env:3: this line cannot be read"]);
+    assert!(!format!("{:?}", desk.load()).contains("planted"));
+}
+
+#[test]
+fn addresses_are_checked() {
+    let desk = Desk::new()
+        .variable("CSGOROLL_WS_URL", "ws://example.com/ws")
+        .variable("CSGOROLL_HTTP_URL", "ftp://example.com")
+        .variable("CSGOROLL_ORIGIN", "https://example.com/page")
+        .variable("CSGOROLL_USER_AGENT", "a\nb");
+    check(
+        &desk,
+        &[
+            "environment: CSGOROLL_WS_URL is unencrypted; ",
+            "environment: CSGOROLL_HTTP_URL must begin with https://; write an address such as",
+            "environment: CSGOROLL_ORIGIN holds a path; ",
+            "environment: CSGOROLL_USER_AGENT is too long or no plain text; ",
+        ],
+    );
+}
+
+#[test]
+fn a_live_run_does_not_watch_one_market_and_buy_at_another() {
+    let desk = Desk::new()
+        .file("sniper.toml", POLICY)
+        .variable("CSGOROLL_SESSION", PLANTED)
+        .variable("CSGOROLL_WS_URL", "ws://127.0.0.1:1/ws");
+    desk.loaded();
+    check(&desk.live(), &["command line: CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are of different"]);
+}
+
+#[test]
+fn names_that_are_nearly_ours_are_warned_about() {
+    let desk = Desk::new().file(".env", "CSGOROLL_SESION=x\nSNIPER_LIVE=false\nHOME=x\n");
+    assert_eq!(
+        lines(&desk.loaded().warnings),
+        [".env:1: CSGOROLL_SESION is not read; did you mean CSGOROLL_SESSION?"]
+    );
+    let desk = Desk::new().file(".env", "SNIPER_DATA=a\nSNIPER_DATA=b\n");
+    check(&desk, &[".env:2: SNIPER_DATA is set in line 1 already; "]);
+}
+
+#[test]
+fn a_named_file_must_be_there_and_readable() {
+    check(&Desk::new().named("my.toml"), &["command line: there is no file my.toml; "]);
+    let desk = Desk::new().file(".env", "\nSNIPER_CONFIG=my.toml\n");
+    check(&desk, &[".env:2: there is no file my.toml; "]);
+    check(&Desk::new().named("."), &[".: cannot be read ("]);
+    check(
+        &Desk::new().file("sniper.toml", b"a = 1\nb = \"\xff\"\n"),
+        &["sniper.toml:2: is not UTF-8"],
+    );
+    let loaded = Desk::new()
+        .file("conf/my.toml", POLICY)
+        .variable("SNIPER_CONFIG", "conf/other.toml")
+        .named("conf/my.toml")
+        .loaded();
+    assert!(loaded.config_file.unwrap().ends_with("conf/my.toml"));
+}
+
+#[test]
+fn a_file_without_entries_is_a_mistake_and_no_file_is_none() {
+    check(&Desk::new().file("sniper.toml", ""), &["sniper.toml: the whitelist is empty, "]);
+    let desk = Desk::new().file("sniper.toml", "whitelist_file = \"w.json\"").file("w.json", "[]");
+    check(&desk, &["sniper.toml: the whitelist is empty, "]);
+}
+
+#[test]
+fn a_whitelist_of_json_follows_the_entries_and_lies_beside_its_file() {
+    let desk = Desk::new()
+        .file("conf/my.toml", format!("whitelist_file = \"w/w.json\"\n{POLICY}"))
+        .file("conf/w/w.json", r#"{"whitelist": [{"item": "y", "max_price": 6}]}"#)
+        .named("conf/my.toml");
+    let loaded = desk.loaded();
+    let labels: Vec<&str> =
+        loaded.config.whitelist.entries().iter().map(|entry| entry.label()).collect();
+    assert_eq!(labels, ["x", "y"]);
+    assert_eq!(
+        lines(&loaded.warnings),
+        ["conf/w/w.json:1:16: `max_price` 6.00 is above the 5.00 of [budget]; \
+          the lower one decides; raise the one of [budget] if that is not meant"]
+    );
+}
+
+#[test]
+fn mistakes_of_all_files_are_told_in_one_go() {
+    let desk = Desk::new()
+        .file(".env", "nonsense\nSNIPER_LIVE=perhaps\n")
+        .file("sniper.toml", "whitelist_file = \"w.json\"\n[feed]\ngeneration = 3\n")
+        .file("w.json", "[{\"item\": \"x\"}]")
+        .variable("CSGOROLL_WS_URL", "x");
+    check(
+        &desk,
+        &[
+            ".env:1: this line cannot be read",
+            ".env:2: SNIPER_LIVE is neither true nor false",
+            "environment: CSGOROLL_WS_URL must begin with wss://",
+            "sniper.toml:3:14: `generation` is a number",
+            "w.json:1:2: an entry without `max_price`",
+        ],
+    );
+}
+
+#[test]
+fn a_file_beyond_the_bound_is_refused() {
+    let desk = Desk::new();
+    let file = fs::File::create(desk.directory.path().join("sniper.toml")).unwrap();
+    file.set_len(FILE_BYTES_MAX + 1).unwrap();
+    check(&desk, &["sniper.toml: is too large; keep it below 64 MiB"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variables_file_that_others_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let desk = Desk::new().file(".env", "");
+    let path = desk.directory.path().join(".env");
+    for mode in [0o640, 0o604, 0o660] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = lines(&desk.loaded().warnings);
+        assert_eq!(warnings, [".env: others can read this file; run: chmod 600 .env"]);
+    }
+}
