@@ -127,6 +127,21 @@ pub enum Consequence {
 }
 
 impl Refusal {
+    /// A short name, for counters and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotJoinable => "not joinable",
+            Self::Taken => "taken",
+            Self::DailyLimit => "daily limit",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Captcha => "captcha",
+            Self::Challenge => "challenge",
+            Self::Forbidden { .. } => "forbidden",
+            Self::RateLimited { .. } => "rate limited",
+            Self::StaleQuery => "stale query",
+        }
+    }
+
     /// What follows from it for the next buy.
     pub const fn consequence(self) -> Consequence {
         match self {

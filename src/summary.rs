@@ -1,0 +1,312 @@
+//! What a session came to: for a person, and as one JSON object.
+
+use std::{fmt, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    latency::Percentiles,
+    money::Coins,
+    sniper::tally::{Bought, Tally},
+    text::Escaped,
+};
+
+/// How many purchases the summary shows.
+const PURCHASES_SHOWN_MAX: usize = 20;
+
+/// What the feed counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedCounts {
+    /// Connections made after the first one was lost.
+    pub reconnects: u64,
+    /// Times in which nothing was heard.
+    pub gaps: u64,
+    /// Messages and listings that could not be read.
+    pub unreadable: u64,
+}
+
+/// What a session came to.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// `dry`, `live` or `demo`.
+    pub mode: &'static str,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// What the feed counted.
+    pub feed: FeedCounts,
+    /// What was decided and bought.
+    pub tally: Tally,
+    /// Answers that could not be read.
+    pub unreadable_answers: u64,
+    /// What the account holds, where that is known.
+    pub balance: Option<Coins>,
+    /// Log lines that were dropped rather than waited for.
+    pub log_lines_dropped: u64,
+    /// Why it ended, in words.
+    pub ended: String,
+}
+
+impl Summary {
+    /// Frames and answers that could not be read, and internal failures.
+    pub fn errors(&self) -> u64 {
+        self.feed
+            .unreadable
+            .saturating_add(self.unreadable_answers)
+            .saturating_add(self.tally.internal_errors)
+    }
+
+    /// The summary as one JSON object.
+    pub fn to_json(&self) -> Value {
+        let tally = &self.tally;
+        let latency = tally.latency.percentiles();
+        json!({
+            "mode": self.mode,
+            "seconds": decimal(self.lasted.as_millis(), 3),
+            "listings": tally.listings,
+            "matched": tally.matched,
+            "bought": tally.bought,
+            "refused": tally.refused,
+            "unknown": tally.unknown,
+            "not_sent": tally.not_sent,
+            "would_buy": tally.would_buy,
+            "skipped": tally.skipped_total(),
+            "skipped_because": tally.skipped,
+            "refused_because": tally.refusals,
+            "repeated": tally.repeated,
+            "unbuyable": tally.unreadable,
+            "spent": tally.spent.to_string(),
+            "in_doubt": tally.in_doubt.to_string(),
+            "would_spend": tally.would_spend.to_string(),
+            "balance": self.balance.map(|balance| balance.to_string()),
+            "reconnects": self.feed.reconnects,
+            "gaps": self.feed.gaps,
+            "errors": self.errors(),
+            "log_lines_dropped": self.log_lines_dropped,
+            "latency_us": {
+                "count": latency.count,
+                "p50": us(latency.p50),
+                "p90": us(latency.p90),
+                "p99": us(latency.p99),
+                "max": us(latency.max),
+            },
+            "purchases": tally.purchases.iter().map(purchase_json).collect::<Vec<_>>(),
+            "ended": self.ended,
+        })
+    }
+}
+
+fn purchase_json(purchase: &Bought) -> Value {
+    json!({
+        "id": purchase.id.as_str(),
+        "item": purchase.market_name,
+        "price": purchase.price.to_string(),
+        "latency_us": us(u64::try_from(purchase.latency.as_nanos()).unwrap_or(u64::MAX)),
+    })
+}
+
+/// Nanoseconds as a JSON number of microseconds with one decimal.
+fn us(ns: u64) -> Value {
+    decimal(u128::from(ns / 100), 1)
+}
+
+/// `value / 10^places` as a JSON number.
+fn decimal(value: u128, places: u32) -> Value {
+    let unit = 10_u128.pow(places);
+    let width = usize::try_from(places).unwrap_or(0);
+    let text = format!("{}.{:0width$}", value / unit, value % unit);
+    text.parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tally = &self.tally;
+        let counted = |count: u64, what: &str| format!("{count:>8}  {what}");
+        writeln!(f)?;
+        writeln!(f, "The session lasted {} and ended: {}.", lasting(self.lasted), self.ended)?;
+        writeln!(f)?;
+        writeln!(f, "{}", counted(tally.listings, "listings seen"))?;
+        writeln!(f, "{}", counted(tally.matched, "wanted by your whitelist"))?;
+        if self.mode == "dry" {
+            let what = format!("would have been bought, for {} coins", tally.would_spend);
+            writeln!(f, "{}", counted(tally.would_buy, &what))?;
+        } else {
+            let what = format!("bought, for {} coins", tally.spent);
+            writeln!(f, "{}", counted(tally.bought, &what))?;
+            let why = reasons(tally.refusals.iter());
+            writeln!(f, "{}", counted(tally.refused, &format!("refused by the market{why}")))?;
+            let unknown = if tally.unknown == 0 {
+                "without an answer".to_owned()
+            } else {
+                format!(
+                    "without an answer: up to {} coins count as spent until proven otherwise",
+                    tally.in_doubt
+                )
+            };
+            writeln!(f, "{}", counted(tally.unknown, &unknown))?;
+            if tally.not_sent > 0 {
+                writeln!(f, "{}", counted(tally.not_sent, "never left, for want of a connection"))?;
+            }
+        }
+        let why = reasons(tally.skipped.iter());
+        writeln!(f, "{}", counted(tally.skipped_total(), &format!("wanted but left alone{why}")))?;
+        if tally.unreadable > 0 {
+            writeln!(f, "{}", counted(tally.unreadable, "unbuyable: a field could not be read"))?;
+        }
+        self.purchases(f)?;
+        self.state(f)
+    }
+}
+
+impl Summary {
+    fn purchases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let purchases = &self.tally.purchases;
+        if purchases.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nBought:")?;
+        for purchase in purchases.iter().take(PURCHASES_SHOWN_MAX) {
+            let (price, name) = (purchase.price, Escaped(&purchase.market_name));
+            writeln!(f, "{price:>12}  {name}  (asked for in {})", short(purchase.latency))?;
+        }
+        let more = purchases.len().saturating_sub(PURCHASES_SHOWN_MAX);
+        if more > 0 {
+            writeln!(f, "              … and {more} more")?;
+        }
+        Ok(())
+    }
+
+    fn state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        let Percentiles { count, p50, p99, max, .. } = self.tally.latency.percentiles();
+        if count > 0 {
+            let [p50, p99, max] = [p50, p99, max].map(|ns| short(Duration::from_nanos(ns)));
+            writeln!(
+                f,
+                "Speed:   from listing received to buy sent {p50} typically, {p99} at the 99th percentile, {max} at most ({count} measured)."
+            )?;
+        }
+        match self.balance {
+            Some(balance) => writeln!(f, "Balance: {balance} coins.")?,
+            None => writeln!(f, "Balance: not known.")?,
+        }
+        let FeedCounts { reconnects, gaps, .. } = self.feed;
+        writeln!(f, "Feed:    {reconnects} reconnects, {gaps} gaps, {} errors.", self.errors())?;
+        if self.log_lines_dropped > 0 {
+            writeln!(
+                f,
+                "Log:     {} lines were dropped rather than waited for.",
+                self.log_lines_dropped
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn reasons<'a>(counts: impl Iterator<Item = (&'a &'static str, &'a u64)>) -> String {
+    let reasons: Vec<String> = counts.map(|(why, count)| format!("{count} {why}")).collect();
+    if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
+}
+
+/// A duration for a sentence: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn lasting(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),
+        seconds @ 60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+/// A short duration: `41 µs`, `1.2 ms`, `3.4 s`.
+pub fn short(duration: Duration) -> String {
+    match duration.as_micros() {
+        us @ 0..1_000 => format!("{us} µs"),
+        us @ 1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        us => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn summary() -> Summary {
+        let mut tally = Tally { listings: 600, matched: 3, ..Tally::default() };
+        let price = Coins::from_cents(1_015);
+        tally.settle(&Outcome::Bought { price: Some(price), server_time: None }, price);
+        tally.skip("expired");
+        tally.latency.record(Duration::from_nanos(41_250));
+        Summary {
+            mode: "demo",
+            lasted: Duration::from_millis(30_040),
+            feed: FeedCounts { reconnects: 1, gaps: 1, unreadable: 2 },
+            tally,
+            unreadable_answers: 1,
+            balance: Some(Coins::from_cents(48_985)),
+            log_lines_dropped: 0,
+            ended: "the time was up".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_json_has_every_promised_field() {
+        let json = summary().to_json();
+        for key in [
+            "mode",
+            "seconds",
+            "listings",
+            "matched",
+            "bought",
+            "refused",
+            "unknown",
+            "skipped",
+            "spent",
+            "balance",
+            "reconnects",
+            "gaps",
+            "errors",
+            "latency_us",
+        ] {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        for key in ["count", "p50", "p90", "p99", "max"] {
+            assert!(json["latency_us"][key].is_number(), "{key}");
+        }
+        assert_eq!(json["spent"], "10.15");
+        assert_eq!(json["balance"], "489.85");
+        assert_eq!(json["errors"], 3);
+        assert_eq!(json["seconds"].to_string(), "30.04");
+        assert_eq!(json["latency_us"]["max"].to_string(), "41.2");
+    }
+
+    #[test]
+    fn an_unknown_balance_is_null() {
+        let summary = Summary { balance: None, ..summary() };
+        assert!(summary.to_json()["balance"].is_null());
+    }
+
+    #[test]
+    fn a_person_reads_what_was_bought_and_why_not() {
+        let text = summary().to_string();
+        for part in [
+            "lasted 30.0 s",
+            "600  listings seen",
+            "1  bought, for 10.15 coins",
+            "(1 expired)",
+            "41 µs",
+            "489.85",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(lasting(Duration::from_millis(4_250)), "4.2 s");
+        assert_eq!(lasting(Duration::from_secs(200)), "3 min 20 s");
+        assert_eq!(lasting(Duration::from_secs(7_500)), "2 h 5 min");
+        assert_eq!(short(Duration::from_micros(41)), "41 µs");
+        assert_eq!(short(Duration::from_micros(1_250)), "1.2 ms");
+        assert_eq!(short(Duration::from_millis(3_400)), "3.4 s");
+    }
+}
