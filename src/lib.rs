@@ -7,6 +7,7 @@ pub mod csgoroll;
 pub mod item_name;
 pub mod json;
 pub mod latency;
+pub mod ledger;
 pub mod money;
 pub mod net;
 pub mod outcome;

@@ -1,0 +1,245 @@
+//! The book: every intent, and what may still be spent.
+//!
+//! Pure. A book is the sum of its events ([`Book::apply`]); what it decides ([`Book::approve`])
+//! is an event that the caller makes durable first and applies then. Deciding takes constant
+//! time, whatever the book holds.
+//!
+//! # Invariants
+//!
+//! 1. An approval keeps what is reserved, spent and unknown within every limit: `max_price`,
+//!    `total`, `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and
+//!    its entry's `max_quantity` and `max_total`.
+//! 2. No listing is approved twice, except after not one byte of the first request had left.
+//! 3. Unknown counts as spent. Only proof, or a person, says otherwise.
+//! 4. A refused or returned buy frees every limit but the one per minute.
+//! 5. A halt stays until [`Event::Resumed`], and nothing is approved while there is one.
+//! 6. The running sums are those of the intents: [`Book::check`] counts again.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use super::{
+    account::Account,
+    entries::{Entries, EntryKey},
+    event::{EntrySlot, Event, HaltReason, Sequence, State},
+    intent::{Contradiction, Halt, Intent, Loss},
+    window::Window,
+};
+use crate::{config::Budget, money::Coins, time::UnixMs, trade::TradeId, whitelist::Entry};
+
+/// How many intents a ledger can hold.
+pub const INTENTS_MAX: u32 = 1_000_000;
+/// How many unknown outcomes in a row stop buying.
+pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
+/// How many unexpected refusals in a row stop buying. *Taken* and *too early* never count.
+pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
+/// How many reasons to halt are kept at once.
+pub const HALTS_MAX: usize = 16;
+/// How long buying pauses when the marketplace asks for it and does not say how long.
+pub const PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause that is honoured.
+pub const PAUSE_MAX: Duration = Duration::from_secs(86_400);
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// How many intents fit before a table must grow. It grows off the way from frame to order.
+const HEADROOM: usize = 4_096;
+
+/// Every intent, and what may still be spent.
+#[derive(Clone, Debug)]
+pub struct Book {
+    pub(super) budget: Budget,
+    pub(super) limits: u32,
+    pub(super) balance_required: bool,
+    pub(super) entries: Entries,
+    pub(super) intents: Vec<Intent>,
+    pub(super) by_id: HashMap<TradeId, Sequence>,
+    pub(super) accepted: HashSet<TradeId>,
+    pub(super) baselined: bool,
+    pub(super) reconciled: bool,
+    pub(super) budget_from: Sequence,
+    pub(super) spent: Coins,
+    pub(super) minute: Window,
+    pub(super) hour: Window,
+    pub(super) day: Window,
+    pub(super) account: Account,
+    pub(super) in_flight: u32,
+    pub(super) open: BTreeSet<Sequence>,
+    pub(super) halts: Vec<Halt>,
+    pub(super) paused_until: UnixMs,
+    pub(super) unknowns_in_a_row: u32,
+    pub(super) refusals_in_a_row: u32,
+    pub(super) loss: Loss,
+    pub(super) barrier: Option<UnixMs>,
+}
+
+impl Book {
+    /// An empty book. `balance_required` says whether an unknown balance forbids buying, as it
+    /// must wherever buys cost money.
+    pub fn new(budget: Budget, balance_required: bool) -> Self {
+        let per_minute = usize::try_from(budget.max_buys_per_minute).unwrap_or(usize::MAX);
+        Self {
+            budget,
+            limits: 0,
+            balance_required,
+            entries: Entries::default(),
+            intents: Vec::with_capacity(HEADROOM),
+            by_id: HashMap::with_capacity(HEADROOM),
+            accepted: HashSet::new(),
+            baselined: false,
+            reconciled: !balance_required,
+            budget_from: Sequence(1),
+            spent: Coins::ZERO,
+            minute: Window::new(MINUTE, per_minute.min(HEADROOM)),
+            hour: Window::new(HOUR, HEADROOM),
+            day: Window::new(DAY, HEADROOM),
+            account: Account::default(),
+            in_flight: 0,
+            open: BTreeSet::new(),
+            halts: Vec::with_capacity(HALTS_MAX),
+            paused_until: UnixMs(i64::MIN),
+            unknowns_in_a_row: 0,
+            refusals_in_a_row: 0,
+            loss: Loss::default(),
+            barrier: None,
+        }
+    }
+
+    /// Takes over other limits; `number` is what the journal calls them.
+    pub fn set_budget(&mut self, budget: Budget, number: u32) {
+        self.budget = budget;
+        self.limits = number;
+    }
+
+    /// Takes over the entries of a whitelist, by their place in it, and returns those that this
+    /// ledger has never seen before.
+    pub fn set_entries(&mut self, entries: &[Entry]) -> Vec<(EntrySlot, EntryKey)> {
+        self.entries.set(entries)
+    }
+
+    /// Remembers a whitelist entry under the number that it has had before.
+    pub fn restore_entry(&mut self, slot: EntrySlot, key: EntryKey) {
+        self.entries.restore(slot, key);
+    }
+
+    /// The intent for this listing, if it was ever requested.
+    pub fn intent(&self, id: &TradeId) -> Option<&Intent> {
+        self.by_id.get(id).and_then(|sequence| self.at(*sequence))
+    }
+
+    /// Every intent, in the order of their numbers.
+    pub fn intents(&self) -> &[Intent] {
+        &self.intents
+    }
+
+    /// Grows the tables ahead of need. To be called where time does not matter.
+    pub fn make_room(&mut self) {
+        self.by_id.reserve(HEADROOM / 2);
+        self.intents.reserve(HEADROOM / 2);
+    }
+
+    /// The number that the next intent gets.
+    pub(super) fn next_sequence(&self) -> Sequence {
+        Sequence(u64::try_from(self.intents.len()).unwrap_or(u64::MAX)).next()
+    }
+
+    pub(super) fn at(&self, sequence: Sequence) -> Option<&Intent> {
+        self.intents.get(usize::try_from(sequence.0.checked_sub(1)?).ok()?)
+    }
+
+    pub(super) fn at_mut(&mut self, sequence: Sequence) -> Result<&mut Intent, Contradiction> {
+        sequence
+            .0
+            .checked_sub(1)
+            .and_then(|index| usize::try_from(index).ok())
+            .and_then(|index| self.intents.get_mut(index))
+            .ok_or(Contradiction::NoSuchIntent(sequence))
+    }
+
+    /// Adds an event that happened at `at`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Contradiction`] when the event does not fit; the book is then unchanged.
+    pub fn apply(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
+        match *event {
+            Event::Reserved { sequence, id, price, entry, limits } => {
+                let (approved, state) = (price, State::Reserved);
+                self.add(Intent {
+                    sequence,
+                    id,
+                    approved,
+                    price,
+                    entry,
+                    limits,
+                    state,
+                    reserved_at: at,
+                    changed_at: at,
+                })?;
+            }
+            Event::Sent { sequence } => self.step(sequence, State::Sent, None, at)?,
+            Event::Answered { sequence, answer } => self.answered(sequence, answer, at)?,
+            Event::Proved { sequence, proof, paid, by: _ } => {
+                self.proved(sequence, proof, paid, at)?;
+            }
+            Event::Adopted { sequence, id, price } => self.adopted(sequence, id, price, at)?,
+            Event::Accepted { id } => {
+                self.accepted.insert(id);
+            }
+            Event::Baselined => self.baselined = true,
+            Event::Halted(reason) => self.halt(reason, at),
+            Event::Resumed => self.resumed(),
+            Event::Paused { until } => self.paused_until = self.paused_until.max(until),
+            Event::NewBudget => {
+                self.budget_from = self.next_sequence();
+                self.spent = Coins::ZERO;
+            }
+            Event::Balance { coins, as_of } => {
+                if let Some(drop) = self.account.read(coins, as_of) {
+                    let (expected, actual) = (drop.expected, drop.actual);
+                    self.halt(HaltReason::BalanceDrop { expected, actual }, at);
+                }
+            }
+            Event::Started => self.started(at)?,
+            Event::Lost { coins, count, barrier } => {
+                self.loss = Loss {
+                    coins: self.loss.coins.saturating_add(coins),
+                    count: self.loss.count.saturating_add(count),
+                    since: at,
+                };
+                self.account.lose(self.loss.coins);
+                self.barrier = self.barrier.max(Some(barrier));
+            }
+            Event::LossSettled { by: _ } => {
+                self.loss = Loss::default();
+                self.account.lose(Coins::ZERO);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, intent: Intent) -> Result<(), Contradiction> {
+        let Intent { sequence, id, price, entry, reserved_at, .. } = intent;
+        let expected = self.next_sequence();
+        if sequence != expected {
+            return Err(Contradiction::OutOfOrder { expected, found: sequence });
+        }
+        if self.intent(&id).is_some_and(|earlier| earlier.state != State::NotSent) {
+            return Err(Contradiction::RequestedTwice(sequence));
+        }
+        self.intents.push(intent);
+        self.by_id.insert(id, sequence);
+        for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.add(sequence, price, reserved_at);
+        }
+        self.entries.used_mut(entry).add(price);
+        self.spent = self.spent.saturating_add(price);
+        self.account.open(price);
+        self.in_flight = self.in_flight.saturating_add(1);
+        Ok(())
+    }
+}

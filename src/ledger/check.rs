@@ -1,0 +1,60 @@
+//! Do the books add up? Counts everything again, from the intents alone. Pure.
+
+use std::collections::HashMap;
+
+use super::{
+    book::Book,
+    entries::Used,
+    event::{EntrySlot, Sequence, State},
+    intent::Contradiction,
+};
+use crate::{money::Coins, trade::TradeId};
+
+impl Book {
+    /// Compares every running sum with the intents that it is about.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Contradiction`] found.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let counting = || self.intents.iter().filter(|intent| intent.state.counts());
+        let sum = |sum: Coins, price: Coins| sum.saturating_add(price);
+
+        let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
+        let spent = in_budget.map(|intent| intent.price).fold(Coins::ZERO, sum);
+        agree(spent == self.spent, "total")?;
+
+        let mut used: HashMap<EntrySlot, Used> = HashMap::new();
+        for intent in counting() {
+            used.entry(intent.entry).or_default().add(intent.price);
+        }
+        let any = used.get(&EntrySlot::ANY).copied().unwrap_or_default();
+        for (_key, slot, found) in self.entries.iter() {
+            let mut expected = used.get(&slot).copied().unwrap_or_default();
+            expected.quantity = expected.quantity.saturating_add(any.quantity);
+            expected.total = expected.total.saturating_add(any.total);
+            agree(found == expected, "a whitelist entry")?;
+        }
+
+        let in_flight = self.intents.iter().filter(|intent| intent.state.is_in_flight()).count();
+        agree(usize::try_from(self.in_flight) == Ok(in_flight), "in flight")?;
+        let open = self.intents.iter().filter(|intent| intent.state.is_open());
+        agree(open.map(|intent| &intent.sequence).eq(self.open.iter()), "open intents")?;
+        self.check_listings()
+    }
+
+    /// No listing was requested twice.
+    fn check_listings(&self) -> Result<(), Contradiction> {
+        let mut requested: HashMap<TradeId, Sequence> = HashMap::new();
+        for intent in self.intents.iter().filter(|intent| intent.state != State::NotSent) {
+            if requested.insert(intent.id, intent.sequence).is_some() {
+                return Err(Contradiction::RequestedTwice(intent.sequence));
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn agree(agree: bool, what: &'static str) -> Result<(), Contradiction> {
+    if agree { Ok(()) } else { Err(Contradiction::Sum(what)) }
+}

@@ -1,0 +1,257 @@
+//! Whitelist entries as the ledger knows them: who they are across edits, and what each has used.
+//!
+//! Pure. An entry is known by its `name`; one without a name by its conditions. Its limits,
+//! `max_quantity` and `max_total`, are no conditions: whoever edits them changes the bound and not
+//! what has been counted. Two entries that share a name share what they have used.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use super::event::EntrySlot;
+use crate::{
+    money::Coins,
+    whitelist::{Entry, ItemPattern},
+};
+
+/// What an entry is known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryKey(String);
+
+impl EntryKey {
+    /// The key of an entry.
+    pub fn of(entry: &Entry) -> Self {
+        match &entry.name {
+            Some(name) => Self(format!("name {name}")),
+            None => Self(conditions(entry)),
+        }
+    }
+
+    /// A key as it was written to a file.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The key as it is written to a file.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What to call the entry: its name, or its conditions.
+    pub fn label(&self) -> &str {
+        self.0.strip_prefix("name ").unwrap_or(&self.0)
+    }
+}
+
+/// Everything that decides whether an entry fits a listing, each condition at its place.
+fn conditions(entry: &Entry) -> String {
+    let mut text = String::from("item ");
+    match &entry.item {
+        ItemPattern::Any => text.push('*'),
+        ItemPattern::Named(name) => text.push_str(name),
+    }
+    for wear in entry.wears.iter() {
+        text.push(' ');
+        text.push_str(wear.short());
+    }
+    if entry.stattrak {
+        text.push_str(" stattrak");
+    }
+    if entry.souvenir {
+        text.push_str(" souvenir");
+    }
+    // Writing to a String cannot fail.
+    let _infallible = (|| {
+        if let Some(least) = entry.float_min {
+            write!(text, " float>={least}")?;
+        }
+        if let Some(greatest) = entry.float_max {
+            write!(text, " float<={greatest}")?;
+        }
+        write!(text, " price={}..{}", entry.min_price, entry.max_price)?;
+        write!(text, " markup<={}", entry.max_markup)?;
+        match entry.max_age {
+            Some(age) => write!(text, " age<={}ms", age.as_millis()),
+            None => Ok(()),
+        }
+    })();
+    text
+}
+
+/// What an entry has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// How many are bought, reserved or unknown.
+    pub quantity: u32,
+    /// What they cost.
+    pub total: Coins,
+}
+
+impl Used {
+    pub(super) fn add(&mut self, price: Coins) {
+        self.quantity = self.quantity.saturating_add(1);
+        self.total = self.total.saturating_add(price);
+    }
+
+    pub(super) fn take_off(&mut self, price: Coins) {
+        self.quantity = self.quantity.saturating_sub(1);
+        self.total = self.total.saturating_sub(price);
+    }
+}
+
+/// The limits of one entry of the present whitelist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntryLimits {
+    pub(super) slot: EntrySlot,
+    pub(super) max_quantity: u32,
+    pub(super) max_total: Option<Coins>,
+}
+
+/// Every entry that the ledger has ever known, and those of the present whitelist.
+#[derive(Clone, Debug)]
+pub(super) struct Entries {
+    slots: HashMap<EntryKey, EntrySlot>,
+    /// By slot. The first is [`EntrySlot::ANY`].
+    used: Vec<Used>,
+    /// By position in the whitelist.
+    limits: Vec<EntryLimits>,
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self { slots: HashMap::new(), used: vec![Used::default()], limits: Vec::new() }
+    }
+}
+
+impl Entries {
+    /// Takes over the entries of a whitelist, and returns those that were never seen before.
+    pub(super) fn set(&mut self, entries: &[Entry]) -> Vec<(EntrySlot, EntryKey)> {
+        let mut new = Vec::new();
+        self.limits.clear();
+        for entry in entries {
+            let key = EntryKey::of(entry);
+            let slot = match self.slots.get(&key) {
+                Some(slot) => *slot,
+                None => {
+                    let slot = EntrySlot(u32::try_from(self.used.len()).unwrap_or(u32::MAX));
+                    new.push((slot, key.clone()));
+                    self.restore(slot, key);
+                    slot
+                }
+            };
+            let (max_quantity, max_total) = (entry.max_quantity, entry.max_total);
+            self.limits.push(EntryLimits { slot, max_quantity, max_total });
+        }
+        new
+    }
+
+    /// Remembers an entry under the number that it has had before.
+    pub(super) fn restore(&mut self, slot: EntrySlot, key: EntryKey) {
+        self.used_mut(slot);
+        self.slots.insert(key, slot);
+    }
+
+    /// The limits of the entry at this place of the whitelist.
+    pub(super) fn limits(&self, index: usize) -> Option<EntryLimits> {
+        self.limits.get(index).copied()
+    }
+
+    /// What the entry has used, with what may have been for any entry.
+    pub(super) fn used(&self, slot: EntrySlot) -> Used {
+        let of = |slot: EntrySlot| {
+            let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
+            self.used.get(index).copied().unwrap_or_default()
+        };
+        let (any, own) = (of(EntrySlot::ANY), of(slot));
+        if slot == EntrySlot::ANY {
+            return any;
+        }
+        Used {
+            quantity: own.quantity.saturating_add(any.quantity),
+            total: own.total.saturating_add(any.total),
+        }
+    }
+
+    /// What the entry has used, to be changed.
+    pub(super) fn used_mut(&mut self, slot: EntrySlot) -> &mut Used {
+        let index = usize::try_from(slot.0).unwrap_or(usize::MAX).min(ENTRIES_MAX);
+        if self.used.len() <= index {
+            self.used.resize(index.saturating_add(1), Used::default());
+        }
+        // The vector was just made long enough.
+        #[expect(clippy::indexing_slicing, reason = "resized to hold the index one line above")]
+        &mut self.used[index]
+    }
+
+    /// Every key with its slot and what it has used.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&EntryKey, EntrySlot, Used)> {
+        self.slots.iter().map(|(key, slot)| (key, *slot, self.used(*slot)))
+    }
+}
+
+/// How many entries a ledger can know over its life.
+const ENTRIES_MAX: usize = 4_000_000;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::{money::Percent, whitelist::Wears};
+
+    /// An entry without limits that matter.
+    pub(crate) fn entry(name: Option<&str>) -> Entry {
+        Entry {
+            name: name.map(str::to_owned),
+            item: ItemPattern::Any,
+            wears: Wears::ANY,
+            stattrak: false,
+            souvenir: false,
+            float_min: None,
+            float_max: None,
+            min_price: Coins::ZERO,
+            max_price: Coins::MAX,
+            max_markup: Percent::from_hundredths(0),
+            max_quantity: u32::MAX,
+            max_total: None,
+            max_age: None,
+        }
+    }
+
+    #[test]
+    fn a_named_entry_is_known_by_its_name_whatever_else_changes() {
+        let mut edited = entry(Some("redline"));
+        edited.max_price = Coins::from_cents(1);
+        edited.max_quantity = 1;
+        assert_eq!(EntryKey::of(&edited), EntryKey::of(&entry(Some("redline"))));
+        assert_ne!(EntryKey::of(&edited), EntryKey::of(&entry(Some("other"))));
+    }
+
+    #[test]
+    fn an_unnamed_entry_is_known_by_its_conditions_and_not_by_its_limits() {
+        let plain = entry(None);
+        let mut limited = entry(None);
+        limited.max_quantity = 1;
+        limited.max_total = Some(Coins::ZERO);
+        assert_eq!(EntryKey::of(&plain), EntryKey::of(&limited));
+        let mut stattrak = entry(None);
+        stattrak.stattrak = true;
+        assert_ne!(EntryKey::of(&plain), EntryKey::of(&stattrak));
+        let mut cheap = entry(None);
+        cheap.max_price = Coins::from_cents(1);
+        assert_ne!(EntryKey::of(&plain), EntryKey::of(&cheap));
+    }
+
+    #[test]
+    fn a_name_cannot_pass_for_conditions() {
+        let conditions = EntryKey::of(&entry(None));
+        assert_ne!(EntryKey::of(&entry(Some(conditions.as_str()))), conditions);
+    }
+
+    #[test]
+    fn an_entry_keeps_its_slot_when_the_whitelist_changes() {
+        let mut entries = Entries::default();
+        let [a, b] = [entry(Some("a")), entry(Some("b"))];
+        assert_eq!(entries.set(&[a.clone(), b.clone()]).len(), 2);
+        let slot = entries.limits(1).unwrap().slot;
+        assert_eq!(entries.set(&[b, a]), []);
+        assert_eq!(entries.limits(0).unwrap().slot, slot);
+    }
+}

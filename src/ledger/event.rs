@@ -1,0 +1,347 @@
+//! What can happen to a ledger, as plain values.
+//!
+//! A [`Book`](super::book::Book) is the sum of its [`Event`]s: whoever applies the same events in
+//! the same order has the same book. So the journal keeps events, recovery replays them, and
+//! `verify` compares. Everything here is `Copy` and of fixed size, so that a record of it is too.
+
+use std::fmt;
+
+use crate::{
+    money::Coins,
+    outcome::{NotSent, Outcome, Refusal, Unknown},
+    time::UnixMs,
+    trade::{Status, TradeId},
+};
+
+/// The number of an intent: 1, 2, 3, … in the order in which they were approved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A whitelist entry, as the ledger numbers them over all its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntrySlot(pub u32);
+
+impl EntrySlot {
+    /// Nobody knows which entry it was: it counts against every one.
+    pub const ANY: Self = Self(0);
+}
+
+/// Where an intent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Approved; its request may be leaving.
+    Reserved,
+    /// Its request has begun to leave.
+    Sent,
+    /// The marketplace named it as ours: a reservation there, not yet a delivery.
+    Bought,
+    /// The marketplace said no.
+    Refused,
+    /// Nobody can tell. Counts as spent.
+    Unknown,
+    /// Not one byte of it left.
+    NotSent,
+    /// Delivered.
+    Completed,
+    /// Fell through after it was bought; the coins come back.
+    Returned,
+    /// It was unknown, and then proven not to have happened.
+    NotBought,
+}
+
+impl State {
+    /// Whether its price counts against the limits.
+    pub const fn counts(self) -> bool {
+        match self {
+            Self::Reserved | Self::Sent | Self::Bought | Self::Unknown | Self::Completed => true,
+            Self::Refused | Self::NotSent | Self::Returned | Self::NotBought => false,
+        }
+    }
+
+    /// Whether an answer is still being waited for.
+    pub const fn is_in_flight(self) -> bool {
+        matches!(self, Self::Reserved | Self::Sent)
+    }
+
+    /// Whether reconciliation still has something to find out about it.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Bought | Self::Unknown)
+    }
+
+    /// The word for tables and files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Sent => "sent",
+            Self::Bought => "bought",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::NotSent => "not_sent",
+            Self::Completed => "completed",
+            Self::Returned => "returned",
+            Self::NotBought => "not_bought",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What came back for a request: an [`Outcome`] without what the ledger has no use for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Bought, for this much where the marketplace says so.
+    Bought(Option<Coins>),
+    /// The marketplace said no.
+    Refused(Refusal),
+    /// It never left.
+    NotSent(NotSent),
+    /// Nobody can tell.
+    Unknown(Unknown),
+}
+
+impl From<&Outcome> for Answer {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Bought { price, server_time: _ } => Self::Bought(*price),
+            Outcome::Refused(refusal) => Self::Refused(*refusal),
+            Outcome::NotSent(why) => Self::NotSent(*why),
+            Outcome::Unknown(why) => Self::Unknown(*why),
+        }
+    }
+}
+
+/// What was found out about an intent other than by its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// It is among our own trades and not yet delivered.
+    Bought,
+    /// It was delivered.
+    Completed,
+    /// It fell through; the coins come back.
+    Returned,
+    /// It is not among our own trades, and no coins are missing.
+    NotBought,
+}
+
+impl Proof {
+    /// What the status of a trade of our own says about it.
+    pub const fn from_status(status: Status) -> Option<Self> {
+        match status {
+            Status::Joined | Status::Processing => Some(Self::Bought),
+            Status::Completed | Status::CompletedProtected => Some(Self::Completed),
+            Status::Cooldown | Status::Cancelled | Status::Expired => Some(Self::Returned),
+            Status::Listed | Status::Other => None,
+        }
+    }
+
+    /// The state that it proves.
+    pub const fn state(self) -> State {
+        match self {
+            Self::Bought => State::Bought,
+            Self::Completed => State::Completed,
+            Self::Returned => State::Returned,
+            Self::NotBought => State::NotBought,
+        }
+    }
+}
+
+/// Who found something out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Reconciliation with the marketplace.
+    Marketplace,
+    /// A person, at a terminal.
+    Person,
+}
+
+/// Why buying stopped until a person has looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum HaltReason {
+    /// A person said so.
+    #[error("a person stopped it")]
+    Person,
+    /// The balance fell by more than anything this ledger did explains.
+    #[error("the balance is {actual}, but should be {expected} at least")]
+    BalanceDrop {
+        /// The least that can be explained.
+        expected: Coins,
+        /// What the marketplace says.
+        actual: Coins,
+    },
+    /// Among our own trades there is one that this ledger never asked for.
+    #[error("a purchase that nobody intended: {id}")]
+    Unintended {
+        /// Which.
+        id: TradeId,
+    },
+    /// Something that was refused, never sent or given back is ours all the same.
+    #[error("{id} was refused or came to nothing, and is ours all the same")]
+    Contradiction {
+        /// Which.
+        id: TradeId,
+    },
+    /// It cost something other than what was approved.
+    #[error("{id} cost {paid}, but {approved} was approved")]
+    Price {
+        /// Which.
+        id: TradeId,
+        /// What was approved.
+        approved: Coins,
+        /// What it cost.
+        paid: Coins,
+    },
+    /// A buy whose outcome is unknown is not among our trades, yet coins are missing.
+    #[error("{missing} coins are missing and no purchase explains them")]
+    Disagreement {
+        /// How many.
+        missing: Coins,
+    },
+    /// Too many answers in a row that say nothing.
+    #[error("{count} buys in a row ended unknown")]
+    Unknowns {
+        /// How many.
+        count: u32,
+    },
+    /// Too many unexpected refusals in a row.
+    #[error("{count} buys in a row were refused unexpectedly")]
+    Refusals {
+        /// How many.
+        count: u32,
+    },
+    /// A refusal that only a person can lift.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl HaltReason {
+    /// What the person must do before buying again makes sense.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Person => "run `sniper resume` to go on",
+            Self::BalanceDrop { .. } | Self::Disagreement { .. } => {
+                "compare the site's history with `sniper ledger`, then run `sniper resume`"
+            }
+            Self::Unintended { .. } | Self::Contradiction { .. } => {
+                "check on the site who bought it; if it was you, run `sniper resume`"
+            }
+            Self::Price { .. } => "look the purchase up on the site, then run `sniper resume`",
+            Self::Unknowns { .. } => {
+                "check the connection and the site, look at `sniper ledger`, then run `sniper resume`"
+            }
+            Self::Refusals { .. } => "check the site in your browser, then run `sniper resume`",
+            Self::Refused(refusal) => match refusal.remedy() {
+                Some(remedy) => remedy,
+                None => "check the site in your browser, then run `sniper resume`",
+            },
+        }
+    }
+}
+
+/// One thing that happened to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A buy was approved.
+    Reserved {
+        /// Its number.
+        sequence: Sequence,
+        /// The listing.
+        id: TradeId,
+        /// What it may cost.
+        price: Coins,
+        /// For which whitelist entry.
+        entry: EntrySlot,
+        /// Under which limits: a number that the journal explains.
+        limits: u32,
+    },
+    /// Its request has begun to leave.
+    Sent {
+        /// Which.
+        sequence: Sequence,
+    },
+    /// Its answer came, or surely will not.
+    Answered {
+        /// Which.
+        sequence: Sequence,
+        /// What it was.
+        answer: Answer,
+    },
+    /// Something was found out about it.
+    Proved {
+        /// Which.
+        sequence: Sequence,
+        /// What.
+        proof: Proof,
+        /// What it cost, where that was found out too.
+        paid: Option<Coins>,
+        /// By whom.
+        by: Source,
+    },
+    /// A purchase that power loss made the ledger forget was found among our own trades.
+    Adopted {
+        /// The number it gets.
+        sequence: Sequence,
+        /// The listing.
+        id: TradeId,
+        /// What it cost.
+        price: Coins,
+    },
+    /// A purchase that is none of this ledger's business.
+    Accepted {
+        /// The listing.
+        id: TradeId,
+    },
+    /// What the account held before this ledger began is accepted, all of it.
+    Baselined,
+    /// Buying stopped until a person has looked, for a reason that no other event carries.
+    Halted(HaltReason),
+    /// A person has looked.
+    Resumed,
+    /// Buying pauses for a while.
+    Paused {
+        /// Until when, by our wall clock.
+        until: UnixMs,
+    },
+    /// `total` counts from here.
+    NewBudget,
+    /// The marketplace said what the account holds.
+    Balance {
+        /// How much.
+        coins: Coins,
+        /// The earliest moment, by our wall clock, at which that can have been true.
+        as_of: UnixMs,
+    },
+    /// The program started: whatever was in flight before is unknown now.
+    Started,
+    /// The machine lost power: so much may have been spent of which nothing is known.
+    Lost {
+        /// How many coins.
+        coins: Coins,
+        /// How many buys.
+        count: u32,
+        /// Listings created up to this moment may have been requested.
+        barrier: UnixMs,
+    },
+    /// What was lost is accounted for.
+    LossSettled {
+        /// By whom.
+        by: Source,
+    },
+}

@@ -1,0 +1,79 @@
+//! What a book holds: intents, halts, losses; and how an event can fail to fit them. Pure.
+
+use super::event::{EntrySlot, HaltReason, Sequence, State};
+use crate::{money::Coins, time::UnixMs, trade::TradeId};
+
+/// One intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Its number.
+    pub sequence: Sequence,
+    /// The listing.
+    pub id: TradeId,
+    /// What was approved.
+    pub approved: Coins,
+    /// What counts: what it cost, where that is known, else what was approved.
+    pub price: Coins,
+    /// For which whitelist entry.
+    pub entry: EntrySlot,
+    /// Under which limits.
+    pub limits: u32,
+    /// Where it stands.
+    pub state: State,
+    /// When it was approved.
+    pub reserved_at: UnixMs,
+    /// When it came to stand there.
+    pub changed_at: UnixMs,
+}
+
+/// A halt that is latched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// Since when.
+    pub at: UnixMs,
+    /// Why.
+    pub reason: HaltReason,
+}
+
+/// What power loss may have made the ledger forget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// How many coins may have been spent unrecorded.
+    pub coins: Coins,
+    /// How many buys may have been sent unrecorded.
+    pub count: u32,
+    /// Since when it is known.
+    pub since: UnixMs,
+}
+
+/// An event that does not fit the book that it is applied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// It speaks of an intent that the book does not hold.
+    #[error("an event about intent {0}, which does not exist")]
+    NoSuchIntent(Sequence),
+    /// The intent's number is not the next one.
+    #[error("intent {found} where {expected} should be")]
+    OutOfOrder {
+        /// The number that should come.
+        expected: Sequence,
+        /// The number that came.
+        found: Sequence,
+    },
+    /// A listing that was requested already.
+    #[error("a second intent, {0}, for one listing")]
+    RequestedTwice(Sequence),
+    /// The intent is in a state from which there is no such step.
+    #[error("intent {sequence} is {from} and cannot become {to}")]
+    NoSuchStep {
+        /// Which intent.
+        sequence: Sequence,
+        /// Where it stands.
+        from: State,
+        /// Where it should go.
+        to: State,
+    },
+    /// A running sum is not the sum of what it is about.
+    #[error("the books do not add up: {0}")]
+    Sum(&'static str),
+}

@@ -1,0 +1,265 @@
+//! What was intended, what happened, and what may still be spent.
+//!
+//! Only an [`Approved`] buy reaches the buyer, and only [`Ledger::reserve`] makes one. Whatever
+//! was approved counts against every limit until it is proven not to have happened: **unknown
+//! counts as spent**.
+//!
+//! The parts, in reading order, all of them pure:
+//!
+//! - [`event`]: what can happen, as plain values; [`denied`]: why a buy is not approved.
+//! - [`book`]: the sum of all events; deciding ([`approve`]) takes constant time.
+//! - [`account`]: what the balance should be. [`reconcile`]: what the marketplace says against
+//!   what the book says.
+//!
+//! # Invariants
+//!
+//! 1. Reserved, spent and unknown together never exceed any limit, at any time.
+//! 2. A listing is requested at most once in a ledger's life.
+//! 3. A halt stays until a person has looked; while there is one, nothing is approved.
+
+pub mod account;
+pub mod approve;
+pub mod book;
+mod check;
+pub mod denied;
+pub mod entries;
+pub mod event;
+pub mod intent;
+pub mod reconcile;
+pub mod snapshot;
+mod steps;
+mod window;
+
+pub use self::{
+    approve::Want,
+    book::Book,
+    denied::Denied,
+    event::{HaltReason, State},
+    intent::{Contradiction, Halt, Intent},
+    reconcile::{OwnTrade, Reading},
+    snapshot::Snapshot,
+};
+
+use self::event::{Event, Proof, Sequence, Source};
+use crate::{
+    config::Budget, money::Coins, outcome::Outcome, time::UnixMs, trade::TradeId, whitelist::Entry,
+};
+
+/// A buy that the ledger has counted. Nothing else can be sent, and it can be sent once.
+#[derive(Debug)]
+#[must_use = "an approved buy counts as spent until it is settled"]
+pub struct Approved {
+    sequence: Sequence,
+    id: TradeId,
+    price: Coins,
+}
+
+impl Approved {
+    /// Its number in the ledger.
+    pub const fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// The listing.
+    pub const fn id(&self) -> &TradeId {
+        &self.id
+    }
+
+    /// What it may cost.
+    pub const fn price(&self) -> Coins {
+        self.price
+    }
+}
+
+/// What an event changed, beyond the intent that it is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a new halt is to be said loudly"]
+pub struct Aftermath {
+    /// The halts that are new.
+    pub halts: Vec<Halt>,
+    /// Until when buying pauses now, where that is new.
+    pub paused_until: Option<UnixMs>,
+}
+
+/// The ledger: one book, and where it is kept.
+#[derive(Debug)]
+pub struct Ledger {
+    book: Book,
+    #[cfg(test)]
+    events_for_tests: Vec<(UnixMs, Event)>,
+}
+
+impl Ledger {
+    /// A ledger that starts empty and is kept nowhere: for dry runs, and for practice.
+    /// `balance_required` says whether an unknown balance forbids buying.
+    pub fn in_memory(budget: Budget, entries: &[Entry], balance_required: bool) -> Self {
+        let mut book = Book::new(budget, balance_required);
+        book.set_entries(entries);
+        Self {
+            book,
+            #[cfg(test)]
+            events_for_tests: Vec::new(),
+        }
+    }
+
+    /// Counts a buy against every limit, before it is sent.
+    ///
+    /// # Errors
+    ///
+    /// The limit that stands against it; then nothing was counted.
+    pub fn reserve(&mut self, want: Want, now: UnixMs) -> Result<Approved, Denied> {
+        let event = self.book.approve(&want, now)?;
+        let Event::Reserved { sequence, id, price, .. } = event else {
+            return Err(Denied::Unwritable);
+        };
+        let applied = self.record(now, event);
+        let _nothing_new = applied.map_err(|_contradiction| Denied::AlreadyRequested)?;
+        Ok(Approved { sequence, id, price })
+    }
+
+    /// Notes that the request for this listing has begun to leave.
+    ///
+    /// # Errors
+    ///
+    /// A [`Contradiction`] if no such buy is in flight.
+    pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), Contradiction> {
+        let sequence = self.sequence_of(id)?;
+        self.record(now, Event::Sent { sequence }).map(drop)
+    }
+
+    /// Notes what became of the buy of this listing.
+    ///
+    /// # Errors
+    ///
+    /// A [`Contradiction`] if no answer was being waited for.
+    pub fn settle(
+        &mut self,
+        id: &TradeId,
+        outcome: &Outcome,
+        now: UnixMs,
+    ) -> Result<Aftermath, Contradiction> {
+        let sequence = self.sequence_of(id)?;
+        let aftermath = self.record(now, Event::Answered { sequence, answer: outcome.into() });
+        self.book.make_room();
+        aftermath
+    }
+
+    /// Notes what the feed says of a trade of our own (`updateTrade`), if it is one.
+    pub fn observe(&mut self, trade: OwnTrade, now: UnixMs) -> Aftermath {
+        if self.book.intent(&trade.id).is_none() {
+            return Aftermath::default();
+        }
+        let reading =
+            Reading { trades: &[trade], complete: false, started: UnixMs(now.0.saturating_add(1)) };
+        self.take_in(&reading, now)
+    }
+
+    /// Compares the book with what the marketplace says of our own trades, and with the balance
+    /// that was read at the same time.
+    pub fn reconcile(
+        &mut self,
+        reading: &Reading<'_>,
+        balance: Option<Coins>,
+        now: UnixMs,
+    ) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        if let Some(coins) = balance {
+            aftermath.merge(self.set_balance(coins, reading.started, now));
+        }
+        aftermath.merge(self.take_in(reading, now));
+        if reading.complete && self.book.account.reading().is_some() {
+            self.book.reconciled = true;
+        }
+        aftermath
+    }
+
+    /// Takes in a balance. `as_of` is the earliest moment at which it can have been true: when the
+    /// request for it was sent.
+    pub fn set_balance(&mut self, coins: Coins, as_of: UnixMs, now: UnixMs) -> Aftermath {
+        self.record_sure(now, Event::Balance { coins, as_of })
+    }
+
+    /// Pauses buying until then.
+    pub fn pause(&mut self, until: UnixMs, now: UnixMs) -> Aftermath {
+        self.record_sure(now, Event::Paused { until })
+    }
+
+    /// Stops buying until a person has looked.
+    pub fn halt(&mut self, reason: HaltReason, now: UnixMs) -> Aftermath {
+        self.record_sure(now, Event::Halted(reason))
+    }
+
+    /// A person has looked: buying goes on.
+    pub fn resume(&mut self, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, Event::Resumed);
+    }
+
+    /// A person says that `total` counts from now.
+    pub fn new_budget(&mut self, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, Event::NewBudget);
+    }
+
+    /// A person says what became of a buy that is unknown.
+    ///
+    /// # Errors
+    ///
+    /// A [`Contradiction`] if there is no such buy, or it is not open to that answer.
+    pub fn resolve(
+        &mut self,
+        id: &TradeId,
+        bought: bool,
+        now: UnixMs,
+    ) -> Result<Aftermath, Contradiction> {
+        let sequence = self.sequence_of(id)?;
+        let proof = if bought { Proof::Bought } else { Proof::NotBought };
+        self.record(now, Event::Proved { sequence, proof, paid: None, by: Source::Person })
+    }
+
+    /// Where everything stands at `now`.
+    pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
+        self.book.snapshot(now)
+    }
+
+    /// The book, to be read.
+    pub const fn book(&self) -> &Book {
+        &self.book
+    }
+
+    fn take_in(&mut self, reading: &Reading<'_>, now: UnixMs) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        for event in self.book.findings(reading) {
+            aftermath.merge(self.record_sure(now, event));
+        }
+        aftermath
+    }
+
+    fn sequence_of(&self, id: &TradeId) -> Result<Sequence, Contradiction> {
+        let intent = self.book.intent(id);
+        intent.map(|intent| intent.sequence).ok_or(Contradiction::NoSuchIntent(Sequence(0)))
+    }
+
+    /// Records an event that always fits.
+    fn record_sure(&mut self, now: UnixMs, event: Event) -> Aftermath {
+        self.record(now, event).unwrap_or_default()
+    }
+
+    fn record(&mut self, now: UnixMs, event: Event) -> Result<Aftermath, Contradiction> {
+        let (halts, paused) = (self.book.halts.len(), self.book.paused_until);
+        self.book.apply(now, &event)?;
+        #[cfg(test)]
+        self.events_for_tests.push((now, event));
+        let halts = self.book.halts.get(halts..).unwrap_or_default().to_vec();
+        let until = self.book.paused_until;
+        Ok(Aftermath { halts, paused_until: Some(until).filter(|until| paused < *until) })
+    }
+}
+
+impl Aftermath {
+    fn merge(&mut self, other: Self) {
+        self.halts.extend(other.halts);
+        self.paused_until = self.paused_until.max(other.paused_until);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What a person or a report wants to know of a book, at one moment. Pure.
+
+use super::{
+    book::Book,
+    entries::{EntryKey, Used},
+    event::State,
+    intent::{Halt, Loss},
+};
+use crate::{config::Budget, money::Coins, time::UnixMs};
+
+/// The state of the ledger at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The limits.
+    pub budget: Budget,
+    /// Reserved, spent and unknown since the last new budget, with what power loss may hide.
+    pub spent: Coins,
+    /// The same within an hour.
+    pub spent_in_hour: Coins,
+    /// The same within a day.
+    pub spent_in_day: Coins,
+    /// How many buys were sent within a minute.
+    pub sent_in_minute: u32,
+    /// The last balance read.
+    pub balance: Option<Coins>,
+    /// What is surely left of it.
+    pub balance_least: Option<Coins>,
+    /// How many buys wait for their answers.
+    pub in_flight: u32,
+    /// How many ended unknown and are not yet proven either way.
+    pub unknown: u32,
+    /// What they cost, all of them.
+    pub unknown_coins: Coins,
+    /// How many are bought and not yet delivered.
+    pub undelivered: u32,
+    /// Whether the ledger was compared with the marketplace since the start.
+    pub reconciled: bool,
+    /// Until when buying pauses, if it does.
+    pub paused_until: Option<UnixMs>,
+    /// Why buying is halted, if it is.
+    pub halts: Vec<Halt>,
+    /// What power loss may have made the ledger forget.
+    pub loss: Loss,
+    /// How many intents there are in all.
+    pub intents: usize,
+}
+
+impl Snapshot {
+    /// Whether the balance was read and is below its floor.
+    pub fn is_below_floor(&self) -> bool {
+        self.balance.is_some_and(|balance| balance < self.budget.min_balance)
+    }
+}
+
+impl Book {
+    /// Where everything stands at `now`.
+    pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
+        for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.advance(now);
+        }
+        let lost = self.loss.coins;
+        let open = || self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let unknown = || open().filter(|intent| intent.state == State::Unknown);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Snapshot {
+            budget: self.budget.clone(),
+            spent: self.spent.saturating_add(lost),
+            spent_in_hour: self.hour.sum().saturating_add(lost),
+            spent_in_day: self.day.sum().saturating_add(lost),
+            sent_in_minute: self.minute.count(),
+            balance: self.account.reading(),
+            balance_least: self.account.least(),
+            in_flight: self.in_flight,
+            unknown: count(unknown().count()),
+            unknown_coins: unknown()
+                .fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price)),
+            undelivered: count(open().filter(|intent| intent.state == State::Bought).count()),
+            reconciled: self.reconciled,
+            paused_until: Some(self.paused_until).filter(|until| now < *until),
+            halts: self.halts.clone(),
+            loss: self.loss,
+            intents: self.intents.len(),
+        }
+    }
+
+    /// Every whitelist entry that the ledger knows, and what it has used.
+    pub fn entries(&self) -> impl Iterator<Item = (&EntryKey, Used)> {
+        self.entries.iter().map(|(key, _slot, used)| (key, used))
+    }
+}

@@ -1,0 +1,197 @@
+//! What the ledger promises about limits, one promise at a time.
+
+use std::time::Duration;
+
+use super::{entries::tests::entry, *};
+use crate::outcome::{NotSent, Refusal, Unknown};
+
+mod model;
+mod proofs;
+
+const T0: UnixMs = UnixMs(1_772_359_200_000);
+const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
+const TAKEN: Outcome = Outcome::Refused(Refusal::Taken);
+const LOST: Outcome = Outcome::Unknown(Unknown::Timeout);
+
+fn coins(whole: i64) -> Coins {
+    Coins::from_cents(whole * 100)
+}
+
+fn id(n: u32) -> TradeId {
+    TradeId::new(&format!("listing-{n}")).unwrap()
+}
+
+fn after(seconds: u64) -> UnixMs {
+    T0.plus(Duration::from_secs(seconds))
+}
+
+/// Limits that stand against nothing in these tests.
+fn budget() -> Budget {
+    Budget {
+        max_price: coins(1_000),
+        total: coins(1_000_000),
+        min_balance: Coins::ZERO,
+        max_buys_per_minute: 1_000,
+        per_hour: None,
+        per_day: None,
+        max_in_flight: 1_000,
+    }
+}
+
+fn ledger(budget: Budget) -> Ledger {
+    Ledger::in_memory(budget, &[entry(Some("first")), entry(Some("second"))], false)
+}
+
+fn want(n: u32, price: i64) -> Want {
+    Want { id: id(n), price: coins(price), entry: 0, created_at: Some(T0) }
+}
+
+#[track_caller]
+fn buy(ledger: &mut Ledger, want: Want, outcome: &Outcome, now: UnixMs) -> Aftermath {
+    let approved = ledger.reserve(want, now).unwrap();
+    ledger.sent(approved.id(), now).unwrap();
+    ledger.settle(approved.id(), outcome, now).unwrap()
+}
+
+#[track_caller]
+fn check_denied(ledger: &mut Ledger, want: Want, now: UnixMs, expected: Denied) {
+    let before = ledger.snapshot(now);
+    assert_eq!(ledger.reserve(want, now).unwrap_err(), expected);
+    assert_eq!(ledger.snapshot(now), before, "a denied buy counts nowhere");
+}
+
+#[test]
+fn a_price_above_max_price_is_denied_with_both() {
+    let mut ledger = ledger(Budget { max_price: coins(50), ..budget() });
+    let denied = Denied::MaxPrice { price: coins(51), max: coins(50) };
+    check_denied(&mut ledger, want(1, 51), T0, denied);
+    assert_eq!(denied.to_string(), "price 51.00 is above max_price 50.00");
+    let _approved = ledger.reserve(want(1, 50), T0).unwrap();
+}
+
+#[test]
+fn a_price_of_nothing_is_denied() {
+    let mut ledger = ledger(budget());
+    check_denied(&mut ledger, want(1, 0), T0, Denied::NoPrice { price: Coins::ZERO });
+    check_denied(&mut ledger, want(1, -5), T0, Denied::NoPrice { price: coins(-5) });
+}
+
+#[test]
+fn reserved_counts_against_the_total_at_once_and_a_refusal_gives_it_back() {
+    let mut ledger = ledger(Budget { total: coins(100), ..budget() });
+    let first = ledger.reserve(want(1, 60), T0).unwrap();
+    let denied = Denied::Total { spent: coins(60), price: coins(41), max: coins(100) };
+    check_denied(&mut ledger, want(2, 41), T0, denied);
+    let _nothing = ledger.settle(first.id(), &TAKEN, T0).unwrap();
+    let _approved = ledger.reserve(want(2, 41), T0).unwrap();
+}
+
+#[test]
+fn unknown_counts_as_spent_until_proven_otherwise() {
+    let mut ledger = ledger(Budget { total: coins(100), ..budget() });
+    let _nothing = buy(&mut ledger, want(1, 60), &LOST, T0);
+    let denied = Denied::Total { spent: coins(60), price: coins(60), max: coins(100) };
+    check_denied(&mut ledger, want(2, 60), after(86_400 * 30), denied);
+    let _nothing = ledger.resolve(&id(1), false, after(1)).unwrap();
+    let _approved = ledger.reserve(want(2, 60), after(2)).unwrap();
+}
+
+#[test]
+fn the_hour_and_the_day_roll() {
+    let limits = Budget { per_hour: Some(coins(100)), per_day: Some(coins(150)), ..budget() };
+    let mut ledger = ledger(limits);
+    let _nothing = buy(&mut ledger, want(1, 100), &BOUGHT, T0);
+    let hour = Denied::PerHour { spent: coins(100), price: coins(1), max: coins(100) };
+    check_denied(&mut ledger, want(2, 1), after(3_599), hour);
+    let _nothing = buy(&mut ledger, want(2, 50), &BOUGHT, after(3_600));
+    let day = Denied::PerDay { spent: coins(150), price: coins(1), max: coins(150) };
+    check_denied(&mut ledger, want(3, 1), after(86_399), day);
+    let _nothing = buy(&mut ledger, want(3, 1), &BOUGHT, after(86_400));
+}
+
+#[test]
+fn refusals_free_every_limit_but_the_one_per_minute() {
+    let limits = Budget {
+        total: coins(10),
+        per_hour: Some(coins(10)),
+        per_day: Some(coins(10)),
+        max_buys_per_minute: 3,
+        ..budget()
+    };
+    let mut ledger = ledger(limits);
+    for n in 1..=3 {
+        let _nothing = buy(&mut ledger, want(n, 10), &TAKEN, T0);
+    }
+    check_denied(&mut ledger, want(4, 10), after(59), Denied::PerMinute { sent: 3, max: 3 });
+    let _nothing = buy(&mut ledger, want(4, 10), &TAKEN, after(60));
+}
+
+#[test]
+fn what_was_never_sent_counts_nowhere_and_may_be_tried_again() {
+    let mut ledger = ledger(Budget { total: coins(10), max_buys_per_minute: 1, ..budget() });
+    for second in 0..3 {
+        let approved = ledger.reserve(want(1, 10), after(second)).unwrap();
+        let never = Outcome::NotSent(NotSent::NoConnection);
+        let _nothing = ledger.settle(approved.id(), &never, after(second)).unwrap();
+    }
+}
+
+#[test]
+fn a_listing_is_requested_once_whatever_came_of_it() {
+    for (n, outcome) in (1..).zip([BOUGHT, TAKEN, LOST]) {
+        let mut ledger = ledger(budget());
+        let _nothing = buy(&mut ledger, want(n, 1), &outcome, T0);
+        check_denied(&mut ledger, want(n, 1), after(1_000_000), Denied::AlreadyRequested);
+    }
+}
+
+#[test]
+fn buys_in_flight_are_bounded_and_an_unknown_one_holds_nothing_up() {
+    let mut ledger = ledger(Budget { max_in_flight: 2, ..budget() });
+    let first = ledger.reserve(want(1, 1), T0).unwrap();
+    let _second = ledger.reserve(want(2, 1), T0).unwrap();
+    let denied = Denied::InFlight { in_flight: 2, max: 2 };
+    assert!(denied.may_pass());
+    check_denied(&mut ledger, want(3, 1), T0, denied);
+    let _nothing = ledger.settle(first.id(), &LOST, T0).unwrap();
+    let _approved = ledger.reserve(want(3, 1), T0).unwrap();
+}
+
+#[test]
+fn each_entry_has_limits_of_its_own() {
+    let mut limited = entry(Some("limited"));
+    limited.max_quantity = 2;
+    limited.max_total = Some(coins(10));
+    let entries = [limited, entry(Some("free"))];
+    let mut ledger = Ledger::in_memory(budget(), &entries, false);
+    let _nothing = buy(&mut ledger, want(1, 6), &BOUGHT, T0);
+    let total = Denied::EntryTotal { spent: coins(6), price: coins(5), max: coins(10) };
+    check_denied(&mut ledger, want(2, 5), T0, total);
+    let _nothing = buy(&mut ledger, want(2, 4), &BOUGHT, T0);
+    check_denied(&mut ledger, want(3, 1), T0, Denied::EntryQuantity { bought: 2, max: 2 });
+    let _nothing = buy(&mut ledger, Want { entry: 1, ..want(3, 100) }, &BOUGHT, T0);
+    check_denied(&mut ledger, Want { entry: 2, ..want(4, 1) }, T0, Denied::NoEntry);
+}
+
+#[test]
+fn no_buy_takes_the_balance_below_its_floor() {
+    let mut ledger = ledger(Budget { min_balance: coins(5), ..budget() });
+    let _nothing = ledger.set_balance(coins(20), T0, T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
+    let denied = Denied::MinBalance { balance: coins(10), price: coins(6), min: coins(5) };
+    check_denied(&mut ledger, want(2, 6), after(1), denied);
+    let _approved = ledger.reserve(want(2, 5), after(1)).unwrap();
+}
+
+#[test]
+fn a_new_budget_counts_the_total_from_now_and_nothing_else() {
+    let limits = Budget { total: coins(10), per_day: Some(coins(15)), ..budget() };
+    let mut ledger = ledger(limits);
+    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
+    ledger.new_budget(after(1));
+    let day = Denied::PerDay { spent: coins(10), price: coins(10), max: coins(15) };
+    check_denied(&mut ledger, want(2, 10), after(1), day);
+    let _nothing = buy(&mut ledger, want(2, 5), &BOUGHT, after(1));
+    assert_eq!(ledger.snapshot(after(1)).spent, coins(5));
+    ledger.book().check().unwrap();
+}

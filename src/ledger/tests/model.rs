@@ -1,0 +1,308 @@
+//! Arbitrary histories against a market that keeps books of its own: whatever happens, in any
+//! order, the market never sees more than the limits allow.
+
+use std::{collections::HashMap, time::Duration};
+
+use proptest::prelude::*;
+
+use crate::{
+    config::Budget,
+    ledger::{entries::tests::entry, event::Event, *},
+    outcome::{NotSent, Refusal, Unknown},
+    trade::Status,
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A listing fits an entry.
+    Match { listing: u32, price: i64, entry: usize },
+    /// The market receives the oldest request that has not arrived, and takes it or not.
+    Arrive { accept: bool },
+    /// An answer comes for some request in flight: the true one, or none.
+    Answer { which: usize, lost: bool },
+    /// A request turns out never to have left.
+    Unsent { which: usize },
+    /// The market gives back one of its sales, or delivers it.
+    Finish { which: usize, deliver: bool },
+    /// The program is killed and starts again from its events.
+    Restart,
+    /// A person changes the limits.
+    Limits { total: i64, minute: u32 },
+    /// The account is read and compared.
+    Reconcile,
+    /// A person has looked.
+    Resume,
+    /// Time passes.
+    Wait { seconds: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0_u32..40, 1_i64..30, 0_usize..2)
+            .prop_map(|(listing, price, entry)| Step::Match { listing, price, entry }),
+        6 => prop::bool::weighted(0.7).prop_map(|accept| Step::Arrive { accept }),
+        6 => (any::<usize>(), prop::bool::weighted(0.3))
+            .prop_map(|(which, lost)| Step::Answer { which, lost }),
+        1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
+        2 => (any::<usize>(), any::<bool>())
+            .prop_map(|(which, deliver)| Step::Finish { which, deliver }),
+        1 => Just(Step::Restart),
+        1 => (0_i64..150, 0_u32..6).prop_map(|(total, minute)| Step::Limits { total, minute }),
+        3 => Just(Step::Reconcile),
+        1 => Just(Step::Resume),
+        3 => (0_u64..100).prop_map(|seconds| Step::Wait { seconds }),
+    ]
+}
+
+/// One request, as the market sees it.
+#[derive(Clone, Debug)]
+struct Request {
+    id: TradeId,
+    price: Coins,
+    entry: usize,
+    left_at: UnixMs,
+    /// `None`: not arrived; else whether it was accepted.
+    accepted: Option<bool>,
+    status: Status,
+    waiting: bool,
+    unsent: bool,
+}
+
+impl Request {
+    /// Whether its coins are gone, or may yet go.
+    fn may_cost(&self) -> bool {
+        !self.unsent && self.accepted != Some(false) && !matches!(self.status, Status::Cancelled)
+    }
+}
+
+struct World {
+    ledger: Ledger,
+    events: Vec<(UnixMs, Event)>,
+    requests: Vec<Request>,
+    balance: Coins,
+    now: UnixMs,
+    budget: Budget,
+}
+
+const START: Coins = Coins::from_cents(40_000);
+
+fn coins(whole: i64) -> Coins {
+    Coins::from_cents(whole * 100)
+}
+
+fn whitelist() -> [Entry; 2] {
+    let mut first = entry(Some("first"));
+    first.max_quantity = 3;
+    let mut second = entry(None);
+    second.max_total = Some(coins(60));
+    [first, second]
+}
+
+impl World {
+    fn new() -> Self {
+        let budget = Budget {
+            max_price: coins(25),
+            total: coins(120),
+            min_balance: coins(300),
+            max_buys_per_minute: 5,
+            per_hour: Some(coins(90)),
+            per_day: Some(coins(100)),
+            max_in_flight: 3,
+        };
+        let mut world = Self {
+            ledger: Ledger::in_memory(budget.clone(), &whitelist(), true),
+            events: Vec::new(),
+            requests: Vec::new(),
+            balance: START,
+            now: UnixMs(1_000_000_000),
+            budget,
+        };
+        world.reconcile();
+        world
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Match { listing, price, entry } => self.want(listing, coins(price), entry),
+            Step::Arrive { accept } => {
+                let mut arriving = self.requests.iter_mut();
+                let Some(request) =
+                    arriving.find(|request| request.accepted.is_none() && !request.unsent)
+                else {
+                    return;
+                };
+                request.accepted = Some(accept);
+                if accept {
+                    request.status = Status::Joined;
+                    self.balance = self.balance.saturating_sub(request.price);
+                }
+            }
+            Step::Answer { which, lost } => self.answer(which, lost),
+            Step::Unsent { which } => {
+                let unsent = |request: &Request| request.waiting && request.accepted.is_none();
+                if let Some(request) = pick(&mut self.requests, which, unsent) {
+                    request.waiting = false;
+                    request.unsent = true;
+                    let id = request.id;
+                    let never = Outcome::NotSent(NotSent::Closed);
+                    let _nothing_new =
+                        self.ledger.settle(&id, &never, self.now).unwrap_or_default();
+                }
+            }
+            Step::Finish { which, deliver } => {
+                let joined = |request: &Request| request.status == Status::Joined;
+                if let Some(request) = pick(&mut self.requests, which, joined) {
+                    if deliver {
+                        request.status = Status::Completed;
+                    } else {
+                        request.status = Status::Cancelled;
+                        self.balance = self.balance.saturating_add(request.price);
+                    }
+                }
+            }
+            Step::Restart => self.restart(),
+            Step::Limits { total, minute } => {
+                self.budget.total = coins(total);
+                self.budget.max_buys_per_minute = minute;
+                self.ledger.book.set_budget(self.budget.clone(), 1);
+            }
+            Step::Reconcile => self.reconcile(),
+            Step::Resume => self.ledger.resume(self.now),
+            Step::Wait { seconds } => self.now = self.now.plus(Duration::from_secs(seconds)),
+        }
+    }
+
+    fn want(&mut self, listing: u32, price: Coins, entry: usize) {
+        let id = TradeId::new(&format!("listing-{listing}")).unwrap();
+        let want = Want { id, price, entry, created_at: None };
+        if let Ok(approved) = self.ledger.reserve(want, self.now) {
+            self.requests.retain(|request| !(request.id == id && request.unsent));
+            self.requests.push(Request {
+                id: *approved.id(),
+                price: approved.price(),
+                entry,
+                left_at: self.now,
+                accepted: None,
+                status: Status::Listed,
+                waiting: true,
+                unsent: false,
+            });
+            self.check_limits();
+        }
+    }
+
+    fn answer(&mut self, which: usize, lost: bool) {
+        let Some(request) = pick(&mut self.requests, which, |request| request.waiting) else {
+            return;
+        };
+        let outcome = match request.accepted {
+            Some(true) if !lost => {
+                Outcome::Bought { price: Some(request.price), server_time: None }
+            }
+            Some(false) if !lost => Outcome::Refused(Refusal::Taken),
+            _ => Outcome::Unknown(Unknown::Timeout),
+        };
+        request.waiting = false;
+        let id = request.id;
+        let _nothing_new = self.ledger.settle(&id, &outcome, self.now).unwrap();
+        // A request that has not arrived by the time it is given up arrives within the window.
+    }
+
+    fn reconcile(&mut self) {
+        // Whatever left a whole window ago has arrived by now, or never will.
+        for request in self.requests.iter_mut().filter(|request| request.accepted.is_none()) {
+            if request.left_at.plus(Duration::from_secs(30)) <= self.now {
+                request.accepted = Some(false);
+            }
+        }
+        let trades: Vec<OwnTrade> = self
+            .requests
+            .iter()
+            .filter(|request| request.status != Status::Listed)
+            .map(|request| OwnTrade {
+                id: request.id,
+                status: request.status,
+                price: Some(request.price),
+            })
+            .collect();
+        let reading = Reading { trades: &trades, complete: true, started: self.now };
+        let aftermath = self.ledger.reconcile(&reading, Some(self.balance), self.now);
+        assert_eq!(aftermath.halts, [], "nothing here is strange");
+    }
+
+    /// The events of all intents so far make the same book again.
+    fn restart(&mut self) {
+        let mut book = Book::new(self.budget.clone(), true);
+        book.set_entries(&whitelist());
+        std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
+        for (at, event) in &self.events {
+            book.apply(*at, event).unwrap();
+        }
+        std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
+        book.reconciled = self.ledger.book.reconciled;
+        assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
+        assert_eq!(book.snapshot(self.now), self.ledger.book.snapshot(self.now));
+        self.ledger.book = book;
+        let _nothing = self.ledger.record_sure(self.now, Event::Started);
+        for request in &mut self.requests {
+            request.waiting = false;
+        }
+        self.reconcile();
+    }
+
+    /// Invariants 1 and 2, by the market's own books.
+    fn check_limits(&self) {
+        let may_cost = || self.requests.iter().filter(|request| request.may_cost());
+        let sum = |within: u64| {
+            let left =
+                |request: &&Request| self.now < request.left_at.plus(Duration::from_secs(within));
+            may_cost().filter(left).map(|request| request.price.cents()).sum::<i64>()
+        };
+        assert!(sum(u64::MAX / 2_000) <= self.budget.total.cents());
+        assert!(sum(3_600) <= self.budget.per_hour.unwrap().cents());
+        assert!(sum(86_400) <= self.budget.per_day.unwrap().cents());
+        let uncharged: i64 = may_cost()
+            .filter(|request| request.accepted.is_none())
+            .map(|request| request.price.cents())
+            .sum();
+        assert!(self.budget.min_balance.cents() <= self.balance.cents() - uncharged);
+        let recent = self.requests.iter().filter(|request| {
+            !request.unsent && self.now < request.left_at.plus(Duration::from_secs(60))
+        });
+        assert!(recent.count() <= usize::try_from(self.budget.max_buys_per_minute).unwrap());
+        assert!(self.requests.iter().filter(|request| request.waiting).count() <= 3);
+        let first = may_cost().filter(|request| request.entry == 0);
+        assert!(first.count() <= 3, "max_quantity of the first entry");
+        let second = may_cost().filter(|request| request.entry == 1);
+        assert!(second.map(|request| request.price.cents()).sum::<i64>() <= 6_000);
+        let mut seen = HashMap::new();
+        for request in &self.requests {
+            assert_eq!(seen.insert(request.id, ()), None, "one request for a listing");
+        }
+    }
+}
+
+fn pick(
+    requests: &mut [Request],
+    which: usize,
+    fits: impl Fn(&Request) -> bool,
+) -> Option<&mut Request> {
+    let count = requests.iter().filter(|request| fits(request)).count();
+    let nth = which.checked_rem(count)?;
+    requests.iter_mut().filter(|request| fits(request)).nth(nth)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_history_exceeds_a_limit_or_requests_a_listing_twice(
+        steps in prop::collection::vec(step(), 0..200),
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+            world.ledger.book.check().unwrap();
+        }
+    }
+}

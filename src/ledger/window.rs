@@ -1,0 +1,181 @@
+//! How much happened within the last while: a sum and a count over a rolling window.
+//!
+//! Pure. Adding, freeing and looking are constant or logarithmic in the number of items held;
+//! what has left the window is dropped on the way.
+//!
+//! # Invariants
+//!
+//! 1. An item counts from its moment until a whole width later, the end not included.
+//! 2. A clock that is set back never makes an item leave early: what seems to lie in the future
+//!    is taken to happen now.
+//! 3. The sum and the count are those of the items held that are not freed.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::event::Sequence;
+use crate::{money::Coins, time::UnixMs};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Item {
+    at: UnixMs,
+    sequence: Sequence,
+    amount: Coins,
+    counts: bool,
+}
+
+/// What happened within the last `width`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    width: Duration,
+    /// In the order of their moments and of their sequence numbers at once.
+    items: VecDeque<Item>,
+    sum: Coins,
+    count: u32,
+}
+
+impl Window {
+    /// An empty window of this width, with room for so many items before it must grow.
+    pub(super) fn new(width: Duration, capacity: usize) -> Self {
+        Self { width, items: VecDeque::with_capacity(capacity), sum: Coins::ZERO, count: 0 }
+    }
+
+    /// Lets go of what has left the window by `now`.
+    pub(super) fn advance(&mut self, now: UnixMs) {
+        for item in self.items.iter_mut().rev().take_while(|item| item.at > now) {
+            item.at = now;
+        }
+        while self.items.front().is_some_and(|item| item.at.plus(self.width) <= now) {
+            if let Some(gone) = self.items.pop_front() {
+                self.forget(gone);
+            }
+        }
+    }
+
+    /// Adds an item that happens at `now`. Its number must be above all earlier ones.
+    pub(super) fn add(&mut self, sequence: Sequence, amount: Coins, now: UnixMs) {
+        self.advance(now);
+        self.items.push_back(Item { at: now, sequence, amount, counts: true });
+        self.remember(amount);
+    }
+
+    /// Stops counting an item, if it is still held.
+    pub(super) fn free(&mut self, sequence: Sequence) {
+        self.set(sequence, |item| item.counts = false);
+    }
+
+    /// Counts an item, if it is still held, with this amount.
+    pub(super) fn restore(&mut self, sequence: Sequence, amount: Coins) {
+        self.set(sequence, |item| {
+            item.counts = true;
+            item.amount = amount;
+        });
+    }
+
+    /// The sum of what counts.
+    pub(super) const fn sum(&self) -> Coins {
+        self.sum
+    }
+
+    /// How many count.
+    pub(super) const fn count(&self) -> u32 {
+        self.count
+    }
+
+    fn set(&mut self, sequence: Sequence, change: impl FnOnce(&mut Item)) {
+        let Ok(index) = self.items.binary_search_by_key(&sequence, |item| item.sequence) else {
+            return;
+        };
+        let Some(item) = self.items.get_mut(index) else { return };
+        let before = *item;
+        change(item);
+        let after = *item;
+        self.forget(before);
+        if after.counts {
+            self.remember(after.amount);
+        }
+    }
+
+    fn remember(&mut self, amount: Coins) {
+        self.sum = self.sum.saturating_add(amount);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn forget(&mut self, item: Item) {
+        if item.counts {
+            self.sum = self.sum.saturating_sub(item.amount);
+            self.count = self.count.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WIDTH: Duration = Duration::from_secs(60);
+
+    fn coins(cents: i64) -> Coins {
+        Coins::from_cents(cents)
+    }
+
+    #[test]
+    fn an_item_counts_until_a_whole_width_later() {
+        let mut window = Window::new(WIDTH, 4);
+        window.add(Sequence(1), coins(5), UnixMs(1_000));
+        window.advance(UnixMs(60_999));
+        assert_eq!((window.sum(), window.count()), (coins(5), 1));
+        window.advance(UnixMs(61_000));
+        assert_eq!((window.sum(), window.count()), (coins(0), 0));
+    }
+
+    #[test]
+    fn a_freed_item_stops_counting_and_a_restored_one_counts_again() {
+        let mut window = Window::new(WIDTH, 4);
+        window.add(Sequence(1), coins(5), UnixMs(0));
+        window.add(Sequence(2), coins(7), UnixMs(0));
+        window.free(Sequence(1));
+        window.free(Sequence(1));
+        window.free(Sequence(9));
+        assert_eq!((window.sum(), window.count()), (coins(7), 1));
+        window.restore(Sequence(1), coins(6));
+        assert_eq!((window.sum(), window.count()), (coins(13), 2));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_lets_nothing_go_early() {
+        let mut window = Window::new(WIDTH, 4);
+        window.add(Sequence(1), coins(5), UnixMs(1_000_000));
+        window.advance(UnixMs(0));
+        window.advance(UnixMs(59_999));
+        assert_eq!(window.count(), 1);
+        window.advance(UnixMs(60_000));
+        assert_eq!(window.count(), 0);
+    }
+
+    proptest! {
+        /// Invariant 3, against the obvious way of counting.
+        #[test]
+        fn it_agrees_with_counting_everything(
+            steps in prop::collection::vec((0_i64..30_000, 1_i64..1_000, any::<bool>()), 0..50),
+        ) {
+            let mut window = Window::new(WIDTH, 0);
+            let (mut now, mut all) = (0, Vec::new());
+            for (index, (wait, cents, freed)) in steps.into_iter().enumerate() {
+                now += wait;
+                let sequence = Sequence(u64::try_from(index).unwrap());
+                window.add(sequence, coins(cents), UnixMs(now));
+                if freed {
+                    window.free(sequence);
+                } else {
+                    all.push((now, cents));
+                }
+                let live = || all.iter().filter(|(at, _)| at + 60_000 > now);
+                prop_assert_eq!(window.sum(), coins(live().map(|(_, cents)| cents).sum()));
+                prop_assert_eq!(usize::try_from(window.count()).unwrap(), live().count());
+            }
+        }
+    }
+}
