@@ -4,6 +4,7 @@
 //! go, with its place and what to write instead; nothing here changes the process environment.
 //! [`Config`] is checked: whoever holds one need not look at its parts again.
 
+pub mod check;
 pub mod credential;
 mod document;
 mod dotenv;

@@ -9,7 +9,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use sniper::config::{
-    Config, Loaded, Mode, Problems, Sources,
+    Config, Loaded, Mode, Problems, Sources, check,
     environment::VARIABLES,
     load::FILE_BYTES_MAX,
     problem::{Place, Problem},
@@ -91,7 +91,7 @@ fn only_mine(path: &Path) {
 fn only_mine(_path: &Path) {}
 
 #[track_caller]
-fn check(desk: &Desk, expected: &[&str]) {
+fn check_problems(desk: &Desk, expected: &[&str]) {
     let told = desk.problems();
     let fits = told.len() == expected.len()
         && told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected));
@@ -151,7 +151,7 @@ fn the_environment_wins_and_an_empty_value_is_none() {
 
 #[test]
 fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
-    check(
+    check_problems(
         &Desk::new().live(),
         &[
             "command line: there is no file sniper.toml; copy sniper.example.toml",
@@ -159,7 +159,7 @@ fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
         ],
     );
     let desk = Desk::new().file("sniper.toml", "[budget]\nmax_price = 5\n").live();
-    check(
+    check_problems(
         &desk,
         &[
             "sniper.toml: the whitelist is empty",
@@ -183,7 +183,7 @@ fn live_is_true_or_false() {
     let desk = |value| Desk::new().variable("SNIPER_LIVE", value);
     assert_eq!(desk("false").loaded().config.mode, Mode::Dry);
     for value in ["yes", "1", "TRUE"] {
-        check(&desk(value), &["environment: SNIPER_LIVE is neither true nor false; "]);
+        check_problems(&desk(value), &["environment: SNIPER_LIVE is neither true nor false; "]);
     }
 }
 
@@ -222,7 +222,10 @@ fn a_credential_that_is_none_is_told_without_its_value() {
 #[test]
 fn a_line_of_the_variables_file_that_cannot_be_read_is_named_and_not_shown() {
     let desk = Desk::new().file(".env", format!("A=1\nCSGOROLL_SESSION {PLANTED}\nB='\n"));
-    check(&desk, &[".env:2: this line cannot be read", ".env:3: this line cannot be read"]);
+    check_problems(
+        &desk,
+        &[".env:2: this line cannot be read", ".env:3: this line cannot be read"],
+    );
     assert!(!format!("{:?}", desk.load()).contains("planted"));
 }
 
@@ -233,7 +236,7 @@ fn addresses_are_checked() {
         .variable("CSGOROLL_HTTP_URL", "ftp://example.com")
         .variable("CSGOROLL_ORIGIN", "https://example.com/page")
         .variable("CSGOROLL_USER_AGENT", "a\nb");
-    check(
+    check_problems(
         &desk,
         &[
             "environment: CSGOROLL_WS_URL is unencrypted; ",
@@ -251,7 +254,10 @@ fn a_live_run_does_not_watch_one_market_and_buy_at_another() {
         .variable("CSGOROLL_SESSION", PLANTED)
         .variable("CSGOROLL_WS_URL", "ws://127.0.0.1:1/ws");
     desk.loaded();
-    check(&desk.live(), &["command line: CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are of different"]);
+    check_problems(
+        &desk.live(),
+        &["command line: CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are of different"],
+    );
 }
 
 #[test]
@@ -262,16 +268,16 @@ fn names_that_are_nearly_ours_are_warned_about() {
         [".env:1: CSGOROLL_SESION is not read; did you mean CSGOROLL_SESSION?"]
     );
     let desk = Desk::new().file(".env", "SNIPER_DATA=a\nSNIPER_DATA=b\n");
-    check(&desk, &[".env:2: SNIPER_DATA is set in line 1 already; "]);
+    check_problems(&desk, &[".env:2: SNIPER_DATA is set in line 1 already; "]);
 }
 
 #[test]
 fn a_named_file_must_be_there_and_readable() {
-    check(&Desk::new().named("my.toml"), &["command line: there is no file my.toml; "]);
+    check_problems(&Desk::new().named("my.toml"), &["command line: there is no file my.toml; "]);
     let desk = Desk::new().file(".env", "\nSNIPER_CONFIG=my.toml\n");
-    check(&desk, &[".env:2: there is no file my.toml; "]);
-    check(&Desk::new().named("."), &[".: cannot be read ("]);
-    check(
+    check_problems(&desk, &[".env:2: there is no file my.toml; "]);
+    check_problems(&Desk::new().named("."), &[".: cannot be read ("]);
+    check_problems(
         &Desk::new().file("sniper.toml", b"a = 1\nb = \"\xff\"\n"),
         &["sniper.toml:2: is not UTF-8"],
     );
@@ -285,9 +291,12 @@ fn a_named_file_must_be_there_and_readable() {
 
 #[test]
 fn a_file_without_entries_is_a_mistake_and_no_file_is_none() {
-    check(&Desk::new().file("sniper.toml", ""), &["sniper.toml: the whitelist is empty, "]);
+    check_problems(
+        &Desk::new().file("sniper.toml", ""),
+        &["sniper.toml: the whitelist is empty, "],
+    );
     let desk = Desk::new().file("sniper.toml", "whitelist_file = \"w.json\"").file("w.json", "[]");
-    check(&desk, &["sniper.toml: the whitelist is empty, "]);
+    check_problems(&desk, &["sniper.toml: the whitelist is empty, "]);
 }
 
 #[test]
@@ -314,7 +323,7 @@ fn mistakes_of_all_files_are_told_in_one_go() {
         .file("sniper.toml", "whitelist_file = \"w.json\"\n[feed]\ngeneration = 3\n")
         .file("w.json", "[{\"item\": \"x\"}]")
         .variable("CSGOROLL_WS_URL", "x");
-    check(
+    check_problems(
         &desk,
         &[
             ".env:1: this line cannot be read",
@@ -331,7 +340,7 @@ fn a_file_beyond_the_bound_is_refused() {
     let desk = Desk::new();
     let file = fs::File::create(desk.directory.path().join("sniper.toml")).unwrap();
     file.set_len(FILE_BYTES_MAX + 1).unwrap();
-    check(&desk, &["sniper.toml: is too large; keep it below 64 MiB"]);
+    check_problems(&desk, &["sniper.toml: is too large; keep it below 64 MiB"]);
 }
 
 #[cfg(unix)]
@@ -344,5 +353,97 @@ fn a_variables_file_that_others_can_read_is_warned_about() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let warnings = lines(&desk.loaded().warnings);
         assert_eq!(warnings, [".env: others can read this file; run: chmod 600 .env"]);
+    }
+}
+
+impl Desk {
+    /// Runs `sniper check`: its exit code, standard output and standard error.
+    fn check(&self, as_json: bool) -> (u8, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let sources = Sources {
+            lookup: &|name| self.environment.get(name).cloned(),
+            directory: self.directory.path(),
+            config_file: self.config_file.as_deref().map(Path::new),
+            live: self.live,
+        };
+        let code = check::run(&sources, as_json, &mut out, &mut err).unwrap();
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+}
+
+#[test]
+fn a_check_says_what_the_bot_would_do() {
+    let entries: String = (1..25)
+        .map(|index| format!("[[whitelist]]\nitem = \"Item {index}\"\nmax_price = 6\n"))
+        .collect();
+    let desk = Desk::new()
+        .file("sniper.toml", format!("{POLICY}{entries}"))
+        .variable("CSGOROLL_SESSION", PLANTED)
+        .live();
+    let (code, out, err) = desk.check(false);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for expected in [
+        "The settings are fine.",
+        "LIVE: it buys",
+        "wss://router.csgoroll.com/ws, generation B",
+        "CSGOROLL_SESSION (environment), not shown",
+        "at most 5.00 for one and 9.00 in all, balance not below 5.00, 10 buys a minute, 8 at once",
+        "25 entries",
+        "           1 x for 0.00 to 4.00, markup up to 0.00 %, 1 at most",
+        "… and 5 more",
+        "sniper.toml:7:1: `max_price` 6.00 is above the 5.00 of [budget]",
+    ] {
+        assert!(out.contains(expected), "expected: {expected}\nout: {out}");
+    }
+    let (code, out, err) = desk.check(true);
+    assert_eq!((code, err.contains("LIVE")), (0, true));
+    let object: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(object["ok"], true);
+    assert_eq!(object["mode"], "live");
+    assert_eq!(object["settings"]["budget"]["max_price"], "5.00");
+    assert_eq!(object["settings"]["credential"], "CSGOROLL_SESSION");
+    assert_eq!(object["latency_us"]["count"], 0);
+}
+
+#[test]
+fn a_check_of_wrong_settings_says_so_with_its_exit_code() {
+    let desk = Desk::new().file("sniper.toml", "[budgt]\n");
+    let (code, out, _err) = desk.check(false);
+    assert_eq!(code, 78);
+    let expected = "sniper.toml:1:2: `budgt` is no setting; did you mean `budget`?\n";
+    assert!(out.starts_with(expected), "{out}");
+    assert!(out.ends_with("\n2 problems in the settings. Nothing was started.\n"), "{out}");
+    let (code, out, _err) = desk.check(true);
+    let object: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &object["ok"]), (78, &false.into()));
+    assert_eq!(object["problems"][0]["place"], "sniper.toml:1:2");
+    assert_eq!(object["problems"][1]["place"], "sniper.toml");
+}
+
+#[test]
+fn a_planted_secret_is_seen_nowhere() {
+    let whole = format!("cf_clearance={PLANTED}; session={PLANTED}");
+    let desks = [
+        Desk::new().variable("CSGOROLL_SESSION", PLANTED),
+        Desk::new().variable("CSGOROLL_COOKIE", &whole),
+        Desk::new().variable("CSGOROLL_COOKIE", &whole).variable("CSGOROLL_SESSION", PLANTED),
+        Desk::new().variable("CSGOROLL_SESSION", &whole),
+        Desk::new()
+            .variable("CSGOROLL_SESSION", &format!("{PLANTED}\n"))
+            .variable("SNIPER_LIVE", "x"),
+        Desk::new().variable("CSGOROLL_COOKIE", &format!("{PLANTED}\u{1b}")),
+        Desk::new().file(".env", format!("CSGOROLL_SESSION={PLANTED} {PLANTED}\n")),
+        Desk::new().file(".env", format!("CSGOROLL_SESSION='{PLANTED}\n")),
+        Desk::new().file(".env", format!("CSGOROLL_SESION={PLANTED}\n{PLANTED}=1\n")),
+        Desk::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}$x\n")),
+        Desk::new().file("sniper.toml", "x").variable("CSGOROLL_SESSION", PLANTED).live(),
+    ];
+    for desk in desks {
+        let mut seen = format!("{:?}", desk.load());
+        for as_json in [false, true] {
+            let (_code, out, err) = desk.check(as_json);
+            seen = format!("{seen}\n{out}\n{err}");
+        }
+        assert!(!seen.contains("planted"), "{seen}");
     }
 }

@@ -1,0 +1,280 @@
+//! `sniper check`: every setting is read, and then either what is wrong or what the bot would do
+//! is said. Offline; a credential is said to be there and never shown.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Budget, Config, Generation, Loaded, Mode, Problems, Reconnection, Sources, problem::Problem,
+};
+use crate::{
+    item_name::Wear,
+    sniper::tally::Tally,
+    summary::{FeedCounts, Summary},
+    text::Escaped,
+    whitelist::{Entry, ItemPattern},
+};
+
+/// The exit code of settings that are wrong (`EX_CONFIG` of `sysexits.h`).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// How many entries of the whitelist are shown.
+const ENTRIES_SHOWN_MAX: usize = 20;
+
+/// Reads every setting, says what came of it, and returns the exit code: 0 or [`EXIT_CONFIG`].
+///
+/// With `as_json`, `out` gets one line with one JSON object, and the words go to `err`.
+///
+/// # Errors
+///
+/// What writing says.
+pub fn run(
+    sources: &Sources<'_>,
+    as_json: bool,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<u8> {
+    let result = Config::load(sources);
+    let words = match &result {
+        Ok(loaded) => fine(loaded),
+        Err(problems) => wrong(problems),
+    };
+    if as_json {
+        err.write_all(words.as_bytes())?;
+        writeln!(out, "{}", to_json(&result))?;
+    } else {
+        out.write_all(words.as_bytes())?;
+    }
+    Ok(if result.is_ok() { 0 } else { EXIT_CONFIG })
+}
+
+/// What is wrong, a line for each problem.
+pub fn wrong(problems: &Problems) -> String {
+    let count = problems.list().len().saturating_add(problems.untold());
+    let mut words = format!("{problems}\n");
+    words.push_str(&warnings(problems.warnings()));
+    let count = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
+    words.push_str(&format!("\n{count} in the settings. Nothing was started.\n"));
+    words
+}
+
+/// What the bot would do.
+pub fn fine(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let mut words = String::from("The settings are fine.\n\n");
+    let mut line = |title: &str, text: &str| {
+        words.push_str(&format!("{title:<13}{text}\n"));
+    };
+    line("Mode", mode(config.mode));
+    line(
+        "Feed",
+        &format!("{}, generation {}", config.endpoints.ws, letter(config.feed.generation)),
+    );
+    line("Reads, buys", &config.endpoints.http.to_string());
+    line("Credential", &credential(loaded));
+    line("Settings", &settings(loaded));
+    line("Data", &Escaped(&config.data_dir.display().to_string()).to_string());
+    line("Budget", &budget(&config.budget));
+    line("Reconnection", &reconnection(&config.reconnection));
+    line("Whitelist", &whitelist(config));
+    for (index, entry) in config.whitelist.entries().iter().take(ENTRIES_SHOWN_MAX).enumerate() {
+        words.push_str(&format!("{:>12} {}\n", index.saturating_add(1), self::entry(entry)));
+    }
+    let more = config.whitelist.entries().len().saturating_sub(ENTRIES_SHOWN_MAX);
+    if more > 0 {
+        words.push_str(&format!("             … and {more} more\n"));
+    }
+    words.push_str(&warnings(&loaded.warnings));
+    words
+}
+
+fn warnings(warnings: &[Problem]) -> String {
+    let mut words = String::new();
+    for (index, warning) in warnings.iter().enumerate() {
+        let title = if index == 0 { "\nWorth a second look:\n" } else { "" };
+        words.push_str(&format!("{title}{warning}\n"));
+    }
+    words
+}
+
+const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Dry => "dry: it watches, says what it would buy, and cannot buy",
+        Mode::Live => "LIVE: it buys, and spends real money",
+    }
+}
+
+const fn letter(generation: Generation) -> &'static str {
+    match generation {
+        Generation::A => "A",
+        Generation::B => "B",
+    }
+}
+
+fn credential(loaded: &Loaded) -> String {
+    match &loaded.credential_source {
+        Some((name, place)) => format!("{name} ({place}), not shown"),
+        None => "none: it connects as a guest and does not know your balance".to_owned(),
+    }
+}
+
+fn settings(loaded: &Loaded) -> String {
+    match &loaded.config_file {
+        Some(path) => Escaped(&path.display().to_string()).to_string(),
+        None => "no sniper.toml: every setting has its default".to_owned(),
+    }
+}
+
+fn whitelist(config: &Config) -> String {
+    match config.whitelist.entries().len() {
+        0 => {
+            "none: it shows every listing. To begin, copy sniper.example.toml to sniper.toml".into()
+        }
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
+    }
+}
+
+/// The limits, in one line.
+pub fn budget(budget: &Budget) -> String {
+    let Budget { max_price, total, min_balance, max_buys_per_minute, per_hour, per_day, .. } =
+        budget;
+    let mut text = format!(
+        "at most {max_price} for one and {total} in all, balance not below {min_balance}, \
+         {max_buys_per_minute} buys a minute, {} at once",
+        budget.max_in_flight
+    );
+    for (limit, what) in [(per_hour, "an hour"), (per_day, "a day")] {
+        if let Some(limit) = limit {
+            text.push_str(&format!(", {limit} {what}"));
+        }
+    }
+    text
+}
+
+fn reconnection(reconnection: &Reconnection) -> String {
+    let Reconnection { initial_delay, max_delay, connect_timeout, max_retries, .. } = reconnection;
+    let retries = match max_retries {
+        Some(retries) => format!("{retries} times"),
+        None => "for ever".to_owned(),
+    };
+    format!(
+        "after {} ms up to {} ms, {retries}; {} ms for each try",
+        initial_delay.as_millis(),
+        max_delay.as_millis(),
+        connect_timeout.as_millis()
+    )
+}
+
+/// An entry of the whitelist, in one line.
+pub fn entry(entry: &Entry) -> String {
+    let mut words: Vec<String> = Vec::new();
+    if let Some(name) = &entry.name {
+        words.push(format!("{}:", Escaped(name)));
+    }
+    for (is, word) in [(entry.stattrak, "StatTrak™"), (entry.souvenir, "Souvenir")] {
+        if is {
+            words.push(word.to_owned());
+        }
+    }
+    words.push(match &entry.item {
+        ItemPattern::Any => "every item".to_owned(),
+        ItemPattern::Named(item) => Escaped(item).to_string(),
+    });
+    let wears: Vec<&str> = entry.wears.iter().map(Wear::short).collect();
+    if !wears.is_empty() {
+        words.push(wears.join("/"));
+    }
+    match (entry.float_min, entry.float_max) {
+        (None, None) => {}
+        (Some(min), None) => words.push(format!("float from {min}")),
+        (None, Some(max)) => words.push(format!("float up to {max}")),
+        (Some(min), Some(max)) => words.push(format!("float {min} to {max}")),
+    }
+    let Entry { min_price, max_price, max_markup, max_quantity, .. } = entry;
+    words.push(format!("for {min_price} to {max_price}, markup up to {max_markup} %,"));
+    words.push(format!("{max_quantity} at most"));
+    if let Some(total) = entry.max_total {
+        words.push(format!("and for {total} in all"));
+    }
+    if let Some(age) = entry.max_age {
+        words.push(format!("if not older than {} s", age.as_secs()));
+    }
+    words.join(" ")
+}
+
+/// All of it as one JSON object, which has the keys of a session's summary too, so that whoever
+/// reads the last line of any command finds the same ones.
+pub fn to_json(result: &Result<Loaded, Problems>) -> Value {
+    let (problems, untold, warnings, mode) = match result {
+        Ok(loaded) => ([].as_slice(), 0, loaded.warnings.as_slice(), Some(loaded.config.mode)),
+        Err(problems) => (problems.list(), problems.untold(), problems.warnings(), None),
+    };
+    let summary = Summary {
+        mode: mode.map_or("none", word),
+        lasted: Duration::ZERO,
+        feed: FeedCounts::default(),
+        tally: Tally::default(),
+        unreadable_answers: 0,
+        balance: None,
+        log_lines_dropped: 0,
+        ended: "checked the settings".to_owned(),
+    };
+    let mut object = match summary.to_json() {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    };
+    let list = |list: &[Problem]| list.iter().map(problem_json).collect::<Vec<_>>();
+    object.insert("ok".into(), result.is_ok().into());
+    object.insert("problems".into(), list(problems).into());
+    object.insert("problems_untold".into(), untold.into());
+    object.insert("warnings".into(), list(warnings).into());
+    if let Ok(loaded) = result {
+        object.insert("settings".into(), settings_json(loaded));
+    }
+    object.into()
+}
+
+const fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Dry => "dry",
+        Mode::Live => "live",
+    }
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    json!({
+        "place": problem.place.to_string(),
+        "message": problem.message,
+        "remedy": problem.remedy,
+    })
+}
+
+fn settings_json(loaded: &Loaded) -> Value {
+    let config = &loaded.config;
+    let budget = &config.budget;
+    let entries = config.whitelist.entries();
+    json!({
+        "ws_url": config.endpoints.ws.to_string(),
+        "http_url": config.endpoints.http.to_string(),
+        "generation": letter(config.feed.generation),
+        "credential": loaded.credential_source.as_ref().map(|(name, _place)| name),
+        "config_file": loaded.config_file.as_ref().map(|path| path.display().to_string()),
+        "data": config.data_dir.display().to_string(),
+        "budget": {
+            "max_price": budget.max_price.to_string(),
+            "total": budget.total.to_string(),
+            "min_balance": budget.min_balance.to_string(),
+            "max_buys_per_minute": budget.max_buys_per_minute,
+            "per_hour": budget.per_hour.map(|limit| limit.to_string()),
+            "per_day": budget.per_day.map(|limit| limit.to_string()),
+            "max_in_flight": budget.max_in_flight,
+        },
+        "whitelist_entries": entries.len(),
+        "whitelist": entries.iter().take(ENTRIES_SHOWN_MAX).map(entry).collect::<Vec<_>>(),
+    })
+}
