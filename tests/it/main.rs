@@ -1,4 +1,5 @@
 //! Everything that crosses a border.
 
 mod config;
+mod documents;
 mod tidy;

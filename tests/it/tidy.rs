@@ -76,10 +76,10 @@ const SLEEPING: &[&str] = &[];
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
 /// A file of the repository.
-struct Source {
+pub(crate) struct Source {
     /// Its path from the top of the repository, with `/`.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Source {
@@ -118,12 +118,12 @@ impl Source {
     }
 }
 
-fn top() -> &'static Path {
+pub(crate) fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Every file below a folder with this extension, in a stable order.
-fn files(folder: &str, extension: &str) -> Vec<Source> {
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<Source> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries {
@@ -150,7 +150,7 @@ fn files(folder: &str, extension: &str) -> Vec<Source> {
 }
 
 /// All that is compiled, but for this file, which has to name what it forbids.
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let mut all: Vec<Source> = ["src", "tests", "benches", "examples"]
         .into_iter()
         .flat_map(|folder| files(folder, "rs"))

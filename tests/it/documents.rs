@@ -1,0 +1,216 @@
+//! What the documents say is so: their commands exist, their promises name tests that exist, and
+//! they are written a sentence a line.
+#![expect(clippy::unwrap_used, reason = "a document that cannot be read fails the test")]
+
+use std::{collections::BTreeSet, fs};
+
+use crate::tidy::{files, sources, top};
+
+/// What a shell block of the README may say. `{VALUE}` stands for any one word.
+const COMMANDS: &[&str] = &["cargo test", "bash .ci/run"];
+
+/// What belongs at the top, and must be there.
+const TOP_LEVEL: &[&str] = &[
+    ".ci/run",
+    ".planning/PROJECT.md",
+    ".planning/REQUIREMENTS.md",
+    ".planning/ROADMAP.md",
+    ".planning/STATE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "docs/ARCHITECTURE.md",
+    "deny.toml",
+    "src/lib.rs",
+    "src/main.rs",
+];
+
+/// One row of `.planning/REQUIREMENTS.md`.
+struct Requirement<'a> {
+    id: &'a str,
+    state: &'a str,
+    shown_by: &'a str,
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(top().join(path)).unwrap().replace("\r\n", "\n")
+}
+
+fn requirements(text: &str) -> Vec<Requirement<'_>> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|'))
+        .filter_map(|row| {
+            let [id, _promise, state, shown_by] =
+                <[&str; 4]>::try_from(row.split('|').collect::<Vec<_>>()).ok()?;
+            Some(Requirement { id: id.trim(), state: state.trim(), shown_by: shown_by.trim() })
+        })
+        .filter(|row| row.id != "id")
+        .collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Whether a name of a test or of a file means something that exists.
+fn exists(name: &str, functions: &BTreeSet<String>) -> bool {
+    if name.contains('/') || name.ends_with(".md") || name.ends_with(".toml") {
+        return top().join(name).exists();
+    }
+    name.rsplit("::").next().is_some_and(|function| functions.contains(function))
+}
+
+/// The names of every function that is compiled, tests among them.
+fn functions() -> BTreeSet<String> {
+    let names = |text: &str| {
+        let after = text.split("fn ").skip(1);
+        let name = |rest: &str| rest.split(['(', '<']).next().unwrap_or_default().to_owned();
+        after.map(name).collect::<Vec<_>>()
+    };
+    let here = [read("tests/it/tidy.rs")];
+    sources().iter().map(|source| &source.text).chain(&here).flat_map(|text| names(text)).collect()
+}
+
+/// The commands of a document's shell blocks: lines that are neither comments nor output.
+fn commands(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(language) => inside = !inside && matches!(language, "sh" | "bash" | "console"),
+            None if inside => {
+                let command = line.split(" #").next().unwrap_or_default().trim();
+                if !command.is_empty() && !command.starts_with('#') {
+                    found.push(command.to_owned());
+                }
+            }
+            None => {}
+        }
+    }
+    found
+}
+
+/// Lines of prose that hold more than one sentence, outside code and tables.
+fn crowded(text: &str) -> Vec<&str> {
+    let mut inside = false;
+    text.lines()
+        .filter(|line| {
+            if line.starts_with("```") {
+                inside = !inside;
+            }
+            let prose = !inside && !line.starts_with('|');
+            let numbered = line.split_once(". ").is_some_and(|(head, _)| {
+                !head.is_empty() && head.trim().bytes().all(|byte| byte.is_ascii_digit())
+            });
+            let line = if numbered { line.split_once(". ").map_or(*line, |it| it.1) } else { line };
+            let mut ends = line.match_indices(['.', '!', '?']);
+            prose
+                && ends.any(|(at, _)| {
+                    let after = line.get(at.saturating_add(1)..).unwrap_or_default();
+                    let next = after.strip_prefix(' ').and_then(|rest| rest.chars().next());
+                    next.is_some_and(char::is_uppercase)
+                })
+        })
+        .collect()
+}
+
+#[test]
+fn what_belongs_at_the_top_is_there() {
+    let missing: Vec<_> = TOP_LEVEL.iter().filter(|path| !top().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_requirement_has_one_id_and_a_known_state() {
+    let text = read(".planning/REQUIREMENTS.md");
+    let rows = requirements(&text);
+    let lines = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id "));
+    assert_eq!(rows.len(), lines.count(), "a row has not four columns");
+    assert!(!rows.is_empty());
+
+    let mut seen = BTreeSet::new();
+    for row in &rows {
+        let (family, number) = row.id.split_once('-').unwrap_or_default();
+        let plain = family.bytes().all(|byte| byte.is_ascii_uppercase());
+        assert!(plain && !family.is_empty() && number.len() == 2, "{} is no id", row.id);
+        assert!(seen.insert(row.id), "{} occurs twice", row.id);
+        assert!(["Done", "Partial", "Pending"].contains(&row.state), "{}: {}", row.id, row.state);
+    }
+}
+
+#[test]
+fn a_requirement_that_is_done_names_what_shows_it_and_that_exists() {
+    let text = read(".planning/REQUIREMENTS.md");
+    let functions = functions();
+    let mut complaints = Vec::new();
+    for row in requirements(&text) {
+        if row.state != "Pending" && quoted(row.shown_by).next().is_none() {
+            complaints.push(format!("{} is {} and names nothing that shows it", row.id, row.state));
+        }
+        for name in quoted(row.shown_by).filter(|name| !exists(name, &functions)) {
+            complaints.push(format!("{} is shown by `{name}`, which does not exist", row.id));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn every_summary_belongs_to_a_plan_and_speaks_of_known_requirements() {
+    let text = read(".planning/REQUIREMENTS.md");
+    let known: BTreeSet<&str> = requirements(&text).iter().map(|row| row.id).collect();
+    let files = files(".planning/phases", "md");
+    let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    assert!(!files.is_empty());
+    for file in &files {
+        if let Some(stem) = file.path.strip_suffix("-SUMMARY.md") {
+            assert!(paths.contains(&*format!("{stem}-PLAN.md")), "{} has no plan", file.path);
+        }
+        let words = file.text.split(|char: char| !char.is_ascii_alphanumeric() && char != '-');
+        for word in words {
+            let family = word.split_once('-').map_or("", |(family, _)| family);
+            if known.iter().any(|id| id.split_once('-').is_some_and(|(it, _)| it == family)) {
+                assert!(known.contains(word), "{} speaks of {word}", file.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_only_commands_that_exist() {
+    let readme = read("README.md");
+    let shown = commands(&readme);
+    assert!(shown.iter().any(|command| command == "cargo test"), "{shown:?}");
+    for command in shown {
+        assert!(COMMANDS.contains(&command.as_str()), "the README shows `{command}`");
+    }
+}
+
+#[test]
+fn the_documents_have_one_sentence_a_line() {
+    let top: Vec<String> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md"].map(read).into();
+    let planning = files(".planning", "md").into_iter().map(|file| file.text);
+    let texts: Vec<String> = top.into_iter().chain(planning).collect();
+    let complaints: Vec<&str> = texts.iter().flat_map(|text| crowded(text)).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn these_checks_bite() {
+    let functions = BTreeSet::from(["a_test_that_exists".to_owned()]);
+    assert!(exists("room::tests::a_test_that_exists", &functions));
+    assert!(!exists("room::tests::a_test_that_was_renamed", &functions));
+    assert!(exists("src/lib.rs", &functions));
+    assert!(!exists("docs/nowhere.md", &functions));
+
+    assert_eq!(
+        commands("```sh\ncargo test # all\n\n# a word\n```\ntext\n```text\nout\n```\n").len(),
+        1
+    );
+    assert_eq!(crowded("One. Two.\n1. One.\n| a. B |\n```\nA. B.\n```\nEnd. `x`\n"), ["One. Two."]);
+    assert_eq!(requirements("| A-01 | p | Done | `x` |\n| id | promise | state | by |\n").len(), 1);
+}
