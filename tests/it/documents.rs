@@ -12,6 +12,7 @@ const COMMANDS: &[&str] = &["cargo test", "bash .ci/run"];
 /// What belongs at the top, and must be there.
 const TOP_LEVEL: &[&str] = &[
     ".ci/run",
+    ".env.example",
     ".planning/PROJECT.md",
     ".planning/REQUIREMENTS.md",
     ".planning/ROADMAP.md",
@@ -24,6 +25,7 @@ const TOP_LEVEL: &[&str] = &[
     "README.md",
     "docs/ARCHITECTURE.md",
     "deny.toml",
+    "sniper.example.toml",
     "src/lib.rs",
     "src/main.rs",
 ];
