@@ -127,6 +127,15 @@ fn what_belongs_at_the_top_is_there() {
 }
 
 #[test]
+fn what_is_private_is_ignored_by_git() {
+    let text = read(".gitignore");
+    let ignored: Vec<&str> = text.lines().map(|line| line.trim_matches('/')).collect();
+    for private in [".env", "data", "sniper.toml"] {
+        assert!(ignored.contains(&private), "{private} could be committed");
+    }
+}
+
+#[test]
 fn every_requirement_has_one_id_and_a_known_state() {
     let text = read(".planning/REQUIREMENTS.md");
     let rows = requirements(&text);
