@@ -13,6 +13,7 @@ pub mod net;
 pub mod outcome;
 pub mod secret;
 pub mod server_clock;
+pub mod sim;
 pub mod sniper;
 pub mod summary;
 pub mod text;
