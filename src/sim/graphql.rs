@@ -335,5 +335,4 @@ fn refused_body(refusal: Refusal, key: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "graphql_tests.rs"]
 mod tests;

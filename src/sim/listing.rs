@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    catalogue::{Oddity, Offer, Sticker},
     dice::Dice,
+    offer::{Oddity, Offer, Sticker},
     value::Json,
 };
 use crate::{

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod graphql;
 pub mod items;
 pub mod listing;
+pub mod offer;
 pub mod protocol;
 pub mod query;
 pub mod settings;

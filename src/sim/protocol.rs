@@ -325,8 +325,8 @@ mod tests {
     use super::*;
     use crate::{
         sim::{
-            catalogue::Offer,
             exchange::Exchange,
+            offer::Offer,
             settings::{Rate, Settings},
         },
         time::UnixMs,

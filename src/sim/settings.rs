@@ -1,4 +1,4 @@
-//! What can be set about a practice market. Pure.
+//! What can be set about a practice market.
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 

@@ -1,3 +1,5 @@
+//! The market's rules, one by one, and the invariants whatever happens.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is answered to each operation, and to what is none.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -6,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     sim::{
-        catalogue::Offer,
+        offer::Offer,
         settings::{Rate, Settings},
     },
     time::UnixMs,
