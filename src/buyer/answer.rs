@@ -1,6 +1,6 @@
 //! What came back for a buy, as plain data.
 //!
-//! Nothing here says what an answer means for the money; that table is [`answer`](crate::csgoroll::answer).
+//! Nothing here says what an answer means for the money; that table is [`answer`].
 
 use std::{
     fmt,

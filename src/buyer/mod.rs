@@ -41,9 +41,7 @@ use self::{
     pool::{Shared, Stopping},
     request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
 };
-use crate::{
-    ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::ServerClock,
-};
+use crate::{ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::ServerClock};
 
 /// The most connections that are held open.
 pub const CONNECTIONS_MAX: u32 = 64;

@@ -16,14 +16,18 @@ use std::{
 
 use sniper::{
     buyer::{
-        Approved, Buyer, Habits, Setup,
+        Buyer, Habits, Setup,
         answer::{Answer, Broken, Report, Response, Written},
         request::{BodyTemplate, Identity},
     },
-    config::Credential,
+    config::{Budget, Credential},
+    ledger::{Approved, Ledger, Want},
+    money::{Coins, Percent},
     outcome::{NotSent, Outcome, Refusal, Unknown},
     server_clock::ServerClock,
+    time::UnixMs,
     trade::TradeId,
+    whitelist::{Entry, ItemPattern, Wears},
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -85,8 +89,28 @@ impl Bot {
     }
 }
 
+/// What a ledger without limits worth mentioning approves.
 fn approved(id: &str) -> Approved {
-    Approved::new(TradeId::new(id).unwrap())
+    let price = Coins::from_cents(1_000);
+    let budget = Budget { max_price: price, total: price, ..Budget::default() };
+    let entry = Entry {
+        name: None,
+        item: ItemPattern::Any,
+        wears: Wears::ANY,
+        stattrak: false,
+        souvenir: false,
+        float_min: None,
+        float_max: None,
+        min_price: Coins::ZERO,
+        max_price: price,
+        max_markup: Percent::from_hundredths(0),
+        max_quantity: 1,
+        max_total: None,
+        max_age: None,
+    };
+    let mut ledger = Ledger::in_memory(budget, &[entry], false);
+    let want = Want { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
+    ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
 fn impatient() -> Habits {

@@ -18,7 +18,10 @@ const MAIN_LINES_MAX: usize = 100;
 /// Modules that decide. A folder stands for every file in it.
 const PURE: &[&str] = &[
     "src/buyer/answer.rs",
-<<<<<<< HEAD
+    "src/buyer/answer_reader.rs",
+    "src/buyer/chunks.rs",
+    "src/buyer/pace.rs",
+    "src/buyer/request.rs",
     "src/config/credential.rs",
     "src/config/document.rs",
     "src/config/entries.rs",
@@ -27,12 +30,6 @@ const PURE: &[&str] = &[
     "src/config/policy",
     "src/config/policy.rs",
     "src/config/problem.rs",
-=======
-    "src/buyer/answer_reader.rs",
-    "src/buyer/chunks.rs",
-    "src/buyer/pace.rs",
-    "src/buyer/request.rs",
->>>>>>> f5ad4b2 (Send buys from where they are decided, over connections kept warm)
     "src/csgoroll",
     "src/item_name.rs",
     "src/json",
@@ -53,7 +50,6 @@ const PURE: &[&str] = &[
     "src/money.rs",
     "src/outcome.rs",
     "src/server_clock.rs",
-<<<<<<< HEAD
     "src/sim/arrivals.rs",
     "src/sim/books.rs",
     "src/sim/catalogue.rs",
@@ -75,8 +71,6 @@ const PURE: &[&str] = &[
     "src/sniper/seen.rs",
     "src/sniper/tally.rs",
     "src/summary.rs",
-=======
->>>>>>> f5ad4b2 (Send buys from where they are decided, over connections kept warm)
     "src/text.rs",
     "src/time.rs",
     "src/trade.rs",
