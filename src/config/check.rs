@@ -8,15 +8,14 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Budget, Config, Generation, Loaded, Mode, Problems, Reconnection, Sources, problem::Problem,
-};
+use super::{Budget, Config, Generation, Loaded, Mode, Problems, Sources, problem::Problem};
 use crate::{
     item_name::Wear,
     sniper::tally::Tally,
     summary::{FeedCounts, Summary},
     text::Escaped,
     whitelist::{Entry, ItemPattern},
+    ws::policy::Limits,
 };
 
 /// The exit code of settings that are wrong (`EX_CONFIG` of `sysexits.h`).
@@ -79,7 +78,7 @@ pub fn fine(loaded: &Loaded) -> String {
     line("Settings", &settings(loaded));
     line("Data", &Escaped(&config.data_dir.display().to_string()).to_string());
     line("Budget", &budget(&config.budget));
-    line("Reconnection", &reconnection(&config.reconnection));
+    line("Reconnection", &reconnection(config.reconnection.limits()));
     line("Whitelist", &whitelist(config));
     for (index, entry) in config.whitelist.entries().iter().take(ENTRIES_SHOWN_MAX).enumerate() {
         words.push_str(&format!("{:>12} {}\n", index.saturating_add(1), self::entry(entry)));
@@ -156,8 +155,8 @@ pub fn budget(budget: &Budget) -> String {
     text
 }
 
-fn reconnection(reconnection: &Reconnection) -> String {
-    let Reconnection { initial_delay, max_delay, connect_timeout, max_retries, .. } = reconnection;
+fn reconnection(limits: &Limits) -> String {
+    let Limits { initial_delay, max_delay, connect_timeout, max_retries, .. } = limits;
     let retries = match max_retries {
         Some(retries) => format!("{retries} times"),
         None => "for ever".to_owned(),

@@ -2,6 +2,8 @@
 //!
 //! Nothing here ever repeats what it was given: an error names the mistake and not the value.
 
+use std::{fmt, sync::Arc};
+
 use crate::secret::Secret;
 
 /// The longest cookie that is accepted, in bytes: what common servers accept as one header.
@@ -10,6 +12,28 @@ pub const COOKIE_BYTES_MAX: usize = 8_192;
 /// The value of the `Cookie` header, checked to be one line of printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential(Secret);
+
+/// Where a fresh credential comes from: `.env`, read again.
+#[derive(Clone)]
+pub struct CredentialSource(Arc<dyn Fn() -> Option<Credential> + Send + Sync>);
+
+impl CredentialSource {
+    /// `read` may block; it runs on a thread for such things.
+    pub fn new(read: impl Fn() -> Option<Credential> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// Reads it again. `None`: there is none, or it cannot be read.
+    pub fn read(&self) -> Option<Credential> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialSource")
+    }
+}
 
 /// Why a text is not a credential. Never holds the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

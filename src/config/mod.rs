@@ -16,16 +16,20 @@ pub mod load;
 pub mod policy;
 pub mod problem;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
-pub use self::credential::Credential;
+pub use self::credential::{Credential, CredentialSource};
 use self::endpoint::{Endpoint, EndpointError, Scheme};
-pub(crate) use self::fields::nearest;
 pub use self::{
     load::{Loaded, Sources},
     problem::{Problem, Problems},
 };
-use crate::{money::Coins, whitelist::Whitelist};
+use crate::{
+    money::Coins,
+    net::tls::Tls,
+    whitelist::Whitelist,
+    ws::{Taps, host::Hosts, policy::Policy},
+};
 
 /// Whether buys are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,55 +92,6 @@ pub struct Feed {
     pub generation: Generation,
 }
 
-/// When to connect again, and when a connection is dead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reconnection {
-    /// The wait after the first failure.
-    pub initial_delay: Duration,
-    /// The longest wait of the backoff.
-    pub max_delay: Duration,
-    /// What each wait is multiplied by, in hundredths.
-    pub backoff_multiplier_hundredths: u32,
-    /// The share of a wait that chance may take off, in hundredths.
-    pub jitter_hundredths: u32,
-    /// How many failures in a row open the circuit; 0: it never opens.
-    pub max_consecutive_failures: u32,
-    /// How long an open circuit or a parked feed rests.
-    pub circuit_breaker_cooldown: Duration,
-    /// How long a quiet session must live to count as a success.
-    pub stable_after: Duration,
-    /// The deadline from the name's resolution to the first subscription.
-    pub connect_timeout: Duration,
-    /// How long nothing may arrive before a ping is sent.
-    pub ping_interval: Duration,
-    /// How long nothing may arrive after that ping.
-    pub pong_timeout: Duration,
-    /// How long a brisk feed may deliver nothing; `None`: for ever.
-    pub idle_timeout: Option<Duration>,
-    /// How often to try again; `None`: for ever.
-    pub max_retries: Option<u32>,
-}
-
-/// The values that `sniper.example.toml` shows.
-impl Default for Reconnection {
-    fn default() -> Self {
-        Self {
-            initial_delay: Duration::from_millis(1_000),
-            max_delay: Duration::from_millis(60_000),
-            backoff_multiplier_hundredths: 200,
-            jitter_hundredths: 20,
-            max_consecutive_failures: 10,
-            circuit_breaker_cooldown: Duration::from_millis(300_000),
-            stable_after: Duration::from_millis(30_000),
-            connect_timeout: Duration::from_millis(10_000),
-            ping_interval: Duration::from_millis(5_000),
-            pong_timeout: Duration::from_millis(4_000),
-            idle_timeout: Some(Duration::from_millis(60_000)),
-            max_retries: None,
-        }
-    }
-}
-
 /// Everything that is set, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -152,10 +107,19 @@ pub struct Config {
     pub budget: Budget,
     /// What is asked of the feed.
     pub feed: Feed,
-    /// When to connect again.
-    pub reconnection: Reconnection,
     /// What is wanted. Empty: every listing is shown and none is wanted.
     pub whitelist: Arc<Whitelist>,
+    /// When the feed dials again.
+    pub reconnection: Policy,
+    /// Where a fresh credential comes from when the old one was refused; `None`: nowhere.
+    pub credential_source: Option<CredentialSource>,
+    /// How TLS is spoken; `None`: with Mozilla's roots.
+    pub tls: Option<Tls>,
+    /// What can be seen of the feed while it runs. Clones share it.
+    pub taps: Arc<Taps>,
+    /// The hosts that this process has dialled, and whether they may be dialled now. Clones share
+    /// it.
+    pub hosts: Hosts,
 }
 
 /// Where the feed is unless said otherwise (source: client code of December 2025).
@@ -209,8 +173,12 @@ impl Config {
             data_dir: data_dir.into(),
             budget: Budget::default(),
             feed: Feed::default(),
-            reconnection: Reconnection::default(),
             whitelist: Arc::default(),
+            reconnection: Policy::default(),
+            credential_source: None,
+            tls: None,
+            taps: Arc::default(),
+            hosts: Hosts::default(),
         }
     }
 }

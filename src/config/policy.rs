@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    Budget, Feed, Generation, Reconnection,
+    Budget, Feed, Generation,
     document::{Document, Node, Value, read_json, read_toml},
     entries::{self, ENTRY_KEYS, Entries},
     fields::{Fields, Reading, suggestion},
     problem::{Findings, Place, Problem},
 };
-use crate::text::Escaped;
+use crate::{
+    text::Escaped,
+    ws::policy::{DELAY_MIN, Limits, Policy as Reconnection, Thousandths},
+};
 
 /// The sections of `sniper.toml` with their keys. `""` is the top of the file.
 pub const SECTIONS: [(&str, &[&str]); 5] = [
@@ -51,9 +54,6 @@ const RECONNECTION_KEYS: [&str; 12] = [
 
 /// A day: no wait of this program needs to be longer.
 const WAIT_MS_MAX: u32 = 86_400_000;
-
-/// The shortest wait before a connection, whatever is set.
-const DELAY_MS_MIN: u32 = 250;
 
 /// How many buys may be under way at once, at most: each needs a connection of its own.
 const IN_FLIGHT_MAX: u32 = 64;
@@ -205,38 +205,52 @@ fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
 
 fn read_reconnection(node: &Node<'_>, into: &mut Reconnection, reading: &mut Reading<'_, '_>) {
     let fields = Fields::new(node, "[reconnection]", &RECONNECTION_KEYS, reading);
+    let mut limits = *into.limits();
     let mut wait = |key: &str, least: u32, into: &mut Duration| {
         if let Some(wait) = fields.milliseconds(key, (least, WAIT_MS_MAX), reading) {
             *into = wait;
         }
     };
-    wait("initial_delay_ms", 1, &mut into.initial_delay);
-    wait("max_delay_ms", 1, &mut into.max_delay);
-    wait("circuit_breaker_cooldown_ms", 1_000, &mut into.circuit_breaker_cooldown);
-    wait("stable_after_ms", 1, &mut into.stable_after);
-    wait("connect_timeout_ms", 100, &mut into.connect_timeout);
-    wait("ping_interval_ms", 100, &mut into.ping_interval);
-    wait("pong_timeout_ms", 100, &mut into.pong_timeout);
-    let mut idle = into.idle_timeout.unwrap_or_default();
-    wait("idle_timeout_ms", 0, &mut idle);
-    into.idle_timeout = Some(idle).filter(|idle| !idle.is_zero());
+    wait("initial_delay_ms", 1, &mut limits.initial_delay);
+    wait("max_delay_ms", 1, &mut limits.max_delay);
+    wait("circuit_breaker_cooldown_ms", 1_000, &mut limits.circuit_breaker_cooldown);
+    wait("stable_after_ms", 1, &mut limits.stable_after);
+    wait("connect_timeout_ms", 100, &mut limits.connect_timeout);
+    wait("ping_interval_ms", 100, &mut limits.ping_interval);
+    wait("pong_timeout_ms", 100, &mut limits.pong_timeout);
+    wait("idle_timeout_ms", 0, &mut limits.idle_timeout);
+    let thousandths = |hundredths: u32| Thousandths(hundredths.saturating_mul(10));
     if let Some(multiplier) = fields.decimal("backoff_multiplier", (100, 10_000), reading) {
-        into.backoff_multiplier_hundredths = multiplier;
+        limits.backoff_multiplier = thousandths(multiplier);
     }
     if let Some(jitter) = fields.decimal("jitter", (0, 100), reading) {
-        into.jitter_hundredths = jitter;
+        limits.jitter = thousandths(jitter);
     }
     if let Some(failures) = fields.whole("max_consecutive_failures", (0, u32::MAX), reading) {
-        into.max_consecutive_failures = failures;
+        limits.max_consecutive_failures = failures;
     }
-    into.max_retries = fields.whole("max_retries", (0, u32::MAX), reading);
-    let (initial, max) = (into.initial_delay.as_millis(), into.max_delay.as_millis());
+    limits.max_retries = fields.whole("max_retries", (0, u32::MAX), reading);
+    check_delays(&limits, &fields, reading);
+    match Reconnection::new(limits) {
+        Ok(policy) => *into = policy,
+        // The two delays were looked at together already.
+        Err(error) if error.key() == "max_delay_ms" && limits.max_delay < limits.initial_delay => {}
+        Err(error) => {
+            let message = format!("{error}");
+            reading.problem(fields.at(error.key()), message, "change it");
+        }
+    }
+}
+
+fn check_delays(limits: &Limits, fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) {
+    let (initial, max) = (limits.initial_delay.as_millis(), limits.max_delay.as_millis());
+    let least = DELAY_MIN.as_millis();
     if initial > max {
         let message = format!("`initial_delay_ms` {initial} is above `max_delay_ms` {max}");
         reading.problem(fields.at("initial_delay_ms"), message, "exchange or change them");
-    } else if initial < u128::from(DELAY_MS_MIN) {
-        let message = format!("`initial_delay_ms` {initial} is below {DELAY_MS_MIN}");
-        let remedy = format!("no wait is shorter than {DELAY_MS_MIN} ms, whatever is set");
+    } else if initial < least {
+        let message = format!("`initial_delay_ms` {initial} is below {least}");
+        let remedy = format!("no wait is shorter than {least} ms, whatever is set");
         reading.warning(fields.at("initial_delay_ms"), message, remedy);
     }
 }

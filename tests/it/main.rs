@@ -1,6 +1,5 @@
 //! Everything that crosses a border.
 
-mod buyer;
 mod config;
 mod documents;
 mod tidy;

@@ -18,10 +18,6 @@ const MAIN_LINES_MAX: usize = 100;
 /// Modules that decide. A folder stands for every file in it.
 const PURE: &[&str] = &[
     "src/buyer/answer.rs",
-    "src/buyer/answer_reader.rs",
-    "src/buyer/chunks.rs",
-    "src/buyer/pace.rs",
-    "src/buyer/request.rs",
     "src/config/credential.rs",
     "src/config/document.rs",
     "src/config/entries.rs",
@@ -50,22 +46,6 @@ const PURE: &[&str] = &[
     "src/money.rs",
     "src/outcome.rs",
     "src/server_clock.rs",
-    "src/sim/arrivals.rs",
-    "src/sim/books.rs",
-    "src/sim/catalogue.rs",
-    "src/sim/demo.rs",
-    "src/sim/dice.rs",
-    "src/sim/exchange",
-    "src/sim/exchange.rs",
-    "src/sim/faults.rs",
-    "src/sim/graphql",
-    "src/sim/graphql.rs",
-    "src/sim/items.rs",
-    "src/sim/listing.rs",
-    "src/sim/offer.rs",
-    "src/sim/protocol.rs",
-    "src/sim/query.rs",
-    "src/sim/value.rs",
     "src/sniper/eligibility.rs",
     "src/sniper/held.rs",
     "src/sniper/seen.rs",
@@ -75,6 +55,10 @@ const PURE: &[&str] = &[
     "src/time.rs",
     "src/trade.rs",
     "src/whitelist",
+    "src/ws/liveness.rs",
+    "src/ws/policy",
+    "src/ws/protocol",
+    "src/ws/upgrade.rs",
 ];
 
 /// What a pure module never says: asynchrony, the outside world, clocks, randomness.
@@ -95,10 +79,11 @@ const IMPURE: &[&str] = &[
 ];
 
 /// Where a credential may be read in plain: on its way into a header, and nowhere else.
-const REVEALING: &[&str] = &["src/buyer/request.rs", "src/config/credential.rs", "src/secret.rs"];
+const REVEALING: &[&str] =
+    &["src/buyer/request.rs", "src/config/credential.rs", "src/secret.rs", "src/ws/upgrade.rs"];
 
 /// Tests that may sleep: those whose subject is time, and the helper that waits on a condition.
-const SLEEPING: &[&str] = &["tests/it/buyer.rs", "tests/it/buyer/market.rs"];
+const SLEEPING: &[&str] = &[];
 
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];

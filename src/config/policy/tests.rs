@@ -218,10 +218,8 @@ fn reconnection_is_checked_as_a_whole() {
         ],
     );
     let (policy, _told) = said("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
-    assert_eq!(
-        (policy.reconnection.idle_timeout, policy.reconnection.max_retries),
-        (None, Some(3))
-    );
+    let limits = policy.reconnection.limits();
+    assert_eq!((limits.idle_timeout, limits.max_retries), (Duration::ZERO, Some(3)));
 }
 
 /// Something like TOML, so that the checks are reached and not only the grammar.

@@ -1,0 +1,244 @@
+//! From an address to a session whose subscriptions are written, under one deadline.
+//!
+//! DNS, TCP, TLS, the upgrade, the greeting, its acknowledgement and the subscriptions share
+//! `connect_timeout`; a server that dribbles a byte now and then gains nothing by it. How a
+//! connection is made is a [`Dial`]: [`TcpDial`] for the network, anything else for a test.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::atomic::{AtomicU8, Ordering},
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::client::generate_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use super::{
+    error::{FeedError, Step},
+    policy::Limits,
+    protocol::{Dialect, Machine},
+    session::{MESSAGE_BYTES_MAX, READ_BYTES, Session, WRITE_BYTES_MAX},
+    upgrade::{self, Request},
+};
+use crate::{
+    clock,
+    config::endpoint::Endpoint,
+    net::{
+        dial,
+        tls::{self, Tls},
+    },
+};
+
+/// How far an attempt has got. Shared by whoever connects and whoever watches the time.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU8);
+
+impl Progress {
+    /// The step has begun.
+    pub fn reach(&self, step: Step) {
+        let number = match step {
+            Step::Connect => 0,
+            Step::Tls => 1,
+            Step::Upgrade => 2,
+            Step::Ack => 3,
+            Step::Subscribe => 4,
+        };
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    /// The step that is under way.
+    pub fn step(&self) -> Step {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Step::Connect,
+            1 => Step::Tls,
+            2 => Step::Upgrade,
+            3 => Step::Ack,
+            _ => Step::Subscribe,
+        }
+    }
+}
+
+/// How a connection is made.
+pub trait Dial: Send + Sync {
+    /// What bytes travel over.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+
+    /// Connects once, from scratch: nothing of an earlier attempt is reused.
+    ///
+    /// # Errors
+    ///
+    /// A [`FeedError`] that says how far it got.
+    fn dial(
+        &self,
+        progress: &Progress,
+    ) -> impl Future<Output = Result<Self::Stream, FeedError>> + Send;
+
+    /// The host, by which connections share a circuit breaker.
+    fn host(&self) -> String;
+}
+
+/// Dials an address over TCP, with TLS where it says so: DNS every time, addresses raced, no Nagle.
+#[derive(Clone, Debug)]
+pub struct TcpDial {
+    endpoint: Endpoint,
+    tls: Option<Tls>,
+}
+
+impl TcpDial {
+    /// Dials this address; `tls` is how TLS is spoken where the address asks for it, Mozilla's roots
+    /// if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::TlsSetUp`] in a broken build.
+    pub fn new(endpoint: Endpoint, tls: Option<Tls>) -> Result<Self, FeedError> {
+        let tls = match tls {
+            None if endpoint.is_tls() => Some(Tls::new().map_err(FeedError::TlsSetUp)?),
+            tls => tls,
+        };
+        Ok(Self { endpoint, tls })
+    }
+}
+
+impl Dial for TcpDial {
+    type Stream = Stream;
+
+    async fn dial(&self, progress: &Progress) -> Result<Stream, FeedError> {
+        progress.reach(Step::Connect);
+        let host = self.endpoint.host();
+        let tcp = dial::tcp(host, self.endpoint.port()).await.map_err(FeedError::Dial)?;
+        match &self.tls {
+            Some(tls) if self.endpoint.is_tls() => {
+                progress.reach(Step::Tls);
+                let name = tls::server_name(host).map_err(FeedError::TlsSetUp)?;
+                let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
+                Ok(Stream::Tls(Box::new(stream.map_err(FeedError::Tls)?)))
+            }
+            _ => Ok(Stream::Plain(tcp)),
+        }
+    }
+
+    fn host(&self) -> String {
+        self.endpoint.authority()
+    }
+}
+
+/// A connection with or without TLS.
+#[derive(Debug)]
+pub enum Stream {
+    /// Without: loopback only.
+    Plain(TcpStream),
+    /// With.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Connects, upgrades, greets and subscribes, all within `connect_timeout`.
+///
+/// # Cancel safety
+///
+/// Safe: whatever was under way is closed.
+pub(super) async fn open<D: Dial, L: Dialect>(
+    dial: &D,
+    request: &Request<'_>,
+    machine: Machine<L>,
+    limits: &Limits,
+) -> Result<Session<D::Stream, L>, FeedError> {
+    let progress = Progress::default();
+    let opening = async {
+        let stream = dial.dial(&progress).await?;
+        progress.reach(Step::Upgrade);
+        let socket = upgrade(stream, request).await?;
+        let mut session = Session::new(socket, machine, limits);
+        progress.reach(Step::Ack);
+        session.greet().await?;
+        progress.reach(Step::Subscribe);
+        session.subscribe().await?;
+        Ok(session)
+    };
+    match tokio::time::timeout(limits.connect_timeout, opening).await {
+        Ok(result) => result,
+        Err(_elapsed) => {
+            Err(FeedError::Deadline { step: progress.step(), after: limits.connect_timeout })
+        }
+    }
+}
+
+/// Turns a connection into a WebSocket. What came in behind the answer is kept for it.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    request: &Request<'_>,
+) -> Result<WebSocketStream<S>, FeedError> {
+    let broken = |source| FeedError::Broken { step: Step::Upgrade, source };
+    let key = generate_key();
+    stream.write_all(&request.to_bytes(&key)).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let mut bytes = Vec::with_capacity(1_024);
+    let head = loop {
+        if stream.read_buf(&mut bytes).await.map_err(broken)? == 0 {
+            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let read = upgrade::read_head(&bytes, &key, request.subprotocol, clock::now())?;
+        if let Some(len) = read {
+            break len;
+        }
+    };
+    let rest = bytes.split_off(head);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BYTES_MAX)
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
+}

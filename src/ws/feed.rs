@@ -1,0 +1,233 @@
+//! The marketplace's feed over one connection: what is subscribed to, and what becomes of an event.
+//!
+//! This is the way from frame to order: [`Listener::data`] runs for each event, allocates nothing,
+//! takes no lock and writes no log line before the closure has returned.
+
+use std::{cell::RefCell, time::Instant};
+
+use tracing::{debug, info, warn};
+
+use super::{
+    connect::{TcpDial, open},
+    error::FeedError,
+    liveness::Rhythm,
+    protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
+    seen::{Copy, Seen},
+    session::{Driver, Notice, Session, now},
+    taps::{ConnectionTap, Taps, add},
+    upgrade::Request,
+};
+use crate::{
+    config::{Config, Credential},
+    csgoroll::{feed::Payload, operations},
+    text::Escaped,
+    trade::{Event, Trade},
+};
+
+/// The subscription without which the feed is worth nothing: the first.
+const LISTINGS: OperationId = OperationId(1);
+
+/// A session with the marketplace.
+pub(super) type FeedSession = Session<super::connect::Stream, GraphqlTransportWs>;
+
+/// What the connections of one feed share.
+pub(super) struct Hub<'c, F> {
+    /// Everything that is set.
+    pub(super) config: &'c Config,
+    on_trade: RefCell<F>,
+    seen: RefCell<Seen>,
+}
+
+impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
+    pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
+        Self { config, on_trade: RefCell::new(on_trade), seen: RefCell::default() }
+    }
+
+    /// Connects and subscribes.
+    pub(super) async fn open(
+        &self,
+        dial: &TcpDial,
+        credential: Option<&Credential>,
+    ) -> Result<FeedSession, FeedError> {
+        let Config { endpoints, reconnection, feed, taps, .. } = self.config;
+        add(&taps.dials, 1);
+        let limits = reconnection.limits();
+        let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
+        for operation in operations::subscriptions(feed.generation) {
+            let is_optional = !operation.is_essential;
+            machine.want(Wanted { topic: operation.to_json(), is_optional }, now());
+        }
+        let authority = endpoints.ws.authority();
+        let request = Request {
+            authority: &authority,
+            path: endpoints.ws.path(),
+            origin: Some(&endpoints.origin),
+            user_agent: Some(&endpoints.user_agent),
+            credential,
+            subprotocol: machine.subprotocol(),
+        };
+        open(dial, &request, machine, limits).await
+    }
+
+    /// A listener for one session of one connection. `proved` is called once, when the session has
+    /// shown that it is worth something.
+    pub(super) fn listener<P: FnMut()>(
+        &self,
+        connection: usize,
+        proves_by_listing: bool,
+        proved: P,
+    ) -> Listener<'_, F, P> {
+        let Self { config, on_trade, seen } = self;
+        Listener {
+            taps: &config.taps,
+            connection,
+            tap: config.taps.connections.get(connection),
+            on_trade,
+            seen,
+            listings: 0,
+            proves_by_listing,
+            proved: Some(proved),
+        }
+    }
+}
+
+/// Hears one session.
+pub(super) struct Listener<'h, F, P> {
+    taps: &'h Taps,
+    connection: usize,
+    tap: Option<&'h ConnectionTap>,
+    on_trade: &'h RefCell<F>,
+    seen: &'h RefCell<Seen>,
+    listings: u64,
+    proves_by_listing: bool,
+    proved: Option<P>,
+}
+
+impl<F, P: FnMut()> Listener<'_, F, P> {
+    /// How many listings this session delivered, whether or not another was faster.
+    pub(super) const fn listings(&self) -> u64 {
+        self.listings
+    }
+
+    fn prove(&mut self) {
+        if let Some(mut proved) = self.proved.take() {
+            proved();
+        }
+    }
+
+    /// Whether a listing is news. Keeps the connection's account.
+    #[inline]
+    fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
+        let copy = self.seen.borrow_mut().record(trade, self.connection, at);
+        match (copy, self.tap) {
+            (Copy::First, tap) => {
+                if let Some(tap) = tap {
+                    add(&tap.wins, 1);
+                }
+                return true;
+            }
+            (Copy::Late(by), Some(tap)) => {
+                let by_us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+                add(&tap.late, 1);
+                add(&tap.late_us, by_us);
+                tap.late_us_max.fetch_max(by_us, std::sync::atomic::Ordering::Relaxed);
+            }
+            (Copy::Late(_) | Copy::Repeated, _) => {}
+        }
+        add(&self.taps.duplicates, 1);
+        false
+    }
+}
+
+impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
+    type Payload<'a> = Payload<'a>;
+
+    #[inline]
+    fn arrived(&mut self, text: &str) {
+        add(&self.taps.frames, 1);
+        add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    }
+
+    #[inline]
+    fn data(&mut self, operation: Option<OperationId>, payload: Payload<'_>, at: Instant) -> bool {
+        let (unreadable, wallet) = (payload.unreadable(), payload.wallet());
+        let (is_known, errors) = (payload.is_known(), payload.errors());
+        for mut trade in payload.into_trades() {
+            self.listings = self.listings.saturating_add(u64::from(trade.event == Event::Listed));
+            if self.is_first(&trade, at) {
+                add(&self.taps.listings, 1);
+                trade.received = Some(at);
+                (self.on_trade.borrow_mut())(trade);
+            }
+        }
+        if unreadable != 0 {
+            add(&self.taps.unreadable, u64::from(unreadable));
+            debug!(count = unreadable, "Listings without a usable id dropped");
+        }
+        if let Some(balance) = wallet {
+            self.taps.push_balance(balance);
+        }
+        if let Some(errors) = errors {
+            add(&self.taps.graphql_errors, 1);
+            warn!("The feed reports an error: {}", Escaped(errors));
+        }
+        if self.listings != 0 && self.proves_by_listing {
+            self.prove();
+        }
+        operation == Some(LISTINGS) && is_known
+    }
+
+    fn notice(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Malformed { text, error } => {
+                add(&self.taps.malformed, 1);
+                warn!("A message that cannot be read was dropped ({error}): {}", Escaped(text));
+            }
+            Notice::Binary(bytes) => {
+                add(&self.taps.malformed, 1);
+                warn!("A binary message of {bytes} bytes was dropped");
+            }
+            Notice::Unknown(text) => {
+                add(&self.taps.unknown, 1);
+                debug!("A message of an unknown kind was dropped: {}", Escaped(text));
+            }
+            Notice::Ended { operation, error, again_in } => {
+                add(&self.taps.ended, 1);
+                let what = if operation == LISTINGS { "Listings" } else { "An optional" };
+                let why = error.map_or("it was completed", |error| error.0);
+                let why = Escaped(why);
+                match again_in {
+                    Some(wait) => warn!("{what} subscription ended; again in {wait:?}: {why}"),
+                    None => warn!("{what} subscription ended and is given up: {why}"),
+                }
+            }
+            Notice::Renewed => info!("No listings for a while; subscribing again"),
+            Notice::Stable => self.prove(),
+        }
+    }
+}
+
+/// Connects once and hands out listings until the connection ends.
+///
+/// Returns `Ok` on a clean close. Usable alone; [`run_with_reconnect`](super::run_with_reconnect)
+/// loops over it.
+///
+/// # Errors
+///
+/// A [`FeedError`] that says why the connection was not made or broke, and, by
+/// [`FeedError::verdict`], what that means for the next attempt.
+///
+/// # Cancel safety
+///
+/// Safe: `on_trade` never runs in part. Drop the future to stop; the server sees the socket close.
+pub async fn connect_once(
+    config: &Config,
+    on_trade: impl FnMut(Trade<'_>),
+) -> Result<(), FeedError> {
+    let dial = TcpDial::new(config.endpoints.ws.clone(), config.tls.clone())?;
+    let hub = Hub::new(config, on_trade);
+    let mut session = hub.open(&dial, config.credential.as_ref()).await?;
+    info!("Connected");
+    let mut listener = hub.listener(0, true, || {});
+    session.run(&mut listener, &mut Rhythm::default()).await
+}

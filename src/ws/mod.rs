@@ -1,0 +1,31 @@
+//! The feed: sockets kept alive, listings handed out as they come.
+//!
+//! [`connect_once`] is one connection from beginning to end; [`run_with_reconnect`] loops over it and
+//! never gives up unless it was told when to. Both call a closure for each listing, on the thread
+//! and in the task that they run in, as soon as the frame is read; the closure needs neither `Send`
+//! nor `'static`, must not wait, and knows nothing of sockets.
+//!
+//! Two pure cores decide: [`policy`] when to dial, [`protocol`] what to say; [`liveness`] whether a
+//! connection still lives. What can be seen from elsewhere is in [`Taps`].
+
+pub mod connect;
+mod error;
+mod feed;
+pub mod host;
+pub mod liveness;
+pub mod policy;
+pub mod protocol;
+mod seen;
+mod session;
+mod supervisor;
+mod taps;
+mod upgrade;
+
+pub use self::{
+    error::{FeedError, Refusal, Step, Violation},
+    feed::connect_once,
+    seen::SEEN_MAX,
+    session::{FAREWELL_MAX, MESSAGE_BYTES_MAX, OUTBOX_MAX},
+    supervisor::{GaveUp, run_with_reconnect},
+    taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
+};

@@ -1,0 +1,115 @@
+//! What a close code or an HTTP status says about trying again.
+//!
+//! Source: the WebSocket registry, the graphql-transport-ws document, and what public clients of
+//! the marketplace were seen to do with them.
+
+use std::time::Duration;
+
+/// The longest wait that a server may ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// What to do about trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try again with backoff.
+    Retry,
+    /// Try again after the longest ordinary wait: the server said that it is overloaded.
+    RetryLater,
+    /// Try again with backoff, but no sooner than the server asks.
+    RetryAfter(Duration),
+    /// Try again with backoff, with the credential read anew.
+    RenewCredential,
+    /// Haste cannot heal it: a bug, a setting or a block. Stay away for the long cooldown, say so
+    /// once and loudly, and read the credential anew before the next try.
+    Park,
+}
+
+/// What a close code says; `None` where the connection ended without one.
+pub const fn of_close(code: Option<u16>) -> Verdict {
+    match code {
+        Some(4403) => Verdict::RenewCredential,
+        Some(1013) => Verdict::RetryLater,
+        Some(
+            1002
+            | 1003
+            | 1007..=1010
+            | 1015
+            | 4004
+            | 4005
+            | 4400
+            | 4401
+            | 4406
+            | 4409
+            | 4429
+            | 4500,
+        ) => Verdict::Park,
+        Some(_) | None => Verdict::Retry,
+    }
+}
+
+/// What an HTTP status other than 101 on the upgrade says.
+pub const fn of_status(status: u16, retry_after: Option<Duration>) -> Verdict {
+    match (status, retry_after) {
+        (429 | 503, Some(wait)) if wait.as_secs() >= RETRY_AFTER_MAX.as_secs() => {
+            Verdict::RetryAfter(RETRY_AFTER_MAX)
+        }
+        (429 | 503, Some(wait)) => Verdict::RetryAfter(wait),
+        (429, None) => Verdict::RetryLater,
+        (408 | 425 | 500..=599, _) => Verdict::Retry,
+        _ => Verdict::Park,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_haste_cannot_heal_are_parked() {
+        for code in [
+            4400, 4401, 4406, 4409, 4429, 4004, 4005, 4500, 1002, 1003, 1007, 1008, 1009, 1010,
+            1015,
+        ] {
+            assert_eq!(of_close(Some(code)), Verdict::Park, "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_that_may_heal_are_retried() {
+        for code in [1000, 1001, 1005, 1006, 1011, 1012, 1014, 4408, 4504, 4410, 4999, 3000] {
+            assert_eq!(of_close(Some(code)), Verdict::Retry, "{code}");
+        }
+        assert_eq!(of_close(None), Verdict::Retry);
+        assert_eq!(of_close(Some(1013)), Verdict::RetryLater);
+        assert_eq!(of_close(Some(4403)), Verdict::RenewCredential);
+    }
+
+    #[test]
+    fn every_code_has_a_verdict() {
+        for code in 0..=u16::MAX {
+            let verdict = of_close(Some(code));
+            assert!(!matches!(verdict, Verdict::RetryAfter(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn statuses_are_classified() {
+        let wait = Duration::from_secs(7);
+        for status in [401, 403, 404, 426, 302, 200, 400] {
+            assert_eq!(of_status(status, Some(wait)), Verdict::Park, "{status}");
+        }
+        for status in [429, 503] {
+            assert_eq!(of_status(status, Some(wait)), Verdict::RetryAfter(wait), "{status}");
+        }
+        assert_eq!(of_status(429, None), Verdict::RetryLater);
+        for status in [500, 502, 503, 504, 520, 408, 425] {
+            assert_eq!(of_status(status, None), Verdict::Retry, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_ask_for_more_than_an_hour() {
+        let asked = Duration::from_secs(u64::MAX);
+        assert_eq!(of_status(503, Some(asked)), Verdict::RetryAfter(RETRY_AFTER_MAX));
+    }
+}

@@ -1,0 +1,217 @@
+//! One message, taken out of its envelope in one pass.
+//!
+//! Where `type` and `id` stand before `payload`, as the marketplace writes them, the payload is
+//! read straight off the same cursor as what it is. Where it stands first, its text is remembered
+//! and read when the type is known.
+
+use crate::json::{Cursor, FromCursor, JsonError, Raw, Text, read};
+
+/// A message from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming<'a, P> {
+    /// The greeting was accepted.
+    Ack,
+    /// The greeting, or the whole session, was refused.
+    Refused(Option<Raw<'a>>),
+    /// Asks for a pong with the same payload.
+    Ping(Option<Raw<'a>>),
+    /// Answers a ping.
+    Pong,
+    /// An event of a subscription; no id where the dialect has none.
+    Data {
+        /// The subscription's id.
+        id: Option<Text<'a>>,
+        /// The event.
+        payload: P,
+    },
+    /// Ends a subscription with an error.
+    Error {
+        /// The subscription's id.
+        id: Option<Text<'a>>,
+        /// The server's words.
+        payload: Option<Raw<'a>>,
+    },
+    /// Ends a subscription.
+    Complete {
+        /// The subscription's id.
+        id: Option<Text<'a>>,
+    },
+    /// Well-formed, and nothing that the protocol knows.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Ack,
+    Refused,
+    Ping,
+    Pong,
+    Data,
+    Error,
+    Complete,
+    Unknown,
+}
+
+enum Payload<'a, P> {
+    Absent,
+    Read(P),
+    Text(&'a str),
+}
+
+/// Reads a message whose events are called `data_word`.
+///
+/// # Errors
+///
+/// A [`JsonError`] when the text is not JSON, is no object, repeats one of the three keys that
+/// decide, or is an event without a payload.
+pub(super) fn open<'a, P: FromCursor<'a>>(
+    text: &'a str,
+    data_word: &str,
+) -> Result<Incoming<'a, P>, JsonError> {
+    const SHAPE: JsonError = JsonError::Shape { at: 0 };
+    let mut cursor = Cursor::new(text);
+    let (mut word, mut id, mut payload) = (None, None, Payload::Absent);
+    let mut seen_id = false;
+    cursor.object(|key, cursor| {
+        match key.decode().as_ref() {
+            "type" if word.is_some() => return Err(SHAPE),
+            "type" => {
+                let value = cursor.skip()?;
+                word = Some(word_of(value, data_word));
+            }
+            "id" if seen_id => return Err(SHAPE),
+            "id" => {
+                seen_id = true;
+                match cursor.string() {
+                    Ok(text) => id = Some(text),
+                    Err(JsonError::Shape { .. }) => cursor.skip().map(drop)?,
+                    Err(error) => return Err(error),
+                }
+            }
+            "payload" if !matches!(payload, Payload::Absent) => return Err(SHAPE),
+            "payload" if word == Some(Word::Data) => {
+                payload = Payload::Read(P::from_cursor(cursor)?);
+            }
+            "payload" => payload = Payload::Text(cursor.skip()?),
+            _ => cursor.skip().map(drop)?,
+        }
+        Ok(())
+    })?;
+    cursor.end()?;
+    let raw = match payload {
+        Payload::Text(text) => Some(Raw(text)),
+        Payload::Absent | Payload::Read(_) => None,
+    };
+    Ok(match word.unwrap_or(Word::Unknown) {
+        Word::Ack => Incoming::Ack,
+        Word::Refused => Incoming::Refused(raw),
+        Word::Ping => Incoming::Ping(raw),
+        Word::Pong => Incoming::Pong,
+        Word::Data => match payload {
+            Payload::Read(payload) => Incoming::Data { id, payload },
+            Payload::Text(text) => Incoming::Data { id, payload: read(text)? },
+            Payload::Absent => return Err(SHAPE),
+        },
+        Word::Error => Incoming::Error { id, payload: raw },
+        Word::Complete => Incoming::Complete { id },
+        Word::Unknown => Incoming::Unknown,
+    })
+}
+
+/// `quoted` is a JSON value as it stands in the text.
+fn word_of(quoted: &str, data_word: &str) -> Word {
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner {
+        Some(word) if word == data_word => Word::Data,
+        Some("ping") => Word::Ping,
+        Some("pong" | "ka") => Word::Pong,
+        Some("connection_ack") => Word::Ack,
+        Some("connection_error") => Word::Refused,
+        Some("error") => Word::Error,
+        Some("complete") => Word::Complete,
+        _ => Word::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let shown = match open::<Raw<'_>>(text, "next") {
+            Ok(Incoming::Data { id, payload }) => {
+                format!("data {:?} {}", id.map(|id| id.decode().into_owned()), payload.0)
+            }
+            Ok(Incoming::Error { id, payload }) => format!(
+                "error {:?} {:?}",
+                id.map(|id| id.decode().into_owned()),
+                payload.map(|raw| raw.0)
+            ),
+            Ok(Incoming::Complete { id }) => {
+                format!("complete {:?}", id.map(|id| id.decode().into_owned()))
+            }
+            Ok(Incoming::Ping(payload)) => format!("ping {:?}", payload.map(|raw| raw.0)),
+            Ok(other) => format!("{other:?}"),
+            Err(_) => "unreadable".to_owned(),
+        };
+        assert_eq!(shown, expected, "text: {text}");
+    }
+
+    #[test]
+    fn the_order_of_keys_means_nothing() {
+        check(r#"{"id":"1","type":"next","payload":{"a":1}}"#, r#"data Some("1") {"a":1}"#);
+        check(r#"{"payload":{"a":1},"id":"1","type":"next"}"#, r#"data Some("1") {"a":1}"#);
+        check(r#"{"type":"next","payload":[],"id":"1"}"#, r#"data Some("1") []"#);
+        check(r#"{"x":{"type":"ping"},"type":"next","payload":7}"#, "data None 7");
+    }
+
+    #[test]
+    fn each_kind_of_message_is_told_apart() {
+        check(r#"{"type":"connection_ack"}"#, "Ack");
+        check(r#"{"type":"ping"}"#, "ping None");
+        check(r#"{"type":"ping","payload":{"t":1}}"#, r#"ping Some("{\"t\":1}")"#);
+        check(r#"{"type":"pong","payload":{}}"#, "Pong");
+        check(r#"{"type":"ka"}"#, "Pong");
+        check(r#"{"type":"complete","id":"3"}"#, r#"complete Some("3")"#);
+        check(r#"{"type":"error","id":"3","payload":[]}"#, r#"error Some("3") Some("[]")"#);
+        check(r#"{"type":"connection_error"}"#, "Refused(None)");
+        check(r#"{"type":"something_new","payload":{}}"#, "Unknown");
+        check(r#"{"type":5}"#, "Unknown");
+        check("{}", "Unknown");
+        check(r#"{"type":"next","id":7,"payload":{}}"#, "data None {}");
+    }
+
+    #[test]
+    fn what_is_not_one_message_is_unreadable() {
+        for text in [
+            "",
+            "[]",
+            "null",
+            "\"next\"",
+            "{",
+            r#"{"type":"next"}"#,
+            r#"{"type":"next","payload":}"#,
+            r#"{"type":"next","payload":{}"#,
+            r#"{"type":"next","payload":{}} x"#,
+            r#"{"type":"ping","type":"next","payload":{}}"#,
+            r#"{"type":"next","payload":{},"payload":{}}"#,
+            r#"{"id":"1","id":"2","type":"complete"}"#,
+        ] {
+            check(text, "unreadable");
+        }
+        let deep = format!(r#"{{"type":"next","payload":{}}}"#, "[".repeat(100_000));
+        check(&deep, "unreadable");
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_and_agrees_with_serde(text in "\\PC{0,80}") {
+            if open::<Raw<'_>>(&text, "next").is_ok() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Which listings have arrived already, in bounded memory.
+//!
+//! Several connections deliver the same listings, and so do an old one and its successor. The first
+//! copy wins; who won and by how much the others were late is counted.
+//!
+//! The table is laid out once and never grows, moves or tidies up: a hash chooses a row, the row
+//! holds the last [`WAYS`] listings that chose it. So no listing ever pays for another one.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::{Duration, Instant},
+};
+
+use crate::trade::{Event, Trade};
+
+/// How many rows the table has; a power of two.
+const ROWS: usize = 4_096;
+/// How many listings a row holds.
+const WAYS: usize = 8;
+/// How many listings are remembered. At one a second that is nine hours.
+pub const SEEN_MAX: usize = ROWS * WAYS;
+
+/// What is known about a listing that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// It is the first.
+    First,
+    /// Another connection was faster, by this much.
+    Late(Duration),
+    /// The same connection, or a predecessor of it, delivered it before.
+    Repeated,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct First {
+    key: u64,
+    connection: usize,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    firsts: [Option<First>; WAYS],
+    /// Where the next one goes: over the oldest.
+    next: usize,
+}
+
+/// The listings that arrived last.
+#[derive(Debug)]
+pub(super) struct Seen {
+    hasher: RandomState,
+    rows: Box<[Row]>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), rows: vec![Row::default(); ROWS].into_boxed_slice() }
+    }
+}
+
+impl Seen {
+    /// Records that a connection delivered a listing, or a change of one. Allocates nothing.
+    #[inline]
+    pub(super) fn record(&mut self, trade: &Trade<'_>, connection: usize, at: Instant) -> Copy {
+        let kind = match trade.event {
+            Event::Listed | Event::BackFilled { .. } => None,
+            Event::Updated => Some(trade.status),
+        };
+        let key = self.hasher.hash_one((trade.id, kind));
+        let chosen = usize::try_from(key >> 32).unwrap_or(0) % ROWS;
+        let Some(row) = self.rows.get_mut(chosen) else { return Copy::First };
+        if let Some(first) = row.firsts.iter().flatten().find(|first| first.key == key) {
+            return if first.connection == connection {
+                Copy::Repeated
+            } else {
+                Copy::Late(at.saturating_duration_since(first.at))
+            };
+        }
+        if let Some(place) = row.firsts.get_mut(row.next) {
+            *place = Some(First { key, connection, at });
+        }
+        row.next = row.next.wrapping_add(1) % WAYS;
+        Copy::First
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{csgoroll::feed::Payload, json};
+
+    fn record(seen: &mut Seen, text: &str, connection: usize, at: Instant) -> Copy {
+        let payload: Payload<'_> = json::read(text).unwrap();
+        let trade = payload.into_trades().next().unwrap();
+        seen.record(&trade, connection, at)
+    }
+
+    fn listed(id: usize) -> String {
+        format!(r#"{{"data":{{"createTrade":{{"trade":{{"id":"t{id}"}}}}}}}}"#)
+    }
+
+    #[test]
+    fn the_first_copy_wins_and_lateness_is_measured() {
+        let mut seen = Seen::default();
+        let now = Instant::now();
+        let later = Duration::from_millis(7);
+        assert_eq!(record(&mut seen, &listed(1), 1, now), Copy::First);
+        assert_eq!(record(&mut seen, &listed(1), 0, now + later), Copy::Late(later));
+        assert_eq!(record(&mut seen, &listed(1), 1, now + later), Copy::Repeated);
+    }
+
+    #[test]
+    fn a_change_of_a_listing_is_no_copy_of_it() {
+        let mut seen = Seen::default();
+        let now = Instant::now();
+        let update = |status| {
+            format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"t1","status":"{status}"}}}}}}}}"#)
+        };
+        assert_eq!(record(&mut seen, &listed(1), 0, now), Copy::First);
+        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Copy::First);
+        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Copy::Repeated);
+        assert_eq!(record(&mut seen, &update("CANCELLED"), 0, now), Copy::First);
+    }
+
+    #[test]
+    fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
+        let mut seen = Seen::default();
+        let now = Instant::now();
+        for id in 0..SEEN_MAX * 3 {
+            assert_eq!(record(&mut seen, &listed(id), 0, now), Copy::First);
+        }
+        for id in SEEN_MAX * 3 - 1_000..SEEN_MAX * 3 {
+            assert_eq!(record(&mut seen, &listed(id), 0, now), Copy::Repeated, "{id}");
+        }
+        assert_eq!(record(&mut seen, &listed(0), 0, now), Copy::First);
+    }
+}

@@ -1,0 +1,261 @@
+//! The HTTP request that becomes a WebSocket, and the answer to it. Pure.
+//!
+//! The answer may arrive a byte at a time or together with the first frame; whatever stands behind
+//! its head belongs to the WebSocket. An answer other than `101` is read just far enough to say why:
+//! its status, how long to wait, and whether it is a page for a person.
+
+use std::time::Duration;
+
+use httparse::Status;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::error::{FeedError, Refusal};
+use crate::{config::Credential, time::UnixMs};
+
+/// The longest head of an answer, in bytes.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The most headers of an answer.
+pub(super) const HEADERS_MAX: usize = 100;
+
+/// What is asked for, and as whom.
+#[derive(Clone, Debug)]
+pub(super) struct Request<'a> {
+    /// The `Host` header.
+    pub(super) authority: &'a str,
+    /// The path with its query.
+    pub(super) path: &'a str,
+    /// The `Origin` header, if any.
+    pub(super) origin: Option<&'a str>,
+    /// The `User-Agent` header, if any.
+    pub(super) user_agent: Option<&'a str>,
+    /// The `Cookie` header, if any.
+    pub(super) credential: Option<&'a Credential>,
+    /// The subprotocol, if any.
+    pub(super) subprotocol: Option<&'static str>,
+}
+
+impl Request<'_> {
+    /// The bytes to write. Holds the credential: never logged, dropped when written.
+    pub(super) fn to_bytes(&self, key: &str) -> Vec<u8> {
+        let mut text = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
+            self.path, self.authority
+        );
+        let mut header = |name: &str, value: Option<&str>| {
+            // A value that could forge a header is left out; the configuration refuses it earlier.
+            if let Some(value) = value.filter(|value| !value.contains(['\r', '\n', '\0'])) {
+                text.push_str(name);
+                text.push_str(": ");
+                text.push_str(value);
+                text.push_str("\r\n");
+            }
+        };
+        header("Sec-WebSocket-Protocol", self.subprotocol);
+        header("Origin", self.origin);
+        header("User-Agent", self.user_agent);
+        header("Cookie", self.credential.map(|credential| credential.header().reveal()));
+        text.push_str("\r\n");
+        text.into_bytes()
+    }
+}
+
+/// Reads the head of the answer. `None`: more of it must come first; else how long it is.
+///
+/// # Errors
+///
+/// A [`FeedError`] when it is not the answer to this request.
+pub(super) fn read_head(
+    bytes: &[u8],
+    key: &str,
+    subprotocol: Option<&'static str>,
+    now: UnixMs,
+) -> Result<Option<usize>, FeedError> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut answer = httparse::Response::new(&mut headers);
+    let len = match answer.parse(bytes) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
+        Ok(Status::Partial) => return Err(FeedError::Handshake { what: "its head is too long" }),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(FeedError::Handshake { what: "it has too many headers" });
+        }
+        Err(_not_http) => return Err(FeedError::Handshake { what: "it is not HTTP" }),
+    };
+    let status = answer.code.unwrap_or(0);
+    let headers = Headers(answer.headers);
+    if status != 101 {
+        return Err(FeedError::Refused(headers.refusal(status, now)));
+    }
+    let wrong = |what| Err(FeedError::Handshake { what });
+    if !headers.has_token("upgrade", "websocket") {
+        return wrong("no `Upgrade: websocket`");
+    }
+    if !headers.has_token("connection", "upgrade") {
+        return wrong("no `Connection: Upgrade`");
+    }
+    if headers.one("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
+        return wrong("its key does not match");
+    }
+    if headers.get("sec-websocket-extensions").next().is_some() {
+        return wrong("it uses an extension that was not asked for");
+    }
+    match (subprotocol, headers.one("sec-websocket-protocol")) {
+        (Some(wanted), chosen) if chosen != Some(wanted) => Err(FeedError::Subprotocol { wanted }),
+        (None, Some(_)) => wrong("it chose a protocol that was not asked for"),
+        _ => Ok(Some(len)),
+    }
+}
+
+struct Headers<'h, 'b>(&'h [httparse::Header<'b>]);
+
+impl Headers<'_, '_> {
+    fn get(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .filter_map(|header| str::from_utf8(header.value).ok())
+            .map(str::trim)
+    }
+
+    /// The value of a header that stands exactly once.
+    fn one(&self, name: &str) -> Option<&str> {
+        let mut values = self.get(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    fn has_token(&self, name: &str, token: &str) -> bool {
+        self.get(name)
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case(token))
+    }
+
+    fn refusal(&self, status: u16, now: UnixMs) -> Refusal {
+        let is_html =
+            self.get("content-type").any(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
+        let is_challenge =
+            self.get("cf-mitigated").any(|how| how.eq_ignore_ascii_case("challenge"));
+        let retry_after = self.one("retry-after").and_then(|value| retry_after(value, now));
+        Refusal { status, retry_after, is_page: is_html || is_challenge }
+    }
+}
+
+/// Seconds, or a date.
+fn retry_after(value: &str, now: UnixMs) -> Option<Duration> {
+    if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return value.parse().ok().map(Duration::from_secs);
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(UnixMs(i64::try_from(since.as_millis()).ok()?).since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ws::policy::Verdict;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const PROTOCOL: Option<&str> = Some("graphql-transport-ws");
+    const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\n\
+        Connection: keep-alive, Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+        Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n";
+
+    fn read(text: &str) -> Result<Option<usize>, FeedError> {
+        read_head(text.as_bytes(), KEY, PROTOCOL, UnixMs(0))
+    }
+
+    #[track_caller]
+    fn refused(text: &str) -> FeedError {
+        read(text).unwrap_err()
+    }
+
+    #[test]
+    fn the_request_carries_what_was_set_and_nothing_that_forges() {
+        let credential = Credential::from_session("s%3Aabc").unwrap();
+        let request = Request {
+            authority: "example.com",
+            path: "/ws",
+            origin: Some("https://www.example.com"),
+            user_agent: Some("evil\r\nX: y"),
+            credential: Some(&credential),
+            subprotocol: PROTOCOL,
+        };
+        let text = String::from_utf8(request.to_bytes(KEY)).unwrap();
+        assert!(text.starts_with("GET /ws HTTP/1.1\r\nHost: example.com\r\n"));
+        assert!(text.contains("\r\nOrigin: https://www.example.com\r\n"));
+        assert!(text.contains("\r\nCookie: session=s%3Aabc\r\n"));
+        assert!(text.contains("\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n"));
+        assert!(!text.contains("evil"));
+        assert!(text.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn an_answer_may_come_in_pieces_and_the_rest_is_not_touched() {
+        for len in 0..GOOD.len() {
+            assert_eq!(read(GOOD.get(..len).unwrap()).unwrap(), None, "{len}");
+        }
+        let with_frame = format!("{GOOD}\u{1}frame");
+        assert_eq!(read(&with_frame).unwrap(), Some(GOOD.len()));
+    }
+
+    #[test]
+    fn an_answer_that_lacks_something_is_refused() {
+        for (from, to) in [
+            ("upgrade: WebSocket", "upgrade: h2c"),
+            ("keep-alive, Upgrade", "keep-alive"),
+            ("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "AAAA"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Accept: other\r\n\r\n"),
+        ] {
+            let error = refused(&GOOD.replace(from, to));
+            assert!(matches!(error, FeedError::Handshake { .. }), "{to}: {error}");
+            assert_eq!(error.verdict(), Verdict::Park);
+        }
+        let without = GOOD.replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
+        assert!(matches!(refused(&without), FeedError::Subprotocol { .. }));
+        let other = GOOD.replace("graphql-transport-ws", "graphql-ws");
+        assert!(matches!(refused(&other), FeedError::Subprotocol { .. }));
+    }
+
+    #[test]
+    fn a_refusal_says_how_long_to_wait() {
+        let error = refused("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\n");
+        assert_eq!(error.verdict(), Verdict::RetryAfter(Duration::from_secs(7)));
+        let date = "HTTP/1.1 503 No\r\nRetry-After: Thu, 01 Jan 1970 00:01:30 GMT\r\n\r\n";
+        assert_eq!(refused(date).verdict(), Verdict::RetryAfter(Duration::from_secs(90)));
+        let nonsense = refused("HTTP/1.1 503 No\r\nRetry-After: soon\r\n\r\n");
+        assert_eq!(nonsense.verdict(), Verdict::Retry);
+    }
+
+    #[test]
+    fn a_challenge_is_a_block() {
+        let page =
+            refused("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n<html>");
+        assert!(page.is_blocked());
+        let challenge = refused("HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n");
+        assert!(challenge.is_blocked());
+        assert!(challenge.to_string().contains("open the site in your browser"));
+    }
+
+    #[test]
+    fn an_endless_head_is_cut_off() {
+        let endless = format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(HEAD_BYTES_MAX));
+        assert!(matches!(refused(&endless), FeedError::Handshake { .. }));
+        let many = format!("HTTP/1.1 101 X\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX + 1));
+        assert!(matches!(refused(&many), FeedError::Handshake { .. }));
+        assert!(matches!(refused("SSH-2.0-OpenSSH\r\n\r\n"), FeedError::Handshake { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(Some(len)) = read_head(&bytes, KEY, PROTOCOL, UnixMs(0)) {
+                prop_assert!(len <= bytes.len());
+            }
+        }
+    }
+}
