@@ -1,13 +1,18 @@
 //! What came back for a buy, as plain data.
 //!
-//! Nothing here says what an answer means for the money; that table is `csgoroll::answer`.
+//! Nothing here says what an answer means for the money; that table is [`answer`].
 
 use std::{
     fmt,
     time::{Duration, Instant},
 };
 
-use crate::{time::UnixMs, trade::TradeId};
+use crate::{
+    csgoroll::answer::{self, Exchange},
+    outcome::Outcome,
+    time::UnixMs,
+    trade::TradeId,
+};
 
 /// What came back for one request, or instead of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,20 +83,49 @@ pub struct Report {
     pub id: TradeId,
     /// What came back.
     pub answer: Answer,
-    /// When.
-    pub timing: Timing,
+    /// When the request left.
+    pub written: Written,
+    /// When the answer was complete, or given up.
+    pub answered: Instant,
 }
 
-/// When a buy took its steps.
+/// When a request left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub struct Written {
     /// The connection became ready: TCP and TLS done. A buy is cold if this is later than the
     /// moment at which its listing came.
     pub ready: Instant,
-    /// The request had been handed to the system.
+    /// Just before the request was handed to the system.
+    pub begun: Instant,
+    /// Just after.
     pub written: Instant,
-    /// The answer was complete, or given up.
-    pub answered: Instant,
+}
+
+impl Answer {
+    /// The same in the words of the table that decides what it means for the money.
+    pub fn as_exchange(&self) -> Exchange<'_> {
+        match self {
+            Self::Complete(Response { head, body }) => Exchange::Answered(answer::Answer {
+                status: head.status,
+                retry_after: head.retry_after,
+                is_challenge: head.mitigated || head.html,
+                body,
+            }),
+            Self::Broken { why, .. } => match why {
+                Broken::Timeout => Exchange::Timeout,
+                Broken::Cut => Exchange::Cut,
+                Broken::Stopped => Exchange::Stopped,
+                Broken::Malformed | Broken::TooLong => Exchange::Unreadable,
+            },
+        }
+    }
+}
+
+impl Report {
+    /// What it means for the money.
+    pub fn outcome(&self) -> Outcome {
+        answer::outcome(&self.id, &self.answer.as_exchange())
+    }
 }
 
 /// The body may hold anything; its length is enough.

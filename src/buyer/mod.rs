@@ -1,6 +1,191 @@
 //! One request for one approved buy, over a connection that is already open and warm.
+//!
+//! [`Buyer::send`] writes the request from where the caller stands: it takes an idle connection,
+//! puts the listing's id into its place in a prepared request and hands the bytes to the system,
+//! without waiting, allocating, logging or asking another task. The answer is read by the
+//! connection's driver and comes out of a queue as a [`Report`]. What the answer means is for
+//! `csgoroll::answer` to say; whether to buy at all was for the ledger.
+//!
+//! # Invariants
+//!
+//! 1. Nothing that was handed to the system in part or whole is ever written again, by anybody: no
+//!    retry, no redirect, no replay on another connection, no early data.
+//! 2. A buy moves on to another connection only if not one byte was written to the one before.
+//! 3. Every buy of which a byte has left ends in exactly one [`Report`].
+//! 4. One connection carries one request at a time, so an answer belongs to exactly one listing.
+//! 5. Connections, dials per second, bytes per answer and waits are bounded.
+//!
+//! Parts: [`request`] (the bytes out, pure), [`answer_reader`] (the bytes in, pure), [`answer`]
+//! (what came back, plain data); inside, the pool that sender and drivers share, the link that is
+//! one socket, the driver that looks after it, and the pace at which it dials (pure).
 
 pub mod answer;
 pub mod answer_reader;
 mod chunks;
+mod driver;
+mod link;
+mod pace;
+mod pool;
 pub mod request;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+
+use self::{
+    answer::{Report, Written},
+    driver::{Common, Driver},
+    pool::{Shared, Stopping},
+    request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
+};
+use crate::{ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::ServerClock};
+
+/// The most connections that are held open.
+pub const CONNECTIONS_MAX: u32 = 64;
+
+/// How long opening a connection may take: DNS, TCP and TLS together.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long drivers get to end once nothing is waited for any more.
+const END_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How connections are looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// How long a connection may be idle before a harmless request keeps it warm.
+    pub keep_warm: Duration,
+    /// How long an answer may take. After it the buy is unknown and the connection is given up.
+    pub answer_deadline: Duration,
+}
+
+/// Servers and what lies before them give up idle connections after a minute or more.
+impl Default for Habits {
+    fn default() -> Self {
+        Self { keep_warm: Duration::from_secs(50), answer_deadline: Duration::from_secs(10) }
+    }
+}
+
+/// All that a buyer needs.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// Whom to ask, and as whom.
+    pub identity: Identity<'a>,
+    /// The body of a buy.
+    pub body: BodyTemplate<'a>,
+    /// The body of a harmless request.
+    pub warm_body: &'a str,
+    /// How to speak TLS.
+    pub tls: Tls,
+    /// How many buys can be in flight at once: each has a connection for itself. At least one and
+    /// at most [`CONNECTIONS_MAX`] are held.
+    pub connections: u32,
+    /// How connections are looked after.
+    pub habits: Habits,
+    /// What is known of the server's clock; each answer's `Date` goes into it.
+    pub clock: Arc<Mutex<ServerClock>>,
+}
+
+/// Sends buys.
+#[derive(Debug)]
+pub struct Buyer {
+    shared: Arc<Shared>,
+    drivers: Mutex<JoinSet<()>>,
+}
+
+impl Buyer {
+    /// Begins to open connections. Reports come out of the queue, which has room for all that can
+    /// be in flight.
+    ///
+    /// Must be called in a tokio runtime, which then runs the drivers.
+    ///
+    /// # Errors
+    ///
+    /// A [`RequestError`] if the requests cannot be prepared.
+    pub fn start(setup: Setup<'_>) -> Result<(Self, mpsc::Receiver<Report>), RequestError> {
+        let Setup { identity, body, warm_body, tls, connections, habits, clock } = setup;
+        let connections = connections.clamp(1, CONNECTIONS_MAX);
+        let places = usize::try_from(connections).unwrap_or(1);
+        let (reports, receiver) = mpsc::channel(places);
+        let shared = Arc::new(Shared::new(BuyRequest::new(identity, body)?, connections));
+        let common = Arc::new(Common {
+            shared: Arc::clone(&shared),
+            endpoint: identity.endpoints.http.clone(),
+            tls,
+            warm: WarmRequest::new(identity, warm_body)?,
+            habits,
+            clock,
+            reports,
+            started: Instant::now(),
+        });
+        let mut drivers = JoinSet::new();
+        for index in 0..places {
+            drivers.spawn(Driver::new(Arc::clone(&common), index).run());
+        }
+        Ok((Self { shared, drivers: Mutex::new(drivers) }, receiver))
+    }
+
+    /// Writes the request for this buy to a warm connection, now. A [`Report`] follows.
+    ///
+    /// # Errors
+    ///
+    /// Gives the buy back, with why it was not sent. Not one byte of it has left.
+    pub fn send(&self, approved: Approved) -> Result<Written, (Approved, NotSent)> {
+        self.shared.send(approved.id()).map_err(|reason| (approved, reason))
+    }
+
+    /// How many buys could be sent at this moment.
+    pub fn ready_count(&self) -> usize {
+        self.shared.pool().ready_count()
+    }
+
+    /// How many buys wait for their answer.
+    pub fn in_flight_count(&self) -> usize {
+        self.shared.pool().in_flight_count()
+    }
+
+    /// Waits until so many connections are ready. Returns whether they are; `false` after
+    /// `deadline`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    pub async fn warm(&self, connections: usize, deadline: Duration) -> bool {
+        let enough = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                tokio::pin!(changed);
+                // From here on no change is missed.
+                changed.as_mut().enable();
+                if self.ready_count() >= connections {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        timeout(deadline, enough).await.is_ok()
+    }
+
+    /// Sends nothing more, and waits for the answers that are due, at most for `grace`. What has
+    /// none by then is reported as stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not safe: if dropped before it is done, the buys in flight get no report.
+    pub async fn stop(&self, grace: Duration) {
+        let mut drivers = {
+            let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *drivers)
+        };
+        for (stage, wait) in [(Stopping::Waiting, grace), (Stopping::Over, END_DEADLINE)] {
+            self.shared.pool().stopping = stage;
+            self.shared.wake_all();
+            let all = async { while drivers.join_next().await.is_some() {} };
+            if timeout(wait, all).await.is_ok() {
+                return;
+            }
+        }
+    }
+}

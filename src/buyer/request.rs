@@ -30,12 +30,12 @@ pub struct Identity<'a> {
 }
 
 /// A body with a place for one id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BodyTemplate {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyTemplate<'a> {
     /// What stands before the id.
-    pub before_id: String,
+    pub before_id: &'a str,
     /// What stands after it.
-    pub after_id: String,
+    pub after_id: &'a str,
 }
 
 /// Why a request cannot be prepared.
@@ -73,7 +73,7 @@ impl BuyRequest {
     /// # Errors
     ///
     /// A [`RequestError`] if a header cannot be sent, or if it is too long in all.
-    pub fn new(identity: Identity<'_>, body: &BodyTemplate) -> Result<Self, RequestError> {
+    pub fn new(identity: Identity<'_>, body: BodyTemplate<'_>) -> Result<Self, RequestError> {
         let BodyTemplate { before_id, after_id } = body;
         let mut request = Self {
             before_length: head_before_length(identity)?,
@@ -217,18 +217,15 @@ mod tests {
         Credential::from_session("hunter2").unwrap()
     }
 
-    fn template() -> BodyTemplate {
-        BodyTemplate {
-            before_id: r#"{"ids":[""#.to_owned(),
-            after_id: r#""],"note":"é"}"#.to_owned(),
-        }
+    const fn template() -> BodyTemplate<'static> {
+        BodyTemplate { before_id: r#"{"ids":[""#, after_id: r#""],"note":"é"}"# }
     }
 
     #[test]
     fn the_request_is_complete_and_its_length_is_right() {
         let (endpoints, credential) = (endpoints(), credential());
         let identity = Identity { endpoints: &endpoints, credential: &credential };
-        let mut request = BuyRequest::new(identity, &template()).unwrap();
+        let mut request = BuyRequest::new(identity, template()).unwrap();
         let bytes = request.for_id(&TradeId::new("VHJhZGU6MQ").unwrap());
         let expected = "POST /graphql HTTP/1.1\r\n\
             Host: 127.0.0.1:8099\r\n\
@@ -250,7 +247,7 @@ mod tests {
         let endpoints = Endpoints { user_agent: "a\r\nX: y".to_owned(), ..endpoints() };
         let credential = credential();
         let identity = Identity { endpoints: &endpoints, credential: &credential };
-        let error = BuyRequest::new(identity, &template()).unwrap_err();
+        let error = BuyRequest::new(identity, template()).unwrap_err();
         assert_eq!(error, RequestError::Header { header: "User-Agent" });
     }
 
@@ -260,15 +257,15 @@ mod tests {
         let identity = Identity { endpoints: &endpoints, credential: &credential };
         let long = "x".repeat(REQUEST_BYTES_MAX);
         assert_eq!(WarmRequest::new(identity, &long).unwrap_err(), RequestError::TooLong);
-        let long = BodyTemplate { before_id: long, after_id: String::new() };
-        assert_eq!(BuyRequest::new(identity, &long).unwrap_err(), RequestError::TooLong);
+        let long = BodyTemplate { before_id: &long, after_id: "" };
+        assert_eq!(BuyRequest::new(identity, long).unwrap_err(), RequestError::TooLong);
     }
 
     #[test]
     fn debug_output_hides_the_credential() {
         let (endpoints, credential) = (endpoints(), credential());
         let identity = Identity { endpoints: &endpoints, credential: &credential };
-        let buy = BuyRequest::new(identity, &template()).unwrap();
+        let buy = BuyRequest::new(identity, template()).unwrap();
         let warm = WarmRequest::new(identity, "{}").unwrap();
         assert!(!format!("{identity:?} {buy:?} {warm:?}").contains("hunter2"));
     }
@@ -280,7 +277,7 @@ mod tests {
         ) {
             let (endpoints, credential) = (endpoints(), credential());
             let identity = Identity { endpoints: &endpoints, credential: &credential };
-            let mut request = BuyRequest::new(identity, &template()).unwrap();
+            let mut request = BuyRequest::new(identity, template()).unwrap();
             let memory = request.bytes.capacity();
             for id in &ids {
                 let body = format!("{}{id}{}", template().before_id, template().after_id);

@@ -13,6 +13,7 @@ use super::{
     fields::nearest,
     problem::{Findings, Place, Problem},
 };
+use crate::log::Filter;
 
 /// Every variable that is read.
 pub const VARIABLES: [&str; 10] = [
@@ -130,7 +131,7 @@ pub(super) fn read(variables: &Variables<'_>, findings: &mut Findings) -> Enviro
         config_file: variables.get("SNIPER_CONFIG"),
         data_dir: read_data_dir(variables, findings),
         live,
-        log_filter: variables.get("RUST_LOG").map(|setting| setting.value),
+        log_filter: read_log_filter(variables, findings),
     }
 }
 
@@ -141,6 +142,21 @@ fn read_data_dir(variables: &Variables<'_>, findings: &mut Findings) -> PathBuf 
         findings.problem(setting.problem("holds a control character", remedy));
     }
     setting.value.into()
+}
+
+fn read_log_filter(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
+    let setting = variables.get("RUST_LOG")?;
+    match Filter::parse(Some(&setting.value)) {
+        Ok(Filter { remark: Some(remark), .. }) => {
+            findings.warning(setting.problem("names a module, of which alone is logged", &remark));
+        }
+        Ok(_) => {}
+        Err(_not_a_filter) => {
+            let remedy = "write error, warn, info, debug or trace";
+            findings.problem(setting.problem("is not a filter", remedy));
+        }
+    }
+    Some(setting.value)
 }
 
 fn read_live(setting: &Setting, findings: &mut Findings) -> Option<Place> {

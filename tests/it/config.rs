@@ -248,6 +248,16 @@ fn addresses_are_checked() {
 }
 
 #[test]
+fn a_log_filter_that_is_none_is_told_and_a_misspelt_one_is_remarked() {
+    let desk = Desk::new().variable("RUST_LOG", "sniper=loud");
+    check_problems(&desk, &["environment: RUST_LOG is not a filter; write error, warn, info"]);
+    let desk = Desk::new().file(".env", "RUST_LOG=inof\n");
+    let expected =
+        ".env:1: RUST_LOG names a module, of which alone is logged; did you mean `info`?";
+    assert_eq!(lines(&desk.loaded().warnings), [expected]);
+}
+
+#[test]
 fn a_live_run_does_not_watch_one_market_and_buy_at_another() {
     let desk = Desk::new()
         .file("sniper.toml", POLICY)

@@ -96,6 +96,18 @@ fn commands(text: &str) -> Vec<String> {
     found
 }
 
+/// The keys that an example of settings shows, commented out or not.
+fn keys(example: &str) -> BTreeSet<&str> {
+    let name = |line| {
+        let line: &str = line;
+        let (key, _value) = line.trim_start_matches("# ").split_once('=')?;
+        let key = key.trim();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        (!key.is_empty() && key.bytes().all(plain)).then_some(key)
+    };
+    example.lines().filter_map(name).collect()
+}
+
 /// Lines of prose that hold more than one sentence, outside code and tables.
 fn crowded(text: &str) -> Vec<&str> {
     let mut inside = false;
@@ -124,6 +136,15 @@ fn crowded(text: &str) -> Vec<&str> {
 fn what_belongs_at_the_top_is_there() {
     let missing: Vec<_> = TOP_LEVEL.iter().filter(|path| !top().join(path).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn what_is_private_is_ignored_by_git() {
+    let text = read(".gitignore");
+    let ignored: Vec<&str> = text.lines().map(|line| line.trim_matches('/')).collect();
+    for private in [".env", "data", "sniper.toml"] {
+        assert!(ignored.contains(&private), "{private} could be committed");
+    }
 }
 
 #[test]
@@ -188,6 +209,19 @@ fn the_readme_shows_only_commands_that_exist() {
     assert!(shown.iter().any(|command| command == "cargo test"), "{shown:?}");
     for command in shown {
         assert!(COMMANDS.contains(&command.as_str()), "the README shows `{command}`");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_setting() {
+    let readme = read("README.md");
+    let explained: BTreeSet<&str> = quoted(&readme).collect();
+    for example in [".env.example", "sniper.example.toml"] {
+        let text = read(example);
+        let missing: Vec<&str> =
+            keys(&text).into_iter().filter(|key| !explained.contains(key)).collect();
+        assert!(keys(&text).len() >= 10, "the keys of {example} were not found");
+        assert!(missing.is_empty(), "the README does not explain {missing:?} of {example}");
     }
 }
 

@@ -1,0 +1,199 @@
+//! What the one who sends and the drivers of the connections share.
+//!
+//! A connection is *idle* (anybody may write a request to it), or it is busy with one request. Only
+//! whoever takes it from the idle ones under the lock may write, so two requests never meet on a
+//! connection. The lock is held for as long as one non-blocking write takes and never across a
+//! wait.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::sync::Notify;
+
+use super::{answer::Written, link::Link, pace::DialBudget, request::BuyRequest};
+use crate::{outcome::NotSent, trade::TradeId};
+
+/// The state of all connections, and how to wake those who wait for a change of it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pool: Mutex<Pool>,
+    /// One per connection: its driver has something new to look at.
+    wakers: Vec<Notify>,
+    /// A connection has become idle, or the last driver has ended.
+    pub(super) changed: Notify,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Pool {
+    request: BuyRequest,
+    slots: Vec<Slot>,
+    /// The idle ones. The last was used most recently, so it is the least likely to be closed by
+    /// the server just now, and is taken first.
+    idle: Vec<usize>,
+    pub(super) dials: DialBudget,
+    pub(super) stopping: Stopping,
+    /// Whether somebody has been told that there is no connection.
+    pub(super) outage_told: bool,
+}
+
+/// How far the stopping has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stopping {
+    No,
+    /// Nothing new is sent; answers are waited for.
+    Waiting,
+    /// Answers are not waited for any more.
+    Over,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    link: Option<Arc<Link>>,
+    in_flight: Option<InFlight>,
+}
+
+/// A request of which at least one byte has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) id: TradeId,
+    pub(super) written: Written,
+}
+
+/// What a driver must do next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Duty {
+    /// Nobody uses the connection.
+    Idle,
+    /// A buy's answer is due.
+    Answer(InFlight),
+    /// The connection was found bad by the one who wanted to send, before a byte was written.
+    Discard,
+}
+
+impl Shared {
+    pub(super) fn new(request: BuyRequest, connections: u32) -> Self {
+        let places = usize::try_from(connections).unwrap_or(usize::MAX);
+        let pool = Pool {
+            request,
+            slots: std::iter::repeat_with(Slot::default).take(places).collect(),
+            idle: Vec::with_capacity(places),
+            dials: DialBudget::new(connections),
+            stopping: Stopping::No,
+            outage_told: false,
+        };
+        let wakers = std::iter::repeat_with(Notify::new).take(places).collect();
+        Self { pool: Mutex::new(pool), wakers, changed: Notify::new() }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the buy of this listing to an idle connection, from where the caller stands.
+    pub(super) fn send(&self, id: &TradeId) -> Result<Written, NotSent> {
+        let mut pool = self.pool();
+        if pool.stopping != Stopping::No {
+            return Err(NotSent::Stopping);
+        }
+        let Pool { request, slots, idle, .. } = &mut *pool;
+        let mut reason = NotSent::NoConnection;
+        // Each turn takes one idle connection away, so this ends.
+        while let Some(index) = idle.pop() {
+            let Some(slot) = slots.get_mut(index) else { continue };
+            let Some(link) = &slot.link else { continue };
+            reason = NotSent::Closed;
+            // Its driver finds out what has come in, and whether it is still good.
+            if !link.is_quiet() {
+                self.wake(index);
+                continue;
+            }
+            let begun = Instant::now();
+            if link.write(request.for_id(id)).is_ok() {
+                let written = Written { ready: link.ready, begun, written: Instant::now() };
+                slot.in_flight = Some(InFlight { id: *id, written });
+                self.wake(index);
+                return Ok(written);
+            }
+            slot.link = None;
+            self.wake(index);
+        }
+        Err(reason)
+    }
+
+    /// Wakes one connection's driver.
+    pub(super) fn wake(&self, index: usize) {
+        if let Some(waker) = self.wakers.get(index) {
+            waker.notify_one();
+        }
+    }
+
+    /// Wakes all drivers.
+    pub(super) fn wake_all(&self) {
+        self.wakers.iter().for_each(Notify::notify_one);
+    }
+
+    /// Waits for a [`wake`](Self::wake).
+    pub(super) async fn woken(&self, index: usize) {
+        match self.wakers.get(index) {
+            Some(waker) => waker.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Pool {
+    /// How many connections could take a request now.
+    pub(super) const fn ready_count(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// How many requests wait for their answer.
+    pub(super) fn in_flight_count(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.in_flight.is_some()).count()
+    }
+
+    /// Gives a connection into the pool, not yet idle.
+    pub(super) fn admit(&mut self, index: usize, link: Arc<Link>) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.link = Some(link);
+        }
+    }
+
+    /// Lets anybody write to it.
+    pub(super) fn make_idle(&mut self, index: usize) {
+        if !self.idle.contains(&index) {
+            self.idle.push(index);
+            self.outage_told = false;
+        }
+    }
+
+    /// Takes it away from those who want to send, if nobody has it.
+    pub(super) fn take_idle(&mut self, index: usize) -> bool {
+        let place = self.idle.iter().position(|idle| *idle == index);
+        place.map(|place| self.idle.remove(place)).is_some()
+    }
+
+    pub(super) fn duty(&self, index: usize) -> Duty {
+        match self.slots.get(index) {
+            Some(Slot { in_flight: Some(in_flight), .. }) => Duty::Answer(*in_flight),
+            Some(Slot { link: Some(_), .. }) => Duty::Idle,
+            _ => Duty::Discard,
+        }
+    }
+
+    /// The answer is here, or given up.
+    pub(super) fn settle(&mut self, index: usize) -> Option<InFlight> {
+        self.slots.get_mut(index)?.in_flight.take()
+    }
+
+    /// The connection is gone. Returns what it leaves unanswered.
+    pub(super) fn dismiss(&mut self, index: usize) -> Option<InFlight> {
+        let _was_idle = self.take_idle(index);
+        let slot = self.slots.get_mut(index)?;
+        slot.link = None;
+        slot.in_flight.take()
+    }
+}

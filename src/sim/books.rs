@@ -1,0 +1,217 @@
+//! What truly happened on a practice market: the truth that tests hold a bot against. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::faults;
+use crate::{money::Coins, trade::Status};
+
+/// How many listings without a request are remembered; older ones are only counted.
+pub const UNREQUESTED_MAX: usize = 100_000;
+/// How many requests for things that were never listed are remembered.
+const STRAY_MAX: usize = 10_000;
+
+/// The books of a market. Times are since it opened.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    entries: BTreeMap<u64, Entry>,
+    requested: BTreeMap<u64, Entry>,
+    stray: Vec<(String, Request)>,
+    /// How many listings were offered in all.
+    pub offered: u64,
+    /// How many of them were made for an entry of the demo's whitelist.
+    pub wanted: u64,
+    /// What the account holds.
+    pub balance: Coins,
+}
+
+/// What is known of one listing.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its id.
+    pub id: String,
+    /// The item's full market name.
+    pub market_name: String,
+    /// What it cost.
+    pub price: Coins,
+    /// Which entry of the demo's whitelist it was made for.
+    pub wanted: Option<&'static str>,
+    /// When it was offered.
+    pub listed_at: Duration,
+    /// When it could be joined first.
+    pub can_join_at: Duration,
+    /// When it was closed, and how.
+    pub closed: Option<(Duration, Closed)>,
+    /// What became of the account's purchase of it.
+    pub purchase: Option<Purchase>,
+    /// Every request to buy it.
+    pub requests: Vec<Request>,
+}
+
+/// How a listing was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The account bought it.
+    Bought,
+    /// A rival bought it.
+    Taken,
+    /// It ran out, or was taken back.
+    Expired,
+}
+
+/// A purchase of the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// When.
+    pub at: Duration,
+    /// For how much.
+    pub price: Coins,
+    /// Where it stands; the coins are back where it fell through.
+    pub status: Status,
+}
+
+/// A request to buy, as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When its last byte had been read.
+    pub at: Duration,
+    /// The number of the connection that it came over.
+    pub connection: u64,
+    /// When that connection was opened.
+    pub connected_at: Duration,
+    /// What went wrong with it, on purpose.
+    pub fault: Option<faults::Kind>,
+    /// What the market decided.
+    pub decision: Decision,
+}
+
+/// What the market decided about a request to buy, whatever it then answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Sold to the account.
+    Sold,
+    /// Refused with these words.
+    Refused(&'static str),
+    /// Never looked at.
+    Ignored,
+}
+
+impl Purchase {
+    /// Whether the coins are back.
+    pub const fn is_returned(&self) -> bool {
+        matches!(self.status, Status::Cancelled | Status::Expired | Status::Cooldown)
+    }
+}
+
+impl Books {
+    /// Empty books of an account that holds so much.
+    pub(super) fn new(balance: Coins) -> Self {
+        Self { balance, ..Self::default() }
+    }
+
+    /// Writes a new listing down.
+    pub(super) fn list(&mut self, number: u64, entry: Entry) {
+        self.offered = self.offered.saturating_add(1);
+        self.wanted = self.wanted.saturating_add(u64::from(entry.wanted.is_some()));
+        self.entries.insert(number, entry);
+        if self.entries.len() > UNREQUESTED_MAX {
+            self.entries.pop_first();
+        }
+    }
+
+    /// Writes down how a listing was closed.
+    pub(super) fn close(&mut self, number: u64, at: Duration, how: Closed) {
+        if let Some(entry) = self.entry_mut(number) {
+            entry.closed = Some((at, how));
+        }
+    }
+
+    /// Writes down what became of a purchase.
+    pub(super) fn settle(&mut self, number: u64, status: Status) {
+        if let Some(purchase) = self.entry_mut(number).and_then(|entry| entry.purchase.as_mut()) {
+            purchase.status = status;
+        }
+    }
+
+    /// Writes a purchase down.
+    pub(super) fn purchase(&mut self, number: u64, purchase: Purchase) {
+        self.keep(number);
+        if let Some(entry) = self.entry_mut(number) {
+            entry.purchase = Some(purchase);
+        }
+    }
+
+    /// Writes a request down.
+    pub(super) fn request(&mut self, number: Option<u64>, id: &str, request: Request) {
+        if let Some(number) = number {
+            self.keep(number);
+        }
+        if let Some(number) = number
+            && let Some(entry) = self.entry_mut(number)
+        {
+            entry.requests.push(request);
+        } else if self.stray.len() < STRAY_MAX {
+            self.stray.push((id.to_owned(), request));
+        }
+    }
+
+    fn keep(&mut self, number: u64) {
+        if let Some(entry) = self.entries.remove(&number) {
+            self.requested.insert(number, entry);
+        }
+    }
+
+    fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
+        match self.requested.get_mut(&number) {
+            Some(entry) => Some(entry),
+            None => self.entries.get_mut(&number),
+        }
+    }
+
+    /// Every listing that is remembered: those that somebody asked for first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.requested.values().chain(self.entries.values())
+    }
+
+    /// The listing with this id.
+    pub fn entry(&self, id: &str) -> Option<&Entry> {
+        let number = super::listing::number_of("Trade", id)?;
+        self.requested.get(&number).or_else(|| self.entries.get(&number))
+    }
+
+    /// Every request to buy something that was listed, with what it asked for.
+    pub fn requests(&self) -> impl Iterator<Item = (&Entry, &Request)> {
+        self.requested.values().flat_map(|entry| entry.requests.iter().map(move |one| (entry, one)))
+    }
+
+    /// Requests for what was never listed, with the id that they named.
+    pub fn stray(&self) -> &[(String, Request)] {
+        &self.stray
+    }
+
+    /// Everything that the account bought, also what fell through.
+    pub fn purchases(&self) -> impl Iterator<Item = (&Entry, &Purchase)> {
+        self.requested.values().filter_map(|entry| Some((entry, entry.purchase.as_ref()?)))
+    }
+
+    /// What the account has spent: all purchases but those that fell through.
+    pub fn spent(&self) -> Coins {
+        self.purchases()
+            .filter(|(_, purchase)| !purchase.is_returned())
+            .fold(Coins::ZERO, |sum, (_, purchase)| sum.saturating_add(purchase.price))
+    }
+
+    /// Listings that were asked for more than once. A good bot leaves none.
+    pub fn doubled(&self) -> impl Iterator<Item = &Entry> {
+        self.requested.values().filter(|entry| entry.requests.len() > 1)
+    }
+
+    /// Listings that fit the demo's whitelist and were never asked for.
+    pub fn missed(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(|entry| entry.wanted.is_some() && entry.requests.is_empty())
+    }
+
+    /// Requests over a connection that was opened only after the listing had been sent.
+    pub fn cold(&self) -> impl Iterator<Item = (&Entry, &Request)> {
+        self.requests().filter(|(entry, request)| entry.listed_at < request.connected_at)
+    }
+}

@@ -1,0 +1,211 @@
+//! What the demo wants, as a person would write it, and the same as the practice market knows it,
+//! so that it can offer what is wanted. Pure.
+
+use super::dice::Dice;
+use crate::item_name::Wear;
+
+/// What a person would put into `sniper.toml` to trade on the practice market.
+pub const WHITELIST: &str = r#"# A whitelist for the practice market of `sniper demo` and `sniper sim`.
+[budget]
+max_price = 120.00
+total = 400.00
+min_balance = 20.00
+max_buys_per_minute = 600
+
+[[whitelist]]
+name = "redline"
+item = "AK-47 | Redline"
+wear = ["Field-Tested"]
+float_min = 0.15
+float_max = 0.22
+max_price = 12.50
+max_markup_percent = 0
+max_quantity = 20
+
+[[whitelist]]
+name = "slate"
+item = "AK-47 | Slate"
+wear = ["MW", "FT"]
+max_price = 4.50
+max_markup_percent = 2
+max_quantity = 20
+
+[[whitelist]]
+name = "dragon king"
+item = "M4A4 | 龍王 (Dragon King)"
+wear = ["Field-Tested"]
+stattrak = true
+max_price = 18
+max_markup_percent = 1
+max_quantity = 20
+
+[[whitelist]]
+name = "gut doppler"
+item = "★ StatTrak™ Gut Knife | Doppler Phase 2 (Factory New)"
+max_price = 115.00
+max_markup_percent = 2
+max_quantity = 2
+
+[[whitelist]]
+name = "vanilla navaja"
+item = "★ Navaja Knife"
+max_price = 80
+max_markup_percent = 0
+max_quantity = 3
+
+[[whitelist]]
+name = "glove case"
+item = "Glove Case"
+max_price = 9
+max_markup_percent = 1.5
+max_quantity = 20
+
+[[whitelist]]
+name = "fbi sniper"
+item = "Michael Syfers | FBI Sniper"
+max_price = 6.75
+max_markup_percent = 2
+max_quantity = 20
+
+[[whitelist]]
+name = "holo"
+item = "Sticker | Battle Scarred (Holo)"
+max_price = 7
+max_markup_percent = 0
+max_quantity = 20
+
+[[whitelist]]
+name = "sand dune"
+item = "P250 | Sand Dune"
+souvenir = true
+min_price = 1.02
+max_price = 2.00
+max_markup_percent = 2
+max_quantity = 20
+"#;
+
+/// One entry of [`WHITELIST`], for whoever must offer what fits it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The entry's name.
+    pub entry: &'static str,
+    /// The item's weapon, knife or what stands before the bar.
+    pub brand: &'static str,
+    /// The item's finish, or what stands after the bar.
+    pub name: &'static str,
+    /// Whether StatTrak™ or Souvenir is wanted.
+    pub variant: bool,
+    /// The wears that fit; empty for what has none.
+    pub wears: &'static [Wear],
+    /// The floats that fit, in hundredths, where the entry bounds them.
+    pub floats: Option<(u64, u64)>,
+    /// The prices to offer it for, in hundredths of a coin.
+    pub cents: (i64, i64),
+    /// The highest markup that fits, in hundredths of a percent.
+    pub markup_max: i64,
+    /// How often it is offered, compared with the others.
+    weight: u64,
+}
+
+/// The highest markup that any entry allows, in hundredths of a percent. What is listed of the
+/// same items without being wanted has a higher one.
+pub const MARKUP_MAX: i64 = 200;
+
+const FT: &[Wear] = &[Wear::FieldTested];
+const ALL: &[Wear] = &Wear::ALL;
+
+/// The entries of [`WHITELIST`].
+pub const WANTED: &[Wanted] = &[
+    row("redline", ("AK-47", "Redline"), FT, (950, 1_240), 8).floats(15, 22),
+    row("slate", ("AK-47", "Slate"), &[Wear::MinimalWear, Wear::FieldTested], (260, 430), 8)
+        .markup(200),
+    row("dragon king", ("M4A4", "龍王 (Dragon King)"), FT, (1_200, 1_750), 4).variant().markup(100),
+    row("gut doppler", ("Gut Knife", "Doppler Phase 2"), &[Wear::FactoryNew], (9_600, 11_200), 1)
+        .variant()
+        .markup(200),
+    row("vanilla navaja", ("Navaja Knife", ""), &[], (7_100, 7_990), 1),
+    row("glove case", ("", "Glove Case"), &[], (790, 880), 8).markup(150),
+    row("fbi sniper", ("Michael Syfers ", "FBI Sniper"), &[], (540, 650), 6).markup(200),
+    row("holo", ("Sticker", "Battle Scarred (Holo)"), &[], (600, 699), 6),
+    row("sand dune", ("P250", "Sand Dune"), ALL, (130, 190), 8).variant().markup(200),
+];
+
+const fn row(
+    entry: &'static str,
+    names: (&'static str, &'static str),
+    wears: &'static [Wear],
+    cents: (i64, i64),
+    weight: u64,
+) -> Wanted {
+    let (brand, name) = names;
+    Wanted { entry, brand, name, variant: false, wears, floats: None, cents, markup_max: 0, weight }
+}
+
+impl Wanted {
+    const fn floats(self, min: u64, max: u64) -> Self {
+        Self { floats: Some((min, max)), ..self }
+    }
+
+    const fn markup(self, hundredths: i64) -> Self {
+        Self { markup_max: hundredths, ..self }
+    }
+
+    const fn variant(self) -> Self {
+        Self { variant: true, ..self }
+    }
+}
+
+/// Which entry to offer something for.
+pub fn pick(dice: &mut Dice) -> Option<&'static Wanted> {
+    let all: u64 = WANTED.iter().map(|wanted| wanted.weight).sum();
+    let mut left = dice.below(all);
+    WANTED.iter().find(|wanted| match left.checked_sub(wanted.weight) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{money::Coins, sim::items::ITEMS};
+
+    #[test]
+    fn the_table_says_what_the_whitelist_says() {
+        let file: toml::Table = WHITELIST.parse().unwrap();
+        let entries = file["whitelist"].as_array().unwrap();
+        assert_eq!(entries.len(), WANTED.len());
+        for (entry, wanted) in entries.iter().zip(WANTED) {
+            assert_eq!(entry["name"].as_str(), Some(wanted.entry));
+            let amount = |key: &str| Coins::parse(&entry[key].to_string()).unwrap().cents();
+            assert!(
+                wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000 <= amount("max_price"),
+                "{wanted:?}"
+            );
+            assert_eq!(amount("max_markup_percent"), wanted.markup_max, "{wanted:?}");
+            assert!(wanted.markup_max <= MARKUP_MAX);
+        }
+    }
+
+    #[test]
+    fn everything_wanted_is_traded() {
+        for wanted in WANTED {
+            let traded = |item: &&crate::sim::items::Item| {
+                (item.brand, item.name) == (wanted.brand, wanted.name)
+            };
+            let item = ITEMS.iter().find(traded).unwrap();
+            assert!(wanted.wears.iter().all(|wear| item.wears.contains(wear)), "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn every_entry_is_offered_for() {
+        let mut dice = Dice::new(7);
+        let seen: std::collections::BTreeSet<&str> =
+            (0..2_000).filter_map(|_| pick(&mut dice)).map(|wanted| wanted.entry).collect();
+        assert_eq!(seen.len(), WANTED.len());
+    }
+}

@@ -1,0 +1,284 @@
+//! The practice market itself, as a state machine: what is listed, who takes it, what the account
+//! holds. Pure: time is an argument (since the market opened), chance comes from the seed.
+//!
+//! # Invariants
+//!
+//! 1. A listing is sold at most once, to the account or to a rival.
+//! 2. The balance is what the account began with, less its purchases, plus those that fell through,
+//!    and is never negative.
+//! 3. The same settings list the same things with the same numbers.
+
+mod sale;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    iter::Peekable,
+    sync::Arc,
+    time::Duration,
+};
+
+pub use self::sale::Refusal;
+use super::{
+    books::{Books, Closed, Entry, Request},
+    catalogue::Catalogue,
+    dice::Dice,
+    listing::{Buyer, Listing, before, number_of},
+    offer::{OPEN_FOR, Oddity, Offer},
+    settings::{Delivery, Settings},
+};
+use crate::{money::Coins, time::UnixMs, trade::Status};
+
+/// How many listings are open at once; beyond it the oldest are taken back.
+pub const OPEN_MAX: usize = 50_000;
+/// How many purchases the account can make.
+pub const PURCHASES_MAX: usize = 100_000;
+/// How many listings one event of the feed carries at most.
+pub const BATCH_MAX: usize = 25;
+
+/// Something that the feed tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Listings appeared, together.
+    Created(Vec<Arc<Listing>>),
+    /// A listing changed.
+    Updated(Arc<Listing>),
+    /// The balance changed.
+    Wallet {
+        /// What the account holds now.
+        balance: Coins,
+        /// What was added, or taken.
+        change: Coins,
+        /// The id of the listing that caused it.
+        cause: String,
+    },
+}
+
+/// The state of a market.
+#[derive(Debug)]
+pub struct Exchange {
+    opened_at: UnixMs,
+    seed: u64,
+    catalogue: Peekable<Catalogue>,
+    next_number: u64,
+    first_number: u64,
+    open: BTreeMap<u64, Listing>,
+    bought: BTreeMap<u64, Listing>,
+    agenda: BinaryHeap<Reverse<(Duration, (u64, Due))>>,
+    delivery: Delivery,
+    balance: Coins,
+    daily_left: Option<Coins>,
+    suspected_trader: bool,
+    user_id: Arc<str>,
+    books: Books,
+}
+
+/// What is to happen to a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Taken,
+    Expired,
+    Confirmed,
+    Delivered,
+}
+
+impl Exchange {
+    /// Opens a market whose clock shows this when it opens.
+    pub fn new(settings: &Settings, opened_at: UnixMs) -> Self {
+        // Another seed has other numbers, so that a ledger never takes one market for another.
+        let room = Dice::aside(settings.seed, 3).below(800);
+        let first_number = room.saturating_mul(1_000_000).saturating_add(100_000_000);
+        let balance = settings.balance;
+        Self {
+            opened_at,
+            seed: settings.seed,
+            catalogue: Catalogue::new(settings).peekable(),
+            next_number: first_number,
+            first_number,
+            open: BTreeMap::new(),
+            bought: BTreeMap::new(),
+            agenda: BinaryHeap::new(),
+            delivery: settings.delivery,
+            balance,
+            daily_left: settings.daily_limit,
+            suspected_trader: settings.suspected_trader,
+            user_id: Arc::from(&*settings.user_id),
+            books: Books::new(balance),
+        }
+    }
+
+    /// What the market's clock shows.
+    pub fn clock(&self, now: Duration) -> UnixMs {
+        self.opened_at.plus(now)
+    }
+
+    /// When something happens next.
+    pub fn next_due(&mut self) -> Option<Duration> {
+        let listed = self.catalogue.peek().map(|offer| offer.arrival.at);
+        let due = self.agenda.peek().map(|Reverse((at, ..))| *at);
+        match (listed, due) {
+            (Some(listed), Some(due)) => Some(listed.min(due)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Lets everything happen that is due by now.
+    pub fn advance(&mut self, now: Duration, events: &mut Vec<Event>) {
+        while let Some(at) = self.next_due().filter(|at| *at <= now) {
+            let is_agenda = self.agenda.peek().is_some_and(|Reverse((due, ..))| *due == at);
+            if is_agenda {
+                if let Some(Reverse((_, due))) = self.agenda.pop() {
+                    self.happens(due, at, events);
+                }
+            } else {
+                self.list_group(now, events);
+            }
+        }
+    }
+
+    /// Lists what arrives together.
+    fn list_group(&mut self, now: Duration, events: &mut Vec<Event>) {
+        let mut listed = Vec::new();
+        let group = self.catalogue.peek().map(|offer| offer.arrival.group);
+        while listed.len() < BATCH_MAX
+            && let Some(offer) = self.catalogue.next_if(|offer| Some(offer.arrival.group) == group)
+        {
+            listed.push(self.list(now, offer));
+        }
+        events.push(Event::Created(listed));
+        self.take_back_old(now, events);
+    }
+
+    /// Takes the oldest listings back: those that ran out, and those that are too many.
+    fn take_back_old(&mut self, now: Duration, events: &mut Vec<Event>) {
+        let clock = self.clock(now);
+        while let Some((number, oldest)) = self.open.first_key_value()
+            && (self.open.len() > OPEN_MAX || oldest.expires_at() <= clock)
+        {
+            let number = *number;
+            self.close(number, Status::Expired, now, events);
+        }
+    }
+
+    /// Lists something that the seed does not know of.
+    pub fn offer(
+        &mut self,
+        now: Duration,
+        offers: Vec<Offer>,
+        events: &mut Vec<Event>,
+    ) -> Vec<String> {
+        let listed: Vec<_> = offers.into_iter().map(|offer| self.list(now, offer)).collect();
+        let ids = listed.iter().map(|listing| listing.id()).collect();
+        events.push(Event::Created(listed));
+        ids
+    }
+
+    fn list(&mut self, now: Duration, offer: Offer) -> Arc<Listing> {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        let offer = Arc::new(offer);
+        let status = match offer.oddity {
+            Some(Oddity::NotListed) => Status::Processing,
+            _ => Status::Listed,
+        };
+        let created_at = before(self.clock(now), offer.created_before);
+        let listing = Listing {
+            number,
+            offer: Arc::clone(&offer),
+            status,
+            created_at,
+            updated_at: created_at,
+            joined_at: None,
+            buyer: None,
+            user_id: Arc::clone(&self.user_id),
+        };
+        if let Some(after) = offer.rival_after {
+            let first = offer.can_join_after.unwrap_or_default();
+            self.appoint(now.saturating_add(first).saturating_add(after), number, Due::Taken);
+        }
+        if offer.open_for < OPEN_FOR {
+            self.appoint(now.saturating_add(offer.open_for), number, Due::Expired);
+        }
+        let can_join_at = now.saturating_add(offer.can_join_after.unwrap_or_default());
+        let entry = Entry {
+            id: listing.id(),
+            market_name: offer.market_name.clone(),
+            price: offer.total,
+            wanted: offer.wanted,
+            listed_at: now,
+            can_join_at,
+            closed: None,
+            purchase: None,
+            requests: Vec::new(),
+        };
+        self.books.list(number, entry);
+        self.open.insert(number, listing.clone());
+        Arc::new(listing)
+    }
+
+    fn appoint(&mut self, at: Duration, number: u64, what: Due) {
+        self.agenda.push(Reverse((at, (number, what))));
+    }
+
+    fn close(&mut self, number: u64, status: Status, now: Duration, events: &mut Vec<Event>) {
+        let Some(mut listing) = self.open.remove(&number) else { return };
+        listing.status = status;
+        listing.updated_at = self.clock(now);
+        let how = if status == Status::Joined {
+            listing.buyer = Some(Buyer::Rival);
+            listing.joined_at = Some(listing.updated_at);
+            Closed::Taken
+        } else {
+            Closed::Expired
+        };
+        self.books.close(number, now, how);
+        events.push(Event::Updated(Arc::new(listing)));
+    }
+}
+
+/// What can be read off it.
+impl Exchange {
+    /// What the account holds.
+    pub const fn balance(&self) -> Coins {
+        self.balance
+    }
+
+    /// What the account may still withdraw today.
+    pub const fn daily_left(&self) -> Option<Coins> {
+        self.daily_left
+    }
+
+    /// Whether the site has flagged the account.
+    pub const fn suspected_trader(&self) -> bool {
+        self.suspected_trader
+    }
+
+    /// Who the account is.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+
+    /// The listings that are open, oldest first.
+    pub fn open(&self) -> impl DoubleEndedIterator<Item = &Listing> {
+        self.open.values()
+    }
+
+    /// The account's purchases, oldest first.
+    pub fn bought(&self) -> impl DoubleEndedIterator<Item = &Listing> {
+        self.bought.values()
+    }
+
+    /// What truly happened.
+    pub const fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Writes a request to buy into the books.
+    pub fn note(&mut self, id: &str, request: Request) {
+        let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
+        self.books.request(number, id, request);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! What the practice market answers over HTTP: a request's body → what is asked → an answer. Pure.
+//!
+//! The operations are those of the table of wire facts: `joinTrades`, `currentUser`, `trades`.
+//! A query is checked against what the marketplace has before anything is done, so a query that
+//! asks for too much buys nothing.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    exchange::{Event, Exchange, Refusal},
+    listing::{Listing, base64, global_id, specimen},
+    query::{self, Field, Kind},
+    value::{Json, quoted},
+};
+use crate::{config::Generation, money::Coins};
+
+/// How many listings one page of `trades` has at most. Source: client code of 2025.
+pub const PAGE_MAX: u64 = 250;
+/// How many it has if the query does not say.
+const PAGE: u64 = 50;
+
+/// A request that was understood.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is asked.
+    pub call: Call,
+    field: Field,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// To buy.
+    Join {
+        /// What: exactly one id, where the request is as it should be.
+        ids: Vec<String>,
+        /// Whether `hasCompliedToAntiRWT` is true.
+        complied: bool,
+    },
+    /// Who one is.
+    CurrentUser,
+    /// What is open, or what one bought.
+    Trades(Listed),
+    /// Nothing: `{ __typename }`, which keeps a connection warm.
+    Typename,
+}
+
+/// Which listings are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    first: u64,
+    after: Option<u64>,
+    by_id: bool,
+    statuses: Vec<String>,
+    user_id: Option<String>,
+}
+
+/// A request that was not understood, with the answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// Reads the body of a request.
+///
+/// # Errors
+///
+/// An [`Unreadable`] where it is not one of the operations that the market knows.
+pub fn read(body: &[u8]) -> Result<Request, Unreadable> {
+    let bad = |message: &str| Unreadable { status: 400, body: error_body(message, "BAD_REQUEST") };
+    let body: Value =
+        serde_json::from_slice(body).map_err(|_not_json| bad("POST body is not JSON"))?;
+    let Some(text) = body.get("query").and_then(Value::as_str) else {
+        let persisted = body.pointer("/extensions/persistedQuery").is_some();
+        return Err(if persisted {
+            let message = "PersistedQueryNotFound";
+            Unreadable { status: 200, body: error_body(message, "PERSISTED_QUERY_NOT_FOUND") }
+        } else {
+            bad("POST body missing a query")
+        });
+    };
+    let document = query::parse(text).map_err(|error| bad(&error.to_string()))?;
+    let variables = body.get("variables").unwrap_or(&Value::Null);
+    let [field] = &document.fields[..] else { return Err(bad("expected one field")) };
+    let call = match (document.kind, &*field.name) {
+        (Kind::Mutation, "joinTrades") => join(field, variables),
+        (Kind::Query, "currentUser") => Call::CurrentUser,
+        (Kind::Query, "trades") => {
+            Call::Trades(listed(field, variables).map_err(|error| bad(&error))?)
+        }
+        (_, "__typename") => Call::Typename,
+        (_, name) => return Err(bad(&format!("Cannot query field \"{name}\" on type \"Query\"."))),
+    };
+    let shape = match &call {
+        Call::Join { .. } => joined_json(vec![specimen().json(Generation::B)]),
+        Call::CurrentUser => user_json(Coins::ZERO, None, (true, "x")),
+        Call::Trades(_) => page_json(vec![(specimen().json(Generation::B), String::new())], false),
+        Call::Typename => Json::Null,
+    };
+    let mut scratch = String::new();
+    let fits = shape.select(&field.selection, &mut scratch);
+    let bare = field.selection.is_empty() && call != Call::Typename;
+    match fits {
+        Ok(()) if bare => Err(bad("expected a selection of subfields")),
+        Ok(()) => Ok(Request { call, field: field.clone() }),
+        Err(error) => Err(bad(&error.to_string())),
+    }
+}
+
+fn join(field: &Field, variables: &Value) -> Call {
+    let input = field.arg("input", variables);
+    let ids = input.get("tradeIds").and_then(Value::as_array);
+    let ids = ids.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let complied = input.get("hasCompliedToAntiRWT").and_then(Value::as_bool) == Some(true);
+    Call::Join { ids, complied }
+}
+
+fn listed(field: &Field, variables: &Value) -> Result<Listed, String> {
+    let first = match field.arg("first", variables) {
+        Value::Null => PAGE,
+        value => value.as_u64().filter(|first| *first <= PAGE_MAX).ok_or_else(|| {
+            format!("PaginationAmount cannot represent a value above {PAGE_MAX}: {value}")
+        })?,
+    };
+    let after = match field.arg("after", variables) {
+        Value::String(cursor) if !cursor.is_empty() => {
+            Some(number_of_cursor(cursor).ok_or("Invalid cursor")?)
+        }
+        _ => None,
+    };
+    let words = |name| match field.arg(name, variables) {
+        Value::String(word) => vec![word.clone()],
+        Value::Array(words) => words.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let by_id = match words("orderBy").first().map(String::as_str) {
+        Some("ID_DESC") => true,
+        None | Some("CREATED_AT_DESC") => false,
+        Some(other) => return Err(format!("Value \"{other}\" does not exist in \"TradeOrderBy\"")),
+    };
+    let mut statuses = words("status");
+    statuses.extend(words("statuses"));
+    let user_id = field.arg("userId", variables).as_str().map(str::to_owned);
+    Ok(Listed { first, after, by_id, statuses, user_id })
+}
+
+/// Answers a request that was understood: the body of an HTTP 200.
+pub fn answer(
+    exchange: &mut Exchange,
+    now: std::time::Duration,
+    request: &Request,
+    signed_in: bool,
+    events: &mut Vec<Event>,
+) -> String {
+    exchange.advance(now, events);
+    let (data, refused) = match &request.call {
+        Call::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
+        Call::CurrentUser if signed_in => {
+            let who = (exchange.suspected_trader(), exchange.user_id());
+            (Some(user_json(exchange.balance(), exchange.daily_left(), who)), None)
+        }
+        Call::CurrentUser => (Some(Json::Null), None),
+        Call::Trades(listed) => match trades(exchange, listed, signed_in) {
+            Ok(page) => (Some(page), None),
+            Err(refusal) => (None, Some(refusal)),
+        },
+        Call::Join { .. } => match joins(exchange, now, request, signed_in, events) {
+            Ok(listing) => (Some(joined_json(vec![listing.json(Generation::B)])), None),
+            Err(refusal) => (None, Some(refusal)),
+        },
+    };
+    match (data, refused) {
+        (Some(data), _) => request.wrap(&data),
+        (None, refusal) => refused_body(refusal.unwrap_or(Refusal::NotFound), &request.field.key),
+    }
+}
+
+/// Carries a request to buy out.
+///
+/// # Errors
+///
+/// A [`Refusal`] where nothing was bought.
+pub fn joins(
+    exchange: &mut Exchange,
+    now: std::time::Duration,
+    request: &Request,
+    signed_in: bool,
+    events: &mut Vec<Event>,
+) -> Result<Arc<Listing>, Refusal> {
+    match &request.call {
+        Call::Join { .. } if !signed_in => Err(Refusal::Unauthenticated),
+        Call::Join { complied: false, .. } => Err(Refusal::NotCompliant),
+        Call::Join { ids, .. } => match &ids[..] {
+            [id] => exchange.join(now, id, events),
+            _ => Err(Refusal::NotOne),
+        },
+        _ => Err(Refusal::NotFound),
+    }
+}
+
+impl Request {
+    /// The first id that a request to buy names.
+    pub fn wanted_id(&self) -> Option<&str> {
+        match &self.call {
+            Call::Join { ids, .. } => Some(ids.first().map_or("", String::as_str)),
+            _ => None,
+        }
+    }
+
+    /// The answer to a purchase of these listings, as the query selects it.
+    pub fn joined(&self, listings: &[&Listing]) -> String {
+        let trades = listings.iter().map(|listing| listing.json(Generation::B)).collect();
+        self.wrap(&joined_json(trades))
+    }
+
+    /// The answer to a request that was refused.
+    pub fn refused(&self, refusal: Refusal) -> String {
+        refused_body(refusal, &self.field.key)
+    }
+
+    fn wrap(&self, data: &Json) -> String {
+        let mut out = format!("{{\"data\":{{{}:", quoted(&self.field.key));
+        // The query was checked against a specimen of the same shape.
+        match data.select(&self.field.selection, &mut out) {
+            Ok(()) => {
+                out.push_str("}}");
+                out
+            }
+            Err(error) => error_body(&error.to_string(), "INTERNAL_SERVER_ERROR"),
+        }
+    }
+}
+
+fn trades(exchange: &Exchange, asked: &Listed, signed_in: bool) -> Result<Json, Refusal> {
+    let of_status =
+        |listing: &&Listing| asked.statuses.iter().any(|word| word == listing.status.as_str());
+    let fits = |listing: &&Listing| asked.statuses.is_empty() || of_status(listing);
+    let mut found: Vec<&Listing> = match &asked.user_id {
+        None => exchange.open().filter(fits).collect(),
+        Some(_) if !signed_in => return Err(Refusal::Unauthenticated),
+        Some(id) if id == exchange.user_id() => exchange.bought().filter(fits).collect(),
+        Some(_) => Vec::new(),
+    };
+    if asked.by_id {
+        found.sort_by_key(|listing| std::cmp::Reverse(listing.number));
+    } else {
+        found.sort_by_key(|listing| std::cmp::Reverse((listing.created_at, listing.number)));
+    }
+    // The cursor is the last number seen. If that listing is gone, it stands where it would.
+    let start = match asked.after {
+        None => 0,
+        Some(after) => match found.iter().position(|listing| listing.number == after) {
+            Some(at) => at.saturating_add(1),
+            None => found.iter().position(|listing| listing.number < after).unwrap_or(found.len()),
+        },
+    };
+    let rest = found.get(start..).unwrap_or_default();
+    let first = usize::try_from(asked.first).unwrap_or(0);
+    let page = rest.iter().take(first);
+    let edges = page.map(|listing| (listing.json(Generation::B), cursor_of(listing.number)));
+    Ok(page_json(edges.collect(), first < rest.len()))
+}
+
+fn cursor_of(number: u64) -> String {
+    base64(format!("cursor:{number}").as_bytes())
+}
+
+fn number_of_cursor(cursor: &str) -> Option<u64> {
+    super::listing::number_of("cursor", cursor)
+}
+
+fn page_json(edges: Vec<(Json, String)>, has_next: bool) -> Json {
+    let end = edges.last().map_or(Json::Null, |(_, cursor)| Json::text(&**cursor));
+    let edge = |(node, cursor): (Json, String)| {
+        Json::Object("TradeEdge", vec![("node", node), ("cursor", Json::Text(cursor))])
+    };
+    let info = vec![("hasNextPage", Json::Bool(has_next)), ("endCursor", end)];
+    let fields = vec![
+        ("edges", Json::List(edges.into_iter().map(edge).collect())),
+        ("pageInfo", Json::Object("PageInfo", info)),
+    ];
+    Json::Object("TradeConnection", fields)
+}
+
+fn joined_json(trades: Vec<Json>) -> Json {
+    Json::Object("JoinTradesPayload", vec![("trades", Json::List(trades))])
+}
+
+/// The account's wallet, as queries and events show it.
+pub fn wallet_json(balance: Coins) -> Json {
+    let fields = vec![
+        ("id", Json::text(global_id("Wallet", 1))),
+        ("name", Json::text("MAIN")),
+        ("amount", Json::coins(balance)),
+    ];
+    Json::Object("Wallet", fields)
+}
+
+fn user_json(balance: Coins, daily_left: Option<Coins>, who: (bool, &str)) -> Json {
+    let (suspected, id) = who;
+    let fields = vec![
+        ("id", Json::text(id)),
+        ("name", Json::text("practice")),
+        ("displayName", Json::text("practice")),
+        ("suspectedTrader", Json::Bool(suspected)),
+        ("dailyWithdrawLimit", daily_left.map_or(Json::Null, Json::coins)),
+        ("wallets", Json::List(vec![wallet_json(balance)])),
+    ];
+    Json::Object("User", fields)
+}
+
+/// The body of an answer that is nothing but an error.
+pub fn error_body(message: &str, code: &str) -> String {
+    format!(
+        r#"{{"errors":[{{"message":{},"extensions":{{"code":{}}}}}]}}"#,
+        quoted(message),
+        quoted(code)
+    )
+}
+
+/// The body of an answer that refuses what was asked.
+fn refused_body(refusal: Refusal, key: &str) -> String {
+    let code =
+        if refusal == Refusal::Unauthenticated { "UNAUTHENTICATED" } else { "BAD_USER_INPUT" };
+    format!(
+        r#"{{"errors":[{{"message":{},"path":[{}],"extensions":{{"code":"{code}"}}}}],"data":null}}"#,
+        quoted(refusal.message()),
+        quoted(key)
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! One listing as it stands on the practice market, and how the marketplace writes it. Pure.
+//!
+//! The fields are those of recorded listings of 2023–2025 (generation A) and of client code of 2026
+//! (B); the names are the same but where the table of wire facts marks a difference.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    dice::Dice,
+    offer::{Oddity, Offer, Sticker},
+    value::Json,
+};
+use crate::{
+    config::Generation,
+    money::{Coins, Percent},
+    time::UnixMs,
+    trade::Status,
+};
+
+/// How long before listing something its seller was last seen.
+const ACTIVE_BEFORE: Duration = Duration::from_millis(2_114);
+/// How long an icon's address is, as on the real site, in characters after the host.
+const ICON_CHARS: usize = 180;
+
+/// A listing, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Its number; the id says the same in base64.
+    pub number: u64,
+    /// What is offered.
+    pub offer: Arc<Offer>,
+    /// Where it stands.
+    pub status: Status,
+    /// The server's clock when it was created.
+    pub created_at: UnixMs,
+    /// The server's clock when it last changed.
+    pub updated_at: UnixMs,
+    /// The server's clock when it was joined.
+    pub joined_at: Option<UnixMs>,
+    /// Who joined it; `None`: nobody.
+    pub buyer: Option<Buyer>,
+    /// The account's id, for one's own listings and purchases.
+    pub user_id: Arc<str>,
+}
+
+/// Who joined a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buyer {
+    /// The account.
+    User,
+    /// Somebody else.
+    Rival,
+}
+
+impl Listing {
+    /// Its id, as the marketplace writes it.
+    pub fn id(&self) -> String {
+        global_id("Trade", self.number)
+    }
+
+    /// Nobody can join it before this moment of the server's clock.
+    pub fn can_join_after(&self) -> Option<UnixMs> {
+        self.offer.can_join_after.map(|wait| self.created_at.plus(wait))
+    }
+
+    /// A flagged account cannot join it before this moment of the server's clock.
+    pub fn suspected_can_join_after(&self) -> UnixMs {
+        self.created_at.plus(self.offer.suspected_can_join_after)
+    }
+
+    /// When it runs out, by the server's clock.
+    pub fn expires_at(&self) -> UnixMs {
+        self.created_at.plus(self.offer.open_for)
+    }
+
+    /// The whole listing, as this generation of the feed writes it.
+    pub fn json(&self, generation: Generation) -> Json {
+        let all = self.all();
+        match generation {
+            Generation::A => all.without(&["canJoin", "avgPaintWearRange"]),
+            Generation::B => all,
+        }
+    }
+
+    fn all(&self) -> Json {
+        let offer = &*self.offer;
+        let user = || user(&self.user_id);
+        let moment = |moment: Option<UnixMs>| {
+            moment.map_or(Json::Null, |moment| Json::text(moment.to_string()))
+        };
+        let (wear, range) = self.wear();
+        let cancelled = matches!(self.status, Status::Cancelled | Status::Cooldown);
+        Json::Object(
+            "Trade",
+            vec![
+                ("id", Json::text(self.id())),
+                ("depositorLastActiveAt", moment(Some(before(self.created_at, ACTIVE_BEFORE)))),
+                ("markupPercent", Json::percent(offer.markup)),
+                ("totalValue", Json::coins(offer.total)),
+                ("avgPaintWear", wear),
+                ("hasStickers", Json::Bool(!offer.stickers.is_empty())),
+                ("tradeItems", self.items()),
+                ("trackingType", Json::text("API_KEY_DEPOSITOR")),
+                ("avgPaintWearRange", range),
+                ("canJoinAfter", moment(self.can_join_after())),
+                ("depositor", if offer.oddity == Some(Oddity::Own) { user() } else { Json::Null }),
+                ("suspectedTraderCanJoinAfter", moment(Some(self.suspected_can_join_after()))),
+                ("status", Json::text(self.status.as_str())),
+                ("steamAppName", Json::text("CSGO")),
+                ("customValue", Json::Bool(offer.markup != Percent::default())),
+                ("createdAt", moment(Some(self.created_at))),
+                ("updatedAt", moment(Some(self.updated_at))),
+                ("canJoin", Json::Bool(self.can_join())),
+                ("expiresAt", moment(Some(self.expires_at()))),
+                ("withdrawer", if self.buyer == Some(Buyer::User) { user() } else { Json::Null }),
+                ("joinedAt", moment(self.joined_at)),
+                (
+                    "cancelReason",
+                    if cancelled { Json::text("SELLER_DECLINED") } else { Json::Null },
+                ),
+                ("withdrawerSteamTradeUrl", Json::Null),
+            ],
+        )
+    }
+
+    fn can_join(&self) -> bool {
+        matches!(self.status, Status::Listed)
+            && !matches!(self.offer.oddity, Some(Oddity::CannotJoin))
+    }
+
+    fn wear(&self) -> (Json, Json) {
+        match &self.offer.float {
+            None => (Json::Null, Json::Null),
+            Some(float) => match float.only_range {
+                None => (Json::Number(float.text.clone()), Json::Null),
+                Some((low, high)) => {
+                    let bound = |hundredths: u64| {
+                        Json::coins(Coins::from_cents(i64::try_from(hundredths).unwrap_or(0)))
+                    };
+                    let fields = vec![("min", bound(low)), ("max", bound(high))];
+                    (Json::Null, Json::Object("PaintWearRange", fields))
+                }
+            },
+        }
+    }
+
+    fn items(&self) -> Json {
+        let item = |number| self.item(number);
+        match self.offer.oddity {
+            Some(Oddity::NullItems) => Json::Null,
+            Some(Oddity::NoItems) => Json::List(Vec::new()),
+            Some(Oddity::TwoItems) => {
+                Json::List(vec![item(self.number), item(self.number.saturating_add(500_000_000))])
+            }
+            _ => Json::List(vec![item(self.number)]),
+        }
+    }
+
+    fn item(&self, number: u64) -> Json {
+        let offer = &*self.offer;
+        let no_variant = offer.oddity == Some(Oddity::NoVariant);
+        Json::Object(
+            "TradeItem",
+            vec![
+                ("id", Json::text(global_id("TradeItem", number))),
+                ("marketName", Json::text(&*offer.market_name)),
+                ("value", Json::coins(offer.total)),
+                ("markupPercent", Json::percent(offer.markup)),
+                ("customValue", Json::Bool(offer.markup != Percent::default())),
+                ("itemVariant", if no_variant { Json::Null } else { variant(offer) }),
+                ("stickers", Json::List(offer.stickers.iter().map(sticker).collect())),
+                ("steamExternalAssetId", Json::text(global_id("SteamExternalAsset", number))),
+                ("patternPercentage", Json::Null),
+            ],
+        )
+    }
+}
+
+/// A listing in which nothing is missing: what can be asked for at all is asked of it.
+pub fn specimen() -> Listing {
+    let price = Coins::from_cents(1_000);
+    let mut offer = Offer::plain("AK-47 | Redline (Field-Tested)", price, price);
+    offer.stickers =
+        vec![Sticker { name: "Nobody".to_owned(), color: "Holo", wear: 0, value: price }];
+    offer.oddity = Some(Oddity::Own);
+    if let Some(float) = &mut offer.float {
+        float.only_range = Some((15, 18));
+    }
+    Listing {
+        number: 1,
+        offer: Arc::new(offer),
+        status: Status::Listed,
+        created_at: UnixMs(0),
+        updated_at: UnixMs(0),
+        joined_at: None,
+        buyer: Some(Buyer::User),
+        user_id: Arc::from("VXNlcjox"),
+    }
+}
+
+/// The moment this much earlier.
+pub fn before(moment: UnixMs, wait: Duration) -> UnixMs {
+    UnixMs(moment.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// The account, as listings name it.
+pub fn user(id: &str) -> Json {
+    let fields = vec![
+        ("id", Json::text(id)),
+        ("name", Json::text("practice")),
+        ("displayName", Json::text("practice")),
+    ];
+    Json::Object("User", fields)
+}
+
+fn variant(offer: &Offer) -> Json {
+    let seed = offer
+        .market_name
+        .bytes()
+        .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mut dice = Dice::new(seed);
+    let item = dice.between(1_000, 99_999);
+    let color = offer.color.as_deref().map_or(Json::Null, Json::text);
+    Json::Object(
+        "ItemVariant",
+        vec![
+            ("id", Json::text(global_id("ItemVariant", item.saturating_mul(3)))),
+            ("itemId", Json::text(global_id("Item", item))),
+            ("name", Json::text(&*offer.name)),
+            ("brand", Json::text(&*offer.brand)),
+            ("iconUrl", Json::Text(icon(&mut dice))),
+            ("value", Json::coins(offer.base)),
+            ("displayValue", Json::coins(offer.base)),
+            ("currency", Json::text("TKN")),
+            ("externalId", Json::text(&*offer.market_name)),
+            ("color", color),
+            ("rarity", Json::text(offer.rarity)),
+            ("depositable", Json::Bool(true)),
+        ],
+    )
+}
+
+fn sticker(sticker: &Sticker) -> Json {
+    let mut dice = Dice::new(sticker.name.len().try_into().unwrap_or(0));
+    let wear = Coins::from_cents(i64::try_from(sticker.wear).unwrap_or(0));
+    Json::Object(
+        "Sticker",
+        vec![
+            ("id", Json::text(global_id("Sticker", dice.between(1, 9_999)))),
+            ("value", Json::coins(sticker.value)),
+            ("imageUrl", Json::Text(icon(&mut dice))),
+            ("brand", Json::text("Sticker")),
+            ("name", Json::text(&*sticker.name)),
+            ("color", Json::text(sticker.color)),
+            ("wear", Json::coins(wear)),
+        ],
+    )
+}
+
+fn icon(dice: &mut Dice) -> String {
+    let letter = |dice: &mut Dice| {
+        let index = usize::try_from(dice.below(64)).unwrap_or(0);
+        BASE64.get(index).map_or('A', |byte| char::from(*byte))
+    };
+    let path: String = (0..ICON_CHARS).map(|_| letter(dice)).collect();
+    format!("https://example.invalid/economy/image/{}", path.replace('/', "_"))
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// An id as the marketplace makes them: unpadded base64 of `Trade:32993472`.
+pub fn global_id(of: &str, number: u64) -> String {
+    base64(format!("{of}:{number}").as_bytes())
+}
+
+/// The number of an id of this type.
+pub fn number_of(of: &str, id: &str) -> Option<u64> {
+    let text = String::from_utf8(from_base64(id)?).ok()?;
+    let number = text.strip_prefix(of)?.strip_prefix(':')?.parse().ok()?;
+    (global_id(of, number) == id).then_some(number)
+}
+
+/// Unpadded base64.
+pub fn base64(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().saturating_mul(4).div_ceil(3));
+    for chunk in bytes.chunks(3) {
+        let mut word = [0_u8; 4];
+        for (to, from) in word.iter_mut().skip(1).zip(chunk) {
+            *to = *from;
+        }
+        let word = u32::from_be_bytes(word);
+        for place in 0..=u32::try_from(chunk.len()).unwrap_or(0) {
+            let index = (word >> (18_u32.saturating_sub(place.saturating_mul(6)))) & 63;
+            let letter = usize::try_from(index).ok().and_then(|index| BASE64.get(index));
+            out.push(letter.map_or('A', |byte| char::from(*byte)));
+        }
+    }
+    out
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut word, mut bits) = (0_u32, 0_u32);
+    for byte in text.bytes() {
+        let index = BASE64.iter().position(|letter| *letter == byte)?;
+        word = ((word << 6) | u32::try_from(index).ok()?) & 0xffff;
+        bits = bits.saturating_add(6);
+        if let Some(left) = bits.checked_sub(8) {
+            bits = left;
+            out.push(u8::try_from((word >> left) & 0xff).ok()?);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sim::{catalogue::Catalogue, settings::Settings};
+
+    #[test]
+    fn ids_are_those_of_the_real_market() {
+        assert_eq!(global_id("Trade", 90_000_001), "VHJhZGU6OTAwMDAwMDE");
+        assert_eq!(number_of("Trade", "VHJhZGU6OTAwMDAwMDE"), Some(90_000_001));
+        for id in ["", "VHJhZGU6", "VXNlcjox", "%%%", "VHJhZGU6OTAwMDAwMDE=", "ä"] {
+            assert_eq!(number_of("Trade", id), None, "{id}");
+        }
+    }
+
+    fn listing(offer: Offer) -> Listing {
+        Listing { offer: Arc::new(offer), buyer: None, ..specimen() }
+    }
+
+    fn frame(generation: Generation, listing: &Listing) -> String {
+        let mut trade = String::new();
+        listing.json(generation).write(&mut trade);
+        match generation {
+            Generation::A => {
+                format!(
+                    r#"{{"id":"1","type":"next","payload":{{"data":{{"createTrade":{{"trade":{trade}}}}}}}}}"#
+                )
+            }
+            Generation::B => {
+                format!(
+                    r#"{{"id":"1","type":"next","payload":{{"data":{{"createTrades":{{"trades":[{trade}]}}}}}}}}"#
+                )
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_as_long_as_recorded_ones() {
+        let offers = Catalogue::new(&Settings { odd_permille: 0, ..Settings::default() });
+        let mut sizes: Vec<usize> =
+            offers.take(2_000).map(|offer| frame(Generation::B, &listing(offer)).len()).collect();
+        sizes.sort_unstable();
+        let (least, median, most) = (sizes[0], sizes[1_000], sizes[1_999]);
+        assert!(1_300 <= least && most <= 2_900, "{least} {median} {most}");
+        assert!((1_350..1_700).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn a_frame_is_json_with_the_fields_of_its_generation() {
+        for offer in Catalogue::new(&Settings::default()).take(500) {
+            let listing = listing(offer);
+            let read = |generation| -> serde_json::Value {
+                serde_json::from_str(&frame(generation, &listing)).unwrap()
+            };
+            let a = read(Generation::A)["payload"]["data"]["createTrade"]["trade"].clone();
+            let b = read(Generation::B)["payload"]["data"]["createTrades"]["trades"][0].clone();
+            assert_eq!(a["id"], listing.id());
+            assert_eq!((a.get("canJoin"), b["canJoin"].is_boolean()), (None, true));
+            assert_eq!(a["totalValue"], b["totalValue"]);
+            assert_eq!(b["status"], "LISTED");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn base64_is_undone(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(from_base64(&base64(&bytes)), Some(bytes));
+        }
+    }
+}

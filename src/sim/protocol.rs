@@ -1,0 +1,495 @@
+//! The server's side of graphql-transport-ws for one connection: messages in, messages out. Pure.
+//!
+//! As the protocol's document says: one `connection_init`, nothing but it, ping and pong before the
+//! acknowledgement, ids unique among live operations, and a close code for each breach.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    exchange::Event,
+    graphql::wallet_json,
+    listing::{Listing, specimen},
+    query::{self, Field, Kind},
+    value::{Json, quoted},
+};
+use crate::{
+    config::Generation,
+    money::{Coins, Percent},
+    trade::PaintWear,
+};
+
+/// How many operations a connection may have at once.
+const OPERATIONS_MAX: usize = 64;
+/// The longest id of an operation, in bytes.
+const ID_BYTES_MAX: usize = 256;
+
+/// What is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A text message.
+    Text(String),
+    /// Close, with this code and reason.
+    Close(u16, String),
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    /// Whether it is signed in.
+    pub signed_in: bool,
+}
+
+/// One connection's state.
+#[derive(Clone, Debug)]
+pub struct Session {
+    viewer: Viewer,
+    acknowledged: bool,
+    operations: BTreeMap<String, Operation>,
+}
+
+#[derive(Clone, Debug)]
+struct Operation {
+    topic: Topic,
+    field: Field,
+}
+
+#[derive(Clone, Debug)]
+enum Topic {
+    Created(Generation, Filter),
+    Updated { status: Option<String>, user_id: Option<String> },
+    Wallet,
+}
+
+/// What narrows a subscription of generation B down, on the server's side.
+#[derive(Clone, Debug, Default)]
+struct Filter {
+    market_name: Option<String>,
+    markup_max: Option<Percent>,
+    price_max: Option<Coins>,
+    price_min: Option<Coins>,
+    wear_max: Option<PaintWear>,
+    wear_min: Option<PaintWear>,
+}
+
+impl Session {
+    /// A connection over which nothing was said yet.
+    pub fn new(viewer: Viewer) -> Self {
+        Self { viewer, acknowledged: false, operations: BTreeMap::new() }
+    }
+
+    /// Whether the connection was initialised.
+    pub const fn is_acknowledged(&self) -> bool {
+        self.acknowledged
+    }
+
+    /// Whether anything is subscribed to.
+    pub fn is_subscribed(&self) -> bool {
+        !self.operations.is_empty()
+    }
+
+    /// Takes a message of the client's; says what to answer.
+    pub fn receive(&mut self, text: &str) -> Vec<Reply> {
+        let message: Value = serde_json::from_str(text).unwrap_or(Value::Null);
+        match message.get("type").and_then(Value::as_str) {
+            Some("connection_init") if self.acknowledged => {
+                vec![close(4429, "Too many initialisation requests")]
+            }
+            Some("connection_init") => {
+                self.acknowledged = true;
+                vec![Reply::Text(r#"{"type":"connection_ack"}"#.to_owned())]
+            }
+            Some("ping") => vec![Reply::Text(match message.get("payload") {
+                Some(payload) => format!(r#"{{"type":"pong","payload":{payload}}}"#),
+                None => r#"{"type":"pong"}"#.to_owned(),
+            })],
+            Some("pong") => Vec::new(),
+            Some("subscribe") => match self.subscribe(&message) {
+                Ok(()) => Vec::new(),
+                Err(reply) => vec![reply],
+            },
+            Some("complete") => {
+                if let Some(id) = message.get("id").and_then(Value::as_str) {
+                    self.operations.remove(id);
+                }
+                Vec::new()
+            }
+            _ => vec![close(4400, "Invalid message received")],
+        }
+    }
+
+    fn subscribe(&mut self, message: &Value) -> Result<(), Reply> {
+        let id = message.get("id").and_then(Value::as_str);
+        let id = id.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
+        let text = message.pointer("/payload/query").and_then(Value::as_str);
+        let (Some(id), Some(text)) = (id, text) else {
+            return Err(close(4400, "Invalid message received"));
+        };
+        if !self.acknowledged {
+            return Err(close(4401, "Unauthorized"));
+        }
+        if self.operations.contains_key(id) {
+            return Err(Reply::Close(4409, format!("Subscriber for {id} already exists")));
+        }
+        if self.operations.len() >= OPERATIONS_MAX {
+            return Err(error(id, "Too many operations"));
+        }
+        let variables = message.pointer("/payload/variables").unwrap_or(&Value::Null);
+        let operation = self.operation(text, variables).map_err(|text| error(id, &text))?;
+        self.operations.insert(id.to_owned(), operation);
+        Ok(())
+    }
+
+    fn operation(&self, text: &str, variables: &Value) -> Result<Operation, String> {
+        let document = query::parse(text).map_err(|error| error.to_string())?;
+        if document.kind != Kind::Subscription {
+            return Err("Only subscriptions are served over WebSocket".to_owned());
+        }
+        let [field] = &document.fields[..] else {
+            return Err("A subscription must select one top level field".to_owned());
+        };
+        let word = |name| field.arg(name, variables).as_str().map(str::to_owned);
+        let topic = match &*field.name {
+            "createTrade" => Topic::Created(Generation::A, Filter::default()),
+            "createTrades" => Topic::Created(Generation::B, Filter::read(field, variables)),
+            "updateTrade" => Topic::Updated { status: word("status"), user_id: word("userId") },
+            "updateWallet" if !self.viewer.signed_in => return Err("unauthenticated".to_owned()),
+            "updateWallet" => Topic::Wallet,
+            name => return Err(format!("Cannot query field \"{name}\" on type \"Subscription\".")),
+        };
+        if field.selection.is_empty() {
+            return Err(format!("Field \"{}\" must have a selection of subfields.", field.name));
+        }
+        topic.specimen().select(&field.selection, &mut String::new()).map_err(|e| e.to_string())?;
+        Ok(Operation { topic, field: field.clone() })
+    }
+
+    /// Says what to send about an event.
+    pub fn tell(&self, event: &Event) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        for (id, operation) in &self.operations {
+            for payload in operation.topic.payloads(event) {
+                let mut text = format!(
+                    r#"{{"id":{},"type":"next","payload":{{"data":{{{}:"#,
+                    quoted(id),
+                    quoted(&operation.field.key)
+                );
+                // The query was checked against a specimen of the same shape.
+                if payload.select(&operation.field.selection, &mut text).is_ok() {
+                    text.push_str("}}}");
+                    replies.push(Reply::Text(text));
+                }
+            }
+        }
+        replies
+    }
+
+    /// Ends all operations with an error.
+    pub fn fail(&mut self) -> Vec<Reply> {
+        let operations = std::mem::take(&mut self.operations);
+        operations.keys().map(|id| error(id, "Internal server error")).collect()
+    }
+
+    /// Ends all operations properly.
+    pub fn complete(&mut self) -> Vec<Reply> {
+        let operations = std::mem::take(&mut self.operations);
+        let message = |id: &String| format!(r#"{{"id":{},"type":"complete"}}"#, quoted(id));
+        operations.keys().map(|id| Reply::Text(message(id))).collect()
+    }
+}
+
+impl Topic {
+    /// An event of this topic in which nothing is missing.
+    fn specimen(&self) -> Json {
+        match self {
+            Self::Created(Generation::A, _) => {
+                one_trade("CreateTradePayload", &specimen(), Generation::A)
+            }
+            Self::Created(Generation::B, _) => trades(vec![specimen().json(Generation::B)]),
+            Self::Updated { .. } => one_trade("UpdateTradePayload", &specimen(), Generation::B),
+            Self::Wallet => wallet(Coins::ZERO, Coins::ZERO, ""),
+        }
+    }
+
+    /// What an event is in the words of this topic: nothing, one thing or several.
+    fn payloads(&self, event: &Event) -> Vec<Json> {
+        match (self, event) {
+            (Self::Created(Generation::A, _), Event::Created(listings)) => listings
+                .iter()
+                .map(|listing| one_trade("CreateTradePayload", listing, Generation::A))
+                .collect(),
+            (Self::Created(Generation::B, filter), Event::Created(listings)) => {
+                let fits = |listing: &&Arc<Listing>| filter.fits(listing);
+                let batch: Vec<Json> = listings
+                    .iter()
+                    .filter(fits)
+                    .map(|listing| listing.json(Generation::B))
+                    .collect();
+                if batch.is_empty() { Vec::new() } else { vec![trades(batch)] }
+            }
+            (Self::Updated { status, user_id }, Event::Updated(listing)) => {
+                let status_fits =
+                    status.as_deref().is_none_or(|status| status == listing.status.as_str());
+                let user_fits = user_id.as_deref().is_none_or(|id| {
+                    id == &*listing.user_id && listing.buyer == Some(super::listing::Buyer::User)
+                });
+                if status_fits && user_fits {
+                    vec![one_trade("UpdateTradePayload", listing, Generation::B)]
+                } else {
+                    Vec::new()
+                }
+            }
+            (Self::Wallet, Event::Wallet { balance, change, cause }) => {
+                vec![wallet(*balance, *change, cause)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Filter {
+    fn read(field: &Field, variables: &Value) -> Self {
+        let number = |name| match field.arg(name, variables) {
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let coins = |name| number(name).and_then(|text| Coins::parse_floor(&text).ok());
+        let wear = |name| number(name).and_then(|text| PaintWear::parse(&text));
+        let markup = number("maxMarkupPercent").and_then(|text| Percent::parse(&text).ok());
+        let market_name = field.arg("marketName", variables).as_str().map(str::to_lowercase);
+        Self {
+            market_name,
+            markup_max: markup,
+            price_max: coins("maxPrice"),
+            price_min: coins("minPrice"),
+            wear_max: wear("maxAvgPaintWear"),
+            wear_min: wear("minAvgPaintWear"),
+        }
+    }
+
+    fn fits(&self, listing: &Listing) -> bool {
+        let offer = &listing.offer;
+        let wear = offer.float.as_ref().and_then(|float| PaintWear::parse(&float.text));
+        let named = |part: &String| offer.market_name.to_lowercase().contains(part.as_str());
+        self.market_name.as_ref().is_none_or(named)
+            && self.markup_max.is_none_or(|most| offer.markup <= most)
+            && self.price_max.is_none_or(|most| offer.total <= most)
+            && self.price_min.is_none_or(|least| least <= offer.total)
+            && self.wear_max.is_none_or(|most| wear.is_some_and(|wear| wear <= most))
+            && self.wear_min.is_none_or(|least| wear.is_some_and(|wear| least <= wear))
+    }
+}
+
+fn one_trade(of: &'static str, listing: &Listing, generation: Generation) -> Json {
+    Json::Object(of, vec![("trade", listing.json(generation))])
+}
+
+fn trades(batch: Vec<Json>) -> Json {
+    Json::Object("CreateTradesPayload", vec![("trades", Json::List(batch))])
+}
+
+fn wallet(balance: Coins, change: Coins, cause: &str) -> Json {
+    let change = vec![
+        ("id", Json::text("V2FsbGV0Q2hhbmdlOjE")),
+        ("type", Json::text("TRADE")),
+        ("externalId", Json::text(cause)),
+        ("valueChange", Json::coins(change)),
+    ];
+    let fields = vec![
+        ("wallet", wallet_json(balance)),
+        ("walletChange", Json::Object("WalletChange", change)),
+    ];
+    Json::Object("UpdateWalletPayload", fields)
+}
+
+fn close(code: u16, reason: &str) -> Reply {
+    Reply::Close(code, reason.to_owned())
+}
+
+fn error(id: &str, message: &str) -> Reply {
+    Reply::Text(format!(
+        r#"{{"id":{},"type":"error","payload":[{{"message":{}}}]}}"#,
+        quoted(id),
+        quoted(message)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        sim::{
+            exchange::Exchange,
+            offer::Offer,
+            settings::{Rate, Settings},
+        },
+        time::UnixMs,
+    };
+
+    const A: &str = "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade { id totalValue } } }";
+    const B: &str = "subscription OnCreateTrades($maxPrice: UnsignedFloat) { createTrades(maxPrice: $maxPrice) { trades { id canJoin } } }";
+    const UPDATES: &str = "subscription OnUpdateTrade($status: TradeStatus, $userId: ID) { updateTrade(status: $status, userId: $userId) { trade { id status } } }";
+    const WALLET: &str = "subscription OnUpdateWallet { updateWallet { wallet { id amount name } walletChange { id type externalId valueChange } } }";
+
+    fn session() -> Session {
+        let mut session = Session::new(Viewer { signed_in: true });
+        session.receive(r#"{"type":"connection_init"}"#);
+        session
+    }
+
+    fn subscribe(id: &str, query: &str, variables: Value) -> String {
+        json!({"id": id, "type": "subscribe", "payload": {"query": query, "variables": variables}})
+            .to_string()
+    }
+
+    /// What a client with these subscriptions hears of two listings and a purchase.
+    fn heard(session: &Session) -> Vec<Value> {
+        let settings = Settings { rate: Rate::NONE, ..Settings::default() };
+        let mut exchange = Exchange::new(&settings, UnixMs(0));
+        let offer = |cents| {
+            let price = Coins::from_cents(cents);
+            Offer::plain("AK-47 | Redline (Field-Tested)", price, price)
+        };
+        let mut events = Vec::new();
+        let ids = exchange.offer(Duration::ZERO, vec![offer(1_000), offer(2_000)], &mut events);
+        exchange.join(Duration::from_secs(1), &ids[0], &mut events).unwrap();
+        let texts = events.iter().flat_map(|event| session.tell(event)).map(|reply| match reply {
+            Reply::Text(text) => text,
+            Reply::Close(..) => String::new(),
+        });
+        texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_breach_of_the_protocol_closes_with_its_code() {
+        let check = |messages: &[&str], expected: u16| {
+            let mut session = Session::new(Viewer { signed_in: false });
+            let replies: Vec<Reply> =
+                messages.iter().flat_map(|text| session.receive(text)).collect();
+            let code = replies.iter().find_map(|reply| match reply {
+                Reply::Close(code, _) => Some(*code),
+                Reply::Text(_) => None,
+            });
+            assert_eq!(code, Some(expected), "{messages:?}");
+        };
+        let init = r#"{"type":"connection_init"}"#;
+        let one = subscribe("1", B, Value::Null);
+        check(&[&one], 4401);
+        check(&[init, init], 4429);
+        check(&[init, &one, &one], 4409);
+        for nonsense in ["", "{}", "[]", "{\"type\":\"nonsense\"}", "{\"type\":7}"] {
+            check(&[init, nonsense], 4400);
+        }
+        check(&[init, r#"{"type":"subscribe","id":"1"}"#], 4400);
+        check(&[init, r#"{"type":"subscribe","payload":{"query":"{a}"}}"#], 4400);
+    }
+
+    #[test]
+    fn pings_are_answered_at_any_time_with_their_payload() {
+        let mut session = Session::new(Viewer { signed_in: false });
+        let pong = |text: &str| vec![Reply::Text(text.to_owned())];
+        assert_eq!(session.receive(r#"{"type":"ping"}"#), pong(r#"{"type":"pong"}"#));
+        let answer = session.receive(r#"{"type":"ping","payload":{"a":[1]}}"#);
+        assert_eq!(answer, pong(r#"{"type":"pong","payload":{"a":[1]}}"#));
+        assert_eq!(session.receive(r#"{"type":"pong","payload":{}}"#), []);
+        assert!(!session.is_acknowledged());
+    }
+
+    #[test]
+    fn each_generation_hears_of_listings_in_its_way() {
+        let mut session = session();
+        assert_eq!(session.receive(&subscribe("a", A, json!({}))), []);
+        let heard_a = heard(&session);
+        assert_eq!(heard_a.len(), 2);
+        assert_eq!(heard_a[0]["payload"]["data"]["createTrade"]["trade"]["totalValue"], 10);
+        session.receive(r#"{"id":"a","type":"complete"}"#);
+        session.receive(&subscribe("b", B, Value::Null));
+        let heard_b = heard(&session);
+        assert_eq!(heard_b.len(), 1);
+        assert_eq!(heard_b[0]["id"], "b");
+        let trades = heard_b[0]["payload"]["data"]["createTrades"]["trades"].as_array().unwrap();
+        assert_eq!((trades.len(), &trades[0]["canJoin"]), (2, &json!(true)));
+    }
+
+    #[test]
+    fn a_filter_of_the_subscription_leaves_out_what_does_not_fit() {
+        let mut session = session();
+        session.receive(&subscribe("b", B, json!({"maxPrice": 10.5})));
+        let trades = heard(&session)[0]["payload"]["data"]["createTrades"]["trades"].clone();
+        assert_eq!(trades.as_array().map(Vec::len), Some(1));
+        session.receive(r#"{"id":"b","type":"complete"}"#);
+        session.receive(&subscribe("b", B, json!({"maxPrice": 5})));
+        assert_eq!(heard(&session), Vec::<Value>::new());
+    }
+
+    #[test]
+    fn purchases_are_told_to_who_asks_for_them() {
+        let mut session = session();
+        session.receive(&subscribe("u", UPDATES, json!({"status": "JOINED"})));
+        session.receive(&subscribe("w", WALLET, Value::Null));
+        session.receive(&subscribe("x", UPDATES, json!({"status": "COMPLETED"})));
+        session.receive(&subscribe("y", UPDATES, json!({"userId": "somebody else"})));
+        let heard = heard(&session);
+        assert_eq!(heard.len(), 2);
+        assert_eq!(heard[0]["payload"]["data"]["updateTrade"]["trade"]["status"], "JOINED");
+        let wallet = &heard[1]["payload"]["data"]["updateWallet"];
+        assert_eq!(
+            (&wallet["wallet"]["amount"], &wallet["walletChange"]["valueChange"]),
+            (&json!(490), &json!(-10))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_subscribed_to_is_an_error_of_that_operation_alone() {
+        let mut session = session();
+        for query in [
+            "nonsense",
+            "query { currentUser { id } }",
+            "subscription { createTrades { trades { price } } }",
+            "subscription { createTrade { trade { canJoin } } }",
+            "subscription { createTrades }",
+            "subscription { everything { id } }",
+        ] {
+            let replies = session.receive(&subscribe("1", query, Value::Null));
+            let [Reply::Text(text)] = &replies[..] else { panic!("{query}: {replies:?}") };
+            let message: Value = serde_json::from_str(text).unwrap();
+            assert_eq!((&message["type"], &message["id"]), (&json!("error"), &json!("1")));
+            assert!(message["payload"][0]["message"].is_string());
+        }
+        assert!(!session.is_subscribed());
+        let mut stranger = Session::new(Viewer { signed_in: false });
+        stranger.receive(r#"{"type":"connection_init"}"#);
+        let replies = stranger.receive(&subscribe("1", WALLET, Value::Null));
+        assert!(matches!(&replies[..], [Reply::Text(text)] if text.contains("unauthenticated")));
+    }
+
+    #[test]
+    fn subscriptions_end_with_an_error_or_properly() {
+        let mut session = session();
+        session.receive(&subscribe("1", B, Value::Null));
+        let ended = session.complete();
+        assert_eq!(ended, [Reply::Text(r#"{"id":"1","type":"complete"}"#.to_owned())]);
+        session.receive(&subscribe("1", B, Value::Null));
+        assert!(matches!(&session.fail()[..], [Reply::Text(text)] if text.contains("error")));
+        assert_eq!(heard(&session), Vec::<Value>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_makes_it_panic(texts in prop::collection::vec("\\PC{0,60}", 0..4)) {
+            let mut session = session();
+            for text in texts {
+                let wrapped = json!({"id": text, "type": "subscribe", "payload": {"query": text}});
+                session.receive(&text);
+                session.receive(&wrapped.to_string());
+            }
+            prop_assert!(session.is_acknowledged());
+        }
+    }
+}

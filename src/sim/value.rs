@@ -1,0 +1,281 @@
+//! JSON as the practice market writes it: a tree in the order of its fields, numbers exact.
+//!
+//! Answers hold what was asked for and nothing else, in the order in which it was asked for, as
+//! GraphQL has it: [`Json::select`] writes a tree through a query's selection. A field that the
+//! tree does not have is an error, so a client that asks for something the marketplace does not
+//! know finds out here and not on the real one. Pure.
+
+use std::fmt::Write as _;
+
+use super::query::Field;
+use crate::money::{Coins, Percent};
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as it is to be written.
+    Number(String),
+    /// A string.
+    Text(String),
+    /// `[…]`
+    List(Vec<Json>),
+    /// `{…}`, with the name of its type.
+    Object(&'static str, Vec<(&'static str, Json)>),
+}
+
+/// A query asks for something that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// The type has no such field.
+    #[error("Cannot query field \"{field}\" on type \"{of}\".")]
+    Field {
+        /// The field's name.
+        field: String,
+        /// The type's name.
+        of: &'static str,
+    },
+    /// An object without a selection of its fields.
+    #[error("Field \"{field}\" of an object type must have a selection of subfields.")]
+    Bare {
+        /// The field's name.
+        field: String,
+    },
+    /// A selection of fields of something that has none.
+    #[error("Field \"{field}\" must not have a selection since it has no subfields.")]
+    Leaf {
+        /// The field's name.
+        field: String,
+    },
+}
+
+impl Json {
+    /// A string.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// An amount, as the marketplace writes it: whole, or with as many decimals as it has.
+    pub fn coins(coins: Coins) -> Self {
+        Self::hundredths(coins.cents())
+    }
+
+    /// A percentage, written like an amount.
+    pub fn percent(percent: Percent) -> Self {
+        Self::hundredths(percent.hundredths())
+    }
+
+    fn hundredths(value: i64) -> Self {
+        let (sign, size) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
+        Self::Number(match (size / 100, size % 100) {
+            (whole, 0) => format!("{sign}{whole}"),
+            (whole, part) if part % 10 == 0 => format!("{sign}{whole}.{}", part / 10),
+            (whole, part) => format!("{sign}{whole}.{part:02}"),
+        })
+    }
+
+    /// Takes the fields away that are named; for a generation that does not have them.
+    #[must_use]
+    pub fn without(self, names: &[&str]) -> Self {
+        match self {
+            Self::Object(of, fields) => Self::Object(
+                of,
+                fields.into_iter().filter(|(name, _)| !names.contains(name)).collect(),
+            ),
+            other => other,
+        }
+    }
+
+    /// Writes the whole tree.
+    pub fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Number(text) => out.push_str(text),
+            Self::Text(text) => write_text(text, out),
+            Self::List(values) => write_list(values, out, |value, out| {
+                value.write(out);
+                Ok(())
+            })
+            .unwrap_or(()),
+            Self::Object(_, fields) => {
+                out.push('{');
+                for (index, (name, value)) in fields.iter().enumerate() {
+                    open_field(index, name, out);
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
+    /// Writes what a query selects of the tree.
+    ///
+    /// # Errors
+    ///
+    /// A [`SelectError`] when the query does not fit the tree.
+    pub fn select(&self, selection: &[Field], out: &mut String) -> Result<(), SelectError> {
+        match self {
+            Self::List(values) => {
+                write_list(values, out, |value, out| value.select(selection, out))
+            }
+            Self::Object(of, fields) => {
+                out.push('{');
+                for (index, field) in selection.iter().enumerate() {
+                    open_field(index, &field.key, out);
+                    if field.name == "__typename" {
+                        write_text(of, out);
+                        continue;
+                    }
+                    let found = fields.iter().find(|(name, _)| *name == field.name);
+                    let (_, value) = found
+                        .ok_or_else(|| SelectError::Field { field: field.name.clone(), of })?;
+                    value.select_field(field, out)?;
+                }
+                out.push('}');
+                Ok(())
+            }
+            leaf => {
+                leaf.write(out);
+                Ok(())
+            }
+        }
+    }
+
+    fn select_field(&self, field: &Field, out: &mut String) -> Result<(), SelectError> {
+        let bare = field.selection.is_empty();
+        match self {
+            Self::Object(..) if bare => Err(SelectError::Bare { field: field.name.clone() }),
+            Self::List(values)
+                if bare && values.iter().any(|value| matches!(value, Self::Object(..))) =>
+            {
+                Err(SelectError::Bare { field: field.name.clone() })
+            }
+            Self::Bool(_) | Self::Number(_) | Self::Text(_) if !bare => {
+                Err(SelectError::Leaf { field: field.name.clone() })
+            }
+            value => value.select(&field.selection, out),
+        }
+    }
+}
+
+fn write_list(
+    values: &[Json],
+    out: &mut String,
+    mut each: impl FnMut(&Json, &mut String) -> Result<(), SelectError>,
+) -> Result<(), SelectError> {
+    out.push('[');
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        each(value, out)?;
+    }
+    out.push(']');
+    Ok(())
+}
+
+fn open_field(index: usize, name: &str, out: &mut String) {
+    if index > 0 {
+        out.push(',');
+    }
+    write_text(name, out);
+    out.push(':');
+}
+
+/// Writes a JSON string.
+pub fn write_text(text: &str, out: &mut String) {
+    out.push('"');
+    for char in text.chars() {
+        match char {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            control if control < ' ' => {
+                // Writing to a string cannot fail.
+                write!(out, "\\u{:04x}", u32::from(control)).unwrap_or(());
+            }
+            plain => out.push(plain),
+        }
+    }
+    out.push('"');
+}
+
+/// A text as a JSON string.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().saturating_add(2));
+    write_text(text, &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::query;
+
+    fn sample() -> Json {
+        let item = Json::Object("Item", vec![("name", Json::text("a \"b\"\n")), ("n", Json::Null)]);
+        Json::Object(
+            "Trade",
+            vec![
+                ("id", Json::text("x")),
+                ("items", Json::List(vec![item])),
+                ("open", Json::Bool(true)),
+            ],
+        )
+    }
+
+    #[track_caller]
+    fn check(query: &str, expected: Result<&str, &str>) {
+        let fields = query::parse(query).unwrap().fields;
+        let mut out = String::new();
+        let result = sample().select(&fields, &mut out);
+        let shown = result.map(|()| out).map_err(|error| error.to_string());
+        assert_eq!(shown.as_deref().map_err(String::as_str), expected, "query: {query}");
+    }
+
+    #[test]
+    fn an_answer_holds_what_was_asked_for_in_the_order_asked() {
+        check("{ open id }", Ok(r#"{"open":true,"id":"x"}"#));
+        check(
+            "{ items { __typename called: name } }",
+            Ok("{\"items\":[{\"__typename\":\"Item\",\"called\":\"a \\\"b\\\"\\u000a\"}]}"),
+        );
+        check("{ items { n } }", Ok(r#"{"items":[{"n":null}]}"#));
+    }
+
+    #[test]
+    fn what_the_market_does_not_have_cannot_be_asked_for() {
+        check("{ price }", Err("Cannot query field \"price\" on type \"Trade\"."));
+        check(
+            "{ items }",
+            Err("Field \"items\" of an object type must have a selection of subfields."),
+        );
+        check(
+            "{ id { x } }",
+            Err("Field \"id\" must not have a selection since it has no subfields."),
+        );
+    }
+
+    #[test]
+    fn amounts_are_whole_where_they_can_be() {
+        let shown = |cents| match Json::coins(Coins::from_cents(cents)) {
+            Json::Number(text) => text,
+            _ => String::new(),
+        };
+        assert_eq!(
+            [shown(1_000), shown(1_010), shown(1_015), shown(102)],
+            ["10", "10.1", "10.15", "1.02"]
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_json() {
+        let mut out = String::new();
+        sample().write(&mut out);
+        let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(read["items"][0]["name"], "a \"b\"\n");
+    }
+}
