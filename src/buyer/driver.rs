@@ -7,7 +7,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,11 +26,7 @@ use super::{
     pool::{Duty, InFlight, Shared, Stopping},
     request::WarmRequest,
 };
-use crate::{
-    config::endpoint::Endpoint,
-    net::tls::Tls,
-    server_clock::{Exchange, ServerClock},
-};
+use crate::{config::endpoint::Endpoint, net::tls::Tls, server_clock::Exchange};
 
 /// How much earlier than planned a connection may be warmed, in percent.
 const EARLIER_PERCENT_MAX: u32 = 20;
@@ -46,7 +42,6 @@ pub(super) struct Common {
     pub(super) tls: Tls,
     pub(super) warm: WarmRequest,
     pub(super) habits: Habits,
-    pub(super) clock: Arc<Mutex<ServerClock>>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) started: Instant,
 }
@@ -344,15 +339,13 @@ impl Driver {
         let Some(response) = session.reader.take_response() else { return };
         let received = Instant::now();
         session.idle_since = received;
-        let settled = self.common.shared.pool().settle(self.index);
-        let sent = match settled {
-            Some(in_flight) => Some(in_flight.written.begun),
-            None => session.warming.take(),
+        let settled = {
+            let mut pool = self.common.shared.pool();
+            if let Some((sent, date)) = session.warming.take().zip(response.head.date) {
+                pool.date = Some((Exchange { sent, received }, date));
+            }
+            pool.settle(self.index)
         };
-        if let Some((sent, date)) = sent.zip(response.head.date) {
-            let mut clock = self.common.clock.lock().unwrap_or_else(PoisonError::into_inner);
-            clock.observe_date(Exchange { sent, received }, date);
-        }
         if let Some(in_flight) = settled {
             self.report(in_flight, Answer::Complete(response)).await;
         }

@@ -41,7 +41,9 @@ use self::{
     pool::{Shared, Stopping},
     request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
 };
-use crate::{ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::ServerClock};
+use crate::{
+    ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::Exchange, time::UnixMs,
+};
 
 /// The most connections that are held open.
 pub const CONNECTIONS_MAX: u32 = 64;
@@ -84,8 +86,6 @@ pub struct Setup<'a> {
     pub connections: u32,
     /// How connections are looked after.
     pub habits: Habits,
-    /// What is known of the server's clock; each answer's `Date` goes into it.
-    pub clock: Arc<Mutex<ServerClock>>,
 }
 
 /// Sends buys.
@@ -105,7 +105,7 @@ impl Buyer {
     ///
     /// A [`RequestError`] if the requests cannot be prepared.
     pub fn start(setup: Setup<'_>) -> Result<(Self, mpsc::Receiver<Report>), RequestError> {
-        let Setup { identity, body, warm_body, tls, connections, habits, clock } = setup;
+        let Setup { identity, body, warm_body, tls, connections, habits } = setup;
         let connections = connections.clamp(1, CONNECTIONS_MAX);
         let places = usize::try_from(connections).unwrap_or(1);
         let (reports, receiver) = mpsc::channel(places);
@@ -116,7 +116,6 @@ impl Buyer {
             tls,
             warm: WarmRequest::new(identity, warm_body)?,
             habits,
-            clock,
             reports,
             started: Instant::now(),
         });
@@ -139,6 +138,11 @@ impl Buyer {
     /// How many buys could be sent at this moment.
     pub fn ready_count(&self) -> usize {
         self.shared.pool().ready_count()
+    }
+
+    /// The newest `Date` that came with the answer to a harmless request, once.
+    pub fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+        self.shared.pool().date.take()
     }
 
     /// How many buys wait for their answer.

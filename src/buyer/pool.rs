@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{answer::Written, link::Link, pace::DialBudget, request::BuyRequest};
-use crate::{outcome::NotSent, trade::TradeId};
+use crate::{outcome::NotSent, server_clock::Exchange, time::UnixMs, trade::TradeId};
 
 /// The state of all connections, and how to wake those who wait for a change of it.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Pool {
     pub(super) stopping: Stopping,
     /// Whether somebody has been told that there is no connection.
     pub(super) outage_told: bool,
+    /// The newest `Date` that nobody has taken yet, of those that no report carries.
+    pub(super) date: Option<(Exchange, UnixMs)>,
 }
 
 /// How far the stopping has come.
@@ -83,6 +85,7 @@ impl Shared {
             dials: DialBudget::new(connections),
             stopping: Stopping::No,
             outage_told: false,
+            date: None,
         };
         let wakers = std::iter::repeat_with(Notify::new).take(places).collect();
         Self { pool: Mutex::new(pool), wakers, changed: Notify::new() }

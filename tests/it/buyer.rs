@@ -9,10 +9,7 @@
 
 mod market;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use sniper::{
     buyer::{
@@ -24,7 +21,6 @@ use sniper::{
     ledger::{Approved, Ledger, Want},
     money::{Coins, Percent},
     outcome::{NotSent, Outcome, Refusal, Unknown},
-    server_clock::ServerClock,
     time::UnixMs,
     trade::TradeId,
     whitelist::{Entry, ItemPattern, Wears},
@@ -39,13 +35,11 @@ const SECRET: &str = "s3cr3t-hunter2";
 struct Bot {
     buyer: Buyer,
     reports: mpsc::Receiver<Report>,
-    clock: Arc<Mutex<ServerClock>>,
 }
 
 impl Bot {
     fn start(market: &Market, connections: u32, habits: Habits) -> Self {
         let credential = Credential::from_session(SECRET).unwrap();
-        let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
         let setup = Setup {
             identity: Identity { endpoints: &market.endpoints, credential: &credential },
             body: BodyTemplate { before_id: "buy ", after_id: "" },
@@ -53,10 +47,9 @@ impl Bot {
             tls: market.tls.clone(),
             connections,
             habits,
-            clock: Arc::clone(&clock),
         };
         let (buyer, reports) = Buyer::start(setup).unwrap();
-        Self { buyer, reports, clock }
+        Self { buyer, reports }
     }
 
     /// With all connections open.
@@ -270,8 +263,9 @@ async fn an_idle_connection_is_kept_warm_by_a_harmless_request() {
     market.sees(|market| market.requests().len() >= 6).await;
     assert_eq!(market.connections(), 2);
     assert!(bot.buyer.warm(1, PATIENCE).await);
-    let width = bot.clock.lock().unwrap().width(Instant::now()).unwrap();
-    assert!(width < Duration::from_secs(2), "{width:?}");
+    let (exchange, date) = bot.buyer.take_date().unwrap();
+    assert_eq!(Some(date), UnixMs::parse("2026-03-01T10:00:00Z"));
+    assert!(exchange.sent < exchange.received);
 }
 
 #[tokio::test]
