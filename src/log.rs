@@ -34,7 +34,7 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
-use crate::{clock, config::nearest};
+use crate::{clock, text::nearest};
 
 /// How much may wait to be written, in bytes: some 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -2,12 +2,16 @@
 //!
 //! A seller, a rival or a proxy may put anything into a name: escape sequences that repaint a
 //! terminal, characters that reverse the reading direction, line breaks that forge a log line.
-//! [`Escaped`] prints such text so that it can only be text.
+//! [`Escaped`] prints such text so that it can only be text. Beside it, what a person may have meant
+//! who wrote [`nearest`] to a word that is known.
 
 use std::fmt;
 
 /// The longest piece of foreign text that is shown, in characters.
 pub const SHOWN_CHARS_MAX: usize = 200;
+
+/// How alike two words must be for one to be suggested for the other, by Jaro and Winkler.
+const ALIKE_MIN: f64 = 0.8;
 
 /// Shows foreign text with its dangerous characters escaped, and cut at [`SHOWN_CHARS_MAX`].
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,19 @@ pub fn is_harmless(char: char) -> bool {
         )
 }
 
+/// The known word that this one is most like, if it is like any.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
+    // Comparing is quadratic in the length, and no key is this long.
+    let word: String = plain(word).chars().take(64).collect();
+    let alike = |known: &&&str| strsim::jaro_winkler(&word, &plain(known));
+    known
+        .iter()
+        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
+        .filter(|best| alike(best) >= ALIKE_MIN)
+        .copied()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -88,6 +105,16 @@ mod tests {
     #[test]
     fn long_text_is_cut() {
         assert_eq!(Escaped(&"x".repeat(1_000)).to_string().chars().count(), SHOWN_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_understood() {
+        let known = ["max_price", "min_price", "max_quantity", "float_min"];
+        assert_eq!(nearest("max_pric", &known), Some("max_price"));
+        assert_eq!(nearest("Max-Price", &known), Some("max_price"));
+        assert_eq!(nearest("flaot_min", &known), Some("float_min"));
+        assert_eq!(nearest("zebra", &known), None);
+        assert_eq!(nearest("", &known), None);
     }
 
     proptest! {

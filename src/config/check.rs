@@ -1,18 +1,14 @@
 //! `sniper check`: every setting is read, and then either what is wrong or what the bot would do
 //! is said. Offline; a credential is said to be there and never shown.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
 use super::{Budget, Config, Generation, Loaded, Mode, Problems, Sources, problem::Problem};
 use crate::{
     item_name::Wear,
-    sniper::tally::Tally,
-    summary::{FeedCounts, Summary},
+    money::Coins,
     text::Escaped,
     whitelist::{Entry, ItemPattern},
     ws::policy::Limits,
@@ -213,20 +209,7 @@ pub fn to_json(result: &Result<Loaded, Problems>) -> Value {
         Ok(loaded) => ([].as_slice(), 0, loaded.warnings.as_slice(), Some(loaded.config.mode)),
         Err(problems) => (problems.list(), problems.untold(), problems.warnings(), None),
     };
-    let summary = Summary {
-        mode: mode.map_or("none", word),
-        lasted: Duration::ZERO,
-        feed: FeedCounts::default(),
-        tally: Tally::default(),
-        unreadable_answers: 0,
-        balance: None,
-        log_lines_dropped: 0,
-        ended: "checked the settings".to_owned(),
-    };
-    let mut object = match summary.to_json() {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    };
+    let mut object = no_session(mode.map_or("none", word));
     let list = |list: &[Problem]| list.iter().map(problem_json).collect::<Vec<_>>();
     object.insert("ok".into(), result.is_ok().into());
     object.insert("problems".into(), list(problems).into());
@@ -236,6 +219,24 @@ pub fn to_json(result: &Result<Loaded, Problems>) -> Value {
         object.insert("settings".into(), settings_json(loaded));
     }
     object.into()
+}
+
+/// The keys of a session's summary, of a session that never began.
+fn no_session(mode: &str) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("mode".into(), mode.into());
+    for count in
+        ["listings", "matched", "bought", "refused", "unknown", "skipped", "reconnects", "gaps"]
+    {
+        object.insert(count.into(), 0.into());
+    }
+    object.insert("seconds".into(), 0.into());
+    object.insert("errors".into(), 0.into());
+    object.insert("spent".into(), Coins::ZERO.to_string().into());
+    object.insert("balance".into(), Value::Null);
+    let latency = json!({"count": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0});
+    object.insert("latency_us".into(), latency);
+    object
 }
 
 const fn word(mode: Mode) -> &'static str {

@@ -23,7 +23,6 @@ pub(super) struct Variable {
 
 /// The variables of a text that problems will call `file`.
 pub(super) fn read(file: &str, text: &str, findings: &mut Findings) -> Vec<Variable> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines_read = Cell::new(0);
     let mut variables = Vec::new();
     for item in dotenvy::from_read_iter(Lines { rest: text, lines_read: &lines_read }) {
@@ -106,7 +105,6 @@ mod tests {
     fn variables_know_their_line() {
         check("", &[], &[]);
         check("# c\n\nA=1\r\nexport B='x y; z=$1'\n", &[("A", "1", 3), ("B", "x y; z=$1", 4)], &[]);
-        check("\u{feff}A=1", &[("A", "1", 1)], &[]);
         check("A=\nB=2 # two\n", &[("A", "", 1), ("B", "2", 2)], &[]);
         check("A='1\n2'\nB=3\n", &[("A", "1\n2", 2), ("B", "3", 3)], &[]);
     }

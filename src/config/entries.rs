@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::{
     document::{Node, Value},
-    fields::{Fields, Reading, nearest, suggestion},
+    fields::{Fields, Reading, suggestion},
     problem::{Findings, Place, Problem},
 };
 use crate::{
     item_name::{ItemName, Wear},
-    text::{Escaped, is_harmless},
+    text::{Escaped, is_harmless, nearest},
     trade::PaintWear,
     whitelist::{Entry, ItemPattern, Wears},
 };

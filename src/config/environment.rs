@@ -10,10 +10,9 @@ use super::{
     credential::CredentialError,
     dotenv::Variable,
     endpoint::{Endpoint, EndpointError, Scheme},
-    fields::nearest,
     problem::{Findings, Place, Problem},
 };
-use crate::log::Filter;
+use crate::{log::Filter, text::nearest};
 
 /// Every variable that is read.
 pub const VARIABLES: [&str; 10] = [

@@ -12,11 +12,8 @@ use super::{
 };
 use crate::{
     money::{Coins, DecimalError, Percent},
-    text::Escaped,
+    text::{Escaped, nearest},
 };
-
-/// How alike two words must be for one to be suggested for the other, by Jaro and Winkler.
-const ALIKE_MIN: f64 = 0.8;
 
 /// Where reading is, and what was found.
 #[derive(Debug)]
@@ -274,33 +271,5 @@ pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
     match nearest(word, known) {
         Some(known) => format!("did you mean `{known}`?"),
         None => format!("write one of: {}", known.join(", ")),
-    }
-}
-
-/// The known word that this one is most like, if it is like any.
-pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
-    // Comparing is quadratic in the length, and no key is this long.
-    let word: String = plain(word).chars().take(64).collect();
-    let alike = |known: &&&str| strsim::jaro_winkler(&word, &plain(known));
-    known
-        .iter()
-        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|best| alike(best) >= ALIKE_MIN)
-        .copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_finger_is_understood() {
-        let known = ["max_price", "min_price", "max_quantity", "float_min"];
-        assert_eq!(nearest("max_pric", &known), Some("max_price"));
-        assert_eq!(nearest("Max-Price", &known), Some("max_price"));
-        assert_eq!(nearest("flaot_min", &known), Some("float_min"));
-        assert_eq!(nearest("zebra", &known), None);
-        assert_eq!(nearest("", &known), None);
     }
 }

@@ -188,7 +188,11 @@ fn read_text(path: &Path, shown: &str, findings: &mut Findings) -> Read {
         return problem(whole(), "is too large".to_owned(), &remedy);
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Read::Text(text),
+        // Some editors begin a file with a mark that says UTF-8.
+        Ok(text) => match text.strip_prefix('\u{feff}') {
+            Some(rest) => Read::Text(rest.to_owned()),
+            None => Read::Text(text),
+        },
         Err(error) => {
             let read = error.as_bytes().get(..error.utf8_error().valid_up_to());
             let line = memchr::memchr_iter(b'\n', read.unwrap_or_default()).count();

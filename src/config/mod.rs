@@ -20,7 +20,6 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use self::credential::{Credential, CredentialSource};
 use self::endpoint::{Endpoint, EndpointError, Scheme};
-pub(crate) use self::fields::nearest;
 pub use self::{
     load::{Loaded, Sources},
     problem::{Problem, Problems},

@@ -346,6 +346,21 @@ fn mistakes_of_all_files_are_told_in_one_go() {
 }
 
 #[test]
+fn the_mark_and_the_line_ends_of_windows_are_no_mistakes() {
+    let desk = Desk::new()
+        .file(".env", "\u{feff}CSGOROLL_ORIGIN=https://a.example\r\n")
+        .file(
+            "sniper.toml",
+            format!("\u{feff}whitelist_file = \"w.json\"\n{POLICY}").replace('\n', "\r\n"),
+        )
+        .file("w.json", "\u{feff}[]\r\n");
+    let loaded = desk.loaded();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.endpoints.origin, "https://a.example");
+    assert_eq!(loaded.config.whitelist.entries().len(), 1);
+}
+
+#[test]
 fn a_file_beyond_the_bound_is_refused() {
     let desk = Desk::new();
     let file = fs::File::create(desk.directory.path().join("sniper.toml")).unwrap();
@@ -412,7 +427,25 @@ fn a_check_says_what_the_bot_would_do() {
     assert_eq!(object["mode"], "live");
     assert_eq!(object["settings"]["budget"]["max_price"], "5.00");
     assert_eq!(object["settings"]["credential"], "CSGOROLL_SESSION");
-    assert_eq!(object["latency_us"]["count"], 0);
+    for key in [
+        "seconds",
+        "listings",
+        "matched",
+        "bought",
+        "refused",
+        "unknown",
+        "skipped",
+        "spent",
+        "balance",
+        "reconnects",
+        "gaps",
+        "errors",
+    ] {
+        assert!(object.get(key).is_some(), "no {key}: {object}");
+    }
+    for key in ["count", "p50", "p90", "p99", "max"] {
+        assert_eq!(object["latency_us"][key], 0);
+    }
 }
 
 #[test]
