@@ -206,6 +206,29 @@ fn read_credential(
     }
 }
 
+/// The credential that the environment itself sets. It cannot change while the program runs.
+pub(super) fn fixed_credential(
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Option<(Credential, &'static str)> {
+    let variables = Variables { lookup, file: String::new(), dotenv: Vec::new() };
+    let (credential, (name, _place)) = read_credential(&variables, &mut Findings::default())?;
+    Some((credential, name))
+}
+
+/// The credential by a `.env` that was read again, beside what the environment sets.
+pub(super) fn fresh_credential(
+    fixed: Option<&(Credential, &'static str)>,
+    dotenv: Vec<Variable>,
+) -> Option<Credential> {
+    let variables = Variables { lookup: &|_name| None, file: String::new(), dotenv };
+    let fresh = read_credential(&variables, &mut Findings::default());
+    match (fixed, fresh) {
+        (Some((_, "CSGOROLL_SESSION")), Some((fresh, ("CSGOROLL_COOKIE", _)))) => Some(fresh),
+        (Some((fixed, _)), _) => Some(fixed.clone()),
+        (None, fresh) => fresh.map(|(credential, _source)| credential),
+    }
+}
+
 const fn remedy(error: CredentialError) -> &'static str {
     match error {
         CredentialError::Empty => "give the value of the `session` cookie from your browser",

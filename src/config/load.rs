@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Config, Endpoints, Mode,
+    Config, CredentialSource, Endpoints, Mode,
     dotenv::{self, Variable},
     entries::{Entries, check_distinct},
     environment::{self, Environment, Variables},
@@ -88,6 +88,7 @@ impl Config {
             budget: policy.budget,
             feed: policy.feed,
             reconnection: policy.reconnection,
+            credential_source: Some(credential_source(sources)),
             whitelist: Arc::new(Whitelist::new(entries)),
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
         };
@@ -99,6 +100,17 @@ impl Config {
             log_filter: environment.log_filter,
         })
     }
+}
+
+/// Reads `.env` again, for a person may have put a new cookie there since.
+fn credential_source(sources: &Sources<'_>) -> CredentialSource {
+    let directory = sources.directory.to_path_buf();
+    let fixed = environment::fixed_credential(sources.lookup);
+    CredentialSource::new(move || {
+        // What is wrong in it now was told at the start or is told at the next one.
+        let dotenv = read_dotenv(&directory, &mut Findings::default());
+        environment::fresh_credential(fixed.as_ref(), dotenv)
+    })
 }
 
 /// Reads the policy and the whitelist's file, and the path of the former if there is one.

@@ -230,29 +230,37 @@ fn read_reconnection(node: &Node<'_>, into: &mut Reconnection, reading: &mut Rea
         limits.max_consecutive_failures = failures;
     }
     limits.max_retries = fields.whole("max_retries", (0, u32::MAX), reading);
-    check_delays(&limits, &fields, reading);
+    if !check_delays(&mut limits, &fields, reading) {
+        return;
+    }
     match Reconnection::new(limits) {
         Ok(policy) => *into = policy,
-        // The two delays were looked at together already.
-        Err(error) if error.key() == "max_delay_ms" && limits.max_delay < limits.initial_delay => {}
-        Err(error) => {
-            let message = format!("{error}");
-            reading.problem(fields.at(error.key()), message, "change it");
-        }
+        Err(error) => reading.problem(fields.at(error.key()), error.to_string(), "change it"),
     }
 }
 
-fn check_delays(limits: &Limits, fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) {
+/// Whether the two delays fit together. One that is too short is lengthened, with a warning.
+fn check_delays(
+    limits: &mut Limits,
+    fields: &Fields<'_, '_>,
+    reading: &mut Reading<'_, '_>,
+) -> bool {
     let (initial, max) = (limits.initial_delay.as_millis(), limits.max_delay.as_millis());
-    let least = DELAY_MIN.as_millis();
     if initial > max {
         let message = format!("`initial_delay_ms` {initial} is above `max_delay_ms` {max}");
         reading.problem(fields.at("initial_delay_ms"), message, "exchange or change them");
-    } else if initial < least {
-        let message = format!("`initial_delay_ms` {initial} is below {least}");
-        let remedy = format!("no wait is shorter than {least} ms, whatever is set");
-        reading.warning(fields.at("initial_delay_ms"), message, remedy);
+        return false;
     }
+    let least = DELAY_MIN.as_millis();
+    for (key, delay) in [("initial_delay_ms", initial), ("max_delay_ms", max)] {
+        if delay < least {
+            let message = format!("`{key}` {delay} is below {least}");
+            let remedy = format!("no wait is shorter than {least} ms, whatever is set");
+            reading.warning(fields.at(key), message, remedy);
+        }
+    }
+    limits.max_delay = limits.max_delay.max(DELAY_MIN);
+    true
 }
 
 #[cfg(test)]

@@ -203,6 +203,28 @@ fn a_cookie_wins_over_a_session() {
     );
 }
 
+/// A person who was logged out pastes a new cookie into `.env` while the bot runs.
+#[test]
+fn a_credential_is_read_again_from_where_it_can_change() {
+    let again = |desk: &Desk, now: &str| {
+        let source = desk.loaded().config.credential_source.unwrap();
+        fs::write(desk.directory.path().join(".env"), now).unwrap();
+        assert!(!format!("{source:?}").contains("planted"));
+        source.read().map(|credential| credential.header().reveal().to_owned())
+    };
+    let desk = || Desk::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}\n"));
+    let check = |desk: Desk, now: &str, expected: Option<&str>| {
+        assert_eq!(again(&desk, now).as_deref(), expected, "now: {now}");
+    };
+    check(desk(), "CSGOROLL_SESSION=new\n", Some("session=new"));
+    check(desk(), "CSGOROLL_COOKIE='a=b; c=d'\n", Some("a=b; c=d"));
+    check(desk(), "CSGOROLL_SESSION='\n", None);
+    let session = || desk().variable("CSGOROLL_SESSION", "fixed");
+    check(session(), "CSGOROLL_SESSION=new\n", Some("session=fixed"));
+    check(session(), "CSGOROLL_COOKIE=a=b\n", Some("a=b"));
+    check(session().variable("CSGOROLL_COOKIE", "c=d"), "CSGOROLL_COOKIE=a=b\n", Some("c=d"));
+}
+
 #[test]
 fn a_credential_that_is_none_is_told_without_its_value() {
     for (name, value, expected) in [
@@ -358,6 +380,26 @@ fn the_mark_and_the_line_ends_of_windows_are_no_mistakes() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.endpoints.origin, "https://a.example");
     assert_eq!(loaded.config.whitelist.entries().len(), 1);
+}
+
+#[test]
+fn the_mistakes_that_the_documents_show_are_told_so() {
+    let document = include_str!("../../docs/configuration.md");
+    let shown: Vec<&str> = document
+        .split("```text\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .map(|block| block.lines().collect())
+        .unwrap();
+    let policy = "whitelist_file = \"whitelist.json\"\n[budget]\ntotl = 200\n\n[[whitelist]]\n\
+                  item = \"x\"\nmax_price = 1\n\nwear = [\"Field Testd\"]\n\
+                  [[whitelist]]\nitem = \"y\"\nmax_price = 12.505\n";
+    let whitelist = "[\n  {\"item\": \"z\",      \"max_price\": -1}\n]";
+    let desk = Desk::new()
+        .file(".env", "\nSNIPER_LIVE=perhaps\n")
+        .file("sniper.toml", policy)
+        .file("whitelist.json", whitelist);
+    assert_eq!(desk.problems(), shown);
 }
 
 #[test]

@@ -217,6 +217,11 @@ fn reconnection_is_checked_as_a_whole() {
             "7:15: `max_retries` is negative; ",
         ],
     );
+    let mut findings = Findings::default();
+    let policy =
+        read("f", "[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n", &mut findings);
+    assert_eq!(policy.reconnection.limits().max_delay, Duration::from_millis(250));
+    assert_eq!(findings.into_warnings().map(|warnings| warnings.len()), Ok(2));
     let (policy, _told) = said("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
     let limits = policy.reconnection.limits();
     assert_eq!((limits.idle_timeout, limits.max_retries), (Duration::ZERO, Some(3)));
