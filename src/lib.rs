@@ -4,6 +4,7 @@ pub mod buyer;
 pub mod clock;
 pub mod config;
 pub mod csgoroll;
+pub mod http_head;
 pub mod item_name;
 pub mod json;
 pub mod latency;

@@ -2,15 +2,12 @@
 //!
 //! Nothing here says what an answer means for the money; that table is [`answer`].
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Instant};
 
 use crate::{
     csgoroll::answer::{self, Exchange},
+    http_head::Head,
     outcome::Outcome,
-    time::UnixMs,
     trade::TradeId,
 };
 
@@ -36,21 +33,6 @@ pub struct Response {
     /// Its body, decoded from chunks, at most
     /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) long.
     pub body: Vec<u8>,
-}
-
-/// What counts of an HTTP answer's head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The status.
-    pub status: u16,
-    /// `Retry-After`: how long to wait.
-    pub retry_after: Option<Duration>,
-    /// Whether a `cf-mitigated` header is there: a challenge stands in the way.
-    pub mitigated: bool,
-    /// Whether the body says that it is HTML.
-    pub html: bool,
-    /// `Date`: the server's clock, cut to the second.
-    pub date: Option<UnixMs>,
 }
 
 /// Why there is no whole answer.

@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::{
-    answer::{Broken, Head, Response},
+    answer::{Broken, Response},
     chunks::Chunks,
 };
-use crate::time::UnixMs;
+use crate::http_head::Head;
 
 /// The longest head that is read, and the longest trailer section.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -206,84 +206,57 @@ impl AnswerReader {
             self.head_bytes.clear();
             return Ok(());
         }
-        let fields = Fields::read(parsed.headers)?;
-        self.head = Some(fields.head(status));
-        let (state, delimited) = fields.body(status)?;
+        let framing = Framing::read(parsed.headers)?;
+        let headers = parsed.headers.iter().map(|header| (header.name, header.value));
+        self.head = Some(Head::read(status, headers));
+        let (state, delimited) = framing.body(status)?;
         self.state = state;
         self.keep_alive =
-            KeepAlive { reusable: delimited && fields.keeps_alive(version), idle: fields.idle };
+            KeepAlive { reusable: delimited && framing.keeps_alive(version), idle: framing.idle };
         self.head_bytes = Vec::new();
         Ok(())
     }
 }
 
-/// The headers that count.
+/// The headers that say how the answer and its connection end.
 #[derive(Default)]
-struct Fields {
+struct Framing {
     length: Option<usize>,
     chunked: bool,
     close: bool,
     keep: bool,
     idle: Option<Duration>,
-    retry_after: Option<RetryAfter>,
-    mitigated: bool,
-    html: bool,
-    date: Option<UnixMs>,
 }
 
-enum RetryAfter {
-    Wait(Duration),
-    Until(UnixMs),
-}
-
-impl Fields {
+impl Framing {
     fn read(headers: &[httparse::Header<'_>]) -> Result<Self, Broken> {
-        let mut fields = Self::default();
+        let mut framing = Self::default();
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             let text = str::from_utf8(header.value).map(str::trim).ok();
             if is("content-length") {
                 let length = content_length(text.ok_or(Broken::Malformed)?)?;
-                if fields.length.is_some_and(|before| before != length) {
+                if framing.length.is_some_and(|before| before != length) {
                     return Err(Broken::Malformed);
                 }
-                fields.length = Some(length);
+                framing.length = Some(length);
             } else if is("transfer-encoding") {
                 // We offered no other coding; whoever uses one does not answer us.
                 let is_chunked = text.is_some_and(|text| text.eq_ignore_ascii_case("chunked"));
-                if !is_chunked || fields.chunked {
+                if !is_chunked || framing.chunked {
                     return Err(Broken::Malformed);
                 }
-                fields.chunked = true;
+                framing.chunked = true;
             } else if is("connection") {
                 for token in text.unwrap_or("close").split(',').map(str::trim) {
-                    fields.close |= token.eq_ignore_ascii_case("close");
-                    fields.keep |= token.eq_ignore_ascii_case("keep-alive");
+                    framing.close |= token.eq_ignore_ascii_case("close");
+                    framing.keep |= token.eq_ignore_ascii_case("keep-alive");
                 }
             } else if is("keep-alive") {
-                fields.idle = text.and_then(idle_timeout).or(fields.idle);
-            } else if is("retry-after") {
-                fields.retry_after = text.and_then(retry_after).or(fields.retry_after);
-            } else if is("cf-mitigated") {
-                fields.mitigated = true;
-            } else if is("content-type") {
-                fields.html |= text.is_some_and(is_html);
-            } else if is("date") {
-                fields.date = text.and_then(http_date).or(fields.date);
+                framing.idle = text.and_then(idle_timeout).or(framing.idle);
             }
         }
-        Ok(fields)
-    }
-
-    fn head(&self, status: u16) -> Head {
-        let retry_after = match self.retry_after {
-            Some(RetryAfter::Wait(wait)) => Some(wait),
-            // Without the server's own clock beside it a moment says nothing.
-            Some(RetryAfter::Until(moment)) => self.date.map(|date| moment.since(date)),
-            None => None,
-        };
-        let Self { mitigated, html, date, .. } = *self;
-        Head { status, retry_after, mitigated, html, date }
+        Ok(framing)
     }
 
     /// How the body ends, and whether it says so itself.
@@ -319,25 +292,6 @@ fn content_length(text: &str) -> Result<usize, Broken> {
 fn idle_timeout(text: &str) -> Option<Duration> {
     let timeout = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     timeout.parse().ok().map(Duration::from_secs)
-}
-
-fn retry_after(text: &str) -> Option<RetryAfter> {
-    match text.parse().ok() {
-        Some(seconds) => Some(RetryAfter::Wait(Duration::from_secs(seconds))),
-        None => http_date(text).map(RetryAfter::Until),
-    }
-}
-
-fn is_html(text: &str) -> bool {
-    let kind = text.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
-}
-
-/// Reads the three forms of date that HTTP allows.
-pub fn http_date(text: &str) -> Option<UnixMs> {
-    let moment = httpdate::parse_http_date(text).ok()?;
-    let since = moment.duration_since(std::time::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_millis()).ok().map(UnixMs)
 }
 
 #[cfg(test)]
