@@ -36,8 +36,6 @@ pub struct Summary {
     pub feed: FeedCounts,
     /// What was decided and bought.
     pub tally: Tally,
-    /// Answers that could not be read.
-    pub unreadable_answers: u64,
     /// What the account holds, where that is known.
     pub balance: Option<Coins>,
     /// Log lines that were dropped rather than waited for.
@@ -51,7 +49,7 @@ impl Summary {
     pub fn errors(&self) -> u64 {
         self.feed
             .unreadable
-            .saturating_add(self.unreadable_answers)
+            .saturating_add(self.tally.unreadable_answers)
             .saturating_add(self.tally.internal_errors)
     }
 
@@ -231,7 +229,8 @@ mod tests {
     use crate::outcome::Outcome;
 
     fn summary() -> Summary {
-        let mut tally = Tally { listings: 600, matched: 3, ..Tally::default() };
+        let mut tally =
+            Tally { listings: 600, matched: 3, unreadable_answers: 1, ..Tally::default() };
         let price = Coins::from_cents(1_015);
         tally.settle(&Outcome::Bought { price: Some(price), server_time: None }, price);
         tally.skip("expired");
@@ -241,7 +240,6 @@ mod tests {
             lasted: Duration::from_millis(30_040),
             feed: FeedCounts { reconnects: 1, gaps: 1, unreadable: 2 },
             tally,
-            unreadable_answers: 1,
             balance: Some(Coins::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),

@@ -136,6 +136,11 @@ impl Book {
         &self.intents
     }
 
+    /// Whether one more buy may be under way.
+    pub const fn has_room_in_flight(&self) -> bool {
+        self.in_flight < self.budget.max_in_flight
+    }
+
     /// Grows the tables ahead of need. To be called where time does not matter.
     pub fn make_room(&mut self) {
         self.by_id.reserve(HEADROOM / 2);

@@ -98,6 +98,20 @@ fn obstacle(trade: &Trade<'_>) -> Option<Obstacle> {
     (!agrees).then_some(Obstacle::Markup { claimed, total, base })
 }
 
+impl Obstacle {
+    /// A short name, for counters and reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "not listed any more",
+            Self::CannotJoin => "cannot be joined",
+            Self::Own => "own listing",
+            Self::Items(_) => "not exactly one item",
+            Self::Expired => "expired",
+            Self::Markup { .. } => "markup does not agree",
+        }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

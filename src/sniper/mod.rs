@@ -1,6 +1,212 @@
 //! The decision: a listing comes in, and leaves as a buy, a reason, or nothing.
+//!
+//! - [`core`]: one listing after the other, synchronous, with time as an argument.
+//! - [`eligibility`], [`seen`], [`held`], [`tally`]: its pure parts.
+//! - `say`: the lines that a person watches.
+//!
+//! [`Sniper`] is the handle: the feed calls [`Sniper::consider`] for each listing, and
+//! [`Sniper::run`] does what must happen at other times, in the same thread: settle answers, buy
+//! held listings when their moment comes, take in balances.
 
+pub mod core;
 pub mod eligibility;
 pub mod held;
+mod say;
 pub mod seen;
+mod settle;
 pub mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, mpsc};
+
+pub use self::core::{Core, Hand, Now};
+use crate::{
+    buyer::{Buyer, answer::Report},
+    clock,
+    ledger::Approved,
+    money::Coins,
+    outcome::NotSent,
+    server_clock::Exchange,
+    time::UnixMs,
+    trade::Trade,
+    ws::Taps,
+};
+
+/// How often what has no moment of its own is looked after.
+const TICK: Duration = Duration::from_millis(500);
+/// How late a pushed balance may be. What was bought within this time before the push is
+/// subtracted once more, so that a push is never read as more than there is.
+const PUSH_LAG_MAX: Duration = Duration::from_secs(5);
+
+/// What sends a buy: neither waits nor blocks.
+pub trait Buys {
+    /// Writes the request of an approved buy, and says when it was written.
+    ///
+    /// # Errors
+    ///
+    /// A [`NotSent`] if not one byte left.
+    fn send(&self, approved: Approved) -> Result<Instant, NotSent>;
+
+    /// The newest `Date` of the server that came without a buy, once.
+    fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+        None
+    }
+}
+
+/// One session of deciding and buying. Clones are handles to the same session.
+#[derive(Debug)]
+pub struct Sniper<B = Arc<Buyer>> {
+    core: Arc<Mutex<Core<B>>>,
+    /// A listing was held, or an answer made room.
+    changed: Arc<Notify>,
+    /// The balance was read and is below its floor.
+    below_floor: Arc<Notify>,
+}
+
+impl<B> Clone for Sniper<B> {
+    fn clone(&self) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            changed: Arc::clone(&self.changed),
+            below_floor: Arc::clone(&self.below_floor),
+        }
+    }
+}
+
+impl Now {
+    /// The time on both clocks.
+    pub fn read() -> Self {
+        Self { instant: Instant::now(), wall: clock::now() }
+    }
+}
+
+impl<B: Buys> Sniper<B> {
+    /// A session around its state.
+    pub fn new(core: Core<B>) -> Self {
+        Self {
+            core: Arc::new(Mutex::new(core)),
+            changed: Arc::new(Notify::new()),
+            below_floor: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Decides about one listing, and buys it if it should be. Neither waits nor blocks.
+    #[inline]
+    pub fn consider(&self, trade: Trade<'_>) {
+        let mut core = self.core();
+        core.consider(trade, Now::read());
+        if core.has_earlier_mark {
+            drop(core);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Does what must happen between listings, for as long as it is polled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is left half done at a wait.
+    pub async fn run(&self, reports: &mut Option<mpsc::Receiver<Report>>, taps: &Taps) {
+        let mut pushes_seen = 0;
+        loop {
+            let due = {
+                let mut core = self.core();
+                core.learn_the_time();
+                core.due(Now::read())
+            };
+            let tick = Instant::now().checked_add(TICK);
+            let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
+            tokio::select! {
+                report = next_report(reports) => match report {
+                    Some(report) => self.core().settle(&report, Now::read()),
+                    None => *reports = None,
+                },
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            if let Some((balance, version)) = taps.balance()
+                && version != pushes_seen
+            {
+                pushes_seen = version;
+                let as_of = clock::now().minus(PUSH_LAG_MAX);
+                self.balance(balance, as_of);
+            }
+        }
+    }
+
+    /// Takes in a balance that was true at `as_of` or later, by our wall clock.
+    pub fn balance(&self, balance: Coins, as_of: UnixMs) {
+        let mut core = self.core();
+        let now = clock::now();
+        core.note(|ledger| Ok(ledger.set_balance(balance, as_of, now)));
+        if core.ledger.snapshot(now).is_below_floor() {
+            self.below_floor.notify_one();
+        }
+    }
+
+    /// Takes in whether the site has flagged the account as a suspected trader.
+    pub fn flagged(&self, is_flagged: bool) {
+        self.core().is_flagged = is_flagged;
+    }
+
+    /// Waits until the balance has been read and is below its floor.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a balance that was reported before is not forgotten.
+    pub async fn below_floor(&self) {
+        self.below_floor.notified().await;
+    }
+
+    /// No new buys from now on.
+    pub fn stop(&self) {
+        self.core().stop();
+    }
+
+    /// Looks at the state, for a report.
+    pub fn look<T>(&self, at: impl FnOnce(&mut Core<B>) -> T) -> T {
+        at(&mut self.core())
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core<B>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn next_report(reports: &mut Option<mpsc::Receiver<Report>>) -> Option<Report> {
+    match reports {
+        Some(reports) => reports.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<B: Buys> Buys for Arc<B> {
+    #[inline]
+    fn send(&self, approved: Approved) -> Result<Instant, NotSent> {
+        B::send(self, approved)
+    }
+
+    fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+        B::take_date(self)
+    }
+}
+
+impl Buys for Buyer {
+    #[inline]
+    fn send(&self, approved: Approved) -> Result<Instant, NotSent> {
+        match Self::send(self, approved) {
+            Ok(written) => Ok(written.written),
+            Err((_never_left, reason)) => Err(reason),
+        }
+    }
+
+    fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+        Self::take_date(self)
+    }
+}

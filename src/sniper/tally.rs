@@ -64,6 +64,8 @@ pub struct Tally {
     pub latency: Latency,
     /// The first of what was bought.
     pub purchases: Vec<Bought>,
+    /// Answers to buys that could not be read.
+    pub unreadable_answers: u64,
     /// Failures of this program's own making.
     pub internal_errors: u64,
 }

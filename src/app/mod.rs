@@ -1,0 +1,73 @@
+//! From a command to an exit code: the parts that `main.rs` puts together.
+//!
+//! - [`session`]: a session's beginning and end; what runs beside the feed.
+//! - [`report`]: what is printed, and where.
+
+pub mod report;
+pub mod session;
+
+use std::{error::Error, process::ExitCode};
+
+use crate::{config::Problems, config::check, log::LogError, ws::GaveUp};
+
+/// The program could not do what it was asked to, for one of these reasons.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting is wrong.
+    #[error("{}", check::wrong(.0).trim_end())]
+    Settings(Box<Problems>),
+    /// The log cannot be set up.
+    #[error("cannot log")]
+    Log(#[from] LogError),
+    /// Something could not be set up that has nothing to do with settings.
+    #[error("cannot start {what}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The feed was given up, since `max_retries` says so.
+    #[error("the session ended early")]
+    GaveUp(#[from] GaveUp),
+    /// What should be printed could not be.
+    #[error("cannot print")]
+    Print(#[from] std::io::Error),
+}
+
+impl AppError {
+    /// The exit code, after `sysexits.h`.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Log(LogError::Filter) => check::EXIT_CONFIG,
+            Self::GaveUp(_) => 69,
+            Self::Log(_) | Self::Start { .. } => 71,
+            Self::Print(_) => 74,
+        }
+    }
+
+    /// The error with everything that led to it, for a person.
+    pub fn chain(&self) -> String {
+        let sources = std::iter::successors(self.source(), |error: &&dyn Error| (*error).source());
+        sources.fold(self.to_string(), |text, source| format!("{text}: {source}"))
+    }
+}
+
+impl From<&AppError> for ExitCode {
+    fn from(error: &AppError) -> Self {
+        Self::from(error.exit_code())
+    }
+}
+
+/// Runs a future to its end on this thread, with everything that it spawns.
+///
+/// # Errors
+///
+/// What the future says, or [`AppError::Start`] if the system gives no event loop.
+pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| AppError::Start { what: "the event loop", source: error.into() })?
+        .block_on(future)
+}

@@ -1,0 +1,172 @@
+//! What is printed, and where.
+//!
+//! Without `--json` the log goes to stdout and the summary follows it. With `--json` the log goes
+//! to stderr, and stdout carries one JSON object as its last line.
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::AppError;
+use crate::{
+    cli::SharedArgs,
+    config::{Config, Generation, Loaded, Mode, Sources, check},
+    log::{self, Destination, Filter, Log},
+    summary::Summary,
+    text::Escaped,
+};
+
+/// Where a command prints.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    as_json: bool,
+}
+
+impl Output {
+    /// As `--json` says.
+    pub const fn new(as_json: bool) -> Self {
+        Self { as_json }
+    }
+
+    /// Whether the result is wanted as JSON.
+    pub const fn is_json(self) -> bool {
+        self.as_json
+    }
+
+    /// Sets the log up.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Log`] if it cannot be, or `filter` (`RUST_LOG`) is none.
+    pub fn log(self, filter: Option<&str>) -> Result<Log, AppError> {
+        let filter = Filter::parse(filter)?;
+        let remark = filter.remark.clone();
+        let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
+        let log = log::start(filter, to)?;
+        if let Some(remark) = remark {
+            warn!("RUST_LOG: {remark}");
+        }
+        Ok(log)
+    }
+
+    /// Writes the log out, and then the summary.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Print`] if it cannot be printed.
+    pub fn summary(self, mut summary: Summary, log: Log) -> Result<ExitCode, AppError> {
+        summary.log_lines_dropped = log.finish();
+        if self.as_json {
+            self.json(&summary.to_json())?;
+        } else {
+            print(&summary.to_string())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Prints one JSON object as a line of stdout.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Print`] if it cannot be printed.
+    pub fn json(self, value: &Value) -> Result<(), AppError> {
+        print(&format!("{value}\n"))
+    }
+
+    /// Says what went wrong, and with which exit code that ends.
+    pub fn error(self, error: &AppError) -> ExitCode {
+        // There is nowhere left to say that this could not be said.
+        drop(writeln!(io::stderr().lock(), "{}", error.chain()));
+        ExitCode::from(error)
+    }
+}
+
+/// Prints a text to stdout. A reader that went away is no error of ours.
+///
+/// # Errors
+///
+/// [`AppError::Print`] for any other failure.
+pub fn print(text: &str) -> Result<(), AppError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+/// Reads every setting of this process.
+///
+/// # Errors
+///
+/// [`AppError::Settings`] with every mistake at once.
+pub fn load(shared: &SharedArgs, live: bool) -> Result<Loaded, AppError> {
+    let loaded = with_sources(shared, live, Config::load);
+    loaded.map_err(|problems| AppError::Settings(Box::new(problems)))
+}
+
+/// `sniper check`.
+///
+/// # Errors
+///
+/// [`AppError::Print`] if what came of it cannot be printed.
+pub fn check(shared: &SharedArgs, live: bool, output: Output) -> Result<ExitCode, AppError> {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let code = with_sources(shared, live, |sources| {
+        check::run(sources, output.is_json(), &mut out, &mut err)
+    })?;
+    Ok(ExitCode::from(code))
+}
+
+fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'_>) -> T) -> T {
+    read(&Sources {
+        lookup: &|name| std::env::var(name).ok(),
+        directory: Path::new("."),
+        config_file: shared.config.as_deref(),
+        live,
+    })
+}
+
+/// The lines at the start of a session: mode, feed, whitelist, limits.
+pub fn announce(config: &Config) {
+    let generation = match config.feed.generation {
+        Generation::A => "A",
+        Generation::B => "B",
+    };
+    let mode = match config.mode {
+        Mode::Dry => "DRY RUN: nothing is bought",
+        Mode::Live => "LIVE: buys are sent and cost money",
+    };
+    info!("Mode: {mode}");
+    info!("Feed: {} (generation {generation})", config.endpoints.ws);
+    let budget = &config.budget;
+    match config.whitelist.entries().len() {
+        0 => {
+            info!("Whitelist: empty, so every listing is shown and none is wanted");
+            info!(
+                "To begin: copy sniper.example.toml to sniper.toml, say what you want, run `sniper check`"
+            );
+        }
+        count => {
+            info!("Whitelist: {count} entries");
+            info!(
+                "Limits: {} a buy, {} in all, at least {} left in the account, {} buys a minute",
+                budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute
+            );
+        }
+    }
+    if config.credential.is_none() {
+        info!("No credential: the balance and account are not visible, and the site may show less");
+    }
+}
+
+/// Warnings about the settings.
+pub fn warnings(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        warn!("{}", Escaped(&warning.to_string()));
+    }
+}

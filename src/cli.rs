@@ -1,0 +1,144 @@
+//! The words of the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+/// Watches CSGORoll's live listings and buys the ones on your whitelist before anybody else.
+///
+/// Dry by default: it logs what it would buy. With --live it spends real money.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; without a word: run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// For plain `sniper`, which is `sniper run`.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What every command takes.
+    #[command(flatten)]
+    pub shared: SharedArgs,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct SharedArgs {
+    /// The policy's file [default: what `SNIPER_CONFIG` says, or sniper.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object as the last line of stdout, and log to stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Watch the configured marketplace; dry unless --live
+    Run(RunArgs),
+    /// Read every setting and say what is wrong or what the bot would do; offline
+    Check(CheckArgs),
+}
+
+/// What `run` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct RunArgs {
+    /// Buy, with real money
+    #[arg(long)]
+    pub live: bool,
+    /// Stop cleanly after this long, like 60s, 5m or 8h [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
+    pub lasting: Option<Duration>,
+}
+
+/// What `check` takes.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Check as for `run --live`
+    #[arg(long)]
+    pub live: bool,
+}
+
+impl Cli {
+    /// Reads the command line of this process. Ends the process with exit code 2, and what to
+    /// write instead, when it makes no sense.
+    pub fn read() -> Self {
+        let cli = Self::parse();
+        if let Err(error) = cli.check() {
+            error.exit();
+        }
+        cli
+    }
+
+    /// The command. Without a word: run.
+    pub fn command(&self) -> Command {
+        self.command.clone().unwrap_or_else(|| Command::Run(self.run.clone()))
+    }
+
+    /// `sniper --live demo` would silently drop the `--live`.
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.command.is_some() && self.run != RunArgs::default() {
+            let message = "--live and --for belong behind the command, as in `sniper run --live`";
+            return Err(Self::command_line().error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(())
+    }
+
+    fn command_line() -> clap::Command {
+        <Self as CommandFactory>::command()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Cli, clap::Error> {
+        let cli = Cli::try_parse_from(std::iter::once(&"sniper").chain(words))?;
+        cli.check().map(|()| cli)
+    }
+
+    fn run(words: &[&str]) -> RunArgs {
+        match read(words).unwrap().command() {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command_line().debug_assert();
+    }
+
+    #[test]
+    fn plain_sniper_is_a_dry_run_for_ever() {
+        assert_eq!(run(&[]), RunArgs { live: false, lasting: None });
+        assert_eq!(run(&[]), run(&["run"]));
+    }
+
+    #[test]
+    fn live_and_for_are_understood_with_and_without_the_word_run() {
+        let live = RunArgs { live: true, lasting: Some(Duration::from_secs(60)) };
+        assert_eq!(run(&["--live", "--for", "60s"]), live);
+        assert_eq!(run(&["run", "--live", "--for", "60s"]), live);
+    }
+
+    #[test]
+    fn options_before_another_command_are_not_dropped_in_silence() {
+        assert!(read(&["--live", "check"]).is_err());
+        assert!(read(&["--for", "1s", "run"]).is_err());
+        assert!(read(&["--json", "check"]).unwrap().shared.json);
+        assert!(read(&["check", "--json", "--config", "x.toml"]).unwrap().shared.json);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_an_error() {
+        for words in
+            [&["--for", "soon"][..], &["--for"], &["buy"], &["run", "extra"], &["--config"]]
+        {
+            let error = read(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+}

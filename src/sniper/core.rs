@@ -1,0 +1,361 @@
+//! One listing after the other: wanted? buyable? affordable? then bought, at once.
+//!
+//! Everything here is synchronous and takes its time as an argument. [`Core::consider`] is the way
+//! from frame to order: it asks the whitelist, the listing and the ledger, and hands the approved
+//! buy over, in the caller's stack. What it has to say is said after the request is written.
+//!
+//! # Invariants
+//!
+//! 1. A listing is decided on once, however often and over however many connections it comes.
+//! 2. Only what the ledger has approved is sent, and a dry run has nothing to send with.
+//! 3. A listing that is held or waits for its turn is asked about again in full when its time has
+//!    come: limits, halts and its own expiry may have changed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Buys,
+    eligibility::{Eligibility, ServerTime, eligibility},
+    held::{Held, HeldListings},
+    say,
+    seen::Seen,
+    tally::Tally,
+};
+use crate::{
+    ledger::{Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want},
+    money::Coins,
+    outcome::Outcome,
+    server_clock::ServerClock,
+    time::UnixMs,
+    trade::{Event, Status, Trade, TradeId},
+    whitelist::{Verdict, Whitelist},
+};
+
+/// How many wanted listings are remembered, to know a repetition.
+pub const SEEN_MAX: usize = 65_536;
+/// How many listings are held for a later moment.
+pub const HELD_MAX: usize = 4_096;
+/// How many listings wait because enough buys are under way.
+pub const WAITING_MAX: usize = 256;
+/// How long a listing waits for its turn before it is given up.
+pub const WAITING_FOR_MAX: Duration = Duration::from_secs(5);
+/// How many listings that could not be read are shown; the rest is only counted.
+pub const UNREADABLE_SHOWN_MAX: u64 = 10;
+
+/// What time it is, on both of our clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The monotonic clock.
+    pub instant: Instant,
+    /// The wall clock.
+    pub wall: UnixMs,
+}
+
+/// What buys are made with.
+#[derive(Debug)]
+pub enum Hand<B> {
+    /// Nothing: a dry run.
+    Dry,
+    /// Something that sends.
+    Live(B),
+}
+
+/// A buy whose answer is waited for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) market_name: String,
+    pub(super) price: Coins,
+    pub(super) latency: Duration,
+    pub(super) written: Instant,
+}
+
+/// A listing that an entry wants.
+#[derive(Clone, Copy)]
+struct Match<'t, 'a> {
+    trade: &'t Trade<'a>,
+    /// The entry's index.
+    entry: usize,
+    /// When it was first wanted.
+    since: Instant,
+}
+
+impl Match<'_, '_> {
+    fn keep(&self) -> Held {
+        Held { trade: self.trade.clone().into_owned(), entry: self.entry }
+    }
+}
+
+/// The state of one session.
+#[derive(Debug)]
+pub struct Core<B> {
+    pub(super) whitelist: Arc<Whitelist>,
+    pub(super) ledger: Ledger,
+    pub(super) hand: Hand<B>,
+    /// Shared with those who read the server's time off its answers.
+    clock: Arc<Mutex<ServerClock>>,
+    pub(super) tally: Tally,
+    pub(super) pending: HashMap<TradeId, Pending>,
+    seen: Seen,
+    held: HeldListings,
+    waiting: VecDeque<(Instant, Held)>,
+    /// The site has flagged our account as a suspected trader.
+    pub(super) is_flagged: bool,
+    /// No new buys.
+    is_stopping: bool,
+    /// A listing was held whose moment is earlier than all before.
+    pub(super) has_earlier_mark: bool,
+}
+
+impl<B: Buys> Core<B> {
+    /// A session at its beginning.
+    pub fn new(
+        whitelist: Arc<Whitelist>,
+        ledger: Ledger,
+        hand: Hand<B>,
+        clock: Arc<Mutex<ServerClock>>,
+    ) -> Self {
+        Self {
+            whitelist,
+            ledger,
+            hand,
+            clock,
+            tally: Tally::default(),
+            pending: HashMap::with_capacity(64),
+            seen: Seen::new(SEEN_MAX),
+            held: HeldListings::new(HELD_MAX),
+            waiting: VecDeque::with_capacity(WAITING_MAX),
+            is_flagged: false,
+            is_stopping: false,
+            has_earlier_mark: false,
+        }
+    }
+
+    /// What has been counted so far.
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The ledger of this session.
+    pub const fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Decides about one listing, and buys it if it should be.
+    #[inline]
+    pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
+        if trade.event == Event::Updated {
+            return self.updated(&trade, now);
+        }
+        self.tally.listings = self.tally.listings.saturating_add(1);
+        let verdict = self.whitelist.decide(&trade);
+        if let Verdict::Wanted(entry) = verdict {
+            self.wanted(&trade, entry, now);
+        }
+        if let (Event::Listed, Some(received), Some(created)) =
+            (trade.event, trade.received, trade.created_at)
+        {
+            self.clock().observe_listing(received, created);
+        }
+        if !trade.defects.is_empty() {
+            self.tally.unreadable = self.tally.unreadable.saturating_add(1);
+            say::unreadable(&trade, self.tally.unreadable <= UNREADABLE_SHOWN_MAX);
+        }
+        say::listing(&trade, self.whitelist.is_empty());
+        say::verdict(&trade, &verdict, &self.whitelist);
+    }
+
+    #[inline]
+    fn wanted(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
+        if !self.seen.insert(trade.id) {
+            self.tally.repeated = self.tally.repeated.saturating_add(1);
+            return;
+        }
+        self.tally.matched = self.tally.matched.saturating_add(1);
+        self.pursue(Match { trade, entry, since: now.instant }, now);
+    }
+
+    /// Buys a wanted listing, or holds it, or lets it wait, or says why not.
+    fn pursue(&mut self, wanted: Match<'_, '_>, now: Now) {
+        let trade = wanted.trade;
+        if self.is_stopping {
+            return self.tally.skip("stopping");
+        }
+        match eligibility(trade, self.server_time(now), self.is_flagged) {
+            Eligibility::Now => self.buy(wanted, now),
+            Eligibility::From(mark) => self.hold(wanted, mark),
+            Eligibility::Never(obstacle) => {
+                self.tally.skip(obstacle.name());
+                say::left_alone(trade, &obstacle);
+            }
+        }
+    }
+
+    fn buy(&mut self, wanted: Match<'_, '_>, now: Now) {
+        let Match { trade, entry, since } = wanted;
+        let Some(price) = trade.total_value else { return self.tally.skip("no price") };
+        let want = Want { id: trade.id, price, entry, created_at: trade.created_at };
+        let approved = match self.ledger.reserve(want, now.wall) {
+            Ok(approved) => approved,
+            Err(denied @ Denied::InFlight { .. }) => {
+                return self.wait(wanted, now, denied);
+            }
+            Err(denied) => {
+                self.tally.skip(denied.name());
+                return say::left_alone(trade, &denied);
+            }
+        };
+        let sent = match &self.hand {
+            Hand::Dry => return self.would_buy(wanted, price, now),
+            Hand::Live(buyer) => buyer.send(approved),
+        };
+        match sent {
+            Ok(written) => {
+                self.note(|ledger| ledger.sent(&trade.id, now.wall).map(|()| Aftermath::default()));
+                let latency = written.saturating_duration_since(trade.received.unwrap_or(since));
+                self.tally.latency.record(latency);
+                let market_name = trade.market_name.clone().into_owned();
+                self.pending.insert(trade.id, Pending { market_name, price, latency, written });
+                say::asked(trade, self.label(entry), latency);
+            }
+            Err(reason) => {
+                let outcome = Outcome::NotSent(reason);
+                self.note(|ledger| ledger.settle(&trade.id, &outcome, now.wall));
+                self.tally.settle(&outcome, price);
+                say::not_sent(trade, reason);
+            }
+        }
+    }
+
+    fn would_buy(&mut self, wanted: Match<'_, '_>, price: Coins, now: Now) {
+        let Match { trade, entry, .. } = wanted;
+        // Counted as if it had been bought, so that a dry run meets its limits where a live one
+        // would.
+        let bought = Outcome::Bought { price: None, server_time: None };
+        self.note(|ledger| {
+            ledger.sent(&trade.id, now.wall)?;
+            ledger.settle(&trade.id, &bought, now.wall)
+        });
+        self.tally.would_buy = self.tally.would_buy.saturating_add(1);
+        self.tally.would_spend = self.tally.would_spend.saturating_add(price);
+        say::would_buy(trade, self.label(entry));
+    }
+
+    fn hold(&mut self, wanted: Match<'_, '_>, mark: UnixMs) {
+        let trade = wanted.trade;
+        let is_earlier = self.held.next_mark().is_none_or(|next| mark < next);
+        if self.held.hold(mark, wanted.keep()) {
+            self.has_earlier_mark |= is_earlier;
+            say::held(trade, mark);
+        } else {
+            self.tally.skip("too many held");
+            say::left_alone(trade, &"too many listings are held already");
+        }
+    }
+
+    fn wait(&mut self, wanted: Match<'_, '_>, now: Now, denied: Denied) {
+        let is_late = WAITING_FOR_MAX <= now.instant.saturating_duration_since(wanted.since);
+        if is_late || self.waiting.len() >= WAITING_MAX {
+            self.tally.skip(denied.name());
+            return say::left_alone(wanted.trade, &denied);
+        }
+        self.waiting.push_back((wanted.since, wanted.keep()));
+    }
+
+    /// A listing changed. If it was waited for and is gone, so is the waiting; if it is our own,
+    /// the ledger hears of it.
+    fn updated(&mut self, trade: &Trade<'_>, now: Now) {
+        if trade.status != Status::Listed && trade.status != Status::Other {
+            let was_waiting = self.waiting.len();
+            self.waiting.retain(|(_, held)| held.trade.id != trade.id);
+            if self.held.release(&trade.id).is_some() || self.waiting.len() < was_waiting {
+                self.tally.skip("taken while held");
+                say::left_alone(trade, &"it was taken before it could be bought");
+            }
+        }
+        let own = OwnTrade { id: trade.id, status: trade.status, price: trade.total_value };
+        self.note(|ledger| Ok(ledger.observe(own, now.wall)));
+    }
+
+    /// Buys what is held and whose moment has surely come, and what waits if there is room again.
+    /// Returns when to be called next, as far as that can be told.
+    pub fn due(&mut self, now: Now) -> Option<Instant> {
+        self.has_earlier_mark = false;
+        while let Some(held) =
+            self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
+        {
+            let Held { mut trade, entry } = held;
+            // What is measured is what the bot adds, not what the marketplace makes it wait.
+            trade.received = Some(now.instant);
+            self.pursue(Match { trade: &trade, entry, since: now.instant }, now);
+        }
+        for _ in 0..self.waiting.len() {
+            if !self.ledger.book().has_room_in_flight() {
+                break;
+            }
+            let Some((since, Held { trade, entry })) = self.waiting.pop_front() else { break };
+            self.pursue(Match { trade: &trade, entry, since }, now);
+        }
+        self.give_up_waiting(now);
+        self.held.next_mark().and_then(|mark| self.clock().when_surely(mark))
+    }
+
+    fn give_up_waiting(&mut self, now: Now) {
+        while let Some((since, _)) = self.waiting.front()
+            && WAITING_FOR_MAX <= now.instant.saturating_duration_since(*since)
+        {
+            self.waiting.pop_front();
+            self.tally.skip("too many in flight");
+        }
+    }
+
+    /// Whether anything is held or waits, so that [`due`](Self::due) must be called in time.
+    pub fn is_waiting(&self) -> bool {
+        !self.held.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// No new buys from now on; what is held or waits is given up.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+        let given_up = self.held.len().saturating_add(self.waiting.len());
+        self.held = HeldListings::new(0);
+        self.waiting.clear();
+        for _ in 0..given_up {
+            self.tally.skip("stopping");
+        }
+    }
+
+    /// What time it can be at the server.
+    fn server_time(&self, now: Now) -> ServerTime {
+        let clock = self.clock();
+        let earliest = clock.earliest(now.instant);
+        let latest = clock.latest(now.instant).unwrap_or(now.wall);
+        ServerTime { earliest, latest }
+    }
+
+    /// The server's clock. Nobody holds this lock for longer than a sum takes.
+    pub(super) fn clock(&self) -> MutexGuard<'_, ServerClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn label(&self, entry: usize) -> &str {
+        self.whitelist.entries().get(entry).map_or("", crate::whitelist::Entry::label)
+    }
+
+    /// Tells the ledger something, and says loudly what follows from it.
+    pub(super) fn note(
+        &mut self,
+        tell: impl FnOnce(&mut Ledger) -> Result<Aftermath, Contradiction>,
+    ) {
+        match tell(&mut self.ledger) {
+            Ok(aftermath) => say::aftermath(&aftermath),
+            Err(contradiction) => {
+                self.tally.internal_errors = self.tally.internal_errors.saturating_add(1);
+                say::contradiction(&contradiction);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The lines that a person watches. Said after the deed, never before.
+
+use std::{fmt::Display, time::Duration};
+
+use tracing::{Level, debug, error, info, warn};
+
+use crate::{
+    ledger::{Aftermath, Contradiction},
+    money::Coins,
+    outcome::{NotSent, Outcome, Refusal, Unknown},
+    summary::short,
+    text::Escaped,
+    time::UnixMs,
+    trade::Trade,
+    whitelist::{Verdict, Whitelist},
+};
+
+/// A listing in one line: `id=… markup=1.50% price=10.15 …`.
+struct Line<'a>(&'a Trade<'a>);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let trade = self.0;
+        write!(f, "id={} markup=", trade.id)?;
+        match trade.markup_percent {
+            Some(markup) => write!(f, "{markup}%")?,
+            None => f.write_str("?")?,
+        }
+        match trade.total_value {
+            Some(price) => write!(f, " price={price}")?,
+            None => f.write_str(" price=?")?,
+        }
+        match trade.can_join {
+            Some(can_join) => write!(f, " canJoin={can_join}")?,
+            None => f.write_str(" canJoin=?")?,
+        }
+        let (status, name) = (trade.status, Escaped(&trade.market_name));
+        write!(f, " status={status} item=\"{name}\" stattrak={}", trade.is_stattrak)
+    }
+}
+
+/// Every listing, at debug; at info while there is nothing else to see.
+pub(super) fn listing(trade: &Trade<'_>, is_all_there_is: bool) {
+    if is_all_there_is {
+        info!("[trade] {}", Line(trade));
+    } else {
+        debug!("[trade] {}", Line(trade));
+    }
+}
+
+/// Why an entry about this item does not want it, at debug.
+pub(super) fn verdict(trade: &Trade<'_>, verdict: &Verdict, whitelist: &Whitelist) {
+    if !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
+    if let Verdict::Refused { entry, because } = verdict {
+        let label = whitelist.entries().get(*entry).map_or("", |entry| entry.label());
+        debug!("[no] id={} \"{}\": {because}", trade.id, Escaped(label));
+    }
+}
+
+pub(super) fn unreadable(trade: &Trade<'_>, is_shown: bool) {
+    if !is_shown && !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
+    let fields: Vec<&str> = trade.defects.iter().map(|defect| defect.field()).collect();
+    let fields = fields.join(", ");
+    if is_shown {
+        warn!("Unbuyable, cannot read {fields}: {}", Line(trade));
+    } else {
+        debug!("Unbuyable, cannot read {fields}: {}", Line(trade));
+    }
+}
+
+pub(super) fn left_alone(trade: &Trade<'_>, because: &dyn Display) {
+    info!("[match] left alone, {because}: {}", Line(trade));
+}
+
+pub(super) fn held(trade: &Trade<'_>, mark: UnixMs) {
+    info!("[match] held, it can be bought from {mark} (server time): {}", Line(trade));
+}
+
+pub(super) fn would_buy(trade: &Trade<'_>, label: &str) {
+    info!("[match] would buy for \"{}\": {}", Escaped(label), Line(trade));
+}
+
+pub(super) fn asked(trade: &Trade<'_>, label: &str, latency: Duration) {
+    let took = short(latency);
+    info!("[match] buying for \"{}\", asked in {took}: {}", Escaped(label), Line(trade));
+}
+
+pub(super) fn not_sent(trade: &Trade<'_>, reason: NotSent) {
+    warn!("[buy] not sent, {reason}: {}", Line(trade));
+}
+
+/// What became of a buy.
+pub(super) fn outcome(outcome: &Outcome, name: &str, price: Coins, answered: Duration) {
+    let (name, took) = (Escaped(name), short(answered));
+    match outcome {
+        Outcome::Bought { price: said, .. } => {
+            let price = said.unwrap_or(price);
+            info!("[buy] BOUGHT \"{name}\" for {price}, answered in {took}");
+        }
+        Outcome::Refused(refusal) => refused(*refusal, &name, price, &took),
+        Outcome::NotSent(reason) => warn!("[buy] not sent, {reason}: \"{name}\" for {price}"),
+        Outcome::Unknown(reason) => unknown(*reason, &name, price),
+    }
+}
+
+fn refused(refusal: Refusal, name: &Escaped<'_>, price: Coins, took: &str) {
+    info!("[buy] refused, {refusal}: \"{name}\" for {price}, answered in {took}");
+}
+
+fn unknown(reason: Unknown, name: &Escaped<'_>, price: Coins) {
+    warn!(
+        "[buy] UNKNOWN, {reason}: \"{name}\" for {price} counts as spent until proven otherwise \
+         and is never sent again"
+    );
+}
+
+/// New halts and pauses, loudly.
+pub(super) fn aftermath(aftermath: &Aftermath) {
+    for halt in &aftermath.halts {
+        error!(
+            "BUYING STOPPED: {}. What to do: {}. The feed goes on.",
+            halt.reason,
+            halt.reason.remedy()
+        );
+    }
+    if let Some(until) = aftermath.paused_until {
+        warn!("Buying pauses until {until}: the marketplace asks for it.");
+    }
+}
+
+pub(super) fn contradiction(contradiction: &Contradiction) {
+    error!("The ledger contradicts itself, please report this: {contradiction}");
+}

@@ -1,0 +1,299 @@
+//! Tests of the decision with a hand that only notes what it was given.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+
+use super::{
+    Buys,
+    core::{Core, HELD_MAX, Hand, Now},
+};
+use crate::{
+    config::Budget,
+    ledger::{Approved, Ledger},
+    money::Coins,
+    outcome::NotSent,
+    server_clock::{Exchange, ServerClock},
+    time::UnixMs,
+    trade::{Event, Status, Trade, TradeId},
+    whitelist::{
+        Entry, Whitelist,
+        tests::{REDLINE, entry, trade},
+    },
+};
+
+/// Notes what it should send, and refuses when it has no connection.
+#[derive(Debug, Default)]
+struct Notebook {
+    sent: RefCell<Vec<String>>,
+    is_down: bool,
+}
+
+impl Buys for Notebook {
+    fn send(&self, approved: Approved) -> Result<Instant, NotSent> {
+        if self.is_down {
+            return Err(NotSent::NoConnection);
+        }
+        self.sent.borrow_mut().push(approved.id().to_string());
+        Ok(Instant::now())
+    }
+}
+
+/// A session with lots of room, and the time it is in it.
+struct Session {
+    core: Core<Notebook>,
+    start: Instant,
+    after: Duration,
+}
+
+fn plenty() -> Budget {
+    Budget {
+        max_price: Coins::from_cents(100_000),
+        total: Coins::from_cents(1_000_000),
+        min_balance: Coins::ZERO,
+        max_buys_per_minute: 1_000,
+        max_in_flight: 100,
+        ..Budget::default()
+    }
+}
+
+impl Session {
+    fn new(hand: Hand<Notebook>, budget: Budget, entries: Vec<Entry>) -> Self {
+        let ledger = Ledger::in_memory(budget, &entries, false);
+        let start = Instant::now();
+        let clock = Arc::new(Mutex::new(ServerClock::new(start)));
+        let core = Core::new(Arc::new(Whitelist::new(entries)), ledger, hand, clock);
+        Self { core, start, after: Duration::ZERO }
+    }
+
+    fn live(budget: Budget) -> Self {
+        let entry = Entry { max_quantity: 1_000, ..entry() };
+        Self::new(Hand::Live(Notebook::default()), budget, vec![entry])
+    }
+
+    /// The server's clock is ours, and starts at 2,000,000 ms.
+    fn now(&self) -> Now {
+        let wall = UnixMs(2_000_000).plus(self.after);
+        Now { instant: self.start + self.after, wall }
+    }
+
+    fn know_the_clock(&mut self) {
+        let at = self.now();
+        let exchange = Exchange { sent: at.instant, received: at.instant };
+        self.core.clock().observe_stamp(exchange, at.wall);
+    }
+
+    fn consider(&mut self, trade: Trade<'_>) {
+        let now = self.now();
+        self.core.consider(trade, now);
+    }
+
+    fn due(&mut self) -> Option<Instant> {
+        let now = self.now();
+        self.core.due(now)
+    }
+
+    fn sent(&self) -> Vec<String> {
+        match &self.core.hand {
+            Hand::Live(notebook) => notebook.sent.borrow().clone(),
+            Hand::Dry => Vec::new(),
+        }
+    }
+
+    fn skipped(&self, why: &str) -> u64 {
+        self.core.tally().skipped.get(why).copied().unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_wanted_listing_is_bought_at_once_and_once() {
+    let mut session = Session::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", "Fracture Case"));
+    assert_eq!(session.sent(), ["a"]);
+    let tally = session.core.tally();
+    assert_eq!((tally.listings, tally.matched, tally.repeated), (3, 1, 1));
+}
+
+#[test]
+fn a_dry_run_sends_nothing_and_meets_the_limits_of_a_live_one() {
+    let budget = Budget { total: Coins::from_cents(2_500), ..plenty() };
+    let entry = Entry { max_quantity: 10, ..entry() };
+    let mut session = Session::new(Hand::Dry, budget, vec![entry]);
+    for id in ["a", "b", "c"] {
+        session.consider(trade(id, REDLINE));
+    }
+    let tally = session.core.tally();
+    assert_eq!((tally.would_buy, tally.bought), (2, 0));
+    assert_eq!(tally.would_spend, Coins::from_cents(2_030));
+    assert_eq!(session.skipped("total"), 1);
+}
+
+#[test]
+fn an_obstacle_is_counted_by_its_name() {
+    let mut session = Session::live(plenty());
+    session.consider(Trade { status: Status::Joined, ..trade("a", REDLINE) });
+    session.consider(Trade { is_own: true, ..trade("b", REDLINE) });
+    session.consider(Trade { base_value: Some(Coins::from_cents(900)), ..trade("c", REDLINE) });
+    assert!(session.sent().is_empty());
+    assert_eq!(session.skipped("not listed any more"), 1);
+    assert_eq!(session.skipped("own listing"), 1);
+    assert_eq!(session.skipped("markup does not agree"), 1);
+}
+
+#[test]
+fn a_listing_is_held_until_its_moment_and_then_bought() {
+    let mut session = Session::live(plenty());
+    session.know_the_clock();
+    session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
+    assert!(session.sent().is_empty());
+    session.after = Duration::from_millis(2_998);
+    let due = session.due().unwrap();
+    assert!(session.sent().is_empty());
+    assert!(session.start + Duration::from_millis(2_999) <= due);
+    session.after = due - session.start;
+    assert_eq!(session.due(), None);
+    assert_eq!(session.sent(), ["a"]);
+}
+
+#[test]
+fn a_held_listing_that_somebody_takes_is_let_go() {
+    let mut session = Session::live(plenty());
+    session.know_the_clock();
+    session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
+    session.consider(Trade {
+        event: Event::Updated,
+        status: Status::Joined,
+        ..trade("a", REDLINE)
+    });
+    session.after = Duration::from_secs(60);
+    assert_eq!(session.due(), None);
+    assert!(session.sent().is_empty());
+    assert_eq!(session.skipped("taken while held"), 1);
+}
+
+#[test]
+fn only_so_many_are_held() {
+    let mut session = Session::live(plenty());
+    for number in 0..=HELD_MAX {
+        let mark = Some(UnixMs(2_003_000));
+        session.consider(Trade { can_join_after: mark, ..trade(&format!("t{number}"), REDLINE) });
+    }
+    assert_eq!(session.skipped("too many held"), 1);
+}
+
+#[test]
+fn a_flagged_account_waits_for_its_own_mark() {
+    let mut session = Session::live(plenty());
+    session.know_the_clock();
+    let mark = Some(UnixMs(2_003_000));
+    let listing = |id| Trade { suspected_trader_can_join_after: mark, ..trade(id, REDLINE) };
+    session.consider(listing("a"));
+    session.core.is_flagged = true;
+    session.consider(listing("b"));
+    assert_eq!(session.sent(), ["a"]);
+    session.after = Duration::from_secs(4);
+    session.due();
+    assert_eq!(session.sent(), ["a", "b"]);
+}
+
+#[test]
+fn a_match_beyond_those_in_flight_waits_for_its_turn() {
+    let mut session = Session::live(Budget { max_in_flight: 1, ..plenty() });
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", REDLINE));
+    assert_eq!(session.sent(), ["a"]);
+    let id = TradeId::new("a").unwrap();
+    let now = session.now().wall;
+    let refused = crate::outcome::Outcome::Refused(crate::outcome::Refusal::Taken);
+    session.core.note(|ledger| ledger.settle(&id, &refused, now));
+    session.due();
+    assert_eq!(session.sent(), ["a", "b"]);
+}
+
+#[test]
+fn a_match_waits_no_longer_than_it_may() {
+    let mut session = Session::live(Budget { max_in_flight: 1, ..plenty() });
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", REDLINE));
+    session.after = super::core::WAITING_FOR_MAX;
+    session.due();
+    assert_eq!(session.skipped("too many in flight"), 1);
+    assert!(!session.core.is_waiting());
+}
+
+#[test]
+fn without_a_connection_nothing_is_spent() {
+    let notebook = Notebook { is_down: true, ..Notebook::default() };
+    let budget = Budget { total: Coins::from_cents(1_015), ..plenty() };
+    let mut session = Session::new(Hand::Live(notebook), budget, vec![entry()]);
+    session.consider(trade("a", REDLINE));
+    assert_eq!(session.core.tally().not_sent, 1);
+    let now = session.now().wall;
+    assert_eq!(session.core.ledger.snapshot(now).spent, Coins::ZERO);
+}
+
+#[test]
+fn a_stopping_session_buys_nothing_more() {
+    let mut session = Session::live(plenty());
+    session.know_the_clock();
+    session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
+    session.core.stop();
+    session.consider(trade("b", REDLINE));
+    session.after = Duration::from_secs(10);
+    session.due();
+    assert!(session.sent().is_empty());
+    assert_eq!(session.skipped("stopping"), 2);
+}
+
+#[test]
+fn what_could_not_be_read_is_counted_and_never_bought() {
+    let mut session = Session::live(plenty());
+    let mut listing = trade("a", REDLINE);
+    listing.defects.add(crate::trade::Defect::TotalValue);
+    session.consider(listing);
+    assert_eq!(session.core.tally().unreadable, 1);
+    assert!(session.sent().is_empty());
+}
+
+proptest! {
+    /// Whatever comes in whatever order: nothing is asked for twice, nothing beyond the budget,
+    /// and every match is accounted for.
+    #[test]
+    fn every_match_ends_in_exactly_one_way(
+        listings in prop::collection::vec((0_u8..20, 1_i64..3_000, any::<bool>(), 0_u64..10_000), 0..60),
+        total in 0_i64..20_000,
+    ) {
+        let budget = Budget { total: Coins::from_cents(total), max_in_flight: 3, ..plenty() };
+        let mut session = Session::live(budget);
+        session.know_the_clock();
+        for (number, cents, is_gone, wait) in listings {
+            let price = Some(Coins::from_cents(cents));
+            session.consider(Trade {
+                status: if is_gone { Status::Joined } else { Status::Listed },
+                total_value: price,
+                base_value: price,
+                markup_percent: Some(crate::money::Percent::default()),
+                can_join_after: (wait < 5_000).then(|| UnixMs(2_000_000 + i64::try_from(wait).unwrap())),
+                ..trade(&format!("t{number}"), REDLINE)
+            });
+            session.after += Duration::from_millis(wait / 10);
+            session.due();
+        }
+        session.core.stop();
+        let mut sent = session.sent();
+        let asked = u64::try_from(sent.len()).unwrap();
+        let tally = session.core.tally();
+        prop_assert_eq!(tally.matched, asked + tally.skipped_total());
+        sent.sort();
+        sent.dedup();
+        prop_assert_eq!(u64::try_from(sent.len()).unwrap(), asked);
+        let now = session.now().wall;
+        prop_assert!(session.core.ledger.snapshot(now).spent <= Coins::from_cents(total));
+    }
+}
