@@ -3,4 +3,5 @@
 mod buyer;
 mod config;
 mod documents;
+mod market;
 mod tidy;

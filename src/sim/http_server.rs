@@ -1,0 +1,313 @@
+//! The practice market's HTTP side: `POST /graphql` over HTTP/1.1, kept alive, bounded, and failing
+//! on demand.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::{
+    books,
+    exchange::Event,
+    faults::{self, Kind},
+    floor::{Floor, State},
+    graphql::{self, Request, error_body},
+    http_head::{BODY_BYTES_MAX, Head, REQUEST_TIME_MAX, read_head},
+    listing::Listing,
+};
+use crate::{money::Coins, time::UnixMs};
+
+/// What [`Kind::WrongPrice`] adds.
+const SURCHARGE: Coins = Coins::from_cents(100);
+/// What stands in a challenge page.
+const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking that you are a person.</body></html>";
+
+/// A connection, as the books know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection {
+    /// Its number.
+    pub(super) number: u64,
+    /// When it was accepted, since the market opened.
+    pub(super) opened: Duration,
+}
+
+/// What to write, and what to do then.
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    headers: &'static [(&'static str, &'static str)],
+    body: String,
+    fault: Option<Kind>,
+    closes: bool,
+}
+
+impl Reply {
+    const fn json(status: u16, body: String) -> Self {
+        Self { status, headers: &[], body, fault: None, closes: false }
+    }
+
+    fn last(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
+    fn bytes(&self, clock: UnixMs) -> Vec<u8> {
+        let since = Duration::from_millis(u64::try_from(clock.0).unwrap_or(0));
+        let date = httpdate::fmt_http_date(UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH));
+        let kind = if self.body.starts_with('<') { "text/html" } else { "application/json" };
+        let connection = if self.closes { "close" } else { "keep-alive" };
+        let mut out = format!(
+            "HTTP/1.1 {} {}\r\nDate: {date}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\nConnection: {connection}\r\n",
+            self.status,
+            reason(self.status),
+            self.body.len()
+        );
+        for (name, value) in self.headers {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+        out.push_str("\r\n");
+        out.push_str(&self.body);
+        out.into_bytes()
+    }
+}
+
+const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        429 => "Too Many Requests",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "Unknown",
+    }
+}
+
+/// Serves one connection until it ends.
+///
+/// # Errors
+///
+/// An error of the connection; nobody but a log needs to know.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the connection, maybe between a purchase and its answer.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    mut buffer: BytesMut,
+    floor: &Arc<Floor>,
+    connection: Connection,
+) -> io::Result<()> {
+    let idle = floor.settings.http_idle;
+    while let Some(head) = read_head(stream, &mut buffer, idle).await? {
+        let reply = if let Some(refused) = refuse(&head) {
+            refused
+        } else {
+            buffer.advance(head.bytes);
+            let body = timeout(REQUEST_TIME_MAX, read_body(stream, &mut buffer, head.body_bytes));
+            let body = body.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
+            answer(floor, &head, &body, connection)
+        };
+        let closes = reply.closes || head.closes;
+        if !write(stream, floor, reply).await? || closes {
+            break;
+        }
+    }
+    stream.shutdown().await
+}
+
+async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    length: usize,
+) -> io::Result<BytesMut> {
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(buffer.split_to(length))
+}
+
+/// What is refused for its head alone. The body is not read, so the connection ends.
+fn refuse(head: &Head) -> Option<Reply> {
+    let refuse =
+        |status, message| Some(Reply::json(status, error_body(message, "BAD_REQUEST")).last());
+    if head.is_chunked {
+        return refuse(411, "a length is required");
+    }
+    if head.body_bytes > BODY_BYTES_MAX {
+        return refuse(413, "the body is too long");
+    }
+    None
+}
+
+fn answer(floor: &Floor, head: &Head, body: &[u8], connection: Connection) -> Reply {
+    let path = head.path.split('?').next().unwrap_or_default();
+    if path != "/graphql" {
+        return Reply::json(404, error_body("there is only /graphql and /ws here", "NOT_FOUND"));
+    }
+    match &*head.method {
+        "POST" => {}
+        "OPTIONS" => return Reply::json(204, String::new()),
+        _ => return Reply::json(405, error_body("only POST is served", "METHOD_NOT_ALLOWED")),
+    }
+    floor.with(|state, now, events| {
+        state.visits.requests = state.visits.requests.saturating_add(1);
+        let request = match graphql::read(body) {
+            Ok(request) => request,
+            Err(unreadable) => return Reply::json(unreadable.status, unreadable.body),
+        };
+        let signed_in = state.is_signed_in(head.cookie.as_deref());
+        match request.wanted_id() {
+            Some(id) => {
+                let buy = Buy { request: &request, id, signed_in, connection };
+                buy.carry_out(state, now, events)
+            }
+            None => {
+                let exchange = &mut state.exchange;
+                Reply::json(200, graphql::answer(exchange, now, &request, signed_in, events))
+            }
+        }
+    })
+}
+
+/// A request to buy.
+struct Buy<'a> {
+    request: &'a Request,
+    id: &'a str,
+    signed_in: bool,
+    connection: Connection,
+}
+
+impl Buy<'_> {
+    fn carry_out(&self, state: &mut State, now: Duration, events: &mut Vec<Event>) -> Reply {
+        let fault = state.fate.strikes();
+        let (decision, reply) = match fault.and_then(canned) {
+            Some(reply) => (books::Decision::Ignored, reply),
+            None => {
+                let exchange = &mut state.exchange;
+                let result = graphql::joins(exchange, now, self.request, self.signed_in, events);
+                let decision = books::Decision::from(&result);
+                let body = match (&result, fault) {
+                    (Err(refusal), _) => self.request.refused(*refusal),
+                    (Ok(_), Some(Kind::Empty)) => self.request.joined(&[]),
+                    (Ok(sold), Some(Kind::Foreign)) => {
+                        let number = sold.number.saturating_add(1);
+                        self.request.joined(&[&Listing { number, ..Listing::clone(sold) }])
+                    }
+                    (Ok(sold), Some(Kind::WrongPrice)) => {
+                        exchange.adjust(Coins::ZERO.saturating_sub(SURCHARGE), events);
+                        self.request.joined(&[&dearer(sold)])
+                    }
+                    (Ok(sold), _) => self.request.joined(&[sold]),
+                };
+                (decision, Reply { fault, ..Reply::json(200, body) })
+            }
+        };
+        state.exchange.note(
+            self.id,
+            books::Request {
+                at: now,
+                connection: self.connection.number,
+                connected_at: self.connection.opened,
+                fault,
+                decision,
+            },
+        );
+        reply
+    }
+}
+
+fn dearer(sold: &Listing) -> Listing {
+    let mut listing = sold.clone();
+    let total = listing.offer.total.saturating_add(SURCHARGE);
+    listing.offer = Arc::new(super::offer::Offer { total, ..(*listing.offer).clone() });
+    listing
+}
+
+/// What a fault that leaves the listing alone answers instead.
+fn canned(kind: Kind) -> Option<Reply> {
+    if kind.commits() {
+        return None;
+    }
+    let error = |message| {
+        Some(Reply::json(
+            200,
+            format!(
+                "{{\"errors\":[{{\"message\":\"{message}\",\"path\":[\"joinTrades\"]}}],\"data\":null}}"
+            ),
+        ))
+    };
+    let page = |status, headers, body: &str| {
+        Some(Reply { headers, ..Reply::json(status, body.to_owned()) })
+    };
+    match kind {
+        Kind::TooMany => {
+            page(429, &[("Retry-After", "3")], r#"{"errors":[{"message":"Too many requests"}]}"#)
+        }
+        Kind::Challenge => page(403, &[("cf-mitigated", "challenge")], CHALLENGE_PAGE),
+        Kind::ServerErrorBeforeCommit => {
+            page(503, &[], "<html><body>Service Unavailable</body></html>")
+        }
+        Kind::Captcha => error("Please complete the captcha, or leave incognito mode"),
+        Kind::Unauthenticated => error("unauthenticated"),
+        Kind::DailyLimit => error("This trade exceeds your daily withdrawal limit"),
+        Kind::UnknownError => error("Something went wrong, please try again"),
+        _ => Some(Reply { fault: Some(kind), ..Reply::json(200, String::new()) }),
+    }
+}
+
+/// Writes a reply, or fails to as told. Says whether the connection goes on.
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    floor: &Floor,
+    mut reply: Reply,
+) -> io::Result<bool> {
+    match reply.fault {
+        Some(Kind::CutBeforeCommit | Kind::CutAfterCommit) => return Ok(false),
+        Some(Kind::Hang | Kind::HangBeforeCommit) => {
+            // Until the client gives up, which drops the connection, or the market stops.
+            std::future::pending::<()>().await;
+        }
+        Some(Kind::Slow) => tokio::time::sleep(faults::SLOW_ANSWER).await,
+        Some(Kind::ServerErrorAfterCommit) => {
+            reply.status = 502;
+            reply.body = "<html><body>Bad Gateway</body></html>".to_owned();
+        }
+        _ => {}
+    }
+    let clock = floor.with(|state, now, _| state.exchange.clock(now));
+    let bytes = reply.bytes(clock);
+    match reply.fault {
+        Some(Kind::HalfBody) => {
+            let half = bytes.len().saturating_sub(reply.body.len() / 2);
+            stream.write_all(bytes.get(..half).unwrap_or_default()).await?;
+            stream.flush().await?;
+            return Ok(false);
+        }
+        Some(Kind::Doubled) => {
+            stream.write_all(&bytes).await?;
+            stream.write_all(&bytes).await?;
+        }
+        _ => stream.write_all(&bytes).await?,
+    }
+    stream.flush().await?;
+    Ok(true)
+}
+
+/// The moment at which a connection was accepted, as the books have it.
+pub(super) fn opened(floor: &Floor) -> Duration {
+    Instant::now().saturating_duration_since(floor.opened)
+}

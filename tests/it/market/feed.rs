@@ -1,0 +1,220 @@
+//! The practice market's feed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sniper::{
+    money::Coins,
+    sim::{Market, Offer, Rate, Settings, faults::Kind},
+};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::client::{A, B, DEADLINE, Feed, Http, open, quiet, until};
+
+fn redline() -> Offer {
+    let price = Coins::from_cents(1_015);
+    Offer::plain("AK-47 | Redline (Field-Tested)", price, price)
+}
+
+#[test]
+fn generation_a_hears_of_one_listing_a_message() {
+    let market = open(quiet());
+    let mut feed = Feed::subscribed(&market, A);
+    let ids = market.offer(vec![redline(), redline()]);
+    for id in ids {
+        let message = feed.next().unwrap();
+        let trade = &message["payload"]["data"]["createTrade"]["trade"];
+        assert_eq!((&message["id"], &message["type"]), (&json!("1"), &json!("next")));
+        assert_eq!((&trade["id"], &trade["totalValue"]), (&json!(id), &json!(10.15)));
+    }
+}
+
+#[test]
+fn generation_b_hears_of_a_batch_in_one_message() {
+    let market = open(quiet());
+    let mut feed = Feed::subscribed(&market, B);
+    let ids = market.offer(vec![redline(), redline(), redline()]);
+    let message = feed.next().unwrap();
+    let trades = message["payload"]["data"]["createTrades"]["trades"].as_array().unwrap();
+    let heard: Vec<&Value> = trades.iter().map(|trade| &trade["id"]).collect();
+    assert_eq!(heard, ids.iter().collect::<Vec<_>>());
+    assert_eq!(trades[0]["canJoin"], true);
+}
+
+#[test]
+fn everything_that_is_listed_is_heard_of_in_order() {
+    let market = open(Settings { rate: Rate::per_second(2_000), ..Settings::default() });
+    let mut feed = Feed::subscribed(&market, B);
+    let mut heard: Vec<String> = Vec::new();
+    while heard.len() < 1_000 {
+        let message = feed.next().unwrap();
+        let trades = message["payload"]["data"]["createTrades"]["trades"].as_array().cloned();
+        let ids = trades.unwrap_or_default();
+        heard.extend(ids.iter().map(|trade| trade["id"].as_str().unwrap().to_owned()));
+    }
+    let listed: Vec<String> = market.books().entries().map(|entry| entry.id.clone()).collect();
+    let first = listed.iter().position(|id| *id == heard[0]).unwrap();
+    assert!(listed[first..].starts_with(&heard), "in order and without a gap");
+}
+
+#[test]
+fn several_feeds_hear_the_same() {
+    let market = open(quiet());
+    let mut feeds: Vec<Feed> = (0..4).map(|_| Feed::subscribed(&market, B)).collect();
+    market.offer(vec![redline()]);
+    let heard: Vec<Value> = feeds.iter_mut().map(|feed| feed.next().unwrap()).collect();
+    assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!((market.visits().feeds, market.visits().feeds_subscribed), (4, 4));
+    drop(feeds);
+    until("the feeds are gone", || market.visits().feeds_open == 0);
+    assert_eq!(market.visits().feeds_subscribed, 0);
+}
+
+#[test]
+fn a_purchase_is_told_to_the_buyers_feed() {
+    let market = open(quiet());
+    let mut feed = Feed::acknowledged(&market);
+    feed.subscribe("u", "subscription OnUpdateTrade { updateTrade { trade { id status } } }");
+    feed.subscribe("w", "subscription OnUpdateWallet { updateWallet { wallet { name amount } } }");
+    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
+    let ids = market.offer(vec![redline()]);
+    Http::new(&market).join(&ids[0]).unwrap();
+    let update = feed.next().unwrap();
+    assert_eq!(update["payload"]["data"]["updateTrade"]["trade"]["id"], ids[0]);
+    let wallet = feed.next().unwrap();
+    assert_eq!(wallet["payload"]["data"]["updateWallet"]["wallet"]["amount"], 489.85);
+}
+
+#[test]
+fn pings_of_both_kinds_are_answered() {
+    let market = open(quiet());
+    let mut feed = Feed::raw(&market);
+    feed.send(&json!({"type": "ping", "payload": {"n": 1}}));
+    assert_eq!(feed.next().unwrap(), json!({"type": "pong", "payload": {"n": 1}}));
+    feed.ping();
+    assert_eq!(feed.frame().unwrap(), Message::Pong("x".into()));
+}
+
+#[test]
+fn the_market_pings_too() {
+    let market = open(Settings { ping_every: Duration::from_millis(20), ..quiet() });
+    let mut feed = Feed::acknowledged(&market);
+    for _ in 0..3 {
+        assert_eq!(feed.next().unwrap(), json!({"type": "ping"}));
+    }
+}
+
+#[test]
+fn a_breach_of_the_protocol_closes_the_feed_with_its_code() {
+    let market = open(quiet());
+    let check = |messages: &[&str], expected: u16| {
+        let mut feed = Feed::raw(&market);
+        messages.iter().for_each(|text| feed.say(text));
+        assert_eq!(feed.closed_with(), Some(expected), "{messages:?}");
+    };
+    let init = r#"{"type":"connection_init"}"#;
+    let subscribe = json!({"id": "1", "type": "subscribe", "payload": {"query": B}}).to_string();
+    check(&["nonsense"], 4400);
+    check(&[&subscribe], 4401);
+    check(&[init, &subscribe, &subscribe], 4409);
+    check(&[init, init], 4429);
+}
+
+#[test]
+fn a_feed_without_the_subprotocol_is_closed() {
+    let market = open(quiet());
+    let stream = std::net::TcpStream::connect(market.address()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = Feed::request(&market, &[]);
+    let (mut socket, _) = tokio_tungstenite::tungstenite::client(request, stream).unwrap();
+    let Message::Close(Some(frame)) = socket.read().unwrap() else { panic!("not closed") };
+    assert_eq!(u16::from(frame.code), 4406);
+}
+
+#[test]
+fn an_unknown_field_is_an_error_of_that_subscription() {
+    let market = open(quiet());
+    let mut feed = Feed::acknowledged(&market);
+    feed.subscribe("1", "subscription { createTrades { trades { id ceiling } } }");
+    let message = feed.next().unwrap();
+    assert_eq!((&message["type"], &message["id"]), (&json!("error"), &json!("1")));
+    feed.subscribe("1", B);
+    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
+}
+
+/// Strikes a subscribed feed, lists something, and closes it properly: what it heard of all that,
+/// and how it ended.
+fn strike(market: &Market, kind: Kind) -> (Vec<Value>, Option<u16>) {
+    let mut feed = Feed::subscribed(market, B);
+    market.strike(kind);
+    market.offer(vec![redline()]);
+    market.close_feeds(4000, "last");
+    let mut heard = Vec::new();
+    loop {
+        match feed.next() {
+            Ok(message) => heard.push(message),
+            Err(frame) => return (heard, frame.map(|frame| frame.code.into())),
+        }
+    }
+}
+
+#[test]
+fn a_feed_fails_as_told() {
+    let market = open(quiet());
+    assert_eq!(strike(&market, Kind::FeedCut), (vec![], None));
+    assert_eq!(strike(&market, Kind::FeedClose), (vec![], Some(1001)));
+    assert_eq!(strike(&market, Kind::FeedSilence), (vec![], Some(4000)));
+    let (heard, end) = strike(&market, Kind::FeedComplete);
+    assert_eq!((heard, end), (vec![json!({"id": "1", "type": "complete"})], Some(4000)));
+    let (heard, end) = strike(&market, Kind::FeedError);
+    assert_eq!((heard.len(), &heard[0]["type"], end), (1, &json!("error"), Some(4000)));
+    assert_eq!(strike(&market, Kind::Slow).0.len(), 1);
+}
+
+#[test]
+fn a_feed_fails_by_itself_where_the_settings_say_so() {
+    let faults = vec!["feed-close:1/1".parse().unwrap()];
+    let market = open(Settings { faults, ..quiet() });
+    assert_eq!(Feed::subscribed(&market, B).closed_with(), Some(1001));
+}
+
+#[test]
+fn a_market_says_anything_to_its_feeds() {
+    let market = open(quiet());
+    let mut feed = Feed::subscribed(&market, B);
+    market.say("not JSON");
+    assert!(matches!(feed.frame(), Ok(Message::Text(text)) if text == "not JSON"));
+    market.close_feeds(4403, "Forbidden");
+    assert_eq!(feed.closed_with(), Some(4403));
+}
+
+#[test]
+fn a_feed_that_does_not_read_is_given_up_and_holds_nobody_up() {
+    let market = open(quiet());
+    let lazy = Feed::subscribed(&market, B);
+    let mut keen = Feed::subscribed(&market, B);
+    let text = "x".repeat(4_096);
+    until("the lazy feed is given up", || {
+        (0..64).for_each(|_| market.say(&text));
+        for _ in 0..64 {
+            assert!(matches!(keen.frame(), Ok(Message::Text(heard)) if heard == text));
+        }
+        market.visits().feeds_given_up == 1
+    });
+    drop(lazy);
+}
+
+#[test]
+fn a_stopped_market_cuts_its_feeds_and_frees_its_port() {
+    let market = open(quiet());
+    let address = market.address();
+    let mut feed = Feed::subscribed(&market, B);
+    market.stop();
+    assert!(matches!(
+        feed.frame(),
+        Err(Error::Io(_) | Error::Protocol(_) | Error::ConnectionClosed)
+    ));
+    let again = open(Settings { listen: address, ..quiet() });
+    assert_eq!(again.address(), address);
+    feed.wait_at_most(DEADLINE);
+}

@@ -1,0 +1,315 @@
+//! The practice market's answers.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sniper::{
+    money::Coins,
+    sim::{Market, MarketError, Offer, Rate, Settings, books::Decision, faults::Kind},
+    trade::Status,
+};
+
+use super::client::{DEADLINE, Http, open, quiet, until};
+
+const USER: &str = "{ currentUser { id suspectedTrader wallets { name amount } } }";
+
+fn redline(cents: i64) -> Offer {
+    let price = Coins::from_cents(cents);
+    Offer::plain("AK-47 | Redline (Field-Tested)", price, price)
+}
+
+fn one(market: &Market) -> String {
+    market.offer(vec![redline(1_015)]).remove(0)
+}
+
+fn failing(fault: &str) -> Market {
+    open(Settings { faults: vec![fault.parse().unwrap()], ..quiet() })
+}
+
+#[track_caller]
+fn message(answer: &Value) -> &str {
+    answer["errors"][0]["message"].as_str().unwrap()
+}
+
+#[test]
+fn a_listing_is_bought_over_a_connection_that_stays_open() {
+    let market = open(quiet());
+    let mut http = Http::new(&market);
+    for left in ["489.85", "479.70"] {
+        let id = one(&market);
+        let answer = http.join(&id).unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
+        let trade = &answer.json()["data"]["joinTrades"]["trades"][0];
+        assert_eq!((&trade["id"], &trade["totalValue"]), (&json!(id), &json!(10.15)));
+        assert_eq!(market.books().balance.to_string(), left);
+    }
+    let books = market.books();
+    assert_eq!((market.visits().connections, books.spent().cents()), (1, 2_030));
+    assert!(books.requests().all(|(entry, request)| {
+        request.decision == Decision::Sold
+            && entry.listed_at <= request.at
+            && request.connection == 1
+    }));
+    assert_eq!(books.doubled().count(), 0);
+}
+
+#[test]
+fn the_books_know_a_warm_request_from_a_cold_one() {
+    let market = open(quiet());
+    let mut http = Http::new(&market);
+    http.ask("{ __typename }", Value::Null);
+    http.join(&one(&market)).unwrap();
+    assert_eq!(market.books().cold().count(), 0);
+    let id = one(&market);
+    Http::new(&market).join(&id).unwrap();
+    assert_eq!(market.books().cold().count(), 1);
+}
+
+#[test]
+fn answers_tell_the_markets_time_to_the_second() {
+    let market = open(Settings { clock_ahead_ms: -3_600_000, ..quiet() });
+    let mut http = Http::new(&market);
+    let before = sniper::clock::now();
+    let answer = http.join(&one(&market)).unwrap();
+    let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
+    let date = date.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let behind = Duration::from_millis(before.0.try_into().unwrap()).saturating_sub(date);
+    assert!((3_590..=3_610).contains(&behind.as_secs()), "{behind:?}");
+    let stamp = answer.json()["data"]["joinTrades"]["trades"][0]["updatedAt"].clone();
+    let stamp = sniper::time::UnixMs::parse(stamp.as_str().unwrap()).unwrap();
+    assert!(stamp.0.abs_diff(i64::try_from(date.as_millis()).unwrap()) < 2_000);
+}
+
+#[test]
+fn whoever_is_not_signed_in_sees_no_account_and_buys_nothing() {
+    let market = open(quiet());
+    let id = one(&market);
+    let mut stranger = Http::stranger(&market);
+    assert_eq!(stranger.ask(USER, Value::Null), json!({"data": {"currentUser": null}}));
+    let answer = stranger.join(&id).unwrap();
+    assert_eq!((answer.status, message(&answer.json())), (200, "unauthenticated"));
+    let mut owner = Http::new(&market);
+    assert_eq!(owner.ask(USER, Value::Null)["data"]["currentUser"]["wallets"][0]["amount"], 500);
+    market.replace_session("s%3Aanother");
+    assert_eq!(message(&owner.join(&id).unwrap().json()), "unauthenticated");
+    assert_eq!(market.books().purchases().count(), 0);
+}
+
+#[test]
+fn refusals_come_in_the_markets_words() {
+    let market = open(quiet());
+    let mut http = Http::new(&market);
+    let check = |http: &mut Http, offer: Offer, expected: &str| {
+        let id = market.offer(vec![offer]).remove(0);
+        assert!(message(&http.join(&id).unwrap().json()).contains(expected));
+    };
+    let held = Offer { can_join_after: Some(Duration::from_secs(60)), ..redline(100) };
+    check(&mut http, held, "not joinable");
+    let taken = Offer { rival_after: Some(Duration::ZERO), ..redline(100) };
+    check(&mut http, taken, "not joinable");
+    check(&mut http, redline(50_001), "Insufficient balance");
+    let bought = one(&market);
+    http.join(&bought).unwrap();
+    until("the purchase is old", || {
+        message(&http.join(&bought).unwrap().json()).contains("no longer available")
+    });
+    assert_eq!(market.books().doubled().count(), 1);
+    let limited = open(Settings { daily_limit: Some(Coins::from_cents(500)), ..quiet() });
+    let answer = Http::new(&limited).join(&one(&limited)).unwrap().json();
+    assert!(message(&answer).contains("exceeds your daily withdrawal limit"));
+}
+
+/// Buys once from a market with this fault: what came back, and whether it was bought.
+fn fail(fault: Kind) -> (Option<super::client::Answer>, bool, Market) {
+    let market = failing(fault.name());
+    let id = one(&market);
+    let mut http = Http::new(&market);
+    http.wait_at_most(DEADLINE);
+    let answer = http.join(&id);
+    let books = market.books();
+    let (_, request) = books.requests().next().unwrap();
+    assert_eq!(request.fault, Some(fault));
+    (answer, books.purchases().count() == 1, market)
+}
+
+#[test]
+fn a_cut_connection_may_or_may_not_have_bought() {
+    for (fault, bought) in [(Kind::CutBeforeCommit, false), (Kind::CutAfterCommit, true)] {
+        let (answer, was_bought, _) = fail(fault);
+        assert!(answer.is_none());
+        assert_eq!(was_bought, bought, "{fault}");
+    }
+    let (answer, bought, _) = fail(Kind::HalfBody);
+    assert!(answer.is_none() && bought);
+}
+
+#[test]
+fn faults_answer_as_told() {
+    let check = |fault: Kind, status: u16, contains: &str, bought: bool| {
+        let (answer, was_bought, _) = fail(fault);
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, was_bought), (status, bought), "{fault}");
+        assert!(answer.body.contains(contains), "{fault}: {}", answer.body);
+    };
+    check(Kind::ServerErrorAfterCommit, 502, "<html>", true);
+    check(Kind::ServerErrorBeforeCommit, 503, "<html>", false);
+    check(Kind::Captcha, 200, "captcha", false);
+    check(Kind::Unauthenticated, 200, "unauthenticated", false);
+    check(Kind::DailyLimit, 200, "exceeds your daily withdrawal limit", false);
+    check(Kind::UnknownError, 200, "Something went wrong", false);
+    check(Kind::Empty, 200, r#"{"trades":[]}"#, true);
+    check(Kind::WrongPrice, 200, "11.15", true);
+    check(Kind::Doubled, 200, "joinTrades", true);
+}
+
+#[test]
+fn a_rate_limit_says_how_long_and_a_challenge_says_what_it_is() {
+    let (answer, bought, _) = fail(Kind::TooMany);
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, answer.header("retry-after"), bought), (429, Some("3"), false));
+    let (answer, bought, _) = fail(Kind::Challenge);
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, answer.header("cf-mitigated")), (403, Some("challenge")));
+    assert!(answer.header("content-type").unwrap().starts_with("text/html") && !bought);
+}
+
+#[test]
+fn a_hanging_market_has_bought_and_never_answers() {
+    let market = failing("hang");
+    let id = one(&market);
+    let mut http = Http::new(&market);
+    http.post_join(&id);
+    until("it is bought", || market.books().purchases().count() == 1);
+    http.wait_at_most(Duration::from_millis(100));
+    assert!(http.answer().is_none());
+}
+
+#[test]
+fn a_foreign_answer_names_another_listing() {
+    let market = failing("foreign");
+    let id = one(&market);
+    let answer = Http::new(&market).join(&id).unwrap().json();
+    let named = &answer["data"]["joinTrades"]["trades"][0]["id"];
+    assert!(named.is_string() && *named != json!(id));
+}
+
+#[test]
+fn a_fault_strikes_as_often_as_it_should() {
+    let market = failing("captcha:1/3");
+    let mut http = Http::new(&market);
+    let struck: Vec<bool> = (0..6)
+        .map(|_| {
+            let id = market.offer(vec![redline(100)]).remove(0);
+            http.join(&id).unwrap().body.contains("captcha")
+        })
+        .collect();
+    assert_eq!(struck, [false, false, true, false, false, true]);
+}
+
+#[test]
+fn reads_are_left_alone_by_the_faults_of_buys() {
+    let market = failing("cut-before-commit");
+    assert!(Http::new(&market).ask(USER, Value::Null)["data"]["currentUser"].is_object());
+}
+
+#[test]
+fn what_is_not_served_is_refused_and_bounded() {
+    let market = open(quiet());
+    let check = |text: &str, expected: Option<u16>| {
+        let mut http = Http::new(&market);
+        http.send(text);
+        assert_eq!(http.answer().map(|answer| answer.status), expected, "{text:?}");
+    };
+    check("GET /graphql HTTP/1.1\r\nHost: m\r\n\r\n", Some(405));
+    check("POST /elsewhere HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n", Some(404));
+    check("OPTIONS /graphql HTTP/1.1\r\nHost: m\r\n\r\n", Some(204));
+    check("POST /graphql HTTP/1.1\r\nHost: m\r\nContent-Length: 4\r\n\r\nnone", Some(400));
+    check("POST /graphql HTTP/1.1\r\nHost: m\r\nContent-Length: 999999999\r\n\r\n", Some(413));
+    check("POST /graphql HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n", Some(411));
+    check("POST /graphql HTTP/1.1\r\nContent-Length: -1\r\n\r\n", None);
+    check("nonsense\r\n\r\n", None);
+}
+
+#[test]
+fn requests_may_follow_each_other_without_waiting() {
+    let market = open(quiet());
+    let mut http = Http::new(&market);
+    for _ in 0..3 {
+        http.post(&json!({"query": "{ __typename }"}));
+    }
+    for _ in 0..3 {
+        assert_eq!(http.answer().unwrap().json(), json!({"data": {"__typename": "Query"}}));
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_by_the_market() {
+    let market = open(Settings { http_idle: Duration::from_millis(50), ..quiet() });
+    let mut http = Http::new(&market);
+    http.ask("{ __typename }", Value::Null);
+    assert!(http.answer().is_none());
+}
+
+#[test]
+fn open_listings_can_be_read_page_by_page() {
+    let market =
+        open(Settings { rate: Rate::per_second(5_000), rivals: None, ..Settings::default() });
+    until("much is listed", || market.books().offered > 600);
+    let query = "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], $status: TradeStatus) { trades(first: $first, after: $after, orderBy: $orderBy, status: $status) { edges { node { id status createdAt } } pageInfo { hasNextPage endCursor } } }";
+    let mut http = Http::new(&market);
+    let (mut seen, mut after) = (std::collections::BTreeSet::new(), Value::Null);
+    for _ in 0..2 {
+        let variables =
+            json!({"first": 250, "after": after, "orderBy": ["ID_DESC"], "status": "LISTED"});
+        let answer = http.ask(query, variables);
+        let page = &answer["data"]["trades"];
+        for edge in page["edges"].as_array().unwrap() {
+            assert!(seen.insert(edge["node"]["id"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(page["pageInfo"]["hasNextPage"], true);
+        after = page["pageInfo"]["endCursor"].clone();
+    }
+    assert_eq!(seen.len(), 500);
+}
+
+#[test]
+fn a_purchase_goes_on_and_is_found_among_ones_own() {
+    let at_once = (Duration::ZERO, Duration::ZERO);
+    let mut settings = quiet();
+    settings.delivery.confirm = at_once;
+    settings.delivery.deliver = at_once;
+    settings.delivery.fail_permille = 0;
+    let market = open(settings);
+    let id = one(&market);
+    Http::new(&market).join(&id).unwrap();
+    let state = || market.books().entry(&id).and_then(|entry| entry.purchase).unwrap().status;
+    until("it is delivered", || state() == Status::Completed);
+    let query = "query Own($userId: ID, $statuses: [TradeStatus!]) { trades(userId: $userId, statuses: $statuses) { edges { node { id status } } pageInfo { hasNextPage } } }";
+    let variables = json!({"userId": "VXNlcjo0MjQyNDI", "statuses": ["COMPLETED"]});
+    let answer = Http::new(&market).ask(query, variables);
+    assert_eq!(
+        answer["data"]["trades"]["edges"][0]["node"],
+        json!({"id": id, "status": "COMPLETED"})
+    );
+}
+
+#[test]
+fn what_nobody_asked_for_can_be_made_to_happen() {
+    let market = open(quiet());
+    let id = market.foist(redline(1_000)).unwrap();
+    market.adjust(Coins::from_cents(-2_500));
+    let books = market.books();
+    assert_eq!(books.balance.cents(), 46_500);
+    assert!(books.entry(&id).unwrap().requests.is_empty());
+}
+
+#[test]
+fn a_taken_port_is_reported_with_its_remedy() {
+    let market = open(quiet());
+    let Err(error) = Market::start(Settings { listen: market.address(), ..quiet() }) else {
+        panic!("two markets on one port");
+    };
+    assert!(matches!(error, MarketError::Occupied { .. }));
+    let shown = error.to_string();
+    assert!(shown.contains(&market.address().to_string()) && shown.contains("--listen"), "{shown}");
+}

@@ -1,0 +1,10 @@
+//! The practice market over real sockets, as a plain client sees it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails, and so does an answer of another shape"
+)]
+
+mod client;
+mod feed;
+mod http;
