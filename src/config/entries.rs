@@ -129,6 +129,7 @@ fn read_entry(node: &Node<'_>, reading: &mut Reading<'_, '_>) -> Option<Entry> {
     let max_markup = fields.percent("max_markup_percent", reading).unwrap_or_default();
     let max_quantity = fields.whole("max_quantity", (1, u32::MAX), reading).unwrap_or(1);
     let max_total = fields.limit("max_total", reading);
+    fields.warn_above(("max_price", max_price), ("max_total", max_total), reading);
     let max_age = fields.seconds("max_age_s", (0, AGE_S_MAX), reading);
     let (item, said) = item?;
     let (stattrak, souvenir, wears) = settle(&fields, &said, wears, reading);

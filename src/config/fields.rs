@@ -183,6 +183,21 @@ impl<'n, 'a> Fields<'n, 'a> {
         Some(coins)
     }
 
+    /// Warns about a limit that can never be reached, since another one is below it.
+    pub(super) fn warn_above(
+        &self,
+        (key, value): (&str, Option<Coins>),
+        (limit_key, limit): (&str, Option<Coins>),
+        reading: &mut Reading<'_, '_>,
+    ) {
+        if let (Some(value), Some(limit)) = (value, limit)
+            && value > limit
+        {
+            let message = format!("`{key}` {value} is above `{limit_key}` {limit}");
+            reading.warning(self.at(key), message, "the lower one decides; change one of them");
+        }
+    }
+
     /// A percentage, zero allowed.
     pub(super) fn percent(&self, key: &str, reading: &mut Reading<'_, '_>) -> Option<Percent> {
         self.hundredths(key, Percent::parse, reading).map(|(_at, percent)| percent)

@@ -40,6 +40,12 @@ pub struct Sources<'a> {
     pub live: bool,
 }
 
+/// A variable of this process. What is not Unicode is not overlooked: it comes with replacement
+/// characters, which whoever checks it refuses.
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 /// A configuration, and what a person should be told about it.
 #[derive(Clone, Debug)]
 pub struct Loaded {

@@ -171,22 +171,20 @@ fn read_budget(section: Option<&Node<'_>>, policy: &mut Policy, reading: &mut Re
             policy.missing_for_live.push(Problem::new(place, message, remedy));
         }
     }
-    if let (Some(max_price), Some(total)) = (max_price, total)
-        && max_price > total
-    {
-        let message =
-            format!("`max_price` {max_price} is above `total` {total}, so `total` decides");
-        reading.warning(fields.at("max_price"), message, "check both");
-    }
     let per_minute = fields.whole("max_buys_per_minute", (1, u32::MAX), reading);
     let in_flight = fields.whole("max_in_flight", (1, IN_FLIGHT_MAX), reading);
+    let (per_hour, per_day) = (fields.limit("per_hour", reading), fields.limit("per_day", reading));
+    for (key, limit) in [("total", total), ("per_day", per_day), ("per_hour", per_hour)] {
+        fields.warn_above(("max_price", max_price), (key, limit), reading);
+    }
+    fields.warn_above(("per_hour", per_hour), ("per_day", per_day), reading);
     policy.budget = Budget {
         max_price: max_price.unwrap_or(defaults.max_price),
         total: total.unwrap_or(defaults.total),
         min_balance: fields.coins("min_balance", reading).unwrap_or(defaults.min_balance),
         max_buys_per_minute: per_minute.unwrap_or(defaults.max_buys_per_minute),
-        per_hour: fields.limit("per_hour", reading),
-        per_day: fields.limit("per_day", reading),
+        per_hour,
+        per_day,
         max_in_flight: in_flight.unwrap_or(defaults.max_in_flight),
     };
 }

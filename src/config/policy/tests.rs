@@ -205,6 +205,25 @@ fn amounts_are_exact_or_refused() {
 }
 
 #[test]
+fn limits_that_can_never_be_reached_are_warned_about() {
+    let mut findings = Findings::default();
+    let text = "[budget]\nmax_price = 9\ntotal = 8\nper_hour = 7\nper_day = 6\n\
+                [[whitelist]]\nitem = \"x\"\nmax_price = 5\nmax_total = 4\n";
+    read("f", text, &mut findings);
+    let warnings = findings.into_warnings().unwrap();
+    let told: Vec<String> = warnings.iter().map(Problem::to_string).collect();
+    let starts = [
+        "f:2:1: `max_price` 9.00 is above `per_day` 6.00; ",
+        "f:2:1: `max_price` 9.00 is above `per_hour` 7.00; ",
+        "f:2:1: `max_price` 9.00 is above `total` 8.00; ",
+        "f:4:1: `per_hour` 7.00 is above `per_day` 6.00; ",
+        "f:8:1: `max_price` 5.00 is above `max_total` 4.00; ",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    assert!(told.iter().zip(starts).all(|(told, start)| told.starts_with(start)), "{told:#?}");
+}
+
+#[test]
 fn reconnection_is_checked_as_a_whole() {
     check(
         "[reconnection]\ninitial_delay_ms = 5000\nmax_delay_ms = 4000\nbackoff_multiplier = 0.5\n\
