@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::sim;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 /// Watches CSGORoll's live listings and buys the ones on your whitelist before anybody else.
@@ -37,6 +38,8 @@ pub struct SharedArgs {
 pub enum Command {
     /// Watch the configured marketplace; dry unless --live
     Run(RunArgs),
+    /// Watch the real bot buy on a practice market, both in this process; costs nothing
+    Demo(DemoArgs),
     /// Read every setting and say what is wrong or what the bot would do; offline
     Check(CheckArgs),
 }
@@ -50,6 +53,20 @@ pub struct RunArgs {
     /// Stop cleanly after this long, like 60s, 5m or 8h [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
     pub lasting: Option<Duration>,
+}
+
+/// What `demo` takes.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// How long it takes
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = crate::stop::parse_duration)]
+    pub lasting: Duration,
+    /// Listings a second
+    #[arg(long, default_value = "20")]
+    pub rate: sim::Rate,
+    /// The same seed makes the same market
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
 }
 
 /// What `check` takes.

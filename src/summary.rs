@@ -25,6 +25,25 @@ pub struct FeedCounts {
     pub unreadable: u64,
 }
 
+/// What the practice market says of the same session. It keeps its own books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarketView {
+    /// How many listings it offered.
+    pub offered: u64,
+    /// How many of them were made to fit the whitelist.
+    pub wanted: u64,
+    /// How many it sold to the bot.
+    pub sold_to_us: u64,
+    /// What they cost, but for those that fell through.
+    pub spent: Coins,
+    /// What the account holds.
+    pub balance: Coins,
+    /// How many listings were asked for more than once.
+    pub asked_twice: u64,
+    /// How many requests came over a connection opened after their listing.
+    pub cold: u64,
+}
+
 /// What a session came to.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -42,6 +61,8 @@ pub struct Summary {
     pub log_lines_dropped: u64,
     /// Why it ended, in words.
     pub ended: String,
+    /// What the practice market says, in a demo.
+    pub market: Option<MarketView>,
 }
 
 impl Summary {
@@ -89,8 +110,21 @@ impl Summary {
             },
             "purchases": tally.purchases.iter().map(purchase_json).collect::<Vec<_>>(),
             "ended": self.ended,
+            "market": self.market.map(market_json),
         })
     }
+}
+
+fn market_json(market: MarketView) -> Value {
+    json!({
+        "offered": market.offered,
+        "wanted": market.wanted,
+        "sold": market.sold_to_us,
+        "spent": market.spent.to_string(),
+        "balance": market.balance.to_string(),
+        "asked_twice": market.asked_twice,
+        "cold": market.cold,
+    })
 }
 
 fn purchase_json(purchase: &Bought) -> Value {
@@ -155,6 +189,20 @@ impl fmt::Display for Summary {
     }
 }
 
+impl fmt::Display for MarketView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offered, sold_to_us, spent, balance, asked_twice, .. } = self;
+        writeln!(
+            f,
+            "\nThe practice market's own books say: {offered} listings offered, {sold_to_us} sold to you, {spent} coins"
+        )?;
+        writeln!(
+            f,
+            "kept for them, {balance} left in your account, {asked_twice} listings asked for twice."
+        )
+    }
+}
+
 impl Summary {
     fn purchases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let purchases = &self.tally.purchases;
@@ -196,7 +244,7 @@ impl Summary {
                 self.log_lines_dropped
             )?;
         }
-        Ok(())
+        self.market.map_or(Ok(()), |market| write!(f, "{market}"))
     }
 }
 
@@ -243,6 +291,7 @@ mod tests {
             balance: Some(Coins::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),
+            market: None,
         }
     }
 

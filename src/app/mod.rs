@@ -1,14 +1,16 @@
 //! From a command to an exit code: the parts that `main.rs` puts together.
 //!
 //! - [`session`]: a session's beginning and end; what runs beside the feed.
+//! - [`demo`]: a session against the practice market.
 //! - [`report`]: what is printed, and where.
 
+pub mod demo;
 pub mod report;
 pub mod session;
 
 use std::{error::Error, process::ExitCode};
 
-use crate::{config::Problems, config::check, log::LogError, ws::GaveUp};
+use crate::{config::Problems, config::check, log::LogError, sim::MarketError, ws::GaveUp};
 
 /// The program could not do what it was asked to, for one of these reasons.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,9 @@ pub enum AppError {
     /// The log cannot be set up.
     #[error("cannot log")]
     Log(#[from] LogError),
+    /// The practice market cannot be opened.
+    #[error("cannot open the practice market")]
+    Market(#[from] MarketError),
     /// Something could not be set up that has nothing to do with settings.
     #[error("cannot start {what}")]
     Start {
@@ -39,7 +44,7 @@ impl AppError {
     /// The exit code, after `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Log(LogError::Filter) => check::EXIT_CONFIG,
+            Self::Settings(_) | Self::Market(_) | Self::Log(LogError::Filter) => check::EXIT_CONFIG,
             Self::GaveUp(_) => 69,
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Print(_) => 74,

@@ -38,18 +38,21 @@ impl Output {
         self.as_json
     }
 
-    /// Sets the log up.
+    /// Sets the log up, and logs what is odd about the settings.
     ///
     /// # Errors
     ///
-    /// [`AppError::Log`] if it cannot be, or `filter` (`RUST_LOG`) is none.
-    pub fn log(self, filter: Option<&str>) -> Result<Log, AppError> {
-        let filter = Filter::parse(filter)?;
+    /// [`AppError::Log`] if it cannot be, or `RUST_LOG` is no filter.
+    pub fn log(self, loaded: &Loaded) -> Result<Log, AppError> {
+        let filter = Filter::parse(loaded.log_filter.as_deref())?;
         let remark = filter.remark.clone();
         let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
         let log = log::start(filter, to)?;
         if let Some(remark) = remark {
             warn!("RUST_LOG: {remark}");
+        }
+        for warning in &loaded.warnings {
+            warn!("{}", Escaped(&warning.to_string()));
         }
         Ok(log)
     }
@@ -161,12 +164,5 @@ pub fn announce(config: &Config) {
     }
     if config.credential.is_none() {
         info!("No credential: the balance and account are not visible, and the site may show less");
-    }
-}
-
-/// Warnings about the settings.
-pub fn warnings(loaded: &Loaded) {
-    for warning in &loaded.warnings {
-        warn!("{}", Escaped(&warning.to_string()));
     }
 }

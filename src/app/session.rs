@@ -155,6 +155,7 @@ impl<'c> Session<'c> {
             balance,
             log_lines_dropped: 0,
             ended: ended.to_string(),
+            market: None,
         }
     }
 }
