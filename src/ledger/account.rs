@@ -67,6 +67,11 @@ impl Account {
         self.reading().map(|coins| coins.saturating_sub(uncharged))
     }
 
+    /// The prices of what is in flight or unknown.
+    pub(super) const fn open_coins(&self) -> Coins {
+        self.open
+    }
+
     /// How many coins are missing that only a buy not settled as bought explains, leaving aside
     /// what other buys, worth `others`, explain.
     pub(super) fn missing_beyond(&self, others: Coins) -> Coins {

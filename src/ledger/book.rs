@@ -25,7 +25,7 @@ use super::{
     account::Account,
     entries::{Entries, EntryKey},
     event::{EntrySlot, Event, HaltReason, Sequence, State},
-    intent::{Contradiction, Halt, Intent, Loss},
+    intent::{Contradiction, Exposure, Halt, Intent, Loss},
     window::Window,
 };
 use crate::{config::Budget, money::Coins, time::UnixMs, trade::TradeId, whitelist::Entry};
@@ -75,6 +75,7 @@ pub struct Book {
     pub(super) refusals_in_a_row: u32,
     pub(super) loss: Loss,
     pub(super) barrier: Option<UnixMs>,
+    pub(super) exposure: Exposure,
 }
 
 impl Book {
@@ -106,6 +107,7 @@ impl Book {
             refusals_in_a_row: 0,
             loss: Loss::default(),
             barrier: None,
+            exposure: Exposure::default(),
         }
     }
 
@@ -185,6 +187,7 @@ impl Book {
                     reserved_at: at,
                     changed_at: at,
                 })?;
+                self.exposure = self.exposure.plus(price, 1);
             }
             Event::Sent { sequence } => self.step(sequence, State::Sent, None, at)?,
             Event::Answered { sequence, answer } => self.answered(sequence, answer, at)?,
@@ -197,9 +200,9 @@ impl Book {
             }
             Event::Baselined => self.baselined = true,
             Event::Halted(reason) => self.halt(reason, at),
-            Event::Resumed => self.resumed(),
+            Event::Resumed { by: _ } => self.resumed(),
             Event::Paused { until } => self.paused_until = self.paused_until.max(until),
-            Event::NewBudget => {
+            Event::NewBudget { by: _ } => {
                 self.budget_from = self.next_sequence();
                 self.spent = Coins::ZERO;
             }
@@ -217,6 +220,7 @@ impl Book {
                     since: at,
                 };
                 self.account.lose(self.loss.coins);
+                self.exposure = self.exposure.plus(coins, count);
                 self.barrier = self.barrier.max(Some(barrier));
             }
             Event::LossSettled { by: _ } => {

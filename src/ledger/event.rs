@@ -163,21 +163,65 @@ impl Proof {
     }
 }
 
+/// The longest name of a person that is kept, in bytes.
+pub const WHO_BYTES_MAX: usize = 32;
+
+/// A person's name, as their system knows them. Held inline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Who {
+    len: u8,
+    bytes: [u8; WHO_BYTES_MAX],
+}
+
+impl Who {
+    /// Takes over as much of a name as can be kept, harmless characters only.
+    pub fn new(name: &str) -> Self {
+        let mut who = Self { len: 0, bytes: [0; WHO_BYTES_MAX] };
+        for char in name.chars().filter(|char| crate::text::is_harmless(*char)) {
+            let (start, mut buffer) = (usize::from(who.len), [0; 4]);
+            let encoded = char.encode_utf8(&mut buffer).as_bytes();
+            let end = start.saturating_add(encoded.len());
+            let Some(room) = who.bytes.get_mut(start..end) else { break };
+            room.copy_from_slice(encoded);
+            who.len = u8::try_from(end).unwrap_or(who.len);
+        }
+        who
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Who({self})")
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Who found something out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// Reconciliation with the marketplace.
     Marketplace,
     /// A person, at a terminal.
-    Person,
+    Person(Who),
 }
 
 /// Why buying stopped until a person has looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HaltReason {
     /// A person said so.
-    #[error("a person stopped it")]
-    Person,
+    #[error("{0} stopped it")]
+    Person(Who),
     /// The balance fell by more than anything this ledger did explains.
     #[error("the balance is {actual}, but should be {expected} at least")]
     BalanceDrop {
@@ -235,7 +279,7 @@ impl HaltReason {
     /// What the person must do before buying again makes sense.
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::Person => "run `sniper resume` to go on",
+            Self::Person(_) => "run `sniper resume` to go on",
             Self::BalanceDrop { .. } | Self::Disagreement { .. } => {
                 "compare the site's history with `sniper ledger`, then run `sniper resume`"
             }
@@ -313,14 +357,20 @@ pub enum Event {
     /// Buying stopped until a person has looked, for a reason that no other event carries.
     Halted(HaltReason),
     /// A person has looked.
-    Resumed,
+    Resumed {
+        /// Who.
+        by: Who,
+    },
     /// Buying pauses for a while.
     Paused {
         /// Until when, by our wall clock.
         until: UnixMs,
     },
     /// `total` counts from here.
-    NewBudget,
+    NewBudget {
+        /// Who said so.
+        by: Who,
+    },
     /// The marketplace said what the account holds.
     Balance {
         /// How much.

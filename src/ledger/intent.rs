@@ -46,6 +46,30 @@ pub struct Loss {
     pub since: UnixMs,
 }
 
+/// All that was ever approved, or may have been: it only grows, whatever became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// Coins.
+    pub coins: Coins,
+    /// Buys.
+    pub count: u64,
+}
+
+impl Exposure {
+    /// This much more.
+    #[must_use]
+    pub const fn plus(self, coins: Coins, count: u32) -> Self {
+        #[expect(clippy::as_conversions, reason = "a wider type; `from` is not const")]
+        let count = count as u64;
+        Self { coins: self.coins.saturating_add(coins), count: self.count.saturating_add(count) }
+    }
+
+    /// Whether this is within a bound, in coins and in number.
+    pub fn is_within(self, bound: Self) -> bool {
+        self.coins <= bound.coins && self.count <= bound.count
+    }
+}
+
 /// An event that does not fit the book that it is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Contradiction {

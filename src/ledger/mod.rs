@@ -4,43 +4,74 @@
 //! was approved counts against every limit until it is proven not to have happened: **unknown
 //! counts as spent**.
 //!
-//! The parts, in reading order, all of them pure:
+//! The pure parts, in reading order:
 //!
 //! - [`event`]: what can happen, as plain values; [`denied`]: why a buy is not approved.
 //! - [`book`]: the sum of all events; deciding ([`approve`]) takes constant time.
 //! - [`account`]: what the balance should be. [`reconcile`]: what the marketplace says against
 //!   what the book says.
+//! - [`record`]: an event as bytes; `lease`: how much may be approved before the disk knows.
+//!
+//! And the edge, where a ledger is kept:
+//!
+//! - [`ring`]: the intent file. `journal`: what the way from frame to order touches, which is one
+//!   write into the page cache. `writer`: the thread behind it; `database`: what it writes.
+//! - [`open`]: recovering what the last run left. [`archive`]: reading a ledger from outside.
+//!
+//! `docs/ledger.md` has the whole argument.
 //!
 //! # Invariants
 //!
-//! 1. Reserved, spent and unknown together never exceed any limit, at any time.
+//! 1. Reserved, spent and unknown together never exceed any limit, at any time, through the death
+//!    of the process and through power loss.
 //! 2. A listing is requested at most once in a ledger's life.
 //! 3. A halt stays until a person has looked; while there is one, nothing is approved.
+//! 4. An approval waits for no disk, no database and no lock.
+//! 5. What cannot be kept is not approved.
 
 pub mod account;
 pub mod approve;
+pub mod archive;
 pub mod book;
 mod check;
+mod crc;
+mod database;
 pub mod denied;
 pub mod entries;
+pub mod error;
 pub mod event;
 pub mod intent;
+mod journal;
+mod lease;
+mod lock;
+pub mod open;
 pub mod reconcile;
+pub mod record;
+pub mod ring;
+mod rows;
+mod schema;
 pub mod snapshot;
 mod steps;
+pub mod storage;
 mod window;
+mod writer;
 
 pub use self::{
     approve::Want,
     book::Book,
     denied::Denied,
-    event::{HaltReason, State},
+    error::LedgerError,
+    event::{HaltReason, Sequence, State, Who},
     intent::{Contradiction, Halt, Intent},
+    open::Place,
     reconcile::{OwnTrade, Reading},
     snapshot::Snapshot,
 };
 
-use self::event::{Event, Proof, Sequence, Source};
+use self::{
+    event::{Event, Proof, Source},
+    journal::Journal,
+};
 use crate::{
     config::Budget, money::Coins, outcome::Outcome, time::UnixMs, trade::TradeId, whitelist::Entry,
 };
@@ -85,6 +116,8 @@ pub struct Aftermath {
 #[derive(Debug)]
 pub struct Ledger {
     book: Book,
+    /// Where it is kept, if it is.
+    journal: Option<Journal>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, Event)>,
 }
@@ -97,8 +130,50 @@ impl Ledger {
         book.set_entries(entries);
         Self {
             book,
+            journal: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
+        }
+    }
+
+    fn kept(book: Book, journal: Journal) -> Self {
+        Self {
+            book,
+            journal: Some(journal),
+            #[cfg(test)]
+            events_for_tests: Vec::new(),
+        }
+    }
+
+    /// Says whose account the ledger is about to buy for. One that is kept belongs to the first
+    /// account it was ever bound to.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::OtherAccount`] if it belongs to another; nothing is bought then.
+    pub fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.bind(user)?;
+        journal.want(self.book.ceiling());
+        Ok(())
+    }
+
+    /// Why the ledger cannot be written, if it cannot; then nothing is bought.
+    pub fn failure(&self) -> Option<String> {
+        self.journal.as_ref().and_then(Journal::why)
+    }
+
+    /// Whether everything that happened is durable by now.
+    pub fn is_durable(&self) -> bool {
+        self.journal.as_ref().is_none_or(Journal::is_settled)
+    }
+
+    /// Keeps what the marketplace said about a buy, for a person to read. Never waits; what finds
+    /// no room is not kept.
+    pub fn keep_words(&self, id: &TradeId, words: &str) -> bool {
+        match (&self.journal, self.book.intent(id)) {
+            (Some(journal), Some(intent)) => journal.words(intent.sequence, words),
+            _ => false,
         }
     }
 
@@ -112,7 +187,14 @@ impl Ledger {
         let Event::Reserved { sequence, id, price, .. } = event else {
             return Err(Denied::Unwritable);
         };
-        let applied = self.record(now, event);
+        if let Some(journal) = &mut self.journal {
+            journal.admit(self.book.exposure().plus(price, 1))?;
+            if let Err(error) = journal.write(now, event) {
+                journal.failed(&error);
+                return Err(Denied::Unwritable);
+            }
+        }
+        let applied = self.apply(now, event);
         let _nothing_new = applied.map_err(|_contradiction| Denied::AlreadyRequested)?;
         Ok(Approved { sequence, id, price })
     }
@@ -167,7 +249,8 @@ impl Ledger {
             aftermath.merge(self.set_balance(coins, reading.started, now));
         }
         aftermath.merge(self.take_in(reading, now));
-        if reading.complete && self.book.account.reading().is_some() {
+        let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
+        if reading.complete && is_bound && self.book.account.reading().is_some() {
             self.book.reconciled = true;
         }
         aftermath
@@ -190,13 +273,13 @@ impl Ledger {
     }
 
     /// A person has looked: buying goes on.
-    pub fn resume(&mut self, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, Event::Resumed);
+    pub fn resume(&mut self, by: Who, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, Event::Resumed { by });
     }
 
     /// A person says that `total` counts from now.
-    pub fn new_budget(&mut self, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, Event::NewBudget);
+    pub fn new_budget(&mut self, by: Who, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, Event::NewBudget { by });
     }
 
     /// A person says what became of a buy that is unknown.
@@ -208,11 +291,12 @@ impl Ledger {
         &mut self,
         id: &TradeId,
         bought: bool,
+        by: Who,
         now: UnixMs,
     ) -> Result<Aftermath, Contradiction> {
         let sequence = self.sequence_of(id)?;
         let proof = if bought { Proof::Bought } else { Proof::NotBought };
-        self.record(now, Event::Proved { sequence, proof, paid: None, by: Source::Person })
+        self.record(now, Event::Proved { sequence, proof, paid: None, by: Source::Person(by) })
     }
 
     /// Where everything stands at `now`.
@@ -244,6 +328,15 @@ impl Ledger {
     }
 
     fn record(&mut self, now: UnixMs, event: Event) -> Result<Aftermath, Contradiction> {
+        let aftermath = self.apply(now, event)?;
+        if let Some(journal) = &mut self.journal {
+            journal.note(now, event);
+            journal.want(self.book.ceiling());
+        }
+        Ok(aftermath)
+    }
+
+    fn apply(&mut self, now: UnixMs, event: Event) -> Result<Aftermath, Contradiction> {
         let (halts, paused) = (self.book.halts.len(), self.book.paused_until);
         self.book.apply(now, &event)?;
         #[cfg(test)]

@@ -201,19 +201,20 @@ impl Book {
     }
 
     pub(super) fn started(&mut self, at: UnixMs) -> Result<(), Contradiction> {
-        if self.in_flight > 0 {
-            let lost: Vec<Sequence> = self
-                .intents
-                .iter()
-                .filter(|intent| intent.state.is_in_flight())
-                .map(|intent| intent.sequence)
-                .collect();
-            for sequence in lost {
-                self.step(sequence, State::Unknown, None, at)?;
-            }
+        for sequence in self.in_flight_sequences() {
+            self.step(sequence, State::Unknown, None, at)?;
         }
         self.reconciled = !self.balance_required;
         Ok(())
+    }
+
+    /// Everything that waits for an answer. Looks at every intent, unless there is nothing.
+    pub(super) fn in_flight_sequences(&self) -> Vec<Sequence> {
+        if self.in_flight == 0 {
+            return Vec::new();
+        }
+        let in_flight = self.intents.iter().filter(|intent| intent.state.is_in_flight());
+        in_flight.map(|intent| intent.sequence).collect()
     }
 
     pub(super) fn halt(&mut self, reason: HaltReason, at: UnixMs) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{entries::tests::entry, *};
 use crate::outcome::{NotSent, Refusal, Unknown};
 
+mod disk;
 mod model;
 mod proofs;
 
@@ -19,6 +20,10 @@ fn coins(whole: i64) -> Coins {
 
 fn id(n: u32) -> TradeId {
     TradeId::new(&format!("listing-{n}")).unwrap()
+}
+
+fn me() -> Who {
+    Who::new("me")
 }
 
 fn after(seconds: u64) -> UnixMs {
@@ -92,7 +97,7 @@ fn unknown_counts_as_spent_until_proven_otherwise() {
     let _nothing = buy(&mut ledger, want(1, 60), &LOST, T0);
     let denied = Denied::Total { spent: coins(60), price: coins(60), max: coins(100) };
     check_denied(&mut ledger, want(2, 60), after(86_400 * 30), denied);
-    let _nothing = ledger.resolve(&id(1), false, after(1)).unwrap();
+    let _nothing = ledger.resolve(&id(1), false, me(), after(1)).unwrap();
     let _approved = ledger.reserve(want(2, 60), after(2)).unwrap();
 }
 
@@ -188,7 +193,7 @@ fn a_new_budget_counts_the_total_from_now_and_nothing_else() {
     let limits = Budget { total: coins(10), per_day: Some(coins(15)), ..budget() };
     let mut ledger = ledger(limits);
     let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
-    ledger.new_budget(after(1));
+    ledger.new_budget(me(), after(1));
     let day = Denied::PerDay { spent: coins(10), price: coins(10), max: coins(15) };
     check_denied(&mut ledger, want(2, 10), after(1), day);
     let _nothing = buy(&mut ledger, want(2, 5), &BOUGHT, after(1));

@@ -167,7 +167,7 @@ impl World {
                 self.ledger.book.set_budget(self.budget.clone(), 1);
             }
             Step::Reconcile => self.reconcile(),
-            Step::Resume => self.ledger.resume(self.now),
+            Step::Resume => self.ledger.resume(Who::new("me"), self.now),
             Step::Wait { seconds } => self.now = self.now.plus(Duration::from_secs(seconds)),
         }
     }

@@ -47,7 +47,7 @@ fn a_purchase_that_nobody_intended_halts_until_a_person_has_looked() {
     assert_eq!(aftermath.halts[0].reason, HaltReason::Unintended { id: id(7) });
     check_denied(&mut ledger, want(1, 1), after(2), Denied::Halted);
     assert_eq!(ledger.reconcile(&reading(&strange, 3), None, after(3)), Aftermath::default());
-    ledger.resume(after(4));
+    ledger.resume(me(), after(4));
     assert_eq!(ledger.reconcile(&reading(&strange, 5), None, after(5)), Aftermath::default());
     let _approved = ledger.reserve(want(1, 1), after(6)).unwrap();
 }
@@ -67,7 +67,7 @@ fn a_refusal_that_only_a_person_can_lift_halts_at_once() {
         let aftermath = buy(&mut ledger, want(1, 1), &Outcome::Refused(refusal), T0);
         assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(refusal));
         check_denied(&mut ledger, want(2, 1), after(86_400), Denied::Halted);
-        ledger.resume(after(86_400));
+        ledger.resume(me(), after(86_400));
         let _approved = ledger.reserve(want(2, 1), after(86_400)).unwrap();
     }
 }

@@ -1,0 +1,211 @@
+//! Where a ledger is kept: the side of it that the way from frame to order touches.
+//!
+//! Before a buy is approved its event is in the intent file: one write into the page cache.
+//! Nothing here waits for a disk, a database, another thread or a lock.
+//!
+//! # Invariants
+//!
+//! 1. [`Journal::admit`] and then [`Journal::write`] succeed before a buy is approved.
+//! 2. Whatever else happens is written at once, or kept and written before the next approval.
+//! 3. Nothing is approved beyond the durable ceiling.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, SyncSender},
+    },
+    time::Duration,
+};
+
+use super::{
+    denied::Denied,
+    error::LedgerError,
+    event::{Event, Sequence},
+    intent::Exposure,
+    record::Record,
+    ring::{Ring, SLOTS},
+    writer::{Message, Shared},
+};
+use crate::time::UnixMs;
+
+/// Slots that only what follows from earlier approvals may use.
+const SLOTS_FOR_ANSWERS: u64 = 4_096;
+/// How many events are kept while the intent file cannot be written.
+const BACKLOG_MAX: usize = 16_384;
+/// How long closing waits for the writer to come to its end.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+/// How much of what the marketplace said is kept, in bytes.
+const WORDS_BYTES_MAX: usize = 500;
+
+/// The hot side of a ledger that is kept in files.
+#[derive(Debug)]
+pub(super) struct Journal {
+    ring: Ring,
+    shared: Arc<Shared>,
+    /// `None` only while closing.
+    messages: Option<SyncSender<Message>>,
+    stopped: Receiver<()>,
+    next: u64,
+    backlog: VecDeque<(UnixMs, Event)>,
+    is_failing: bool,
+    user: Option<String>,
+    is_bound: bool,
+}
+
+/// What a journal is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) ring: Ring,
+    pub(super) shared: Arc<Shared>,
+    pub(super) messages: SyncSender<Message>,
+    pub(super) stopped: Receiver<()>,
+    pub(super) user: Option<String>,
+}
+
+impl Journal {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { ring, shared, messages, stopped, user } = parts;
+        let next = shared.written.load(Ordering::Acquire).saturating_add(1);
+        Self {
+            ring,
+            shared,
+            messages: Some(messages),
+            stopped,
+            next,
+            backlog: VecDeque::new(),
+            is_failing: false,
+            user,
+            is_bound: false,
+        }
+    }
+
+    /// Whether a buy that brings everything ever approved to this much could be kept.
+    pub(super) fn admit(&mut self, exposure: Exposure) -> Result<(), Denied> {
+        if self.shared.has_failed() || !self.flush() {
+            return Err(Denied::Unwritable);
+        }
+        let is_within = exposure.is_within(self.shared.ceiling());
+        let room = self.room();
+        if is_within && SLOTS_FOR_ANSWERS < room { Ok(()) } else { Err(Denied::Behind) }
+    }
+
+    /// Writes an event; once this returns, it survives the death of this process.
+    pub(super) fn write(&mut self, at: UnixMs, event: Event) -> io::Result<()> {
+        if self.room() == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.ring.write(&Record { position: self.next, at, event })?;
+        self.shared.written.store(self.next, Ordering::Release);
+        self.next = self.next.saturating_add(1);
+        if self.is_failing {
+            self.is_failing = false;
+            tracing::warn!("The ledger's intent file can be written again");
+        }
+        Ok(())
+    }
+
+    /// Writes an event, now or as soon as it can be.
+    pub(super) fn note(&mut self, at: UnixMs, event: Event) {
+        if self.backlog.len() < BACKLOG_MAX {
+            self.backlog.push_back((at, event));
+        } else {
+            // What is in flight becomes unknown at the next start, which is safe.
+            self.shared.fail("too many events wait for the intent file; start again".to_owned());
+        }
+        self.flush();
+    }
+
+    /// Says loudly, once, that the intent file cannot be written.
+    pub(super) fn failed(&mut self, error: &io::Error) {
+        if !self.is_failing {
+            self.is_failing = true;
+            tracing::error!(
+                "The ledger's intent file cannot be written, nothing is bought until it can: {error}"
+            );
+        }
+    }
+
+    fn flush(&mut self) -> bool {
+        while let Some((at, event)) = self.backlog.front().copied() {
+            if let Err(error) = self.write(at, event) {
+                self.failed(&error);
+                return false;
+            }
+            self.backlog.pop_front();
+        }
+        true
+    }
+
+    fn room(&self) -> u64 {
+        let pending = self.next.saturating_sub(1);
+        let pending = pending.saturating_sub(self.shared.applied.load(Ordering::Acquire));
+        SLOTS.saturating_sub(pending)
+    }
+
+    /// Asks for a ceiling; it holds once it is durable.
+    pub(super) fn want(&self, ceiling: Exposure) {
+        if self.is_bound {
+            self.shared.want(ceiling);
+        }
+    }
+
+    /// Keeps what the marketplace said about an intent, if there is room for it.
+    pub(super) fn words(&self, sequence: Sequence, words: &str) -> bool {
+        let ends = (0..=WORDS_BYTES_MAX.min(words.len())).rev();
+        let words = ends.filter_map(|end| words.get(..end)).next().unwrap_or_default().to_owned();
+        self.send(Message::Words(sequence, words)).is_ok()
+    }
+
+    /// Binds the ledger to an account, or finds that it belongs to another.
+    pub(super) fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
+        match &self.user {
+            Some(ledger) if ledger == user => {}
+            Some(ledger) => {
+                let (ledger, asked) = (ledger.clone(), user.to_owned());
+                return Err(LedgerError::OtherAccount { ledger, asked });
+            }
+            None => {
+                self.send(Message::User(user.to_owned()))?;
+                self.user = Some(user.to_owned());
+            }
+        }
+        self.is_bound = true;
+        Ok(())
+    }
+
+    pub(super) const fn is_bound(&self) -> bool {
+        self.is_bound
+    }
+
+    /// Why the ledger cannot be written, if it cannot.
+    pub(super) fn why(&self) -> Option<String> {
+        let failing = self.is_failing.then(|| "the intent file cannot be written".to_owned());
+        self.shared.why().or(failing)
+    }
+
+    /// Whether the database has everything.
+    pub(super) fn is_settled(&self) -> bool {
+        self.backlog.is_empty()
+            && self.shared.applied.load(Ordering::Acquire)
+                == self.shared.written.load(Ordering::Acquire)
+    }
+
+    fn send(&self, message: Message) -> Result<(), LedgerError> {
+        let sender = self.messages.as_ref().ok_or(LedgerError::Stopped)?;
+        sender.try_send(message).map_err(|_full_or_gone| LedgerError::Stopped)
+    }
+}
+
+/// Lets the writer come to its end: everything is written, and the ledger closed in order.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.flush();
+        self.messages = None;
+        if self.stopped.recv_timeout(CLOSE_MAX).is_err() && !std::thread::panicking() {
+            tracing::error!("The ledger was not closed in time; the next start will look it over");
+        }
+    }
+}

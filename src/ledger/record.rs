@@ -1,0 +1,325 @@
+//! One event as 128 bytes, and back.
+//!
+//! Pure. Little-endian, fixed, versioned, with a checksum over everything but itself:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0–3 | CRC-32C of the rest |
+//! | 4 | version of this layout, 1 |
+//! | 5, 6, 7 | kind of event; its code; bytes of text |
+//! | 8–15 | position in the journal, from 1 |
+//! | 16–23 | when, in Unix milliseconds |
+//! | 24–31 | number of the intent |
+//! | 32–39, 40–47 | two amounts or moments |
+//! | 48–51, 52–55 | whitelist entry; limits |
+//! | 56–63 | one more number |
+//! | 64–125 | text: a listing's id, or who did it |
+//! | 126–127 | zero |
+//!
+//! # Invariants
+//!
+//! 1. Decoding what was encoded gives the same record.
+//! 2. A record of which any bit was changed, or that stands at another position than it was
+//!    written for, does not decode as that position's record.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+mod codes;
+
+use super::{crc::crc32c, event::Event};
+use crate::time::UnixMs;
+
+/// How long a record is, in bytes. A divisor of every page and sector size, so that none straddles
+/// two.
+pub const RECORD_BYTES: usize = 128;
+
+const VERSION: u8 = 1;
+const TEXT_BYTES: usize = 62;
+
+/// One event, when it happened, and its place among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place: 1, 2, 3, …
+    pub position: u64,
+    /// When it happened, by our wall clock.
+    pub at: UnixMs,
+    /// What happened.
+    pub event: Event,
+}
+
+/// An event taken apart into what a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fields {
+    kind: u8,
+    code: u8,
+    sequence: u64,
+    first: i64,
+    second: i64,
+    entry: u32,
+    limits: u32,
+    number: u64,
+    text_len: u8,
+    text: [u8; TEXT_BYTES],
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            kind: 0,
+            code: 0,
+            sequence: 0,
+            first: 0,
+            second: 0,
+            entry: 0,
+            limits: 0,
+            number: 0,
+            text_len: 0,
+            text: [0; TEXT_BYTES],
+        }
+    }
+}
+
+impl Record {
+    /// The record's bytes.
+    pub fn encode(&self) -> [u8; RECORD_BYTES] {
+        let fields = codes::fields(&self.event);
+        let mut bytes = [0; RECORD_BYTES];
+        put(&mut bytes, 4, &[VERSION, fields.kind, fields.code, fields.text_len]);
+        put(&mut bytes, 8, &self.position.to_le_bytes());
+        put(&mut bytes, 16, &self.at.0.to_le_bytes());
+        put(&mut bytes, 24, &fields.sequence.to_le_bytes());
+        put(&mut bytes, 32, &fields.first.to_le_bytes());
+        put(&mut bytes, 40, &fields.second.to_le_bytes());
+        put(&mut bytes, 48, &fields.entry.to_le_bytes());
+        put(&mut bytes, 52, &fields.limits.to_le_bytes());
+        put(&mut bytes, 56, &fields.number.to_le_bytes());
+        put(&mut bytes, 64, &fields.text);
+        let crc = crc32c(bytes.get(4..).unwrap_or_default());
+        put(&mut bytes, 0, &crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a record; `None` where the bytes are not one that this program wrote.
+    pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let crc = u32::from_le_bytes(take(bytes, 0)?);
+        let [version, kind, code, text_len] = take(bytes, 4)?;
+        if crc != crc32c(bytes.get(4..)?) || version != VERSION {
+            return None;
+        }
+        let fields = Fields {
+            kind,
+            code,
+            text_len,
+            sequence: u64::from_le_bytes(take(bytes, 24)?),
+            first: i64::from_le_bytes(take(bytes, 32)?),
+            second: i64::from_le_bytes(take(bytes, 40)?),
+            entry: u32::from_le_bytes(take(bytes, 48)?),
+            limits: u32::from_le_bytes(take(bytes, 52)?),
+            number: u64::from_le_bytes(take(bytes, 56)?),
+            text: take(bytes, 64)?,
+        };
+        Some(Self {
+            position: u64::from_le_bytes(take(bytes, 8)?),
+            at: UnixMs(i64::from_le_bytes(take(bytes, 16)?)),
+            event: codes::event(&fields)?,
+        })
+    }
+}
+
+/// Writes at a place that is known to be inside.
+fn put(bytes: &mut [u8; RECORD_BYTES], at: usize, value: &[u8]) {
+    let end = at.saturating_add(value.len());
+    if let Some(room) = bytes.get_mut(at..end) {
+        room.copy_from_slice(value);
+    }
+}
+
+fn take<const N: usize>(bytes: &[u8; RECORD_BYTES], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        ledger::event::{
+            Answer, EntrySlot, HaltReason, Proof, Sequence, Source, WHO_BYTES_MAX, Who,
+        },
+        money::Coins,
+        outcome::{NotSent, Refusal, Unknown},
+        trade::TradeId,
+    };
+
+    fn coins() -> impl Strategy<Value = Coins> {
+        any::<i64>().prop_map(Coins::from_cents)
+    }
+
+    fn paid() -> impl Strategy<Value = Option<Coins>> {
+        prop::option::of((0..i64::MAX).prop_map(Coins::from_cents))
+    }
+
+    fn id() -> impl Strategy<Value = TradeId> {
+        "[A-Za-z0-9+/=]{1,62}".prop_map(|text| TradeId::new(&text).unwrap())
+    }
+
+    fn who() -> impl Strategy<Value = Who> {
+        "\\PC{0,40}".prop_map(|name| Who::new(&name))
+    }
+
+    fn refusal() -> impl Strategy<Value = Refusal> {
+        prop_oneof![
+            Just(Refusal::NotJoinable),
+            Just(Refusal::Taken),
+            Just(Refusal::DailyLimit),
+            Just(Refusal::Unauthenticated),
+            Just(Refusal::Captcha),
+            Just(Refusal::Challenge),
+            any::<u16>().prop_map(|status| Refusal::Forbidden { status }),
+            prop::option::of(0_u64..1_000_000_000).prop_map(|ms| Refusal::RateLimited {
+                retry_after: ms.map(std::time::Duration::from_millis)
+            }),
+            Just(Refusal::StaleQuery),
+        ]
+    }
+
+    fn answer() -> impl Strategy<Value = Answer> {
+        let unknown = prop_oneof![
+            Just(Unknown::Timeout),
+            Just(Unknown::Cut),
+            Just(Unknown::Stopped),
+            any::<u16>().prop_map(|status| Unknown::Status { status }),
+            Just(Unknown::Unreadable),
+            Just(Unknown::UnknownError),
+            Just(Unknown::Foreign),
+        ];
+        let not_sent = prop_oneof![
+            Just(NotSent::NoConnection),
+            Just(NotSent::Closed),
+            Just(NotSent::Stopping)
+        ];
+        prop_oneof![
+            paid().prop_map(Answer::Bought),
+            refusal().prop_map(Answer::Refused),
+            not_sent.prop_map(Answer::NotSent),
+            unknown.prop_map(Answer::Unknown),
+        ]
+    }
+
+    fn halt() -> impl Strategy<Value = HaltReason> {
+        prop_oneof![
+            who().prop_map(HaltReason::Person),
+            (coins(), coins())
+                .prop_map(|(expected, actual)| HaltReason::BalanceDrop { expected, actual }),
+            id().prop_map(|id| HaltReason::Unintended { id }),
+            id().prop_map(|id| HaltReason::Contradiction { id }),
+            (id(), coins(), coins()).prop_map(|(id, approved, paid)| HaltReason::Price {
+                id,
+                approved,
+                paid
+            }),
+            coins().prop_map(|missing| HaltReason::Disagreement { missing }),
+            any::<u32>().prop_map(|count| HaltReason::Unknowns { count }),
+            any::<u32>().prop_map(|count| HaltReason::Refusals { count }),
+            refusal().prop_map(HaltReason::Refused),
+        ]
+    }
+
+    /// Any event at all.
+    pub(crate) fn event() -> impl Strategy<Value = Event> {
+        let sequence = || any::<u64>().prop_map(Sequence);
+        let by = || prop_oneof![Just(Source::Marketplace), who().prop_map(Source::Person)];
+        let proof = prop_oneof![
+            Just(Proof::Bought),
+            Just(Proof::Completed),
+            Just(Proof::Returned),
+            Just(Proof::NotBought)
+        ];
+        prop_oneof![
+            (sequence(), id(), coins(), any::<u32>(), any::<u32>()).prop_map(
+                |(sequence, id, price, entry, limits)| Event::Reserved {
+                    sequence,
+                    id,
+                    price,
+                    entry: EntrySlot(entry),
+                    limits
+                }
+            ),
+            sequence().prop_map(|sequence| Event::Sent { sequence }),
+            (sequence(), answer())
+                .prop_map(|(sequence, answer)| Event::Answered { sequence, answer }),
+            (sequence(), proof, paid(), by()).prop_map(|(sequence, proof, paid, by)| {
+                Event::Proved { sequence, proof, paid, by }
+            }),
+            (sequence(), id(), coins()).prop_map(|(sequence, id, price)| Event::Adopted {
+                sequence,
+                id,
+                price
+            }),
+            id().prop_map(|id| Event::Accepted { id }),
+            Just(Event::Baselined),
+            halt().prop_map(Event::Halted),
+            who().prop_map(|by| Event::Resumed { by }),
+            any::<i64>().prop_map(|until| Event::Paused { until: UnixMs(until) }),
+            who().prop_map(|by| Event::NewBudget { by }),
+            (coins(), any::<i64>())
+                .prop_map(|(coins, as_of)| Event::Balance { coins, as_of: UnixMs(as_of) }),
+            Just(Event::Started),
+            (coins(), any::<u32>(), any::<i64>()).prop_map(|(coins, count, barrier)| {
+                Event::Lost { coins, count, barrier: UnixMs(barrier) }
+            }),
+            by().prop_map(|by| Event::LossSettled { by }),
+        ]
+    }
+
+    #[test]
+    fn a_long_name_is_cut_at_a_whole_character() {
+        let who = Who::new(&"ä".repeat(WHO_BYTES_MAX));
+        assert_eq!(who.as_str(), "ä".repeat(WHO_BYTES_MAX / 2));
+    }
+
+    #[test]
+    fn an_empty_file_holds_no_record() {
+        assert_eq!(Record::decode(&[0; RECORD_BYTES]), None);
+    }
+
+    proptest! {
+        /// Invariant 1.
+        #[test]
+        fn decoding_gives_back_what_was_encoded(
+            position: u64,
+            at: i64,
+            event in event(),
+        ) {
+            let record = Record { position, at: UnixMs(at), event };
+            prop_assert_eq!(Record::decode(&record.encode()), Some(record));
+        }
+
+        /// Invariant 2, for every bit.
+        #[test]
+        fn a_single_wrong_bit_is_found(event in event(), bit in 0..RECORD_BYTES * 8) {
+            let mut bytes = Record { position: 7, at: UnixMs(0), event }.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(Record::decode(&bytes), None);
+        }
+
+        /// Invariant 2, for what a torn write leaves.
+        #[test]
+        fn half_a_record_is_none(event in event(), whole in 1..RECORD_BYTES - 2) {
+            let new = Record { position: 8, at: UnixMs(1), event }.encode();
+            let mut bytes = Record { position: 7, at: UnixMs(0), event: Event::Started }.encode();
+            bytes[..whole].copy_from_slice(&new[..whole]);
+            let found = Record::decode(&bytes);
+            prop_assert!(found.is_none_or(|found| found.position != 8 || bytes == new));
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes: [u8; 32], fill: u8) {
+            let mut record = [fill; RECORD_BYTES];
+            record[4..36].copy_from_slice(&bytes);
+            let crc = crc32c(&record[4..]);
+            record[..4].copy_from_slice(&crc.to_le_bytes());
+            let _any = Record::decode(&record);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The tables of the database, as migrations: each is applied once, in order, and never changed.
+
+/// The migrations. A database's `user_version` says how many of them it has had.
+pub(super) const MIGRATIONS: [&str; 1] = [
+    // 1: the beginning.
+    "
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT;
+CREATE TABLE entries (
+    slot INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE limits (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    max_price INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    min_balance INTEGER NOT NULL,
+    max_buys_per_minute INTEGER NOT NULL,
+    per_hour INTEGER,
+    per_day INTEGER,
+    max_in_flight INTEGER NOT NULL
+) STRICT;
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    intent INTEGER,
+    record BLOB NOT NULL
+) STRICT;
+CREATE TABLE intents (
+    number INTEGER PRIMARY KEY,
+    listing TEXT NOT NULL,
+    entry INTEGER NOT NULL,
+    limits INTEGER NOT NULL,
+    approved INTEGER NOT NULL,
+    price INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reserved_at INTEGER NOT NULL,
+    sent_at INTEGER,
+    answered_at INTEGER,
+    settled_at INTEGER,
+    answer TEXT,
+    words TEXT
+) STRICT;
+CREATE UNIQUE INDEX one_request_for_a_listing ON intents (listing) WHERE state <> 'not_sent';
+CREATE TABLE corrections (
+    event INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    intent INTEGER,
+    verdict TEXT NOT NULL
+) STRICT;
+CREATE TABLE halts (
+    event INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    ended_at INTEGER,
+    ended_by TEXT
+) STRICT;
+",
+];
+
+/// The format that this version writes.
+pub(super) const VERSION: u32 = 1;
