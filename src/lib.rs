@@ -22,7 +22,8 @@
 //! | [`ledger`] | may it be afforded; what was intended, what happened | pure core |
 //! | [`server_clock`] | what time it can be at the server | pure |
 //! | [`buyer`] | one request, one answer, over a warm connection | edge |
-//! | [`net`] | TLS and dialling | edge |
+//! | [`account`] | balance, purchases and open listings, read seldom and never on the way to a buy | edge |
+//! | [`net`], [`http_head`] | TLS, dialling, the client for reads | edge |
 //! | [`sim`] | the practice market | edge around a pure market |
 //! | [`latency`], [`summary`], [`log`], [`stop`], [`clock`], [`app`] | what a person sees, and when it ends | edge |
 //!
@@ -37,6 +38,7 @@
 //! 7. Between frame and order there is no wait, no other thread, no disk and no log line.
 //! 8. Pure rooms import no runtime, no clock and no randomness; time is an argument.
 
+pub mod account;
 pub mod app;
 pub mod buyer;
 pub mod cli;

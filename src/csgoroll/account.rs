@@ -73,6 +73,8 @@ pub struct Purchase {
     pub status: Status,
     /// What it cost; `None` where that cannot be read.
     pub price: Option<Coins>,
+    /// When it was listed, by the server's clock.
+    pub created_at: Option<UnixMs>,
     /// When it last changed, by the server's clock.
     pub updated_at: Option<UnixMs>,
     /// When it was joined, by the server's clock.
@@ -211,9 +213,10 @@ fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonErro
 
 fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
     let (mut id, mut status, mut price) = (None, None, None);
-    let (mut updated_at, mut joined_at) = (None, None);
+    let (mut created_at, mut updated_at, mut joined_at) = (None, None, None);
     object(cursor, |key, cursor| {
         match key {
+            "createdAt" => created_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             "id" => id = string(cursor)?.and_then(|id| TradeId::new(&id)),
             "status" => status = string(cursor)?.map(|word| Status::from_market(&word)),
             "totalValue" => price = number(cursor)?.and_then(|text| Coins::parse(text).ok()),
@@ -223,7 +226,8 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
         }
         Ok(())
     })?;
-    Ok(id.zip(status).map(|(id, status)| Purchase { id, status, price, updated_at, joined_at }))
+    let purchase = |(id, status)| Purchase { id, status, price, created_at, updated_at, joined_at };
+    Ok(id.zip(status).map(purchase))
 }
 
 /// Reads `data.trades`, whatever its nodes are.

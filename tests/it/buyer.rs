@@ -7,7 +7,7 @@
     reason = "what is not as expected fails the test"
 )]
 
-mod market;
+pub(crate) mod market;
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
 //! Everything that crosses a border.
 
+mod account;
 mod buyer;
 mod config;
 mod documents;

@@ -23,11 +23,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// How long a test waits for what must happen.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the market does with one request.
 #[derive(Clone, Debug)]
-pub(super) enum Reaction {
+pub(crate) enum Reaction {
     /// Answers and keeps the connection.
     Answer(String),
     /// Answers in these pieces, with a pause between two.
@@ -42,14 +42,14 @@ pub(super) enum Reaction {
 
 /// One request, as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) head: String,
-    pub(super) body: String,
+pub(crate) struct Request {
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Request {
     /// The listing that it is about, if it is a buy.
-    pub(super) fn id(&self) -> Option<&str> {
+    pub(crate) fn id(&self) -> Option<&str> {
         self.body.strip_prefix("buy ")
     }
 }
@@ -62,9 +62,9 @@ struct Seen {
 
 type React = Arc<dyn Fn(&Request) -> Reaction + Send + Sync>;
 
-pub(super) struct Market {
-    pub(super) endpoints: Endpoints,
-    pub(super) tls: Tls,
+pub(crate) struct Market {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) tls: Tls,
     seen: Arc<Mutex<Seen>>,
     /// Each new value closes every connection that is idle.
     hang_up: watch::Sender<u64>,
@@ -72,14 +72,14 @@ pub(super) struct Market {
 }
 
 impl Market {
-    pub(super) async fn plain(
+    pub(crate) async fn plain(
         react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
     ) -> Self {
         Self::start(None, Tls::new().unwrap(), Arc::new(react)).await
     }
 
     /// With a certificate of its own, which the bot trusts if `trusted`.
-    pub(super) async fn tls(
+    pub(crate) async fn tls(
         trusted: bool,
         react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
     ) -> Self {
@@ -130,27 +130,27 @@ impl Market {
         Self { endpoints, tls, seen, hang_up, _tasks: tasks }
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
     }
 
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.seen.lock().unwrap().requests.clone()
     }
 
     /// The listings that were asked for, in order.
-    pub(super) fn bought(&self) -> Vec<String> {
+    pub(crate) fn bought(&self) -> Vec<String> {
         self.requests().iter().filter_map(|request| request.id().map(str::to_owned)).collect()
     }
 
     /// Closes every connection that waits for a request.
-    pub(super) fn hang_up_idle(&self) {
+    pub(crate) fn hang_up_idle(&self) {
         self.hang_up.send_modify(|count| *count += 1);
     }
 
     /// Waits until something can be seen.
     #[track_caller]
-    pub(super) fn sees(&self, what: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
+    pub(crate) fn sees(&self, what: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let deadline = Instant::now() + PATIENCE;
@@ -229,7 +229,10 @@ async fn read_request(
     loop {
         let text = String::from_utf8_lossy(bytes).into_owned();
         if let Some((head, rest)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("content-length").then_some(value)
+            });
             let length: usize = length.unwrap().parse().unwrap();
             if let Some(body) = rest.get(..length) {
                 let body = body.to_owned();
@@ -244,11 +247,11 @@ async fn read_request(
 }
 
 /// A proper answer with this body.
-pub(super) fn answer(status: u16, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// Says yes to everything.
-pub(super) fn agree(request: &Request) -> Reaction {
+pub(crate) fn agree(request: &Request) -> Reaction {
     Reaction::Answer(answer(200, "", &format!("bought {}", request.id().unwrap_or("nothing"))))
 }

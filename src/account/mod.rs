@@ -1,0 +1,22 @@
+//! What only the marketplace knows about us, read seldom and never on the buying connection.
+//!
+//! - [`reader`]: typed reads over HTTP, at a pace (`pace`, pure); [`failure`]: why one failed, and
+//!   what that means for buying.
+//! - [`sweep`](mod@sweep): back-fill, what is for sale.
+//! - [`watch`]: the loop that reads balance and purchases now and then, and when asked.
+//!
+//! All of it runs on a background thread. What it learns comes out of bounded queues; whoever
+//! decides takes it when there is time.
+
+pub mod failure;
+mod pace;
+pub mod reader;
+pub mod sweep;
+pub mod watch;
+
+pub use self::{
+    failure::ReadFailure,
+    reader::{PurchasesReading, Reader, UserReading},
+    sweep::{Swept, sweep},
+    watch::{Habits, News, Requests, watch},
+};

@@ -1,0 +1,248 @@
+//! Cold reads with typed results: who we are, what we have bought, what is for sale.
+//!
+//! Every read of this program that is not a buy goes through one [`Reader`], which keeps the pace.
+//! Nothing here runs in the thread that decides.
+
+use std::time::{Duration, Instant};
+
+use tokio::{sync::Mutex, time::sleep};
+
+use super::{failure::ReadFailure, pace::Pace};
+use crate::{
+    clock,
+    config::{Credential, Endpoints, Generation},
+    csgoroll::{
+        account::{self, CurrentUser, Page, Purchase, ReadError, User},
+        operations::{self, Operation, PAGE_LISTINGS_MAX},
+    },
+    ledger::OwnTrade,
+    net::{
+        http_client::{HttpClient, HttpError, Reply},
+        tls::Tls,
+    },
+    server_clock::Exchange,
+    time::UnixMs,
+    trade::Trade,
+};
+
+/// How many pages of one's own purchases are read at most: ten thousand purchases.
+pub const PURCHASE_PAGES_MAX: u32 = 40;
+
+/// How long before it is bought a listing may have been made. They expire after two days (source:
+/// recordings); the third is for doubt.
+const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
+
+/// Reads, at a pace.
+#[derive(Debug)]
+pub struct Reader {
+    http: HttpClient,
+    generation: Generation,
+    has_credential: bool,
+    pace: Mutex<Pace>,
+}
+
+/// Who we are, and when that was true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserReading {
+    /// What the site says.
+    pub user: User,
+    /// The earliest moment, on our wall clock, at which it can have been true.
+    pub as_of: UnixMs,
+    /// The exchange that told it.
+    pub exchange: Exchange,
+    /// The answer's `Date`.
+    pub date: Option<UnixMs>,
+}
+
+/// What we have bought, and when that was true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurchasesReading {
+    /// Our own trades, newest listing first.
+    pub trades: Vec<OwnTrade>,
+    /// Whether these are all, back to where they were asked for.
+    pub complete: bool,
+    /// How many could not be read.
+    pub unreadable: u32,
+    /// When reading began, by our wall clock.
+    pub started: UnixMs,
+}
+
+/// One page of what is for sale.
+#[derive(Debug)]
+pub struct ListingsPage {
+    reply: Reply,
+}
+
+impl Reader {
+    /// Sets it up; asks nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// An [`HttpError`] if the client cannot be set up.
+    pub fn new(
+        endpoints: &Endpoints,
+        credential: Option<&Credential>,
+        generation: Generation,
+        tls: &Tls,
+    ) -> Result<Self, HttpError> {
+        Ok(Self {
+            http: HttpClient::new(endpoints, credential, tls)?,
+            generation,
+            has_credential: credential.is_some(),
+            pace: Mutex::new(Pace::default()),
+        })
+    }
+
+    /// Keeps another distance between two reads than the site should be spared, for a practice
+    /// market.
+    #[must_use]
+    pub fn with_distance(self, distance: Duration) -> Self {
+        Self { pace: Mutex::new(Pace::with_distance(distance)), ..self }
+    }
+
+    /// Whether it asks as somebody. As nobody it sees what is for sale at most.
+    pub const fn has_credential(&self) -> bool {
+        self.has_credential
+    }
+
+    /// Reads who we are.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadFailure`]; [`ReadFailure::NoCredential`] without asking.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn current_user(&self) -> Result<UserReading, ReadFailure> {
+        if !self.has_credential {
+            return Err(ReadFailure::NoCredential);
+        }
+        let (reply, as_of) = self.ask(&operations::current_user()).await?;
+        match account::read_current_user(&reply.body) {
+            Ok(CurrentUser::SignedIn(user)) => {
+                Ok(UserReading { user, as_of, exchange: reply.exchange, date: reply.head.date })
+            }
+            Ok(CurrentUser::SignedOut) => Err(ReadFailure::SignedOut),
+            Err(error) => Err(about(error)),
+        }
+    }
+
+    /// Reads what this account has bought, back to `back_to` on the server's clock.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadFailure`]. What was read before it is dropped: half a list proves nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn own_purchases(
+        &self,
+        user: &User,
+        back_to: UnixMs,
+    ) -> Result<PurchasesReading, ReadFailure> {
+        // The list is ordered by listing and not by purchase.
+        let listed_after = UnixMs(back_to.0.saturating_sub(LISTING_LIFE_MS_MAX));
+        let is_older =
+            |purchase: &Purchase| purchase.created_at.is_some_and(|created| created < listed_after);
+        let mut reading = PurchasesReading {
+            trades: Vec::new(),
+            complete: false,
+            unreadable: 0,
+            started: clock::now(),
+        };
+        let mut after: Option<String> = None;
+        for number in 0..PURCHASE_PAGES_MAX {
+            let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after.as_deref())
+                .ok_or(ReadFailure::UserId)?;
+            let (reply, started) = self.ask(&page).await?;
+            if number == 0 {
+                reading.started = started;
+            }
+            let Page { nodes, unreadable, next } =
+                account::read_own_purchases(&reply.body).map_err(about)?;
+            reading.unreadable = reading.unreadable.saturating_add(unreadable);
+            let reached = nodes.last().is_some_and(is_older);
+            // What is older was not asked for, and would be there on one page and not on another.
+            reading.trades.extend(
+                nodes.iter().filter(|node| !is_older(node)).map(|node| OwnTrade {
+                    id: node.id,
+                    status: node.status,
+                    price: node.price,
+                }),
+            );
+            after = next;
+            if reached || after.is_none() {
+                reading.complete = reading.unreadable == 0;
+                break;
+            }
+        }
+        Ok(reading)
+    }
+
+    /// Reads one page of what is for sale, newest first. `after`: the cursor of the page before.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadFailure`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
+        let page = operations::open_listings(self.generation, PAGE_LISTINGS_MAX, after);
+        self.ask(&page).await.map(|(reply, _started)| ListingsPage { reply })
+    }
+
+    /// Asks when its turn has come. Returns the answer, and our wall clock when the request left.
+    async fn ask(&self, operation: &Operation) -> Result<(Reply, UnixMs), ReadFailure> {
+        // One read at a time: whoever holds the pace has the turn.
+        let mut pace = self.pace.lock().await;
+        sleep(pace.wait(Instant::now())).await;
+        pace.leaves(Instant::now());
+        let started = clock::now();
+        let answered = self.http.post(operation.to_json()).await;
+        let checked =
+            answered.map_err(ReadFailure::from).and_then(|reply| match ReadFailure::of(&reply) {
+                Some(failure) => Err(failure),
+                None => Ok(reply),
+            });
+        match checked {
+            Ok(reply) => {
+                pace.succeeded();
+                Ok((reply, started))
+            }
+            Err(failure) => {
+                pace.failed(Instant::now(), failure.retry_after());
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl ListingsPage {
+    /// What it lists.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadFailure`] if it is of no use.
+    pub fn listings(&self) -> Result<Page<Trade<'_>>, ReadFailure> {
+        account::read_open_listings(&self.reply.body).map_err(about)
+    }
+
+    /// The latest that the server's clock can have shown when the page was made.
+    pub fn latest(&self) -> Option<UnixMs> {
+        self.reply.head.date.map(|date| date.plus(Duration::from_secs(1)))
+    }
+}
+
+/// The site's own words may say that nobody is signed in.
+fn about(error: ReadError) -> ReadFailure {
+    match error {
+        ReadError::Refused(words) if words.to_ascii_lowercase().contains("unauthenticated") => {
+            ReadFailure::SignedOut
+        }
+        error => ReadFailure::Answer(error),
+    }
+}

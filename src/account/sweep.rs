@@ -1,0 +1,88 @@
+//! Back-fill: reads what is for sale, newest first, back to what is already known.
+//!
+//! Each listing comes out of a bounded queue, owned and marked with its age, so that the thread
+//! that decides takes one at a time between two frames and never reads a page. A sweep is cancelled
+//! by dropping it.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{failure::ReadFailure, reader::Reader};
+use crate::{
+    clock,
+    time::UnixMs,
+    trade::{Event, Trade},
+};
+
+/// How many pages one sweep reads at most: five thousand listings.
+pub const PAGES_MAX: u32 = 20;
+
+/// How many listings wait to be taken. A slow taker slows the sweep down and nothing else.
+pub const LISTINGS_QUEUED_MAX: usize = 256;
+
+/// How far back beyond the gap a sweep reads: the two clocks differ, and the feed is not sorted to
+/// the millisecond.
+pub const OVERLAP: Duration = Duration::from_secs(10);
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Listings handed out.
+    pub listings: u32,
+    /// Pages read.
+    pub pages: u32,
+    /// Listings that could not be read.
+    pub unreadable: u32,
+    /// Whether it got back to where it should.
+    pub complete: bool,
+}
+
+/// Reads what is for sale back to `back_to`, by our wall clock; `None`: all of it.
+///
+/// # Errors
+///
+/// A [`ReadFailure`], after what was handed out so far.
+///
+/// # Cancel safety
+///
+/// Safe: it only reads, and each listing is handed out whole.
+pub async fn sweep(
+    reader: &Reader,
+    back_to: Option<UnixMs>,
+    listings: &mpsc::Sender<Trade<'static>>,
+) -> Result<Swept, ReadFailure> {
+    let mut swept = Swept::default();
+    let mut after: Option<String> = None;
+    while swept.pages < PAGES_MAX {
+        let page = reader.open_listings(after.as_deref()).await?;
+        swept.pages = swept.pages.saturating_add(1);
+        // What cannot be told is told by our own clock.
+        let now = page.latest().unwrap_or_else(clock::now);
+        let read = page.listings()?;
+        swept.unreadable = swept.unreadable.saturating_add(read.unreadable);
+        let mut reached = false;
+        for trade in read.nodes {
+            let is_known = back_to
+                .zip(trade.created_at)
+                .is_some_and(|(back_to, created)| created.plus(OVERLAP) < back_to);
+            if is_known {
+                reached = true;
+                break;
+            }
+            let age = trade.created_at.map_or(Duration::MAX, |created| now.since(created));
+            let trade = Trade { event: Event::BackFilled { age }, ..trade.into_owned() };
+            if listings.send(trade).await.is_err() {
+                // Nobody wants them any more.
+                return Ok(swept);
+            }
+            swept.listings = swept.listings.saturating_add(1);
+        }
+        after = read.next;
+        if reached || after.is_none() {
+            swept.complete = true;
+            break;
+        }
+    }
+    Ok(swept)
+}
