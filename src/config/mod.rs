@@ -16,7 +16,7 @@ pub mod load;
 pub mod policy;
 pub mod problem;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::credential::{Credential, CredentialSource};
 use self::endpoint::{Endpoint, EndpointError, Scheme};
@@ -86,10 +86,25 @@ pub struct Budget {
 }
 
 /// What is asked of the feed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feed {
     /// Which listing subscription.
     pub generation: Generation,
+    /// How many connections are kept up at once, the first copy of a listing winning; 1 to 4.
+    pub connections: usize,
+    /// Each connection is replaced before it is this old.
+    pub max_age: Duration,
+}
+
+/// The values that `sniper.example.toml` shows.
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            generation: Generation::default(),
+            connections: 1,
+            max_age: Duration::from_secs(3_000),
+        }
+    }
 }
 
 /// Everything that is set, checked.

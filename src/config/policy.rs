@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     text::Escaped,
-    ws::policy::{DELAY_MIN, Limits, Policy as Reconnection, Thousandths},
+    ws::{
+        CONNECTIONS_MAX,
+        policy::{DELAY_MIN, Limits, Policy as Reconnection, Thousandths},
+    },
 };
 
 /// The sections of `sniper.toml` with their keys. `""` is the top of the file.
@@ -35,7 +38,7 @@ const BUDGET_KEYS: [&str; 7] = [
     "max_in_flight",
 ];
 
-const FEED_KEYS: [&str; 1] = ["generation"];
+const FEED_KEYS: [&str; 3] = ["generation", "connections", "max_age_s"];
 
 const RECONNECTION_KEYS: [&str; 12] = [
     "initial_delay_ms",
@@ -51,6 +54,12 @@ const RECONNECTION_KEYS: [&str; 12] = [
     "idle_timeout_ms",
     "max_retries",
 ];
+
+/// The youngest age at which a connection can be replaced.
+const AGE_S_MIN: u32 = 60;
+
+/// A day, in seconds.
+const WAIT_S_MAX: u32 = 86_400;
 
 /// A day: no wait of this program needs to be longer.
 const WAIT_MS_MAX: u32 = 86_400_000;
@@ -198,6 +207,13 @@ fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
     };
     if let Some(generation) = fields.choice("generation", &["A", "B"], generation, reading) {
         feed.generation = generation;
+    }
+    let connections_max = u32::try_from(CONNECTIONS_MAX).unwrap_or(1);
+    if let Some(connections) = fields.whole("connections", (1, connections_max), reading) {
+        feed.connections = usize::try_from(connections).unwrap_or(1);
+    }
+    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), reading) {
+        feed.max_age = max_age;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{cell::RefCell, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::{
-    connect::{TcpDial, open},
+    connect::{Dial, TcpDial, open},
     error::FeedError,
     liveness::Rhythm,
     protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
@@ -28,7 +28,7 @@ use crate::{
 const LISTINGS: OperationId = OperationId(1);
 
 /// A session with the marketplace.
-pub(super) type FeedSession = Session<super::connect::Stream, GraphqlTransportWs>;
+pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
 
 /// What the connections of one feed share.
 pub(super) struct Hub<'c, F> {
@@ -44,11 +44,11 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     }
 
     /// Connects and subscribes.
-    pub(super) async fn open(
+    pub(super) async fn open<D: Dial>(
         &self,
-        dial: &TcpDial,
+        dial: &D,
         credential: Option<&Credential>,
-    ) -> Result<FeedSession, FeedError> {
+    ) -> Result<FeedSession<D::Stream>, FeedError> {
         let Config { endpoints, reconnection, feed, taps, .. } = self.config;
         add(&taps.dials, 1);
         let limits = reconnection.limits();

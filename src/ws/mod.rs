@@ -12,6 +12,7 @@ pub mod connect;
 mod error;
 mod feed;
 pub mod host;
+mod link;
 pub mod liveness;
 pub mod policy;
 pub mod protocol;
@@ -19,6 +20,7 @@ mod seen;
 mod session;
 mod supervisor;
 mod taps;
+mod tenure;
 mod upgrade;
 
 pub use self::{
@@ -26,6 +28,6 @@ pub use self::{
     feed::connect_once,
     seen::SEEN_MAX,
     session::{FAREWELL_MAX, MESSAGE_BYTES_MAX, OUTBOX_MAX},
-    supervisor::{GaveUp, run_with_reconnect},
+    supervisor::{GaveUp, run_over, run_with_reconnect},
     taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
 };

@@ -5,26 +5,26 @@
 //! passes and lines are logged.
 
 use std::{
-    cell::{Cell, RefCell},
-    fmt,
+    cell::RefCell,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tracing::{error, info, warn};
 
 use super::{
-    connect::{Dial as _, TcpDial},
+    connect::{Dial, TcpDial},
     error::FeedError,
     feed::Hub,
     host::Host,
+    link::{Link, Seconds},
     liveness::Rhythm,
-    policy::{Admission, Backoff, Change, Ending, Next, Verdict, Why},
+    policy::{Admission, Backoff, Change, Next, Verdict, Why},
     session::now,
-    taps::{Gap, Taps, add},
+    taps::{CONNECTIONS_MAX, add},
+    tenure::Tenure,
 };
 use crate::{
-    clock,
     config::{Config, Credential},
     trade::Trade,
 };
@@ -49,10 +49,22 @@ pub struct GaveUp {
 ///
 /// Safe: `on_trade` never runs in part. Drop the future to stop; the server sees the sockets close.
 pub async fn run_with_reconnect(config: &Config, on_trade: impl FnMut(Trade<'_>)) -> GaveUp {
-    let dial = match TcpDial::new(config.endpoints.ws.clone(), config.tls.clone()) {
-        Ok(dial) => dial,
-        Err(error) => return GaveUp { attempts: 0, last: Some(error) },
-    };
+    match TcpDial::new(config.endpoints.ws.clone(), config.tls.clone()) {
+        Ok(dial) => run_over(config, dial, on_trade).await,
+        Err(error) => GaveUp { attempts: 0, last: Some(error) },
+    }
+}
+
+/// The same over any way to make a connection.
+///
+/// # Cancel safety
+///
+/// Safe, as [`run_with_reconnect`] is.
+pub async fn run_over<D: Dial>(
+    config: &Config,
+    dial: D,
+    on_trade: impl FnMut(Trade<'_>),
+) -> GaveUp {
     let supervisor = Supervisor {
         host: config.hosts.host(&dial.host(), &config.reconnection),
         dial,
@@ -60,38 +72,56 @@ pub async fn run_with_reconnect(config: &Config, on_trade: impl FnMut(Trade<'_>)
         credential: RefCell::new(config.credential.clone()),
         hub: Hub::new(config, on_trade),
     };
-    supervisor.keep(0).await
+    let connections = config.feed.connections.clamp(1, CONNECTIONS_MAX);
+    if connections == 1 {
+        return supervisor.keep(0).await;
+    }
+    let mut all: FuturesUnordered<_> =
+        (0..connections).map(|connection| supervisor.keep(connection)).collect();
+    let mut gave_up = GaveUp { attempts: 0, last: None };
+    while let Some(next) = all.next().await {
+        gave_up = next;
+    }
+    gave_up
 }
 
-struct Supervisor<'c, F> {
-    hub: Hub<'c, F>,
-    dial: TcpDial,
-    host: Arc<Host>,
-    link: Link<'c>,
-    credential: RefCell<Option<Credential>>,
+/// What keeps a feed up.
+pub(super) struct Supervisor<'c, D, F> {
+    pub(super) hub: Hub<'c, F>,
+    pub(super) dial: D,
+    pub(super) host: Arc<Host>,
+    pub(super) link: Link<'c>,
+    pub(super) credential: RefCell<Option<Credential>>,
 }
 
-impl<F: FnMut(Trade<'_>)> Supervisor<'_, F> {
+impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     /// Keeps one connection up.
     async fn keep(&self, connection: usize) -> GaveUp {
-        let policy = self.hub.config.reconnection;
-        let mut backoff = Backoff::new(policy);
+        let mut backoff = Backoff::new(self.hub.config.reconnection);
         let mut rhythm = Rhythm::default();
         loop {
             self.admission().await;
-            let (ending, ended) = self.attempt(connection, &backoff, &mut rhythm).await;
-            let next = backoff.after(&ending, fastrand::u64(..));
-            self.report(&ending, &ended, &next);
+            let tenure = self.tenure(connection, &backoff, &mut rhythm).await;
+            let next = backoff.after(&tenure.ending, fastrand::u64(..));
+            self.report(connection, &tenure, &next);
             if next.exhausted {
                 let attempts = next.attempt;
                 error!("Giving up after {attempts} attempts without success (max_retries)");
-                return GaveUp { attempts, last: ended.err() };
+                return GaveUp { attempts, last: tenure.ended.err() };
             }
-            self.pause(&next, &ended).await;
-            if matches!(ending.verdict, Verdict::Park | Verdict::RenewCredential) {
+            self.pause(connection, &next, &tenure.ended).await;
+            if matches!(tenure.ending.verdict, Verdict::Park | Verdict::RenewCredential) {
                 self.renew_credential().await;
             }
         }
+    }
+
+    /// What tells the lines of several connections apart.
+    pub(super) fn tag(&self, connection: usize) -> String {
+        if self.hub.config.feed.connections <= 1 {
+            return String::new();
+        }
+        format!(" [connection {}]", connection.saturating_add(1))
     }
 
     /// Waits until the host may be dialled.
@@ -108,55 +138,25 @@ impl<F: FnMut(Trade<'_>)> Supervisor<'_, F> {
         }
     }
 
-    /// One connection from beginning to end.
-    async fn attempt(
-        &self,
-        connection: usize,
-        backoff: &Backoff,
-        rhythm: &mut Rhythm,
-    ) -> (Ending, Result<(), FeedError>) {
-        self.link.dials();
-        let credential = self.credential.borrow().clone();
-        let mut session = match self.hub.open(&self.dial, credential.as_ref()).await {
-            Ok(session) => session,
-            Err(error) => {
-                let ending = Ending { lived: None, listings: 0, verdict: error.verdict() };
-                return (ending, Err(error));
-            }
-        };
-        info!("Connected");
-        self.link.up();
-        rhythm.interrupt();
-        let mut listener = self.hub.listener(connection, !backoff.is_flapping(), || {
-            if let Some(Change::Closed) = self.host.proved() {
-                info!("Circuit closed");
-            }
-        });
-        let ended = session.run(&mut listener, rhythm).await;
-        let verdict = ended.as_ref().err().map_or(Verdict::Retry, FeedError::verdict);
-        let ending =
-            Ending { lived: Some(session.lived()), listings: listener.listings(), verdict };
-        self.link.down(session.last_frame(), &cause(&ended));
-        (ending, ended)
-    }
-
     /// Says how a connection ended.
-    fn report(&self, ending: &Ending, ended: &Result<(), FeedError>, next: &Next) {
+    fn report(&self, connection: usize, tenure: &Tenure, next: &Next) {
         let taps = &self.hub.config.taps;
+        let tag = self.tag(connection);
+        let Tenure { ending, ended } = tenure;
         match ended {
             Ok(()) => {
-                info!("Disconnected (1000, clean close)");
-                info!("Connection closed cleanly");
+                info!("Disconnected (1000, clean close){tag}");
+                info!("Connection closed cleanly{tag}");
             }
             Err(error) => {
                 if ending.lived.is_some() {
                     let (code, reason) = error.code_and_reason();
-                    info!("Disconnected ({code}, {reason})");
+                    info!("Disconnected ({code}, {reason}){tag}");
                 }
                 if matches!(error, FeedError::Violation { .. }) {
                     add(&taps.violations, 1);
                 }
-                warn!("Connection error: {}", error.chain());
+                warn!("Connection error: {}{tag}", error.chain());
             }
         }
         let is_blocked = ended.as_ref().is_err_and(FeedError::is_blocked);
@@ -166,15 +166,15 @@ impl<F: FnMut(Trade<'_>)> Supervisor<'_, F> {
         }
         let reset = Seconds(self.hub.config.reconnection.limits().initial_delay);
         match ending.listings {
-            0 => info!("Stable session. Backoff reset to {reset}."),
+            0 => info!("Stable session. Backoff reset to {reset}.{tag}"),
             listings => {
-                info!("Productive session ({listings} trades). Backoff reset to {reset}.");
+                info!("Productive session ({listings} trades). Backoff reset to {reset}.{tag}");
             }
         }
     }
 
     /// Waits before the next dial: as long as the line says.
-    async fn pause(&self, next: &Next, ended: &Result<(), FeedError>) {
+    async fn pause(&self, connection: usize, next: &Next, ended: &Result<(), FeedError>) {
         let now = now();
         let cause = cause(ended);
         let mut wait = next.wait;
@@ -195,8 +195,8 @@ impl<F: FnMut(Trade<'_>)> Supervisor<'_, F> {
                 }
             }
         }
-        let attempt = next.attempt;
-        info!("Reconnecting in {} (attempt {attempt}: {cause})", Seconds(wait));
+        let (attempt, tag) = (next.attempt, self.tag(connection));
+        info!("Reconnecting in {} (attempt {attempt}: {cause}){tag}", Seconds(wait));
         tokio::time::sleep(wait).await;
     }
 
@@ -215,109 +215,10 @@ impl<F: FnMut(Trade<'_>)> Supervisor<'_, F> {
     }
 }
 
-/// Whether anything can arrive, over all connections of a feed.
-struct Link<'c> {
-    taps: &'c Taps,
-    up: Cell<usize>,
-    alive_until: Cell<Option<Instant>>,
-    attempts: Cell<u32>,
-    reconnects: Cell<u64>,
-}
-
-impl<'c> Link<'c> {
-    const fn new(taps: &'c Taps) -> Self {
-        Self {
-            taps,
-            up: Cell::new(0),
-            alive_until: Cell::new(None),
-            attempts: Cell::new(0),
-            reconnects: Cell::new(0),
-        }
-    }
-
-    fn dials(&self) {
-        self.attempts.set(self.attempts.get().saturating_add(1));
-    }
-
-    /// A connection is up.
-    fn up(&self) {
-        self.up.set(self.up.get().saturating_add(1));
-        self.taps.is_up.store(true, Ordering::Release);
-        let attempts = self.attempts.replace(0);
-        let Some(from) = self.alive_until.take() else { return };
-        let lasted = now().saturating_duration_since(from);
-        let reconnects = self.reconnects.get().saturating_add(1);
-        self.reconnects.set(reconnects);
-        add(&self.taps.reconnects, 1);
-        self.taps.gap_changes(|gap| {
-            gap.until = Some(clock::now());
-            gap.lasted = lasted;
-            gap.attempts = attempts;
-        });
-        info!(
-            "Reconnected (gap {}, attempts {attempts}, reconnects {reconnects}, back-filled 0)",
-            Seconds(lasted)
-        );
-    }
-
-    /// A connection that was up is gone; `alive` was its last proof of life.
-    fn down(&self, alive: Instant, cause: &str) {
-        self.up.set(self.up.get().saturating_sub(1));
-        if self.up.get() != 0 {
-            return;
-        }
-        self.taps.is_up.store(false, Ordering::Release);
-        self.alive_until.set(Some(alive));
-        self.attempts.set(0);
-        let ago = now().saturating_duration_since(alive);
-        let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        self.taps.gap_begins(Gap {
-            from: crate::time::UnixMs(clock::now().0.saturating_sub(ago_ms)),
-            until: None,
-            lasted: ago,
-            attempts: 0,
-            cause: cause.to_owned(),
-        });
-    }
-}
-
-fn cause(ended: &Result<(), FeedError>) -> String {
+/// What ended a connection, on one line.
+pub(super) fn cause(ended: &Result<(), FeedError>) -> String {
     match ended {
         Ok(()) => "closed cleanly".to_owned(),
         Err(error) => error.chain(),
-    }
-}
-
-/// `3.4s`: whole hundredths, without trailing zeros.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, hundredths) = (self.0.as_secs(), self.0.subsec_millis() / 10);
-        match (hundredths / 10, hundredths % 10) {
-            (0, 0) => write!(f, "{whole}s"),
-            (tenths, 0) => write!(f, "{whole}.{tenths}s"),
-            _ => write!(f, "{whole}.{hundredths:02}s"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(ms: u64, expected: &str) {
-        assert_eq!(Seconds(Duration::from_millis(ms)).to_string(), expected);
-    }
-
-    #[test]
-    fn waits_are_shown_as_they_are_slept() {
-        check(2_000, "2s");
-        check(3_400, "3.4s");
-        check(2_340, "2.34s");
-        check(250, "0.25s");
-        check(1_050, "1.05s");
-        check(300_000, "300s");
     }
 }

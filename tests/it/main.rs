@@ -4,5 +4,6 @@ mod account;
 mod buyer;
 mod config;
 mod documents;
+mod feed;
 mod market;
 mod tidy;

@@ -115,7 +115,13 @@ const REVEALING: &[&str] = &[
 ];
 
 /// Tests that may sleep: those whose subject is time, and the helper that waits on a condition.
-const SLEEPING: &[&str] = &["tests/it/buyer.rs", "tests/it/buyer/market.rs"];
+const SLEEPING: &[&str] = &[
+    "tests/it/buyer.rs",
+    "tests/it/buyer/market.rs",
+    "tests/it/feed.rs",
+    "tests/it/feed/peer.rs",
+    "tests/it/feed/refusals.rs",
+];
 
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];

@@ -101,11 +101,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         self.clocks.last_frame()
     }
 
-    /// How long it has lived since its subscriptions were written.
-    pub(super) fn lived(&self) -> Duration {
-        now().saturating_duration_since(self.since)
-    }
-
     /// Greets the server and waits until it acknowledges, answering pings meanwhile.
     pub(super) async fn greet(&mut self) -> Result<(), FeedError> {
         if let Some(greeting) = self.machine.open() {
@@ -113,7 +108,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         }
         poll_fn(|cx| {
             loop {
-                self.outbox.poll(&mut self.socket, cx, now())?;
+                if let Err(error) = self.outbox.poll(&mut self.socket, cx, now()) {
+                    return Poll::Ready(Err(self.last_words(cx, error)));
+                }
                 if self.machine.is_live() {
                     return Poll::Ready(Ok(()));
                 }
@@ -131,7 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     pub(super) async fn subscribe(&mut self) -> Result<(), FeedError> {
         self.queue_due(now())?;
         poll_fn(|cx| {
-            self.outbox.poll(&mut self.socket, cx, now())?;
+            if let Err(error) = self.outbox.poll(&mut self.socket, cx, now()) {
+                return Poll::Ready(Err(self.last_words(cx, error)));
+            }
             if !self.outbox.is_written() {
                 return Poll::Pending;
             }
@@ -187,6 +186,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         };
         // Whether the server listens to the end is its own affair.
         let _courtesy = tokio::time::timeout(FAREWELL_MAX, farewell).await;
+    }
+
+    /// A write failed: what the server said before it left says more than that it is gone.
+    fn last_words(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
+        while let Poll::Ready(Ok(message)) = self.poll_message(cx) {
+            if let Message::Close(Some(frame)) = message
+                && let Err(words) = closed(Some(frame))
+            {
+                return words;
+            }
+        }
+        error
     }
 
     fn queue_due(&mut self, now: Instant) -> Result<(), FeedError> {

@@ -1,0 +1,150 @@
+//! One connection in office: from its dial to its end, with every successor that took over from it
+//! because of its age.
+//!
+//! A server cuts connections that are old; each is replaced before that. The successor is up, and
+//! both are heard for a while, before the old one says goodbye, so nothing falls between.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::{
+    connect::Dial,
+    error::FeedError,
+    feed::FeedSession,
+    liveness::Rhythm,
+    policy::{Admission, Backoff, Change, Ending, Verdict},
+    session::now,
+    supervisor::{Supervisor, cause},
+    taps::add,
+};
+use crate::trade::Trade;
+
+/// How long both the old connection and its successor are heard.
+const OVERLAP: Duration = Duration::from_secs(5);
+
+/// How long after a failed rotation the next is tried.
+const ROTATION_RETRY: Duration = Duration::from_secs(15);
+
+/// What one connection did, successors included.
+#[derive(Debug)]
+pub(super) struct Tenure {
+    pub(super) ending: Ending,
+    pub(super) ended: Result<(), FeedError>,
+}
+
+impl Tenure {
+    fn failed(error: FeedError) -> Self {
+        let ending = Ending { lived: None, listings: 0, verdict: error.verdict() };
+        Self { ending, ended: Err(error) }
+    }
+}
+
+/// How a stretch of listening ended.
+enum Stretch<D: Dial> {
+    /// The connection is gone.
+    Ended(Result<(), FeedError>),
+    /// A successor is up.
+    Successor(Box<FeedSession<D::Stream>>),
+    /// No successor came about.
+    NoSuccessor(FeedError),
+}
+
+impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
+    /// Connects, and listens until the connection and its successors have ended.
+    pub(super) async fn tenure(
+        &self,
+        connection: usize,
+        backoff: &Backoff,
+        rhythm: &mut Rhythm,
+    ) -> Tenure {
+        self.link.dials();
+        let mut session = match self.open().await {
+            Ok(session) => session,
+            Err(error) => return Tenure::failed(error),
+        };
+        let tag = self.tag(connection);
+        info!("Connected{tag}");
+        self.link.up();
+        rhythm.interrupt();
+        let since = now();
+        let proves_by_listing = !backoff.is_flapping();
+        let proved = || {
+            if let Some(Change::Closed) = self.host.proved() {
+                info!("Circuit closed");
+            }
+        };
+        let mut listener = self.hub.listener(connection, proves_by_listing, proved);
+        let mut rotate_at = self.rotation_after(since);
+        let ended = loop {
+            let stretch = tokio::select! {
+                biased;
+                ended = session.run(&mut listener, rhythm) => Stretch::Ended(ended),
+                stretch = self.succeed(rotate_at) => stretch,
+            };
+            match stretch {
+                Stretch::Ended(ended) => break ended,
+                Stretch::NoSuccessor(error) => {
+                    warn!("No successor for an old connection yet{tag}: {}", error.chain());
+                    rotate_at = later(now(), ROTATION_RETRY);
+                }
+                Stretch::Successor(successor) => {
+                    let mut old = std::mem::replace(&mut session, *successor);
+                    rotate_at = self.rotation_after(now());
+                    let mut old_rhythm = Rhythm::default();
+                    let mut hears_old = self.hub.listener(connection, false, || {});
+                    let handing_over = async {
+                        let run = old.run(&mut hears_old, &mut old_rhythm);
+                        if tokio::time::timeout(OVERLAP, run).await.is_err() {
+                            old.farewell(1_000).await;
+                        }
+                    };
+                    add(&self.hub.config.taps.rotations, 1);
+                    info!("Replaced by a fresh connection because of its age{tag}");
+                    tokio::select! {
+                        biased;
+                        ended = session.run(&mut listener, rhythm) => break ended,
+                        () = handing_over => {}
+                    }
+                }
+            }
+        };
+        let verdict = ended.as_ref().err().map_or(Verdict::Retry, FeedError::verdict);
+        let lived = Some(now().saturating_duration_since(since));
+        let ending = Ending { lived, listings: listener.listings(), verdict };
+        self.link.down(session.last_frame(), &cause(&ended));
+        Tenure { ending, ended }
+    }
+
+    /// Connects a successor when the time has come.
+    async fn succeed(&self, at: Instant) -> Stretch<D> {
+        tokio::time::sleep_until(at.into()).await;
+        while let Admission::Wait(wait) = self.host.admit(now()) {
+            tokio::time::sleep(wait).await;
+        }
+        match self.open().await {
+            Ok(successor) => Stretch::Successor(Box::new(successor)),
+            Err(error) => {
+                self.host.failed(now());
+                Stretch::NoSuccessor(error)
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<FeedSession<D::Stream>, FeedError> {
+        let credential = self.credential.borrow().clone();
+        self.hub.open(&self.dial, credential.as_ref()).await
+    }
+
+    /// When a connection that is up since then is old: some time before the server's limit, and not
+    /// all of them at once.
+    fn rotation_after(&self, since: Instant) -> Instant {
+        let thousandths = fastrand::u32(800..950);
+        let age = self.hub.config.feed.max_age.saturating_mul(thousandths);
+        later(since, age.checked_div(1_000).unwrap_or(age))
+    }
+}
+
+fn later(instant: Instant, wait: Duration) -> Instant {
+    instant.checked_add(wait).unwrap_or(instant)
+}

@@ -1,0 +1,301 @@
+//! What a session says and hears when both sides speak well, or at least JSON.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use sniper::{
+    config::{Config, Credential, Feed, Generation},
+    money::Coins,
+    ws::{self, FeedError},
+};
+
+use super::{
+    config, once,
+    peer::{Frame, Server, batch, frame, listing, single, text},
+    quick, until,
+};
+
+#[tokio::test]
+async fn generation_b_is_asked_for_and_a_batch_is_many_trades() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        assert_eq!(peer.text().await, r#"{"type":"connection_init"}"#);
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let (id, name) = peer.subscription().await;
+        assert_eq!(name, "OnCreateTrades");
+        assert_eq!(peer.subscription().await.1, "OnUpdateTrade");
+        assert_eq!(peer.subscription().await.1, "OnUpdateWallet");
+        peer.say(&batch(&id, &["a", "b", "c"])).await;
+        assert_eq!(peer.close(1_000, "").await, Frame::Close(Some(1_000)));
+    })
+    .await;
+    let (ids, ended) = once(&config(&server.address, quick())).await;
+    assert_eq!(ids, ["a", "b", "c"]);
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn generation_a_is_asked_for_where_it_is_set() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        peer.text().await;
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let (id, name) = peer.subscription().await;
+        assert_eq!(name, "OnCreateTrade");
+        peer.say(&single(&id, "a")).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let feed = Feed { generation: Generation::A, ..Feed::default() };
+    let (ids, _) = once(&Config { feed, ..config(&server.address, quick()) }).await;
+    assert_eq!(ids, ["a"]);
+}
+
+#[tokio::test]
+async fn the_upgrade_says_who_asks_and_for_which_protocol() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        assert_eq!(peer.header("Cookie").as_deref(), Some("session=s%3Aabc"));
+        assert_eq!(peer.header("Origin").as_deref(), Some("https://www.csgoroll.com"));
+        assert_eq!(peer.header("Sec-WebSocket-Protocol").as_deref(), Some("graphql-transport-ws"));
+        assert!(peer.header("User-Agent").unwrap().starts_with("sniper/"));
+        assert!(peer.head.starts_with("GET /ws HTTP/1.1\r\n"), "{}", peer.head);
+        peer.text().await;
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let credential = Credential::from_session("s%3Aabc").ok();
+    let (_, ended) = once(&Config { credential, ..config(&server.address, quick()) }).await;
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn nothing_but_the_greeting_and_pongs_precedes_the_acknowledgement() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        assert_eq!(peer.text().await, r#"{"type":"connection_init"}"#);
+        peer.say(r#"{"type":"ping","payload":{"n":1}}"#).await;
+        assert_eq!(peer.text().await, r#"{"type":"pong","payload":{"n":1}}"#);
+        peer.write(&frame(0x89, b"rfc")).await;
+        assert_eq!(peer.frame().await, Frame::Pong(b"rfc".to_vec()));
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let (id, _) = peer.subscription().await;
+        peer.say(&batch(&id, &["a"])).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let (ids, ended) = once(&config(&server.address, quick())).await;
+    assert_eq!(ids, ["a"]);
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn pings_of_both_kinds_are_answered_with_their_payload_while_listings_flow() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        for round in 0..50 {
+            peer.say(&batch(&ids[0], &[&format!("t{round}")])).await;
+            peer.say(&format!(r#"{{"payload":{{"round":{round}}},"type":"ping"}}"#)).await;
+            let pong = format!(r#"{{"type":"pong","payload":{{"round":{round}}}}}"#);
+            assert_eq!(peer.text().await, pong);
+            peer.write(&frame(0x89, &[round])).await;
+            assert_eq!(peer.frame().await, Frame::Pong(vec![round]));
+        }
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let (ids, ended) = once(&config(&server.address, quick())).await;
+    assert_eq!(ids.len(), 50);
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_ended_subscription_is_asked_for_again_on_the_same_link_with_a_new_id() {
+    let server = Server::play(|number, mut peer| async move {
+        assert_eq!(number, 0, "the link must stay");
+        let ids = peer.subscribed().await;
+        peer.say(&format!(r#"{{"id":"{}","type":"error","payload":[{{}}]}}"#, ids[0])).await;
+        let (second, name) = peer.subscription().await;
+        assert_eq!(name, "OnCreateTrades");
+        assert!(!ids.contains(&second));
+        peer.say(&batch(&ids[0], &["of-the-ended-one"])).await;
+        peer.say(&format!(r#"{{"id":"{second}","type":"complete"}}"#)).await;
+        let (third, _) = peer.subscription().await;
+        assert!(!ids.contains(&third) && third != second);
+        peer.say(&batch(&third, &["a"])).await;
+        peer.drained().await;
+    })
+    .await;
+    let config = config(&server.address, quick());
+    assert_eq!(until(&config, |ids| !ids.is_empty()).await, ["a"]);
+    assert_eq!(config.taps.ended.load(Relaxed), 2);
+    assert_eq!(server.dials(), 1);
+}
+
+#[tokio::test]
+async fn an_error_on_an_optional_subscription_changes_nothing_for_the_listings() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        for id in &ids[1..] {
+            peer.say(&format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#)).await;
+        }
+        peer.say(&batch(&ids[0], &["a"])).await;
+        for _ in 0..2 {
+            let (id, name) = peer.subscription().await;
+            assert!(name.starts_with("OnUpdate"), "{name}");
+            peer.say(&format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#)).await;
+        }
+        peer.say(&batch(&ids[0], &["b"])).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let (ids, ended) = once(&config(&server.address, quick())).await;
+    assert_eq!(ids, ["a", "b"]);
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_dropped_and_counted_and_the_link_stays() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        let deep = "[".repeat(10_000);
+        let cut = batch(&ids[0], &["cut"]);
+        for malformed in [
+            "",
+            "nonsense",
+            "[]",
+            "{\"type\":\"next\"}",
+            "{\"id\":\"1\",\"type\":\"next\",\"payload\":{}",
+            deep.as_str(),
+            cut.get(..cut.len() - 4).unwrap(),
+        ] {
+            peer.say(malformed).await;
+        }
+        peer.write(&frame(0x82, &[1, 2, 3])).await;
+        peer.say(r#"{"type":"brand_new","payload":1}"#).await;
+        peer.say(&format!(r#"{{"id":"{}","type":"next","payload":[]}}"#, ids[0])).await;
+        peer.say(&format!(
+            r#"{{"id":"{}","type":"next","payload":{{"data":{{"createTrades":{{"trades":[7,{}]}}}}}}}}"#,
+            ids[0],
+            listing("a")
+        ))
+        .await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let config = config(&server.address, quick());
+    let (ids, ended) = once(&config).await;
+    assert_eq!(ids, ["a"]);
+    assert!(ended.is_ok(), "{ended:?}");
+    assert_eq!(config.taps.malformed.load(Relaxed), 8);
+    assert_eq!(config.taps.unknown.load(Relaxed), 1);
+    assert_eq!(config.taps.unreadable.load(Relaxed), 1);
+    assert_eq!(config.taps.errors(), 9);
+}
+
+#[tokio::test]
+async fn errors_beside_the_data_end_nothing() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        peer.say(&format!(
+            r#"{{"id":"{}","type":"next","payload":{{"errors":[{{"message":"x"}}],"data":null}}}}"#,
+            ids[0]
+        ))
+        .await;
+        peer.say(&batch(&ids[0], &["a"])).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let config = config(&server.address, quick());
+    assert_eq!(once(&config).await.0, ["a"]);
+    assert_eq!(config.taps.graphql_errors.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_pushed_balance_can_be_read_beside_the_feed() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        peer.say(&format!(
+            r#"{{"id":"{}","type":"next","payload":{{"data":{{"updateWallet":{{"wallet":{{"id":"w","name":"MAIN","amount":12.34}}}}}}}}}}"#,
+            ids[2]
+        ))
+        .await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let config = config(&server.address, quick());
+    let (ids, _) = once(&config).await;
+    assert!(ids.is_empty());
+    assert_eq!(config.taps.balance(), Some((Coins::from_cents(1_234), 1)));
+}
+
+#[tokio::test]
+async fn a_frame_in_the_same_segment_as_the_upgrade_is_heard() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.read_head().await;
+        let mut bytes = peer.grant().into_bytes();
+        bytes.extend(text(r#"{"type":"connection_ack"}"#));
+        peer.write(&bytes).await;
+        peer.text().await;
+        let (id, _) = peer.subscription().await;
+        peer.say(&batch(&id, &["a"])).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let (ids, ended) = once(&config(&server.address, quick())).await;
+    assert_eq!(ids, ["a"]);
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_sends_one_byte_per_segment_is_understood() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.read_head().await;
+        let grant = peer.grant().into_bytes();
+        for byte in grant {
+            peer.write(&[byte]).await;
+            tokio::task::yield_now().await;
+        }
+        peer.text().await;
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let (id, _) = peer.subscription().await;
+        for byte in text(&batch(&id, &["a"])) {
+            peer.write(&[byte]).await;
+            tokio::task::yield_now().await;
+        }
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let (ids, ended) = once(&config(&server.address, quick())).await;
+    assert_eq!(ids, ["a"]);
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_listing_says_when_its_frame_came_off_the_socket() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        peer.say(&batch(&ids[0], &["a"])).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let started = std::time::Instant::now();
+    let mut received = None;
+    let config = config(&server.address, quick());
+    let ended = ws::connect_once(&config, |trade| received = trade.received).await;
+    assert!(ended.is_ok());
+    assert!(received.unwrap() > started && received.unwrap() < std::time::Instant::now());
+}
+
+#[tokio::test]
+async fn a_session_refused_in_the_language_of_the_protocol_is_an_error() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        peer.text().await;
+        peer.say(r#"{"type":"connection_error","payload":{"message":"go away"}}"#).await;
+        peer.drained().await;
+    })
+    .await;
+    let (_, ended) = once(&config(&server.address, quick())).await;
+    assert!(matches!(ended, Err(FeedError::SessionRefused { .. })), "{ended:?}");
+}

@@ -1,0 +1,194 @@
+//! Servers that do not let the client in, each in its own way.
+
+use std::time::Duration;
+
+use sniper::{
+    config::{Config, Endpoints},
+    ws::{
+        FeedError, Step,
+        policy::{Limits, Policy, Verdict},
+    },
+};
+use tokio::net::TcpListener;
+
+use super::{
+    config, once,
+    peer::{Server, text},
+    quick,
+};
+
+/// Answers the upgrade with this, and says what became of it.
+async fn refused(answer: &'static str) -> FeedError {
+    let server = Server::play(move |_, mut peer| async move {
+        peer.read_head().await;
+        peer.write(answer.as_bytes()).await;
+    })
+    .await;
+    once(&config(&server.address, quick())).await.1.unwrap_err()
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_refused_is_classified_by_its_status() {
+    for (answer, verdict, blocked) in [
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", Verdict::Park, true),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Park, true),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", Verdict::Park, false),
+        ("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", Verdict::Park, false),
+        ("HTTP/1.1 426 Upgrade Required\r\n\r\n", Verdict::Park, false),
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Park, true),
+        (
+            "HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n\r\n",
+            Verdict::RetryAfter(Duration::from_secs(7)),
+            false,
+        ),
+        (
+            "HTTP/1.1 503 Busy\r\nRetry-After: 2\r\n\r\n",
+            Verdict::RetryAfter(Duration::from_secs(2)),
+            false,
+        ),
+        ("HTTP/1.1 503 Busy\r\n\r\n", Verdict::Retry, false),
+        ("HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Retry, false),
+    ] {
+        let error = refused(answer).await;
+        assert_eq!((error.verdict(), error.is_blocked()), (verdict, blocked), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_the_protocol_is_refused() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.read_head().await;
+        let grant = peer.grant();
+        let without = grant.replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
+        peer.write(without.as_bytes()).await;
+        peer.drained().await;
+    })
+    .await;
+    let (_, ended) = once(&config(&server.address, quick())).await;
+    assert!(matches!(ended, Err(FeedError::Subprotocol { .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn something_else_than_http_is_refused() {
+    let error = refused("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
+    assert!(matches!(error, FeedError::Handshake { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_an_error_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("ws://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let (_, ended) = once(&config(&address, quick())).await;
+    assert!(matches!(ended, Err(FeedError::Dial(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn tls_to_a_server_without_it_fails_without_a_panic() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        peer.drained().await;
+    })
+    .await;
+    let address = server.address.replace("ws://", "wss://");
+    let (_, ended) = once(&config(&address, quick())).await;
+    assert!(matches!(ended, Err(FeedError::Tls(_))), "{ended:?}");
+}
+
+const IMPATIENT: Duration = Duration::from_millis(300);
+
+fn impatient(address: &str) -> Config {
+    config(address, Limits { connect_timeout: IMPATIENT, ..quick() })
+}
+
+#[track_caller]
+fn assert_stuck_at(ended: &Result<(), FeedError>, expected: Step) {
+    match ended {
+        Err(FeedError::Deadline { step, after }) => {
+            assert_eq!((*step, *after), (expected, IMPATIENT));
+        }
+        other => panic!("{other:?} instead of a deadline at {expected}"),
+    }
+}
+
+#[tokio::test]
+async fn tls_that_is_never_answered_ends_at_the_deadline() {
+    let server = Server::play(|_, peer| async move {
+        std::future::pending::<()>().await;
+        drop(peer);
+    })
+    .await;
+    let address = server.address.replace("ws://", "wss://");
+    assert_stuck_at(&once(&impatient(&address)).await.1, Step::Tls);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_never_answered_ends_at_the_deadline() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.read_head().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    assert_stuck_at(&once(&impatient(&server.address)).await.1, Step::Upgrade);
+}
+
+#[tokio::test]
+async fn a_dribbled_upgrade_ends_at_the_same_deadline() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.read_head().await;
+        for byte in peer.grant().into_bytes() {
+            peer.write(&[byte]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_stuck_at(&once(&impatient(&server.address)).await.1, Step::Upgrade);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_never_comes_ends_at_the_deadline_whatever_else_is_said() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        loop {
+            peer.write(&text(r#"{"type":"ping"}"#)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_stuck_at(&once(&impatient(&server.address)).await.1, Step::Ack);
+}
+
+/// A listener whose queue of connections is full answers no further SYN.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_black_hole_ends_at_the_deadline() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    for _ in 0..16 {
+        let connect = tokio::net::TcpStream::connect(address);
+        match tokio::time::timeout(Duration::from_millis(50), connect).await {
+            Ok(stream) => filling.push(stream.unwrap()),
+            Err(_full) => break,
+        }
+    }
+    assert_stuck_at(&once(&impatient(&format!("ws://{address}/"))).await.1, Step::Connect);
+}
+
+#[tokio::test]
+async fn a_dead_first_address_of_two_does_not_cost_the_deadline() {
+    // `localhost` may stand for ::1 and 127.0.0.1, and the server listens on the latter alone.
+    let server = Server::play(|_, mut peer| async move {
+        peer.subscribed().await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let address = server.address.replace("127.0.0.1", "localhost");
+    let endpoints = Endpoints::new(&address, "http://127.0.0.1:9/").unwrap();
+    let reconnection = Policy::new(quick()).unwrap();
+    let config = Config { reconnection, ..Config::new(endpoints, "unused") };
+    let (_, ended) = once(&config).await;
+    assert!(ended.is_ok(), "{ended:?}");
+}
