@@ -75,20 +75,20 @@ impl Listing {
 
     /// The whole listing, as this generation of the feed writes it.
     pub fn json(&self, generation: Generation) -> Json {
-        let all = self.all();
+        let all = self.all(generation);
         match generation {
             Generation::A => all.without(&["canJoin", "avgPaintWearRange"]),
             Generation::B => all,
         }
     }
 
-    fn all(&self) -> Json {
+    fn all(&self, generation: Generation) -> Json {
         let offer = &*self.offer;
         let user = || user(&self.user_id);
         let moment = |moment: Option<UnixMs>| {
             moment.map_or(Json::Null, |moment| Json::text(moment.to_string()))
         };
-        let (wear, range) = self.wear();
+        let (wear, range) = self.wear(generation);
         let cancelled = matches!(self.status, Status::Cancelled | Status::Cooldown);
         Json::Object(
             "Trade",
@@ -128,10 +128,11 @@ impl Listing {
             && !matches!(self.offer.oddity, Some(Oddity::CannotJoin))
     }
 
-    fn wear(&self) -> (Json, Json) {
+    /// The float, and the range that newer answers may give instead.
+    fn wear(&self, generation: Generation) -> (Json, Json) {
         match &self.offer.float {
             None => (Json::Null, Json::Null),
-            Some(float) => match float.only_range {
+            Some(float) => match float.only_range.filter(|_| generation == Generation::B) {
                 None => (Json::Number(float.text.clone()), Json::Null),
                 Some((low, high)) => {
                     let bound = |hundredths: u64| {

@@ -8,6 +8,7 @@
 //!   [`demo`], decided by a seed through [`dice`]. Pure.
 //! - The market as a state machine: [`exchange`], [`listing`], [`books`], [`faults`]. Pure.
 //! - How it speaks: [`query`], [`value`], [`graphql`], [`protocol`]. Pure.
+//! - `sniper sim`: [`cli`].
 //! - The edge: [`server`] with [`Market`], `floor`, `http_head`, `http_server`, `ws_server`, `stream`.
 //!
 //! It shares no code with the rooms that speak to it: what one of them misunderstands, the other
@@ -16,6 +17,7 @@
 pub mod arrivals;
 pub mod books;
 pub mod catalogue;
+pub mod cli;
 pub mod demo;
 pub mod dice;
 pub mod exchange;

@@ -60,6 +60,14 @@ pub enum MarketError {
         /// What the system says.
         source: io::Error,
     },
+    /// It would be seen from other machines, unencrypted.
+    #[error(
+        "cannot listen on {address}: the practice market serves this machine only; use 127.0.0.1 or [::1] with --listen"
+    )]
+    NotHere {
+        /// Where.
+        address: SocketAddr,
+    },
     /// The system gives no thread or no runtime.
     #[error("cannot start the practice market's thread")]
     Thread(#[source] io::Error),

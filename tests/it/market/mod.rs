@@ -5,6 +5,8 @@
     reason = "a test that cannot be set up fails, and so does an answer of another shape"
 )]
 
+mod agreement;
 mod client;
 mod feed;
 mod http;
+mod tls;

@@ -1,0 +1,296 @@
+//! `sniper sim`: the practice market alone, for rehearsal from another terminal.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::info;
+
+use super::{
+    Books, Fault, Market, MarketError, Rate, Rivals, Settings, Visits, books::Decision, demo,
+};
+use crate::{money::Coins, stop::Stop};
+
+/// How often a line says how the market is doing.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
+/// What `sim` takes.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct SimArgs {
+    /// Where to listen; port 0 for any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099")]
+    pub listen: SocketAddr,
+    /// Listings a second, on average
+    #[arg(long, value_name = "NUMBER", default_value = "20")]
+    pub rate: Rate,
+    /// What decides the listings and the rivals: the same seed is the same market
+    #[arg(long, value_name = "NUMBER", default_value_t = 7)]
+    pub seed: u64,
+    /// Something that goes wrong, maybe only now and then: hang, 429:0.1, cut-after-commit:1/5,
+    /// feed-cut:2%; may be given several times, and a wrong name is answered with all there are
+    #[arg(long = "fault", value_name = "NAME[:CHANCE]")]
+    pub faults: Vec<Fault>,
+    /// What the practice account holds at first, in coins
+    #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = balance)]
+    pub balance: Coins,
+    /// Nobody else buys
+    #[arg(long)]
+    pub no_rivals: bool,
+    /// The practice account is flagged, so it may join each listing a little later
+    #[arg(long)]
+    pub suspected_trader: bool,
+    /// Print a sniper.toml that finds something on this market, and end
+    #[arg(long)]
+    pub print_whitelist: bool,
+}
+
+fn balance(text: &str) -> Result<Coins, &'static str> {
+    let coins = Coins::parse(text).ok().filter(|coins| Coins::ZERO <= *coins);
+    coins.ok_or("is not an amount of coins, such as 500 or 499.99")
+}
+
+impl SimArgs {
+    /// The market that is asked for.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            listen: self.listen,
+            seed: self.seed,
+            rate: self.rate,
+            faults: self.faults.clone(),
+            balance: self.balance,
+            rivals: if self.no_rivals { None } else { Some(Rivals::default()) },
+            suspected_trader: self.suspected_trader,
+            ..Settings::default()
+        }
+    }
+}
+
+/// What a practice market came to.
+#[derive(Clone, Debug)]
+pub struct SimSummary {
+    /// How long it was open.
+    pub lasted: Duration,
+    /// What happened on it.
+    pub books: Books,
+    /// How often it was visited.
+    pub visits: Visits,
+    /// Why it closed, in words.
+    pub ended: String,
+}
+
+/// Opens a market, says what to put into `.env`, and keeps it open until told to stop.
+///
+/// # Errors
+///
+/// A [`MarketError`] where it cannot be opened.
+///
+/// # Cancel safety
+///
+/// Safe: the market closes when it is dropped.
+pub async fn run(
+    args: &SimArgs,
+    stop: &mut Stop,
+    print: impl FnOnce(&str),
+) -> Result<SimSummary, MarketError> {
+    if !args.listen.ip().is_loopback() {
+        return Err(MarketError::NotHere { address: args.listen });
+    }
+    let started = Instant::now();
+    let market = Market::start(args.settings())?;
+    print(&env_lines(&market, args.seed));
+    info!(
+        "Practice market open at {}: {} listings a second, seed {}",
+        market.address(),
+        args.rate,
+        args.seed
+    );
+    for fault in &args.faults {
+        info!("It fails now and then: {fault}");
+    }
+    let mut status = interval_at(started + STATUS_EVERY, STATUS_EVERY);
+    status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let why = loop {
+        tokio::select! {
+            biased;
+            why = stop.wait() => break why,
+            _ = status.tick() => {
+                info!("{}", Status { books: &market.books(), visits: market.visits() });
+            }
+        }
+    };
+    let (books, visits) = (market.books(), market.visits());
+    Ok(SimSummary { lasted: started.elapsed(), books, visits, ended: why.to_string() })
+}
+
+/// The lines to put into `.env` to trade on a market.
+pub fn env_lines(market: &Market, seed: u64) -> String {
+    format!(
+        "# The practice market. Put these lines into .env, and the output of
+# `sniper sim --print-whitelist` into sniper.toml; then, in another terminal: sniper run --live
+CSGOROLL_WS_URL={}
+CSGOROLL_HTTP_URL={}
+CSGOROLL_SESSION={}
+# Of its own, so that practice and earnest are never mixed up. A market that is started anew with
+# the same seed lists the same things again: delete this folder, or choose another --seed.
+SNIPER_DATA=data/practice-{seed}
+",
+        market.ws_url(),
+        market.http_url(),
+        market.session()
+    )
+}
+
+/// What [`SimArgs::print_whitelist`] prints.
+pub const fn whitelist() -> &'static str {
+    demo::WHITELIST
+}
+
+/// How a market is doing, in one line.
+struct Status<'a> {
+    books: &'a Books,
+    visits: Visits,
+}
+
+impl fmt::Display for Status<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (books, counts) = (self.books, Counts::of(self.books));
+        write!(
+            f,
+            "{} listed, {} of them for the demo's whitelist; {} bought for {}, {} refused, {} failed on purpose; balance {}; {} feeds",
+            books.offered,
+            books.wanted,
+            counts.bought,
+            books.spent(),
+            counts.refused,
+            counts.failed,
+            books.balance,
+            self.visits.feeds_subscribed,
+        )
+    }
+}
+
+/// What became of the requests to buy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    bought: u64,
+    refused: u64,
+    failed: u64,
+}
+
+impl Counts {
+    fn of(books: &Books) -> Self {
+        let mut counts = Self::default();
+        let stray = books.stray().iter().map(|(_, request)| request);
+        for request in books.requests().map(|(_, request)| request).chain(stray) {
+            let count = match (&request.decision, request.fault) {
+                (_, Some(_)) => &mut counts.failed,
+                (Decision::Sold, None) => &mut counts.bought,
+                (Decision::Refused(_) | Decision::Ignored, None) => &mut counts.refused,
+            };
+            *count = count.saturating_add(1);
+        }
+        // Some of what failed on purpose was sold all the same.
+        counts.bought = u64::try_from(books.purchases().count()).unwrap_or(u64::MAX);
+        counts
+    }
+}
+
+impl SimSummary {
+    /// The summary as one JSON object, with the fields that every command has.
+    pub fn to_json(&self) -> Value {
+        let counts = Counts::of(&self.books);
+        json!({
+            "mode": "sim",
+            "seconds": self.lasted.as_secs(),
+            "listings": self.books.offered,
+            "matched": self.books.wanted,
+            "bought": counts.bought,
+            "refused": counts.refused,
+            "failed_on_purpose": counts.failed,
+            "unknown": 0,
+            "skipped": 0,
+            "doubled": self.books.doubled().count(),
+            "spent": self.books.spent().to_string(),
+            "balance": self.books.balance.to_string(),
+            "feeds": self.visits.feeds,
+            "requests": self.visits.requests,
+            "reconnects": 0,
+            "gaps": 0,
+            "errors": 0,
+            "latency_us": { "count": 0, "p50": null, "p90": null, "p99": null, "max": null },
+            "ended": self.ended,
+        })
+    }
+}
+
+impl fmt::Display for SimSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = Status { books: &self.books, visits: self.visits };
+        let seconds = self.lasted.as_secs();
+        writeln!(f, "\nThe practice market was open for {seconds} s and closed: {}.", self.ended)?;
+        writeln!(f, "{status}")?;
+        match self.books.doubled().count() {
+            0 => writeln!(f, "No listing was asked for twice."),
+            count => writeln!(f, "{count} listings were asked for more than once."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        sim: SimArgs,
+    }
+
+    fn read(words: &[&str]) -> Result<SimArgs, clap::Error> {
+        Ok(Line::try_parse_from(std::iter::once(&"sim").chain(words))?.sim)
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_are_documented() {
+        let args = read(&[]).unwrap();
+        assert_eq!(args.listen.to_string(), "127.0.0.1:8099");
+        assert_eq!((args.rate, args.seed), (Rate::per_second(20), 7));
+        assert_eq!(args.balance.to_string(), "500.00");
+    }
+
+    #[test]
+    fn faults_may_be_given_several_times() {
+        let args = read(&["--fault", "hang", "--fault", "429:10%"]).unwrap();
+        let shown: Vec<String> = args.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["hang", "429:0.100000"]);
+        assert_eq!(args.settings().faults.len(), 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_answered_with_what_does() {
+        let error = |words: &[&str]| {
+            let error = read(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        };
+        assert!(error(&["--fault", "explode"]).contains("cut-after-commit"));
+        assert!(error(&["--fault", "hang:often"]).contains("10%"));
+        assert!(error(&["--rate", "many"]).contains("such as 20"));
+        assert!(error(&["--balance=-1"]).contains("such as 500"));
+        assert!(error(&["--listen", "8099"]).contains("--listen"));
+    }
+
+    #[test]
+    fn the_status_counts_what_happened() {
+        let settings = Settings { rate: Rate::NONE, ..Settings::default() };
+        let market = Market::start(settings).unwrap();
+        let price = Coins::from_cents(1_000);
+        market.foist(super::super::Offer::plain("Glove Case", price, price)).unwrap();
+        let status = Status { books: &market.books(), visits: market.visits() }.to_string();
+        assert!(status.contains("1 listed") && status.contains("1 bought for 10.00"), "{status}");
+        assert!(status.contains("balance 490.00"), "{status}");
+    }
+}
