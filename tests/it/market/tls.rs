@@ -2,12 +2,12 @@
 
 use std::{net::TcpStream, sync::Arc};
 
+use rustls::{ClientConnection, ServerConfig, StreamOwned, pki_types::PrivateKeyDer};
 use sniper::{
     money::Coins,
     net::tls::Tls,
     sim::{Offer, Settings},
 };
-use tokio_rustls::rustls::{ClientConnection, ServerConfig, StreamOwned, pki_types::PrivateKeyDer};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{B, DEADLINE, Feed, open, quiet, until};
@@ -16,7 +16,7 @@ use super::client::{B, DEADLINE, Feed, open, quiet, until};
 fn the_feed_is_served_over_tls() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
