@@ -54,6 +54,12 @@ pub enum LogError {
     /// `RUST_LOG` cannot be read.
     #[error("RUST_LOG is not a filter; write error, warn, info, debug or trace")]
     Filter,
+    /// `RUST_LOG` names a module of which alone would be logged, and no such module can be meant.
+    #[error("RUST_LOG is not a filter; did you mean `{level}`?")]
+    Misspelt {
+        /// What it looks like.
+        level: &'static str,
+    },
     /// The thread that writes could not be started.
     #[error("cannot start the thread that writes the log")]
     Thread(#[source] io::Error),
@@ -71,39 +77,37 @@ pub enum Destination {
     Stderr,
 }
 
-/// What a text of `RUST_LOG` says, and a remark where it hardly means that.
+/// What a text of `RUST_LOG` says.
 #[derive(Debug)]
-pub struct Filter {
-    filter: EnvFilter,
-    /// What to write instead, if the text names a module that looks like a misspelt level.
-    pub remark: Option<String>,
-}
+pub struct Filter(EnvFilter);
 
 impl Filter {
     /// Reads a filter; `None`: everything from `info`.
     ///
     /// # Errors
     ///
-    /// [`LogError::Filter`] if it is none.
+    /// [`LogError::Filter`] if it is none, [`LogError::Misspelt`] if it can hardly be meant.
     pub fn parse(text: Option<&str>) -> Result<Self, LogError> {
         let text = text.unwrap_or("info");
-        let parsed = EnvFilter::builder()
+        if let Some(level) = text.split(',').find_map(misspelt) {
+            return Err(LogError::Misspelt { level });
+        }
+        EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
             .parse(text)
-            .map_err(|_said_in_our_words| LogError::Filter)?;
-        Ok(Self { filter: parsed, remark: text.split(',').find_map(misspelt) })
+            .map(Self)
+            .map_err(|_said_in_our_words| LogError::Filter)
     }
 }
 
 /// A bare word in a filter is the name of a module, of which everything is shown, and nothing of
-/// any other; someone who writes `inof` does not mean that.
-fn misspelt(directive: &str) -> Option<String> {
+/// any other: someone who writes `inof` would see nothing at all, this remark included.
+fn misspelt(directive: &str) -> Option<&'static str> {
     let word = directive.trim().to_lowercase();
-    let known = |level: &&str| **level == word;
-    if word.contains(['=', ':', '[']) || LEVELS.iter().any(known) {
+    if word.contains(['=', ':', '[']) || LEVELS.contains(&word.as_str()) {
         return None;
     }
-    nearest(&word, &LEVELS).map(|level| format!("did you mean `{level}`?"))
+    nearest(&word, &LEVELS)
 }
 
 /// The log while it runs. Dropped, it writes out what is left.
@@ -147,7 +151,7 @@ pub fn subscriber(filter: Filter, lines: Lines, colors: bool) -> impl Subscriber
         .with_target(false)
         .with_ansi(colors)
         .with_writer(lines);
-    tracing_subscriber::registry().with(filter.filter).with(ours).with(format)
+    tracing_subscriber::registry().with(filter.0).with(ours).with(format)
 }
 
 /// `2026-03-01T10:00:00.120Z`
@@ -360,13 +364,13 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_none_is_an_error_and_a_misspelt_one_is_remarked() {
+    fn a_filter_that_is_none_or_misspelt_is_an_error() {
         assert!(matches!(Filter::parse(Some("sniper=loud")), Err(LogError::Filter)));
         assert!(matches!(Filter::parse(Some("a=b=c")), Err(LogError::Filter)));
-        let remark = |text| Filter::parse(Some(text)).unwrap().remark;
-        assert_eq!(remark("inof").as_deref(), Some("did you mean `info`?"));
+        let misspelt = Filter::parse(Some("inof")).unwrap_err();
+        assert_eq!(misspelt.to_string(), "RUST_LOG is not a filter; did you mean `info`?");
         for text in ["DEBUG", "sniper::ws=trace,info", "off", "sniper", ""] {
-            assert_eq!(remark(text), None, "{text}");
+            assert!(Filter::parse(Some(text)).is_ok(), "{text}");
         }
     }
 

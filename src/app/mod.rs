@@ -44,7 +44,9 @@ impl AppError {
     /// The exit code, after `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Market(_) | Self::Log(LogError::Filter) => check::EXIT_CONFIG,
+            Self::Settings(_)
+            | Self::Market(_)
+            | Self::Log(LogError::Filter | LogError::Misspelt { .. }) => check::EXIT_CONFIG,
             Self::GaveUp(_) => 69,
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Print(_) => 74,

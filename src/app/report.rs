@@ -15,10 +15,9 @@ use tracing::{info, warn};
 use super::AppError;
 use crate::{
     cli::SharedArgs,
-    config::{Config, Generation, Loaded, Mode, Sources, check},
+    config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
     log::{self, Destination, Filter, Log},
     summary::Summary,
-    text::Escaped,
 };
 
 /// Where a command prints.
@@ -44,15 +43,11 @@ impl Output {
     ///
     /// [`AppError::Log`] if it cannot be, or `RUST_LOG` is no filter.
     pub fn log(self, loaded: &Loaded) -> Result<Log, AppError> {
-        let filter = Filter::parse(loaded.log_filter.as_deref())?;
-        let remark = filter.remark.clone();
         let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
-        let log = log::start(filter, to)?;
-        if let Some(remark) = remark {
-            warn!("RUST_LOG: {remark}");
-        }
+        let log = log::start(Filter::parse(loaded.log_filter.as_deref())?, to)?;
         for warning in &loaded.warnings {
-            warn!("{}", Escaped(&warning.to_string()));
+            // Its foreign parts are escaped already.
+            warn!("{warning}");
         }
         Ok(log)
     }
@@ -85,6 +80,12 @@ impl Output {
     pub fn error(self, error: &AppError) -> ExitCode {
         // There is nowhere left to say that this could not be said.
         drop(writeln!(io::stderr().lock(), "{}", error.chain()));
+        if self.as_json {
+            drop(self.json(&match error {
+                AppError::Settings(problems) => check::wrong_json(problems),
+                other => check::failed_json(&other.chain()),
+            }));
+        }
         ExitCode::from(error)
     }
 }
@@ -127,7 +128,7 @@ pub fn check(shared: &SharedArgs, live: bool, output: Output) -> Result<ExitCode
 
 fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'_>) -> T) -> T {
     read(&Sources {
-        lookup: &|name| std::env::var(name).ok(),
+        lookup: &process_environment,
         directory: Path::new("."),
         config_file: shared.config.as_deref(),
         live,

@@ -33,18 +33,17 @@ pub fn run(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<u8> {
-    let result = Config::load(sources);
-    let words = match &result {
-        Ok(loaded) => fine(loaded),
-        Err(problems) => wrong(problems),
+    let (words, object, code) = match Config::load(sources) {
+        Ok(loaded) => (fine(&loaded), fine_json(&loaded), 0),
+        Err(problems) => (wrong(&problems), wrong_json(&problems), EXIT_CONFIG),
     };
     if as_json {
         err.write_all(words.as_bytes())?;
-        writeln!(out, "{}", to_json(&result))?;
+        writeln!(out, "{object}")?;
     } else {
         out.write_all(words.as_bytes())?;
     }
-    Ok(if result.is_ok() { 0 } else { EXIT_CONFIG })
+    Ok(code)
 }
 
 /// What is wrong, a line for each problem.
@@ -202,28 +201,43 @@ pub fn entry(entry: &Entry) -> String {
     words.join(" ")
 }
 
-/// All of it as one JSON object, which has the keys of a session's summary too, so that whoever
-/// reads the last line of any command finds the same ones.
-pub fn to_json(result: &Result<Loaded, Problems>) -> Value {
-    let (problems, untold, warnings, mode) = match result {
-        Ok(loaded) => ([].as_slice(), 0, loaded.warnings.as_slice(), Some(loaded.config.mode)),
-        Err(problems) => (problems.list(), problems.untold(), problems.warnings(), None),
+/// What the bot would do as one JSON object.
+///
+/// Like the two below, it has the keys of a session's summary too, so that whoever reads the last
+/// line of any command finds the same ones.
+pub fn fine_json(loaded: &Loaded) -> Value {
+    let mode = match loaded.config.mode {
+        Mode::Dry => "dry",
+        Mode::Live => "live",
     };
-    let mut object = no_session(mode.map_or("none", word));
-    let list = |list: &[Problem]| list.iter().map(problem_json).collect::<Vec<_>>();
-    object.insert("ok".into(), result.is_ok().into());
-    object.insert("problems".into(), list(problems).into());
-    object.insert("problems_untold".into(), untold.into());
-    object.insert("warnings".into(), list(warnings).into());
-    if let Ok(loaded) = result {
-        object.insert("settings".into(), settings_json(loaded));
-    }
+    let mut object = no_session(mode, true);
+    object.insert("problems".into(), json!([]));
+    object.insert("warnings".into(), list_json(&loaded.warnings));
+    object.insert("settings".into(), settings_json(loaded));
+    object.into()
+}
+
+/// What is wrong as one JSON object.
+pub fn wrong_json(problems: &Problems) -> Value {
+    let mut object = no_session("none", false);
+    object.insert("error".into(), "the settings are wrong".into());
+    object.insert("problems".into(), list_json(problems.list()));
+    object.insert("problems_untold".into(), problems.untold().into());
+    object.insert("warnings".into(), list_json(problems.warnings()));
+    object.into()
+}
+
+/// Anything else that kept a session from beginning, as one JSON object.
+pub fn failed_json(error: &str) -> Value {
+    let mut object = no_session("none", false);
+    object.insert("error".into(), error.into());
     object.into()
 }
 
 /// The keys of a session's summary, of a session that never began.
-fn no_session(mode: &str) -> Map<String, Value> {
+fn no_session(mode: &str, ok: bool) -> Map<String, Value> {
     let mut object = Map::new();
+    object.insert("ok".into(), ok.into());
     object.insert("mode".into(), mode.into());
     for count in
         ["listings", "matched", "bought", "refused", "unknown", "skipped", "reconnects", "gaps"]
@@ -239,11 +253,8 @@ fn no_session(mode: &str) -> Map<String, Value> {
     object
 }
 
-const fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Dry => "dry",
-        Mode::Live => "live",
-    }
+fn list_json(problems: &[Problem]) -> Value {
+    problems.iter().map(problem_json).collect::<Vec<_>>().into()
 }
 
 fn problem_json(problem: &Problem) -> Value {

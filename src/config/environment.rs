@@ -12,7 +12,10 @@ use super::{
     endpoint::{Endpoint, EndpointError, Scheme},
     problem::{Findings, Place, Problem},
 };
-use crate::{log::Filter, text::nearest};
+use crate::{
+    log::{Filter, LogError},
+    text::nearest,
+};
 
 /// Every variable that is read.
 pub const VARIABLES: [&str; 10] = [
@@ -145,15 +148,12 @@ fn read_data_dir(variables: &Variables<'_>, findings: &mut Findings) -> PathBuf 
 
 fn read_log_filter(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
     let setting = variables.get("RUST_LOG")?;
-    match Filter::parse(Some(&setting.value)) {
-        Ok(Filter { remark: Some(remark), .. }) => {
-            findings.warning(setting.problem("names a module, of which alone is logged", &remark));
-        }
-        Ok(_) => {}
-        Err(_not_a_filter) => {
-            let remedy = "write error, warn, info, debug or trace";
-            findings.problem(setting.problem("is not a filter", remedy));
-        }
+    if let Err(error) = Filter::parse(Some(&setting.value)) {
+        let remedy = match error {
+            LogError::Misspelt { level } => format!("did you mean `{level}`?"),
+            _ => "write error, warn, info, debug or trace".to_owned(),
+        };
+        findings.problem(setting.problem("is not a filter", &remedy));
     }
     Some(setting.value)
 }

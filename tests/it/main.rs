@@ -2,6 +2,7 @@
 
 mod account;
 mod buyer;
+mod command;
 mod config;
 mod documents;
 mod feed;

@@ -118,6 +118,7 @@ const REVEALING: &[&str] = &[
 const SLEEPING: &[&str] = &[
     "tests/it/buyer.rs",
     "tests/it/buyer/market.rs",
+    "tests/it/command.rs",
     "tests/it/feed.rs",
     "tests/it/feed/peer.rs",
     "tests/it/feed/refusals.rs",
