@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Config, Generation, Loaded, Mode, Problems, Sources, problem::Problem};
+use super::{Budget, Config, Feed, Generation, Loaded, Mode, Problems, Sources, problem::Problem};
 use crate::{
     item_name::Wear,
     money::Coins,
@@ -64,10 +64,7 @@ pub fn fine(loaded: &Loaded) -> String {
         words.push_str(&format!("{title:<13}{text}\n"));
     };
     line("Mode", mode(config.mode));
-    line(
-        "Feed",
-        &format!("{}, generation {}", config.endpoints.ws, letter(config.feed.generation)),
-    );
+    line("Feed", &feed(config));
     line("Reads, buys", &config.endpoints.http.to_string());
     line("Credential", &credential(loaded));
     line("Settings", &settings(loaded));
@@ -107,6 +104,20 @@ const fn letter(generation: Generation) -> &'static str {
         Generation::A => "A",
         Generation::B => "B",
     }
+}
+
+fn feed(config: &Config) -> String {
+    let Feed { generation, connections, max_age } = &config.feed;
+    let each = match connections {
+        1 => "1 connection, replaced".to_owned(),
+        count => format!("{count} connections, each replaced"),
+    };
+    let age = max_age.as_secs();
+    format!(
+        "{}, generation {}, {each} before it is {age} s old",
+        config.endpoints.ws,
+        letter(*generation)
+    )
 }
 
 fn credential(loaded: &Loaded) -> String {
@@ -273,6 +284,8 @@ fn settings_json(loaded: &Loaded) -> Value {
         "ws_url": config.endpoints.ws.to_string(),
         "http_url": config.endpoints.http.to_string(),
         "generation": letter(config.feed.generation),
+        "connections": config.feed.connections,
+        "max_age_s": config.feed.max_age.as_secs(),
         "credential": loaded.credential_source.as_ref().map(|(name, _place)| name),
         "config_file": loaded.config_file.as_ref().map(|path| path.display().to_string()),
         "data": config.data_dir.display().to_string(),

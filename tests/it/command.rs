@@ -59,6 +59,8 @@ impl Desk {
             .args(words)
             .current_dir(self.directory.path())
             .env_clear()
+            // Without it, Windows has no sockets.
+            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
