@@ -1,16 +1,21 @@
 //! From a command to an exit code: the parts that `main.rs` puts together.
 //!
 //! - [`session`]: a session's beginning and end; what runs beside the feed.
+//! - [`background`]: cold reads, on a thread of their own.
 //! - [`demo`]: a session against the practice market.
 //! - [`report`]: what is printed, and where.
 
+pub mod background;
 pub mod demo;
 pub mod report;
 pub mod session;
 
 use std::{error::Error, process::ExitCode};
 
-use crate::{config::Problems, config::check, log::LogError, sim::MarketError, ws::GaveUp};
+use crate::{
+    config::Problems, config::check, ledger::LedgerError, log::LogError, sim::MarketError,
+    ws::GaveUp,
+};
 
 /// The program could not do what it was asked to, for one of these reasons.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,9 @@ pub enum AppError {
     /// The practice market cannot be opened.
     #[error("cannot open the practice market")]
     Market(#[from] MarketError),
+    /// The ledger cannot be used.
+    #[error("the ledger cannot be used")]
+    Ledger(#[from] LedgerError),
     /// Something could not be set up that has nothing to do with settings.
     #[error("cannot start {what}")]
     Start {
@@ -41,6 +49,11 @@ pub enum AppError {
 }
 
 impl AppError {
+    /// Something could not be set up.
+    pub fn start(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Start { what, source: source.into() }
+    }
+
     /// The exit code, after `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -49,6 +62,7 @@ impl AppError {
             | Self::Log(LogError::Filter | LogError::Misspelt { .. }) => check::EXIT_CONFIG,
             Self::GaveUp(_) => 69,
             Self::Log(_) | Self::Start { .. } => 71,
+            Self::Ledger(_) => 73,
             Self::Print(_) => 74,
         }
     }
@@ -75,6 +89,6 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| AppError::Start { what: "the event loop", source: error.into() })?
+        .map_err(|error| AppError::start("the event loop", error))?
         .block_on(future)
 }

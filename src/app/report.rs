@@ -143,7 +143,10 @@ pub fn announce(config: &Config) {
     };
     let mode = match config.mode {
         Mode::Dry => "DRY RUN: nothing is bought",
-        Mode::Live => "LIVE: buys are sent and cost money",
+        Mode::Live if config.endpoints.http.is_loopback() => {
+            "LIVE on a market on this machine: buys are sent, with play money"
+        }
+        Mode::Live => "LIVE: buys are sent and cost real money",
     };
     info!("Mode: {mode}");
     info!("Feed: {} (generation {generation})", config.endpoints.ws);

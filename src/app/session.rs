@@ -10,21 +10,25 @@ use std::{
 };
 
 use tokio::sync::mpsc::Receiver;
-use tracing::info;
+use tracing::{error, info};
 
-use super::AppError;
+use super::{
+    AppError,
+    background::{self, Background},
+};
 use crate::{
     buyer::{
         self, Buyer, Habits,
         answer::Report,
         request::{BodyTemplate, Identity},
     },
+    clock,
     config::{Config, Mode},
     csgoroll::operations,
-    ledger::Ledger,
+    ledger::{Ledger, Place},
     net::tls::Tls,
     server_clock::ServerClock,
-    sniper::{Core, Hand, Now, Sniper},
+    sniper::{Core, Hand, Inbox, Now, Sniper},
     stop::{Stop, Why},
     summary::{FeedCounts, Summary},
     ws::GaveUp,
@@ -60,7 +64,8 @@ pub struct Session<'c> {
     config: &'c Config,
     sniper: Sniper,
     buyer: Option<Arc<Buyer>>,
-    reports: Option<Receiver<Report>>,
+    inbox: Inbox,
+    _background: Option<Background>,
     started: Instant,
 }
 
@@ -73,18 +78,35 @@ impl<'c> Session<'c> {
     pub fn start(config: &'c Config) -> Result<Self, AppError> {
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
-        let is_live = config.mode == Mode::Live;
-        let (hand, buyer, reports) = if is_live {
-            let (buyer, reports) = start_buyer(config)?;
-            let buyer = Arc::new(buyer);
-            (Hand::Live(Arc::clone(&buyer)), Some(buyer), Some(reports))
-        } else {
-            (Hand::Dry, None, None)
+        let tls = match &config.tls {
+            Some(tls) => tls.clone(),
+            None => Tls::new().map_err(|error| AppError::start("TLS", error))?,
         };
-        let entries = config.whitelist.entries();
-        let ledger = Ledger::in_memory(config.budget.clone(), entries, is_live);
+        let is_live = config.mode == Mode::Live;
+        let mut inbox = Inbox::default();
+        let (hand, buyer) = if is_live {
+            let (buyer, reports) = start_buyer(config, tls.clone())?;
+            inbox.reports = Some(reports);
+            let buyer = Arc::new(buyer);
+            (Hand::Live(Arc::clone(&buyer)), Some(buyer))
+        } else {
+            (Hand::Dry, None)
+        };
+        let mut background = None;
+        if config.credential.is_some() {
+            let (thread, news) = background::start(config, &tls, Arc::clone(&inbox.requests))?;
+            (background, inbox.news) = (Some(thread), Some(news));
+        }
+        let ledger = open_ledger(config);
         let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
-        Ok(Self { config, sniper: Sniper::new(core), buyer, reports, started })
+        Ok(Self {
+            config,
+            sniper: Sniper::new(core),
+            buyer,
+            inbox,
+            _background: background,
+            started,
+        })
     }
 
     /// What considers the listings.
@@ -103,7 +125,7 @@ impl<'c> Session<'c> {
             biased;
             why = stop.wait() => Ended::Stopped(why),
             () = self.sniper.below_floor() => Ended::BelowFloor,
-            () = self.sniper.run(&mut self.reports, taps) => Ended::BelowFloor,
+            () = self.sniper.run(&mut self.inbox, taps) => Ended::BelowFloor,
         }
     }
 
@@ -124,7 +146,7 @@ impl<'c> Session<'c> {
             }
             buyer.stop(GRACE).await;
         }
-        if let Some(mut reports) = self.reports.take() {
+        if let Some(mut reports) = self.inbox.reports.take() {
             reports.close();
             while let Some(report) = reports.recv().await {
                 self.sniper.look(|core| core.settle(&report, Now::read()));
@@ -160,14 +182,24 @@ impl<'c> Session<'c> {
     }
 }
 
-fn start_buyer(config: &Config) -> Result<(Buyer, Receiver<Report>), AppError> {
-    let start = |what, source| AppError::Start { what, source };
+/// A dry run's ledger starts empty and is kept nowhere. A live one is kept; where it cannot be,
+/// nothing is bought, and the feed goes on.
+fn open_ledger(config: &Config) -> Ledger {
+    let (budget, entries) = (config.budget.clone(), config.whitelist.entries());
+    if config.mode == Mode::Dry {
+        return Ledger::in_memory(budget, entries, false);
+    }
+    let place = Place::new(&config.data_dir, config.endpoints.http.authority());
+    Ledger::open(&place, budget.clone(), entries, clock::now()).unwrap_or_else(|error| {
+        let why = AppError::Ledger(error).chain();
+        error!("BUYING STOPPED: {why}. The feed goes on.");
+        Ledger::closed(budget, entries, why)
+    })
+}
+
+fn start_buyer(config: &Config, tls: Tls) -> Result<(Buyer, Receiver<Report>), AppError> {
     let Some(credential) = &config.credential else {
-        return Err(start("live buying", "no credential is set".into()));
-    };
-    let tls = match &config.tls {
-        Some(tls) => tls.clone(),
-        None => Tls::new().map_err(|error| start("TLS", error.into()))?,
+        return Err(AppError::start("live buying", "no credential is set"));
     };
     let template = operations::buy_template();
     let setup = buyer::Setup {
@@ -178,5 +210,5 @@ fn start_buyer(config: &Config) -> Result<(Buyer, Receiver<Report>), AppError> {
         connections: config.budget.max_in_flight,
         habits: Habits::default(),
     };
-    Buyer::start(setup).map_err(|error| start("the buyer", error.into()))
+    Buyer::start(setup).map_err(|error| AppError::start("the buyer", error))
 }

@@ -138,6 +138,11 @@ impl Book {
         &self.intents
     }
 
+    /// When the oldest intent was approved of which the end is not known yet.
+    pub fn oldest_open(&self) -> Option<UnixMs> {
+        self.open.first().and_then(|sequence| self.at(*sequence)).map(|intent| intent.reserved_at)
+    }
+
     /// Whether one more buy may be under way.
     pub const fn has_room_in_flight(&self) -> bool {
         self.in_flight < self.budget.max_in_flight

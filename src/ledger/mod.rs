@@ -118,6 +118,8 @@ pub struct Ledger {
     book: Book,
     /// Where it is kept, if it is.
     journal: Option<Journal>,
+    /// Why nothing is approved at all: it should be kept and cannot be.
+    closed: Option<String>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, Event)>,
 }
@@ -131,15 +133,22 @@ impl Ledger {
         Self {
             book,
             journal: None,
+            closed: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
+    }
+
+    /// A ledger that approves nothing, because the one that should be there cannot be opened.
+    pub fn closed(budget: Budget, entries: &[Entry], why: impl Into<String>) -> Self {
+        Self { closed: Some(why.into()), ..Self::in_memory(budget, entries, true) }
     }
 
     fn kept(book: Book, journal: Journal) -> Self {
         Self {
             book,
             journal: Some(journal),
+            closed: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
@@ -160,7 +169,7 @@ impl Ledger {
 
     /// Why the ledger cannot be written, if it cannot; then nothing is bought.
     pub fn failure(&self) -> Option<String> {
-        self.journal.as_ref().and_then(Journal::why)
+        self.closed.clone().or_else(|| self.journal.as_ref().and_then(Journal::why))
     }
 
     /// Whether everything that happened is durable by now.
@@ -183,6 +192,9 @@ impl Ledger {
     ///
     /// The limit that stands against it; then nothing was counted.
     pub fn reserve(&mut self, want: Want, now: UnixMs) -> Result<Approved, Denied> {
+        if self.closed.is_some() {
+            return Err(Denied::Unwritable);
+        }
         let event = self.book.approve(&want, now)?;
         let Event::Reserved { sequence, id, price, .. } = event else {
             return Err(Denied::Unwritable);
@@ -302,6 +314,11 @@ impl Ledger {
     /// Where everything stands at `now`.
     pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
         self.book.snapshot(now)
+    }
+
+    /// When the oldest buy was approved of which the end is not known yet.
+    pub fn oldest_open(&self) -> Option<UnixMs> {
+        self.book.oldest_open()
     }
 
     /// The book, to be read.

@@ -21,6 +21,7 @@ use super::{
     Buys,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{Held, HeldListings},
+    news::Told,
     say,
     seen::Seen,
     tally::Tally,
@@ -98,12 +99,15 @@ pub struct Core<B> {
     /// Shared with those who read the server's time off its answers.
     clock: Arc<Mutex<ServerClock>>,
     pub(super) tally: Tally,
+    pub(super) told: Told,
     pub(super) pending: HashMap<TradeId, Pending>,
     seen: Seen,
     held: HeldListings,
     waiting: VecDeque<(Instant, Held)>,
     /// The site has flagged our account as a suspected trader.
     pub(super) is_flagged: bool,
+    /// Something has happened that the account should show.
+    pub(super) wishes_to_know: bool,
     /// No new buys.
     is_stopping: bool,
     /// A listing was held whose moment is earlier than all before.
@@ -124,11 +128,13 @@ impl<B: Buys> Core<B> {
             hand,
             clock,
             tally: Tally::default(),
+            told: Told::default(),
             pending: HashMap::with_capacity(64),
             seen: Seen::new(SEEN_MAX),
             held: HeldListings::new(HELD_MAX),
             waiting: VecDeque::with_capacity(WAITING_MAX),
             is_flagged: false,
+            wishes_to_know: false,
             is_stopping: false,
             has_earlier_mark: false,
         }
@@ -315,6 +321,11 @@ impl<B: Buys> Core<B> {
     /// Whether anything is held or waits, so that [`due`](Self::due) must be called in time.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Whether something has happened since the last call that the account should show.
+    pub const fn take_wish_to_know(&mut self) -> bool {
+        std::mem::replace(&mut self.wishes_to_know, false)
     }
 
     /// No new buys from now on; what is held or waits is given up.

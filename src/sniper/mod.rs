@@ -11,6 +11,7 @@
 pub mod core;
 pub mod eligibility;
 pub mod held;
+mod news;
 mod say;
 pub mod seen;
 mod settle;
@@ -27,10 +28,10 @@ use tokio::sync::{Notify, mpsc};
 
 pub use self::core::{Core, Hand, Now};
 use crate::{
+    account::{News, Requests},
     buyer::{Buyer, answer::Report},
     clock,
     ledger::Approved,
-    money::Coins,
     outcome::NotSent,
     server_clock::Exchange,
     time::UnixMs,
@@ -112,20 +113,20 @@ impl<B: Buys> Sniper<B> {
     /// # Cancel safety
     ///
     /// Safe: nothing is left half done at a wait.
-    pub async fn run(&self, reports: &mut Option<mpsc::Receiver<Report>>, taps: &Taps) {
+    pub async fn run(&self, inbox: &mut Inbox, taps: &Taps) {
         let mut pushes_seen = 0;
         loop {
-            let due = {
-                let mut core = self.core();
-                core.learn_the_time();
-                core.due(Now::read())
-            };
+            let due = self.look_around(&inbox.requests);
             let tick = Instant::now().checked_add(TICK);
             let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
             tokio::select! {
-                report = next_report(reports) => match report {
+                report = next(&mut inbox.reports) => match report {
                     Some(report) => self.core().settle(&report, Now::read()),
-                    None => *reports = None,
+                    None => inbox.reports = None,
+                },
+                news = next(&mut inbox.news) => match news {
+                    Some(news) => self.core().hear(news, Now::read()),
+                    None => inbox.news = None,
                 },
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -134,25 +135,27 @@ impl<B: Buys> Sniper<B> {
                 && version != pushes_seen
             {
                 pushes_seen = version;
-                let as_of = clock::now().minus(PUSH_LAG_MAX);
-                self.balance(balance, as_of);
+                let now = clock::now();
+                let as_of = now.minus(PUSH_LAG_MAX);
+                self.core().note(|ledger| Ok(ledger.set_balance(balance, as_of, now)));
             }
         }
     }
 
-    /// Takes in a balance that was true at `as_of` or later, by our wall clock.
-    pub fn balance(&self, balance: Coins, as_of: UnixMs) {
+    /// Buys what has become due, asks for what should be known soon, and says when to look again.
+    fn look_around(&self, requests: &Requests) -> Option<Instant> {
         let mut core = self.core();
-        let now = clock::now();
-        core.note(|ledger| Ok(ledger.set_balance(balance, as_of, now)));
-        if core.ledger.snapshot(now).is_below_floor() {
+        core.learn_the_time();
+        let now = Now::read();
+        let due = core.due(now);
+        if core.take_wish_to_know() {
+            requests.oldest_open(core.ledger().oldest_open());
+            requests.soon();
+        }
+        if core.ledger().snapshot(now.wall).is_below_floor() {
             self.below_floor.notify_one();
         }
-    }
-
-    /// Takes in whether the site has flagged the account as a suspected trader.
-    pub fn flagged(&self, is_flagged: bool) {
-        self.core().is_flagged = is_flagged;
+        due
     }
 
     /// Waits until the balance has been read and is below its floor.
@@ -179,9 +182,21 @@ impl<B: Buys> Sniper<B> {
     }
 }
 
-async fn next_report(reports: &mut Option<mpsc::Receiver<Report>>) -> Option<Report> {
-    match reports {
-        Some(reports) => reports.recv().await,
+/// What comes in from elsewhere, and what may be asked for.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// How buys went on the wire; `None`: none are sent.
+    pub reports: Option<mpsc::Receiver<Report>>,
+    /// What was learned of the account; `None`: nobody looks.
+    pub news: Option<mpsc::Receiver<News>>,
+    /// Asks for a look at the account.
+    pub requests: Arc<Requests>,
+}
+
+/// The next of a queue; never, where there is none.
+async fn next<T>(queue: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match queue {
+        Some(queue) => queue.recv().await,
         None => std::future::pending().await,
     }
 }

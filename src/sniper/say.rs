@@ -5,7 +5,9 @@ use std::{fmt::Display, time::Duration};
 use tracing::{Level, debug, error, info, warn};
 
 use crate::{
-    ledger::{Aftermath, Contradiction},
+    account::ReadFailure,
+    csgoroll::account::User,
+    ledger::{Aftermath, Contradiction, LedgerError},
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
     summary::short,
@@ -134,4 +136,30 @@ pub(super) fn aftermath(aftermath: &Aftermath) {
 
 pub(super) fn contradiction(contradiction: &Contradiction) {
     error!("The ledger contradicts itself, please report this: {contradiction}");
+}
+
+/// The account can be seen.
+pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
+    let balance = match user.balance {
+        Some(balance) => format!("balance {balance}"),
+        None => "balance not told".to_owned(),
+    };
+    let flagged = match user.suspected_trader {
+        Some(true) => ", flagged as a suspected trader: listings open later for it",
+        _ => "",
+    };
+    let clock = match clock_width {
+        Some(width) => format!("; the server's clock is known to {}", short(width)),
+        None => String::new(),
+    };
+    info!("Signed in: {balance}{flagged}{clock}");
+}
+
+pub(super) fn account_unreadable(failure: &ReadFailure) {
+    warn!("The account cannot be read: {}", Escaped(&failure.to_string()));
+}
+
+/// The ledger belongs to somebody else, or cannot be written.
+pub(super) fn unbound(error: &LedgerError) {
+    error!("BUYING STOPPED: {error}. The feed goes on.");
 }

@@ -21,6 +21,8 @@ impl<B: Buys> Core<B> {
         self.note(|ledger| ledger.settle(&report.id, &outcome, now.wall));
         let Some(pending) = self.pending.remove(&report.id) else { return };
         self.tally.settle(&outcome, pending.price);
+        // What was spent, and what may have been, should be seen in the account soon.
+        self.wishes_to_know |= matches!(outcome, Outcome::Bought { .. } | Outcome::Unknown(_));
         if outcome == Outcome::Unknown(Unknown::Unreadable) {
             self.tally.unreadable_answers = self.tally.unreadable_answers.saturating_add(1);
         }

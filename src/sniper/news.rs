@@ -1,0 +1,82 @@
+//! What a look at the account changes: the balance, what became of purchases, the server's clock.
+
+use std::time::Instant;
+
+use super::{
+    Buys,
+    core::{Core, Now},
+    say,
+};
+use crate::{
+    account::{News, PurchasesReading, ReadFailure, UserReading},
+    ledger::{Aftermath, HaltReason, Reading},
+    outcome::Consequence,
+};
+
+/// What has been told about the account already, so that nothing is told twice.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    signed_in: bool,
+    failure: Option<String>,
+}
+
+impl<B: Buys> Core<B> {
+    /// Takes in what was learned of the account.
+    pub fn hear(&mut self, news: News, now: Now) {
+        match news {
+            News::User(reading) => self.hear_user(&reading, now),
+            News::Purchases(reading) => self.hear_purchases(&reading, now),
+            News::Failed(failure) => self.hear_failure(&failure, now),
+        }
+    }
+
+    fn hear_user(&mut self, reading: &UserReading, now: Now) {
+        let UserReading { user, as_of, exchange, date } = reading;
+        if let Some(date) = date {
+            self.clock().observe_date(*exchange, *date);
+        }
+        if let Err(error) = self.ledger.bind(&user.id) {
+            say::unbound(&error);
+        }
+        // Where the site does not say, it has not been said that we are.
+        self.is_flagged = user.suspected_trader.unwrap_or(false);
+        if let Some(balance) = user.balance {
+            self.note(|ledger| Ok(ledger.set_balance(balance, *as_of, now.wall)));
+        }
+        let width = self.clock().width(Instant::now());
+        if !self.told.signed_in || self.told.failure.is_some() {
+            say::signed_in(user, width);
+        }
+        self.told = Told { signed_in: true, failure: None };
+    }
+
+    fn hear_purchases(&mut self, reading: &PurchasesReading, now: Now) {
+        let PurchasesReading { trades, complete, started, .. } = reading;
+        let reading = Reading { trades, complete: *complete, started: *started };
+        self.note(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
+    }
+
+    /// A failure is told once, and again only if another came in between. Where a buy would have
+    /// been refused for the same reason, buying stops before one is.
+    fn hear_failure(&mut self, failure: &ReadFailure, now: Now) {
+        let words = failure.to_string();
+        if self.told.failure.as_ref() != Some(&words) {
+            say::account_unreadable(failure);
+            self.told.failure = Some(words);
+        }
+        let halting =
+            failure.refusal().filter(|refusal| refusal.consequence() == Consequence::Halt);
+        if let Some(refusal) = halting
+            && !self
+                .ledger
+                .snapshot(now.wall)
+                .halts
+                .iter()
+                .any(|halt| halt.reason == HaltReason::Refused(refusal))
+        {
+            self.note(|ledger| -> Result<Aftermath, _> {
+                Ok(ledger.halt(HaltReason::Refused(refusal), now.wall))
+            });
+        }
+    }
+}
