@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::sim;
+use crate::sim::cli::SimArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 /// Watches CSGORoll's live listings and buys the ones on your whitelist before anybody else.
@@ -40,6 +41,8 @@ pub enum Command {
     Run(RunArgs),
     /// Watch the real bot buy on a practice market, both in this process; costs nothing
     Demo(DemoArgs),
+    /// Open the practice market alone, for rehearsal from another terminal
+    Sim(SimArgs),
     /// Read every setting and say what is wrong or what the bot would do; offline
     Check(CheckArgs),
 }

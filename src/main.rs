@@ -9,6 +9,7 @@ use sniper::{
     app::{
         AppError, block_on,
         demo::Demo,
+        practice,
         report::{self, Output},
         session::{Ended, Session},
     },
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let done = match cli.command() {
         Command::Run(args) => run(shared, &args, output),
         Command::Demo(args) => demo(&args, output),
+        Command::Sim(args) => practice::run(&args, output),
         Command::Check(args) => report::check(shared, args.live, output),
     };
     done.unwrap_or_else(|error| output.error(&error))

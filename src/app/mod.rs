@@ -3,10 +3,12 @@
 //! - [`session`]: a session's beginning and end; what runs beside the feed.
 //! - [`background`]: cold reads, on a thread of their own.
 //! - [`demo`]: a session against the practice market.
+//! - [`practice`]: the practice market alone.
 //! - [`report`]: what is printed, and where.
 
 pub mod background;
 pub mod demo;
+pub mod practice;
 pub mod report;
 pub mod session;
 

@@ -43,13 +43,22 @@ impl Output {
     ///
     /// [`AppError::Log`] if it cannot be, or `RUST_LOG` is no filter.
     pub fn log(self, loaded: &Loaded) -> Result<Log, AppError> {
-        let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
-        let log = log::start(Filter::parse(loaded.log_filter.as_deref())?, to)?;
+        let log = self.log_filtered(loaded.log_filter.as_deref())?;
         for warning in &loaded.warnings {
             // Its foreign parts are escaped already.
             warn!("{warning}");
         }
         Ok(log)
+    }
+
+    /// Sets the log up for a command that needs no settings.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Log`] if it cannot be, or `filter` (`RUST_LOG`) is none.
+    pub fn log_filtered(self, filter: Option<&str>) -> Result<Log, AppError> {
+        let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
+        Ok(log::start(Filter::parse(filter)?, to)?)
     }
 
     /// Writes the log out, and then the summary.

@@ -34,6 +34,9 @@ pub struct SimArgs {
     /// What the practice account holds at first, in coins
     #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = balance)]
     pub balance: Coins,
+    /// Close after this long, like 60s, 5m or 8h [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
+    pub lasting: Option<Duration>,
     /// Nobody else buys
     #[arg(long)]
     pub no_rivals: bool,
@@ -79,26 +82,25 @@ pub struct SimSummary {
     pub ended: String,
 }
 
-/// Opens a market, says what to put into `.env`, and keeps it open until told to stop.
+/// Opens the market that is asked for.
 ///
 /// # Errors
 ///
 /// A [`MarketError`] where it cannot be opened.
+pub fn open(args: &SimArgs) -> Result<Market, MarketError> {
+    if !args.listen.ip().is_loopback() {
+        return Err(MarketError::NotHere { address: args.listen });
+    }
+    Market::start(args.settings())
+}
+
+/// Keeps a market open until told to stop, and says now and then how it is doing.
 ///
 /// # Cancel safety
 ///
 /// Safe: the market closes when it is dropped.
-pub async fn run(
-    args: &SimArgs,
-    stop: &mut Stop,
-    print: impl FnOnce(&str),
-) -> Result<SimSummary, MarketError> {
-    if !args.listen.ip().is_loopback() {
-        return Err(MarketError::NotHere { address: args.listen });
-    }
+pub async fn run(args: &SimArgs, market: Market, stop: &mut Stop) -> SimSummary {
     let started = Instant::now();
-    let market = Market::start(args.settings())?;
-    print(&env_lines(&market, args.seed));
     info!(
         "Practice market open at {}: {} listings a second, seed {}",
         market.address(),
@@ -106,7 +108,7 @@ pub async fn run(
         args.seed
     );
     for fault in &args.faults {
-        info!("It fails now and then: {fault}");
+        info!("Fails on purpose: {fault}");
     }
     let mut status = interval_at(started + STATUS_EVERY, STATUS_EVERY);
     status.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,7 +122,7 @@ pub async fn run(
         }
     };
     let (books, visits) = (market.books(), market.visits());
-    Ok(SimSummary { lasted: started.elapsed(), books, visits, ended: why.to_string() })
+    SimSummary { lasted: started.elapsed(), books, visits, ended: why.to_string() }
 }
 
 /// The lines to put into `.env` to trade on a market.
@@ -265,7 +267,7 @@ mod tests {
     fn faults_may_be_given_several_times() {
         let args = read(&["--fault", "hang", "--fault", "429:10%"]).unwrap();
         let shown: Vec<String> = args.faults.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["hang", "429:0.100000"]);
+        assert_eq!(shown, ["hang", "429:0.1"]);
         assert_eq!(args.settings().faults.len(), 2);
     }
 

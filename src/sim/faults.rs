@@ -225,7 +225,9 @@ impl fmt::Display for Fault {
             Chance::Every(1) => write!(f, "{}", self.kind),
             Chance::Every(n) => write!(f, "{}:1/{n}", self.kind),
             Chance::Ppm(ppm) => {
-                write!(f, "{}:{}.{:06}", self.kind, ppm / 1_000_000, ppm % 1_000_000)
+                let share = format!("{}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
+                let share = share.trim_end_matches('0').trim_end_matches('.');
+                write!(f, "{}:{share}", self.kind)
             }
         }
     }
@@ -315,9 +317,9 @@ mod tests {
 
     #[test]
     fn a_fault_is_printed_as_it_is_read() {
-        for text in ["hang", "429:0.25", "slow:1/3"] {
+        for text in ["hang", "429:0.25", "slow:1/3", "slow:1", "slow:0", "slow:0.000001"] {
             let fault: Fault = text.parse().unwrap();
-            assert_eq!(fault.to_string().parse::<Fault>(), Ok(fault), "{text}");
+            assert_eq!(fault.to_string(), text);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod agreement;
 mod client;
+mod command;
 mod feed;
 mod http;
 mod tls;

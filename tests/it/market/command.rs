@@ -1,0 +1,96 @@
+//! `sniper sim`, as a process.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use sniper::config::{Config, Sources};
+
+fn sim(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command.arg("sim").args(words).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn outcome(words: &[&str]) -> Output {
+    sim(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// A process that is killed when a test ends, however it does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// The settings that are printed lead to the market that prints them.
+#[test]
+fn the_printed_lines_are_settings_that_the_bot_takes() {
+    let mut child = sim(&["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let _running = Running(child);
+    let directory = tempfile::tempdir().unwrap();
+    let mut dotenv = String::new();
+    for line in lines {
+        let line = line.unwrap();
+        dotenv.push_str(&format!("{line}\n"));
+        if line.starts_with("SNIPER_DATA=") {
+            break;
+        }
+    }
+    std::fs::write(directory.path().join(".env"), dotenv).unwrap();
+    let whitelist = outcome(&["--print-whitelist"]);
+    std::fs::write(directory.path().join("sniper.toml"), whitelist.stdout).unwrap();
+    let sources =
+        Sources { lookup: &|_| None, directory: directory.path(), config_file: None, live: true };
+    let loaded = Config::load(&sources).unwrap();
+    let ws = &loaded.config.endpoints.ws;
+    assert_eq!((ws.host(), ws.path()), ("127.0.0.1", "/ws"));
+    assert!(!loaded.config.whitelist.is_empty());
+    assert!(std::net::TcpStream::connect((ws.host(), ws.port())).is_ok());
+}
+
+#[test]
+fn an_occupied_port_is_named_with_its_remedy() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = outcome(&["--listen", &address]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
+    let elsewhere = outcome(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(elsewhere.status.code(), Some(78));
+}
+
+#[test]
+fn a_wrong_fault_is_answered_with_all_there_are() {
+    let output = outcome(&["--fault", "explode"]);
+    assert_eq!(output.status.code(), Some(2));
+    for kind in sniper::sim::faults::Kind::ALL {
+        assert!(text(&output.stderr).contains(kind.name()), "{kind}");
+    }
+}
+
+#[test]
+fn as_json_the_last_line_is_an_object_and_the_log_goes_elsewhere() {
+    let words = ["--listen", "127.0.0.1:0", "--for", "1s", "--rate", "200", "--json"];
+    let output = outcome(&words);
+    assert_eq!(output.status.code(), Some(0));
+    let last: Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!((&last["mode"], &last["balance"]), (&"sim".into(), &"500.00".into()));
+    assert!(last["listings"].as_u64().unwrap() > 20, "{last}");
+    for key in ["seconds", "matched", "bought", "refused", "unknown", "skipped", "spent"] {
+        assert!(!last[key].is_null(), "{key}");
+    }
+    assert!(text(&output.stderr).contains("Practice market open at 127.0.0.1:"));
+    assert!(!text(&output.stdout).contains("INFO"));
+}
