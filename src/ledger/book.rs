@@ -133,6 +133,16 @@ impl Book {
         self.by_id.get(id).and_then(|sequence| self.at(*sequence))
     }
 
+    /// The limits.
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// What power loss may have made the ledger forget.
+    pub const fn loss(&self) -> Loss {
+        self.loss
+    }
+
     /// Every intent, in the order of their numbers.
     pub fn intents(&self) -> &[Intent] {
         &self.intents

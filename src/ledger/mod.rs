@@ -34,6 +34,8 @@ pub mod approve;
 pub mod archive;
 pub mod book;
 mod check;
+pub mod cli;
+pub mod control;
 mod crc;
 mod database;
 pub mod denied;
@@ -51,6 +53,7 @@ pub mod ring;
 mod rows;
 mod schema;
 pub mod snapshot;
+pub mod status;
 mod steps;
 pub mod storage;
 mod window;
@@ -309,6 +312,11 @@ impl Ledger {
         let sequence = self.sequence_of(id)?;
         let proof = if bought { Proof::Bought } else { Proof::NotBought };
         self.record(now, Event::Proved { sequence, proof, paid: None, by: Source::Person(by) })
+    }
+
+    /// Somebody found out that what power loss may have hidden did not happen.
+    pub fn settle_loss(&mut self, by: Source, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, Event::LossSettled { by });
     }
 
     /// Where everything stands at `now`.

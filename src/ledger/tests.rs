@@ -5,20 +5,20 @@ use std::time::Duration;
 use super::{entries::tests::entry, *};
 use crate::outcome::{NotSent, Refusal, Unknown};
 
-mod disk;
+pub(super) mod disk;
 mod model;
 mod proofs;
 
-const T0: UnixMs = UnixMs(1_772_359_200_000);
+pub(super) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
 const TAKEN: Outcome = Outcome::Refused(Refusal::Taken);
-const LOST: Outcome = Outcome::Unknown(Unknown::Timeout);
+pub(super) const LOST: Outcome = Outcome::Unknown(Unknown::Timeout);
 
-fn coins(whole: i64) -> Coins {
+pub(super) fn coins(whole: i64) -> Coins {
     Coins::from_cents(whole * 100)
 }
 
-fn id(n: u32) -> TradeId {
+pub(super) fn id(n: u32) -> TradeId {
     TradeId::new(&format!("listing-{n}")).unwrap()
 }
 
@@ -26,12 +26,12 @@ fn me() -> Who {
     Who::new("me")
 }
 
-fn after(seconds: u64) -> UnixMs {
+pub(super) fn after(seconds: u64) -> UnixMs {
     T0.plus(Duration::from_secs(seconds))
 }
 
 /// Limits that stand against nothing in these tests.
-fn budget() -> Budget {
+pub(super) fn budget() -> Budget {
     Budget {
         max_price: coins(1_000),
         total: coins(1_000_000),
@@ -47,7 +47,7 @@ fn ledger(budget: Budget) -> Ledger {
     Ledger::in_memory(budget, &[entry(Some("first")), entry(Some("second"))], false)
 }
 
-fn want(n: u32, price: i64) -> Want {
+pub(super) fn want(n: u32, price: i64) -> Want {
     Want { id: id(n), price: coins(price), entry: 0, created_at: Some(T0) }
 }
 

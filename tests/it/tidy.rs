@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "src/ledger/record",
     "src/ledger/record.rs",
     "src/ledger/snapshot.rs",
+    "src/ledger/status.rs",
     "src/ledger/steps.rs",
     "src/ledger/window.rs",
     "src/money.rs",

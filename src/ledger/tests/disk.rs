@@ -23,7 +23,7 @@ use crate::{
     trade::Status,
 };
 
-pub(super) fn place(folder: &Path, boot: &str) -> Place {
+pub(crate) fn place(folder: &Path, boot: &str) -> Place {
     Place {
         folder: folder.to_owned(),
         host: "market.example".to_owned(),
@@ -52,7 +52,7 @@ fn ready(ledger: &mut Ledger, now: UnixMs) {
 }
 
 #[track_caller]
-pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "it never came to pass");
@@ -62,7 +62,7 @@ pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 /// Reserves, and waits while the lease is only catching up.
 #[track_caller]
-pub(super) fn reserve(ledger: &mut Ledger, want: Want, now: UnixMs) -> Approved {
+pub(crate) fn reserve(ledger: &mut Ledger, want: Want, now: UnixMs) -> Approved {
     let mut approved = None;
     wait_until(|| match ledger.reserve(want, now) {
         Ok(found) => {

@@ -1,0 +1,327 @@
+//! What a person does with a ledger: `sniper ledger …`, `halt`, `resume`, `status`.
+//!
+//! Reads work with or without a running bot. Whatever changes something goes to the bot if one
+//! runs, and else straight to the ledger, which is then locked for that moment. Everything is
+//! written to a given writer; nothing here knows about terminals.
+
+mod export;
+mod table;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    Ledger, LedgerError, Place,
+    archive::Archive,
+    control::{self, ControlError, LOST, Reply, Request},
+    event::WHO_BYTES_MAX,
+    open::boot_id,
+    status::Status,
+};
+use crate::{text::Escaped, time::UnixMs, trade::TradeId};
+
+/// `sniper ledger …`
+#[derive(Clone, Debug, Default, Args)]
+pub struct LedgerArgs {
+    /// What to do; without a word: a table of what was bought, and of every limit.
+    #[command(subcommand)]
+    pub command: Option<LedgerCommand>,
+}
+
+/// What can be done with a ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Everything about one buy
+    Show {
+        /// The listing's id
+        id: String,
+    },
+    /// Every buy that was ever approved, as CSV, or as JSON with --json
+    Export {
+        /// As CSV (the default)
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Check every record and every sum; exit code 0 only if all is well
+    Verify,
+    /// Say what became of a buy that is unknown, after looking at the site
+    Resolve(ResolveArgs),
+    /// Let `total` count from now
+    NewBudget {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// What `resolve` takes.
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("verdict").required(true).args(["bought", "not_bought"])))]
+pub struct ResolveArgs {
+    /// The listing's id, or `lost` for what power loss may have hidden
+    pub id: String,
+    /// It was bought
+    #[arg(long)]
+    pub bought: bool,
+    /// It was not bought; its coins are free again
+    #[arg(long)]
+    pub not_bought: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Why a person did not get what they asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// The ledger cannot be used.
+    #[error("cannot use the ledger")]
+    Ledger(#[from] LedgerError),
+    /// The running bot cannot be asked.
+    #[error("cannot ask the running bot")]
+    Control(#[from] ControlError),
+    /// The bot, or the ledger, said no.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such buy.
+    #[error("the ledger has no buy of a listing {0:?}")]
+    NoSuchListing(String),
+    /// The person did not say yes.
+    #[error("nothing was changed")]
+    NotConfirmed,
+    /// What should be printed could not be.
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
+/// A person's desk: where the ledger is, who they are, and how to answer them.
+pub struct Desk<'a> {
+    /// `SNIPER_DATA`.
+    pub folder: &'a Path,
+    /// Whether answers are one JSON object.
+    pub as_json: bool,
+    /// Who asks.
+    pub who: &'a str,
+    /// The time.
+    pub now: UnixMs,
+    /// Where answers go.
+    pub out: &'a mut dyn Write,
+    /// Asks for a yes.
+    pub confirm: &'a mut dyn FnMut(&str) -> bool,
+}
+
+impl std::fmt::Debug for Desk<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// Who is at the terminal, as the system says.
+pub fn person() -> String {
+    let names = ["USER", "LOGNAME", "USERNAME"];
+    let name = names.iter().find_map(|name| std::env::var(name).ok());
+    let name = name.unwrap_or_else(|| "somebody".to_owned());
+    name.chars().take(WHO_BYTES_MAX).collect()
+}
+
+impl Desk<'_> {
+    /// `sniper ledger …`
+    ///
+    /// # Errors
+    ///
+    /// A [`DeskError`].
+    pub fn ledger(&mut self, args: &LedgerArgs) -> Result<(), DeskError> {
+        match &args.command {
+            None => self.overview(),
+            Some(LedgerCommand::Show { id }) => self.show(id),
+            Some(LedgerCommand::Export { csv }) => self.export(*csv),
+            Some(LedgerCommand::Verify) => self.verify(),
+            Some(LedgerCommand::Resolve(args)) => self.resolve(args),
+            Some(LedgerCommand::NewBudget { yes }) => {
+                let question = "Count `total` from now, whatever was spent before?";
+                self.ask(*yes, question)?;
+                let by = self.who.to_owned();
+                self.change(&Request::NewBudget { by }, "`total` counts from now.")
+            }
+        }
+    }
+
+    /// `sniper halt`
+    ///
+    /// # Errors
+    ///
+    /// A [`DeskError`].
+    pub fn halt(&mut self) -> Result<(), DeskError> {
+        let by = self.who.to_owned();
+        let done = "Buying is halted. `sniper resume` lets it go on.";
+        self.change(&Request::Halt { by }, done)
+    }
+
+    /// `sniper resume`
+    ///
+    /// # Errors
+    ///
+    /// A [`DeskError`].
+    pub fn resume(&mut self) -> Result<(), DeskError> {
+        let by = self.who.to_owned();
+        self.change(&Request::Resume { by }, "Buying may go on.")
+    }
+
+    /// `sniper status`
+    ///
+    /// # Errors
+    ///
+    /// A [`DeskError`].
+    pub fn status(&mut self) -> Result<(), DeskError> {
+        let status = match control::ask(self.folder, &Request::Status) {
+            Ok(Reply::Done(status)) => *status,
+            Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
+            Err(ControlError::NotRunning) => match Archive::open(self.folder) {
+                Ok(mut archive) => self.resting(&mut archive),
+                Err(LedgerError::Missing { .. }) => {
+                    return self.say(
+                        &json!({ "mode": "not running", "ledger": null }),
+                        "No bot is running with this SNIPER_DATA, and there is no ledger yet.\n",
+                    );
+                }
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        self.show_status(&status)
+    }
+
+    /// How things stand while no bot runs.
+    fn resting(&self, archive: &mut Archive) -> Status {
+        let mut status = Status::of(&archive.book_mut().snapshot(self.now), "not running", None);
+        if status.buying == "not reconciled" {
+            "off".clone_into(&mut status.buying);
+        }
+        status
+    }
+
+    fn show_status(&mut self, status: &Status) -> Result<(), DeskError> {
+        let value = serde_json::to_value(status).map_err(io::Error::other)?;
+        self.say(&value, &status.to_string())
+    }
+
+    fn overview(&mut self) -> Result<(), DeskError> {
+        let mut archive = Archive::open(self.folder)?;
+        let overview = table::Overview::of(&mut archive, self.now);
+        self.say(&overview.to_json(), &overview.to_string())
+    }
+
+    fn show(&mut self, id: &str) -> Result<(), DeskError> {
+        let archive = Archive::open(self.folder)?;
+        let no_such = || DeskError::NoSuchListing(id.to_owned());
+        let listing = TradeId::new(id).ok_or_else(no_such)?;
+        let intents = archive.book().intents().iter().filter(|intent| intent.id == listing);
+        let mut lines = Vec::new();
+        for intent in intents {
+            lines.push(export::Line::of(&archive, intent)?);
+        }
+        let last = lines.last().ok_or_else(no_such)?;
+        let corrections = archive.corrections()?;
+        let corrections = corrections.iter().filter(|correction| {
+            correction.intent.is_some_and(|sequence| lines.iter().any(|line| line.is(sequence)))
+        });
+        let corrections: Vec<String> = corrections
+            .map(|correction| {
+                format!("{} {}: {}", correction.at, Escaped(&correction.who), correction.verdict)
+            })
+            .collect();
+        let mut value = last.to_json();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("corrections".to_owned(), json!(corrections));
+        }
+        let mut text: String = lines.iter().map(export::Line::to_text).collect();
+        for correction in corrections {
+            text.push_str(&format!("corrected       {correction}\n"));
+        }
+        self.say(&value, &text)
+    }
+
+    fn export(&mut self, as_csv: bool) -> Result<(), DeskError> {
+        let archive = Archive::open(self.folder)?;
+        let lines = archive.book().intents().iter();
+        if self.as_json && !as_csv {
+            let lines = lines.map(|intent| Ok(export::Line::of(&archive, intent)?.to_json()));
+            let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
+            return self.say(&json!({ "intents": lines }), "");
+        }
+        writeln!(self.out, "{}", export::HEADER)?;
+        for intent in lines {
+            writeln!(self.out, "{}", export::Line::of(&archive, intent)?.to_csv())?;
+        }
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<(), DeskError> {
+        let archive = Archive::open(self.folder)?;
+        archive.verify()?;
+        let count = archive.book().intents().len();
+        self.say(
+            &json!({ "ok": true, "intents": count }),
+            &format!("All is well: {count} intents, every record and every sum checked.\n"),
+        )
+    }
+
+    fn resolve(&mut self, args: &ResolveArgs) -> Result<(), DeskError> {
+        let verdict = if args.bought { "bought" } else { "not bought" };
+        let what = if args.id == LOST { "what power loss may have hidden" } else { &args.id };
+        let question = format!("Record {} as {verdict}? Look at the site first.", Escaped(what));
+        self.ask(args.yes, &question)?;
+        let (id, by) = (args.id.clone(), self.who.to_owned());
+        let done = format!("Recorded as {verdict}.");
+        self.change(&Request::Resolve { id, bought: args.bought, by }, &done)
+    }
+
+    fn ask(&mut self, is_sure: bool, question: &str) -> Result<(), DeskError> {
+        if is_sure || (self.confirm)(question) { Ok(()) } else { Err(DeskError::NotConfirmed) }
+    }
+
+    /// Has the running bot do it, or does it where none runs.
+    fn change(&mut self, request: &Request, done: &str) -> Result<(), DeskError> {
+        let status = match control::ask(self.folder, request) {
+            Ok(Reply::Done(status)) => *status,
+            Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
+            Err(ControlError::NotRunning) => self.change_resting(request)?,
+            Err(error) => return Err(error.into()),
+        };
+        if self.as_json {
+            return self.show_status(&status);
+        }
+        writeln!(self.out, "{done}")?;
+        Ok(())
+    }
+
+    fn change_resting(&self, request: &Request) -> Result<Status, DeskError> {
+        let archive = Archive::open(self.folder)?;
+        let host = archive.owner().0.unwrap_or_default().to_owned();
+        let place = Place { folder: self.folder.to_owned(), host, boot: boot_id() };
+        let budget = archive.book().budget().clone();
+        drop(archive);
+        let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
+        control::perform(&mut ledger, request, self.now).map_err(DeskError::Refused)?;
+        drop(ledger);
+        Ok(self.resting(&mut Archive::open(self.folder)?))
+    }
+
+    /// Says it in the form that was asked for.
+    fn say(&mut self, value: &serde_json::Value, text: &str) -> Result<(), DeskError> {
+        if self.as_json {
+            writeln!(self.out, "{value}")?;
+        } else {
+            self.out.write_all(text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

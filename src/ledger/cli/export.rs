@@ -1,0 +1,133 @@
+//! One intent for a person or a spreadsheet.
+
+use serde_json::{Value, json};
+
+use crate::{
+    ledger::{
+        archive::{Archive, Details},
+        error::LedgerError,
+        event::Sequence,
+        intent::Intent,
+    },
+    text::Escaped,
+    time::UnixMs,
+};
+
+/// The columns of the CSV.
+pub(super) const HEADER: &str = "number,listing,entry,approved,price,state,reserved_at,sent_at,\
+answered_at,settled_at,limits,answer,words";
+
+/// An intent with everything that is known of it.
+#[derive(Debug)]
+pub(super) struct Line {
+    intent: Intent,
+    entry: String,
+    details: Details,
+}
+
+impl Line {
+    pub(super) fn of(archive: &Archive, intent: &Intent) -> Result<Self, LedgerError> {
+        let details = archive.details(intent.sequence)?;
+        Ok(Self { intent: *intent, entry: archive.label(intent).to_owned(), details })
+    }
+
+    pub(super) fn is(&self, sequence: Sequence) -> bool {
+        self.intent.sequence == sequence
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let moment = |at: Option<UnixMs>| at.map(|at| at.to_string());
+        json!({
+            "number": self.intent.sequence.0,
+            "listing": self.intent.id.as_str(),
+            "entry": self.entry,
+            "approved": self.intent.approved.to_string(),
+            "price": self.intent.price.to_string(),
+            "state": self.intent.state.as_str(),
+            "reserved_at": self.intent.reserved_at.to_string(),
+            "sent_at": moment(self.details.sent_at),
+            "answered_at": moment(self.details.answered_at),
+            "settled_at": moment(self.details.settled_at),
+            "limits": self.intent.limits,
+            "answer": self.details.answer,
+            "words": self.details.words,
+        })
+    }
+
+    pub(super) fn to_csv(&self) -> String {
+        let moment = |at: Option<UnixMs>| at.map(|at| at.to_string()).unwrap_or_default();
+        let columns = [
+            self.intent.sequence.to_string(),
+            self.intent.id.to_string(),
+            self.entry.clone(),
+            self.intent.approved.to_string(),
+            self.intent.price.to_string(),
+            self.intent.state.to_string(),
+            self.intent.reserved_at.to_string(),
+            moment(self.details.sent_at),
+            moment(self.details.answered_at),
+            moment(self.details.settled_at),
+            self.intent.limits.to_string(),
+            self.details.answer.clone().unwrap_or_default(),
+            self.details.words.clone().unwrap_or_default(),
+        ];
+        columns.map(|column| cell(&column)).join(",")
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            text.push_str(&format!("{name:<15} {}\n", Escaped(value)));
+        };
+        line("listing", self.intent.id.as_str());
+        line("state", self.intent.state.as_str());
+        line("entry", &self.entry);
+        line("approved", &self.intent.approved.to_string());
+        line("price", &self.intent.price.to_string());
+        line("reserved", &self.intent.reserved_at.to_string());
+        let moments = [
+            ("sent", self.details.sent_at),
+            ("answered", self.details.answered_at),
+            ("settled", self.details.settled_at),
+        ];
+        for (name, at) in moments {
+            if let Some(at) = at {
+                line(name, &at.to_string());
+            }
+        }
+        for (name, words) in [("answer", &self.details.answer), ("words", &self.details.words)] {
+            if let Some(words) = words {
+                line(name, words);
+            }
+        }
+        text
+    }
+}
+
+/// A cell that no spreadsheet takes for a formula and no terminal for a command.
+fn cell(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let text: String = text
+        .chars()
+        .map(|char| if crate::text::is_harmless(char) { char } else { '\u{fffd}' })
+        .collect();
+    let text = if is_formula { format!("'{text}") } else { text };
+    if text.contains([',', '"']) || is_formula {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_no_formula_and_no_escape() {
+        assert_eq!(cell("plain"), "plain");
+        assert_eq!(cell("a,b"), "\"a,b\"");
+        assert_eq!(cell("say \"no\""), "\"say \"\"no\"\"\"");
+        assert_eq!(cell("=1+1"), "\"'=1+1\"");
+        assert_eq!(cell("a\u{1b}[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
+    }
+}

@@ -1,0 +1,253 @@
+//! What a person asks, and what they are told: with a bot, and without one.
+
+use clap::Parser;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::ledger::{
+    control::{ASKS_MAX, Server},
+    tests::{
+        LOST as NO_ANSWER, T0, after, budget, coins,
+        disk::{place, reserve, wait_until},
+        id, want,
+    },
+};
+
+const SURE: bool = true;
+
+/// Asks something of the ledger in a folder and returns what was printed.
+fn at_desk(
+    folder: &Path,
+    as_json: bool,
+    ask: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
+) -> Result<String, DeskError> {
+    let mut out = Vec::new();
+    ask(&mut Desk {
+        folder,
+        as_json,
+        who: "eve",
+        now: after(10),
+        out: &mut out,
+        confirm: &mut |_question| false,
+    })?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn resolve(desk: &mut Desk<'_>, id: &str, bought: bool, yes: bool) -> Result<(), DeskError> {
+    let args = ResolveArgs { id: id.to_owned(), bought, not_bought: !bought, yes };
+    desk.ledger(&LedgerArgs { command: Some(LedgerCommand::Resolve(args)) })
+}
+
+fn command(command: LedgerCommand) -> LedgerArgs {
+    LedgerArgs { command: Some(command) }
+}
+
+/// A ledger with one unknown buy.
+fn ledger(folder: &Path) -> Ledger {
+    let entries = [crate::ledger::entries::tests::entry(Some("=first"))];
+    let mut ledger = Ledger::open(&place(folder, "boot"), budget(), &entries, T0).unwrap();
+    ledger.bind("account-1").unwrap();
+    let reading = crate::ledger::Reading { trades: &[], complete: true, started: T0 };
+    let _nothing = ledger.reconcile(&reading, Some(coins(1_000)), T0);
+    let approved = reserve(&mut ledger, want(1, 10), T0);
+    ledger.sent(approved.id(), T0).unwrap();
+    let _nothing = ledger.settle(approved.id(), &NO_ANSWER, T0).unwrap();
+    ledger
+}
+
+#[test]
+fn without_a_ledger_status_says_so_and_the_rest_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = at_desk(folder.path(), false, |desk| desk.status()).unwrap();
+    assert!(said.contains("no ledger yet"), "{said}");
+    let error = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
+    assert!(matches!(error, Err(DeskError::Ledger(LedgerError::Missing { .. }))));
+}
+
+#[test]
+fn the_table_shows_what_was_spent_and_what_is_left_of_each_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    let table = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default())).unwrap();
+    let total = table.lines().find(|line| line.starts_with("total")).unwrap();
+    let columns: Vec<&str> = total.split_whitespace().collect();
+    assert_eq!(columns, ["total", "10.00", "1000000.00", "999990.00"]);
+    let unknown = table.lines().find(|line| line.starts_with("unknown")).unwrap();
+    assert_eq!(unknown.split_whitespace().collect::<Vec<_>>(), ["unknown", "1", "1", "1"]);
+    let json = at_desk(folder.path(), true, |desk| desk.ledger(&LedgerArgs::default())).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["everything"]["unknown_coins"], "10.00");
+    assert_eq!(json["entries"][0]["quantity"], 1);
+}
+
+#[test]
+fn one_buy_is_shown_with_everything_that_happened_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    let show = |as_json, id: &str| {
+        let show = command(LedgerCommand::Show { id: id.to_owned() });
+        at_desk(folder.path(), as_json, |desk| desk.ledger(&show))
+    };
+    let said = show(false, "listing-1").unwrap();
+    assert!(said.contains("state           unknown"), "{said}");
+    assert!(said.contains("answer          no answer in time"), "{said}");
+    let json: serde_json::Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
+    assert_eq!((&json["price"], &json["state"]), (&"10.00".into(), &"unknown".into()));
+    assert!(matches!(show(false, "listing-2"), Err(DeskError::NoSuchListing(_))));
+    assert!(matches!(show(false, "no such thing"), Err(DeskError::NoSuchListing(_))));
+}
+
+#[test]
+fn an_export_has_a_line_for_each_buy_and_no_formula_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    let export = command(LedgerCommand::Export { csv: false });
+    let csv = at_desk(folder.path(), false, |desk| desk.ledger(&export)).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[1].starts_with("1,listing-1,\"'=first\",10.00,10.00,unknown,"), "{csv}");
+    let json = at_desk(folder.path(), true, |desk| desk.ledger(&export)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["intents"][0]["listing"], "listing-1");
+}
+
+#[test]
+fn a_correction_asks_first_and_records_who_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    let unsure = at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", false, !SURE));
+    assert!(matches!(unsure, Err(DeskError::NotConfirmed)));
+    let sure = |id: &str| at_desk(folder.path(), false, |desk| resolve(desk, id, false, SURE));
+    assert_eq!(sure("listing-1").unwrap(), "Recorded as not bought.\n");
+    let again = sure("listing-1").unwrap_err().to_string();
+    assert_eq!(again, "listing-1 is not_bought; only an unknown buy can be resolved");
+    assert!(sure("listing-9").unwrap_err().to_string().contains("no buy of a listing"));
+    assert!(sure("lost").unwrap_err().to_string().contains("no loss"));
+
+    let show = command(LedgerCommand::Show { id: "listing-1".to_owned() });
+    let said = at_desk(folder.path(), false, |desk| desk.ledger(&show)).unwrap();
+    assert!(said.contains("corrected") && said.contains("eve: not bought"), "{said}");
+    let verify = command(LedgerCommand::Verify);
+    let said = at_desk(folder.path(), false, |desk| desk.ledger(&verify)).unwrap();
+    assert!(said.starts_with("All is well: 1 intents"), "{said}");
+}
+
+#[test]
+fn a_halt_without_a_bot_waits_for_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    let status = at_desk(folder.path(), false, |desk| desk.status()).unwrap();
+    assert!(status.contains("buying          halted") && status.contains("eve stopped it"));
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+    let status = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+    let status: Status = serde_json::from_str(&status).unwrap();
+    assert_eq!((status.mode.as_str(), status.buying.as_str()), ("not running", "off"));
+    assert_eq!(status.halts, []);
+}
+
+#[test]
+fn a_new_budget_frees_the_total() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    let new = command(LedgerCommand::NewBudget { yes: SURE });
+    at_desk(folder.path(), false, |desk| desk.ledger(&new)).unwrap();
+    let status = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+    let status: Status = serde_json::from_str(&status).unwrap();
+    assert_eq!(status.limits[0].used, "0.00");
+}
+
+#[test]
+fn a_running_bot_is_asked_and_answers_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = ledger(folder.path());
+    let (asks, mut asked) = mpsc::channel(ASKS_MAX);
+    let server = Server::start(folder.path(), asks).unwrap();
+    let bot = std::thread::spawn(move || {
+        while let Some(ask) = asked.blocking_recv() {
+            let reply = control::answer(&mut ledger, &ask.request, "live", after(10));
+            ask.reply.send(reply).unwrap();
+        }
+        ledger
+    });
+    let status = || -> Status {
+        let said = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+        serde_json::from_str(&said).unwrap()
+    };
+    assert_eq!((status().mode, status().buying), ("live".to_owned(), "on".to_owned()));
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert_eq!(status().buying, "halted");
+    at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", true, SURE)).unwrap();
+    assert_eq!((status().unknown, status().undelivered), (0, 1));
+    let refused = at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", true, SURE));
+    assert!(matches!(refused, Err(DeskError::Refused(_))));
+    // Reading works beside the bot.
+    let table = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
+    assert!(table.unwrap().contains("Halted since"));
+
+    let second = Server::start(folder.path(), mpsc::channel(1).0).unwrap_err();
+    assert!(matches!(second, ControlError::Taken), "{second}");
+    drop(server);
+    let ledger = bot.join().unwrap();
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state.as_str(), "bought");
+    wait_until(|| ledger.is_durable());
+    let gone = control::ask(folder.path(), &Request::Status);
+    assert!(matches!(gone, Err(ControlError::NotRunning)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_channel_that_others_could_open_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("control");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let error = Server::start(folder.path(), mpsc::channel(1).0).unwrap_err();
+    assert!(matches!(error, ControlError::Open { .. }), "{error}");
+    let error = control::ask(folder.path(), &Request::Status).unwrap_err();
+    assert!(matches!(error, ControlError::Open { .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
+    use std::{io::Read as _, os::unix::fs::PermissionsExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), mpsc::channel(1).0).unwrap();
+    let path = folder.path().join("control/bot.sock");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let long = vec![b'x'; control::LINE_BYTES_MAX + 1];
+    // It may hang up in the middle of this.
+    drop(stream.write_all(&long));
+    let mut said = String::new();
+    drop(stream.read_to_string(&mut said));
+    assert_eq!(said, "");
+    assert!(matches!(
+        control::ask(folder.path(), &Request::Status),
+        Ok(Reply::Cannot(why)) if why.contains("stopping")
+    ));
+    drop(server);
+    assert!(!path.exists());
+}
+
+#[derive(Debug, Parser)]
+struct Words {
+    #[command(flatten)]
+    ledger: LedgerArgs,
+}
+
+#[test]
+fn resolve_needs_exactly_one_verdict() {
+    let parse = |words: &[&str]| Words::try_parse_from(std::iter::once(&"ledger").chain(words));
+    assert!(parse(&["resolve", "x", "--bought"]).is_ok());
+    assert!(parse(&["resolve", "x", "--not-bought", "--yes"]).is_ok());
+    assert!(parse(&["resolve", "x"]).is_err());
+    assert!(parse(&["resolve", "x", "--bought", "--not-bought"]).is_err());
+    assert!(parse(&["resolve", "--bought"]).is_err());
+    assert!(parse(&[]).unwrap().ledger.command.is_none());
+}

@@ -1,0 +1,143 @@
+//! The channel where there are no Unix sockets: two files in a folder of the user's own.
+//!
+//! Who may read or write them is what the user's folders grant. A request is written under another
+//! name and renamed, so that it is seen whole or not at all.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::Sender;
+
+use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
+
+const FOLDER: &str = "control";
+const ALIVE: &str = "alive";
+const REQUEST: &str = "request";
+const REPLY: &str = "reply";
+/// How often either side looks.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Listens for as long as it is held.
+#[derive(Debug)]
+pub struct Server {
+    folder: PathBuf,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens in this folder, and hands on what is asked.
+    ///
+    /// # Errors
+    ///
+    /// A [`ControlError`]; the bot can do without.
+    pub fn start(folder: &Path, asks: Sender<Ask>) -> Result<Self, ControlError> {
+        let folder = folder.join(FOLDER);
+        let failed = |what| move |source| ControlError::Io { what, source };
+        fs::create_dir_all(&folder).map_err(failed("make a folder for"))?;
+        fs::write(folder.join(ALIVE), std::process::id().to_string()).map_err(failed("open"))?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (seen, inner) = (Arc::clone(&is_over), folder.clone());
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            while !seen.load(Ordering::Acquire) {
+                if let Err(error) = serve(&inner, &asks) {
+                    tracing::debug!("a request over the control channel failed: {error}");
+                }
+                thread::sleep(PERIOD);
+            }
+        });
+        let thread = thread.map_err(failed("listen to"))?;
+        Ok(Self { folder, is_over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::debug!("the control channel ended badly");
+        }
+        if let Err(error) = fs::remove_file(self.folder.join(ALIVE)) {
+            tracing::debug!("the control channel stays behind: {error}");
+        }
+    }
+}
+
+fn serve(folder: &Path, asks: &Sender<Ask>) -> io::Result<()> {
+    let Some(line) = take(&folder.join(REQUEST))? else { return Ok(()) };
+    let reply = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => pass_on(request, asks),
+        Err(error) => Reply::Cannot(format!("this is no request: {error}")),
+    };
+    let text = serde_json::to_string(&reply).map_err(io::Error::other)?;
+    put(folder, REPLY, &text)
+}
+
+fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
+    let (reply, answered) = sync_channel(1);
+    if asks.try_send(Ask { request, reply }).is_err() {
+        return Reply::Cannot("the bot is too busy, or stopping".to_owned());
+    }
+    answered.recv_timeout(WAIT).unwrap_or_else(|_late| {
+        Reply::Cannot("the bot does not answer; it may still do what was asked".to_owned())
+    })
+}
+
+/// Sends a line to whoever listens in this folder, and returns the line that comes back.
+pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
+    let folder = folder.join(FOLDER);
+    if !folder.join(ALIVE).exists() {
+        return Err(ControlError::NotRunning);
+    }
+    let exchanged = (|| {
+        take(&folder.join(REPLY))?;
+        put(&folder, REQUEST, line)?;
+        let began = Instant::now();
+        while began.elapsed() < WAIT.saturating_mul(2) {
+            if let Some(answer) = take(&folder.join(REPLY))? {
+                return Ok(Some(answer));
+            }
+            thread::sleep(PERIOD);
+        }
+        take(&folder.join(REQUEST)).map(|_taken_back| None)
+    })();
+    match exchanged {
+        Ok(answer) => answer.ok_or(ControlError::NotRunning),
+        Err(source) => Err(ControlError::Io { what: "talk over", source }),
+    }
+}
+
+/// Reads a file and removes it; `None`: there is none.
+fn take(path: &Path) -> io::Result<Option<String>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(metadata) => {
+            let is_short = usize::try_from(metadata.len()).is_ok_and(|len| len <= LINE_BYTES_MAX);
+            if !is_short {
+                fs::remove_file(path)?;
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+        }
+    }
+    let text = fs::read_to_string(path)?;
+    fs::remove_file(path)?;
+    Ok(Some(text))
+}
+
+fn put(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let whole = folder.join(format!("{name}.part"));
+    fs::write(&whole, text)?;
+    fs::rename(whole, folder.join(name))
+}
