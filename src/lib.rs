@@ -24,6 +24,7 @@
 //! | [`buyer`] | one request, one answer, over a warm connection | edge |
 //! | [`account`] | balance, purchases and open listings, read seldom and never on the way to a buy | edge |
 //! | [`net`], [`http_head`] | TLS, dialling, the client for reads | edge |
+//! | [`tape`] | what was heard, recorded with its gaps and played back | edge around pure lines |
 //! | [`sim`] | the practice market | edge around a pure market |
 //! | [`latency`], [`summary`], [`log`], [`stop`], [`clock`], [`app`] | what a person sees, and when it ends | edge |
 //!
@@ -60,6 +61,7 @@ pub mod sim;
 pub mod sniper;
 pub mod stop;
 pub mod summary;
+pub mod tape;
 pub mod text;
 pub mod time;
 pub mod trade;

@@ -9,6 +9,9 @@ use crate::secret::Secret;
 /// The longest cookie that is accepted, in bytes: what common servers accept as one header.
 pub const COOKIE_BYTES_MAX: usize = 8_192;
 
+/// The shortest value of a cookie that is looked for in foreign text, in bytes.
+pub const TELLING_BYTES: usize = 8;
+
 /// The value of the `Cookie` header, checked to be one line of printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential(Secret);
@@ -96,6 +99,14 @@ impl Credential {
     /// The header's value, for the wire and for nothing else.
     pub const fn header(&self) -> &Secret {
         &self.0
+    }
+
+    /// Whether the value of one of its cookies stands in a text. Values shorter than
+    /// [`TELLING_BYTES`] are found anywhere and tell nothing.
+    pub fn stands_in(&self, text: &str) -> bool {
+        let pairs = self.0.reveal().split(';');
+        let mut values = pairs.filter_map(|pair| pair.split_once('=')).map(|(_name, value)| value);
+        values.any(|value| value.len() >= TELLING_BYTES && text.contains(value))
     }
 
     /// Whether a `session` cookie is in it.

@@ -1,0 +1,43 @@
+//! Recording what a feed says, and playing it back.
+//!
+//! A [`Tape`] is one session on disk: a directory with a file for each stream and a manifest that
+//! says what is in it, what is missing and whether it is complete.
+//!
+//! ```text
+//! DIR/2026-03-01T10-00-00Z/session_manifest.json
+//! DIR/2026-03-01T10-00-00Z/BTCUSDT/bookTicker.jsonl      {"ns":…,"conn":1,"raw":"…"}
+//! ```
+//!
+//! Whoever hears the feed appends to a buffer in memory ([`Recorder`]) and goes on; a thread of its
+//! own writes ([`writer`]). Which disk it is, is a [`Disk`], so that a full one can be had in a
+//! test. What was recorded comes back as it went in, in the order in which it came ([`Recording`]).
+//!
+//! # Invariants
+//!
+//! 1. Nobody who records waits for a disk. What does not fit into the buffer is dropped whole and
+//!    counted.
+//! 2. Nothing that exists is overwritten, but for the manifest, which is replaced in one step.
+//! 3. The manifest counts only what is on disk already, and both are there at least every second.
+//! 4. Files hold whole lines; a crash leaves at most one torn line at the end, which is not read.
+//! 5. A message in which a secret of ours stands is never written.
+
+pub mod disk;
+mod error;
+pub mod line;
+pub mod manifest;
+pub mod names;
+mod queue;
+mod reader;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use self::{
+    disk::{Disk, RealDisk},
+    error::TapeError,
+    manifest::{GAPS_MAX, MANIFEST_FILE},
+    queue::{QUEUE_BYTES_MAX, Recorder, Status},
+    reader::{Frame, LINE_BYTES_MAX, ReadError, Recording},
+    writer::{Ended, SOURCES_MAX, SYNC_EVERY, Setup, Source, Tape},
+};

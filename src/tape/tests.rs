@@ -1,0 +1,426 @@
+//! What a tape promises, shown with a disk that can be full, slow or torn.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::Credential;
+
+/// No condition that is waited for takes this long.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A disk with little space, or one that takes nothing until it is let.
+#[derive(Clone, Default)]
+struct PoorDisk {
+    left: Option<Arc<AtomicU64>>,
+    gate: Option<Arc<(Mutex<bool>, Condvar)>>,
+}
+
+impl PoorDisk {
+    fn with_space(bytes: u64) -> Self {
+        Self { left: Some(Arc::new(AtomicU64::new(bytes))), gate: None }
+    }
+
+    fn closed() -> Self {
+        Self { left: None, gate: Some(Arc::default()) }
+    }
+
+    fn open(&self) {
+        let (is_open, changed) = &**self.gate.as_ref().unwrap();
+        *is_open.lock().unwrap() = true;
+        changed.notify_all();
+    }
+}
+
+struct PoorFile {
+    file: File,
+    disk: PoorDisk,
+}
+
+impl Disk for PoorDisk {
+    type File = PoorFile;
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_directory(path)
+    }
+
+    fn create_directories(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_directories(path)
+    }
+
+    fn create_file(&self, path: &Path) -> io::Result<PoorFile> {
+        Ok(PoorFile { file: RealDisk.create_file(path)?, disk: self.clone() })
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        RealDisk.replace(path, bytes)
+    }
+}
+
+impl disk::DiskFile for PoorFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(gate) = &self.disk.gate {
+            let is_open = gate.0.lock().unwrap();
+            drop(gate.1.wait_while(is_open, |is_open| !*is_open).unwrap());
+        }
+        let len = u64::try_from(bytes.len()).unwrap();
+        if let Some(left) = &self.disk.left {
+            let room = left.load(Ordering::Relaxed).min(len);
+            left.fetch_sub(room, Ordering::Relaxed);
+            self.file.append(&bytes[..usize::try_from(room).unwrap()])?;
+            if room < len {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            return Ok(());
+        }
+        self.file.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.cut(len)
+    }
+}
+
+fn source(symbol: &str, stream: &str) -> Source {
+    Source {
+        name: format!("{symbol}@{stream}"),
+        address: "ws://127.0.0.1:1/ws?key=hidden".to_owned(),
+        symbol: symbol.to_owned(),
+        stream: stream.to_owned(),
+    }
+}
+
+fn setup(directory: &TempDir) -> Setup {
+    Setup::new(directory.path(), vec![source("BTCUSDT", "depth"), source("BTCUSDT", "bookTicker")])
+}
+
+fn asked() -> Ended {
+    Ended { because: "the time is over".to_owned(), as_asked: true }
+}
+
+fn manifest(directory: &Path) -> Value {
+    serde_json::from_slice(&fs::read(directory.join(MANIFEST_FILE)).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn read(directory: &Path) -> Vec<(usize, u32, String)> {
+    let frames = Recording::open(directory).unwrap().frames();
+    frames.map(Result::unwrap).map(|frame| (frame.source, frame.conn, frame.raw)).collect()
+}
+
+#[test]
+fn what_was_recorded_comes_back_exactly_and_in_order() {
+    for compress in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let tape = Tape::start(Setup { compress, ..setup(&directory) }, RealDisk).unwrap();
+        let recorders = [tape.recorder(0), tape.recorder(1)];
+        let mut expected = Vec::new();
+        for number in 0..1_000_usize {
+            let raw = format!("{{\"n\":{number},\"s\":\"★\\n\u{1}\"}}\n");
+            let source = number % 3 % 2;
+            recorders[source].message(1, &raw, Instant::now(), true);
+            expected.push((source, 1, raw));
+        }
+        let session = tape.directory().to_path_buf();
+        assert!(tape.finish(asked()).unwrap());
+        assert_eq!(read(&session), expected, "compress: {compress}");
+        assert!(Recording::open(&session).unwrap().is_complete());
+        let written = manifest(&session);
+        assert_eq!(written["complete"], true);
+        assert_eq!(written["running"], false);
+        let sum = |key: &str| -> u64 {
+            written["sources"].as_array().unwrap().iter().map(|s| s[key].as_u64().unwrap()).sum()
+        };
+        assert_eq!(sum("messages"), 1_000);
+        let bytes: usize = expected.iter().map(|(_, _, raw)| raw.len()).sum();
+        assert_eq!(sum("bytes"), u64::try_from(bytes).unwrap());
+        assert_eq!(sum("lost"), 0);
+    }
+}
+
+#[test]
+fn files_lie_where_they_were_promised_from_the_start() {
+    let directory = TempDir::new().unwrap();
+    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    assert!(tape.directory().join("BTCUSDT/depth.jsonl").is_file());
+    let written = manifest(tape.directory());
+    assert_eq!(written["complete"], false);
+    assert_eq!(written["running"], true);
+    assert_eq!(written["sources"][1]["symbol"], "BTCUSDT");
+    assert_eq!(written["sources"][1]["stream"], "bookTicker");
+    assert_eq!(written["sources"][1]["file"], "BTCUSDT/bookTicker.jsonl");
+    assert!(!written.to_string().contains("hidden"), "{written}");
+}
+
+#[test]
+fn everything_is_on_disk_while_it_runs() {
+    for compress in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let tape = Tape::start(Setup { compress, ..setup(&directory) }, RealDisk).unwrap();
+        let recorder = tape.recorder(0);
+        recorder.message(1, "first", Instant::now(), true);
+        wait("the manifest to count it", || {
+            manifest(tape.directory())["sources"][0]["messages"] == 1
+        });
+        assert_eq!(read(tape.directory()), [(0, 1, "first".to_owned())]);
+        let moment = &manifest(tape.directory())["sources"][0];
+        assert_eq!(moment["first_ns"], moment["last_ns"]);
+        recorder.message(1, "second", Instant::now(), true);
+        wait("the second line", || read(tape.directory()).len() == 2);
+    }
+}
+
+#[test]
+fn a_session_never_takes_the_place_of_another() {
+    let directory = TempDir::new().unwrap();
+    let tapes: Vec<Tape> =
+        (0..5).map(|_tape| Tape::start(setup(&directory), RealDisk).unwrap()).collect();
+    let mut paths: Vec<PathBuf> = tapes.iter().map(|tape| tape.directory().to_owned()).collect();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), 5);
+    let file = directory.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    assert!(
+        matches!(RealDisk.create_file(&file), Err(error) if error.kind() == io::ErrorKind::AlreadyExists)
+    );
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
+    let directory = TempDir::new().unwrap();
+    let tape = Tape::start(setup(&directory), PoorDisk::with_space(10_000)).unwrap();
+    let recorder = tape.recorder(0);
+    let mut sent = 0_u64;
+    wait("the disk to be full", || {
+        recorder.message(1, &"x".repeat(100), Instant::now(), true);
+        sent += 1;
+        tape.failure().is_some()
+    });
+    for _late in 0..10 {
+        recorder.message(1, "too late", Instant::now(), true);
+        sent += 1;
+    }
+    let (session, status) = (tape.directory().to_path_buf(), tape.status());
+    let error = tape.finish(asked()).unwrap_err();
+    assert!(matches!(&*error, TapeError::Write { .. }), "{error:?}");
+    let read = u64::try_from(read(&session).len()).unwrap();
+    let written = manifest(&session);
+    assert_eq!(written["complete"], false);
+    assert!(written["ended_because"].as_str().unwrap().contains("depth.jsonl"), "{written}");
+    let safe = written["sources"][0]["messages"].as_u64().unwrap();
+    assert!(safe <= read, "{safe} {read}");
+    assert_eq!(safe + status.lost, sent);
+}
+
+#[test]
+fn a_slow_disk_delays_nobody_and_what_does_not_fit_is_counted_exactly() {
+    let directory = TempDir::new().unwrap();
+    let disk = PoorDisk::closed();
+    let queue_bytes_max = 64 * 1024;
+    let tape = Tape::start(Setup { queue_bytes_max, ..setup(&directory) }, disk.clone()).unwrap();
+    let recorder = tape.recorder(0);
+    let (begun, mut sent) = (Instant::now(), 0_usize);
+    while tape.status().lost < 100 {
+        assert!(begun.elapsed() < DEADLINE);
+        recorder.message(1, &"x".repeat(1_000), Instant::now(), true);
+        sent += 1;
+    }
+    disk.open();
+    let session = tape.directory().to_path_buf();
+    let lost = usize::try_from(tape.status().lost).unwrap();
+    assert!(!tape.finish(asked()).unwrap(), "a recording that lost lines is not complete");
+    assert_eq!(read(&session).len() + lost, sent);
+    assert_eq!(manifest(&session)["sources"][0]["lost"], lost);
+}
+
+#[test]
+fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
+    let directory = TempDir::new().unwrap();
+    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    let recorder = tape.recorder(1);
+    recorder.message(1, "data", Instant::now(), true);
+    let alive = Instant::now();
+    recorder.down(alive, "the connection was cut");
+    recorder.dials();
+    recorder.down(Instant::now(), "refused");
+    recorder.dials();
+    wait("the open gap in the manifest", || {
+        let gaps = &manifest(tape.directory())["sources"][1]["connection_gaps"];
+        gaps[0]["open"] == true && gaps[0]["attempts"] == 2
+    });
+    recorder.reconnected();
+    recorder.message(2, "an acknowledgement", Instant::now(), false);
+    assert!(recorder.connections().is_down(), "only data ends a gap");
+    recorder.message(2, "data", Instant::now(), true);
+    recorder.back_filled(3);
+    let session = tape.directory().to_path_buf();
+    assert!(tape.finish(asked()).unwrap());
+    let written = manifest(&session);
+    let gap = &written["connection_gaps"][0];
+    assert_eq!(written["total_reconnects"], 1);
+    assert_eq!(written["connection_gaps"].as_array().unwrap().len(), 1);
+    assert_eq!(gap["cause"], "the connection was cut");
+    assert_eq!((&gap["open"], &gap["attempts"]), (&Value::Bool(false), &Value::from(2)));
+    assert_eq!((&gap["back_filled"], &gap["symbol"]), (&Value::from(3), &Value::from("BTCUSDT")));
+    let frames = Recording::open(&session).unwrap().frames();
+    let frames: Vec<Frame> = frames.map(Result::unwrap).collect();
+    assert_eq!(gap["to_ns"], frames[2].ns);
+    assert!(gap["from_ns"].as_u64().unwrap() <= frames[1].ns);
+}
+
+#[test]
+fn gaps_are_listed_within_bounds_and_counted_beyond() {
+    let mut connections = manifest::Connections::default();
+    let total = u64::try_from(GAPS_MAX).unwrap() + 5;
+    for at in 0..total {
+        connections.begin(manifest::Gap {
+            from_ns: at,
+            to_ns: None,
+            attempts: 0,
+            cause: String::new(),
+            back_filled: 0,
+        });
+        assert!(connections.is_down());
+        connections.open().unwrap().to_ns = Some(at);
+    }
+    assert_eq!(connections.gaps.len(), GAPS_MAX);
+    assert_eq!(connections.gap_count(), total);
+    assert_eq!(connections.gaps.last().unwrap().from_ns, total - 1);
+}
+
+#[test]
+fn a_message_with_our_secret_in_it_is_never_written() {
+    let directory = TempDir::new().unwrap();
+    let credential = Credential::from_cookie("a=1; session=s%3Ahunter2hunter2").unwrap();
+    let tape =
+        Tape::start(Setup { credential: Some(credential), ..setup(&directory) }, RealDisk).unwrap();
+    let recorder = tape.recorder(0);
+    recorder.message(1, r#"{"echo":"Cookie: session=s%3Ahunter2hunter2"}"#, Instant::now(), true);
+    recorder.message(1, r#"{"a":1}"#, Instant::now(), true);
+    let session = tape.directory().to_path_buf();
+    tape.finish(asked()).unwrap();
+    assert_eq!(read(&session), [(0, 1, r#"{"a":1}"#.to_owned())]);
+    let written = manifest(&session);
+    assert_eq!(written["sources"][0]["withheld"], 1);
+    assert!(!written.to_string().contains("hunter2"));
+}
+
+#[test]
+fn binary_messages_are_counted_and_skipped() {
+    let directory = TempDir::new().unwrap();
+    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    tape.recorder(0).binary();
+    let session = tape.directory().to_path_buf();
+    assert!(tape.finish(asked()).unwrap());
+    assert_eq!(manifest(&session)["sources"][0]["binary_skipped"], 1);
+    assert_eq!(read(&session), []);
+}
+
+#[test]
+fn a_tape_that_nobody_ended_is_not_complete() {
+    let directory = TempDir::new().unwrap();
+    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    tape.recorder(0).message(1, "a", Instant::now(), true);
+    let session = tape.directory().to_path_buf();
+    drop(tape);
+    wait("the thread to end", || manifest(&session)["running"] == false);
+    assert_eq!(manifest(&session)["complete"], false);
+    assert_eq!(read(&session).len(), 1);
+}
+
+#[test]
+fn parts_follow_one_another_and_are_read_as_one() {
+    for compress in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let rotate = Some(Duration::from_millis(1));
+        let tape = Tape::start(Setup { rotate, compress, ..setup(&directory) }, RealDisk).unwrap();
+        let recorder = tape.recorder(0);
+        let mut sent = 0_usize;
+        wait("three parts", || {
+            recorder.message(1, &sent.to_string(), Instant::now(), true);
+            sent += 1;
+            std::thread::yield_now();
+            manifest(tape.directory())["sources"][0]["parts"].as_u64() >= Some(3)
+        });
+        let session = tape.directory().to_path_buf();
+        assert!(tape.finish(asked()).unwrap());
+        let lines: Vec<String> = read(&session).into_iter().map(|(_, _, raw)| raw).collect();
+        let expected: Vec<String> = (0..sent).map(|number| number.to_string()).collect();
+        assert_eq!(lines, expected);
+    }
+}
+
+#[test]
+fn a_torn_end_is_not_read_and_a_changed_line_is_an_error() {
+    for compress in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let tape = Tape::start(Setup { compress, ..setup(&directory) }, RealDisk).unwrap();
+        let recorder = tape.recorder(0);
+        recorder.message(1, "first", Instant::now(), true);
+        wait("the first line", || manifest(tape.directory())["sources"][0]["messages"] == 1);
+        let session = tape.directory().to_path_buf();
+        let end = if compress { "jsonl.zst" } else { "jsonl" };
+        let path = session.join(format!("BTCUSDT/depth.{end}"));
+        let whole = fs::read(&path).unwrap().len();
+        recorder.message(1, "second", Instant::now(), true);
+        tape.finish(asked()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for len in whole..bytes.len() {
+            fs::write(&path, &bytes[..len]).unwrap();
+            assert_eq!(read(&session), [(0, 1, "first".to_owned())], "{len} of {}", bytes.len());
+        }
+        if !compress {
+            let changed = String::from_utf8(bytes).unwrap().replacen("\"ns\"", "\"n?\"", 1);
+            fs::write(&path, changed).unwrap();
+            let mut frames = Recording::open(&session).unwrap().frames();
+            assert!(matches!(frames.next(), Some(Err(ReadError::Line { line: 1, .. }))));
+            assert!(frames.next().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_manifest_that_leads_elsewhere_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let text = r#"{"complete":true,"sources":[
+        {"source":"x","symbol":"x","stream":"x","file":"../../etc/passwd.jsonl"}]}"#;
+    fs::write(directory.path().join(MANIFEST_FILE), text).unwrap();
+    assert!(matches!(Recording::open(directory.path()), Err(ReadError::Outside { .. })));
+    assert!(matches!(Recording::open("nowhere"), Err(ReadError::Read { .. })));
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_at_the_start() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let refused = Tape::start(Setup::new(&file, vec![source("A", "b")]), RealDisk);
+    assert!(matches!(refused, Err(TapeError::Create { .. })), "{refused:?}");
+    let many = vec![source("A", "b"); SOURCES_MAX + 1];
+    let refused = Tape::start(Setup::new(directory.path(), many), RealDisk);
+    assert!(matches!(refused, Err(TapeError::Sources { .. })), "{refused:?}");
+}
