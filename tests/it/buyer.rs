@@ -237,6 +237,21 @@ async fn one_connection_carries_buy_after_buy() {
 }
 
 #[tokio::test]
+async fn sending_a_buy_allocates_nothing() {
+    let market = Market::plain(agree).await;
+    let mut bot = Bot::ready(&market, 2).await;
+    for id in ["a", "a-longer-one", "b"] {
+        let approved = approved(id);
+        let mut sent = None;
+        let counted = allocation_counter::measure(|| sent = Some(bot.buyer.send(approved)));
+        assert!(sent.is_some_and(|sent| sent.is_ok()));
+        assert_eq!(counted.count_total, 0, "{counted:?}");
+        bot.report().await;
+        assert!(bot.buyer.warm(2, PATIENCE).await);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_the_server_closes_while_idle_is_opened_again_before_it_is_needed() {
     let market = Market::plain(agree).await;
     let mut bot = Bot::ready(&market, 2).await;

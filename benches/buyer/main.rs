@@ -1,0 +1,239 @@
+//! The last step alone: from an approved buy to its request in the system's hands.
+//!
+//! ```text
+//! cargo bench --bench buyer             # plain and TLS, beside a bare blocking socket
+//! cargo bench --bench buyer -- --quick  # function and allocations only, for CI
+//! ```
+//!
+//! A market on a thread of its own reads each request and answers. `prepare` is what the buyer adds
+//! before the system is asked (lock, idle connection, liveness, id into its place), `write` is the
+//! system's own time, and `send` is all of it, as the caller sees it. The bare client writes the
+//! same bytes with one blocking call.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a measurement that cannot be taken ends with the reason"
+)]
+
+mod market;
+
+use std::{
+    env,
+    hint::black_box,
+    io::{self, Read as _, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use sniper::{
+    buyer::{
+        Buyer, Habits, Setup,
+        request::{BodyTemplate, BuyRequest, Identity},
+    },
+    config::{Budget, Credential},
+    csgoroll::operations::{buy_template, current_user},
+    ledger::{Approved, Ledger, Want},
+    money::{Coins, Percent},
+    time::UnixMs,
+    trade::TradeId,
+    whitelist::{Entry, ItemPattern, Wears},
+};
+
+use self::market::Market;
+
+/// Buys measured per round. The cases take turns, so that a busy moment of the machine hits all.
+const BUYS: usize = 500;
+/// How many rounds.
+const ROUNDS: usize = 10;
+/// How long anything may take before the measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause between two buys, in which everything goes to sleep as it does between two matches.
+const PAUSE: Duration = Duration::from_micros(300);
+
+/// Times of one stage, in nanoseconds.
+#[derive(Default)]
+struct Times(Vec<u64>);
+
+impl Times {
+    fn add(&mut self, time: Duration) {
+        self.0.push(u64::try_from(time.as_nanos()).unwrap());
+    }
+
+    fn at(&mut self, percent: usize) -> u64 {
+        self.0.sort_unstable();
+        let last = self.0.len().saturating_sub(1);
+        self.0.get(last * percent / 100).copied().unwrap_or(0)
+    }
+
+    fn print(&mut self, out: &mut impl Write, name: &str) -> io::Result<()> {
+        let [p50, p90, p99] = [50, 90, 99].map(|percent| self.at(percent));
+        writeln!(out, "{name:<28} {p50:>9} {p90:>9} {p99:>9}")
+    }
+}
+
+/// One way of speaking to the market.
+struct Case {
+    market: Market,
+    buyer: Buyer,
+    reports: tokio::sync::mpsc::Receiver<sniper::buyer::answer::Report>,
+    prepare: Times,
+    write: Times,
+    send: Times,
+    allocations: u64,
+}
+
+impl Case {
+    fn new(is_tls: bool) -> Self {
+        let market = Market::start(is_tls);
+        let credential = credential();
+        let template = buy_template();
+        let setup = Setup {
+            identity: Identity { endpoints: &market.endpoints, credential: &credential },
+            body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
+            warm_body: &current_user().to_json(),
+            tls: market.tls.clone(),
+            connections: 8,
+            habits: Habits::default(),
+        };
+        let (buyer, reports) = Buyer::start(setup).unwrap();
+        let times = Times::default;
+        let (prepare, write, send) = (times(), times(), times());
+        Self { market, buyer, reports, prepare, write, send, allocations: 0 }
+    }
+
+    async fn round(&mut self, round: usize, buys: usize) {
+        for number in 0..buys {
+            let approved = approved(&format!("VHJhZGU6{:08}{number:04}", round));
+            tokio::time::sleep(PAUSE).await;
+            let mut sent = None;
+            let begun = Instant::now();
+            let counted = allocation_counter::measure(|| sent = Some(self.buyer.send(approved)));
+            let ended = begun.elapsed();
+            let Some(Ok(written)) = sent else { panic!("not sent: {sent:?}") };
+            self.allocations += counted.count_total;
+            self.prepare.add(written.begun - begun);
+            self.write.add(written.written - written.begun);
+            self.send.add(ended);
+            let report = tokio::time::timeout(PATIENCE, self.reports.recv()).await.unwrap();
+            black_box(report.unwrap().outcome());
+        }
+    }
+}
+
+fn credential() -> Credential {
+    Credential::from_session(&"s%3A0123456789abcdef".repeat(4)).unwrap()
+}
+
+fn approved(id: &str) -> Approved {
+    let price = Coins::from_cents(1_000);
+    let budget = Budget { max_price: price, total: price, ..Budget::default() };
+    let entry = Entry {
+        name: None,
+        item: ItemPattern::Any,
+        wears: Wears::ANY,
+        stattrak: false,
+        souvenir: false,
+        float_min: None,
+        float_max: None,
+        min_price: Coins::ZERO,
+        max_price: price,
+        max_markup: Percent::from_hundredths(0),
+        max_quantity: 1,
+        max_total: None,
+        max_age: None,
+    };
+    let mut ledger = Ledger::in_memory(budget, &[entry], false);
+    let want = Want { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
+    ledger.reserve(want, UnixMs(0)).unwrap()
+}
+
+/// The same request over one blocking socket.
+fn bare(market: &Market, times: &mut Times, buys: usize) {
+    let credential = credential();
+    let template = buy_template();
+    let identity = Identity { endpoints: &market.endpoints, credential: &credential };
+    let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
+    let mut request = BuyRequest::new(identity, body).unwrap();
+    let mut stream = TcpStream::connect(market.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut answer = [0; 4_096];
+    for number in 0..buys {
+        let id = TradeId::new(&format!("VHJhZGU6{number:012}")).unwrap();
+        std::thread::sleep(PAUSE);
+        let begun = Instant::now();
+        stream.write_all(request.for_id(&id)).unwrap();
+        times.add(begun.elapsed());
+        let count = stream.read(&mut answer).unwrap();
+        black_box(answer.get(..count));
+    }
+}
+
+/// What parts of the preparation cost for themselves, in nanoseconds a piece.
+fn parts(out: &mut impl Write) -> io::Result<()> {
+    const TURNS: u32 = 1_000_000;
+    let market = Market::start(false);
+    let credential = credential();
+    let template = buy_template();
+    let identity = Identity { endpoints: &market.endpoints, credential: &credential };
+    let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
+    let mut request = BuyRequest::new(identity, body).unwrap();
+    let ids = ["VHJhZGU6OTAwMDAwMDE", "VHJhZGU6OTAwMDAwMDI"].map(|id| TradeId::new(id).unwrap());
+    let mut measure = |name: &str, mut work: Box<dyn FnMut(usize) + '_>| {
+        let begun = Instant::now();
+        for turn in 0..TURNS {
+            work(usize::try_from(turn).unwrap());
+        }
+        let ns = begun.elapsed().as_nanos() / u128::from(TURNS);
+        writeln!(out, "{name:<28} {ns:>9}")
+    };
+    measure(
+        "id into its place",
+        Box::new(|turn| {
+            black_box(request.for_id(ids.get(turn % 2).unwrap()));
+        }),
+    )?;
+    measure(
+        "reading the clock",
+        Box::new(|_| {
+            black_box(Instant::now());
+        }),
+    )?;
+    let stream = TcpStream::connect(market.address).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    measure(
+        "peeking at a socket",
+        Box::new(|_| {
+            black_box(stream.peek(&mut [0]).is_err());
+        }),
+    )
+}
+
+fn main() -> io::Result<()> {
+    let is_quick = env::args().any(|argument| argument == "--quick");
+    let (rounds, buys) = if is_quick { (1, 20) } else { (ROUNDS, BUYS) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut plain, mut tls) = runtime.block_on(async { (Case::new(false), Case::new(true)) });
+    runtime.block_on(async {
+        assert!(plain.buyer.warm(8, PATIENCE).await, "no connection");
+        assert!(tls.buyer.warm(8, PATIENCE).await, "no TLS connection");
+    });
+    let mut bare_times = Times::default();
+    for round in 0..rounds {
+        bare(&plain.market, &mut bare_times, buys);
+        runtime.block_on(plain.round(round, buys));
+        runtime.block_on(tls.round(round, buys));
+    }
+    let mut out = io::stdout().lock();
+    assert_eq!(plain.allocations, 0, "the way to the wire allocates");
+    if is_quick {
+        return writeln!(out, "sent {} buys, allocated nothing", rounds * buys);
+    }
+    writeln!(out, "{:<28} {:>9} {:>9} {:>9}", "ns", "p50", "p90", "p99")?;
+    bare_times.print(&mut out, "bare: blocking write")?;
+    for (name, case) in [("plain", &mut plain), ("TLS", &mut tls)] {
+        case.prepare.print(&mut out, &format!("{name}: prepare"))?;
+        case.write.print(&mut out, &format!("{name}: write"))?;
+        case.send.print(&mut out, &format!("{name}: send"))?;
+    }
+    parts(&mut out)
+}

@@ -1,0 +1,84 @@
+//! A market that says yes, on a thread of its own, with a thread per connection.
+#![expect(clippy::unwrap_used, reason = "a market that cannot be set up ends the measurement")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+};
+
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+use sniper::{config::Endpoints, net::tls::Tls};
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+/// Where it is, and how to trust it. Its threads end with the process.
+pub(crate) struct Market {
+    pub(crate) address: SocketAddr,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) tls: Tls,
+}
+
+impl Market {
+    pub(crate) fn start(is_tls: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (config, tls) = if is_tls {
+            let (config, tls) = certified();
+            (Some(config), tls)
+        } else {
+            (None, Tls::new().unwrap())
+        };
+        thread::spawn(move || {
+            while let Ok((stream, _peer)) = listener.accept() {
+                stream.set_nodelay(true).unwrap();
+                let config = config.clone();
+                thread::spawn(move || match config {
+                    None => serve(stream),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        serve(StreamOwned::new(connection, stream));
+                    }
+                });
+            }
+        });
+        let scheme = if is_tls { "https" } else { "http" };
+        let ws = format!("ws://{address}/ws");
+        let endpoints = Endpoints::new(&ws, &format!("{scheme}://{address}/graphql")).unwrap();
+        Self { address, endpoints, tls }
+    }
+}
+
+fn certified() -> (Arc<ServerConfig>, Tls) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = CertificateDer::from(made.cert.der().to_vec());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    (Arc::new(config), Tls::trusting(&certificate).unwrap())
+}
+
+/// Each request ends with the last of these bytes; nothing else does.
+fn serve(mut stream: impl Read + Write) {
+    const END: &[u8] = b"\"hasCompliedToAntiRWT\":true}}}";
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4_096];
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+        if bytes.ends_with(END) {
+            bytes.clear();
+            if stream.write_all(ANSWER).and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+        }
+    }
+}
