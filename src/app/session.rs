@@ -164,7 +164,12 @@ impl<'c> Session<'c> {
         };
         let (tally, balance) = self.sniper.look(|core| {
             let snapshot = core.ledger().snapshot(Now::read().wall);
-            (core.tally().clone(), snapshot.balance_least)
+            // A dry run spends in thought only.
+            let balance = match self.config.mode {
+                Mode::Dry => snapshot.balance,
+                Mode::Live => snapshot.balance_least,
+            };
+            (core.tally().clone(), balance)
         });
         Summary {
             mode: match self.config.mode {

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, SyncSender},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::Duration,
 };
@@ -204,7 +204,9 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.flush();
         self.messages = None;
-        if self.stopped.recv_timeout(CLOSE_MAX).is_err() && !std::thread::panicking() {
+        // The writer never sends: that its end is gone says that it has ended.
+        let ended = self.stopped.recv_timeout(CLOSE_MAX);
+        if ended == Err(RecvTimeoutError::Timeout) && !std::thread::panicking() {
             tracing::error!("The ledger was not closed in time; the next start will look it over");
         }
     }
