@@ -5,7 +5,7 @@
 //! itself. Connections have a book of their own, which is touched only when one is lost or found.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +19,7 @@ use super::{
     error::TapeError,
     manifest::{Connections, Gap},
 };
-use crate::clock;
+use crate::{clock, ws::Witness};
 
 /// How much may wait to be written, in bytes: some 20,000 listings.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -189,19 +189,17 @@ pub struct Status {
 }
 
 /// Records one source. Neither waits nor blocks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Recorder {
     pub(super) shared: Arc<Shared>,
     pub(super) source: usize,
 }
 
-impl Recorder {
-    /// Records a message as it was received, over the connection of this number. `is_data` says
-    /// whether a subscription delivered it, which is what ends a gap.
-    pub fn message(&self, conn: u32, text: &str, received: Instant, is_data: bool) {
-        let ns = ns_at(received);
+impl Witness for Recorder {
+    fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
+        let ns = ns_at(at);
         let Some(tally) = self.tally() else { return };
-        let entry = Entry { source: self.source, conn, ns, len: text.len() };
+        let entry = Entry { source: self.source, conn: connection, ns, len: text.len() };
         let fitted = self.shared.append(entry, text);
         let counter = if fitted { &tally.accepted } else { &tally.lost };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -210,16 +208,27 @@ impl Recorder {
         }
     }
 
-    /// Counts a binary message, which is not recorded.
-    pub fn binary(&self) {
+    fn binary(&self) {
         if let Some(tally) = self.tally() {
             tally.binary_skipped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// From now on nothing can arrive; `alive` was the last proof of life. A gap that lasts already
-    /// goes on.
-    pub fn down(&self, alive: Instant, cause: &str) {
+    fn dials(&self) {
+        let Some(tally) = self.tally() else { return };
+        if let Some(gap) = tally.connections().open() {
+            gap.attempts = gap.attempts.saturating_add(1);
+        }
+    }
+
+    fn reconnected(&self) {
+        let Some(tally) = self.tally() else { return };
+        let mut connections = tally.connections();
+        connections.reconnects = connections.reconnects.saturating_add(1);
+    }
+
+    /// A gap lasts until data comes, not until the connection is up.
+    fn down(&self, alive: Instant, cause: &str) {
         let Some(tally) = self.tally() else { return };
         let from_ns = ns_at(alive);
         let cause = cause.to_owned();
@@ -228,22 +237,16 @@ impl Recorder {
         connections.begin(gap);
         tally.is_down.store(true, Ordering::Relaxed);
     }
+}
 
-    /// Somebody dials.
-    pub fn dials(&self) {
-        let Some(tally) = self.tally() else { return };
-        if let Some(gap) = tally.connections().open() {
-            gap.attempts = gap.attempts.saturating_add(1);
-        }
+/// Never the messages that wait.
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("source", &self.source).finish_non_exhaustive()
     }
+}
 
-    /// It is up again. The gap lasts until data comes.
-    pub fn reconnected(&self) {
-        let Some(tally) = self.tally() else { return };
-        let mut connections = tally.connections();
-        connections.reconnects = connections.reconnects.saturating_add(1);
-    }
-
+impl Recorder {
     /// So many events that the last gap had hidden were fetched.
     pub fn back_filled(&self, count: u64) {
         let Some(tally) = self.tally() else { return };

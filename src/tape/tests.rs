@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Credential;
+use crate::{config::Credential, ws::Witness as _};
 
 /// No condition that is waited for takes this long.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -13,6 +13,7 @@ mod error;
 mod feed;
 pub mod host;
 mod link;
+mod listen;
 pub mod liveness;
 pub mod policy;
 pub mod protocol;
@@ -22,12 +23,15 @@ mod supervisor;
 mod taps;
 mod tenure;
 mod upgrade;
+mod witness;
 
 pub use self::{
     error::{FeedError, Refusal, Step, Violation},
     feed::connect_once,
+    listen::{Station, listen},
     seen::SEEN_MAX,
     session::{FAREWELL_MAX, MESSAGE_BYTES_MAX, OUTBOX_MAX},
     supervisor::{GaveUp, run_over, run_with_reconnect},
     taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
+    witness::Witness,
 };

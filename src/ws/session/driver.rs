@@ -52,6 +52,10 @@ pub(in crate::ws) trait Driver {
         at: Instant,
     ) -> bool;
 
+    /// A message was dealt with, whatever it was; `is_data` says whether it counted for the data
+    /// clock. For whoever records: an order that followed from it has left already.
+    fn served(&mut self, _text: &str, _at: Instant, _is_data: bool) {}
+
     /// Everything else.
     fn notice(&mut self, notice: Notice<'_>);
 }

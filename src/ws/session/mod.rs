@@ -301,7 +301,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         match message {
             Message::Text(text) => {
                 driver.arrived(&text);
-                return self.take_text(&text, at, driver);
+                let taken = self.take_text(&text, at, driver);
+                driver.served(&text, at, matches!(taken, Ok(Taken::Data)));
+                return taken;
             }
             Message::Binary(bytes) => driver.notice(Notice::Binary(bytes.len())),
             Message::Close(frame) => return closed(frame).map(|()| Taken::Closed),

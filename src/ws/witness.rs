@@ -1,0 +1,24 @@
+//! Who hears everything that a feed says, as it is: whoever records it.
+
+use std::{fmt, time::Instant};
+
+/// Hears every message and every change of the connection. Called in the feed's own task, after a
+/// message was dealt with, so it must neither wait nor block.
+pub trait Witness: fmt::Debug + Send + Sync {
+    /// A text message came over the connection of this number, counted from 1. `is_data` says
+    /// whether a subscription delivered it.
+    fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool);
+
+    /// A binary message came, which is of no use to anybody.
+    fn binary(&self);
+
+    /// Somebody dials.
+    fn dials(&self);
+
+    /// It is up again after it had been down.
+    fn reconnected(&self);
+
+    /// From now on nothing can arrive; `alive` was the last proof of life. Said again while that
+    /// lasts, it changes nothing.
+    fn down(&self, alive: Instant, cause: &str);
+}
