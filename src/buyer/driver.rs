@@ -15,7 +15,7 @@ use tokio::{
     sync::mpsc,
     time::{Sleep, sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     DIAL_DEADLINE, Habits,
@@ -192,6 +192,7 @@ impl Driver {
     async fn session(&mut self, session: &mut Session) -> Broken {
         let mut alarm = Box::pin(sleep(Duration::ZERO));
         loop {
+            let mut is_news = false;
             if let Flow::End(why) = self.read(session).await {
                 return why;
             }
@@ -203,12 +204,15 @@ impl Driver {
                         return Broken::Stopped;
                     }
                     (Stopping::No, Duty::Idle) if session.warming.is_none() => {
-                        pool.make_idle(self.index);
+                        is_news = pool.make_idle(self.index);
                     }
                     (Stopping::No, Duty::Idle) | (_, Duty::Answer(_)) => {}
                 }
                 duty
             };
+            if is_news {
+                info!("Connected for buying again");
+            }
             if matches!(duty, Duty::Idle) && session.warming.is_none() {
                 self.common.shared.changed.notify_waiters();
             }

@@ -200,3 +200,70 @@ impl io::Write for NeverWaits<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncReadExt as _,
+        net::{TcpListener, TcpSocket},
+        time::timeout,
+    };
+
+    use super::*;
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+    /// Two ends of a connection that holds little.
+    async fn narrow() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4_096).unwrap();
+        let (near, far) =
+            tokio::join!(socket.connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    fn plain(stream: TcpStream) -> Link {
+        let wire = Mutex::new(Wire::Plain { unsent: Vec::new() });
+        Link { stream, wire, ready: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn what_the_system_has_no_room_for_is_written_later_and_once() {
+        let (near, mut far) = narrow().await;
+        let link = plain(near);
+        let request: Vec<u8> = (0..2_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        link.write(&request).unwrap();
+        assert!(link.has_unsent(), "it took all of it");
+        let reader = async {
+            let mut read = vec![0; request.len()];
+            far.read_exact(&mut read).await.unwrap();
+            read
+        };
+        let writer = async {
+            while link.has_unsent() {
+                link.writable().await.unwrap();
+                match link.flush() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => done.unwrap(),
+                }
+            }
+        };
+        let (read, ()) = timeout(PATIENCE, async { tokio::join!(reader, writer) }).await.unwrap();
+        assert!(read == request, "other bytes arrived");
+        drop(link);
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "more bytes arrived");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_quiet_until_something_comes_or_it_ends() {
+        let (near, far) = narrow().await;
+        let link = plain(near);
+        assert!(link.is_quiet());
+        drop(far);
+        timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
+        assert!(!link.is_quiet());
+        assert_eq!(link.read(&mut [0; 8]).unwrap(), 0);
+    }
+}

@@ -46,7 +46,11 @@ use crate::{
 };
 
 /// The most connections that are held open.
-pub const CONNECTIONS_MAX: u32 = 64;
+pub const CONNECTIONS_MAX: u32 = 66;
+
+/// How many connections beyond those that can be in flight are worth holding: while one is being
+/// replaced or kept warm, it cannot take a buy.
+pub const CONNECTIONS_SPARE: u32 = 2;
 
 /// How long opening a connection may take: DNS, TCP and TLS together.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -81,8 +85,8 @@ pub struct Setup<'a> {
     pub warm_body: &'a str,
     /// How to speak TLS.
     pub tls: Tls,
-    /// How many buys can be in flight at once: each has a connection for itself. At least one and
-    /// at most [`CONNECTIONS_MAX`] are held.
+    /// How many connections are held: at least one and at most [`CONNECTIONS_MAX`]. Each carries
+    /// one buy at a time, so this is as many as may be in flight and [`CONNECTIONS_SPARE`].
     pub connections: u32,
     /// How connections are looked after.
     pub habits: Habits,

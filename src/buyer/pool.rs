@@ -165,12 +165,13 @@ impl Pool {
         }
     }
 
-    /// Lets anybody write to it.
-    pub(super) fn make_idle(&mut self, index: usize) {
-        if !self.idle.contains(&index) {
-            self.idle.push(index);
-            self.outage_told = false;
+    /// Lets anybody write to it. Returns whether this ends an outage that was told.
+    pub(super) fn make_idle(&mut self, index: usize) -> bool {
+        if self.idle.contains(&index) {
+            return false;
         }
+        self.idle.push(index);
+        std::mem::take(&mut self.outage_told)
     }
 
     /// Takes it away from those who want to send, if nobody has it.

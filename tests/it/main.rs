@@ -4,6 +4,7 @@ mod account;
 mod buyer;
 mod command;
 mod config;
+mod dial;
 mod documents;
 mod feed;
 mod market;

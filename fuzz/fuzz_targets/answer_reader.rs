@@ -1,0 +1,37 @@
+//! An answer is read the same however it is cut, never panics and never grows without bound.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sniper::buyer::{
+    answer::{Broken, Response},
+    answer_reader::{AnswerReader, BODY_BYTES_MAX, KeepAlive, Step},
+};
+
+type Read = Result<(Response, KeepAlive, usize), Broken>;
+
+/// What a connection yields that brings these pieces and then ends.
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, length: usize) -> Read {
+    let mut reader = AnswerReader::new();
+    let mut fed = 0;
+    for piece in pieces {
+        if let Step::Done { taken } = reader.feed(piece)? {
+            let keep_alive = reader.keep_alive();
+            let response = reader.take_response().expect("done");
+            return Ok((response, keep_alive, length - fed - taken));
+        }
+        fed += piece.len();
+    }
+    reader.end()?;
+    let keep_alive = reader.keep_alive();
+    Ok((reader.take_response().expect("ended"), keep_alive, 0))
+}
+
+fuzz_target!(|data: (u8, &[u8])| {
+    let (cut, bytes) = data;
+    let whole = read(std::iter::once(bytes), bytes.len());
+    let pieces = read(bytes.chunks(usize::from(cut).max(1)), bytes.len());
+    assert_eq!(whole, pieces);
+    if let Ok((response, ..)) = whole {
+        assert!(response.body.len() <= BODY_BYTES_MAX);
+    }
+});
