@@ -1,0 +1,151 @@
+//! The least that any program could do: two blocking sockets, no parsing, no checks. What is wanted
+//! is found by searching for its name, and the request is written with the id put in.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+};
+
+use memchr::memmem;
+use sniper::{csgoroll::operations, trade::TradeId};
+
+use crate::{
+    frames::WANTED,
+    run::{Client, Place, Running},
+};
+
+/// The bare client, which sleeps in its read or spins over it.
+pub(crate) struct Bare {
+    pub(crate) spins: bool,
+}
+
+impl Client for Bare {
+    fn name(&self) -> &'static str {
+        if self.spins { "bare, spinning" } else { "bare, blocking" }
+    }
+
+    fn start(&self, place: &Place) -> Running {
+        let connect = |address| {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream
+        };
+        let (mut feed, mut http) = (connect(place.ws), connect(place.http));
+        subscribe(&mut feed, place);
+        let (feed_end, http_end) = (feed.try_clone().unwrap(), http.try_clone().unwrap());
+        let mut answers = http.try_clone().unwrap();
+        let drain = thread::spawn(move || {
+            let mut chunk = [0; 16 * 1024];
+            while answers.read(&mut chunk).is_ok_and(|count| count > 0) {}
+        });
+        let request = Request::new(place);
+        feed.set_nonblocking(self.spins).unwrap();
+        let watch = thread::spawn(move || watch(&mut feed, &mut http, &request));
+        Running::new(move || {
+            for stream in [feed_end, http_end] {
+                // Whoever is gone already is gone.
+                drop(stream.shutdown(Shutdown::Both));
+            }
+            watch.join().unwrap();
+            drain.join().unwrap();
+        })
+    }
+}
+
+fn subscribe(feed: &mut TcpStream, place: &Place) {
+    let upgrade = format!(
+        "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n",
+        place.ws
+    );
+    feed.write_all(upgrade.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        feed.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    say(feed, r#"{"type":"connection_init"}"#);
+    let mut acknowledged = [0; 2];
+    feed.read_exact(&mut acknowledged).unwrap();
+    feed.read_exact(&mut vec![0; usize::from(acknowledged[1])]).unwrap();
+    say(
+        feed,
+        r#"{"id":"1","type":"subscribe","payload":{"query":"subscription { createTrades { trades { id } } }"}}"#,
+    );
+}
+
+/// Writes one short message, masked with zeros.
+fn say(feed: &mut TcpStream, text: &str) {
+    let length = u8::try_from(text.len()).unwrap();
+    assert!(length < 126);
+    let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+    frame.extend_from_slice(text.as_bytes());
+    feed.write_all(&frame).unwrap();
+}
+
+/// A request to buy, whole but for the id.
+struct Request {
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Request {
+    fn new(place: &Place) -> Self {
+        let template = operations::buy_template();
+        let id = TradeId::new("VHJhZGU6NTAwMDAwMDAw").unwrap();
+        let before = format!(
+            "POST /graphql HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nCookie: session=bench\r\nContent-Length: {}\r\n\r\n{}",
+            place.http,
+            template.body(&id).len(),
+            template.before_id
+        );
+        Self { before: before.into_bytes(), after: template.after_id.as_bytes().to_vec() }
+    }
+}
+
+fn watch(feed: &mut TcpStream, http: &mut TcpStream, request: &Request) {
+    let name = memmem::Finder::new(WANTED.as_bytes());
+    let mark = memmem::Finder::new(br#""trades":[{"id":""#);
+    let mut buffer = vec![0; 256 * 1024];
+    let mut out = Vec::with_capacity(2_048);
+    let (mut start, mut end) = (0, 0);
+    loop {
+        match feed.read(&mut buffer[end..]) {
+            Ok(0) => return,
+            Ok(count) => end += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::hint::spin_loop();
+                continue;
+            }
+            Err(_gone) => return,
+        }
+        while let Some(text) = next_text(&buffer[start..end]) {
+            let text = start + text.start..start + text.end;
+            start = text.end;
+            let text = &buffer[text];
+            if name.find(text).is_none() {
+                continue;
+            }
+            let Some(at) = mark.find(text).map(|at| at + mark.needle().len()) else { continue };
+            out.clear();
+            out.extend_from_slice(&request.before);
+            out.extend_from_slice(&text[at..at + 20]);
+            out.extend_from_slice(&request.after);
+            if http.write_all(&out).is_err() {
+                return;
+            }
+        }
+        buffer.copy_within(start..end, 0);
+        (start, end) = (0, end - start);
+    }
+}
+
+/// Where the text of the first frame lies, if the whole frame is there.
+fn next_text(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let (start, length) = match bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        short => (2, usize::from(*short)),
+    };
+    (bytes.len() >= start + length).then_some(start..start + length)
+}

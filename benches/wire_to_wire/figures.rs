@@ -1,0 +1,130 @@
+//! The table: medians over the rounds, ratios within each, and what was missed, doubled or cold.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::run::Outcome;
+
+/// What came of all runs of one case. The first client is what the others are compared with.
+pub(crate) struct Table {
+    title: &'static str,
+    names: Vec<&'static str>,
+    runs: BTreeMap<(usize, &'static str), Outcome>,
+}
+
+impl Table {
+    pub(crate) const fn new(title: &'static str) -> Self {
+        Self { title, names: Vec::new(), runs: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(&mut self, round: usize, name: &'static str, outcome: Outcome) {
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+        self.runs.insert((round, name), outcome);
+    }
+
+    /// Whether the sniper missed a listing, or asked for one twice.
+    pub(crate) fn has_failed(&self) -> bool {
+        let is_ours = |name: &str| name.starts_with("the sniper");
+        let ours = self.runs.iter().filter(|((_, name), _)| is_ours(name));
+        ours.into_iter().any(|(_, outcome)| outcome.missed > 0 || outcome.doubled > 0)
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = (usize, &Outcome)> {
+        self.runs
+            .iter()
+            .filter(move |((_, of), _)| *of == name)
+            .map(|((round, _), one)| (*round, one))
+    }
+
+    /// The median over the rounds, and the spread, of a percentile in ns.
+    fn figure(&self, name: &str, percent: usize) -> Spread {
+        Spread::of(self.of(name).map(|(_, outcome)| percentile(outcome, percent)).collect())
+    }
+
+    /// The same of its ratio to the first client's in the same round, in hundredths.
+    fn ratio(&self, name: &str, percent: usize) -> Spread {
+        let first = self.names.first().copied().unwrap_or_default();
+        let ratios = self.of(name).filter_map(|(round, outcome)| {
+            let base = percentile(self.runs.get(&(round, first))?, percent);
+            (percentile(outcome, percent) * 100).checked_div(base)
+        });
+        Spread::of(ratios.collect())
+    }
+
+    fn sum(&self, name: &str, what: impl Fn(&Outcome) -> usize) -> usize {
+        self.of(name).map(|(_, outcome)| what(outcome)).sum()
+    }
+}
+
+struct Spread {
+    least: u64,
+    median: u64,
+    most: u64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<u64>) -> Self {
+        values.sort_unstable();
+        let at = |index: usize| values.get(index).copied().unwrap_or(0);
+        let last = values.len().saturating_sub(1);
+        Self { least: at(0), median: at(last / 2), most: at(last) }
+    }
+}
+
+fn percentile(outcome: &Outcome, percent: usize) -> u64 {
+    let index =
+        (outcome.latencies.len() * percent / 100).min(outcome.latencies.len().saturating_sub(1));
+    outcome.latencies.get(index).copied().unwrap_or(0)
+}
+
+/// Microseconds with one decimal.
+fn us(ns: u64) -> String {
+    format!("{}.{}", ns / 1_000, ns % 1_000 / 100)
+}
+
+/// A ratio with two decimals.
+fn times(hundredths: u64) -> String {
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        writeln!(
+            f,
+            "{:<26}{:>9}{:>20}{:>9}{:>20}{:>7}{:>8}{:>6}{:>9}",
+            "µs, listing to buy",
+            "p50",
+            "× (spread)",
+            "p99",
+            "× (spread)",
+            "buys",
+            "missed",
+            "cold",
+            "doubled"
+        )?;
+        for name in &self.names {
+            write!(f, "{name:<26}")?;
+            for percent in [50, 99] {
+                let ratio = self.ratio(name, percent);
+                let spread = format!(
+                    "{} ({}–{})",
+                    times(ratio.median),
+                    times(ratio.least),
+                    times(ratio.most)
+                );
+                write!(f, "{:>9}{spread:>20}", us(self.figure(name, percent).median))?;
+            }
+            writeln!(
+                f,
+                "{:>7}{:>8}{:>6}{:>9}",
+                self.sum(name, |outcome| outcome.latencies.len()),
+                self.sum(name, |outcome| outcome.missed),
+                self.sum(name, |outcome| outcome.cold),
+                self.sum(name, |outcome| outcome.doubled),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! A bot as one writes it without thinking about time, of the same packages: a runtime of several
+//! threads, a tree of JSON, and a POST in a task of its own.
+
+use std::{thread, time::Duration};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, sync::oneshot};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue},
+};
+
+use crate::{
+    frames::WANTED,
+    run::{Client, Place, Running},
+};
+
+/// The plainly written client.
+pub(crate) struct Plain;
+
+const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";
+
+impl Client for Plain {
+    fn name(&self) -> &'static str {
+        "written plainly"
+    }
+
+    fn start(&self, place: &Place) -> Running {
+        let (ws, http) = (place.ws, format!("http://{}/graphql", place.http));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let runtime = runtime.unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    () = watch(ws, http) => {}
+                }
+            });
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        });
+        Running::new(move || {
+            // It may have ended by itself.
+            let _gone = stop.send(());
+            thread.join().unwrap();
+        })
+    }
+}
+
+async fn watch(ws: std::net::SocketAddr, url: String) {
+    let stream = TcpStream::connect(ws).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut request = format!("ws://{ws}/ws").into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("graphql-transport-ws");
+    request.headers_mut().insert("sec-websocket-protocol", protocol);
+    let (mut socket, _) = client_async(request, stream).await.unwrap();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(sniper::net::tls::Tls::new().unwrap().config().as_ref().clone())
+        .no_proxy()
+        .build()
+        .unwrap();
+    let say = |value: Value| Message::text(value.to_string());
+    socket.send(say(json!({"type": "connection_init"}))).await.unwrap();
+    socket.next().await.unwrap().unwrap();
+    let query = "subscription OnCreateTrades { createTrades { trades { id } } }";
+    let subscribe = json!({"id": "1", "type": "subscribe", "payload": {"query": query}});
+    socket.send(say(subscribe)).await.unwrap();
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
+        let trades = message["payload"]["data"]["createTrades"]["trades"].as_array();
+        for trade in trades.into_iter().flatten() {
+            if is_wanted(trade) {
+                let input = json!({"tradeIds": [trade["id"]], "hasCompliedToAntiRWT": true});
+                let variables = json!({ "input": input });
+                let body =
+                    json!({"operationName": "JoinTrades", "query": JOIN, "variables": variables});
+                let request = client.post(&url).header("cookie", "session=bench").json(&body);
+                tokio::spawn(async move {
+                    if let Ok(answer) = request.send().await {
+                        drop(answer.text().await);
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn is_wanted(trade: &Value) -> bool {
+    trade["status"] == "LISTED"
+        && trade["canJoin"] == true
+        && trade["tradeItems"][0]["marketName"] == WANTED
+        && trade["totalValue"].as_f64().is_some_and(|price| price <= 12.5)
+        && trade["markupPercent"].as_f64().is_some_and(|markup| markup <= 0.0)
+}
