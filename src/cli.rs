@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::ledger::cli::LedgerArgs;
 use crate::sim;
 use crate::sim::cli::SimArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
@@ -45,6 +46,14 @@ pub enum Command {
     Sim(SimArgs),
     /// Read every setting and say what is wrong or what the bot would do; offline
     Check(CheckArgs),
+    /// What was bought, and what may still be spent; correct it, export it, check it
+    Ledger(LedgerArgs),
+    /// How the bot is doing: mode, budget left, in flight, unknown, halts
+    Status,
+    /// Stop buying at once, also in a running bot; the feed goes on
+    Halt,
+    /// Let buying go on after a halt, once you have looked
+    Resume,
 }
 
 /// What `run` takes.
@@ -53,6 +62,9 @@ pub struct RunArgs {
     /// Buy, with real money
     #[arg(long)]
     pub live: bool,
+    /// Lift the halts of the last run, once you have looked
+    #[arg(long, requires = "live")]
+    pub resume: bool,
     /// Stop cleanly after this long, like 60s, 5m or 8h [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
     pub lasting: Option<Duration>,
@@ -99,7 +111,8 @@ impl Cli {
     /// `sniper --live demo` would silently drop the `--live`.
     fn check(&self) -> Result<(), clap::Error> {
         if self.command.is_some() && self.run != RunArgs::default() {
-            let message = "--live and --for belong behind the command, as in `sniper run --live`";
+            let message =
+                "--live, --resume and --for belong behind the command, as in `sniper run --live`";
             return Err(Self::command_line().error(ErrorKind::ArgumentConflict, message));
         }
         Ok(())
@@ -133,13 +146,13 @@ mod tests {
 
     #[test]
     fn plain_sniper_is_a_dry_run_for_ever() {
-        assert_eq!(run(&[]), RunArgs { live: false, lasting: None });
+        assert_eq!(run(&[]), RunArgs::default());
         assert_eq!(run(&[]), run(&["run"]));
     }
 
     #[test]
     fn live_and_for_are_understood_with_and_without_the_word_run() {
-        let live = RunArgs { live: true, lasting: Some(Duration::from_secs(60)) };
+        let live = RunArgs { live: true, resume: false, lasting: Some(Duration::from_secs(60)) };
         assert_eq!(run(&["--live", "--for", "60s"]), live);
         assert_eq!(run(&["run", "--live", "--for", "60s"]), live);
     }

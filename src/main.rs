@@ -3,13 +3,13 @@
 //! The whole bot is the one call in [`trade`]; whatever changes what happens to a listing changes
 //! the closure there.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use sniper::{
     app::{
         AppError, block_on,
         demo::Demo,
-        practice,
+        desk, practice,
         report::{self, Output},
         session::{Ended, Session},
     },
@@ -29,6 +29,10 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(&args, output),
         Command::Sim(args) => practice::run(&args, output),
         Command::Check(args) => report::check(shared, args.live, output),
+        Command::Ledger(args) => desk::at(shared, output, |desk| desk.ledger(&args)),
+        Command::Status => desk::at(shared, output, |desk| desk.status()),
+        Command::Halt => desk::at(shared, output, |desk| desk.halt()),
+        Command::Resume => desk::at(shared, output, |desk| desk.resume()),
     };
     done.unwrap_or_else(|error| output.error(&error))
 }
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
 fn run(shared: &SharedArgs, args: &RunArgs, output: Output) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, args.live)?;
     let log = output.log(&loaded)?;
-    let summary = block_on(trade(loaded.config, args.lasting))?;
+    let summary = block_on(trade(loaded.config, args))?;
     output.summary(summary, log)
 }
 
@@ -44,16 +48,20 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
     let demo = Demo::open(args)?;
     let log = output.log(demo.loaded())?;
     demo.announce();
-    let summary = block_on(trade(demo.loaded().config.clone(), Some(args.lasting)))?;
+    let args = RunArgs { lasting: Some(args.lasting), ..RunArgs::default() };
+    let summary = block_on(trade(demo.loaded().config.clone(), &args))?;
     output.summary(demo.close(summary), log)
 }
 
 /// One session: every listing of the feed is considered, until there is a reason to stop.
-async fn trade(config: Config, lasting: Option<Duration>) -> Result<Summary, AppError> {
-    let mut stop = Stop::listen(lasting)?;
+async fn trade(config: Config, args: &RunArgs) -> Result<Summary, AppError> {
+    let mut stop = Stop::listen(args.lasting)?;
     let mut session = Session::start(&config)?;
+    if args.resume {
+        session.resume();
+    }
+    session.announce();
     let sniper = session.sniper();
-    report::announce(&config);
     let ended = tokio::select! {
         biased;
         ended = session.run(&mut stop) => ended,

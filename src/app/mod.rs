@@ -3,11 +3,13 @@
 //! - [`session`]: a session's beginning and end; what runs beside the feed.
 //! - [`background`]: cold reads, on a thread of their own.
 //! - [`demo`]: a session against the practice market.
+//! - [`desk`]: what a person asks of a ledger.
 //! - [`practice`]: the practice market alone.
 //! - [`report`]: what is printed, and where.
 
 pub mod background;
 pub mod demo;
+pub mod desk;
 pub mod practice;
 pub mod report;
 pub mod session;
@@ -15,7 +17,11 @@ pub mod session;
 use std::{error::Error, process::ExitCode};
 
 use crate::{
-    config::Problems, config::check, ledger::LedgerError, log::LogError, sim::MarketError,
+    config::Problems,
+    config::check,
+    ledger::{LedgerError, cli::DeskError},
+    log::LogError,
+    sim::MarketError,
     ws::GaveUp,
 };
 
@@ -34,6 +40,9 @@ pub enum AppError {
     /// The ledger cannot be used.
     #[error("the ledger cannot be used")]
     Ledger(#[from] LedgerError),
+    /// What a person asked of the ledger was not done.
+    #[error(transparent)]
+    Desk(#[from] DeskError),
     /// Something could not be set up that has nothing to do with settings.
     #[error("cannot start {what}")]
     Start {
@@ -65,14 +74,14 @@ impl AppError {
             Self::GaveUp(_) => 69,
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) => 73,
+            Self::Desk(_) => 1,
             Self::Print(_) => 74,
         }
     }
 
     /// The error with everything that led to it, for a person.
     pub fn chain(&self) -> String {
-        let sources = std::iter::successors(self.source(), |error: &&dyn Error| (*error).source());
-        sources.fold(self.to_string(), |text, source| format!("{text}: {source}"))
+        chain(self)
     }
 }
 
@@ -93,4 +102,10 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<
         .build()
         .map_err(|error| AppError::start("the event loop", error))?
         .block_on(future)
+}
+
+/// An error with everything that led to it, for a person.
+fn chain(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |error: &&dyn Error| (*error).source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

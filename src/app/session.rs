@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc::Receiver;
-use tracing::{error, info};
+use tokio::sync::mpsc::{self, Receiver};
+use tracing::{error, info, warn};
 
 use super::{
     AppError,
     background::{self, Background},
+    chain, report,
 };
 use crate::{
     buyer::{
@@ -25,7 +26,7 @@ use crate::{
     clock,
     config::{Config, Mode},
     csgoroll::operations,
-    ledger::{Ledger, Place},
+    ledger::{Halt, Ledger, Place, Who, cli::person, control::Server},
     net::tls::Tls,
     server_clock::ServerClock,
     sniper::{Core, Hand, Inbox, Now, Sniper},
@@ -36,6 +37,9 @@ use crate::{
 
 /// How long buys in flight get when the bot stops.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How many questions of a person may wait.
+const ASKS_QUEUED_MAX: usize = 16;
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -66,6 +70,7 @@ pub struct Session<'c> {
     buyer: Option<Arc<Buyer>>,
     inbox: Inbox,
     _background: Option<Background>,
+    _control: Option<Server>,
     started: Instant,
 }
 
@@ -98,6 +103,21 @@ impl<'c> Session<'c> {
             (background, inbox.news) = (Some(thread), Some(news));
         }
         let ledger = open_ledger(config);
+        let mut control = None;
+        if is_live {
+            let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
+            inbox.asks = Some(asked);
+            control = match Server::start(&config.data_dir, asks) {
+                Ok(server) => Some(server),
+                Err(error) => {
+                    warn!(
+                        "`sniper halt` and `sniper status` cannot reach this bot: {}",
+                        chain(&error)
+                    );
+                    None
+                }
+            };
+        }
         let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
         Ok(Self {
             config,
@@ -105,8 +125,26 @@ impl<'c> Session<'c> {
             buyer,
             inbox,
             _background: background,
+            _control: control,
             started,
         })
+    }
+
+    /// Lifts the halts of the last session: a person has looked.
+    pub fn resume(&self) {
+        self.sniper.look(|core| core.ledger().resume(Who::new(&person()), clock::now()));
+    }
+
+    /// Says what this session is, and what still stops it from buying.
+    pub fn announce(&self) {
+        report::announce(self.config);
+        let halts = self.sniper.look(|core| core.ledger().snapshot(clock::now()).halts);
+        for Halt { at, reason } in halts {
+            let remedy = reason.remedy();
+            error!(
+                "BUYING IS STOPPED since {at}: {reason}. What to do: {remedy}; then `sniper resume`"
+            );
+        }
     }
 
     /// What considers the listings.

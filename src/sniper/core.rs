@@ -27,7 +27,10 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    ledger::{Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want},
+    ledger::{
+        Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want,
+        control::{self, Ask},
+    },
     money::Coins,
     outcome::Outcome,
     server_clock::ServerClock,
@@ -321,6 +324,20 @@ impl<B: Buys> Core<B> {
     /// Whether anything is held or waits, so that [`due`](Self::due) must be called in time.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Does what a person asks over the control channel.
+    pub fn answer(&mut self, ask: &Ask, now: UnixMs) {
+        let halts = self.ledger.snapshot(now).halts.len();
+        let mode = match self.hand {
+            Hand::Dry => "dry",
+            Hand::Live(_) => "live",
+        };
+        let reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        let left = self.ledger.snapshot(now).halts;
+        say::asked_for(&ask.request, halts, &left);
+        // Whoever asked may have gone.
+        drop(ask.reply.try_send(reply));
     }
 
     /// Whether something has happened since the last call that the account should show.

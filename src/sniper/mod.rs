@@ -31,7 +31,7 @@ use crate::{
     account::{News, Requests},
     buyer::{Buyer, answer::Report},
     clock,
-    ledger::Approved,
+    ledger::{Approved, control::Ask},
     outcome::NotSent,
     server_clock::Exchange,
     time::UnixMs,
@@ -128,6 +128,10 @@ impl<B: Buys> Sniper<B> {
                     Some(news) => self.core().hear(news, Now::read()),
                     None => inbox.news = None,
                 },
+                ask = next(&mut inbox.asks) => match ask {
+                    Some(ask) => self.core().answer(&ask, clock::now()),
+                    None => inbox.asks = None,
+                },
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -189,6 +193,8 @@ pub struct Inbox {
     pub reports: Option<mpsc::Receiver<Report>>,
     /// What was learned of the account; `None`: nobody looks.
     pub news: Option<mpsc::Receiver<News>>,
+    /// What a person asks over the control channel; `None`: nobody can.
+    pub asks: Option<mpsc::Receiver<Ask>>,
     /// Asks for a look at the account.
     pub requests: Arc<Requests>,
 }

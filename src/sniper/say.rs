@@ -7,7 +7,7 @@ use tracing::{Level, debug, error, info, warn};
 use crate::{
     account::ReadFailure,
     csgoroll::account::User,
-    ledger::{Aftermath, Contradiction, LedgerError},
+    ledger::{Aftermath, Contradiction, Halt, LedgerError, control::Request},
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
     summary::short,
@@ -162,4 +162,22 @@ pub(super) fn account_unreadable(failure: &ReadFailure) {
 /// The ledger belongs to somebody else, or cannot be written.
 pub(super) fn unbound(error: &LedgerError) {
     error!("BUYING STOPPED: {error}. The feed goes on.");
+}
+
+/// What a person has asked for over the control channel, where it changes something.
+pub(super) fn asked_for(request: &Request, halts_before: usize, halts: &[Halt]) {
+    match request {
+        Request::Status => {}
+        Request::Halt { by } => {
+            error!("BUYING STOPPED by {}: `sniper halt`. The feed goes on.", Escaped(by));
+        }
+        Request::Resume { by } => {
+            info!("{} has looked: {halts_before} halts lifted, {} left", Escaped(by), halts.len());
+        }
+        Request::NewBudget { by } => info!("{} says that `total` counts from now", Escaped(by)),
+        Request::Resolve { id, bought, by } => {
+            let what = if *bought { "was bought" } else { "was not bought" };
+            info!("{} says that {} {what}", Escaped(by), Escaped(id));
+        }
+    }
 }

@@ -1,0 +1,54 @@
+//! `sniper ledger`, `halt`, `resume` and `status`: what a person asks of a ledger, at rest or
+//! through the running bot.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use super::{
+    AppError,
+    report::{self, Output},
+};
+use crate::{
+    cli::SharedArgs,
+    clock,
+    ledger::cli::{Desk, DeskError, person},
+};
+
+/// Puts one question to the ledger of this `SNIPER_DATA`.
+///
+/// # Errors
+///
+/// An [`AppError`] that says why it was not answered.
+pub fn at(
+    shared: &SharedArgs,
+    output: Output,
+    question: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
+) -> Result<ExitCode, AppError> {
+    let loaded = report::load(shared, false)?;
+    let mut out = io::stdout().lock();
+    let mut desk = Desk {
+        folder: &loaded.config.data_dir,
+        as_json: output.is_json(),
+        who: &person(),
+        now: clock::now(),
+        out: &mut out,
+        confirm: &mut confirm,
+    };
+    match question(&mut desk) {
+        // A reader that went away has seen enough.
+        Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        asked => asked?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for a yes. Where nobody can be asked, the answer is no.
+fn confirm(question: &str) -> bool {
+    let mut answer = String::new();
+    let asked = write!(io::stderr().lock(), "{question} [y/N] ");
+    let is_answered =
+        asked.is_ok() && io::stdin().is_terminal() && io::stdin().read_line(&mut answer).is_ok();
+    is_answered && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+}
