@@ -4,10 +4,19 @@
 
 use std::{collections::BTreeSet, fs};
 
+use clap::{CommandFactory, Parser as _};
+use sniper::cli::Cli;
+
 use crate::tidy::{files, sources, top};
 
-/// What a shell block of the README may say. `{VALUE}` stands for any one word.
-const COMMANDS: &[&str] = &["cargo test", "bash .ci/run"];
+/// What a shell block of the README may say besides `cargo run --release -- …`.
+const COMMANDS: &[&str] = &[
+    "bash .ci/run",
+    "cargo test",
+    "chmod 600 .env",
+    "cp .env.example .env",
+    "cp sniper.example.toml sniper.toml",
+];
 
 /// What belongs at the top, and must be there.
 const TOP_LEVEL: &[&str] = &[
@@ -82,7 +91,7 @@ fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut inside = false;
     for line in text.lines() {
-        match line.strip_prefix("```") {
+        match line.trim_start().strip_prefix("```") {
             Some(language) => inside = !inside && matches!(language, "sh" | "bash" | "console"),
             None if inside => {
                 let command = line.split(" #").next().unwrap_or_default().trim();
@@ -94,6 +103,11 @@ fn commands(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Whether the program's own command line takes these words.
+fn is_understood(words: &str) -> bool {
+    Cli::try_parse_from(std::iter::once("sniper").chain(words.split_whitespace())).is_ok()
 }
 
 /// The keys that an example of settings shows, commented out or not.
@@ -113,7 +127,7 @@ fn crowded(text: &str) -> Vec<&str> {
     let mut inside = false;
     text.lines()
         .filter(|line| {
-            if line.starts_with("```") {
+            if line.trim_start().starts_with("```") {
                 inside = !inside;
             }
             let prose = !inside && !line.starts_with('|');
@@ -207,8 +221,24 @@ fn the_readme_shows_only_commands_that_exist() {
     let readme = read("README.md");
     let shown = commands(&readme);
     assert!(shown.iter().any(|command| command == "cargo test"), "{shown:?}");
-    for command in shown {
-        assert!(COMMANDS.contains(&command.as_str()), "the README shows `{command}`");
+    for command in &shown {
+        match command.strip_prefix("cargo run --release -- ") {
+            Some(words) => assert!(is_understood(words), "the README shows `{command}`"),
+            None => assert!(COMMANDS.contains(&command.as_str()), "the README shows `{command}`"),
+        }
+    }
+    for words in quoted(&readme).filter_map(|text| text.strip_prefix("sniper ")) {
+        assert!(is_understood(words), "the README speaks of `sniper {words}`");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_command() {
+    let readme = read("README.md");
+    for command in <Cli as CommandFactory>::command().get_subcommands() {
+        let name = format!("sniper {}", command.get_name());
+        let is_explained = quoted(&readme).any(|text| text.starts_with(&name));
+        assert!(is_explained || command.get_name() == "help", "the README has no `{name}`");
     }
 }
 
@@ -223,6 +253,17 @@ fn the_readme_explains_every_setting() {
         assert!(keys(&text).len() >= 10, "the keys of {example} were not found");
         assert!(missing.is_empty(), "the README does not explain {missing:?} of {example}");
     }
+}
+
+#[test]
+fn every_room_is_on_the_map() {
+    let (code, map) = (read("src/lib.rs"), read("docs/ARCHITECTURE.md"));
+    let shown: BTreeSet<&str> = quoted(&map).collect();
+    let rooms = code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let rooms: Vec<&str> = rooms.collect();
+    assert!(rooms.len() > 10, "the rooms were not found");
+    let missing: Vec<&&str> = rooms.iter().filter(|room| !shown.contains(*room)).collect();
+    assert!(missing.is_empty(), "docs/ARCHITECTURE.md does not show {missing:?}");
 }
 
 #[test]

@@ -332,6 +332,21 @@ fn naming(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// `main.rs` shows the whole bot as one call.
+fn one_call(source: &Source) -> Vec<String> {
+    const CALL: &str = "ws::run_with_reconnect(&config, |trade| sniper.consider(trade))";
+    let calls = source.code().filter(|line| line.contains(CALL)).count();
+    if source.path != "src/main.rs" || calls == 1 {
+        return Vec::new();
+    }
+    vec![source.complain(format!("makes the call `{CALL}` {calls} times and not once"))]
+}
+
+#[test]
+fn main_makes_the_one_call() {
+    check(one_call);
+}
+
 #[test]
 fn every_file_says_what_it_answers() {
     check(header);
@@ -409,6 +424,11 @@ fn each_rule_bites() {
     bites(test_manners, "tests/it/a.rs", "#[should_panic]\n");
     bites(test_manners, "src/a.rs", "#[cfg(test)]\nmod tests {\n    thread::sleep(LUCK);\n");
     bites(revealing, "src/a.rs", "info!(\"{}\", secret.reveal());\n");
+    bites(
+        one_call,
+        "src/main.rs",
+        "fn main() {\n    // ws::run_with_reconnect(&config, |trade| …)\n}",
+    );
     bites(naming, "src/utils/a.rs", "");
     bites(naming, "src/helpers.rs", "");
 }
