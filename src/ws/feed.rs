@@ -3,13 +3,14 @@
 //! This is the way from frame to order: [`Listener::data`] runs for each event, allocates nothing,
 //! takes no lock and writes no log line before the closure has returned.
 
-use std::{cell::RefCell, time::Instant};
+use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use tracing::{debug, info, warn};
 
 use super::{
     connect::{Dial, TcpDial, open},
     error::FeedError,
+    link::Link,
     liveness::Rhythm,
     protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
     seen::{Copy, Seen},
@@ -34,13 +35,16 @@ pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
 pub(super) struct Hub<'c, F> {
     /// Everything that is set.
     pub(super) config: &'c Config,
+    /// Whether anything can arrive.
+    pub(super) link: Link,
     on_trade: RefCell<F>,
     seen: RefCell<Seen>,
 }
 
 impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
-        Self { config, on_trade: RefCell::new(on_trade), seen: RefCell::default() }
+        let link = Link::new(Arc::clone(&config.taps), String::new());
+        Self { config, link, on_trade: RefCell::new(on_trade), seen: RefCell::default() }
     }
 
     /// Connects and subscribes.
@@ -49,8 +53,7 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
         dial: &D,
         credential: Option<&Credential>,
     ) -> Result<FeedSession<D::Stream>, FeedError> {
-        let Config { endpoints, reconnection, feed, taps, .. } = self.config;
-        add(&taps.dials, 1);
+        let Config { endpoints, reconnection, feed, .. } = self.config;
         let limits = reconnection.limits();
         let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
         for operation in operations::subscriptions(feed.generation) {
@@ -77,9 +80,10 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
         proves_by_listing: bool,
         proved: P,
     ) -> Listener<'_, F, P> {
-        let Self { config, on_trade, seen } = self;
+        let Self { config, link, on_trade, seen } = self;
         Listener {
             taps: &config.taps,
+            link,
             connection,
             tap: config.taps.connections.get(connection),
             on_trade,
@@ -94,6 +98,7 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
 /// Hears one session.
 pub(super) struct Listener<'h, F, P> {
     taps: &'h Taps,
+    link: &'h Link,
     connection: usize,
     tap: Option<&'h ConnectionTap>,
     on_trade: &'h RefCell<F>,
@@ -174,7 +179,11 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
         if self.listings != 0 && self.proves_by_listing {
             self.prove();
         }
-        operation == Some(LISTINGS) && is_known
+        if operation == Some(LISTINGS) && is_known {
+            self.link.data();
+            return true;
+        }
+        false
     }
 
     fn notice(&mut self, notice: Notice<'_>) {

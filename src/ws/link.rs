@@ -4,9 +4,11 @@
 //! in which its death was noticed; while one connection lives there is none.
 
 use std::{
-    cell::Cell,
     fmt,
-    sync::atomic::Ordering,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,66 +20,99 @@ use super::{
 };
 use crate::{clock, time::UnixMs};
 
-/// Whether anything can arrive, over all connections of a feed.
-pub(super) struct Link<'c> {
-    taps: &'c Taps,
-    up: Cell<usize>,
-    alive_until: Cell<Option<Instant>>,
-    attempts: Cell<u32>,
-    reconnects: Cell<u64>,
+/// Whether anything can arrive.
+#[derive(Debug)]
+pub(super) struct Link {
+    taps: Arc<Taps>,
+    tag: String,
+    awaits_data: AtomicBool,
+    state: Mutex<State>,
 }
 
-impl<'c> Link<'c> {
-    pub(super) const fn new(taps: &'c Taps) -> Self {
-        Self {
-            taps,
-            up: Cell::new(0),
-            alive_until: Cell::new(None),
-            attempts: Cell::new(0),
-            reconnects: Cell::new(0),
-        }
+#[derive(Debug, Default)]
+struct State {
+    up: usize,
+    alive_until: Option<Instant>,
+    attempts: u32,
+    reconnects: u64,
+}
+
+impl Link {
+    pub(super) fn new(taps: Arc<Taps>, tag: String) -> Self {
+        Self { taps, tag, awaits_data: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What is inside is whole between any two lines, whoever panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Somebody dials.
     pub(super) fn dials(&self) {
-        self.attempts.set(self.attempts.get().saturating_add(1));
+        add(&self.taps.dials, 1);
+        let mut state = self.lock();
+        state.attempts = state.attempts.saturating_add(1);
+        let attempts = state.attempts;
+        self.taps.gap_changes(|gap| gap.attempts = attempts);
     }
 
-    /// A connection is up.
-    pub(super) fn up(&self) {
-        self.up.set(self.up.get().saturating_add(1));
+    /// A connection is up. Returns the gap that this ended, if it did.
+    pub(super) fn up(&self) -> Option<Gap> {
+        let mut state = self.lock();
+        state.up = state.up.saturating_add(1);
+        if state.up != 1 {
+            return None;
+        }
         self.taps.is_up.store(true, Ordering::Release);
-        let attempts = self.attempts.replace(0);
-        let Some(from) = self.alive_until.take() else { return };
-        let lasted = now().saturating_duration_since(from);
-        let reconnects = self.reconnects.get().saturating_add(1);
-        self.reconnects.set(reconnects);
+        let attempts = std::mem::take(&mut state.attempts);
+        let lasted = now().saturating_duration_since(state.alive_until?);
+        state.reconnects = state.reconnects.saturating_add(1);
+        let reconnects = state.reconnects;
+        drop(state);
         add(&self.taps.reconnects, 1);
+        let mut ended = None;
         self.taps.gap_changes(|gap| {
             gap.until = Some(clock::now());
             gap.lasted = lasted;
             gap.attempts = attempts;
+            ended = Some(gap.clone());
         });
+        self.awaits_data.store(true, Ordering::Relaxed);
+        let (tag, gap) = (&self.tag, Seconds(lasted));
         info!(
-            "Reconnected (gap {}, attempts {attempts}, reconnects {reconnects}, back-filled 0)",
-            Seconds(lasted)
+            "Reconnected (gap {gap}, attempts {attempts}, reconnects {reconnects}, back-filled 0){tag}"
         );
+        ended
+    }
+
+    /// Data came. Cheap: nothing but a look at a flag, unless it is the first after a gap.
+    #[inline]
+    pub(super) fn data(&self) {
+        if self.awaits_data.load(Ordering::Relaxed) {
+            self.awaits_data.store(false, Ordering::Relaxed);
+            self.taps.gap_sees_data(clock::now());
+        }
     }
 
     /// A connection that was up is gone; `alive` was its last proof of life.
     pub(super) fn down(&self, alive: Instant, cause: &str) {
-        self.up.set(self.up.get().saturating_sub(1));
-        if self.up.get() != 0 {
+        let mut state = self.lock();
+        state.up = state.up.saturating_sub(1);
+        let alive = state.alive_until.map_or(alive, |before| before.max(alive));
+        state.alive_until = Some(alive);
+        if state.up != 0 {
             return;
         }
+        state.attempts = 0;
+        drop(state);
         self.taps.is_up.store(false, Ordering::Release);
-        self.alive_until.set(Some(alive));
-        self.attempts.set(0);
+        self.awaits_data.store(false, Ordering::Relaxed);
         let ago = now().saturating_duration_since(alive);
         let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         self.taps.gap_begins(Gap {
             from: UnixMs(clock::now().0.saturating_sub(ago_ms)),
             until: None,
+            data_at: None,
             lasted: ago,
             attempts: 0,
             cause: cause.to_owned(),

@@ -9,8 +9,10 @@
 //! connection still lives. What can be seen from elsewhere is in [`Taps`].
 
 pub mod connect;
+mod cycle;
 mod error;
 mod feed;
+pub mod handle;
 pub mod host;
 mod link;
 mod listen;
@@ -19,6 +21,7 @@ pub mod policy;
 pub mod protocol;
 mod seen;
 mod session;
+pub mod source;
 mod supervisor;
 mod taps;
 mod tenure;
@@ -30,7 +33,7 @@ pub use self::{
     feed::connect_once,
     listen::{Station, listen},
     seen::SEEN_MAX,
-    session::{FAREWELL_MAX, MESSAGE_BYTES_MAX, OUTBOX_MAX},
+    session::{FAREWELL_MAX, MESSAGE_BYTES_MAX, OUTBOX_MAX, Written},
     supervisor::{GaveUp, run_over, run_with_reconnect},
     taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
     witness::Witness,

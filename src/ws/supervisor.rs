@@ -4,25 +4,18 @@
 //! say so, wait, again. Every decision is made in [`policy`](super::policy); this is where time
 //! passes and lines are logged.
 
-use std::{
-    cell::RefCell,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{cell::RefCell, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tracing::{error, info, warn};
 
 use super::{
     connect::{Dial, TcpDial},
+    cycle::{Cycle, fresh_credential},
     error::FeedError,
     feed::Hub,
     host::Host,
-    link::{Link, Seconds},
     liveness::Rhythm,
-    policy::{Admission, Backoff, Change, Next, Verdict, Why},
-    session::now,
-    taps::{CONNECTIONS_MAX, add},
-    tenure::Tenure,
+    taps::CONNECTIONS_MAX,
 };
 use crate::{
     config::{Config, Credential},
@@ -68,7 +61,6 @@ pub async fn run_over<D: Dial>(
     let supervisor = Supervisor {
         host: config.hosts.host(&dial.host(), &config.reconnection),
         dial,
-        link: Link::new(&config.taps),
         credential: RefCell::new(config.credential.clone()),
         hub: Hub::new(config, on_trade),
     };
@@ -90,135 +82,33 @@ pub(super) struct Supervisor<'c, D, F> {
     pub(super) hub: Hub<'c, F>,
     pub(super) dial: D,
     pub(super) host: Arc<Host>,
-    pub(super) link: Link<'c>,
     pub(super) credential: RefCell<Option<Credential>>,
 }
 
 impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     /// Keeps one connection up.
     async fn keep(&self, connection: usize) -> GaveUp {
-        let mut backoff = Backoff::new(self.hub.config.reconnection);
+        let Config { feed, reconnection, taps, credential_source, .. } = self.hub.config;
+        let tag = match feed.connections {
+            0 | 1 => String::new(),
+            _ => format!(" [connection {}]", connection.saturating_add(1)),
+        };
+        let (host, taps) = (Arc::clone(&self.host), Arc::clone(taps));
+        let mut cycle = Cycle::new(*reconnection, host, taps, "trades", tag);
         let mut rhythm = Rhythm::default();
         loop {
-            self.admission().await;
-            let tenure = self.tenure(connection, &backoff, &mut rhythm).await;
-            let next = backoff.after(&tenure.ending, fastrand::u64(..));
-            self.report(connection, &tenure, &next);
-            if next.exhausted {
-                let attempts = next.attempt;
-                error!("Giving up after {attempts} attempts without success (max_retries)");
-                return GaveUp { attempts, last: tenure.ended.err() };
+            cycle.admission().await;
+            let tenure = self.tenure(connection, &cycle, &mut rhythm).await;
+            let pause = cycle.ended(&tenure);
+            if pause.is_last {
+                return GaveUp { attempts: pause.attempt, last: tenure.ended.err() };
             }
-            self.pause(connection, &next, &tenure.ended).await;
-            if matches!(tenure.ending.verdict, Verdict::Park | Verdict::RenewCredential) {
-                self.renew_credential().await;
-            }
-        }
-    }
-
-    /// What tells the lines of several connections apart.
-    pub(super) fn tag(&self, connection: usize) -> String {
-        if self.hub.config.feed.connections <= 1 {
-            return String::new();
-        }
-        format!(" [connection {}]", connection.saturating_add(1))
-    }
-
-    /// Waits until the host may be dialled.
-    async fn admission(&self) {
-        loop {
-            match self.host.admit(now()) {
-                Admission::Go => return,
-                Admission::Probe => {
-                    info!("Circuit half-open");
-                    return;
-                }
-                Admission::Wait(wait) => tokio::time::sleep(wait).await,
+            tokio::time::sleep(pause.wait).await;
+            if pause.wants_credential
+                && let Some(fresh) = fresh_credential(credential_source.as_ref()).await
+            {
+                self.credential.replace(Some(fresh));
             }
         }
-    }
-
-    /// Says how a connection ended.
-    fn report(&self, connection: usize, tenure: &Tenure, next: &Next) {
-        let taps = &self.hub.config.taps;
-        let tag = self.tag(connection);
-        let Tenure { ending, ended } = tenure;
-        match ended {
-            Ok(()) => {
-                info!("Disconnected (1000, clean close){tag}");
-                info!("Connection closed cleanly{tag}");
-            }
-            Err(error) => {
-                if ending.lived.is_some() {
-                    let (code, reason) = error.code_and_reason();
-                    info!("Disconnected ({code}, {reason}){tag}");
-                }
-                if matches!(error, FeedError::Violation { .. }) {
-                    add(&taps.violations, 1);
-                }
-                warn!("Connection error: {}{tag}", error.chain());
-            }
-        }
-        let is_blocked = ended.as_ref().is_err_and(FeedError::is_blocked);
-        taps.is_blocked.store(is_blocked, Ordering::Release);
-        if !next.healthy {
-            return;
-        }
-        let reset = Seconds(self.hub.config.reconnection.limits().initial_delay);
-        match ending.listings {
-            0 => info!("Stable session. Backoff reset to {reset}.{tag}"),
-            listings => {
-                info!("Productive session ({listings} trades). Backoff reset to {reset}.{tag}");
-            }
-        }
-    }
-
-    /// Waits before the next dial: as long as the line says.
-    async fn pause(&self, connection: usize, next: &Next, ended: &Result<(), FeedError>) {
-        let now = now();
-        let cause = cause(ended);
-        let mut wait = next.wait;
-        if !next.healthy
-            && let Some(Change::Opened(cooldown)) = self.host.failed(now)
-        {
-            warn!("Circuit open for {}: {cause}", Seconds(cooldown));
-            wait = wait.max(cooldown);
-        }
-        match next.why {
-            Why::Backoff => {}
-            Why::Asked => {
-                self.host.stay_away(now, wait);
-            }
-            Why::Parked => {
-                if self.host.stay_away(now, wait) {
-                    error!("Parked for {}: {cause}", Seconds(wait));
-                }
-            }
-        }
-        let (attempt, tag) = (next.attempt, self.tag(connection));
-        info!("Reconnecting in {} (attempt {attempt}: {cause}){tag}", Seconds(wait));
-        tokio::time::sleep(wait).await;
-    }
-
-    /// Reads the credential anew: the person may have pasted a fresh one.
-    async fn renew_credential(&self) {
-        let Some(source) = self.hub.config.credential_source.clone() else { return };
-        // Reading a file may take a while; it must not hold up the other connections.
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
-        if let Ok(Some(fresh)) = read {
-            let is_news = self.credential.borrow().as_ref() != Some(&fresh);
-            if is_news {
-                info!("The credential was read again and has changed");
-            }
-            self.credential.replace(Some(fresh));
-        }
-    }
-}
-
-/// What ended a connection, on one line.
-pub(super) fn cause(ended: &Result<(), FeedError>) -> String {
-    match ended {
-        Ok(()) => "closed cleanly".to_owned(),
-        Err(error) => error.chain(),
     }
 }

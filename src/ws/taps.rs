@@ -27,6 +27,8 @@ pub struct Gap {
     pub from: UnixMs,
     /// When data could flow again, by our wall clock; `None` while it lasts.
     pub until: Option<UnixMs>,
+    /// When the first data came after it, by our wall clock.
+    pub data_at: Option<UnixMs>,
     /// How long it lasted, by the monotonic clock; until now, while it lasts.
     pub lasted: Duration,
     /// How many dials it took.
@@ -134,6 +136,13 @@ impl Taps {
             change(last);
         }
     }
+
+    pub(super) fn gap_sees_data(&self, at: UnixMs) {
+        let mut list = self.gap_list.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = list.back_mut() {
+            last.data_at = Some(at);
+        }
+    }
 }
 
 /// Adds to a counter that only this thread writes often.
@@ -163,6 +172,7 @@ mod tests {
             taps.gap_begins(Gap {
                 from: UnixMs(i64::try_from(number).unwrap()),
                 until: None,
+                data_at: None,
                 lasted: Duration::ZERO,
                 attempts: 0,
                 cause: String::new(),

@@ -10,12 +10,13 @@ use tracing::{info, warn};
 
 use super::{
     connect::Dial,
+    cycle::{Cycle, Tenure, cause},
     error::FeedError,
     feed::FeedSession,
     liveness::Rhythm,
-    policy::{Admission, Backoff, Change, Ending, Verdict},
+    policy::Admission,
     session::now,
-    supervisor::{Supervisor, cause},
+    supervisor::Supervisor,
     taps::add,
 };
 use crate::trade::Trade;
@@ -25,20 +26,6 @@ const OVERLAP: Duration = Duration::from_secs(5);
 
 /// How long after a failed rotation the next is tried.
 const ROTATION_RETRY: Duration = Duration::from_secs(15);
-
-/// What one connection did, successors included.
-#[derive(Debug)]
-pub(super) struct Tenure {
-    pub(super) ending: Ending,
-    pub(super) ended: Result<(), FeedError>,
-}
-
-impl Tenure {
-    fn failed(error: FeedError) -> Self {
-        let ending = Ending { lived: None, listings: 0, verdict: error.verdict() };
-        Self { ending, ended: Err(error) }
-    }
-}
 
 /// How a stretch of listening ended.
 enum Stretch<D: Dial> {
@@ -55,26 +42,20 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     pub(super) async fn tenure(
         &self,
         connection: usize,
-        backoff: &Backoff,
+        cycle: &Cycle,
         rhythm: &mut Rhythm,
     ) -> Tenure {
-        self.link.dials();
+        self.hub.link.dials();
         let mut session = match self.open().await {
             Ok(session) => session,
             Err(error) => return Tenure::failed(error),
         };
-        let tag = self.tag(connection);
+        let tag = cycle.tag();
         info!("Connected{tag}");
-        self.link.up();
+        self.hub.link.up();
         rhythm.interrupt();
         let since = now();
-        let proves_by_listing = !backoff.is_flapping();
-        let proved = || {
-            if let Some(Change::Closed) = self.host.proved() {
-                info!("Circuit closed");
-            }
-        };
-        let mut listener = self.hub.listener(connection, proves_by_listing, proved);
+        let mut listener = self.hub.listener(connection, cycle.proves_by_delivery(), cycle.proof());
         let mut rotate_at = self.rotation_after(since);
         let ended = loop {
             let stretch = tokio::select! {
@@ -109,11 +90,8 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
                 }
             }
         };
-        let verdict = ended.as_ref().err().map_or(Verdict::Retry, FeedError::verdict);
-        let lived = Some(now().saturating_duration_since(since));
-        let ending = Ending { lived, listings: listener.listings(), verdict };
-        self.link.down(session.last_frame(), &cause(&ended));
-        Tenure { ending, ended }
+        self.hub.link.down(session.last_frame(), &cause(&ended));
+        Tenure::over(now().saturating_duration_since(since), listener.listings(), ended)
     }
 
     /// Connects a successor when the time has come.
@@ -122,6 +100,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         while let Admission::Wait(wait) = self.host.admit(now()) {
             tokio::time::sleep(wait).await;
         }
+        add(&self.hub.config.taps.dials, 1);
         match self.open().await {
             Ok(successor) => Stretch::Successor(Box::new(successor)),
             Err(error) => {

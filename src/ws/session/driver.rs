@@ -1,10 +1,13 @@
 //! Whom a session serves.
 
-use std::time::{Duration, Instant};
+use std::{
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 use crate::{
     json::{FromCursor, JsonError, Raw},
-    ws::protocol::OperationId,
+    ws::protocol::{OperationId, Wanted},
 };
 
 /// What a session tells its driver besides events.
@@ -36,6 +39,17 @@ pub(in crate::ws) enum Notice<'a> {
     Stable,
 }
 
+/// What a driver wants of its session.
+#[derive(Debug)]
+pub(in crate::ws) enum Command {
+    /// Subscribe, at this moment or as soon as the link is live.
+    Want(Wanted, Instant),
+    /// Unsubscribe.
+    Unwant(OperationId),
+    /// Write this as it is.
+    Send(String),
+}
+
 /// What a session serves.
 pub(in crate::ws) trait Driver {
     /// What an event's payload is read as.
@@ -58,6 +72,14 @@ pub(in crate::ws) trait Driver {
 
     /// Everything else.
     fn notice(&mut self, notice: Notice<'_>);
+
+    /// What it wants next, if anything; asked at each wake while there is room.
+    fn poll_command(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<Command> {
+        Poll::Pending
+    }
+
+    /// The operation that a [`Command::Want`] became.
+    fn wanted(&mut self, _operation: OperationId) {}
 }
 
 /// Serves nobody: for the time before the subscriptions.

@@ -1,12 +1,48 @@
 //! What the end of a socket means, in our own words.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::tungstenite::{
     Error as WsError,
     error::ProtocolError,
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::ws::error::{FeedError, Violation};
+use super::{READ_BYTES, Session};
+use crate::ws::{
+    error::{FeedError, Violation},
+    protocol::Dialect,
+};
+
+/// How long a farewell may take.
+pub const FAREWELL_MAX: Duration = Duration::from_millis(500);
+
+/// How much of what a server still sends is read after a farewell.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
+    /// Closes with a code, and reads on until the server has seen it: a socket dropped with unread
+    /// bytes is reset, and the code would be lost.
+    pub(in crate::ws) async fn farewell(&mut self, code: u16) {
+        let farewell = async {
+            let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+            if self.socket.close(Some(frame)).await.is_err() {
+                return;
+            }
+            let mut drained = 0_usize;
+            let mut buffer = vec![0_u8; READ_BYTES];
+            while drained < DRAIN_BYTES_MAX {
+                match self.socket.get_mut().read(&mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => drained = drained.saturating_add(count),
+                }
+            }
+        };
+        // Whether the server listens to the end is its own affair.
+        let _courtesy = tokio::time::timeout(FAREWELL_MAX, farewell).await;
+    }
+}
 
 /// What the peer's close frame means. A code that must not stand in one, which the library replaces
 /// by these very words, is a broken rule and no complaint of the server's.

@@ -12,32 +12,29 @@
 
 mod driver;
 mod ending;
+mod opening;
 mod outbox;
 
 use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::{SinkExt as _, Stream as _};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     time::Sleep,
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Message,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
-};
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-pub(super) use self::driver::{Driver, Notice};
-pub use self::outbox::OUTBOX_MAX;
+pub(super) use self::driver::{Command, Driver, Notice};
+pub use self::{
+    ending::FAREWELL_MAX,
+    outbox::{OUTBOX_MAX, Written},
+};
 use self::{
-    driver::Nobody,
     ending::{broken, closed},
     outbox::Outbox,
 };
@@ -57,11 +54,6 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// After so many frames in a row the clocks are looked at, and others get a turn.
 pub(super) const FRAMES_PER_TURN: usize = 128;
-/// How long a farewell may take.
-pub const FAREWELL_MAX: Duration = Duration::from_millis(500);
-/// How much of what a server still sends is read after a farewell.
-const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// One socket.
 pub(super) struct Session<S, L> {
     socket: WebSocketStream<S>,
@@ -101,48 +93,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         self.clocks.last_frame()
     }
 
-    /// Greets the server and waits until it acknowledges, answering pings meanwhile.
-    pub(super) async fn greet(&mut self) -> Result<(), FeedError> {
-        if let Some(greeting) = self.machine.open() {
-            self.outbox.push_text(greeting)?;
-        }
-        poll_fn(|cx| {
-            loop {
-                if let Err(error) = self.outbox.poll(&mut self.socket, cx, now()) {
-                    return Poll::Ready(Err(self.last_words(cx, error)));
-                }
-                if self.machine.is_live() {
-                    return Poll::Ready(Ok(()));
-                }
-                let message = ready!(self.poll_message(cx))?;
-                if let Taken::Closed = self.take(message, now(), &mut Nobody)? {
-                    let reason = ": before it acknowledged the session".to_owned();
-                    return Poll::Ready(Err(FeedError::Closed { code: 1_000, reason }));
-                }
-            }
-        })
-        .await
-    }
-
-    /// Writes the subscriptions, to the last byte.
-    pub(super) async fn subscribe(&mut self) -> Result<(), FeedError> {
-        self.queue_due(now())?;
-        poll_fn(|cx| {
-            if let Err(error) = self.outbox.poll(&mut self.socket, cx, now()) {
-                return Poll::Ready(Err(self.last_words(cx, error)));
-            }
-            if !self.outbox.is_written() {
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok::<(), FeedError>(()))
-        })
-        .await?;
-        let now = now();
-        self.since = now;
-        self.clocks = Clocks::new(&self.limits, now, clock::now());
-        Ok(())
-    }
-
     /// Serves the driver until the connection ends: `Ok` on a clean close.
     ///
     /// # Cancel safety
@@ -165,39 +115,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
             Err(_) => {}
         }
         ending
-    }
-
-    /// Closes with a code, and reads on until the server has seen it: a socket dropped with unread
-    /// bytes is reset, and the code would be lost.
-    pub(super) async fn farewell(&mut self, code: u16) {
-        let farewell = async {
-            let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
-            if self.socket.close(Some(frame)).await.is_err() {
-                return;
-            }
-            let mut drained = 0_usize;
-            let mut buffer = vec![0_u8; READ_BYTES];
-            while drained < DRAIN_BYTES_MAX {
-                match self.socket.get_mut().read(&mut buffer).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(count) => drained = drained.saturating_add(count),
-                }
-            }
-        };
-        // Whether the server listens to the end is its own affair.
-        let _courtesy = tokio::time::timeout(FAREWELL_MAX, farewell).await;
-    }
-
-    /// A write failed: what the server said before it left says more than that it is gone.
-    fn last_words(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
-        while let Poll::Ready(Ok(message)) = self.poll_message(cx) {
-            if let Message::Close(Some(frame)) = message
-                && let Err(words) = closed(Some(frame))
-            {
-                return words;
-            }
-        }
-        error
     }
 
     fn queue_due(&mut self, now: Instant) -> Result<(), FeedError> {
@@ -235,6 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                 }
             };
             let now = seen.unwrap_or_else(now);
+            self.obey(cx, driver, now)?;
             self.outbox.poll(&mut self.socket, cx, now)?;
             if now >= self.next_look {
                 self.look(driver, rhythm, now)?;
@@ -250,6 +168,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Does what the driver wants.
+    #[inline]
+    fn obey<D: Driver>(
+        &mut self,
+        cx: &mut Context<'_>,
+        driver: &mut D,
+        now: Instant,
+    ) -> Result<(), FeedError> {
+        while self.outbox.has_room() {
+            let Poll::Ready(command) = driver.poll_command(cx, now) else { break };
+            match command {
+                Command::Want(wanted, at) => {
+                    let operation = self.machine.want(wanted, at);
+                    driver.wanted(operation);
+                    self.next_look = now;
+                }
+                Command::Unwant(operation) => {
+                    if let Some(farewell) = self.machine.unwant(operation) {
+                        self.outbox.push_text(farewell)?;
+                    }
+                }
+                Command::Send(text) => self.outbox.push_owners(text)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The texts of [`Command::Send`] that were not surely written.
+    pub(super) fn unwritten(&self) -> Vec<(String, Written)> {
+        self.outbox.unwritten()
     }
 
     /// Sets the timer to the next look, unless it is set to it already.

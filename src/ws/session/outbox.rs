@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::Sink as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, Utf8Bytes},
+};
 
 use super::ending::broken;
 use crate::ws::error::FeedError;
@@ -17,10 +20,36 @@ use crate::ws::error::FeedError;
 /// How many messages may wait to be written.
 pub const OUTBOX_MAX: usize = 1_024;
 
+/// How far a message got that was not surely written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// Not a byte of it.
+    Nothing,
+    /// Perhaps some of it, perhaps all.
+    Perhaps,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    message: Message,
+    is_owners: bool,
+}
+
+impl Waiting {
+    const fn owners(&self) -> Option<&Utf8Bytes> {
+        match &self.message {
+            Message::Text(text) if self.is_owners => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Messages that the socket has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<Waiting>,
+    /// The owner's, handed to the socket, and not surely written.
+    handed_over: Vec<Utf8Bytes>,
     is_dirty: bool,
     stalled_since: Option<Instant>,
 }
@@ -28,16 +57,37 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Puts a message at the end.
     pub(super) fn push(&mut self, message: Message) -> Result<(), FeedError> {
-        if self.waiting.len() >= OUTBOX_MAX {
-            return Err(FeedError::Congested);
-        }
-        self.waiting.push_back(message);
-        Ok(())
+        self.put(Waiting { message, is_owners: false })
     }
 
     /// Puts a text at the end.
     pub(super) fn push_text(&mut self, text: String) -> Result<(), FeedError> {
         self.push(Message::text(text))
+    }
+
+    /// Puts a text at the end that its owner wants to hear about if it is not surely written.
+    pub(super) fn push_owners(&mut self, text: String) -> Result<(), FeedError> {
+        self.put(Waiting { message: Message::text(text), is_owners: true })
+    }
+
+    fn put(&mut self, waiting: Waiting) -> Result<(), FeedError> {
+        if !self.has_room() {
+            return Err(FeedError::Congested);
+        }
+        self.waiting.push_back(waiting);
+        Ok(())
+    }
+
+    /// Whether there is room for another message.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < OUTBOX_MAX
+    }
+
+    /// The owner's texts that were not surely written, in the order they were pushed.
+    pub(super) fn unwritten(&self) -> Vec<(String, Written)> {
+        let perhaps = self.handed_over.iter().map(|text| (text.to_string(), Written::Perhaps));
+        let waiting = self.waiting.iter().filter_map(Waiting::owners);
+        perhaps.chain(waiting.map(|text| (text.to_string(), Written::Nothing))).collect()
     }
 
     /// Whether everything was handed to the system.
@@ -69,13 +119,17 @@ impl Outbox {
         let mut socket = Pin::new(socket);
         while !self.is_written() {
             let progress = if self.waiting.is_empty() {
-                socket.as_mut().poll_flush(cx).map_ok(|()| self.is_dirty = false)
+                socket.as_mut().poll_flush(cx).map_ok(|()| {
+                    self.is_dirty = false;
+                    self.handed_over.clear();
+                })
             } else {
                 socket.as_mut().poll_ready(cx).map(|ready| {
                     ready?;
-                    if let Some(message) = self.waiting.pop_front() {
+                    if let Some(waiting) = self.waiting.pop_front() {
                         self.is_dirty = true;
-                        socket.as_mut().start_send(message)?;
+                        self.handed_over.extend(waiting.owners().cloned());
+                        socket.as_mut().start_send(waiting.message)?;
                     }
                     Ok(())
                 })

@@ -1,0 +1,191 @@
+//! Stands between a session and a handle's owner: messages and notices out, wishes in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    event::{Event, Message, Refused},
+    mailbox::Mailbox,
+    orders::{Orders, WantedTopic, difference},
+};
+use crate::{
+    clock,
+    json::Raw,
+    text::Escaped,
+    ws::{
+        link::Link,
+        protocol::{Dialect, Machine, OperationId, Wanted},
+        session::{Command, Driver, Notice},
+        taps::{Taps, add},
+    },
+};
+
+/// Hears one session on behalf of a handle.
+pub(super) struct Hearer<'h, P> {
+    pub(super) mailbox: &'h Mailbox,
+    pub(super) orders: &'h Orders,
+    pub(super) taps: &'h Taps,
+    pub(super) link: &'h Link,
+    /// Which connection this is, counted from 1.
+    pub(super) connection: u64,
+    /// How long between two subscriptions.
+    pub(super) pace: Duration,
+    pub(super) proves_by_delivery: bool,
+    pub(super) proved: Option<P>,
+    pub(super) progress: &'h mut Progress,
+}
+
+/// What one session has done so far.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Messages delivered.
+    pub(super) delivered: u64,
+    /// When the last subscription of the replay is due; the session is no session before that.
+    pub(super) replay_until: Option<Instant>,
+    version: Option<u64>,
+    live: HashMap<Arc<str>, OperationId>,
+    by_operation: HashMap<OperationId, WantedTopic>,
+    coming: VecDeque<WantedTopic>,
+    going: VecDeque<OperationId>,
+    /// The topic whose operation is about to be told.
+    asked: Option<WantedTopic>,
+    next_at: Option<Instant>,
+    /// The text of the message that is being read.
+    text: String,
+}
+
+impl Progress {
+    /// Wants everything that is wanted now of a new link, one after the other at this pace.
+    pub(super) fn replay<L: Dialect>(
+        orders: &Orders,
+        machine: &mut Machine<L>,
+        pace: Duration,
+        now: Instant,
+    ) -> Self {
+        let mut progress = Self::default();
+        let mut at = now;
+        for wanted in orders.topics(&mut progress.version).unwrap_or_default() {
+            progress.replay_until = Some(at);
+            let topic = wanted.topic.to_string();
+            let operation = machine.want(Wanted { topic, is_optional: false }, at);
+            progress.live.insert(Arc::clone(&wanted.topic), operation);
+            progress.by_operation.insert(operation, wanted);
+            at = at.checked_add(pace).unwrap_or(at);
+        }
+        progress.next_at = progress.replay_until.map(|_| at);
+        progress
+    }
+}
+
+impl<P: FnMut()> Hearer<'_, P> {
+    fn prove(&mut self) {
+        if let Some(mut proved) = self.proved.take() {
+            proved();
+        }
+    }
+
+    /// Compares what is wanted with what is live, if that has changed.
+    fn reconcile(&mut self) {
+        let progress = &mut *self.progress;
+        let Some(wanted) = self.orders.topics(&mut progress.version) else { return };
+        let (coming, going) = difference(&progress.live, &wanted);
+        for (topic, operation) in going {
+            progress.live.remove(&topic);
+            progress.by_operation.remove(&operation);
+            progress.going.push_back(operation);
+        }
+        progress.coming = coming.into();
+    }
+
+    fn next_want(&mut self, now: Instant) -> Option<Command> {
+        let wanted = self.progress.coming.pop_front()?;
+        let at = self.progress.next_at.map_or(now, |at| at.max(now));
+        self.progress.next_at = at.checked_add(self.pace);
+        let topic = wanted.topic.to_string();
+        self.progress.asked = Some(wanted);
+        Some(Command::Want(Wanted { topic, is_optional: false }, at))
+    }
+}
+
+impl<P: FnMut()> Driver for Hearer<'_, P> {
+    type Payload<'a> = Raw<'a>;
+
+    fn arrived(&mut self, text: &str) {
+        add(&self.taps.frames, 1);
+        add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+        text.clone_into(&mut self.progress.text);
+    }
+
+    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, at: Instant) -> bool {
+        let wanted = of.and_then(|operation| self.progress.by_operation.get(&operation));
+        self.mailbox.message(Message {
+            text: std::mem::take(&mut self.progress.text),
+            topic: wanted.map(|wanted| Arc::clone(&wanted.topic)),
+            request_id: wanted.and_then(|wanted| wanted.request_id),
+            connection: self.connection,
+            received: at,
+            received_ns: clock::now_ns(),
+        });
+        self.progress.delivered = self.progress.delivered.saturating_add(1);
+        self.link.data();
+        if self.proves_by_delivery && self.proved.is_some() {
+            self.prove();
+        }
+        true
+    }
+
+    fn notice(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Malformed { text, error } => {
+                add(&self.taps.malformed, 1);
+                tracing::warn!(
+                    "A message that is not JSON was dropped ({error}): {}",
+                    Escaped(text)
+                );
+            }
+            Notice::Binary(bytes) => {
+                add(&self.taps.malformed, 1);
+                tracing::warn!("A binary message of {bytes} bytes was dropped");
+            }
+            Notice::Unknown(_) => add(&self.taps.unknown, 1),
+            Notice::Ended { operation, error, again_in } => {
+                add(&self.taps.ended, 1);
+                let Some(wanted) = self.progress.by_operation.get(&operation) else { return };
+                let cause = match error {
+                    Some(error) => Refused::Error(Escaped(error.0).to_string()),
+                    None => Refused::Completed,
+                };
+                let topic = Arc::clone(&wanted.topic);
+                self.mailbox.notice(Event::Ended { topic, cause, again_in });
+            }
+            Notice::Renewed => tracing::info!("No data for a while; subscribing again"),
+            Notice::Stable => self.prove(),
+        }
+    }
+
+    fn poll_command(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Command> {
+        self.orders.register(cx);
+        self.reconcile();
+        if let Some(operation) = self.progress.going.pop_front() {
+            return Poll::Ready(Command::Unwant(operation));
+        }
+        if let Some(want) = self.next_want(now) {
+            return Poll::Ready(want);
+        }
+        match self.orders.next_send() {
+            Some(text) => Poll::Ready(Command::Send(text)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn wanted(&mut self, operation: OperationId) {
+        if let Some(wanted) = self.progress.asked.take() {
+            self.progress.live.insert(Arc::clone(&wanted.topic), operation);
+            self.progress.by_operation.insert(operation, wanted);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The task behind a handle: connect, serve, wait, again, until it is stopped or gives up.
+//!
+//! Every wait in it is raced against the stop, so a stop takes effect in every state at once; on a
+//! live link the server is told with 1000.
+
+use std::sync::Arc;
+
+use super::{
+    Target,
+    event::{Event, Reason},
+    hearer::{Hearer, Progress},
+    mailbox::Mailbox,
+    options::Options,
+    orders::Orders,
+};
+use crate::ws::{
+    FeedError, GaveUp,
+    connect::{Dial, open},
+    cycle::{Cycle, Pause, Tenure, cause, fresh_credential},
+    link::Link,
+    liveness::Rhythm,
+    protocol::{Dialect, Machine},
+    session::{Session, Written, now},
+    upgrade::Request,
+};
+
+/// Everything that the task owns.
+pub(super) struct Task<D, L> {
+    pub(super) target: Target<D>,
+    pub(super) dialect: L,
+    pub(super) options: Options,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) orders: Arc<Orders>,
+    pub(super) cycle: Cycle,
+    pub(super) link: Link,
+    pub(super) rhythm: Rhythm,
+    pub(super) connections: u64,
+}
+
+/// A session, and what has been asked for over it.
+pub(super) struct Live<D: Dial, L> {
+    pub(super) session: Session<D::Stream, L>,
+    pub(super) progress: Progress,
+}
+
+/// Whether to go on.
+enum Onward {
+    Go,
+    Stop,
+}
+
+impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
+    pub(super) fn new(
+        target: Target<D>,
+        dialect: L,
+        options: Options,
+        mailbox: Arc<Mailbox>,
+        orders: Arc<Orders>,
+    ) -> Self {
+        let tag = match options.name.as_str() {
+            "" => String::new(),
+            name => format!(" [{name}]"),
+        };
+        let taps = Arc::clone(&options.taps);
+        let host = options.hosts.host(&target.dial.host(), &options.policy);
+        Self {
+            cycle: Cycle::new(options.policy, host, Arc::clone(&taps), "messages", tag.clone()),
+            link: Link::new(taps, tag),
+            target,
+            dialect,
+            options,
+            mailbox,
+            orders,
+            rhythm: Rhythm::default(),
+            connections: 0,
+        }
+    }
+
+    /// One attempt to connect.
+    pub(super) async fn connect(&mut self) -> Result<Live<D, L>, FeedError> {
+        self.link.dials();
+        let limits = *self.options.policy.limits();
+        let mut machine =
+            Machine::new(self.dialect.clone(), limits.initial_delay, limits.max_delay);
+        let pace = self.options.replay_pace;
+        let progress = Progress::replay(&self.orders, &mut machine, pace, now());
+        let request = Request {
+            authority: &self.target.authority,
+            path: &self.target.path,
+            origin: self.options.origin.as_deref(),
+            user_agent: self.options.user_agent.as_deref(),
+            credential: self.options.credential.as_ref(),
+            subprotocol: machine.subprotocol(),
+        };
+        let session = open(&self.target.dial, &request, machine, &limits).await?;
+        Ok(Live { session, progress })
+    }
+
+    /// Connects by the policy from the first dial on.
+    pub(super) async fn first(&mut self) -> Result<Live<D, L>, GaveUp> {
+        loop {
+            let tenure = match self.admitted().await {
+                Ok(session) => return Ok(session),
+                Err(error) => Tenure::failed(error),
+            };
+            let pause = self.pause(&tenure).await;
+            if pause.is_last {
+                return Err(GaveUp { attempts: pause.attempt, last: tenure.ended.err() });
+            }
+        }
+    }
+
+    /// Runs to the end, beginning with this session if there is one.
+    pub(super) async fn run(mut self, mut session: Option<Live<D, L>>) {
+        let orders = Arc::clone(&self.orders);
+        loop {
+            let tenure = match session.take() {
+                Some(session) => self.serve(session).await,
+                None => {
+                    let connected = tokio::select! {
+                        biased;
+                        () = orders.stopped() => break,
+                        connected = self.admitted() => connected,
+                    };
+                    match connected {
+                        Ok(session) => self.serve(session).await,
+                        Err(error) => Some(Tenure::failed(error)),
+                    }
+                }
+            };
+            let Some(tenure) = tenure else { break };
+            let waiting = self.wait(tenure);
+            let onward = tokio::select! {
+                biased;
+                () = orders.stopped() => Onward::Stop,
+                onward = waiting => onward,
+            };
+            if let Onward::Stop = onward {
+                break;
+            }
+        }
+        self.return_unsent();
+        self.orders.stop();
+        self.mailbox.close();
+    }
+
+    /// Waits until the host may be dialled, and connects.
+    pub(super) async fn admitted(&mut self) -> Result<Live<D, L>, FeedError> {
+        self.cycle.admission().await;
+        self.connect().await
+    }
+
+    /// Judges an ending and waits.
+    async fn wait(&mut self, tenure: Tenure) -> Onward {
+        let pause = self.pause(&tenure).await;
+        if !pause.is_last {
+            return Onward::Go;
+        }
+        let gave_up = GaveUp { attempts: pause.attempt, last: tenure.ended.err() };
+        self.return_unsent();
+        self.mailbox.notice(Event::Disconnected(Reason::GaveUp(gave_up)));
+        Onward::Stop
+    }
+
+    async fn pause(&mut self, tenure: &Tenure) -> Pause {
+        let pause = self.cycle.ended(tenure);
+        if pause.is_last {
+            return pause;
+        }
+        let Pause { attempt, wait, ref cause, .. } = pause;
+        self.mailbox.notice(Event::Reconnecting { attempt, wait, cause: cause.clone() });
+        tokio::time::sleep(wait).await;
+        if pause.wants_credential
+            && let Some(fresh) = fresh_credential(self.options.credential_source.as_ref()).await
+        {
+            self.options.credential = Some(fresh);
+        }
+        pause
+    }
+
+    /// Serves a session to its end; `None` when it was stopped.
+    async fn serve(&mut self, live: Live<D, L>) -> Option<Tenure> {
+        let Live { mut session, mut progress } = live;
+        tracing::info!("Connected{}", self.cycle.tag());
+        if let Some(gap) = self.link.up() {
+            self.mailbox.notice(Event::Reconnected { gap });
+        }
+        self.rhythm.interrupt();
+        self.connections = self.connections.saturating_add(1);
+        let since = now();
+        let mut hearer = Hearer {
+            mailbox: &self.mailbox,
+            orders: &self.orders,
+            taps: &self.options.taps,
+            link: &self.link,
+            connection: self.connections,
+            pace: self.options.replay_pace,
+            proves_by_delivery: self.cycle.proves_by_delivery(),
+            proved: Some(self.cycle.proof()),
+            progress: &mut progress,
+        };
+        let ended = tokio::select! {
+            biased;
+            () = self.orders.stopped() => None,
+            ended = session.run(&mut hearer, &mut self.rhythm) => Some(ended),
+        };
+        for (text, written) in session.unwritten() {
+            self.mailbox.notice(Event::NotSent { text, written });
+        }
+        let Some(ended) = ended else {
+            session.farewell(1_000).await;
+            return None;
+        };
+        self.link.down(session.last_frame(), &cause(&ended));
+        let lived = now().saturating_duration_since(since);
+        // A link that was lost before everything was asked for again was no session at all.
+        if progress.replay_until.is_some_and(|until| now() < until) {
+            return Some(match ended {
+                Err(error) => Tenure::failed(error),
+                Ok(()) => Tenure::failed(FeedError::Closed { code: 1_000, reason: String::new() }),
+            });
+        }
+        Some(Tenure::over(lived, progress.delivered, ended))
+    }
+
+    /// What was to be sent and never will be comes back.
+    fn return_unsent(&self) {
+        for text in self.orders.take_sends() {
+            self.mailbox.notice(Event::NotSent { text, written: Written::Nothing });
+        }
+    }
+}
