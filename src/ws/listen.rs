@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{
     connect::{Dial, TcpDial, open},
+    cycle::cause,
     error::FeedError,
     host::{Host, Hosts},
     link::Seconds,
@@ -17,7 +18,7 @@ use super::{
     policy::{Admission, Backoff, Change, Ending, Next, Policy, Verdict, Why},
     protocol::{Dialect, Machine, OperationId, Wanted},
     session::{Driver, Notice, Session, now},
-    supervisor::{GaveUp, cause},
+    supervisor::GaveUp,
     upgrade::Request,
     witness::Witness,
 };

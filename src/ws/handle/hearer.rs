@@ -54,8 +54,8 @@ pub(super) struct Progress {
     /// The topic whose operation is about to be told.
     asked: Option<WantedTopic>,
     next_at: Option<Instant>,
-    /// The text of the message that is being read.
-    text: String,
+    /// Of which operation the message is that is being read.
+    reading: Option<OperationId>,
 }
 
 impl Progress {
@@ -117,13 +117,21 @@ impl<P: FnMut()> Driver for Hearer<'_, P> {
     fn arrived(&mut self, text: &str) {
         add(&self.taps.frames, 1);
         add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
-        text.clone_into(&mut self.progress.text);
     }
 
-    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, at: Instant) -> bool {
-        let wanted = of.and_then(|operation| self.progress.by_operation.get(&operation));
+    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, _at: Instant) -> bool {
+        self.progress.reading = of;
+        true
+    }
+
+    fn served(&mut self, text: &str, at: Instant, is_data: bool) {
+        if !is_data {
+            return;
+        }
+        let operation = self.progress.reading.take();
+        let wanted = operation.and_then(|operation| self.progress.by_operation.get(&operation));
         self.mailbox.message(Message {
-            text: std::mem::take(&mut self.progress.text),
+            text: text.to_owned(),
             topic: wanted.map(|wanted| Arc::clone(&wanted.topic)),
             request_id: wanted.and_then(|wanted| wanted.request_id),
             connection: self.connection,
@@ -135,7 +143,6 @@ impl<P: FnMut()> Driver for Hearer<'_, P> {
         if self.proves_by_delivery && self.proved.is_some() {
             self.prove();
         }
-        true
     }
 
     fn notice(&mut self, notice: Notice<'_>) {
