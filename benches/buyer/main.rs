@@ -198,6 +198,18 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
             black_box(Instant::now());
         }),
     )?;
+    let secure = Market::start(true);
+    let mut connection = secure.connected();
+    let bytes = request.for_id(ids.first().unwrap()).to_vec();
+    let mut sink = Vec::with_capacity(4_096);
+    measure(
+        "encrypting a request",
+        Box::new(|_| {
+            sink.clear();
+            connection.writer().write_all(&bytes).unwrap();
+            black_box(connection.write_tls(&mut sink).unwrap());
+        }),
+    )?;
     let stream = TcpStream::connect(market.address).unwrap();
     stream.set_nonblocking(true).unwrap();
     measure(

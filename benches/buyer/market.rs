@@ -3,14 +3,14 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
 };
 
 use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    ClientConnection, ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use sniper::{config::Endpoints, net::tls::Tls};
 
@@ -50,6 +50,19 @@ impl Market {
         let ws = format!("ws://{address}/ws");
         let endpoints = Endpoints::new(&ws, &format!("{scheme}://{address}/graphql")).unwrap();
         Self { address, endpoints, tls }
+    }
+}
+
+impl Market {
+    /// A client's end of a finished handshake, whose socket is gone.
+    pub(crate) fn connected(&self) -> ClientConnection {
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut connection = ClientConnection::new(self.tls.config(), name).unwrap();
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream).unwrap();
+        }
+        connection
     }
 }
 
