@@ -88,6 +88,20 @@ impl ReadFailure {
         }
     }
 
+    /// Whether the same read may succeed a little later, without a person.
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Wait { .. } => true,
+            Self::Status { status } => 500 <= *status,
+            Self::NoCredential
+            | Self::SignedOut
+            | Self::Challenge
+            | Self::Forbidden { .. }
+            | Self::Answer(_)
+            | Self::UserId => false,
+        }
+    }
+
     /// How long the site asks to wait.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {

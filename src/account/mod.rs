@@ -17,6 +17,6 @@ pub mod watch;
 pub use self::{
     failure::ReadFailure,
     reader::{PurchasesReading, Reader, UserReading},
-    sweep::{Swept, sweep},
+    sweep::{BackFills, Found, Swept, back_fill, sweep},
     watch::{Habits, News, Requests, watch},
 };

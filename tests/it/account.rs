@@ -1,5 +1,5 @@
 //! Cold reads over real sockets: what the account shows, what it does not, and how little is asked.
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what is not as expected fails the test")]
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 use sniper::{
     account::{
-        Habits, News, ReadFailure, Reader, Requests, reader::PURCHASE_PAGES_MAX, sweep,
-        sweep::PAGES_MAX, watch,
+        BackFills, Found, Habits, News, ReadFailure, Reader, Requests, back_fill,
+        reader::PURCHASE_PAGES_MAX, sweep, sweep::PAGES_MAX, watch,
     },
     config::{Credential, Generation},
     money::Coins,
@@ -202,8 +202,9 @@ async fn swept(reader: &Reader, back_to: Option<UnixMs>) -> (sweep::Swept, Vec<T
     let (sender, mut listings) = mpsc::channel(1);
     let taker = async {
         let mut taken = Vec::new();
-        while let Some(trade) = listings.recv().await {
-            taken.push(trade);
+        while let Some(found) = listings.recv().await {
+            let Found::Listing(trade) = found else { panic!("{found:?}") };
+            taken.push(*trade);
         }
         taken
     };
@@ -261,6 +262,75 @@ async fn a_sweep_that_nobody_takes_from_waits_and_stops_when_it_is_dropped() {
     assert_eq!((taken, market.requests().len()), (1, 1));
     // The pace is not left locked.
     assert!(reader.current_user().await.is_ok());
+}
+
+/// Takes what is found until the sweep for this request has ended; returns the listings' ids.
+async fn taken(found: &mut mpsc::Receiver<Found>, request: u64) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        match timeout(PATIENCE, found.recv()).await.unwrap().unwrap() {
+            Found::Listing(trade) => ids.push(trade.id.to_string()),
+            Found::Ended { request: ended, swept } => {
+                assert_eq!(ended, request);
+                assert!(swept.unwrap().complete);
+                return ids;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_back_fill_that_is_asked_for_is_done() {
+    let market = Market::plain(paged(100, 30)).await;
+    let (reader, requests) = (nobody(&market), BackFills::default());
+    let (sender, mut found) = mpsc::channel(1);
+    let taker = async {
+        let first = requests.ask(Some(moment(-45)));
+        assert_eq!(taken(&mut found, first).await, ["t0", "t1"]);
+        let second = requests.ask(Some(moment(-15)));
+        assert_eq!(taken(&mut found, second).await, ["t0"]);
+        drop(found);
+    };
+    let filled = back_fill(&reader, &requests, &sender);
+    timeout(PATIENCE, async { tokio::join!(filled, taker) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_gap_cancels_the_back_fill_of_an_older_one_and_reads_what_it_left() {
+    let market = Market::plain(paged(100, 30)).await;
+    let (reader, requests) = (nobody(&market), BackFills::default());
+    let (sender, mut found) = mpsc::channel(1);
+    let taker = async {
+        requests.ask(Some(moment(-100)));
+        let first = timeout(PATIENCE, found.recv()).await.unwrap();
+        assert!(matches!(first, Some(Found::Listing(_))), "{first:?}");
+        let second = requests.ask(Some(moment(-20)));
+        let ids = taken(&mut found, second).await;
+        // One more of the older sweep may have been on its way.
+        assert!(ids.ends_with(&["t0", "t1", "t2", "t3"].map(str::to_owned)), "{ids:?}");
+        assert!(ids.len() <= 5, "{ids:?}");
+        drop(found);
+    };
+    let filled = back_fill(&reader, &requests, &sender);
+    timeout(PATIENCE, async { tokio::join!(filled, taker) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_back_fill_that_needs_a_person_is_given_up_at_once() {
+    let market = Market::plain(|_| Reaction::Answer(answer(403, "", "no"))).await;
+    let (reader, requests) = (nobody(&market), BackFills::default());
+    let (sender, mut found) = mpsc::channel(1);
+    let request = requests.ask(None);
+    let taker = async {
+        let ended = found.recv().await.unwrap();
+        let Found::Ended { request: number, swept } = ended else { panic!("{ended:?}") };
+        assert_eq!(number, request);
+        assert!(matches!(swept, Err(ReadFailure::Forbidden { status: 403 })), "{swept:?}");
+        drop(found);
+    };
+    let filled = back_fill(&reader, &requests, &sender);
+    timeout(PATIENCE, async { tokio::join!(filled, taker) }).await.unwrap();
+    assert_eq!(market.requests().len(), 1);
 }
 
 #[tokio::test]
