@@ -84,6 +84,11 @@ impl Account {
         self.reading.is_some() && self.gap <= Coins::ZERO
     }
 
+    /// Whether a balance was read that shows what happened up to this moment.
+    pub(super) fn shows(&self, moment: UnixMs) -> bool {
+        self.reading.is_some_and(|(_coins, as_of)| moment.plus(SETTLE) <= as_of)
+    }
+
     /// What may have been spent of which nothing is known is this much.
     pub(super) fn lose(&mut self, coins: Coins) {
         self.lost = coins;

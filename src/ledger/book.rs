@@ -43,6 +43,9 @@ pub const PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause that is honoured.
 pub const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 
+/// How long before the last event that power loss has left a lost one may have happened. The
+/// writer lags by milliseconds; when it cannot write at all, nothing is approved.
+const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -76,6 +79,7 @@ pub struct Book {
     pub(super) loss: Loss,
     pub(super) barrier: Option<UnixMs>,
     pub(super) exposure: Exposure,
+    pub(super) last_at: UnixMs,
 }
 
 impl Book {
@@ -108,6 +112,7 @@ impl Book {
             loss: Loss::default(),
             barrier: None,
             exposure: Exposure::default(),
+            last_at: UnixMs(0),
         }
     }
 
@@ -150,7 +155,9 @@ impl Book {
 
     /// When the oldest intent was approved of which the end is not known yet.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        self.open.first().and_then(|sequence| self.at(*sequence)).map(|intent| intent.reserved_at)
+        let open = self.open.first().and_then(|sequence| self.at(*sequence));
+        let lost = (self.loss.count > 0).then_some(self.loss.not_before);
+        open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
     }
 
     /// Whether one more buy may be under way.
@@ -188,6 +195,12 @@ impl Book {
     ///
     /// A [`Contradiction`] when the event does not fit; the book is then unchanged.
     pub fn apply(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
+        self.dispatch(at, event)?;
+        self.last_at = self.last_at.max(at);
+        Ok(())
+    }
+
+    fn dispatch(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
         match *event {
             Event::Reserved { sequence, id, price, entry, limits } => {
                 let (approved, state) = (price, State::Reserved);
@@ -233,6 +246,7 @@ impl Book {
                     coins: self.loss.coins.saturating_add(coins),
                     count: self.loss.count.saturating_add(count),
                     since: at,
+                    not_before: self.last_at.minus(LOSS_MARGIN),
                 };
                 self.account.lose(self.loss.coins);
                 self.exposure = self.exposure.plus(coins, count);

@@ -44,6 +44,8 @@ pub struct Loss {
     pub count: u32,
     /// Since when it is known.
     pub since: UnixMs,
+    /// What was lost was not approved before this.
+    pub not_before: UnixMs,
 }
 
 /// All that was ever approved, or may have been: it only grows, whatever became of it.

@@ -193,6 +193,11 @@ impl Journal {
                 == self.shared.written.load(Ordering::Acquire)
     }
 
+    /// Whether the ceiling that was last asked for is durable.
+    pub(super) fn is_leased(&self) -> bool {
+        self.shared.is_leased()
+    }
+
     fn send(&self, message: Message) -> Result<(), LedgerError> {
         let sender = self.messages.as_ref().ok_or(LedgerError::Stopped)?;
         sender.try_send(message).map_err(|_full_or_gone| LedgerError::Stopped)

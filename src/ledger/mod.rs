@@ -180,6 +180,11 @@ impl Ledger {
         self.journal.as_ref().is_none_or(Journal::is_settled)
     }
 
+    /// Whether as much is leased as the limits allow by now.
+    pub fn is_leased(&self) -> bool {
+        self.journal.as_ref().is_none_or(Journal::is_leased)
+    }
+
     /// Keeps what the marketplace said about a buy, for a person to read. Never waits; what finds
     /// no room is not kept.
     pub fn keep_words(&self, id: &TradeId, words: &str) -> bool {
@@ -203,7 +208,10 @@ impl Ledger {
             return Err(Denied::Unwritable);
         };
         if let Some(journal) = &mut self.journal {
-            journal.admit(self.book.exposure().plus(price, 1))?;
+            if let Err(denied) = journal.admit(self.book.exposure().plus(price, 1)) {
+                journal.want(self.book.ceiling());
+                return Err(denied);
+            }
             if let Err(error) = journal.write(now, event) {
                 journal.failed(&error);
                 return Err(Denied::Unwritable);

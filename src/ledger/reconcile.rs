@@ -111,7 +111,9 @@ impl Book {
         listed: &HashMap<TradeId, Proof>,
         events: &mut Vec<Event>,
     ) {
-        let is_over = |since: UnixMs| since.plus(SETTLE) <= reading.started;
+        // Both the list and the balance must be younger than that.
+        let is_over =
+            |since: UnixMs| since.plus(SETTLE) <= reading.started && self.account.shows(since);
         let (mut absent, mut elsewhere) = (Vec::new(), Coins::ZERO);
         for intent in self.open.iter().filter_map(|sequence| self.at(*sequence)) {
             if intent.state != State::Unknown {

@@ -84,6 +84,11 @@ impl Shared {
         Exposure { coins: coins.max(now.coins), count: count.max(now.count) }
     }
 
+    /// Whether the ceiling that was last asked for is durable.
+    pub(super) fn is_leased(&self) -> bool {
+        self.wanted() == self.ceiling()
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }

@@ -56,7 +56,7 @@ pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "it never came to pass");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_micros(200));
     }
 }
 

@@ -1,9 +1,12 @@
 //! Arbitrary histories against a market that keeps books of its own: whatever happens, in any
 //! order, the market never sees more than the limits allow.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::disk::{image, lose_power, place, wait_until};
 
 use crate::{
     config::Budget,
@@ -15,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug)]
 enum Step {
     /// A listing fits an entry.
-    Match { listing: u32, price: i64, entry: usize },
+    Match { listing: u32, entry: usize },
     /// The market receives the oldest request that has not arrived, and takes it or not.
     Arrive { accept: bool },
     /// An answer comes for some request in flight: the true one, or none.
@@ -24,8 +27,8 @@ enum Step {
     Unsent { which: usize },
     /// The market gives back one of its sales, or delivers it.
     Finish { which: usize, deliver: bool },
-    /// The program is killed and starts again from its events.
-    Restart,
+    /// The program ends in some way, and starts again from what it left.
+    Restart(End),
     /// A person changes the limits.
     Limits { total: i64, minute: u32 },
     /// The account is read and compared.
@@ -36,17 +39,35 @@ enum Step {
     Wait { seconds: u64 },
 }
 
+/// How the program ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// In order.
+    Clean,
+    /// By `kill -9`.
+    Killed,
+    /// With the machine; of what was not durable, what a set bit stands for survives.
+    PowerLost(u64),
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        1 => Just(End::Clean),
+        2 => Just(End::Killed),
+        2 => any::<u64>().prop_map(End::PowerLost),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0_u32..40, 1_i64..30, 0_usize..2)
-            .prop_map(|(listing, price, entry)| Step::Match { listing, price, entry }),
+        8 => (0_u32..40, 0_usize..2).prop_map(|(listing, entry)| Step::Match { listing, entry }),
         6 => prop::bool::weighted(0.7).prop_map(|accept| Step::Arrive { accept }),
         6 => (any::<usize>(), prop::bool::weighted(0.3))
             .prop_map(|(which, lost)| Step::Answer { which, lost }),
         1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
         2 => (any::<usize>(), any::<bool>())
             .prop_map(|(which, deliver)| Step::Finish { which, deliver }),
-        1 => Just(Step::Restart),
+        1 => end().prop_map(Step::Restart),
         1 => (0_i64..150, 0_u32..6).prop_map(|(total, minute)| Step::Limits { total, minute }),
         3 => Just(Step::Reconcile),
         1 => Just(Step::Resume),
@@ -82,6 +103,12 @@ struct World {
     balance: Coins,
     now: UnixMs,
     budget: Budget,
+    /// When each listing was first seen.
+    created: HashMap<u32, UnixMs>,
+    /// Listings of another era are others.
+    era: u32,
+    /// Where the ledger is kept, if it is.
+    folder: Option<TempDir>,
 }
 
 const START: Coins = Coins::from_cents(40_000);
@@ -99,7 +126,7 @@ fn whitelist() -> [Entry; 2] {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(folder: Option<TempDir>) -> Self {
         let budget = Budget {
             max_price: coins(25),
             total: coins(120),
@@ -109,13 +136,21 @@ impl World {
             per_day: Some(coins(100)),
             max_in_flight: 3,
         };
+        let now = UnixMs(1_000_000_000);
+        let ledger = match &folder {
+            Some(folder) => open(folder.path(), &budget, "boot", now),
+            None => Ledger::in_memory(budget.clone(), &whitelist(), true),
+        };
         let mut world = Self {
-            ledger: Ledger::in_memory(budget.clone(), &whitelist(), true),
+            ledger,
             events: Vec::new(),
             requests: Vec::new(),
             balance: START,
-            now: UnixMs(1_000_000_000),
+            now,
             budget,
+            created: HashMap::new(),
+            era: 0,
+            folder,
         };
         world.reconcile();
         world
@@ -123,7 +158,7 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Match { listing, price, entry } => self.want(listing, coins(price), entry),
+            Step::Match { listing, entry } => self.want(listing, entry),
             Step::Arrive { accept } => {
                 let mut arriving = self.requests.iter_mut();
                 let Some(request) =
@@ -160,7 +195,7 @@ impl World {
                     }
                 }
             }
-            Step::Restart => self.restart(),
+            Step::Restart(end) => self.restart(end),
             Step::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
@@ -172,10 +207,13 @@ impl World {
         }
     }
 
-    fn want(&mut self, listing: u32, price: Coins, entry: usize) {
+    fn want(&mut self, listing: u32, entry: usize) {
+        let listing = listing + self.era * 1_000;
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
-        let want = Want { id, price, entry, created_at: None };
-        if let Ok(approved) = self.ledger.reserve(want, self.now) {
+        let price = coins(1 + i64::from(listing) * 7 % 29);
+        let created_at = Some(*self.created.entry(listing).or_insert(self.now));
+        let want = Want { id, price, entry, created_at };
+        if let Ok(approved) = self.reserve(want) {
             self.requests.retain(|request| !(request.id == id && request.unsent));
             self.requests.push(Request {
                 id: *approved.id(),
@@ -189,6 +227,18 @@ impl World {
             });
             self.check_limits();
         }
+    }
+
+    /// Asks the ledger, and asks again once the disk has caught up.
+    fn reserve(&mut self, want: Want) -> Result<Approved, Denied> {
+        let answer = self.ledger.reserve(want, self.now);
+        if !matches!(answer, Err(Denied::Behind)) {
+            return answer;
+        }
+        wait_until(|| self.ledger.is_durable() && self.ledger.is_leased());
+        let answer = self.ledger.reserve(want, self.now);
+        assert!(!matches!(answer, Err(Denied::Behind)), "it has caught up");
+        answer
     }
 
     fn answer(&mut self, which: usize, lost: bool) {
@@ -230,8 +280,41 @@ impl World {
         assert_eq!(aftermath.halts, [], "nothing here is strange");
     }
 
-    /// The events of all intents so far make the same book again.
-    fn restart(&mut self) {
+    fn restart(&mut self, end: End) {
+        match self.folder.take() {
+            Some(folder) => self.reopen(folder, end),
+            None => self.replay(),
+        }
+        for request in &mut self.requests {
+            request.waiting = false;
+        }
+        self.reconcile();
+    }
+
+    fn reopen(&mut self, folder: TempDir, end: End) {
+        let (folder, boot) = match end {
+            End::Clean => (folder, "another"),
+            End::Killed => (image(folder.path()), "boot"),
+            End::PowerLost(mut fate) => {
+                let image = image(folder.path());
+                lose_power(image.path(), || {
+                    fate = fate.rotate_left(1);
+                    fate & 1 == 1
+                });
+                self.era += 1;
+                (image, "another")
+            }
+        };
+        // What is left of the old one goes on writing to a folder that nobody looks at.
+        let other = Ledger::in_memory(self.budget.clone(), &whitelist(), true);
+        drop(std::mem::replace(&mut self.ledger, other));
+        drop(open(folder.path(), &self.budget, boot, self.now));
+        self.ledger = open(folder.path(), &self.budget, "boot", self.now);
+        self.folder = Some(folder);
+    }
+
+    /// The events so far make the same book again.
+    fn replay(&mut self) {
         let mut book = Book::new(self.budget.clone(), true);
         book.set_entries(&whitelist());
         std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
@@ -244,10 +327,6 @@ impl World {
         assert_eq!(book.snapshot(self.now), self.ledger.book.snapshot(self.now));
         self.ledger.book = book;
         let _nothing = self.ledger.record_sure(self.now, Event::Started);
-        for request in &mut self.requests {
-            request.waiting = false;
-        }
-        self.reconcile();
     }
 
     /// Invariants 1 and 2, by the market's own books.
@@ -282,6 +361,12 @@ impl World {
     }
 }
 
+fn open(folder: &Path, budget: &Budget, boot: &str, now: UnixMs) -> Ledger {
+    let mut ledger = Ledger::open(&place(folder, boot), budget.clone(), &whitelist(), now).unwrap();
+    ledger.bind("account-1").unwrap();
+    ledger
+}
+
 fn pick(
     requests: &mut [Request],
     which: usize,
@@ -299,10 +384,32 @@ proptest! {
     fn no_history_exceeds_a_limit_or_requests_a_listing_twice(
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(None);
         for step in &steps {
             world.step(step);
             world.ledger.book.check().unwrap();
         }
     }
+}
+
+proptest! {
+    // Each case opens real files several times.
+    #![proptest_config(ProptestConfig::with_cases(cases_on_disk()))]
+
+    #[test]
+    fn no_history_does_either_through_kills_and_power_loss(
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let mut world = World::new(Some(tempfile::tempdir().unwrap()));
+        for step in &steps {
+            world.step(step);
+            world.ledger.book.check().unwrap();
+        }
+    }
+}
+
+/// How many histories are played on real files: a few, unless somebody asks for more.
+fn cases_on_disk() -> u32 {
+    let asked = std::env::var("SNIPER_TEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(12)
 }

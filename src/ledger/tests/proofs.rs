@@ -179,6 +179,19 @@ fn absence_in_a_list_that_is_not_complete_or_without_a_balance_proves_nothing() 
 }
 
 #[test]
+fn a_balance_from_before_the_window_has_passed_proves_nothing() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    let _nothing = ledger.set_balance(coins(100), after(60), after(60));
+    let _nothing = ledger.reconcile(&reading(&[], 100), None, after(100));
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+    let _nothing = ledger.set_balance(coins(100), after(61), after(101));
+    let _nothing = ledger.reconcile(&reading(&[], 102), None, after(102));
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
+}
+
+#[test]
 fn an_absent_buy_whose_coins_are_missing_halts_and_stays_unknown() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
