@@ -132,8 +132,15 @@ fn purchase_json(purchase: &Bought) -> Value {
         "id": purchase.id.as_str(),
         "item": purchase.market_name,
         "price": purchase.price.to_string(),
-        "latency_us": us(u64::try_from(purchase.latency.as_nanos()).unwrap_or(u64::MAX)),
+        "latency_us": duration_us(purchase.steps.total()),
+        "steps_us": purchase.steps.each().map(|(name, took)| (name.to_owned(), duration_us(took)))
+            .into_iter().collect::<serde_json::Map<_, _>>(),
+        "answered_us": duration_us(purchase.answered),
     })
+}
+
+fn duration_us(duration: Duration) -> Value {
+    us(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Nanoseconds as a JSON number of microseconds with one decimal.
@@ -212,7 +219,7 @@ impl Summary {
         writeln!(f, "\nBought:")?;
         for purchase in purchases.iter().take(PURCHASES_SHOWN_MAX) {
             let (price, name) = (purchase.price, Escaped(&purchase.market_name));
-            writeln!(f, "{price:>12}  {name}  (asked for in {})", short(purchase.latency))?;
+            writeln!(f, "{price:>12}  {name}  (asked for in {})", short(purchase.steps.total()))?;
         }
         let more = purchases.len().saturating_sub(PURCHASES_SHOWN_MAX);
         if more > 0 {

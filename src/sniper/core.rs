@@ -27,6 +27,8 @@ use super::{
     tally::Tally,
 };
 use crate::{
+    buyer::answer::Written,
+    latency::Steps,
     ledger::{
         Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want,
         control::{self, Ask},
@@ -73,8 +75,7 @@ pub enum Hand<B> {
 pub(super) struct Pending {
     pub(super) market_name: String,
     pub(super) price: Coins,
-    pub(super) latency: Duration,
-    pub(super) written: Instant,
+    pub(super) steps: Steps,
 }
 
 /// A listing that an entry wants.
@@ -217,18 +218,20 @@ impl<B: Buys> Core<B> {
                 return say::left_alone(trade, &denied);
             }
         };
-        let sent = match &self.hand {
+        let (approved, sent) = match &self.hand {
             Hand::Dry => return self.would_buy(wanted, price, now),
-            Hand::Live(buyer) => buyer.send(approved),
+            Hand::Live(buyer) => (Instant::now(), buyer.send(approved)),
         };
         match sent {
             Ok(written) => {
                 self.note(|ledger| ledger.sent(&trade.id, now.wall).map(|()| Aftermath::default()));
-                let latency = written.saturating_duration_since(trade.received.unwrap_or(since));
-                self.tally.latency.record(latency);
+                let received = trade.received.unwrap_or(since);
+                let Written { begun, written, .. } = written;
+                let steps = Steps { received, read: now.instant, approved, begun, written };
+                self.tally.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
-                self.pending.insert(trade.id, Pending { market_name, price, latency, written });
-                say::asked(trade, self.label(entry), latency);
+                self.pending.insert(trade.id, Pending { market_name, price, steps });
+                say::asked(trade, self.label(entry), &steps);
             }
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);

@@ -29,7 +29,10 @@ use tokio::sync::{Notify, mpsc};
 pub use self::core::{Core, Hand, Now};
 use crate::{
     account::{News, Requests},
-    buyer::{Buyer, answer::Report},
+    buyer::{
+        Buyer,
+        answer::{Report, Written},
+    },
     clock,
     ledger::{Approved, control::Ask},
     outcome::NotSent,
@@ -47,12 +50,12 @@ const PUSH_LAG_MAX: Duration = Duration::from_secs(5);
 
 /// What sends a buy: neither waits nor blocks.
 pub trait Buys {
-    /// Writes the request of an approved buy, and says when it was written.
+    /// Writes the request of an approved buy, and says when.
     ///
     /// # Errors
     ///
     /// A [`NotSent`] if not one byte left.
-    fn send(&self, approved: Approved) -> Result<Instant, NotSent>;
+    fn send(&self, approved: Approved) -> Result<Written, NotSent>;
 
     /// The newest `Date` of the server that came without a buy, once.
     fn take_date(&self) -> Option<(Exchange, UnixMs)> {
@@ -209,7 +212,7 @@ async fn next<T>(queue: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
 
 impl<B: Buys> Buys for Arc<B> {
     #[inline]
-    fn send(&self, approved: Approved) -> Result<Instant, NotSent> {
+    fn send(&self, approved: Approved) -> Result<Written, NotSent> {
         B::send(self, approved)
     }
 
@@ -220,9 +223,9 @@ impl<B: Buys> Buys for Arc<B> {
 
 impl Buys for Buyer {
     #[inline]
-    fn send(&self, approved: Approved) -> Result<Instant, NotSent> {
+    fn send(&self, approved: Approved) -> Result<Written, NotSent> {
         match Self::send(self, approved) {
-            Ok(written) => Ok(written.written),
+            Ok(written) => Ok(written),
             Err((_never_left, reason)) => Err(reason),
         }
     }

@@ -7,6 +7,7 @@ use tracing::{Level, debug, error, info, warn};
 use crate::{
     account::ReadFailure,
     csgoroll::account::User,
+    latency::Steps,
     ledger::{Aftermath, Contradiction, Halt, LedgerError, control::Request},
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
@@ -86,9 +87,10 @@ pub(super) fn would_buy(trade: &Trade<'_>, label: &str) {
     info!("[match] would buy for \"{}\": {}", Escaped(label), Line(trade));
 }
 
-pub(super) fn asked(trade: &Trade<'_>, label: &str, latency: Duration) {
-    let took = short(latency);
+pub(super) fn asked(trade: &Trade<'_>, label: &str, steps: &Steps) {
+    let took = short(steps.total());
     info!("[match] buying for \"{}\", asked in {took}: {}", Escaped(label), Line(trade));
+    debug!("[steps] id={} {steps}", trade.id);
 }
 
 pub(super) fn not_sent(trade: &Trade<'_>, reason: NotSent) {

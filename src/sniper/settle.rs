@@ -13,12 +13,21 @@ use crate::{
     server_clock::Exchange,
 };
 
+/// How much of an answer that was no purchase is kept for a person to read, in bytes.
+const WORDS_BYTES_MAX: usize = 512;
+
 impl<B: Buys> Core<B> {
     /// Takes in how one buy went on the wire.
     pub fn settle(&mut self, report: &Report, now: Now) {
         let outcome = answer::outcome(&report.id, &report.answer.as_exchange());
         self.observe_clock(report, &outcome);
         self.note(|ledger| ledger.settle(&report.id, &outcome, now.wall));
+        if let Answer::Complete(response) = &report.answer
+            && !matches!(outcome, Outcome::Bought { .. })
+        {
+            let said = response.body.get(..WORDS_BYTES_MAX).unwrap_or(&response.body);
+            self.ledger.keep_words(&report.id, &String::from_utf8_lossy(said));
+        }
         let Some(pending) = self.pending.remove(&report.id) else { return };
         self.tally.settle(&outcome, pending.price);
         // What was spent, and what may have been, should be seen in the account soon.
@@ -26,14 +35,14 @@ impl<B: Buys> Core<B> {
         if outcome == Outcome::Unknown(Unknown::Unreadable) {
             self.tally.unreadable_answers = self.tally.unreadable_answers.saturating_add(1);
         }
-        let answered = report.answered.saturating_duration_since(pending.written);
+        let answered = report.answered.saturating_duration_since(pending.steps.written);
         say::outcome(&outcome, &pending.market_name, pending.price, answered);
         if let Outcome::Bought { price, .. } = outcome {
             self.tally.keep(Bought {
                 id: report.id,
                 market_name: pending.market_name,
                 price: price.unwrap_or(pending.price),
-                latency: pending.latency,
+                steps: pending.steps,
                 answered,
             });
         }

@@ -9,7 +9,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{latency::Latency, money::Coins, outcome::Outcome, trade::TradeId};
+use crate::{
+    latency::{Latency, Steps},
+    money::Coins,
+    outcome::Outcome,
+    trade::TradeId,
+};
 
 /// How many purchases a session keeps for its summary; all are counted.
 pub const PURCHASES_KEPT_MAX: usize = 1_000;
@@ -23,8 +28,8 @@ pub struct Bought {
     pub market_name: String,
     /// What it cost.
     pub price: Coins,
-    /// From frame received to request written.
-    pub latency: Duration,
+    /// From frame received to request written, step by step.
+    pub steps: Steps,
     /// From request written to answer read.
     pub answered: Duration,
 }
@@ -112,6 +117,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::outcome::{NotSent, Refusal, Unknown};
 
@@ -136,11 +143,12 @@ mod tests {
     #[test]
     fn purchases_are_kept_up_to_their_bound() {
         let mut tally = Tally::default();
+        let now = Instant::now();
         let bought = Bought {
             id: TradeId::new("a").unwrap(),
             market_name: String::new(),
             price: TEN,
-            latency: Duration::ZERO,
+            steps: Steps { received: now, read: now, approved: now, begun: now, written: now },
             answered: Duration::ZERO,
         };
         for _ in 0..PURCHASES_KEPT_MAX + 10 {

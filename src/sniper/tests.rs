@@ -13,6 +13,7 @@ use super::{
     core::{Core, HELD_MAX, Hand, Now},
 };
 use crate::{
+    buyer::answer::Written,
     config::Budget,
     ledger::{Approved, Ledger},
     money::Coins,
@@ -34,12 +35,13 @@ struct Notebook {
 }
 
 impl Buys for Notebook {
-    fn send(&self, approved: Approved) -> Result<Instant, NotSent> {
+    fn send(&self, approved: Approved) -> Result<Written, NotSent> {
         if self.is_down {
             return Err(NotSent::NoConnection);
         }
         self.sent.borrow_mut().push(approved.id().to_string());
-        Ok(Instant::now())
+        let now = Instant::now();
+        Ok(Written { ready: now, begun: now, written: now })
     }
 }
 
