@@ -114,15 +114,21 @@ fn strip(rest: &mut &str, prefix: &str) -> bool {
 }
 
 fn strip_wear(rest: &mut &str) -> Option<Wear> {
-    let (before, last) = rest.strip_suffix(')')?.rsplit_once('(')?;
-    let wear = Wear::from_market(last)?;
+    let in_parentheses = rest.strip_suffix(')')?;
+    let (before, wear) = Wear::ALL.into_iter().find_map(|wear| {
+        let before = in_parentheses.strip_suffix(wear.as_str())?.strip_suffix('(')?;
+        Some((before, wear))
+    })?;
     *rest = before.trim_end_matches(' ');
     Some(wear)
 }
 
 /// Folds runs of spaces into one. Borrows where there is nothing to fold.
 fn single_spaced(text: &str) -> Cow<'_, str> {
-    if !text.as_bytes().windows(2).any(|pair| pair == b"  ") {
+    // Looks at every pair without stopping at the first: several at a time.
+    let bytes = text.as_bytes();
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    if !pairs.fold(false, |any, (first, second)| any | ((*first == b' ') & (*second == b' '))) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());

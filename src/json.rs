@@ -13,9 +13,9 @@
 //! 3. It allocates only in [`Text::decode`] of a string that holds an escape.
 
 mod text;
+mod token;
 
 pub use self::text::Text;
-use self::text::{hex_at, special_byte};
 
 /// How deeply arrays and objects may nest; the bound of `serde_json`.
 pub const DEPTH_MAX: u8 = 127;
@@ -141,7 +141,9 @@ impl<'a> Cursor<'a> {
         &mut self,
         mut on_entry: impl FnMut(Text<'a>, &mut Self) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
-        self.expect_kind(Kind::Object)?;
+        if self.next_significant() != Some(b'{') {
+            return Err(self.unexpected());
+        }
         self.enter()?;
         if self.next_significant() == Some(b'}') {
             return self.leave();
@@ -150,7 +152,7 @@ impl<'a> Cursor<'a> {
             if self.next_significant() != Some(b'"') {
                 return Err(self.syntax());
             }
-            let key = self.string()?;
+            let key = self.quoted()?;
             if self.next_significant() != Some(b':') {
                 return Err(self.syntax());
             }
@@ -175,7 +177,9 @@ impl<'a> Cursor<'a> {
         &mut self,
         mut on_element: impl FnMut(&mut Self) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
-        self.expect_kind(Kind::Array)?;
+        if self.next_significant() != Some(b'[') {
+            return Err(self.unexpected());
+        }
         self.enter()?;
         if self.next_significant() == Some(b']') {
             return self.leave();
@@ -198,25 +202,10 @@ impl<'a> Cursor<'a> {
     /// string is not finished or holds a control character or a wrong escape.
     #[inline]
     pub fn string(&mut self) -> Result<Text<'a>, JsonError> {
-        self.expect_kind(Kind::String)?;
-        self.step();
-        let start = self.at;
-        let mut escaped = false;
-        loop {
-            self.at = special_byte(self.text.as_bytes(), self.at);
-            match self.byte() {
-                Some(b'"') => {
-                    let raw = self.slice(start)?;
-                    self.step();
-                    return Ok(Text::new(raw, escaped));
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                _ => return Err(self.syntax()),
-            }
+        if self.next_significant() != Some(b'"') {
+            return Err(self.unexpected());
         }
+        self.quoted()
     }
 
     /// Reads a number as the text that it is.
@@ -227,28 +216,12 @@ impl<'a> Cursor<'a> {
     /// number is not one.
     #[inline]
     pub fn number(&mut self) -> Result<&'a str, JsonError> {
-        self.expect_kind(Kind::Number)?;
+        if !matches!(self.next_significant(), Some(b'-' | b'0'..=b'9')) {
+            return Err(self.unexpected());
+        }
         let start = self.at;
-        if self.byte() == Some(b'-') {
-            self.step();
-        }
-        match self.byte() {
-            Some(b'0') => self.step(),
-            Some(b'1'..=b'9') => self.skip_digits(),
-            _ => return Err(self.syntax()),
-        }
-        if self.byte() == Some(b'.') {
-            self.step();
-            self.need_digits()?;
-        }
-        if let Some(b'e' | b'E') = self.byte() {
-            self.step();
-            if let Some(b'+' | b'-') = self.byte() {
-                self.step();
-            }
-            self.need_digits()?;
-        }
-        self.slice(start)
+        self.digits()?;
+        Ok(self.slice(start))
     }
 
     /// Reads `true` or `false`.
@@ -257,9 +230,11 @@ impl<'a> Cursor<'a> {
     ///
     /// [`JsonError::Shape`] when the next value is something else.
     pub fn boolean(&mut self) -> Result<bool, JsonError> {
-        self.expect_kind(Kind::Bool)?;
-        let is_true = self.byte() == Some(b't');
-        self.word(if is_true { "true" } else { "false" }).map(|()| is_true)
+        match self.next_significant() {
+            Some(b't') => self.word("true").map(|()| true),
+            Some(b'f') => self.word("false").map(|()| false),
+            _ => Err(self.unexpected()),
+        }
     }
 
     /// Consumes one value of any kind, validating it, and returns its exact text.
@@ -269,17 +244,10 @@ impl<'a> Cursor<'a> {
     /// A [`JsonError`] when the text is not JSON.
     #[inline]
     pub fn skip(&mut self) -> Result<&'a str, JsonError> {
-        let kind = self.peek()?;
+        self.next_significant();
         let start = self.at;
-        match kind {
-            Kind::String => self.string().map(drop)?,
-            Kind::Number => self.number().map(drop)?,
-            Kind::Bool => self.boolean().map(drop)?,
-            Kind::Null => self.word("null")?,
-            Kind::Object => self.object(|_key, cursor| cursor.skip().map(drop))?,
-            Kind::Array => self.array(|cursor| cursor.skip().map(drop))?,
-        }
-        self.slice(start)
+        self.pass()?;
+        Ok(self.slice(start))
     }
 
     /// Makes sure that nothing but white space is left.
@@ -293,108 +261,6 @@ impl<'a> Cursor<'a> {
             Some(_) => Err(self.syntax()),
         }
     }
-
-    #[inline]
-    fn byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    #[inline]
-    fn step(&mut self) {
-        self.at = self.at.saturating_add(1);
-    }
-
-    #[inline]
-    fn next_significant(&mut self) -> Option<u8> {
-        loop {
-            match self.byte() {
-                Some(b' ' | b'\n' | b'\r' | b'\t') => self.step(),
-                byte => return byte,
-            }
-        }
-    }
-
-    #[inline]
-    fn expect_kind(&mut self, kind: Kind) -> Result<(), JsonError> {
-        if self.peek()? == kind { Ok(()) } else { Err(JsonError::Shape { at: self.at }) }
-    }
-
-    fn enter(&mut self) -> Result<(), JsonError> {
-        self.step();
-        self.depth = self.depth.saturating_add(1);
-        if self.depth > DEPTH_MAX { Err(JsonError::TooDeep { at: self.at }) } else { Ok(()) }
-    }
-
-    fn leave(&mut self) -> Result<(), JsonError> {
-        self.step();
-        self.depth = self.depth.saturating_sub(1);
-        Ok(())
-    }
-
-    #[inline]
-    fn slice(&self, start: usize) -> Result<&'a str, JsonError> {
-        self.text.get(start..self.at).ok_or_else(|| self.syntax())
-    }
-
-    fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        if rest.starts_with(word.as_bytes()) {
-            self.at = self.at.saturating_add(word.len());
-            Ok(())
-        } else {
-            Err(self.syntax())
-        }
-    }
-
-    fn skip_digits(&mut self) {
-        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.step();
-        }
-    }
-
-    fn need_digits(&mut self) -> Result<(), JsonError> {
-        if !self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
-            return Err(self.syntax());
-        }
-        self.skip_digits();
-        Ok(())
-    }
-
-    /// Validates one escape, the cursor standing on its backslash.
-    fn escape(&mut self) -> Result<(), JsonError> {
-        self.step();
-        match self.byte() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.step();
-                Ok(())
-            }
-            Some(b'u') => {
-                self.step();
-                match self.hex()? {
-                    0xDC00..=0xDFFF => Err(self.syntax()),
-                    0xD800..=0xDBFF => {
-                        self.word("\\u")?;
-                        match self.hex()? {
-                            0xDC00..=0xDFFF => Ok(()),
-                            _ => Err(self.syntax()),
-                        }
-                    }
-                    _ => Ok(()),
-                }
-            }
-            _ => Err(self.syntax()),
-        }
-    }
-
-    fn hex(&mut self) -> Result<u32, JsonError> {
-        let value = hex_at(self.text, self.at).ok_or_else(|| self.syntax())?;
-        self.at = self.at.saturating_add(4);
-        Ok(value)
-    }
-
-    fn syntax(&self) -> JsonError {
-        JsonError::Syntax { at: self.at }
-    }
 }
 
 #[cfg(test)]
@@ -402,7 +268,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::*;
+    use super::{text::special_byte, *};
 
     /// The value that `serde_json` would build, through the cursor.
     fn rebuild(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {

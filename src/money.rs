@@ -173,7 +173,43 @@ struct Decimal<'a> {
     exponent: i32,
 }
 
+#[inline]
 fn parse_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalError> {
+    match short_hundredths(text.as_bytes()) {
+        Some(hundredths) => Ok(hundredths),
+        None => parse_any_hundredths(text, rounding),
+    }
+}
+
+/// Reads what prices mostly are: a few digits, a point, one or two digits. `None` means only that
+/// somebody else must look.
+#[inline]
+fn short_hundredths(text: &[u8]) -> Option<i64> {
+    const WHOLE_DIGITS_MAX: usize = 9;
+    let (whole, tenths, hundredths) = match text {
+        [whole @ .., b'.', tenths, hundredths] => (whole, *tenths, *hundredths),
+        [whole @ .., b'.', tenths] => (whole, *tenths, b'0'),
+        whole => (whole, b'0', b'0'),
+    };
+    if whole.is_empty() || whole.len() > WHOLE_DIGITS_MAX {
+        return None;
+    }
+    if whole.len() > 1 && whole.first() == Some(&b'0') {
+        return None;
+    }
+    let mut value = 0_u64;
+    for &byte in whole.iter().chain(&[tenths, hundredths]) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
+    i64::try_from(value).ok()
+}
+
+#[cold]
+fn parse_any_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalError> {
     let decimal = split_decimal(text)?;
     let digits = || decimal.whole.iter().chain(decimal.fraction);
     if digits().all(|&digit| digit == b'0') {
@@ -329,6 +365,15 @@ mod tests {
     }
 
     proptest! {
+        /// What the short way reads, the long way reads alike.
+        #[test]
+        fn short_numbers_are_read_as_long_ones_are(text in "-?[0-9]{0,10}(\\.[0-9]{0,3})?([eE][0-9])?") {
+            if let Some(hundredths) = short_hundredths(text.as_bytes()) {
+                prop_assert_eq!(parse_any_hundredths(&text, Rounding::Exact), Ok(hundredths));
+                prop_assert_eq!(parse_any_hundredths(&text, Rounding::Floor), Ok(hundredths));
+            }
+        }
+
         #[test]
         fn printing_and_parsing_are_inverse(cents in -HUNDREDTHS_MAX..=HUNDREDTHS_MAX) {
             prop_assert_eq!(Coins::parse(&Coins(cents).to_string()), Ok(Coins(cents)));

@@ -17,29 +17,13 @@ impl UnixMs {
     ///
     /// The fraction may be absent or have one to nine digits, of which three count. Anything but
     /// UTC is not read: a guess about an offset would be a guess about when a buy is allowed.
+    #[inline]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
-        let (head, tail) = bytes.split_at_checked(19)?;
-        let [y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] =
-            *head
-        else {
-            return None;
-        };
-        let year = digits(&[y1, y2, y3, y4])?;
-        let (month, day) = (digits(&[o1, o2])?, digits(&[d1, d2])?);
-        let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[m1, m2])?, digits(&[s1, s2])?);
-        let in_range = (1..=12).contains(&month)
-            && (1..=days_in(year, month)).contains(&day)
-            && hour < 24
-            && minute < 60
-            && second < 61;
-        if !in_range {
-            return None;
+        match <&[u8; 24]>::try_from(bytes).ok() {
+            Some(whole) => to_the_millisecond(whole),
+            None => parse_other(bytes),
         }
-        let seconds = hour.saturating_mul(3_600).saturating_add(minute.saturating_mul(60));
-        let ms = seconds.saturating_add(second).saturating_mul(1_000);
-        let days = days_from_civil(year, month, day).saturating_mul(MS_PER_DAY);
-        Some(Self(days.saturating_add(ms).saturating_add(fraction_ms(tail)?)))
     }
 
     /// The moment this much later.
@@ -71,6 +55,54 @@ impl fmt::Display for UnixMs {
         let (hour, minute) = (minutes / 60, minutes % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
     }
+}
+
+/// Reads a moment with another number of decimals than three, or none.
+#[cold]
+fn parse_other(bytes: &[u8]) -> Option<UnixMs> {
+    let (to_the_second, tail) = bytes.split_first_chunk::<19>()?;
+    let ms = fraction_ms(tail)?;
+    let mut whole = *b"0000-00-00T00:00:00.000Z";
+    whole.first_chunk_mut::<19>()?.copy_from_slice(to_the_second);
+    to_the_millisecond(&whole).map(|moment| UnixMs(moment.0.saturating_add(ms)))
+}
+
+/// Reads `2026-03-01T10:00:00.120Z`, eight characters at a time.
+#[inline]
+#[expect(clippy::arithmetic_side_effects, reason = "each digit is at most 9; nothing overflows")]
+fn to_the_millisecond(whole: &[u8; 24]) -> Option<UnixMs> {
+    const DIGIT: u8 = 0x7F - 9;
+    const OTHER: u8 = 0x7F;
+    let (&[date, hours, seconds], _nothing) = whole.as_chunks::<8>() else { return None };
+    let two = |tens: u8, ones: u8| i64::from(tens * 10 + ones);
+    let [y1, y2, y3, y4, _, o1, o2, _] =
+        digits_of(date, *b"0000-00-", [DIGIT, DIGIT, DIGIT, DIGIT, OTHER, DIGIT, DIGIT, OTHER])?;
+    let [d1, d2, _, h1, h2, _, m1, m2] =
+        digits_of(hours, *b"00T00:00", [DIGIT, DIGIT, OTHER, DIGIT, DIGIT, OTHER, DIGIT, DIGIT])?;
+    let [_, s1, s2, _, f1, f2, f3, _] =
+        digits_of(seconds, *b":00.000Z", [OTHER, DIGIT, DIGIT, OTHER, DIGIT, DIGIT, DIGIT, OTHER])?;
+    let (year, month, day) = (two(y1, y2) * 100 + two(y3, y4), two(o1, o2), two(d1, d2));
+    let (hour, minute, second) = (two(h1, h2), two(m1, m2), two(s1, s2));
+    let in_range = (1..=12).contains(&month)
+        && (1..=days_in(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 61;
+    let ms = i64::from(f1) * 100 + two(f2, f3);
+    let of_day = ((hour * 60 + minute) * 60 + second) * 1_000 + ms;
+    in_range.then(|| UnixMs(days_from_civil(year, month, day) * MS_PER_DAY + of_day))
+}
+
+/// The digits of eight characters that have the form of `form`, where `0` stands for any digit.
+///
+/// What is left of a digit without the bits of `'0'` is at most 9, and nothing is left of any
+/// other character; adding `room` to a byte that is larger sets its highest bit.
+#[inline]
+fn digits_of(text: [u8; 8], form: [u8; 8], room: [u8; 8]) -> Option<[u8; 8]> {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let left = u64::from_le_bytes(text) ^ u64::from_le_bytes(form);
+    let above = left.wrapping_add(u64::from_le_bytes(room));
+    ((left | above) & HIGH == 0).then(|| left.to_le_bytes())
 }
 
 fn digits(bytes: &[u8]) -> Option<i64> {
@@ -166,6 +198,17 @@ mod tests {
             "2026-13-01T10:00:00Z",
             "2026-03-01T24:00:00Z",
             "2026-03-01t10:00:00Zé",
+            "2026-03-01T10:00:00.12:Z",
+            "2026-03-01T10:00:00.120z",
+            "2026-03-01T10:00:00:120Z",
+            "2026-03-0 T10:00:00.120Z",
+            "2026-03-01T10:00:00.12éZ",
+            "2026-00-01T10:00:00.120Z",
+            "2026-01-00T10:00:00.120Z",
+            "2026-01-01T10:60:00.120Z",
+            "2026-01-01T10:00:61.120Z",
+            "/026-01-01T10:00:00.120Z",
+            ":026-01-01T10:00:00.120Z",
         ] {
             check(text, None);
         }
@@ -175,6 +218,19 @@ mod tests {
         #[test]
         fn printing_and_parsing_are_inverse(ms in 0_i64..253_402_300_799_999) {
             prop_assert_eq!(UnixMs::parse(&UnixMs(ms).to_string()), Some(UnixMs(ms)));
+        }
+
+        /// Any one character of a moment replaced by any other: read by the letter, or not at all.
+        #[test]
+        fn a_moment_with_a_wrong_character_is_not_read(
+            ms in 0_i64..253_402_300_799_999, at in 0_usize..24, byte in 0_u8..128,
+        ) {
+            let mut bytes = UnixMs(ms).to_string().into_bytes();
+            bytes[at] = byte;
+            let text = String::from_utf8(bytes).unwrap();
+            if let Some(moment) = UnixMs::parse(&text) {
+                prop_assert!(moment.to_string() == text || text.contains(":60."));
+            }
         }
 
         #[test]

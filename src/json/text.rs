@@ -19,6 +19,7 @@ impl<'a> Text<'a> {
     }
 
     /// The string's value. Allocates only if it holds an escape.
+    #[inline]
     pub fn decode(self) -> Cow<'a, str> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
@@ -31,26 +32,34 @@ impl<'a> Text<'a> {
 
 /// The first quote, backslash or control character at or after `at`; the end if there is none.
 ///
-/// Eight bytes at a time: in each byte of `word` the highest bit of the result says whether that
-/// byte is one of the three. A borrow can only raise false alarms above a true one, so the lowest
-/// set bit is exact.
-#[inline]
-pub(super) fn special_byte(bytes: &[u8], mut at: usize) -> usize {
+/// Eight bytes at a time: in each byte of `found` the highest bit says whether that byte of `word`
+/// is one of the three. Flipping one bit puts the quote next to the control characters, so that one
+/// subtraction finds both. A borrow can only raise false alarms above a true one, so the lowest set
+/// bit is exact.
+#[inline(always)]
+pub(super) fn special_byte(bytes: &[u8], at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = zero(word ^ (ONES * 0x22));
-        let backslash = zero(word ^ (ONES * 0x5C));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let found = quote | backslash | control;
+    let Some(rest) = bytes.get(at..) else { return at };
+    let (words, _tail) = rest.as_chunks::<8>();
+    let mut end = at;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let quote_or_control = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+        let backslash = (word ^ (ONES * 0x5C)).wrapping_sub(ONES);
+        let found = (quote_or_control | backslash) & !word & HIGH;
         if found != 0 {
             let offset = usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
-            return at.saturating_add(offset);
+            return end.wrapping_add(offset);
         }
-        at = at.saturating_add(8);
+        end = end.wrapping_add(8);
     }
+    special_byte_of_tail(bytes, end)
+}
+
+/// The same for the last few bytes of a text, where no string of a whole message ends.
+#[cold]
+fn special_byte_of_tail(bytes: &[u8], at: usize) -> usize {
     let tail = bytes.get(at..).unwrap_or_default();
     let offset = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
     at.saturating_add(offset.unwrap_or(tail.len()))

@@ -15,6 +15,7 @@ mod verdict;
 use std::collections::HashMap;
 
 pub use entry::{Entry, ItemPattern, Wears};
+use foldhash::fast::FixedState;
 pub use verdict::{Mismatch, Verdict};
 
 use crate::trade::Trade;
@@ -24,7 +25,9 @@ use crate::trade::Trade;
 pub struct Whitelist {
     entries: Vec<Entry>,
     /// For each item the entries that could want it, `"*"` among them, in the order given.
-    by_item: HashMap<Box<str>, Box<[usize]>>,
+    ///
+    /// The names in it are the user's own, so its hash need not withstand an attack, only be fast.
+    by_item: HashMap<Box<str>, Box<[usize]>, FixedState>,
     /// The entries for `"*"`, for items that no other entry names.
     for_any: Box<[usize]>,
 }
@@ -32,7 +35,7 @@ pub struct Whitelist {
 impl Whitelist {
     /// Takes checked entries; their order decides which of several that fit is used.
     pub fn new(entries: Vec<Entry>) -> Self {
-        let mut named: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        let mut named: HashMap<Box<str>, Vec<usize>, FixedState> = HashMap::default();
         let mut for_any = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             match &entry.item {

@@ -1,0 +1,184 @@
+//! The decision alone: from a message of the feed to the whitelist's verdict.
+//!
+//! ```text
+//! cargo bench --bench decide                    # time and allocations, for every case
+//! cargo bench --bench decide -- --instructions  # the same counted in instructions (needs valgrind)
+//! cargo bench --bench decide -- --memory [N]    # 10 million listings through the whole decision
+//! cargo bench --bench decide -- --quick         # function and allocations only, for CI
+//! ```
+//!
+//! `--generation A|B`, `--bytes N`, `--entries N`, `--rounds N` narrow the cases down. What the
+//! figures mean is in `docs/performance.md`.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot be taken ends with the reason")]
+
+mod frames;
+mod instructions;
+mod measure;
+mod memory;
+mod subject;
+
+use std::{
+    env,
+    hint::black_box,
+    io::{self, Write},
+};
+
+use sniper::{config::Generation, trade::Trade, whitelist::Verdict};
+
+use self::{
+    frames::frame,
+    measure::{Times, allocations},
+    subject::Subject,
+};
+
+/// How many different frames are read in turn, so that no branch is learnt by heart.
+const FRAMES: usize = 64;
+/// How many rounds are timed, where nothing else is asked for.
+const ROUNDS: usize = 1_000;
+
+/// One case: what is measured for itself.
+#[derive(Clone, Copy)]
+struct Case {
+    generation: Generation,
+    bytes: usize,
+    entries: usize,
+}
+
+/// What was asked for on the command line.
+struct Asked {
+    cases: Vec<Case>,
+    rounds: usize,
+    is_quick: bool,
+    instructions: bool,
+    listings: Option<u64>,
+}
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "--work") {
+        let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok()).unwrap();
+        let generation = generation(arguments.get(1).unwrap());
+        let [bytes, entries, pieces] = [2, 3, 4].map(number);
+        instructions::work(generation, bytes, entries, u64::try_from(pieces).unwrap());
+        return Ok(());
+    }
+    let asked = asked(&arguments);
+    let mut out = io::stdout().lock();
+    if let Some(listings) = asked.listings {
+        return memory::run(listings, &mut out);
+    }
+    if asked.instructions {
+        return count(&asked, &mut out);
+    }
+    time(&asked, &mut out)
+}
+
+fn generation(text: &str) -> Generation {
+    if text == "A" { Generation::A } else { Generation::B }
+}
+
+fn asked(arguments: &[String]) -> Asked {
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let after = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(at + 1)
+    };
+    let number = |flag: &str| after(flag).map(|text| text.parse::<usize>().unwrap());
+    let one_or = |flag: &str, all: &[usize]| number(flag).map_or(all.to_vec(), |one| vec![one]);
+    let generations = after("--generation")
+        .map_or(vec![Generation::A, Generation::B], |text| vec![generation(text)]);
+    let sizes = one_or("--bytes", &[1_450, 2_900]);
+    let entries = one_or("--entries", &[10, 100_000]);
+    let mut cases = Vec::new();
+    for generation in generations {
+        for &bytes in &sizes {
+            cases.extend(entries.iter().map(|&entries| Case { generation, bytes, entries }));
+        }
+    }
+    Asked {
+        cases,
+        rounds: number("--rounds").unwrap_or(ROUNDS),
+        is_quick: has("--quick"),
+        instructions: has("--instructions"),
+        listings: has("--memory").then(|| {
+            let asked = after("--memory").and_then(|text| text.parse().ok());
+            asked.unwrap_or(memory::LISTINGS)
+        }),
+    }
+}
+
+/// Nanoseconds with two decimals, of picoseconds.
+fn ns(ps: u128) -> String {
+    format!("{}.{:02}", ps / 1_000, ps % 1_000 / 10)
+}
+
+fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "ns per listing, median of {} rounds (fastest); nothing matches", asked.rounds)?;
+    writeln!(
+        out,
+        "generation bytes entries |            read |       decide |            both | allocations"
+    )?;
+    for &Case { generation, bytes, entries } in &asked.cases {
+        let texts: Vec<String> = (0..FRAMES)
+            .map(|number| frame(generation, number.try_into().unwrap(), bytes))
+            .collect();
+        let mut subject = Subject::new(entries);
+        for text in &texts {
+            assert_eq!(subject.read_and_decide(text), Some(Verdict::NotListed), "{text}");
+        }
+        let allocations = allocations(|| {
+            for text in &texts {
+                black_box(subject.read_and_decide(text));
+            }
+        });
+        assert_eq!(allocations, 0, "the way to \"not listed\" asks for memory");
+        let size = texts.iter().map(String::len).sum::<usize>() / FRAMES;
+        write!(out, "{generation:>10?} {size:>5} {entries:>7} |")?;
+        if asked.is_quick {
+            writeln!(out, " not timed | {allocations}")?;
+            continue;
+        }
+        let mut trades: Vec<Trade<'_>> = Vec::new();
+        texts.iter().for_each(|text| subject.read(text, |trade| trades.push(trade)));
+        let read = Times::of(asked.rounds, FRAMES, || {
+            for text in &texts {
+                subject.read(black_box(text), |trade| drop(black_box(trade)));
+            }
+        });
+        let decide = Times::of(asked.rounds, FRAMES, || {
+            for trade in &trades {
+                black_box(subject.decide(black_box(trade)));
+            }
+        });
+        let both = Times::of(asked.rounds, FRAMES, || {
+            for text in &texts {
+                black_box(subject.read_and_decide(black_box(text)));
+            }
+        });
+        for times in [read, decide, both] {
+            write!(out, " {:>7} ({:>6}) |", ns(times.percentile(50)), ns(times.percentile(0)))?;
+        }
+        writeln!(out, " {allocations}")?;
+    }
+    Ok(())
+}
+
+fn count(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "instructions per listing, read and decided; nothing matches")?;
+    writeln!(out, "generation bytes entries | instructions")?;
+    for &Case { generation, bytes, entries } in &asked.cases {
+        let size = frame(generation, 0, bytes).len();
+        match instructions::tenths(generation, bytes, entries) {
+            Some(tenths) => writeln!(
+                out,
+                "{generation:>10?} {size:>5} {entries:>7} | {}.{}",
+                tenths / 10,
+                tenths % 10
+            )?,
+            None => {
+                return writeln!(out, "valgrind could not be run: install it, or leave this out");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Time and allocations. Instructions are in [`super::instructions`].
+
+use std::time::{Duration, Instant};
+
+/// How long one round takes at least; far above what reading the clock costs.
+const ROUND: Duration = Duration::from_micros(200);
+
+/// What many rounds of the same work took, each, in picoseconds per piece.
+pub(crate) struct Times {
+    sorted: Vec<u128>,
+}
+
+impl Times {
+    /// Does the work in rounds. `work` does so many pieces each time it is called.
+    pub(crate) fn of(rounds: usize, pieces: usize, mut work: impl FnMut()) -> Self {
+        let mut calls = 1_u32;
+        loop {
+            let before = Instant::now();
+            (0..calls).for_each(|_| work());
+            if ROUND <= before.elapsed() {
+                break;
+            }
+            calls = calls.saturating_mul(2);
+        }
+        let per_round = u128::from(calls) * u128::try_from(pieces).unwrap_or(1).max(1);
+        let mut sorted: Vec<u128> = (0..rounds)
+            .map(|_| {
+                let before = Instant::now();
+                (0..calls).for_each(|_| work());
+                before.elapsed().as_nanos() * 1_000 / per_round
+            })
+            .collect();
+        sorted.sort_unstable();
+        Self { sorted }
+    }
+
+    /// The round of which so many in a hundred were faster, in picoseconds per piece.
+    pub(crate) fn percentile(&self, percent: usize) -> u128 {
+        let at = self.sorted.len().saturating_sub(1) * percent / 100;
+        self.sorted.get(at).copied().unwrap_or(0)
+    }
+}
+
+/// How often the work asked for memory.
+pub(crate) fn allocations(work: impl FnOnce()) -> u64 {
+    allocation_counter::measure(work).count_total
+}

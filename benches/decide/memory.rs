@@ -1,0 +1,85 @@
+//! Memory: millions of listings through the whole decision, and what is resident meanwhile.
+
+use std::{
+    fs,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use sniper::{
+    buyer::answer::Written,
+    config::{Budget, Generation},
+    ledger::{Approved, Ledger},
+    money::Coins,
+    outcome::NotSent,
+    server_clock::ServerClock,
+    sniper::{Buys, Core, Hand, Now},
+    time::UnixMs,
+    whitelist::{Entry, Whitelist},
+};
+
+use super::{
+    frames::{frame, named},
+    subject::{Subject, entry},
+};
+
+/// How many listings, where nothing else is asked for.
+pub(crate) const LISTINGS: u64 = 10_000_000;
+/// One in so many listings is wanted.
+const WANTED_EVERY: u64 = 50;
+/// The item that is wanted.
+const WANTED: &str = "AK-47 | Redline";
+/// How often the memory is looked at.
+const LOOKS: u64 = 10;
+/// 2026-03-01T10:00:00.000Z, where the made-up listings begin.
+const OPENING: UnixMs = UnixMs(1_772_359_200_000);
+
+/// Nothing can be bought here.
+enum Nobody {}
+
+impl Buys for Nobody {
+    fn send(&self, _approved: Approved) -> Result<Written, NotSent> {
+        match *self {}
+    }
+}
+
+/// Feeds so many listings, one in [`WANTED_EVERY`] of them wanted, and prints what is resident.
+pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
+    let wish = Entry { max_quantity: u32::MAX, ..entry(WANTED) };
+    let budget = Budget {
+        max_price: Coins::from_cents(100_000),
+        total: Coins::from_cents(1_000_000),
+        ..Budget::default()
+    };
+    let ledger = Ledger::in_memory(budget, std::slice::from_ref(&wish), false);
+    let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
+    let whitelist = Arc::new(Whitelist::new(vec![wish]));
+    let mut core: Core<Nobody> = Core::new(whitelist, ledger, Hand::Dry, clock);
+    let mut subject = Subject::new(0);
+    writeln!(out, "listings resident_kib wanted would_buy")?;
+    for number in 0..=listings {
+        let text = if number % WANTED_EVERY == 0 {
+            named(Generation::B, number, "AK-47 | Redline (Field-Tested)", 1_450)
+        } else {
+            frame(Generation::B, number, 1_450)
+        };
+        subject.read(&text, |trade| {
+            let wall = trade.created_at.unwrap_or(OPENING);
+            core.consider(trade, Now { instant: Instant::now(), wall });
+        });
+        if number % (listings / LOOKS).max(1) == 0 {
+            let (matched, would_buy) = (core.tally().matched, core.tally().would_buy);
+            writeln!(out, "{number:>8} {:>12} {matched:>6} {would_buy:>9}", resident_kib()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the system says is resident.
+fn resident_kib() -> io::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| io::Error::other("the system does not say what is resident"))
+}
