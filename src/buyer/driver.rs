@@ -204,7 +204,7 @@ impl Driver {
                         return Broken::Stopped;
                     }
                     (Stopping::No, Duty::Idle) if session.warming.is_none() => {
-                        is_news = pool.make_idle(self.index);
+                        is_news = pool.make_idle(self.index, session.idle_since);
                     }
                     (Stopping::No, Duty::Idle) | (_, Duty::Answer(_)) => {}
                 }

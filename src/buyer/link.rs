@@ -8,7 +8,7 @@ use std::{
     io::{self, Read as _, Write as _},
     mem::MaybeUninit,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustls::ClientConnection;
@@ -23,6 +23,9 @@ use crate::{
         tls::{self, Tls, TlsError},
     },
 };
+
+/// How long a connection is believed to be alive because it just was.
+const ASK_AFTER: Duration = Duration::from_millis(500);
 
 /// An open connection on which nothing waits.
 #[derive(Debug)]
@@ -71,11 +74,15 @@ impl Link {
     }
 
     /// Whether nothing has come in. On an idle connection anything that has is a bad sign: its end,
-    /// or an answer that nobody asked for. Costs no system call unless the system has said that
-    /// there is something.
-    pub(super) fn is_quiet(&self) -> bool {
+    /// or an answer that nobody asked for.
+    ///
+    /// Where the runtime has heard of something, or the connection was idle for long and so may
+    /// have ended since the runtime last asked, the system is asked. Otherwise this costs nothing.
+    pub(super) fn is_quiet(&self, idle: Duration) -> bool {
         let peek = || SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
-        match self.stream.try_io(Interest::READABLE, peek) {
+        let peeked =
+            if idle < ASK_AFTER { self.stream.try_io(Interest::READABLE, peek) } else { peek() };
+        match peeked {
             Ok(_end_or_data) => false,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
@@ -211,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Two ends of a connection that holds little.
     async fn narrow() -> (TcpStream, TcpStream) {
@@ -260,10 +267,15 @@ mod tests {
     async fn a_connection_is_quiet_until_something_comes_or_it_ends() {
         let (near, far) = narrow().await;
         let link = plain(near);
-        assert!(link.is_quiet());
+        assert!(link.is_quiet(Duration::ZERO));
+        assert!(link.is_quiet(ASK_AFTER));
         drop(far);
+        // Nobody has told the runtime yet.
+        let deadline = Instant::now() + PATIENCE;
+        while link.is_quiet(ASK_AFTER) && Instant::now() < deadline {}
+        assert!(!link.is_quiet(ASK_AFTER));
         timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
-        assert!(!link.is_quiet());
+        assert!(!link.is_quiet(Duration::ZERO));
         assert_eq!(link.read(&mut [0; 8]).unwrap(), 0);
     }
 }

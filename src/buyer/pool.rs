@@ -51,10 +51,12 @@ pub(super) enum Stopping {
     Over,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
     link: Option<Arc<Link>>,
     in_flight: Option<InFlight>,
+    /// When it was last heard of.
+    idle_since: Instant,
 }
 
 /// A request of which at least one byte has left.
@@ -75,12 +77,18 @@ pub(super) enum Duty {
     Discard,
 }
 
+impl Slot {
+    fn empty() -> Self {
+        Self { link: None, in_flight: None, idle_since: Instant::now() }
+    }
+}
+
 impl Shared {
     pub(super) fn new(request: BuyRequest, connections: u32) -> Self {
         let places = usize::try_from(connections).unwrap_or(usize::MAX);
         let pool = Pool {
             request,
-            slots: std::iter::repeat_with(Slot::default).take(places).collect(),
+            slots: std::iter::repeat_with(Slot::empty).take(places).collect(),
             idle: Vec::with_capacity(places),
             dials: DialBudget::new(connections),
             stopping: Stopping::No,
@@ -109,11 +117,11 @@ impl Shared {
             let Some(link) = &slot.link else { continue };
             reason = NotSent::Closed;
             // Its driver finds out what has come in, and whether it is still good.
-            if !link.is_quiet() {
+            let begun = Instant::now();
+            if !link.is_quiet(begun.saturating_duration_since(slot.idle_since)) {
                 self.wake(index);
                 continue;
             }
-            let begun = Instant::now();
             if link.write(request.for_id(id)).is_ok() {
                 let written = Written { ready: link.ready, begun, written: Instant::now() };
                 slot.in_flight = Some(InFlight { id: *id, written });
@@ -165,10 +173,13 @@ impl Pool {
         }
     }
 
-    /// Lets anybody write to it. Returns whether this ends an outage that was told.
-    pub(super) fn make_idle(&mut self, index: usize) -> bool {
+    /// Lets anybody write to it; it was last heard of at `since`. Returns whether this ends an outage that was told.
+    pub(super) fn make_idle(&mut self, index: usize, since: Instant) -> bool {
         if self.idle.contains(&index) {
             return false;
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.idle_since = since;
         }
         self.idle.push(index);
         std::mem::take(&mut self.outage_told)

@@ -267,6 +267,30 @@ async fn a_connection_that_the_server_closes_while_idle_is_opened_again_before_i
 }
 
 #[tokio::test]
+async fn of_ten_thousand_buys_none_is_cold_and_none_is_lost() {
+    let market = Market::plain(agree).await;
+    let mut bot = Bot::ready(&market, 4).await;
+    let started = Instant::now();
+    for number in 0..10_000_u32 {
+        if number % 3_000 == 2_999 {
+            // The server closes what is idle, as it may after a night; the next listing comes once
+            // that has been noticed. Connections that lived shorter are replaced less eagerly.
+            let stable = Duration::from_millis(1_100).saturating_sub(started.elapsed());
+            tokio::time::sleep(stable).await;
+            let before = market.connections();
+            market.hang_up_idle();
+            market.sees(|market| market.connections() >= before + 4).await;
+            assert!(bot.buyer.warm(4, PATIENCE).await);
+        }
+        let listed = Instant::now();
+        let written = bot.send(&format!("id{number}")).unwrap();
+        assert!(written.ready < listed, "a cold buy");
+        assert_eq!(why(&bot.report().await.answer), None);
+    }
+    assert_eq!(market.bought().len(), 10_000);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_kept_warm_by_a_harmless_request() {
     let market = Market::plain(|request| {
         assert_eq!(request.body, "harmless");
