@@ -32,6 +32,7 @@ use crate::{
     ledger::{
         Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want,
         control::{self, Ask},
+        event::State,
     },
     money::Coins,
     outcome::Outcome,
@@ -288,8 +289,13 @@ impl<B: Buys> Core<B> {
                 say::left_alone(trade, &"it was taken before it could be bought");
             }
         }
-        let own = OwnTrade { id: trade.id, status: trade.status, price: trade.total_value };
-        self.note(|ledger| Ok(ledger.observe(own, now.wall)));
+        // The event does not say who joined. Of a listing that is ours already it can only mean
+        // us; of any other it may mean a rival, which proves nothing: one's own trades will tell.
+        let state = self.ledger.book().intent(&trade.id).map(|intent| intent.state);
+        if state == Some(State::Bought) {
+            let own = OwnTrade { id: trade.id, status: trade.status, price: trade.total_value };
+            self.note(|ledger| Ok(ledger.observe(own, now.wall)));
+        }
     }
 
     /// Buys what is held and whose moment has surely come, and what waits if there is room again.

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     buyer::answer::Written,
     config::Budget,
-    ledger::{Approved, Ledger},
+    ledger::{Approved, Ledger, event::State},
     money::Coins,
-    outcome::NotSent,
+    outcome::{NotSent, Outcome, Refusal, Unknown},
     server_clock::{Exchange, ServerClock},
     time::UnixMs,
     trade::{Event, Status, Trade, TradeId},
@@ -179,6 +179,39 @@ fn a_held_listing_that_somebody_takes_is_let_go() {
     assert_eq!(session.skipped("taken while held"), 1);
 }
 
+/// Whoever reads a rival's purchase as one's own settles an unknown buy as bought, and takes a lost
+/// race for a purchase that nobody intended.
+#[test]
+fn a_rivals_purchase_proves_nothing_about_ours() {
+    for outcome in [Outcome::Refused(Refusal::NotJoinable), Outcome::Unknown(Unknown::Cut)] {
+        let mut session = Session::live(plenty());
+        session.consider(trade("a", REDLINE));
+        let id = TradeId::new("a").unwrap();
+        let now = session.now().wall;
+        session.core.note(|ledger| ledger.settle(&id, &outcome, now));
+        let before = session.core.ledger().book().intent(&id).copied();
+        let event = Event::Updated;
+        session.consider(Trade { event, status: Status::Joined, ..trade("a", REDLINE) });
+        assert_eq!(session.core.ledger().book().intent(&id).copied(), before);
+        session.consider(trade("b", REDLINE));
+        assert_eq!(session.sent(), ["a", "b"], "after {outcome:?}");
+    }
+}
+
+#[test]
+fn what_becomes_of_ones_own_purchase_is_taken_from_the_feed() {
+    let mut session = Session::live(plenty());
+    session.consider(trade("a", REDLINE));
+    let id = TradeId::new("a").unwrap();
+    let now = session.now().wall;
+    let bought = Outcome::Bought { price: None, server_time: None };
+    session.core.note(|ledger| ledger.settle(&id, &bought, now));
+    let event = Event::Updated;
+    session.consider(Trade { event, status: Status::Cancelled, ..trade("a", REDLINE) });
+    let state = session.core.ledger().book().intent(&id).map(|intent| intent.state);
+    assert_eq!(state, Some(State::Returned));
+}
+
 #[test]
 fn only_so_many_are_held() {
     let mut session = Session::live(plenty());
@@ -212,7 +245,7 @@ fn a_match_beyond_those_in_flight_waits_for_its_turn() {
     assert_eq!(session.sent(), ["a"]);
     let id = TradeId::new("a").unwrap();
     let now = session.now().wall;
-    let refused = crate::outcome::Outcome::Refused(crate::outcome::Refusal::Taken);
+    let refused = Outcome::Refused(Refusal::Taken);
     session.core.note(|ledger| ledger.settle(&id, &refused, now));
     session.due();
     assert_eq!(session.sent(), ["a", "b"]);
