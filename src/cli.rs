@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::capture::cli::CaptureArgs;
 use crate::ledger::cli::LedgerArgs;
 use crate::sim;
 use crate::sim::cli::SimArgs;
@@ -44,6 +45,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Open the practice market alone, for rehearsal from another terminal
     Sim(SimArgs),
+    /// Record feeds to disk as they are; the public ones need no settings
+    Capture(CaptureArgs),
     /// Read every setting and say what is wrong or what the bot would do; offline
     Check(CheckArgs),
     /// What was bought, and what may still be spent; correct it, export it, check it

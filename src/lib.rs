@@ -25,6 +25,7 @@
 //! | [`account`] | balance, purchases and open listings, read seldom and never on the way to a buy | edge |
 //! | [`net`], [`http_head`] | TLS, dialling, the client for reads | edge |
 //! | [`tape`] | what was heard, recorded with its gaps and played back | edge around pure lines |
+//! | [`capture`] | any feed, recorded to disk | edge |
 //! | [`sim`] | the practice market | edge around a pure market |
 //! | [`latency`], [`summary`], [`log`], [`stop`], [`clock`], [`app`] | what a person sees, and when it ends | edge |
 //!
@@ -42,6 +43,7 @@
 pub mod account;
 pub mod app;
 pub mod buyer;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;

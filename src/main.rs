@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use sniper::{
     app::{
-        AppError, block_on,
+        AppError, block_on, capture,
         demo::Demo,
         desk, practice,
         report::{self, Output},
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(shared, &args, output),
         Command::Demo(args) => demo(&args, output),
         Command::Sim(args) => practice::run(&args, output),
+        Command::Capture(args) => capture::run(shared, &args, output),
         Command::Check(args) => report::check(shared, args.live, output),
         Command::Ledger(args) => desk::at(shared, output, |desk| desk.ledger(&args)),
         Command::Status => desk::at(shared, output, |desk| desk.status()),

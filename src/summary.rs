@@ -149,7 +149,7 @@ fn us(ns: u64) -> Value {
 }
 
 /// `value / 10^places` as a JSON number.
-fn decimal(value: u128, places: u32) -> Value {
+pub fn decimal(value: u128, places: u32) -> Value {
     let unit = 10_u128.pow(places);
     let width = usize::try_from(places).unwrap_or(0);
     let text = format!("{}.{:0width$}", value / unit, value % unit);

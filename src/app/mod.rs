@@ -2,12 +2,14 @@
 //!
 //! - [`session`]: a session's beginning and end; what runs beside the feed.
 //! - [`background`]: cold reads, on a thread of their own.
+//! - [`capture`]: feeds, recorded to disk.
 //! - [`demo`]: a session against the practice market.
 //! - [`desk`]: what a person asks of a ledger.
 //! - [`practice`]: the practice market alone.
 //! - [`report`]: what is printed, and where.
 
 pub mod background;
+pub mod capture;
 pub mod demo;
 pub mod desk;
 pub mod practice;
@@ -17,6 +19,7 @@ pub mod session;
 use std::{error::Error, process::ExitCode};
 
 use crate::{
+    capture::CaptureError,
     config::Problems,
     config::check,
     ledger::{LedgerError, cli::DeskError},
@@ -43,6 +46,9 @@ pub enum AppError {
     /// What a person asked of the ledger was not done.
     #[error(transparent)]
     Desk(#[from] DeskError),
+    /// A capture cannot begin.
+    #[error("cannot capture")]
+    Capture(#[from] CaptureError),
     /// Something could not be set up that has nothing to do with settings.
     #[error("cannot start {what}")]
     Start {
@@ -72,6 +78,7 @@ impl AppError {
             | Self::Market(_)
             | Self::Log(LogError::Filter | LogError::Misspelt { .. }) => check::EXIT_CONFIG,
             Self::GaveUp(_) => 69,
+            Self::Capture(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) => 73,
             Self::Desk(_) => 1,

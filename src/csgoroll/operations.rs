@@ -35,11 +35,13 @@ pub struct Operation {
     /// Whether the feed is worth nothing without it. An error on another one is said once and
     /// then left alone.
     pub is_essential: bool,
+    /// Whether it tells about the account, and not about the market.
+    pub is_private: bool,
 }
 
 impl Operation {
     fn new(name: &'static str, query: impl Into<String>, variables: Value) -> Self {
-        Self { name, query: query.into(), variables, is_essential: true }
+        Self { name, query: query.into(), variables, is_essential: true, is_private: false }
     }
 
     /// The operation as the body of an HTTP request or the payload of a `subscribe` message.
@@ -88,6 +90,7 @@ pub fn subscriptions(generation: Generation) -> Vec<Operation> {
         json!({}),
     );
     let optional = |operation| Operation { is_essential: false, ..operation };
+    let wallet = Operation { is_private: true, ..wallet };
     vec![listings, optional(updates), optional(wallet)]
 }
 

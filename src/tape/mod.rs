@@ -39,5 +39,5 @@ pub use self::{
     manifest::{GAPS_MAX, MANIFEST_FILE},
     queue::{QUEUE_BYTES_MAX, Recorder, Status},
     reader::{Frame, LINE_BYTES_MAX, ReadError, Recording},
-    writer::{Ended, SOURCES_MAX, SYNC_EVERY, Setup, Source, Tape},
+    writer::{Ended, Observer, SOURCES_MAX, SYNC_EVERY, Setup, Source, Tape},
 };

@@ -37,7 +37,7 @@ pub(super) struct Entry {
 }
 
 /// Messages that wait.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Batch {
     entries: Vec<Entry>,
     text: String,
@@ -73,7 +73,7 @@ impl Batch {
 }
 
 /// What waits, and whether anybody will take it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Waiting {
     batch: Batch,
     is_closed: bool,
@@ -98,7 +98,6 @@ impl Tally {
 }
 
 /// What recorders, the thread and the owner share.
-#[derive(Debug)]
 pub(super) struct Shared {
     waiting: Mutex<Waiting>,
     bytes_max: usize,
@@ -169,6 +168,13 @@ impl Shared {
     }
 }
 
+/// Never the messages that wait.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 /// How a recording goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -189,7 +195,7 @@ pub struct Status {
 }
 
 /// Records one source. Neither waits nor blocks.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Recorder {
     pub(super) shared: Arc<Shared>,
     pub(super) source: usize,
@@ -236,13 +242,6 @@ impl Witness for Recorder {
         let mut connections = tally.connections();
         connections.begin(gap);
         tally.is_down.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Never the messages that wait.
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("source", &self.source).finish_non_exhaustive()
     }
 }
 

@@ -82,6 +82,17 @@ impl Setup {
     }
 }
 
+/// Says how a recording goes.
+#[derive(Clone, Debug)]
+pub struct Observer(Arc<Shared>);
+
+impl Observer {
+    /// How it goes.
+    pub fn status(&self) -> Status {
+        self.0.status()
+    }
+}
+
 /// How a session ended, as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -158,6 +169,11 @@ impl Tape {
     /// How it goes.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// What says how it goes, also after the end.
+    pub fn observer(&self) -> Observer {
+        Observer(Arc::clone(&self.shared))
     }
 
     /// Why the disk failed, if it has.

@@ -2,6 +2,7 @@
 
 mod account;
 mod buyer;
+mod capture;
 mod command;
 mod config;
 mod dial;

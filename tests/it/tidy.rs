@@ -24,6 +24,8 @@ const PURE: &[&str] = &[
     "src/buyer/chunks.rs",
     "src/buyer/pace.rs",
     "src/buyer/request.rs",
+    "src/capture/outcome.rs",
+    "src/capture/source.rs",
     "src/config/credential.rs",
     "src/config/document.rs",
     "src/config/entries.rs",
@@ -120,6 +122,7 @@ const REVEALING: &[&str] = &[
 
 /// Tests that may sleep: those whose subject is time, and the helper that waits on a condition.
 const SLEEPING: &[&str] = &[
+    "tests/it/capture/mod.rs",
     "tests/it/buyer.rs",
     "tests/it/buyer/market.rs",
     "tests/it/command.rs",

@@ -1,0 +1,65 @@
+//! `sniper capture`: from its words to a recording.
+
+use std::process::ExitCode;
+
+use super::{
+    AppError, block_on,
+    report::{self, Output, print},
+};
+use crate::{
+    capture::{self, CaptureError, Plan, cli::CaptureArgs, source::Speaks},
+    cli::SharedArgs,
+    config::load::process_environment,
+    stop::Stop,
+    tape::RealDisk,
+    ws::policy::{Limits, Policy},
+};
+
+/// Captures what is asked for until told to stop. Settings are read only where the marketplace is
+/// among the sources.
+///
+/// # Errors
+///
+/// An [`AppError`] if it cannot begin, or what came of it cannot be printed.
+pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<ExitCode, AppError> {
+    let sources = args.sources().map_err(CaptureError::from)?;
+    let wants_marketplace = sources.iter().any(|source| source.speaks == Speaks::Marketplace);
+    let (marketplace, log) = if wants_marketplace {
+        let loaded = report::load(shared, false)?;
+        let log = output.log(&loaded)?;
+        (Some(loaded.config), log)
+    } else {
+        (None, output.log_filtered(process_environment("RUST_LOG").as_deref())?)
+    };
+    let usual = marketplace.as_ref().map(|config| config.reconnection).unwrap_or_default();
+    let plan = Plan {
+        rotate: args.rotate,
+        compress: args.compress,
+        policy: policy(args, usual)?,
+        marketplace,
+        ..Plan::new(sources, &args.out)
+    };
+    let outcome = block_on(async {
+        let mut stop = Stop::listen(args.lasting)?;
+        let because = async { stop.wait().await.to_string() };
+        Ok(capture::run(plan, RealDisk, because).await?)
+    })?;
+    log.finish();
+    if output.is_json() {
+        output.json(&outcome.to_json())?;
+    } else {
+        print(&outcome.to_string())?;
+    }
+    Ok(ExitCode::from(outcome.exit_code()))
+}
+
+/// The usual policy with what is asked for instead.
+fn policy(args: &CaptureArgs, usual: Policy) -> Result<Policy, CaptureError> {
+    let usual = *usual.limits();
+    let limits = Limits {
+        idle_timeout: args.idle.unwrap_or(usual.idle_timeout),
+        max_retries: args.max_retries.or(usual.max_retries),
+        ..usual
+    };
+    Ok(Policy::new(limits)?)
+}

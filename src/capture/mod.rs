@@ -1,0 +1,262 @@
+//! Feeds recorded to disk: `sniper capture`, and the same as a call.
+//!
+//! Each source is [listened to](crate::ws::listen) over a connection of its own, under the policy
+//! of the feed; what it says goes to a [`Tape`](crate::tape::Tape). Nothing here buys, and nothing
+//! public needs a setting or a credential.
+//!
+//! - [`source`]: what can be captured.
+//! - [`cli`]: the words of the command.
+
+pub mod cli;
+mod outcome;
+pub mod source;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, interval_at};
+use tracing::{error, info};
+
+pub use self::outcome::{Ending, Outcome};
+use self::{
+    outcome::Progress,
+    source::{CaptureSource, SourceError, Speaks},
+};
+use crate::{
+    config::{Config, USER_AGENT},
+    csgoroll::operations,
+    net::tls::Tls,
+    tape::{self, Disk, QUEUE_BYTES_MAX, Recorder, Tape, TapeError},
+    ws::{
+        GaveUp, Station,
+        host::Hosts,
+        listen,
+        policy::{Policy, PolicyError},
+        protocol::{GraphqlTransportWs, PlainJson, Wanted},
+    },
+};
+
+/// How often a line says how it goes.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// What to capture, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The sources.
+    pub sources: Vec<CaptureSource>,
+    /// Where sessions are kept.
+    pub directory: PathBuf,
+    /// A new file for each stream after this long.
+    pub rotate: Option<Duration>,
+    /// Compress with zstd.
+    pub compress: bool,
+    /// When to dial again, and when to give up.
+    pub policy: Policy,
+    /// How the marketplace is reached, where it is among the sources.
+    pub marketplace: Option<Config>,
+    /// How TLS is spoken; `None`: with Mozilla's roots.
+    pub tls: Option<Tls>,
+}
+
+impl Plan {
+    /// Captures these under the usual policy, into plain files.
+    pub fn new(sources: Vec<CaptureSource>, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            sources,
+            directory: directory.into(),
+            rotate: None,
+            compress: false,
+            policy: Policy::default(),
+            marketplace: None,
+            tls: None,
+        }
+    }
+}
+
+/// Why a capture cannot begin, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A source is none.
+    #[error("what to capture makes no sense")]
+    Source(#[from] SourceError),
+    /// A duration cannot be what it was set to.
+    #[error("the policy makes no sense")]
+    Policy(#[from] PolicyError),
+    /// The recording cannot begin.
+    #[error("the recording cannot begin")]
+    Tape(#[from] TapeError),
+    /// The marketplace is among the sources, and nobody said how it is reached.
+    #[error("the settings of the marketplace are missing")]
+    NoMarketplace,
+}
+
+impl CaptureError {
+    /// The exit code, after `sysexits.h`.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Source(_) | Self::Policy(_) => 2,
+            Self::Tape(_) => 73,
+            Self::NoMarketplace => 78,
+        }
+    }
+}
+
+/// Captures until `stop` is ready, with the words for why; or until nothing is left to hear, or the
+/// disk fails.
+///
+/// # Errors
+///
+/// A [`CaptureError`] when it cannot begin. What went wrong later is in the [`Outcome`].
+///
+/// # Cancel safety
+///
+/// Safe: dropped, the session ends as one that was not ended.
+pub async fn run(
+    plan: Plan,
+    disk: impl Disk,
+    stop: impl Future<Output = String>,
+) -> Result<Outcome, CaptureError> {
+    let begun = Instant::now();
+    let tape = Tape::start(setup(&plan)?, disk)?;
+    let hosts = Hosts::default();
+    let mut listening: FuturesUnordered<_> = plan
+        .sources
+        .iter()
+        .enumerate()
+        .map(|(index, source)| hear(&plan, source, &hosts, tape.recorder(index)))
+        .collect();
+    let mut tick = interval_at(later(PROGRESS_EVERY), PROGRESS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut progress = Progress::new(begun);
+    let mut gave_up: Vec<(String, GaveUp)> = Vec::new();
+    tokio::pin!(stop);
+    let ending = loop {
+        tokio::select! {
+            biased;
+            error = tape.failed() => break Ending::Disk(error),
+            because = &mut stop => break Ending::Stopped(because),
+            Some((name, given_up)) = listening.next() => {
+                gave_up.push((name, given_up));
+                if listening.is_empty() {
+                    break Ending::NothingLeft;
+                }
+            }
+            _ = tick.tick() => info!("{}", progress.line(&tape.status(), Instant::now())),
+        }
+    };
+    drop(listening);
+    Ok(finish(tape, ending, gave_up, begun))
+}
+
+/// Ends the recording, and says what came of it.
+fn finish(tape: Tape, ending: Ending, gave_up: Vec<(String, GaveUp)>, begun: Instant) -> Outcome {
+    let directory = tape.directory().to_path_buf();
+    let observer = tape.observer();
+    let given_up = gave_up.iter().map(|(name, given_up)| format!("{name}: {given_up}"));
+    let because: Vec<String> = std::iter::once(ending.to_string()).chain(given_up).collect();
+    let as_asked = gave_up.is_empty() && matches!(ending, Ending::Stopped(_));
+    let finished = tape.finish(tape::Ended { because: because.join("; "), as_asked });
+    let (is_complete, ending) = match finished {
+        Ok(is_complete) => (is_complete, ending),
+        Err(error) => (false, Ending::Disk(error)),
+    };
+    if let Ending::Disk(error) = &ending {
+        error!("The capture is incomplete: {error}");
+    }
+    let status = observer.status();
+    Outcome { directory, status, lasted: begun.elapsed(), is_complete, ending, gave_up }
+}
+
+fn setup(plan: &Plan) -> Result<tape::Setup, CaptureError> {
+    let mut sources = Vec::with_capacity(plan.sources.len());
+    for source in &plan.sources {
+        let address = match (&source.speaks, &plan.marketplace) {
+            (Speaks::Plain { endpoint, .. }, _) => endpoint.to_string(),
+            (Speaks::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
+            (Speaks::Marketplace, None) => return Err(CaptureError::NoMarketplace),
+        };
+        sources.push(tape::Source {
+            name: source.name.clone(),
+            address,
+            symbol: source.symbol.clone(),
+            stream: source.stream.clone(),
+        });
+    }
+    Ok(tape::Setup {
+        directory: plan.directory.clone(),
+        sources,
+        rotate: plan.rotate,
+        compress: plan.compress,
+        credential: plan.marketplace.as_ref().and_then(|config| config.credential.clone()),
+        queue_bytes_max: QUEUE_BYTES_MAX,
+    })
+}
+
+/// Listens to one source for as long as its policy allows.
+async fn hear(
+    plan: &Plan,
+    source: &CaptureSource,
+    hosts: &Hosts,
+    recorder: Recorder,
+) -> (String, GaveUp) {
+    let tag = match plan.sources.len() {
+        0 | 1 => String::new(),
+        _ => format!(" [{}]", source.name),
+    };
+    let gave_up = match (&source.speaks, &plan.marketplace) {
+        (Speaks::Plain { endpoint, subscribe }, _) => {
+            let topics = subscribe
+                .iter()
+                .map(|message| Wanted { topic: message.clone(), is_optional: false });
+            let station = Station {
+                endpoint: endpoint.clone(),
+                dialect: PlainJson::VERBATIM,
+                topics: topics.collect(),
+                origin: None,
+                user_agent: Some(USER_AGENT.to_owned()),
+                credential: None,
+                credential_source: None,
+                policy: plan.policy,
+                tls: plan.tls.clone(),
+                tag,
+            };
+            listen(&station, hosts, &recorder).await
+        }
+        (Speaks::Marketplace, Some(config)) => {
+            let station = marketplace(plan, config, tag);
+            listen(&station, hosts, &recorder).await
+        }
+        (Speaks::Marketplace, None) => GaveUp { attempts: 0, last: None },
+    };
+    (source.name.clone(), gave_up)
+}
+
+/// The marketplace's listings, without the wallet: a balance is nobody's business.
+fn marketplace(plan: &Plan, config: &Config, tag: String) -> Station<GraphqlTransportWs> {
+    let operations = operations::subscriptions(config.feed.generation);
+    let public = operations.into_iter().filter(|operation| !operation.is_private);
+    let topics = public.map(|operation| Wanted {
+        topic: operation.to_json(),
+        is_optional: !operation.is_essential,
+    });
+    Station {
+        endpoint: config.endpoints.ws.clone(),
+        dialect: GraphqlTransportWs,
+        topics: topics.collect(),
+        origin: Some(config.endpoints.origin.clone()),
+        user_agent: Some(config.endpoints.user_agent.clone()),
+        credential: config.credential.clone(),
+        credential_source: config.credential_source.clone(),
+        policy: plan.policy,
+        tls: config.tls.clone(),
+        tag,
+    }
+}
+
+fn later(wait: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    now.checked_add(wait).unwrap_or(now)
+}

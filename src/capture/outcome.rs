@@ -1,0 +1,201 @@
+//! How a capture goes, and what came of it. Pure.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    summary::{decimal, lasting},
+    tape::{Status, TapeError},
+    ws::GaveUp,
+};
+
+/// Why a capture ended.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// Somebody, or the clock, said so.
+    Stopped(String),
+    /// Every source was given up.
+    NothingLeft,
+    /// The disk failed.
+    Disk(Arc<TapeError>),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(because) => f.write_str(because),
+            Self::NothingLeft => f.write_str("every source was given up"),
+            Self::Disk(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What came of a capture.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// What was recorded.
+    pub status: Status,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// Whether it ended as it was asked to and nothing was lost on the way to the disk.
+    pub is_complete: bool,
+    /// Why it ended.
+    pub ending: Ending,
+    /// The sources that were given up, and why.
+    pub gave_up: Vec<(String, GaveUp)>,
+}
+
+impl Outcome {
+    /// The exit code, after `sysexits.h`: 69 when a source was given up, 74 when the disk failed or
+    /// did not keep up.
+    pub const fn exit_code(&self) -> u8 {
+        match self.ending {
+            Ending::Disk(_) => 74,
+            Ending::Stopped(_) | Ending::NothingLeft if !self.gave_up.is_empty() => 69,
+            Ending::Stopped(_) | Ending::NothingLeft if !self.is_complete => 74,
+            Ending::Stopped(_) | Ending::NothingLeft => 0,
+        }
+    }
+
+    /// As one JSON object.
+    pub fn to_json(&self) -> Value {
+        let Status { messages, bytes, disk_bytes, lost, gaps, open_gaps, reconnects } = self.status;
+        let gave_up: Vec<&str> = self.gave_up.iter().map(|(name, _why)| name.as_str()).collect();
+        json!({
+            "mode": "capture",
+            "seconds": decimal(self.lasted.as_millis(), 3),
+            "directory": self.directory.display().to_string(),
+            "complete": self.is_complete,
+            "messages": messages,
+            "bytes": bytes,
+            "disk_bytes": disk_bytes,
+            "lost": lost,
+            "gaps": gaps,
+            "open_gaps": open_gaps,
+            "reconnects": reconnects,
+            "gave_up": gave_up,
+            "ended": self.ending.to_string(),
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { messages, disk_bytes, lost, gaps, reconnects, .. } = self.status;
+        let what = if self.is_complete { "Captured" } else { "INCOMPLETE, captured" };
+        writeln!(f)?;
+        writeln!(f, "{what} {messages} messages in {}.", lasting(self.lasted))?;
+        writeln!(f, "  on disk     {}", Bytes(disk_bytes))?;
+        writeln!(f, "  gaps        {gaps} ({reconnects} reconnects)")?;
+        writeln!(f, "  lost        {lost}")?;
+        for (name, why) in &self.gave_up {
+            writeln!(f, "  given up    {name}: {why}")?;
+        }
+        writeln!(f, "  ended       {}", self.ending)?;
+        writeln!(f, "  recording   {}", self.directory.display())
+    }
+}
+
+/// A number of bytes for a person.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = |unit: u64| (self.0 / unit, self.0 % unit / (unit / 10));
+        let ((whole, tenth), unit) = match self.0 {
+            0..1_000 => return write!(f, "{} B", self.0),
+            1_000..1_000_000 => (tenths(1_000), "kB"),
+            1_000_000..1_000_000_000 => (tenths(1_000_000), "MB"),
+            _ => (tenths(1_000_000_000), "GB"),
+        };
+        write!(f, "{whole}.{tenth} {unit}")
+    }
+}
+
+/// The line that says how it goes.
+#[derive(Debug)]
+pub(super) struct Progress {
+    at: Instant,
+    messages: u64,
+}
+
+impl Progress {
+    pub(super) const fn new(begun: Instant) -> Self {
+        Self { at: begun, messages: 0 }
+    }
+
+    /// The line, with the rate since the last one.
+    pub(super) fn line(&mut self, status: &Status, now: Instant) -> String {
+        let span = now.saturating_duration_since(self.at).as_millis().max(1);
+        let count = status.messages.saturating_sub(self.messages);
+        let per_second_tenths = u128::from(count).saturating_mul(10_000) / span;
+        self.at = now;
+        self.messages = status.messages;
+        let (whole, tenth) = (per_second_tenths / 10, per_second_tenths % 10);
+        let Status { messages, disk_bytes, lost, gaps, open_gaps, .. } = *status;
+        let now = match open_gaps {
+            0 => String::new(),
+            open => format!(" ({open} open)"),
+        };
+        format!(
+            "Recorded {messages} messages ({whole}.{tenth}/s), {} on disk, {gaps} gaps{now}, {lost} lost",
+            Bytes(disk_bytes)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_rate_size_and_gaps() {
+        let begun = Instant::now();
+        let mut progress = Progress::new(begun);
+        let status = Status {
+            messages: 261,
+            disk_bytes: 3_412_345,
+            gaps: 2,
+            open_gaps: 1,
+            ..Status::default()
+        };
+        assert_eq!(
+            progress.line(&status, begun + Duration::from_secs(5)),
+            "Recorded 261 messages (52.2/s), 3.4 MB on disk, 2 gaps (1 open), 0 lost"
+        );
+        let still = progress.line(&status, begun + Duration::from_secs(10));
+        assert!(still.contains("(0.0/s)"), "{still}");
+    }
+
+    #[test]
+    fn what_is_missing_is_seen_in_the_exit_code() {
+        let outcome = |ending, gave_up: &[&str], is_complete| Outcome {
+            directory: PathBuf::from("x"),
+            status: Status::default(),
+            lasted: Duration::ZERO,
+            is_complete,
+            ending,
+            gave_up: gave_up
+                .iter()
+                .map(|name| ((*name).to_owned(), GaveUp { attempts: 1, last: None }))
+                .collect(),
+        };
+        let stopped = || Ending::Stopped("Ctrl-C".to_owned());
+        assert_eq!(outcome(stopped(), &[], true).exit_code(), 0);
+        assert_eq!(outcome(stopped(), &[], false).exit_code(), 74);
+        assert_eq!(outcome(stopped(), &["a"], false).exit_code(), 69);
+        assert_eq!(outcome(Ending::NothingLeft, &["a"], false).exit_code(), 69);
+        let disk = Ending::Disk(Arc::new(TapeError::Late));
+        assert_eq!(outcome(disk, &[], false).exit_code(), 74);
+        let shown = outcome(stopped(), &["a"], false).to_string();
+        assert!(shown.contains("INCOMPLETE") && shown.contains("given up    a"), "{shown}");
+    }
+}

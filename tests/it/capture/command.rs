@@ -1,0 +1,174 @@
+//! `sniper capture`, as a person starts it.
+
+use std::{
+    process::{Child, Command, Output, Stdio},
+    time::Instant,
+};
+
+use super::*;
+
+/// A program that runs, and is ended if a test forgets to.
+struct Running(Child);
+
+impl Running {
+    /// Waits for its end without holding up the servers of the test.
+    async fn ended(mut self) -> Output {
+        let begun = Instant::now();
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < DEADLINE, "it does not end");
+            soon().await;
+        }
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        std::io::Read::read_to_end(&mut self.0.stdout.take().unwrap(), &mut out).unwrap();
+        std::io::Read::read_to_end(&mut self.0.stderr.take().unwrap(), &mut err).unwrap();
+        Output { status: self.0.wait().unwrap(), stdout: out, stderr: err }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn start(directory: &TempDir, words: &[&str]) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command
+        .arg("capture")
+        .args(words)
+        .current_dir(directory.path())
+        .env_clear()
+        // Without it, Windows has no sockets.
+        .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Running(command.spawn().unwrap())
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+async fn ticking() -> Server {
+    Server::start(|mut peer: Peer| async move {
+        for number in 0_u64.. {
+            peer.say(&format!("{{\"n\":{number}}}")).await;
+            if number % 5 == 0 {
+                soon().await;
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until the one session in `rec` looks like this.
+async fn wait(directory: &TempDir, is_reached: impl Fn(&Value) -> bool) -> PathBuf {
+    let (begun, recordings) = (Instant::now(), directory.path().join("rec"));
+    loop {
+        assert!(begun.elapsed() < DEADLINE, "never reached");
+        if recordings.is_dir()
+            && let Some(session) = sessions(&recordings).pop()
+            && manifest(&session).is_some_and(|manifest| is_reached(&manifest))
+        {
+            return session;
+        }
+        soon().await;
+    }
+}
+
+#[tokio::test]
+async fn it_needs_no_settings_and_ends_with_one_json_object() {
+    let server = ticking().await;
+    let directory = TempDir::new().unwrap();
+    // What is public is recorded even where the settings are broken.
+    fs::write(directory.path().join("sniper.toml"), "nonsense").unwrap();
+    let words = ["--out", "rec", "--for", "1s", "--json", "--url", &server.url("/ticks")];
+    let output = start(&directory, &words).ended().await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let last: Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
+    assert_eq!(last["mode"], "capture");
+    assert_eq!(last["complete"], true);
+    assert_eq!((&last["lost"], &last["gaps"]), (&Value::from(0), &Value::from(0)));
+    let session = sessions(&directory.path().join("rec")).pop().unwrap();
+    assert_eq!(last["messages"], u64::try_from(raws(&session).len()).unwrap());
+    assert!(last["messages"].as_u64() > Some(10), "{last}");
+    assert!(session.join("127.0.0.1/ticks.jsonl").is_file());
+    assert_eq!(manifest(&session).unwrap()["ended_because"], "the 1s of --for are over");
+}
+
+#[tokio::test]
+async fn exhausted_retries_are_seen_in_the_exit_code_and_in_the_manifest() {
+    let server = Server::start(|_peer: Peer| async {}).await;
+    let directory = TempDir::new().unwrap();
+    let words = ["--out", "rec", "--max-retries", "0", "--url", &server.url("/x")];
+    let output = start(&directory, &words).ended().await;
+    assert_eq!(output.status.code(), Some(69), "{}", out(&output));
+    assert!(out(&output).contains("INCOMPLETE"), "{}", out(&output));
+    let session = sessions(&directory.path().join("rec")).pop().unwrap();
+    assert_eq!(manifest(&session).unwrap()["complete"], false);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_before_anything_is_written() {
+    let directory = TempDir::new().unwrap();
+    for words in [
+        &["--out", "rec", "binance-prep:BTCUSDT@depth"][..],
+        &["--out", "rec", "--url", "ws://example.com/x"],
+        &["--out", "rec", "--url", "ws://127.0.0.1:1/", "--subscribe", "{"],
+        &["--out", "rec", "csgoroll", "csgoroll"],
+        &["--out", "rec", "--subscribe", "{}"],
+        &["csgoroll"],
+        &["--out", "rec", "--for", "soon"],
+    ] {
+        let output = start(&directory, words).ended().await;
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
+        assert!(!directory.path().join("rec").exists(), "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_leaves_files_that_are_whole_up_to_the_last_line() {
+    let server = ticking().await;
+    for more in [&[][..], &["--compress"]] {
+        let directory = TempDir::new().unwrap();
+        let url = server.url("/ticks");
+        let words = [&["--out", "rec", "--url", &url][..], more].concat();
+        let mut running = start(&directory, &words);
+        let session =
+            wait(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(100))
+                .await;
+        running.0.kill().unwrap();
+        running.0.wait().unwrap();
+        let written = manifest(&session).unwrap();
+        assert_eq!((&written["running"], &written["complete"]), (&true.into(), &false.into()));
+        let raws = raws(&session);
+        let counted = written["sources"][0]["messages"].as_u64().unwrap();
+        assert!(u64::try_from(raws.len()).unwrap() >= counted, "{} {counted}", raws.len());
+        for (number, raw) in raws.iter().enumerate() {
+            assert_eq!(raw, &format!("{{\"n\":{number}}}"));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn ctrl_c_ends_a_capture_that_is_complete() {
+    let server = ticking().await;
+    let directory = TempDir::new().unwrap();
+    let running = start(&directory, &["--out", "rec", "--url", &server.url("/ticks")]);
+    let session =
+        wait(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(0)).await;
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = running.ended().await;
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let written = manifest(&session).unwrap();
+    assert_eq!((&written["complete"], &written["ended_because"]), (&true.into(), &"Ctrl-C".into()));
+}

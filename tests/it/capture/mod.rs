@@ -1,0 +1,87 @@
+//! Recordings of servers that do what they are told, over real sockets and onto a real disk.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod command;
+mod market;
+mod recording;
+mod server;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+use sniper::{
+    capture::{
+        self, Outcome, Plan,
+        source::{Bases, CaptureSource},
+    },
+    tape::{Frame, MANIFEST_FILE, RealDisk, Recording},
+    ws::policy::{Limits, Policy, Thousandths},
+};
+use tempfile::TempDir;
+
+use self::server::{DEADLINE, Peer, Server};
+
+/// Waits that tests can afford, without chance.
+fn quick() -> Limits {
+    Limits {
+        initial_delay: Duration::from_millis(250),
+        jitter: Thousandths(0),
+        connect_timeout: Duration::from_secs(5),
+        ..Limits::DEFAULT
+    }
+}
+
+/// Lets a moment pass between two looks at a condition.
+async fn soon() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+fn own(url: &str) -> Vec<CaptureSource> {
+    vec![CaptureSource::at(url, &[]).unwrap()]
+}
+
+fn plan(sources: Vec<CaptureSource>, limits: Limits, directory: &TempDir) -> Plan {
+    Plan { policy: Policy::new(limits).unwrap(), ..Plan::new(sources, directory.path()) }
+}
+
+/// Captures until the session on disk looks like this.
+async fn until(plan: Plan, directory: &TempDir, is_reached: impl Fn(&Value) -> bool) -> Outcome {
+    let directory = directory.path().to_path_buf();
+    let reached = async move {
+        loop {
+            soon().await;
+            if sessions(&directory)
+                .last()
+                .and_then(|path| manifest(path))
+                .is_some_and(|m| is_reached(&m))
+            {
+                return "reached".to_owned();
+            }
+        }
+    };
+    let captured = capture::run(plan, RealDisk, reached);
+    tokio::time::timeout(DEADLINE, captured).await.expect("never reached").unwrap()
+}
+
+fn sessions(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut sessions: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    sessions.sort();
+    sessions
+}
+
+fn manifest(session: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(session.join(MANIFEST_FILE)).ok()?).ok()
+}
+
+fn frames(session: &Path) -> Vec<Frame> {
+    Recording::open(session).unwrap().frames().map(Result::unwrap).collect()
+}
+
+fn raws(session: &Path) -> Vec<String> {
+    frames(session).into_iter().map(|frame| frame.raw).collect()
+}
