@@ -36,6 +36,7 @@ pub mod book;
 mod check;
 pub mod cli;
 pub mod control;
+mod crash;
 mod crc;
 mod database;
 pub mod denied;
@@ -212,10 +213,12 @@ impl Ledger {
                 journal.want(self.book.ceiling());
                 return Err(denied);
             }
+            crash::pass(crash::Step::Decided);
             if let Err(error) = journal.write(now, event) {
                 journal.failed(&error);
                 return Err(Denied::Unwritable);
             }
+            crash::pass(crash::Step::Recorded);
         }
         let applied = self.apply(now, event);
         let _nothing_new = applied.map_err(|_contradiction| Denied::AlreadyRequested)?;
@@ -228,8 +231,11 @@ impl Ledger {
     ///
     /// A [`Contradiction`] if no such buy is in flight.
     pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), Contradiction> {
+        crash::pass(crash::Step::Left);
         let sequence = self.sequence_of(id)?;
-        self.record(now, Event::Sent { sequence }).map(drop)
+        let _nothing_new = self.record(now, Event::Sent { sequence })?;
+        crash::pass(crash::Step::LeftRecorded);
+        Ok(())
     }
 
     /// Notes what became of the buy of this listing.
@@ -243,8 +249,10 @@ impl Ledger {
         outcome: &Outcome,
         now: UnixMs,
     ) -> Result<Aftermath, Contradiction> {
+        crash::pass(crash::Step::Answered);
         let sequence = self.sequence_of(id)?;
         let aftermath = self.record(now, Event::Answered { sequence, answer: outcome.into() });
+        crash::pass(crash::Step::AnsweredRecorded);
         self.book.make_room();
         aftermath
     }

@@ -62,6 +62,10 @@ impl Book {
             match self.intent(&trade.id) {
                 // What happened since reading began is newer than what was read.
                 Some(intent) if reading.started <= intent.changed_at => {}
+                // It was asked for again, and that is what power loss has hidden.
+                Some(intent) if intent.state == State::NotSent && loss > 0 => {
+                    events.extend(self.stranger(trade, proof, &mut next, &mut loss));
+                }
                 Some(intent) => {
                     events.extend(proof_about(intent.sequence, intent.state, proof, trade.price));
                 }

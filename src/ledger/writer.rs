@@ -22,6 +22,7 @@ use std::{
 
 use super::{
     book::Book,
+    crash,
     database::{Batch, Database},
     error::LedgerError,
     event::Sequence,
@@ -188,7 +189,14 @@ impl Writer {
             if is_news || self.shared.has_failed() {
                 self.batch.ceiling = wanted;
                 self.batch.clean = is_last && is_whole;
+                let is_about_events = !self.batch.staged.is_empty();
+                if is_about_events {
+                    crash::pass(crash::Step::Staged);
+                }
                 self.database.commit(&self.batch)?;
+                if is_about_events {
+                    crash::pass(crash::Step::Committed);
+                }
                 self.published();
             }
             if is_whole {

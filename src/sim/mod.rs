@@ -38,7 +38,7 @@ pub mod value;
 mod ws_server;
 
 pub use self::{
-    books::Books,
+    books::{Books, Decision},
     faults::Fault,
     floor::Visits,
     offer::Offer,

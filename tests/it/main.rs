@@ -8,5 +8,6 @@ mod config;
 mod dial;
 mod documents;
 mod feed;
+mod kills;
 mod market;
 mod tidy;
