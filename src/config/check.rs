@@ -107,14 +107,15 @@ const fn letter(generation: Generation) -> &'static str {
 }
 
 fn feed(config: &Config) -> String {
-    let Feed { generation, connections, max_age } = &config.feed;
+    let Feed { generation, connections, max_age, sweep_at_start } = &config.feed;
     let each = match connections {
         1 => "1 connection, replaced".to_owned(),
         count => format!("{count} connections, each replaced"),
     };
     let age = max_age.as_secs();
+    let sweep = if *sweep_at_start { "; what is for sale is read at start" } else { "" };
     format!(
-        "{}, generation {}, {each} before it is {age} s old",
+        "{}, generation {}, {each} before it is {age} s old{sweep}",
         config.endpoints.ws,
         letter(*generation)
     )

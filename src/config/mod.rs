@@ -28,7 +28,7 @@ use crate::{
     money::Coins,
     net::tls::Tls,
     whitelist::Whitelist,
-    ws::{Taps, host::Hosts, policy::Policy},
+    ws::{Backfill, Taps, host::Hosts, policy::Policy},
 };
 
 /// Whether buys are sent.
@@ -94,6 +94,8 @@ pub struct Feed {
     pub connections: usize,
     /// Each connection is replaced before it is this old.
     pub max_age: Duration,
+    /// Whether what is for sale already is read at start.
+    pub sweep_at_start: bool,
 }
 
 /// The values that `sniper.example.toml` shows.
@@ -103,6 +105,7 @@ impl Default for Feed {
             generation: Generation::default(),
             connections: 1,
             max_age: Duration::from_secs(3_000),
+            sweep_at_start: false,
         }
     }
 }
@@ -132,6 +135,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// What can be seen of the feed while it runs. Clones share it.
     pub taps: Arc<Taps>,
+    /// Who reads what a gap has hidden; `None`: nobody.
+    pub backfill: Option<Arc<Backfill>>,
     /// The hosts that this process has dialled, and whether they may be dialled now. Clones share
     /// it.
     pub hosts: Hosts,
@@ -193,6 +198,7 @@ impl Config {
             credential_source: None,
             tls: None,
             taps: Arc::default(),
+            backfill: None,
             hosts: Hosts::default(),
         }
     }

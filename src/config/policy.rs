@@ -38,7 +38,7 @@ const BUDGET_KEYS: [&str; 7] = [
     "max_in_flight",
 ];
 
-const FEED_KEYS: [&str; 3] = ["generation", "connections", "max_age_s"];
+const FEED_KEYS: [&str; 4] = ["generation", "connections", "max_age_s", "sweep_at_start"];
 
 const RECONNECTION_KEYS: [&str; 12] = [
     "initial_delay_ms",
@@ -214,6 +214,9 @@ fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
     }
     if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), reading) {
         feed.max_age = max_age;
+    }
+    if let Some(sweep) = fields.flag("sweep_at_start", reading) {
+        feed.sweep_at_start = sweep;
     }
 }
 

@@ -8,6 +8,7 @@ use std::{cell::RefCell, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::{
+    backfill::{Found, Inlet},
     connect::{Dial, TcpDial, open},
     error::FeedError,
     link::Link,
@@ -28,6 +29,9 @@ use crate::{
 /// The subscription without which the feed is worth nothing: the first.
 const LISTINGS: OperationId = OperationId(1);
 
+/// What stands for a connection where a listing was found after a gap.
+const BACKFILL: usize = usize::MAX;
+
 /// A session with the marketplace.
 pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
 
@@ -43,7 +47,8 @@ pub(super) struct Hub<'c, F> {
 
 impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
-        let link = Link::new(Arc::clone(&config.taps), String::new());
+        let link = Link::new(Arc::clone(&config.taps), String::new())
+            .filled_by(config.backfill.clone(), config.feed.sweep_at_start);
         Self { config, link, on_trade: RefCell::new(on_trade), seen: RefCell::default() }
     }
 
@@ -70,6 +75,24 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
             subprotocol: machine.subprotocol(),
         };
         open(dial, &request, machine, limits).await
+    }
+
+    /// Passes on what was found after a gap, for as long as somebody looks.
+    pub(super) async fn fill(&self, mut inlet: Inlet) {
+        while let Some(found) = inlet.next().await {
+            match found {
+                Found::Listing(mut trade) => {
+                    let at = now();
+                    let copy = self.seen.borrow_mut().record(&trade, BACKFILL, at);
+                    if copy == Copy::First {
+                        trade.received = Some(at);
+                        self.link.found();
+                        (self.on_trade.borrow_mut())(*trade);
+                    }
+                }
+                Found::All(number) => self.link.filled(number),
+            }
+        }
     }
 
     /// A listener for one session of one connection. `proved` is called once, when the session has

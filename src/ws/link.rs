@@ -15,6 +15,7 @@ use std::{
 use tracing::info;
 
 use super::{
+    backfill::{Backfill, Want},
     session::now,
     taps::{Gap, Taps, add},
 };
@@ -26,11 +27,23 @@ pub(super) struct Link {
     taps: Arc<Taps>,
     tag: String,
     awaits_data: AtomicBool,
+    backfill: Option<Arc<Backfill>>,
+    sweep_at_start: bool,
     state: Mutex<State>,
+}
+
+/// A gap that has ended and whose back-fill has not.
+#[derive(Clone, Copy, Debug)]
+struct Filling {
+    number: u64,
+    lasted: Duration,
+    attempts: u32,
+    found: u32,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    filling: Option<Filling>,
     up: usize,
     alive_until: Option<Instant>,
     attempts: u32,
@@ -39,7 +52,14 @@ struct State {
 
 impl Link {
     pub(super) fn new(taps: Arc<Taps>, tag: String) -> Self {
-        Self { taps, tag, awaits_data: AtomicBool::new(false), state: Mutex::default() }
+        let awaits_data = AtomicBool::new(false);
+        let (backfill, sweep_at_start) = (None, false);
+        Self { taps, tag, awaits_data, backfill, sweep_at_start, state: Mutex::default() }
+    }
+
+    /// Back-fills every gap, and at start if that is wanted.
+    pub(super) fn filled_by(self, backfill: Option<Arc<Backfill>>, sweep_at_start: bool) -> Self {
+        Self { backfill, sweep_at_start, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,10 +85,14 @@ impl Link {
         }
         self.taps.is_up.store(true, Ordering::Release);
         let attempts = std::mem::take(&mut state.attempts);
-        let lasted = now().saturating_duration_since(state.alive_until?);
+        let Some(from) = state.alive_until else {
+            if let Some(backfill) = self.backfill.as_ref().filter(|_| self.sweep_at_start) {
+                backfill.want(Want { number: 0, since: None });
+            }
+            return None;
+        };
+        let lasted = now().saturating_duration_since(from);
         state.reconnects = state.reconnects.saturating_add(1);
-        let reconnects = state.reconnects;
-        drop(state);
         add(&self.taps.reconnects, 1);
         let mut ended = None;
         self.taps.gap_changes(|gap| {
@@ -78,11 +102,41 @@ impl Link {
             ended = Some(gap.clone());
         });
         self.awaits_data.store(true, Ordering::Relaxed);
+        let number = state.reconnects;
+        let filling = Filling { number, lasted, attempts, found: 0 };
+        match &self.backfill {
+            Some(backfill) => {
+                state.filling = Some(filling);
+                backfill.want(Want { number, since: ended.as_ref().map(|gap| gap.from) });
+            }
+            None => self.say(filling),
+        }
+        ended
+    }
+
+    fn say(&self, filling: Filling) {
+        let Filling { number, lasted, attempts, found } = filling;
         let (tag, gap) = (&self.tag, Seconds(lasted));
         info!(
-            "Reconnected (gap {gap}, attempts {attempts}, reconnects {reconnects}, back-filled 0){tag}"
+            "Reconnected (gap {gap}, attempts {attempts}, reconnects {number}, back-filled {found}){tag}"
         );
-        ended
+    }
+
+    /// A listing that a gap had hidden was found.
+    pub(super) fn found(&self) {
+        add(&self.taps.backfilled, 1);
+        if let Some(filling) = &mut self.lock().filling {
+            filling.found = filling.found.saturating_add(1);
+        }
+    }
+
+    /// Everything that could be found for this gap was found.
+    pub(super) fn filled(&self, number: u64) {
+        let mut state = self.lock();
+        if let Some(filling) = state.filling.take_if(|filling| filling.number == number) {
+            drop(state);
+            self.say(filling);
+        }
     }
 
     /// Data came. Cheap: nothing but a look at a flag, unless it is the first after a gap.
@@ -104,7 +158,14 @@ impl Link {
             return;
         }
         state.attempts = 0;
+        let unfilled = state.filling.take();
         drop(state);
+        if let Some(filling) = unfilled {
+            self.say(filling);
+        }
+        if let Some(backfill) = &self.backfill {
+            backfill.cancel();
+        }
         self.taps.is_up.store(false, Ordering::Release);
         self.awaits_data.store(false, Ordering::Relaxed);
         let ago = now().saturating_duration_since(alive);

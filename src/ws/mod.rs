@@ -8,6 +8,7 @@
 //! Two pure cores decide: [`policy`] when to dial, [`protocol`] what to say; [`liveness`] whether a
 //! connection still lives. What can be seen from elsewhere is in [`Taps`].
 
+mod backfill;
 pub mod connect;
 mod cycle;
 mod error;
@@ -29,6 +30,7 @@ mod upgrade;
 mod witness;
 
 pub use self::{
+    backfill::{BACKFILL_QUEUED_MAX, Backfill, Filler, Want, backfill},
     error::{FeedError, Refusal, Step, Violation},
     feed::connect_once,
     listen::{Station, listen},

@@ -64,17 +64,17 @@ pub async fn run_over<D: Dial>(
         credential: RefCell::new(config.credential.clone()),
         hub: Hub::new(config, on_trade),
     };
-    let connections = config.feed.connections.clamp(1, CONNECTIONS_MAX);
-    if connections == 1 {
-        return supervisor.keep(0).await;
+    let filling = async {
+        if let Some(inlet) = config.backfill.as_ref().and_then(|backfill| backfill.take_inlet()) {
+            supervisor.hub.fill(inlet).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        gave_up = supervisor.keep_all() => gave_up,
+        gave_up = filling => gave_up,
     }
-    let mut all: FuturesUnordered<_> =
-        (0..connections).map(|connection| supervisor.keep(connection)).collect();
-    let mut gave_up = GaveUp { attempts: 0, last: None };
-    while let Some(next) = all.next().await {
-        gave_up = next;
-    }
-    gave_up
 }
 
 /// What keeps a feed up.
@@ -86,6 +86,21 @@ pub(super) struct Supervisor<'c, D, F> {
 }
 
 impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
+    /// Keeps every connection up; returns when all have given up.
+    async fn keep_all(&self) -> GaveUp {
+        let connections = self.hub.config.feed.connections.clamp(1, CONNECTIONS_MAX);
+        if connections == 1 {
+            return self.keep(0).await;
+        }
+        let mut all: FuturesUnordered<_> =
+            (0..connections).map(|connection| self.keep(connection)).collect();
+        let mut gave_up = GaveUp { attempts: 0, last: None };
+        while let Some(next) = all.next().await {
+            gave_up = next;
+        }
+        gave_up
+    }
+
     /// Keeps one connection up.
     async fn keep(&self, connection: usize) -> GaveUp {
         let Config { feed, reconnection, taps, credential_source, .. } = self.hub.config;

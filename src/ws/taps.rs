@@ -79,6 +79,8 @@ pub struct Taps {
     pub reconnects: AtomicU64,
     /// Connections replaced because of their age.
     pub rotations: AtomicU64,
+    /// Listings that a gap had hidden and that were found afterwards.
+    pub backfilled: AtomicU64,
     /// Times in which nothing could arrive.
     pub gaps: AtomicU64,
     /// Whether the marketplace keeps the feed out until a person has acted.

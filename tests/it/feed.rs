@@ -8,6 +8,7 @@
 )]
 
 mod listings;
+mod managed;
 mod peer;
 mod reconnecting;
 mod refusals;

@@ -1,0 +1,431 @@
+//! The managed handle over real sockets.
+
+use std::time::Duration;
+
+use sniper::{
+    config::endpoint::{Endpoint, Scheme},
+    ws::{
+        FeedError, Written,
+        handle::{Bare, Event, Handle, HandleError, Options, Reason, Refused, Target},
+        policy::{Limits, Policy},
+        protocol::{GraphqlTransportWs, GraphqlWs, PlainJson},
+        source::{Reconnecting, Source},
+    },
+};
+
+use super::{
+    PATIENCE,
+    peer::{Frame, Peer, Server, frame},
+    quick,
+};
+
+fn target(server: &Server) -> Target<sniper::ws::connect::TcpDial> {
+    Target::tcp(Endpoint::parse(&server.address, Scheme::WebSocket).unwrap(), None).unwrap()
+}
+
+fn options(limits: Limits) -> Options {
+    Options::builder().policy(Policy::new(limits).unwrap()).build()
+}
+
+async fn handle(server: &Server) -> Handle {
+    Handle::connect(target(server), PlainJson::VERBATIM, options(quick())).await.unwrap()
+}
+
+/// The next event, in time.
+async fn next(handle: &Handle) -> Option<Event> {
+    tokio::time::timeout(PATIENCE, handle.recv()).await.expect("no event came")
+}
+
+/// The next message, whatever notices come before it.
+async fn message(handle: &Handle) -> String {
+    loop {
+        match next(handle).await {
+            Some(Event::Message(message)) => return message.text,
+            Some(_) => {}
+            None => panic!("it is over"),
+        }
+    }
+}
+
+/// A server of plain JSON.
+async fn upgrade(peer: &mut Peer) {
+    peer.read_head().await;
+    let grant = peer.grant().replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
+    peer.write(grant.as_bytes()).await;
+}
+
+/// Sends back every text with its connection's number, and ends on "die".
+async fn echo() -> Server {
+    Server::play(|number, mut peer| async move {
+        upgrade(&mut peer).await;
+        loop {
+            match peer.frame().await {
+                Frame::Text(text) if text.contains("die") => return,
+                Frame::Text(text) => peer.say(&format!(r#"{{"{number}":{text}}}"#)).await,
+                Frame::Ping(payload) => peer.write(&frame(0x8A, &payload)).await,
+                Frame::Close(_) | Frame::End => return,
+                Frame::Pong(_) => {}
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_asked_for_again_after_a_reconnect_and_once_only() {
+    let server = echo().await;
+    let handle = handle(&server).await;
+    assert_eq!(handle.subscribe("\"a\""), Ok(true));
+    assert_eq!(handle.subscribe(&"\"a\"".to_owned()), Ok(false));
+    assert_eq!(message(&handle).await, r#"{"0":"a"}"#);
+    assert_eq!(handle.subscribe("\"b\""), Ok(true));
+    assert_eq!(message(&handle).await, r#"{"0":"b"}"#);
+    assert_eq!(handle.unsubscribe("\"a\""), Ok(true));
+    assert_eq!(handle.unsubscribe("\"a\""), Ok(false));
+    handle.send("\"die\"").unwrap();
+    let Some(Event::Reconnecting { attempt, wait, .. }) = next(&handle).await else {
+        panic!("no notice of it")
+    };
+    assert_eq!((attempt, wait), (1, Duration::from_millis(250)));
+    let Some(Event::Reconnected { gap }) = next(&handle).await else { panic!("no gap") };
+    assert!(gap.lasted >= Duration::from_millis(250) && gap.attempts == 1, "{gap:?}");
+    assert_eq!(message(&handle).await, r#"{"1":"b"}"#);
+    assert_eq!(handle.total_reconnects(), 1);
+    let gaps = handle.connection_gaps();
+    assert_eq!(gaps.len(), 1);
+    assert!(gaps[0].data_at >= gaps[0].until && gaps[0].until.is_some(), "{gaps:?}");
+}
+
+#[tokio::test]
+async fn a_storm_during_an_outage_replays_the_final_set_only() {
+    let server = Server::play(|number, mut peer| async move {
+        if number == 0 {
+            upgrade(&mut peer).await;
+            return peer.stream.set_zero_linger().unwrap();
+        }
+        upgrade(&mut peer).await;
+        let mut asked = vec![peer.text().await, peer.text().await];
+        asked.sort();
+        peer.say(&format!("{asked:?}")).await;
+        assert!(matches!(peer.drained().await, Frame::Close(Some(1_000)) | Frame::End));
+    })
+    .await;
+    let handle = handle(&server).await;
+    while !matches!(next(&handle).await, Some(Event::Reconnecting { .. })) {}
+    for round in 0..500 {
+        handle.subscribe(&format!("{round}")).unwrap();
+        handle.unsubscribe(&format!("{round}")).unwrap();
+    }
+    handle.subscribe("7").unwrap();
+    handle.subscribe("8").unwrap();
+    assert_eq!(message(&handle).await, r#"["7", "8"]"#);
+    handle.stop().await;
+}
+
+#[tokio::test]
+async fn a_paced_replay_takes_its_time() {
+    let server = Server::play(|_, mut peer| async move {
+        upgrade(&mut peer).await;
+        let mut texts = Vec::new();
+        for _ in 0..4 {
+            texts.push(peer.text().await);
+        }
+        peer.say(&format!("{}", texts.join(",").len())).await;
+        peer.drained().await;
+    })
+    .await;
+    let pace = Duration::from_millis(60);
+    let options = Options { replay_pace: pace, ..options(quick()) };
+    let handle = Handle::connect(target(&server), PlainJson::VERBATIM, options).await.unwrap();
+    let started = std::time::Instant::now();
+    for topic in 0..4 {
+        handle.subscribe(&topic.to_string()).unwrap();
+    }
+    message(&handle).await;
+    assert!(started.elapsed() >= 3 * pace, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn every_dialect_runs_over_the_same_engine() {
+    let server = Server::play(|number, mut peer| async move {
+        peer.read_head().await;
+        let protocol = peer.header("Sec-WebSocket-Protocol").unwrap();
+        let grant = peer.grant().replace("graphql-transport-ws", &protocol);
+        peer.write(grant.as_bytes()).await;
+        assert!(peer.text().await.contains("connection_init"));
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let (ask, data) = if number == 0 { ("subscribe", "next") } else { ("start", "data") };
+        let text = peer.text().await;
+        assert_eq!(text, format!(r#"{{"id":"1","type":"{ask}","payload":{{"query":"q"}}}}"#));
+        peer.say(&format!(r#"{{"id":"1","type":"{data}","payload":7}}"#)).await;
+        peer.say(r#"{"id":"1","type":"error","payload":[{"message":"no\u001b"}]}"#).await;
+        peer.drained().await;
+    })
+    .await;
+    async fn check(handle: Handle, expected: &str) {
+        handle.subscribe_as(r#"{"query":"q"}"#, 42).unwrap();
+        let Some(Event::Message(message)) = next(&handle).await else { panic!("no message") };
+        assert_eq!(message.text, expected);
+        assert_eq!(message.topic.as_deref(), Some(r#"{"query":"q"}"#));
+        assert_eq!((message.request_id, message.connection), (Some(42), 1));
+        let Some(Event::Ended { cause: Refused::Error(words), again_in, .. }) = next(&handle).await
+        else {
+            panic!("its refusal was not told")
+        };
+        assert!(words.contains("no") && again_in.is_some(), "{words}");
+        handle.stop().await;
+    }
+    let new = Handle::connect(target(&server), GraphqlTransportWs, options(quick())).await;
+    check(new.unwrap(), r#"{"id":"1","type":"next","payload":7}"#).await;
+    let old = Handle::connect(target(&server), GraphqlWs, options(quick())).await;
+    check(old.unwrap(), r#"{"id":"1","type":"data","payload":7}"#).await;
+}
+
+#[tokio::test]
+async fn a_slow_owner_is_told_exactly_how_much_was_dropped_and_pings_are_answered_meanwhile() {
+    let server = Server::play(|_, mut peer| async move {
+        upgrade(&mut peer).await;
+        for number in 0..1_000 {
+            peer.say(&number.to_string()).await;
+        }
+        peer.write(&frame(0x89, b"alive")).await;
+        assert_eq!(peer.frame().await, Frame::Pong(b"alive".to_vec()));
+        peer.say("\"last\"").await;
+        peer.drained().await;
+    })
+    .await;
+    let options = Options { channel_capacity: 10, ..options(quick()) };
+    let handle = Handle::connect(target(&server), PlainJson::SILENT, options).await.unwrap();
+    while handle.taps().frames.load(std::sync::atomic::Ordering::Relaxed) < 1_001 {
+        tokio::task::yield_now().await;
+    }
+    let Some(Event::Lagged(count)) = next(&handle).await else { panic!("no lag") };
+    assert_eq!(count, 991);
+    let mut rest = Vec::new();
+    for _ in 0..10 {
+        rest.push(message(&handle).await);
+    }
+    assert_eq!(rest[0], "991");
+    assert_eq!(rest[9], "\"last\"");
+}
+
+#[tokio::test]
+async fn a_message_that_was_not_surely_written_comes_back_and_is_never_sent_again() {
+    let server = Server::play(|number, mut peer| async move {
+        upgrade(&mut peer).await;
+        if number == 0 {
+            // Reads nothing, so the messages pile up; then it is gone.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            return peer.stream.set_zero_linger().unwrap();
+        }
+        peer.say("\"up\"").await;
+        if let Frame::Text(text) = peer.frame().await {
+            panic!("it was sent again: {} bytes", text.len());
+        }
+    })
+    .await;
+    let handle = handle(&server).await;
+    let large = |number: usize| format!("\"{number}{}\"", "x".repeat(900_000));
+    for number in 0..20 {
+        handle.send(large(number)).unwrap();
+    }
+    let (mut perhaps, mut nothing) = (0, 0);
+    loop {
+        match next(&handle).await.unwrap() {
+            Event::NotSent { written: Written::Perhaps, .. } => {
+                assert_eq!(nothing, 0, "in order");
+                perhaps += 1;
+            }
+            Event::NotSent { text, written: Written::Nothing } => {
+                nothing += 1;
+                assert!(text.len() > 900_000);
+            }
+            Event::Message(message) => {
+                assert_eq!(message.text, "\"up\"");
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(perhaps >= 1 && nothing >= 5 && perhaps + nothing <= 20, "{perhaps} + {nothing}");
+}
+
+#[tokio::test]
+async fn the_bound_on_what_waits_to_be_sent_bounds() {
+    let server = Server::play(|_, mut peer| async move {
+        upgrade(&mut peer).await;
+        peer.stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let limits = Limits { initial_delay: PATIENCE, max_delay: PATIENCE, ..quick() };
+    let handle =
+        Handle::connect(target(&server), PlainJson::VERBATIM, options(limits)).await.unwrap();
+    while !matches!(next(&handle).await, Some(Event::Reconnecting { .. })) {}
+    for number in 0..256 {
+        handle.send(number.to_string()).unwrap();
+    }
+    assert_eq!(handle.send("one more"), Err(HandleError::Busy));
+    handle.stop().await;
+    assert_eq!(handle.send("after"), Err(HandleError::Stopped));
+    assert_eq!(handle.subscribe("after"), Err(HandleError::Stopped));
+    assert!(handle.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn connect_returns_the_first_failure_and_connect_retrying_does_not() {
+    let server = Server::play(|number, mut peer| async move {
+        if number < 3 {
+            return peer.stream.set_zero_linger().unwrap();
+        }
+        upgrade(&mut peer).await;
+        peer.say("1").await;
+        peer.drained().await;
+    })
+    .await;
+    let first = Handle::connect(target(&server), PlainJson::SILENT, options(quick())).await;
+    assert!(matches!(first, Err(FeedError::Broken { .. })), "{first:?}");
+    let handle = Handle::connect_retrying(target(&server), PlainJson::SILENT, options(quick()))
+        .await
+        .unwrap();
+    assert_eq!(server.dials(), 4);
+    assert_eq!(message(&handle).await, "1");
+}
+
+#[tokio::test]
+async fn retries_that_run_out_end_it_for_good_with_the_reason() {
+    let server = Server::play(|_, peer| async move {
+        peer.stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let limits = Limits { max_retries: Some(1), ..quick() };
+    let gave_up =
+        Handle::connect_retrying(target(&server), PlainJson::SILENT, options(limits)).await;
+    assert!(gave_up.is_err_and(|gave_up| gave_up.attempts == 2));
+    let server = Server::play(|number, mut peer| async move {
+        if number == 0 {
+            upgrade(&mut peer).await;
+        }
+        peer.stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let handle =
+        Handle::connect(target(&server), PlainJson::SILENT, options(limits)).await.unwrap();
+    let reason = loop {
+        let event = next(&handle).await.expect("no reason was given");
+        if let Event::Disconnected(reason) = event {
+            break reason;
+        }
+    };
+    assert!(matches!(reason, Reason::GaveUp(_)), "{reason:?}");
+    assert!(next(&handle).await.is_none());
+    assert_eq!(handle.send("x"), Err(HandleError::Stopped));
+}
+
+#[tokio::test]
+async fn it_stops_at_once_in_every_state() {
+    let hole = Server::play(|number, mut peer| async move {
+        match number {
+            // Never answers the upgrade.
+            0 => peer.read_head().await,
+            1 => {
+                upgrade(&mut peer).await;
+                assert_eq!(peer.drained().await, Frame::Close(Some(1_000)));
+                return;
+            }
+            _ => return peer.stream.set_zero_linger().unwrap(),
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let limits = Limits { connect_timeout: PATIENCE, ..quick() };
+    let start = || Handle::start_retrying(target(&hole), PlainJson::SILENT, options(limits));
+    for (dials, state) in [(1, "connecting"), (2, "live"), (4, "waiting")] {
+        let handle = start();
+        hole.dialled(dials).await;
+        if state == "live" {
+            while !handle.taps().is_up.load(std::sync::atomic::Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let started = std::time::Instant::now();
+        handle.stop().await;
+        assert!(started.elapsed() < Duration::from_secs(1), "{state}: {:?}", started.elapsed());
+        assert!(handle.recv().await.is_none(), "{state}");
+        handle.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn dropping_it_stops_it() {
+    let (gone, seen) = tokio::sync::oneshot::channel();
+    let gone = std::sync::Arc::new(std::sync::Mutex::new(Some(gone)));
+    let server = Server::play(move |_, mut peer| {
+        let gone = std::sync::Arc::clone(&gone);
+        async move {
+            upgrade(&mut peer).await;
+            let last = peer.drained().await;
+            gone.lock().unwrap().take().unwrap().send(last).unwrap();
+        }
+    })
+    .await;
+    drop(handle(&server).await);
+    let last = tokio::time::timeout(Duration::from_secs(1), seen).await.unwrap().unwrap();
+    assert_eq!(last, Frame::Close(Some(1_000)));
+}
+
+#[tokio::test]
+async fn a_waiting_reader_is_released_by_the_stop() {
+    let server = echo().await;
+    let handle = std::sync::Arc::new(handle(&server).await);
+    let reader = tokio::spawn({
+        let handle = std::sync::Arc::clone(&handle);
+        async move { handle.recv().await.is_none() }
+    });
+    tokio::task::yield_now().await;
+    handle.stop().await;
+    assert!(tokio::time::timeout(PATIENCE, reader).await.unwrap().unwrap());
+}
+
+/// Knows nothing but the trait.
+async fn collect(mut source: impl Source, count: usize) -> Vec<String> {
+    source.connect().await.unwrap();
+    source.subscribe("\"hello\"").unwrap();
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        match tokio::time::timeout(PATIENCE, source.next_event()).await.unwrap() {
+            Some(Event::Message(message)) => texts.push(message.text),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    texts
+}
+
+/// Greets each connection's first message and hangs up.
+async fn one_message_each() -> Server {
+    Server::play(|number, mut peer| async move {
+        upgrade(&mut peer).await;
+        let text = peer.text().await;
+        peer.say(&format!(r#"{{"{number}":{text}}}"#)).await;
+        peer.close(1_000, "").await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_bare_source_ends_and_a_wrapped_one_goes_on_and_a_caller_sees_no_difference() {
+    let server = one_message_each().await;
+    let bare = Bare::new(target(&server), PlainJson::VERBATIM, options(quick()));
+    assert_eq!(collect(bare, 3).await, [r#"{"0":"hello"}"#]);
+
+    let server = one_message_each().await;
+    let bare = Bare::new(target(&server), PlainJson::VERBATIM, options(quick()));
+    let policy = Policy::new(quick()).unwrap();
+    let host = sniper::ws::host::Hosts::default().host(&server.address, &policy);
+    let wrapped = Reconnecting::new(bare, policy, host);
+    let expected = [r#"{"0":"hello"}"#, r#"{"1":"hello"}"#, r#"{"2":"hello"}"#];
+    assert_eq!(collect(wrapped, 3).await, expected);
+
+    let server = one_message_each().await;
+    assert_eq!(collect(handle(&server).await, 3).await, expected);
+}
