@@ -33,7 +33,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
+use tracing::info;
 
 use self::{
     answer::{Report, Written},
@@ -42,7 +47,7 @@ use self::{
     request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
 };
 use crate::{
-    ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::Exchange, time::UnixMs,
+    clock, ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::Exchange, time::UnixMs,
 };
 
 /// The most connections that are held open.
@@ -54,6 +59,9 @@ pub const CONNECTIONS_SPARE: u32 = 2;
 
 /// How long opening a connection may take: DNS, TCP and TLS together.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the machine has slept.
+const SLEEP_LOOKED_FOR_EVERY: Duration = Duration::from_secs(1);
 
 /// How long drivers get to end once nothing is waited for any more.
 const END_DEADLINE: Duration = Duration::from_secs(1);
@@ -97,6 +105,7 @@ pub struct Setup<'a> {
 pub struct Buyer {
     shared: Arc<Shared>,
     drivers: Mutex<JoinSet<()>>,
+    watch: AbortHandle,
 }
 
 impl Buyer {
@@ -127,7 +136,8 @@ impl Buyer {
         for index in 0..places {
             drivers.spawn(Driver::new(Arc::clone(&common), index).run());
         }
-        Ok((Self { shared, drivers: Mutex::new(drivers) }, receiver))
+        let watch = drivers.spawn(watch_for_sleep(Arc::clone(&shared)));
+        Ok((Self { shared, drivers: Mutex::new(drivers), watch }, receiver))
     }
 
     /// Writes the request for this buy to a warm connection, now. A [`Report`] follows.
@@ -176,6 +186,12 @@ impl Buyer {
         timeout(deadline, enough).await.is_ok()
     }
 
+    /// Replaces every idle connection, as after a change of the network: those that were are likely
+    /// to be dead, and nothing would tell.
+    pub fn renew(&self) {
+        renew(&self.shared);
+    }
+
     /// Sends nothing more, and waits for the answers that are due, at most for `grace`. What has
     /// none by then is reported as stopped.
     ///
@@ -187,6 +203,7 @@ impl Buyer {
             let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *drivers)
         };
+        self.watch.abort();
         for (stage, wait) in [(Stopping::Waiting, grace), (Stopping::Over, END_DEADLINE)] {
             self.shared.pool().stopping = stage;
             self.shared.wake_all();
@@ -194,6 +211,23 @@ impl Buyer {
             if timeout(wait, all).await.is_ok() {
                 return;
             }
+        }
+    }
+}
+
+fn renew(shared: &Shared) {
+    shared.pool().give_up_idle();
+    shared.wake_all();
+}
+
+/// Replaces the connections when the machine has slept.
+async fn watch_for_sleep(shared: Arc<Shared>) {
+    loop {
+        let (wall, monotonic) = (clock::now(), Instant::now());
+        sleep(SLEEP_LOOKED_FOR_EVERY).await;
+        if pace::slept(clock::now().since(wall), monotonic.elapsed()) {
+            info!("The machine has slept: opening new connections for buying");
+            renew(&shared);
         }
     }
 }

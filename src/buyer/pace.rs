@@ -82,6 +82,15 @@ impl DialBudget {
     }
 }
 
+/// How much more may pass on the wall clock than on the monotonic one before it is taken for a
+/// sleep of the whole machine, from which no connection wakes up.
+const SLEEP_MIN: Duration = Duration::from_secs(5);
+
+/// Whether the machine slept while so much passed on its two clocks.
+pub(super) fn slept(wall: Duration, monotonic: Duration) -> bool {
+    SLEEP_MIN <= wall.saturating_sub(monotonic)
+}
+
 /// What to do with a connection that nobody uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Idle {
@@ -131,6 +140,15 @@ mod tests {
         assert_eq!(redial.after(Duration::from_millis(999), 0).as_millis(), 250);
         assert_eq!(redial.after(STABLE_AFTER, 0), Duration::ZERO);
         assert_eq!(redial.after(Duration::ZERO, 0).as_millis(), 125);
+    }
+
+    #[test]
+    fn only_a_gap_between_the_clocks_is_a_sleep() {
+        let seconds = Duration::from_secs;
+        assert!(slept(seconds(3_600), seconds(1)));
+        assert!(!slept(seconds(3_600), seconds(3_600)));
+        assert!(!slept(seconds(5), seconds(1)));
+        assert!(!slept(seconds(0), seconds(60)), "a clock set back");
     }
 
     #[test]

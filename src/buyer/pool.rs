@@ -204,6 +204,15 @@ impl Pool {
         self.slots.get_mut(index)?.in_flight.take()
     }
 
+    /// Gives up every idle connection. Their drivers must be woken.
+    pub(super) fn give_up_idle(&mut self) {
+        for index in std::mem::take(&mut self.idle) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.link = None;
+            }
+        }
+    }
+
     /// The connection is gone. Returns what it leaves unanswered.
     pub(super) fn dismiss(&mut self, index: usize) -> Option<InFlight> {
         let _was_idle = self.take_idle(index);

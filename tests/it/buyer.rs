@@ -291,6 +291,29 @@ async fn of_ten_thousand_buys_none_is_cold_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn connections_are_renewed_when_asked_and_a_buy_in_flight_is_left_alone() {
+    let market = Market::plain(|request: &Request| match request.id() {
+        Some("slow") => Reaction::Dribble(
+            vec![String::new(), answer(200, "", "bought slow")],
+            Duration::from_millis(300),
+        ),
+        _ => agree(request),
+    })
+    .await;
+    let mut bot = Bot::ready(&market, 2).await;
+    bot.send("slow").unwrap();
+    bot.buyer.renew();
+    assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
+    market.sees(|market| market.connections() == 3).await;
+    assert!(bot.is_ready().await);
+    bot.send("b").unwrap();
+    let mut answers = [bot.report().await, bot.report().await];
+    answers.sort_by_key(|report| report.id);
+    let bodies: Vec<&str> = answers.iter().map(|report| body(&report.answer)).collect();
+    assert_eq!(bodies, ["bought b", "bought slow"]);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_kept_warm_by_a_harmless_request() {
     let market = Market::plain(|request| {
         assert_eq!(request.body, "harmless");
