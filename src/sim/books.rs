@@ -210,6 +210,11 @@ impl Books {
         self.entries.values().filter(|entry| entry.wanted.is_some() && entry.requests.is_empty())
     }
 
+    /// Requests for listings that do not fit the demo's whitelist.
+    pub fn unwanted(&self) -> impl Iterator<Item = (&Entry, &Request)> {
+        self.requests().filter(|(entry, _)| entry.wanted.is_none())
+    }
+
     /// Requests over a connection that was opened only after the listing had been sent.
     pub fn cold(&self) -> impl Iterator<Item = (&Entry, &Request)> {
         self.requests().filter(|(entry, request)| entry.listed_at < request.connected_at)
