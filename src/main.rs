@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use sniper::{
     app::{
-        AppError, block_on, capture,
+        AppError, block_on, block_on_core, capture,
         demo::Demo,
         desk, practice,
         report::{self, Output},
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn run(shared: &SharedArgs, args: &RunArgs, output: Output) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, args.live)?;
     let log = output.log(&loaded)?;
-    let summary = block_on(trade(loaded.config, args))?;
+    let summary = block_on_core(loaded.config.speed.spin, trade(loaded.config, args))?;
     output.summary(summary, log)
 }
 

@@ -102,13 +102,40 @@ impl From<&AppError> for ExitCode {
 ///
 /// # Errors
 ///
-/// What the future says, or [`AppError::Start`] if the system gives no event loop.
+/// As for [`block_on_core`].
 pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| AppError::start("the event loop", error))?
-        .block_on(future)
+    block_on_core(false, future)
+}
+
+/// The same, and with `spin` on a core of its own.
+///
+/// With `spin` the thread never sleeps: after every turn of its tasks it asks the system for news
+/// and goes on, whether there was some or not. That saves the time in which a sleeping thread is
+/// woken, and costs a core.
+///
+/// # Errors
+///
+/// What the future says, or [`AppError::Start`] if the system gives no event loop.
+pub fn block_on_core<T>(
+    spin: bool,
+    future: impl Future<Output = Result<T, AppError>>,
+) -> Result<T, AppError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    if spin {
+        builder.event_interval(1);
+    }
+    let runtime = builder.enable_all().build();
+    let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
+    runtime.block_on(async {
+        if spin {
+            tokio::spawn(async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        future.await
+    })
 }
 
 /// An error with everything that led to it, for a person.

@@ -94,6 +94,7 @@ impl Config {
             budget: policy.budget,
             feed: policy.feed,
             reconnection: policy.reconnection,
+            speed: policy.speed,
             credential_source: Some(credential_source(sources)),
             whitelist: Arc::new(Whitelist::new(entries)),
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))

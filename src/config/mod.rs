@@ -110,6 +110,13 @@ impl Default for Feed {
     }
 }
 
+/// What is given for speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Speed {
+    /// A core is given to the feed: it is asked for news without ever sleeping.
+    pub spin: bool,
+}
+
 /// Everything that is set, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -125,6 +132,8 @@ pub struct Config {
     pub budget: Budget,
     /// What is asked of the feed.
     pub feed: Feed,
+    /// What is given for speed.
+    pub speed: Speed,
     /// What is wanted. Empty: every listing is shown and none is wanted.
     pub whitelist: Arc<Whitelist>,
     /// When the feed dials again.
@@ -193,6 +202,7 @@ impl Config {
             data_dir: data_dir.into(),
             budget: Budget::default(),
             feed: Feed::default(),
+            speed: Speed::default(),
             whitelist: Arc::default(),
             reconnection: Policy::default(),
             credential_source: None,

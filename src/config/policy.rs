@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Budget, Feed, Generation,
+    Budget, Feed, Generation, Speed,
     document::{Document, Node, Value, read_json, read_toml},
     entries::{self, ENTRY_KEYS, Entries},
     fields::{Fields, Reading, suggestion},
@@ -18,15 +18,19 @@ use crate::{
 };
 
 /// The sections of `sniper.toml` with their keys. `""` is the top of the file.
-pub const SECTIONS: [(&str, &[&str]); 5] = [
+pub const SECTIONS: [(&str, &[&str]); 6] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("feed", &FEED_KEYS),
     ("reconnection", &RECONNECTION_KEYS),
+    ("speed", &SPEED_KEYS),
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 5] = ["whitelist_file", "budget", "feed", "reconnection", "whitelist"];
+const ROOT_KEYS: [&str; 6] =
+    ["whitelist_file", "budget", "feed", "reconnection", "speed", "whitelist"];
+
+const SPEED_KEYS: [&str; 1] = ["spin"];
 
 const BUDGET_KEYS: [&str; 7] = [
     "max_price",
@@ -73,6 +77,7 @@ pub(super) struct Policy {
     pub(super) budget: Budget,
     pub(super) feed: Feed,
     pub(super) reconnection: Reconnection,
+    pub(super) speed: Speed,
     pub(super) entries: Entries,
     /// The whitelist's file, and where it is named.
     pub(super) whitelist_file: Option<(String, Place)>,
@@ -143,6 +148,7 @@ fn read_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Policy {
     read_budget(top.get("budget"), &mut policy, reading);
     read_feed(section("feed"), &mut policy.feed, reading);
     read_reconnection(section("reconnection"), &mut policy.reconnection, reading);
+    read_speed(section("speed"), &mut policy.speed, reading);
     if let Some(list) = top.get("whitelist") {
         policy.entries = entries::read(list, reading);
     }
@@ -196,6 +202,13 @@ fn read_budget(section: Option<&Node<'_>>, policy: &mut Policy, reading: &mut Re
         per_day,
         max_in_flight: in_flight.unwrap_or(defaults.max_in_flight),
     };
+}
+
+fn read_speed(node: &Node<'_>, speed: &mut Speed, reading: &mut Reading<'_, '_>) {
+    let fields = Fields::new(node, "[speed]", &SPEED_KEYS, reading);
+    if let Some(spin) = fields.flag("spin", reading) {
+        speed.spin = spin;
+    }
 }
 
 fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {

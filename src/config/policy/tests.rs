@@ -61,6 +61,7 @@ fn the_example_says_the_defaults() {
     assert_eq!(policy.budget, Budget::default());
     assert_eq!(policy.feed, Feed::default());
     assert_eq!(policy.reconnection, Reconnection::default());
+    assert_eq!(policy.speed, Speed::default());
     assert_eq!(policy.missing_for_live, []);
     let expected = Entry {
         name: Some("redline".to_owned()),
