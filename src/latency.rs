@@ -57,7 +57,7 @@ impl fmt::Display for Steps {
 }
 
 /// Latencies in bounded memory, to three digits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Latency {
     /// `None` only if the histogram's constant bounds were refused, which a test rules out.
     histogram: Option<Histogram<u64>>,
@@ -105,6 +105,13 @@ impl Latency {
             p99: histogram.value_at_quantile(0.99),
             max: histogram.max(),
         }
+    }
+}
+
+/// Five numbers, rather than thousands of counters.
+impl fmt::Debug for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.percentiles().fmt(f)
     }
 }
 

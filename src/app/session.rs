@@ -162,7 +162,7 @@ impl<'c> Session<'c> {
         tokio::select! {
             biased;
             why = stop.wait() => Ended::Stopped(why),
-            () = self.sniper.below_floor() => Ended::BelowFloor,
+            () = below_floor(&self.sniper, self.config.mode) => Ended::BelowFloor,
             () = self.sniper.run(&mut self.inbox, taps) => Ended::BelowFloor,
         }
     }
@@ -222,6 +222,16 @@ impl<'c> Session<'c> {
             ended: ended.to_string(),
             market: None,
         }
+    }
+}
+
+/// Waits until the balance is known to be below its floor. A dry run spends nothing, so whoever has
+/// an empty account may look on.
+async fn below_floor(sniper: &Sniper, mode: Mode) {
+    sniper.below_floor().await;
+    if mode == Mode::Dry {
+        warn!("The balance is below min_balance: a live run would stop here");
+        std::future::pending::<()>().await;
     }
 }
 

@@ -56,6 +56,11 @@ pub(super) struct Account {
 }
 
 impl Account {
+    /// The last balance read, if any, and the earliest moment at which it can have been true.
+    pub(super) const fn last_reading(&self) -> Option<(Coins, UnixMs)> {
+        self.reading
+    }
+
     /// The last balance read, if any.
     pub(super) fn reading(&self) -> Option<Coins> {
         self.reading.map(|(coins, _as_of)| coins)

@@ -53,6 +53,11 @@ impl Snapshot {
 }
 
 impl Book {
+    /// The last balance that was read, and the earliest moment at which it can have been true.
+    pub fn last_reading(&self) -> Option<(Coins, UnixMs)> {
+        self.account.last_reading()
+    }
+
     /// Where everything stands at `now`.
     pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {

@@ -173,6 +173,15 @@ impl Exchange {
         ids
     }
 
+    /// Takes an open listing back, as its seller may; `false` if there is none of this id.
+    pub fn take_back(&mut self, now: Duration, id: &str, events: &mut Vec<Event>) -> bool {
+        let open = number_of("Trade", id).filter(|number| self.open.contains_key(number));
+        if let Some(number) = open {
+            self.close(number, Status::Cancelled, now, events);
+        }
+        open.is_some()
+    }
+
     fn list(&mut self, now: Duration, offer: Offer) -> Arc<Listing> {
         let number = self.next_number;
         self.next_number = number.saturating_add(1);

@@ -165,6 +165,11 @@ impl Market {
         self.floor.with(|state, now, events| state.exchange.offer(now, offers, events))
     }
 
+    /// Takes an open listing back, as its seller may; `false` if there is none of this id.
+    pub fn take_back(&self, id: &str) -> bool {
+        self.floor.with(|state, now, events| state.exchange.take_back(now, id, events))
+    }
+
     /// Sends a text to all feeds, as it is.
     pub fn say(&self, text: &str) {
         self.floor.with(|state, _, _| state.order(&Order::Say(Arc::from(text))));

@@ -44,9 +44,6 @@ use crate::{
 
 /// How often what has no moment of its own is looked after.
 const TICK: Duration = Duration::from_millis(500);
-/// How late a pushed balance may be. What was bought within this time before the push is
-/// subtracted once more, so that a push is never read as more than there is.
-const PUSH_LAG_MAX: Duration = Duration::from_secs(5);
 
 /// What sends a buy: neither waits nor blocks.
 pub trait Buys {
@@ -142,9 +139,7 @@ impl<B: Buys> Sniper<B> {
                 && version != pushes_seen
             {
                 pushes_seen = version;
-                let now = clock::now();
-                let as_of = now.minus(PUSH_LAG_MAX);
-                self.core().note(|ledger| Ok(ledger.set_balance(balance, as_of, now)));
+                self.core().hear_push(balance, Now::read());
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a look at the account changes: the balance, what became of purchases, the server's clock.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Buys,
@@ -10,8 +10,13 @@ use super::{
 use crate::{
     account::{News, PurchasesReading, ReadFailure, UserReading},
     ledger::{Aftermath, HaltReason, Reading},
+    money::Coins,
     outcome::Consequence,
 };
+
+/// How late a pushed balance may be. What was bought within this time before the push is
+/// subtracted once more, so that a push is never read as more than there is.
+const PUSH_LAG_MAX: Duration = Duration::from_secs(5);
 
 /// What has been told about the account already, so that nothing is told twice.
 #[derive(Debug, Default)]
@@ -48,6 +53,16 @@ impl<B: Buys> Core<B> {
             say::signed_in(user, width);
         }
         self.told = Told { signed_in: true, failure: None };
+    }
+
+    /// Takes in a balance that the feed has pushed. Soon after a reading nobody can tell which of
+    /// the two is newer; then it is read again.
+    pub fn hear_push(&mut self, balance: Coins, now: Now) {
+        let as_of = now.wall.minus(PUSH_LAG_MAX);
+        match self.ledger.book().last_reading() {
+            Some((last, read)) if as_of < read => self.wishes_to_know |= last != balance,
+            _ => self.note(|ledger| Ok(ledger.set_balance(balance, as_of, now.wall))),
+        }
     }
 
     fn hear_purchases(&mut self, reading: &PurchasesReading, now: Now) {

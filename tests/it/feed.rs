@@ -9,7 +9,7 @@
 
 mod listings;
 mod managed;
-mod peer;
+pub(crate) mod peer;
 mod reconnecting;
 mod refusals;
 mod wire;
@@ -111,8 +111,19 @@ impl std::io::Write for Writer {
     }
 }
 
+/// Makes the whole process have a subscriber, which drops everything. While there is only one, that
+/// of a single thread, `tracing` takes a line that another thread came to first for one that nobody
+/// wants, and the thread that listens never hears it.
+fn hear_every_thread() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
+    });
+}
+
 impl Log {
     pub(crate) fn capture() -> Self {
+        hear_every_thread();
         let text = Arc::default();
         let writer = Arc::clone(&text);
         let subscriber = tracing_subscriber::fmt()

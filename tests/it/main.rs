@@ -10,4 +10,5 @@ mod documents;
 mod feed;
 mod kills;
 mod market;
+mod session;
 mod tidy;

@@ -130,6 +130,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/managed.rs",
     "tests/it/feed/peer.rs",
     "tests/it/feed/refusals.rs",
+    "tests/it/session/mod.rs",
 ];
 
 /// Names that say nothing.

@@ -1,0 +1,205 @@
+//! The whole bot at a market, over real sockets: feed, decision, ledger, buyer, summary.
+//!
+//! A session is put together here as `main.rs` does it; what only a process has, its exit code and
+//! its outputs, is shown by the program itself. The market's books are the witness: they say what
+//! was asked for, when, over which connection, and what it cost.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+mod buying;
+mod clock;
+mod dry;
+mod limits;
+mod refusals;
+mod unknown;
+
+use std::{
+    fs,
+    panic::Location,
+    time::{Duration, Instant},
+};
+
+use sniper::{
+    app::session::{Ended, Session},
+    config::{Config, Generation, Sources},
+    money::Coins,
+    sim::{Delivery, Market, Offer, Rate, Settings},
+    sniper::{Now, Sniper, tally::Tally},
+    stop::{Stop, Why},
+    summary::Summary,
+    ws::{self, policy::Limits, policy::Policy, policy::Thousandths},
+};
+use tempfile::TempDir;
+
+/// How long a test waits for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is on offer in most tests.
+pub(crate) const REDLINE: &str = "AK-47 | Redline (Field-Tested)";
+
+/// A policy that stands in nobody's way.
+pub(crate) const PLENTY: &str = r#"
+[budget]
+max_price = 1000
+total = 100000
+min_balance = 0
+max_buys_per_minute = 10000
+
+[[whitelist]]
+name = "redline"
+item = "AK-47 | Redline"
+max_price = 500
+max_quantity = 1000
+"#;
+
+/// A market on which nothing happens but what a test does.
+pub(crate) fn quiet() -> Settings {
+    let never = Duration::from_secs(3_600);
+    let delivery = Delivery { confirm: (never, never), ..Delivery::default() };
+    Settings { rate: Rate::NONE, rivals: None, delivery, ..Settings::default() }
+}
+
+pub(crate) const fn cents(cents: i64) -> Coins {
+    Coins::from_cents(cents)
+}
+
+/// A listing that [`PLENTY`] wants, at this price.
+pub(crate) fn redline(price: i64) -> Offer {
+    Offer::plain(REDLINE, cents(price), cents(price))
+}
+
+/// Somebody who trades: their settings, and a folder of their own.
+pub(crate) struct Trader {
+    pub(crate) config: Config,
+    _directory: TempDir,
+}
+
+impl Trader {
+    /// With a credential, live, and in a hurry to reconnect.
+    pub(crate) fn live(market: &Market, policy: &str) -> Self {
+        Self::new((&market.ws_url(), &market.http_url()), Some(&market.session()), policy, true)
+    }
+
+    /// Dry; with a credential or without one.
+    pub(crate) fn dry(market: &Market, session: Option<&str>, policy: &str) -> Self {
+        Self::new((&market.ws_url(), &market.http_url()), session, policy, false)
+    }
+
+    pub(crate) fn new(
+        (ws, http): (&str, &str),
+        session: Option<&str>,
+        policy: &str,
+        live: bool,
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if !policy.is_empty() {
+            fs::write(directory.path().join("sniper.toml"), policy).unwrap();
+        }
+        let lookup = |name: &str| match name {
+            "CSGOROLL_WS_URL" => Some(ws.to_owned()),
+            "CSGOROLL_HTTP_URL" => Some(http.to_owned()),
+            "CSGOROLL_SESSION" => session.map(str::to_owned),
+            _ => None,
+        };
+        let sources =
+            Sources { lookup: &lookup, directory: directory.path(), config_file: None, live };
+        let config = Config::load(&sources).map_err(|problems| format!("{problems:?}")).unwrap();
+        let limits = Limits {
+            initial_delay: Duration::from_millis(250),
+            jitter: Thousandths(0),
+            ..Limits::DEFAULT
+        };
+        let config = Config { reconnection: Policy::new(limits).unwrap(), ..config.config };
+        Self { config, _directory: directory }
+    }
+
+    pub(crate) fn asking_for(mut self, generation: Generation) -> Self {
+        self.config.feed.generation = generation;
+        self
+    }
+
+    /// Runs a session until `scenario` is over, and returns what it came to.
+    pub(crate) async fn trades(&self, scenario: impl AsyncFnOnce(&Sniper)) -> Summary {
+        let mut stop = Stop::listen(None).unwrap();
+        let mut session = Session::start(&self.config).unwrap();
+        let sniper = session.sniper();
+        let ended = tokio::select! {
+            biased;
+            ended = session.run(&mut stop) => ended,
+            gave_up = ws::run_with_reconnect(&self.config, |trade| sniper.consider(trade)) => {
+                Ended::GaveUp(gave_up)
+            }
+            () = scenario(&sniper) => Ended::Stopped(Why::Over(Duration::ZERO)),
+        };
+        session.finish(ended).await
+    }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = Location::caller();
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "waited in vain: {caller}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Waits until what was counted so far is so.
+#[track_caller]
+pub(crate) fn counted(sniper: &Sniper, is_so: impl Fn(&Tally) -> bool) -> impl Future<Output = ()> {
+    let caller = Location::caller();
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        while !sniper.look(|core| is_so(core.tally())) {
+            let is_late = deadline < Instant::now();
+            let tally = || sniper.look(|core| core.tally().clone());
+            assert!(!is_late, "{caller}: {:?}", tally());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Waits until the bot hears this market, knows the account and may buy.
+#[track_caller]
+pub(crate) fn ready(sniper: &Sniper, market: &Market) -> impl Future<Output = ()> {
+    until(|| knows_the_account(sniper) && market.visits().feeds_subscribed == 1)
+}
+
+/// Whether the account has been read and compared with the ledger.
+pub(crate) fn knows_the_account(sniper: &Sniper) -> bool {
+    let snapshot = sniper.look(|core| core.ledger().snapshot(Now::read().wall));
+    snapshot.reconciled && snapshot.balance.is_some()
+}
+
+/// How often a wanted listing was left alone for this reason.
+pub(crate) fn skipped(summary: &Summary, why: &str) -> u64 {
+    summary.tally.skipped.get(why).copied().unwrap_or_default()
+}
+
+/// Holds a live session against the books of its market: every match went one way, nothing was
+/// asked for twice, and the money is the same on both sides.
+#[track_caller]
+pub(crate) fn agree(summary: &Summary, market: &Market) {
+    let (tally, books) = (&summary.tally, market.books());
+    let asked = tally.bought + tally.refused + tally.unknown;
+    assert_eq!(tally.matched, asked + tally.not_sent + tally.skipped_total(), "{tally:?}");
+    assert_eq!(usize::try_from(asked).unwrap(), books.requests().count(), "{tally:?}");
+    assert_eq!(books.doubled().count(), 0, "asked for twice");
+    assert_eq!(books.stray().len(), 0, "asked for what was never listed");
+    let sold: u64 = books.purchases().count().try_into().unwrap();
+    assert!(tally.bought <= sold && sold <= tally.bought + tally.unknown, "{sold}: {tally:?}");
+    if tally.unknown == 0 {
+        let paid =
+            books.purchases().fold(Coins::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
+        assert_eq!(tally.spent, paid);
+    }
+}

@@ -1,0 +1,142 @@
+//! How the market says no, and what follows from it.
+
+use serde_json::{Value, json};
+use sniper::{
+    sim::{Fault, Market, Settings, faults::Kind},
+    sniper::Sniper,
+    summary::Summary,
+};
+
+use super::{
+    PLENTY, Trader, agree, counted, knows_the_account, quiet, ready, redline, skipped, until,
+};
+use crate::{
+    buyer::market::{Market as Scripted, Reaction, Request, answer},
+    feed::Log,
+};
+
+/// What a refused buy leads to: one loud line, no further buy, and a feed that goes on.
+async fn stops_buying(feed: &Market, trader: &Trader, remedy: &str) -> Summary {
+    let log = Log::capture();
+    let summary = trader
+        .trades(async |sniper| {
+            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
+            feed.offer(vec![redline(1_015)]);
+            counted(sniper, |tally| tally.refused == 1).await;
+            feed.offer(vec![redline(1_015), redline(1_015)]);
+            counted(sniper, |tally| tally.matched == 3).await;
+        })
+        .await;
+    assert_eq!(skipped(&summary, "halted"), 2, "{:?}", summary.tally);
+    let text = log.text();
+    let loud: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
+    let [line] = loud[..] else { panic!("one loud line, not {loud:#?}") };
+    for part in ["BUYING STOPPED: ", "What to do: ", remedy, "The feed goes on."] {
+        assert!(line.contains(part), "{part:?} in {line}");
+    }
+    summary
+}
+
+#[tokio::test]
+async fn what_only_a_person_can_settle_stops_buying_with_one_loud_line() {
+    for (kind, counted_as, remedy) in [
+        (Kind::Unauthenticated, "unauthenticated", "copy the new `session` cookie into .env"),
+        (Kind::Captcha, "captcha", "solve the captcha"),
+        (Kind::Challenge, "challenge", "pass the challenge"),
+        (Kind::DailyLimit, "daily limit", "daily limit"),
+    ] {
+        let faults = vec![Fault::always(kind)];
+        let market = Market::start(Settings { faults, ..quiet() }).unwrap();
+        let trader = Trader::live(&market, PLENTY);
+        let summary = stops_buying(&market, &trader, remedy).await;
+        agree(&summary, &market);
+        assert_eq!(summary.tally.refusals.get(counted_as), Some(&1), "{:?}", summary.tally);
+        assert_eq!(market.books().requests().count(), 1);
+    }
+}
+
+/// A market for reads and buys that answers each buy in this way.
+async fn answering(buys: impl Fn(usize) -> String + Send + Sync + 'static) -> Scripted {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    Scripted::plain(move |request: &Request| {
+        let body: Value = serde_json::from_str(&request.body).unwrap();
+        let wallet = json!({"id": "1", "name": "MAIN", "amount": 500});
+        let user = json!({"id": "u", "suspectedTrader": false, "wallets": [wallet]});
+        let page = json!({"edges": [], "pageInfo": {"hasNextPage": false, "endCursor": null}});
+        Reaction::Answer(match body["operationName"].as_str().unwrap() {
+            "CurrentUser" => answer(200, "", &json!({"data": {"currentUser": user}}).to_string()),
+            "JoinTrades" => buys(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+            _ => answer(200, "", &json!({"data": {"trades": page}}).to_string()),
+        })
+    })
+    .await
+}
+
+/// A live trader who hears one market and buys at another.
+fn between(feed: &Market, buys: &Scripted) -> Trader {
+    let http = format!("http://{}/graphql", buys.endpoints.http.authority());
+    Trader::new((&feed.ws_url(), &http), Some(&feed.session()), PLENTY, true)
+}
+
+fn joins(market: &Scripted) -> usize {
+    market.requests().iter().filter(|request| request.body.contains("joinTrades")).count()
+}
+
+#[tokio::test]
+async fn http_401_and_403_without_data_stop_buying() {
+    for status in [401, 403] {
+        let feed = Market::start(quiet()).unwrap();
+        let buys = answering(move |_| answer(status, "", "{}")).await;
+        let trader = between(&feed, &buys);
+        let summary = stops_buying(&feed, &trader, "check in your browser").await;
+        assert_eq!(summary.tally.refusals.get("forbidden"), Some(&1));
+        assert_eq!(joins(&buys), 1, "the harmless request aside, nothing else was sent");
+    }
+}
+
+#[tokio::test]
+async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
+    let feed = Market::start(quiet()).unwrap();
+    let buys = answering(|number| match number {
+        0 => answer(429, "Retry-After: 1\r\n", ""),
+        _ => answer(200, "", r#"{"errors":[{"message":"Trade no longer available"}]}"#),
+    })
+    .await;
+    let refused = |sniper: &Sniper| sniper.look(|core| core.tally().refused);
+    let summary = between(&feed, &buys)
+        .trades(async |sniper| {
+            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
+            feed.offer(vec![redline(1_015)]);
+            until(|| refused(sniper) == 1).await;
+            let told = std::time::Instant::now();
+            feed.offer(vec![redline(1_015)]);
+            counted(sniper, |tally| tally.skipped.get("paused") == Some(&1)).await;
+            until(|| {
+                feed.offer(vec![redline(1_015)]);
+                refused(sniper) == 2
+            })
+            .await;
+            let paused = told.elapsed().as_millis();
+            assert!((950..1_500).contains(&paused), "{paused} ms");
+        })
+        .await;
+    assert_eq!(summary.tally.refusals.get("rate limited"), Some(&1));
+    assert_eq!(summary.tally.refusals.get("taken"), Some(&(summary.tally.refused - 1)));
+}
+
+#[tokio::test]
+async fn a_lost_race_changes_nothing() {
+    let market = Market::start(Settings { balance: super::cents(100_000), ..quiet() }).unwrap();
+    let rival = std::time::Duration::from_nanos(1);
+    let summary = Trader::live(&market, PLENTY)
+        .trades(async |sniper| {
+            ready(sniper, &market).await;
+            let taken = sniper::sim::Offer { rival_after: Some(rival), ..redline(1_015) };
+            market.offer(vec![taken]);
+            counted(sniper, |tally| tally.refused == 1).await;
+            market.offer(vec![redline(1_015)]);
+            counted(sniper, |tally| tally.bought == 1).await;
+        })
+        .await;
+    agree(&summary, &market);
+}
