@@ -74,7 +74,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    fn data(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+    fn data(&mut self, cursor: &mut Cursor<'a>, seen: &mut bool) -> Result<(), JsonError> {
         object(cursor, |key, cursor| {
             let (list, event) = match key {
                 "createTrade" => ("trade", Event::Listed),
@@ -87,7 +87,8 @@ impl<'a> Payload<'a> {
                 _ => return cursor.skip().map(drop),
             };
             // One event has one kind; two would leave open which of them is meant.
-            self.is_repeated |= self.is_known;
+            self.is_repeated |= *seen;
+            *seen = true;
             self.is_known = true;
             self.listings(cursor, list, event)
         })
@@ -134,12 +135,12 @@ impl<'a> FromCursor<'a> for Payload<'a> {
     #[inline]
     fn from_cursor(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
         let mut payload = Payload::default();
-        let mut seen = false;
+        let (mut seen_data, mut seen_listings) = (false, false);
         object(cursor, |key, cursor| match key {
             "data" => {
-                payload.is_repeated |= seen;
-                seen = true;
-                payload.data(cursor)
+                payload.is_repeated |= seen_data;
+                seen_data = true;
+                payload.data(cursor, &mut seen_listings)
             }
             "errors" => {
                 let is_null = cursor.peek()? == Kind::Null;

@@ -143,7 +143,9 @@ impl<'a> Draft<'a> {
                 9
             }
             "avgPaintWearRange" => {
-                self.float_range = field(cursor, Kind::Object, float_range)?;
+                let defects = &mut self.defects;
+                self.float_range =
+                    field(cursor, Kind::Object, |cursor| float_range(cursor, defects))?;
                 10
             }
             "depositor" => {
@@ -279,14 +281,18 @@ fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<C
     Ok(coins)
 }
 
-fn float_range(cursor: &mut Cursor<'_>) -> Result<Option<(PaintWear, PaintWear)>, JsonError> {
-    let (mut least, mut greatest) = (None, None);
+fn float_range(
+    cursor: &mut Cursor<'_>,
+    defects: &mut Defects,
+) -> Result<Option<(PaintWear, PaintWear)>, JsonError> {
+    let (mut least, mut greatest, mut seen) = (None, None, 0);
     super::object(cursor, |key, cursor| {
-        let side = match key {
-            "min" => &mut least,
-            "max" => &mut greatest,
+        let (side, bit) = match key {
+            "min" => (&mut least, 0),
+            "max" => (&mut greatest, 1),
             _ => return cursor.skip().map(drop),
         };
+        once(&mut seen, bit, defects);
         number(cursor, PaintWear::parse).map(|read| *side = value(read))
     })?;
     Ok(least.zip(greatest).filter(|(least, greatest)| least <= greatest))

@@ -5,6 +5,7 @@ mod buyer;
 mod capture;
 mod command;
 mod config;
+mod decide;
 mod dial;
 mod documents;
 mod feed;

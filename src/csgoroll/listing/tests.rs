@@ -193,6 +193,8 @@ fn a_repeated_key_makes_a_listing_unbuyable() {
         ("\"status\":", "\"total\\u0056alue\":1,\"status\":"),
         ("\"marketName\":", "\"marketName\":\"cheap\",\"marketName\":"),
         ("\"name\":", "\"value\":99,\"name\":"),
+        ("\"min\":", "\"min\":0.9,\"min\":"),
+        ("\"max\":", "\"max\":0.16,\"max\":"),
     ] {
         defects(&read_text(&text.replacen(from, to, 1)).unwrap(), &[Defect::RepeatedKey]);
     }

@@ -4,7 +4,7 @@
 //! read straight off the same cursor as what it is. Where it stands first, its text is remembered
 //! and read when the type is known.
 
-use crate::json::{Cursor, FromCursor, JsonError, Raw, Text, read};
+use crate::json::{Cursor, FromCursor, JsonError, Kind, Raw, Text, read};
 
 /// A message from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +76,10 @@ pub(super) fn open<'a, P: FromCursor<'a>>(
         match key.decode().as_ref() {
             "type" if word.is_some() => return Err(SHAPE),
             "type" => {
-                let value = cursor.skip()?;
-                word = Some(word_of(value, data_word));
+                word = Some(match cursor.peek()? {
+                    Kind::String => word_of(&cursor.string()?.decode(), data_word),
+                    _ => cursor.skip().map(|_no_word| Word::Unknown)?,
+                });
             }
             "id" if seen_id => return Err(SHAPE),
             "id" => {
@@ -118,17 +120,15 @@ pub(super) fn open<'a, P: FromCursor<'a>>(
     })
 }
 
-/// `quoted` is a JSON value as it stands in the text.
-fn word_of(quoted: &str, data_word: &str) -> Word {
-    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    match inner {
-        Some(word) if word == data_word => Word::Data,
-        Some("ping") => Word::Ping,
-        Some("pong" | "ka") => Word::Pong,
-        Some("connection_ack") => Word::Ack,
-        Some("connection_error") => Word::Refused,
-        Some("error") => Word::Error,
-        Some("complete") => Word::Complete,
+fn word_of(word: &str, data_word: &str) -> Word {
+    match word {
+        word if word == data_word => Word::Data,
+        "ping" => Word::Ping,
+        "pong" | "ka" => Word::Pong,
+        "connection_ack" => Word::Ack,
+        "connection_error" => Word::Refused,
+        "error" => Word::Error,
+        "complete" => Word::Complete,
         _ => Word::Unknown,
     }
 }
@@ -165,6 +165,7 @@ mod tests {
         check(r#"{"id":"1","type":"next","payload":{"a":1}}"#, r#"data Some("1") {"a":1}"#);
         check(r#"{"payload":{"a":1},"id":"1","type":"next"}"#, r#"data Some("1") {"a":1}"#);
         check(r#"{"type":"next","payload":[],"id":"1"}"#, r#"data Some("1") []"#);
+        check(r#"{"typ\u0065":"n\u0065xt","payload":7}"#, "data None 7");
         check(r#"{"x":{"type":"ping"},"type":"next","payload":7}"#, "data None 7");
     }
 

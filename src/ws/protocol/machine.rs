@@ -229,7 +229,7 @@ impl<D: Dialect> Machine<D> {
 
     #[inline]
     fn live(&mut self, id: Option<Text<'_>>) -> Option<&mut Operation> {
-        let id = id?.plain()?.parse::<u64>().ok()?;
+        let id = id?.decode().parse::<u64>().ok()?;
         self.operations.iter_mut().find(|held| held.state == State::Live { id })
     }
 

@@ -1,0 +1,21 @@
+//! Any text as a message of the feed: the fast way brings the listings and the verdicts that a
+//! plain reader brings, or both drop it whole.
+#![no_main]
+
+#[path = "../../tests/it/decide/fast.rs"]
+mod fast;
+#[path = "../../tests/it/decide/plain.rs"]
+mod plain;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let (fast, plain) = (fast::Reader::default().read(text), plain::read(text));
+    assert_eq!(fast, plain);
+    if let (Some(fast), Some(plain)) = (fast, plain) {
+        let whitelist = fast::whitelist();
+        for (fast, plain) in fast.trades.iter().zip(&plain.trades) {
+            assert_eq!(whitelist.decide(fast), whitelist.decide(plain));
+        }
+    }
+});

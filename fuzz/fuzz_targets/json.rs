@@ -1,0 +1,42 @@
+//! Any text: the cursor accepts what `serde_json` accepts, and every value on the way is the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use sniper::json::{Cursor, JsonError, Kind, Raw, read};
+
+/// The value that `serde_json` would build, through the cursor.
+fn rebuilt(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
+    Ok(match cursor.peek()? {
+        Kind::String => Value::String(cursor.string()?.decode().into_owned()),
+        Kind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
+        Kind::Bool => Value::Bool(cursor.boolean()?),
+        Kind::Null => cursor.skip().map(|_null| Value::Null)?,
+        Kind::Array => {
+            let mut values = Vec::new();
+            cursor.array(|cursor| rebuilt(cursor).map(|value| values.push(value)))?;
+            Value::Array(values)
+        }
+        Kind::Object => {
+            let mut map = serde_json::Map::new();
+            cursor.object(|key, cursor| {
+                map.insert(key.decode().into_owned(), rebuilt(cursor)?);
+                Ok(())
+            })?;
+            Value::Object(map)
+        }
+    })
+}
+
+fuzz_target!(|text: &str| {
+    let mut cursor = Cursor::new(text);
+    let ours = rebuilt(&mut cursor).and_then(|value| cursor.end().map(|()| value));
+    let skipped = read::<Raw<'_>>(text);
+    assert_eq!(ours.is_ok(), skipped.is_ok(), "reading and skipping differ");
+    match serde_json::from_str::<Value>(text) {
+        Ok(theirs) => assert_eq!(ours, Ok(theirs)),
+        // A number that no float can hold is handed out as the text that it is.
+        Err(error) if error.to_string().starts_with("number out of range") => {}
+        Err(_refused) => assert!(ours.is_err()),
+    }
+});
