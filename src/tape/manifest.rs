@@ -55,6 +55,9 @@ pub struct Connections {
     pub gaps: Vec<Gap>,
     /// How many gaps are not listed.
     pub gaps_unlisted: u64,
+    has_been_up: bool,
+    /// Dials that led to nothing before it was ever up, and belong to no gap yet.
+    first_dials: u32,
 }
 
 impl Connections {
@@ -71,6 +74,27 @@ impl Connections {
     /// Whether a gap still lasts.
     pub fn is_down(&self) -> bool {
         self.gaps.last().is_some_and(|gap| gap.to_ns.is_none())
+    }
+
+    /// Somebody dials.
+    pub fn dials(&mut self) {
+        if let Some(gap) = self.open() {
+            gap.attempts = gap.attempts.saturating_add(1);
+        } else if !self.has_been_up {
+            self.first_dials = self.first_dials.saturating_add(1);
+        }
+    }
+
+    /// It is up. A gap lasts until data comes all the same.
+    pub fn up(&mut self) {
+        if std::mem::replace(&mut self.has_been_up, true) {
+            self.reconnects = self.reconnects.saturating_add(1);
+        }
+        self.first_dials = 0;
+    }
+
+    pub(super) fn take_first_dials(&mut self) -> u32 {
+        std::mem::take(&mut self.first_dials)
     }
 
     /// A gap begins. One that still lasts goes on instead.

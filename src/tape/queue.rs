@@ -222,15 +222,12 @@ impl Witness for Recorder {
 
     fn dials(&self) {
         let Some(tally) = self.tally() else { return };
-        if let Some(gap) = tally.connections().open() {
-            gap.attempts = gap.attempts.saturating_add(1);
-        }
+        tally.connections().dials();
     }
 
-    fn reconnected(&self) {
+    fn up(&self) {
         let Some(tally) = self.tally() else { return };
-        let mut connections = tally.connections();
-        connections.reconnects = connections.reconnects.saturating_add(1);
+        tally.connections().up();
     }
 
     /// A gap lasts until data comes, not until the connection is up.
@@ -238,22 +235,22 @@ impl Witness for Recorder {
         let Some(tally) = self.tally() else { return };
         let from_ns = ns_at(alive);
         let cause = cause.to_owned();
-        let gap = Gap { from_ns, to_ns: None, attempts: 0, cause, back_filled: 0 };
         let mut connections = tally.connections();
-        connections.begin(gap);
+        // Before the first connection, the dials that led to nothing belong to the gap.
+        let attempts = connections.take_first_dials();
+        connections.begin(Gap { from_ns, to_ns: None, attempts, cause, back_filled: 0 });
         tally.is_down.store(true, Ordering::Relaxed);
+    }
+
+    fn back_filled(&self) {
+        let Some(tally) = self.tally() else { return };
+        if let Some(gap) = tally.connections().gaps.last_mut() {
+            gap.back_filled = gap.back_filled.saturating_add(1);
+        }
     }
 }
 
 impl Recorder {
-    /// So many events that the last gap had hidden were fetched.
-    pub fn back_filled(&self, count: u64) {
-        let Some(tally) = self.tally() else { return };
-        if let Some(gap) = tally.connections().gaps.last_mut() {
-            gap.back_filled = gap.back_filled.saturating_add(count);
-        }
-    }
-
     /// The gaps and reconnects of this source so far.
     pub fn connections(&self) -> Connections {
         self.tally().map(|tally| tally.connections().clone()).unwrap_or_default()

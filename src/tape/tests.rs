@@ -262,6 +262,8 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     let directory = TempDir::new().unwrap();
     let tape = Tape::start(setup(&directory), RealDisk).unwrap();
     let recorder = tape.recorder(1);
+    recorder.dials();
+    recorder.up();
     recorder.message(1, "data", Instant::now(), true);
     let alive = Instant::now();
     recorder.down(alive, "the connection was cut");
@@ -272,11 +274,12 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
         let gaps = &manifest(tape.directory())["sources"][1]["connection_gaps"];
         gaps[0]["open"] == true && gaps[0]["attempts"] == 2
     });
-    recorder.reconnected();
+    recorder.up();
     recorder.message(2, "an acknowledgement", Instant::now(), false);
     assert!(recorder.connections().is_down(), "only data ends a gap");
     recorder.message(2, "data", Instant::now(), true);
-    recorder.back_filled(3);
+    recorder.back_filled();
+    recorder.back_filled();
     let session = tape.directory().to_path_buf();
     assert!(tape.finish(asked()).unwrap());
     let written = manifest(&session);
@@ -285,7 +288,7 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     assert_eq!(written["connection_gaps"].as_array().unwrap().len(), 1);
     assert_eq!(gap["cause"], "the connection was cut");
     assert_eq!((&gap["open"], &gap["attempts"]), (&Value::Bool(false), &Value::from(2)));
-    assert_eq!((&gap["back_filled"], &gap["symbol"]), (&Value::from(3), &Value::from("BTCUSDT")));
+    assert_eq!((&gap["back_filled"], &gap["symbol"]), (&Value::from(2), &Value::from("BTCUSDT")));
     let frames = Recording::open(&session).unwrap().frames();
     let frames: Vec<Frame> = frames.map(Result::unwrap).collect();
     assert_eq!(gap["to_ns"], frames[2].ns);

@@ -3,7 +3,11 @@
 //! This is the way from frame to order: [`Listener::data`] runs for each event, allocates nothing,
 //! takes no lock and writes no log line before the closure has returned.
 
-use std::{cell::RefCell, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    time::Instant,
+};
 
 use tracing::{debug, info, warn};
 
@@ -43,13 +47,27 @@ pub(super) struct Hub<'c, F> {
     pub(super) link: Link,
     on_trade: RefCell<F>,
     seen: RefCell<Seen>,
+    sockets: Cell<u32>,
 }
 
 impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
         let link = Link::new(Arc::clone(&config.taps), String::new())
             .filled_by(config.backfill.clone(), config.feed.sweep_at_start);
-        Self { config, link, on_trade: RefCell::new(on_trade), seen: RefCell::default() }
+        Self {
+            config,
+            link,
+            on_trade: RefCell::new(on_trade),
+            seen: RefCell::default(),
+            sockets: Cell::new(0),
+        }
+    }
+
+    /// A number for one more socket, counted from 1.
+    fn next_number(&self) -> u32 {
+        let number = self.sockets.get().saturating_add(1);
+        self.sockets.set(number);
+        number
     }
 
     /// Connects and subscribes.
@@ -103,7 +121,7 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
         proves_by_listing: bool,
         proved: P,
     ) -> Listener<'_, F, P> {
-        let Self { config, link, on_trade, seen } = self;
+        let Self { config, link, on_trade, seen, .. } = self;
         Listener {
             taps: &config.taps,
             link,
@@ -111,6 +129,7 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
             tap: config.taps.connections.get(connection),
             on_trade,
             seen,
+            number: self.next_number(),
             listings: 0,
             proves_by_listing,
             proved: Some(proved),
@@ -126,6 +145,8 @@ pub(super) struct Listener<'h, F, P> {
     tap: Option<&'h ConnectionTap>,
     on_trade: &'h RefCell<F>,
     seen: &'h RefCell<Seen>,
+    /// Which socket it hears, counted from 1.
+    pub(super) number: u32,
     listings: u64,
     proves_by_listing: bool,
     proved: Option<P>,
@@ -209,6 +230,13 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
         false
     }
 
+    #[inline]
+    fn served(&mut self, text: &str, at: Instant, is_data: bool) {
+        if let Some(witness) = self.taps.witness() {
+            witness.message(self.number, text, at, is_data);
+        }
+    }
+
     fn notice(&mut self, notice: Notice<'_>) {
         match notice {
             Notice::Malformed { text, error } => {
@@ -217,6 +245,9 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
             }
             Notice::Binary(bytes) => {
                 add(&self.taps.malformed, 1);
+                if let Some(witness) = self.taps.witness() {
+                    witness.binary();
+                }
                 warn!("A binary message of {bytes} bytes was dropped");
             }
             Notice::Unknown(text) => {

@@ -26,6 +26,7 @@ use crate::{clock, time::UnixMs};
 pub(super) struct Link {
     taps: Arc<Taps>,
     tag: String,
+    begun: Instant,
     awaits_data: AtomicBool,
     backfill: Option<Arc<Backfill>>,
     sweep_at_start: bool,
@@ -54,7 +55,15 @@ impl Link {
     pub(super) fn new(taps: Arc<Taps>, tag: String) -> Self {
         let awaits_data = AtomicBool::new(false);
         let (backfill, sweep_at_start) = (None, false);
-        Self { taps, tag, awaits_data, backfill, sweep_at_start, state: Mutex::default() }
+        Self {
+            taps,
+            tag,
+            begun: now(),
+            awaits_data,
+            backfill,
+            sweep_at_start,
+            state: Mutex::default(),
+        }
     }
 
     /// Back-fills every gap, and at start if that is wanted.
@@ -73,7 +82,25 @@ impl Link {
         let mut state = self.lock();
         state.attempts = state.attempts.saturating_add(1);
         let attempts = state.attempts;
+        drop(state);
         self.taps.gap_changes(|gap| gap.attempts = attempts);
+        if let Some(witness) = self.taps.witness() {
+            witness.dials();
+        }
+    }
+
+    /// A dial led to nothing. Only whoever records needs to know: before the first connection there
+    /// was no life of which a gap could be counted, yet nothing was heard.
+    pub(super) fn failed(&self, cause: &str) {
+        let state = self.lock();
+        let (is_first, is_down) = (state.alive_until.is_none(), state.up == 0);
+        drop(state);
+        if is_first
+            && is_down
+            && let Some(witness) = self.taps.witness()
+        {
+            witness.down(self.begun, cause);
+        }
     }
 
     /// A connection is up. Returns the gap that this ended, if it did.
@@ -84,6 +111,9 @@ impl Link {
             return None;
         }
         self.taps.is_up.store(true, Ordering::Release);
+        if let Some(witness) = self.taps.witness() {
+            witness.up();
+        }
         let attempts = std::mem::take(&mut state.attempts);
         let Some(from) = state.alive_until else {
             if let Some(backfill) = self.backfill.as_ref().filter(|_| self.sweep_at_start) {
@@ -125,6 +155,9 @@ impl Link {
     /// A listing that a gap had hidden was found.
     pub(super) fn found(&self) {
         add(&self.taps.backfilled, 1);
+        if let Some(witness) = self.taps.witness() {
+            witness.back_filled();
+        }
         if let Some(filling) = &mut self.lock().filling {
             filling.found = filling.found.saturating_add(1);
         }
@@ -168,6 +201,9 @@ impl Link {
         }
         self.taps.is_up.store(false, Ordering::Release);
         self.awaits_data.store(false, Ordering::Relaxed);
+        if let Some(witness) = self.taps.witness() {
+            witness.down(alive, cause);
+        }
         let ago = now().saturating_duration_since(alive);
         let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         self.taps.gap_begins(Gap {

@@ -4,18 +4,20 @@
 //! with; the marketplace's own feed, with its listings and its redundant connections, is kept by
 //! [`run_with_reconnect`](super::run_with_reconnect).
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     connect::{Dial, TcpDial, open},
-    cycle::cause,
+    cycle::{Cycle, Tenure, cause, fresh_credential},
     error::FeedError,
-    host::{Host, Hosts},
-    link::Seconds,
+    host::Hosts,
     liveness::Rhythm,
-    policy::{Admission, Backoff, Change, Ending, Next, Policy, Verdict, Why},
+    policy::Policy,
     protocol::{Dialect, Machine, OperationId, Wanted},
     session::{Driver, Notice, Session, now},
     supervisor::GaveUp,
@@ -73,112 +75,72 @@ pub async fn listen<L: Dialect + Clone>(
         Err(error) => return GaveUp { attempts: 0, last: Some(error) },
     };
     let host = hosts.host(&dial.host(), &station.policy);
+    let mut cycle =
+        Cycle::new(station.policy, host, Arc::default(), "messages", station.tag.clone());
     let mut listening = Listening {
         credential: station.credential.clone(),
         station,
-        host: &host,
         witness,
         begun: now(),
         connections: 0,
-        has_failed: false,
         unreadable: 0,
     };
-    listening.keep(&dial).await
+    let mut rhythm = Rhythm::default();
+    loop {
+        cycle.admission().await;
+        let tenure = listening.attempt(&dial, &cycle, &mut rhythm).await;
+        let pause = cycle.ended(&tenure);
+        if pause.is_last {
+            return GaveUp { attempts: pause.attempt, last: tenure.ended.err() };
+        }
+        tokio::time::sleep(pause.wait).await;
+        if pause.wants_credential
+            && let Some(fresh) = fresh_credential(station.credential_source.as_ref()).await
+        {
+            listening.credential = Some(fresh);
+        }
+    }
 }
 
 /// One station over its connections.
 struct Listening<'s, L> {
     station: &'s Station<L>,
-    host: &'s Host,
     witness: &'s dyn Witness,
     credential: Option<Credential>,
     begun: Instant,
     connections: u32,
-    has_failed: bool,
     unreadable: u32,
 }
 
 impl<L: Dialect + Clone> Listening<'_, L> {
-    async fn keep(&mut self, dial: &TcpDial) -> GaveUp {
-        let mut backoff = Backoff::new(self.station.policy);
-        let mut rhythm = Rhythm::default();
-        loop {
-            self.admission().await;
-            let (ending, ended) = self.attempt(dial, &backoff, &mut rhythm).await;
-            let next = backoff.after(&ending, fastrand::u64(..));
-            self.report(&ending, &ended, &next);
-            if next.exhausted {
-                let attempts = next.attempt;
-                error!(
-                    "Giving up after {attempts} attempts without success (max_retries){}",
-                    self.station.tag
-                );
-                return GaveUp { attempts, last: ended.err() };
-            }
-            self.pause(&next, &cause(&ended)).await;
-            if matches!(ending.verdict, Verdict::Park | Verdict::RenewCredential) {
-                self.renew_credential().await;
-            }
-        }
-    }
-
-    /// Waits until the host may be dialled.
-    async fn admission(&self) {
-        loop {
-            match self.host.admit(now()) {
-                Admission::Go => return,
-                Admission::Probe => {
-                    info!("Circuit half-open{}", self.station.tag);
-                    return;
-                }
-                Admission::Wait(wait) => tokio::time::sleep(wait).await,
-            }
-        }
-    }
-
     /// One connection from its dial to its end.
-    async fn attempt(
-        &mut self,
-        dial: &TcpDial,
-        backoff: &Backoff,
-        rhythm: &mut Rhythm,
-    ) -> (Ending, Result<(), FeedError>) {
+    async fn attempt(&mut self, dial: &TcpDial, cycle: &Cycle, rhythm: &mut Rhythm) -> Tenure {
         self.witness.dials();
         let mut session = match self.open(dial).await {
             Ok(session) => session,
             Err(error) => {
                 self.witness.down(self.begun, &error.chain());
-                if self.connections == 0 && !std::mem::replace(&mut self.has_failed, true) {
-                    // The dial that opened the gap is one of its attempts.
-                    self.witness.dials();
-                }
-                let ending = Ending { lived: None, listings: 0, verdict: error.verdict() };
-                return (ending, Err(error));
+                return Tenure::failed(error);
             }
         };
         info!("Connected{}", self.station.tag);
         self.connections = self.connections.saturating_add(1);
-        if self.connections > 1 {
-            self.witness.reconnected();
-        }
+        self.witness.up();
         rhythm.interrupt();
         let since = now();
         let mut ear = Ear {
             witness: self.witness,
-            host: self.host,
             connection: self.connections,
             heard: 0,
-            proves_by_message: !backoff.is_flapping(),
-            has_proved: false,
+            proves_by_message: cycle.proves_by_delivery(),
+            proved: Some(cycle.proof()),
             unreadable: &mut self.unreadable,
             tag: &self.station.tag,
         };
         let ended = session.run(&mut ear, rhythm).await;
-        let verdict = ended.as_ref().err().map_or(Verdict::Retry, FeedError::verdict);
-        let lived = Some(now().saturating_duration_since(since));
-        let ending = Ending { lived, listings: ear.heard, verdict };
+        let heard = ear.heard;
         self.witness.down(session.last_frame(), &cause(&ended));
-        (ending, ended)
+        Tenure::over(now().saturating_duration_since(since), heard, ended)
     }
 
     async fn open(
@@ -203,81 +165,28 @@ impl<L: Dialect + Clone> Listening<'_, L> {
         };
         open(dial, &request, machine, limits).await
     }
-
-    /// Says how a connection ended.
-    fn report(&self, ending: &Ending, ended: &Result<(), FeedError>, next: &Next) {
-        let tag = &self.station.tag;
-        match ended {
-            Ok(()) => info!("Disconnected (1000, clean close){tag}"),
-            Err(error) => {
-                if ending.lived.is_some() {
-                    let (code, reason) = error.code_and_reason();
-                    info!("Disconnected ({code}, {reason}){tag}");
-                }
-                warn!("Connection error: {}{tag}", error.chain());
-            }
-        }
-        if next.healthy {
-            let reset = Seconds(self.station.policy.limits().initial_delay);
-            let count = ending.listings;
-            info!("Productive session ({count} messages). Backoff reset to {reset}.{tag}");
-        }
-    }
-
-    /// Waits before the next dial: as long as the line says.
-    async fn pause(&self, next: &Next, cause: &str) {
-        let tag = &self.station.tag;
-        let (now, mut wait) = (now(), next.wait);
-        if !next.healthy
-            && let Some(Change::Opened(cooldown)) = self.host.failed(now)
-        {
-            warn!("Circuit open for {}: {cause}{tag}", Seconds(cooldown));
-            wait = wait.max(cooldown);
-        }
-        if next.why != Why::Backoff {
-            let is_news = self.host.stay_away(now, wait);
-            if next.why == Why::Parked && is_news {
-                error!("Parked for {}: {cause}{tag}", Seconds(wait));
-            }
-        }
-        info!("Reconnecting in {} (attempt {}: {cause}){tag}", Seconds(wait), next.attempt);
-        tokio::time::sleep(wait).await;
-    }
-
-    /// Reads the credential anew: the person may have pasted a fresh one.
-    async fn renew_credential(&mut self) {
-        let Some(source) = self.station.credential_source.clone() else { return };
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
-        if let Ok(Some(fresh)) = read {
-            self.credential = Some(fresh);
-        }
-    }
 }
 
 /// Hears one session.
-struct Ear<'e> {
+struct Ear<'e, P> {
     witness: &'e dyn Witness,
-    host: &'e Host,
     connection: u32,
     heard: u64,
     proves_by_message: bool,
-    has_proved: bool,
+    proved: Option<P>,
     unreadable: &'e mut u32,
     tag: &'e str,
 }
 
-impl Ear<'_> {
+impl<P: FnMut()> Ear<'_, P> {
     fn prove(&mut self) {
-        if std::mem::replace(&mut self.has_proved, true) {
-            return;
-        }
-        if let Some(Change::Closed) = self.host.proved() {
-            info!("Circuit closed{}", self.tag);
+        if let Some(mut proved) = self.proved.take() {
+            proved();
         }
     }
 }
 
-impl Driver for Ear<'_> {
+impl<P: FnMut()> Driver for Ear<'_, P> {
     type Payload<'a> = Raw<'a>;
 
     fn arrived(&mut self, _text: &str) {}

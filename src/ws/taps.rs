@@ -6,12 +6,13 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use super::witness::Witness;
 use crate::{money::Coins, time::UnixMs};
 
 /// How many gaps are remembered; older ones are only counted.
@@ -92,6 +93,7 @@ pub struct Taps {
     balance_cents: AtomicI64,
     balance_version: AtomicU64,
     gap_list: Mutex<VecDeque<Gap>>,
+    witness: OnceLock<Box<dyn Witness>>,
 }
 
 impl Taps {
@@ -116,6 +118,18 @@ impl Taps {
     /// The last [`GAPS_MAX`] gaps, oldest first; one that still lasts is the last.
     pub fn gap_list(&self) -> Vec<Gap> {
         self.gap_list.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Lets somebody hear everything that the feed says. There is one such place; says whether it
+    /// was free.
+    pub fn let_hear(&self, witness: impl Witness + 'static) -> bool {
+        self.witness.set(Box::new(witness)).is_ok()
+    }
+
+    /// Who hears everything.
+    #[inline]
+    pub(super) fn witness(&self) -> Option<&dyn Witness> {
+        self.witness.get().map(|witness| &**witness)
     }
 
     pub(super) fn push_balance(&self, balance: Coins) {

@@ -48,7 +48,10 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         self.hub.link.dials();
         let mut session = match self.open().await {
             Ok(session) => session,
-            Err(error) => return Tenure::failed(error),
+            Err(error) => {
+                self.hub.link.failed(&error.chain());
+                return Tenure::failed(error);
+            }
         };
         let tag = cycle.tag();
         info!("Connected{tag}");
@@ -74,6 +77,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
                     rotate_at = self.rotation_after(now());
                     let mut old_rhythm = Rhythm::default();
                     let mut hears_old = self.hub.listener(connection, false, || {});
+                    std::mem::swap(&mut hears_old.number, &mut listener.number);
                     let handing_over = async {
                         let run = old.run(&mut hears_old, &mut old_rhythm);
                         if tokio::time::timeout(OVERLAP, run).await.is_err() {

@@ -15,10 +15,13 @@ pub trait Witness: fmt::Debug + Send + Sync {
     /// Somebody dials.
     fn dials(&self);
 
-    /// It is up again after it had been down.
-    fn reconnected(&self);
+    /// It is up: for the first time, or again after it had been down.
+    fn up(&self);
 
     /// From now on nothing can arrive; `alive` was the last proof of life. Said again while that
     /// lasts, it changes nothing.
     fn down(&self, alive: Instant, cause: &str);
+
+    /// Something that the last gap had hidden was found elsewhere.
+    fn back_filled(&self);
 }
