@@ -8,6 +8,7 @@
 )]
 
 mod listings;
+mod long;
 mod managed;
 pub(crate) mod peer;
 mod reconnecting;
@@ -16,7 +17,7 @@ mod wire;
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
     time::Duration,
 };
 
@@ -92,17 +93,28 @@ pub(crate) async fn to_the_end(config: &Config) -> GaveUp {
     tokio::time::timeout(PATIENCE, run).await.expect("it never gave up")
 }
 
-/// The log of this thread, while it is held.
-pub(crate) struct Log {
-    text: Arc<Mutex<Vec<u8>>>,
-    _guard: tracing::subscriber::DefaultGuard,
+thread_local! {
+    /// Where this thread's log goes.
+    static LOG: RefCell<Option<Arc<Mutex<Vec<u8>>>>> = const { RefCell::new(None) };
 }
 
-struct Writer(Arc<Mutex<Vec<u8>>>);
+/// The log of this thread, while it is held.
+///
+/// One subscriber serves the whole process: scoped ones, coming and going on many threads, would
+/// lose each other's lines.
+pub(crate) struct Log {
+    text: Arc<Mutex<Vec<u8>>>,
+}
+
+struct Writer;
 
 impl std::io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOG.with_borrow(|log| {
+            if let Some(text) = log {
+                text.lock().unwrap().extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -111,29 +123,22 @@ impl std::io::Write for Writer {
     }
 }
 
-/// Makes the whole process have a subscriber, which drops everything. While there is only one, that
-/// of a single thread, `tracing` takes a line that another thread came to first for one that nobody
-/// wants, and the thread that listens never hears it.
-fn hear_every_thread() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
-    });
-}
-
 impl Log {
     pub(crate) fn capture() -> Self {
-        hear_every_thread();
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_ansi(false)
+                .without_time()
+                .with_target(false)
+                .with_writer(|| Writer)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
         let text = Arc::default();
-        let writer = Arc::clone(&text);
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .with_writer(move || Writer(Arc::clone(&writer)))
-            .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+        LOG.set(Some(Arc::clone(&text)));
+        Self { text }
     }
 
     pub(crate) fn text(&self) -> String {
@@ -152,5 +157,11 @@ impl Log {
     pub(crate) fn has(&self, line: &str) {
         let text = self.text();
         assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        LOG.set(None);
     }
 }

@@ -127,6 +127,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/buyer/market.rs",
     "tests/it/command.rs",
     "tests/it/feed.rs",
+    "tests/it/feed/long.rs",
     "tests/it/feed/managed.rs",
     "tests/it/feed/peer.rs",
     "tests/it/feed/refusals.rs",
