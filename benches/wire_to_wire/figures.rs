@@ -93,7 +93,7 @@ impl fmt::Display for Table {
         writeln!(f, "{}", self.title)?;
         writeln!(
             f,
-            "{:<26}{:>9}{:>20}{:>9}{:>20}{:>7}{:>8}{:>6}{:>9}",
+            "{:<26}{:>9}{:>23}{:>9}{:>23}{:>7}{:>8}{:>6}{:>9}",
             "µs, listing to buy",
             "p50",
             "× (spread)",
@@ -114,7 +114,7 @@ impl fmt::Display for Table {
                     times(ratio.least),
                     times(ratio.most)
                 );
-                write!(f, "{:>9}{spread:>20}", us(self.figure(name, percent).median))?;
+                write!(f, "{:>9}{spread:>23}", us(self.figure(name, percent).median))?;
             }
             writeln!(
                 f,

@@ -117,7 +117,8 @@ pub async fn run(args: &SimArgs, market: Market, stop: &mut Stop) -> SimSummary 
             biased;
             why = stop.wait() => break why,
             _ = status.tick() => {
-                info!("{}", Status { books: &market.books(), visits: market.visits() });
+                let visits = market.visits();
+                info!("{}", market.look(|books| Status { books, visits }.to_string()));
             }
         }
     };

@@ -144,9 +144,14 @@ impl Market {
 
     /// What truly happened so far.
     pub fn books(&self) -> Books {
+        self.look(Books::clone)
+    }
+
+    /// Looks into the books without copying them. The market stands still meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&Books) -> T) -> T {
         self.floor.with(|state, now, events| {
             state.exchange.advance(now, events);
-            state.exchange.books().clone()
+            at(state.exchange.books())
         })
     }
 
