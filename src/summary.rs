@@ -55,6 +55,9 @@ pub struct Summary {
     pub feed: FeedCounts,
     /// What was decided and bought.
     pub tally: Tally,
+    /// How many of the buys fell through after all, and what came back for them, as far as the
+    /// marketplace has said so.
+    pub returned: (u64, Coins),
     /// What the account holds, where that is known.
     pub balance: Option<Coins>,
     /// Log lines that were dropped rather than waited for.
@@ -94,6 +97,8 @@ impl Summary {
             "repeated": tally.repeated,
             "unbuyable": tally.unreadable,
             "spent": tally.spent.to_string(),
+            "returned": self.returned.0,
+            "returned_coins": self.returned.1.to_string(),
             "in_doubt": tally.in_doubt.to_string(),
             "would_spend": tally.would_spend.to_string(),
             "balance": self.balance.map(|balance| balance.to_string()),
@@ -171,6 +176,11 @@ impl fmt::Display for Summary {
         } else {
             let what = format!("bought, for {} coins", tally.spent);
             writeln!(f, "{}", counted(tally.bought, &what))?;
+            let (returned, coins) = self.returned;
+            if returned > 0 {
+                let what = format!("of them fell through, and {coins} coins came back");
+                writeln!(f, "{}", counted(returned, &what))?;
+            }
             let why = reasons(tally.refusals.iter());
             writeln!(f, "{}", counted(tally.refused, &format!("refused by the market{why}")))?;
             let unknown = if tally.unknown == 0 {
@@ -295,6 +305,7 @@ mod tests {
             lasted: Duration::from_millis(30_040),
             feed: FeedCounts { reconnects: 1, gaps: 1, unreadable: 2 },
             tally,
+            returned: (0, Coins::ZERO),
             balance: Some(Coins::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),

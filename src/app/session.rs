@@ -32,6 +32,7 @@ use crate::{
     sniper::{Core, Hand, Inbox, Now, Sniper},
     stop::{Stop, Why},
     summary::{FeedCounts, Summary},
+    time::UnixMs,
     ws::GaveUp,
 };
 
@@ -72,6 +73,7 @@ pub struct Session<'c> {
     _background: Option<Background>,
     _control: Option<Server>,
     started: Instant,
+    started_at: UnixMs,
 }
 
 impl<'c> Session<'c> {
@@ -81,7 +83,7 @@ impl<'c> Session<'c> {
     ///
     /// An [`AppError`] if what it needs cannot be set up.
     pub fn start(config: &'c Config) -> Result<Self, AppError> {
-        let started = Instant::now();
+        let (started, started_at) = (Instant::now(), clock::now());
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = match &config.tls {
             Some(tls) => tls.clone(),
@@ -127,6 +129,7 @@ impl<'c> Session<'c> {
             _background: background,
             _control: control,
             started,
+            started_at,
         })
     }
 
@@ -200,14 +203,15 @@ impl<'c> Session<'c> {
             gaps: taps.gaps.load(Ordering::Relaxed),
             unreadable: taps.errors(),
         };
-        let (tally, balance) = self.sniper.look(|core| {
+        let (tally, balance, returned) = self.sniper.look(|core| {
+            let returned = core.ledger().returned_since(self.started_at);
             let snapshot = core.ledger().snapshot(Now::read().wall);
             // A dry run spends in thought only.
             let balance = match self.config.mode {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.balance_least,
             };
-            (core.tally().clone(), balance)
+            (core.tally().clone(), balance, returned)
         });
         Summary {
             mode: match self.config.mode {
@@ -217,6 +221,7 @@ impl<'c> Session<'c> {
             lasted: self.started.elapsed(),
             feed,
             tally,
+            returned,
             balance,
             log_lines_dropped: 0,
             ended: ended.to_string(),

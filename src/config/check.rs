@@ -107,15 +107,16 @@ const fn letter(generation: Generation) -> &'static str {
 }
 
 fn feed(config: &Config) -> String {
-    let Feed { generation, connections, max_age, sweep_at_start } = &config.feed;
+    let Feed { generation, connections, max_age, sweep_at_start, server_filters } = &config.feed;
     let each = match connections {
         1 => "1 connection, replaced".to_owned(),
         count => format!("{count} connections, each replaced"),
     };
     let age = max_age.as_secs();
     let sweep = if *sweep_at_start { "; what is for sale is read at start" } else { "" };
+    let filters = if *server_filters { "; the site leaves out what no entry can want" } else { "" };
     format!(
-        "{}, generation {}, {each} before it is {age} s old{sweep}",
+        "{}, generation {}, {each} before it is {age} s old{sweep}{filters}",
         config.endpoints.ws,
         letter(*generation)
     )

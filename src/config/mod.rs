@@ -96,6 +96,8 @@ pub struct Feed {
     pub max_age: Duration,
     /// Whether what is for sale already is read at start.
     pub sweep_at_start: bool,
+    /// Whether the site is asked to leave out what no entry can want. Generation B only.
+    pub server_filters: bool,
 }
 
 /// The values that `sniper.example.toml` shows.
@@ -106,6 +108,7 @@ impl Default for Feed {
             connections: 1,
             max_age: Duration::from_secs(3_000),
             sweep_at_start: false,
+            server_filters: false,
         }
     }
 }

@@ -42,7 +42,8 @@ const BUDGET_KEYS: [&str; 7] = [
     "max_in_flight",
 ];
 
-const FEED_KEYS: [&str; 4] = ["generation", "connections", "max_age_s", "sweep_at_start"];
+const FEED_KEYS: [&str; 5] =
+    ["generation", "connections", "max_age_s", "sweep_at_start", "server_filters"];
 
 const RECONNECTION_KEYS: [&str; 12] = [
     "initial_delay_ms",
@@ -230,6 +231,14 @@ fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
     }
     if let Some(sweep) = fields.flag("sweep_at_start", reading) {
         feed.sweep_at_start = sweep;
+    }
+    if let Some(filters) = fields.flag("server_filters", reading) {
+        feed.server_filters = filters;
+        if filters && feed.generation == Generation::A {
+            let message = "`server_filters` does nothing for generation A".to_owned();
+            let remedy = "leave it out, or ask for generation \"B\"";
+            reading.warning(fields.at("server_filters"), message, remedy);
+        }
     }
 }
 

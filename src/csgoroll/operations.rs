@@ -5,7 +5,12 @@
 
 use serde_json::{Value, json};
 
-use crate::{config::Generation, trade::TradeId};
+use crate::{
+    config::Generation,
+    money::{Coins, Percent},
+    trade::TradeId,
+    whitelist::Whitelist,
+};
 
 /// How many open listings one page holds at most (source: public clients).
 pub const PAGE_LISTINGS_MAX: u32 = 250;
@@ -94,6 +99,55 @@ pub fn subscriptions(generation: Generation) -> Vec<Operation> {
     vec![listings, optional(updates), optional(wallet)]
 }
 
+/// What the site can be asked to leave out, for generation B (source: client code).
+///
+/// Only bounds whose meaning cannot be mistaken are used. The site knows others, of a name and of
+/// a float, of which it is not known what they do to a listing that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filters {
+    /// Nothing cheaper.
+    pub min_price: Coins,
+    /// Nothing dearer.
+    pub max_price: Coins,
+    /// Nothing with more added to its base price.
+    pub max_markup: Percent,
+}
+
+impl Filters {
+    /// The narrowest bounds that leave out nothing that any entry wants; `None` for a whitelist
+    /// that wants nothing.
+    pub fn of(whitelist: &Whitelist) -> Option<Self> {
+        let entries = whitelist.entries();
+        Some(Self {
+            min_price: entries.iter().map(|entry| entry.min_price).min()?,
+            max_price: entries.iter().map(|entry| entry.max_price).max()?,
+            max_markup: entries.iter().map(|entry| entry.max_markup).max()?,
+        })
+    }
+}
+
+/// The subscription to the listings of generation B within bounds.
+pub fn filtered_listings(filters: Filters) -> Operation {
+    let query = concat!(
+        "subscription OnCreateTrades($maxMarkupPercent: Float, $maxPrice: UnsignedFloat, ",
+        "$minPrice: UnsignedFloat) { createTrades(maxMarkupPercent: $maxMarkupPercent, ",
+        "maxPrice: $maxPrice, minPrice: $minPrice) { trades ",
+        listing_fields!("canJoin avgPaintWearRange { min max } "),
+        " } }"
+    );
+    let variables = json!({
+        "maxMarkupPercent": decimal(&filters.max_markup.to_string()),
+        "maxPrice": decimal(&filters.max_price.to_string()),
+        "minPrice": decimal(&filters.min_price.to_string()),
+    });
+    Operation::new("OnCreateTrades", query, variables)
+}
+
+/// A decimal text as a JSON number.
+fn decimal(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
+
 /// The mutation that buys, cut where the listing's id belongs.
 ///
 /// An id holds nothing that a JSON string would have to escape (see [`TradeId::new`]), so the body
@@ -180,6 +234,7 @@ pub fn own_purchases(user_id: &str, first: u32, after: Option<&str>) -> Option<O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::whitelist::{Entry, tests::entry};
 
     #[test]
     fn the_buy_is_json_that_names_exactly_this_listing() {
@@ -210,6 +265,28 @@ mod tests {
                 assert_eq!(open, operation.query.matches('}').count());
             }
         }
+    }
+
+    #[test]
+    fn filters_leave_out_nothing_that_any_entry_wants() {
+        let bounds = |min, max, markup| Entry {
+            min_price: Coins::from_cents(min),
+            max_price: Coins::from_cents(max),
+            max_markup: Percent::from_hundredths(markup),
+            ..entry()
+        };
+        let whitelist = Whitelist::new(vec![bounds(100, 1_250, 0), bounds(50, 900, 150)]);
+        let filters = Filters::of(&whitelist).unwrap();
+        assert_eq!(filters.min_price, Coins::from_cents(50));
+        assert_eq!(filters.max_price, Coins::from_cents(1_250));
+        assert_eq!(filters.max_markup, Percent::from_hundredths(150));
+        assert_eq!(Filters::of(&Whitelist::default()), None);
+        let operation = filtered_listings(filters);
+        assert_eq!(
+            operation.variables,
+            json!({"maxMarkupPercent": 1.5, "maxPrice": 12.5, "minPrice": 0.5})
+        );
+        assert!(operation.is_essential);
     }
 
     #[test]

@@ -24,8 +24,11 @@ use super::{
     upgrade::Request,
 };
 use crate::{
-    config::{Config, Credential},
-    csgoroll::{feed::Payload, operations},
+    config::{Config, Credential, Generation},
+    csgoroll::{
+        feed::Payload,
+        operations::{self, Filters, Operation},
+    },
     text::Escaped,
     trade::{Event, Trade},
 };
@@ -76,10 +79,10 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
         dial: &D,
         credential: Option<&Credential>,
     ) -> Result<FeedSession<D::Stream>, FeedError> {
-        let Config { endpoints, reconnection, feed, .. } = self.config;
+        let Config { endpoints, reconnection, .. } = self.config;
         let limits = reconnection.limits();
         let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
-        for operation in operations::subscriptions(feed.generation) {
+        for operation in subscriptions(self.config) {
             let is_optional = !operation.is_essential;
             machine.want(Wanted { topic: operation.to_json(), is_optional }, now());
         }
@@ -135,6 +138,18 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
             proved: Some(proved),
         }
     }
+}
+
+/// What is subscribed to: the listings first.
+fn subscriptions(config: &Config) -> Vec<Operation> {
+    let Config { feed, whitelist, .. } = config;
+    let mut operations = operations::subscriptions(feed.generation);
+    let filters = Filters::of(whitelist)
+        .filter(|_bounds| feed.server_filters && feed.generation == Generation::B);
+    if let (Some(listings), Some(filters)) = (operations.first_mut(), filters) {
+        *listings = operations::filtered_listings(filters);
+    }
+    operations
 }
 
 /// Hears one session.

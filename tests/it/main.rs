@@ -9,6 +9,7 @@ mod decide;
 mod dial;
 mod documents;
 mod feed;
+mod filters;
 mod kills;
 mod market;
 mod session;

@@ -1,0 +1,70 @@
+//! `[feed] server_filters`: what the site leaves out, and what it must not.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test should stop it")]
+
+use std::{sync::Arc, time::Duration};
+
+use sniper::{
+    config::{Config, Credential, Endpoints, Generation, Sources},
+    money::Coins,
+    sim::{Market, Rate, Settings, demo::WHITELIST},
+    trade::Event,
+    ws,
+};
+
+/// Settings for a market, made as a person makes them.
+fn config(market: &Market, directory: &tempfile::TempDir) -> Config {
+    let text = format!("[feed]\nserver_filters = true\n{WHITELIST}");
+    std::fs::write(directory.path().join("sniper.toml"), text).unwrap();
+    let sources = Sources {
+        lookup: &|_name| None,
+        directory: directory.path(),
+        config_file: None,
+        live: false,
+    };
+    let loaded = Config::load(&sources).unwrap();
+    Config {
+        endpoints: Endpoints::new(&market.ws_url(), &market.http_url()).unwrap(),
+        credential: Some(Credential::from_session(&market.session()).unwrap()),
+        ..loaded.config
+    }
+}
+
+#[tokio::test]
+async fn the_site_leaves_out_what_no_entry_can_want_and_nothing_else() {
+    let settings = Settings { rate: Rate::per_second(400), ..Settings::default() };
+    let market = Market::start(settings).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&market, &directory);
+    assert!(config.feed.server_filters && config.feed.generation == Generation::B);
+    let dearest = config.whitelist.entries().iter().map(|entry| entry.max_price).max().unwrap();
+    let wanted = Arc::clone(&config.whitelist);
+    let (mut seen, mut fitting) = (0_u64, 0_u64);
+    let listen = ws::run_with_reconnect(&config, |trade| {
+        // What becomes of listings is told of all of them.
+        if trade.event != Event::Listed {
+            return;
+        }
+        seen += 1;
+        assert!(trade.total_value.is_none_or(|price| Coins::ZERO < price && price <= dearest));
+        if let sniper::whitelist::Verdict::Wanted(_) = wanted.decide(&trade) {
+            fitting += 1;
+        }
+    });
+    // As long as it takes for enough of both, and no longer than a slow machine needs.
+    let books = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let books = market.books();
+            if books.wanted >= 20 && books.offered >= 500 {
+                return books;
+            }
+        }
+    };
+    let books = tokio::select! {
+        gave_up = listen => panic!("{gave_up}"),
+        books = tokio::time::timeout(Duration::from_secs(60), books) => books.unwrap(),
+    };
+    assert!(seen < books.offered, "{seen} of {} came", books.offered);
+    assert!(fitting * 2 > books.wanted, "{fitting} of {} wanted ones came", books.wanted);
+}
