@@ -316,7 +316,8 @@ fn test_manners(source: &Source) -> Vec<String> {
             complaints.push(source.complain(format!("`{word}` in a test")));
         }
     }
-    if said("sleep(") && !SLEEPING.contains(&source.path.as_str()) {
+    let sleeps = source.tests().any(|line| says(line, "sleep("));
+    if sleeps && !SLEEPING.contains(&source.path.as_str()) {
         complaints.push(source.complain("a test sleeps: wait on a condition with a deadline"));
     }
     complaints
