@@ -4,7 +4,10 @@
 use std::{fs, thread};
 
 use sniper::{
-    app::session::{Ended, Session},
+    app::{
+        block_on_core,
+        session::{Ended, Session},
+    },
     config::{Config, Sources},
     net::tls::Tls,
     stop::{Stop, Why},
@@ -42,8 +45,11 @@ impl Client for Bot {
         let config = self.config(place);
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(session(&config, stopped));
+            let session = async {
+                session(&config, stopped).await;
+                Ok(())
+            };
+            block_on_core(config.speed.spin, session).unwrap();
         });
         Running::new(move || {
             // It may have ended by itself.

@@ -52,6 +52,8 @@ use crate::{
 enum Case {
     /// 400 listings a second, one of four wanted
     Quiet,
+    /// The same, with clients that spin instead of sleeping
+    Spin,
     /// Bursts of 200 at 20,000 a second, one of fifty wanted
     Burst,
     /// Quiet, over TLS and not
@@ -119,60 +121,7 @@ fn bot(name: &'static str) -> Bot {
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames, sink: &Sink) -> Table {
-    let quiet = Rhythm {
-        listings: args.listings,
-        wanted_every: 4,
-        burst: 1,
-        step: Duration::ZERO,
-        pause: Duration::from_micros(2_500),
-        http_idle: None,
-    };
-    let burst = Rhythm {
-        listings: args.listings.max(200) * 5,
-        wanted_every: 50,
-        burst: 200,
-        step: Duration::from_micros(50),
-        pause: Duration::from_millis(50),
-        http_idle: None,
-    };
-    let idle = Rhythm {
-        listings: args.listings / 100,
-        wanted_every: 1,
-        pause: Duration::from_secs(1),
-        http_idle: Some(Duration::from_millis(300)),
-        ..quiet
-    };
-    let blocking: Box<dyn Client> = Box::new(Bare { spins: false });
-    let references = || -> Vec<Box<dyn Client>> {
-        vec![
-            Box::new(Bare { spins: false }),
-            Box::new(Bare { spins: true }),
-            Box::new(Plain),
-            Box::new(bot("the sniper")),
-        ]
-    };
-    let (title, rhythm, clients) = match case {
-        Case::Quiet => ("quiet: 400 listings a second, 1 in 4 wanted", quiet, references()),
-        Case::Burst => ("bursts of 200, 20,000 a second, 1 in 50 wanted", burst, references()),
-        Case::Tls => {
-            let tls: Box<dyn Client> = Box::new(Bot { tls: true, ..bot("the sniper, TLS") });
-            ("TLS on both sides, quiet", quiet, vec![Box::new(bot("the sniper, plain")), tls])
-        }
-        Case::Whitelist => {
-            let many = Bot { whitelist: args.entries, ..bot("the sniper, many entries") };
-            let few: Box<dyn Client> = Box::new(bot("the sniper, 10 entries"));
-            ("size of the whitelist, quiet", quiet, vec![few, Box::new(many)])
-        }
-        Case::Idle => {
-            let sniper: Box<dyn Client> = Box::new(bot("the sniper"));
-            ("a market that closes idle connections", idle, vec![sniper])
-        }
-        Case::SlowLog | Case::BusyDisk => {
-            let title =
-                if case == Case::SlowLog { "a slow log, quiet" } else { "a busy disk, quiet" };
-            (title, quiet, vec![blocking, Box::new(bot("the sniper"))])
-        }
-    };
+    let Plan { title, rhythm, clients } = plan(case, args);
     let _disk = (case == Case::BusyDisk).then(BusyDisk::start);
     sink.slow.store(case == Case::SlowLog, Ordering::Relaxed);
     let mut table = Table::new(title);
@@ -184,6 +133,60 @@ fn measure(case: Case, args: &Args, frames: &mut Frames, sink: &Sink) -> Table {
     }
     sink.slow.store(false, Ordering::Relaxed);
     table
+}
+
+/// Who takes turns, and in which rhythm. The first is what the others are compared with.
+struct Plan {
+    title: &'static str,
+    rhythm: Rhythm,
+    clients: Vec<Box<dyn Client>>,
+}
+
+fn plan(case: Case, args: &Args) -> Plan {
+    let quiet = Rhythm {
+        listings: args.listings,
+        wanted_every: 4,
+        burst: 1,
+        step: Duration::ZERO,
+        pause: Duration::from_micros(2_500),
+        http_idle: None,
+    };
+    let blocking = || -> Box<dyn Client> { Box::new(Bare { spins: false }) };
+    let spinning = || -> Box<dyn Client> { Box::new(Bare { spins: true }) };
+    let sniper = |name| -> Box<dyn Client> { Box::new(bot(name)) };
+    let all = || vec![blocking(), spinning(), Box::new(Plain), sniper("the sniper")];
+    let (title, rhythm, clients) = match case {
+        Case::Quiet => ("quiet: 400 listings a second, 1 in 4 wanted", quiet, all()),
+        Case::Spin => {
+            let settings = "[speed]\nspin = true\n";
+            let ours = Box::new(Bot { settings, ..bot("the sniper, spinning") });
+            ("spinning, quiet", quiet, vec![spinning(), ours])
+        }
+        Case::Burst => {
+            let listings = args.listings.max(200) * 5;
+            let (step, pause) = (Duration::from_micros(50), Duration::from_millis(50));
+            let burst = Rhythm { listings, wanted_every: 50, burst: 200, step, pause, ..quiet };
+            ("bursts of 200, 20,000 a second, 1 in 50 wanted", burst, all())
+        }
+        Case::Tls => {
+            let tls = Box::new(Bot { tls: true, ..bot("the sniper, TLS") });
+            ("TLS on both sides, quiet", quiet, vec![sniper("the sniper, plain"), tls])
+        }
+        Case::Whitelist => {
+            let many = Box::new(Bot { whitelist: args.entries, ..bot("the sniper, many entries") });
+            let few = sniper("the sniper, 10 entries");
+            ("size of the whitelist, quiet", quiet, vec![few, many])
+        }
+        Case::Idle => {
+            let (pause, http_idle) = (Duration::from_secs(1), Some(Duration::from_millis(300)));
+            let listings = args.listings / 100;
+            let idle = Rhythm { listings, wanted_every: 1, pause, http_idle, ..quiet };
+            ("a market that closes idle connections", idle, vec![sniper("the sniper")])
+        }
+        Case::SlowLog => ("a slow log, quiet", quiet, vec![blocking(), sniper("the sniper")]),
+        Case::BusyDisk => ("a busy disk, quiet", quiet, vec![blocking(), sniper("the sniper")]),
+    };
+    Plan { title, rhythm, clients }
 }
 
 /// Where the log goes: nowhere, and slowly if told so.
