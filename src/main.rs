@@ -55,9 +55,10 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
 }
 
 /// One session: every listing of the feed is considered, until there is a reason to stop.
-async fn trade(config: Config, args: &RunArgs) -> Result<Summary, AppError> {
+async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> {
     let mut stop = Stop::listen(args.lasting)?;
-    let mut session = Session::start(&config)?;
+    let filler = config.fill_gaps();
+    let mut session = Session::start(&config, filler)?;
     if args.resume {
         session.resume();
     }

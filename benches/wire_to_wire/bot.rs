@@ -98,13 +98,15 @@ impl Bot {
 
 async fn session(config: &Config, stopped: oneshot::Receiver<()>) {
     let mut stop = Stop::listen(None).unwrap();
-    let mut session = Session::start(config).unwrap();
+    let mut config = config.clone();
+    let filler = config.fill_gaps();
+    let mut session = Session::start(&config, filler).unwrap();
     let sniper = session.sniper();
     let ended = tokio::select! {
         biased;
         _ = stopped => Ended::Stopped(Why::Terminate),
         ended = session.run(&mut stop) => ended,
-        gave_up = ws::run_with_reconnect(config, |trade| sniper.consider(trade)) => {
+        gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
             Ended::GaveUp(gave_up)
         }
     };

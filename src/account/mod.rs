@@ -17,6 +17,6 @@ pub mod watch;
 pub use self::{
     failure::ReadFailure,
     reader::{PurchasesReading, Reader, UserReading},
-    sweep::{BackFills, Found, Swept, back_fill, sweep},
+    sweep::{Swept, fill_gaps, sweep},
     watch::{Habits, News, Requests, watch},
 };

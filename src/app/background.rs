@@ -1,4 +1,4 @@
-//! Cold reads of the account, on a thread of their own.
+//! Cold reads, on a thread of their own: the account, and what a gap of the feed has hidden.
 //!
 //! They parse answers and speak TLS, which takes longer than a buy may wait.
 
@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::AppError;
 use crate::{
-    account::{Habits, News, Reader, Requests, watch},
+    account::{Habits, News, Reader, Requests, fill_gaps, watch},
     config::{Config, Mode},
     net::tls::Tls,
+    ws::Filler,
 };
 
 const WHAT: &str = "the look at the account";
@@ -22,7 +23,8 @@ pub struct Background {
     _until: oneshot::Sender<()>,
 }
 
-/// Begins to look at the account. Without a credential there is nothing to be seen.
+/// Begins to look at the account, and to fill the gaps of the feed. Without a credential nothing
+/// can be seen of an account, which is said; what is for sale is asked for all the same.
 ///
 /// # Errors
 ///
@@ -31,6 +33,7 @@ pub fn start(
     config: &Config,
     tls: &Tls,
     requests: Arc<Requests>,
+    filler: Filler,
 ) -> Result<(Background, mpsc::Receiver<News>), AppError> {
     let credential = config.credential.as_ref();
     let reader = Reader::new(&config.endpoints, credential, config.feed.generation, tls)
@@ -44,8 +47,17 @@ pub fn start(
     let (until, dropped) = oneshot::channel::<()>();
     let work = move || {
         runtime.block_on(async {
+            let reads = async {
+                let account = async {
+                    // As nobody there is nothing to look at, and the start has said so.
+                    if reader.has_credential() {
+                        watch(&reader, habits, &requests, &news).await;
+                    }
+                };
+                tokio::join!(account, fill_gaps(&reader, filler));
+            };
             tokio::select! {
-                () = watch(&reader, habits, &requests, &news) => {}
+                () = reads => {}
                 _dropped = dropped => {}
             }
         });

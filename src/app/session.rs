@@ -33,7 +33,7 @@ use crate::{
     stop::{Stop, Why},
     summary::{FeedCounts, Summary},
     time::UnixMs,
-    ws::GaveUp,
+    ws::{Filler, GaveUp},
 };
 
 /// How long buys in flight get when the bot stops.
@@ -70,19 +70,20 @@ pub struct Session<'c> {
     sniper: Sniper,
     buyer: Option<Arc<Buyer>>,
     inbox: Inbox,
-    _background: Option<Background>,
+    _background: Background,
     _control: Option<Server>,
     started: Instant,
     started_at: UnixMs,
 }
 
 impl<'c> Session<'c> {
-    /// Begins a session. In dry mode nothing that could send a buy is built.
+    /// Begins a session. In dry mode nothing that could send a buy is built. `filler` is the other
+    /// end of what `config` has for the feed's gaps.
     ///
     /// # Errors
     ///
     /// An [`AppError`] if what it needs cannot be set up.
-    pub fn start(config: &'c Config) -> Result<Self, AppError> {
+    pub fn start(config: &'c Config, filler: Filler) -> Result<Self, AppError> {
         let (started, started_at) = (Instant::now(), clock::now());
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = match &config.tls {
@@ -99,11 +100,9 @@ impl<'c> Session<'c> {
         } else {
             (Hand::Dry, None)
         };
-        let mut background = None;
-        if config.credential.is_some() {
-            let (thread, news) = background::start(config, &tls, Arc::clone(&inbox.requests))?;
-            (background, inbox.news) = (Some(thread), Some(news));
-        }
+        let requests = Arc::clone(&inbox.requests);
+        let (background, news) = background::start(config, &tls, requests, filler)?;
+        inbox.news = Some(news);
         let ledger = open_ledger(config);
         let mut control = None;
         if is_live {

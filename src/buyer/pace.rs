@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_gap_between_the_clocks_is_a_sleep() {
+    fn only_a_gap_between_the_clocks_means_that_the_machine_slept() {
         let seconds = Duration::from_secs;
         assert!(slept(seconds(3_600), seconds(1)));
         assert!(!slept(seconds(3_600), seconds(3_600)));

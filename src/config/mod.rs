@@ -28,7 +28,7 @@ use crate::{
     money::Coins,
     net::tls::Tls,
     whitelist::Whitelist,
-    ws::{Backfill, Taps, host::Hosts, policy::Policy},
+    ws::{self, Backfill, Filler, Taps, host::Hosts, policy::Policy},
 };
 
 /// Whether buys are sent.
@@ -195,6 +195,13 @@ impl Default for Budget {
 }
 
 impl Config {
+    /// Lets what a gap of the feed has hidden be handed in. Returns the end for whoever reads it.
+    pub fn fill_gaps(&mut self) -> Filler {
+        let (backfill, filler) = ws::backfill();
+        self.backfill = Some(Arc::new(backfill));
+        filler
+    }
+
     /// A dry run at this marketplace with every default: no credential, nothing wanted. For tests
     /// and for the practice market, which change the fields they need.
     pub fn new(endpoints: Endpoints, data_dir: impl Into<PathBuf>) -> Self {

@@ -122,6 +122,7 @@ const REVEALING: &[&str] = &[
 
 /// Tests that may sleep: those whose subject is time, and the helper that waits on a condition.
 const SLEEPING: &[&str] = &[
+    "tests/it/account.rs",
     "tests/it/capture/mod.rs",
     "tests/it/buyer.rs",
     "tests/it/buyer/market.rs",
