@@ -126,12 +126,14 @@ impl Trader {
     /// Runs a session until `scenario` is over, and returns what it came to.
     pub(crate) async fn trades(&self, scenario: impl AsyncFnOnce(&Sniper)) -> Summary {
         let mut stop = Stop::listen(None).unwrap();
-        let mut session = Session::start(&self.config).unwrap();
+        let mut config = self.config.clone();
+        let filler = config.fill_gaps();
+        let mut session = Session::start(&config, filler).unwrap();
         let sniper = session.sniper();
         let ended = tokio::select! {
             biased;
             ended = session.run(&mut stop) => ended,
-            gave_up = ws::run_with_reconnect(&self.config, |trade| sniper.consider(trade)) => {
+            gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
                 Ended::GaveUp(gave_up)
             }
             () = scenario(&sniper) => Ended::Stopped(Why::Over(Duration::ZERO)),
