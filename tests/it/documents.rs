@@ -266,6 +266,60 @@ fn every_room_is_on_the_map() {
     assert!(missing.is_empty(), "docs/ARCHITECTURE.md does not show {missing:?}");
 }
 
+/// The names of all packages that are asked for, those of tests apart.
+fn packages(manifest: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let (mut program, mut tests) = (BTreeSet::new(), BTreeSet::new());
+    let mut section = "";
+    for line in manifest.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|(name, _)| is_name(name)) {
+            match section {
+                "dev-dependencies" => tests.insert(name),
+                _ if section.ends_with("dependencies") => program.insert(name),
+                _ => false,
+            };
+        }
+    }
+    let shared: Vec<&str> = tests.intersection(&program).copied().collect();
+    tests.retain(|name| !shared.contains(name));
+    (program, tests)
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+#[test]
+fn every_package_says_what_it_is_for_and_is_used() {
+    let (manifest, map) = (read("Cargo.toml"), read("docs/ARCHITECTURE.md"));
+    let (program, tests) = packages(&manifest);
+    assert!(program.len() > 10 && tests.contains("proptest"), "{program:?} {tests:?}");
+
+    let (_, table) = map.split_once("## Packages").unwrap();
+    let first_cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split('|').next());
+    let explained: BTreeSet<&str> = first_cells
+        .flat_map(|cell| cell.split(','))
+        .map(str::trim)
+        .filter(|name| *name != "package")
+        .collect();
+    let asked: BTreeSet<&str> = program.union(&tests).copied().collect();
+    assert_eq!(explained, asked, "explained in docs/ARCHITECTURE.md, and asked for in Cargo.toml");
+
+    let sources = sources();
+    let unused = |names: &BTreeSet<&str>, place: &[&str]| -> Vec<String> {
+        let is_used = |name: &str| {
+            let path = format!("{name}::");
+            let mut places = sources.iter().filter(|it| place.iter().any(|at| it.is_under(at)));
+            places.any(|source| source.text.contains(&path))
+        };
+        let names = names.iter().map(|name| name.replace('-', "_"));
+        names.filter(|name| !is_used(name)).collect()
+    };
+    assert_eq!(unused(&program, &["src"]), Vec::<String>::new(), "asked for and not used");
+    assert_eq!(unused(&tests, &["src", "tests", "benches"]), Vec::<String>::new(), "not used");
+}
+
 #[test]
 fn the_documents_have_one_sentence_a_line() {
     let top: Vec<String> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(read).into();

@@ -175,7 +175,7 @@ impl Source {
         self.text.lines().skip(self.program().count())
     }
 
-    fn is_under(&self, place: &str) -> bool {
+    pub(crate) fn is_under(&self, place: &str) -> bool {
         self.path == place || self.path.starts_with(&format!("{place}/"))
     }
 
