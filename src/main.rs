@@ -65,9 +65,10 @@ async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> 
     session.announce();
     let sniper = session.sniper();
     let ended = tokio::select! {
+        // The feed first: whatever else is to be done can wait until the order is written.
         biased;
-        ended = session.run(&mut stop) => ended,
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => Ended::GaveUp(gave_up),
+        ended = session.run(&mut stop) => ended,
     };
     Ok(session.finish(ended).await)
 }

@@ -161,17 +161,17 @@ impl Refusal {
         match self {
             Self::NotJoinable | Self::Taken | Self::RateLimited { .. } => None,
             Self::DailyLimit => Some("wait until the site's daily limit resets, or raise it there"),
-            Self::Unauthenticated => {
-                Some("log in with your browser and copy the new `session` cookie into .env")
-            }
+            Self::Unauthenticated => Some(
+                "log in with your browser and copy the new `session` cookie into .env, then start again with `sniper run --live --resume`",
+            ),
             Self::Captcha => {
                 Some("open the site in your browser, solve the captcha, buy one item by hand")
             }
             Self::Challenge => Some(
-                "open the site in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE",
+                "open the site in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE in .env and start again with `sniper run --live --resume`",
             ),
             Self::Forbidden { .. } => Some(
-                "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie again",
+                "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again and start again with `sniper run --live --resume`",
             ),
             Self::StaleQuery => {
                 Some("the site has changed its interface; this version cannot buy there any more")

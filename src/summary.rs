@@ -64,6 +64,8 @@ pub struct Summary {
     pub log_lines_dropped: u64,
     /// Why it ended, in words.
     pub ended: String,
+    /// Whether it ended because the feed was given up, which nobody asked for.
+    pub is_given_up: bool,
     /// What the practice market says, in a demo.
     pub market: Option<MarketView>,
 }
@@ -309,6 +311,7 @@ mod tests {
             balance: Some(Coins::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),
+            is_given_up: false,
             market: None,
         }
     }

@@ -25,7 +25,6 @@ use crate::{
     ledger::{LedgerError, cli::DeskError},
     log::LogError,
     sim::MarketError,
-    ws::GaveUp,
 };
 
 /// The program could not do what it was asked to, for one of these reasons.
@@ -57,9 +56,6 @@ pub enum AppError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The feed was given up, since `max_retries` says so.
-    #[error("the session ended early")]
-    GaveUp(#[from] GaveUp),
     /// What should be printed could not be.
     #[error("cannot print")]
     Print(#[from] std::io::Error),
@@ -77,7 +73,6 @@ impl AppError {
             Self::Settings(_)
             | Self::Market(_)
             | Self::Log(LogError::Filter | LogError::Misspelt { .. }) => check::EXIT_CONFIG,
-            Self::GaveUp(_) => 69,
             Self::Capture(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) => 73,

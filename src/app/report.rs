@@ -20,6 +20,9 @@ use crate::{
     summary::Summary,
 };
 
+/// The exit code of a feed that was given up (`EX_UNAVAILABLE` of `sysexits.h`).
+pub const EXIT_GIVEN_UP: u8 = 69;
+
 /// Where a command prints.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
@@ -73,7 +76,7 @@ impl Output {
         } else {
             print(&summary.to_string())?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if summary.is_given_up { ExitCode::from(EXIT_GIVEN_UP) } else { ExitCode::SUCCESS })
     }
 
     /// Prints one JSON object as a line of stdout.

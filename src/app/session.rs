@@ -224,6 +224,7 @@ impl<'c> Session<'c> {
             balance,
             log_lines_dropped: 0,
             ended: ended.to_string(),
+            is_given_up: matches!(ended, Ended::GaveUp(_)),
             market: None,
         }
     }

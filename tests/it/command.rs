@@ -177,6 +177,21 @@ fn after_the_time_asked_for_it_says_what_came_of_it() {
 
 #[cfg(unix)]
 #[test]
+fn a_feed_that_was_given_up_is_told_by_its_exit_code_after_the_summary() {
+    let desk = Desk::new().with_rude_market().file(
+        "sniper.toml",
+        concat!(
+            "[reconnection]\ninitial_delay_ms = 250\nmax_retries = 1\n",
+            "[[whitelist]]\nitem = \"AK-47 | Redline\"\nmax_price = 1\n"
+        ),
+    );
+    let output = desk.run(&["run", "--json"]);
+    assert_eq!(output.status.code(), Some(69), "{}", err(&output));
+    let ended = last_object(&output)["ended"].as_str().unwrap().to_owned();
+    assert!(ended.contains("given up"), "{ended}");
+}
+
+#[test]
 fn a_signal_ends_it_with_a_summary_and_0() {
     for (signal, why) in [("-TERM", "told to terminate"), ("-INT", "Ctrl-C")] {
         let mut running = Desk::new().with_rude_market().start(&["run"]);
