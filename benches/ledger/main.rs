@@ -1,0 +1,175 @@
+//! What the ledger costs on the way from frame to order, and how long the rest of it takes.
+//!
+//! ```text
+//! cargo bench --bench ledger             # figures
+//! cargo bench --bench ledger -- --quick  # function only, for CI
+//! ```
+//!
+//! `reserve` is all that happens before a request is written: every limit, and for a ledger that
+//! is kept the record in the intent file. `sent` and `settle` come after it. The writer thread
+//! carries everything into the database meanwhile, as it does in a session.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot be taken ends with the reason")]
+
+use std::{
+    env,
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
+
+use sniper::{
+    config::Budget,
+    ledger::{Denied, Ledger, OwnTrade, Place, Reading, Want, archive::Archive},
+    money::{Coins, Percent},
+    outcome::Outcome,
+    time::UnixMs,
+    trade::{Status, TradeId},
+    whitelist::{Entry, ItemPattern, Wears},
+};
+
+/// How many buys are measured.
+const BUYS: u32 = 10_000;
+const BUYS_QUICK: u32 = 200;
+/// The pause between two buys, in which the writer does its work.
+const PAUSE: Duration = Duration::from_micros(200);
+const START: UnixMs = UnixMs(1_772_359_200_000);
+
+fn main() {
+    let is_quick = env::args().any(|argument| argument == "--quick");
+    let buys = if is_quick { BUYS_QUICK } else { BUYS };
+    let folder = env::temp_dir().join(format!("sniper-bench-ledger-{}", std::process::id()));
+    let mut out = io::stdout().lock();
+    writeln!(out, "{buys} buys each; nanoseconds").unwrap();
+    writeln!(out, "{:<24} {:>9} {:>9} {:>9} {:>9}", "", "p50", "p90", "p99", "max").unwrap();
+
+    let mut memory = Ledger::in_memory(budget(), &[entry()], false);
+    for (name, times) in measure(&mut memory, buys) {
+        writeln!(out, "{}", row(&format!("{name}, in memory"), times)).unwrap();
+    }
+    let place = Place::new(&folder, "market.example");
+    let mut kept = Ledger::open(&place, budget(), &[entry()], START).unwrap();
+    kept.bind("account").unwrap();
+    let nothing = Reading { trades: &[], complete: true, started: START };
+    drop(kept.reconcile(&nothing, Some(Coins::MAX), START));
+    for (name, times) in measure(&mut kept, buys) {
+        writeln!(out, "{}", row(&format!("{name}, kept"), times)).unwrap();
+    }
+    writeln!(out).unwrap();
+    for (name, time) in the_rest(kept, &place, buys) {
+        writeln!(out, "{name:<58} {:>9.2} ms", time.as_secs_f64() * 1e3).unwrap();
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// What each call took, in nanoseconds.
+type Times = Vec<u64>;
+
+fn measure(ledger: &mut Ledger, buys: u32) -> [(&'static str, Times); 3] {
+    let mut times = [("reserve", Times::new()), ("sent", Times::new()), ("settle", Times::new())];
+    let bought = Outcome::Bought { price: None, server_time: None };
+    for n in 0..buys {
+        let want = Want { id: id(n), price: Coins::from_cents(500), entry: 0, created_at: None };
+        let now = UnixMs(START.0 + i64::from(n));
+        let (approved, reserve) = loop {
+            let began = Instant::now();
+            match ledger.reserve(want, now) {
+                Ok(approved) => break (approved, began.elapsed()),
+                Err(denied) => assert_eq!(denied, Denied::Behind),
+            }
+            wait(PAUSE);
+        };
+        let began = Instant::now();
+        ledger.sent(approved.id(), now).unwrap();
+        let sent = began.elapsed();
+        let began = Instant::now();
+        drop(ledger.settle(approved.id(), &bought, now).unwrap());
+        let settle = began.elapsed();
+        for ((_, times), time) in times.iter_mut().zip([reserve, sent, settle]) {
+            times.push(u64::try_from(time.as_nanos()).unwrap());
+        }
+        wait(PAUSE);
+    }
+    times
+}
+
+/// Everything that is not on the way to a buy.
+fn the_rest(ledger: Ledger, place: &Place, buys: u32) -> Vec<(String, Duration)> {
+    let mut ledger = ledger;
+    let mut done = Vec::new();
+    let mut take = |name: String, work: &mut dyn FnMut()| {
+        let began = Instant::now();
+        work();
+        done.push((name, began.elapsed()));
+    };
+    let trades: Vec<OwnTrade> =
+        (0..buys).map(|n| OwnTrade { id: id(n), status: Status::Completed, price: None }).collect();
+    let later = UnixMs(START.0 + 10_000_000);
+    let reading = Reading { trades: &trades, complete: true, started: later };
+    take(format!("reconciling {buys} open purchases, all now delivered"), &mut || {
+        drop(ledger.reconcile(&reading, None, later));
+    });
+    take(format!("comparing {buys} purchases again, no news"), &mut || {
+        drop(ledger.reconcile(&reading, None, later));
+    });
+    let mut ledger = Some(ledger);
+    take("closing in order, everything durable".to_owned(), &mut || drop(ledger.take()));
+    take(format!("opening, with {buys} intents on file"), &mut || {
+        ledger = Some(Ledger::open(place, budget(), &[entry()], later).unwrap());
+    });
+    drop(ledger.take());
+    take(format!("verifying {buys} intents"), &mut || {
+        Archive::open(&place.folder).unwrap().verify().unwrap();
+    });
+    done
+}
+
+fn row(name: &str, times: Times) -> String {
+    let mut times = times;
+    times.sort_unstable();
+    let at = |permille: usize| {
+        let index = (times.len() * permille / 1_000).min(times.len() - 1);
+        times.get(index).copied().unwrap_or_default()
+    };
+    let [p50, p90, p99, max] = [500, 900, 990, 1_000].map(at);
+    format!("{name:<24} {p50:>9} {p90:>9} {p99:>9} {max:>9}")
+}
+
+fn wait(pause: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < pause {
+        std::thread::yield_now();
+    }
+}
+
+fn id(n: u32) -> TradeId {
+    TradeId::new(&format!("VHJhZGU6OTAwMD{n:08}")).unwrap()
+}
+
+fn budget() -> Budget {
+    Budget {
+        max_price: Coins::from_cents(5_000),
+        total: Coins::from_cents(100_000_000_000),
+        min_balance: Coins::ZERO,
+        max_buys_per_minute: u32::MAX,
+        per_hour: Some(Coins::from_cents(100_000_000_000)),
+        per_day: Some(Coins::from_cents(100_000_000_000)),
+        max_in_flight: 8,
+    }
+}
+
+fn entry() -> Entry {
+    Entry {
+        name: Some("anything".to_owned()),
+        item: ItemPattern::Any,
+        wears: Wears::ANY,
+        stattrak: false,
+        souvenir: false,
+        float_min: None,
+        float_max: None,
+        min_price: Coins::ZERO,
+        max_price: Coins::MAX,
+        max_markup: Percent::from_hundredths(0),
+        max_quantity: u32::MAX,
+        max_total: Some(Coins::MAX),
+        max_age: None,
+    }
+}
