@@ -55,7 +55,7 @@ fn main() {
     }
     writeln!(out).unwrap();
     for (name, time) in the_rest(kept, &place, buys) {
-        writeln!(out, "{name:<58} {:>9.2} ms", time.as_secs_f64() * 1e3).unwrap();
+        writeln!(out, "{name:<58} {:>9} us", time.as_micros()).unwrap();
     }
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -77,6 +77,15 @@ impl Account {
         self.open
     }
 
+    /// Whether a reading would only say again what is known: the same coins, and nothing that it
+    /// could tell anything about.
+    pub(super) fn is_no_news(&self, coins: Coins) -> bool {
+        self.reading() == Some(coins)
+            && self.bought.is_empty()
+            && self.gap == Coins::ZERO
+            && self.uncertain() == Coins::ZERO
+    }
+
     /// How many coins are missing that only a buy not settled as bought explains, leaving aside
     /// what other buys, worth `others`, explain.
     pub(super) fn missing_beyond(&self, others: Coins) -> Coins {

@@ -79,6 +79,7 @@ pub struct Book {
     pub(super) loss: Loss,
     pub(super) barrier: Option<UnixMs>,
     pub(super) exposure: Exposure,
+    pub(super) first_at: UnixMs,
     pub(super) last_at: UnixMs,
 }
 
@@ -112,6 +113,7 @@ impl Book {
             loss: Loss::default(),
             barrier: None,
             exposure: Exposure::default(),
+            first_at: UnixMs(0),
             last_at: UnixMs(0),
         }
     }
@@ -196,6 +198,9 @@ impl Book {
     /// A [`Contradiction`] when the event does not fit; the book is then unchanged.
     pub fn apply(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
         self.dispatch(at, event)?;
+        if self.last_at == UnixMs(0) {
+            self.first_at = at;
+        }
         self.last_at = self.last_at.max(at);
         Ok(())
     }
@@ -246,7 +251,7 @@ impl Book {
                     coins: self.loss.coins.saturating_add(coins),
                     count: self.loss.count.saturating_add(count),
                     since: at,
-                    not_before: self.last_at.minus(LOSS_MARGIN),
+                    not_before: self.last_at.minus(LOSS_MARGIN).max(self.first_at),
                 };
                 self.account.lose(self.loss.coins);
                 self.exposure = self.exposure.plus(coins, count);

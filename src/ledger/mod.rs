@@ -31,6 +31,7 @@
 
 pub mod account;
 pub mod approve;
+mod approved;
 pub mod archive;
 pub mod book;
 mod check;
@@ -62,6 +63,7 @@ mod writer;
 
 pub use self::{
     approve::Want,
+    approved::Approved,
     book::Book,
     denied::Denied,
     error::LedgerError,
@@ -79,32 +81,6 @@ use self::{
 use crate::{
     config::Budget, money::Coins, outcome::Outcome, time::UnixMs, trade::TradeId, whitelist::Entry,
 };
-
-/// A buy that the ledger has counted. Nothing else can be sent, and it can be sent once.
-#[derive(Debug)]
-#[must_use = "an approved buy counts as spent until it is settled"]
-pub struct Approved {
-    sequence: Sequence,
-    id: TradeId,
-    price: Coins,
-}
-
-impl Approved {
-    /// Its number in the ledger.
-    pub const fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-
-    /// The listing.
-    pub const fn id(&self) -> &TradeId {
-        &self.id
-    }
-
-    /// What it may cost.
-    pub const fn price(&self) -> Coins {
-        self.price
-    }
-}
 
 /// What an event changed, beyond the intent that it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -222,7 +198,7 @@ impl Ledger {
         }
         let applied = self.apply(now, event);
         let _nothing_new = applied.map_err(|_contradiction| Denied::AlreadyRequested)?;
-        Ok(Approved { sequence, id, price })
+        Ok(Approved::new(sequence, id, price))
     }
 
     /// Notes that the request for this listing has begun to leave.
@@ -290,7 +266,12 @@ impl Ledger {
     /// Takes in a balance. `as_of` is the earliest moment at which it can have been true: when the
     /// request for it was sent.
     pub fn set_balance(&mut self, coins: Coins, as_of: UnixMs, now: UnixMs) -> Aftermath {
-        self.record_sure(now, Event::Balance { coins, as_of })
+        let event = Event::Balance { coins, as_of };
+        if self.book.account.is_no_news(coins) {
+            // That it is still so need not be on file a thousand times a day.
+            return self.apply(now, event).unwrap_or_default();
+        }
+        self.record_sure(now, event)
     }
 
     /// Pauses buying until then.

@@ -132,6 +132,15 @@ impl Book {
         // What is in flight may explain missing coins as well; then it is too early to say.
         let waiting = self.in_flight > 0;
         let lost = Coins::ZERO < self.loss.coins || self.loss.count > 0;
+        // So does what power loss has hidden: what of it was found just now, or may yet be.
+        elsewhere = if lost && !is_over(self.loss.since) {
+            elsewhere.saturating_add(self.loss.coins)
+        } else {
+            events.iter().fold(elsewhere, |sum, event| match event {
+                Event::Adopted { price, .. } => sum.saturating_add(*price),
+                _ => sum,
+            })
+        };
         let missing = self.account.missing_beyond(elsewhere);
         if self.account.agrees() {
             events.extend(absent.into_iter().map(|sequence| Event::Proved {

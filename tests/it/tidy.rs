@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/latency.rs",
     "src/ledger/account.rs",
     "src/ledger/approve.rs",
+    "src/ledger/approved.rs",
     "src/ledger/book.rs",
     "src/ledger/check.rs",
     "src/ledger/crc.rs",

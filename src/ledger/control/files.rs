@@ -1,10 +1,12 @@
 //! The channel where there are no Unix sockets: two files in a folder of the user's own.
 //!
 //! Who may read or write them is what the user's folders grant. A request is written under another
-//! name and renamed, so that it is seen whole or not at all.
+//! name and renamed, so that it is seen whole or not at all. A third file is locked while a bot
+//! listens.
 
 use std::{
-    fs, io,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -32,6 +34,7 @@ pub struct Server {
     folder: PathBuf,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    _alive: File,
 }
 
 impl Server {
@@ -44,7 +47,10 @@ impl Server {
         let folder = folder.join(FOLDER);
         let failed = |what| move |source| ControlError::Io { what, source };
         fs::create_dir_all(&folder).map_err(failed("make a folder for"))?;
-        fs::write(folder.join(ALIVE), std::process::id().to_string()).map_err(failed("open"))?;
+        let alive = open_alive(&folder).map_err(failed("open"))?;
+        if !is_free(&alive).map_err(failed("lock"))? {
+            return Err(ControlError::Taken);
+        }
         let is_over = Arc::new(AtomicBool::new(false));
         let (seen, inner) = (Arc::clone(&is_over), folder.clone());
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -56,7 +62,7 @@ impl Server {
             }
         });
         let thread = thread.map_err(failed("listen to"))?;
-        Ok(Self { folder, is_over, thread: Some(thread) })
+        Ok(Self { folder, is_over, thread: Some(thread), _alive: alive })
     }
 }
 
@@ -68,9 +74,22 @@ impl Drop for Server {
         {
             tracing::debug!("the control channel ended badly");
         }
-        if let Err(error) = fs::remove_file(self.folder.join(ALIVE)) {
-            tracing::debug!("the control channel stays behind: {error}");
+        if let Err(error) = take(&self.folder.join(REQUEST)) {
+            tracing::debug!("a request stays behind: {error}");
         }
+    }
+}
+
+fn open_alive(folder: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(ALIVE))
+}
+
+/// Takes the lock if nobody has it.
+fn is_free(alive: &File) -> io::Result<bool> {
+    match alive.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -97,7 +116,12 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
 pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
     let folder = folder.join(FOLDER);
-    if !folder.join(ALIVE).exists() {
+    let is_running = folder.join(ALIVE).exists()
+        && open_alive(&folder)
+            .and_then(|alive| is_free(&alive))
+            .map_err(|source| ControlError::Io { what: "look at", source })
+            .map(|is_free| !is_free)?;
+    if !is_running {
         return Err(ControlError::NotRunning);
     }
     let exchanged = (|| {

@@ -483,6 +483,21 @@ fn a_ledger_can_be_read_and_verified_beside_its_writer_and_after_a_crash() {
 }
 
 #[test]
+fn a_balance_that_stays_the_same_fills_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot", T0);
+    for second in 1..100 {
+        let _nothing = ledger.set_balance(coins(1_000), after(second), after(second));
+    }
+    let _nothing = ledger.set_balance(coins(1_001), after(100), after(100));
+    drop(ledger);
+    let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let sql = "SELECT count(*) FROM events WHERE kind = 'balance'";
+    let count: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 2);
+}
+
+#[test]
 fn a_row_that_somebody_changed_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);

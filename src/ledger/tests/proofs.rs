@@ -260,3 +260,20 @@ fn what_power_loss_may_hide_counts_against_everything_and_old_listings_stay_unbo
     assert_eq!(ledger.snapshot(after(100)).spent, coins(40));
     ledger.book().check().unwrap();
 }
+
+#[test]
+fn a_purchase_that_power_loss_hid_explains_coins_that_an_absent_buy_does_not() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    let lost = Event::Lost { coins: coins(60), count: 2, barrier: after(90) };
+    ledger.book.apply(after(90), &lost).unwrap();
+    let hidden = [OwnTrade { price: Some(coins(30)), ..own(77, Status::Joined) }];
+    for second in [100, 200, 201] {
+        let read = reading(&hidden, second);
+        let aftermath = ledger.reconcile(&read, Some(coins(70)), after(second));
+        assert_eq!(aftermath, Aftermath::default(), "after {second} s");
+    }
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
+    assert_eq!(ledger.snapshot(after(201)).spent, coins(30));
+}
