@@ -10,6 +10,7 @@
 mod listings;
 mod long;
 mod managed;
+mod modes;
 pub(crate) mod peer;
 mod reconnecting;
 mod refusals;

@@ -131,6 +131,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed.rs",
     "tests/it/feed/long.rs",
     "tests/it/feed/managed.rs",
+    "tests/it/feed/modes.rs",
     "tests/it/feed/peer.rs",
     "tests/it/feed/refusals.rs",
     "tests/it/session/mod.rs",

@@ -1,0 +1,27 @@
+//! The marketplace's listings, one line each: the feed with a closure.
+//!
+//! `cargo run --example feed -- wss://router.csgoroll.com/ws` listens to the real feed as a guest;
+//! `sniper sim` in another terminal prints an address of one's own to try it on.
+
+use std::{env, error::Error, io::Write as _};
+
+use sniper::{
+    config::{Config, Endpoints},
+    text::Escaped,
+    ws,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = env::args().nth(1).unwrap_or_else(|| "ws://127.0.0.1:8099/ws".to_owned());
+    let endpoints = Endpoints::new(&address, "http://127.0.0.1:8099/graphql")?;
+    let config = Config::new(endpoints, "data");
+    let mut out = std::io::stdout().lock();
+    let gave_up = ws::run_with_reconnect(&config, |trade| {
+        let price = trade.total_value.map_or_else(|| "?".to_owned(), |price| price.to_string());
+        // A reader that has gone away is no reason to stop listening.
+        let _written = writeln!(out, "{price:>10}  {}", Escaped(&trade.market_name)).is_ok();
+    })
+    .await;
+    Err(gave_up.into())
+}

@@ -1,0 +1,41 @@
+//! Any feed that is made of topics: a handle that looks after itself.
+//!
+//! `cargo run --example handle -- wss://example.com/ws '{"op":"subscribe","topic":"trades"}' …`
+//! sends each further argument as a subscription, now and after every reconnect, and prints what
+//! comes.
+
+use std::{env, error::Error, io::Write as _};
+
+use sniper::{
+    config::endpoint::{Endpoint, Scheme},
+    text::Escaped,
+    ws::{
+        handle::{Event, Handle, Options, Target},
+        protocol::PlainJson,
+    },
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = env::args().skip(1);
+    let address = args.next().ok_or("name an address, such as wss://example.com/ws")?;
+    let target = Target::tcp(Endpoint::parse(&address, Scheme::WebSocket)?, None)?;
+    let options = Options::builder().name("example".to_owned()).build();
+    let handle = Handle::connect(target, PlainJson::VERBATIM, options).await?;
+    for topic in args {
+        handle.subscribe(&topic)?;
+    }
+    let mut out = std::io::stdout().lock();
+    while let Some(event) = handle.recv().await {
+        match event {
+            Event::Message(message) => writeln!(out, "{}", Escaped(&message.text))?,
+            Event::Lagged(count) => writeln!(out, "(too slow: {count} messages dropped)")?,
+            Event::Reconnecting { wait, cause, .. } => {
+                writeln!(out, "(gone: {cause}; again in {wait:?})")?;
+            }
+            Event::Reconnected { gap } => writeln!(out, "(back after {:?})", gap.lasted)?,
+            other => writeln!(out, "({other:?})")?,
+        }
+    }
+    Ok(())
+}

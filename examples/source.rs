@@ -1,0 +1,54 @@
+//! Swapping a bare connection for one that reconnects, behind one trait.
+//!
+//! `cargo run --example source -- wss://example.com/ws` reads ten messages over a bare connection,
+//! `cargo run --example source -- wss://example.com/ws --reconnect` over a wrapped one; the function
+//! that reads them is the same.
+
+use std::{env, error::Error, io::Write as _};
+
+use sniper::{
+    config::endpoint::{Endpoint, Scheme},
+    text::Escaped,
+    ws::{
+        connect::Dial as _,
+        handle::{Bare, Event, Options, Target},
+        host::Hosts,
+        policy::Policy,
+        protocol::PlainJson,
+        source::{Reconnecting, Source},
+    },
+};
+
+/// Knows nothing but the trait.
+async fn read_ten(mut source: impl Source) -> Result<(), Box<dyn Error>> {
+    source.connect().await?;
+    let mut out = std::io::stdout().lock();
+    let mut count = 0_u32;
+    while let Some(event) = source.next_event().await {
+        match event {
+            Event::Message(message) => {
+                writeln!(out, "{}", Escaped(&message.text))?;
+                count = count.saturating_add(1);
+            }
+            other => writeln!(out, "({other:?})")?,
+        }
+        if count == 10 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = env::args().nth(1).ok_or("name an address, such as wss://example.com/ws")?;
+    let target = Target::tcp(Endpoint::parse(&address, Scheme::WebSocket)?, None)?;
+    let host = target.dial.host();
+    let bare = Bare::new(target, PlainJson::SILENT, Options::default());
+    if env::args().any(|arg| arg == "--reconnect") {
+        let policy = Policy::default();
+        let host = Hosts::default().host(&host, &policy);
+        return read_ten(Reconnecting::new(bare, policy, host)).await;
+    }
+    read_ten(bare).await
+}

@@ -1,0 +1,258 @@
+//! The rest of what a feed must survive: every close code, TLS, a busy closure, a stop in every
+//! state, and what a gap has hidden.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use sniper::{
+    config::{Config, Feed},
+    json,
+    net::tls::Tls,
+    trade::{Event, Trade},
+    ws::{
+        self, FeedError,
+        policy::{Limits, Verdict},
+    },
+};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    PATIENCE, config, during, once,
+    peer::{Frame, Peer, Server, batch, listing},
+    quick,
+};
+
+/// What a server's close with this code means for the next attempt; `None`: it is a clean one.
+async fn closed_with(codes: Vec<u16>) -> Vec<(u16, Option<Verdict>)> {
+    let said = codes.clone();
+    let server = Server::play(move |number, mut peer| {
+        let code = said[number];
+        async move {
+            peer.subscribed().await;
+            peer.close(code, "").await;
+        }
+    })
+    .await;
+    let config = config(&server.address, quick());
+    let mut verdicts = Vec::new();
+    for code in codes {
+        let (_, ended) = once(&config).await;
+        verdicts.push((code, ended.err().map(|error| error.verdict())));
+    }
+    verdicts
+}
+
+#[tokio::test]
+async fn every_close_code_is_heard_and_classified() {
+    for (code, verdict) in closed_with((1_000..=1_015).collect()).await {
+        let expected = match code {
+            1_000 | 1_001 => None,
+            1_002 | 1_003 | 1_007..=1_010 => Some(Verdict::Park),
+            1_013 => Some(Verdict::RetryLater),
+            // 1004, 1005, 1006 and 1015 must not be sent; whoever does breaks the protocol.
+            _ => Some(Verdict::Retry),
+        };
+        assert_eq!(verdict, expected, "{code}");
+    }
+    let codes = (4_400..=4_429).chain([4_004, 4_005, 4_499, 4_500, 4_504, 3_000, 4_999]);
+    for (code, verdict) in closed_with(codes.collect()).await {
+        let expected = match code {
+            4_403 => Verdict::RenewCredential,
+            4_400 | 4_401 | 4_406 | 4_409 | 4_429 | 4_004 | 4_005 | 4_500 => Verdict::Park,
+            _ => Verdict::Retry,
+        };
+        assert_eq!(verdict, Some(expected), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn listings_come_over_tls() {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let root = key.cert.der().clone();
+    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![root.clone()], private)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("wss://localhost:{}/ws", listener.local_addr().unwrap().port());
+    let serving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // The second client does not trust this server and hangs up.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let mut peer = Peer::new(stream);
+            let ids = peer.subscribed().await;
+            peer.say(&batch(&ids[0], &["a"])).await;
+            peer.close(1_000, "").await;
+        }
+    });
+    let trusting = Tls::trusting(&root).unwrap();
+    let (ids, ended) = once(&Config { tls: Some(trusting), ..config(&address, quick()) }).await;
+    assert_eq!(ids, ["a"]);
+    assert!(ended.is_ok(), "{ended:?}");
+    let (_, ended) = once(&config(&address, quick())).await;
+    assert!(matches!(ended, Err(FeedError::Tls(_))), "{ended:?}");
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closure_that_is_busy_for_longer_than_any_deadline_costs_no_reconnect() {
+    let server = Server::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        for round in 0..40 {
+            peer.say(&batch(&ids[0], &[&format!("t{round}")])).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        peer.close(1_000, "").await;
+    })
+    .await;
+    let limits = Limits {
+        ping_interval: Duration::from_millis(150),
+        pong_timeout: Duration::from_millis(100),
+        ..quick()
+    };
+    let config = config(&server.address, limits);
+    let mut count = 0;
+    let ended = ws::connect_once(&config, |_| {
+        count += 1;
+        if count == 3 {
+            std::thread::sleep(Duration::from_millis(600));
+        }
+    })
+    .await;
+    assert!(ended.is_ok(), "{ended:?}");
+    assert_eq!((count, server.dials()), (40, 1));
+}
+
+#[tokio::test]
+async fn dropping_the_feed_closes_its_socket_in_every_state() {
+    let (gone, mut seen) = tokio::sync::mpsc::channel(8);
+    let server = Server::play(move |number, mut peer| {
+        let gone = gone.clone();
+        async move {
+            match number {
+                0 => peer.read_head().await,
+                1 => {
+                    peer.upgrade().await;
+                    peer.text().await;
+                }
+                _ => {
+                    peer.subscribed().await;
+                }
+            }
+            gone.send(None).await.unwrap();
+            loop {
+                if let last @ (Frame::Close(_) | Frame::End) = peer.frame().await {
+                    gone.send(Some(last)).await.unwrap();
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let config = config(&server.address, quick());
+    for _ in 0..3 {
+        let reached = during(&config, seen.recv()).await;
+        assert_eq!(reached, Some(None));
+        let last = tokio::time::timeout(Duration::from_secs(1), seen.recv()).await;
+        assert!(last.expect("the socket is still open").flatten().is_some());
+    }
+}
+
+fn found(id: &str) -> Trade<'static> {
+    let text = format!(r#"{{"data":{{"createTrade":{{"trade":{}}}}}}}"#, listing(id));
+    let payload: sniper::csgoroll::feed::Payload<'_> = json::read(&text).unwrap();
+    let trade = payload.into_trades().next().unwrap().into_owned();
+    Trade { event: Event::BackFilled { age: Duration::from_secs(9) }, ..trade }
+}
+
+#[tokio::test]
+async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
+    let log = super::Log::capture();
+    let server = Server::play(|number, mut peer| async move {
+        let ids = peer.subscribed().await;
+        if number == 0 {
+            peer.say(&batch(&ids[0], &["before"])).await;
+            peer.close(1_000, "").await;
+        } else {
+            peer.say(&batch(&ids[0], &["after"])).await;
+            peer.drained().await;
+        }
+    })
+    .await;
+    let (backfill, mut filler) = ws::backfill();
+    let feed = Feed { sweep_at_start: true, ..Feed::default() };
+    let config =
+        Config { backfill: Some(Arc::new(backfill)), feed, ..config(&server.address, quick()) };
+    let filling = tokio::spawn(async move {
+        let sweep = filler.wanted().await.unwrap();
+        assert_eq!((sweep.number, sweep.since), (0, None));
+        // The gap begins while the sweep is under way, and cancels it.
+        filler.superseded(sweep).await;
+        let want = filler.wanted().await.unwrap();
+        assert_eq!(want.number, 1);
+        assert!(want.since.is_some());
+        for id in ["before", "hidden-2", "hidden-1", "hidden-2", "after"] {
+            filler.listings().send(found(id)).await.unwrap();
+        }
+        filler.done(want).await;
+    });
+    let seen = RefCell::new(Vec::new());
+    let on_trade = |trade: Trade<'_>| {
+        let is_found = matches!(trade.event, Event::BackFilled { .. });
+        seen.borrow_mut().push((trade.id.to_string(), is_found));
+    };
+    let all = async {
+        while !log.text().contains("Reconnected") || seen.borrow().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        gave_up = ws::run_with_reconnect(&config, on_trade) => panic!("{gave_up}"),
+        () = all => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("{:?}\n{}", seen.borrow(), log.text()),
+    }
+    filling.abort();
+    let mut ids: Vec<String> = seen.borrow().iter().map(|(id, _)| id.clone()).collect();
+    ids.sort();
+    assert_eq!(ids, ["after", "before", "hidden-1", "hidden-2"]);
+    assert!(seen.borrow().contains(&("hidden-2".to_owned(), true)));
+    assert!(seen.borrow().contains(&("before".to_owned(), false)));
+    let found = config.taps.backfilled.load(Relaxed);
+    log.has(&format!("s, attempts 1, reconnects 1, back-filled {found})"));
+    assert!(found == 2 || found == 3, "{found}");
+}
+
+/// The table at the end of `docs/resilience.md`.
+#[test]
+fn every_failure_mode_names_tests_that_exist() {
+    let document = std::fs::read_to_string(crate::tidy::top().join("docs/resilience.md")).unwrap();
+    let (_, table) = document.split_once("| failure | test |").unwrap();
+    let sources = crate::tidy::sources();
+    let mut rows = 0;
+    for row in table.lines().filter(|row| row.starts_with("| ")) {
+        rows += 1;
+        let (_, tests) = row.trim_end_matches(" |").rsplit_once(" | ").unwrap();
+        for test in tests.split(", ").map(|test| test.trim_matches('`')) {
+            let declared = format!("fn {test}(");
+            assert!(
+                sources.iter().any(|source| source.text.contains(&declared)),
+                "docs/resilience.md names `{test}`, which is no test"
+            );
+        }
+    }
+    assert!(rows > 40, "{rows}");
+}
