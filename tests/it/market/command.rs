@@ -94,3 +94,20 @@ fn as_json_the_last_line_is_an_object_and_the_log_goes_elsewhere() {
     assert!(text(&output.stderr).contains("Practice market open at 127.0.0.1:"));
     assert!(!text(&output.stdout).contains("INFO"));
 }
+
+#[test]
+fn the_page_about_the_practice_market_explains_every_fault() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/practice-market.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for kind in sniper::sim::faults::Kind::ALL {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let row = row.unwrap_or_else(|| panic!("`{kind}` is not explained"));
+        let bought = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        let expected = match (kind.is_of_feed(), kind.commits()) {
+            (true, _) => "",
+            (false, true) => "yes",
+            (false, false) => "no",
+        };
+        assert_eq!(bought, expected, "{kind}");
+    }
+}
