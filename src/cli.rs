@@ -68,6 +68,9 @@ pub struct RunArgs {
     /// Lift the halts of the last run, once you have looked
     #[arg(long, requires = "live")]
     pub resume: bool,
+    /// Record the feed below `SNIPER_DATA`, beside trading
+    #[arg(long)]
+    pub record: bool,
     /// Stop cleanly after this long, like 60s, 5m or 8h [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
     pub lasting: Option<Duration>,
@@ -155,7 +158,8 @@ mod tests {
 
     #[test]
     fn live_and_for_are_understood_with_and_without_the_word_run() {
-        let live = RunArgs { live: true, resume: false, lasting: Some(Duration::from_secs(60)) };
+        let live =
+            RunArgs { live: true, lasting: Some(Duration::from_secs(60)), ..RunArgs::default() };
         assert_eq!(run(&["--live", "--for", "60s"]), live);
         assert_eq!(run(&["run", "--live", "--for", "60s"]), live);
     }

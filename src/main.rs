@@ -10,6 +10,7 @@ use sniper::{
         AppError, block_on, block_on_core, capture,
         demo::Demo,
         desk, practice,
+        record::Recording,
         report::{self, Output},
         session::{Ended, Session},
     },
@@ -59,6 +60,7 @@ async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> 
     let mut stop = Stop::listen(args.lasting)?;
     let filler = config.fill_gaps();
     let mut session = Session::start(&config, filler)?;
+    let recording = Recording::start(&config, args.record)?;
     if args.resume {
         session.resume();
     }
@@ -70,5 +72,8 @@ async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> 
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => Ended::GaveUp(gave_up),
         ended = session.run(&mut stop) => ended,
     };
-    Ok(session.finish(ended).await)
+    let (because, as_asked) = (ended.to_string(), ended.is_as_asked());
+    let summary = session.finish(ended).await;
+    recording.finish(because, as_asked);
+    Ok(summary)
 }

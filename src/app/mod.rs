@@ -6,6 +6,7 @@
 //! - [`demo`]: a session against the practice market.
 //! - [`desk`]: what a person asks of a ledger.
 //! - [`practice`]: the practice market alone.
+//! - [`record`]: the feed, recorded beside trading.
 //! - [`report`]: what is printed, and where.
 
 pub mod background;
@@ -13,6 +14,7 @@ pub mod capture;
 pub mod demo;
 pub mod desk;
 pub mod practice;
+pub mod record;
 pub mod report;
 pub mod session;
 

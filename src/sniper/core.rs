@@ -366,7 +366,7 @@ impl<B: Buys> Core<B> {
     }
 
     /// What time it can be at the server.
-    fn server_time(&self, now: Now) -> ServerTime {
+    pub(crate) fn server_time(&self, now: Now) -> ServerTime {
         let clock = self.clock();
         let earliest = clock.earliest(now.instant);
         let latest = clock.latest(now.instant).unwrap_or(now.wall);

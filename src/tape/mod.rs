@@ -10,7 +10,8 @@
 //!
 //! Whoever hears the feed appends to a buffer in memory ([`Recorder`]) and goes on; a thread of its
 //! own writes ([`writer`]). Which disk it is, is a [`Disk`], so that a full one can be had in a
-//! test. What was recorded comes back as it went in, in the order in which it came ([`Recording`]).
+//! test. What was recorded comes back as it went in, in the order in which it came
+//! ([`Recording`]), and can be decided upon again ([`play`](fn@play)).
 //!
 //! # Invariants
 //!
@@ -26,6 +27,7 @@ mod error;
 pub mod line;
 pub mod manifest;
 pub mod names;
+mod play;
 mod queue;
 mod reader;
 mod stream;
@@ -37,6 +39,7 @@ pub use self::{
     disk::{Disk, RealDisk},
     error::TapeError,
     manifest::{GAPS_MAX, MANIFEST_FILE},
+    play::{Decision, Played, Rules, play},
     queue::{QUEUE_BYTES_MAX, Recorder, Status},
     reader::{Frame, LINE_BYTES_MAX, ReadError, Recording},
     writer::{Ended, Observer, SOURCES_MAX, SYNC_EVERY, Setup, Source, Tape},

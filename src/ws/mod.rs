@@ -20,7 +20,7 @@ mod listen;
 pub mod liveness;
 pub mod policy;
 pub mod protocol;
-mod seen;
+pub(crate) mod seen;
 mod session;
 pub mod source;
 mod supervisor;

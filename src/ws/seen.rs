@@ -22,7 +22,7 @@ pub const SEEN_MAX: usize = ROWS * WAYS;
 
 /// What is known about a listing that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copy {
+pub(crate) enum Copy {
     /// It is the first.
     First,
     /// Another connection was faster, by this much.
@@ -47,7 +47,7 @@ struct Row {
 
 /// The listings that arrived last.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     hasher: RandomState,
     rows: Box<[Row]>,
 }
@@ -61,7 +61,7 @@ impl Default for Seen {
 impl Seen {
     /// Records that a connection delivered a listing, or a change of one. Allocates nothing.
     #[inline]
-    pub(super) fn record(&mut self, trade: &Trade<'_>, connection: usize, at: Instant) -> Copy {
+    pub(crate) fn record(&mut self, trade: &Trade<'_>, connection: usize, at: Instant) -> Copy {
         let kind = match trade.event {
             Event::Listed | Event::BackFilled { .. } => None,
             Event::Updated => Some(trade.status),

@@ -1,15 +1,38 @@
 //! The marketplace's own feed, recorded from the practice market.
 
-use std::sync::Arc;
+use std::{
+    cell::RefCell,
+    io,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+};
 
 use sniper::{
+    app::{record::Recording as Beside, session::Session},
     capture::source::CaptureSource,
-    config::{Config, Credential, Endpoints},
-    sim::{Market, Rate, Settings},
+    config::{Config, Credential, Endpoints, Mode, Sources},
+    sim::{self, Market, Rate, Settings},
+    tape::{Disk, RealDisk, Recording, Rules, Setup, Source, Tape, disk::DiskFile, play},
+    trade::Event,
+    ws,
 };
 use tempfile::TempDir;
 
 use super::*;
+
+/// The settings of somebody who wants what the practice market sells.
+fn config(market: &Market, desk: &TempDir) -> Config {
+    fs::write(desk.path().join("sniper.toml"), sim::cli::whitelist()).unwrap();
+    let lookup = |name: &str| match name {
+        "CSGOROLL_WS_URL" => Some(market.ws_url()),
+        "CSGOROLL_HTTP_URL" => Some(market.http_url()),
+        "CSGOROLL_SESSION" => Some(market.session()),
+        _ => None,
+    };
+    let sources =
+        Sources { lookup: &lookup, directory: desk.path(), config_file: None, live: false };
+    Config::load(&sources).unwrap().config
+}
 
 #[tokio::test]
 async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential() {
@@ -21,7 +44,6 @@ async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential()
         credential: Some(Credential::from_session(&market.session()).unwrap()),
         ..Config::new(endpoints, "unused")
     };
-    let taps = Arc::clone(&config.taps);
     let plan = Plan {
         marketplace: Some(config),
         ..plan(vec![CaptureSource::marketplace()], quick(), &directory)
@@ -37,5 +59,155 @@ async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential()
     let everything = fs::read_to_string(outcome.directory.join("CSGOROLL/listings.jsonl")).unwrap()
         + &fs::read_to_string(outcome.directory.join(MANIFEST_FILE)).unwrap();
     assert!(!everything.contains(&market.session()), "the credential was recorded");
-    drop(taps);
+}
+
+/// A dry session beside the real feed code, cut once, and then the same from its recording.
+#[tokio::test]
+async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
+    let settings =
+        Settings { rate: Rate::per_second(200), held_permille: 0, ..Settings::default() };
+    let market = Market::start(settings).unwrap();
+    let desk = TempDir::new().unwrap();
+    let config = Config { credential: None, ..config(&market, &desk) };
+    let session = Session::start(&config).unwrap();
+    let recording = Beside::start(&config, true).unwrap();
+    let sniper = session.sniper();
+    let decided = RefCell::new(Vec::new());
+    let feed = ws::run_with_reconnect(&config, |trade| {
+        if trade.event != Event::Updated {
+            let verdict = config.whitelist.decide(&trade);
+            decided.borrow_mut().push((trade.id.to_string(), format!("{verdict:?}")));
+        }
+        sniper.consider(trade);
+    });
+    let enough = async {
+        while decided.borrow().len() < 100 {
+            soon().await;
+        }
+        market.close_feeds(1_001, "on purpose");
+        while decided.borrow().len() < 400 {
+            soon().await;
+        }
+    };
+    tokio::select! {
+        gave_up = feed => panic!("{gave_up}"),
+        reached = tokio::time::timeout(DEADLINE, enough) => reached.unwrap(),
+    }
+    recording.finish("enough".to_owned(), true);
+    let lived = sniper.look(|core| core.tally().clone());
+
+    let directory = sessions(&desk.path().join("data/recordings")).pop().unwrap();
+    let recording = Recording::open(&directory).unwrap();
+    assert!(recording.is_complete());
+    let rules = Rules { whitelist: Arc::clone(&config.whitelist), budget: config.budget.clone() };
+    let again = || {
+        let mut decided = Vec::new();
+        let played = play(&recording, &rules, |decision| {
+            decided.push((decision.trade.id.to_string(), format!("{:?}", decision.verdict)));
+        });
+        (decided, played.unwrap())
+    };
+    let (first, second) = (again(), again());
+    assert_eq!(first.0, decided.into_inner());
+    assert_eq!(first.0, second.0);
+    for played in [first.1.tally, second.1.tally] {
+        assert_eq!(played.listings, lived.listings);
+        assert_eq!((played.matched, played.would_buy), (lived.matched, lived.would_buy));
+        assert_eq!((played.would_spend, &played.skipped), (lived.would_spend, &lived.skipped));
+        assert!(played.would_buy > 0, "nothing was wanted: {played:?}");
+    }
+    let written = manifest(&directory).unwrap();
+    assert_eq!(written["total_reconnects"], 1);
+    assert_eq!(written["connection_gaps"].as_array().unwrap().len(), 1);
+    assert_eq!(written["connection_gaps"][0]["open"], false);
+}
+
+/// A disk that takes nothing until it is let.
+#[derive(Clone, Default)]
+struct StuckDisk(Arc<(Mutex<bool>, Condvar)>);
+
+struct StuckFile(fs::File, StuckDisk);
+
+impl StuckDisk {
+    fn let_go(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+impl Disk for StuckDisk {
+    type File = StuckFile;
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_directory(path)
+    }
+
+    fn create_directories(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_directories(path)
+    }
+
+    fn create_file(&self, path: &Path) -> io::Result<StuckFile> {
+        Ok(StuckFile(RealDisk.create_file(path)?, self.clone()))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        RealDisk.replace(path, bytes)
+    }
+}
+
+impl DiskFile for StuckFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (is_free, changed) = &*self.1.0;
+        drop(changed.wait_while(is_free.lock().unwrap(), |is_free| !*is_free).unwrap());
+        self.0.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.0.cut(len)
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_holds_up_no_buy() {
+    let settings = Settings { rate: Rate::per_second(100), rivals: None, ..Settings::default() };
+    let market = Market::start(settings).unwrap();
+    let desk = TempDir::new().unwrap();
+    let config = Config { mode: Mode::Live, ..config(&market, &desk) };
+    let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
+    let source = Source {
+        name: source.name,
+        address: config.endpoints.ws.to_string(),
+        symbol: source.symbol,
+        stream: source.stream,
+    };
+    let setup = Setup::new(desk.path().join("rec"), vec![source]);
+    let tape = Tape::start(setup, disk.clone()).unwrap();
+    assert!(config.taps.let_hear(tape.recorder(0)));
+    let mut session = Session::start(&config).unwrap();
+    let sniper = session.sniper();
+    let mut stop = sniper::stop::Stop::listen(None).unwrap();
+    let feed = ws::run_with_reconnect(&config, |trade| sniper.consider(trade));
+    let enough = async {
+        while sniper.look(|core| core.tally().bought) < 5 {
+            soon().await;
+        }
+    };
+    tokio::select! {
+        ended = session.run(&mut stop) => panic!("{ended}"),
+        gave_up = feed => panic!("{gave_up}"),
+        reached = tokio::time::timeout(DEADLINE, enough) => reached.unwrap(),
+    }
+    let written = manifest(tape.directory()).unwrap();
+    assert_eq!(written["sources"][0]["messages"], 0, "the disk took something");
+    disk.let_go();
+    let (directory, ended) = (
+        tape.directory().to_path_buf(),
+        sniper::tape::Ended { because: "enough".to_owned(), as_asked: true },
+    );
+    assert!(tape.finish(ended).unwrap());
+    assert!(raws(&directory).len() > 5, "what waited is written when the disk is back");
 }
