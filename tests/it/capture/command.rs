@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use sniper::sim::{Market, Rate, Settings};
+
 use super::*;
 
 /// A program that runs, and is ended if a test forgets to.
@@ -34,14 +36,18 @@ impl Drop for Running {
 }
 
 fn start(directory: &TempDir, words: &[&str]) -> Running {
+    start_with(directory, &[&["capture"], words].concat(), &[])
+}
+
+fn start_with(directory: &TempDir, words: &[&str], variables: &[(&str, String)]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
     command
-        .arg("capture")
         .args(words)
         .current_dir(directory.path())
         .env_clear()
         // Without it, Windows has no sockets.
         .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -171,4 +177,26 @@ async fn ctrl_c_ends_a_capture_that_is_complete() {
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
     let written = manifest(&session).unwrap();
     assert_eq!((&written["complete"], &written["ended_because"]), (&true.into(), &"Ctrl-C".into()));
+}
+
+#[tokio::test]
+async fn the_bot_records_beside_trading_and_no_secret_gets_into_it() {
+    let settings = Settings { rate: Rate::per_second(50), ..Settings::default() };
+    let market = Market::start(settings).unwrap();
+    let directory = TempDir::new().unwrap();
+    let variables = [
+        ("CSGOROLL_WS_URL", market.ws_url()),
+        ("CSGOROLL_HTTP_URL", market.http_url()),
+        ("CSGOROLL_SESSION", market.session()),
+    ];
+    let words = ["run", "--record", "--for", "2s", "--json"];
+    let output = start_with(&directory, &words, &variables).ended().await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let session = sessions(&directory.path().join("data/recordings")).pop().unwrap();
+    let written = manifest(&session).unwrap();
+    assert_eq!(written["complete"], true, "{written}");
+    assert!(raws(&session).len() > 10, "{written}");
+    let everything =
+        fs::read_to_string(session.join("CSGOROLL/listings.jsonl")).unwrap() + &written.to_string();
+    assert!(!everything.contains(&market.session()));
 }

@@ -68,8 +68,9 @@ async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
         Settings { rate: Rate::per_second(200), held_permille: 0, ..Settings::default() };
     let market = Market::start(settings).unwrap();
     let desk = TempDir::new().unwrap();
-    let config = Config { credential: None, ..config(&market, &desk) };
-    let session = Session::start(&config).unwrap();
+    let mut config = Config { credential: None, ..config(&market, &desk) };
+    let filler = config.fill_gaps();
+    let session = Session::start(&config, filler).unwrap();
     let recording = Beside::start(&config, true).unwrap();
     let sniper = session.sniper();
     let decided = RefCell::new(Vec::new());
@@ -176,7 +177,8 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
     let settings = Settings { rate: Rate::per_second(100), rivals: None, ..Settings::default() };
     let market = Market::start(settings).unwrap();
     let desk = TempDir::new().unwrap();
-    let config = Config { mode: Mode::Live, ..config(&market, &desk) };
+    let mut config = Config { mode: Mode::Live, ..config(&market, &desk) };
+    let filler = config.fill_gaps();
     let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
     let source = Source {
         name: source.name,
@@ -187,7 +189,7 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
     let setup = Setup::new(desk.path().join("rec"), vec![source]);
     let tape = Tape::start(setup, disk.clone()).unwrap();
     assert!(config.taps.let_hear(tape.recorder(0)));
-    let mut session = Session::start(&config).unwrap();
+    let mut session = Session::start(&config, filler).unwrap();
     let sniper = session.sniper();
     let mut stop = sniper::stop::Stop::listen(None).unwrap();
     let feed = ws::run_with_reconnect(&config, |trade| sniper.consider(trade));
