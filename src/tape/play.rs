@@ -3,7 +3,8 @@
 //! The same recording and the same rules give the same decisions, anywhere: each message is read,
 //! freed of copies, and considered by the [`Core`] of a dry run, whose clocks show the recording's
 //! time. Nothing is waited for and nothing can be bought. What a bot learns otherwise than from its
-//! feed, such as its balance at start and the dates of answers, a recording does not hold.
+//! feed, such as listings that were back-filled, its balance at start and the dates of answers, a
+//! recording does not hold.
 
 use std::{
     sync::{Arc, Mutex},
