@@ -112,11 +112,17 @@ fn ns(ps: u128) -> String {
     format!("{}.{:02}", ps / 1_000, ps % 1_000 / 10)
 }
 
+/// How long the frames of a case are, on average.
+fn size(generation: Generation, bytes: usize) -> usize {
+    let length = |number: usize| frame(generation, number.try_into().unwrap(), bytes).len();
+    (0..FRAMES).map(length).sum::<usize>() / FRAMES
+}
+
 fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "ns per listing, median of {} rounds (fastest); nothing matches", asked.rounds)?;
     writeln!(
         out,
-        "generation bytes entries |            read |       decide |            both | allocations"
+        "generation bytes entries |             read |           decide |             both |  a tree for scale | allocations"
     )?;
     for &Case { generation, bytes, entries } in &asked.cases {
         let texts: Vec<String> = (0..FRAMES)
@@ -132,8 +138,8 @@ fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
             }
         });
         assert_eq!(allocations, 0, "the way to \"not listed\" asks for memory");
-        let size = texts.iter().map(String::len).sum::<usize>() / FRAMES;
-        write!(out, "{generation:>10?} {size:>5} {entries:>7} |")?;
+        let size = size(generation, bytes);
+        write!(out, "{:>10} {size:>5} {entries:>7} |", format!("{generation:?}"))?;
         if asked.is_quick {
             writeln!(out, " not timed | {allocations}")?;
             continue;
@@ -155,8 +161,13 @@ fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
                 black_box(subject.read_and_decide(black_box(text)));
             }
         });
-        for times in [read, decide, both] {
-            write!(out, " {:>7} ({:>6}) |", ns(times.percentile(50)), ns(times.percentile(0)))?;
+        let tree = Times::of(asked.rounds, FRAMES, || {
+            for text in &texts {
+                black_box(serde_json::from_str::<serde_json::Value>(black_box(text)).is_ok());
+            }
+        });
+        for times in [read, decide, both, tree] {
+            write!(out, " {:>7} ({:>7})|", ns(times.percentile(50)), ns(times.percentile(0)))?;
         }
         writeln!(out, " {allocations}")?;
     }
@@ -167,11 +178,12 @@ fn count(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "instructions per listing, read and decided; nothing matches")?;
     writeln!(out, "generation bytes entries | instructions")?;
     for &Case { generation, bytes, entries } in &asked.cases {
-        let size = frame(generation, 0, bytes).len();
+        let size = size(generation, bytes);
         match instructions::tenths(generation, bytes, entries) {
             Some(tenths) => writeln!(
                 out,
-                "{generation:>10?} {size:>5} {entries:>7} | {}.{}",
+                "{:>10} {size:>5} {entries:>7} | {}.{}",
+                format!("{generation:?}"),
                 tenths / 10,
                 tenths % 10
             )?,
