@@ -12,7 +12,15 @@
 
 use std::{
     env,
+    fs::File,
     io::{self, Write as _},
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -42,7 +50,7 @@ fn main() {
     writeln!(out, "{:<24} {:>9} {:>9} {:>9} {:>9}", "", "p50", "p90", "p99", "max").unwrap();
 
     let mut memory = Ledger::in_memory(budget(), &[entry()], false);
-    for (name, times) in measure(&mut memory, buys) {
+    for (name, times) in measure(&mut memory, 0..buys) {
         writeln!(out, "{}", row(&format!("{name}, in memory"), times)).unwrap();
     }
     let place = Place::new(&folder, "market.example");
@@ -50,23 +58,59 @@ fn main() {
     kept.bind("account").unwrap();
     let nothing = Reading { trades: &[], complete: true, started: START };
     drop(kept.reconcile(&nothing, Some(Coins::MAX), START));
-    for (name, times) in measure(&mut kept, buys) {
+    for (name, times) in measure(&mut kept, 0..buys) {
         writeln!(out, "{}", row(&format!("{name}, kept"), times)).unwrap();
     }
-    writeln!(out).unwrap();
+    let busy = BusyDisk::start(&folder);
+    for (name, times) in measure(&mut kept, buys..buys * 2) {
+        writeln!(out, "{}", row(&format!("{name}, disk busy"), times)).unwrap();
+    }
+    let buys = buys * 2;
+    let synced = busy.stop();
+    writeln!(out, "\n(disk busy: {synced} syncs of 1 MiB each beside it)\n").unwrap();
     for (name, time) in the_rest(kept, &place, buys) {
         writeln!(out, "{name:<58} {:>9} us", time.as_micros()).unwrap();
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Somebody else who writes to the same disk and waits for it, again and again.
+struct BusyDisk {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<u32>,
+}
+
+impl BusyDisk {
+    fn start(folder: &Path) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (seen, path) = (Arc::clone(&is_over), folder.join("busy"));
+        let thread = std::thread::spawn(move || {
+            let block = vec![7; 1 << 20];
+            let mut syncs = 0;
+            while !seen.load(Ordering::Acquire) {
+                let mut file = File::create(&path).unwrap();
+                file.write_all(&block).unwrap();
+                file.sync_all().unwrap();
+                syncs += 1;
+            }
+            syncs
+        });
+        Self { is_over, thread }
+    }
+
+    fn stop(self) -> u32 {
+        self.is_over.store(true, Ordering::Release);
+        self.thread.join().unwrap()
+    }
+}
+
 /// What each call took, in nanoseconds.
 type Times = Vec<u64>;
 
-fn measure(ledger: &mut Ledger, buys: u32) -> [(&'static str, Times); 3] {
+fn measure(ledger: &mut Ledger, buys: Range<u32>) -> [(&'static str, Times); 3] {
     let mut times = [("reserve", Times::new()), ("sent", Times::new()), ("settle", Times::new())];
     let bought = Outcome::Bought { price: None, server_time: None };
-    for n in 0..buys {
+    for n in buys {
         let want = Want { id: id(n), price: Coins::from_cents(500), entry: 0, created_at: None };
         let now = UnixMs(START.0 + i64::from(n));
         let (approved, reserve) = loop {
