@@ -50,6 +50,7 @@ pub(super) struct Hub<'c, F> {
     pub(super) link: Link,
     on_trade: RefCell<F>,
     seen: RefCell<Seen>,
+    conversations: Cell<u64>,
     sockets: Cell<u32>,
 }
 
@@ -62,6 +63,7 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
             link,
             on_trade: RefCell::new(on_trade),
             seen: RefCell::default(),
+            conversations: Cell::new(0),
             sockets: Cell::new(0),
         }
     }
@@ -81,7 +83,10 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     ) -> Result<FeedSession<D::Stream>, FeedError> {
         let Config { endpoints, reconnection, .. } = self.config;
         let limits = reconnection.limits();
-        let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
+        let conversations = self.conversations.get();
+        self.conversations.set(conversations.saturating_add(1));
+        let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay)
+            .after(conversations);
         for operation in subscriptions(self.config) {
             let is_optional = !operation.is_essential;
             machine.want(Wanted { topic: operation.to_json(), is_optional }, now());

@@ -10,6 +10,9 @@ use std::{
 
 use super::policy::{Admission, Breaker, Change, Policy};
 
+/// Beyond so many hosts those are forgotten that nobody uses any more.
+const HOSTS_MAX: usize = 256;
+
 /// The hosts that this process has dialled. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Arc<Mutex<HashMap<String, Arc<Host>>>>);
@@ -18,6 +21,10 @@ impl Hosts {
     /// The host of this name; the policy of whoever asks first holds.
     pub fn host(&self, name: &str, policy: &Policy) -> Arc<Host> {
         let mut hosts = lock(&self.0);
+        if hosts.len() >= HOSTS_MAX {
+            // Whom nobody uses any more nobody needs to spare.
+            hosts.retain(|_, host| Arc::strong_count(host) > 1);
+        }
         let host = hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Host::new(policy)));
         Arc::clone(host)
     }

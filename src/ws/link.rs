@@ -76,6 +76,11 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The gaps so far.
+    pub(super) fn gaps(&self) -> Vec<Gap> {
+        self.taps.gap_list()
+    }
+
     /// Somebody dials.
     pub(super) fn dials(&self) {
         add(&self.taps.dials, 1);
@@ -111,6 +116,7 @@ impl Link {
             return None;
         }
         self.taps.is_up.store(true, Ordering::Release);
+        self.taps.is_blocked.store(false, Ordering::Release);
         if let Some(witness) = self.taps.witness() {
             witness.up();
         }

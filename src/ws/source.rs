@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    FeedError, GaveUp, Taps,
+    FeedError, Gap, GaveUp, Taps,
     cycle::{Cycle, Pause, Tenure, cause},
     handle::{Event, Handle, HandleError, Reason},
     host::Host,
@@ -118,6 +118,11 @@ impl<S: Source> Reconnecting<S> {
             topics: Vec::new(),
             state: State::Idle,
         }
+    }
+
+    /// The times in which nothing could arrive.
+    pub fn connection_gaps(&self) -> Vec<Gap> {
+        self.link.gaps()
     }
 
     /// One attempt, with everything that is wanted.

@@ -81,7 +81,8 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
         self.link.dials();
         let limits = *self.options.policy.limits();
         let mut machine =
-            Machine::new(self.dialect.clone(), limits.initial_delay, limits.max_delay);
+            Machine::new(self.dialect.clone(), limits.initial_delay, limits.max_delay)
+                .after(self.connections);
         let pace = self.options.replay_pace;
         let progress = Progress::replay(&self.orders, &mut machine, pace, now());
         let request = Request {

@@ -317,6 +317,25 @@ mod tests {
             prop_assert!(waits.is_sorted());
         }
 
+        /// Under any sequence of endings an hour holds a bounded number of dials: five short
+        /// productive sessions can follow each one that lasts, and no more.
+        #[test]
+        fn an_hour_of_anything_holds_a_bounded_number_of_dials(
+            script in prop::collection::vec((ending(), any::<u64>()), 1..50),
+        ) {
+            let mut backoff = Backoff::new(Policy::default());
+            let (mut elapsed, mut dials) = (Duration::ZERO, 0_u32);
+            for (ending, entropy) in script.iter().cycle() {
+                if elapsed >= Duration::from_secs(3_600) {
+                    break;
+                }
+                let lived = ending.lived.unwrap_or_default();
+                elapsed += lived + backoff.after(ending, *entropy).wait;
+                dials += 1;
+            }
+            prop_assert!(dials <= 700, "{dials}");
+        }
+
         /// Whatever a server does, an hour holds a bounded number of dials: with the defaults, a
         /// session that ends within `stable_after` is a flap, and flaps back off.
         #[test]

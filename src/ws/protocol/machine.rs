@@ -17,6 +17,9 @@ use crate::json::{FromCursor, JsonError, Raw, Text};
 /// After so many endings in a row an optional subscription is not asked for again on this socket.
 pub const OPTIONAL_FAILURES_MAX: u32 = 3;
 
+/// How many ids each conversation has for itself.
+const IDS_EACH: u64 = 1 << 20;
+
 /// The place of a subscription among those of a socket. Never given to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
@@ -106,6 +109,13 @@ impl<D: Dialect> Machine<D> {
             operation_ids: 0,
             heal: (heal_after, heal_after_max),
         }
+    }
+
+    /// The same with other ids than this many earlier conversations had, so that none of theirs is
+    /// ever used again.
+    #[must_use]
+    pub fn after(self, conversations: u64) -> Self {
+        Self { ids: conversations.saturating_mul(IDS_EACH), ..self }
     }
 
     /// The subprotocol to ask for.
@@ -415,6 +425,16 @@ mod tests {
                 r#"{"id":"4","type":"subscribe","payload":[]}"#
             ]
         );
+    }
+
+    #[test]
+    fn no_conversation_uses_an_id_of_an_earlier_one() {
+        let now = Instant::now();
+        let mut machine = Machine::new(PlainJson::SILENT, SECOND, MINUTE).after(2);
+        machine.dialect.subscribe = Some(|id, _topic| id.to_string());
+        machine.want(wanted("x"), now);
+        machine.open();
+        assert_eq!(due(&mut machine, now), [(2 * IDS_EACH + 1).to_string()]);
     }
 
     #[test]

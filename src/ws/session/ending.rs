@@ -1,10 +1,15 @@
 //! What the end of a socket means, in our own words.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
+use futures_util::Sink as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::tungstenite::{
-    Error as WsError,
+    Error as WsError, Message,
     error::ProtocolError,
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
@@ -41,6 +46,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         };
         // Whether the server listens to the end is its own affair.
         let _courtesy = tokio::time::timeout(FAREWELL_MAX, farewell).await;
+    }
+}
+
+/// Whoever drops a session leaves; the server is told, as far as the socket takes it at once.
+impl<S, L> Drop for Session<S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn drop(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let mut socket = Pin::new(&mut self.socket);
+        // A socket that is closed already, or takes nothing, is left as it is.
+        if socket.as_mut().start_send(Message::Close(Some(frame))).is_ok() {
+            let _courtesy = socket.poll_flush(&mut cx);
+        }
     }
 }
 

@@ -55,7 +55,10 @@ pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// After so many frames in a row the clocks are looked at, and others get a turn.
 pub(super) const FRAMES_PER_TURN: usize = 128;
 /// One socket.
-pub(super) struct Session<S, L> {
+pub(super) struct Session<S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     socket: WebSocketStream<S>,
     machine: Machine<L>,
     clocks: Clocks,

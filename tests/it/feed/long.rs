@@ -245,6 +245,7 @@ async fn an_hour_of_accepting_and_closing_holds_few_dials() {
         });
         run(&default_config(), &memory, HOUR).await;
         let dials = memory.dials();
+        println!("an hour of accept and close, {listings} listings each: {dials} dials");
         assert!((5..90).contains(&dials), "{dials} dials with {listings} listings each");
     }
 }
@@ -419,11 +420,13 @@ async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
 #[tokio::test(start_paused = true)]
 async fn gaps_account_for_everything_that_cuts_have_cost_and_two_connections_cost_nothing() {
     let (lost, gaps, lasted) = after_cuts(1, 100).await;
+    println!("100 cuts, one connection: {lost} listings lost in {gaps} gaps of {lasted:?} in all");
     assert!((80..=101).contains(&gaps), "{gaps}");
     // One listing every 100 ms: what was lost fits into the gaps, an edge on either side.
     let hidden = usize::try_from(lasted.as_millis() / 100).unwrap() + 2 * 101;
     assert!(lost > 0 && lost <= hidden, "{lost} lost, {hidden} hidden by {lasted:?}");
     let (lost, gaps, _) = after_cuts(2, 100).await;
+    println!("100 cuts, two connections: {lost} listings lost in {gaps} gaps");
     assert_eq!((lost, gaps), (0, 0));
 }
 
@@ -460,6 +463,7 @@ fn ten_thousand_reconnects_leave_memory_and_descriptors_as_they_were() {
         .build()
         .unwrap();
     let ((resident_before, open_before), (resident, open)) = runtime.block_on(reconnecting());
+    println!("{resident_before} → {resident} bytes, {open_before} → {open} descriptors");
     assert!(resident < resident_before + 2 * 1024 * 1024, "{resident_before} → {resident} bytes");
     assert_eq!(open_before, open, "descriptors");
 }

@@ -1,0 +1,38 @@
+//! Any messages in any order: the protocol machine never panics, says nothing before it is
+//! acknowledged, and never uses an id twice.
+#![no_main]
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use libfuzzer_sys::fuzz_target;
+use sniper::{
+    csgoroll::feed::Payload,
+    ws::protocol::{Event, GraphqlTransportWs, Machine, Wanted},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fuzz_target!(|messages: Vec<(u8, &str)>| {
+    let mut now = Instant::now();
+    let mut machine = Machine::new(GraphqlTransportWs, SECOND, 60 * SECOND);
+    for is_optional in [false, true] {
+        machine.want(Wanted { topic: "{}".to_owned(), is_optional }, now);
+    }
+    machine.open();
+    let (mut acked, mut ids) = (false, HashSet::new());
+    for (seconds, text) in messages {
+        now += u32::from(seconds) * SECOND;
+        match machine.receive::<Payload<'_>>(text, now) {
+            Ok(Event::Acked) => acked = true,
+            Ok(Event::Ping(payload)) => drop(machine.pong(payload)),
+            _ => {}
+        }
+        while let Some((_, said)) = machine.due(now) {
+            assert!(acked, "a subscription before the acknowledgement");
+            assert!(ids.insert(said), "an id was used twice");
+        }
+    }
+});
