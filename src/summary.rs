@@ -185,15 +185,7 @@ impl fmt::Display for Summary {
             }
             let why = reasons(tally.refusals.iter());
             writeln!(f, "{}", counted(tally.refused, &format!("refused by the market{why}")))?;
-            let unknown = if tally.unknown == 0 {
-                "without an answer".to_owned()
-            } else {
-                format!(
-                    "without an answer: up to {} coins count as spent until proven otherwise",
-                    tally.in_doubt
-                )
-            };
-            writeln!(f, "{}", counted(tally.unknown, &unknown))?;
+            writeln!(f, "{}", counted(tally.unknown, &unanswered(tally)))?;
             if tally.not_sent > 0 {
                 writeln!(f, "{}", counted(tally.not_sent, "never left, for want of a connection"))?;
             }
@@ -264,6 +256,18 @@ impl Summary {
             )?;
         }
         self.market.map_or(Ok(()), |market| write!(f, "{market}"))
+    }
+}
+
+fn unanswered(tally: &Tally) -> String {
+    match tally.in_doubt {
+        _ if tally.unknown == 0 => "without an answer".to_owned(),
+        Coins::ZERO => {
+            "without an answer; what became of them was found out from the account".to_owned()
+        }
+        coins => {
+            format!("without an answer: up to {coins} coins count as spent until proven otherwise")
+        }
     }
 }
 

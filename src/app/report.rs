@@ -18,6 +18,7 @@ use crate::{
     config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
     log::{self, Destination, Filter, Log},
     summary::Summary,
+    text::is_harmless,
 };
 
 /// The exit code of a feed that was given up (`EX_UNAVAILABLE` of `sysexits.h`).
@@ -85,7 +86,7 @@ impl Output {
     ///
     /// [`AppError::Print`] if it cannot be printed.
     pub fn json(self, value: &Value) -> Result<(), AppError> {
-        print(&format!("{value}\n"))
+        print(&format!("{}\n", harmless(&value.to_string())))
     }
 
     /// Says what went wrong, and with which exit code that ends.
@@ -100,6 +101,22 @@ impl Output {
         }
         ExitCode::from(error)
     }
+}
+
+/// The same JSON, with every character that could do something to a terminal written as an escape.
+/// Outside its strings JSON has none of them.
+fn harmless(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for char in json.chars() {
+        if is_harmless(char) {
+            safe.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            safe.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    safe
 }
 
 /// Prints a text to stdout. A reader that went away is no error of ours.
@@ -180,5 +197,21 @@ pub fn announce(config: &Config) {
     }
     if config.credential.is_none() {
         info!("No credential: the balance and account are not visible, and the site may show less");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_is_made_harmless_and_means_the_same() {
+        let value = json!({"item": "★ a\u{1b}[2J\u{9b}\u{202e}\u{10ffff}\"\\"});
+        let text = harmless(&value.to_string());
+        assert!(text.chars().all(is_harmless), "{text}");
+        assert!(text.contains("★ a\\u001b[2J\\u009b\\u202e\\udbff\\udfff"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

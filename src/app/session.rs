@@ -210,7 +210,10 @@ impl<'c> Session<'c> {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.balance_least,
             };
-            (core.tally().clone(), balance, returned)
+            let mut tally = core.tally().clone();
+            // The account has shown of some since what became of them.
+            tally.in_doubt = tally.in_doubt.min(snapshot.unknown_coins);
+            (tally, balance, returned)
         });
         Summary {
             mode: match self.config.mode {

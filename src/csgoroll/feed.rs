@@ -102,7 +102,8 @@ impl<'a> Payload<'a> {
         event: Event,
     ) -> Result<(), JsonError> {
         let mut seen = false;
-        object(cursor, |key, cursor| {
+        let is_null = cursor.peek()? == Kind::Null;
+        let is_object = object(cursor, |key, cursor| {
             if key != list {
                 return cursor.skip().map(drop);
             }
@@ -114,8 +115,11 @@ impl<'a> Payload<'a> {
                     .array(|cursor| listing::read(cursor, event).map(|trade| self.push(trade))),
                 _ => listing::read(cursor, event).map(|trade| self.push(trade)),
             }
-        })
-        .map(drop)
+        })?;
+        if !is_object && !is_null {
+            self.push(None);
+        }
+        Ok(())
     }
 
     fn wallet_event(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {

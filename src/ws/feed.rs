@@ -233,6 +233,10 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
             add(&self.taps.unreadable, u64::from(unreadable));
             debug!(count = unreadable, "Listings without a usable id dropped");
         }
+        if !is_known && errors.is_none() {
+            add(&self.taps.unknown, 1);
+            debug!("An event of an unknown kind was dropped");
+        }
         if let Some(balance) = wallet {
             self.taps.push_balance(balance);
         }

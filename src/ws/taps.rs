@@ -66,7 +66,7 @@ pub struct Taps {
     pub unreadable: AtomicU64,
     /// Messages that were not JSON or not of the protocol, binary ones included.
     pub malformed: AtomicU64,
-    /// Messages of an unknown kind.
+    /// Messages and events of an unknown kind.
     pub unknown: AtomicU64,
     /// Sockets closed because the server broke RFC 6455.
     pub violations: AtomicU64,
@@ -108,9 +108,10 @@ impl Taps {
         }
     }
 
-    /// Frames and messages that could not be read: what the summary calls errors of the feed.
+    /// Frames and messages that could not be read, or of which nobody knows what they mean: what the
+    /// summary calls errors of the feed.
     pub fn errors(&self) -> u64 {
-        [&self.unreadable, &self.malformed, &self.violations]
+        [&self.unreadable, &self.malformed, &self.unknown, &self.violations]
             .iter()
             .fold(0_u64, |sum, counter| sum.saturating_add(counter.load(Ordering::Relaxed)))
     }

@@ -135,6 +135,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/peer.rs",
     "tests/it/feed/refusals.rs",
     "tests/it/session/mod.rs",
+    "tests/it/session/volume.rs",
 ];
 
 /// Names that say nothing.

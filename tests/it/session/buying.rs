@@ -18,7 +18,7 @@ use crate::feed::peer::{Server, batch};
 
 #[tokio::test]
 async fn both_generations_are_bought_end_to_end() {
-    for generation in [Generation::A, Generation::B] {
+    let all = [Generation::A, Generation::B].map(async |generation| {
         let market = Market::start(quiet()).unwrap();
         let trader = Trader::live(&market, PLENTY).asking_for(generation);
         let summary = trader
@@ -36,7 +36,8 @@ async fn both_generations_are_bought_end_to_end() {
         assert_eq!(summary.tally.purchases[0].market_name, super::REDLINE);
         assert_eq!(summary.tally.latency.percentiles().count, 1);
         assert_eq!(summary.errors(), 0);
-    }
+    });
+    futures_util::future::join_all(all).await;
 }
 
 #[tokio::test]
@@ -151,17 +152,15 @@ async fn no_buy_is_cold_also_after_the_market_has_closed_idle_connections() {
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
-            for done in 1..=3 {
-                let before = market.visits().connections;
-                // All eight are closed for idleness, and opened again.
-                until(|| market.visits().connections >= before + 8).await;
-                market.offer(vec![redline(1_015)]);
-                counted(sniper, |tally| tally.bought + tally.not_sent == done).await;
-            }
+            let before = market.visits().connections;
+            // As many as can be in flight were closed for idleness, and opened again.
+            until(|| market.visits().connections >= before + 8).await;
+            market.offer(vec![redline(1_015)]);
+            counted(sniper, |tally| tally.bought + tally.not_sent == 1).await;
         })
         .await;
     agree(&summary, &market);
-    assert_eq!(summary.tally.bought, 3, "{:?}", summary.tally);
+    assert_eq!(summary.tally.bought, 1, "{:?}", summary.tally);
     assert_eq!(market.books().cold().count(), 0);
 }
 

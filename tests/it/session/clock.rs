@@ -9,9 +9,12 @@ use sniper::{
 
 use super::{PLENTY, Trader, agree, cents, counted, quiet, ready, redline};
 
-/// How much later than allowed a buy may come, on a busy machine and with a market whose listings
-/// tell its time to the millisecond.
-const LATE_MAX: Duration = Duration::from_millis(150);
+/// How much later than allowed the best of several buys may come, at a market whose listings tell
+/// its time to the millisecond.
+const LATE_BEST_MAX: Duration = Duration::from_millis(100);
+
+/// How much later any buy may come, on a machine that is busy with other things.
+const LATE_MAX: Duration = Duration::from_millis(1_000);
 
 fn opening_in(ms: u64, price: i64) -> Offer {
     Offer { can_join_after: Some(Duration::from_millis(ms)), ..redline(price) }
@@ -29,6 +32,8 @@ fn punctual(market: &Market, expected: usize) {
         .collect();
     assert_eq!(lateness.len(), expected);
     assert!(lateness.iter().all(|late| *late < LATE_MAX), "{lateness:?}");
+    let best = lateness.iter().min();
+    assert!(best.is_some_and(|best| *best < LATE_BEST_MAX), "{lateness:?}");
 }
 
 async fn held_at(clock_ahead_ms: i64) {
@@ -40,14 +45,13 @@ async fn held_at(clock_ahead_ms: i64) {
                 opening_in(700, 1_001),
                 opening_in(400, 1_002),
                 opening_in(1_203, 1_003),
-                redline(1_004),
             ]);
-            counted(sniper, |tally| tally.bought == 4).await;
+            counted(sniper, |tally| tally.bought == 3).await;
         })
         .await;
     agree(&summary, &market);
     assert_eq!(summary.tally.refused, 0, "clock {clock_ahead_ms} ms ahead: {:?}", summary.tally);
-    punctual(&market, 4);
+    punctual(&market, 3);
 }
 
 #[tokio::test]
@@ -82,8 +86,8 @@ async fn the_later_moment_of_suspected_traders_binds_them_and_nobody_else() {
             books.requests().find(|(entry, _)| entry.price == cents(1_001)).unwrap();
         request.at.saturating_sub(entry.listed_at)
     };
-    assert!((800..1_000).contains(&first(&flagged).as_millis()), "{:?}", first(&flagged));
-    assert!(first(&free) < LATE_MAX, "{:?}", first(&free));
+    assert!((800..1_800).contains(&first(&flagged).as_millis()), "{:?}", first(&flagged));
+    assert!(first(&free).as_millis() < 700, "{:?}", first(&free));
 }
 
 #[tokio::test]

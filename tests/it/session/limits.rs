@@ -59,7 +59,11 @@ async fn each_buy_lowers_the_balance_at_once_and_what_is_beyond_it_is_skipped() 
 
 /// A push may be older than the reading before it, so it is only a reason to read again.
 #[tokio::test]
-async fn a_balance_that_the_feed_tells_is_looked_up_soon() {
+async fn a_balance_that_the_feed_tells_is_looked_up_and_ends_a_session_if_it_is_below_the_floor() {
+    tokio::join!(more_is_told(), too_little_is_told());
+}
+
+async fn more_is_told() {
     let market = Market::start(Settings { balance: cents(1_000), ..quiet() }).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
@@ -80,8 +84,7 @@ fn balance(sniper: &Sniper) -> Option<Coins> {
     sniper.look(|core| core.ledger().snapshot(Now::read().wall).balance_least)
 }
 
-#[tokio::test]
-async fn below_its_floor_a_live_session_ends_by_itself() {
+async fn too_little_is_told() {
     let market = Market::start(quiet()).unwrap();
     let policy = PLENTY.replace("min_balance = 0", "min_balance = 5");
     let summary = Trader::live(&market, &policy)

@@ -6,7 +6,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails"
 )]
@@ -14,9 +13,12 @@
 mod buying;
 mod clock;
 mod dry;
+mod hostile;
 mod limits;
+mod program;
 mod refusals;
 mod unknown;
+mod volume;
 
 use std::{
     fs,
@@ -24,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use sniper::{
     app::session::{Ended, Session},
     config::{Config, Generation, Sources},
@@ -32,6 +35,7 @@ use sniper::{
     sniper::{Now, Sniper, tally::Tally},
     stop::{Stop, Why},
     summary::Summary,
+    trade::Trade,
     ws::{self, policy::Limits, policy::Policy, policy::Thousandths},
 };
 use tempfile::TempDir;
@@ -125,17 +129,28 @@ impl Trader {
 
     /// Runs a session until `scenario` is over, and returns what it came to.
     pub(crate) async fn trades(&self, scenario: impl AsyncFnOnce(&Sniper)) -> Summary {
+        self.trades_heard(|_| {}, scenario).await
+    }
+
+    /// The same, and says what the feed brought.
+    pub(crate) async fn trades_heard(
+        &self,
+        mut hear: impl FnMut(&Trade<'_>),
+        scenario: impl AsyncFnOnce(&Sniper),
+    ) -> Summary {
         let mut stop = Stop::listen(None).unwrap();
         let mut config = self.config.clone();
         let filler = config.fill_gaps();
         let mut session = Session::start(&config, filler).unwrap();
         let sniper = session.sniper();
+        let on_trade = |trade: Trade<'_>| {
+            hear(&trade);
+            sniper.consider(trade);
+        };
         let ended = tokio::select! {
             biased;
+            gave_up = ws::run_with_reconnect(&config, on_trade) => Ended::GaveUp(gave_up),
             ended = session.run(&mut stop) => ended,
-            gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
-                Ended::GaveUp(gave_up)
-            }
             () = scenario(&sniper) => Ended::Stopped(Why::Over(Duration::ZERO)),
         };
         session.finish(ended).await
@@ -204,4 +219,25 @@ pub(crate) fn agree(summary: &Summary, market: &Market) {
             books.purchases().fold(Coins::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
         assert_eq!(tally.spent, paid);
     }
+}
+
+/// Holds the object that a program printed against the books of its market.
+#[track_caller]
+pub(crate) fn agree_on(summary: &Value, market: &Market) {
+    let books = market.books();
+    let count = |key: &str| summary[key].as_u64().unwrap();
+    adds_up(summary);
+    let asked = count("bought") + count("refused") + count("unknown");
+    assert_eq!(usize::try_from(asked).unwrap(), books.requests().count(), "{summary}");
+    assert_eq!(books.doubled().count(), 0, "asked for twice");
+    let sold: u64 = books.purchases().count().try_into().unwrap();
+    assert!(count("bought") <= sold && sold <= count("bought") + count("unknown"), "{summary}");
+}
+
+/// Every match went one way.
+#[track_caller]
+pub(crate) fn adds_up(summary: &Value) {
+    let ends = ["bought", "refused", "unknown", "not_sent", "skipped", "would_buy"];
+    let all: u64 = ends.iter().map(|key| summary[key].as_u64().unwrap()).sum();
+    assert_eq!(summary["matched"].as_u64(), Some(all), "{summary}");
 }

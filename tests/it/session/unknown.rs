@@ -1,9 +1,6 @@
 //! A buy of which nobody knows what became of it: asked for once, and spent until proven otherwise.
 
-use sniper::{
-    outcome::Unknown,
-    sim::{Fault, Market, Settings, faults::Kind},
-};
+use sniper::sim::{Fault, Market, Settings, faults::Kind};
 
 use super::{PLENTY, Trader, agree, cents, counted, quiet, ready, redline, skipped};
 use crate::feed::Log;
@@ -42,24 +39,4 @@ async fn what_ends_unknown_is_never_sent_again_and_counts_as_spent() {
     });
     futures_util::future::join_all(all).await;
     assert_eq!(log.text().matches("WARN [buy] UNKNOWN, ").count(), 8);
-}
-
-/// Nothing but the end of the bot decides about an answer that does not come within its deadline.
-#[tokio::test]
-async fn a_stopping_bot_waits_for_answers_and_then_says_that_it_does_not_know() {
-    let faults =
-        vec![Fault { kind: Kind::Hang, chance: "hang:1/2".parse::<Fault>().unwrap().chance }];
-    let market = Market::start(Settings { faults, ..quiet() }).unwrap();
-    let summary = Trader::live(&market, PLENTY)
-        .trades(async |sniper| {
-            ready(sniper, &market).await;
-            market.offer(vec![redline(1_015), redline(1_016)]);
-            counted(sniper, |tally| tally.bought == 1).await;
-        })
-        .await;
-    agree(&summary, &market);
-    let reason = Unknown::Stopped;
-    assert_eq!(summary.tally.unknown, 1, "{reason}");
-    assert!(summary.lasted >= sniper::app::session::GRACE, "{:?}", summary.lasted);
-    assert!(summary.lasted < sniper::app::session::GRACE * 2, "{:?}", summary.lasted);
 }
