@@ -124,9 +124,9 @@ const REVEALING: &[&str] = &[
 /// Tests that may sleep: those whose subject is time, and the helper that waits on a condition.
 const SLEEPING: &[&str] = &[
     "tests/it/account.rs",
-    "tests/it/capture/mod.rs",
     "tests/it/buyer.rs",
     "tests/it/buyer/market.rs",
+    "tests/it/capture/mod.rs",
     "tests/it/command.rs",
     "tests/it/feed.rs",
     "tests/it/feed/long.rs",
@@ -134,6 +134,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/modes.rs",
     "tests/it/feed/peer.rs",
     "tests/it/feed/refusals.rs",
+    "tests/it/filters.rs",
     "tests/it/session/mod.rs",
     "tests/it/session/volume.rs",
 ];
