@@ -3,7 +3,7 @@
 //! - [`reader`]: typed reads over HTTP, at a pace (`pace`, pure); [`failure`]: why one failed, and
 //!   what that means for buying.
 //! - [`sweep`](mod@sweep): back-fill, what is for sale.
-//! - [`watch`]: the loop that reads balance and purchases now and then, and when asked.
+//! - [`mod@watch`]: the loop that reads balance and purchases now and then, and when asked.
 //!
 //! All of it runs on a background thread. What it learns comes out of bounded queues; whoever
 //! decides takes it when there is time.

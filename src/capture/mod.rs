@@ -1,7 +1,7 @@
 //! Feeds recorded to disk: `sniper capture`, and the same as a call.
 //!
 //! Each source is [listened to](crate::ws::listen) over a connection of its own, under the policy
-//! of the feed; what it says goes to a [`Tape`](crate::tape::Tape). Nothing here buys, and nothing
+//! of the feed; what it says goes to a [`Tape`]. Nothing here buys, and nothing
 //! public needs a setting or a credential.
 //!
 //! - [`source`]: what can be captured.
