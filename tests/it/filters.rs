@@ -52,9 +52,10 @@ async fn the_site_leaves_out_what_no_entry_can_want_and_nothing_else() {
         }
     });
     // As long as it takes for enough of both, and no longer than a slow machine needs.
+    let mut turns = tokio::time::interval(Duration::from_millis(50));
     let books = async {
         loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            turns.tick().await;
             let books = market.books();
             if books.wanted >= 20 && books.offered >= 500 {
                 return books;
