@@ -47,6 +47,8 @@ pub enum Command {
     Sim(SimArgs),
     /// Record feeds to disk as they are; the public ones need no settings
     Capture(CaptureArgs),
+    /// Try everything step by step and say what to do; never buys
+    Doctor,
     /// Read every setting and say what is wrong or what the bot would do; offline
     Check(CheckArgs),
     /// What was bought, and what may still be spent; correct it, export it, check it

@@ -26,6 +26,7 @@
 //! | [`net`], [`http_head`] | TLS, dialling, the client for reads | edge |
 //! | [`tape`] | what was heard, recorded with its gaps and played back | edge around pure lines |
 //! | [`capture`] | any feed, recorded to disk | edge |
+//! | [`doctor`] | what works, what does not, and what to do | edge around a pure report |
 //! | [`sim`] | the practice market | edge around a pure market |
 //! | [`latency`], [`summary`], [`log`], [`stop`], [`clock`], [`app`] | what a person sees, and when it ends | edge |
 //!
@@ -48,6 +49,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod csgoroll;
+pub mod doctor;
 pub mod http_head;
 pub mod item_name;
 pub mod json;

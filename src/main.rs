@@ -9,7 +9,7 @@ use sniper::{
     app::{
         AppError, block_on, block_on_core, capture,
         demo::Demo,
-        desk, practice,
+        desk, doctor, practice,
         record::Recording,
         report::{self, Output},
         session::{Ended, Session},
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(&args, output),
         Command::Sim(args) => practice::run(&args, output),
         Command::Capture(args) => capture::run(shared, &args, output),
+        Command::Doctor => doctor::run(shared, output),
         Command::Check(args) => report::check(shared, args.live, output),
         Command::Ledger(args) => desk::at(shared, output, |desk| desk.ledger(&args)),
         Command::Status => desk::at(shared, output, |desk| desk.status()),

@@ -59,7 +59,7 @@ pub enum ReadFailure {
 
 impl ReadFailure {
     /// What stands in the way of reading this answer, judged by its status.
-    pub(super) const fn of(reply: &Reply) -> Option<Self> {
+    pub(crate) const fn of(reply: &Reply) -> Option<Self> {
         let head = reply.head;
         match head.status {
             200 => None,

@@ -5,6 +5,7 @@
 //! - [`capture`]: feeds, recorded to disk.
 //! - [`demo`]: a session against the practice market.
 //! - [`desk`]: what a person asks of a ledger.
+//! - [`doctor`]: what works and what does not.
 //! - [`practice`]: the practice market alone.
 //! - [`record`]: the feed, recorded beside trading.
 //! - [`report`]: what is printed, and where.
@@ -13,6 +14,7 @@ pub mod background;
 pub mod capture;
 pub mod demo;
 pub mod desk;
+pub mod doctor;
 pub mod practice;
 pub mod record;
 pub mod report;

@@ -215,7 +215,7 @@ pub(super) async fn open<D: Dial, L: Dialect>(
 }
 
 /// Turns a connection into a WebSocket. What came in behind the answer is kept for it.
-async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     request: &Request<'_>,
 ) -> Result<WebSocketStream<S>, FeedError> {

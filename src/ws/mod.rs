@@ -19,6 +19,7 @@ mod link;
 mod listen;
 pub mod liveness;
 pub mod policy;
+pub mod probe;
 pub mod protocol;
 pub(crate) mod seen;
 mod session;

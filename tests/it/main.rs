@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod decide;
 mod dial;
+mod doctor;
 mod documents;
 mod feed;
 mod filters;

@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "src/config/policy.rs",
     "src/config/problem.rs",
     "src/csgoroll",
+    "src/doctor/step.rs",
     "src/http_head.rs",
     "src/item_name.rs",
     "src/json",

@@ -1,0 +1,262 @@
+//! `sniper doctor`: what works and what does not, step by step, and what to do about it.
+//!
+//! It goes the ways that the bot goes, with the same settings and the same code: the feed to its
+//! first listing, one read over HTTP, a file in `SNIPER_DATA`. It sends no buy, and nothing that
+//! could is built.
+
+pub mod step;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use self::step::{Examination, STEPS, Step};
+use crate::{
+    account::ReadFailure,
+    config::{Config, Mode},
+    csgoroll::{
+        account::{CurrentUser, User, read_current_user},
+        operations,
+    },
+    net::{
+        http_client::{HttpClient, Reply},
+        tls::Tls,
+    },
+    server_clock::ServerClock,
+    summary::short,
+    text::Escaped,
+    ws::probe::{Leg, Stuck, probe},
+};
+
+/// How long the first listing is waited for.
+pub const LISTING_WAIT: Duration = Duration::from_secs(30);
+
+/// How far the two clocks may differ before a person should know.
+const SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Examines everything, and hands each step out as it is done.
+///
+/// # Cancel safety
+///
+/// Safe: it only reads, but for a file of its own that may be left in `SNIPER_DATA`.
+pub async fn examine(
+    config: &Config,
+    listing_wait: Duration,
+    mut on_step: impl FnMut(&Step),
+) -> Examination {
+    let mut examination = Examination::default();
+    let mut done = |step: Step| {
+        on_step(&step);
+        examination.steps.push(step);
+    };
+    done(settings(config));
+    feed(config, listing_wait, &mut done).await;
+    account(config, &mut done).await;
+    done(disk(&config.data_dir));
+    examination
+}
+
+/// What an examination comes to whose settings are wrong.
+pub fn without_settings(problems: &str, mut on_step: impl FnMut(&Step)) -> Examination {
+    let mut steps = vec![Step::red(
+        "settings",
+        Duration::ZERO,
+        problems.trim_end(),
+        "mend what is named above; `sniper check` reads it again",
+    )];
+    steps.extend(STEPS.iter().skip(1).map(|name| Step::untried(name)));
+    steps.iter().for_each(&mut on_step);
+    Examination { steps }
+}
+
+fn settings(config: &Config) -> Step {
+    let mode = match config.mode {
+        Mode::Dry => "dry",
+        Mode::Live => "live",
+    };
+    let entries = config.whitelist.entries().len();
+    let seen = format!("{mode}, {entries} whitelist entries, feed {}", config.endpoints.ws);
+    Step::green("settings", Duration::ZERO, seen)
+}
+
+async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Step)) {
+    const LEGS: [Leg; 6] = [Leg::Dns, Leg::Tcp, Leg::Tls, Leg::Upgrade, Leg::Ack, Leg::Listing];
+    let probed = probe(config, listing_wait, |leg, took, seen| {
+        done(Step::green(name_of(leg), took, Escaped(seen).to_string()));
+    })
+    .await;
+    if let Err(Stuck { leg, took, error }) = probed {
+        done(Step::red(name_of(leg), took, error.chain(), remedy(leg)));
+        for leg in LEGS.into_iter().filter(|other| leg < *other) {
+            done(Step::untried(name_of(leg)));
+        }
+    }
+}
+
+const fn name_of(leg: Leg) -> &'static str {
+    match leg {
+        Leg::Dns => "DNS",
+        Leg::Tcp => "TCP",
+        Leg::Tls => "TLS",
+        Leg::Upgrade => "upgrade",
+        Leg::Ack => "ack",
+        Leg::Listing => "first listing",
+    }
+}
+
+const fn remedy(leg: Leg) -> &'static str {
+    match leg {
+        Leg::Dns => "check the host in CSGOROLL_WS_URL, and this machine's network",
+        Leg::Tcp => "check the network, and whether a firewall stands in between",
+        Leg::Tls => {
+            "check the address and this machine's date; if both are right, something in between \
+             reads along"
+        }
+        Leg::Upgrade => {
+            "open the site in your browser, pass a challenge if there is one, copy the cookie \
+             again, and check CSGOROLL_WS_URL"
+        }
+        Leg::Ack => "check CSGOROLL_WS_URL; if it is right, copy the cookie again",
+        Leg::Listing => {
+            "the market may be quiet: try again later; if it stays so, try the other `generation` \
+             in [feed]"
+        }
+    }
+}
+
+/// One question over HTTP answers four steps.
+async fn account(config: &Config, done: &mut impl FnMut(Step)) {
+    let begun = Instant::now();
+    let asked = ask(config).await;
+    let took = begun.elapsed();
+    let reply = match asked {
+        Ok(reply) => {
+            done(Step::green("HTTP", took, format!("HTTP {}", reply.head.status)));
+            reply
+        }
+        Err(failure) => {
+            let remedy = "check CSGOROLL_HTTP_URL and the network; where a challenge is named, \
+                          pass it in your browser and copy the cookie again";
+            done(Step::red("HTTP", took, chain(&failure), remedy));
+            for name in ["sign-in", "balance", "clock interval"] {
+                done(Step::untried(name));
+            }
+            return;
+        }
+    };
+    match who(config, &reply) {
+        Ok(user) => {
+            let seen = match user.suspected_trader {
+                Some(true) => "signed in; the site has flagged this account",
+                Some(false) | None => "signed in",
+            };
+            done(Step::green("sign-in", took, seen));
+            done(balance(config, &user, took));
+        }
+        Err(failure) => {
+            let remedy = "log in at the site with your browser and copy the `session` cookie \
+                          into CSGOROLL_SESSION in .env";
+            done(Step::red("sign-in", took, chain(&failure), remedy));
+            done(Step::untried("balance"));
+        }
+    }
+    done(clock(&reply, took));
+}
+
+async fn ask(config: &Config) -> Result<Reply, ReadFailure> {
+    let tls = match &config.tls {
+        Some(tls) => tls.clone(),
+        None => Tls::new().map_err(|_broken_build| ReadFailure::NoCredential)?,
+    };
+    let client = HttpClient::new(&config.endpoints, config.credential.as_ref(), &tls)?;
+    let reply = client.post(operations::current_user().to_json()).await?;
+    match ReadFailure::of(&reply) {
+        Some(failure) => Err(failure),
+        None => Ok(reply),
+    }
+}
+
+fn who(config: &Config, reply: &Reply) -> Result<User, ReadFailure> {
+    if config.credential.is_none() {
+        return Err(ReadFailure::NoCredential);
+    }
+    match read_current_user(&reply.body)? {
+        CurrentUser::SignedIn(user) => Ok(user),
+        CurrentUser::SignedOut => Err(ReadFailure::SignedOut),
+    }
+}
+
+fn balance(config: &Config, user: &User, took: Duration) -> Step {
+    let floor = config.budget.min_balance;
+    match user.balance {
+        Some(balance) if balance < floor => Step::red(
+            "balance",
+            took,
+            format!("{balance} coins, below min_balance"),
+            "deposit, or lower min_balance in [budget]; the bot would stop at once",
+        ),
+        Some(balance) => Step::green("balance", took, format!("{balance} coins")),
+        None => Step::red(
+            "balance",
+            took,
+            "the site does not say it",
+            "look at the site in your browser; without a balance nothing is bought",
+        ),
+    }
+}
+
+/// How exactly the server's clock is known after one answer.
+fn clock(reply: &Reply, took: Duration) -> Step {
+    let name = "clock interval";
+    let Some(date) = reply.head.date else {
+        let remedy = "what can be bought later cannot be timed; check CSGOROLL_HTTP_URL";
+        return Step::red(name, took, "the answer has no date", remedy);
+    };
+    let mut clock = ServerClock::new(reply.exchange.sent);
+    clock.observe_date(reply.exchange, date);
+    let width = clock.width(Instant::now()).unwrap_or_default();
+    let ours = crate::clock::now();
+    let skew = ours.since(date).max(date.since(ours));
+    if skew > SKEW_MAX {
+        let seen = format!("this machine's clock is {} off", short(skew));
+        return Step::red(name, took, seen, "set this machine's clock, or let NTP set it");
+    }
+    Step::green(name, took, format!("the server's clock is known to {}", short(width)))
+}
+
+/// Whether the bot can write where it writes.
+fn disk(directory: &Path) -> Step {
+    let begun = Instant::now();
+    let written = write_and_remove(directory);
+    let took = begun.elapsed();
+    match written {
+        Ok(()) => Step::green("disk", took, format!("{} takes files", directory.display())),
+        Err(error) => Step::red(
+            "disk",
+            took,
+            format!("cannot write in {}: {error}", directory.display()),
+            "make SNIPER_DATA a directory that this user can write, on a disk with space left",
+        ),
+    }
+}
+
+fn write_and_remove(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(format!("doctor-{}.tmp", std::process::id()));
+    let written = OpenOptions::new().write(true).create(true).truncate(true).open(&path).and_then(
+        |mut file| {
+            file.write_all(&[0; 4_096])?;
+            file.sync_all()
+        },
+    );
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}

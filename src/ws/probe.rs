@@ -1,0 +1,261 @@
+//! One connection to the marketplace, tried leg by leg: for a person who asks where it fails.
+//!
+//! The same steps as the feed takes, in the same order, each with its time and under its own
+//! deadline. It ends with the first listing, says goodbye and leaves; nothing is tried twice.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpStream, lookup_host},
+    sync::Notify,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    connect::{Stream, upgrade},
+    error::{FeedError, Step},
+    liveness::Rhythm,
+    protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
+    session::{Driver, Notice, Session, now},
+    upgrade::Request,
+};
+use crate::{
+    config::Config,
+    csgoroll::{feed::Payload, operations},
+    net::{
+        dial::{ADDRESSES_MAX, DialError, race},
+        tls::{Tls, server_name},
+    },
+};
+
+/// A leg of the way to the first listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Leg {
+    /// The name server.
+    Dns,
+    /// The TCP connection.
+    Tcp,
+    /// The TLS handshake.
+    Tls,
+    /// The upgrade to a WebSocket.
+    Upgrade,
+    /// The greeting's acknowledgement, and the subscription written.
+    Ack,
+    /// The first listing.
+    Listing,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "DNS",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Upgrade => "upgrade",
+            Self::Ack => "ack",
+            Self::Listing => "first listing",
+        })
+    }
+}
+
+/// A leg that was not made.
+#[derive(Debug)]
+pub struct Stuck {
+    /// Which.
+    pub leg: Leg,
+    /// How long it was tried.
+    pub took: Duration,
+    /// Why it failed.
+    pub error: FeedError,
+}
+
+/// Goes the way once. `passed` hears of each leg with its time and a word about it.
+///
+/// # Errors
+///
+/// [`Stuck`] where it went no further.
+///
+/// # Cancel safety
+///
+/// Safe: whatever was under way is closed.
+pub async fn probe(
+    config: &Config,
+    listing_wait: Duration,
+    passed: impl FnMut(Leg, Duration, &str),
+) -> Result<(), Stuck> {
+    let limit = config.reconnection.limits().connect_timeout;
+    let mut way = Way { config, limit, passed };
+    let addresses = way.lookup().await?;
+    let tcp = way.connect(addresses).await?;
+    let stream = way.encrypt(tcp).await?;
+    let mut session = way.open(stream).await?;
+    way.listen(&mut session, listing_wait).await
+}
+
+struct Way<'c, P> {
+    config: &'c Config,
+    limit: Duration,
+    passed: P,
+}
+
+impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
+    /// Goes one leg under a deadline.
+    async fn leg<T>(
+        &mut self,
+        leg: Leg,
+        limit: Duration,
+        going: impl Future<Output = Result<(T, String), FeedError>>,
+    ) -> Result<T, Stuck> {
+        let begun = now();
+        let gone = tokio::time::timeout(limit, going).await;
+        let took = now().saturating_duration_since(begun);
+        let step = match leg {
+            Leg::Dns | Leg::Tcp => Step::Connect,
+            Leg::Tls => Step::Tls,
+            Leg::Upgrade => Step::Upgrade,
+            Leg::Ack | Leg::Listing => Step::Ack,
+        };
+        match gone {
+            Ok(Ok((done, word))) => {
+                (self.passed)(leg, took, &word);
+                Ok(done)
+            }
+            Ok(Err(error)) => Err(Stuck { leg, took, error }),
+            Err(_elapsed) if leg == Leg::Listing => {
+                Err(Stuck { leg, took, error: FeedError::Idle(limit) })
+            }
+            Err(_elapsed) => {
+                Err(Stuck { leg, took, error: FeedError::Deadline { step, after: limit } })
+            }
+        }
+    }
+
+    async fn lookup(&mut self) -> Result<VecDeque<SocketAddr>, Stuck> {
+        let endpoint = &self.config.endpoints.ws;
+        let looking = async {
+            let found = lookup_host((endpoint.host(), endpoint.port())).await;
+            let found = found.map_err(|error| FeedError::Dial(DialError::Lookup(error)))?;
+            let addresses: VecDeque<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+            if addresses.is_empty() {
+                return Err(FeedError::Dial(DialError::NoAddress));
+            }
+            let word = format!("{} has {} address(es)", endpoint.host(), addresses.len());
+            Ok((addresses, word))
+        };
+        self.leg(Leg::Dns, self.limit, looking).await
+    }
+
+    async fn connect(&mut self, addresses: VecDeque<SocketAddr>) -> Result<TcpStream, Stuck> {
+        let connecting = async {
+            let stream = race(addresses).await.map_err(FeedError::Dial)?;
+            let word = stream.peer_addr().map(|address| address.to_string());
+            Ok((stream, word.unwrap_or_default()))
+        };
+        self.leg(Leg::Tcp, self.limit, connecting).await
+    }
+
+    async fn encrypt(&mut self, tcp: TcpStream) -> Result<Stream, Stuck> {
+        let Config { endpoints, tls, .. } = self.config;
+        let encrypting = async {
+            if !endpoints.ws.is_tls() {
+                return Ok((Stream::Plain(tcp), "not needed on this machine".to_owned()));
+            }
+            let tls = tls.clone().map_or_else(Tls::new, Ok).map_err(FeedError::TlsSetUp)?;
+            let name = server_name(endpoints.ws.host()).map_err(FeedError::TlsSetUp)?;
+            let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
+            let stream = stream.map_err(FeedError::Tls)?;
+            Ok((Stream::Tls(Box::new(stream)), "the certificate is good".to_owned()))
+        };
+        self.leg(Leg::Tls, self.limit, encrypting).await
+    }
+
+    async fn open(&mut self, stream: Stream) -> Result<Session<Stream, GraphqlTransportWs>, Stuck> {
+        let Config { endpoints, credential, reconnection, feed, .. } = self.config;
+        let limits = reconnection.limits();
+        let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
+        let essential = operations::subscriptions(feed.generation).into_iter();
+        for operation in essential.filter(|operation| operation.is_essential) {
+            machine.want(Wanted { topic: operation.to_json(), is_optional: false }, now());
+        }
+        let authority = endpoints.ws.authority();
+        let request = Request {
+            authority: &authority,
+            path: endpoints.ws.path(),
+            origin: Some(&endpoints.origin),
+            user_agent: Some(&endpoints.user_agent),
+            credential: credential.as_ref(),
+            subprotocol: machine.subprotocol(),
+        };
+        let upgrading = async { Ok((upgrade(stream, &request).await?, "a WebSocket".to_owned())) };
+        let socket = self.leg(Leg::Upgrade, self.limit, upgrading).await?;
+        let greeting = async {
+            let mut session = Session::new(socket, machine, limits);
+            session.greet().await?;
+            session.subscribe().await?;
+            Ok((session, "acknowledged and subscribed".to_owned()))
+        };
+        self.leg(Leg::Ack, self.limit, greeting).await
+    }
+
+    async fn listen(
+        &mut self,
+        session: &mut Session<Stream, GraphqlTransportWs>,
+        wait: Duration,
+    ) -> Result<(), Stuck> {
+        let mut rhythm = Rhythm::default();
+        let listening = async {
+            let heard = Notify::new();
+            let mut first = First { listings: 0, refusal: None, heard: &heard };
+            let ended = tokio::select! {
+                ended = session.run(&mut first, &mut rhythm) => ended,
+                () = heard.notified() => Ok(()),
+            };
+            match (first.listings, ended) {
+                (0, Ok(())) => Err(match first.refusal {
+                    Some(reason) => FeedError::SessionRefused { reason },
+                    None => FeedError::Cut,
+                }),
+                (0, Err(error)) => {
+                    Err(first.refusal.map_or(error, |reason| FeedError::SessionRefused { reason }))
+                }
+                (listings, _) => Ok(((), format!("{listings} listing(s)"))),
+            }
+        };
+        let heard = self.leg(Leg::Listing, wait, listening).await;
+        session.farewell(1_000).await;
+        heard
+    }
+}
+
+/// Waits for the first listing.
+struct First<'h> {
+    listings: usize,
+    refusal: Option<String>,
+    heard: &'h Notify,
+}
+
+impl Driver for First<'_> {
+    type Payload<'a> = Payload<'a>;
+
+    fn arrived(&mut self, _text: &str) {}
+
+    fn data(&mut self, _of: Option<OperationId>, payload: Payload<'_>, _at: Instant) -> bool {
+        self.listings = self.listings.saturating_add(payload.len());
+        if self.listings != 0 {
+            self.heard.notify_one();
+        }
+        true
+    }
+
+    fn notice(&mut self, notice: Notice<'_>) {
+        if let Notice::Ended { error: Some(error), .. } = notice {
+            self.refusal = Some(crate::text::Escaped(error.0).to_string());
+            self.heard.notify_one();
+        }
+    }
+}
