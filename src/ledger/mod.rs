@@ -233,9 +233,11 @@ impl Ledger {
         aftermath
     }
 
-    /// Notes what the feed says of a trade of our own (`updateTrade`), if it is one.
+    /// Notes what the feed says of a trade of our own (`updateTrade`). The feed does not say whose
+    /// a trade is, so only one that is ours already can be moved by it.
     pub fn observe(&mut self, trade: OwnTrade, now: UnixMs) -> Aftermath {
-        if self.book.intent(&trade.id).is_none() {
+        let state = self.book.intent(&trade.id).map(|intent| intent.state);
+        if !matches!(state, Some(State::Bought | State::Completed)) {
             return Aftermath::default();
         }
         let reading =

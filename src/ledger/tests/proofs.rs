@@ -142,6 +142,19 @@ fn delivered_stays_spent_and_returned_gives_the_coins_back() {
 }
 
 #[test]
+fn what_the_feed_says_of_a_listing_that_a_rival_got_proves_nothing() {
+    for (n, outcome) in (1..).zip([TAKEN, LOST]) {
+        let mut ledger = ledger(budget());
+        let _nothing = buy(&mut ledger, want(n, 10), &outcome, T0);
+        let before = ledger.book().intents().to_vec();
+        for status in [Status::Joined, Status::Completed, Status::Cancelled] {
+            assert_eq!(ledger.observe(own(n, status), after(1)), Aftermath::default());
+        }
+        assert_eq!(ledger.book().intents(), before);
+    }
+}
+
+#[test]
 fn an_unknown_buy_found_among_our_trades_is_bought() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
