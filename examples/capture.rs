@@ -1,0 +1,32 @@
+//! Any feed recorded to disk: the library call behind `sniper capture`.
+//!
+//! `cargo run --example capture -- recordings wss://stream.binance.com:9443/ws/btcusdt@bookTicker`
+//! records for ten seconds, and then reads the recording back.
+
+use std::{env, error::Error, io::Write as _, time::Duration};
+
+use sniper::{
+    capture::{self, Plan, source::CaptureSource},
+    tape::{RealDisk, Recording},
+    text::Escaped,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut words = env::args().skip(1);
+    let directory = words.next().unwrap_or_else(|| "recordings".to_owned());
+    let address = words.next().unwrap_or_else(|| "ws://127.0.0.1:8099/ws".to_owned());
+    let plan = Plan::new(vec![CaptureSource::at(&address, &[])?], directory);
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        "ten seconds are over".to_owned()
+    };
+    let outcome = capture::run(plan, RealDisk, stop).await?;
+    let mut out = std::io::stdout().lock();
+    write!(out, "{outcome}")?;
+    for frame in Recording::open(outcome.directory)?.frames().take(10) {
+        let frame = frame?;
+        writeln!(out, "{} {}", frame.ns, Escaped(&frame.raw))?;
+    }
+    Ok(())
+}
