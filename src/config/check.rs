@@ -63,7 +63,7 @@ pub fn fine(loaded: &Loaded) -> String {
     let mut line = |title: &str, text: &str| {
         words.push_str(&format!("{title:<13}{text}\n"));
     };
-    line("Mode", mode(config.mode));
+    line("Mode", mode(config));
     line("Feed", &feed(config));
     line("Reads, buys", &config.endpoints.http.to_string());
     line("Credential", &credential(loaded));
@@ -92,9 +92,12 @@ fn warnings(warnings: &[Problem]) -> String {
     words
 }
 
-const fn mode(mode: Mode) -> &'static str {
-    match mode {
+fn mode(config: &Config) -> &'static str {
+    match config.mode {
         Mode::Dry => "dry: it watches, says what it would buy, and cannot buy",
+        Mode::Live if config.endpoints.http.is_loopback() => {
+            "LIVE on a market on this machine: it buys, with play money"
+        }
         Mode::Live => "LIVE: it buys, and spends real money",
     }
 }

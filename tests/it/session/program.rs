@@ -200,7 +200,7 @@ async fn a_run_tells_its_story_in_lines() {
         "Feed: ws://127.0.0.1:",
         "Whitelist: 1 ent",
         "Limits: 1000.00 a buy",
-        "Connected",
+        "Signed in: balance 500.00; the server's clock is known to ",
         "[match] buying for \"redline\", asked in ",
         "[buy] BOUGHT \"AK-47 | Redline (Field-Tested)\" for 10.15",
         "and ended: the 4s of --for are over.",
