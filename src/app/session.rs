@@ -208,7 +208,7 @@ impl<'c> Session<'c> {
             // A dry run spends in thought only.
             let balance = match self.config.mode {
                 Mode::Dry => snapshot.balance,
-                Mode::Live => snapshot.balance_least,
+                Mode::Live => snapshot.balance_likely,
             };
             let mut tally = core.tally().clone();
             // The account has shown of some since what became of them.

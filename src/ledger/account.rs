@@ -72,6 +72,14 @@ impl Account {
         self.reading().map(|coins| coins.saturating_sub(uncharged))
     }
 
+    /// What is left if the last reading showed all that had happened by then: for people to look at.
+    /// A balance that rose did so for coins that came in or back, and not for a charge yet to come.
+    pub(super) fn likely(&self) -> Option<Coins> {
+        let charged = self.gap.max(Coins::ZERO);
+        let uncharged = self.uncertain().saturating_sub(charged).max(Coins::ZERO);
+        self.reading().map(|coins| coins.saturating_sub(uncharged))
+    }
+
     /// The prices of what is in flight or unknown.
     pub(super) const fn open_coins(&self) -> Coins {
         self.open
@@ -228,6 +236,18 @@ mod tests {
         assert_eq!(account.least(), Some(coins(700)));
         assert_eq!(account.read(coins(700), UnixMs(30)), None);
         assert_eq!(account.least(), Some(coins(700)));
+    }
+
+    #[test]
+    fn coins_that_came_back_are_shown_at_once_and_trusted_later() {
+        let mut account = account(1_000);
+        account.charge(coins(300), UnixMs(10));
+        assert_eq!(account.likely(), Some(coins(700)));
+        assert_eq!(account.read(coins(700), UnixMs(20)), None);
+        assert_eq!(account.read(coins(1_000), UnixMs(30)), None);
+        assert_eq!((account.likely(), account.least()), (Some(coins(1_000)), Some(coins(700))));
+        assert_eq!(account.read(coins(1_000), UnixMs(100_000)), None);
+        assert_eq!(account.least(), Some(coins(1_000)));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub balance: Option<Coins>,
     /// What is surely left of it.
     pub balance_least: Option<Coins>,
+    /// What is left of it if it showed all that had happened: for people to look at.
+    pub balance_likely: Option<Coins>,
     /// How many buys wait for their answers.
     pub in_flight: u32,
     /// How many ended unknown and are not yet proven either way.
@@ -75,6 +77,7 @@ impl Book {
             sent_in_minute: self.minute.count(),
             balance: self.account.reading(),
             balance_least: self.account.least(),
+            balance_likely: self.account.likely(),
             in_flight: self.in_flight,
             unknown: count(unknown().count()),
             unknown_coins: unknown()
