@@ -190,7 +190,9 @@ impl fmt::Display for Summary {
                 writeln!(f, "{}", counted(tally.not_sent, "never left, for want of a connection"))?;
             }
         }
-        let why = reasons(tally.skipped.iter());
+        let skipped: Vec<_> =
+            tally.skipped.iter().map(|(why, count)| (in_words(why), count)).collect();
+        let why = reasons(skipped.iter().map(|(why, count)| (why, *count)));
         writeln!(f, "{}", counted(tally.skipped_total(), &format!("wanted but left alone{why}")))?;
         if tally.unreadable > 0 {
             writeln!(f, "{}", counted(tally.unreadable, "unbuyable: a field could not be read"))?;
@@ -271,6 +273,24 @@ fn unanswered(tally: &Tally) -> String {
     }
 }
 
+/// A reason to leave something alone, so that the name of a limit is not read as a sum.
+fn in_words(why: &'static str) -> &'static str {
+    match why {
+        "total" => "by the limit total",
+        "max_price" => "by the limit max_price",
+        "max_quantity" => "by the limit max_quantity",
+        "max_total" => "by the limit max_total",
+        "per_hour" => "by the limit per_hour",
+        "per_day" => "by the limit per_day",
+        "min_balance" => "by the limit min_balance",
+        "max_buys_per_minute" => "by the limit max_buys_per_minute",
+        "max_in_flight" => "by the limit max_in_flight",
+        "not_reconciled" => "before the account was compared with the ledger",
+        "already_requested" => "asked for before",
+        other => other,
+    }
+}
+
 fn reasons<'a>(counts: impl Iterator<Item = (&'a &'static str, &'a u64)>) -> String {
     let reasons: Vec<String> = counts.map(|(why, count)| format!("{count} {why}")).collect();
     if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
@@ -305,6 +325,7 @@ mod tests {
         let price = Coins::from_cents(1_015);
         tally.settle(&Outcome::Bought { price: Some(price), server_time: None }, price);
         tally.skip("expired");
+        tally.skip("total");
         tally.latency.record(Duration::from_nanos(41_250));
         Summary {
             mode: "demo",
@@ -364,7 +385,7 @@ mod tests {
             "lasted 30.0 s",
             "600  listings seen",
             "1  bought, for 10.15 coins",
-            "(1 expired)",
+            "(1 expired, 1 by the limit total)",
             "41 µs",
             "489.85",
         ] {
