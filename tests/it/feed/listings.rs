@@ -190,7 +190,7 @@ async fn a_message_that_cannot_be_read_is_dropped_and_counted_and_the_link_stays
     assert_eq!(config.taps.malformed.load(Relaxed), 8);
     assert_eq!(config.taps.unknown.load(Relaxed), 2);
     assert_eq!(config.taps.unreadable.load(Relaxed), 1);
-    assert_eq!(config.taps.errors(), 9);
+    assert_eq!(config.taps.errors(), 11);
 }
 
 #[tokio::test]
