@@ -151,6 +151,7 @@ fn brought(payload: &Plain) -> Brought {
         };
         events += 1;
         is_repeated |= value.repeats(&[list]);
+        brought.unreadable += u32::from(!matches!(value, Plain::Null | Plain::Object(_)));
         for listings in value.all(list) {
             let listings = match listings {
                 Plain::Null => &[],
