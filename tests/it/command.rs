@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sniper::sim::{Market, Rate, Settings};
 use tempfile::TempDir;
 
 /// A secret that must not be seen anywhere.
@@ -176,6 +177,21 @@ fn after_the_time_asked_for_it_says_what_came_of_it() {
 }
 
 #[cfg(unix)]
+#[test]
+fn without_any_settings_it_shows_every_listing_and_says_how_to_begin() {
+    let market = Market::start(Settings { rate: Rate::per_second(50), ..Settings::default() });
+    let market = market.unwrap();
+    let desk = Desk::new()
+        .variable("CSGOROLL_WS_URL", &market.ws_url())
+        .variable("CSGOROLL_HTTP_URL", &market.http_url());
+    let mut running = desk.start(&[]);
+    let said = running.read_until("INFO [trade] id=");
+    for expected in ["Mode: DRY RUN", "To begin: copy sniper.example.toml", "INFO Connected"] {
+        assert!(said.contains(expected), "expected: {expected}\nsaid: {said}");
+    }
+    assert_eq!(market.books().requests().count(), 0);
+}
+
 #[test]
 fn a_feed_that_was_given_up_is_told_by_its_exit_code_after_the_summary() {
     let desk = Desk::new().with_rude_market().file(

@@ -123,6 +123,55 @@ async fn a_storm_during_an_outage_replays_the_final_set_only() {
 }
 
 #[tokio::test]
+async fn a_replay_that_is_refused_is_told_with_its_cause() {
+    let server = Server::play(|number, mut peer| async move {
+        peer.upgrade().await;
+        assert!(peer.text().await.contains("connection_init"));
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let asked: serde_json::Value = serde_json::from_str(&peer.text().await).unwrap();
+        let id = asked["id"].as_str().unwrap().to_owned();
+        if number == 0 {
+            peer.say(&format!(r#"{{"id":"{id}","type":"next","payload":7}}"#)).await;
+            return;
+        }
+        let refusal = r#"[{"message":"not any more"}]"#;
+        peer.say(&format!(r#"{{"id":"{id}","type":"error","payload":{refusal}}}"#)).await;
+        peer.drained().await;
+    })
+    .await;
+    let options = options(quick());
+    let handle = Handle::connect(target(&server), GraphqlTransportWs, options).await.unwrap();
+    handle.subscribe(r#"{"query":"q"}"#).unwrap();
+    assert!(message(&handle).await.contains("7"));
+    let (mut is_back, mut refused) = (false, None);
+    while refused.is_none() {
+        match next(&handle).await {
+            Some(Event::Reconnected { .. }) => is_back = true,
+            Some(Event::Ended { topic, cause, again_in }) => {
+                refused = Some((topic, cause, again_in));
+            }
+            Some(_) => {}
+            None => panic!("it is over"),
+        }
+    }
+    let (topic, cause, again_in) = refused.unwrap();
+    assert!(is_back);
+    assert_eq!(&*topic, r#"{"query":"q"}"#);
+    assert!(matches!(&cause, Refused::Error(words) if words.contains("not any more")), "{cause}");
+    assert!(again_in.is_some());
+    handle.stop().await;
+}
+
+#[test]
+fn the_options_have_their_defaults_and_a_builder_changes_only_what_it_is_told() {
+    let defaults = Options::default();
+    assert_eq!((defaults.channel_capacity, defaults.command_capacity), (10_000, 256));
+    assert_eq!(defaults.policy, Policy::default());
+    let built = Options::builder().channel_capacity(3).build();
+    assert_eq!((built.channel_capacity, built.command_capacity), (3, 256));
+}
+
+#[tokio::test]
 async fn a_paced_replay_takes_its_time() {
     let server = Server::play(|_, mut peer| async move {
         upgrade(&mut peer).await;
