@@ -91,7 +91,7 @@ impl<'c> Session<'c> {
             None => Tls::new().map_err(|error| AppError::start("TLS", error))?,
         };
         let is_live = config.mode == Mode::Live;
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox { is_spinning: config.speed.spin, ..Inbox::default() };
         let (hand, buyer) = if is_live {
             let (buyer, reports) = start_buyer(config, tls.clone())?;
             inbox.reports = Some(reports);

@@ -12,6 +12,7 @@ pub mod core;
 pub mod eligibility;
 pub mod held;
 mod news;
+mod rehearse;
 mod say;
 pub mod seen;
 mod settle;
@@ -44,6 +45,8 @@ use crate::{
 
 /// How often what has no moment of its own is looked after.
 const TICK: Duration = Duration::from_millis(500);
+/// How often the way of an approval is rehearsed where a core is given to the feed.
+const REHEARSE_EVERY: Duration = Duration::from_millis(1);
 
 /// What sends a buy: neither waits nor blocks.
 pub trait Buys {
@@ -117,7 +120,11 @@ impl<B: Buys> Sniper<B> {
         let mut pushes_seen = 0;
         loop {
             let due = self.look_around(&inbox.requests);
-            let tick = Instant::now().checked_add(TICK);
+            let every = if inbox.is_spinning { REHEARSE_EVERY } else { TICK };
+            let tick = Instant::now().checked_add(every);
+            if inbox.is_spinning {
+                self.core().rehearse(clock::now());
+            }
             let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
             tokio::select! {
                 report = next(&mut inbox.reports) => match report {
@@ -193,6 +200,8 @@ pub struct Inbox {
     pub news: Option<mpsc::Receiver<News>>,
     /// What a person asks over the control channel; `None`: nobody can.
     pub asks: Option<mpsc::Receiver<Ask>>,
+    /// Whether a core is given to the feed, so that there is time to rehearse.
+    pub is_spinning: bool,
     /// Asks for a look at the account.
     pub requests: Arc<Requests>,
 }

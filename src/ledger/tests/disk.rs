@@ -137,6 +137,24 @@ fn everything_survives_a_stop_in_order() {
     assert_eq!(ledger.reserve(want(1, 1), after(3)).unwrap_err(), Denied::AlreadyRequested);
 }
 
+#[test]
+fn a_rehearsal_changes_nothing_here_or_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot", T0);
+    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let before = ledger.snapshot(after(1));
+    for n in 1..100 {
+        ledger.rehearse(&want(n, 10), after(1));
+    }
+    assert_eq!(ledger.snapshot(after(1)), before);
+    drop(ledger);
+
+    let mut ledger =
+        Ledger::open(&place(folder.path(), "boot"), limits(), &entries(), after(1)).unwrap();
+    assert_eq!(ledger.snapshot(after(1)), Snapshot { reconciled: false, ..before });
+    assert_eq!(ledger.book().intents().len(), 1);
+}
+
 fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Aftermath {
     let approved = reserve(ledger, want(n, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
