@@ -24,6 +24,8 @@ pub use self::{
     options::{Options, OptionsBuilder},
 };
 use self::{mailbox::Mailbox, orders::Orders, task::Task};
+use tracing::warn;
+
 use super::{
     FeedError, Gap, GaveUp, Taps,
     connect::{Dial, TcpDial},
@@ -200,7 +202,11 @@ impl Handle {
     ///
     /// Safe: an event is either returned or still there.
     pub async fn recv(&self) -> Option<Event> {
-        self.mailbox.fetch().await
+        let event = self.mailbox.fetch().await;
+        if let Some(Event::Lagged(count)) = event {
+            warn!("Lagged by {count}");
+        }
+        event
     }
 
     /// Stops it and waits until nothing of it is left: at most a second, in every state.

@@ -248,8 +248,10 @@ async fn a_slow_owner_is_told_exactly_how_much_was_dropped_and_pings_are_answere
     while handle.taps().frames.load(std::sync::atomic::Ordering::Relaxed) < 1_001 {
         tokio::task::yield_now().await;
     }
+    let log = super::Log::capture();
     let Some(Event::Lagged(count)) = next(&handle).await else { panic!("no lag") };
     assert_eq!(count, 991);
+    log.has("Lagged by 991");
     let mut rest = Vec::new();
     for _ in 0..10 {
         rest.push(message(&handle).await);

@@ -4,16 +4,21 @@ use std::{net::TcpStream, sync::Arc};
 
 use rustls::{ClientConnection, ServerConfig, StreamOwned, pki_types::PrivateKeyDer};
 use sniper::{
+    config::endpoint::{Endpoint, Scheme},
     money::Coins,
     net::tls::Tls,
-    sim::{Offer, Settings},
+    sim::{Market, Offer, Settings},
+    ws::{
+        handle::{Event, Handle, Options, Target},
+        protocol::GraphqlTransportWs,
+    },
 };
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{B, DEADLINE, Feed, open, quiet, until};
 
-#[test]
-fn the_feed_is_served_over_tls() {
+/// A market that speaks TLS, and how to trust it.
+fn encrypted() -> (Market, Tls) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -24,11 +29,39 @@ fn the_feed_is_served_over_tls() {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     let market = open(Settings { tls: Some(Arc::new(tls)), ..quiet() });
+    (market, Tls::trusting(made.cert.der()).unwrap())
+}
+
+#[tokio::test]
+async fn the_managed_handle_runs_over_tls() {
+    let (market, tls) = encrypted();
+    let url = market.ws_url().replace("127.0.0.1", "localhost");
+    let endpoint = Endpoint::parse(&url, Scheme::WebSocket).unwrap();
+    let target = Target::tcp(endpoint, Some(tls)).unwrap();
+    let handle = Handle::connect(target, GraphqlTransportWs, Options::default()).await.unwrap();
+    handle.subscribe(&serde_json::json!({ "query": B }).to_string()).unwrap();
+    let subscribed = async {
+        while market.visits().feeds_subscribed == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
+    let price = Coins::from_cents(100);
+    let id = market.offer(vec![Offer::plain("Glove Case", price, price)]).remove(0);
+    let event = tokio::time::timeout(DEADLINE, handle.recv()).await.unwrap();
+    let Some(Event::Message(message)) = event else { panic!("{event:?}") };
+    assert!(message.text.contains(&id), "{}", message.text);
+    handle.stop().await;
+}
+
+#[test]
+fn the_feed_is_served_over_tls() {
+    let (market, tls) = encrypted();
     assert!(market.ws_url().starts_with("wss://") && market.http_url().starts_with("https://"));
 
     let stream = TcpStream::connect(market.address()).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let config = Tls::trusting(made.cert.der()).unwrap().config();
+    let config = tls.config();
     let name = "localhost".try_into().unwrap();
     let stream = StreamOwned::new(ClientConnection::new(config, name).unwrap(), stream);
     let headers = [("sec-websocket-protocol", "graphql-transport-ws")];
