@@ -337,17 +337,6 @@ impl Ledger {
         self.book.oldest_open()
     }
 
-    /// How many buys since a moment fell through after all, and what came back for them.
-    pub fn returned_since(&self, moment: UnixMs) -> (u64, Coins) {
-        let newest_first = self.book.intents().iter().rev();
-        newest_first
-            .take_while(|intent| moment <= intent.reserved_at)
-            .filter(|intent| intent.state == State::Returned)
-            .fold((0, Coins::ZERO), |(count, coins), intent| {
-                (count.saturating_add(1), coins.saturating_add(intent.price))
-            })
-    }
-
     /// The book, to be read.
     pub const fn book(&self) -> &Book {
         &self.book

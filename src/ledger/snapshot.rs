@@ -1,6 +1,7 @@
 //! What a person or a report wants to know of a book, at one moment. Pure.
 
 use super::{
+    Ledger,
     book::Book,
     entries::{EntryKey, Used},
     event::State,
@@ -51,6 +52,19 @@ impl Snapshot {
     /// Whether the balance was read and is below its floor.
     pub fn is_below_floor(&self) -> bool {
         self.balance.is_some_and(|balance| balance < self.budget.min_balance)
+    }
+}
+
+impl Ledger {
+    /// How many buys since a moment fell through after all, and what came back for them.
+    pub fn returned_since(&self, moment: UnixMs) -> (u64, Coins) {
+        let newest_first = self.book.intents().iter().rev();
+        newest_first
+            .take_while(|intent| moment <= intent.reserved_at)
+            .filter(|intent| intent.state == State::Returned)
+            .fold((0, Coins::ZERO), |(count, coins), intent| {
+                (count.saturating_add(1), coins.saturating_add(intent.price))
+            })
     }
 }
 
