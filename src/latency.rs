@@ -1,7 +1,8 @@
-//! How fast it was: a histogram of microseconds, from frame received to request written.
+//! How fast it was: the steps of each buy, and a histogram of how long they took together.
 
 use std::{
     fmt,
+    mem::replace,
     time::{Duration, Instant},
 };
 
@@ -10,40 +11,68 @@ use hdrhistogram::Histogram;
 /// The longest latency that is told apart from longer ones, in nanoseconds: ten seconds.
 const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
-/// The steps of one buy, from the frame that brought its listing to the request that asks for it.
+/// How a frame came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The task that reads the socket had its turn. How long it had slept by then, with the frame
+    /// waiting, no program can see of itself; `benches/wire_to_wire` shows it.
+    pub woken: Instant,
+    /// The frame's last bytes were off the socket, and decrypted where they had to be.
+    pub read: Instant,
+    /// They were a whole message.
+    pub framed: Instant,
+}
+
+impl Arrival {
+    /// What did not come in a frame, or had to wait here until this moment.
+    pub const fn at(moment: Instant) -> Self {
+        Self { woken: moment, read: moment, framed: moment }
+    }
+}
+
+/// The steps of one buy, from the frame that brought its listing to the request that asks for it:
+/// when each was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steps {
-    /// The frame had come off the socket.
-    pub received: Instant,
-    /// It had been read, and its listing was to be decided on.
-    pub read: Instant,
+    /// The frame had come in.
+    pub arrival: Arrival,
+    /// It had been read as JSON, and its listing was to be decided on.
+    pub parsed: Instant,
+    /// It was wanted, and may be bought.
+    pub decided: Instant,
     /// The ledger had approved the buy.
-    pub approved: Instant,
-    /// A connection had been chosen and its request laid down.
-    pub begun: Instant,
+    pub reserved: Instant,
+    /// A connection had been chosen and its request laid down, encrypted where it had to be.
+    pub serialised: Instant,
     /// The request had been handed to the system.
     pub written: Instant,
 }
 
 impl Steps {
-    /// From frame received to request written.
+    /// From the turn in which the frame was read to the request written.
     pub fn total(&self) -> Duration {
-        self.written.saturating_duration_since(self.received)
+        self.written.saturating_duration_since(self.arrival.woken)
     }
 
     /// How long each step took, by name.
-    pub fn each(&self) -> [(&'static str, Duration); 4] {
-        let Self { received, read, approved, begun, written } = *self;
-        [
-            ("read", read.saturating_duration_since(received)),
-            ("decide", approved.saturating_duration_since(read)),
-            ("pick", begun.saturating_duration_since(approved)),
-            ("write", written.saturating_duration_since(begun)),
-        ]
+    pub fn each(&self) -> [(&'static str, Duration); 7] {
+        let Self { arrival, parsed, decided, reserved, serialised, written } = *self;
+        let Arrival { woken, read, framed } = arrival;
+        let mut begun = woken;
+        let done = [
+            ("read", read),
+            ("unframe", framed),
+            ("parse", parsed),
+            ("decide", decided),
+            ("reserve", reserved),
+            ("serialise", serialised),
+            ("write", written),
+        ];
+        done.map(|(name, done)| (name, done.saturating_duration_since(replace(&mut begun, done))))
     }
 }
 
-/// `read 3.1 + decide 1.2 + pick 0.9 + write 12.4 µs`
+/// `read 1.9 + unframe 0.3 + parse 1.2 + decide 0.4 + reserve 2.2 + serialise 0.4 + write 12.4 µs`
 impl fmt::Display for Steps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut plus = "";
@@ -146,18 +175,23 @@ mod tests {
 
     #[test]
     fn the_steps_of_a_buy_add_up_to_its_latency() {
-        let received = Instant::now();
-        let after = |us| received + Duration::from_micros(us);
+        let woken = Instant::now();
+        let after = |us| woken + Duration::from_micros(us);
         let steps = Steps {
-            received,
-            read: after(3),
-            approved: after(5),
-            begun: after(6),
-            written: after(20),
+            arrival: Arrival { woken, read: after(2), framed: after(3) },
+            parsed: after(6),
+            decided: after(7),
+            reserved: after(12),
+            serialised: after(14),
+            written: after(34),
         };
         let sum: Duration = steps.each().iter().map(|(_, took)| *took).sum();
         assert_eq!(sum, steps.total());
-        assert_eq!(steps.to_string(), "read 3.0 + decide 2.0 + pick 1.0 + write 14.0 µs");
+        assert_eq!(
+            steps.to_string(),
+            "read 2.0 + unframe 1.0 + parse 3.0 + decide 1.0 + reserve 5.0 + serialise 2.0 + \
+             write 20.0 µs"
+        );
     }
 
     #[test]

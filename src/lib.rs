@@ -28,6 +28,7 @@
 //! | [`capture`] | any feed, recorded to disk | edge |
 //! | [`doctor`] | what works, what does not, and what to do | edge around a pure report |
 //! | [`sim`] | the practice market | edge around a pure market |
+//! | [`recent`] | what came by last, remembered where asking costs nothing | pure |
 //! | [`latency`], [`summary`], [`log`], [`stop`], [`clock`], [`app`] | what a person sees, and when it ends | edge |
 //!
 //! # What must always be true, and is mostly seen by what is absent
@@ -59,6 +60,7 @@ pub mod log;
 pub mod money;
 pub mod net;
 pub mod outcome;
+pub mod recent;
 pub mod secret;
 pub mod server_clock;
 pub mod sim;

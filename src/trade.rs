@@ -8,11 +8,13 @@
 use std::{
     borrow::Cow,
     fmt,
-    time::{Duration, Instant},
+    hash::{Hash, Hasher},
+    time::Duration,
 };
 
 use crate::{
     item_name::Wear,
+    latency::Arrival,
     money::{Coins, Percent},
     time::UnixMs,
 };
@@ -23,13 +25,16 @@ pub const TRADE_ID_BYTES_MAX: usize = 62;
 /// A listing's id: opaque, and the only key to tell listings apart.
 ///
 /// Held inline, so that it can be copied without allocating.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TradeId {
     len: u8,
     bytes: [u8; TRADE_ID_BYTES_MAX],
 }
 
 impl TradeId {
+    /// No listing's id: what stands where there is none yet.
+    pub(crate) const FILLER: Self = Self { len: 0, bytes: [0; TRADE_ID_BYTES_MAX] };
+
     /// Takes an id over if it is one to four dozen plain characters: ASCII, printable, and without
     /// quotes, backslashes or spaces, so that it can stand in a JSON string as it is.
     pub fn new(text: &str) -> Option<Self> {
@@ -48,6 +53,15 @@ impl TradeId {
     pub fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+/// Only what is there, and not the room for more: a third of the work.
+impl Hash for TradeId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As a text is: what follows cannot be mistaken for a part of it.
+        state.write(self.bytes.get(..usize::from(self.len)).unwrap_or_default());
+        state.write_u8(0xff);
     }
 }
 
@@ -377,9 +391,9 @@ pub struct Trade<'a> {
     pub is_own: bool,
     /// What was missing or could not be read.
     pub defects: Defects,
-    /// When its frame was read off the socket, by our monotonic clock. Decides nothing; it is
-    /// where the latency of a buy is measured from. The feed sets it.
-    pub received: Option<Instant>,
+    /// How its frame came in, by our monotonic clock. Decides nothing; it is where the latency of a
+    /// buy is measured from. The feed sets it.
+    pub arrival: Option<Arrival>,
 }
 
 impl Trade<'_> {

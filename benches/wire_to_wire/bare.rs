@@ -49,6 +49,7 @@ impl Client for Bare {
             }
             watch.join().unwrap();
             drain.join().unwrap();
+            Vec::new()
         })
     }
 }

@@ -10,6 +10,7 @@ use sniper::{
     },
     config::{Config, Sources},
     net::tls::Tls,
+    sniper::tally::Bought,
     stop::{Stop, Why},
     ws,
 };
@@ -45,16 +46,13 @@ impl Client for Bot {
         let config = self.config(place);
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
-            let session = async {
-                session(&config, stopped).await;
-                Ok(())
-            };
-            block_on_core(config.speed.spin, session).unwrap();
+            let session = async { Ok(session(&config, stopped).await) };
+            block_on_core(config.speed.spin, session).unwrap()
         });
         Running::new(move || {
             // It may have ended by itself.
             let _gone = stop.send(());
-            thread.join().unwrap();
+            thread.join().unwrap()
         })
     }
 }
@@ -96,7 +94,7 @@ impl Bot {
     }
 }
 
-async fn session(config: &Config, stopped: oneshot::Receiver<()>) {
+async fn session(config: &Config, stopped: oneshot::Receiver<()>) -> Vec<Bought> {
     let mut stop = Stop::listen(None).unwrap();
     let mut config = config.clone();
     let filler = config.fill_gaps();
@@ -105,10 +103,10 @@ async fn session(config: &Config, stopped: oneshot::Receiver<()>) {
     let ended = tokio::select! {
         biased;
         _ = stopped => Ended::Stopped(Why::Terminate),
-        ended = session.run(&mut stop) => ended,
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
             Ended::GaveUp(gave_up)
         }
+        ended = session.run(&mut stop) => ended,
     };
-    drop(session.finish(ended).await);
+    session.finish(ended).await.tally.purchases
 }

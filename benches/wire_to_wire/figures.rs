@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::run::Outcome;
+use crate::{run::Outcome, waterfall::Waterfall};
 
 /// What came of all runs of one case. The first client is what the others are compared with.
 pub(crate) struct Table {
@@ -124,6 +124,20 @@ impl fmt::Display for Table {
                 self.sum(name, |outcome| outcome.cold),
                 self.sum(name, |outcome| outcome.doubled),
             )?;
+        }
+        for name in &self.names {
+            let ways: Vec<_> = self.of(name).flat_map(|(_, outcome)| &outcome.ways).collect();
+            if !ways.is_empty() {
+                writeln!(
+                    f,
+                    "{:<32}{:>8}{:>8}{:>8}",
+                    format!("{name}, step by step"),
+                    "p50",
+                    "p90",
+                    "p99"
+                )?;
+                write!(f, "{}", Waterfall(ways))?;
+            }
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod frames;
 mod market;
 mod plain;
 mod run;
+mod waterfall;
 
 use std::{
     fs,

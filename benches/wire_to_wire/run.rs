@@ -14,10 +14,12 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
+use sniper::sniper::tally::Bought;
 
 use crate::{
     frames::{Frame, Frames},
     market::{Feed, Market, Setup},
+    waterfall::Way,
 };
 
 /// How long a client may take until it buys for the first time.
@@ -48,12 +50,16 @@ pub(crate) trait Client {
     fn start(&self, place: &Place) -> Running;
 }
 
-/// A client that runs until it is stopped.
-pub(crate) struct Running(Option<Box<dyn FnOnce()>>);
+/// A client that runs until it is stopped, and then may tell what it has bought.
+pub(crate) struct Running(Option<Box<dyn FnOnce() -> Vec<Bought>>>);
 
 impl Running {
-    pub(crate) fn new(stop: impl FnOnce() + 'static) -> Self {
+    pub(crate) fn new(stop: impl FnOnce() -> Vec<Bought> + 'static) -> Self {
         Self(Some(Box::new(stop)))
+    }
+
+    fn stop(mut self) -> Vec<Bought> {
+        self.0.take().map(|stop| stop()).unwrap_or_default()
     }
 }
 
@@ -91,6 +97,8 @@ pub(crate) struct Outcome {
     pub(crate) doubled: usize,
     /// Buys over a connection that was opened after the listing had been sent.
     pub(crate) cold: usize,
+    /// The way of each buy, where the client keeps account of it.
+    pub(crate) ways: Vec<Way>,
 }
 
 /// Runs one client once.
@@ -106,8 +114,8 @@ pub(crate) fn run(client: &dyn Client, frames: &mut Frames, rhythm: Rhythm) -> O
     let listings = frames.make(&feed.id, rhythm.listings, rhythm.wanted_every);
     let written = write(&mut feed, &listings, rhythm);
     wait_for_the_last(&market, &written);
-    let outcome = judge(&market, &written);
-    drop(running);
+    let mut outcome = judge(&market, &written);
+    outcome.ways = ways(&market, &written, &running.stop());
     outcome
 }
 
@@ -182,6 +190,17 @@ fn judge(market: &Market, written: &HashMap<String, Instant>) -> Outcome {
     outcome.missed = written.len() - times.len();
     outcome.latencies.sort_unstable();
     outcome
+}
+
+/// What the client says of its buys, between what the market knows of them.
+fn ways(market: &Market, written: &HashMap<String, Instant>, bought: &[Bought]) -> Vec<Way> {
+    let arrived: HashMap<String, Instant> =
+        market.buys().into_iter().map(|buy| (buy.id, buy.at)).collect();
+    let way = |bought: &Bought| {
+        let id = bought.id.as_str();
+        Some(Way::new(*written.get(id)?, &bought.steps, *arrived.get(id)?))
+    };
+    bought.iter().filter_map(way).collect()
 }
 
 fn certificate() -> (Option<Arc<ServerConfig>>, Option<CertificateDer<'static>>) {

@@ -277,16 +277,13 @@ impl Driver {
         }
         match self.plan() {
             Idle::Replace(_) => Flow::End(Broken::Stopped),
-            Idle::Warm(_) => {
-                let begun = Instant::now();
-                match session.link.write(self.common.warm.bytes()) {
-                    Ok(()) => {
-                        session.warming = Some(begun);
-                        Flow::Go
-                    }
-                    Err(_nothing_left) => Flow::End(Broken::Cut),
+            Idle::Warm(_) => match session.link.write(self.common.warm.bytes()) {
+                Ok(begun) => {
+                    session.warming = Some(begun);
+                    Flow::Go
                 }
-            }
+                Err(_nothing_left) => Flow::End(Broken::Cut),
+            },
         }
     }
 

@@ -89,20 +89,23 @@ impl Link {
     }
 
     /// Writes a request as far as the system takes it. [`flush`](Self::flush) writes the rest once
-    /// there is room, or finds out why it cannot.
+    /// there is room, or finds out why it cannot. Returns when the system was first asked: before
+    /// that came only what TLS has to do.
     ///
     /// # Errors
     ///
     /// If not one byte was handed to the system. The connection must not be used any more.
-    pub(super) fn write(&self, request: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, request: &[u8]) -> io::Result<Instant> {
         match &mut *self.wire() {
             Wire::Plain { unsent } => {
+                let begun = Instant::now();
                 let written = self.stream.try_write(request)?;
                 unsent.extend_from_slice(request.get(written..).unwrap_or_default());
-                Ok(())
+                Ok(begun)
             }
             Wire::Tls(connection) => {
                 connection.writer().write_all(request)?;
+                let begun = Instant::now();
                 let written = connection.write_tls(&mut NeverWaits(&self.stream))?;
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
@@ -114,7 +117,7 @@ impl Link {
                         break;
                     }
                 }
-                Ok(())
+                Ok(begun)
             }
         }
     }

@@ -117,12 +117,11 @@ impl Shared {
             let Some(link) = &slot.link else { continue };
             reason = NotSent::Closed;
             // Its driver finds out what has come in, and whether it is still good.
-            let begun = Instant::now();
-            if !link.is_quiet(begun.saturating_duration_since(slot.idle_since)) {
+            if !link.is_quiet(slot.idle_since.elapsed()) {
                 self.wake(index);
                 continue;
             }
-            if link.write(request.for_id(id)).is_ok() {
+            if let Ok(begun) = link.write(request.for_id(id)) {
                 let written = Written { ready: link.ready, begun, written: Instant::now() };
                 slot.in_flight = Some(InFlight { id: *id, written });
                 self.wake(index);

@@ -206,7 +206,7 @@ impl<'a> Draft<'a> {
             is_own: nullable(self.depositor, Defect::Depositor, &mut defects).is_some(),
             market_name,
             defects,
-            received: None,
+            arrival: None,
         })
     }
 }

@@ -26,6 +26,7 @@ use super::{
     entries::{Entries, EntryKey},
     event::{EntrySlot, Event, HaltReason, Sequence, State},
     intent::{Contradiction, Exposure, Halt, Intent, Loss},
+    room,
     window::Window,
 };
 use crate::{config::Budget, money::Coins, time::UnixMs, trade::TradeId, whitelist::Entry};
@@ -49,8 +50,9 @@ const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// How many intents fit before a table must grow. It grows off the way from frame to order.
-const HEADROOM: usize = 4_096;
+/// How many intents fit into every table at least, whenever one comes. More are under way at no
+/// time; tables grow off the way from frame to order.
+const HEADROOM: usize = 2_048;
 
 /// Every intent, and what may still be spent.
 #[derive(Clone, Debug)]
@@ -87,22 +89,21 @@ impl Book {
     /// An empty book. `balance_required` says whether an unknown balance forbids buying, as it
     /// must wherever buys cost money.
     pub fn new(budget: Budget, balance_required: bool) -> Self {
-        let per_minute = usize::try_from(budget.max_buys_per_minute).unwrap_or(usize::MAX);
         Self {
             budget,
             limits: 0,
             balance_required,
             entries: Entries::default(),
-            intents: Vec::with_capacity(HEADROOM),
-            by_id: HashMap::with_capacity(HEADROOM),
+            intents: Vec::new(),
+            by_id: HashMap::new(),
             accepted: HashSet::new(),
             baselined: false,
             reconciled: !balance_required,
             budget_from: Sequence(1),
             spent: Coins::ZERO,
-            minute: Window::new(MINUTE, per_minute.min(HEADROOM)),
-            hour: Window::new(HOUR, HEADROOM),
-            day: Window::new(DAY, HEADROOM),
+            minute: Window::new(MINUTE),
+            hour: Window::new(HOUR),
+            day: Window::new(DAY),
             account: Account::default(),
             in_flight: 0,
             open: BTreeSet::new(),
@@ -169,8 +170,12 @@ impl Book {
 
     /// Grows the tables ahead of need. To be called where time does not matter.
     pub fn make_room(&mut self) {
-        self.by_id.reserve(HEADROOM / 2);
-        self.intents.reserve(HEADROOM / 2);
+        let key = |number: usize| TradeId::new(&number.to_string());
+        room::table(&mut self.by_id, HEADROOM, key, &Sequence(0));
+        room::list(&mut self.intents, HEADROOM, Intent::FILLER);
+        for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.make_room(HEADROOM);
+        }
     }
 
     /// The number that the next intent gets.

@@ -26,6 +26,21 @@ pub struct Intent {
     pub changed_at: UnixMs,
 }
 
+impl Intent {
+    /// What stands where there is none yet.
+    pub(super) const FILLER: Self = Self {
+        sequence: Sequence(u64::MAX),
+        id: TradeId::FILLER,
+        approved: Coins::ZERO,
+        price: Coins::ZERO,
+        entry: EntrySlot::ANY,
+        limits: 0,
+        state: State::NotSent,
+        reserved_at: UnixMs(0),
+        changed_at: UnixMs(0),
+    };
+}
+
 /// A halt that is latched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halt {

@@ -52,6 +52,7 @@ pub mod open;
 pub mod reconcile;
 pub mod record;
 pub mod ring;
+mod room;
 mod rows;
 mod schema;
 pub mod snapshot;
@@ -124,7 +125,8 @@ impl Ledger {
         Self { closed: Some(why.into()), ..Self::in_memory(budget, entries, true) }
     }
 
-    fn kept(book: Book, journal: Journal) -> Self {
+    fn kept(mut book: Book, journal: Journal) -> Self {
+        book.make_room();
         Self {
             book,
             journal: Some(journal),

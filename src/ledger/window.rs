@@ -13,7 +13,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::event::Sequence;
+use super::{event::Sequence, room};
 use crate::{money::Coins, time::UnixMs};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +35,16 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// An empty window of this width, with room for so many items before it must grow.
-    pub(super) fn new(width: Duration, capacity: usize) -> Self {
-        Self { width, items: VecDeque::with_capacity(capacity), sum: Coins::ZERO, count: 0 }
+    /// An empty window of this width.
+    pub(super) const fn new(width: Duration) -> Self {
+        Self { width, items: VecDeque::new(), sum: Coins::ZERO, count: 0 }
+    }
+
+    /// Sees to it that so many more items fit without growing.
+    pub(super) fn make_room(&mut self, more: usize) {
+        let at = UnixMs(0);
+        let filler = Item { at, sequence: Sequence(0), amount: Coins::ZERO, counts: false };
+        room::queue(&mut self.items, more, filler);
     }
 
     /// Lets go of what has left the window by `now`.
@@ -123,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_item_counts_until_a_whole_width_later() {
-        let mut window = Window::new(WIDTH, 4);
+        let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000));
         window.advance(UnixMs(60_999));
         assert_eq!((window.sum(), window.count()), (coins(5), 1));
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_freed_item_stops_counting_and_a_restored_one_counts_again() {
-        let mut window = Window::new(WIDTH, 4);
+        let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(0));
         window.add(Sequence(2), coins(7), UnixMs(0));
         window.free(Sequence(1));
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_lets_nothing_go_early() {
-        let mut window = Window::new(WIDTH, 4);
+        let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000_000));
         window.advance(UnixMs(0));
         window.advance(UnixMs(59_999));
@@ -161,7 +168,7 @@ mod tests {
         fn it_agrees_with_counting_everything(
             steps in prop::collection::vec((0_i64..30_000, 1_i64..1_000, any::<bool>()), 0..50),
         ) {
-            let mut window = Window::new(WIDTH, 0);
+            let mut window = Window::new(WIDTH);
             let (mut now, mut all) = (0, Vec::new());
             for (index, (wait, cents, freed)) in steps.into_iter().enumerate() {
                 now += wait;

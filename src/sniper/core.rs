@@ -23,12 +23,11 @@ use super::{
     held::{Held, HeldListings},
     news::Told,
     say,
-    seen::Seen,
     tally::Tally,
 };
 use crate::{
     buyer::answer::Written,
-    latency::Steps,
+    latency::{Arrival, Steps},
     ledger::{
         Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want,
         control::{self, Ask},
@@ -36,6 +35,7 @@ use crate::{
     },
     money::Coins,
     outcome::Outcome,
+    recent::Recent,
     server_clock::ServerClock,
     time::UnixMs,
     trade::{Event, Status, Trade, TradeId},
@@ -106,7 +106,7 @@ pub struct Core<B> {
     pub(super) tally: Tally,
     pub(super) told: Told,
     pub(super) pending: HashMap<TradeId, Pending>,
-    seen: Seen,
+    seen: Recent<()>,
     held: HeldListings,
     waiting: VecDeque<(Instant, Held)>,
     /// The site has flagged our account as a suspected trader.
@@ -135,7 +135,7 @@ impl<B: Buys> Core<B> {
             tally: Tally::default(),
             told: Told::default(),
             pending: HashMap::with_capacity(64),
-            seen: Seen::new(SEEN_MAX),
+            seen: Recent::new(SEEN_MAX, ()),
             held: HeldListings::new(HELD_MAX),
             waiting: VecDeque::with_capacity(WAITING_MAX),
             is_flagged: false,
@@ -166,10 +166,10 @@ impl<B: Buys> Core<B> {
         if let Verdict::Wanted(entry) = verdict {
             self.wanted(&trade, entry, now);
         }
-        if let (Event::Listed, Some(received), Some(created)) =
-            (trade.event, trade.received, trade.created_at)
+        if let (Event::Listed, Some(arrival), Some(created)) =
+            (trade.event, trade.arrival, trade.created_at)
         {
-            self.clock().observe_listing(received, created);
+            self.clock().observe_listing(arrival.framed, created);
         }
         if !trade.defects.is_empty() {
             self.tally.unreadable = self.tally.unreadable.saturating_add(1);
@@ -181,7 +181,7 @@ impl<B: Buys> Core<B> {
 
     #[inline]
     fn wanted(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
-        if !self.seen.insert(trade.id) {
+        if self.seen.insert(&trade.id, ()).is_some() {
             self.tally.repeated = self.tally.repeated.saturating_add(1);
             return;
         }
@@ -208,6 +208,7 @@ impl<B: Buys> Core<B> {
     fn buy(&mut self, wanted: Match<'_, '_>, now: Now) {
         let Match { trade, entry, since } = wanted;
         let Some(price) = trade.total_value else { return self.tally.skip("no price") };
+        let decided = Instant::now();
         let want = Want { id: trade.id, price, entry, created_at: trade.created_at };
         let approved = match self.ledger.reserve(want, now.wall) {
             Ok(approved) => approved,
@@ -219,16 +220,17 @@ impl<B: Buys> Core<B> {
                 return say::left_alone(trade, &denied);
             }
         };
-        let (approved, sent) = match &self.hand {
+        let (reserved, sent) = match &self.hand {
             Hand::Dry => return self.would_buy(wanted, price, now),
             Hand::Live(buyer) => (Instant::now(), buyer.send(approved)),
         };
         match sent {
             Ok(written) => {
                 self.note(|ledger| ledger.sent(&trade.id, now.wall).map(|()| Aftermath::default()));
-                let received = trade.received.unwrap_or(since);
-                let Written { begun, written, .. } = written;
-                let steps = Steps { received, read: now.instant, approved, begun, written };
+                let arrival = trade.arrival.unwrap_or(Arrival::at(since));
+                let Written { begun: serialised, written, .. } = written;
+                let parsed = now.instant;
+                let steps = Steps { arrival, parsed, decided, reserved, serialised, written };
                 self.tally.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
                 self.pending.insert(trade.id, Pending { market_name, price, steps });
@@ -307,7 +309,7 @@ impl<B: Buys> Core<B> {
         {
             let Held { mut trade, entry } = held;
             // What is measured is what the bot adds, not what the marketplace makes it wait.
-            trade.received = Some(now.instant);
+            trade.arrival = Some(Arrival::at(now.instant));
             self.pursue(Match { trade: &trade, entry, since: now.instant }, now);
         }
         for _ in 0..self.waiting.len() {

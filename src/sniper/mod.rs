@@ -1,7 +1,7 @@
 //! The decision: a listing comes in, and leaves as a buy, a reason, or nothing.
 //!
 //! - [`core`]: one listing after the other, synchronous, with time as an argument.
-//! - [`eligibility`], [`seen`], [`held`], [`tally`]: its pure parts.
+//! - [`eligibility`], [`held`], [`tally`]: its pure parts.
 //! - `say`: the lines that a person watches.
 //!
 //! [`Sniper`] is the handle: the feed calls [`Sniper::consider`] for each listing, and
@@ -14,7 +14,6 @@ pub mod held;
 mod news;
 mod rehearse;
 mod say;
-pub mod seen;
 mod settle;
 pub mod tally;
 #[cfg(test)]

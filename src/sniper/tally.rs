@@ -120,6 +120,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::latency::Arrival;
     use crate::outcome::{NotSent, Refusal, Unknown};
 
     const TEN: Coins = Coins::from_cents(1_000);
@@ -148,7 +149,14 @@ mod tests {
             id: TradeId::new("a").unwrap(),
             market_name: String::new(),
             price: TEN,
-            steps: Steps { received: now, read: now, approved: now, begun: now, written: now },
+            steps: Steps {
+                arrival: Arrival::at(now),
+                parsed: now,
+                decided: now,
+                reserved: now,
+                serialised: now,
+                written: now,
+            },
             answered: Duration::ZERO,
         };
         for _ in 0..PURCHASES_KEPT_MAX + 10 {

@@ -16,6 +16,7 @@ use crate::{
     buyer::Buyer,
     config::Budget,
     csgoroll::feed::Payload,
+    latency::Arrival,
     ledger::Ledger,
     server_clock::ServerClock,
     sniper::{
@@ -146,7 +147,7 @@ impl Player {
                 self.duplicates = self.duplicates.saturating_add(1);
                 continue;
             }
-            trade.received = Some(now.instant);
+            trade.arrival = Some(Arrival::at(now.instant));
             if trade.event != Event::Updated {
                 on_decision(self.decide(&trade, frame.ns, now));
             }

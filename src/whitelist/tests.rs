@@ -37,7 +37,7 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
         float_range: None,
         is_own: false,
         defects: Defects::NONE,
-        received: None,
+        arrival: None,
     }
 }
 

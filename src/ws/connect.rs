@@ -29,6 +29,7 @@ use super::{
     policy::Limits,
     protocol::{Dialect, Machine},
     session::{MESSAGE_BYTES_MAX, READ_BYTES, Session, WRITE_BYTES_MAX},
+    stamped::Stamped,
     upgrade::{self, Request},
 };
 use crate::{
@@ -218,7 +219,7 @@ pub(super) async fn open<D: Dial, L: Dialect>(
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     request: &Request<'_>,
-) -> Result<WebSocketStream<S>, FeedError> {
+) -> Result<WebSocketStream<Stamped<S>>, FeedError> {
     let broken = |source| FeedError::Broken { step: Step::Upgrade, source };
     let key = generate_key();
     stream.write_all(&request.to_bytes(&key)).await.map_err(broken)?;
@@ -240,5 +241,6 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         .max_write_buffer_size(WRITE_BYTES_MAX)
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    let stream = Stamped::new(stream);
     Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
 }

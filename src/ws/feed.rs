@@ -29,6 +29,7 @@ use crate::{
         feed::Payload,
         operations::{self, Filters, Operation},
     },
+    latency::Arrival,
     text::Escaped,
     trade::{Event, Trade},
 };
@@ -111,7 +112,7 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
                     let at = now();
                     let copy = self.seen.borrow_mut().record(&trade, BACKFILL, at);
                     if copy == Copy::First {
-                        trade.received = Some(at);
+                        trade.arrival = Some(Arrival::at(at));
                         self.link.found();
                         (self.on_trade.borrow_mut())(*trade);
                     }
@@ -218,14 +219,19 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
     }
 
     #[inline]
-    fn data(&mut self, operation: Option<OperationId>, payload: Payload<'_>, at: Instant) -> bool {
+    fn data(
+        &mut self,
+        operation: Option<OperationId>,
+        payload: Payload<'_>,
+        arrival: Arrival,
+    ) -> bool {
         let (unreadable, wallet) = (payload.unreadable(), payload.wallet());
         let (is_known, errors) = (payload.is_known(), payload.errors());
         for mut trade in payload.into_trades() {
             self.listings = self.listings.saturating_add(u64::from(trade.event == Event::Listed));
-            if self.is_first(&trade, at) {
+            if self.is_first(&trade, arrival.framed) {
                 add(&self.taps.listings, 1);
-                trade.received = Some(at);
+                trade.arrival = Some(arrival);
                 (self.on_trade.borrow_mut())(trade);
             }
         }

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
     json::Raw,
+    latency::Arrival,
     net::tls::Tls,
     text::Escaped,
 };
@@ -191,7 +192,7 @@ impl<P: FnMut()> Driver for Ear<'_, P> {
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, _of: Option<OperationId>, _payload: Raw<'_>, _at: Instant) -> bool {
+    fn data(&mut self, _of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
         self.heard = self.heard.saturating_add(1);
         if self.proves_by_message {
             self.prove();

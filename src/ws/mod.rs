@@ -24,6 +24,7 @@ pub mod protocol;
 pub(crate) mod seen;
 mod session;
 pub mod source;
+mod stamped;
 mod supervisor;
 mod taps;
 mod tenure;

@@ -3,12 +3,7 @@
 //! The same steps as the feed takes, in the same order, each with its time and under its own
 //! deadline. It ends with the first listing, says goodbye and leaves; nothing is tried twice.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -27,6 +22,7 @@ use super::{
 use crate::{
     config::Config,
     csgoroll::{feed::Payload, operations},
+    latency::Arrival,
     net::{
         dial::{ADDRESSES_MAX, DialError, race},
         tls::{Tls, server_name},
@@ -244,7 +240,7 @@ impl Driver for First<'_> {
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, _of: Option<OperationId>, payload: Payload<'_>, _at: Instant) -> bool {
+    fn data(&mut self, _of: Option<OperationId>, payload: Payload<'_>, _arrival: Arrival) -> bool {
         self.listings = self.listings.saturating_add(payload.len());
         if self.listings != 0 {
             self.heard.notify_one();

@@ -2,23 +2,16 @@
 //!
 //! Several connections deliver the same listings, and so do an old one and its successor. The first
 //! copy wins; who won and by how much the others were late is counted.
-//!
-//! The table is laid out once and never grows, moves or tidies up: a hash chooses a row, the row
-//! holds the last [`WAYS`] listings that chose it. So no listing ever pays for another one.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use crate::{
+    recent::Recent,
+    trade::{Event, Trade},
 };
 
-use crate::trade::{Event, Trade};
-
-/// How many rows the table has; a power of two.
-const ROWS: usize = 4_096;
-/// How many listings a row holds.
-const WAYS: usize = 8;
 /// How many listings are remembered. At one a second that is nine hours.
-pub const SEEN_MAX: usize = ROWS * WAYS;
+pub const SEEN_MAX: usize = 32_768;
 
 /// What is known about a listing that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,30 +24,20 @@ pub(crate) enum Copy {
     Repeated,
 }
 
+/// Over which connection a listing came first, and when.
 #[derive(Clone, Copy, Debug)]
 struct First {
-    key: u64,
     connection: usize,
     at: Instant,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Row {
-    firsts: [Option<First>; WAYS],
-    /// Where the next one goes: over the oldest.
-    next: usize,
-}
-
 /// The listings that arrived last.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    hasher: RandomState,
-    rows: Box<[Row]>,
-}
+pub(crate) struct Seen(Recent<First>);
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), rows: vec![Row::default(); ROWS].into_boxed_slice() }
+        Self(Recent::new(SEEN_MAX, First { connection: 0, at: Instant::now() }))
     }
 }
 
@@ -66,21 +49,11 @@ impl Seen {
             Event::Listed | Event::BackFilled { .. } => None,
             Event::Updated => Some(trade.status),
         };
-        let key = self.hasher.hash_one((trade.id, kind));
-        let chosen = usize::try_from(key >> 32).unwrap_or(0) % ROWS;
-        let Some(row) = self.rows.get_mut(chosen) else { return Copy::First };
-        if let Some(first) = row.firsts.iter().flatten().find(|first| first.key == key) {
-            return if first.connection == connection {
-                Copy::Repeated
-            } else {
-                Copy::Late(at.saturating_duration_since(first.at))
-            };
+        match self.0.insert(&(trade.id, kind), First { connection, at }) {
+            None => Copy::First,
+            Some(first) if first.connection == connection => Copy::Repeated,
+            Some(first) => Copy::Late(at.saturating_duration_since(first.at)),
         }
-        if let Some(place) = row.firsts.get_mut(row.next) {
-            *place = Some(First { key, connection, at });
-        }
-        row.next = row.next.wrapping_add(1) % WAYS;
-        Copy::First
     }
 }
 

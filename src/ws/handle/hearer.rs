@@ -15,6 +15,7 @@ use super::{
 use crate::{
     clock,
     json::Raw,
+    latency::Arrival,
     text::Escaped,
     ws::{
         link::Link,
@@ -119,7 +120,7 @@ impl<P: FnMut()> Driver for Hearer<'_, P> {
         add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
     }
 
-    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, _at: Instant) -> bool {
+    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
         self.progress.reading = of;
         true
     }

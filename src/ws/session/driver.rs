@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     json::{FromCursor, JsonError, Raw},
+    latency::Arrival,
     ws::protocol::{OperationId, Wanted},
 };
 
@@ -63,7 +64,7 @@ pub(in crate::ws) trait Driver {
         &mut self,
         operation: Option<OperationId>,
         payload: Self::Payload<'_>,
-        at: Instant,
+        arrival: Arrival,
     ) -> bool;
 
     /// A message was dealt with, whatever it was; `is_data` says whether it counted for the data
@@ -90,7 +91,7 @@ impl Driver for Nobody {
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, _of: Option<OperationId>, _payload: Raw<'_>, _at: Instant) -> bool {
+    fn data(&mut self, _of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
         false
     }
 

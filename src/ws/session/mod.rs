@@ -43,8 +43,9 @@ use super::{
     liveness::{Clocks, Due, Rhythm},
     policy::Limits,
     protocol::{Dialect, Event, Machine},
+    stamped::Stamped,
 };
-use crate::{clock, text::Escaped};
+use crate::{clock, latency::Arrival, text::Escaped};
 
 /// The longest message that is accepted, in bytes. Listings have 1.5 kB.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -59,7 +60,7 @@ pub(super) struct Session<S, L>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Stamped<S>>,
     machine: Machine<L>,
     clocks: Clocks,
     limits: Limits,
@@ -76,7 +77,11 @@ pub(super) fn now() -> Instant {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
-    pub(super) fn new(socket: WebSocketStream<S>, machine: Machine<L>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        socket: WebSocketStream<Stamped<S>>,
+        machine: Machine<L>,
+        limits: &Limits,
+    ) -> Self {
         let now = now();
         Self {
             socket,
@@ -135,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         driver: &mut D,
         rhythm: &mut Rhythm,
     ) -> Poll<Result<(), FeedError>> {
+        let woken = now();
         loop {
             let mut frames = 0_usize;
             let mut seen = None;
@@ -144,10 +150,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                 }
                 match self.poll_message(cx) {
                     Poll::Ready(message) => {
-                        let at = now();
-                        seen = Some(at);
+                        let arrival = self.arrival(woken);
+                        seen = Some(arrival.framed);
                         frames = frames.saturating_add(1);
-                        if let Some(ending) = self.serve(message, at, driver, rhythm) {
+                        if let Some(ending) = self.serve(message, arrival, driver, rhythm) {
                             return Poll::Ready(ending);
                         }
                     }
@@ -219,12 +225,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     fn serve<D: Driver>(
         &mut self,
         message: Result<Message, FeedError>,
-        at: Instant,
+        arrival: Arrival,
         driver: &mut D,
         rhythm: &mut Rhythm,
     ) -> Option<Result<(), FeedError>> {
+        let at = arrival.framed;
         self.clocks.frame(at);
-        match message.and_then(|message| self.take(message, at, driver)) {
+        match message.and_then(|message| self.take(message, arrival, driver)) {
             Ok(Taken::Data) => {
                 self.clocks.data(at);
                 rhythm.beat(at);
@@ -234,6 +241,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
             Ok(Taken::Closed) => Some(Ok(())),
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// How the message that was just taken came in, in the turn that began at `woken`.
+    fn arrival(&self, woken: Instant) -> Arrival {
+        let read = self.socket.get_ref().read_at();
+        // What a turn had no time for was read in the one before.
+        Arrival { woken: woken.min(read), read, framed: now() }
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, FeedError>> {
@@ -248,14 +262,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     fn take<D: Driver>(
         &mut self,
         message: Message,
-        at: Instant,
+        arrival: Arrival,
         driver: &mut D,
     ) -> Result<Taken, FeedError> {
         match message {
             Message::Text(text) => {
                 driver.arrived(&text);
-                let taken = self.take_text(&text, at, driver);
-                driver.served(&text, at, matches!(taken, Ok(Taken::Data)));
+                let taken = self.take_text(&text, arrival, driver);
+                driver.served(&text, arrival.framed, matches!(taken, Ok(Taken::Data)));
                 return taken;
             }
             Message::Binary(bytes) => driver.notice(Notice::Binary(bytes.len())),
@@ -270,12 +284,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     fn take_text<D: Driver>(
         &mut self,
         text: &str,
-        at: Instant,
+        arrival: Arrival,
         driver: &mut D,
     ) -> Result<Taken, FeedError> {
+        let at = arrival.framed;
         match self.machine.receive::<D::Payload<'_>>(text, at) {
             Ok(Event::Data { operation, payload }) => {
-                let counts = driver.data(operation, payload, at);
+                let counts = driver.data(operation, payload, arrival);
                 return Ok(if counts { Taken::Data } else { Taken::Other });
             }
             Ok(Event::Ping(payload)) => {

@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                     return Poll::Ready(Ok(()));
                 }
                 let message = ready!(self.poll_message(cx))?;
-                if let Taken::Closed = self.take(message, now(), &mut Nobody)? {
+                if let Taken::Closed = self.take(message, self.arrival(now()), &mut Nobody)? {
                     let reason = ": before it acknowledged the session".to_owned();
                     return Poll::Ready(Err(FeedError::Closed { code: 1_000, reason }));
                 }

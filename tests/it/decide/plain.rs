@@ -308,7 +308,7 @@ fn trade(listing: &Plain, event: Event) -> Option<Trade<'static>> {
         float_range: nullable(d, (Defect::PaintWear, true), get("avgPaintWearRange"), range),
         is_own: own.is_some(),
         defects: Defects::NONE,
-        received: None,
+        arrival: None,
     };
     if repeats(listing) {
         defects.add(Defect::RepeatedKey);

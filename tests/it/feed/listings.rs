@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use sniper::{
     config::{Config, Credential, Feed, Generation},
+    latency::Arrival,
     money::Coins,
     ws::{self, FeedError},
 };
@@ -280,11 +281,13 @@ async fn a_listing_says_when_its_frame_came_off_the_socket() {
     })
     .await;
     let started = std::time::Instant::now();
-    let mut received = None;
+    let mut arrival = None;
     let config = config(&server.address, quick());
-    let ended = ws::connect_once(&config, |trade| received = trade.received).await;
+    let ended = ws::connect_once(&config, |trade| arrival = trade.arrival).await;
     assert!(ended.is_ok());
-    assert!(received.unwrap() > started && received.unwrap() < std::time::Instant::now());
+    let Arrival { woken, read, framed } = arrival.unwrap();
+    let moments = [started, woken, read, framed, std::time::Instant::now()];
+    assert!(moments.is_sorted(), "{moments:?}");
 }
 
 #[tokio::test]
