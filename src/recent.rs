@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
-        const MAX: u32 = 32_768;
-        let mut recent = Recent::new(MAX as usize, ());
+        const MAX: usize = 32_768;
+        let mut recent = Recent::new(MAX, ());
         for key in 0..MAX * 3 {
             assert_eq!(recent.insert(&key, ()), None);
         }

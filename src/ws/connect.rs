@@ -28,8 +28,8 @@ use super::{
     error::{FeedError, Step},
     policy::Limits,
     protocol::{Dialect, Machine},
-    session::{MESSAGE_BYTES_MAX, READ_BYTES, Session, WRITE_BYTES_MAX},
-    stamped::Stamped,
+    session::{Session, WRITE_BYTES_MAX},
+    socket::Socket,
     upgrade::{self, Request},
 };
 use crate::{
@@ -219,7 +219,7 @@ pub(super) async fn open<D: Dial, L: Dialect>(
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     request: &Request<'_>,
-) -> Result<WebSocketStream<Stamped<S>>, FeedError> {
+) -> Result<Socket<S>, FeedError> {
     let broken = |source| FeedError::Broken { step: Step::Upgrade, source };
     let key = generate_key();
     stream.write_all(&request.to_bytes(&key)).await.map_err(broken)?;
@@ -235,12 +235,11 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let rest = bytes.split_off(head);
+    // It only writes.
     let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BYTES)
+        .read_buffer_size(0)
         .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BYTES_MAX)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let stream = Stamped::new(stream);
-    Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
+        .max_write_buffer_size(WRITE_BYTES_MAX);
+    let library = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+    Ok(Socket::new(library, &rest))
 }

@@ -13,6 +13,7 @@ pub mod connect;
 mod cycle;
 mod error;
 mod feed;
+pub mod frames;
 pub mod handle;
 pub mod host;
 mod link;
@@ -23,8 +24,8 @@ pub mod probe;
 pub mod protocol;
 pub(crate) mod seen;
 mod session;
+mod socket;
 pub mod source;
-mod stamped;
 mod supervisor;
 mod taps;
 mod tenure;
@@ -35,9 +36,10 @@ pub use self::{
     backfill::{BACKFILL_QUEUED_MAX, Backfill, Filler, Want, backfill},
     error::{FeedError, Refusal, Step, Violation},
     feed::connect_once,
+    frames::MESSAGE_BYTES_MAX,
     listen::{Station, listen},
     seen::SEEN_MAX,
-    session::{FAREWELL_MAX, MESSAGE_BYTES_MAX, OUTBOX_MAX, Written},
+    session::{FAREWELL_MAX, OUTBOX_MAX, Written},
     supervisor::{GaveUp, run_over, run_with_reconnect},
     taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
     witness::Witness,

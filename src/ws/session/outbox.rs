@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::Sink as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
@@ -14,7 +15,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes},
 };
 
-use super::ending::broken;
+use super::ending::unwritable;
 use crate::ws::error::FeedError;
 
 /// How many messages may wait to be written.
@@ -50,6 +51,8 @@ pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     /// The owner's, handed to the socket, and not surely written.
     handed_over: Vec<Utf8Bytes>,
+    /// What the server's latest ping is to be answered with.
+    pong: Option<Bytes>,
     is_dirty: bool,
     stalled_since: Option<Instant>,
 }
@@ -68,6 +71,12 @@ impl Outbox {
     /// Puts a text at the end that its owner wants to hear about if it is not surely written.
     pub(super) fn push_owners(&mut self, text: String) -> Result<(), FeedError> {
         self.put(Waiting { message: Message::text(text), is_owners: true })
+    }
+
+    /// Answers a ping. Of several that were not answered yet only the latest is, as RFC 6455 5.5.3
+    /// allows.
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        self.pong = Some(Bytes::copy_from_slice(payload));
     }
 
     fn put(&mut self, waiting: Waiting) -> Result<(), FeedError> {
@@ -92,7 +101,7 @@ impl Outbox {
 
     /// Whether everything was handed to the system.
     pub(super) fn is_written(&self) -> bool {
-        self.waiting.is_empty() && !self.is_dirty
+        self.waiting.is_empty() && self.pong.is_none() && !self.is_dirty
     }
 
     /// When a write that has not gone through is too old.
@@ -118,7 +127,7 @@ impl Outbox {
     ) -> Result<(), FeedError> {
         let mut socket = Pin::new(socket);
         while !self.is_written() {
-            let progress = if self.waiting.is_empty() {
+            let progress = if self.waiting.is_empty() && self.pong.is_none() {
                 socket.as_mut().poll_flush(cx).map_ok(|()| {
                     self.is_dirty = false;
                     self.handed_over.clear();
@@ -126,7 +135,10 @@ impl Outbox {
             } else {
                 socket.as_mut().poll_ready(cx).map(|ready| {
                     ready?;
-                    if let Some(waiting) = self.waiting.pop_front() {
+                    if let Some(payload) = self.pong.take() {
+                        self.is_dirty = true;
+                        socket.as_mut().start_send(Message::Pong(payload))?;
+                    } else if let Some(waiting) = self.waiting.pop_front() {
                         self.is_dirty = true;
                         self.handed_over.extend(waiting.owners().cloned());
                         socket.as_mut().start_send(waiting.message)?;
@@ -135,7 +147,7 @@ impl Outbox {
                 })
             };
             match progress {
-                Poll::Ready(result) => result.map_err(broken)?,
+                Poll::Ready(result) => result.map_err(unwritable)?,
                 Poll::Pending => {
                     self.stalled_since.get_or_insert(now);
                     return Ok(());

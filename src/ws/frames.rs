@@ -1,0 +1,612 @@
+//! What a server writes, from bytes to messages: the reading half of RFC 6455 for a client. Pure.
+//!
+//! A message is read where it lies: the bytes of the socket go into one buffer, and a text that came
+//! in one frame is handed out as a slice of it, without a copy. The writing half, with its masks, is
+//! the library's.
+//!
+//! # Invariants
+//!
+//! 1. What is handed out is what the server wrote, once, in order, and whole.
+//! 2. A text is UTF-8, a message at most [`MESSAGE_BYTES_MAX`] long; nothing is kept beyond one
+//!    unfinished message and one read.
+//! 3. Whoever breaks a rule is told which, and after that nothing more is read.
+
+use std::ops::Range;
+
+use super::error::Violation;
+
+/// The longest message that is accepted, in bytes. Listings have 1.5 kB.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// How much is read from the socket at once.
+pub const READ_BYTES: usize = 16 * 1024;
+
+/// What fits behind a frame that is only half there before anything has to be moved.
+const BUFFER_BYTES: usize = 2 * READ_BYTES;
+/// The longest payload of a frame that controls the connection.
+const CONTROL_BYTES_MAX: u64 = 125;
+
+/// What a server said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A text.
+    Text(&'a str),
+    /// So many bytes that are no text.
+    Binary(usize),
+    /// It wants an answer with these bytes.
+    Ping(&'a [u8]),
+    /// It has answered.
+    Pong,
+    /// It says goodbye, with a code and words if it gives any.
+    Close(Option<(u16, &'a str)>),
+}
+
+/// A rule of RFC 6455 that a server broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Broken {
+    /// What the connection is closed with.
+    pub violation: Violation,
+    /// What it did.
+    pub what: &'static str,
+}
+
+const fn protocol(what: &'static str) -> Broken {
+    Broken { violation: Violation::Protocol, what }
+}
+
+const TOO_BIG: Broken =
+    Broken { violation: Violation::TooBig, what: "a message over the limit of 1 MiB" };
+const NOT_UTF8: Broken = Broken { violation: Violation::NotUtf8, what: "text that is not UTF-8" };
+
+/// What a frame is, by RFC 6455 5.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opcode {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Opcode {
+    const fn of(byte: u8) -> Result<Self, Broken> {
+        match byte & 0x0F {
+            0x0 => Ok(Self::Continuation),
+            0x1 => Ok(Self::Text),
+            0x2 => Ok(Self::Binary),
+            0x8 => Ok(Self::Close),
+            0x9 => Ok(Self::Ping),
+            0xA => Ok(Self::Pong),
+            _ => Err(protocol("a frame of a kind that does not exist")),
+        }
+    }
+
+    const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+}
+
+/// A frame's head.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    opcode: Opcode,
+    is_final: bool,
+    /// Of the head itself.
+    len: usize,
+    /// Of what follows.
+    payload: usize,
+}
+
+impl Head {
+    /// Reads a head; `None` while not all of it is there.
+    fn read(bytes: &[u8]) -> Result<Option<Self>, Broken> {
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+        if first & 0x70 != 0 {
+            return Err(protocol("a reserved bit is set"));
+        }
+        if second & 0x80 != 0 {
+            return Err(protocol("a masked frame"));
+        }
+        let (opcode, is_final) = (Opcode::of(first)?, first & 0x80 != 0);
+        let (len, payload) = match second {
+            126 => match rest.first_chunk() {
+                Some(length) => (4, u64::from(u16::from_be_bytes(*length))),
+                None => return Ok(None),
+            },
+            127 => match rest.first_chunk() {
+                Some(length) => (10, u64::from_be_bytes(*length)),
+                None => return Ok(None),
+            },
+            short => (2, u64::from(short)),
+        };
+        if opcode.is_control() && (!is_final || CONTROL_BYTES_MAX < payload) {
+            return Err(protocol("a control frame in fragments, or too long"));
+        }
+        match usize::try_from(payload) {
+            Ok(payload) if payload <= MESSAGE_BYTES_MAX => {
+                Ok(Some(Self { opcode, is_final, len, payload }))
+            }
+            _ => Err(TOO_BIG),
+        }
+    }
+}
+
+/// Where a whole message lies.
+#[derive(Clone, Debug)]
+enum Place {
+    /// In the buffer, in one frame.
+    Buffer(Range<usize>),
+    /// Put together from fragments.
+    Fragments,
+}
+
+/// Reads messages out of bytes as they come.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// How long the frame at `start` is with its head, where that is known.
+    frame: Option<usize>,
+    /// A message of which not every fragment is there.
+    gathering: Option<Opcode>,
+    fragments: Vec<u8>,
+    /// The message that was found last.
+    found: Option<(Opcode, Place)>,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+            frame: None,
+            gathering: None,
+            fragments: Vec::new(),
+            found: None,
+        }
+    }
+}
+
+impl Decoder {
+    /// One that begins with what has been read already.
+    pub fn after(bytes: &[u8]) -> Self {
+        let mut decoder = Self::default();
+        let missing = bytes.len().saturating_sub(decoder.buffer.len());
+        decoder.grow(missing);
+        if let Some(place) = decoder.buffer.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+            decoder.end = bytes.len();
+        }
+        decoder
+    }
+
+    /// Where the next bytes go: at least one, and at most [`READ_BYTES`].
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            self.shrink();
+        }
+        let needed = self.frame.unwrap_or(0).max(READ_BYTES);
+        if self.buffer.len().saturating_sub(self.start) < needed {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end.saturating_sub(self.start));
+            self.grow(needed.saturating_sub(self.buffer.len()));
+        }
+        if self.end == self.buffer.len() {
+            self.grow(READ_BYTES);
+        }
+        let end = self.end.saturating_add(READ_BYTES).min(self.buffer.len());
+        self.buffer.get_mut(self.end..end).unwrap_or_default()
+    }
+
+    /// So many bytes were put into [`space`](Self::space).
+    pub fn filled(&mut self, count: usize) {
+        self.end = self.end.saturating_add(count).min(self.buffer.len());
+    }
+
+    /// Goes on to the next message. `false`: not all of it is there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`]: the connection must be closed, and nothing more be asked.
+    #[inline]
+    pub fn advance(&mut self) -> Result<bool, Broken> {
+        self.found = self.find()?;
+        Ok(self.found.is_some())
+    }
+
+    /// The message that [`advance`](Self::advance) came to; a pong that nobody sent, if it came to
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`advance`](Self::advance).
+    #[inline]
+    pub fn message(&self) -> Result<Message<'_>, Broken> {
+        let Some((opcode, place)) = &self.found else { return Ok(Message::Pong) };
+        let payload = match place {
+            Place::Buffer(place) => self.buffer.get(place.clone()).unwrap_or_default(),
+            Place::Fragments => self.fragments.as_slice(),
+        };
+        Ok(match opcode {
+            Opcode::Text | Opcode::Continuation => Message::Text(text(payload)?),
+            Opcode::Binary => Message::Binary(payload.len()),
+            Opcode::Ping => Message::Ping(payload),
+            Opcode::Pong => Message::Pong,
+            Opcode::Close => Message::Close(close(payload)?),
+        })
+    }
+
+    /// Takes frames out until a message is whole.
+    #[inline]
+    fn find(&mut self) -> Result<Option<(Opcode, Place)>, Broken> {
+        while let Some((head, payload)) = self.take()? {
+            match (head.opcode, self.gathering) {
+                (opcode, _) if opcode.is_control() => {
+                    return Ok(Some((opcode, Place::Buffer(payload))));
+                }
+                (Opcode::Continuation, None) => return Err(protocol("a continuation of nothing")),
+                (Opcode::Continuation, Some(opcode)) => {
+                    self.gather(payload)?;
+                    if head.is_final {
+                        self.gathering = None;
+                        return Ok(Some((opcode, Place::Fragments)));
+                    }
+                }
+                (_, Some(_)) => return Err(protocol("a message amid the fragments of another")),
+                (opcode, None) if head.is_final => {
+                    return Ok(Some((opcode, Place::Buffer(payload))));
+                }
+                (opcode, None) => {
+                    self.gathering = Some(opcode);
+                    self.fragments.clear();
+                    self.gather(payload)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes one frame out of the buffer: its head, and where its payload lies.
+    #[inline]
+    fn take(&mut self) -> Result<Option<(Head, Range<usize>)>, Broken> {
+        let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let Some(head) = Head::read(bytes)? else { return Ok(None) };
+        let len = head.len.saturating_add(head.payload);
+        if bytes.len() < len {
+            self.frame = Some(len);
+            return Ok(None);
+        }
+        self.frame = None;
+        let end = self.start.saturating_add(len);
+        let payload = self.start.saturating_add(head.len)..end;
+        self.start = end;
+        Ok(Some((head, payload)))
+    }
+
+    fn gather(&mut self, payload: Range<usize>) -> Result<(), Broken> {
+        let payload = self.buffer.get(payload).unwrap_or_default();
+        if MESSAGE_BYTES_MAX < self.fragments.len().saturating_add(payload.len()) {
+            return Err(TOO_BIG);
+        }
+        self.fragments.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn grow(&mut self, by: usize) {
+        self.buffer.resize(self.buffer.len().saturating_add(by), 0);
+    }
+
+    /// Gives back what only a long message needed.
+    fn shrink(&mut self) {
+        if BUFFER_BYTES < self.buffer.len() {
+            self.buffer.truncate(BUFFER_BYTES);
+            self.buffer.shrink_to_fit();
+        }
+        if self.gathering.is_none() && BUFFER_BYTES < self.fragments.capacity() {
+            self.fragments = Vec::new();
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Broken> {
+    str::from_utf8(bytes).map_err(|_invalid| NOT_UTF8)
+}
+
+/// Reads a goodbye, by RFC 6455 5.5.1 and 7.4.
+fn close(payload: &[u8]) -> Result<Option<(u16, &str)>, Broken> {
+    match payload {
+        [] => Ok(None),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            match code {
+                1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Some((code, text(reason)?))),
+                _ => Err(protocol("a close code that must not be sent")),
+            }
+        }
+        [_] => Err(protocol("half a close code")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+
+    use proptest::prelude::*;
+    use tokio_tungstenite::tungstenite::{
+        self, WebSocket,
+        error::{CapacityError, ProtocolError},
+        protocol::{Role, WebSocketConfig},
+    };
+
+    use super::*;
+
+    /// A frame of a server, or of one that breaks rules.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match u16::try_from(payload.len()) {
+            Ok(len @ 0..126) => bytes.push(u8::try_from(len).unwrap()),
+            Ok(len) => {
+                bytes.push(126);
+                bytes.extend(len.to_be_bytes());
+            }
+            Err(_) => {
+                bytes.push(127);
+                bytes.extend(u64::try_from(payload.len()).unwrap().to_be_bytes());
+            }
+        }
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// What was heard, and the rule that was broken at the end, if one was.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Heard {
+        messages: Vec<String>,
+        broken: Option<Violation>,
+    }
+
+    /// Everything that is in these bytes, of which so many come at a time.
+    fn decode(bytes: &[u8], step: usize) -> Heard {
+        let mut decoder = Decoder::default();
+        let mut heard = Heard { messages: Vec::new(), broken: None };
+        let mut rest = bytes;
+        loop {
+            match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
+                Ok(Some(message)) => {
+                    heard.messages.push(format!("{message:?}"));
+                    if matches!(message, Message::Close(_)) {
+                        return heard;
+                    }
+                }
+                Ok(None) if rest.is_empty() => return heard,
+                Ok(None) => {
+                    let space = decoder.space();
+                    assert!(!space.is_empty() && space.len() <= READ_BYTES);
+                    let count = space.len().min(step).min(rest.len());
+                    space[..count].copy_from_slice(&rest[..count]);
+                    decoder.filled(count);
+                    rest = &rest[count..];
+                }
+                Err(broken) => {
+                    heard.broken = Some(broken.violation);
+                    return heard;
+                }
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], messages: &[Message<'_>], broken: Option<Violation>) {
+        let messages = messages.iter().map(|message| format!("{message:?}")).collect();
+        let expected = Heard { messages, broken };
+        for step in [1, 2, 3, 7, 1_000, usize::MAX] {
+            assert_eq!(decode(bytes, step), expected, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn messages_are_read_whatever_the_pieces_in_which_they_come() {
+        let long = "x".repeat(70_000);
+        let bytes = [
+            frame(0x81, b"short"),
+            frame(0x81, long.as_bytes()),
+            frame(0x89, b"are you there"),
+            frame(0x8A, b""),
+            frame(0x82, &[0xFF; 300]),
+            frame(0x81, b""),
+            frame(0x88, b"\x03\xE8bye"),
+        ];
+        let messages = [
+            Message::Text("short"),
+            Message::Text(&long),
+            Message::Ping(b"are you there"),
+            Message::Pong,
+            Message::Binary(300),
+            Message::Text(""),
+            Message::Close(Some((1_000, "bye"))),
+        ];
+        check(&bytes.concat(), &messages, None);
+    }
+
+    #[test]
+    fn fragments_are_put_together_and_control_frames_may_come_between() {
+        let bytes = [
+            frame(0x01, "gr".as_bytes()),
+            frame(0x00, &"ü".as_bytes()[..1]),
+            frame(0x89, b"!"),
+            frame(0x00, &"ü".as_bytes()[1..]),
+            frame(0x80, "ße".as_bytes()),
+            frame(0x81, b"next"),
+        ];
+        let messages = [Message::Ping(b"!"), Message::Text("grüße"), Message::Text("next")];
+        check(&bytes.concat(), &messages, None);
+    }
+
+    #[test]
+    fn each_broken_rule_is_told_apart() {
+        let say = |violation, bytes: &[u8]| check(bytes, &[], Some(violation));
+        say(Violation::Protocol, &frame(0xC1, b"{}"));
+        say(Violation::Protocol, &frame(0x83, b"{}"));
+        say(Violation::Protocol, &frame(0x8B, b""));
+        say(Violation::Protocol, &frame(0x80, b"of nothing"));
+        say(Violation::Protocol, &frame(0x09, b"a ping in fragments"));
+        say(Violation::Protocol, &frame(0x89, &[b'x'; 126]));
+        say(Violation::Protocol, &[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
+        say(Violation::Protocol, &[frame(0x01, b"a"), frame(0x81, b"b")].concat());
+        say(Violation::Protocol, &frame(0x88, &[3]));
+        for code in [0_u16, 999, 1_004, 1_005, 1_006, 1_015, 1_016, 2_999, 5_000] {
+            say(Violation::Protocol, &frame(0x88, &code.to_be_bytes()));
+        }
+        say(Violation::NotUtf8, &frame(0x81, &[b'"', 0xFF, b'"']));
+        say(Violation::NotUtf8, &frame(0x88, &[3, 0xE8, 0xFF]));
+        say(Violation::TooBig, &[0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
+        let half = vec![b' '; MESSAGE_BYTES_MAX / 2 + 1];
+        let halves = [frame(0x01, &half), frame(0x80, &half)].concat();
+        let heard = Heard { messages: Vec::new(), broken: Some(Violation::TooBig) };
+        assert_eq!(decode(&halves, usize::MAX), heard);
+    }
+
+    #[test]
+    fn a_message_of_the_greatest_length_is_read_and_its_memory_given_back() {
+        let text = vec![b' '; MESSAGE_BYTES_MAX];
+        let bytes = [frame(0x81, &text), frame(0x81, b"next")].concat();
+        let mut decoder = Decoder::after(&bytes);
+        assert!(decoder.advance().unwrap());
+        assert_eq!(decoder.message().unwrap(), Message::Text(str::from_utf8(&text).unwrap()));
+        assert!(decoder.advance().unwrap());
+        assert_eq!(decoder.message().unwrap(), Message::Text("next"));
+        assert!(!decoder.advance().unwrap());
+        decoder.space();
+        assert_eq!(decoder.buffer.capacity(), BUFFER_BYTES);
+        let claimed = [&[0x81, 127][..], &1_000_000_u64.to_be_bytes()].concat();
+        let mut decoder = Decoder::after(&claimed);
+        assert!(!decoder.advance().unwrap());
+        decoder.space();
+        assert!(decoder.buffer.len() < MESSAGE_BYTES_MAX + READ_BYTES);
+    }
+
+    /// Bytes to read; what is written is of no account.
+    struct Wire<'a>(&'a [u8]);
+
+    impl Read for Wire<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.read(buffer)
+        }
+    }
+
+    impl Write for Wire<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The same bytes, as the library reads them.
+    fn by_the_library(bytes: &[u8]) -> Heard {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let mut socket = WebSocket::from_raw_socket(Wire(bytes), Role::Client, Some(config));
+        let mut heard = Heard { messages: Vec::new(), broken: None };
+        loop {
+            let message = match socket.read() {
+                Ok(tungstenite::Message::Text(text)) => format!("{:?}", Message::Text(&text)),
+                Ok(tungstenite::Message::Binary(bytes)) => {
+                    format!("{:?}", Message::Binary(bytes.len()))
+                }
+                Ok(tungstenite::Message::Ping(bytes)) => format!("{:?}", Message::Ping(&bytes)),
+                Ok(tungstenite::Message::Pong(_)) => format!("{:?}", Message::Pong),
+                Ok(tungstenite::Message::Close(close)) => {
+                    // It replaces a code that must not be sent by these words.
+                    if close.as_ref().is_some_and(|it| it.reason.as_str() == "Protocol violation") {
+                        heard.broken = Some(Violation::Protocol);
+                        return heard;
+                    }
+                    let close = close.as_ref().map(|it| (it.code.into(), it.reason.as_str()));
+                    heard.messages.push(format!("{:?}", Message::Close(close)));
+                    return heard;
+                }
+                Ok(tungstenite::Message::Frame(_)) => unreachable!("only ever written"),
+                Err(tungstenite::Error::Io(_)) => return heard,
+                Err(error) => {
+                    heard.broken = Some(match error {
+                        tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                            Violation::TooBig
+                        }
+                        tungstenite::Error::Utf8(_) => Violation::NotUtf8,
+                        tungstenite::Error::Protocol(ProtocolError::InvalidCloseSequence | _) => {
+                            Violation::Protocol
+                        }
+                        other => panic!("{other}"),
+                    });
+                    return heard;
+                }
+            };
+            heard.messages.push(message);
+        }
+    }
+
+    /// Frames, good ones mostly, and bytes that are none.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop_oneof![
+            4 => Just(0x81_u8),
+            2 => prop::sample::select(vec![0x01, 0x00, 0x80, 0x82, 0x02, 0x89, 0x8A]),
+            1 => any::<u8>(),
+        ];
+        let payload = prop_oneof![
+            3 => "\\PC{0,40}".prop_map(String::into_bytes),
+            1 => prop::collection::vec(any::<u8>(), 0..40),
+            1 => (100_usize..400).prop_map(|len| vec![b'x'; len]),
+            1 => (1_000_u16..1_014, "[a-z]{0,8}")
+                .prop_map(|(code, reason)| [&code.to_be_bytes(), reason.as_bytes()].concat()),
+        ];
+        let piece = prop_oneof![
+            12 => (first, payload).prop_map(|(first, payload)| frame(first, &payload)),
+            1 => prop::collection::vec(any::<u8>(), 0..12),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn it_hears_what_the_library_hears(bytes in bytes(), step in 1_usize..200) {
+            // 1014 was registered after the library's list was made.
+            prop_assume!(!bytes.windows(2).any(|pair| pair == 1_014_u16.to_be_bytes()));
+            let (ours, theirs) = (decode(&bytes, step), by_the_library(&bytes));
+            if theirs.broken == Some(Violation::NotUtf8) {
+                // It looks at each fragment as it comes; we look at a text when it is whole.
+                prop_assert!(ours.messages.starts_with(&theirs.messages), "{ours:?} {theirs:?}");
+            } else {
+                // We look at a head before the rest has come, so it may still wait.
+                prop_assert_eq!(&ours.messages, &theirs.messages);
+                prop_assert!(ours.broken.is_some() || theirs.broken.is_none(), "{:?}", theirs);
+            }
+        }
+
+        #[test]
+        fn how_many_bytes_come_at_a_time_changes_nothing(bytes in bytes(), step in 1_usize..200) {
+            prop_assert_eq!(decode(&bytes, step), decode(&bytes, usize::MAX));
+        }
+
+        #[test]
+        fn any_texts_come_out_as_they_went_in(
+            texts in prop::collection::vec("\\PC{0,60}", 0..20),
+            step in 1_usize..5_000,
+        ) {
+            let bytes: Vec<u8> =
+                texts.iter().flat_map(|text| frame(0x81, text.as_bytes())).collect();
+            let messages = texts.iter().map(|text| format!("{:?}", Message::Text(text))).collect();
+            prop_assert_eq!(decode(&bytes, step), Heard { messages, broken: None });
+        }
+    }
+}
