@@ -106,11 +106,10 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<
     block_on_core(false, future)
 }
 
-/// The same, and with `spin` on a core of its own.
+/// The same, and with `spin` for a core of its own.
 ///
-/// With `spin` the thread never sleeps: after every turn of its tasks it asks the system for news
-/// and goes on, whether there was some or not. That saves the time in which a sleeping thread is
-/// woken, and costs a core.
+/// With `spin` the system is asked for news after every turn of every task, which is for who has a
+/// task that never rests: see [`Sniper::spin`](crate::sniper::Sniper::spin).
 ///
 /// # Errors
 ///
@@ -125,16 +124,7 @@ pub fn block_on_core<T>(
     }
     let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
-    runtime.block_on(async {
-        if spin {
-            tokio::spawn(async {
-                loop {
-                    tokio::task::yield_now().await;
-                }
-            });
-        }
-        future.await
-    })
+    runtime.block_on(future)
 }
 
 /// An error with everything that led to it, for a person.

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::{
+    sync::mpsc::{self, Receiver},
+    task::JoinHandle,
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -72,6 +75,7 @@ pub struct Session<'c> {
     inbox: Inbox,
     _background: Background,
     _control: Option<Server>,
+    _spinning: Option<Spinning>,
     started: Instant,
     started_at: UnixMs,
 }
@@ -91,7 +95,7 @@ impl<'c> Session<'c> {
             None => Tls::new().map_err(|error| AppError::start("TLS", error))?,
         };
         let is_live = config.mode == Mode::Live;
-        let mut inbox = Inbox { is_spinning: config.speed.spin, ..Inbox::default() };
+        let mut inbox = Inbox::default();
         let (hand, buyer) = if is_live {
             let (buyer, reports) = start_buyer(config, tls.clone())?;
             inbox.reports = Some(reports);
@@ -120,9 +124,12 @@ impl<'c> Session<'c> {
             };
         }
         let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
+        let sniper = Sniper::new(core);
+        let spinning = config.speed.spin.then(|| Spinning(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             config,
-            sniper: Sniper::new(core),
+            sniper,
+            _spinning: spinning,
             buyer,
             inbox,
             _background: background,
@@ -230,6 +237,16 @@ impl<'c> Session<'c> {
             is_given_up: matches!(ended, Ended::GaveUp(_)),
             market: None,
         }
+    }
+}
+
+/// What keeps a core awake, until it is dropped.
+#[derive(Debug)]
+struct Spinning(JoinHandle<()>);
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -38,7 +38,6 @@ mod check;
 pub mod cli;
 pub mod control;
 mod crash;
-mod crc;
 mod database;
 pub mod denied;
 pub mod entries;

@@ -46,7 +46,6 @@ const PURE: &[&str] = &[
     "src/ledger/approved.rs",
     "src/ledger/book.rs",
     "src/ledger/check.rs",
-    "src/ledger/crc.rs",
     "src/ledger/denied.rs",
     "src/ledger/entries.rs",
     "src/ledger/event.rs",
