@@ -75,6 +75,28 @@ fn a_price_above_max_price_is_denied_with_both() {
 }
 
 #[test]
+fn an_approval_asks_for_no_memory_however_many_came_before() {
+    let mut book = Book::new(budget(), false);
+    book.set_entries(&[entry(Some("first"))]);
+    book.make_room();
+    for n in 0..10_000 {
+        let (now, want) = (after(u64::from(n)), want(n, 1));
+        let mut approved = Err(Denied::NoEntry);
+        let counted = allocation_counter::measure(|| {
+            approved = book.approve(&want, now);
+            if let Ok(event) = &approved {
+                book.apply(now, event).unwrap();
+            }
+        });
+        assert_eq!(counted.count_total, 0, "the approval of {n}");
+        let Ok(Event::Reserved { sequence, .. }) = approved else { panic!("{approved:?}") };
+        let answer = if n % 2 == 0 { BOUGHT } else { TAKEN };
+        book.apply(now, &Event::Answered { sequence, answer: (&answer).into() }).unwrap();
+        book.make_room();
+    }
+}
+
+#[test]
 fn a_price_of_nothing_is_denied() {
     let mut ledger = ledger(budget());
     check_denied(&mut ledger, want(1, 0), T0, Denied::NoPrice { price: Coins::ZERO });

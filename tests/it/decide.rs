@@ -5,6 +5,7 @@
 mod fast;
 mod mutants;
 pub(crate) mod plain;
+mod way;
 
 use proptest::prelude::*;
 use sniper::whitelist::{Mismatch, Verdict};

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -319,6 +320,7 @@ fn a_database_that_cannot_be_written_stops_buying_until_it_can() {
 struct Faulty {
     bytes: Mutex<Vec<u8>>,
     fault: AtomicU8,
+    synced_by: Mutex<Vec<ThreadId>>,
 }
 
 const WORKS: u8 = 0;
@@ -328,7 +330,11 @@ const SHORT: u8 = 3;
 
 impl Faulty {
     fn new() -> Arc<Self> {
-        Arc::new(Self { bytes: Mutex::default(), fault: AtomicU8::new(WORKS) })
+        Arc::new(Self {
+            bytes: Mutex::default(),
+            fault: AtomicU8::new(WORKS),
+            synced_by: Mutex::default(),
+        })
     }
 
     fn set(&self, fault: u8) {
@@ -361,6 +367,7 @@ impl Storage for Faulty {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.synced_by.lock().unwrap().push(thread::current().id());
         Ok(())
     }
 
@@ -400,6 +407,24 @@ fn an_intent_file_that_cannot_be_written_stops_buying_and_loses_no_answer() {
         let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
         assert_eq!([1, 2].map(|n| state(&again, n)), [State::Bought, State::Unknown]);
     }
+}
+
+#[test]
+fn whoever_approves_syncs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Faulty::new();
+    let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
+    ready(&mut ledger, T0);
+    let here = thread::current().id();
+    let synced_here = || disk.synced_by.lock().unwrap().iter().filter(|id| **id == here).count();
+    // The file was laid out from here; that is the only time.
+    assert_eq!(synced_here(), 1);
+    for n in 0..100 {
+        let approved = reserve(&mut ledger, want(n, 1), T0);
+        ledger.sent(approved.id(), T0).unwrap();
+        let _nothing = ledger.settle(approved.id(), &TAKEN, T0).unwrap();
+    }
+    assert_eq!(synced_here(), 1);
 }
 
 #[test]
