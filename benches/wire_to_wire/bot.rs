@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     frames::WANTED,
+    hindrance::Hindrance,
     run::{Client, Place, Running},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Bot {
     pub(crate) whitelist: usize,
     /// What stands in its settings beside the whitelist.
     pub(crate) settings: &'static str,
+    /// What stands in its way.
+    pub(crate) hindrance: Option<Hindrance>,
     /// What it is called in the table.
     pub(crate) name: &'static str,
 }
@@ -44,6 +47,7 @@ impl Client for Bot {
 
     fn start(&self, place: &Place) -> Running {
         let config = self.config(place);
+        let standing = self.hindrance.map(|it| it.begin(&config, &place.directory));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let session = async { Ok(session(&config, stopped).await) };
@@ -52,7 +56,9 @@ impl Client for Bot {
         Running::new(move || {
             // It may have ended by itself.
             let _gone = stop.send(());
-            thread.join().unwrap()
+            let bought = thread.join().unwrap();
+            drop(standing);
+            bought
         })
     }
 }

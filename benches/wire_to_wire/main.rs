@@ -19,20 +19,14 @@ mod bare;
 mod bot;
 mod figures;
 mod frames;
+mod hindrance;
 mod market;
 mod plain;
 mod run;
 mod waterfall;
 
 use std::{
-    fs,
     io::{self, Write},
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
     time::Duration,
 };
 
@@ -44,6 +38,7 @@ use crate::{
     bot::Bot,
     figures::Table,
     frames::Frames,
+    hindrance::{Hindrance, Sink},
     plain::Plain,
     run::{Client, Rhythm, run},
 };
@@ -63,10 +58,8 @@ enum Case {
     Whitelist,
     /// One listing a second, all wanted, while the market closes connections idle for 300 ms
     Idle,
-    /// Quiet, with a log that takes its time and not
-    SlowLog,
-    /// Quiet, with a disk that has other things to do and not
-    BusyDisk,
+    /// Quiet, with nothing in the way, and with a log, a disk or a recording that takes its time
+    Hindrances,
 }
 
 /// How to measure.
@@ -100,14 +93,13 @@ fn main() {
     if args.cases.is_empty() {
         args.cases = Case::value_variants().to_vec();
     }
-    let sink = Sink::default();
-    let (_log, lines) = log::spawn(sink.clone()).unwrap();
+    let (_log, lines) = log::spawn(Sink).unwrap();
     let subscriber = log::subscriber(Filter::parse(None).unwrap(), lines, false);
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let mut frames = Frames::new();
     let mut failed = false;
     for case in &args.cases {
-        let table = measure(*case, &args, &mut frames, &sink);
+        let table = measure(*case, &args, &mut frames);
         writeln!(io::stdout().lock(), "{table}").unwrap();
         failed |= table.has_failed();
     }
@@ -118,13 +110,11 @@ fn main() {
 }
 
 fn bot(name: &'static str) -> Bot {
-    Bot { tls: false, whitelist: 10, settings: "", name }
+    Bot { tls: false, whitelist: 10, settings: "", hindrance: None, name }
 }
 
-fn measure(case: Case, args: &Args, frames: &mut Frames, sink: &Sink) -> Table {
+fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
     let Plan { title, rhythm, clients } = plan(case, args);
-    let _disk = (case == Case::BusyDisk).then(BusyDisk::start);
-    sink.slow.store(case == Case::SlowLog, Ordering::Relaxed);
     let mut table = Table::new(title);
     for round in 1..=args.rounds {
         for client in &clients {
@@ -132,7 +122,6 @@ fn measure(case: Case, args: &Args, frames: &mut Frames, sink: &Sink) -> Table {
             table.add(round, client.name(), outcome);
         }
     }
-    sink.slow.store(false, Ordering::Relaxed);
     table
 }
 
@@ -184,60 +173,18 @@ fn plan(case: Case, args: &Args) -> Plan {
             let idle = Rhythm { listings, wanted_every: 1, pause, http_idle, ..quiet };
             ("a market that closes idle connections", idle, vec![sniper("the sniper")])
         }
-        Case::SlowLog => ("a slow log, quiet", quiet, vec![blocking(), sniper("the sniper")]),
-        Case::BusyDisk => ("a busy disk, quiet", quiet, vec![blocking(), sniper("the sniper")]),
+        Case::Hindrances => {
+            let hindered = |hindrance, name| -> Box<dyn Client> {
+                Box::new(Bot { hindrance: Some(hindrance), ..bot(name) })
+            };
+            let clients = vec![
+                sniper("the sniper"),
+                hindered(Hindrance::SlowLog, "the sniper, slow log"),
+                hindered(Hindrance::BusyDisk, "the sniper, busy disk"),
+                hindered(Hindrance::SlowRecording, "the sniper, recording"),
+            ];
+            ("a log, a disk, a recording that takes its time, quiet", quiet, clients)
+        }
     };
     Plan { title, rhythm, clients }
-}
-
-/// Where the log goes: nowhere, and slowly if told so.
-#[derive(Clone, Debug, Default)]
-struct Sink {
-    slow: Arc<AtomicBool>,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.slow.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(500));
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes and syncs without end, beside whatever is measured.
-struct BusyDisk {
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl BusyDisk {
-    fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let directory = tempfile::tempdir().unwrap();
-            let path: PathBuf = directory.path().join("ballast");
-            let ballast = vec![7; 4 * 1024 * 1024];
-            while !stopped.load(Ordering::Relaxed) {
-                let mut file = fs::File::create(&path).unwrap();
-                file.write_all(&ballast).unwrap();
-                file.sync_all().unwrap();
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for BusyDisk {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
 }

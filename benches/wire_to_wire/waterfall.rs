@@ -7,8 +7,6 @@ use sniper::latency::Steps;
 
 /// What lies before the sniper's own steps: the market's write, the system, and being woken.
 const BEFORE: &str = "wake-up";
-/// The last of its steps; what the market waits for after it overlaps with it.
-const WRITE: &str = "write";
 
 /// How long each step of one buy took, in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +23,9 @@ impl Way {
             .each()
             .into_iter()
             .map(|(name, took)| (name, u64::try_from(took.as_nanos()).unwrap()));
+        let total = ("its own steps together", ns(steps.arrival.woken, steps.written));
         let arrival = ("write, seen from the market", ns(steps.serialised, arrived));
-        Self([before].into_iter().chain(own).chain([arrival]).collect())
+        Self([before].into_iter().chain(own).chain([total, arrival]).collect())
     }
 }
 
@@ -41,15 +40,7 @@ impl fmt::Display for Waterfall<'_> {
             took.sort_unstable();
             let [p50, p90, p99] = [50, 90, 99].map(|percent| took[took.len() * percent / 100]);
             let tenths = |ns: u64| format!("{}.{}", ns / 1_000, ns % 1_000 / 100);
-            let indent =
-                if *name == WRITE || at == 0 || at + 1 < first.0.len() { "" } else { "  " };
-            writeln!(
-                f,
-                "  {indent}{name:<30}{:>8}{:>8}{:>8}",
-                tenths(p50),
-                tenths(p90),
-                tenths(p99)
-            )?;
+            writeln!(f, "  {name:<30}{:>8}{:>8}{:>8}", tenths(p50), tenths(p90), tenths(p99))?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::{
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{Held, HeldListings},
     news::Told,
+    rehearse::BEHIND_LISTINGS,
     say,
     tally::Tally,
 };
@@ -107,6 +108,8 @@ pub struct Core<B> {
     pub(super) told: Told,
     pub(super) pending: HashMap<TradeId, Pending>,
     seen: Recent<()>,
+    /// When the way of an approval was last gone for practice.
+    pub(super) rehearsed: Instant,
     held: HeldListings,
     waiting: VecDeque<(Instant, Held)>,
     /// The site has flagged our account as a suspected trader.
@@ -136,6 +139,7 @@ impl<B: Buys> Core<B> {
             told: Told::default(),
             pending: HashMap::with_capacity(64),
             seen: Recent::new(SEEN_MAX, ()),
+            rehearsed: Instant::now(),
             held: HeldListings::new(HELD_MAX),
             waiting: VecDeque::with_capacity(WAITING_MAX),
             is_flagged: false,
@@ -174,6 +178,9 @@ impl<B: Buys> Core<B> {
         if !trade.defects.is_empty() {
             self.tally.unreadable = self.tally.unreadable.saturating_add(1);
             say::unreadable(&trade, self.tally.unreadable <= UNREADABLE_SHOWN_MAX);
+        }
+        if !matches!(verdict, Verdict::Wanted(_)) {
+            self.rehearse(BEHIND_LISTINGS, now);
         }
         say::listing(&trade, self.whitelist.is_empty());
         say::verdict(&trade, &verdict, &self.whitelist);

@@ -27,6 +27,7 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 pub use self::core::{Core, Hand, Now};
+use self::rehearse::ALL_THE_TIME;
 use crate::{
     account::{News, Requests},
     buyer::{
@@ -44,11 +45,6 @@ use crate::{
 
 /// How often what has no moment of its own is looked after.
 const TICK: Duration = Duration::from_millis(500);
-/// How often the way of an approval is rehearsed where a core is given to the feed. A file's first
-/// write in each tick of the system's clock, of 1 to 10 ms, costs three times as much as those after
-/// it; so rarely enough, a buy is that one.
-const REHEARSE_EVERY: Duration = Duration::from_micros(100);
-
 /// What sends a buy: neither waits nor blocks.
 pub trait Buys {
     /// Writes the request of an approved buy, and says when.
@@ -156,12 +152,8 @@ impl<B: Buys> Sniper<B> {
     ///
     /// Safe: nothing is under way at a wait.
     pub async fn spin(self) {
-        let mut rehearsed = Instant::now();
         loop {
-            if REHEARSE_EVERY <= rehearsed.elapsed() {
-                rehearsed = Instant::now();
-                self.core().rehearse(clock::now());
-            }
+            self.core().rehearse(ALL_THE_TIME, Now::read());
             tokio::task::yield_now().await;
         }
     }

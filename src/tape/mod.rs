@@ -36,7 +36,7 @@ mod tests;
 mod writer;
 
 pub use self::{
-    disk::{Disk, RealDisk},
+    disk::{Disk, DiskFile, RealDisk},
     error::TapeError,
     manifest::{GAPS_MAX, MANIFEST_FILE},
     play::{Decision, Played, Rules, play},

@@ -68,7 +68,7 @@ impl Disk for PoorDisk {
     }
 }
 
-impl disk::DiskFile for PoorFile {
+impl DiskFile for PoorFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(gate) = &self.disk.gate {
             let is_open = gate.0.lock().unwrap();

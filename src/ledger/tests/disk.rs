@@ -57,7 +57,7 @@ pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "it never came to pass");
-        std::thread::park_timeout(Duration::from_micros(200));
+        thread::park_timeout(Duration::from_micros(200));
     }
 }
 

@@ -1,5 +1,10 @@
 //! The whole way of a listing, from the bytes of its frame to the buy that is handed over: what is
 //! not on it.
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what is not as expected fails the test"
+)]
 
 use std::{
     path::Path,

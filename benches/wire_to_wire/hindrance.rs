@@ -1,0 +1,161 @@
+//! What stands in the sniper's way, and should not: a log, a disk and a recording that take their
+//! time.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use sniper::{
+    config::Config,
+    tape::{Disk, DiskFile, Setup, Source, Tape},
+};
+
+/// How long whoever takes his time takes for one write.
+const SLOW: Duration = Duration::from_millis(500);
+/// How much is written and synced again and again beside a run, in bytes.
+const BALLAST: usize = 1024 * 1024;
+
+/// Whether the log takes its time.
+static LOG_IS_SLOW: AtomicBool = AtomicBool::new(false);
+
+/// Something that stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    SlowLog,
+    BusyDisk,
+    SlowRecording,
+}
+
+/// It, for as long as it lasts.
+pub(crate) enum Standing {
+    Log,
+    Disk(BusyDisk),
+    Recording(#[expect(dead_code, reason = "dropping it ends the recording")] Box<Tape>),
+}
+
+impl Hindrance {
+    pub(crate) fn begin(self, config: &Config, folder: &Path) -> Standing {
+        match self {
+            Self::SlowLog => {
+                LOG_IS_SLOW.store(true, Ordering::Relaxed);
+                Standing::Log
+            }
+            Self::BusyDisk => Standing::Disk(BusyDisk::start(folder)),
+            Self::SlowRecording => {
+                let of = |what: &str| what.to_owned();
+                let (name, address) = (of("bench"), of("ws://127.0.0.1"));
+                let source = Source { name, address, symbol: of("all"), stream: of("trades") };
+                let setup = Setup::new(folder.join("recording"), vec![source]);
+                let tape = Tape::start(setup, SlowDisk).unwrap();
+                assert!(config.taps.let_hear(tape.recorder(0)), "somebody records already");
+                Standing::Recording(Box::new(tape))
+            }
+        }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        match self {
+            Self::Log => LOG_IS_SLOW.store(false, Ordering::Relaxed),
+            Self::Disk(disk) => disk.stop(),
+            Self::Recording(_) => {}
+        }
+    }
+}
+
+/// Where the log goes: nowhere, and slowly if told so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sink;
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if LOG_IS_SLOW.load(Ordering::Relaxed) {
+            thread::sleep(SLOW);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes and syncs without end, where the ledger is.
+pub(crate) struct BusyDisk {
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl BusyDisk {
+    fn start(folder: &Path) -> Self {
+        let (is_over, path) = (Arc::new(AtomicBool::new(false)), folder.join("ballast"));
+        let stopped = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            let ballast = vec![7; BALLAST];
+            while !stopped.load(Ordering::Relaxed) {
+                let mut file = fs::File::create(&path).unwrap();
+                file.write_all(&ballast).unwrap();
+                file.sync_all().unwrap();
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+
+    fn stop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// A disk for recordings that takes its time, and keeps nothing.
+struct SlowDisk;
+
+/// A file on it.
+struct SlowFile;
+
+impl Disk for SlowDisk {
+    type File = SlowFile;
+
+    fn create_directory(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn create_directories(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn create_file(&self, _path: &Path) -> io::Result<SlowFile> {
+        Ok(SlowFile)
+    }
+
+    fn replace(&self, _path: &Path, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DiskFile for SlowFile {
+    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        thread::sleep(SLOW);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        thread::sleep(SLOW);
+        Ok(())
+    }
+
+    fn cut(&mut self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
