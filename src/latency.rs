@@ -14,9 +14,10 @@ const LATENCY_NS_MAX: u64 = 10_000_000_000;
 /// How a frame came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The task that reads the socket had its turn. How long it had slept by then, with the frame
-    /// waiting, no program can see of itself; `benches/wire_to_wire` shows it.
-    pub woken: Instant,
+    /// The socket was asked for its last bytes. How long they had lain there by then, while the
+    /// thread slept or did something else, no program can see of itself; `benches/wire_to_wire`
+    /// shows it.
+    pub asked: Instant,
     /// The frame's last bytes were off the socket, and decrypted where they had to be.
     pub read: Instant,
     /// They were a whole message.
@@ -26,7 +27,7 @@ pub struct Arrival {
 impl Arrival {
     /// What did not come in a frame, or had to wait here until this moment.
     pub const fn at(moment: Instant) -> Self {
-        Self { woken: moment, read: moment, framed: moment }
+        Self { asked: moment, read: moment, framed: moment }
     }
 }
 
@@ -49,16 +50,16 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// From the turn in which the frame was read to the request written.
+    /// From the read that brought the frame's last bytes to the request written.
     pub fn total(&self) -> Duration {
-        self.written.saturating_duration_since(self.arrival.woken)
+        self.written.saturating_duration_since(self.arrival.asked)
     }
 
     /// How long each step took, by name.
     pub fn each(&self) -> [(&'static str, Duration); 7] {
         let Self { arrival, parsed, decided, reserved, serialised, written } = *self;
-        let Arrival { woken, read, framed } = arrival;
-        let mut begun = woken;
+        let Arrival { asked, read, framed } = arrival;
+        let mut begun = asked;
         let done = [
             ("read", read),
             ("unframe", framed),
@@ -175,10 +176,10 @@ mod tests {
 
     #[test]
     fn the_steps_of_a_buy_add_up_to_its_latency() {
-        let woken = Instant::now();
-        let after = |us| woken + Duration::from_micros(us);
+        let asked = Instant::now();
+        let after = |us| asked + Duration::from_micros(us);
         let steps = Steps {
-            arrival: Arrival { woken, read: after(2), framed: after(3) },
+            arrival: Arrival { asked, read: after(2), framed: after(3) },
             parsed: after(6),
             decided: after(7),
             reserved: after(12),

@@ -90,10 +90,10 @@ mod tests {
     fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
         const MAX: usize = 32_768;
         let mut recent = Recent::new(MAX, ());
-        for key in 0..MAX * 3 {
+        for key in 0..MAX * 6 {
             assert_eq!(recent.insert(&key, ()), None);
         }
-        for key in MAX * 3 - 1_000..MAX * 3 {
+        for key in MAX * 6 - 1_000..MAX * 6 {
             assert_eq!(recent.insert(&key, ()), Some(()), "{key}");
         }
         assert_eq!(recent.insert(&0, ()), None);

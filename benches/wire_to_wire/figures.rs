@@ -131,7 +131,7 @@ impl fmt::Display for Table {
                 writeln!(
                     f,
                     "{:<32}{:>8}{:>8}{:>8}",
-                    format!("{name}, step by step"),
+                    format!("{name}, {} buys", ways.len()),
                     "p50",
                     "p90",
                     "p99"

@@ -5,7 +5,8 @@ use std::{fmt, time::Instant};
 
 use sniper::latency::Steps;
 
-/// What lies before the sniper's own steps: the market's write, the system, and being woken.
+/// What lies before the sniper's own steps: the market's write, the system, being woken, and
+/// whatever else it was doing.
 const BEFORE: &str = "wake-up";
 
 /// How long each step of one buy took, in ns.
@@ -18,12 +19,12 @@ impl Way {
         let ns = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap()
         };
-        let before = (BEFORE, ns(listed, steps.arrival.woken));
+        let before = (BEFORE, ns(listed, steps.arrival.asked));
         let own = steps
             .each()
             .into_iter()
             .map(|(name, took)| (name, u64::try_from(took.as_nanos()).unwrap()));
-        let total = ("its own steps together", ns(steps.arrival.woken, steps.written));
+        let total = ("its own steps together", ns(steps.arrival.asked, steps.written));
         let arrival = ("write, seen from the market", ns(steps.serialised, arrived));
         Self([before].into_iter().chain(own).chain([total, arrival]).collect())
     }

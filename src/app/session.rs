@@ -75,7 +75,7 @@ pub struct Session<'c> {
     inbox: Inbox,
     _background: Background,
     _control: Option<Server>,
-    _spinning: Option<Spinning>,
+    spinning: Option<Spinning>,
     started: Instant,
     started_at: UnixMs,
 }
@@ -129,7 +129,7 @@ impl<'c> Session<'c> {
         Ok(Self {
             config,
             sniper,
-            _spinning: spinning,
+            spinning,
             buyer,
             inbox,
             _background: background,
@@ -183,6 +183,9 @@ impl<'c> Session<'c> {
     /// Not safe: answers that are due would be lost.
     pub async fn finish(mut self, ended: Ended) -> Summary {
         self.sniper.stop();
+        if let Some(mut spinning) = self.spinning.take() {
+            spinning.end().await;
+        }
         if let Some(buyer) = &self.buyer {
             let waiting = buyer.in_flight_count();
             if waiting > 0 {
@@ -243,6 +246,15 @@ impl<'c> Session<'c> {
 /// What keeps a core awake, until it is dropped.
 #[derive(Debug)]
 struct Spinning(JoinHandle<()>);
+
+impl Spinning {
+    /// Ends it, and waits until it has let go of the ledger.
+    async fn end(&mut self) {
+        self.0.abort();
+        // It never ends by itself, so this says that it was aborted.
+        let _aborted = (&mut self.0).await.is_err();
+    }
+}
 
 impl Drop for Spinning {
     fn drop(&mut self) {

@@ -70,14 +70,16 @@ pub(super) struct Parts {
 impl Journal {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { ring, shared, messages, stopped, user } = parts;
-        let next = shared.written.load(Ordering::Acquire).saturating_add(1);
+        let written = shared.written.load(Ordering::Acquire);
+        // Only to be written once more; where it cannot be read, the next one will do.
+        let last = ring.read(written).ok().flatten();
         Self {
             ring,
             shared,
             messages: Some(messages),
             stopped,
-            next,
-            last: None,
+            next: written.saturating_add(1),
+            last,
             backlog: VecDeque::new(),
             is_failing: false,
             user,
@@ -126,7 +128,9 @@ impl Journal {
     /// Writes the last record once more where it stands, which changes nothing but keeps the way
     /// there warm in the caches.
     pub(super) fn rehearse(&self) {
-        if let Some(last) = &self.last {
+        // Not before the database has it: a write that fails may spoil what is in its place.
+        let applied = self.shared.applied.load(Ordering::Acquire);
+        if let Some(last) = self.last.as_ref().filter(|last| last.position <= applied) {
             // The same bytes at the same place; whether they arrive is of no account.
             let _same = self.ring.write(last).is_ok();
         }

@@ -22,18 +22,13 @@ use super::{
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{Held, HeldListings},
     news::Told,
-    rehearse::BEHIND_LISTINGS,
     say,
     tally::Tally,
 };
 use crate::{
     buyer::answer::Written,
     latency::{Arrival, Steps},
-    ledger::{
-        Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want,
-        control::{self, Ask},
-        event::State,
-    },
+    ledger::{Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want, event::State},
     money::Coins,
     outcome::Outcome,
     recent::Recent,
@@ -108,8 +103,10 @@ pub struct Core<B> {
     pub(super) told: Told,
     pub(super) pending: HashMap<TradeId, Pending>,
     seen: Recent<()>,
-    /// When the way of an approval was last gone for practice.
-    pub(super) rehearsed: Instant,
+    /// When the way of an approval may be gone for practice again; `None`: at any time.
+    pub(super) rehearse_from: Option<Instant>,
+    /// There was a listing after which there may be time for that.
+    pub(super) wishes_to_rehearse: bool,
     held: HeldListings,
     waiting: VecDeque<(Instant, Held)>,
     /// The site has flagged our account as a suspected trader.
@@ -139,7 +136,8 @@ impl<B: Buys> Core<B> {
             told: Told::default(),
             pending: HashMap::with_capacity(64),
             seen: Recent::new(SEEN_MAX, ()),
-            rehearsed: Instant::now(),
+            rehearse_from: None,
+            wishes_to_rehearse: false,
             held: HeldListings::new(HELD_MAX),
             waiting: VecDeque::with_capacity(WAITING_MAX),
             is_flagged: false,
@@ -180,7 +178,7 @@ impl<B: Buys> Core<B> {
             say::unreadable(&trade, self.tally.unreadable <= UNREADABLE_SHOWN_MAX);
         }
         if !matches!(verdict, Verdict::Wanted(_)) {
-            self.rehearse(BEHIND_LISTINGS, now);
+            self.wish_to_rehearse(now);
         }
         say::listing(&trade, self.whitelist.is_empty());
         say::verdict(&trade, &verdict, &self.whitelist);
@@ -342,20 +340,6 @@ impl<B: Buys> Core<B> {
     /// Whether anything is held or waits, so that [`due`](Self::due) must be called in time.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty() || !self.waiting.is_empty()
-    }
-
-    /// Does what a person asks over the control channel.
-    pub fn answer(&mut self, ask: &Ask, now: UnixMs) {
-        let halts = self.ledger.snapshot(now).halts.len();
-        let mode = match self.hand {
-            Hand::Dry => "dry",
-            Hand::Live(_) => "live",
-        };
-        let reply = control::answer(&mut self.ledger, &ask.request, mode, now);
-        let left = self.ledger.snapshot(now).halts;
-        say::asked_for(&ask.request, halts, &left);
-        // Whoever asked may have gone.
-        drop(ask.reply.try_send(reply));
     }
 
     /// Whether something has happened since the last call that the account should show.

@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 pub use self::core::{Core, Hand, Now};
-use self::rehearse::ALL_THE_TIME;
+use self::rehearse::{ALL_THE_TIME, BEHIND_LISTINGS};
 use crate::{
     account::{News, Requests},
     buyer::{
@@ -102,7 +102,7 @@ impl<B: Buys> Sniper<B> {
     pub fn consider(&self, trade: Trade<'_>) {
         let mut core = self.core();
         core.consider(trade, Now::read());
-        if core.has_earlier_mark {
+        if core.has_earlier_mark || core.wishes_to_rehearse {
             drop(core);
             self.changed.notify_one();
         }
@@ -164,6 +164,9 @@ impl<B: Buys> Sniper<B> {
         core.learn_the_time();
         let now = Now::read();
         let due = core.due(now);
+        if core.wishes_to_rehearse {
+            core.rehearse(BEHIND_LISTINGS, now);
+        }
         if core.take_wish_to_know() {
             requests.oldest_open(core.ledger().oldest_open());
             requests.soon();

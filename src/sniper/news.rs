@@ -1,17 +1,22 @@
-//! What a look at the account changes: the balance, what became of purchases, the server's clock.
+//! What a look at the account changes: the balance, what became of purchases, the server's clock;
+//! and what a person asks for.
 
 use std::time::{Duration, Instant};
 
 use super::{
     Buys,
-    core::{Core, Now},
+    core::{Core, Hand, Now},
     say,
 };
 use crate::{
     account::{News, PurchasesReading, ReadFailure, UserReading},
-    ledger::{Aftermath, HaltReason, Reading},
+    ledger::{
+        Aftermath, HaltReason, Reading,
+        control::{self, Ask},
+    },
     money::Coins,
     outcome::Consequence,
+    time::UnixMs,
 };
 
 /// How late a pushed balance may be. What was bought within this time before the push is
@@ -93,5 +98,19 @@ impl<B: Buys> Core<B> {
                 Ok(ledger.halt(HaltReason::Refused(refusal), now.wall))
             });
         }
+    }
+
+    /// Does what a person asks over the control channel.
+    pub fn answer(&mut self, ask: &Ask, now: UnixMs) {
+        let halts = self.ledger.snapshot(now).halts.len();
+        let mode = match self.hand {
+            Hand::Dry => "dry",
+            Hand::Live(_) => "live",
+        };
+        let reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        let left = self.ledger.snapshot(now).halts;
+        say::asked_for(&ask.request, halts, &left);
+        // Whoever asked may have gone.
+        drop(ask.reply.try_send(reply));
     }
 }

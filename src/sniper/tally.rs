@@ -28,7 +28,7 @@ pub struct Bought {
     pub market_name: String,
     /// What it cost.
     pub price: Coins,
-    /// From frame received to request written, step by step.
+    /// From the read that brought the listing to the request written, step by step.
     pub steps: Steps,
     /// From request written to answer read.
     pub answered: Duration,
@@ -65,7 +65,7 @@ pub struct Tally {
     pub in_doubt: Coins,
     /// Dry run: what would have been spent.
     pub would_spend: Coins,
-    /// From frame received to request written.
+    /// From the read that brought the listing to the request written.
     pub latency: Latency,
     /// The first of what was bought.
     pub purchases: Vec<Bought>,

@@ -332,3 +332,23 @@ proptest! {
         prop_assert!(session.core.ledger.snapshot(now).spent <= Coins::from_cents(total));
     }
 }
+
+#[test]
+fn a_rehearsal_is_wished_for_behind_what_nobody_wants_and_not_too_often() {
+    let mut session = Session::live(plenty());
+    session.know_the_clock();
+    session.consider(trade("wanted", REDLINE));
+    assert!(!session.core.wishes_to_rehearse, "a buy is no rehearsal");
+    session.consider(trade("other", "Glove Case"));
+    assert!(session.core.wishes_to_rehearse);
+    let now = session.now();
+    let counted = session.core.ledger().snapshot(now.wall);
+    session.core.rehearse(Duration::from_millis(1), now);
+    session.consider(trade("another", "Glove Case"));
+    assert!(!session.core.wishes_to_rehearse, "it was just now");
+    session.after += Duration::from_secs(6);
+    session.consider(trade("third", "Glove Case"));
+    assert!(session.core.wishes_to_rehearse);
+    assert_eq!(session.core.ledger().snapshot(now.wall), counted, "a rehearsal counts nowhere");
+    assert_eq!(session.sent(), ["wanted"]);
+}

@@ -99,10 +99,10 @@ mod tests {
     fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
         let mut seen = Seen::default();
         let now = Instant::now();
-        for id in 0..SEEN_MAX * 3 {
+        for id in 0..SEEN_MAX * 6 {
             assert_eq!(record(&mut seen, &listed(id), 0, now), Copy::First);
         }
-        for id in SEEN_MAX * 3 - 1_000..SEEN_MAX * 3 {
+        for id in SEEN_MAX * 6 - 1_000..SEEN_MAX * 6 {
             assert_eq!(record(&mut seen, &listed(id), 0, now), Copy::Repeated, "{id}");
         }
         assert_eq!(record(&mut seen, &listed(0), 0, now), Copy::First);

@@ -30,21 +30,26 @@ pub(super) struct Socket<S> {
     /// It writes; nobody reads from it.
     library: WebSocketStream<S>,
     decoder: Decoder,
-    read_at: Instant,
+    /// When the read began that brought the latest bytes, and when it was done.
+    asked: Instant,
+    read: Instant,
 }
 
 /// What came in.
 #[derive(Debug)]
 pub(super) struct Heard<'a> {
     pub(super) message: Message<'a>,
-    /// When its last bytes were off the socket, and decrypted where they had to be.
-    pub(super) read_at: Instant,
+    /// When the socket was asked for its last bytes.
+    pub(super) asked: Instant,
+    /// When they were off the socket, and decrypted where they had to be.
+    pub(super) read: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `rest`: what came in behind the answer to the upgrade.
     pub(super) fn new(library: WebSocketStream<S>, rest: &[u8]) -> Self {
-        Self { library, decoder: Decoder::after(rest), read_at: now() }
+        let now = now();
+        Self { library, decoder: Decoder::after(rest), asked: now, read: now }
     }
 
     /// The next message.
@@ -53,10 +58,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         while !self.decoder.advance()? {
             ready!(self.poll_read(cx))?;
         }
-        Poll::Ready(Ok(Heard { message: self.decoder.message()?, read_at: self.read_at }))
+        let Self { asked, read, .. } = *self;
+        Poll::Ready(Ok(Heard { message: self.decoder.message()?, asked, read }))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FeedError>> {
+        let asked = now();
         let mut bytes = ReadBuf::new(self.decoder.space());
         let stream = Pin::new(self.library.get_mut());
         ready!(stream.poll_read(cx, &mut bytes)).map_err(ended)?;
@@ -65,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             return Poll::Ready(Err(FeedError::Cut));
         }
         self.decoder.filled(count);
-        self.read_at = now();
+        (self.asked, self.read) = (asked, now());
         Poll::Ready(Ok(()))
     }
 

@@ -42,14 +42,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     }
 }
 
-/// Whoever drops a session leaves; the server is told, as far as the socket takes it at once.
+/// Whoever drops a session leaves; the server is told, or answered, as far as the socket takes it at
+/// once.
 impl<S, L> Drop for Session<S, L>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let code = self.talk.farewell.flatten().map_or(CloseCode::Normal, CloseCode::from);
+        let frame = CloseFrame { code, reason: "".into() };
         let mut socket = Pin::new(self.socket.writer());
         // A socket that is closed already, or takes nothing, is left as it is.
         if socket.as_mut().start_send(Message::Close(Some(frame))).is_ok() {

@@ -40,7 +40,7 @@ use super::{
     liveness::Rhythm,
     policy::Limits,
     protocol::{Dialect, Machine},
-    socket::Socket,
+    socket::{Heard, Socket},
 };
 use crate::latency::Arrival;
 
@@ -105,7 +105,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         driver: &mut D,
         rhythm: &mut Rhythm,
     ) -> Poll<Result<(), FeedError>> {
-        let woken = now();
         loop {
             let mut frames = 0_usize;
             let mut seen = None;
@@ -118,9 +117,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                         let framed = now();
                         seen = Some(framed);
                         frames = frames.saturating_add(1);
-                        let read = heard.as_ref().map_or(framed, |heard| heard.read_at);
-                        // What a turn had no time for was read in the one before.
-                        let arrival = Arrival { woken: woken.min(read), read, framed };
+                        let arrival = match &heard {
+                            Ok(Heard { asked, read, .. }) => {
+                                Arrival { asked: *asked, read: *read, framed }
+                            }
+                            Err(_) => Arrival::at(framed),
+                        };
                         let message = heard.map(|heard| heard.message);
                         if let Some(end) = self.talk.serve(message, arrival, driver, rhythm) {
                             return Poll::Ready(end);

@@ -1,5 +1,6 @@
-//! The whole way of a listing, from the bytes of its frame to the buy that is handed over: what is
-//! not on it.
+//! The way of a listing, from the bytes of its frame to the buy that is handed over: what is not on
+//! it. What lies before it is the socket, what lies behind it the connection for buying, which has a
+//! test of its own (`sending_a_buy_allocates_nothing`).
 #![expect(
     clippy::panic,
     clippy::indexing_slicing,
@@ -31,6 +32,9 @@ use tracing::subscriber::NoSubscriber;
 
 use super::{OF_B, fast};
 use crate::feed::Log;
+
+/// How long the ledger gets to renew its lease.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Takes buys, and has no connection for them. How many lines had been logged by then is noted.
 #[derive(Default)]
@@ -92,7 +96,9 @@ impl Bot {
 
     /// Waits until the ledger may approve as much as it wants to.
     fn rest(&mut self) {
+        let begun = Instant::now();
         while !self.core.ledger().is_leased() {
+            assert!(begun.elapsed() < PATIENCE, "the lease was never renewed");
             std::thread::yield_now();
         }
     }

@@ -285,8 +285,8 @@ async fn a_listing_says_when_its_frame_came_off_the_socket() {
     let config = config(&server.address, quick());
     let ended = ws::connect_once(&config, |trade| arrival = trade.arrival).await;
     assert!(ended.is_ok());
-    let Arrival { woken, read, framed } = arrival.unwrap();
-    let moments = [started, woken, read, framed, std::time::Instant::now()];
+    let Arrival { asked, read, framed } = arrival.unwrap();
+    let moments = [started, asked, read, framed, std::time::Instant::now()];
     assert!(moments.is_sorted(), "{moments:?}");
 }
 

@@ -51,6 +51,29 @@ async fn closed_with(codes: Vec<u16>) -> Vec<(u16, Option<Verdict>)> {
 }
 
 #[tokio::test]
+async fn a_farewell_is_returned_with_the_servers_own_code() {
+    let (says, mut said) = tokio::sync::mpsc::channel(1);
+    let server = Server::play(move |number, mut peer| {
+        let says = says.clone();
+        async move {
+            // In the midst of the greeting, and when all is well.
+            if number % 2 == 0 {
+                peer.upgrade().await;
+            } else {
+                peer.subscribed().await;
+            }
+            let answer = peer.close([1_000, 1_012, 4_403][number / 2], "why").await;
+            says.send(answer).await.unwrap();
+        }
+    })
+    .await;
+    for code in [1_000, 1_000, 1_012, 1_012, 4_403, 4_403] {
+        let _ended = once(&config(&server.address, quick())).await;
+        assert_eq!(said.recv().await.unwrap(), Frame::Close(Some(code)));
+    }
+}
+
+#[tokio::test]
 async fn every_close_code_is_heard_and_classified() {
     for (code, verdict) in closed_with((1_000..=1_015).collect()).await {
         let expected = match code {

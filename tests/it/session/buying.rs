@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use sniper::{
+    app::block_on_core,
     config::Generation,
     money::Percent,
     sim::{Market, Offer, Settings, faults::Kind, offer::Oddity},
@@ -38,6 +39,30 @@ async fn both_generations_are_bought_end_to_end() {
         assert_eq!(summary.errors(), 0);
     });
     futures_util::future::join_all(all).await;
+}
+
+#[test]
+fn a_session_that_spins_buys_as_any_other_and_lets_go_of_its_ledger_at_its_end() {
+    let session = async {
+        let market = Market::start(quiet()).unwrap();
+        let trader = Trader::live(&market, &format!("{PLENTY}\n[speed]\nspin = true\n"));
+        assert!(trader.config.speed.spin);
+        // The second takes the ledger over from the first.
+        for bought in [1, 2] {
+            let summary = trader
+                .trades(async |sniper| {
+                    until(|| knows_the_account(sniper)).await;
+                    market.offer(vec![redline(1_015)]);
+                    counted(sniper, |tally| tally.bought == 1).await;
+                })
+                .await;
+            assert_eq!(summary.tally.spent, cents(1_015));
+            assert_eq!(market.books().purchases().count(), bought);
+            assert_eq!(summary.errors(), 0);
+        }
+        Ok(())
+    };
+    block_on_core(true, session).unwrap();
 }
 
 #[tokio::test]
