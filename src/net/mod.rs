@@ -3,5 +3,6 @@
 //! Who speaks what over a connection is for the rooms that own one: the feed, the buyer, the reads.
 
 pub mod dial;
+pub mod eager;
 pub mod http_client;
 pub mod tls;

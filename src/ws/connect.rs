@@ -9,12 +9,10 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicU8, Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -34,12 +32,17 @@ use super::{
 };
 use crate::{
     clock,
-    config::endpoint::Endpoint,
+    config::{Config, endpoint::Endpoint},
     net::{
         dial,
+        eager::Eager,
         tls::{self, Tls},
     },
 };
+
+/// How long the connections of a feed that never sleep ask their sockets, all together, before
+/// others get a turn.
+const TURN: Duration = Duration::from_micros(10);
 
 /// How far an attempt has got. Shared by whoever connects and whoever watches the time.
 #[derive(Debug, Default)]
@@ -87,6 +90,12 @@ pub trait Dial: Send + Sync {
 
     /// The host, by which connections share a circuit breaker.
     fn host(&self) -> String;
+
+    /// How long whoever reads asks again and again before others get a turn, where reading never
+    /// sleeps.
+    fn turn(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Dials an address over TCP, with TLS where it says so: DNS every time, addresses raced, no Nagle.
@@ -94,6 +103,7 @@ pub trait Dial: Send + Sync {
 pub struct TcpDial {
     endpoint: Endpoint,
     tls: Option<Tls>,
+    turn: Option<Duration>,
 }
 
 impl TcpDial {
@@ -108,7 +118,19 @@ impl TcpDial {
             None if endpoint.is_tls() => Some(Tls::new().map_err(FeedError::TlsSetUp)?),
             tls => tls,
         };
-        Ok(Self { endpoint, tls })
+        Ok(Self { endpoint, tls, turn: None })
+    }
+
+    /// Dials the feed of these settings; reading never sleeps where a core is given to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub(super) fn of(config: &Config) -> Result<Self, FeedError> {
+        let dial = Self::new(config.endpoints.ws.clone(), config.tls.clone())?;
+        let connections = u32::try_from(config.feed.connections.max(1)).unwrap_or(1);
+        let turn = config.speed.spin.then(|| TURN.checked_div(connections)).flatten();
+        Ok(Self { turn, ..dial })
     }
 }
 
@@ -119,6 +141,7 @@ impl Dial for TcpDial {
         progress.reach(Step::Connect);
         let host = self.endpoint.host();
         let tcp = dial::tcp(host, self.endpoint.port()).await.map_err(FeedError::Dial)?;
+        let tcp = Eager::new(tcp, self.turn.is_some());
         match &self.tls {
             Some(tls) if self.endpoint.is_tls() => {
                 progress.reach(Step::Tls);
@@ -133,15 +156,19 @@ impl Dial for TcpDial {
     fn host(&self) -> String {
         self.endpoint.authority()
     }
+
+    fn turn(&self) -> Option<Duration> {
+        self.turn
+    }
 }
 
 /// A connection with or without TLS.
 #[derive(Debug)]
 pub enum Stream {
     /// Without: loopback only.
-    Plain(TcpStream),
+    Plain(Eager),
     /// With.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Eager>>),
 }
 
 impl AsyncRead for Stream {
@@ -199,7 +226,7 @@ pub(super) async fn open<D: Dial, L: Dialect>(
     let opening = async {
         let stream = dial.dial(&progress).await?;
         progress.reach(Step::Upgrade);
-        let socket = upgrade(stream, request).await?;
+        let socket = upgrade(stream, request).await?.asking_for(dial.turn());
         let mut session = Session::new(socket, machine, limits);
         progress.reach(Step::Ack);
         session.greet().await?;

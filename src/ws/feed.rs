@@ -317,7 +317,7 @@ pub async fn connect_once(
     config: &Config,
     on_trade: impl FnMut(Trade<'_>),
 ) -> Result<(), FeedError> {
-    let dial = TcpDial::new(config.endpoints.ws.clone(), config.tls.clone())?;
+    let dial = TcpDial::of(config)?;
     let hub = Hub::new(config, on_trade);
     let mut session = hub.open(&dial, config.credential.as_ref()).await?;
     info!("Connected");

@@ -25,6 +25,7 @@ use crate::{
     latency::Arrival,
     net::{
         dial::{ADDRESSES_MAX, DialError, race},
+        eager::Eager,
         tls::{Tls, server_name},
     },
 };
@@ -157,6 +158,7 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
 
     async fn encrypt(&mut self, tcp: TcpStream) -> Result<Stream, Stuck> {
         let Config { endpoints, tls, .. } = self.config;
+        let tcp = Eager::new(tcp, false);
         let encrypting = async {
             if !endpoints.ws.is_tls() {
                 return Ok((Stream::Plain(tcp), "not needed on this machine".to_owned()));

@@ -9,7 +9,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -33,6 +33,8 @@ pub(super) struct Socket<S> {
     /// When the read began that brought the latest bytes, and when it was done.
     asked: Instant,
     read: Instant,
+    /// How long it is asked again and again before others get a turn; `None`: once.
+    turn: Option<Duration>,
 }
 
 /// What came in.
@@ -49,7 +51,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `rest`: what came in behind the answer to the upgrade.
     pub(super) fn new(library: WebSocketStream<S>, rest: &[u8]) -> Self {
         let now = now();
-        Self { library, decoder: Decoder::after(rest), asked: now, read: now }
+        Self { library, decoder: Decoder::after(rest), asked: now, read: now, turn: None }
+    }
+
+    /// Where reading never sleeps, asks for so long before others get a turn.
+    pub(super) fn asking_for(self, turn: Option<Duration>) -> Self {
+        Self { turn, ..self }
     }
 
     /// The next message.
@@ -63,10 +70,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FeedError>> {
-        let asked = now();
+        let begun = now();
+        let mut asked = begun;
         let mut bytes = ReadBuf::new(self.decoder.space());
-        let stream = Pin::new(self.library.get_mut());
-        ready!(stream.poll_read(cx, &mut bytes)).map_err(ended)?;
+        let mut stream = Pin::new(self.library.get_mut());
+        let read = loop {
+            let read = stream.as_mut().poll_read(cx, &mut bytes);
+            let asks_again = |turn| asked.saturating_duration_since(begun) < turn;
+            if read.is_ready() || !self.turn.is_some_and(asks_again) {
+                break read;
+            }
+            asked = now();
+        };
+        ready!(read).map_err(ended)?;
         let count = bytes.filled().len();
         if count == 0 {
             return Poll::Ready(Err(FeedError::Cut));

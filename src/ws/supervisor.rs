@@ -42,7 +42,7 @@ pub struct GaveUp {
 ///
 /// Safe: `on_trade` never runs in part. Drop the future to stop; the server sees the sockets close.
 pub async fn run_with_reconnect(config: &Config, on_trade: impl FnMut(Trade<'_>)) -> GaveUp {
-    match TcpDial::new(config.endpoints.ws.clone(), config.tls.clone()) {
+    match TcpDial::of(config) {
         Ok(dial) => run_over(config, dial, on_trade).await,
         Err(error) => GaveUp { attempts: 0, last: Some(error) },
     }
