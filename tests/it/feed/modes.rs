@@ -160,6 +160,58 @@ async fn a_closure_that_is_busy_for_longer_than_any_deadline_costs_no_reconnect(
     assert_eq!((count, server.dials()), (40, 1));
 }
 
+/// How many events a flood has, of ten listings each: 23 MB.
+const FLOOD: u32 = 5_000;
+
+/// A server on a thread of its own that says more than anybody can take: its address.
+fn flooding() -> String {
+    let (says, said) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (done, over) = tokio::sync::oneshot::channel();
+            let done = Arc::new(std::sync::Mutex::new(Some(done)));
+            let server = Server::play(move |_, mut peer| {
+                let done = Arc::clone(&done);
+                async move {
+                    let ids = peer.subscribed().await;
+                    for event in 0..FLOOD {
+                        let listings: Vec<String> =
+                            (0..10).map(|n| format!("t{event}-{n}")).collect();
+                        let listings: Vec<&str> = listings.iter().map(String::as_str).collect();
+                        peer.say(&batch(&ids[0], &listings)).await;
+                    }
+                    peer.close(1_000, "").await;
+                    done.lock().unwrap().take().map(|done| done.send(()));
+                }
+            })
+            .await;
+            says.send(server.address.clone()).unwrap();
+            over.await.unwrap();
+        });
+    });
+    said.recv().unwrap()
+}
+
+#[test]
+fn memory_stays_flat_behind_a_slow_closure_however_much_the_server_says() {
+    let config = config(&flooding(), quick());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut heard, mut ended) = (0_u32, None);
+    let slowly = |_: Trade<'_>| {
+        heard += 1;
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_micros(50) {}
+    };
+    let counted = allocation_counter::measure(|| {
+        ended = Some(runtime.block_on(ws::connect_once(&config, slowly)));
+    });
+    assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
+    assert_eq!(heard, FLOOD * 10);
+    // What comes by is remembered in tables that are laid out once; nothing else grows.
+    assert!(counted.bytes_max < 4 * 1024 * 1024, "{counted:?}");
+}
+
 #[tokio::test]
 async fn dropping_the_feed_closes_its_socket_in_every_state() {
     let (gone, mut seen) = tokio::sync::mpsc::channel(8);
