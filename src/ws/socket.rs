@@ -1,9 +1,9 @@
 //! A WebSocket over any connection: messages in by our own reader, messages out by the library.
 //!
-//! Reading is on the way from frame to order. The library's own reader fills its buffer with zeros
-//! before each read, copies each message, and reads every eleventh in two pieces; ours does
-//! nothing of the kind. Writing is not on that way, and stays where masks, closing and partial
-//! writes are dealt with already.
+//! Reading is on the way from frame to order. The library's own reader fills the rest of its buffer
+//! with zeros before each read, and reads the frame at its end, every eleventh or so, in two pieces;
+//! ours does neither. Writing is not on that way, and stays where masks, closing and partial writes
+//! are dealt with already.
 
 use std::{
     io,
