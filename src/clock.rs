@@ -1,21 +1,94 @@
-//! The one place that reads the wall clock.
+//! The clocks of this machine, read in one place.
 //!
 //! Everything that decides takes its time as an argument; the edges call [`now`] and pass it on.
+//!
+//! The wall clock may be set at any moment, so no duration is measured with it. [`now`] is the wall
+//! clock at this process's first reading, advanced by a clock that cannot be set and that counts
+//! the time the machine was suspended: `CLOCK_BOOTTIME` on Linux and Android. Elsewhere it is the
+//! monotonic clock of the standard library, which may stand still during a suspend.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use std::time::Instant;
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::time::UnixMs;
 
-/// The wall clock of this machine. Zero if it stands before 1970.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+/// The wall clock and the steady clock, read together.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    wall: Duration,
+    steady: Duration,
+}
+
+/// Milliseconds since 1970 on a clock that cannot be set while this process runs.
 pub fn now() -> UnixMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    static ANCHOR: OnceLock<Anchor> = OnceLock::new();
+    let anchor = ANCHOR.get_or_init(|| Anchor { wall: since_epoch(), steady: steady() });
+    ms(anchor.wall.saturating_add(steady().saturating_sub(anchor.steady)))
+}
+
+/// The wall clock, which may be set at any moment. Zero if it stands before 1970.
+pub fn wall() -> UnixMs {
+    ms(since_epoch())
+}
+
+/// The wall clock in nanoseconds since 1970, for recordings.
+pub fn now_ns() -> u64 {
+    u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How long the machine has run since it booted, suspends included, in milliseconds; `None` where
+/// the system does not provide it.
+pub fn uptime_ms() -> Option<u64> {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        u64::try_from(steady().as_millis()).ok()
+    } else {
+        None
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn steady() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn steady() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+fn ms(since: Duration) -> UnixMs {
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The wall clock of this machine in nanoseconds since 1970, for recordings.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steady_clock_agrees_with_the_wall_clock_while_none_of_them_is_set() {
+        let (steady, wall) = (now(), wall());
+        assert!(steady.0.abs_diff(wall.0) < 2_000, "{steady} {wall}");
+        assert!(now() >= steady);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_uptime_is_that_of_the_kernel() {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: f64 = text.split_whitespace().next().unwrap().parse().unwrap();
+        let kernel = Duration::from_secs_f64(seconds);
+        let ours = Duration::from_millis(uptime_ms().unwrap());
+        assert!(ours.abs_diff(kernel) < Duration::from_secs(5), "{ours:?} {kernel:?}");
+    }
 }

@@ -159,7 +159,7 @@ struct Utc;
 
 impl FormatTime for Utc {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
-        write!(w, "{}", clock::now())
+        write!(w, "{}", clock::wall())
     }
 }
 

@@ -1,83 +1,137 @@
-//! What the account should hold: the last balance read, and every buy that it may not yet show.
+//! The balance: a lower bound of what is available, and what the readings prove about orders.
 //!
-//! Pure. A balance is read now and then, and never says which buys it includes. So each reading
-//! carries the earliest moment at which it can have been true: buys settled before that are in it,
-//! all others may be or may not. From this follow the least that is surely left, which a buy may
-//! not take below `min_balance`, and the least that a next reading can show without somebody else
-//! having spent coins.
+//! Pure. A reading never says which orders it includes. It was true at some moment between
+//! [`SETTLE`] before its request was sent and its arrival, so a charge is surely in it only if the
+//! charge was confirmed a whole [`SETTLE`] before the request. Two things follow from the readings:
+//!
+//! - `available`: what is left at least. Every order is deducted when it is reserved; a reading
+//!   raises the bound only by what it shows beyond every order that it may not include.
+//! - `base`: what a reading should show by the charges that it surely includes. Coins above it came
+//!   in since (a refund, or a deposit); they are kept as inflows until a returned order claims them.
+//!   Coins below the highest surplus seen are missing: some order was charged that is not confirmed.
 //!
 //! # Invariants
 //!
-//! 1. [`Account::least`] is never above what the account holds, while nobody but this ledger
+//! 1. [`Account::available_min`] is never above what the account holds, while only this ledger
 //!    spends from it.
-//! 2. A drop is reported only when no buy that may be missing from the previous reading explains
-//!    it. The marketplace may show a buy as late as [`SETTLE`] after it was answered.
+//! 2. No coin that came in is claimed twice: a claim raises `base` by what it takes.
+//! 3. A pushed balance only lowers what is available, and only until the next reading.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{collections::VecDeque, time::Duration};
 
+use super::event::Sequence;
 use crate::{money::Coins, time::UnixMs};
 
-/// How long the marketplace is given to show a buy in its lists and balances.
+/// How long the marketplace may take to show an order in its lists and balances.
 pub const SETTLE: Duration = Duration::from_secs(60);
+/// How many inflows are kept apart; beyond them the two oldest are joined.
+const INFLOWS_MAX: usize = 1_024;
+/// How many readings without missing coins are remembered. More than fit into [`SETTLE`] at the
+/// least distance between two readings.
+const AGREEMENTS_MAX: usize = 32;
 
-/// A buy that was settled as bought.
+/// A balance, and when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bought {
-    at: UnixMs,
-    price: Coins,
-    /// Whether the last reading surely includes it.
-    covered: bool,
+pub struct BalanceReading {
+    /// How much.
+    pub coins: Coins,
+    /// When its request was sent.
+    pub as_of: UnixMs,
+    /// When it was taken into account, which is after it arrived.
+    pub at: UnixMs,
 }
 
-/// A balance that fell further than anything explains.
+/// What an order costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Drop {
+pub(super) struct Cost {
+    /// What counts against the limits: the most that it can have cost.
+    pub(super) counted: Coins,
+    /// The least that it can have cost.
+    pub(super) charged: Coins,
+}
+
+/// A confirmed charge that the readings so far may not include.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Charge {
+    sequence: Sequence,
+    at: UnixMs,
+    cost: Cost,
+    /// Whether the order was reserved before the first reading, which may include it already.
+    is_in_base: bool,
+}
+
+/// Coins that came in and no returned order has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inflow {
+    at: UnixMs,
+    coins: Coins,
+}
+
+/// A balance that fell further than every order together explains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BalanceDrop {
     /// The least that can be explained.
     pub(super) expected: Coins,
     /// What was read.
     pub(super) actual: Coins,
 }
 
-/// The expected balance.
+/// A balance that the feed has pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hint {
+    coins: Coins,
+    /// What was ever deducted, when it came.
+    deducted: Coins,
+}
+
+/// The account's balance as the ledger knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
-    reading: Option<(Coins, UnixMs)>,
-    /// What the readings have fallen beyond the buys known to be in them: above zero, some buy
-    /// that is not settled was charged already; below, some settled one is not charged yet.
-    gap: Coins,
+    first_at: Option<UnixMs>,
+    last: Option<BalanceReading>,
+    hint: Option<Hint>,
+    /// Less every order that may not be in a reading; meaningless before the first reading.
+    available: Coins,
     /// The prices of what is in flight or unknown.
     open: Coins,
-    /// The prices of what is bought and perhaps not in the last reading.
-    uncovered: Coins,
-    /// What may have been spent of which nothing is known.
+    /// What may have been spent that is not on record.
     lost: Coins,
-    bought: VecDeque<Bought>,
+    charges: VecDeque<Charge>,
+    /// The sum of `charges`, as counted.
+    pending: Coins,
+    base: Coins,
+    inflows: VecDeque<Inflow>,
+    /// When coins last came in, claimed since or not.
+    received_at: Option<UnixMs>,
+    /// The sum of `inflows`.
+    surplus: Coins,
+    /// Coins that the last reading lacks.
+    missing: Coins,
+    /// Readings in a row that lacked nothing, the oldest first.
+    agreements: VecDeque<(UnixMs, UnixMs)>,
+    /// All that was ever deducted from `available`.
+    deducted: Coins,
 }
 
 impl Account {
-    /// The last balance read, if any, and the earliest moment at which it can have been true.
-    pub(super) const fn last_reading(&self) -> Option<(Coins, UnixMs)> {
-        self.reading
+    /// The last reading, if there was one.
+    pub(super) const fn last_reading(&self) -> Option<BalanceReading> {
+        self.last
     }
 
-    /// The last balance read, if any.
-    pub(super) fn reading(&self) -> Option<Coins> {
-        self.reading.map(|(coins, _as_of)| coins)
+    /// The last balance read, if there was one.
+    pub(super) fn balance(&self) -> Option<Coins> {
+        self.last.map(|reading| reading.coins)
     }
 
-    /// What surely is left, every buy that may not yet be charged taken off; `None`: not known.
-    pub(super) fn least(&self) -> Option<Coins> {
-        let uncharged = self.uncertain().saturating_sub(self.gap).max(Coins::ZERO);
-        self.reading().map(|coins| coins.saturating_sub(uncharged))
-    }
-
-    /// What is left if the last reading showed all that had happened by then: for people to look at.
-    /// A balance that rose did so for coins that came in or back, and not for a charge yet to come.
-    pub(super) fn likely(&self) -> Option<Coins> {
-        let charged = self.gap.max(Coins::ZERO);
-        let uncharged = self.uncertain().saturating_sub(charged).max(Coins::ZERO);
-        self.reading().map(|coins| coins.saturating_sub(uncharged))
+    /// What is available at least; `None` before the first reading.
+    pub(super) fn available_min(&self) -> Option<Coins> {
+        let _read = self.last?;
+        let pushed = self
+            .hint
+            .map(|hint| hint.coins.saturating_sub(self.deducted.saturating_sub(hint.deducted)));
+        Some(pushed.map_or(self.available, |pushed| pushed.min(self.available)))
     }
 
     /// The prices of what is in flight or unknown.
@@ -85,108 +139,251 @@ impl Account {
         self.open
     }
 
-    /// Whether a reading would only say again what is known: the same coins, and nothing that it
-    /// could tell anything about.
-    pub(super) fn is_no_news(&self, coins: Coins) -> bool {
-        self.reading() == Some(coins)
-            && self.bought.is_empty()
-            && self.gap == Coins::ZERO
-            && self.uncertain() == Coins::ZERO
+    /// Whether a reading of this amount would change nothing.
+    pub(super) fn is_unchanged(&self, coins: Coins) -> bool {
+        self.balance() == Some(coins)
+            && self.hint.is_none()
+            && self.unsure() == Coins::ZERO
+            && self.available == coins
+            && self.missing == Coins::ZERO
+            && self.base.saturating_add(self.surplus) == coins
     }
 
-    /// How many coins are missing that only a buy not settled as bought explains, leaving aside
-    /// what other buys, worth `others`, explain.
+    /// Coins that the last reading lacks and that neither `others` nor a charge confirmed lately
+    /// explains.
     pub(super) fn missing_beyond(&self, others: Coins) -> Coins {
-        let explained = others.saturating_add(self.uncovered);
-        self.gap.saturating_sub(explained).max(Coins::ZERO)
+        let explained = others.saturating_add(self.pending);
+        self.missing.saturating_sub(explained).max(Coins::ZERO)
     }
 
-    /// Whether no coins are missing that a buy not settled as bought would explain.
-    pub(super) fn agrees(&self) -> bool {
-        self.reading.is_some() && self.gap <= Coins::ZERO
+    /// Whether the last reading lacks no coins, and was asked for after `moment`.
+    pub(super) fn agrees_since(&self, moment: UnixMs) -> bool {
+        !self.agreements.is_empty() && self.last.is_some_and(|last| moment < last.as_of)
     }
 
-    /// Whether a balance was read that shows what happened up to this moment.
+    /// Whether a reading that surely includes what was charged at `moment` lacks nothing, and the
+    /// last one lacks nothing either. With `before`, the reading must have arrived by then.
+    pub(super) fn agrees_about(&self, moment: UnixMs, before: Option<UnixMs>) -> bool {
+        let shows = |as_of: UnixMs| moment.plus(SETTLE) <= as_of;
+        self.agreements
+            .iter()
+            .any(|(as_of, at)| shows(*as_of) && before.is_none_or(|before| *at <= before))
+    }
+
+    /// Whether a reading surely includes what was charged at `moment`.
     pub(super) fn shows(&self, moment: UnixMs) -> bool {
-        self.reading.is_some_and(|(_coins, as_of)| moment.plus(SETTLE) <= as_of)
+        self.last.is_some_and(|last| moment.plus(SETTLE) <= last.as_of)
     }
 
-    /// What may have been spent of which nothing is known is this much.
-    pub(super) fn lose(&mut self, coins: Coins) {
+    /// Whether the charge of this order may be missing from the last reading.
+    pub(super) fn is_charge_pending(&self, sequence: Sequence) -> bool {
+        self.charges.iter().any(|charge| charge.sequence == sequence)
+    }
+
+    /// Sets what may have been spent that is not on record.
+    pub(super) fn set_lost(&mut self, coins: Coins) {
+        let more = coins.saturating_sub(self.lost);
+        self.deduct(more);
         self.lost = coins;
     }
 
-    /// A buy begins that may be charged from now on.
-    pub(super) fn open(&mut self, price: Coins) {
+    /// Deducts an order that is about to be sent.
+    pub(super) fn reserve(&mut self, price: Coins) {
         self.open = self.open.saturating_add(price);
+        self.deduct(price);
     }
 
-    /// A buy ended without being charged, or its coins came back.
-    pub(super) fn close(&mut self, price: Coins) {
+    /// An open order ended without being charged.
+    pub(super) fn cancel(&mut self, price: Coins) {
         self.open = self.open.saturating_sub(price);
+        self.deduct(Coins::ZERO.saturating_sub(price));
     }
 
-    /// A buy was surely charged, at some time before now.
-    pub(super) fn charge(&mut self, price: Coins, now: UnixMs) {
-        // The last reading fell by this much without a reason; here is the reason.
-        let covered = Coins::ZERO < price && price <= self.gap;
-        if covered {
-            self.gap = self.gap.saturating_sub(price);
-        } else {
-            self.uncovered = self.uncovered.saturating_add(price);
+    /// The charge of an order is confirmed at `at`; `reserved` is what was deducted for it and when.
+    pub(super) fn charge(
+        &mut self,
+        sequence: Sequence,
+        cost: Cost,
+        reserved: Option<Coins>,
+        reserved_at: UnixMs,
+        at: UnixMs,
+    ) {
+        if let Some(price) = reserved {
+            self.open = self.open.saturating_sub(price);
         }
-        self.bought.push_back(Bought { at: now, price, covered });
+        self.deduct(cost.counted.saturating_sub(reserved.unwrap_or_default()));
+        let is_in_base = self.first_at.is_none_or(|first| reserved_at < first);
+        self.charges.push_back(Charge { sequence, at, cost, is_in_base });
+        self.pending = self.pending.saturating_add(cost.counted);
     }
 
-    /// Takes a reading in. One that is older than the last is ignored.
-    pub(super) fn read(&mut self, coins: Coins, as_of: UnixMs) -> Option<Drop> {
-        let last = match self.reading {
-            Some((_coins, last)) if as_of < last => return None,
-            Some((last, _as_of)) => Some(last),
-            None => None,
-        };
-        let settled = self.cover(as_of);
-        self.reading = Some((coins, as_of));
-        let Some(last) = last else {
-            self.gap = Coins::ZERO;
+    /// What a charged order cost is known better.
+    pub(super) fn reprice(&mut self, sequence: Sequence, from: Cost, to: Cost) {
+        let more = to.counted.saturating_sub(from.counted);
+        self.deduct(more.max(Coins::ZERO));
+        if let Some(charge) = self.charges.iter_mut().find(|charge| charge.sequence == sequence) {
+            charge.cost = to;
+            self.pending = self.pending.saturating_add(more);
+            return;
+        }
+        // It is in `base` already.
+        let less = from.charged.saturating_sub(to.charged);
+        self.base = self.base.saturating_add(less);
+        if Coins::ZERO < less {
+            // What the old price made look like an inflow was none, and a reading that lacked
+            // nothing by the old price may lack something by the new one.
+            self.trim(self.surplus.saturating_sub(less));
+            self.agreements.clear();
+        }
+    }
+
+    /// Whether coins that came in since `reserved_at` cover a returned order of this price.
+    pub(super) fn covers(&self, price: Coins, reserved_at: UnixMs) -> bool {
+        let since = self.inflows.iter().filter(|inflow| reserved_at <= inflow.at);
+        price <= since.fold(Coins::ZERO, |sum, inflow| sum.saturating_add(inflow.coins))
+    }
+
+    /// A returned order claims the coins that came in, the oldest first.
+    pub(super) fn claim(&mut self, price: Coins, reserved_at: UnixMs) {
+        let mut left = price;
+        for inflow in self.inflows.iter_mut().filter(|inflow| reserved_at <= inflow.at) {
+            let taken = inflow.coins.min(left);
+            inflow.coins = inflow.coins.saturating_sub(taken);
+            left = left.saturating_sub(taken);
+        }
+        self.inflows.retain(|inflow| Coins::ZERO < inflow.coins);
+        self.surplus = self.surplus.saturating_sub(price.saturating_sub(left));
+        self.base = self.base.saturating_add(price);
+    }
+
+    /// Takes a balance that the feed has pushed. It only lowers what is available.
+    pub(super) fn push(&mut self, coins: Coins) {
+        self.hint = Some(Hint { coins, deducted: self.deducted });
+    }
+
+    /// Takes a reading. One that is older than the last is ignored.
+    pub(super) fn read(&mut self, reading: BalanceReading) -> Option<BalanceDrop> {
+        let BalanceReading { coins, as_of, at } = reading;
+        if self.last.is_some_and(|last| as_of < last.as_of) {
             return None;
-        };
-        let fallen = last.saturating_sub(settled).saturating_sub(coins);
-        let late = Coins::ZERO.saturating_sub(self.recent(as_of));
-        self.gap = self.gap.saturating_add(fallen).max(late);
-        let uncertain = self.uncertain();
-        if self.gap <= uncertain {
+        }
+        self.include(as_of);
+        self.hint = None;
+        let unsure = self.unsure();
+        let surely = coins.saturating_sub(unsure);
+        if self.last.replace(reading).is_none() {
+            self.first_at = Some(at);
+            (self.base, self.available) = (coins, surely);
+            self.agree(as_of, at);
             return None;
         }
-        let expected = coins.saturating_add(self.gap.saturating_sub(uncertain));
-        self.gap = uncertain;
-        Some(Drop { expected, actual: coins })
-    }
-
-    fn uncertain(&self) -> Coins {
-        self.open.saturating_add(self.uncovered).saturating_add(self.lost)
-    }
-
-    /// Marks what a reading of this moment surely includes, and returns its sum.
-    fn cover(&mut self, as_of: UnixMs) -> Coins {
-        let mut sum = Coins::ZERO;
-        for bought in self.bought.iter_mut().filter(|bought| !bought.covered && bought.at < as_of) {
-            bought.covered = true;
-            sum = sum.saturating_add(bought.price);
+        self.weigh(reading, unsure == Coins::ZERO);
+        if self.available <= coins {
+            self.available = self.available.max(surely);
+            return None;
         }
-        self.uncovered = self.uncovered.saturating_sub(sum);
-        while self.bought.front().is_some_and(|old| old.covered && old.at.plus(SETTLE) <= as_of) {
-            self.bought.pop_front();
-        }
-        sum
+        let drop = BalanceDrop { expected: self.available, actual: coins };
+        self.available = surely;
+        Some(drop)
     }
 
-    /// The prices of what was bought lately and may show late.
-    fn recent(&self, as_of: UnixMs) -> Coins {
-        self.bought
-            .iter()
-            .filter(|bought| as_of < bought.at.plus(SETTLE))
-            .fold(Coins::ZERO, |sum, bought| sum.saturating_add(bought.price))
+    /// Moments that lie after `now` are taken to be now, as after a start with a clock that stood
+    /// ahead before it.
+    pub(super) fn clamp(&mut self, now: UnixMs) {
+        if let Some(last) = &mut self.last {
+            last.as_of = last.as_of.min(now);
+            last.at = last.at.min(now);
+        }
+        self.first_at = self.first_at.map(|at| at.min(now));
+        self.received_at = self.received_at.map(|at| at.min(now));
+        self.charges.iter_mut().for_each(|charge| charge.at = charge.at.min(now));
+        self.inflows.iter_mut().for_each(|inflow| inflow.at = inflow.at.min(now));
+        self.agreements.clear();
+    }
+
+    /// Compares a reading with what it should show.
+    fn weigh(&mut self, reading: BalanceReading, is_complete: bool) {
+        let BalanceReading { coins, as_of, at } = reading;
+        let surplus = coins.saturating_sub(self.base);
+        self.missing = self.surplus.saturating_sub(surplus).max(Coins::ZERO);
+        if self.missing == Coins::ZERO {
+            let more = surplus.saturating_sub(self.surplus);
+            self.receive(Inflow { at, coins: more });
+            return self.agree(as_of, at);
+        }
+        self.agreements.clear();
+        // With nothing unsure, and everything that came in surely in the reading, the rest left the
+        // account in another way. What a returned order may claim is less from now on.
+        let shows_inflows = self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of);
+        if is_complete && shows_inflows {
+            self.trim(surplus.max(Coins::ZERO));
+            self.base = self.base.min(coins);
+            self.missing = Coins::ZERO;
+        }
+    }
+
+    /// Moves the charges that a reading of this moment surely includes into `base`.
+    fn include(&mut self, as_of: UnixMs) {
+        let (mut counted, mut charged) = (Coins::ZERO, Coins::ZERO);
+        self.charges.retain(|charge| {
+            let is_included = charge.at.plus(SETTLE) <= as_of;
+            if is_included {
+                counted = counted.saturating_add(charge.cost.counted);
+                if !charge.is_in_base {
+                    charged = charged.saturating_add(charge.cost.charged);
+                }
+            }
+            !is_included
+        });
+        self.pending = self.pending.saturating_sub(counted);
+        self.base = self.base.saturating_sub(charged);
+    }
+
+    fn receive(&mut self, inflow: Inflow) {
+        if inflow.coins <= Coins::ZERO {
+            return;
+        }
+        if self.inflows.len() >= INFLOWS_MAX
+            && let Some(oldest) = self.inflows.pop_front()
+            && let Some(next) = self.inflows.front_mut()
+        {
+            // The earlier moment: fewer orders may claim it.
+            next.at = oldest.at;
+            next.coins = next.coins.saturating_add(oldest.coins);
+        }
+        self.received_at = Some(inflow.at);
+        self.surplus = self.surplus.saturating_add(inflow.coins);
+        self.inflows.push_back(inflow);
+    }
+
+    /// Gives up inflows, the newest first, until so much is left.
+    fn trim(&mut self, left: Coins) {
+        while left < self.surplus {
+            let Some(newest) = self.inflows.back_mut() else { break };
+            let taken = newest.coins.min(self.surplus.saturating_sub(left));
+            newest.coins = newest.coins.saturating_sub(taken);
+            self.surplus = self.surplus.saturating_sub(taken);
+            if newest.coins <= Coins::ZERO {
+                self.inflows.pop_back();
+            }
+        }
+    }
+
+    fn agree(&mut self, as_of: UnixMs, at: UnixMs) {
+        if self.agreements.len() >= AGREEMENTS_MAX {
+            self.agreements.pop_front();
+        }
+        self.agreements.push_back((as_of, at));
+    }
+
+    /// What may or may not be in a reading.
+    const fn unsure(&self) -> Coins {
+        self.open.saturating_add(self.pending).saturating_add(self.lost)
+    }
+
+    fn deduct(&mut self, coins: Coins) {
+        self.available = self.available.saturating_sub(coins);
+        self.deducted = self.deducted.saturating_add(coins);
     }
 }
 
@@ -200,86 +397,189 @@ mod tests {
 
     fn account(cents: i64) -> Account {
         let mut account = Account::default();
-        assert_eq!(account.read(coins(cents), UnixMs(0)), None);
+        assert_eq!(read(&mut account, cents, 0), None);
         account
     }
 
+    /// A reading whose request left at this second and was answered at once.
+    fn read(account: &mut Account, cents: i64, second: i64) -> Option<BalanceDrop> {
+        let at = UnixMs(second * 1_000);
+        account.read(BalanceReading { coins: coins(cents), as_of: at, at })
+    }
+
+    fn cost(cents: i64) -> Cost {
+        Cost { counted: coins(cents), charged: coins(cents) }
+    }
+
+    /// An order that was reserved, and confirmed as charged.
+    fn bought(account: &mut Account, number: u64, cents: i64, second: i64) {
+        account.reserve(coins(cents));
+        confirmed(account, number, cents, second);
+    }
+
+    fn confirmed(account: &mut Account, number: u64, cents: i64, second: i64) {
+        let at = UnixMs(second * 1_000);
+        account.charge(Sequence(number), cost(cents), Some(coins(cents)), at, at);
+    }
+
+    fn available(account: &Account) -> Coins {
+        account.available_min().unwrap()
+    }
+
+    const T: UnixMs = UnixMs(0);
+
     #[test]
-    fn a_buy_lowers_what_is_surely_left_at_once() {
+    fn a_reserved_order_is_deducted_at_once_and_a_cancelled_one_given_back() {
         let mut account = account(1_000);
-        account.open(coins(300));
-        assert_eq!(account.least(), Some(coins(700)));
-        account.close(coins(300));
-        assert_eq!(account.least(), Some(coins(1_000)));
+        account.reserve(coins(300));
+        assert_eq!(available(&account), coins(700));
+        account.cancel(coins(300));
+        assert_eq!(available(&account), coins(1_000));
     }
 
     #[test]
-    fn a_reading_taken_while_a_buy_is_in_flight_neither_halts_nor_counts_it_twice() {
+    fn a_reading_taken_while_an_order_is_in_flight_neither_halts_nor_deducts_it_twice() {
         let mut account = account(1_000);
-        account.open(coins(300));
-        assert_eq!(account.read(coins(700), UnixMs(10)), None);
-        assert_eq!(account.least(), Some(coins(700)));
-        account.close(coins(300));
-        account.charge(coins(300), UnixMs(20));
-        assert_eq!(account.least(), Some(coins(700)));
-        assert_eq!(account.read(coins(700), UnixMs(30)), None);
-        assert_eq!(account.least(), Some(coins(700)));
+        account.reserve(coins(300));
+        assert_eq!(read(&mut account, 700, 10), None);
+        assert_eq!(available(&account), coins(700));
+        confirmed(&mut account, 1, 300, 20);
+        assert_eq!(available(&account), coins(700));
+        assert_eq!(read(&mut account, 700, 30), None);
+        assert_eq!(available(&account), coins(700));
     }
 
     #[test]
-    fn a_buy_that_shows_late_is_no_drop() {
+    fn a_charge_that_shows_late_is_no_drop() {
         let mut account = account(1_000);
-        account.open(coins(300));
-        account.close(coins(300));
-        account.charge(coins(300), UnixMs(10));
-        assert_eq!(account.read(coins(1_000), UnixMs(20)), None);
-        assert_eq!(account.least(), Some(coins(700)));
-        assert_eq!(account.read(coins(700), UnixMs(30)), None);
-        assert_eq!(account.least(), Some(coins(700)));
+        bought(&mut account, 1, 300, 10);
+        assert_eq!(read(&mut account, 1_000, 20), None);
+        assert_eq!(available(&account), coins(700));
+        assert_eq!(read(&mut account, 700, 30), None);
+        assert_eq!(available(&account), coins(700));
     }
 
     #[test]
-    fn coins_that_came_back_are_shown_at_once_and_trusted_later() {
+    fn a_balance_from_before_a_charge_never_frees_what_was_charged() {
         let mut account = account(1_000);
-        account.charge(coins(300), UnixMs(10));
-        assert_eq!(account.likely(), Some(coins(700)));
-        assert_eq!(account.read(coins(700), UnixMs(20)), None);
-        assert_eq!(account.read(coins(1_000), UnixMs(30)), None);
-        assert_eq!((account.likely(), account.least()), (Some(coins(1_000)), Some(coins(700))));
-        assert_eq!(account.read(coins(1_000), UnixMs(100_000)), None);
-        assert_eq!(account.least(), Some(coins(1_000)));
+        bought(&mut account, 1, 300, 10);
+        // Read 59 seconds later, and true before the charge.
+        assert_eq!(read(&mut account, 1_000, 69), None);
+        assert_eq!(available(&account), coins(700));
     }
 
     #[test]
-    fn coins_that_vanish_without_a_buy_are_a_drop_of_exactly_that_much() {
+    fn coins_that_came_back_are_available_once_a_reading_surely_includes_the_charge() {
         let mut account = account(1_000);
-        account.open(coins(300));
-        let drop = account.read(coins(650), UnixMs(10));
-        assert_eq!(drop, Some(Drop { expected: coins(700), actual: coins(650) }));
-        assert_eq!(account.read(coins(650), UnixMs(20)), None, "said once");
+        bought(&mut account, 1, 300, 10);
+        assert_eq!(read(&mut account, 1_000, 30), None);
+        assert_eq!(available(&account), coins(700));
+        assert_eq!(read(&mut account, 1_000, 100), None);
+        assert_eq!(available(&account), coins(1_000));
     }
 
     #[test]
-    fn a_charge_for_a_buy_that_was_refused_is_a_drop_at_the_next_reading() {
+    fn coins_that_vanish_without_an_order_are_a_drop_of_exactly_that_much() {
         let mut account = account(1_000);
-        account.open(coins(300));
-        assert_eq!(account.read(coins(700), UnixMs(10)), None);
-        account.close(coins(300));
-        assert!(account.read(coins(700), UnixMs(20)).is_some());
+        account.reserve(coins(300));
+        let drop = read(&mut account, 650, 10);
+        assert_eq!(drop, Some(BalanceDrop { expected: coins(700), actual: coins(650) }));
+        assert_eq!(read(&mut account, 650, 20), None, "said once");
+    }
+
+    #[test]
+    fn a_charge_for_an_order_that_was_rejected_is_a_drop_at_the_next_reading() {
+        let mut account = account(1_000);
+        account.reserve(coins(300));
+        assert_eq!(read(&mut account, 700, 10), None);
+        account.cancel(coins(300));
+        assert!(read(&mut account, 700, 20).is_some());
     }
 
     #[test]
     fn coins_that_come_in_hide_no_later_drop() {
         let mut account = account(1_000);
-        assert_eq!(account.read(coins(5_000), UnixMs(10)), None);
-        assert!(account.read(coins(4_999), UnixMs(100_000)).is_some());
+        assert_eq!(read(&mut account, 5_000, 10), None);
+        assert!(read(&mut account, 4_999, 100).is_some());
     }
 
     #[test]
     fn an_older_reading_changes_nothing() {
         let mut account = account(1_000);
-        assert_eq!(account.read(coins(900), UnixMs(50)).map(|drop| drop.actual), Some(coins(900)));
-        assert_eq!(account.read(coins(10), UnixMs(49)), None);
-        assert_eq!(account.least(), Some(coins(900)));
+        assert_eq!(read(&mut account, 900, 50).map(|drop| drop.actual), Some(coins(900)));
+        assert_eq!(read(&mut account, 10, 49), None);
+        assert_eq!(available(&account), coins(900));
+    }
+
+    #[test]
+    fn a_pushed_balance_only_lowers_and_only_until_the_next_reading() {
+        let mut account = account(1_000);
+        account.push(coins(5_000));
+        assert_eq!(available(&account), coins(1_000));
+        account.push(coins(400));
+        assert_eq!(available(&account), coins(400));
+        account.reserve(coins(300));
+        assert_eq!(available(&account), coins(100));
+        assert_eq!(read(&mut account, 1_000, 10), None);
+        assert_eq!(available(&account), coins(700));
+    }
+
+    #[test]
+    fn a_refund_is_claimed_once() {
+        let mut account = account(1_000);
+        bought(&mut account, 1, 300, 10);
+        bought(&mut account, 2, 300, 11);
+        assert_eq!(read(&mut account, 400, 100), None);
+        assert!(!account.covers(coins(300), T));
+        assert_eq!(read(&mut account, 700, 200), None);
+        assert!(account.covers(coins(300), T) && !account.covers(coins(301), T));
+        account.claim(coins(300), T);
+        assert!(!account.covers(coins(1), T));
+        // A reading from before the refund, and then one from after it, show nothing new.
+        assert!(read(&mut account, 400, 220).is_some());
+        assert_eq!(read(&mut account, 700, 300), None);
+        assert!(!account.covers(coins(1), T));
+    }
+
+    #[test]
+    fn coins_that_came_in_before_an_order_was_reserved_are_not_its_refund() {
+        let mut account = account(1_000);
+        assert_eq!(read(&mut account, 1_500, 10), None);
+        assert!(account.covers(coins(500), UnixMs(10_000)));
+        assert!(!account.covers(coins(1), UnixMs(10_001)));
+    }
+
+    #[test]
+    fn coins_spent_elsewhere_are_not_held_against_later_refunds() {
+        let mut account = account(1_000);
+        bought(&mut account, 1, 300, 10);
+        assert_eq!(read(&mut account, 700, 100), None);
+        assert!(read(&mut account, 500, 200).is_some());
+        assert_eq!(read(&mut account, 800, 300), None);
+        assert!(account.covers(coins(300), T));
+    }
+
+    #[test]
+    fn an_unknown_order_that_was_charged_is_missing_until_it_is_confirmed() {
+        let mut account = account(1_000);
+        account.reserve(coins(300));
+        assert_eq!(read(&mut account, 700, 100), None);
+        assert_eq!(account.missing_beyond(coins(0)), coins(300));
+        assert_eq!(account.missing_beyond(coins(300)), coins(0));
+        assert!(!account.agrees_about(T, None));
+        confirmed(&mut account, 1, 300, 110);
+        assert_eq!(account.missing_beyond(coins(0)), coins(0));
+        assert_eq!(read(&mut account, 700, 200), None);
+        assert!(account.agrees_about(T, None));
+    }
+
+    #[test]
+    fn an_answer_that_names_too_much_makes_no_refund() {
+        let mut account = account(1_000);
+        account.reserve(coins(300));
+        let cost = Cost { counted: coins(900), charged: coins(300) };
+        account.charge(Sequence(1), cost, Some(coins(300)), UnixMs(10_000), UnixMs(10_000));
+        assert_eq!(read(&mut account, 700, 100), None);
+        assert!(!account.covers(coins(1), T));
     }
 }

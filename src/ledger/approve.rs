@@ -101,12 +101,12 @@ impl Book {
         if exceeds(spent, price, max) {
             return Err(Denied::Total { spent, price, max });
         }
-        self.hour.advance(now);
+        self.hour.advance(self.age_now(now));
         let spent = self.hour.sum().saturating_add(lost);
         if let Some(max) = self.budget.per_hour.filter(|max| exceeds(spent, price, *max)) {
             return Err(Denied::PerHour { spent, price, max });
         }
-        self.day.advance(now);
+        self.day.advance(self.age_now(now));
         let spent = self.day.sum().saturating_add(lost);
         match self.budget.per_day {
             Some(max) if exceeds(spent, price, max) => Err(Denied::PerDay { spent, price, max }),
@@ -115,7 +115,7 @@ impl Book {
     }
 
     fn fits_balance(&self, price: Coins) -> Result<(), Denied> {
-        let Some(balance) = self.account.least() else {
+        let Some(balance) = self.account.available_min() else {
             return if self.balance_required { Err(Denied::BalanceUnknown) } else { Ok(()) };
         };
         let min = self.budget.min_balance;
@@ -126,7 +126,7 @@ impl Book {
     }
 
     fn fits_pace(&mut self, now: UnixMs) -> Result<(), Denied> {
-        self.minute.advance(now);
+        self.minute.advance(self.age_now(now));
         let sent = self.minute.count().saturating_add(self.loss.count);
         let max = self.budget.max_buys_per_minute;
         if max <= sent {

@@ -11,13 +11,14 @@ use super::{
     book::Book,
     database::{Database, Left},
     error::LedgerError,
-    event::Sequence,
+    event::{BootId, Sequence, State},
     intent::Intent,
-    open::{DATABASE, INTENT_FILE},
+    open::{DATABASE, INTENT_FILE, boot_id},
     ring::Ring,
     rows::integer,
+    timeline::Timeline,
 };
-use crate::{config::Budget, money::Coins, time::UnixMs};
+use crate::{clock, config::Budget, money::Coins, time::UnixMs};
 
 /// A ledger as its files have it.
 #[derive(Debug)]
@@ -71,7 +72,9 @@ impl Archive {
         let database = Database::open_to_read(&path)?;
         // The database first: what it has not yet is then still in the intent file.
         let mut book = Book::new(database.last_limits()?.unwrap_or_else(no_budget), true);
-        let left = database.replay_at_once(&mut book)?;
+        let boot = BootId::new(boot_id().as_deref());
+        let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
+        let left = database.replay_at_once(&mut book, &mut timeline)?;
         let path = folder.join(INTENT_FILE);
         let survivors = match File::open(&path) {
             Ok(file) => Ring::over(Arc::new(file)).survivors(left.applied),
@@ -85,7 +88,8 @@ impl Archive {
             tracing::warn!("record {hole} of {path:?} is missing");
         }
         for record in &survivors.records {
-            if book.apply(record.at, &record.event).is_err() && survivors.hole.is_none() {
+            let (at, event) = timeline.place(record);
+            if book.apply(at, &event).is_err() && survivors.hole.is_none() {
                 let what = format!("record {} does not fit", record.position);
                 return Err(LedgerError::Damaged { path, what });
             }
@@ -192,8 +196,12 @@ impl Archive {
     /// Whether the intent file held nothing that the database did not have.
     fn is_wholly_applied(&self) -> Result<bool, LedgerError> {
         let mut book = Book::new(no_budget(), true);
-        self.database.replay(&mut book)?;
-        Ok(book.intents() == self.book.intents())
+        let boot = BootId::default();
+        self.database.replay(&mut book, &mut Timeline::new(boot, None, UnixMs(0)))?;
+        let standing = |book: &Book| -> Vec<(State, Coins)> {
+            book.intents().iter().map(|intent| (intent.state, intent.price)).collect()
+        };
+        Ok(standing(&book) == standing(&self.book))
     }
 }
 

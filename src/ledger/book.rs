@@ -10,7 +10,8 @@
 //!    `total`, `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and
 //!    its entry's `max_quantity` and `max_total`.
 //! 2. No listing is approved twice, except after not one byte of the first request had left.
-//! 3. Unknown counts as spent. Only proof, or a person, says otherwise.
+//! 3. Unknown counts as spent. An order stops counting only by a
+//!    [`Release`](super::event::Release).
 //! 4. A refused or returned buy frees every limit but the one per minute.
 //! 5. A halt stays until [`Event::Resumed`], and nothing is approved while there is one.
 //! 6. The running sums are those of the intents: [`Book::check`] counts again.
@@ -22,7 +23,7 @@ use std::{
 };
 
 use super::{
-    account::Account,
+    account::{Account, BalanceReading},
     entries::{Entries, EntryKey},
     event::{EntrySlot, Event, HaltReason, Sequence, State},
     intent::{Contradiction, Exposure, Halt, Intent, Loss},
@@ -74,6 +75,8 @@ pub struct Book {
     pub(super) account: Account,
     pub(super) in_flight: u32,
     pub(super) open: BTreeSet<Sequence>,
+    /// Orders of which the account's own list names a lower price than what counts.
+    pub(super) repriced: BTreeSet<Sequence>,
     pub(super) halts: Vec<Halt>,
     pub(super) paused_until: UnixMs,
     pub(super) unknowns_in_a_row: u32,
@@ -83,6 +86,9 @@ pub struct Book {
     pub(super) exposure: Exposure,
     pub(super) first_at: UnixMs,
     pub(super) last_at: UnixMs,
+    /// Since when nothing is freed by age, because the wall clock was set and the account has not
+    /// been read since. Not on record: a start reads the account before it orders.
+    pub(super) frozen_at: Option<UnixMs>,
 }
 
 impl Book {
@@ -107,6 +113,7 @@ impl Book {
             account: Account::default(),
             in_flight: 0,
             open: BTreeSet::new(),
+            repriced: BTreeSet::new(),
             halts: Vec::with_capacity(HALTS_MAX),
             paused_until: UnixMs(i64::MIN),
             unknowns_in_a_row: 0,
@@ -116,6 +123,7 @@ impl Book {
             exposure: Exposure::default(),
             first_at: UnixMs(0),
             last_at: UnixMs(0),
+            frozen_at: None,
         }
     }
 
@@ -161,6 +169,25 @@ impl Book {
         let open = self.open.first().and_then(|sequence| self.at(*sequence));
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
         open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
+    }
+
+    /// Whether a balance of this amount would change nothing and prove nothing.
+    pub(super) fn is_unchanged_by(&self, coins: Coins) -> bool {
+        let has_open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        self.account.is_unchanged(coins)
+            && self.repriced.is_empty()
+            && !has_open.into_iter().any(|intent| intent.state == State::Returning)
+    }
+
+    /// Whether nothing is freed by age, because the wall clock was set since the account was read.
+    pub const fn is_clock_distrusted(&self) -> bool {
+        self.frozen_at.is_some()
+    }
+
+    /// The moment by which ages are judged: while the wall clock cannot be trusted, the one at which
+    /// that was noticed.
+    pub(super) fn age_now(&self, now: UnixMs) -> UnixMs {
+        self.frozen_at.map_or(now, |frozen| frozen.min(now))
     }
 
     /// Whether one more buy may be under way.
@@ -213,12 +240,14 @@ impl Book {
     fn dispatch(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
         match *event {
             Event::Reserved { sequence, id, price, entry, limits } => {
-                let (approved, state) = (price, State::Reserved);
+                let state = State::Reserved;
                 self.add(Intent {
                     sequence,
                     id,
-                    approved,
+                    approved: price,
                     price,
+                    charged: price,
+                    listed: None,
                     entry,
                     limits,
                     state,
@@ -227,7 +256,7 @@ impl Book {
                 })?;
                 self.exposure = self.exposure.plus(price, 1);
             }
-            Event::Sent { sequence } => self.step(sequence, State::Sent, None, at)?,
+            Event::Sent { sequence } => self.sent(sequence, at)?,
             Event::Answered { sequence, answer } => self.answered(sequence, answer, at)?,
             Event::Proved { sequence, proof, paid, by: _ } => {
                 self.proved(sequence, proof, paid, at)?;
@@ -245,12 +274,13 @@ impl Book {
                 self.spent = Coins::ZERO;
             }
             Event::Balance { coins, as_of } => {
-                if let Some(drop) = self.account.read(coins, as_of) {
+                if let Some(drop) = self.account.read(BalanceReading { coins, as_of, at }) {
                     let (expected, actual) = (drop.expected, drop.actual);
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }
             }
-            Event::Started => self.started(at)?,
+            Event::Started { boot: _ } => self.started(at)?,
+            Event::PriceConfirmed { sequence, price } => self.confirm_price(sequence, price)?,
             Event::Lost { coins, count, barrier } => {
                 self.loss = Loss {
                     coins: self.loss.coins.saturating_add(coins),
@@ -258,13 +288,13 @@ impl Book {
                     since: at,
                     not_before: self.last_at.minus(LOSS_MARGIN).max(self.first_at),
                 };
-                self.account.lose(self.loss.coins);
+                self.account.set_lost(self.loss.coins);
                 self.exposure = self.exposure.plus(coins, count);
                 self.barrier = self.barrier.max(Some(barrier));
             }
             Event::LossSettled { by: _ } => {
                 self.loss = Loss::default();
-                self.account.lose(Coins::ZERO);
+                self.account.set_lost(Coins::ZERO);
             }
         }
         Ok(())
@@ -286,7 +316,7 @@ impl Book {
         }
         self.entries.used_mut(entry).add(price);
         self.spent = self.spent.saturating_add(price);
-        self.account.open(price);
+        self.account.reserve(price);
         self.in_flight = self.in_flight.saturating_add(1);
         Ok(())
     }

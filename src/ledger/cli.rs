@@ -18,9 +18,8 @@ use serde_json::json;
 use super::{
     Ledger, LedgerError, Place,
     archive::Archive,
-    control::{self, ControlError, LOST, Reply, Request},
+    control::{self, ControlError, LOST, Reply, Request, Verdict},
     event::WHO_BYTES_MAX,
-    open::boot_id,
     status::Status,
 };
 use crate::{text::Escaped, time::UnixMs, trade::TradeId};
@@ -61,7 +60,7 @@ pub enum LedgerCommand {
 
 /// What `resolve` takes.
 #[derive(Clone, Debug, Args)]
-#[command(group(ArgGroup::new("verdict").required(true).args(["bought", "not_bought"])))]
+#[command(group(ArgGroup::new("verdict").required(true).args(["bought", "not_bought", "returned"])))]
 pub struct ResolveArgs {
     /// The listing's id, or `lost` for what power loss may have hidden
     pub id: String,
@@ -71,6 +70,9 @@ pub struct ResolveArgs {
     /// It was not bought; its coins are free again
     #[arg(long)]
     pub not_bought: bool,
+    /// It was cancelled, and its coins are back
+    #[arg(long)]
+    pub returned: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -272,13 +274,20 @@ impl Desk<'_> {
     }
 
     fn resolve(&mut self, args: &ResolveArgs) -> Result<(), DeskError> {
-        let verdict = if args.bought { "bought" } else { "not bought" };
+        let verdict = if args.bought {
+            Verdict::Bought
+        } else if args.returned {
+            Verdict::Returned
+        } else {
+            Verdict::NotBought
+        };
+        let words = verdict.as_str();
         let what = if args.id == LOST { "what power loss may have hidden" } else { &args.id };
-        let question = format!("Record {} as {verdict}? Look at the site first.", Escaped(what));
+        let question = format!("Record {} as {words}? Look at the site first.", Escaped(what));
         self.ask(args.yes, &question)?;
         let (id, by) = (args.id.clone(), self.who.to_owned());
-        let done = format!("Recorded as {verdict}.");
-        self.change(&Request::Resolve { id, bought: args.bought, by }, &done)
+        let done = format!("Recorded as {words}.");
+        self.change(&Request::Resolve { id, verdict, by }, &done)
     }
 
     fn ask(&mut self, is_sure: bool, question: &str) -> Result<(), DeskError> {
@@ -303,7 +312,7 @@ impl Desk<'_> {
     fn change_resting(&self, request: &Request) -> Result<Status, DeskError> {
         let archive = Archive::open(self.folder)?;
         let host = archive.owner().0.unwrap_or_default().to_owned();
-        let place = Place { folder: self.folder.to_owned(), host, boot: boot_id() };
+        let place = Place::new(self.folder, host);
         let budget = archive.book().budget().clone();
         drop(archive);
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;

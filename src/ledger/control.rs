@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::carrier::Server;
 use super::{
-    Contradiction, HaltReason, Ledger, Who,
+    Contradiction, HaltReason, Ledger, Proof, Who,
     event::{Source, State},
     status::Status,
 };
@@ -51,12 +51,12 @@ pub enum Request {
         /// Who asks.
         by: String,
     },
-    /// Say what became of an unknown buy.
+    /// Say what became of an unknown or returning order.
     Resolve {
         /// The listing, or [`LOST`].
         id: String,
-        /// Whether it was bought.
-        bought: bool,
+        /// What became of it.
+        verdict: Verdict,
         /// Who says so.
         by: String,
     },
@@ -65,6 +65,45 @@ pub enum Request {
         /// Who says so.
         by: String,
     },
+}
+
+/// What an operator found out about an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// An unknown order was bought.
+    Bought,
+    /// An unknown order was not bought.
+    NotBought,
+    /// The coins of a cancelled order are back.
+    Returned,
+}
+
+impl Verdict {
+    /// The verdict in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bought => "bought",
+            Self::NotBought => "not bought",
+            Self::Returned => "returned",
+        }
+    }
+
+    const fn proof(self) -> Proof {
+        match self {
+            Self::Bought => Proof::Bought,
+            Self::NotBought => Proof::NotBought,
+            Self::Returned => Proof::Returned,
+        }
+    }
+
+    /// The state that an order must be in for this to be said of it.
+    const fn about(self) -> State {
+        match self {
+            Self::Bought | Self::NotBought => State::Unknown,
+            Self::Returned => State::Returning,
+        }
+    }
 }
 
 /// What the bot answers.
@@ -152,8 +191,8 @@ pub(super) fn perform(ledger: &mut Ledger, request: &Request, now: UnixMs) -> Re
             ledger.new_budget(Who::new(by), now);
             Ok(())
         }
-        Request::Resolve { id, bought, by } => {
-            resolve(ledger, id, *bought, now, Who::new(by)).map_err(|why| why.to_string())
+        Request::Resolve { id, verdict, by } => {
+            resolve(ledger, id, *verdict, now, Who::new(by)).map_err(|why| why.to_string())
         }
     }
 }
@@ -163,8 +202,8 @@ pub(super) fn perform(ledger: &mut Ledger, request: &Request, now: UnixMs) -> Re
 enum Unresolved {
     #[error("the ledger has no buy of a listing {0:?}")]
     NoSuchListing(String),
-    #[error("{id} is {state}; only an unknown buy can be resolved")]
-    NotUnknown { id: String, state: State },
+    #[error("{id} is {state}; only {} order can be resolved so", article(*asked))]
+    OtherState { id: String, state: State, asked: State },
     #[error("what power loss may have hidden can only be declared `--not-bought`")]
     LossIsNoPurchase,
     #[error("no loss is on record")]
@@ -173,15 +212,22 @@ enum Unresolved {
     Contradiction(Contradiction),
 }
 
+const fn article(state: State) -> &'static str {
+    match state {
+        State::Unknown => "an unknown",
+        _ => "a returning",
+    }
+}
+
 fn resolve(
     ledger: &mut Ledger,
     id: &str,
-    bought: bool,
+    verdict: Verdict,
     now: UnixMs,
     by: Who,
 ) -> Result<(), Unresolved> {
     if id == LOST {
-        if bought {
+        if verdict != Verdict::NotBought {
             return Err(Unresolved::LossIsNoPurchase);
         }
         if ledger.book().loss().count == 0 {
@@ -193,9 +239,10 @@ fn resolve(
     let no_such = || Unresolved::NoSuchListing(id.to_owned());
     let listing = TradeId::new(id).ok_or_else(no_such)?;
     let state = ledger.book().intent(&listing).ok_or_else(no_such)?.state;
-    if state != State::Unknown {
-        return Err(Unresolved::NotUnknown { id: id.to_owned(), state });
+    let asked = verdict.about();
+    if state != asked {
+        return Err(Unresolved::OtherState { id: id.to_owned(), state, asked });
     }
-    let resolved = ledger.resolve(&listing, bought, by, now);
+    let resolved = ledger.resolve(&listing, verdict.proof(), by, now);
     resolved.map(drop).map_err(Unresolved::Contradiction)
 }

@@ -20,6 +20,7 @@ use super::{
     record::{RECORD_BYTES, Record},
     rows::{Staged, coins, integer},
     schema::{MIGRATIONS, VERSION},
+    timeline::Timeline,
 };
 use crate::{config::Budget, time::UnixMs};
 
@@ -151,7 +152,11 @@ impl Database {
     }
 
     /// Makes the book again, from every event on file.
-    pub(super) fn replay(&self, book: &mut Book) -> Result<(), LedgerError> {
+    pub(super) fn replay(
+        &self,
+        book: &mut Book,
+        timeline: &mut Timeline,
+    ) -> Result<(), LedgerError> {
         let failed = || said("read", &self.path);
         let entries = "SELECT slot, key FROM entries ORDER BY slot";
         let mut statement = self.connection.prepare(entries).map_err(failed())?;
@@ -168,18 +173,23 @@ impl Database {
             let (number, bytes) = row.map_err(failed())?;
             let record = Record::decode(&bytes)
                 .ok_or_else(|| self.damaged(format!("event {number} cannot be read")))?;
-            let applied = book.apply(record.at, &record.event);
+            let (at, event) = timeline.place(&record);
+            let applied = book.apply(at, &event);
             applied.map_err(|source| self.contradiction(source))?;
         }
         Ok(())
     }
 
     /// Replays everything and says what the program left, both as of one moment.
-    pub(super) fn replay_at_once(&self, book: &mut Book) -> Result<Left, LedgerError> {
+    pub(super) fn replay_at_once(
+        &self,
+        book: &mut Book,
+        timeline: &mut Timeline,
+    ) -> Result<Left, LedgerError> {
         let failed = || said("read", &self.path);
         let transaction = self.connection.unchecked_transaction().map_err(failed())?;
         let left = self.left()?;
-        self.replay(book)?;
+        self.replay(book, timeline)?;
         transaction.rollback().map_err(failed())?;
         Ok(left)
     }

@@ -57,7 +57,9 @@ pub enum State {
     NotSent,
     /// Delivered.
     Completed,
-    /// Fell through after it was bought; the coins come back.
+    /// Cancelled after it was bought, and its coins are not back yet. Counts as spent.
+    Returning,
+    /// Cancelled after it was bought, and a balance has shown its coins.
     Returned,
     /// It was unknown, and then proven not to have happened.
     NotBought,
@@ -67,7 +69,12 @@ impl State {
     /// Whether its price counts against the limits.
     pub const fn counts(self) -> bool {
         match self {
-            Self::Reserved | Self::Sent | Self::Bought | Self::Unknown | Self::Completed => true,
+            Self::Reserved
+            | Self::Sent
+            | Self::Bought
+            | Self::Unknown
+            | Self::Completed
+            | Self::Returning => true,
             Self::Refused | Self::NotSent | Self::Returned | Self::NotBought => false,
         }
     }
@@ -79,7 +86,12 @@ impl State {
 
     /// Whether reconciliation still has something to find out about it.
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Bought | Self::Unknown)
+        matches!(self, Self::Bought | Self::Unknown | Self::Returning)
+    }
+
+    /// Whether the marketplace has confirmed the charge, and has not given it back.
+    pub const fn is_charged(self) -> bool {
+        matches!(self, Self::Bought | Self::Completed | Self::Returning)
     }
 
     /// The word for tables and files.
@@ -92,8 +104,41 @@ impl State {
             Self::Unknown => "unknown",
             Self::NotSent => "not_sent",
             Self::Completed => "completed",
+            Self::Returning => "returning",
             Self::Returned => "returned",
             Self::NotBought => "not_bought",
+        }
+    }
+}
+
+/// Why an order stops counting against the limits. There is no other reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Release {
+    /// Not one byte of its request was handed to the system.
+    NotSent,
+    /// The marketplace rejected it in an answer that surely belongs to it.
+    Rejected,
+    /// It was unknown; a complete list does not have it, and no balance lacks its price.
+    NotBought,
+    /// It was cancelled after it was bought, and a balance shows its coins.
+    Returned,
+}
+
+impl Release {
+    /// Where an order goes that this releases, if it can: the one function that lowers exposure.
+    ///
+    /// What must be true before each of them is decided is said in `docs/ledger.md`: the first two
+    /// are the executor's to report, the other two are decided by
+    /// [`reconcile`](super::reconcile), and an operator may settle them instead.
+    pub const fn of(self, from: State) -> Option<State> {
+        match (self, from) {
+            (Self::NotSent, State::Reserved | State::Sent) => Some(State::NotSent),
+            (Self::Rejected, State::Reserved | State::Sent | State::Unknown) => {
+                Some(State::Refused)
+            }
+            (Self::NotBought, State::Unknown) => Some(State::NotBought),
+            (Self::Returned, State::Returning) => Some(State::Returned),
+            _ => None,
         }
     }
 }
@@ -135,10 +180,14 @@ pub enum Proof {
     Bought,
     /// It was delivered.
     Completed,
-    /// It fell through; the coins come back.
+    /// It is among our own trades and cancelled; its coins are to come back.
+    Returning,
+    /// A balance shows the coins of a cancelled order.
     Returned,
     /// It is not among our own trades, and no coins are missing.
     NotBought,
+    /// What version 0.1.0 recorded when the status alone said that the coins come back.
+    ReturnedByStatus,
 }
 
 impl Proof {
@@ -147,7 +196,7 @@ impl Proof {
         match status {
             Status::Joined | Status::Processing => Some(Self::Bought),
             Status::Completed | Status::CompletedProtected => Some(Self::Completed),
-            Status::Cooldown | Status::Cancelled | Status::Expired => Some(Self::Returned),
+            Status::Cooldown | Status::Cancelled | Status::Expired => Some(Self::Returning),
             Status::Listed | Status::Other => None,
         }
     }
@@ -157,7 +206,8 @@ impl Proof {
         match self {
             Self::Bought => State::Bought,
             Self::Completed => State::Completed,
-            Self::Returned => State::Returned,
+            Self::Returning => State::Returning,
+            Self::Returned | Self::ReturnedByStatus => State::Returned,
             Self::NotBought => State::NotBought,
         }
     }
@@ -212,6 +262,8 @@ impl fmt::Display for Who {
 pub enum Source {
     /// Reconciliation with the marketplace.
     Marketplace,
+    /// A message of the feed.
+    Feed,
     /// A person, at a terminal.
     Person(Who),
 }
@@ -253,10 +305,22 @@ pub enum HaltReason {
         paid: Coins,
     },
     /// A buy whose outcome is unknown is not among our trades, yet coins are missing.
-    #[error("{missing} coins are missing and no purchase explains them")]
+    #[error("{missing} coins are missing and no purchase explains them{}", listed_as(listed))]
     Disagreement {
         /// How many.
         missing: Coins,
+        /// An order that is among our trades with a status that this version does not know.
+        listed: Option<TradeId>,
+    },
+    /// A price that cannot be true.
+    #[error("the marketplace says that {id} cost {paid}, where {approved} was approved")]
+    AbsurdPrice {
+        /// Which.
+        id: TradeId,
+        /// What was approved.
+        approved: Coins,
+        /// The price that it names.
+        paid: Coins,
     },
     /// Too many answers in a row that say nothing.
     #[error("{count} buys in a row ended unknown")]
@@ -286,7 +350,9 @@ impl HaltReason {
             Self::Unintended { .. } | Self::Contradiction { .. } => {
                 "check on the site who bought it; if it was you, run `sniper resume`"
             }
-            Self::Price { .. } => "look the purchase up on the site, then run `sniper resume`",
+            Self::Price { .. } | Self::AbsurdPrice { .. } => {
+                "look the purchase up on the site, then run `sniper resume`"
+            }
             Self::Unknowns { .. } => {
                 "check the connection and the site, look at `sniper ledger`, then run `sniper resume`"
             }
@@ -296,6 +362,30 @@ impl HaltReason {
                 None => "check the site in your browser, then run `sniper resume`",
             },
         }
+    }
+}
+
+fn listed_as(listed: &Option<TradeId>) -> String {
+    listed.map_or_else(String::new, |id| {
+        format!("; {id} is listed with a status that this version does not know")
+    })
+}
+
+/// A boot of the machine, told from others by the first half of its boot id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BootId(pub u64);
+
+impl BootId {
+    /// The boot of which this is the id; zero for none.
+    pub fn new(id: Option<&str>) -> Self {
+        let digits: String = id.unwrap_or_default().chars().filter(|char| *char != '-').collect();
+        // An id of another form still tells boots apart by its checksum.
+        let hex = digits.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok());
+        Self(match (id, hex) {
+            (None, _) => 0,
+            (Some(_), Some(half)) => half.max(1),
+            (Some(id), None) => u64::from(crc32c::crc32c(id.as_bytes())).max(1),
+        })
     }
 }
 
@@ -379,7 +469,10 @@ pub enum Event {
         as_of: UnixMs,
     },
     /// The program started: whatever was in flight before is unknown now.
-    Started,
+    Started {
+        /// Which boot of the machine this is; zero where that cannot be told.
+        boot: BootId,
+    },
     /// The machine lost power: so much may have been spent of which nothing is known.
     Lost {
         /// How many coins.
@@ -388,6 +481,13 @@ pub enum Event {
         count: u32,
         /// Listings created up to this moment may have been requested.
         barrier: UnixMs,
+    },
+    /// What the account's own list says that an order cost, confirmed by a balance.
+    PriceConfirmed {
+        /// Which.
+        sequence: Sequence,
+        /// What it cost.
+        price: Coins,
     },
     /// What was lost is accounted for.
     LossSettled {

@@ -12,8 +12,12 @@ pub struct Intent {
     pub id: TradeId,
     /// What was approved.
     pub approved: Coins,
-    /// What counts: what it cost, where that is known, else what was approved.
+    /// What counts against the limits: the most that it can have cost.
     pub price: Coins,
+    /// The least that it can have cost.
+    pub charged: Coins,
+    /// What the account's own list says that it cost, where it does.
+    pub listed: Option<Coins>,
     /// For which whitelist entry.
     pub entry: EntrySlot,
     /// Under which limits.
@@ -27,12 +31,20 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// What the account's own list says that it cost, where that is less than what counts.
+    pub fn lower_price(&self) -> Option<Coins> {
+        let listed = self.listed.filter(|_listed| self.state.is_charged());
+        listed.filter(|listed| Coins::ZERO < *listed && *listed < self.price)
+    }
+
     /// What stands where there is none yet.
     pub(super) const FILLER: Self = Self {
         sequence: Sequence(u64::MAX),
         id: TradeId::FILLER,
         approved: Coins::ZERO,
         price: Coins::ZERO,
+        charged: Coins::ZERO,
+        listed: None,
         entry: EntrySlot::ANY,
         limits: 0,
         state: State::NotSent,
@@ -113,6 +125,14 @@ pub enum Contradiction {
         from: State,
         /// Where it should go.
         to: State,
+    },
+    /// The intent is in a state from which nothing may stop it from counting in this way.
+    #[error("intent {sequence} is {from} and cannot be released so")]
+    NotReleased {
+        /// Which intent.
+        sequence: Sequence,
+        /// Where it stands.
+        from: State,
     },
     /// A running sum is not the sum of what it is about.
     #[error("the books do not add up: {0}")]

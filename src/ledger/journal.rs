@@ -27,6 +27,7 @@ use super::{
     intent::Exposure,
     record::Record,
     ring::{Ring, SLOTS},
+    timeline::Timeline,
     writer::{Message, Shared},
 };
 use crate::time::UnixMs;
@@ -55,6 +56,7 @@ pub(super) struct Journal {
     is_failing: bool,
     user: Option<String>,
     is_bound: bool,
+    timeline: Timeline,
 }
 
 /// What a journal is made of.
@@ -65,11 +67,12 @@ pub(super) struct Parts {
     pub(super) messages: SyncSender<Message>,
     pub(super) stopped: Receiver<()>,
     pub(super) user: Option<String>,
+    pub(super) timeline: Timeline,
 }
 
 impl Journal {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ring, shared, messages, stopped, user } = parts;
+        let Parts { ring, shared, messages, stopped, user, timeline } = parts;
         let written = shared.written.load(Ordering::Acquire);
         // Only to be written once more; where it cannot be read, the next one will do.
         let last = ring.read(written).ok().flatten();
@@ -84,6 +87,7 @@ impl Journal {
             is_failing: false,
             user,
             is_bound: false,
+            timeline,
         }
     }
 
@@ -102,7 +106,8 @@ impl Journal {
         if self.room() == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let record = Record { position: self.next, at, event };
+        let uptime_ms = self.timeline.uptime_ms(at);
+        let record = Record { position: self.next, at, uptime_ms, event };
         self.ring.write(&record)?;
         self.last = Some(record);
         self.shared.written.store(self.next, Ordering::Release);

@@ -58,6 +58,7 @@ pub mod snapshot;
 pub mod status;
 mod steps;
 pub mod storage;
+mod timeline;
 mod window;
 mod writer;
 
@@ -67,7 +68,7 @@ pub use self::{
     book::Book,
     denied::Denied,
     error::LedgerError,
-    event::{HaltReason, Sequence, State, Who},
+    event::{HaltReason, Proof, Sequence, State, Who},
     intent::{Contradiction, Halt, Intent},
     open::Place,
     reconcile::{OwnTrade, Reading},
@@ -75,11 +76,16 @@ pub use self::{
 };
 
 use self::{
-    event::{Event, Proof, Source},
+    event::{Event, Source},
     journal::Journal,
 };
 use crate::{
-    config::Budget, money::Coins, outcome::Outcome, time::UnixMs, trade::TradeId, whitelist::Entry,
+    config::Budget,
+    money::Coins,
+    outcome::Outcome,
+    time::UnixMs,
+    trade::{Status, TradeId},
+    whitelist::Entry,
 };
 
 /// What an event changed, beyond the intent that it is about.
@@ -243,16 +249,25 @@ impl Ledger {
         aftermath
     }
 
-    /// Notes what the feed says of a trade of our own (`updateTrade`). The feed does not say whose
-    /// a trade is, so only one that is ours already can be moved by it.
-    pub fn observe(&mut self, trade: OwnTrade, now: UnixMs) -> Aftermath {
-        let state = self.book.intent(&trade.id).map(|intent| intent.state);
-        if !matches!(state, Some(State::Bought | State::Completed)) {
-            return Aftermath::default();
+    /// Notes what the feed says of a listing, and returns whether the account should be read.
+    ///
+    /// The feed does not say whose a trade is, and may say anything. It moves a bought order to
+    /// delivered; that an order was cancelled only asks for a read, and no price is taken from it.
+    pub fn observe(&mut self, id: &TradeId, status: Status, now: UnixMs) -> bool {
+        let Some(intent) = self.book.intent(id).filter(|intent| intent.state.is_charged()) else {
+            return false;
+        };
+        let (sequence, from) = (intent.sequence, intent.state);
+        match Proof::from_status(status) {
+            Some(Proof::Completed) if from == State::Bought => {
+                let (proof, paid, by) = (Proof::Completed, None, Source::Feed);
+                let _nothing_new =
+                    self.record_sure(now, Event::Proved { sequence, proof, paid, by });
+                false
+            }
+            Some(Proof::Returning) => from != State::Returning,
+            _ => false,
         }
-        let reading =
-            Reading { trades: &[trade], complete: false, started: UnixMs(now.0.saturating_add(1)) };
-        self.take_in(&reading, now)
     }
 
     /// Compares the book with what the marketplace says of our own trades, and with the balance
@@ -268,8 +283,11 @@ impl Ledger {
             aftermath.merge(self.set_balance(coins, reading.started, now));
         }
         aftermath.merge(self.take_in(reading, now));
+        if reading.complete && self.book.frozen_at.is_some_and(|frozen| frozen < reading.started) {
+            self.book.frozen_at = None;
+        }
         let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
-        if reading.complete && is_bound && self.book.account.reading().is_some() {
+        if reading.complete && is_bound && self.book.account.last_reading().is_some() {
             self.book.reconciled = true;
         }
         aftermath
@@ -279,11 +297,30 @@ impl Ledger {
     /// request for it was sent.
     pub fn set_balance(&mut self, coins: Coins, as_of: UnixMs, now: UnixMs) -> Aftermath {
         let event = Event::Balance { coins, as_of };
-        if self.book.account.is_no_news(coins) {
-            // That it is still so need not be on file a thousand times a day.
+        if self.book.is_unchanged_by(coins) {
+            // A balance that says the same again is not written a thousand times a day.
             return self.apply(now, event).unwrap_or_default();
         }
-        self.record_sure(now, event)
+        let mut aftermath = self.record_sure(now, event);
+        for event in self.book.confirmed_prices() {
+            aftermath.merge(self.record_sure(now, event));
+        }
+        for event in self.book.refunded() {
+            aftermath.merge(self.record_sure(now, event));
+        }
+        aftermath
+    }
+
+    /// Takes a balance that the feed has pushed. It lowers what is available until the account is
+    /// read, and does nothing else.
+    pub fn push_balance(&mut self, coins: Coins) {
+        self.book.account.push(coins);
+    }
+
+    /// The wall clock was set since the account was last read: until it is read again, nothing is
+    /// freed by age.
+    pub fn distrust_clock(&mut self, now: UnixMs) {
+        self.book.frozen_at = Some(now);
     }
 
     /// Pauses buying until then.
@@ -306,20 +343,19 @@ impl Ledger {
         let _nothing_new = self.record_sure(now, Event::NewBudget { by });
     }
 
-    /// A person says what became of a buy that is unknown.
+    /// An operator says what became of an order that is unknown or returning.
     ///
     /// # Errors
     ///
-    /// A [`Contradiction`] if there is no such buy, or it is not open to that answer.
+    /// A [`Contradiction`] if there is no such order, or it is not open to that answer.
     pub fn resolve(
         &mut self,
         id: &TradeId,
-        bought: bool,
+        proof: Proof,
         by: Who,
         now: UnixMs,
     ) -> Result<Aftermath, Contradiction> {
         let sequence = self.sequence_of(id)?;
-        let proof = if bought { Proof::Bought } else { Proof::NotBought };
         self.record(now, Event::Proved { sequence, proof, paid: None, by: Source::Person(by) })
     }
 

@@ -23,7 +23,7 @@ use super::{
     book::Book,
     database::{Batch, Database, Left},
     error::LedgerError,
-    event::{Answer, Event, Sequence},
+    event::{Answer, BootId, Event, Sequence},
     intent::Exposure,
     journal::{Journal, Parts},
     lease::unrecorded,
@@ -32,9 +32,10 @@ use super::{
     ring::{Opened, Ring},
     rows::Staged,
     storage::Storage,
+    timeline::Timeline,
     writer::{MESSAGES_MAX, Message, Shared, Writer},
 };
-use crate::{config::Budget, outcome::NotSent, time::UnixMs, whitelist::Entry};
+use crate::{clock, config::Budget, outcome::NotSent, time::UnixMs, whitelist::Entry};
 
 /// The database's name in its folder.
 pub const DATABASE: &str = "ledger.db";
@@ -52,12 +53,15 @@ pub struct Place {
     pub host: String,
     /// Which boot of the machine this is; `None`: it cannot be told.
     pub boot: Option<String>,
+    /// How long the machine has run since, suspends included; `None`: it cannot be told.
+    pub uptime_ms: Option<u64>,
 }
 
 impl Place {
     /// The ledger of this marketplace in this folder, on this machine as it runs now.
     pub fn new(folder: impl Into<PathBuf>, host: impl Into<String>) -> Self {
-        Self { folder: folder.into(), host: host.into(), boot: boot_id() }
+        let uptime_ms = clock::uptime_ms();
+        Self { folder: folder.into(), host: host.into(), boot: boot_id(), uptime_ms }
     }
 }
 
@@ -108,13 +112,15 @@ impl Ledger {
         let number = database.limits(&budget, now)?;
         let mut book = Book::new(budget.clone(), true);
         book.set_budget(budget, number);
-        database.replay(&mut book)?;
+        let boot = BootId::new(place.boot.as_deref());
+        let mut timeline = Timeline::new(boot, place.uptime_ms, now);
+        database.replay(&mut book, &mut timeline)?;
         let survivors = ring.survivors(left.applied).map_err(failed("read"))?;
         let last = survivors.records.last().map_or(left.applied, |record| record.position);
 
         // An intent file that is gone tells nothing, whatever the boot.
         let is_same_boot = place.boot.is_some() && left.boot == place.boot && !is_new;
-        let mut recovery = Recovery { book, staged: Vec::new() };
+        let mut recovery = Recovery { book, timeline, staged: Vec::new() };
         if left.clean || is_same_boot {
             if let Some(hole) = survivors.hole {
                 let what = format!("record {hole} is missing");
@@ -125,8 +131,9 @@ impl Ledger {
             recovery.salvage(&survivors.records);
             recovery.lose(&left, now).map_err(|error| database.contradiction(error))?;
         }
-        recovery.add(now, Event::Started).map_err(|error| database.contradiction(error))?;
-        let Recovery { mut book, staged } = recovery;
+        let started = recovery.add(now, Event::Started { boot });
+        started.map_err(|error| database.contradiction(error))?;
+        let Recovery { mut book, timeline, staged } = recovery;
         let new_entries = book.set_entries(entries);
 
         let ceiling = if left.user.is_some() { book.ceiling() } else { book.exposure() };
@@ -155,7 +162,7 @@ impl Ledger {
         });
         spawned.map_err(failed("start the writer of"))?;
         let user = left.user;
-        let journal = Journal::new(Parts { ring, shared, messages, stopped, user });
+        let journal = Journal::new(Parts { ring, shared, messages, stopped, user, timeline });
         Ok(Self::kept(book, journal))
     }
 }
@@ -171,19 +178,25 @@ pub(super) struct Wish<'a> {
 /// What the last run left, brought into the book.
 struct Recovery {
     book: Book,
+    timeline: Timeline,
     staged: Vec<Staged>,
 }
 
 impl Recovery {
     fn add(&mut self, at: UnixMs, event: Event) -> Result<(), super::Contradiction> {
-        let record = Record { position: 0, at, event };
+        let uptime_ms = self.timeline.uptime_ms(at);
+        let record = Record { position: 0, at, uptime_ms, event };
         self.staged.push(Staged::new(&mut self.book, record)?);
         Ok(())
     }
 
     /// Takes over every record, as it is.
     fn take(&mut self, records: &[Record]) -> Result<(), super::Contradiction> {
-        records.iter().try_for_each(|record| self.add(record.at, record.event))
+        records.iter().try_for_each(|record| {
+            let placed = self.timeline.place(record);
+            self.staged.push(Staged::placed(&mut self.book, *record, placed)?);
+            Ok(())
+        })
     }
 
     /// Takes over what power loss has left. Records may be missing before any of these, so the
@@ -208,6 +221,9 @@ impl Recovery {
                 }
                 Event::Proved { sequence, proof, paid, by } => {
                     find(sequence).map(|sequence| Event::Proved { sequence, proof, paid, by })
+                }
+                Event::PriceConfirmed { sequence, price } => {
+                    find(sequence).map(|sequence| Event::PriceConfirmed { sequence, price })
                 }
                 Event::Adopted { id, price, .. } => {
                     Some(Event::Adopted { sequence: self.book.next_sequence(), id, price })

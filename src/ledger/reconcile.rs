@@ -1,14 +1,21 @@
-//! What the marketplace says about our own trades, compared with the book.
+//! What the marketplace says about our own trades and our balance, compared with the book.
 //!
-//! Pure: from a list of trades and a balance to the events that follow. The caller applies the
-//! balance first and then these events, in their order.
+//! Pure. A balance is applied first, with what follows from it ([`Book::confirmed_prices`], then
+//! [`Book::refunded`]), then a list of our own trades ([`Book::findings`]). The caller applies the
+//! events in their order.
 //!
-//! 1. Whatever is open and listed as ours takes the state that the marketplace gives it.
-//! 2. An unknown buy that is not listed once [`SETTLE`] has passed is not bought, if no coins are
-//!    missing; if some are that nothing else explains, that is a disagreement and halts.
-//! 3. A trade of ours that the book never asked for halts, unless it was there when the ledger
+//! 1. Whatever is open and listed as ours takes the state that the marketplace gives it. A status
+//!    that is not known changes nothing, but the order is present. A cancelled order becomes
+//!    *returning* and still counts.
+//! 2. An unknown order that is not listed [`SETTLE`] after it became unknown is not bought, if no
+//!    coins are missing by a balance as late; if coins are missing that nothing else explains, that
+//!    is a disagreement and halts.
+//! 3. A returning order is *returned* when a balance that was read after the list shows its coins.
+//! 4. A trade of ours that the book never asked for halts, unless it was there when the ledger
 //!    began, or power was lost and it may be one that was forgotten.
-//! 4. What did not succeed by the book and yet is ours counts as bought, and halts.
+//! 5. What did not succeed by the book and yet is ours counts as bought, and halts.
+//! 6. A price in the list counts at once where it is higher, and once a balance confirms it where
+//!    it is lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::HashMap;
@@ -17,6 +24,7 @@ use super::{
     account::SETTLE,
     book::Book,
     event::{Event, HaltReason, Proof, Sequence, Source, State},
+    intent::Intent,
 };
 use crate::{
     money::Coins,
@@ -48,15 +56,14 @@ pub struct Reading<'a> {
 }
 
 impl Book {
-    /// What follows from a reading.
+    /// What follows from a list of our own trades.
     pub fn findings(&self, reading: &Reading<'_>) -> Vec<Event> {
         let mut events = Vec::new();
-        let mut listed: HashMap<TradeId, Proof> = HashMap::with_capacity(reading.trades.len());
+        let mut listed: HashMap<TradeId, OwnTrade> = HashMap::with_capacity(reading.trades.len());
         let mut next = self.next_sequence();
         let mut loss = self.loss.count;
         for trade in reading.trades {
-            let Some(proof) = Proof::from_status(trade.status) else { continue };
-            if listed.insert(trade.id, proof).is_some() {
+            if listed.insert(trade.id, *trade).is_some() {
                 continue;
             }
             match self.intent(&trade.id) {
@@ -64,12 +71,10 @@ impl Book {
                 Some(intent) if reading.started <= intent.changed_at => {}
                 // It was asked for again, and that is what power loss has hidden.
                 Some(intent) if intent.state == State::NotSent && loss > 0 => {
-                    events.extend(self.stranger(trade, proof, &mut next, &mut loss));
+                    events.extend(self.stranger(trade, &mut next, &mut loss));
                 }
-                Some(intent) => {
-                    events.extend(proof_about(intent.sequence, intent.state, proof, trade.price));
-                }
-                None => events.extend(self.stranger(trade, proof, &mut next, &mut loss)),
+                Some(intent) => events.extend(proof_about(intent, trade, reading.started)),
+                None => events.extend(self.stranger(trade, &mut next, &mut loss)),
             }
         }
         if reading.complete {
@@ -81,21 +86,62 @@ impl Book {
         events
     }
 
+    /// Lower prices in the list that the balance applied last confirms.
+    pub fn confirmed_prices(&self) -> Vec<Event> {
+        let lower = self.repriced.iter().filter_map(|sequence| self.at(*sequence));
+        let confirmed = lower.filter_map(|intent| {
+            let (sequence, price) = (intent.sequence, intent.lower_price()?);
+            let is_confirmed = !self.account.is_charge_pending(sequence)
+                && self.account.agrees_since(intent.changed_at);
+            is_confirmed.then_some(Event::PriceConfirmed { sequence, price })
+        });
+        confirmed.collect()
+    }
+
+    /// Returning orders whose coins the balance applied last shows, the oldest first as far as they
+    /// are covered in full. Prices are to be confirmed before.
+    pub fn refunded(&self) -> Vec<Event> {
+        let Some(reading) = self.account.last_reading() else { return Vec::new() };
+        let (proof, by) = (Proof::Returned, Source::Marketplace);
+        let mut events = Vec::new();
+        let mut account = self.account.clone();
+        let returning = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let returning = returning.filter(|intent| {
+            // The balance must have been read after the list that cancelled it.
+            intent.state == State::Returning && intent.changed_at < reading.as_of
+        });
+        for intent in returning {
+            let Intent { sequence, price, reserved_at, .. } = *intent;
+            // By too high a price it would claim coins that belong to another.
+            if intent.lower_price().is_some() || !account.covers(price, reserved_at) {
+                break;
+            }
+            account.claim(price, reserved_at);
+            events.push(Event::Proved { sequence, proof, paid: None, by });
+        }
+        events
+    }
+
+    /// Returning orders of which no balance has shown the coins since `moment`.
+    pub fn returning_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
+        let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        open.filter(move |intent| intent.state == State::Returning && intent.changed_at <= moment)
+    }
+
     /// A trade of ours that the book does not hold.
-    fn stranger(
-        &self,
-        trade: &OwnTrade,
-        proof: Proof,
-        next: &mut Sequence,
-        loss: &mut u32,
-    ) -> Option<Event> {
+    fn stranger(&self, trade: &OwnTrade, next: &mut Sequence, loss: &mut u32) -> Option<Event> {
         let id = trade.id;
+        // What is still for sale is no purchase.
+        if trade.status == Status::Listed {
+            return None;
+        }
+        let is_cancelled = Proof::from_status(trade.status) == Some(Proof::Returning);
         let is_known = self.accepted.contains(&id);
         let is_halted = self.halts.iter().any(|halt| halt.reason == HaltReason::Unintended { id });
         if is_known || is_halted {
             return None;
         }
-        if !self.baselined || proof == Proof::Returned {
+        if !self.baselined || is_cancelled {
             return Some(Event::Accepted { id });
         }
         if *loss > 0 {
@@ -103,7 +149,8 @@ impl Book {
             let sequence = *next;
             *next = sequence.next();
             // Without a price, the dearest that may have been approved.
-            let price = trade.price.unwrap_or(self.budget.max_price);
+            let price = trade.price.filter(|price| Coins::ZERO < *price);
+            let price = price.unwrap_or(self.budget.max_price);
             return Some(Event::Adopted { sequence, id, price });
         }
         Some(Event::Halted(HaltReason::Unintended { id }))
@@ -112,19 +159,22 @@ impl Book {
     fn judge_absent(
         &self,
         reading: &Reading<'_>,
-        listed: &HashMap<TradeId, Proof>,
+        listed: &HashMap<TradeId, OwnTrade>,
         events: &mut Vec<Event>,
     ) {
-        // Both the list and the balance must be younger than that.
-        let is_over =
-            |since: UnixMs| since.plus(SETTLE) <= reading.started && self.account.shows(since);
+        // While the wall clock cannot be trusted, nothing is freed by age.
+        let is_over = |since: UnixMs| {
+            self.frozen_at.is_none()
+                && since.plus(SETTLE) <= reading.started
+                && self.account.shows(since)
+        };
         let (mut absent, mut elsewhere) = (Vec::new(), Coins::ZERO);
         for intent in self.open.iter().filter_map(|sequence| self.at(*sequence)) {
             if intent.state != State::Unknown {
                 continue;
             }
             if !listed.contains_key(&intent.id) && is_over(intent.changed_at) {
-                absent.push(intent.sequence);
+                absent.push(intent);
             } else {
                 elsewhere = elsewhere.saturating_add(intent.price);
             }
@@ -132,8 +182,9 @@ impl Book {
         // What is in flight may explain missing coins as well; then it is too early to say.
         let waiting = self.in_flight > 0;
         let lost = Coins::ZERO < self.loss.coins || self.loss.count > 0;
+        let is_loss_over = lost && is_over(self.loss.since);
         // So does what power loss has hidden: what of it was found just now, or may yet be.
-        elsewhere = if lost && !is_over(self.loss.since) {
+        elsewhere = if lost && !is_loss_over {
             elsewhere.saturating_add(self.loss.coins)
         } else {
             events.iter().fold(elsewhere, |sum, event| match event {
@@ -141,42 +192,85 @@ impl Book {
                 _ => sum,
             })
         };
-        let missing = self.account.missing_beyond(elsewhere);
-        if self.account.agrees() {
-            events.extend(absent.into_iter().map(|sequence| Event::Proved {
-                sequence,
+        let can_hide = self.refund_can_hide_a_charge(events);
+        let is_uncharged = |since: UnixMs| match can_hide {
+            None => self.account.agrees_about(since, None),
+            Some(false) => self.account.agrees_about(since, Some(reading.started.minus(SETTLE))),
+            Some(true) => false,
+        };
+        for intent in absent.iter().filter(|intent| is_uncharged(intent.changed_at)) {
+            events.push(Event::Proved {
+                sequence: intent.sequence,
                 proof: Proof::NotBought,
                 paid: None,
                 by: Source::Marketplace,
-            }));
-            if lost && is_over(self.loss.since) && !waiting {
-                events.push(Event::LossSettled { by: Source::Marketplace });
-            }
-        } else if (lost && is_over(self.loss.since) || !absent.is_empty())
-            && Coins::ZERO < missing
-            && !waiting
-        {
-            events.push(Event::Halted(HaltReason::Disagreement { missing }));
+            });
         }
+        if is_loss_over && !waiting && is_uncharged(self.loss.since) {
+            events.push(Event::LossSettled { by: Source::Marketplace });
+        }
+        let missing = self.account.missing_beyond(elsewhere);
+        if (is_loss_over || !absent.is_empty()) && Coins::ZERO < missing && !waiting {
+            let listed = self.listed_without_known_status(listed);
+            events.push(Event::Halted(HaltReason::Disagreement { missing, listed }));
+        }
+    }
+
+    /// Whether coins that came back unnoticed may stand where the charge of an unknown order should
+    /// be missing. `None`: there is nothing that could come back. `Some(true)`: a cancelled order
+    /// waits for its coins. Else a list that was read [`SETTLE`] after the balance shows that
+    /// nothing was cancelled by then.
+    fn refund_can_hide_a_charge(&self, found: &[Event]) -> Option<bool> {
+        let is_returning = |intent: &&Intent| intent.state == State::Returning;
+        let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let is_cancelled_now = found
+            .iter()
+            .any(|event| matches!(event, Event::Proved { proof: Proof::Returning, .. }));
+        if is_cancelled_now || open.filter(is_returning).count() > 0 {
+            return Some(true);
+        }
+        self.intents.iter().any(|intent| intent.state.is_charged()).then_some(false)
+    }
+
+    /// An unknown order that is listed with a status that this version does not know.
+    fn listed_without_known_status(&self, listed: &HashMap<TradeId, OwnTrade>) -> Option<TradeId> {
+        let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let mut unknown = open.filter(|intent| intent.state == State::Unknown);
+        let is_other = |intent: &&Intent| {
+            listed.get(&intent.id).is_some_and(|trade| trade.status == Status::Other)
+        };
+        unknown.find(is_other).map(|intent| intent.id)
     }
 }
 
 /// What the marketplace's word means for an intent of ours, if it is news.
-fn proof_about(
-    sequence: Sequence,
-    state: State,
-    proof: Proof,
-    paid: Option<Coins>,
-) -> Option<Event> {
+fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Event> {
+    let Intent { sequence, state, .. } = *intent;
+    let proof = Proof::from_status(trade.status)?;
+    let price = trade.price.filter(|price| Some(*price) != intent.listed);
+    // A list may show what was true a whole SETTLE before it was read.
+    let is_later = intent.changed_at.plus(SETTLE) <= started;
     let is_news = match (state, proof) {
         // Its own answer is on its way.
-        (State::Reserved | State::Sent, _) => false,
-        (State::Bought, Proof::Bought) | (State::Completed, Proof::Bought | Proof::Completed) => {
-            false
-        }
+        (State::Reserved | State::Sent, _) => return None,
+        (State::Bought, Proof::Bought)
+        | (State::Completed, Proof::Bought | Proof::Completed)
+        | (State::Returning, Proof::Returning) => false,
+        (State::Returning | State::Returned, Proof::Bought | Proof::Completed) => is_later,
         // Neither bought nor charged: they agree.
-        (from, Proof::Returned) => from.counts(),
+        (from, Proof::Returning) => from.counts(),
         _ => true,
     };
-    is_news.then_some(Event::Proved { sequence, proof, paid, by: Source::Marketplace })
+    let by = Source::Marketplace;
+    if is_news {
+        return Some(Event::Proved { sequence, proof, paid: trade.price, by });
+    }
+    // The same state, and another price.
+    let same = match state {
+        State::Bought => Proof::Bought,
+        State::Completed => Proof::Completed,
+        State::Returning => Proof::Returning,
+        _ => return None,
+    };
+    price.map(|price| Event::Proved { sequence, proof: same, paid: Some(price), by })
 }

@@ -5,16 +5,19 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0–3 | CRC-32C of the rest |
-//! | 4 | version of this layout, 1 |
+//! | 4 | version of this layout, 2 |
 //! | 5, 6, 7 | kind of event; its code; bytes of text |
 //! | 8–15 | position in the journal, from 1 |
 //! | 16–23 | when, in Unix milliseconds |
-//! | 24–31 | number of the intent |
+//! | 24–27 | number of the intent |
+//! | 28–31, 126–127 | the machine's uptime in milliseconds, 48 bits; all ones: not known |
 //! | 32–39, 40–47 | two amounts or moments |
 //! | 48–51, 52–55 | whitelist entry; limits |
 //! | 56–63 | one more number |
 //! | 64–125 | text: a listing's id, or who did it |
-//! | 126–127 | zero |
+//!
+//! Version 1 has no uptime: the number of the intent takes bytes 24 to 31, and the last two are
+//! zero. Both are read.
 //!
 //! # Invariants
 //!
@@ -34,7 +37,11 @@ use crate::time::UnixMs;
 /// two.
 pub const RECORD_BYTES: usize = 128;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The layout of 0.1.0, which is read and no longer written.
+const VERSION_1: u8 = 1;
+/// Stands for an uptime that is not known; also the largest that fits.
+const NO_UPTIME: u64 = (1 << 48) - 1;
 const TEXT_BYTES: usize = 62;
 
 /// One event, when it happened, and its place among all.
@@ -42,8 +49,10 @@ const TEXT_BYTES: usize = 62;
 pub struct Record {
     /// Its place: 1, 2, 3, …
     pub position: u64,
-    /// When it happened, by our wall clock.
+    /// When it happened, by the clock of the run that wrote it.
     pub at: UnixMs,
+    /// The machine's uptime then, suspends included.
+    pub uptime_ms: Option<u64>,
     /// What happened.
     pub event: Event,
 }
@@ -51,6 +60,7 @@ pub struct Record {
 /// An event taken apart into what a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fields {
+    version: u8,
     kind: u8,
     code: u8,
     sequence: u64,
@@ -66,6 +76,7 @@ struct Fields {
 impl Default for Fields {
     fn default() -> Self {
         Self {
+            version: VERSION,
             kind: 0,
             code: 0,
             sequence: 0,
@@ -88,7 +99,12 @@ impl Record {
         put(&mut bytes, 4, &[VERSION, fields.kind, fields.code, fields.text_len]);
         put(&mut bytes, 8, &self.position.to_le_bytes());
         put(&mut bytes, 16, &self.at.0.to_le_bytes());
-        put(&mut bytes, 24, &fields.sequence.to_le_bytes());
+        // A ledger holds at most a million intents.
+        let sequence = u32::try_from(fields.sequence).unwrap_or(u32::MAX);
+        put(&mut bytes, 24, &sequence.to_le_bytes());
+        let uptime = self.uptime_ms.unwrap_or(NO_UPTIME).min(NO_UPTIME).to_le_bytes();
+        put(&mut bytes, 28, uptime.get(..4).unwrap_or_default());
+        put(&mut bytes, 126, uptime.get(4..6).unwrap_or_default());
         put(&mut bytes, 32, &fields.first.to_le_bytes());
         put(&mut bytes, 40, &fields.second.to_le_bytes());
         put(&mut bytes, 48, &fields.entry.to_le_bytes());
@@ -104,14 +120,24 @@ impl Record {
     pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
         let crc = u32::from_le_bytes(take(bytes, 0)?);
         let [version, kind, code, text_len] = take(bytes, 4)?;
-        if crc != crc32c(bytes.get(4..)?) || version != VERSION {
+        if crc != crc32c(bytes.get(4..)?) {
             return None;
         }
+        let (sequence, uptime) = match version {
+            VERSION_1 => (u64::from_le_bytes(take(bytes, 24)?), NO_UPTIME),
+            VERSION => {
+                let ([a, b, c, d], [e, f]) = (take(bytes, 28)?, take(bytes, 126)?);
+                let uptime = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+                (u64::from(u32::from_le_bytes(take(bytes, 24)?)), uptime)
+            }
+            _ => return None,
+        };
         let fields = Fields {
+            version,
             kind,
             code,
             text_len,
-            sequence: u64::from_le_bytes(take(bytes, 24)?),
+            sequence,
             first: i64::from_le_bytes(take(bytes, 32)?),
             second: i64::from_le_bytes(take(bytes, 40)?),
             entry: u32::from_le_bytes(take(bytes, 48)?),
@@ -122,6 +148,7 @@ impl Record {
         Some(Self {
             position: u64::from_le_bytes(take(bytes, 8)?),
             at: UnixMs(i64::from_le_bytes(take(bytes, 16)?)),
+            uptime_ms: Some(uptime).filter(|uptime| *uptime != NO_UPTIME),
             event: codes::event(&fields)?,
         })
     }
@@ -146,7 +173,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         ledger::event::{
-            Answer, EntrySlot, HaltReason, Proof, Sequence, Source, WHO_BYTES_MAX, Who,
+            Answer, BootId, EntrySlot, HaltReason, Proof, Sequence, Source, WHO_BYTES_MAX, Who,
         },
         money::Coins,
         outcome::{NotSent, Refusal, Unknown},
@@ -229,7 +256,13 @@ pub(super) mod tests {
                 approved,
                 paid
             }),
-            coins().prop_map(|missing| HaltReason::Disagreement { missing }),
+            (coins(), prop::option::of(id()))
+                .prop_map(|(missing, listed)| HaltReason::Disagreement { missing, listed }),
+            (id(), coins(), coins()).prop_map(|(id, approved, paid)| HaltReason::AbsurdPrice {
+                id,
+                approved,
+                paid
+            }),
             any::<u32>().prop_map(|count| HaltReason::Unknowns { count }),
             any::<u32>().prop_map(|count| HaltReason::Refusals { count }),
             refusal().prop_map(HaltReason::Refused),
@@ -238,13 +271,21 @@ pub(super) mod tests {
 
     /// Any event at all.
     pub(crate) fn event() -> impl Strategy<Value = Event> {
-        let sequence = || any::<u64>().prop_map(Sequence);
-        let by = || prop_oneof![Just(Source::Marketplace), who().prop_map(Source::Person)];
+        let sequence = || any::<u32>().prop_map(|number| Sequence(u64::from(number)));
+        let by = || {
+            prop_oneof![
+                Just(Source::Marketplace),
+                Just(Source::Feed),
+                who().prop_map(Source::Person)
+            ]
+        };
         let proof = prop_oneof![
             Just(Proof::Bought),
             Just(Proof::Completed),
+            Just(Proof::Returning),
             Just(Proof::Returned),
-            Just(Proof::NotBought)
+            Just(Proof::NotBought),
+            Just(Proof::ReturnedByStatus)
         ];
         prop_oneof![
             (sequence(), id(), coins(), any::<u32>(), any::<u32>()).prop_map(
@@ -275,7 +316,9 @@ pub(super) mod tests {
             who().prop_map(|by| Event::NewBudget { by }),
             (coins(), any::<i64>())
                 .prop_map(|(coins, as_of)| Event::Balance { coins, as_of: UnixMs(as_of) }),
-            Just(Event::Started),
+            any::<u64>().prop_map(|boot| Event::Started { boot: BootId(boot) }),
+            (sequence(), coins())
+                .prop_map(|(sequence, price)| Event::PriceConfirmed { sequence, price }),
             (coins(), any::<u32>(), any::<i64>()).prop_map(|(coins, count, barrier)| {
                 Event::Lost { coins, count, barrier: UnixMs(barrier) }
             }),
@@ -300,25 +343,28 @@ pub(super) mod tests {
         fn decoding_gives_back_what_was_encoded(
             position: u64,
             at: i64,
+            uptime_ms in prop::option::of(0..NO_UPTIME),
             event in event(),
         ) {
-            let record = Record { position, at: UnixMs(at), event };
+            let record = Record { position, at: UnixMs(at), uptime_ms, event };
             prop_assert_eq!(Record::decode(&record.encode()), Some(record));
         }
 
         /// Invariant 2, for every bit.
         #[test]
         fn a_single_wrong_bit_is_found(event in event(), bit in 0..RECORD_BYTES * 8) {
-            let mut bytes = Record { position: 7, at: UnixMs(0), event }.encode();
+            let mut bytes = Record { position: 7, at: UnixMs(0), uptime_ms: None, event }.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Record::decode(&bytes), None);
         }
 
         /// Invariant 2, for what a torn write leaves.
         #[test]
-        fn half_a_record_is_none(event in event(), whole in 1..RECORD_BYTES - 2) {
-            let new = Record { position: 8, at: UnixMs(1), event }.encode();
-            let mut bytes = Record { position: 7, at: UnixMs(0), event: Event::Started }.encode();
+        fn half_a_record_is_none(event in event(), whole in 1..RECORD_BYTES) {
+            let new = Record { position: 8, at: UnixMs(1), uptime_ms: Some(9), event }.encode();
+            let old = Event::Baselined;
+            let old = Record { position: 7, at: UnixMs(0), uptime_ms: None, event: old };
+            let mut bytes = old.encode();
             bytes[..whole].copy_from_slice(&new[..whole]);
             let found = Record::decode(&bytes);
             prop_assert!(found.is_none_or(|found| found.position != 8 || bytes == new));

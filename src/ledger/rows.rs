@@ -23,15 +23,26 @@ pub(super) struct Staged {
 impl Staged {
     /// Applies a record to the book and keeps what changed.
     pub(super) fn new(book: &mut Book, record: Record) -> Result<Self, Contradiction> {
+        Self::placed(book, record, (record.at, record.event))
+    }
+
+    /// The same for a record of an earlier run: `placed` is when it happened, and its event, by the
+    /// clock of this run.
+    pub(super) fn placed(
+        book: &mut Book,
+        record: Record,
+        placed: (UnixMs, Event),
+    ) -> Result<Self, Contradiction> {
         let halted = match record.event {
             Event::Resumed { .. } => 0,
             _ => book.halts.len(),
         };
         let lost: Vec<Sequence> = match record.event {
-            Event::Started => book.in_flight_sequences(),
+            Event::Started { .. } => book.in_flight_sequences(),
             _ => Vec::new(),
         };
-        book.apply(record.at, &record.event)?;
+        let (at, event) = placed;
+        book.apply(at, &event)?;
         let changed = sequence_of(&record.event).into_iter().chain(lost);
         let intents = changed.filter_map(|sequence| book.at(sequence).copied()).collect();
         let halts = book.halts.get(halted..).unwrap_or_default().to_vec();
@@ -121,6 +132,7 @@ fn write_correction(
         Event::Proved { by: Source::Person(who), proof: Proof::NotBought, .. } => {
             (who, "not bought")
         }
+        Event::Proved { by: Source::Person(who), proof: Proof::Returned, .. } => (who, "returned"),
         Event::Proved { by: Source::Person(who), .. } => (who, "bought"),
         Event::LossSettled { by: Source::Person(who) } => (who, "loss settled"),
         Event::NewBudget { by } => (by, "new budget"),
@@ -142,6 +154,7 @@ fn sequence_of(event: &Event) -> Option<Sequence> {
         | Event::Sent { sequence }
         | Event::Answered { sequence, .. }
         | Event::Proved { sequence, .. }
+        | Event::PriceConfirmed { sequence, .. }
         | Event::Adopted { sequence, .. } => Some(sequence),
         _ => None,
     }
@@ -177,7 +190,8 @@ const fn kind(event: &Event) -> &'static str {
         Event::Paused { .. } => "paused",
         Event::NewBudget { .. } => "new_budget",
         Event::Balance { .. } => "balance",
-        Event::Started => "started",
+        Event::Started { .. } => "started",
+        Event::PriceConfirmed { .. } => "price_confirmed",
         Event::Lost { .. } => "lost",
         Event::LossSettled { .. } => "loss_settled",
     }

@@ -5,7 +5,7 @@ use super::{
     book::Book,
     entries::{EntryKey, Used},
     event::State,
-    intent::{Halt, Loss},
+    intent::{Halt, Intent, Loss},
 };
 use crate::{config::Budget, money::Coins, time::UnixMs};
 
@@ -36,6 +36,10 @@ pub struct Snapshot {
     pub unknown_coins: Coins,
     /// How many are bought and not yet delivered.
     pub undelivered: u32,
+    /// How many were cancelled and have not shown their coins yet.
+    pub returning: u32,
+    /// What they cost, all of them.
+    pub returning_coins: Coins,
     /// Whether the ledger was compared with the marketplace since the start.
     pub reconciled: bool,
     /// Until when buying pauses, if it does.
@@ -71,17 +75,29 @@ impl Ledger {
 impl Book {
     /// The last balance that was read, and the earliest moment at which it can have been true.
     pub fn last_reading(&self) -> Option<(Coins, UnixMs)> {
-        self.account.last_reading()
+        self.account.last_reading().map(|reading| (reading.coins, reading.as_of))
+    }
+
+    /// What is left if the last balance included every order reserved before it.
+    fn balance_likely(&self) -> Option<Coins> {
+        let reading = self.account.last_reading()?;
+        let since = self.intents.iter().rev();
+        let since = since.take_while(|intent| reading.as_of <= intent.reserved_at);
+        let spent = since.filter(|intent| intent.state.counts());
+        Some(spent.fold(reading.coins, |left, intent| left.saturating_sub(intent.price)))
     }
 
     /// Where everything stands at `now`.
     pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
+        let age_now = self.age_now(now);
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {
-            window.advance(now);
+            window.advance(age_now);
         }
         let lost = self.loss.coins;
         let open = || self.open.iter().filter_map(|sequence| self.at(*sequence));
         let unknown = || open().filter(|intent| intent.state == State::Unknown);
+        let returning = || open().filter(|intent| intent.state == State::Returning);
+        let sum = |sum: Coins, intent: &Intent| sum.saturating_add(intent.price);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Snapshot {
             budget: self.budget.clone(),
@@ -89,13 +105,14 @@ impl Book {
             spent_in_hour: self.hour.sum().saturating_add(lost),
             spent_in_day: self.day.sum().saturating_add(lost),
             sent_in_minute: self.minute.count(),
-            balance: self.account.reading(),
-            balance_least: self.account.least(),
-            balance_likely: self.account.likely(),
+            balance: self.account.balance(),
+            balance_least: self.account.available_min(),
+            balance_likely: self.balance_likely(),
             in_flight: self.in_flight,
             unknown: count(unknown().count()),
-            unknown_coins: unknown()
-                .fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price)),
+            unknown_coins: unknown().fold(Coins::ZERO, sum),
+            returning: count(returning().count()),
+            returning_coins: returning().fold(Coins::ZERO, sum),
             undelivered: count(open().filter(|intent| intent.state == State::Bought).count()),
             reconciled: self.reconciled,
             paused_until: Some(self.paused_until).filter(|until| now < *until),

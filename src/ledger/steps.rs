@@ -1,14 +1,20 @@
 //! The steps of an intent through its states, and what each does to the sums and to buying.
 //!
 //! Pure. The states: reserved → sent → bought | refused | unknown, or not sent; bought →
-//! completed | returned; unknown → any of those, by proof. Whatever halts or pauses buying follows
-//! from the event itself, so that a replay comes to the same halt even if the program died in
-//! between.
+//! completed; bought or completed → returning → returned; unknown → any of those, by proof.
+//! Whatever halts or pauses buying follows from the event itself, so that a replay comes to the
+//! same halt even if the program died in between.
+//!
+//! An order stops counting only in [`Book::release`], which asks
+//! [`Release::of`](super::event::Release::of).
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
+use std::collections::BTreeSet;
+
 use super::{
+    account::Cost,
     book::{Book, HALTS_MAX, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
-    event::{Answer, EntrySlot, HaltReason, Proof, Sequence, State},
+    event::{Answer, EntrySlot, HaltReason, Proof, Release, Sequence, State},
     intent::{Contradiction, Halt, Intent},
 };
 use crate::{
@@ -18,22 +24,60 @@ use crate::{
     trade::TradeId,
 };
 
+/// A price beyond this many times what was approved, or below that part of it, is absurd.
+const ABSURD_FACTOR: i64 = 10;
+
+/// A price that the marketplace names for an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paid {
+    /// None.
+    Untold,
+    /// In the answer to the order.
+    Answer(Coins),
+    /// In the account's own list.
+    List(Coins),
+}
+
 impl Book {
-    /// Moves an intent to another state, and every sum with it.
-    pub(super) fn step(
+    /// Notes that the request of an order has begun to leave.
+    pub(super) fn sent(&mut self, sequence: Sequence, at: UnixMs) -> Result<(), Contradiction> {
+        self.advance(sequence, State::Sent, Paid::Untold, at)
+    }
+
+    /// Moves an order to a state in which it counts.
+    fn advance(
         &mut self,
         sequence: Sequence,
         to: State,
-        paid: Option<Coins>,
+        paid: Paid,
         at: UnixMs,
     ) -> Result<(), Contradiction> {
+        let before = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+        if !to.counts() {
+            return Err(Contradiction::NoSuchStep { sequence, from: before.state, to });
+        }
+        let after = Intent { state: to, changed_at: at, ..priced(before, paid) };
+        self.replace(before, after, at)
+    }
+
+    /// Stops counting an order. Nothing else does.
+    fn release(
+        &mut self,
+        sequence: Sequence,
+        why: Release,
+        at: UnixMs,
+    ) -> Result<(), Contradiction> {
+        let before = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+        let from = before.state;
+        let to = why.of(from).ok_or(Contradiction::NotReleased { sequence, from })?;
+        self.replace(before, Intent { state: to, changed_at: at, ..before }, at)
+    }
+
+    /// Puts an intent in the place of its former self, and moves every sum with it.
+    fn replace(&mut self, before: Intent, after: Intent, at: UnixMs) -> Result<(), Contradiction> {
+        let sequence = before.sequence;
+        *self.at_mut(sequence)? = after;
         let in_budget = self.budget_from <= sequence;
-        let intent = self.at_mut(sequence)?;
-        let before = *intent;
-        intent.state = to;
-        intent.price = paid.unwrap_or(before.price);
-        intent.changed_at = at;
-        let after = *intent;
         if before.state.counts() {
             self.entries.used_mut(before.entry).take_off(before.price);
             if in_budget {
@@ -58,23 +102,31 @@ impl Book {
         if before.state.is_in_flight() && !after.state.is_in_flight() {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
-        if after.state.is_open() {
-            self.open.insert(sequence);
-        } else {
-            self.open.remove(&sequence);
-        }
+        put(&mut self.open, sequence, after.state.is_open());
+        put(&mut self.repriced, sequence, after.lower_price().is_some());
         Ok(())
     }
 
     /// Tells the account what a step means for the balance.
     fn account_for(&mut self, before: Intent, after: Intent, at: UnixMs) {
-        let uncertain = |state: State| state.is_in_flight() || state == State::Unknown;
-        let charged = |state: State| matches!(state, State::Bought | State::Completed);
-        if uncertain(before.state) && !uncertain(after.state) {
-            self.account.close(before.price);
-        }
-        if !charged(before.state) && charged(after.state) {
-            self.account.charge(after.price, at);
+        let is_unsettled = |state: State| state.is_in_flight() || state == State::Unknown;
+        let cost = |intent: Intent| Cost { counted: intent.price, charged: intent.charged };
+        let Intent { sequence, reserved_at, .. } = after;
+        if !before.state.is_charged() && after.state.is_charged() {
+            let reserved = is_unsettled(before.state).then_some(before.price);
+            // What turns up without a loss was bought before the ledger's first reading.
+            let is_found = after.entry == EntrySlot::ANY && self.loss.count == 0;
+            let reserved_at = if is_found { UnixMs(i64::MIN) } else { reserved_at };
+            self.account.charge(sequence, cost(after), reserved, reserved_at, at);
+        } else if before.state.is_charged() && after.state == State::Returned {
+            self.account.claim(before.price, reserved_at);
+        } else if before.state.is_charged() {
+            self.account.reprice(sequence, cost(before), cost(after));
+        } else if is_unsettled(before.state) && !after.state.counts() {
+            self.account.cancel(before.price);
+        } else if is_unsettled(before.state) && before.price != after.price {
+            self.account.cancel(before.price);
+            self.account.reserve(after.price);
         }
     }
 
@@ -85,26 +137,34 @@ impl Book {
         at: UnixMs,
     ) -> Result<(), Contradiction> {
         let intent = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
-        let (to, paid) = match answer {
-            Answer::Bought(paid) => (State::Bought, paid),
-            Answer::Refused(_) => (State::Refused, None),
-            Answer::NotSent(_) => (State::NotSent, None),
-            Answer::Unknown(_) => (State::Unknown, None),
-        };
-        // A late answer to an unknown buy is proof; that it stays unknown is no news.
-        let late = intent.state == State::Unknown && to != State::Unknown && to != State::NotSent;
-        if !intent.state.is_in_flight() && !late {
-            return Err(Contradiction::NoSuchStep { sequence, from: intent.state, to });
-        }
-        self.step(sequence, to, paid, at)?;
+        let from = intent.state;
+        let refused = |to| Contradiction::NoSuchStep { sequence, from, to };
         match answer {
             Answer::Bought(paid) => {
+                // An answer may come late; to an order that counts as not bought it is proof
+                // against that.
+                let is_news = from.is_in_flight() || from == State::Unknown || !from.counts();
+                if !is_news {
+                    return Err(refused(State::Bought));
+                }
+                let paid = paid.map_or(Paid::Untold, Paid::Answer);
+                self.advance(sequence, State::Bought, paid, at)?;
                 self.all_is_well();
-                self.compare_price(intent, paid, at);
+                if !from.counts() {
+                    self.halt(HaltReason::Contradiction { id: intent.id }, at);
+                }
+                self.judge_price(intent, paid, at);
             }
-            Answer::Refused(refusal) => self.refused(refusal, at),
-            Answer::NotSent(_) => {}
+            Answer::Refused(refusal) => {
+                self.release(sequence, Release::Rejected, at)?;
+                self.refused(refusal, at);
+            }
+            Answer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
             Answer::Unknown(_) => {
+                if !from.is_in_flight() {
+                    return Err(refused(State::Unknown));
+                }
+                self.advance(sequence, State::Unknown, Paid::Untold, at)?;
                 self.unknowns_in_a_row = self.unknowns_in_a_row.saturating_add(1);
                 if self.unknowns_in_a_row >= UNKNOWNS_IN_A_ROW_MAX {
                     self.halt(HaltReason::Unknowns { count: self.unknowns_in_a_row }, at);
@@ -137,9 +197,13 @@ impl Book {
         self.refusals_in_a_row = 0;
     }
 
-    fn compare_price(&mut self, intent: Intent, paid: Option<Coins>, at: UnixMs) {
-        if let Some(paid) = paid.filter(|paid| *paid != intent.approved) {
-            let (id, approved) = (intent.id, intent.approved);
+    /// Halts on a price that is above the one approved, or cannot be true.
+    fn judge_price(&mut self, intent: Intent, paid: Paid, at: UnixMs) {
+        let (Paid::Answer(paid) | Paid::List(paid)) = paid else { return };
+        let Intent { id, approved, .. } = intent;
+        if is_absurd(paid, approved) {
+            self.halt(HaltReason::AbsurdPrice { id, approved, paid }, at);
+        } else if approved < paid {
             self.halt(HaltReason::Price { id, approved, paid }, at);
         }
     }
@@ -153,25 +217,46 @@ impl Book {
     ) -> Result<(), Contradiction> {
         let intent = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
         let (from, to) = (intent.state, proof.state());
-        let possible = match from {
-            State::Unknown => true,
-            State::Bought => matches!(to, State::Completed | State::Returned),
-            // What is delivered may still fall through while Steam protects the trade.
-            State::Completed => to == State::Returned,
-            // The marketplace contradicts what it said, or what we inferred. Coins first.
-            State::Refused | State::NotSent | State::NotBought => to != State::NotBought,
-            State::Returned => matches!(to, State::Bought | State::Completed),
-            State::Reserved | State::Sent => false,
-        };
-        if !possible {
+        match proof {
+            Proof::NotBought => return self.release(sequence, Release::NotBought, at),
+            Proof::Returned => return self.release(sequence, Release::Returned, at),
+            Proof::ReturnedByStatus => {
+                // Version 0.1.0 freed the coins on the status alone, and has bought with them.
+                if from != State::Returning {
+                    self.advance(sequence, State::Returning, Paid::Untold, at)?;
+                }
+                return self.release(sequence, Release::Returned, at);
+            }
+            Proof::Bought | Proof::Completed | Proof::Returning => {}
+        }
+        if from.is_in_flight() {
             return Err(Contradiction::NoSuchStep { sequence, from, to });
         }
-        self.step(sequence, to, paid, at)?;
+        let paid = paid.map_or(Paid::Untold, Paid::List);
+        // That an unknown order was cancelled says first that it was bought.
+        if from == State::Unknown && to == State::Returning {
+            self.advance(sequence, State::Bought, Paid::Untold, at)?;
+        }
+        self.advance(sequence, to, paid, at)?;
+        // The marketplace contradicts what it said, or what was inferred.
         if !from.counts() {
             self.halt(HaltReason::Contradiction { id: intent.id }, at);
         }
-        self.compare_price(intent, paid, at);
+        if intent.listed != self.at(sequence).and_then(|intent| intent.listed) {
+            self.judge_price(intent, paid, at);
+        }
         Ok(())
+    }
+
+    /// A balance has confirmed what the account's own list says that an order cost.
+    pub(super) fn confirm_price(
+        &mut self,
+        sequence: Sequence,
+        price: Coins,
+    ) -> Result<(), Contradiction> {
+        let before = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+        let after = Intent { price, charged: price.min(before.charged), ..before };
+        self.replace(before, after, before.changed_at)
     }
 
     pub(super) fn adopted(
@@ -187,23 +272,36 @@ impl Book {
             id,
             approved: price,
             price,
+            charged: price,
+            listed: None,
             entry,
             limits,
             state,
             reserved_at: at,
             changed_at: at,
         })?;
-        self.step(sequence, State::Bought, None, at)?;
+        self.advance(sequence, State::Bought, Paid::Untold, at)?;
         self.loss.coins = self.loss.coins.saturating_sub(price).max(Coins::ZERO);
         self.loss.count = self.loss.count.saturating_sub(1);
-        self.account.lose(self.loss.coins);
+        self.account.set_lost(self.loss.coins);
         Ok(())
     }
 
     pub(super) fn started(&mut self, at: UnixMs) -> Result<(), Contradiction> {
         for sequence in self.in_flight_sequences() {
-            self.step(sequence, State::Unknown, None, at)?;
+            self.advance(sequence, State::Unknown, Paid::Untold, at)?;
         }
+        // What lies after this start happened under a clock that stood ahead.
+        for sequence in self.open.clone() {
+            let intent = self.at_mut(sequence)?;
+            intent.changed_at = intent.changed_at.min(at);
+        }
+        for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.clamp(at);
+        }
+        self.account.clamp(at);
+        self.loss.since = self.loss.since.min(at);
+        self.paused_until = self.paused_until.min(at.plus(PAUSE_MAX));
         self.reconciled = !self.balance_required;
         Ok(())
     }
@@ -234,4 +332,38 @@ impl Book {
         self.refusals_in_a_row = 0;
         self.paused_until = UnixMs(i64::MIN);
     }
+}
+
+/// Sees to it that a set has this member, or has it not.
+fn put(set: &mut BTreeSet<Sequence>, sequence: Sequence, is_member: bool) {
+    if is_member {
+        set.insert(sequence);
+    } else {
+        set.remove(&sequence);
+    }
+}
+
+/// What an order costs by a price that was named. A higher price counts at once, a lower one not
+/// before a balance has confirmed what the account's own list says.
+fn priced(intent: Intent, paid: Paid) -> Intent {
+    match paid {
+        Paid::Answer(paid) if Coins::ZERO < paid => {
+            Intent { price: intent.price.max(paid), charged: intent.charged.min(paid), ..intent }
+        }
+        // A price that cannot be true says nothing about what was charged.
+        Paid::Answer(_) => Intent { charged: Coins::ZERO, ..intent },
+        Paid::List(paid) => {
+            let intent = Intent { listed: Some(paid), ..intent };
+            if paid <= Coins::ZERO {
+                return intent;
+            }
+            Intent { price: intent.price.max(paid), charged: paid, ..intent }
+        }
+        Paid::Untold => intent,
+    }
+}
+
+fn is_absurd(paid: Coins, approved: Coins) -> bool {
+    let times = |coins: Coins| Coins::from_cents(coins.cents().saturating_mul(ABSURD_FACTOR));
+    paid <= Coins::ZERO || times(approved) < paid || times(paid) < approved
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{entries::tests::entry, *};
 use crate::outcome::{NotSent, Refusal, Unknown};
 
+mod adversary;
 pub(super) mod disk;
 mod model;
 mod proofs;
@@ -119,7 +120,7 @@ fn unknown_counts_as_spent_until_proven_otherwise() {
     let _nothing = buy(&mut ledger, want(1, 60), &LOST, T0);
     let denied = Denied::Total { spent: coins(60), price: coins(60), max: coins(100) };
     check_denied(&mut ledger, want(2, 60), after(86_400 * 30), denied);
-    let _nothing = ledger.resolve(&id(1), false, me(), after(1)).unwrap();
+    let _nothing = ledger.resolve(&id(1), Proof::NotBought, me(), after(1)).unwrap();
     let _approved = ledger.reserve(want(2, 60), after(2)).unwrap();
 }
 

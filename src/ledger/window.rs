@@ -6,8 +6,8 @@
 //! # Invariants
 //!
 //! 1. An item counts from its moment until a whole width later, the end not included.
-//! 2. A clock that is set back never makes an item leave early: what seems to lie in the future
-//!    is taken to happen now.
+//! 2. No item leaves early, whatever the clock does: its time never runs backwards, and an item
+//!    that seems to lie in the future is taken to happen at the latest time that was seen.
 //! 3. The sum and the count are those of the items held that are not freed.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -28,6 +28,8 @@ struct Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     width: Duration,
+    /// The latest time that was seen.
+    latest: UnixMs,
     /// In the order of their moments and of their sequence numbers at once.
     items: VecDeque<Item>,
     sum: Coins,
@@ -37,7 +39,8 @@ pub(super) struct Window {
 impl Window {
     /// An empty window of this width.
     pub(super) const fn new(width: Duration) -> Self {
-        Self { width, items: VecDeque::new(), sum: Coins::ZERO, count: 0 }
+        let latest = UnixMs(i64::MIN);
+        Self { width, latest, items: VecDeque::new(), sum: Coins::ZERO, count: 0 }
     }
 
     /// Sees to it that so many more items fit without growing.
@@ -49,10 +52,8 @@ impl Window {
 
     /// Lets go of what has left the window by `now`.
     pub(super) fn advance(&mut self, now: UnixMs) {
-        for item in self.items.iter_mut().rev().take_while(|item| item.at > now) {
-            item.at = now;
-        }
-        while self.items.front().is_some_and(|item| item.at.plus(self.width) <= now) {
+        self.latest = self.latest.max(now);
+        while self.items.front().is_some_and(|item| item.at.plus(self.width) <= self.latest) {
             if let Some(gone) = self.items.pop_front() {
                 self.forget(gone);
             }
@@ -62,8 +63,17 @@ impl Window {
     /// Adds an item that happens at `now`. Its number must be above all earlier ones.
     pub(super) fn add(&mut self, sequence: Sequence, amount: Coins, now: UnixMs) {
         self.advance(now);
-        self.items.push_back(Item { at: now, sequence, amount, counts: true });
+        self.items.push_back(Item { at: self.latest, sequence, amount, counts: true });
         self.remember(amount);
+    }
+
+    /// Begins a new time at `now`: what lies after it is taken to happen now. For a start, before
+    /// which the clock may have stood ahead.
+    pub(super) fn clamp(&mut self, now: UnixMs) {
+        for item in self.items.iter_mut().rev().take_while(|item| item.at > now) {
+            item.at = now;
+        }
+        self.latest = now;
     }
 
     /// Stops counting an item, if it is still held.
@@ -152,13 +162,25 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_lets_nothing_go_early() {
+    fn a_clock_that_goes_back_and_forth_lets_nothing_go_early() {
         let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000_000));
         window.advance(UnixMs(0));
-        window.advance(UnixMs(59_999));
+        window.add(Sequence(2), coins(7), UnixMs(10));
+        window.advance(UnixMs(1_059_999));
+        assert_eq!(window.count(), 2);
+        window.advance(UnixMs(1_060_000));
+        assert_eq!(window.count(), 0);
+    }
+
+    #[test]
+    fn after_a_start_what_lies_ahead_leaves_a_whole_width_later() {
+        let mut window = Window::new(WIDTH);
+        window.add(Sequence(1), coins(5), UnixMs(1_000_000));
+        window.clamp(UnixMs(500));
+        window.advance(UnixMs(60_499));
         assert_eq!(window.count(), 1);
-        window.advance(UnixMs(60_000));
+        window.advance(UnixMs(60_500));
         assert_eq!(window.count(), 0);
     }
 

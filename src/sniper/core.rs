@@ -28,7 +28,7 @@ use super::{
 use crate::{
     buyer::answer::Written,
     latency::{Arrival, Steps},
-    ledger::{Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want, event::State},
+    ledger::{Aftermath, Contradiction, Denied, Ledger, Want},
     money::Coins,
     outcome::Outcome,
     recent::Recent,
@@ -115,6 +115,9 @@ pub struct Core<B> {
     pub(super) wishes_to_know: bool,
     /// No new buys.
     is_stopping: bool,
+    /// The wall clock less the steady one, in milliseconds: now, and when the account was last read.
+    pub(super) wall_drift_ms: i64,
+    pub(super) wall_drift_at_read_ms: i64,
     /// A listing was held whose moment is earlier than all before.
     pub(super) has_earlier_mark: bool,
 }
@@ -143,6 +146,8 @@ impl<B: Buys> Core<B> {
             is_flagged: false,
             wishes_to_know: false,
             is_stopping: false,
+            wall_drift_ms: 0,
+            wall_drift_at_read_ms: 0,
             has_earlier_mark: false,
         }
     }
@@ -297,12 +302,8 @@ impl<B: Buys> Core<B> {
             }
         }
         // The event does not say who joined. Of a listing that is ours already it can only mean
-        // us; of any other it may mean a rival, which proves nothing: one's own trades will tell.
-        let state = self.ledger.book().intent(&trade.id).map(|intent| intent.state);
-        if state == Some(State::Bought) {
-            let own = OwnTrade { id: trade.id, status: trade.status, price: trade.total_value };
-            self.note(|ledger| Ok(ledger.observe(own, now.wall)));
-        }
+        // us; of any other it may mean a rival, which proves nothing: the list of own trades does.
+        self.wishes_to_know |= self.ledger.observe(&trade.id, trade.status, now.wall);
     }
 
     /// Buys what is held and whose moment has surely come, and what waits if there is room again.

@@ -139,7 +139,7 @@ impl<B: Buys> Sniper<B> {
                 && version != pushes_seen
             {
                 pushes_seen = version;
-                self.core().hear_push(balance, Now::read());
+                self.core().hear_push(balance);
             }
         }
     }
@@ -163,6 +163,7 @@ impl<B: Buys> Sniper<B> {
         let mut core = self.core();
         core.learn_the_time();
         let now = Now::read();
+        core.watch_clock(clock::wall(), now);
         let due = core.due(now);
         if core.wishes_to_rehearse {
             core.rehearse(BEHIND_LISTINGS, now);

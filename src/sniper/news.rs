@@ -1,7 +1,10 @@
 //! What a look at the account changes: the balance, what became of purchases, the server's clock;
 //! and what a person asks for.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     Buys,
@@ -17,17 +20,22 @@ use crate::{
     money::Coins,
     outcome::Consequence,
     time::UnixMs,
+    trade::TradeId,
 };
 
-/// How late a pushed balance may be. What was bought within this time before the push is
-/// subtracted once more, so that a push is never read as more than there is.
-const PUSH_LAG_MAX: Duration = Duration::from_secs(5);
+/// By how much the wall clock may move against the steady one between two readings of the account.
+const CLOCK_MOVED_MS_MAX: i64 = 2_000;
+/// How long after an order was cancelled its coins should be back.
+const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
+/// How many overdue orders a session names.
+const OVERDUE_TOLD_MAX: usize = 100;
 
 /// What has been told about the account already, so that nothing is told twice.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     signed_in: bool,
     failure: Option<String>,
+    overdue: HashSet<TradeId>,
 }
 
 impl<B: Buys> Core<B> {
@@ -57,23 +65,45 @@ impl<B: Buys> Core<B> {
         if !self.told.signed_in || self.told.failure.is_some() {
             say::signed_in(user, width);
         }
-        self.told = Told { signed_in: true, failure: None };
+        self.told.signed_in = true;
+        self.told.failure = None;
     }
 
-    /// Takes in a balance that the feed has pushed. Soon after a reading nobody can tell which of
-    /// the two is newer; then it is read again.
-    pub fn hear_push(&mut self, balance: Coins, now: Now) {
-        let as_of = now.wall.minus(PUSH_LAG_MAX);
-        match self.ledger.book().last_reading() {
-            Some((last, read)) if as_of < read => self.wishes_to_know |= last != balance,
-            _ => self.note(|ledger| Ok(ledger.set_balance(balance, as_of, now.wall))),
-        }
+    /// Takes a balance that the feed has pushed. The feed may say anything: it only lowers what is
+    /// available, and where it differs from the last reading the account is read.
+    pub fn hear_push(&mut self, balance: Coins) {
+        self.ledger.push_balance(balance);
+        let last = self.ledger.book().last_reading();
+        self.wishes_to_know |= last.is_none_or(|(last, _as_of)| last != balance);
     }
 
     fn hear_purchases(&mut self, reading: &PurchasesReading, now: Now) {
         let PurchasesReading { trades, complete, started, .. } = reading;
         let reading = Reading { trades, complete: *complete, started: *started };
         self.note(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
+        if *complete {
+            self.wall_drift_at_read_ms = self.wall_drift_ms;
+        }
+        let overdue = now.wall.minus(RETURN_OVERDUE);
+        for order in self.ledger.book().returning_since(overdue) {
+            if self.told.overdue.len() < OVERDUE_TOLD_MAX && self.told.overdue.insert(order.id) {
+                say::return_overdue(order);
+            }
+        }
+    }
+
+    /// Compares the wall clock with the clock that cannot be set. A jump may mean that ages are
+    /// wrong, as after a virtual machine was restored, so nothing is freed by age until the account
+    /// has been read again.
+    pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
+        self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
+        let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);
+        if moved.abs() <= CLOCK_MOVED_MS_MAX || self.ledger.book().is_clock_distrusted() {
+            return;
+        }
+        say::clock_moved(moved);
+        self.ledger.distrust_clock(now.wall);
+        self.wishes_to_know = true;
     }
 
     /// A failure is told once, and again only if another came in between. Where a buy would have

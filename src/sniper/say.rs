@@ -8,7 +8,7 @@ use crate::{
     account::ReadFailure,
     csgoroll::account::User,
     latency::Steps,
-    ledger::{Aftermath, Contradiction, Halt, LedgerError, control::Request},
+    ledger::{Aftermath, Contradiction, Halt, Intent, LedgerError, control::Request},
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
     summary::short,
@@ -161,6 +161,25 @@ pub(super) fn account_unreadable(failure: &ReadFailure) {
     warn!("The account cannot be read: {}", Escaped(&failure.to_string()));
 }
 
+/// A cancelled order whose coins no balance has shown.
+pub(super) fn return_overdue(order: &Intent) {
+    let Intent { id, price, changed_at, .. } = order;
+    warn!(
+        "Refund overdue: {id} was cancelled at {changed_at}, and no balance has shown its {price} \
+         coins. It counts as spent. If they are back, run `sniper ledger resolve {id} --returned`"
+    );
+}
+
+/// The wall clock was set.
+pub(super) fn clock_moved(moved_ms: i64) {
+    let (seconds, ms) = (moved_ms.unsigned_abs() / 1_000, moved_ms.unsigned_abs() % 1_000);
+    let direction = if moved_ms < 0 { "back" } else { "forward" };
+    warn!(
+        "Wall clock was set {direction} by {seconds}.{ms:03} s: limits per hour, day and minute \
+         stay as they are until the account has been read again"
+    );
+}
+
 /// The ledger belongs to somebody else, or cannot be written.
 pub(super) fn unbound(error: &LedgerError) {
     error!("BUYING STOPPED: {error}. The feed goes on.");
@@ -177,9 +196,8 @@ pub(super) fn asked_for(request: &Request, halts_before: usize, halts: &[Halt]) 
             info!("{} has looked: {halts_before} halts lifted, {} left", Escaped(by), halts.len());
         }
         Request::NewBudget { by } => info!("{} says that `total` counts from now", Escaped(by)),
-        Request::Resolve { id, bought, by } => {
-            let what = if *bought { "was bought" } else { "was not bought" };
-            info!("{} says that {} {what}", Escaped(by), Escaped(id));
+        Request::Resolve { id, verdict, by } => {
+            info!("Order resolved by {}: {}, {}", Escaped(by), Escaped(id), verdict.as_str());
         }
     }
 }

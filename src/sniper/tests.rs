@@ -13,6 +13,7 @@ use super::{
     core::{Core, HELD_MAX, Hand, Now},
 };
 use crate::{
+    account::{News, PurchasesReading},
     buyer::answer::Written,
     config::Budget,
     ledger::{Approved, Ledger, event::State},
@@ -199,17 +200,45 @@ fn a_rivals_purchase_proves_nothing_about_ours() {
 }
 
 #[test]
-fn what_becomes_of_ones_own_purchase_is_taken_from_the_feed() {
+fn the_feed_delivers_a_bought_order_and_a_cancellation_only_asks_for_a_read() {
+    for (status, state) in
+        [(Status::Cancelled, State::Bought), (Status::Completed, State::Completed)]
+    {
+        let mut session = Session::live(plenty());
+        session.consider(trade("a", REDLINE));
+        let id = TradeId::new("a").unwrap();
+        let now = session.now().wall;
+        let bought = Outcome::Bought { price: None, server_time: None };
+        session.core.note(|ledger| ledger.settle(&id, &bought, now));
+        let _earlier = session.core.take_wish_to_know();
+        session.consider(Trade { event: Event::Updated, status, ..trade("a", REDLINE) });
+        let found = session.core.ledger().book().intent(&id).map(|intent| intent.state);
+        assert_eq!(found, Some(state), "{status}");
+        assert_eq!(session.core.take_wish_to_know(), status == Status::Cancelled, "{status}");
+    }
+}
+
+#[test]
+fn a_wall_clock_that_was_set_is_distrusted_until_the_account_is_read() {
     let mut session = Session::live(plenty());
-    session.consider(trade("a", REDLINE));
-    let id = TradeId::new("a").unwrap();
-    let now = session.now().wall;
-    let bought = Outcome::Bought { price: None, server_time: None };
-    session.core.note(|ledger| ledger.settle(&id, &bought, now));
-    let event = Event::Updated;
-    session.consider(Trade { event, status: Status::Cancelled, ..trade("a", REDLINE) });
-    let state = session.core.ledger().book().intent(&id).map(|intent| intent.state);
-    assert_eq!(state, Some(State::Returned));
+    let now = session.now();
+    session.core.watch_clock(now.wall, now);
+    session.core.watch_clock(now.wall.plus(Duration::from_secs(2)), now);
+    assert!(!session.core.ledger().book().is_clock_distrusted());
+    for set in [now.wall.plus(Duration::from_secs(3_600)), now.wall.minus(Duration::from_secs(3))] {
+        session.core.watch_clock(set, now);
+        assert!(session.core.ledger().book().is_clock_distrusted());
+        session.after += Duration::from_secs(1);
+        let reading = PurchasesReading {
+            trades: Vec::new(),
+            complete: true,
+            unreadable: 0,
+            started: session.now().wall,
+        };
+        let now = session.now();
+        session.core.hear(News::Purchases(reading), now);
+        assert!(!session.core.ledger().book().is_clock_distrusted());
+    }
 }
 
 #[test]

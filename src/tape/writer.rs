@@ -123,7 +123,7 @@ impl Tape {
             return Err(TapeError::Sources { max: SOURCES_MAX });
         }
         let began_ns = clock::now_ns();
-        let (directory, session) = make_session(&disk, &setup.directory, clock::now())?;
+        let (directory, session) = make_session(&disk, &setup.directory, clock::wall())?;
         let shared = Arc::new(Shared::new(setup.sources.len(), setup.queue_bytes_max));
         let mut streams = Vec::with_capacity(setup.sources.len());
         for source in &setup.sources {

@@ -24,6 +24,7 @@ struct Sums {
     bought: u32,
     spent: Coins,
     refused: u32,
+    returning: u32,
     returned: u32,
     unknown: u32,
     unknown_coins: Coins,
@@ -36,8 +37,11 @@ impl Sums {
         for intent in book.intents().iter().filter(|intent| begin <= intent.reserved_at) {
             let one_more = |count: &mut u32| *count = count.saturating_add(1);
             match intent.state {
-                State::Bought | State::Completed => {
+                State::Bought | State::Completed | State::Returning => {
                     one_more(&mut sums.bought);
+                    if intent.state == State::Returning {
+                        one_more(&mut sums.returning);
+                    }
                     sums.spent = sums.spent.saturating_add(intent.price);
                 }
                 State::Unknown => {
@@ -57,6 +61,7 @@ impl Sums {
             "bought": self.bought,
             "spent": self.spent.to_string(),
             "not_bought": self.refused,
+            "returning": self.returning,
             "returned": self.returned,
             "unknown": self.unknown,
             "unknown_coins": self.unknown_coins.to_string(),
@@ -123,6 +128,7 @@ impl fmt::Display for Overview {
         row("bought", |sums| sums.bought.to_string())?;
         row("spent", |sums| sums.spent.to_string())?;
         row("not bought", |sums| sums.refused.to_string())?;
+        row("  returning", |sums| sums.returning.to_string())?;
         row("returned", |sums| sums.returned.to_string())?;
         row("unknown", |sums| sums.unknown.to_string())?;
         row("  counted as spent", |sums| sums.unknown_coins.to_string())?;

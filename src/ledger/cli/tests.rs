@@ -34,7 +34,8 @@ fn at_desk(
 }
 
 fn resolve(desk: &mut Desk<'_>, id: &str, bought: bool, yes: bool) -> Result<(), DeskError> {
-    let args = ResolveArgs { id: id.to_owned(), bought, not_bought: !bought, yes };
+    let (id, not_bought, returned) = (id.to_owned(), !bought, false);
+    let args = ResolveArgs { id, bought, not_bought, returned, yes };
     desk.ledger(&LedgerArgs { command: Some(LedgerCommand::Resolve(args)) })
 }
 
@@ -120,7 +121,7 @@ fn a_correction_asks_first_and_records_who_made_it() {
     let sure = |id: &str| at_desk(folder.path(), false, |desk| resolve(desk, id, false, SURE));
     assert_eq!(sure("listing-1").unwrap(), "Recorded as not bought.\n");
     let again = sure("listing-1").unwrap_err().to_string();
-    assert_eq!(again, "listing-1 is not_bought; only an unknown buy can be resolved");
+    assert_eq!(again, "listing-1 is not_bought; only an unknown order can be resolved so");
     assert!(sure("listing-9").unwrap_err().to_string().contains("no buy of a listing"));
     assert!(sure("lost").unwrap_err().to_string().contains("no loss"));
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Fields;
+use super::{Fields, VERSION_1};
 use crate::{
-    ledger::event::{Answer, EntrySlot, Event, HaltReason, Proof, Sequence, Source, Who},
+    ledger::event::{Answer, BootId, EntrySlot, Event, HaltReason, Proof, Sequence, Source, Who},
     money::Coins,
     outcome::{NotSent, Refusal, Unknown},
     time::UnixMs,
@@ -48,6 +48,7 @@ impl Fields {
     fn by(self, by: Source) -> Self {
         match by {
             Source::Marketplace => self,
+            Source::Feed => Self { number: 2, ..self },
             Source::Person(who) => Self { number: 1, ..self.with_text(who.as_str()) },
         }
     }
@@ -56,6 +57,7 @@ impl Fields {
         match self.number {
             0 => Some(Source::Marketplace),
             1 => self.who().map(Source::Person),
+            2 => Some(Source::Feed),
             _ => None,
         }
     }
@@ -97,12 +99,15 @@ pub(super) fn fields(event: &Event) -> Fields {
         Event::Balance { coins, as_of } => {
             Fields { first: coins.cents(), second: as_of.0, ..Fields::of(12) }
         }
-        Event::Started => Fields::of(13),
+        Event::Started { boot } => Fields { number: boot.0, ..Fields::of(13) },
         Event::Lost { coins, count, barrier } => {
             let (first, second, number) = (coins.cents(), barrier.0, u64::from(count));
             Fields { first, second, number, ..Fields::of(14) }
         }
         Event::LossSettled { by } => Fields::of(15).by(by),
+        Event::PriceConfirmed { sequence, price } => {
+            Fields { first: price.cents(), ..Fields::of(16).about(sequence) }
+        }
     }
 }
 
@@ -121,7 +126,7 @@ pub(super) fn event(fields: &Fields) -> Option<Event> {
         3 => Event::Answered { sequence, answer: answer(fields)? },
         4 => Event::Proved {
             sequence,
-            proof: proof(fields.code)?,
+            proof: proof(fields)?,
             paid: known(fields.first),
             by: fields.source()?,
         },
@@ -133,12 +138,13 @@ pub(super) fn event(fields: &Fields) -> Option<Event> {
         10 => Event::Paused { until: UnixMs(fields.first) },
         11 => Event::NewBudget { by: fields.who()? },
         12 => Event::Balance { coins: first, as_of: UnixMs(fields.second) },
-        13 => Event::Started,
+        13 => Event::Started { boot: BootId(fields.number) },
         14 => {
             let barrier = UnixMs(fields.second);
             Event::Lost { coins: first, count: fields.count()?, barrier }
         }
         15 => Event::LossSettled { by: fields.source()? },
+        16 => Event::PriceConfirmed { sequence, price: first },
         _ => return None,
     })
 }
@@ -157,15 +163,20 @@ const fn proof_code(proof: Proof) -> u8 {
         Proof::Completed => 2,
         Proof::Returned => 3,
         Proof::NotBought => 4,
+        Proof::Returning => 5,
+        Proof::ReturnedByStatus => 6,
     }
 }
 
-const fn proof(code: u8) -> Option<Proof> {
-    Some(match code {
+const fn proof(fields: &Fields) -> Option<Proof> {
+    Some(match fields.code {
         1 => Proof::Bought,
         2 => Proof::Completed,
+        3 if fields.version == VERSION_1 => Proof::ReturnedByStatus,
         3 => Proof::Returned,
         4 => Proof::NotBought,
+        5 => Proof::Returning,
+        6 => Proof::ReturnedByStatus,
         _ => return None,
     })
 }
@@ -260,8 +271,13 @@ fn halt_fields(reason: HaltReason, fields: Fields) -> Fields {
             let (first, second) = (approved.cents(), paid.cents());
             Fields { code: 5, first, second, ..fields }.with_text(id.as_str())
         }
-        HaltReason::Disagreement { missing } => {
-            Fields { code: 6, first: missing.cents(), ..fields }
+        HaltReason::Disagreement { missing, listed } => {
+            let fields = Fields { code: 6, first: missing.cents(), ..fields };
+            listed.map_or(fields, |id| fields.with_text(id.as_str()))
+        }
+        HaltReason::AbsurdPrice { id, approved, paid } => {
+            let (first, second) = (approved.cents(), paid.cents());
+            Fields { code: 16, first, second, ..fields }.with_text(id.as_str())
         }
         HaltReason::Unknowns { count } => Fields { code: 7, number: u64::from(count), ..fields },
         HaltReason::Refusals { count } => Fields { code: 8, number: u64::from(count), ..fields },
@@ -277,9 +293,11 @@ fn halt(fields: &Fields) -> Option<HaltReason> {
         3 => HaltReason::Unintended { id: fields.id()? },
         4 => HaltReason::Contradiction { id: fields.id()? },
         5 => HaltReason::Price { id: fields.id()?, approved: first, paid: second },
-        6 => HaltReason::Disagreement { missing: first },
+        6 if fields.text_len == 0 => HaltReason::Disagreement { missing: first, listed: None },
+        6 => HaltReason::Disagreement { missing: first, listed: Some(fields.id()?) },
         7 => HaltReason::Unknowns { count: fields.count()? },
         8 => HaltReason::Refusals { count: fields.count()? },
+        16 => HaltReason::AbsurdPrice { id: fields.id()?, approved: first, paid: second },
         _ => HaltReason::Refused(refusal(fields)?),
     })
 }

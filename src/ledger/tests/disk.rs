@@ -29,6 +29,7 @@ pub(crate) fn place(folder: &Path, boot: &str) -> Place {
         folder: folder.to_owned(),
         host: "market.example".to_owned(),
         boot: Some(boot.to_owned()),
+        uptime_ms: None,
     }
 }
 
@@ -455,7 +456,12 @@ fn a_torn_tail_is_cut_at_the_last_whole_record() {
     let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(&disk);
     let Opened { ring, is_new } = Ring::open(storage).unwrap();
     assert!(is_new);
-    let record = |position| Record { position, at: T0, event: Event::Accepted { id: id(1) } };
+    let record = |position| Record {
+        position,
+        at: T0,
+        uptime_ms: None,
+        event: Event::Accepted { id: id(1) },
+    };
     for position in 1..=3 {
         ring.write(&record(position)).unwrap();
     }
@@ -471,7 +477,7 @@ fn records_of_an_earlier_round_are_not_taken_for_new_ones() {
     let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(&disk);
     let ring = Ring::open(storage).unwrap().ring;
     let last = ring::SLOTS + 2;
-    let record = |position| Record { position, at: T0, event: Event::Started };
+    let record = |position| Record { position, at: T0, uptime_ms: None, event: Event::Baselined };
     for position in [1, 2, 3, last - 1, last] {
         ring.write(&record(position)).unwrap();
     }

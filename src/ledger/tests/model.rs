@@ -326,7 +326,8 @@ impl World {
         assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
         assert_eq!(book.snapshot(self.now), self.ledger.book.snapshot(self.now));
         self.ledger.book = book;
-        let _nothing = self.ledger.record_sure(self.now, Event::Started);
+        let _nothing =
+            self.ledger.record_sure(self.now, Event::Started { boot: event::BootId::default() });
     }
 
     /// Invariants 1 and 2, by the market's own books.

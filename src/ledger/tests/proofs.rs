@@ -7,6 +7,7 @@ use crate::{
     ledger::{
         account::SETTLE,
         book::{PAUSE, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
+        event::BootId,
     },
     outcome::Refusal,
     trade::Status,
@@ -115,7 +116,7 @@ fn too_many_requests_pause_as_told_and_halt_when_repeated() {
 }
 
 #[test]
-fn a_price_other_than_the_one_approved_halts_and_counts_as_paid() {
+fn a_price_above_the_one_approved_halts_and_counts_at_once() {
     let mut ledger = ledger(budget());
     let dearer = Outcome::Bought { price: Some(coins(12)), server_time: None };
     let aftermath = buy(&mut ledger, want(1, 10), &dearer, T0);
@@ -125,19 +126,93 @@ fn a_price_other_than_the_one_approved_halts_and_counts_as_paid() {
 }
 
 #[test]
-fn delivered_stays_spent_and_returned_gives_the_coins_back() {
-    for (status, spent) in [
-        (Status::Processing, 10),
-        (Status::Completed, 10),
-        (Status::CompletedProtected, 10),
-        (Status::Cancelled, 0),
-        (Status::Expired, 0),
-        (Status::Cooldown, 0),
+fn a_lower_price_in_an_answer_changes_nothing() {
+    for told in [9, 5, 1] {
+        let mut ledger = ledger(budget());
+        let cheaper = Outcome::Bought { price: Some(coins(told)), server_time: None };
+        assert_eq!(buy(&mut ledger, want(1, 10), &cheaper, T0), Aftermath::default());
+        assert_eq!(ledger.snapshot(T0).spent, coins(10), "told {told}");
+    }
+}
+
+#[test]
+fn a_price_that_cannot_be_true_halts_with_that_reason_and_never_lowers_what_counts() {
+    for told in [0, -3, 101] {
+        let mut ledger = ledger(budget());
+        let paid = coins(told);
+        let absurd = Outcome::Bought { price: Some(paid), server_time: None };
+        let aftermath = buy(&mut ledger, want(1, 10), &absurd, T0);
+        let reason = HaltReason::AbsurdPrice { id: id(1), approved: coins(10), paid };
+        assert_eq!(aftermath.halts[0].reason, reason);
+        assert!(coins(10) <= ledger.snapshot(T0).spent, "told {told}");
+    }
+}
+
+#[test]
+fn a_price_in_the_list_counts_at_once_where_it_is_higher() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
+    let dearer = [OwnTrade { price: Some(coins(13)), ..own(1, Status::Joined) }];
+    let aftermath = ledger.reconcile(&reading(&dearer, 5), None, after(5));
+    let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(13) };
+    assert_eq!(aftermath.halts[0].reason, reason);
+    assert_eq!(ledger.snapshot(after(5)).spent, coins(13));
+    // The same list again is no news.
+    let again = ledger.reconcile(&reading(&dearer, 6), None, after(6));
+    assert_eq!(again, Aftermath::default());
+}
+
+#[test]
+fn a_lower_price_in_the_list_counts_once_a_later_balance_confirms_it() {
+    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own(1, Status::Joined) }];
+    for (balance, spent) in [(92, 8), (90, 10)] {
+        let mut ledger = ledger(budget());
+        let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
+        let _nothing = ledger.reconcile(&reading(&lists_8, 100), Some(coins(balance)), after(100));
+        assert_eq!(ledger.snapshot(after(100)).spent, coins(10), "not on the list alone");
+        let _nothing = ledger.reconcile(&reading(&lists_8, 160), Some(coins(balance)), after(160));
+        assert_eq!(ledger.snapshot(after(160)).spent, coins(spent), "balance {balance}");
+        ledger.book().check().unwrap();
+    }
+}
+
+#[test]
+fn the_list_corrects_what_an_answer_overstated() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let dearer = Outcome::Bought { price: Some(coins(50)), server_time: None };
+    let _halted = buy(&mut ledger, want(1, 10), &dearer, after(1));
+    assert_eq!(ledger.snapshot(after(1)).spent, coins(50));
+    let lists_10 = [OwnTrade { price: Some(coins(10)), ..own(1, Status::Joined) }];
+    for second in [100, 160] {
+        let read = reading(&lists_10, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(90)), after(second));
+    }
+    assert_eq!(ledger.snapshot(after(160)).spent, coins(10));
+}
+
+#[test]
+fn the_feed_moves_an_order_forward_and_frees_nothing() {
+    for status in [
+        Status::Processing,
+        Status::Completed,
+        Status::CompletedProtected,
+        Status::Cancelled,
+        Status::Expired,
+        Status::Cooldown,
+        Status::Other,
     ] {
         let mut ledger = ledger(budget());
         let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
-        assert_eq!(ledger.observe(own(1, status), after(1)), Aftermath::default());
-        assert_eq!(ledger.snapshot(T0).spent, coins(spent), "{status}");
+        let asks = ledger.observe(&id(1), status, after(1));
+        let is_cancelled = matches!(status, Status::Cancelled | Status::Expired | Status::Cooldown);
+        assert_eq!(asks, is_cancelled, "{status}");
+        assert_eq!(ledger.snapshot(T0).spent, coins(10), "{status}");
+        let delivered = matches!(status, Status::Completed | Status::CompletedProtected);
+        let state = if delivered { State::Completed } else { State::Bought };
+        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, state, "{status}");
     }
 }
 
@@ -148,10 +223,181 @@ fn what_the_feed_says_of_a_listing_that_a_rival_got_proves_nothing() {
         let _nothing = buy(&mut ledger, want(n, 10), &outcome, T0);
         let before = ledger.book().intents().to_vec();
         for status in [Status::Joined, Status::Completed, Status::Cancelled] {
-            assert_eq!(ledger.observe(own(n, status), after(1)), Aftermath::default());
+            assert!(!ledger.observe(&id(n), status, after(1)));
         }
         assert_eq!(ledger.book().intents(), before);
     }
+}
+
+/// A ledger with two orders of 10 that were bought in the second after T0, of 100 coins.
+fn two_bought() -> Ledger {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    for n in [1, 2] {
+        let _nothing = buy(&mut ledger, want(n, 10), &BOUGHT, after(1));
+    }
+    ledger
+}
+
+#[test]
+fn a_cancelled_order_counts_until_a_later_balance_shows_its_coins() {
+    let mut ledger = two_bought();
+    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    for (second, balance, spent) in [(70, 80, 20), (130, 80, 20), (190, 89, 20), (250, 90, 10)] {
+        let read = reading(&cancelled, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        let snapshot = ledger.snapshot(after(second));
+        assert_eq!(snapshot.spent, coins(spent), "at {second} s with {balance}");
+        assert_eq!(snapshot.returning, u32::from(spent == 20));
+        ledger.book().check().unwrap();
+    }
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Returned);
+}
+
+#[test]
+fn coins_that_were_back_before_the_list_was_read_are_found_by_the_next_balance() {
+    let mut ledger = two_bought();
+    let joined = [own(1, Status::Joined), own(2, Status::Joined)];
+    let _nothing = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
+    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    for (second, spent) in [(130, 20), (190, 10)] {
+        let read = reading(&cancelled, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(90)), after(second));
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
+    }
+}
+
+#[test]
+fn returning_orders_are_released_oldest_first_as_far_as_the_coins_cover_them_in_full() {
+    let mut ledger = two_bought();
+    let cancelled = [own(1, Status::Cancelled), own(2, Status::Cancelled)];
+    for (second, balance, spent) in [(70, 80, 20), (130, 95, 10), (190, 100, 0)] {
+        let read = reading(&cancelled, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
+    }
+    let states = [1, 2].map(|n| ledger.book().intent(&id(n)).unwrap().state);
+    assert_eq!(states, [State::Returned; 2]);
+}
+
+#[test]
+fn a_returning_order_is_not_in_flight_and_counts_for_its_entry() {
+    let mut limited = entry(Some("limited"));
+    limited.max_quantity = 1;
+    let limits = Budget { max_in_flight: 1, ..budget() };
+    let mut ledger = Ledger::in_memory(limits, &[limited, entry(Some("free"))], false);
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
+    let cancelled = [own(1, Status::Cancelled)];
+    let _nothing = ledger.reconcile(&reading(&cancelled, 70), Some(coins(90)), after(70));
+    check_denied(&mut ledger, want(2, 1), after(71), Denied::EntryQuantity { bought: 1, max: 1 });
+    let _approved = ledger.reserve(Want { entry: 1, ..want(2, 1) }, after(71)).unwrap();
+}
+
+#[test]
+fn an_operator_may_say_that_the_coins_of_a_cancelled_order_are_back() {
+    let mut ledger = two_bought();
+    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    assert!(ledger.resolve(&id(1), Proof::Returned, me(), after(2)).is_err(), "not returning yet");
+    let _nothing = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(70));
+    assert_eq!(ledger.book().returning_since(after(70)).count(), 1);
+    let _nothing = ledger.resolve(&id(1), Proof::Returned, me(), after(71)).unwrap();
+    assert_eq!(ledger.snapshot(after(71)).spent, coins(10));
+    ledger.book().check().unwrap();
+}
+
+#[test]
+fn an_old_list_does_not_bring_back_a_returned_order_and_a_later_one_halts() {
+    let mut ledger = two_bought();
+    let joined = [own(1, Status::Joined), own(2, Status::Joined)];
+    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    for (second, balance) in [(70, 80), (130, 90)] {
+        let read = reading(&cancelled, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
+    }
+    assert_eq!(ledger.snapshot(after(130)).spent, coins(10));
+    let stale = ledger.reconcile(&reading(&joined, 140), None, after(140));
+    assert_eq!(stale, Aftermath::default());
+    let aftermath = ledger.reconcile(&reading(&joined, 200), None, after(200));
+    assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+    assert_eq!(ledger.snapshot(after(200)).spent, coins(20));
+}
+
+#[test]
+fn a_listed_order_of_unknown_status_is_present_and_stays_unknown() {
+    for charged in [false, true] {
+        let mut ledger = ledger(budget());
+        let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+        let balance = if charged { coins(90) } else { coins(100) };
+        for second in [70, 130, 300] {
+            let listed = [own(1, Status::Other)];
+            let aftermath =
+                ledger.reconcile(&reading(&listed, second), Some(balance), after(second));
+            assert_eq!(aftermath, Aftermath::default(), "charged {charged}");
+        }
+        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+    }
+}
+
+#[test]
+fn a_halt_over_missing_coins_names_an_order_that_is_listed_with_an_unknown_status() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    let _nothing = buy(&mut ledger, want(2, 5), &LOST, after(1));
+    let listed = [own(2, Status::Other)];
+    let aftermath = ledger.reconcile(&reading(&listed, 100), Some(coins(85)), after(100));
+    let reason = HaltReason::Disagreement { missing: coins(10), listed: Some(id(2)) };
+    assert_eq!(aftermath.halts[0].reason, reason);
+    assert!(reason.to_string().contains("listing-2 is listed"), "{reason}");
+}
+
+#[test]
+fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
+    let mut ledger = two_bought();
+    let joined = [own(1, Status::Joined), own(2, Status::Joined)];
+    let _nothing = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
+    let _nothing = buy(&mut ledger, want(3, 10), &LOST, after(71));
+    // It was charged, and the first order was cancelled: the balance is the same. The list is of a
+    // minute ago.
+    for second in [140, 150] {
+        let read = reading(&joined, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(80)), after(second));
+        assert_eq!(ledger.book().intent(&id(3)).unwrap().state, State::Unknown, "{second}");
+    }
+    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    for second in [201, 261, 321] {
+        let read = reading(&cancelled, second);
+        let _nothing = ledger.reconcile(&read, Some(coins(80)), after(second));
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(30), "{second}");
+    }
+}
+
+#[test]
+fn a_late_answer_to_an_order_that_counted_as_not_bought_counts_it_again_and_halts() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    let _nothing = ledger.reconcile(&reading(&[], 100), Some(coins(100)), after(100));
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
+    let aftermath = ledger.settle(&id(1), &BOUGHT, after(101)).unwrap();
+    assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+    assert_eq!(ledger.snapshot(after(101)).spent, coins(10));
+}
+
+#[test]
+fn a_clock_that_was_set_frees_nothing_by_age_until_the_account_is_read_again() {
+    let limits = Budget { per_hour: Some(coins(10)), ..budget() };
+    let mut ledger = ledger(limits);
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    ledger.distrust_clock(after(2));
+    let hour = Denied::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    check_denied(&mut ledger, want(2, 1), after(7_200), hour);
+    let listed = [own(1, Status::Other)];
+    let _nothing = ledger.reconcile(&reading(&listed, 7_201), Some(coins(100)), after(7_201));
+    let _approved = ledger.reserve(want(2, 1), after(7_202)).unwrap();
 }
 
 #[test]
@@ -210,7 +456,10 @@ fn an_absent_buy_whose_coins_are_missing_halts_and_stays_unknown() {
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
     let aftermath = ledger.reconcile(&reading(&[], 100), Some(coins(90)), after(100));
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Disagreement { missing: coins(10) });
+    assert_eq!(
+        aftermath.halts[0].reason,
+        HaltReason::Disagreement { missing: coins(10), listed: None }
+    );
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
 }
 
@@ -238,7 +487,7 @@ fn coins_that_vanish_halt() {
 fn a_restart_makes_unknown_what_was_in_flight() {
     let mut ledger = ledger(Budget { max_in_flight: 1, ..budget() });
     let _in_flight = ledger.reserve(want(1, 10), T0).unwrap();
-    ledger.book.apply(after(1), &Event::Started).unwrap();
+    ledger.book.apply(after(1), &Event::Started { boot: BootId::default() }).unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(want(2, 1), after(1)).unwrap();
@@ -268,9 +517,13 @@ fn what_power_loss_may_hide_counts_against_everything_and_old_listings_stay_unbo
     let found = ledger.reconcile(&reading(&[forgotten, mine], 20), Some(coins(60)), after(20));
     assert_eq!(found, Aftermath::default());
     assert_eq!(ledger.snapshot(after(20)).spent, coins(70));
-    let found = ledger.reconcile(&reading(&[forgotten, mine], 100), Some(coins(60)), after(100));
-    assert_eq!(found, Aftermath::default());
-    assert_eq!(ledger.snapshot(after(100)).spent, coins(40));
+    let trades = [forgotten, mine];
+    for second in [100, 161, 222] {
+        let read = reading(&trades, second);
+        let found = ledger.reconcile(&read, Some(coins(60)), after(second));
+        assert_eq!(found, Aftermath::default());
+    }
+    assert_eq!(ledger.snapshot(after(222)).spent, coins(40));
     ledger.book().check().unwrap();
 }
 
@@ -282,11 +535,11 @@ fn a_purchase_that_power_loss_hid_explains_coins_that_an_absent_buy_does_not() {
     let lost = Event::Lost { coins: coins(60), count: 2, barrier: after(90) };
     ledger.book.apply(after(90), &lost).unwrap();
     let hidden = [OwnTrade { price: Some(coins(30)), ..own(77, Status::Joined) }];
-    for second in [100, 200, 201] {
+    for second in [100, 200, 261, 322] {
         let read = reading(&hidden, second);
         let aftermath = ledger.reconcile(&read, Some(coins(70)), after(second));
         assert_eq!(aftermath, Aftermath::default(), "after {second} s");
     }
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
-    assert_eq!(ledger.snapshot(after(201)).spent, coins(30));
+    assert_eq!(ledger.snapshot(after(322)).spent, coins(30));
 }

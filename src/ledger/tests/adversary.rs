@@ -1,0 +1,536 @@
+//! A market that lies and lags, with books of its own.
+//!
+//! The feed may say anything at any time. An answer may be lost, late or repeated, belong to
+//! another request, or name any price; an answer that the executor attributes to its order is true.
+//! A list may be up to [`SETTLE`] old, incomplete, leave purchases out for as long as it likes, or
+//! hold statuses that the ledger does not know; a balance may be up to [`SETTLE`] old.
+//!
+//! *Safety*: by the market's books no limit is ever exceeded. *Liveness*: a few honest readings of
+//! balance and list later, what counts equals the market's books.
+
+use std::{collections::HashMap, time::Duration};
+
+use proptest::prelude::*;
+
+use crate::{
+    config::Budget,
+    ledger::{
+        account::SETTLE,
+        entries::tests::entry,
+        event::{BootId, Event},
+        *,
+    },
+    outcome::{NotSent, Refusal, Unknown},
+    trade::Status,
+};
+
+const START: Coins = Coins::from_cents(40_000);
+/// More listings than are ever affordable at once.
+const LISTINGS: u32 = 400;
+const PENDING_MAX: usize = 3;
+/// Two, and one more where a purchase may have been given back unnoticed: its coins could stand
+/// where the charge of an unknown order should be missing.
+const HONEST_READINGS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A listing fits an entry.
+    Match {
+        listing: u32,
+        entry: usize,
+    },
+    /// The market takes the oldest request that waits, or rejects it.
+    Arrive {
+        accept: bool,
+    },
+    /// The executor reports on an order: what it knows, or that it knows nothing.
+    Answer {
+        which: usize,
+        lost: bool,
+        price: Told,
+    },
+    /// Something arrives about an order that is settled already.
+    Repeat {
+        which: usize,
+        price: Told,
+    },
+    /// The request of an order turns out never to have left.
+    Unsent {
+        which: usize,
+    },
+    /// The market delivers a purchase, or cancels it.
+    Finish {
+        which: usize,
+        deliver: bool,
+    },
+    /// The coins of a cancelled purchase come back.
+    Refund {
+        which: usize,
+    },
+    /// The market leaves a purchase out of its lists from now on, or hides its status.
+    Hide {
+        which: usize,
+        how: Hidden,
+    },
+    /// The feed names a listing and a status.
+    Feed {
+        which: usize,
+        status: Status,
+    },
+    /// The feed pushes a balance.
+    Push {
+        cents: i64,
+    },
+    /// The balance is read, as it was this many seconds ago.
+    Balance {
+        age: u64,
+    },
+    /// The list is read, as it was this many seconds ago.
+    List {
+        age: u64,
+        complete: bool,
+    },
+    /// The program ends and starts again.
+    Restart,
+    /// The wall clock is set.
+    ClockSet,
+    /// The limits change.
+    Limits {
+        total: i64,
+        minute: u32,
+    },
+    /// An operator looks, and resumes.
+    Resume,
+    Wait {
+        seconds: u64,
+    },
+}
+
+/// A price in an answer.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Nothing,
+    True,
+    Any(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hidden {
+    No,
+    LeftOut,
+    UnknownStatus,
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    prop_oneof![
+        2 => Just(Told::Nothing),
+        4 => Just(Told::True),
+        1 => (-100_i64..10_000).prop_map(Told::Any),
+    ]
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    prop::sample::select(vec![
+        Status::Listed,
+        Status::Joined,
+        Status::Processing,
+        Status::Completed,
+        Status::Cooldown,
+        Status::Cancelled,
+        Status::Expired,
+        Status::Other,
+    ])
+}
+
+fn hidden() -> impl Strategy<Value = Hidden> {
+    prop::sample::select(vec![Hidden::No, Hidden::LeftOut, Hidden::UnknownStatus])
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => (0..LISTINGS, 0_usize..2).prop_map(|(listing, entry)| Step::Match { listing, entry }),
+        8 => prop::bool::weighted(0.8).prop_map(|accept| Step::Arrive { accept }),
+        8 => (any::<usize>(), prop::bool::weighted(0.3), told())
+            .prop_map(|(which, lost, price)| Step::Answer { which, lost, price }),
+        1 => (any::<usize>(), told()).prop_map(|(which, price)| Step::Repeat { which, price }),
+        1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
+        2 => (any::<usize>(), prop::bool::weighted(0.3))
+            .prop_map(|(which, deliver)| Step::Finish { which, deliver }),
+        2 => any::<usize>().prop_map(|which| Step::Refund { which }),
+        1 => (any::<usize>(), hidden()).prop_map(|(which, how)| Step::Hide { which, how }),
+        4 => (any::<usize>(), status()).prop_map(|(which, status)| Step::Feed { which, status }),
+        1 => (-100_i64..100_000).prop_map(|cents| Step::Push { cents }),
+        5 => age().prop_map(|age| Step::Balance { age }),
+        5 => (age(), prop::bool::weighted(0.85))
+            .prop_map(|(age, complete)| Step::List { age, complete }),
+        1 => Just(Step::Restart),
+        1 => Just(Step::ClockSet),
+        1 => (0_i64..200, 0_u32..8).prop_map(|(total, minute)| Step::Limits { total, minute }),
+        3 => Just(Step::Resume),
+        8 => prop_oneof![0_u64..10, 30_u64..70, 60_u64..62, 3_590_u64..3_601]
+            .prop_map(|seconds| Step::Wait { seconds }),
+    ]
+}
+
+fn age() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 1 => Just(60), 1 => 0_u64..=60]
+}
+
+/// One order in the market's books.
+#[derive(Clone, Debug)]
+struct Order {
+    id: TradeId,
+    price: Coins,
+    entry: usize,
+    reserved_at: UnixMs,
+    /// Whether the executor waits for its answer.
+    waiting: bool,
+    /// Whether its request may still arrive.
+    pending: bool,
+    unsent: bool,
+    charged_at: Option<UnixMs>,
+    completed_at: Option<UnixMs>,
+    cancelled_at: Option<UnixMs>,
+    refunded_at: Option<UnixMs>,
+    hidden: Hidden,
+}
+
+impl Order {
+    /// Whether its coins are gone, or may yet go.
+    const fn costs(&self) -> bool {
+        self.pending || (self.charged_at.is_some() && self.refunded_at.is_none())
+    }
+
+    /// Whether it is a purchase, or may yet be one. A cancelled one is none, also while its coins
+    /// are on their way: which of several cancelled orders a refund belongs to is never said.
+    const fn is_purchase(&self) -> bool {
+        self.pending || (self.charged_at.is_some() && self.cancelled_at.is_none())
+    }
+
+    fn status_at(&self, moment: UnixMs) -> Option<Status> {
+        let is_past = |at: Option<UnixMs>| at.is_some_and(|at| at <= moment);
+        is_past(self.charged_at).then(|| {
+            if is_past(self.cancelled_at) {
+                Status::Cancelled
+            } else if is_past(self.completed_at) {
+                Status::Completed
+            } else {
+                Status::Joined
+            }
+        })
+    }
+}
+
+struct World {
+    ledger: Ledger,
+    orders: Vec<Order>,
+    now: UnixMs,
+    budget: Budget,
+    created: HashMap<u32, UnixMs>,
+}
+
+fn coins(whole: i64) -> Coins {
+    Coins::from_cents(whole * 100)
+}
+
+fn whitelist() -> [Entry; 2] {
+    let mut first = entry(Some("first"));
+    first.max_quantity = 4;
+    let mut second = entry(None);
+    second.max_total = Some(coins(60));
+    [first, second]
+}
+
+impl World {
+    fn new() -> Self {
+        let budget = Budget {
+            max_price: coins(25),
+            total: coins(120),
+            min_balance: coins(280),
+            max_buys_per_minute: 5,
+            per_hour: Some(coins(90)),
+            per_day: Some(coins(110)),
+            max_in_flight: 3,
+        };
+        let ledger = Ledger::in_memory(budget.clone(), &whitelist(), true);
+        let now = UnixMs(1_000_000_000);
+        let mut world = Self { ledger, orders: Vec::new(), now, budget, created: HashMap::new() };
+        world.read_balance(0);
+        world.read_list(0, true);
+        world
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Match { listing, entry } => self.want(listing, entry),
+            Step::Arrive { accept } => {
+                let now = self.now;
+                if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {
+                    order.pending = false;
+                    order.charged_at = accept.then_some(now);
+                }
+            }
+            Step::Answer { which, lost, price } => self.answer(which, lost, price),
+            Step::Repeat { which, price } => self.repeat(which, price),
+            Step::Unsent { which } => {
+                let unsent = |order: &Order| order.waiting && order.pending;
+                if let Some(order) = pick(&mut self.orders, which, unsent) {
+                    (order.waiting, order.pending, order.unsent) = (false, false, true);
+                    let id = order.id;
+                    let never = Outcome::NotSent(NotSent::Closed);
+                    let _nothing_new = self.ledger.settle(&id, &never, self.now).unwrap();
+                }
+            }
+            Step::Finish { which, deliver } => {
+                let now = self.now;
+                let joined =
+                    |order: &Order| order.charged_at.is_some() && order.cancelled_at.is_none();
+                if let Some(order) = pick(&mut self.orders, which, joined) {
+                    if deliver {
+                        order.completed_at = order.completed_at.or(Some(now));
+                    } else {
+                        order.cancelled_at = Some(now);
+                    }
+                }
+            }
+            Step::Refund { which } => {
+                let now = self.now;
+                let owed =
+                    |order: &Order| order.cancelled_at.is_some() && order.refunded_at.is_none();
+                if let Some(order) = pick(&mut self.orders, which, owed) {
+                    order.refunded_at = Some(now);
+                }
+            }
+            Step::Hide { which, how } => {
+                if let Some(order) = pick(&mut self.orders, which, |_any| true) {
+                    order.hidden = how;
+                }
+            }
+            Step::Feed { which, status } => {
+                if let Some(order) = pick(&mut self.orders, which, |_any| true) {
+                    let id = order.id;
+                    let _asks = self.ledger.observe(&id, status, self.now);
+                }
+            }
+            Step::Push { cents } => self.ledger.push_balance(Coins::from_cents(cents)),
+            Step::Balance { age } => self.read_balance(age),
+            Step::List { age, complete } => self.read_list(age, complete),
+            Step::Restart => self.restart(),
+            Step::ClockSet => self.ledger.distrust_clock(self.now),
+            Step::Limits { total, minute } => {
+                self.budget.total = coins(total);
+                self.budget.max_buys_per_minute = minute;
+                self.ledger.book.set_budget(self.budget.clone(), 1);
+            }
+            Step::Resume => self.ledger.resume(Who::new("me"), self.now),
+            Step::Wait { seconds } => self.now = self.now.plus(Duration::from_secs(seconds)),
+        }
+    }
+
+    fn want(&mut self, listing: u32, entry: usize) {
+        if self.orders.iter().filter(|order| order.pending).count() >= PENDING_MAX {
+            return;
+        }
+        let id = TradeId::new(&format!("listing-{listing}")).unwrap();
+        let price = coins(1 + i64::from(listing) * 7 % 29);
+        let created_at = Some(*self.created.entry(listing).or_insert(self.now));
+        let want = Want { id, price, entry, created_at };
+        let Ok(approved) = self.ledger.reserve(want, self.now) else { return };
+        self.orders.retain(|order| !(order.id == id && order.unsent));
+        self.orders.push(Order {
+            id: *approved.id(),
+            price: approved.price(),
+            entry,
+            reserved_at: self.now,
+            waiting: true,
+            pending: true,
+            unsent: false,
+            charged_at: None,
+            completed_at: None,
+            cancelled_at: None,
+            refunded_at: None,
+            hidden: Hidden::No,
+        });
+        self.ledger.sent(&id, self.now).unwrap();
+        self.check_limits();
+    }
+
+    fn answer(&mut self, which: usize, lost: bool, told: Told) {
+        let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else { return };
+        order.waiting = false;
+        let outcome = if lost {
+            // What has not arrived when its answer is given up never does.
+            order.pending = false;
+            Outcome::Unknown(Unknown::Timeout)
+        } else if order.pending {
+            order.pending = false;
+            Outcome::Refused(Refusal::Taken)
+        } else {
+            outcome_of(order, told)
+        };
+        let id = order.id;
+        let _maybe_halts = self.ledger.settle(&id, &outcome, self.now).unwrap();
+    }
+
+    /// A late or repeated answer. The ledger may have settled the order otherwise.
+    fn repeat(&mut self, which: usize, told: Told) {
+        let settled = |order: &Order| !order.waiting && !order.unsent;
+        if let Some(order) = pick(&mut self.orders, which, settled) {
+            let (id, outcome) = (order.id, outcome_of(order, told));
+            // It may say nothing new, which is an error of no consequence.
+            let _maybe = self.ledger.settle(&id, &outcome, self.now).is_ok();
+        }
+    }
+
+    fn balance_at(&self, moment: UnixMs) -> Coins {
+        let is_past = |at: Option<UnixMs>| at.is_some_and(|at| at <= moment);
+        self.orders.iter().fold(START, |balance, order| {
+            let spent = is_past(order.charged_at) && !is_past(order.refunded_at);
+            if spent { balance.saturating_sub(order.price) } else { balance }
+        })
+    }
+
+    fn read_balance(&mut self, age: u64) {
+        let balance = self.balance_at(self.now.minus(Duration::from_secs(age)));
+        let _maybe_halts = self.ledger.set_balance(balance, self.now, self.now);
+    }
+
+    fn read_list(&mut self, age: u64, complete: bool) {
+        let moment = self.now.minus(Duration::from_secs(age));
+        let listed = self.orders.iter().enumerate().filter(|(index, order)| {
+            order.hidden != Hidden::LeftOut && (complete || index % 2 == 0)
+        });
+        let trades: Vec<OwnTrade> = listed
+            .filter_map(|(_index, order)| {
+                let status = order.status_at(moment)?;
+                let is_hidden = order.hidden == Hidden::UnknownStatus;
+                let status = if is_hidden { Status::Other } else { status };
+                Some(OwnTrade { id: order.id, status, price: Some(order.price) })
+            })
+            .collect();
+        let reading = Reading { trades: &trades, complete, started: self.now };
+        let _maybe_halts = self.ledger.reconcile(&reading, None, self.now);
+    }
+
+    /// The events so far make the same book again, and what was in flight is unknown.
+    fn restart(&mut self) {
+        let mut book = Book::new(self.budget.clone(), true);
+        book.set_entries(&whitelist());
+        for (at, event) in &self.ledger.events_for_tests {
+            book.apply(*at, event).unwrap();
+        }
+        assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
+        self.ledger.book = book;
+        let started = Event::Started { boot: BootId::default() };
+        let _nothing = self.ledger.record_sure(self.now, started);
+        for order in &mut self.orders {
+            (order.waiting, order.pending) = (false, false);
+        }
+    }
+
+    /// Safety, by the market's own books.
+    fn check_limits(&self) {
+        let costly = || self.orders.iter().filter(|order| order.costs());
+        let sum = |within_s: u64| -> i64 {
+            let recent = costly()
+                .filter(|order| self.now < order.reserved_at.plus(Duration::from_secs(within_s)));
+            recent.map(|order| order.price.cents()).sum()
+        };
+        assert!(sum(u64::MAX / 2_000) <= self.budget.total.cents(), "total");
+        assert!(sum(3_600) <= self.budget.per_hour.unwrap().cents(), "per_hour");
+        assert!(sum(86_400) <= self.budget.per_day.unwrap().cents(), "per_day");
+        let pending: i64 =
+            costly().filter(|order| order.pending).map(|order| order.price.cents()).sum();
+        let left = self.balance_at(self.now).cents() - pending;
+        assert!(self.budget.min_balance.cents() <= left, "min_balance");
+        let recent = self.orders.iter().filter(|order| {
+            !order.unsent && self.now < order.reserved_at.plus(Duration::from_secs(60))
+        });
+        let minute = usize::try_from(self.budget.max_buys_per_minute).unwrap();
+        assert!(recent.count() <= minute, "max_buys_per_minute");
+        assert!(self.orders.iter().filter(|order| order.waiting).count() <= 3, "max_in_flight");
+        let of = |entry: usize| {
+            self.orders.iter().filter(move |order| order.is_purchase() && order.entry == entry)
+        };
+        assert!(of(0).count() <= 4, "max_quantity of the first entry");
+        let second: i64 = of(1).map(|order| order.price.cents()).sum();
+        assert!(second <= 6_000, "max_total of the second entry");
+        let mut seen = HashMap::new();
+        for order in &self.orders {
+            assert_eq!(seen.insert(order.id, ()), None, "one request for a listing");
+        }
+    }
+
+    /// Liveness: the market turns honest, and two readings later the ledger knows everything.
+    fn turn_honest(&mut self) {
+        for which in 0..self.orders.len() {
+            if self.orders.iter().any(|order| order.waiting) {
+                self.answer(which, false, Told::True);
+            }
+        }
+        let now = self.now;
+        for order in &mut self.orders {
+            order.hidden = Hidden::No;
+            if order.cancelled_at.is_some() {
+                order.refunded_at = order.refunded_at.or(Some(now));
+            }
+        }
+        for _reading in 0..HONEST_READINGS {
+            self.now = self.now.plus(SETTLE + Duration::from_secs(1));
+            self.read_balance(0);
+            self.read_list(0, true);
+        }
+        let costly = self.orders.iter().filter(|order| order.costs());
+        let books = costly.fold(Coins::ZERO, |sum, order| sum.saturating_add(order.price));
+        let counted = self.ledger.book.intents.iter().filter(|intent| intent.state.counts());
+        let counted = counted.fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price));
+        if self.ledger.book.halts.is_empty() {
+            let intents = &self.ledger.book.intents;
+            let account = &self.ledger.book.account;
+            assert_eq!(counted, books, "what counts: {intents:#?} {account:#?} {:#?}", self.orders);
+        }
+        assert!(books <= counted, "never less");
+    }
+}
+
+/// What an attributed answer says: whether it was bought is true, the price may be anything.
+fn outcome_of(order: &Order, told: Told) -> Outcome {
+    let price = match told {
+        Told::Nothing => None,
+        Told::True => Some(order.price),
+        Told::Any(cents) => Some(Coins::from_cents(cents)),
+    };
+    match order.charged_at {
+        Some(_bought) => Outcome::Bought { price, server_time: None },
+        None => Outcome::Refused(Refusal::Taken),
+    }
+}
+
+fn pick(orders: &mut [Order], which: usize, fits: impl Fn(&Order) -> bool) -> Option<&mut Order> {
+    let count = orders.iter().filter(|order| fits(order)).count();
+    let nth = which.checked_rem(count)?;
+    orders.iter_mut().filter(|order| fits(order)).nth(nth)
+}
+
+/// How many histories are played, of up to 300 steps each: `SNIPER_TEST_HISTORIES`, else a few.
+fn histories() -> u32 {
+    let asked = std::env::var("SNIPER_TEST_HISTORIES").ok();
+    asked.and_then(|histories| histories.parse().ok()).unwrap_or(400)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(histories()))]
+
+    #[test]
+    fn no_lie_of_the_market_exceeds_a_limit_and_honesty_settles_everything(
+        steps in prop::collection::vec(step(), 0..300),
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+            world.ledger.book.check().unwrap();
+        }
+        world.turn_honest();
+        world.ledger.book.check().unwrap();
+    }
+}
