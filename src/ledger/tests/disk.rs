@@ -584,3 +584,83 @@ fn the_words_of_the_marketplace_are_kept_for_a_person() {
     let words: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
     assert!(words.starts_with("trade is not joinable") && words.len() <= 500, "{words}");
 }
+
+/// The files that version 0.1.0 left of a session against the simulated market.
+fn left_by_0_1_0(how: &str) -> tempfile::TempDir {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger-0.1.0").join(how);
+    let to = tempfile::tempdir().unwrap();
+    for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
+        let packed = from.join(format!("{name}.zst"));
+        if packed.exists() {
+            let bytes = zstd::decode_all(fs::File::open(packed).unwrap()).unwrap();
+            fs::write(to.path().join(name), bytes).unwrap();
+        }
+    }
+    to
+}
+
+#[test]
+fn a_ledger_of_0_1_0_opens_verifies_and_goes_on() {
+    // A stop in order holds under any boot; what was killed is whole under the same one.
+    for (how, boot) in [("clean", "another"), ("killed", BOOT_OF_0_1_0)] {
+        let folder = left_by_0_1_0(how);
+        let archive = Archive::open(folder.path()).unwrap();
+        archive.verify().unwrap();
+        let (before, spent) = (archive.book().intents().len(), counted(archive.book()));
+        drop(archive);
+        assert!(before > 20, "{how}: {before} orders");
+
+        let place = Place { host: "127.0.0.1:18199".to_owned(), ..place(folder.path(), boot) };
+        let now = UnixMs(1_795_000_000_000);
+        let limits = Budget { total: coins(1_000), ..limits() };
+        let mut ledger = Ledger::open(&place, limits, &entries(), now).unwrap();
+        ledger.bind("VXNlcjo0MjQyNDI").unwrap();
+        assert_eq!(ledger.book().loss().count, 0, "{how}");
+        ledger.book().check().unwrap();
+        assert_eq!(counted(ledger.book()), spent, "{how}");
+        let is_unknown = |intent: &&Intent| intent.state == State::Unknown;
+        let unknown = ledger.book().intents().iter().filter(is_unknown).count();
+        assert!(unknown > 0, "{how}");
+        let reading = Reading { trades: &[], complete: true, started: now };
+        let _maybe_halts = ledger.reconcile(&reading, Some(coins(500)), now);
+        ledger.resume(me(), now);
+        let fresh = Want { created_at: Some(now), ..want(1, 10) };
+        let _approved = reserve(&mut ledger, fresh, now);
+        wait_until(|| ledger.is_durable());
+        drop(ledger);
+        let archive = Archive::open(folder.path()).unwrap();
+        archive.verify().unwrap();
+        assert_eq!(archive.book().intents().len(), before + 1, "{how}");
+    }
+}
+
+const BOOT_OF_0_1_0: &str = "574327c4-0244-45b4-b994-6378a7c9b802";
+
+fn counted(book: &Book) -> Coins {
+    let counting = book.intents().iter().filter(|intent| intent.state.counts());
+    counting.fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price))
+}
+
+/// The wall clock was set forward by two hours between two runs on one boot.
+#[test]
+fn after_a_restart_on_the_same_boot_windows_go_on_by_the_uptime() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |uptime_ms| Place { uptime_ms: Some(uptime_ms), ..place(folder.path(), "boot") };
+    let limits = Budget { per_hour: Some(coins(10)), ..limits() };
+    let mut ledger = Ledger::open(&place(1_000_000), limits.clone(), &entries(), T0).unwrap();
+    ready(&mut ledger, T0);
+    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    drop(ledger);
+
+    let hour = Denied::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    // Ten minutes later by the uptime, and then 59 and 61.
+    for (minutes, expected) in [(10, Some(hour)), (59, Some(hour)), (61, None)] {
+        let now = after(7_200 + minutes * 60);
+        let uptime_ms = 1_000_000 + minutes * 60_000;
+        let mut ledger = Ledger::open(&place(uptime_ms), limits.clone(), &entries(), now).unwrap();
+        ready(&mut ledger, now);
+        wait_until(|| ledger.is_leased());
+        let fresh = Want { created_at: Some(now), ..want(2, 1) };
+        assert_eq!(ledger.reserve(fresh, now).err(), expected, "after {minutes} minutes");
+    }
+}
