@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     latency::Percentiles,
+    ledger::{Halt, OrderTotals},
     money::Coins,
     sniper::tally::{Bought, Tally},
     text::Escaped,
@@ -55,9 +56,10 @@ pub struct Summary {
     pub feed: FeedCounts,
     /// What was decided and bought.
     pub tally: Tally,
-    /// How many of the buys fell through after all, and what came back for them, as far as the
-    /// marketplace has said so.
-    pub returned: (u64, Coins),
+    /// What became of its orders, by the ledger.
+    pub orders: OrderTotals,
+    /// Why ordering is halted at its end.
+    pub halts: Vec<Halt>,
     /// What the account holds, where that is known.
     pub balance: Option<Coins>,
     /// Log lines that were dropped rather than waited for.
@@ -88,9 +90,11 @@ impl Summary {
             "seconds": decimal(self.lasted.as_millis(), 3),
             "listings": tally.listings,
             "matched": tally.matched,
-            "bought": tally.bought,
+            "bought": self.orders.bought,
             "refused": tally.refused,
-            "unknown": tally.unknown,
+            "unknown": self.orders.unknown,
+            "unknown_at_first": tally.unknown,
+            "not_bought": self.orders.not_bought,
             "not_sent": tally.not_sent,
             "would_buy": tally.would_buy,
             "skipped": tally.skipped_total(),
@@ -98,10 +102,16 @@ impl Summary {
             "refused_because": tally.refusals,
             "repeated": tally.repeated,
             "unbuyable": tally.unreadable,
-            "spent": tally.spent.to_string(),
-            "returned": self.returned.0,
-            "returned_coins": self.returned.1.to_string(),
-            "in_doubt": tally.in_doubt.to_string(),
+            "spent": self.orders.spent.to_string(),
+            "delivered": self.orders.delivered,
+            "returning": self.orders.returning,
+            "returning_coins": self.orders.returning_coins.to_string(),
+            "returned": self.orders.returned,
+            "returned_coins": self.orders.returned_coins.to_string(),
+            "in_doubt": self.orders.unknown_coins.to_string(),
+            "resolved_bought": tally.resolved_bought,
+            "resolved_not_bought": tally.resolved_not_bought,
+            "halts": self.halts.iter().map(halt_json).collect::<Vec<_>>(),
             "would_spend": tally.would_spend.to_string(),
             "balance": self.balance.map(|balance| balance.to_string()),
             "reconnects": self.feed.reconnects,
@@ -120,6 +130,15 @@ impl Summary {
             "market": self.market.map(market_json),
         })
     }
+}
+
+fn halt_json(halt: &Halt) -> Value {
+    json!({
+        "since": halt.at.to_string(),
+        "reason": halt.reason.to_string(),
+        "remedy": halt.reason.remedy(),
+        "count": halt.count,
+    })
 }
 
 fn market_json(market: MarketView) -> Value {
@@ -167,6 +186,10 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tally = &self.tally;
         let counted = |count: u64, what: &str| format!("{count:>8}  {what}");
+        for halt in &self.halts {
+            let (reason, remedy) = (halt.reason, halt.reason.remedy());
+            writeln!(f, "\nORDERING IS HALTED: {reason}. What to do: {remedy}.")?;
+        }
         writeln!(f)?;
         writeln!(f, "The session lasted {} and ended: {}.", lasting(self.lasted), self.ended)?;
         writeln!(f)?;
@@ -176,16 +199,10 @@ impl fmt::Display for Summary {
             let what = format!("would have been bought, for {} coins", tally.would_spend);
             writeln!(f, "{}", counted(tally.would_buy, &what))?;
         } else {
-            let what = format!("bought, for {} coins", tally.spent);
-            writeln!(f, "{}", counted(tally.bought, &what))?;
-            let (returned, coins) = self.returned;
-            if returned > 0 {
-                let what = format!("of them fell through, and {coins} coins came back");
-                writeln!(f, "{}", counted(returned, &what))?;
-            }
+            self.orders(f)?;
             let why = reasons(tally.refusals.iter());
             writeln!(f, "{}", counted(tally.refused, &format!("refused by the market{why}")))?;
-            writeln!(f, "{}", counted(tally.unknown, &unanswered(tally)))?;
+            writeln!(f, "{}", counted(tally.unknown, &unanswered(tally, &self.orders)))?;
             if tally.not_sent > 0 {
                 writeln!(f, "{}", counted(tally.not_sent, "never left, for want of a connection"))?;
             }
@@ -217,6 +234,24 @@ impl fmt::Display for MarketView {
 }
 
 impl Summary {
+    /// What became of the orders, by the ledger.
+    fn orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OrderTotals { bought, spent, delivered, .. } = self.orders;
+        let OrderTotals { returning, returning_coins, returned, returned_coins, .. } = self.orders;
+        writeln!(f, "{bought:>8}  bought, for {spent} coins")?;
+        let lines = [
+            (delivered, "of them delivered".to_owned()),
+            (returning, format!("of them cancelled; {returning_coins} coins are not back yet")),
+            (returned, format!("cancelled, and {returned_coins} coins came back")),
+            (self.tally.resolved_bought, "unknown orders resolved as bought".to_owned()),
+            (self.tally.resolved_not_bought, "unknown orders resolved as not bought".to_owned()),
+        ];
+        for (count, what) in lines.iter().filter(|(count, _what)| *count > 0) {
+            writeln!(f, "{count:>8}  {what}")?;
+        }
+        Ok(())
+    }
+
     fn purchases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let purchases = &self.tally.purchases;
         if purchases.is_empty() {
@@ -261,15 +296,14 @@ impl Summary {
     }
 }
 
-fn unanswered(tally: &Tally) -> String {
-    match tally.in_doubt {
-        _ if tally.unknown == 0 => "without an answer".to_owned(),
-        Coins::ZERO => {
-            "without an answer; what became of them was found out from the account".to_owned()
-        }
-        coins => {
-            format!("without an answer: up to {coins} coins count as spent until proven otherwise")
-        }
+fn unanswered(tally: &Tally, orders: &OrderTotals) -> String {
+    match (tally.unknown, orders.unknown) {
+        (0, _) => "without an answer".to_owned(),
+        (_, 0) => "without an answer at first; the account has resolved them".to_owned(),
+        (_, unknown) => format!(
+            "without an answer at first; {unknown} are still unknown, and their {} coins count as spent",
+            orders.unknown_coins
+        ),
     }
 }
 
@@ -317,13 +351,13 @@ pub fn short(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Outcome;
+    use crate::{ledger::HaltReason, outcome::Outcome, time::UnixMs};
 
     fn summary() -> Summary {
         let mut tally =
             Tally { listings: 600, matched: 3, unreadable_answers: 1, ..Tally::default() };
         let price = Coins::from_cents(1_015);
-        tally.settle(&Outcome::Bought { price: Some(price), server_time: None }, price);
+        tally.settle(&Outcome::Bought { price: Some(price), server_time: None });
         tally.skip("expired");
         tally.skip("total");
         tally.latency.record(Duration::from_nanos(41_250));
@@ -332,13 +366,47 @@ mod tests {
             lasted: Duration::from_millis(30_040),
             feed: FeedCounts { reconnects: 1, gaps: 1, unreadable: 2 },
             tally,
-            returned: (0, Coins::ZERO),
+            orders: OrderTotals { bought: 1, spent: price, ..OrderTotals::default() },
+            halts: Vec::new(),
             balance: Some(Coins::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),
             is_given_up: false,
             market: None,
         }
+    }
+
+    #[test]
+    fn a_halt_is_the_first_line_and_the_ledger_says_what_was_bought() {
+        let reason = HaltReason::Unknowns { count: 5 };
+        let orders = OrderTotals {
+            bought: 3,
+            spent: Coins::from_cents(3_000),
+            delivered: 1,
+            returning: 1,
+            returning_coins: Coins::from_cents(1_000),
+            returned: 2,
+            returned_coins: Coins::from_cents(2_000),
+            ..OrderTotals::default()
+        };
+        let halts = vec![Halt { at: UnixMs(0), reason, count: 1 }];
+        let mut summary = Summary { orders, halts, ..summary() };
+        summary.tally.resolved_not_bought = 4;
+        let text = summary.to_string();
+        let first = text.lines().find(|line| !line.is_empty()).unwrap();
+        assert!(first.starts_with("ORDERING IS HALTED: 5 buys in a row ended unknown."), "{text}");
+        for line in [
+            "       3  bought, for 30.00 coins",
+            "       1  of them delivered",
+            "       1  of them cancelled; 10.00 coins are not back yet",
+            "       2  cancelled, and 20.00 coins came back",
+            "       4  unknown orders resolved as not bought",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        let json = summary.to_json();
+        assert_eq!((&json["bought"], &json["spent"]), (&3.into(), &"30.00".into()));
+        assert_eq!(json["halts"][0]["count"], 1);
     }
 
     #[test]

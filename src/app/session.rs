@@ -29,13 +29,12 @@ use crate::{
     clock,
     config::{Config, Mode},
     csgoroll::operations,
-    ledger::{Halt, Ledger, Place, Who, cli::person, control::Server},
+    ledger::{Halt, Ledger, OrderTotals, Place, Sequence, Who, cli::person, control::Server},
     net::tls::Tls,
     server_clock::ServerClock,
     sniper::{Core, Hand, Inbox, Now, Sniper},
     stop::{Stop, Why},
     summary::{FeedCounts, Summary},
-    time::UnixMs,
     ws::{Filler, GaveUp},
 };
 
@@ -77,7 +76,8 @@ pub struct Session<'c> {
     _control: Option<Server>,
     spinning: Option<Spinning>,
     started: Instant,
-    started_at: UnixMs,
+    /// The number of the session's first order.
+    first_order: Sequence,
 }
 
 impl<'c> Session<'c> {
@@ -88,7 +88,7 @@ impl<'c> Session<'c> {
     ///
     /// An [`AppError`] if what it needs cannot be set up.
     pub fn start(config: &'c Config, filler: Filler) -> Result<Self, AppError> {
-        let (started, started_at) = (Instant::now(), clock::now());
+        let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = match &config.tls {
             Some(tls) => tls.clone(),
@@ -108,6 +108,7 @@ impl<'c> Session<'c> {
         let (background, news) = background::start(config, &tls, requests, filler)?;
         inbox.news = Some(news);
         let ledger = open_ledger(config);
+        let first_order = ledger.next_sequence();
         let mut control = None;
         if is_live {
             let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
@@ -135,7 +136,7 @@ impl<'c> Session<'c> {
             _background: background,
             _control: control,
             started,
-            started_at,
+            first_order,
         })
     }
 
@@ -148,7 +149,7 @@ impl<'c> Session<'c> {
     pub fn announce(&self) {
         report::announce(self.config);
         let halts = self.sniper.look(|core| core.ledger().snapshot(clock::now()).halts);
-        for Halt { at, reason } in halts {
+        for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
             error!(
                 "BUYING IS STOPPED since {at}: {reason}. What to do: {remedy}; then `sniper resume`"
@@ -212,18 +213,18 @@ impl<'c> Session<'c> {
             gaps: taps.gaps.load(Ordering::Relaxed),
             unreadable: taps.errors(),
         };
-        let (tally, balance, returned) = self.sniper.look(|core| {
-            let returned = core.ledger().returned_since(self.started_at);
+        let (tally, balance, orders, halts) = self.sniper.look(|core| {
+            let orders = match self.config.mode {
+                Mode::Dry => OrderTotals::default(),
+                Mode::Live => core.ledger().totals_since(self.first_order),
+            };
             let snapshot = core.ledger().snapshot(Now::read().wall);
             // A dry run spends in thought only.
             let balance = match self.config.mode {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.balance_likely,
             };
-            let mut tally = core.tally().clone();
-            // The account has shown of some since what became of them.
-            tally.in_doubt = tally.in_doubt.min(snapshot.unknown_coins);
-            (tally, balance, returned)
+            (core.tally().clone(), balance, orders, snapshot.halts)
         });
         Summary {
             mode: match self.config.mode {
@@ -233,7 +234,8 @@ impl<'c> Session<'c> {
             lasted: self.started.elapsed(),
             feed,
             tally,
-            returned,
+            orders,
+            halts,
             balance,
             log_lines_dropped: 0,
             ended: ended.to_string(),

@@ -340,6 +340,15 @@ pub enum HaltReason {
 }
 
 impl HaltReason {
+    /// Whether two reasons have one cause, so that they are one halt. Each purchase that was not
+    /// intended is one of its own: resuming accepts those that were named.
+    pub fn has_cause_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unintended { .. } | Self::Refused(_), _) => self == other,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
     /// What the person must do before buying again makes sense.
     pub const fn remedy(&self) -> &'static str {
         match self {

@@ -58,8 +58,23 @@ impl Intent {
 pub struct Halt {
     /// Since when.
     pub at: UnixMs,
-    /// Why.
+    /// Why; of several of one cause the latest.
     pub reason: HaltReason,
+    /// How often its cause came up.
+    pub count: u32,
+}
+
+/// An order that moved to another state other than by its own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The listing.
+    pub id: TradeId,
+    /// Where it stood.
+    pub from: State,
+    /// Where it stands.
+    pub to: State,
+    /// What counts, or counted, against the limits.
+    pub price: Coins,
 }
 
 /// What power loss may have made the ledger forget.

@@ -69,10 +69,10 @@ pub use self::{
     denied::Denied,
     error::LedgerError,
     event::{HaltReason, Proof, Sequence, State, Who},
-    intent::{Contradiction, Halt, Intent},
+    intent::{Change, Contradiction, Halt, Intent},
     open::Place,
     reconcile::{OwnTrade, Reading},
-    snapshot::Snapshot,
+    snapshot::{OrderTotals, Snapshot},
 };
 
 use self::{
@@ -96,6 +96,8 @@ pub struct Aftermath {
     pub halts: Vec<Halt>,
     /// Until when buying pauses now, where that is new.
     pub paused_until: Option<UnixMs>,
+    /// Orders that moved to another state other than by their own answer.
+    pub changes: Vec<Change>,
 }
 
 /// The ledger: one book, and where it is kept.
@@ -387,6 +389,12 @@ impl Ledger {
         aftermath
     }
 
+    fn change_of(&self, before: &Intent) -> Option<Change> {
+        let after = self.book.at(before.sequence)?;
+        let (id, from, to, price) = (after.id, before.state, after.state, after.price);
+        (from != to).then_some(Change { id, from, to, price })
+    }
+
     fn sequence_of(&self, id: &TradeId) -> Result<Sequence, Contradiction> {
         let intent = self.book.intent(id);
         intent.map(|intent| intent.sequence).ok_or(Contradiction::NoSuchIntent(Sequence(0)))
@@ -408,12 +416,18 @@ impl Ledger {
 
     fn apply(&mut self, now: UnixMs, event: Event) -> Result<Aftermath, Contradiction> {
         let (halts, paused) = (self.book.halts.len(), self.book.paused_until);
+        let before = match event {
+            Event::Proved { sequence, .. } => self.book.at(sequence).copied(),
+            _ => None,
+        };
         self.book.apply(now, &event)?;
         #[cfg(test)]
         self.events_for_tests.push((now, event));
         let halts = self.book.halts.get(halts..).unwrap_or_default().to_vec();
         let until = self.book.paused_until;
-        Ok(Aftermath { halts, paused_until: Some(until).filter(|until| paused < *until) })
+        let paused_until = Some(until).filter(|until| paused < *until);
+        let changes = before.and_then(|before| self.change_of(&before)).into_iter().collect();
+        Ok(Aftermath { halts, paused_until, changes })
     }
 }
 
@@ -421,6 +435,7 @@ impl Aftermath {
     fn merge(&mut self, other: Self) {
         self.halts.extend(other.halts);
         self.paused_until = self.paused_until.max(other.paused_until);
+        self.changes.extend(other.changes);
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     Ledger,
     book::Book,
     entries::{EntryKey, Used},
-    event::State,
+    event::{Sequence, State},
     intent::{Halt, Intent, Loss},
 };
 use crate::{config::Budget, money::Coins, time::UnixMs};
@@ -59,16 +59,67 @@ impl Snapshot {
     }
 }
 
+/// What became of the orders of a session, as the ledger has it now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrderTotals {
+    /// Bought, delivered or not, those included that were cancelled and whose coins are not back.
+    pub bought: u64,
+    /// What they cost.
+    pub spent: Coins,
+    /// How many of them were delivered.
+    pub delivered: u64,
+    /// How many of them were cancelled and have not shown their coins yet.
+    pub returning: u64,
+    /// What these cost.
+    pub returning_coins: Coins,
+    /// Cancelled, and their coins are back.
+    pub returned: u64,
+    /// What they cost.
+    pub returned_coins: Coins,
+    /// Unknown at first, and not bought by the account.
+    pub not_bought: u64,
+    /// Still unknown.
+    pub unknown: u64,
+    /// What they cost.
+    pub unknown_coins: Coins,
+}
+
 impl Ledger {
-    /// How many buys since a moment fell through after all, and what came back for them.
-    pub fn returned_since(&self, moment: UnixMs) -> (u64, Coins) {
+    /// What became of the orders from this one on.
+    pub fn totals_since(&self, first: Sequence) -> OrderTotals {
+        let mut totals = OrderTotals::default();
+        let one_more = |count: &mut u64, coins: &mut Coins, price: Coins| {
+            *count = count.saturating_add(1);
+            *coins = coins.saturating_add(price);
+        };
         let newest_first = self.book.intents().iter().rev();
-        newest_first
-            .take_while(|intent| moment <= intent.reserved_at)
-            .filter(|intent| intent.state == State::Returned)
-            .fold((0, Coins::ZERO), |(count, coins), intent| {
-                (count.saturating_add(1), coins.saturating_add(intent.price))
-            })
+        for intent in newest_first.take_while(|intent| first <= intent.sequence) {
+            let price = intent.price;
+            let mut unpriced = Coins::ZERO;
+            match intent.state {
+                State::Bought => one_more(&mut totals.bought, &mut totals.spent, price),
+                State::Completed => {
+                    one_more(&mut totals.bought, &mut totals.spent, price);
+                    one_more(&mut totals.delivered, &mut unpriced, price);
+                }
+                State::Returning => {
+                    one_more(&mut totals.bought, &mut totals.spent, price);
+                    one_more(&mut totals.returning, &mut totals.returning_coins, price);
+                }
+                State::Returned => {
+                    one_more(&mut totals.returned, &mut totals.returned_coins, price);
+                }
+                State::Unknown => one_more(&mut totals.unknown, &mut totals.unknown_coins, price),
+                State::NotBought => one_more(&mut totals.not_bought, &mut unpriced, price),
+                State::Reserved | State::Sent | State::Refused | State::NotSent => {}
+            }
+        }
+        totals
+    }
+
+    /// The number that the next order gets.
+    pub fn next_sequence(&self) -> Sequence {
+        self.book.next_sequence()
     }
 }
 

@@ -316,9 +316,12 @@ impl Book {
     }
 
     pub(super) fn halt(&mut self, reason: HaltReason, at: UnixMs) {
-        let is_same = |halt: &Halt| halt.reason == reason;
-        if self.halts.len() < HALTS_MAX && !self.halts.iter().any(is_same) {
-            self.halts.push(Halt { at, reason });
+        let is_same = |halt: &&mut Halt| halt.reason.has_cause_of(&reason);
+        if let Some(halt) = self.halts.iter_mut().find(is_same) {
+            halt.reason = reason;
+            halt.count = halt.count.saturating_add(1);
+        } else if self.halts.len() < HALTS_MAX {
+            self.halts.push(Halt { at, reason, count: 1 });
         }
     }
 

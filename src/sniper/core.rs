@@ -42,6 +42,8 @@ use crate::{
 pub const SEEN_MAX: usize = 65_536;
 /// How many listings are held for a later moment.
 pub const HELD_MAX: usize = 4_096;
+/// How many orders' items are remembered for later lines about them.
+pub const NAMES_MAX: usize = 4_096;
 /// How many listings wait because enough buys are under way.
 pub const WAITING_MAX: usize = 256;
 /// How long a listing waits for its turn before it is given up.
@@ -102,6 +104,8 @@ pub struct Core<B> {
     pub(super) tally: Tally,
     pub(super) told: Told,
     pub(super) pending: HashMap<TradeId, Pending>,
+    /// The items of this session's orders, for later lines about them.
+    pub(super) names: HashMap<TradeId, String>,
     seen: Recent<()>,
     /// When the way of an approval may be gone for practice again; `None`: at any time.
     pub(super) rehearse_from: Option<Instant>,
@@ -138,6 +142,7 @@ impl<B: Buys> Core<B> {
             tally: Tally::default(),
             told: Told::default(),
             pending: HashMap::with_capacity(64),
+            names: HashMap::new(),
             seen: Recent::new(SEEN_MAX, ()),
             rehearse_from: None,
             wishes_to_rehearse: false,
@@ -249,7 +254,7 @@ impl<B: Buys> Core<B> {
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
                 self.note(|ledger| ledger.settle(&trade.id, &outcome, now.wall));
-                self.tally.settle(&outcome, price);
+                self.tally.settle(&outcome);
                 say::not_sent(trade, reason);
             }
         }
@@ -382,7 +387,13 @@ impl<B: Buys> Core<B> {
         tell: impl FnOnce(&mut Ledger) -> Result<Aftermath, Contradiction>,
     ) {
         match tell(&mut self.ledger) {
-            Ok(aftermath) => say::aftermath(&aftermath),
+            Ok(aftermath) => {
+                say::aftermath(&aftermath);
+                for change in &aftermath.changes {
+                    self.tally.resolve(change);
+                    say::change(change, self.names.get(&change.id).map(String::as_str));
+                }
+            }
             Err(contradiction) => {
                 self.tally.internal_errors = self.tally.internal_errors.saturating_add(1);
                 say::contradiction(&contradiction);

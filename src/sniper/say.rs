@@ -8,7 +8,9 @@ use crate::{
     account::ReadFailure,
     csgoroll::account::User,
     latency::Steps,
-    ledger::{Aftermath, Contradiction, Halt, Intent, LedgerError, control::Request},
+    ledger::{
+        Aftermath, Change, Contradiction, Halt, Intent, LedgerError, State, control::Request,
+    },
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
     summary::short,
@@ -159,6 +161,29 @@ pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
 
 pub(super) fn account_unreadable(failure: &ReadFailure) {
     warn!("The account cannot be read: {}", Escaped(&failure.to_string()));
+}
+
+/// An order that moved to another state other than by its own answer.
+pub(super) fn change(change: &Change, name: Option<&str>) {
+    let Change { id, from, to, price } = change;
+    let item = match name {
+        Some(name) => format!("\"{}\" ({id})", Escaped(name)),
+        None => id.to_string(),
+    };
+    match (from, to) {
+        (State::Unknown, State::NotBought) => {
+            info!("Unknown order resolved: {item}, not bought; {price} coins are free again");
+        }
+        (State::Unknown, State::Bought | State::Completed) => {
+            info!("Unknown order resolved: {item}, bought for {price} coins");
+        }
+        (_, State::Completed) => info!("Purchase delivered: {item}, {price} coins"),
+        (_, State::Returning) => warn!(
+            "Purchase cancelled: {item}, {price} coins count as spent until a balance shows them"
+        ),
+        (_, State::Returned) => info!("Purchase refunded: {item}, {price} coins are free again"),
+        (from, to) => warn!("Order changed: {item}, {from} to {to}, {price} coins"),
+    }
 }
 
 /// A cancelled order whose coins no balance has shown.

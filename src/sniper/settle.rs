@@ -2,7 +2,7 @@
 
 use super::{
     Buys,
-    core::{Core, Hand, Now},
+    core::{Core, Hand, NAMES_MAX, Now},
     say,
     tally::Bought,
 };
@@ -29,7 +29,10 @@ impl<B: Buys> Core<B> {
             self.ledger.keep_words(&report.id, &String::from_utf8_lossy(said));
         }
         let Some(pending) = self.pending.remove(&report.id) else { return };
-        self.tally.settle(&outcome, pending.price);
+        self.tally.settle(&outcome);
+        if self.names.len() < NAMES_MAX {
+            self.names.insert(report.id, pending.market_name.clone());
+        }
         // What was spent, and what may have been, should be seen in the account soon.
         self.wishes_to_know |= matches!(outcome, Outcome::Bought { .. } | Outcome::Unknown(_));
         if outcome == Outcome::Unknown(Unknown::Unreadable) {

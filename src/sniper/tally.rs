@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     latency::{Latency, Steps},
+    ledger::{Change, State},
     money::Coins,
     outcome::Outcome,
     trade::TradeId,
@@ -59,10 +60,10 @@ pub struct Tally {
     pub skipped: BTreeMap<&'static str, u64>,
     /// Refusals by kind.
     pub refusals: BTreeMap<&'static str, u64>,
-    /// What the confirmed buys cost.
-    pub spent: Coins,
-    /// What the buys of which nobody knows may have cost.
-    pub in_doubt: Coins,
+    /// Unknown orders, of this session or an earlier one, that turned out bought.
+    pub resolved_bought: u64,
+    /// Unknown orders that turned out not bought.
+    pub resolved_not_bought: u64,
     /// Dry run: what would have been spent.
     pub would_spend: Coins,
     /// From the read that brought the listing to the request written.
@@ -88,22 +89,29 @@ impl Tally {
     }
 
     /// Counts how a buy ended.
-    pub fn settle(&mut self, outcome: &Outcome, price: Coins) {
+    pub fn settle(&mut self, outcome: &Outcome) {
         let one_more = |count: &mut u64| *count = count.saturating_add(1);
         match outcome {
-            Outcome::Bought { price: said, .. } => {
-                one_more(&mut self.bought);
-                self.spent = self.spent.saturating_add(said.unwrap_or(price));
-            }
+            Outcome::Bought { .. } => one_more(&mut self.bought),
             Outcome::Refused(refusal) => {
                 one_more(&mut self.refused);
                 one_more(self.refusals.entry(refusal.name()).or_default());
             }
             Outcome::NotSent(_) => one_more(&mut self.not_sent),
-            Outcome::Unknown(_) => {
-                one_more(&mut self.unknown);
-                self.in_doubt = self.in_doubt.saturating_add(price);
+            Outcome::Unknown(_) => one_more(&mut self.unknown),
+        }
+    }
+
+    /// Counts an unknown order that was resolved by the account.
+    pub const fn resolve(&mut self, change: &Change) {
+        match (change.from, change.to) {
+            (State::Unknown, State::NotBought) => {
+                self.resolved_not_bought = self.resolved_not_bought.saturating_add(1);
             }
+            (State::Unknown, to) if to.is_charged() => {
+                self.resolved_bought = self.resolved_bought.saturating_add(1);
+            }
+            _ => {}
         }
     }
 
@@ -126,18 +134,14 @@ mod tests {
     const TEN: Coins = Coins::from_cents(1_000);
 
     #[test]
-    fn each_outcome_is_counted_once_and_its_money_where_it_belongs() {
+    fn each_outcome_is_counted_once() {
         let mut tally = Tally::default();
-        tally.settle(&Outcome::Bought { price: None, server_time: None }, TEN);
-        tally.settle(
-            &Outcome::Bought { price: Some(Coins::from_cents(999)), server_time: None },
-            TEN,
-        );
-        tally.settle(&Outcome::Refused(Refusal::Taken), TEN);
-        tally.settle(&Outcome::NotSent(NotSent::Closed), TEN);
-        tally.settle(&Outcome::Unknown(Unknown::Cut), TEN);
+        tally.settle(&Outcome::Bought { price: None, server_time: None });
+        tally.settle(&Outcome::Bought { price: Some(TEN), server_time: None });
+        tally.settle(&Outcome::Refused(Refusal::Taken));
+        tally.settle(&Outcome::NotSent(NotSent::Closed));
+        tally.settle(&Outcome::Unknown(Unknown::Cut));
         assert_eq!((tally.bought, tally.refused, tally.not_sent, tally.unknown), (2, 1, 1, 1));
-        assert_eq!((tally.spent, tally.in_doubt), (Coins::from_cents(1_999), TEN));
         assert_eq!(tally.refusals.into_iter().collect::<Vec<_>>(), [("taken", 1)]);
     }
 

@@ -31,7 +31,7 @@ async fn both_generations_are_bought_end_to_end() {
             })
             .await;
         agree(&summary, &market);
-        assert_eq!(summary.tally.spent, cents(1_015), "{generation:?}");
+        assert_eq!(summary.orders.spent, cents(1_015), "{generation:?}");
         assert_eq!(summary.balance, Some(cents(50_000 - 1_015)));
         assert_eq!(market.books().balance, cents(50_000 - 1_015));
         assert_eq!(summary.tally.purchases[0].market_name, super::REDLINE);
@@ -56,7 +56,7 @@ fn a_session_that_spins_buys_as_any_other_and_lets_go_of_its_ledger_at_its_end()
                     counted(sniper, |tally| tally.bought == 1).await;
                 })
                 .await;
-            assert_eq!(summary.tally.spent, cents(1_015));
+            assert_eq!(summary.orders.spent, cents(1_015));
             assert_eq!(market.books().purchases().count(), bought);
             assert_eq!(summary.errors(), 0);
         }
@@ -89,7 +89,7 @@ async fn a_batch_is_many_listings_and_each_is_decided_on_for_itself() {
         })
         .await;
     agree(&summary, &market);
-    assert_eq!(summary.tally.spent, cents(1_100 + 1_200 + 1_400));
+    assert_eq!(summary.orders.spent, cents(1_100 + 1_200 + 1_400));
     for why in [
         "own listing",
         "cannot be joined",

@@ -106,7 +106,7 @@ async fn a_listing_that_cannot_be_read_is_counted_and_never_bought_nor_guessed_a
     let expected = u64::try_from(changes.len()).unwrap();
     assert_eq!(summary.tally.listings, expected + 1);
     assert!(summary.tally.unreadable >= expected - 2, "{:?}", summary.tally);
-    assert_eq!(summary.tally.spent, cents(1_015));
+    assert_eq!(summary.orders.spent, cents(1_015));
 }
 
 #[tokio::test]

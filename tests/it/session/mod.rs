@@ -217,7 +217,8 @@ pub(crate) fn agree(summary: &Summary, market: &Market) {
     if tally.unknown == 0 {
         let paid =
             books.purchases().fold(Coins::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
-        assert_eq!(tally.spent, paid);
+        let by_the_ledger = summary.orders.spent.saturating_add(summary.orders.returned_coins);
+        assert_eq!(by_the_ledger, paid);
     }
 }
 
@@ -227,17 +228,20 @@ pub(crate) fn agree_on(summary: &Value, market: &Market) {
     let books = market.books();
     let count = |key: &str| summary[key].as_u64().unwrap();
     adds_up(summary);
-    let asked = count("bought") + count("refused") + count("unknown");
+    let bought = count("bought") + count("returned");
+    let asked = bought + count("refused") + count("unknown") + count("not_bought");
     assert_eq!(usize::try_from(asked).unwrap(), books.requests().count(), "{summary}");
     assert_eq!(books.doubled().count(), 0, "asked for twice");
     let sold: u64 = books.purchases().count().try_into().unwrap();
-    assert!(count("bought") <= sold && sold <= count("bought") + count("unknown"), "{summary}");
+    assert!(bought <= sold && sold <= bought + count("unknown"), "{summary}");
 }
 
 /// Every match went one way.
 #[track_caller]
 pub(crate) fn adds_up(summary: &Value) {
-    let ends = ["bought", "refused", "unknown", "not_sent", "skipped", "would_buy"];
-    let all: u64 = ends.iter().map(|key| summary[key].as_u64().unwrap()).sum();
+    let by_the_ledger = ["bought", "returned", "not_bought", "unknown"];
+    let ends = ["refused", "not_sent", "skipped", "would_buy"];
+    let all: u64 =
+        ends.iter().chain(&by_the_ledger).map(|key| summary[key].as_u64().unwrap()).sum();
     assert_eq!(summary["matched"].as_u64(), Some(all), "{summary}");
 }

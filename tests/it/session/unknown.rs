@@ -32,7 +32,7 @@ async fn what_ends_unknown_is_never_sent_again_and_counts_as_spent() {
             })
             .await;
         agree(&summary, &market);
-        assert_eq!(summary.tally.in_doubt, cents(1_015), "{kind}");
+        assert_eq!(summary.orders.unknown_coins, cents(1_015), "{kind}");
         assert_eq!(skipped(&summary, "total"), 1, "{kind}: it counts as spent");
         assert_eq!(market.books().purchases().count(), usize::from(kind.commits()), "{kind}");
         assert_eq!(summary.balance, Some(cents(50_000 - 1_015)), "{kind}: in doubt it is gone");
