@@ -142,7 +142,7 @@ async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
             assert!((950..3_000).contains(&paused), "{paused} ms");
         })
         .await;
-    assert_eq!((summary.tally.unknown, summary.tally.in_doubt), (1, cents(1_015)));
+    assert_eq!((summary.tally.unknown, summary.orders.unknown_coins), (1, cents(1_015)));
     assert_eq!(summary.tally.refusals.get("taken"), Some(&summary.tally.refused));
 }
 
