@@ -164,22 +164,11 @@ impl Book {
             // It says nothing about the connection, so it neither counts as unknown in a row nor
             // ends such a row.
             Answer::Unknown(Unknown::Unconfirmed(refusal)) => {
-                if !from.is_in_flight() {
-                    return Err(refused(State::Unknown));
-                }
-                self.advance(sequence, State::Unknown, Paid::Untold, at)?;
+                self.become_unknown(intent, at)?;
                 self.heed(refusal, at);
             }
             Answer::Unknown(_) => {
-                // One whose rejection was not confirmed is unknown already, and its last answer may
-                // be that it stays so.
-                match from {
-                    State::Reserved | State::Sent => {
-                        self.advance(sequence, State::Unknown, Paid::Untold, at)?;
-                    }
-                    State::Unknown => {}
-                    _ => return Err(refused(State::Unknown)),
-                }
+                self.become_unknown(intent, at)?;
                 self.unknowns_in_a_row = self.unknowns_in_a_row.saturating_add(1);
                 if self.unknowns_in_a_row >= UNKNOWNS_IN_A_ROW_MAX {
                     self.halt(HaltReason::Unknowns { count: self.unknowns_in_a_row }, at);
@@ -187,6 +176,19 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    /// The outcome of an order is not known. One whose rejection was not confirmed is unknown
+    /// already, and its last answer may be that it stays so.
+    fn become_unknown(&mut self, intent: Intent, at: UnixMs) -> Result<(), Contradiction> {
+        let Intent { sequence, state: from, .. } = intent;
+        match from {
+            State::Reserved | State::Sent => {
+                self.advance(sequence, State::Unknown, Paid::Untold, at)
+            }
+            State::Unknown => Ok(()),
+            _ => Err(Contradiction::NoSuchStep { sequence, from, to: State::Unknown }),
+        }
     }
 
     fn refused(&mut self, refusal: Refusal, at: UnixMs) {

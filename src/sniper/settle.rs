@@ -61,21 +61,24 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    /// Tells the ledger. Between the two reports of an order the account's own list, or a person,
-    /// may have settled it; then the last report changes nothing, and if it contradicts a purchase
-    /// that is known by then, buying halts.
+    /// Passes a report to the ledger. Between the two reports of an order the account's own list or
+    /// an operator may have settled it; then the last report changes nothing, unless it contradicts
+    /// that: a purchase counts again, and a rejection of what is bought halts.
     fn note_outcome(&mut self, report: &Report, now: Now) {
         let state = self.ledger.book().intent(&report.id).map(|intent| intent.state);
-        match state {
-            Some(state) if !state.is_in_flight() && state != State::Unknown => {
-                if state.counts() && matches!(report.outcome, Outcome::Refused(_)) {
-                    let reason = HaltReason::Contradiction { id: report.id };
-                    self.note(|ledger| Ok(ledger.halt(reason, now.wall)));
-                }
+        let is_settled =
+            state.is_some_and(|state| !state.is_in_flight() && state != State::Unknown);
+        let counts = state.is_some_and(State::counts);
+        match &report.outcome {
+            Outcome::Refused(_) if is_settled && counts => {
+                let reason = HaltReason::Contradiction { id: report.id };
+                self.note(|ledger| Ok(ledger.halt(reason, now.wall)));
             }
-            Some(_) | None => {
+            Outcome::Bought { .. } if is_settled && !counts => {
                 self.note(|ledger| ledger.settle(&report.id, &report.outcome, now.wall));
             }
+            _ if is_settled => {}
+            outcome => self.note(|ledger| ledger.settle(&report.id, outcome, now.wall)),
         }
     }
 
