@@ -224,7 +224,10 @@ impl Body {
         let (mut is_ours, mut receipt) = (false, Receipt { price: None, server_time: None });
         object(cursor, |key, cursor| {
             match key {
-                "id" => is_ours = string(cursor)?.as_deref() == Some(id.as_str()),
+                "id" => {
+                    let named = string(cursor)?.and_then(|named| TradeId::new(&named));
+                    is_ours = named.as_ref() == Some(id);
+                }
                 "totalValue" => {
                     receipt.price = number(cursor)?.and_then(|text| Coins::parse(text).ok());
                 }
@@ -321,6 +324,16 @@ mod tests {
                 server_time: UnixMs::parse("2026-03-01T10:00:00.120Z"),
             }
         );
+    }
+
+    #[test]
+    fn a_success_may_spell_this_listing_in_another_way() {
+        let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
+        let answer =
+            Answer { status: 200, retry_after: None, is_challenge: false, body: body.as_bytes() };
+        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &Exchange::Answered(answer));
+        assert!(matches!(outcome("VHJhZGU6MQ"), Outcome::Bought { .. }));
+        assert_eq!(outcome("VHJhZGU6Mg"), Outcome::Unknown(Unknown::Foreign));
     }
 
     #[test]

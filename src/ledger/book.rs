@@ -306,7 +306,11 @@ impl Book {
         if sequence != expected {
             return Err(Contradiction::OutOfOrder { expected, found: sequence });
         }
-        if self.intent(&id).is_some_and(|earlier| earlier.state != State::NotSent) {
+        // By spelling: version 0.1.0 could order a listing under two spellings of its id, and its
+        // ledgers still open. `may_request` denies every spelling.
+        let is_same = |earlier: &Intent| earlier.id.as_str() == id.as_str();
+        let earlier = self.intent(&id).filter(|earlier| earlier.state != State::NotSent);
+        if earlier.is_some_and(is_same) {
             return Err(Contradiction::RequestedTwice(sequence));
         }
         self.intents.push(intent);

@@ -8,7 +8,7 @@ use super::{
     event::{EntrySlot, Sequence, State},
     intent::Contradiction,
 };
-use crate::{money::Coins, trade::TradeId};
+use crate::money::Coins;
 
 impl Book {
     /// Compares every running sum with the intents that it is about.
@@ -43,11 +43,12 @@ impl Book {
         self.check_listings()
     }
 
-    /// No listing was requested twice.
+    /// No listing was requested twice under one spelling of its id. Version 0.1.0 did not know that
+    /// two spellings can be one id.
     fn check_listings(&self) -> Result<(), Contradiction> {
-        let mut requested: HashMap<TradeId, Sequence> = HashMap::new();
+        let mut requested: HashMap<&str, Sequence> = HashMap::new();
         for intent in self.intents.iter().filter(|intent| intent.state != State::NotSent) {
-            if requested.insert(intent.id, intent.sequence).is_some() {
+            if requested.insert(intent.id.as_str(), intent.sequence).is_some() {
                 return Err(Contradiction::RequestedTwice(intent.sequence));
             }
         }

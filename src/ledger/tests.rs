@@ -76,6 +76,36 @@ fn a_price_above_max_price_is_denied_with_both() {
 }
 
 #[test]
+fn another_spelling_of_an_ordered_id_is_denied() {
+    let spelled = |text| Want { id: TradeId::new(text).unwrap(), ..want(1, 1) };
+    let mut ledger = ledger(budget());
+    let _bought = buy(&mut ledger, spelled("VHJhZGU6MQ"), &BOUGHT, T0);
+    for spelling in ["VHJhZGU6MQ", "VHJhZGU6MQ==", "VHJhZGU6MR", "VHJhZGU6MQ%3D%3D"] {
+        check_denied(&mut ledger, spelled(spelling), T0, Denied::AlreadyRequested);
+    }
+    let _approved = ledger.reserve(spelled("VHJhZGU6Mg"), T0).unwrap();
+}
+
+/// Version 0.1.0 compared ids by their text, so its ledgers may hold one listing twice.
+#[test]
+fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
+    let mut book = Book::new(budget(), false);
+    book.set_entries(&[entry(Some("first"))]);
+    let reserved = |number, text| Event::Reserved {
+        sequence: Sequence(number),
+        id: TradeId::new(text).unwrap(),
+        price: coins(1),
+        entry: event::EntrySlot(1),
+        limits: 0,
+    };
+    book.apply(T0, &reserved(1, "VHJhZGU6MQ")).unwrap();
+    book.apply(T0, &reserved(2, "VHJhZGU6MQ==")).unwrap();
+    book.check().unwrap();
+    let again = book.apply(T0, &reserved(3, "VHJhZGU6MQ=="));
+    assert_eq!(again, Err(Contradiction::RequestedTwice(Sequence(3))));
+}
+
+#[test]
 fn an_approval_asks_for_no_memory_however_many_came_before() {
     let mut book = Book::new(budget(), false);
     book.set_entries(&[entry(Some("first"))]);

@@ -1,6 +1,13 @@
 //! A listing's id. Pure.
+//!
+//! The marketplace's ids are base64 of `Trade:` and a number. One id can be spelled in several ways:
+//! with and without padding, in either base64 alphabet, percent-encoded, and with other values in
+//! the bits that a decoder drops. All spellings of one id are equal, so that no second order is sent
+//! for a listing that comes back in another spelling. [`TradeId::as_str`] is the spelling that was
+//! received, which is what the marketplace is sent and what is stored.
 
 use std::{
+    cmp::Ordering,
     fmt,
     hash::{Hash, Hasher},
 };
@@ -8,45 +15,227 @@ use std::{
 /// The longest listing id that is accepted, in bytes. Recorded ones have 20.
 pub const TRADE_ID_BYTES_MAX: usize = 62;
 
-/// A listing's id: opaque, and the only key to tell listings apart.
+/// Base64 of `Trade:`. Its six bytes are two whole groups, so what follows does not change it.
+const TRADE_PREFIX: &[u8] = b"VHJhZGU6";
+
+/// A listing's id: opaque, and the only key to tell listings apart. Compared by its
+/// [normal form](self), so that two spellings of one id are equal; upper and lower case differ.
 ///
 /// Held inline, so that it can be copied without allocating.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub struct TradeId {
     len: u8,
+    /// Whether the spelling is the normal form, which nearly all are.
+    is_normal: bool,
     bytes: [u8; TRADE_ID_BYTES_MAX],
 }
 
 impl TradeId {
     /// No listing's id: what stands where there is none yet.
-    pub(crate) const FILLER: Self = Self { len: 0, bytes: [0; TRADE_ID_BYTES_MAX] };
+    pub(crate) const FILLER: Self =
+        Self { len: 0, is_normal: true, bytes: [0; TRADE_ID_BYTES_MAX] };
 
     /// Takes an id over if it is one to four dozen plain characters: ASCII, printable, and without
     /// quotes, backslashes or spaces, so that it can stand in a JSON string as it is.
     pub fn new(text: &str) -> Option<Self> {
         // Looks at every byte without stopping at the first wrong one: several at a time.
-        let odd = |byte: u8| !byte.is_ascii_graphic() | (byte == b'"') | (byte == b'\\');
-        if text.is_empty() || text.bytes().fold(false, |any, byte| any | odd(byte)) {
+        let respelled =
+            |byte: u8| (byte == b'=') | (byte == b'-') | (byte == b'_') | (byte == b'%');
+        let (any_odd, any_respelled) =
+            text.bytes().fold((false, false), |(any_odd, any_respelled), byte| {
+                (any_odd | is_odd(byte), any_respelled | respelled(byte))
+            });
+        if text.is_empty() || any_odd {
             return None;
         }
         let len = u8::try_from(text.len()).ok()?;
         let mut bytes = [0; TRADE_ID_BYTES_MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        Some(Self { len, bytes })
+        let is_normal = !any_respelled && !has_dropped_bits(text.as_bytes());
+        Some(Self { len, is_normal, bytes })
     }
 
     /// The id as the marketplace writes it.
     pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
-        str::from_utf8(bytes).unwrap_or_default()
+        str::from_utf8(self.spelling()).unwrap_or_default()
+    }
+
+    fn spelling(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// The one spelling that stands for all spellings of this id.
+    fn normal(&self) -> Normal {
+        if self.is_normal {
+            return Normal { len: usize::from(self.len), bytes: self.bytes };
+        }
+        let mut normal = Normal { len: usize::from(self.len), bytes: self.bytes };
+        while normal.decode_percent() {}
+        normal.strip_padding();
+        for byte in &mut normal.bytes {
+            match byte {
+                b'-' => *byte = b'+',
+                b'_' => *byte = b'/',
+                _ => {}
+            }
+        }
+        normal.clear_dropped_bits();
+        normal
     }
 }
 
-/// Only what is there, and not the room for more: a third of the work.
+/// The normal form of an id: no percent-encoding, no padding, the standard alphabet, and zero in the
+/// bits that a decoder drops. The bytes behind its length are zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Normal {
+    len: usize,
+    bytes: [u8; TRADE_ID_BYTES_MAX],
+}
+
+impl Normal {
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Decodes each `%XX` that stands for a printable character once. Says whether there was any;
+    /// each makes the text shorter, so repeating this ends.
+    fn decode_percent(&mut self) -> bool {
+        let (mut decoded, mut len) = ([0; TRADE_ID_BYTES_MAX], 0_usize);
+        let mut rest = self.text();
+        let before = rest.len();
+        while let [byte, behind @ ..] = rest {
+            let escaped = match rest {
+                [b'%', high, low, behind @ ..] => {
+                    hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, behind))
+                }
+                _ => None,
+            };
+            let escaped = escaped.filter(|(byte, _)| !is_odd(*byte));
+            let (byte, behind) = escaped.unwrap_or((*byte, behind));
+            if let Some(place) = decoded.get_mut(len) {
+                *place = byte;
+            }
+            len = len.saturating_add(1);
+            rest = behind;
+        }
+        *self = Self { len, bytes: decoded };
+        len < before
+    }
+
+    /// Drops trailing `=`, unless there is nothing else.
+    fn strip_padding(&mut self) {
+        let kept = self.text().iter().rposition(|byte| *byte != b'=');
+        let Some(last) = kept else { return };
+        self.len = last.saturating_add(1);
+        if let Some(padding) = self.bytes.get_mut(self.len..) {
+            padding.fill(0);
+        }
+    }
+
+    fn clear_dropped_bits(&mut self) {
+        let Some(last) = self.len.checked_sub(1) else { return };
+        let dropped = dropped_bits(self.text());
+        let Some(place) = self.bytes.get_mut(last) else { return };
+        if let Some(cleared) = sextet(*place).and_then(|value| letter(value & !dropped)) {
+            *place = cleared;
+        }
+    }
+}
+
+/// Whether a character cannot stand in an id.
+const fn is_odd(byte: u8) -> bool {
+    !byte.is_ascii_graphic() | (byte == b'"') | (byte == b'\\')
+}
+
+/// The bits of the last character that a base64 decoder drops. None for an id that is not known to
+/// be base64 of a trade's number: its characters stand for themselves.
+fn dropped_bits(text: &[u8]) -> u8 {
+    match (text.starts_with(TRADE_PREFIX), text.len() % 4) {
+        (true, 2) => 0b1111,
+        (true, 3) => 0b11,
+        _ => 0,
+    }
+}
+
+/// Whether any bit is set that a decoder drops.
+fn has_dropped_bits(text: &[u8]) -> bool {
+    let dropped = dropped_bits(text);
+    dropped != 0
+        && text.last().and_then(|last| sextet(*last)).is_some_and(|bits| bits & dropped != 0)
+}
+
+/// What a base64 character stands for.
+const fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte.wrapping_sub(b'A')),
+        b'a'..=b'z' => Some(byte.wrapping_sub(b'a').wrapping_add(26)),
+        b'0'..=b'9' => Some(byte.wrapping_sub(b'0').wrapping_add(52)),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
+}
+
+/// The base64 character that stands for this.
+const fn letter(sextet: u8) -> Option<u8> {
+    match sextet {
+        0..=25 => Some(b'A'.wrapping_add(sextet)),
+        26..=51 => Some(b'a'.wrapping_add(sextet).wrapping_sub(26)),
+        52..=61 => Some(b'0'.wrapping_add(sextet).wrapping_sub(52)),
+        62 => Some(b'+'),
+        63 => Some(b'/'),
+        _ => None,
+    }
+}
+
+/// What a hexadecimal digit stands for.
+const fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte.wrapping_sub(b'0')),
+        b'a'..=b'f' => Some(byte.wrapping_sub(b'a').wrapping_add(10)),
+        b'A'..=b'F' => Some(byte.wrapping_sub(b'A').wrapping_add(10)),
+        _ => None,
+    }
+}
+
+impl PartialEq for TradeId {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        if self.bytes == other.bytes {
+            return true;
+        }
+        !(self.is_normal && other.is_normal) && self.normal() == other.normal()
+    }
+}
+
+impl Eq for TradeId {}
+
+impl PartialOrd for TradeId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TradeId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.is_normal && other.is_normal {
+            return self.len.cmp(&other.len).then_with(|| self.bytes.cmp(&other.bytes));
+        }
+        self.normal().cmp(&other.normal())
+    }
+}
+
+/// Hashes the normal form, and of it only what is there, and not the room for more: a third of the
+/// work.
 impl Hash for TradeId {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
+        if self.is_normal {
+            state.write(self.spelling());
+        } else {
+            state.write(self.normal().text());
+        }
         // As a text is: what follows cannot be mistaken for a part of it.
-        state.write(self.bytes.get(..usize::from(self.len)).unwrap_or_default());
         state.write_u8(0xff);
     }
 }
@@ -60,5 +249,133 @@ impl fmt::Debug for TradeId {
 impl fmt::Display for TradeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher as _, RandomState};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(text: &str) -> TradeId {
+        TradeId::new(text).unwrap()
+    }
+
+    /// Equal ids must also be ordered and hashed alike, or a map holds one listing twice.
+    #[track_caller]
+    fn check(one: &str, other: &str, are_equal: bool) {
+        let hasher = RandomState::new();
+        let hash = |text| hasher.hash_one(id(text));
+        assert_eq!(id(one) == id(other), are_equal, "{one} {other}");
+        assert_eq!(id(one).cmp(&id(other)) == Ordering::Equal, are_equal, "{one} {other}");
+        assert_eq!(hash(one) == hash(other), are_equal, "{one} {other}");
+    }
+
+    #[test]
+    fn spellings_of_one_id_are_one_listing() {
+        for spelling in [
+            "VHJhZGU6MQ",
+            "VHJhZGU6MQ==",
+            "VHJhZGU6MQ=",
+            "VHJhZGU6MR",
+            "VHJhZGU6Mf==",
+            "VHJhZGU6MQ%3D%3D",
+            "VHJhZGU6MQ%3d%3D",
+            "VHJhZGU6MQ%253D%253D",
+            "%56HJhZGU6MQ",
+        ] {
+            check("VHJhZGU6MQ==", spelling, true);
+            assert_eq!(id(spelling).as_str(), spelling);
+        }
+        check("ab-cd_ef", "ab+cd/ef", true);
+        check("ab%2Bcd%2Fef=", "ab-cd_ef", true);
+    }
+
+    #[test]
+    fn different_ids_stay_different() {
+        check("VHJhZGU6MQ", "VHJhZGU6Mg", false);
+        check("VHJhZGU6MQ", "vHJhZGU6MQ", false);
+        check("VHJhZGU6MTA", "VHJhZGU6MQ", false);
+        check("VHJhZGU6MTI", "VHJhZGU6MTM", false);
+        // Not known to be base64, so every character counts.
+        check("t1", "t2", false);
+        check("=", "==", false);
+        check("%", "%25", true);
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        let mut text = String::new();
+        for group in bytes.chunks(3) {
+            let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for place in 0..=group.len() {
+                let six = u8::try_from(bits >> (18 - 6 * place) & 0x3f).unwrap();
+                text.push(char::from(letter(six).unwrap()));
+            }
+        }
+        text
+    }
+
+    /// Spells an id anew: `noise` chooses what is done to it.
+    fn respell(text: &str, noise: u64) -> String {
+        let mut text = text.to_owned();
+        let dropped = dropped_bits(text.as_bytes());
+        if let Some(bits) = text.bytes().last().and_then(sextet) {
+            let other = letter(bits | (u8::try_from(noise & 0xf).unwrap() & dropped)).unwrap();
+            text.pop();
+            text.push(char::from(other));
+        }
+        for _ in 0..(noise >> 4 & 3) {
+            text.push('=');
+        }
+        if noise >> 6 & 1 == 1 {
+            text = text.replace('+', "-").replace('/', "_");
+        }
+        let escapes = noise >> 7 & 3;
+        for _ in 0..escapes {
+            let last = text.bytes().last().unwrap();
+            text.pop();
+            text.push_str(&format!("%{last:02x}"));
+        }
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn every_spelling_of_a_number_is_one_id(number in 0_u64..10_000_000_000_000, one: u64, other: u64) {
+            let plain = base64(format!("Trade:{number}").as_bytes());
+            check(&respell(&plain, one), &respell(&plain, other), true);
+            check(&respell(&plain, one), &plain, true);
+        }
+
+        #[test]
+        fn different_numbers_are_different_ids_however_they_are_spelled(
+            a in 0_u64..1_000_000, b in 0_u64..1_000_000, one: u64, other: u64,
+        ) {
+            let spelled = |number: u64, noise| respell(&base64(format!("Trade:{number}").as_bytes()), noise);
+            check(&spelled(a, one), &spelled(b, other), a == b);
+        }
+
+        /// The normal form of a normal form is itself, and what is marked as normal is.
+        #[test]
+        fn normal_forms_are_stable(text in "[!#-\\[\\]-~]{1,62}") {
+            let spelled = id(&text);
+            let normal = spelled.normal();
+            let again = id(str::from_utf8(normal.text()).unwrap());
+            prop_assert!(again.normal() == normal, "{text}");
+            prop_assert_eq!(again, spelled);
+            prop_assert!(!spelled.is_normal || normal.text() == text.as_bytes());
+        }
+
+        #[test]
+        fn ids_are_ordered_totally(a in "[A-Za-z0-9=%_+-]{1,9}", b in "[A-Za-z0-9=%_+-]{1,9}", c in "[A-Za-z0-9=%_+-]{1,9}") {
+            let (a, b, c) = (id(&a), id(&b), id(&c));
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert!(!(a <= b && b <= c) || a <= c);
+            prop_assert_eq!(a == b, a.cmp(&b) == Ordering::Equal);
+        }
     }
 }
