@@ -188,7 +188,7 @@ pub enum Defect {
     TotalValue,
     /// No `markupPercent`, or it is not a percentage.
     MarkupPercent,
-    /// `canJoin` is not a boolean.
+    /// `canJoin` is not a boolean, or generation B left it out.
     CanJoin,
     /// `canJoinAfter` is neither null nor a moment.
     CanJoinAfter,
@@ -210,11 +210,13 @@ pub enum Defect {
     PaintWear,
     /// A key that decides stands twice.
     RepeatedKey,
+    /// The same message or page shows a different listing under the same id.
+    Conflict,
 }
 
 impl Defect {
     /// Every defect, in the order of its bit.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Status,
         Self::TotalValue,
         Self::MarkupPercent,
@@ -229,6 +231,7 @@ impl Defect {
         Self::BaseValue,
         Self::PaintWear,
         Self::RepeatedKey,
+        Self::Conflict,
     ];
 
     /// The field's name on the wire.
@@ -248,6 +251,7 @@ impl Defect {
             Self::BaseValue => "itemVariant.value",
             Self::PaintWear => "avgPaintWear",
             Self::RepeatedKey => "a repeated key",
+            Self::Conflict => "which of its versions in one message is current",
         }
     }
 

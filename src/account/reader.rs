@@ -71,6 +71,7 @@ pub struct PurchasesReading {
 #[derive(Debug)]
 pub struct ListingsPage {
     reply: Reply,
+    generation: Generation,
 }
 
 impl Reader {
@@ -192,7 +193,8 @@ impl Reader {
     /// Safe: it only reads.
     pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
         let page = operations::open_listings(self.generation, PAGE_LISTINGS_MAX, after);
-        self.ask(&page).await.map(|(reply, _started)| ListingsPage { reply })
+        let (reply, _started) = self.ask(&page).await?;
+        Ok(ListingsPage { reply, generation: self.generation })
     }
 
     /// Asks when its turn has come. Returns the answer, and our wall clock when the request left.
@@ -228,7 +230,7 @@ impl ListingsPage {
     ///
     /// A [`ReadFailure`] if it is of no use.
     pub fn listings(&self) -> Result<Page<Trade<'_>>, ReadFailure> {
-        account::read_open_listings(&self.reply.body).map_err(about)
+        account::read_open_listings(&self.reply.body, self.generation).map_err(about)
     }
 
     /// The latest that the server's clock can have shown when the page was made.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{array, listing, number, object, string};
 use crate::{
+    config::Generation,
     json::{Cursor, JsonError, Kind},
     money::Coins,
     time::UnixMs,
@@ -116,14 +117,20 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
     }
 }
 
-/// Reads the answer to [`open_listings`](super::operations::open_listings). The listings' age is
-/// zero: only the reader knows what time it is at the server.
+/// Reads the answer to [`open_listings`](super::operations::open_listings) of this generation. The
+/// listings' age is zero: only the reader knows what time it is at the server.
 ///
 /// # Errors
 ///
 /// A [`ReadError`] when it is not that answer.
-pub fn read_open_listings(body: &str) -> Result<Page<Trade<'_>>, ReadError> {
-    read_page(body, |cursor| listing::read(cursor, Event::BackFilled { age: Duration::ZERO }))
+pub fn read_open_listings(
+    body: &str,
+    generation: Generation,
+) -> Result<Page<Trade<'_>>, ReadError> {
+    let event = Event::BackFilled { age: Duration::ZERO };
+    let mut page = read_page(body, |cursor| listing::read(cursor, event, generation))?;
+    listing::mark_conflicts(None, &mut page.nodes);
+    Ok(page)
 }
 
 /// Reads the answer to [`own_purchases`](super::operations::own_purchases).
@@ -290,6 +297,7 @@ fn page_info(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trade::Defect;
 
     #[test]
     fn a_signed_in_user_has_an_id_and_the_main_balance_rounded_down() {
@@ -320,9 +328,28 @@ mod tests {
     fn a_page_of_listings_says_where_the_next_begins() {
         let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}},{"node":null},
             {"node":{"id":"b"}}],"pageInfo":{"hasNextPage":true,"endCursor":"c"}}}}"#;
-        let page = read_open_listings(body).unwrap();
+        let page = read_open_listings(body, Generation::B).unwrap();
         let ids: Vec<_> = page.nodes.iter().map(|trade| trade.id.as_str()).collect();
         assert_eq!((ids, page.unreadable, page.next.as_deref()), (vec!["a", "b"], 1, Some("c")));
+    }
+
+    #[test]
+    fn a_page_that_shows_a_listing_both_for_sale_and_taken_makes_it_unbuyable() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}},
+            {"node":{"id":"b","status":"LISTED"}},{"node":{"id":"a","status":"JOINED"}}]}}}"#;
+        let page = read_open_listings(body, Generation::A).unwrap();
+        let marked = page.nodes.iter().map(|trade| trade.defects.contains(Defect::Conflict));
+        assert_eq!(marked.collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn a_page_of_generation_b_must_state_can_join() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}}]}}}"#;
+        let lacks = |generation| {
+            let page = read_open_listings(body, generation).unwrap();
+            page.nodes.iter().all(|trade| trade.defects.contains(Defect::CanJoin))
+        };
+        assert!(lacks(Generation::B) && !lacks(Generation::A));
     }
 
     #[test]

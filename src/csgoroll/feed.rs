@@ -12,6 +12,7 @@
 
 use super::{account, listing, object};
 use crate::{
+    config::Generation,
     json::{Cursor, FromCursor, JsonError, Kind, Raw},
     money::Coins,
     trade::{Defect, Event, Trade},
@@ -76,10 +77,11 @@ impl<'a> Payload<'a> {
 
     fn data(&mut self, cursor: &mut Cursor<'a>, seen: &mut bool) -> Result<(), JsonError> {
         object(cursor, |key, cursor| {
-            let (list, event) = match key {
-                "createTrade" => ("trade", Event::Listed),
-                "createTrades" => ("trades", Event::Listed),
-                "updateTrade" => ("trade", Event::Updated),
+            // A change is asked for without `canJoin`, as generation A is.
+            let (list, kind) = match key {
+                "createTrade" => ("trade", (Event::Listed, Generation::A)),
+                "createTrades" => ("trades", (Event::Listed, Generation::B)),
+                "updateTrade" => ("trade", (Event::Updated, Generation::A)),
                 "updateWallet" => {
                     self.is_known = true;
                     return self.wallet_event(cursor);
@@ -90,7 +92,7 @@ impl<'a> Payload<'a> {
             self.is_repeated |= *seen;
             *seen = true;
             self.is_known = true;
-            self.listings(cursor, list, event)
+            self.listings(cursor, list, kind)
         })
         .map(drop)
     }
@@ -99,7 +101,7 @@ impl<'a> Payload<'a> {
         &mut self,
         cursor: &mut Cursor<'a>,
         list: &str,
-        event: Event,
+        (event, generation): (Event, Generation),
     ) -> Result<(), JsonError> {
         let mut seen = false;
         let is_null = cursor.peek()? == Kind::Null;
@@ -111,9 +113,10 @@ impl<'a> Payload<'a> {
             seen = true;
             match cursor.peek()? {
                 Kind::Null => cursor.skip().map(drop),
-                Kind::Array => cursor
-                    .array(|cursor| listing::read(cursor, event).map(|trade| self.push(trade))),
-                _ => listing::read(cursor, event).map(|trade| self.push(trade)),
+                Kind::Array => cursor.array(|cursor| {
+                    listing::read(cursor, event, generation).map(|trade| self.push(trade))
+                }),
+                _ => listing::read(cursor, event, generation).map(|trade| self.push(trade)),
             }
         })?;
         if !is_object && !is_null {
@@ -154,6 +157,9 @@ impl<'a> FromCursor<'a> for Payload<'a> {
             }
             _ => cursor.skip().map(drop),
         })?;
+        if !payload.rest.is_empty() {
+            listing::mark_conflicts(payload.first.as_mut(), &mut payload.rest);
+        }
         if payload.is_repeated {
             for trade in payload.first.iter_mut().chain(&mut payload.rest) {
                 trade.defects.add(Defect::RepeatedKey);
@@ -234,6 +240,64 @@ mod tests {
         }
         let empty = r#"{"data":{"createTrades":{"trades":null}}}"#;
         assert!(payload(empty).is_empty() && payload(empty).is_known());
+    }
+
+    fn batch(listings: &[&str]) -> String {
+        format!(r#"{{"data":{{"createTrades":{{"trades":[{}]}}}}}}"#, listings.join(","))
+    }
+
+    #[test]
+    fn a_listing_that_is_taken_in_the_same_batch_is_unbuyable_whichever_comes_first() {
+        let listed = r#"{"id":"VHJhZGU6MQ","status":"LISTED"}"#;
+        let other = r#"{"id":"VHJhZGU6Mg","status":"LISTED"}"#;
+        for taken in [
+            r#"{"id":"VHJhZGU6MQ","status":"JOINED"}"#,
+            r#"{"id":"VHJhZGU6MQ==","status":"JOINED"}"#,
+            r#"{"id":"VHJhZGU6MQ","status":"COMPLETED"}"#,
+            r#"{"id":"VHJhZGU6MQ","status":7}"#,
+            r#"{"id":"VHJhZGU6MQ","status":"LISTED","totalValue":1}"#,
+        ] {
+            for text in [batch(&[listed, other, taken]), batch(&[taken, other, listed])] {
+                let marked: Vec<(String, bool)> = payload(&text)
+                    .into_trades()
+                    .map(|trade| (trade.id.to_string(), trade.defects.contains(Defect::Conflict)))
+                    .collect();
+                let are_marked = marked.iter().map(|(_, is_marked)| *is_marked);
+                assert_eq!(are_marked.collect::<Vec<_>>(), [true, false, true], "{marked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_copies_in_one_batch_leave_a_listing_buyable() {
+        let text = batch(&[LISTING, LISTING]);
+        assert!(
+            payload(&text).into_trades().all(|trade| !trade.defects.contains(Defect::Conflict))
+        );
+    }
+
+    #[test]
+    fn an_update_beside_a_listing_in_one_message_makes_both_unbuyable() {
+        let listed = r#""createTrades":{"trades":[{"id":"a","status":"LISTED"}]}"#;
+        let taken = r#""updateTrade":{"trade":{"id":"a","status":"JOINED"}}"#;
+        for text in [
+            format!(r#"{{"data":{{{listed},{taken}}}}}"#),
+            format!(r#"{{"data":{{{taken},{listed}}}}}"#),
+            format!(r#"{{"data":{{{listed}}},"data":{{{taken}}}}}"#),
+        ] {
+            assert!(payload(&text).into_trades().all(|trade| !trade.defects.is_empty()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_generation_of_a_listing_is_that_of_its_path() {
+        let a = format!(r#"{{"data":{{"createTrade":{{"trade":{LISTING}}}}}}}"#);
+        let b = batch(&[LISTING]);
+        let lacks = |text| {
+            let mut trades = payload(text).into_trades();
+            trades.next().unwrap().defects.contains(Defect::CanJoin)
+        };
+        assert!(!lacks(&a) && lacks(&b));
     }
 
     #[test]

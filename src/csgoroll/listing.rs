@@ -6,16 +6,24 @@
 //!    [`Defect`]; the listing is still delivered, so that it can be counted and shown.
 //! 2. Only a listing without a usable id is dropped, since nothing could be said about it.
 //! 3. Keys that decide nothing are skipped whatever they hold, as long as they are JSON.
+//! 4. Generation B states `canJoin` for each listing, so there a listing without it is not bought.
+//! 5. Of two different listings under one id in one message or page, neither is bought
+//!    ([`mark_conflicts`]).
 
 use std::borrow::Cow;
 
 use crate::{
+    config::Generation,
     item_name::ItemName,
     json::{Cursor, JsonError, Kind, Text},
     money::{Coins, Percent},
     time::UnixMs,
     trade::{Defect, Defects, Event, PaintWear, Status, Trade, TradeId},
 };
+
+/// How many listings of a message are compared each with each. Beyond that they are sorted first,
+/// which allocates.
+const PAIRWISE_MAX: usize = 16;
 
 /// What stands behind a key.
 #[derive(Clone, Copy)]
@@ -58,13 +66,18 @@ struct Items<'a> {
     base_value: Option<Coins>,
 }
 
-/// Reads one listing. `None` for a value that is no object, or has no usable id.
+/// Reads one listing as this generation sends it. `None` for a value that is no object, or has no
+/// usable id.
 ///
 /// # Errors
 ///
 /// A [`JsonError`] when the text is not JSON.
 #[inline]
-pub fn read<'a>(cursor: &mut Cursor<'a>, event: Event) -> Result<Option<Trade<'a>>, JsonError> {
+pub fn read<'a>(
+    cursor: &mut Cursor<'a>,
+    event: Event,
+    generation: Generation,
+) -> Result<Option<Trade<'a>>, JsonError> {
     if cursor.peek()? != Kind::Object {
         cursor.skip()?;
         return Ok(None);
@@ -74,7 +87,46 @@ pub fn read<'a>(cursor: &mut Cursor<'a>, event: Event) -> Result<Option<Trade<'a
         Some(key) => draft.entry(key, cursor),
         None => draft.entry(&key.decode(), cursor),
     })?;
-    Ok(draft.finish(event))
+    Ok(draft.finish(event, generation))
+}
+
+/// Makes listings unbuyable that one message or page shows under one id and that differ: it cannot
+/// be told which of them is current. A listing that is for sale in one place and taken in another
+/// is such a case. Equal copies stay as they are; all but the first are dropped later as duplicates.
+pub fn mark_conflicts<'a>(first: Option<&mut Trade<'a>>, rest: &mut [Trade<'a>]) {
+    if let Some(first) = first {
+        rest.iter_mut().for_each(|other| compare(first, other));
+    }
+    if rest.len() <= PAIRWISE_MAX {
+        let mut left = rest;
+        while let Some((one, others)) = left.split_first_mut() {
+            others.iter_mut().for_each(|other| compare(one, other));
+            left = others;
+        }
+        return;
+    }
+    let mut order: Vec<(TradeId, usize)> =
+        rest.iter().enumerate().map(|(at, trade)| (trade.id, at)).collect();
+    order.sort_unstable();
+    for same in order.chunk_by(|(one, _), (other, _)| one == other) {
+        let head = same.first().and_then(|(_, at)| rest.get(*at));
+        if same.iter().any(|(_, at)| rest.get(*at) != head) {
+            for (_, at) in same {
+                if let Some(trade) = rest.get_mut(*at) {
+                    trade.defects.add(Defect::Conflict);
+                }
+            }
+        }
+    }
+}
+
+/// Marks both if they have one id and differ. A marked one differs from every one that is not yet,
+/// so that of several copies all are marked.
+fn compare<'a>(one: &mut Trade<'a>, other: &mut Trade<'a>) {
+    if one.id == other.id && one != other {
+        one.defects.add(Defect::Conflict);
+        other.defects.add(Defect::Conflict);
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -166,7 +218,7 @@ impl<'a> Draft<'a> {
     }
 
     #[inline]
-    fn finish(self, event: Event) -> Option<Trade<'a>> {
+    fn finish(self, event: Event, generation: Generation) -> Option<Trade<'a>> {
         let Field::Value(id) = self.id else { return None };
         let mut defects = self.defects;
         let items = required(self.items, Defect::TradeItems, &mut defects);
@@ -192,7 +244,10 @@ impl<'a> Draft<'a> {
             markup_percent: required(self.markup_percent, Defect::MarkupPercent, &mut defects),
             total_value: required(self.total_value, Defect::TotalValue, &mut defects),
             base_value: sold.and_then(|items| items.base_value),
-            can_join: optional(self.can_join, Defect::CanJoin, &mut defects),
+            can_join: match generation {
+                Generation::A => optional(self.can_join, Defect::CanJoin, &mut defects),
+                Generation::B => required(self.can_join, Defect::CanJoin, &mut defects),
+            },
             can_join_after: nullable(self.can_join_after, Defect::CanJoinAfter, &mut defects),
             suspected_trader_can_join_after: nullable(
                 self.suspected_trader_can_join_after,

@@ -20,8 +20,12 @@ fn listing() -> Value {
 }
 
 fn read_text(text: &str) -> Option<Trade<'static>> {
+    read_as(Generation::A, text)
+}
+
+fn read_as(generation: Generation, text: &str) -> Option<Trade<'static>> {
     let mut cursor = Cursor::new(text);
-    let trade = read(&mut cursor, Event::Listed).unwrap();
+    let trade = read(&mut cursor, Event::Listed, generation).unwrap();
     cursor.end().unwrap();
     trade.map(Trade::into_owned)
 }
@@ -71,7 +75,7 @@ fn a_whole_listing_is_read_whole() {
 #[test]
 fn a_plain_frame_is_borrowed_and_not_copied() {
     let text = listing().to_string();
-    let trade = read(&mut Cursor::new(&text), Event::Listed).unwrap().unwrap();
+    let trade = read(&mut Cursor::new(&text), Event::Listed, Generation::B).unwrap().unwrap();
     assert!(matches!(trade.market_name, Cow::Borrowed(_)));
     assert!(matches!(trade.item, Cow::Borrowed(_)));
 }
@@ -93,6 +97,47 @@ fn what_decides_and_is_missing_makes_a_listing_unbuyable() {
     }
     for key in ["canJoin", "avgPaintWear", "avgPaintWearRange", "steamAppName"] {
         defects(&without(key), &[]);
+    }
+}
+
+#[test]
+fn a_listing_of_generation_b_that_does_not_state_can_join_is_unbuyable() {
+    let mut absent = listing();
+    absent.as_object_mut().unwrap().remove("canJoin").unwrap();
+    let mut is_null = listing();
+    is_null["canJoin"] = json!(null);
+    let mut text = listing();
+    text["canJoin"] = json!("true");
+    for (listing, of_a) in [(absent, &[][..]), (is_null, &[]), (text, &[Defect::CanJoin])] {
+        let listing = listing.to_string();
+        defects(&read_as(Generation::B, &listing).unwrap(), &[Defect::CanJoin]);
+        defects(&read_as(Generation::A, &listing).unwrap(), of_a);
+    }
+    defects(&read_as(Generation::B, &listing().to_string()).unwrap(), &[]);
+}
+
+fn numbered(id: usize, price: usize) -> Trade<'static> {
+    let mut listing = listing();
+    listing["id"] = json!(format!("id-{id}"));
+    listing["totalValue"] = json!(price);
+    read_text(&listing.to_string()).unwrap()
+}
+
+proptest! {
+    /// Small batches are compared each with each and larger ones are sorted; both mark exactly the
+    /// listings that differ from another one of their id.
+    #[test]
+    fn listings_of_one_id_that_differ_are_all_marked_and_no_others(
+        drawn in prop::collection::vec((0_usize..12, 1_usize..4), 1..40),
+        has_first: bool,
+    ) {
+        let mut all: Vec<Trade<'_>> = drawn.iter().map(|(id, price)| numbered(*id, *price)).collect();
+        let (head, tail) = all.split_at_mut(usize::from(has_first));
+        mark_conflicts(head.first_mut(), tail);
+        for ((id, price), trade) in drawn.iter().zip(&all) {
+            let differs = drawn.iter().any(|(other, asked)| other == id && asked != price);
+            prop_assert_eq!(trade.defects.contains(Defect::Conflict), differs, "{} {}", id, price);
+        }
     }
 }
 
@@ -282,7 +327,7 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused_and_never_a_panic(text in "\\PC{0,80}") {
-        let read = read(&mut Cursor::new(&text), Event::Listed);
+        let read = read(&mut Cursor::new(&text), Event::Listed, Generation::B);
         prop_assert_eq!(read.is_ok(), Cursor::new(&text).skip().is_ok());
     }
 }
