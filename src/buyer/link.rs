@@ -70,7 +70,7 @@ pub(super) enum LinkError {
 impl Link {
     /// Dials, and does TLS where the address asks for it.
     pub(super) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, LinkError> {
-        let stream = dial::tcp(endpoint.host(), endpoint.port()).await?;
+        let stream = dial::tcp(endpoint).await?;
         if !endpoint.is_tls() {
             let wire = Mutex::new(Wire::Plain { unsent: Vec::new() });
             return Ok(Self { stream, wire, ready: Instant::now() });

@@ -4,11 +4,22 @@
 //! addresses are tried in turn with a head start for each, both families alternating: one dead
 //! address costs [`HEAD_START`], not the whole deadline. The deadline itself is the caller's, who
 //! has more to do within it.
+//!
+//! Without TLS only loopback addresses are dialled, whatever name they were found under
+//! ([`Reach`]): a name such as `localhost` can resolve to another machine, and a credential would be
+//! sent to it unencrypted. Every way out of the program looks its names up here.
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, lookup_host};
+
+use crate::config::endpoint::Endpoint;
 
 /// How long an address is tried alone before the next one joins in.
 pub const HEAD_START: Duration = Duration::from_millis(250);
@@ -25,12 +36,69 @@ pub enum DialError {
     /// The name has no address.
     #[error("the host name has no address; check it")]
     NoAddress,
+    /// Without TLS, and none of the name's addresses is a loopback address. Nothing was dialled.
+    #[error(
+        "without TLS only this machine is connected to, and the host name stands for {address}, another machine; use wss:// or https://, or correct the name's entry in the hosts file"
+    )]
+    NotLoopback {
+        /// The first address of the name.
+        address: IpAddr,
+    },
     /// Every address failed; this is what the last one said.
     #[error("the server could not be reached; check the network")]
     Connect(#[source] io::Error),
 }
 
-/// Connects to one of the addresses of `host`.
+/// Which addresses may be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any: the connection is encrypted.
+    Anywhere,
+    /// Loopback addresses alone: it is not.
+    Loopback,
+}
+
+impl Reach {
+    /// How far a connection with or without TLS reaches.
+    pub const fn of(is_tls: bool) -> Self {
+        if is_tls { Self::Anywhere } else { Self::Loopback }
+    }
+
+    /// Those of a name's addresses that may be dialled, at most [`ADDRESSES_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// [`DialError::NoAddress`] if the name has none, [`DialError::NotLoopback`] if none of them may.
+    pub fn within(
+        self,
+        addresses: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, DialError> {
+        let mut addresses = addresses.peekable();
+        let address = addresses.peek().ok_or(DialError::NoAddress)?.ip();
+        let permits = |address: &SocketAddr| match self {
+            Self::Anywhere => true,
+            // An IPv4 address in IPv6 form is dialled as IPv4.
+            Self::Loopback => address.ip().to_canonical().is_loopback(),
+        };
+        let permitted: Vec<_> = addresses.filter(permits).take(ADDRESSES_MAX).collect();
+        if permitted.is_empty() { Err(DialError::NotLoopback { address }) } else { Ok(permitted) }
+    }
+}
+
+/// The addresses of an endpoint's host that may be dialled.
+///
+/// # Errors
+///
+/// A [`DialError`] if there is none.
+///
+/// # Cancel safety
+///
+/// Safe: it only asks.
+pub async fn lookup(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, DialError> {
+    reach.within(lookup_host((host, port)).await.map_err(DialError::Lookup)?)
+}
+
+/// Connects to one of the addresses of an endpoint's host.
 ///
 /// # Errors
 ///
@@ -39,9 +107,10 @@ pub enum DialError {
 /// # Cancel safety
 ///
 /// Safe: whatever was under way is closed.
-pub async fn tcp(host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let addresses = lookup_host((host, port)).await.map_err(DialError::Lookup)?;
-    race(in_order(addresses)).await
+pub async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
+    let reach = Reach::of(endpoint.is_tls());
+    let addresses = lookup(endpoint.host(), endpoint.port(), reach).await?;
+    race(in_order(addresses.into_iter())).await
 }
 
 /// Connects to the first of these that answers, each with a head start of [`HEAD_START`].
@@ -79,7 +148,7 @@ pub async fn race(mut waiting: VecDeque<SocketAddr>) -> Result<TcpStream, DialEr
 
 /// The families in turn, the system's first choice first.
 fn in_order(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
-    let all: Vec<SocketAddr> = addresses.take(ADDRESSES_MAX).collect();
+    let all: Vec<SocketAddr> = addresses.collect();
     let six_first = all.first().is_some_and(SocketAddr::is_ipv6);
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
         all.into_iter().partition(|address| address.is_ipv6() == six_first);
@@ -100,6 +169,35 @@ mod tests {
         let given = given.iter().map(|text| text.parse().unwrap());
         let shown: Vec<String> = in_order(given).iter().map(SocketAddr::to_string).collect();
         assert_eq!(shown, expected);
+    }
+
+    fn within(reach: Reach, given: &[&str]) -> Result<Vec<String>, String> {
+        let addresses = reach.within(given.iter().map(|text| text.parse().unwrap()));
+        let shown = |list: Vec<SocketAddr>| list.iter().map(SocketAddr::to_string).collect();
+        addresses.map(shown).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn without_tls_only_loopback_addresses_are_dialled_whatever_else_the_name_has() {
+        let mixed = ["192.0.2.1:80", "127.0.0.1:80", "[2001:db8::1]:80", "[::1]:80", "0.0.0.0:80"];
+        let kept = within(Reach::Loopback, &mixed).unwrap();
+        assert_eq!(kept, ["127.0.0.1:80", "[::1]:80"]);
+        assert_eq!(within(Reach::Anywhere, &mixed).unwrap(), mixed);
+        let mapped = ["[::ffff:127.0.0.1]:80", "[::ffff:192.0.2.1]:80", "127.9.9.9:80"];
+        let kept = within(Reach::Loopback, &mapped).unwrap();
+        assert_eq!(kept, ["[::ffff:127.0.0.1]:80", "127.9.9.9:80"]);
+        for other in ["192.0.2.1:80", "10.0.0.1:80", "0.0.0.0:80", "[::]:80", "[fe80::1]:80"] {
+            let refused = within(Reach::Loopback, &[other]).unwrap_err();
+            assert!(refused.starts_with("NotLoopback"), "{other}: {refused}");
+        }
+        assert_eq!(within(Reach::Loopback, &[]).unwrap_err(), "NoAddress");
+    }
+
+    #[test]
+    fn no_more_addresses_are_tried_than_the_bound() {
+        let many: Vec<String> = (0..20).map(|host| format!("127.0.0.{host}:80")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(within(Reach::Loopback, &many).unwrap().len(), ADDRESSES_MAX);
     }
 
     #[test]

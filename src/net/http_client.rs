@@ -11,11 +11,15 @@ use std::{
 
 use reqwest::{
     Client,
+    dns::{Addrs, Name, Resolve, Resolving},
     header::{ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue, ORIGIN, REFERER},
     redirect, retry,
 };
 
-use super::tls::Tls;
+use super::{
+    dial::{Reach, lookup},
+    tls::Tls,
+};
 use crate::{
     config::{Credential, Endpoints},
     http_head::Head,
@@ -109,6 +113,7 @@ impl HttpClient {
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
+            .dns_resolver(Resolver(Reach::of(endpoints.http.is_tls())))
             .referer(false)
             .timeout(DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
@@ -148,6 +153,21 @@ impl HttpClient {
             HttpError::NotText(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
         })?;
         Ok(Reply { head, body, exchange })
+    }
+}
+
+/// Looks names up as every dial does. An address that stands in the URL is not looked up:
+/// [`Endpoint`](crate::config::endpoint::Endpoint) has checked it.
+struct Resolver(Reach);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0;
+        Box::pin(async move {
+            // The client replaces the port by that of the URL.
+            let found = lookup(name.as_str(), 0, reach).await?;
+            Ok::<Addrs, _>(Box::new(found.into_iter()))
+        })
     }
 }
 

@@ -140,7 +140,7 @@ impl Dial for TcpDial {
     async fn dial(&self, progress: &Progress) -> Result<Stream, FeedError> {
         progress.reach(Step::Connect);
         let host = self.endpoint.host();
-        let tcp = dial::tcp(host, self.endpoint.port()).await.map_err(FeedError::Dial)?;
+        let tcp = dial::tcp(&self.endpoint).await.map_err(FeedError::Dial)?;
         let tcp = Eager::new(tcp, self.turn.is_some());
         match &self.tls {
             Some(tls) if self.endpoint.is_tls() => {

@@ -5,10 +5,7 @@
 
 use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
 
-use tokio::{
-    net::{TcpStream, lookup_host},
-    sync::Notify,
-};
+use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -24,7 +21,7 @@ use crate::{
     csgoroll::{feed::Payload, operations},
     latency::Arrival,
     net::{
-        dial::{ADDRESSES_MAX, DialError, race},
+        dial::{self, Reach, race},
         eager::Eager,
         tls::{Tls, server_name},
     },
@@ -135,12 +132,9 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
     async fn lookup(&mut self) -> Result<VecDeque<SocketAddr>, Stuck> {
         let endpoint = &self.config.endpoints.ws;
         let looking = async {
-            let found = lookup_host((endpoint.host(), endpoint.port())).await;
-            let found = found.map_err(|error| FeedError::Dial(DialError::Lookup(error)))?;
-            let addresses: VecDeque<SocketAddr> = found.take(ADDRESSES_MAX).collect();
-            if addresses.is_empty() {
-                return Err(FeedError::Dial(DialError::NoAddress));
-            }
+            let reach = Reach::of(endpoint.is_tls());
+            let found = dial::lookup(endpoint.host(), endpoint.port(), reach).await;
+            let addresses: VecDeque<SocketAddr> = found.map_err(FeedError::Dial)?.into();
             let word = format!("{} has {} address(es)", endpoint.host(), addresses.len());
             Ok((addresses, word))
         };

@@ -341,6 +341,25 @@ fn revealing(source: &Source) -> Vec<String> {
     vec![source.complain("calls `reveal()` and is not among those that may")]
 }
 
+/// `net::dial` decides which addresses may be connected to, so nothing else looks names up or
+/// connects over TCP, and the HTTP client is given its resolver.
+fn dialling(source: &Source) -> Vec<String> {
+    if !source.is_under("src") || source.path == "src/net/dial.rs" {
+        return Vec::new();
+    }
+    let code = source.code().collect::<Vec<_>>().join("\n");
+    let direct = ["lookup_host(", "TcpStream::connect(", "TcpSocket::", "to_socket_addrs("];
+    let mut complaints: Vec<String> = direct
+        .iter()
+        .filter(|call| says(&code, call))
+        .map(|call| source.complain(format!("calls `{call}`: use net::dial")))
+        .collect();
+    if says(&code, "Client::builder(") && !code.contains(".dns_resolver(") {
+        complaints.push(source.complain("builds an HTTP client without a resolver of net::dial"));
+    }
+    complaints
+}
+
 fn naming(source: &Source) -> Vec<String> {
     let parts = source.path.trim_end_matches(".rs").split('/');
     parts
@@ -400,6 +419,11 @@ fn a_credential_is_revealed_on_its_way_to_the_wire_only() {
 }
 
 #[test]
+fn only_one_module_decides_which_addresses_are_connected_to() {
+    check(dialling);
+}
+
+#[test]
 fn no_module_is_called_utilities() {
     check(naming);
 }
@@ -446,6 +470,9 @@ fn each_rule_bites() {
         "src/main.rs",
         "fn main() {\n    // ws::run_with_reconnect(&config, |trade| …)\n}",
     );
+    bites(dialling, "src/a.rs", "let stream = TcpStream::connect(address).await?;");
+    bites(dialling, "src/a.rs", "let found = lookup_host((host, port)).await?;");
+    bites(dialling, "src/a.rs", "let client = Client::builder().no_proxy().build()?;");
     bites(naming, "src/utils/a.rs", "");
     bites(naming, "src/helpers.rs", "");
 }
