@@ -34,7 +34,7 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
-use crate::{clock, text::nearest};
+use crate::{clock, config::environment::is_quoted, text::nearest};
 
 /// How much may wait to be written, in bytes: some 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -60,6 +60,11 @@ pub enum LogError {
         /// What it looks like.
         level: &'static str,
     },
+    /// `RUST_LOG` is in quotes, and would be taken for the name of a module.
+    #[error(
+        "RUST_LOG is in quotes; remove the quotes around the value (docker --env-file keeps them)"
+    )]
+    Quoted,
     /// The thread that writes could not be started.
     #[error("cannot start the thread that writes the log")]
     Thread(#[source] io::Error),
@@ -86,9 +91,13 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// [`LogError::Filter`] if it is none, [`LogError::Misspelt`] if it can hardly be meant.
+    /// [`LogError::Filter`] if it is none, [`LogError::Misspelt`] if it can hardly be meant,
+    /// [`LogError::Quoted`] if it is in quotes.
     pub fn parse(text: Option<&str>) -> Result<Self, LogError> {
         let text = text.unwrap_or("info");
+        if is_quoted(text) {
+            return Err(LogError::Quoted);
+        }
         if let Some(level) = text.split(',').find_map(misspelt) {
             return Err(LogError::Misspelt { level });
         }

@@ -76,7 +76,9 @@ impl AppError {
         match self {
             Self::Settings(_)
             | Self::Market(_)
-            | Self::Log(LogError::Filter | LogError::Misspelt { .. }) => check::EXIT_CONFIG,
+            | Self::Log(LogError::Filter | LogError::Misspelt { .. } | LogError::Quoted) => {
+                check::EXIT_CONFIG
+            }
             Self::Capture(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) => 73,

@@ -2,6 +2,9 @@
 //!
 //! A variable stands in the environment or in `.env`; the environment wins, and an empty value
 //! counts as absent. Problems name variables and never values.
+//!
+//! A value in quotes is refused for every variable: `docker --env-file` keeps the quotes that
+//! `.env` files need elsewhere, and they would end up in the cookie or in a path.
 
 use std::{fmt, path::PathBuf};
 
@@ -37,6 +40,21 @@ const DATA_DIR: &str = "data";
 /// The longest `User-Agent` that is sent, in bytes.
 const USER_AGENT_BYTES_MAX: usize = 512;
 
+/// What to do about a value in quotes.
+const REMOVE_QUOTES: &str = "remove the quotes around the value (docker --env-file keeps them)";
+
+/// Whether a value begins and ends with the same quotation mark. A comment may follow it: docker
+/// keeps that, too.
+pub fn is_quoted(value: &str) -> bool {
+    let value = value.trim();
+    ['\'', '"'].into_iter().any(|quote| {
+        let behind = value.strip_prefix(quote).and_then(|rest| rest.rsplit_once(quote));
+        behind.is_some_and(|(_inside, behind)| {
+            behind.is_empty() || behind.starts_with([' ', '\t']) && behind.trim().starts_with('#')
+        })
+    })
+}
+
 /// A variable that is set. Its value may be secret, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Setting {
@@ -66,7 +84,13 @@ pub(super) struct Variables<'a> {
 }
 
 impl Variables<'_> {
+    /// A variable that is set, and not one in quotes: that is a problem already.
     pub(super) fn get(&self, name: &'static str) -> Option<Setting> {
+        self.find(name).filter(|setting| !is_quoted(&setting.value))
+    }
+
+    /// A variable that is set, whatever its value is.
+    fn find(&self, name: &'static str) -> Option<Setting> {
         if let Some(value) = (self.lookup)(name).filter(|value| !value.trim().is_empty()) {
             return Some(Setting { name, value, place: Place::Environment, substituted: false });
         }
@@ -78,6 +102,14 @@ impl Variables<'_> {
             place: Place::Line { file: self.file.clone(), line: variable.line },
             substituted: variable.substituted,
         })
+    }
+
+    /// Reports the variables whose value is in quotes.
+    fn check_quotes(&self, findings: &mut Findings) {
+        let set = VARIABLES.into_iter().filter_map(|name| self.find(name));
+        for setting in set.filter(|setting| is_quoted(&setting.value)) {
+            findings.problem(setting.problem("is in quotes", REMOVE_QUOTES));
+        }
     }
 
     /// Reports what stands in `.env` twice, or under a name that is nearly one of ours.
@@ -122,9 +154,10 @@ pub(super) struct Environment {
 /// Reads and checks all of them.
 pub(super) fn read(variables: &Variables<'_>, findings: &mut Findings) -> Environment {
     variables.check_names(findings);
+    variables.check_quotes(findings);
     let live = variables.get("SNIPER_LIVE").and_then(|setting| read_live(&setting, findings));
     let (credential, credential_source) = read_credential(variables, findings).unzip();
-    let is_set = |name| variables.get(name).is_some();
+    let is_set = |name| variables.find(name).is_some();
     Environment {
         credential,
         has_credential: is_set("CSGOROLL_COOKIE") || is_set("CSGOROLL_SESSION"),
@@ -296,4 +329,65 @@ fn read_user_agent(variables: &Variables<'_>, findings: &mut Findings) -> Option
         return None;
     }
     Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The problems of an environment in which one variable has this value.
+    fn problems(name: &str, value: &str) -> Vec<String> {
+        let lookup = |asked: &str| (asked == name).then(|| value.to_owned());
+        let variables = Variables { lookup: &lookup, file: String::new(), dotenv: Vec::new() };
+        let mut findings = Findings::default();
+        read(&variables, &mut findings);
+        match findings.into_warnings() {
+            Ok(_warnings) => Vec::new(),
+            Err(problems) => problems.list().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// A value that is accepted without quotes.
+    fn fine(name: &str) -> &'static str {
+        match name {
+            "CSGOROLL_SESSION" => "s%3Aabc0123456789",
+            "CSGOROLL_COOKIE" => "cf_clearance=a1; session=s%3Aabc0123456789",
+            "CSGOROLL_WS_URL" => "wss://example.com/ws",
+            "CSGOROLL_HTTP_URL" => "https://example.com/graphql",
+            "CSGOROLL_ORIGIN" => "https://example.com",
+            "CSGOROLL_USER_AGENT" => "Mozilla/5.0 (X11)",
+            "SNIPER_LIVE" => "true",
+            "RUST_LOG" => "sniper=debug",
+            _ => "data/",
+        }
+    }
+
+    #[test]
+    fn a_value_in_quotes_is_refused_for_every_variable_with_the_remedy() {
+        for name in VARIABLES {
+            let value = fine(name);
+            assert_eq!(problems(name, value), Vec::<String>::new(), "{name}");
+            for quoted in [
+                format!("'{value}'"),
+                format!("\"{value}\""),
+                format!(" '{value}' "),
+                format!("'{value}' # a comment"),
+                "''".to_owned(),
+            ] {
+                let [problem] = &problems(name, &quoted)[..] else {
+                    panic!("{name}={quoted}: {:?}", problems(name, &quoted));
+                };
+                let expected = format!("environment: {name} is in quotes; remove the quotes");
+                assert!(problem.starts_with(&expected), "{problem}");
+                assert!(!problem.contains(value), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn quotes_inside_a_value_are_a_part_of_it() {
+        for value in ["a'b'", "'a\"", "a=\"x\"; b=\"y\"", "'a'b", "'", "", "'a' b"] {
+            assert!(!is_quoted(value), "{value}");
+        }
+    }
 }
