@@ -12,6 +12,7 @@
 //! 2. At most [`BUFFER_BYTES_MAX`] wait to be written; a line that does not fit is dropped whole and
 //!    counted.
 //! 3. Below warnings, only this program's own words are written.
+//! 4. No credential is written: the thread that writes replaces every [known one](crate::secret).
 
 use std::{
     fmt,
@@ -34,7 +35,7 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
-use crate::{clock, config::environment::is_quoted, text::nearest};
+use crate::{clock, config::environment::is_quoted, secret, text::nearest};
 
 /// How much may wait to be written, in bytes: some 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -258,6 +259,7 @@ fn write_out(shared: &Shared, mut sink: impl Write) {
             thread::park_timeout(WRITE_EVERY);
             continue;
         }
+        secret::mask_bytes(&mut taken);
         if sink.write_all(&taken).and_then(|()| sink.flush()).is_err() {
             let lost = memchr::memchr_iter(b'\n', &taken).count();
             shared.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);

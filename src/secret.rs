@@ -117,6 +117,13 @@ pub fn mask_own_json(bytes: &mut [u8]) -> bool {
     remembered().is_some_and(|redactor| redactor.mask_bytes(bytes, Keys::Kept))
 }
 
+/// The same as [`mask_own_json`], for a text.
+pub fn own_json(json: String) -> String {
+    let mut bytes = json.into_bytes();
+    mask_own_json(&mut bytes);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 /// Whether a remembered value stands in a text.
 pub fn stands_in(text: &str) -> bool {
     remembered().is_some_and(|redactor| !redactor.find(text.as_bytes()).is_empty())

@@ -2,13 +2,20 @@
 //!
 //! A seller, a rival or a proxy may put anything into a name: escape sequences that repaint a
 //! terminal, characters that reverse the reading direction, line breaks that forge a log line.
-//! [`Escaped`] prints such text so that it can only be text. Beside it, what a person may have meant
+//! [`Escaped`] prints such text so that it can only be text, and without the credentials that a site
+//! may have put into it. Beside it, what a person may have meant
 //! who wrote [`nearest`] to a word that is known.
 
 use std::fmt;
 
+use crate::secret;
+
 /// The longest piece of foreign text that is shown, in characters.
 pub const SHOWN_CHARS_MAX: usize = 200;
+
+/// How much of a text is searched for credentials before it is cut, in bytes: what is shown, and a
+/// credential that begins at its end.
+const SEARCHED_BYTES_MAX: usize = 32 * 1024;
 
 /// How alike two words must be for one to be suggested for the other, by Jaro and Winkler.
 const ALIKE_MIN: f64 = 0.8;
@@ -20,7 +27,9 @@ pub struct Escaped<'a>(pub &'a str);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
-        for (count, char) in self.0.chars().enumerate() {
+        // Before it is cut: a cut credential might not be found any more.
+        let masked = secret::mask(beginning(self.0, SEARCHED_BYTES_MAX));
+        for (count, char) in masked.chars().enumerate() {
             if count == SHOWN_CHARS_MAX {
                 return f.write_str("…");
             }
@@ -33,6 +42,11 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// The beginning of a text, in whole characters and at most this many bytes.
+pub fn beginning(text: &str, bytes_max: usize) -> &str {
+    (0..=bytes_max.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 /// Whether a character only ever draws itself: no control, no bidirectional override, nothing of
@@ -100,6 +114,24 @@ mod tests {
         check("\u{202e}drawkcab", "\\u{202e}drawkcab");
         check("zero\u{200b}width", "zero\\u{200b}width");
         check("\"quoted\"\\", "\\\"quoted\\\"\\\\");
+    }
+
+    #[test]
+    fn a_credential_that_the_cut_would_split_is_not_shown_in_part() {
+        secret::remember("session-of-the-test-of-escaped");
+        for padding in 180..SHOWN_CHARS_MAX {
+            let text = format!("{}session-of-the-test-of-escaped", "ä".repeat(padding));
+            let shown = Escaped(&text).to_string();
+            assert!(!shown.contains("ses"), "{shown}");
+            assert_eq!(shown.chars().count(), SHOWN_CHARS_MAX + usize::from(padding > 170));
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_text_ends_with_a_whole_character() {
+        assert_eq!(beginning("aäb", 2), "a");
+        assert_eq!(beginning("aäb", 3), "aä");
+        assert_eq!(beginning("aäb", 99), "aäb");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     cli::SharedArgs,
     clock,
     ledger::cli::{Desk, DeskError, person},
+    secret::Masking,
 };
 
 /// Puts one question to the ledger of this `SNIPER_DATA`.
@@ -27,7 +28,7 @@ pub fn at(
     question: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, false)?;
-    let mut out = io::stdout().lock();
+    let mut out = Masking::new(io::stdout().lock());
     let mut desk = Desk {
         folder: &loaded.config.data_dir,
         as_json: output.is_json(),
@@ -36,7 +37,8 @@ pub fn at(
         out: &mut out,
         confirm: &mut confirm,
     };
-    match question(&mut desk) {
+    let asked = question(&mut desk);
+    match asked.and_then(|()| Ok(out.flush()?)) {
         // A reader that went away has seen enough.
         Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         asked => asked?,

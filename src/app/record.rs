@@ -32,10 +32,7 @@ impl Recording {
         let CaptureSource { name, symbol, stream, .. } = CaptureSource::marketplace();
         let address = config.endpoints.ws.to_string();
         let source = tape::Source { name, address, symbol, stream };
-        let setup = Setup {
-            credential: config.credential.clone(),
-            ..Setup::new(config.data_dir.join(DIRECTORY), vec![source])
-        };
+        let setup = Setup::new(config.data_dir.join(DIRECTORY), vec![source]);
         let tape = Tape::start(setup, RealDisk).map_err(CaptureError::from)?;
         if !config.taps.let_hear(tape.recorder(0)) {
             warn!("Somebody records this feed already; it is not recorded twice");

@@ -17,6 +17,7 @@ use crate::{
     cli::SharedArgs,
     config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
     log::{self, Destination, Filter, Log},
+    secret::{self, Masking},
     summary::Summary,
     text::is_harmless,
 };
@@ -92,7 +93,7 @@ impl Output {
     /// Says what went wrong, and with which exit code that ends.
     pub fn error(self, error: &AppError) -> ExitCode {
         // There is nowhere left to say that this could not be said.
-        drop(writeln!(io::stderr().lock(), "{}", error.chain()));
+        drop(writeln!(io::stderr().lock(), "{}", secret::mask(&error.chain())));
         if self.as_json {
             drop(self.json(&match error {
                 AppError::Settings(problems) => check::wrong_json(problems),
@@ -125,7 +126,7 @@ fn harmless(json: &str) -> String {
 ///
 /// [`AppError::Print`] for any other failure.
 pub fn print(text: &str) -> Result<(), AppError> {
-    let mut out = io::stdout().lock();
+    let mut out = Masking::new(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
@@ -148,10 +149,12 @@ pub fn load(shared: &SharedArgs, live: bool) -> Result<Loaded, AppError> {
 ///
 /// [`AppError::Print`] if what came of it cannot be printed.
 pub fn check(shared: &SharedArgs, live: bool, output: Output) -> Result<ExitCode, AppError> {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let mut out = Masking::new(io::stdout().lock());
+    let mut err = Masking::new(io::stderr().lock());
     let code = with_sources(shared, live, |sources| {
         check::run(sources, output.is_json(), &mut out, &mut err)
     })?;
+    out.flush().and_then(|()| err.flush())?;
     Ok(ExitCode::from(code))
 }
 

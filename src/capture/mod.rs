@@ -190,7 +190,6 @@ fn setup(plan: &Plan) -> Result<tape::Setup, CaptureError> {
         sources,
         rotate: plan.rotate,
         compress: plan.compress,
-        credential: plan.marketplace.as_ref().and_then(|config| config.credential.clone()),
         queue_bytes_max: QUEUE_BYTES_MAX,
     })
 }

@@ -1,16 +1,15 @@
 //! Who we are at the marketplace: the value of one `Cookie` header, checked to be one line of it.
 //!
-//! Nothing here ever repeats what it was given: an error names the mistake and not the value.
+//! Nothing here ever repeats what it was given: an error names the mistake and not the value. Each
+//! credential that is made is remembered by [`secret`], which replaces it in everything that this
+//! process writes.
 
 use std::{fmt, sync::Arc};
 
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 /// The longest cookie that is accepted, in bytes: what common servers accept as one header.
 pub const COOKIE_BYTES_MAX: usize = 8_192;
-
-/// The shortest value of a cookie that is looked for in foreign text, in bytes.
-pub const TELLING_BYTES: usize = 8;
 
 /// The value of the `Cookie` header, checked to be one line of printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl Credential {
         if value.contains([' ', '"', ',', ';']) {
             return Err(CredentialError::NotOneValue);
         }
-        Ok(Self(Secret::new(format!("session={value}"))))
+        Ok(Self::remembered(&format!("session={value}")))
     }
 
     /// Takes a whole `Cookie` header, with or without `Cookie:` before it.
@@ -93,7 +92,7 @@ impl Credential {
         if !header.contains('=') {
             return Err(CredentialError::NotAHeader);
         }
-        Ok(Self(Secret::new(header)))
+        Ok(Self::remembered(header))
     }
 
     /// The header's value, for the wire and for nothing else.
@@ -101,12 +100,16 @@ impl Credential {
         &self.0
     }
 
-    /// Whether the value of one of its cookies stands in a text. Values shorter than
-    /// [`TELLING_BYTES`] are found anywhere and tell nothing.
-    pub fn stands_in(&self, text: &str) -> bool {
-        let pairs = self.0.reveal().split(';');
-        let mut values = pairs.filter_map(|pair| pair.split_once('=')).map(|(_name, value)| value);
-        values.any(|value| value.len() >= TELLING_BYTES && text.contains(value))
+    /// How many of its cookies have a value that is too short to be replaced in foreign text.
+    pub fn short_values(&self) -> usize {
+        let is_short = |value: &&str| !value.is_empty() && !secret::is_masked(value);
+        secret::cookie_values(self.0.reveal()).filter(is_short).count()
+    }
+
+    /// Takes a header over, and sees to it that nothing in it is ever written out again.
+    fn remembered(header: &str) -> Self {
+        secret::remember_cookies(header);
+        Self(Secret::new(header))
     }
 
     /// Whether a `session` cookie is in it.
@@ -175,6 +178,23 @@ mod tests {
         session(&"x".repeat(COOKIE_BYTES_MAX + 1), Err(CredentialError::TooLong));
         cookie("cookie:", Err(CredentialError::Empty));
         cookie("s%3Aabc", Err(CredentialError::NotAHeader));
+    }
+
+    #[test]
+    fn a_credential_is_replaced_in_text_from_the_moment_it_is_made() {
+        let echo = "your cookie was session=s%3Anever-shown-again and is s:never-shown-again";
+        assert_eq!(secret::mask(echo), echo);
+        Credential::from_session("s%3Anever-shown-again").unwrap();
+        assert!(!secret::mask(echo).contains("never"), "{}", secret::mask(echo));
+        Credential::from_cookie("a=b; cf_clearance=never-shown-either").unwrap();
+        assert!(secret::stands_in("never-shown-either"));
+    }
+
+    #[test]
+    fn values_that_are_too_short_to_be_replaced_are_counted() {
+        let short = |header| Credential::from_cookie(header).unwrap().short_values();
+        assert_eq!(short("a=1234567; b=12345678; c=; session=s%3Aabc1"), 1);
+        assert_eq!(short("a=12; session=abcdefg"), 2);
     }
 
     #[test]

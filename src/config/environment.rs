@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     log::{Filter, LogError},
+    secret::{self, MASKED_BYTES_MIN},
     text::nearest,
 };
 
@@ -42,6 +43,10 @@ const USER_AGENT_BYTES_MAX: usize = 512;
 
 /// What to do about a value in quotes.
 const REMOVE_QUOTES: &str = "remove the quotes around the value (docker --env-file keeps them)";
+
+/// What to do about cookies that are too short to be replaced.
+const SHORT_COOKIES_REMEDY: &str =
+    "nothing, if they are settings such as a language; leave out what the site does not need";
 
 /// Whether a value begins and ends with the same quotation mark. A comment may follow it: docker
 /// keeps that, too.
@@ -211,6 +216,8 @@ fn read_credential(
     if let (Some(cookie), Some(session)) = (&cookie, &session) {
         let message = format!("is set beside {} ({}) and wins", session.name, session.place);
         findings.warning(cookie.problem(&message, "keep one of the two"));
+        // It is not sent, but it is not to be shown either.
+        secret::remember(&session.value);
     }
     let is_cookie = cookie.is_some();
     let setting = cookie.or(session)?;
@@ -230,6 +237,7 @@ fn read_credential(
                 let remedy = "copy the Cookie header again while you are logged in";
                 findings.warning(setting.problem("holds no `session` cookie", remedy));
             }
+            warn_of_short_values(&credential, &setting, findings);
             Some((credential, (setting.name, setting.place)))
         }
         Err(error) => {
@@ -237,6 +245,25 @@ fn read_credential(
             None
         }
     }
+}
+
+/// What is too short to be replaced wherever the site repeats it.
+fn warn_of_short_values(credential: &Credential, setting: &Setting, findings: &mut Findings) {
+    let (what, remedy) = match (credential.short_values(), setting.name) {
+        (0, _) => return,
+        (_, "CSGOROLL_SESSION") => {
+            ("is".to_owned(), "copy the whole value of the `session` cookie")
+        }
+        (1, _) => ("holds a cookie whose value is".to_owned(), SHORT_COOKIES_REMEDY),
+        (count, _) => {
+            (format!("holds {count} cookies whose values are each"), SHORT_COOKIES_REMEDY)
+        }
+    };
+    let message = format!(
+        "{what} shorter than {MASKED_BYTES_MIN} bytes, too short to be replaced in logs and \
+         recordings where the site repeats it"
+    );
+    findings.warning(setting.problem(&message, remedy));
 }
 
 /// The credential that the environment itself sets. It cannot change while the program runs.

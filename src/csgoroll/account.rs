@@ -7,6 +7,8 @@ use crate::{
     config::Generation,
     json::{Cursor, JsonError, Kind},
     money::Coins,
+    secret,
+    text::Escaped,
     time::UnixMs,
     trade::{Event, Status, Trade, TradeId},
 };
@@ -88,7 +90,7 @@ pub enum ReadError {
     /// It is not JSON.
     #[error("the answer is not JSON")]
     NotJson(#[from] JsonError),
-    /// The site answered with an error, here in its own words: foreign text.
+    /// The site answered with an error, here in its own words, made harmless.
     #[error("the site says: {0}")]
     Refused(String),
     /// It is JSON of another shape.
@@ -111,9 +113,12 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
         .map(drop)
     })?;
     match user {
-        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() => Err(ReadError::Shape),
+        // The ledger stores the id, so one that repeats a credential is not used.
+        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() || secret::stands_in(&user.id) => {
+            Err(ReadError::Shape)
+        }
         Some(user) => Ok(user),
-        None => Err(errors.map_or(ReadError::Shape, ReadError::Refused)),
+        None => Err(errors.map_or(ReadError::Shape, |words| refused(&words))),
     }
 }
 
@@ -158,6 +163,10 @@ pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
         Ok(())
     })?;
     Ok(name.map(|name| Wallet { name, amount }))
+}
+
+fn refused(words: &str) -> ReadError {
+    ReadError::Refused(Escaped(words).to_string())
 }
 
 /// Walks an answer: `on_data` reads `data`; the first error's words are returned.
@@ -224,7 +233,11 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
     object(cursor, |key, cursor| {
         match key {
             "createdAt" => created_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
-            "id" => id = string(cursor)?.and_then(|id| TradeId::new(&id)),
+            // The ledger stores the id, so one that repeats a credential is not used.
+            "id" => {
+                let text = string(cursor)?.filter(|text| !secret::stands_in(text));
+                id = text.and_then(|text| TradeId::new(&text));
+            }
             "status" => status = string(cursor)?.map(|word| Status::from_market(&word)),
             "totalValue" => price = number(cursor)?.and_then(|text| Coins::parse(text).ok()),
             "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
@@ -259,7 +272,7 @@ fn read_page<'a, T>(
     })?;
     match errors {
         _ if has_edges => Ok(page),
-        Some(message) => Err(ReadError::Refused(message)),
+        Some(message) => Err(refused(&message)),
         None => Err(ReadError::Shape),
     }
 }

@@ -22,7 +22,7 @@ use super::{
     schema::{MIGRATIONS, VERSION},
     timeline::Timeline,
 };
-use crate::{config::Budget, time::UnixMs};
+use crate::{config::Budget, secret, time::UnixMs};
 
 /// How long a reader waits while the database is busy.
 const READER_WAIT: Duration = Duration::from_secs(5);
@@ -313,7 +313,7 @@ fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
     for (sequence, words) in &batch.words {
         transaction
             .prepare_cached("UPDATE intents SET words = ?2 WHERE number = ?1")?
-            .execute(params![integer(*sequence), words])?;
+            .execute(params![integer(*sequence), secret::mask(words)])?;
     }
     if let Some(user) = &batch.user {
         set_meta(transaction, "user", user)?;

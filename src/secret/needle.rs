@@ -22,7 +22,8 @@ pub(super) struct Needle {
     value: Box<[u8]>,
     /// Where its anchor begins.
     anchor_at: usize,
-    anchor: Finder<'static>,
+    /// `None` for a value without any letter or digit, which is looked for everywhere.
+    anchor: Option<Finder<'static>>,
 }
 
 impl Needle {
@@ -37,20 +38,33 @@ impl Needle {
         let value =
             if decoded.len() < MASKED_BYTES_MIN { value.as_bytes().to_vec() } else { decoded };
         let anchor = anchor(&value);
-        let found = Finder::new(value.get(anchor.clone()).filter(|run| !run.is_empty())?);
-        Some(Self { anchor: found.into_owned(), anchor_at: anchor.start, value: value.into() })
+        let run = value.get(anchor.clone()).filter(|run| !run.is_empty());
+        Some(Self {
+            anchor: run.map(|run| Finder::new(run).into_owned()),
+            anchor_at: anchor.start,
+            value: value.into(),
+        })
     }
 
     /// Where the value, or a piece of it, stands.
     pub(super) fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some(at) = text.get(from..).and_then(|rest| self.anchor.find(rest)) {
+        while let Some(at) = text.get(from..).and_then(|rest| self.find_anchor(rest)) {
             let at = from.saturating_add(at);
             found.extend(self.around(text, at));
             from = at.saturating_add(1);
         }
         found
+    }
+
+    fn find_anchor(&self, text: &[u8]) -> Option<usize> {
+        let Some(anchor) = &self.anchor else {
+            let first = *self.value.first()?;
+            let begins = |at: &usize| text.get(*at..).and_then(|rest| unit(rest, first)).is_some();
+            return (0..text.len()).find(begins);
+        };
+        anchor.find(text)
     }
 
     /// How far the text around an anchor agrees with the value, if that is far enough.
@@ -89,8 +103,7 @@ impl fmt::Debug for Needle {
     }
 }
 
-/// The first run that is long enough to be searched for, or else the longest; all of a value that
-/// has none.
+/// The first run that is long enough to be searched for, or else the longest; empty if there is none.
 fn anchor(value: &[u8]) -> Range<usize> {
     let stays = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let mut best = 0..0;
@@ -105,7 +118,7 @@ fn anchor(value: &[u8]) -> Range<usize> {
         }
         at = end;
     }
-    if best.is_empty() { 0..value.len() } else { best }
+    best
 }
 
 /// Decodes percent-encoding until there is none left.

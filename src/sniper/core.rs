@@ -32,6 +32,7 @@ use crate::{
     money::Coins,
     outcome::Outcome,
     recent::Recent,
+    secret,
     server_clock::ServerClock,
     time::UnixMs,
     trade::{Event, Status, Trade, TradeId},
@@ -209,6 +210,11 @@ impl<B: Buys> Core<B> {
         let trade = wanted.trade;
         if self.is_stopping {
             return self.tally.skip("stopping");
+        }
+        // The ledger would store it.
+        if secret::stands_in(trade.id.as_str()) {
+            self.tally.skip("its id repeats a credential");
+            return say::left_alone(trade, &"its id repeats a credential");
         }
         match eligibility(trade, self.server_time(now), self.is_flagged) {
             Eligibility::Now => self.buy(wanted, now),

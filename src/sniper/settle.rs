@@ -10,7 +10,9 @@ use crate::{
     buyer::answer::{Answer, Report},
     ledger::{HaltReason, State},
     outcome::{Outcome, Unknown},
+    secret,
     server_clock::Exchange,
+    text::beginning,
 };
 
 /// How much of an answer that was no purchase is kept for a person to read, in bytes.
@@ -26,8 +28,10 @@ impl<B: Buys> Core<B> {
         if let Answer::Complete(response) = &report.answer
             && matches!(report.outcome, Outcome::Unknown(_))
         {
-            let said = response.body.get(..WORDS_BYTES_MAX).unwrap_or(&response.body);
-            self.ledger.keep_words(&report.id, &String::from_utf8_lossy(said));
+            // Before it is cut: a cut credential might not be found any more.
+            let said = String::from_utf8_lossy(&response.body);
+            let said = secret::mask(&said);
+            self.ledger.keep_words(&report.id, beginning(&said, WORDS_BYTES_MAX));
         }
         if !report.is_final {
             return say::unconfirmed(&report.id, &report.outcome);

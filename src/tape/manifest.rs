@@ -123,8 +123,8 @@ pub struct Counts {
     pub last_ns: Option<u64>,
     /// How many files hold them.
     pub parts: u32,
-    /// Messages that were withheld because a secret stood in them.
-    pub withheld: u64,
+    /// Messages in which a credential of ours was replaced.
+    pub redacted: u64,
 }
 
 /// One source's entry.
@@ -226,7 +226,7 @@ impl SourceEntry<'_> {
     }
 
     fn to_json(&self, now_ns: u64) -> Value {
-        let Counts { messages, bytes, first_ns, last_ns, parts, withheld } = self.counts;
+        let Counts { messages, bytes, first_ns, last_ns, parts, redacted } = self.counts;
         json!({
             "source": self.name,
             "address": self.address,
@@ -242,7 +242,7 @@ impl SourceEntry<'_> {
             "last_time": last_ns.map(shown),
             "lost": self.lost,
             "binary_skipped": self.binary_skipped,
-            "withheld": withheld,
+            "redacted": redacted,
             "total_reconnects": self.connections.reconnects,
             "gaps_unlisted": self.connections.gaps_unlisted,
             "connection_gaps": self.gaps(now_ns),

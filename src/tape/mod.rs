@@ -20,7 +20,8 @@
 //! 2. Nothing that exists is overwritten, but for the manifest, which is replaced in one step.
 //! 3. The manifest counts only what is on disk already, and both are there at least every second.
 //! 4. Files hold whole lines; a crash leaves at most one torn line at the end, which is not read.
-//! 5. A message in which a secret of ours stands is never written.
+//! 5. A credential of ours is never written: in messages and in the manifest it is replaced, at the
+//!    same length.
 
 pub mod disk;
 mod error;

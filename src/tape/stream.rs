@@ -89,14 +89,9 @@ impl<D: Disk> Stream<D> {
         if self.lines.len() >= CHUNK_BYTES { self.append() } else { Ok(0) }
     }
 
-    /// How many messages were withheld.
-    pub(super) const fn withheld(&self) -> u64 {
-        self.taken.withheld
-    }
-
-    /// A message was withheld.
-    pub(super) fn withhold(&mut self) {
-        self.taken.withheld = self.taken.withheld.saturating_add(1);
+    /// A credential was replaced in a message.
+    pub(super) const fn note_redacted(&mut self) {
+        self.taken.redacted = self.taken.redacted.saturating_add(1);
     }
 
     /// Appends what has gathered. Returns how many bytes that were.

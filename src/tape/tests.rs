@@ -316,20 +316,27 @@ fn gaps_are_listed_within_bounds_and_counted_beyond() {
 }
 
 #[test]
-fn a_message_with_our_secret_in_it_is_never_written() {
+fn a_credential_is_replaced_at_the_same_length_in_messages_and_in_the_manifest() {
     let directory = TempDir::new().unwrap();
-    let credential = Credential::from_cookie("a=1; session=s%3Ahunter2hunter2").unwrap();
-    let tape =
-        Tape::start(Setup { credential: Some(credential), ..setup(&directory) }, RealDisk).unwrap();
+    Credential::from_cookie("a=1; session=s%3Ahunter2hunter2").unwrap();
+    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
     let recorder = tape.recorder(0);
     recorder.message(1, r#"{"echo":"Cookie: session=s%3Ahunter2hunter2"}"#, Instant::now(), true);
     recorder.message(1, r#"{"a":1}"#, Instant::now(), true);
+    recorder.message(1, r#"{"echo":"s:hunter2hunter2"}"#, Instant::now(), true);
+    recorder.down(Instant::now(), "closed by the server with 4403: session=s%3Ahunter2hunter2");
     let session = tape.directory().to_path_buf();
-    tape.finish(asked()).unwrap();
-    assert_eq!(read(&session), [(0, 1, r#"{"a":1}"#.to_owned())]);
+    assert!(tape.finish(asked()).unwrap());
+    let expected = [
+        r#"{"echo":"Cookie: session=******************"}"#,
+        r#"{"a":1}"#,
+        r#"{"echo":"****************"}"#,
+    ];
+    assert_eq!(read(&session), expected.map(|raw| (0, 1, raw.to_owned())));
     let written = manifest(&session);
-    assert_eq!(written["sources"][0]["withheld"], 1);
-    assert!(!written.to_string().contains("hunter2"));
+    assert_eq!(written["sources"][0]["redacted"], 2);
+    let cause = &written["connection_gaps"][0]["cause"];
+    assert_eq!(cause, "closed by the server with 4403: session=******************");
 }
 
 #[test]

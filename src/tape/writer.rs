@@ -5,6 +5,7 @@
 //! stays, the manifest says so if it still can, and whoever owns the [`Tape`] is told.
 
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -25,7 +26,7 @@ use super::{
     queue::{Batch, QUEUE_BYTES_MAX, Recorder, Shared, Status},
     stream::Stream,
 };
-use crate::{clock, config::Credential, time::UnixMs};
+use crate::{clock, secret, time::UnixMs};
 
 /// How often data and manifest are made sure of.
 pub const SYNC_EVERY: Duration = Duration::from_millis(500);
@@ -62,8 +63,6 @@ pub struct Setup {
     pub rotate: Option<Duration>,
     /// Compress with zstd.
     pub compress: bool,
-    /// What must not stand in a recording.
-    pub credential: Option<Credential>,
     /// How much may wait to be written, in bytes.
     pub queue_bytes_max: usize,
 }
@@ -76,7 +75,6 @@ impl Setup {
             sources,
             rotate: None,
             compress: false,
-            credential: None,
             queue_bytes_max: QUEUE_BYTES_MAX,
         }
     }
@@ -311,14 +309,14 @@ impl<D: Disk> Writer<D> {
     }
 
     fn take_in(&mut self, batch: &Batch) -> Result<(), TapeError> {
-        let Self { shared, setup, streams, .. } = self;
+        let Self { shared, streams, .. } = self;
         for (entry, message) in batch.messages() {
             let Some(stream) = streams.get_mut(entry.source) else { continue };
-            if setup.credential.as_ref().is_some_and(|credential| credential.stands_in(message)) {
-                stream.withhold();
-                continue;
+            let masked = secret::mask(message);
+            if matches!(masked, Cow::Owned(_)) {
+                stream.note_redacted();
             }
-            let appended = stream.add(entry.ns, entry.conn, message)?;
+            let appended = stream.add(entry.ns, entry.conn, &masked)?;
             shared.disk_bytes.fetch_add(appended, Ordering::Relaxed);
             shared.messages.fetch_add(1, Ordering::Relaxed);
             let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);
@@ -348,8 +346,7 @@ impl<D: Disk> Writer<D> {
         for (stream, tally) in self.streams.iter_mut().zip(&self.shared.sources) {
             // What was appended before may still be saved.
             drop(stream.sync());
-            let safe = stream.safe.messages.saturating_add(stream.withheld());
-            let lost = tally.accepted.load(Ordering::Relaxed).saturating_sub(safe);
+            let lost = tally.accepted.load(Ordering::Relaxed).saturating_sub(stream.safe.messages);
             tally.lost.fetch_add(lost, Ordering::Relaxed);
         }
         let source = std::error::Error::source(&error);
@@ -386,7 +383,10 @@ impl<D: Disk> Writer<D> {
             sources: sources.collect(),
         };
         let path = &self.manifest_path;
-        let written = self.disk.replace(path, &manifest.to_json());
+        // Causes of gaps hold the server's words.
+        let mut json = manifest.to_json();
+        secret::mask_own_json(&mut json);
+        let written = self.disk.replace(path, &json);
         written.map_err(|source| TapeError::Write { path: path.clone(), source })?;
         Ok(manifest.is_complete())
     }

@@ -198,9 +198,39 @@ fn a_cookie_wins_over_a_session() {
     assert_eq!(header.header().reveal(), format!("a=$b; session={PLANTED}"));
     assert_eq!(
         lines(&loaded.warnings),
-        [".env:2: CSGOROLL_COOKIE is set beside CSGOROLL_SESSION (.env:1) and wins; \
-          keep one of the two"]
+        [
+            ".env:2: CSGOROLL_COOKIE is set beside CSGOROLL_SESSION (.env:1) and wins; \
+             keep one of the two",
+            ".env:2: CSGOROLL_COOKIE holds a cookie whose value is shorter than 8 bytes, too short \
+             to be replaced in logs and recordings where the site repeats it; nothing, if they are \
+             settings such as a language; leave out what the site does not need"
+        ]
     );
+}
+
+#[test]
+fn a_session_that_is_too_short_to_be_replaced_is_warned_about() {
+    let warnings =
+        |session: &str| lines(&Desk::new().variable("CSGOROLL_SESSION", session).loaded().warnings);
+    assert_eq!(
+        warnings("s%3Aabc"),
+        [
+            "environment: CSGOROLL_SESSION is shorter than 8 bytes, too short to be replaced in logs \
+          and recordings where the site repeats it; copy the whole value of the `session` cookie"
+        ]
+    );
+    assert_eq!(warnings("s%3Aabcd"), Vec::<String>::new());
+}
+
+/// `docker --env-file` keeps quotes, and so does a `.env` file that has two pairs of them.
+#[test]
+fn a_value_that_keeps_its_quotes_is_refused_wherever_it_stands() {
+    let quoted = "environment: SNIPER_DATA is in quotes; remove the quotes around the value";
+    check_problems(&Desk::new().variable("SNIPER_DATA", "'data/'"), &[quoted]);
+    let desk = Desk::new().file(".env", format!("\nCSGOROLL_SESSION=\"'{PLANTED}'\"\n"));
+    check_problems(&desk, &[".env:2: CSGOROLL_SESSION is in quotes; remove the quotes"]);
+    let desk = Desk::new().file(".env", format!("CSGOROLL_SESSION='{PLANTED}'\n"));
+    assert_eq!(lines(&desk.loaded().warnings), Vec::<String>::new());
 }
 
 /// A person who was logged out pastes a new cookie into `.env` while the bot runs.

@@ -9,6 +9,7 @@ mod decide;
 mod dial;
 mod doctor;
 mod documents;
+mod echo;
 mod feed;
 mod filters;
 mod kills;

@@ -20,6 +20,7 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
+use crate::secret;
 
 const FOLDER: &str = "control";
 const ALIVE: &str = "alive";
@@ -99,7 +100,7 @@ fn serve(folder: &Path, asks: &Sender<Ask>) -> io::Result<()> {
         Ok(request) => pass_on(request, asks),
         Err(error) => Reply::Cannot(format!("this is no request: {error}")),
     };
-    let text = serde_json::to_string(&reply).map_err(io::Error::other)?;
+    let text = secret::own_json(serde_json::to_string(&reply).map_err(io::Error::other)?);
     put(folder, REPLY, &text)
 }
 

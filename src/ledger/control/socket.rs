@@ -19,6 +19,7 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
+use crate::secret;
 
 /// The folder within `SNIPER_DATA`, and the socket in it.
 const FOLDER: &str = "control";
@@ -115,7 +116,7 @@ fn serve(stream: UnixStream, asks: &Sender<Ask>) -> io::Result<()> {
         Ok(request) => pass_on(request, asks),
         Err(error) => Reply::Cannot(format!("this is no request: {error}")),
     };
-    let mut text = serde_json::to_string(&reply).map_err(io::Error::other)?;
+    let mut text = secret::own_json(serde_json::to_string(&reply).map_err(io::Error::other)?);
     text.push('\n');
     stream.write_all(text.as_bytes())
 }

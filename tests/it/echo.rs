@@ -1,0 +1,392 @@
+//! A market that repeats the credential in everything that it sends. Nothing that the program
+//! prints, logs, stores, exports or records may hold it.
+#![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::session::until;
+
+/// The part of the credential that no encoder changes.
+const CORE: &str = "PLANTED-3b9f.secret_77c1";
+/// The credential as it is set.
+const SET: &str = "s%3APLANTED-3b9f.secret_77c1%2Fa%2Bb%3D";
+/// As it is set, decoded, escaped for JSON, encoded once more.
+const SPELLINGS: [&str; 4] = [
+    SET,
+    "s:PLANTED-3b9f.secret_77c1/a+b=",
+    r"s:PLANTED-3b9f.secret_77c1\/a\u002bb=",
+    "s%253APLANTED-3b9f.secret_77c1%252Fa%252Bb%253D",
+];
+
+const POLICY: &str = r#"
+[budget]
+max_price = 50
+total = 1000
+min_balance = 0
+max_buys_per_minute = 1000
+
+[[whitelist]]
+item = "*"
+max_price = 50
+max_quantity = 1000
+"#;
+
+/// All spellings. It can stand in a JSON string.
+fn echo() -> String {
+    SPELLINGS.map(|spelling| format!("session={spelling}")).join(" ")
+}
+
+/// What the market has seen, and what it is told to do.
+#[derive(Default)]
+struct State {
+    orders: AtomicUsize,
+    upgrades: AtomicUsize,
+    /// Reads of the account are answered with an error.
+    refuses_reads: AtomicBool,
+    /// The feed is closed with a reason.
+    closes: AtomicBool,
+}
+
+/// A market on a port of its own, until it is dropped.
+struct Market {
+    address: String,
+    state: Arc<State>,
+    accepting: JoinHandle<()>,
+}
+
+impl Market {
+    async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::new(State::default());
+        let theirs = Arc::clone(&state);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _from)) = listener.accept().await {
+                let state = Arc::clone(&theirs);
+                // A client that goes away ends its connection.
+                tokio::spawn(async move { drop(serve(stream, &state).await) });
+            }
+        });
+        Self { address, state, accepting }
+    }
+}
+
+impl Drop for Market {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    loop {
+        let head = loop {
+            if let Some(at) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {
+                break String::from_utf8(bytes.drain(..at + 4).collect()).unwrap();
+            }
+            if stream.read_buf(&mut bytes).await? == 0 {
+                return Ok(());
+            }
+        };
+        let header = |name: &str| {
+            head.lines().find_map(|line| {
+                let (key, value) = line.split_once(": ")?;
+                key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+            })
+        };
+        if let Some(key) = header("Sec-WebSocket-Key") {
+            return feed(stream, &key, state).await;
+        }
+        let length = header("Content-Length").map_or(0, |length| length.parse().unwrap());
+        while bytes.len() < length {
+            if stream.read_buf(&mut bytes).await? == 0 {
+                return Ok(());
+            }
+        }
+        let body = String::from_utf8(bytes.drain(..length).collect()).unwrap();
+        let answer = answer(&body, state);
+        let (echo, len) = (echo(), answer.len());
+        let head = format!(
+            "HTTP/1.1 200 {echo}\r\nX-Echo: {echo}\r\nSet-Cookie: {echo}\r\n\
+             Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
+        );
+        stream.write_all(format!("{head}{answer}").as_bytes()).await?;
+    }
+}
+
+/// What a request over HTTP is answered with.
+fn answer(body: &str, state: &State) -> String {
+    let request: Value = serde_json::from_str(body).unwrap();
+    let echo = echo();
+    let refused =
+        |words: &str| format!(r#"{{"data":null,"errors":[{{"message":"{words} {echo}"}}]}}"#);
+    match request["operationName"].as_str().unwrap() {
+        "JoinTrades" => {
+            state.orders.fetch_add(1, Ordering::SeqCst);
+            // The cut of what is stored falls into the middle of a spelling.
+            refused(&"unheard-of ".repeat(38))
+        }
+        _ if state.refuses_reads.load(Ordering::SeqCst) => refused("not today"),
+        "CurrentUser" => format!(
+            r#"{{"data":{{"currentUser":{{"id":"VXNlcjox","name":"{echo}","suspectedTrader":false,
+                "wallets":[{{"id":"1","name":"MAIN","amount":1000}}]}}}},"echo":"{echo}"}}"#
+        ),
+        _ => {
+            r#"{"data":{"trades":{"edges":[],"pageInfo":{"hasNextPage":false,"endCursor":null}}}}"#
+                .to_owned()
+        }
+    }
+}
+
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(len @ 0..126) => frame.push(len),
+        _ => {
+            frame.push(126);
+            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// A listing that the policy wants, but for its time, which is that of the market.
+fn listing(id: &str, name: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","status":"LISTED","markupPercent":0,"totalValue":10,"canJoin":true,
+            "canJoinAfter":null,"suspectedTraderCanJoinAfter":null,"createdAt":"2026-03-01T10:00:00.300Z",
+            "expiresAt":"2999-03-03T10:00:00.301Z","depositor":null,"avgPaintWear":0.2,
+            "tradeItems":[{{"marketName":"{name}","value":10,"itemVariant":{{"value":10}}}}]}}"#
+    )
+}
+
+async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Result<()> {
+    state.upgrades.fetch_add(1, Ordering::SeqCst);
+    let (accept, echo) = (derive_accept_key(key.as_bytes()), echo());
+    let head = format!(
+        "HTTP/1.1 101 {echo}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Echo: {echo}\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let ack = format!(r#"{{"type":"connection_ack","payload":{{"cookie":"{echo}"}}}}"#);
+    stream.write_all(&frame(1, ack.as_bytes())).await?;
+    let (mut reader, mut writer) = stream.into_split();
+    // What the client says is of no interest: the listings are its first subscription.
+    let reading = tokio::spawn(async move {
+        let mut bytes = [0; 4_096];
+        while reader.read(&mut bytes).await.is_ok_and(|count| count != 0) {}
+    });
+    let mut turn = tokio::time::interval(Duration::from_millis(100));
+    for number in 0_u32.. {
+        turn.tick().await;
+        if reading.is_finished() {
+            return Ok(());
+        }
+        if state.closes.load(Ordering::SeqCst) {
+            let reason = format!("session={SET} and cut: {SET}");
+            let reason = [&4_499_u16.to_be_bytes()[..], &reason.as_bytes()[..85]].concat();
+            writer.write_all(&frame(8, &reason)).await?;
+            return Ok(());
+        }
+        let next = |payload: &str| format!(r#"{{"id":"1","type":"next","payload":{payload}}}"#);
+        let trades = |listing: &str| {
+            next(&format!(r#"{{"data":{{"createTrades":{{"trades":[{listing}]}}}}}}"#))
+        };
+        // Where an id ends decides whether it is one spelling of a number or another.
+        let id = format!("VHJhZGU6{number:04}");
+        for message in [
+            trades(&listing(&id, &format!("Glock-18 | {echo}"))),
+            trades(&listing(SET, "Glock-18 | Own Goal")),
+            next(&format!(r#"{{"data":null,"errors":[{{"message":"{echo}"}}]}}"#)),
+            next(&format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"{SET}"}}}}}}}}"#)),
+            format!(r#"{{"type":"{SET}"}}"#),
+            format!(r#"{{"type":"next","{echo}":"{echo}"}}"#),
+            format!(r#"{{"id":"3","type":"error","payload":[{{"message":"{echo}"}}]}}"#),
+            format!(r#"{{"rubbish":"{echo}""#),
+            format!("{} {echo}", "x".repeat(170)),
+        ] {
+            writer.write_all(&frame(1, message.as_bytes())).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder to run the program in.
+struct Desk {
+    directory: TempDir,
+    address: String,
+}
+
+impl Desk {
+    fn new(market: &Market) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("sniper.toml"), POLICY).unwrap();
+        Self { directory, address: market.address.clone() }
+    }
+
+    /// Runs the program to its end and keeps what it prints under this name. `until_so`: when it
+    /// is stopped.
+    async fn run(&self, name: &str, words: &[&str], until_so: impl Fn(&str) -> bool) -> String {
+        let path = |extension: &str| self.directory.path().join(format!("{name}.{extension}"));
+        let file = |extension: &str| Stdio::from(File::create(path(extension)).unwrap());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sniper"))
+            .args(words)
+            .current_dir(self.directory.path())
+            .env_clear()
+            .env("HOME", self.directory.path())
+            .env("RUST_LOG", "trace")
+            .env("CSGOROLL_WS_URL", format!("ws://{}/ws", self.address))
+            .env("CSGOROLL_HTTP_URL", format!("http://{}/graphql", self.address))
+            .env("CSGOROLL_SESSION", SET)
+            .stdin(Stdio::null())
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .unwrap();
+        let printed = || {
+            let text = |extension| fs::read(path(extension)).unwrap();
+            String::from_utf8([text("out"), text("err")].concat()).expect("it prints UTF-8")
+        };
+        until(|| until_so(&printed()) || child.try_wait().unwrap().is_some()).await;
+        if child.try_wait().unwrap().is_none() {
+            let pid = child.id().to_string();
+            assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        }
+        until(|| child.try_wait().unwrap().is_some()).await;
+        printed()
+    }
+
+    /// Runs the program until it ends by itself.
+    async fn ask(&self, name: &str, words: &[&str]) -> String {
+        self.run(name, words, |_printed| false).await
+    }
+
+    /// The bytes of every file that is there by now.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        fn walk(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, found);
+                } else if path.is_file() {
+                    found.push((path.display().to_string(), fs::read(&path).unwrap()));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(self.directory.path(), &mut found);
+        found
+    }
+}
+
+/// Also what was printed is in files of the desk.
+#[track_caller]
+fn nothing_is_leaked(desk: &Desk) {
+    let files = desk.files();
+    for (path, bytes) in &files {
+        let leak = bytes.windows(8).position(|piece| piece == &CORE.as_bytes()[..8]);
+        let around = leak.map(|at| {
+            let around = &bytes[at.saturating_sub(100)..bytes.len().min(at + 100)];
+            String::from_utf8_lossy(around).into_owned()
+        });
+        assert_eq!(around, None, "{path} holds the credential");
+    }
+}
+
+fn has(printed: &str, words: &str) -> bool {
+    printed.contains(words)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_that_the_market_repeats_everywhere_is_shown_and_stored_nowhere() {
+    let market = Market::open().await;
+    let desk = Desk::new(&market);
+    let stars = "*".repeat(SET.len());
+    let state = &market.state;
+    let log = desk
+        .run("run", &["run", "--live", "--record"], |log| {
+            let orders = state.orders.load(Ordering::SeqCst);
+            let is_recorded = has(log, "its id repeats a credential") && orders > 0;
+            state.refuses_reads.store(is_recorded, Ordering::SeqCst);
+            state.closes.store(is_recorded && has(log, "UNKNOWN"), Ordering::SeqCst);
+            has(log, "closed by the server with 4499")
+        })
+        .await;
+    // What is masked was there: the test would pass by itself on a silent market.
+    for words in [
+        &format!("Glock-18 | session={stars}")[..],
+        "A message of an unknown kind was dropped",
+        "A message that cannot be read was dropped",
+        "The feed reports an error",
+        &format!("4499: session={stars}"),
+    ] {
+        assert!(has(&log, words), "{words}: {log}");
+    }
+    let id = log
+        .lines()
+        .find_map(|line| line.split_once("buying for")?.1.split("id=").nth(1)?.split(' ').next())
+        .expect("it ordered");
+    let shown = desk.ask("show", &["ledger", "show", id]).await;
+    // It shows the first 200 characters.
+    assert!(has(&shown, "unheard-of"), "{shown}");
+    let exported = desk.ask("csv", &["ledger", "export"]).await;
+    assert!(has(&exported, "unheard-of") && has(&exported, "session=****"), "{exported}");
+    let json = desk.ask("json", &["ledger", "export", "--json"]).await;
+    let json: Value = serde_json::from_str(json.trim()).unwrap();
+    assert!(has(json["intents"][0]["words"].as_str().unwrap(), "session=****"), "{json}");
+    desk.ask("status", &["status"]).await;
+    desk.ask("status-json", &["status", "--json"]).await;
+    let recording = desk.files().into_iter().find(|(path, _)| path.ends_with("listings.jsonl"));
+    let recording = String::from_utf8(recording.expect("it recorded").1).unwrap();
+    assert!(has(&recording, &format!("session={stars}")), "{recording}");
+    assert!(recording.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    nothing_is_leaked(&desk);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_and_capture_do_not_show_what_the_market_repeats() {
+    let market = Market::open().await;
+    let desk = Desk::new(&market);
+    let examined = desk.ask("doctor", &["doctor"]).await;
+    assert!(has(&examined, "first listing"), "{examined}");
+    let words = ["capture", "csgoroll", "--out", "captured"];
+    let captured = desk
+        .run("capture", &words, |log| {
+            market.state.closes.store(has(log, "Recording to"), Ordering::SeqCst);
+            has(log, "closed by the server with 4499")
+        })
+        .await;
+    assert!(has(&captured, "4499: session=****"), "{captured}");
+    market.state.refuses_reads.store(true, Ordering::SeqCst);
+    let examined = desk.ask("doctor-refused", &["doctor"]).await;
+    assert!(has(&examined, "not today session=****"), "{examined}");
+    let examined = desk.ask("doctor-json", &["doctor", "--json"]).await;
+    let last: Value = serde_json::from_str(examined.lines().last().unwrap()).unwrap();
+    assert_eq!(last["ok"], false, "{last}");
+    nothing_is_leaked(&desk);
+}
