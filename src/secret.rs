@@ -2,7 +2,8 @@
 //!
 //! A site or a proxy can repeat a credential in any text that it sends: error messages, messages of
 //! the feed, close reasons, headers, ids. Every [`Credential`](crate::config::Credential) that is
-//! made is [remembered](remember) for the whole process, and whatever writes a text out replaces the
+//! made, and every key in the query of an address that is dialled, is [remembered](remember) for the
+//! whole process, and whatever writes a text out replaces the
 //! remembered values in it, at the same length: the log's thread, the ledger's, the recording's, the
 //! control channel, and standard output and standard error ([`Masking`]). Foreign text that is
 //! shortened to be shown ([`Escaped`](crate::text::Escaped)) is masked before it is cut, so that a
@@ -36,6 +37,9 @@ pub const PIECE_BYTES_MIN: usize = 16;
 
 /// How many values are remembered. Beyond that the oldest is forgotten.
 pub const VALUES_MAX: usize = 1_024;
+
+/// A parameter with one of these words in its name holds a key.
+const KEY_NAMES: [&str; 7] = ["auth", "key", "pass", "secret", "session", "sign", "token"];
 
 /// What stands where a value was.
 const MASK: u8 = b'*';
@@ -84,6 +88,18 @@ pub fn remember_cookies(header: &str) {
         values().for_each(remember);
     } else {
         remember(header);
+    }
+}
+
+/// Remembers the keys in the query of an address: the values of parameters whose name says that they
+/// are one.
+pub fn remember_query(address: &str) {
+    let Some((_path, query)) = address.split_once('?') else { return };
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let name = name.to_ascii_lowercase();
+        if KEY_NAMES.iter().any(|word| name.contains(word)) {
+            remember(value);
+        }
     }
 }
 

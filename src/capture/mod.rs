@@ -29,6 +29,7 @@ use crate::{
     config::{Config, USER_AGENT},
     csgoroll::operations,
     net::tls::Tls,
+    secret,
     tape::{self, Disk, QUEUE_BYTES_MAX, Recorder, Tape, TapeError},
     ws::{
         GaveUp, Station,
@@ -174,7 +175,10 @@ fn setup(plan: &Plan) -> Result<tape::Setup, CaptureError> {
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         let address = match (&source.speaks, &plan.marketplace) {
-            (Speaks::Plain { endpoint, .. }, _) => endpoint.to_string(),
+            (Speaks::Plain { endpoint, .. }, _) => {
+                secret::remember_query(endpoint.path());
+                endpoint.to_string()
+            }
             (Speaks::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
             (Speaks::Marketplace, None) => return Err(CaptureError::NoMarketplace),
         };

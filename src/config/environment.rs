@@ -309,7 +309,10 @@ fn read_endpoints(variables: &Variables<'_>, findings: &mut Findings) -> Option<
         let setting = variables.get(name);
         let text = setting.as_ref().map_or(default, |setting| setting.value.trim());
         match (Endpoint::parse(text, scheme), setting) {
-            (Ok(endpoint), _) => Some(endpoint),
+            (Ok(endpoint), _) => {
+                secret::remember_query(endpoint.path());
+                Some(endpoint)
+            }
             (Err(error), setting) => {
                 let place = setting.map_or(Place::Environment, |setting| setting.place);
                 let remedy = format!("write an address such as {default}");

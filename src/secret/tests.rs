@@ -118,6 +118,14 @@ fn what_is_remembered_is_replaced_in_everything_that_is_written() {
 }
 
 #[test]
+fn keys_in_the_query_of_an_address_are_remembered_and_other_parameters_are_not() {
+    remember_query("wss://host.test/ws?streams=tickers-of-this-test&listenKey=key-of-this-test%3D");
+    remember_query("wss://host.test/path-of-this-test");
+    assert!(stands_in("token key-of-this-test=") && stands_in("key-of-this-test%3d"));
+    assert!(!stands_in("tickers-of-this-test") && !stands_in("path-of-this-test"));
+}
+
+#[test]
 fn a_key_of_our_own_json_stays_even_if_a_cookie_has_that_word_for_a_value() {
     remember("approved-by-this-test");
     let mut own = br#"{"approved-by-this-test":"approved-by-this-test"}"#.to_vec();
