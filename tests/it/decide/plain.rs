@@ -9,6 +9,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sniper::{
+    config::Generation,
     item_name::ItemName,
     money::Coins,
     time::UnixMs,
@@ -138,15 +139,16 @@ pub(crate) fn read(text: &str) -> Option<Brought> {
 }
 
 fn brought(payload: &Plain) -> Brought {
-    const EVENTS: [(&str, &str, Event); 3] = [
-        ("createTrade", "trade", Event::Listed),
-        ("createTrades", "trades", Event::Listed),
-        ("updateTrade", "trade", Event::Updated),
+    const EVENTS: [(&str, &str, Event, Generation); 3] = [
+        ("createTrade", "trade", Event::Listed, Generation::A),
+        ("createTrades", "trades", Event::Listed, Generation::B),
+        ("updateTrade", "trade", Event::Updated, Generation::A),
     ];
     let mut brought = Brought::default();
     let (mut events, mut is_repeated) = (0, payload.repeats(&["data"]));
     for (key, value) in payload.all("data").flat_map(Plain::entries) {
-        let Some((_, list, event)) = EVENTS.into_iter().find(|(name, ..)| name == key) else {
+        let Some((_, list, event, generation)) = EVENTS.into_iter().find(|(name, ..)| name == key)
+        else {
             continue;
         };
         events += 1;
@@ -159,11 +161,18 @@ fn brought(payload: &Plain) -> Brought {
                 one => std::slice::from_ref(one),
             };
             for listing in listings {
-                match trade(listing, event) {
+                match trade(listing, event, generation) {
                     Some(trade) => brought.trades.push(trade),
                     None => brought.unreadable += 1,
                 }
             }
+        }
+    }
+    // Of listings with one id that differ, none can be bought.
+    let read = brought.trades.clone();
+    for trade in &mut brought.trades {
+        if read.iter().any(|other| other.id == trade.id && other != trade) {
+            trade.defects.add(Defect::Conflict);
         }
     }
     if is_repeated || events > 1 {
@@ -252,7 +261,7 @@ fn repeats(listing: &Plain) -> bool {
 }
 
 /// One listing; `None` where it has no usable id.
-fn trade(listing: &Plain, event: Event) -> Option<Trade<'static>> {
+fn trade(listing: &Plain, event: Event, generation: Generation) -> Option<Trade<'static>> {
     let id = TradeId::new(listing.get("id")?.text()?)?;
     let get = |key| listing.get(key);
     let mut defects = Defects::NONE;
@@ -291,10 +300,16 @@ fn trade(listing: &Plain, event: Event) -> Option<Trade<'static>> {
         }),
         total_value: required(d, Defect::TotalValue, get("totalValue"), coins),
         base_value,
-        can_join: nullable(d, (Defect::CanJoin, true), get("canJoin"), |value| match value {
-            Plain::Bool(is) => Some(*is),
-            _ => None,
-        }),
+        can_join: {
+            let flag = |value: &Plain| match value {
+                Plain::Bool(is) => Some(*is),
+                _ => None,
+            };
+            match generation {
+                Generation::A => nullable(d, (Defect::CanJoin, true), get("canJoin"), flag),
+                Generation::B => required(d, Defect::CanJoin, get("canJoin"), flag),
+            }
+        },
         can_join_after: nullable(d, (Defect::CanJoinAfter, false), get("canJoinAfter"), moment),
         suspected_trader_can_join_after: nullable(
             d,
