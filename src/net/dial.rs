@@ -38,7 +38,7 @@ pub enum DialError {
     NoAddress,
     /// Without TLS, and none of the name's addresses is a loopback address. Nothing was dialled.
     #[error(
-        "without TLS only this machine is connected to, and the host name stands for {address}, another machine; use wss:// or https://, or correct the name's entry in the hosts file"
+        "without TLS only loopback addresses are connected to, and the host name resolves to {address}; use wss:// or https://, or correct the name's entry in the hosts file"
     )]
     NotLoopback {
         /// The first address of the name.

@@ -15,6 +15,11 @@ use std::{
 /// The longest listing id that is accepted, in bytes. Recorded ones have 20.
 pub const TRADE_ID_BYTES_MAX: usize = 62;
 
+/// Flag: a character of the text cannot stand in an id.
+const ODD: u8 = 1 << 0;
+/// Flag: a character of the text is a part of another spelling than the normal one.
+const RESPELLED: u8 = 1 << 1;
+
 /// Base64 of `Trade:`. Its six bytes are two whole groups, so what follows does not change it.
 const TRADE_PREFIX: &[u8] = b"VHJhZGU6";
 
@@ -39,19 +44,16 @@ impl TradeId {
     /// quotes, backslashes or spaces, so that it can stand in a JSON string as it is.
     pub fn new(text: &str) -> Option<Self> {
         // Looks at every byte without stopping at the first wrong one: several at a time.
-        let respelled =
-            |byte: u8| (byte == b'=') | (byte == b'-') | (byte == b'_') | (byte == b'%');
-        let (any_odd, any_respelled) =
-            text.bytes().fold((false, false), |(any_odd, any_respelled), byte| {
-                (any_odd | is_odd(byte), any_respelled | respelled(byte))
-            });
-        if text.is_empty() || any_odd {
+        let flags = text.bytes().fold(0_u8, |flags, byte| {
+            flags | u8::from(is_odd(byte)) | (u8::from(is_respelled(byte)) << 1)
+        });
+        if text.is_empty() || flags & ODD != 0 {
             return None;
         }
         let len = u8::try_from(text.len()).ok()?;
         let mut bytes = [0; TRADE_ID_BYTES_MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        let is_normal = !any_respelled && !has_dropped_bits(text.as_bytes());
+        let is_normal = flags & RESPELLED == 0 && !has_dropped_bits(text.as_bytes());
         Some(Self { len, is_normal, bytes })
     }
 
@@ -145,6 +147,11 @@ impl Normal {
 /// Whether a character cannot stand in an id.
 const fn is_odd(byte: u8) -> bool {
     !byte.is_ascii_graphic() | (byte == b'"') | (byte == b'\\')
+}
+
+/// Whether a character is a part of another spelling than the normal one.
+const fn is_respelled(byte: u8) -> bool {
+    (byte == b'=') | (byte == b'-') | (byte == b'_') | (byte == b'%')
 }
 
 /// The bits of the last character that a base64 decoder drops. None for an id that is not known to
