@@ -30,6 +30,7 @@ pub fn at(
     let mut out = io::stdout().lock();
     let mut desk = Desk {
         folder: &loaded.config.data_dir,
+        state: loaded.config.state_dir.as_deref(),
         as_json: output.is_json(),
         who: &person(),
         now: clock::now(),

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     Ledger, LedgerError, Place,
     archive::Archive,
-    control::{self, ControlError, LOST, Reply, Request},
+    control::{self, Address, ControlError, LOST, Reply, Request},
     event::WHO_BYTES_MAX,
     open::boot_id,
     status::Status,
@@ -103,6 +103,8 @@ pub enum DeskError {
 pub struct Desk<'a> {
     /// `SNIPER_DATA`.
     pub folder: &'a Path,
+    /// The state directory, if there is one.
+    pub state: Option<&'a Path>,
     /// Whether answers are one JSON object.
     pub as_json: bool,
     /// Who asks.
@@ -178,7 +180,7 @@ impl Desk<'_> {
     ///
     /// A [`DeskError`].
     pub fn status(&mut self) -> Result<(), DeskError> {
-        let status = match control::ask(self.folder, &Request::Status) {
+        let status = match control::ask(&self.bot(), &Request::Status) {
             Ok(Reply::Done(status)) => *status,
             Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
             Err(ControlError::NotRunning) => match Archive::open(self.folder) {
@@ -194,6 +196,11 @@ impl Desk<'_> {
             Err(error) => return Err(error.into()),
         };
         self.show_status(&status)
+    }
+
+    /// Where the running bot listens, if one runs.
+    fn bot(&self) -> Address {
+        Address::of(self.folder, self.state)
     }
 
     /// How things stand while no bot runs.
@@ -287,7 +294,7 @@ impl Desk<'_> {
 
     /// Has the running bot do it, or does it where none runs.
     fn change(&mut self, request: &Request, done: &str) -> Result<(), DeskError> {
-        let status = match control::ask(self.folder, request) {
+        let status = match control::ask(&self.bot(), request) {
             Ok(Reply::Done(status)) => *status,
             Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
             Err(ControlError::NotRunning) => self.change_resting(request)?,

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     buyer::answer::Written,
     latency::{Arrival, Steps},
-    ledger::{Aftermath, Contradiction, Denied, Ledger, OwnTrade, Want, event::State},
+    ledger::{Aftermath, Contradiction, Denied, Ledger, LedgerError, OwnTrade, Want, event::State},
     money::Coins,
     outcome::Outcome,
     recent::Recent,
@@ -113,6 +113,10 @@ pub struct Core<B> {
     pub(super) is_flagged: bool,
     /// Something has happened that the account should show.
     pub(super) wishes_to_know: bool,
+    /// The ledger belongs to the account that was read.
+    pub(super) is_bound: bool,
+    /// Why this ledger may not be used for the account, which ends the session.
+    pub(super) refusal: Option<LedgerError>,
     /// No new buys.
     is_stopping: bool,
     /// A listing was held whose moment is earlier than all before.
@@ -142,6 +146,8 @@ impl<B: Buys> Core<B> {
             waiting: VecDeque::with_capacity(WAITING_MAX),
             is_flagged: false,
             wishes_to_know: false,
+            is_bound: false,
+            refusal: None,
             is_stopping: false,
             has_earlier_mark: false,
         }
@@ -300,7 +306,8 @@ impl<B: Buys> Core<B> {
         // us; of any other it may mean a rival, which proves nothing: one's own trades will tell.
         let state = self.ledger.book().intent(&trade.id).map(|intent| intent.state);
         if state == Some(State::Bought) {
-            let own = OwnTrade { id: trade.id, status: trade.status, price: trade.total_value };
+            let (status, price) = (trade.status, trade.total_value);
+            let own = OwnTrade { id: trade.id, status, price, joined_at: None };
             self.note(|ledger| Ok(ledger.observe(own, now.wall)));
         }
     }

@@ -378,7 +378,7 @@ impl Storage for Faulty {
 
 fn open_faulty(folder: &Path, disk: &Arc<Faulty>, now: UnixMs) -> Result<Ledger, LedgerError> {
     let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(disk);
-    let wish = Wish { budget: limits(), entries: &entries(), now };
+    let wish = Wish { budget: limits(), entries: &entries(), now, live: None };
     let mut taken = Err(LedgerError::Stopped);
     wait_until(|| {
         taken = Lock::take(folder);
@@ -493,7 +493,8 @@ fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
         let place = place(image.path(), "boot");
         let mut again = Ledger::open(&place, limits(), &entries(), after(2)).unwrap();
         again.bind("account-1").unwrap();
-        let trade = OwnTrade { id: id(1), status: Status::Joined, price: Some(coins(10)) };
+        let (status, price) = (Status::Joined, Some(coins(10)));
+        let trade = OwnTrade { id: id(1), status, price, joined_at: None };
         let trades = if listed { vec![trade] } else { Vec::new() };
         let reading = Reading { trades: &trades, complete: true, started: after(70) };
         let aftermath = again.reconcile(&reading, Some(coins(balance)), after(70));
