@@ -183,7 +183,7 @@ impl Desk<'_> {
         let status = match control::ask(&self.bot(), &Request::Status) {
             Ok(Reply::Done(status)) => *status,
             Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
-            Err(ControlError::NotRunning) => match Archive::open(self.folder) {
+            Err(ControlError::NotRunning) => match self.archive() {
                 Ok(mut archive) => self.resting(&mut archive),
                 Err(LedgerError::Missing { .. }) => {
                     return self.say(
@@ -203,6 +203,11 @@ impl Desk<'_> {
         Address::of(self.folder, self.state)
     }
 
+    /// The ledger, to be read.
+    fn archive(&self) -> Result<Archive, LedgerError> {
+        Archive::open_or_copy(self.folder, self.state)
+    }
+
     /// How things stand while no bot runs.
     fn resting(&self, archive: &mut Archive) -> Status {
         let mut status = Status::of(&archive.book_mut().snapshot(self.now), "not running", None);
@@ -218,13 +223,13 @@ impl Desk<'_> {
     }
 
     fn overview(&mut self) -> Result<(), DeskError> {
-        let mut archive = Archive::open(self.folder)?;
+        let mut archive = self.archive()?;
         let overview = table::Overview::of(&mut archive, self.now);
         self.say(&overview.to_json(), &overview.to_string())
     }
 
     fn show(&mut self, id: &str) -> Result<(), DeskError> {
-        let archive = Archive::open(self.folder)?;
+        let archive = self.archive()?;
         let no_such = || DeskError::NoSuchListing(id.to_owned());
         let listing = TradeId::new(id).ok_or_else(no_such)?;
         let intents = archive.book().intents().iter().filter(|intent| intent.id == listing);
@@ -254,7 +259,7 @@ impl Desk<'_> {
     }
 
     fn export(&mut self, as_csv: bool) -> Result<(), DeskError> {
-        let archive = Archive::open(self.folder)?;
+        let archive = self.archive()?;
         let lines = archive.book().intents().iter();
         if self.as_json && !as_csv {
             let lines = lines.map(|intent| Ok(export::Line::of(&archive, intent)?.to_json()));
@@ -269,7 +274,7 @@ impl Desk<'_> {
     }
 
     fn verify(&mut self) -> Result<(), DeskError> {
-        let archive = Archive::open(self.folder)?;
+        let archive = self.archive()?;
         archive.verify()?;
         let count = archive.book().intents().len();
         self.say(

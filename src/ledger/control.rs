@@ -29,7 +29,7 @@ use self::carrier::Listener;
 use super::{
     Contradiction, HaltReason, Ledger, Who,
     event::{Source, State},
-    mark::fnv,
+    mark::data_key,
     status::Status,
 };
 use crate::{threads::Alarm, time::UnixMs, trade::TradeId};
@@ -56,30 +56,11 @@ pub struct Address {
 impl Address {
     /// The places for this `SNIPER_DATA`, and this state directory if there is one.
     pub fn of(data: &Path, state: Option<&Path>) -> Self {
-        let key = || fnv(resolved(data).to_string_lossy().bytes());
-        let state = state.map(|state| state.join(format!("{DIRECTORY}-{:016x}", key())));
+        let within = |state: &Path| state.join(format!("{DIRECTORY}-{:016x}", data_key(data)));
+        let state = state.map(within);
         let directories = std::iter::once(data.join(DIRECTORY)).chain(state).collect();
         Self { directories }
     }
-}
-
-/// The same path for every way to write it, whether its last part exists or not.
-fn resolved(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_none| path.to_owned());
-    let mut missing = PathBuf::new();
-    let mut above = path.as_path();
-    while let (Some(parent), Some(name)) = (above.parent(), above.file_name()) {
-        missing = if missing.as_os_str().is_empty() {
-            PathBuf::from(name)
-        } else {
-            Path::new(name).join(missing)
-        };
-        if let Ok(real) = parent.canonicalize() {
-            return real.join(missing);
-        }
-        above = parent;
-    }
-    path
 }
 
 /// Listens for as long as it is held.

@@ -5,6 +5,7 @@
 //! from it, written in the same transaction. See `docs/ledger.md`.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -221,6 +222,25 @@ impl Database {
             tracing::debug!("the write-ahead log was not emptied");
         }
         self.note_stamps();
+    }
+
+    /// Writes all that the database has into another file, whole or not at all.
+    pub(super) fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
+        let part = beside(path, ".part");
+        let failed = |what| {
+            let path = path.to_owned();
+            move |source| LedgerError::File { what, path, source }
+        };
+        if part.symlink_metadata().is_ok() {
+            fs::remove_file(&part).map_err(failed("replace"))?;
+        }
+        // SQLite takes an empty file, and its mode stays.
+        drop(private::open(&part).map_err(failed("create"))?);
+        let name = part.to_string_lossy();
+        self.connection
+            .execute("VACUUM INTO ?1", [name.as_ref()])
+            .map_err(said("written", path))?;
+        fs::rename(&part, path).map_err(failed("create"))
     }
 
     /// Makes closing this connection leave the write-ahead log's path alone.

@@ -1,6 +1,9 @@
 //! Why a ledger cannot be used, and what a person can do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{intent::Contradiction, mark::Content};
 
@@ -33,15 +36,17 @@ pub enum LedgerError {
     /// The account ordered with another ledger before.
     #[error(
         "this account has sent {last} orders with another ledger, of which the one in {folder:?} \
-         knows nothing; restore the directory of that ledger, or start with --new-ledger, which \
-         begins a new ledger and counts the account's purchases of the last 24 hours against \
-         `total`"
+         knows nothing; {}, or start with --new-ledger, which begins a new ledger and counts the \
+         account's purchases of the last 24 hours against `total`",
+        restoring(copy.as_deref())
     )]
     Forgotten {
         /// The folder.
         folder: PathBuf,
         /// How many orders the other ledger has at least.
         last: u64,
+        /// A copy of it that a bot saved when its directory was lost.
+        copy: Option<PathBuf>,
     },
     /// The ledger is an older copy of itself.
     #[error(
@@ -178,6 +183,13 @@ impl LedgerError {
     pub(super) fn account_in_use(holder: Option<Content>) -> Self {
         let (pid, data) = holder.map(|holder| (holder.pid, holder.data)).unzip();
         Self::AccountInUse { pid, data: data.unwrap_or_default() }
+    }
+}
+
+fn restoring(copy: Option<&Path>) -> String {
+    match copy {
+        Some(copy) => format!("move its copy {copy:?} into that folder as ledger.db"),
+        None => "restore the directory of that ledger".to_owned(),
     }
 }
 

@@ -123,13 +123,19 @@ impl Claim {
         Ok(Some(mark))
     }
 
+    /// Where a copy of the ledger is kept if its files are lost.
+    pub(super) fn copy(&self) -> Option<PathBuf> {
+        self.state.as_ref().map(|state| copy_path(state, &self.data))
+    }
+
     fn check(&self, found: &Found, last: u64, path: &Path) -> Result<(), LedgerError> {
         let folder = self.data.clone();
         match found {
             Found::Nothing => Ok(()),
             Found::Garbled => Err(LedgerError::MarkGarbled { path: path.to_owned() }),
             Found::Content(mark) if mark.ledger != self.ledger => {
-                Err(LedgerError::Forgotten { folder, last: mark.last })
+                let copy = self.copy().filter(|copy| copy.exists());
+                Err(LedgerError::Forgotten { folder, last: mark.last, copy })
             }
             Found::Content(mark) if last < mark.last => {
                 Err(LedgerError::Older { folder, found: last, last: mark.last })
@@ -258,8 +264,38 @@ pub(super) fn path(state: &Path, host: &str, user: &str) -> PathBuf {
     state.join(format!("{plain}-{key:016x}.mark"))
 }
 
+/// Where a copy of the ledger of this `SNIPER_DATA` is kept, if its directory was lost.
+pub(super) fn copy_path(state: &Path, data: &Path) -> PathBuf {
+    state.join(format!("ledger-{:016x}.db", data_key(data)))
+}
+
+/// What a `SNIPER_DATA` is known by in the state directory, however its path is written and whether
+/// it still exists or not.
+pub(super) fn data_key(data: &Path) -> u64 {
+    fnv(resolved(data).to_string_lossy().bytes())
+}
+
+/// The same path for every way to write it, whether its last part exists or not.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_none| path.to_owned());
+    let mut missing = PathBuf::new();
+    let mut above = path.as_path();
+    while let (Some(parent), Some(name)) = (above.parent(), above.file_name()) {
+        missing = if missing.as_os_str().is_empty() {
+            PathBuf::from(name)
+        } else {
+            Path::new(name).join(missing)
+        };
+        if let Ok(real) = parent.canonicalize() {
+            return real.join(missing);
+        }
+        above = parent;
+    }
+    path
+}
+
 /// FNV-1a of 64 bits: the same on every machine and in every version.
-pub(super) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
@@ -341,6 +377,21 @@ mod tests {
         // It was created, and the machine lost power before it was written.
         fs::write(&path, "").unwrap();
         assert!(claim(state.path(), "a").make("user", 0).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_directory_has_one_key_however_it_is_written_and_also_when_it_is_gone() {
+        let top = tempfile::tempdir().unwrap();
+        let data = top.path().join("deep/data");
+        fs::create_dir_all(&data).unwrap();
+        let key = data_key(&data);
+        assert_eq!(data_key(&top.path().join("deep/./data")), key);
+        assert_eq!(data_key(&top.path().join("deep/../deep/data")), key);
+        assert_ne!(data_key(&top.path().join("deep/other")), key);
+        fs::remove_dir(&data).unwrap();
+        assert_eq!(data_key(&data), key);
+        fs::remove_dir(top.path().join("deep")).unwrap();
+        assert_eq!(data_key(&data), key);
     }
 
     #[test]

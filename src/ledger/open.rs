@@ -319,6 +319,8 @@ impl Threads<'_> {
             messages: received,
             batch,
             log_bytes_max: LOG_BYTES_MAX,
+            copy: claim.as_ref().and_then(Claim::copy),
+            copied: None,
         };
         let writer_guard = guard(ThreadName::Ledger);
         builder(ThreadName::Ledger).spawn(move || {

@@ -146,13 +146,13 @@ impl Watch {
                 let data = holder.map(|holder| PathBuf::from(holder.data)).unwrap_or_default();
                 self.shared.raise(StorageFault::AccountTaken, &data);
             }
+            Some(Err(MarkError::Io(_))) if self.has_warned_of_mark => {}
             Some(Err(MarkError::Io(error))) => {
-                if !std::mem::replace(&mut self.has_warned_of_mark, true) {
-                    tracing::warn!(
-                        "The account's mark cannot be written any more: {error}. A second bot for \
-                         this account will not be noticed; make the state directory writable"
-                    );
-                }
+                self.has_warned_of_mark = true;
+                tracing::warn!(
+                    "The account's mark cannot be written any more: {error}. A second bot for \
+                     this account will not be noticed; make the state directory writable"
+                );
             }
         }
     }

@@ -16,7 +16,8 @@
 //! 3. The database's write-ahead log stays below twice [`LOG_BYTES_MAX`], whoever reads it.
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -215,6 +216,10 @@ pub(super) struct Writer {
     pub(super) batch: Batch,
     /// [`LOG_BYTES_MAX`], but for tests.
     pub(super) log_bytes_max: u64,
+    /// Where a copy of the database is kept while its own files are lost; `None`: nowhere.
+    pub(super) copy: Option<PathBuf>,
+    /// The last position that the copy has; `None`: there is no copy.
+    pub(super) copied: Option<u64>,
 }
 
 impl Writer {
@@ -259,6 +264,7 @@ impl Writer {
         if self.database.is_changed() {
             self.shared.raise(StorageFault::Changed, self.database.path());
         }
+        self.look_after_copy();
         if self.is_frozen() {
             return;
         }
@@ -282,9 +288,34 @@ impl Writer {
         self.shared.alarm().bits() & StorageFault::Changed.bit() != 0
     }
 
+    /// Keeps a copy of the database for as long as its own files are lost: what is written to files
+    /// that no path names ends with this process.
+    fn look_after_copy(&mut self) {
+        let Some(copy) = &self.copy else { return };
+        let lost = StorageFault::Gone.bit() | StorageFault::Replaced.bit();
+        if self.shared.alarm().bits() & lost == 0 {
+            if self.copied.take().is_some() {
+                drop(fs::remove_file(copy));
+            }
+            return;
+        }
+        if self.copied == Some(self.batch.applied) {
+            return;
+        }
+        let is_first = self.copied.is_none();
+        self.copied = Some(self.batch.applied);
+        match self.database.copy_to(copy) {
+            Ok(()) if is_first => tracing::warn!("A copy of the ledger was saved: {copy:?}"),
+            Ok(()) => {}
+            Err(error) => tracing::error!("No copy of the ledger was saved: {}", chain(&error)),
+        }
+    }
+
     /// Leaves the files alone if they are not those that were opened: closing the database would
     /// otherwise remove a write-ahead log by its path.
-    fn close(&self) {
+    fn close(&mut self) {
+        self.copied = self.copied.map(|_copied| 0);
+        self.look_after_copy();
         let foreign = [StorageFault::Gone, StorageFault::Replaced, StorageFault::Changed];
         let foreign = foreign.iter().fold(0, |bits, fault| bits | fault.bit());
         if self.shared.alarm().bits() & foreign != 0 {
