@@ -38,7 +38,7 @@ use super::{
     rows::Staged,
     storage::Storage,
     watch::Watch,
-    writer::{LOG_BYTES_MAX, MESSAGES_MAX, Message, Shared, Writer},
+    writer::{MESSAGES_MAX, Message, Shared, Writer},
 };
 use crate::{
     config::Budget,
@@ -318,7 +318,6 @@ impl Threads<'_> {
             book,
             messages: received,
             batch,
-            log_bytes_max: LOG_BYTES_MAX,
             copy: claim.as_ref().and_then(Claim::copy),
             copied: None,
         };

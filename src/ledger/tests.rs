@@ -6,6 +6,7 @@ use super::{entries::tests::entry, *};
 use crate::outcome::{NotSent, Refusal, Unknown};
 
 pub(super) mod disk;
+mod losses;
 mod model;
 mod proofs;
 

@@ -53,7 +53,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the database's write-ahead log may become before buying stops, in bytes. It is emptied
 /// at 4 MiB unless another program keeps reading an older state of the database. At twice this
 /// length nothing more is written to it.
-pub(super) const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const LOG_BYTES_MAX: u64 = if cfg!(test) { 6 } else { 64 } * 1024 * 1024;
 /// The bit of the alarm that says that the disk refuses. The writer clears it when it accepts again.
 const REFUSED: u32 = 1;
 /// How many events are written at once.
@@ -214,8 +214,6 @@ pub(super) struct Writer {
     pub(super) book: Book,
     pub(super) messages: Receiver<Message>,
     pub(super) batch: Batch,
-    /// [`LOG_BYTES_MAX`], but for tests.
-    pub(super) log_bytes_max: u64,
     /// Where a copy of the database is kept while its own files are lost; `None`: nowhere.
     pub(super) copy: Option<PathBuf>,
     /// The last position that the copy has; `None`: there is no copy.
@@ -271,14 +269,14 @@ impl Writer {
         let full = StorageFault::LogFull;
         if self.shared.alarm().bits() & full.bit() != 0 {
             self.database.empty_log();
-            if self.database.log_bytes() <= self.log_bytes_max {
+            if self.database.log_bytes() <= LOG_BYTES_MAX {
                 self.shared.alarm().clear(full.bit());
                 tracing::warn!(
                     "The ledger's write-ahead log was emptied. Buying stays halted until \
                      `sniper resume`"
                 );
             }
-        } else if self.database.log_bytes() > self.log_bytes_max {
+        } else if self.database.log_bytes() > LOG_BYTES_MAX {
             self.shared.raise(full, self.database.path());
         }
     }
@@ -324,7 +322,7 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
-        if self.database.log_bytes() > self.log_bytes_max.saturating_mul(2) {
+        if self.database.log_bytes() > LOG_BYTES_MAX.saturating_mul(2) {
             return Err(LedgerError::LogFull { path: self.database.path().to_owned() });
         }
         self.database.commit(&self.batch)

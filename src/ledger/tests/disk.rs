@@ -32,21 +32,21 @@ pub(crate) fn place(folder: &Path, boot: &str) -> Place {
     }
 }
 
-fn entries() -> [Entry; 2] {
+pub(super) fn entries() -> [Entry; 2] {
     [entry(Some("first")), entry(Some("second"))]
 }
 
-fn limits() -> Budget {
+pub(super) fn limits() -> Budget {
     Budget { max_price: coins(50), total: coins(200), max_in_flight: 4, ..budget() }
 }
 
-fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
+pub(super) fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
     let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), now).unwrap();
     ready(&mut ledger, now);
     ledger
 }
 
-fn ready(ledger: &mut Ledger, now: UnixMs) {
+pub(super) fn ready(ledger: &mut Ledger, now: UnixMs) {
     ledger.bind("account-1").unwrap();
     let reading = Reading { trades: &[], complete: true, started: now };
     assert_eq!(ledger.reconcile(&reading, Some(coins(1_000)), now), Aftermath::default());
@@ -109,7 +109,7 @@ pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
     fs::write(&path, bytes).unwrap();
 }
 
-fn state(ledger: &Ledger, n: u32) -> State {
+pub(super) fn state(ledger: &Ledger, n: u32) -> State {
     ledger.book().intent(&id(n)).unwrap().state
 }
 
@@ -156,7 +156,7 @@ fn a_rehearsal_changes_nothing_here_or_on_the_disk() {
     assert_eq!(ledger.book().intents().len(), 1);
 }
 
-fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Aftermath {
+pub(super) fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Aftermath {
     let approved = reserve(ledger, want(n, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
     ledger.settle(approved.id(), outcome, T0).unwrap()
