@@ -60,6 +60,7 @@ impl ThreadName {
             Self::Control => "control",
             Self::Log => "log",
             Self::Recorder => "tape",
+            // Of its tasks, too: the runtime catches their panics.
             Self::Other => "main",
         }
     }

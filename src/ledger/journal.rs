@@ -160,6 +160,7 @@ impl Journal {
     /// Writes the last record once more where it stands, which changes nothing but keeps the way
     /// there warm in the caches.
     pub(super) fn rehearse(&self) {
+        let _warm = std::hint::black_box(self.shared.has_failed());
         // Not before the database has it: a write that fails may spoil what is in its place.
         let applied = self.shared.applied.load(Ordering::Acquire);
         if let Some(last) = self.last.as_ref().filter(|last| last.position <= applied) {

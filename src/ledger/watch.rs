@@ -35,6 +35,9 @@ use crate::threads::{Guard, ThreadName, failpoint};
 /// How often the files are looked at.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
 
+/// How many looks it takes until the directory is written to once.
+pub(super) const LOOKS_PER_PROBE: u32 = 2;
+
 /// The file that is written and removed to see whether the directory accepts a write.
 const PROBE: &str = "ledger.probe";
 
@@ -50,6 +53,7 @@ pub(super) struct Watch {
     ring: Ring,
     shared: Arc<Shared>,
     has_warned_of_mark: bool,
+    looks: u32,
 }
 
 impl Watch {
@@ -58,13 +62,14 @@ impl Watch {
         let paths = names.iter().map(|name| folder.join(name));
         let held = paths.filter_map(|path| Some((path.clone(), Identity::at(&path).ok()?)));
         let held = held.collect();
-        Self { folder: folder.to_owned(), held, ring, shared, has_warned_of_mark: false }
+        Self { folder: folder.to_owned(), held, ring, shared, has_warned_of_mark: false, looks: 0 }
     }
 
     /// Looks until the sender of `until` is gone.
     pub(super) fn run(mut self, until: &Receiver<()>, guard: Guard) {
         while until.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
             failpoint(ThreadName::Files);
+            self.looks = self.looks.wrapping_add(1);
             self.look();
             self.look_after_mark();
         }
@@ -101,6 +106,10 @@ impl Watch {
         if !self.ring_is_as_written() {
             return Some((StorageFault::Changed, self.folder.clone()));
         }
+        // Writing costs the file system more than looking.
+        if !self.looks.is_multiple_of(LOOKS_PER_PROBE) && !self.is_unwritable() {
+            return None;
+        }
         match self.probe() {
             Ok(()) => None,
             // A full disk stops the writer, which goes on by itself when there is room again.
@@ -121,6 +130,10 @@ impl Watch {
                 found.map_or(true, |found| found.is_some_and(|found| at <= found.position))
             },
         )
+    }
+
+    fn is_unwritable(&self) -> bool {
+        self.shared.alarm().bits() & StorageFault::Unwritable.bit() != 0
     }
 
     fn probe(&self) -> io::Result<()> {

@@ -107,7 +107,8 @@ fn stops(ledger: &mut Ledger, fault: StorageFault) {
 
 #[test]
 fn the_files_are_looked_at_often_enough_to_stop_within_a_second() {
-    assert!(watch::EVERY * 4 <= Duration::from_secs(1));
+    // And the session asks for losses every half a second.
+    assert!(watch::EVERY * watch::LOOKS_PER_PROBE <= Duration::from_millis(500));
 }
 
 #[test]

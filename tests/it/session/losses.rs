@@ -219,7 +219,7 @@ async fn a_lost_ledger_is_begun_anew_only_on_request_and_counts_the_purchases_of
 
 #[tokio::test]
 async fn a_thread_that_panics_stops_orders_and_is_named() {
-    let threads = ["ledger", "ledger-files", "account", "control", "log", "tape"];
+    let threads = ["ledger", "ledger-files", "account", "control", "log", "tape", "main"];
     let all = threads.map(async |thread| {
         let machine = Machine::new();
         let trigger = machine.top.path().join("trigger");
