@@ -20,7 +20,7 @@ use super::{
     error::LedgerError,
     event::{EntrySlot, Sequence},
     intent::Exposure,
-    private::{self, Stamp},
+    private::{self, Written},
     record::{RECORD_BYTES, Record},
     rows::{Staged, coins, integer},
     schema::{MIGRATIONS, VERSION},
@@ -87,8 +87,8 @@ pub(super) struct Batch {
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
-    /// The files as the last write of this connection left them: the database, and its log.
-    stamps: [Option<Stamp>; 2],
+    /// The database and its write-ahead log, where this connection writes them.
+    written: Option<[Written; 2]>,
 }
 
 impl Database {
@@ -97,11 +97,12 @@ impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
         make_private(path)?;
         let connection = Connection::open(path).map_err(said("opened", path))?;
-        let mut database = Self { connection, path: path.to_owned(), stamps: [None; 2] };
+        let mut database = Self { connection, path: path.to_owned(), written: None };
         database.prepare().map_err(said("set up", path))?;
         database.check()?;
         database.migrate()?;
-        database.note_stamps();
+        let log = beside(path, "-wal");
+        database.written = Some([path.to_owned(), log].map(Written::at));
         Ok(database)
     }
 
@@ -111,7 +112,7 @@ impl Database {
         let opened = Connection::open_with_flags(path, flags);
         let connection = opened.map_err(said("opened", path))?;
         connection.busy_timeout(READER_WAIT).map_err(said("set up", path))?;
-        let database = Self { connection, path: path.to_owned(), stamps: [None; 2] };
+        let database = Self { connection, path: path.to_owned(), written: None };
         database.known_version()?;
         Ok(database)
     }
@@ -193,25 +194,18 @@ impl Database {
         Ok(bytes.as_ref().and_then(Record::decode))
     }
 
-    /// Whether another program changed the files since the last write of this connection. One that
-    /// is gone has not changed.
+    /// Whether another program changed the files since the last write of this connection.
     pub(super) fn is_changed(&self) -> bool {
-        let now = self.stamps_now();
-        let pairs = now.into_iter().zip(self.stamps);
-        pairs.into_iter().any(|(now, noted)| now.is_some() && now != noted)
+        self.written.iter().flatten().any(Written::is_changed)
     }
 
-    fn note_stamps(&mut self) {
-        self.stamps = self.stamps_now();
-    }
-
-    fn stamps_now(&self) -> [Option<Stamp>; 2] {
-        [Stamp::at(&self.path), Stamp::at(&beside(&self.path, "-wal"))]
+    fn note_written(&mut self) {
+        self.written.iter_mut().flatten().for_each(Written::note);
     }
 
     /// How long the write-ahead log is, in bytes.
     pub(super) fn log_bytes(&self) -> u64 {
-        Stamp::at(&beside(&self.path, "-wal")).map_or(0, Stamp::len)
+        self.written.as_ref().map_or(0, |[_database, log]| log.len())
     }
 
     /// Tries to move everything from the write-ahead log into the database, and to cut it.
@@ -221,7 +215,7 @@ impl Database {
         if !cut {
             tracing::debug!("the write-ahead log was not emptied");
         }
-        self.note_stamps();
+        self.note_written();
     }
 
     /// Writes all that the database has into another file, whole or not at all.
@@ -316,7 +310,7 @@ impl Database {
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
         let number = self.number_of(budget, at).map_err(said("written", &self.path))?;
         set_meta(&self.connection, "limits", &number).map_err(said("written", &self.path))?;
-        self.note_stamps();
+        self.note_written();
         Ok(number)
     }
 
@@ -370,7 +364,7 @@ impl Database {
             write(&transaction, batch)?;
             transaction.commit()
         })();
-        self.note_stamps();
+        self.note_written();
         started.map_err(said("written", &path))
     }
 
@@ -382,7 +376,7 @@ impl Database {
             write(&transaction, batch)?;
             transaction.commit()
         })();
-        self.note_stamps();
+        self.note_written();
         committed.map_err(said("written", &path))
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, Metadata},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -39,20 +39,48 @@ impl Identity {
 
 /// Length and time of the last change: differs after another program wrote to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+struct Stamp {
     len: u64,
     modified: Option<SystemTime>,
 }
 
-impl Stamp {
-    /// `None`: there is no file.
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self { len: metadata.len(), modified: metadata.modified().ok() })
+/// A file that one writer writes: which one it is, and how the last write left it.
+#[derive(Debug)]
+pub(super) struct Written {
+    path: PathBuf,
+    identity: Option<Identity>,
+    stamp: Option<Stamp>,
+}
+
+impl Written {
+    /// The file that is at this path now.
+    pub(super) fn at(path: PathBuf) -> Self {
+        let identity = Identity::at(&path).ok();
+        let mut written = Self { path, identity, stamp: None };
+        written.note();
+        written
     }
 
-    pub(super) const fn len(self) -> u64 {
-        self.len
+    /// Notes that the writer has just written.
+    pub(super) fn note(&mut self) {
+        self.stamp = self.now();
+    }
+
+    /// Whether somebody else wrote to the file since. While its path names another file or none,
+    /// and until the next write afterwards, nothing can be told.
+    pub(super) fn is_changed(&self) -> bool {
+        matches!((self.stamp, self.now()), (Some(noted), Some(now)) if noted != now)
+    }
+
+    /// How long it is, in bytes; zero if its path does not name it.
+    pub(super) fn len(&self) -> u64 {
+        self.now().map_or(0, |stamp| stamp.len)
+    }
+
+    fn now(&self) -> Option<Stamp> {
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        let stamp = Stamp { len: metadata.len(), modified: metadata.modified().ok() };
+        (Some(Identity::of(&metadata)) == self.identity).then_some(stamp)
     }
 }
 

@@ -77,10 +77,13 @@ impl Watch {
     }
 
     fn look(&self) {
+        let bits = PASSING.iter().fold(0, |bits, fault| bits | fault.bit());
+        let is_known = self.shared.alarm().bits() & bits != 0;
         match self.fault() {
+            // Deleted, and then replaced: one cause is one halt.
+            Some((fault, _)) if is_known && bits & fault.bit() != 0 => {}
             Some((fault, path)) => self.shared.raise(fault, &path),
             None => {
-                let bits = PASSING.iter().fold(0, |bits, fault| bits | fault.bit());
                 if self.shared.alarm().clear(bits) {
                     tracing::warn!(
                         "The ledger's files are as they were again: {:?}. Buying stays halted \
