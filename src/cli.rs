@@ -70,6 +70,13 @@ pub struct RunArgs {
     /// Lift the halts of the last run, once you have looked
     #[arg(long, requires = "live")]
     pub resume: bool,
+    /// Begin a new ledger in place of one that is lost or an older copy; what the account bought in
+    /// the last 24 hours counts against `total`
+    #[arg(long, requires = "live")]
+    pub new_ledger: bool,
+    /// With --new-ledger: count nothing that was bought before
+    #[arg(long, requires = "new_ledger")]
+    pub not_counted: bool,
     /// Record the feed below `SNIPER_DATA`, beside trading
     #[arg(long)]
     pub record: bool,
@@ -120,7 +127,7 @@ impl Cli {
     fn check(&self) -> Result<(), clap::Error> {
         if self.command.is_some() && self.run != RunArgs::default() {
             let message =
-                "--live, --resume and --for belong behind the command, as in `sniper run --live`";
+                "--live, --for and the like belong behind the command, as in `sniper run --live`";
             return Err(Self::command_line().error(ErrorKind::ArgumentConflict, message));
         }
         Ok(())
@@ -164,6 +171,15 @@ mod tests {
             RunArgs { live: true, lasting: Some(Duration::from_secs(60)), ..RunArgs::default() };
         assert_eq!(run(&["--live", "--for", "60s"]), live);
         assert_eq!(run(&["run", "--live", "--for", "60s"]), live);
+    }
+
+    #[test]
+    fn a_new_ledger_is_for_live_runs_and_counts_unless_said_otherwise() {
+        let new = run(&["run", "--live", "--new-ledger"]);
+        assert!(new.new_ledger && !new.not_counted);
+        assert!(run(&["--live", "--new-ledger", "--not-counted"]).not_counted);
+        assert!(read(&["run", "--new-ledger"]).is_err());
+        assert!(read(&["run", "--live", "--not-counted"]).is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! |---|---|---|
 //! | [`money`], [`time`], [`item_name`], [`trade`], [`outcome`] | what the words mean | pure |
 //! | [`json`], [`text`], [`secret`] | how foreign text is read, shown, and kept from being shown | pure |
+//! | [`threads`] | which thread has ended, and that ordering stops then | edge |
 //! | [`cli`], [`config`] | what a person asked for and has set | edge around pure checks |
 //! | [`csgoroll`] | how this marketplace speaks; the only room that knows it | pure |
 //! | [`ws`] | the feed: when to dial, what to say, whether it still lives | edge around pure cores |
@@ -69,6 +70,7 @@ pub mod stop;
 pub mod summary;
 pub mod tape;
 pub mod text;
+pub mod threads;
 pub mod time;
 pub mod trade;
 pub mod whitelist;

@@ -35,7 +35,13 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
-use crate::{clock, config::environment::is_quoted, secret, text::nearest};
+use crate::{
+    clock,
+    config::environment::is_quoted,
+    secret,
+    text::nearest,
+    threads::{Alarm, Guard, ThreadName, failpoint},
+};
 
 /// How much may wait to be written, in bytes: some 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -235,9 +241,11 @@ pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, Lines), LogError
     let (finish, finished) = mpsc::sync_channel(0);
     let theirs = Arc::clone(&shared);
     let thread = thread::Builder::new()
-        .name("log".to_owned())
+        .name(ThreadName::Log.to_string())
         .spawn(move || {
+            let guard = Guard::new(ThreadName::Log, Alarm::of_process());
             write_out(&theirs, sink);
+            guard.finished();
             drop(finish);
         })
         .map_err(LogError::Thread)?;
@@ -249,6 +257,7 @@ pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, Lines), LogError
 fn write_out(shared: &Shared, mut sink: impl Write) {
     let mut taken = Vec::with_capacity(BUFFER_BYTES_MAX);
     loop {
+        failpoint(ThreadName::Log);
         // Read before the buffer is taken, so that no line falls between.
         let stopping = shared.stopping.load(Ordering::Acquire);
         shared.take(&mut taken);

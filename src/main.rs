@@ -12,16 +12,17 @@ use sniper::{
         desk, doctor, practice,
         record::Recording,
         report::{self, Output},
-        session::{Ended, Session},
+        session::{Beginning, Ended, Session},
     },
     cli::{Cli, Command, DemoArgs, RunArgs, SharedArgs},
     config::Config,
     stop::Stop,
     summary::Summary,
-    ws,
+    threads, ws,
 };
 
 fn main() -> ExitCode {
+    threads::stop_ordering_on_panic();
     let cli = Cli::read();
     let shared = &cli.shared;
     let output = Output::new(shared.json);
@@ -60,7 +61,7 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
 async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> {
     let mut stop = Stop::listen(args.lasting)?;
     let filler = config.fill_gaps();
-    let mut session = Session::start(&config, filler)?;
+    let mut session = Session::start_with(&config, filler, Beginning::of(args))?;
     let recording = Recording::start(&config, args.record)?;
     if args.resume {
         session.resume();
@@ -73,8 +74,8 @@ async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> 
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => Ended::GaveUp(gave_up),
         ended = session.run(&mut stop) => ended,
     };
-    let (because, as_asked) = (ended.to_string(), ended.is_as_asked());
+    let (because, as_asked, error) = (ended.to_string(), ended.is_as_asked(), ended.error());
     let summary = session.finish(ended).await;
     recording.finish(because, as_asked);
-    Ok(summary)
+    error.map_or(Ok(summary), Err)
 }

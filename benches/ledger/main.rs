@@ -144,8 +144,9 @@ fn the_rest(ledger: Ledger, place: &Place, buys: u32) -> Vec<(String, Duration)>
         work();
         done.push((name, began.elapsed()));
     };
-    let trades: Vec<OwnTrade> =
-        (0..buys).map(|n| OwnTrade { id: id(n), status: Status::Completed, price: None }).collect();
+    let trades: Vec<OwnTrade> = (0..buys)
+        .map(|n| OwnTrade { id: id(n), status: Status::Completed, price: None, joined_at: None })
+        .collect();
     let later = UnixMs(START.0 + 10_000_000);
     let reading = Reading { trades: &trades, complete: true, started: later };
     take(format!("reconciling {buys} open purchases, all now delivered"), &mut || {

@@ -166,13 +166,14 @@ impl Reader {
             reading.unreadable = reading.unreadable.saturating_add(unreadable);
             let reached = nodes.last().is_some_and(is_older);
             // What is older was not asked for, and would be there on one page and not on another.
-            reading.trades.extend(
-                nodes.iter().filter(|node| !is_older(node)).map(|node| OwnTrade {
+            reading.trades.extend(nodes.iter().filter(|node| !is_older(node)).map(|node| {
+                OwnTrade {
                     id: node.id,
                     status: node.status,
                     price: node.price,
-                }),
-            );
+                    joined_at: node.joined_at,
+                }
+            }));
             after = next;
             if reached || after.is_none() {
                 reading.complete = reading.unreadable == 0;

@@ -11,6 +11,7 @@ use crate::{
     account::{Habits, News, Reader, Requests, fill_gaps, watch},
     config::{Config, Mode},
     net::tls::Tls,
+    threads::{Alarm, Guard, ThreadName, wait_for_failpoint},
     ws::Filler,
 };
 
@@ -34,6 +35,7 @@ pub fn start(
     tls: &Tls,
     requests: Arc<Requests>,
     filler: Filler,
+    alarm: &Alarm,
 ) -> Result<(Background, mpsc::Receiver<News>), AppError> {
     let credential = config.credential.as_ref();
     let reader = Reader::new(&config.endpoints, credential, config.feed.generation, tls)
@@ -45,6 +47,7 @@ pub fn start(
     let habits = Habits { purchases: config.mode == Mode::Live, ..Habits::default() };
     let (news, receiver) = mpsc::channel(watch::NEWS_QUEUED_MAX);
     let (until, dropped) = oneshot::channel::<()>();
+    let guard = Guard::new(ThreadName::Account, alarm.clone());
     let work = move || {
         runtime.block_on(async {
             let reads = async {
@@ -58,12 +61,13 @@ pub fn start(
             };
             tokio::select! {
                 () = reads => {}
-                _dropped = dropped => {}
+                _dropped = dropped => guard.finished(),
+                () = wait_for_failpoint(ThreadName::Account) => {}
             }
         });
     };
     thread::Builder::new()
-        .name("account".to_owned())
+        .name(ThreadName::Account.to_string())
         .spawn(work)
         .map_err(|error| AppError::start(WHAT, error))?;
     Ok((Background { _until: until }, receiver))

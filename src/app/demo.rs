@@ -86,6 +86,7 @@ fn load(market: &Market, directory: &Path) -> Result<Loaded, AppError> {
         "CSGOROLL_HTTP_URL" => Some(http_url.clone()),
         "CSGOROLL_SESSION" => Some(session.clone()),
         "RUST_LOG" => std::env::var(name).ok(),
+        "XDG_STATE_HOME" => directory.to_str().map(str::to_owned),
         _ => None,
     };
     let sources = Sources { lookup: &lookup, directory, config_file: None, live: true };

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     cli::SharedArgs,
     clock,
-    ledger::cli::{Desk, DeskError, person},
+    ledger::{
+        archive::Archive,
+        cli::{Desk, DeskError, person},
+    },
     secret::Masking,
 };
 
@@ -28,9 +31,17 @@ pub fn at(
     question: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, false)?;
+    let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
+    if let Some(copy) = Archive::copy_of(data, state) {
+        let note =
+            "There is no ledger in SNIPER_DATA; this is the copy that was saved when it was lost";
+        // It is a remark: where stderr is gone, the answer still is not.
+        drop(writeln!(io::stderr().lock(), "{note}: {copy:?}"));
+    }
     let mut out = Masking::new(io::stdout().lock());
     let mut desk = Desk {
-        folder: &loaded.config.data_dir,
+        folder: data,
+        state,
         as_json: output.is_json(),
         who: &person(),
         now: clock::now(),

@@ -20,7 +20,7 @@ pub mod record;
 pub mod report;
 pub mod session;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, sync::Arc};
 
 use crate::{
     capture::CaptureError,
@@ -46,6 +46,9 @@ pub enum AppError {
     /// The ledger cannot be used.
     #[error("the ledger cannot be used")]
     Ledger(#[from] LedgerError),
+    /// The ledger may not be used for the account.
+    #[error("the ledger cannot be used for this account")]
+    Refused(#[source] Arc<LedgerError>),
     /// What a person asked of the ledger was not done.
     #[error(transparent)]
     Desk(#[from] DeskError),
@@ -81,7 +84,7 @@ impl AppError {
             }
             Self::Capture(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
-            Self::Ledger(_) => 73,
+            Self::Ledger(_) | Self::Refused(_) => 73,
             Self::Desk(_) => 1,
             Self::Print(_) => 74,
         }

@@ -59,6 +59,6 @@ impl Recording {
 impl Ended {
     /// Whether the session got what it was asked for.
     pub const fn is_as_asked(&self) -> bool {
-        !matches!(self, Self::GaveUp(_))
+        !matches!(self, Self::GaveUp(_) | Self::Refused(_))
     }
 }

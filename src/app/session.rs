@@ -26,15 +26,21 @@ use crate::{
         answer::Report,
         request::{BodyTemplate, Identity},
     },
+    cli::RunArgs,
     clock,
     config::{Config, Mode},
     csgoroll::operations,
-    ledger::{Halt, Ledger, OrderTotals, Place, Sequence, Who, cli::person, control::Server},
+    ledger::{
+        Halt, Ledger, LedgerError, Live, NewLedger, OrderTotals, Place, Sequence, Who,
+        cli::person,
+        control::{Address, Server},
+    },
     net::tls::Tls,
     server_clock::ServerClock,
     sniper::{Core, Hand, Inbox, Now, Sniper},
     stop::{Stop, Why},
     summary::{FeedCounts, Summary},
+    threads::Alarm,
     ws::{Filler, GaveUp},
 };
 
@@ -53,6 +59,18 @@ pub enum Ended {
     BelowFloor,
     /// The feed was given up.
     GaveUp(GaveUp),
+    /// The ledger may not be used for the account.
+    Refused(Arc<LedgerError>),
+}
+
+impl Ended {
+    /// The error that the program ends with, if it is one.
+    pub fn error(&self) -> Option<AppError> {
+        match self {
+            Self::Refused(error) => Some(AppError::Refused(Arc::clone(error))),
+            Self::Stopped(_) | Self::BelowFloor | Self::GaveUp(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Ended {
@@ -61,6 +79,7 @@ impl fmt::Display for Ended {
             Self::Stopped(why) => why.fmt(f),
             Self::BelowFloor => f.write_str("the balance is below min_balance"),
             Self::GaveUp(gave_up) => gave_up.fmt(f),
+            Self::Refused(error) => error.fmt(f),
         }
     }
 }
@@ -88,6 +107,23 @@ impl<'c> Session<'c> {
     ///
     /// An [`AppError`] if what it needs cannot be set up.
     pub fn start(config: &'c Config, filler: Filler) -> Result<Self, AppError> {
+        Self::start_with(config, filler, Beginning::default())
+    }
+
+    /// The same, with what only a program decides.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::start`].
+    pub fn start_with(
+        config: &'c Config,
+        filler: Filler,
+        beginning: Beginning,
+    ) -> Result<Self, AppError> {
+        let alarm = beginning.alarm.clone();
+        // First of all: without a ledger nothing is dialled.
+        let ledger = open_ledger(config, beginning)?;
+        let first_order = ledger.next_sequence();
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = match &config.tls {
@@ -105,25 +141,10 @@ impl<'c> Session<'c> {
             (Hand::Dry, None)
         };
         let requests = Arc::clone(&inbox.requests);
-        let (background, news) = background::start(config, &tls, requests, filler)?;
+        requests.oldest_open(ledger.oldest_open());
+        let (background, news) = background::start(config, &tls, requests, filler, &alarm)?;
         inbox.news = Some(news);
-        let ledger = open_ledger(config);
-        let first_order = ledger.next_sequence();
-        let mut control = None;
-        if is_live {
-            let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
-            inbox.asks = Some(asked);
-            control = match Server::start(&config.data_dir, asks) {
-                Ok(server) => Some(server),
-                Err(error) => {
-                    warn!(
-                        "`sniper halt` and `sniper status` cannot reach this bot: {}",
-                        chain(&error)
-                    );
-                    None
-                }
-            };
-        }
+        let control = is_live.then(|| start_control(config, &mut inbox, &alarm)).flatten();
         let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
         let sniper = Sniper::new(core);
         let spinning = config.speed.spin.then(|| Spinning(tokio::spawn(sniper.clone().spin())));
@@ -173,7 +194,7 @@ impl<'c> Session<'c> {
             biased;
             why = stop.wait() => Ended::Stopped(why),
             () = below_floor(&self.sniper, self.config.mode) => Ended::BelowFloor,
-            () = self.sniper.run(&mut self.inbox, taps) => Ended::BelowFloor,
+            refusal = self.sniper.run(&mut self.inbox, taps) => Ended::Refused(Arc::new(refusal)),
         }
     }
 
@@ -274,19 +295,47 @@ async fn below_floor(sniper: &Sniper, mode: Mode) {
     }
 }
 
-/// A dry run's ledger starts empty and is kept nowhere. A live one is kept; where it cannot be,
-/// nothing is bought, and the feed goes on.
-fn open_ledger(config: &Config) -> Ledger {
+/// What a session begins with that is no setting.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Whether a live ledger is begun anew.
+    pub new_ledger: Option<NewLedger>,
+    /// What stops ordering when a thread is lost.
+    pub alarm: Alarm,
+}
+
+impl Beginning {
+    /// As the command line says, for a bot that is alone in its process.
+    pub fn of(args: &RunArgs) -> Self {
+        let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
+        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::of_process() }
+    }
+}
+
+/// A dry run's ledger starts empty and is kept nowhere. A live one is kept, and where it cannot be,
+/// there is no live run.
+fn open_ledger(config: &Config, beginning: Beginning) -> Result<Ledger, AppError> {
     let (budget, entries) = (config.budget.clone(), config.whitelist.entries());
     if config.mode == Mode::Dry {
-        return Ledger::in_memory(budget, entries, false);
+        return Ok(Ledger::in_memory(budget, entries, false));
     }
     let place = Place::new(&config.data_dir, config.endpoints.http.authority());
-    Ledger::open(&place, budget.clone(), entries, clock::now()).unwrap_or_else(|error| {
-        let why = AppError::Ledger(error).chain();
-        error!("BUYING STOPPED: {why}. The feed goes on.");
-        Ledger::closed(budget, entries, why)
-    })
+    let Beginning { new_ledger, alarm } = beginning;
+    let live = Live { state: config.state_dir.clone(), new_ledger, alarm };
+    Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
+}
+
+/// Listens to `sniper halt` and the like. Without it the bot still runs, and says so.
+fn start_control(config: &Config, inbox: &mut Inbox, alarm: &Alarm) -> Option<Server> {
+    let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
+    inbox.asks = Some(asked);
+    let address = Address::of(&config.data_dir, config.state_dir.as_deref());
+    let started = Server::start(&address, &asks, alarm);
+    started
+        .inspect_err(|error| {
+            warn!("`sniper halt` and `sniper status` cannot reach this bot: {}", chain(error));
+        })
+        .ok()
 }
 
 fn start_buyer(config: &Config, tls: Tls) -> Result<(Buyer, Receiver<Report>), AppError> {

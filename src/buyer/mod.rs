@@ -54,7 +54,13 @@ use self::{
     request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
 };
 use crate::{
-    clock, ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::Exchange, time::UnixMs,
+    clock,
+    ledger::Approved,
+    net::tls::Tls,
+    outcome::NotSent,
+    server_clock::Exchange,
+    threads::{ThreadName, failpoint},
+    time::UnixMs,
 };
 
 /// The most connections that are held open.
@@ -244,6 +250,7 @@ async fn watch_for_sleep(shared: Arc<Shared>) {
     loop {
         let (wall, monotonic) = (clock::now(), Instant::now());
         sleep(SLEEP_LOOKED_FOR_EVERY).await;
+        failpoint(ThreadName::Other);
         if pace::slept(clock::now().since(wall), monotonic.elapsed()) {
             info!("The machine has slept: opening new connections for buying");
             renew(&shared);

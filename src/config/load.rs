@@ -95,6 +95,7 @@ impl Config {
             feed: policy.feed,
             reconnection: policy.reconnection,
             speed: policy.speed,
+            state_dir: state_dir(sources.lookup),
             credential_source: Some(credential_source(sources)),
             whitelist: Arc::new(Whitelist::new(entries)),
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
@@ -107,6 +108,15 @@ impl Config {
             log_filter: environment.log_filter,
         })
     }
+}
+
+/// `sniper` below `XDG_STATE_HOME`, or else below `.local/state` of the home directory. Only the
+/// environment names it: the XDG specification says to ignore a path that is not absolute.
+fn state_dir(lookup: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let absolute = |name| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").map(|home| home.join(".local").join("state"));
+    let named = absolute("XDG_STATE_HOME").or_else(home).or_else(|| absolute("LOCALAPPDATA"));
+    named.map(|state| state.join("sniper"))
 }
 
 /// Reads `.env` again, for a person may have put a new cookie there since.

@@ -131,6 +131,8 @@ pub struct Config {
     pub credential: Option<Credential>,
     /// Where the bot writes whatever it writes.
     pub data_dir: PathBuf,
+    /// Where what outlives `data_dir` is noted; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// What may be spent.
     pub budget: Budget,
     /// What is asked of the feed.
@@ -210,6 +212,7 @@ impl Config {
             endpoints,
             credential: None,
             data_dir: data_dir.into(),
+            state_dir: None,
             budget: Budget::default(),
             feed: Feed::default(),
             speed: Speed::default(),

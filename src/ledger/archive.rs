@@ -3,18 +3,25 @@
 //! Reading changes nothing and takes no lock. What the intent file holds beyond the database is
 //! read as well, so that after a crash nothing is hidden before the next start.
 
-use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rusqlite::Row;
 
 use super::{
     book::Book,
-    database::{Database, Left},
+    database::{Database, Left, beside},
     error::LedgerError,
     event::{BootId, Sequence, State},
     intent::Intent,
+    mark::copy_path,
     open::{DATABASE, INTENT_FILE, boot_id},
-    ring::Ring,
+    ring::{Ring, Survivors},
     rows::integer,
     timeline::Timeline,
 };
@@ -69,15 +76,42 @@ impl Archive {
         if !path.exists() {
             return Err(LedgerError::Missing { folder: folder.to_owned() });
         }
-        let database = Database::open_to_read(&path)?;
+        Self::read(&path, &folder.join(INTENT_FILE))
+    }
+
+    /// Where the copy is that a bot saved when this directory was lost, if there is one and no
+    /// ledger in the directory.
+    pub fn copy_of(folder: &Path, state: Option<&Path>) -> Option<PathBuf> {
+        let copy = state.map(|state| copy_path(state, folder));
+        copy.filter(|copy| copy.exists() && !folder.join(DATABASE).exists())
+    }
+
+    /// Reads the ledger in this folder, or the copy that a bot saved when the folder was lost.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Archive::open`].
+    pub fn open_or_copy(folder: &Path, state: Option<&Path>) -> Result<Self, LedgerError> {
+        match Self::copy_of(folder, state) {
+            // Everything is in the copy: it has no intents file of its own.
+            Some(copy) => Self::read(&copy, &beside(&copy, ".intents")),
+            None => Self::open(folder),
+        }
+    }
+
+    fn read(path: &Path, intents: &Path) -> Result<Self, LedgerError> {
+        let database = Database::open_to_read(path)?;
         // The database first: what it has not yet is then still in the intent file.
         let mut book = Book::new(database.last_limits()?.unwrap_or_else(no_budget), true);
         let boot = BootId::new(boot_id().as_deref());
         let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
         let left = database.replay_at_once(&mut book, &mut timeline)?;
-        let path = folder.join(INTENT_FILE);
+        let path = intents.to_owned();
         let survivors = match File::open(&path) {
             Ok(file) => Ring::over(Arc::new(file)).survivors(left.applied),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Survivors { records: Vec::new(), hole: None })
+            }
             Err(error) => Err(error),
         };
         let what = "read";

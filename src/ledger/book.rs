@@ -66,6 +66,9 @@ pub struct Book {
     pub(super) by_id: HashMap<TradeId, Sequence>,
     pub(super) accepted: HashSet<TradeId>,
     pub(super) baselined: bool,
+    /// Purchases since then count against `total` although this ledger did not make them, until it
+    /// is baselined; `None`: they do not.
+    pub(super) count_since: Option<UnixMs>,
     pub(super) reconciled: bool,
     pub(super) budget_from: Sequence,
     pub(super) spent: Coins,
@@ -104,6 +107,7 @@ impl Book {
             by_id: HashMap::new(),
             accepted: HashSet::new(),
             baselined: false,
+            count_since: None,
             reconciled: !balance_required,
             budget_from: Sequence(1),
             spent: Coins::ZERO,

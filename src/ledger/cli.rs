@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     Ledger, LedgerError, Place,
     archive::Archive,
-    control::{self, ControlError, LOST, Reply, Request, Verdict},
+    control::{self, Address, ControlError, LOST, Reply, Request, Verdict},
     event::WHO_BYTES_MAX,
     status::Status,
 };
@@ -105,6 +105,8 @@ pub enum DeskError {
 pub struct Desk<'a> {
     /// `SNIPER_DATA`.
     pub folder: &'a Path,
+    /// The state directory, if there is one.
+    pub state: Option<&'a Path>,
     /// Whether answers are one JSON object.
     pub as_json: bool,
     /// Who asks.
@@ -180,10 +182,10 @@ impl Desk<'_> {
     ///
     /// A [`DeskError`].
     pub fn status(&mut self) -> Result<(), DeskError> {
-        let status = match control::ask(self.folder, &Request::Status) {
+        let status = match control::ask(&self.bot(), &Request::Status) {
             Ok(Reply::Done(status)) => *status,
             Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
-            Err(ControlError::NotRunning) => match Archive::open(self.folder) {
+            Err(ControlError::NotRunning) => match self.archive() {
                 Ok(mut archive) => self.resting(&mut archive),
                 Err(LedgerError::Missing { .. }) => {
                     return self.say(
@@ -196,6 +198,16 @@ impl Desk<'_> {
             Err(error) => return Err(error.into()),
         };
         self.show_status(&status)
+    }
+
+    /// Where the running bot listens, if one runs.
+    fn bot(&self) -> Address {
+        Address::of(self.folder, self.state)
+    }
+
+    /// The ledger, to be read.
+    fn archive(&self) -> Result<Archive, LedgerError> {
+        Archive::open_or_copy(self.folder, self.state)
     }
 
     /// How things stand while no bot runs.
@@ -213,13 +225,13 @@ impl Desk<'_> {
     }
 
     fn overview(&mut self) -> Result<(), DeskError> {
-        let mut archive = Archive::open(self.folder)?;
+        let mut archive = self.archive()?;
         let overview = table::Overview::of(&mut archive, self.now);
         self.say(&overview.to_json(), &overview.to_string())
     }
 
     fn show(&mut self, id: &str) -> Result<(), DeskError> {
-        let archive = Archive::open(self.folder)?;
+        let archive = self.archive()?;
         let no_such = || DeskError::NoSuchListing(id.to_owned());
         let listing = TradeId::new(id).ok_or_else(no_such)?;
         let intents = archive.book().intents().iter().filter(|intent| intent.id == listing);
@@ -249,7 +261,7 @@ impl Desk<'_> {
     }
 
     fn export(&mut self, as_csv: bool) -> Result<(), DeskError> {
-        let archive = Archive::open(self.folder)?;
+        let archive = self.archive()?;
         let lines = archive.book().intents().iter();
         if self.as_json && !as_csv {
             let lines = lines.map(|intent| Ok(export::Line::of(&archive, intent)?.to_json()));
@@ -264,7 +276,7 @@ impl Desk<'_> {
     }
 
     fn verify(&mut self) -> Result<(), DeskError> {
-        let archive = Archive::open(self.folder)?;
+        let archive = self.archive()?;
         archive.verify()?;
         let count = archive.book().intents().len();
         self.say(
@@ -296,7 +308,7 @@ impl Desk<'_> {
 
     /// Has the running bot do it, or does it where none runs.
     fn change(&mut self, request: &Request, done: &str) -> Result<(), DeskError> {
-        let status = match control::ask(self.folder, request) {
+        let status = match control::ask(&self.bot(), request) {
             Ok(Reply::Done(status)) => *status,
             Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
             Err(ControlError::NotRunning) => self.change_resting(request)?,

@@ -1,7 +1,8 @@
 //! Words from another terminal to a running bot.
 //!
-//! One request, one answer, each a line of JSON of bounded length, over a socket in `SNIPER_DATA`
-//! that only its owner may open. The bot's own thread answers ([`answer`]), so that nobody else
+//! One request, one answer, each a line of JSON of bounded length, over a socket that only its owner
+//! may open. There is one in `SNIPER_DATA`, and one in the user's state directory that still works
+//! when `SNIPER_DATA` was deleted or its path is too long. The bot's own thread answers ([`answer`]), so that nobody else
 //! ever holds the ledger; the thread that listens only carries.
 //!
 //! # Invariants
@@ -14,17 +15,24 @@
 #[cfg_attr(not(unix), path = "control/files.rs")]
 mod carrier;
 
-use std::{path::Path, sync::mpsc::SyncSender, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::SyncSender,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::carrier::Server;
+use tokio::sync::mpsc::Sender;
+
+use self::carrier::Listener;
 use super::{
     Contradiction, HaltReason, Ledger, Proof, Who,
     event::{Source, State},
+    mark::data_key,
     status::Status,
 };
-use crate::{time::UnixMs, trade::TradeId};
+use crate::{threads::Alarm, time::UnixMs, trade::TradeId};
 
 /// The longest request or answer, in bytes.
 pub const LINE_BYTES_MAX: usize = 65_536;
@@ -34,6 +42,61 @@ pub const WAIT: Duration = Duration::from_secs(5);
 pub const ASKS_MAX: usize = 8;
 /// What power loss may have hidden is resolved under this name instead of a listing's id.
 pub const LOST: &str = "lost";
+
+/// The directory of the socket within `SNIPER_DATA`; in the state directory its name goes on.
+const DIRECTORY: &str = "control";
+
+/// Where the bot of one `SNIPER_DATA` listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The first that answers is the bot.
+    directories: Vec<PathBuf>,
+}
+
+impl Address {
+    /// The places for this `SNIPER_DATA`, and this state directory if there is one.
+    pub fn of(data: &Path, state: Option<&Path>) -> Self {
+        let within = |state: &Path| state.join(format!("{DIRECTORY}-{:016x}", data_key(data)));
+        let state = state.map(within);
+        let directories = std::iter::once(data.join(DIRECTORY)).chain(state).collect();
+        Self { directories }
+    }
+}
+
+/// Listens for as long as it is held.
+#[derive(Debug)]
+pub struct Server {
+    _listeners: Vec<Listener>,
+}
+
+impl Server {
+    /// Listens at this address, and hands on what is asked. The thread of each listener raises the
+    /// alarm if it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// A [`ControlError`] if there is no place where it could listen.
+    pub fn start(
+        address: &Address,
+        asks: &Sender<Ask>,
+        alarm: &Alarm,
+    ) -> Result<Self, ControlError> {
+        let (mut listeners, mut failed) = (Vec::new(), None);
+        for directory in &address.directories {
+            match Listener::start(directory, asks.clone(), alarm) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    tracing::debug!("no control channel in {directory:?}: {error}");
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        match failed {
+            Some(error) if listeners.is_empty() => Err(error),
+            _ => Ok(Self { _listeners: listeners }),
+        }
+    }
+}
 
 /// What a person asks of a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +201,7 @@ pub enum ControlError {
     #[error("{path:?} can be opened by others; run `chmod 700` on it")]
     Open {
         /// What can be.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// The system said no.
     #[error("cannot {what} the bot's control channel")]
@@ -153,16 +216,30 @@ pub enum ControlError {
     Garbled,
 }
 
-/// Asks the bot that runs on this folder.
+/// Asks the bot that listens at this address.
 ///
 /// # Errors
 ///
 /// A [`ControlError`]; [`ControlError::NotRunning`] where there is none.
-pub fn ask(folder: &Path, request: &Request) -> Result<Reply, ControlError> {
+pub fn ask(address: &Address, request: &Request) -> Result<Reply, ControlError> {
     let line = serde_json::to_string(request).map_err(|_never| ControlError::Garbled)?;
-    let answer = carrier::exchange(folder, &line)?;
-    serde_json::from_str(&answer).map_err(|_not_ours| ControlError::Garbled)
+    let mut failed = ControlError::NotRunning;
+    for directory in &address.directories {
+        match carrier::exchange(directory, &line) {
+            Ok(answer) => {
+                return serde_json::from_str(&answer).map_err(|_not_ours| ControlError::Garbled);
+            }
+            Err(ControlError::NotRunning) => {}
+            // It may have been heard, so it is not said again elsewhere.
+            Err(error @ ControlError::Io { what: TALK, .. }) => return Err(error),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
+
+/// What failed when a line was perhaps heard.
+const TALK: &str = "talk over";
 
 /// Does what is asked, in the thread that has the ledger.
 pub fn answer(ledger: &mut Ledger, request: &Request, mode: &str, now: UnixMs) -> Reply {

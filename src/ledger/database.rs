@@ -5,11 +5,14 @@
 //! from it, written in the same transaction. See `docs/ledger.md`.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, ToSql, Transaction, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, ToSql, Transaction, config::DbConfig, params,
+};
 
 use super::{
     book::Book,
@@ -17,6 +20,7 @@ use super::{
     error::LedgerError,
     event::{EntrySlot, Sequence},
     intent::Exposure,
+    private::{self, Written},
     record::{RECORD_BYTES, Record},
     rows::{Staged, coins, integer},
     schema::{MIGRATIONS, VERSION},
@@ -28,6 +32,9 @@ use crate::{config::Budget, secret, time::UnixMs};
 const READER_WAIT: Duration = Duration::from_secs(5);
 /// How long the writer waits for a foreign program that writes to the database.
 const WRITER_WAIT: Duration = Duration::from_millis(250);
+
+/// How long the write-ahead log's file stays after it was emptied, in bytes.
+const LOG_BYTES_KEPT: i64 = 4 * 1024 * 1024;
 
 /// What the program left when it last ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +51,25 @@ pub(super) struct Left {
     pub(super) host: Option<String>,
     /// The account that it belongs to.
     pub(super) user: Option<String>,
+    /// The ledger's id.
+    pub(super) id: Option<String>,
+    /// The number of the last order.
+    pub(super) last_order: u64,
+    /// The last event.
+    pub(super) last_event: Option<Record>,
+    /// From when on purchases that the ledger did not make count against `total`, until its first
+    /// complete reading of the account.
+    pub(super) count_since: Option<UnixMs>,
+}
+
+/// What a start adds to a ledger beyond its first batch.
+#[derive(Clone, Debug)]
+pub(super) struct Opening<'a> {
+    pub(super) entries: &'a [(EntrySlot, EntryKey)],
+    pub(super) host: &'a str,
+    pub(super) boot: Option<&'a str>,
+    pub(super) id: &'a str,
+    pub(super) count_since: Option<UnixMs>,
 }
 
 /// What is written at once.
@@ -62,17 +88,22 @@ pub(super) struct Batch {
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
+    /// The database and its write-ahead log, where this connection writes them.
+    written: Option<[Written; 2]>,
 }
 
 impl Database {
     /// Opens the database in order to write it, creates it if need be, and brings its format up
     /// to date.
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
+        make_private(path)?;
         let connection = Connection::open(path).map_err(said("opened", path))?;
-        let mut database = Self { connection, path: path.to_owned() };
+        let mut database = Self { connection, path: path.to_owned(), written: None };
         database.prepare().map_err(said("set up", path))?;
         database.check()?;
         database.migrate()?;
+        let log = beside(path, "-wal");
+        database.written = Some([path.to_owned(), log].map(Written::at));
         Ok(database)
     }
 
@@ -82,7 +113,7 @@ impl Database {
         let opened = Connection::open_with_flags(path, flags);
         let connection = opened.map_err(said("opened", path))?;
         connection.busy_timeout(READER_WAIT).map_err(said("set up", path))?;
-        let database = Self { connection, path: path.to_owned() };
+        let database = Self { connection, path: path.to_owned(), written: None };
         database.known_version()?;
         Ok(database)
     }
@@ -90,6 +121,7 @@ impl Database {
     fn prepare(&self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(WRITER_WAIT)?;
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
         // In WAL mode, FULL is what makes a commit wait until it is on the disk.
         self.connection.pragma_update(None, "synchronous", "FULL")
     }
@@ -141,9 +173,77 @@ impl Database {
                 clean: number("clean")? != 0,
                 host: self.meta("host")?,
                 user: self.meta("user")?,
+                id: self.meta("ledger")?,
+                last_order: self.last_order()?,
+                last_event: self.last_event()?,
+                count_since: self.meta("count_since")?.map(UnixMs),
             })
         })();
         read.map_err(said("read", &self.path))
+    }
+
+    fn last_order(&self) -> rusqlite::Result<u64> {
+        let sql = "SELECT max(number) FROM intents";
+        let last: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or_default())
+    }
+
+    fn last_event(&self) -> rusqlite::Result<Option<Record>> {
+        let sql = "SELECT record FROM events ORDER BY number DESC LIMIT 1";
+        let bytes: Option<[u8; RECORD_BYTES]> =
+            self.connection.query_row(sql, [], |row| row.get(0)).optional()?;
+        Ok(bytes.as_ref().and_then(Record::decode))
+    }
+
+    /// Whether another program changed the files since the last write of this connection.
+    pub(super) fn is_changed(&self) -> bool {
+        self.written.iter().flatten().any(Written::is_changed)
+    }
+
+    fn note_written(&mut self) {
+        self.written.iter_mut().flatten().for_each(Written::note);
+    }
+
+    /// How long the write-ahead log is, in bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.written.as_ref().map_or(0, |[_database, log]| log.len())
+    }
+
+    /// Tries to move everything from the write-ahead log into the database, and to cut it.
+    pub(super) fn empty_log(&mut self) {
+        let cut =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(())).is_ok();
+        if !cut {
+            tracing::debug!("the write-ahead log was not emptied");
+        }
+        self.note_written();
+    }
+
+    /// Writes all that the database has into another file, whole or not at all.
+    pub(super) fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
+        let part = beside(path, ".part");
+        let failed = |what| {
+            let path = path.to_owned();
+            move |source| LedgerError::File { what, path, source }
+        };
+        if part.symlink_metadata().is_ok() {
+            fs::remove_file(&part).map_err(failed("replace"))?;
+        }
+        // SQLite takes an empty file, and its mode stays.
+        drop(private::open(&part).map_err(failed("create"))?);
+        let name = part.to_string_lossy();
+        self.connection
+            .execute("VACUUM INTO ?1", [name.as_ref()])
+            .map_err(said("written", path))?;
+        fs::rename(&part, path).map_err(failed("create"))
+    }
+
+    /// Makes closing this connection leave the write-ahead log's path alone.
+    pub(super) fn keep_log_on_close(&self) {
+        let set = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if let Err(error) = set {
+            tracing::warn!("The ledger's write-ahead log may be removed at the end: {error}");
+        }
     }
 
     fn meta<T: rusqlite::types::FromSql>(&self, key: &str) -> rusqlite::Result<Option<T>> {
@@ -220,6 +320,7 @@ impl Database {
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
         let number = self.number_of(budget, at).map_err(said("written", &self.path))?;
         set_meta(&self.connection, "limits", &number).map_err(said("written", &self.path))?;
+        self.note_written();
         Ok(number)
     }
 
@@ -252,23 +353,28 @@ impl Database {
     pub(super) fn start(
         &mut self,
         batch: &Batch,
-        entries: &[(EntrySlot, EntryKey)],
-        host: &str,
-        boot: Option<&str>,
+        opening: &Opening<'_>,
     ) -> Result<(), LedgerError> {
         let path = self.path.clone();
+        let Opening { entries, host, boot, id, count_since } = opening;
         let started = (|| {
             let transaction = self.connection.transaction()?;
-            for (slot, key) in entries {
+            for (slot, key) in *entries {
                 transaction
                     .prepare_cached("INSERT INTO entries (slot, key) VALUES (?1, ?2)")?
                     .execute(params![slot.0, key.as_str()])?;
             }
-            set_meta(&transaction, "host", &host)?;
+            set_meta(&transaction, "host", host)?;
+            set_meta(&transaction, "ledger", id)?;
+            match count_since {
+                Some(since) => set_meta(&transaction, "count_since", &since.0)?,
+                None => unset_meta(&transaction, "count_since")?,
+            }
             set_meta(&transaction, "boot", &boot.unwrap_or_default())?;
             write(&transaction, batch)?;
             transaction.commit()
         })();
+        self.note_written();
         started.map_err(said("written", &path))
     }
 
@@ -280,6 +386,7 @@ impl Database {
             write(&transaction, batch)?;
             transaction.commit()
         })();
+        self.note_written();
         committed.map_err(said("written", &path))
     }
 
@@ -329,6 +436,32 @@ fn set_meta(connection: &Connection, key: &str, value: &dyn ToSql) -> rusqlite::
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
         .execute(params![key, value])?;
+    Ok(())
+}
+
+fn unset_meta(connection: &Connection, key: &str) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM meta WHERE key = ?1", [key]).map(drop)
+}
+
+/// The path of a file that SQLite keeps beside a database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Creates the database's file if there is none, and makes it readable for its owner alone; SQLite
+/// gives the files that it keeps beside it the same mode.
+fn make_private(path: &Path) -> Result<(), LedgerError> {
+    let mut paths = vec![path.to_owned()];
+    paths.extend(["-wal", "-shm"].map(|suffix| beside(path, suffix)).into_iter().filter(|path| {
+        // A link that leads nowhere is there as well.
+        path.symlink_metadata().is_ok()
+    }));
+    for path in paths {
+        let opened = private::open(&path);
+        opened.map_err(|source| LedgerError::File { what: "open", path, source })?;
+    }
     Ok(())
 }
 

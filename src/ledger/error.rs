@@ -1,15 +1,18 @@
 //! Why a ledger cannot be used, and what a person can do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use super::intent::Contradiction;
+use super::{intent::Contradiction, mark::Content};
 
 /// A ledger that cannot be used. Nothing is bought then.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// Another process has it.
     #[error(
-        "the ledger in {folder:?} is in use by {}; stop that one first, or set SNIPER_DATA to another folder",
+        "the ledger in {folder:?} is in use by {}; stop that one first",
         process(*pid)
     )]
     Locked {
@@ -17,6 +20,81 @@ pub enum LedgerError {
         folder: PathBuf,
         /// The other process, where it left its number.
         pid: Option<u32>,
+    },
+    /// Another bot orders for the same account.
+    #[error(
+        "another bot already orders for this account: {}, with SNIPER_DATA {data:?}; stop that \
+         one first",
+        process(*pid)
+    )]
+    AccountInUse {
+        /// The other process, where it left its number.
+        pid: Option<u32>,
+        /// Its directory, where it left that.
+        data: String,
+    },
+    /// The account ordered with another ledger before.
+    #[error(
+        "this account has sent {last} orders with another ledger, of which the one in {folder:?} \
+         knows nothing; {}, or start with --new-ledger, which begins a new ledger and counts the \
+         account's purchases of the last 24 hours against `total`",
+        restoring(copy.as_deref())
+    )]
+    Forgotten {
+        /// The folder.
+        folder: PathBuf,
+        /// How many orders the other ledger has at least.
+        last: u64,
+        /// A copy of it that a bot saved when its directory was lost.
+        copy: Option<PathBuf>,
+    },
+    /// The ledger is an older copy of itself.
+    #[error(
+        "the ledger in {folder:?} is an older copy: it ends with order {found}, and order {last} \
+         was sent; restore the newer one, or start with --new-ledger, which begins a new ledger \
+         and counts the account's purchases of the last 24 hours against `total`"
+    )]
+    Older {
+        /// The folder.
+        folder: PathBuf,
+        /// Its last order.
+        found: u64,
+        /// The last order that was sent.
+        last: u64,
+    },
+    /// Nothing can be read from the mark.
+    #[error(
+        "the account's mark {path:?} is damaged, so whether this ledger knows every order cannot \
+         be told; compare `sniper ledger` with the site, then start with --new-ledger, or remove \
+         that file if the ledger is complete"
+    )]
+    MarkGarbled {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A new ledger was asked for, and the old one is whole.
+    #[error(
+        "the ledger in {folder:?} is complete, and --new-ledger would forget what it counts; start \
+         without --new-ledger"
+    )]
+    NotNeeded {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Other users may change the files.
+    #[error("other users may write to {folder:?}; run `chmod go-w` on it")]
+    OthersMayWrite {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The database's write-ahead log has no room.
+    #[error(
+        "the write-ahead log of {path:?} is full, because another program keeps reading the \
+         database; end that program"
+    )]
+    LogFull {
+        /// The database.
+        path: PathBuf,
     },
     /// A file could not be opened, read or written.
     #[error("cannot {what} {path:?}")]
@@ -40,7 +118,7 @@ pub enum LedgerError {
     },
     /// What is in the files is not what this program wrote.
     #[error(
-        "the ledger {path:?} is damaged: {what}; restore a copy of its folder, or move it away and begin a new one"
+        "the ledger {path:?} is damaged: {what}; restore a copy of its folder, or start with --new-ledger"
     )]
     Damaged {
         /// The file.
@@ -50,7 +128,7 @@ pub enum LedgerError {
     },
     /// The events on file do not fit together.
     #[error(
-        "the ledger {path:?} contradicts itself; restore a copy of its folder, or move it away and begin a new one"
+        "the ledger {path:?} contradicts itself; restore a copy of its folder, or start with --new-ledger"
     )]
     Contradiction {
         /// The file.
@@ -99,6 +177,20 @@ pub enum LedgerError {
     /// The thread that writes it is gone.
     #[error("the ledger's writer has stopped; start again")]
     Stopped,
+}
+
+impl LedgerError {
+    pub(super) fn account_in_use(holder: Option<Content>) -> Self {
+        let (pid, data) = holder.map(|holder| (holder.pid, holder.data)).unzip();
+        Self::AccountInUse { pid, data: data.unwrap_or_default() }
+    }
+}
+
+fn restoring(copy: Option<&Path>) -> String {
+    match copy {
+        Some(copy) => format!("move its copy {copy:?} into that folder as ledger.db"),
+        None => "restore the directory of that ledger".to_owned(),
+    }
 }
 
 fn process(pid: Option<u32>) -> String {

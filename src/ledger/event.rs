@@ -6,9 +6,11 @@
 
 use std::fmt;
 
+use super::fault::StorageFault;
 use crate::{
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
+    threads::ThreadName,
     time::UnixMs,
     trade::{Status, TradeId},
 };
@@ -337,6 +339,12 @@ pub enum HaltReason {
     /// A refusal that only a person can lift.
     #[error("{0}")]
     Refused(Refusal),
+    /// The ledger's files cannot be relied on.
+    #[error("{0}")]
+    Storage(StorageFault),
+    /// A thread panicked or ended while the bot ran.
+    #[error("the thread `{0}` panicked or ended; {task}", task = .0.task())]
+    Thread(ThreadName),
 }
 
 impl HaltReason {
@@ -370,6 +378,11 @@ impl HaltReason {
                 Some(remedy) => remedy,
                 None => "check the site in your browser, then run `sniper resume`",
             },
+            Self::Storage(fault) => fault.remedy(),
+            Self::Thread(_) => {
+                "stop the bot, report the panic message if there is one on stderr, start the bot \
+                 again, then run `sniper resume`"
+            }
         }
     }
 }

@@ -23,8 +23,9 @@ use std::{
 use super::{
     denied::Denied,
     error::LedgerError,
-    event::{Event, Sequence},
+    event::{Event, HaltReason, Sequence},
     intent::Exposure,
+    mark::Claim,
     record::Record,
     ring::{Ring, SLOTS},
     timeline::Timeline,
@@ -49,6 +50,8 @@ pub(super) struct Journal {
     /// `None` only while closing.
     messages: Option<SyncSender<Message>>,
     stopped: Receiver<()>,
+    /// The thread that watches the files; `None` only while closing.
+    watch: Option<Watching>,
     next: u64,
     /// What was written last.
     last: Option<Record>,
@@ -57,6 +60,17 @@ pub(super) struct Journal {
     user: Option<String>,
     is_bound: bool,
     timeline: Timeline,
+    /// What the account's mark is taken with; `None`: this ledger takes none.
+    claim: Option<Claim>,
+    /// The bits of the alarm that were reported as halts.
+    reported: u32,
+}
+
+/// The thread that watches the files: it ends when the sender is dropped.
+#[derive(Debug)]
+pub(super) struct Watching {
+    pub(super) until: SyncSender<()>,
+    pub(super) stopped: Receiver<()>,
 }
 
 /// What a journal is made of.
@@ -66,13 +80,15 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) messages: SyncSender<Message>,
     pub(super) stopped: Receiver<()>,
+    pub(super) watch: Watching,
     pub(super) user: Option<String>,
     pub(super) timeline: Timeline,
+    pub(super) claim: Option<Claim>,
 }
 
 impl Journal {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ring, shared, messages, stopped, user, timeline } = parts;
+        let Parts { ring, shared, messages, stopped, watch, user, timeline, claim } = parts;
         let written = shared.written.load(Ordering::Acquire);
         // Only to be written once more; where it cannot be read, the next one will do.
         let last = ring.read(written).ok().flatten();
@@ -81,6 +97,7 @@ impl Journal {
             shared,
             messages: Some(messages),
             stopped,
+            watch: Some(watch),
             next: written.saturating_add(1),
             last,
             backlog: VecDeque::new(),
@@ -88,7 +105,22 @@ impl Journal {
             user,
             is_bound: false,
             timeline,
+            claim,
+            reported: 0,
         }
+    }
+
+    /// The losses of files and threads since the last call.
+    pub(super) fn take_losses(&mut self) -> Vec<HaltReason> {
+        let bits = self.shared.alarm().bits();
+        let new = bits & !self.reported;
+        self.reported = bits;
+        Shared::losses(new).collect()
+    }
+
+    /// Reports every loss that lasts once more.
+    pub(super) const fn report_losses_again(&mut self) {
+        self.reported = 0;
     }
 
     /// Whether a buy that brings everything ever approved to this much could be kept.
@@ -133,6 +165,7 @@ impl Journal {
     /// Writes the last record once more where it stands, which changes nothing but keeps the way
     /// there warm in the caches.
     pub(super) fn rehearse(&self) {
+        let _warm = std::hint::black_box(self.shared.has_failed());
         // Not before the database has it: a write that fails may spoil what is in its place.
         let applied = self.shared.applied.load(Ordering::Acquire);
         if let Some(last) = self.last.as_ref().filter(|last| last.position <= applied) {
@@ -190,10 +223,15 @@ impl Journal {
                 let (ledger, asked) = (ledger.clone(), user.to_owned());
                 return Err(LedgerError::OtherAccount { ledger, asked });
             }
-            None => {
-                self.send(Message::User(user.to_owned()))?;
-                self.user = Some(user.to_owned());
-            }
+            None => {}
+        }
+        if let Some(claim) = self.claim.as_ref().filter(|_claim| !self.is_bound) {
+            let last = self.shared.last_order.load(Ordering::Acquire);
+            self.shared.hold_mark(claim.make(user, last)?);
+        }
+        if self.user.is_none() {
+            self.send(Message::User(user.to_owned()))?;
+            self.user = Some(user.to_owned());
         }
         self.is_bound = true;
         Ok(())
@@ -231,11 +269,20 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.flush();
+        if let Some(Watching { until, stopped }) = self.watch.take() {
+            drop(until);
+            // It ends within one look at the files.
+            let _ended = stopped.recv_timeout(CLOSE_MAX);
+        }
         self.messages = None;
         // The writer never sends: that its end is gone says that it has ended.
         let ended = self.stopped.recv_timeout(CLOSE_MAX);
         if ended == Err(RecvTimeoutError::Timeout) && !std::thread::panicking() {
             tracing::error!("The ledger was not closed in time; the next start will look it over");
+        }
+        let last = self.shared.last_order.load(Ordering::Acquire);
+        if let Some(Err(error)) = self.shared.with_mark(|mark| mark.advance(last)) {
+            tracing::debug!("the account's mark was not brought up to date: {error}");
         }
     }
 }

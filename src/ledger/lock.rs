@@ -1,14 +1,15 @@
 //! One process per ledger: a locked file that says who has it.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io::{Read as _, Seek as _, Write as _},
     path::Path,
 };
 
-use super::error::LedgerError;
+use super::{error::LedgerError, private};
 
-const NAME: &str = "ledger.lock";
+/// The lock's name in its folder.
+pub(super) const NAME: &str = "ledger.lock";
 /// The most that is read of what another process left, in bytes.
 const PID_BYTES_MAX: u64 = 32;
 
@@ -31,9 +32,7 @@ impl Lock {
             let path = path.clone();
             move |source| LedgerError::File { what, path, source }
         };
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.map_err(failed("open"))?;
+        let mut file = private::open(&path).map_err(failed("open"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -17,6 +17,8 @@
 //! - [`ring`]: the intent file. `journal`: what the way from frame to order touches, which is one
 //!   write into the page cache. `writer`: the thread behind it; `database`: what it writes.
 //! - [`open`]: recovering what the last run left. [`archive`]: reading a ledger from outside.
+//! - `watch`: the thread that compares the files with their paths; [`fault`]: what it can find.
+//!   `mark`: which ledger an account orders with, kept outside of its directory.
 //!
 //! `docs/ledger.md` has the whole argument.
 //!
@@ -43,11 +45,14 @@ pub mod denied;
 pub mod entries;
 pub mod error;
 pub mod event;
+pub mod fault;
 pub mod intent;
 mod journal;
 mod lease;
 mod lock;
+mod mark;
 pub mod open;
+mod private;
 pub mod reconcile;
 pub mod record;
 pub mod ring;
@@ -59,6 +64,7 @@ pub mod status;
 mod steps;
 pub mod storage;
 mod timeline;
+mod watch;
 mod window;
 mod writer;
 
@@ -70,7 +76,7 @@ pub use self::{
     error::LedgerError,
     event::{HaltReason, Proof, Sequence, State, Who},
     intent::{Change, Contradiction, Halt, Intent},
-    open::Place,
+    open::{Live, NewLedger, Place},
     reconcile::{OwnTrade, Reading},
     snapshot::{OrderTotals, Snapshot},
 };
@@ -338,6 +344,19 @@ impl Ledger {
     /// A person has looked: buying goes on.
     pub fn resume(&mut self, by: Who, now: UnixMs) {
         let _nothing_new = self.record_sure(now, Event::Resumed { by });
+        if let Some(journal) = &mut self.journal {
+            journal.report_losses_again();
+        }
+    }
+
+    /// Halts buying if the ledger's files, or a thread of the bot, were lost since the last call.
+    pub fn check_losses(&mut self, now: UnixMs) -> Aftermath {
+        let losses = self.journal.as_mut().map(Journal::take_losses).unwrap_or_default();
+        let mut aftermath = Aftermath::default();
+        for reason in losses {
+            aftermath.merge(self.halt(reason, now));
+        }
+        aftermath
     }
 
     /// A person says that `total` counts from now.
@@ -373,7 +392,8 @@ impl Ledger {
 
     /// When the oldest buy was approved of which the end is not known yet.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        self.book.oldest_open()
+        let counted = self.book.count_since.filter(|_since| !self.book.baselined);
+        self.book.oldest_open().into_iter().chain(counted).min()
     }
 
     /// The book, to be read.

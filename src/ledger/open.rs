@@ -4,14 +4,16 @@
 //!
 //! - **A clean stop**: the database has everything.
 //! - **The process died** (same boot of the machine): the intent file has every event that was
-//!   ever written, without a hole; what was in flight becomes unknown.
+//!   ever written, without a hole; what was in flight becomes unknown. Its slot of the last event
+//!   that the database has holds that very event: each start writes one to both. If it does not,
+//!   the file was zeroed, replaced or rolled back, and the stop counts like power loss.
 //! - **The machine lost power** (another boot, or one that cannot be told): the intent file has
 //!   what reached the disk. What may be missing is bounded by the lease and counts as spent, and
 //!   no listing created before this start is bought any more.
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering, mpsc::sync_channel},
     thread,
@@ -20,22 +22,33 @@ use std::{
 
 use super::{
     Ledger,
+    account::SETTLE,
     book::Book,
-    database::{Batch, Database, Left},
+    database::{Batch, Database, Left, Opening, beside},
     error::LedgerError,
     event::{Answer, BootId, Event, Sequence},
     intent::Exposure,
-    journal::{Journal, Parts},
+    journal::{Journal, Parts, Watching},
     lease::unrecorded,
-    lock::Lock,
+    lock::{self, Lock},
+    mark::{Claim, Found, Mark},
+    private,
     record::Record,
-    ring::{Opened, Ring},
+    ring::{Opened, Ring, Survivors},
     rows::Staged,
     storage::Storage,
     timeline::Timeline,
+    watch::Watch,
     writer::{MESSAGES_MAX, Message, Shared, Writer},
 };
-use crate::{clock, config::Budget, outcome::NotSent, time::UnixMs, whitelist::Entry};
+use crate::{
+    clock,
+    config::Budget,
+    outcome::NotSent,
+    threads::{Alarm, Guard, ThreadName},
+    time::UnixMs,
+    whitelist::Entry,
+};
 
 /// The database's name in its folder.
 pub const DATABASE: &str = "ledger.db";
@@ -43,6 +56,29 @@ pub const DATABASE: &str = "ledger.db";
 pub const INTENT_FILE: &str = "ledger.intents";
 /// By how much the marketplace's clock may run ahead of ours, after power was lost.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+/// How far back the account's purchases count against the `total` of a new ledger.
+pub const COUNTED_BACK: Duration = Duration::from_secs(86_400);
+
+/// What a live start says beyond its place.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// The directory for marks: see `docs/ledger.md`; `None`: none can be written.
+    pub state: Option<PathBuf>,
+    /// Whether the ledger of before is set aside.
+    pub new_ledger: Option<NewLedger>,
+    /// What stops ordering when a thread or a file is lost.
+    pub alarm: Alarm,
+}
+
+/// What a new ledger makes of the account's purchases of the last [`COUNTED_BACK`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewLedger {
+    /// They count against `total`.
+    Counted,
+    /// They do not.
+    NotCounted,
+}
 
 /// Where a ledger is, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,12 +121,42 @@ impl Ledger {
         entries: &[Entry],
         now: UnixMs,
     ) -> Result<Self, LedgerError> {
-        make_folder(&place.folder)?;
-        let lock = Lock::take(&place.folder)?;
-        let path = place.folder.join(INTENT_FILE);
-        let file = open_file(&path);
-        let file = file.map_err(|source| LedgerError::File { what: "open", path, source })?;
-        Self::open_on(place, Arc::new(file), lock, Wish { budget, entries, now })
+        Self::open_files(place, Wish { budget, entries, now, live: None })
+    }
+
+    /// Opens the ledger of a live bot. Its account's mark is taken by [`Ledger::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ledger::open`]; also [`LedgerError::OthersMayWrite`], and
+    /// [`LedgerError::NotNeeded`] if a new ledger is asked for and the old one is complete.
+    pub fn open_live(
+        place: &Place,
+        live: &Live,
+        budget: Budget,
+        entries: &[Entry],
+        now: UnixMs,
+    ) -> Result<Self, LedgerError> {
+        Self::open_files(place, Wish { budget, entries, now, live: Some(live) })
+    }
+
+    fn open_files(place: &Place, wish: Wish<'_>) -> Result<Self, LedgerError> {
+        let folder = &place.folder;
+        let file_error = |what, path: &Path, source| {
+            let path = path.to_owned();
+            LedgerError::File { what, path, source }
+        };
+        private::make_directory(folder).map_err(|error| file_error("create", folder, error))?;
+        if wish.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
+            return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
+        }
+        let lock = Lock::take(folder)?;
+        if let Some(live) = wish.live.filter(|live| live.new_ledger.is_some()) {
+            set_aside(place, live, wish.now)?;
+        }
+        let path = folder.join(INTENT_FILE);
+        let file = private::open(&path).map_err(|error| file_error("open", &path, error))?;
+        Self::open_on(place, Arc::new(file), lock, wish)
     }
 
     pub(super) fn open_on(
@@ -99,7 +165,7 @@ impl Ledger {
         lock: Lock,
         wish: Wish<'_>,
     ) -> Result<Self, LedgerError> {
-        let Wish { budget, entries, now } = wish;
+        let Wish { budget, entries, now, live } = wish;
         let mut database = Database::open(&place.folder.join(DATABASE))?;
         let left = database.left()?;
         belongs(&left, place, &database)?;
@@ -115,13 +181,17 @@ impl Ledger {
         let boot = BootId::new(place.boot.as_deref());
         let mut timeline = Timeline::new(boot, place.uptime_ms, now);
         database.replay(&mut book, &mut timeline)?;
-        let survivors = ring.survivors(left.applied).map_err(failed("read"))?;
+        let written = Written::of(&ring, &left).map_err(failed("read"))?;
+        let survivors = match written {
+            Written::Foreign => Survivors { records: Vec::new(), hole: None },
+            _ => ring.survivors(left.applied).map_err(failed("read"))?,
+        };
         let last = survivors.records.last().map_or(left.applied, |record| record.position);
 
         // An intent file that is gone tells nothing, whatever the boot.
-        let is_same_boot = place.boot.is_some() && left.boot == place.boot && !is_new;
+        let is_same_boot = place.boot.is_some() && left.boot == place.boot;
         let mut recovery = Recovery { book, timeline, staged: Vec::new() };
-        if left.clean || is_same_boot {
+        if left.clean || (is_same_boot && !is_new && written == Written::Ours) {
             if let Some(hole) = survivors.hole {
                 let what = format!("record {hole} is missing");
                 return Err(LedgerError::Damaged { path, what });
@@ -129,41 +199,211 @@ impl Ledger {
             recovery.take(&survivors.records).map_err(|error| database.contradiction(error))?;
         } else {
             recovery.salvage(&survivors.records);
-            recovery.lose(&left, now).map_err(|error| database.contradiction(error))?;
+            let what = if is_same_boot { LOST_FILE } else { LOST_POWER };
+            recovery.lose(&left, what, now).map_err(|error| database.contradiction(error))?;
         }
-        let started = recovery.add(now, Event::Started { boot });
-        started.map_err(|error| database.contradiction(error))?;
-        let Recovery { mut book, timeline, staged } = recovery;
+        if written == Written::Foreign {
+            // The next start would take its records for those of this ledger.
+            ring.clear().map_err(failed("clear"))?;
+        }
+        // In the file first: a crash in between leaves one event more to recover.
+        let position = last.saturating_add(1);
+        let uptime_ms = recovery.timeline.uptime_ms(now);
+        let started = Record { position, at: now, uptime_ms, event: Event::Started { boot } };
+        ring.write(&started).map_err(failed("write"))?;
+        recovery.add_record(started).map_err(|error| database.contradiction(error))?;
+        let Recovery { mut book, timeline: recovered, staged } = recovery;
         let new_entries = book.set_entries(entries);
+        book.count_since = count_since(&left, live, now).filter(|_since| !book.baselined);
 
         let ceiling = if left.user.is_some() { book.ceiling() } else { book.exposure() };
-        let batch = Batch { staged, applied: last, ceiling, ..Batch::default() };
-        database.start(&batch, &new_entries, &place.host, place.boot.as_deref())?;
-        let batch = Batch { staged: Vec::new(), ..batch };
-        let shared = Arc::new(Shared::default());
-        shared.written.store(last, Ordering::Release);
-        shared.applied.store(last, Ordering::Release);
+        let batch = Batch { staged, applied: started.position, ceiling, ..Batch::default() };
+        let id = left.id.clone().unwrap_or_else(new_id);
+        let opening = Opening {
+            entries: &new_entries,
+            host: &place.host,
+            boot: place.boot.as_deref(),
+            id: &id,
+            count_since: book.count_since,
+        };
+        database.start(&batch, &opening)?;
+        let claim = live.map(|live| Claim {
+            state: live.state.clone(),
+            host: place.host.clone(),
+            data: place.folder.clone(),
+            ledger: id,
+            is_new: live.new_ledger.is_some(),
+        });
+        let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
+        let shared = Arc::new(Shared::new(lock, alarm, started.position));
         shared.set_ceiling(ceiling);
+        shared.last_order.store(book.next_sequence().0.saturating_sub(1), Ordering::Release);
+        let batch = Batch { staged: Vec::new(), ..batch };
+        let (writers_book, timeline) = (book.clone(), recovered);
+        let threads =
+            Threads { place, ring, shared, database, book: writers_book, timeline, batch };
+        let parts = threads.start(left.user, claim).map_err(failed("start the threads of"))?;
+        Ok(Self::kept(book, Journal::new(parts)))
+    }
+}
+
+/// Why a loss is counted, for the log.
+const LOST_POWER: &str = "the machine stopped, or lost power, while the bot ran";
+const LOST_FILE: &str = "the bot was killed, and its intents file was since deleted, zeroed, replaced or restored from \
+     an older copy";
+
+/// A random id for a ledger. It need only differ from every other one of the same account.
+fn new_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// From when on purchases of the account count, although the ledger did not make them.
+fn count_since(left: &Left, live: Option<&Live>, now: UnixMs) -> Option<UnixMs> {
+    let is_begun = left.user.is_none();
+    match live.and_then(|live| live.new_ledger).filter(|_new| is_begun) {
+        Some(NewLedger::Counted) => {
+            tracing::warn!(
+                "A new ledger begins: the account's purchases of the last 24 hours count against \
+                 `total`, as its first complete reading shows them"
+            );
+            Some(now.minus(COUNTED_BACK))
+        }
+        Some(NewLedger::NotCounted) => None,
+        None => left.count_since,
+    }
+}
+
+/// Whether the intent file is the one that the database was written beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// It holds the last event that the database has.
+    Ours,
+    /// It does not: it was zeroed or rolled back, or did not reach the disk before power was lost.
+    Older,
+    /// It holds another event with that event's position.
+    Foreign,
+}
+
+impl Written {
+    fn of(ring: &Ring, left: &Left) -> io::Result<Self> {
+        if left.applied == 0 {
+            return Ok(Self::Ours);
+        }
+        let found = ring.in_slot_of(left.applied)?;
+        // Events that an older version recovered have no position in the database.
+        let known = left.last_event.filter(|event| event.position == left.applied);
+        Ok(match (found, known) {
+            (Some(found), Some(known)) if found == known => Self::Ours,
+            (Some(found), Some(known)) if found.position == known.position => Self::Foreign,
+            (Some(found), None) if found.position == left.applied => Self::Ours,
+            // The slot was written again before the database noted what it had read.
+            (Some(found), _) if left.applied < found.position => Self::Ours,
+            _ => Self::Older,
+        })
+    }
+}
+
+/// What the threads of a ledger begin with.
+struct Threads<'a> {
+    place: &'a Place,
+    ring: Ring,
+    shared: Arc<Shared>,
+    database: Database,
+    book: Book,
+    timeline: Timeline,
+    batch: Batch,
+}
+
+impl Threads<'_> {
+    fn start(self, user: Option<String>, claim: Option<Claim>) -> io::Result<Parts> {
+        let Self { place, ring, shared, database, book, timeline, batch } = self;
+        let names = [DATABASE, INTENT_FILE, lock::NAME];
+        let watch = Watch::new(&place.folder, &names, ring.clone(), Arc::clone(&shared));
+        let guard = |thread| Guard::new(thread, shared.alarm().clone());
+        let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());
         let (messages, received) = sync_channel::<Message>(MESSAGES_MAX);
         let (ended, stopped) = sync_channel::<()>(1);
         let writer = Writer {
             shared: Arc::clone(&shared),
             ring: ring.clone(),
             database,
-            book: book.clone(),
+            book,
             messages: received,
             batch,
+            copy: claim.as_ref().and_then(Claim::copy),
+            copied: None,
         };
-        let spawned = thread::Builder::new().name("ledger".to_owned()).spawn(move || {
-            writer.run();
-            // The next process may have it before whoever waits for this one hears of it.
-            drop(lock);
+        let writer_guard = guard(ThreadName::Ledger);
+        builder(ThreadName::Ledger).spawn(move || {
+            writer.run(writer_guard);
             drop(ended);
+        })?;
+        let (until, is_over) = sync_channel::<()>(1);
+        let (watch_ended, watch_stopped) = sync_channel::<()>(1);
+        let watch_guard = guard(ThreadName::Files);
+        builder(ThreadName::Files).spawn(move || {
+            watch.run(&is_over, watch_guard);
+            drop(watch_ended);
+        })?;
+        let watch = Watching { until, stopped: watch_stopped };
+        Ok(Parts { ring, shared, messages, stopped, watch, user, timeline, claim })
+    }
+}
+
+/// Moves the files of a ledger that is lost or older than its mark into a directory beside them.
+///
+/// # Errors
+///
+/// [`LedgerError::NotNeeded`] if the ledger is neither.
+fn set_aside(place: &Place, live: &Live, now: UnixMs) -> Result<(), LedgerError> {
+    let path = place.folder.join(DATABASE);
+    if path.exists() {
+        let read = Database::open_to_read(&path).and_then(|database| {
+            let left = database.left()?;
+            belongs(&left, place, &database)?;
+            Ok(left)
         });
-        spawned.map_err(failed("start the writer of"))?;
-        let user = left.user;
-        let journal = Journal::new(Parts { ring, shared, messages, stopped, user, timeline });
-        Ok(Self::kept(book, journal))
+        match read {
+            // It was never bound to an account, so nothing was ordered with it.
+            Ok(Left { user: None, .. }) => return Ok(()),
+            Ok(left) if knows_every_order(&left, place, live) => {
+                return Err(LedgerError::NotNeeded { folder: place.folder.clone() });
+            }
+            Err(error @ (LedgerError::TooNew { .. } | LedgerError::OtherHost { .. })) => {
+                return Err(error);
+            }
+            Ok(_older) => {}
+            Err(error) => tracing::warn!("The ledger of before cannot be read: {error}"),
+        }
+    }
+    let stamp: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+    let to = place.folder.join(format!("ledger-{stamp}"));
+    let failed = |what, path: &Path, source| {
+        let path = path.to_owned();
+        LedgerError::File { what, path, source }
+    };
+    let files = [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")];
+    let files = files.into_iter().chain([place.folder.join(INTENT_FILE)]);
+    for file in files.filter(|file| file.symlink_metadata().is_ok()) {
+        private::make_directory(&to).map_err(|error| failed("create", &to, error))?;
+        let name = file.file_name().unwrap_or_default();
+        fs::rename(&file, to.join(name)).map_err(|error| failed("move", &file, error))?;
+    }
+    if to.exists() {
+        tracing::warn!("The ledger of before was moved: {to:?}. Keep it until it is settled");
+    }
+    Ok(())
+}
+
+/// Whether the account's mark, if there is one, knows of no order that this ledger lacks.
+fn knows_every_order(left: &Left, place: &Place, live: &Live) -> bool {
+    let (Some(state), Some(user)) = (&live.state, &left.user) else { return true };
+    match Mark::look(state, &place.host, user) {
+        Ok(Found::Content(mark)) => {
+            left.id.as_ref() == Some(&mark.ledger) && mark.last <= left.last_order
+        }
+        Ok(Found::Nothing) | Err(_) => true,
+        Ok(Found::Garbled) => false,
     }
 }
 
@@ -173,6 +413,7 @@ pub(super) struct Wish<'a> {
     pub(super) budget: Budget,
     pub(super) entries: &'a [Entry],
     pub(super) now: UnixMs,
+    pub(super) live: Option<&'a Live>,
 }
 
 /// What the last run left, brought into the book.
@@ -185,7 +426,10 @@ struct Recovery {
 impl Recovery {
     fn add(&mut self, at: UnixMs, event: Event) -> Result<(), super::Contradiction> {
         let uptime_ms = self.timeline.uptime_ms(at);
-        let record = Record { position: 0, at, uptime_ms, event };
+        self.add_record(Record { position: 0, at, uptime_ms, event })
+    }
+
+    fn add_record(&mut self, record: Record) -> Result<(), super::Contradiction> {
         self.staged.push(Staged::new(&mut self.book, record)?);
         Ok(())
     }
@@ -248,13 +492,24 @@ impl Recovery {
     }
 
     /// Counts what may have been approved and is not on record.
-    fn lose(&mut self, left: &Left, now: UnixMs) -> Result<(), super::Contradiction> {
+    fn lose(
+        &mut self,
+        left: &Left,
+        because: &str,
+        now: UnixMs,
+    ) -> Result<(), super::Contradiction> {
         let (coins, count) = unrecorded(left.ceiling, self.book.exposure());
         if left.ceiling == Exposure::default() {
             return Ok(());
         }
         let latest = self.book.intents().iter().map(|intent| intent.changed_at).max();
         let barrier = latest.unwrap_or(now).max(now).plus(CLOCK_MARGIN);
+        tracing::warn!(
+            "The ledger may have lost orders: {because}. Up to {count} orders for {coins} count as \
+             spent until the account shows that they were not sent, at the earliest from {}; no \
+             listing from before {barrier} is ordered",
+            now.plus(SETTLE)
+        );
         self.add(now, Event::Lost { coins, count, barrier })
     }
 }
@@ -268,21 +523,4 @@ fn belongs(left: &Left, place: &Place, database: &Database) -> Result<(), Ledger
         }),
         _ => Ok(()),
     }
-}
-
-fn make_folder(folder: &Path) -> Result<(), LedgerError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    let made = builder.create(folder);
-    made.map_err(|source| LedgerError::File { what: "create", path: folder.to_owned(), source })
-}
-
-fn open_file(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

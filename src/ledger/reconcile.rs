@@ -41,6 +41,8 @@ pub struct OwnTrade {
     pub status: Status,
     /// What it cost, where that is said.
     pub price: Option<Coins>,
+    /// When it was bought, where that is said.
+    pub joined_at: Option<UnixMs>,
 }
 
 /// What was read from the marketplace at one time.
@@ -141,10 +143,11 @@ impl Book {
         if is_known || is_halted {
             return None;
         }
-        if !self.baselined || is_cancelled {
+        let counts = self.counts_before_its_time(trade, is_cancelled);
+        if !counts && (!self.baselined || is_cancelled) {
             return Some(Event::Accepted { id });
         }
-        if *loss > 0 {
+        if counts || *loss > 0 {
             *loss = loss.saturating_sub(1);
             let sequence = *next;
             *next = sequence.next();
@@ -154,6 +157,12 @@ impl Book {
             return Some(Event::Adopted { sequence, id, price });
         }
         Some(Event::Halted(HaltReason::Unintended { id }))
+    }
+
+    /// Whether a purchase from before this ledger counts against `total`. One of unknown age does.
+    fn counts_before_its_time(&self, trade: &OwnTrade, is_cancelled: bool) -> bool {
+        let since = self.count_since.filter(|_since| !self.baselined && !is_cancelled);
+        since.is_some_and(|since| trade.joined_at.is_none_or(|joined| since <= joined))
     }
 
     fn judge_absent(

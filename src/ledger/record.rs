@@ -172,11 +172,15 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        ledger::event::{
-            Answer, BootId, EntrySlot, HaltReason, Proof, Sequence, Source, WHO_BYTES_MAX, Who,
+        ledger::{
+            event::{
+                Answer, BootId, EntrySlot, HaltReason, Proof, Sequence, Source, WHO_BYTES_MAX, Who,
+            },
+            fault::StorageFault,
         },
         money::Coins,
         outcome::{NotSent, Refusal, Unknown},
+        threads::ThreadName,
         trade::TradeId,
     };
 
@@ -267,6 +271,8 @@ pub(super) mod tests {
             any::<u32>().prop_map(|count| HaltReason::Unknowns { count }),
             any::<u32>().prop_map(|count| HaltReason::Refusals { count }),
             refusal().prop_map(HaltReason::Refused),
+            proptest::sample::select(StorageFault::ALL.to_vec()).prop_map(HaltReason::Storage),
+            proptest::sample::select(ThreadName::ALL.to_vec()).prop_map(HaltReason::Thread),
         ]
     }
 

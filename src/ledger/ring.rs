@@ -59,20 +59,34 @@ impl Ring {
     ///
     /// What the system says, a full disk for one.
     pub fn open(storage: Arc<dyn Storage>) -> io::Result<Opened> {
+        let len = storage.len()?;
+        let is_new = len < SLOTS.saturating_mul(RECORD_LEN);
+        let ring = Self { storage };
+        if is_new {
+            ring.fill_with_zeros(len)?;
+        }
+        Ok(Opened { ring, is_new })
+    }
+
+    /// Removes every record, and waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn clear(&self) -> io::Result<()> {
+        self.fill_with_zeros(0)
+    }
+
+    fn fill_with_zeros(&self, from: u64) -> io::Result<()> {
         let zeros = [0; CHUNK_BYTES];
-        let end = SLOTS.saturating_mul(RECORD_LEN);
-        let mut at = storage.len()?;
-        let is_new = at < end;
+        let (mut at, end) = (from, SLOTS.saturating_mul(RECORD_LEN));
         while at < end {
             let missing = usize::try_from(end.saturating_sub(at)).unwrap_or(CHUNK_BYTES);
             let chunk = zeros.get(..missing).unwrap_or(&zeros);
-            write_all(storage.as_ref(), chunk, at)?;
+            write_all(self.storage.as_ref(), chunk, at)?;
             at = at.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
         }
-        if is_new {
-            storage.sync()?;
-        }
-        Ok(Opened { ring: Self { storage }, is_new })
+        self.storage.sync()
     }
 
     /// Takes a file over as it is, to be read.
@@ -95,9 +109,19 @@ impl Ring {
     ///
     /// What the system says.
     pub fn read(&self, position: u64) -> io::Result<Option<Record>> {
+        self.in_slot_of(position).map(|found| found.filter(|found| found.position == position))
+    }
+
+    /// The record that is in the slot of this position, whichever position it has; `None`: no
+    /// whole record is there.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn in_slot_of(&self, position: u64) -> io::Result<Option<Record>> {
         let mut bytes = [0; RECORD_BYTES];
         self.storage.read_at(&mut bytes, place(position))?;
-        Ok(Record::decode(&bytes).filter(|record| record.position == position))
+        Ok(Record::decode(&bytes))
     }
 
     /// Every whole record after this position, in order.

@@ -60,7 +60,7 @@ pub struct Status {
     pub lost_coins: String,
     /// Buys that power loss may have made the ledger forget.
     pub lost_buys: u32,
-    /// Why the ledger cannot be written.
+    /// Why the ledger cannot be used.
     pub failure: Option<String>,
 }
 
@@ -93,10 +93,10 @@ impl Status {
 }
 
 const fn buying(snapshot: &Snapshot, has_failed: bool) -> &'static str {
-    if has_failed {
-        "unwritable"
-    } else if !snapshot.halts.is_empty() {
+    if !snapshot.halts.is_empty() {
         "halted"
+    } else if has_failed {
+        "unwritable"
     } else if !snapshot.reconciled {
         "not reconciled"
     } else if snapshot.paused_until.is_some() {
@@ -142,7 +142,7 @@ impl fmt::Display for Status {
         writeln!(f, "mode            {}", self.mode)?;
         writeln!(f, "buying          {}", self.buying)?;
         if let Some(failure) = &self.failure {
-            writeln!(f, "ledger          cannot be written: {failure}")?;
+            writeln!(f, "ledger          cannot be used: {failure}")?;
         }
         for halt in &self.halts {
             writeln!(f, "halted          since {}: {}", halt.since, halt.reason)?;

@@ -7,6 +7,7 @@ use crate::outcome::{NotSent, Refusal, Unknown};
 
 mod adversary;
 pub(super) mod disk;
+mod losses;
 mod model;
 mod proofs;
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     buyer::answer::Written,
     latency::{Arrival, Steps},
-    ledger::{Aftermath, Contradiction, Denied, Ledger, Want},
+    ledger::{Aftermath, Contradiction, Denied, Ledger, LedgerError, Want},
     money::Coins,
     outcome::Outcome,
     recent::Recent,
@@ -118,6 +118,10 @@ pub struct Core<B> {
     pub(super) is_flagged: bool,
     /// Something has happened that the account should show.
     pub(super) wishes_to_know: bool,
+    /// The ledger belongs to the account that was read.
+    pub(super) is_bound: bool,
+    /// Why this ledger may not be used for the account, which ends the session.
+    pub(super) refusal: Option<LedgerError>,
     /// No new buys.
     is_stopping: bool,
     /// The wall clock less the steady one, in milliseconds: now, and when the account was last read.
@@ -151,6 +155,8 @@ impl<B: Buys> Core<B> {
             waiting: VecDeque::with_capacity(WAITING_MAX),
             is_flagged: false,
             wishes_to_know: false,
+            is_bound: false,
+            refusal: None,
             is_stopping: false,
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,

@@ -35,7 +35,7 @@ use crate::{
         answer::{Report, Written},
     },
     clock,
-    ledger::{Approved, control::Ask},
+    ledger::{Approved, LedgerError, control::Ask},
     outcome::NotSent,
     server_clock::Exchange,
     time::UnixMs,
@@ -108,14 +108,18 @@ impl<B: Buys> Sniper<B> {
         }
     }
 
-    /// Does what must happen between listings, for as long as it is polled.
+    /// Does what must happen between listings, for as long as it is polled. Returns only if the
+    /// ledger may not be used for this account.
     ///
     /// # Cancel safety
     ///
     /// Safe: nothing is left half done at a wait.
-    pub async fn run(&self, inbox: &mut Inbox, taps: &Taps) {
+    pub async fn run(&self, inbox: &mut Inbox, taps: &Taps) -> LedgerError {
         let mut pushes_seen = 0;
         loop {
+            if let Some(refusal) = self.core().refusal.take() {
+                return refusal;
+            }
             let due = self.look_around(&inbox.requests);
             let tick = Instant::now().checked_add(TICK);
             let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
@@ -164,6 +168,7 @@ impl<B: Buys> Sniper<B> {
         core.learn_the_time();
         let now = Now::read();
         core.watch_clock(clock::wall(), now);
+        core.note(|ledger| Ok(ledger.check_losses(now.wall)));
         let due = core.due(now);
         if core.wishes_to_rehearse {
             core.rehearse(BEHIND_LISTINGS, now);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     account::{News, PurchasesReading, ReadFailure, UserReading},
     ledger::{
-        Aftermath, HaltReason, Reading,
+        Aftermath, HaltReason, LedgerError, Reading,
         control::{self, Ask},
     },
     money::Coins,
@@ -54,8 +54,10 @@ impl<B: Buys> Core<B> {
             self.clock().observe_date(*exchange, *date);
         }
         if let Err(error) = self.ledger.bind(&user.id) {
-            say::unbound(&error);
+            // What is said about another account says nothing about this ledger's.
+            return self.refuse(error);
         }
+        self.is_bound = true;
         // Where the site does not say, it has not been said that we are.
         self.is_flagged = user.suspected_trader.unwrap_or(false);
         if let Some(balance) = user.balance {
@@ -67,6 +69,14 @@ impl<B: Buys> Core<B> {
         }
         self.told.signed_in = true;
         self.told.failure = None;
+    }
+
+    /// The ledger may not be used for this account: that ends a session that has not ordered yet.
+    fn refuse(&mut self, error: LedgerError) {
+        if self.is_bound {
+            return say::unbound(&error);
+        }
+        self.refusal = Some(error);
     }
 
     /// Takes a balance that the feed has pushed. The feed may say anything: it only lowers what is
@@ -132,6 +142,7 @@ impl<B: Buys> Core<B> {
 
     /// Does what a person asks over the control channel.
     pub fn answer(&mut self, ask: &Ask, now: UnixMs) {
+        self.note(|ledger| Ok(ledger.check_losses(now)));
         let halts = self.ledger.snapshot(now).halts.len();
         let mode = match self.hand {
             Hand::Dry => "dry",

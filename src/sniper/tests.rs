@@ -358,7 +358,7 @@ fn a_refusal_that_is_confirmed_after_the_account_showed_the_purchase_frees_nothi
     session.after = Duration::from_millis(1);
     let now = session.now().wall;
     let id = TradeId::new("a").unwrap();
-    let own = OwnTrade { id, status: Status::Joined, price: None };
+    let own = OwnTrade { id, status: Status::Joined, price: None, joined_at: None };
     let trades = &[own];
     let reading = Reading { trades, complete: false, started: now };
     let _nothing = session.core.ledger().reconcile(&reading, None, now);

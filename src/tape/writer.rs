@@ -26,7 +26,11 @@ use super::{
     queue::{Batch, QUEUE_BYTES_MAX, Recorder, Shared, Status},
     stream::Stream,
 };
-use crate::{clock, secret, time::UnixMs};
+use crate::{
+    clock, secret,
+    threads::{Alarm, Guard, ThreadName, failpoint},
+    time::UnixMs,
+};
 
 /// How often data and manifest are made sure of.
 pub const SYNC_EVERY: Duration = Duration::from_millis(500);
@@ -143,9 +147,12 @@ impl Tape {
         writer.manifest(None)?;
         info!("Recording to {}", directory.display());
         let thread = thread::Builder::new()
-            .name("tape".to_owned())
+            .name(ThreadName::Recorder.to_string())
             .spawn(move || {
+                let guard = Guard::new(ThreadName::Recorder, Alarm::of_process());
                 let is_whole = writer.run(&orders_taken);
+                // A disk that fails ends the recording and nothing else.
+                guard.finished();
                 // Nobody may wait for it any more.
                 let _nobody_waits = finish.send(is_whole);
             })
@@ -276,6 +283,7 @@ impl<D: Disk> Writer<D> {
         let mut batch = Batch::default();
         let mut synced = Instant::now();
         loop {
+            failpoint(ThreadName::Recorder);
             // Read before the buffer is taken, so that no message falls between.
             let is_stopping = self.shared.is_stopping.load(Ordering::Acquire);
             if is_stopping {

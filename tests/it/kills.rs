@@ -78,6 +78,7 @@ impl Rig {
             .env("CSGOROLL_WS_URL", self.market.ws_url())
             .env("CSGOROLL_HTTP_URL", self.market.http_url())
             .env("CSGOROLL_SESSION", self.market.session())
+            .env("XDG_STATE_HOME", self.desk.path().join("state"))
             .env("SNIPER_TEST_CRASH", crash)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

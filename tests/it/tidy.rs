@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "src/ledger/denied.rs",
     "src/ledger/entries.rs",
     "src/ledger/event.rs",
+    "src/ledger/fault.rs",
     "src/ledger/intent.rs",
     "src/ledger/lease.rs",
     "src/ledger/reconcile.rs",

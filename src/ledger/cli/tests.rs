@@ -24,6 +24,7 @@ fn at_desk(
     let mut out = Vec::new();
     ask(&mut Desk {
         folder,
+        state: None,
         as_json,
         who: "eve",
         now: after(10),
@@ -41,6 +42,10 @@ fn resolve(desk: &mut Desk<'_>, id: &str, bought: bool, yes: bool) -> Result<(),
 
 fn command(command: LedgerCommand) -> LedgerArgs {
     LedgerArgs { command: Some(command) }
+}
+
+fn start(folder: &Path, asks: mpsc::Sender<control::Ask>) -> Result<Server, ControlError> {
+    Server::start(&Address::of(folder, None), &asks, &crate::threads::Alarm::default())
 }
 
 /// A ledger with one unknown buy.
@@ -163,7 +168,7 @@ fn a_running_bot_is_asked_and_answers_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = ledger(folder.path());
     let (asks, mut asked) = mpsc::channel(ASKS_MAX);
-    let server = Server::start(folder.path(), asks).unwrap();
+    let server = start(folder.path(), asks).unwrap();
     let bot = std::thread::spawn(move || {
         while let Some(ask) = asked.blocking_recv() {
             let reply = control::answer(&mut ledger, &ask.request, "live", after(10));
@@ -186,13 +191,13 @@ fn a_running_bot_is_asked_and_answers_itself() {
     let table = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
     assert!(table.unwrap().contains("Halted since"));
 
-    let second = Server::start(folder.path(), mpsc::channel(1).0).unwrap_err();
+    let second = start(folder.path(), mpsc::channel(1).0).unwrap_err();
     assert!(matches!(second, ControlError::Taken), "{second}");
     drop(server);
     let ledger = bot.join().unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state.as_str(), "bought");
     wait_until(|| ledger.is_durable());
-    let gone = control::ask(folder.path(), &Request::Status);
+    let gone = control::ask(&Address::of(folder.path(), None), &Request::Status);
     assert!(matches!(gone, Err(ControlError::NotRunning)));
 }
 
@@ -205,9 +210,9 @@ fn a_channel_that_others_could_open_is_not_used() {
     let inner = folder.path().join("control");
     std::fs::create_dir(&inner).unwrap();
     std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let error = Server::start(folder.path(), mpsc::channel(1).0).unwrap_err();
+    let error = start(folder.path(), mpsc::channel(1).0).unwrap_err();
     assert!(matches!(error, ControlError::Open { .. }), "{error}");
-    let error = control::ask(folder.path(), &Request::Status).unwrap_err();
+    let error = control::ask(&Address::of(folder.path(), None), &Request::Status).unwrap_err();
     assert!(matches!(error, ControlError::Open { .. }), "{error}");
 }
 
@@ -217,7 +222,7 @@ fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
     use std::{io::Read as _, os::unix::fs::PermissionsExt};
 
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path(), mpsc::channel(1).0).unwrap();
+    let server = start(folder.path(), mpsc::channel(1).0).unwrap();
     let path = folder.path().join("control/bot.sock");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -229,7 +234,7 @@ fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
     drop(stream.read_to_string(&mut said));
     assert_eq!(said, "");
     assert!(matches!(
-        control::ask(folder.path(), &Request::Status),
+        control::ask(&Address::of(folder.path(), None), &Request::Status),
         Ok(Reply::Cannot(why)) if why.contains("stopping")
     ));
     drop(server);

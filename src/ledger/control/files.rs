@@ -19,10 +19,12 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
-use crate::secret;
+use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
+use crate::{
+    secret,
+    threads::{Alarm, Guard, ThreadName, failpoint},
+};
 
-const FOLDER: &str = "control";
 const ALIVE: &str = "alive";
 const REQUEST: &str = "request";
 const REPLY: &str = "reply";
@@ -31,21 +33,25 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// Listens for as long as it is held.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Listener {
     folder: PathBuf,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     _alive: File,
 }
 
-impl Server {
+impl Listener {
     /// Listens in this folder, and hands on what is asked.
     ///
     /// # Errors
     ///
     /// A [`ControlError`]; the bot can do without.
-    pub fn start(folder: &Path, asks: Sender<Ask>) -> Result<Self, ControlError> {
-        let folder = folder.join(FOLDER);
+    pub(super) fn start(
+        folder: &Path,
+        asks: Sender<Ask>,
+        alarm: &Alarm,
+    ) -> Result<Self, ControlError> {
+        let folder = folder.to_owned();
         let failed = |what| move |source| ControlError::Io { what, source };
         fs::create_dir_all(&folder).map_err(failed("make a folder for"))?;
         let alive = open_alive(&folder).map_err(failed("open"))?;
@@ -54,20 +60,24 @@ impl Server {
         }
         let is_over = Arc::new(AtomicBool::new(false));
         let (seen, inner) = (Arc::clone(&is_over), folder.clone());
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let guard = Guard::new(ThreadName::Control, alarm.clone());
+        let builder = thread::Builder::new().name(ThreadName::Control.to_string());
+        let thread = builder.spawn(move || {
             while !seen.load(Ordering::Acquire) {
+                failpoint(ThreadName::Control);
                 if let Err(error) = serve(&inner, &asks) {
                     tracing::debug!("a request over the control channel failed: {error}");
                 }
                 thread::sleep(PERIOD);
             }
+            guard.finished();
         });
         let thread = thread.map_err(failed("listen to"))?;
         Ok(Self { folder, is_over, thread: Some(thread), _alive: alive })
     }
 }
 
-impl Drop for Server {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()
@@ -116,9 +126,8 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
 pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
-    let folder = folder.join(FOLDER);
     let is_running = folder.join(ALIVE).exists()
-        && open_alive(&folder)
+        && open_alive(folder)
             .and_then(|alive| is_free(&alive))
             .map_err(|source| ControlError::Io { what: "look at", source })
             .map(|is_free| !is_free)?;
@@ -127,7 +136,7 @@ pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError
     }
     let exchanged = (|| {
         take(&folder.join(REPLY))?;
-        put(&folder, REQUEST, line)?;
+        put(folder, REQUEST, line)?;
         let began = Instant::now();
         while began.elapsed() < WAIT.saturating_mul(2) {
             if let Some(answer) = take(&folder.join(REPLY))? {
@@ -139,7 +148,7 @@ pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError
     })();
     match exchanged {
         Ok(answer) => answer.ok_or(ControlError::NotRunning),
-        Err(source) => Err(ControlError::Io { what: "talk over", source }),
+        Err(source) => Err(ControlError::Io { what: TALK, source }),
     }
 }
 

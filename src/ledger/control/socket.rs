@@ -3,9 +3,12 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{FileTypeExt as _, PermissionsExt as _},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     sync::{
@@ -18,40 +21,80 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
-use crate::secret;
+use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
+use crate::{
+    ledger::private::{self, Identity},
+    secret,
+    threads::{Alarm, Guard, ThreadName, failpoint},
+};
 
-/// The folder within `SNIPER_DATA`, and the socket in it.
-const FOLDER: &str = "control";
+/// The socket in its directory.
 const SOCKET: &str = "bot.sock";
 
-/// Listens for as long as it is held.
+/// Listens in one directory for as long as it is held.
 #[derive(Debug)]
-pub struct Server {
-    path: PathBuf,
+pub(super) struct Listener {
+    address: SocketAddress,
+    /// Which file the socket is: another bot's at the same path is left alone.
+    identity: Option<Identity>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Listens in this folder, and hands on what is asked.
+/// The path of a socket. The system takes about a hundred bytes at most, so it is reached over a
+/// handle of its directory where the system has paths for handles.
+#[derive(Debug)]
+struct SocketAddress {
+    path: PathBuf,
+    _directory: Option<fs::File>,
+}
+
+impl SocketAddress {
+    fn within(directory: &Path) -> io::Result<Self> {
+        if cfg!(target_os = "linux") {
+            let handle = fs::File::open(directory)?;
+            let path = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
+            if fs::symlink_metadata(Path::new(&path).parent().unwrap_or(directory)).is_ok() {
+                return Ok(Self { path: path.into(), _directory: Some(handle) });
+            }
+        }
+        Ok(Self { path: directory.join(SOCKET), _directory: None })
+    }
+
+    /// The socket's file, if there is one. A symbolic link is none.
+    fn identity(&self) -> Option<Identity> {
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        metadata.file_type().is_socket().then(|| Identity::of(&metadata))
+    }
+}
+
+impl Listener {
+    /// Listens in this directory, and hands on what is asked.
     ///
     /// # Errors
     ///
     /// A [`ControlError`]; the bot can do without.
-    pub fn start(folder: &Path, asks: Sender<Ask>) -> Result<Self, ControlError> {
-        let path = prepare(folder)?;
+    pub(super) fn start(
+        directory: &Path,
+        asks: Sender<Ask>,
+        alarm: &Alarm,
+    ) -> Result<Self, ControlError> {
+        let address = prepare(directory)?;
         let failed = |what| move |source| ControlError::Io { what, source };
-        let listener = UnixListener::bind(&path).map_err(failed("open"))?;
+        let listener = UnixListener::bind(&address.path).map_err(failed("open"))?;
         let mode = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(&path, mode).map_err(failed("protect"))?;
+        fs::set_permissions(&address.path, mode).map_err(failed("protect"))?;
+        let identity = address.identity();
         let is_over = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&is_over);
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let guard = Guard::new(ThreadName::Control, alarm.clone());
+        let builder = thread::Builder::new().name(ThreadName::Control.to_string());
+        let thread = builder.spawn(move || {
             for stream in listener.incoming() {
                 if seen.load(Ordering::Acquire) {
-                    return;
+                    return guard.finished();
                 }
+                failpoint(ThreadName::Control);
                 let served = stream.and_then(|stream| serve(stream, &asks));
                 if let Err(error) = served {
                     tracing::debug!("a request over the control channel failed: {error}");
@@ -59,43 +102,47 @@ impl Server {
             }
         });
         let thread = thread.map_err(failed("listen to"))?;
-        Ok(Self { path, is_over, thread: Some(thread) })
+        Ok(Self { address, identity, is_over, thread: Some(thread) })
     }
 }
 
-impl Drop for Server {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
         // It waits for the next caller; be that one.
-        if let Err(error) = UnixStream::connect(&self.path) {
+        if let Err(error) = UnixStream::connect(&self.address.path) {
             tracing::debug!("the control channel was gone already: {error}");
         } else if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::debug!("the control channel ended badly");
         }
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!("the control channel's socket stays behind: {error}");
+        if self.identity.is_some() && self.address.identity() == self.identity {
+            let removed = fs::remove_file(&self.address.path);
+            if let Err(error) = removed {
+                tracing::debug!("the control channel's socket stays behind: {error}");
+            }
         }
     }
 }
 
-/// Makes the folder, and removes the socket of a bot that is gone.
-fn prepare(folder: &Path) -> Result<PathBuf, ControlError> {
-    let inner = folder.join(FOLDER);
+/// Makes the directory, and removes the socket of a bot that is gone.
+fn prepare(directory: &Path) -> Result<SocketAddress, ControlError> {
     let failed = |what| move |source| ControlError::Io { what, source };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&inner);
-    made.map_err(failed("make a folder for"))?;
-    check(&inner)?;
-    let path = inner.join(SOCKET);
-    match UnixStream::connect(&path) {
-        Ok(_somebody) => Err(ControlError::Taken),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
-        Err(_nobody_behind_it) => {
-            fs::remove_file(&path).map_err(failed("clear"))?;
-            Ok(path)
-        }
+    private::make_directory(directory).map_err(failed("make a directory for"))?;
+    check(directory)?;
+    let address = SocketAddress::within(directory).map_err(failed("look at"))?;
+    let metadata = match fs::symlink_metadata(&address.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(address),
+        metadata => metadata.map_err(failed("look at"))?,
+    };
+    // A link is not followed: what it leads to is none of ours.
+    let is_socket = metadata.file_type().is_socket();
+    if is_socket && UnixStream::connect(&address.path).is_ok() {
+        return Err(ControlError::Taken);
     }
+    fs::remove_file(&address.path).map_err(failed("clear"))?;
+    Ok(address)
 }
 
 /// Nobody else may enter the folder.
@@ -132,13 +179,17 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 }
 
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
-pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
-    let inner = folder.join(FOLDER);
-    if !inner.exists() {
+pub(super) fn exchange(directory: &Path, line: &str) -> Result<String, ControlError> {
+    if !directory.exists() {
         return Err(ControlError::NotRunning);
     }
-    check(&inner)?;
-    let mut stream = match UnixStream::connect(inner.join(SOCKET)) {
+    check(directory)?;
+    let failed = |what| move |source| ControlError::Io { what, source };
+    let address = SocketAddress::within(directory).map_err(failed("look at"))?;
+    if address.identity().is_none() {
+        return Err(ControlError::NotRunning);
+    }
+    let mut stream = match UnixStream::connect(&address.path) {
         Ok(stream) => stream,
         Err(_nobody) => return Err(ControlError::NotRunning),
     };
@@ -146,7 +197,7 @@ pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError
         .and_then(|()| stream.write_all(line.as_bytes()))
         .and_then(|()| stream.write_all(b"\n"))
         .and_then(|()| read_line(&mut stream));
-    exchanged.map_err(|source| ControlError::Io { what: "talk over", source })
+    exchanged.map_err(|source| ControlError::Io { what: TALK, source })
 }
 
 fn limit(stream: &UnixStream) -> io::Result<()> {

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use super::{Fields, VERSION_1};
 use crate::{
-    ledger::event::{Answer, BootId, EntrySlot, Event, HaltReason, Proof, Sequence, Source, Who},
+    ledger::{
+        event::{Answer, BootId, EntrySlot, Event, HaltReason, Proof, Sequence, Source, Who},
+        fault::StorageFault,
+    },
     money::Coins,
     outcome::{NotSent, Refusal, Unknown},
+    threads::ThreadName,
     time::UnixMs,
     trade::TradeId,
 };
@@ -293,6 +297,10 @@ fn halt_fields(reason: HaltReason, fields: Fields) -> Fields {
         }
         HaltReason::Unknowns { count } => Fields { code: 7, number: u64::from(count), ..fields },
         HaltReason::Refusals { count } => Fields { code: 8, number: u64::from(count), ..fields },
+        HaltReason::Storage(fault) => Fields { code: 9, number: u64::from(fault.code()), ..fields },
+        HaltReason::Thread(thread) => {
+            Fields { code: 10, number: u64::from(thread.code()), ..fields }
+        }
         HaltReason::Refused(refusal) => refusal_fields(refusal, fields),
     }
 }
@@ -310,6 +318,8 @@ fn halt(fields: &Fields) -> Option<HaltReason> {
         7 => HaltReason::Unknowns { count: fields.count()? },
         8 => HaltReason::Refusals { count: fields.count()? },
         16 => HaltReason::AbsurdPrice { id: fields.id()?, approved: first, paid: second },
+        9 => HaltReason::Storage(StorageFault::from_code(fields.count()?)?),
+        10 => HaltReason::Thread(ThreadName::from_code(fields.count()?)?),
         _ => HaltReason::Refused(refusal(fields)?),
     })
 }

@@ -405,7 +405,7 @@ impl World {
                 let status = order.status_at(moment)?;
                 let is_hidden = order.hidden == Hidden::UnknownStatus;
                 let status = if is_hidden { Status::Other } else { status };
-                Some(OwnTrade { id: order.id, status, price: Some(order.price) })
+                Some(OwnTrade { id: order.id, status, price: Some(order.price), joined_at: None })
             })
             .collect();
         let reading = Reading { trades: &trades, complete, started: self.now };

@@ -33,21 +33,21 @@ pub(crate) fn place(folder: &Path, boot: &str) -> Place {
     }
 }
 
-fn entries() -> [Entry; 2] {
+pub(super) fn entries() -> [Entry; 2] {
     [entry(Some("first")), entry(Some("second"))]
 }
 
-fn limits() -> Budget {
+pub(super) fn limits() -> Budget {
     Budget { max_price: coins(50), total: coins(200), max_in_flight: 4, ..budget() }
 }
 
-fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
+pub(super) fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
     let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), now).unwrap();
     ready(&mut ledger, now);
     ledger
 }
 
-fn ready(ledger: &mut Ledger, now: UnixMs) {
+pub(super) fn ready(ledger: &mut Ledger, now: UnixMs) {
     ledger.bind("account-1").unwrap();
     let reading = Reading { trades: &[], complete: true, started: now };
     assert_eq!(ledger.reconcile(&reading, Some(coins(1_000)), now).halts, []);
@@ -110,7 +110,7 @@ pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
     fs::write(&path, bytes).unwrap();
 }
 
-fn state(ledger: &Ledger, n: u32) -> State {
+pub(super) fn state(ledger: &Ledger, n: u32) -> State {
     ledger.book().intent(&id(n)).unwrap().state
 }
 
@@ -157,7 +157,7 @@ fn a_rehearsal_changes_nothing_here_or_on_the_disk() {
     assert_eq!(ledger.book().intents().len(), 1);
 }
 
-fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Aftermath {
+pub(super) fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Aftermath {
     let approved = reserve(ledger, want(n, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
     ledger.settle(approved.id(), outcome, T0).unwrap()
@@ -379,7 +379,7 @@ impl Storage for Faulty {
 
 fn open_faulty(folder: &Path, disk: &Arc<Faulty>, now: UnixMs) -> Result<Ledger, LedgerError> {
     let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(disk);
-    let wish = Wish { budget: limits(), entries: &entries(), now };
+    let wish = Wish { budget: limits(), entries: &entries(), now, live: None };
     let mut taken = Err(LedgerError::Stopped);
     wait_until(|| {
         taken = Lock::take(folder);
@@ -499,7 +499,8 @@ fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
         let place = place(image.path(), "boot");
         let mut again = Ledger::open(&place, limits(), &entries(), after(2)).unwrap();
         again.bind("account-1").unwrap();
-        let trade = OwnTrade { id: id(1), status: Status::Joined, price: Some(coins(10)) };
+        let (status, price) = (Status::Joined, Some(coins(10)));
+        let trade = OwnTrade { id: id(1), status, price, joined_at: None };
         let trades = if listed { vec![trade] } else { Vec::new() };
         let reading = Reading { trades: &trades, complete: true, started: after(70) };
         let aftermath = again.reconcile(&reading, Some(coins(balance)), after(70));

@@ -273,6 +273,7 @@ impl World {
                 id: request.id,
                 status: request.status,
                 price: Some(request.price),
+                joined_at: None,
             })
             .collect();
         let reading = Reading { trades: &trades, complete: true, started: self.now };

@@ -14,7 +14,7 @@ use crate::{
 };
 
 fn own(n: u32, status: Status) -> OwnTrade {
-    OwnTrade { id: id(n), status, price: None }
+    OwnTrade { id: id(n), status, price: None, joined_at: None }
 }
 
 fn reading(trades: &[OwnTrade], seconds: u64) -> Reading<'_> {

@@ -15,6 +15,7 @@ mod clock;
 mod dry;
 mod hostile;
 mod limits;
+mod losses;
 mod program;
 mod refusals;
 mod unknown;

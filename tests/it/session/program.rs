@@ -52,6 +52,8 @@ impl Program {
             // Without it, Windows has no sockets.
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("RUST_LOG", log)
+            // Nothing is written to the home directory of whoever tests.
+            .env("XDG_STATE_HOME", desk.path().join("state"))
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))

@@ -1,0 +1,199 @@
+//! Files of one user: how they are opened, and how to tell whether a path still names the same one.
+
+use std::{
+    fs::{self, File, Metadata},
+    io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// Which file this is, whatever its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    #[cfg(unix)]
+    device: u64,
+    #[cfg(unix)]
+    inode: u64,
+    /// There the standard library has no number for a file.
+    #[cfg(not(unix))]
+    created: Option<SystemTime>,
+}
+
+impl Identity {
+    #[cfg(unix)]
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { created: metadata.created().ok() }
+    }
+
+    /// The file that the path names now. Symbolic links are not followed.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|metadata| Self::of(&metadata))
+    }
+}
+
+/// Length and time of the last change: differs after another program wrote to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+/// A file that one writer writes: which one it is, and how the last write left it.
+#[derive(Debug)]
+pub(super) struct Written {
+    path: PathBuf,
+    identity: Option<Identity>,
+    stamp: Option<Stamp>,
+}
+
+impl Written {
+    /// The file that is at this path now.
+    pub(super) fn at(path: PathBuf) -> Self {
+        let identity = Identity::at(&path).ok();
+        let mut written = Self { path, identity, stamp: None };
+        written.note();
+        written
+    }
+
+    /// Notes that the writer has just written.
+    pub(super) fn note(&mut self) {
+        self.stamp = self.now();
+    }
+
+    /// Whether somebody else wrote to the file since. While its path names another file or none,
+    /// and until the next write afterwards, nothing can be told.
+    pub(super) fn is_changed(&self) -> bool {
+        matches!((self.stamp, self.now()), (Some(noted), Some(now)) if noted != now)
+    }
+
+    /// How long it is, in bytes; zero if its path does not name it.
+    pub(super) fn len(&self) -> u64 {
+        self.now().map_or(0, |stamp| stamp.len)
+    }
+
+    fn now(&self) -> Option<Stamp> {
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        let stamp = Stamp { len: metadata.len(), modified: metadata.modified().ok() };
+        (Some(Identity::of(&metadata)) == self.identity).then_some(stamp)
+    }
+}
+
+/// Opens a file to read and write it, and creates it if there is none. Nobody else may read it
+/// afterwards, and a symbolic link is an error.
+#[cfg(unix)]
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::{
+        fs::{Mode, OFlags},
+        io::Errno,
+    };
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+    let file = File::from(opened.map_err(|error| match error {
+        Errno::LOOP => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a symbolic link, which is not followed; put the file itself there",
+        ),
+        error => error.into(),
+    })?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Opens a file to read and write it, and creates it if there is none.
+#[cfg(not(unix))]
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Creates a directory that only its owner may enter, with all above it; one that is there stays
+/// as it is.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Whether users other than the owner may write to a directory.
+#[cfg(unix)]
+pub(super) fn others_may_write(directory: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::metadata(directory)?.permissions().mode() & 0o022 != 0)
+}
+
+/// Who may write to a directory is not a matter of mode bits there.
+#[cfg(not(unix))]
+pub(super) fn others_may_write(_directory: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_is_for_its_owner_alone_also_if_it_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        fs::write(&old, "kept").unwrap();
+        fs::set_permissions(&old, fs::Permissions::from_mode(0o644)).unwrap();
+        drop((open(&new).unwrap(), open(&old).unwrap()));
+        assert_eq!((mode(&new), mode(&old)), (0o600, 0o600));
+        assert_eq!(fs::read_to_string(&old).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_symbolic_link_and_a_directory_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        symlink(&target, &link).unwrap();
+        assert!(open(&link).unwrap_err().to_string().contains("symbolic link"));
+        assert!(!target.exists(), "nothing was created behind the link");
+        open(folder.path()).unwrap_err();
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_has_another_identity_and_one_that_was_moved_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = open(&path).unwrap();
+        let identity = Identity::of(&file.metadata().unwrap());
+        assert_eq!(Identity::at(&path).unwrap(), identity);
+        let moved = folder.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_ne!(Identity::at(&path).unwrap(), identity);
+        assert_eq!(Identity::at(&moved).unwrap(), identity);
+    }
+
+    #[test]
+    fn only_a_directory_that_others_may_write_is_called_so() {
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, expected) in [(0o700, false), (0o755, false), (0o775, true), (0o702, true)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(others_may_write(folder.path()).unwrap(), expected, "{mode:o}");
+        }
+    }
+}
