@@ -146,6 +146,8 @@ pub struct SourceEntry<'a> {
     pub lost: u64,
     /// Binary messages, which are not recorded.
     pub binary_skipped: u64,
+    /// Messages that were longer than may be.
+    pub too_long: u64,
     /// Its connections.
     pub connections: Connections,
 }
@@ -242,6 +244,7 @@ impl SourceEntry<'_> {
             "last_time": last_ns.map(shown),
             "lost": self.lost,
             "binary_skipped": self.binary_skipped,
+            "too_long": self.too_long,
             "withheld": withheld,
             "total_reconnects": self.connections.reconnects,
             "gaps_unlisted": self.connections.gaps_unlisted,

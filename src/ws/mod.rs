@@ -34,7 +34,7 @@ mod witness;
 
 pub use self::{
     backfill::{BACKFILL_QUEUED_MAX, Backfill, Filler, Want, backfill},
-    error::{FeedError, Refusal, Step, Violation},
+    error::{FeedError, Origins, Refusal, Step, Violation},
     feed::connect_once,
     frames::MESSAGE_BYTES_MAX,
     listen::{Station, listen},
