@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    process::ExitCode,
+    process::{ExitCode, Termination},
 };
 
 use super::{
@@ -16,15 +16,15 @@ use crate::{
     ledger::cli::{Desk, DeskError, person},
 };
 
-/// Puts one question to the ledger of this `SNIPER_DATA`.
+/// Puts one question to the ledger of this `SNIPER_DATA`. What it returns is the exit code.
 ///
 /// # Errors
 ///
 /// An [`AppError`] that says why it was not answered.
-pub fn at(
+pub fn at<T: Termination>(
     shared: &SharedArgs,
     output: Output,
-    question: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
+    question: impl FnOnce(&mut Desk<'_>) -> Result<T, DeskError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, false)?;
     let mut out = io::stdout().lock();
@@ -38,10 +38,11 @@ pub fn at(
     };
     match question(&mut desk) {
         // A reader that went away has seen enough.
-        Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        asked => asked?,
+        Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        asked => Ok(asked?.report()),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks for a yes. Where nobody can be asked, the answer is no.

@@ -29,7 +29,11 @@ use crate::{
     clock,
     config::{Config, Mode},
     csgoroll::operations,
-    ledger::{Halt, Ledger, Place, Who, cli::person, control::Server},
+    ledger::{
+        Halt, Ledger, Place, Who,
+        cli::person,
+        control::{Ask, Instance, Server},
+    },
     net::tls::Tls,
     server_clock::ServerClock,
     sniper::{Core, Hand, Inbox, Now, Sniper},
@@ -108,21 +112,9 @@ impl<'c> Session<'c> {
         let (background, news) = background::start(config, &tls, requests, filler)?;
         inbox.news = Some(news);
         let ledger = open_ledger(config);
-        let mut control = None;
-        if is_live {
-            let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
-            inbox.asks = Some(asked);
-            control = match Server::start(&config.data_dir, asks) {
-                Ok(server) => Some(server),
-                Err(error) => {
-                    warn!(
-                        "`sniper halt` and `sniper status` cannot reach this bot: {}",
-                        chain(&error)
-                    );
-                    None
-                }
-            };
-        }
+        let (control, asked) = control_channel(config);
+        inbox.asks = Some(asked);
+        inbox.started = Some(started);
         let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
         let sniper = Sniper::new(core);
         let spinning = config.speed.spin.then(|| Spinning(tokio::spawn(sniper.clone().spin())));
@@ -207,9 +199,12 @@ impl<'c> Session<'c> {
 
     fn summary(&self, ended: &Ended) -> Summary {
         let taps = &self.config.taps;
+        let downtime = taps.downtime(Instant::now());
         let feed = FeedCounts {
             reconnects: taps.reconnects.load(Ordering::Relaxed),
-            gaps: taps.gaps.load(Ordering::Relaxed),
+            gaps: downtime.gaps,
+            without_listings: downtime.total,
+            longest_gap: downtime.longest,
             unreadable: taps.errors(),
         };
         let (tally, balance, returned) = self.sniper.look(|core| {
@@ -241,6 +236,21 @@ impl<'c> Session<'c> {
             market: None,
         }
     }
+}
+
+/// Listens for `sniper status`, `halt` and `resume`. A dry run has a channel of its own beside that
+/// of a live bot.
+fn control_channel(config: &Config) -> (Option<Server>, Receiver<Ask>) {
+    let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
+    let instance = match config.mode {
+        Mode::Dry => Instance::Dry,
+        Mode::Live => Instance::Live,
+    };
+    let server = Server::start_as(instance, &config.data_dir, asks).inspect_err(|error| {
+        let why = chain(error);
+        warn!("`sniper halt` and `sniper status` cannot reach this bot: {why}");
+    });
+    (server.ok(), asked)
 }
 
 /// What keeps a core awake, until it is dropped.

@@ -35,6 +35,16 @@ pub const ASKS_MAX: usize = 8;
 /// What power loss may have hidden is resolved under this name instead of a listing's id.
 pub const LOST: &str = "lost";
 
+/// Which of the two bots that may run on one `SNIPER_DATA`. Each has a channel of its own, so that
+/// neither can take the other's or keep it from starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// The one that buys.
+    Live,
+    /// A dry run.
+    Dry,
+}
+
 /// What a person asks of a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -114,14 +124,27 @@ pub enum ControlError {
     Garbled,
 }
 
-/// Asks the bot that runs on this folder.
+/// Asks the live bot that runs on this folder.
 ///
 /// # Errors
 ///
 /// A [`ControlError`]; [`ControlError::NotRunning`] where there is none.
 pub fn ask(folder: &Path, request: &Request) -> Result<Reply, ControlError> {
+    ask_instance(folder, Instance::Live, request)
+}
+
+/// Asks one of the two bots that may run on this folder.
+///
+/// # Errors
+///
+/// As for [`ask`].
+pub fn ask_instance(
+    folder: &Path,
+    instance: Instance,
+    request: &Request,
+) -> Result<Reply, ControlError> {
     let line = serde_json::to_string(request).map_err(|_never| ControlError::Garbled)?;
-    let answer = carrier::exchange(folder, &line)?;
+    let answer = carrier::exchange(folder, instance, &line)?;
     serde_json::from_str(&answer).map_err(|_not_ours| ControlError::Garbled)
 }
 

@@ -1,7 +1,10 @@
 //! What a look at the account changes: the balance, what became of purchases, the server's clock;
 //! and what a person asks for.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{
     Buys,
@@ -12,16 +15,48 @@ use crate::{
     account::{News, PurchasesReading, ReadFailure, UserReading},
     ledger::{
         Aftermath, HaltReason, Reading,
-        control::{self, Ask},
+        control::{self, Ask, Reply},
+        status::{self, FeedStatus},
     },
     money::Coins,
     outcome::Consequence,
     time::UnixMs,
+    ws::{Downtime, Taps},
 };
 
 /// How late a pushed balance may be. What was bought within this time before the push is
 /// subtracted once more, so that a push is never read as more than there is.
 const PUSH_LAG_MAX: Duration = Duration::from_secs(5);
+
+/// How the feed stands, from what it counts.
+pub(super) fn feed_status(taps: &Taps, now: Now) -> FeedStatus {
+    let Downtime { gaps, total, longest, is_open } = taps.downtime(now.instant);
+    let (connected, listing) = (taps.connected_since(), taps.last_listing());
+    let ago = |moment: UnixMs| millis(now.wall.since(moment));
+    let state = match (connected, is_open) {
+        (Some(_), false) => "connected",
+        (Some(_), true) => "no listings",
+        (None, true) => "disconnected",
+        (None, false) => "connecting",
+    };
+    FeedStatus {
+        state: state.to_owned(),
+        connected_since: connected.as_ref().map(UnixMs::to_string),
+        connected_ms: connected.map(ago),
+        last_listing: listing.as_ref().map(UnixMs::to_string),
+        last_listing_ms: listing.map(ago),
+        listings: taps.listings.load(Ordering::Relaxed),
+        reconnects: taps.reconnects.load(Ordering::Relaxed),
+        gaps,
+        gap_ms: millis(total),
+        longest_gap_ms: millis(longest),
+        gap_is_open: is_open,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// What has been told about the account already, so that nothing is told twice.
 #[derive(Debug, Default)]
@@ -100,14 +135,19 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    /// Does what a person asks over the control channel.
-    pub fn answer(&mut self, ask: &Ask, now: UnixMs) {
+    /// Does what a person asks over the control channel, and answers how things stand: with the
+    /// feed, and with how long the bot has run.
+    pub fn answer(&mut self, ask: &Ask, feed: FeedStatus, running: Option<Duration>, now: UnixMs) {
         let halts = self.ledger.snapshot(now).halts.len();
         let mode = match self.hand {
-            Hand::Dry => "dry",
-            Hand::Live(_) => "live",
+            Hand::Dry => status::DRY,
+            Hand::Live(_) => status::LIVE,
         };
-        let reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        let mut reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        if let Reply::Done(status) = &mut reply {
+            status.feed = Some(feed);
+            status.running_ms = running.map(millis);
+        }
         let left = self.ledger.snapshot(now).halts;
         say::asked_for(&ask.request, halts, &left);
         // Whoever asked may have gone.

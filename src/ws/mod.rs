@@ -41,6 +41,6 @@ pub use self::{
     seen::SEEN_MAX,
     session::{FAREWELL_MAX, OUTBOX_MAX, Written},
     supervisor::{GaveUp, run_over, run_with_reconnect},
-    taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
+    taps::{CONNECTIONS_MAX, ConnectionTap, Downtime, GAPS_MAX, Gap, Taps},
     witness::Witness,
 };

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::ledger::{
-    control::{ASKS_MAX, Server},
+    control::{ASKS_MAX, Reply, Server},
     tests::{
         LOST as NO_ANSWER, T0, after, budget, coins,
         disk::{place, reserve, wait_until},
@@ -58,7 +58,7 @@ fn ledger(folder: &Path) -> Ledger {
 #[test]
 fn without_a_ledger_status_says_so_and_the_rest_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let said = at_desk(folder.path(), false, |desk| desk.status()).unwrap();
+    let said = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
     assert!(said.contains("no ledger yet"), "{said}");
     let error = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
     assert!(matches!(error, Err(DeskError::Ledger(LedgerError::Missing { .. }))));
@@ -137,10 +137,10 @@ fn a_halt_without_a_bot_waits_for_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
     at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
-    let status = at_desk(folder.path(), false, |desk| desk.status()).unwrap();
+    let status = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
     assert!(status.contains("buying          halted") && status.contains("eve stopped it"));
     at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
-    let status = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+    let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
     let status: Status = serde_json::from_str(&status).unwrap();
     assert_eq!((status.mode.as_str(), status.buying.as_str()), ("not running", "off"));
     assert_eq!(status.halts, []);
@@ -152,7 +152,7 @@ fn a_new_budget_frees_the_total() {
     drop(ledger(folder.path()));
     let new = command(LedgerCommand::NewBudget { yes: SURE });
     at_desk(folder.path(), false, |desk| desk.ledger(&new)).unwrap();
-    let status = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+    let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
     let status: Status = serde_json::from_str(&status).unwrap();
     assert_eq!(status.limits[0].used, "0.00");
 }
@@ -171,7 +171,7 @@ fn a_running_bot_is_asked_and_answers_itself() {
         ledger
     });
     let status = || -> Status {
-        let said = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+        let said = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
         serde_json::from_str(&said).unwrap()
     };
     assert_eq!((status().mode, status().buying), ("live".to_owned(), "on".to_owned()));

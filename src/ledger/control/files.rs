@@ -19,9 +19,16 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
+use super::{Ask, ControlError, Instance, LINE_BYTES_MAX, Reply, Request, WAIT};
 
-const FOLDER: &str = "control";
+/// The folder of files within `SNIPER_DATA`.
+const fn folder_of(instance: Instance) -> &'static str {
+    match instance {
+        Instance::Live => "control",
+        Instance::Dry => "control-dry",
+    }
+}
+
 const ALIVE: &str = "alive";
 const REQUEST: &str = "request";
 const REPLY: &str = "reply";
@@ -44,7 +51,20 @@ impl Server {
     ///
     /// A [`ControlError`]; the bot can do without.
     pub fn start(folder: &Path, asks: Sender<Ask>) -> Result<Self, ControlError> {
-        let folder = folder.join(FOLDER);
+        Self::start_as(Instance::Live, folder, asks)
+    }
+
+    /// The same for either of the two bots that may run on this folder.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_as(
+        instance: Instance,
+        folder: &Path,
+        asks: Sender<Ask>,
+    ) -> Result<Self, ControlError> {
+        let folder = folder.join(folder_of(instance));
         let failed = |what| move |source| ControlError::Io { what, source };
         fs::create_dir_all(&folder).map_err(failed("make a folder for"))?;
         let alive = open_alive(&folder).map_err(failed("open"))?;
@@ -114,8 +134,12 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 }
 
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
-pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
-    let folder = folder.join(FOLDER);
+pub(super) fn exchange(
+    folder: &Path,
+    instance: Instance,
+    line: &str,
+) -> Result<String, ControlError> {
+    let folder = folder.join(folder_of(instance));
     let is_running = folder.join(ALIVE).exists()
         && open_alive(&folder)
             .and_then(|alive| is_free(&alive))

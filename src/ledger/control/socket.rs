@@ -18,11 +18,18 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, WAIT};
+use super::{Ask, ControlError, Instance, LINE_BYTES_MAX, Reply, Request, WAIT};
 
-/// The folder within `SNIPER_DATA`, and the socket in it.
+/// The folder within `SNIPER_DATA`.
 const FOLDER: &str = "control";
-const SOCKET: &str = "bot.sock";
+
+/// The socket in it.
+const fn socket(instance: Instance) -> &'static str {
+    match instance {
+        Instance::Live => "bot.sock",
+        Instance::Dry => "dry.sock",
+    }
+}
 
 /// Listens for as long as it is held.
 #[derive(Debug)]
@@ -39,7 +46,20 @@ impl Server {
     ///
     /// A [`ControlError`]; the bot can do without.
     pub fn start(folder: &Path, asks: Sender<Ask>) -> Result<Self, ControlError> {
-        let path = prepare(folder)?;
+        Self::start_as(Instance::Live, folder, asks)
+    }
+
+    /// The same for either of the two bots that may run on this folder.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_as(
+        instance: Instance,
+        folder: &Path,
+        asks: Sender<Ask>,
+    ) -> Result<Self, ControlError> {
+        let path = prepare(folder, instance)?;
         let failed = |what| move |source| ControlError::Io { what, source };
         let listener = UnixListener::bind(&path).map_err(failed("open"))?;
         let mode = fs::Permissions::from_mode(0o600);
@@ -80,13 +100,13 @@ impl Drop for Server {
 }
 
 /// Makes the folder, and removes the socket of a bot that is gone.
-fn prepare(folder: &Path) -> Result<PathBuf, ControlError> {
+fn prepare(folder: &Path, instance: Instance) -> Result<PathBuf, ControlError> {
     let inner = folder.join(FOLDER);
     let failed = |what| move |source| ControlError::Io { what, source };
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&inner);
     made.map_err(failed("make a folder for"))?;
     check(&inner)?;
-    let path = inner.join(SOCKET);
+    let path = inner.join(socket(instance));
     match UnixStream::connect(&path) {
         Ok(_somebody) => Err(ControlError::Taken),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
@@ -131,13 +151,17 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 }
 
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
-pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
+pub(super) fn exchange(
+    folder: &Path,
+    instance: Instance,
+    line: &str,
+) -> Result<String, ControlError> {
     let inner = folder.join(FOLDER);
     if !inner.exists() {
         return Err(ControlError::NotRunning);
     }
     check(&inner)?;
-    let mut stream = match UnixStream::connect(inner.join(SOCKET)) {
+    let mut stream = match UnixStream::connect(inner.join(socket(instance))) {
         Ok(stream) => stream,
         Err(_nobody) => return Err(ControlError::NotRunning),
     };

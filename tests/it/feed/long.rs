@@ -110,7 +110,7 @@ async fn ten_quiet_hours_cost_no_reconnect_and_no_penalty() {
     run(&config, &memory, 10 * HOUR + Duration::from_secs(10)).await;
     assert_eq!(memory.dials(), 2);
     log.has("Stable session. Backoff reset to 1s.");
-    log.has("(attempt 1: closed cleanly)");
+    log.has("(attempt 1: closed by the server with 1001)");
 }
 
 /// Connections that are never too old.
@@ -171,8 +171,13 @@ async fn a_zombie_that_answers_every_ping_and_delivers_nothing_is_renewed_and_re
         assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
     });
     let lasting = Duration::from_secs(100 + 60);
-    let ids = run(&default_config(), &memory, lasting).await;
+    let config = default_config();
+    let ids = run(&config, &memory, lasting).await;
     assert!(memory.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", memory.dials());
+    let gaps = config.taps.gap_list();
+    assert_eq!(gaps.len(), 1);
+    // The server answered pings all the time; the last listing came 30 s before it was left.
+    assert!(gaps[0].lasted >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
     log.has("subscribing again");
     log.has("Connection error: no data for 30");
 }
