@@ -1,5 +1,7 @@
 //! What a person asks, and what they are told: with a bot, and without one.
 
+use std::time::Duration;
+
 use clap::Parser;
 use tokio::sync::mpsc;
 
@@ -193,6 +195,124 @@ fn a_running_bot_is_asked_and_answers_itself() {
     wait_until(|| ledger.is_durable());
     let gone = control::ask(folder.path(), &Request::Status);
     assert!(matches!(gone, Err(ControlError::NotRunning)));
+}
+
+/// A bot that answers over its own channel, until it is dropped.
+struct Answering {
+    server: Option<Server>,
+    bot: Option<std::thread::JoinHandle<Ledger>>,
+}
+
+impl Answering {
+    fn start(folder: &Path, instance: Instance, ledger: Ledger, running: Duration) -> Self {
+        let (asks, mut asked) = mpsc::channel::<control::Ask>(ASKS_MAX);
+        let server = Server::start_as(instance, folder, asks).unwrap();
+        let mode = match instance {
+            Instance::Live => "live",
+            Instance::Dry => "dry",
+        };
+        let bot = std::thread::spawn(move || {
+            let mut ledger = ledger;
+            while let Some(ask) = asked.blocking_recv() {
+                let mut reply = control::answer(&mut ledger, &ask.request, mode, after(10));
+                if let Reply::Done(status) = &mut reply {
+                    status.running_ms = Some(u64::try_from(running.as_millis()).unwrap());
+                }
+                ask.reply.send(reply).unwrap();
+            }
+            ledger
+        });
+        Self { server: Some(server), bot: Some(bot) }
+    }
+
+    fn end(mut self) -> Ledger {
+        drop(self.server.take());
+        self.bot.take().unwrap().join().unwrap()
+    }
+}
+
+fn problems(folder: &Path) -> Vec<String> {
+    Standing::of(folder, after(10)).unwrap().problems()
+}
+
+/// What `sniper status` prints, and how many problems it ends with.
+fn status_at(folder: &Path) -> (serde_json::Value, usize) {
+    let mut count = usize::MAX;
+    let said = at_desk(folder, true, |desk| {
+        count = desk.status()?.0.len();
+        Ok(())
+    });
+    (serde_json::from_str(&said.unwrap()).unwrap(), count)
+}
+
+#[test]
+fn status_ends_with_a_problem_where_the_user_is_needed_and_only_there() {
+    let minute = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    assert_eq!(problems(folder.path()), <[String; 0]>::default(), "at rest, without a halt");
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert_eq!(problems(folder.path()).len(), 1, "the ledger of a stopped bot holds a halt");
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+
+    let live =
+        Answering::start(folder.path(), Instance::Live, ledger(&folder.path().join("x")), minute);
+    assert_eq!(status_at(folder.path()).1, 0, "live and reconciled");
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    let (status, count) = status_at(folder.path());
+    assert_eq!((&status["mode"], &status["buying"], count), (&"live".into(), &"halted".into(), 1));
+    assert!(status["problems"][0].as_str().unwrap().contains("eve stopped it"), "{status}");
+    live.end();
+
+    let fresh = |running| {
+        let unreconciled = Ledger::in_memory(budget(), &[], true);
+        let live = Answering::start(folder.path(), Instance::Live, unreconciled, running);
+        let count = status_at(folder.path()).1;
+        live.end();
+        count
+    };
+    assert_eq!(fresh(Duration::from_secs(29)), 0, "it has just started");
+    assert_eq!(fresh(Duration::from_secs(30)), 1, "it should have been reconciled by now");
+}
+
+#[test]
+fn a_dry_run_answers_beside_a_live_bot_and_takes_nothing_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let second = Duration::from_secs(1);
+    let in_memory = || Ledger::in_memory(budget(), &[], false);
+    let dry = Answering::start(folder.path(), Instance::Dry, in_memory(), second);
+    let (status, count) = status_at(folder.path());
+    assert_eq!((&status["mode"], count), (&"dry".into(), 0));
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert_eq!(status_at(folder.path()).0["buying"], "halted", "a dry run is halted in memory");
+
+    // A live bot starts beside it all the same, and is asked first.
+    drop(ledger(folder.path()));
+    let own = tempfile::tempdir().unwrap();
+    let live = Answering::start(folder.path(), Instance::Live, ledger(own.path()), second);
+    let (status, count) = status_at(folder.path());
+    assert_eq!(
+        (&status["mode"], &status["dry"]["mode"], count),
+        (&"live".into(), &"dry".into(), 0)
+    );
+    assert_eq!((&status["buying"], &status["dry"]["buying"]), (&"on".into(), &"halted".into()));
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+    assert_eq!(status_at(folder.path()).0["dry"]["buying"], "halted", "the live bot was meant");
+    let text = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
+    assert!(text.contains("A dry run beside it:"), "{text}");
+    let another = Server::start_as(Instance::Dry, folder.path(), mpsc::channel(1).0);
+    assert!(matches!(another, Err(ControlError::Taken)), "one dry run answers");
+    live.end();
+
+    // Without a live bot, a halt is kept in the ledger as well as in the dry run.
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+    let done = at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert!(done.contains("for the ledger and for the dry run"), "{done}");
+    let (status, count) = status_at(folder.path());
+    assert_eq!((&status["mode"], &status["buying"], count), (&"dry".into(), &"halted".into(), 1));
+    assert_eq!(status["ledger"]["buying"], "halted");
+    dry.end();
+    assert_eq!(problems(folder.path()).len(), 1, "the halt outlives the dry run");
 }
 
 #[cfg(unix)]

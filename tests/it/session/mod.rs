@@ -17,6 +17,7 @@ mod hostile;
 mod limits;
 mod program;
 mod refusals;
+mod standing;
 mod unknown;
 mod volume;
 
