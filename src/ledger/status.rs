@@ -52,7 +52,7 @@ pub struct HaltStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedStatus {
     /// `connecting`, `connected`, `no listings` (connected, but the subscription to the listings has
-    /// ended), or `disconnected`.
+    /// ended), `disconnected`, or `blocked` (refused until the user has acted).
     pub state: String,
     /// Since when a connection is up without a break.
     pub connected_since: Option<String>,

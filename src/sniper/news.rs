@@ -36,6 +36,7 @@ pub(super) fn feed_status(taps: &Taps, now: Now) -> FeedStatus {
     let state = match (connected, is_open) {
         (Some(_), false) => "connected",
         (Some(_), true) => "no listings",
+        (None, _) if taps.is_blocked.load(Ordering::Acquire) => "blocked",
         (None, true) => "disconnected",
         (None, false) => "connecting",
     };

@@ -240,12 +240,8 @@ impl FeedError {
     /// What the user can do about it, where that is not waiting.
     pub fn advice(&self, origins: Origins) -> Option<String> {
         let Self::Refused(refusal) = self else {
-            return match self {
-                Self::Handshake { .. } | Self::Subprotocol { .. } => {
-                    Some(format!("check {}", origins.address))
-                }
-                _ => None,
-            };
+            let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
+            return is_other.then(|| format!("check {}", origins.address));
         };
         let Origins { address, has_cookie } = origins;
         let browser = || {
@@ -300,10 +296,7 @@ impl FeedError {
 
     /// How long the server asks to wait, in `Retry-After`.
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused(refusal) => refusal.retry_after,
-            _ => None,
-        }
+        if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
     }
 
     /// Whether the marketplace keeps us out until a person has acted: buying must stop too.
@@ -393,6 +386,14 @@ mod tests {
         let error = FeedError::from_close(Some(4999), "a\u{1b}[2Jb");
         assert_eq!(error.to_string(), "closed by the server with 4999: a\\u{1b}[2Jb");
         assert_eq!(error.code_and_reason(), (4999, "a\\u{1b}[2Jb".to_owned()));
+    }
+
+    #[test]
+    fn clean_closes_are_no_errors() {
+        for code in [None, Some(1000), Some(1001)] {
+            assert!(FeedError::from_close(code, "bye").unless_clean().is_ok());
+        }
+        assert!(FeedError::from_close(Some(1008), "bye").unless_clean().is_err());
     }
 
     #[test]

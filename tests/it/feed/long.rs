@@ -369,6 +369,34 @@ async fn connections_are_replaced_before_they_are_old_and_nothing_falls_between(
     assert_eq!(config.taps.gaps.load(Relaxed), 0);
 }
 
+/// The old connection is kept, and its host is left in peace.
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_is_refused_is_tried_no_sooner_than_the_server_asks() {
+    for (answer, dials) in [
+        ("HTTP/1.1 429 Slow\r\nRetry-After: 600\r\n\r\n", 2),
+        ("HTTP/1.1 403 No\r\nRetry-After: 600\r\n\r\n", 2),
+        ("HTTP/1.1 403 No\r\n\r\n", 3),
+        ("HTTP/1.1 502 Bad\r\n\r\n", 30),
+    ] {
+        let memory = Memory::play(move |number, mut peer| async move {
+            if number == 0 {
+                peer.subscribed().await;
+                peer.drained().await;
+            } else {
+                peer.read_head().await;
+                peer.write(answer.as_bytes()).await;
+            }
+        });
+        let feed = Feed { max_age: Duration::from_secs(60), ..Feed::default() };
+        let limits = Limits { max_consecutive_failures: 0, ..Limits::DEFAULT };
+        let config = Config { feed, ..config("ws://127.0.0.1:9/ws", limits) };
+        run(&config, &memory, Duration::from_secs(500)).await;
+        let dialled = memory.dials();
+        assert!(dialled.abs_diff(dials) <= dials / 10, "{answer}: {dialled}");
+        assert_eq!(config.taps.gaps.load(Relaxed), 0, "{answer}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_several_connections_the_first_copy_wins_and_while_one_lives_there_is_no_gap() {
     let market = Market::open();

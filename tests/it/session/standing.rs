@@ -21,9 +21,7 @@ fn object(program: &Program, words: &[&str]) -> (Value, Option<i32>) {
     let output = ask(program, &[words, &["--json"]].concat());
     let out = String::from_utf8(output.stdout).unwrap();
     let last = out.lines().last().unwrap_or_default();
-    let value = serde_json::from_str(last).unwrap_or_else(|_| {
-        panic!("{out}{}", String::from_utf8_lossy(&output.stderr));
-    });
+    let value = serde_json::from_str(last).expect(&out);
     (value, output.status.code())
 }
 
