@@ -26,7 +26,18 @@ enum RetryAfter {
 
 impl Head {
     /// Reads the headers, given by name and value. What cannot be read is as if it were not there.
+    /// A `Retry-After` that names a moment counts from the answer's own `Date`.
     pub fn read<'h>(status: u16, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
+        Self::read_at(status, headers, None)
+    }
+
+    /// The same for a caller that knows the time: without a `Date` in the answer, the moment that
+    /// `Retry-After` names counts from `now` by our own wall clock.
+    pub fn read_at<'h>(
+        status: u16,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        now: Option<UnixMs>,
+    ) -> Self {
         let mut head =
             Self { status, retry_after: None, mitigated: false, html: false, date: None };
         let mut wait = None;
@@ -45,8 +56,8 @@ impl Head {
         }
         head.retry_after = match wait {
             Some(RetryAfter::Wait(wait)) => Some(wait),
-            // Without the server's own clock beside it a moment says nothing.
-            Some(RetryAfter::Until(moment)) => head.date.map(|date| moment.since(date)),
+            // The server's own clock first: ours may be wrong by hours.
+            Some(RetryAfter::Until(moment)) => head.date.or(now).map(|date| moment.since(date)),
             None => None,
         };
         head
@@ -59,10 +70,12 @@ impl Head {
 }
 
 fn retry_after(text: &str) -> Option<RetryAfter> {
-    match text.parse().ok() {
-        Some(seconds) => Some(RetryAfter::Wait(Duration::from_secs(seconds))),
-        None => http_date(text).map(RetryAfter::Until),
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number can hold still say: very long.
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        return Some(RetryAfter::Wait(Duration::from_secs(seconds)));
     }
+    http_date(text).map(RetryAfter::Until)
 }
 
 fn is_html(text: &str) -> bool {
@@ -118,6 +131,25 @@ mod tests {
         check_retry_after(&[until], None);
         check_retry_after(&[("Retry-After", "soon")], None);
         check_retry_after(&[("Retry-After", "-1")], None);
+        check_retry_after(&[("Retry-After", "+1")], None);
+        check_retry_after(&[("Retry-After", "")], None);
+        check_retry_after(&[("Retry-After", "99999999999999999999999")], Some(u64::MAX));
+    }
+
+    #[test]
+    fn without_a_date_the_moment_counts_from_our_own_clock_where_that_is_known() {
+        let until = [("Retry-After", "Sun, 01 Mar 2026 10:01:30 GMT")];
+        let read = |date: Option<&'static str>, now: Option<&str>| {
+            let date = date.map(|date| ("Date", date));
+            let headers = until.into_iter().chain(date);
+            let headers = headers.map(|(name, value)| (name, value.as_bytes()));
+            Head::read_at(503, headers, now.and_then(UnixMs::parse)).retry_after
+        };
+        assert_eq!(read(None, None), None);
+        let ours = Some("2026-03-01T10:01:00Z");
+        assert_eq!(read(None, ours), Some(Duration::from_secs(30)));
+        let theirs = Some("Sun, 01 Mar 2026 10:00:00 GMT");
+        assert_eq!(read(theirs, ours), Some(Duration::from_secs(90)));
     }
 
     #[test]

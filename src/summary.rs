@@ -12,6 +12,8 @@ use crate::{
     text::Escaped,
 };
 
+pub use crate::time::lasting;
+
 /// How many purchases the summary shows.
 const PURCHASES_SHOWN_MAX: usize = 20;
 
@@ -20,8 +22,12 @@ const PURCHASES_SHOWN_MAX: usize = 20;
 pub struct FeedCounts {
     /// Connections made after the first one was lost.
     pub reconnects: u64,
-    /// Times in which nothing was heard.
+    /// Times without listings.
     pub gaps: u64,
+    /// How long they lasted together.
+    pub without_listings: Duration,
+    /// How long the longest of them lasted.
+    pub longest_gap: Duration,
     /// Messages and listings that could not be read.
     pub unreadable: u64,
 }
@@ -116,6 +122,8 @@ impl Summary {
             "balance": self.balance.map(|balance| balance.to_string()),
             "reconnects": self.feed.reconnects,
             "gaps": self.feed.gaps,
+            "gap_seconds": decimal(self.feed.without_listings.as_millis(), 3),
+            "longest_gap_seconds": decimal(self.feed.longest_gap.as_millis(), 3),
             "errors": self.errors(),
             "log_lines_dropped": self.log_lines_dropped,
             "latency_us": {
@@ -283,8 +291,17 @@ impl Summary {
             Some(balance) => writeln!(f, "Balance: {balance} coins.")?,
             None => writeln!(f, "Balance: not known.")?,
         }
-        let FeedCounts { reconnects, gaps, .. } = self.feed;
-        writeln!(f, "Feed:    {reconnects} reconnects, {gaps} gaps, {} errors.", self.errors())?;
+        let FeedCounts { reconnects, gaps, without_listings, longest_gap, .. } = self.feed;
+        let lasted = match gaps {
+            0 => String::new(),
+            _ => format!(
+                " ({} without listings, {} the longest)",
+                lasting(without_listings),
+                lasting(longest_gap)
+            ),
+        };
+        let errors = self.errors();
+        writeln!(f, "Feed:    {reconnects} reconnects, {gaps} gaps{lasted}, {errors} errors.")?;
         if self.log_lines_dropped > 0 {
             writeln!(
                 f,
@@ -330,15 +347,6 @@ fn reasons<'a>(counts: impl Iterator<Item = (&'a &'static str, &'a u64)>) -> Str
     if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
 }
 
-/// A duration for a sentence: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
-pub fn lasting(duration: Duration) -> String {
-    match duration.as_secs() {
-        0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),
-        seconds @ 60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        seconds => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-    }
-}
-
 /// A short duration: `41 µs`, `1.2 ms`, `3.4 s`.
 pub fn short(duration: Duration) -> String {
     match duration.as_micros() {
@@ -364,7 +372,13 @@ mod tests {
         Summary {
             mode: "demo",
             lasted: Duration::from_millis(30_040),
-            feed: FeedCounts { reconnects: 1, gaps: 1, unreadable: 2 },
+            feed: FeedCounts {
+                reconnects: 1,
+                gaps: 2,
+                without_listings: Duration::from_millis(62_340),
+                longest_gap: Duration::from_millis(61_000),
+                unreadable: 2,
+            },
             tally,
             orders: OrderTotals { bought: 1, spent: price, ..OrderTotals::default() },
             halts: Vec::new(),
@@ -437,6 +451,8 @@ mod tests {
         assert_eq!(json["balance"], "489.85");
         assert_eq!(json["errors"], 3);
         assert_eq!(json["seconds"].to_string(), "30.04");
+        assert_eq!(json["gap_seconds"].to_string(), "62.34");
+        assert_eq!(json["longest_gap_seconds"].to_string(), "61.0");
         assert_eq!(json["latency_us"]["max"].to_string(), "41.2");
     }
 
@@ -456,6 +472,7 @@ mod tests {
             "(1 expired, 1 by the limit total)",
             "41 µs",
             "489.85",
+            "1 reconnects, 2 gaps (1 min 2 s without listings, 1 min 1 s the longest), 3 errors.",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }

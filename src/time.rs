@@ -128,6 +128,15 @@ fn fraction_ms(tail: &[u8]) -> Option<i64> {
     }
 }
 
+/// A duration for a sentence: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn lasting(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),
+        seconds @ 60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
 fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }

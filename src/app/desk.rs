@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    process::ExitCode,
+    process::{ExitCode, Termination},
 };
 
 use super::{
@@ -20,15 +20,15 @@ use crate::{
     secret::Masking,
 };
 
-/// Puts one question to the ledger of this `SNIPER_DATA`.
+/// Puts one question to the ledger of this `SNIPER_DATA`. What it returns is the exit code.
 ///
 /// # Errors
 ///
 /// An [`AppError`] that says why it was not answered.
-pub fn at(
+pub fn at<T: Termination>(
     shared: &SharedArgs,
     output: Output,
-    question: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
+    question: impl FnOnce(&mut Desk<'_>) -> Result<T, DeskError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, false)?;
     let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
@@ -49,12 +49,13 @@ pub fn at(
         confirm: &mut confirm,
     };
     let asked = question(&mut desk);
-    match asked.and_then(|()| Ok(out.flush()?)) {
+    match asked.and_then(|asked| Ok(out.flush().map(|()| asked)?)) {
         // A reader that went away has seen enough.
-        Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        asked => asked?,
+        Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        asked => Ok(asked?.report()),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks for a yes. Where nobody can be asked, the answer is no.

@@ -33,7 +33,7 @@ use crate::{
     ledger::{
         Halt, Ledger, LedgerError, Live, NewLedger, OrderTotals, Place, Sequence, Who,
         cli::person,
-        control::{Address, Server},
+        control::{Address, Ask, Instance, Server},
     },
     net::tls::Tls,
     server_clock::ServerClock,
@@ -144,7 +144,9 @@ impl<'c> Session<'c> {
         requests.oldest_open(ledger.oldest_open());
         let (background, news) = background::start(config, &tls, requests, filler, &alarm)?;
         inbox.news = Some(news);
-        let control = is_live.then(|| start_control(config, &mut inbox, &alarm)).flatten();
+        let (control, asked) = control_channel(config, &alarm);
+        inbox.asks = Some(asked);
+        inbox.started = Some(started);
         let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
         let sniper = Sniper::new(core);
         let spinning = config.speed.spin.then(|| Spinning(tokio::spawn(sniper.clone().spin())));
@@ -229,9 +231,12 @@ impl<'c> Session<'c> {
 
     fn summary(&self, ended: &Ended) -> Summary {
         let taps = &self.config.taps;
+        let downtime = taps.downtime(Instant::now());
         let feed = FeedCounts {
             reconnects: taps.reconnects.load(Ordering::Relaxed),
-            gaps: taps.gaps.load(Ordering::Relaxed),
+            gaps: downtime.gaps,
+            without_listings: downtime.total,
+            longest_gap: downtime.longest,
             unreadable: taps.errors(),
         };
         let (tally, balance, orders, halts) = self.sniper.look(|core| {
@@ -264,6 +269,22 @@ impl<'c> Session<'c> {
             market: None,
         }
     }
+}
+
+/// Listens for `sniper status`, `halt` and `resume`. A dry run has a channel of its own beside that
+/// of a live bot.
+fn control_channel(config: &Config, alarm: &Alarm) -> (Option<Server>, Receiver<Ask>) {
+    let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
+    let instance = match config.mode {
+        Mode::Dry => Instance::Dry,
+        Mode::Live => Instance::Live,
+    };
+    let address = Address::of(&config.data_dir, config.state_dir.as_deref(), instance);
+    let server = Server::start(&address, &asks, alarm).inspect_err(|error| {
+        let why = chain(error);
+        warn!("`sniper halt` and `sniper status` cannot reach this bot: {why}");
+    });
+    (server.ok(), asked)
 }
 
 /// What keeps a core awake, until it is dropped.
@@ -323,19 +344,6 @@ fn open_ledger(config: &Config, beginning: Beginning) -> Result<Ledger, AppError
     let Beginning { new_ledger, alarm } = beginning;
     let live = Live { state: config.state_dir.clone(), new_ledger, alarm };
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
-}
-
-/// Listens to `sniper halt` and the like. Without it the bot still runs, and says so.
-fn start_control(config: &Config, inbox: &mut Inbox, alarm: &Alarm) -> Option<Server> {
-    let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
-    inbox.asks = Some(asked);
-    let address = Address::of(&config.data_dir, config.state_dir.as_deref());
-    let started = Server::start(&address, &asks, alarm);
-    started
-        .inspect_err(|error| {
-            warn!("`sniper halt` and `sniper status` cannot reach this bot: {}", chain(error));
-        })
-        .ok()
 }
 
 fn start_buyer(config: &Config, tls: Tls) -> Result<(Buyer, Receiver<Report>), AppError> {

@@ -7,6 +7,7 @@
 //! - [`source`]: what can be captured.
 //! - [`cli`]: the words of the command.
 
+mod absence;
 pub mod cli;
 mod outcome;
 pub mod source;
@@ -18,10 +19,14 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval_at};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-pub use self::outcome::{Ending, Outcome};
+pub use self::{
+    absence::Absence,
+    outcome::{Ending, Outcome},
+};
 use self::{
+    absence::Monitor,
     outcome::Progress,
     source::{CaptureSource, SourceError, Speaks},
 };
@@ -30,9 +35,9 @@ use crate::{
     csgoroll::operations,
     net::tls::Tls,
     secret,
-    tape::{self, Disk, QUEUE_BYTES_MAX, Recorder, Tape, TapeError},
+    tape::{self, Disk, QUEUE_BYTES_MAX, Tape, TapeError},
     ws::{
-        GaveUp, Station,
+        GaveUp, Origins, Station,
         host::Hosts,
         listen,
         policy::{Policy, PolicyError},
@@ -42,6 +47,9 @@ use crate::{
 
 /// How often a line says how it goes.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// After this long a source of which nothing was recorded is warned of.
+pub const NOTHING_WARNED_AFTER: Duration = Duration::from_secs(5);
 
 /// What to capture, and how.
 #[derive(Clone, Debug)]
@@ -123,11 +131,13 @@ pub async fn run(
     let begun = Instant::now();
     let tape = Tape::start(setup(&plan)?, disk)?;
     let hosts = Hosts::default();
+    let indexes = 0..plan.sources.len();
+    let monitors: Vec<Monitor> = indexes.map(|at| Monitor::new(tape.recorder(at))).collect();
     let mut listening: FuturesUnordered<_> = plan
         .sources
         .iter()
-        .enumerate()
-        .map(|(index, source)| hear(&plan, source, &hosts, tape.recorder(index)))
+        .zip(&monitors)
+        .map(|(source, monitor)| hear(&plan, source, &hosts, monitor))
         .collect();
     let mut tick = interval_at(later(PROGRESS_EVERY), PROGRESS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,20 +155,63 @@ pub async fn run(
                     break Ending::NothingLeft;
                 }
             }
-            _ = tick.tick() => info!("{}", progress.line(&tape.status(), Instant::now())),
+            _ = tick.tick() => {
+                info!("{}", progress.line(&tape.status(), Instant::now()));
+                if begun.elapsed() >= NOTHING_WARNED_AFTER {
+                    warn_of_silence(&plan.sources, &monitors, begun.elapsed());
+                }
+            }
         }
     };
     drop(listening);
-    Ok(finish(tape, ending, gave_up, begun))
+    let empty =
+        plan.sources.iter().zip(&monitors).filter_map(|(source, monitor)| {
+            monitor.absence().map(|absence| (source.clone(), absence))
+        });
+    let ended = Ended { ending, gave_up, empty: empty.collect(), sources: plan.sources.len() };
+    Ok(finish(tape, ended, begun))
+}
+
+/// Warns of each source of which nothing was recorded, once for each cause.
+fn warn_of_silence(sources: &[CaptureSource], monitors: &[Monitor], after: Duration) {
+    for (source, monitor) in sources.iter().zip(monitors) {
+        if let Some(absence) = monitor.news() {
+            let (name, seconds, advice) = (&source.name, after.as_secs(), source.advice(&absence));
+            warn!("Nothing recorded in {seconds}s: {name}, {absence}. {advice}");
+        }
+    }
+}
+
+/// How a capture ended, before its recording is.
+struct Ended {
+    ending: Ending,
+    gave_up: Vec<(String, GaveUp)>,
+    /// The sources of which nothing was recorded.
+    empty: Vec<(CaptureSource, Absence)>,
+    /// How many sources there were.
+    sources: usize,
 }
 
 /// Ends the recording, and says what came of it.
-fn finish(tape: Tape, ending: Ending, gave_up: Vec<(String, GaveUp)>, begun: Instant) -> Outcome {
+fn finish(tape: Tape, ended: Ended, begun: Instant) -> Outcome {
+    let Ended { ending, gave_up, empty, sources } = ended;
+    let is_empty = empty.len() == sources;
+    for (source, absence) in &empty {
+        let (name, advice) = (&source.name, source.advice(absence));
+        if is_empty {
+            error!("Nothing was recorded: {name}, {absence}. {advice}");
+        } else {
+            warn!("Nothing was recorded: {name}, {absence}. {advice}");
+        }
+    }
     let directory = tape.directory().to_path_buf();
     let observer = tape.observer();
     let given_up = gave_up.iter().map(|(name, given_up)| format!("{name}: {given_up}"));
-    let because: Vec<String> = std::iter::once(ending.to_string()).chain(given_up).collect();
-    let as_asked = gave_up.is_empty() && matches!(ending, Ending::Stopped(_));
+    let nothing = is_empty.then(|| "nothing was recorded".to_owned());
+    let because: Vec<String> =
+        std::iter::once(ending.to_string()).chain(given_up).chain(nothing).collect();
+    // A recording of nothing is not what was asked for.
+    let as_asked = gave_up.is_empty() && matches!(ending, Ending::Stopped(_)) && !is_empty;
     let finished = tape.finish(tape::Ended { because: because.join("; "), as_asked });
     let (is_complete, ending) = match finished {
         Ok(is_complete) => (is_complete, ending),
@@ -168,7 +221,9 @@ fn finish(tape: Tape, ending: Ending, gave_up: Vec<(String, GaveUp)>, begun: Ins
         error!("The capture is incomplete: {error}");
     }
     let status = observer.status();
-    Outcome { directory, status, lasted: begun.elapsed(), is_complete, ending, gave_up }
+    let empty = empty.into_iter().map(|(source, absence)| (source.name, absence)).collect();
+    let lasted = begun.elapsed();
+    Outcome { directory, status, lasted, is_complete, is_empty, ending, gave_up, empty }
 }
 
 fn setup(plan: &Plan) -> Result<tape::Setup, CaptureError> {
@@ -203,7 +258,7 @@ async fn hear(
     plan: &Plan,
     source: &CaptureSource,
     hosts: &Hosts,
-    recorder: Recorder,
+    monitor: &Monitor,
 ) -> (String, GaveUp) {
     let tag = match plan.sources.len() {
         0 | 1 => String::new(),
@@ -225,12 +280,13 @@ async fn hear(
                 policy: plan.policy,
                 tls: plan.tls.clone(),
                 tag,
+                origins: Origins { address: source.setting, has_cookie: false },
             };
-            listen(&station, hosts, &recorder).await
+            listen(&station, hosts, monitor).await
         }
         (Speaks::Marketplace, Some(config)) => {
             let station = marketplace(plan, config, tag);
-            listen(&station, hosts, &recorder).await
+            listen(&station, hosts, monitor).await
         }
         (Speaks::Marketplace, None) => GaveUp { attempts: 0, last: None },
     };
@@ -256,6 +312,7 @@ fn marketplace(plan: &Plan, config: &Config, tag: String) -> Station<GraphqlTran
         policy: plan.policy,
         tls: config.tls.clone(),
         tag,
+        origins: Origins::MARKETPLACE,
     }
 }
 

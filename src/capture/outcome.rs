@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::absence::Absence;
 use crate::{
     summary::{decimal, lasting},
     tape::{Status, TapeError},
@@ -45,21 +46,30 @@ pub struct Outcome {
     pub status: Status,
     /// How long it lasted.
     pub lasted: Duration,
-    /// Whether it ended as it was asked to and nothing was lost on the way to the disk.
+    /// Whether it ended as it was asked to, something was recorded, and nothing was lost on the way
+    /// to the disk.
     pub is_complete: bool,
+    /// Whether nothing at all was recorded, a server's error messages apart.
+    pub is_empty: bool,
     /// Why it ended.
     pub ending: Ending,
     /// The sources that were given up, and why.
     pub gave_up: Vec<(String, GaveUp)>,
+    /// The sources of which nothing was recorded, and why.
+    pub empty: Vec<(String, Absence)>,
 }
 
 impl Outcome {
-    /// The exit code, after `sysexits.h`: 69 when a source was given up, 74 when the disk failed or
-    /// did not keep up.
+    /// The exit code, after `sysexits.h`: 69 when a source was given up or nothing at all was
+    /// recorded, 74 when the disk failed or did not keep up.
     pub const fn exit_code(&self) -> u8 {
         match self.ending {
             Ending::Disk(_) => 74,
-            Ending::Stopped(_) | Ending::NothingLeft if !self.gave_up.is_empty() => 69,
+            Ending::Stopped(_) | Ending::NothingLeft
+                if self.is_empty || !self.gave_up.is_empty() =>
+            {
+                69
+            }
             Ending::Stopped(_) | Ending::NothingLeft if !self.is_complete => 74,
             Ending::Stopped(_) | Ending::NothingLeft => 0,
         }
@@ -67,21 +77,25 @@ impl Outcome {
 
     /// As one JSON object.
     pub fn to_json(&self) -> Value {
-        let Status { messages, bytes, disk_bytes, lost, gaps, open_gaps, reconnects } = self.status;
+        let status = &self.status;
+        let empty: Vec<&str> = self.empty.iter().map(|(name, _why)| name.as_str()).collect();
         let gave_up: Vec<&str> = self.gave_up.iter().map(|(name, _why)| name.as_str()).collect();
         json!({
             "mode": "capture",
             "seconds": decimal(self.lasted.as_millis(), 3),
             "directory": self.directory.display().to_string(),
             "complete": self.is_complete,
-            "messages": messages,
-            "bytes": bytes,
-            "disk_bytes": disk_bytes,
-            "lost": lost,
-            "gaps": gaps,
-            "open_gaps": open_gaps,
-            "reconnects": reconnects,
+            "messages": status.messages,
+            "bytes": status.bytes,
+            "disk_bytes": status.disk_bytes,
+            "lost": status.lost,
+            "binary_skipped": status.binary_skipped,
+            "too_long": status.too_long,
+            "gaps": status.gaps,
+            "open_gaps": status.open_gaps,
+            "reconnects": status.reconnects,
             "gave_up": gave_up,
+            "empty": empty,
             "ended": self.ending.to_string(),
         })
     }
@@ -95,12 +109,25 @@ impl fmt::Display for Outcome {
         writeln!(f, "{what} {messages} messages in {}.", lasting(self.lasted))?;
         writeln!(f, "  on disk     {}", Bytes(disk_bytes))?;
         writeln!(f, "  gaps        {gaps} ({reconnects} reconnects)")?;
+        writeln!(f, "  skipped     {}", skipped(&self.status))?;
         writeln!(f, "  lost        {lost}")?;
+        for (name, why) in &self.empty {
+            writeln!(f, "  empty       {name}: {why}")?;
+        }
         for (name, why) in &self.gave_up {
             writeln!(f, "  given up    {name}: {why}")?;
         }
         writeln!(f, "  ended       {}", self.ending)?;
         writeln!(f, "  recording   {}", self.directory.display())
+    }
+}
+
+/// Messages that came and are not recorded.
+fn skipped(status: &Status) -> String {
+    let Status { binary_skipped, too_long, .. } = *status;
+    match binary_skipped.saturating_add(too_long) {
+        0 => "0".to_owned(),
+        all => format!("{all} ({binary_skipped} binary, {too_long} too long)"),
     }
 }
 
@@ -141,12 +168,16 @@ impl Progress {
         self.messages = status.messages;
         let (whole, tenth) = (per_second_tenths / 10, per_second_tenths % 10);
         let Status { messages, disk_bytes, lost, gaps, open_gaps, .. } = *status;
+        let skipped = match status.binary_skipped.saturating_add(status.too_long) {
+            0 => String::new(),
+            _ => format!(", {} skipped", skipped(status)),
+        };
         let now = match open_gaps {
             0 => String::new(),
             open => format!(" ({open} open)"),
         };
         format!(
-            "Recorded {messages} messages ({whole}.{tenth}/s), {} on disk, {gaps} gaps{now}, {lost} lost",
+            "Recorded {messages} messages ({whole}.{tenth}/s), {} on disk, {gaps} gaps{now}, {lost} lost{skipped}",
             Bytes(disk_bytes)
         )
     }
@@ -182,7 +213,9 @@ mod tests {
             status: Status::default(),
             lasted: Duration::ZERO,
             is_complete,
+            is_empty: false,
             ending,
+            empty: Vec::new(),
             gave_up: gave_up
                 .iter()
                 .map(|name| ((*name).to_owned(), GaveUp { attempts: 1, last: None }))
@@ -195,6 +228,21 @@ mod tests {
         assert_eq!(outcome(Ending::NothingLeft, &["a"], false).exit_code(), 69);
         let disk = Ending::Disk(Arc::new(TapeError::Late));
         assert_eq!(outcome(disk, &[], false).exit_code(), 74);
+        let nothing = Outcome {
+            is_empty: true,
+            empty: vec![("a".to_owned(), Absence::Binary(3))],
+            status: Status { binary_skipped: 3, too_long: 1, lost: 2, ..Status::default() },
+            ..outcome(stopped(), &[], false)
+        };
+        assert_eq!(nothing.exit_code(), 69);
+        let shown = nothing.to_string();
+        for line in ["  skipped     4 (3 binary, 1 too long)\n", "  lost        2\n"] {
+            assert!(shown.contains(line), "{shown}");
+        }
+        assert!(shown.contains("  empty       a: only binary messages came (3)"), "{shown}");
+        let json = nothing.to_json();
+        assert_eq!((&json["binary_skipped"], &json["too_long"]), (&3.into(), &1.into()));
+        assert_eq!((&json["lost"], &json["empty"]), (&2.into(), &json!(["a"])));
         let shown = outcome(stopped(), &["a"], false).to_string();
         assert!(shown.contains("INCOMPLETE") && shown.contains("given up    a"), "{shown}");
     }

@@ -8,6 +8,7 @@
 //! | `binance-spot:BTCUSDT@bookTicker` | a third |
 //! | an address of one's own | with the messages that subscribe, if any |
 
+use super::absence::Absence;
 use crate::{
     config::endpoint::{Endpoint, EndpointError, Scheme},
     json::{self, Raw},
@@ -30,6 +31,8 @@ const WORD_CHARS_MAX: usize = 40;
 const MARKETPLACE: &str = "csgoroll";
 const PERP: &str = "binance-perp";
 const SPOT: &str = "binance-spot";
+/// The option that holds an address of one's own.
+const OWN_SETTING: &str = "--url";
 
 /// Where the public feeds are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub struct CaptureSource {
     pub stream: String,
     /// How it is spoken to.
     pub speaks: Speaks,
+    /// The setting or option that holds its address.
+    pub setting: &'static str,
 }
 
 /// Why a text is not a source. The message says what to write.
@@ -139,6 +144,27 @@ impl CaptureSource {
             symbol: "CSGOROLL".to_owned(),
             stream: "listings".to_owned(),
             speaks: Speaks::Marketplace,
+            setting: "CSGOROLL_WS_URL",
+        }
+    }
+
+    /// What to check when this is why nothing was recorded.
+    pub(super) fn advice(&self, absence: &Absence) -> String {
+        let setting = self.setting;
+        let what = match (absence, &self.speaks, setting) {
+            (Absence::NeverConnected(_), ..) => {
+                return format!("Its address comes from {setting}.");
+            }
+            (Absence::Binary(_) | Absence::TooLong(_), ..) => {
+                return format!("Check whether {setting} can name a feed of short text messages.");
+            }
+            (_, Speaks::Marketplace, _) => "`generation` in [feed]",
+            (_, Speaks::Plain { .. }, OWN_SETTING) => "--subscribe",
+            (_, Speaks::Plain { .. }, _) => "the spelling of the symbol and the stream",
+        };
+        match absence {
+            Absence::Error(_) => format!("Check {what}, and {setting}."),
+            _ => format!("It may just be quiet; otherwise check {what}, and {setting}."),
         }
     }
 
@@ -166,7 +192,10 @@ impl CaptureSource {
         if !is_word(symbol, "_-") || !is_word(stream, "_-@") {
             return Err(form());
         }
-        let base = if kind == SPOT { &bases.spot } else { perp_base(stream, bases)? };
+        let (base, setting) = match kind {
+            SPOT => (&bases.spot, "--binance-spot"),
+            _ => perp_base(stream, bases)?,
+        };
         let symbol_lower = symbol.to_ascii_lowercase();
         let url = format!("{}/{symbol_lower}@{stream}", base.trim_end_matches('/'));
         let endpoint = Endpoint::parse(&url, Scheme::WebSocket)
@@ -176,6 +205,7 @@ impl CaptureSource {
             symbol: symbol.to_ascii_uppercase(),
             stream: stream.to_owned(),
             speaks: Speaks::Plain { endpoint, subscribe: Vec::new() },
+            setting,
         })
     }
 
@@ -204,6 +234,7 @@ impl CaptureSource {
             symbol: endpoint.host().to_ascii_uppercase(),
             stream: last.to_owned(),
             speaks: Speaks::Plain { endpoint, subscribe: subscribe.to_vec() },
+            setting: OWN_SETTING,
         })
     }
 
@@ -242,12 +273,16 @@ pub fn told_apart(sources: Vec<CaptureSource>) -> Result<Vec<CaptureSource>, Sou
     Ok(apart)
 }
 
-fn perp_base<'b>(stream: &str, bases: &'b Bases) -> Result<&'b str, SourceError> {
+/// A base, and the option that holds it.
+fn perp_base<'b>(
+    stream: &str,
+    bases: &'b Bases,
+) -> Result<(&'b String, &'static str), SourceError> {
     // Behind the name may stand a number of levels and a speed: depth20@100ms.
     let kind = stream.split('@').next().unwrap_or_default();
     match kind.trim_end_matches(|char: char| char.is_ascii_digit()) {
-        "bookTicker" | "depth" => Ok(&bases.perp_public),
-        "markPrice" => Ok(&bases.perp_market),
+        "bookTicker" | "depth" => Ok((&bases.perp_public, "--binance-perp-public")),
+        "markPrice" => Ok((&bases.perp_market, "--binance-perp-market")),
         _ => Err(SourceError::Stream { stream: stream.to_owned() }),
     }
 }

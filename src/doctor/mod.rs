@@ -13,22 +13,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::step::{Examination, STEPS, Step};
+use self::step::{BOT, Examination, STEPS, Step};
 use crate::{
     account::ReadFailure,
+    clock,
     config::{Config, Mode},
     csgoroll::{
         account::{CurrentUser, User, read_current_user},
         operations,
     },
+    ledger::standing::Standing,
     net::{
         http_client::{HttpClient, Reply},
         tls::Tls,
     },
     server_clock::ServerClock,
-    summary::short,
+    summary::{lasting, short},
     text::Escaped,
-    ws::probe::{Leg, Stuck, probe},
+    ws::{
+        FeedError, Origins,
+        policy::RETRY_AFTER_MAX,
+        probe::{Leg, Stuck, probe},
+    },
 };
 
 /// How long the first listing is waited for.
@@ -56,6 +62,7 @@ pub async fn examine(
     feed(config, listing_wait, &mut done).await;
     account(config, &mut done).await;
     done(disk(&config.data_dir));
+    done(bot(config).await);
     examination
 }
 
@@ -89,7 +96,8 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Ste
     })
     .await;
     if let Err(Stuck { leg, took, error }) = probed {
-        done(Step::red(name_of(leg), took, error.chain(), remedy(leg)));
+        let remedy = error.advice(Origins::MARKETPLACE).unwrap_or_else(|| remedy(leg).to_owned());
+        done(Step::red(name_of(leg), took, error.chain(), waiting(&error) + &remedy));
         for leg in LEGS.into_iter().filter(|other| leg < *other) {
             done(Step::untried(name_of(leg)));
         }
@@ -163,7 +171,7 @@ async fn account(config: &Config, done: &mut impl FnMut(Step)) {
             done(Step::untried("balance"));
         }
     }
-    done(clock(&reply, took));
+    done(clock_interval(&reply, took));
 }
 
 async fn ask(config: &Config) -> Result<Reply, ReadFailure> {
@@ -209,7 +217,7 @@ fn balance(config: &Config, user: &User, took: Duration) -> Step {
 }
 
 /// How exactly the server's clock is known after one answer.
-fn clock(reply: &Reply, took: Duration) -> Step {
+fn clock_interval(reply: &Reply, took: Duration) -> Step {
     let name = "clock interval";
     let Some(date) = reply.head.date else {
         let remedy = "what can be bought later cannot be timed; check CSGOROLL_HTTP_URL";
@@ -218,13 +226,51 @@ fn clock(reply: &Reply, took: Duration) -> Step {
     let mut clock = ServerClock::new(reply.exchange.sent);
     clock.observe_date(reply.exchange, date);
     let width = clock.width(Instant::now()).unwrap_or_default();
-    let ours = crate::clock::now();
+    let ours = clock::now();
     let skew = ours.since(date).max(date.since(ours));
     if skew > SKEW_MAX {
         let seen = format!("this machine's clock is {} off", short(skew));
         return Step::red(name, took, seen, "set this machine's clock, or let NTP set it");
     }
     Step::green(name, took, format!("the server's clock is known to {}", short(width)))
+}
+
+/// What a refused upgrade says about waiting.
+fn waiting(error: &FeedError) -> String {
+    let wait = error.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX));
+    wait.map_or_else(String::new, |wait| format!("wait {} as the server asks; ", lasting(wait)))
+}
+
+/// How the bot of this `SNIPER_DATA` stands, as `sniper status` shows it.
+async fn bot(config: &Config) -> Step {
+    let begun = Instant::now();
+    let (directory, state) = (config.data_dir.clone(), config.state_dir.clone());
+    // It waits for the bot's answer, up to a bound of its own.
+    let look = move || Standing::of(&directory, state.as_deref(), clock::now());
+    let asked = tokio::task::spawn_blocking(look).await;
+    let took = begun.elapsed();
+    let standing = match asked {
+        Ok(Ok(standing)) => standing,
+        Ok(Err(error)) => {
+            let remedy = "run `sniper status`, and `sniper ledger verify` where no bot runs";
+            return Step::red(BOT, took, Escaped(&chain(&error)).to_string(), remedy);
+        }
+        Err(_panicked) => {
+            return Step::red(BOT, took, "the look at the bot failed", "run `sniper status`");
+        }
+    };
+    let problems = standing.problems();
+    if !problems.is_empty() {
+        let remedy = "run `sniper status`, do what it names, then `sniper resume` if it is halted";
+        return Step::red(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
+    }
+    let seen = match (&standing.live, &standing.dry, &standing.resting) {
+        (Some(live), ..) => format!("live, buying {}", live.buying),
+        (None, Some(_), _) => "a dry run".to_owned(),
+        (None, None, Some(_)) => "not running, and its ledger holds no halt".to_owned(),
+        (None, None, None) => "not running, and there is no ledger yet".to_owned(),
+    };
+    Step::green(BOT, took, seen)
 }
 
 /// Whether the bot can write where it writes.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::summary::{decimal, short};
 
 /// The steps, in the order in which they are taken.
-pub const STEPS: [&str; 12] = [
+pub const STEPS: [&str; 13] = [
     "settings",
     "DNS",
     "TCP",
@@ -20,7 +20,11 @@ pub const STEPS: [&str; 12] = [
     "balance",
     "clock interval",
     "disk",
+    BOT,
 ];
+
+/// The step that asks how the bot of this `SNIPER_DATA` stands.
+pub const BOT: &str = "bot";
 
 /// How a step went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,11 +147,17 @@ impl Examination {
         self.steps.len() == STEPS.len() && self.steps.iter().all(Step::is_green)
     }
 
-    /// The exit code, after `sysexits.h`: 78 where the settings are wrong, 69 for anything else.
+    /// The exit code: 78 where the settings are wrong; 1, as `sniper status` has it, where the bot or
+    /// its ledger needs the user; 69 for anything else (78 and 69 after `sysexits.h`).
     pub fn exit_code(&self) -> u8 {
+        let is_red = |name: &str| {
+            let is_it = |step: &&Step| step.name == name;
+            self.steps.iter().find(is_it).is_some_and(|step| !step.is_green())
+        };
         match self.steps.first() {
             _ if self.is_well() => 0,
             Some(settings) if !settings.is_green() => 78,
+            _ if is_red(BOT) => 1,
             _ => 69,
         }
     }
@@ -191,6 +201,9 @@ mod tests {
         assert_eq!((examination.is_well(), examination.exit_code()), (true, 0));
         examination.steps[3] = Step::untried("TLS");
         assert_eq!((examination.is_well(), examination.exit_code()), (false, 69));
+        let bot = examination.steps.len() - 1;
+        examination.steps[bot] = Step::red(BOT, MS, "halted", "");
+        assert_eq!((examination.is_well(), examination.exit_code()), (false, 1));
         examination.steps[0] = Step::red("settings", MS, "", "");
         assert_eq!(examination.exit_code(), 78);
         let short = Examination { steps: vec![green("settings")] };

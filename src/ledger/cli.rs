@@ -18,8 +18,9 @@ use serde_json::json;
 use super::{
     Ledger, LedgerError, Place,
     archive::Archive,
-    control::{self, Address, ControlError, LOST, Reply, Request, Verdict},
+    control::{self, Address, ControlError, Instance, LOST, Request, Verdict},
     event::WHO_BYTES_MAX,
+    standing::{self, Problems, Standing},
     status::Status,
 };
 use crate::{text::Escaped, time::UnixMs, trade::TradeId};
@@ -176,47 +177,26 @@ impl Desk<'_> {
         self.change(&Request::Resume { by }, "Buying may go on.")
     }
 
-    /// `sniper status`
+    /// `sniper status`. Returns what needs the user.
     ///
     /// # Errors
     ///
     /// A [`DeskError`].
-    pub fn status(&mut self) -> Result<(), DeskError> {
-        let status = match control::ask(&self.bot(), &Request::Status) {
-            Ok(Reply::Done(status)) => *status,
-            Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
-            Err(ControlError::NotRunning) => match self.archive() {
-                Ok(mut archive) => self.resting(&mut archive),
-                Err(LedgerError::Missing { .. }) => {
-                    return self.say(
-                        &json!({ "mode": "not running", "ledger": null }),
-                        "No bot is running with this SNIPER_DATA, and there is no ledger yet.\n",
-                    );
-                }
-                Err(error) => return Err(error.into()),
-            },
-            Err(error) => return Err(error.into()),
-        };
-        self.show_status(&status)
+    pub fn status(&mut self) -> Result<Problems, DeskError> {
+        let standing = Standing::of(self.folder, self.state, self.now)?;
+        let value = standing.to_json().map_err(io::Error::other)?;
+        self.say(&value, &standing.to_string())?;
+        Ok(Problems(standing.problems()))
     }
 
-    /// Where the running bot listens, if one runs.
-    fn bot(&self) -> Address {
-        Address::of(self.folder, self.state)
+    /// Where a running bot listens, if one runs.
+    fn bot(&self, instance: Instance) -> Address {
+        Address::of(self.folder, self.state, instance)
     }
 
     /// The ledger, to be read.
     fn archive(&self) -> Result<Archive, LedgerError> {
         Archive::open_or_copy(self.folder, self.state)
-    }
-
-    /// How things stand while no bot runs.
-    fn resting(&self, archive: &mut Archive) -> Status {
-        let mut status = Status::of(&archive.book_mut().snapshot(self.now), "not running", None);
-        if status.buying == "not reconciled" {
-            "off".clone_into(&mut status.buying);
-        }
-        status
     }
 
     fn show_status(&mut self, status: &Status) -> Result<(), DeskError> {
@@ -306,16 +286,35 @@ impl Desk<'_> {
         if is_sure || (self.confirm)(question) { Ok(()) } else { Err(DeskError::NotConfirmed) }
     }
 
-    /// Has the running bot do it, or does it where none runs.
+    /// Has the live bot do it. Where none runs it is done to the ledger at rest, and a halt or its
+    /// end also to a dry run, which keeps its ledger in memory.
     fn change(&mut self, request: &Request, done: &str) -> Result<(), DeskError> {
-        let status = match control::ask(&self.bot(), request) {
-            Ok(Reply::Done(status)) => *status,
-            Ok(Reply::Cannot(why)) => return Err(DeskError::Refused(why)),
-            Err(ControlError::NotRunning) => self.change_resting(request)?,
-            Err(error) => return Err(error.into()),
+        if let Some(status) = standing::ask(&self.bot(Instance::Live), request)? {
+            return self.changed(&status, done);
+        }
+        let resting = self.change_resting(request);
+        let dry = match request {
+            Request::Halt { .. } | Request::Resume { .. } => {
+                standing::ask(&self.bot(Instance::Dry), request)?
+            }
+            Request::Status | Request::Resolve { .. } | Request::NewBudget { .. } => None,
         };
+        match (resting, dry) {
+            (Ok(status), None) => self.changed(&status, done),
+            (Ok(_ledger), Some(dry)) => {
+                let both = format!("{done} This holds for the ledger and for the dry run.");
+                self.changed(&dry, &both)
+            }
+            (Err(DeskError::Ledger(LedgerError::Missing { .. })), Some(dry)) => {
+                self.changed(&dry, &format!("{done} This holds for the dry run."))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn changed(&mut self, status: &Status, done: &str) -> Result<(), DeskError> {
         if self.as_json {
-            return self.show_status(&status);
+            return self.show_status(status);
         }
         writeln!(self.out, "{done}")?;
         Ok(())
@@ -330,7 +329,7 @@ impl Desk<'_> {
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
         control::perform(&mut ledger, request, self.now).map_err(DeskError::Refused)?;
         drop(ledger);
-        Ok(self.resting(&mut Archive::open(self.folder)?))
+        Ok(standing::at_rest(&mut Archive::open(self.folder)?, self.now))
     }
 
     /// Says it in the form that was asked for.

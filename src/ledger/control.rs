@@ -43,6 +43,16 @@ pub const ASKS_MAX: usize = 8;
 /// What power loss may have hidden is resolved under this name instead of a listing's id.
 pub const LOST: &str = "lost";
 
+/// Which of the two bots that may run on one `SNIPER_DATA`. Each has a channel of its own, so that
+/// neither can take the other's or keep it from starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// The one that buys.
+    Live,
+    /// A dry run.
+    Dry,
+}
+
 /// The directory of the socket within `SNIPER_DATA`; in the state directory its name goes on.
 const DIRECTORY: &str = "control";
 
@@ -51,15 +61,16 @@ const DIRECTORY: &str = "control";
 pub struct Address {
     /// The first that answers is the bot.
     directories: Vec<PathBuf>,
+    instance: Instance,
 }
 
 impl Address {
     /// The places for this `SNIPER_DATA`, and this state directory if there is one.
-    pub fn of(data: &Path, state: Option<&Path>) -> Self {
+    pub fn of(data: &Path, state: Option<&Path>, instance: Instance) -> Self {
         let within = |state: &Path| state.join(format!("{DIRECTORY}-{:016x}", data_key(data)));
         let state = state.map(within);
         let directories = std::iter::once(data.join(DIRECTORY)).chain(state).collect();
-        Self { directories }
+        Self { directories, instance }
     }
 }
 
@@ -83,7 +94,7 @@ impl Server {
     ) -> Result<Self, ControlError> {
         let (mut listeners, mut failed) = (Vec::new(), None);
         for directory in &address.directories {
-            match Listener::start(directory, asks.clone(), alarm) {
+            match Listener::start(directory, address.instance, asks.clone(), alarm) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => {
                     tracing::debug!("no control channel in {directory:?}: {error}");
@@ -225,7 +236,7 @@ pub fn ask(address: &Address, request: &Request) -> Result<Reply, ControlError> 
     let line = serde_json::to_string(request).map_err(|_never| ControlError::Garbled)?;
     let mut failed = ControlError::NotRunning;
     for directory in &address.directories {
-        match carrier::exchange(directory, &line) {
+        match carrier::exchange(directory, address.instance, &line) {
             Ok(answer) => {
                 return serde_json::from_str(&answer).map_err(|_not_ours| ControlError::Garbled);
             }

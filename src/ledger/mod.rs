@@ -60,6 +60,7 @@ mod room;
 mod rows;
 mod schema;
 pub mod snapshot;
+pub mod standing;
 pub mod status;
 mod steps;
 pub mod storage;

@@ -1,11 +1,28 @@
 //! How things stand, in the form in which a person or a script asks for it. Pure.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::Snapshot;
-use crate::{money::Coins, time::UnixMs};
+use crate::{
+    money::Coins,
+    time::{UnixMs, lasting},
+};
+
+/// A live bot that has not compared its account with the ledger so long after its start needs the
+/// user.
+pub const RECONCILED_WITHIN: Duration = Duration::from_secs(30);
+
+/// The mode of a bot that buys.
+pub const LIVE: &str = "live";
+/// The mode of a bot that only looks.
+pub const DRY: &str = "dry";
+/// Instead of a mode, where no bot runs.
+pub const NOT_RUNNING: &str = "not running";
 
 /// One limit: how much of it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +46,34 @@ pub struct HaltStatus {
     pub reason: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+/// How the feed of a running bot stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// `connecting`, `connected`, `no listings` (connected, but the subscription to the listings has
+    /// ended), `disconnected`, or `blocked` (refused until the user has acted).
+    pub state: String,
+    /// Since when a connection is up without a break.
+    pub connected_since: Option<String>,
+    /// How long that is, in milliseconds.
+    pub connected_ms: Option<u64>,
+    /// When the last listing came.
+    pub last_listing: Option<String>,
+    /// How long ago that is, in milliseconds.
+    pub last_listing_ms: Option<u64>,
+    /// How many listings came, duplicates apart.
+    pub listings: u64,
+    /// How often it was up again after it had been down.
+    pub reconnects: u64,
+    /// How many times there were without listings, one that still lasts included.
+    pub gaps: u64,
+    /// How long these lasted together, in milliseconds, until now for one that still lasts.
+    pub gap_ms: u64,
+    /// How long the longest lasted, in milliseconds.
+    pub longest_gap_ms: u64,
+    /// Whether one still lasts.
+    pub gap_is_open: bool,
 }
 
 /// How things stand.
@@ -62,9 +107,42 @@ pub struct Status {
     pub lost_buys: u32,
     /// Why the ledger cannot be used.
     pub failure: Option<String>,
+    /// Whether the account was compared with the ledger since the start.
+    #[serde(default)]
+    pub reconciled: bool,
+    /// How long the bot has run, in milliseconds; `None`: none runs.
+    #[serde(default)]
+    pub running_ms: Option<u64>,
+    /// How its feed stands; `None`: no bot runs.
+    #[serde(default)]
+    pub feed: Option<FeedStatus>,
 }
 
 impl Status {
+    /// What needs the user: why `sniper status` exits with 1. Nothing in a dry run, which buys
+    /// nothing either way.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let is_live = self.mode == LIVE;
+        if is_live || self.mode == NOT_RUNNING {
+            let what = if is_live { "buying is halted" } else { "the ledger holds a halt" };
+            let halts = self.halts.iter().map(|halt| format!("{what}: {}", halt.reason));
+            problems.extend(halts);
+        }
+        if let Some(failure) = self.failure.as_ref().filter(|_| is_live) {
+            problems.push(format!("the ledger cannot be written: {failure}"));
+        }
+        let running = self.running_ms.map(Duration::from_millis);
+        if is_live
+            && !self.reconciled
+            && let Some(running) = running.filter(|running| *running >= RECONCILED_WITHIN)
+        {
+            let running = lasting(running);
+            problems.push(format!("{running} after the start the account is not reconciled"));
+        }
+        problems
+    }
+
     /// How things stand, from a snapshot.
     pub fn of(snapshot: &Snapshot, mode: &str, failure: Option<String>) -> Self {
         let amount = |coins: Coins| coins.to_string();
@@ -88,6 +166,9 @@ impl Status {
             lost_coins: amount(snapshot.loss.coins),
             lost_buys: snapshot.loss.count,
             failure,
+            reconciled: snapshot.reconciled,
+            running_ms: None,
+            feed: None,
         }
     }
 }
@@ -141,6 +222,12 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
         writeln!(f, "buying          {}", self.buying)?;
+        if let Some(running) = self.running_ms {
+            writeln!(f, "running         {}", lasting(Duration::from_millis(running)))?;
+        }
+        if let Some(feed) = &self.feed {
+            write!(f, "{feed}")?;
+        }
         if let Some(failure) = &self.failure {
             writeln!(f, "ledger          cannot be used: {failure}")?;
         }
@@ -168,6 +255,29 @@ impl fmt::Display for Status {
     }
 }
 
+impl fmt::Display for FeedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, reconnects, gaps, .. } = self;
+        let for_ms = |ms: u64| lasting(Duration::from_millis(ms));
+        write!(f, "feed            {state}")?;
+        match (&self.connected_since, self.connected_ms) {
+            (Some(since), Some(ms)) => writeln!(f, ", connection since {since} ({})", for_ms(ms))?,
+            _ => f.write_char('\n')?,
+        }
+        match (&self.last_listing, self.last_listing_ms) {
+            (Some(at), Some(ms)) => writeln!(f, "last listing    {} ago, at {at}", for_ms(ms))?,
+            _ => writeln!(f, "last listing    none yet")?,
+        }
+        write!(f, "gaps            {gaps}")?;
+        if *gaps > 0 {
+            let (all, longest) = (for_ms(self.gap_ms), for_ms(self.longest_gap_ms));
+            write!(f, " ({all} without listings, {longest} the longest")?;
+            f.write_str(if self.gap_is_open { ", one still lasts)" } else { ")" })?;
+        }
+        writeln!(f, ", {reconnects} reconnects")
+    }
+}
+
 /// Limits as a table.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitTable<'a>(pub &'a [LimitStatus]);
@@ -180,5 +290,83 @@ impl fmt::Display for LimitTable<'_> {
             writeln!(f, "{name:<20} {used:>14} {bound:>14} {left:>14}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Budget, ledger::book::Book};
+
+    fn status(mode: &str, halts: usize, reconciled: bool, running: Option<u64>) -> Status {
+        let budget = Budget { total: Coins::from_cents(1_000), ..Budget::default() };
+        let snapshot = Book::new(budget, true).snapshot(UnixMs(0));
+        let halt = HaltStatus {
+            since: "2026-03-01T10:00:00.000Z".to_owned(),
+            reason: "eve stopped it".to_owned(),
+            remedy: "look".to_owned(),
+        };
+        Status {
+            halts: vec![halt; halts],
+            reconciled,
+            running_ms: running.map(|seconds| seconds * 1_000),
+            ..Status::of(&snapshot, mode, None)
+        }
+    }
+
+    #[test]
+    fn what_needs_the_user_is_a_problem_and_nothing_else_is() {
+        let count = |mode, halts, reconciled, running| {
+            status(mode, halts, reconciled, running).problems().len()
+        };
+        assert_eq!(count(LIVE, 0, true, Some(3_600)), 0);
+        assert_eq!(count(LIVE, 1, true, Some(3_600)), 1);
+        assert_eq!(count(LIVE, 0, false, Some(29)), 0, "it has just started");
+        assert_eq!(count(LIVE, 0, false, Some(30)), 1);
+        assert_eq!(count(LIVE, 1, false, Some(30)), 2);
+        assert_eq!(count(NOT_RUNNING, 1, false, None), 1);
+        assert_eq!(count(NOT_RUNNING, 0, false, None), 0);
+        assert_eq!(count(DRY, 1, false, Some(3_600)), 0, "a dry run buys nothing either way");
+        let unwritable =
+            Status { failure: Some("full".to_owned()), ..status(LIVE, 0, true, Some(1)) };
+        assert_eq!(unwritable.problems(), ["the ledger cannot be written: full"]);
+    }
+
+    #[test]
+    fn the_feed_is_shown_with_its_connection_its_last_listing_and_its_gaps() {
+        let feed = FeedStatus {
+            state: "connected".to_owned(),
+            connected_since: Some("2026-03-01T10:00:00.000Z".to_owned()),
+            connected_ms: Some(200_000),
+            last_listing: Some("2026-03-01T10:03:18.800Z".to_owned()),
+            last_listing_ms: Some(1_200),
+            reconnects: 2,
+            gaps: 3,
+            gap_ms: 62_340,
+            longest_gap_ms: 61_000,
+            ..FeedStatus::default()
+        };
+        assert_eq!(
+            feed.to_string(),
+            "feed            connected, connection since 2026-03-01T10:00:00.000Z (3 min 20 s)\n\
+             last listing    1.2 s ago, at 2026-03-01T10:03:18.800Z\n\
+             gaps            3 (1 min 2 s without listings, 1 min 1 s the longest), 2 reconnects\n"
+        );
+        let down = FeedStatus { state: "connecting".to_owned(), ..FeedStatus::default() };
+        assert_eq!(
+            down.to_string(),
+            "feed            connecting\nlast listing    none yet\ngaps            0, 0 reconnects\n"
+        );
+    }
+
+    #[test]
+    fn an_answer_of_an_older_bot_is_read_without_the_newer_fields() {
+        let mut value = serde_json::to_value(status(LIVE, 1, true, Some(1))).unwrap();
+        let object = value.as_object_mut().unwrap();
+        for key in ["feed", "running_ms", "reconciled"] {
+            assert!(object.remove(key).is_some(), "{key}");
+        }
+        let read: Status = serde_json::from_value(value).unwrap();
+        assert_eq!((read.feed, read.running_ms, read.halts.len()), (None, None, 1));
     }
 }

@@ -21,6 +21,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    clock,
     config::{Credential, Endpoints},
     http_head::Head,
     server_clock::Exchange,
@@ -141,7 +142,7 @@ impl HttpClient {
         let exchange = Exchange { sent, received: Instant::now() };
         let headers = answer.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let head = Head::read(answer.status().as_u16(), headers);
+        let head = Head::read_at(answer.status().as_u16(), headers, Some(clock::now()));
         let mut bytes = Vec::new();
         while let Some(piece) = answer.chunk().await.map_err(failure)? {
             if BODY_BYTES_MAX.saturating_sub(bytes.len()) < piece.len() {

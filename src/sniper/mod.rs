@@ -27,7 +27,10 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 pub use self::core::{Core, Hand, Now};
-use self::rehearse::{ALL_THE_TIME, BEHIND_LISTINGS};
+use self::{
+    news::feed_status,
+    rehearse::{ALL_THE_TIME, BEHIND_LISTINGS},
+};
 use crate::{
     account::{News, Requests},
     buyer::{
@@ -133,7 +136,12 @@ impl<B: Buys> Sniper<B> {
                     None => inbox.news = None,
                 },
                 ask = next(&mut inbox.asks) => match ask {
-                    Some(ask) => self.core().answer(&ask, clock::now()),
+                    Some(ask) => {
+                        let now = Now::read();
+                        let feed = feed_status(taps, now);
+                        let running = inbox.started.map(|at| now.instant.saturating_duration_since(at));
+                        self.core().answer(&ask, feed, running, now.wall);
+                    }
                     None => inbox.asks = None,
                 },
                 () = self.changed.notified() => {}
@@ -216,6 +224,8 @@ pub struct Inbox {
     pub news: Option<mpsc::Receiver<News>>,
     /// What a person asks over the control channel; `None`: nobody can.
     pub asks: Option<mpsc::Receiver<Ask>>,
+    /// When the session began, for whoever asks how long it has run.
+    pub started: Option<Instant>,
     /// Asks for a look at the account.
     pub requests: Arc<Requests>,
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -15,12 +16,14 @@ use crate::{
     account::{News, PurchasesReading, ReadFailure, UserReading},
     ledger::{
         Aftermath, HaltReason, LedgerError, Reading,
-        control::{self, Ask},
+        control::{self, Ask, Reply},
+        status::{self, FeedStatus},
     },
     money::Coins,
     outcome::Consequence,
     time::UnixMs,
     trade::TradeId,
+    ws::{Downtime, Taps},
 };
 
 /// By how much the wall clock may move against the steady one between two readings of the account.
@@ -29,6 +32,37 @@ const CLOCK_MOVED_MS_MAX: i64 = 2_000;
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
 /// How many overdue orders a session names.
 const OVERDUE_TOLD_MAX: usize = 100;
+
+/// How the feed stands, from what it counts.
+pub(super) fn feed_status(taps: &Taps, now: Now) -> FeedStatus {
+    let Downtime { gaps, total, longest, is_open } = taps.downtime(now.instant);
+    let (connected, listing) = (taps.connected_since(), taps.last_listing());
+    let ago = |moment: UnixMs| millis(now.wall.since(moment));
+    let state = match (connected, is_open) {
+        (Some(_), false) => "connected",
+        (Some(_), true) => "no listings",
+        (None, _) if taps.is_blocked.load(Ordering::Acquire) => "blocked",
+        (None, true) => "disconnected",
+        (None, false) => "connecting",
+    };
+    FeedStatus {
+        state: state.to_owned(),
+        connected_since: connected.as_ref().map(UnixMs::to_string),
+        connected_ms: connected.map(ago),
+        last_listing: listing.as_ref().map(UnixMs::to_string),
+        last_listing_ms: listing.map(ago),
+        listings: taps.listings.load(Ordering::Relaxed),
+        reconnects: taps.reconnects.load(Ordering::Relaxed),
+        gaps,
+        gap_ms: millis(total),
+        longest_gap_ms: millis(longest),
+        gap_is_open: is_open,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// What has been told about the account already, so that nothing is told twice.
 #[derive(Debug, Default)]
@@ -140,15 +174,20 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    /// Does what a person asks over the control channel.
-    pub fn answer(&mut self, ask: &Ask, now: UnixMs) {
+    /// Does what a person asks over the control channel, and answers how things stand: with the
+    /// feed, and with how long the bot has run.
+    pub fn answer(&mut self, ask: &Ask, feed: FeedStatus, running: Option<Duration>, now: UnixMs) {
         self.note(|ledger| Ok(ledger.check_losses(now)));
         let halts = self.ledger.snapshot(now).halts.len();
         let mode = match self.hand {
-            Hand::Dry => "dry",
-            Hand::Live(_) => "live",
+            Hand::Dry => status::DRY,
+            Hand::Live(_) => status::LIVE,
         };
-        let reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        let mut reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        if let Reply::Done(status) = &mut reply {
+            status.feed = Some(feed);
+            status.running_ms = running.map(millis);
+        }
         let left = self.ledger.snapshot(now).halts;
         say::asked_for(&ask.request, halts, &left);
         // Whoever asked may have gone.

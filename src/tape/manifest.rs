@@ -1,7 +1,7 @@
 //! What a session's manifest says. Pure: numbers in, JSON out.
 //!
-//! `complete` is `true` only when the session ended as it was asked to and not one line was lost on
-//! the way to the disk; times in which the server could not be heard are in `connection_gaps`. What
+//! `complete` is `true` only when the session ended as it was asked to, something was recorded, and
+//! not one line was lost on the way to the disk; times in which the server could not be heard are in `connection_gaps`. What
 //! stands in it never holds a query string or a subscription: keys travel in those.
 
 use std::time::Duration;
@@ -146,6 +146,8 @@ pub struct SourceEntry<'a> {
     pub lost: u64,
     /// Binary messages, which are not recorded.
     pub binary_skipped: u64,
+    /// Messages that were longer than may be.
+    pub too_long: u64,
     /// Its connections.
     pub connections: Connections,
 }
@@ -166,10 +168,11 @@ pub struct Manifest<'a> {
 }
 
 impl Manifest<'_> {
-    /// Whether the session is over, was not cut short, and nothing was lost.
+    /// Whether the session is over, was not cut short, has recorded anything, and lost nothing.
     pub fn is_complete(&self) -> bool {
         let lost_any = self.sources.iter().any(|source| source.lost != 0);
-        matches!(self.ended, Some((_, true))) && !lost_any
+        let has_any = self.sources.iter().any(|source| source.counts.messages != 0);
+        matches!(self.ended, Some((_, true))) && has_any && !lost_any
     }
 
     /// The manifest as it is written.
@@ -242,6 +245,7 @@ impl SourceEntry<'_> {
             "last_time": last_ns.map(shown),
             "lost": self.lost,
             "binary_skipped": self.binary_skipped,
+            "too_long": self.too_long,
             "redacted": redacted,
             "total_reconnects": self.connections.reconnects,
             "gaps_unlisted": self.connections.gaps_unlisted,

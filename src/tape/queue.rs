@@ -86,6 +86,7 @@ pub(super) struct Tally {
     pub(super) accepted: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) binary_skipped: AtomicU64,
+    pub(super) too_long: AtomicU64,
     /// Whether a gap lasts, so that the first data after it closes it.
     is_down: AtomicBool,
     connections: Mutex<Connections>,
@@ -161,6 +162,8 @@ impl Shared {
             bytes: self.bytes.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             lost: sum(|tally| tally.lost.load(Ordering::Relaxed)),
+            binary_skipped: sum(|tally| tally.binary_skipped.load(Ordering::Relaxed)),
+            too_long: sum(|tally| tally.too_long.load(Ordering::Relaxed)),
             gaps: sum(|tally| tally.connections().gap_count()),
             open_gaps: sum(|tally| u64::from(tally.connections().is_down())),
             reconnects: sum(|tally| tally.connections().reconnects),
@@ -186,6 +189,10 @@ pub struct Status {
     pub disk_bytes: u64,
     /// Messages that were lost on the way to the disk.
     pub lost: u64,
+    /// Binary messages, which are not recorded.
+    pub binary_skipped: u64,
+    /// Messages that were longer than may be: each closed its connection.
+    pub too_long: u64,
     /// Times in which a source could not be heard.
     pub gaps: u64,
     /// Those that still last.
@@ -217,6 +224,12 @@ impl Witness for Recorder {
     fn binary(&self) {
         if let Some(tally) = self.tally() {
             tally.binary_skipped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn too_long(&self) {
+        if let Some(tally) = self.tally() {
+            tally.too_long.fetch_add(1, Ordering::Relaxed);
         }
     }
 

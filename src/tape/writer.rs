@@ -380,6 +380,7 @@ impl<D: Disk> Writer<D> {
                 counts: stream.safe,
                 lost: tally.lost.load(Ordering::Relaxed),
                 binary_skipped: tally.binary_skipped.load(Ordering::Relaxed),
+                too_long: tally.too_long.load(Ordering::Relaxed),
                 connections: tally.connections().clone(),
             }
         });

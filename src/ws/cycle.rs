@@ -11,46 +11,37 @@ use std::{
 use tracing::{error, info, warn};
 
 use super::{
-    error::FeedError,
+    error::{FeedError, Origins},
     host::Host,
     link::Seconds,
-    policy::{Admission, Backoff, Change, Ending, Policy, Verdict, Why},
+    policy::{Admission, Backoff, Change, Ending, Policy, RETRY_AFTER_MAX, Verdict, Why},
     session::now,
     taps::{Taps, add},
 };
-use crate::config::{Credential, CredentialSource};
+use crate::{
+    clock,
+    config::{Credential, CredentialSource},
+    time::UnixMs,
+};
 
 /// How one attempt went, from its dial to its end.
 #[derive(Debug)]
 pub(super) struct Tenure {
     pub(super) ending: Ending,
-    pub(super) ended: Result<(), FeedError>,
+    pub(super) ended: FeedError,
 }
 
 impl Tenure {
     /// It never came to a session.
     pub(super) fn failed(error: FeedError) -> Self {
         let ending = Ending { lived: None, listings: 0, verdict: error.verdict() };
-        Self { ending, ended: Err(error) }
+        Self { ending, ended: error }
     }
 
     /// A session that was up and is over.
-    pub(super) fn over(lived: Duration, listings: u64, ended: Result<(), FeedError>) -> Self {
-        let verdict = ended.as_ref().err().map_or(Verdict::Retry, FeedError::verdict);
+    pub(super) fn over(lived: Duration, listings: u64, ended: FeedError) -> Self {
+        let verdict = ended.verdict();
         Self { ending: Ending { lived: Some(lived), listings, verdict }, ended }
-    }
-
-    /// What ended it, on one line.
-    pub(super) fn cause(&self) -> String {
-        cause(&self.ended)
-    }
-}
-
-/// What ended a connection, on one line.
-pub(super) fn cause(ended: &Result<(), FeedError>) -> String {
-    match ended {
-        Ok(()) => "closed cleanly".to_owned(),
-        Err(error) => error.chain(),
     }
 }
 
@@ -77,6 +68,8 @@ pub(super) struct Cycle {
     what: &'static str,
     /// What tells the lines of several connections apart; empty, or with a leading space.
     tag: String,
+    /// Which settings its advice names.
+    origins: Origins,
 }
 
 impl Cycle {
@@ -87,7 +80,13 @@ impl Cycle {
         what: &'static str,
         tag: String,
     ) -> Self {
-        Self { policy, backoff: Backoff::new(policy), host, taps, what, tag }
+        let origins = Origins::CALLER;
+        Self { policy, backoff: Backoff::new(policy), host, taps, what, tag, origins }
+    }
+
+    /// The same with advice that names these settings.
+    pub(super) fn advising(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     pub(super) fn tag(&self) -> &str {
@@ -128,7 +127,7 @@ impl Cycle {
     pub(super) fn ended(&mut self, tenure: &Tenure) -> Pause {
         self.say_ending(tenure);
         let next = self.backoff.after(&tenure.ending, fastrand::u64(..));
-        let (tag, cause) = (&self.tag, tenure.cause());
+        let (tag, cause) = (&self.tag, tenure.ended.chain());
         if next.healthy {
             self.proof()();
             let reset = Seconds(self.policy.limits().initial_delay);
@@ -149,39 +148,60 @@ impl Cycle {
         if next.why != Why::Backoff {
             let is_news = self.host.stay_away(now, wait);
             if next.why == Why::Parked && is_news {
-                error!("Parked for {}: {cause}{tag}", Seconds(wait));
+                error!("Parked for {}: {}{tag}", Seconds(wait), self.advised(&tenure.ended));
             }
+        }
+        if let Some(asked) = tenure.ended.retry_after()
+            && wait >= asked.min(RETRY_AFTER_MAX)
+        {
+            warn!("{}{tag}", obeyed(asked, wait, clock::now()));
         }
         if next.exhausted {
             error!("Giving up after {attempt} attempts without success (max_retries){tag}");
         } else {
             info!("Reconnecting in {} (attempt {attempt}: {cause}){tag}", Seconds(wait));
         }
-        let wants_credential =
-            matches!(tenure.ending.verdict, Verdict::Park | Verdict::RenewCredential);
+        let wants_credential = matches!(
+            tenure.ending.verdict,
+            Verdict::Park | Verdict::ParkAtLeast(_) | Verdict::RenewCredential
+        );
         Pause { wait, attempt, cause, is_last: next.exhausted, wants_credential }
     }
 
     fn say_ending(&self, tenure: &Tenure) {
-        let tag = &self.tag;
-        match &tenure.ended {
-            Ok(()) => {
-                info!("Disconnected (1000, clean close){tag}");
-                info!("Connection closed cleanly{tag}");
-            }
-            Err(error) => {
-                if tenure.ending.lived.is_some() {
-                    let (code, reason) = error.code_and_reason();
-                    info!("Disconnected ({code}, {reason}){tag}");
-                }
-                if matches!(error, FeedError::Violation { .. }) {
-                    add(&self.taps.violations, 1);
-                }
-                warn!("Connection error: {}{tag}", error.chain());
-            }
+        let (tag, error) = (&self.tag, &tenure.ended);
+        let was_up = tenure.ending.lived.is_some();
+        if was_up {
+            let (code, reason) = error.code_and_reason();
+            info!("Disconnected ({code}, {reason}){tag}");
         }
-        let is_blocked = tenure.ended.as_ref().is_err_and(FeedError::is_blocked);
-        self.taps.is_blocked.store(is_blocked, Ordering::Release);
+        if matches!(error, FeedError::Violation { .. }) {
+            add(&self.taps.violations, 1);
+        }
+        if was_up && error.is_clean_close() {
+            info!("Connection closed cleanly{tag}");
+        } else {
+            warn!("Connection error: {}{tag}", self.advised(error));
+        }
+        self.taps.is_blocked.store(error.is_blocked(), Ordering::Release);
+    }
+
+    /// What happened, and what the user can do about it.
+    fn advised(&self, error: &FeedError) -> String {
+        let advice = error.advice(self.origins);
+        let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+        format!("{}{advice}", error.chain())
+    }
+}
+
+/// The line that says until when a `Retry-After` is obeyed.
+fn obeyed(asked: Duration, wait: Duration, now: UnixMs) -> String {
+    let (until, asked_for) = (now.plus(wait), Seconds(asked));
+    if asked > RETRY_AFTER_MAX {
+        let most = Seconds(RETRY_AFTER_MAX);
+        format!("Retry-After of {asked_for} cut to {most}: no attempt before {until}")
+    } else {
+        format!("Retry-After of {asked_for} obeyed: no attempt before {until}")
     }
 }
 

@@ -47,8 +47,27 @@ pub struct Refusal {
     pub status: u16,
     /// How long it asks to wait.
     pub retry_after: Option<Duration>,
-    /// Whether it is a challenge page, or any page where a WebSocket should be.
-    pub is_page: bool,
+    /// Whether it is a challenge for a browser: `cf-mitigated`, or a 403 in HTML.
+    pub is_challenge: bool,
+    /// Whether it is a web page.
+    pub is_html: bool,
+}
+
+/// Where the address and the credential of a feed come from, so that advice names what the user can
+/// change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origins {
+    /// The setting or option that holds the address.
+    pub address: &'static str,
+    /// Whether a cookie of the user's is sent.
+    pub has_cookie: bool,
+}
+
+impl Origins {
+    /// The marketplace's feed.
+    pub const MARKETPLACE: Self = Self { address: "CSGOROLL_WS_URL", has_cookie: true };
+    /// A feed whose address the caller of the library has chosen.
+    pub const CALLER: Self = Self { address: "the address", has_cookie: false };
 }
 
 /// Which rule of RFC 6455 a server broke, by the code that the socket is closed with.
@@ -166,43 +185,96 @@ pub enum FeedError {
 
 fn describe_refusal(refusal: &Refusal) -> String {
     let status = refusal.status;
-    match (status, refusal.is_page) {
-        (401, _) => format!(
-            "HTTP {status}: not signed in; copy the `session` cookie from your browser again"
-        ),
-        (403, _) | (200..=299 | 400..=499, true) => format!(
-            "HTTP {status}: blocked; open the site in your browser, pass the challenge there if there is one, and copy the cookie again"
-        ),
-        (300..=399 | 404 | 426, _) => {
-            format!("HTTP {status}: there is no feed at this address; check CSGOROLL_WS_URL")
-        }
-        (429, _) => format!("HTTP {status}: too many requests"),
-        _ => format!("HTTP {status} instead of a WebSocket"),
+    let what = match (status, refusal.is_html) {
+        _ if refusal.is_challenge => "blocked: a challenge page instead of a WebSocket",
+        (401, _) => "not signed in",
+        (418, _) => "this IP address is banned for too many requests (\"I'm a teapot\")",
+        (429, _) => "too many requests (rate limit)",
+        (451, _) => "unavailable for legal reasons or in this region",
+        (403, _) => "blocked",
+        (500..=599, true) => "a web page (maintenance or an error page) instead of a WebSocket",
+        (_, true) => "a web page instead of a WebSocket",
+        (300..=399, _) => "redirected elsewhere: there is no feed at this address",
+        (404 | 410 | 426, _) => "there is no feed at this address",
+        (503, _) => "the service is unavailable",
+        _ => return format!("HTTP {status} instead of a WebSocket"),
+    };
+    format!("HTTP {status}: {what}")
+}
+
+/// What an empty reason of a close is shown as: what its code means by RFC 6455.
+const fn meaning_of(code: u16) -> &'static str {
+    match code {
+        1000 => "clean close",
+        1001 => "going away",
+        NO_CODE => "no code given",
+        1008 => "policy violation",
+        1011 => "internal error",
+        1012 => "service restart",
+        1013 => "try again later",
+        _ => "no reason given",
     }
 }
 
+/// How a close without a code is shown, after RFC 6455 7.1.5.
+const NO_CODE: u16 = 1005;
+
 impl FeedError {
-    /// A server's close, unless it is a clean one: 1000, 1001 or without a code.
-    pub(crate) fn from_close(code: Option<u16>, reason: &str) -> Result<(), Self> {
-        match code {
-            None | Some(1000 | 1001 | 1005) => Ok(()),
-            Some(code) => {
-                let reason = if reason.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {}", Escaped(reason))
-                };
-                Err(Self::Closed { code, reason })
+    /// A server's close.
+    pub(crate) fn from_close(code: Option<u16>, reason: &str) -> Self {
+        let reason =
+            if reason.is_empty() { String::new() } else { format!(": {}", Escaped(reason)) };
+        Self::Closed { code: code.unwrap_or(NO_CODE), reason }
+    }
+
+    /// Whether the server closed the connection without a complaint: 1000, 1001 or without a code.
+    pub const fn is_clean_close(&self) -> bool {
+        matches!(self, Self::Closed { code: 1000 | 1001 | NO_CODE, .. })
+    }
+
+    /// A clean close as a success.
+    pub(crate) fn unless_clean(self) -> Result<(), Self> {
+        if self.is_clean_close() { Ok(()) } else { Err(self) }
+    }
+
+    /// What the user can do about it, where that is not waiting.
+    pub fn advice(&self, origins: Origins) -> Option<String> {
+        let Self::Refused(refusal) = self else {
+            let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
+            return is_other.then(|| format!("check {}", origins.address));
+        };
+        let Origins { address, has_cookie } = origins;
+        let browser = || {
+            format!(
+                "open the site in your browser, pass the challenge there if there is one, and copy \
+                 the cookie again; if the site works there, check {address}"
+            )
+        };
+        Some(match (refusal.status, refusal.is_html) {
+            _ if refusal.is_challenge && has_cookie => browser(),
+            (401, _) if has_cookie => {
+                "copy the `session` cookie from your browser again".to_owned()
             }
-        }
+            (418, _) => {
+                "wait until the ban is over; every request before then may prolong it".to_owned()
+            }
+            (451, _) => format!("if another address serves this region, set {address} to it"),
+            (429 | 500..=599, _) => return None,
+            (403, _) | (_, true) if has_cookie => browser(),
+            _ => format!("check {address}"),
+        })
     }
 
     /// What it says about trying again.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
-            Self::Refused(refusal) if refusal.is_page && refusal.status < 429 => Verdict::Park,
-            Self::Refused(refusal) => policy::of_status(refusal.status, refusal.retry_after),
+            Self::Refused(Refusal { is_challenge: true, retry_after, .. }) => {
+                policy::of_status(403, *retry_after)
+            }
+            Self::Refused(Refusal { status, retry_after, .. }) => {
+                policy::of_status(*status, *retry_after)
+            }
             Self::TlsSetUp(_)
             | Self::Handshake { .. }
             | Self::Subprotocol { .. }
@@ -222,10 +294,18 @@ impl FeedError {
         }
     }
 
+    /// How long the server asks to wait, in `Retry-After`.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
+    }
+
     /// Whether the marketplace keeps us out until a person has acted: buying must stop too.
     pub const fn is_blocked(&self) -> bool {
         if let Self::Refused(refusal) = self {
-            return matches!(refusal.status, 401 | 403) || refusal.is_page && refusal.status < 429;
+            let is_told_to_wait = matches!(refusal.status, 418 | 429 | 500..=599);
+            return refusal.is_challenge
+                || matches!(refusal.status, 401 | 403 | 451)
+                || refusal.is_html && !is_told_to_wait;
         }
         false
     }
@@ -246,7 +326,8 @@ impl FeedError {
     /// The code and the reason of the line `Disconnected (code, reason)`.
     pub(crate) fn code_and_reason(&self) -> (u16, String) {
         if let Self::Closed { code, reason } = self {
-            return (*code, reason.strip_prefix(": ").unwrap_or("no reason given").to_owned());
+            let reason = reason.strip_prefix(": ").unwrap_or(meaning_of(*code));
+            return (*code, reason.to_owned());
         }
         if let Self::Violation { violation, .. } = self {
             return (violation.code(), self.to_string());
@@ -259,8 +340,9 @@ impl FeedError {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, is_page: bool) -> FeedError {
-        FeedError::Refused(Refusal { status, retry_after: None, is_page })
+    fn refused(status: u16, is_html: bool) -> FeedError {
+        let is_challenge = is_html && status == 403;
+        FeedError::Refused(Refusal { status, retry_after: None, is_challenge, is_html })
     }
 
     #[test]
@@ -295,13 +377,13 @@ mod tests {
             source: io::Error::other("too big").into(),
         };
         assert_eq!(violation.verdict(), Verdict::Retry);
-        let complaint = FeedError::from_close(Some(1009), "").unwrap_err();
+        let complaint = FeedError::from_close(Some(1009), "");
         assert_eq!(complaint.verdict(), Verdict::Park);
     }
 
     #[test]
     fn what_the_server_says_is_made_harmless() {
-        let error = FeedError::from_close(Some(4999), "a\u{1b}[2Jb").unwrap_err();
+        let error = FeedError::from_close(Some(4999), "a\u{1b}[2Jb");
         assert_eq!(error.to_string(), "closed by the server with 4999: a\\u{1b}[2Jb");
         assert_eq!(error.code_and_reason(), (4999, "a\\u{1b}[2Jb".to_owned()));
     }
@@ -309,7 +391,73 @@ mod tests {
     #[test]
     fn clean_closes_are_no_errors() {
         for code in [None, Some(1000), Some(1001)] {
-            assert!(FeedError::from_close(code, "bye").is_ok());
+            assert!(FeedError::from_close(code, "bye").unless_clean().is_ok());
         }
+        assert!(FeedError::from_close(Some(1008), "bye").unless_clean().is_err());
+    }
+
+    #[test]
+    fn every_close_keeps_its_own_code_and_reason_also_a_clean_one() {
+        for (code, reason, shown, is_clean) in [
+            (Some(1000), "", (1000, "clean close"), true),
+            (Some(1000), "bye", (1000, "bye"), true),
+            (Some(1001), "", (1001, "going away"), true),
+            (Some(1001), "see you", (1001, "see you"), true),
+            (None, "", (1005, "no code given"), true),
+            (Some(1008), "Pong timeout", (1008, "Pong timeout"), false),
+            (Some(4999), "", (4999, "no reason given"), false),
+        ] {
+            let close = FeedError::from_close(code, reason);
+            assert_eq!(close.code_and_reason(), (shown.0, shown.1.to_owned()));
+            assert_eq!(close.is_clean_close(), is_clean, "{close}");
+            assert_eq!(close.unless_clean().is_ok(), is_clean);
+        }
+        let close = FeedError::from_close(Some(1001), "see you");
+        assert_eq!(close.to_string(), "closed by the server with 1001: see you");
+    }
+
+    #[test]
+    fn a_refusal_is_named_as_what_it_is() {
+        for (status, is_html, named) in [
+            (401, false, "not signed in"),
+            (403, true, "a challenge page"),
+            (403, false, "blocked"),
+            (404, false, "there is no feed at this address"),
+            (418, false, "this IP address is banned"),
+            (418, true, "this IP address is banned"),
+            (429, true, "too many requests (rate limit)"),
+            (451, false, "legal reasons or in this region"),
+            (200, true, "a web page instead of a WebSocket"),
+            (503, true, "a web page (maintenance"),
+            (503, false, "the service is unavailable"),
+            (302, false, "redirected elsewhere"),
+            (400, false, "HTTP 400 instead of a WebSocket"),
+        ] {
+            let text = refused(status, is_html).to_string();
+            assert!(text.contains(named) && text.contains(&status.to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn advice_names_the_setting_of_the_feed_that_was_refused() {
+        let spot = Origins { address: "--binance-spot", has_cookie: false };
+        let mut refusals: Vec<FeedError> = Vec::new();
+        for status in (200..600).filter(|status| *status != 101) {
+            refusals.extend([refused(status, false), refused(status, true)]);
+        }
+        refusals.push(FeedError::Subprotocol { wanted: "x" });
+        refusals.push(FeedError::Handshake { what: "x" });
+        for error in refusals {
+            let public = error.advice(spot).unwrap_or_default() + &error.to_string();
+            for other in ["CSGOROLL", "cookie", "browser"] {
+                assert!(!public.contains(other), "{public}");
+            }
+        }
+        let advice = |status, origins| refused(status, false).advice(origins);
+        assert_eq!(advice(404, spot).as_deref(), Some("check --binance-spot"));
+        let market = Origins::MARKETPLACE;
+        assert_eq!(advice(404, market).as_deref(), Some("check CSGOROLL_WS_URL"));
+        assert!(advice(401, market).is_some_and(|advice| advice.contains("cookie")));
+        assert_eq!(advice(429, market), None);
     }
 }

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::{
     backfill::{Found, Inlet},
     connect::{Dial, TcpDial, open},
-    error::FeedError,
+    error::{FeedError, Violation},
     link::Link,
     liveness::Rhythm,
     protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
@@ -24,6 +24,7 @@ use super::{
     upgrade::Request,
 };
 use crate::{
+    clock,
     config::{Config, Credential, Generation},
     csgoroll::{
         feed::Payload,
@@ -57,7 +58,8 @@ pub(super) struct Hub<'c, F> {
 
 impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
-        let link = Link::new(Arc::clone(&config.taps), String::new())
+        let stable_after = config.reconnection.limits().stable_after;
+        let link = Link::new(Arc::clone(&config.taps), String::new(), stable_after)
             .filled_by(config.backfill.clone(), config.feed.sweep_at_start);
         Self {
             config,
@@ -142,6 +144,8 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
             listings: 0,
             proves_by_listing,
             proved: Some(proved),
+            is_silenced: false,
+            is_superseded: false,
         }
     }
 }
@@ -171,12 +175,50 @@ pub(super) struct Listener<'h, F, P> {
     listings: u64,
     proves_by_listing: bool,
     proved: Option<P>,
+    /// Whether the subscription to the listings has ended and was not asked for again yet.
+    is_silenced: bool,
+    /// Whether another session has taken over; what becomes of this one's subscriptions is of no
+    /// account.
+    is_superseded: bool,
 }
 
 impl<F, P: FnMut()> Listener<'_, F, P> {
     /// How many listings this session delivered, whether or not another was faster.
     pub(super) const fn listings(&self) -> u64 {
         self.listings
+    }
+
+    /// The same for a session that another has taken over from.
+    pub(super) fn superseded(self) -> Self {
+        Self { is_superseded: true, ..self }
+    }
+
+    /// The subscription to the listings has ended on the live link.
+    fn silenced(&mut self, cause: &str) {
+        if !self.is_superseded && !std::mem::replace(&mut self.is_silenced, true) {
+            self.link.silenced(now(), cause);
+        }
+    }
+
+    /// The listings were subscribed to, again or over a fresh connection.
+    pub(super) fn subscribed(&mut self) {
+        if std::mem::take(&mut self.is_silenced) {
+            self.link.renewed();
+        }
+    }
+
+    /// The connection is gone; `alive` was its last proof of life.
+    pub(super) fn disconnected(&self, alive: Instant, ended: &FeedError) {
+        if let FeedError::Violation { violation: Violation::TooBig, .. } = ended
+            && let Some(witness) = self.taps.witness()
+        {
+            witness.too_long();
+        }
+        if self.is_silenced {
+            self.link.down_after_silence();
+        } else {
+            self.link.down(alive, &ended.chain());
+        }
     }
 
     fn prove(&mut self) {
@@ -227,6 +269,7 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
     ) -> bool {
         let (unreadable, wallet) = (payload.unreadable(), payload.wallet());
         let (is_known, errors) = (payload.is_known(), payload.errors());
+        let before = self.listings;
         for mut trade in payload.into_trades() {
             self.listings = self.listings.saturating_add(u64::from(trade.event == Event::Listed));
             if self.is_first(&trade, arrival.framed) {
@@ -234,6 +277,9 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
                 trade.arrival = Some(arrival);
                 (self.on_trade.borrow_mut())(trade);
             }
+        }
+        if self.listings != before {
+            self.taps.listing_came(clock::now());
         }
         if unreadable != 0 {
             add(&self.taps.unreadable, u64::from(unreadable));
@@ -293,6 +339,14 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
                     Some(wait) => warn!("{what} subscription ended; again in {wait:?}: {why}"),
                     None => warn!("{what} subscription ended and is given up: {why}"),
                 }
+                if operation == LISTINGS {
+                    self.silenced(&format!("the subscription to the listings ended: {why}"));
+                }
+            }
+            Notice::Asked { operation } => {
+                if operation == LISTINGS {
+                    self.subscribed();
+                }
             }
             Notice::Renewed => info!("No listings for a while; subscribing again"),
             Notice::Stable => self.prove(),
@@ -322,5 +376,5 @@ pub async fn connect_once(
     let mut session = hub.open(&dial, config.credential.as_ref()).await?;
     info!("Connected");
     let mut listener = hub.listener(0, true, || {});
-    session.run(&mut listener, &mut Rhythm::default()).await
+    session.run(&mut listener, &mut Rhythm::default()).await.unless_clean()
 }

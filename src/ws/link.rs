@@ -1,7 +1,10 @@
-//! Whether anything can arrive: over all connections of a feed, and since when not.
+//! Whether listings can arrive: over all connections of a feed, and since when not.
 //!
-//! A gap begins with the last proof of life of the last connection that was up, not with the moment
-//! in which its death was noticed; while one connection lives there is none.
+//! A connection can deliver while it is up and its subscription to the listings lives. A gap begins
+//! with the last proof of life of the last connection that could deliver, not with the moment in
+//! which its death was noticed; while one can, there is none. It ends when a connection can deliver
+//! again, and goes on if that one is lost before it has delivered anything or lived for
+//! `stable_after`: a server that accepts and closes gives no listings either.
 
 use std::{
     fmt,
@@ -19,49 +22,68 @@ use super::{
     session::now,
     taps::{Gap, Taps, add},
 };
-use crate::{clock, time::UnixMs};
+use crate::clock;
 
-/// Whether anything can arrive.
+/// Whether listings can arrive.
 #[derive(Debug)]
 pub(super) struct Link {
     taps: Arc<Taps>,
     tag: String,
+    stable_after: Duration,
     begun: Instant,
+    /// Whether nothing has come since the last gap ended.
     awaits_data: AtomicBool,
     backfill: Option<Arc<Backfill>>,
     sweep_at_start: bool,
     state: Mutex<State>,
 }
 
+/// What ended a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Return {
+    /// A connection.
+    Connected,
+    /// A fresh subscription on a live connection.
+    Subscribed,
+}
+
 /// A gap that has ended and whose back-fill has not.
 #[derive(Clone, Copy, Debug)]
 struct Filling {
     number: u64,
+    by: Return,
     lasted: Duration,
     attempts: u32,
+    reconnects: u64,
     found: u32,
 }
 
 #[derive(Debug, Default)]
 struct State {
     filling: Option<Filling>,
-    up: usize,
+    /// How many connections are up.
+    connections: usize,
+    /// How many of them can deliver listings.
+    delivering: usize,
     alive_until: Option<Instant>,
+    /// Since when listings can arrive, or when they last could for the first time after a gap.
+    since: Option<Instant>,
     attempts: u32,
     reconnects: u64,
+    /// The number of the last back-fill that was asked for.
+    fills: u64,
 }
 
 impl Link {
-    pub(super) fn new(taps: Arc<Taps>, tag: String) -> Self {
-        let awaits_data = AtomicBool::new(false);
-        let (backfill, sweep_at_start) = (None, false);
+    pub(super) fn new(taps: Arc<Taps>, tag: String, stable_after: Duration) -> Self {
         Self {
             taps,
             tag,
+            stable_after,
             begun: now(),
-            awaits_data,
-            backfill,
-            sweep_at_start,
+            awaits_data: AtomicBool::new(false),
+            backfill: None,
+            sweep_at_start: false,
             state: Mutex::default(),
         }
     }
@@ -88,7 +110,7 @@ impl Link {
         state.attempts = state.attempts.saturating_add(1);
         let attempts = state.attempts;
         drop(state);
-        self.taps.gap_changes(|gap| gap.attempts = attempts);
+        self.taps.gap_attempts(attempts);
         if let Some(witness) = self.taps.witness() {
             witness.dials();
         }
@@ -98,7 +120,7 @@ impl Link {
     /// was no life of which a gap could be counted, yet nothing was heard.
     pub(super) fn failed(&self, cause: &str) {
         let state = self.lock();
-        let (is_first, is_down) = (state.alive_until.is_none(), state.up == 0);
+        let (is_first, is_down) = (state.alive_until.is_none(), state.delivering == 0);
         drop(state);
         if is_first
             && is_down
@@ -108,38 +130,53 @@ impl Link {
         }
     }
 
-    /// A connection is up. Returns the gap that this ended, if it did.
+    /// A connection is up and subscribed. Returns the gap that this ended, if it did.
     pub(super) fn up(&self) -> Option<Gap> {
         let mut state = self.lock();
-        state.up = state.up.saturating_add(1);
-        if state.up != 1 {
+        state.connections = state.connections.saturating_add(1);
+        if state.connections == 1 {
+            self.taps.connected(Some(clock::now()));
+        }
+        self.returns(&mut state, Return::Connected)
+    }
+
+    /// The subscription to the listings was asked for again on a live connection.
+    pub(super) fn renewed(&self) {
+        let _gap = self.returns(&mut self.lock(), Return::Subscribed);
+    }
+
+    /// One more connection can deliver. Returns the gap that this ended, if it did.
+    fn returns(&self, state: &mut State, by: Return) -> Option<Gap> {
+        state.delivering = state.delivering.saturating_add(1);
+        if state.delivering != 1 {
             return None;
         }
+        let at = now();
+        state.since = Some(at);
         self.taps.is_up.store(true, Ordering::Release);
         self.taps.is_blocked.store(false, Ordering::Release);
-        if let Some(witness) = self.taps.witness() {
+        if by == Return::Connected
+            && let Some(witness) = self.taps.witness()
+        {
             witness.up();
         }
         let attempts = std::mem::take(&mut state.attempts);
-        let Some(from) = state.alive_until else {
+        if state.alive_until.is_none() {
             if let Some(backfill) = self.backfill.as_ref().filter(|_| self.sweep_at_start) {
                 backfill.want(Want { number: 0, since: None });
             }
             return None;
-        };
-        let lasted = now().saturating_duration_since(from);
-        state.reconnects = state.reconnects.saturating_add(1);
-        add(&self.taps.reconnects, 1);
-        let mut ended = None;
-        self.taps.gap_changes(|gap| {
-            gap.until = Some(clock::now());
-            gap.lasted = lasted;
-            gap.attempts = attempts;
-            ended = Some(gap.clone());
-        });
+        }
+        if by == Return::Connected {
+            state.reconnects = state.reconnects.saturating_add(1);
+            add(&self.taps.reconnects, 1);
+        }
+        let ended = self.taps.gap_ends(attempts, (at, clock::now()));
         self.awaits_data.store(true, Ordering::Relaxed);
-        let number = state.reconnects;
-        let filling = Filling { number, lasted, attempts, found: 0 };
+        state.fills = state.fills.saturating_add(1);
+        let lasted = ended.as_ref().map_or(Duration::ZERO, |gap| gap.lasted);
+        let (number, reconnects) = (state.fills, state.reconnects);
+        let filling = Filling { number, by, lasted, attempts, reconnects, found: 0 };
         match &self.backfill {
             Some(backfill) => {
                 state.filling = Some(filling);
@@ -151,11 +188,16 @@ impl Link {
     }
 
     fn say(&self, filling: Filling) {
-        let Filling { number, lasted, attempts, found } = filling;
+        let Filling { by, lasted, attempts, reconnects, found, .. } = filling;
         let (tag, gap) = (&self.tag, Seconds(lasted));
-        info!(
-            "Reconnected (gap {gap}, attempts {attempts}, reconnects {number}, back-filled {found}){tag}"
-        );
+        match by {
+            Return::Connected => info!(
+                "Reconnected (gap {gap}, attempts {attempts}, reconnects {reconnects}, back-filled {found}){tag}"
+            ),
+            Return::Subscribed => {
+                info!("Resubscribed to the listings (gap {gap}, back-filled {found}){tag}");
+            }
+        }
     }
 
     /// A listing that a gap had hidden was found.
@@ -189,14 +231,39 @@ impl Link {
 
     /// A connection that was up is gone; `alive` was its last proof of life.
     pub(super) fn down(&self, alive: Instant, cause: &str) {
+        self.gone();
+        self.silenced(alive, cause);
+    }
+
+    /// A connection is gone whose subscription to the listings had ended before.
+    pub(super) fn down_after_silence(&self) {
+        self.gone();
+    }
+
+    fn gone(&self) {
         let mut state = self.lock();
-        state.up = state.up.saturating_sub(1);
+        state.connections = state.connections.saturating_sub(1);
+        if state.connections == 0 {
+            self.taps.connected(None);
+        }
+    }
+
+    /// A connection can deliver no listings any more, because it is gone or because its subscription
+    /// has ended; `alive` was the last moment at which it surely could.
+    pub(super) fn silenced(&self, alive: Instant, cause: &str) {
+        let mut state = self.lock();
+        state.delivering = state.delivering.saturating_sub(1);
         let alive = state.alive_until.map_or(alive, |before| before.max(alive));
         state.alive_until = Some(alive);
-        if state.up != 0 {
+        if state.delivering != 0 {
             return;
         }
-        state.attempts = 0;
+        let lived =
+            state.since.map_or(Duration::ZERO, |since| alive.saturating_duration_since(since));
+        let has_proved = !self.awaits_data.swap(false, Ordering::Relaxed);
+        let goes_on =
+            if has_proved || lived >= self.stable_after { None } else { self.taps.gap_goes_on() };
+        state.attempts = goes_on.as_ref().map_or(0, |gap| gap.attempts);
         let unfilled = state.filling.take();
         drop(state);
         if let Some(filling) = unfilled {
@@ -206,20 +273,22 @@ impl Link {
             backfill.cancel();
         }
         self.taps.is_up.store(false, Ordering::Release);
-        self.awaits_data.store(false, Ordering::Relaxed);
         if let Some(witness) = self.taps.witness() {
             witness.down(alive, cause);
         }
+        if goes_on.is_some() {
+            return;
+        }
         let ago = now().saturating_duration_since(alive);
-        let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        self.taps.gap_begins(Gap {
-            from: UnixMs(clock::now().0.saturating_sub(ago_ms)),
+        let gap = Gap {
+            from: clock::now().minus(ago),
             until: None,
             data_at: None,
             lasted: ago,
             attempts: 0,
             cause: cause.to_owned(),
-        });
+        };
+        self.taps.gap_begins(gap, alive);
     }
 }
 

@@ -4,17 +4,14 @@
 //! with; the marketplace's own feed, with its listings and its redundant connections, is kept by
 //! [`run_with_reconnect`](super::run_with_reconnect).
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use tracing::{info, warn};
 
 use super::{
     connect::{Dial, TcpDial, open},
-    cycle::{Cycle, Tenure, cause, fresh_credential},
-    error::FeedError,
+    cycle::{Cycle, Tenure, fresh_credential},
+    error::{FeedError, Origins, Violation},
     host::Hosts,
     liveness::Rhythm,
     policy::Policy,
@@ -58,6 +55,8 @@ pub struct Station<L> {
     pub tls: Option<Tls>,
     /// What tells its log lines from those of others; empty, or with a leading space.
     pub tag: String,
+    /// Which settings advice names.
+    pub origins: Origins,
 }
 
 /// Listens until the retries of the policy are used up; for ever if it has no such bound.
@@ -77,7 +76,8 @@ pub async fn listen<L: Dialect + Clone>(
     };
     let host = hosts.host(&dial.host(), &station.policy);
     let mut cycle =
-        Cycle::new(station.policy, host, Arc::default(), "messages", station.tag.clone());
+        Cycle::new(station.policy, host, Arc::default(), "messages", station.tag.clone())
+            .advising(station.origins);
     let mut listening = Listening {
         credential: station.credential.clone(),
         station,
@@ -92,7 +92,7 @@ pub async fn listen<L: Dialect + Clone>(
         let tenure = listening.attempt(&dial, &cycle, &mut rhythm).await;
         let pause = cycle.ended(&tenure);
         if pause.is_last {
-            return GaveUp { attempts: pause.attempt, last: tenure.ended.err() };
+            return GaveUp { attempts: pause.attempt, last: Some(tenure.ended) };
         }
         tokio::time::sleep(pause.wait).await;
         if pause.wants_credential
@@ -136,11 +136,14 @@ impl<L: Dialect + Clone> Listening<'_, L> {
             proves_by_message: cycle.proves_by_delivery(),
             proved: Some(cycle.proof()),
             unreadable: &mut self.unreadable,
-            tag: &self.station.tag,
+            station: self.station,
         };
         let ended = session.run(&mut ear, rhythm).await;
         let heard = ear.heard;
-        self.witness.down(session.last_frame(), &cause(&ended));
+        if let FeedError::Violation { violation: Violation::TooBig, .. } = ended {
+            self.witness.too_long();
+        }
+        self.witness.down(session.alive_until(&ended), &ended.chain());
         Tenure::over(now().saturating_duration_since(since), heard, ended)
     }
 
@@ -169,17 +172,25 @@ impl<L: Dialect + Clone> Listening<'_, L> {
 }
 
 /// Hears one session.
-struct Ear<'e, P> {
+struct Ear<'e, L, P> {
     witness: &'e dyn Witness,
     connection: u32,
     heard: u64,
     proves_by_message: bool,
     proved: Option<P>,
     unreadable: &'e mut u32,
-    tag: &'e str,
+    station: &'e Station<L>,
 }
 
-impl<P: FnMut()> Ear<'_, P> {
+impl<L, P: FnMut()> Ear<'_, L, P> {
+    /// Whether this is one of the topics for which the feed is listened to.
+    fn is_essential(&self, operation: OperationId) -> bool {
+        // Operations are numbered in the order in which the topics were wanted, from 1.
+        let at = operation.0.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        let topic = at.and_then(|at| self.station.topics.get(at));
+        topic.is_none_or(|topic| !topic.is_optional)
+    }
+
     fn prove(&mut self) {
         if let Some(mut proved) = self.proved.take() {
             proved();
@@ -187,17 +198,17 @@ impl<P: FnMut()> Ear<'_, P> {
     }
 }
 
-impl<P: FnMut()> Driver for Ear<'_, P> {
+impl<L, P: FnMut()> Driver for Ear<'_, L, P> {
     type Payload<'a> = Raw<'a>;
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, _of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
+    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
         self.heard = self.heard.saturating_add(1);
         if self.proves_by_message {
             self.prove();
         }
-        true
+        of.is_none_or(|operation| self.is_essential(operation))
     }
 
     fn served(&mut self, text: &str, at: Instant, is_data: bool) {
@@ -205,7 +216,7 @@ impl<P: FnMut()> Driver for Ear<'_, P> {
     }
 
     fn notice(&mut self, notice: Notice<'_>) {
-        let tag = self.tag;
+        let tag = &self.station.tag;
         match notice {
             Notice::Malformed { text, error } => {
                 *self.unreadable = self.unreadable.saturating_add(1);
@@ -215,11 +226,17 @@ impl<P: FnMut()> Driver for Ear<'_, P> {
             }
             Notice::Binary(_bytes) => self.witness.binary(),
             Notice::Unknown(_text) => {}
-            Notice::Ended { error, again_in, .. } => {
-                let why = error.map_or("it was completed", |error| error.0);
-                let again = again_in.unwrap_or(Duration::ZERO);
-                warn!("A subscription ended; again in {again:?}{tag}: {}", Escaped(why));
+            Notice::Ended { operation, error, again_in } => {
+                let why = Escaped(error.map_or("it was completed", |error| error.0));
+                match again_in {
+                    Some(wait) => warn!("A subscription ended; again in {wait:?}{tag}: {why}"),
+                    None => warn!("A subscription ended and is given up{tag}: {why}"),
+                }
+                if self.is_essential(operation) {
+                    self.witness.unsubscribed(now(), &format!("the subscription ended: {why}"));
+                }
             }
+            Notice::Asked { .. } => {}
             Notice::Renewed => info!("Nothing for a while; subscribing again{tag}"),
             Notice::Stable => self.prove(),
         }

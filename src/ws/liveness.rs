@@ -140,6 +140,11 @@ impl Clocks {
         self.last_frame
     }
 
+    /// Since when no data has come: from the last, or from the beginning of the connection.
+    pub const fn data_since(&self) -> Instant {
+        self.data_since
+    }
+
     /// Looks at the clocks. Each answer but [`Due::Nothing`] is given once.
     pub fn look(&mut self, rhythm: &mut Rhythm, now: Instant, wall: UnixMs) -> Due {
         let jumped = self.wall_jumped(now, wall);

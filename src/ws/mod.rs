@@ -34,13 +34,13 @@ mod witness;
 
 pub use self::{
     backfill::{BACKFILL_QUEUED_MAX, Backfill, Filler, Want, backfill},
-    error::{FeedError, Refusal, Step, Violation},
+    error::{FeedError, Origins, Refusal, Step, Violation},
     feed::connect_once,
     frames::MESSAGE_BYTES_MAX,
     listen::{Station, listen},
     seen::SEEN_MAX,
     session::{FAREWELL_MAX, OUTBOX_MAX, Written},
     supervisor::{GaveUp, run_over, run_with_reconnect},
-    taps::{CONNECTIONS_MAX, ConnectionTap, GAPS_MAX, Gap, Taps},
+    taps::{CONNECTIONS_MAX, ConnectionTap, Downtime, GAPS_MAX, Gap, Taps},
     witness::Witness,
 };

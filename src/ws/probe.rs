@@ -205,17 +205,13 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
             let mut first = First { listings: 0, refusal: None, heard: &heard };
             let ended = tokio::select! {
                 ended = session.run(&mut first, &mut rhythm) => ended,
-                () = heard.notified() => Ok(()),
+                () = heard.notified() => FeedError::Cut,
             };
-            match (first.listings, ended) {
-                (0, Ok(())) => Err(match first.refusal {
-                    Some(reason) => FeedError::SessionRefused { reason },
-                    None => FeedError::Cut,
-                }),
-                (0, Err(error)) => {
-                    Err(first.refusal.map_or(error, |reason| FeedError::SessionRefused { reason }))
+            match first.listings {
+                0 => {
+                    Err(first.refusal.map_or(ended, |reason| FeedError::SessionRefused { reason }))
                 }
-                (listings, _) => Ok(((), format!("{listings} listing(s)"))),
+                listings => Ok(((), format!("{listings} listing(s)"))),
             }
         };
         let heard = self.leg(Leg::Listing, wait, listening).await;

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     FeedError, Gap, GaveUp, Taps,
-    cycle::{Cycle, Pause, Tenure, cause},
+    cycle::{Cycle, Pause, Tenure},
     handle::{Event, Handle, HandleError, Reason},
     host::Host,
     link::Link,
@@ -113,7 +113,7 @@ impl<S: Source> Reconnecting<S> {
         let taps = Arc::new(Taps::default());
         Self {
             cycle: Cycle::new(policy, host, Arc::clone(&taps), "messages", tag.clone()),
-            link: Link::new(taps, tag),
+            link: Link::new(taps, tag, policy.limits().stable_after),
             inner,
             topics: Vec::new(),
             state: State::Idle,
@@ -144,7 +144,7 @@ impl<S: Source> Reconnecting<S> {
         let Pause { wait, attempt, cause, is_last, .. } = self.cycle.ended(&tenure);
         if is_last {
             self.state = State::Idle;
-            let gave_up = GaveUp { attempts: attempt, last: tenure.ended.err() };
+            let gave_up = GaveUp { attempts: attempt, last: Some(tenure.ended) };
             return Event::Disconnected(Reason::GaveUp(gave_up));
         }
         let now = now();
@@ -153,11 +153,12 @@ impl<S: Source> Reconnecting<S> {
     }
 
     fn ended(&mut self, error: Option<FeedError>) -> Event {
-        let ended = error.map_or(Ok(()), Err);
+        // A source of the caller's own may not say how it ended.
+        let ended = error.unwrap_or(FeedError::Cut);
         let State::Up { since, alive, messages, .. } = self.state else {
             return self.judge(Tenure::over(Duration::ZERO, 0, ended));
         };
-        self.link.down(alive, &cause(&ended));
+        self.link.down(alive, &ended.chain());
         let lived = now().saturating_duration_since(since);
         self.judge(Tenure::over(lived, messages, ended))
     }

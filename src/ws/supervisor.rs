@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use super::{
     connect::{Dial, TcpDial},
     cycle::{Cycle, fresh_credential},
-    error::FeedError,
+    error::{FeedError, Origins},
     feed::Hub,
     host::Host,
     liveness::Rhythm,
@@ -28,7 +28,7 @@ use crate::{
 pub struct GaveUp {
     /// How many attempts in a row led to nothing.
     pub attempts: u32,
-    /// How the last one ended; `None`: with a clean close.
+    /// How the last one ended; `None`: none was made.
     #[source]
     pub last: Option<FeedError>,
 }
@@ -109,14 +109,15 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
             _ => format!(" [connection {}]", connection.saturating_add(1)),
         };
         let (host, taps) = (Arc::clone(&self.host), Arc::clone(taps));
-        let mut cycle = Cycle::new(*reconnection, host, taps, "trades", tag);
+        let mut cycle =
+            Cycle::new(*reconnection, host, taps, "trades", tag).advising(Origins::MARKETPLACE);
         let mut rhythm = Rhythm::default();
         loop {
             cycle.admission().await;
             let tenure = self.tenure(connection, &cycle, &mut rhythm).await;
             let pause = cycle.ended(&tenure);
             if pause.is_last {
-                return GaveUp { attempts: pause.attempt, last: tenure.ended.err() };
+                return GaveUp { attempts: pause.attempt, last: Some(tenure.ended) };
             }
             tokio::time::sleep(pause.wait).await;
             if pause.wants_credential

@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use super::{
     connect::Dial,
-    cycle::{Cycle, Tenure, cause},
+    cycle::{Cycle, Tenure},
     error::FeedError,
     feed::FeedSession,
     liveness::Rhythm,
-    policy::Admission,
+    policy::{Admission, Verdict},
     session::now,
     supervisor::Supervisor,
     taps::add,
@@ -30,7 +30,7 @@ const ROTATION_RETRY: Duration = Duration::from_secs(15);
 /// How a stretch of listening ended.
 enum Stretch<D: Dial> {
     /// The connection is gone.
-    Ended(Result<(), FeedError>),
+    Ended(FeedError),
     /// A successor is up.
     Successor(Box<FeedSession<D::Stream>>),
     /// No successor came about.
@@ -70,13 +70,14 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
                 Stretch::Ended(ended) => break ended,
                 Stretch::NoSuccessor(error) => {
                     warn!("No successor for an old connection yet{tag}: {}", error.chain());
-                    rotate_at = later(now(), ROTATION_RETRY);
+                    rotate_at = later(now(), self.rotation_pause(&error));
                 }
                 Stretch::Successor(successor) => {
                     let mut old = std::mem::replace(&mut session, *successor);
                     rotate_at = self.rotation_after(now());
                     let mut old_rhythm = Rhythm::default();
-                    let mut hears_old = self.hub.listener(connection, false, || {});
+                    let mut hears_old = self.hub.listener(connection, false, || {}).superseded();
+                    listener.subscribed();
                     std::mem::swap(&mut hears_old.number, &mut listener.number);
                     let handing_over = async {
                         let run = old.run(&mut hears_old, &mut old_rhythm);
@@ -94,7 +95,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
                 }
             }
         };
-        self.hub.link.down(session.last_frame(), &cause(&ended));
+        listener.disconnected(session.alive_until(&ended), &ended);
         Tenure::over(now().saturating_duration_since(since), listener.listings(), ended)
     }
 
@@ -112,6 +113,22 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
                 Stretch::NoSuccessor(error)
             }
         }
+    }
+
+    /// How long after a failed rotation the next is tried: no sooner than the server asks, and after
+    /// a refusal that haste cannot heal no sooner than a parked feed would dial.
+    fn rotation_pause(&self, error: &FeedError) -> Duration {
+        let cooldown = self.hub.config.reconnection.limits().circuit_breaker_cooldown;
+        let least = match error.verdict() {
+            Verdict::RetryAfter(asked) => asked,
+            Verdict::Park => cooldown,
+            Verdict::ParkAtLeast(asked) => cooldown.max(asked),
+            Verdict::Retry | Verdict::RetryLater | Verdict::RenewCredential => Duration::ZERO,
+        };
+        if !least.is_zero() {
+            self.host.stay_away(now(), least);
+        }
+        least.max(ROTATION_RETRY)
     }
 
     async fn open(&self) -> Result<FeedSession<D::Stream>, FeedError> {

@@ -1,22 +1,24 @@
 //! The HTTP request that becomes a WebSocket, and the answer to it. Pure.
 //!
 //! The answer may arrive a byte at a time or together with the first frame; whatever stands behind
-//! its head belongs to the WebSocket. An answer other than `101` is read just far enough to say why:
-//! its status, how long to wait, and whether it is a page for a person.
-
-use std::time::Duration;
+//! its head belongs to the WebSocket. Interim answers (1xx) that come before it are skipped. A final
+//! answer other than `101` is read just far enough to say why: its status, how long to wait, and
+//! whether it is a web page.
 
 use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::error::{FeedError, Refusal};
-use crate::{config::Credential, time::UnixMs};
+use crate::{config::Credential, http_head::Head, time::UnixMs};
 
-/// The longest head of an answer, in bytes.
+/// The longest head of an answer, in bytes, with the interim answers before it.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// The most headers of an answer.
 pub(super) const HEADERS_MAX: usize = 100;
+
+/// How many interim answers (100, 102, 103) may come before the final one.
+pub(super) const INTERIM_ANSWERS_MAX: u32 = 8;
 
 /// What is asked for, and as whom.
 #[derive(Clone, Debug)]
@@ -61,7 +63,8 @@ impl Request<'_> {
     }
 }
 
-/// Reads the head of the answer. `None`: more of it must come first; else how long it is.
+/// Reads the head of the answer. `None`: more of it must come first; else how long it is, with the
+/// interim answers before it.
 ///
 /// # Errors
 ///
@@ -72,22 +75,41 @@ pub(super) fn read_head(
     subprotocol: Option<&'static str>,
     now: UnixMs,
 ) -> Result<Option<usize>, FeedError> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut answer = httparse::Response::new(&mut headers);
-    let len = match answer.parse(bytes) {
-        Ok(Status::Complete(len)) => len,
-        Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
-        Ok(Status::Partial) => return Err(FeedError::Handshake { what: "its head is too long" }),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(FeedError::Handshake { what: "it has too many headers" });
+    let mut rest = bytes;
+    for _interim in 0..=INTERIM_ANSWERS_MAX {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut answer = httparse::Response::new(&mut headers);
+        let len = match answer.parse(rest) {
+            Ok(Status::Complete(len)) => len,
+            Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
+            Ok(Status::Partial) => {
+                return Err(FeedError::Handshake { what: "its head is too long" });
+            }
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(FeedError::Handshake { what: "it has too many headers" });
+            }
+            Err(_not_http) => return Err(FeedError::Handshake { what: "it is not HTTP" }),
+        };
+        let status = answer.code.unwrap_or(0);
+        let behind = rest.get(len..).unwrap_or_default();
+        if status == 101 {
+            granted(&Headers(answer.headers), key, subprotocol)?;
+            return Ok(Some(bytes.len().saturating_sub(behind.len())));
         }
-        Err(_not_http) => return Err(FeedError::Handshake { what: "it is not HTTP" }),
-    };
-    let status = answer.code.unwrap_or(0);
-    let headers = Headers(answer.headers);
-    if status != 101 {
-        return Err(FeedError::Refused(headers.refusal(status, now)));
+        if !(100..200).contains(&status) {
+            return Err(FeedError::Refused(refusal(status, answer.headers, now)));
+        }
+        rest = behind;
     }
+    Err(FeedError::Handshake { what: "too many interim answers came before it" })
+}
+
+/// Whether a `101` answers this request.
+fn granted(
+    headers: &Headers<'_, '_>,
+    key: &str,
+    subprotocol: Option<&'static str>,
+) -> Result<(), FeedError> {
     let wrong = |what| Err(FeedError::Handshake { what });
     if !headers.has_token("upgrade", "websocket") {
         return wrong("no `Upgrade: websocket`");
@@ -98,13 +120,29 @@ pub(super) fn read_head(
     if headers.one("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
         return wrong("its key does not match");
     }
-    if headers.get("sec-websocket-extensions").next().is_some() {
+    // An empty list, as some proxies add it, negotiates nothing.
+    if headers.has_elements("sec-websocket-extensions") {
         return wrong("it uses an extension that was not asked for");
     }
-    match (subprotocol, headers.one("sec-websocket-protocol")) {
-        (Some(wanted), chosen) if chosen != Some(wanted) => Err(FeedError::Subprotocol { wanted }),
-        (None, Some(_)) => wrong("it chose a protocol that was not asked for"),
-        _ => Ok(Some(len)),
+    match subprotocol {
+        Some(wanted) if headers.one("sec-websocket-protocol") != Some(wanted) => {
+            Err(FeedError::Subprotocol { wanted })
+        }
+        None if headers.has_elements("sec-websocket-protocol") => {
+            wrong("it chose a protocol that was not asked for")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> Refusal {
+    let headers = headers.iter().map(|header| (header.name, header.value));
+    let head = Head::read_at(status, headers, Some(now));
+    Refusal {
+        status,
+        retry_after: head.retry_after,
+        is_challenge: head.is_challenge(),
+        is_html: head.html,
     }
 }
 
@@ -131,28 +169,20 @@ impl Headers<'_, '_> {
             .any(|part| part.trim().eq_ignore_ascii_case(token))
     }
 
-    fn refusal(&self, status: u16, now: UnixMs) -> Refusal {
-        let is_html =
-            self.get("content-type").any(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
-        let is_challenge =
-            self.get("cf-mitigated").any(|how| how.eq_ignore_ascii_case("challenge"));
-        let retry_after = self.one("retry-after").and_then(|value| retry_after(value, now));
-        Refusal { status, retry_after, is_page: is_html || is_challenge }
+    /// Whether the header's list has an element, readable or not.
+    fn has_elements(&self, name: &str) -> bool {
+        let is_element = |byte: &u8| !matches!(byte, b',' | b' ' | b'\t');
+        self.0
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case(name))
+            .any(|header| header.value.iter().any(is_element))
     }
-}
-
-/// Seconds, or a date.
-fn retry_after(value: &str, now: UnixMs) -> Option<Duration> {
-    if value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return value.parse().ok().map(Duration::from_secs);
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(UnixMs(i64::try_from(since.as_millis()).ok()?).since(now))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -238,7 +268,45 @@ mod tests {
         assert!(page.is_blocked());
         let challenge = refused("HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n");
         assert!(challenge.is_blocked());
-        assert!(challenge.to_string().contains("open the site in your browser"));
+        assert!(challenge.to_string().contains("challenge page"), "{challenge}");
+    }
+
+    #[test]
+    fn interim_answers_are_skipped_within_their_bound() {
+        let interim = [
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/1.1 102 Processing\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nLink: <x>; rel=preload\r\n\r\n",
+        ];
+        for interim in interim {
+            let text = format!("{interim}{GOOD}");
+            for len in 0..text.len() {
+                assert_eq!(read(text.get(..len).unwrap()).unwrap(), None, "{len} of {interim}");
+            }
+            assert_eq!(read(&format!("{text}\u{1}frame")).unwrap(), Some(text.len()));
+        }
+        let most = interim[0].repeat(usize::try_from(INTERIM_ANSWERS_MAX).unwrap());
+        assert_eq!(read(&format!("{most}{GOOD}")).unwrap(), Some(most.len() + GOOD.len()));
+        let more = refused(&format!("{most}{}{GOOD}", interim[0]));
+        assert!(matches!(more, FeedError::Handshake { .. }), "{more}");
+        let then_refused = refused(&format!("{}HTTP/1.1 404 No\r\n\r\n", interim[0]));
+        assert!(matches!(then_refused, FeedError::Refused(_)), "{then_refused}");
+    }
+
+    #[test]
+    fn an_empty_list_of_extensions_negotiates_nothing_and_any_other_is_refused() {
+        let with = |value: &str| {
+            let header = format!("\r\nSec-WebSocket-Extensions:{value}\r\n\r\n");
+            GOOD.replace("\r\n\r\n", &header)
+        };
+        for empty in ["", " ", " ,", "\t, ,"] {
+            let text = with(empty);
+            assert_eq!(read(&text).unwrap(), Some(text.len()), "{empty:?}");
+        }
+        for used in [" permessage-deflate", " , x-webkit-deflate-frame", " \u{e9}"] {
+            let error = refused(&with(used));
+            assert!(matches!(error, FeedError::Handshake { .. }), "{used:?}: {error}");
+        }
     }
 
     #[test]

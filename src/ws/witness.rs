@@ -12,6 +12,9 @@ pub trait Witness: fmt::Debug + Send + Sync {
     /// A binary message came, which is of no use to anybody.
     fn binary(&self);
 
+    /// A message came that is longer than may be; the connection was closed because of it.
+    fn too_long(&self);
+
     /// Somebody dials.
     fn dials(&self);
 
@@ -21,6 +24,12 @@ pub trait Witness: fmt::Debug + Send + Sync {
     /// From now on nothing can arrive; `alive` was the last proof of life. Said again while that
     /// lasts, it changes nothing.
     fn down(&self, alive: Instant, cause: &str);
+
+    /// The server has ended the subscription for which the feed is listened to, on the live
+    /// connection: from now on nothing can arrive until it is asked for again.
+    fn unsubscribed(&self, at: Instant, cause: &str) {
+        self.down(at, cause);
+    }
 
     /// Something that the last gap had hidden was found elsewhere.
     fn back_filled(&self);

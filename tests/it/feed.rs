@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod gaps;
 mod listings;
 mod long;
 mod managed;

@@ -135,6 +135,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/capture/mod.rs",
     "tests/it/command.rs",
     "tests/it/feed.rs",
+    "tests/it/feed/gaps.rs",
     "tests/it/feed/long.rs",
     "tests/it/feed/managed.rs",
     "tests/it/feed/modes.rs",

@@ -1,11 +1,13 @@
 //! What a person asks, and what they are told: with a bot, and without one.
 
+use std::time::Duration;
+
 use clap::Parser;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::ledger::{
-    control::{ASKS_MAX, Server},
+    control::{ASKS_MAX, Reply, Server},
     tests::{
         LOST as NO_ANSWER, T0, after, budget, coins,
         disk::{place, reserve, wait_until},
@@ -45,7 +47,16 @@ fn command(command: LedgerCommand) -> LedgerArgs {
 }
 
 fn start(folder: &Path, asks: mpsc::Sender<control::Ask>) -> Result<Server, ControlError> {
-    Server::start(&Address::of(folder, None), &asks, &crate::threads::Alarm::default())
+    serve_as(Instance::Live, folder, asks)
+}
+
+fn serve_as(
+    instance: Instance,
+    folder: &Path,
+    asks: mpsc::Sender<control::Ask>,
+) -> Result<Server, ControlError> {
+    let address = Address::of(folder, None, instance);
+    Server::start(&address, &asks, &crate::threads::Alarm::default())
 }
 
 /// A ledger with one unknown buy.
@@ -64,7 +75,7 @@ fn ledger(folder: &Path) -> Ledger {
 #[test]
 fn without_a_ledger_status_says_so_and_the_rest_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let said = at_desk(folder.path(), false, |desk| desk.status()).unwrap();
+    let said = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
     assert!(said.contains("no ledger yet"), "{said}");
     let error = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
     assert!(matches!(error, Err(DeskError::Ledger(LedgerError::Missing { .. }))));
@@ -143,10 +154,10 @@ fn a_halt_without_a_bot_waits_for_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
     at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
-    let status = at_desk(folder.path(), false, |desk| desk.status()).unwrap();
+    let status = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
     assert!(status.contains("buying          halted") && status.contains("eve stopped it"));
     at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
-    let status = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+    let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
     let status: Status = serde_json::from_str(&status).unwrap();
     assert_eq!((status.mode.as_str(), status.buying.as_str()), ("not running", "off"));
     assert_eq!(status.halts, []);
@@ -158,7 +169,7 @@ fn a_new_budget_frees_the_total() {
     drop(ledger(folder.path()));
     let new = command(LedgerCommand::NewBudget { yes: SURE });
     at_desk(folder.path(), false, |desk| desk.ledger(&new)).unwrap();
-    let status = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+    let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
     let status: Status = serde_json::from_str(&status).unwrap();
     assert_eq!(status.limits[0].used, "0.00");
 }
@@ -177,7 +188,7 @@ fn a_running_bot_is_asked_and_answers_itself() {
         ledger
     });
     let status = || -> Status {
-        let said = at_desk(folder.path(), true, |desk| desk.status()).unwrap();
+        let said = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
         serde_json::from_str(&said).unwrap()
     };
     assert_eq!((status().mode, status().buying), ("live".to_owned(), "on".to_owned()));
@@ -197,8 +208,126 @@ fn a_running_bot_is_asked_and_answers_itself() {
     let ledger = bot.join().unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state.as_str(), "bought");
     wait_until(|| ledger.is_durable());
-    let gone = control::ask(&Address::of(folder.path(), None), &Request::Status);
+    let gone = control::ask(&Address::of(folder.path(), None, Instance::Live), &Request::Status);
     assert!(matches!(gone, Err(ControlError::NotRunning)));
+}
+
+/// A bot that answers over its own channel, until it is dropped.
+struct Answering {
+    server: Option<Server>,
+    bot: Option<std::thread::JoinHandle<Ledger>>,
+}
+
+impl Answering {
+    fn start(folder: &Path, instance: Instance, ledger: Ledger, running: Duration) -> Self {
+        let (asks, mut asked) = mpsc::channel::<control::Ask>(ASKS_MAX);
+        let server = serve_as(instance, folder, asks).unwrap();
+        let mode = match instance {
+            Instance::Live => "live",
+            Instance::Dry => "dry",
+        };
+        let bot = std::thread::spawn(move || {
+            let mut ledger = ledger;
+            while let Some(ask) = asked.blocking_recv() {
+                let mut reply = control::answer(&mut ledger, &ask.request, mode, after(10));
+                if let Reply::Done(status) = &mut reply {
+                    status.running_ms = Some(u64::try_from(running.as_millis()).unwrap());
+                }
+                ask.reply.send(reply).unwrap();
+            }
+            ledger
+        });
+        Self { server: Some(server), bot: Some(bot) }
+    }
+
+    fn end(mut self) -> Ledger {
+        drop(self.server.take());
+        self.bot.take().unwrap().join().unwrap()
+    }
+}
+
+fn problems(folder: &Path) -> Vec<String> {
+    Standing::of(folder, None, after(10)).unwrap().problems()
+}
+
+/// What `sniper status` prints, and how many problems it ends with.
+fn status_at(folder: &Path) -> (serde_json::Value, usize) {
+    let mut count = usize::MAX;
+    let said = at_desk(folder, true, |desk| {
+        count = desk.status()?.0.len();
+        Ok(())
+    });
+    (serde_json::from_str(&said.unwrap()).unwrap(), count)
+}
+
+#[test]
+fn status_ends_with_a_problem_where_the_user_is_needed_and_only_there() {
+    let minute = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger(folder.path()));
+    assert_eq!(problems(folder.path()), <[String; 0]>::default(), "at rest, without a halt");
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert_eq!(problems(folder.path()).len(), 1, "the ledger of a stopped bot holds a halt");
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+
+    let live =
+        Answering::start(folder.path(), Instance::Live, ledger(&folder.path().join("x")), minute);
+    assert_eq!(status_at(folder.path()).1, 0, "live and reconciled");
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    let (status, count) = status_at(folder.path());
+    assert_eq!((&status["mode"], &status["buying"], count), (&"live".into(), &"halted".into(), 1));
+    assert!(status["problems"][0].as_str().unwrap().contains("eve stopped it"), "{status}");
+    live.end();
+
+    let fresh = |running| {
+        let unreconciled = Ledger::in_memory(budget(), &[], true);
+        let live = Answering::start(folder.path(), Instance::Live, unreconciled, running);
+        let count = status_at(folder.path()).1;
+        live.end();
+        count
+    };
+    assert_eq!(fresh(Duration::from_secs(29)), 0, "it has just started");
+    assert_eq!(fresh(Duration::from_secs(30)), 1, "it should have been reconciled by now");
+}
+
+#[test]
+fn a_dry_run_answers_beside_a_live_bot_and_takes_nothing_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let second = Duration::from_secs(1);
+    let in_memory = || Ledger::in_memory(budget(), &[], false);
+    let dry = Answering::start(folder.path(), Instance::Dry, in_memory(), second);
+    let (status, count) = status_at(folder.path());
+    assert_eq!((&status["mode"], count), (&"dry".into(), 0));
+    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert_eq!(status_at(folder.path()).0["buying"], "halted", "a dry run is halted in memory");
+
+    // A live bot starts beside it all the same, and is asked first.
+    drop(ledger(folder.path()));
+    let own = tempfile::tempdir().unwrap();
+    let live = Answering::start(folder.path(), Instance::Live, ledger(own.path()), second);
+    let (status, count) = status_at(folder.path());
+    assert_eq!(
+        (&status["mode"], &status["dry"]["mode"], count),
+        (&"live".into(), &"dry".into(), 0)
+    );
+    assert_eq!((&status["buying"], &status["dry"]["buying"]), (&"on".into(), &"halted".into()));
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+    assert_eq!(status_at(folder.path()).0["dry"]["buying"], "halted", "the live bot was meant");
+    let text = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
+    assert!(text.contains("A dry run beside it:"), "{text}");
+    let another = serve_as(Instance::Dry, folder.path(), mpsc::channel(1).0);
+    assert!(matches!(another, Err(ControlError::Taken)), "one dry run answers");
+    live.end();
+
+    // Without a live bot, a halt is kept in the ledger as well as in the dry run.
+    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+    let done = at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    assert!(done.contains("for the ledger and for the dry run"), "{done}");
+    let (status, count) = status_at(folder.path());
+    assert_eq!((&status["mode"], &status["buying"], count), (&"dry".into(), &"halted".into(), 1));
+    assert_eq!(status["ledger"]["buying"], "halted");
+    dry.end();
+    assert_eq!(problems(folder.path()).len(), 1, "the halt outlives the dry run");
 }
 
 #[cfg(unix)]
@@ -212,7 +341,8 @@ fn a_channel_that_others_could_open_is_not_used() {
     std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = start(folder.path(), mpsc::channel(1).0).unwrap_err();
     assert!(matches!(error, ControlError::Open { .. }), "{error}");
-    let error = control::ask(&Address::of(folder.path(), None), &Request::Status).unwrap_err();
+    let error = control::ask(&Address::of(folder.path(), None, Instance::Live), &Request::Status)
+        .unwrap_err();
     assert!(matches!(error, ControlError::Open { .. }), "{error}");
 }
 
@@ -234,7 +364,7 @@ fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
     drop(stream.read_to_string(&mut said));
     assert_eq!(said, "");
     assert!(matches!(
-        control::ask(&Address::of(folder.path(), None), &Request::Status),
+        control::ask(&Address::of(folder.path(), None, Instance::Live), &Request::Status),
         Ok(Reply::Cannot(why)) if why.contains("stopping")
     ));
     drop(server);

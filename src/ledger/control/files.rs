@@ -19,11 +19,19 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
+use super::{Ask, ControlError, Instance, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
 use crate::{
     secret,
     threads::{Alarm, Guard, ThreadName, failpoint},
 };
+
+/// The directory of one bot's files: each has its own.
+fn directory_of(directory: &Path, instance: Instance) -> PathBuf {
+    match instance {
+        Instance::Live => directory.to_owned(),
+        Instance::Dry => directory.join("dry"),
+    }
+}
 
 const ALIVE: &str = "alive";
 const REQUEST: &str = "request";
@@ -48,10 +56,11 @@ impl Listener {
     /// A [`ControlError`]; the bot can do without.
     pub(super) fn start(
         folder: &Path,
+        instance: Instance,
         asks: Sender<Ask>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
-        let folder = folder.to_owned();
+        let folder = directory_of(folder, instance);
         let failed = |what| move |source| ControlError::Io { what, source };
         fs::create_dir_all(&folder).map_err(failed("make a folder for"))?;
         let alive = open_alive(&folder).map_err(failed("open"))?;
@@ -125,7 +134,12 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 }
 
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
-pub(super) fn exchange(folder: &Path, line: &str) -> Result<String, ControlError> {
+pub(super) fn exchange(
+    folder: &Path,
+    instance: Instance,
+    line: &str,
+) -> Result<String, ControlError> {
+    let folder = &directory_of(folder, instance);
     let is_running = folder.join(ALIVE).exists()
         && open_alive(folder)
             .and_then(|alive| is_free(&alive))

@@ -21,7 +21,7 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
+use super::{Ask, ControlError, Instance, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
 use crate::{
     ledger::private::{self, Identity},
     secret,
@@ -29,7 +29,12 @@ use crate::{
 };
 
 /// The socket in its directory.
-const SOCKET: &str = "bot.sock";
+const fn socket(instance: Instance) -> &'static str {
+    match instance {
+        Instance::Live => "bot.sock",
+        Instance::Dry => "dry.sock",
+    }
+}
 
 /// Listens in one directory for as long as it is held.
 #[derive(Debug)]
@@ -50,15 +55,16 @@ struct SocketAddress {
 }
 
 impl SocketAddress {
-    fn within(directory: &Path) -> io::Result<Self> {
+    fn within(directory: &Path, instance: Instance) -> io::Result<Self> {
+        let name = socket(instance);
         if cfg!(target_os = "linux") {
             let handle = fs::File::open(directory)?;
-            let path = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
+            let path = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
             if fs::symlink_metadata(Path::new(&path).parent().unwrap_or(directory)).is_ok() {
                 return Ok(Self { path: path.into(), _directory: Some(handle) });
             }
         }
-        Ok(Self { path: directory.join(SOCKET), _directory: None })
+        Ok(Self { path: directory.join(name), _directory: None })
     }
 
     /// The socket's file, if there is one. A symbolic link is none.
@@ -76,10 +82,11 @@ impl Listener {
     /// A [`ControlError`]; the bot can do without.
     pub(super) fn start(
         directory: &Path,
+        instance: Instance,
         asks: Sender<Ask>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
-        let address = prepare(directory)?;
+        let address = prepare(directory, instance)?;
         let failed = |what| move |source| ControlError::Io { what, source };
         let listener = UnixListener::bind(&address.path).map_err(failed("open"))?;
         let mode = fs::Permissions::from_mode(0o600);
@@ -127,11 +134,11 @@ impl Drop for Listener {
 }
 
 /// Makes the directory, and removes the socket of a bot that is gone.
-fn prepare(directory: &Path) -> Result<SocketAddress, ControlError> {
+fn prepare(directory: &Path, instance: Instance) -> Result<SocketAddress, ControlError> {
     let failed = |what| move |source| ControlError::Io { what, source };
     private::make_directory(directory).map_err(failed("make a directory for"))?;
     check(directory)?;
-    let address = SocketAddress::within(directory).map_err(failed("look at"))?;
+    let address = SocketAddress::within(directory, instance).map_err(failed("look at"))?;
     let metadata = match fs::symlink_metadata(&address.path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(address),
         metadata => metadata.map_err(failed("look at"))?,
@@ -179,13 +186,17 @@ fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
 }
 
 /// Sends a line to whoever listens in this folder, and returns the line that comes back.
-pub(super) fn exchange(directory: &Path, line: &str) -> Result<String, ControlError> {
+pub(super) fn exchange(
+    directory: &Path,
+    instance: Instance,
+    line: &str,
+) -> Result<String, ControlError> {
     if !directory.exists() {
         return Err(ControlError::NotRunning);
     }
     check(directory)?;
     let failed = |what| move |source| ControlError::Io { what, source };
-    let address = SocketAddress::within(directory).map_err(failed("look at"))?;
+    let address = SocketAddress::within(directory, instance).map_err(failed("look at"))?;
     if address.identity().is_none() {
         return Err(ControlError::NotRunning);
     }

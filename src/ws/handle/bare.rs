@@ -10,7 +10,7 @@ use super::{
     orders::Orders,
     task::{Live, Task},
 };
-use crate::ws::{FeedError, connect::Dial, cycle::cause, protocol::Dialect, source::Source};
+use crate::ws::{FeedError, connect::Dial, protocol::Dialect, source::Source};
 
 /// One connection. Nothing is read, and no ping is answered, but while an event is waited for.
 pub struct Bare<D: Dial, L> {
@@ -54,8 +54,8 @@ impl<D: Dial, L: Dialect + Clone + Send> Bare<D, L> {
         for (text, written) in live.session.unwritten() {
             mailbox.notice(Event::NotSent { text, written });
         }
-        link.down(live.session.last_frame(), &cause(&ended));
-        mailbox.notice(Event::Disconnected(Reason::Ended(ended.err())));
+        link.down(live.session.alive_until(&ended), &ended.chain());
+        mailbox.notice(Event::Disconnected(Reason::Ended(Some(ended))));
         self.live = None;
     }
 }

@@ -119,7 +119,8 @@ pub enum Reason {
     /// The retries are used up.
     #[error("no further attempt is made")]
     GaveUp(#[source] GaveUp),
-    /// A bare connection, which makes no second attempt, has ended.
+    /// A bare connection, which makes no second attempt, has ended, and how, where that is known. A
+    /// clean close is a [`FeedError::Closed`] too.
     #[error("the connection ended")]
     Ended(#[source] Option<FeedError>),
 }

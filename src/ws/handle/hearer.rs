@@ -170,6 +170,7 @@ impl<P: FnMut()> Driver for Hearer<'_, P> {
                 let topic = Arc::clone(&wanted.topic);
                 self.mailbox.notice(Event::Ended { topic, cause, again_in });
             }
+            Notice::Asked { .. } => {}
             Notice::Renewed => tracing::info!("No data for a while; subscribing again"),
             Notice::Stable => self.prove(),
         }

@@ -16,7 +16,7 @@ use super::{
 use crate::ws::{
     FeedError, GaveUp,
     connect::{Dial, open},
-    cycle::{Cycle, Pause, Tenure, cause, fresh_credential},
+    cycle::{Cycle, Pause, Tenure, fresh_credential},
     link::Link,
     liveness::Rhythm,
     protocol::{Dialect, Machine},
@@ -65,7 +65,7 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
         let host = options.hosts.host(&target.dial.host(), &options.policy);
         Self {
             cycle: Cycle::new(options.policy, host, Arc::clone(&taps), "messages", tag.clone()),
-            link: Link::new(taps, tag),
+            link: Link::new(taps, tag, options.policy.limits().stable_after),
             target,
             dialect,
             options,
@@ -106,7 +106,7 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
             };
             let pause = self.pause(&tenure).await;
             if pause.is_last {
-                return Err(GaveUp { attempts: pause.attempt, last: tenure.ended.err() });
+                return Err(GaveUp { attempts: pause.attempt, last: Some(tenure.ended) });
             }
         }
     }
@@ -157,7 +157,7 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
         if !pause.is_last {
             return Onward::Go;
         }
-        let gave_up = GaveUp { attempts: pause.attempt, last: tenure.ended.err() };
+        let gave_up = GaveUp { attempts: pause.attempt, last: Some(tenure.ended) };
         self.return_unsent();
         self.mailbox.notice(Event::Disconnected(Reason::GaveUp(gave_up)));
         Onward::Stop
@@ -212,14 +212,11 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
             session.farewell(1_000).await;
             return None;
         };
-        self.link.down(session.last_frame(), &cause(&ended));
+        self.link.down(session.alive_until(&ended), &ended.chain());
         let lived = now().saturating_duration_since(since);
         // A link that was lost before everything was asked for again was no session at all.
         if progress.replay_until.is_some_and(|until| now() < until) {
-            return Some(match ended {
-                Err(error) => Tenure::failed(error),
-                Ok(()) => Tenure::failed(FeedError::Closed { code: 1_000, reason: String::new() }),
-            });
+            return Some(Tenure::failed(ended));
         }
         Some(Tenure::over(lived, progress.delivered, ended))
     }

@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! 1. No wait is shorter than [`DELAY_MIN`].
-//! 2. Only parking and a server's `Retry-After` make a wait longer than `max_delay`.
+//! 2. Only parking and a server's `Retry-After` make a wait longer than `max_delay`, and after a
+//!    healthy session neither does: whatever ended it, the next attempt comes by ordinary backoff.
 //! 3. Chance only takes off: the cap is the cap.
 //! 4. A finished handshake forgives nothing. Only a session with a listing, or one that lived for
 //!    `stable_after`, resets the wait; and after [`FLAPS_MAX`] short sessions with listings in a
@@ -86,12 +87,18 @@ impl Backoff {
         }
         self.attempts = self.attempts.saturating_add(1);
         let ordinary = self.take_off(self.delay, entropy);
-        let (wait, why) = match ending.verdict {
+        // A server that has served a good session and then closes it, with whatever code, is no
+        // server that refuses us. One that closes every session at once is judged by its code.
+        let verdict = if healthy { Verdict::Retry } else { ending.verdict };
+        let (wait, why) = match verdict {
             Verdict::Retry | Verdict::RenewCredential => (ordinary, Why::Backoff),
             Verdict::RetryLater => (self.take_off(limits.max_delay, entropy), Why::Backoff),
             Verdict::RetryAfter(asked) if asked > ordinary => (asked, Why::Asked),
             Verdict::RetryAfter(_) => (ordinary, Why::Backoff),
             Verdict::Park => (limits.circuit_breaker_cooldown, Why::Parked),
+            Verdict::ParkAtLeast(asked) => {
+                (limits.circuit_breaker_cooldown.max(asked), Why::Parked)
+            }
         };
         self.delay = self.grown();
         let exhausted = limits.max_retries.is_some_and(|max| !healthy && self.attempts > max);
@@ -223,6 +230,25 @@ mod tests {
     fn what_haste_cannot_heal_is_parked() {
         let parked = Ending { verdict: Verdict::Park, ..FAILED };
         check(steady(), &[parked, FAILED], &[300_000, 2_000]);
+        let asked = |secs| Verdict::ParkAtLeast(Duration::from_secs(secs));
+        let (sooner, later) = (asked(1), asked(7_200));
+        check(steady(), &[Ending { verdict: sooner, ..FAILED }], &[300_000]);
+        check(steady(), &[Ending { verdict: later, ..FAILED }], &[7_200_000]);
+    }
+
+    #[test]
+    fn after_a_healthy_session_no_close_is_parked_and_before_one_it_is() {
+        let verdicts = [Verdict::Park, Verdict::RetryLater, Verdict::RenewCredential];
+        for healthy in [PRODUCTIVE, QUIET] {
+            for verdict in verdicts {
+                check(steady(), &[FAILED, Ending { verdict, ..healthy }], &[1_000, 1_000]);
+            }
+        }
+        check(steady(), &[Ending { verdict: Verdict::Park, ..FLAPPED }], &[300_000]);
+        // One listing and a refusal, again and again, is no good session for ever.
+        let refused = Ending { verdict: Verdict::Park, ..PRODUCTIVE };
+        let expected = [1_000, 1_000, 1_000, 1_000, 1_000, 300_000];
+        check(steady(), &[refused; 6], &expected);
     }
 
     #[test]
@@ -275,6 +301,7 @@ mod tests {
             Just(Verdict::RenewCredential),
             Just(Verdict::Park),
             (0_u64..3_600).prop_map(|secs| Verdict::RetryAfter(Duration::from_secs(secs))),
+            (0_u64..3_600).prop_map(|secs| Verdict::ParkAtLeast(Duration::from_secs(secs))),
         ];
         let lived = prop::option::of((0_u64..90_000).prop_map(Duration::from_millis));
         (lived, 0_u64..3, verdict).prop_map(|(lived, listings, verdict)| Ending {
@@ -295,6 +322,7 @@ mod tests {
             for (ending, entropy) in script {
                 let next = backoff.after(&ending, entropy);
                 prop_assert!(next.wait >= DELAY_MIN);
+                prop_assert!(!next.healthy || next.why == Why::Backoff);
                 match (next.why, ending.verdict) {
                     (Why::Backoff, _) => prop_assert!(next.wait <= limits.max_delay),
                     (Why::Asked, Verdict::RetryAfter(asked)) => {
@@ -302,6 +330,9 @@ mod tests {
                     }
                     (Why::Parked, Verdict::Park) => {
                         prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown);
+                    }
+                    (Why::Parked, Verdict::ParkAtLeast(asked)) => {
+                        prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown.max(asked));
                     }
                     odd => prop_assert!(false, "{odd:?}"),
                 }

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-/// The longest wait that a server may ask for.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest `Retry-After` that is obeyed: three days, the longest ban that a public exchange
+/// documents. A longer one is cut to this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// What to do about trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Verdict {
     /// Haste cannot heal it: a bug, a setting or a block. Stay away for the long cooldown, say so
     /// once and loudly, and read the credential anew before the next try.
     Park,
+    /// As [`Park`](Self::Park), but no sooner than the server asks.
+    ParkAtLeast(Duration),
 }
 
 /// What a close code says; `None` where the connection ended without one.
@@ -48,15 +51,18 @@ pub const fn of_close(code: Option<u16>) -> Verdict {
 }
 
 /// What an HTTP status other than 101 on the upgrade says.
-pub const fn of_status(status: u16, retry_after: Option<Duration>) -> Verdict {
-    match (status, retry_after) {
-        (429 | 503, Some(wait)) if wait.as_secs() >= RETRY_AFTER_MAX.as_secs() => {
-            Verdict::RetryAfter(RETRY_AFTER_MAX)
-        }
-        (429 | 503, Some(wait)) => Verdict::RetryAfter(wait),
+///
+/// A `Retry-After` is obeyed with every status, up to [`RETRY_AFTER_MAX`]: where a retry is due
+/// sooner it is put off, and nothing that is parked is retried sooner because of it.
+pub fn of_status(status: u16, retry_after: Option<Duration>) -> Verdict {
+    let asked = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
+    match (status, asked) {
+        // 418 is how Binance bans an address; it says with `Retry-After` until when.
+        (408 | 418 | 425 | 429 | 500..=599, Some(wait)) => Verdict::RetryAfter(wait),
         (429, None) => Verdict::RetryLater,
-        (408 | 425 | 500..=599, _) => Verdict::Retry,
-        _ => Verdict::Park,
+        (408 | 425 | 500..=599, None) => Verdict::Retry,
+        (_, Some(wait)) => Verdict::ParkAtLeast(wait),
+        (_, None) => Verdict::Park,
     }
 }
 
@@ -95,10 +101,13 @@ mod tests {
     #[test]
     fn statuses_are_classified() {
         let wait = Duration::from_secs(7);
-        for status in [401, 403, 404, 426, 302, 200, 400] {
-            assert_eq!(of_status(status, Some(wait)), Verdict::Park, "{status}");
+        for status in [401, 403, 404, 426, 302, 200, 400, 418, 451] {
+            assert_eq!(of_status(status, None), Verdict::Park, "{status}");
         }
-        for status in [429, 503] {
+        for status in [401, 403, 404, 426, 302, 200, 400, 451] {
+            assert_eq!(of_status(status, Some(wait)), Verdict::ParkAtLeast(wait), "{status}");
+        }
+        for status in [408, 418, 425, 429, 500, 502, 503, 504] {
             assert_eq!(of_status(status, Some(wait)), Verdict::RetryAfter(wait), "{status}");
         }
         assert_eq!(of_status(429, None), Verdict::RetryLater);
@@ -108,8 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_cannot_ask_for_more_than_an_hour() {
+    fn a_server_cannot_ask_for_more_than_three_days() {
         let asked = Duration::from_secs(u64::MAX);
         assert_eq!(of_status(503, Some(asked)), Verdict::RetryAfter(RETRY_AFTER_MAX));
+        assert_eq!(of_status(403, Some(asked)), Verdict::ParkAtLeast(RETRY_AFTER_MAX));
+        let ban = Duration::from_secs(7_200);
+        assert_eq!(of_status(418, Some(ban)), Verdict::RetryAfter(ban));
     }
 }

@@ -34,6 +34,11 @@ pub(in crate::ws) enum Notice<'a> {
         /// When it is asked for again.
         again_in: Option<Duration>,
     },
+    /// A subscription was asked for again on the live link: from now on it can deliver.
+    Asked {
+        /// Which.
+        operation: OperationId,
+    },
     /// The data clock asked for a fresh subscription.
     Renewed,
     /// The session has lived for `stable_after`.

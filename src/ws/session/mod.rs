@@ -18,6 +18,7 @@ mod outbox;
 mod talk;
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
@@ -74,12 +75,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         }
     }
 
-    /// When the last frame came.
-    pub(super) const fn last_frame(&self) -> Instant {
-        self.talk.clocks.last_frame()
+    /// Until when the session that ended like this could surely deliver. A server that answers
+    /// pings and delivers nothing has proved its life with its last data only.
+    pub(super) const fn alive_until(&self, ended: &FeedError) -> Instant {
+        match ended {
+            FeedError::Idle(_) => self.talk.clocks.data_since(),
+            _ => self.talk.clocks.last_frame(),
+        }
     }
 
-    /// Serves the driver until the connection ends: `Ok` on a clean close.
+    /// Serves the driver until the connection ends, and says how it did.
     ///
     /// # Cancel safety
     ///
@@ -88,15 +93,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         &mut self,
         driver: &mut D,
         rhythm: &mut Rhythm,
-    ) -> Result<(), FeedError> {
-        let ending = poll_fn(|cx| self.poll_run(cx, driver, rhythm)).await;
-        match &ending {
-            Err(FeedError::Violation { violation, .. }) => self.farewell(violation.code()).await,
-            Err(FeedError::Idle(_)) => self.farewell(1_000).await,
-            Ok(()) | Err(FeedError::Closed { .. }) => self.return_farewell().await,
-            Err(_) => {}
+    ) -> FeedError {
+        let ended = poll_fn(|cx| match self.poll_run(cx, driver, rhythm) {
+            Poll::Ready(Err(ended)) => Poll::Ready(ended),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        match &ended {
+            FeedError::Violation { violation, .. } => self.farewell(violation.code()).await,
+            FeedError::Idle(_) => self.farewell(1_000).await,
+            FeedError::Closed { .. } => self.return_farewell().await,
+            _ => {}
         }
-        ending
+        ended
     }
 
     fn poll_run<D: Driver>(
@@ -104,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         cx: &mut Context<'_>,
         driver: &mut D,
         rhythm: &mut Rhythm,
-    ) -> Poll<Result<(), FeedError>> {
+    ) -> Poll<Result<Infallible, FeedError>> {
         loop {
             let mut frames = 0_usize;
             let mut seen = None;
@@ -125,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                         };
                         let message = heard.map(|heard| heard.message);
                         if let Some(end) = self.talk.serve(message, arrival, driver, rhythm) {
-                            return Poll::Ready(end);
+                            return Poll::Ready(Err(end));
                         }
                     }
                     Poll::Pending => break true,

@@ -7,12 +7,26 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, driver::Nobody, now, talk::Taken};
+use super::{Session, driver::Nobody, now};
 use crate::{
     clock,
     latency::Arrival,
     ws::{error::FeedError, frames::Message, liveness::Clocks, protocol::Dialect},
 };
+
+/// A close before the session was acknowledged says so beside its own code and reason.
+fn too_soon(error: FeedError) -> FeedError {
+    const WHEN: &str = "before it acknowledged the session";
+    match error {
+        FeedError::Closed { code, reason } if reason.is_empty() => {
+            FeedError::Closed { code, reason: format!(": {WHEN}") }
+        }
+        FeedError::Closed { code, reason } => {
+            FeedError::Closed { code, reason: format!("{reason} ({WHEN})") }
+        }
+        other => other,
+    }
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     /// Greets the server and waits until it acknowledges, answering pings meanwhile.
@@ -30,10 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                 }
                 let message = ready!(self.socket.poll_next(cx))?.message;
                 let arrival = Arrival::at(now());
-                if let Taken::Closed = self.talk.take(message, arrival, &mut Nobody)? {
-                    let reason = ": before it acknowledged the session".to_owned();
-                    return Poll::Ready(Err(FeedError::Closed { code: 1_000, reason }));
-                }
+                self.talk.take(message, arrival, &mut Nobody).map_err(too_soon)?;
             }
         })
         .await
@@ -41,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
 
     /// Writes the subscriptions, to the last byte.
     pub(in crate::ws) async fn subscribe(&mut self) -> Result<(), FeedError> {
-        self.talk.queue_due(now())?;
+        self.talk.queue_due(now(), |_operation| {})?;
         poll_fn(|cx| {
             if let Err(error) = self.poll_outbox(cx, now()) {
                 return Poll::Ready(Err(self.last_words(cx, error)));
@@ -61,10 +72,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     /// A write failed: what the server said before it left says more than that it is gone.
     fn last_words(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
         while let Poll::Ready(Ok(heard)) = self.socket.poll_next(cx) {
-            if let Message::Close(Some((code, reason))) = heard.message
-                && let Err(words) = FeedError::from_close(Some(code), reason)
-            {
-                return words;
+            if let Message::Close(farewell) = heard.message {
+                let (code, reason) = farewell.unzip();
+                return FeedError::from_close(code, reason.unwrap_or(""));
             }
         }
         error

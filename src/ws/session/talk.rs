@@ -20,7 +20,7 @@ use crate::{
         frames::Message,
         liveness::{Clocks, Due, Rhythm},
         policy::Limits,
-        protocol::{Dialect, Event, Machine},
+        protocol::{Dialect, Event, Machine, OperationId},
     },
 };
 
@@ -43,7 +43,6 @@ pub(super) struct Talk<L> {
 pub(super) enum Taken {
     Data,
     Other,
-    Closed,
 }
 
 impl<L: Dialect> Talk<L> {
@@ -60,7 +59,7 @@ impl<L: Dialect> Talk<L> {
         }
     }
 
-    /// Takes in a message, or the end; `Some`: the session is over.
+    /// Takes in a message, or the end; `Some`: the session is over, and this is how it ended.
     #[inline]
     pub(super) fn serve<D: Driver>(
         &mut self,
@@ -68,7 +67,7 @@ impl<L: Dialect> Talk<L> {
         arrival: Arrival,
         driver: &mut D,
         rhythm: &mut Rhythm,
-    ) -> Option<Result<(), FeedError>> {
+    ) -> Option<FeedError> {
         let at = arrival.framed;
         self.clocks.frame(at);
         match message.and_then(|message| self.take(message, arrival, driver)) {
@@ -78,8 +77,7 @@ impl<L: Dialect> Talk<L> {
                 None
             }
             Ok(Taken::Other) => None,
-            Ok(Taken::Closed) => Some(Ok(())),
-            Err(error) => Some(Err(error)),
+            Err(error) => Some(error),
         }
     }
 
@@ -103,7 +101,7 @@ impl<L: Dialect> Talk<L> {
             Message::Close(farewell) => {
                 let (code, reason) = farewell.unzip();
                 self.farewell = Some(code);
-                return FeedError::from_close(code, reason.unwrap_or("")).map(|()| Taken::Closed);
+                return Err(FeedError::from_close(code, reason.unwrap_or("")));
             }
         }
         Ok(Taken::Other)
@@ -171,11 +169,17 @@ impl<L: Dialect> Talk<L> {
     }
 
     /// Puts everything into the outbox that is to be subscribed to by now.
-    pub(super) fn queue_due(&mut self, now: Instant) -> Result<(), FeedError> {
-        while let Some((_operation, text)) = self.machine.due(now) {
+    /// `asked` hears of each.
+    pub(super) fn queue_due(
+        &mut self,
+        now: Instant,
+        mut asked: impl FnMut(OperationId),
+    ) -> Result<(), FeedError> {
+        while let Some((operation, text)) = self.machine.due(now) {
             if let Some(text) = text {
                 self.outbox.push_text(text)?;
             }
+            asked(operation);
         }
         Ok(())
     }
@@ -200,7 +204,7 @@ impl<L: Dialect> Talk<L> {
                 driver.notice(Notice::Renewed);
             }
         }
-        self.queue_due(now)?;
+        self.queue_due(now, |operation| driver.notice(Notice::Asked { operation }))?;
         let mut next = self.clocks.next(rhythm);
         if let Some(due) = self.machine.next_due() {
             next = next.min(due);

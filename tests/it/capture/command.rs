@@ -10,11 +10,11 @@ use sniper::sim::{Market, Rate, Settings};
 use super::*;
 
 /// A program that runs, and is ended if a test forgets to.
-struct Running(Child);
+pub(super) struct Running(Child);
 
 impl Running {
     /// Waits for its end without holding up the servers of the test.
-    async fn ended(mut self) -> Output {
+    pub(super) async fn ended(mut self) -> Output {
         let begun = Instant::now();
         while self.0.try_wait().unwrap().is_none() {
             assert!(begun.elapsed() < DEADLINE, "it does not end");
@@ -35,7 +35,7 @@ impl Drop for Running {
     }
 }
 
-fn start(directory: &TempDir, words: &[&str]) -> Running {
+pub(super) fn start(directory: &TempDir, words: &[&str]) -> Running {
     start_with(directory, &[&["capture"], words].concat(), &[])
 }
 
@@ -54,11 +54,11 @@ fn start_with(directory: &TempDir, words: &[&str], variables: &[(&str, String)])
     Running(command.spawn().unwrap())
 }
 
-fn out(output: &Output) -> String {
+pub(super) fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output) -> String {
+pub(super) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 mod command;
 mod market;
+mod nothing;
 mod recording;
 mod server;
 

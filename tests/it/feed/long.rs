@@ -110,7 +110,7 @@ async fn ten_quiet_hours_cost_no_reconnect_and_no_penalty() {
     run(&config, &memory, 10 * HOUR + Duration::from_secs(10)).await;
     assert_eq!(memory.dials(), 2);
     log.has("Stable session. Backoff reset to 1s.");
-    log.has("(attempt 1: closed cleanly)");
+    log.has("(attempt 1: closed by the server with 1001)");
 }
 
 /// Connections that are never too old.
@@ -171,8 +171,13 @@ async fn a_zombie_that_answers_every_ping_and_delivers_nothing_is_renewed_and_re
         assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
     });
     let lasting = Duration::from_secs(100 + 60);
-    let ids = run(&default_config(), &memory, lasting).await;
+    let config = default_config();
+    let ids = run(&config, &memory, lasting).await;
     assert!(memory.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", memory.dials());
+    let gaps = config.taps.gap_list();
+    assert_eq!(gaps.len(), 1);
+    // The server answered pings all the time; the last listing came 30 s before it was left.
+    assert!(gaps[0].lasted >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
     log.has("subscribing again");
     log.has("Connection error: no data for 30");
 }
@@ -362,6 +367,34 @@ async fn connections_are_replaced_before_they_are_old_and_nothing_falls_between(
     assert!((20..30).contains(&rotations), "{rotations}");
     assert_eq!(memory.dials(), usize::try_from(rotations).unwrap() + 1);
     assert_eq!(config.taps.gaps.load(Relaxed), 0);
+}
+
+/// The old connection is kept, and its host is left in peace.
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_is_refused_is_tried_no_sooner_than_the_server_asks() {
+    for (answer, dials) in [
+        ("HTTP/1.1 429 Slow\r\nRetry-After: 600\r\n\r\n", 2),
+        ("HTTP/1.1 403 No\r\nRetry-After: 600\r\n\r\n", 2),
+        ("HTTP/1.1 403 No\r\n\r\n", 3),
+        ("HTTP/1.1 502 Bad\r\n\r\n", 30),
+    ] {
+        let memory = Memory::play(move |number, mut peer| async move {
+            if number == 0 {
+                peer.subscribed().await;
+                peer.drained().await;
+            } else {
+                peer.read_head().await;
+                peer.write(answer.as_bytes()).await;
+            }
+        });
+        let feed = Feed { max_age: Duration::from_secs(60), ..Feed::default() };
+        let limits = Limits { max_consecutive_failures: 0, ..Limits::DEFAULT };
+        let config = Config { feed, ..config("ws://127.0.0.1:9/ws", limits) };
+        run(&config, &memory, Duration::from_secs(500)).await;
+        let dialled = memory.dials();
+        assert!(dialled.abs_diff(dials) <= dials / 10, "{answer}: {dialled}");
+        assert_eq!(config.taps.gaps.load(Relaxed), 0, "{answer}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -247,7 +247,7 @@ async fn dropping_the_feed_closes_its_socket_in_every_state() {
     }
 }
 
-fn found(id: &str) -> Trade<'static> {
+pub(super) fn found(id: &str) -> Trade<'static> {
     let text = format!(r#"{{"data":{{"createTrade":{{"trade":{}}}}}}}"#, listing(id));
     let payload: sniper::csgoroll::feed::Payload<'_> = json::read(&text).unwrap();
     let trade = payload.into_trades().next().unwrap().into_owned();

@@ -9,7 +9,7 @@ use sniper::{
 
 use super::{
     Log, config, during,
-    peer::{Server, batch},
+    peer::{Server, batch, frame},
     quick, to_the_end, until,
 };
 
@@ -32,9 +32,9 @@ async fn a_server_that_accepts_and_closes_is_dialled_at_doubling_intervals() {
     assert_eq!(
         waits[..3],
         [
-            "0.25s (attempt 1: closed cleanly)",
-            "0.5s (attempt 2: closed cleanly)",
-            "1s (attempt 3: closed cleanly)"
+            "0.25s (attempt 1: closed by the server with 1001)",
+            "0.5s (attempt 2: closed by the server with 1001)",
+            "1s (attempt 3: closed by the server with 1001)"
         ]
     );
 }
@@ -77,7 +77,7 @@ async fn a_productive_session_resets_the_wait_and_says_so() {
             "Disconnected (1000, clean close)",
             "Connection closed cleanly",
             "Productive session (2 trades). Backoff reset to 0.25s.",
-            "Reconnecting in 0.25s (attempt 1: closed cleanly)",
+            "Reconnecting in 0.25s (attempt 1: closed by the server with 1000)",
         ]
     );
     assert_eq!(told[7], "Connected");
@@ -87,6 +87,69 @@ async fn a_productive_session_resets_the_wait_and_says_so() {
     let gaps = config.taps.gap_list();
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1));
     assert!(gaps[0].until.is_some() && gaps[0].lasted >= Duration::from_millis(250));
+}
+
+/// A good session first, and then one that is closed at once; both with this code and reason.
+async fn closed_twice(code: u16, reason: &'static str) -> (Log, Vec<Duration>) {
+    let log = Log::capture();
+    let server = Server::play(move |number, mut peer| async move {
+        let ids = peer.subscribed().await;
+        if number == 0 {
+            peer.say(&batch(&ids[0], &["a"])).await;
+        }
+        if number < 2 {
+            peer.close(code, reason).await;
+        } else {
+            peer.drained().await;
+        }
+    })
+    .await;
+    let limits = Limits { circuit_breaker_cooldown: Duration::from_millis(900), ..quick() };
+    during(&config(&server.address, limits), server.dialled(3)).await;
+    (log, server.intervals())
+}
+
+#[tokio::test]
+async fn after_a_good_session_every_close_is_an_ordinary_reconnect_and_before_one_its_code_decides()
+{
+    for (code, reason, shown, is_parked) in [
+        (1_008, "Pong timeout", "Disconnected (1008, Pong timeout)", true),
+        (1_001, "see you", "Disconnected (1001, see you)", false),
+        (1_001, "", "Disconnected (1001, going away)", false),
+        (1_000, "bye", "Disconnected (1000, bye)", false),
+        (4_400, "", "Disconnected (4400, no reason given)", true),
+        (1_013, "", "Disconnected (1013, try again later)", false),
+    ] {
+        let (log, intervals) = closed_twice(code, reason).await;
+        log.has(shown);
+        log.has("Productive session (1 trades). Backoff reset to 0.25s.");
+        log.has(&format!("Reconnecting in 0.25s (attempt 1: closed by the server with {code}"));
+        assert!(intervals[0] < Duration::from_millis(700), "{code}: {intervals:?}");
+        let parked = log.text().matches("Parked for 0.9s").count();
+        assert_eq!(parked, usize::from(is_parked), "{code}: {}", log.text());
+        if is_parked {
+            assert!(intervals[1] >= Duration::from_millis(900), "{code}: {intervals:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_close_without_a_code_is_shown_as_1005_and_one_before_the_session_with_its_own_code() {
+    let log = Log::capture();
+    let server = Server::play(|number, mut peer| async move {
+        if number == 0 {
+            peer.subscribed().await;
+            peer.write(&frame(0x88, b"")).await;
+            peer.drained().await;
+        } else {
+            peer.upgrade().await;
+            peer.close(1_001, "restarting").await;
+        }
+    })
+    .await;
+    during(&config(&server.address, quick()), server.dialled(3)).await;
+    log.has("Disconnected (1005, no code given)");
+    log.has("closed by the server with 1001: restarting (before it acknowledged the session)");
 }
 
 #[tokio::test]
@@ -156,8 +219,29 @@ async fn a_server_that_asks_for_time_gets_it() {
         peer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\n\r\n").await;
     })
     .await;
+    let log = Log::capture();
     during(&config(&server.address, quick()), server.dialled(2)).await;
     assert!(server.intervals()[0] >= Duration::from_secs(1), "{:?}", server.intervals());
+    log.has("WARN Retry-After of 1s obeyed: no attempt before 20");
+}
+
+#[tokio::test]
+async fn a_ban_is_named_and_lasts_as_long_as_the_server_says() {
+    let log = Log::capture();
+    let server = Server::play(|_, mut peer| async move {
+        peer.read_head().await;
+        peer.write(b"HTTP/1.1 418 I'm a teapot\r\nRetry-After: 7200\r\n\r\n").await;
+    })
+    .await;
+    let waiting = async {
+        while !log.text().contains("Reconnecting in") {
+            tokio::task::yield_now().await;
+        }
+    };
+    during(&config(&server.address, quick()), waiting).await;
+    log.has("Connection error: HTTP 418: this IP address is banned for too many requests");
+    log.has("Retry-After of 7200s obeyed: no attempt before ");
+    log.has("Reconnecting in 7200s (attempt 1: HTTP 418");
 }
 
 #[tokio::test]

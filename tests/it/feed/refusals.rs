@@ -13,7 +13,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use super::{
     config, once,
-    peer::{Server, text},
+    peer::{Server, batch, text},
     quick,
 };
 
@@ -46,11 +46,60 @@ async fn an_upgrade_that_is_refused_is_classified_by_its_status() {
             Verdict::RetryAfter(Duration::from_secs(2)),
             false,
         ),
+        (
+            "HTTP/1.1 418 I'm a teapot\r\nRetry-After: 7200\r\n\r\n",
+            Verdict::RetryAfter(Duration::from_secs(7_200)),
+            false,
+        ),
+        ("HTTP/1.1 418 I'm a teapot\r\n\r\n", Verdict::Park, false),
+        ("HTTP/1.1 451 Unavailable\r\n\r\n", Verdict::Park, true),
+        (
+            "HTTP/1.1 403 No\r\nRetry-After: 900\r\n\r\n",
+            Verdict::ParkAtLeast(Duration::from_secs(900)),
+            true,
+        ),
+        (
+            "HTTP/1.1 503 No\r\nDate: Sun, 01 Mar 2026 10:00:00 GMT\r\n\
+             Retry-After: Sun, 01 Mar 2026 10:01:30 GMT\r\n\r\n",
+            Verdict::RetryAfter(Duration::from_secs(90)),
+            false,
+        ),
+        ("HTTP/1.1 503 No\r\ncf-mitigated: challenge\r\n\r\n", Verdict::Park, true),
+        ("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", Verdict::Park, false),
         ("HTTP/1.1 503 Busy\r\n\r\n", Verdict::Retry, false),
         ("HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Retry, false),
     ] {
         let error = refused(answer).await;
         assert_eq!((error.verdict(), error.is_blocked()), (verdict, blocked), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_after_interim_answers_or_with_an_empty_list_of_extensions_is_granted() {
+    let server = Server::play(|number, mut peer| async move {
+        peer.read_head().await;
+        let grant = match number {
+            0 => format!("HTTP/1.1 100 Continue\r\n\r\n{}", peer.grant()),
+            1 => format!("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n{}", peer.grant()),
+            2 => format!("HTTP/1.1 102 Processing\r\n\r\n{}", peer.grant()),
+            _ => peer.grant().replace("Upgrade\r\n", "Upgrade\r\nSec-WebSocket-Extensions: \r\n"),
+        };
+        // An interim answer comes in a segment of its own.
+        for part in grant.split_inclusive("\r\n\r\n") {
+            peer.write(part.as_bytes()).await;
+            tokio::task::yield_now().await;
+        }
+        peer.text().await;
+        peer.say(r#"{"type":"connection_ack"}"#).await;
+        let (id, _) = peer.subscription().await;
+        peer.say(&batch(&id, &["a"])).await;
+        peer.close(1_000, "").await;
+    })
+    .await;
+    for _ in 0..4 {
+        let (ids, ended) = once(&config(&server.address, quick())).await;
+        assert_eq!(ids, ["a"]);
+        assert!(ended.is_ok(), "{ended:?}");
     }
 }
 

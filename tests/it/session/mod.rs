@@ -18,6 +18,7 @@ mod limits;
 mod losses;
 mod program;
 mod refusals;
+mod standing;
 mod unknown;
 mod volume;
 

@@ -20,15 +20,15 @@ use super::{PLENTY, adds_up, agree_on, cents, quiet, redline, until};
 const PLANTED: &str = "s%3Aplanted-9f27c4";
 
 /// A running program, its folder, and what it has said. It is ended if a test forgets to.
-struct Program {
-    child: Child,
-    desk: TempDir,
+pub(super) struct Program {
+    pub(super) child: Child,
+    pub(super) desk: TempDir,
     said: TempDir,
 }
 
 impl Program {
     /// Starts the program with these words, in a folder of its own with these settings.
-    fn start(market: &Market, policy: &str, words: &[&str]) -> Self {
+    pub(super) fn start(market: &Market, policy: &str, words: &[&str]) -> Self {
         let desk = tempfile::tempdir().unwrap();
         fs::write(desk.path().join("sniper.toml"), policy).unwrap();
         let dotenv = format!(
