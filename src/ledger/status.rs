@@ -31,6 +31,19 @@ pub struct HaltStatus {
     pub remedy: String,
 }
 
+/// A read of the account that fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountFailure {
+    /// What is read: `balance`, `own purchases`, and so on.
+    pub read: String,
+    /// Since when it fails.
+    pub since: String,
+    /// The newest cause.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
 /// How things stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -62,6 +75,9 @@ pub struct Status {
     pub lost_buys: u32,
     /// Why the ledger cannot be used.
     pub failure: Option<String>,
+    /// Reads of the account that fail. The ledger does not know them; the session adds them.
+    #[serde(default)]
+    pub account_failures: Vec<AccountFailure>,
 }
 
 impl Status {
@@ -88,6 +104,7 @@ impl Status {
             lost_coins: amount(snapshot.loss.coins),
             lost_buys: snapshot.loss.count,
             failure,
+            account_failures: Vec::new(),
         }
     }
 }
@@ -143,6 +160,10 @@ impl fmt::Display for Status {
         writeln!(f, "buying          {}", self.buying)?;
         if let Some(failure) = &self.failure {
             writeln!(f, "ledger          cannot be used: {failure}")?;
+        }
+        for AccountFailure { read, since, cause, remedy } in &self.account_failures {
+            writeln!(f, "account read    {read} failing since {since}: {cause}")?;
+            writeln!(f, "                what to do: {remedy}")?;
         }
         for halt in &self.halts {
             writeln!(f, "halted          since {}: {}", halt.since, halt.reason)?;

@@ -7,6 +7,8 @@ use std::io::{self, Read};
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
+use crate::secret;
+
 /// How many codings may be applied on top of each other.
 pub const CODINGS_MAX: usize = 2;
 
@@ -98,7 +100,7 @@ fn read(coding: &'static str, decoder: impl Read, max: usize) -> Result<Vec<u8>,
 }
 
 fn unsupported(name: &str) -> DecodeError {
-    DecodeError::Unsupported(name.chars().take(NAME_CHARS_MAX).collect())
+    DecodeError::Unsupported(secret::mask(name).chars().take(NAME_CHARS_MAX).collect())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use reqwest::{
 
 use super::{
     content_encoding::{self, DecodeError},
-    dial::{Reach, lookup},
+    dial::{DialError, Reach, lookup},
     tls::Tls,
 };
 use crate::{
@@ -104,6 +104,8 @@ pub enum HttpError {
 pub enum Obstacle {
     /// The host's name has no address.
     Dns,
+    /// Without TLS, and the host's name stands for another machine.
+    NotLoopback,
     /// Nothing listens on the port.
     Refused,
     /// This process has no free file descriptor.
@@ -126,6 +128,9 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns => f.write_str("the name of the host could not be resolved (DNS)"),
+            Self::NotLoopback => f.write_str(
+                "without TLS only loopback addresses are connected to, and the host has another one",
+            ),
             Self::Refused => f.write_str("connection refused"),
             Self::TooManyFiles => f.write_str("too many open files"),
             Self::Certificate(why) => write!(f, "the certificate was not accepted: {why}"),
@@ -152,6 +157,10 @@ impl Obstacle {
                 }
                 other => Self::Tls(other.to_string()),
             };
+        }
+        let dial = chain().find_map(|cause| cause.downcast_ref::<DialError>());
+        if matches!(dial, Some(DialError::NotLoopback { .. })) {
+            return Self::NotLoopback;
         }
         // The errors of the resolver have no type of their own.
         let is_dns = chain().any(|cause| cause.to_string().starts_with("dns error"));
@@ -196,6 +205,9 @@ impl Obstacle {
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Dns => "check the host in CSGOROLL_HTTP_URL and the network of this machine",
+            Self::NotLoopback => {
+                "write https:// in CSGOROLL_HTTP_URL, or correct the host's entry in the hosts file"
+            }
             Self::Refused => {
                 "check host and port in CSGOROLL_HTTP_URL, and whether a firewall refuses them"
             }
