@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::purchases::{Incomplete, PURCHASE_PAGES_MAX, PurchasesReading, Span};
+use super::purchases::{PURCHASE_PAGES_MAX, PurchasesReading, Span};
 use crate::time::UnixMs;
 
 /// How far back the list corrects prices.
@@ -46,17 +46,15 @@ impl Depth {
         if is_deep && reading.complete {
             self.history_from = now.checked_add(HISTORY_EVERY);
         }
-        self.list_from = match reading.incomplete {
-            Some(Incomplete::TooManyPages { .. }) => now.checked_add(ENDLESS_WAIT),
-            _ => None,
-        };
+        let is_endless = !reading.complete && span.pages_max <= reading.pages;
+        self.list_from = if is_endless { now.checked_add(ENDLESS_WAIT) } else { None };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::purchases::Walk;
+    use crate::account::purchases::{Incomplete, Walk};
 
     const MINUTE: Duration = Duration::from_secs(60);
     const WALL: UnixMs = UnixMs(1_000 * 86_400_000);
@@ -126,8 +124,10 @@ mod tests {
         let start = Instant::now();
         let mut depth = Depth::default();
         let span = depth.span(start, WALL, WALL).unwrap();
-        let endless = Incomplete::TooManyPages { pages: PURCHASE_PAGES_MAX };
-        depth.read(start, span, &reading(Some(endless)));
+        // Whatever else was wrong with it.
+        let endless = reading(Some(Incomplete::Unreadable { count: 1, words: None }));
+        let endless = PurchasesReading { pages: PURCHASE_PAGES_MAX, ..endless };
+        depth.read(start, span, &endless);
         assert_eq!(depth.span(start + MINUTE, WALL, WALL), None);
         assert!(depth.span(start + ENDLESS_WAIT, WALL, WALL).is_some());
     }
