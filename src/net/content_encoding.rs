@@ -89,11 +89,8 @@ fn deflate(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
 fn read(coding: &'static str, decoder: impl Read, max: usize) -> Result<Vec<u8>, DecodeError> {
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     let mut decoded = Vec::new();
-    let read = decoder.take(limit).read_to_end(&mut decoded);
-    if decoded.len() > max {
-        return Err(DecodeError::TooLong(max));
-    }
-    match read {
+    match decoder.take(limit).read_to_end(&mut decoded) {
+        Ok(length) if length > max => Err(DecodeError::TooLong(max)),
         Ok(_length) => Ok(decoded),
         Err(source) => Err(DecodeError::Corrupt { coding, source }),
     }
@@ -201,11 +198,13 @@ mod tests {
 
     #[test]
     fn a_bomb_ends_at_the_bound() {
-        let zeros = vec![0; 64 << 20];
+        let zeros = vec![0; 8 << 20];
         for (coding, bomb) in
             [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros)), ("zstd", zstd(&zeros))]
         {
             assert!(bomb.len() < MAX, "{coding}: {} bytes", bomb.len());
+            // The decoder never gets to the fault at its end.
+            let bomb = bomb.get(..bomb.len() - 4).unwrap().to_vec();
             assert!(
                 matches!(decode(coding, bomb, MAX), Err(DecodeError::TooLong(MAX))),
                 "{coding}"
