@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::{sync::Mutex, time::sleep};
 
-use super::{failure::ReadFailure, pace::Pace};
+use super::{
+    failure::ReadFailure,
+    pace::Pace,
+    purchases::{PurchasesReading, Span, Walk},
+};
 use crate::{
     clock,
     config::{Credential, Endpoints, Generation},
@@ -15,7 +19,6 @@ use crate::{
         account::{self, CurrentUser, Page, Purchase, ReadError, User},
         operations::{self, Operation, PAGE_LISTINGS_MAX},
     },
-    ledger::OwnTrade,
     net::{
         http_client::{HttpClient, HttpError, Reply},
         tls::Tls,
@@ -24,13 +27,6 @@ use crate::{
     time::UnixMs,
     trade::Trade,
 };
-
-/// How many pages of one's own purchases are read at most: ten thousand purchases.
-pub const PURCHASE_PAGES_MAX: u32 = 40;
-
-/// How long before it is bought a listing may have been made. They expire after two days (source:
-/// recordings); the third is for doubt.
-const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 
 /// Reads, at a pace.
 #[derive(Debug)]
@@ -52,19 +48,6 @@ pub struct UserReading {
     pub exchange: Exchange,
     /// The answer's `Date`.
     pub date: Option<UnixMs>,
-}
-
-/// What we have bought, and when that was true.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PurchasesReading {
-    /// Our own trades, newest listing first.
-    pub trades: Vec<OwnTrade>,
-    /// Whether these are all, back to where they were asked for.
-    pub complete: bool,
-    /// How many could not be read.
-    pub unreadable: u32,
-    /// When reading began, by our wall clock.
-    pub started: UnixMs,
 }
 
 /// One page of what is for sale.
@@ -129,11 +112,12 @@ impl Reader {
         }
     }
 
-    /// Reads what this account has bought, back to `back_to` on the server's clock.
+    /// Reads what this account has bought, page by page. Moments are on the server's clock.
     ///
     /// # Errors
     ///
-    /// A [`ReadFailure`]. What was read before it is dropped: half a list proves nothing.
+    /// A [`ReadFailure`] before [`Span::needed`] was reached. What was read by then is dropped: half
+    /// a list proves nothing.
     ///
     /// # Cancel safety
     ///
@@ -141,46 +125,30 @@ impl Reader {
     pub async fn own_purchases(
         &self,
         user: &User,
-        back_to: UnixMs,
+        span: Span,
     ) -> Result<PurchasesReading, ReadFailure> {
-        // The list is ordered by listing and not by purchase.
-        let listed_after = UnixMs(back_to.0.saturating_sub(LISTING_LIFE_MS_MAX));
-        let is_older =
-            |purchase: &Purchase| purchase.created_at.is_some_and(|created| created < listed_after);
-        let mut reading = PurchasesReading {
-            trades: Vec::new(),
-            complete: false,
-            unreadable: 0,
-            started: clock::now(),
-        };
-        let mut after: Option<String> = None;
-        for number in 0..PURCHASE_PAGES_MAX {
-            let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after.as_deref())
-                .ok_or(ReadFailure::UserId)?;
-            let (reply, started) = self.ask(&page).await?;
-            if number == 0 {
-                reading.started = started;
-            }
-            let Page { nodes, unreadable, next } =
-                account::read_own_purchases(&reply.body).map_err(about)?;
-            reading.unreadable = reading.unreadable.saturating_add(unreadable);
-            let reached = nodes.last().is_some_and(is_older);
-            // What is older was not asked for, and would be there on one page and not on another.
-            reading.trades.extend(nodes.iter().filter(|node| !is_older(node)).map(|node| {
-                OwnTrade {
-                    id: node.id,
-                    status: node.status,
-                    price: node.price,
-                    joined_at: node.joined_at,
-                }
-            }));
-            after = next;
-            if reached || after.is_none() {
-                reading.complete = reading.unreadable == 0;
-                break;
-            }
+        let mut walk = Walk::new(span);
+        let (page, started) = self.purchases_page(user, None).await?;
+        let mut after = walk.take(page);
+        while let Some(cursor) = after {
+            after = match self.purchases_page(user, Some(&cursor)).await {
+                Ok((page, _started)) => walk.take(page),
+                Err(failure) => walk.fail(failure).map(|()| None)?,
+            };
         }
-        Ok(reading)
+        Ok(walk.finish(started))
+    }
+
+    async fn purchases_page(
+        &self,
+        user: &User,
+        after: Option<&str>,
+    ) -> Result<(Page<Purchase>, UnixMs), ReadFailure> {
+        let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after)
+            .ok_or(ReadFailure::UserId)?;
+        let (reply, started) = self.ask(&page).await?;
+        let page = account::read_own_purchases(&reply.body).map_err(about)?;
+        Ok((page, started))
     }
 
     /// Reads one page of what is for sale, newest first. `after`: the cursor of the page before.

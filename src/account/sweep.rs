@@ -5,7 +5,7 @@
 //! by dropping it. [`fill_gaps`] runs one for each gap that the feed tells of: an older one that is
 //! still under way is cancelled, and what it left is read with the newer.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::{failure::ReadFailure, reader::Reader};
 use crate::{
     clock,
-    text::Escaped,
+    csgoroll::account::Next,
     time::UnixMs,
     trade::{Event, Trade},
     ws::Filler,
@@ -58,6 +58,7 @@ pub async fn sweep(
 ) -> Result<Swept, ReadFailure> {
     let mut swept = Swept::default();
     let mut after: Option<String> = None;
+    let mut cursors = HashSet::new();
     while swept.pages < PAGES_MAX {
         let page = reader.open_listings(after.as_deref()).await?;
         swept.pages = swept.pages.saturating_add(1);
@@ -82,8 +83,14 @@ pub async fn sweep(
             }
             swept.listings = swept.listings.saturating_add(1);
         }
-        after = read.next;
-        if reached || after.is_none() {
+        after = match read.next {
+            _ if reached => None,
+            // A cursor that was followed already leads in a circle.
+            Next::After(cursor) if cursors.insert(cursor.clone()) => Some(cursor),
+            Next::After(_) | Next::Unclear => return Ok(swept),
+            Next::End => None,
+        };
+        if after.is_none() {
             swept.complete = true;
             break;
         }
@@ -130,9 +137,12 @@ fn tell(gap: u64, swept: &Result<Swept, ReadFailure>) {
             "Back-fill stopped after {listings} listings on {pages} pages: older ones may be missing"
         ),
         Err(failure) => {
-            let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}"));
-            let cause = cause.unwrap_or_default();
-            warn!("Back-fill failed, some listings may be missing: {failure}{}", Escaped(&cause));
+            let cause = failure.cause();
+            warn!(
+                "Back-fill failed, some listings may be missing: {}. What to do: {}",
+                cause.text(),
+                cause.remedy()
+            );
         }
     }
 }

@@ -11,10 +11,13 @@ use tokio::{
 };
 
 use super::{
+    depth::Depth,
     failure::ReadFailure,
-    reader::{PurchasesReading, Reader, UserReading},
+    health::Read,
+    purchases::PurchasesReading,
+    reader::{Reader, UserReading},
 };
-use crate::{clock, time::UnixMs};
+use crate::{clock, csgoroll::account::User, time::UnixMs};
 
 /// How much news may wait to be taken.
 pub const NEWS_QUEUED_MAX: usize = 16;
@@ -43,8 +46,13 @@ pub enum News {
     User(UserReading),
     /// What we have bought. It was read after the newest [`News::User`], within seconds.
     Purchases(PurchasesReading),
-    /// It could not be read. Said each time; whoever tells a person says it once.
-    Failed(ReadFailure),
+    /// It could not be read. This is sent each time.
+    Failed {
+        /// What was read.
+        read: Read,
+        /// Why it failed.
+        failure: ReadFailure,
+    },
 }
 
 /// What is asked of the watch, from any thread, without waiting.
@@ -89,17 +97,31 @@ pub async fn watch(
     news: &mpsc::Sender<News>,
 ) {
     let started = clock::now();
+    let mut depth = Depth::default();
     loop {
         let began = Instant::now();
-        let is_taken = match read(reader, habits, requests.back_to(started), news).await {
-            Ok(is_taken) => is_taken,
-            Err(ReadFailure::NoCredential) => {
-                let _nobody = news.send(News::Failed(ReadFailure::NoCredential)).await;
-                return;
+        let user = match reader.current_user().await {
+            Ok(reading) => {
+                let user = reading.user.clone();
+                if news.send(News::User(reading)).await.is_err() {
+                    return;
+                }
+                Some(user)
             }
-            Err(failure) => news.send(News::Failed(failure)).await.is_ok(),
+            Err(failure) => {
+                let is_final = matches!(failure, ReadFailure::NoCredential);
+                let told = news.send(News::Failed { read: Read::Balance, failure }).await;
+                if is_final || told.is_err() {
+                    return;
+                }
+                None
+            }
         };
-        if !is_taken {
+        if let Some(user) = user.filter(|_user| habits.purchases)
+            && let Some(told) =
+                purchases(reader, &user, requests.back_to(started), &mut depth).await
+            && news.send(told).await.is_err()
+        {
             return;
         }
         tokio::select! {
@@ -112,21 +134,19 @@ pub async fn watch(
     }
 }
 
-/// One reading. Returns whether somebody takes the news.
-async fn read(
+/// Reads the purchases back to where that is due; `None`: nothing is due.
+async fn purchases(
     reader: &Reader,
-    habits: Habits,
-    back_to: UnixMs,
-    news: &mpsc::Sender<News>,
-) -> Result<bool, ReadFailure> {
-    let reading = reader.current_user().await?;
-    let user = reading.user.clone();
-    if news.send(News::User(reading)).await.is_err() {
-        return Ok(false);
-    }
-    if !habits.purchases {
-        return Ok(true);
-    }
-    let purchases = reader.own_purchases(&user, back_to).await?;
-    Ok(news.send(News::Purchases(purchases)).await.is_ok())
+    user: &User,
+    needed: UnixMs,
+    depth: &mut Depth,
+) -> Option<News> {
+    let span = depth.span(Instant::now(), clock::now(), needed)?;
+    Some(match reader.own_purchases(user, span).await {
+        Ok(reading) => {
+            depth.read(Instant::now(), span, &reading);
+            News::Purchases(reading)
+        }
+        Err(failure) => News::Failed { read: Read::Purchases, failure },
+    })
 }

@@ -92,7 +92,7 @@ impl AppError {
 
     /// The error with everything that led to it, for a person.
     pub fn chain(&self) -> String {
-        chain(self)
+        crate::text::error_chain(self)
     }
 }
 
@@ -130,10 +130,4 @@ pub fn block_on_core<T>(
     let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
     runtime.block_on(future)
-}
-
-/// An error with everything that led to it, for a person.
-fn chain(error: &dyn Error) -> String {
-    let sources = std::iter::successors(error.source(), |error: &&dyn Error| (*error).source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use super::{
     AppError,
     background::{self, Background},
-    chain, report,
+    report,
 };
 use crate::{
     buyer::{
@@ -281,7 +281,7 @@ fn control_channel(config: &Config, alarm: &Alarm) -> (Option<Server>, Receiver<
     };
     let address = Address::of(&config.data_dir, config.state_dir.as_deref(), instance);
     let server = Server::start(&address, &asks, alarm).inspect_err(|error| {
-        let why = chain(error);
+        let why = crate::text::error_chain(error);
         warn!("`sniper halt` and `sniper status` cannot reach this bot: {why}");
     });
     (server.ok(), asked)

@@ -34,6 +34,7 @@ use crate::{
     net::tls::Tls,
     outcome::{Outcome, Refusal},
     server_clock::Exchange,
+    text::error_chain,
     time::UnixMs,
 };
 
@@ -191,7 +192,8 @@ impl Driver {
 
     /// Says once per outage that buys cannot leave.
     fn tell_failure(&self, error: Option<&LinkError>) {
-        let reason = error.map_or_else(|| "no answer in time".to_owned(), chain);
+        let reason =
+            error.map_or_else(|| "no answer in time".to_owned(), |error| error_chain(error));
         let is_first = {
             let mut pool = self.common.shared.pool();
             let is_first = pool.ready_count() == 0 && !pool.outage_told;
@@ -532,15 +534,4 @@ impl Driver {
             warn!("Nobody waits for the answer about {id} any more");
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &LinkError) -> String {
-    let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }

@@ -19,12 +19,43 @@ const MAIN_WALLET: &str = "MAIN";
 /// The longest page cursor that is sent back, in bytes.
 pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
 
+/// The longest piece of an unreadable value that is kept, in characters.
+const VALUE_CHARS_MAX: usize = 40;
+
+/// The longest status that is kept as it was sent, in characters.
+pub const STATUS_CHARS_MAX: usize = 40;
+
 /// One wallet of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wallet {
     name: String,
     /// What it holds, rounded down; `None` where it cannot be read.
     pub amount: Option<Coins>,
+    /// Why `amount` is `None`.
+    amount_error: Option<BalanceError>,
+}
+
+/// Why the balance could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BalanceError {
+    /// No list of wallets.
+    #[error("the answer lists no wallets")]
+    NoWallets,
+    /// The list has no wallet of that name.
+    #[error("none of the listed wallets is named {MAIN_WALLET}")]
+    NoMainWallet,
+    /// The amount is missing or null.
+    #[error("wallet {MAIN_WALLET} has no amount")]
+    NoAmount,
+    /// The amount is a text. It is not converted, since its unit is unknown.
+    #[error("the amount of wallet {MAIN_WALLET} is the text '{0}' and not a number")]
+    Text(String),
+    /// The amount is neither a number nor a text.
+    #[error("the amount of wallet {MAIN_WALLET} is not a number")]
+    NotNumber,
+    /// The amount is a number that no balance can be.
+    #[error("the amount of wallet {MAIN_WALLET} is out of range: {0}")]
+    OutOfRange(String),
 }
 
 impl Wallet {
@@ -41,6 +72,8 @@ pub struct User {
     pub id: String,
     /// What wallet `MAIN` holds; `None` where it is missing or cannot be read.
     pub balance: Option<Coins>,
+    /// Why `balance` is `None`.
+    pub balance_error: Option<BalanceError>,
     /// Whether the site has flagged the account; `None` where it does not say.
     pub suspected_trader: Option<bool>,
     /// What may be withdrawn each day; `None` where it does not say.
@@ -63,8 +96,22 @@ pub struct Page<T> {
     pub nodes: Vec<T>,
     /// How many nodes could not be read.
     pub unreadable: u32,
-    /// The cursor of the next page, where there is one.
-    pub next: Option<String>,
+    /// What follows this page.
+    pub next: Next,
+    /// The first error that stands beside the list, in the site's words: foreign text.
+    pub error: Option<String>,
+}
+
+/// What follows a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it was the last page.
+    End,
+    /// A page after this cursor.
+    After(String),
+    /// The page does not say: `hasNextPage` is no boolean, or more pages follow and the cursor is
+    /// missing or longer than [`PAGE_CURSOR_BYTES_MAX`].
+    Unclear,
 }
 
 /// One purchase, as the account's own list shows it.
@@ -74,6 +121,9 @@ pub struct Purchase {
     pub id: TradeId,
     /// Where it stands.
     pub status: Status,
+    /// The site's word for a status that no purchase is known to have: foreign text of at most
+    /// [`STATUS_CHARS_MAX`] characters.
+    pub unknown_status: Option<Box<str>>,
     /// What it cost; `None` where that cannot be read.
     pub price: Option<Coins>,
     /// When it was listed, by the server's clock.
@@ -153,16 +203,34 @@ pub fn read_own_purchases(body: &str) -> Result<Page<Purchase>, ReadError> {
 ///
 /// A [`JsonError`] when the text is not JSON.
 pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
-    let (mut name, mut amount) = (None, None);
+    let (mut name, mut amount) = (None, Err(BalanceError::NoAmount));
     object(cursor, |key, cursor| {
         match key {
             "name" => name = string(cursor)?,
-            "amount" => amount = number(cursor)?.and_then(|text| Coins::parse_floor(text).ok()),
+            "amount" => amount = read_amount(cursor)?,
             _ => drop(cursor.skip()?),
         }
         Ok(())
     })?;
-    Ok(name.map(|name| Wallet { name, amount }))
+    let (amount, amount_error) = match amount {
+        Ok(amount) => (Some(amount), None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(name.map(|name| Wallet { name, amount, amount_error }))
+}
+
+fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Coins, BalanceError>, JsonError> {
+    // A credential that is cut might not be found any more.
+    let beginning = |text: &str| secret::mask(text).chars().take(VALUE_CHARS_MAX).collect();
+    Ok(match cursor.peek()? {
+        Kind::Number => {
+            let text = cursor.number()?;
+            Coins::parse_floor(text).map_err(|_error| BalanceError::OutOfRange(beginning(text)))
+        }
+        Kind::String => Err(BalanceError::Text(beginning(&cursor.string()?.decode()))),
+        Kind::Null => cursor.skip().map(|_null| Err(BalanceError::NoAmount))?,
+        _ => cursor.skip().map(|_other| Err(BalanceError::NotNumber))?,
+    })
 }
 
 fn refused(words: &str) -> ReadError {
@@ -204,7 +272,7 @@ fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonErro
     if cursor.peek()? == Kind::Null {
         return cursor.skip().map(|_null| Some(CurrentUser::SignedOut));
     }
-    let mut user = User::default();
+    let mut user = User { balance_error: Some(BalanceError::NoWallets), ..User::default() };
     let is_object = object(cursor, |key, cursor| {
         match key {
             "id" => user.id = string(cursor)?.unwrap_or_default(),
@@ -215,16 +283,27 @@ fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonErro
                 let limit = number(cursor)?;
                 user.daily_withdraw_limit = limit.and_then(|text| Coins::parse_floor(text).ok());
             }
-            "wallets" => drop(array(cursor, |cursor| {
-                let main = wallet(cursor)?.filter(Wallet::is_main);
-                user.balance = user.balance.or(main.and_then(|wallet| wallet.amount));
-                Ok(())
-            })?),
+            "wallets" => read_wallets(cursor, &mut user)?,
             _ => drop(cursor.skip()?),
         }
         Ok(())
     })?;
     Ok(is_object.then_some(CurrentUser::SignedIn(user)))
+}
+
+fn read_wallets(cursor: &mut Cursor<'_>, user: &mut User) -> Result<(), JsonError> {
+    let mut main = None;
+    let is_list = array(cursor, |cursor| {
+        let found = wallet(cursor)?.filter(Wallet::is_main);
+        main = main.take().or(found);
+        Ok(())
+    })?;
+    (user.balance, user.balance_error) = match main {
+        Some(Wallet { amount, amount_error, .. }) => (amount, amount_error),
+        None if is_list => (None, Some(BalanceError::NoMainWallet)),
+        None => (None, Some(BalanceError::NoWallets)),
+    };
+    Ok(())
 }
 
 fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
@@ -238,7 +317,7 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
                 let text = string(cursor)?.filter(|text| !secret::stands_in(text));
                 id = text.and_then(|text| TradeId::new(&text));
             }
-            "status" => status = string(cursor)?.map(|word| Status::from_market(&word)),
+            "status" => status = string(cursor)?,
             "totalValue" => price = number(cursor)?.and_then(|text| Coins::parse(text).ok()),
             "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             "joinedAt" => joined_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
@@ -246,7 +325,13 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
         }
         Ok(())
     })?;
-    let purchase = |(id, status)| Purchase { id, status, price, created_at, updated_at, joined_at };
+    let purchase = |(id, word): (TradeId, String)| {
+        let status = Status::from_market(&word);
+        let is_unknown = matches!(status, Status::Other | Status::Listed);
+        let unknown_status =
+            is_unknown.then(|| secret::mask(&word).chars().take(STATUS_CHARS_MAX).collect());
+        Purchase { id, status, unknown_status, price, created_at, updated_at, joined_at }
+    };
     Ok(id.zip(status).map(purchase))
 }
 
@@ -255,7 +340,7 @@ fn read_page<'a, T>(
     body: &'a str,
     mut node: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
 ) -> Result<Page<T>, ReadError> {
-    let mut page = Page { nodes: Vec::new(), unreadable: 0, next: None };
+    let mut page = Page { nodes: Vec::new(), unreadable: 0, next: Next::Unclear, error: None };
     let mut has_edges = false;
     let errors = answer(body, |cursor| {
         object(cursor, |key, cursor| match key {
@@ -271,7 +356,11 @@ fn read_page<'a, T>(
         .map(drop)
     })?;
     match errors {
-        _ if has_edges => Ok(page),
+        error if has_edges => {
+            // Bounded and without credentials before it goes anywhere.
+            let error = error.map(|words| Escaped(&words).to_string());
+            Ok(Page { error, ..page })
+        }
         Some(message) => Err(refused(&message)),
         None => Err(ReadError::Shape),
     }
@@ -294,17 +383,22 @@ fn edge<'a, T>(
     Ok(())
 }
 
-fn page_info(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
-    let (mut has_more, mut end) = (false, None);
+fn page_info(cursor: &mut Cursor<'_>) -> Result<Next, JsonError> {
+    let (mut has_more, mut end) = (None, None);
     object(cursor, |key, cursor| {
         match key {
-            "hasNextPage" if cursor.peek()? == Kind::Bool => has_more = cursor.boolean()?,
+            "hasNextPage" if cursor.peek()? == Kind::Bool => has_more = Some(cursor.boolean()?),
             "endCursor" => end = string(cursor)?,
             _ => drop(cursor.skip()?),
         }
         Ok(())
     })?;
-    Ok(end.filter(|end| has_more && end.len() <= PAGE_CURSOR_BYTES_MAX))
+    let end = end.filter(|end| !end.is_empty() && end.len() <= PAGE_CURSOR_BYTES_MAX);
+    Ok(match (has_more, end) {
+        (Some(false), _) => Next::End,
+        (Some(true), Some(end)) => Next::After(end),
+        (Some(true), None) | (None, _) => Next::Unclear,
+    })
 }
 
 #[cfg(test)]
@@ -343,7 +437,8 @@ mod tests {
             {"node":{"id":"b"}}],"pageInfo":{"hasNextPage":true,"endCursor":"c"}}}}"#;
         let page = read_open_listings(body, Generation::B).unwrap();
         let ids: Vec<_> = page.nodes.iter().map(|trade| trade.id.as_str()).collect();
-        assert_eq!((ids, page.unreadable, page.next.as_deref()), (vec!["a", "b"], 1, Some("c")));
+        assert_eq!((ids, page.unreadable), (vec!["a", "b"], 1));
+        assert_eq!(page.next, Next::After("c".to_owned()));
     }
 
     #[test]
@@ -369,7 +464,7 @@ mod tests {
     fn the_last_page_has_no_next() {
         let body =
             r#"{"data":{"trades":{"pageInfo":{"hasNextPage":false,"endCursor":"c"},"edges":[]}}}"#;
-        assert_eq!(read_own_purchases(body).unwrap().next, None);
+        assert_eq!(read_own_purchases(body).unwrap().next, Next::End);
         assert_eq!(read_own_purchases(r#"{"data":{"trades":null}}"#), Err(ReadError::Shape));
     }
 
@@ -382,5 +477,75 @@ mod tests {
         assert_eq!(purchase.status, Status::Joined);
         assert_eq!(purchase.price, Some(Coins::from_cents(1_015)));
         assert!(purchase.updated_at.is_some() && purchase.joined_at.is_none());
+    }
+
+    #[test]
+    fn a_page_that_does_not_say_what_follows_is_not_taken_for_the_last() {
+        let next = |info: &str| {
+            let body = format!(r#"{{"data":{{"trades":{{"edges":[]{info}}}}}}}"#);
+            read_own_purchases(&body).unwrap().next
+        };
+        let long = "c".repeat(PAGE_CURSOR_BYTES_MAX + 1);
+        for info in [
+            String::new(),
+            r#","pageInfo":null"#.to_owned(),
+            r#","pageInfo":{"endCursor":"c"}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":null,"endCursor":"c"}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":"false","endCursor":"c"}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":true,"endCursor":null}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":true,"endCursor":""}"#.to_owned(),
+            format!(r#","pageInfo":{{"hasNextPage":true,"endCursor":"{long}"}}"#),
+        ] {
+            assert_eq!(next(&info), Next::Unclear, "{info}");
+        }
+        assert_eq!(next(r#","pageInfo":{"hasNextPage":false}"#), Next::End);
+    }
+
+    #[test]
+    fn an_error_beside_the_list_is_kept_in_the_words_of_the_site() {
+        let body = r#"{"data":{"trades":{"edges":[null,{"node":null}],"pageInfo":{"hasNextPage":
+            false,"endCursor":null}}},"errors":[{"message":"Cannot return null"}]}"#;
+        let page = read_own_purchases(body).unwrap();
+        assert_eq!((page.nodes.len(), page.unreadable), (0, 2));
+        assert_eq!(page.error.as_deref(), Some("Cannot return null"));
+    }
+
+    #[test]
+    fn a_balance_that_cannot_be_read_says_why() {
+        let error = |wallets: &str| {
+            let body = format!(r#"{{"data":{{"currentUser":{{"id":"a"{wallets}}}}}}}"#);
+            match read_current_user(&body) {
+                Ok(CurrentUser::SignedIn(user)) => {
+                    assert_eq!(user.balance.is_none(), user.balance_error.is_some());
+                    user.balance_error
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let amount =
+            |amount: &str| error(&format!(r#","wallets":[{{"name":"MAIN","amount":{amount}}}]"#));
+        assert_eq!(error(""), Some(BalanceError::NoWallets));
+        assert_eq!(error(r#","wallets":null"#), Some(BalanceError::NoWallets));
+        assert_eq!(error(r#","wallets":[{"name":"VAULT"}]"#), Some(BalanceError::NoMainWallet));
+        assert_eq!(error(r#","wallets":[{"name":"MAIN"}]"#), Some(BalanceError::NoAmount));
+        assert_eq!(amount("null"), Some(BalanceError::NoAmount));
+        assert_eq!(amount("[]"), Some(BalanceError::NotNumber));
+        assert_eq!(amount(r#""1000.0""#), Some(BalanceError::Text("1000.0".to_owned())));
+        assert_eq!(amount("1e99"), Some(BalanceError::OutOfRange("1e99".to_owned())));
+        assert_eq!(amount("1000.0"), None);
+    }
+
+    #[test]
+    fn a_purchase_of_unknown_status_is_listed_with_the_word_of_the_site() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"AWAITING_SELLER"}},
+            {"node":{"id":"b","status":"LISTED"}},{"node":{"id":"c","status":"JOINED"}}]}}}"#;
+        let page = read_own_purchases(body).unwrap();
+        let read = page.nodes.iter().map(|node| (node.status, node.unknown_status.as_deref()));
+        let expected = [
+            (Status::Other, Some("AWAITING_SELLER")),
+            (Status::Listed, Some("LISTED")),
+            (Status::Joined, None),
+        ];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! `sniper doctor`: what works and what does not, step by step, and what to do about it.
 //!
 //! It goes the ways that the bot goes, with the same settings and the same code: the feed to its
-//! first listing, one read over HTTP, a file in `SNIPER_DATA`. It sends no buy, and nothing that
+//! first listing, reads of the account over HTTP, a file in `SNIPER_DATA`. It sends no buy, and nothing that
 //! could is built.
 
 pub mod step;
@@ -15,11 +15,11 @@ use std::{
 
 use self::step::{BOT, Examination, STEPS, Step};
 use crate::{
-    account::ReadFailure,
+    account::{Incomplete, PurchasesReading, ReadFailure, Reader, Span, purchases::UnknownStatus},
     clock,
     config::{Config, Mode},
     csgoroll::{
-        account::{CurrentUser, User, read_current_user},
+        account::{BalanceError, CurrentUser, User, read_current_user},
         operations,
     },
     ledger::standing::Standing,
@@ -29,7 +29,7 @@ use crate::{
     },
     server_clock::ServerClock,
     summary::{lasting, short},
-    text::Escaped,
+    text::{Escaped, error_chain},
     ws::{
         FeedError, Origins,
         policy::RETRY_AFTER_MAX,
@@ -39,6 +39,9 @@ use crate::{
 
 /// How long the first listing is waited for.
 pub const LISTING_WAIT: Duration = Duration::from_secs(30);
+
+/// How many pages of own trades are read: enough to see whether the cursor moves.
+const OWN_TRADES_PAGES_MAX: u32 = 2;
 
 /// How far the two clocks may differ before a person should know.
 const SKEW_MAX: Duration = Duration::from_secs(60);
@@ -135,7 +138,7 @@ const fn remedy(leg: Leg) -> &'static str {
     }
 }
 
-/// One question over HTTP answers four steps.
+/// One question over HTTP answers four steps, and a second one the own trades.
 async fn account(config: &Config, done: &mut impl FnMut(Step)) {
     let begun = Instant::now();
     let asked = ask(config).await;
@@ -146,10 +149,8 @@ async fn account(config: &Config, done: &mut impl FnMut(Step)) {
             reply
         }
         Err(failure) => {
-            let remedy = "check CSGOROLL_HTTP_URL and the network; where a challenge is named, \
-                          pass it in your browser and copy the cookie again";
-            done(Step::red("HTTP", took, chain(&failure), remedy));
-            for name in ["sign-in", "balance", "clock interval"] {
+            done(failed("HTTP", took, &failure));
+            for name in ["sign-in", "balance", "own trades", "clock interval"] {
                 done(Step::untried(name));
             }
             return;
@@ -163,22 +164,32 @@ async fn account(config: &Config, done: &mut impl FnMut(Step)) {
             };
             done(Step::green("sign-in", took, seen));
             done(balance(config, &user, took));
+            done(own_trades(config, &user).await);
         }
         Err(failure) => {
-            let remedy = "log in at the site with your browser and copy the `session` cookie \
-                          into CSGOROLL_SESSION in .env";
-            done(Step::red("sign-in", took, chain(&failure), remedy));
+            done(failed("sign-in", took, &failure));
             done(Step::untried("balance"));
+            done(Step::untried("own trades"));
         }
     }
     done(clock_interval(&reply, took));
 }
 
+/// A step that failed as a read of the account does.
+fn failed(name: &'static str, took: Duration, failure: &ReadFailure) -> Step {
+    let cause = failure.cause();
+    Step::red(name, took, cause.text(), cause.remedy())
+}
+
+fn tls(config: &Config) -> Result<Tls, ReadFailure> {
+    match &config.tls {
+        Some(tls) => Ok(tls.clone()),
+        None => Tls::new().map_err(|_broken_build| ReadFailure::NoCredential),
+    }
+}
+
 async fn ask(config: &Config) -> Result<Reply, ReadFailure> {
-    let tls = match &config.tls {
-        Some(tls) => tls.clone(),
-        None => Tls::new().map_err(|_broken_build| ReadFailure::NoCredential)?,
-    };
+    let tls = tls(config)?;
     let client = HttpClient::new(&config.endpoints, config.credential.as_ref(), &tls)?;
     let reply = client.post(operations::current_user().to_json()).await?;
     match ReadFailure::of(&reply) {
@@ -207,13 +218,51 @@ fn balance(config: &Config, user: &User, took: Duration) -> Step {
             "deposit, or lower min_balance in [budget]; the bot would stop at once",
         ),
         Some(balance) => Step::green("balance", took, format!("{balance} coins")),
-        None => Step::red(
-            "balance",
-            took,
-            "the site does not say it",
-            "look at the site in your browser; without a balance nothing is bought",
-        ),
+        None => {
+            let error = user.balance_error.clone().unwrap_or(BalanceError::NoAmount);
+            failed("balance", took, &ReadFailure::Balance(error))
+        }
     }
+}
+
+/// Whether the account's own purchases can be read, the way the bot reads them.
+async fn own_trades(config: &Config, user: &User) -> Step {
+    let begun = Instant::now();
+    let read = read_own_trades(config, user).await;
+    let (name, took) = ("own trades", begun.elapsed());
+    let reading = match read {
+        Ok(reading) => reading,
+        Err(failure) => return failed(name, took, &failure),
+    };
+    let is_cut = matches!(reading.incomplete, Some(Incomplete::TooManyPages { .. }));
+    match &reading.incomplete {
+        Some(incomplete) if !is_cut => {
+            let cause = incomplete.cause();
+            Step::red(name, took, cause.text(), cause.remedy())
+        }
+        _ => Step::green(name, took, seen_of_own_trades(&reading, is_cut)),
+    }
+}
+
+async fn read_own_trades(config: &Config, user: &User) -> Result<PurchasesReading, ReadFailure> {
+    let credential = config.credential.as_ref();
+    let generation = config.feed.generation;
+    let reader = Reader::new(&config.endpoints, credential, generation, &tls(config)?)?;
+    let span = Span { pages_max: OWN_TRADES_PAGES_MAX, ..Span::back_to(clock::now()) };
+    reader.own_purchases(user, span).await
+}
+
+fn seen_of_own_trades(reading: &PurchasesReading, is_cut: bool) -> String {
+    let (count, pages) = (reading.trades.len(), reading.pages);
+    let more = if is_cut { ", more follow" } else { "" };
+    let mut seen = format!("{count} purchases on {pages} page(s){more}");
+    if let Some(UnknownStatus { word, .. }) = reading.unknown.first() {
+        seen.push_str(&format!("; status {} is unknown to this version", Escaped(word)));
+    }
+    if let Some((count, _first)) = reading.unpriced {
+        seen.push_str(&format!("; {count} without a price that can be read"));
+    }
+    seen
 }
 
 /// How exactly the server's clock is known after one answer.
@@ -253,7 +302,7 @@ async fn bot(config: &Config) -> Step {
         Ok(Ok(standing)) => standing,
         Ok(Err(error)) => {
             let remedy = "run `sniper status`, and `sniper ledger verify` where no bot runs";
-            return Step::red(BOT, took, Escaped(&chain(&error)).to_string(), remedy);
+            return Step::red(BOT, took, Escaped(&error_chain(&error)).to_string(), remedy);
         }
         Err(_panicked) => {
             return Step::red(BOT, took, "the look at the bot failed", "run `sniper status`");
@@ -300,9 +349,4 @@ fn write_and_remove(directory: &Path) -> io::Result<()> {
     );
     let removed = fs::remove_file(&path);
     written.and(removed)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::summary::{decimal, short};
 
 /// The steps, in the order in which they are taken.
-pub const STEPS: [&str; 13] = [
+pub const STEPS: [&str; 14] = [
     "settings",
     "DNS",
     "TCP",
@@ -18,6 +18,7 @@ pub const STEPS: [&str; 13] = [
     "HTTP",
     "sign-in",
     "balance",
+    "own trades",
     "clock interval",
     "disk",
     BOT,

@@ -76,6 +76,19 @@ pub struct FeedStatus {
     pub gap_is_open: bool,
 }
 
+/// A read of the account that fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountFailure {
+    /// What is read: `balance`, `own purchases`, and so on.
+    pub read: String,
+    /// Since when it fails.
+    pub since: String,
+    /// The newest cause.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
 /// How things stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -116,6 +129,9 @@ pub struct Status {
     /// How its feed stands; `None`: no bot runs.
     #[serde(default)]
     pub feed: Option<FeedStatus>,
+    /// Reads of the account that fail. The ledger does not know them; the session adds them.
+    #[serde(default)]
+    pub account_failures: Vec<AccountFailure>,
 }
 
 impl Status {
@@ -169,6 +185,7 @@ impl Status {
             reconciled: snapshot.reconciled,
             running_ms: None,
             feed: None,
+            account_failures: Vec::new(),
         }
     }
 }
@@ -230,6 +247,10 @@ impl fmt::Display for Status {
         }
         if let Some(failure) = &self.failure {
             writeln!(f, "ledger          cannot be used: {failure}")?;
+        }
+        for AccountFailure { read, since, cause, remedy } in &self.account_failures {
+            writeln!(f, "account read    {read} failing since {since}: {cause}")?;
+            writeln!(f, "                what to do: {remedy}")?;
         }
         for halt in &self.halts {
             writeln!(f, "halted          since {}: {}", halt.since, halt.reason)?;

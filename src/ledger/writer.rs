@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     money::Coins,
+    text::error_chain,
     threads::{Alarm, Guard, ThreadName, failpoint},
 };
 
@@ -245,7 +246,7 @@ impl Writer {
             wait = match &written {
                 Ok(()) => PERIOD,
                 Err(error) => {
-                    self.shared.fail(chain(error));
+                    self.shared.fail(error_chain(error));
                     PAUSE
                 }
             };
@@ -305,7 +306,9 @@ impl Writer {
         match self.database.copy_to(copy) {
             Ok(()) if is_first => tracing::warn!("A copy of the ledger was saved: {copy:?}"),
             Ok(()) => {}
-            Err(error) => tracing::error!("No copy of the ledger was saved: {}", chain(&error)),
+            Err(error) => {
+                tracing::error!("No copy of the ledger was saved: {}", error_chain(&error))
+            }
         }
     }
 
@@ -410,16 +413,4 @@ impl Writer {
         self.shared.last_order.store(last_order, Ordering::Release);
         self.shared.heal();
     }
-}
-
-/// An error and everything behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

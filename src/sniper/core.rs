@@ -21,7 +21,7 @@ use super::{
     Buys,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{Held, HeldListings},
-    news::Told,
+    reads::Reported,
     say,
     tally::Tally,
 };
@@ -103,7 +103,7 @@ pub struct Core<B> {
     /// Shared with those who read the server's time off its answers.
     clock: Arc<Mutex<ServerClock>>,
     pub(super) tally: Tally,
-    pub(super) told: Told,
+    pub(super) reported: Reported,
     pub(super) pending: HashMap<TradeId, Pending>,
     /// The items of this session's orders, for later lines about them.
     pub(super) names: HashMap<TradeId, String>,
@@ -145,7 +145,7 @@ impl<B: Buys> Core<B> {
             hand,
             clock,
             tally: Tally::default(),
-            told: Told::default(),
+            reported: Reported::default(),
             pending: HashMap::with_capacity(64),
             names: HashMap::new(),
             seen: Recent::new(SEEN_MAX, ()),

@@ -12,6 +12,7 @@ pub mod core;
 pub mod eligibility;
 pub mod held;
 mod news;
+mod reads;
 mod rehearse;
 mod say;
 mod settle;

@@ -1,11 +1,7 @@
 //! What a look at the account changes: the balance, what became of purchases, the server's clock;
 //! and what a person asks for.
 
-use std::{
-    collections::HashSet,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     Buys,
@@ -13,7 +9,7 @@ use super::{
     say,
 };
 use crate::{
-    account::{News, PurchasesReading, ReadFailure, UserReading},
+    account::{News, PurchasesReading, Read, ReadFailure, UserReading},
     ledger::{
         Aftermath, HaltReason, LedgerError, Reading,
         control::{self, Ask, Reply},
@@ -22,7 +18,6 @@ use crate::{
     money::Coins,
     outcome::Consequence,
     time::UnixMs,
-    trade::TradeId,
     ws::{Downtime, Taps},
 };
 
@@ -64,21 +59,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What has been told about the account already, so that nothing is told twice.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    signed_in: bool,
-    failure: Option<String>,
-    overdue: HashSet<TradeId>,
-}
-
 impl<B: Buys> Core<B> {
     /// Takes in what was learned of the account.
     pub fn hear(&mut self, news: News, now: Now) {
         match news {
             News::User(reading) => self.hear_user(&reading, now),
-            News::Purchases(reading) => self.hear_purchases(&reading, now),
-            News::Failed(failure) => self.hear_failure(&failure, now),
+            News::Purchases(reading) => self.hear_purchases(reading, now),
+            News::Failed { read, failure } => self.hear_failure(read, &failure, now),
         }
     }
 
@@ -97,12 +84,7 @@ impl<B: Buys> Core<B> {
         if let Some(balance) = user.balance {
             self.note(|ledger| Ok(ledger.set_balance(balance, *as_of, now.wall)));
         }
-        let width = self.clock().width(Instant::now());
-        if !self.told.signed_in || self.told.failure.is_some() {
-            say::signed_in(user, width);
-        }
-        self.told.signed_in = true;
-        self.told.failure = None;
+        self.report_user(user, now);
     }
 
     /// The ledger may not be used for this account: that ends a session that has not ordered yet.
@@ -121,16 +103,22 @@ impl<B: Buys> Core<B> {
         self.wishes_to_know |= last.is_none_or(|(last, _as_of)| last != balance);
     }
 
-    fn hear_purchases(&mut self, reading: &PurchasesReading, now: Now) {
-        let PurchasesReading { trades, complete, started, .. } = reading;
+    fn hear_purchases(&mut self, mut purchases: PurchasesReading, now: Now) {
+        let older = std::mem::take(&mut purchases.older).into_iter();
+        let book = self.ledger.book();
+        purchases.trades.extend(older.filter(|trade| book.intent(&trade.id).is_some()));
+        let PurchasesReading { trades, complete, started, .. } = &purchases;
         let reading = Reading { trades, complete: *complete, started: *started };
         self.note(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
         if *complete {
             self.wall_drift_at_read_ms = self.wall_drift_ms;
         }
+        self.report_purchases(&purchases, now);
         let overdue = now.wall.minus(RETURN_OVERDUE);
         for order in self.ledger.book().returning_since(overdue) {
-            if self.told.overdue.len() < OVERDUE_TOLD_MAX && self.told.overdue.insert(order.id) {
+            if self.reported.overdue.len() < OVERDUE_TOLD_MAX
+                && self.reported.overdue.insert(order.id)
+            {
                 say::return_overdue(order);
             }
         }
@@ -150,14 +138,10 @@ impl<B: Buys> Core<B> {
         self.wishes_to_know = true;
     }
 
-    /// A failure is told once, and again only if another came in between. Where a buy would have
-    /// been refused for the same reason, buying stops before one is.
-    fn hear_failure(&mut self, failure: &ReadFailure, now: Now) {
-        let words = failure.to_string();
-        if self.told.failure.as_ref() != Some(&words) {
-            say::account_unreadable(failure);
-            self.told.failure = Some(words);
-        }
+    /// A failure is reported once for each cause. Where a buy would have been refused for the same
+    /// reason, buying stops before one is.
+    fn hear_failure(&mut self, read: Read, failure: &ReadFailure, now: Now) {
+        self.report_failed(read, failure.cause(), now);
         let halting =
             failure.refusal().filter(|refusal| refusal.consequence() == Consequence::Halt);
         if let Some(refusal) = halting
@@ -187,6 +171,7 @@ impl<B: Buys> Core<B> {
         if let Reply::Done(status) = &mut reply {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
+            self.show_failing_reads(status);
         }
         let left = self.ledger.snapshot(now).halts;
         say::asked_for(&ask.request, halts, &left);

@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use tracing::{Level, debug, error, info, warn};
 
 use crate::{
-    account::ReadFailure,
+    account::{Read, purchases::UnknownStatus},
     csgoroll::account::User,
     latency::Steps,
     ledger::{
@@ -166,8 +166,29 @@ pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
     info!("Signed in: {balance}{flagged}{clock}");
 }
 
-pub(super) fn account_unreadable(failure: &ReadFailure) {
-    warn!("The account cannot be read: {}", Escaped(&failure.to_string()));
+/// A read of the account began to fail, or has another cause now.
+pub(super) fn read_failed(read: Read, cause: &str, follows: &str, remedy: &str) {
+    warn!("Account read failed: {}, {cause}. {follows} What to do: {remedy}.", read.name());
+}
+
+/// A read of the account succeeded that had failed.
+pub(super) fn read_succeeded(read: Read, lasted: Duration) {
+    info!("Account read succeeded again: {}, after {}", read.name(), short(lasted));
+}
+
+/// A purchase is listed whose status this version does not know. `state`: what the ledger holds.
+pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<State>) {
+    let (id, word) = (unknown.id, Escaped(&unknown.word));
+    let follows = match state {
+        Some(State::Reserved | State::Sent | State::Unknown) => {
+            "it stays unknown and counts as spent".to_owned()
+        }
+        Some(state) => format!("it stays {state}"),
+        None => "it is not in this ledger".to_owned(),
+    };
+    warn!(
+        "Purchase listed with a status this version does not know: {id}, status {word}; {follows}"
+    );
 }
 
 /// An order that moved to another state other than by its own answer.

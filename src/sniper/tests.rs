@@ -229,12 +229,7 @@ fn a_wall_clock_that_was_set_is_distrusted_until_the_account_is_read() {
         session.core.watch_clock(set, now);
         assert!(session.core.ledger().book().is_clock_distrusted());
         session.after += Duration::from_secs(1);
-        let reading = PurchasesReading {
-            trades: Vec::new(),
-            complete: true,
-            unreadable: 0,
-            started: session.now().wall,
-        };
+        let reading = PurchasesReading::complete(Vec::new(), session.now().wall);
         let now = session.now();
         session.core.hear(News::Purchases(reading), now);
         assert!(!session.core.ledger().book().is_clock_distrusted());

@@ -2,24 +2,39 @@
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    io::Write as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use sniper::{
     account::{
-        Habits, News, ReadFailure, Reader, Requests, fill_gaps, reader::PURCHASE_PAGES_MAX, sweep,
-        sweep::PAGES_MAX, watch,
+        Habits, Incomplete, News, Read, ReadFailure, Reader, Requests, Span, fill_gaps,
+        purchases::PURCHASE_PAGES_MAX, sweep, sweep::PAGES_MAX, watch,
     },
-    config::{Config, Credential, Endpoints, Generation},
+    buyer::Buyer,
+    clock,
+    config::{Budget, Config, Credential, Endpoints, Generation},
+    ledger::{Ledger, control, status::AccountFailure},
     money::Coins,
+    net::tls::Tls,
     outcome::Refusal,
+    server_clock::ServerClock,
+    sniper::{Core, Hand, Now},
     time::UnixMs,
     trade::{Event, Status, Trade},
     ws::{self, policy::Policy},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+    time::timeout,
+};
 
 use crate::{
     buyer::market::{Market, PATIENCE, Reaction, Request, answer},
@@ -157,7 +172,8 @@ async fn without_a_credential_nothing_is_asked_about_an_account() {
         .await
         .unwrap();
     let said = news.recv().await.unwrap();
-    assert!(matches!(said, News::Failed(ReadFailure::NoCredential)), "{said:?}");
+    let News::Failed { read, failure } = said else { panic!("{said:?}") };
+    assert!(matches!((read, &failure), (Read::Balance, ReadFailure::NoCredential)), "{failure:?}");
     assert!(market.requests().is_empty());
 }
 
@@ -168,7 +184,7 @@ async fn purchases_are_read_back_to_where_they_matter() {
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
     // What was listed three days before may still have been bought since.
-    let reading = reader.own_purchases(&user, moment(-DAY)).await.unwrap();
+    let reading = reader.own_purchases(&user, Span::back_to(moment(-DAY))).await.unwrap();
     assert!(reading.complete);
     let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
     assert_eq!(ids, ["t0", "t1", "t2", "t3", "t4"]);
@@ -182,8 +198,9 @@ async fn a_list_of_purchases_without_end_is_read_in_part_and_called_incomplete()
     let market = Market::plain(paged(i64::MAX, 0)).await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
-    let reading = reader.own_purchases(&user, moment(0)).await.unwrap();
-    assert!(!reading.complete);
+    let reading = reader.own_purchases(&user, Span::back_to(moment(0))).await.unwrap();
+    let bound = Incomplete::TooManyPages { pages: PURCHASE_PAGES_MAX };
+    assert_eq!((reading.complete, reading.incomplete), (false, Some(bound)));
     let pages = usize::try_from(PURCHASE_PAGES_MAX).unwrap();
     assert_eq!(reading.trades.len(), 2 * pages);
     assert_eq!(market.requests().len(), 1 + pages);
@@ -191,8 +208,8 @@ async fn a_list_of_purchases_without_end_is_read_in_part_and_called_incomplete()
 
 #[tokio::test]
 async fn a_purchase_that_cannot_be_read_makes_the_list_incomplete() {
-    let nodes =
-        r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"JOINED"}},{"node":{}}]}}}"#;
+    let nodes = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"JOINED"}},{"node":{}}],
+        "pageInfo":{"hasNextPage":false}}}}"#;
     let market = Market::plain(move |request| {
         let body = if request.body.contains("CurrentUser") { USER } else { nodes };
         Reaction::Answer(answer(200, DATE, body))
@@ -200,8 +217,10 @@ async fn a_purchase_that_cannot_be_read_makes_the_list_incomplete() {
     .await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
-    let reading = reader.own_purchases(&user, moment(0)).await.unwrap();
-    assert_eq!((reading.trades.len(), reading.unreadable, reading.complete), (1, 1, false));
+    let reading = reader.own_purchases(&user, Span::back_to(moment(0))).await.unwrap();
+    let unreadable = Incomplete::Unreadable { count: 1, words: None };
+    assert_eq!((reading.trades.len(), reading.complete), (1, false));
+    assert_eq!(reading.incomplete, Some(unreadable));
 }
 
 /// Sweeps with a taker, and returns what came out.
@@ -272,8 +291,8 @@ async fn a_sweep_that_nobody_takes_from_waits_and_stops_when_it_is_dropped() {
 
 #[tokio::test]
 async fn the_watch_reads_again_when_asked_and_ends_with_its_listener() {
-    let reads = std::sync::Arc::new(AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&reads);
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reads);
     let market = Market::plain(move |request| {
         counted.fetch_add(1, Ordering::Relaxed);
         paged(1, 10)(request)
@@ -308,7 +327,8 @@ async fn a_failed_reading_is_news_and_is_tried_again_later() {
     let watched = watch(&reader, habits, &requests, &sender);
     let listener = async {
         let said = news.recv().await.unwrap();
-        assert!(matches!(said, News::Failed(ReadFailure::Forbidden { status: 403 })), "{said:?}");
+        let News::Failed { failure, .. } = said else { panic!("{said:?}") };
+        assert!(matches!(failure, ReadFailure::Forbidden { status: 403 }), "{failure:?}");
         // Asked at once, it still waits its turn.
         requests.soon();
         let waited = timeout(Duration::from_millis(100), news.recv()).await;
@@ -324,7 +344,7 @@ async fn a_failed_reading_is_news_and_is_tried_again_later() {
 
 /// What is for sale: these listings, made so many seconds ago by this machine's clock.
 fn for_sale(nodes: &[(&str, i64)]) -> Reaction {
-    let now = sniper::clock::now();
+    let now = clock::now();
     let edges: Vec<Value> = nodes
         .iter()
         .map(|(id, age)| {
@@ -436,4 +456,244 @@ async fn a_newer_gap_cancels_the_reading_of_an_older_one_and_inherits_what_it_le
     let came = fed(&server, &market, false, 2).await;
     assert_eq!(shown(&came), [("before", false), ("hidden", true)]);
     assert_eq!(market.requests().len(), 2);
+}
+
+/// The request's head and body, answered with these bytes as they are.
+fn raw(headers: &str, body: &[u8]) -> Reaction {
+    let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    Reaction::AnswerAndClose([head.as_bytes(), body].concat())
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_read_though_none_was_asked_for() {
+    let market = Market::plain(|_| raw("Content-Encoding: gzip\r\n", &gzip(USER.as_bytes()))).await;
+    let reading = reader(&market).current_user().await.unwrap();
+    assert_eq!(reading.user.balance, Some(Coins::from_cents(1_234)));
+    let head = &market.requests()[0].head;
+    assert!(head.contains("accept-encoding: identity"), "{head}");
+}
+
+#[tokio::test]
+async fn a_compressed_page_that_refuses_is_judged_by_its_status() {
+    let market = Market::plain(|_| {
+        let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Encoding: lzma\r\n\
+                    Content-Length: 3\r\n\r\n";
+        Reaction::AnswerAndClose([head.as_bytes(), &[0xff, 0xfe, 0xfd]].concat())
+    })
+    .await;
+    let failure = reader(&market).current_user().await.unwrap_err();
+    assert!(matches!(failure, ReadFailure::Challenge), "{failure:?}");
+}
+
+/// The cause and the remedy of a read over HTTP that fails so.
+async fn cause_of(
+    react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
+) -> (String, String) {
+    let market = Market::plain(react).await;
+    cause(&reader(&market)).await
+}
+
+async fn cause(reader: &Reader) -> (String, String) {
+    let failure = timeout(PATIENCE, reader.current_user()).await.unwrap().unwrap_err();
+    let cause = failure.cause();
+    (cause.text().to_owned(), cause.remedy().to_owned())
+}
+
+fn reader_at(http: &str) -> Reader {
+    let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", http).unwrap();
+    let credential = Credential::from_session(SECRET).unwrap();
+    Reader::new(&endpoints, Some(&credential), Generation::B, &Tls::new().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_used_is_named_with_its_remedy() {
+    let zeros = gzip(&vec![0; 64 << 20]);
+    let (text, _) = cause_of(move |_| raw("Content-Encoding: gzip\r\n", &zeros)).await;
+    assert_eq!(text, "the answer is longer than 4194304 bytes");
+    let (text, remedy) = cause_of(|_| raw("Content-Encoding: lzma\r\n", b"x")).await;
+    assert!(text.ends_with("Content-Encoding 'lzma' is not supported"), "{text}");
+    assert!(remedy.contains("proxy"), "{remedy}");
+    let (text, _) = cause_of(|_| raw("Content-Encoding: gzip\r\n", b"<html>")).await;
+    assert!(text.ends_with("could not be decompressed as gzip"), "{text}");
+    let (text, _) = cause_of(|_| raw("", &[0xff])).await;
+    assert_eq!(text, "the answer is not text");
+    let (text, _) = cause_of(|_| raw("", b"nonsense")).await;
+    assert_eq!(text, "the answer is not JSON");
+    let (text, remedy) = cause_of(|_| raw("Content-Type: text/html\r\n", b"<html>")).await;
+    assert!(text.contains("a web page (HTML)"), "{text}");
+    assert!(remedy.contains("open the site in your browser"), "{remedy}");
+    let (text, _) = cause_of(|_| raw("", br#"{"errors":[{"message":"no such field"}]}"#)).await;
+    assert_eq!(text, "the site says: no such field");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_told_from_one_that_breaks_off() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (text, remedy) = cause(&reader_at(&format!("http://{gone}/graphql"))).await;
+    assert_eq!(text, "connection refused");
+    assert!(remedy.contains("host and port"), "{remedy}");
+
+    // A machine whose name server does not answer waits until the deadline of connecting.
+    let (text, _) = cause(&reader_at("https://sniper.invalid/graphql")).await;
+    let no_name = "the name of the host could not be resolved (DNS)";
+    assert!([no_name, "no connection to the marketplace within 5 s"].contains(&&*text), "{text}");
+
+    let closed = "the connection was closed before the whole answer arrived";
+    let (text, _) = cause_of(|_| Reaction::AnswerAndClose(Vec::new())).await;
+    assert_eq!(text, closed);
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
+    let (text, _) = cause_of(|_| Reaction::AnswerAndClose(cut.to_vec())).await;
+    assert_eq!(text, closed);
+    let (text, _) = cause_of(|_| Reaction::AnswerAndClose(b"220 mail\r\n\r\n".to_vec())).await;
+    assert_eq!(text, "the server does not answer with HTTP");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_told_from_a_port_without_tls() {
+    let market = Market::tls(false, |_| Reaction::Answer(answer(200, DATE, USER))).await;
+    let (text, remedy) = cause(&reader(&market)).await;
+    assert!(text.starts_with("the certificate was not accepted: "), "{text}");
+    assert!(remedy.contains("the date of this machine"), "{remedy}");
+
+    // It reads the greeting of TLS as a request of HTTP, and says so in plain text.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let reader = reader_at(&format!("https://{}/graphql", listener.local_addr().unwrap()));
+    let plain = async {
+        let (mut stream, _peer) = listener.accept().await.unwrap();
+        let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(refusal).await.unwrap();
+        // Until the other side gives up.
+        let _end = stream.read_to_end(&mut Vec::new()).await;
+    };
+    let ((text, remedy), ()) = tokio::join!(cause(&reader), plain);
+    assert!(text.starts_with("TLS failed: "), "{text}");
+    assert!(remedy.contains("a port that speaks TLS"), "{remedy}");
+}
+
+#[tokio::test]
+async fn a_cursor_that_does_not_move_ends_the_walk_with_the_second_page() {
+    let stuck = page(&[], Some("same".to_owned()));
+    let market = Market::plain(move |request| {
+        let body = if request.body.contains("CurrentUser") { USER } else { &stuck };
+        Reaction::Answer(answer(200, DATE, body))
+    })
+    .await;
+    let reader = reader(&market);
+    let user = reader.current_user().await.unwrap().user;
+    let reading = reader.own_purchases(&user, Span::back_to(moment(0))).await.unwrap();
+    assert_eq!(reading.incomplete, Some(Incomplete::CursorRepeated { page: 2 }));
+    assert_eq!(market.requests().len(), 1 + 2);
+    let (swept, _) = swept(&reader, None).await;
+    assert_eq!((swept.pages, swept.complete), (2, false));
+}
+
+/// What the watch reads goes to a session, and the session answers what `status` asks.
+#[tokio::test]
+async fn status_names_the_read_that_never_succeeds() {
+    let stuck = page(&[], Some("same".to_owned()));
+    let null = r#"{"data":{"trades":{"edges":[null,{"node":null}],"pageInfo":{"hasNextPage":false}}},
+        "errors":[{"message":"Cannot return null"}]}"#;
+    let text = USER.replace("12.34", "\"12.34\"");
+    let whole = page(&[], None);
+    for (user, list, read, cause) in [
+        (USER, &*stuck, "own purchases", "the page cursor does not move"),
+        (
+            USER,
+            null,
+            "own purchases",
+            "2 entries of the list could not be read; the site says: Canno",
+        ),
+        (&*text, &*whole, "balance", "is the text '12.34' and not a number"),
+        (USER, r#"{"data":{"trades":null}}"#, "own purchases", "has another shape than expected"),
+    ] {
+        let (user, list) = (user.to_owned(), list.to_owned());
+        let market = Market::plain(move |request| {
+            let body = if request.body.contains("CurrentUser") { &user } else { &list };
+            Reaction::Answer(answer(200, DATE, body))
+        })
+        .await;
+        let failures = failures_after_one_look(&market).await;
+        let [failure] = failures.as_slice() else { panic!("{read}, {cause}: {failures:?}") };
+        assert_eq!(failure.read, read, "{failure:?}");
+        assert!(failure.cause.contains(cause), "{failure:?}");
+        assert!(!failure.remedy.is_empty(), "{failure:?}");
+    }
+    // Beside them one that succeeds.
+    assert_eq!(failures_after_one_look(&Market::plain(paged(1, 10)).await).await, []);
+}
+
+async fn failures_after_one_look(market: &Market) -> Vec<AccountFailure> {
+    let reader = reader(market);
+    let (sender, mut news) = mpsc::channel(16);
+    let requests = Requests::default();
+    let ledger = Ledger::in_memory(Budget::default(), &[], true);
+    let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
+    let mut core: Core<Arc<Buyer>> = Core::new(Arc::default(), ledger, Hand::Dry, clock);
+    let listener = async {
+        for _ in 0..2 {
+            core.hear(news.recv().await.unwrap(), Now::read());
+        }
+    };
+    tokio::select! {
+        () = watch(&reader, Habits::default(), &requests, &sender) => {}
+        () = listener => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("nothing was read"),
+    }
+    let (reply, answered) = std::sync::mpsc::sync_channel(1);
+    let ask = control::Ask { request: control::Request::Status, reply };
+    core.answer(&ask, sniper::ledger::status::FeedStatus::default(), None, clock::now());
+    let reply = answered.recv().unwrap();
+    match reply {
+        control::Reply::Done(status) => Some(status.account_failures),
+        control::Reply::Cannot(_) => None,
+    }
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_first_look_goes_back_eight_days_and_the_next_does_not() {
+    const DAY: i64 = 86_400;
+    // Two purchases a page, one listed each day; the market's clock is this machine's.
+    let market = Market::plain(|request| {
+        if request.body.contains("CurrentUser") {
+            return Reaction::Answer(answer(200, DATE, USER));
+        }
+        let number = page_number(request);
+        let edge = |place: i64| {
+            let age = Duration::from_secs(u64::try_from((number * 2 + place) * DAY + DAY / 2).unwrap());
+            let created = clock::now().minus(age).to_string();
+            let id = format!("t{}", number * 2 + place);
+            json!({"node": {"id": id, "status": "COMPLETED", "totalValue": 1, "createdAt": created}})
+        };
+        let info = json!({"hasNextPage": true, "endCursor": (number + 1).to_string()});
+        let list = json!({"data": {"trades": {"edges": [edge(0), edge(1)], "pageInfo": info}}});
+        Reaction::Answer(answer(200, DATE, &list.to_string()))
+    })
+    .await;
+    let reader = reader(&market);
+    let (sender, mut news) = mpsc::channel(16);
+    let requests = Requests::default();
+    let habits = Habits { distance: Duration::ZERO, ..Habits::default() };
+    let listener = async {
+        let mut pages = Vec::new();
+        for _ in 0..3 {
+            assert!(matches!(news.recv().await.unwrap(), News::User(_)));
+            let News::Purchases(reading) = news.recv().await.unwrap() else { panic!("no list") };
+            assert!(reading.complete, "{reading:?}");
+            pages.push((reading.pages, reading.history.is_some()));
+            requests.soon();
+        }
+        drop(news);
+        pages
+    };
+    let watched = watch(&reader, habits, &requests, &sender);
+    let ((), pages) = timeout(PATIENCE, async { tokio::join!(watched, listener) }).await.unwrap();
+    // Eight days and the three that a listing may be old, or the three alone.
+    assert_eq!(pages, [(6, true), (2, false), (2, false)]);
 }

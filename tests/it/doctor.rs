@@ -69,6 +69,7 @@ async fn a_server_that_is_not_there_is_found_at_tcp_and_what_follows_is_not_trie
         ("HTTP", true),
         ("sign-in", false),
         ("balance", false),
+        ("own trades", false),
         ("clock interval", false),
     ];
     assert_eq!(ill(&examination), expected);
@@ -80,7 +81,7 @@ async fn a_guest_and_an_expired_session_are_told_to_sign_in() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let guest = Config { credential: None, ..config(&market, &data) };
     let examination = examine(&guest, WAIT, |_step| {}).await;
-    assert_eq!(ill(&examination), [("sign-in", true), ("balance", false)]);
+    assert_eq!(ill(&examination), [("sign-in", true), ("balance", false), ("own trades", false)]);
 
     let known = config(&market, &data);
     market.replace_session("another-session-altogether");
