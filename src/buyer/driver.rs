@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     sync::mpsc,
-    time::{Sleep, sleep, timeout},
+    time::{Sleep, sleep},
 };
 use tracing::{debug, info, warn};
 
@@ -26,7 +26,14 @@ use super::{
     pool::{Duty, InFlight, Shared, Stopping},
     request::WarmRequest,
 };
-use crate::{config::endpoint::Endpoint, net::tls::Tls, server_clock::Exchange};
+use crate::{
+    config::endpoint::Endpoint,
+    net::{
+        deadline::{self, CATCH_UP_MAX, Late},
+        tls::Tls,
+    },
+    server_clock::Exchange,
+};
 
 /// How much earlier than planned a connection may be warmed, in percent.
 const EARLIER_PERCENT_MAX: u32 = 20;
@@ -63,6 +70,8 @@ struct Session {
     /// The harmless request under way: when it was written.
     warming: Option<Instant>,
     idle_since: Instant,
+    /// A moment to act that has passed, and since when that is known.
+    overdue: Option<(Instant, Instant)>,
     /// How much earlier than planned this connection is warmed, in percent, so that those of a pool
     /// do not all ask at once.
     earlier_percent: u32,
@@ -125,7 +134,8 @@ impl Driver {
                 return None;
             }
         }
-        let dial = timeout(DIAL_DEADLINE, Link::open(&self.common.endpoint, &self.common.tls));
+        let dial =
+            deadline::timeout(DIAL_DEADLINE, Link::open(&self.common.endpoint, &self.common.tls));
         tokio::pin!(dial);
         let outcome = loop {
             tokio::select! {
@@ -143,7 +153,7 @@ impl Driver {
                 self.tell_failure(Some(&error));
                 None
             }
-            Err(_elapsed) => {
+            Err(Late) => {
                 self.tell_failure(None);
                 None
             }
@@ -177,6 +187,7 @@ impl Driver {
             reader: AnswerReader::new(),
             warming: None,
             idle_since: opened,
+            overdue: None,
             earlier_percent: fastrand::u32(..EARLIER_PERCENT_MAX),
         };
         self.common.shared.pool().admit(self.index, link);
@@ -244,8 +255,27 @@ impl Driver {
                 }
             }
             () = self.common.shared.woken(self.index) => Flow::Go,
-            () = alarm => self.act(session, duty),
+            () = alarm => self.overdue(session, duty).await,
         }
+    }
+
+    /// The time to act has come. What already lies in the socket is read before anything is called
+    /// late, for at most [`CATCH_UP_MAX`], so that a server that dribbles gains nothing by it.
+    async fn overdue(&self, session: &mut Session, duty: Duty) -> Flow {
+        let due = self.due(session, duty);
+        let since = match session.overdue {
+            Some((passed, since)) if passed == due => since,
+            _ => Instant::now(),
+        };
+        session.overdue = Some((due, since));
+        if since.elapsed() <= CATCH_UP_MAX {
+            match deadline::once_more(due.into(), session.link.readable()).await {
+                Some(Ok(())) => return Flow::Go,
+                Some(Err(_broken)) => return Flow::End(Broken::Cut),
+                None => {}
+            }
+        }
+        self.act(session, duty)
     }
 
     /// When it is time to act if nothing comes in.

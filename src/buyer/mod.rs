@@ -47,7 +47,12 @@ use self::{
     request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
 };
 use crate::{
-    clock, ledger::Approved, net::tls::Tls, outcome::NotSent, server_clock::Exchange, time::UnixMs,
+    clock,
+    ledger::Approved,
+    net::{deadline, tls::Tls},
+    outcome::NotSent,
+    server_clock::Exchange,
+    time::UnixMs,
 };
 
 /// The most connections that are held open.
@@ -208,7 +213,7 @@ impl Buyer {
             self.shared.pool().stopping = stage;
             self.shared.wake_all();
             let all = async { while drivers.join_next().await.is_some() {} };
-            if timeout(wait, all).await.is_ok() {
+            if deadline::timeout(wait, all).await.is_ok() {
                 return;
             }
         }

@@ -15,7 +15,7 @@ use reqwest::{
     redirect, retry,
 };
 
-use super::tls::Tls;
+use super::{deadline, tls::Tls};
 use crate::{
     config::{Credential, Endpoints},
     http_head::Head,
@@ -110,7 +110,6 @@ impl HttpClient {
             .retry(retry::never())
             .no_proxy()
             .referer(false)
-            .timeout(DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(1)
@@ -130,6 +129,11 @@ impl HttpClient {
     ///
     /// Safe: it only reads. The request may have left.
     pub async fn post(&self, body: String) -> Result<Reply, HttpError> {
+        // The client's own deadline looks at the clock before it looks at the socket.
+        deadline::timeout(DEADLINE, self.exchange(body)).await.unwrap_or(Err(HttpError::Timeout))
+    }
+
+    async fn exchange(&self, body: String) -> Result<Reply, HttpError> {
         let request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
         let sent = Instant::now();
         let mut answer = request.body(body).send().await.map_err(failure)?;
