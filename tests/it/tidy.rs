@@ -139,6 +139,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/refusals.rs",
     "tests/it/filters.rs",
     "tests/it/session/mod.rs",
+    "tests/it/session/standstill.rs",
     "tests/it/session/volume.rs",
 ];
 

@@ -17,6 +17,8 @@ mod hostile;
 mod limits;
 mod program;
 mod refusals;
+#[cfg(target_os = "linux")]
+mod standstill;
 mod unknown;
 mod volume;
 

@@ -20,7 +20,7 @@ use super::{PLENTY, adds_up, agree_on, cents, quiet, redline, until};
 const PLANTED: &str = "s%3Aplanted-9f27c4";
 
 /// A running program, its folder, and what it has said. It is ended if a test forgets to.
-struct Program {
+pub(super) struct Program {
     child: Child,
     desk: TempDir,
     said: TempDir,
@@ -28,7 +28,7 @@ struct Program {
 
 impl Program {
     /// Starts the program with these words, in a folder of its own with these settings.
-    fn start(market: &Market, policy: &str, words: &[&str]) -> Self {
+    pub(super) fn start(market: &Market, policy: &str, words: &[&str]) -> Self {
         let desk = tempfile::tempdir().unwrap();
         fs::write(desk.path().join("sniper.toml"), policy).unwrap();
         let dotenv = format!(
@@ -60,29 +60,34 @@ impl Program {
         Self { child, desk, said }
     }
 
-    fn out(&self) -> String {
+    pub(super) fn out(&self) -> String {
         fs::read_to_string(self.said.path().join("out")).unwrap()
     }
 
-    fn err(&self) -> String {
+    pub(super) fn err(&self) -> String {
         fs::read_to_string(self.said.path().join("err")).unwrap()
     }
 
     #[cfg(unix)]
-    fn signal(&self, name: &str) {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    #[cfg(unix)]
+    pub(super) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for its end; its exit code.
-    async fn ended(&mut self) -> Option<i32> {
+    pub(super) async fn ended(&mut self) -> Option<i32> {
         until(|| self.child.try_wait().unwrap().is_some()).await;
         self.child.wait().unwrap().code()
     }
 
     /// The JSON object that is the last line of its output.
     #[track_caller]
-    fn summary(&self) -> Value {
+    pub(super) fn summary(&self) -> Value {
         let out = self.out();
         serde_json::from_str(out.lines().last().unwrap_or_default()).expect(&out)
     }
@@ -117,7 +122,7 @@ impl Drop for Program {
 
 /// Waits until the program is subscribed and knows the account.
 #[track_caller]
-fn ready(program: &Program, market: &Market) -> impl Future<Output = ()> {
+pub(super) fn ready(program: &Program, market: &Market) -> impl Future<Output = ()> {
     until(|| {
         // The account, what it bought, and nine connections: eight for buys and the feed's.
         let visits = market.visits();
