@@ -125,7 +125,7 @@ pub(crate) async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, io, time::Instant as StdInstant};
+    use std::{future::pending, io};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -143,40 +143,32 @@ mod tests {
         (near.unwrap(), far.unwrap().0)
     }
 
-    /// Keeps the thread, and so the runtime, from doing anything for twice the limit, as a stop
-    /// does; what is written meanwhile lies in the socket.
-    fn stand_still(meanwhile: impl FnOnce()) {
-        let until = StdInstant::now() + LIMIT * 2;
-        meanwhile();
-        while StdInstant::now() < until {}
-    }
-
+    /// The runtime takes a socket for empty until its driver was polled, as after a stop.
     #[tokio::test]
     async fn what_lies_in_the_socket_is_read_before_it_is_called_late() {
         let (mut near, far) = pair().await;
         let far = far.into_std().unwrap();
-        // The runtime knows by now that there is nothing.
-        assert_eq!(near.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut byte = [0];
-        let read = timeout(LIMIT, async {
-            let reading = near.read_exact(&mut byte);
-            tokio::pin!(reading);
-            assert!(look(reading.as_mut()).await.is_pending());
-            stand_still(|| assert_eq!(io::Write::write(&mut &far, b"x").unwrap(), 1));
-            reading.await.unwrap();
-        });
-        assert_eq!(read.await, Ok(()));
+        let reading = near.read_exact(&mut byte);
+        tokio::pin!(reading);
+        assert!(look(reading.as_mut()).await.is_pending());
+        assert_eq!(io::Write::write(&mut &far, b"x").unwrap(), 1);
+        assert!(look(reading.as_mut()).await.is_pending(), "nothing has polled the driver");
+        let read = once_more(Instant::now(), reading).await;
+        assert!(read.is_some_and(|read| read.is_ok()));
         assert_eq!(&byte, b"x");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_comes_just_after_a_standstill_is_waited_for() {
-        let (mut near, mut far) = pair().await;
+        let (mut near, mut far) = tokio::io::duplex(1);
         let due = Instant::now();
-        stand_still(|| {});
+        tokio::time::advance(LIMIT).await;
         let mut byte = [0];
         let late = async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            for _ in 0..TURNS * 10 {
+                yield_now().await;
+            }
             far.write_all(b"x").await.unwrap();
         };
         let (read, ()) = tokio::join!(once_more(due, near.read_exact(&mut byte)), late);
