@@ -141,6 +141,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/session/mod.rs",
     "tests/it/session/standstill.rs",
     "tests/it/session/volume.rs",
+    "tests/it/terminal.rs",
 ];
 
 /// Names that say nothing.
