@@ -95,7 +95,7 @@ pub struct DemoArgs {
     #[arg(long, default_value = "20")]
     pub rate: sim::Rate,
     /// The same seed makes the same market
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = sim::settings::parse_seed)]
     pub seed: u64,
 }
 

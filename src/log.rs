@@ -6,13 +6,22 @@
 //! Which lines are worth it is said in `RUST_LOG`; other crates are heard only when they warn, for
 //! what they say below that may hold headers.
 //!
+//! The reader of the log may be slow, stopped or gone. Slow and stopped readers lose lines, debug
+//! lines first; that the reader is gone is noticed and told to whoever waits for
+//! [`Log::reader_gone`].
+//!
 //! # Invariants
 //!
 //! 1. Nobody who logs waits for whoever reads the log.
 //! 2. At most [`BUFFER_BYTES_MAX`] wait to be written; a line that does not fit is dropped whole and
-//!    counted.
+//!    counted. The last [`ERROR_BYTES`] are for errors alone, so no error is dropped because of
+//!    lines of a lower level.
 //! 3. Below warnings, only this program's own words are written.
 //! 4. No credential is written: the thread that writes replaces every [known one](crate::secret).
+//! 5. This program's errors pass every filter.
+
+mod filter;
+mod reader;
 
 use std::{
     fmt,
@@ -27,33 +36,39 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Level, Subscriber, level_filters::LevelFilter};
+use tokio::sync::watch;
+use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter,
-    filter::filter_fn,
+    Layer as _,
+    filter::{FilterExt as _, filter_fn},
     fmt::{MakeWriter, format::Writer, time::FormatTime},
     layer::SubscriberExt as _,
 };
 
+use self::{filter::is_ours, reader::Reader};
+pub use self::{
+    filter::{ALWAYS_SHOWN, Filter},
+    reader::{Destination, print_within},
+};
 use crate::{
-    clock,
-    config::environment::is_quoted,
-    secret,
-    text::nearest,
+    clock, secret,
     threads::{Alarm, Guard, ThreadName, failpoint},
 };
 
 /// How much may wait to be written, in bytes: some 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// What of it only errors may use.
+pub const ERROR_BYTES: usize = 256 * 1024;
+
+/// What of it only warnings and errors may use.
+pub const WARNING_BYTES: usize = 256 * 1024 + ERROR_BYTES;
+
 /// How often the buffer is written out.
 const WRITE_EVERY: Duration = Duration::from_millis(20);
 
 /// How long the end of the program waits for the last lines to be written.
-const FINISH_MAX: Duration = Duration::from_secs(1);
-
-/// The words for how much is logged.
-const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+pub const FINISH_MAX: Duration = Duration::from_secs(1);
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -80,52 +95,6 @@ pub enum LogError {
     Twice,
 }
 
-/// Where lines go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output: the log is what the command is for.
-    Stdout,
-    /// Standard error: standard output carries something else.
-    Stderr,
-}
-
-/// What a text of `RUST_LOG` says.
-#[derive(Debug)]
-pub struct Filter(EnvFilter);
-
-impl Filter {
-    /// Reads a filter; `None`: everything from `info`.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError::Filter`] if it is none, [`LogError::Misspelt`] if it can hardly be meant,
-    /// [`LogError::Quoted`] if it is in quotes.
-    pub fn parse(text: Option<&str>) -> Result<Self, LogError> {
-        let text = text.unwrap_or("info");
-        if is_quoted(text) {
-            return Err(LogError::Quoted);
-        }
-        if let Some(level) = text.split(',').find_map(misspelt) {
-            return Err(LogError::Misspelt { level });
-        }
-        EnvFilter::builder()
-            .with_default_directive(LevelFilter::INFO.into())
-            .parse(text)
-            .map(Self)
-            .map_err(|_said_in_our_words| LogError::Filter)
-    }
-}
-
-/// A bare word in a filter is the name of a module, of which everything is shown, and nothing of
-/// any other: someone who writes `inof` would see nothing at all, this remark included.
-fn misspelt(directive: &str) -> Option<&'static str> {
-    let word = directive.trim().to_lowercase();
-    if word.contains(['=', ':', '[']) || LEVELS.contains(&word.as_str()) {
-        return None;
-    }
-    nearest(&word, &LEVELS)
-}
-
 /// The log while it runs. Dropped, it writes out what is left.
 #[derive(Debug)]
 pub struct Log {
@@ -135,6 +104,15 @@ pub struct Log {
     stopped: bool,
 }
 
+/// How a log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How many lines were lost in all.
+    pub lost: u64,
+    /// Whether its reader has gone.
+    pub is_reader_gone: bool,
+}
+
 /// Sets the log up for the whole program.
 ///
 /// # Errors
@@ -142,13 +120,14 @@ pub struct Log {
 /// A [`LogError`] when there is one already or its thread cannot be started.
 pub fn start(filter: Filter, destination: Destination) -> Result<Log, LogError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let look = move || destination.reader();
     let (log, lines, is_terminal) = match destination {
         Destination::Stdout => {
-            let (log, lines) = spawn(io::stdout())?;
+            let (log, lines) = spawn_for(io::stdout(), look)?;
             (log, lines, io::stdout().is_terminal())
         }
         Destination::Stderr => {
-            let (log, lines) = spawn(io::stderr())?;
+            let (log, lines) = spawn_for(io::stderr(), look)?;
             (log, lines, io::stderr().is_terminal())
         }
     };
@@ -159,15 +138,21 @@ pub fn start(filter: Filter, destination: Destination) -> Result<Log, LogError> 
 
 /// What turns events into lines.
 pub fn subscriber(filter: Filter, lines: Lines, colors: bool) -> impl Subscriber + Send + Sync {
-    let ours = filter_fn(|metadata| {
-        *metadata.level() <= Level::WARN || metadata.target().starts_with(env!("CARGO_PKG_NAME"))
+    let ours = filter_fn(|metadata| *metadata.level() <= Level::WARN || is_ours(metadata.target()));
+    let errors = filter_fn(|metadata| {
+        *metadata.level() == Level::ERROR && is_ours(metadata.target())
+            || metadata.target() == ALWAYS_SHOWN
     });
+    let filter = filter
+        .into_inner()
+        .and(ours.with_max_level_hint(LevelFilter::TRACE))
+        .or(errors.with_max_level_hint(LevelFilter::WARN));
     let format = tracing_subscriber::fmt::layer()
         .with_timer(Utc)
         .with_target(false)
         .with_ansi(colors)
         .with_writer(lines);
-    tracing_subscriber::registry().with(filter.0).with(ours).with(format)
+    tracing_subscriber::registry().with(format.with_filter(filter))
 }
 
 /// `2026-03-01T10:00:00.120Z`
@@ -183,13 +168,17 @@ impl FormatTime for Utc {
 struct Shared {
     buffer: Mutex<Vec<u8>>,
     dropped: AtomicU64,
+    /// How many lines the thread has taken and not yet written.
+    in_hand: AtomicU64,
     stopping: AtomicBool,
+    is_reader_gone: watch::Sender<bool>,
 }
 
 impl Shared {
-    fn append(&self, line: &[u8]) {
+    /// Appends a line unless more than `bytes_max` would wait then.
+    fn append(&self, line: &[u8], bytes_max: usize) {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.len().saturating_add(line.len()) > BUFFER_BYTES_MAX {
+        if buffer.len().saturating_add(line.len()) > bytes_max {
             drop(buffer);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -204,13 +193,32 @@ impl Shared {
     }
 }
 
+fn lines_in(bytes: &[u8]) -> u64 {
+    u64::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(u64::MAX)
+}
+
 /// Takes lines and never waits.
 #[derive(Clone, Debug)]
-pub struct Lines(Arc<Shared>);
+pub struct Lines {
+    shared: Arc<Shared>,
+    /// How much may wait once a line of this level was appended.
+    bytes_max: usize,
+}
+
+impl Lines {
+    fn of(&self, level: Level) -> Self {
+        let bytes_max = match level {
+            Level::ERROR => BUFFER_BYTES_MAX,
+            Level::WARN => BUFFER_BYTES_MAX.saturating_sub(ERROR_BYTES),
+            _ => BUFFER_BYTES_MAX.saturating_sub(WARNING_BYTES),
+        };
+        Self { shared: Arc::clone(&self.shared), bytes_max }
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.append(line);
+        self.shared.append(line, self.bytes_max);
         Ok(line.len())
     }
 
@@ -225,6 +233,10 @@ impl<'a> MakeWriter<'a> for Lines {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self {
+        self.of(*metadata.level())
+    }
 }
 
 /// Starts the thread that writes.
@@ -233,68 +245,129 @@ impl<'a> MakeWriter<'a> for Lines {
 ///
 /// [`LogError::Thread`] when it cannot be started.
 pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, Lines), LogError> {
+    spawn_for(sink, || Reader::Reads)
+}
+
+/// The same for a reader that can be looked at.
+fn spawn_for(
+    sink: impl Write + Send + 'static,
+    look: impl FnMut() -> Reader + Send + 'static,
+) -> Result<(Log, Lines), LogError> {
     let shared = Arc::new(Shared {
         buffer: Mutex::new(Vec::with_capacity(BUFFER_BYTES_MAX)),
         ..Shared::default()
     });
     // Nothing is ever sent; that the other end is gone says that the thread has ended.
     let (finish, finished) = mpsc::sync_channel(0);
-    let theirs = Arc::clone(&shared);
+    let writing = Writing { shared: Arc::clone(&shared), sink, look };
     let thread = thread::Builder::new()
         .name(ThreadName::Log.to_string())
         .spawn(move || {
             let guard = Guard::new(ThreadName::Log, Alarm::of_process());
-            write_out(&theirs, sink);
+            writing.run();
             guard.finished();
             drop(finish);
         })
         .map_err(LogError::Thread)?;
     let thread = thread.thread().clone();
     let log = Log { shared: Arc::clone(&shared), thread, finished, stopped: false };
-    Ok((log, Lines(shared)))
+    Ok((log, Lines { shared, bytes_max: BUFFER_BYTES_MAX }))
 }
 
-fn write_out(shared: &Shared, mut sink: impl Write) {
-    let mut taken = Vec::with_capacity(BUFFER_BYTES_MAX);
-    loop {
-        failpoint(ThreadName::Log);
-        // Read before the buffer is taken, so that no line falls between.
-        let stopping = shared.stopping.load(Ordering::Acquire);
-        shared.take(&mut taken);
-        if taken.is_empty() {
-            if stopping {
+/// What the thread has.
+struct Writing<S, L> {
+    shared: Arc<Shared>,
+    sink: S,
+    look: L,
+}
+
+impl<S: Write, L: FnMut() -> Reader> Writing<S, L> {
+    fn run(mut self) {
+        let mut taken = Vec::with_capacity(BUFFER_BYTES_MAX);
+        loop {
+            failpoint(ThreadName::Log);
+            // Read before the buffer is taken, so that no line falls between.
+            let stopping = self.shared.stopping.load(Ordering::Acquire);
+            let reader = (self.look)();
+            if reader == Reader::Gone {
+                self.gone();
+            }
+            if reader == Reader::WouldStopUs {
+                thread::park_timeout(WRITE_EVERY);
+                continue;
+            }
+            self.shared.take(&mut taken);
+            if taken.is_empty() && stopping {
                 return;
             }
-            thread::park_timeout(WRITE_EVERY);
-            continue;
+            self.write(&mut taken);
+            if !stopping {
+                thread::park_timeout(WRITE_EVERY);
+            }
         }
-        secret::mask_bytes(&mut taken);
-        if sink.write_all(&taken).and_then(|()| sink.flush()).is_err() {
-            let lost = memchr::memchr_iter(b'\n', &taken).count();
-            shared.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn write(&mut self, taken: &mut Vec<u8>) {
+        if taken.is_empty() {
+            return;
         }
+        secret::mask_bytes(taken);
+        let lines = lines_in(taken);
+        self.shared.in_hand.store(lines, Ordering::Release);
+        if let Err(error) = self.sink.write_all(taken).and_then(|()| self.sink.flush()) {
+            self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+            if reader::is_gone(&error) {
+                self.gone();
+            }
+        }
+        self.shared.in_hand.store(0, Ordering::Release);
         taken.clear();
-        if !stopping {
-            thread::park_timeout(WRITE_EVERY);
+    }
+
+    fn gone(&self) {
+        self.shared.is_reader_gone.send_if_modified(|is_gone| !mem::replace(is_gone, true));
+    }
+}
+
+/// That the reader of a log has gone.
+#[derive(Clone, Debug)]
+pub struct ReaderGone(watch::Receiver<bool>);
+
+impl ReaderGone {
+    /// Waits until the reader has gone, for ever if it does not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a reader that has gone does not come back.
+    pub async fn wait(&mut self) {
+        if self.0.wait_for(|is_gone| *is_gone).await.is_err() {
+            // The log has ended before its reader did.
+            std::future::pending::<()>().await;
         }
     }
 }
 
 impl Log {
+    /// Says when the reader has gone.
+    pub fn reader_gone(&self) -> ReaderGone {
+        ReaderGone(self.shared.is_reader_gone.subscribe())
+    }
+
     /// How many lines were dropped so far: because they came faster than they could be written,
     /// or because nobody takes them any more.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes out what is left, for at most a second, and says how many lines were lost in all.
-    /// What is printed afterwards comes after it.
-    pub fn finish(mut self) -> u64 {
+    /// Writes out what is left, for at most [`FINISH_MAX`]. What is printed afterwards comes after
+    /// it.
+    pub fn finish(mut self) -> Finished {
         self.stop();
         let mut left = Vec::new();
         self.shared.take(&mut left);
-        let lost = memchr::memchr_iter(b'\n', &left).count();
-        self.dropped().saturating_add(u64::try_from(lost).unwrap_or(u64::MAX))
+        let in_hand = self.shared.in_hand.load(Ordering::Acquire);
+        let lost = self.dropped().saturating_add(lines_in(&left)).saturating_add(in_hand);
+        Finished { lost, is_reader_gone: *self.shared.is_reader_gone.borrow() }
     }
 
     fn stop(&mut self) {
@@ -352,7 +425,7 @@ mod tests {
         let (log, lines) = spawn(sink).unwrap();
         let filter = Filter::parse(Some(filter)).unwrap();
         tracing::subscriber::with_default(subscriber(filter, lines, colors), body);
-        assert_eq!(log.finish(), 0);
+        assert_eq!(log.finish(), Finished { lost: 0, is_reader_gone: false });
         String::from_utf8(taken.lock().unwrap().clone()).unwrap()
     }
 
@@ -384,17 +457,6 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_none_or_misspelt_is_an_error() {
-        assert!(matches!(Filter::parse(Some("sniper=loud")), Err(LogError::Filter)));
-        assert!(matches!(Filter::parse(Some("a=b=c")), Err(LogError::Filter)));
-        let misspelt = Filter::parse(Some("inof")).unwrap_err();
-        assert_eq!(misspelt.to_string(), "RUST_LOG is not a filter; did you mean `info`?");
-        for text in ["DEBUG", "sniper::ws=trace,info", "off", "sniper", ""] {
-            assert!(Filter::parse(Some(text)).is_ok(), "{text}");
-        }
-    }
-
-    #[test]
     fn a_sink_that_takes_nothing_delays_nobody_and_what_is_lost_is_counted() {
         let (open, taken, sink) = gate();
         let (log, mut lines) = spawn(sink).unwrap();
@@ -406,7 +468,7 @@ mod tests {
         let dropped = usize::try_from(log.dropped()).unwrap();
         assert!(dropped >= count / 3, "{dropped} of {count}");
         drop(open);
-        assert_eq!(usize::try_from(log.finish()).unwrap(), dropped);
+        assert_eq!(usize::try_from(log.finish().lost).unwrap(), dropped);
         assert_eq!(taken.lock().unwrap().len(), (count - dropped) * line.len());
     }
 
@@ -416,7 +478,7 @@ mod tests {
         let (log, mut lines) = spawn(sink).unwrap();
         lines.write_all(b"1\n").unwrap();
         let begun = std::time::Instant::now();
-        drop(log);
+        assert_eq!(log.finish().lost, 1);
         assert!(begun.elapsed() < FINISH_MAX * 5);
     }
 
@@ -433,6 +495,85 @@ mod tests {
         }
         let (log, mut lines) = spawn(Closed).unwrap();
         lines.write_all(b"1\n2\n").unwrap();
-        assert_eq!(log.finish(), 2);
+        assert_eq!(log.finish(), Finished { lost: 2, is_reader_gone: true });
+    }
+    #[test]
+    fn an_error_finds_room_behind_any_number_of_other_lines() {
+        let (open, taken, sink) = gate();
+        let (log, lines) = spawn(sink).unwrap();
+        let filter = Filter::parse(Some("debug")).unwrap();
+        let padding = "x".repeat(1_000);
+        tracing::subscriber::with_default(subscriber(filter, lines, false), || {
+            for _line in 0..3 * BUFFER_BYTES_MAX / padding.len() {
+                tracing::debug!("{padding}");
+                tracing::warn!("{padding}");
+            }
+            tracing::error!("BUYING STOPPED");
+        });
+        assert!(log.dropped() > 0);
+        drop(open);
+        log.finish();
+        let written = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        assert!(written.ends_with(" ERROR BUYING STOPPED\n"), "{}", written.len());
+        assert!(written.len() <= 2 * BUFFER_BYTES_MAX, "what waits, and what was in hand");
+    }
+
+    #[test]
+    fn errors_of_this_program_pass_every_filter() {
+        for filter in ["off", "hyper=warn", "sniper::ws=error", "foo"] {
+            let seen = written(filter, false, || {
+                tracing::error!("a");
+                tracing::error!(target: "sniper::elsewhere", "b");
+                tracing::warn!(target: ALWAYS_SHOWN, "c");
+            });
+            let words: Vec<&str> =
+                seen.lines().filter_map(|line| line.split(' ').next_back()).collect();
+            assert_eq!(words, ["a", "b", "c"], "{filter}");
+        }
+        let seen = written("off", false, || {
+            tracing::warn!("a");
+            tracing::error!(target: "hyper", "b");
+        });
+        assert_eq!(seen, "");
+    }
+
+    #[test]
+    fn a_filter_without_debug_lines_costs_none() {
+        let (_open, _taken, sink) = gate();
+        let (_log, lines) = spawn(sink).unwrap();
+        let filter = Filter::parse(Some("info")).unwrap();
+        let hint = subscriber(filter, lines, false).max_level_hint();
+        assert_eq!(hint, Some(LevelFilter::INFO));
+    }
+
+    #[test]
+    fn a_terminal_that_would_stop_this_process_is_written_to_later() {
+        let (open, taken, sink) = gate();
+        drop(open);
+        let is_ours = Arc::new(AtomicBool::new(false));
+        let (looked, looks) = sync_channel(0);
+        let looked_at = Arc::clone(&is_ours);
+        let look = move || {
+            // Once nobody counts any more it looks without waiting.
+            let _nobody_counts = looked.send(());
+            if looked_at.load(Ordering::Acquire) { Reader::Reads } else { Reader::WouldStopUs }
+        };
+        let (log, mut lines) = spawn_for(sink, look).unwrap();
+        lines.write_all(b"1\n").unwrap();
+        assert_eq!(looks.iter().take(3).count(), 3);
+        assert_eq!(taken.lock().unwrap().len(), 0);
+        is_ours.store(true, Ordering::Release);
+        drop(looks);
+        assert_eq!(log.finish().lost, 0);
+        assert_eq!(*taken.lock().unwrap(), b"1\n");
+    }
+
+    #[test]
+    fn whoever_waits_is_told_that_the_reader_has_gone() {
+        let (_open, _taken, sink) = gate();
+        let (log, _lines) = spawn_for(sink, || Reader::Gone).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(log.reader_gone().wait());
+        assert!(log.finish().is_reader_gone);
     }
 }

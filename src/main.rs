@@ -16,7 +16,8 @@ use sniper::{
     },
     cli::{Cli, Command, DemoArgs, RunArgs, SharedArgs},
     config::Config,
-    stop::Stop,
+    log::ReaderGone,
+    stop::{Quit, Stop},
     summary::Summary,
     threads, ws,
 };
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
 fn run(shared: &SharedArgs, args: &RunArgs, output: Output) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, args.live)?;
     let log = output.log(&loaded)?;
-    let summary = block_on_core(loaded.config.speed.spin, trade(loaded.config, args))?;
+    let spin = loaded.config.speed.spin;
+    let summary = block_on_core(spin, trade(loaded.config, args, log.reader_gone()))?;
     output.summary(summary, log)
 }
 
@@ -53,13 +55,14 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
     let log = output.log(demo.loaded())?;
     demo.announce();
     let args = RunArgs { lasting: Some(args.lasting), ..RunArgs::default() };
-    let summary = block_on(trade(demo.loaded().config.clone(), &args))?;
+    let summary = block_on(trade(demo.loaded().config.clone(), &args, log.reader_gone()))?;
     output.summary(demo.close(summary), log)
 }
 
 /// One session: every listing of the feed is considered, until there is a reason to stop.
-async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> {
-    let mut stop = Stop::listen(args.lasting)?;
+async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
+    let quit = Quit::watch()?;
+    let mut stop = Stop::listen(args.lasting)?.or_when(gone);
     let filler = config.fill_gaps();
     let mut session = Session::start_with(&config, filler, Beginning::of(args))?;
     let recording = Recording::start(&config, args.record)?;
@@ -67,6 +70,7 @@ async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> 
         session.resume();
     }
     session.announce();
+    quit.says_unresolved(session.unresolved());
     let sniper = session.sniper();
     let ended = tokio::select! {
         // The feed first: whatever else is to be done can wait until the order is written.
@@ -74,6 +78,7 @@ async fn trade(mut config: Config, args: &RunArgs) -> Result<Summary, AppError> 
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => Ended::GaveUp(gave_up),
         ended = session.run(&mut stop) => ended,
     };
+    quit.stopping();
     let (because, as_asked, error) = (ended.to_string(), ended.is_as_asked(), ended.error());
     let summary = session.finish(ended).await;
     recording.finish(because, as_asked);

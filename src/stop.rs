@@ -1,6 +1,15 @@
-//! When to stop: a person says so, the system says so, or the time asked for is over.
+//! When to stop: a person says so, the system says so, the reader of the log has gone, or the time
+//! asked for is over.
+//!
+//! The first signal asks for an end in order ([`Stop`]). A second one ends the process at once,
+//! whatever it is doing ([`Quit`]), and so does an end in order that takes longer than [`STOP_MAX`].
+
+pub mod quit;
 
 use std::{fmt, io, time::Duration};
+
+pub use self::quit::{LAST_WORDS_MAX, Quit, STOP_MAX};
+use crate::log::{Destination, ReaderGone, print_within};
 
 /// The longest `--for`: ten years, in seconds.
 const SECONDS_MAX: u64 = 315_360_000;
@@ -12,6 +21,10 @@ pub enum Why {
     Interrupt,
     /// SIGTERM, or what Windows has instead: the window was closed, the machine shuts down.
     Terminate,
+    /// SIGHUP: the terminal was closed.
+    Hangup,
+    /// Nobody can read the log any more.
+    ReaderGone,
     /// `--for` is over.
     Over(Duration),
 }
@@ -21,16 +34,20 @@ impl fmt::Display for Why {
         match self {
             Self::Interrupt => f.write_str("Ctrl-C"),
             Self::Terminate => f.write_str("told to terminate"),
+            Self::Hangup => f.write_str("the terminal was closed"),
+            Self::ReaderGone => f.write_str("the reader of the log has gone"),
             Self::Over(after) => write!(f, "the {} of --for are over", Shown(*after)),
         }
     }
 }
 
-/// Listens for the wish to stop. From the moment it exists, Ctrl-C and SIGTERM no longer kill the
-/// process by themselves.
+/// Listens for the wish to stop. From the moment it exists, Ctrl-C, SIGTERM and SIGHUP no longer
+/// kill the process by themselves.
 #[derive(Debug)]
 pub struct Stop {
     signals: Signals,
+    reader_gone: Option<ReaderGone>,
+    has_said_reader_gone: bool,
     /// When `--for` is over, and how long it was.
     over: Option<(tokio::time::Instant, Duration)>,
 }
@@ -43,7 +60,29 @@ impl Stop {
     /// What the system says when it refuses.
     pub fn listen(after: Option<Duration>) -> io::Result<Self> {
         let moment = |after| tokio::time::Instant::now().checked_add(after).map(|at| (at, after));
-        Ok(Self { signals: Signals::listen()?, over: after.and_then(moment) })
+        let signals = Signals::listen()?;
+        Ok(Self {
+            signals,
+            reader_gone: None,
+            has_said_reader_gone: false,
+            over: after.and_then(moment),
+        })
+    }
+
+    /// Stops too when the reader of the log has gone.
+    #[must_use]
+    pub fn or_when(self, reader_gone: ReaderGone) -> Self {
+        Self { reader_gone: Some(reader_gone), ..self }
+    }
+
+    /// Says once on standard error why it stops, for the log cannot be read any more.
+    fn say_reader_gone(&mut self) {
+        if !std::mem::replace(&mut self.has_said_reader_gone, true) {
+            let line = "sniper: the reader of the log has gone: stopping as on SIGTERM, with exit \
+                        code 74\n";
+            // Where this cannot be said either, the exit code says it.
+            drop(print_within(Destination::Stderr, line, LAST_WORDS_MAX));
+        }
     }
 
     /// Waits until it is time to stop, and says why. May be asked again: a second Ctrl-C is another
@@ -53,7 +92,8 @@ impl Stop {
     ///
     /// Safe: a signal that comes while nobody waits is kept for the next who does.
     pub async fn wait(&mut self) -> Why {
-        let over = self.over;
+        let Self { signals, reader_gone, over, .. } = self;
+        let over = *over;
         let time_is_over = async move {
             match over {
                 Some((at, after)) => {
@@ -63,9 +103,19 @@ impl Stop {
                 None => std::future::pending().await,
             }
         };
+        let reader_gone = async move {
+            match reader_gone {
+                Some(reader_gone) => reader_gone.wait().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            why = self.signals.wait() => why,
+            why = signals.wait() => why,
+            () = reader_gone => {
+                self.say_reader_gone();
+                Why::ReaderGone
+            }
             why = time_is_over => why,
         }
     }
@@ -76,24 +126,50 @@ impl Stop {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// `None`: it is ignored, as `nohup` asks for.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup,
         })
     }
 
     async fn wait(&mut self) -> Why {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => Why::Interrupt,
             _ = self.terminate.recv() => Why::Terminate,
+            _ = hangup => Why::Hangup,
         }
     }
+}
+
+/// Whether SIGHUP was ignored when this process started. Where the system does not say so in
+/// `/proc`, it was not.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
+}
+
+/// Reads `SigIgn:`, a mask of signals in hexadecimal, of which SIGHUP is the lowest bit.
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(windows)]
@@ -137,7 +213,7 @@ pub enum DurationError {
     #[error("is no time at all; leave it out, or write at least 1ms")]
     Zero,
     /// More than ten years.
-    #[error("is too long; leave it out to go on for ever")]
+    #[error("is too long; write at most 3650d, or leave it out to go on for ever")]
     TooLong,
 }
 
@@ -231,6 +307,14 @@ mod tests {
         assert_eq!(begun.elapsed(), after);
         assert_eq!(stop.wait().await, Why::Over(after));
         assert_eq!(stop.wait().await.to_string(), "the 1m of --for are over");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nohup_is_obeyed() {
+        assert!(ignores_hangup("Name:\tsniper\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("Name:\tsniper\nSigIgn:\t0000000000001000\n"));
+        assert!(!ignores_hangup(""));
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use super::{
     AppError, block_on,
-    report::{self, Output, print},
+    report::{self, Output},
 };
 use crate::{
     capture::{self, CaptureError, Plan, cli::CaptureArgs, source::Speaks},
     cli::SharedArgs,
     config::load::process_environment,
-    stop::Stop,
+    stop::{Quit, Stop},
     tape::RealDisk,
     ws::policy::{Limits, Policy},
 };
@@ -39,18 +39,17 @@ pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<Ex
         marketplace,
         ..Plan::new(sources, &args.out)
     };
+    let quit = Quit::watch()?;
     let outcome = block_on(async {
-        let mut stop = Stop::listen(args.lasting)?;
-        let because = async { stop.wait().await.to_string() };
+        let mut stop = Stop::listen(args.lasting)?.or_when(log.reader_gone());
+        let because = async {
+            let because = stop.wait().await.to_string();
+            quit.stopping();
+            because
+        };
         Ok(capture::run(plan, RealDisk, because).await?)
     })?;
-    log.finish();
-    if output.is_json() {
-        output.json(&outcome.to_json())?;
-    } else {
-        print(&outcome.to_string())?;
-    }
-    Ok(ExitCode::from(outcome.exit_code()))
+    output.result(log.finish(), &outcome, || outcome.to_json(), outcome.exit_code())
 }
 
 /// The usual policy with what is asked for instead.

@@ -20,7 +20,7 @@ pub mod record;
 pub mod report;
 pub mod session;
 
-use std::{error::Error, process::ExitCode, sync::Arc};
+use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use crate::{
     capture::CaptureError,
@@ -30,6 +30,9 @@ use crate::{
     log::LogError,
     sim::MarketError,
 };
+
+/// How long what still runs in the background may hold up the end.
+const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
 
 /// The program could not do what it was asked to, for one of these reasons.
 #[derive(Debug, thiserror::Error)]
@@ -129,5 +132,8 @@ pub fn block_on_core<T>(
     }
     let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
-    runtime.block_on(future)
+    let done = runtime.block_on(future);
+    // A look-up of a name cannot be cancelled, and may take as long as the name server likes.
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    done
 }

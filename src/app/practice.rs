@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::load::process_environment,
     sim::cli::{self, SimArgs},
-    stop::Stop,
+    stop::{Quit, Stop},
 };
 
 /// Opens a practice market, and keeps it open until told to stop.
@@ -23,17 +23,15 @@ pub fn run(args: &SimArgs, output: Output) -> Result<ExitCode, AppError> {
         return Ok(ExitCode::SUCCESS);
     }
     let log = output.log_filtered(process_environment("RUST_LOG").as_deref())?;
+    let market = cli::open(args)?;
+    // Before signals are waited for: until then they kill, also where nobody reads this.
+    print(&cli::env_lines(&market, args.seed))?;
+    let quit = Quit::watch()?;
     let summary = block_on(async {
         let mut stop = Stop::listen(args.lasting)?;
-        let market = cli::open(args)?;
-        print(&cli::env_lines(&market, args.seed))?;
-        Ok(cli::run(args, market, &mut stop).await)
+        let summary = cli::run(args, market, &mut stop).await;
+        quit.stopping();
+        Ok(summary)
     })?;
-    log.finish();
-    if output.is_json() {
-        output.json(&summary.to_json())?;
-    } else {
-        print(&summary.to_string())?;
-    }
-    Ok(ExitCode::SUCCESS)
+    output.result(log.finish(), &summary, || summary.to_json(), 0)
 }

@@ -4,9 +4,11 @@
 //! to stderr, and stdout carries one JSON object as its last line.
 
 use std::{
+    fmt,
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -16,14 +18,20 @@ use super::AppError;
 use crate::{
     cli::SharedArgs,
     config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
-    log::{self, Destination, Filter, Log},
-    secret::{self, Masking},
+    log::{self, ALWAYS_SHOWN, Destination, Filter, Finished, Log, print_within},
+    secret::Masking,
     summary::Summary,
     text::is_harmless,
 };
 
 /// The exit code of a feed that was given up (`EX_UNAVAILABLE` of `sysexits.h`).
 pub const EXIT_GIVEN_UP: u8 = 69;
+
+/// The exit code of what could not be printed (`EX_IOERR`).
+pub const EXIT_PRINT: u8 = 74;
+
+/// How long the last thing that a command prints may take to be taken.
+pub const PRINT_MAX: Duration = Duration::from_secs(2);
 
 /// Where a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +57,10 @@ impl Output {
     /// [`AppError::Log`] if it cannot be, or `RUST_LOG` is no filter.
     pub fn log(self, loaded: &Loaded) -> Result<Log, AppError> {
         let log = self.log_filtered(loaded.log_filter.as_deref())?;
-        for warning in &loaded.warnings {
+        // That of the log's filter has been said, and passes the filter.
+        let warnings =
+            loaded.warnings.iter().filter(|warning| !warning.message.starts_with("RUST_LOG "));
+        for warning in warnings {
             // Its foreign parts are escaped already.
             warn!("{warning}");
         }
@@ -63,7 +74,14 @@ impl Output {
     /// [`AppError::Log`] if it cannot be, or `filter` (`RUST_LOG`) is none.
     pub fn log_filtered(self, filter: Option<&str>) -> Result<Log, AppError> {
         let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
-        Ok(log::start(Filter::parse(filter)?, to)?)
+        let filter = Filter::parse(filter)?;
+        let unknown = filter.unknown_words();
+        let log = log::start(filter, to)?;
+        if let Some(unknown) = unknown {
+            let remedy = Filter::known_words();
+            warn!(target: ALWAYS_SHOWN, "RUST_LOG {unknown}; it selects nothing: {remedy}");
+        }
+        Ok(log)
     }
 
     /// Writes the log out, and then the summary.
@@ -72,13 +90,39 @@ impl Output {
     ///
     /// [`AppError::Print`] if it cannot be printed.
     pub fn summary(self, mut summary: Summary, log: Log) -> Result<ExitCode, AppError> {
-        summary.log_lines_dropped = log.finish();
-        if self.as_json {
-            self.json(&summary.to_json())?;
+        let finished = log.finish();
+        summary.log_lines_dropped = finished.lost;
+        let code = if summary.is_given_up { EXIT_GIVEN_UP } else { 0 };
+        let json = || summary.to_json();
+        self.result(finished, &summary, json, code)
+    }
+
+    /// Prints the last thing of a command whose log has ended, within [`PRINT_MAX`]. Where the
+    /// reader of the log has gone, a text goes to standard error, and the exit code is
+    /// [`EXIT_PRINT`].
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Print`] if it cannot be printed.
+    pub fn result(
+        self,
+        finished: Finished,
+        text: &impl fmt::Display,
+        json: impl FnOnce() -> Value,
+        code: u8,
+    ) -> Result<ExitCode, AppError> {
+        let text = if self.as_json {
+            format!("{}\n", harmless(&json().to_string()))
         } else {
-            print(&summary.to_string())?;
+            text.to_string()
+        };
+        if finished.is_reader_gone && !self.as_json {
+            // The exit code says that something could not be printed.
+            drop(print_within(Destination::Stderr, &text, PRINT_MAX));
+        } else {
+            print_within(Destination::Stdout, &text, PRINT_MAX)?;
         }
-        Ok(if summary.is_given_up { ExitCode::from(EXIT_GIVEN_UP) } else { ExitCode::SUCCESS })
+        Ok(ExitCode::from(if finished.is_reader_gone { EXIT_PRINT } else { code }))
     }
 
     /// Prints one JSON object as a line of stdout.
@@ -93,12 +137,15 @@ impl Output {
     /// Says what went wrong, and with which exit code that ends.
     pub fn error(self, error: &AppError) -> ExitCode {
         // There is nowhere left to say that this could not be said.
-        drop(writeln!(io::stderr().lock(), "{}", secret::mask(&error.chain())));
+        let text = format!("{}\n", error.chain());
+        drop(print_within(Destination::Stderr, &text, PRINT_MAX));
         if self.as_json {
-            drop(self.json(&match error {
+            let json = match error {
                 AppError::Settings(problems) => check::wrong_json(problems),
                 other => check::failed_json(&other.chain()),
-            }));
+            };
+            let text = format!("{}\n", harmless(&json.to_string()));
+            drop(print_within(Destination::Stdout, &text, PRINT_MAX));
         }
         ExitCode::from(error)
     }
@@ -120,7 +167,8 @@ fn harmless(json: &str) -> String {
     safe
 }
 
-/// Prints a text to stdout. A reader that went away is no error of ours.
+/// Prints a text to stdout, and waits for as long as it is read: for commands that a signal still
+/// kills. A reader that went away is no error of ours.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc::{self, Receiver},
     task::JoinHandle,
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     AppError,
@@ -35,6 +35,7 @@ use crate::{
         cli::person,
         control::{Address, Ask, Instance, Server},
     },
+    log::ALWAYS_SHOWN,
     net::tls::Tls,
     server_clock::ServerClock,
     sniper::{Core, Hand, Inbox, Now, Sniper},
@@ -46,6 +47,9 @@ use crate::{
 
 /// How long buys in flight get when the bot stops.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long whoever ends the program at once waits to learn what is unresolved.
+const UNRESOLVED_MAX: Duration = Duration::from_millis(200);
 
 /// How many questions of a person may wait.
 const ASKS_QUEUED_MAX: usize = 16;
@@ -69,6 +73,20 @@ impl Ended {
         match self {
             Self::Refused(error) => Some(AppError::Refused(Arc::clone(error))),
             Self::Stopped(_) | Self::BelowFloor | Self::GaveUp(_) => None,
+        }
+    }
+}
+
+impl Ended {
+    /// What ends the wait for answers.
+    const fn way_out(&self) -> &'static str {
+        match self {
+            Self::Stopped(Why::Interrupt) => "press Ctrl-C again to quit now",
+            Self::Stopped(Why::Terminate | Why::Hangup) => "a second signal quits now",
+            Self::Stopped(Why::ReaderGone | Why::Over(_))
+            | Self::BelowFloor
+            | Self::GaveUp(_)
+            | Self::Refused(_) => "press Ctrl-C twice to quit now",
         }
     }
 }
@@ -185,6 +203,19 @@ impl<'c> Session<'c> {
         self.sniper.clone()
     }
 
+    /// Says which orders are unresolved, within a moment whatever this session is doing.
+    pub fn unresolved(&self) -> impl Fn() -> String + Send + 'static {
+        let sniper = self.sniper();
+        move || {
+            let unresolved =
+                sniper.look_within(UNRESOLVED_MAX, |core| core.unresolved(clock::now()));
+            unresolved.map_or_else(
+                || "Which orders have no answer is unknown; see `sniper ledger`.".to_owned(),
+                |unresolved| unresolved.to_string(),
+            )
+        }
+    }
+
     /// Does what a session does beside the feed, until there is a reason to end it.
     ///
     /// # Cancel safety
@@ -213,9 +244,12 @@ impl<'c> Session<'c> {
         if let Some(buyer) = &self.buyer {
             let waiting = buyer.in_flight_count();
             if waiting > 0 {
-                info!(
-                    "Stopping ({ended}): waiting up to {}s for {waiting} answers",
-                    GRACE.as_secs()
+                let orders = if waiting == 1 { "order" } else { "orders" };
+                warn!(
+                    target: ALWAYS_SHOWN,
+                    "Stopping ({ended}): waiting up to {} s for {waiting} {orders} in flight; {}",
+                    GRACE.as_secs(),
+                    ended.way_out()
                 );
             }
             buyer.stop(GRACE).await;

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::mpsc,
-    time::{Sleep, sleep, timeout},
+    time::{Sleep, sleep},
 };
 use tracing::{debug, info, warn};
 
@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     config::endpoint::Endpoint,
-    net::tls::Tls,
+    net::{
+        deadline::{self, CATCH_UP_MAX, Late},
+        tls::Tls,
+    },
     outcome::{Outcome, Refusal},
     server_clock::Exchange,
     text::error_chain,
@@ -74,6 +77,8 @@ struct Session {
     warming: Option<Instant>,
     confirming: Option<Confirmation>,
     idle_since: Instant,
+    /// A moment to act that has passed, and since when that is known.
+    overdue: Option<(Instant, Instant)>,
     /// How much earlier than planned this connection is warmed, in percent, so that those of a pool
     /// do not all ask at once.
     earlier_percent: u32,
@@ -165,7 +170,8 @@ impl Driver {
                 return None;
             }
         }
-        let dial = timeout(DIAL_DEADLINE, Link::open(&self.common.endpoint, &self.common.tls));
+        let dial =
+            deadline::timeout(DIAL_DEADLINE, Link::open(&self.common.endpoint, &self.common.tls));
         tokio::pin!(dial);
         let outcome = loop {
             tokio::select! {
@@ -183,7 +189,7 @@ impl Driver {
                 self.tell_failure(Some(&error));
                 None
             }
-            Err(_elapsed) => {
+            Err(Late) => {
                 self.tell_failure(None);
                 None
             }
@@ -219,6 +225,7 @@ impl Driver {
             warming: None,
             confirming: None,
             idle_since: opened,
+            overdue: None,
             earlier_percent: fastrand::u32(..EARLIER_PERCENT_MAX),
         };
         self.common.shared.pool().admit(self.index, link);
@@ -293,8 +300,27 @@ impl Driver {
                 }
             }
             () = self.common.shared.woken(self.index) => Flow::Go,
-            () = alarm => self.act(session, duty),
+            () = alarm => self.overdue(session, duty).await,
         }
+    }
+
+    /// The time to act has come. What already lies in the socket is read before anything is called
+    /// late, for at most [`CATCH_UP_MAX`], so that a server that dribbles gains nothing by it.
+    async fn overdue(&self, session: &mut Session, duty: Duty) -> Flow {
+        let due = self.due(session, duty);
+        let since = match session.overdue {
+            Some((passed, since)) if passed == due => since,
+            _ => Instant::now(),
+        };
+        session.overdue = Some((due, since));
+        if since.elapsed() <= CATCH_UP_MAX {
+            match deadline::once_more(due.into(), session.link.readable()).await {
+                Some(Ok(())) => return Flow::Go,
+                Some(Err(_broken)) => return Flow::End(Broken::Cut),
+                None => {}
+            }
+        }
+        self.act(session, duty)
     }
 
     /// When it is time to act if nothing comes in.

@@ -56,7 +56,7 @@ use self::{
 use crate::{
     clock,
     ledger::Approved,
-    net::tls::Tls,
+    net::{deadline, tls::Tls},
     outcome::NotSent,
     server_clock::Exchange,
     threads::{ThreadName, failpoint},
@@ -225,7 +225,7 @@ impl Buyer {
             self.shared.pool().stopping = stage;
             self.shared.wake_all();
             let all = async { while drivers.join_next().await.is_some() {} };
-            if timeout(wait, all).await.is_ok() {
+            if deadline::timeout(wait, all).await.is_ok() {
                 return;
             }
         }

@@ -32,7 +32,7 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub idle: Option<Duration>,
     /// Give up after so many failed attempts in a row [default: never]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
     pub max_retries: Option<u32>,
     /// Record any WebSocket of JSON messages; ws:// for this machine only
     #[arg(long, value_name = "URL")]
@@ -49,6 +49,10 @@ pub struct CaptureArgs {
     /// Where spot streams are
     #[arg(long, value_name = "URL", default_value = SPOT_URL)]
     pub binance_spot: String,
+}
+
+fn parse_count(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_not_a_count| "is not a whole number from 0 to 4294967295")
 }
 
 impl CaptureArgs {

@@ -186,12 +186,19 @@ fn read_data_dir(variables: &Variables<'_>, findings: &mut Findings) -> PathBuf 
 
 fn read_log_filter(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
     let setting = variables.get("RUST_LOG")?;
-    if let Err(error) = Filter::parse(Some(&setting.value)) {
-        let remedy = match error {
-            LogError::Misspelt { level } => format!("did you mean `{level}`?"),
-            _ => "write error, warn, info, debug or trace".to_owned(),
-        };
-        findings.problem(setting.problem("is not a filter", &remedy));
+    match Filter::parse(Some(&setting.value)) {
+        Ok(filter) => {
+            if let Some(unknown) = filter.unknown_words() {
+                findings.warning(setting.problem(&unknown, &Filter::known_words()));
+            }
+        }
+        Err(error) => {
+            let remedy = match error {
+                LogError::Misspelt { level } => format!("did you mean `{level}`?"),
+                _ => "write error, warn, info, debug or trace".to_owned(),
+            };
+            findings.problem(setting.problem("is not a filter", &remedy));
+        }
     }
     Some(setting.value)
 }

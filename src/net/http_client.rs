@@ -22,6 +22,7 @@ use reqwest::{
 
 use super::{
     content_encoding::{self, DecodeError},
+    deadline,
     dial::{DialError, Reach, lookup},
     tls::Tls,
 };
@@ -312,7 +313,6 @@ impl HttpClient {
             .no_proxy()
             .dns_resolver(Resolver(Reach::of(endpoints.http.is_tls())))
             .referer(false)
-            .timeout(DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(1)
@@ -332,6 +332,11 @@ impl HttpClient {
     ///
     /// Safe: it only reads. The request may have left.
     pub async fn post(&self, body: String) -> Result<Reply, HttpError> {
+        // The client's own deadline looks at the clock before it looks at the socket.
+        deadline::timeout(DEADLINE, self.exchange(body)).await.unwrap_or(Err(HttpError::Timeout))
+    }
+
+    async fn exchange(&self, body: String) -> Result<Reply, HttpError> {
         let request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
         let sent = Instant::now();
         let mut answer = request.body(body).send().await.map_err(failure)?;

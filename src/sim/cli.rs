@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::{
     Books, Fault, Market, MarketError, Rate, Rivals, Settings, Visits, books::Decision, demo,
+    settings::parse_seed,
 };
 use crate::{money::Coins, stop::Stop};
 
@@ -25,7 +26,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "NUMBER", default_value = "20")]
     pub rate: Rate,
     /// What decides the listings and the rivals: the same seed is the same market
-    #[arg(long, value_name = "NUMBER", default_value_t = 7)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = parse_seed)]
     pub seed: u64,
     /// Something that goes wrong, maybe only now and then: hang, 429:0.1, cut-after-commit:1/5,
     /// feed-cut:2%; may be given several times, and a wrong name is answered with all there are
@@ -50,7 +51,7 @@ pub struct SimArgs {
 
 fn balance(text: &str) -> Result<Coins, &'static str> {
     let coins = Coins::parse(text).ok().filter(|coins| Coins::ZERO <= *coins);
-    coins.ok_or("is not an amount of coins, such as 500 or 499.99")
+    coins.ok_or("is not an amount of coins from 0 to 1000000000000, such as 500 or 499.99")
 }
 
 impl SimArgs {

@@ -33,6 +33,9 @@ use crate::{money::Coins, time::UnixMs, trade::Status};
 pub const OPEN_MAX: usize = 50_000;
 /// How many purchases the account can make.
 pub const PURCHASES_MAX: usize = 100_000;
+/// How much happens in one step of time at most. A market whose rate is more than its machine can
+/// make falls behind, and still answers, and still ends when it is told to.
+pub const STEPS_MAX: usize = 4_096;
 /// How many listings one event of the feed carries at most.
 pub const BATCH_MAX: usize = 25;
 
@@ -122,9 +125,10 @@ impl Exchange {
         }
     }
 
-    /// Lets everything happen that is due by now.
+    /// Lets everything happen that is due by now, up to [`STEPS_MAX`] steps.
     pub fn advance(&mut self, now: Duration, events: &mut Vec<Event>) {
-        while let Some(at) = self.next_due().filter(|at| *at <= now) {
+        for _ in 0..STEPS_MAX {
+            let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
             let is_agenda = self.agenda.peek().is_some_and(|Reverse((due, ..))| *due == at);
             if is_agenda {
                 if let Some(Reverse((_, due))) = self.agenda.pop() {

@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, oneshot},
+    task::yield_now,
     time::{sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -236,6 +237,8 @@ async fn serve(listener: std::net::TcpListener, floor: &Arc<Floor>) -> io::Resul
 /// Lets happen what is due, for ever.
 async fn drive(floor: &Floor) {
     loop {
+        // Where more is due than can be done, connections and the end get their turn all the same.
+        yield_now().await;
         let Some(due) = floor.tick() else {
             floor.wake.notified().await;
             continue;

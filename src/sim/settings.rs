@@ -57,6 +57,20 @@ pub struct Rate(i64);
 #[error("is not a number of listings a second from 0 to {RATE_PER_SECOND_MAX}, such as 20 or 0.5")]
 pub struct RateError;
 
+/// A seed that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a whole number from 0 to {}", u64::MAX)]
+pub struct SeedError;
+
+/// Reads a seed.
+///
+/// # Errors
+///
+/// A [`SeedError`] that says what may be written.
+pub fn parse_seed(text: &str) -> Result<u64, SeedError> {
+    text.parse().map_err(|_not_a_number| SeedError)
+}
+
 /// Who else buys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rivals {

@@ -19,9 +19,11 @@ mod settle;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+pub mod unresolved;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -49,6 +51,8 @@ use crate::{
 
 /// How often what has no moment of its own is looked after.
 const TICK: Duration = Duration::from_millis(500);
+/// How often whoever must not wait tries to look.
+const TRY_EVERY: Duration = Duration::from_millis(5);
 /// What sends a buy: neither waits nor blocks.
 pub trait Buys {
     /// Writes the request of an approved buy, and says when.
@@ -209,6 +213,23 @@ impl<B: Buys> Sniper<B> {
     /// Looks at the state, for a report.
     pub fn look<T>(&self, at: impl FnOnce(&mut Core<B>) -> T) -> T {
         at(&mut self.core())
+    }
+
+    /// The same for whoever must not wait longer than this for a thread that may be stuck.
+    pub fn look_within<T>(
+        &self,
+        within: Duration,
+        at: impl FnOnce(&mut Core<B>) -> T,
+    ) -> Option<T> {
+        let begun = Instant::now();
+        loop {
+            match self.core.try_lock() {
+                Ok(mut core) => return Some(at(&mut core)),
+                Err(TryLockError::Poisoned(error)) => return Some(at(&mut error.into_inner())),
+                Err(TryLockError::WouldBlock) if within <= begun.elapsed() => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(TRY_EVERY),
+            }
+        }
     }
 
     fn core(&self) -> MutexGuard<'_, Core<B>> {

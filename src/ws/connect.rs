@@ -34,6 +34,7 @@ use crate::{
     clock,
     config::{Config, endpoint::Endpoint},
     net::{
+        deadline::{self, Late},
         dial,
         eager::Eager,
         tls::{self, Tls},
@@ -234,9 +235,9 @@ pub(super) async fn open<D: Dial, L: Dialect>(
         session.subscribe().await?;
         Ok(session)
     };
-    match tokio::time::timeout(limits.connect_timeout, opening).await {
+    match deadline::timeout(limits.connect_timeout, opening).await {
         Ok(result) => result,
-        Err(_elapsed) => {
+        Err(Late) => {
             Err(FeedError::Deadline { step: progress.step(), after: limits.connect_timeout })
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     csgoroll::{feed::Payload, operations},
     latency::Arrival,
     net::{
+        deadline::{self, Late},
         dial::{self, Reach, race},
         eager::Eager,
         tls::{Tls, server_name},
@@ -106,7 +107,7 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
         going: impl Future<Output = Result<(T, String), FeedError>>,
     ) -> Result<T, Stuck> {
         let begun = now();
-        let gone = tokio::time::timeout(limit, going).await;
+        let gone = deadline::timeout(limit, going).await;
         let took = now().saturating_duration_since(begun);
         let step = match leg {
             Leg::Dns | Leg::Tcp => Step::Connect,
@@ -120,10 +121,10 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
                 Ok(done)
             }
             Ok(Err(error)) => Err(Stuck { leg, took, error }),
-            Err(_elapsed) if leg == Leg::Listing => {
+            Err(Late) if leg == Leg::Listing => {
                 Err(Stuck { leg, took, error: FeedError::Idle(limit) })
             }
-            Err(_elapsed) => {
+            Err(Late) => {
                 Err(Stuck { leg, took, error: FeedError::Deadline { step, after: limit } })
             }
         }

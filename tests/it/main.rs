@@ -15,4 +15,6 @@ mod filters;
 mod kills;
 mod market;
 mod session;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tidy;

@@ -146,7 +146,9 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/refusals.rs",
     "tests/it/filters.rs",
     "tests/it/session/mod.rs",
+    "tests/it/session/standstill.rs",
     "tests/it/session/volume.rs",
+    "tests/it/terminal.rs",
 ];
 
 /// Names that say nothing.

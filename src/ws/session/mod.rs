@@ -2,7 +2,9 @@
 //!
 //! One loop reads, answers pings, writes what is waiting and watches the clocks; nothing in it waits
 //! for anything but the socket and the time. Frames come first after each wake, and after
-//! [`FRAMES_PER_TURN`] of them the clocks are looked at whatever still arrives.
+//! [`FRAMES_PER_TURN`] of them the clocks are looked at whatever still arrives. No clock calls
+//! anything late before what lies in the socket was read: a process that stood still finds its
+//! timers over and its socket full.
 //!
 //! # Invariants
 //!
@@ -22,7 +24,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -43,12 +45,18 @@ use super::{
     protocol::{Dialect, Machine},
     socket::{Heard, Socket},
 };
-use crate::latency::Arrival;
+use crate::{
+    latency::Arrival,
+    net::deadline::{CATCH_UP_MAX, Turn},
+};
 
 /// How much may wait inside the WebSocket to be written.
 pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// After so many frames in a row the clocks are looked at, and others get a turn.
 pub(super) const FRAMES_PER_TURN: usize = 128;
+/// A look at the clocks that comes this much too late shows that the process stood still: the pause
+/// before the next data is not one of the feed's own.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// One socket, and what is said over it.
 pub(super) struct Session<S, L>
@@ -58,6 +66,14 @@ where
     socket: Socket<S>,
     talk: Talk<L>,
     timer: Pin<Box<Sleep>>,
+    /// A look at the clocks is due, and the socket is read first.
+    overdue: Option<Overdue>,
+}
+
+/// What is done before the clocks are looked at.
+struct Overdue {
+    since: Instant,
+    turn: Option<Turn>,
 }
 
 /// The monotonic clock, which a test may pause.
@@ -72,6 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
             socket,
             talk: Talk::new(machine, limits, now),
             timer: Box::pin(tokio::time::sleep_until(now.into())),
+            overdue: None,
         }
     }
 
@@ -124,7 +141,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                 match self.socket.poll_next(cx) {
                     Poll::Ready(heard) => {
                         let framed = now();
-                        seen = Some(framed);
+                        if seen.replace(framed).is_none() {
+                            self.talk.note_standstill(rhythm, framed);
+                        }
                         frames = frames.saturating_add(1);
                         let arrival = match &heard {
                             Ok(Heard { asked, read, .. }) => {
@@ -144,6 +163,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
             self.talk.obey(cx, driver, now)?;
             self.poll_outbox(cx, now)?;
             if self.talk.next_look <= now {
+                if self.reads_first(cx, now, is_drained) {
+                    return Poll::Pending;
+                }
                 self.talk.look(driver, rhythm, now)?;
                 self.poll_outbox(cx, now)?;
             }
@@ -157,6 +179,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Whether the clocks must wait because the socket may hold something that was not read yet. The
+    /// task is then woken again, and after [`CATCH_UP_MAX`] the clocks wait no longer.
+    fn reads_first(&mut self, cx: &Context<'_>, now: Instant, is_drained: bool) -> bool {
+        let overdue = self.overdue.get_or_insert(Overdue { since: now, turn: None });
+        if Turn::poll(&mut overdue.turn, cx).is_pending() {
+            return true;
+        }
+        if !is_drained && now.saturating_duration_since(overdue.since) < CATCH_UP_MAX {
+            cx.waker().wake_by_ref();
+            return true;
+        }
+        self.overdue = None;
+        false
     }
 
     /// Writes as much of what is waiting as the socket takes.

@@ -8,6 +8,7 @@ use std::{
 use tokio_tungstenite::tungstenite::Message as Outgoing;
 
 use super::{
+    STANDSTILL,
     driver::{Command, Driver, Notice},
     outbox::Outbox,
 };
@@ -139,6 +140,15 @@ impl<L: Dialect> Talk<L> {
             Err(error) => driver.notice(Notice::Malformed { text, error }),
         }
         Ok(Taken::Other)
+    }
+
+    /// The first frame after a wake. Where the clocks should have been looked at long before, the
+    /// process stood still: the pause until now is not the feed's.
+    #[inline]
+    pub(super) fn note_standstill(&self, rhythm: &mut Rhythm, framed: Instant) {
+        if STANDSTILL <= framed.saturating_duration_since(self.next_look) {
+            rhythm.interrupt();
+        }
     }
 
     /// Does what the driver wants.

@@ -19,6 +19,8 @@ mod losses;
 mod program;
 mod refusals;
 mod standing;
+#[cfg(target_os = "linux")]
+mod standstill;
 mod unknown;
 mod volume;
 

@@ -14,7 +14,7 @@ use sniper::{
 };
 use tempfile::TempDir;
 
-use super::{PLENTY, adds_up, agree_on, cents, quiet, redline, until};
+use super::{PLENTY, REDLINE, adds_up, agree_on, cents, quiet, redline, until};
 
 /// What must be seen nowhere.
 const PLANTED: &str = "s%3Aplanted-9f27c4";
@@ -62,29 +62,34 @@ impl Program {
         Self { child, desk, said }
     }
 
-    fn out(&self) -> String {
+    pub(super) fn out(&self) -> String {
         fs::read_to_string(self.said.path().join("out")).unwrap()
     }
 
-    fn err(&self) -> String {
+    pub(super) fn err(&self) -> String {
         fs::read_to_string(self.said.path().join("err")).unwrap()
     }
 
     #[cfg(unix)]
-    fn signal(&self, name: &str) {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    #[cfg(unix)]
+    pub(super) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for its end; its exit code.
-    async fn ended(&mut self) -> Option<i32> {
+    pub(super) async fn ended(&mut self) -> Option<i32> {
         until(|| self.child.try_wait().unwrap().is_some()).await;
         self.child.wait().unwrap().code()
     }
 
     /// The JSON object that is the last line of its output.
     #[track_caller]
-    fn summary(&self) -> Value {
+    pub(super) fn summary(&self) -> Value {
         let out = self.out();
         serde_json::from_str(out.lines().last().unwrap_or_default()).expect(&out)
     }
@@ -119,7 +124,7 @@ impl Drop for Program {
 
 /// Waits until the program is subscribed and knows the account.
 #[track_caller]
-fn ready(program: &Program, market: &Market) -> impl Future<Output = ()> {
+pub(super) fn ready(program: &Program, market: &Market) -> impl Future<Output = ()> {
     until(|| {
         // The account, what it bought, and nine connections: eight for buys and the feed's.
         let visits = market.visits();
@@ -152,7 +157,7 @@ async fn a_signal_waits_for_an_answer_that_comes_and_for_ten_seconds_where_none_
         let (waited, summary) = (signalled.elapsed(), program.summary());
         assert_eq!(summary["ended"], ended);
         agree_on(&summary, &market);
-        assert!(program.err().contains("waiting up to 10s for "), "{}", program.err());
+        assert!(program.err().contains("waiting up to 10 s for "), "{}", program.err());
         match kind {
             Kind::Slow => {
                 assert!(summary["bought"].as_u64() > Some(0), "{summary}");
@@ -167,6 +172,83 @@ async fn a_signal_waits_for_an_answer_that_comes_and_for_ten_seconds_where_none_
         }
     });
     futures_util::future::join_all(all).await;
+}
+
+/// One order is in flight and its answer never comes.
+#[cfg(unix)]
+async fn waiting_for_an_answer(market: &Market, words: &[&str]) -> Program {
+    let program = Program::start(market, PLENTY, words);
+    ready(&program, market).await;
+    until(|| {
+        if market.books().requests().count() == 0 {
+            market.offer(vec![redline(1_015)]);
+        }
+        market.books().requests().count() > 0
+    })
+    .await;
+    program
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal_ends_the_wait_and_names_what_is_unresolved() {
+    let cases = [("-INT", 130, "Ctrl-C"), ("-TERM", 143, "told to terminate")];
+    let all = cases.map(async |(signal, code, why)| {
+        let market = failing(Kind::Hang);
+        let mut program = waiting_for_an_answer(&market, &["run", "--live", "--json"]).await;
+        program.signal(signal);
+        until(|| program.err().contains("waiting up to 10 s for 1 order in flight; ")).await;
+        let signalled = Instant::now();
+        program.signal(signal);
+        assert_eq!(program.ended().await, Some(code), "{}", program.err());
+        assert!(signalled.elapsed() < Duration::from_secs(2), "{:?}", signalled.elapsed());
+        let said = program.err();
+        let id = market.books().requests().next().unwrap().0.id.clone();
+        let line = format!(
+            "sniper: Quit at once (second signal: {why}). 1 order has no answer: \"{REDLINE}\" for \
+             10.15 (id {id}); 10.15 coins in all. They count as spent until the account shows what \
+             became of them."
+        );
+        assert_eq!(said.lines().last(), Some(line.as_str()), "{said}");
+        // It was not lost: the ledger holds it.
+        let desk = std::mem::replace(&mut program.desk, tempfile::tempdir().unwrap());
+        let mut ledger = Program::at(desk, &["ledger", "show", &id], "info");
+        assert_eq!(ledger.ended().await, Some(0), "{}", ledger.err());
+        assert!(ledger.out().contains("10.15"), "{}", ledger.out());
+    });
+    futures_util::future::join_all(all).await;
+}
+
+/// The reader goes away while an answer is waited for, as in `sniper run --live | head`.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_live_bot_whose_reader_goes_away_waits_for_answers_and_exits_with_74() {
+    let market = failing(Kind::Slow);
+    let prepared = Program::start(&market, PLENTY, &["check"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(["run", "--live"])
+        .current_dir(prepared.desk.path())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until(|| {
+        if market.visits().feeds_subscribed == 1 && market.books().requests().count() == 0 {
+            market.offer(vec![redline(1_015)]);
+        }
+        market.books().requests().count() > 0
+    })
+    .await;
+    drop(reader);
+    until(|| child.try_wait().unwrap().is_some()).await;
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(74), "{said}");
+    assert!(said.starts_with("sniper: the reader of the log has gone: stopping as on "), "{said}");
+    assert!(said.contains("1  bought, for 10.15 coins"), "its answer was waited for: {said}");
 }
 
 #[tokio::test]

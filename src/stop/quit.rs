@@ -1,0 +1,211 @@
+//! A second signal ends the process at once, whatever the rest of it is doing.
+//!
+//! A thread of its own counts the signals, so that nothing that blocks (a disk, a terminal that
+//! takes nothing, a name server) keeps a person from ending the program. It says on standard error
+//! which orders are without an answer, and exits with 128 and the number of the signal, as a shell
+//! does. The ledger is made for that: it holds every order before it is sent.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::{Signals, Why};
+use crate::log::{Destination, print_within};
+
+/// How long the program may take from the first signal, or from whatever else ends it, to its exit.
+///
+/// It is more than all that has a bound of its own together: answers 11 s, the recording 10 s, the
+/// ledger 10 s, the log 1 s, the summary 2 s.
+pub const STOP_MAX: Duration = Duration::from_secs(45);
+
+/// How long the last words may take to be written.
+pub const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
+
+/// A signal that comes so soon after the first is the same wish, passed on by a parent process.
+const ECHO_MAX: Duration = Duration::from_millis(10);
+
+/// A terminal that closes sends SIGHUP more than once: the system does, and the shell does.
+const HANGUP_ECHO_MAX: Duration = Duration::from_secs(1);
+
+/// The exit code of an end that took longer than [`STOP_MAX`] and was asked for by no signal.
+const EXIT_LATE: u8 = 74;
+
+/// Ends the process at a second signal. Goes on when it is dropped.
+#[derive(Clone)]
+pub struct Quit(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Says what is unresolved.
+    unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
+    stopping: Notify,
+}
+
+impl fmt::Debug for Quit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Quit").finish()
+    }
+}
+
+impl Quit {
+    /// Begins to count signals. [`Stop`](super::Stop) must listen too: the first one is for it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when it refuses.
+    pub fn watch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::listen()?
+        };
+        let shared = Arc::<Shared>::default();
+        let quit = Self(Arc::clone(&shared));
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let forced = runtime.block_on(count(signals, &shared.stopping));
+            end(&shared, forced);
+        })?;
+        Ok(quit)
+    }
+
+    /// What says which orders are unresolved. It must answer within a moment, also while every
+    /// other thread is stuck.
+    pub fn says_unresolved(&self, say: impl Fn() -> String + Send + 'static) {
+        let mut unresolved = self.0.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+        *unresolved = Some(Box::new(say));
+    }
+
+    /// The program has begun to end by itself; from now on it has [`STOP_MAX`].
+    pub fn stopping(&self) {
+        self.0.stopping.notify_one();
+    }
+}
+
+/// Why the process is ended at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forced {
+    /// By a second signal.
+    Again(Why),
+    /// Its end took too long; the signal that had asked for it, if one had.
+    Late(Option<Why>),
+}
+
+impl Forced {
+    const fn exit_code(self) -> u8 {
+        match self {
+            Self::Again(why) | Self::Late(Some(why)) => match why {
+                Why::Interrupt => 130,
+                Why::Terminate => 143,
+                Why::Hangup => 129,
+                Why::ReaderGone | Why::Over(_) => EXIT_LATE,
+            },
+            Self::Late(None) => EXIT_LATE,
+        }
+    }
+}
+
+impl fmt::Display for Forced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Again(why) => write!(f, "Quit at once (second signal: {why})"),
+            Self::Late(_) => write!(f, "Quit: stopping took longer than {} s", STOP_MAX.as_secs()),
+        }
+    }
+}
+
+/// The signals so far.
+#[derive(Debug, Default)]
+struct Count {
+    first: Option<(Why, Instant)>,
+}
+
+impl Count {
+    /// Counts one more; whether it is a second wish.
+    fn is_second(&mut self, why: Why, now: Instant) -> bool {
+        let Some((_, first)) = self.first else {
+            self.first = Some((why, now));
+            return false;
+        };
+        let echo = if why == Why::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
+        echo <= now.saturating_duration_since(first)
+    }
+}
+
+/// Waits until the process is to be ended at once.
+async fn count(mut signals: Signals, stopping: &Notify) -> Forced {
+    let mut count = Count::default();
+    let mut deadline = None;
+    loop {
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = signals.wait() => {
+                if count.is_second(why, Instant::now()) {
+                    return Forced::Again(why);
+                }
+            }
+            () = stopping.notified() => {}
+            () = late => return Forced::Late(count.first.map(|(why, _at)| why)),
+        }
+        let now = tokio::time::Instant::now();
+        deadline = deadline.or_else(|| now.checked_add(STOP_MAX));
+    }
+}
+
+fn end(shared: &Shared, forced: Forced) {
+    let unresolved = shared.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+    let unresolved = unresolved.as_ref().map_or_else(String::new, |say| format!(" {}", say()));
+    // Where nobody reads it, the exit code says it, and the ledger holds what is unresolved.
+    drop(print_within(
+        Destination::Stderr,
+        &format!("sniper: {forced}.{unresolved}\n"),
+        LAST_WORDS_MAX,
+    ));
+    std::process::exit(forced.exit_code().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_counts_and_its_echo_does_not() {
+        let begun = Instant::now();
+        let second = |why, after_ms| {
+            let mut count = Count::default();
+            assert!(!count.is_second(Why::Interrupt, begun));
+            count.is_second(why, begun + Duration::from_millis(after_ms))
+        };
+        assert!(!second(Why::Interrupt, 2));
+        assert!(second(Why::Interrupt, 10));
+        assert!(second(Why::Terminate, 10));
+        assert!(!second(Why::Hangup, 900));
+        assert!(second(Why::Hangup, 1_000));
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_signal() {
+        let codes = [Why::Interrupt, Why::Terminate, Why::Hangup]
+            .map(|why| (Forced::Again(why).exit_code(), Forced::Late(Some(why)).exit_code()));
+        assert_eq!(codes, [(130, 130), (143, 143), (129, 129)]);
+        assert_eq!(Forced::Late(None).exit_code(), 74);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_takes_too_long_is_ended() {
+        let stopping = Notify::new();
+        stopping.notify_one();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(count(Signals::listen().unwrap(), &stopping).await, Forced::Late(None));
+        assert_eq!(begun.elapsed(), STOP_MAX);
+    }
+}
