@@ -508,13 +508,13 @@ mod tests {
                 tracing::debug!("{padding}");
                 tracing::warn!("{padding}");
             }
-            tracing::error!("BUYING STOPPED");
+            tracing::error!("{padding}{padding} BUYING STOPPED");
         });
         assert!(log.dropped() > 0);
         drop(open);
         log.finish();
         let written = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
-        assert!(written.ends_with(" ERROR BUYING STOPPED\n"), "{}", written.len());
+        assert!(written.ends_with(" BUYING STOPPED\n"), "{}", written.len());
         assert!(written.len() <= 2 * BUFFER_BYTES_MAX, "what waits, and what was in hand");
     }
 

@@ -62,7 +62,7 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
 /// One session: every listing of the feed is considered, until there is a reason to stop.
 async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
     let quit = Quit::watch()?;
-    let mut stop = Stop::listen(args.lasting)?.or_when(gone);
+    let mut stop = Stop::counted(&quit, args.lasting).or_when(gone);
     let filler = config.fill_gaps();
     let mut session = Session::start_with(&config, filler, Beginning::of(args))?;
     let recording = Recording::start(&config, args.record)?;

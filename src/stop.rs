@@ -8,6 +8,8 @@ pub mod quit;
 
 use std::{fmt, io, time::Duration};
 
+use tokio::sync::watch;
+
 pub use self::quit::{LAST_WORDS_MAX, Quit, STOP_MAX};
 use crate::log::{Destination, ReaderGone, print_within};
 
@@ -41,11 +43,33 @@ impl fmt::Display for Why {
     }
 }
 
+/// Where signals come from.
+#[derive(Debug)]
+enum Wishes {
+    System(Signals),
+    /// From what counts them.
+    Counted(watch::Receiver<Option<Why>>),
+}
+
+impl Wishes {
+    async fn wait(&mut self) -> Why {
+        let first = match self {
+            Self::System(signals) => return signals.wait().await,
+            Self::Counted(first) => first.wait_for(Option::is_some).await.map(|first| *first),
+        };
+        match first {
+            Ok(Some(why)) => why,
+            // What counts them lives as long as the process.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// Listens for the wish to stop. From the moment it exists, Ctrl-C, SIGTERM and SIGHUP no longer
 /// kill the process by themselves.
 #[derive(Debug)]
 pub struct Stop {
-    signals: Signals,
+    wishes: Wishes,
     reader_gone: Option<ReaderGone>,
     has_said_reader_gone: bool,
     /// When `--for` is over, and how long it was.
@@ -59,14 +83,18 @@ impl Stop {
     ///
     /// What the system says when it refuses.
     pub fn listen(after: Option<Duration>) -> io::Result<Self> {
+        Ok(Self::new(Wishes::System(Signals::listen()?), after))
+    }
+
+    /// The same where signals are counted: a second one ends the process at once.
+    pub fn counted(quit: &Quit, after: Option<Duration>) -> Self {
+        Self::new(Wishes::Counted(quit.first()), after)
+    }
+
+    fn new(wishes: Wishes, after: Option<Duration>) -> Self {
         let moment = |after| tokio::time::Instant::now().checked_add(after).map(|at| (at, after));
-        let signals = Signals::listen()?;
-        Ok(Self {
-            signals,
-            reader_gone: None,
-            has_said_reader_gone: false,
-            over: after.and_then(moment),
-        })
+        let over = after.and_then(moment);
+        Self { wishes, reader_gone: None, has_said_reader_gone: false, over }
     }
 
     /// Stops too when the reader of the log has gone.
@@ -92,7 +120,7 @@ impl Stop {
     ///
     /// Safe: a signal that comes while nobody waits is kept for the next who does.
     pub async fn wait(&mut self) -> Why {
-        let Self { signals, reader_gone, over, .. } = self;
+        let Self { wishes, reader_gone, over, .. } = self;
         let over = *over;
         let time_is_over = async move {
             match over {
@@ -111,7 +139,7 @@ impl Stop {
         };
         tokio::select! {
             biased;
-            why = signals.wait() => why,
+            why = wishes.wait() => why,
             () = reader_gone => {
                 self.say_reader_gone();
                 Why::ReaderGone

@@ -41,7 +41,7 @@ pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<Ex
     };
     let quit = Quit::watch()?;
     let outcome = block_on(async {
-        let mut stop = Stop::listen(args.lasting)?.or_when(log.reader_gone());
+        let mut stop = Stop::counted(&quit, args.lasting).or_when(log.reader_gone());
         let because = async {
             let because = stop.wait().await.to_string();
             quit.stopping();

@@ -28,7 +28,7 @@ pub fn run(args: &SimArgs, output: Output) -> Result<ExitCode, AppError> {
     print(&cli::env_lines(&market, args.seed))?;
     let quit = Quit::watch()?;
     let summary = block_on(async {
-        let mut stop = Stop::listen(args.lasting)?;
+        let mut stop = Stop::counted(&quit, args.lasting);
         let summary = cli::run(args, market, &mut stop).await;
         quit.stopping();
         Ok(summary)

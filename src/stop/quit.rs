@@ -1,7 +1,9 @@
 //! A second signal ends the process at once, whatever the rest of it is doing.
 //!
 //! A thread of its own counts the signals, so that nothing that blocks (a disk, a terminal that
-//! takes nothing, a name server) keeps a person from ending the program. It says on standard error
+//! takes nothing, a name server) keeps a person from ending the program. It hands the first signal to
+//! [`Stop`](super::Stop), so a signal that is sent once that was said is always a second one. At the
+//! second it says on standard error
 //! which orders are without an answer, and exits with 128 and the number of the signal, as a shell
 //! does. The ledger is made for that: it holds every order before it is sent.
 
@@ -9,10 +11,13 @@ use std::{
     fmt, io,
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{Signals, Why};
 use crate::log::{Destination, print_within};
@@ -26,7 +31,8 @@ pub const STOP_MAX: Duration = Duration::from_secs(45);
 /// How long the last words may take to be written.
 pub const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 
-/// A signal that comes so soon after the first is the same wish, passed on by a parent process.
+/// A signal that comes so soon after the first is the same wish: `timeout` sends SIGTERM to its child
+/// and to the child's process group. The first is handed on after this time.
 const ECHO_MAX: Duration = Duration::from_millis(10);
 
 /// A terminal that closes sends SIGHUP more than once: the system does, and the shell does.
@@ -44,6 +50,8 @@ struct Shared {
     /// Says what is unresolved.
     unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
     stopping: Notify,
+    /// The first signal.
+    first: watch::Sender<Option<Why>>,
 }
 
 impl fmt::Debug for Quit {
@@ -53,7 +61,7 @@ impl fmt::Debug for Quit {
 }
 
 impl Quit {
-    /// Begins to count signals. [`Stop`](super::Stop) must listen too: the first one is for it.
+    /// Begins to count signals; the first one is for a [`Stop`](super::Stop).
     ///
     /// # Errors
     ///
@@ -67,10 +75,15 @@ impl Quit {
         let shared = Arc::<Shared>::default();
         let quit = Self(Arc::clone(&shared));
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let forced = runtime.block_on(count(signals, &shared.stopping));
+            let forced = runtime.block_on(count(signals, &shared));
             end(&shared, forced);
         })?;
         Ok(quit)
+    }
+
+    /// The first signal, once there is one.
+    pub(super) fn first(&self) -> watch::Receiver<Option<Why>> {
+        self.0.first.subscribe()
     }
 
     /// What says which orders are unresolved. It must answer within a moment, also while every
@@ -118,46 +131,43 @@ impl fmt::Display for Forced {
     }
 }
 
-/// The signals so far.
-#[derive(Debug, Default)]
-struct Count {
-    first: Option<(Why, Instant)>,
-}
-
-impl Count {
-    /// Counts one more; whether it is a second wish.
-    fn is_second(&mut self, why: Why, now: Instant) -> bool {
-        let Some((_, first)) = self.first else {
-            self.first = Some((why, now));
-            return false;
-        };
-        let echo = if why == Why::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
-        echo <= now.saturating_duration_since(first)
-    }
+/// Whether a signal that came so long after the first is a second wish.
+fn is_second(why: Why, after: Duration) -> bool {
+    let echo = if why == Why::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
+    echo <= after
 }
 
 /// Waits until the process is to be ended at once.
-async fn count(mut signals: Signals, stopping: &Notify) -> Forced {
-    let mut count = Count::default();
+async fn count(mut signals: Signals, shared: &Shared) -> Forced {
+    let mut first: Option<(Why, Instant)> = None;
+    let mut is_handed_on = false;
     let mut deadline = None;
     loop {
-        let late = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        let late = at(deadline);
+        let echoes_are_over =
+            at(first.filter(|_| !is_handed_on).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
         tokio::select! {
-            why = signals.wait() => {
-                if count.is_second(why, Instant::now()) {
-                    return Forced::Again(why);
-                }
+            why = signals.wait() => match first {
+                Some((_, came)) if is_second(why, came.elapsed()) => return Forced::Again(why),
+                Some(_) => {}
+                None => first = Some((why, Instant::now())),
+            },
+            () = echoes_are_over => {
+                is_handed_on = true;
+                shared.first.send_replace(first.map(|(why, _)| why));
             }
-            () = stopping.notified() => {}
-            () = late => return Forced::Late(count.first.map(|(why, _at)| why)),
+            () = shared.stopping.notified() => {}
+            () = late => return Forced::Late(first.map(|(why, _)| why)),
         }
-        let now = tokio::time::Instant::now();
-        deadline = deadline.or_else(|| now.checked_add(STOP_MAX));
+        deadline = deadline.or_else(|| Instant::now().checked_add(STOP_MAX));
+    }
+}
+
+/// Waits until a moment, for ever where there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -179,12 +189,7 @@ mod tests {
 
     #[test]
     fn a_second_signal_counts_and_its_echo_does_not() {
-        let begun = Instant::now();
-        let second = |why, after_ms| {
-            let mut count = Count::default();
-            assert!(!count.is_second(Why::Interrupt, begun));
-            count.is_second(why, begun + Duration::from_millis(after_ms))
-        };
+        let second = |why, after_ms| is_second(why, Duration::from_millis(after_ms));
         assert!(!second(Why::Interrupt, 2));
         assert!(second(Why::Interrupt, 10));
         assert!(second(Why::Terminate, 10));
@@ -202,10 +207,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_end_that_takes_too_long_is_ended() {
-        let stopping = Notify::new();
-        stopping.notify_one();
-        let begun = tokio::time::Instant::now();
-        assert_eq!(count(Signals::listen().unwrap(), &stopping).await, Forced::Late(None));
+        let shared = Shared::default();
+        shared.stopping.notify_one();
+        let begun = Instant::now();
+        assert_eq!(count(Signals::listen().unwrap(), &shared).await, Forced::Late(None));
         assert_eq!(begun.elapsed(), STOP_MAX);
     }
 }

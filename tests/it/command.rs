@@ -291,7 +291,8 @@ fn a_reader_that_goes_away_stops_it_with_a_line_on_stderr_and_74() {
 #[cfg(unix)]
 #[test]
 fn a_reader_of_the_log_that_goes_away_stops_a_run_with_json_too() {
-    let mut running = Desk::new().with_rude_market().start(&["run", "--json"]);
+    let desk = Desk::new().with_rude_market();
+    let mut running = desk.start(&["run", "--json"]);
     let mut line = String::new();
     BufReader::new(running.0.stderr.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("Mode: DRY RUN"), "{line}");

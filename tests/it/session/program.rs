@@ -174,10 +174,16 @@ async fn a_signal_waits_for_an_answer_that_comes_and_for_ten_seconds_where_none_
     futures_util::future::join_all(all).await;
 }
 
+/// Coins for one order of 10.15 and no other.
+#[cfg(unix)]
+fn one_order() -> String {
+    PLENTY.replace("total = 100000", "total = 15")
+}
+
 /// One order is in flight and its answer never comes.
 #[cfg(unix)]
 async fn waiting_for_an_answer(market: &Market, words: &[&str]) -> Program {
-    let program = Program::start(market, PLENTY, words);
+    let program = Program::start(market, &one_order(), words);
     ready(&program, market).await;
     until(|| {
         if market.books().requests().count() == 0 {
@@ -224,7 +230,7 @@ async fn a_second_signal_ends_the_wait_and_names_what_is_unresolved() {
 #[tokio::test]
 async fn a_live_bot_whose_reader_goes_away_waits_for_answers_and_exits_with_74() {
     let market = failing(Kind::Slow);
-    let prepared = Program::start(&market, PLENTY, &["check"]);
+    let prepared = Program::start(&market, &one_order(), &["check"]);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sniper"))
         .args(["run", "--live"])
