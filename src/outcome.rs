@@ -113,6 +113,10 @@ pub enum Unknown {
     /// The answer names no listing, or another one.
     #[error("an answer about another listing, or none")]
     Foreign,
+    /// The marketplace said no in an answer that names no order, and the connection was not (or
+    /// not yet) shown to be in step. What the refusal asks of the bot applies all the same.
+    #[error("rejected, but not shown to be this order's answer: {0}")]
+    Unconfirmed(Refusal),
 }
 
 /// What a refusal asks of the bot.

@@ -297,7 +297,7 @@ fn start_buyer(config: &Config, tls: Tls) -> Result<(Buyer, Receiver<Report>), A
         body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
         warm_body: &operations::current_user().to_json(),
         tls,
-        connections: config.budget.max_in_flight.saturating_add(buyer::CONNECTIONS_SPARE),
+        connections: buyer::connections_for(config.budget.max_in_flight),
         habits: Habits::default(),
     };
     Buyer::start(setup).map_err(|error| AppError::start("the buyer", error))

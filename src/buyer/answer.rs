@@ -55,15 +55,21 @@ pub enum Broken {
     TooLong,
 }
 
-/// How one buy went on the wire.
+/// How one order went on the wire.
 ///
-/// There is one for each request of which at least one byte was handed to the system, and never
-/// another; a request that never left is an error of [`send`](super::Buyer::send) instead.
+/// Each order of which at least one byte was handed to the system has exactly one final report. A
+/// refusal that is still to be confirmed has a provisional one before it. A request that never left
+/// is an error of [`send`](super::Buyer::send) instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The listing.
     pub id: TradeId,
-    /// What came back.
+    /// What it means for the money.
+    pub outcome: Outcome,
+    /// Whether this is the order's last report. If not, `outcome` is
+    /// [`Unconfirmed`](crate::outcome::Unknown::Unconfirmed).
+    pub is_final: bool,
+    /// The evidence.
     pub answer: Answer,
     /// When the request left.
     pub written: Written,
@@ -100,13 +106,6 @@ impl Answer {
                 Broken::Malformed | Broken::TooLong => Exchange::Unreadable,
             },
         }
-    }
-}
-
-impl Report {
-    /// What it means for the money.
-    pub fn outcome(&self) -> Outcome {
-        answer::outcome(&self.id, &self.answer.as_exchange())
     }
 }
 

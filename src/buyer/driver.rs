@@ -1,8 +1,10 @@
 //! Looks after one connection: opens it, reads its answers, keeps it warm, replaces it.
 //!
-//! A driver never writes a buy; it finishes one of which the system took only a part, reads its
-//! answer under a deadline, and reports it exactly once. Between buys it sends a harmless request
-//! now and then, so that neither the server nor anything on the way forgets the connection.
+//! A driver never writes an order; it finishes one of which the system took only a part, reads its
+//! answer under a deadline, and reports what became of it. A refusal that names no order is reported
+//! twice: at once as unconfirmed, and again when the connection was shown to be in step, or not.
+//! Between orders it sends a harmless request now and then, so that neither the server nor anything
+//! on the way forgets the connection.
 
 use std::{
     io,
@@ -19,14 +21,21 @@ use tracing::{debug, info, warn};
 
 use super::{
     DIAL_DEADLINE, Habits,
-    answer::{Answer, Broken, Report},
+    answer::{Answer, Broken, Report, Response},
     answer_reader::{AnswerReader, Step},
-    link::{Link, LinkError},
+    attribution::{self, Verdict},
+    link::{Input, Link, LinkError},
     pace::{Idle, Redial},
     pool::{Duty, InFlight, Shared, Stopping},
     request::WarmRequest,
 };
-use crate::{config::endpoint::Endpoint, net::tls::Tls, server_clock::Exchange};
+use crate::{
+    config::endpoint::Endpoint,
+    net::tls::Tls,
+    outcome::{Outcome, Refusal},
+    server_clock::Exchange,
+    time::UnixMs,
+};
 
 /// How much earlier than planned a connection may be warmed, in percent.
 const EARLIER_PERCENT_MAX: u32 = 20;
@@ -60,12 +69,42 @@ pub(super) struct Driver {
 struct Session {
     link: Arc<Link>,
     reader: AnswerReader,
-    /// The harmless request under way: when it was written.
+    /// The harmless request under way that keeps it warm: when it was written.
     warming: Option<Instant>,
+    confirming: Option<Confirmation>,
     idle_since: Instant,
     /// How much earlier than planned this connection is warmed, in percent, so that those of a pool
     /// do not all ask at once.
     earlier_percent: u32,
+}
+
+/// A refusal that names no order, until the next answer on the connection decides.
+struct Confirmation {
+    order: InFlight,
+    refusal: Refusal,
+    response: Response,
+    /// When the refusal was complete.
+    answered: Instant,
+    /// When the harmless request was written that confirms it; `None`: something else had arrived
+    /// before it could be.
+    asked: Option<Instant>,
+}
+
+/// A complete answer, and what was seen around it.
+struct Received {
+    response: Response,
+    at: Instant,
+    /// More bytes came right behind it.
+    has_surplus: bool,
+    /// The connection can carry another request: HTTP allows it, and the last one left in full.
+    is_reusable: bool,
+}
+
+impl Session {
+    /// Whether no request is under way, but for an order that the pool knows of.
+    const fn is_free(&self) -> bool {
+        self.warming.is_none() && self.confirming.is_none()
+    }
 }
 
 /// Whether a connection goes on.
@@ -176,15 +215,20 @@ impl Driver {
             link: Arc::clone(&link),
             reader: AnswerReader::new(),
             warming: None,
+            confirming: None,
             idle_since: opened,
             earlier_percent: fastrand::u32(..EARLIER_PERCENT_MAX),
         };
         self.common.shared.pool().admit(self.index, link);
         let why = self.session(&mut session).await;
         let left = self.common.shared.pool().dismiss(self.index);
-        if let Some(in_flight) = left {
-            let head = session.reader.head();
-            self.report(in_flight, Answer::Broken { why, head }).await;
+        let answer = Answer::Broken { why, head: session.reader.head() };
+        if let Some(order) = left {
+            let outcome = attribution::of_broken(&order.id, None, &answer);
+            self.report(order, (answer, Instant::now()), outcome, true).await;
+        } else if let Some(Confirmation { order, refusal, .. }) = session.confirming.take() {
+            let outcome = attribution::of_broken(&order.id, Some(refusal), &answer);
+            self.report(order, (answer, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
     }
@@ -193,6 +237,8 @@ impl Driver {
         let mut alarm = Box::pin(sleep(Duration::ZERO));
         loop {
             let mut is_news = false;
+            // No order may be written between reading what has arrived and accounting for it.
+            let _was_idle = self.common.shared.pool().take_idle(self.index);
             if let Flow::End(why) = self.read(session).await {
                 return why;
             }
@@ -200,20 +246,21 @@ impl Driver {
                 let mut pool = self.common.shared.pool();
                 let duty = pool.duty(self.index);
                 match (pool.stopping, duty) {
-                    (Stopping::Over, _) | (Stopping::Waiting, Duty::Idle) | (_, Duty::Discard) => {
+                    (Stopping::Over, _) | (_, Duty::Discard) => return Broken::Stopped,
+                    (Stopping::Waiting, Duty::Idle) if session.confirming.is_none() => {
                         return Broken::Stopped;
                     }
-                    (Stopping::No, Duty::Idle) if session.warming.is_none() => {
-                        is_news = pool.make_idle(self.index, session.idle_since);
+                    (Stopping::No, Duty::Idle) if session.is_free() => {
+                        is_news = pool.make_idle(self.index);
                     }
-                    (Stopping::No, Duty::Idle) | (_, Duty::Answer(_)) => {}
+                    (_, Duty::Idle | Duty::Answer(_)) => {}
                 }
                 duty
             };
             if is_news {
                 info!("Connected for buying again");
             }
-            if matches!(duty, Duty::Idle) && session.warming.is_none() {
+            if matches!(duty, Duty::Idle) && session.is_free() {
                 self.common.shared.changed.notify_waiters();
             }
             if let Flow::End(why) = self.wait(session, duty, alarm.as_mut()).await {
@@ -251,9 +298,10 @@ impl Driver {
     /// When it is time to act if nothing comes in.
     fn due(&self, session: &Session, duty: Duty) -> Instant {
         let Habits { answer_deadline, .. } = self.common.habits;
-        match (duty, session.warming) {
+        let asked = session.confirming.as_ref().map(|one| one.asked.unwrap_or(one.answered));
+        match (duty, asked.or(session.warming)) {
             (Duty::Answer(in_flight), _) => in_flight.written.written + answer_deadline,
-            (_, Some(warming)) => warming + answer_deadline,
+            (_, Some(asked)) => asked + answer_deadline,
             (_, None) => {
                 let (Idle::Warm(after) | Idle::Replace(after)) = self.plan();
                 let earlier = after.saturating_mul(session.earlier_percent) / 100;
@@ -268,7 +316,7 @@ impl Driver {
 
     /// It is time to act.
     fn act(&self, session: &mut Session, duty: Duty) -> Flow {
-        if matches!(duty, Duty::Answer(_)) || session.warming.is_some() {
+        if matches!(duty, Duty::Answer(_)) || !session.is_free() {
             return Flow::End(Broken::Timeout);
         }
         if !self.common.shared.pool().take_idle(self.index) {
@@ -293,7 +341,8 @@ impl Driver {
             match session.link.read(&mut self.buffer) {
                 Ok(0) => {
                     let ended = session.reader.end();
-                    self.finish(session).await;
+                    // Only an answer whose length its end tells is complete now.
+                    let _ended = self.finish(session, false).await;
                     return Flow::End(ended.err().unwrap_or(Broken::Cut));
                 }
                 Ok(count) => {
@@ -310,52 +359,173 @@ impl Driver {
         }
     }
 
-    /// Takes what was read into the answer that is due.
+    /// Takes what was read into the answers that are due.
     async fn take(&mut self, session: &mut Session, count: usize) -> Flow {
-        let duty = self.common.shared.pool().duty(self.index);
-        if matches!(duty, Duty::Discard) || matches!(duty, Duty::Idle) && session.warming.is_none()
-        {
-            // Nobody asked for anything.
-            return Flow::End(Broken::Malformed);
-        }
-        let bytes = self.buffer.get(..count).unwrap_or_default();
-        match session.reader.feed(bytes) {
-            Err(why) => Flow::End(why),
-            Ok(Step::More) => Flow::Go,
-            Ok(Step::Done { taken }) => {
-                let keep_alive = session.reader.keep_alive();
-                self.patience = keep_alive.idle.or(self.patience);
-                self.finish(session).await;
-                if keep_alive.reusable && taken == count && !session.link.has_unsent() {
-                    Flow::Go
-                } else {
-                    Flow::End(Broken::Cut)
+        let mut bytes = self.buffer.get(..count).unwrap_or_default();
+        while !bytes.is_empty() {
+            let duty = self.common.shared.pool().duty(self.index);
+            if matches!(duty, Duty::Discard) || matches!(duty, Duty::Idle) && session.is_free() {
+                self.note_unexpected(bytes);
+                return Flow::End(Broken::Malformed);
+            }
+            match session.reader.feed(bytes) {
+                Err(why) => return Flow::End(why),
+                Ok(Step::More) => return Flow::Go,
+                Ok(Step::Done { taken }) => {
+                    self.patience = session.reader.keep_alive().idle.or(self.patience);
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                    if let Flow::End(why) = self.finish(session, !bytes.is_empty()).await {
+                        return Flow::End(why);
+                    }
                 }
             }
         }
+        Flow::Go
     }
 
-    /// Hands on the answer, if it is complete.
-    async fn finish(&self, session: &mut Session) {
-        let Some(response) = session.reader.take_response() else { return };
-        let received = Instant::now();
-        session.idle_since = received;
-        let settled = {
-            let mut pool = self.common.shared.pool();
-            if let Some((sent, date)) = session.warming.take().zip(response.head.date) {
-                pool.date = Some((Exchange { sent, received }, date));
-            }
-            pool.settle(self.index)
+    /// Takes in the answer, if it is complete. `has_surplus`: more bytes came right behind it.
+    async fn finish(&self, session: &mut Session, has_surplus: bool) -> Flow {
+        let is_reusable = session.reader.keep_alive().reusable && !session.link.has_unsent();
+        let Some(response) = session.reader.take_response() else {
+            return Flow::End(Broken::Cut);
         };
-        if let Some(in_flight) = settled {
-            self.report(in_flight, Answer::Complete(response)).await;
+        let at = Instant::now();
+        session.idle_since = at;
+        let received = Received { response, at, has_surplus, is_reusable };
+        if let Some(confirmation) = session.confirming.take() {
+            return self.conclude(session, confirmation, received).await;
+        }
+        if let Some(sent) = session.warming.take() {
+            return self.warmed(sent, received);
+        }
+        let duty = self.common.shared.pool().duty(self.index);
+        match duty {
+            Duty::Answer(order) => self.answered(session, order, received).await,
+            Duty::Idle | Duty::Discard => Flow::End(Broken::Malformed),
         }
     }
 
-    /// Reports one buy. There is room: the queue holds as many as can be in flight.
-    async fn report(&self, in_flight: InFlight, answer: Answer) {
-        let InFlight { id, written } = in_flight;
-        let report = Report { id, answer, written, answered: Instant::now() };
+    /// The first answer since an order was written.
+    async fn answered(&self, session: &mut Session, order: InFlight, received: Received) -> Flow {
+        let Received { response, at, has_surplus, is_reusable } = received;
+        let answer = Answer::Complete(response);
+        let (outcome, in_step) = match attribution::of_order(&order.id, &answer) {
+            Verdict::Final { outcome, in_step } => (outcome, in_step),
+            Verdict::Confirm(refusal) if is_reusable || has_surplus => {
+                self.common.shared.pool().settle(self.index, true);
+                if let Answer::Complete(response) = &answer {
+                    let (response, asked) = (response.clone(), None);
+                    let confirmation =
+                        Confirmation { order, refusal, response, answered: at, asked };
+                    session.confirming = Some(confirmation);
+                }
+                let outcome = attribution::unconfirmed(refusal);
+                self.report(order, (answer, at), outcome, false).await;
+                // What came behind the refusal, or is about to be read, is the next answer.
+                return if has_surplus { Flow::Go } else { self.ask(session) };
+            }
+            // The connection ends with this answer, so nothing can show that it was in step.
+            Verdict::Confirm(refusal) => (attribution::unconfirmed(refusal), false),
+        };
+        self.common.shared.pool().settle(self.index, false);
+        self.report(order, (answer, at), outcome, true).await;
+        // Surplus bytes are noted where they are read.
+        if in_step && is_reusable { Flow::Go } else { Flow::End(Broken::Cut) }
+    }
+
+    /// Writes the request whose answer confirms a refusal, unless something has arrived since.
+    fn ask(&self, session: &mut Session) -> Flow {
+        if session.link.input() != Input::Nothing {
+            return Flow::Go;
+        }
+        match session.link.write(self.common.warm.bytes()) {
+            Ok(begun) => {
+                if let Some(confirmation) = &mut session.confirming {
+                    confirmation.asked = Some(begun);
+                }
+                Flow::Go
+            }
+            Err(_nothing_left) => Flow::End(Broken::Cut),
+        }
+    }
+
+    /// The next answer after a refusal.
+    async fn conclude(
+        &self,
+        session: &mut Session,
+        confirmation: Confirmation,
+        received: Received,
+    ) -> Flow {
+        let Confirmation { order, refusal, response: rejection, answered, asked } = confirmation;
+        let Received { response, at, has_surplus, is_reusable } = received;
+        let date = response.head.date;
+        let is_next = asked.is_some()
+            && !has_surplus
+            && !session.link.has_unsent()
+            && session.link.input() != Input::Data;
+        let answer = Answer::Complete(response);
+        let outcome = attribution::of_confirmation(&order.id, refusal, &answer, is_next);
+        self.common.shared.pool().settle(self.index, false);
+        if !matches!(outcome, Outcome::Refused(_)) {
+            debug!(
+                connection = self.index,
+                "Another answer than the keep-warm request's followed a rejection: order {}; \
+                 closing the connection",
+                order.id
+            );
+            self.report(order, (answer, at), outcome, true).await;
+            return Flow::End(Broken::Malformed);
+        }
+        self.note_date(asked, at, date);
+        self.report(order, (Answer::Complete(rejection), answered), outcome, true).await;
+        if is_reusable { Flow::Go } else { Flow::End(Broken::Cut) }
+    }
+
+    /// The answer to a harmless request. Any other answer than its own shows that the connection is
+    /// out of step.
+    fn warmed(&self, sent: Instant, received: Received) -> Flow {
+        let Received { response, at, has_surplus, is_reusable } = received;
+        let date = response.head.date;
+        if !attribution::is_warm_answer(&Answer::Complete(response)) {
+            debug!(
+                connection = self.index,
+                "Another answer than its own followed a keep-warm request; closing the connection"
+            );
+            return Flow::End(Broken::Malformed);
+        }
+        self.note_date(Some(sent), at, date);
+        if is_reusable && !has_surplus { Flow::Go } else { Flow::End(Broken::Cut) }
+    }
+
+    fn note_date(&self, sent: Option<Instant>, received: Instant, date: Option<UnixMs>) {
+        if let Some((sent, date)) = sent.zip(date) {
+            self.common.shared.pool().date = Some((Exchange { sent, received }, date));
+        }
+    }
+
+    /// Bytes arrived while no request was open. They concern no order; the connection ends.
+    fn note_unexpected(&self, bytes: &[u8]) {
+        let (connection, count) = (self.index, bytes.len());
+        if attribution::is_idle_timeout(bytes) {
+            debug!(connection, "The server ended an idle order connection with HTTP 408");
+        } else {
+            warn!(
+                "An answer arrived on order connection {connection} while no request was open, \
+                 {count} bytes: it was dropped and the connection is replaced"
+            );
+        }
+    }
+
+    /// Reports an order. There is room: the queue holds as many as orders can be in flight.
+    async fn report(
+        &self,
+        order: InFlight,
+        (answer, answered): (Answer, Instant),
+        outcome: Outcome,
+        is_final: bool,
+    ) {
+        let InFlight { id, written } = order;
+        let report = Report { id, outcome, is_final, answer, written, answered };
         if self.common.reports.send(report).await.is_err() {
             warn!("Nobody waits for the answer about {id} any more");
         }

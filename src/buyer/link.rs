@@ -8,12 +8,12 @@ use std::{
     io::{self, Read as _, Write as _},
     mem::MaybeUninit,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustls::ClientConnection;
 use socket2::SockRef;
-use tokio::{io::Interest, net::TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-/// How long a connection is believed to be alive because it just was.
-const ASK_AFTER: Duration = Duration::from_millis(500);
+/// How many reads one look at an encrypted connection may take. Session tickets need one or two.
+const LOOK_READS_MAX: usize = 8;
 
 /// An open connection on which nothing waits.
 #[derive(Debug)]
@@ -44,6 +44,16 @@ enum Wire {
     },
     /// It keeps what is unsent itself.
     Tls(Box<ClientConnection>),
+}
+
+/// What a connection has for its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Nothing,
+    /// Bytes of an answer.
+    Data,
+    /// The connection has ended or is broken, and nothing lies before its end.
+    End,
 }
 
 /// Why a connection could not be opened.
@@ -73,19 +83,29 @@ impl Link {
         Ok(Self { stream, wire, ready: Instant::now() })
     }
 
-    /// Whether nothing has come in. On an idle connection anything that has is a bad sign: its end,
-    /// or an answer that nobody asked for.
+    /// What the server has sent that [`read`](Self::read) has not returned. Never waits.
     ///
-    /// Where the runtime has heard of something, or the connection was idle for long and so may
-    /// have ended since the runtime last asked, the system is asked. Otherwise this costs nothing.
-    pub(super) fn is_quiet(&self, idle: Duration) -> bool {
-        let peek = || SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
-        let peeked =
-            if idle < ASK_AFTER { self.stream.try_io(Interest::READABLE, peek) } else { peek() };
-        match peeked {
-            Ok(_end_or_data) => false,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    /// The system is asked every time: the runtime learns of arrived bytes only when it polls, and
+    /// an order that is written in between would get the answer of another request. With TLS only
+    /// decrypted data counts; what decrypts to none, as session tickets do, is taken in on the way.
+    pub(super) fn input(&self) -> Input {
+        let Wire::Tls(connection) = &mut *self.wire() else { return peek(&self.stream) };
+        for _ in 0..LOOK_READS_MAX {
+            match connection.process_new_packets() {
+                Ok(state) if state.plaintext_bytes_to_read() > 0 => return Input::Data,
+                Ok(state) if !state.peer_has_closed() => {}
+                Ok(_closed) => return Input::End,
+                Err(_broken) => return Input::End,
+            }
+            match peek(&self.stream) {
+                Input::Data => {}
+                nothing_or_end => return nothing_or_end,
+            }
+            if connection.read_tls(&mut &*SockRef::from(&self.stream)).is_err() {
+                return Input::End;
+            }
         }
+        Input::Data
     }
 
     /// Writes a request as far as the system takes it. [`flush`](Self::flush) writes the rest once
@@ -153,14 +173,15 @@ impl Link {
         match &mut *self.wire() {
             Wire::Plain { .. } => self.stream.try_read(buffer),
             Wire::Tls(connection) => loop {
+                // First, because a look may have met an error that nothing else would show again.
+                let _state = connection
+                    .process_new_packets()
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 match connection.reader().read(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     end_or_data => return end_or_data,
                 }
                 let _read = connection.read_tls(&mut NeverWaits(&self.stream))?;
-                let _state = connection
-                    .process_new_packets()
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             },
         }
     }
@@ -185,6 +206,16 @@ impl Link {
 
     fn wire(&self) -> MutexGuard<'_, Wire> {
         self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the system itself what has arrived, whatever the runtime knows of it.
+fn peek(stream: &TcpStream) -> Input {
+    match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(0) => Input::End,
+        Ok(_) => Input::Data,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Nothing,
+        Err(_broken) => Input::End,
     }
 }
 
@@ -266,19 +297,26 @@ mod tests {
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "more bytes arrived");
     }
 
-    #[tokio::test]
-    async fn a_connection_is_quiet_until_something_comes_or_it_ends() {
-        let (near, far) = narrow().await;
-        let link = plain(near);
-        assert!(link.is_quiet(Duration::ZERO));
-        assert!(link.is_quiet(ASK_AFTER));
-        drop(far);
-        // Nobody has told the runtime yet.
+    /// What the link sees once it is something else than `before`, without a turn for the runtime.
+    fn soon(link: &Link, before: Input) -> Input {
         let deadline = Instant::now() + PATIENCE;
-        while link.is_quiet(ASK_AFTER) && Instant::now() < deadline {}
-        assert!(!link.is_quiet(ASK_AFTER));
+        while link.input() == before && Instant::now() < deadline {}
+        link.input()
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_seen_before_the_runtime_knows_of_it() {
+        let (near, far) = narrow().await;
+        let (link, far) = (plain(near), far.into_std().unwrap());
+        assert_eq!(link.input(), Input::Nothing);
+        (&far).write_all(b"x").unwrap();
+        assert_eq!(soon(&link, Input::Nothing), Input::Data);
         timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
-        assert!(!link.is_quiet(Duration::ZERO));
+        assert_eq!(link.read(&mut [0; 8]).unwrap(), 1);
+        assert_eq!(link.input(), Input::Nothing);
+        drop(far);
+        assert_eq!(soon(&link, Input::Nothing), Input::End);
+        timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
         assert_eq!(link.read(&mut [0; 8]).unwrap(), 0);
     }
 }

@@ -11,16 +11,23 @@
 //! 1. Nothing that was handed to the system in part or whole is ever written again, by anybody: no
 //!    retry, no redirect, no replay on another connection, no early data.
 //! 2. A buy moves on to another connection only if not one byte was written to the one before.
-//! 3. Every buy of which a byte has left ends in exactly one [`Report`].
-//! 4. One connection carries one request at a time, so an answer belongs to exactly one listing.
+//! 3. Every order of which a byte has left ends in exactly one final [`Report`]. A refusal that is
+//!    still to be confirmed has a provisional report before that one.
+//! 4. One connection carries one request at a time, and an order is written only after everything
+//!    that the server had sent on it was read and accounted for. An answer that names no order
+//!    refuses one only if the connection is shown to be in step afterwards: the keep-warm request is
+//!    written next, its answer arrives next, and nothing else arrives. A connection on which
+//!    anything else arrives carries no further order.
 //! 5. Connections, dials per second, bytes per answer and waits are bounded.
 //!
 //! Parts: [`request`] (the bytes out, pure), [`answer_reader`] (the bytes in, pure), [`answer`]
-//! (what came back, plain data); inside, the pool that sender and drivers share, the link that is
-//! one socket, the driver that looks after it, and the pace at which it dials (pure).
+//! (what came back, plain data); inside, `attribution` (which order an answer belongs to, pure), the
+//! pool that sender and drivers share, the link that is one socket, the driver that looks after it,
+//! and the pace at which it dials (pure).
 
 pub mod answer;
 pub mod answer_reader;
+mod attribution;
 mod chunks;
 mod driver;
 mod link;
@@ -53,9 +60,13 @@ use crate::{
 /// The most connections that are held open.
 pub const CONNECTIONS_MAX: u32 = 66;
 
-/// How many connections beyond those that can be in flight are worth holding: while one is being
-/// replaced or kept warm, it cannot take a buy.
+/// How many connections beyond those that carry an order or confirm a refusal are worth holding:
+/// while one is being replaced or kept warm, it cannot take an order.
 pub const CONNECTIONS_SPARE: u32 = 2;
+
+/// How many reports of one connection the queue has room for: two for each order, and those of the
+/// order before may not have been taken yet.
+const REPORTS_PER_CONNECTION: usize = 4;
 
 /// How long opening a connection may take: DNS, TCP and TLS together.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -93,8 +104,8 @@ pub struct Setup<'a> {
     pub warm_body: &'a str,
     /// How to speak TLS.
     pub tls: Tls,
-    /// How many connections are held: at least one and at most [`CONNECTIONS_MAX`]. Each carries
-    /// one buy at a time, so this is as many as may be in flight and [`CONNECTIONS_SPARE`].
+    /// How many connections are held: at least one and at most [`CONNECTIONS_MAX`]; see
+    /// [`connections_for`].
     pub connections: u32,
     /// How connections are looked after.
     pub habits: Habits,
@@ -109,8 +120,8 @@ pub struct Buyer {
 }
 
 impl Buyer {
-    /// Begins to open connections. Reports come out of the queue, which has room for all that can
-    /// be in flight.
+    /// Begins to open connections. Reports come out of the queue, which has room for all orders
+    /// that can be in flight.
     ///
     /// Must be called in a tokio runtime, which then runs the drivers.
     ///
@@ -121,7 +132,7 @@ impl Buyer {
         let Setup { identity, body, warm_body, tls, connections, habits } = setup;
         let connections = connections.clamp(1, CONNECTIONS_MAX);
         let places = usize::try_from(connections).unwrap_or(1);
-        let (reports, receiver) = mpsc::channel(places);
+        let (reports, receiver) = mpsc::channel(places.saturating_mul(REPORTS_PER_CONNECTION));
         let shared = Arc::new(Shared::new(BuyRequest::new(identity, body)?, connections));
         let common = Arc::new(Common {
             shared: Arc::clone(&shared),
@@ -140,7 +151,7 @@ impl Buyer {
         Ok((Self { shared, drivers: Mutex::new(drivers), watch }, receiver))
     }
 
-    /// Writes the request for this buy to a warm connection, now. A [`Report`] follows.
+    /// Writes the request for this buy to a warm connection, now. Its [`Report`]s follow.
     ///
     /// # Errors
     ///
@@ -159,7 +170,7 @@ impl Buyer {
         self.shared.pool().date.take()
     }
 
-    /// How many buys wait for their answer.
+    /// How many orders wait for their final report.
     pub fn in_flight_count(&self) -> usize {
         self.shared.pool().in_flight_count()
     }
@@ -192,8 +203,8 @@ impl Buyer {
         renew(&self.shared);
     }
 
-    /// Sends nothing more, and waits for the answers that are due, at most for `grace`. What has
-    /// none by then is reported as stopped.
+    /// Sends no further order, and waits at most for `grace` for the answers that are due and for
+    /// the confirmation of refusals. What has none by then is reported as stopped or unconfirmed.
     ///
     /// # Cancel safety
     ///
@@ -213,6 +224,14 @@ impl Buyer {
             }
         }
     }
+}
+
+/// How many connections let `max_in_flight` orders be sent while as many refusals are confirmed: an
+/// order is not in flight any more while its refusal is confirmed, but its connection is busy. From
+/// 33 on [`CONNECTIONS_MAX`] binds.
+pub const fn connections_for(max_in_flight: u32) -> u32 {
+    let wanted = max_in_flight.saturating_mul(2).saturating_add(CONNECTIONS_SPARE);
+    if wanted < CONNECTIONS_MAX { wanted } else { CONNECTIONS_MAX }
 }
 
 fn renew(shared: &Shared) {

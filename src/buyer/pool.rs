@@ -2,8 +2,12 @@
 //!
 //! A connection is *idle* (anybody may write a request to it), or it is busy with one request. Only
 //! whoever takes it from the idle ones under the lock may write, so two requests never meet on a
-//! connection. The lock is held for as long as one non-blocking write takes and never across a
-//! wait.
+//! connection. The lock is held for as long as one non-blocking look and one such write take and
+//! never across a wait.
+//!
+//! A connection is idle only if everything that the server has sent on it was read and accounted
+//! for: its driver takes it away from the idle ones while it reads, and whoever writes a request
+//! looks at the socket before.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,7 +16,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{answer::Written, link::Link, pace::DialBudget, request::BuyRequest};
+use super::{
+    answer::Written,
+    link::{Input, Link},
+    pace::DialBudget,
+    request::BuyRequest,
+};
 use crate::{outcome::NotSent, server_clock::Exchange, time::UnixMs, trade::TradeId};
 
 /// The state of all connections, and how to wake those who wait for a change of it.
@@ -55,8 +64,8 @@ pub(super) enum Stopping {
 struct Slot {
     link: Option<Arc<Link>>,
     in_flight: Option<InFlight>,
-    /// When it was last heard of.
-    idle_since: Instant,
+    /// A refusal that came over it is being confirmed.
+    is_confirming: bool,
 }
 
 /// A request of which at least one byte has left.
@@ -79,7 +88,7 @@ pub(super) enum Duty {
 
 impl Slot {
     fn empty() -> Self {
-        Self { link: None, in_flight: None, idle_since: Instant::now() }
+        Self { link: None, in_flight: None, is_confirming: false }
     }
 }
 
@@ -116,8 +125,9 @@ impl Shared {
             let Some(slot) = slots.get_mut(index) else { continue };
             let Some(link) = &slot.link else { continue };
             reason = NotSent::Closed;
-            // Its driver finds out what has come in, and whether it is still good.
-            if !link.is_quiet(slot.idle_since.elapsed()) {
+            // Its driver finds out what has arrived. An order that were written now would be
+            // answered by it.
+            if link.input() != Input::Nothing {
                 self.wake(index);
                 continue;
             }
@@ -160,9 +170,9 @@ impl Pool {
         self.idle.len()
     }
 
-    /// How many requests wait for their answer.
+    /// How many orders wait for their final report.
     pub(super) fn in_flight_count(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.in_flight.is_some()).count()
+        self.slots.iter().filter(|slot| slot.in_flight.is_some() || slot.is_confirming).count()
     }
 
     /// Gives a connection into the pool, not yet idle.
@@ -172,13 +182,10 @@ impl Pool {
         }
     }
 
-    /// Lets anybody write to it; it was last heard of at `since`. Returns whether this ends an outage that was told.
-    pub(super) fn make_idle(&mut self, index: usize, since: Instant) -> bool {
+    /// Lets anybody write to it. Returns whether this ends an outage that was told.
+    pub(super) fn make_idle(&mut self, index: usize) -> bool {
         if self.idle.contains(&index) {
             return false;
-        }
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.idle_since = since;
         }
         self.idle.push(index);
         std::mem::take(&mut self.outage_told)
@@ -198,9 +205,12 @@ impl Pool {
         }
     }
 
-    /// The answer is here, or given up.
-    pub(super) fn settle(&mut self, index: usize) -> Option<InFlight> {
-        self.slots.get_mut(index)?.in_flight.take()
+    /// The order's answer is here. `is_confirming` says that its final report is still to come.
+    pub(super) fn settle(&mut self, index: usize, is_confirming: bool) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.in_flight = None;
+            slot.is_confirming = is_confirming;
+        }
     }
 
     /// Gives up every idle connection. Their drivers must be woken.
@@ -215,8 +225,7 @@ impl Pool {
     /// The connection is gone. Returns what it leaves unanswered.
     pub(super) fn dismiss(&mut self, index: usize) -> Option<InFlight> {
         let _was_idle = self.take_idle(index);
-        let slot = self.slots.get_mut(index)?;
-        slot.link = None;
-        slot.in_flight.take()
+        let slot = std::mem::replace(self.slots.get_mut(index)?, Slot::empty());
+        slot.in_flight
     }
 }

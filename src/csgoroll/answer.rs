@@ -8,6 +8,8 @@
 //! | 401, 403, 429 without data | refused |
 //! | everything else after the first byte: cut, timeout, 3xx, 404, 408, 409, 5xx, HTML, half a JSON, an unknown text, an empty or foreign `trades` | unknown |
 //!
+//! A refusal is final only once it is known to be this order's answer: see [`Attribution`].
+//!
 //! In doubt the money has moved. A success that names this listing but comes with another status
 //! than 200 is a doubt too, and is left to be looked up.
 //!
@@ -65,6 +67,61 @@ pub fn outcome(id: &TradeId, exchange: &Exchange<'_>) -> Outcome {
         Exchange::Unreadable => Outcome::Unknown(Unknown::Unreadable),
         Exchange::Answered(answer) => answered(id, answer),
     }
+}
+
+/// How an answer shows which order it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribution {
+    /// It names the order.
+    Named,
+    /// The API gave it and it names no order. It is the answer to the last request on its
+    /// connection if that connection is in step.
+    Unnamed,
+    /// It was given in front of the API (no session, too many requests, a challenge page), where
+    /// another request is unwelcome.
+    Blocked,
+}
+
+/// How this answer, which means `outcome`, shows that it belongs to its order.
+///
+/// A success names the listing. A refusal of this site names nothing: that would take an alias for
+/// each order, and so a GraphQL document for each. A site that echoes an order id of our own in its
+/// refusals would return [`Attribution::Named`] for them.
+pub const fn attribution(outcome: &Outcome, answer: &Answer<'_>) -> Attribution {
+    match outcome {
+        Outcome::Bought { .. } => Attribution::Named,
+        Outcome::Refused(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match answer.status {
+            200 | 400 if !answer.is_challenge => Attribution::Unnamed,
+            _ => Attribution::Blocked,
+        },
+    }
+}
+
+/// Whether this is the answer to [`current_user`](super::operations::current_user): `data` holds
+/// `currentUser`, which may be null, and nothing else. No answer to an order looks like that.
+pub fn is_current_user(answer: &Answer<'_>) -> bool {
+    let text = str::from_utf8(answer.body).ok();
+    answer.status == 200
+        && !answer.is_challenge
+        && text.is_some_and(|text| has_current_user_alone(text).unwrap_or(false))
+}
+
+fn has_current_user_alone(text: &str) -> Result<bool, JsonError> {
+    let (mut users, mut others) = (0_u32, 0_u32);
+    let mut cursor = Cursor::new(text);
+    object(&mut cursor, |key, cursor| match key {
+        "data" => object(cursor, |key, cursor| {
+            let is_user =
+                key == "currentUser" && matches!(cursor.peek()?, Kind::Object | Kind::Null);
+            let count = if is_user { &mut users } else { &mut others };
+            *count = count.saturating_add(1);
+            cursor.skip().map(drop)
+        })
+        .map(drop),
+        _ => cursor.skip().map(drop),
+    })?;
+    cursor.end()?;
+    Ok(users == 1 && others == 0)
 }
 
 fn answered(id: &TradeId, answer: &Answer<'_>) -> Outcome {
@@ -372,6 +429,57 @@ mod tests {
         }
         unknown(400, OURS, Unknown::Status { status: 400 });
         unknown(400, &error("syntax"), Unknown::Status { status: 400 });
+    }
+
+    #[track_caller]
+    fn attributed(status: u16, is_challenge: bool, body: &str, expected: Attribution) {
+        let answer = Answer { status, retry_after: None, is_challenge, body: body.as_bytes() };
+        let outcome = outcome(&mine(), &Exchange::Answered(answer));
+        assert_eq!(attribution(&outcome, &answer), expected, "{status} {body}");
+    }
+
+    #[test]
+    fn only_a_success_names_its_order_and_no_second_request_follows_a_closed_door() {
+        attributed(200, false, OURS, Attribution::Named);
+        attributed(200, false, &error("not joinable"), Attribution::Unnamed);
+        attributed(400, false, &error("PersistedQueryNotFound"), Attribution::Unnamed);
+        attributed(200, true, &error("not joinable"), Attribution::Blocked);
+        for status in [401, 403, 429] {
+            attributed(status, false, &error("unauthenticated"), Attribution::Blocked);
+        }
+        attributed(403, true, "<html>", Attribution::Blocked);
+    }
+
+    #[test]
+    fn an_orders_answer_is_never_taken_for_the_account() {
+        let is_user = |status, body: &str| {
+            let body = body.as_bytes();
+            is_current_user(&Answer { status, retry_after: None, is_challenge: false, body })
+        };
+        assert!(is_user(200, r#"{"data":{"currentUser":{"id":"u","name":"n"}}}"#));
+        assert!(is_user(200, r#"{"errors":[{"message":"x"}],"data":{"currentUser":null}}"#));
+        for body in [
+            OURS,
+            &error("not joinable"),
+            &error("unauthenticated"),
+            "",
+            "{}",
+            "null",
+            r#"{"data":null}"#,
+            r#"{"data":{}}"#,
+            r#"{"data":{"currentUser":"u"}}"#,
+            r#"{"currentUser":{"id":"u"}}"#,
+            r#"{"data":{"currentUser":null,"joinTrades":null}}"#,
+            r#"{"data":{"currentUser":null},"data":{"joinTrades":null}}"#,
+            r#"{"data":{"currentUser":null}"#,
+            r#"{"data":{"currentUser":null}}{"#,
+            "<html>",
+        ] {
+            assert!(!is_user(200, body), "{body}");
+        }
+        for status in [201, 400, 401, 403, 408, 429, 500] {
+            assert!(!is_user(status, r#"{"data":{"currentUser":null}}"#), "{status}");
+        }
     }
 
     #[test]

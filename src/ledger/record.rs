@@ -230,6 +230,7 @@ pub(super) mod tests {
             Just(Unknown::Unreadable),
             Just(Unknown::UnknownError),
             Just(Unknown::Foreign),
+            refusal().prop_map(Unknown::Unconfirmed),
         ];
         let not_sent = prop_oneof![
             Just(NotSent::NoConnection),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     money::Coins,
-    outcome::{Consequence, Refusal},
+    outcome::{Consequence, Refusal, Unknown},
     time::UnixMs,
     trade::TradeId,
 };
@@ -160,11 +160,20 @@ impl Book {
                 self.refused(refusal, at);
             }
             Answer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
-            Answer::Unknown(_) => {
-                if !from.is_in_flight() {
+            Answer::Unknown(why) => {
+                // An order whose rejection was not confirmed is unknown already, and its last
+                // answer may say that it stays so.
+                if !from.is_in_flight() && from != State::Unknown {
                     return Err(refused(State::Unknown));
                 }
                 self.advance(sequence, State::Unknown, Paid::Untold, at)?;
+                // What it asks of the bot lowers no exposure, so it does not wait for a
+                // confirmation. It says nothing about the connection, so it neither counts as
+                // unknown in a row nor ends such a row.
+                if let Unknown::Unconfirmed(refusal) = why {
+                    self.heed(refusal, at);
+                    return Ok(());
+                }
                 self.unknowns_in_a_row = self.unknowns_in_a_row.saturating_add(1);
                 if self.unknowns_in_a_row >= UNKNOWNS_IN_A_ROW_MAX {
                     self.halt(HaltReason::Unknowns { count: self.unknowns_in_a_row }, at);
@@ -175,8 +184,16 @@ impl Book {
     }
 
     fn refused(&mut self, refusal: Refusal, at: UnixMs) {
+        if refusal.consequence() == Consequence::None {
+            self.all_is_well();
+        }
+        self.heed(refusal, at);
+    }
+
+    /// Halts or pauses as a refusal asks for.
+    fn heed(&mut self, refusal: Refusal, at: UnixMs) {
         match refusal.consequence() {
-            Consequence::None => self.all_is_well(),
+            Consequence::None => {}
             Consequence::Halt => self.halt(HaltReason::Refused(refusal), at),
             Consequence::Pause(wait) => {
                 // Several in flight are refused together; that is one refusal, not several.

@@ -14,7 +14,7 @@ use crate::{
     summary::short,
     text::Escaped,
     time::UnixMs,
-    trade::Trade,
+    trade::{Trade, TradeId},
     whitelist::{Verdict, Whitelist},
 };
 
@@ -108,6 +108,13 @@ pub(super) fn outcome(outcome: &Outcome, name: &str, price: Coins, answered: Dur
         Outcome::Refused(refusal) => refused(*refusal, &name, price, &took),
         Outcome::NotSent(reason) => warn!("[buy] not sent, {reason}: \"{name}\" for {price}"),
         Outcome::Unknown(reason) => unknown(*reason, &name, price),
+    }
+}
+
+/// A rejection whose connection is being shown to be in step; the final line follows.
+pub(super) fn unconfirmed(id: &TradeId, outcome: &Outcome) {
+    if let Outcome::Unknown(reason) = outcome {
+        debug!("Rejection not confirmed yet: order {id}, {reason}; it counts as spent meanwhile");
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{
 
 /// Stands for an amount that is not known.
 const NO_AMOUNT: i64 = i64::MIN;
+/// The code of an answer that is an unconfirmed refusal.
+const UNCONFIRMED: u8 = 23;
 
 impl Fields {
     fn of(kind: u8) -> Self {
@@ -201,6 +203,12 @@ fn answer_fields(answer: Answer, fields: Fields) -> Fields {
                 Unknown::Unreadable => (20, 0),
                 Unknown::UnknownError => (21, 0),
                 Unknown::Foreign => (22, 0),
+                Unknown::Unconfirmed(refusal) => {
+                    // The refusal's own code stands in the first amount.
+                    let Fields { code, number, .. } = refusal_fields(refusal, fields);
+                    let first = i64::from(code);
+                    return Fields { code: UNCONFIRMED, number, first, ..fields };
+                }
             };
             Fields { code, number, ..fields }
         }
@@ -221,6 +229,10 @@ fn answer(fields: &Fields) -> Option<Answer> {
         20 => Answer::Unknown(Unknown::Unreadable),
         21 => Answer::Unknown(Unknown::UnknownError),
         22 => Answer::Unknown(Unknown::Foreign),
+        UNCONFIRMED => {
+            let code = u8::try_from(fields.first).ok()?;
+            Answer::Unknown(Unknown::Unconfirmed(refusal(&Fields { code, ..*fields })?))
+        }
         _ => Answer::Refused(refusal(fields)?),
     })
 }

@@ -83,18 +83,9 @@ impl Market {
         trusted: bool,
         react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
     ) -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let certificate = CertificateDer::from(made.cert.der().to_vec());
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
+        let (config, certificate) = certified();
         let tls = if trusted { Tls::trusting(&certificate) } else { Tls::new() };
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(config);
         Self::start(Some(acceptor), tls.unwrap(), Arc::new(react)).await
     }
 
@@ -160,6 +151,21 @@ impl Market {
             }
         }
     }
+}
+
+/// A certificate for this machine, and a server that has it.
+pub(super) fn certified() -> (Arc<ServerConfig>, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = CertificateDer::from(made.cert.der().to_vec());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    (Arc::new(config), certificate)
 }
 
 struct Conversation {
@@ -251,7 +257,22 @@ pub(crate) fn answer(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Says yes to everything.
+/// The answer that says that this listing was bought.
+pub(crate) fn bought(id: &str) -> String {
+    answer(200, "", &format!(r#"{{"data":{{"joinTrades":{{"trades":[{{"id":"{id}"}}]}}}}}}"#))
+}
+
+/// The answer to an order that says no with this message. It names no order.
+pub(crate) fn rejected(message: &str) -> String {
+    answer(200, "", &format!(r#"{{"data":null,"errors":[{{"message":"{message}"}}]}}"#))
+}
+
+/// The answer to the harmless request.
+pub(crate) fn account() -> String {
+    answer(200, "", r#"{"data":{"currentUser":{"id":"u"}}}"#)
+}
+
+/// Sells everything.
 pub(crate) fn agree(request: &Request) -> Reaction {
-    Reaction::Answer(answer(200, "", &format!("bought {}", request.id().unwrap_or("nothing"))))
+    Reaction::Answer(request.id().map_or_else(account, bought))
 }
