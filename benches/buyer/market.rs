@@ -14,8 +14,6 @@ use rustls::{
 };
 use sniper::{config::Endpoints, net::tls::Tls};
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-
 /// Where it is, and how to trust it. Its threads end with the process.
 pub(crate) struct Market {
     pub(crate) address: SocketAddr,
@@ -80,18 +78,28 @@ fn certified() -> (Arc<ServerConfig>, Tls) {
     (Arc::new(config), Tls::trusting(&certificate).unwrap())
 }
 
-/// Each request ends with the last of these bytes; nothing else does.
+/// Each order ends with the last of these bytes; nothing else does.
+const END: &[u8] = b"\"hasCompliedToAntiRWT\":true}}}";
+
+/// Sells whatever is ordered. An answer that did not name the listing would end the connection.
 fn serve(mut stream: impl Read + Write) {
-    const END: &[u8] = b"\"hasCompliedToAntiRWT\":true}}}";
     let mut bytes = Vec::new();
     let mut piece = [0; 4_096];
     while let Ok(count @ 1..) = stream.read(&mut piece) {
         bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
         if bytes.ends_with(END) {
+            let answer = bought(&bytes);
             bytes.clear();
-            if stream.write_all(ANSWER).and_then(|()| stream.flush()).is_err() {
+            if stream.write_all(answer.as_bytes()).and_then(|()| stream.flush()).is_err() {
                 return;
             }
         }
     }
+}
+
+fn bought(order: &[u8]) -> String {
+    let order = String::from_utf8_lossy(order);
+    let id = order.split_once(r#""tradeIds":[""#).unwrap().1.split_once('"').unwrap().0;
+    let body = format!(r#"{{"data":{{"joinTrades":{{"trades":[{{"id":"{id}"}}]}}}}}}"#);
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }

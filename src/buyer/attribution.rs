@@ -101,3 +101,71 @@ pub(super) fn is_warm_answer(answer: &Answer) -> bool {
 pub(super) const fn unconfirmed(refusal: Refusal) -> Outcome {
     Outcome::Unknown(Unknown::Unconfirmed(refusal))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        buyer::answer::{Broken, Response},
+        http_head::Head,
+    };
+
+    const ACCOUNT: &str = r#"{"data":{"currentUser":{"id":"u"}}}"#;
+    const TAKEN: &str = r#"{"data":null,"errors":[{"message":"no longer available"}]}"#;
+    const CAPTCHA: &str = r#"{"data":null,"errors":[{"message":"captcha"}]}"#;
+    const OURS: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"ours"}]}}}"#;
+    const OTHER: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"other"}]}}}"#;
+
+    fn ours() -> TradeId {
+        TradeId::new("ours").unwrap()
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        let head = Head { status, retry_after: None, mitigated: false, html: false, date: None };
+        Answer::Complete(Response { head, body: body.as_bytes().to_vec() })
+    }
+
+    fn any_answer() -> impl Strategy<Value = Answer> {
+        let status = prop::sample::select(vec![200, 200, 200, 400, 401, 403, 408, 429, 502]);
+        let body = prop::sample::select(vec![ACCOUNT, TAKEN, CAPTCHA, OURS, OTHER, "", "{}", "<"]);
+        let broken = [Broken::Timeout, Broken::Cut, Broken::Stopped, Broken::Malformed];
+        prop_oneof![
+            8 => (status, body).prop_map(|(status, body)| answer(status, body)),
+            1 => prop::sample::select(broken.to_vec())
+                .prop_map(|why| Answer::Broken { why, head: None }),
+        ]
+    }
+
+    proptest! {
+        /// Only the first answer is looked at here, and it can belong to an earlier request.
+        #[test]
+        fn no_first_answer_frees_the_coins_of_an_order(first in any_answer()) {
+            let verdict = of_order(&ours(), &first);
+            let is_freed = matches!(&verdict, Verdict::Final { outcome: Outcome::Refused(_), .. });
+            prop_assert!(!is_freed, "{verdict:?}");
+            let is_named = first == answer(200, OURS);
+            let in_step = matches!(verdict, Verdict::Final { in_step: true, .. });
+            prop_assert_eq!(in_step, is_named, "only an answer that names its order is in step");
+        }
+
+        #[test]
+        fn coins_are_freed_by_the_answer_to_the_harmless_request_alone(
+            next in any_answer(),
+            is_next in any::<bool>(),
+        ) {
+            let outcome = of_confirmation(&ours(), Refusal::Taken, &next, is_next);
+            let is_account = is_next && next == answer(200, ACCOUNT);
+            prop_assert_eq!(outcome == Outcome::Refused(Refusal::Taken), is_account);
+            prop_assert_eq!(matches!(outcome, Outcome::Refused(_)), is_account);
+        }
+    }
+
+    #[test]
+    fn a_server_that_gives_up_an_idle_connection_is_told_from_a_stray_answer() {
+        assert!(is_idle_timeout(b"HTTP/1.1 408 Request Timeout\r\n"));
+        assert!(!is_idle_timeout(b"HTTP/1.1 200 OK\r\n"));
+        assert!(!is_idle_timeout(b"HTTP/1.1 40"));
+    }
+}

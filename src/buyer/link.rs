@@ -244,6 +244,8 @@ impl io::Write for NeverWaits<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::AsyncReadExt as _,
         net::{TcpListener, TcpSocket},

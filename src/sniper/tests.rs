@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     account::{News, PurchasesReading},
-    buyer::answer::Written,
+    buyer::answer::{Answer, Broken, Report, Written},
     config::Budget,
-    ledger::{Approved, Ledger, event::State},
+    ledger::{Approved, HaltReason, Ledger, OwnTrade, Reading, event::State},
     money::Coins,
     outcome::{NotSent, Outcome, Refusal, Unknown},
     server_clock::{Exchange, ServerClock},
@@ -278,6 +278,103 @@ fn a_match_beyond_those_in_flight_waits_for_its_turn() {
     session.core.note(|ledger| ledger.settle(&id, &refused, now));
     session.due();
     assert_eq!(session.sent(), ["a", "b"]);
+}
+
+fn report(id: &str, outcome: Outcome, is_final: bool) -> Report {
+    let now = Instant::now();
+    Report {
+        id: TradeId::new(id).unwrap(),
+        outcome,
+        is_final,
+        answer: Answer::Broken { why: Broken::Cut, head: None },
+        written: Written { ready: now, begun: now, written: now },
+        answered: now,
+    }
+}
+
+impl Session {
+    fn settle(&mut self, outcome: Outcome, is_final: bool) {
+        let now = self.now();
+        self.core.settle(&report("a", outcome, is_final), now);
+    }
+
+    fn state(&mut self) -> Option<State> {
+        let id = TradeId::new("a").unwrap();
+        self.core.ledger().book().intent(&id).map(|intent| intent.state)
+    }
+
+    /// Orders refused, unknown and bought.
+    fn counts(&self) -> (u64, u64, u64) {
+        let tally = self.core.tally();
+        (tally.refused, tally.unknown, tally.bought)
+    }
+}
+
+const fn unconfirmed(refusal: Refusal) -> Outcome {
+    Outcome::Unknown(Unknown::Unconfirmed(refusal))
+}
+
+#[test]
+fn an_order_with_two_reports_is_counted_once_by_its_last() {
+    let bought = Outcome::Bought { price: None, server_time: None };
+    let cases = [
+        (Outcome::Refused(Refusal::Taken), State::Refused, (1, 0, 0)),
+        (Outcome::Unknown(Unknown::Foreign), State::Unknown, (0, 1, 0)),
+        (unconfirmed(Refusal::Taken), State::Unknown, (0, 1, 0)),
+        (bought, State::Bought, (0, 0, 1)),
+    ];
+    for (last, state, counts) in cases {
+        let mut session = Session::live(Budget { max_in_flight: 1, ..plenty() });
+        session.consider(trade("a", REDLINE));
+        session.settle(unconfirmed(Refusal::Taken), false);
+        assert_eq!((session.state(), session.counts()), (Some(State::Unknown), (0, 0, 0)));
+        assert!(!session.core.take_wish_to_know(), "a lost race is no reason to read the account");
+        // It holds no other order up meanwhile.
+        session.consider(trade("b", REDLINE));
+        assert_eq!(session.sent(), ["a", "b"]);
+        session.settle(last, true);
+        assert_eq!((session.state(), session.counts()), (Some(state), counts));
+        assert_eq!(session.core.tally().internal_errors, 0);
+    }
+}
+
+#[test]
+fn an_unconfirmed_demand_for_a_captcha_stops_buying_at_once() {
+    let mut session = Session::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(unconfirmed(Refusal::Captcha), false);
+    session.consider(trade("b", REDLINE));
+    assert_eq!((session.sent(), session.skipped("halted")), (vec!["a".to_owned()], 1));
+    session.settle(Outcome::Refused(Refusal::Captcha), true);
+    let now = session.now().wall;
+    assert_eq!(session.core.ledger().snapshot(now).halts.len(), 1, "one cause is one halt");
+}
+
+#[test]
+fn a_refusal_that_is_confirmed_after_the_account_showed_the_purchase_frees_nothing_and_halts() {
+    let mut session = Session::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(unconfirmed(Refusal::Taken), false);
+    session.after = Duration::from_millis(1);
+    let now = session.now().wall;
+    let id = TradeId::new("a").unwrap();
+    let own = OwnTrade { id, status: Status::Joined, price: None };
+    let trades = &[own];
+    let reading = Reading { trades, complete: false, started: now };
+    let _nothing = session.core.ledger().reconcile(&reading, None, now);
+    session.settle(Outcome::Refused(Refusal::Taken), true);
+    assert_eq!(session.state(), Some(State::Bought));
+    let halts = session.core.ledger().snapshot(now).halts;
+    assert_eq!(halts[0].reason, HaltReason::Contradiction { id });
+    // What stays unknown is no contradiction.
+    let mut session = Session::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(unconfirmed(Refusal::Taken), false);
+    session.after = Duration::from_millis(1);
+    let _nothing = session.core.ledger().reconcile(&reading, None, now);
+    session.settle(Outcome::Unknown(Unknown::Foreign), true);
+    assert_eq!(session.state(), Some(State::Bought));
+    assert_eq!(session.core.tally().internal_errors, 0);
 }
 
 #[test]

@@ -99,6 +99,73 @@ fn too_many_unknowns_in_a_row_halt_and_an_answer_in_between_forgives() {
     assert_eq!(play(&LOST, 1), 1);
 }
 
+const fn unconfirmed(refusal: Refusal) -> Outcome {
+    Outcome::Unknown(Unknown::Unconfirmed(refusal))
+}
+
+#[test]
+fn an_unconfirmed_refusal_counts_as_spent_and_is_not_in_flight() {
+    let mut ledger = ledger(Budget { total: coins(10), max_in_flight: 1, ..budget() });
+    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(Refusal::Taken), T0);
+    let denied = Denied::Total { spent: coins(10), price: coins(1), max: coins(10) };
+    check_denied(&mut ledger, want(2, 1), after(86_400), denied);
+    let _nothing = ledger.settle(&id(1), &TAKEN, after(1)).unwrap();
+    let _approved = ledger.reserve(want(2, 10), after(1)).unwrap();
+    ledger.book().check().unwrap();
+}
+
+#[test]
+fn an_unconfirmed_refusal_is_bought_if_the_answer_that_follows_says_so() {
+    let mut ledger = ledger(budget());
+    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(Refusal::Taken), T0);
+    let _nothing = ledger.settle(&id(1), &BOUGHT, T0).unwrap();
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Bought);
+}
+
+#[test]
+fn only_a_refusal_that_stays_unconfirmed_against_evidence_counts_among_the_unknown_in_a_row() {
+    let mut ledger = ledger(budget());
+    for n in 0..100 {
+        let aftermath = buy(&mut ledger, want(n, 1), &unconfirmed(Refusal::Taken), T0);
+        assert_eq!(aftermath, Aftermath::default());
+    }
+    for n in 0..UNKNOWNS_IN_A_ROW_MAX {
+        let foreign = Outcome::Unknown(Unknown::Foreign);
+        let aftermath = ledger.settle(&id(n), &foreign, after(1)).unwrap();
+        assert_eq!(aftermath.halts.len(), usize::from(n + 1 == UNKNOWNS_IN_A_ROW_MAX));
+    }
+}
+
+#[test]
+fn an_unconfirmed_refusal_ends_no_row_of_unknowns() {
+    let mut ledger = ledger(budget());
+    for n in 1..UNKNOWNS_IN_A_ROW_MAX {
+        let _nothing = buy(&mut ledger, want(n, 1), &LOST, T0);
+    }
+    let _nothing = buy(&mut ledger, want(90, 1), &unconfirmed(Refusal::Taken), T0);
+    assert_eq!(buy(&mut ledger, want(91, 1), &LOST, T0).halts.len(), 1);
+}
+
+#[test]
+fn what_an_unconfirmed_refusal_asks_for_applies_at_once_and_once() {
+    let mut halted = ledger(budget());
+    let aftermath = buy(&mut halted, want(1, 1), &unconfirmed(Refusal::Captcha), T0);
+    assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(Refusal::Captcha));
+    let confirmed = Outcome::Refused(Refusal::Captcha);
+    assert_eq!(halted.settle(&id(1), &confirmed, after(1)).unwrap(), Aftermath::default());
+
+    let mut paused = ledger(budget());
+    let limited = Refusal::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+    let mut now = T0;
+    for n in 1..REFUSALS_IN_A_ROW_MAX {
+        let aftermath = buy(&mut paused, want(n, 1), &unconfirmed(limited), now);
+        now = now.plus(Duration::from_secs(7));
+        assert_eq!((aftermath.halts.len(), aftermath.paused_until), (0, Some(now)));
+    }
+    let last = buy(&mut paused, want(99, 1), &unconfirmed(limited), now);
+    assert_eq!(last.halts[0].reason, HaltReason::Refusals { count: REFUSALS_IN_A_ROW_MAX });
+}
+
 #[test]
 fn too_many_requests_pause_as_told_and_halt_when_repeated() {
     let limited = |retry_after| Outcome::Refused(Refusal::RateLimited { retry_after });

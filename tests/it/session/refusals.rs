@@ -8,20 +8,21 @@ use sniper::{
 };
 
 use super::{
-    PLENTY, Trader, agree, counted, knows_the_account, quiet, ready, redline, skipped, until,
+    PLENTY, Trader, agree, cents, counted, knows_the_account, quiet, ready, redline, skipped, until,
 };
 use crate::{
-    buyer::market::{Market as Scripted, Reaction, Request, answer},
+    buyer::market::{Market as Scripted, Reaction, Request, answer, bought, rejected},
     feed::Log,
 };
 
-/// What a refused buy leads to: no further buy, and a feed that goes on.
+/// What a refused order leads to: no further order, and a feed that goes on. It counts as refused
+/// if the site's API said no, and as unknown if something in front of it did.
 async fn stops_buying(feed: &Market, trader: &Trader) -> Summary {
     let summary = trader
         .trades(async |sniper| {
             until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
             feed.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.refused == 1).await;
+            counted(sniper, |tally| tally.refused + tally.unknown == 1).await;
             feed.offer(vec![redline(1_015), redline(1_015)]);
             counted(sniper, |tally| tally.matched == 3).await;
         })
@@ -48,17 +49,18 @@ fn is_loud_about(log: &Log, remedies: &[&str]) {
 async fn what_only_a_person_can_settle_stops_buying_with_one_loud_line() {
     let log = Log::capture();
     let kinds = [
-        (Kind::Unauthenticated, "unauthenticated", "copy the new `session` cookie into .env"),
-        (Kind::Captcha, "captcha", "solve the captcha"),
-        (Kind::Challenge, "challenge", "pass the challenge"),
-        (Kind::DailyLimit, "daily limit", "wait until the site's daily limit resets"),
+        (Kind::Unauthenticated, Some("unauthenticated"), "copy the new `session` cookie into .env"),
+        (Kind::Captcha, Some("captcha"), "solve the captcha"),
+        (Kind::Challenge, None, "pass the challenge"),
+        (Kind::DailyLimit, Some("daily limit"), "wait until the site's daily limit resets"),
     ];
     let all = kinds.map(async |(kind, counted_as, _)| {
         let faults = vec![Fault::always(kind)];
         let market = Market::start(Settings { faults, ..quiet() }).unwrap();
         let summary = stops_buying(&market, &Trader::live(&market, PLENTY)).await;
         agree(&summary, &market);
-        assert_eq!(summary.tally.refusals.get(counted_as), Some(&1), "{:?}", summary.tally);
+        let refusals: Vec<&str> = summary.tally.refusals.keys().copied().collect();
+        assert_eq!(refusals, Vec::from_iter(counted_as), "{:?}", summary.tally);
         assert_eq!(market.books().requests().count(), 1);
     });
     futures_util::future::join_all(all).await;
@@ -69,17 +71,25 @@ async fn what_only_a_person_can_settle_stops_buying_with_one_loud_line() {
 async fn answering(buys: impl Fn(usize) -> String + Send + Sync + 'static) -> Scripted {
     let asked = std::sync::atomic::AtomicUsize::new(0);
     Scripted::plain(move |request: &Request| {
-        let body: Value = serde_json::from_str(&request.body).unwrap();
-        let wallet = json!({"id": "1", "name": "MAIN", "amount": 500});
-        let user = json!({"id": "u", "suspectedTrader": false, "wallets": [wallet]});
-        let page = json!({"edges": [], "pageInfo": {"hasNextPage": false, "endCursor": null}});
-        Reaction::Answer(match body["operationName"].as_str().unwrap() {
-            "CurrentUser" => answer(200, "", &json!({"data": {"currentUser": user}}).to_string()),
-            "JoinTrades" => buys(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
-            _ => answer(200, "", &json!({"data": {"trades": page}}).to_string()),
+        Reaction::Answer(if request.body.contains("joinTrades") {
+            buys(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        } else {
+            read(&request.body)
         })
     })
     .await
+}
+
+/// The answer to any other request than an order.
+fn read(body: &str) -> String {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let wallet = json!({"id": "1", "name": "MAIN", "amount": 500});
+    let user = json!({"id": "u", "suspectedTrader": false, "wallets": [wallet]});
+    let page = json!({"edges": [], "pageInfo": {"hasNextPage": false, "endCursor": null}});
+    match body["operationName"].as_str().unwrap() {
+        "CurrentUser" => answer(200, "", &json!({"data": {"currentUser": user}}).to_string()),
+        _ => answer(200, "", &json!({"data": {"trades": page}}).to_string()),
+    }
 }
 
 /// A live trader who hears one market and buys at another.
@@ -99,7 +109,7 @@ async fn http_401_and_403_without_data_stop_buying() {
         let feed = Market::start(quiet()).unwrap();
         let buys = answering(move |_| answer(status, "", "{}")).await;
         let summary = stops_buying(&feed, &between(&feed, &buys)).await;
-        assert_eq!(summary.tally.refusals.get("forbidden"), Some(&1));
+        assert_eq!((summary.tally.refused, summary.tally.unknown), (0, 1), "{status}");
         assert_eq!(joins(&buys), 1, "the harmless request aside, nothing else was sent");
     });
     futures_util::future::join_all(all).await;
@@ -107,7 +117,7 @@ async fn http_401_and_403_without_data_stop_buying() {
 }
 
 #[tokio::test]
-async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
+async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer_and_its_order_stays_unknown() {
     let feed = Market::start(quiet()).unwrap();
     let buys = answering(|number| match number {
         0 => answer(429, "Retry-After: 1\r\n", ""),
@@ -119,21 +129,21 @@ async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
         .trades(async |sniper| {
             until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
             feed.offer(vec![redline(1_015)]);
-            until(|| refused(sniper) == 1).await;
+            counted(sniper, |tally| tally.unknown == 1).await;
             let told = std::time::Instant::now();
             feed.offer(vec![redline(1_015)]);
             counted(sniper, |tally| tally.skipped.get("paused") == Some(&1)).await;
             until(|| {
                 feed.offer(vec![redline(1_015)]);
-                refused(sniper) == 2
+                refused(sniper) == 1
             })
             .await;
             let paused = told.elapsed().as_millis();
             assert!((950..3_000).contains(&paused), "{paused} ms");
         })
         .await;
-    assert_eq!(summary.tally.refusals.get("rate limited"), Some(&1));
-    assert_eq!(summary.tally.refusals.get("taken"), Some(&(summary.tally.refused - 1)));
+    assert_eq!((summary.tally.unknown, summary.tally.in_doubt), (1, cents(1_015)));
+    assert_eq!(summary.tally.refusals.get("taken"), Some(&summary.tally.refused));
 }
 
 #[tokio::test]
@@ -151,4 +161,69 @@ async fn a_lost_race_changes_nothing() {
         })
         .await;
     agree(&summary, &market);
+}
+
+/// A market that never answers the request that would confirm it.
+#[tokio::test]
+async fn what_a_refusal_asks_for_does_not_wait_for_its_confirmation() {
+    let log = Log::capture();
+    let feed = Market::start(quiet()).unwrap();
+    let is_refused = std::sync::atomic::AtomicBool::new(false);
+    let buys = Scripted::plain(move |request: &Request| {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        if request.body.contains("joinTrades") {
+            is_refused.store(true, order);
+            return Reaction::Answer(rejected("Please solve the captcha"));
+        }
+        let is_order_connection = request.head.contains("Accept-Encoding: identity");
+        if is_order_connection && is_refused.load(order) {
+            return Reaction::Silence;
+        }
+        Reaction::Answer(read(&request.body))
+    })
+    .await;
+    let summary = between(&feed, &buys)
+        .trades(async |sniper| {
+            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
+            feed.offer(vec![redline(1_015)]);
+            until(|| joins(&buys) == 1 && log.text().contains("BUYING STOPPED: ")).await;
+            let counts = sniper.look(|core| (core.tally().refused, core.tally().unknown));
+            assert_eq!(counts, (0, 0), "its confirmation is still waited for");
+            feed.offer(vec![redline(1_015)]);
+            counted(sniper, |tally| tally.skipped.get("halted") == Some(&1)).await;
+        })
+        .await;
+    assert_eq!((summary.tally.refused, summary.tally.unknown), (0, 1));
+    is_loud_about(&log, &["solve the captcha"]);
+}
+
+/// The answer to each order comes again, as a refusal, in the moment in which the next one leaves.
+#[tokio::test]
+async fn a_late_second_answer_never_gives_coins_back() {
+    let feed = Market::start(Settings { balance: cents(100_000), ..quiet() }).unwrap();
+    let buys = Scripted::plain(|request: &Request| {
+        let body: Value = serde_json::from_str(&request.body).unwrap();
+        match body["variables"]["input"]["tradeIds"][0].as_str() {
+            Some(id) => Reaction::Dribble(
+                vec![bought(id), rejected("Trade is not joinable")],
+                std::time::Duration::from_millis(1),
+            ),
+            None => Reaction::Answer(read(&request.body)),
+        }
+    })
+    .await;
+    let policy = PLENTY.replace("total = 100000", "total = 55");
+    let http = format!("http://{}/graphql", buys.endpoints.http.authority());
+    let trader = Trader::new((&feed.ws_url(), &http), Some(&feed.session()), &policy, true);
+    let summary = trader
+        .trades(async |sniper| {
+            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
+            for number in 0..40 {
+                feed.offer(vec![redline(1_000)]);
+                counted(sniper, |tally| tally.matched == number + 1).await;
+            }
+        })
+        .await;
+    assert!(joins(&buys) <= 5, "{} bought of a total for 5: {:?}", joins(&buys), summary.tally);
+    assert_eq!(summary.tally.refused, 0, "{:?}", summary.tally);
 }
