@@ -325,6 +325,8 @@ impl Driver {
         }
         match self.plan() {
             Idle::Replace(_) => Flow::End(Broken::Stopped),
+            // What has arrived would be taken for the answer to the request.
+            Idle::Warm(_) if session.link.input() != Input::Nothing => Flow::End(Broken::Cut),
             Idle::Warm(_) => match session.link.write(self.common.warm.bytes()) {
                 Ok(begun) => {
                     session.warming = Some(begun);

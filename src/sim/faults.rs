@@ -40,6 +40,8 @@ pub enum Kind {
     Slow,
     /// It was bought; the answer comes twice.
     Doubled,
+    /// It was bought; the answer comes, and a moment later a rejection that belongs to no request.
+    LateRejection,
     /// It was bought; the answer names nothing.
     Empty,
     /// It was bought; the answer names another listing.
@@ -60,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every fault.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::CutBeforeCommit,
         Self::CutAfterCommit,
         Self::Hang,
@@ -76,6 +78,7 @@ impl Kind {
         Self::HalfBody,
         Self::Slow,
         Self::Doubled,
+        Self::LateRejection,
         Self::Empty,
         Self::Foreign,
         Self::WrongPrice,
@@ -104,6 +107,7 @@ impl Kind {
             Self::HalfBody => "half-body",
             Self::Slow => "slow",
             Self::Doubled => "doubled",
+            Self::LateRejection => "late-rejection",
             Self::Empty => "empty",
             Self::Foreign => "foreign",
             Self::WrongPrice => "wrong-price",
@@ -137,6 +141,7 @@ impl Kind {
                 | Self::HalfBody
                 | Self::Slow
                 | Self::Doubled
+                | Self::LateRejection
                 | Self::Empty
                 | Self::Foreign
                 | Self::WrongPrice
@@ -170,6 +175,9 @@ pub struct Fault {
 
 /// How long [`Kind::Slow`] takes to answer.
 pub const SLOW_ANSWER: Duration = Duration::from_secs(2);
+
+/// How long after the answer [`Kind::LateRejection`] sends another one.
+pub const LATE_REJECTION_AFTER: Duration = Duration::from_millis(2);
 /// How long [`Kind::TooMany`] asks to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(3);
 /// A fault of the feed whose chance is not given strikes once in so many seconds.

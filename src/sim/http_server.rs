@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     books,
-    exchange::Event,
+    exchange::{Event, Refusal},
     faults::{self, Kind},
     floor::{Floor, State},
     graphql::{self, Request, error_body},
@@ -300,6 +300,13 @@ async fn write(
         Some(Kind::Doubled) => {
             stream.write_all(&bytes).await?;
             stream.write_all(&bytes).await?;
+        }
+        Some(Kind::LateRejection) => {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            tokio::time::sleep(faults::LATE_REJECTION_AFTER).await;
+            let body = error_body(Refusal::NotJoinable.message(), "BAD_USER_INPUT");
+            stream.write_all(&Reply::json(200, body).bytes(clock)).await?;
         }
         _ => stream.write_all(&bytes).await?,
     }

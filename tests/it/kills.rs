@@ -23,7 +23,7 @@ const MAX_PRICE: i64 = 500;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Everything that can go wrong with a buy and leave it unknown, and more.
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 10] = [
     "cut-before-commit:4%",
     "cut-after-commit:4%",
     "hang:2%",
@@ -31,6 +31,7 @@ const FAULTS: [&str; 9] = [
     "5xx-before-commit:4%",
     "half-body:4%",
     "doubled:4%",
+    "late-rejection:8%",
     "slow:4%",
     "empty:4%",
 ];

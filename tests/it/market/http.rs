@@ -160,6 +160,17 @@ fn faults_answer_as_told() {
     check(Kind::Empty, 200, r#"{"trades":[]}"#, true);
     check(Kind::WrongPrice, 200, "11.15", true);
     check(Kind::Doubled, 200, "joinTrades", true);
+    check(Kind::LateRejection, 200, "joinTrades", true);
+}
+
+#[test]
+fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
+    let market = failing("late-rejection");
+    let id = one(&market);
+    let mut http = Http::new(&market);
+    assert!(http.join(&id).unwrap().body.contains(&id));
+    assert!(http.answer().unwrap().body.contains("not joinable"));
+    assert_eq!(market.books().requests().count(), 1);
 }
 
 #[test]

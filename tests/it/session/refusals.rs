@@ -148,7 +148,7 @@ async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer_and_its_order_sta
 
 #[tokio::test]
 async fn a_lost_race_changes_nothing() {
-    let market = Market::start(Settings { balance: super::cents(100_000), ..quiet() }).unwrap();
+    let market = Market::start(Settings { balance: cents(100_000), ..quiet() }).unwrap();
     let rival = std::time::Duration::from_nanos(1);
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {

@@ -79,7 +79,8 @@ async fn ten_seconds_at_fifty_listings_a_second_miss_nothing_and_buy_nothing_twi
 /// Beside them one at a market that fails in every way: it is asked once for each listing.
 async fn failing() {
     let faults = "cut-before-commit:4% cut-after-commit:4% 5xx-after-commit:4% \
-                  5xx-before-commit:4% unknown-error:4% half-body:4% slow:4% doubled:4% empty:4% \
+                  5xx-before-commit:4% unknown-error:4% half-body:4% slow:4% doubled:4% \
+                  late-rejection:8% empty:4% \
                   foreign:4% feed-cut:10% feed-close:10%";
     let market = Market::start(Settings {
         rate: Rate::per_second(120),
