@@ -117,7 +117,7 @@ async fn http_401_and_403_without_data_stop_buying() {
 }
 
 #[tokio::test]
-async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer_and_its_order_stays_unknown() {
+async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
     let feed = Market::start(quiet()).unwrap();
     let buys = answering(|number| match number {
         0 => answer(429, "Retry-After: 1\r\n", ""),
