@@ -471,8 +471,8 @@ impl Driver {
         if !matches!(outcome, Outcome::Refused(_)) {
             debug!(
                 connection = self.index,
-                "Another answer than the keep-warm request's followed a rejection: order {}; \
-                 closing the connection",
+                "Rejection not confirmed: order {}, another answer than the keep-warm request's \
+                 followed; closing the connection",
                 order.id
             );
             self.report(order, (answer, at), outcome, true).await;
@@ -491,7 +491,7 @@ impl Driver {
         if !attribution::is_warm_answer(&Answer::Complete(response)) {
             debug!(
                 connection = self.index,
-                "Another answer than its own followed a keep-warm request; closing the connection"
+                "Keep-warm answer not recognised: closing the connection"
             );
             return Flow::End(Broken::Malformed);
         }
@@ -509,11 +509,11 @@ impl Driver {
     fn note_unexpected(&self, bytes: &[u8]) {
         let (connection, count) = (self.index, bytes.len());
         if attribution::is_idle_timeout(bytes) {
-            debug!(connection, "The server ended an idle order connection with HTTP 408");
+            debug!(connection, "Idle order connection closed by the server: HTTP 408");
         } else {
             warn!(
-                "An answer arrived on order connection {connection} while no request was open, \
-                 {count} bytes: it was dropped and the connection is replaced"
+                "Unrequested data received: order connection {connection}, {count} bytes; no order \
+                 is affected, the connection will be replaced"
             );
         }
     }

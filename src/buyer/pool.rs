@@ -6,8 +6,8 @@
 //! never across a wait.
 //!
 //! A connection is idle only if everything that the server has sent on it was read and accounted
-//! for: its driver takes it away from the idle ones while it reads, and whoever writes a request
-//! looks at the socket before.
+//! for: its driver takes it away from the idle ones while it reads, and [`Shared::send`] looks at the
+//! socket before it writes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -125,8 +125,8 @@ impl Shared {
             let Some(slot) = slots.get_mut(index) else { continue };
             let Some(link) = &slot.link else { continue };
             reason = NotSent::Closed;
-            // Its driver finds out what has arrived. An order that were written now would be
-            // answered by it.
+            // Its driver finds out what has arrived. It would be taken for the answer to an order
+            // that is written now.
             if link.input() != Input::Nothing {
                 self.wake(index);
                 continue;
