@@ -44,7 +44,8 @@ impl Bench {
         let text = match read(body.to_string().as_bytes()) {
             Ok(request) => {
                 let now = Duration::from_secs(2);
-                answer(&mut self.exchange, now, &request, signed_in, &mut Vec::new())
+                let asked = Asked { request: &request, signed_in, lie: None };
+                answer(&mut self.exchange, now, asked, &mut Vec::new())
             }
             Err(unreadable) => unreadable.body,
         };
