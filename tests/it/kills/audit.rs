@@ -81,6 +81,11 @@ impl Limits {
         }
     }
 
+    /// What the account must keep.
+    pub(super) const fn min_balance(&self) -> Coins {
+        self.min_balance
+    }
+
     /// They as `sniper.toml`.
     pub(super) fn policy(&self) -> String {
         let Self { total, per_hour, per_day, min_balance, per_minute, in_flight, .. } = self;

@@ -170,12 +170,17 @@ impl Rig {
         }
         let lasting = format!("{}s", HONEST.as_secs());
         self.session_from.set(self.market.opened().elapsed());
+        let began = Instant::now();
         let run = self.command(&["run", "--live", "--for", &lasting]).spawn();
         let ended = Running(run.unwrap()).ended_within(HONEST + DEADLINE);
-        if ended != Some(Some(0)) {
-            return Some(format!("the bot ended with {ended:?}"));
-        }
         let books = self.market.books();
+        if books.balance < self.limits.min_balance() && began.elapsed() < HONEST {
+            println!("seed {}: charged more than was approved, to below min_balance", self.seed);
+            return None;
+        }
+        if ended != Some(Some(0)) || began.elapsed() < HONEST {
+            return Some(format!("the bot ended with {ended:?} after {:?}", began.elapsed()));
+        }
         let mut archive = Archive::open(&self.folder().join("data")).unwrap();
         let halts = archive.book_mut().snapshot(clock::now()).halts;
         let other = halts.iter().find(|halt| !matches!(halt.reason, HaltReason::Person(_)));
