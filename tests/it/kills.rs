@@ -103,6 +103,12 @@ fn faults(texts: &[&str]) -> Vec<Fault> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// Reports what a long run cannot keep to itself until it ends.
+#[expect(clippy::print_stderr, reason = "a violation is reported when it is found")]
+fn report(text: &str) {
+    eprintln!("{text}");
+}
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
@@ -167,10 +173,9 @@ impl Tally {
             return;
         }
         let folder = rig.keep();
-        eprintln!("seed {}, kill {kill}, evidence in {}:", rig.seed, folder.display());
-        for violation in &found {
-            eprintln!("  {violation}");
-        }
+        let mut text = format!("seed {}, kill {kill}, evidence in {}:", rig.seed, folder.display());
+        found.iter().for_each(|violation| text.push_str(&format!("\n  {violation}")));
+        report(&text);
         let count = |kind| found.iter().filter(|violation| violation.kind == kind).count();
         self.overspent += count(audit::Kind::Overspent);
         self.doubled += count(audit::Kind::Doubled);
@@ -224,7 +229,7 @@ fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> Tally {
                 tally.honest_phases += 1;
                 if let Some(found) = rig.agrees() {
                     tally.wrong += 1;
-                    eprintln!("seed {seed}: {found}; evidence in {}", rig.keep().display());
+                    report(&format!("seed {seed}: {found}; evidence in {}", rig.keep().display()));
                 }
             } else {
                 rig.ends_well();
@@ -232,6 +237,9 @@ fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> Tally {
             tally.find(&mut rig, kills);
         }
         tally.close(&rig);
+        if is_long {
+            report(&format!("seed {seed} is done, with those before it: {tally}"));
+        }
         if tally.kills >= kills || tally.violations() > 0 {
             break;
         }

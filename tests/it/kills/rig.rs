@@ -16,7 +16,10 @@ use sniper::{
 };
 use tempfile::TempDir;
 
-use super::audit::{self, BALANCE, Limits, Violation};
+use super::{
+    audit::{self, BALANCE, Limits, Violation},
+    report,
+};
 
 /// How long a bot may take to end by itself at most.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -175,7 +178,10 @@ impl Rig {
         let ended = Running(run.unwrap()).ended_within(HONEST + DEADLINE);
         let books = self.market.books();
         if books.balance < self.limits.min_balance() && began.elapsed() < HONEST {
-            println!("seed {}: charged more than was approved, to below min_balance", self.seed);
+            report(&format!(
+                "seed {}: charged more than was approved, to below min_balance",
+                self.seed
+            ));
             return None;
         }
         if ended != Some(Some(0)) || began.elapsed() < HONEST {
@@ -188,10 +194,10 @@ impl Rig {
         let counted = counted.fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price));
         let spent = books.spent();
         if let Some(halt) = other {
-            println!(
+            report(&format!(
                 "seed {}: {counted} counted, {spent} spent, halted: {}",
                 self.seed, halt.reason
-            );
+            ));
             return (counted < spent).then(|| format!("{counted} counted, {spent} spent"));
         }
         let open = archive.book().intents().iter().filter(|intent| {

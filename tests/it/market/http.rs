@@ -176,17 +176,16 @@ fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
 
 #[test]
 fn an_answer_that_names_a_false_price_changes_nothing_in_the_books() {
-    for (kind, is_false) in [
-        (Kind::PriceLow, (|told| told < 10.15) as fn(f64) -> bool),
-        (Kind::PriceZero, |told| told == 0.0),
-        (Kind::PriceHigh, |told| 10.15 < told),
-    ] {
+    let check = |kind: Kind, is_false: fn(f64) -> bool| {
         let (answer, _, market) = fail(kind);
         let trade = answer.unwrap().json()["data"]["joinTrades"]["trades"][0].clone();
         assert!(is_false(trade["totalValue"].as_f64().unwrap()), "{kind}: {trade}");
         let books = market.books();
         assert_eq!((books.spent().cents(), books.balance.cents()), (1_015, 48_985), "{kind}");
-    }
+    };
+    check(Kind::PriceLow, |told| 0.0 < told && told < 10.15);
+    check(Kind::PriceZero, |told| told <= 0.0);
+    check(Kind::PriceHigh, |told| 10.15 < told);
 }
 
 #[test]
