@@ -63,10 +63,14 @@ pub enum Closed {
 pub struct Purchase {
     /// When.
     pub at: Duration,
-    /// For how much.
+    /// What the account paid for it.
     pub price: Coins,
-    /// Where it stands; the coins are back where it fell through.
+    /// Where it stands.
     pub status: Status,
+    /// When it was cancelled, if it was.
+    pub cancelled_at: Option<Duration>,
+    /// When the account got its coins back, if it did.
+    pub refunded_at: Option<Duration>,
 }
 
 /// A request to buy, as it arrived.
@@ -82,6 +86,8 @@ pub struct Request {
     pub fault: Option<faults::Kind>,
     /// What the market decided.
     pub decision: Decision,
+    /// When the market answered it, or ceased to; `None`: it still may.
+    pub answered_at: Option<Duration>,
 }
 
 /// What the market decided about a request to buy, whatever it then answered.
@@ -96,9 +102,14 @@ pub enum Decision {
 }
 
 impl Purchase {
-    /// Whether the coins are back.
+    /// A purchase that was just made.
+    pub(super) const fn new(at: Duration, price: Coins) -> Self {
+        Self { at, price, status: Status::Joined, cancelled_at: None, refunded_at: None }
+    }
+
+    /// Whether the account has its coins back.
     pub const fn is_returned(&self) -> bool {
-        matches!(self.status, Status::Cancelled | Status::Expired | Status::Cooldown)
+        self.refunded_at.is_some()
     }
 }
 
@@ -125,10 +136,19 @@ impl Books {
         }
     }
 
-    /// Writes down what became of a purchase.
-    pub(super) fn settle(&mut self, number: u64, status: Status) {
+    /// Changes what is known of a purchase.
+    pub(super) fn settle(&mut self, number: u64, change: impl FnOnce(&mut Purchase)) {
         if let Some(purchase) = self.entry_mut(number).and_then(|entry| entry.purchase.as_mut()) {
-            purchase.status = status;
+            change(purchase);
+        }
+    }
+
+    /// Writes down that the last request for this listing over a connection was answered.
+    pub(super) fn answered(&mut self, number: u64, connection: u64, at: Duration) {
+        let Some(entry) = self.entry_mut(number) else { return };
+        let over = |request: &&mut Request| request.connection == connection;
+        if let Some(request) = entry.requests.iter_mut().rev().find(over) {
+            request.answered_at = request.answered_at.or(Some(at));
         }
     }
 
@@ -188,12 +208,12 @@ impl Books {
         &self.stray
     }
 
-    /// Everything that the account bought, also what fell through.
+    /// Everything that the account bought, also what was cancelled.
     pub fn purchases(&self) -> impl Iterator<Item = (&Entry, &Purchase)> {
         self.requested.values().filter_map(|entry| Some((entry, entry.purchase.as_ref()?)))
     }
 
-    /// What the account has spent: all purchases but those that fell through.
+    /// What the account has spent: all purchases but those whose coins it got back.
     pub fn spent(&self) -> Coins {
         self.purchases()
             .filter(|(_, purchase)| !purchase.is_returned())

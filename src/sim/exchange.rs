@@ -4,10 +4,12 @@
 //! # Invariants
 //!
 //! 1. A listing is sold at most once, to the account or to a rival.
-//! 2. The balance is what the account began with, less its purchases, plus those that fell through,
+//! 2. The balance is what the account began with, less its purchases, plus those that were refunded,
 //!    and is never negative.
 //! 3. The same settings list the same things with the same numbers.
 
+mod lies;
+mod past;
 mod sale;
 
 use std::{
@@ -18,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use self::past::Past;
 pub use self::sale::Refusal;
 use super::{
     books::{Books, Closed, Entry, Request},
@@ -74,6 +77,7 @@ pub struct Exchange {
     suspected_trader: bool,
     user_id: Arc<str>,
     books: Books,
+    past: Past,
 }
 
 /// What is to happen to a listing.
@@ -83,6 +87,7 @@ enum Due {
     Expired,
     Confirmed,
     Delivered,
+    Refunded,
 }
 
 impl Exchange {
@@ -107,6 +112,7 @@ impl Exchange {
             suspected_trader: settings.suspected_trader,
             user_id: Arc::from(&*settings.user_id),
             books: Books::new(balance),
+            past: Past::default(),
         }
     }
 
@@ -286,10 +292,28 @@ impl Exchange {
         &self.books
     }
 
+    /// What the account held this long ago; beyond [`STALE_MAX`](super::faults::STALE_MAX), at the
+    /// earliest moment that is remembered.
+    pub fn balance_before(&self, now: Duration, age: Duration) -> Coins {
+        self.past.balance(now.saturating_sub(age), self.balance)
+    }
+
+    /// The account's purchases as they were this long ago, oldest first.
+    pub fn bought_before(&self, now: Duration, age: Duration) -> Vec<Listing> {
+        self.past.purchases(now.saturating_sub(age), &self.bought)
+    }
+
     /// Writes a request to buy into the books.
     pub fn note(&mut self, id: &str, request: Request) {
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
         self.books.request(number, id, request);
+    }
+
+    /// Notes in the books that a request to buy was answered.
+    pub fn answered(&mut self, id: &str, connection: u64, at: Duration) {
+        if let Some(number) = number_of("Trade", id) {
+            self.books.answered(number, connection, at);
+        }
     }
 }
 

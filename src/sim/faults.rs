@@ -1,11 +1,27 @@
 //! What can go wrong on a practice market, on demand. Pure.
 //!
-//! A fault has a name, as `--fault` takes it, and a chance. Faults of buys are tried in the order
-//! given, once for each buy; faults of the feed once for each second of each connection.
+//! A fault has a name, as `--fault` takes it, and a chance. Faults of orders are tried in the order
+//! given, once for each order; faults of reads once for each read that they can befall; faults of
+//! the feed once for each second of each connection.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::dice::Dice;
+
+/// Where a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// The request for an order, and its answer.
+    Orders,
+    /// The feed.
+    Feed,
+    /// Any read: the account, its purchases, the open listings.
+    Reads,
+    /// The read of the account.
+    Account,
+    /// The read of the account's own purchases.
+    Purchases,
+}
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +64,12 @@ pub enum Kind {
     Foreign,
     /// It was bought, for more than it was listed for.
     WrongPrice,
+    /// It was bought; the answer names a price below the true one.
+    PriceLow,
+    /// It was bought; the answer names a price of zero.
+    PriceZero,
+    /// It was bought; the answer names a price above the true one.
+    PriceHigh,
     /// The feed's connection is cut.
     FeedCut,
     /// The feed falls silent but for pongs, and stays so.
@@ -58,11 +80,35 @@ pub enum Kind {
     FeedComplete,
     /// The feed closes the connection, properly.
     FeedClose,
+    /// The feed reports a false status of one of the newest purchases.
+    FeedLie,
+    /// The feed pushes a false balance.
+    PushLie,
+    /// The feed announces a listing again that it has announced before.
+    FeedRelist,
+    /// The feed reports that a listing is gone that is still open.
+    FeedUnlist,
+    /// The list shows the purchases as they were up to a minute ago.
+    ListStale,
+    /// The list leaves out some purchases, and says that there are no more.
+    ListShort,
+    /// The list shows some purchases with a status that is not among the known ones.
+    ListUnknownStatus,
+    /// The list holds `null` in the place of some purchases.
+    ListNull,
+    /// The balance is as it was up to a minute ago.
+    BalanceStale,
+    /// The answer to a read is a 502.
+    ReadServerError,
+    /// Half of the answer to a read comes, then the connection is cut.
+    ReadCut,
+    /// The answer to a read takes its time.
+    ReadSlow,
 }
 
 impl Kind {
     /// Every fault.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 39] = [
         Self::CutBeforeCommit,
         Self::CutAfterCommit,
         Self::Hang,
@@ -82,11 +128,26 @@ impl Kind {
         Self::Empty,
         Self::Foreign,
         Self::WrongPrice,
+        Self::PriceLow,
+        Self::PriceZero,
+        Self::PriceHigh,
         Self::FeedCut,
         Self::FeedSilence,
         Self::FeedError,
         Self::FeedComplete,
         Self::FeedClose,
+        Self::FeedLie,
+        Self::PushLie,
+        Self::FeedRelist,
+        Self::FeedUnlist,
+        Self::ListStale,
+        Self::ListShort,
+        Self::ListUnknownStatus,
+        Self::ListNull,
+        Self::BalanceStale,
+        Self::ReadServerError,
+        Self::ReadCut,
+        Self::ReadSlow,
     ];
 
     /// Its name on the command line.
@@ -111,24 +172,48 @@ impl Kind {
             Self::Empty => "empty",
             Self::Foreign => "foreign",
             Self::WrongPrice => "wrong-price",
+            Self::PriceLow => "price-low",
+            Self::PriceZero => "price-zero",
+            Self::PriceHigh => "price-high",
             Self::FeedCut => "feed-cut",
             Self::FeedSilence => "feed-silence",
             Self::FeedError => "feed-error",
             Self::FeedComplete => "feed-complete",
             Self::FeedClose => "feed-close",
+            Self::FeedLie => "feed-lie",
+            Self::PushLie => "push-lie",
+            Self::FeedRelist => "feed-relist",
+            Self::FeedUnlist => "feed-unlist",
+            Self::ListStale => "list-stale",
+            Self::ListShort => "list-short",
+            Self::ListUnknownStatus => "list-unknown-status",
+            Self::ListNull => "list-null",
+            Self::BalanceStale => "balance-stale",
+            Self::ReadServerError => "read-5xx",
+            Self::ReadCut => "read-cut",
+            Self::ReadSlow => "read-slow",
         }
     }
 
-    /// Whether it befalls the feed; otherwise it befalls buys.
-    pub const fn is_of_feed(self) -> bool {
-        matches!(
-            self,
+    /// Where it strikes.
+    pub const fn channel(self) -> Channel {
+        match self {
             Self::FeedCut
-                | Self::FeedSilence
-                | Self::FeedError
-                | Self::FeedComplete
-                | Self::FeedClose
-        )
+            | Self::FeedSilence
+            | Self::FeedError
+            | Self::FeedComplete
+            | Self::FeedClose
+            | Self::FeedLie
+            | Self::PushLie
+            | Self::FeedRelist
+            | Self::FeedUnlist => Channel::Feed,
+            Self::ReadServerError | Self::ReadCut | Self::ReadSlow => Channel::Reads,
+            Self::BalanceStale => Channel::Account,
+            Self::ListStale | Self::ListShort | Self::ListUnknownStatus | Self::ListNull => {
+                Channel::Purchases
+            }
+            _ => Channel::Orders,
+        }
     }
 
     /// Whether the buy that it befalls is done all the same.
@@ -145,6 +230,9 @@ impl Kind {
                 | Self::Empty
                 | Self::Foreign
                 | Self::WrongPrice
+                | Self::PriceLow
+                | Self::PriceZero
+                | Self::PriceHigh
         )
     }
 }
@@ -173,11 +261,15 @@ pub struct Fault {
     pub chance: Chance,
 }
 
-/// How long [`Kind::Slow`] takes to answer.
+/// How long [`Kind::Slow`] and [`Kind::ReadSlow`] take to answer.
 pub const SLOW_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long after the answer [`Kind::LateRejection`] sends another one.
-pub const LATE_REJECTION_AFTER: Duration = Duration::from_millis(2);
+/// How long after the answer [`Kind::LateRejection`] sends another one, at least and at most: before
+/// or after the next request on that connection.
+pub const LATE_REJECTION_AFTER: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(40));
+/// How old what [`Kind::ListStale`] and [`Kind::BalanceStale`] show can be.
+pub const STALE_MAX: Duration = Duration::from_secs(60);
 /// How long [`Kind::TooMany`] asks to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(3);
 /// A fault of the feed whose chance is not given strikes once in so many seconds.
@@ -220,7 +312,7 @@ impl FromStr for Fault {
             .ok_or_else(|| FaultError::Name { names: Kind::ALL.map(Kind::name).join(", ") })?;
         let chance = match chance {
             Some(text) => Chance::parse(text).ok_or(FaultError::Chance)?,
-            None if kind.is_of_feed() => Chance::Every(FEED_FAULT_EVERY),
+            None if kind.channel() == Channel::Feed => Chance::Every(FEED_FAULT_EVERY),
             None => Chance::Every(1),
         };
         Ok(Self { kind, chance })
@@ -269,14 +361,15 @@ pub struct Fate {
 
 impl Fate {
     /// Takes the faults that are to strike; all others never do.
-    pub fn new(faults: impl Iterator<Item = Fault>, dice: Dice) -> Self {
-        Self { faults: faults.map(|fault| (fault, 0)).collect(), dice }
+    pub fn new(faults: &[Fault], dice: Dice) -> Self {
+        Self { faults: faults.iter().map(|fault| (*fault, 0)).collect(), dice }
     }
 
-    /// What goes wrong in this case: the first of the faults that strikes.
-    pub fn strikes(&mut self) -> Option<Kind> {
+    /// What goes wrong in one of these channels in this case: the first of the faults that strikes.
+    pub fn strikes(&mut self, channels: &[Channel]) -> Option<Kind> {
         let mut struck = None;
-        for (fault, cases) in &mut self.faults {
+        let faults = self.faults.iter_mut();
+        for (fault, cases) in faults.filter(|(fault, _)| channels.contains(&fault.kind.channel())) {
             *cases = cases.wrapping_add(1);
             let strikes = match fault.chance {
                 Chance::Ppm(share) => self.dice.ppm(share),
@@ -333,18 +426,32 @@ mod tests {
 
     #[test]
     fn every_so_manieth_case_is_exact_and_a_share_is_about_right() {
-        let fate = |text: &str| Fate::new(std::iter::once(text.parse().unwrap()), Dice::new(7));
+        let fate = |text: &str| Fate::new(&[text.parse().unwrap()], Dice::new(7));
         let mut third = fate("slow:1/3");
-        let struck: Vec<bool> = (0..6).map(|_| third.strikes().is_some()).collect();
+        let struck: Vec<bool> =
+            (0..6).map(|_| third.strikes(&[Channel::Orders]).is_some()).collect();
         assert_eq!(struck, [false, false, true, false, false, true]);
         let mut tenth = fate("slow:0.1");
-        let count = (0..10_000).filter(|_| tenth.strikes().is_some()).count();
+        let count = (0..10_000).filter(|_| tenth.strikes(&[Channel::Orders]).is_some()).count();
         assert!((900..1_100).contains(&count), "{count}");
     }
 
     #[test]
     fn the_first_of_several_faults_strikes() {
         let faults = [Fault::always(Kind::Hang), Fault::always(Kind::Slow)];
-        assert_eq!(Fate::new(faults.into_iter(), Dice::new(7)).strikes(), Some(Kind::Hang));
+        let mut fate = Fate::new(&faults, Dice::new(7));
+        assert_eq!(fate.strikes(&[Channel::Orders]), Some(Kind::Hang));
+    }
+
+    #[test]
+    fn a_fault_strikes_in_its_own_channel_and_counts_no_case_of_another() {
+        let faults: Vec<Fault> =
+            ["list-short:1/2", "read-cut:0"].map(|text| text.parse().unwrap()).to_vec();
+        let mut fate = Fate::new(&faults, Dice::new(7));
+        for _ in 0..5 {
+            assert_eq!(fate.strikes(&[Channel::Reads, Channel::Account]), None);
+        }
+        let own = [Channel::Reads, Channel::Purchases];
+        assert_eq!((fate.strikes(&own), fate.strikes(&own)), (None, Some(Kind::ListShort)));
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Order {
     Fail(Kind),
     /// Close properly, with this code and reason.
     Close(u16, Arc<str>),
+    /// Fail in these ways from now on, and in no other.
+    Faults(Arc<[Fault]>),
 }
 
 /// How often the market was visited.
@@ -71,8 +73,12 @@ pub(super) struct State {
     pub(super) session: String,
     /// How often the market was visited.
     pub(super) visits: Visits,
-    /// What goes wrong with buys.
+    /// What goes wrong.
+    pub(super) faults: Arc<[Fault]>,
+    /// What goes wrong with orders and reads.
     pub(super) fate: Fate,
+    /// What decides what a false answer says.
+    pub(super) dice: Dice,
     feeds: BTreeMap<u64, mpsc::Sender<Order>>,
 }
 
@@ -81,15 +87,13 @@ impl Floor {
     pub(super) fn new(settings: Settings) -> Self {
         let ahead = settings.clock_ahead_ms;
         let opened_at = UnixMs(clock::now().0.saturating_add(ahead));
-        let of_buys = settings.faults.iter().copied().filter(|fault| !fault.kind.is_of_feed());
         let state = State {
             exchange: Exchange::new(&settings, opened_at),
             session: session(settings.seed),
             visits: Visits::default(),
-            fate: Fate::new(
-                of_buys.collect::<Vec<Fault>>().into_iter(),
-                Dice::aside(settings.seed, 4),
-            ),
+            faults: Arc::from(&*settings.faults),
+            fate: Fate::new(&settings.faults, Dice::aside(settings.seed, 4)),
+            dice: Dice::aside(settings.seed, 6),
             feeds: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), opened: Instant::now(), wake: Notify::new(), settings }
@@ -122,6 +126,13 @@ impl Floor {
 }
 
 impl State {
+    /// Goes wrong in these ways from now on, and in no other.
+    pub(super) fn set_faults(&mut self, faults: &[Fault], dice: Dice) {
+        self.faults = Arc::from(faults);
+        self.fate = Fate::new(faults, dice);
+        self.order(&Order::Faults(Arc::clone(&self.faults)));
+    }
+
     /// Opens a feed: its number, and what it will be told.
     pub(super) fn open_feed(&mut self) -> (u64, mpsc::Receiver<Order>) {
         let (sender, receiver) = mpsc::channel(BEHIND_MAX);

@@ -4,22 +4,26 @@
 //! A query is checked against what the marketplace has before anything is done, so a query that
 //! asks for too much buys nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 use super::{
+    dice::Dice,
     exchange::{Event, Exchange, Refusal},
+    faults::{self, STALE_MAX},
     listing::{Listing, base64, global_id, specimen},
     query::{self, Field, Kind},
     value::{Json, quoted},
 };
-use crate::{config::Generation, money::Coins};
+use crate::{config::Generation, money::Coins, trade::Status};
 
 /// How many listings one page of `trades` has at most. Source: client code of 2025.
 pub const PAGE_MAX: u64 = 250;
 /// How many it has if the query does not say.
 const PAGE: u64 = 50;
+/// Of how many purchases of a thousand a false page says something false.
+const FALSE_PERMILLE: u32 = 500;
 
 /// A request that was understood.
 #[derive(Clone, Debug)]
@@ -149,23 +153,40 @@ fn listed(field: &Field, variables: &Value) -> Result<Listed, String> {
     Ok(Listed { first, after, by_id, statuses, user_id })
 }
 
+/// A request that was understood, with what decides the answer.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// What is asked.
+    pub request: &'a Request,
+    /// Whether the client is signed in.
+    pub signed_in: bool,
+    /// In which way the answer to a read is false, and what decides the rest of it.
+    pub lie: Option<(faults::Kind, Dice)>,
+}
+
 /// Answers a request that was understood: the body of an HTTP 200.
 pub fn answer(
     exchange: &mut Exchange,
-    now: std::time::Duration,
-    request: &Request,
-    signed_in: bool,
+    now: Duration,
+    asked: Asked<'_>,
     events: &mut Vec<Event>,
 ) -> String {
     exchange.advance(now, events);
+    let Asked { request, signed_in, lie } = asked;
     let (data, refused) = match &request.call {
         Call::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
         Call::CurrentUser if signed_in => {
             let who = (exchange.suspected_trader(), exchange.user_id());
-            (Some(user_json(exchange.balance(), exchange.daily_left(), who)), None)
+            let balance = match lie {
+                Some((faults::Kind::BalanceStale, mut dice)) => {
+                    exchange.balance_before(now, dice.wait(Duration::ZERO, STALE_MAX))
+                }
+                _ => exchange.balance(),
+            };
+            (Some(user_json(balance, exchange.daily_left(), who)), None)
         }
         Call::CurrentUser => (Some(Json::Null), None),
-        Call::Trades(listed) => match trades(exchange, listed, signed_in) {
+        Call::Trades(listed) => match trades(exchange, now, (listed, signed_in), lie) {
             Ok(page) => (Some(page), None),
             Err(refusal) => (None, Some(refusal)),
         },
@@ -187,7 +208,7 @@ pub fn answer(
 /// A [`Refusal`] where nothing was bought.
 pub fn joins(
     exchange: &mut Exchange,
-    now: std::time::Duration,
+    now: Duration,
     request: &Request,
     signed_in: bool,
     events: &mut Vec<Event>,
@@ -200,6 +221,13 @@ pub fn joins(
             _ => Err(Refusal::NotOne),
         },
         _ => Err(Refusal::NotFound),
+    }
+}
+
+impl Listed {
+    /// Whether these are the purchases of this account.
+    pub fn is_of(&self, user_id: &str) -> bool {
+        self.user_id.as_deref() == Some(user_id)
     }
 }
 
@@ -236,16 +264,25 @@ impl Request {
     }
 }
 
-fn trades(exchange: &Exchange, asked: &Listed, signed_in: bool) -> Result<Json, Refusal> {
+fn trades(
+    exchange: &Exchange,
+    now: Duration,
+    (asked, signed_in): (&Listed, bool),
+    mut lie: Option<(faults::Kind, Dice)>,
+) -> Result<Json, Refusal> {
     let of_status =
-        |listing: &&Listing| asked.statuses.iter().any(|word| word == listing.status.as_str());
-    let fits = |listing: &&Listing| asked.statuses.is_empty() || of_status(listing);
-    let mut found: Vec<&Listing> = match &asked.user_id {
-        None => exchange.open().filter(fits).collect(),
-        Some(_) if !signed_in => return Err(Refusal::Unauthenticated),
-        Some(id) if id == exchange.user_id() => exchange.bought().filter(fits).collect(),
-        Some(_) => Vec::new(),
+        |listing: &Listing| asked.statuses.iter().any(|word| word == listing.status.as_str());
+    let fits = |listing: &Listing| asked.statuses.is_empty() || of_status(listing);
+    let mut found: Vec<Listing> = match (&asked.user_id, &mut lie) {
+        (None, _) => exchange.open().filter(|listing| fits(listing)).cloned().collect(),
+        (Some(_), _) if !signed_in => return Err(Refusal::Unauthenticated),
+        (Some(id), _) if id != exchange.user_id() => Vec::new(),
+        (Some(_), Some((faults::Kind::ListStale, dice))) => {
+            exchange.bought_before(now, dice.wait(Duration::ZERO, STALE_MAX))
+        }
+        (Some(_), _) => exchange.bought().cloned().collect(),
     };
+    found.retain(fits);
     if asked.by_id {
         found.sort_by_key(|listing| std::cmp::Reverse(listing.number));
     } else {
@@ -261,9 +298,27 @@ fn trades(exchange: &Exchange, asked: &Listed, signed_in: bool) -> Result<Json, 
     };
     let rest = found.get(start..).unwrap_or_default();
     let first = usize::try_from(asked.first).unwrap_or(0);
-    let page = rest.iter().take(first);
-    let edges = page.map(|listing| (listing.json(Generation::B), cursor_of(listing.number)));
-    Ok(page_json(edges.collect(), first < rest.len()))
+    let mut edges = Vec::new();
+    for listing in rest.iter().take(first) {
+        edges.extend(edge(listing, lie.as_mut()));
+    }
+    let is_cut_short = matches!(lie, Some((faults::Kind::ListShort, _)));
+    Ok(page_json(edges, first < rest.len() && !is_cut_short))
+}
+
+/// A purchase or listing with its cursor, as a page shows it. What is false about a page is false
+/// about each of its purchases by chance; `None`: it is left out.
+fn edge(listing: &Listing, lie: Option<&mut (faults::Kind, Dice)>) -> Option<(Json, String)> {
+    let struck = lie.and_then(|(kind, dice)| dice.permille(FALSE_PERMILLE).then_some(*kind));
+    let node = match struck {
+        Some(faults::Kind::ListShort) => return None,
+        Some(faults::Kind::ListNull) => Json::Null,
+        Some(faults::Kind::ListUnknownStatus) => {
+            Listing { status: Status::Other, ..listing.clone() }.json(Generation::B)
+        }
+        _ => listing.json(Generation::B),
+    };
+    Some((node, cursor_of(listing.number)))
 }
 
 fn cursor_of(number: u64) -> String {

@@ -15,10 +15,11 @@ use tokio::{
 
 use super::{
     books,
-    exchange::{Event, Refusal},
-    faults::{self, Kind},
+    dice::Dice,
+    exchange::{Event, Exchange, Refusal},
+    faults::{self, Channel, Kind},
     floor::{Floor, State},
-    graphql::{self, Request, error_body},
+    graphql::{self, Asked, Call, Request, error_body},
     http_head::{BODY_BYTES_MAX, Head, REQUEST_TIME_MAX, read_head},
     listing::Listing,
 };
@@ -46,11 +47,16 @@ struct Reply {
     body: String,
     fault: Option<Kind>,
     closes: bool,
+    /// The listing and the connection of the order that this answers.
+    order: Option<(String, u64)>,
+    /// How long after it what belongs to no request is sent, where the fault wants that.
+    late: Duration,
 }
 
 impl Reply {
     const fn json(status: u16, body: String) -> Self {
-        Self { status, headers: &[], body, fault: None, closes: false }
+        let (fault, closes, order, late) = (None, false, None, Duration::ZERO);
+        Self { status, headers: &[], body, fault, closes, order, late }
     }
 
     fn last(self) -> Self {
@@ -176,11 +182,26 @@ fn answer(floor: &Floor, head: &Head, body: &[u8], connection: Connection) -> Re
                 buy.carry_out(state, now, events)
             }
             None => {
-                let exchange = &mut state.exchange;
-                Reply::json(200, graphql::answer(exchange, now, &request, signed_in, events))
+                let fault = state.fate.strikes(channels(&request, &state.exchange));
+                let lie = fault.map(|kind| (kind, Dice::new(state.dice.next())));
+                let asked = Asked { request: &request, signed_in, lie };
+                let body = graphql::answer(&mut state.exchange, now, asked, events);
+                Reply { fault, ..Reply::json(200, body) }
             }
         }
     })
+}
+
+/// Where a read can go wrong. What keeps a connection warm asks for nothing, and never does.
+fn channels(request: &Request, exchange: &Exchange) -> &'static [Channel] {
+    match &request.call {
+        Call::CurrentUser => &[Channel::Reads, Channel::Account],
+        Call::Trades(listed) if listed.is_of(exchange.user_id()) => {
+            &[Channel::Reads, Channel::Purchases]
+        }
+        Call::Trades(_) => &[Channel::Reads],
+        Call::Join { .. } | Call::Typename => &[],
+    }
 }
 
 /// A request to buy.
@@ -193,7 +214,7 @@ struct Buy<'a> {
 
 impl Buy<'_> {
     fn carry_out(&self, state: &mut State, now: Duration, events: &mut Vec<Event>) -> Reply {
-        let fault = state.fate.strikes();
+        let fault = state.fate.strikes(&[Channel::Orders]);
         let (decision, reply) = match fault.and_then(canned) {
             Some(reply) => (books::Decision::Ignored, reply),
             None => {
@@ -208,12 +229,18 @@ impl Buy<'_> {
                         self.request.joined(&[&Listing { number, ..Listing::clone(sold) }])
                     }
                     (Ok(sold), Some(Kind::WrongPrice)) => {
-                        exchange.adjust(Coins::ZERO.saturating_sub(SURCHARGE), events);
-                        self.request.joined(&[&dearer(sold)])
+                        let dearer = exchange.surcharge(now, sold, SURCHARGE, events);
+                        self.request.joined(&[&dearer])
                     }
-                    (Ok(sold), _) => self.request.joined(&[sold]),
+                    (Ok(sold), Some(kind)) => {
+                        let price = told_price(kind, sold.offer.total, &mut state.dice);
+                        self.request.joined(&[&sold.priced(price)])
+                    }
+                    (Ok(sold), None) => self.request.joined(&[sold]),
                 };
-                (decision, Reply { fault, ..Reply::json(200, body) })
+                let (least, most) = faults::LATE_REJECTION_AFTER;
+                let late = state.dice.wait(least, most);
+                (decision, Reply { fault, late, ..Reply::json(200, body) })
             }
         };
         state.exchange.note(
@@ -224,17 +251,22 @@ impl Buy<'_> {
                 connected_at: self.connection.opened,
                 fault,
                 decision,
+                answered_at: None,
             },
         );
-        reply
+        Reply { order: Some((self.id.to_owned(), self.connection.number)), ..reply }
     }
 }
 
-fn dearer(sold: &Listing) -> Listing {
-    let mut listing = sold.clone();
-    let total = listing.offer.total.saturating_add(SURCHARGE);
-    listing.offer = Arc::new(super::offer::Offer { total, ..(*listing.offer).clone() });
-    listing
+/// What the answer says that a purchase cost.
+fn told_price(kind: Kind, price: Coins, dice: &mut Dice) -> Coins {
+    let cents = price.cents();
+    Coins::from_cents(match kind {
+        Kind::PriceLow => dice.cents(1, cents.saturating_sub(1).max(1)),
+        Kind::PriceZero => 0,
+        Kind::PriceHigh => dice.cents(cents.saturating_add(1), cents.saturating_mul(3)),
+        _ => cents,
+    })
 }
 
 /// What a fault that leaves the listing alone answers instead.
@@ -271,18 +303,24 @@ fn canned(kind: Kind) -> Option<Reply> {
 
 /// Writes a reply, or fails to as told. Says whether the connection goes on.
 async fn write(
-    stream: &mut (impl AsyncWrite + Unpin),
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     floor: &Floor,
     mut reply: Reply,
 ) -> io::Result<bool> {
     match reply.fault {
-        Some(Kind::CutBeforeCommit | Kind::CutAfterCommit) => return Ok(false),
-        Some(Kind::Hang | Kind::HangBeforeCommit) => {
-            // Until the client gives up, which drops the connection, or the market stops.
-            std::future::pending::<()>().await;
-        }
-        Some(Kind::Slow) => tokio::time::sleep(faults::SLOW_ANSWER).await,
-        Some(Kind::ServerErrorAfterCommit) => {
+        Some(Kind::Hang | Kind::HangBeforeCommit) => until_closed(stream).await?,
+        Some(Kind::Slow | Kind::ReadSlow) => tokio::time::sleep(faults::SLOW_ANSWER).await,
+        _ => {}
+    }
+    if let Some((id, connection)) = &reply.order {
+        // Before the answer leaves: the client may send its next order as soon as it has it.
+        floor.with(|state, now, _| state.exchange.answered(id, *connection, now));
+    }
+    match reply.fault {
+        Some(
+            Kind::CutBeforeCommit | Kind::CutAfterCommit | Kind::Hang | Kind::HangBeforeCommit,
+        ) => return Ok(false),
+        Some(Kind::ServerErrorAfterCommit | Kind::ReadServerError) => {
             reply.status = 502;
             reply.body = "<html><body>Bad Gateway</body></html>".to_owned();
         }
@@ -291,7 +329,7 @@ async fn write(
     let clock = floor.with(|state, now, _| state.exchange.clock(now));
     let bytes = reply.bytes(clock);
     match reply.fault {
-        Some(Kind::HalfBody) => {
+        Some(Kind::HalfBody | Kind::ReadCut) => {
             let half = bytes.len().saturating_sub(reply.body.len() / 2);
             stream.write_all(bytes.get(..half).unwrap_or_default()).await?;
             stream.flush().await?;
@@ -304,7 +342,7 @@ async fn write(
         Some(Kind::LateRejection) => {
             stream.write_all(&bytes).await?;
             stream.flush().await?;
-            tokio::time::sleep(faults::LATE_REJECTION_AFTER).await;
+            tokio::time::sleep(reply.late).await;
             let body = error_body(Refusal::NotJoinable.message(), "BAD_USER_INPUT");
             stream.write_all(&Reply::json(200, body).bytes(clock)).await?;
         }
@@ -312,6 +350,13 @@ async fn write(
     }
     stream.flush().await?;
     Ok(true)
+}
+
+/// Waits until the client gives up, which closes the connection.
+async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut ignored = [0; 1_024];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
 }
 
 /// The moment at which a connection was accepted, as the books have it.

@@ -58,6 +58,13 @@ impl Listing {
         global_id("Trade", self.number)
     }
 
+    /// The same listing at another price.
+    #[must_use]
+    pub fn priced(&self, total: Coins) -> Self {
+        let offer = Arc::new(Offer { total, ..Offer::clone(&self.offer) });
+        Self { offer, ..self.clone() }
+    }
+
     /// Nobody can join it before this moment of the server's clock.
     pub fn can_join_after(&self) -> Option<UnixMs> {
         self.offer.can_join_after.map(|wait| self.created_at.plus(wait))

@@ -22,7 +22,8 @@ use tracing::debug;
 
 use super::{
     books::Books,
-    faults::Kind,
+    dice::Dice,
+    faults::{Fault, Kind},
     floor::{Floor, Order, Visits},
     http_head::read_head,
     http_server::{self, Connection},
@@ -186,6 +187,13 @@ impl Market {
         self.floor.with(|state, _, _| state.order(&Order::Fail(kind)));
     }
 
+    /// Goes wrong in these ways from now on, and in no other; with none, the market is honest. What
+    /// has gone wrong already stays so, but a feed that was silent speaks again.
+    pub fn set_faults(&self, faults: &[Fault]) {
+        let dice = Dice::aside(self.floor.settings.seed, 7);
+        self.floor.with(|state, _, _| state.set_faults(faults, dice));
+    }
+
     /// Closes all feeds properly, with this code and reason.
     pub fn close_feeds(&self, code: u16, reason: &str) {
         self.floor.with(|state, _, _| state.order(&Order::Close(code, Arc::from(reason))));
@@ -198,7 +206,7 @@ impl Market {
 
     /// Adds coins to the account, or takes them away, without a purchase.
     pub fn adjust(&self, change: Coins) {
-        self.floor.with(|state, _, events| state.exchange.adjust(change, events));
+        self.floor.with(|state, now, events| state.exchange.adjust(now, change, events));
     }
 
     /// Makes a purchase that nobody asked for; returns its id.

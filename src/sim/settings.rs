@@ -89,8 +89,10 @@ pub struct Delivery {
     pub confirm: (Duration, Duration),
     /// The shortest and longest time from then until the item arrives, or does not.
     pub deliver: (Duration, Duration),
-    /// How many purchases of a thousand fall through; the coins come back.
+    /// How many purchases of a thousand are cancelled.
     pub fail_permille: u32,
+    /// The shortest and longest time from a cancellation until the coins are back.
+    pub refund: (Duration, Duration),
 }
 
 impl Rate {
@@ -151,6 +153,7 @@ impl Default for Delivery {
             confirm: (seconds(2), seconds(6)),
             deliver: (seconds(5), seconds(15)),
             fail_permille: 80,
+            refund: (seconds(1), seconds(8)),
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio_tungstenite::{
 
 use super::{
     dice::Dice,
-    faults::{Fate, Fault, Kind},
+    faults::{Channel, Fate, Kind},
     floor::{Floor, Order},
     protocol::{Reply, Session, Viewer},
 };
@@ -91,13 +91,16 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     if !speaks {
         return close(&mut socket, 4406, "Subprotocol not acceptable").await;
     }
-    let (number, orders) = floor.with(|state, _, _| state.open_feed());
-    let of_feed = floor.settings.faults.iter().copied().filter(|fault| fault.kind.is_of_feed());
+    let (number, orders, faults) = floor.with(|state, _, _| {
+        let (number, orders) = state.open_feed();
+        (number, orders, Arc::clone(&state.faults))
+    });
     let dice = Dice::aside(floor.settings.seed, number.saturating_add(1_000));
     let feed = Feed {
         socket,
         session: Session::new(Viewer { signed_in }),
-        fate: Fate::new(of_feed.collect::<Vec<Fault>>().into_iter(), dice),
+        fate: Fate::new(&faults, dice.clone()),
+        dice,
         is_silent: false,
         presence: Presence { floor, number, subscribed: false },
     };
@@ -130,6 +133,8 @@ struct Feed<'a, S> {
     socket: WebSocketStream<S>,
     session: Session,
     fate: Fate,
+    /// What decides what a lie says.
+    dice: Dice,
     is_silent: bool,
     presence: Presence<'a>,
 }
@@ -163,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
                     self.say(vec![Reply::Text(r#"{"type":"ping"}"#.to_owned())]).await?
                 }
                 _ = second.tick(), if self.session.is_subscribed() => {
-                    match self.fate.strikes() {
+                    match self.fate.strikes(&[Channel::Feed]) {
                         Some(kind) => self.fails(kind).await?,
                         None => None,
                     }
@@ -221,6 +226,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
                     self.say(replies).await?;
                     return self.fails(kind).await;
                 }
+                Order::Faults(faults) => {
+                    self.fate = Fate::new(&faults, self.dice.clone());
+                    self.is_silent = false;
+                }
             }
             if replies.len() < WRITTEN_AT_ONCE_MAX {
                 next = orders.try_recv().ok();
@@ -245,7 +254,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
                 let replies = self.session.complete();
                 self.say(replies).await
             }
-            _ => Ok(None),
+            _ if self.is_silent => Ok(None),
+            kind => {
+                let dice = &mut self.dice;
+                let lie = self.presence.floor.with(|state, now, _| {
+                    state.exchange.lie(kind, state.exchange.clock(now), dice)
+                });
+                let replies = lie.map(|lie| self.session.tell(&lie)).unwrap_or_default();
+                self.say(replies).await
+            }
         }
     }
 

@@ -1,29 +1,33 @@
-//! The real program against the practice market, killed at every step of a buy and at any instant.
-//! The market's own books are the truth.
+//! The real program against the simulated market, killed at every step of an order and at any
+//! instant, while orders, feed and reads all lie. The market's own books are the truth.
 //!
-//! `SNIPER_TEST_KILLS` sets how many random kills there are; a few, unless somebody asks for more.
+//! `SNIPER_TEST_KILLS` sets how many random kills there are; a few, unless it is set. From
+//! [`LONG_RUN_KILLS`] on, or with `SNIPER_TEST_HONEST=1`, each thread ends with an honest phase,
+//! after which ledger and books must agree. `SNIPER_TEST_SEED` sets the first seed and
+//! `SNIPER_TEST_RIGS` how many rigs run at once.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
+mod audit;
+mod rig;
+
 use std::{
-    fs::{self, File},
-    process::{Child, Command, Stdio},
+    collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
 use sniper::{
-    ledger::{State, archive::Archive},
     money::Coins,
-    sim::{Decision, Market, Rate, Settings},
+    sim::{Fault, dice::Dice},
 };
-use tempfile::TempDir;
 
-/// The dearest thing that is bought.
-const MAX_PRICE: i64 = 500;
-/// How long anything here may take at most.
-const DEADLINE: Duration = Duration::from_secs(30);
+use self::{
+    audit::Limits,
+    rig::{Rig, seconds},
+};
 
-/// Everything that can go wrong with a buy and leave it unknown, and more.
-const FAULTS: [&str; 10] = [
+/// Faults of orders that leave an order unknown, and more.
+const ORDER_FAULTS: [&str; 10] = [
     "cut-before-commit:4%",
     "cut-after-commit:4%",
     "hang:2%",
@@ -36,143 +40,234 @@ const FAULTS: [&str; 10] = [
     "empty:4%",
 ];
 
-/// A market, and a bot that is started on it again and again.
-struct Rig {
-    market: Market,
-    desk: TempDir,
-    total: i64,
+/// Everything that a market can do wrong, in every channel. Those of the feed are tried once a
+/// second, and most runs are shorter than a few seconds. Those that stop a bot for the rest of its
+/// run are rarer.
+const FAULTS: [&str; 39] = [
+    "cut-before-commit:3%",
+    "cut-after-commit:3%",
+    "hang:2%",
+    "hang-before-commit:1%",
+    "5xx-after-commit:3%",
+    "5xx-before-commit:3%",
+    "429:0.5%",
+    "challenge:0.5%",
+    "captcha:0.5%",
+    "unauthenticated:0.5%",
+    "daily-limit:0.5%",
+    "unknown-error:2%",
+    "half-body:3%",
+    "slow:2%",
+    "doubled:3%",
+    "late-rejection:8%",
+    "empty:3%",
+    "foreign:3%",
+    "wrong-price:1%",
+    "price-low:3%",
+    "price-zero:1%",
+    "price-high:1%",
+    "feed-cut:3%",
+    "feed-silence:1%",
+    "feed-error:3%",
+    "feed-complete:3%",
+    "feed-close:3%",
+    "feed-lie:40%",
+    "push-lie:10%",
+    "feed-relist:40%",
+    "feed-unlist:20%",
+    "list-stale:8%",
+    "list-short:8%",
+    "list-unknown-status:5%",
+    "list-null:2%",
+    "balance-stale:8%",
+    "read-5xx:2%",
+    "read-cut:2%",
+    "read-slow:2%",
+];
+
+/// How many kills one market and one ledger go through at least and at most; then come new ones.
+/// In so many, an order can become unknown, be cancelled, and be released.
+const KILLS_PER_RIG: (u64, u64) = (50, 150);
+/// How many kills one thread does at least, where there are as many.
+const KILLS_PER_THREAD: u32 = 50;
+/// How many rigs run at once: each mostly waits.
+const RIGS_MAX: u32 = 8;
+/// From so many kills on, each thread ends with an honest phase.
+const LONG_RUN_KILLS: u32 = 1_000;
+/// How long a bot may take until it orders something, in all, where it still may.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// The longest run of a bot that is killed, from its first order.
+const RUN_MAX: Duration = Duration::from_secs(8);
+
+fn faults(texts: &[&str]) -> Vec<Fault> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-impl Rig {
-    /// A market whose every cheap listing is wanted, with this much to spend.
-    fn new(seed: u64, total: i64) -> Self {
-        let market = Market::start(Settings {
-            rate: Rate::per_second(60),
-            seed,
-            balance: Coins::from_cents(10_000_000),
-            faults: FAULTS.map(|fault| fault.parse().unwrap()).to_vec(),
-            ..Settings::default()
+/// Reports what a long run cannot keep to itself until it ends.
+#[expect(clippy::print_stderr, reason = "a violation is reported when it is found")]
+fn report(text: &str) {
+    eprintln!("{text}");
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// What the kills came to.
+#[derive(Debug, Default)]
+struct Tally {
+    kills: u32,
+    /// Kills of a bot that had ordered something since its start.
+    while_buying: u32,
+    requests: usize,
+    purchases: usize,
+    spent: Coins,
+    overspent: usize,
+    doubled: usize,
+    forgotten: usize,
+    /// Ledgers that could not be read or verified, and that did not agree in the end.
+    wrong: usize,
+    honest_phases: usize,
+    halted: usize,
+    /// Where the orders stood in the end.
+    states: BTreeMap<&'static str, usize>,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.kills += other.kills;
+        self.while_buying += other.while_buying;
+        self.requests += other.requests;
+        self.purchases += other.purchases;
+        self.spent = self.spent.saturating_add(other.spent);
+        self.overspent += other.overspent;
+        self.doubled += other.doubled;
+        self.forgotten += other.forgotten;
+        self.wrong += other.wrong;
+        self.honest_phases += other.honest_phases;
+        self.halted += other.halted;
+        for (state, count) in &other.states {
+            *self.states.entry(state).or_default() += count;
+        }
+    }
+
+    const fn violations(&self) -> usize {
+        self.overspent + self.doubled + self.forgotten + self.wrong
+    }
+
+    /// Takes over what a rig's books show in its end.
+    fn close(&mut self, rig: &Rig) {
+        rig.market.look(|books| {
+            self.requests += books.requests().count();
+            self.purchases += books.purchases().count();
+            self.spent = self.spent.saturating_add(books.spent());
         });
-        let policy = format!(
-            "[budget]\nmax_price = {MAX_PRICE}e-2\ntotal = {total}e-2\nmax_buys_per_minute = 3000\n\
-             [reconnection]\ninitial_delay_ms = 250\n\
-             [[whitelist]]\nname = \"cheap\"\nitem = \"*\"\nmax_price = {MAX_PRICE}e-2\n\
-             max_markup_percent = 1000\nmax_quantity = 100000\n"
-        );
-        let policy = policy
-            .replace(&format!("{MAX_PRICE}e-2"), &Coins::from_cents(MAX_PRICE).to_string())
-            .replace(&format!("{total}e-2"), &Coins::from_cents(total).to_string());
-        let desk = tempfile::tempdir().unwrap();
-        fs::write(desk.path().join("sniper.toml"), policy).unwrap();
-        Self { market: market.unwrap(), desk, total }
+        self.halted += rig.log().matches("BUYING STOPPED").count();
+        rig.states(|state| *self.states.entry(state.as_str()).or_default() += 1);
     }
 
-    fn start(&self, crash: &str, lasting: &str) -> Running {
-        let log = File::options().append(true).create(true).open(self.desk.path().join("log"));
-        let log = log.unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_sniper"))
-            .args(["run", "--live", "--resume", "--for", lasting])
-            .current_dir(self.desk.path())
-            .env_clear()
-            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
-            .env("CSGOROLL_WS_URL", self.market.ws_url())
-            .env("CSGOROLL_HTTP_URL", self.market.http_url())
-            .env("CSGOROLL_SESSION", self.market.session())
-            .env("XDG_STATE_HOME", self.desk.path().join("state"))
-            .env("SNIPER_TEST_CRASH", crash)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        Running(child.unwrap())
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.desk.path().join("log")).unwrap()
-    }
-
-    fn requests(&self) -> usize {
-        self.market.books().requests().count()
-    }
-
-    /// What must be true whenever one looks, the bot dead or alive.
-    #[track_caller]
-    fn check(&self) {
-        // The books first: what the market has seen, the ledger must know.
-        let books = self.market.books();
-        let archive = Archive::open(&self.desk.path().join("data")).unwrap();
-        archive.verify().unwrap();
-        assert_eq!(books.doubled().count(), 0, "two requests for one listing");
-        assert!(books.stray().is_empty());
-        assert!(books.spent() <= Coins::from_cents(self.total), "over the limit");
-        for (entry, request) in books.requests() {
-            let intent = archive.book().intents().iter().find(|i| i.id.as_str() == entry.id);
-            let intent = intent.expect("a request that the ledger does not know");
-            if request.decision == Decision::Sold && intent.state != State::Returned {
-                let purchase = entry.purchase.as_ref().unwrap();
-                assert!(
-                    intent.state.counts() || purchase.is_returned(),
-                    "{} is {} and was sold to us",
-                    entry.id,
-                    intent.state
-                );
-            }
+    /// Counts what a check has found, and shows it with what is needed to look into it.
+    fn find(&mut self, rig: &mut Rig, kill: u32) {
+        let found = rig.check();
+        if found.is_empty() {
+            return;
         }
-        let snapshot_spent = archive
-            .book()
-            .intents()
-            .iter()
-            .filter(|intent| intent.state.counts())
-            .fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price));
-        assert!(snapshot_spent <= Coins::from_cents(self.total), "over the limit by its own books");
-    }
-
-    /// Lets the bot run to its end, and checks that it knows what became of every purchase.
-    fn finish(&self) {
-        let mut last = self.start("", "4s");
-        let ended = last.ended();
-        assert_eq!(ended, Some(Some(0)), "{}", self.log());
-        self.check();
-        let books = self.market.books();
-        let archive = Archive::open(&self.desk.path().join("data")).unwrap();
-        assert!(books.purchases().count() > 0, "nothing was ever bought: {}", self.log());
-        for (entry, _purchase) in books.purchases() {
-            let intent = archive.book().intents().iter().find(|i| i.id.as_str() == entry.id);
-            let state = intent.unwrap().state;
-            let is_settled = matches!(state, State::Bought | State::Completed | State::Returned);
-            // One that was bought in the last moments may still be unknown.
-            assert!(is_settled || state == State::Unknown, "{} is {state}", entry.id);
-        }
+        let folder = rig.keep();
+        let mut text = format!("seed {}, kill {kill}, evidence in {}:", rig.seed, folder.display());
+        found.iter().for_each(|violation| text.push_str(&format!("\n  {violation}")));
+        report(&text);
+        let count = |kind| found.iter().filter(|violation| violation.kind == kind).count();
+        self.overspent += count(audit::Kind::Overspent);
+        self.doubled += count(audit::Kind::Doubled);
+        self.forgotten += count(audit::Kind::Forgotten);
+        self.wrong += count(audit::Kind::Wrong);
     }
 }
 
-struct Running(Child);
-
-impl Running {
-    /// Waits for its end: `None`, it does not come; else its exit code, if it had one.
-    fn ended(&mut self) -> Option<Option<i32>> {
-        let deadline = Instant::now() + DEADLINE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return Some(status.code());
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        None
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} kills, {} of them while buying, {} halts: {} requests, {} purchases, {} spent; \
+             overspent {}, doubled {}, forgotten {}, ledgers wrong {}; {} honest phases; orders: \
+             {:?}",
+            self.kills,
+            self.while_buying,
+            self.halted,
+            self.requests,
+            self.purchases,
+            self.spent,
+            self.overspent,
+            self.doubled,
+            self.forgotten,
+            self.wrong,
+            self.honest_phases,
+            self.states,
+        )
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.0.kill());
-        drop(self.0.wait());
+/// One thread: rigs one after another, each with its own seed, market, ledger and limits.
+fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> Tally {
+    let mut tally = Tally::default();
+    for seed in seeds {
+        let mut dice = Dice::aside(seed, 90);
+        let (least, most) = KILLS_PER_RIG;
+        let own = u32::try_from(dice.between(least, most)).unwrap().min(kills - tally.kills);
+        let mut rig = Rig::new(seed, Limits::of(seed, own), faults(&FAULTS));
+        let most = tally.kills + own;
+        while tally.kills < most && tally.violations() == 0 {
+            let has_bought = kill_once(&rig, &mut dice);
+            tally.kills += 1;
+            tally.while_buying += u32::from(has_bought);
+            let kill = tally.kills;
+            tally.find(&mut rig, kill);
+        }
+        if tally.kills >= kills && tally.violations() == 0 {
+            rig.market.set_faults(&[]);
+            if is_long {
+                tally.honest_phases += 1;
+                if let Some(found) = rig.agrees() {
+                    tally.wrong += 1;
+                    report(&format!("seed {seed}: {found}; evidence in {}", rig.keep().display()));
+                }
+            } else {
+                rig.ends_well();
+            }
+            tally.find(&mut rig, kills);
+        }
+        tally.close(&rig);
+        if is_long {
+            report(&format!("seed {seed} is done, with those before it: {tally}"));
+        }
+        if tally.kills >= kills || tally.violations() > 0 {
+            break;
+        }
     }
+    tally
+}
+
+/// Starts a bot and kills it: some time after its first order, most often within a third of a
+/// second. Returns whether it had ordered anything.
+fn kill_once(rig: &Rig, dice: &mut Dice) -> bool {
+    let mut bot = rig.start("", "60s");
+    let before = rig.requests();
+    let (began, mut has_resumed) = (Instant::now(), false);
+    while rig.requests() == before && began.elapsed() < PATIENCE {
+        std::thread::park_timeout(Duration::from_millis(2));
+        if !has_resumed && began.elapsed() > PATIENCE * 3 / 4 {
+            has_resumed = true;
+            rig.resume_if_halted();
+        }
+    }
+    let most = match dice.below(100) {
+        0..80 => Duration::from_millis(300),
+        80..96 => Duration::from_secs(2),
+        _ => RUN_MAX,
+    };
+    std::thread::park_timeout(dice.wait(Duration::ZERO, most));
+    bot.kill();
+    rig.requests() > before
 }
 
 #[test]
@@ -187,47 +282,49 @@ fn killed_at_each_step_of_a_buy_it_never_overspends_doubles_or_forgets() {
         "staged",
         "committed",
     ];
-    let rig = Rig::new(11, 15_000);
+    let rig = Rig::new(11, Limits::loose(), faults(&ORDER_FAULTS));
     for (round, step) in steps.iter().enumerate() {
         let mut bot = rig.start(&format!("{step}:{}", 1 + round % 3), "30s");
         let ended = bot.ended().unwrap_or_else(|| panic!("{step}: {}", rig.log()));
         // It died by itself, by a signal where there are signals.
         assert_ne!(ended, Some(0), "{step}: {}", rig.log());
-        rig.check();
+        let found = rig.check();
+        assert!(found.is_empty(), "{step}: {found:#?} {}", rig.log());
     }
-    rig.finish();
+    rig.market.set_faults(&[]);
+    rig.ends_well();
+    let found = rig.check();
+    assert!(found.is_empty(), "{found:#?} {}", rig.log());
 }
 
 #[test]
 fn killed_at_any_instant_it_never_overspends_doubles_or_forgets() {
-    let asked = std::env::var("SNIPER_TEST_KILLS").ok().and_then(|kills| kills.parse().ok());
-    let kills: u32 = asked.unwrap_or(5);
-    let rig = Rig::new(12, 4_000 * i64::from(kills));
-    let (mut overtaken, began) = (0, Instant::now());
-    for kill in 0..kills {
-        let mut bot = rig.start("", "30s");
-        let before = rig.requests();
-        // Not before it buys, if it still may, and then at any time within a third of a second.
-        let patience = Instant::now() + Duration::from_secs(5);
-        while rig.requests() == before && Instant::now() < patience {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        let random = u64::from(kill).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        std::thread::park_timeout(Duration::from_micros(random % 300_000));
-        bot.kill();
-        overtaken += usize::from(rig.requests() > before);
-        rig.check();
-    }
-    rig.finish();
-    let books = rig.market.books();
-    println!(
-        "{kills} kills in {:.0?}, {overtaken} of them while buying: {} requests, {} purchases, \
-         {} spent of {}; doubled {}, overspent 0.00",
-        began.elapsed(),
-        books.requests().count(),
-        books.purchases().count(),
-        books.spent(),
-        Coins::from_cents(rig.total),
-        books.doubled().count(),
+    let kills: u32 = setting("SNIPER_TEST_KILLS").map_or(5, |kills| kills.try_into().unwrap());
+    let first_seed = setting("SNIPER_TEST_SEED").unwrap_or(12);
+    let threads = setting("SNIPER_TEST_RIGS").map_or_else(
+        || (kills / KILLS_PER_THREAD).clamp(1, RIGS_MAX),
+        |rigs| rigs.try_into().unwrap(),
     );
+    let is_long = kills >= LONG_RUN_KILLS || setting("SNIPER_TEST_HONEST") == Some(1);
+    let began = Instant::now();
+    let share = |thread: u32| kills / threads + u32::from(thread < kills % threads);
+    let tallies: Vec<(u64, Tally)> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|thread| {
+                let seed = first_seed + u64::from(thread) * 1_000;
+                (seed, scope.spawn(move || kill(seed.., share(thread), is_long)))
+            })
+            .collect();
+        running.into_iter().map(|(seed, thread)| (seed, thread.join().unwrap())).collect()
+    });
+    let mut sum = Tally::default();
+    for (seed, tally) in &tallies {
+        println!("seeds from {seed}: {tally}");
+        sum.add(tally);
+    }
+    println!("seed {first_seed}, {threads} rigs at once, {} s: {sum}", seconds(began.elapsed()));
+    assert_eq!(sum.violations(), 0, "{sum}");
+    assert_eq!(sum.kills, kills);
+    assert!(sum.purchases > 0, "nothing was ever bought");
+    assert!(sum.while_buying * 2 > kills, "most kills met a bot that had ordered nothing: {sum}");
 }

@@ -114,7 +114,8 @@ impl Exchange {
         listing.updated_at = clock;
         let price = listing.offer.total;
         self.books.close(number, now, Closed::Bought);
-        self.books.purchase(number, Purchase { at: now, price, status: Status::Joined });
+        self.books.purchase(number, Purchase::new(now, price));
+        self.past.purchase(now, number, None);
         self.daily_left = self.daily_left.map(|left| left.saturating_sub(price));
         let mut dice = Dice::aside(self.seed, number);
         let (least, most) = self.delivery.confirm;
@@ -122,11 +123,30 @@ impl Exchange {
         self.bought.insert(number, listing.clone());
         let listing = Arc::new(listing);
         events.push(Event::Updated(Arc::clone(&listing)));
-        self.pay(Coins::ZERO.saturating_sub(price), listing.id(), events);
+        self.pay(now, Coins::ZERO.saturating_sub(price), listing.id(), events);
         Some(listing)
     }
 
-    fn pay(&mut self, change: Coins, cause: String, events: &mut Vec<Event>) {
+    /// Charges more for a purchase than it was listed for, as far as the balance suffices.
+    pub fn surcharge(
+        &mut self,
+        now: Duration,
+        sold: &Listing,
+        more: Coins,
+        events: &mut Vec<Event>,
+    ) -> Arc<Listing> {
+        let more = more.min(self.balance);
+        let price = sold.offer.total.saturating_add(more);
+        let dearer = Arc::new(sold.priced(price));
+        self.past.purchase(now, sold.number, self.bought.get(&sold.number));
+        self.bought.insert(sold.number, Listing::clone(&dearer));
+        self.books.settle(sold.number, |purchase| purchase.price = price);
+        self.pay(now, Coins::ZERO.saturating_sub(more), dearer.id(), events);
+        dearer
+    }
+
+    fn pay(&mut self, now: Duration, change: Coins, cause: String, events: &mut Vec<Event>) {
+        self.past.paid(now, self.balance);
         self.balance = self.balance.saturating_add(change);
         self.books.balance = self.balance;
         events.push(Event::Wallet { balance: self.balance, change, cause });
@@ -144,9 +164,9 @@ impl Exchange {
     }
 
     /// Coins that come or go without a purchase; for tests of what a bot does about it.
-    pub fn adjust(&mut self, change: Coins, events: &mut Vec<Event>) {
+    pub fn adjust(&mut self, now: Duration, change: Coins, events: &mut Vec<Event>) {
         let change = change.max(Coins::ZERO.saturating_sub(self.balance));
-        self.pay(change, String::new(), events);
+        self.pay(now, change, String::new(), events);
     }
 }
 
@@ -164,10 +184,11 @@ impl Exchange {
             Due::Expired => self.close(number, Status::Expired, at, events),
             Due::Confirmed => self.confirmed(number, at, events),
             Due::Delivered => self.settle(number, Status::Completed, at, events),
+            Due::Refunded => self.refund(number, at, events),
         }
     }
 
-    /// The seller of a purchase confirms, or lets it fall through.
+    /// The seller of a purchase confirms, or cancels.
     fn confirmed(&mut self, number: u64, at: Duration, events: &mut Vec<Event>) {
         let mut dice = Dice::aside(self.seed, number.wrapping_add(1 << 40));
         let ended = if dice.permille(self.delivery.fail_permille) {
@@ -176,27 +197,33 @@ impl Exchange {
             None
         };
         if let Some(ended) = ended {
-            return self.settle(number, *ended, at, events);
+            self.settle(number, *ended, at, events);
+            self.books.settle(number, |purchase| purchase.cancelled_at = Some(at));
+            let (least, most) = self.delivery.refund;
+            return self.appoint(at.saturating_add(dice.wait(least, most)), number, Due::Refunded);
         }
         self.settle(number, Status::Processing, at, events);
         let (least, most) = self.delivery.deliver;
         self.appoint(at.saturating_add(dice.wait(least, most)), number, Due::Delivered);
     }
 
-    /// Writes down where a purchase stands now, and gives the coins back where it fell through.
+    /// Writes down where a purchase stands now.
     fn settle(&mut self, number: u64, status: Status, at: Duration, events: &mut Vec<Event>) {
         let clock = self.clock(at);
         let Some(listing) = self.bought.get_mut(&number) else { return };
+        self.past.purchase(at, number, Some(listing));
         listing.status = status;
         listing.updated_at = clock;
-        let listing = Arc::new(listing.clone());
-        let price = listing.offer.total;
-        let returned = Purchase { at, price, status }.is_returned();
-        events.push(Event::Updated(Arc::clone(&listing)));
-        if returned {
-            self.pay(price, listing.id(), events);
-        }
-        self.books.settle(number, status);
+        events.push(Event::Updated(Arc::new(listing.clone())));
+        self.books.settle(number, |purchase| purchase.status = status);
+    }
+
+    /// Gives the coins of a cancelled purchase back.
+    fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<Event>) {
+        let Some(listing) = self.bought.get(&number) else { return };
+        let (price, id) = (listing.offer.total, listing.id());
+        self.books.settle(number, |purchase| purchase.refunded_at = Some(at));
+        self.pay(at, price, id, events);
     }
 }
 

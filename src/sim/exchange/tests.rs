@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::sim::settings::{Rate, Rivals};
+use crate::sim::{
+    faults::Kind,
+    settings::{Rate, Rivals},
+};
 
 const NOON: UnixMs = UnixMs(1_772_366_400_000);
 
@@ -119,6 +122,97 @@ fn purchases_are_delivered_or_the_coins_come_back() {
     assert!(
         exchange.bought().all(|one| !matches!(one.status, Status::Joined | Status::Processing))
     );
+}
+
+/// An exchange on which every purchase is cancelled after 5 s and refunded after 10 s more.
+fn cancelling() -> Exchange {
+    open(&Settings {
+        delivery: Delivery {
+            confirm: (seconds(5), seconds(5)),
+            refund: (seconds(10), seconds(10)),
+            fail_permille: 1_000,
+            ..Delivery::default()
+        },
+        ..quiet()
+    })
+}
+
+#[test]
+fn a_cancelled_purchase_is_shown_as_such_before_its_coins_are_back() {
+    let mut exchange = cancelling();
+    let mut events = Vec::new();
+    let ids = exchange.offer(seconds(1), vec![redline(1_000)], &mut events);
+    exchange.join(seconds(2), &ids[0], &mut events).unwrap();
+    exchange.advance(Duration::from_millis(16_999), &mut events);
+    let is_cancelled =
+        |status| matches!(status, Status::Cancelled | Status::Expired | Status::Cooldown);
+    assert!(exchange.bought().all(|one| is_cancelled(one.status)));
+    assert_eq!((exchange.balance().cents(), exchange.books().spent().cents()), (49_000, 1_000));
+    exchange.advance(seconds(17), &mut events);
+    let purchase = exchange.books().entry(&ids[0]).unwrap().purchase.unwrap();
+    assert_eq!(
+        (purchase.cancelled_at, purchase.refunded_at),
+        (Some(seconds(7)), Some(seconds(17)))
+    );
+    assert_eq!((exchange.balance().cents(), exchange.books().spent().cents()), (50_000, 0));
+}
+
+#[test]
+fn the_account_is_remembered_as_it_was_at_each_moment_of_the_last_minute() {
+    let mut exchange = cancelling();
+    let mut events = Vec::new();
+    let ids = exchange.offer(seconds(1), vec![redline(1_000)], &mut events);
+    exchange.join(seconds(2), &ids[0], &mut events).unwrap();
+    let now = seconds(40);
+    exchange.advance(now, &mut events);
+    let then = |at: u64| {
+        let age = now.saturating_sub(seconds(at));
+        let bought = exchange.bought_before(now, age);
+        let status = bought.first().map(|one| one.status == Status::Joined);
+        (exchange.balance_before(now, age).cents(), status)
+    };
+    assert_eq!(then(1), (50_000, None));
+    assert_eq!([then(2), then(6)], [(49_000, Some(true)); 2]);
+    assert_eq!([then(7), then(16)], [(49_000, Some(false)); 2]);
+    assert_eq!([then(17), then(40)], [(50_000, Some(false)); 2]);
+}
+
+#[test]
+fn what_costs_more_than_it_was_listed_for_is_in_the_books_at_what_was_paid() {
+    let mut exchange = cancelling();
+    let mut events = Vec::new();
+    let ids = exchange.offer(seconds(1), vec![redline(1_000)], &mut events);
+    let sold = exchange.join(seconds(2), &ids[0], &mut events).unwrap();
+    let told = exchange.surcharge(seconds(2), &sold, Coins::from_cents(100), &mut events);
+    assert_eq!((told.offer.total.cents(), exchange.balance().cents()), (1_100, 48_900));
+    assert_eq!(exchange.books().spent().cents(), 1_100);
+    assert!(exchange.bought().all(|one| one.offer.total.cents() == 1_100));
+    exchange.advance(seconds(60), &mut events);
+    assert_eq!(exchange.balance().cents(), 50_000);
+}
+
+#[test]
+fn the_feeds_lies_are_about_what_is_there_and_are_not_so() {
+    let mut exchange = open(&quiet());
+    let mut dice = Dice::new(7);
+    for kind in [Kind::FeedLie, Kind::FeedRelist, Kind::FeedUnlist, Kind::FeedCut] {
+        assert_eq!(exchange.lie(kind, NOON, &mut dice), None, "{kind}");
+    }
+    let mut events = Vec::new();
+    let ids = exchange.offer(seconds(1), vec![redline(1_000); 2], &mut events);
+    exchange.join(seconds(2), &ids[0], &mut events).unwrap();
+    for _ in 0..100 {
+        let mut lie = |kind| exchange.lie(kind, NOON, &mut dice).unwrap();
+        let Event::Updated(purchase) = lie(Kind::FeedLie) else { panic!("no update") };
+        assert_eq!((purchase.id(), purchase.status == Status::Joined), (ids[0].clone(), false));
+        let Event::Wallet { balance, .. } = lie(Kind::PushLie) else { panic!("no balance") };
+        assert!(balance.cents() <= 98_000);
+        let Event::Created(again) = lie(Kind::FeedRelist) else { panic!("no listing") };
+        assert!(ids.contains(&again[0].id()) && again[0].status == Status::Listed);
+        let Event::Updated(gone) = lie(Kind::FeedUnlist) else { panic!("no update") };
+        assert_eq!((gone.id(), gone.status == Status::Listed), (ids[1].clone(), false));
+    }
+    assert_eq!((exchange.open().count(), exchange.balance().cents()), (1, 49_000));
 }
 
 #[test]

@@ -40,11 +40,36 @@ fn bench(offers: usize) -> Bench {
 
 impl Bench {
     fn asks(&mut self, query: &str, variables: Value, signed_in: bool) -> Value {
+        self.asks_at(2, (query, variables), signed_in, None)
+    }
+
+    /// Asks for the account and for its purchases so many seconds after the market opened, and is
+    /// told what is false in this way.
+    fn account(&mut self, second: u64, kind: faults::Kind, seed: u64) -> (Value, Vec<Value>, bool) {
+        let lie = || Some((kind, Dice::new(seed)));
+        let user = self.asks_at(second, (USER, Value::Null), true, lie());
+        let own = json!({"first": 50, "userId": USER_ID, "orderBy": ["ID_DESC"]});
+        let list = self.asks_at(second, (LIST, own), true, lie());
+        let page = &list["data"]["trades"];
+        let edges = page["edges"].as_array().unwrap();
+        let nodes = edges.iter().map(|edge| edge["node"].clone()).collect();
+        let has_next = page["pageInfo"]["hasNextPage"] == true;
+        (user["data"]["currentUser"]["wallets"][0]["amount"].clone(), nodes, has_next)
+    }
+
+    fn asks_at(
+        &mut self,
+        second: u64,
+        (query, variables): (&str, Value),
+        signed_in: bool,
+        lie: Option<(faults::Kind, Dice)>,
+    ) -> Value {
         let body = json!({"operationName": null, "query": query, "variables": variables});
         let text = match read(body.to_string().as_bytes()) {
             Ok(request) => {
-                let now = Duration::from_secs(2);
-                answer(&mut self.exchange, now, &request, signed_in, &mut Vec::new())
+                let now = Duration::from_secs(second);
+                let asked = Asked { request: &request, signed_in, lie };
+                answer(&mut self.exchange, now, asked, &mut Vec::new())
             }
             Err(unreadable) => unreadable.body,
         };
@@ -156,6 +181,50 @@ fn ones_own_purchases_are_listed_with_their_status_and_for_oneself_only() {
     assert_eq!(stranger["errors"][0]["message"], "unauthenticated");
     let open = bench.asks(LIST, json!({"status": "LISTED"}), true);
     assert_eq!(ids(&open), Some(2));
+}
+
+/// A market with ten purchases, made two seconds after it opened.
+fn with_purchases() -> Bench {
+    let mut bench = bench(10);
+    for id in bench.ids.clone() {
+        bench.joins(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
+    }
+    bench
+}
+
+#[test]
+fn a_stale_read_shows_what_was_true_within_the_last_minute() {
+    let mut bench = with_purchases();
+    let (mut balances, mut counts) = (Vec::new(), Vec::new());
+    for seed in 0..60 {
+        let (balance, _, _) = bench.account(3, faults::Kind::BalanceStale, seed);
+        let (_, nodes, _) = bench.account(3, faults::Kind::ListStale, seed);
+        balances.push(balance == 500);
+        counts.push(nodes.len());
+    }
+    // Each read is from before the purchases, or from after them.
+    assert!(balances.contains(&true) && balances.contains(&false));
+    assert!(counts.contains(&0) && counts.contains(&10));
+    assert!(counts.iter().all(|count| [0, 10].contains(count)), "{counts:?}");
+    for seed in 0..60 {
+        let (_, nodes, _) = bench.account(120, faults::Kind::ListStale, seed);
+        assert_eq!(nodes.len(), 10, "older than a minute");
+    }
+}
+
+#[test]
+fn a_false_page_is_false_about_some_purchases_and_says_that_it_is_the_last() {
+    let mut bench = with_purchases();
+    let mut check = |kind, count: usize, is_false: fn(&Value) -> bool| {
+        let (balance, nodes, has_next) = bench.account(3, kind, 7);
+        assert_eq!((balance, has_next), (json!(398.5), false), "{kind}");
+        assert_eq!(nodes.len() == 10, count == 10, "{kind}: {nodes:?}");
+        let struck = nodes.iter().filter(|node| is_false(node)).count();
+        assert!((1..10).contains(&struck), "{kind}: {nodes:?}");
+    };
+    check(faults::Kind::ListShort, 0, |node| node["status"] == "JOINED");
+    check(faults::Kind::ListNull, 10, Value::is_null);
+    check(faults::Kind::ListUnknownStatus, 10, |node| node["status"] == "OTHER");
 }
 
 #[test]

@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::Value;
-use sniper::config::{Config, Sources};
+use sniper::{
+    config::{Config, Sources},
+    sim::faults::Channel,
+};
 
 fn sim(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
@@ -103,10 +106,10 @@ fn the_page_about_the_practice_market_explains_every_fault() {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
         let row = row.unwrap_or_else(|| panic!("`{kind}` is not explained"));
         let bought = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
-        let expected = match (kind.is_of_feed(), kind.commits()) {
-            (true, _) => "",
-            (false, true) => "yes",
-            (false, false) => "no",
+        let expected = match (kind.channel() == Channel::Orders, kind.commits()) {
+            (false, _) => "",
+            (true, true) => "yes",
+            (true, false) => "no",
         };
         assert_eq!(bought, expected, "{kind}");
     }

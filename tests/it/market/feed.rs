@@ -172,6 +172,40 @@ fn a_feed_fails_as_told() {
 }
 
 #[test]
+fn a_feed_lies_as_told_and_is_honest_once_the_market_is() {
+    let market = open(Settings { faults: vec!["feed-silence:0".parse().unwrap()], ..quiet() });
+    let ids = market.offer(vec![redline(), redline()]);
+    Http::new(&market).join(&ids[0]).unwrap();
+    let mut feed = Feed::acknowledged(&market);
+    feed.subscribe("u", "subscription { updateTrade { trade { id status } } }");
+    feed.subscribe("w", "subscription { updateWallet { wallet { amount } } }");
+    feed.subscribe("c", B);
+    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
+    feed.send(&json!({"type": "ping"}));
+    assert_eq!(feed.next().unwrap(), json!({"type": "pong"}), "all three are subscribed");
+    market.strike(Kind::FeedLie);
+    let trade = feed.next().unwrap()["payload"]["data"]["updateTrade"]["trade"].clone();
+    assert!(trade["id"] == ids[0] && trade["status"] != "JOINED", "{trade}");
+    market.strike(Kind::FeedUnlist);
+    let trade = feed.next().unwrap()["payload"]["data"]["updateTrade"]["trade"].clone();
+    assert!(trade["id"] == ids[1] && trade["status"] != "LISTED", "{trade}");
+    market.strike(Kind::PushLie);
+    let pushed = feed.next().unwrap()["payload"]["data"]["updateWallet"]["wallet"].clone();
+    assert!(pushed["amount"].is_number());
+    market.strike(Kind::FeedRelist);
+    let again = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
+    assert!(ids.contains(&again["id"].as_str().unwrap().to_owned()), "{again}");
+    assert_eq!(market.books().balance.to_string(), "489.85");
+    // A silent feed speaks again.
+    market.strike(Kind::FeedSilence);
+    market.offer(vec![redline()]);
+    market.set_faults(&[]);
+    let next = market.offer(vec![redline()]).remove(0);
+    let heard = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
+    assert_eq!(heard["id"], next);
+}
+
+#[test]
 fn a_feed_fails_by_itself_where_the_settings_say_so() {
     let faults = vec!["feed-close:1/1".parse().unwrap()];
     let market = open(Settings { faults, ..quiet() });

@@ -159,6 +159,7 @@ fn faults_answer_as_told() {
     check(Kind::UnknownError, 200, "Something went wrong", false);
     check(Kind::Empty, 200, r#"{"trades":[]}"#, true);
     check(Kind::WrongPrice, 200, "11.15", true);
+    check(Kind::PriceZero, 200, r#""totalValue":0,"#, true);
     check(Kind::Doubled, 200, "joinTrades", true);
     check(Kind::LateRejection, 200, "joinTrades", true);
 }
@@ -171,6 +172,55 @@ fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
     assert!(http.join(&id).unwrap().body.contains(&id));
     assert!(http.answer().unwrap().body.contains("not joinable"));
     assert_eq!(market.books().requests().count(), 1);
+}
+
+#[test]
+fn an_answer_that_names_a_false_price_changes_nothing_in_the_books() {
+    let check = |kind: Kind, is_false: fn(f64) -> bool| {
+        let (answer, _, market) = fail(kind);
+        let trade = answer.unwrap().json()["data"]["joinTrades"]["trades"][0].clone();
+        assert!(is_false(trade["totalValue"].as_f64().unwrap()), "{kind}: {trade}");
+        let books = market.books();
+        assert_eq!((books.spent().cents(), books.balance.cents()), (1_015, 48_985), "{kind}");
+    };
+    check(Kind::PriceLow, |told| 0.0 < told && told < 10.15);
+    check(Kind::PriceZero, |told| told <= 0.0);
+    check(Kind::PriceHigh, |told| 10.15 < told);
+}
+
+#[test]
+fn a_read_fails_as_told_and_leaves_orders_alone() {
+    let check = |fault: &str| {
+        let market = failing(fault);
+        assert!(Http::new(&market).join(&one(&market)).is_some(), "{fault}");
+        let mut http = Http::new(&market);
+        let asked = std::time::Instant::now();
+        http.post(&json!({"query": USER}));
+        (http.answer(), asked.elapsed())
+    };
+    let (answer, _) = check("read-5xx");
+    assert_eq!(answer.map(|answer| answer.status), Some(502));
+    assert!(check("read-cut").0.is_none());
+    let (answer, lasted) = check("read-slow");
+    assert!(answer.is_some() && Duration::from_secs(2) <= lasted);
+    // What keeps a connection warm and asks for nothing.
+    let market = failing("read-cut");
+    assert!(Http::new(&market).ask("{ __typename }", Value::Null)["data"].is_object());
+}
+
+#[test]
+fn a_market_can_turn_honest_while_it_is_open() {
+    let market = open(Settings {
+        faults: ["captcha", "read-5xx"].map(|fault| fault.parse().unwrap()).to_vec(),
+        ..quiet()
+    });
+    let mut http = Http::new(&market);
+    assert!(http.join(&one(&market)).unwrap().body.contains("captcha"));
+    market.set_faults(&[]);
+    assert!(http.join(&one(&market)).unwrap().body.contains("JOINED"));
+    assert!(http.ask(USER, Value::Null)["data"]["currentUser"].is_object());
+    market.set_faults(&["captcha".parse().unwrap()]);
+    assert!(http.join(&one(&market)).unwrap().body.contains("captcha"));
 }
 
 #[test]
@@ -193,6 +243,10 @@ fn a_hanging_market_has_bought_and_never_answers() {
     until("it is bought", || market.books().purchases().count() == 1);
     http.wait_at_most(Duration::from_millis(100));
     assert!(http.answer().is_none());
+    let answered_at = || market.books().requests().next().unwrap().1.answered_at;
+    assert_eq!(answered_at(), None);
+    drop(http);
+    until("the market sees that its client is gone", || answered_at().is_some());
 }
 
 #[test]

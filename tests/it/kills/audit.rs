@@ -1,0 +1,332 @@
+//! What the market's books say about the limits, and about the ledger.
+
+use std::{fmt, fmt::Write as _, time::Duration};
+
+use sniper::{
+    ledger::{Book, State},
+    money::Coins,
+    sim::{
+        Books, Decision,
+        books::{Entry, Purchase, Request},
+        dice::Dice,
+        faults,
+    },
+    trade::TradeId,
+};
+
+/// What the account holds at first.
+pub(super) const BALANCE: Coins = Coins::from_cents(1_000_000);
+/// The dearest thing that is bought.
+const MAX_PRICE: Coins = Coins::from_cents(500);
+/// The dearest thing that the whitelist's first entry wants; the second wants what is dearer.
+const CHEAP_MAX: Coins = Coins::from_cents(200);
+/// How long a bot waits for an answer at most.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A minute by the ledger's clock, seen where requests arrive: between its decision and the market
+/// a busy machine may take this much less or more.
+const MINUTE_SURELY: Duration = Duration::from_secs(55);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// How much may be bought.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    total: Coins,
+    per_hour: Coins,
+    per_day: Coins,
+    min_balance: Coins,
+    per_minute: usize,
+    in_flight: usize,
+    /// How many the first entry may buy.
+    cheap_count: usize,
+    /// What the second entry may spend.
+    dear_total: Coins,
+}
+
+impl Limits {
+    /// Limits that differ by seed, so that each of them is the first to bind somewhere: after about
+    /// two thirds of so many kills.
+    pub(super) fn of(seed: u64, kills: u32) -> Self {
+        let mut dice = Dice::aside(seed, 91);
+        let (tight, kills) = (dice.below(6), i64::from(kills));
+        let mut coins = |which: u64| {
+            let cents = kills * dice.cents(500, 800);
+            Coins::from_cents(if which == tight { cents } else { cents * 3 })
+        };
+        let (total, per_hour, per_day) = (coins(0), coins(1), coins(2));
+        let (spendable, dear_total) = (coins(3), coins(4));
+        Self {
+            total,
+            per_hour,
+            per_day,
+            min_balance: BALANCE.saturating_sub(spendable),
+            per_minute: if tight == 5 { 60 } else { 200 },
+            in_flight: 3,
+            cheap_count: usize::try_from(if tight == 4 { kills } else { kills * 3 }).unwrap(),
+            dear_total,
+        }
+    }
+
+    /// Limits that do not bind.
+    pub(super) const fn loose() -> Self {
+        let plenty = Coins::from_cents(50_000);
+        Self {
+            total: plenty,
+            per_hour: plenty,
+            per_day: plenty,
+            min_balance: Coins::ZERO,
+            per_minute: 3_000,
+            in_flight: 8,
+            cheap_count: 10_000,
+            dear_total: plenty,
+        }
+    }
+
+    /// What the account must keep.
+    pub(super) const fn min_balance(&self) -> Coins {
+        self.min_balance
+    }
+
+    /// They as `sniper.toml`.
+    pub(super) fn policy(&self) -> String {
+        let Self { total, per_hour, per_day, min_balance, per_minute, in_flight, .. } = self;
+        let (count, dear_total) = (self.cheap_count, self.dear_total);
+        let dear_min = CHEAP_MAX.saturating_add(Coins::from_cents(1));
+        format!(
+            "[budget]\nmax_price = {MAX_PRICE}\ntotal = {total}\nper_hour = {per_hour}\n\
+             per_day = {per_day}\nmin_balance = {min_balance}\nmax_buys_per_minute = {per_minute}\n\
+             max_in_flight = {in_flight}\n[reconnection]\ninitial_delay_ms = 250\n\
+             [[whitelist]]\nname = \"cheap\"\nitem = \"*\"\nmax_price = {CHEAP_MAX}\n\
+             max_markup_percent = 1000\nmax_quantity = {count}\n\
+             [[whitelist]]\nname = \"dear\"\nitem = \"*\"\nmin_price = {dear_min}\n\
+             max_price = {MAX_PRICE}\nmax_markup_percent = 1000\nmax_quantity = 100000\n\
+             max_total = {dear_total}\n"
+        )
+    }
+
+    /// Whether one more thing can be bought, whatever it is.
+    pub(super) fn has_room(&self, books: &Books) -> bool {
+        let at = Moment::of(books, Duration::MAX);
+        let fits = |spent: Coins, most: Coins| spent.saturating_add(MAX_PRICE) <= most;
+        let spendable = BALANCE.saturating_sub(self.min_balance);
+        let most = [self.total, self.per_hour, self.per_day, spendable];
+        most.into_iter().all(|most| fits(at.spent(), most))
+            && fits(BALANCE.saturating_sub(books.balance), spendable)
+            && at.cheap_count() < self.cheap_count
+            && fits(at.dear_total(), self.dear_total)
+    }
+}
+
+/// What was violated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A limit was exceeded.
+    Overspent,
+    /// A listing was requested twice.
+    Doubled,
+    /// The ledger does not know a request, or does not count a purchase.
+    Forgotten,
+    /// The ledger cannot be read, or does not agree in the end.
+    Wrong,
+}
+
+/// Something that must never be.
+#[derive(Clone, Debug)]
+pub(super) struct Violation {
+    pub(super) kind: Kind,
+    what: String,
+}
+
+impl Violation {
+    const fn new(kind: Kind, what: String) -> Self {
+        Self { kind, what }
+    }
+
+    pub(super) const fn wrong(what: String) -> Self {
+        Self::new(Kind::Wrong, what)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.what)
+    }
+}
+
+/// The account's purchases at one moment, at the prices that they were listed for: what the market
+/// charges beyond them is known only afterwards.
+struct Moment<'a> {
+    at: Duration,
+    bought: Vec<(&'a Entry, &'a Purchase)>,
+}
+
+impl<'a> Moment<'a> {
+    fn of(books: &'a Books, at: Duration) -> Self {
+        let is_past = |moment: Option<Duration>| moment.is_some_and(|moment| moment <= at);
+        let bought = books.purchases().filter(|(_, one)| one.at <= at && !is_past(one.refunded_at));
+        Self { at, bought: bought.collect() }
+    }
+
+    /// What is paid and was not given back.
+    fn spent(&self) -> Coins {
+        sum(self.bought.iter().map(|(entry, _)| entry.price))
+    }
+
+    fn spent_in_hour(&self) -> Coins {
+        let recent = self.bought.iter().filter(|(_, one)| self.at < one.at.saturating_add(HOUR));
+        sum(recent.map(|(entry, _)| entry.price))
+    }
+
+    /// What is still a purchase. Which of several cancelled ones a refund belongs to is never
+    /// said, so a cancelled one counts for no entry.
+    fn kept(&self) -> impl Iterator<Item = &'a Entry> {
+        let is_cancelled =
+            |one: &Purchase| one.cancelled_at.is_some_and(|moment| moment <= self.at);
+        self.bought.iter().filter(move |(_, one)| !is_cancelled(one)).map(|(entry, _)| *entry)
+    }
+
+    fn cheap_count(&self) -> usize {
+        self.kept().filter(|entry| entry.price <= CHEAP_MAX).count()
+    }
+
+    fn dear_total(&self) -> Coins {
+        sum(self.kept().filter(|entry| CHEAP_MAX < entry.price).map(|entry| entry.price))
+    }
+}
+
+fn sum(prices: impl Iterator<Item = Coins>) -> Coins {
+    prices.fold(Coins::ZERO, Coins::saturating_add)
+}
+
+/// Everything that must never be, at any moment so far.
+pub(super) fn violations(
+    limits: &Limits,
+    books: &Books,
+    ledger: &Book,
+    session_from: Duration,
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (_, purchase) in books.purchases() {
+        found.extend(exceeded(limits, &Moment::of(books, purchase.at)));
+    }
+    found.extend(too_many(limits, books, session_from));
+    for entry in books.doubled() {
+        found.push(Violation::new(Kind::Doubled, told(entry, ledger)));
+    }
+    for (id, request) in books.stray() {
+        found.push(Violation::new(Kind::Forgotten, format!("stray {id}: {request:?}")));
+    }
+    for (entry, request) in books.requests() {
+        if is_forgotten(entry, request, ledger) {
+            found.push(Violation::new(Kind::Forgotten, told(entry, ledger)));
+        }
+    }
+    let counted = ledger.intents().iter().filter(|intent| intent.state.counts());
+    let approved = sum(counted.map(|intent| intent.approved));
+    if limits.total < approved {
+        let what = format!("{approved} of {} by the ledger's own books", limits.total);
+        found.push(Violation::new(Kind::Overspent, what));
+    }
+    found
+}
+
+fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
+    let (spent, hour) = (at.spent(), at.spent_in_hour());
+    let over = |name: &str, is: Coins, most: Coins| {
+        (most < is).then(|| format!("{name}: {is} of {most} at {:?}", at.at))
+    };
+    let spendable = BALANCE.saturating_sub(limits.min_balance);
+    let what = over("total", spent, limits.total)
+        .or_else(|| over("per_hour", hour, limits.per_hour))
+        .or_else(|| over("per_day", spent, limits.per_day))
+        .or_else(|| over("min_balance", spent, spendable))
+        .or_else(|| over("max_total", at.dear_total(), limits.dear_total))
+        .or_else(|| {
+            let (is, most) = (at.cheap_count(), limits.cheap_count);
+            (most < is).then(|| format!("max_quantity: {is} of {most} at {:?}", at.at))
+        })?;
+    Some(Violation::new(Kind::Overspent, what))
+}
+
+/// Requests at once, and in a minute.
+fn too_many(limits: &Limits, books: &Books, session_from: Duration) -> Option<Violation> {
+    let requests: Vec<&Request> = books.requests().map(|(_, request)| request).collect();
+    for last in &requests {
+        let within = |one: &&&Request| one.at <= last.at && last.at < one.at + MINUTE_SURELY;
+        let sent = requests.iter().filter(within).count();
+        if limits.per_minute < sent {
+            let what = format!("max_buys_per_minute: {sent} before {:?}", last.at);
+            return Some(Violation::new(Kind::Overspent, what));
+        }
+        // What an earlier process asked for is not in flight any more. The bot gives up what it
+        // waits for in vain before the market learns of it.
+        let is_open = |one: &&&Request| {
+            session_from <= one.connected_at
+                && one.at <= last.at
+                && last.at < one.at + ANSWER_MAX
+                && one.answered_at.is_none_or(|answered| last.at < answered)
+        };
+        let in_flight = requests.iter().filter(is_open).count();
+        if session_from <= last.connected_at && limits.in_flight < in_flight {
+            let what = format!("max_in_flight: {in_flight} at {:?}", last.at);
+            return Some(Violation::new(Kind::Overspent, what));
+        }
+    }
+    None
+}
+
+/// Whether the ledger does not know a request, or does not count what was bought by it and was not
+/// cancelled.
+fn is_forgotten(entry: &Entry, request: &Request, ledger: &Book) -> bool {
+    let id = TradeId::new(&entry.id);
+    let Some(intent) = id.and_then(|id| ledger.intent(&id)) else { return true };
+    let Some(purchase) = entry.purchase.filter(|_| request.decision == Decision::Sold) else {
+        return false;
+    };
+    // A cancelled purchase may be released with the coins of another, but in no other way; and in
+    // any way once its own coins are back.
+    let may_be_released = purchase.cancelled_at.is_some() && intent.state == State::Returned;
+    !intent.state.counts() && !purchase.is_returned() && !may_be_released
+}
+
+/// What the market and the ledger know of a listing, in one line.
+fn told(entry: &Entry, ledger: &Book) -> String {
+    let intent = TradeId::new(&entry.id).and_then(|id| ledger.intent(&id).copied());
+    let mut text = line(entry);
+    match intent {
+        Some(intent) => {
+            let (state, at, changed) = (intent.state, intent.reserved_at, intent.changed_at);
+            write!(text, "; ledger: {state}, reserved {at}, changed {changed}").unwrap();
+        }
+        None => text.push_str("; the ledger does not know it"),
+    }
+    text
+}
+
+fn line(entry: &Entry) -> String {
+    let mut text = format!("{} for {}", entry.id, entry.price);
+    for request in &entry.requests {
+        let fault = request.fault.map_or("no fault", faults::Kind::name);
+        let Request { at, connection, answered_at, decision, .. } = request;
+        write!(
+            text,
+            "; request at {at:?} over connection {connection}: {decision:?}, {fault}, answered \
+             {answered_at:?}"
+        )
+        .unwrap();
+    }
+    if let Some(Purchase { status, price, cancelled_at, refunded_at, .. }) = &entry.purchase {
+        write!(
+            text,
+            "; bought for {price}, {status:?}, cancelled {cancelled_at:?}, refunded {refunded_at:?}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// Every request in the books, in the order in which they arrived.
+pub(super) fn written(books: &Books) -> String {
+    let mut entries: Vec<&Entry> = books.requests().map(|(entry, _)| entry).collect();
+    entries.sort_by_key(|entry| entry.requests.first().map(|request| request.at));
+    entries.iter().map(|entry| line(entry) + "\n").collect()
+}
