@@ -51,6 +51,13 @@ pub(super) struct Cost {
     pub(super) charged: Coins,
 }
 
+/// When an order was reserved, and what is deducted for it; `None` where nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reservation {
+    pub(super) at: UnixMs,
+    pub(super) price: Option<Coins>,
+}
+
 /// A confirmed charge that the readings so far may not include.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Charge {
@@ -199,20 +206,18 @@ impl Account {
         self.deduct(Coins::ZERO.saturating_sub(price));
     }
 
-    /// The charge of an order is confirmed at `at`; `reserved` is what was deducted for it and when.
+    /// The charge of an order is confirmed at `at`.
     pub(super) fn charge(
         &mut self,
         sequence: Sequence,
         cost: Cost,
-        reserved: Option<Coins>,
-        reserved_at: UnixMs,
+        reserved: Reservation,
         at: UnixMs,
     ) {
-        if let Some(price) = reserved {
-            self.open = self.open.saturating_sub(price);
-        }
-        self.deduct(cost.counted.saturating_sub(reserved.unwrap_or_default()));
-        let is_in_base = self.first_at.is_none_or(|first| reserved_at < first);
+        let price = reserved.price.unwrap_or_default();
+        self.open = self.open.saturating_sub(price);
+        self.deduct(cost.counted.saturating_sub(price));
+        let is_in_base = self.first_at.is_none_or(|first| reserved.at < first);
         self.charges.push_back(Charge { sequence, at, cost, is_in_base });
         self.pending = self.pending.saturating_add(cost.counted);
     }
@@ -419,7 +424,8 @@ mod tests {
 
     fn confirmed(account: &mut Account, number: u64, cents: i64, second: i64) {
         let at = UnixMs(second * 1_000);
-        account.charge(Sequence(number), cost(cents), Some(coins(cents)), at, at);
+        let reserved = Reservation { at, price: Some(coins(cents)) };
+        account.charge(Sequence(number), cost(cents), reserved, at);
     }
 
     fn available(account: &Account) -> Coins {
@@ -578,7 +584,8 @@ mod tests {
         let mut account = account(1_000);
         account.reserve(coins(300));
         let cost = Cost { counted: coins(900), charged: coins(300) };
-        account.charge(Sequence(1), cost, Some(coins(300)), UnixMs(10_000), UnixMs(10_000));
+        let reserved = Reservation { at: UnixMs(10_000), price: Some(coins(300)) };
+        account.charge(Sequence(1), cost, reserved, UnixMs(10_000));
         assert_eq!(read(&mut account, 700, 100), None);
         assert!(!account.covers(coins(1), T));
     }

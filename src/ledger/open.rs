@@ -227,13 +227,7 @@ impl Ledger {
             count_since: book.count_since,
         };
         database.start(&batch, &opening)?;
-        let claim = live.map(|live| Claim {
-            state: live.state.clone(),
-            host: place.host.clone(),
-            data: place.folder.clone(),
-            ledger: id,
-            is_new: live.new_ledger.is_some(),
-        });
+        let claim = live.map(|live| claim(place, live, id));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(Shared::new(lock, alarm, started.position));
         shared.set_ceiling(ceiling);
@@ -244,6 +238,17 @@ impl Ledger {
             Threads { place, ring, shared, database, book: writers_book, timeline, batch };
         let parts = threads.start(left.user, claim).map_err(failed("start the threads of"))?;
         Ok(Self::kept(book, Journal::new(parts)))
+    }
+}
+
+/// What the account's mark is taken with.
+fn claim(place: &Place, live: &Live, ledger: String) -> Claim {
+    Claim {
+        state: live.state.clone(),
+        host: place.host.clone(),
+        data: place.folder.clone(),
+        ledger,
+        is_new: live.new_ledger.is_some(),
     }
 }
 

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    account::Cost,
+    account::{Cost, Reservation},
     book::{Book, HALTS_MAX, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
     event::{Answer, EntrySlot, HaltReason, Proof, Release, Sequence, State},
     intent::{Contradiction, Halt, Intent},
@@ -113,11 +113,12 @@ impl Book {
         let cost = |intent: Intent| Cost { counted: intent.price, charged: intent.charged };
         let Intent { sequence, reserved_at, .. } = after;
         if !before.state.is_charged() && after.state.is_charged() {
-            let reserved = is_unsettled(before.state).then_some(before.price);
+            let price = is_unsettled(before.state).then_some(before.price);
             // What turns up without a loss was bought before the ledger's first reading.
             let is_found = after.entry == EntrySlot::ANY && self.loss.count == 0;
             let reserved_at = if is_found { UnixMs(i64::MIN) } else { reserved_at };
-            self.account.charge(sequence, cost(after), reserved, reserved_at, at);
+            let reserved = Reservation { at: reserved_at, price };
+            self.account.charge(sequence, cost(after), reserved, at);
         } else if before.state.is_charged() && after.state == State::Returned {
             self.account.claim(before.price, reserved_at);
         } else if before.state.is_charged() {

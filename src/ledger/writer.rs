@@ -307,7 +307,7 @@ impl Writer {
             Ok(()) if is_first => tracing::warn!("A copy of the ledger was saved: {copy:?}"),
             Ok(()) => {}
             Err(error) => {
-                tracing::error!("No copy of the ledger was saved: {}", error_chain(&error))
+                tracing::error!("No copy of the ledger was saved: {}", error_chain(&error));
             }
         }
     }
