@@ -91,7 +91,9 @@ const KILLS_PER_RIG: (u64, u64) = (50, 150);
 /// How many kills one thread does at least, where there are as many.
 const KILLS_PER_THREAD: u32 = 50;
 /// How many rigs run at once: each mostly waits.
-const RIGS_MAX: u32 = 8;
+const RIGS_MAX: u32 = 12;
+/// How far the first seeds of two threads are apart: far enough, and so that their limits differ.
+const SEEDS_APART: u64 = 1_001;
 /// From so many kills on, each thread ends with an honest phase.
 const LONG_RUN_KILLS: u32 = 1_000;
 /// How long a bot may take until it orders something, in all, where it still may.
@@ -311,7 +313,7 @@ fn killed_at_any_instant_it_never_overspends_doubles_or_forgets() {
     let tallies: Vec<(u64, Tally)> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
-                let seed = first_seed + u64::from(thread) * 1_000;
+                let seed = first_seed + u64::from(thread) * SEEDS_APART;
                 (seed, scope.spawn(move || kill(seed.., share(thread), is_long)))
             })
             .collect();
