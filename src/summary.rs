@@ -41,7 +41,7 @@ pub struct MarketView {
     pub wanted: u64,
     /// How many it sold to the bot.
     pub sold_to_us: u64,
-    /// What they cost, but for those that fell through.
+    /// What they cost, without those that were cancelled.
     pub spent: Coins,
     /// What the account holds.
     pub balance: Coins,
