@@ -164,18 +164,20 @@ impl Refusal {
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::NotJoinable | Self::Taken | Self::RateLimited { .. } => None,
-            Self::DailyLimit => Some("wait until the site's daily limit resets, or raise it there"),
+            Self::DailyLimit => Some(
+                "wait until the site's daily limit resets, or raise it there, then run `sniper resume`",
+            ),
             Self::Unauthenticated => Some(
-                "log in with your browser and copy the new `session` cookie into .env, then start again with `sniper run --live --resume`",
+                "log in with your browser and copy the new `session` cookie into .env, then run `sniper resume` and start the bot again",
             ),
             Self::Captcha => {
-                Some("open the site in your browser, solve the captcha, buy one item by hand")
+                Some("open the site in your browser, solve the captcha, then run `sniper resume`")
             }
             Self::Challenge => Some(
-                "open the site in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE in .env and start again with `sniper run --live --resume`",
+                "open the site in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE in .env, run `sniper resume` and start the bot again",
             ),
             Self::Forbidden { .. } => Some(
-                "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again and start again with `sniper run --live --resume`",
+                "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again, run `sniper resume` and start the bot again",
             ),
             Self::StaleQuery => {
                 Some("the site has changed its interface; this version cannot buy there any more")

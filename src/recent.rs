@@ -44,9 +44,7 @@ impl<T: Copy> Recent<T> {
     /// known of it since. Allocates nothing.
     #[inline]
     pub fn insert(&mut self, key: &impl Hash, known: T) -> Option<T> {
-        let hash = self.hasher.hash_one(key).min(NONE - 1);
-        let rows = u64::try_from(self.rows.len()).unwrap_or(u64::MAX);
-        let chosen = usize::try_from((hash >> 32).checked_rem(rows)?).ok()?;
+        let (hash, chosen) = self.place(key)?;
         let (row, facts) = (self.rows.get_mut(chosen)?, self.known.get_mut(chosen)?);
         if let Some(way) = row.0.iter().position(|key| *key == hash) {
             return facts.get(way).copied();
@@ -57,6 +55,22 @@ impl<T: Copy> Recent<T> {
         *facts.get_mut(way)? = known;
         *turn = turn.wrapping_add(1);
         None
+    }
+
+    /// Forgets a key, so that it is new again.
+    pub fn remove(&mut self, key: &impl Hash) {
+        let Some((hash, chosen)) = self.place(key) else { return };
+        let row = self.rows.get_mut(chosen).into_iter().flat_map(|row| &mut row.0);
+        row.filter(|key| **key == hash).for_each(|key| *key = NONE);
+    }
+
+    /// The hash of a key, and its row.
+    #[inline]
+    fn place(&self, key: &impl Hash) -> Option<(u64, usize)> {
+        let hash = self.hasher.hash_one(key).min(NONE - 1);
+        let rows = u64::try_from(self.rows.len()).unwrap_or(u64::MAX);
+        let chosen = usize::try_from((hash >> 32).checked_rem(rows)?).ok()?;
+        Some((hash, chosen))
     }
 }
 
@@ -71,6 +85,15 @@ mod tests {
         assert_eq!(recent.insert(&"b", 2), None);
         assert_eq!(recent.insert(&"a", 3), Some(1));
         assert_eq!(recent.insert(&"a", 4), Some(1));
+    }
+
+    #[test]
+    fn a_removed_key_is_new_again_and_no_other_is() {
+        let mut recent = Recent::new(64, 0);
+        (0..8).for_each(|key| assert_eq!(recent.insert(&key, key), None));
+        recent.remove(&3);
+        recent.remove(&99);
+        (0..8).for_each(|key| assert_eq!(recent.insert(&key, 9), (key != 3).then_some(key)));
     }
 
     #[test]

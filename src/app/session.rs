@@ -193,7 +193,8 @@ impl<'c> Session<'c> {
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
             error!(
-                "BUYING IS STOPPED since {at}: {reason}. What to do: {remedy}; then `sniper resume`"
+                "BUYING IS STOPPED since {at}: {reason}. What to do: {remedy}{}",
+                if remedy.contains("sniper resume") { "" } else { "; then `sniper resume`" }
             );
         }
     }
@@ -205,8 +206,12 @@ impl<'c> Session<'c> {
 
     /// Says which orders are unresolved, within a moment whatever this session is doing.
     pub fn unresolved(&self) -> impl Fn() -> String + Send + 'static {
-        let sniper = self.sniper();
+        // The signal thread keeps this to the end of the process; the ledger is closed before.
+        let sniper = self.sniper.downgrade();
         move || {
+            let Some(sniper) = sniper() else {
+                return "The ledger is closed; `sniper ledger` shows the orders.".to_owned();
+            };
             let unresolved =
                 sniper.look_within(UNRESOLVED_MAX, |core| core.unresolved(clock::now()));
             unresolved.map_or_else(

@@ -5,7 +5,7 @@
 //! if it names its order or if its connection is shown to be in step afterwards: the keep-warm
 //! request is written next, and its answer, which no order can have, arrives next.
 
-use super::answer::Answer;
+use super::{answer::Answer, pool::InFlight};
 use crate::{
     csgoroll::answer::{self, Attribution, Exchange},
     outcome::{Outcome, Refusal, Unknown},
@@ -79,6 +79,18 @@ pub(super) fn of_confirmation(
 /// Whether an answer that arrived while no request was open is how servers end an idle connection.
 pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 408") || bytes.starts_with(b"HTTP/1.0 408")
+}
+
+/// The rejected order that data names which no open request explains. A purchase that is answered
+/// late, after a rejection that was another request's, looks like that.
+pub(super) fn late_answer<'a>(
+    rejected: impl IntoIterator<Item = &'a InFlight>,
+    bytes: &[u8],
+) -> Option<&'a InFlight> {
+    rejected.into_iter().find(|order| {
+        let id = format!("\"{}\"", order.id);
+        bytes.windows(id.len()).any(|part| part == id.as_bytes())
+    })
 }
 
 /// What is known of an order whose connection ended before its answer, or before its refusal was

@@ -7,6 +7,7 @@
 //! on the way forgets the connection.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     sync::Arc,
@@ -46,6 +47,8 @@ const EARLIER_PERCENT_MAX: u32 = 20;
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
+/// How many orders that were rejected on a connection are remembered.
+const REJECTED_MAX: usize = 64;
 
 /// What all drivers of a pool have in common.
 #[derive(Debug)]
@@ -76,6 +79,9 @@ struct Session {
     /// The harmless request under way that keeps it warm: when it was written.
     warming: Option<Instant>,
     confirming: Option<Confirmation>,
+    /// Orders whose rejection was confirmed here, the newest last: an answer that names one of them
+    /// after all may still come.
+    rejected: VecDeque<InFlight>,
     idle_since: Instant,
     /// A moment to act that has passed, and since when that is known.
     overdue: Option<(Instant, Instant)>,
@@ -220,6 +226,7 @@ impl Driver {
         let link = Arc::new(link);
         debug!(connection = self.index, "Connection for buying ready");
         let mut session = Session {
+            rejected: VecDeque::new(),
             link: Arc::clone(&link),
             reader: AnswerReader::new(),
             warming: None,
@@ -396,6 +403,7 @@ impl Driver {
             let duty = self.common.shared.pool().duty(self.index);
             if matches!(duty, Duty::Discard) || matches!(duty, Duty::Idle) && session.is_free() {
                 self.note_unexpected(bytes);
+                self.report_late(session, bytes).await;
                 return Flow::End(Broken::Malformed);
             }
             match session.reader.feed(bytes) {
@@ -426,6 +434,9 @@ impl Driver {
             return self.conclude(session, confirmation, received).await;
         }
         if let Some(sent) = session.warming.take() {
+            if !attribution::is_warm_answer(&Answer::Complete(received.response.clone())) {
+                self.report_late(session, &received.response.body).await;
+            }
             return self.warmed(sent, received);
         }
         let duty = self.common.shared.pool().duty(self.index);
@@ -458,6 +469,11 @@ impl Driver {
             Verdict::Confirm(refusal) => (attribution::unconfirmed(refusal), false),
         };
         self.common.shared.pool().settle(self.index, false);
+        if let Answer::Complete(response) = &answer
+            && !in_step
+        {
+            self.report_late(session, &response.body).await;
+        }
         self.report(order, (answer, at), outcome, true).await;
         // Surplus bytes are noted where they are read.
         if in_step && is_reusable { Flow::Go } else { Flow::End(Broken::Cut) }
@@ -497,6 +513,9 @@ impl Driver {
         let outcome = attribution::of_confirmation(&order.id, refusal, &answer, is_next);
         self.common.shared.pool().settle(self.index, false);
         if !matches!(outcome, Outcome::Refused(_)) {
+            if let Answer::Complete(response) = &answer {
+                self.report_late(session, &response.body).await;
+            }
             debug!(
                 connection = self.index,
                 "Rejection not confirmed: order {}, another answer than the keep-warm request's \
@@ -507,6 +526,10 @@ impl Driver {
             return Flow::End(Broken::Malformed);
         }
         self.note_date(asked, at, date);
+        if session.rejected.len() >= REJECTED_MAX {
+            session.rejected.pop_front();
+        }
+        session.rejected.push_back(order);
         self.report(order, (Answer::Complete(rejection), answered), outcome, true).await;
         if is_reusable { Flow::Go } else { Flow::End(Broken::Cut) }
     }
@@ -533,15 +556,25 @@ impl Driver {
         }
     }
 
-    /// Bytes arrived while no request was open. They concern no order; the connection ends.
+    /// Reports a rejected order as bought if this data names it: its true answer came late, and the
+    /// rejection was another request's. The ledger counts it again and halts.
+    async fn report_late(&self, session: &Session, bytes: &[u8]) {
+        let Some(order) = attribution::late_answer(&session.rejected, bytes) else { return };
+        warn!("Late answer: order {} was rejected before, and now counts as bought", order.id);
+        let broken = Answer::Broken { why: Broken::Malformed, head: None };
+        let outcome = Outcome::Bought { price: None, server_time: None };
+        self.report(*order, (broken, Instant::now()), outcome, true).await;
+    }
+
+    /// Bytes arrived while no request was open; the connection ends.
     fn note_unexpected(&self, bytes: &[u8]) {
         let (connection, count) = (self.index, bytes.len());
         if attribution::is_idle_timeout(bytes) {
             debug!(connection, "Idle order connection closed by the server: HTTP 408");
         } else {
             warn!(
-                "Unrequested data received: order connection {connection}, {count} bytes; no order \
-                 is affected, the connection will be replaced"
+                "Unrequested data received: order connection {connection}, {count} bytes; the \
+                 connection will be replaced"
             );
         }
     }

@@ -339,6 +339,9 @@ pub enum HaltReason {
     /// A refusal that only a person can lift.
     #[error("{0}")]
     Refused(Refusal),
+    /// The site's answers are about another account than the ledger's.
+    #[error("the site answers for another account than the one that this ledger belongs to")]
+    OtherAccount,
     /// The ledger's files cannot be relied on.
     #[error("{0}")]
     Storage(StorageFault),
@@ -378,6 +381,10 @@ impl HaltReason {
                 Some(remedy) => remedy,
                 None => "check the site in your browser, then run `sniper resume`",
             },
+            Self::OtherAccount => {
+                "put the session of the ledger's account into `.env`, start the bot again, then run \
+                 `sniper resume`"
+            }
             Self::Storage(fault) => fault.remedy(),
             Self::Thread(_) => {
                 "stop the bot, report the panic message if there is one on stderr, start the bot \

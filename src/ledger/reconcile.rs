@@ -255,7 +255,16 @@ impl Book {
 /// What the marketplace's word means for an intent of ours, if it is news.
 fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Event> {
     let Intent { sequence, state, .. } = *intent;
-    let proof = Proof::from_status(trade.status)?;
+    let proof = match (Proof::from_status(trade.status), state) {
+        (Some(proof), _) => proof,
+        // Whatever the unknown status means, what does not count was bought all the same.
+        (None, State::Refused | State::NotSent | State::NotBought)
+            if trade.status == Status::Other =>
+        {
+            Proof::Bought
+        }
+        (None, _) => return None,
+    };
     let price = trade.price.filter(|price| Some(*price) != intent.listed);
     // A list may show what was true a whole SETTLE before it was read.
     let is_later = intent.changed_at.plus(SETTLE) <= started;

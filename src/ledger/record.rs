@@ -270,6 +270,7 @@ pub(super) mod tests {
             }),
             any::<u32>().prop_map(|count| HaltReason::Unknowns { count }),
             any::<u32>().prop_map(|count| HaltReason::Refusals { count }),
+            Just(HaltReason::OtherAccount),
             refusal().prop_map(HaltReason::Refused),
             proptest::sample::select(StorageFault::ALL.to_vec()).prop_map(HaltReason::Storage),
             proptest::sample::select(ThreadName::ALL.to_vec()).prop_map(HaltReason::Thread),

@@ -136,7 +136,7 @@ CSGOROLL_WS_URL={}
 CSGOROLL_HTTP_URL={}
 CSGOROLL_SESSION={}
 # Of its own, so that practice and earnest are never mixed up. A market that is started anew with
-# the same seed lists the same things again: delete this folder, or choose another --seed.
+# the same seed lists the same things again: delete this folder, and start with --new-ledger.
 SNIPER_DATA=data/practice-{seed}
 ",
         market.ws_url(),

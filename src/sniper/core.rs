@@ -120,6 +120,8 @@ pub struct Core<B> {
     pub(super) wishes_to_know: bool,
     /// The ledger belongs to the account that was read.
     pub(super) is_bound: bool,
+    /// The last account read was another one than the ledger's.
+    pub(super) is_other_account: bool,
     /// Why this ledger may not be used for the account, which ends the session.
     pub(super) refusal: Option<LedgerError>,
     /// No new buys.
@@ -156,6 +158,7 @@ impl<B: Buys> Core<B> {
             is_flagged: false,
             wishes_to_know: false,
             is_bound: false,
+            is_other_account: false,
             refusal: None,
             is_stopping: false,
             wall_drift_ms: 0,
@@ -177,7 +180,11 @@ impl<B: Buys> Core<B> {
     /// Decides about one listing, and buys it if it should be.
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
-        if trade.event == Event::Updated {
+        let is_renewed = self.is_waiting() && self.is_outdated_by(&trade);
+        if is_renewed {
+            self.forget_waiting(&trade);
+        }
+        if trade.event == Event::Updated && !(is_renewed && trade.status == Status::Listed) {
             return self.updated(&trade, now);
         }
         self.tally.listings = self.tally.listings.saturating_add(1);
@@ -305,6 +312,28 @@ impl<B: Buys> Core<B> {
             return say::left_alone(wanted.trade, &denied);
         }
         self.waiting.push_back((wanted.since, wanted.keep()));
+    }
+
+    /// Whether a listing that is held or waits is sent again with another price or markup.
+    fn is_outdated_by(&self, trade: &Trade<'_>) -> bool {
+        let differs = |copy: &Trade<'_>| {
+            trade.total_value.is_some() && trade.total_value != copy.total_value
+                || trade.markup_percent.is_some() && trade.markup_percent != copy.markup_percent
+        };
+        let waiting = self.waiting.iter().map(|(_, held)| held);
+        let mut copies =
+            waiting.filter(|held| held.trade.id == trade.id).chain(self.held.get(&trade.id));
+        copies.any(|held| differs(&held.trade))
+    }
+
+    /// Drops the copy of a listing that is held or waits. The listing counts as not seen, so that it
+    /// is considered at its new price.
+    fn forget_waiting(&mut self, trade: &Trade<'_>) {
+        self.held.release(&trade.id);
+        self.waiting.retain(|(_, held)| held.trade.id != trade.id);
+        self.seen.remove(&trade.id);
+        self.tally.skip("changed while held");
+        say::left_alone(trade, &"its price changed before it could be bought");
     }
 
     /// A listing changed. If it was waited for and is gone, so is the waiting; if it is our own,

@@ -42,6 +42,12 @@ impl HeldListings {
         true
     }
 
+    /// The listing of this id, if it is held.
+    pub fn get(&self, id: &TradeId) -> Option<&Held> {
+        let mark = self.marks.get(id)?;
+        self.by_mark.get(&(*mark, *id))
+    }
+
     /// Lets go of a listing, if it is held.
     pub fn release(&mut self, id: &TradeId) -> Option<Held> {
         let mark = self.marks.remove(id)?;

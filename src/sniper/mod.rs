@@ -105,6 +105,17 @@ impl<B: Buys> Sniper<B> {
         }
     }
 
+    /// A handle that does not keep the session, and with it the ledger, open; `None` once they are
+    /// closed.
+    pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<B> {
+        let core = Arc::downgrade(&self.core);
+        let (changed, below_floor) = (Arc::clone(&self.changed), Arc::clone(&self.below_floor));
+        move || {
+            let (changed, below_floor) = (Arc::clone(&changed), Arc::clone(&below_floor));
+            Some(Self { core: core.upgrade()?, changed, below_floor })
+        }
+    }
+
     /// Decides about one listing, and buys it if it should be. Neither waits nor blocks.
     #[inline]
     pub fn consider(&self, trade: Trade<'_>) {

@@ -76,8 +76,9 @@ impl<B: Buys> Core<B> {
         }
         if let Err(error) = self.ledger.bind(&user.id) {
             // What is said about another account says nothing about this ledger's.
-            return self.refuse(error);
+            return self.refuse(error, now);
         }
+        self.is_other_account = false;
         self.is_bound = true;
         // Where the site does not say, it has not been said that we are.
         self.is_flagged = user.suspected_trader.unwrap_or(false);
@@ -88,9 +89,15 @@ impl<B: Buys> Core<B> {
     }
 
     /// The ledger may not be used for this account: that ends a session that has not ordered yet.
-    fn refuse(&mut self, error: LedgerError) {
+    /// In a session that has, the cookie was replaced: ordering halts, and purchases are not read
+    /// into this ledger until the account is its own again.
+    fn refuse(&mut self, error: LedgerError, now: Now) {
         if self.is_bound {
-            return say::unbound(&error);
+            if !self.is_other_account {
+                say::unbound(&error);
+            }
+            self.is_other_account = true;
+            return self.note(|ledger| Ok(ledger.halt(HaltReason::OtherAccount, now.wall)));
         }
         self.refusal = Some(error);
     }
@@ -104,6 +111,9 @@ impl<B: Buys> Core<B> {
     }
 
     fn hear_purchases(&mut self, mut purchases: PurchasesReading, now: Now) {
+        if self.is_other_account {
+            return;
+        }
         let older = std::mem::take(&mut purchases.older).into_iter();
         let book = self.ledger.book();
         purchases.trades.extend(older.filter(|trade| book.intent(&trade.id).is_some()));
@@ -173,8 +183,11 @@ impl<B: Buys> Core<B> {
             status.running_ms = running.map(millis);
             self.show_failing_reads(status);
         }
-        let left = self.ledger.snapshot(now).halts;
-        say::asked_for(&ask.request, halts, &left);
+        // What was refused changed nothing, and is told to who asked.
+        if matches!(reply, Reply::Done(_)) {
+            let left = self.ledger.snapshot(now).halts;
+            say::asked_for(&ask.request, halts, &left);
+        }
         // Whoever asked may have gone.
         drop(ask.reply.try_send(reply));
     }

@@ -17,7 +17,7 @@ use crate::{
     buyer::answer::{Answer, Broken, Report, Written},
     config::Budget,
     ledger::{Approved, HaltReason, Ledger, OwnTrade, Reading, event::State},
-    money::Coins,
+    money::{Coins, Percent},
     outcome::{NotSent, Outcome, Refusal, Unknown},
     server_clock::{Exchange, ServerClock},
     time::UnixMs,
@@ -178,6 +178,41 @@ fn a_held_listing_that_somebody_takes_is_let_go() {
     assert_eq!(session.due(), None);
     assert!(session.sent().is_empty());
     assert_eq!(session.skipped("taken while held"), 1);
+}
+
+#[test]
+fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
+    let held = || Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) };
+    let at = |cents| {
+        let price = Some(Coins::from_cents(cents));
+        let markup_percent = Some(Percent::from_hundredths(if cents == 1_015 { 150 } else { 0 }));
+        Trade { total_value: price, base_value: price, markup_percent, ..held() }
+    };
+    let updated = |cents| Trade { event: Event::Updated, ..at(cents) };
+    let old = held().total_value.unwrap().cents();
+    let (base_only, dear) = (old - 1, 90_000);
+    let cases = [
+        (at(dear), None),
+        (updated(dear), None),
+        (updated(old), Some(old)),
+        (at(base_only), Some(base_only)),
+        (updated(base_only), Some(base_only)),
+    ];
+    for (change, expected) in cases {
+        let mut session = Session::live(plenty());
+        session.know_the_clock();
+        session.consider(held());
+        let cents = change.total_value.unwrap().cents();
+        let name = format!("{:?} at {cents}", change.event);
+        session.consider(change);
+        session.after = Duration::from_secs(60);
+        assert_eq!(session.due(), None, "{name}");
+        let id = TradeId::new("a").unwrap();
+        let ordered = session.core.ledger().book().intent(&id).map(|intent| intent.price.cents());
+        assert_eq!(ordered, expected, "{name}");
+        let replaced = u64::from(cents != old);
+        assert_eq!(session.skipped("changed while held"), replaced, "{name}");
+    }
 }
 
 /// Whoever reads a rival's purchase as one's own settles an unknown buy as bought, and takes a lost
@@ -434,7 +469,7 @@ proptest! {
                 status: if is_gone { Status::Joined } else { Status::Listed },
                 total_value: price,
                 base_value: price,
-                markup_percent: Some(crate::money::Percent::default()),
+                markup_percent: Some(Percent::default()),
                 can_join_after: (wait < 5_000).then(|| UnixMs(2_000_000 + i64::try_from(wait).unwrap())),
                 ..trade(&format!("t{number}"), REDLINE)
             });

@@ -301,6 +301,7 @@ fn halt_fields(reason: HaltReason, fields: Fields) -> Fields {
         HaltReason::Thread(thread) => {
             Fields { code: 10, number: u64::from(thread.code()), ..fields }
         }
+        HaltReason::OtherAccount => Fields { code: 17, ..fields },
         HaltReason::Refused(refusal) => refusal_fields(refusal, fields),
     }
 }
@@ -320,6 +321,7 @@ fn halt(fields: &Fields) -> Option<HaltReason> {
         16 => HaltReason::AbsurdPrice { id: fields.id()?, approved: first, paid: second },
         9 => HaltReason::Storage(StorageFault::from_code(fields.count()?)?),
         10 => HaltReason::Thread(ThreadName::from_code(fields.count()?)?),
+        17 => HaltReason::OtherAccount,
         _ => HaltReason::Refused(refusal(fields)?),
     })
 }

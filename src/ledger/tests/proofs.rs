@@ -408,6 +408,20 @@ fn a_listed_order_of_unknown_status_is_present_and_stays_unknown() {
 }
 
 #[test]
+fn a_purchase_of_unknown_status_that_does_not_count_is_counted_and_halts() {
+    for outcome in [TAKEN, Outcome::NotSent(NotSent::Closed)] {
+        let mut ledger = ledger(budget());
+        let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _nothing = buy(&mut ledger, want(1, 10), &outcome, after(1));
+        assert_eq!(ledger.snapshot(after(1)).spent, Coins::ZERO);
+        let listed = [own(1, Status::Other)];
+        let aftermath = ledger.reconcile(&reading(&listed, 70), None, after(70));
+        assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+        assert_eq!(ledger.snapshot(after(70)).spent, coins(10));
+    }
+}
+
+#[test]
 fn a_halt_over_missing_coins_names_an_order_that_is_listed_with_an_unknown_status() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);

@@ -96,6 +96,32 @@ async fn a_refusal_is_final_once_the_harmless_request_is_answered_next() {
     }
 }
 
+/// The rejection was another request's, and the connection seemed to be in step.
+#[tokio::test]
+async fn an_answer_that_names_a_rejected_order_late_is_reported_as_a_purchase() {
+    for during in ["nothing", "an order"] {
+        let script = Script::plain();
+        let (mut bot, mut peer) = Bot::confirming(&script).await;
+        peer.write(&account());
+        assert_eq!(bot.report().await.outcome, Outcome::Refused(Refusal::Taken));
+        assert!(bot.is_ready().await);
+        if during == "an order" {
+            bot.send("b").unwrap();
+            assert_eq!(peer.request().await, "buy b");
+        }
+        peer.write(&bought("a"));
+        let late = bot.report().await;
+        assert_eq!((late.id.as_str(), late.is_final), ("a", true), "{during}");
+        assert!(matches!(late.outcome, Outcome::Bought { .. }), "{during}: {late:?}");
+        if during == "an order" {
+            let next = bot.report().await;
+            assert_eq!(next.id.as_str(), "b");
+            assert!(matches!(next.outcome, Outcome::Unknown(_)), "{next:?}");
+        }
+        peer.closed().await;
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_and_its_confirmation_may_arrive_byte_by_byte() {
     let script = Script::plain();

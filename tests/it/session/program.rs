@@ -156,6 +156,10 @@ async fn a_signal_waits_for_an_answer_that_comes_and_for_ten_seconds_where_none_
         assert_eq!(program.ended().await, Some(0), "{}", program.err());
         let (waited, summary) = (signalled.elapsed(), program.summary());
         assert_eq!(summary["ended"], ended);
+        // SQLite removes its write-ahead log when the last connection is closed.
+        let data = program.desk.path().join("data");
+        assert!(data.join("ledger.db").exists());
+        assert!(!data.join("ledger.db-wal").exists(), "the ledger was not closed in order");
         agree_on(&summary, &market);
         assert!(program.err().contains("waiting up to 10 s for "), "{}", program.err());
         match kind {
