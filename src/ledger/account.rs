@@ -108,6 +108,8 @@ pub(super) struct Account {
     /// The sum of `charges`, as counted.
     pending: Coins,
     base: Coins,
+    /// By how much `base` was lowered without a charge that explains it.
+    unexplained: Coins,
     inflows: VecDeque<Inflow>,
     /// When coins last came in, claimed since or not.
     received_at: Option<UnixMs>,
@@ -233,7 +235,10 @@ impl Account {
         }
         // It is in `base` already.
         let less = from.charged.saturating_sub(to.charged);
-        self.base = self.base.saturating_add(less);
+        // A charge that was understated may be what `base` was lowered by before.
+        let explained = Coins::ZERO.saturating_sub(less).min(self.unexplained).max(Coins::ZERO);
+        self.unexplained = self.unexplained.saturating_sub(explained);
+        self.base = self.base.saturating_add(less).saturating_add(explained);
         if Coins::ZERO < less {
             // What the old price made look like an inflow was none, and a reading that lacked
             // nothing by the old price may lack something by the new one.
@@ -322,7 +327,9 @@ impl Account {
         let shows_inflows = self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of);
         if is_complete && shows_inflows {
             self.trim(surplus.max(Coins::ZERO));
-            self.base = self.base.min(coins);
+            let lowered = self.base.saturating_sub(coins).max(Coins::ZERO);
+            self.base = self.base.saturating_sub(lowered);
+            self.unexplained = self.unexplained.saturating_add(lowered);
             self.missing = Coins::ZERO;
         }
     }

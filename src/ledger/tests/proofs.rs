@@ -421,6 +421,27 @@ fn a_purchase_of_unknown_status_that_does_not_count_is_counted_and_halts() {
     }
 }
 
+/// The balance that lacks the true price was taken for a loss before the list named that price; the
+/// same coins are not a refund.
+#[test]
+fn an_understated_price_that_is_corrected_later_is_no_refund() {
+    let mut ledger = ledger(budget());
+    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let understated = Outcome::Bought { price: Some(Coins::ZERO), server_time: None };
+    let _nothing = buy(&mut ledger, want(1, 10), &understated, after(1));
+    let _nothing = ledger.set_balance(coins(90), after(70), after(70));
+    let cancelled = [OwnTrade { price: Some(coins(10)), ..own(1, Status::Cancelled) }];
+    let _nothing = ledger.reconcile(&reading(&cancelled, 71), None, after(71));
+    for second in [80, 150] {
+        let _nothing =
+            ledger.reconcile(&reading(&cancelled, second), Some(coins(90)), after(second));
+        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Returning);
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(10));
+    }
+    let _nothing = ledger.reconcile(&reading(&cancelled, 220), Some(coins(100)), after(220));
+    assert_eq!(ledger.snapshot(after(220)).spent, Coins::ZERO);
+}
+
 #[test]
 fn a_halt_over_missing_coins_names_an_order_that_is_listed_with_an_unknown_status() {
     let mut ledger = ledger(budget());
