@@ -4,7 +4,11 @@
 //! searched for; from there the value is compared in both directions, where each of its characters
 //! may be written as itself or escaped.
 
-use std::{fmt, ops::Range};
+use std::{
+    fmt,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use memchr::memmem::Finder;
 
@@ -15,6 +19,51 @@ use super::{MASKED_BYTES_MIN, PIECE_BYTES_MIN};
 const ANCHOR_BYTES: usize = 8;
 /// The longest way to write one character that is understood, in bytes, such as `%25253A`.
 const UNIT_BYTES_MAX: usize = 12;
+
+/// How many bytes of an anchor are in [`Grams`].
+pub(super) const GRAM_BYTES: usize = 4;
+/// How many words of 64 bits [`Grams`] have.
+const GRAM_WORDS: usize = 16;
+
+/// A Bloom filter of the first bytes of each anchor. It is read without a lock, and a text that it
+/// does not match contains no value.
+pub(super) struct Grams {
+    bits: [AtomicU64; GRAM_WORDS],
+    /// A value without an anchor that is long enough was added.
+    is_any: AtomicBool,
+}
+
+impl Grams {
+    pub(super) const fn new() -> Self {
+        Self { bits: [const { AtomicU64::new(0) }; GRAM_WORDS], is_any: AtomicBool::new(false) }
+    }
+
+    pub(super) fn add(&self, needle: &Needle) {
+        match needle.gram().map(Self::place) {
+            Some((word, bit)) => {
+                if let Some(word) = self.bits.get(word) {
+                    word.fetch_or(bit, Ordering::Release);
+                }
+            }
+            None => self.is_any.store(true, Ordering::Release),
+        }
+    }
+
+    /// Whether a value may be in a text.
+    pub(super) fn may_match(&self, text: &[u8]) -> bool {
+        self.is_any.load(Ordering::Acquire)
+            || text.windows(GRAM_BYTES).filter_map(|gram| gram.first_chunk()).any(|gram| {
+                let (word, bit) = Self::place(*gram);
+                self.bits.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+            })
+    }
+
+    fn place(gram: [u8; GRAM_BYTES]) -> (usize, u64) {
+        // A multiplicative hash: the upper bits depend on every byte.
+        let [.., low, high] = u32::from_le_bytes(gram).wrapping_mul(0x9E37_79B1).to_le_bytes();
+        (usize::from(high) % GRAM_WORDS, 1 << (low % 64))
+    }
+}
 
 /// A value that is looked for.
 pub(super) struct Needle {
@@ -56,6 +105,11 @@ impl Needle {
             from = at.saturating_add(1);
         }
         found
+    }
+
+    /// What [`Grams`] look for; `None` if the value has no anchor of that length.
+    pub(super) fn gram(&self) -> Option<[u8; GRAM_BYTES]> {
+        self.anchor.as_ref()?.needle().first_chunk().copied()
     }
 
     fn find_anchor(&self, text: &[u8]) -> Option<usize> {

@@ -136,6 +136,24 @@ fn a_key_of_our_own_json_stays_even_if_a_cookie_has_that_word_for_a_value() {
 }
 
 #[test]
+fn the_filter_matches_every_text_that_contains_a_value() {
+    let grams = Grams::new();
+    let ids = ["VHJhZGU6MTIzNDU2Nzg5MA", "8b6a6d2e-0c4f-4f57-9d5e-3f1c2b7a9e10", "", "abc"];
+    let values: Vec<String> =
+        (0..3).map(|number| format!("{number}value&of:the/test")).collect();
+    for value in &values {
+        grams.add(&Needle::new(value).unwrap());
+    }
+    for value in &values {
+        assert!(grams.may_match(format!("Trade:{value}").as_bytes()), "{value}");
+    }
+    assert!(!ids.iter().any(|id| grams.may_match(id.as_bytes())));
+    // Its longest run of letters and digits is shorter than what the filter holds.
+    grams.add(&Needle::new("a:b:c:d:e:f").unwrap());
+    assert!(ids.iter().all(|id| grams.may_match(id.as_bytes())));
+}
+
+#[test]
 fn the_oldest_value_gives_way_when_there_are_too_many() {
     let values: Vec<String> = (0..=VALUES_MAX).map(|number| format!("value-{number:06}")).collect();
     let redactor = Redactor::new(values.iter().map(String::as_str));
