@@ -6,7 +6,7 @@
 use std::{env, error::Error, io::Write as _, time::Duration};
 
 use sniper::{
-    capture::{self, Plan, source::CaptureSource},
+    capture::{self, CapturePlan, source::CaptureSource},
     tape::{RealDisk, Recording},
     text::Escaped,
 };
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut words = env::args().skip(1);
     let directory = words.next().unwrap_or_else(|| "recordings".to_owned());
     let address = words.next().unwrap_or_else(|| "ws://127.0.0.1:8099/ws".to_owned());
-    let plan = Plan::new(vec![CaptureSource::at(&address, &[])?], directory);
+    let plan = CapturePlan::new(vec![CaptureSource::at(&address, &[])?], directory);
     let stop = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
         "ten seconds are over".to_owned()

@@ -10,7 +10,7 @@ use sniper::{
     config::endpoint::{Endpoint, Scheme},
     text::Escaped,
     ws::{
-        handle::{Event, Handle, Options, Target},
+        handle::{Handle, HandleEvent, Options, Target},
         protocol::PlainJson,
     },
 };
@@ -28,12 +28,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     while let Some(event) = handle.recv().await {
         match event {
-            Event::Message(message) => writeln!(out, "{}", Escaped(&message.text))?,
-            Event::Lagged(count) => writeln!(out, "(too slow: {count} messages dropped)")?,
-            Event::Reconnecting { wait, cause, .. } => {
+            HandleEvent::Message(message) => writeln!(out, "{}", Escaped(&message.text))?,
+            HandleEvent::Lagged(count) => writeln!(out, "(too slow: {count} messages dropped)")?,
+            HandleEvent::Reconnecting { wait, cause, .. } => {
                 writeln!(out, "(gone: {cause}; again in {wait:?})")?;
             }
-            Event::Reconnected { gap } => writeln!(out, "(back after {:?})", gap.lasted)?,
+            HandleEvent::Reconnected { gap } => writeln!(out, "(back after {:?})", gap.lasted)?,
             other => writeln!(out, "({other:?})")?,
         }
     }

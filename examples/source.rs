@@ -11,22 +11,22 @@ use sniper::{
     text::Escaped,
     ws::{
         connect::Dial as _,
-        handle::{Bare, Event, Options, Target},
+        handle::{SingleConnection, HandleEvent, Options, Target},
         host::Hosts,
-        policy::Policy,
+        policy::ReconnectPolicy,
         protocol::PlainJson,
-        source::{Reconnecting, Source},
+        source::{ReconnectingSource, EventSource},
     },
 };
 
 /// Knows nothing but the trait.
-async fn read_ten(mut source: impl Source) -> Result<(), Box<dyn Error>> {
+async fn read_ten(mut source: impl EventSource) -> Result<(), Box<dyn Error>> {
     source.connect().await?;
     let mut out = std::io::stdout().lock();
     let mut count = 0_u32;
     while let Some(event) = source.next_event().await {
         match event {
-            Event::Message(message) => {
+            HandleEvent::Message(message) => {
                 writeln!(out, "{}", Escaped(&message.text))?;
                 count = count.saturating_add(1);
             }
@@ -44,11 +44,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1).ok_or("name an address, such as wss://example.com/ws")?;
     let target = Target::tcp(Endpoint::parse(&address, Scheme::WebSocket)?, None)?;
     let host = target.dial.host();
-    let bare = Bare::new(target, PlainJson::SILENT, Options::default());
+    let bare = SingleConnection::new(target, PlainJson::SILENT, Options::default());
     if env::args().any(|arg| arg == "--reconnect") {
-        let policy = Policy::default();
+        let policy = ReconnectPolicy::default();
         let host = Hosts::default().host(&host, &policy);
-        return read_ten(Reconnecting::new(bare, policy, host)).await;
+        return read_ten(ReconnectingSource::new(bare, policy, host)).await;
     }
     read_ten(bare).await
 }

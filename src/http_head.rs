@@ -6,7 +6,7 @@ use crate::time::UnixMs;
 
 /// What counts of an HTTP answer's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct ResponseHead {
     /// The status.
     pub status: u16,
     /// `Retry-After`: how long to wait.
@@ -24,7 +24,7 @@ enum RetryAfter {
     Until(UnixMs),
 }
 
-impl Head {
+impl ResponseHead {
     /// Reads the headers, given by name and value. What cannot be read is as if it were not there.
     /// A `Retry-After` that names a moment counts from the answer's own `Date`.
     pub fn read<'h>(status: u16, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
@@ -94,8 +94,8 @@ pub fn http_date(text: &str) -> Option<UnixMs> {
 mod tests {
     use super::*;
 
-    fn read(status: u16, headers: &[(&str, &str)]) -> Head {
-        Head::read(status, headers.iter().map(|(name, value)| (*name, value.as_bytes())))
+    fn read(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
+        ResponseHead::read(status, headers.iter().map(|(name, value)| (*name, value.as_bytes())))
     }
 
     #[test]
@@ -111,7 +111,10 @@ mod tests {
         );
         let date = UnixMs::parse("2026-03-01T10:00:00Z");
         let retry_after = Some(Duration::from_secs(7));
-        assert_eq!(head, Head { status: 403, retry_after, mitigated: true, html: true, date });
+        assert_eq!(
+            head,
+            ResponseHead { status: 403, retry_after, mitigated: true, html: true, date }
+        );
         assert!(head.is_challenge());
     }
 
@@ -143,7 +146,7 @@ mod tests {
             let date = date.map(|date| ("Date", date));
             let headers = until.into_iter().chain(date);
             let headers = headers.map(|(name, value)| (name, value.as_bytes()));
-            Head::read_at(503, headers, now.and_then(UnixMs::parse)).retry_after
+            ResponseHead::read_at(503, headers, now.and_then(UnixMs::parse)).retry_after
         };
         assert_eq!(read(None, None), None);
         let ours = Some("2026-03-01T10:01:00Z");

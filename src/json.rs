@@ -10,12 +10,12 @@
 //! 1. It accepts exactly what `serde_json` accepts as a `Value` (numbers out of a float's range
 //!    apart, which are handed out as text), so the fast way and the plain way agree.
 //! 2. It never panics, never recurses deeper than [`DEPTH_MAX`], and never looks past the text.
-//! 3. It allocates only in [`Text::decode`] of a string that holds an escape.
+//! 3. It allocates only in [`JsonStr::decode`] of a string that holds an escape.
 
 mod text;
 mod token;
 
-pub use self::text::Text;
+pub use self::text::JsonStr;
 
 /// How deeply arrays and objects may nest; the bound of `serde_json`.
 pub const DEPTH_MAX: u8 = 127;
@@ -45,7 +45,7 @@ pub enum JsonError {
 
 /// What kind of value comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `{…}`
     Object,
     /// `[…]`
@@ -73,9 +73,9 @@ pub trait FromCursor<'a>: Sized {
 
 /// Any value, as its exact text. For whoever does not need to look inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Raw<'a>(pub &'a str);
+pub struct RawValue<'a>(pub &'a str);
 
-impl<'a> FromCursor<'a> for Raw<'a> {
+impl<'a> FromCursor<'a> for RawValue<'a> {
     fn from_cursor(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
         cursor.skip().map(Self)
     }
@@ -118,14 +118,14 @@ impl<'a> Cursor<'a> {
     ///
     /// [`JsonError::Syntax`] where no value can start.
     #[inline]
-    pub fn peek(&mut self) -> Result<Kind, JsonError> {
+    pub fn peek(&mut self) -> Result<ValueKind, JsonError> {
         match self.next_significant() {
-            Some(b'"') => Ok(Kind::String),
-            Some(b'{') => Ok(Kind::Object),
-            Some(b'[') => Ok(Kind::Array),
-            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
-            Some(b't' | b'f') => Ok(Kind::Bool),
-            Some(b'n') => Ok(Kind::Null),
+            Some(b'"') => Ok(ValueKind::String),
+            Some(b'{') => Ok(ValueKind::Object),
+            Some(b'[') => Ok(ValueKind::Array),
+            Some(b'-' | b'0'..=b'9') => Ok(ValueKind::Number),
+            Some(b't' | b'f') => Ok(ValueKind::Bool),
+            Some(b'n') => Ok(ValueKind::Null),
             _ => Err(self.syntax()),
         }
     }
@@ -139,7 +139,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub fn object(
         &mut self,
-        mut on_entry: impl FnMut(Text<'a>, &mut Self) -> Result<(), JsonError>,
+        mut on_entry: impl FnMut(JsonStr<'a>, &mut Self) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         if self.next_significant() != Some(b'{') {
             return Err(self.unexpected());
@@ -201,7 +201,7 @@ impl<'a> Cursor<'a> {
     /// [`JsonError::Shape`] when the next value is something else, [`JsonError::Syntax`] when the
     /// string is not finished or holds a control character or a wrong escape.
     #[inline]
-    pub fn string(&mut self) -> Result<Text<'a>, JsonError> {
+    pub fn string(&mut self) -> Result<JsonStr<'a>, JsonError> {
         if self.next_significant() != Some(b'"') {
             return Err(self.unexpected());
         }
@@ -273,16 +273,16 @@ mod tests {
     /// The value that `serde_json` would build, through the cursor.
     fn rebuild(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
         Ok(match cursor.peek()? {
-            Kind::String => Value::String(cursor.string()?.decode().into_owned()),
-            Kind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
-            Kind::Bool => Value::Bool(cursor.boolean()?),
-            Kind::Null => cursor.skip().map(|_null| Value::Null)?,
-            Kind::Array => {
+            ValueKind::String => Value::String(cursor.string()?.decode().into_owned()),
+            ValueKind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
+            ValueKind::Bool => Value::Bool(cursor.boolean()?),
+            ValueKind::Null => cursor.skip().map(|_null| Value::Null)?,
+            ValueKind::Array => {
                 let mut values = Vec::new();
                 cursor.array(|cursor| rebuild(cursor).map(|value| values.push(value)))?;
                 Value::Array(values)
             }
-            Kind::Object => {
+            ValueKind::Object => {
                 let mut map = serde_json::Map::new();
                 cursor.object(|key, cursor| {
                     map.insert(key.decode().into_owned(), rebuild(cursor)?);
@@ -297,7 +297,7 @@ mod tests {
     fn agrees_with_serde_json(text: &str) {
         let mut cursor = Cursor::new(text);
         let ours = rebuild(&mut cursor).and_then(|value| cursor.end().map(|()| value));
-        let skipped = read::<Raw<'_>>(text);
+        let skipped = read::<RawValue<'_>>(text);
         assert_eq!(ours.is_ok(), skipped.is_ok(), "reading and skipping differ on {text:?}");
         match serde_json::from_str::<Value>(text) {
             Ok(theirs) => assert_eq!(ours, Ok(theirs), "text: {text:?}"),
@@ -368,7 +368,7 @@ mod tests {
             "{]",
             "\"\\u+123\"",
         ] {
-            assert!(read::<Raw<'_>>(text).is_err(), "accepted {text:?}");
+            assert!(read::<RawValue<'_>>(text).is_err(), "accepted {text:?}");
             agrees_with_serde_json(text);
         }
     }
@@ -377,7 +377,7 @@ mod tests {
     fn nesting_is_bounded_where_serde_json_bounds_it() {
         for depth in [126, 127, 128, 100_000] {
             let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-            assert_eq!(read::<Raw<'_>>(&text).is_ok(), depth <= usize::from(DEPTH_MAX));
+            assert_eq!(read::<RawValue<'_>>(&text).is_ok(), depth <= usize::from(DEPTH_MAX));
             assert_eq!(
                 serde_json::from_str::<Value>(&text).is_ok(),
                 depth <= usize::from(DEPTH_MAX)

@@ -13,7 +13,7 @@ const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
 /// How a frame came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct RxTimestamps {
     /// The socket was asked for its last bytes. How long they had lain there by then, while the
     /// thread slept or did something else, no program can see of itself; `benches/wire_to_wire`
     /// shows it.
@@ -24,7 +24,7 @@ pub struct Arrival {
     pub framed: Instant,
 }
 
-impl Arrival {
+impl RxTimestamps {
     /// What did not come in a frame, or had to wait here until this moment.
     pub const fn at(moment: Instant) -> Self {
         Self { asked: moment, read: moment, framed: moment }
@@ -34,9 +34,9 @@ impl Arrival {
 /// The steps of one buy, from the frame that brought its listing to the request that asks for it:
 /// when each was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Steps {
+pub struct LatencyBreakdown {
     /// The frame had come in.
-    pub arrival: Arrival,
+    pub arrival: RxTimestamps,
     /// It had been read as JSON, and its listing was to be decided on.
     pub parsed: Instant,
     /// It was wanted, and may be bought.
@@ -49,7 +49,7 @@ pub struct Steps {
     pub written: Instant,
 }
 
-impl Steps {
+impl LatencyBreakdown {
     /// From the read that brought the frame's last bytes to the request written.
     pub fn total(&self) -> Duration {
         self.written.saturating_duration_since(self.arrival.asked)
@@ -58,7 +58,7 @@ impl Steps {
     /// How long each step took, by name.
     pub fn each(&self) -> [(&'static str, Duration); 7] {
         let Self { arrival, parsed, decided, reserved, serialised, written } = *self;
-        let Arrival { asked, read, framed } = arrival;
+        let RxTimestamps { asked, read, framed } = arrival;
         let mut begun = asked;
         let done = [
             ("read", read),
@@ -74,7 +74,7 @@ impl Steps {
 }
 
 /// `read 1.9 + unframe 0.3 + parse 1.2 + decide 0.4 + reserve 2.2 + serialise 0.4 + write 12.4 µs`
-impl fmt::Display for Steps {
+impl fmt::Display for LatencyBreakdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut plus = "";
         for (name, took) in self.each() {
@@ -88,7 +88,7 @@ impl fmt::Display for Steps {
 
 /// Latencies in bounded memory, to three digits.
 #[derive(Clone)]
-pub struct Latency {
+pub struct LatencyHistogram {
     /// `None` only if the histogram's constant bounds were refused, which a test rules out.
     histogram: Option<Histogram<u64>>,
 }
@@ -108,7 +108,7 @@ pub struct Percentiles {
     pub max: u64,
 }
 
-impl Latency {
+impl LatencyHistogram {
     /// An empty histogram.
     pub fn new() -> Self {
         Self { histogram: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).ok() }
@@ -139,13 +139,13 @@ impl Latency {
 }
 
 /// Five numbers, rather than thousands of counters.
-impl fmt::Debug for Latency {
+impl fmt::Debug for LatencyHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.percentiles().fmt(f)
     }
 }
 
-impl Default for Latency {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         Self::new()
     }
@@ -157,12 +157,12 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_all_zeros() {
-        assert_eq!(Latency::new().percentiles(), Percentiles::default());
+        assert_eq!(LatencyHistogram::new().percentiles(), Percentiles::default());
     }
 
     #[test]
     fn percentiles_are_right_to_three_digits() {
-        let mut latency = Latency::new();
+        let mut latency = LatencyHistogram::new();
         for us in 1..=1_000 {
             latency.record(Duration::from_micros(us));
         }
@@ -178,8 +178,8 @@ mod tests {
     fn the_steps_of_a_buy_add_up_to_its_latency() {
         let asked = Instant::now();
         let after = |us| asked + Duration::from_micros(us);
-        let steps = Steps {
-            arrival: Arrival { asked, read: after(2), framed: after(3) },
+        let steps = LatencyBreakdown {
+            arrival: RxTimestamps { asked, read: after(2), framed: after(3) },
             parsed: after(6),
             decided: after(7),
             reserved: after(12),
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_latency_beyond_the_bound_still_counts() {
-        let mut latency = Latency::new();
+        let mut latency = LatencyHistogram::new();
         latency.record(Duration::from_secs(3_600));
         assert_eq!(latency.percentiles().count, 1);
     }

@@ -45,14 +45,14 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
-use self::{filter::is_ours, reader::Reader};
+use self::{filter::is_ours, reader::ReaderState};
 pub use self::{
-    filter::{ALWAYS_SHOWN, Filter},
-    reader::{Destination, print_within},
+    filter::{ALWAYS_SHOWN, LogFilter},
+    reader::{OutputStream, print_within},
 };
 use crate::{
     clock, secret,
-    threads::{Alarm, Guard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
 /// How much may wait to be written, in bytes: some 15,000 lines.
@@ -98,7 +98,7 @@ pub enum LogError {
 /// The log while it runs. Dropped, it writes out what is left.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     thread: thread::Thread,
     finished: mpsc::Receiver<()>,
     stopped: bool,
@@ -118,15 +118,15 @@ pub struct Finished {
 /// # Errors
 ///
 /// A [`LogError`] when there is one already or its thread cannot be started.
-pub fn start(filter: Filter, destination: Destination) -> Result<Log, LogError> {
+pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let look = move || destination.reader();
     let (log, lines, is_terminal) = match destination {
-        Destination::Stdout => {
+        OutputStream::Stdout => {
             let (log, lines) = spawn_for(io::stdout(), look)?;
             (log, lines, io::stdout().is_terminal())
         }
-        Destination::Stderr => {
+        OutputStream::Stderr => {
             let (log, lines) = spawn_for(io::stderr(), look)?;
             (log, lines, io::stderr().is_terminal())
         }
@@ -137,7 +137,11 @@ pub fn start(filter: Filter, destination: Destination) -> Result<Log, LogError> 
 }
 
 /// What turns events into lines.
-pub fn subscriber(filter: Filter, lines: Lines, colors: bool) -> impl Subscriber + Send + Sync {
+pub fn subscriber(
+    filter: LogFilter,
+    lines: LogQueue,
+    colors: bool,
+) -> impl Subscriber + Send + Sync {
     let ours = filter_fn(|metadata| *metadata.level() <= Level::WARN || is_ours(metadata.target()));
     let errors = filter_fn(|metadata| {
         *metadata.level() == Level::ERROR && is_ours(metadata.target())
@@ -165,7 +169,7 @@ impl FormatTime for Utc {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LogState {
     buffer: Mutex<Vec<u8>>,
     dropped: AtomicU64,
     /// How many lines the thread has taken and not yet written.
@@ -174,7 +178,7 @@ struct Shared {
     is_reader_gone: watch::Sender<bool>,
 }
 
-impl Shared {
+impl LogState {
     /// Appends a line unless more than `bytes_max` would wait then.
     fn append(&self, line: &[u8], bytes_max: usize) {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,13 +203,13 @@ fn lines_in(bytes: &[u8]) -> u64 {
 
 /// Takes lines and never waits.
 #[derive(Clone, Debug)]
-pub struct Lines {
-    shared: Arc<Shared>,
+pub struct LogQueue {
+    shared: Arc<LogState>,
     /// How much may wait once a line of this level was appended.
     bytes_max: usize,
 }
 
-impl Lines {
+impl LogQueue {
     fn of(&self, level: Level) -> Self {
         let bytes_max = match level {
             Level::ERROR => BUFFER_BYTES_MAX,
@@ -216,7 +220,7 @@ impl Lines {
     }
 }
 
-impl Write for Lines {
+impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.shared.append(line, self.bytes_max);
         Ok(line.len())
@@ -227,7 +231,7 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -244,18 +248,18 @@ impl<'a> MakeWriter<'a> for Lines {
 /// # Errors
 ///
 /// [`LogError::Thread`] when it cannot be started.
-pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, Lines), LogError> {
-    spawn_for(sink, || Reader::Reads)
+pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, LogQueue), LogError> {
+    spawn_for(sink, || ReaderState::Reads)
 }
 
 /// The same for a reader that can be looked at.
 fn spawn_for(
     sink: impl Write + Send + 'static,
-    look: impl FnMut() -> Reader + Send + 'static,
-) -> Result<(Log, Lines), LogError> {
-    let shared = Arc::new(Shared {
+    look: impl FnMut() -> ReaderState + Send + 'static,
+) -> Result<(Log, LogQueue), LogError> {
+    let shared = Arc::new(LogState {
         buffer: Mutex::new(Vec::with_capacity(BUFFER_BYTES_MAX)),
-        ..Shared::default()
+        ..LogState::default()
     });
     // Nothing is ever sent; that the other end is gone says that the thread has ended.
     let (finish, finished) = mpsc::sync_channel(0);
@@ -263,7 +267,7 @@ fn spawn_for(
     let thread = thread::Builder::new()
         .name(ThreadName::Log.to_string())
         .spawn(move || {
-            let guard = Guard::new(ThreadName::Log, Alarm::of_process());
+            let guard = ThreadGuard::new(ThreadName::Log, Alarm::of_process());
             writing.run();
             guard.finished();
             drop(finish);
@@ -271,17 +275,17 @@ fn spawn_for(
         .map_err(LogError::Thread)?;
     let thread = thread.thread().clone();
     let log = Log { shared: Arc::clone(&shared), thread, finished, stopped: false };
-    Ok((log, Lines { shared, bytes_max: BUFFER_BYTES_MAX }))
+    Ok((log, LogQueue { shared, bytes_max: BUFFER_BYTES_MAX }))
 }
 
 /// What the thread has.
 struct Writing<S, L> {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     sink: S,
     look: L,
 }
 
-impl<S: Write, L: FnMut() -> Reader> Writing<S, L> {
+impl<S: Write, L: FnMut() -> ReaderState> Writing<S, L> {
     fn run(mut self) {
         let mut taken = Vec::with_capacity(BUFFER_BYTES_MAX);
         loop {
@@ -289,10 +293,10 @@ impl<S: Write, L: FnMut() -> Reader> Writing<S, L> {
             // Read before the buffer is taken, so that no line falls between.
             let stopping = self.shared.stopping.load(Ordering::Acquire);
             let reader = (self.look)();
-            if reader == Reader::Gone {
+            if reader == ReaderState::Gone {
                 self.gone();
             }
-            if reader == Reader::WouldStopUs {
+            if reader == ReaderState::WouldStopUs {
                 thread::park_timeout(WRITE_EVERY);
                 continue;
             }
@@ -423,7 +427,7 @@ mod tests {
         let (open, taken, sink) = gate();
         drop(open);
         let (log, lines) = spawn(sink).unwrap();
-        let filter = Filter::parse(Some(filter)).unwrap();
+        let filter = LogFilter::parse(Some(filter)).unwrap();
         tracing::subscriber::with_default(subscriber(filter, lines, colors), body);
         assert_eq!(log.finish(), Finished { lost: 0, is_reader_gone: false });
         String::from_utf8(taken.lock().unwrap().clone()).unwrap()
@@ -501,7 +505,7 @@ mod tests {
     fn an_error_finds_room_behind_any_number_of_other_lines() {
         let (open, taken, sink) = gate();
         let (log, lines) = spawn(sink).unwrap();
-        let filter = Filter::parse(Some("debug")).unwrap();
+        let filter = LogFilter::parse(Some("debug")).unwrap();
         let padding = "x".repeat(1_000);
         tracing::subscriber::with_default(subscriber(filter, lines, false), || {
             for _line in 0..3 * BUFFER_BYTES_MAX / padding.len() {
@@ -541,7 +545,7 @@ mod tests {
     fn a_filter_without_debug_lines_costs_none() {
         let (_open, _taken, sink) = gate();
         let (_log, lines) = spawn(sink).unwrap();
-        let filter = Filter::parse(Some("info")).unwrap();
+        let filter = LogFilter::parse(Some("info")).unwrap();
         let hint = subscriber(filter, lines, false).max_level_hint();
         assert_eq!(hint, Some(LevelFilter::INFO));
     }
@@ -556,7 +560,11 @@ mod tests {
         let look = move || {
             // Once nobody counts any more it looks without waiting.
             let _nobody_counts = looked.send(());
-            if looked_at.load(Ordering::Acquire) { Reader::Reads } else { Reader::WouldStopUs }
+            if looked_at.load(Ordering::Acquire) {
+                ReaderState::Reads
+            } else {
+                ReaderState::WouldStopUs
+            }
         };
         let (log, mut lines) = spawn_for(sink, look).unwrap();
         lines.write_all(b"1\n").unwrap();
@@ -571,7 +579,7 @@ mod tests {
     #[test]
     fn whoever_waits_is_told_that_the_reader_has_gone() {
         let (_open, _taken, sink) = gate();
-        let (log, _lines) = spawn_for(sink, || Reader::Gone).unwrap();
+        let (log, _lines) = spawn_for(sink, || ReaderState::Gone).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(log.reader_gone().wait());
         assert!(log.finish().is_reader_gone);

@@ -10,14 +10,14 @@ use sniper::{
         AppError, block_on, block_on_core, capture,
         demo::Demo,
         desk, doctor, practice,
-        record::Recording,
+        record::SessionRecording,
         report::{self, Output},
-        session::{Beginning, Ended, Session},
+        session::{SessionEnd, SessionStart, TradingSession},
     },
     cli::{Cli, Command, DemoArgs, RunArgs, SharedArgs},
     config::Config,
     log::ReaderGone,
-    stop::{Quit, Stop},
+    stop::{SecondSignal, Shutdown},
     summary::Summary,
     threads, ws,
 };
@@ -61,11 +61,11 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
 
 /// One session: every listing of the feed is considered, until there is a reason to stop.
 async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
-    let quit = Quit::watch()?;
-    let mut stop = Stop::counted(&quit, args.lasting).or_when(gone);
+    let quit = SecondSignal::watch()?;
+    let mut stop = Shutdown::counted(&quit, args.lasting).or_when(gone);
     let filler = config.fill_gaps();
-    let mut session = Session::start_with(&config, filler, Beginning::of(args))?;
-    let recording = Recording::start(&config, args.record)?;
+    let mut session = TradingSession::start_with(&config, filler, SessionStart::of(args))?;
+    let recording = SessionRecording::start(&config, args.record)?;
     if args.resume {
         session.resume();
     }
@@ -75,7 +75,7 @@ async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<S
     let ended = tokio::select! {
         // The feed first: whatever else is to be done can wait until the order is written.
         biased;
-        gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => Ended::GaveUp(gave_up),
+        gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
         ended = session.run(&mut stop) => ended,
     };
     quit.stopping();

@@ -1,13 +1,13 @@
 //! Money, exactly: whole hundredths of a coin, read from decimal text and never from a float.
 //!
 //! The marketplace writes coins and markups as JSON numbers with at most two decimals
-//! (measured on 559 recorded listings). [`Coins`] and [`Percent`] hold hundredths in an `i64`, so
+//! (measured on 559 recorded listings). [`Amount`] and [`Percent`] hold hundredths in an `i64`, so
 //! adding prices never rounds. Text that does not fit exactly is an error, not an approximation;
-//! only [`Coins::parse_floor`], meant for balances, may round, and only against the user.
+//! only [`Amount::parse_floor`], meant for balances, may round, and only against the user.
 //!
 //! # Invariants
 //!
-//! 1. Parsing and printing are inverse: `Coins::parse(&c.to_string()) == Ok(c)`.
+//! 1. Parsing and printing are inverse: `Amount::parse(&c.to_string()) == Ok(c)`.
 //! 2. No arithmetic wraps: sums saturate or are checked, and release builds keep overflow checks.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -27,7 +27,7 @@ const DECIMAL_BYTES_MAX: usize = 64;
 
 /// An amount of the site's currency, in hundredths of a coin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Coins(i64);
+pub struct Amount(i64);
 
 /// A percentage, in hundredths of one percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +47,7 @@ pub enum DecimalError {
     OutOfRange,
 }
 
-impl Coins {
+impl Amount {
     /// No money.
     pub const ZERO: Self = Self(0);
     /// More than any account holds.
@@ -118,7 +118,7 @@ impl Percent {
     ///
     /// # Errors
     ///
-    /// A [`DecimalError`] as for [`Coins::parse`].
+    /// A [`DecimalError`] as for [`Amount::parse`].
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
         parse_hundredths(text, Rounding::Exact).map(Self)
     }
@@ -127,7 +127,7 @@ impl Percent {
     ///
     /// True when the exact ratio lies within half a hundredth of the claim, so either way of
     /// rounding a tie agrees. A base of zero or less agrees with nothing.
-    pub fn is_markup_of(self, total: Coins, base: Coins) -> bool {
+    pub fn is_markup_of(self, total: Amount, base: Amount) -> bool {
         if base.0 <= 0 {
             return false;
         }
@@ -140,7 +140,7 @@ impl Percent {
     }
 }
 
-impl fmt::Display for Coins {
+impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_hundredths(self.0, f)
     }
@@ -301,7 +301,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<i64, DecimalError>) {
-        assert_eq!(Coins::parse(text).map(Coins::cents), expected, "text: {text:?}");
+        assert_eq!(Amount::parse(text).map(Amount::cents), expected, "text: {text:?}");
     }
 
     #[test]
@@ -334,22 +334,22 @@ mod tests {
 
     #[test]
     fn a_balance_is_rounded_against_the_user() {
-        assert_eq!(Coins::parse_floor("10.159"), Ok(Coins(1_015)));
-        assert_eq!(Coins::parse_floor("-10.151"), Ok(Coins(-1_016)));
-        assert_eq!(Coins::parse_floor("0.001"), Ok(Coins(0)));
+        assert_eq!(Amount::parse_floor("10.159"), Ok(Amount(1_015)));
+        assert_eq!(Amount::parse_floor("-10.151"), Ok(Amount(-1_016)));
+        assert_eq!(Amount::parse_floor("0.001"), Ok(Amount(0)));
     }
 
     #[test]
     fn amounts_are_printed_with_two_decimals() {
-        assert_eq!(Coins(1_015).to_string(), "10.15");
-        assert_eq!(Coins(-7).to_string(), "-0.07");
+        assert_eq!(Amount(1_015).to_string(), "10.15");
+        assert_eq!(Amount(-7).to_string(), "-0.07");
         assert_eq!(Percent(150).to_string(), "1.50");
-        assert_eq!(format!("[{:>8}]", Coins(1_015)), "[   10.15]");
+        assert_eq!(format!("[{:>8}]", Amount(1_015)), "[   10.15]");
     }
 
     #[test]
     fn a_markup_agrees_only_with_the_prices_it_came_from() {
-        let agrees = |claim, total, base| Percent(claim).is_markup_of(Coins(total), Coins(base));
+        let agrees = |claim, total, base| Percent(claim).is_markup_of(Amount(total), Amount(base));
         assert!(agrees(150, 1_015, 1_000));
         assert!(agrees(0, 2_635, 2_635));
         assert!(!agrees(0, 2_636, 2_635));
@@ -360,8 +360,8 @@ mod tests {
     /// A third of a percent: 100/300 = 33.333… %, claimed as 33.33.
     #[test]
     fn a_rounded_markup_agrees() {
-        assert!(Percent(3_333).is_markup_of(Coins(400), Coins(300)));
-        assert!(!Percent(3_334).is_markup_of(Coins(400), Coins(300)));
+        assert!(Percent(3_333).is_markup_of(Amount(400), Amount(300)));
+        assert!(!Percent(3_334).is_markup_of(Amount(400), Amount(300)));
     }
 
     proptest! {
@@ -376,13 +376,13 @@ mod tests {
 
         #[test]
         fn printing_and_parsing_are_inverse(cents in -HUNDREDTHS_MAX..=HUNDREDTHS_MAX) {
-            prop_assert_eq!(Coins::parse(&Coins(cents).to_string()), Ok(Coins(cents)));
+            prop_assert_eq!(Amount::parse(&Amount(cents).to_string()), Ok(Amount(cents)));
         }
 
         #[test]
         fn parsing_never_panics(text in "\\PC{0,80}") {
-            let parsed = Coins::parse(&text);
-            prop_assert!(parsed.is_err() || Coins::parse_floor(&text) == parsed);
+            let parsed = Amount::parse(&text);
+            prop_assert!(parsed.is_err() || Amount::parse_floor(&text) == parsed);
         }
 
         #[test]
@@ -390,7 +390,7 @@ mod tests {
             let exact = (i128::from(total) - i128::from(base)) * 10_000;
             let rounded = (exact * 2 + i128::from(base)).div_euclid(i128::from(base) * 2);
             let claim = Percent(i64::try_from(rounded).unwrap());
-            prop_assert!(claim.is_markup_of(Coins(total), Coins(base)));
+            prop_assert!(claim.is_markup_of(Amount(total), Amount(base)));
         }
     }
 }

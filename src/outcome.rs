@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use crate::{money::Coins, time::UnixMs};
+use crate::{money::Amount, time::UnixMs};
 
 /// How far a buy request got before its answer, or instead of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Progress {
+pub enum SendProgress {
     /// No connection was made, or none was ready: not one byte left.
     NotSent,
     /// At least one byte was handed to the system.
@@ -22,12 +22,12 @@ pub enum Outcome {
     /// The marketplace named this listing as ours. A reservation, not yet a delivery.
     Bought {
         /// What it says it cost, where it says so.
-        price: Option<Coins>,
+        price: Option<Amount>,
         /// The server's clock when it was done, where it says so.
         server_time: Option<UnixMs>,
     },
     /// The marketplace said no; no money moved.
-    Refused(Refusal),
+    Refused(RejectReason),
     /// It was never sent; no money can have moved.
     NotSent(NotSent),
     /// It may have been done. Counts as bought until proven otherwise, and is never sent again.
@@ -50,7 +50,7 @@ pub enum NotSent {
 
 /// How the marketplace says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
+pub enum RejectReason {
     /// Somebody else was faster, or it cannot be joined yet.
     #[error("not joinable: taken, or too early")]
     NotJoinable,
@@ -116,7 +116,7 @@ pub enum Unknown {
     /// The marketplace said no in an answer that names no order, and the connection was not (or
     /// not yet) shown to be in step. What the refusal asks of the bot applies all the same.
     #[error("rejected, but not shown to be this order's answer: {0}")]
-    Unconfirmed(Refusal),
+    Unconfirmed(RejectReason),
 }
 
 /// What a refusal asks of the bot.
@@ -130,7 +130,7 @@ pub enum Consequence {
     Halt,
 }
 
-impl Refusal {
+impl RejectReason {
     /// A short name, for counters and reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -14,27 +14,27 @@ const NONE: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Row([u64; WAYS]);
+struct CacheRow([u64; WAYS]);
 
 /// The keys that came by last, each with what is known of it.
 ///
 /// Keys are told apart by 64 bits of a hash under a key of its own.
 #[derive(Debug)]
-pub struct Recent<T> {
+pub struct SetAssocCache<T> {
     hasher: RandomState,
-    rows: Box<[Row]>,
+    rows: Box<[CacheRow]>,
     known: Box<[[T; WAYS]]>,
     /// Per row, where the next key goes: over the oldest.
     turns: Box<[u8]>,
 }
 
-impl<T: Copy> Recent<T> {
+impl<T: Copy> SetAssocCache<T> {
     /// Remembers about this many keys. `filler` stands where nothing is known yet.
     pub fn new(max: usize, filler: T) -> Self {
         let rows = max.div_ceil(WAYS).max(1);
         Self {
             hasher: RandomState::new(),
-            rows: vec![Row([NONE; WAYS]); rows].into(),
+            rows: vec![CacheRow([NONE; WAYS]); rows].into(),
             known: vec![[filler; WAYS]; rows].into(),
             turns: vec![0; rows].into(),
         }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_key_is_new_once_and_then_what_was_known_of_it_first() {
-        let mut recent = Recent::new(64, 0);
+        let mut recent = SetAssocCache::new(64, 0);
         assert_eq!(recent.insert(&"a", 1), None);
         assert_eq!(recent.insert(&"b", 2), None);
         assert_eq!(recent.insert(&"a", 3), Some(1));
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_removed_key_is_new_again_and_no_other_is() {
-        let mut recent = Recent::new(64, 0);
+        let mut recent = SetAssocCache::new(64, 0);
         (0..8).for_each(|key| assert_eq!(recent.insert(&key, key), None));
         recent.remove(&3);
         recent.remove(&99);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_a_row_is_forgotten_first() {
-        let mut recent = Recent::new(WAYS, ());
+        let mut recent = SetAssocCache::new(WAYS, ());
         for key in 0..1_000_u32 {
             assert_eq!(recent.insert(&key, ()), None);
         }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
         const MAX: usize = 32_768;
-        let mut recent = Recent::new(MAX, ());
+        let mut recent = SetAssocCache::new(MAX, ());
         for key in 0..MAX * 6 {
             assert_eq!(recent.insert(&key, ()), None);
         }

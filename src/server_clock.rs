@@ -38,13 +38,13 @@ const MILLION: i64 = 1_000_000;
 pub struct ServerClock {
     /// Where this machine's time is counted from.
     origin: Instant,
-    known: Option<Known>,
+    known: Option<ClockBounds>,
     contradictions: u64,
 }
 
 /// Bounds of the server's time less ours, in µs, as they were at `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
+struct ClockBounds {
     at: i64,
     low: i64,
     /// `None`: only a listing has told us anything.
@@ -53,7 +53,7 @@ struct Known {
 
 /// One exchange with the server: when the request left, and when its answer was here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchange {
+pub struct ClockExchange {
     /// Before the request's first byte left.
     pub sent: Instant,
     /// After the answer's last byte came.
@@ -67,16 +67,16 @@ impl ServerClock {
     }
 
     /// An answer to this exchange carried this `Date`, which is cut to the second.
-    pub fn observe_date(&mut self, exchange: Exchange, date: UnixMs) {
+    pub fn observe_date(&mut self, exchange: ClockExchange, date: UnixMs) {
         self.observe(exchange, date, SECOND.saturating_add(DATE_LAG));
     }
 
     /// The server did something in the course of this exchange and stamped it, to the millisecond.
-    pub fn observe_stamp(&mut self, exchange: Exchange, stamp: UnixMs) {
+    pub fn observe_stamp(&mut self, exchange: ClockExchange, stamp: UnixMs) {
         self.observe(exchange, stamp, MILLISECOND);
     }
 
-    fn observe(&mut self, exchange: Exchange, stamp: UnixMs, unit: Duration) {
+    fn observe(&mut self, exchange: ClockExchange, stamp: UnixMs, unit: Duration) {
         let sent = self.local(exchange.sent.min(exchange.received));
         let received = self.local(exchange.received);
         let stamp = stamp.0.saturating_mul(1_000);
@@ -85,7 +85,7 @@ impl ServerClock {
         let low = stamp.saturating_sub(received);
         let high = stamp.saturating_add(micros(unit)).saturating_sub(sent);
         let high = high.saturating_add(drift(received.saturating_sub(sent)));
-        let fresh = Known { at: received, low, high: Some(high) };
+        let fresh = ClockBounds { at: received, low, high: Some(high) };
         match self.known.map_or(fresh, |known| known.and(fresh)) {
             known if known.is_possible() => self.known = Some(known),
             _ => {
@@ -99,7 +99,7 @@ impl ServerClock {
     pub fn observe_listing(&mut self, received: Instant, created_at: UnixMs) {
         let received = self.local(received);
         let low = created_at.0.saturating_mul(1_000).saturating_sub(received);
-        let fresh = Known { at: received, low, high: None };
+        let fresh = ClockBounds { at: received, low, high: None };
         match self.known.map_or(fresh, |known| known.and(fresh)) {
             known if known.is_possible() => self.known = Some(known),
             _ => self.contradictions = self.contradictions.saturating_add(1),
@@ -155,7 +155,7 @@ impl ServerClock {
     }
 }
 
-impl Known {
+impl ClockBounds {
     /// The same knowledge at a later moment, widened by what the clocks may have drifted.
     fn after(self, now: i64) -> Self {
         let drift = drift(now.saturating_sub(self.at));
@@ -202,8 +202,8 @@ mod tests {
         origin + Duration::from_millis(ms)
     }
 
-    fn exchange(origin: Instant, sent_ms: u64, received_ms: u64) -> Exchange {
-        Exchange { sent: at(origin, sent_ms), received: at(origin, received_ms) }
+    fn exchange(origin: Instant, sent_ms: u64, received_ms: u64) -> ClockExchange {
+        ClockExchange { sent: at(origin, sent_ms), received: at(origin, received_ms) }
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
                 let received = sent + trip;
                 let done = sent + trip * share / 100;
                 let stamp_ms = server.shows_us(i64::try_from(done).unwrap()).div_euclid(1_000);
-                let exchange = Exchange { sent: moment(sent), received: moment(received) };
+                let exchange = ClockExchange { sent: moment(sent), received: moment(received) };
                 match kind {
                     Kind::Date => {
                         let second = stamp_ms.div_euclid(1_000) * 1_000;

@@ -1,8 +1,8 @@
 //! When to stop: a person says so, the system says so, the reader of the log has gone, or the time
 //! asked for is over.
 //!
-//! The first signal asks for an end in order ([`Stop`]). A second one ends the process at once,
-//! whatever it is doing ([`Quit`]), and so does an end in order that takes longer than [`STOP_MAX`].
+//! The first signal asks for an end in order ([`Shutdown`]). A second one ends the process at once,
+//! whatever it is doing ([`SecondSignal`]), and so does an end in order that takes longer than [`STOP_MAX`].
 
 pub mod quit;
 
@@ -10,15 +10,15 @@ use std::{fmt, io, time::Duration};
 
 use tokio::sync::watch;
 
-pub use self::quit::{LAST_WORDS_MAX, Quit, STOP_MAX};
-use crate::log::{Destination, ReaderGone, print_within};
+pub use self::quit::{LAST_WORDS_MAX, STOP_MAX, SecondSignal};
+use crate::log::{OutputStream, ReaderGone, print_within};
 
 /// The longest `--for`: ten years, in seconds.
 const SECONDS_MAX: u64 = 315_360_000;
 
 /// Why the program stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum ShutdownReason {
     /// Ctrl-C.
     Interrupt,
     /// SIGTERM, or what Windows has instead: the window was closed, the machine shuts down.
@@ -31,28 +31,28 @@ pub enum Why {
     Over(Duration),
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ShutdownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interrupt => f.write_str("Ctrl-C"),
             Self::Terminate => f.write_str("told to terminate"),
             Self::Hangup => f.write_str("the terminal was closed"),
             Self::ReaderGone => f.write_str("the reader of the log has gone"),
-            Self::Over(after) => write!(f, "the {} of --for are over", Shown(*after)),
+            Self::Over(after) => write!(f, "the {} of --for are over", DurationText(*after)),
         }
     }
 }
 
 /// Where signals come from.
 #[derive(Debug)]
-enum Wishes {
+enum SignalSource {
     System(Signals),
     /// From what counts them.
-    Counted(watch::Receiver<Option<Why>>),
+    Counted(watch::Receiver<Option<ShutdownReason>>),
 }
 
-impl Wishes {
-    async fn wait(&mut self) -> Why {
+impl SignalSource {
+    async fn wait(&mut self) -> ShutdownReason {
         let first = match self {
             Self::System(signals) => return signals.wait().await,
             Self::Counted(first) => first.wait_for(Option::is_some).await.map(|first| *first),
@@ -68,30 +68,30 @@ impl Wishes {
 /// Listens for the wish to stop. From the moment it exists, Ctrl-C, SIGTERM and SIGHUP no longer
 /// kill the process by themselves.
 #[derive(Debug)]
-pub struct Stop {
-    wishes: Wishes,
+pub struct Shutdown {
+    wishes: SignalSource,
     reader_gone: Option<ReaderGone>,
     has_said_reader_gone: bool,
     /// When `--for` is over, and how long it was.
     over: Option<(tokio::time::Instant, Duration)>,
 }
 
-impl Stop {
+impl Shutdown {
     /// Begins to listen; the time of `--for` begins now. Must be called within a runtime.
     ///
     /// # Errors
     ///
     /// What the system says when it refuses.
     pub fn listen(after: Option<Duration>) -> io::Result<Self> {
-        Ok(Self::new(Wishes::System(Signals::listen()?), after))
+        Ok(Self::new(SignalSource::System(Signals::listen()?), after))
     }
 
     /// The same where signals are counted: a second one ends the process at once.
-    pub fn counted(quit: &Quit, after: Option<Duration>) -> Self {
-        Self::new(Wishes::Counted(quit.first()), after)
+    pub fn counted(quit: &SecondSignal, after: Option<Duration>) -> Self {
+        Self::new(SignalSource::Counted(quit.first()), after)
     }
 
-    fn new(wishes: Wishes, after: Option<Duration>) -> Self {
+    fn new(wishes: SignalSource, after: Option<Duration>) -> Self {
         let moment = |after| tokio::time::Instant::now().checked_add(after).map(|at| (at, after));
         let over = after.and_then(moment);
         Self { wishes, reader_gone: None, has_said_reader_gone: false, over }
@@ -109,7 +109,7 @@ impl Stop {
             let line = "sniper: the reader of the log has gone: stopping as on SIGTERM, with exit \
                         code 74\n";
             // Where this cannot be said either, the exit code says it.
-            drop(print_within(Destination::Stderr, line, LAST_WORDS_MAX));
+            drop(print_within(OutputStream::Stderr, line, LAST_WORDS_MAX));
         }
     }
 
@@ -119,14 +119,14 @@ impl Stop {
     /// # Cancel safety
     ///
     /// Safe: a signal that comes while nobody waits is kept for the next who does.
-    pub async fn wait(&mut self) -> Why {
+    pub async fn wait(&mut self) -> ShutdownReason {
         let Self { wishes, reader_gone, over, .. } = self;
         let over = *over;
         let time_is_over = async move {
             match over {
                 Some((at, after)) => {
                     tokio::time::sleep_until(at).await;
-                    Why::Over(after)
+                    ShutdownReason::Over(after)
                 }
                 None => std::future::pending().await,
             }
@@ -142,7 +142,7 @@ impl Stop {
             why = wishes.wait() => why,
             () = reader_gone => {
                 self.say_reader_gone();
-                Why::ReaderGone
+                ShutdownReason::ReaderGone
             }
             why = time_is_over => why,
         }
@@ -170,7 +170,7 @@ impl Signals {
         })
     }
 
-    async fn wait(&mut self) -> Why {
+    async fn wait(&mut self) -> ShutdownReason {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -178,9 +178,9 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => Why::Interrupt,
-            _ = self.terminate.recv() => Why::Terminate,
-            _ = hangup => Why::Hangup,
+            _ = self.interrupt.recv() => ShutdownReason::Interrupt,
+            _ = self.terminate.recv() => ShutdownReason::Terminate,
+            _ = hangup => ShutdownReason::Hangup,
         }
     }
 }
@@ -221,12 +221,12 @@ impl Signals {
         })
     }
 
-    async fn wait(&mut self) -> Why {
+    async fn wait(&mut self) -> ShutdownReason {
         tokio::select! {
-            _ = self.interrupt.recv() => Why::Interrupt,
-            _ = self.r#break.recv() => Why::Interrupt,
-            _ = self.close.recv() => Why::Terminate,
-            _ = self.shutdown.recv() => Why::Terminate,
+            _ = self.interrupt.recv() => ShutdownReason::Interrupt,
+            _ = self.r#break.recv() => ShutdownReason::Interrupt,
+            _ = self.close.recv() => ShutdownReason::Terminate,
+            _ = self.shutdown.recv() => ShutdownReason::Terminate,
         }
     }
 }
@@ -275,9 +275,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 }
 
 /// A duration as [`parse_duration`] reads it, in the largest unit that fits.
-struct Shown(Duration);
+struct DurationText(Duration);
 
-impl fmt::Display for Shown {
+impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
@@ -317,7 +317,7 @@ mod tests {
         #[test]
         fn a_duration_is_shown_as_it_is_written(ms in 1..=SECONDS_MAX * 1_000) {
             let duration = Duration::from_millis(ms);
-            prop_assert_eq!(parse_duration(&Shown(duration).to_string()), Ok(duration));
+            prop_assert_eq!(parse_duration(&DurationText(duration).to_string()), Ok(duration));
         }
 
         #[test]
@@ -330,10 +330,10 @@ mod tests {
     async fn the_time_asked_for_ends_and_stays_over() {
         let after = Duration::from_secs(60);
         let begun = tokio::time::Instant::now();
-        let mut stop = Stop::listen(Some(after)).unwrap();
-        assert_eq!(stop.wait().await, Why::Over(after));
+        let mut stop = Shutdown::listen(Some(after)).unwrap();
+        assert_eq!(stop.wait().await, ShutdownReason::Over(after));
         assert_eq!(begun.elapsed(), after);
-        assert_eq!(stop.wait().await, Why::Over(after));
+        assert_eq!(stop.wait().await, ShutdownReason::Over(after));
         assert_eq!(stop.wait().await.to_string(), "the 1m of --for are over");
     }
 
@@ -347,7 +347,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_time_it_waits_for_ever() {
-        let mut stop = Stop::listen(None).unwrap();
+        let mut stop = Shutdown::listen(None).unwrap();
         let year = Duration::from_secs(SECONDS_MAX / 10);
         assert!(tokio::time::timeout(year, stop.wait()).await.is_err());
     }

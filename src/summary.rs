@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::{
     latency::Percentiles,
     ledger::{Halt, OrderTotals},
-    money::Coins,
-    sniper::tally::{Bought, Tally},
+    money::Amount,
+    sniper::tally::{BoughtItem, SessionStats},
     text::Escaped,
 };
 
@@ -34,7 +34,7 @@ pub struct FeedCounts {
 
 /// What the practice market says of the same session. It keeps its own books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MarketView {
+pub struct SimulatedMarketCounts {
     /// How many listings it offered.
     pub offered: u64,
     /// How many of them were made to fit the whitelist.
@@ -42,9 +42,9 @@ pub struct MarketView {
     /// How many it sold to the bot.
     pub sold_to_us: u64,
     /// What they cost, without those that were cancelled.
-    pub spent: Coins,
+    pub spent: Amount,
     /// What the account holds.
-    pub balance: Coins,
+    pub balance: Amount,
     /// How many listings were asked for more than once.
     pub asked_twice: u64,
     /// How many requests came over a connection opened after their listing.
@@ -61,13 +61,13 @@ pub struct Summary {
     /// What the feed counted.
     pub feed: FeedCounts,
     /// What was decided and bought.
-    pub tally: Tally,
+    pub tally: SessionStats,
     /// What became of its orders, by the ledger.
     pub orders: OrderTotals,
     /// Why ordering is halted at its end.
     pub halts: Vec<Halt>,
     /// What the account holds, where that is known.
-    pub balance: Option<Coins>,
+    pub balance: Option<Amount>,
     /// Log lines that were dropped rather than waited for.
     pub log_lines_dropped: u64,
     /// Why it ended, in words.
@@ -75,7 +75,7 @@ pub struct Summary {
     /// Whether it ended because the feed was given up, which nobody asked for.
     pub is_given_up: bool,
     /// What the practice market says, in a demo.
-    pub market: Option<MarketView>,
+    pub market: Option<SimulatedMarketCounts>,
 }
 
 impl Summary {
@@ -149,7 +149,7 @@ fn halt_json(halt: &Halt) -> Value {
     })
 }
 
-fn market_json(market: MarketView) -> Value {
+fn market_json(market: SimulatedMarketCounts) -> Value {
     json!({
         "offered": market.offered,
         "wanted": market.wanted,
@@ -161,7 +161,7 @@ fn market_json(market: MarketView) -> Value {
     })
 }
 
-fn purchase_json(purchase: &Bought) -> Value {
+fn purchase_json(purchase: &BoughtItem) -> Value {
     json!({
         "id": purchase.id.as_str(),
         "item": purchase.market_name,
@@ -227,7 +227,7 @@ impl fmt::Display for Summary {
     }
 }
 
-impl fmt::Display for MarketView {
+impl fmt::Display for SimulatedMarketCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { offered, sold_to_us, spent, balance, asked_twice, .. } = self;
         writeln!(
@@ -313,7 +313,7 @@ impl Summary {
     }
 }
 
-fn unanswered(tally: &Tally, orders: &OrderTotals) -> String {
+fn unanswered(tally: &SessionStats, orders: &OrderTotals) -> String {
     match (tally.unknown, orders.unknown) {
         (0, _) => "without an answer".to_owned(),
         (_, 0) => "without an answer at first; the account has resolved them".to_owned(),
@@ -362,9 +362,13 @@ mod tests {
     use crate::{ledger::HaltReason, outcome::Outcome, time::UnixMs};
 
     fn summary() -> Summary {
-        let mut tally =
-            Tally { listings: 600, matched: 3, unreadable_answers: 1, ..Tally::default() };
-        let price = Coins::from_cents(1_015);
+        let mut tally = SessionStats {
+            listings: 600,
+            matched: 3,
+            unreadable_answers: 1,
+            ..SessionStats::default()
+        };
+        let price = Amount::from_cents(1_015);
         tally.settle(&Outcome::Bought { price: Some(price), server_time: None });
         tally.skip("expired");
         tally.skip("total");
@@ -382,7 +386,7 @@ mod tests {
             tally,
             orders: OrderTotals { bought: 1, spent: price, ..OrderTotals::default() },
             halts: Vec::new(),
-            balance: Some(Coins::from_cents(48_985)),
+            balance: Some(Amount::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),
             is_given_up: false,
@@ -395,12 +399,12 @@ mod tests {
         let reason = HaltReason::Unknowns { count: 5 };
         let orders = OrderTotals {
             bought: 3,
-            spent: Coins::from_cents(3_000),
+            spent: Amount::from_cents(3_000),
             delivered: 1,
             returning: 1,
-            returning_coins: Coins::from_cents(1_000),
+            returning_coins: Amount::from_cents(1_000),
             returned: 2,
-            returned_coins: Coins::from_cents(2_000),
+            returned_coins: Amount::from_cents(2_000),
             ..OrderTotals::default()
         };
         let halts = vec![Halt { at: UnixMs(0), reason, count: 1 }];

@@ -1,6 +1,6 @@
 //! Stops ordering when a thread of the bot panics or ends.
 //!
-//! Each thread holds a [`Guard`]. A guard that is dropped before [`Guard::finished`] was called,
+//! Each thread holds a [`ThreadGuard`]. A guard that is dropped before [`ThreadGuard::finished`] was called,
 //! by a panic or by an early return, sets the thread's bit in the [`Alarm`]. The ledger reads the
 //! alarm with one atomic load before each approval, so no order is sent after a thread was lost.
 //!
@@ -162,13 +162,13 @@ impl Alarm {
 /// Held by a thread for as long as it runs.
 #[derive(Debug)]
 #[must_use = "a guard that is dropped at once stops ordering at once"]
-pub struct Guard {
+pub struct ThreadGuard {
     thread: ThreadName,
     alarm: Alarm,
     is_finished: bool,
 }
 
-impl Guard {
+impl ThreadGuard {
     /// A guard for this thread.
     pub const fn new(thread: ThreadName, alarm: Alarm) -> Self {
         Self { thread, alarm, is_finished: false }
@@ -180,7 +180,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if !self.is_finished {
             self.alarm.lose(self.thread);
@@ -245,12 +245,12 @@ mod tests {
     #[test]
     fn a_thread_that_panics_or_returns_early_is_named_and_one_that_finishes_is_not() {
         let alarm = Alarm::default();
-        let run = |thread, body: fn(Guard)| {
-            let guard = Guard::new(thread, alarm.clone());
+        let run = |thread, body: fn(ThreadGuard)| {
+            let guard = ThreadGuard::new(thread, alarm.clone());
             let ended = std::thread::spawn(move || body(guard)).join();
             (ended.is_ok(), Alarm::lost(alarm.bits()).collect::<Vec<_>>())
         };
-        assert_eq!(run(ThreadName::Log, Guard::finished), (true, vec![]));
+        assert_eq!(run(ThreadName::Log, ThreadGuard::finished), (true, vec![]));
         let (is_ok, lost) = run(ThreadName::Account, |_guard| panic!("a test"));
         assert_eq!((is_ok, lost), (false, vec![ThreadName::Account]));
         let (is_ok, lost) = run(ThreadName::Ledger, drop);

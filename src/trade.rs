@@ -13,14 +13,14 @@ pub use self::id::{TRADE_ID_BYTES_MAX, TradeId};
 
 use crate::{
     item_name::Wear,
-    latency::Arrival,
-    money::{Coins, Percent},
+    latency::RxTimestamps,
+    money::{Amount, Percent},
     time::UnixMs,
 };
 
 /// Where a listing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
+pub enum TradeStatus {
     /// For sale.
     Listed,
     /// Somebody reserved it; the seller must confirm.
@@ -41,8 +41,8 @@ pub enum Status {
     Other,
 }
 
-impl Status {
-    /// Reads the marketplace's word. A new one is [`Status::Other`].
+impl TradeStatus {
+    /// Reads the marketplace's word. A new one is [`TradeStatus::Other`].
     pub fn from_market(word: &str) -> Self {
         match word {
             "LISTED" => Self::Listed,
@@ -73,7 +73,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for TradeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -166,7 +166,7 @@ impl fmt::Display for PaintWear {
 
 /// What brought a listing to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum TradeEvent {
     /// It was just listed.
     Listed,
     /// It changed: taken, cancelled, delivered.
@@ -297,9 +297,9 @@ pub struct Trade<'a> {
     /// The listing's id.
     pub id: TradeId,
     /// What brought it.
-    pub event: Event,
+    pub event: TradeEvent,
     /// Where it stands.
-    pub status: Status,
+    pub status: TradeStatus,
     /// The first item's full market name, as sent; empty when it is missing.
     pub market_name: Cow<'a, str>,
     /// The first item's name without star, StatTrak, Souvenir and wear.
@@ -315,9 +315,9 @@ pub struct Trade<'a> {
     /// What the seller added to the base price, as claimed.
     pub markup_percent: Option<Percent>,
     /// The price.
-    pub total_value: Option<Coins>,
+    pub total_value: Option<Amount>,
     /// The item's base price.
-    pub base_value: Option<Coins>,
+    pub base_value: Option<Amount>,
     /// Whether it can be bought at all, where the marketplace says so.
     pub can_join: Option<bool>,
     /// Nobody can buy it before this moment of the server's clock.
@@ -338,7 +338,7 @@ pub struct Trade<'a> {
     pub defects: Defects,
     /// How its frame came in, by our monotonic clock. Decides nothing; it is where the latency of a
     /// buy is measured from. The feed sets it.
-    pub arrival: Option<Arrival>,
+    pub arrival: Option<RxTimestamps>,
 }
 
 impl Trade<'_> {

@@ -27,16 +27,16 @@ use std::{
 
 use sniper::{
     buyer::{
-        Buyer, Habits, Setup,
-        request::{BodyTemplate, BuyRequest, Identity},
+        ConnectionConfig, OrderClient, OrderClientConfig,
+        request::{BodyTemplate, BuyRequest, RequestIdentity},
     },
     config::{Budget, Credential},
     csgoroll::operations::{buy_template, current_user},
-    ledger::{Approved, Ledger, Want},
-    money::{Coins, Percent},
+    ledger::{ApprovedOrder, Ledger, OrderRequest},
+    money::{Amount, Percent},
     time::UnixMs,
     trade::TradeId,
-    whitelist::{Entry, ItemPattern, Wears},
+    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 use self::market::Market;
@@ -74,8 +74,8 @@ impl Times {
 /// One way of speaking to the market.
 struct Case {
     market: Market,
-    buyer: Buyer,
-    reports: tokio::sync::mpsc::Receiver<sniper::buyer::answer::Report>,
+    buyer: OrderClient,
+    reports: tokio::sync::mpsc::Receiver<sniper::buyer::answer::OrderReport>,
     prepare: Times,
     write: Times,
     send: Times,
@@ -87,15 +87,15 @@ impl Case {
         let market = Market::start(is_tls);
         let credential = credential();
         let template = buy_template();
-        let setup = Setup {
-            identity: Identity { endpoints: &market.endpoints, credential: &credential },
+        let setup = OrderClientConfig {
+            identity: RequestIdentity { endpoints: &market.endpoints, credential: &credential },
             body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
             warm_body: &current_user().to_json(),
             tls: market.tls.clone(),
             connections: 8,
-            habits: Habits::default(),
+            habits: ConnectionConfig::default(),
         };
-        let (buyer, reports) = Buyer::start(setup).unwrap();
+        let (buyer, reports) = OrderClient::start(setup).unwrap();
         let times = Times::default;
         let (prepare, write, send) = (times(), times(), times());
         Self { market, buyer, reports, prepare, write, send, allocations: 0 }
@@ -124,18 +124,18 @@ fn credential() -> Credential {
     Credential::from_session(&"s%3A0123456789abcdef".repeat(4)).unwrap()
 }
 
-fn approved(id: &str) -> Approved {
-    let price = Coins::from_cents(1_000);
+fn approved(id: &str) -> ApprovedOrder {
+    let price = Amount::from_cents(1_000);
     let budget = Budget { max_price: price, total: price, ..Budget::default() };
-    let entry = Entry {
+    let entry = WhitelistEntry {
         name: None,
         item: ItemPattern::Any,
-        wears: Wears::ANY,
+        wears: WearSet::ANY,
         stattrak: false,
         souvenir: false,
         float_min: None,
         float_max: None,
-        min_price: Coins::ZERO,
+        min_price: Amount::ZERO,
         max_price: price,
         max_markup: Percent::from_hundredths(0),
         max_quantity: 1,
@@ -143,7 +143,7 @@ fn approved(id: &str) -> Approved {
         max_age: None,
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
-    let want = Want { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
+    let want = OrderRequest { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
@@ -151,7 +151,7 @@ fn approved(id: &str) -> Approved {
 fn bare(market: &Market, times: &mut Times, buys: usize) {
     let credential = credential();
     let template = buy_template();
-    let identity = Identity { endpoints: &market.endpoints, credential: &credential };
+    let identity = RequestIdentity { endpoints: &market.endpoints, credential: &credential };
     let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
     let mut request = BuyRequest::new(identity, body).unwrap();
     let mut stream = TcpStream::connect(market.address).unwrap();
@@ -174,7 +174,7 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
     let market = Market::start(false);
     let credential = credential();
     let template = buy_template();
-    let identity = Identity { endpoints: &market.endpoints, credential: &credential };
+    let identity = RequestIdentity { endpoints: &market.endpoints, credential: &credential };
     let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
     let mut request = BuyRequest::new(identity, body).unwrap();
     let ids = ["VHJhZGU6OTAwMDAwMDE", "VHJhZGU6OTAwMDAwMDI"].map(|id| TradeId::new(id).unwrap());

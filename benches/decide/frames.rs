@@ -5,7 +5,7 @@
 
 use sniper::{
     config::Generation,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     time::UnixMs,
 };
 
@@ -75,8 +75,8 @@ impl Frame<'_> {
         format!("VHJhZGU6{:011}", 90_000_000 + self.number)
     }
 
-    fn total(&self) -> Coins {
-        Coins::from_cents(102 + i64::try_from(self.number * 7_919 % 900_000).unwrap_or(0))
+    fn total(&self) -> Amount {
+        Amount::from_cents(102 + i64::try_from(self.number * 7_919 % 900_000).unwrap_or(0))
     }
 
     fn markup(&self) -> Percent {

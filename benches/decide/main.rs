@@ -23,7 +23,7 @@ use std::{
     io::{self, Write},
 };
 
-use sniper::{config::Generation, trade::Trade, whitelist::Verdict};
+use sniper::{config::Generation, trade::Trade, whitelist::Decision};
 
 use self::{
     frames::frame,
@@ -130,7 +130,7 @@ fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
             .collect();
         let mut subject = Subject::new(entries);
         for text in &texts {
-            assert_eq!(subject.read_and_decide(text), Some(Verdict::NotListed), "{text}");
+            assert_eq!(subject.read_and_decide(text), Some(Decision::NotListed), "{text}");
         }
         let allocations = allocations(|| {
             for text in &texts {

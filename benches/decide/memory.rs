@@ -8,15 +8,15 @@ use std::{
 };
 
 use sniper::{
-    buyer::answer::Written,
+    buyer::answer::SentRequest,
     config::{Budget, Generation},
-    ledger::{Approved, Ledger},
-    money::Coins,
+    ledger::{ApprovedOrder, Ledger},
+    money::Amount,
     outcome::NotSent,
     server_clock::ServerClock,
-    sniper::{Buys, Core, Hand, Now},
+    sniper::{Engine, Executor, Now, OrderSender},
     time::UnixMs,
-    whitelist::{Entry, Whitelist},
+    whitelist::{Whitelist, WhitelistEntry},
 };
 
 use super::{
@@ -38,24 +38,24 @@ const OPENING: UnixMs = UnixMs(1_772_359_200_000);
 /// Nothing can be bought here.
 enum Nobody {}
 
-impl Buys for Nobody {
-    fn send(&self, _approved: Approved) -> Result<Written, NotSent> {
+impl OrderSender for Nobody {
+    fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         match *self {}
     }
 }
 
 /// Feeds so many listings, one in [`WANTED_EVERY`] of them wanted, and prints what is resident.
 pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
-    let wish = Entry { max_quantity: u32::MAX, ..entry(WANTED) };
+    let wish = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
     let budget = Budget {
-        max_price: Coins::from_cents(100_000),
-        total: Coins::from_cents(1_000_000),
+        max_price: Amount::from_cents(100_000),
+        total: Amount::from_cents(1_000_000),
         ..Budget::default()
     };
     let ledger = Ledger::in_memory(budget, std::slice::from_ref(&wish), false);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
     let whitelist = Arc::new(Whitelist::new(vec![wish]));
-    let mut core: Core<Nobody> = Core::new(whitelist, ledger, Hand::Dry, clock);
+    let mut core: Engine<Nobody> = Engine::new(whitelist, ledger, Executor::Dry, clock);
     let mut subject = Subject::new(0);
     writeln!(out, "listings resident_kib wanted would_buy")?;
     for number in 0..=listings {

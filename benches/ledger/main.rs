@@ -26,12 +26,15 @@ use std::{
 
 use sniper::{
     config::Budget,
-    ledger::{Denied, Ledger, OwnTrade, Place, Reading, Want, archive::Archive},
-    money::{Coins, Percent},
+    ledger::{
+        AccountReading, Ledger, LedgerLocation, OrderRequest, OwnTrade, RiskRejection,
+        archive::LedgerReader,
+    },
+    money::{Amount, Percent},
     outcome::Outcome,
     time::UnixMs,
-    trade::{Status, TradeId},
-    whitelist::{Entry, ItemPattern, Wears},
+    trade::{TradeId, TradeStatus},
+    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 /// How many buys are measured.
@@ -53,11 +56,11 @@ fn main() {
     for (name, times) in measure(&mut memory, 0..buys) {
         writeln!(out, "{}", row(&format!("{name}, in memory"), times)).unwrap();
     }
-    let place = Place::new(&folder, "market.example");
+    let place = LedgerLocation::new(&folder, "market.example");
     let mut kept = Ledger::open(&place, budget(), &[entry()], START).unwrap();
     kept.bind("account").unwrap();
-    let nothing = Reading { trades: &[], complete: true, started: START };
-    drop(kept.reconcile(&nothing, Some(Coins::MAX), START));
+    let nothing = AccountReading { trades: &[], complete: true, started: START };
+    drop(kept.reconcile(&nothing, Some(Amount::MAX), START));
     for (name, times) in measure(&mut kept, 0..buys) {
         writeln!(out, "{}", row(&format!("{name}, kept"), times)).unwrap();
     }
@@ -111,13 +114,14 @@ fn measure(ledger: &mut Ledger, buys: Range<u32>) -> [(&'static str, Times); 3] 
     let mut times = [("reserve", Times::new()), ("sent", Times::new()), ("settle", Times::new())];
     let bought = Outcome::Bought { price: None, server_time: None };
     for n in buys {
-        let want = Want { id: id(n), price: Coins::from_cents(500), entry: 0, created_at: None };
+        let want =
+            OrderRequest { id: id(n), price: Amount::from_cents(500), entry: 0, created_at: None };
         let now = UnixMs(START.0 + i64::from(n));
         let (approved, reserve) = loop {
             let began = Instant::now();
             match ledger.reserve(want, now) {
                 Ok(approved) => break (approved, began.elapsed()),
-                Err(denied) => assert_eq!(denied, Denied::Behind),
+                Err(denied) => assert_eq!(denied, RiskRejection::Behind),
             }
             wait(PAUSE);
         };
@@ -136,7 +140,7 @@ fn measure(ledger: &mut Ledger, buys: Range<u32>) -> [(&'static str, Times); 3] 
 }
 
 /// Everything that is not on the way to a buy.
-fn the_rest(ledger: Ledger, place: &Place, buys: u32) -> Vec<(String, Duration)> {
+fn the_rest(ledger: Ledger, place: &LedgerLocation, buys: u32) -> Vec<(String, Duration)> {
     let mut ledger = ledger;
     let mut done = Vec::new();
     let mut take = |name: String, work: &mut dyn FnMut()| {
@@ -145,10 +149,15 @@ fn the_rest(ledger: Ledger, place: &Place, buys: u32) -> Vec<(String, Duration)>
         done.push((name, began.elapsed()));
     };
     let trades: Vec<OwnTrade> = (0..buys)
-        .map(|n| OwnTrade { id: id(n), status: Status::Completed, price: None, joined_at: None })
+        .map(|n| OwnTrade {
+            id: id(n),
+            status: TradeStatus::Completed,
+            price: None,
+            joined_at: None,
+        })
         .collect();
     let later = UnixMs(START.0 + 10_000_000);
-    let reading = Reading { trades: &trades, complete: true, started: later };
+    let reading = AccountReading { trades: &trades, complete: true, started: later };
     take(format!("reconciling {buys} open purchases, all now delivered"), &mut || {
         drop(ledger.reconcile(&reading, None, later));
     });
@@ -162,7 +171,7 @@ fn the_rest(ledger: Ledger, place: &Place, buys: u32) -> Vec<(String, Duration)>
     });
     drop(ledger.take());
     take(format!("verifying {buys} intents"), &mut || {
-        Archive::open(&place.folder).unwrap().verify().unwrap();
+        LedgerReader::open(&place.folder).unwrap().verify().unwrap();
     });
     done
 }
@@ -191,30 +200,30 @@ fn id(n: u32) -> TradeId {
 
 fn budget() -> Budget {
     Budget {
-        max_price: Coins::from_cents(5_000),
-        total: Coins::from_cents(100_000_000_000),
-        min_balance: Coins::ZERO,
+        max_price: Amount::from_cents(5_000),
+        total: Amount::from_cents(100_000_000_000),
+        min_balance: Amount::ZERO,
         max_buys_per_minute: u32::MAX,
-        per_hour: Some(Coins::from_cents(100_000_000_000)),
-        per_day: Some(Coins::from_cents(100_000_000_000)),
+        per_hour: Some(Amount::from_cents(100_000_000_000)),
+        per_day: Some(Amount::from_cents(100_000_000_000)),
         max_in_flight: 8,
     }
 }
 
-fn entry() -> Entry {
-    Entry {
+fn entry() -> WhitelistEntry {
+    WhitelistEntry {
         name: Some("anything".to_owned()),
         item: ItemPattern::Any,
-        wears: Wears::ANY,
+        wears: WearSet::ANY,
         stattrak: false,
         souvenir: false,
         float_min: None,
         float_max: None,
-        min_price: Coins::ZERO,
-        max_price: Coins::MAX,
+        min_price: Amount::ZERO,
+        max_price: Amount::MAX,
         max_markup: Percent::from_hundredths(0),
         max_quantity: u32::MAX,
-        max_total: Some(Coins::MAX),
+        max_total: Some(Amount::MAX),
         max_age: None,
     }
 }

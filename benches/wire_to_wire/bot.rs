@@ -6,12 +6,12 @@ use std::{fs, thread};
 use sniper::{
     app::{
         block_on_core,
-        session::{Ended, Session},
+        session::{SessionEnd, TradingSession},
     },
     config::{Config, Sources},
     net::tls::Tls,
-    sniper::tally::Bought,
-    stop::{Stop, Why},
+    sniper::tally::BoughtItem,
+    stop::{Shutdown, ShutdownReason},
     ws,
 };
 use tokio::sync::oneshot;
@@ -100,17 +100,17 @@ impl Bot {
     }
 }
 
-async fn session(config: &Config, stopped: oneshot::Receiver<()>) -> Vec<Bought> {
-    let mut stop = Stop::listen(None).unwrap();
+async fn session(config: &Config, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
+    let mut stop = Shutdown::listen(None).unwrap();
     let mut config = config.clone();
     let filler = config.fill_gaps();
-    let mut session = Session::start(&config, filler).unwrap();
+    let mut session = TradingSession::start(&config, filler).unwrap();
     let sniper = session.sniper();
     let ended = tokio::select! {
         biased;
-        _ = stopped => Ended::Stopped(Why::Terminate),
+        _ = stopped => SessionEnd::Stopped(ShutdownReason::Terminate),
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
-            Ended::GaveUp(gave_up)
+            SessionEnd::GaveUp(gave_up)
         }
         ended = session.run(&mut stop) => ended,
     };

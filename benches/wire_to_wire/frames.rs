@@ -7,7 +7,7 @@ use sniper::{
     config::Generation,
     item_name::ItemName,
     sim::{
-        Offer, Rate, Settings,
+        ListedItem, Rate, SimSettings,
         catalogue::Catalogue,
         listing::{Listing, specimen},
     },
@@ -29,21 +29,21 @@ pub(crate) struct Frame {
 
 /// Makes frames; no two of them have the same id.
 pub(crate) struct Frames {
-    ordinary: Vec<Offer>,
-    wanted: Arc<Offer>,
+    ordinary: Vec<ListedItem>,
+    wanted: Arc<ListedItem>,
     next: u64,
 }
 
 impl Frames {
     pub(crate) fn new() -> Self {
         let settings =
-            Settings { rate: Rate::per_second(20), odd_permille: 0, ..Settings::default() };
+            SimSettings { rate: Rate::per_second(20), odd_permille: 0, ..SimSettings::default() };
         let base = ItemName::parse(WANTED).base.into_owned();
-        let other = |offer: &Offer| ItemName::parse(&offer.market_name).base != base;
+        let other = |offer: &ListedItem| ItemName::parse(&offer.market_name).base != base;
         let ordinary = Catalogue::new(&settings).filter(other).take(1_000);
         // Listings that are held back belong to another test.
-        let ordinary = ordinary.map(|offer| Offer { can_join_after: None, ..offer }).collect();
-        let mut wanted = Offer::plain(WANTED, PRICE, PRICE);
+        let ordinary = ordinary.map(|offer| ListedItem { can_join_after: None, ..offer }).collect();
+        let mut wanted = ListedItem::plain(WANTED, PRICE, PRICE);
         wanted.rarity = "classified";
         Self { ordinary, wanted: Arc::new(wanted), next: FIRST_NUMBER }
     }

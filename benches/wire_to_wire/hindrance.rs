@@ -15,7 +15,7 @@ use std::{
 
 use sniper::{
     config::Config,
-    tape::{Disk, DiskFile, Setup, Source, Tape},
+    tape::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
 };
 
 /// How long whoever takes his time takes for one write.
@@ -38,7 +38,7 @@ pub(crate) enum Hindrance {
 pub(crate) enum Standing {
     Log,
     Disk(BusyDisk),
-    Recording(#[expect(dead_code, reason = "dropping it ends the recording")] Box<Tape>),
+    Recording(#[expect(dead_code, reason = "dropping it ends the recording")] Box<ActiveRecording>),
 }
 
 impl Hindrance {
@@ -52,9 +52,10 @@ impl Hindrance {
             Self::SlowRecording => {
                 let of = |what: &str| what.to_owned();
                 let (name, address) = (of("bench"), of("ws://127.0.0.1"));
-                let source = Source { name, address, symbol: of("all"), stream: of("trades") };
-                let setup = Setup::new(folder.join("recording"), vec![source]);
-                let tape = Tape::start(setup, SlowDisk).unwrap();
+                let source =
+                    StreamSource { name, address, symbol: of("all"), stream: of("trades") };
+                let setup = RecordingConfig::new(folder.join("recording"), vec![source]);
+                let tape = ActiveRecording::start(setup, SlowDisk).unwrap();
                 assert!(config.taps.let_hear(tape.recorder(0)), "somebody records already");
                 Standing::Recording(Box::new(tape))
             }

@@ -31,7 +31,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use sniper::log::{self, Filter};
+use sniper::log::{self, LogFilter};
 
 use crate::{
     bare::Bare,
@@ -94,7 +94,7 @@ fn main() {
         args.cases = Case::value_variants().to_vec();
     }
     let (_log, lines) = log::spawn(Sink).unwrap();
-    let subscriber = log::subscriber(Filter::parse(None).unwrap(), lines, false);
+    let subscriber = log::subscriber(LogFilter::parse(None).unwrap(), lines, false);
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let mut frames = Frames::new();
     let mut failed = false;

@@ -18,7 +18,7 @@ use std::{
 use memchr::memmem;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
-use sniper::{clock, money::Coins};
+use sniper::{clock, money::Amount};
 use tokio_tungstenite::tungstenite::{
     self, Message,
     handshake::server::{Request, Response},
@@ -26,9 +26,9 @@ use tokio_tungstenite::tungstenite::{
 };
 
 /// What the account holds at first.
-pub(crate) const BALANCE: Coins = Coins::from_cents(10_000_000_000);
+pub(crate) const BALANCE: Amount = Amount::from_cents(10_000_000_000);
 /// What everything costs that is wanted.
-pub(crate) const PRICE: Coins = Coins::from_cents(1_000);
+pub(crate) const PRICE: Amount = Amount::from_cents(1_000);
 /// The longest request that is read, in bytes.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// How many of one's own purchases a page shows.
@@ -248,7 +248,7 @@ fn between(text: &[u8], mark: &[u8], end: u8) -> Option<String> {
 
 fn user(state: &State) -> String {
     let count = i64::try_from(state.buys.lock().unwrap().len()).unwrap();
-    let balance = Coins::from_cents(BALANCE.cents() - count * PRICE.cents());
+    let balance = Amount::from_cents(BALANCE.cents() - count * PRICE.cents());
     format!(
         r#"{{"data":{{"currentUser":{{"id":"VXNlcjox","name":"bench","suspectedTrader":false,"dailyWithdrawLimit":null,"wallets":[{{"id":"V2FsbGV0OjE","name":"MAIN","amount":{balance}}}]}}}}}}"#
     )

@@ -14,7 +14,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use sniper::sniper::tally::Bought;
+use sniper::sniper::tally::BoughtItem;
 
 use crate::{
     frames::{Frame, Frames},
@@ -51,14 +51,14 @@ pub(crate) trait Client {
 }
 
 /// A client that runs until it is stopped, and then may tell what it has bought.
-pub(crate) struct Running(Option<Box<dyn FnOnce() -> Vec<Bought>>>);
+pub(crate) struct Running(Option<Box<dyn FnOnce() -> Vec<BoughtItem>>>);
 
 impl Running {
-    pub(crate) fn new(stop: impl FnOnce() -> Vec<Bought> + 'static) -> Self {
+    pub(crate) fn new(stop: impl FnOnce() -> Vec<BoughtItem> + 'static) -> Self {
         Self(Some(Box::new(stop)))
     }
 
-    fn stop(mut self) -> Vec<Bought> {
+    fn stop(mut self) -> Vec<BoughtItem> {
         self.0.take().map(|stop| stop()).unwrap_or_default()
     }
 }
@@ -193,10 +193,10 @@ fn judge(market: &Market, written: &HashMap<String, Instant>) -> Outcome {
 }
 
 /// What the client says of its buys, between what the market knows of them.
-fn ways(market: &Market, written: &HashMap<String, Instant>, bought: &[Bought]) -> Vec<Way> {
+fn ways(market: &Market, written: &HashMap<String, Instant>, bought: &[BoughtItem]) -> Vec<Way> {
     let arrived: HashMap<String, Instant> =
         market.buys().into_iter().map(|buy| (buy.id, buy.at)).collect();
-    let way = |bought: &Bought| {
+    let way = |bought: &BoughtItem| {
         let id = bought.id.as_str();
         Some(Way::new(*written.get(id)?, &bought.steps, *arrived.get(id)?))
     };

@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Instant};
 
-use sniper::latency::Steps;
+use sniper::latency::LatencyBreakdown;
 
 /// What lies before the sniper's own steps: the market's write, the system, being woken, and
 /// whatever else it was doing.
@@ -15,7 +15,7 @@ pub(crate) struct Way(Vec<(&'static str, u64)>);
 
 impl Way {
     /// `listed`: when the market began to write the listing; `arrived`: when it had read the buy.
-    pub(crate) fn new(listed: Instant, steps: &Steps, arrived: Instant) -> Self {
+    pub(crate) fn new(listed: Instant, steps: &LatencyBreakdown, arrived: Instant) -> Self {
         let ns = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap()
         };

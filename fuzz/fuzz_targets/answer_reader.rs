@@ -3,18 +3,18 @@
 
 use libfuzzer_sys::fuzz_target;
 use sniper::buyer::{
-    answer::{Broken, Response},
-    answer_reader::{AnswerReader, BODY_BYTES_MAX, KeepAlive, Step},
+    answer::{ResponseError, HttpResponse},
+    answer_reader::{ResponseReader, BODY_BYTES_MAX, KeepAlive, ReadProgress},
 };
 
-type Read = Result<(Response, KeepAlive, usize), Broken>;
+type Read = Result<(HttpResponse, KeepAlive, usize), ResponseError>;
 
 /// What a connection yields that brings these pieces and then ends.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, length: usize) -> Read {
-    let mut reader = AnswerReader::new();
+    let mut reader = ResponseReader::new();
     let mut fed = 0;
     for piece in pieces {
-        if let Step::Done { taken } = reader.feed(piece)? {
+        if let ReadProgress::Done { taken } = reader.feed(piece)? {
             let keep_alive = reader.keep_alive();
             let response = reader.take_response().expect("done");
             return Ok((response, keep_alive, length - fed - taken));

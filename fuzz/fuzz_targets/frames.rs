@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use sniper::ws::{
     MESSAGE_BYTES_MAX,
-    frames::{Decoder, Message, READ_BYTES},
+    frames::{FrameDecoder, WsMessage, READ_BYTES},
 };
 
 fuzz_target!(|input: (u8, &[u8])| {
@@ -15,14 +15,14 @@ fuzz_target!(|input: (u8, &[u8])| {
 
 /// What is heard, and how it ends.
 fn heard(bytes: &[u8], step: usize) -> Vec<String> {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let mut rest = bytes;
     let mut heard = Vec::new();
     loop {
         match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
             Ok(Some(message)) => {
                 heard.push(format!("{message:?}"));
-                if matches!(message, Message::Close(_)) {
+                if matches!(message, WsMessage::Close(_)) {
                     return heard;
                 }
             }

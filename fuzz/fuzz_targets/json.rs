@@ -3,21 +3,21 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use sniper::json::{Cursor, JsonError, Kind, Raw, read};
+use sniper::json::{Cursor, JsonError, ValueKind, RawValue, read};
 
 /// The value that `serde_json` would build, through the cursor.
 fn rebuilt(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
     Ok(match cursor.peek()? {
-        Kind::String => Value::String(cursor.string()?.decode().into_owned()),
-        Kind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
-        Kind::Bool => Value::Bool(cursor.boolean()?),
-        Kind::Null => cursor.skip().map(|_null| Value::Null)?,
-        Kind::Array => {
+        ValueKind::String => Value::String(cursor.string()?.decode().into_owned()),
+        ValueKind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
+        ValueKind::Bool => Value::Bool(cursor.boolean()?),
+        ValueKind::Null => cursor.skip().map(|_null| Value::Null)?,
+        ValueKind::Array => {
             let mut values = Vec::new();
             cursor.array(|cursor| rebuilt(cursor).map(|value| values.push(value)))?;
             Value::Array(values)
         }
-        Kind::Object => {
+        ValueKind::Object => {
             let mut map = serde_json::Map::new();
             cursor.object(|key, cursor| {
                 map.insert(key.decode().into_owned(), rebuilt(cursor)?);
@@ -31,7 +31,7 @@ fn rebuilt(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
 fuzz_target!(|text: &str| {
     let mut cursor = Cursor::new(text);
     let ours = rebuilt(&mut cursor).and_then(|value| cursor.end().map(|()| value));
-    let skipped = read::<Raw<'_>>(text);
+    let skipped = read::<RawValue<'_>>(text);
     assert_eq!(ours.is_ok(), skipped.is_ok(), "reading and skipping differ");
     match serde_json::from_str::<Value>(text) {
         Ok(theirs) => assert_eq!(ours, Ok(theirs)),

@@ -9,25 +9,25 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use sniper::{
-    csgoroll::feed::Payload,
-    ws::protocol::{Event, GraphqlTransportWs, Machine, Wanted},
+    csgoroll::feed::NextPayload,
+    ws::protocol::{ProtocolEvent, GraphqlTransportWs, SubscriptionState, Subscription},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fuzz_target!(|messages: Vec<(u8, &str)>| {
     let mut now = Instant::now();
-    let mut machine = Machine::new(GraphqlTransportWs, SECOND, 60 * SECOND);
+    let mut machine = SubscriptionState::new(GraphqlTransportWs, SECOND, 60 * SECOND);
     for is_optional in [false, true] {
-        machine.want(Wanted { topic: "{}".to_owned(), is_optional }, now);
+        machine.want(Subscription { topic: "{}".to_owned(), is_optional }, now);
     }
     machine.open();
     let (mut acked, mut ids) = (false, HashSet::new());
     for (seconds, text) in messages {
         now += u32::from(seconds) * SECOND;
-        match machine.receive::<Payload<'_>>(text, now) {
-            Ok(Event::Acked) => acked = true,
-            Ok(Event::Ping(payload)) => drop(machine.pong(payload)),
+        match machine.receive::<NextPayload<'_>>(text, now) {
+            Ok(ProtocolEvent::Acked) => acked = true,
+            Ok(ProtocolEvent::Ping(payload)) => drop(machine.pong(payload)),
             _ => {}
         }
         while let Some((_, said)) = machine.due(now) {

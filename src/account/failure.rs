@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::health::Cause;
+use super::health::FailureCause;
 use crate::{
     csgoroll::account::{BalanceError, ReadError},
-    net::http_client::{HttpError, Reply},
-    outcome::Refusal,
+    net::http_client::{HttpError, HttpReply},
+    outcome::RejectReason,
 };
 
 /// How many characters of the site's words tell one refusal from another.
@@ -63,7 +63,7 @@ pub enum ReadFailure {
 
 impl ReadFailure {
     /// What stands in the way of reading this answer, judged by its status.
-    pub(crate) const fn of(reply: &Reply) -> Option<Self> {
+    pub(crate) const fn of(reply: &HttpReply) -> Option<Self> {
         let head = reply.head;
         match head.status {
             200 if head.html && head.mitigated => Some(Self::Challenge),
@@ -77,13 +77,13 @@ impl ReadFailure {
     }
 
     /// How a buy would be refused for the same reason. Where this halts buying, so does the read.
-    pub const fn refusal(&self) -> Option<Refusal> {
+    pub const fn refusal(&self) -> Option<RejectReason> {
         match self {
-            Self::SignedOut => Some(Refusal::Unauthenticated),
-            Self::Challenge => Some(Refusal::Challenge),
-            Self::Forbidden { status } => Some(Refusal::Forbidden { status: *status }),
+            Self::SignedOut => Some(RejectReason::Unauthenticated),
+            Self::Challenge => Some(RejectReason::Challenge),
+            Self::Forbidden { status } => Some(RejectReason::Forbidden { status: *status }),
             Self::Wait { status: 429, retry_after } => {
-                Some(Refusal::RateLimited { retry_after: *retry_after })
+                Some(RejectReason::RateLimited { retry_after: *retry_after })
             }
             Self::NoCredential
             | Self::Wait { .. }
@@ -145,7 +145,7 @@ impl ReadFailure {
     }
 
     /// The cause, for the user.
-    pub fn cause(&self) -> Cause {
+    pub fn cause(&self) -> FailureCause {
         let text = match self {
             Self::Wait { retry_after: Some(wait), .. } => {
                 format!("{self}: {} s", wait.as_secs())
@@ -162,7 +162,7 @@ impl ReadFailure {
             Self::Balance(BalanceError::OutOfRange(_)) => "out of range".to_owned(),
             _ => self.to_string(),
         };
-        Cause::new(key, &text, self.remedy())
+        FailureCause::new(key, &text, self.remedy())
     }
 
     /// Whether the same read may succeed a little later, without a person.
@@ -194,7 +194,7 @@ impl ReadFailure {
 mod tests {
     use super::*;
 
-    fn refused(words: &str) -> Cause {
+    fn refused(words: &str) -> FailureCause {
         ReadFailure::Answer(ReadError::Refused(words.to_owned())).cause()
     }
 

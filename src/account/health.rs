@@ -16,7 +16,7 @@ const CAUSE_CHARS_MAX: usize = 400;
 
 /// What is read of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum ReadKind {
     /// Who is signed in, and the balance.
     Balance,
     /// The list of own purchases, back to the oldest open order.
@@ -29,7 +29,7 @@ pub enum Read {
 
 /// Why a read fails, fit to be shown, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct FailureCause {
     /// What tells this cause from another. Figures that change with every read are not in it.
     key: String,
     text: String,
@@ -38,20 +38,20 @@ pub struct Cause {
 
 /// A read that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failing {
+pub struct FailingRead {
     /// Since when.
     pub since: UnixMs,
     /// The newest cause.
-    pub cause: Cause,
+    pub cause: FailureCause,
 }
 
 /// The state of every read.
 #[derive(Debug, Default)]
-pub struct Health {
-    failing: [Option<Failing>; Read::ALL.len()],
+pub struct ReadHealth {
+    failing: [Option<FailingRead>; ReadKind::ALL.len()],
 }
 
-impl Read {
+impl ReadKind {
     /// Every read.
     pub const ALL: [Self; 4] = [Self::Balance, Self::Purchases, Self::Prices, Self::History];
 
@@ -66,7 +66,7 @@ impl Read {
     }
 }
 
-impl Cause {
+impl FailureCause {
     /// A cause. `text` is cut, credentials in it are replaced, and it is escaped unless that was
     /// done before.
     pub fn new(key: String, text: &str, remedy: &'static str) -> Self {
@@ -102,31 +102,31 @@ impl Cause {
     }
 }
 
-impl Health {
+impl ReadHealth {
     /// A read failed. Returns whether that should be reported: it did not fail before, or for
     /// another cause.
-    pub fn failed(&mut self, read: Read, cause: Cause, now: UnixMs) -> bool {
+    pub fn failed(&mut self, read: ReadKind, cause: FailureCause, now: UnixMs) -> bool {
         let Some(slot) = self.slot(read) else { return true };
         let is_news = slot.as_ref().is_none_or(|before| !before.cause.is_same(&cause));
         let since = slot.as_ref().map_or(now, |before| before.since);
-        *slot = Some(Failing { since, cause });
+        *slot = Some(FailingRead { since, cause });
         is_news
     }
 
     /// A read succeeded. Returns for how long it had failed, if it had.
-    pub fn succeeded(&mut self, read: Read, now: UnixMs) -> Option<Duration> {
+    pub fn succeeded(&mut self, read: ReadKind, now: UnixMs) -> Option<Duration> {
         let failing = self.slot(read).and_then(Option::take);
         failing.map(|failing| now.since(failing.since))
     }
 
     /// Every read that fails.
-    pub fn failing(&self) -> impl Iterator<Item = (Read, &Failing)> {
-        let slots = Read::ALL.into_iter().zip(&self.failing);
+    pub fn failing(&self) -> impl Iterator<Item = (ReadKind, &FailingRead)> {
+        let slots = ReadKind::ALL.into_iter().zip(&self.failing);
         slots.filter_map(|(read, slot)| Some((read, slot.as_ref()?)))
     }
 
-    fn slot(&mut self, read: Read) -> Option<&mut Option<Failing>> {
-        let slots = Read::ALL.into_iter().zip(&mut self.failing);
+    fn slot(&mut self, read: ReadKind) -> Option<&mut Option<FailingRead>> {
+        let slots = ReadKind::ALL.into_iter().zip(&mut self.failing);
         slots.into_iter().find_map(|(of, slot)| (of == read).then_some(slot))
     }
 }
@@ -135,39 +135,39 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn cause(key: &str, text: &str) -> Cause {
-        Cause::new(key.to_owned(), text, "do something")
+    fn cause(key: &str, text: &str) -> FailureCause {
+        FailureCause::new(key.to_owned(), text, "do something")
     }
 
     #[test]
     fn a_failure_is_reported_once_and_again_only_with_another_cause() {
-        let mut health = Health::default();
-        assert!(health.failed(Read::Balance, cause("a", "3 of 4"), UnixMs(1_000)));
-        assert!(!health.failed(Read::Balance, cause("a", "5 of 6"), UnixMs(2_000)));
-        assert!(health.failed(Read::Balance, cause("b", "other"), UnixMs(3_000)));
+        let mut health = ReadHealth::default();
+        assert!(health.failed(ReadKind::Balance, cause("a", "3 of 4"), UnixMs(1_000)));
+        assert!(!health.failed(ReadKind::Balance, cause("a", "5 of 6"), UnixMs(2_000)));
+        assert!(health.failed(ReadKind::Balance, cause("b", "other"), UnixMs(3_000)));
         let failing: Vec<_> = health.failing().collect();
-        let expected = Failing { since: UnixMs(1_000), cause: cause("b", "other") };
-        assert_eq!(failing, [(Read::Balance, &expected)]);
+        let expected = FailingRead { since: UnixMs(1_000), cause: cause("b", "other") };
+        assert_eq!(failing, [(ReadKind::Balance, &expected)]);
     }
 
     #[test]
     fn a_success_ends_the_failure_of_that_read_only() {
-        let mut health = Health::default();
-        assert_eq!(health.succeeded(Read::Balance, UnixMs(0)), None);
-        for read in Read::ALL {
+        let mut health = ReadHealth::default();
+        assert_eq!(health.succeeded(ReadKind::Balance, UnixMs(0)), None);
+        for read in ReadKind::ALL {
             assert!(health.failed(read, cause("a", "a"), UnixMs(1_000)));
         }
-        let lasted = health.succeeded(Read::Balance, UnixMs(66_000));
+        let lasted = health.succeeded(ReadKind::Balance, UnixMs(66_000));
         assert_eq!(lasted, Some(Duration::from_secs(65)));
-        let left: Vec<Read> = health.failing().map(|(read, _)| read).collect();
-        assert_eq!(left, [Read::Purchases, Read::Prices, Read::History]);
-        assert!(health.failed(Read::Balance, cause("a", "a"), UnixMs(70_000)), "a new failure");
+        let left: Vec<ReadKind> = health.failing().map(|(read, _)| read).collect();
+        assert_eq!(left, [ReadKind::Purchases, ReadKind::Prices, ReadKind::History]);
+        assert!(health.failed(ReadKind::Balance, cause("a", "a"), UnixMs(70_000)), "a new failure");
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_no_failure_last_for_ever() {
-        let mut health = Health::default();
-        assert!(health.failed(Read::Balance, cause("a", "a"), UnixMs(10_000)));
-        assert_eq!(health.succeeded(Read::Balance, UnixMs(0)), Some(Duration::ZERO));
+        let mut health = ReadHealth::default();
+        assert!(health.failed(ReadKind::Balance, cause("a", "a"), UnixMs(10_000)));
+        assert_eq!(health.succeeded(ReadKind::Balance, UnixMs(0)), Some(Duration::ZERO));
     }
 }

@@ -20,9 +20,9 @@ pub mod watch;
 
 pub use self::{
     failure::ReadFailure,
-    health::{Cause, Health, Read},
-    purchases::{Incomplete, PurchasesReading, Span},
-    reader::{Reader, UserReading},
-    sweep::{Swept, fill_gaps, sweep},
-    watch::{Habits, News, Requests, watch},
+    health::{FailureCause, ReadHealth, ReadKind},
+    purchases::{IncompleteReason, LookBack, PurchasesReading},
+    reader::{AccountReader, UserReading},
+    sweep::{SweepResult, fill_gaps, sweep},
+    watch::{AccountUpdate, PollConfig, RefreshRequests, watch},
 };

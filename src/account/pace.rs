@@ -20,19 +20,19 @@ const WISH_MAX: Duration = Duration::from_secs(3_600);
 
 /// The pace of reads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     distance: Duration,
     next: Option<Instant>,
     failures: u32,
 }
 
-impl Default for Pace {
+impl Default for RateLimiter {
     fn default() -> Self {
         Self { distance: DISTANCE, next: None, failures: 0 }
     }
 }
 
-impl Pace {
+impl RateLimiter {
     /// Keeps another distance, as a market of one's own allows.
     pub(super) fn with_distance(distance: Duration) -> Self {
         Self { distance, ..Self::default() }
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn reads_keep_their_distance() {
         let now = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = RateLimiter::default();
         assert_eq!(pace.wait(now), Duration::ZERO);
         pace.leaves(now);
         assert_eq!(pace.wait(now), DISTANCE);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn failures_are_followed_by_growing_waits_and_a_success_forgives_them() {
         let now = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = RateLimiter::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
             pace.failed(now, None);
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn the_sites_wish_is_heeded_within_reason() {
         let now = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = RateLimiter::default();
         pace.failed(now, Some(Duration::from_secs(90)));
         assert_eq!(pace.wait(now).as_secs(), 90);
         pace.failed(now, Some(Duration::from_secs(1)));

@@ -7,12 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{failure::ReadFailure, health::Cause};
+use super::{failure::ReadFailure, health::FailureCause};
 use crate::{
-    csgoroll::account::{Next, Page, Purchase},
+    csgoroll::account::{NextPage, OwnPurchase, Page},
     ledger::OwnTrade,
     time::UnixMs,
-    trade::{Status, TradeId},
+    trade::{TradeId, TradeStatus},
 };
 
 /// How many pages of own purchases are read at most: ten thousand purchases.
@@ -30,7 +30,7 @@ const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 
 /// How far back own purchases are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct LookBack {
     /// The list counts as complete once it reaches this moment.
     pub needed: UnixMs,
     /// The walk goes on to this moment, which is not later.
@@ -39,7 +39,7 @@ pub struct Span {
     pub pages_max: u32,
 }
 
-impl Span {
+impl LookBack {
     /// Back to one moment.
     pub const fn back_to(moment: UnixMs) -> Self {
         Self { needed: moment, wanted: moment, pages_max: PURCHASE_PAGES_MAX }
@@ -48,7 +48,7 @@ impl Span {
 
 /// Why a list of purchases is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incomplete {
+pub enum IncompleteReason {
     /// A page names a cursor that an earlier page has named.
     CursorRepeated {
         /// The number of that page, from 1.
@@ -82,12 +82,12 @@ pub enum Incomplete {
         words: String,
     },
     /// A later page could not be read.
-    Failed(Cause),
+    Failed(FailureCause),
 }
 
-impl Incomplete {
+impl IncompleteReason {
     /// The cause, for the user.
-    pub fn cause(&self) -> Cause {
+    pub fn cause(&self) -> FailureCause {
         const CHANGED: &str = "compare with your purchases at the site; if they are listed there, \
                                the site has changed and this version cannot read them";
         let (key, text) = match self {
@@ -122,7 +122,7 @@ impl Incomplete {
             }
             Self::Failed(cause) => return cause.clone(),
         };
-        Cause::new(key.to_owned(), &text, CHANGED)
+        FailureCause::new(key.to_owned(), &text, CHANGED)
     }
 }
 
@@ -139,14 +139,14 @@ pub struct UnknownStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// Why it does not reach as far as it should.
-    pub shortfall: Option<Incomplete>,
+    pub shortfall: Option<IncompleteReason>,
     /// When the oldest purchase in it was listed, by the server's clock.
     pub oldest: Option<UnixMs>,
 }
 
 impl History {
     /// Why it does not reach as far as it should, for the user.
-    pub fn cause(&self) -> Option<Cause> {
+    pub fn cause(&self) -> Option<FailureCause> {
         let cause = self.shortfall.as_ref()?.cause();
         Some(match self.oldest {
             Some(oldest) => cause.with_detail(&format!("; the oldest read was listed {oldest}")),
@@ -158,9 +158,9 @@ impl History {
 /// What we have bought, and when that was true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurchasesReading {
-    /// Our own trades, newest listing first, each once, back to [`Span::needed`].
+    /// Our own trades, newest listing first, each once, back to [`LookBack::needed`].
     pub trades: Vec<OwnTrade>,
-    /// Those listed earlier, back to [`Span::wanted`]. They tell what became of orders that the
+    /// Those listed earlier, back to [`LookBack::wanted`]. They tell what became of orders that the
     /// ledger holds. They do not tell of purchases that it does not hold: how far back a ledger has
     /// ever looked differs from one to the next, so such a purchase may be older than the ledger.
     pub older: Vec<OwnTrade>,
@@ -168,8 +168,8 @@ pub struct PurchasesReading {
     /// `None`.
     pub complete: bool,
     /// Why they are not all.
-    pub incomplete: Option<Incomplete>,
-    /// How the rest of the walk went, where [`Span::wanted`] lies before [`Span::needed`].
+    pub incomplete: Option<IncompleteReason>,
+    /// How the rest of the walk went, where [`LookBack::wanted`] lies before [`LookBack::needed`].
     pub history: Option<History>,
     /// The first purchases of unknown status, at most [`UNKNOWN_NAMED_MAX`].
     pub unknown: Vec<UnknownStatus>,
@@ -200,8 +200,8 @@ impl PurchasesReading {
 
 /// A walk that is under way.
 #[derive(Debug)]
-pub(super) struct Walk {
-    span: Span,
+pub(super) struct PageWalk {
+    span: LookBack,
     /// Each with whether it was listed before the needed moment.
     trades: Vec<(OwnTrade, bool)>,
     places: HashMap<TradeId, usize>,
@@ -211,14 +211,14 @@ pub(super) struct Walk {
     stalled: u32,
     has_needed: bool,
     oldest: Option<UnixMs>,
-    incomplete: Option<Incomplete>,
-    shortfall: Option<Incomplete>,
+    incomplete: Option<IncompleteReason>,
+    shortfall: Option<IncompleteReason>,
     unknown: Vec<UnknownStatus>,
     unpriced: Option<(u32, TradeId)>,
 }
 
-impl Walk {
-    pub(super) fn new(span: Span) -> Self {
+impl PageWalk {
+    pub(super) fn new(span: LookBack) -> Self {
         Self {
             span,
             trades: Vec::new(),
@@ -236,13 +236,13 @@ impl Walk {
     }
 
     /// Takes a page in. Returns the cursor of the page to read next; `None`: the walk is over.
-    pub(super) fn take(&mut self, page: Page<Purchase>) -> Option<String> {
+    pub(super) fn take(&mut self, page: Page<OwnPurchase>) -> Option<String> {
         self.pages = self.pages.saturating_add(1);
         let Page { nodes, unreadable, next, error } = page;
         match (unreadable, error) {
             (0, None) => {}
-            (0, Some(words)) => self.fault(Incomplete::Error { words }),
-            (count, words) => self.fault(Incomplete::Unreadable { count, words }),
+            (0, Some(words)) => self.fault(IncompleteReason::Error { words }),
+            (count, words) => self.fault(IncompleteReason::Unreadable { count, words }),
         }
         let known = self.trades.len();
         // The list is ordered by listing and not by purchase.
@@ -256,21 +256,21 @@ impl Walk {
             return None;
         }
         match next {
-            Next::End => {
+            NextPage::End => {
                 self.has_needed = true;
                 None
             }
-            Next::Unclear => self.end(Incomplete::Unclear { page: self.pages }),
-            Next::After(cursor) if self.cursors.contains(&cursor) => {
-                self.end(Incomplete::CursorRepeated { page: self.pages })
+            NextPage::Unclear => self.end(IncompleteReason::Unclear { page: self.pages }),
+            NextPage::After(cursor) if self.cursors.contains(&cursor) => {
+                self.end(IncompleteReason::CursorRepeated { page: self.pages })
             }
-            Next::After(_) if STALLED_PAGES_MAX <= self.stalled => {
-                self.end(Incomplete::Stalled { page: self.pages })
+            NextPage::After(_) if STALLED_PAGES_MAX <= self.stalled => {
+                self.end(IncompleteReason::Stalled { page: self.pages })
             }
-            Next::After(_) if self.span.pages_max <= self.pages => {
-                self.end(Incomplete::TooManyPages { pages: self.pages })
+            NextPage::After(_) if self.span.pages_max <= self.pages => {
+                self.end(IncompleteReason::TooManyPages { pages: self.pages })
             }
-            Next::After(cursor) => {
+            NextPage::After(cursor) => {
                 self.cursors.insert(cursor.clone());
                 Some(cursor)
             }
@@ -282,7 +282,7 @@ impl Walk {
         if !self.has_needed {
             return Err(failure);
         }
-        self.fault(Incomplete::Failed(failure.cause()));
+        self.fault(IncompleteReason::Failed(failure.cause()));
         Ok(())
     }
 
@@ -306,8 +306,8 @@ impl Walk {
         }
     }
 
-    fn add(&mut self, purchase: Purchase) {
-        let Purchase { id, status, unknown_status, price, created_at, joined_at, .. } = purchase;
+    fn add(&mut self, purchase: OwnPurchase) {
+        let OwnPurchase { id, status, unknown_status, price, created_at, joined_at, .. } = purchase;
         // What is older was not asked for, and would be there on one page and not on another.
         if created_at.is_some_and(|created| is_before(created, self.span.wanted)) {
             return;
@@ -333,13 +333,13 @@ impl Walk {
         }
     }
 
-    fn end(&mut self, fault: Incomplete) -> Option<String> {
+    fn end(&mut self, fault: IncompleteReason) -> Option<String> {
         self.fault(fault);
         None
     }
 
     /// Notes a fault. The first one is reported: later ones often follow from it.
-    fn fault(&mut self, fault: Incomplete) {
+    fn fault(&mut self, fault: IncompleteReason) {
         let slot = if self.has_needed { &mut self.shortfall } else { &mut self.incomplete };
         slot.get_or_insert(fault);
     }
@@ -354,8 +354,9 @@ fn is_before(created: UnixMs, moment: UnixMs) -> bool {
 /// two statuses the one counts that gives no coins back, of two such the later; of two prices the
 /// higher.
 fn merge(known: &mut OwnTrade, later: OwnTrade) {
-    let gives_back =
-        |status| matches!(status, Status::Cooldown | Status::Cancelled | Status::Expired);
+    let gives_back = |status| {
+        matches!(status, TradeStatus::Cooldown | TradeStatus::Cancelled | TradeStatus::Expired)
+    };
     if gives_back(known.status) || !gives_back(later.status) {
         known.status = later.status;
     }
@@ -367,7 +368,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::money::Coins;
+    use crate::money::Amount;
 
     const DAY_MS: i64 = 86_400_000;
     const NOW: UnixMs = UnixMs(1_000 * DAY_MS);
@@ -376,32 +377,32 @@ mod tests {
         UnixMs(NOW.0 - days * DAY_MS)
     }
 
-    fn purchase(id: &str, days: i64) -> Purchase {
-        Purchase {
+    fn purchase(id: &str, days: i64) -> OwnPurchase {
+        OwnPurchase {
             id: TradeId::new(id).unwrap(),
-            status: Status::Joined,
+            status: TradeStatus::Joined,
             unknown_status: None,
-            price: Some(Coins::from_cents(100)),
+            price: Some(Amount::from_cents(100)),
             created_at: Some(days_ago(days)),
             updated_at: None,
             joined_at: None,
         }
     }
 
-    fn page(nodes: Vec<Purchase>, next: Next) -> Page<Purchase> {
+    fn page(nodes: Vec<OwnPurchase>, next: NextPage) -> Page<OwnPurchase> {
         Page { nodes, unreadable: 0, next, error: None }
     }
 
-    fn after(cursor: &str) -> Next {
-        Next::After(cursor.to_owned())
+    fn after(cursor: &str) -> NextPage {
+        NextPage::After(cursor.to_owned())
     }
 
-    fn deep() -> Span {
-        Span { needed: days_ago(0), wanted: days_ago(8), pages_max: 5 }
+    fn deep() -> LookBack {
+        LookBack { needed: days_ago(0), wanted: days_ago(8), pages_max: 5 }
     }
 
     /// Walks over pages, one a day, until it ends. Returns how many were taken.
-    fn walk(walk: &mut Walk, mut at: impl FnMut(u32) -> Page<Purchase>) -> u32 {
+    fn walk(walk: &mut PageWalk, mut at: impl FnMut(u32) -> Page<OwnPurchase>) -> u32 {
         let mut taken = 0;
         loop {
             let next = walk.take(at(taken));
@@ -415,57 +416,57 @@ mod tests {
 
     #[test]
     fn a_cursor_that_does_not_move_ends_the_walk_at_the_second_page() {
-        let mut stuck = Walk::new(Span::back_to(NOW));
+        let mut stuck = PageWalk::new(LookBack::back_to(NOW));
         assert_eq!(walk(&mut stuck, |_| page(Vec::new(), after("same"))), 2);
         let reading = stuck.finish(NOW);
-        assert_eq!(reading.incomplete, Some(Incomplete::CursorRepeated { page: 2 }));
+        assert_eq!(reading.incomplete, Some(IncompleteReason::CursorRepeated { page: 2 }));
         assert!(!reading.complete);
     }
 
     #[test]
     fn a_cursor_of_any_earlier_page_ends_the_walk() {
-        let mut circle = Walk::new(Span::back_to(NOW));
+        let mut circle = PageWalk::new(LookBack::back_to(NOW));
         let taken = walk(&mut circle, |number| {
             let node = purchase(&format!("t{number}"), 0);
             page(vec![node], after(&format!("c{}", number % 3)))
         });
         assert_eq!(taken, 4);
         let reading = circle.finish(NOW);
-        assert_eq!(reading.incomplete, Some(Incomplete::CursorRepeated { page: 4 }));
+        assert_eq!(reading.incomplete, Some(IncompleteReason::CursorRepeated { page: 4 }));
     }
 
     #[test]
     fn ever_new_cursors_to_nothing_new_end_the_walk_after_three_pages() {
-        let mut stalled = Walk::new(Span::back_to(NOW));
+        let mut stalled = PageWalk::new(LookBack::back_to(NOW));
         let taken = walk(&mut stalled, |number| {
             page(vec![purchase("same", 0)], after(&number.to_string()))
         });
         assert_eq!(taken, 4, "the first page is new");
         let reading = stalled.finish(NOW);
-        assert_eq!(reading.incomplete, Some(Incomplete::Stalled { page: 4 }));
+        assert_eq!(reading.incomplete, Some(IncompleteReason::Stalled { page: 4 }));
         assert_eq!(reading.trades.len(), 1);
     }
 
     #[test]
     fn more_pages_than_are_read_are_named() {
-        let mut endless = Walk::new(Span::back_to(NOW));
+        let mut endless = PageWalk::new(LookBack::back_to(NOW));
         let taken = walk(&mut endless, |number| {
             page(vec![purchase(&format!("t{number}"), 0)], after(&number.to_string()))
         });
         assert_eq!(taken, PURCHASE_PAGES_MAX);
-        let expected = Incomplete::TooManyPages { pages: PURCHASE_PAGES_MAX };
+        let expected = IncompleteReason::TooManyPages { pages: PURCHASE_PAGES_MAX };
         assert_eq!(endless.finish(NOW).incomplete, Some(expected));
     }
 
     #[test]
     fn the_last_page_or_an_older_listing_makes_the_list_complete() {
-        let mut short = Walk::new(deep());
-        assert_eq!(short.take(page(vec![purchase("a", 0)], Next::End)), None);
+        let mut short = PageWalk::new(deep());
+        assert_eq!(short.take(page(vec![purchase("a", 0)], NextPage::End)), None);
         let reading = short.finish(NOW);
         let history = History { shortfall: None, oldest: Some(days_ago(0)) };
         assert_eq!((reading.complete, reading.history), (true, Some(history)));
 
-        let mut older = Walk::new(Span::back_to(days_ago(1)));
+        let mut older = PageWalk::new(LookBack::back_to(days_ago(1)));
         assert_eq!(older.take(page(vec![purchase("a", 4)], after("x"))), Some("x".to_owned()));
         assert_eq!(older.take(page(vec![purchase("b", 5)], after("y"))), None);
         let reading = older.finish(NOW);
@@ -476,10 +477,10 @@ mod tests {
 
     #[test]
     fn what_lies_beyond_the_needed_moment_is_told_apart() {
-        let mut walk = Walk::new(deep());
-        let undated = Purchase { created_at: None, ..purchase("undated", 0) };
+        let mut walk = PageWalk::new(deep());
+        let undated = OwnPurchase { created_at: None, ..purchase("undated", 0) };
         let nodes = vec![purchase("new", 2), undated, purchase("old", 4), purchase("older", 10)];
-        assert_eq!(walk.take(page(nodes, Next::End)), None);
+        assert_eq!(walk.take(page(nodes, NextPage::End)), None);
         let reading = walk.finish(NOW);
         let ids = |trades: &[OwnTrade]| -> Vec<String> {
             trades.iter().map(|trade| trade.id.to_string()).collect()
@@ -491,29 +492,29 @@ mod tests {
     #[test]
     fn a_fault_before_the_needed_moment_makes_the_list_incomplete() {
         for broken in [
-            Page { unreadable: 1, ..page(Vec::new(), Next::End) },
-            Page { error: Some("no".to_owned()), ..page(vec![purchase("a", 0)], Next::End) },
-            page(vec![purchase("a", 0)], Next::Unclear),
+            Page { unreadable: 1, ..page(Vec::new(), NextPage::End) },
+            Page { error: Some("no".to_owned()), ..page(vec![purchase("a", 0)], NextPage::End) },
+            page(vec![purchase("a", 0)], NextPage::Unclear),
         ] {
-            let mut walk = Walk::new(deep());
+            let mut walk = PageWalk::new(deep());
             assert_eq!(walk.take(broken), None);
             let reading = walk.finish(NOW);
             assert!(!reading.complete && reading.incomplete.is_some(), "{reading:?}");
         }
-        let mut first = Walk::new(deep());
+        let mut first = PageWalk::new(deep());
         assert!(first.fail(ReadFailure::SignedOut).is_err());
     }
 
     #[test]
     fn a_fault_beyond_the_needed_moment_leaves_the_list_complete_and_is_named() {
-        let faults: [fn(&mut Walk); 4] = [
-            |walk| drop(walk.take(Page { unreadable: 1, ..page(Vec::new(), Next::End) })),
+        let faults: [fn(&mut PageWalk); 4] = [
+            |walk| drop(walk.take(Page { unreadable: 1, ..page(Vec::new(), NextPage::End) })),
             |walk| drop(walk.take(page(vec![purchase("c", 5)], after("x")))),
-            |walk| drop(walk.take(page(Vec::new(), Next::Unclear))),
+            |walk| drop(walk.take(page(Vec::new(), NextPage::Unclear))),
             |walk| walk.fail(ReadFailure::Status { status: 502 }).unwrap(),
         ];
         for fault in faults {
-            let mut walk = Walk::new(deep());
+            let mut walk = PageWalk::new(deep());
             assert!(walk.take(page(vec![purchase("a", 0)], after("w"))).is_some());
             assert!(walk.take(page(vec![purchase("b", 4)], after("x"))).is_some());
             fault(&mut walk);
@@ -525,7 +526,7 @@ mod tests {
 
     #[test]
     fn the_bound_of_pages_cuts_only_what_lies_beyond_the_needed_moment() {
-        let mut cut = Walk::new(deep());
+        let mut cut = PageWalk::new(deep());
         let taken = walk(&mut cut, |number| {
             let node = purchase(&format!("t{number}"), i64::from(number) + 1);
             page(vec![node], after(&number.to_string()))
@@ -533,7 +534,7 @@ mod tests {
         assert_eq!(taken, 5);
         let reading = cut.finish(NOW);
         assert!(reading.complete);
-        let shortfall = Some(Incomplete::TooManyPages { pages: 5 });
+        let shortfall = Some(IncompleteReason::TooManyPages { pages: 5 });
         let history = History { shortfall, oldest: Some(days_ago(5)) };
         let cause = history.cause().unwrap();
         assert!(cause.text().ends_with(&days_ago(5).to_string()), "{cause:?}");
@@ -542,27 +543,27 @@ mod tests {
 
     #[test]
     fn a_purchase_of_unknown_status_is_in_the_list_and_named() {
-        let mut walk = Walk::new(Span::back_to(NOW));
-        let unknown = Purchase {
-            status: Status::Other,
+        let mut walk = PageWalk::new(LookBack::back_to(NOW));
+        let unknown = OwnPurchase {
+            status: TradeStatus::Other,
             unknown_status: Some("AWAITING_SELLER".into()),
             ..purchase("a", 0)
         };
         let id = unknown.id;
-        assert_eq!(walk.take(page(vec![unknown], Next::End)), None);
+        assert_eq!(walk.take(page(vec![unknown], NextPage::End)), None);
         let reading = walk.finish(NOW);
         assert!(reading.complete);
         let trades: Vec<_> = reading.trades.iter().map(|trade| (trade.id, trade.status)).collect();
-        assert_eq!(trades, [(id, Status::Other)]);
+        assert_eq!(trades, [(id, TradeStatus::Other)]);
         assert_eq!(reading.unknown, [UnknownStatus { id, word: "AWAITING_SELLER".into() }]);
     }
 
     #[test]
     fn purchases_without_a_price_are_counted() {
-        let mut walk = Walk::new(Span::back_to(NOW));
-        let unpriced = |id| Purchase { price: None, ..purchase(id, 0) };
+        let mut walk = PageWalk::new(LookBack::back_to(NOW));
+        let unpriced = |id| OwnPurchase { price: None, ..purchase(id, 0) };
         let nodes = vec![purchase("a", 0), unpriced("b"), unpriced("c")];
-        assert_eq!(walk.take(page(nodes, Next::End)), None);
+        assert_eq!(walk.take(page(nodes, NextPage::End)), None);
         let reading = walk.finish(NOW);
         assert_eq!(reading.unpriced, Some((2, TradeId::new("b").unwrap())));
         assert!(reading.complete, "the status of a purchase counts without its price");
@@ -571,29 +572,29 @@ mod tests {
     #[test]
     fn every_cause_says_what_to_do() {
         for incomplete in [
-            Incomplete::CursorRepeated { page: 2 },
-            Incomplete::Stalled { page: 3 },
-            Incomplete::TooManyPages { pages: 40 },
-            Incomplete::Unclear { page: 1 },
-            Incomplete::Unreadable { count: 2, words: Some("Cannot return null".to_owned()) },
-            Incomplete::Error { words: "no".to_owned() },
+            IncompleteReason::CursorRepeated { page: 2 },
+            IncompleteReason::Stalled { page: 3 },
+            IncompleteReason::TooManyPages { pages: 40 },
+            IncompleteReason::Unclear { page: 1 },
+            IncompleteReason::Unreadable { count: 2, words: Some("Cannot return null".to_owned()) },
+            IncompleteReason::Error { words: "no".to_owned() },
         ] {
             let cause = incomplete.cause();
             assert!(!cause.text().is_empty() && !cause.remedy().is_empty(), "{cause:?}");
         }
-        let unreadable = |count| Incomplete::Unreadable { count, words: None }.cause();
+        let unreadable = |count| IncompleteReason::Unreadable { count, words: None }.cause();
         assert!(unreadable(1).is_same(&unreadable(2)));
     }
 
-    fn status() -> impl Strategy<Value = Status> {
+    fn status() -> impl Strategy<Value = TradeStatus> {
         prop::sample::select(vec![
-            Status::Joined,
-            Status::Completed,
-            Status::Cooldown,
-            Status::Cancelled,
-            Status::Expired,
-            Status::Listed,
-            Status::Other,
+            TradeStatus::Joined,
+            TradeStatus::Completed,
+            TradeStatus::Cooldown,
+            TradeStatus::Cancelled,
+            TradeStatus::Expired,
+            TradeStatus::Listed,
+            TradeStatus::Other,
         ])
     }
 
@@ -605,19 +606,19 @@ mod tests {
             mentions in prop::collection::vec((0_u8..4, status(), 0_i64..300), 1..20),
             per_page in 1_usize..5,
         ) {
-            let mut walk = Walk::new(Span::back_to(NOW));
+            let mut walk = PageWalk::new(LookBack::back_to(NOW));
             for (number, chunk) in mentions.chunks(per_page).enumerate() {
-                let nodes = chunk.iter().map(|(id, status, cents)| Purchase {
+                let nodes = chunk.iter().map(|(id, status, cents)| OwnPurchase {
                     status: *status,
-                    price: Some(Coins::from_cents(*cents)),
+                    price: Some(Amount::from_cents(*cents)),
                     ..purchase(&format!("t{id}"), 0)
                 });
                 // Whether it ends does not matter here.
                 drop(walk.take(page(nodes.collect(), after(&number.to_string()))));
             }
             let reading = walk.finish(NOW);
-            let gives_back = |status: Status| {
-                matches!(status, Status::Cooldown | Status::Cancelled | Status::Expired)
+            let gives_back = |status: TradeStatus| {
+                matches!(status, TradeStatus::Cooldown | TradeStatus::Cancelled | TradeStatus::Expired)
             };
             let ids: HashSet<TradeId> = reading.trades.iter().map(|trade| trade.id).collect();
             prop_assert_eq!(ids.len(), reading.trades.len());
@@ -625,7 +626,7 @@ mod tests {
                 let said = || mentions.iter().filter(|(id, ..)| trade.id.as_str() == format!("t{id}"));
                 let all_give_back = said().all(|(_, status, _)| gives_back(*status));
                 prop_assert_eq!(gives_back(trade.status), all_give_back);
-                let highest = said().map(|(_, _, cents)| Coins::from_cents(*cents)).max();
+                let highest = said().map(|(_, _, cents)| Amount::from_cents(*cents)).max();
                 prop_assert_eq!(trade.price, highest);
             }
         }

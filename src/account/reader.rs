@@ -1,6 +1,6 @@
 //! Cold reads with typed results: who we are, what we have bought, what is for sale.
 //!
-//! Every read of this program that is not a buy goes through one [`Reader`], which keeps the pace.
+//! Every read of this program that is not a buy goes through one [`AccountReader`], which keeps the pace.
 //! Nothing here runs in the thread that decides.
 
 use std::time::{Duration, Instant};
@@ -9,32 +9,32 @@ use tokio::{sync::Mutex, time::sleep};
 
 use super::{
     failure::ReadFailure,
-    pace::Pace,
-    purchases::{PurchasesReading, Span, Walk},
+    pace::RateLimiter,
+    purchases::{LookBack, PageWalk, PurchasesReading},
 };
 use crate::{
     clock,
     config::{Credential, Endpoints, Generation},
     csgoroll::{
-        account::{self, CurrentUser, Page, Purchase, ReadError, User},
-        operations::{self, Operation, PAGE_LISTINGS_MAX},
+        account::{self, CurrentUser, OwnPurchase, Page, ReadError, User},
+        operations::{self, GraphqlOperation, PAGE_LISTINGS_MAX},
     },
     net::{
-        http_client::{HttpClient, HttpError, Reply},
+        http_client::{HttpClient, HttpError, HttpReply},
         tls::Tls,
     },
-    server_clock::Exchange,
+    server_clock::ClockExchange,
     time::UnixMs,
     trade::Trade,
 };
 
 /// Reads, at a pace.
 #[derive(Debug)]
-pub struct Reader {
+pub struct AccountReader {
     http: HttpClient,
     generation: Generation,
     has_credential: bool,
-    pace: Mutex<Pace>,
+    pace: Mutex<RateLimiter>,
 }
 
 /// Who we are, and when that was true.
@@ -45,7 +45,7 @@ pub struct UserReading {
     /// The earliest moment, on our wall clock, at which it can have been true.
     pub as_of: UnixMs,
     /// The exchange that told it.
-    pub exchange: Exchange,
+    pub exchange: ClockExchange,
     /// The answer's `Date`.
     pub date: Option<UnixMs>,
 }
@@ -53,11 +53,11 @@ pub struct UserReading {
 /// One page of what is for sale.
 #[derive(Debug)]
 pub struct ListingsPage {
-    reply: Reply,
+    reply: HttpReply,
     generation: Generation,
 }
 
-impl Reader {
+impl AccountReader {
     /// Sets it up; asks nothing yet.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Reader {
             http: HttpClient::new(endpoints, credential, tls)?,
             generation,
             has_credential: credential.is_some(),
-            pace: Mutex::new(Pace::default()),
+            pace: Mutex::new(RateLimiter::default()),
         })
     }
 
@@ -81,7 +81,7 @@ impl Reader {
     /// market.
     #[must_use]
     pub fn with_distance(self, distance: Duration) -> Self {
-        Self { pace: Mutex::new(Pace::with_distance(distance)), ..self }
+        Self { pace: Mutex::new(RateLimiter::with_distance(distance)), ..self }
     }
 
     /// Whether it asks as somebody. As nobody it sees what is for sale at most.
@@ -116,7 +116,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// A [`ReadFailure`] before [`Span::needed`] was reached. What was read by then is dropped: half
+    /// A [`ReadFailure`] before [`LookBack::needed`] was reached. What was read by then is dropped: half
     /// a list proves nothing.
     ///
     /// # Cancel safety
@@ -125,9 +125,9 @@ impl Reader {
     pub async fn own_purchases(
         &self,
         user: &User,
-        span: Span,
+        span: LookBack,
     ) -> Result<PurchasesReading, ReadFailure> {
-        let mut walk = Walk::new(span);
+        let mut walk = PageWalk::new(span);
         let (page, started) = self.purchases_page(user, None).await?;
         let mut after = walk.take(page);
         while let Some(cursor) = after {
@@ -143,7 +143,7 @@ impl Reader {
         &self,
         user: &User,
         after: Option<&str>,
-    ) -> Result<(Page<Purchase>, UnixMs), ReadFailure> {
+    ) -> Result<(Page<OwnPurchase>, UnixMs), ReadFailure> {
         let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after)
             .ok_or(ReadFailure::UserId)?;
         let (reply, started) = self.ask(&page).await?;
@@ -167,7 +167,7 @@ impl Reader {
     }
 
     /// Asks when its turn has come. Returns the answer, and our wall clock when the request left.
-    async fn ask(&self, operation: &Operation) -> Result<(Reply, UnixMs), ReadFailure> {
+    async fn ask(&self, operation: &GraphqlOperation) -> Result<(HttpReply, UnixMs), ReadFailure> {
         // One read at a time: whoever holds the pace has the turn.
         let mut pace = self.pace.lock().await;
         sleep(pace.wait(Instant::now())).await;

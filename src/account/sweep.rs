@@ -10,13 +10,13 @@ use std::{collections::HashSet, time::Duration};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{failure::ReadFailure, reader::Reader};
+use super::{failure::ReadFailure, reader::AccountReader};
 use crate::{
     clock,
-    csgoroll::account::Next,
+    csgoroll::account::NextPage,
     time::UnixMs,
-    trade::{Event, Trade},
-    ws::Filler,
+    trade::{Trade, TradeEvent},
+    ws::BackfillSender,
 };
 
 /// How many pages one sweep reads at most: five thousand listings.
@@ -31,7 +31,7 @@ pub const ATTEMPTS_MAX: u32 = 3;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepResult {
     /// Listings handed out.
     pub listings: u32,
     /// Pages read.
@@ -52,11 +52,11 @@ pub struct Swept {
 ///
 /// Safe: it only reads, and each listing is handed out whole.
 pub async fn sweep(
-    reader: &Reader,
+    reader: &AccountReader,
     back_to: Option<UnixMs>,
     listings: &mpsc::Sender<Trade<'static>>,
-) -> Result<Swept, ReadFailure> {
-    let mut swept = Swept::default();
+) -> Result<SweepResult, ReadFailure> {
+    let mut swept = SweepResult::default();
     let mut after: Option<String> = None;
     let mut cursors = HashSet::new();
     while swept.pages < PAGES_MAX {
@@ -76,7 +76,7 @@ pub async fn sweep(
                 break;
             }
             let age = trade.created_at.map_or(Duration::MAX, |created| now.since(created));
-            let trade = Trade { event: Event::BackFilled { age }, ..trade.into_owned() };
+            let trade = Trade { event: TradeEvent::BackFilled { age }, ..trade.into_owned() };
             if listings.send(trade).await.is_err() {
                 // Nobody wants them any more.
                 return Ok(swept);
@@ -86,9 +86,9 @@ pub async fn sweep(
         after = match read.next {
             _ if reached => None,
             // A cursor that was followed already leads in a circle.
-            Next::After(cursor) if cursors.insert(cursor.clone()) => Some(cursor),
-            Next::After(_) | Next::Unclear => return Ok(swept),
-            Next::End => None,
+            NextPage::After(cursor) if cursors.insert(cursor.clone()) => Some(cursor),
+            NextPage::After(_) | NextPage::Unclear => return Ok(swept),
+            NextPage::End => None,
         };
         if after.is_none() {
             swept.complete = true;
@@ -103,7 +103,7 @@ pub async fn sweep(
 /// # Cancel safety
 ///
 /// Safe: it only reads, and each listing is handed in whole.
-pub async fn fill_gaps(reader: &Reader, mut filler: Filler) {
+pub async fn fill_gaps(reader: &AccountReader, mut filler: BackfillSender) {
     // What a cancelled sweep was to read and has not; the outer `None`: nothing.
     let mut owed: Option<Option<UnixMs>> = None;
     while let Some(want) = filler.wanted().await {
@@ -125,15 +125,15 @@ pub async fn fill_gaps(reader: &Reader, mut filler: Filler) {
     }
 }
 
-fn tell(gap: u64, swept: &Result<Swept, ReadFailure>) {
+fn tell(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
     match swept {
-        Ok(Swept { listings, pages, complete: true, .. }) if gap == 0 => {
+        Ok(SweepResult { listings, pages, complete: true, .. }) if gap == 0 => {
             info!("Read what is for sale: {listings} listings on {pages} pages");
         }
-        Ok(Swept { listings, pages, complete: true, .. }) => {
+        Ok(SweepResult { listings, pages, complete: true, .. }) => {
             debug!("Back-filled {listings} listings from {pages} pages");
         }
-        Ok(Swept { listings, pages, .. }) => warn!(
+        Ok(SweepResult { listings, pages, .. }) => warn!(
             "Back-fill stopped after {listings} listings on {pages} pages: older ones may be missing"
         ),
         Err(failure) => {
@@ -149,10 +149,10 @@ fn tell(gap: u64, swept: &Result<Swept, ReadFailure>) {
 
 /// Sweeps again after what may pass. The reader's pace keeps the distance.
 async fn insist(
-    reader: &Reader,
+    reader: &AccountReader,
     back_to: Option<UnixMs>,
     listings: &mpsc::Sender<Trade<'static>>,
-) -> Result<Swept, ReadFailure> {
+) -> Result<SweepResult, ReadFailure> {
     let mut attempts = 1;
     loop {
         match sweep(reader, back_to, listings).await {

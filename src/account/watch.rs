@@ -11,11 +11,11 @@ use tokio::{
 };
 
 use super::{
-    depth::Depth,
+    depth::LookBackTimes,
     failure::ReadFailure,
-    health::Read,
+    health::ReadKind,
     purchases::PurchasesReading,
-    reader::{Reader, UserReading},
+    reader::{AccountReader, UserReading},
 };
 use crate::{clock, csgoroll::account::User, time::UnixMs};
 
@@ -24,7 +24,7 @@ pub const NEWS_QUEUED_MAX: usize = 16;
 
 /// How often the account is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Habits {
+pub struct PollConfig {
     /// How often if nothing happens.
     pub every: Duration,
     /// The least distance between two readings, however often they are asked for.
@@ -33,7 +33,7 @@ pub struct Habits {
     pub purchases: bool,
 }
 
-impl Default for Habits {
+impl Default for PollConfig {
     fn default() -> Self {
         Self { every: Duration::from_secs(60), distance: Duration::from_secs(5), purchases: true }
     }
@@ -41,15 +41,15 @@ impl Default for Habits {
 
 /// What was learned.
 #[derive(Debug)]
-pub enum News {
+pub enum AccountUpdate {
     /// Who we are and what we hold.
     User(UserReading),
-    /// What we have bought. It was read after the newest [`News::User`], within seconds.
+    /// What we have bought. It was read after the newest [`AccountUpdate::User`], within seconds.
     Purchases(PurchasesReading),
     /// It could not be read. This is sent each time.
     Failed {
         /// What was read.
-        read: Read,
+        read: ReadKind,
         /// Why it failed.
         failure: ReadFailure,
     },
@@ -57,18 +57,18 @@ pub enum News {
 
 /// What is asked of the watch, from any thread, without waiting.
 #[derive(Debug)]
-pub struct Requests {
+pub struct RefreshRequests {
     soon: Notify,
     oldest_open_ms: AtomicI64,
 }
 
-impl Default for Requests {
+impl Default for RefreshRequests {
     fn default() -> Self {
         Self { soon: Notify::new(), oldest_open_ms: AtomicI64::new(i64::MAX) }
     }
 }
 
-impl Requests {
+impl RefreshRequests {
     /// Read soon: something has happened that the account should show.
     pub fn soon(&self) {
         self.soon.notify_one();
@@ -91,26 +91,27 @@ impl Requests {
 ///
 /// Safe: it only reads.
 pub async fn watch(
-    reader: &Reader,
-    habits: Habits,
-    requests: &Requests,
-    news: &mpsc::Sender<News>,
+    reader: &AccountReader,
+    habits: PollConfig,
+    requests: &RefreshRequests,
+    news: &mpsc::Sender<AccountUpdate>,
 ) {
     let started = clock::now();
-    let mut depth = Depth::default();
+    let mut depth = LookBackTimes::default();
     loop {
         let began = Instant::now();
         let user = match reader.current_user().await {
             Ok(reading) => {
                 let user = reading.user.clone();
-                if news.send(News::User(reading)).await.is_err() {
+                if news.send(AccountUpdate::User(reading)).await.is_err() {
                     return;
                 }
                 Some(user)
             }
             Err(failure) => {
                 let is_final = matches!(failure, ReadFailure::NoCredential);
-                let told = news.send(News::Failed { read: Read::Balance, failure }).await;
+                let told =
+                    news.send(AccountUpdate::Failed { read: ReadKind::Balance, failure }).await;
                 if is_final || told.is_err() {
                     return;
                 }
@@ -136,17 +137,17 @@ pub async fn watch(
 
 /// Reads the purchases back to where that is due; `None`: nothing is due.
 async fn purchases(
-    reader: &Reader,
+    reader: &AccountReader,
     user: &User,
     needed: UnixMs,
-    depth: &mut Depth,
-) -> Option<News> {
+    depth: &mut LookBackTimes,
+) -> Option<AccountUpdate> {
     let span = depth.span(Instant::now(), clock::now(), needed)?;
     Some(match reader.own_purchases(user, span).await {
         Ok(reading) => {
             depth.read(Instant::now(), span, &reading);
-            News::Purchases(reading)
+            AccountUpdate::Purchases(reading)
         }
-        Err(failure) => News::Failed { read: Read::Purchases, failure },
+        Err(failure) => AccountUpdate::Failed { read: ReadKind::Purchases, failure },
     })
 }

@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::AppError;
 use crate::{
-    account::{Habits, News, Reader, Requests, fill_gaps, watch},
+    account::{AccountReader, AccountUpdate, PollConfig, RefreshRequests, fill_gaps, watch},
     config::{Config, Mode},
     net::tls::Tls,
-    threads::{Alarm, Guard, ThreadName, wait_for_failpoint},
-    ws::Filler,
+    threads::{Alarm, ThreadGuard, ThreadName, wait_for_failpoint},
+    ws::BackfillSender,
 };
 
 const WHAT: &str = "the look at the account";
@@ -20,7 +20,7 @@ const WHAT: &str = "the look at the account";
 /// The thread, as long as it is wanted. It ends when this is dropped; nobody waits for it, since
 /// it only reads.
 #[derive(Debug)]
-pub struct Background {
+pub struct BackgroundThread {
     _until: oneshot::Sender<()>,
 }
 
@@ -33,21 +33,21 @@ pub struct Background {
 pub fn start(
     config: &Config,
     tls: &Tls,
-    requests: Arc<Requests>,
-    filler: Filler,
+    requests: Arc<RefreshRequests>,
+    filler: BackfillSender,
     alarm: &Alarm,
-) -> Result<(Background, mpsc::Receiver<News>), AppError> {
+) -> Result<(BackgroundThread, mpsc::Receiver<AccountUpdate>), AppError> {
     let credential = config.credential.as_ref();
-    let reader = Reader::new(&config.endpoints, credential, config.feed.generation, tls)
+    let reader = AccountReader::new(&config.endpoints, credential, config.feed.generation, tls)
         .map_err(|error| AppError::start(WHAT, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| AppError::start(WHAT, error))?;
-    let habits = Habits { purchases: config.mode == Mode::Live, ..Habits::default() };
+    let habits = PollConfig { purchases: config.mode == Mode::Live, ..PollConfig::default() };
     let (news, receiver) = mpsc::channel(watch::NEWS_QUEUED_MAX);
     let (until, dropped) = oneshot::channel::<()>();
-    let guard = Guard::new(ThreadName::Account, alarm.clone());
+    let guard = ThreadGuard::new(ThreadName::Account, alarm.clone());
     let work = move || {
         runtime.block_on(async {
             let reads = async {
@@ -70,5 +70,5 @@ pub fn start(
         .name(ThreadName::Account.to_string())
         .spawn(work)
         .map_err(|error| AppError::start(WHAT, error))?;
-    Ok((Background { _until: until }, receiver))
+    Ok((BackgroundThread { _until: until }, receiver))
 }

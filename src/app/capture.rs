@@ -7,12 +7,12 @@ use super::{
     report::{self, Output},
 };
 use crate::{
-    capture::{self, CaptureError, Plan, cli::CaptureArgs, source::Speaks},
+    capture::{self, CaptureError, CapturePlan, cli::CaptureArgs, source::SourceProtocol},
     cli::SharedArgs,
     config::load::process_environment,
-    stop::{Quit, Stop},
+    stop::{SecondSignal, Shutdown},
     tape::RealDisk,
-    ws::policy::{Limits, Policy},
+    ws::policy::{ReconnectPolicy, ReconnectionLimits},
 };
 
 /// Captures what is asked for until told to stop. Settings are read only where the marketplace is
@@ -23,7 +23,8 @@ use crate::{
 /// An [`AppError`] if it cannot begin, or what came of it cannot be printed.
 pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<ExitCode, AppError> {
     let sources = args.sources().map_err(CaptureError::from)?;
-    let wants_marketplace = sources.iter().any(|source| source.speaks == Speaks::Marketplace);
+    let wants_marketplace =
+        sources.iter().any(|source| source.speaks == SourceProtocol::Marketplace);
     let (marketplace, log) = if wants_marketplace {
         let loaded = report::load(shared, false)?;
         let log = output.log(&loaded)?;
@@ -32,16 +33,16 @@ pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<Ex
         (None, output.log_filtered(process_environment("RUST_LOG").as_deref())?)
     };
     let usual = marketplace.as_ref().map(|config| config.reconnection).unwrap_or_default();
-    let plan = Plan {
+    let plan = CapturePlan {
         rotate: args.rotate,
         compress: args.compress,
         policy: policy(args, usual)?,
         marketplace,
-        ..Plan::new(sources, &args.out)
+        ..CapturePlan::new(sources, &args.out)
     };
-    let quit = Quit::watch()?;
+    let quit = SecondSignal::watch()?;
     let outcome = block_on(async {
-        let mut stop = Stop::counted(&quit, args.lasting).or_when(log.reader_gone());
+        let mut stop = Shutdown::counted(&quit, args.lasting).or_when(log.reader_gone());
         let because = async {
             let because = stop.wait().await.to_string();
             quit.stopping();
@@ -53,12 +54,12 @@ pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<Ex
 }
 
 /// The usual policy with what is asked for instead.
-fn policy(args: &CaptureArgs, usual: Policy) -> Result<Policy, CaptureError> {
+fn policy(args: &CaptureArgs, usual: ReconnectPolicy) -> Result<ReconnectPolicy, CaptureError> {
     let usual = *usual.limits();
-    let limits = Limits {
+    let limits = ReconnectionLimits {
         idle_timeout: args.idle.unwrap_or(usual.idle_timeout),
         max_retries: args.max_retries.or(usual.max_retries),
         ..usual
     };
-    Ok(Policy::new(limits)?)
+    Ok(ReconnectPolicy::new(limits)?)
 }

@@ -16,15 +16,15 @@ use crate::{
     cli::DemoArgs,
     clock,
     config::{Config, Loaded, Sources},
-    sim::{self, Market},
-    summary::{MarketView, Summary},
+    sim::{self, SimServer},
+    summary::{SimulatedMarketCounts, Summary},
 };
 
 /// A practice market that is open, and settings for it.
 pub struct Demo {
-    market: Market,
+    market: SimServer,
     loaded: Loaded,
-    _directory: Throwaway,
+    _directory: TempDir,
 }
 
 impl Demo {
@@ -35,9 +35,9 @@ impl Demo {
     /// An [`AppError`] if the market cannot be opened or the settings cannot be written.
     pub fn open(args: &DemoArgs) -> Result<Self, AppError> {
         let settings =
-            sim::Settings { rate: args.rate, seed: args.seed, ..sim::Settings::default() };
-        let market = Market::start(settings)?;
-        let directory = Throwaway::new().map_err(|error| AppError::Start {
+            sim::SimSettings { rate: args.rate, seed: args.seed, ..sim::SimSettings::default() };
+        let market = SimServer::start(settings)?;
+        let directory = TempDir::new().map_err(|error| AppError::Start {
             what: "the demo: its throw-away folder cannot be made",
             source: error.into(),
         })?;
@@ -65,7 +65,7 @@ impl Demo {
     pub fn close(self, summary: Summary) -> Summary {
         let books = self.market.books();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let market = MarketView {
+        let market = SimulatedMarketCounts {
             offered: books.offered,
             wanted: books.wanted,
             sold_to_us: count(books.purchases().count()),
@@ -79,7 +79,7 @@ impl Demo {
 }
 
 /// The settings of a demo: those of a user who has filled everything in.
-fn load(market: &Market, directory: &Path) -> Result<Loaded, AppError> {
+fn load(market: &SimServer, directory: &Path) -> Result<Loaded, AppError> {
     let (ws_url, http_url, session) = (market.ws_url(), market.http_url(), market.session());
     let lookup = |name: &str| match name {
         "CSGOROLL_WS_URL" => Some(ws_url.clone()),
@@ -95,9 +95,9 @@ fn load(market: &Market, directory: &Path) -> Result<Loaded, AppError> {
 
 /// A folder that is gone when it is dropped.
 #[derive(Debug)]
-struct Throwaway(PathBuf);
+struct TempDir(PathBuf);
 
-impl Throwaway {
+impl TempDir {
     fn new() -> io::Result<Self> {
         let name = format!("sniper-demo-{}-{}", std::process::id(), clock::now_ns());
         let path = std::env::temp_dir().join(name);
@@ -108,7 +108,7 @@ impl Throwaway {
     }
 }
 
-impl Drop for Throwaway {
+impl Drop for TempDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             debug!(%error, "the demo's throw-away folder stays behind");

@@ -14,8 +14,8 @@ use crate::{
     cli::SharedArgs,
     clock,
     ledger::{
-        archive::Archive,
-        cli::{Desk, DeskError, person},
+        archive::LedgerReader,
+        cli::{LedgerCommandError, LedgerCommands, person},
     },
     secret::Masking,
 };
@@ -28,18 +28,18 @@ use crate::{
 pub fn at<T: Termination>(
     shared: &SharedArgs,
     output: Output,
-    question: impl FnOnce(&mut Desk<'_>) -> Result<T, DeskError>,
+    question: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, false)?;
     let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
-    if let Some(copy) = Archive::copy_of(data, state) {
+    if let Some(copy) = LedgerReader::copy_of(data, state) {
         let note =
             "There is no ledger in SNIPER_DATA; this is the copy that was saved when it was lost";
         // It is a remark: where stderr is gone, the answer still is not.
         drop(writeln!(io::stderr().lock(), "{note}: {copy:?}"));
     }
     let mut out = Masking::new(io::stdout().lock());
-    let mut desk = Desk {
+    let mut desk = LedgerCommands {
         folder: data,
         state,
         as_json: output.is_json(),
@@ -51,7 +51,7 @@ pub fn at<T: Termination>(
     let asked = question(&mut desk);
     match asked.and_then(|asked| Ok(out.flush().map(|()| asked)?)) {
         // A reader that went away has seen enough.
-        Err(DeskError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(LedgerCommandError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(ExitCode::SUCCESS)
         }
         asked => Ok(asked?.report()),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::SharedArgs,
     config::load::process_environment,
-    doctor::{self, LISTING_WAIT, step::Step},
+    doctor::{self, LISTING_WAIT, step::DoctorStep},
 };
 
 /// Examines everything, shows each step as it is done, and exits with 0 only if all is well.
@@ -24,7 +24,7 @@ pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
     let no_color = process_environment("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = io::stdout().is_terminal() && !no_color;
     let mut printed = Ok(());
-    let show = |step: &Step| {
+    let show = |step: &DoctorStep| {
         if !output.is_json() && printed.is_ok() {
             printed = print(&step.line(colors).to_string());
         }

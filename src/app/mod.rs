@@ -24,11 +24,11 @@ use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use crate::{
     capture::CaptureError,
-    config::Problems,
+    config::ConfigErrors,
     config::check,
-    ledger::{LedgerError, cli::DeskError},
+    ledger::{LedgerError, cli::LedgerCommandError},
     log::LogError,
-    sim::MarketError,
+    sim::SimServerError,
 };
 
 /// How long what still runs in the background may hold up the end.
@@ -39,13 +39,13 @@ const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
 pub enum AppError {
     /// A setting is wrong.
     #[error("{}", check::wrong(.0).trim_end())]
-    Settings(Box<Problems>),
+    Settings(Box<ConfigErrors>),
     /// The log cannot be set up.
     #[error("cannot log")]
     Log(#[from] LogError),
     /// The practice market cannot be opened.
     #[error("cannot open the practice market")]
-    Market(#[from] MarketError),
+    Market(#[from] SimServerError),
     /// The ledger cannot be used.
     #[error("the ledger cannot be used")]
     Ledger(#[from] LedgerError),
@@ -54,7 +54,7 @@ pub enum AppError {
     Refused(#[source] Arc<LedgerError>),
     /// What a person asked of the ledger was not done.
     #[error(transparent)]
-    Desk(#[from] DeskError),
+    Desk(#[from] LedgerCommandError),
     /// A capture cannot begin.
     #[error("cannot capture")]
     Capture(#[from] CaptureError),

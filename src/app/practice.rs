@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::load::process_environment,
     sim::cli::{self, SimArgs},
-    stop::{Quit, Stop},
+    stop::{SecondSignal, Shutdown},
 };
 
 /// Opens a practice market, and keeps it open until told to stop.
@@ -26,9 +26,9 @@ pub fn run(args: &SimArgs, output: Output) -> Result<ExitCode, AppError> {
     let market = cli::open(args)?;
     // Before signals are waited for: until then they kill, also where nobody reads this.
     print(&cli::env_lines(&market, args.seed))?;
-    let quit = Quit::watch()?;
+    let quit = SecondSignal::watch()?;
     let summary = block_on(async {
-        let mut stop = Stop::counted(&quit, args.lasting);
+        let mut stop = Shutdown::counted(&quit, args.lasting);
         let summary = cli::run(args, market, &mut stop).await;
         quit.stopping();
         Ok(summary)

@@ -5,11 +5,11 @@
 
 use tracing::{error, info, warn};
 
-use super::{AppError, session::Ended};
+use super::{AppError, session::SessionEnd};
 use crate::{
     capture::{CaptureError, source::CaptureSource},
     config::Config,
-    tape::{self, RealDisk, Setup, Tape},
+    tape::{self, ActiveRecording, RealDisk, RecordingConfig},
 };
 
 /// Where recordings are kept, below `SNIPER_DATA`.
@@ -17,9 +17,9 @@ pub const DIRECTORY: &str = "recordings";
 
 /// The recording of a session, where one was asked for.
 #[derive(Debug)]
-pub struct Recording(Option<Tape>);
+pub struct SessionRecording(Option<ActiveRecording>);
 
-impl Recording {
+impl SessionRecording {
     /// Begins to record, if that is wanted.
     ///
     /// # Errors
@@ -31,9 +31,9 @@ impl Recording {
         }
         let CaptureSource { name, symbol, stream, .. } = CaptureSource::marketplace();
         let address = config.endpoints.ws.to_string();
-        let source = tape::Source { name, address, symbol, stream };
-        let setup = Setup::new(config.data_dir.join(DIRECTORY), vec![source]);
-        let tape = Tape::start(setup, RealDisk).map_err(CaptureError::from)?;
+        let source = tape::StreamSource { name, address, symbol, stream };
+        let setup = RecordingConfig::new(config.data_dir.join(DIRECTORY), vec![source]);
+        let tape = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
         if !config.taps.let_hear(tape.recorder(0)) {
             warn!("Somebody records this feed already; it is not recorded twice");
         }
@@ -44,7 +44,7 @@ impl Recording {
     pub fn finish(self, because: String, as_asked: bool) {
         let Some(tape) = self.0 else { return };
         let (observer, directory) = (tape.observer(), tape.directory().to_path_buf());
-        let finished = tape.finish(tape::Ended { because, as_asked });
+        let finished = tape.finish(tape::RecordingEnd { because, as_asked });
         let status = observer.status();
         let (messages, lost) = (status.messages, status.lost);
         match finished {
@@ -56,7 +56,7 @@ impl Recording {
     }
 }
 
-impl Ended {
+impl SessionEnd {
     /// Whether the session got what it was asked for.
     pub const fn is_as_asked(&self) -> bool {
         !matches!(self, Self::GaveUp(_) | Self::Refused(_))

@@ -18,7 +18,7 @@ use super::AppError;
 use crate::{
     cli::SharedArgs,
     config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
-    log::{self, ALWAYS_SHOWN, Destination, Filter, Finished, Log, print_within},
+    log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
     secret::Masking,
     summary::Summary,
     text::is_harmless,
@@ -73,12 +73,12 @@ impl Output {
     ///
     /// [`AppError::Log`] if it cannot be, or `filter` (`RUST_LOG`) is none.
     pub fn log_filtered(self, filter: Option<&str>) -> Result<Log, AppError> {
-        let to = if self.as_json { Destination::Stderr } else { Destination::Stdout };
-        let filter = Filter::parse(filter)?;
+        let to = if self.as_json { OutputStream::Stderr } else { OutputStream::Stdout };
+        let filter = LogFilter::parse(filter)?;
         let unknown = filter.unknown_words();
         let log = log::start(filter, to)?;
         if let Some(unknown) = unknown {
-            let remedy = Filter::known_words();
+            let remedy = LogFilter::known_words();
             warn!(target: ALWAYS_SHOWN, "RUST_LOG {unknown}; it selects nothing: {remedy}");
         }
         Ok(log)
@@ -118,9 +118,9 @@ impl Output {
         };
         if finished.is_reader_gone && !self.as_json {
             // The exit code says that something could not be printed.
-            drop(print_within(Destination::Stderr, &text, PRINT_MAX));
+            drop(print_within(OutputStream::Stderr, &text, PRINT_MAX));
         } else {
-            print_within(Destination::Stdout, &text, PRINT_MAX)?;
+            print_within(OutputStream::Stdout, &text, PRINT_MAX)?;
         }
         Ok(ExitCode::from(if finished.is_reader_gone { EXIT_PRINT } else { code }))
     }
@@ -138,14 +138,14 @@ impl Output {
     pub fn error(self, error: &AppError) -> ExitCode {
         // There is nowhere left to say that this could not be said.
         let text = format!("{}\n", error.chain());
-        drop(print_within(Destination::Stderr, &text, PRINT_MAX));
+        drop(print_within(OutputStream::Stderr, &text, PRINT_MAX));
         if self.as_json {
             let json = match error {
                 AppError::Settings(problems) => check::wrong_json(problems),
                 other => check::failed_json(&other.chain()),
             };
             let text = format!("{}\n", harmless(&json.to_string()));
-            drop(print_within(Destination::Stdout, &text, PRINT_MAX));
+            drop(print_within(OutputStream::Stdout, &text, PRINT_MAX));
         }
         ExitCode::from(error)
     }

@@ -17,32 +17,33 @@ use tracing::{error, warn};
 
 use super::{
     AppError,
-    background::{self, Background},
+    background::{self, BackgroundThread},
     report,
 };
 use crate::{
     buyer::{
-        self, Buyer, Habits,
-        answer::Report,
-        request::{BodyTemplate, Identity},
+        self, ConnectionConfig, OrderClient,
+        answer::OrderReport,
+        request::{BodyTemplate, RequestIdentity},
     },
     cli::RunArgs,
     clock,
     config::{Config, Mode},
     csgoroll::operations,
     ledger::{
-        Halt, Ledger, LedgerError, Live, NewLedger, OrderTotals, Place, Sequence, Who,
+        Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
+        Sequence,
         cli::person,
-        control::{Address, Ask, Instance, Server},
+        control::{ControlAddress, ControlServer, Instance, PendingRequest},
     },
     log::ALWAYS_SHOWN,
     net::tls::Tls,
     server_clock::ServerClock,
-    sniper::{Core, Hand, Inbox, Now, Sniper},
-    stop::{Stop, Why},
+    sniper::{Engine, EngineInputs, Executor, Now, Sniper},
+    stop::{Shutdown, ShutdownReason},
     summary::{FeedCounts, Summary},
     threads::Alarm,
-    ws::{Filler, GaveUp},
+    ws::{BackfillSender, RetriesExhausted},
 };
 
 /// How long buys in flight get when the bot stops.
@@ -56,18 +57,18 @@ const ASKS_QUEUED_MAX: usize = 16;
 
 /// Why a session ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum SessionEnd {
     /// Somebody, or the clock, said so.
-    Stopped(Why),
+    Stopped(ShutdownReason),
     /// The balance was read and is below its floor.
     BelowFloor,
     /// The feed was given up.
-    GaveUp(GaveUp),
+    GaveUp(RetriesExhausted),
     /// The ledger may not be used for the account.
     Refused(Arc<LedgerError>),
 }
 
-impl Ended {
+impl SessionEnd {
     /// The error that the program ends with, if it is one.
     pub fn error(&self) -> Option<AppError> {
         match self {
@@ -77,13 +78,15 @@ impl Ended {
     }
 }
 
-impl Ended {
+impl SessionEnd {
     /// What ends the wait for answers.
     const fn way_out(&self) -> &'static str {
         match self {
-            Self::Stopped(Why::Interrupt) => "press Ctrl-C again to quit now",
-            Self::Stopped(Why::Terminate | Why::Hangup) => "a second signal quits now",
-            Self::Stopped(Why::ReaderGone | Why::Over(_))
+            Self::Stopped(ShutdownReason::Interrupt) => "press Ctrl-C again to quit now",
+            Self::Stopped(ShutdownReason::Terminate | ShutdownReason::Hangup) => {
+                "a second signal quits now"
+            }
+            Self::Stopped(ShutdownReason::ReaderGone | ShutdownReason::Over(_))
             | Self::BelowFloor
             | Self::GaveUp(_)
             | Self::Refused(_) => "press Ctrl-C twice to quit now",
@@ -91,7 +94,7 @@ impl Ended {
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped(why) => why.fmt(f),
@@ -104,39 +107,39 @@ impl fmt::Display for Ended {
 
 /// One session: what considers the listings, and what it needs beside the feed.
 #[derive(Debug)]
-pub struct Session<'c> {
+pub struct TradingSession<'c> {
     config: &'c Config,
     sniper: Sniper,
-    buyer: Option<Arc<Buyer>>,
-    inbox: Inbox,
-    _background: Background,
-    _control: Option<Server>,
-    spinning: Option<Spinning>,
+    buyer: Option<Arc<OrderClient>>,
+    inbox: EngineInputs,
+    _background: BackgroundThread,
+    _control: Option<ControlServer>,
+    spinning: Option<CoreSpinner>,
     started: Instant,
     /// The number of the session's first order.
     first_order: Sequence,
 }
 
-impl<'c> Session<'c> {
+impl<'c> TradingSession<'c> {
     /// Begins a session. In dry mode nothing that could send a buy is built. `filler` is the other
     /// end of what `config` has for the feed's gaps.
     ///
     /// # Errors
     ///
     /// An [`AppError`] if what it needs cannot be set up.
-    pub fn start(config: &'c Config, filler: Filler) -> Result<Self, AppError> {
-        Self::start_with(config, filler, Beginning::default())
+    pub fn start(config: &'c Config, filler: BackfillSender) -> Result<Self, AppError> {
+        Self::start_with(config, filler, SessionStart::default())
     }
 
     /// The same, with what only a program decides.
     ///
     /// # Errors
     ///
-    /// As for [`Session::start`].
+    /// As for [`TradingSession::start`].
     pub fn start_with(
         config: &'c Config,
-        filler: Filler,
-        beginning: Beginning,
+        filler: BackfillSender,
+        beginning: SessionStart,
     ) -> Result<Self, AppError> {
         let alarm = beginning.alarm.clone();
         // First of all: without a ledger nothing is dialled.
@@ -149,14 +152,14 @@ impl<'c> Session<'c> {
             None => Tls::new().map_err(|error| AppError::start("TLS", error))?,
         };
         let is_live = config.mode == Mode::Live;
-        let mut inbox = Inbox::default();
+        let mut inbox = EngineInputs::default();
         let (hand, buyer) = if is_live {
             let (buyer, reports) = start_buyer(config, tls.clone())?;
             inbox.reports = Some(reports);
             let buyer = Arc::new(buyer);
-            (Hand::Live(Arc::clone(&buyer)), Some(buyer))
+            (Executor::Live(Arc::clone(&buyer)), Some(buyer))
         } else {
-            (Hand::Dry, None)
+            (Executor::Dry, None)
         };
         let requests = Arc::clone(&inbox.requests);
         requests.oldest_open(ledger.oldest_open());
@@ -165,9 +168,9 @@ impl<'c> Session<'c> {
         let (control, asked) = control_channel(config, &alarm);
         inbox.asks = Some(asked);
         inbox.started = Some(started);
-        let core = Core::new(Arc::clone(&config.whitelist), ledger, hand, clock);
+        let core = Engine::new(Arc::clone(&config.whitelist), ledger, hand, clock);
         let sniper = Sniper::new(core);
-        let spinning = config.speed.spin.then(|| Spinning(tokio::spawn(sniper.clone().spin())));
+        let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             config,
             sniper,
@@ -183,7 +186,7 @@ impl<'c> Session<'c> {
 
     /// Lifts the halts of the last session: a person has looked.
     pub fn resume(&self) {
-        self.sniper.look(|core| core.ledger().resume(Who::new(&person()), clock::now()));
+        self.sniper.look(|core| core.ledger().resume(Operator::new(&person()), clock::now()));
     }
 
     /// Says what this session is, and what still stops it from buying.
@@ -226,13 +229,13 @@ impl<'c> Session<'c> {
     /// # Cancel safety
     ///
     /// Safe: answers that were not taken in yet are kept for [`finish`](Self::finish).
-    pub async fn run(&mut self, stop: &mut Stop) -> Ended {
+    pub async fn run(&mut self, stop: &mut Shutdown) -> SessionEnd {
         let taps = &self.config.taps;
         tokio::select! {
             biased;
-            why = stop.wait() => Ended::Stopped(why),
-            () = below_floor(&self.sniper, self.config.mode) => Ended::BelowFloor,
-            refusal = self.sniper.run(&mut self.inbox, taps) => Ended::Refused(Arc::new(refusal)),
+            why = stop.wait() => SessionEnd::Stopped(why),
+            () = below_floor(&self.sniper, self.config.mode) => SessionEnd::BelowFloor,
+            refusal = self.sniper.run(&mut self.inbox, taps) => SessionEnd::Refused(Arc::new(refusal)),
         }
     }
 
@@ -241,7 +244,7 @@ impl<'c> Session<'c> {
     /// # Cancel safety
     ///
     /// Not safe: answers that are due would be lost.
-    pub async fn finish(mut self, ended: Ended) -> Summary {
+    pub async fn finish(mut self, ended: SessionEnd) -> Summary {
         self.sniper.stop();
         if let Some(mut spinning) = self.spinning.take() {
             spinning.end().await;
@@ -268,7 +271,7 @@ impl<'c> Session<'c> {
         self.summary(&ended)
     }
 
-    fn summary(&self, ended: &Ended) -> Summary {
+    fn summary(&self, ended: &SessionEnd) -> Summary {
         let taps = &self.config.taps;
         let downtime = taps.downtime(Instant::now());
         let feed = FeedCounts {
@@ -304,7 +307,7 @@ impl<'c> Session<'c> {
             balance,
             log_lines_dropped: 0,
             ended: ended.to_string(),
-            is_given_up: matches!(ended, Ended::GaveUp(_)),
+            is_given_up: matches!(ended, SessionEnd::GaveUp(_)),
             market: None,
         }
     }
@@ -312,14 +315,17 @@ impl<'c> Session<'c> {
 
 /// Listens for `sniper status`, `halt` and `resume`. A dry run has a channel of its own beside that
 /// of a live bot.
-fn control_channel(config: &Config, alarm: &Alarm) -> (Option<Server>, Receiver<Ask>) {
+fn control_channel(
+    config: &Config,
+    alarm: &Alarm,
+) -> (Option<ControlServer>, Receiver<PendingRequest>) {
     let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
     let instance = match config.mode {
         Mode::Dry => Instance::Dry,
         Mode::Live => Instance::Live,
     };
-    let address = Address::of(&config.data_dir, config.state_dir.as_deref(), instance);
-    let server = Server::start(&address, &asks, alarm).inspect_err(|error| {
+    let address = ControlAddress::of(&config.data_dir, config.state_dir.as_deref(), instance);
+    let server = ControlServer::start(&address, &asks, alarm).inspect_err(|error| {
         let why = crate::text::error_chain(error);
         warn!("`sniper halt` and `sniper status` cannot reach this bot: {why}");
     });
@@ -328,9 +334,9 @@ fn control_channel(config: &Config, alarm: &Alarm) -> (Option<Server>, Receiver<
 
 /// What keeps a core awake, until it is dropped.
 #[derive(Debug)]
-struct Spinning(JoinHandle<()>);
+struct CoreSpinner(JoinHandle<()>);
 
-impl Spinning {
+impl CoreSpinner {
     /// Ends it, and waits until it has let go of the ledger.
     async fn end(&mut self) {
         self.0.abort();
@@ -339,7 +345,7 @@ impl Spinning {
     }
 }
 
-impl Drop for Spinning {
+impl Drop for CoreSpinner {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -357,14 +363,14 @@ async fn below_floor(sniper: &Sniper, mode: Mode) {
 
 /// What a session begins with that is no setting.
 #[derive(Clone, Debug, Default)]
-pub struct Beginning {
+pub struct SessionStart {
     /// Whether a live ledger is begun anew.
     pub new_ledger: Option<NewLedger>,
     /// What stops ordering when a thread is lost.
     pub alarm: Alarm,
 }
 
-impl Beginning {
+impl SessionStart {
     /// As the command line says, for a bot that is alone in its process.
     pub fn of(args: &RunArgs) -> Self {
         let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
@@ -374,29 +380,32 @@ impl Beginning {
 
 /// A dry run's ledger starts empty and is kept nowhere. A live one is kept, and where it cannot be,
 /// there is no live run.
-fn open_ledger(config: &Config, beginning: Beginning) -> Result<Ledger, AppError> {
+fn open_ledger(config: &Config, beginning: SessionStart) -> Result<Ledger, AppError> {
     let (budget, entries) = (config.budget.clone(), config.whitelist.entries());
     if config.mode == Mode::Dry {
         return Ok(Ledger::in_memory(budget, entries, false));
     }
-    let place = Place::new(&config.data_dir, config.endpoints.http.authority());
-    let Beginning { new_ledger, alarm } = beginning;
-    let live = Live { state: config.state_dir.clone(), new_ledger, alarm };
+    let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
+    let SessionStart { new_ledger, alarm } = beginning;
+    let live = LiveOpen { state: config.state_dir.clone(), new_ledger, alarm };
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }
 
-fn start_buyer(config: &Config, tls: Tls) -> Result<(Buyer, Receiver<Report>), AppError> {
+fn start_buyer(
+    config: &Config,
+    tls: Tls,
+) -> Result<(OrderClient, Receiver<OrderReport>), AppError> {
     let Some(credential) = &config.credential else {
         return Err(AppError::start("live buying", "no credential is set"));
     };
     let template = operations::buy_template();
-    let setup = buyer::Setup {
-        identity: Identity { endpoints: &config.endpoints, credential },
+    let setup = buyer::OrderClientConfig {
+        identity: RequestIdentity { endpoints: &config.endpoints, credential },
         body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
         warm_body: &operations::current_user().to_json(),
         tls,
         connections: buyer::connections_for(config.budget.max_in_flight),
-        habits: Habits::default(),
+        habits: ConnectionConfig::default(),
     };
-    Buyer::start(setup).map_err(|error| AppError::start("the buyer", error))
+    OrderClient::start(setup).map_err(|error| AppError::start("the buyer", error))
 }

@@ -5,31 +5,31 @@
 use std::{fmt, time::Instant};
 
 use crate::{
-    csgoroll::answer::{self, Exchange},
-    http_head::Head,
+    csgoroll::answer::{self, TransportResult},
+    http_head::ResponseHead,
     outcome::Outcome,
     trade::TradeId,
 };
 
 /// What came back for one request, or instead of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ExchangeResult {
     /// A whole HTTP answer.
-    Complete(Response),
+    Complete(HttpResponse),
     /// No whole answer. The head may still have come.
     Broken {
         /// Why.
-        why: Broken,
+        why: ResponseError,
         /// What the head said, if it came. It proves nothing about the money.
-        head: Option<Head>,
+        head: Option<ResponseHead>,
     },
 }
 
 /// A whole HTTP answer.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Response {
+pub struct HttpResponse {
     /// Its head.
-    pub head: Head,
+    pub head: ResponseHead,
     /// Its body, decoded from chunks, at most
     /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) long.
     pub body: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Response {
 
 /// Why there is no whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Broken {
+pub enum ResponseError {
     /// The deadline passed.
     #[error("no answer in time")]
     Timeout,
@@ -61,7 +61,7 @@ pub enum Broken {
 /// refusal that is still to be confirmed has a provisional one before it. A request that never left
 /// is an error of [`send`](super::Buyer::send) instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct OrderReport {
     /// The listing.
     pub id: TradeId,
     /// What it means for the money.
@@ -70,16 +70,16 @@ pub struct Report {
     /// [`Unconfirmed`](crate::outcome::Unknown::Unconfirmed).
     pub is_final: bool,
     /// The evidence.
-    pub answer: Answer,
+    pub answer: ExchangeResult,
     /// When the request left.
-    pub written: Written,
+    pub written: SentRequest,
     /// When the answer was complete, or given up.
     pub answered: Instant,
 }
 
 /// When a request left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct SentRequest {
     /// The connection became ready: TCP and TLS done. A buy is cold if this is later than the
     /// moment at which its listing came.
     pub ready: Instant,
@@ -89,28 +89,30 @@ pub struct Written {
     pub written: Instant,
 }
 
-impl Answer {
+impl ExchangeResult {
     /// The same in the words of the table that decides what it means for the money.
-    pub fn as_exchange(&self) -> Exchange<'_> {
+    pub fn as_exchange(&self) -> TransportResult<'_> {
         match self {
-            Self::Complete(Response { head, body }) => Exchange::Answered(answer::Answer {
-                status: head.status,
-                retry_after: head.retry_after,
-                is_challenge: head.mitigated || head.html,
-                body,
-            }),
+            Self::Complete(HttpResponse { head, body }) => {
+                TransportResult::Answered(answer::OrderResponse {
+                    status: head.status,
+                    retry_after: head.retry_after,
+                    is_challenge: head.mitigated || head.html,
+                    body,
+                })
+            }
             Self::Broken { why, .. } => match why {
-                Broken::Timeout => Exchange::Timeout,
-                Broken::Cut => Exchange::Cut,
-                Broken::Stopped => Exchange::Stopped,
-                Broken::Malformed | Broken::TooLong => Exchange::Unreadable,
+                ResponseError::Timeout => TransportResult::Timeout,
+                ResponseError::Cut => TransportResult::Cut,
+                ResponseError::Stopped => TransportResult::Stopped,
+                ResponseError::Malformed | ResponseError::TooLong => TransportResult::Unreadable,
             },
         }
     }
 }
 
 /// The body may hold anything; its length is enough.
-impl fmt::Debug for Response {
+impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("head", &self.head)

@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::{
-    answer::{Broken, Response},
-    chunks::Chunks,
+    answer::{HttpResponse, ResponseError},
+    chunks::ChunkDecoder,
 };
-use crate::http_head::Head;
+use crate::http_head::ResponseHead;
 
 /// The longest head that is read, and the longest trailer section.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -28,10 +28,10 @@ pub const INTERIM_ANSWERS_MAX: u32 = 8;
 
 /// One answer, as it comes in.
 #[derive(Clone, Debug, Default)]
-pub struct AnswerReader {
+pub struct ResponseReader {
     state: State,
     head_bytes: Vec<u8>,
-    head: Option<Head>,
+    head: Option<ResponseHead>,
     body: Vec<u8>,
     interim: u32,
     keep_alive: KeepAlive,
@@ -43,10 +43,10 @@ enum State {
     Head,
     /// This many bytes of the body are missing.
     Counted(usize),
-    Chunked(Chunks),
+    Chunked(ChunkDecoder),
     UntilClosed,
     Done,
-    Failed(Broken),
+    Failed(ResponseError),
 }
 
 /// What an answer says about the life of its connection.
@@ -60,7 +60,7 @@ pub struct KeepAlive {
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ReadProgress {
     /// All bytes were taken, more are needed.
     More,
     /// The answer is complete. So many of the bytes belong to it; any others were not asked for.
@@ -70,14 +70,14 @@ pub enum Step {
     },
 }
 
-impl AnswerReader {
+impl ResponseReader {
     /// Waits for an answer's first byte.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// What the head said, once it has come.
-    pub const fn head(&self) -> Option<Head> {
+    pub const fn head(&self) -> Option<ResponseHead> {
         self.head
     }
 
@@ -90,8 +90,8 @@ impl AnswerReader {
     ///
     /// # Errors
     ///
-    /// [`Broken::Malformed`] or [`Broken::TooLong`]. The reader stays broken.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+    /// [`ResponseError::Malformed`] or [`ResponseError::TooLong`]. The reader stays broken.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
         let step = self.take(bytes);
         if let Err(why) = step {
             self.state = State::Failed(why);
@@ -99,15 +99,17 @@ impl AnswerReader {
         step
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+    fn take(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
         let mut rest = bytes;
         loop {
             match &mut self.state {
                 State::Failed(why) => return Err(*why),
                 State::Done => {
-                    return Ok(Step::Done { taken: bytes.len().saturating_sub(rest.len()) });
+                    return Ok(ReadProgress::Done {
+                        taken: bytes.len().saturating_sub(rest.len()),
+                    });
                 }
-                _ if rest.is_empty() => return Ok(Step::More),
+                _ if rest.is_empty() => return Ok(ReadProgress::More),
                 State::Head => rest = self.take_head(rest)?,
                 State::Counted(missing) => {
                     let (now, later) = rest.split_at_checked(*missing).unwrap_or((rest, &[]));
@@ -127,10 +129,10 @@ impl AnswerReader {
                 }
                 State::UntilClosed => {
                     if BODY_BYTES_MAX.saturating_sub(self.body.len()) < rest.len() {
-                        return Err(Broken::TooLong);
+                        return Err(ResponseError::TooLong);
                     }
                     self.body.extend_from_slice(rest);
-                    return Ok(Step::More);
+                    return Ok(ReadProgress::More);
                 }
             }
         }
@@ -140,8 +142,8 @@ impl AnswerReader {
     ///
     /// # Errors
     ///
-    /// [`Broken::Cut`] if the answer is not complete.
-    pub fn end(&mut self) -> Result<(), Broken> {
+    /// [`ResponseError::Cut`] if the answer is not complete.
+    pub fn end(&mut self) -> Result<(), ResponseError> {
         match self.state {
             State::UntilClosed | State::Done => {
                 self.state = State::Done;
@@ -149,27 +151,27 @@ impl AnswerReader {
             }
             State::Failed(why) => Err(why),
             State::Head | State::Counted(_) | State::Chunked(_) => {
-                self.state = State::Failed(Broken::Cut);
-                Err(Broken::Cut)
+                self.state = State::Failed(ResponseError::Cut);
+                Err(ResponseError::Cut)
             }
         }
     }
 
     /// The answer, if it is complete. The reader is then ready for another.
-    pub fn take_response(&mut self) -> Option<Response> {
+    pub fn take_response(&mut self) -> Option<HttpResponse> {
         if !matches!(self.state, State::Done) {
             return None;
         }
         let done = std::mem::take(self);
-        Some(Response { head: done.head?, body: done.body })
+        Some(HttpResponse { head: done.head?, body: done.body })
     }
 
     /// Collects the head up to its empty line, then reads it at once: a head that dribbles in is
     /// not read over and over.
-    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
+    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], ResponseError> {
         for (at, byte) in bytes.iter().enumerate() {
             if self.head_bytes.len() == HEAD_BYTES_MAX {
-                return Err(Broken::TooLong);
+                return Err(ResponseError::TooLong);
             }
             self.head_bytes.push(*byte);
             let head_is_whole = *byte == b'\n'
@@ -182,33 +184,33 @@ impl AnswerReader {
         Ok(&[])
     }
 
-    fn read_head(&mut self) -> Result<(), Broken> {
+    fn read_head(&mut self) -> Result<(), ResponseError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut headers);
         let complete = match parsed.parse(&self.head_bytes) {
             Ok(httparse::Status::Complete(length)) => length == self.head_bytes.len(),
             Ok(httparse::Status::Partial) => false,
-            Err(httparse::Error::TooManyHeaders) => return Err(Broken::TooLong),
+            Err(httparse::Error::TooManyHeaders) => return Err(ResponseError::TooLong),
             Err(_not_http) => false,
         };
         let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
-            return Err(Broken::Malformed);
+            return Err(ResponseError::Malformed);
         };
         if !complete {
-            return Err(Broken::Malformed);
+            return Err(ResponseError::Malformed);
         }
         if (100..200).contains(&status) {
             self.interim = self.interim.saturating_add(1);
             // Nobody asked for another protocol.
             if status == 101 || self.interim > INTERIM_ANSWERS_MAX {
-                return Err(Broken::Malformed);
+                return Err(ResponseError::Malformed);
             }
             self.head_bytes.clear();
             return Ok(());
         }
         let framing = Framing::read(parsed.headers)?;
         let headers = parsed.headers.iter().map(|header| (header.name, header.value));
-        self.head = Some(Head::read(status, headers));
+        self.head = Some(ResponseHead::read(status, headers));
         let (state, delimited) = framing.body(status)?;
         self.state = state;
         self.keep_alive =
@@ -229,22 +231,22 @@ struct Framing {
 }
 
 impl Framing {
-    fn read(headers: &[httparse::Header<'_>]) -> Result<Self, Broken> {
+    fn read(headers: &[httparse::Header<'_>]) -> Result<Self, ResponseError> {
         let mut framing = Self::default();
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             let text = str::from_utf8(header.value).map(str::trim).ok();
             if is("content-length") {
-                let length = content_length(text.ok_or(Broken::Malformed)?)?;
+                let length = content_length(text.ok_or(ResponseError::Malformed)?)?;
                 if framing.length.is_some_and(|before| before != length) {
-                    return Err(Broken::Malformed);
+                    return Err(ResponseError::Malformed);
                 }
                 framing.length = Some(length);
             } else if is("transfer-encoding") {
                 // We offered no other coding; whoever uses one does not answer us.
                 let is_chunked = text.is_some_and(|text| text.eq_ignore_ascii_case("chunked"));
                 if !is_chunked || framing.chunked {
-                    return Err(Broken::Malformed);
+                    return Err(ResponseError::Malformed);
                 }
                 framing.chunked = true;
             } else if is("connection") {
@@ -260,15 +262,15 @@ impl Framing {
     }
 
     /// How the body ends, and whether it says so itself.
-    fn body(&self, status: u16) -> Result<(State, bool), Broken> {
+    fn body(&self, status: u16) -> Result<(State, bool), ResponseError> {
         if matches!(status, 204 | 304) {
             return Ok((State::Done, true));
         }
         match (self.chunked, self.length) {
             // Two lengths: the chunks count, and the connection is not to be trusted further.
-            (true, length) => Ok((State::Chunked(Chunks::default()), length.is_none())),
+            (true, length) => Ok((State::Chunked(ChunkDecoder::default()), length.is_none())),
             (false, Some(0)) => Ok((State::Done, true)),
-            (false, Some(length)) if length > BODY_BYTES_MAX => Err(Broken::TooLong),
+            (false, Some(length)) if length > BODY_BYTES_MAX => Err(ResponseError::TooLong),
             (false, Some(length)) => Ok((State::Counted(length), true)),
             (false, None) => Ok((State::UntilClosed, false)),
         }
@@ -279,10 +281,10 @@ impl Framing {
     }
 }
 
-fn content_length(text: &str) -> Result<usize, Broken> {
+fn content_length(text: &str) -> Result<usize, ResponseError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
     if !digits {
-        return Err(Broken::Malformed);
+        return Err(ResponseError::Malformed);
     }
     // More digits than a number can hold are a body that nobody can want.
     Ok(text.parse().unwrap_or(usize::MAX))

@@ -5,16 +5,16 @@
 //! if it names its order or if its connection is shown to be in step afterwards: the keep-warm
 //! request is written next, and its answer, which no order can have, arrives next.
 
-use super::{answer::Answer, pool::InFlight};
+use super::{answer::ExchangeResult, pool::InFlightRequest};
 use crate::{
-    csgoroll::answer::{self, Attribution, Exchange},
-    outcome::{Outcome, Refusal, Unknown},
+    csgoroll::answer::{self, Attribution, TransportResult},
+    outcome::{Outcome, RejectReason, Unknown},
     trade::TradeId,
 };
 
 /// What follows from the answer that came for an order, or from its absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Conclusion {
     /// Nothing more will be known of it from this connection.
     Final {
         /// What it means for the money.
@@ -23,24 +23,24 @@ pub(super) enum Verdict {
         in_step: bool,
     },
     /// A refusal that names no order: the next answer on the connection decides.
-    Confirm(Refusal),
+    Confirm(RejectReason),
 }
 
 /// Reads the first answer that arrived after the order for `id` was written.
-pub(super) fn of_order(id: &TradeId, answer: &Answer) -> Verdict {
+pub(super) fn of_order(id: &TradeId, answer: &ExchangeResult) -> Conclusion {
     let exchange = answer.as_exchange();
     let outcome = answer::outcome(id, &exchange);
-    let Exchange::Answered(parts) = exchange else {
-        return Verdict::Final { outcome, in_step: false };
+    let TransportResult::Answered(parts) = exchange else {
+        return Conclusion::Final { outcome, in_step: false };
     };
     let attribution = answer::attribution(&outcome, &parts);
     match (outcome, attribution) {
-        (Outcome::Refused(refusal), Attribution::Unnamed) => Verdict::Confirm(refusal),
+        (Outcome::Refused(refusal), Attribution::Unnamed) => Conclusion::Confirm(refusal),
         (Outcome::Refused(refusal), Attribution::Blocked) => {
-            Verdict::Final { outcome: unconfirmed(refusal), in_step: false }
+            Conclusion::Final { outcome: unconfirmed(refusal), in_step: false }
         }
         (outcome, attribution) => {
-            Verdict::Final { outcome, in_step: attribution == Attribution::Named }
+            Conclusion::Final { outcome, in_step: attribution == Attribution::Named }
         }
     }
 }
@@ -49,16 +49,16 @@ pub(super) fn of_order(id: &TradeId, answer: &Answer) -> Verdict {
 /// nothing arrived before the confirming request was written, nor behind this answer.
 pub(super) fn of_confirmation(
     id: &TradeId,
-    refusal: Refusal,
-    answer: &Answer,
+    refusal: RejectReason,
+    answer: &ExchangeResult,
     is_next: bool,
 ) -> Outcome {
     let exchange = match answer.as_exchange() {
         // Nothing speaks against the refusal; there was no time left for what speaks for it.
-        Exchange::Stopped => return unconfirmed(refusal),
+        TransportResult::Stopped => return unconfirmed(refusal),
         exchange => exchange,
     };
-    let Exchange::Answered(parts) = exchange else { return answer::outcome(id, &exchange) };
+    let TransportResult::Answered(parts) = exchange else { return answer::outcome(id, &exchange) };
     if is_next && answer::is_current_user(&parts) {
         return Outcome::Refused(refusal);
     }
@@ -84,9 +84,9 @@ pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
 /// The rejected order that data names which no open request explains. A purchase that is answered
 /// late, after a rejection that was another request's, looks like that.
 pub(super) fn late_answer<'a>(
-    rejected: impl IntoIterator<Item = &'a InFlight>,
+    rejected: impl IntoIterator<Item = &'a InFlightRequest>,
     bytes: &[u8],
-) -> Option<&'a InFlight> {
+) -> Option<&'a InFlightRequest> {
     rejected.into_iter().find(|order| {
         let id = format!("\"{}\"", order.id);
         bytes.windows(id.len()).any(|part| part == id.as_bytes())
@@ -95,7 +95,11 @@ pub(super) fn late_answer<'a>(
 
 /// What is known of an order whose connection ended before its answer, or before its refusal was
 /// confirmed.
-pub(super) fn of_broken(id: &TradeId, refusal: Option<Refusal>, answer: &Answer) -> Outcome {
+pub(super) fn of_broken(
+    id: &TradeId,
+    refusal: Option<RejectReason>,
+    answer: &ExchangeResult,
+) -> Outcome {
     match refusal {
         Some(refusal) => of_confirmation(id, refusal, answer, false),
         None => answer::outcome(id, &answer.as_exchange()),
@@ -103,14 +107,14 @@ pub(super) fn of_broken(id: &TradeId, refusal: Option<Refusal>, answer: &Answer)
 }
 
 /// Whether this is the answer to the harmless request, which no answer to an order looks like.
-pub(super) fn is_warm_answer(answer: &Answer) -> bool {
+pub(super) fn is_warm_answer(answer: &ExchangeResult) -> bool {
     match answer.as_exchange() {
-        Exchange::Answered(parts) => answer::is_current_user(&parts),
+        TransportResult::Answered(parts) => answer::is_current_user(&parts),
         _ => false,
     }
 }
 
-pub(super) const fn unconfirmed(refusal: Refusal) -> Outcome {
+pub(super) const fn unconfirmed(refusal: RejectReason) -> Outcome {
     Outcome::Unknown(Unknown::Unconfirmed(refusal))
 }
 
@@ -120,8 +124,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        buyer::answer::{Broken, Response},
-        http_head::Head,
+        buyer::answer::{HttpResponse, ResponseError},
+        http_head::ResponseHead,
     };
 
     const ACCOUNT: &str = r#"{"data":{"currentUser":{"id":"u"}}}"#;
@@ -134,19 +138,25 @@ mod tests {
         TradeId::new("ours").unwrap()
     }
 
-    fn answer(status: u16, body: &str) -> Answer {
-        let head = Head { status, retry_after: None, mitigated: false, html: false, date: None };
-        Answer::Complete(Response { head, body: body.as_bytes().to_vec() })
+    fn answer(status: u16, body: &str) -> ExchangeResult {
+        let head =
+            ResponseHead { status, retry_after: None, mitigated: false, html: false, date: None };
+        ExchangeResult::Complete(HttpResponse { head, body: body.as_bytes().to_vec() })
     }
 
-    fn any_answer() -> impl Strategy<Value = Answer> {
+    fn any_answer() -> impl Strategy<Value = ExchangeResult> {
         let status = prop::sample::select(vec![200, 200, 200, 400, 401, 403, 408, 429, 502]);
         let body = prop::sample::select(vec![ACCOUNT, TAKEN, CAPTCHA, OURS, OTHER, "", "{}", "<"]);
-        let broken = [Broken::Timeout, Broken::Cut, Broken::Stopped, Broken::Malformed];
+        let broken = [
+            ResponseError::Timeout,
+            ResponseError::Cut,
+            ResponseError::Stopped,
+            ResponseError::Malformed,
+        ];
         prop_oneof![
             8 => (status, body).prop_map(|(status, body)| answer(status, body)),
             1 => prop::sample::select(broken.to_vec())
-                .prop_map(|why| Answer::Broken { why, head: None }),
+                .prop_map(|why| ExchangeResult::Broken { why, head: None }),
         ]
     }
 
@@ -155,10 +165,10 @@ mod tests {
         #[test]
         fn no_first_answer_frees_the_coins_of_an_order(first in any_answer()) {
             let verdict = of_order(&ours(), &first);
-            let is_freed = matches!(&verdict, Verdict::Final { outcome: Outcome::Refused(_), .. });
+            let is_freed = matches!(&verdict, Conclusion::Final { outcome: Outcome::Refused(_), .. });
             prop_assert!(!is_freed, "{verdict:?}");
             let is_named = first == answer(200, OURS);
-            let in_step = matches!(verdict, Verdict::Final { in_step: true, .. });
+            let in_step = matches!(verdict, Conclusion::Final { in_step: true, .. });
             prop_assert_eq!(in_step, is_named, "only an answer that names its order is in step");
         }
 
@@ -167,9 +177,9 @@ mod tests {
             next in any_answer(),
             is_next in any::<bool>(),
         ) {
-            let outcome = of_confirmation(&ours(), Refusal::Taken, &next, is_next);
+            let outcome = of_confirmation(&ours(), RejectReason::Taken, &next, is_next);
             let is_account = is_next && next == answer(200, ACCOUNT);
-            prop_assert_eq!(outcome == Outcome::Refused(Refusal::Taken), is_account);
+            prop_assert_eq!(outcome == Outcome::Refused(RejectReason::Taken), is_account);
             prop_assert_eq!(matches!(outcome, Outcome::Refused(_)), is_account);
         }
     }

@@ -4,7 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
-    answer::Broken,
+    answer::ResponseError,
     answer_reader::{BODY_BYTES_MAX, HEAD_BYTES_MAX},
 };
 
@@ -17,7 +17,7 @@ const OVERHEAD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
 /// Where in a chunked body we are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Chunks {
+pub(super) struct ChunkDecoder {
     state: State,
     overhead: usize,
 }
@@ -25,7 +25,7 @@ pub(super) struct Chunks {
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// In the line that announces a chunk.
-    Line(Line),
+    Line(ChunkLine),
     /// This many bytes of the chunk are missing.
     Data(usize),
     /// In the line end after a chunk.
@@ -47,19 +47,19 @@ enum State {
 
 impl Default for State {
     fn default() -> Self {
-        Self::Line(Line::default())
+        Self::Line(ChunkLine::default())
     }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Line {
+struct ChunkLine {
     taken: usize,
     size: usize,
-    part: Part,
+    part: ChunkPart,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum ChunkPart {
     #[default]
     NoDigitYet,
     Digits,
@@ -67,13 +67,13 @@ enum Part {
     Return,
 }
 
-impl Chunks {
+impl ChunkDecoder {
     /// Takes bytes, appends what is body, and says what is left and whether the body is complete.
     pub(super) fn take<'a>(
         &mut self,
         bytes: &'a [u8],
         body: &mut Vec<u8>,
-    ) -> Result<(&'a [u8], bool), Broken> {
+    ) -> Result<(&'a [u8], bool), ResponseError> {
         let mut rest = bytes;
         loop {
             if matches!(self.state, State::Done) {
@@ -93,7 +93,7 @@ impl Chunks {
             rest = later;
             self.overhead = self.overhead.saturating_add(1);
             if self.overhead > OVERHEAD_BYTES_MAX {
-                return Err(Broken::TooLong);
+                return Err(ResponseError::TooLong);
             }
             self.state = next(self.state, *byte, body.len())?;
         }
@@ -101,21 +101,21 @@ impl Chunks {
 }
 
 /// One byte that is not body.
-fn next(state: State, byte: u8, body_bytes: usize) -> Result<State, Broken> {
+fn next(state: State, byte: u8, body_bytes: usize) -> Result<State, ResponseError> {
     match state {
         State::Line(line) => line.next(byte, body_bytes),
         State::DataEnd { return_seen } => match (return_seen, byte) {
             (false, b'\r') => Ok(State::DataEnd { return_seen: true }),
             (_, b'\n') => Ok(State::default()),
-            _ => Err(Broken::Malformed),
+            _ => Err(ResponseError::Malformed),
         },
-        State::Trailer { taken, .. } if taken >= HEAD_BYTES_MAX => Err(Broken::TooLong),
+        State::Trailer { taken, .. } if taken >= HEAD_BYTES_MAX => Err(ResponseError::TooLong),
         State::Trailer { taken, line, return_seen } => {
             let taken = taken.saturating_add(1);
             match byte {
                 b'\n' if line == 0 => Ok(State::Done),
                 b'\n' => Ok(State::Trailer { taken, line: 0, return_seen: false }),
-                _ if return_seen => Err(Broken::Malformed),
+                _ if return_seen => Err(ResponseError::Malformed),
                 b'\r' => Ok(State::Trailer { taken, line, return_seen: true }),
                 _ => Ok(State::Trailer { taken, line: line.saturating_add(1), return_seen }),
             }
@@ -124,36 +124,38 @@ fn next(state: State, byte: u8, body_bytes: usize) -> Result<State, Broken> {
     }
 }
 
-impl Line {
-    fn next(self, byte: u8, body_bytes: usize) -> Result<State, Broken> {
+impl ChunkLine {
+    fn next(self, byte: u8, body_bytes: usize) -> Result<State, ResponseError> {
         if self.taken >= CHUNK_LINE_BYTES_MAX {
-            return Err(Broken::TooLong);
+            return Err(ResponseError::TooLong);
         }
         let line = Self { taken: self.taken.saturating_add(1), ..self };
         let part = match (self.part, byte) {
-            (Part::NoDigitYet, b'\n' | b'\r') => return Err(Broken::Malformed),
-            (Part::Digits | Part::Extension | Part::Return, b'\n') => {
+            (ChunkPart::NoDigitYet, b'\n' | b'\r') => return Err(ResponseError::Malformed),
+            (ChunkPart::Digits | ChunkPart::Extension | ChunkPart::Return, b'\n') => {
                 return line.ends(body_bytes);
             }
-            (Part::Return, _) => return Err(Broken::Malformed),
-            (_, b'\r') => Part::Return,
-            (Part::Extension, _) | (Part::Digits, b';' | b' ' | b'\t') => Part::Extension,
-            (Part::NoDigitYet | Part::Digits, digit) => {
-                let digit = char::from(digit).to_digit(16).ok_or(Broken::Malformed)?;
-                let digit = usize::try_from(digit).map_err(|_too_big| Broken::Malformed)?;
+            (ChunkPart::Return, _) => return Err(ResponseError::Malformed),
+            (_, b'\r') => ChunkPart::Return,
+            (ChunkPart::Extension, _) | (ChunkPart::Digits, b';' | b' ' | b'\t') => {
+                ChunkPart::Extension
+            }
+            (ChunkPart::NoDigitYet | ChunkPart::Digits, digit) => {
+                let digit = char::from(digit).to_digit(16).ok_or(ResponseError::Malformed)?;
+                let digit = usize::try_from(digit).map_err(|_too_big| ResponseError::Malformed)?;
                 let size = self.size.saturating_mul(16).saturating_add(digit);
-                return Ok(State::Line(Self { size, part: Part::Digits, ..line }));
+                return Ok(State::Line(Self { size, part: ChunkPart::Digits, ..line }));
             }
         };
         Ok(State::Line(Self { part, ..line }))
     }
 
-    const fn ends(self, body_bytes: usize) -> Result<State, Broken> {
+    const fn ends(self, body_bytes: usize) -> Result<State, ResponseError> {
         if self.size == 0 {
             return Ok(State::Trailer { taken: 0, line: 0, return_seen: false });
         }
         if self.size > BODY_BYTES_MAX.saturating_sub(body_bytes) {
-            return Err(Broken::TooLong);
+            return Err(ResponseError::TooLong);
         }
         Ok(State::Data(self.size))
     }

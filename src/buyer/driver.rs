@@ -21,13 +21,13 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    DIAL_DEADLINE, Habits,
-    answer::{Answer, Broken, Report, Response},
-    answer_reader::{AnswerReader, Step},
-    attribution::{self, Verdict},
-    link::{Input, Link, LinkError},
-    pace::{Idle, Redial},
-    pool::{Duty, InFlight, Shared, Stopping},
+    ConnectionConfig, DIAL_DEADLINE,
+    answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError},
+    answer_reader::{ReadProgress, ResponseReader},
+    attribution::{self, Conclusion},
+    link::{ConnectError, Connection, PendingInput},
+    pace::{IdleAction, RedialBackoff},
+    pool::{InFlightRequest, PoolState, SlotState, StopPhase},
     request::WarmRequest,
 };
 use crate::{
@@ -36,8 +36,8 @@ use crate::{
         deadline::{self, CATCH_UP_MAX, Late},
         tls::Tls,
     },
-    outcome::{Outcome, Refusal},
-    server_clock::Exchange,
+    outcome::{Outcome, RejectReason},
+    server_clock::ClockExchange,
     text::error_chain,
     time::UnixMs,
 };
@@ -52,36 +52,36 @@ const REJECTED_MAX: usize = 64;
 
 /// What all drivers of a pool have in common.
 #[derive(Debug)]
-pub(super) struct Common {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct DriverContext {
+    pub(super) shared: Arc<PoolState>,
     pub(super) endpoint: Endpoint,
     pub(super) tls: Tls,
     pub(super) warm: WarmRequest,
-    pub(super) habits: Habits,
-    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) habits: ConnectionConfig,
+    pub(super) reports: mpsc::Sender<OrderReport>,
     pub(super) started: Instant,
 }
 
 /// One connection's driver.
-pub(super) struct Driver {
-    common: Arc<Common>,
+pub(super) struct ConnectionDriver {
+    common: Arc<DriverContext>,
     index: usize,
-    redial: Redial,
+    redial: RedialBackoff,
     /// For how long the server says that it keeps an idle connection.
     patience: Option<Duration>,
     buffer: Vec<u8>,
 }
 
 /// One connection's life, as its driver sees it.
-struct Session {
-    link: Arc<Link>,
-    reader: AnswerReader,
+struct DriverSession {
+    link: Arc<Connection>,
+    reader: ResponseReader,
     /// The harmless request under way that keeps it warm: when it was written.
     warming: Option<Instant>,
     confirming: Option<Confirmation>,
     /// Orders whose rejection was confirmed here, the newest last: an answer that names one of them
     /// after all may still come.
-    rejected: VecDeque<InFlight>,
+    rejected: VecDeque<InFlightRequest>,
     idle_since: Instant,
     /// A moment to act that has passed, and since when that is known.
     overdue: Option<(Instant, Instant)>,
@@ -92,9 +92,9 @@ struct Session {
 
 /// A refusal that names no order, until the next answer on the connection decides.
 struct Confirmation {
-    order: InFlight,
-    refusal: Refusal,
-    response: Response,
+    order: InFlightRequest,
+    refusal: RejectReason,
+    response: HttpResponse,
     /// When the refusal was complete.
     answered: Instant,
     /// When the harmless request was written that confirms it; `None`: something else had arrived
@@ -103,8 +103,8 @@ struct Confirmation {
 }
 
 /// A complete answer, and what was seen around it.
-struct Received {
-    response: Response,
+struct ReceivedResponse {
+    response: HttpResponse,
     at: Instant,
     /// More bytes came right behind it.
     has_surplus: bool,
@@ -112,7 +112,7 @@ struct Received {
     is_reusable: bool,
 }
 
-impl Session {
+impl DriverSession {
     /// Whether no request is under way, but for an order that the pool knows of.
     const fn is_free(&self) -> bool {
         self.warming.is_none() && self.confirming.is_none()
@@ -124,13 +124,13 @@ impl Session {
 enum Flow {
     Go,
     /// It has ended, or must not be used again; this is what an unanswered buy is told.
-    End(Broken),
+    End(ResponseError),
 }
 
-impl Driver {
-    pub(super) fn new(common: Arc<Common>, index: usize) -> Self {
+impl ConnectionDriver {
+    pub(super) fn new(common: Arc<DriverContext>, index: usize) -> Self {
         let buffer = vec![0; READ_BYTES];
-        Self { common, index, redial: Redial::default(), patience: None, buffer }
+        Self { common, index, redial: RedialBackoff::default(), patience: None, buffer }
     }
 
     /// Runs until the pool stops.
@@ -147,7 +147,7 @@ impl Driver {
     }
 
     fn is_stopping(&self) -> bool {
-        self.common.shared.pool().stopping != Stopping::No
+        self.common.shared.pool().stopping != StopPhase::No
     }
 
     /// Waits, unless the pool stops.
@@ -165,7 +165,7 @@ impl Driver {
         }
     }
 
-    async fn open(&self) -> Option<Link> {
+    async fn open(&self) -> Option<Connection> {
         loop {
             let allowed = self.common.shared.pool().dials.take(self.common.started.elapsed());
             match allowed {
@@ -176,8 +176,10 @@ impl Driver {
                 return None;
             }
         }
-        let dial =
-            deadline::timeout(DIAL_DEADLINE, Link::open(&self.common.endpoint, &self.common.tls));
+        let dial = deadline::timeout(
+            DIAL_DEADLINE,
+            Connection::open(&self.common.endpoint, &self.common.tls),
+        );
         tokio::pin!(dial);
         let outcome = loop {
             tokio::select! {
@@ -203,7 +205,7 @@ impl Driver {
     }
 
     /// Says once per outage that buys cannot leave.
-    fn tell_failure(&self, error: Option<&LinkError>) {
+    fn tell_failure(&self, error: Option<&ConnectError>) {
         let reason =
             error.map_or_else(|| "no answer in time".to_owned(), |error| error_chain(error));
         let is_first = {
@@ -221,14 +223,14 @@ impl Driver {
     }
 
     /// Looks after an open connection until it ends. Returns how long it lived.
-    async fn attend(&mut self, link: Link) -> Duration {
+    async fn attend(&mut self, link: Connection) -> Duration {
         let opened = Instant::now();
         let link = Arc::new(link);
         debug!(connection = self.index, "Connection for buying ready");
-        let mut session = Session {
+        let mut session = DriverSession {
             rejected: VecDeque::new(),
             link: Arc::clone(&link),
-            reader: AnswerReader::new(),
+            reader: ResponseReader::new(),
             warming: None,
             confirming: None,
             idle_since: opened,
@@ -238,7 +240,7 @@ impl Driver {
         self.common.shared.pool().admit(self.index, link);
         let why = self.session(&mut session).await;
         let left = self.common.shared.pool().dismiss(self.index);
-        let answer = Answer::Broken { why, head: session.reader.head() };
+        let answer = ExchangeResult::Broken { why, head: session.reader.head() };
         if let Some(order) = left {
             let outcome = attribution::of_broken(&order.id, None, &answer);
             self.report(order, (answer, Instant::now()), outcome, true).await;
@@ -249,7 +251,7 @@ impl Driver {
         opened.elapsed()
     }
 
-    async fn session(&mut self, session: &mut Session) -> Broken {
+    async fn session(&mut self, session: &mut DriverSession) -> ResponseError {
         let mut alarm = Box::pin(sleep(Duration::ZERO));
         loop {
             let mut is_news = false;
@@ -262,21 +264,23 @@ impl Driver {
                 let mut pool = self.common.shared.pool();
                 let duty = pool.duty(self.index);
                 match (pool.stopping, duty) {
-                    (Stopping::Over, _) | (_, Duty::Discard) => return Broken::Stopped,
-                    (Stopping::Waiting, Duty::Idle) if session.confirming.is_none() => {
-                        return Broken::Stopped;
+                    (StopPhase::Over, _) | (_, SlotState::Discard) => {
+                        return ResponseError::Stopped;
                     }
-                    (Stopping::No, Duty::Idle) if session.is_free() => {
+                    (StopPhase::Waiting, SlotState::Idle) if session.confirming.is_none() => {
+                        return ResponseError::Stopped;
+                    }
+                    (StopPhase::No, SlotState::Idle) if session.is_free() => {
                         is_news = pool.make_idle(self.index);
                     }
-                    (_, Duty::Idle | Duty::Answer(_)) => {}
+                    (_, SlotState::Idle | SlotState::Answer(_)) => {}
                 }
                 duty
             };
             if is_news {
                 info!("Connected for buying again");
             }
-            if matches!(duty, Duty::Idle) && session.is_free() {
+            if matches!(duty, SlotState::Idle) && session.is_free() {
                 self.common.shared.changed.notify_waiters();
             }
             if let Flow::End(why) = self.wait(session, duty, alarm.as_mut()).await {
@@ -286,7 +290,12 @@ impl Driver {
     }
 
     /// Waits for bytes, for room, for something new to look at, or for the time to act.
-    async fn wait(&self, session: &mut Session, duty: Duty, mut alarm: Pin<&mut Sleep>) -> Flow {
+    async fn wait(
+        &self,
+        session: &mut DriverSession,
+        duty: SlotState,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Flow {
         let due = self.due(session, duty).into();
         if alarm.deadline() != due {
             alarm.as_mut().reset(due);
@@ -296,12 +305,12 @@ impl Driver {
             biased;
             readable = session.link.readable() => match readable {
                 Ok(()) => Flow::Go,
-                Err(_broken) => Flow::End(Broken::Cut),
+                Err(_broken) => Flow::End(ResponseError::Cut),
             },
             writable = session.link.writable(), if has_unsent => {
                 match writable.and_then(|()| session.link.flush()) {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                        Flow::End(Broken::Cut)
+                        Flow::End(ResponseError::Cut)
                     }
                     Ok(()) | Err(_) => Flow::Go,
                 }
@@ -313,7 +322,7 @@ impl Driver {
 
     /// The time to act has come. What already lies in the socket is read before anything is called
     /// late, for at most [`CATCH_UP_MAX`], so that a server that dribbles gains nothing by it.
-    async fn overdue(&self, session: &mut Session, duty: Duty) -> Flow {
+    async fn overdue(&self, session: &mut DriverSession, duty: SlotState) -> Flow {
         let due = self.due(session, duty);
         let since = match session.overdue {
             Some((passed, since)) if passed == due => since,
@@ -323,7 +332,7 @@ impl Driver {
         if since.elapsed() <= CATCH_UP_MAX {
             match deadline::once_more(due.into(), session.link.readable()).await {
                 Some(Ok(())) => return Flow::Go,
-                Some(Err(_broken)) => return Flow::End(Broken::Cut),
+                Some(Err(_broken)) => return Flow::End(ResponseError::Cut),
                 None => {}
             }
         }
@@ -331,56 +340,58 @@ impl Driver {
     }
 
     /// When it is time to act if nothing comes in.
-    fn due(&self, session: &Session, duty: Duty) -> Instant {
-        let Habits { answer_deadline, .. } = self.common.habits;
+    fn due(&self, session: &DriverSession, duty: SlotState) -> Instant {
+        let ConnectionConfig { answer_deadline, .. } = self.common.habits;
         let asked = session.confirming.as_ref().map(|one| one.asked.unwrap_or(one.answered));
         match (duty, asked.or(session.warming)) {
-            (Duty::Answer(in_flight), _) => in_flight.written.written + answer_deadline,
+            (SlotState::Answer(in_flight), _) => in_flight.written.written + answer_deadline,
             (_, Some(asked)) => asked + answer_deadline,
             (_, None) => {
-                let (Idle::Warm(after) | Idle::Replace(after)) = self.plan();
+                let (IdleAction::Warm(after) | IdleAction::Replace(after)) = self.plan();
                 let earlier = after.saturating_mul(session.earlier_percent) / 100;
                 session.idle_since + after.saturating_sub(earlier)
             }
         }
     }
 
-    fn plan(&self) -> Idle {
-        Idle::plan(self.common.habits.keep_warm, self.patience)
+    fn plan(&self) -> IdleAction {
+        IdleAction::plan(self.common.habits.keep_warm, self.patience)
     }
 
     /// It is time to act.
-    fn act(&self, session: &mut Session, duty: Duty) -> Flow {
-        if matches!(duty, Duty::Answer(_)) || !session.is_free() {
-            return Flow::End(Broken::Timeout);
+    fn act(&self, session: &mut DriverSession, duty: SlotState) -> Flow {
+        if matches!(duty, SlotState::Answer(_)) || !session.is_free() {
+            return Flow::End(ResponseError::Timeout);
         }
         if !self.common.shared.pool().take_idle(self.index) {
             // Somebody has just sent a buy on it.
             return Flow::Go;
         }
         match self.plan() {
-            Idle::Replace(_) => Flow::End(Broken::Stopped),
+            IdleAction::Replace(_) => Flow::End(ResponseError::Stopped),
             // What has arrived would be taken for the answer to the request.
-            Idle::Warm(_) if session.link.input() != Input::Nothing => Flow::End(Broken::Cut),
-            Idle::Warm(_) => match session.link.write(self.common.warm.bytes()) {
+            IdleAction::Warm(_) if session.link.input() != PendingInput::Nothing => {
+                Flow::End(ResponseError::Cut)
+            }
+            IdleAction::Warm(_) => match session.link.write(self.common.warm.bytes()) {
                 Ok(begun) => {
                     session.warming = Some(begun);
                     Flow::Go
                 }
-                Err(_nothing_left) => Flow::End(Broken::Cut),
+                Err(_nothing_left) => Flow::End(ResponseError::Cut),
             },
         }
     }
 
     /// Reads all that has come.
-    async fn read(&mut self, session: &mut Session) -> Flow {
+    async fn read(&mut self, session: &mut DriverSession) -> Flow {
         loop {
             match session.link.read(&mut self.buffer) {
                 Ok(0) => {
                     let ended = session.reader.end();
                     // Only an answer whose length its end tells is complete now.
                     let _ended = self.finish(session, false).await;
-                    return Flow::End(ended.err().unwrap_or(Broken::Cut));
+                    return Flow::End(ended.err().unwrap_or(ResponseError::Cut));
                 }
                 Ok(count) => {
                     if let Flow::End(why) = self.take(session, count).await {
@@ -390,26 +401,28 @@ impl Driver {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Flow::Go,
                     io::ErrorKind::Interrupted => {}
-                    _ => return Flow::End(Broken::Cut),
+                    _ => return Flow::End(ResponseError::Cut),
                 },
             }
         }
     }
 
     /// Takes what was read into the answers that are due.
-    async fn take(&mut self, session: &mut Session, count: usize) -> Flow {
+    async fn take(&mut self, session: &mut DriverSession, count: usize) -> Flow {
         let mut bytes = self.buffer.get(..count).unwrap_or_default();
         while !bytes.is_empty() {
             let duty = self.common.shared.pool().duty(self.index);
-            if matches!(duty, Duty::Discard) || matches!(duty, Duty::Idle) && session.is_free() {
+            if matches!(duty, SlotState::Discard)
+                || matches!(duty, SlotState::Idle) && session.is_free()
+            {
                 self.note_unexpected(bytes);
                 self.report_late(session, bytes).await;
-                return Flow::End(Broken::Malformed);
+                return Flow::End(ResponseError::Malformed);
             }
             match session.reader.feed(bytes) {
                 Err(why) => return Flow::End(why),
-                Ok(Step::More) => return Flow::Go,
-                Ok(Step::Done { taken }) => {
+                Ok(ReadProgress::More) => return Flow::Go,
+                Ok(ReadProgress::Done { taken }) => {
                     self.patience = session.reader.keep_alive().idle.or(self.patience);
                     bytes = bytes.get(taken..).unwrap_or_default();
                     if let Flow::End(why) = self.finish(session, !bytes.is_empty()).await {
@@ -422,39 +435,44 @@ impl Driver {
     }
 
     /// Takes in the answer, if it is complete. `has_surplus`: more bytes came right behind it.
-    async fn finish(&self, session: &mut Session, has_surplus: bool) -> Flow {
+    async fn finish(&self, session: &mut DriverSession, has_surplus: bool) -> Flow {
         let is_reusable = session.reader.keep_alive().reusable && !session.link.has_unsent();
         let Some(response) = session.reader.take_response() else {
-            return Flow::End(Broken::Cut);
+            return Flow::End(ResponseError::Cut);
         };
         let at = Instant::now();
         session.idle_since = at;
-        let received = Received { response, at, has_surplus, is_reusable };
+        let received = ReceivedResponse { response, at, has_surplus, is_reusable };
         if let Some(confirmation) = session.confirming.take() {
             return self.conclude(session, confirmation, received).await;
         }
         if let Some(sent) = session.warming.take() {
-            if !attribution::is_warm_answer(&Answer::Complete(received.response.clone())) {
+            if !attribution::is_warm_answer(&ExchangeResult::Complete(received.response.clone())) {
                 self.report_late(session, &received.response.body).await;
             }
             return self.warmed(sent, received);
         }
         let duty = self.common.shared.pool().duty(self.index);
         match duty {
-            Duty::Answer(order) => self.answered(session, order, received).await,
-            Duty::Idle | Duty::Discard => Flow::End(Broken::Malformed),
+            SlotState::Answer(order) => self.answered(session, order, received).await,
+            SlotState::Idle | SlotState::Discard => Flow::End(ResponseError::Malformed),
         }
     }
 
     /// The first answer since an order was written.
-    async fn answered(&self, session: &mut Session, order: InFlight, received: Received) -> Flow {
-        let Received { response, at, has_surplus, is_reusable } = received;
-        let answer = Answer::Complete(response);
+    async fn answered(
+        &self,
+        session: &mut DriverSession,
+        order: InFlightRequest,
+        received: ReceivedResponse,
+    ) -> Flow {
+        let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
+        let answer = ExchangeResult::Complete(response);
         let (outcome, in_step) = match attribution::of_order(&order.id, &answer) {
-            Verdict::Final { outcome, in_step } => (outcome, in_step),
-            Verdict::Confirm(refusal) if is_reusable || has_surplus => {
+            Conclusion::Final { outcome, in_step } => (outcome, in_step),
+            Conclusion::Confirm(refusal) if is_reusable || has_surplus => {
                 self.common.shared.pool().settle(self.index, true);
-                if let Answer::Complete(response) = &answer {
+                if let ExchangeResult::Complete(response) = &answer {
                     let (response, asked) = (response.clone(), None);
                     let confirmation =
                         Confirmation { order, refusal, response, answered: at, asked };
@@ -466,22 +484,22 @@ impl Driver {
                 return if has_surplus { Flow::Go } else { self.ask(session) };
             }
             // The connection ends with this answer, so nothing can show that it was in step.
-            Verdict::Confirm(refusal) => (attribution::unconfirmed(refusal), false),
+            Conclusion::Confirm(refusal) => (attribution::unconfirmed(refusal), false),
         };
         self.common.shared.pool().settle(self.index, false);
-        if let Answer::Complete(response) = &answer
+        if let ExchangeResult::Complete(response) = &answer
             && !in_step
         {
             self.report_late(session, &response.body).await;
         }
         self.report(order, (answer, at), outcome, true).await;
         // Surplus bytes are noted where they are read.
-        if in_step && is_reusable { Flow::Go } else { Flow::End(Broken::Cut) }
+        if in_step && is_reusable { Flow::Go } else { Flow::End(ResponseError::Cut) }
     }
 
     /// Writes the request whose answer confirms a refusal, unless something has arrived since.
-    fn ask(&self, session: &mut Session) -> Flow {
-        if session.link.input() != Input::Nothing {
+    fn ask(&self, session: &mut DriverSession) -> Flow {
+        if session.link.input() != PendingInput::Nothing {
             return Flow::Go;
         }
         match session.link.write(self.common.warm.bytes()) {
@@ -491,29 +509,29 @@ impl Driver {
                 }
                 Flow::Go
             }
-            Err(_nothing_left) => Flow::End(Broken::Cut),
+            Err(_nothing_left) => Flow::End(ResponseError::Cut),
         }
     }
 
     /// The next answer after a refusal.
     async fn conclude(
         &self,
-        session: &mut Session,
+        session: &mut DriverSession,
         confirmation: Confirmation,
-        received: Received,
+        received: ReceivedResponse,
     ) -> Flow {
         let Confirmation { order, refusal, response: rejection, answered, asked } = confirmation;
-        let Received { response, at, has_surplus, is_reusable } = received;
+        let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
         let is_next = asked.is_some()
             && !has_surplus
             && !session.link.has_unsent()
-            && session.link.input() != Input::Data;
-        let answer = Answer::Complete(response);
+            && session.link.input() != PendingInput::Data;
+        let answer = ExchangeResult::Complete(response);
         let outcome = attribution::of_confirmation(&order.id, refusal, &answer, is_next);
         self.common.shared.pool().settle(self.index, false);
         if !matches!(outcome, Outcome::Refused(_)) {
-            if let Answer::Complete(response) = &answer {
+            if let ExchangeResult::Complete(response) = &answer {
                 self.report_late(session, &response.body).await;
             }
             debug!(
@@ -523,45 +541,45 @@ impl Driver {
                 order.id
             );
             self.report(order, (answer, at), outcome, true).await;
-            return Flow::End(Broken::Malformed);
+            return Flow::End(ResponseError::Malformed);
         }
         self.note_date(asked, at, date);
         if session.rejected.len() >= REJECTED_MAX {
             session.rejected.pop_front();
         }
         session.rejected.push_back(order);
-        self.report(order, (Answer::Complete(rejection), answered), outcome, true).await;
-        if is_reusable { Flow::Go } else { Flow::End(Broken::Cut) }
+        self.report(order, (ExchangeResult::Complete(rejection), answered), outcome, true).await;
+        if is_reusable { Flow::Go } else { Flow::End(ResponseError::Cut) }
     }
 
     /// The answer to a harmless request. Any other answer than its own shows that the connection is
     /// out of step.
-    fn warmed(&self, sent: Instant, received: Received) -> Flow {
-        let Received { response, at, has_surplus, is_reusable } = received;
+    fn warmed(&self, sent: Instant, received: ReceivedResponse) -> Flow {
+        let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
-        if !attribution::is_warm_answer(&Answer::Complete(response)) {
+        if !attribution::is_warm_answer(&ExchangeResult::Complete(response)) {
             debug!(
                 connection = self.index,
                 "Keep-warm answer not recognised: closing the connection"
             );
-            return Flow::End(Broken::Malformed);
+            return Flow::End(ResponseError::Malformed);
         }
         self.note_date(Some(sent), at, date);
-        if is_reusable && !has_surplus { Flow::Go } else { Flow::End(Broken::Cut) }
+        if is_reusable && !has_surplus { Flow::Go } else { Flow::End(ResponseError::Cut) }
     }
 
     fn note_date(&self, sent: Option<Instant>, received: Instant, date: Option<UnixMs>) {
         if let Some((sent, date)) = sent.zip(date) {
-            self.common.shared.pool().date = Some((Exchange { sent, received }, date));
+            self.common.shared.pool().date = Some((ClockExchange { sent, received }, date));
         }
     }
 
     /// Reports a rejected order as bought if this data names it: its true answer came late, and the
     /// rejection was another request's. The ledger counts it again and halts.
-    async fn report_late(&self, session: &Session, bytes: &[u8]) {
+    async fn report_late(&self, session: &DriverSession, bytes: &[u8]) {
         let Some(order) = attribution::late_answer(&session.rejected, bytes) else { return };
         warn!("Late answer: order {} was rejected before, and now counts as bought", order.id);
-        let broken = Answer::Broken { why: Broken::Malformed, head: None };
+        let broken = ExchangeResult::Broken { why: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
         self.report(*order, (broken, Instant::now()), outcome, true).await;
     }
@@ -582,13 +600,13 @@ impl Driver {
     /// Reports an order. There is room: the queue holds as many as orders can be in flight.
     async fn report(
         &self,
-        order: InFlight,
-        (answer, answered): (Answer, Instant),
+        order: InFlightRequest,
+        (answer, answered): (ExchangeResult, Instant),
         outcome: Outcome,
         is_final: bool,
     ) {
-        let InFlight { id, written } = order;
-        let report = Report { id, outcome, is_final, answer, written, answered };
+        let InFlightRequest { id, written } = order;
+        let report = OrderReport { id, outcome, is_final, answer, written, answered };
         if self.common.reports.send(report).await.is_err() {
             warn!("Nobody waits for the answer about {id} any more");
         }

@@ -29,15 +29,15 @@ const LOOK_READS_MAX: usize = 8;
 
 /// An open connection on which nothing waits.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Connection {
     stream: TcpStream,
-    wire: Mutex<Wire>,
+    wire: Mutex<Transport>,
     /// When TCP and TLS were done.
     pub(super) ready: Instant,
 }
 
 #[derive(Debug)]
-enum Wire {
+enum Transport {
     Plain {
         /// What the system had no room for.
         unsent: Vec<u8>,
@@ -48,7 +48,7 @@ enum Wire {
 
 /// What a connection has for its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Input {
+pub(super) enum PendingInput {
     Nothing,
     /// Bytes of an answer.
     Data,
@@ -58,7 +58,7 @@ pub(super) enum Input {
 
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
+pub(super) enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
@@ -67,19 +67,19 @@ pub(super) enum LinkError {
     Tls(#[source] io::Error),
 }
 
-impl Link {
+impl Connection {
     /// Dials, and does TLS where the address asks for it.
-    pub(super) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, LinkError> {
+    pub(super) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, ConnectError> {
         let stream = dial::tcp(endpoint).await?;
         if !endpoint.is_tls() {
-            let wire = Mutex::new(Wire::Plain { unsent: Vec::new() });
+            let wire = Mutex::new(Transport::Plain { unsent: Vec::new() });
             return Ok(Self { stream, wire, ready: Instant::now() });
         }
         let name = tls::server_name(endpoint.host())?;
         let connector = TlsConnector::from(tls.config());
-        let secured = connector.connect(name, stream).await.map_err(LinkError::Tls)?;
+        let secured = connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
         let (stream, connection) = secured.into_inner();
-        let wire = Mutex::new(Wire::Tls(Box::new(connection)));
+        let wire = Mutex::new(Transport::Tls(Box::new(connection)));
         Ok(Self { stream, wire, ready: Instant::now() })
     }
 
@@ -88,24 +88,24 @@ impl Link {
     /// The system is asked every time: the runtime learns of arrived bytes only when it polls, and
     /// an order that is written in between would get the answer of another request. With TLS only
     /// decrypted data counts; what decrypts to none, as session tickets do, is taken in on the way.
-    pub(super) fn input(&self) -> Input {
-        let Wire::Tls(connection) = &mut *self.wire() else { return peek(&self.stream) };
+    pub(super) fn input(&self) -> PendingInput {
+        let Transport::Tls(connection) = &mut *self.wire() else { return peek(&self.stream) };
         for _ in 0..LOOK_READS_MAX {
             match connection.process_new_packets() {
-                Ok(state) if state.plaintext_bytes_to_read() > 0 => return Input::Data,
+                Ok(state) if state.plaintext_bytes_to_read() > 0 => return PendingInput::Data,
                 Ok(state) if !state.peer_has_closed() => {}
-                Ok(_closed) => return Input::End,
-                Err(_broken) => return Input::End,
+                Ok(_closed) => return PendingInput::End,
+                Err(_broken) => return PendingInput::End,
             }
             match peek(&self.stream) {
-                Input::Data => {}
+                PendingInput::Data => {}
                 nothing_or_end => return nothing_or_end,
             }
             if connection.read_tls(&mut &*SockRef::from(&self.stream)).is_err() {
-                return Input::End;
+                return PendingInput::End;
             }
         }
-        Input::Data
+        PendingInput::Data
     }
 
     /// Writes a request as far as the system takes it. [`flush`](Self::flush) writes the rest once
@@ -117,23 +117,23 @@ impl Link {
     /// If not one byte was handed to the system. The connection must not be used any more.
     pub(super) fn write(&self, request: &[u8]) -> io::Result<Instant> {
         match &mut *self.wire() {
-            Wire::Plain { unsent } => {
+            Transport::Plain { unsent } => {
                 let begun = Instant::now();
                 let written = self.stream.try_write(request)?;
                 unsent.extend_from_slice(request.get(written..).unwrap_or_default());
                 Ok(begun)
             }
-            Wire::Tls(connection) => {
+            Transport::Tls(connection) => {
                 connection.writer().write_all(request)?;
                 let begun = Instant::now();
-                let written = connection.write_tls(&mut NeverWaits(&self.stream))?;
+                let written = connection.write_tls(&mut NonBlocking(&self.stream))?;
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 // More than one write is needed for a long request only. Whatever goes wrong from
                 // here on happens to a request that has begun to leave; its driver will see it.
                 while connection.wants_write() {
-                    if connection.write_tls(&mut NeverWaits(&self.stream)).is_err() {
+                    if connection.write_tls(&mut NonBlocking(&self.stream)).is_err() {
                         break;
                     }
                 }
@@ -149,15 +149,15 @@ impl Link {
     /// What the system says, or `WouldBlock` if there is no room yet.
     pub(super) fn flush(&self) -> io::Result<()> {
         match &mut *self.wire() {
-            Wire::Plain { unsent } => {
+            Transport::Plain { unsent } => {
                 while !unsent.is_empty() {
                     let written = self.stream.try_write(unsent)?;
                     unsent.drain(..written);
                 }
             }
-            Wire::Tls(connection) => {
+            Transport::Tls(connection) => {
                 while connection.wants_write() {
-                    let _written = connection.write_tls(&mut NeverWaits(&self.stream))?;
+                    let _written = connection.write_tls(&mut NonBlocking(&self.stream))?;
                 }
             }
         }
@@ -171,8 +171,8 @@ impl Link {
     /// What the system or TLS says, or `WouldBlock` if there is nothing.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut *self.wire() {
-            Wire::Plain { .. } => self.stream.try_read(buffer),
-            Wire::Tls(connection) => loop {
+            Transport::Plain { .. } => self.stream.try_read(buffer),
+            Transport::Tls(connection) => loop {
                 // First, because a look may have met an error that nothing else would show again.
                 let _state = connection
                     .process_new_packets()
@@ -181,7 +181,7 @@ impl Link {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     end_or_data => return end_or_data,
                 }
-                let _read = connection.read_tls(&mut NeverWaits(&self.stream))?;
+                let _read = connection.read_tls(&mut NonBlocking(&self.stream))?;
             },
         }
     }
@@ -189,8 +189,8 @@ impl Link {
     /// Whether [`flush`](Self::flush) has anything to do.
     pub(super) fn has_unsent(&self) -> bool {
         match &*self.wire() {
-            Wire::Plain { unsent } => !unsent.is_empty(),
-            Wire::Tls(connection) => connection.wants_write(),
+            Transport::Plain { unsent } => !unsent.is_empty(),
+            Transport::Tls(connection) => connection.wants_write(),
         }
     }
 
@@ -204,21 +204,21 @@ impl Link {
         self.stream.writable().await
     }
 
-    fn wire(&self) -> MutexGuard<'_, Wire> {
+    fn wire(&self) -> MutexGuard<'_, Transport> {
         self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Asks the system what has arrived. The runtime's own readiness is as old as its last poll.
-fn peek(stream: &TcpStream) -> Input {
+fn peek(stream: &TcpStream) -> PendingInput {
     if !has_event(stream) {
-        return Input::Nothing;
+        return PendingInput::Nothing;
     }
     match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
-        Ok(0) => Input::End,
-        Ok(_) => Input::Data,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Nothing,
-        Err(_broken) => Input::End,
+        Ok(0) => PendingInput::End,
+        Ok(_) => PendingInput::Data,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => PendingInput::Nothing,
+        Err(_broken) => PendingInput::End,
     }
 }
 
@@ -240,15 +240,15 @@ const fn has_event(_stream: &TcpStream) -> bool {
 }
 
 /// A socket as rustls wants it.
-struct NeverWaits<'a>(&'a TcpStream);
+struct NonBlocking<'a>(&'a TcpStream);
 
-impl io::Read for NeverWaits<'_> {
+impl io::Read for NonBlocking<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(buffer)
     }
 }
 
-impl io::Write for NeverWaits<'_> {
+impl io::Write for NonBlocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }
@@ -287,9 +287,9 @@ mod tests {
         (near.unwrap(), far.unwrap().0)
     }
 
-    fn plain(stream: TcpStream) -> Link {
-        let wire = Mutex::new(Wire::Plain { unsent: Vec::new() });
-        Link { stream, wire, ready: Instant::now() }
+    fn plain(stream: TcpStream) -> Connection {
+        let wire = Mutex::new(Transport::Plain { unsent: Vec::new() });
+        Connection { stream, wire, ready: Instant::now() }
     }
 
     #[tokio::test]
@@ -320,7 +320,7 @@ mod tests {
     }
 
     /// What the link sees once it is something else than `before`, without a turn for the runtime.
-    fn soon(link: &Link, before: Input) -> Input {
+    fn soon(link: &Connection, before: PendingInput) -> PendingInput {
         let deadline = Instant::now() + PATIENCE;
         while link.input() == before && Instant::now() < deadline {}
         link.input()
@@ -330,14 +330,14 @@ mod tests {
     async fn what_has_arrived_is_seen_before_the_runtime_knows_of_it() {
         let (near, far) = narrow().await;
         let (link, far) = (plain(near), far.into_std().unwrap());
-        assert_eq!(link.input(), Input::Nothing);
+        assert_eq!(link.input(), PendingInput::Nothing);
         (&far).write_all(b"x").unwrap();
-        assert_eq!(soon(&link, Input::Nothing), Input::Data);
+        assert_eq!(soon(&link, PendingInput::Nothing), PendingInput::Data);
         timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
         assert_eq!(link.read(&mut [0; 8]).unwrap(), 1);
-        assert_eq!(link.input(), Input::Nothing);
+        assert_eq!(link.input(), PendingInput::Nothing);
         drop(far);
-        assert_eq!(soon(&link, Input::Nothing), Input::End);
+        assert_eq!(soon(&link, PendingInput::Nothing), PendingInput::End);
         timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
         assert_eq!(link.read(&mut [0; 8]).unwrap(), 0);
     }

@@ -1,9 +1,9 @@
 //! One request for one approved buy, over a connection that is already open and warm.
 //!
-//! [`Buyer::send`] writes the request from where the caller stands: it takes an idle connection,
+//! [`OrderClient::send`] writes the request from where the caller stands: it takes an idle connection,
 //! puts the listing's id into its place in a prepared request and hands the bytes to the system,
 //! without waiting, allocating, logging or asking another task. The answer is read by the
-//! connection's driver and comes out of a queue as a [`Report`]. What the answer means is for
+//! connection's driver and comes out of a queue as a [`OrderReport`]. What the answer means is for
 //! `csgoroll::answer` to say; whether to buy at all was for the ledger.
 //!
 //! # Invariants
@@ -11,7 +11,7 @@
 //! 1. Nothing that was handed to the system in part or whole is ever written again, by anybody: no
 //!    retry, no redirect, no replay on another connection, no early data.
 //! 2. A buy moves on to another connection only if not one byte was written to the one before.
-//! 3. Every order of which a byte has left ends in exactly one final [`Report`]. A refusal that is
+//! 3. Every order of which a byte has left ends in exactly one final [`OrderReport`]. A refusal that is
 //!    still to be confirmed has a provisional report before that one.
 //! 4. One connection carries one request at a time, and an order is written only after everything
 //!    that the server had sent on it was read and accounted for. An answer that names no order
@@ -48,17 +48,17 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    answer::{Report, Written},
-    driver::{Common, Driver},
-    pool::{Shared, Stopping},
-    request::{BodyTemplate, BuyRequest, Identity, RequestError, WarmRequest},
+    answer::{OrderReport, SentRequest},
+    driver::{ConnectionDriver, DriverContext},
+    pool::{PoolState, StopPhase},
+    request::{BodyTemplate, BuyRequest, RequestError, RequestIdentity, WarmRequest},
 };
 use crate::{
     clock,
-    ledger::Approved,
+    ledger::ApprovedOrder,
     net::{deadline, tls::Tls},
     outcome::NotSent,
-    server_clock::Exchange,
+    server_clock::ClockExchange,
     threads::{ThreadName, failpoint},
     time::UnixMs,
 };
@@ -85,7 +85,7 @@ const END_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How connections are looked after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Habits {
+pub struct ConnectionConfig {
     /// How long a connection may be idle before a harmless request keeps it warm.
     pub keep_warm: Duration,
     /// How long an answer may take. After it the buy is unknown and the connection is given up.
@@ -93,7 +93,7 @@ pub struct Habits {
 }
 
 /// Servers and what lies before them give up idle connections after a minute or more.
-impl Default for Habits {
+impl Default for ConnectionConfig {
     fn default() -> Self {
         Self { keep_warm: Duration::from_secs(50), answer_deadline: Duration::from_secs(10) }
     }
@@ -101,9 +101,9 @@ impl Default for Habits {
 
 /// All that a buyer needs.
 #[derive(Debug)]
-pub struct Setup<'a> {
+pub struct OrderClientConfig<'a> {
     /// Whom to ask, and as whom.
-    pub identity: Identity<'a>,
+    pub identity: RequestIdentity<'a>,
     /// The body of a buy.
     pub body: BodyTemplate<'a>,
     /// The body of a harmless request.
@@ -114,18 +114,18 @@ pub struct Setup<'a> {
     /// [`connections_for`].
     pub connections: u32,
     /// How connections are looked after.
-    pub habits: Habits,
+    pub habits: ConnectionConfig,
 }
 
 /// Sends buys.
 #[derive(Debug)]
-pub struct Buyer {
-    shared: Arc<Shared>,
+pub struct OrderClient {
+    shared: Arc<PoolState>,
     drivers: Mutex<JoinSet<()>>,
     watch: AbortHandle,
 }
 
-impl Buyer {
+impl OrderClient {
     /// Begins to open connections. Reports come out of the queue, which has room for all orders
     /// that can be in flight.
     ///
@@ -134,13 +134,15 @@ impl Buyer {
     /// # Errors
     ///
     /// A [`RequestError`] if the requests cannot be prepared.
-    pub fn start(setup: Setup<'_>) -> Result<(Self, mpsc::Receiver<Report>), RequestError> {
-        let Setup { identity, body, warm_body, tls, connections, habits } = setup;
+    pub fn start(
+        setup: OrderClientConfig<'_>,
+    ) -> Result<(Self, mpsc::Receiver<OrderReport>), RequestError> {
+        let OrderClientConfig { identity, body, warm_body, tls, connections, habits } = setup;
         let connections = connections.clamp(1, CONNECTIONS_MAX);
         let places = usize::try_from(connections).unwrap_or(1);
         let (reports, receiver) = mpsc::channel(places.saturating_mul(REPORTS_PER_CONNECTION));
-        let shared = Arc::new(Shared::new(BuyRequest::new(identity, body)?, connections));
-        let common = Arc::new(Common {
+        let shared = Arc::new(PoolState::new(BuyRequest::new(identity, body)?, connections));
+        let common = Arc::new(DriverContext {
             shared: Arc::clone(&shared),
             endpoint: identity.endpoints.http.clone(),
             tls,
@@ -151,18 +153,18 @@ impl Buyer {
         });
         let mut drivers = JoinSet::new();
         for index in 0..places {
-            drivers.spawn(Driver::new(Arc::clone(&common), index).run());
+            drivers.spawn(ConnectionDriver::new(Arc::clone(&common), index).run());
         }
         let watch = drivers.spawn(watch_for_sleep(Arc::clone(&shared)));
         Ok((Self { shared, drivers: Mutex::new(drivers), watch }, receiver))
     }
 
-    /// Writes the request for this buy to a warm connection, now. Its [`Report`]s follow.
+    /// Writes the request for this buy to a warm connection, now. Its [`OrderReport`]s follow.
     ///
     /// # Errors
     ///
     /// Gives the buy back, with why it was not sent. Not one byte of it has left.
-    pub fn send(&self, approved: Approved) -> Result<Written, (Approved, NotSent)> {
+    pub fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, (ApprovedOrder, NotSent)> {
         self.shared.send(approved.id()).map_err(|reason| (approved, reason))
     }
 
@@ -172,7 +174,7 @@ impl Buyer {
     }
 
     /// The newest `Date` that came with the answer to a harmless request, once.
-    pub fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+    pub fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         self.shared.pool().date.take()
     }
 
@@ -221,7 +223,7 @@ impl Buyer {
             std::mem::take(&mut *drivers)
         };
         self.watch.abort();
-        for (stage, wait) in [(Stopping::Waiting, grace), (Stopping::Over, END_DEADLINE)] {
+        for (stage, wait) in [(StopPhase::Waiting, grace), (StopPhase::Over, END_DEADLINE)] {
             self.shared.pool().stopping = stage;
             self.shared.wake_all();
             let all = async { while drivers.join_next().await.is_some() {} };
@@ -240,13 +242,13 @@ pub const fn connections_for(max_in_flight: u32) -> u32 {
     if wanted < CONNECTIONS_MAX { wanted } else { CONNECTIONS_MAX }
 }
 
-fn renew(shared: &Shared) {
+fn renew(shared: &PoolState) {
     shared.pool().give_up_idle();
     shared.wake_all();
 }
 
 /// Replaces the connections when the machine has slept.
-async fn watch_for_sleep(shared: Arc<Shared>) {
+async fn watch_for_sleep(shared: Arc<PoolState>) {
     loop {
         let (wall, monotonic) = (clock::now(), Instant::now());
         sleep(SLEEP_LOOKED_FOR_EVERY).await;

@@ -1,8 +1,8 @@
 //! When a connection may be dialled again, decided without a clock.
 //!
-//! Two bounds, both pure. A [`Redial`] belongs to one place in the pool: whatever does not live
+//! Two bounds, both pure. A [`RedialBackoff`] belongs to one place in the pool: whatever does not live
 //! long is followed by a growing wait, so a server that accepts and closes is not hammered. A
-//! [`DialBudget`] belongs to the whole pool and bounds the rate whatever the endings.
+//! [`DialLimiter`] belongs to the whole pool and bounds the rate whatever the endings.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
@@ -21,11 +21,11 @@ const DIAL_EVERY: Duration = Duration::from_millis(500);
 
 /// How long one place in the pool waits before it dials again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Redial {
+pub(super) struct RedialBackoff {
     failures: u32,
 }
 
-impl Redial {
+impl RedialBackoff {
     /// How long to wait after a connection that lived so long; zero for one that never was.
     /// `entropy` is any number; it spreads the wait over the upper half of its range.
     pub(super) fn after(&mut self, lived: Duration, entropy: u64) -> Duration {
@@ -51,14 +51,14 @@ impl Redial {
 
 /// How many dials the pool may make. `now` is the time since any fixed moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DialBudget {
+pub(super) struct DialLimiter {
     /// Dials that may be made at once.
     burst: u32,
     /// When the budget would be full again.
     full_at: Duration,
 }
 
-impl DialBudget {
+impl DialLimiter {
     /// Full, with room to open every connection twice.
     pub(super) const fn new(connections: u32) -> Self {
         Self { burst: connections.saturating_mul(2), full_at: Duration::ZERO }
@@ -93,7 +93,7 @@ pub(super) fn slept(wall: Duration, monotonic: Duration) -> bool {
 
 /// What to do with a connection that nobody uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idle {
+pub(super) enum IdleAction {
     /// Send a harmless request after so long.
     Warm(Duration),
     /// Replace it after so long: the server will close it, and too soon to be kept from it.
@@ -106,7 +106,7 @@ const WARM_AFTER_MIN: Duration = Duration::from_secs(10);
 /// How long before the server's own deadline we act.
 const MARGIN: Duration = Duration::from_secs(2);
 
-impl Idle {
+impl IdleAction {
     /// Decides from our own habit and from what the server says about its patience.
     pub(super) fn plan(keep_warm: Duration, server_closes_after: Option<Duration>) -> Self {
         let Some(patience) = server_closes_after else { return Self::Warm(keep_warm) };
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest() {
-        let mut redial = Redial::default();
+        let mut redial = RedialBackoff::default();
         let waits: Vec<u128> =
             (0..9).map(|_| redial.after(Duration::ZERO, 0).as_millis()).collect();
         assert_eq!(waits, [125, 250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000]);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn only_a_connection_that_lasted_forgives() {
-        let mut redial = Redial::default();
+        let mut redial = RedialBackoff::default();
         assert_eq!(redial.after(Duration::from_millis(999), 0).as_millis(), 125);
         assert_eq!(redial.after(Duration::from_millis(999), 0).as_millis(), 250);
         assert_eq!(redial.after(STABLE_AFTER, 0), Duration::ZERO);
@@ -154,25 +154,25 @@ mod tests {
     #[test]
     fn the_servers_patience_decides_between_warming_and_replacing() {
         let plan = |patience: Option<u64>| {
-            Idle::plan(Duration::from_secs(50), patience.map(Duration::from_secs))
+            IdleAction::plan(Duration::from_secs(50), patience.map(Duration::from_secs))
         };
-        assert_eq!(plan(None), Idle::Warm(Duration::from_secs(50)));
-        assert_eq!(plan(Some(75)), Idle::Warm(Duration::from_secs(50)));
-        assert_eq!(plan(Some(15)), Idle::Warm(Duration::from_secs(13)));
-        assert_eq!(plan(Some(5)), Idle::Replace(Duration::from_secs(3)));
-        assert_eq!(plan(Some(1)), Idle::Replace(Duration::from_millis(500)));
+        assert_eq!(plan(None), IdleAction::Warm(Duration::from_secs(50)));
+        assert_eq!(plan(Some(75)), IdleAction::Warm(Duration::from_secs(50)));
+        assert_eq!(plan(Some(15)), IdleAction::Warm(Duration::from_secs(13)));
+        assert_eq!(plan(Some(5)), IdleAction::Replace(Duration::from_secs(3)));
+        assert_eq!(plan(Some(1)), IdleAction::Replace(Duration::from_millis(500)));
     }
 
     proptest! {
         #[test]
         fn an_unstable_wait_is_positive_and_bounded(failures: u32, entropy: u64, lived in 0_u64..1_000) {
-            let wait = Redial { failures }.after(Duration::from_millis(lived), entropy);
+            let wait = RedialBackoff { failures }.after(Duration::from_millis(lived), entropy);
             prop_assert!(WAIT_FIRST / 2 <= wait && wait <= WAIT_MAX);
         }
 
         #[test]
         fn dials_are_bounded_in_any_window(pauses in prop::collection::vec(0_u64..300, 1..400)) {
-            let mut budget = DialBudget::new(4);
+            let mut budget = DialLimiter::new(4);
             let mut now = Duration::ZERO;
             let mut dials = Vec::new();
             for pause in pauses {

@@ -6,7 +6,7 @@
 //! never across a wait.
 //!
 //! A connection is idle only if everything that the server has sent on it was read and accounted
-//! for: its driver takes it away from the idle ones while it reads, and [`Shared::send`] looks at the
+//! for: its driver takes it away from the idle ones while it reads, and [`PoolState::send`] looks at the
 //! socket before it writes.
 
 use std::{
@@ -17,17 +17,17 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    answer::Written,
-    link::{Input, Link},
-    pace::DialBudget,
+    answer::SentRequest,
+    link::{Connection, PendingInput},
+    pace::DialLimiter,
     request::BuyRequest,
 };
-use crate::{outcome::NotSent, server_clock::Exchange, time::UnixMs, trade::TradeId};
+use crate::{outcome::NotSent, server_clock::ClockExchange, time::UnixMs, trade::TradeId};
 
 /// The state of all connections, and how to wake those who wait for a change of it.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pool: Mutex<Pool>,
+pub(super) struct PoolState {
+    pool: Mutex<ConnectionPool>,
     /// One per connection: its driver has something new to look at.
     wakers: Vec<Notify>,
     /// A connection has become idle, or the last driver has ended.
@@ -36,23 +36,23 @@ pub(super) struct Shared {
 
 /// All connections.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     request: BuyRequest,
     slots: Vec<Slot>,
     /// The idle ones. The last was used most recently, so it is the least likely to be closed by
     /// the server just now, and is taken first.
     idle: Vec<usize>,
-    pub(super) dials: DialBudget,
-    pub(super) stopping: Stopping,
+    pub(super) dials: DialLimiter,
+    pub(super) stopping: StopPhase,
     /// Whether somebody has been told that there is no connection.
     pub(super) outage_told: bool,
     /// The newest `Date` that nobody has taken yet, of those that no report carries.
-    pub(super) date: Option<(Exchange, UnixMs)>,
+    pub(super) date: Option<(ClockExchange, UnixMs)>,
 }
 
 /// How far the stopping has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stopping {
+pub(super) enum StopPhase {
     No,
     /// Nothing new is sent; answers are waited for.
     Waiting,
@@ -62,26 +62,26 @@ pub(super) enum Stopping {
 
 #[derive(Debug)]
 struct Slot {
-    link: Option<Arc<Link>>,
-    in_flight: Option<InFlight>,
+    link: Option<Arc<Connection>>,
+    in_flight: Option<InFlightRequest>,
     /// A refusal that came over it is being confirmed.
     is_confirming: bool,
 }
 
 /// A request of which at least one byte has left.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InFlight {
+pub(super) struct InFlightRequest {
     pub(super) id: TradeId,
-    pub(super) written: Written,
+    pub(super) written: SentRequest,
 }
 
 /// What a driver must do next.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Duty {
+pub(super) enum SlotState {
     /// Nobody uses the connection.
     Idle,
     /// A buy's answer is due.
-    Answer(InFlight),
+    Answer(InFlightRequest),
     /// The connection was found bad by the one who wanted to send, before a byte was written.
     Discard,
 }
@@ -92,15 +92,15 @@ impl Slot {
     }
 }
 
-impl Shared {
+impl PoolState {
     pub(super) fn new(request: BuyRequest, connections: u32) -> Self {
         let places = usize::try_from(connections).unwrap_or(usize::MAX);
-        let pool = Pool {
+        let pool = ConnectionPool {
             request,
             slots: std::iter::repeat_with(Slot::empty).take(places).collect(),
             idle: Vec::with_capacity(places),
-            dials: DialBudget::new(connections),
-            stopping: Stopping::No,
+            dials: DialLimiter::new(connections),
+            stopping: StopPhase::No,
             outage_told: false,
             date: None,
         };
@@ -108,17 +108,17 @@ impl Shared {
         Self { pool: Mutex::new(pool), wakers, changed: Notify::new() }
     }
 
-    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+    pub(super) fn pool(&self) -> MutexGuard<'_, ConnectionPool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the buy of this listing to an idle connection, from where the caller stands.
-    pub(super) fn send(&self, id: &TradeId) -> Result<Written, NotSent> {
+    pub(super) fn send(&self, id: &TradeId) -> Result<SentRequest, NotSent> {
         let mut pool = self.pool();
-        if pool.stopping != Stopping::No {
+        if pool.stopping != StopPhase::No {
             return Err(NotSent::Stopping);
         }
-        let Pool { request, slots, idle, .. } = &mut *pool;
+        let ConnectionPool { request, slots, idle, .. } = &mut *pool;
         let mut reason = NotSent::NoConnection;
         // Each turn takes one idle connection away, so this ends.
         while let Some(index) = idle.pop() {
@@ -127,13 +127,13 @@ impl Shared {
             reason = NotSent::Closed;
             // Its driver finds out what has arrived. It would be taken for the answer to an order
             // that is written now.
-            if link.input() != Input::Nothing {
+            if link.input() != PendingInput::Nothing {
                 self.wake(index);
                 continue;
             }
             if let Ok(begun) = link.write(request.for_id(id)) {
-                let written = Written { ready: link.ready, begun, written: Instant::now() };
-                slot.in_flight = Some(InFlight { id: *id, written });
+                let written = SentRequest { ready: link.ready, begun, written: Instant::now() };
+                slot.in_flight = Some(InFlightRequest { id: *id, written });
                 self.wake(index);
                 return Ok(written);
             }
@@ -164,7 +164,7 @@ impl Shared {
     }
 }
 
-impl Pool {
+impl ConnectionPool {
     /// How many connections could take a request now.
     pub(super) const fn ready_count(&self) -> usize {
         self.idle.len()
@@ -176,7 +176,7 @@ impl Pool {
     }
 
     /// Gives a connection into the pool, not yet idle.
-    pub(super) fn admit(&mut self, index: usize, link: Arc<Link>) {
+    pub(super) fn admit(&mut self, index: usize, link: Arc<Connection>) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.link = Some(link);
         }
@@ -197,11 +197,11 @@ impl Pool {
         place.map(|place| self.idle.remove(place)).is_some()
     }
 
-    pub(super) fn duty(&self, index: usize) -> Duty {
+    pub(super) fn duty(&self, index: usize) -> SlotState {
         match self.slots.get(index) {
-            Some(Slot { in_flight: Some(in_flight), .. }) => Duty::Answer(*in_flight),
-            Some(Slot { link: Some(_), .. }) => Duty::Idle,
-            _ => Duty::Discard,
+            Some(Slot { in_flight: Some(in_flight), .. }) => SlotState::Answer(*in_flight),
+            Some(Slot { link: Some(_), .. }) => SlotState::Idle,
+            _ => SlotState::Discard,
         }
     }
 
@@ -223,7 +223,7 @@ impl Pool {
     }
 
     /// The connection is gone. Returns what it leaves unanswered.
-    pub(super) fn dismiss(&mut self, index: usize) -> Option<InFlight> {
+    pub(super) fn dismiss(&mut self, index: usize) -> Option<InFlightRequest> {
         let _was_idle = self.take_idle(index);
         let slot = std::mem::replace(self.slots.get_mut(index)?, Slot::empty());
         slot.in_flight

@@ -22,7 +22,7 @@ const LENGTH_DIGITS_MAX: usize = 6;
 
 /// Whom to ask, and as whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity<'a> {
+pub struct RequestIdentity<'a> {
     /// Where the marketplace answers, and who it should think is asking.
     pub endpoints: &'a Endpoints,
     /// Who we are there.
@@ -73,7 +73,10 @@ impl BuyRequest {
     /// # Errors
     ///
     /// A [`RequestError`] if a header cannot be sent, or if it is too long in all.
-    pub fn new(identity: Identity<'_>, body: BodyTemplate<'_>) -> Result<Self, RequestError> {
+    pub fn new(
+        identity: RequestIdentity<'_>,
+        body: BodyTemplate<'_>,
+    ) -> Result<Self, RequestError> {
         let BodyTemplate { before_id, after_id } = body;
         let mut request = Self {
             before_length: head_before_length(identity)?,
@@ -137,7 +140,7 @@ impl WarmRequest {
     /// # Errors
     ///
     /// A [`RequestError`] if a header cannot be sent, or if it is too long in all.
-    pub fn new(identity: Identity<'_>, body: &str) -> Result<Self, RequestError> {
+    pub fn new(identity: RequestIdentity<'_>, body: &str) -> Result<Self, RequestError> {
         let mut bytes = head_before_length(identity)?;
         bytes.extend_from_slice(body.len().to_string().as_bytes());
         bytes.extend_from_slice(b"\r\n\r\n");
@@ -160,7 +163,7 @@ impl fmt::Debug for WarmRequest {
     }
 }
 
-fn head_before_length(identity: Identity<'_>) -> Result<Vec<u8>, RequestError> {
+fn head_before_length(identity: RequestIdentity<'_>) -> Result<Vec<u8>, RequestError> {
     let Endpoints { http, origin, user_agent, .. } = identity.endpoints;
     let headers = [
         ("Host", http.authority()),
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn the_request_is_complete_and_its_length_is_right() {
         let (endpoints, credential) = (endpoints(), credential());
-        let identity = Identity { endpoints: &endpoints, credential: &credential };
+        let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
         let mut request = BuyRequest::new(identity, template()).unwrap();
         let bytes = request.for_id(&TradeId::new("VHJhZGU6MQ").unwrap());
         let expected = "POST /graphql HTTP/1.1\r\n\
@@ -246,7 +249,7 @@ mod tests {
     fn a_line_break_in_a_header_is_refused() {
         let endpoints = Endpoints { user_agent: "a\r\nX: y".to_owned(), ..endpoints() };
         let credential = credential();
-        let identity = Identity { endpoints: &endpoints, credential: &credential };
+        let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
         let error = BuyRequest::new(identity, template()).unwrap_err();
         assert_eq!(error, RequestError::Header { header: "User-Agent" });
     }
@@ -254,7 +257,7 @@ mod tests {
     #[test]
     fn a_request_has_a_bound() {
         let (endpoints, credential) = (endpoints(), credential());
-        let identity = Identity { endpoints: &endpoints, credential: &credential };
+        let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
         let long = "x".repeat(REQUEST_BYTES_MAX);
         assert_eq!(WarmRequest::new(identity, &long).unwrap_err(), RequestError::TooLong);
         let long = BodyTemplate { before_id: &long, after_id: "" };
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn debug_output_hides_the_credential() {
         let (endpoints, credential) = (endpoints(), credential());
-        let identity = Identity { endpoints: &endpoints, credential: &credential };
+        let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
         let buy = BuyRequest::new(identity, template()).unwrap();
         let warm = WarmRequest::new(identity, "{}").unwrap();
         assert!(!format!("{identity:?} {buy:?} {warm:?}").contains("hunter2"));
@@ -276,7 +279,7 @@ mod tests {
             ids in prop::collection::vec("[!#-\\[\\]-~]{1,62}", 1..8)
         ) {
             let (endpoints, credential) = (endpoints(), credential());
-            let identity = Identity { endpoints: &endpoints, credential: &credential };
+            let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
             let mut request = BuyRequest::new(identity, template()).unwrap();
             let memory = request.bytes.capacity();
             for id in &ids {

@@ -1,6 +1,6 @@
 //! Why a source has recorded nothing.
 //!
-//! A [`Monitor`] stands between a feed and its recording, and remembers what came instead of
+//! A [`CaptureMonitor`] stands between a feed and its recording, and remembers what came instead of
 //! messages. It looks into messages only until the first one that is worth recording.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{tape::Recorder, text::Escaped, ws::Witness};
+use crate::{tape::SourceRecorder, text::Escaped, ws::MessageRecorder};
 
 /// The longest message that is taken for a server's error, in bytes.
 const ERROR_BYTES_MAX: usize = 16 * 1024;
@@ -24,7 +24,7 @@ const ERROR_CHARS_MAX: usize = 200;
 
 /// Why nothing of a source was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Absence {
+pub enum NoDataReason {
     /// No connection was made; the last failure, if an attempt has ended yet.
     NeverConnected(Option<String>),
     /// Connected, and not one message came; how the last connection ended, if one has.
@@ -37,7 +37,7 @@ pub enum Absence {
     TooLong(u64),
 }
 
-impl Absence {
+impl NoDataReason {
     /// A number for the kind of cause, to warn of each once.
     const fn bit(&self) -> u8 {
         match self {
@@ -50,7 +50,7 @@ impl Absence {
     }
 }
 
-impl fmt::Display for Absence {
+impl fmt::Display for NoDataReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeverConnected(None) => f.write_str("not connected yet"),
@@ -72,17 +72,17 @@ impl fmt::Display for Absence {
 
 /// Records one source, and knows why nothing was recorded while that is so.
 #[derive(Debug)]
-pub(super) struct Monitor {
-    recorder: Recorder,
+pub(super) struct CaptureMonitor {
+    recorder: SourceRecorder,
     has_recorded: AtomicBool,
     has_connected: AtomicBool,
     binary: AtomicU64,
     too_long: AtomicU64,
-    words: Mutex<Words>,
+    words: Mutex<ReasonText>,
 }
 
 #[derive(Debug, Default)]
-struct Words {
+struct ReasonText {
     error: Option<String>,
     /// How the last attempt or connection ended.
     ended: Option<String>,
@@ -90,8 +90,8 @@ struct Words {
     warned: u8,
 }
 
-impl Monitor {
-    pub(super) fn new(recorder: Recorder) -> Self {
+impl CaptureMonitor {
+    pub(super) fn new(recorder: SourceRecorder) -> Self {
         Self {
             recorder,
             has_recorded: AtomicBool::new(false),
@@ -103,27 +103,27 @@ impl Monitor {
     }
 
     /// Why nothing was recorded; `None`: something was.
-    pub(super) fn absence(&self) -> Option<Absence> {
+    pub(super) fn absence(&self) -> Option<NoDataReason> {
         if self.has_recorded.load(Ordering::Relaxed) {
             return None;
         }
         let words = self.words();
         let count = |counter: &AtomicU64| Some(counter.load(Ordering::Relaxed)).filter(|n| *n > 0);
         Some(if let Some(error) = &words.error {
-            Absence::Error(error.clone())
+            NoDataReason::Error(error.clone())
         } else if let Some(count) = count(&self.too_long) {
-            Absence::TooLong(count)
+            NoDataReason::TooLong(count)
         } else if let Some(count) = count(&self.binary) {
-            Absence::Binary(count)
+            NoDataReason::Binary(count)
         } else if self.has_connected.load(Ordering::Relaxed) {
-            Absence::Silent(words.ended.clone())
+            NoDataReason::Silent(words.ended.clone())
         } else {
-            Absence::NeverConnected(words.ended.clone())
+            NoDataReason::NeverConnected(words.ended.clone())
         })
     }
 
     /// The same, each kind of cause once.
-    pub(super) fn news(&self) -> Option<Absence> {
+    pub(super) fn news(&self) -> Option<NoDataReason> {
         let absence = self.absence()?;
         let mut words = self.words();
         let is_news = words.warned & absence.bit() == 0;
@@ -134,22 +134,22 @@ impl Monitor {
     #[cold]
     fn look(&self, text: &str, is_data: bool) {
         match kind_of(text, is_data) {
-            Kind::Worth => self.has_recorded.store(true, Ordering::Relaxed),
-            Kind::Protocol => {}
-            Kind::Error => {
+            MessageKind::Worth => self.has_recorded.store(true, Ordering::Relaxed),
+            MessageKind::Protocol => {}
+            MessageKind::Error => {
                 let shown: String = text.chars().take(ERROR_CHARS_MAX).collect();
                 self.words().error.get_or_insert_with(|| Escaped(&shown).to_string());
             }
         }
     }
 
-    fn words(&self) -> MutexGuard<'_, Words> {
+    fn words(&self) -> MutexGuard<'_, ReasonText> {
         // What is inside is whole between any two lines, whoever panicked.
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Witness for Monitor {
+impl MessageRecorder for CaptureMonitor {
     fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
         self.recorder.message(connection, text, at, is_data);
         if !self.has_recorded.load(Ordering::Relaxed) {
@@ -193,7 +193,7 @@ impl Witness for Monitor {
 
 /// What a message is to somebody who wants a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum MessageKind {
     Worth,
     /// Talk of the protocol: an acknowledgement, a ping.
     Protocol,
@@ -201,13 +201,13 @@ enum Kind {
     Error,
 }
 
-fn kind_of(text: &str, is_data: bool) -> Kind {
+fn kind_of(text: &str, is_data: bool) -> MessageKind {
     if text.len() > ERROR_BYTES_MAX {
-        return Kind::Worth;
+        return MessageKind::Worth;
     }
     // What is no JSON object is recorded as it is.
     let Ok(Value::Object(message)) = serde_json::from_str::<Value>(text) else {
-        return Kind::Worth;
+        return MessageKind::Worth;
     };
     let word = |key: &str| message.get(key).and_then(Value::as_str);
     let is_said = |key: &str| message.get(key).is_some_and(is_something);
@@ -221,11 +221,13 @@ fn kind_of(text: &str, is_data: bool) -> Kind {
             && !payload.get("data").is_some_and(is_something)
     });
     if is_said("error") || is_named_error || has_failed || has_code || has_errors {
-        return Kind::Error;
+        return MessageKind::Error;
     }
     match word("type") {
-        Some("ping" | "pong" | "ka" | "connection_ack" | "complete") if !is_data => Kind::Protocol,
-        _ => Kind::Worth,
+        Some("ping" | "pong" | "ka" | "connection_ack" | "complete") if !is_data => {
+            MessageKind::Protocol
+        }
+        _ => MessageKind::Worth,
     }
 }
 
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, is_data: bool, expected: Kind) {
+    fn check(text: &str, is_data: bool, expected: MessageKind) {
         assert_eq!(kind_of(text, is_data), expected, "{text}");
     }
 
@@ -261,7 +263,7 @@ mod tests {
             r#"{"method":"subscribe","error":"Currency pair not supported"}"#,
             r#"{"id":"1","type":"next","payload":{"errors":[{"message":"x"}],"data":null}}"#,
         ] {
-            check(error, true, Kind::Error);
+            check(error, true, MessageKind::Error);
         }
         for data in [
             r#"{"u":1,"s":"BTCUSDT","b":"1","B":"2","a":"3","A":"4"}"#,
@@ -272,12 +274,16 @@ mod tests {
             r#"[{"error":"in a list"}]"#,
             "not JSON",
         ] {
-            check(data, true, Kind::Worth);
+            check(data, true, MessageKind::Worth);
         }
-        check(r#"{"type":"pong"}"#, false, Kind::Protocol);
-        check(r#"{"type":"connection_ack"}"#, false, Kind::Protocol);
-        check(r#"{"type":"next","payload":{"data":{"updateTrade":{}}}}"#, false, Kind::Worth);
+        check(r#"{"type":"pong"}"#, false, MessageKind::Protocol);
+        check(r#"{"type":"connection_ack"}"#, false, MessageKind::Protocol);
+        check(
+            r#"{"type":"next","payload":{"data":{"updateTrade":{}}}}"#,
+            false,
+            MessageKind::Worth,
+        );
         let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(ERROR_BYTES_MAX));
-        check(&long, true, Kind::Worth);
+        check(&long, true, MessageKind::Worth);
     }
 }

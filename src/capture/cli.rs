@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::source::{
-    Bases, CaptureSource, PERP_MARKET_URL, PERP_PUBLIC_URL, SPOT_URL, SourceError, told_apart,
+    CaptureSource, PERP_MARKET_URL, PERP_PUBLIC_URL, SPOT_URL, SourceError, SourceUrls, told_apart,
 };
 use crate::stop::parse_duration;
 
@@ -62,7 +62,7 @@ impl CaptureArgs {
     ///
     /// A [`SourceError`] that says what to write instead.
     pub fn sources(&self) -> Result<Vec<CaptureSource>, SourceError> {
-        let bases = Bases {
+        let bases = SourceUrls {
             perp_public: self.binance_perp_public.clone(),
             perp_market: self.binance_perp_market.clone(),
             spot: self.binance_spot.clone(),

@@ -1,7 +1,7 @@
 //! Feeds recorded to disk: `sniper capture`, and the same as a call.
 //!
 //! Each source is [listened to](crate::ws::listen) over a connection of its own, under the policy
-//! of the feed; what it says goes to a [`Tape`]. Nothing here buys, and nothing
+//! of the feed; what it says goes to a [`ActiveRecording`]. Nothing here buys, and nothing
 //! public needs a setting or a credential.
 //!
 //! - [`source`]: what can be captured.
@@ -21,27 +21,27 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
-pub use self::{
-    absence::Absence,
-    outcome::{Ending, Outcome},
-};
 use self::{
-    absence::Monitor,
-    outcome::Progress,
-    source::{CaptureSource, SourceError, Speaks},
+    absence::CaptureMonitor,
+    outcome::CaptureProgress,
+    source::{CaptureSource, SourceError, SourceProtocol},
+};
+pub use self::{
+    absence::NoDataReason,
+    outcome::{CaptureEndReason, CaptureOutcome},
 };
 use crate::{
     config::{Config, USER_AGENT},
     csgoroll::operations,
     net::tls::Tls,
     secret,
-    tape::{self, Disk, QUEUE_BYTES_MAX, Tape, TapeError},
+    tape::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingError},
     ws::{
-        GaveUp, Origins, Station,
+        RecordedFeed, RetriesExhausted, SettingNames,
         host::Hosts,
         listen,
-        policy::{Policy, PolicyError},
-        protocol::{GraphqlTransportWs, PlainJson, Wanted},
+        policy::{PolicyError, ReconnectPolicy},
+        protocol::{GraphqlTransportWs, PlainJson, Subscription},
     },
 };
 
@@ -53,7 +53,7 @@ pub const NOTHING_WARNED_AFTER: Duration = Duration::from_secs(5);
 
 /// What to capture, and how.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CapturePlan {
     /// The sources.
     pub sources: Vec<CaptureSource>,
     /// Where sessions are kept.
@@ -63,14 +63,14 @@ pub struct Plan {
     /// Compress with zstd.
     pub compress: bool,
     /// When to dial again, and when to give up.
-    pub policy: Policy,
+    pub policy: ReconnectPolicy,
     /// How the marketplace is reached, where it is among the sources.
     pub marketplace: Option<Config>,
     /// How TLS is spoken; `None`: with Mozilla's roots.
     pub tls: Option<Tls>,
 }
 
-impl Plan {
+impl CapturePlan {
     /// Captures these under the usual policy, into plain files.
     pub fn new(sources: Vec<CaptureSource>, directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Plan {
             directory: directory.into(),
             rotate: None,
             compress: false,
-            policy: Policy::default(),
+            policy: ReconnectPolicy::default(),
             marketplace: None,
             tls: None,
         }
@@ -96,7 +96,7 @@ pub enum CaptureError {
     Policy(#[from] PolicyError),
     /// The recording cannot begin.
     #[error("the recording cannot begin")]
-    Tape(#[from] TapeError),
+    Tape(#[from] RecordingError),
     /// The marketplace is among the sources, and nobody said how it is reached.
     #[error("the settings of the marketplace are missing")]
     NoMarketplace,
@@ -118,21 +118,22 @@ impl CaptureError {
 ///
 /// # Errors
 ///
-/// A [`CaptureError`] when it cannot begin. What went wrong later is in the [`Outcome`].
+/// A [`CaptureError`] when it cannot begin. What went wrong later is in the [`CaptureOutcome`].
 ///
 /// # Cancel safety
 ///
 /// Safe: dropped, the session ends as one that was not ended.
 pub async fn run(
-    plan: Plan,
+    plan: CapturePlan,
     disk: impl Disk,
     stop: impl Future<Output = String>,
-) -> Result<Outcome, CaptureError> {
+) -> Result<CaptureOutcome, CaptureError> {
     let begun = Instant::now();
-    let tape = Tape::start(setup(&plan)?, disk)?;
+    let tape = ActiveRecording::start(setup(&plan)?, disk)?;
     let hosts = Hosts::default();
     let indexes = 0..plan.sources.len();
-    let monitors: Vec<Monitor> = indexes.map(|at| Monitor::new(tape.recorder(at))).collect();
+    let monitors: Vec<CaptureMonitor> =
+        indexes.map(|at| CaptureMonitor::new(tape.recorder(at))).collect();
     let mut listening: FuturesUnordered<_> = plan
         .sources
         .iter()
@@ -141,18 +142,18 @@ pub async fn run(
         .collect();
     let mut tick = interval_at(later(PROGRESS_EVERY), PROGRESS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut progress = Progress::new(begun);
-    let mut gave_up: Vec<(String, GaveUp)> = Vec::new();
+    let mut progress = CaptureProgress::new(begun);
+    let mut gave_up: Vec<(String, RetriesExhausted)> = Vec::new();
     tokio::pin!(stop);
     let ending = loop {
         tokio::select! {
             biased;
-            error = tape.failed() => break Ending::Disk(error),
-            because = &mut stop => break Ending::Stopped(because),
+            error = tape.failed() => break CaptureEndReason::Disk(error),
+            because = &mut stop => break CaptureEndReason::Stopped(because),
             Some((name, given_up)) = listening.next() => {
                 gave_up.push((name, given_up));
                 if listening.is_empty() {
-                    break Ending::NothingLeft;
+                    break CaptureEndReason::NothingLeft;
                 }
             }
             _ = tick.tick() => {
@@ -168,12 +169,12 @@ pub async fn run(
         plan.sources.iter().zip(&monitors).filter_map(|(source, monitor)| {
             monitor.absence().map(|absence| (source.clone(), absence))
         });
-    let ended = Ended { ending, gave_up, empty: empty.collect(), sources: plan.sources.len() };
+    let ended = CaptureEnd { ending, gave_up, empty: empty.collect(), sources: plan.sources.len() };
     Ok(finish(tape, ended, begun))
 }
 
 /// Warns of each source of which nothing was recorded, once for each cause.
-fn warn_of_silence(sources: &[CaptureSource], monitors: &[Monitor], after: Duration) {
+fn warn_of_silence(sources: &[CaptureSource], monitors: &[CaptureMonitor], after: Duration) {
     for (source, monitor) in sources.iter().zip(monitors) {
         if let Some(absence) = monitor.news() {
             let (name, seconds, advice) = (&source.name, after.as_secs(), source.advice(&absence));
@@ -183,18 +184,18 @@ fn warn_of_silence(sources: &[CaptureSource], monitors: &[Monitor], after: Durat
 }
 
 /// How a capture ended, before its recording is.
-struct Ended {
-    ending: Ending,
-    gave_up: Vec<(String, GaveUp)>,
+struct CaptureEnd {
+    ending: CaptureEndReason,
+    gave_up: Vec<(String, RetriesExhausted)>,
     /// The sources of which nothing was recorded.
-    empty: Vec<(CaptureSource, Absence)>,
+    empty: Vec<(CaptureSource, NoDataReason)>,
     /// How many sources there were.
     sources: usize,
 }
 
 /// Ends the recording, and says what came of it.
-fn finish(tape: Tape, ended: Ended, begun: Instant) -> Outcome {
-    let Ended { ending, gave_up, empty, sources } = ended;
+fn finish(tape: ActiveRecording, ended: CaptureEnd, begun: Instant) -> CaptureOutcome {
+    let CaptureEnd { ending, gave_up, empty, sources } = ended;
     let is_empty = empty.len() == sources;
     for (source, absence) in &empty {
         let (name, advice) = (&source.name, source.advice(absence));
@@ -211,40 +212,41 @@ fn finish(tape: Tape, ended: Ended, begun: Instant) -> Outcome {
     let because: Vec<String> =
         std::iter::once(ending.to_string()).chain(given_up).chain(nothing).collect();
     // A recording of nothing is not what was asked for.
-    let as_asked = gave_up.is_empty() && matches!(ending, Ending::Stopped(_)) && !is_empty;
-    let finished = tape.finish(tape::Ended { because: because.join("; "), as_asked });
+    let as_asked =
+        gave_up.is_empty() && matches!(ending, CaptureEndReason::Stopped(_)) && !is_empty;
+    let finished = tape.finish(tape::RecordingEnd { because: because.join("; "), as_asked });
     let (is_complete, ending) = match finished {
         Ok(is_complete) => (is_complete, ending),
-        Err(error) => (false, Ending::Disk(error)),
+        Err(error) => (false, CaptureEndReason::Disk(error)),
     };
-    if let Ending::Disk(error) = &ending {
+    if let CaptureEndReason::Disk(error) = &ending {
         error!("The capture is incomplete: {error}");
     }
     let status = observer.status();
     let empty = empty.into_iter().map(|(source, absence)| (source.name, absence)).collect();
     let lasted = begun.elapsed();
-    Outcome { directory, status, lasted, is_complete, is_empty, ending, gave_up, empty }
+    CaptureOutcome { directory, status, lasted, is_complete, is_empty, ending, gave_up, empty }
 }
 
-fn setup(plan: &Plan) -> Result<tape::Setup, CaptureError> {
+fn setup(plan: &CapturePlan) -> Result<tape::RecordingConfig, CaptureError> {
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         let address = match (&source.speaks, &plan.marketplace) {
-            (Speaks::Plain { endpoint, .. }, _) => {
+            (SourceProtocol::Plain { endpoint, .. }, _) => {
                 secret::remember_query(endpoint.path());
                 endpoint.to_string()
             }
-            (Speaks::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
-            (Speaks::Marketplace, None) => return Err(CaptureError::NoMarketplace),
+            (SourceProtocol::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
+            (SourceProtocol::Marketplace, None) => return Err(CaptureError::NoMarketplace),
         };
-        sources.push(tape::Source {
+        sources.push(tape::StreamSource {
             name: source.name.clone(),
             address,
             symbol: source.symbol.clone(),
             stream: source.stream.clone(),
         });
     }
-    Ok(tape::Setup {
+    Ok(tape::RecordingConfig {
         directory: plan.directory.clone(),
         sources,
         rotate: plan.rotate,
@@ -255,21 +257,21 @@ fn setup(plan: &Plan) -> Result<tape::Setup, CaptureError> {
 
 /// Listens to one source for as long as its policy allows.
 async fn hear(
-    plan: &Plan,
+    plan: &CapturePlan,
     source: &CaptureSource,
     hosts: &Hosts,
-    monitor: &Monitor,
-) -> (String, GaveUp) {
+    monitor: &CaptureMonitor,
+) -> (String, RetriesExhausted) {
     let tag = match plan.sources.len() {
         0 | 1 => String::new(),
         _ => format!(" [{}]", source.name),
     };
     let gave_up = match (&source.speaks, &plan.marketplace) {
-        (Speaks::Plain { endpoint, subscribe }, _) => {
+        (SourceProtocol::Plain { endpoint, subscribe }, _) => {
             let topics = subscribe
                 .iter()
-                .map(|message| Wanted { topic: message.clone(), is_optional: false });
-            let station = Station {
+                .map(|message| Subscription { topic: message.clone(), is_optional: false });
+            let station = RecordedFeed {
                 endpoint: endpoint.clone(),
                 dialect: PlainJson::VERBATIM,
                 topics: topics.collect(),
@@ -280,28 +282,32 @@ async fn hear(
                 policy: plan.policy,
                 tls: plan.tls.clone(),
                 tag,
-                origins: Origins { address: source.setting, has_cookie: false },
+                origins: SettingNames { address: source.setting, has_cookie: false },
             };
             listen(&station, hosts, monitor).await
         }
-        (Speaks::Marketplace, Some(config)) => {
+        (SourceProtocol::Marketplace, Some(config)) => {
             let station = marketplace(plan, config, tag);
             listen(&station, hosts, monitor).await
         }
-        (Speaks::Marketplace, None) => GaveUp { attempts: 0, last: None },
+        (SourceProtocol::Marketplace, None) => RetriesExhausted { attempts: 0, last: None },
     };
     (source.name.clone(), gave_up)
 }
 
 /// The marketplace's listings, without the wallet: a balance is nobody's business.
-fn marketplace(plan: &Plan, config: &Config, tag: String) -> Station<GraphqlTransportWs> {
+fn marketplace(
+    plan: &CapturePlan,
+    config: &Config,
+    tag: String,
+) -> RecordedFeed<GraphqlTransportWs> {
     let operations = operations::subscriptions(config.feed.generation);
     let public = operations.into_iter().filter(|operation| !operation.is_private);
-    let topics = public.map(|operation| Wanted {
+    let topics = public.map(|operation| Subscription {
         topic: operation.to_json(),
         is_optional: !operation.is_essential,
     });
-    Station {
+    RecordedFeed {
         endpoint: config.endpoints.ws.clone(),
         dialect: GraphqlTransportWs,
         topics: topics.collect(),
@@ -312,7 +318,7 @@ fn marketplace(plan: &Plan, config: &Config, tag: String) -> Station<GraphqlTran
         policy: plan.policy,
         tls: config.tls.clone(),
         tag,
-        origins: Origins::MARKETPLACE,
+        origins: SettingNames::MARKETPLACE,
     }
 }
 

@@ -9,25 +9,25 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::absence::Absence;
+use super::absence::NoDataReason;
 use crate::{
     summary::{decimal, lasting},
-    tape::{Status, TapeError},
-    ws::GaveUp,
+    tape::{RecordingError, RecordingStatus},
+    ws::RetriesExhausted,
 };
 
 /// Why a capture ended.
 #[derive(Clone, Debug)]
-pub enum Ending {
+pub enum CaptureEndReason {
     /// Somebody, or the clock, said so.
     Stopped(String),
     /// Every source was given up.
     NothingLeft,
     /// The disk failed.
-    Disk(Arc<TapeError>),
+    Disk(Arc<RecordingError>),
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for CaptureEndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped(because) => f.write_str(because),
@@ -39,11 +39,11 @@ impl fmt::Display for Ending {
 
 /// What came of a capture.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct CaptureOutcome {
     /// Where it is.
     pub directory: PathBuf,
     /// What was recorded.
-    pub status: Status,
+    pub status: RecordingStatus,
     /// How long it lasted.
     pub lasted: Duration,
     /// Whether it ended as it was asked to, something was recorded, and nothing was lost on the way
@@ -52,26 +52,26 @@ pub struct Outcome {
     /// Whether nothing at all was recorded, a server's error messages apart.
     pub is_empty: bool,
     /// Why it ended.
-    pub ending: Ending,
+    pub ending: CaptureEndReason,
     /// The sources that were given up, and why.
-    pub gave_up: Vec<(String, GaveUp)>,
+    pub gave_up: Vec<(String, RetriesExhausted)>,
     /// The sources of which nothing was recorded, and why.
-    pub empty: Vec<(String, Absence)>,
+    pub empty: Vec<(String, NoDataReason)>,
 }
 
-impl Outcome {
+impl CaptureOutcome {
     /// The exit code, after `sysexits.h`: 69 when a source was given up or nothing at all was
     /// recorded, 74 when the disk failed or did not keep up.
     pub const fn exit_code(&self) -> u8 {
         match self.ending {
-            Ending::Disk(_) => 74,
-            Ending::Stopped(_) | Ending::NothingLeft
+            CaptureEndReason::Disk(_) => 74,
+            CaptureEndReason::Stopped(_) | CaptureEndReason::NothingLeft
                 if self.is_empty || !self.gave_up.is_empty() =>
             {
                 69
             }
-            Ending::Stopped(_) | Ending::NothingLeft if !self.is_complete => 74,
-            Ending::Stopped(_) | Ending::NothingLeft => 0,
+            CaptureEndReason::Stopped(_) | CaptureEndReason::NothingLeft if !self.is_complete => 74,
+            CaptureEndReason::Stopped(_) | CaptureEndReason::NothingLeft => 0,
         }
     }
 
@@ -101,13 +101,13 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CaptureOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { messages, disk_bytes, lost, gaps, reconnects, .. } = self.status;
+        let RecordingStatus { messages, disk_bytes, lost, gaps, reconnects, .. } = self.status;
         let what = if self.is_complete { "Captured" } else { "INCOMPLETE, captured" };
         writeln!(f)?;
         writeln!(f, "{what} {messages} messages in {}.", lasting(self.lasted))?;
-        writeln!(f, "  on disk     {}", Bytes(disk_bytes))?;
+        writeln!(f, "  on disk     {}", ByteSize(disk_bytes))?;
         writeln!(f, "  gaps        {gaps} ({reconnects} reconnects)")?;
         writeln!(f, "  skipped     {}", skipped(&self.status))?;
         writeln!(f, "  lost        {lost}")?;
@@ -123,8 +123,8 @@ impl fmt::Display for Outcome {
 }
 
 /// Messages that came and are not recorded.
-fn skipped(status: &Status) -> String {
-    let Status { binary_skipped, too_long, .. } = *status;
+fn skipped(status: &RecordingStatus) -> String {
+    let RecordingStatus { binary_skipped, too_long, .. } = *status;
     match binary_skipped.saturating_add(too_long) {
         0 => "0".to_owned(),
         all => format!("{all} ({binary_skipped} binary, {too_long} too long)"),
@@ -132,9 +132,9 @@ fn skipped(status: &Status) -> String {
 }
 
 /// A number of bytes for a person.
-struct Bytes(u64);
+struct ByteSize(u64);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tenths = |unit: u64| (self.0 / unit, self.0 % unit / (unit / 10));
         let ((whole, tenth), unit) = match self.0 {
@@ -149,25 +149,25 @@ impl fmt::Display for Bytes {
 
 /// The line that says how it goes.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct CaptureProgress {
     at: Instant,
     messages: u64,
 }
 
-impl Progress {
+impl CaptureProgress {
     pub(super) const fn new(begun: Instant) -> Self {
         Self { at: begun, messages: 0 }
     }
 
     /// The line, with the rate since the last one.
-    pub(super) fn line(&mut self, status: &Status, now: Instant) -> String {
+    pub(super) fn line(&mut self, status: &RecordingStatus, now: Instant) -> String {
         let span = now.saturating_duration_since(self.at).as_millis().max(1);
         let count = status.messages.saturating_sub(self.messages);
         let per_second_tenths = u128::from(count).saturating_mul(10_000) / span;
         self.at = now;
         self.messages = status.messages;
         let (whole, tenth) = (per_second_tenths / 10, per_second_tenths % 10);
-        let Status { messages, disk_bytes, lost, gaps, open_gaps, .. } = *status;
+        let RecordingStatus { messages, disk_bytes, lost, gaps, open_gaps, .. } = *status;
         let skipped = match status.binary_skipped.saturating_add(status.too_long) {
             0 => String::new(),
             _ => format!(", {} skipped", skipped(status)),
@@ -178,7 +178,7 @@ impl Progress {
         };
         format!(
             "Recorded {messages} messages ({whole}.{tenth}/s), {} on disk, {gaps} gaps{now}, {lost} lost{skipped}",
-            Bytes(disk_bytes)
+            ByteSize(disk_bytes)
         )
     }
 }
@@ -190,13 +190,13 @@ mod tests {
     #[test]
     fn the_line_has_rate_size_and_gaps() {
         let begun = Instant::now();
-        let mut progress = Progress::new(begun);
-        let status = Status {
+        let mut progress = CaptureProgress::new(begun);
+        let status = RecordingStatus {
             messages: 261,
             disk_bytes: 3_412_345,
             gaps: 2,
             open_gaps: 1,
-            ..Status::default()
+            ..RecordingStatus::default()
         };
         assert_eq!(
             progress.line(&status, begun + Duration::from_secs(5)),
@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_seen_in_the_exit_code() {
-        let outcome = |ending, gave_up: &[&str], is_complete| Outcome {
+        let outcome = |ending, gave_up: &[&str], is_complete| CaptureOutcome {
             directory: PathBuf::from("x"),
-            status: Status::default(),
+            status: RecordingStatus::default(),
             lasted: Duration::ZERO,
             is_complete,
             is_empty: false,
@@ -218,20 +218,25 @@ mod tests {
             empty: Vec::new(),
             gave_up: gave_up
                 .iter()
-                .map(|name| ((*name).to_owned(), GaveUp { attempts: 1, last: None }))
+                .map(|name| ((*name).to_owned(), RetriesExhausted { attempts: 1, last: None }))
                 .collect(),
         };
-        let stopped = || Ending::Stopped("Ctrl-C".to_owned());
+        let stopped = || CaptureEndReason::Stopped("Ctrl-C".to_owned());
         assert_eq!(outcome(stopped(), &[], true).exit_code(), 0);
         assert_eq!(outcome(stopped(), &[], false).exit_code(), 74);
         assert_eq!(outcome(stopped(), &["a"], false).exit_code(), 69);
-        assert_eq!(outcome(Ending::NothingLeft, &["a"], false).exit_code(), 69);
-        let disk = Ending::Disk(Arc::new(TapeError::Late));
+        assert_eq!(outcome(CaptureEndReason::NothingLeft, &["a"], false).exit_code(), 69);
+        let disk = CaptureEndReason::Disk(Arc::new(RecordingError::Late));
         assert_eq!(outcome(disk, &[], false).exit_code(), 74);
-        let nothing = Outcome {
+        let nothing = CaptureOutcome {
             is_empty: true,
-            empty: vec![("a".to_owned(), Absence::Binary(3))],
-            status: Status { binary_skipped: 3, too_long: 1, lost: 2, ..Status::default() },
+            empty: vec![("a".to_owned(), NoDataReason::Binary(3))],
+            status: RecordingStatus {
+                binary_skipped: 3,
+                too_long: 1,
+                lost: 2,
+                ..RecordingStatus::default()
+            },
             ..outcome(stopped(), &[], false)
         };
         assert_eq!(nothing.exit_code(), 69);

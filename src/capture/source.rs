@@ -8,10 +8,10 @@
 //! | `binance-spot:BTCUSDT@bookTicker` | a third |
 //! | an address of one's own | with the messages that subscribe, if any |
 
-use super::absence::Absence;
+use super::absence::NoDataReason;
 use crate::{
     config::endpoint::{Endpoint, EndpointError, Scheme},
-    json::{self, Raw},
+    json::{self, RawValue},
     text::{Escaped, nearest},
 };
 
@@ -36,7 +36,7 @@ const OWN_SETTING: &str = "--url";
 
 /// Where the public feeds are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bases {
+pub struct SourceUrls {
     /// Instead of [`PERP_PUBLIC_URL`].
     pub perp_public: String,
     /// Instead of [`PERP_MARKET_URL`].
@@ -45,7 +45,7 @@ pub struct Bases {
     pub spot: String,
 }
 
-impl Default for Bases {
+impl Default for SourceUrls {
     fn default() -> Self {
         Self {
             perp_public: PERP_PUBLIC_URL.to_owned(),
@@ -57,7 +57,7 @@ impl Default for Bases {
 
 /// How a source is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speaks {
+pub enum SourceProtocol {
     /// As the marketplace does; where it is, is in the settings.
     Marketplace,
     /// Plain JSON at an address, after these messages.
@@ -79,7 +79,7 @@ pub struct CaptureSource {
     /// Its file.
     pub stream: String,
     /// How it is spoken to.
-    pub speaks: Speaks,
+    pub speaks: SourceProtocol,
     /// The setting or option that holds its address.
     pub setting: &'static str,
 }
@@ -143,27 +143,27 @@ impl CaptureSource {
             name: MARKETPLACE.to_owned(),
             symbol: "CSGOROLL".to_owned(),
             stream: "listings".to_owned(),
-            speaks: Speaks::Marketplace,
+            speaks: SourceProtocol::Marketplace,
             setting: "CSGOROLL_WS_URL",
         }
     }
 
     /// What to check when this is why nothing was recorded.
-    pub(super) fn advice(&self, absence: &Absence) -> String {
+    pub(super) fn advice(&self, absence: &NoDataReason) -> String {
         let setting = self.setting;
         let what = match (absence, &self.speaks, setting) {
-            (Absence::NeverConnected(_), ..) => {
+            (NoDataReason::NeverConnected(_), ..) => {
                 return format!("Its address comes from {setting}.");
             }
-            (Absence::Binary(_) | Absence::TooLong(_), ..) => {
+            (NoDataReason::Binary(_) | NoDataReason::TooLong(_), ..) => {
                 return format!("Check whether {setting} can name a feed of short text messages.");
             }
-            (_, Speaks::Marketplace, _) => "`generation` in [feed]",
-            (_, Speaks::Plain { .. }, OWN_SETTING) => "--subscribe",
-            (_, Speaks::Plain { .. }, _) => "the spelling of the symbol and the stream",
+            (_, SourceProtocol::Marketplace, _) => "`generation` in [feed]",
+            (_, SourceProtocol::Plain { .. }, OWN_SETTING) => "--subscribe",
+            (_, SourceProtocol::Plain { .. }, _) => "the spelling of the symbol and the stream",
         };
         match absence {
-            Absence::Error(_) => format!("Check {what}, and {setting}."),
+            NoDataReason::Error(_) => format!("Check {what}, and {setting}."),
             _ => format!("It may just be quiet; otherwise check {what}, and {setting}."),
         }
     }
@@ -173,7 +173,7 @@ impl CaptureSource {
     /// # Errors
     ///
     /// A [`SourceError`] that says what to write.
-    pub fn parse(name: &str, bases: &Bases) -> Result<Self, SourceError> {
+    pub fn parse(name: &str, bases: &SourceUrls) -> Result<Self, SourceError> {
         let shown = || Escaped(name).to_string();
         let (kind, rest) = match name.split_once(':') {
             None if name == MARKETPLACE => return Ok(Self::marketplace()),
@@ -204,7 +204,7 @@ impl CaptureSource {
             name: name.to_owned(),
             symbol: symbol.to_ascii_uppercase(),
             stream: stream.to_owned(),
-            speaks: Speaks::Plain { endpoint, subscribe: Vec::new() },
+            speaks: SourceProtocol::Plain { endpoint, subscribe: Vec::new() },
             setting,
         })
     }
@@ -223,7 +223,7 @@ impl CaptureSource {
             return Err(SourceError::TooMany);
         }
         for (at, message) in subscribe.iter().enumerate() {
-            if json::read::<Raw<'_>>(message).is_err() {
+            if json::read::<RawValue<'_>>(message).is_err() {
                 return Err(SourceError::Subscribe { number: at.saturating_add(1) });
             }
         }
@@ -233,7 +233,7 @@ impl CaptureSource {
             name: name.to_owned(),
             symbol: endpoint.host().to_ascii_uppercase(),
             stream: last.to_owned(),
-            speaks: Speaks::Plain { endpoint, subscribe: subscribe.to_vec() },
+            speaks: SourceProtocol::Plain { endpoint, subscribe: subscribe.to_vec() },
             setting: OWN_SETTING,
         })
     }
@@ -276,7 +276,7 @@ pub fn told_apart(sources: Vec<CaptureSource>) -> Result<Vec<CaptureSource>, Sou
 /// A base, and the option that holds it.
 fn perp_base<'b>(
     stream: &str,
-    bases: &'b Bases,
+    bases: &'b SourceUrls,
 ) -> Result<(&'b String, &'static str), SourceError> {
     // Behind the name may stand a number of levels and a speed: depth20@100ms.
     let kind = stream.split('@').next().unwrap_or_default();
@@ -300,9 +300,9 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, url: &str, symbol: &str, stream: &str) {
-        let source = CaptureSource::parse(name, &Bases::default()).unwrap();
+        let source = CaptureSource::parse(name, &SourceUrls::default()).unwrap();
         assert_eq!((source.symbol.as_str(), source.stream.as_str()), (symbol, stream));
-        let Speaks::Plain { endpoint, subscribe } = source.speaks else { panic!("{name}") };
+        let SourceProtocol::Plain { endpoint, subscribe } = source.speaks else { panic!("{name}") };
         assert_eq!(endpoint.to_string(), url);
         assert_eq!(subscribe, Vec::<String>::new());
     }
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_source_is_answered_with_what_to_write() {
-        let refused = |name| CaptureSource::parse(name, &Bases::default()).unwrap_err();
+        let refused = |name| CaptureSource::parse(name, &SourceUrls::default()).unwrap_err();
         let said = refused("binance-prep:BTCUSDT@depth").to_string();
         assert!(said.contains("did you mean binance-perp?"), "{said}");
         for name in
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn each_source_has_a_file_of_its_own() {
-        let parse = |name| CaptureSource::parse(name, &Bases::default()).unwrap();
+        let parse = |name| CaptureSource::parse(name, &SourceUrls::default()).unwrap();
         let both = ["binance-perp:BTCUSDT@bookTicker", "binance-spot:btcusdt@bookTicker"];
         let apart = told_apart(both.map(parse).to_vec()).unwrap();
         let streams: Vec<&str> = apart.iter().map(|source| source.stream.as_str()).collect();

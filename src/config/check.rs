@@ -5,13 +5,15 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Config, Feed, Generation, Loaded, Mode, Problems, Sources, problem::Problem};
+use super::{
+    Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Sources, problem::Problem,
+};
 use crate::{
     item_name::Wear,
-    money::Coins,
+    money::Amount,
     text::Escaped,
-    whitelist::{Entry, ItemPattern},
-    ws::policy::Limits,
+    whitelist::{ItemPattern, WhitelistEntry},
+    ws::policy::ReconnectionLimits,
 };
 
 /// The exit code of settings that are wrong (`EX_CONFIG` of `sysexits.h`).
@@ -47,7 +49,7 @@ pub fn run(
 }
 
 /// What is wrong, a line for each problem.
-pub fn wrong(problems: &Problems) -> String {
+pub fn wrong(problems: &ConfigErrors) -> String {
     let count = problems.list().len().saturating_add(problems.untold());
     let mut words = format!("{problems}\n");
     words.push_str(&warnings(problems.warnings()));
@@ -110,7 +112,8 @@ const fn letter(generation: Generation) -> &'static str {
 }
 
 fn feed(config: &Config) -> String {
-    let Feed { generation, connections, max_age, sweep_at_start, server_filters } = &config.feed;
+    let FeedConfig { generation, connections, max_age, sweep_at_start, server_filters } =
+        &config.feed;
     let each = match connections {
         1 => "1 connection, replaced".to_owned(),
         count => format!("{count} connections, each replaced"),
@@ -166,8 +169,8 @@ pub fn budget(budget: &Budget) -> String {
     text
 }
 
-fn reconnection(limits: &Limits) -> String {
-    let Limits { initial_delay, max_delay, connect_timeout, max_retries, .. } = limits;
+fn reconnection(limits: &ReconnectionLimits) -> String {
+    let ReconnectionLimits { initial_delay, max_delay, connect_timeout, max_retries, .. } = limits;
     let retries = match max_retries {
         Some(retries) => format!("{retries} times"),
         None => "for ever".to_owned(),
@@ -181,7 +184,7 @@ fn reconnection(limits: &Limits) -> String {
 }
 
 /// An entry of the whitelist, in one line.
-pub fn entry(entry: &Entry) -> String {
+pub fn entry(entry: &WhitelistEntry) -> String {
     let mut words: Vec<String> = Vec::new();
     if let Some(name) = &entry.name {
         words.push(format!("{}:", Escaped(name)));
@@ -205,7 +208,7 @@ pub fn entry(entry: &Entry) -> String {
         (None, Some(max)) => words.push(format!("float up to {max}")),
         (Some(min), Some(max)) => words.push(format!("float {min} to {max}")),
     }
-    let Entry { min_price, max_price, max_markup, max_quantity, .. } = entry;
+    let WhitelistEntry { min_price, max_price, max_markup, max_quantity, .. } = entry;
     words.push(format!("for {min_price} to {max_price}, markup up to {max_markup} %,"));
     words.push(format!("{max_quantity} at most"));
     if let Some(total) = entry.max_total {
@@ -234,7 +237,7 @@ pub fn fine_json(loaded: &Loaded) -> Value {
 }
 
 /// What is wrong as one JSON object.
-pub fn wrong_json(problems: &Problems) -> Value {
+pub fn wrong_json(problems: &ConfigErrors) -> Value {
     let mut object = no_session("none", false);
     object.insert("error".into(), "the settings are wrong".into());
     object.insert("problems".into(), list_json(problems.list()));
@@ -262,7 +265,7 @@ fn no_session(mode: &str, ok: bool) -> Map<String, Value> {
     }
     object.insert("seconds".into(), 0.into());
     object.insert("errors".into(), 0.into());
-    object.insert("spent".into(), Coins::ZERO.to_string().into());
+    object.insert("spent".into(), Amount::ZERO.to_string().into());
     object.insert("balance".into(), Value::Null);
     let latency = json!({"count": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0});
     object.insert("latency_us".into(), latency);

@@ -1,6 +1,6 @@
 //! A settings file as text and as a tree that knows where each of its values stands.
 //!
-//! TOML and JSON become the same [`Node`]s, so what is allowed in a whitelist is checked once.
+//! TOML and JSON become the same [`ConfigNode`]s, so what is allowed in a whitelist is checked once.
 //! Numbers stay the text that they are: money is never read through a binary float.
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -10,22 +10,22 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Findings, Place, Problem};
+use super::problem::{Diagnostics, Problem, SourceLocation};
 use crate::{
-    json::{Cursor, JsonError, Kind},
+    json::{Cursor, JsonError, ValueKind},
     text::Escaped,
 };
 
 /// A text with the name that problems call it by.
 #[derive(Debug)]
-pub(super) struct Document<'a> {
+pub(super) struct ConfigDocument<'a> {
     name: &'a str,
     text: &'a str,
     /// Where each line begins.
     lines: Vec<usize>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> ConfigDocument<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
         let breaks = memchr::memchr_iter(b'\n', text.as_bytes());
         let lines = std::iter::once(0).chain(breaks.map(|at| at.saturating_add(1))).collect();
@@ -37,13 +37,13 @@ impl<'a> Document<'a> {
     }
 
     /// The place of a byte.
-    pub(super) fn place(&self, at: usize) -> Place {
+    pub(super) fn place(&self, at: usize) -> SourceLocation {
         let line = self.line(at);
         let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = self.text.as_bytes().get(start..at.min(self.text.len())).unwrap_or_default();
         // Every byte but the continuation bytes of UTF-8 begins a character.
         let column = before.iter().filter(|byte| **byte & 0xC0 != 0x80).count().saturating_add(1);
-        Place::Column { file: self.name.to_owned(), line, column }
+        SourceLocation::Column { file: self.name.to_owned(), line, column }
     }
 
     /// The line of a byte, from 1.
@@ -52,14 +52,14 @@ impl<'a> Document<'a> {
     }
 
     /// The document as a whole.
-    pub(super) fn whole(&self) -> Place {
-        Place::File(self.name.to_owned())
+    pub(super) fn whole(&self) -> SourceLocation {
+        SourceLocation::File(self.name.to_owned())
     }
 }
 
 /// A value and where it begins.
 #[derive(Clone, Debug)]
-pub(super) struct Node<'a> {
+pub(super) struct ConfigNode<'a> {
     pub(super) at: usize,
     pub(super) value: Value<'a>,
 }
@@ -70,7 +70,7 @@ pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     Number(Cow<'a, str>),
     Flag(bool),
-    List(Vec<Node<'a>>),
+    List(Vec<ConfigNode<'a>>),
     Table(Vec<Member<'a>>),
     /// What no setting is: a date, `null`, a number in hexadecimal.
     Other(&'static str),
@@ -95,11 +95,14 @@ impl Value<'_> {
 pub(super) struct Member<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) at: usize,
-    pub(super) node: Node<'a>,
+    pub(super) node: ConfigNode<'a>,
 }
 
 /// Reads TOML. Every syntax error is found; what could be understood beside them is returned.
-pub(super) fn read_toml<'a>(document: &Document<'a>, findings: &mut Findings) -> Node<'a> {
+pub(super) fn read_toml<'a>(
+    document: &ConfigDocument<'a>,
+    findings: &mut Diagnostics,
+) -> ConfigNode<'a> {
     let (root, errors) = DeTable::parse_recoverable(document.text());
     for error in errors {
         let at = error.span().map_or(document.text().len(), |span| span.start);
@@ -110,7 +113,7 @@ pub(super) fn read_toml<'a>(document: &Document<'a>, findings: &mut Findings) ->
             "mend this line; sniper.example.toml shows how each setting is written",
         ));
     }
-    Node { at: 0, value: Value::Table(table(root.into_inner(), 0)) }
+    ConfigNode { at: 0, value: Value::Table(table(root.into_inner(), 0)) }
 }
 
 fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<Member<'a>> {
@@ -122,7 +125,7 @@ fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<Member<'a>> {
 }
 
 /// `near` stands in for the place of a value that has none of its own.
-fn node<'a>(value: Spanned<DeValue<'a>>, near: usize) -> Node<'a> {
+fn node<'a>(value: Spanned<DeValue<'a>>, near: usize) -> ConfigNode<'a> {
     let span = value.span();
     let at = if span.is_empty() { near } else { span.start };
     let value = match value.into_inner() {
@@ -137,11 +140,14 @@ fn node<'a>(value: Spanned<DeValue<'a>>, near: usize) -> Node<'a> {
         DeValue::Array(list) => Value::List(list.into_iter().map(|each| node(each, at)).collect()),
         DeValue::Table(members) => Value::Table(table(members, at)),
     };
-    Node { at, value }
+    ConfigNode { at, value }
 }
 
 /// Reads JSON; `None` if it is none, which is a problem.
-pub(super) fn read_json<'a>(document: &Document<'a>, findings: &mut Findings) -> Option<Node<'a>> {
+pub(super) fn read_json<'a>(
+    document: &ConfigDocument<'a>,
+    findings: &mut Diagnostics,
+) -> Option<ConfigNode<'a>> {
     let mut cursor = Cursor::new(document.text());
     let read = json_node(&mut cursor, document, findings);
     let error = match read.and_then(|node| cursor.end().map(|()| node)) {
@@ -162,32 +168,32 @@ pub(super) fn read_json<'a>(document: &Document<'a>, findings: &mut Findings) ->
 
 fn json_node<'a>(
     cursor: &mut Cursor<'a>,
-    document: &Document<'a>,
-    findings: &mut Findings,
-) -> Result<Node<'a>, JsonError> {
+    document: &ConfigDocument<'a>,
+    findings: &mut Diagnostics,
+) -> Result<ConfigNode<'a>, JsonError> {
     let kind = cursor.peek()?;
     let at = cursor.offset();
     let value = match kind {
-        Kind::String => Value::Text(cursor.string()?.decode()),
-        Kind::Number => Value::Number(Cow::Borrowed(cursor.number()?)),
-        Kind::Bool => Value::Flag(cursor.boolean()?),
-        Kind::Null => cursor.skip().map(|_null| Value::Other("null"))?,
-        Kind::Array => {
+        ValueKind::String => Value::Text(cursor.string()?.decode()),
+        ValueKind::Number => Value::Number(Cow::Borrowed(cursor.number()?)),
+        ValueKind::Bool => Value::Flag(cursor.boolean()?),
+        ValueKind::Null => cursor.skip().map(|_null| Value::Other("null"))?,
+        ValueKind::Array => {
             let mut list = Vec::new();
             cursor.array(|cursor| {
                 json_node(cursor, document, findings).map(|node| list.push(node))
             })?;
             Value::List(list)
         }
-        Kind::Object => Value::Table(json_table(cursor, document, findings)?),
+        ValueKind::Object => Value::Table(json_table(cursor, document, findings)?),
     };
-    Ok(Node { at, value })
+    Ok(ConfigNode { at, value })
 }
 
 fn json_table<'a>(
     cursor: &mut Cursor<'a>,
-    document: &Document<'a>,
-    findings: &mut Findings,
+    document: &ConfigDocument<'a>,
+    findings: &mut Diagnostics,
 ) -> Result<Vec<Member<'a>>, JsonError> {
     let mut members = BTreeMap::new();
     cursor.object(|key, cursor| {
@@ -215,8 +221,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, at: usize, line: usize, column: usize) {
-        let place = Document::new("f", text).place(at);
-        assert_eq!(place, Place::Column { file: "f".into(), line, column });
+        let place = ConfigDocument::new("f", text).place(at);
+        assert_eq!(place, SourceLocation::Column { file: "f".into(), line, column });
     }
 
     #[test]
@@ -232,8 +238,8 @@ mod tests {
     #[test]
     fn members_of_json_know_their_key() {
         let text = "[\n {\"item\" : \"x\",\n  \"kéy\": 1}]";
-        let mut findings = Findings::default();
-        let document = Document::new("f", text);
+        let mut findings = Diagnostics::default();
+        let document = ConfigDocument::new("f", text);
         let root = read_json(&document, &mut findings).unwrap();
         let Value::List(list) = &root.value else { panic!() };
         let Value::Table(members) = &list[0].value else { panic!() };
@@ -248,8 +254,8 @@ mod tests {
     #[test]
     fn entries_of_a_toml_list_know_their_header() {
         let text = "a = 1\n[[whitelist]]\nitem = \"x\"\n[[whitelist]]\n";
-        let mut findings = Findings::default();
-        let document = Document::new("f", text);
+        let mut findings = Diagnostics::default();
+        let document = ConfigDocument::new("f", text);
         let Value::Table(root) = read_toml(&document, &mut findings).value else { panic!() };
         let Value::List(list) = &root[1].node.value else { panic!() };
         let lines: Vec<usize> = list.iter().map(|entry| document.line(entry.at)).collect();

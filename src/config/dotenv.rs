@@ -8,7 +8,7 @@ use std::{
     io::{self, Read},
 };
 
-use super::problem::{Findings, Place, Problem};
+use super::problem::{Diagnostics, Problem, SourceLocation};
 
 /// One variable of the file.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub(super) struct Variable {
 }
 
 /// The variables of a text that problems will call `file`.
-pub(super) fn read(file: &str, text: &str, findings: &mut Findings) -> Vec<Variable> {
+pub(super) fn read(file: &str, text: &str, findings: &mut Diagnostics) -> Vec<Variable> {
     let lines_read = Cell::new(0);
     let mut variables = Vec::new();
-    for item in dotenvy::from_read_iter(Lines { rest: text, lines_read: &lines_read }) {
+    for item in dotenvy::from_read_iter(LineReader { rest: text, lines_read: &lines_read }) {
         let line = lines_read.get();
         match item {
             Ok((name, value)) => {
@@ -42,7 +42,7 @@ pub(super) fn read(file: &str, text: &str, findings: &mut Findings) -> Vec<Varia
                     _ => line,
                 };
                 findings.problem(Problem::new(
-                    Place::Line { file: file.to_owned(), line },
+                    SourceLocation::Line { file: file.to_owned(), line },
                     "this line cannot be read",
                     "write NAME=value, and put a value with spaces, quotes or $ between single quotes",
                 ));
@@ -59,12 +59,12 @@ fn dollars(text: &str) -> usize {
 
 /// Hands out a text line by line and counts the lines, so that whoever reads them one at a time
 /// knows where it is.
-struct Lines<'t, 'c> {
+struct LineReader<'t, 'c> {
     rest: &'t str,
     lines_read: &'c Cell<usize>,
 }
 
-impl Read for Lines<'_, '_> {
+impl Read for LineReader<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let end = self.rest.find('\n').map_or(self.rest.len(), |at| at.saturating_add(1));
         let mut count = end.min(buffer.len());
@@ -91,7 +91,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[(&str, &str, usize)], wrong_lines: &[usize]) {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         let variables = read(".env", text, &mut findings);
         let read: Vec<(&str, &str, usize)> = variables
             .iter()
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_replaced_dollar_is_noticed() {
         let substituted = |text: &str| {
-            let variables = read(".env", text, &mut Findings::default());
+            let variables = read(".env", text, &mut Diagnostics::default());
             variables.first().unwrap().substituted
         };
         assert!(substituted("A=x$surely_not_set_anywhere"));
@@ -130,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "[A-C='\"\\\\$#{} \n\r\t\u{e9}a-c]{0,60}") {
-            let mut findings = Findings::default();
+            let mut findings = Diagnostics::default();
             let lines = text.lines().count() + 1;
             for variable in read(".env", &text, &mut findings) {
                 prop_assert!((1..=lines).contains(&variable.line));

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use super::{
-    document::{Node, Value},
-    fields::{Fields, Reading, suggestion},
-    problem::{Findings, Place, Problem},
+    document::{ConfigNode, Value},
+    fields::{ParseContext, TableFields, suggestion},
+    problem::{Diagnostics, Problem, SourceLocation},
 };
 use crate::{
     item_name::{ItemName, Wear},
     text::{Escaped, is_harmless, nearest},
     trade::PaintWear,
-    whitelist::{Entry, ItemPattern, Wears},
+    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 /// Every key of an entry.
@@ -53,42 +53,42 @@ const WEAR_WORDS: [&str; 10] = [
 
 /// An entry and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) entry: Entry,
-    pub(super) place: Place,
+pub(super) struct ParsedEntry {
+    pub(super) entry: WhitelistEntry,
+    pub(super) place: SourceLocation,
 }
 
 /// What was found in one file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Entries {
+pub(super) struct EntryList {
     /// The entries that are right.
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<ParsedEntry>,
     /// How many there are, right or wrong.
     pub(super) count: usize,
 }
 
 /// Reads a list of entries.
-pub(super) fn read(node: &Node<'_>, reading: &mut Reading<'_, '_>) -> Entries {
+pub(super) fn read(node: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> EntryList {
     let Value::List(list) = &node.value else {
         let message = format!("the whitelist is {} where a list belongs", node.value.kind());
         reading.problem(node.at, message, "begin each entry with [[whitelist]]");
-        return Entries { found: Vec::new(), count: 1 };
+        return EntryList { found: Vec::new(), count: 1 };
     };
     let mut found = Vec::with_capacity(list.len());
     for node in list {
         if let Some(entry) = read_entry(node, reading) {
-            found.push(Found { entry, place: reading.document.place(node.at) });
+            found.push(ParsedEntry { entry, place: reading.document.place(node.at) });
         }
     }
-    Entries { found, count: list.len() }
+    EntryList { found, count: list.len() }
 }
 
 /// Reports entries that cannot be told apart: in the books, an entry is known by its name, and
 /// without one by its conditions.
-pub(super) fn check_distinct(found: &[Found], findings: &mut Findings) {
+pub(super) fn check_distinct(found: &[ParsedEntry], findings: &mut Diagnostics) {
     let mut names = HashMap::new();
     let mut conditions = HashMap::new();
-    for Found { entry, place } in found {
+    for ParsedEntry { entry, place } in found {
         let (first, message, remedy) = match &entry.name {
             Some(name) => (
                 names.insert(name.as_str(), place),
@@ -108,8 +108,8 @@ pub(super) fn check_distinct(found: &[Found], findings: &mut Findings) {
     }
 }
 
-fn read_entry(node: &Node<'_>, reading: &mut Reading<'_, '_>) -> Option<Entry> {
-    let fields = Fields::new(node, "[[whitelist]]", &ENTRY_KEYS, reading);
+fn read_entry(node: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> Option<WhitelistEntry> {
+    let fields = TableFields::new(node, "[[whitelist]]", &ENTRY_KEYS, reading);
     if !matches!(node.value, Value::Table(_)) {
         return None;
     }
@@ -133,7 +133,7 @@ fn read_entry(node: &Node<'_>, reading: &mut Reading<'_, '_>) -> Option<Entry> {
     let max_age = fields.seconds("max_age_s", (0, AGE_S_MAX), reading);
     let (item, said) = item?;
     let (stattrak, souvenir, wears) = settle(&fields, &said, wears, reading);
-    Some(Entry {
+    Some(WhitelistEntry {
         name,
         item,
         wears,
@@ -150,7 +150,7 @@ fn read_entry(node: &Node<'_>, reading: &mut Reading<'_, '_>) -> Option<Entry> {
     })
 }
 
-fn read_name(fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) -> Option<String> {
+fn read_name(fields: &TableFields<'_, '_>, reading: &mut ParseContext<'_, '_>) -> Option<String> {
     let name = fields.text("name", reading)?;
     if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_harmless) {
         let message = "`name` is empty, too long or holds invisible characters".to_owned();
@@ -164,7 +164,7 @@ fn read_name(fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) -> Option<S
 
 /// What an item's text says beyond the base name.
 #[derive(Debug, Default)]
-struct Said<'n> {
+struct ItemText<'n> {
     item: &'n str,
     /// Whether it decides StatTrak and Souvenir: it is a market name and not a base name.
     decides: bool,
@@ -176,9 +176,9 @@ struct Said<'n> {
 }
 
 fn read_item<'n>(
-    fields: &Fields<'n, '_>,
-    reading: &mut Reading<'_, '_>,
-) -> Option<(ItemPattern, Said<'n>)> {
+    fields: &TableFields<'n, '_>,
+    reading: &mut ParseContext<'_, '_>,
+) -> Option<(ItemPattern, ItemText<'n>)> {
     const REMEDY: &str =
         "write its name, such as item = \"AK-47 | Redline\", or item = \"*\" for every item";
     if fields.get("item").is_none() {
@@ -188,7 +188,7 @@ fn read_item<'n>(
     let at = fields.at("item");
     let item = fields.text("item", reading)?;
     if item.trim() == "*" {
-        return Some((ItemPattern::Any, Said { item, ..Said::default() }));
+        return Some((ItemPattern::Any, ItemText { item, ..ItemText::default() }));
     }
     let parsed = ItemName::parse(item);
     if parsed.base.trim().is_empty() {
@@ -208,7 +208,7 @@ fn read_item<'n>(
     // A vanilla knife's market name is a star and its name; with a finish, a market name would
     // end in a wear, so the star of one without is only an ornament.
     let vanilla = parsed.is_star && !parsed.base.contains('|');
-    let said = Said {
+    let said = ItemText {
         item,
         decides: parsed.wear.is_some() || parsed.is_stattrak || parsed.is_souvenir || vanilla,
         stattrak: parsed.is_stattrak,
@@ -240,7 +240,7 @@ fn misspelt(base: &str) -> Option<String> {
     Some(format!("did you mean `({wear})`?"))
 }
 
-fn read_wears(fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) -> Option<Wears> {
+fn read_wears(fields: &TableFields<'_, '_>, reading: &mut ParseContext<'_, '_>) -> Option<WearSet> {
     const REMEDY: &str =
         "write a list, such as wear = [\"FN\", \"MW\"], or leave it out for any wear";
     let node = fields.get("wear")?;
@@ -255,7 +255,7 @@ fn read_wears(fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) -> Option<
             return None;
         }
     };
-    let mut wears = Wears::ANY;
+    let mut wears = WearSet::ANY;
     for word in list {
         let Value::Text(text) = &word.value else {
             let message = format!("`wear` holds {}", word.value.kind());
@@ -274,9 +274,9 @@ fn read_wears(fields: &Fields<'_, '_>, reading: &mut Reading<'_, '_>) -> Option<
 }
 
 fn read_float(
-    fields: &Fields<'_, '_>,
+    fields: &TableFields<'_, '_>,
     key: &str,
-    reading: &mut Reading<'_, '_>,
+    reading: &mut ParseContext<'_, '_>,
 ) -> Option<PaintWear> {
     let (at, text) = fields.number(key, reading)?;
     let float = PaintWear::parse(text);
@@ -288,10 +288,10 @@ fn read_float(
 }
 
 fn check_order<T: PartialOrd + std::fmt::Display>(
-    fields: &Fields<'_, '_>,
+    fields: &TableFields<'_, '_>,
     (least_key, least): (&str, Option<T>),
     (greatest_key, greatest): (&str, Option<T>),
-    reading: &mut Reading<'_, '_>,
+    reading: &mut ParseContext<'_, '_>,
 ) {
     if let (Some(least), Some(greatest)) = (least, greatest)
         && least > greatest
@@ -303,21 +303,21 @@ fn check_order<T: PartialOrd + std::fmt::Display>(
 
 /// Settles what the keys and a complete market name both speak about.
 fn settle(
-    fields: &Fields<'_, '_>,
-    said: &Said<'_>,
-    wears: Option<Wears>,
-    reading: &mut Reading<'_, '_>,
-) -> (bool, bool, Wears) {
+    fields: &TableFields<'_, '_>,
+    said: &ItemText<'_>,
+    wears: Option<WearSet>,
+    reading: &mut ParseContext<'_, '_>,
+) -> (bool, bool, WearSet) {
     let stattrak = settle_flag(fields, said, ("stattrak", said.stattrak), reading);
     let souvenir = settle_flag(fields, said, ("souvenir", said.souvenir), reading);
     if stattrak && souvenir && !said.decides {
         let message = "`stattrak` and `souvenir` are both true, which nothing is".to_owned();
         reading.problem(fields.at("souvenir"), message, "keep one, or make two entries");
     }
-    let decided = said.wear.map(|wear| Wears::ANY.with(wear));
+    let decided = said.wear.map(|wear| WearSet::ANY.with(wear));
     let contradicts = wears.is_some_and(|wears| match decided {
         Some(decided) => wears != decided,
-        None => said.wearless && wears != Wears::ANY,
+        None => said.wearless && wears != WearSet::ANY,
     });
     if contradicts {
         let what = said.wear.map_or("no wear", Wear::as_str);
@@ -328,10 +328,10 @@ fn settle(
 }
 
 fn settle_flag(
-    fields: &Fields<'_, '_>,
-    said: &Said<'_>,
+    fields: &TableFields<'_, '_>,
+    said: &ItemText<'_>,
     (key, decided): (&str, bool),
-    reading: &mut Reading<'_, '_>,
+    reading: &mut ParseContext<'_, '_>,
 ) -> bool {
     let written = fields.flag(key, reading);
     if !said.decides {

@@ -13,10 +13,10 @@ use super::{
     credential::CredentialError,
     dotenv::Variable,
     endpoint::{Endpoint, EndpointError, Scheme},
-    problem::{Findings, Place, Problem},
+    problem::{Diagnostics, Problem, SourceLocation},
 };
 use crate::{
-    log::{Filter, LogError},
+    log::{LogError, LogFilter},
     secret::{self, MASKED_BYTES_MIN},
     text::nearest,
 };
@@ -65,7 +65,7 @@ pub fn is_quoted(value: &str) -> bool {
 pub(super) struct Setting {
     pub(super) name: &'static str,
     pub(super) value: String,
-    pub(super) place: Place,
+    pub(super) place: SourceLocation,
     substituted: bool,
 }
 
@@ -97,20 +97,25 @@ impl Variables<'_> {
     /// A variable that is set, whatever its value is.
     fn find(&self, name: &'static str) -> Option<Setting> {
         if let Some(value) = (self.lookup)(name).filter(|value| !value.trim().is_empty()) {
-            return Some(Setting { name, value, place: Place::Environment, substituted: false });
+            return Some(Setting {
+                name,
+                value,
+                place: SourceLocation::Environment,
+                substituted: false,
+            });
         }
         let set = |variable: &&Variable| variable.name == name && !variable.value.trim().is_empty();
         let variable = self.dotenv.iter().find(set)?;
         Some(Setting {
             name,
             value: variable.value.clone(),
-            place: Place::Line { file: self.file.clone(), line: variable.line },
+            place: SourceLocation::Line { file: self.file.clone(), line: variable.line },
             substituted: variable.substituted,
         })
     }
 
     /// Reports the variables whose value is in quotes.
-    fn check_quotes(&self, findings: &mut Findings) {
+    fn check_quotes(&self, findings: &mut Diagnostics) {
         let set = VARIABLES.into_iter().filter_map(|name| self.find(name));
         for setting in set.filter(|setting| is_quoted(&setting.value)) {
             findings.problem(setting.problem("is in quotes", REMOVE_QUOTES));
@@ -118,9 +123,9 @@ impl Variables<'_> {
     }
 
     /// Reports what stands in `.env` twice, or under a name that is nearly one of ours.
-    pub(super) fn check_names(&self, findings: &mut Findings) {
+    pub(super) fn check_names(&self, findings: &mut Diagnostics) {
         for (index, variable) in self.dotenv.iter().enumerate() {
-            let place = Place::Line { file: self.file.clone(), line: variable.line };
+            let place = SourceLocation::Line { file: self.file.clone(), line: variable.line };
             let name = variable.name.as_str();
             if VARIABLES.contains(&name) {
                 let earlier = self.dotenv.iter().take(index).find(|earlier| earlier.name == name);
@@ -146,18 +151,18 @@ pub(super) struct Environment {
     /// Whether there is one, right or wrong.
     pub(super) has_credential: bool,
     /// The variable that the credential came from, and where it is set.
-    pub(super) credential_source: Option<(&'static str, Place)>,
+    pub(super) credential_source: Option<(&'static str, SourceLocation)>,
     /// `None` where an address is wrong, which is a problem.
     pub(super) endpoints: Option<Endpoints>,
     pub(super) config_file: Option<Setting>,
     pub(super) data_dir: PathBuf,
     /// Where live mode is asked for, if it is.
-    pub(super) live: Option<Place>,
+    pub(super) live: Option<SourceLocation>,
     pub(super) log_filter: Option<String>,
 }
 
 /// Reads and checks all of them.
-pub(super) fn read(variables: &Variables<'_>, findings: &mut Findings) -> Environment {
+pub(super) fn read(variables: &Variables<'_>, findings: &mut Diagnostics) -> Environment {
     variables.check_names(findings);
     variables.check_quotes(findings);
     let live = variables.get("SNIPER_LIVE").and_then(|setting| read_live(&setting, findings));
@@ -175,7 +180,7 @@ pub(super) fn read(variables: &Variables<'_>, findings: &mut Findings) -> Enviro
     }
 }
 
-fn read_data_dir(variables: &Variables<'_>, findings: &mut Findings) -> PathBuf {
+fn read_data_dir(variables: &Variables<'_>, findings: &mut Diagnostics) -> PathBuf {
     let Some(setting) = variables.get("SNIPER_DATA") else { return DATA_DIR.into() };
     if setting.value.chars().any(char::is_control) {
         let remedy = "write the path of a directory, such as data";
@@ -184,12 +189,12 @@ fn read_data_dir(variables: &Variables<'_>, findings: &mut Findings) -> PathBuf 
     setting.value.into()
 }
 
-fn read_log_filter(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
+fn read_log_filter(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<String> {
     let setting = variables.get("RUST_LOG")?;
-    match Filter::parse(Some(&setting.value)) {
+    match LogFilter::parse(Some(&setting.value)) {
         Ok(filter) => {
             if let Some(unknown) = filter.unknown_words() {
-                findings.warning(setting.problem(&unknown, &Filter::known_words()));
+                findings.warning(setting.problem(&unknown, &LogFilter::known_words()));
             }
         }
         Err(error) => {
@@ -203,7 +208,7 @@ fn read_log_filter(variables: &Variables<'_>, findings: &mut Findings) -> Option
     Some(setting.value)
 }
 
-fn read_live(setting: &Setting, findings: &mut Findings) -> Option<Place> {
+fn read_live(setting: &Setting, findings: &mut Diagnostics) -> Option<SourceLocation> {
     match setting.value.trim() {
         "true" => Some(setting.place.clone()),
         "false" => None,
@@ -217,8 +222,8 @@ fn read_live(setting: &Setting, findings: &mut Findings) -> Option<Place> {
 
 fn read_credential(
     variables: &Variables<'_>,
-    findings: &mut Findings,
-) -> Option<(Credential, (&'static str, Place))> {
+    findings: &mut Diagnostics,
+) -> Option<(Credential, (&'static str, SourceLocation))> {
     let (cookie, session) = (variables.get("CSGOROLL_COOKIE"), variables.get("CSGOROLL_SESSION"));
     if let (Some(cookie), Some(session)) = (&cookie, &session) {
         let message = format!("is set beside {} ({}) and wins", session.name, session.place);
@@ -255,7 +260,7 @@ fn read_credential(
 }
 
 /// What is too short to be replaced wherever the site repeats it.
-fn warn_of_short_values(credential: &Credential, setting: &Setting, findings: &mut Findings) {
+fn warn_of_short_values(credential: &Credential, setting: &Setting, findings: &mut Diagnostics) {
     let (what, remedy) = match (credential.short_values(), setting.name) {
         (0, _) => return,
         (_, "CSGOROLL_SESSION") => {
@@ -278,7 +283,7 @@ pub(super) fn fixed_credential(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Option<(Credential, &'static str)> {
     let variables = Variables { lookup, file: String::new(), dotenv: Vec::new() };
-    let (credential, (name, _place)) = read_credential(&variables, &mut Findings::default())?;
+    let (credential, (name, _place)) = read_credential(&variables, &mut Diagnostics::default())?;
     Some((credential, name))
 }
 
@@ -288,7 +293,7 @@ pub(super) fn fresh_credential(
     dotenv: Vec<Variable>,
 ) -> Option<Credential> {
     let variables = Variables { lookup: &|_name| None, file: String::new(), dotenv };
-    let fresh = read_credential(&variables, &mut Findings::default());
+    let fresh = read_credential(&variables, &mut Diagnostics::default());
     match (fixed, fresh) {
         (Some((_, "CSGOROLL_SESSION")), Some((fresh, ("CSGOROLL_COOKIE", _)))) => Some(fresh),
         (Some((fixed, _)), _) => Some(fixed.clone()),
@@ -311,7 +316,7 @@ const fn remedy(error: CredentialError) -> &'static str {
     }
 }
 
-fn read_endpoints(variables: &Variables<'_>, findings: &mut Findings) -> Option<Endpoints> {
+fn read_endpoints(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<Endpoints> {
     let mut address = |name, scheme, default| {
         let setting = variables.get(name);
         let text = setting.as_ref().map_or(default, |setting| setting.value.trim());
@@ -321,7 +326,7 @@ fn read_endpoints(variables: &Variables<'_>, findings: &mut Findings) -> Option<
                 Some(endpoint)
             }
             (Err(error), setting) => {
-                let place = setting.map_or(Place::Environment, |setting| setting.place);
+                let place = setting.map_or(SourceLocation::Environment, |setting| setting.place);
                 let remedy = format!("write an address such as {default}");
                 findings.problem(Problem::new(place, format!("{name} {error}"), remedy));
                 None
@@ -335,7 +340,7 @@ fn read_endpoints(variables: &Variables<'_>, findings: &mut Findings) -> Option<
     Some(Endpoints { ws: ws?, http: http?, origin: origin?, user_agent: user_agent? })
 }
 
-fn read_origin(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
+fn read_origin(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<String> {
     let Some(setting) = variables.get("CSGOROLL_ORIGIN") else { return Some(ORIGIN.to_owned()) };
     let text = setting.value.trim().trim_end_matches('/');
     let remedy = "write scheme and host alone, such as https://www.csgoroll.com";
@@ -354,7 +359,7 @@ fn read_origin(variables: &Variables<'_>, findings: &mut Findings) -> Option<Str
     }
 }
 
-fn read_user_agent(variables: &Variables<'_>, findings: &mut Findings) -> Option<String> {
+fn read_user_agent(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<String> {
     let Some(setting) = variables.get("CSGOROLL_USER_AGENT") else {
         return Some(USER_AGENT.to_owned());
     };
@@ -376,7 +381,7 @@ mod tests {
     fn problems(name: &str, value: &str) -> Vec<String> {
         let lookup = |asked: &str| (asked == name).then(|| value.to_owned());
         let variables = Variables { lookup: &lookup, file: String::new(), dotenv: Vec::new() };
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         read(&variables, &mut findings);
         match findings.into_warnings() {
             Ok(_warnings) => Vec::new(),

@@ -7,22 +7,22 @@
 use std::time::Duration;
 
 use super::{
-    document::{Document, Member, Node, Value},
-    problem::{Findings, Problem},
+    document::{ConfigDocument, ConfigNode, Member, Value},
+    problem::{Diagnostics, Problem},
 };
 use crate::{
-    money::{Coins, DecimalError, Percent},
+    money::{Amount, DecimalError, Percent},
     text::{Escaped, nearest},
 };
 
 /// Where reading is, and what was found.
 #[derive(Debug)]
-pub(super) struct Reading<'d, 'a> {
-    pub(super) document: &'d Document<'a>,
-    pub(super) findings: &'d mut Findings,
+pub(super) struct ParseContext<'d, 'a> {
+    pub(super) document: &'d ConfigDocument<'a>,
+    pub(super) findings: &'d mut Diagnostics,
 }
 
-impl Reading<'_, '_> {
+impl ParseContext<'_, '_> {
     pub(super) fn problem(&mut self, at: usize, message: String, remedy: impl Into<String>) {
         self.findings.problem(Problem::new(self.document.place(at), message, remedy));
     }
@@ -34,21 +34,21 @@ impl Reading<'_, '_> {
 
 /// The members of a table, and the keys that it may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields<'n, 'a> {
+pub(super) struct TableFields<'n, 'a> {
     members: &'n [Member<'a>],
     keys: &'static [&'static str],
     /// Where the table begins.
     pub(super) at: usize,
 }
 
-impl<'n, 'a> Fields<'n, 'a> {
+impl<'n, 'a> TableFields<'n, 'a> {
     /// Takes a table apart and reports what it should not hold. `title` is what a message calls
     /// the table: `[budget]`.
     pub(super) fn new(
-        node: &'n Node<'a>,
+        node: &'n ConfigNode<'a>,
         title: &str,
         keys: &'static [&'static str],
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Self {
         let members = match &node.value {
             Value::Table(members) => members.as_slice(),
@@ -71,7 +71,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// The value of a key, if it is there.
-    pub(super) fn get(&self, key: &str) -> Option<&'n Node<'a>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n ConfigNode<'a>> {
         debug_assert!(self.keys.contains(&key), "`{key}` is read but not listed");
         self.members.iter().find(|member| member.key == key).map(|member| &member.node)
     }
@@ -82,7 +82,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&self, key: &str, reading: &mut Reading<'_, '_>) -> Option<bool> {
+    pub(super) fn flag(&self, key: &str, reading: &mut ParseContext<'_, '_>) -> Option<bool> {
         let node = self.get(key)?;
         match &node.value {
             Value::Flag(flag) => Some(*flag),
@@ -95,7 +95,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// A text.
-    pub(super) fn text(&self, key: &str, reading: &mut Reading<'_, '_>) -> Option<&'n str> {
+    pub(super) fn text(&self, key: &str, reading: &mut ParseContext<'_, '_>) -> Option<&'n str> {
         let node = self.get(key)?;
         match &node.value {
             Value::Text(text) => Some(text),
@@ -111,12 +111,12 @@ impl<'n, 'a> Fields<'n, 'a> {
     pub(super) fn number(
         &self,
         key: &str,
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<(usize, &'n str)> {
         let node = self.get(key)?;
         let text = match &node.value {
             Value::Number(text) => text.strip_prefix('+').unwrap_or(text),
-            Value::Text(text) if Coins::parse(text).is_ok() => {
+            Value::Text(text) if Amount::parse(text).is_ok() => {
                 let message = format!("`{key}` is a text");
                 reading.problem(node.at, message, format!("write {text} without quotes"));
                 return None;
@@ -146,7 +146,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, DecimalError>,
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<(usize, T)> {
         let (at, text) = self.number(key, reading)?;
         match parse(text) {
@@ -164,14 +164,14 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// An amount of coins, zero allowed.
-    pub(super) fn coins(&self, key: &str, reading: &mut Reading<'_, '_>) -> Option<Coins> {
-        self.hundredths(key, Coins::parse, reading).map(|(_at, coins)| coins)
+    pub(super) fn coins(&self, key: &str, reading: &mut ParseContext<'_, '_>) -> Option<Amount> {
+        self.hundredths(key, Amount::parse, reading).map(|(_at, coins)| coins)
     }
 
     /// An amount of coins above zero.
-    pub(super) fn limit(&self, key: &str, reading: &mut Reading<'_, '_>) -> Option<Coins> {
-        let (at, coins) = self.hundredths(key, Coins::parse, reading)?;
-        if coins == Coins::ZERO {
+    pub(super) fn limit(&self, key: &str, reading: &mut ParseContext<'_, '_>) -> Option<Amount> {
+        let (at, coins) = self.hundredths(key, Amount::parse, reading)?;
+        if coins == Amount::ZERO {
             let message = format!("`{key}` is zero, so nothing could ever be bought");
             reading.problem(
                 at,
@@ -186,9 +186,9 @@ impl<'n, 'a> Fields<'n, 'a> {
     /// Warns about a limit that can never be reached, since another one is below it.
     pub(super) fn warn_above(
         &self,
-        (key, value): (&str, Option<Coins>),
-        (limit_key, limit): (&str, Option<Coins>),
-        reading: &mut Reading<'_, '_>,
+        (key, value): (&str, Option<Amount>),
+        (limit_key, limit): (&str, Option<Amount>),
+        reading: &mut ParseContext<'_, '_>,
     ) {
         if let (Some(value), Some(limit)) = (value, limit)
             && value > limit
@@ -199,7 +199,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// A percentage, zero allowed.
-    pub(super) fn percent(&self, key: &str, reading: &mut Reading<'_, '_>) -> Option<Percent> {
+    pub(super) fn percent(&self, key: &str, reading: &mut ParseContext<'_, '_>) -> Option<Percent> {
         self.hundredths(key, Percent::parse, reading).map(|(_at, percent)| percent)
     }
 
@@ -208,7 +208,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         &self,
         key: &str,
         (least, greatest): (u32, u32),
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<u32> {
         let (at, text) = self.number(key, reading)?;
         let parsed = Percent::parse(text).map(Percent::hundredths);
@@ -229,7 +229,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         &self,
         key: &str,
         (least, greatest): (u32, u32),
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<u32> {
         let (at, percent) = self.hundredths(key, Percent::parse, reading)?;
         let within = u32::try_from(percent.hundredths())
@@ -249,7 +249,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         key: &str,
         words: &[&'static str],
         parse: impl FnOnce(&str) -> Option<T>,
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<T> {
         let text = self.text(key, reading)?;
         let parsed = parse(text);
@@ -265,7 +265,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         &self,
         key: &str,
         bounds: (u32, u32),
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<Duration> {
         self.whole(key, bounds, reading).map(|seconds| Duration::from_secs(seconds.into()))
     }
@@ -275,7 +275,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         &self,
         key: &str,
         bounds: (u32, u32),
-        reading: &mut Reading<'_, '_>,
+        reading: &mut ParseContext<'_, '_>,
     ) -> Option<Duration> {
         self.whole(key, bounds, reading).map(|ms| Duration::from_millis(ms.into()))
     }

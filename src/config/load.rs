@@ -10,10 +10,10 @@ use std::{
 use super::{
     Config, CredentialSource, Endpoints, Mode,
     dotenv::{self, Variable},
-    entries::{Entries, check_distinct},
+    entries::{EntryList, check_distinct},
     environment::{self, Environment, Variables},
-    policy::{self, Policy},
-    problem::{Findings, Place, Problem, Problems},
+    policy::{self, TomlSettings},
+    problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
 };
 use crate::{text::Escaped, whitelist::Whitelist};
 
@@ -56,7 +56,7 @@ pub struct Loaded {
     /// The policy's file, if there is one.
     pub config_file: Option<PathBuf>,
     /// The variable that holds the credential, and where it is set; never its value.
-    pub credential_source: Option<(&'static str, Place)>,
+    pub credential_source: Option<(&'static str, SourceLocation)>,
     /// `RUST_LOG`.
     pub log_filter: Option<String>,
 }
@@ -66,16 +66,16 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// All [`Problems`] at once, with their places and what to write instead.
-    pub fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
-        let mut findings = Findings::default();
+    /// All [`ConfigErrors`] at once, with their places and what to write instead.
+    pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
+        let mut findings = Diagnostics::default();
         let variables = Variables {
             lookup: sources.lookup,
             file: DOTENV_FILE.to_owned(),
             dotenv: read_dotenv(sources.directory, &mut findings),
         };
         let environment = environment::read(&variables, &mut findings);
-        let live = sources.live.then_some(Place::CommandLine).or(environment.live.clone());
+        let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
         let (policy, config_file) =
             read_policy(sources, &environment, live.as_ref(), &mut findings);
         if let Some(place) = &live {
@@ -84,8 +84,8 @@ impl Config {
         check_prices(&policy, &mut findings);
         let warnings = findings.into_warnings()?;
         let Some(endpoints) = environment.endpoints else {
-            let place = Place::File(DOTENV_FILE.to_owned());
-            return Err(Problems::one(Problem::new(place, "an address is wrong", "mend it")));
+            let place = SourceLocation::File(DOTENV_FILE.to_owned());
+            return Err(ConfigErrors::one(Problem::new(place, "an address is wrong", "mend it")));
         };
         let entries = policy.entries.found.into_iter().map(|found| found.entry).collect();
         let config = Self {
@@ -125,7 +125,7 @@ fn credential_source(sources: &Sources<'_>) -> CredentialSource {
     let fixed = environment::fixed_credential(sources.lookup);
     CredentialSource::new(move || {
         // What is wrong in it now was told at the start or is told at the next one.
-        let dotenv = read_dotenv(&directory, &mut Findings::default());
+        let dotenv = read_dotenv(&directory, &mut Diagnostics::default());
         environment::fresh_credential(fixed.as_ref(), dotenv)
     })
 }
@@ -134,21 +134,21 @@ fn credential_source(sources: &Sources<'_>) -> CredentialSource {
 fn read_policy(
     sources: &Sources<'_>,
     environment: &Environment,
-    live: Option<&Place>,
-    findings: &mut Findings,
-) -> (Policy, Option<PathBuf>) {
+    live: Option<&SourceLocation>,
+    findings: &mut Diagnostics,
+) -> (TomlSettings, Option<PathBuf>) {
     let setting = environment.config_file.as_ref();
     let (name, named_at) = match (sources.config_file, setting) {
-        (Some(path), _) => (path.to_path_buf(), Some(Place::CommandLine)),
+        (Some(path), _) => (path.to_path_buf(), Some(SourceLocation::CommandLine)),
         (None, Some(setting)) => (PathBuf::from(&setting.value), Some(setting.place.clone())),
         (None, None) => (PathBuf::from(CONFIG_FILE), None),
     };
     let shown = name.display().to_string();
     let path = sources.directory.join(&name);
     let text = match read_text(&path, &shown, findings) {
-        Read::Text(text) => text,
-        Read::Wrong => return (Policy::default(), Some(path)),
-        Read::Absent => {
+        FileRead::Text(text) => text,
+        FileRead::Wrong => return (TomlSettings::default(), Some(path)),
+        FileRead::Absent => {
             if let Some(place) = named_at.as_ref().or(live) {
                 findings.problem(Problem::new(
                     place.clone(),
@@ -156,7 +156,7 @@ fn read_policy(
                     "copy sniper.example.toml there and say in it what may be bought",
                 ));
             }
-            return (Policy::default(), None);
+            return (TomlSettings::default(), None);
         }
     };
     let mut policy = policy::read(&shown, &text, findings);
@@ -170,27 +170,32 @@ fn read_policy(
     if policy.entries.count == 0 {
         let remedy = "add a [[whitelist]] entry; sniper.example.toml shows how";
         let message = "the whitelist is empty, so nothing could ever match";
-        findings.problem(Problem::new(Place::File(shown), message, remedy));
+        findings.problem(Problem::new(SourceLocation::File(shown), message, remedy));
     }
     (policy, Some(path))
 }
 
-fn read_whitelist(directory: &Path, name: &Path, place: Place, findings: &mut Findings) -> Entries {
+fn read_whitelist(
+    directory: &Path,
+    name: &Path,
+    place: SourceLocation,
+    findings: &mut Diagnostics,
+) -> EntryList {
     let shown = name.display().to_string();
     match read_text(&directory.join(name), &shown, findings) {
-        Read::Text(text) => policy::read_whitelist(&shown, &text, findings),
-        Read::Wrong => Entries { found: Vec::new(), count: 1 },
-        Read::Absent => {
+        FileRead::Text(text) => policy::read_whitelist(&shown, &text, findings),
+        FileRead::Wrong => EntryList { found: Vec::new(), count: 1 },
+        FileRead::Absent => {
             let message = format!("there is no file {}", Escaped(&shown));
             let remedy = "paths begin at the directory of the file that names them";
             findings.problem(Problem::new(place, message, remedy));
-            Entries { found: Vec::new(), count: 1 }
+            EntryList { found: Vec::new(), count: 1 }
         }
     }
 }
 
 /// What came of reading a file.
-enum Read {
+enum FileRead {
     Text(String),
     /// There is none.
     Absent,
@@ -198,15 +203,15 @@ enum Read {
     Wrong,
 }
 
-fn read_text(path: &Path, shown: &str, findings: &mut Findings) -> Read {
-    let mut problem = |place: Place, message: String, remedy: &str| {
+fn read_text(path: &Path, shown: &str, findings: &mut Diagnostics) -> FileRead {
+    let mut problem = |place: SourceLocation, message: String, remedy: &str| {
         findings.problem(Problem::new(place, message, remedy));
-        Read::Wrong
+        FileRead::Wrong
     };
-    let whole = || Place::File(shown.to_owned());
+    let whole = || SourceLocation::File(shown.to_owned());
     let bytes = match read_bytes(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Read::Absent,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return FileRead::Absent,
         Err(error) => {
             let remedy = "make it a file that this user can read";
             return problem(whole(), format!("cannot be read ({error})"), remedy);
@@ -219,13 +224,14 @@ fn read_text(path: &Path, shown: &str, findings: &mut Findings) -> Read {
     match String::from_utf8(bytes) {
         // Some editors begin a file with a mark that says UTF-8.
         Ok(text) => match text.strip_prefix('\u{feff}') {
-            Some(rest) => Read::Text(rest.to_owned()),
-            None => Read::Text(text),
+            Some(rest) => FileRead::Text(rest.to_owned()),
+            None => FileRead::Text(text),
         },
         Err(error) => {
             let read = error.as_bytes().get(..error.utf8_error().valid_up_to());
             let line = memchr::memchr_iter(b'\n', read.unwrap_or_default()).count();
-            let place = Place::Line { file: shown.to_owned(), line: line.saturating_add(1) };
+            let place =
+                SourceLocation::Line { file: shown.to_owned(), line: line.saturating_add(1) };
             problem(place, "is not UTF-8".to_owned(), "save the file as UTF-8")
         }
     }
@@ -238,18 +244,18 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_dotenv(directory: &Path, findings: &mut Findings) -> Vec<Variable> {
+fn read_dotenv(directory: &Path, findings: &mut Diagnostics) -> Vec<Variable> {
     let path = directory.join(DOTENV_FILE);
     match read_text(&path, DOTENV_FILE, findings) {
-        Read::Text(text) => {
+        FileRead::Text(text) => {
             if others_can_read(&path) {
-                let place = Place::File(DOTENV_FILE.to_owned());
+                let place = SourceLocation::File(DOTENV_FILE.to_owned());
                 let remedy = "run: chmod 600 .env";
                 findings.warning(Problem::new(place, "others can read this file", remedy));
             }
             dotenv::read(DOTENV_FILE, &text, findings)
         }
-        Read::Absent | Read::Wrong => Vec::new(),
+        FileRead::Absent | FileRead::Wrong => Vec::new(),
     }
 }
 
@@ -266,7 +272,12 @@ fn others_can_read(_path: &Path) -> bool {
 }
 
 /// What a live run needs and a dry one does not.
-fn check_live(place: &Place, environment: &Environment, policy: &Policy, findings: &mut Findings) {
+fn check_live(
+    place: &SourceLocation,
+    environment: &Environment,
+    policy: &TomlSettings,
+    findings: &mut Diagnostics,
+) {
     policy.missing_for_live.iter().for_each(|missing| findings.problem(missing.clone()));
     if !environment.has_credential {
         findings.problem(Problem::new(
@@ -289,7 +300,7 @@ fn check_live(place: &Place, environment: &Environment, policy: &Policy, finding
 }
 
 /// Entries whose price can never be reached.
-fn check_prices(policy: &Policy, findings: &mut Findings) {
+fn check_prices(policy: &TomlSettings, findings: &mut Diagnostics) {
     let limit = policy.budget.max_price;
     for found in policy.entries.found.iter().filter(|found| found.entry.max_price > limit) {
         let price = found.entry.max_price;

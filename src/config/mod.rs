@@ -22,13 +22,13 @@ pub use self::credential::{Credential, CredentialSource};
 use self::endpoint::{Endpoint, EndpointError, Scheme};
 pub use self::{
     load::{Loaded, Sources},
-    problem::{Problem, Problems},
+    problem::{ConfigErrors, Problem},
 };
 use crate::{
-    money::Coins,
+    money::Amount,
     net::tls::Tls,
     whitelist::Whitelist,
-    ws::{self, Backfill, Filler, Taps, host::Hosts, policy::Policy},
+    ws::{self, Backfill, BackfillSender, FeedMetrics, host::Hosts, policy::ReconnectPolicy},
 };
 
 /// Whether buys are sent.
@@ -70,24 +70,24 @@ pub struct Endpoints {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// The most that any one buy may cost.
-    pub max_price: Coins,
+    pub max_price: Amount,
     /// The most that may be reserved and spent in all.
-    pub total: Coins,
+    pub total: Amount,
     /// No buy may take the balance below it.
-    pub min_balance: Coins,
+    pub min_balance: Amount,
     /// How many buys may be sent in any sixty seconds.
     pub max_buys_per_minute: u32,
     /// The most that may be spent in any hour; `None`: not limited by it.
-    pub per_hour: Option<Coins>,
+    pub per_hour: Option<Amount>,
     /// The most that may be spent in any day; `None`: not limited by it.
-    pub per_day: Option<Coins>,
+    pub per_day: Option<Amount>,
     /// How many buys may be under way at once.
     pub max_in_flight: u32,
 }
 
 /// What is asked of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Feed {
+pub struct FeedConfig {
     /// Which listing subscription.
     pub generation: Generation,
     /// How many connections are kept up at once, the first copy of a listing winning; 1 to 4.
@@ -101,7 +101,7 @@ pub struct Feed {
 }
 
 /// The values that `sniper.example.toml` shows.
-impl Default for Feed {
+impl Default for FeedConfig {
     fn default() -> Self {
         Self {
             generation: Generation::default(),
@@ -115,7 +115,7 @@ impl Default for Feed {
 
 /// What is given for speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Speed {
+pub struct SpeedConfig {
     /// A core is given to the feed: it is asked for news without ever sleeping.
     pub spin: bool,
 }
@@ -136,19 +136,19 @@ pub struct Config {
     /// What may be spent.
     pub budget: Budget,
     /// What is asked of the feed.
-    pub feed: Feed,
+    pub feed: FeedConfig,
     /// What is given for speed.
-    pub speed: Speed,
+    pub speed: SpeedConfig,
     /// What is wanted. Empty: every listing is shown and none is wanted.
     pub whitelist: Arc<Whitelist>,
     /// When the feed dials again.
-    pub reconnection: Policy,
+    pub reconnection: ReconnectPolicy,
     /// Where a fresh credential comes from when the old one was refused; `None`: nowhere.
     pub credential_source: Option<CredentialSource>,
     /// How TLS is spoken; `None`: with Mozilla's roots.
     pub tls: Option<Tls>,
     /// What can be seen of the feed while it runs. Clones share it.
-    pub taps: Arc<Taps>,
+    pub taps: Arc<FeedMetrics>,
     /// Who reads what a gap has hidden; `None`: nobody.
     pub backfill: Option<Arc<Backfill>>,
     /// The hosts that this process has dialled, and whether they may be dialled now. Clones share
@@ -185,9 +185,9 @@ impl Endpoints {
 impl Default for Budget {
     fn default() -> Self {
         Self {
-            max_price: Coins::from_cents(5_000),
-            total: Coins::from_cents(20_000),
-            min_balance: Coins::from_cents(500),
+            max_price: Amount::from_cents(5_000),
+            total: Amount::from_cents(20_000),
+            min_balance: Amount::from_cents(500),
             max_buys_per_minute: 10,
             per_hour: None,
             per_day: None,
@@ -198,7 +198,7 @@ impl Default for Budget {
 
 impl Config {
     /// Lets what a gap of the feed has hidden be handed in. Returns the end for whoever reads it.
-    pub fn fill_gaps(&mut self) -> Filler {
+    pub fn fill_gaps(&mut self) -> BackfillSender {
         let (backfill, filler) = ws::backfill();
         self.backfill = Some(Arc::new(backfill));
         filler
@@ -214,10 +214,10 @@ impl Config {
             data_dir: data_dir.into(),
             state_dir: None,
             budget: Budget::default(),
-            feed: Feed::default(),
-            speed: Speed::default(),
+            feed: FeedConfig::default(),
+            speed: SpeedConfig::default(),
             whitelist: Arc::default(),
-            reconnection: Policy::default(),
+            reconnection: ReconnectPolicy::default(),
             credential_source: None,
             tls: None,
             taps: Arc::default(),

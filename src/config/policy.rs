@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    Budget, Feed, Generation, Speed,
-    document::{Document, Node, Value, read_json, read_toml},
-    entries::{self, ENTRY_KEYS, Entries},
-    fields::{Fields, Reading, suggestion},
-    problem::{Findings, Place, Problem},
+    Budget, FeedConfig, Generation, SpeedConfig,
+    document::{ConfigDocument, ConfigNode, Value, read_json, read_toml},
+    entries::{self, ENTRY_KEYS, EntryList},
+    fields::{ParseContext, TableFields, suggestion},
+    problem::{Diagnostics, Problem, SourceLocation},
 };
 use crate::{
     text::Escaped,
     ws::{
         CONNECTIONS_MAX,
-        policy::{DELAY_MIN, Limits, Policy as Reconnection, Thousandths},
+        policy::{DELAY_MIN, ReconnectPolicy as Reconnection, ReconnectionLimits, Thousandths},
     },
 };
 
@@ -74,30 +74,30 @@ const IN_FLIGHT_MAX: u32 = 64;
 
 /// What `sniper.toml` says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Policy {
+pub(super) struct TomlSettings {
     pub(super) budget: Budget,
-    pub(super) feed: Feed,
+    pub(super) feed: FeedConfig,
     pub(super) reconnection: Reconnection,
-    pub(super) speed: Speed,
-    pub(super) entries: Entries,
+    pub(super) speed: SpeedConfig,
+    pub(super) entries: EntryList,
     /// The whitelist's file, and where it is named.
-    pub(super) whitelist_file: Option<(String, Place)>,
+    pub(super) whitelist_file: Option<(String, SourceLocation)>,
     /// What a live run would need and is not there.
     pub(super) missing_for_live: Vec<Problem>,
 }
 
 /// Reads a `sniper.toml` that problems will call `name`.
-pub(super) fn read(name: &str, text: &str, findings: &mut Findings) -> Policy {
-    let document = Document::new(name, text);
-    let mut syntax = Findings::default();
+pub(super) fn read(name: &str, text: &str, findings: &mut Diagnostics) -> TomlSettings {
+    let document = ConfigDocument::new(name, text);
+    let mut syntax = Diagnostics::default();
     let root = read_toml(&document, &mut syntax);
-    let mut found = Findings::default();
-    let mut reading = Reading { document: &document, findings: &mut found };
+    let mut found = Diagnostics::default();
+    let mut reading = ParseContext { document: &document, findings: &mut found };
     let policy = read_root(&root, &mut reading);
     // What follows from a line that is no TOML is not worth a message of its own.
     let broken: Vec<usize> = syntax.problem_lines().collect();
     found.retain_problems(|problem| match problem.place {
-        Place::Column { line, .. } => !broken.contains(&line),
+        SourceLocation::Column { line, .. } => !broken.contains(&line),
         _ => true,
     });
     syntax.append(found);
@@ -107,29 +107,29 @@ pub(super) fn read(name: &str, text: &str, findings: &mut Findings) -> Policy {
 
 /// Reads a whitelist of JSON that problems will call `name`: a list of entries, or an object that
 /// holds one as `whitelist`.
-pub(super) fn read_whitelist(name: &str, text: &str, findings: &mut Findings) -> Entries {
-    let document = Document::new(name, text);
-    let mut found = Findings::default();
+pub(super) fn read_whitelist(name: &str, text: &str, findings: &mut Diagnostics) -> EntryList {
+    let document = ConfigDocument::new(name, text);
+    let mut found = Diagnostics::default();
     let root = read_json(&document, &mut found);
-    let mut reading = Reading { document: &document, findings: &mut found };
+    let mut reading = ParseContext { document: &document, findings: &mut found };
     let entries = root.map(|root| read_json_root(&root, &mut reading));
     findings.append(found);
-    entries.unwrap_or(Entries { found: Vec::new(), count: 1 })
+    entries.unwrap_or(EntryList { found: Vec::new(), count: 1 })
 }
 
-fn read_json_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Entries {
+fn read_json_root(root: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> EntryList {
     let Value::Table(_) = &root.value else {
         return entries::read(root, reading);
     };
-    let fields = Fields::new(root, "the file", &["whitelist"], reading);
+    let fields = TableFields::new(root, "the file", &["whitelist"], reading);
     match fields.get("whitelist") {
         Some(list) => entries::read(list, reading),
-        None => Entries::default(),
+        None => EntryList::default(),
     }
 }
 
-fn read_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Policy {
-    let Value::Table(members) = &root.value else { return Policy::default() };
+fn read_root(root: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> TomlSettings {
+    let Value::Table(members) = &root.value else { return TomlSettings::default() };
     for member in members.iter().filter(|member| !ROOT_KEYS.contains(&member.key.as_ref())) {
         let key: &str = &member.key;
         let owner = SECTIONS.iter().find(|(_, keys)| keys.contains(&key));
@@ -141,11 +141,13 @@ fn read_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Policy {
         reading.problem(member.at, format!("`{}` is no setting", Escaped(key)), remedy);
     }
     // The sections' own checks have said what is wrong at the top already.
-    let top = Fields::of(members, &ROOT_KEYS);
-    let empty = Node { at: 0, value: Value::Table(Vec::new()) };
+    let top = TableFields::of(members, &ROOT_KEYS);
+    let empty = ConfigNode { at: 0, value: Value::Table(Vec::new()) };
     let section = |key: &str| top.get(key).unwrap_or(&empty);
-    let mut policy =
-        Policy { whitelist_file: read_whitelist_file(&top, reading), ..Policy::default() };
+    let mut policy = TomlSettings {
+        whitelist_file: read_whitelist_file(&top, reading),
+        ..TomlSettings::default()
+    };
     read_budget(top.get("budget"), &mut policy, reading);
     read_feed(section("feed"), &mut policy.feed, reading);
     read_reconnection(section("reconnection"), &mut policy.reconnection, reading);
@@ -157,9 +159,9 @@ fn read_root(root: &Node<'_>, reading: &mut Reading<'_, '_>) -> Policy {
 }
 
 fn read_whitelist_file(
-    top: &Fields<'_, '_>,
-    reading: &mut Reading<'_, '_>,
-) -> Option<(String, Place)> {
+    top: &TableFields<'_, '_>,
+    reading: &mut ParseContext<'_, '_>,
+) -> Option<(String, SourceLocation)> {
     let file = top.text("whitelist_file", reading)?;
     let at = top.at("whitelist_file");
     if file.trim().is_empty() || file.contains('\0') {
@@ -170,9 +172,13 @@ fn read_whitelist_file(
     Some((file.to_owned(), reading.document.place(at)))
 }
 
-fn read_budget(section: Option<&Node<'_>>, policy: &mut Policy, reading: &mut Reading<'_, '_>) {
-    let empty = Node { at: 0, value: Value::Table(Vec::new()) };
-    let fields = Fields::new(section.unwrap_or(&empty), "[budget]", &BUDGET_KEYS, reading);
+fn read_budget(
+    section: Option<&ConfigNode<'_>>,
+    policy: &mut TomlSettings,
+    reading: &mut ParseContext<'_, '_>,
+) {
+    let empty = ConfigNode { at: 0, value: Value::Table(Vec::new()) };
+    let fields = TableFields::new(section.unwrap_or(&empty), "[budget]", &BUDGET_KEYS, reading);
     let defaults = Budget::default();
     let max_price = fields.limit("max_price", reading);
     let total = fields.limit("total", reading);
@@ -205,15 +211,15 @@ fn read_budget(section: Option<&Node<'_>>, policy: &mut Policy, reading: &mut Re
     };
 }
 
-fn read_speed(node: &Node<'_>, speed: &mut Speed, reading: &mut Reading<'_, '_>) {
-    let fields = Fields::new(node, "[speed]", &SPEED_KEYS, reading);
+fn read_speed(node: &ConfigNode<'_>, speed: &mut SpeedConfig, reading: &mut ParseContext<'_, '_>) {
+    let fields = TableFields::new(node, "[speed]", &SPEED_KEYS, reading);
     if let Some(spin) = fields.flag("spin", reading) {
         speed.spin = spin;
     }
 }
 
-fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
-    let fields = Fields::new(node, "[feed]", &FEED_KEYS, reading);
+fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, reading: &mut ParseContext<'_, '_>) {
+    let fields = TableFields::new(node, "[feed]", &FEED_KEYS, reading);
     let generation = |word: &str| match word {
         "A" | "a" => Some(Generation::A),
         "B" | "b" => Some(Generation::B),
@@ -242,8 +248,12 @@ fn read_feed(node: &Node<'_>, feed: &mut Feed, reading: &mut Reading<'_, '_>) {
     }
 }
 
-fn read_reconnection(node: &Node<'_>, into: &mut Reconnection, reading: &mut Reading<'_, '_>) {
-    let fields = Fields::new(node, "[reconnection]", &RECONNECTION_KEYS, reading);
+fn read_reconnection(
+    node: &ConfigNode<'_>,
+    into: &mut Reconnection,
+    reading: &mut ParseContext<'_, '_>,
+) {
+    let fields = TableFields::new(node, "[reconnection]", &RECONNECTION_KEYS, reading);
     let mut limits = *into.limits();
     let mut wait = |key: &str, least: u32, into: &mut Duration| {
         if let Some(wait) = fields.milliseconds(key, (least, WAIT_MS_MAX), reading) {
@@ -280,9 +290,9 @@ fn read_reconnection(node: &Node<'_>, into: &mut Reconnection, reading: &mut Rea
 
 /// Whether the two delays fit together. One that is too short is lengthened, with a warning.
 fn check_delays(
-    limits: &mut Limits,
-    fields: &Fields<'_, '_>,
-    reading: &mut Reading<'_, '_>,
+    limits: &mut ReconnectionLimits,
+    fields: &TableFields<'_, '_>,
+    reading: &mut ParseContext<'_, '_>,
 ) -> bool {
     let (initial, max) = (limits.initial_delay.as_millis(), limits.max_delay.as_millis());
     if initial > max {

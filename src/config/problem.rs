@@ -12,7 +12,7 @@ pub const PROBLEMS_TOLD_MAX: usize = 100;
 
 /// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum SourceLocation {
     /// The command line.
     CommandLine,
     /// The process environment.
@@ -37,7 +37,7 @@ pub enum Place {
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CommandLine => f.write_str("command line"),
@@ -55,7 +55,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Where.
-    pub place: Place,
+    pub place: SourceLocation,
     /// What is wrong there.
     pub message: String,
     /// What to write or do instead.
@@ -64,7 +64,11 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with its remedy.
-    pub fn new(place: Place, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn new(
+        place: SourceLocation,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { place, message: message.into(), remedy: remedy.into() }
     }
 }
@@ -78,14 +82,14 @@ impl fmt::Display for Problem {
 
 /// What was found while reading the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub struct Diagnostics {
     problems: Vec<Problem>,
     problems_untold: usize,
     warnings: Vec<Problem>,
     warnings_untold: usize,
 }
 
-impl Findings {
+impl Diagnostics {
     /// Adds something that forbids a start.
     pub fn problem(&mut self, problem: Problem) {
         add(&mut self.problems, &mut self.problems_untold, problem);
@@ -114,8 +118,10 @@ impl Findings {
     /// The lines on which there are problems.
     pub(super) fn problem_lines(&self) -> impl Iterator<Item = usize> {
         self.problems.iter().filter_map(|problem| match problem.place {
-            Place::Line { line, .. } | Place::Column { line, .. } => Some(line),
-            Place::CommandLine | Place::Environment | Place::File(_) => None,
+            SourceLocation::Line { line, .. } | SourceLocation::Column { line, .. } => Some(line),
+            SourceLocation::CommandLine | SourceLocation::Environment | SourceLocation::File(_) => {
+                None
+            }
         })
     }
 
@@ -129,8 +135,8 @@ impl Findings {
     /// # Errors
     ///
     /// All of it, if something does.
-    pub fn into_warnings(self) -> Result<Vec<Problem>, Problems> {
-        if self.is_fine() { Ok(self.warnings) } else { Err(Problems(self)) }
+    pub fn into_warnings(self) -> Result<Vec<Problem>, ConfigErrors> {
+        if self.is_fine() { Ok(self.warnings) } else { Err(ConfigErrors(self)) }
     }
 }
 
@@ -144,12 +150,12 @@ fn add(list: &mut Vec<Problem>, untold: &mut usize, problem: Problem) {
 
 /// Why there is no configuration: at least one problem, and the warnings beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Findings);
+pub struct ConfigErrors(Diagnostics);
 
-impl Problems {
+impl ConfigErrors {
     /// A single problem.
     pub fn one(problem: Problem) -> Self {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         findings.problem(problem);
         Self(findings)
     }
@@ -171,7 +177,7 @@ impl Problems {
 }
 
 /// A line for each problem.
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list().iter().enumerate() {
             if index > 0 {
@@ -186,7 +192,7 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigErrors {}
 
 #[cfg(test)]
 mod tests {
@@ -194,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_one_line_that_begins_with_its_place() {
-        let place = Place::Column { file: "sniper.toml".into(), line: 12, column: 9 };
+        let place = SourceLocation::Column { file: "sniper.toml".into(), line: 12, column: 9 };
         let problem = Problem::new(place, "`max_pric` is unknown", "write `max_price`");
         let shown = problem.to_string();
         assert_eq!(shown, "sniper.toml:12:9: `max_pric` is unknown; write `max_price`");
@@ -202,9 +208,9 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_problems_are_counted() {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         for line in 0..PROBLEMS_TOLD_MAX + 7 {
-            let place = Place::Line { file: "f".into(), line };
+            let place = SourceLocation::Line { file: "f".into(), line };
             findings.problem(Problem::new(place, "wrong", "mend it"));
         }
         let problems = findings.into_warnings().unwrap_err();

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{array, listing, number, object, string};
 use crate::{
     config::Generation,
-    json::{Cursor, JsonError, Kind},
-    money::Coins,
+    json::{Cursor, JsonError, ValueKind},
+    money::Amount,
     secret,
     text::Escaped,
     time::UnixMs,
-    trade::{Event, Status, Trade, TradeId},
+    trade::{Trade, TradeEvent, TradeId, TradeStatus},
 };
 
 /// The wallet that buys are paid from (source: recordings).
@@ -30,7 +30,7 @@ pub const STATUS_CHARS_MAX: usize = 40;
 pub struct Wallet {
     name: String,
     /// What it holds, rounded down; `None` where it cannot be read.
-    pub amount: Option<Coins>,
+    pub amount: Option<Amount>,
     /// Why `amount` is `None`.
     amount_error: Option<BalanceError>,
 }
@@ -71,13 +71,13 @@ pub struct User {
     /// The account's id.
     pub id: String,
     /// What wallet `MAIN` holds; `None` where it is missing or cannot be read.
-    pub balance: Option<Coins>,
+    pub balance: Option<Amount>,
     /// Why `balance` is `None`.
     pub balance_error: Option<BalanceError>,
     /// Whether the site has flagged the account; `None` where it does not say.
     pub suspected_trader: Option<bool>,
     /// What may be withdrawn each day; `None` where it does not say.
-    pub daily_withdraw_limit: Option<Coins>,
+    pub daily_withdraw_limit: Option<Amount>,
 }
 
 /// The answer to `CurrentUser`.
@@ -97,14 +97,14 @@ pub struct Page<T> {
     /// How many nodes could not be read.
     pub unreadable: u32,
     /// What follows this page.
-    pub next: Next,
+    pub next: NextPage,
     /// The first error that stands beside the list, in the site's words: foreign text.
     pub error: Option<String>,
 }
 
 /// What follows a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextPage {
     /// Nothing: it was the last page.
     End,
     /// A page after this cursor.
@@ -116,16 +116,16 @@ pub enum Next {
 
 /// One purchase, as the account's own list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Purchase {
+pub struct OwnPurchase {
     /// The listing.
     pub id: TradeId,
     /// Where it stands.
-    pub status: Status,
+    pub status: TradeStatus,
     /// The site's word for a status that no purchase is known to have: foreign text of at most
     /// [`STATUS_CHARS_MAX`] characters.
     pub unknown_status: Option<Box<str>>,
     /// What it cost; `None` where that cannot be read.
-    pub price: Option<Coins>,
+    pub price: Option<Amount>,
     /// When it was listed, by the server's clock.
     pub created_at: Option<UnixMs>,
     /// When it last changed, by the server's clock.
@@ -182,7 +182,7 @@ pub fn read_open_listings(
     body: &str,
     generation: Generation,
 ) -> Result<Page<Trade<'_>>, ReadError> {
-    let event = Event::BackFilled { age: Duration::ZERO };
+    let event = TradeEvent::BackFilled { age: Duration::ZERO };
     let mut page = read_page(body, |cursor| listing::read(cursor, event, generation))?;
     listing::mark_conflicts(None, &mut page.nodes);
     Ok(page)
@@ -193,7 +193,7 @@ pub fn read_open_listings(
 /// # Errors
 ///
 /// A [`ReadError`] when it is not that answer.
-pub fn read_own_purchases(body: &str) -> Result<Page<Purchase>, ReadError> {
+pub fn read_own_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
     read_page(body, purchase)
 }
 
@@ -219,16 +219,16 @@ pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
     Ok(name.map(|name| Wallet { name, amount, amount_error }))
 }
 
-fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Coins, BalanceError>, JsonError> {
+fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, JsonError> {
     // A credential that is cut might not be found any more.
     let beginning = |text: &str| secret::mask(text).chars().take(VALUE_CHARS_MAX).collect();
     Ok(match cursor.peek()? {
-        Kind::Number => {
+        ValueKind::Number => {
             let text = cursor.number()?;
-            Coins::parse_floor(text).map_err(|_error| BalanceError::OutOfRange(beginning(text)))
+            Amount::parse_floor(text).map_err(|_error| BalanceError::OutOfRange(beginning(text)))
         }
-        Kind::String => Err(BalanceError::Text(beginning(&cursor.string()?.decode()))),
-        Kind::Null => cursor.skip().map(|_null| Err(BalanceError::NoAmount))?,
+        ValueKind::String => Err(BalanceError::Text(beginning(&cursor.string()?.decode()))),
+        ValueKind::Null => cursor.skip().map(|_null| Err(BalanceError::NoAmount))?,
         _ => cursor.skip().map(|_other| Err(BalanceError::NotNumber))?,
     })
 }
@@ -269,19 +269,19 @@ pub(super) fn error_messages(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Jso
 }
 
 fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonError> {
-    if cursor.peek()? == Kind::Null {
+    if cursor.peek()? == ValueKind::Null {
         return cursor.skip().map(|_null| Some(CurrentUser::SignedOut));
     }
     let mut user = User { balance_error: Some(BalanceError::NoWallets), ..User::default() };
     let is_object = object(cursor, |key, cursor| {
         match key {
             "id" => user.id = string(cursor)?.unwrap_or_default(),
-            "suspectedTrader" if cursor.peek()? == Kind::Bool => {
+            "suspectedTrader" if cursor.peek()? == ValueKind::Bool => {
                 user.suspected_trader = Some(cursor.boolean()?);
             }
             "dailyWithdrawLimit" => {
                 let limit = number(cursor)?;
-                user.daily_withdraw_limit = limit.and_then(|text| Coins::parse_floor(text).ok());
+                user.daily_withdraw_limit = limit.and_then(|text| Amount::parse_floor(text).ok());
             }
             "wallets" => read_wallets(cursor, &mut user)?,
             _ => drop(cursor.skip()?),
@@ -306,7 +306,7 @@ fn read_wallets(cursor: &mut Cursor<'_>, user: &mut User) -> Result<(), JsonErro
     Ok(())
 }
 
-fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
+fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
     let (mut id, mut status, mut price) = (None, None, None);
     let (mut created_at, mut updated_at, mut joined_at) = (None, None, None);
     object(cursor, |key, cursor| {
@@ -318,7 +318,7 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
                 id = text.and_then(|text| TradeId::new(&text));
             }
             "status" => status = string(cursor)?,
-            "totalValue" => price = number(cursor)?.and_then(|text| Coins::parse(text).ok()),
+            "totalValue" => price = number(cursor)?.and_then(|text| Amount::parse(text).ok()),
             "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             "joinedAt" => joined_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             _ => drop(cursor.skip()?),
@@ -326,11 +326,11 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<Purchase>, JsonError> {
         Ok(())
     })?;
     let purchase = |(id, word): (TradeId, String)| {
-        let status = Status::from_market(&word);
-        let is_unknown = matches!(status, Status::Other | Status::Listed);
+        let status = TradeStatus::from_market(&word);
+        let is_unknown = matches!(status, TradeStatus::Other | TradeStatus::Listed);
         let unknown_status =
             is_unknown.then(|| secret::mask(&word).chars().take(STATUS_CHARS_MAX).collect());
-        Purchase { id, status, unknown_status, price, created_at, updated_at, joined_at }
+        OwnPurchase { id, status, unknown_status, price, created_at, updated_at, joined_at }
     };
     Ok(id.zip(status).map(purchase))
 }
@@ -340,7 +340,7 @@ fn read_page<'a, T>(
     body: &'a str,
     mut node: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
 ) -> Result<Page<T>, ReadError> {
-    let mut page = Page { nodes: Vec::new(), unreadable: 0, next: Next::Unclear, error: None };
+    let mut page = Page { nodes: Vec::new(), unreadable: 0, next: NextPage::Unclear, error: None };
     let mut has_edges = false;
     let errors = answer(body, |cursor| {
         object(cursor, |key, cursor| match key {
@@ -383,11 +383,13 @@ fn edge<'a, T>(
     Ok(())
 }
 
-fn page_info(cursor: &mut Cursor<'_>) -> Result<Next, JsonError> {
+fn page_info(cursor: &mut Cursor<'_>) -> Result<NextPage, JsonError> {
     let (mut has_more, mut end) = (None, None);
     object(cursor, |key, cursor| {
         match key {
-            "hasNextPage" if cursor.peek()? == Kind::Bool => has_more = Some(cursor.boolean()?),
+            "hasNextPage" if cursor.peek()? == ValueKind::Bool => {
+                has_more = Some(cursor.boolean()?)
+            }
             "endCursor" => end = string(cursor)?,
             _ => drop(cursor.skip()?),
         }
@@ -395,9 +397,9 @@ fn page_info(cursor: &mut Cursor<'_>) -> Result<Next, JsonError> {
     })?;
     let end = end.filter(|end| !end.is_empty() && end.len() <= PAGE_CURSOR_BYTES_MAX);
     Ok(match (has_more, end) {
-        (Some(false), _) => Next::End,
-        (Some(true), Some(end)) => Next::After(end),
-        (Some(true), None) | (None, _) => Next::Unclear,
+        (Some(false), _) => NextPage::End,
+        (Some(true), Some(end)) => NextPage::After(end),
+        (Some(true), None) | (None, _) => NextPage::Unclear,
     })
 }
 
@@ -415,9 +417,9 @@ mod tests {
             panic!("signed out");
         };
         assert_eq!(user.id, "VXNlcjox");
-        assert_eq!(user.balance, Some(Coins::from_cents(1_234)));
+        assert_eq!(user.balance, Some(Amount::from_cents(1_234)));
         assert_eq!(user.suspected_trader, Some(true));
-        assert_eq!(user.daily_withdraw_limit, Some(Coins::from_cents(100_050)));
+        assert_eq!(user.daily_withdraw_limit, Some(Amount::from_cents(100_050)));
     }
 
     #[test]
@@ -438,7 +440,7 @@ mod tests {
         let page = read_open_listings(body, Generation::B).unwrap();
         let ids: Vec<_> = page.nodes.iter().map(|trade| trade.id.as_str()).collect();
         assert_eq!((ids, page.unreadable), (vec!["a", "b"], 1));
-        assert_eq!(page.next, Next::After("c".to_owned()));
+        assert_eq!(page.next, NextPage::After("c".to_owned()));
     }
 
     #[test]
@@ -464,7 +466,7 @@ mod tests {
     fn the_last_page_has_no_next() {
         let body =
             r#"{"data":{"trades":{"pageInfo":{"hasNextPage":false,"endCursor":"c"},"edges":[]}}}"#;
-        assert_eq!(read_own_purchases(body).unwrap().next, Next::End);
+        assert_eq!(read_own_purchases(body).unwrap().next, NextPage::End);
         assert_eq!(read_own_purchases(r#"{"data":{"trades":null}}"#), Err(ReadError::Shape));
     }
 
@@ -474,8 +476,8 @@ mod tests {
             "updatedAt":"2026-03-01T10:00:00.120Z","joinedAt":null}}]}}}"#;
         let page = read_own_purchases(body).unwrap();
         let [purchase] = page.nodes.as_slice() else { panic!("{page:?}") };
-        assert_eq!(purchase.status, Status::Joined);
-        assert_eq!(purchase.price, Some(Coins::from_cents(1_015)));
+        assert_eq!(purchase.status, TradeStatus::Joined);
+        assert_eq!(purchase.price, Some(Amount::from_cents(1_015)));
         assert!(purchase.updated_at.is_some() && purchase.joined_at.is_none());
     }
 
@@ -496,9 +498,9 @@ mod tests {
             r#","pageInfo":{"hasNextPage":true,"endCursor":""}"#.to_owned(),
             format!(r#","pageInfo":{{"hasNextPage":true,"endCursor":"{long}"}}"#),
         ] {
-            assert_eq!(next(&info), Next::Unclear, "{info}");
+            assert_eq!(next(&info), NextPage::Unclear, "{info}");
         }
-        assert_eq!(next(r#","pageInfo":{"hasNextPage":false}"#), Next::End);
+        assert_eq!(next(r#","pageInfo":{"hasNextPage":false}"#), NextPage::End);
     }
 
     #[test]
@@ -542,9 +544,9 @@ mod tests {
         let page = read_own_purchases(body).unwrap();
         let read = page.nodes.iter().map(|node| (node.status, node.unknown_status.as_deref()));
         let expected = [
-            (Status::Other, Some("AWAITING_SELLER")),
-            (Status::Listed, Some("LISTED")),
-            (Status::Joined, None),
+            (TradeStatus::Other, Some("AWAITING_SELLER")),
+            (TradeStatus::Listed, Some("LISTED")),
+            (TradeStatus::Joined, None),
         ];
         assert_eq!(read.collect::<Vec<_>>(), expected);
     }

@@ -20,16 +20,16 @@ use std::time::Duration;
 
 use super::{account::error_messages, array, number, object, string};
 use crate::{
-    json::{Cursor, JsonError, Kind},
-    money::Coins,
-    outcome::{NotSent, Outcome, Refusal, Unknown},
+    json::{Cursor, JsonError, ValueKind},
+    money::Amount,
+    outcome::{NotSent, Outcome, RejectReason, Unknown},
     time::UnixMs,
     trade::TradeId,
 };
 
 /// What became of one exchange with the site, as the transport saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchange<'a> {
+pub enum TransportResult<'a> {
     /// Not one byte left.
     NotSent(NotSent),
     /// No answer came within the deadline.
@@ -41,12 +41,12 @@ pub enum Exchange<'a> {
     /// What came back is not HTTP, or larger than any answer.
     Unreadable,
     /// A whole answer.
-    Answered(Answer<'a>),
+    Answered(OrderResponse<'a>),
 }
 
 /// The parts of an HTTP answer that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
+pub struct OrderResponse<'a> {
     /// The status.
     pub status: u16,
     /// `Retry-After`, read.
@@ -58,14 +58,14 @@ pub struct Answer<'a> {
 }
 
 /// What is known about the money after an exchange about this listing.
-pub fn outcome(id: &TradeId, exchange: &Exchange<'_>) -> Outcome {
+pub fn outcome(id: &TradeId, exchange: &TransportResult<'_>) -> Outcome {
     match exchange {
-        Exchange::NotSent(reason) => Outcome::NotSent(*reason),
-        Exchange::Timeout => Outcome::Unknown(Unknown::Timeout),
-        Exchange::Cut => Outcome::Unknown(Unknown::Cut),
-        Exchange::Stopped => Outcome::Unknown(Unknown::Stopped),
-        Exchange::Unreadable => Outcome::Unknown(Unknown::Unreadable),
-        Exchange::Answered(answer) => answered(id, answer),
+        TransportResult::NotSent(reason) => Outcome::NotSent(*reason),
+        TransportResult::Timeout => Outcome::Unknown(Unknown::Timeout),
+        TransportResult::Cut => Outcome::Unknown(Unknown::Cut),
+        TransportResult::Stopped => Outcome::Unknown(Unknown::Stopped),
+        TransportResult::Unreadable => Outcome::Unknown(Unknown::Unreadable),
+        TransportResult::Answered(answer) => answered(id, answer),
     }
 }
 
@@ -87,7 +87,7 @@ pub enum Attribution {
 /// A success names the listing. A refusal of this site names nothing: that would take an alias for
 /// each order, and so a GraphQL document for each. A site that echoes an order id of our own in its
 /// refusals would return [`Attribution::Named`] for them.
-pub const fn attribution(outcome: &Outcome, answer: &Answer<'_>) -> Attribution {
+pub const fn attribution(outcome: &Outcome, answer: &OrderResponse<'_>) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
         Outcome::Refused(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match answer.status {
@@ -99,7 +99,7 @@ pub const fn attribution(outcome: &Outcome, answer: &Answer<'_>) -> Attribution 
 
 /// Whether this is the answer to [`current_user`](super::operations::current_user): `data` holds
 /// `currentUser`, which may be null, and nothing else. No answer to an order looks like that.
-pub fn is_current_user(answer: &Answer<'_>) -> bool {
+pub fn is_current_user(answer: &OrderResponse<'_>) -> bool {
     let text = str::from_utf8(answer.body).ok();
     answer.status == 200
         && !answer.is_challenge
@@ -111,8 +111,8 @@ fn has_current_user_alone(text: &str) -> Result<bool, JsonError> {
     let mut cursor = Cursor::new(text);
     object(&mut cursor, |key, cursor| match key {
         "data" => object(cursor, |key, cursor| {
-            let is_user =
-                key == "currentUser" && matches!(cursor.peek()?, Kind::Object | Kind::Null);
+            let is_user = key == "currentUser"
+                && matches!(cursor.peek()?, ValueKind::Object | ValueKind::Null);
             let count = if is_user { &mut users } else { &mut others };
             *count = count.saturating_add(1);
             cursor.skip().map(drop)
@@ -124,8 +124,8 @@ fn has_current_user_alone(text: &str) -> Result<bool, JsonError> {
     Ok(users == 1 && others == 0)
 }
 
-fn answered(id: &TradeId, answer: &Answer<'_>) -> Outcome {
-    let body = str::from_utf8(answer.body).ok().and_then(|text| Body::read(text, id).ok());
+fn answered(id: &TradeId, answer: &OrderResponse<'_>) -> Outcome {
+    let body = str::from_utf8(answer.body).ok().and_then(|text| ResponseBody::read(text, id).ok());
     let unknown = |reason| Outcome::Unknown(reason);
     match (answer.status, body) {
         (200, Some(body)) => match (body.ours, body.refusal()) {
@@ -143,48 +143,52 @@ fn answered(id: &TradeId, answer: &Answer<'_>) -> Outcome {
         (status @ (401 | 403 | 429), Some(body)) if body.has_data => {
             unknown(Unknown::Status { status })
         }
-        (429, _) => Outcome::Refused(Refusal::RateLimited { retry_after: answer.retry_after }),
-        (status @ (401 | 403), body) => {
-            Outcome::Refused(forbidden(status, answer, body.as_ref().and_then(Body::refusal)))
-        }
+        (429, _) => Outcome::Refused(RejectReason::RateLimited { retry_after: answer.retry_after }),
+        (status @ (401 | 403), body) => Outcome::Refused(forbidden(
+            status,
+            answer,
+            body.as_ref().and_then(ResponseBody::refusal),
+        )),
         (status, _) => unknown(Unknown::Status { status }),
     }
 }
 
 /// A 401 or 403 without data: a challenge page, a reason in words, or neither.
-fn forbidden(status: u16, answer: &Answer<'_>, said: Option<Refusal>) -> Refusal {
+fn forbidden(status: u16, answer: &OrderResponse<'_>, said: Option<RejectReason>) -> RejectReason {
     let looks_like_html = answer.body.trim_ascii_start().first() == Some(&b'<');
     match said {
         Some(refusal) => refusal,
-        None if status == 403 && (answer.is_challenge || looks_like_html) => Refusal::Challenge,
-        None => Refusal::Forbidden { status },
+        None if status == 403 && (answer.is_challenge || looks_like_html) => {
+            RejectReason::Challenge
+        }
+        None => RejectReason::Forbidden { status },
     }
 }
 
 /// What a success says about our listing.
 #[derive(Clone, Copy)]
 struct Receipt {
-    price: Option<Coins>,
+    price: Option<Amount>,
     server_time: Option<UnixMs>,
 }
 
 /// The answer's JSON, as far as it decides.
-struct Body {
+struct ResponseBody {
     /// `data` holds anything but nothing: not null, and not an object of nulls.
     has_data: bool,
     ours: Option<Receipt>,
     /// Each error, as far as the table knows it.
-    errors: Vec<Option<Refusal>>,
+    errors: Vec<Option<RejectReason>>,
 }
 
-impl Body {
+impl ResponseBody {
     fn read(text: &str, id: &TradeId) -> Result<Self, JsonError> {
         let mut body = Self { has_data: false, ours: None, errors: Vec::new() };
         let mut cursor = Cursor::new(text);
         object(&mut cursor, |key, cursor| match key {
             "data" => body.data(cursor, id),
             "errors" => {
-                let is_array = cursor.peek()? == Kind::Array;
+                let is_array = cursor.peek()? == ValueKind::Array;
                 let messages = error_messages(cursor)?;
                 body.errors = messages.iter().map(|message| known(message)).collect();
                 if !is_array {
@@ -199,11 +203,11 @@ impl Body {
     }
 
     fn data(&mut self, cursor: &mut Cursor<'_>, id: &TradeId) -> Result<(), JsonError> {
-        if cursor.peek()? == Kind::Null {
+        if cursor.peek()? == ValueKind::Null {
             return cursor.skip().map(drop);
         }
         let is_object = object(cursor, |key, cursor| {
-            if cursor.peek()? == Kind::Null {
+            if cursor.peek()? == ValueKind::Null {
                 return cursor.skip().map(drop);
             }
             self.has_data = true;
@@ -229,7 +233,7 @@ impl Body {
                     is_ours = named.as_ref() == Some(id);
                 }
                 "totalValue" => {
-                    receipt.price = number(cursor)?.and_then(|text| Coins::parse(text).ok());
+                    receipt.price = number(cursor)?.and_then(|text| Amount::parse(text).ok());
                 }
                 "updatedAt" => {
                     receipt.server_time = string(cursor)?.and_then(|text| UnixMs::parse(&text));
@@ -246,38 +250,38 @@ impl Body {
 
     /// The refusal, where there is no data and the table knows every error; of several the one
     /// with the gravest consequence.
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<RejectReason> {
         if self.has_data || self.errors.is_empty() {
             return None;
         }
-        let all: Option<Vec<Refusal>> = self.errors.iter().copied().collect();
+        let all: Option<Vec<RejectReason>> = self.errors.iter().copied().collect();
         all?.into_iter().max_by_key(|refusal| gravity(*refusal))
     }
 }
 
 /// How much a refusal asks of a person; of two in one answer the graver one counts.
-const fn gravity(refusal: Refusal) -> u8 {
+const fn gravity(refusal: RejectReason) -> u8 {
     match refusal {
-        Refusal::NotJoinable | Refusal::Taken => 0,
-        Refusal::RateLimited { .. } => 1,
-        Refusal::StaleQuery => 2,
-        Refusal::DailyLimit => 3,
-        Refusal::Forbidden { .. } => 4,
-        Refusal::Unauthenticated => 5,
-        Refusal::Captcha | Refusal::Challenge => 6,
+        RejectReason::NotJoinable | RejectReason::Taken => 0,
+        RejectReason::RateLimited { .. } => 1,
+        RejectReason::StaleQuery => 2,
+        RejectReason::DailyLimit => 3,
+        RejectReason::Forbidden { .. } => 4,
+        RejectReason::Unauthenticated => 5,
+        RejectReason::Captcha | RejectReason::Challenge => 6,
     }
 }
 
 /// What an error's text means, if the table knows it.
-fn known(message: &str) -> Option<Refusal> {
-    const TABLE: [(&str, Refusal); 7] = [
-        ("not joinable", Refusal::NotJoinable),
-        ("no longer available", Refusal::Taken),
-        ("exceeds your daily withdrawal limit", Refusal::DailyLimit),
-        ("unauthenticated", Refusal::Unauthenticated),
-        ("incognito", Refusal::Captcha),
-        ("captcha", Refusal::Captcha),
-        ("persistedquerynotfound", Refusal::StaleQuery),
+fn known(message: &str) -> Option<RejectReason> {
+    const TABLE: [(&str, RejectReason); 7] = [
+        ("not joinable", RejectReason::NotJoinable),
+        ("no longer available", RejectReason::Taken),
+        ("exceeds your daily withdrawal limit", RejectReason::DailyLimit),
+        ("unauthenticated", RejectReason::Unauthenticated),
+        ("incognito", RejectReason::Captcha),
+        ("captcha", RejectReason::Captcha),
+        ("persistedquerynotfound", RejectReason::StaleQuery),
     ];
     let message = message.to_ascii_lowercase();
     TABLE.iter().find(|(text, _)| message.contains(text)).map(|(_, refusal)| *refusal)
@@ -297,8 +301,8 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Outcome {
         let answer =
-            Answer { status, retry_after: None, is_challenge: false, body: body.as_bytes() };
-        outcome(&mine(), &Exchange::Answered(answer))
+            OrderResponse { status, retry_after: None, is_challenge: false, body: body.as_bytes() };
+        outcome(&mine(), &TransportResult::Answered(answer))
     }
 
     fn error(message: &str) -> String {
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(status: u16, body: &str, expected: Refusal) {
+    fn refused(status: u16, body: &str, expected: RejectReason) {
         assert_eq!(answer(status, body), Outcome::Refused(expected), "{status} {body}");
     }
 
@@ -320,7 +324,7 @@ mod tests {
         assert_eq!(
             answer(200, OURS),
             Outcome::Bought {
-                price: Some(Coins::from_cents(1_015)),
+                price: Some(Amount::from_cents(1_015)),
                 server_time: UnixMs::parse("2026-03-01T10:00:00.120Z"),
             }
         );
@@ -329,9 +333,13 @@ mod tests {
     #[test]
     fn a_success_may_spell_this_listing_in_another_way() {
         let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
-        let answer =
-            Answer { status: 200, retry_after: None, is_challenge: false, body: body.as_bytes() };
-        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &Exchange::Answered(answer));
+        let answer = OrderResponse {
+            status: 200,
+            retry_after: None,
+            is_challenge: false,
+            body: body.as_bytes(),
+        };
+        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Answered(answer));
         assert!(matches!(outcome("VHJhZGU6MQ"), Outcome::Bought { .. }));
         assert_eq!(outcome("VHJhZGU6Mg"), Outcome::Unknown(Unknown::Foreign));
     }
@@ -344,25 +352,25 @@ mod tests {
 
     #[test]
     fn the_texts_of_the_table_are_refusals() {
-        refused(200, &error("Trade is not joinable"), Refusal::NotJoinable);
-        refused(200, &error("Trade no longer available"), Refusal::Taken);
-        refused(200, &error("This exceeds your daily withdrawal limit."), Refusal::DailyLimit);
-        refused(200, &error("Unauthenticated"), Refusal::Unauthenticated);
-        refused(200, &error("please turn off incognito"), Refusal::Captcha);
-        refused(200, &error("Captcha required"), Refusal::Captcha);
-        refused(200, &error("PersistedQueryNotFound"), Refusal::StaleQuery);
-        refused(400, &error("PersistedQueryNotFound"), Refusal::StaleQuery);
+        refused(200, &error("Trade is not joinable"), RejectReason::NotJoinable);
+        refused(200, &error("Trade no longer available"), RejectReason::Taken);
+        refused(200, &error("This exceeds your daily withdrawal limit."), RejectReason::DailyLimit);
+        refused(200, &error("Unauthenticated"), RejectReason::Unauthenticated);
+        refused(200, &error("please turn off incognito"), RejectReason::Captcha);
+        refused(200, &error("Captcha required"), RejectReason::Captcha);
+        refused(200, &error("PersistedQueryNotFound"), RejectReason::StaleQuery);
+        refused(400, &error("PersistedQueryNotFound"), RejectReason::StaleQuery);
         refused(
             200,
             r#"{"data":{"joinTrades":null},"errors":[{"message":"not joinable"}]}"#,
-            Refusal::NotJoinable,
+            RejectReason::NotJoinable,
         );
     }
 
     #[test]
     fn of_several_known_errors_the_gravest_counts() {
         let body = r#"{"errors":[{"message":"not joinable"},{"message":"captcha"},{"message":"no longer available"}]}"#;
-        refused(200, body, Refusal::Captcha);
+        refused(200, body, RejectReason::Captcha);
     }
 
     #[test]
@@ -404,12 +412,12 @@ mod tests {
 
     #[test]
     fn forbidden_and_too_many_are_refusals_only_without_data() {
-        refused(401, "", Refusal::Forbidden { status: 401 });
-        refused(403, "{}", Refusal::Forbidden { status: 403 });
-        refused(401, &error("unauthenticated"), Refusal::Unauthenticated);
-        refused(403, &error("captcha"), Refusal::Captcha);
-        refused(403, " <!DOCTYPE html>", Refusal::Challenge);
-        refused(429, "<html>", Refusal::RateLimited { retry_after: None });
+        refused(401, "", RejectReason::Forbidden { status: 401 });
+        refused(403, "{}", RejectReason::Forbidden { status: 403 });
+        refused(401, &error("unauthenticated"), RejectReason::Unauthenticated);
+        refused(403, &error("captcha"), RejectReason::Captcha);
+        refused(403, " <!DOCTYPE html>", RejectReason::Challenge);
+        refused(429, "<html>", RejectReason::RateLimited { retry_after: None });
         for status in [401, 403, 429] {
             unknown(status, OURS, Unknown::Status { status });
         }
@@ -417,17 +425,18 @@ mod tests {
 
     #[test]
     fn a_challenge_is_known_by_its_header_too() {
-        let answer = Answer { status: 403, retry_after: None, is_challenge: true, body: b"x" };
-        let outcome = outcome(&mine(), &Exchange::Answered(answer));
-        assert_eq!(outcome, Outcome::Refused(Refusal::Challenge));
+        let answer =
+            OrderResponse { status: 403, retry_after: None, is_challenge: true, body: b"x" };
+        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
+        assert_eq!(outcome, Outcome::Refused(RejectReason::Challenge));
     }
 
     #[test]
     fn the_wait_that_is_asked_for_is_kept() {
         let retry_after = Some(Duration::from_secs(7));
-        let answer = Answer { status: 429, retry_after, is_challenge: false, body: b"" };
-        let outcome = outcome(&mine(), &Exchange::Answered(answer));
-        assert_eq!(outcome, Outcome::Refused(Refusal::RateLimited { retry_after }));
+        let answer = OrderResponse { status: 429, retry_after, is_challenge: false, body: b"" };
+        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
+        assert_eq!(outcome, Outcome::Refused(RejectReason::RateLimited { retry_after }));
     }
 
     #[test]
@@ -446,8 +455,9 @@ mod tests {
 
     #[track_caller]
     fn attributed(status: u16, is_challenge: bool, body: &str, expected: Attribution) {
-        let answer = Answer { status, retry_after: None, is_challenge, body: body.as_bytes() };
-        let outcome = outcome(&mine(), &Exchange::Answered(answer));
+        let answer =
+            OrderResponse { status, retry_after: None, is_challenge, body: body.as_bytes() };
+        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
         assert_eq!(attribution(&outcome, &answer), expected, "{status} {body}");
     }
 
@@ -467,7 +477,7 @@ mod tests {
     fn an_orders_answer_is_never_taken_for_the_account() {
         let is_user = |status, body: &str| {
             let body = body.as_bytes();
-            is_current_user(&Answer { status, retry_after: None, is_challenge: false, body })
+            is_current_user(&OrderResponse { status, retry_after: None, is_challenge: false, body })
         };
         assert!(is_user(200, r#"{"data":{"currentUser":{"id":"u","name":"n"}}}"#));
         assert!(is_user(200, r#"{"errors":[{"message":"x"}],"data":{"currentUser":null}}"#));
@@ -498,12 +508,12 @@ mod tests {
     #[test]
     fn the_transport_decides_where_there_is_no_answer() {
         let of = |exchange| outcome(&mine(), &exchange);
-        assert_eq!(of(Exchange::Timeout), Outcome::Unknown(Unknown::Timeout));
-        assert_eq!(of(Exchange::Cut), Outcome::Unknown(Unknown::Cut));
-        assert_eq!(of(Exchange::Stopped), Outcome::Unknown(Unknown::Stopped));
-        assert_eq!(of(Exchange::Unreadable), Outcome::Unknown(Unknown::Unreadable));
+        assert_eq!(of(TransportResult::Timeout), Outcome::Unknown(Unknown::Timeout));
+        assert_eq!(of(TransportResult::Cut), Outcome::Unknown(Unknown::Cut));
+        assert_eq!(of(TransportResult::Stopped), Outcome::Unknown(Unknown::Stopped));
+        assert_eq!(of(TransportResult::Unreadable), Outcome::Unknown(Unknown::Unreadable));
         let not_sent = NotSent::NoConnection;
-        assert_eq!(of(Exchange::NotSent(not_sent)), Outcome::NotSent(not_sent));
+        assert_eq!(of(TransportResult::NotSent(not_sent)), Outcome::NotSent(not_sent));
     }
 
     proptest! {

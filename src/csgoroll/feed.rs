@@ -13,25 +13,25 @@
 use super::{account, listing, object};
 use crate::{
     config::Generation,
-    json::{Cursor, FromCursor, JsonError, Kind, Raw},
-    money::Coins,
-    trade::{Defect, Event, Trade},
+    json::{Cursor, FromCursor, JsonError, RawValue, ValueKind},
+    money::Amount,
+    trade::{Defect, Trade, TradeEvent},
 };
 
 /// What one `next` message brought.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Payload<'a> {
+pub struct NextPayload<'a> {
     first: Option<Trade<'a>>,
     /// The rest of a batch. Most messages bring one listing, for which nothing is allocated.
     rest: Vec<Trade<'a>>,
     unreadable: u32,
     is_known: bool,
-    wallet: Option<Coins>,
-    errors: Option<Raw<'a>>,
+    wallet: Option<Amount>,
+    errors: Option<RawValue<'a>>,
     is_repeated: bool,
 }
 
-impl<'a> Payload<'a> {
+impl<'a> NextPayload<'a> {
     /// The listings, in the order sent.
     pub fn into_trades(self) -> impl Iterator<Item = Trade<'a>> {
         self.first.into_iter().chain(self.rest)
@@ -58,7 +58,7 @@ impl<'a> Payload<'a> {
     }
 
     /// The balance of the wallet `MAIN`, where it was pushed, rounded down.
-    pub const fn wallet(&self) -> Option<Coins> {
+    pub const fn wallet(&self) -> Option<Amount> {
         self.wallet
     }
 
@@ -79,9 +79,9 @@ impl<'a> Payload<'a> {
         object(cursor, |key, cursor| {
             // A change is asked for without `canJoin`, as generation A is.
             let (list, kind) = match key {
-                "createTrade" => ("trade", (Event::Listed, Generation::A)),
-                "createTrades" => ("trades", (Event::Listed, Generation::B)),
-                "updateTrade" => ("trade", (Event::Updated, Generation::A)),
+                "createTrade" => ("trade", (TradeEvent::Listed, Generation::A)),
+                "createTrades" => ("trades", (TradeEvent::Listed, Generation::B)),
+                "updateTrade" => ("trade", (TradeEvent::Updated, Generation::A)),
                 "updateWallet" => {
                     self.is_known = true;
                     return self.wallet_event(cursor);
@@ -101,10 +101,10 @@ impl<'a> Payload<'a> {
         &mut self,
         cursor: &mut Cursor<'a>,
         list: &str,
-        (event, generation): (Event, Generation),
+        (event, generation): (TradeEvent, Generation),
     ) -> Result<(), JsonError> {
         let mut seen = false;
-        let is_null = cursor.peek()? == Kind::Null;
+        let is_null = cursor.peek()? == ValueKind::Null;
         let is_object = object(cursor, |key, cursor| {
             if key != list {
                 return cursor.skip().map(drop);
@@ -112,8 +112,8 @@ impl<'a> Payload<'a> {
             self.is_repeated |= seen;
             seen = true;
             match cursor.peek()? {
-                Kind::Null => cursor.skip().map(drop),
-                Kind::Array => cursor.array(|cursor| {
+                ValueKind::Null => cursor.skip().map(drop),
+                ValueKind::Array => cursor.array(|cursor| {
                     listing::read(cursor, event, generation).map(|trade| self.push(trade))
                 }),
                 _ => listing::read(cursor, event, generation).map(|trade| self.push(trade)),
@@ -138,10 +138,10 @@ impl<'a> Payload<'a> {
     }
 }
 
-impl<'a> FromCursor<'a> for Payload<'a> {
+impl<'a> FromCursor<'a> for NextPayload<'a> {
     #[inline]
     fn from_cursor(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
-        let mut payload = Payload::default();
+        let mut payload = NextPayload::default();
         let (mut seen_data, mut seen_listings) = (false, false);
         object(cursor, |key, cursor| match key {
             "data" => {
@@ -150,9 +150,9 @@ impl<'a> FromCursor<'a> for Payload<'a> {
                 payload.data(cursor, &mut seen_listings)
             }
             "errors" => {
-                let is_null = cursor.peek()? == Kind::Null;
+                let is_null = cursor.peek()? == ValueKind::Null;
                 let raw = cursor.skip()?;
-                payload.errors = (!is_null).then_some(Raw(raw));
+                payload.errors = (!is_null).then_some(RawValue(raw));
                 Ok(())
             }
             _ => cursor.skip().map(drop),
@@ -176,7 +176,7 @@ mod tests {
 
     const LISTING: &str = r#"{"id":"VHJhZGU6MQ","status":"LISTED"}"#;
 
-    fn payload(text: &str) -> Payload<'_> {
+    fn payload(text: &str) -> NextPayload<'_> {
         json::read(text).unwrap()
     }
 
@@ -188,7 +188,7 @@ mod tests {
     fn generation_a_brings_one_listing() {
         let text = format!(r#"{{"data":{{"createTrade":{{"trade":{LISTING}}}}}}}"#);
         assert_eq!(ids(&text), ["VHJhZGU6MQ"]);
-        assert!(payload(&text).into_trades().all(|trade| trade.event == Event::Listed));
+        assert!(payload(&text).into_trades().all(|trade| trade.event == TradeEvent::Listed));
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_change_is_told_from_a_new_listing() {
         let text = r#"{"data":{"updateTrade":{"trade":{"id":"a","status":"JOINED"}}}}"#;
-        assert!(payload(text).into_trades().all(|trade| trade.event == Event::Updated));
+        assert!(payload(text).into_trades().all(|trade| trade.event == TradeEvent::Updated));
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             );
             payload(&text).wallet()
         };
-        assert_eq!(push("MAIN", "123.456"), Some(Coins::from_cents(12_345)));
+        assert_eq!(push("MAIN", "123.456"), Some(Amount::from_cents(12_345)));
         assert_eq!(push("VAULT", "123.45"), None);
         assert_eq!(push("MAIN", "\"123\""), None);
     }

@@ -15,10 +15,10 @@ use std::borrow::Cow;
 use crate::{
     config::Generation,
     item_name::ItemName,
-    json::{Cursor, JsonError, Kind, Text},
-    money::{Coins, Percent},
+    json::{Cursor, JsonError, JsonStr, ValueKind},
+    money::{Amount, Percent},
     time::UnixMs,
-    trade::{Defect, Defects, Event, PaintWear, Status, Trade, TradeId},
+    trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
 };
 
 /// How many listings of a message are compared each with each. Beyond that they are sorted first,
@@ -27,7 +27,7 @@ const PAIRWISE_MAX: usize = 16;
 
 /// What stands behind a key.
 #[derive(Clone, Copy)]
-enum Field<T> {
+enum ListingField<T> {
     /// The key is not there.
     Missing,
     /// `null`.
@@ -39,31 +39,31 @@ enum Field<T> {
 }
 
 /// The fields of a listing while it is read.
-struct Draft<'a> {
-    id: Field<TradeId>,
-    status: Field<Status>,
-    markup_percent: Field<Percent>,
-    total_value: Field<Coins>,
-    can_join: Field<bool>,
-    can_join_after: Field<UnixMs>,
-    suspected_trader_can_join_after: Field<UnixMs>,
-    created_at: Field<UnixMs>,
-    expires_at: Field<UnixMs>,
-    float: Field<PaintWear>,
-    float_range: Field<(PaintWear, PaintWear)>,
+struct ListingDraft<'a> {
+    id: ListingField<TradeId>,
+    status: ListingField<TradeStatus>,
+    markup_percent: ListingField<Percent>,
+    total_value: ListingField<Amount>,
+    can_join: ListingField<bool>,
+    can_join_after: ListingField<UnixMs>,
+    suspected_trader_can_join_after: ListingField<UnixMs>,
+    created_at: ListingField<UnixMs>,
+    expires_at: ListingField<UnixMs>,
+    float: ListingField<PaintWear>,
+    float_range: ListingField<(PaintWear, PaintWear)>,
     /// Anything but null names a seller, and the site names only us to ourselves.
-    depositor: Field<()>,
-    items: Field<Items<'a>>,
+    depositor: ListingField<()>,
+    items: ListingField<ListedItems<'a>>,
     defects: Defects,
     seen: u16,
 }
 
 /// What is for sale in one listing.
 #[derive(Clone, Copy)]
-struct Items<'a> {
+struct ListedItems<'a> {
     count: u32,
-    market_name: Option<Text<'a>>,
-    base_value: Option<Coins>,
+    market_name: Option<JsonStr<'a>>,
+    base_value: Option<Amount>,
 }
 
 /// Reads one listing as this generation sends it. `None` for a value that is no object, or has no
@@ -75,14 +75,14 @@ struct Items<'a> {
 #[inline]
 pub fn read<'a>(
     cursor: &mut Cursor<'a>,
-    event: Event,
+    event: TradeEvent,
     generation: Generation,
 ) -> Result<Option<Trade<'a>>, JsonError> {
-    if cursor.peek()? != Kind::Object {
+    if cursor.peek()? != ValueKind::Object {
         cursor.skip()?;
         return Ok(None);
     }
-    let mut draft = Draft::new();
+    let mut draft = ListingDraft::new();
     cursor.object(|key, cursor| match key.plain() {
         Some(key) => draft.entry(key, cursor),
         None => draft.entry(&key.decode(), cursor),
@@ -129,22 +129,22 @@ fn compare<'a>(one: &mut Trade<'a>, other: &mut Trade<'a>) {
     }
 }
 
-impl<'a> Draft<'a> {
+impl<'a> ListingDraft<'a> {
     const fn new() -> Self {
         Self {
-            id: Field::Missing,
-            status: Field::Missing,
-            markup_percent: Field::Missing,
-            total_value: Field::Missing,
-            can_join: Field::Missing,
-            can_join_after: Field::Missing,
-            suspected_trader_can_join_after: Field::Missing,
-            created_at: Field::Missing,
-            expires_at: Field::Missing,
-            float: Field::Missing,
-            float_range: Field::Missing,
-            depositor: Field::Missing,
-            items: Field::Missing,
+            id: ListingField::Missing,
+            status: ListingField::Missing,
+            markup_percent: ListingField::Missing,
+            total_value: ListingField::Missing,
+            can_join: ListingField::Missing,
+            can_join_after: ListingField::Missing,
+            suspected_trader_can_join_after: ListingField::Missing,
+            created_at: ListingField::Missing,
+            expires_at: ListingField::Missing,
+            float: ListingField::Missing,
+            float_range: ListingField::Missing,
+            depositor: ListingField::Missing,
+            items: ListingField::Missing,
             defects: Defects::NONE,
             seen: 0,
         }
@@ -159,7 +159,7 @@ impl<'a> Draft<'a> {
                 0
             }
             "status" => {
-                self.status = text(cursor, |word| Some(Status::from_market(&word.decode())))?;
+                self.status = text(cursor, |word| Some(TradeStatus::from_market(&word.decode())))?;
                 1
             }
             "markupPercent" => {
@@ -171,7 +171,8 @@ impl<'a> Draft<'a> {
                 3
             }
             "canJoin" => {
-                self.can_join = field(cursor, Kind::Bool, |cursor| cursor.boolean().map(Some))?;
+                self.can_join =
+                    field(cursor, ValueKind::Bool, |cursor| cursor.boolean().map(Some))?;
                 4
             }
             "canJoinAfter" => {
@@ -197,18 +198,18 @@ impl<'a> Draft<'a> {
             "avgPaintWearRange" => {
                 let defects = &mut self.defects;
                 self.float_range =
-                    field(cursor, Kind::Object, |cursor| float_range(cursor, defects))?;
+                    field(cursor, ValueKind::Object, |cursor| float_range(cursor, defects))?;
                 10
             }
             "depositor" => {
-                let is_null = cursor.peek()? == Kind::Null;
+                let is_null = cursor.peek()? == ValueKind::Null;
                 cursor.skip()?;
-                self.depositor = if is_null { Field::Null } else { Field::Value(()) };
+                self.depositor = if is_null { ListingField::Null } else { ListingField::Value(()) };
                 11
             }
             "tradeItems" => {
                 let defects = &mut self.defects;
-                self.items = field(cursor, Kind::Array, |cursor| items(cursor, defects))?;
+                self.items = field(cursor, ValueKind::Array, |cursor| items(cursor, defects))?;
                 12
             }
             _ => return cursor.skip().map(drop),
@@ -218,8 +219,8 @@ impl<'a> Draft<'a> {
     }
 
     #[inline]
-    fn finish(self, event: Event, generation: Generation) -> Option<Trade<'a>> {
-        let Field::Value(id) = self.id else { return None };
+    fn finish(self, event: TradeEvent, generation: Generation) -> Option<Trade<'a>> {
+        let ListingField::Value(id) = self.id else { return None };
         let mut defects = self.defects;
         let items = required(self.items, Defect::TradeItems, &mut defects);
         let sold = items.filter(|items| items.count > 0);
@@ -229,13 +230,14 @@ impl<'a> Draft<'a> {
         if sold.is_some_and(|items| items.base_value.is_none()) {
             defects.add(Defect::BaseValue);
         }
-        let market_name = sold.and_then(|items| items.market_name).map(Text::decode);
+        let market_name = sold.and_then(|items| items.market_name).map(JsonStr::decode);
         let market_name = market_name.unwrap_or_default();
         let name = taken_apart(&market_name);
         Some(Trade {
             id,
             event,
-            status: required(self.status, Defect::Status, &mut defects).unwrap_or(Status::Other),
+            status: required(self.status, Defect::Status, &mut defects)
+                .unwrap_or(TradeStatus::Other),
             item: name.base,
             is_stattrak: name.is_stattrak,
             is_souvenir: name.is_souvenir,
@@ -292,15 +294,15 @@ fn once(seen: &mut u16, bit: u16, defects: &mut Defects) {
     *seen |= mask;
 }
 
-fn positive(text: &str) -> Option<Coins> {
-    Coins::parse(text).ok().filter(|coins| Coins::ZERO < *coins)
+fn positive(text: &str) -> Option<Amount> {
+    Amount::parse(text).ok().filter(|coins| Amount::ZERO < *coins)
 }
 
 fn items<'a>(
     cursor: &mut Cursor<'a>,
     defects: &mut Defects,
-) -> Result<Option<Items<'a>>, JsonError> {
-    let mut items = Items { count: 0, market_name: None, base_value: None };
+) -> Result<Option<ListedItems<'a>>, JsonError> {
+    let mut items = ListedItems { count: 0, market_name: None, base_value: None };
     let mut is_readable = true;
     cursor.array(|cursor| {
         items.count = items.count.saturating_add(1);
@@ -324,7 +326,7 @@ fn items<'a>(
     Ok(is_readable.then_some(items))
 }
 
-fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<Coins>, JsonError> {
+fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<Amount>, JsonError> {
     let (mut coins, mut seen) = (None, 0);
     super::object(cursor, |key, cursor| {
         if key != "value" {
@@ -357,44 +359,44 @@ fn float_range(
 #[inline]
 fn field<'a, T>(
     cursor: &mut Cursor<'a>,
-    kind: Kind,
+    kind: ValueKind,
     read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
-) -> Result<Field<T>, JsonError> {
+) -> Result<ListingField<T>, JsonError> {
     let found = cursor.peek()?;
     if found == kind {
-        return Ok(read(cursor)?.map_or(Field::Unreadable, Field::Value));
+        return Ok(read(cursor)?.map_or(ListingField::Unreadable, ListingField::Value));
     }
     cursor.skip()?;
-    Ok(if found == Kind::Null { Field::Null } else { Field::Unreadable })
+    Ok(if found == ValueKind::Null { ListingField::Null } else { ListingField::Unreadable })
 }
 
 #[inline]
 fn text<'a, T>(
     cursor: &mut Cursor<'a>,
-    read: impl FnOnce(Text<'a>) -> Option<T>,
-) -> Result<Field<T>, JsonError> {
-    field(cursor, Kind::String, |cursor| cursor.string().map(read))
+    read: impl FnOnce(JsonStr<'a>) -> Option<T>,
+) -> Result<ListingField<T>, JsonError> {
+    field(cursor, ValueKind::String, |cursor| cursor.string().map(read))
 }
 
 #[inline]
 fn number<'a, T>(
     cursor: &mut Cursor<'a>,
     read: impl FnOnce(&'a str) -> Option<T>,
-) -> Result<Field<T>, JsonError> {
-    field(cursor, Kind::Number, |cursor| cursor.number().map(read))
+) -> Result<ListingField<T>, JsonError> {
+    field(cursor, ValueKind::Number, |cursor| cursor.number().map(read))
 }
 
 #[inline]
-fn moment(cursor: &mut Cursor<'_>) -> Result<Field<UnixMs>, JsonError> {
+fn moment(cursor: &mut Cursor<'_>) -> Result<ListingField<UnixMs>, JsonError> {
     text(cursor, |text| UnixMs::parse(&text.decode()))
 }
 
-fn value<T>(field: Field<T>) -> Option<T> {
-    if let Field::Value(value) = field { Some(value) } else { None }
+fn value<T>(field: ListingField<T>) -> Option<T> {
+    if let ListingField::Value(value) = field { Some(value) } else { None }
 }
 
 /// A field without which nothing can be decided.
-fn required<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+fn required<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
     let value = value(field);
     if value.is_none() {
         defects.add(defect);
@@ -403,16 +405,16 @@ fn required<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option
 }
 
 /// A field that must be there, where null has a meaning.
-fn nullable<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
-    if matches!(field, Field::Missing | Field::Unreadable) {
+fn nullable<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    if matches!(field, ListingField::Missing | ListingField::Unreadable) {
         defects.add(defect);
     }
     value(field)
 }
 
 /// A field that may be absent.
-fn optional<T>(field: Field<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
-    if matches!(field, Field::Unreadable) {
+fn optional<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    if matches!(field, ListingField::Unreadable) {
         defects.add(defect);
     }
     value(field)

@@ -14,14 +14,14 @@ pub mod feed;
 pub mod listing;
 pub mod operations;
 
-use crate::json::{Cursor, JsonError, Kind};
+use crate::json::{Cursor, JsonError, ValueKind};
 
 /// Walks an object by its keys; any other value is skipped, and `false` says so.
 fn object<'a>(
     cursor: &mut Cursor<'a>,
     mut on_entry: impl FnMut(&str, &mut Cursor<'a>) -> Result<(), JsonError>,
 ) -> Result<bool, JsonError> {
-    if cursor.peek()? != Kind::Object {
+    if cursor.peek()? != ValueKind::Object {
         cursor.skip()?;
         return Ok(false);
     }
@@ -37,7 +37,7 @@ fn array<'a>(
     cursor: &mut Cursor<'a>,
     on_element: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
 ) -> Result<bool, JsonError> {
-    if cursor.peek()? != Kind::Array {
+    if cursor.peek()? != ValueKind::Array {
         cursor.skip()?;
         return Ok(false);
     }
@@ -47,7 +47,7 @@ fn array<'a>(
 
 /// A string's value; `None` for any other value.
 fn string(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
-    if cursor.peek()? == Kind::String {
+    if cursor.peek()? == ValueKind::String {
         return cursor.string().map(|text| Some(text.decode().into_owned()));
     }
     cursor.skip().map(|_other| None)
@@ -55,7 +55,7 @@ fn string(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
 
 /// A number's text; `None` for any other value.
 fn number<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, JsonError> {
-    if cursor.peek()? == Kind::Number {
+    if cursor.peek()? == ValueKind::Number {
         return cursor.number().map(Some);
     }
     cursor.skip().map(|_other| None)

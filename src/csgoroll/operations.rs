@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Generation,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     trade::TradeId,
     whitelist::Whitelist,
 };
@@ -30,7 +30,7 @@ macro_rules! listing_fields {
 
 /// One GraphQL operation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Operation {
+pub struct GraphqlOperation {
     /// Its name, which stands in the query too.
     pub name: &'static str,
     /// The whole query.
@@ -44,7 +44,7 @@ pub struct Operation {
     pub is_private: bool,
 }
 
-impl Operation {
+impl GraphqlOperation {
     fn new(name: &'static str, query: impl Into<String>, variables: Value) -> Self {
         Self { name, query: query.into(), variables, is_essential: true, is_private: false }
     }
@@ -57,9 +57,9 @@ impl Operation {
 }
 
 /// The subscriptions of a feed: the listings first, then what is good to have.
-pub fn subscriptions(generation: Generation) -> Vec<Operation> {
+pub fn subscriptions(generation: Generation) -> Vec<GraphqlOperation> {
     let listings = match generation {
-        Generation::A => Operation::new(
+        Generation::A => GraphqlOperation::new(
             "OnCreateTrade",
             concat!(
                 "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade ",
@@ -68,7 +68,7 @@ pub fn subscriptions(generation: Generation) -> Vec<Operation> {
             ),
             json!({}),
         ),
-        Generation::B => Operation::new(
+        Generation::B => GraphqlOperation::new(
             "OnCreateTrades",
             concat!(
                 "subscription OnCreateTrades { createTrades { trades ",
@@ -78,7 +78,7 @@ pub fn subscriptions(generation: Generation) -> Vec<Operation> {
             json!({}),
         ),
     };
-    let updates = Operation::new(
+    let updates = GraphqlOperation::new(
         "OnUpdateTrade",
         concat!(
             "subscription OnUpdateTrade($status: TradeStatus, $userId: ID) ",
@@ -88,14 +88,14 @@ pub fn subscriptions(generation: Generation) -> Vec<Operation> {
         ),
         json!({}),
     );
-    let wallet = Operation::new(
+    let wallet = GraphqlOperation::new(
         "OnUpdateWallet",
         "subscription OnUpdateWallet { updateWallet { wallet { id amount name } \
          walletChange { id type externalId valueChange } } }",
         json!({}),
     );
-    let optional = |operation| Operation { is_essential: false, ..operation };
-    let wallet = Operation { is_private: true, ..wallet };
+    let optional = |operation| GraphqlOperation { is_essential: false, ..operation };
+    let wallet = GraphqlOperation { is_private: true, ..wallet };
     vec![listings, optional(updates), optional(wallet)]
 }
 
@@ -104,16 +104,16 @@ pub fn subscriptions(generation: Generation) -> Vec<Operation> {
 /// Only bounds whose meaning cannot be mistaken are used. The site knows others, of a name and of
 /// a float, of which it is not known what they do to a listing that has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filters {
+pub struct SubscriptionFilters {
     /// Nothing cheaper.
-    pub min_price: Coins,
+    pub min_price: Amount,
     /// Nothing dearer.
-    pub max_price: Coins,
+    pub max_price: Amount,
     /// Nothing with more added to its base price.
     pub max_markup: Percent,
 }
 
-impl Filters {
+impl SubscriptionFilters {
     /// The narrowest bounds that leave out nothing that any entry wants; `None` for a whitelist
     /// that wants nothing.
     pub fn of(whitelist: &Whitelist) -> Option<Self> {
@@ -127,7 +127,7 @@ impl Filters {
 }
 
 /// The subscription to the listings of generation B within bounds.
-pub fn filtered_listings(filters: Filters) -> Operation {
+pub fn filtered_listings(filters: SubscriptionFilters) -> GraphqlOperation {
     let query = concat!(
         "subscription OnCreateTrades($maxMarkupPercent: Float, $maxPrice: UnsignedFloat, ",
         "$minPrice: UnsignedFloat) { createTrades(maxMarkupPercent: $maxMarkupPercent, ",
@@ -140,7 +140,7 @@ pub fn filtered_listings(filters: Filters) -> Operation {
         "maxPrice": decimal(&filters.max_price.to_string()),
         "minPrice": decimal(&filters.min_price.to_string()),
     });
-    Operation::new("OnCreateTrades", query, variables)
+    GraphqlOperation::new("OnCreateTrades", query, variables)
 }
 
 /// A decimal text as a JSON number.
@@ -153,7 +153,7 @@ fn decimal(text: &str) -> Value {
 /// An id holds nothing that a JSON string would have to escape (see [`TradeId::new`]), so the body
 /// is `before + id + after`. `recaptcha` and `visualRecaptcha` exist as inputs; neither is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuyTemplate {
+pub struct OrderTemplate {
     /// The body up to the id.
     pub before_id: &'static str,
     /// The body from the id on.
@@ -161,8 +161,8 @@ pub struct BuyTemplate {
 }
 
 /// The body of a buy, prepared but for the id.
-pub const fn buy_template() -> BuyTemplate {
-    BuyTemplate {
+pub const fn buy_template() -> OrderTemplate {
+    OrderTemplate {
         before_id: concat!(
             r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
             r#"{ joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }","#,
@@ -172,7 +172,7 @@ pub const fn buy_template() -> BuyTemplate {
     }
 }
 
-impl BuyTemplate {
+impl OrderTemplate {
     /// The whole body for one listing.
     pub fn body(&self, id: &TradeId) -> String {
         format!("{}{id}{}", self.before_id, self.after_id)
@@ -180,14 +180,14 @@ impl BuyTemplate {
 }
 
 /// Who we are and what we have. Harmless: it changes nothing.
-pub fn current_user() -> Operation {
+pub fn current_user() -> GraphqlOperation {
     let query = "query CurrentUser { currentUser { id name suspectedTrader dailyWithdrawLimit \
                  wallets { id name amount } } }";
-    Operation::new("CurrentUser", query, json!({}))
+    GraphqlOperation::new("CurrentUser", query, json!({}))
 }
 
 /// One page of the open listings, newest first. `after` is the cursor of the page before.
-pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) -> Operation {
+pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) -> GraphqlOperation {
     let fields = match generation {
         Generation::A => listing_fields!(""),
         Generation::B => listing_fields!("canJoin avgPaintWearRange { min max } "),
@@ -203,7 +203,7 @@ pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) ->
         "orderBy": ["CREATED_AT_DESC"],
         "status": "LISTED",
     });
-    Operation::new("TradeList", query, variables)
+    GraphqlOperation::new("TradeList", query, variables)
 }
 
 /// The statuses that one's own purchase can have.
@@ -214,7 +214,7 @@ const PURCHASE_STATUSES: &str =
 ///
 /// The user and the statuses stand in the query itself, because the types of variables for them
 /// are not known. `None` for a user id that could not stand in a string as it is.
-pub fn own_purchases(user_id: &str, first: u32, after: Option<&str>) -> Option<Operation> {
+pub fn own_purchases(user_id: &str, first: u32, after: Option<&str>) -> Option<GraphqlOperation> {
     let user_id = TradeId::new(user_id)?;
     let fields = "{ id status totalValue createdAt updatedAt joinedAt }";
     let query = format!(
@@ -228,13 +228,13 @@ pub fn own_purchases(user_id: &str, first: u32, after: Option<&str>) -> Option<O
         "after": after,
         "orderBy": ["ID_DESC"],
     });
-    Some(Operation::new("TradeList", query, variables))
+    Some(GraphqlOperation::new("TradeList", query, variables))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::whitelist::{Entry, tests::entry};
+    use crate::whitelist::{WhitelistEntry, tests::entry};
 
     #[test]
     fn the_buy_is_json_that_names_exactly_this_listing() {
@@ -269,18 +269,18 @@ mod tests {
 
     #[test]
     fn filters_leave_out_nothing_that_any_entry_wants() {
-        let bounds = |min, max, markup| Entry {
-            min_price: Coins::from_cents(min),
-            max_price: Coins::from_cents(max),
+        let bounds = |min, max, markup| WhitelistEntry {
+            min_price: Amount::from_cents(min),
+            max_price: Amount::from_cents(max),
             max_markup: Percent::from_hundredths(markup),
             ..entry()
         };
         let whitelist = Whitelist::new(vec![bounds(100, 1_250, 0), bounds(50, 900, 150)]);
-        let filters = Filters::of(&whitelist).unwrap();
-        assert_eq!(filters.min_price, Coins::from_cents(50));
-        assert_eq!(filters.max_price, Coins::from_cents(1_250));
+        let filters = SubscriptionFilters::of(&whitelist).unwrap();
+        assert_eq!(filters.min_price, Amount::from_cents(50));
+        assert_eq!(filters.max_price, Amount::from_cents(1_250));
         assert_eq!(filters.max_markup, Percent::from_hundredths(150));
-        assert_eq!(Filters::of(&Whitelist::default()), None);
+        assert_eq!(SubscriptionFilters::of(&Whitelist::default()), None);
         let operation = filtered_listings(filters);
         assert_eq!(
             operation.variables,

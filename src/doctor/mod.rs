@@ -13,9 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::step::{BOT, Examination, STEPS, Step};
+use self::step::{BOT, DoctorReport, DoctorStep, STEPS};
 use crate::{
-    account::{Incomplete, PurchasesReading, ReadFailure, Reader, Span, purchases::UnknownStatus},
+    account::{
+        AccountReader, IncompleteReason, LookBack, PurchasesReading, ReadFailure,
+        purchases::UnknownStatus,
+    },
     clock,
     config::{Config, Mode},
     csgoroll::{
@@ -24,16 +27,16 @@ use crate::{
     },
     ledger::standing::Standing,
     net::{
-        http_client::{HttpClient, Reply},
+        http_client::{HttpClient, HttpReply},
         tls::Tls,
     },
     server_clock::ServerClock,
     summary::{lasting, short},
     text::{Escaped, error_chain},
     ws::{
-        FeedError, Origins,
+        FeedError, SettingNames,
         policy::RETRY_AFTER_MAX,
-        probe::{Leg, Stuck, probe},
+        probe::{ProbeStep, StepError, probe},
     },
 };
 
@@ -54,10 +57,10 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 pub async fn examine(
     config: &Config,
     listing_wait: Duration,
-    mut on_step: impl FnMut(&Step),
-) -> Examination {
-    let mut examination = Examination::default();
-    let mut done = |step: Step| {
+    mut on_step: impl FnMut(&DoctorStep),
+) -> DoctorReport {
+    let mut examination = DoctorReport::default();
+    let mut done = |step: DoctorStep| {
         on_step(&step);
         examination.steps.push(step);
     };
@@ -70,68 +73,76 @@ pub async fn examine(
 }
 
 /// What an examination comes to whose settings are wrong.
-pub fn without_settings(problems: &str, mut on_step: impl FnMut(&Step)) -> Examination {
-    let mut steps = vec![Step::red(
+pub fn without_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) -> DoctorReport {
+    let mut steps = vec![DoctorStep::red(
         "settings",
         Duration::ZERO,
         problems.trim_end(),
         "mend what is named above; `sniper check` reads it again",
     )];
-    steps.extend(STEPS.iter().skip(1).map(|name| Step::untried(name)));
+    steps.extend(STEPS.iter().skip(1).map(|name| DoctorStep::untried(name)));
     steps.iter().for_each(&mut on_step);
-    Examination { steps }
+    DoctorReport { steps }
 }
 
-fn settings(config: &Config) -> Step {
+fn settings(config: &Config) -> DoctorStep {
     let mode = match config.mode {
         Mode::Dry => "dry",
         Mode::Live => "live",
     };
     let entries = config.whitelist.entries().len();
     let seen = format!("{mode}, {entries} whitelist entries, feed {}", config.endpoints.ws);
-    Step::green("settings", Duration::ZERO, seen)
+    DoctorStep::green("settings", Duration::ZERO, seen)
 }
 
-async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Step)) {
-    const LEGS: [Leg; 6] = [Leg::Dns, Leg::Tcp, Leg::Tls, Leg::Upgrade, Leg::Ack, Leg::Listing];
+async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(DoctorStep)) {
+    const LEGS: [ProbeStep; 6] = [
+        ProbeStep::Dns,
+        ProbeStep::Tcp,
+        ProbeStep::Tls,
+        ProbeStep::Upgrade,
+        ProbeStep::Ack,
+        ProbeStep::Listing,
+    ];
     let probed = probe(config, listing_wait, |leg, took, seen| {
-        done(Step::green(name_of(leg), took, Escaped(seen).to_string()));
+        done(DoctorStep::green(name_of(leg), took, Escaped(seen).to_string()));
     })
     .await;
-    if let Err(Stuck { leg, took, error }) = probed {
-        let remedy = error.advice(Origins::MARKETPLACE).unwrap_or_else(|| remedy(leg).to_owned());
-        done(Step::red(name_of(leg), took, error.chain(), waiting(&error) + &remedy));
+    if let Err(StepError { leg, took, error }) = probed {
+        let remedy =
+            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(leg).to_owned());
+        done(DoctorStep::red(name_of(leg), took, error.chain(), waiting(&error) + &remedy));
         for leg in LEGS.into_iter().filter(|other| leg < *other) {
-            done(Step::untried(name_of(leg)));
+            done(DoctorStep::untried(name_of(leg)));
         }
     }
 }
 
-const fn name_of(leg: Leg) -> &'static str {
+const fn name_of(leg: ProbeStep) -> &'static str {
     match leg {
-        Leg::Dns => "DNS",
-        Leg::Tcp => "TCP",
-        Leg::Tls => "TLS",
-        Leg::Upgrade => "upgrade",
-        Leg::Ack => "ack",
-        Leg::Listing => "first listing",
+        ProbeStep::Dns => "DNS",
+        ProbeStep::Tcp => "TCP",
+        ProbeStep::Tls => "TLS",
+        ProbeStep::Upgrade => "upgrade",
+        ProbeStep::Ack => "ack",
+        ProbeStep::Listing => "first listing",
     }
 }
 
-const fn remedy(leg: Leg) -> &'static str {
+const fn remedy(leg: ProbeStep) -> &'static str {
     match leg {
-        Leg::Dns => "check the host in CSGOROLL_WS_URL, and this machine's network",
-        Leg::Tcp => "check the network, and whether a firewall stands in between",
-        Leg::Tls => {
+        ProbeStep::Dns => "check the host in CSGOROLL_WS_URL, and this machine's network",
+        ProbeStep::Tcp => "check the network, and whether a firewall stands in between",
+        ProbeStep::Tls => {
             "check the address and this machine's date; if both are right, something in between \
              reads along"
         }
-        Leg::Upgrade => {
+        ProbeStep::Upgrade => {
             "open the site in your browser, pass a challenge if there is one, copy the cookie \
              again, and check CSGOROLL_WS_URL"
         }
-        Leg::Ack => "check CSGOROLL_WS_URL; if it is right, copy the cookie again",
-        Leg::Listing => {
+        ProbeStep::Ack => "check CSGOROLL_WS_URL; if it is right, copy the cookie again",
+        ProbeStep::Listing => {
             "the market may be quiet: try again later; if it stays so, try the other `generation` \
              in [feed]"
         }
@@ -139,19 +150,19 @@ const fn remedy(leg: Leg) -> &'static str {
 }
 
 /// One question over HTTP answers four steps, and a second one the own trades.
-async fn account(config: &Config, done: &mut impl FnMut(Step)) {
+async fn account(config: &Config, done: &mut impl FnMut(DoctorStep)) {
     let begun = Instant::now();
     let asked = ask(config).await;
     let took = begun.elapsed();
     let reply = match asked {
         Ok(reply) => {
-            done(Step::green("HTTP", took, format!("HTTP {}", reply.head.status)));
+            done(DoctorStep::green("HTTP", took, format!("HTTP {}", reply.head.status)));
             reply
         }
         Err(failure) => {
             done(failed("HTTP", took, &failure));
             for name in ["sign-in", "balance", "own trades", "clock interval"] {
-                done(Step::untried(name));
+                done(DoctorStep::untried(name));
             }
             return;
         }
@@ -162,23 +173,23 @@ async fn account(config: &Config, done: &mut impl FnMut(Step)) {
                 Some(true) => "signed in; the site has flagged this account",
                 Some(false) | None => "signed in",
             };
-            done(Step::green("sign-in", took, seen));
+            done(DoctorStep::green("sign-in", took, seen));
             done(balance(config, &user, took));
             done(own_trades(config, &user).await);
         }
         Err(failure) => {
             done(failed("sign-in", took, &failure));
-            done(Step::untried("balance"));
-            done(Step::untried("own trades"));
+            done(DoctorStep::untried("balance"));
+            done(DoctorStep::untried("own trades"));
         }
     }
     done(clock_interval(&reply, took));
 }
 
 /// A step that failed as a read of the account does.
-fn failed(name: &'static str, took: Duration, failure: &ReadFailure) -> Step {
+fn failed(name: &'static str, took: Duration, failure: &ReadFailure) -> DoctorStep {
     let cause = failure.cause();
-    Step::red(name, took, cause.text(), cause.remedy())
+    DoctorStep::red(name, took, cause.text(), cause.remedy())
 }
 
 fn tls(config: &Config) -> Result<Tls, ReadFailure> {
@@ -188,7 +199,7 @@ fn tls(config: &Config) -> Result<Tls, ReadFailure> {
     }
 }
 
-async fn ask(config: &Config) -> Result<Reply, ReadFailure> {
+async fn ask(config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
     let client = HttpClient::new(&config.endpoints, config.credential.as_ref(), &tls)?;
     let reply = client.post(operations::current_user().to_json()).await?;
@@ -198,7 +209,7 @@ async fn ask(config: &Config) -> Result<Reply, ReadFailure> {
     }
 }
 
-fn who(config: &Config, reply: &Reply) -> Result<User, ReadFailure> {
+fn who(config: &Config, reply: &HttpReply) -> Result<User, ReadFailure> {
     if config.credential.is_none() {
         return Err(ReadFailure::NoCredential);
     }
@@ -208,16 +219,16 @@ fn who(config: &Config, reply: &Reply) -> Result<User, ReadFailure> {
     }
 }
 
-fn balance(config: &Config, user: &User, took: Duration) -> Step {
+fn balance(config: &Config, user: &User, took: Duration) -> DoctorStep {
     let floor = config.budget.min_balance;
     match user.balance {
-        Some(balance) if balance < floor => Step::red(
+        Some(balance) if balance < floor => DoctorStep::red(
             "balance",
             took,
             format!("{balance} coins, below min_balance"),
             "deposit, or lower min_balance in [budget]; the bot would stop at once",
         ),
-        Some(balance) => Step::green("balance", took, format!("{balance} coins")),
+        Some(balance) => DoctorStep::green("balance", took, format!("{balance} coins")),
         None => {
             let error = user.balance_error.clone().unwrap_or(BalanceError::NoAmount);
             failed("balance", took, &ReadFailure::Balance(error))
@@ -226,7 +237,7 @@ fn balance(config: &Config, user: &User, took: Duration) -> Step {
 }
 
 /// Whether the account's own purchases can be read, the way the bot reads them.
-async fn own_trades(config: &Config, user: &User) -> Step {
+async fn own_trades(config: &Config, user: &User) -> DoctorStep {
     let begun = Instant::now();
     let read = read_own_trades(config, user).await;
     let (name, took) = ("own trades", begun.elapsed());
@@ -234,21 +245,21 @@ async fn own_trades(config: &Config, user: &User) -> Step {
         Ok(reading) => reading,
         Err(failure) => return failed(name, took, &failure),
     };
-    let is_cut = matches!(reading.incomplete, Some(Incomplete::TooManyPages { .. }));
+    let is_cut = matches!(reading.incomplete, Some(IncompleteReason::TooManyPages { .. }));
     match &reading.incomplete {
         Some(incomplete) if !is_cut => {
             let cause = incomplete.cause();
-            Step::red(name, took, cause.text(), cause.remedy())
+            DoctorStep::red(name, took, cause.text(), cause.remedy())
         }
-        _ => Step::green(name, took, seen_of_own_trades(&reading, is_cut)),
+        _ => DoctorStep::green(name, took, seen_of_own_trades(&reading, is_cut)),
     }
 }
 
 async fn read_own_trades(config: &Config, user: &User) -> Result<PurchasesReading, ReadFailure> {
     let credential = config.credential.as_ref();
     let generation = config.feed.generation;
-    let reader = Reader::new(&config.endpoints, credential, generation, &tls(config)?)?;
-    let span = Span { pages_max: OWN_TRADES_PAGES_MAX, ..Span::back_to(clock::now()) };
+    let reader = AccountReader::new(&config.endpoints, credential, generation, &tls(config)?)?;
+    let span = LookBack { pages_max: OWN_TRADES_PAGES_MAX, ..LookBack::back_to(clock::now()) };
     reader.own_purchases(user, span).await
 }
 
@@ -266,11 +277,11 @@ fn seen_of_own_trades(reading: &PurchasesReading, is_cut: bool) -> String {
 }
 
 /// How exactly the server's clock is known after one answer.
-fn clock_interval(reply: &Reply, took: Duration) -> Step {
+fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
     let name = "clock interval";
     let Some(date) = reply.head.date else {
         let remedy = "what can be bought later cannot be timed; check CSGOROLL_HTTP_URL";
-        return Step::red(name, took, "the answer has no date", remedy);
+        return DoctorStep::red(name, took, "the answer has no date", remedy);
     };
     let mut clock = ServerClock::new(reply.exchange.sent);
     clock.observe_date(reply.exchange, date);
@@ -279,9 +290,9 @@ fn clock_interval(reply: &Reply, took: Duration) -> Step {
     let skew = ours.since(date).max(date.since(ours));
     if skew > SKEW_MAX {
         let seen = format!("this machine's clock is {} off", short(skew));
-        return Step::red(name, took, seen, "set this machine's clock, or let NTP set it");
+        return DoctorStep::red(name, took, seen, "set this machine's clock, or let NTP set it");
     }
-    Step::green(name, took, format!("the server's clock is known to {}", short(width)))
+    DoctorStep::green(name, took, format!("the server's clock is known to {}", short(width)))
 }
 
 /// What a refused upgrade says about waiting.
@@ -291,7 +302,7 @@ fn waiting(error: &FeedError) -> String {
 }
 
 /// How the bot of this `SNIPER_DATA` stands, as `sniper status` shows it.
-async fn bot(config: &Config) -> Step {
+async fn bot(config: &Config) -> DoctorStep {
     let begun = Instant::now();
     let (directory, state) = (config.data_dir.clone(), config.state_dir.clone());
     // It waits for the bot's answer, up to a bound of its own.
@@ -302,16 +313,16 @@ async fn bot(config: &Config) -> Step {
         Ok(Ok(standing)) => standing,
         Ok(Err(error)) => {
             let remedy = "run `sniper status`, and `sniper ledger verify` where no bot runs";
-            return Step::red(BOT, took, Escaped(&error_chain(&error)).to_string(), remedy);
+            return DoctorStep::red(BOT, took, Escaped(&error_chain(&error)).to_string(), remedy);
         }
         Err(_panicked) => {
-            return Step::red(BOT, took, "the look at the bot failed", "run `sniper status`");
+            return DoctorStep::red(BOT, took, "the look at the bot failed", "run `sniper status`");
         }
     };
     let problems = standing.problems();
     if !problems.is_empty() {
         let remedy = "run `sniper status`, do what it names, then `sniper resume` if it is halted";
-        return Step::red(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
+        return DoctorStep::red(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
     }
     let seen = match (&standing.live, &standing.dry, &standing.resting) {
         (Some(live), ..) => format!("live, buying {}", live.buying),
@@ -319,17 +330,17 @@ async fn bot(config: &Config) -> Step {
         (None, None, Some(_)) => "not running, and its ledger holds no halt".to_owned(),
         (None, None, None) => "not running, and there is no ledger yet".to_owned(),
     };
-    Step::green(BOT, took, seen)
+    DoctorStep::green(BOT, took, seen)
 }
 
 /// Whether the bot can write where it writes.
-fn disk(directory: &Path) -> Step {
+fn disk(directory: &Path) -> DoctorStep {
     let begun = Instant::now();
     let written = write_and_remove(directory);
     let took = begun.elapsed();
     match written {
-        Ok(()) => Step::green("disk", took, format!("{} takes files", directory.display())),
-        Err(error) => Step::red(
+        Ok(()) => DoctorStep::green("disk", took, format!("{} takes files", directory.display())),
+        Err(error) => DoctorStep::red(
             "disk",
             took,
             format!("cannot write in {}: {error}", directory.display()),

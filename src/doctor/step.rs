@@ -29,7 +29,7 @@ pub const BOT: &str = "bot";
 
 /// How a step went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum StepResult {
     /// It is well.
     Green,
     /// It is not, and this is what to do.
@@ -43,21 +43,21 @@ pub enum Finding {
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct DoctorStep {
     /// Which of [`STEPS`].
     pub name: &'static str,
     /// How it went.
-    pub finding: Finding,
+    pub finding: StepResult,
     /// How long it took.
     pub took: Duration,
     /// What was seen: fit to be shown.
     pub seen: String,
 }
 
-impl Step {
+impl DoctorStep {
     /// It is well.
     pub fn green(name: &'static str, took: Duration, seen: impl Into<String>) -> Self {
-        Self { name, finding: Finding::Green, took, seen: seen.into() }
+        Self { name, finding: StepResult::Green, took, seen: seen.into() }
     }
 
     /// It is not.
@@ -67,31 +67,31 @@ impl Step {
         seen: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        let finding = Finding::Red { remedy: remedy.into() };
+        let finding = StepResult::Red { remedy: remedy.into() };
         Self { name, finding, took, seen: seen.into() }
     }
 
     /// It could not be tried.
     pub fn untried(name: &'static str) -> Self {
         let seen = "not tried, since an earlier step failed".to_owned();
-        Self { name, finding: Finding::Untried, took: Duration::ZERO, seen }
+        Self { name, finding: StepResult::Untried, took: Duration::ZERO, seen }
     }
 
     /// Whether it is well.
     pub fn is_green(&self) -> bool {
-        self.finding == Finding::Green
+        self.finding == StepResult::Green
     }
 
     /// The line for a person, in color if wanted.
-    pub const fn line(&self, colors: bool) -> Line<'_> {
-        Line { step: self, colors }
+    pub const fn line(&self, colors: bool) -> StepLine<'_> {
+        StepLine { step: self, colors }
     }
 
     fn to_json(&self) -> Value {
         let (state, remedy) = match &self.finding {
-            Finding::Green => ("green", None),
-            Finding::Red { remedy } => ("red", Some(remedy)),
-            Finding::Untried => ("untried", None),
+            StepResult::Green => ("green", None),
+            StepResult::Red { remedy } => ("red", Some(remedy)),
+            StepResult::Untried => ("untried", None),
         };
         json!({
             "step": self.name,
@@ -105,18 +105,18 @@ impl Step {
 
 /// A step as a line, and what to do below it.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'s> {
-    step: &'s Step,
+pub struct StepLine<'s> {
+    step: &'s DoctorStep,
     colors: bool,
 }
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for StepLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { name, finding, took, seen } = self.step;
+        let DoctorStep { name, finding, took, seen } = self.step;
         let (word, color) = match finding {
-            Finding::Green => ("ok  ", "32"),
-            Finding::Red { .. } => ("FAIL", "31"),
-            Finding::Untried => ("--  ", "33"),
+            StepResult::Green => ("ok  ", "32"),
+            StepResult::Red { .. } => ("FAIL", "31"),
+            StepResult::Untried => ("--  ", "33"),
         };
         if self.colors {
             write!(f, "\u{1b}[{color}m{word}\u{1b}[0m")?;
@@ -124,11 +124,11 @@ impl fmt::Display for Line<'_> {
             f.write_str(word)?;
         }
         let took = match finding {
-            Finding::Untried => String::new(),
-            Finding::Green | Finding::Red { .. } => short(*took),
+            StepResult::Untried => String::new(),
+            StepResult::Green | StepResult::Red { .. } => short(*took),
         };
         writeln!(f, "  {name:<15} {took:>9}  {seen}")?;
-        if let Finding::Red { remedy } = finding {
+        if let StepResult::Red { remedy } = finding {
             writeln!(f, "      what to do: {remedy}")?;
         }
         Ok(())
@@ -137,22 +137,22 @@ impl fmt::Display for Line<'_> {
 
 /// All steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Examination {
+pub struct DoctorReport {
     /// In the order of [`STEPS`].
-    pub steps: Vec<Step>,
+    pub steps: Vec<DoctorStep>,
 }
 
-impl Examination {
+impl DoctorReport {
     /// Whether everything is well.
     pub fn is_well(&self) -> bool {
-        self.steps.len() == STEPS.len() && self.steps.iter().all(Step::is_green)
+        self.steps.len() == STEPS.len() && self.steps.iter().all(DoctorStep::is_green)
     }
 
     /// The exit code: 78 where the settings are wrong; 1, as `sniper status` has it, where the bot or
     /// its ledger needs the user; 69 for anything else (78 and 69 after `sysexits.h`).
     pub fn exit_code(&self) -> u8 {
         let is_red = |name: &str| {
-            let is_it = |step: &&Step| step.name == name;
+            let is_it = |step: &&DoctorStep| step.name == name;
             self.steps.iter().find(is_it).is_some_and(|step| !step.is_green())
         };
         match self.steps.first() {
@@ -165,7 +165,7 @@ impl Examination {
 
     /// As one JSON object.
     pub fn to_json(&self) -> Value {
-        let steps: Vec<Value> = self.steps.iter().map(Step::to_json).collect();
+        let steps: Vec<Value> = self.steps.iter().map(DoctorStep::to_json).collect();
         json!({ "mode": "doctor", "ok": self.is_well(), "steps": steps })
     }
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_red_step_says_what_to_do() {
-        let step = Step::red("sign-in", 12 * MS, "the session has expired", "log in again");
+        let step = DoctorStep::red("sign-in", 12 * MS, "the session has expired", "log in again");
         let shown = step.line(false).to_string();
         assert!(shown.starts_with("FAIL  sign-in "), "{shown}");
         assert!(shown.contains("12.0 ms  the session has expired\n"), "{shown}");
@@ -197,17 +197,17 @@ mod tests {
 
     #[test]
     fn only_all_green_is_well() {
-        let green = |name| Step::green(name, MS, "");
-        let mut examination = Examination { steps: STEPS.map(green).to_vec() };
+        let green = |name| DoctorStep::green(name, MS, "");
+        let mut examination = DoctorReport { steps: STEPS.map(green).to_vec() };
         assert_eq!((examination.is_well(), examination.exit_code()), (true, 0));
-        examination.steps[3] = Step::untried("TLS");
+        examination.steps[3] = DoctorStep::untried("TLS");
         assert_eq!((examination.is_well(), examination.exit_code()), (false, 69));
         let bot = examination.steps.len() - 1;
-        examination.steps[bot] = Step::red(BOT, MS, "halted", "");
+        examination.steps[bot] = DoctorStep::red(BOT, MS, "halted", "");
         assert_eq!((examination.is_well(), examination.exit_code()), (false, 1));
-        examination.steps[0] = Step::red("settings", MS, "", "");
+        examination.steps[0] = DoctorStep::red("settings", MS, "", "");
         assert_eq!(examination.exit_code(), 78);
-        let short = Examination { steps: vec![green("settings")] };
+        let short = DoctorReport { steps: vec![green("settings")] };
         assert!(!short.is_well(), "a step that is missing is not well");
         assert_eq!(examination.to_json()["steps"][0]["state"], "red");
     }

@@ -6,12 +6,12 @@ use std::borrow::Cow;
 
 /// A string as it stands in the text, between its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text<'a> {
+pub struct JsonStr<'a> {
     raw: &'a str,
     escaped: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonStr<'a> {
     /// What stands between two quotes, validated, and whether it holds an escape.
     #[inline]
     pub(super) const fn new(raw: &'a str, escaped: bool) -> Self {

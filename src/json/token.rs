@@ -3,7 +3,7 @@
 //! Nothing here recurses but [`Cursor::pass`], and that no deeper than the cursor allows.
 
 use super::{
-    Cursor, DEPTH_MAX, JsonError, Text,
+    Cursor, DEPTH_MAX, JsonError, JsonStr,
     text::{hex_at, special_byte},
 };
 
@@ -90,11 +90,11 @@ impl<'a> Cursor<'a> {
 
     /// Reads the string on whose first quote the cursor stands.
     #[inline(always)]
-    pub(super) fn quoted(&mut self) -> Result<Text<'a>, JsonError> {
+    pub(super) fn quoted(&mut self) -> Result<JsonStr<'a>, JsonError> {
         let start = self.at.wrapping_add(1);
         let escaped = self.pass_string()?;
         let end = self.at.wrapping_sub(1);
-        Ok(Text::new(self.text.get(start..end).unwrap_or_default(), escaped))
+        Ok(JsonStr::new(self.text.get(start..end).unwrap_or_default(), escaped))
     }
 
     /// Consumes the string on whose first quote the cursor stands; says whether it holds an escape.

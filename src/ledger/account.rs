@@ -12,7 +12,7 @@
 //!
 //! # Invariants
 //!
-//! 1. [`Account::available_min`] is never above what the account holds, while only this ledger
+//! 1. [`AccountBalance::available_min`] is never above what the account holds, while only this ledger
 //!    spends from it.
 //! 2. No coin that came in is claimed twice: a claim raises `base` by what it takes.
 //! 3. A pushed balance only lowers what is available, and only until the next reading.
@@ -21,7 +21,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::event::Sequence;
-use crate::{money::Coins, time::UnixMs};
+use crate::{money::Amount, time::UnixMs};
 
 /// How long the marketplace may take to show an order in its lists and balances.
 pub const SETTLE: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ const AGREEMENTS_MAX: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalanceReading {
     /// How much.
-    pub coins: Coins,
+    pub coins: Amount,
     /// When its request was sent.
     pub as_of: UnixMs,
     /// When it was taken into account, which is after it arrived.
@@ -46,16 +46,16 @@ pub struct BalanceReading {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
     /// What counts against the limits: the most that it can have cost.
-    pub(super) counted: Coins,
+    pub(super) counted: Amount,
     /// The least that it can have cost.
-    pub(super) charged: Coins,
+    pub(super) charged: Amount,
 }
 
 /// When an order was reserved, and what is deducted for it; `None` where nothing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
     pub(super) at: UnixMs,
-    pub(super) price: Option<Coins>,
+    pub(super) price: Option<Amount>,
 }
 
 /// A confirmed charge that the readings so far may not include.
@@ -72,70 +72,70 @@ struct Charge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inflow {
     at: UnixMs,
-    coins: Coins,
+    coins: Amount,
 }
 
 /// A balance that fell further than every order together explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BalanceDrop {
     /// The least that can be explained.
-    pub(super) expected: Coins,
+    pub(super) expected: Amount,
     /// What was read.
-    pub(super) actual: Coins,
+    pub(super) actual: Amount,
 }
 
 /// A balance that the feed has pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hint {
-    coins: Coins,
+struct BalanceHint {
+    coins: Amount,
     /// What was ever deducted, when it came.
-    deducted: Coins,
+    deducted: Amount,
 }
 
 /// The account's balance as the ledger knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct AccountBalance {
     first_at: Option<UnixMs>,
     last: Option<BalanceReading>,
-    hint: Option<Hint>,
+    hint: Option<BalanceHint>,
     /// Less every order that may not be in a reading; meaningless before the first reading.
-    available: Coins,
+    available: Amount,
     /// The prices of what is in flight or unknown.
-    open: Coins,
+    open: Amount,
     /// What may have been spent that is not on record.
-    lost: Coins,
+    lost: Amount,
     charges: VecDeque<Charge>,
     /// The sum of `charges`, as counted.
-    pending: Coins,
-    base: Coins,
+    pending: Amount,
+    base: Amount,
     /// By how much `base` was lowered without a charge that explains it.
-    unexplained: Coins,
+    unexplained: Amount,
     inflows: VecDeque<Inflow>,
     /// When coins last came in, claimed since or not.
     received_at: Option<UnixMs>,
     /// The sum of `inflows`.
-    surplus: Coins,
+    surplus: Amount,
     /// Coins that the last reading lacks.
-    missing: Coins,
+    missing: Amount,
     /// Readings in a row that lacked nothing, the oldest first.
     agreements: VecDeque<(UnixMs, UnixMs)>,
     /// All that was ever deducted from `available`.
-    deducted: Coins,
+    deducted: Amount,
 }
 
-impl Account {
+impl AccountBalance {
     /// The last reading, if there was one.
     pub(super) const fn last_reading(&self) -> Option<BalanceReading> {
         self.last
     }
 
     /// The last balance read, if there was one.
-    pub(super) fn balance(&self) -> Option<Coins> {
+    pub(super) fn balance(&self) -> Option<Amount> {
         self.last.map(|reading| reading.coins)
     }
 
     /// What is available at least; `None` before the first reading.
-    pub(super) fn available_min(&self) -> Option<Coins> {
+    pub(super) fn available_min(&self) -> Option<Amount> {
         let _read = self.last?;
         let pushed = self
             .hint
@@ -144,25 +144,25 @@ impl Account {
     }
 
     /// The prices of what is in flight or unknown.
-    pub(super) const fn open_coins(&self) -> Coins {
+    pub(super) const fn open_coins(&self) -> Amount {
         self.open
     }
 
     /// Whether a reading of this amount would change nothing.
-    pub(super) fn is_unchanged(&self, coins: Coins) -> bool {
+    pub(super) fn is_unchanged(&self, coins: Amount) -> bool {
         self.balance() == Some(coins)
             && self.hint.is_none()
-            && self.unsure() == Coins::ZERO
+            && self.unsure() == Amount::ZERO
             && self.available == coins
-            && self.missing == Coins::ZERO
+            && self.missing == Amount::ZERO
             && self.base.saturating_add(self.surplus) == coins
     }
 
     /// Coins that the last reading lacks and that neither `others` nor a charge confirmed lately
     /// explains.
-    pub(super) fn missing_beyond(&self, others: Coins) -> Coins {
+    pub(super) fn missing_beyond(&self, others: Amount) -> Amount {
         let explained = others.saturating_add(self.pending);
-        self.missing.saturating_sub(explained).max(Coins::ZERO)
+        self.missing.saturating_sub(explained).max(Amount::ZERO)
     }
 
     /// Whether the last reading lacks no coins, and was asked for after `moment`.
@@ -190,22 +190,22 @@ impl Account {
     }
 
     /// Sets what may have been spent that is not on record.
-    pub(super) fn set_lost(&mut self, coins: Coins) {
+    pub(super) fn set_lost(&mut self, coins: Amount) {
         let more = coins.saturating_sub(self.lost);
         self.deduct(more);
         self.lost = coins;
     }
 
     /// Deducts an order that is about to be sent.
-    pub(super) fn reserve(&mut self, price: Coins) {
+    pub(super) fn reserve(&mut self, price: Amount) {
         self.open = self.open.saturating_add(price);
         self.deduct(price);
     }
 
     /// An open order ended without being charged.
-    pub(super) fn cancel(&mut self, price: Coins) {
+    pub(super) fn cancel(&mut self, price: Amount) {
         self.open = self.open.saturating_sub(price);
-        self.deduct(Coins::ZERO.saturating_sub(price));
+        self.deduct(Amount::ZERO.saturating_sub(price));
     }
 
     /// The charge of an order is confirmed at `at`.
@@ -227,7 +227,7 @@ impl Account {
     /// What a charged order cost is known better.
     pub(super) fn reprice(&mut self, sequence: Sequence, from: Cost, to: Cost) {
         let more = to.counted.saturating_sub(from.counted);
-        self.deduct(more.max(Coins::ZERO));
+        self.deduct(more.max(Amount::ZERO));
         if let Some(charge) = self.charges.iter_mut().find(|charge| charge.sequence == sequence) {
             charge.cost = to;
             self.pending = self.pending.saturating_add(more);
@@ -236,10 +236,10 @@ impl Account {
         // It is in `base` already.
         let less = from.charged.saturating_sub(to.charged);
         // A charge that was understated may be what `base` was lowered by before.
-        let explained = Coins::ZERO.saturating_sub(less).min(self.unexplained).max(Coins::ZERO);
+        let explained = Amount::ZERO.saturating_sub(less).min(self.unexplained).max(Amount::ZERO);
         self.unexplained = self.unexplained.saturating_sub(explained);
         self.base = self.base.saturating_add(less).saturating_add(explained);
-        if Coins::ZERO < less {
+        if Amount::ZERO < less {
             // What the old price made look like an inflow was none, and a reading that lacked
             // nothing by the old price may lack something by the new one.
             self.trim(self.surplus.saturating_sub(less));
@@ -248,27 +248,27 @@ impl Account {
     }
 
     /// Whether coins that came in since `reserved_at` cover a returned order of this price.
-    pub(super) fn covers(&self, price: Coins, reserved_at: UnixMs) -> bool {
+    pub(super) fn covers(&self, price: Amount, reserved_at: UnixMs) -> bool {
         let since = self.inflows.iter().filter(|inflow| reserved_at <= inflow.at);
-        price <= since.fold(Coins::ZERO, |sum, inflow| sum.saturating_add(inflow.coins))
+        price <= since.fold(Amount::ZERO, |sum, inflow| sum.saturating_add(inflow.coins))
     }
 
     /// A returned order claims the coins that came in, the oldest first.
-    pub(super) fn claim(&mut self, price: Coins, reserved_at: UnixMs) {
+    pub(super) fn claim(&mut self, price: Amount, reserved_at: UnixMs) {
         let mut left = price;
         for inflow in self.inflows.iter_mut().filter(|inflow| reserved_at <= inflow.at) {
             let taken = inflow.coins.min(left);
             inflow.coins = inflow.coins.saturating_sub(taken);
             left = left.saturating_sub(taken);
         }
-        self.inflows.retain(|inflow| Coins::ZERO < inflow.coins);
+        self.inflows.retain(|inflow| Amount::ZERO < inflow.coins);
         self.surplus = self.surplus.saturating_sub(price.saturating_sub(left));
         self.base = self.base.saturating_add(price);
     }
 
     /// Takes a balance that the feed has pushed. It only lowers what is available.
-    pub(super) fn push(&mut self, coins: Coins) {
-        self.hint = Some(Hint { coins, deducted: self.deducted });
+    pub(super) fn push(&mut self, coins: Amount) {
+        self.hint = Some(BalanceHint { coins, deducted: self.deducted });
     }
 
     /// Takes a reading. One that is older than the last is ignored.
@@ -287,7 +287,7 @@ impl Account {
             self.agree(as_of, at);
             return None;
         }
-        self.weigh(reading, unsure == Coins::ZERO);
+        self.weigh(reading, unsure == Amount::ZERO);
         if self.available <= coins {
             self.available = self.available.max(surely);
             return None;
@@ -315,8 +315,8 @@ impl Account {
     fn weigh(&mut self, reading: BalanceReading, is_complete: bool) {
         let BalanceReading { coins, as_of, at } = reading;
         let surplus = coins.saturating_sub(self.base);
-        self.missing = self.surplus.saturating_sub(surplus).max(Coins::ZERO);
-        if self.missing == Coins::ZERO {
+        self.missing = self.surplus.saturating_sub(surplus).max(Amount::ZERO);
+        if self.missing == Amount::ZERO {
             let more = surplus.saturating_sub(self.surplus);
             self.receive(Inflow { at, coins: more });
             return self.agree(as_of, at);
@@ -326,17 +326,17 @@ impl Account {
         // account in another way. What a returned order may claim is less from now on.
         let shows_inflows = self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of);
         if is_complete && shows_inflows {
-            self.trim(surplus.max(Coins::ZERO));
-            let lowered = self.base.saturating_sub(coins).max(Coins::ZERO);
+            self.trim(surplus.max(Amount::ZERO));
+            let lowered = self.base.saturating_sub(coins).max(Amount::ZERO);
             self.base = self.base.saturating_sub(lowered);
             self.unexplained = self.unexplained.saturating_add(lowered);
-            self.missing = Coins::ZERO;
+            self.missing = Amount::ZERO;
         }
     }
 
     /// Moves the charges that a reading of this moment surely includes into `base`.
     fn include(&mut self, as_of: UnixMs) {
-        let (mut counted, mut charged) = (Coins::ZERO, Coins::ZERO);
+        let (mut counted, mut charged) = (Amount::ZERO, Amount::ZERO);
         self.charges.retain(|charge| {
             let is_included = charge.at.plus(SETTLE) <= as_of;
             if is_included {
@@ -352,7 +352,7 @@ impl Account {
     }
 
     fn receive(&mut self, inflow: Inflow) {
-        if inflow.coins <= Coins::ZERO {
+        if inflow.coins <= Amount::ZERO {
             return;
         }
         if self.inflows.len() >= INFLOWS_MAX
@@ -369,13 +369,13 @@ impl Account {
     }
 
     /// Gives up inflows, the newest first, until so much is left.
-    fn trim(&mut self, left: Coins) {
+    fn trim(&mut self, left: Amount) {
         while left < self.surplus {
             let Some(newest) = self.inflows.back_mut() else { break };
             let taken = newest.coins.min(self.surplus.saturating_sub(left));
             newest.coins = newest.coins.saturating_sub(taken);
             self.surplus = self.surplus.saturating_sub(taken);
-            if newest.coins <= Coins::ZERO {
+            if newest.coins <= Amount::ZERO {
                 self.inflows.pop_back();
             }
         }
@@ -389,11 +389,11 @@ impl Account {
     }
 
     /// What may or may not be in a reading.
-    const fn unsure(&self) -> Coins {
+    const fn unsure(&self) -> Amount {
         self.open.saturating_add(self.pending).saturating_add(self.lost)
     }
 
-    fn deduct(&mut self, coins: Coins) {
+    fn deduct(&mut self, coins: Amount) {
         self.available = self.available.saturating_sub(coins);
         self.deducted = self.deducted.saturating_add(coins);
     }
@@ -403,18 +403,18 @@ impl Account {
 mod tests {
     use super::*;
 
-    fn coins(cents: i64) -> Coins {
-        Coins::from_cents(cents)
+    fn coins(cents: i64) -> Amount {
+        Amount::from_cents(cents)
     }
 
-    fn account(cents: i64) -> Account {
-        let mut account = Account::default();
+    fn account(cents: i64) -> AccountBalance {
+        let mut account = AccountBalance::default();
         assert_eq!(read(&mut account, cents, 0), None);
         account
     }
 
     /// A reading whose request left at this second and was answered at once.
-    fn read(account: &mut Account, cents: i64, second: i64) -> Option<BalanceDrop> {
+    fn read(account: &mut AccountBalance, cents: i64, second: i64) -> Option<BalanceDrop> {
         let at = UnixMs(second * 1_000);
         account.read(BalanceReading { coins: coins(cents), as_of: at, at })
     }
@@ -424,18 +424,18 @@ mod tests {
     }
 
     /// An order that was reserved, and confirmed as charged.
-    fn bought(account: &mut Account, number: u64, cents: i64, second: i64) {
+    fn bought(account: &mut AccountBalance, number: u64, cents: i64, second: i64) {
         account.reserve(coins(cents));
         confirmed(account, number, cents, second);
     }
 
-    fn confirmed(account: &mut Account, number: u64, cents: i64, second: i64) {
+    fn confirmed(account: &mut AccountBalance, number: u64, cents: i64, second: i64) {
         let at = UnixMs(second * 1_000);
         let reserved = Reservation { at, price: Some(coins(cents)) };
         account.charge(Sequence(number), cost(cents), reserved, at);
     }
 
-    fn available(account: &Account) -> Coins {
+    fn available(account: &AccountBalance) -> Amount {
         account.available_min().unwrap()
     }
 

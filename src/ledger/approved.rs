@@ -1,20 +1,20 @@
 //! The one thing that the buyer takes: a buy that the ledger has counted. Pure.
 
 use super::event::Sequence;
-use crate::{money::Coins, trade::TradeId};
+use crate::{money::Amount, trade::TradeId};
 
 /// A buy that the ledger has counted. Nothing else can be sent, and it can be sent once.
 #[derive(Debug)]
 #[must_use = "an approved buy counts as spent until it is settled"]
-pub struct Approved {
+pub struct ApprovedOrder {
     sequence: Sequence,
     id: TradeId,
-    price: Coins,
+    price: Amount,
 }
 
-impl Approved {
+impl ApprovedOrder {
     /// Says that the ledger has counted it. Only [`Ledger::reserve`](super::Ledger::reserve) may.
-    pub(super) const fn new(sequence: Sequence, id: TradeId, price: Coins) -> Self {
+    pub(super) const fn new(sequence: Sequence, id: TradeId, price: Amount) -> Self {
         Self { sequence, id, price }
     }
 
@@ -29,7 +29,7 @@ impl Approved {
     }
 
     /// What it may cost.
-    pub const fn price(&self) -> Coins {
+    pub const fn price(&self) -> Amount {
         self.price
     }
 }

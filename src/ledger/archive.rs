@@ -14,32 +14,32 @@ use std::{
 use rusqlite::Row;
 
 use super::{
-    book::Book,
-    database::{Database, Left, beside},
+    book::LedgerState,
+    database::{Database, PreviousRun, beside},
     error::LedgerError,
-    event::{BootId, Sequence, State},
+    event::{BootId, OrderState, Sequence},
     intent::Intent,
     mark::copy_path,
     open::{DATABASE, INTENT_FILE, boot_id},
-    ring::{Ring, Survivors},
+    ring::{Recovered, WriteAheadLog},
     rows::integer,
     timeline::Timeline,
 };
-use crate::{clock, config::Budget, money::Coins, time::UnixMs};
+use crate::{clock, config::Budget, money::Amount, time::UnixMs};
 
 /// A ledger as its files have it.
 #[derive(Debug)]
-pub struct Archive {
+pub struct LedgerReader {
     database: Database,
-    book: Book,
-    left: Left,
+    book: LedgerState,
+    left: PreviousRun,
     /// The entry of each slot, in words.
     labels: HashMap<u32, String>,
 }
 
 /// What the database says about an intent beyond what the book knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Details {
+pub struct OrderDetails {
     /// When its request began to leave.
     pub sent_at: Option<UnixMs>,
     /// When its answer came.
@@ -65,7 +65,7 @@ pub struct Correction {
     pub verdict: String,
 }
 
-impl Archive {
+impl LedgerReader {
     /// Reads the ledger in this folder.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// As for [`Archive::open`].
+    /// As for [`LedgerReader::open`].
     pub fn open_or_copy(folder: &Path, state: Option<&Path>) -> Result<Self, LedgerError> {
         match Self::copy_of(folder, state) {
             // Everything is in the copy: it has no intents file of its own.
@@ -102,15 +102,15 @@ impl Archive {
     fn read(path: &Path, intents: &Path) -> Result<Self, LedgerError> {
         let database = Database::open_to_read(path)?;
         // The database first: what it has not yet is then still in the intent file.
-        let mut book = Book::new(database.last_limits()?.unwrap_or_else(no_budget), true);
+        let mut book = LedgerState::new(database.last_limits()?.unwrap_or_else(no_budget), true);
         let boot = BootId::new(boot_id().as_deref());
         let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
         let left = database.replay_at_once(&mut book, &mut timeline)?;
         let path = intents.to_owned();
         let survivors = match File::open(&path) {
-            Ok(file) => Ring::over(Arc::new(file)).survivors(left.applied),
+            Ok(file) => WriteAheadLog::over(Arc::new(file)).survivors(left.applied),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Survivors { records: Vec::new(), hole: None })
+                Ok(Recovered { records: Vec::new(), hole: None })
             }
             Err(error) => Err(error),
         };
@@ -134,12 +134,12 @@ impl Archive {
     }
 
     /// The book.
-    pub const fn book(&self) -> &Book {
+    pub const fn book(&self) -> &LedgerState {
         &self.book
     }
 
     /// The book, to be asked how things stand at some moment.
-    pub const fn book_mut(&mut self) -> &mut Book {
+    pub const fn book_mut(&mut self) -> &mut LedgerState {
         &mut self.book
     }
 
@@ -158,12 +158,12 @@ impl Archive {
     /// # Errors
     ///
     /// A [`LedgerError`] when it cannot be read.
-    pub fn details(&self, sequence: Sequence) -> Result<Details, LedgerError> {
+    pub fn details(&self, sequence: Sequence) -> Result<OrderDetails, LedgerError> {
         let sql = "SELECT sent_at, answered_at, settled_at, answer, words FROM intents \
                    WHERE number = ?1";
         let read = self.database.connection().prepare_cached(sql).and_then(|mut statement| {
             let mut rows = statement.query([integer(sequence)])?;
-            rows.next()?.map_or_else(|| Ok(Details::default()), details)
+            rows.next()?.map_or_else(|| Ok(OrderDetails::default()), details)
         });
         read.map_err(|source| self.database.unreadable(source))
     }
@@ -229,10 +229,10 @@ impl Archive {
 
     /// Whether the intent file held nothing that the database did not have.
     fn is_wholly_applied(&self) -> Result<bool, LedgerError> {
-        let mut book = Book::new(no_budget(), true);
+        let mut book = LedgerState::new(no_budget(), true);
         let boot = BootId::default();
         self.database.replay(&mut book, &mut Timeline::new(boot, None, UnixMs(0)))?;
-        let standing = |book: &Book| -> Vec<(State, Coins)> {
+        let standing = |book: &LedgerState| -> Vec<(OrderState, Amount)> {
             book.intents().iter().map(|intent| (intent.state, intent.price)).collect()
         };
         Ok(standing(&book) == standing(&self.book))
@@ -245,8 +245,8 @@ fn row_of_intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
-fn details(row: &Row<'_>) -> rusqlite::Result<Details> {
-    Ok(Details {
+fn details(row: &Row<'_>) -> rusqlite::Result<OrderDetails> {
+    Ok(OrderDetails {
         sent_at: row.get::<_, Option<i64>>(0)?.map(UnixMs),
         answered_at: row.get::<_, Option<i64>>(1)?.map(UnixMs),
         settled_at: row.get::<_, Option<i64>>(2)?.map(UnixMs),
@@ -257,9 +257,9 @@ fn details(row: &Row<'_>) -> rusqlite::Result<Details> {
 
 const fn no_budget() -> Budget {
     Budget {
-        max_price: Coins::ZERO,
-        total: Coins::ZERO,
-        min_balance: Coins::ZERO,
+        max_price: Amount::ZERO,
+        total: Amount::ZERO,
+        min_balance: Amount::ZERO,
         max_buys_per_minute: 0,
         per_hour: None,
         per_day: None,

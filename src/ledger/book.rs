@@ -1,6 +1,6 @@
 //! The book: every intent, and what may still be spent.
 //!
-//! Pure. A book is the sum of its events ([`Book::apply`]); what it decides ([`Book::approve`])
+//! Pure. A book is the sum of its events ([`LedgerState::apply`]); what it decides ([`LedgerState::approve`])
 //! is an event that the caller makes durable first and applies then. Deciding takes constant
 //! time, whatever the book holds.
 //!
@@ -13,8 +13,8 @@
 //! 3. Unknown counts as spent. An order stops counting only by a
 //!    [`Release`](super::event::Release).
 //! 4. A refused or returned buy frees every limit but the one per minute.
-//! 5. A halt stays until [`Event::Resumed`], and nothing is approved while there is one.
-//! 6. The running sums are those of the intents: [`Book::check`] counts again.
+//! 5. A halt stays until [`LedgerEvent::Resumed`], and nothing is approved while there is one.
+//! 6. The running sums are those of the intents: [`LedgerState::check`] counts again.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -23,14 +23,16 @@ use std::{
 };
 
 use super::{
-    account::{Account, BalanceReading},
-    entries::{Entries, EntryKey},
-    event::{EntrySlot, Event, HaltReason, Sequence, State},
-    intent::{Contradiction, Exposure, Halt, Intent, Loss},
+    account::{AccountBalance, BalanceReading},
+    entries::{EntryKey, EntryTable},
+    event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
+    intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
     room,
     window::Window,
 };
-use crate::{config::Budget, money::Coins, time::UnixMs, trade::TradeId, whitelist::Entry};
+use crate::{
+    config::Budget, money::Amount, time::UnixMs, trade::TradeId, whitelist::WhitelistEntry,
+};
 
 /// How many intents a ledger can hold.
 pub const INTENTS_MAX: u32 = 1_000_000;
@@ -57,11 +59,11 @@ const HEADROOM: usize = 2_048;
 
 /// Every intent, and what may still be spent.
 #[derive(Clone, Debug)]
-pub struct Book {
+pub struct LedgerState {
     pub(super) budget: Budget,
     pub(super) limits: u32,
     pub(super) balance_required: bool,
-    pub(super) entries: Entries,
+    pub(super) entries: EntryTable,
     pub(super) intents: Vec<Intent>,
     pub(super) by_id: HashMap<TradeId, Sequence>,
     pub(super) accepted: HashSet<TradeId>,
@@ -71,11 +73,11 @@ pub struct Book {
     pub(super) count_since: Option<UnixMs>,
     pub(super) reconciled: bool,
     pub(super) budget_from: Sequence,
-    pub(super) spent: Coins,
+    pub(super) spent: Amount,
     pub(super) minute: Window,
     pub(super) hour: Window,
     pub(super) day: Window,
-    pub(super) account: Account,
+    pub(super) account: AccountBalance,
     pub(super) in_flight: u32,
     pub(super) open: BTreeSet<Sequence>,
     /// Orders of which the account's own list names a lower price than what counts.
@@ -84,9 +86,9 @@ pub struct Book {
     pub(super) paused_until: UnixMs,
     pub(super) unknowns_in_a_row: u32,
     pub(super) refusals_in_a_row: u32,
-    pub(super) loss: Loss,
+    pub(super) loss: CrashLoss,
     pub(super) barrier: Option<UnixMs>,
-    pub(super) exposure: Exposure,
+    pub(super) exposure: ApprovedTotals,
     pub(super) first_at: UnixMs,
     pub(super) last_at: UnixMs,
     /// Since when nothing is freed by age, because the wall clock was set and the account has not
@@ -94,7 +96,7 @@ pub struct Book {
     pub(super) frozen_at: Option<UnixMs>,
 }
 
-impl Book {
+impl LedgerState {
     /// An empty book. `balance_required` says whether an unknown balance forbids buying, as it
     /// must wherever buys cost money.
     pub fn new(budget: Budget, balance_required: bool) -> Self {
@@ -102,7 +104,7 @@ impl Book {
             budget,
             limits: 0,
             balance_required,
-            entries: Entries::default(),
+            entries: EntryTable::default(),
             intents: Vec::new(),
             by_id: HashMap::new(),
             accepted: HashSet::new(),
@@ -110,11 +112,11 @@ impl Book {
             count_since: None,
             reconciled: !balance_required,
             budget_from: Sequence(1),
-            spent: Coins::ZERO,
+            spent: Amount::ZERO,
             minute: Window::new(MINUTE),
             hour: Window::new(HOUR),
             day: Window::new(DAY),
-            account: Account::default(),
+            account: AccountBalance::default(),
             in_flight: 0,
             open: BTreeSet::new(),
             repriced: BTreeSet::new(),
@@ -122,9 +124,9 @@ impl Book {
             paused_until: UnixMs(i64::MIN),
             unknowns_in_a_row: 0,
             refusals_in_a_row: 0,
-            loss: Loss::default(),
+            loss: CrashLoss::default(),
             barrier: None,
-            exposure: Exposure::default(),
+            exposure: ApprovedTotals::default(),
             first_at: UnixMs(0),
             last_at: UnixMs(0),
             frozen_at: None,
@@ -139,7 +141,7 @@ impl Book {
 
     /// Takes over the entries of a whitelist, by their place in it, and returns those that this
     /// ledger has never seen before.
-    pub fn set_entries(&mut self, entries: &[Entry]) -> Vec<(EntrySlot, EntryKey)> {
+    pub fn set_entries(&mut self, entries: &[WhitelistEntry]) -> Vec<(EntrySlot, EntryKey)> {
         self.entries.set(entries)
     }
 
@@ -159,7 +161,7 @@ impl Book {
     }
 
     /// What power loss may have made the ledger forget.
-    pub const fn loss(&self) -> Loss {
+    pub const fn loss(&self) -> CrashLoss {
         self.loss
     }
 
@@ -176,11 +178,11 @@ impl Book {
     }
 
     /// Whether a balance of this amount would change nothing and prove nothing.
-    pub(super) fn is_unchanged_by(&self, coins: Coins) -> bool {
+    pub(super) fn is_unchanged_by(&self, coins: Amount) -> bool {
         let has_open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         self.account.is_unchanged(coins)
             && self.repriced.is_empty()
-            && !has_open.into_iter().any(|intent| intent.state == State::Returning)
+            && !has_open.into_iter().any(|intent| intent.state == OrderState::Returning)
     }
 
     /// Whether nothing is freed by age, because the wall clock was set since the account was read.
@@ -218,21 +220,21 @@ impl Book {
         self.intents.get(usize::try_from(sequence.0.checked_sub(1)?).ok()?)
     }
 
-    pub(super) fn at_mut(&mut self, sequence: Sequence) -> Result<&mut Intent, Contradiction> {
+    pub(super) fn at_mut(&mut self, sequence: Sequence) -> Result<&mut Intent, InvalidTransition> {
         sequence
             .0
             .checked_sub(1)
             .and_then(|index| usize::try_from(index).ok())
             .and_then(|index| self.intents.get_mut(index))
-            .ok_or(Contradiction::NoSuchIntent(sequence))
+            .ok_or(InvalidTransition::NoSuchIntent(sequence))
     }
 
     /// Adds an event that happened at `at`.
     ///
     /// # Errors
     ///
-    /// A [`Contradiction`] when the event does not fit; the book is then unchanged.
-    pub fn apply(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
+    /// A [`InvalidTransition`] when the event does not fit; the book is then unchanged.
+    pub fn apply(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         self.dispatch(at, event)?;
         if self.last_at == UnixMs(0) {
             self.first_at = at;
@@ -241,10 +243,10 @@ impl Book {
         Ok(())
     }
 
-    fn dispatch(&mut self, at: UnixMs, event: &Event) -> Result<(), Contradiction> {
+    fn dispatch(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         match *event {
-            Event::Reserved { sequence, id, price, entry, limits } => {
-                let state = State::Reserved;
+            LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
+                let state = OrderState::Reserved;
                 self.add(Intent {
                     sequence,
                     id,
@@ -260,33 +262,37 @@ impl Book {
                 })?;
                 self.exposure = self.exposure.plus(price, 1);
             }
-            Event::Sent { sequence } => self.sent(sequence, at)?,
-            Event::Answered { sequence, answer } => self.answered(sequence, answer, at)?,
-            Event::Proved { sequence, proof, paid, by: _ } => {
+            LedgerEvent::Sent { sequence } => self.sent(sequence, at)?,
+            LedgerEvent::Answered { sequence, answer } => self.answered(sequence, answer, at)?,
+            LedgerEvent::Proved { sequence, proof, paid, by: _ } => {
                 self.proved(sequence, proof, paid, at)?;
             }
-            Event::Adopted { sequence, id, price } => self.adopted(sequence, id, price, at)?,
-            Event::Accepted { id } => {
+            LedgerEvent::Adopted { sequence, id, price } => {
+                self.adopted(sequence, id, price, at)?
+            }
+            LedgerEvent::Accepted { id } => {
                 self.accepted.insert(id);
             }
-            Event::Baselined => self.baselined = true,
-            Event::Halted(reason) => self.halt(reason, at),
-            Event::Resumed { by: _ } => self.resumed(),
-            Event::Paused { until } => self.paused_until = self.paused_until.max(until),
-            Event::NewBudget { by: _ } => {
+            LedgerEvent::Baselined => self.baselined = true,
+            LedgerEvent::Halted(reason) => self.halt(reason, at),
+            LedgerEvent::Resumed { by: _ } => self.resumed(),
+            LedgerEvent::Paused { until } => self.paused_until = self.paused_until.max(until),
+            LedgerEvent::NewBudget { by: _ } => {
                 self.budget_from = self.next_sequence();
-                self.spent = Coins::ZERO;
+                self.spent = Amount::ZERO;
             }
-            Event::Balance { coins, as_of } => {
+            LedgerEvent::Balance { coins, as_of } => {
                 if let Some(drop) = self.account.read(BalanceReading { coins, as_of, at }) {
                     let (expected, actual) = (drop.expected, drop.actual);
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }
             }
-            Event::Started { boot: _ } => self.started(at)?,
-            Event::PriceConfirmed { sequence, price } => self.confirm_price(sequence, price)?,
-            Event::Lost { coins, count, barrier } => {
-                self.loss = Loss {
+            LedgerEvent::Started { boot: _ } => self.started(at)?,
+            LedgerEvent::PriceConfirmed { sequence, price } => {
+                self.confirm_price(sequence, price)?
+            }
+            LedgerEvent::Lost { coins, count, barrier } => {
+                self.loss = CrashLoss {
                     coins: self.loss.coins.saturating_add(coins),
                     count: self.loss.count.saturating_add(count),
                     since: at,
@@ -296,26 +302,26 @@ impl Book {
                 self.exposure = self.exposure.plus(coins, count);
                 self.barrier = self.barrier.max(Some(barrier));
             }
-            Event::LossSettled { by: _ } => {
-                self.loss = Loss::default();
-                self.account.set_lost(Coins::ZERO);
+            LedgerEvent::LossSettled { by: _ } => {
+                self.loss = CrashLoss::default();
+                self.account.set_lost(Amount::ZERO);
             }
         }
         Ok(())
     }
 
-    pub(super) fn add(&mut self, intent: Intent) -> Result<(), Contradiction> {
+    pub(super) fn add(&mut self, intent: Intent) -> Result<(), InvalidTransition> {
         let Intent { sequence, id, price, entry, reserved_at, .. } = intent;
         let expected = self.next_sequence();
         if sequence != expected {
-            return Err(Contradiction::OutOfOrder { expected, found: sequence });
+            return Err(InvalidTransition::OutOfOrder { expected, found: sequence });
         }
         // By spelling: version 0.1.0 could order a listing under two spellings of its id, and its
         // ledgers still open. `may_request` denies every spelling.
         let is_same = |earlier: &Intent| earlier.id.as_str() == id.as_str();
-        let earlier = self.intent(&id).filter(|earlier| earlier.state != State::NotSent);
+        let earlier = self.intent(&id).filter(|earlier| earlier.state != OrderState::NotSent);
         if earlier.is_some_and(is_same) {
-            return Err(Contradiction::RequestedTwice(sequence));
+            return Err(InvalidTransition::RequestedTwice(sequence));
         }
         self.intents.push(intent);
         self.by_id.insert(id, sequence);

@@ -3,28 +3,28 @@
 use std::collections::HashMap;
 
 use super::{
-    book::Book,
-    entries::Used,
-    event::{EntrySlot, Sequence, State},
-    intent::Contradiction,
+    book::LedgerState,
+    entries::EntryUsage,
+    event::{EntrySlot, OrderState, Sequence},
+    intent::InvalidTransition,
 };
-use crate::money::Coins;
+use crate::money::Amount;
 
-impl Book {
+impl LedgerState {
     /// Compares every running sum with the intents that it is about.
     ///
     /// # Errors
     ///
-    /// The first [`Contradiction`] found.
-    pub fn check(&self) -> Result<(), Contradiction> {
+    /// The first [`InvalidTransition`] found.
+    pub fn check(&self) -> Result<(), InvalidTransition> {
         let counting = || self.intents.iter().filter(|intent| intent.state.counts());
-        let sum = |sum: Coins, price: Coins| sum.saturating_add(price);
+        let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
 
         let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
-        let spent = in_budget.map(|intent| intent.price).fold(Coins::ZERO, sum);
+        let spent = in_budget.map(|intent| intent.price).fold(Amount::ZERO, sum);
         agree(spent == self.spent, "total")?;
 
-        let mut used: HashMap<EntrySlot, Used> = HashMap::new();
+        let mut used: HashMap<EntrySlot, EntryUsage> = HashMap::new();
         for intent in counting() {
             used.entry(intent.entry).or_default().add(intent.price);
         }
@@ -45,17 +45,17 @@ impl Book {
 
     /// No listing was requested twice under one spelling of its id. Version 0.1.0 did not know that
     /// two spellings can be one id.
-    fn check_listings(&self) -> Result<(), Contradiction> {
+    fn check_listings(&self) -> Result<(), InvalidTransition> {
         let mut requested: HashMap<&str, Sequence> = HashMap::new();
-        for intent in self.intents.iter().filter(|intent| intent.state != State::NotSent) {
+        for intent in self.intents.iter().filter(|intent| intent.state != OrderState::NotSent) {
             if requested.insert(intent.id.as_str(), intent.sequence).is_some() {
-                return Err(Contradiction::RequestedTwice(intent.sequence));
+                return Err(InvalidTransition::RequestedTwice(intent.sequence));
             }
         }
         Ok(())
     }
 }
 
-const fn agree(agree: bool, what: &'static str) -> Result<(), Contradiction> {
-    if agree { Ok(()) } else { Err(Contradiction::Sum(what)) }
+const fn agree(agree: bool, what: &'static str) -> Result<(), InvalidTransition> {
+    if agree { Ok(()) } else { Err(InvalidTransition::Sum(what)) }
 }

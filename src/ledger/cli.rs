@@ -16,12 +16,12 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    Ledger, LedgerError, Place,
-    archive::Archive,
-    control::{self, Address, ControlError, Instance, LOST, Request, Verdict},
+    Ledger, LedgerError, LedgerLocation,
+    archive::LedgerReader,
+    control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST, Resolution},
     event::WHO_BYTES_MAX,
-    standing::{self, Problems, Standing},
-    status::Status,
+    standing::{self, Standing, StandingProblems},
+    status::LedgerStatus,
 };
 use crate::{text::Escaped, time::UnixMs, trade::TradeId};
 
@@ -81,7 +81,7 @@ pub struct ResolveArgs {
 
 /// Why a person did not get what they asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum DeskError {
+pub enum LedgerCommandError {
     /// The ledger cannot be used.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
@@ -103,7 +103,7 @@ pub enum DeskError {
 }
 
 /// A person's desk: where the ledger is, who they are, and how to answer them.
-pub struct Desk<'a> {
+pub struct LedgerCommands<'a> {
     /// `SNIPER_DATA`.
     pub folder: &'a Path,
     /// The state directory, if there is one.
@@ -120,7 +120,7 @@ pub struct Desk<'a> {
     pub confirm: &'a mut dyn FnMut(&str) -> bool,
 }
 
-impl std::fmt::Debug for Desk<'_> {
+impl std::fmt::Debug for LedgerCommands<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Desk").field("folder", &self.folder).finish_non_exhaustive()
     }
@@ -134,13 +134,13 @@ pub fn person() -> String {
     name.chars().take(WHO_BYTES_MAX).collect()
 }
 
-impl Desk<'_> {
+impl LedgerCommands<'_> {
     /// `sniper ledger …`
     ///
     /// # Errors
     ///
-    /// A [`DeskError`].
-    pub fn ledger(&mut self, args: &LedgerArgs) -> Result<(), DeskError> {
+    /// A [`LedgerCommandError`].
+    pub fn ledger(&mut self, args: &LedgerArgs) -> Result<(), LedgerCommandError> {
         match &args.command {
             None => self.overview(),
             Some(LedgerCommand::Show { id }) => self.show(id),
@@ -151,7 +151,7 @@ impl Desk<'_> {
                 let question = "Count `total` from now, whatever was spent before?";
                 self.ask(*yes, question)?;
                 let by = self.who.to_owned();
-                self.change(&Request::NewBudget { by }, "`total` counts from now.")
+                self.change(&ControlRequest::NewBudget { by }, "`total` counts from now.")
             }
         }
     }
@@ -160,64 +160,64 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// A [`DeskError`].
-    pub fn halt(&mut self) -> Result<(), DeskError> {
+    /// A [`LedgerCommandError`].
+    pub fn halt(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
         let done = "Buying is halted. `sniper resume` lets it go on.";
-        self.change(&Request::Halt { by }, done)
+        self.change(&ControlRequest::Halt { by }, done)
     }
 
     /// `sniper resume`
     ///
     /// # Errors
     ///
-    /// A [`DeskError`].
-    pub fn resume(&mut self) -> Result<(), DeskError> {
+    /// A [`LedgerCommandError`].
+    pub fn resume(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
-        self.change(&Request::Resume { by }, "Buying may go on.")
+        self.change(&ControlRequest::Resume { by }, "Buying may go on.")
     }
 
     /// `sniper status`. Returns what needs the user.
     ///
     /// # Errors
     ///
-    /// A [`DeskError`].
-    pub fn status(&mut self) -> Result<Problems, DeskError> {
+    /// A [`LedgerCommandError`].
+    pub fn status(&mut self) -> Result<StandingProblems, LedgerCommandError> {
         let standing = Standing::of(self.folder, self.state, self.now)?;
         let value = standing.to_json().map_err(io::Error::other)?;
         self.say(&value, &standing.to_string())?;
-        Ok(Problems(standing.problems()))
+        Ok(StandingProblems(standing.problems()))
     }
 
     /// Where a running bot listens, if one runs.
-    fn bot(&self, instance: Instance) -> Address {
-        Address::of(self.folder, self.state, instance)
+    fn bot(&self, instance: Instance) -> ControlAddress {
+        ControlAddress::of(self.folder, self.state, instance)
     }
 
     /// The ledger, to be read.
-    fn archive(&self) -> Result<Archive, LedgerError> {
-        Archive::open_or_copy(self.folder, self.state)
+    fn archive(&self) -> Result<LedgerReader, LedgerError> {
+        LedgerReader::open_or_copy(self.folder, self.state)
     }
 
-    fn show_status(&mut self, status: &Status) -> Result<(), DeskError> {
+    fn show_status(&mut self, status: &LedgerStatus) -> Result<(), LedgerCommandError> {
         let value = serde_json::to_value(status).map_err(io::Error::other)?;
         self.say(&value, &status.to_string())
     }
 
-    fn overview(&mut self) -> Result<(), DeskError> {
+    fn overview(&mut self) -> Result<(), LedgerCommandError> {
         let mut archive = self.archive()?;
-        let overview = table::Overview::of(&mut archive, self.now);
+        let overview = table::LedgerTable::of(&mut archive, self.now);
         self.say(&overview.to_json(), &overview.to_string())
     }
 
-    fn show(&mut self, id: &str) -> Result<(), DeskError> {
+    fn show(&mut self, id: &str) -> Result<(), LedgerCommandError> {
         let archive = self.archive()?;
-        let no_such = || DeskError::NoSuchListing(id.to_owned());
+        let no_such = || LedgerCommandError::NoSuchListing(id.to_owned());
         let listing = TradeId::new(id).ok_or_else(no_such)?;
         let intents = archive.book().intents().iter().filter(|intent| intent.id == listing);
         let mut lines = Vec::new();
         for intent in intents {
-            lines.push(export::Line::of(&archive, intent)?);
+            lines.push(export::ExportRow::of(&archive, intent)?);
         }
         let last = lines.last().ok_or_else(no_such)?;
         let corrections = archive.corrections()?;
@@ -233,29 +233,29 @@ impl Desk<'_> {
         if let Some(object) = value.as_object_mut() {
             object.insert("corrections".to_owned(), json!(corrections));
         }
-        let mut text: String = lines.iter().map(export::Line::to_text).collect();
+        let mut text: String = lines.iter().map(export::ExportRow::to_text).collect();
         for correction in corrections {
             text.push_str(&format!("corrected       {correction}\n"));
         }
         self.say(&value, &text)
     }
 
-    fn export(&mut self, as_csv: bool) -> Result<(), DeskError> {
+    fn export(&mut self, as_csv: bool) -> Result<(), LedgerCommandError> {
         let archive = self.archive()?;
         let lines = archive.book().intents().iter();
         if self.as_json && !as_csv {
-            let lines = lines.map(|intent| Ok(export::Line::of(&archive, intent)?.to_json()));
+            let lines = lines.map(|intent| Ok(export::ExportRow::of(&archive, intent)?.to_json()));
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
             return self.say(&json!({ "intents": lines }), "");
         }
         writeln!(self.out, "{}", export::HEADER)?;
         for intent in lines {
-            writeln!(self.out, "{}", export::Line::of(&archive, intent)?.to_csv())?;
+            writeln!(self.out, "{}", export::ExportRow::of(&archive, intent)?.to_csv())?;
         }
         Ok(())
     }
 
-    fn verify(&mut self) -> Result<(), DeskError> {
+    fn verify(&mut self) -> Result<(), LedgerCommandError> {
         let archive = self.archive()?;
         archive.verify()?;
         let count = archive.book().intents().len();
@@ -265,13 +265,13 @@ impl Desk<'_> {
         )
     }
 
-    fn resolve(&mut self, args: &ResolveArgs) -> Result<(), DeskError> {
+    fn resolve(&mut self, args: &ResolveArgs) -> Result<(), LedgerCommandError> {
         let verdict = if args.bought {
-            Verdict::Bought
+            Resolution::Bought
         } else if args.returned {
-            Verdict::Returned
+            Resolution::Returned
         } else {
-            Verdict::NotBought
+            Resolution::NotBought
         };
         let words = verdict.as_str();
         let what = if args.id == LOST { "what power loss may have hidden" } else { &args.id };
@@ -279,25 +279,31 @@ impl Desk<'_> {
         self.ask(args.yes, &question)?;
         let (id, by) = (args.id.clone(), self.who.to_owned());
         let done = format!("Recorded as {words}.");
-        self.change(&Request::Resolve { id, verdict, by }, &done)
+        self.change(&ControlRequest::Resolve { id, verdict, by }, &done)
     }
 
-    fn ask(&mut self, is_sure: bool, question: &str) -> Result<(), DeskError> {
-        if is_sure || (self.confirm)(question) { Ok(()) } else { Err(DeskError::NotConfirmed) }
+    fn ask(&mut self, is_sure: bool, question: &str) -> Result<(), LedgerCommandError> {
+        if is_sure || (self.confirm)(question) {
+            Ok(())
+        } else {
+            Err(LedgerCommandError::NotConfirmed)
+        }
     }
 
     /// Has the live bot do it. Where none runs it is done to the ledger at rest, and a halt or its
     /// end also to a dry run, which keeps its ledger in memory.
-    fn change(&mut self, request: &Request, done: &str) -> Result<(), DeskError> {
+    fn change(&mut self, request: &ControlRequest, done: &str) -> Result<(), LedgerCommandError> {
         if let Some(status) = standing::ask(&self.bot(Instance::Live), request)? {
             return self.changed(&status, done);
         }
         let resting = self.change_resting(request);
         let dry = match request {
-            Request::Halt { .. } | Request::Resume { .. } => {
+            ControlRequest::Halt { .. } | ControlRequest::Resume { .. } => {
                 standing::ask(&self.bot(Instance::Dry), request)?
             }
-            Request::Status | Request::Resolve { .. } | Request::NewBudget { .. } => None,
+            ControlRequest::Status
+            | ControlRequest::Resolve { .. }
+            | ControlRequest::NewBudget { .. } => None,
         };
         match (resting, dry) {
             (Ok(status), None) => self.changed(&status, done),
@@ -305,14 +311,14 @@ impl Desk<'_> {
                 let both = format!("{done} This holds for the ledger and for the dry run.");
                 self.changed(&dry, &both)
             }
-            (Err(DeskError::Ledger(LedgerError::Missing { .. })), Some(dry)) => {
+            (Err(LedgerCommandError::Ledger(LedgerError::Missing { .. })), Some(dry)) => {
                 self.changed(&dry, &format!("{done} This holds for the dry run."))
             }
             (Err(error), _) => Err(error),
         }
     }
 
-    fn changed(&mut self, status: &Status, done: &str) -> Result<(), DeskError> {
+    fn changed(&mut self, status: &LedgerStatus, done: &str) -> Result<(), LedgerCommandError> {
         if self.as_json {
             return self.show_status(status);
         }
@@ -320,20 +326,20 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn change_resting(&self, request: &Request) -> Result<Status, DeskError> {
-        let archive = Archive::open(self.folder)?;
+    fn change_resting(&self, request: &ControlRequest) -> Result<LedgerStatus, LedgerCommandError> {
+        let archive = LedgerReader::open(self.folder)?;
         let host = archive.owner().0.unwrap_or_default().to_owned();
-        let place = Place::new(self.folder, host);
+        let place = LedgerLocation::new(self.folder, host);
         let budget = archive.book().budget().clone();
         drop(archive);
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
-        control::perform(&mut ledger, request, self.now).map_err(DeskError::Refused)?;
+        control::perform(&mut ledger, request, self.now).map_err(LedgerCommandError::Refused)?;
         drop(ledger);
-        Ok(standing::at_rest(&mut Archive::open(self.folder)?, self.now))
+        Ok(standing::at_rest(&mut LedgerReader::open(self.folder)?, self.now))
     }
 
     /// Says it in the form that was asked for.
-    fn say(&mut self, value: &serde_json::Value, text: &str) -> Result<(), DeskError> {
+    fn say(&mut self, value: &serde_json::Value, text: &str) -> Result<(), LedgerCommandError> {
         if self.as_json {
             writeln!(self.out, "{value}")?;
         } else {

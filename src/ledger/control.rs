@@ -27,10 +27,10 @@ use tokio::sync::mpsc::Sender;
 
 use self::carrier::Listener;
 use super::{
-    Contradiction, HaltReason, Ledger, Proof, Who,
-    event::{Source, State},
+    Evidence, HaltReason, InvalidTransition, Ledger, Operator,
+    event::{EvidenceSource, OrderState},
     mark::data_key,
-    status::Status,
+    status::LedgerStatus,
 };
 use crate::{threads::Alarm, time::UnixMs, trade::TradeId};
 
@@ -58,13 +58,13 @@ const DIRECTORY: &str = "control";
 
 /// Where the bot of one `SNIPER_DATA` listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct ControlAddress {
     /// The first that answers is the bot.
     directories: Vec<PathBuf>,
     instance: Instance,
 }
 
-impl Address {
+impl ControlAddress {
     /// The places for this `SNIPER_DATA`, and this state directory if there is one.
     pub fn of(data: &Path, state: Option<&Path>, instance: Instance) -> Self {
         let within = |state: &Path| state.join(format!("{DIRECTORY}-{:016x}", data_key(data)));
@@ -76,11 +76,11 @@ impl Address {
 
 /// Listens for as long as it is held.
 #[derive(Debug)]
-pub struct Server {
+pub struct ControlServer {
     _listeners: Vec<Listener>,
 }
 
-impl Server {
+impl ControlServer {
     /// Listens at this address, and hands on what is asked. The thread of each listener raises the
     /// alarm if it ends by itself.
     ///
@@ -88,8 +88,8 @@ impl Server {
     ///
     /// A [`ControlError`] if there is no place where it could listen.
     pub fn start(
-        address: &Address,
-        asks: &Sender<Ask>,
+        address: &ControlAddress,
+        asks: &Sender<PendingRequest>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
         let (mut listeners, mut failed) = (Vec::new(), None);
@@ -112,7 +112,7 @@ impl Server {
 /// What a person asks of a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// Say how things stand.
     Status,
     /// Stop buying.
@@ -130,7 +130,7 @@ pub enum Request {
         /// The listing, or [`LOST`].
         id: String,
         /// What became of it.
-        verdict: Verdict,
+        verdict: Resolution,
         /// Who says so.
         by: String,
     },
@@ -144,7 +144,7 @@ pub enum Request {
 /// What an operator found out about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Resolution {
     /// An unknown order was bought.
     Bought,
     /// An unknown order was not bought.
@@ -153,7 +153,7 @@ pub enum Verdict {
     Returned,
 }
 
-impl Verdict {
+impl Resolution {
     /// The verdict in words.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -163,19 +163,19 @@ impl Verdict {
         }
     }
 
-    const fn proof(self) -> Proof {
+    const fn proof(self) -> Evidence {
         match self {
-            Self::Bought => Proof::Bought,
-            Self::NotBought => Proof::NotBought,
-            Self::Returned => Proof::Returned,
+            Self::Bought => Evidence::Bought,
+            Self::NotBought => Evidence::NotBought,
+            Self::Returned => Evidence::Returned,
         }
     }
 
     /// The state that an order must be in for this to be said of it.
-    const fn about(self) -> State {
+    const fn about(self) -> OrderState {
         match self {
-            Self::Bought | Self::NotBought => State::Unknown,
-            Self::Returned => State::Returning,
+            Self::Bought | Self::NotBought => OrderState::Unknown,
+            Self::Returned => OrderState::Returning,
         }
     }
 }
@@ -183,20 +183,20 @@ impl Verdict {
 /// What the bot answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub enum ControlReply {
     /// It is done, and this is how things stand.
-    Done(Box<Status>),
+    Done(Box<LedgerStatus>),
     /// It cannot be done.
     Cannot(String),
 }
 
 /// A request on its way to the thread that has the ledger.
 #[derive(Debug)]
-pub struct Ask {
+pub struct PendingRequest {
     /// What is asked.
-    pub request: Request,
+    pub request: ControlRequest,
     /// Where the answer goes.
-    pub reply: SyncSender<Reply>,
+    pub reply: SyncSender<ControlReply>,
 }
 
 /// Why a bot could not be asked.
@@ -232,7 +232,10 @@ pub enum ControlError {
 /// # Errors
 ///
 /// A [`ControlError`]; [`ControlError::NotRunning`] where there is none.
-pub fn ask(address: &Address, request: &Request) -> Result<Reply, ControlError> {
+pub fn ask(
+    address: &ControlAddress,
+    request: &ControlRequest,
+) -> Result<ControlReply, ControlError> {
     let line = serde_json::to_string(request).map_err(|_never| ControlError::Garbled)?;
     let mut failed = ControlError::NotRunning;
     for directory in &address.directories {
@@ -253,56 +256,65 @@ pub fn ask(address: &Address, request: &Request) -> Result<Reply, ControlError> 
 const TALK: &str = "talk over";
 
 /// Does what is asked, in the thread that has the ledger.
-pub fn answer(ledger: &mut Ledger, request: &Request, mode: &str, now: UnixMs) -> Reply {
+pub fn answer(
+    ledger: &mut Ledger,
+    request: &ControlRequest,
+    mode: &str,
+    now: UnixMs,
+) -> ControlReply {
     match perform(ledger, request, now) {
         Ok(()) => {
-            let status = Status::of(&ledger.snapshot(now), mode, ledger.failure());
-            Reply::Done(Box::new(status))
+            let status = LedgerStatus::of(&ledger.snapshot(now), mode, ledger.failure());
+            ControlReply::Done(Box::new(status))
         }
-        Err(why) => Reply::Cannot(why),
+        Err(why) => ControlReply::Cannot(why),
     }
 }
 
 /// Changes the ledger as asked.
-pub(super) fn perform(ledger: &mut Ledger, request: &Request, now: UnixMs) -> Result<(), String> {
+pub(super) fn perform(
+    ledger: &mut Ledger,
+    request: &ControlRequest,
+    now: UnixMs,
+) -> Result<(), String> {
     match request {
-        Request::Status => Ok(()),
-        Request::Halt { by } => {
-            let _said = ledger.halt(HaltReason::Person(Who::new(by)), now);
+        ControlRequest::Status => Ok(()),
+        ControlRequest::Halt { by } => {
+            let _said = ledger.halt(HaltReason::Person(Operator::new(by)), now);
             Ok(())
         }
-        Request::Resume { by } => {
-            ledger.resume(Who::new(by), now);
+        ControlRequest::Resume { by } => {
+            ledger.resume(Operator::new(by), now);
             Ok(())
         }
-        Request::NewBudget { by } => {
-            ledger.new_budget(Who::new(by), now);
+        ControlRequest::NewBudget { by } => {
+            ledger.new_budget(Operator::new(by), now);
             Ok(())
         }
-        Request::Resolve { id, verdict, by } => {
-            resolve(ledger, id, *verdict, now, Who::new(by)).map_err(|why| why.to_string())
+        ControlRequest::Resolve { id, verdict, by } => {
+            resolve(ledger, id, *verdict, now, Operator::new(by)).map_err(|why| why.to_string())
         }
     }
 }
 
 /// Why a buy cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Unresolved {
+enum ResolveError {
     #[error("the ledger has no buy of a listing {0:?}")]
     NoSuchListing(String),
     #[error("{id} is {state}; only {} order can be resolved so", article(*asked))]
-    OtherState { id: String, state: State, asked: State },
+    OtherState { id: String, state: OrderState, asked: OrderState },
     #[error("what power loss may have hidden can only be declared `--not-bought`")]
     LossIsNoPurchase,
     #[error("no loss is on record")]
     NoLoss,
     #[error("{0}")]
-    Contradiction(Contradiction),
+    Contradiction(InvalidTransition),
 }
 
-const fn article(state: State) -> &'static str {
+const fn article(state: OrderState) -> &'static str {
     match state {
-        State::Unknown => "an unknown",
+        OrderState::Unknown => "an unknown",
         _ => "a returning",
     }
 }
@@ -310,27 +322,27 @@ const fn article(state: State) -> &'static str {
 fn resolve(
     ledger: &mut Ledger,
     id: &str,
-    verdict: Verdict,
+    verdict: Resolution,
     now: UnixMs,
-    by: Who,
-) -> Result<(), Unresolved> {
+    by: Operator,
+) -> Result<(), ResolveError> {
     if id == LOST {
-        if verdict != Verdict::NotBought {
-            return Err(Unresolved::LossIsNoPurchase);
+        if verdict != Resolution::NotBought {
+            return Err(ResolveError::LossIsNoPurchase);
         }
         if ledger.book().loss().count == 0 {
-            return Err(Unresolved::NoLoss);
+            return Err(ResolveError::NoLoss);
         }
-        ledger.settle_loss(Source::Person(by), now);
+        ledger.settle_loss(EvidenceSource::Person(by), now);
         return Ok(());
     }
-    let no_such = || Unresolved::NoSuchListing(id.to_owned());
+    let no_such = || ResolveError::NoSuchListing(id.to_owned());
     let listing = TradeId::new(id).ok_or_else(no_such)?;
     let state = ledger.book().intent(&listing).ok_or_else(no_such)?.state;
     let asked = verdict.about();
     if state != asked {
-        return Err(Unresolved::OtherState { id: id.to_owned(), state, asked });
+        return Err(ResolveError::OtherState { id: id.to_owned(), state, asked });
     }
     let resolved = ledger.resolve(&listing, verdict.proof(), by, now);
-    resolved.map(drop).map_err(Unresolved::Contradiction)
+    resolved.map(drop).map_err(ResolveError::Contradiction)
 }

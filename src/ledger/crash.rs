@@ -11,7 +11,7 @@ use std::sync::{
 
 /// A step of a buy, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum OrderStep {
     /// Decided; nothing is on record.
     Decided,
     /// On record; nothing has left.
@@ -31,7 +31,7 @@ pub(super) enum Step {
 }
 
 #[cfg(debug_assertions)]
-impl Step {
+impl OrderStep {
     const fn name(self) -> &'static str {
         match self {
             Self::Decided => "decided",
@@ -48,7 +48,7 @@ impl Step {
 
 /// Passes a step, or dies there.
 #[cfg(debug_assertions)]
-pub(super) fn pass(step: Step) {
+pub(super) fn pass(step: OrderStep) {
     static ASKED: OnceLock<Option<(String, u32)>> = OnceLock::new();
     static PASSED: AtomicU32 = AtomicU32::new(0);
     let asked = ASKED.get_or_init(|| {
@@ -67,4 +67,4 @@ pub(super) fn pass(step: Step) {
 /// Passes a step.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub(super) const fn pass(_step: Step) {}
+pub(super) const fn pass(_step: OrderStep) {}

@@ -15,14 +15,14 @@ use rusqlite::{
 };
 
 use super::{
-    book::Book,
+    book::LedgerState,
     entries::EntryKey,
     error::LedgerError,
     event::{EntrySlot, Sequence},
-    intent::Exposure,
-    private::{self, Written},
+    intent::ApprovedTotals,
+    private::{self, PrivateFile},
     record::{RECORD_BYTES, Record},
-    rows::{Staged, coins, integer},
+    rows::{StagedRows, coins, integer},
     schema::{MIGRATIONS, VERSION},
     timeline::Timeline,
 };
@@ -38,11 +38,11 @@ const LOG_BYTES_KEPT: i64 = 4 * 1024 * 1024;
 
 /// What the program left when it last ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
+pub(super) struct PreviousRun {
     /// The last position of the intent file that the database has.
     pub(super) applied: u64,
     /// The ceiling on everything ever approved.
-    pub(super) ceiling: Exposure,
+    pub(super) ceiling: ApprovedTotals,
     /// Under which boot of the machine it ran.
     pub(super) boot: Option<String>,
     /// Whether it stopped in order.
@@ -64,7 +64,7 @@ pub(super) struct Left {
 
 /// What a start adds to a ledger beyond its first batch.
 #[derive(Clone, Debug)]
-pub(super) struct Opening<'a> {
+pub(super) struct OpeningRecords<'a> {
     pub(super) entries: &'a [(EntrySlot, EntryKey)],
     pub(super) host: &'a str,
     pub(super) boot: Option<&'a str>,
@@ -74,12 +74,12 @@ pub(super) struct Opening<'a> {
 
 /// What is written at once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Batch {
-    pub(super) staged: Vec<Staged>,
+pub(super) struct WriteBatch {
+    pub(super) staged: Vec<StagedRows>,
     pub(super) words: Vec<(Sequence, String)>,
     pub(super) user: Option<String>,
     pub(super) applied: u64,
-    pub(super) ceiling: Exposure,
+    pub(super) ceiling: ApprovedTotals,
     pub(super) clean: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
     /// The database and its write-ahead log, where this connection writes them.
-    written: Option<[Written; 2]>,
+    written: Option<[PrivateFile; 2]>,
 }
 
 impl Database {
@@ -103,7 +103,7 @@ impl Database {
         database.check()?;
         database.migrate()?;
         let log = beside(path, "-wal");
-        database.written = Some([path.to_owned(), log].map(Written::at));
+        database.written = Some([path.to_owned(), log].map(PrivateFile::at));
         Ok(database)
     }
 
@@ -159,13 +159,13 @@ impl Database {
     }
 
     /// What the program left when it last ran.
-    pub(super) fn left(&self) -> Result<Left, LedgerError> {
+    pub(super) fn left(&self) -> Result<PreviousRun, LedgerError> {
         let read = (|| {
             let number = |key| self.meta::<i64>(key).map(Option::unwrap_or_default);
             let unsigned = |key| number(key).map(|value| u64::try_from(value).unwrap_or_default());
-            Ok(Left {
+            Ok(PreviousRun {
                 applied: unsigned("applied")?,
-                ceiling: Exposure {
+                ceiling: ApprovedTotals {
                     coins: coins(number("ceiling_coins")?),
                     count: unsigned("ceiling_count")?,
                 },
@@ -197,11 +197,11 @@ impl Database {
 
     /// Whether another program changed the files since the last write of this connection.
     pub(super) fn is_changed(&self) -> bool {
-        self.written.iter().flatten().any(Written::is_changed)
+        self.written.iter().flatten().any(PrivateFile::is_changed)
     }
 
     fn note_written(&mut self) {
-        self.written.iter_mut().flatten().for_each(Written::note);
+        self.written.iter_mut().flatten().for_each(PrivateFile::note);
     }
 
     /// How long the write-ahead log is, in bytes.
@@ -254,7 +254,7 @@ impl Database {
     /// Makes the book again, from every event on file.
     pub(super) fn replay(
         &self,
-        book: &mut Book,
+        book: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
         let failed = || said("read", &self.path);
@@ -283,9 +283,9 @@ impl Database {
     /// Replays everything and says what the program left, both as of one moment.
     pub(super) fn replay_at_once(
         &self,
-        book: &mut Book,
+        book: &mut LedgerState,
         timeline: &mut Timeline,
-    ) -> Result<Left, LedgerError> {
+    ) -> Result<PreviousRun, LedgerError> {
         let failed = || said("read", &self.path);
         let transaction = self.connection.unchecked_transaction().map_err(failed())?;
         let left = self.left()?;
@@ -352,11 +352,11 @@ impl Database {
     /// Writes what a start is made of, all or nothing, and waits for the disk.
     pub(super) fn start(
         &mut self,
-        batch: &Batch,
-        opening: &Opening<'_>,
+        batch: &WriteBatch,
+        opening: &OpeningRecords<'_>,
     ) -> Result<(), LedgerError> {
         let path = self.path.clone();
-        let Opening { entries, host, boot, id, count_since } = opening;
+        let OpeningRecords { entries, host, boot, id, count_since } = opening;
         let started = (|| {
             let transaction = self.connection.transaction()?;
             for (slot, key) in *entries {
@@ -379,7 +379,7 @@ impl Database {
     }
 
     /// Writes a batch, all or nothing, and waits for the disk.
-    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), LedgerError> {
+    pub(super) fn commit(&mut self, batch: &WriteBatch) -> Result<(), LedgerError> {
         let path = self.path.clone();
         let committed = (|| {
             let transaction = self.connection.transaction()?;
@@ -408,12 +408,12 @@ impl Database {
         LedgerError::Damaged { path: self.path.clone(), what }
     }
 
-    pub(super) fn contradiction(&self, source: super::Contradiction) -> LedgerError {
+    pub(super) fn contradiction(&self, source: super::InvalidTransition) -> LedgerError {
         LedgerError::Contradiction { path: self.path.clone(), source }
     }
 }
 
-fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
+fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<()> {
     for staged in &batch.staged {
         staged.write(transaction)?;
     }
@@ -471,8 +471,8 @@ fn limit_columns(budget: &Budget) -> [Option<i64>; 7] {
         Some(budget.total.cents()),
         Some(budget.min_balance.cents()),
         Some(i64::from(budget.max_buys_per_minute)),
-        budget.per_hour.map(crate::money::Coins::cents),
-        budget.per_day.map(crate::money::Coins::cents),
+        budget.per_hour.map(crate::money::Amount::cents),
+        budget.per_day.map(crate::money::Amount::cents),
         Some(i64::from(budget.max_in_flight)),
     ]
 }

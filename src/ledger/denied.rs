@@ -1,10 +1,10 @@
 //! Why a buy was not approved: the limit by name, with its value and its bound.
 
-use crate::{money::Coins, time::UnixMs};
+use crate::{money::Amount, time::UnixMs};
 
 /// The limit that stands against a buy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Denied {
+pub enum RiskRejection {
     /// Buying is halted until a person has looked.
     #[error("buying is halted")]
     Halted,
@@ -42,15 +42,15 @@ pub enum Denied {
     #[error("a price of {price} is none")]
     NoPrice {
         /// The price.
-        price: Coins,
+        price: Amount,
     },
     /// Above `max_price`.
     #[error("price {price} is above max_price {max}")]
     MaxPrice {
         /// The price.
-        price: Coins,
+        price: Amount,
         /// The bound.
-        max: Coins,
+        max: Amount,
     },
     /// The whitelist has no such entry.
     #[error("the ledger knows no such whitelist entry")]
@@ -67,41 +67,41 @@ pub enum Denied {
     #[error("{spent} spent and {price} more would exceed its entry's max_total {max}")]
     EntryTotal {
         /// What is spent or reserved for the entry.
-        spent: Coins,
+        spent: Amount,
         /// The price.
-        price: Coins,
+        price: Amount,
         /// The bound.
-        max: Coins,
+        max: Amount,
     },
     /// It would exceed `total`.
     #[error("{spent} spent and {price} more would exceed total {max}")]
     Total {
         /// What is spent or reserved.
-        spent: Coins,
+        spent: Amount,
         /// The price.
-        price: Coins,
+        price: Amount,
         /// The bound.
-        max: Coins,
+        max: Amount,
     },
     /// It would exceed `per_hour`.
     #[error("{spent} spent within an hour and {price} more would exceed per_hour {max}")]
     PerHour {
         /// What was spent or reserved within the hour.
-        spent: Coins,
+        spent: Amount,
         /// The price.
-        price: Coins,
+        price: Amount,
         /// The bound.
-        max: Coins,
+        max: Amount,
     },
     /// It would exceed `per_day`.
     #[error("{spent} spent within a day and {price} more would exceed per_day {max}")]
     PerDay {
         /// What was spent or reserved within the day.
-        spent: Coins,
+        spent: Amount,
         /// The price.
-        price: Coins,
+        price: Amount,
         /// The bound.
-        max: Coins,
+        max: Amount,
     },
     /// The balance is not known.
     #[error("the balance is not known")]
@@ -110,11 +110,11 @@ pub enum Denied {
     #[error("balance {balance} less {price} would fall below min_balance {min}")]
     MinBalance {
         /// What surely is left now.
-        balance: Coins,
+        balance: Amount,
         /// The price.
-        price: Coins,
+        price: Amount,
         /// The bound.
-        min: Coins,
+        min: Amount,
     },
     /// `max_buys_per_minute` is reached.
     #[error("{sent} buys within a minute reach max_buys_per_minute {max}")]
@@ -134,7 +134,7 @@ pub enum Denied {
     },
 }
 
-impl Denied {
+impl RiskRejection {
     /// The limit's name, for counters and log lines.
     pub const fn name(&self) -> &'static str {
         match self {

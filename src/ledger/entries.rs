@@ -9,8 +9,8 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use super::event::EntrySlot;
 use crate::{
-    money::Coins,
-    whitelist::{Entry, ItemPattern},
+    money::Amount,
+    whitelist::{ItemPattern, WhitelistEntry},
 };
 
 /// What an entry is known by.
@@ -19,7 +19,7 @@ pub struct EntryKey(String);
 
 impl EntryKey {
     /// The key of an entry.
-    pub fn of(entry: &Entry) -> Self {
+    pub fn of(entry: &WhitelistEntry) -> Self {
         match &entry.name {
             Some(name) => Self(format!("name {name}")),
             None => Self(conditions(entry)),
@@ -43,7 +43,7 @@ impl EntryKey {
 }
 
 /// Everything that decides whether an entry fits a listing, each condition at its place.
-fn conditions(entry: &Entry) -> String {
+fn conditions(entry: &WhitelistEntry) -> String {
     let mut text = String::from("item ");
     match &entry.item {
         ItemPattern::Any => text.push('*'),
@@ -79,20 +79,20 @@ fn conditions(entry: &Entry) -> String {
 
 /// What an entry has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
+pub struct EntryUsage {
     /// How many are bought, reserved or unknown.
     pub quantity: u32,
     /// What they cost.
-    pub total: Coins,
+    pub total: Amount,
 }
 
-impl Used {
-    pub(super) fn add(&mut self, price: Coins) {
+impl EntryUsage {
+    pub(super) fn add(&mut self, price: Amount) {
         self.quantity = self.quantity.saturating_add(1);
         self.total = self.total.saturating_add(price);
     }
 
-    pub(super) fn take_off(&mut self, price: Coins) {
+    pub(super) fn take_off(&mut self, price: Amount) {
         self.quantity = self.quantity.saturating_sub(1);
         self.total = self.total.saturating_sub(price);
     }
@@ -103,28 +103,28 @@ impl Used {
 pub(super) struct EntryLimits {
     pub(super) slot: EntrySlot,
     pub(super) max_quantity: u32,
-    pub(super) max_total: Option<Coins>,
+    pub(super) max_total: Option<Amount>,
 }
 
 /// Every entry that the ledger has ever known, and those of the present whitelist.
 #[derive(Clone, Debug)]
-pub(super) struct Entries {
+pub(super) struct EntryTable {
     slots: HashMap<EntryKey, EntrySlot>,
     /// By slot. The first is [`EntrySlot::ANY`].
-    used: Vec<Used>,
+    used: Vec<EntryUsage>,
     /// By position in the whitelist.
     limits: Vec<EntryLimits>,
 }
 
-impl Default for Entries {
+impl Default for EntryTable {
     fn default() -> Self {
-        Self { slots: HashMap::new(), used: vec![Used::default()], limits: Vec::new() }
+        Self { slots: HashMap::new(), used: vec![EntryUsage::default()], limits: Vec::new() }
     }
 }
 
-impl Entries {
+impl EntryTable {
     /// Takes over the entries of a whitelist, and returns those that were never seen before.
-    pub(super) fn set(&mut self, entries: &[Entry]) -> Vec<(EntrySlot, EntryKey)> {
+    pub(super) fn set(&mut self, entries: &[WhitelistEntry]) -> Vec<(EntrySlot, EntryKey)> {
         let mut new = Vec::new();
         self.limits.clear();
         for entry in entries {
@@ -156,7 +156,7 @@ impl Entries {
     }
 
     /// What the entry has used, with what may have been for any entry.
-    pub(super) fn used(&self, slot: EntrySlot) -> Used {
+    pub(super) fn used(&self, slot: EntrySlot) -> EntryUsage {
         let of = |slot: EntrySlot| {
             let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
             self.used.get(index).copied().unwrap_or_default()
@@ -165,17 +165,17 @@ impl Entries {
         if slot == EntrySlot::ANY {
             return any;
         }
-        Used {
+        EntryUsage {
             quantity: own.quantity.saturating_add(any.quantity),
             total: own.total.saturating_add(any.total),
         }
     }
 
     /// What the entry has used, to be changed.
-    pub(super) fn used_mut(&mut self, slot: EntrySlot) -> &mut Used {
+    pub(super) fn used_mut(&mut self, slot: EntrySlot) -> &mut EntryUsage {
         let index = usize::try_from(slot.0).unwrap_or(usize::MAX).min(ENTRIES_MAX);
         if self.used.len() <= index {
-            self.used.resize(index.saturating_add(1), Used::default());
+            self.used.resize(index.saturating_add(1), EntryUsage::default());
         }
         // The vector was just made long enough.
         #[expect(clippy::indexing_slicing, reason = "resized to hold the index one line above")]
@@ -183,7 +183,7 @@ impl Entries {
     }
 
     /// Every key with its slot and what it has used.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&EntryKey, EntrySlot, Used)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&EntryKey, EntrySlot, EntryUsage)> {
         self.slots.iter().map(|(key, slot)| (key, *slot, self.used(*slot)))
     }
 }
@@ -194,20 +194,20 @@ const ENTRIES_MAX: usize = 4_000_000;
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::{money::Percent, whitelist::Wears};
+    use crate::{money::Percent, whitelist::WearSet};
 
     /// An entry without limits that matter.
-    pub(crate) fn entry(name: Option<&str>) -> Entry {
-        Entry {
+    pub(crate) fn entry(name: Option<&str>) -> WhitelistEntry {
+        WhitelistEntry {
             name: name.map(str::to_owned),
             item: ItemPattern::Any,
-            wears: Wears::ANY,
+            wears: WearSet::ANY,
             stattrak: false,
             souvenir: false,
             float_min: None,
             float_max: None,
-            min_price: Coins::ZERO,
-            max_price: Coins::MAX,
+            min_price: Amount::ZERO,
+            max_price: Amount::MAX,
             max_markup: Percent::from_hundredths(0),
             max_quantity: u32::MAX,
             max_total: None,
@@ -218,7 +218,7 @@ pub(super) mod tests {
     #[test]
     fn a_named_entry_is_known_by_its_name_whatever_else_changes() {
         let mut edited = entry(Some("redline"));
-        edited.max_price = Coins::from_cents(1);
+        edited.max_price = Amount::from_cents(1);
         edited.max_quantity = 1;
         assert_eq!(EntryKey::of(&edited), EntryKey::of(&entry(Some("redline"))));
         assert_ne!(EntryKey::of(&edited), EntryKey::of(&entry(Some("other"))));
@@ -229,13 +229,13 @@ pub(super) mod tests {
         let plain = entry(None);
         let mut limited = entry(None);
         limited.max_quantity = 1;
-        limited.max_total = Some(Coins::ZERO);
+        limited.max_total = Some(Amount::ZERO);
         assert_eq!(EntryKey::of(&plain), EntryKey::of(&limited));
         let mut stattrak = entry(None);
         stattrak.stattrak = true;
         assert_ne!(EntryKey::of(&plain), EntryKey::of(&stattrak));
         let mut cheap = entry(None);
-        cheap.max_price = Coins::from_cents(1);
+        cheap.max_price = Amount::from_cents(1);
         assert_ne!(EntryKey::of(&plain), EntryKey::of(&cheap));
     }
 
@@ -247,7 +247,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_entry_keeps_its_slot_when_the_whitelist_changes() {
-        let mut entries = Entries::default();
+        let mut entries = EntryTable::default();
         let [a, b] = [entry(Some("a")), entry(Some("b"))];
         assert_eq!(entries.set(&[a.clone(), b.clone()]).len(), 2);
         let slot = entries.limits(1).unwrap().slot;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{intent::Contradiction, mark::Content};
+use super::{intent::InvalidTransition, mark::MarkContent};
 
 /// A ledger that cannot be used. Nothing is bought then.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +134,7 @@ pub enum LedgerError {
         /// The file.
         path: PathBuf,
         /// How.
-        source: Contradiction,
+        source: InvalidTransition,
     },
     /// A later version of this program wrote it.
     #[error("the ledger {path:?} has format {found}, and this version knows up to {known}: update")]
@@ -180,7 +180,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    pub(super) fn account_in_use(holder: Option<Content>) -> Self {
+    pub(super) fn account_in_use(holder: Option<MarkContent>) -> Self {
         let (pid, data) = holder.map(|holder| (holder.pid, holder.data)).unzip();
         Self::AccountInUse { pid, data: data.unwrap_or_default() }
     }

@@ -1,6 +1,6 @@
 //! What can happen to a ledger, as plain values.
 //!
-//! A [`Book`](super::book::Book) is the sum of its [`Event`]s: whoever applies the same events in
+//! A [`Book`](super::book::Book) is the sum of its [`LedgerEvent`]s: whoever applies the same events in
 //! the same order has the same book. So the journal keeps events, recovery replays them, and
 //! `verify` compares. Everything here is `Copy` and of fixed size, so that a record of it is too.
 
@@ -8,11 +8,11 @@ use std::fmt;
 
 use super::fault::StorageFault;
 use crate::{
-    money::Coins,
-    outcome::{NotSent, Outcome, Refusal, Unknown},
+    money::Amount,
+    outcome::{NotSent, Outcome, RejectReason, Unknown},
     threads::ThreadName,
     time::UnixMs,
-    trade::{Status, TradeId},
+    trade::{TradeId, TradeStatus},
 };
 
 /// The number of an intent: 1, 2, 3, … in the order in which they were approved.
@@ -44,7 +44,7 @@ impl EntrySlot {
 
 /// Where an intent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum OrderState {
     /// Approved; its request may be leaving.
     Reserved,
     /// Its request has begun to leave.
@@ -67,7 +67,7 @@ pub enum State {
     NotBought,
 }
 
-impl State {
+impl OrderState {
     /// Whether its price counts against the limits.
     pub const fn counts(self) -> bool {
         match self {
@@ -132,20 +132,20 @@ impl Release {
     /// What must be true before each of them is decided is said in `docs/ledger.md`: the first two
     /// are the executor's to report, the other two are decided by
     /// [`reconcile`](super::reconcile), and an operator may settle them instead.
-    pub const fn of(self, from: State) -> Option<State> {
+    pub const fn of(self, from: OrderState) -> Option<OrderState> {
         match (self, from) {
-            (Self::NotSent, State::Reserved | State::Sent) => Some(State::NotSent),
-            (Self::Rejected, State::Reserved | State::Sent | State::Unknown) => {
-                Some(State::Refused)
+            (Self::NotSent, OrderState::Reserved | OrderState::Sent) => Some(OrderState::NotSent),
+            (Self::Rejected, OrderState::Reserved | OrderState::Sent | OrderState::Unknown) => {
+                Some(OrderState::Refused)
             }
-            (Self::NotBought, State::Unknown) => Some(State::NotBought),
-            (Self::Returned, State::Returning) => Some(State::Returned),
+            (Self::NotBought, OrderState::Unknown) => Some(OrderState::NotBought),
+            (Self::Returned, OrderState::Returning) => Some(OrderState::Returned),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for OrderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -153,18 +153,18 @@ impl fmt::Display for State {
 
 /// What came back for a request: an [`Outcome`] without what the ledger has no use for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
+pub enum RecordedAnswer {
     /// Bought, for this much where the marketplace says so.
-    Bought(Option<Coins>),
+    Bought(Option<Amount>),
     /// The marketplace said no.
-    Refused(Refusal),
+    Refused(RejectReason),
     /// It never left.
     NotSent(NotSent),
     /// Nobody can tell.
     Unknown(Unknown),
 }
 
-impl From<&Outcome> for Answer {
+impl From<&Outcome> for RecordedAnswer {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Bought { price, server_time: _ } => Self::Bought(*price),
@@ -177,7 +177,7 @@ impl From<&Outcome> for Answer {
 
 /// What was found out about an intent other than by its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Proof {
+pub enum Evidence {
     /// It is among our own trades and not yet delivered.
     Bought,
     /// It was delivered.
@@ -192,25 +192,27 @@ pub enum Proof {
     ReturnedByStatus,
 }
 
-impl Proof {
+impl Evidence {
     /// What the status of a trade of our own says about it.
-    pub const fn from_status(status: Status) -> Option<Self> {
+    pub const fn from_status(status: TradeStatus) -> Option<Self> {
         match status {
-            Status::Joined | Status::Processing => Some(Self::Bought),
-            Status::Completed | Status::CompletedProtected => Some(Self::Completed),
-            Status::Cooldown | Status::Cancelled | Status::Expired => Some(Self::Returning),
-            Status::Listed | Status::Other => None,
+            TradeStatus::Joined | TradeStatus::Processing => Some(Self::Bought),
+            TradeStatus::Completed | TradeStatus::CompletedProtected => Some(Self::Completed),
+            TradeStatus::Cooldown | TradeStatus::Cancelled | TradeStatus::Expired => {
+                Some(Self::Returning)
+            }
+            TradeStatus::Listed | TradeStatus::Other => None,
         }
     }
 
     /// The state that it proves.
-    pub const fn state(self) -> State {
+    pub const fn state(self) -> OrderState {
         match self {
-            Self::Bought => State::Bought,
-            Self::Completed => State::Completed,
-            Self::Returning => State::Returning,
-            Self::Returned | Self::ReturnedByStatus => State::Returned,
-            Self::NotBought => State::NotBought,
+            Self::Bought => OrderState::Bought,
+            Self::Completed => OrderState::Completed,
+            Self::Returning => OrderState::Returning,
+            Self::Returned | Self::ReturnedByStatus => OrderState::Returned,
+            Self::NotBought => OrderState::NotBought,
         }
     }
 }
@@ -220,12 +222,12 @@ pub const WHO_BYTES_MAX: usize = 32;
 
 /// A person's name, as their system knows them. Held inline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Who {
+pub struct Operator {
     len: u8,
     bytes: [u8; WHO_BYTES_MAX],
 }
 
-impl Who {
+impl Operator {
     /// Takes over as much of a name as can be kept, harmless characters only.
     pub fn new(name: &str) -> Self {
         let mut who = Self { len: 0, bytes: [0; WHO_BYTES_MAX] };
@@ -247,13 +249,13 @@ impl Who {
     }
 }
 
-impl fmt::Debug for Who {
+impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Who({self})")
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -261,13 +263,13 @@ impl fmt::Display for Who {
 
 /// Who found something out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum EvidenceSource {
     /// Reconciliation with the marketplace.
     Marketplace,
     /// A message of the feed.
     Feed,
     /// A person, at a terminal.
-    Person(Who),
+    Person(Operator),
 }
 
 /// Why buying stopped until a person has looked.
@@ -275,14 +277,14 @@ pub enum Source {
 pub enum HaltReason {
     /// A person said so.
     #[error("{0} stopped it")]
-    Person(Who),
+    Person(Operator),
     /// The balance fell by more than anything this ledger did explains.
     #[error("the balance is {actual}, but should be {expected} at least")]
     BalanceDrop {
         /// The least that can be explained.
-        expected: Coins,
+        expected: Amount,
         /// What the marketplace says.
-        actual: Coins,
+        actual: Amount,
     },
     /// Among our own trades there is one that this ledger never asked for.
     #[error("a purchase that nobody intended: {id}")]
@@ -302,15 +304,15 @@ pub enum HaltReason {
         /// Which.
         id: TradeId,
         /// What was approved.
-        approved: Coins,
+        approved: Amount,
         /// What it cost.
-        paid: Coins,
+        paid: Amount,
     },
     /// A buy whose outcome is unknown is not among our trades, yet coins are missing.
     #[error("{missing} coins are missing and no purchase explains them{}", listed_as(listed))]
     Disagreement {
         /// How many.
-        missing: Coins,
+        missing: Amount,
         /// An order that is among our trades with a status that this version does not know.
         listed: Option<TradeId>,
     },
@@ -320,9 +322,9 @@ pub enum HaltReason {
         /// Which.
         id: TradeId,
         /// What was approved.
-        approved: Coins,
+        approved: Amount,
         /// The price that it names.
-        paid: Coins,
+        paid: Amount,
     },
     /// Too many answers in a row that say nothing.
     #[error("{count} buys in a row ended unknown")]
@@ -338,7 +340,7 @@ pub enum HaltReason {
     },
     /// A refusal that only a person can lift.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(RejectReason),
     /// The site's answers are about another account than the ledger's.
     #[error("the site answers for another account than the one that this ledger belongs to")]
     OtherAccount,
@@ -420,7 +422,7 @@ impl BootId {
 
 /// One thing that happened to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum LedgerEvent {
     /// A buy was approved.
     Reserved {
         /// Its number.
@@ -428,7 +430,7 @@ pub enum Event {
         /// The listing.
         id: TradeId,
         /// What it may cost.
-        price: Coins,
+        price: Amount,
         /// For which whitelist entry.
         entry: EntrySlot,
         /// Under which limits: a number that the journal explains.
@@ -444,18 +446,18 @@ pub enum Event {
         /// Which.
         sequence: Sequence,
         /// What it was.
-        answer: Answer,
+        answer: RecordedAnswer,
     },
     /// Something was found out about it.
     Proved {
         /// Which.
         sequence: Sequence,
         /// What.
-        proof: Proof,
+        proof: Evidence,
         /// What it cost, where that was found out too.
-        paid: Option<Coins>,
+        paid: Option<Amount>,
         /// By whom.
-        by: Source,
+        by: EvidenceSource,
     },
     /// A purchase that power loss made the ledger forget was found among our own trades.
     Adopted {
@@ -464,7 +466,7 @@ pub enum Event {
         /// The listing.
         id: TradeId,
         /// What it cost.
-        price: Coins,
+        price: Amount,
     },
     /// A purchase that is none of this ledger's business.
     Accepted {
@@ -478,7 +480,7 @@ pub enum Event {
     /// A person has looked.
     Resumed {
         /// Who.
-        by: Who,
+        by: Operator,
     },
     /// Buying pauses for a while.
     Paused {
@@ -488,12 +490,12 @@ pub enum Event {
     /// `total` counts from here.
     NewBudget {
         /// Who said so.
-        by: Who,
+        by: Operator,
     },
     /// The marketplace said what the account holds.
     Balance {
         /// How much.
-        coins: Coins,
+        coins: Amount,
         /// The earliest moment, by our wall clock, at which that can have been true.
         as_of: UnixMs,
     },
@@ -505,7 +507,7 @@ pub enum Event {
     /// The machine lost power: so much may have been spent of which nothing is known.
     Lost {
         /// How many coins.
-        coins: Coins,
+        coins: Amount,
         /// How many buys.
         count: u32,
         /// Listings created up to this moment may have been requested.
@@ -516,11 +518,11 @@ pub enum Event {
         /// Which.
         sequence: Sequence,
         /// What it cost.
-        price: Coins,
+        price: Amount,
     },
     /// What was lost is accounted for.
     LossSettled {
         /// By whom.
-        by: Source,
+        by: EvidenceSource,
     },
 }

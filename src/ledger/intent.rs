@@ -1,7 +1,7 @@
 //! What a book holds: intents, halts, losses; and how an event can fail to fit them. Pure.
 
-use super::event::{EntrySlot, HaltReason, Sequence, State};
-use crate::{money::Coins, time::UnixMs, trade::TradeId};
+use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
+use crate::{money::Amount, time::UnixMs, trade::TradeId};
 
 /// One intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,19 +11,19 @@ pub struct Intent {
     /// The listing.
     pub id: TradeId,
     /// What was approved.
-    pub approved: Coins,
+    pub approved: Amount,
     /// What counts against the limits: the most that it can have cost.
-    pub price: Coins,
+    pub price: Amount,
     /// The least that it can have cost.
-    pub charged: Coins,
+    pub charged: Amount,
     /// What the account's own list says that it cost, where it does.
-    pub listed: Option<Coins>,
+    pub listed: Option<Amount>,
     /// For which whitelist entry.
     pub entry: EntrySlot,
     /// Under which limits.
     pub limits: u32,
     /// Where it stands.
-    pub state: State,
+    pub state: OrderState,
     /// When it was approved.
     pub reserved_at: UnixMs,
     /// When it came to stand there.
@@ -32,22 +32,22 @@ pub struct Intent {
 
 impl Intent {
     /// What the account's own list says that it cost, where that is less than what counts.
-    pub fn lower_price(&self) -> Option<Coins> {
+    pub fn lower_price(&self) -> Option<Amount> {
         let listed = self.listed.filter(|_listed| self.state.is_charged());
-        listed.filter(|listed| Coins::ZERO < *listed && *listed < self.price)
+        listed.filter(|listed| Amount::ZERO < *listed && *listed < self.price)
     }
 
     /// What stands where there is none yet.
     pub(super) const FILLER: Self = Self {
         sequence: Sequence(u64::MAX),
         id: TradeId::FILLER,
-        approved: Coins::ZERO,
-        price: Coins::ZERO,
-        charged: Coins::ZERO,
+        approved: Amount::ZERO,
+        price: Amount::ZERO,
+        charged: Amount::ZERO,
         listed: None,
         entry: EntrySlot::ANY,
         limits: 0,
-        state: State::NotSent,
+        state: OrderState::NotSent,
         reserved_at: UnixMs(0),
         changed_at: UnixMs(0),
     };
@@ -66,22 +66,22 @@ pub struct Halt {
 
 /// An order that moved to another state other than by its own answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct StateChange {
     /// The listing.
     pub id: TradeId,
     /// Where it stood.
-    pub from: State,
+    pub from: OrderState,
     /// Where it stands.
-    pub to: State,
+    pub to: OrderState,
     /// What counts, or counted, against the limits.
-    pub price: Coins,
+    pub price: Amount,
 }
 
 /// What power loss may have made the ledger forget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loss {
+pub struct CrashLoss {
     /// How many coins may have been spent unrecorded.
-    pub coins: Coins,
+    pub coins: Amount,
     /// How many buys may have been sent unrecorded.
     pub count: u32,
     /// Since when it is known.
@@ -92,17 +92,17 @@ pub struct Loss {
 
 /// All that was ever approved, or may have been: it only grows, whatever became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exposure {
+pub struct ApprovedTotals {
     /// Coins.
-    pub coins: Coins,
+    pub coins: Amount,
     /// Buys.
     pub count: u64,
 }
 
-impl Exposure {
+impl ApprovedTotals {
     /// This much more.
     #[must_use]
-    pub const fn plus(self, coins: Coins, count: u32) -> Self {
+    pub const fn plus(self, coins: Amount, count: u32) -> Self {
         #[expect(clippy::as_conversions, reason = "a wider type; `from` is not const")]
         let count = count as u64;
         Self { coins: self.coins.saturating_add(coins), count: self.count.saturating_add(count) }
@@ -116,7 +116,7 @@ impl Exposure {
 
 /// An event that does not fit the book that it is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Contradiction {
+pub enum InvalidTransition {
     /// It speaks of an intent that the book does not hold.
     #[error("an event about intent {0}, which does not exist")]
     NoSuchIntent(Sequence),
@@ -137,9 +137,9 @@ pub enum Contradiction {
         /// Which intent.
         sequence: Sequence,
         /// Where it stands.
-        from: State,
+        from: OrderState,
         /// Where it should go.
-        to: State,
+        to: OrderState,
     },
     /// The intent is in a state from which nothing may stop it from counting in this way.
     #[error("intent {sequence} is {from} and cannot be released so")]
@@ -147,7 +147,7 @@ pub enum Contradiction {
         /// Which intent.
         sequence: Sequence,
         /// Where it stands.
-        from: State,
+        from: OrderState,
     },
     /// A running sum is not the sum of what it is about.
     #[error("the books do not add up: {0}")]

@@ -21,15 +21,15 @@ use std::{
 };
 
 use super::{
-    denied::Denied,
+    denied::RiskRejection,
     error::LedgerError,
-    event::{Event, HaltReason, Sequence},
-    intent::Exposure,
-    mark::Claim,
+    event::{HaltReason, LedgerEvent, Sequence},
+    intent::ApprovedTotals,
+    mark::MarkClaim,
     record::Record,
-    ring::{Ring, SLOTS},
+    ring::{SLOTS, WriteAheadLog},
     timeline::Timeline,
-    writer::{Message, Shared},
+    writer::{WriterMessage, WriterState},
 };
 use crate::time::UnixMs;
 
@@ -45,50 +45,50 @@ const WORDS_BYTES_MAX: usize = 500;
 /// The hot side of a ledger that is kept in files.
 #[derive(Debug)]
 pub(super) struct Journal {
-    ring: Ring,
-    shared: Arc<Shared>,
+    ring: WriteAheadLog,
+    shared: Arc<WriterState>,
     /// `None` only while closing.
-    messages: Option<SyncSender<Message>>,
+    messages: Option<SyncSender<WriterMessage>>,
     stopped: Receiver<()>,
     /// The thread that watches the files; `None` only while closing.
-    watch: Option<Watching>,
+    watch: Option<FileWatcher>,
     next: u64,
     /// What was written last.
     last: Option<Record>,
-    backlog: VecDeque<(UnixMs, Event)>,
+    backlog: VecDeque<(UnixMs, LedgerEvent)>,
     is_failing: bool,
     user: Option<String>,
     is_bound: bool,
     timeline: Timeline,
     /// What the account's mark is taken with; `None`: this ledger takes none.
-    claim: Option<Claim>,
+    claim: Option<MarkClaim>,
     /// The bits of the alarm that were reported as halts.
     reported: u32,
 }
 
 /// The thread that watches the files: it ends when the sender is dropped.
 #[derive(Debug)]
-pub(super) struct Watching {
+pub(super) struct FileWatcher {
     pub(super) until: SyncSender<()>,
     pub(super) stopped: Receiver<()>,
 }
 
 /// What a journal is made of.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) ring: Ring,
-    pub(super) shared: Arc<Shared>,
-    pub(super) messages: SyncSender<Message>,
+pub(super) struct JournalParts {
+    pub(super) ring: WriteAheadLog,
+    pub(super) shared: Arc<WriterState>,
+    pub(super) messages: SyncSender<WriterMessage>,
     pub(super) stopped: Receiver<()>,
-    pub(super) watch: Watching,
+    pub(super) watch: FileWatcher,
     pub(super) user: Option<String>,
     pub(super) timeline: Timeline,
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<MarkClaim>,
 }
 
 impl Journal {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ring, shared, messages, stopped, watch, user, timeline, claim } = parts;
+    pub(super) fn new(parts: JournalParts) -> Self {
+        let JournalParts { ring, shared, messages, stopped, watch, user, timeline, claim } = parts;
         let written = shared.written.load(Ordering::Acquire);
         // Only to be written once more; where it cannot be read, the next one will do.
         let last = ring.read(written).ok().flatten();
@@ -115,7 +115,7 @@ impl Journal {
         let bits = self.shared.alarm().bits();
         let new = bits & !self.reported;
         self.reported = bits;
-        Shared::losses(new).collect()
+        WriterState::losses(new).collect()
     }
 
     /// Reports every loss that lasts once more.
@@ -124,17 +124,17 @@ impl Journal {
     }
 
     /// Whether a buy that brings everything ever approved to this much could be kept.
-    pub(super) fn admit(&mut self, exposure: Exposure) -> Result<(), Denied> {
+    pub(super) fn admit(&mut self, exposure: ApprovedTotals) -> Result<(), RiskRejection> {
         if self.shared.has_failed() || !self.flush() {
-            return Err(Denied::Unwritable);
+            return Err(RiskRejection::Unwritable);
         }
         let is_within = exposure.is_within(self.shared.ceiling());
         let room = self.room();
-        if is_within && SLOTS_FOR_ANSWERS < room { Ok(()) } else { Err(Denied::Behind) }
+        if is_within && SLOTS_FOR_ANSWERS < room { Ok(()) } else { Err(RiskRejection::Behind) }
     }
 
     /// Writes an event; once this returns, it survives the death of this process.
-    pub(super) fn write(&mut self, at: UnixMs, event: Event) -> io::Result<()> {
+    pub(super) fn write(&mut self, at: UnixMs, event: LedgerEvent) -> io::Result<()> {
         if self.room() == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -152,7 +152,7 @@ impl Journal {
     }
 
     /// Writes an event, now or as soon as it can be.
-    pub(super) fn note(&mut self, at: UnixMs, event: Event) {
+    pub(super) fn note(&mut self, at: UnixMs, event: LedgerEvent) {
         if self.backlog.len() < BACKLOG_MAX {
             self.backlog.push_back((at, event));
         } else {
@@ -202,7 +202,7 @@ impl Journal {
     }
 
     /// Asks for a ceiling; it holds once it is durable.
-    pub(super) fn want(&self, ceiling: Exposure) {
+    pub(super) fn want(&self, ceiling: ApprovedTotals) {
         if self.is_bound {
             self.shared.want(ceiling);
         }
@@ -212,7 +212,7 @@ impl Journal {
     pub(super) fn words(&self, sequence: Sequence, words: &str) -> bool {
         let ends = (0..=WORDS_BYTES_MAX.min(words.len())).rev();
         let words = ends.filter_map(|end| words.get(..end)).next().unwrap_or_default().to_owned();
-        self.send(Message::Words(sequence, words)).is_ok()
+        self.send(WriterMessage::Words(sequence, words)).is_ok()
     }
 
     /// Binds the ledger to an account, or finds that it belongs to another.
@@ -230,7 +230,7 @@ impl Journal {
             self.shared.hold_mark(claim.make(user, last)?);
         }
         if self.user.is_none() {
-            self.send(Message::User(user.to_owned()))?;
+            self.send(WriterMessage::User(user.to_owned()))?;
             self.user = Some(user.to_owned());
         }
         self.is_bound = true;
@@ -259,7 +259,7 @@ impl Journal {
         self.shared.is_leased()
     }
 
-    fn send(&self, message: Message) -> Result<(), LedgerError> {
+    fn send(&self, message: WriterMessage) -> Result<(), LedgerError> {
         let sender = self.messages.as_ref().ok_or(LedgerError::Stopped)?;
         sender.try_send(message).map_err(|_full_or_gone| LedgerError::Stopped)
     }
@@ -269,7 +269,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.flush();
-        if let Some(Watching { until, stopped }) = self.watch.take() {
+        if let Some(FileWatcher { until, stopped }) = self.watch.take() {
             drop(until);
             // It ends within one look at the files.
             let _ended = stopped.recv_timeout(CLOSE_MAX);

@@ -15,11 +15,11 @@ const PID_BYTES_MAX: u64 = 32;
 
 /// Held for as long as the ledger is open. The system lets go of it when the process dies.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct LedgerLock {
     _file: File,
 }
 
-impl Lock {
+impl LedgerLock {
     /// Takes the lock of the ledger in this folder.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 //!
 //! 1. The last order in the mark is one that the ledger's database has, so that neither a kill nor
 //!    power loss makes a ledger look older than its mark.
-//! 2. The lock is held for as long as the [`Mark`] is.
+//! 2. The lock is held for as long as the [`AccountMark`] is.
 
 use std::{
     fs::{File, TryLockError},
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::LedgerError,
-    private::{self, Identity},
+    private::{self, FileIdentity},
 };
 
 /// The size of the file, in bytes: one sector, so that it is written whole or not at all.
@@ -34,7 +34,7 @@ const HOST_BYTES_MAX: usize = 80;
 
 /// What a mark says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Content {
+pub(super) struct MarkContent {
     version: u32,
     /// The ledger's id.
     pub(super) ledger: String,
@@ -48,35 +48,35 @@ pub(super) struct Content {
 
 /// A mark that is locked for this process.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct AccountMark {
     file: File,
     path: PathBuf,
-    content: Content,
+    content: MarkContent,
 }
 
 /// Why a mark cannot be had.
 #[derive(Debug)]
 pub(super) enum MarkError {
     /// Another bot has it.
-    Taken(Option<Content>),
+    Taken(Option<MarkContent>),
     /// The system said no.
     Io(io::Error),
 }
 
 /// What a mark says when it is taken.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum MarkState {
     /// There was none.
     Nothing,
     /// This.
-    Content(Content),
+    Content(MarkContent),
     /// Something that no version of this program wrote.
     Garbled,
 }
 
 /// What a live start brings to its mark.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+pub(super) struct MarkClaim {
     /// The state directory; `None`: there is none.
     pub(super) state: Option<PathBuf>,
     /// The market's host.
@@ -89,7 +89,7 @@ pub(super) struct Claim {
     pub(super) is_new: bool,
 }
 
-impl Claim {
+impl MarkClaim {
     /// Takes the account's mark for this ledger, whose last order is `last`. `None`: marks cannot be
     /// written here, which was logged.
     ///
@@ -98,14 +98,14 @@ impl Claim {
     /// [`LedgerError::AccountInUse`] if another bot orders for the account, and
     /// [`LedgerError::Forgotten`], [`LedgerError::Older`] or [`LedgerError::MarkGarbled`] if the
     /// mark knows of orders that the ledger does not have.
-    pub(super) fn make(&self, user: &str, last: u64) -> Result<Option<Mark>, LedgerError> {
+    pub(super) fn make(&self, user: &str, last: u64) -> Result<Option<AccountMark>, LedgerError> {
         let Some(state) = &self.state else {
             warn_absent(&"neither XDG_STATE_HOME nor HOME is set");
             return Ok(None);
         };
         let path = path(state, &self.host, user);
-        let ours = Content::of(self.ledger.clone(), last, &self.data);
-        let (mut mark, found) = match Mark::take(path, ours) {
+        let ours = MarkContent::of(self.ledger.clone(), last, &self.data);
+        let (mut mark, found) = match AccountMark::take(path, ours) {
             Ok(taken) => taken,
             Err(MarkError::Taken(holder)) => return Err(LedgerError::account_in_use(holder)),
             Err(MarkError::Io(error)) => {
@@ -128,19 +128,19 @@ impl Claim {
         self.state.as_ref().map(|state| copy_path(state, &self.data))
     }
 
-    fn check(&self, found: &Found, last: u64, path: &Path) -> Result<(), LedgerError> {
+    fn check(&self, found: &MarkState, last: u64, path: &Path) -> Result<(), LedgerError> {
         let folder = self.data.clone();
         match found {
-            Found::Nothing => Ok(()),
-            Found::Garbled => Err(LedgerError::MarkGarbled { path: path.to_owned() }),
-            Found::Content(mark) if mark.ledger != self.ledger => {
+            MarkState::Nothing => Ok(()),
+            MarkState::Garbled => Err(LedgerError::MarkGarbled { path: path.to_owned() }),
+            MarkState::Content(mark) if mark.ledger != self.ledger => {
                 let copy = self.copy().filter(|copy| copy.exists());
                 Err(LedgerError::Forgotten { folder, last: mark.last, copy })
             }
-            Found::Content(mark) if last < mark.last => {
+            MarkState::Content(mark) if last < mark.last => {
                 Err(LedgerError::Older { folder, found: last, last: mark.last })
             }
-            Found::Content(_) => Ok(()),
+            MarkState::Content(_) => Ok(()),
         }
     }
 }
@@ -153,7 +153,7 @@ fn warn_absent(why: &dyn std::fmt::Display) {
     );
 }
 
-impl Content {
+impl MarkContent {
     /// What this process says.
     pub(super) fn of(ledger: String, last: u64, data: &Path) -> Self {
         let data = std::path::absolute(data).unwrap_or_else(|_none| data.to_owned());
@@ -181,46 +181,49 @@ impl Content {
         Ok(bytes)
     }
 
-    fn read(file: &mut File) -> io::Result<Found> {
+    fn read(file: &mut File) -> io::Result<MarkState> {
         let mut text = Vec::with_capacity(BYTES);
         file.rewind()?;
         let bound = u64::try_from(BYTES).unwrap_or(u64::MAX);
         file.take(bound).read_to_end(&mut text)?;
         if text.is_empty() {
-            return Ok(Found::Nothing);
+            return Ok(MarkState::Nothing);
         }
         Ok(match serde_json::from_slice::<Self>(&text) {
-            Ok(content) if content.version == 1 => Found::Content(content),
-            _ => Found::Garbled,
+            Ok(content) if content.version == 1 => MarkState::Content(content),
+            _ => MarkState::Garbled,
         })
     }
 }
 
-impl Mark {
+impl AccountMark {
     /// Takes the mark at this path, and says what was in it. Nothing is written yet.
-    pub(super) fn take(path: PathBuf, content: Content) -> Result<(Self, Found), MarkError> {
+    pub(super) fn take(
+        path: PathBuf,
+        content: MarkContent,
+    ) -> Result<(Self, MarkState), MarkError> {
         let opened = path.parent().map_or(Ok(()), private::make_directory);
         let mut file = opened.and_then(|()| private::open(&path)).map_err(MarkError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = match Content::read(&mut file) {
-                    Ok(Found::Content(holder)) => Some(holder),
+                let holder = match MarkContent::read(&mut file) {
+                    Ok(MarkState::Content(holder)) => Some(holder),
                     _ => None,
                 };
                 return Err(MarkError::Taken(holder));
             }
             Err(TryLockError::Error(error)) => return Err(MarkError::Io(error)),
         }
-        let found = Content::read(&mut file).map_err(MarkError::Io)?;
+        let found = MarkContent::read(&mut file).map_err(MarkError::Io)?;
         Ok((Self { file, path, content }, found))
     }
 
     /// What the mark at this path says, whether it is locked or not.
-    pub(super) fn look(state: &Path, host: &str, user: &str) -> io::Result<Found> {
+    pub(super) fn look(state: &Path, host: &str, user: &str) -> io::Result<MarkState> {
         match File::open(path(state, host, user)) {
-            Ok(mut file) => Content::read(&mut file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Ok(mut file) => MarkContent::read(&mut file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(MarkState::Nothing),
             Err(error) => Err(error),
         }
     }
@@ -236,8 +239,8 @@ impl Mark {
 
     /// Takes the mark again if its file was deleted or replaced.
     pub(super) fn renew(&mut self) -> Result<(), MarkError> {
-        let held = self.file.metadata().map(|metadata| Identity::of(&metadata));
-        if let (Ok(held), Ok(named)) = (held, Identity::at(&self.path))
+        let held = self.file.metadata().map(|metadata| FileIdentity::of(&metadata));
+        if let (Ok(held), Ok(named)) = (held, FileIdentity::at(&self.path))
             && held == named
         {
             return Ok(());
@@ -307,8 +310,8 @@ mod tests {
 
     use super::*;
 
-    fn claim(state: &Path, ledger: &str) -> Claim {
-        Claim {
+    fn claim(state: &Path, ledger: &str) -> MarkClaim {
+        MarkClaim {
             state: Some(state.to_owned()),
             host: "market.example:443".to_owned(),
             data: PathBuf::from("/some/data"),
@@ -362,7 +365,7 @@ mod tests {
         assert!(matches!(error, LedgerError::Forgotten { last: 7, .. }), "{error}");
         assert!(error.to_string().contains("--new-ledger"), "{error}");
         assert!(claim(state.path(), "a").make("user", 7).unwrap().is_some());
-        let new = Claim { is_new: true, ..claim(state.path(), "b") };
+        let new = MarkClaim { is_new: true, ..claim(state.path(), "b") };
         assert!(new.make("user", 0).unwrap().is_some());
         assert!(claim(state.path(), "b").make("user", 0).unwrap().is_some());
     }
@@ -400,7 +403,7 @@ mod tests {
         let file = state.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(claim(&file, "a").make("user", 0).unwrap().is_none());
-        let nowhere = Claim { state: None, ..claim(&file, "a") };
+        let nowhere = MarkClaim { state: None, ..claim(&file, "a") };
         assert!(nowhere.make("user", 0).unwrap().is_none());
     }
 
@@ -422,9 +425,9 @@ mod tests {
     #[test]
     fn a_long_directory_with_characters_that_need_escapes_still_fits() {
         let data = PathBuf::from(format!("/{}", "\u{1}".repeat(300)));
-        let content = Content::of("a".repeat(32), u64::MAX, &data);
+        let content = MarkContent::of("a".repeat(32), u64::MAX, &data);
         let bytes = content.to_bytes().unwrap();
-        let read: Content = serde_json::from_slice(&bytes).unwrap();
+        let read: MarkContent = serde_json::from_slice(&bytes).unwrap();
         assert_eq!((read.last, read.data.as_str()), (u64::MAX, ""));
     }
 }

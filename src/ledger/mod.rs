@@ -1,6 +1,6 @@
 //! What was intended, what happened, and what may still be spent.
 //!
-//! Only an [`Approved`] buy reaches the buyer, and only [`Ledger::reserve`] makes one. Whatever
+//! Only an [`ApprovedOrder`] buy reaches the buyer, and only [`Ledger::reserve`] makes one. Whatever
 //! was approved counts against every limit until it is proven not to have happened: **unknown
 //! counts as spent**.
 //!
@@ -70,60 +70,60 @@ mod window;
 mod writer;
 
 pub use self::{
-    approve::Want,
-    approved::Approved,
-    book::Book,
-    denied::Denied,
+    approve::OrderRequest,
+    approved::ApprovedOrder,
+    book::LedgerState,
+    denied::RiskRejection,
     error::LedgerError,
-    event::{HaltReason, Proof, Sequence, State, Who},
-    intent::{Change, Contradiction, Halt, Intent},
-    open::{Live, NewLedger, Place},
-    reconcile::{OwnTrade, Reading},
+    event::{Evidence, HaltReason, Operator, OrderState, Sequence},
+    intent::{Halt, Intent, InvalidTransition, StateChange},
+    open::{LedgerLocation, LiveOpen, NewLedger},
+    reconcile::{AccountReading, OwnTrade},
     snapshot::{OrderTotals, Snapshot},
 };
 
 use self::{
-    event::{Event, Source},
+    event::{EvidenceSource, LedgerEvent},
     journal::Journal,
 };
 use crate::{
     config::Budget,
-    money::Coins,
+    money::Amount,
     outcome::Outcome,
     time::UnixMs,
-    trade::{Status, TradeId},
-    whitelist::Entry,
+    trade::{TradeId, TradeStatus},
+    whitelist::WhitelistEntry,
 };
 
 /// What an event changed, beyond the intent that it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "a new halt is to be said loudly"]
-pub struct Aftermath {
+pub struct Effects {
     /// The halts that are new.
     pub halts: Vec<Halt>,
     /// Until when buying pauses now, where that is new.
     pub paused_until: Option<UnixMs>,
     /// Orders that moved to another state other than by their own answer.
-    pub changes: Vec<Change>,
+    pub changes: Vec<StateChange>,
 }
 
 /// The ledger: one book, and where it is kept.
 #[derive(Debug)]
 pub struct Ledger {
-    book: Book,
+    book: LedgerState,
     /// Where it is kept, if it is.
     journal: Option<Journal>,
     /// Why nothing is approved at all: it should be kept and cannot be.
     closed: Option<String>,
     #[cfg(test)]
-    events_for_tests: Vec<(UnixMs, Event)>,
+    events_for_tests: Vec<(UnixMs, LedgerEvent)>,
 }
 
 impl Ledger {
     /// A ledger that starts empty and is kept nowhere: for dry runs, and for practice.
     /// `balance_required` says whether an unknown balance forbids buying.
-    pub fn in_memory(budget: Budget, entries: &[Entry], balance_required: bool) -> Self {
-        let mut book = Book::new(budget, balance_required);
+    pub fn in_memory(budget: Budget, entries: &[WhitelistEntry], balance_required: bool) -> Self {
+        let mut book = LedgerState::new(budget, balance_required);
         book.set_entries(entries);
         Self {
             book,
@@ -135,11 +135,11 @@ impl Ledger {
     }
 
     /// A ledger that approves nothing, because the one that should be there cannot be opened.
-    pub fn closed(budget: Budget, entries: &[Entry], why: impl Into<String>) -> Self {
+    pub fn closed(budget: Budget, entries: &[WhitelistEntry], why: impl Into<String>) -> Self {
         Self { closed: Some(why.into()), ..Self::in_memory(budget, entries, true) }
     }
 
-    fn kept(mut book: Book, journal: Journal) -> Self {
+    fn kept(mut book: LedgerState, journal: Journal) -> Self {
         book.make_room();
         Self {
             book,
@@ -192,34 +192,38 @@ impl Ledger {
     /// # Errors
     ///
     /// The limit that stands against it; then nothing was counted.
-    pub fn reserve(&mut self, want: Want, now: UnixMs) -> Result<Approved, Denied> {
+    pub fn reserve(
+        &mut self,
+        want: OrderRequest,
+        now: UnixMs,
+    ) -> Result<ApprovedOrder, RiskRejection> {
         if self.closed.is_some() {
-            return Err(Denied::Unwritable);
+            return Err(RiskRejection::Unwritable);
         }
         let event = self.book.approve(&want, now)?;
-        let Event::Reserved { sequence, id, price, .. } = event else {
-            return Err(Denied::Unwritable);
+        let LedgerEvent::Reserved { sequence, id, price, .. } = event else {
+            return Err(RiskRejection::Unwritable);
         };
         if let Some(journal) = &mut self.journal {
             if let Err(denied) = journal.admit(self.book.exposure().plus(price, 1)) {
                 journal.want(self.book.ceiling());
                 return Err(denied);
             }
-            crash::pass(crash::Step::Decided);
+            crash::pass(crash::OrderStep::Decided);
             if let Err(error) = journal.write(now, event) {
                 journal.failed(&error);
-                return Err(Denied::Unwritable);
+                return Err(RiskRejection::Unwritable);
             }
-            crash::pass(crash::Step::Recorded);
+            crash::pass(crash::OrderStep::Recorded);
         }
         let applied = self.apply(now, event);
-        let _nothing_new = applied.map_err(|_contradiction| Denied::AlreadyRequested)?;
-        Ok(Approved::new(sequence, id, price))
+        let _nothing_new = applied.map_err(|_contradiction| RiskRejection::AlreadyRequested)?;
+        Ok(ApprovedOrder::new(sequence, id, price))
     }
 
     /// Goes the way of an approval without approving anything, so that it is warm in the caches
     /// when a buy comes. For who has a core to spare.
-    pub fn rehearse(&mut self, want: &Want, now: UnixMs) {
+    pub fn rehearse(&mut self, want: &OrderRequest, now: UnixMs) {
         let _unused = std::hint::black_box(self.book.approve(want, now));
         if let Some(journal) = &self.journal {
             journal.rehearse();
@@ -230,12 +234,12 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// A [`Contradiction`] if no such buy is in flight.
-    pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), Contradiction> {
-        crash::pass(crash::Step::Left);
+    /// A [`InvalidTransition`] if no such buy is in flight.
+    pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), InvalidTransition> {
+        crash::pass(crash::OrderStep::Left);
         let sequence = self.sequence_of(id)?;
-        let _nothing_new = self.record(now, Event::Sent { sequence })?;
-        crash::pass(crash::Step::LeftRecorded);
+        let _nothing_new = self.record(now, LedgerEvent::Sent { sequence })?;
+        crash::pass(crash::OrderStep::LeftRecorded);
         Ok(())
     }
 
@@ -243,17 +247,18 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// A [`Contradiction`] if no answer was being waited for.
+    /// A [`InvalidTransition`] if no answer was being waited for.
     pub fn settle(
         &mut self,
         id: &TradeId,
         outcome: &Outcome,
         now: UnixMs,
-    ) -> Result<Aftermath, Contradiction> {
-        crash::pass(crash::Step::Answered);
+    ) -> Result<Effects, InvalidTransition> {
+        crash::pass(crash::OrderStep::Answered);
         let sequence = self.sequence_of(id)?;
-        let aftermath = self.record(now, Event::Answered { sequence, answer: outcome.into() });
-        crash::pass(crash::Step::AnsweredRecorded);
+        let aftermath =
+            self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
+        crash::pass(crash::OrderStep::AnsweredRecorded);
         self.book.make_room();
         aftermath
     }
@@ -262,19 +267,19 @@ impl Ledger {
     ///
     /// The feed does not say whose a trade is, and may say anything. It moves a bought order to
     /// delivered; that an order was cancelled only asks for a read, and no price is taken from it.
-    pub fn observe(&mut self, id: &TradeId, status: Status, now: UnixMs) -> bool {
+    pub fn observe(&mut self, id: &TradeId, status: TradeStatus, now: UnixMs) -> bool {
         let Some(intent) = self.book.intent(id).filter(|intent| intent.state.is_charged()) else {
             return false;
         };
         let (sequence, from) = (intent.sequence, intent.state);
-        match Proof::from_status(status) {
-            Some(Proof::Completed) if from == State::Bought => {
-                let (proof, paid, by) = (Proof::Completed, None, Source::Feed);
+        match Evidence::from_status(status) {
+            Some(Evidence::Completed) if from == OrderState::Bought => {
+                let (proof, paid, by) = (Evidence::Completed, None, EvidenceSource::Feed);
                 let _nothing_new =
-                    self.record_sure(now, Event::Proved { sequence, proof, paid, by });
+                    self.record_sure(now, LedgerEvent::Proved { sequence, proof, paid, by });
                 false
             }
-            Some(Proof::Returning) => from != State::Returning,
+            Some(Evidence::Returning) => from != OrderState::Returning,
             _ => false,
         }
     }
@@ -283,11 +288,11 @@ impl Ledger {
     /// that was read at the same time.
     pub fn reconcile(
         &mut self,
-        reading: &Reading<'_>,
-        balance: Option<Coins>,
+        reading: &AccountReading<'_>,
+        balance: Option<Amount>,
         now: UnixMs,
-    ) -> Aftermath {
-        let mut aftermath = Aftermath::default();
+    ) -> Effects {
+        let mut aftermath = Effects::default();
         if let Some(coins) = balance {
             aftermath.merge(self.set_balance(coins, reading.started, now));
         }
@@ -304,8 +309,8 @@ impl Ledger {
 
     /// Takes in a balance. `as_of` is the earliest moment at which it can have been true: when the
     /// request for it was sent.
-    pub fn set_balance(&mut self, coins: Coins, as_of: UnixMs, now: UnixMs) -> Aftermath {
-        let event = Event::Balance { coins, as_of };
+    pub fn set_balance(&mut self, coins: Amount, as_of: UnixMs, now: UnixMs) -> Effects {
+        let event = LedgerEvent::Balance { coins, as_of };
         if self.book.is_unchanged_by(coins) {
             // A balance that says the same again is not written a thousand times a day.
             return self.apply(now, event).unwrap_or_default();
@@ -322,7 +327,7 @@ impl Ledger {
 
     /// Takes a balance that the feed has pushed. It lowers what is available until the account is
     /// read, and does nothing else.
-    pub fn push_balance(&mut self, coins: Coins) {
+    pub fn push_balance(&mut self, coins: Amount) {
         self.book.account.push(coins);
     }
 
@@ -333,27 +338,27 @@ impl Ledger {
     }
 
     /// Pauses buying until then.
-    pub fn pause(&mut self, until: UnixMs, now: UnixMs) -> Aftermath {
-        self.record_sure(now, Event::Paused { until })
+    pub fn pause(&mut self, until: UnixMs, now: UnixMs) -> Effects {
+        self.record_sure(now, LedgerEvent::Paused { until })
     }
 
     /// Stops buying until a person has looked.
-    pub fn halt(&mut self, reason: HaltReason, now: UnixMs) -> Aftermath {
-        self.record_sure(now, Event::Halted(reason))
+    pub fn halt(&mut self, reason: HaltReason, now: UnixMs) -> Effects {
+        self.record_sure(now, LedgerEvent::Halted(reason))
     }
 
     /// A person has looked: buying goes on.
-    pub fn resume(&mut self, by: Who, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, Event::Resumed { by });
+    pub fn resume(&mut self, by: Operator, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, LedgerEvent::Resumed { by });
         if let Some(journal) = &mut self.journal {
             journal.report_losses_again();
         }
     }
 
     /// Halts buying if the ledger's files, or a thread of the bot, were lost since the last call.
-    pub fn check_losses(&mut self, now: UnixMs) -> Aftermath {
+    pub fn check_losses(&mut self, now: UnixMs) -> Effects {
         let losses = self.journal.as_mut().map(Journal::take_losses).unwrap_or_default();
-        let mut aftermath = Aftermath::default();
+        let mut aftermath = Effects::default();
         for reason in losses {
             aftermath.merge(self.halt(reason, now));
         }
@@ -361,29 +366,32 @@ impl Ledger {
     }
 
     /// A person says that `total` counts from now.
-    pub fn new_budget(&mut self, by: Who, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, Event::NewBudget { by });
+    pub fn new_budget(&mut self, by: Operator, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, LedgerEvent::NewBudget { by });
     }
 
     /// An operator says what became of an order that is unknown or returning.
     ///
     /// # Errors
     ///
-    /// A [`Contradiction`] if there is no such order, or it is not open to that answer.
+    /// A [`InvalidTransition`] if there is no such order, or it is not open to that answer.
     pub fn resolve(
         &mut self,
         id: &TradeId,
-        proof: Proof,
-        by: Who,
+        proof: Evidence,
+        by: Operator,
         now: UnixMs,
-    ) -> Result<Aftermath, Contradiction> {
+    ) -> Result<Effects, InvalidTransition> {
         let sequence = self.sequence_of(id)?;
-        self.record(now, Event::Proved { sequence, proof, paid: None, by: Source::Person(by) })
+        self.record(
+            now,
+            LedgerEvent::Proved { sequence, proof, paid: None, by: EvidenceSource::Person(by) },
+        )
     }
 
     /// Somebody found out that what power loss may have hidden did not happen.
-    pub fn settle_loss(&mut self, by: Source, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, Event::LossSettled { by });
+    pub fn settle_loss(&mut self, by: EvidenceSource, now: UnixMs) {
+        let _nothing_new = self.record_sure(now, LedgerEvent::LossSettled { by });
     }
 
     /// Where everything stands at `now`.
@@ -398,35 +406,35 @@ impl Ledger {
     }
 
     /// The book, to be read.
-    pub const fn book(&self) -> &Book {
+    pub const fn book(&self) -> &LedgerState {
         &self.book
     }
 
-    fn take_in(&mut self, reading: &Reading<'_>, now: UnixMs) -> Aftermath {
-        let mut aftermath = Aftermath::default();
+    fn take_in(&mut self, reading: &AccountReading<'_>, now: UnixMs) -> Effects {
+        let mut aftermath = Effects::default();
         for event in self.book.findings(reading) {
             aftermath.merge(self.record_sure(now, event));
         }
         aftermath
     }
 
-    fn change_of(&self, before: &Intent) -> Option<Change> {
+    fn change_of(&self, before: &Intent) -> Option<StateChange> {
         let after = self.book.at(before.sequence)?;
         let (id, from, to, price) = (after.id, before.state, after.state, after.price);
-        (from != to).then_some(Change { id, from, to, price })
+        (from != to).then_some(StateChange { id, from, to, price })
     }
 
-    fn sequence_of(&self, id: &TradeId) -> Result<Sequence, Contradiction> {
+    fn sequence_of(&self, id: &TradeId) -> Result<Sequence, InvalidTransition> {
         let intent = self.book.intent(id);
-        intent.map(|intent| intent.sequence).ok_or(Contradiction::NoSuchIntent(Sequence(0)))
+        intent.map(|intent| intent.sequence).ok_or(InvalidTransition::NoSuchIntent(Sequence(0)))
     }
 
     /// Records an event that always fits.
-    fn record_sure(&mut self, now: UnixMs, event: Event) -> Aftermath {
+    fn record_sure(&mut self, now: UnixMs, event: LedgerEvent) -> Effects {
         self.record(now, event).unwrap_or_default()
     }
 
-    fn record(&mut self, now: UnixMs, event: Event) -> Result<Aftermath, Contradiction> {
+    fn record(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {
         let aftermath = self.apply(now, event)?;
         if let Some(journal) = &mut self.journal {
             journal.note(now, event);
@@ -435,10 +443,10 @@ impl Ledger {
         Ok(aftermath)
     }
 
-    fn apply(&mut self, now: UnixMs, event: Event) -> Result<Aftermath, Contradiction> {
+    fn apply(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {
         let (halts, paused) = (self.book.halts.len(), self.book.paused_until);
         let before = match event {
-            Event::Proved { sequence, .. } => self.book.at(sequence).copied(),
+            LedgerEvent::Proved { sequence, .. } => self.book.at(sequence).copied(),
             _ => None,
         };
         self.book.apply(now, &event)?;
@@ -448,11 +456,11 @@ impl Ledger {
         let until = self.book.paused_until;
         let paused_until = Some(until).filter(|until| paused < *until);
         let changes = before.and_then(|before| self.change_of(&before)).into_iter().collect();
-        Ok(Aftermath { halts, paused_until, changes })
+        Ok(Effects { halts, paused_until, changes })
     }
 }
 
-impl Aftermath {
+impl Effects {
     fn merge(&mut self, other: Self) {
         self.halts.extend(other.halts);
         self.paused_until = self.paused_until.max(other.paused_until);

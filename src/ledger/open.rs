@@ -23,31 +23,31 @@ use std::{
 use super::{
     Ledger,
     account::SETTLE,
-    book::Book,
-    database::{Batch, Database, Left, Opening, beside},
+    book::LedgerState,
+    database::{Database, OpeningRecords, PreviousRun, WriteBatch, beside},
     error::LedgerError,
-    event::{Answer, BootId, Event, Sequence},
-    intent::Exposure,
-    journal::{Journal, Parts, Watching},
+    event::{BootId, LedgerEvent, RecordedAnswer, Sequence},
+    intent::ApprovedTotals,
+    journal::{FileWatcher, Journal, JournalParts},
     lease::unrecorded,
-    lock::{self, Lock},
-    mark::{Claim, Found, Mark},
+    lock::{self, LedgerLock},
+    mark::{AccountMark, MarkClaim, MarkState},
     private,
     record::Record,
-    ring::{Opened, Ring, Survivors},
-    rows::Staged,
+    ring::{OpenedLog, Recovered, WriteAheadLog},
+    rows::StagedRows,
     storage::Storage,
     timeline::Timeline,
-    watch::Watch,
-    writer::{MESSAGES_MAX, Message, Shared, Writer},
+    watch::FileWatch,
+    writer::{LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
 };
 use crate::{
     clock,
     config::Budget,
     outcome::NotSent,
-    threads::{Alarm, Guard, ThreadName},
+    threads::{Alarm, ThreadGuard, ThreadName},
     time::UnixMs,
-    whitelist::Entry,
+    whitelist::WhitelistEntry,
 };
 
 /// The database's name in its folder.
@@ -62,7 +62,7 @@ pub const COUNTED_BACK: Duration = Duration::from_secs(86_400);
 
 /// What a live start says beyond its place.
 #[derive(Clone, Debug, Default)]
-pub struct Live {
+pub struct LiveOpen {
     /// The directory for marks: see `docs/ledger.md`; `None`: none can be written.
     pub state: Option<PathBuf>,
     /// Whether the ledger of before is set aside.
@@ -82,7 +82,7 @@ pub enum NewLedger {
 
 /// Where a ledger is, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct LedgerLocation {
     /// The folder that holds its files: `SNIPER_DATA`.
     pub folder: PathBuf,
     /// The marketplace's host.
@@ -93,7 +93,7 @@ pub struct Place {
     pub uptime_ms: Option<u64>,
 }
 
-impl Place {
+impl LedgerLocation {
     /// The ledger of this marketplace in this folder, on this machine as it runs now.
     pub fn new(folder: impl Into<PathBuf>, host: impl Into<String>) -> Self {
         let uptime_ms = clock::uptime_ms();
@@ -116,12 +116,12 @@ impl Ledger {
     ///
     /// A [`LedgerError`]; nothing may be bought then.
     pub fn open(
-        place: &Place,
+        place: &LedgerLocation,
         budget: Budget,
-        entries: &[Entry],
+        entries: &[WhitelistEntry],
         now: UnixMs,
     ) -> Result<Self, LedgerError> {
-        Self::open_files(place, Wish { budget, entries, now, live: None })
+        Self::open_files(place, OpenSettings { budget, entries, now, live: None })
     }
 
     /// Opens the ledger of a live bot. Its account's mark is taken by [`Ledger::bind`].
@@ -131,16 +131,16 @@ impl Ledger {
     /// As for [`Ledger::open`]; also [`LedgerError::OthersMayWrite`], and
     /// [`LedgerError::NotNeeded`] if a new ledger is asked for and the old one is complete.
     pub fn open_live(
-        place: &Place,
-        live: &Live,
+        place: &LedgerLocation,
+        live: &LiveOpen,
         budget: Budget,
-        entries: &[Entry],
+        entries: &[WhitelistEntry],
         now: UnixMs,
     ) -> Result<Self, LedgerError> {
-        Self::open_files(place, Wish { budget, entries, now, live: Some(live) })
+        Self::open_files(place, OpenSettings { budget, entries, now, live: Some(live) })
     }
 
-    fn open_files(place: &Place, wish: Wish<'_>) -> Result<Self, LedgerError> {
+    fn open_files(place: &LedgerLocation, wish: OpenSettings<'_>) -> Result<Self, LedgerError> {
         let folder = &place.folder;
         let file_error = |what, path: &Path, source| {
             let path = path.to_owned();
@@ -150,7 +150,7 @@ impl Ledger {
         if wish.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
             return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
         }
-        let lock = Lock::take(folder)?;
+        let lock = LedgerLock::take(folder)?;
         if let Some(live) = wish.live.filter(|live| live.new_ledger.is_some()) {
             set_aside(place, live, wish.now)?;
         }
@@ -160,12 +160,12 @@ impl Ledger {
     }
 
     pub(super) fn open_on(
-        place: &Place,
+        place: &LedgerLocation,
         storage: Arc<dyn Storage>,
-        lock: Lock,
-        wish: Wish<'_>,
+        lock: LedgerLock,
+        wish: OpenSettings<'_>,
     ) -> Result<Self, LedgerError> {
-        let Wish { budget, entries, now, live } = wish;
+        let OpenSettings { budget, entries, now, live } = wish;
         let mut database = Database::open(&place.folder.join(DATABASE))?;
         let left = database.left()?;
         belongs(&left, place, &database)?;
@@ -174,16 +174,17 @@ impl Ledger {
             let path = path.clone();
             move |source| LedgerError::File { what, path, source }
         };
-        let Opened { ring, is_new } = Ring::open(storage).map_err(failed("allocate"))?;
+        let OpenedLog { ring, is_new } =
+            WriteAheadLog::open(storage).map_err(failed("allocate"))?;
         let number = database.limits(&budget, now)?;
-        let mut book = Book::new(budget.clone(), true);
+        let mut book = LedgerState::new(budget.clone(), true);
         book.set_budget(budget, number);
         let boot = BootId::new(place.boot.as_deref());
         let mut timeline = Timeline::new(boot, place.uptime_ms, now);
         database.replay(&mut book, &mut timeline)?;
-        let written = Written::of(&ring, &left).map_err(failed("read"))?;
+        let written = IntentFileMatch::of(&ring, &left).map_err(failed("read"))?;
         let survivors = match written {
-            Written::Foreign => Survivors { records: Vec::new(), hole: None },
+            IntentFileMatch::Foreign => Recovered { records: Vec::new(), hole: None },
             _ => ring.survivors(left.applied).map_err(failed("read"))?,
         };
         let last = survivors.records.last().map_or(left.applied, |record| record.position);
@@ -191,7 +192,7 @@ impl Ledger {
         // An intent file that is gone tells nothing, whatever the boot.
         let is_same_boot = place.boot.is_some() && left.boot == place.boot;
         let mut recovery = Recovery { book, timeline, staged: Vec::new() };
-        if left.clean || (is_same_boot && !is_new && written == Written::Ours) {
+        if left.clean || (is_same_boot && !is_new && written == IntentFileMatch::Ours) {
             if let Some(hole) = survivors.hole {
                 let what = format!("record {hole} is missing");
                 return Err(LedgerError::Damaged { path, what });
@@ -202,14 +203,14 @@ impl Ledger {
             let what = if is_same_boot { LOST_FILE } else { LOST_POWER };
             recovery.lose(&left, what, now).map_err(|error| database.contradiction(error))?;
         }
-        if written == Written::Foreign {
+        if written == IntentFileMatch::Foreign {
             // The next start would take its records for those of this ledger.
             ring.clear().map_err(failed("clear"))?;
         }
         // In the file first: a crash in between leaves one event more to recover.
         let position = last.saturating_add(1);
         let uptime_ms = recovery.timeline.uptime_ms(now);
-        let started = Record { position, at: now, uptime_ms, event: Event::Started { boot } };
+        let started = Record { position, at: now, uptime_ms, event: LedgerEvent::Started { boot } };
         ring.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
         let Recovery { mut book, timeline: recovered, staged } = recovery;
@@ -217,9 +218,10 @@ impl Ledger {
         book.count_since = count_since(&left, live, now).filter(|_since| !book.baselined);
 
         let ceiling = if left.user.is_some() { book.ceiling() } else { book.exposure() };
-        let batch = Batch { staged, applied: started.position, ceiling, ..Batch::default() };
+        let batch =
+            WriteBatch { staged, applied: started.position, ceiling, ..WriteBatch::default() };
         let id = left.id.clone().unwrap_or_else(new_id);
-        let opening = Opening {
+        let opening = OpeningRecords {
             entries: &new_entries,
             host: &place.host,
             boot: place.boot.as_deref(),
@@ -229,21 +231,21 @@ impl Ledger {
         database.start(&batch, &opening)?;
         let claim = live.map(|live| claim(place, live, id));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
-        let shared = Arc::new(Shared::new(lock, alarm, started.position));
+        let shared = Arc::new(WriterState::new(lock, alarm, started.position));
         shared.set_ceiling(ceiling);
         shared.last_order.store(book.next_sequence().0.saturating_sub(1), Ordering::Release);
-        let batch = Batch { staged: Vec::new(), ..batch };
+        let batch = WriteBatch { staged: Vec::new(), ..batch };
         let (writers_book, timeline) = (book.clone(), recovered);
         let threads =
-            Threads { place, ring, shared, database, book: writers_book, timeline, batch };
+            ThreadConfig { place, ring, shared, database, book: writers_book, timeline, batch };
         let parts = threads.start(left.user, claim).map_err(failed("start the threads of"))?;
         Ok(Self::kept(book, Journal::new(parts)))
     }
 }
 
 /// What the account's mark is taken with.
-fn claim(place: &Place, live: &Live, ledger: String) -> Claim {
-    Claim {
+fn claim(place: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
+    MarkClaim {
         state: live.state.clone(),
         host: place.host.clone(),
         data: place.folder.clone(),
@@ -263,7 +265,7 @@ fn new_id() -> String {
 }
 
 /// From when on purchases of the account count, although the ledger did not make them.
-fn count_since(left: &Left, live: Option<&Live>, now: UnixMs) -> Option<UnixMs> {
+fn count_since(left: &PreviousRun, live: Option<&LiveOpen>, now: UnixMs) -> Option<UnixMs> {
     let is_begun = left.user.is_none();
     match live.and_then(|live| live.new_ledger).filter(|_new| is_begun) {
         Some(NewLedger::Counted) => {
@@ -280,7 +282,7 @@ fn count_since(left: &Left, live: Option<&Live>, now: UnixMs) -> Option<UnixMs> 
 
 /// Whether the intent file is the one that the database was written beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
+enum IntentFileMatch {
     /// It holds the last event that the database has.
     Ours,
     /// It does not: it was zeroed or rolled back, or did not reach the disk before power was lost.
@@ -289,8 +291,8 @@ enum Written {
     Foreign,
 }
 
-impl Written {
-    fn of(ring: &Ring, left: &Left) -> io::Result<Self> {
+impl IntentFileMatch {
+    fn of(ring: &WriteAheadLog, left: &PreviousRun) -> io::Result<Self> {
         if left.applied == 0 {
             return Ok(Self::Ours);
         }
@@ -309,33 +311,33 @@ impl Written {
 }
 
 /// What the threads of a ledger begin with.
-struct Threads<'a> {
-    place: &'a Place,
-    ring: Ring,
-    shared: Arc<Shared>,
+struct ThreadConfig<'a> {
+    place: &'a LedgerLocation,
+    ring: WriteAheadLog,
+    shared: Arc<WriterState>,
     database: Database,
-    book: Book,
+    book: LedgerState,
     timeline: Timeline,
-    batch: Batch,
+    batch: WriteBatch,
 }
 
-impl Threads<'_> {
-    fn start(self, user: Option<String>, claim: Option<Claim>) -> io::Result<Parts> {
+impl ThreadConfig<'_> {
+    fn start(self, user: Option<String>, claim: Option<MarkClaim>) -> io::Result<JournalParts> {
         let Self { place, ring, shared, database, book, timeline, batch } = self;
         let names = [DATABASE, INTENT_FILE, lock::NAME];
-        let watch = Watch::new(&place.folder, &names, ring.clone(), Arc::clone(&shared));
-        let guard = |thread| Guard::new(thread, shared.alarm().clone());
+        let watch = FileWatch::new(&place.folder, &names, ring.clone(), Arc::clone(&shared));
+        let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());
         let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());
-        let (messages, received) = sync_channel::<Message>(MESSAGES_MAX);
+        let (messages, received) = sync_channel::<WriterMessage>(MESSAGES_MAX);
         let (ended, stopped) = sync_channel::<()>(1);
-        let writer = Writer {
+        let writer = LedgerWriter {
             shared: Arc::clone(&shared),
             ring: ring.clone(),
             database,
             book,
             messages: received,
             batch,
-            copy: claim.as_ref().and_then(Claim::copy),
+            copy: claim.as_ref().and_then(MarkClaim::copy),
             copied: None,
         };
         let writer_guard = guard(ThreadName::Ledger);
@@ -350,8 +352,8 @@ impl Threads<'_> {
             watch.run(&is_over, watch_guard);
             drop(watch_ended);
         })?;
-        let watch = Watching { until, stopped: watch_stopped };
-        Ok(Parts { ring, shared, messages, stopped, watch, user, timeline, claim })
+        let watch = FileWatcher { until, stopped: watch_stopped };
+        Ok(JournalParts { ring, shared, messages, stopped, watch, user, timeline, claim })
     }
 }
 
@@ -360,7 +362,7 @@ impl Threads<'_> {
 /// # Errors
 ///
 /// [`LedgerError::NotNeeded`] if the ledger is neither.
-fn set_aside(place: &Place, live: &Live, now: UnixMs) -> Result<(), LedgerError> {
+fn set_aside(place: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result<(), LedgerError> {
     let path = place.folder.join(DATABASE);
     if path.exists() {
         let read = Database::open_to_read(&path).and_then(|database| {
@@ -370,7 +372,7 @@ fn set_aside(place: &Place, live: &Live, now: UnixMs) -> Result<(), LedgerError>
         });
         match read {
             // It was never bound to an account, so nothing was ordered with it.
-            Ok(Left { user: None, .. }) => return Ok(()),
+            Ok(PreviousRun { user: None, .. }) => return Ok(()),
             Ok(left) if knows_every_order(&left, place, live) => {
                 return Err(LedgerError::NotNeeded { folder: place.folder.clone() });
             }
@@ -401,49 +403,49 @@ fn set_aside(place: &Place, live: &Live, now: UnixMs) -> Result<(), LedgerError>
 }
 
 /// Whether the account's mark, if there is one, knows of no order that this ledger lacks.
-fn knows_every_order(left: &Left, place: &Place, live: &Live) -> bool {
+fn knows_every_order(left: &PreviousRun, place: &LedgerLocation, live: &LiveOpen) -> bool {
     let (Some(state), Some(user)) = (&live.state, &left.user) else { return true };
-    match Mark::look(state, &place.host, user) {
-        Ok(Found::Content(mark)) => {
+    match AccountMark::look(state, &place.host, user) {
+        Ok(MarkState::Content(mark)) => {
             left.id.as_ref() == Some(&mark.ledger) && mark.last <= left.last_order
         }
-        Ok(Found::Nothing) | Err(_) => true,
-        Ok(Found::Garbled) => false,
+        Ok(MarkState::Nothing) | Err(_) => true,
+        Ok(MarkState::Garbled) => false,
     }
 }
 
 /// What a person has set, at the moment of opening.
 #[derive(Clone, Debug)]
-pub(super) struct Wish<'a> {
+pub(super) struct OpenSettings<'a> {
     pub(super) budget: Budget,
-    pub(super) entries: &'a [Entry],
+    pub(super) entries: &'a [WhitelistEntry],
     pub(super) now: UnixMs,
-    pub(super) live: Option<&'a Live>,
+    pub(super) live: Option<&'a LiveOpen>,
 }
 
 /// What the last run left, brought into the book.
 struct Recovery {
-    book: Book,
+    book: LedgerState,
     timeline: Timeline,
-    staged: Vec<Staged>,
+    staged: Vec<StagedRows>,
 }
 
 impl Recovery {
-    fn add(&mut self, at: UnixMs, event: Event) -> Result<(), super::Contradiction> {
+    fn add(&mut self, at: UnixMs, event: LedgerEvent) -> Result<(), super::InvalidTransition> {
         let uptime_ms = self.timeline.uptime_ms(at);
         self.add_record(Record { position: 0, at, uptime_ms, event })
     }
 
-    fn add_record(&mut self, record: Record) -> Result<(), super::Contradiction> {
-        self.staged.push(Staged::new(&mut self.book, record)?);
+    fn add_record(&mut self, record: Record) -> Result<(), super::InvalidTransition> {
+        self.staged.push(StagedRows::new(&mut self.book, record)?);
         Ok(())
     }
 
     /// Takes over every record, as it is.
-    fn take(&mut self, records: &[Record]) -> Result<(), super::Contradiction> {
+    fn take(&mut self, records: &[Record]) -> Result<(), super::InvalidTransition> {
         records.iter().try_for_each(|record| {
             let placed = self.timeline.place(record);
-            self.staged.push(Staged::placed(&mut self.book, *record, placed)?);
+            self.staged.push(StagedRows::placed(&mut self.book, *record, placed)?);
             Ok(())
         })
     }
@@ -458,24 +460,26 @@ impl Recovery {
                 if sequence < known { Some(sequence) } else { moved.get(&sequence).copied() }
             };
             let event = match record.event {
-                Event::Reserved { sequence, id, price, entry, limits } => {
+                LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
                     self.close_earlier(record);
                     let new = self.book.next_sequence();
                     moved.insert(sequence, new);
-                    Some(Event::Reserved { sequence: new, id, price, entry, limits })
+                    Some(LedgerEvent::Reserved { sequence: new, id, price, entry, limits })
                 }
-                Event::Sent { sequence } => find(sequence).map(|sequence| Event::Sent { sequence }),
-                Event::Answered { sequence, answer } => {
-                    find(sequence).map(|sequence| Event::Answered { sequence, answer })
+                LedgerEvent::Sent { sequence } => {
+                    find(sequence).map(|sequence| LedgerEvent::Sent { sequence })
                 }
-                Event::Proved { sequence, proof, paid, by } => {
-                    find(sequence).map(|sequence| Event::Proved { sequence, proof, paid, by })
+                LedgerEvent::Answered { sequence, answer } => {
+                    find(sequence).map(|sequence| LedgerEvent::Answered { sequence, answer })
                 }
-                Event::PriceConfirmed { sequence, price } => {
-                    find(sequence).map(|sequence| Event::PriceConfirmed { sequence, price })
+                LedgerEvent::Proved { sequence, proof, paid, by } => {
+                    find(sequence).map(|sequence| LedgerEvent::Proved { sequence, proof, paid, by })
                 }
-                Event::Adopted { id, price, .. } => {
-                    Some(Event::Adopted { sequence: self.book.next_sequence(), id, price })
+                LedgerEvent::PriceConfirmed { sequence, price } => {
+                    find(sequence).map(|sequence| LedgerEvent::PriceConfirmed { sequence, price })
+                }
+                LedgerEvent::Adopted { id, price, .. } => {
+                    Some(LedgerEvent::Adopted { sequence: self.book.next_sequence(), id, price })
                 }
                 other => Some(other),
             };
@@ -488,23 +492,23 @@ impl Recovery {
 
     /// A listing is approved again only after its first request was not sent: so it was.
     fn close_earlier(&mut self, record: &Record) {
-        let Event::Reserved { id, .. } = record.event else { return };
+        let LedgerEvent::Reserved { id, .. } = record.event else { return };
         let earlier = self.book.intent(&id).filter(|earlier| earlier.state.is_in_flight());
         if let Some(sequence) = earlier.map(|earlier| earlier.sequence) {
-            let answer = Answer::NotSent(NotSent::Closed);
-            let _fits = self.add(record.at, Event::Answered { sequence, answer }).is_ok();
+            let answer = RecordedAnswer::NotSent(NotSent::Closed);
+            let _fits = self.add(record.at, LedgerEvent::Answered { sequence, answer }).is_ok();
         }
     }
 
     /// Counts what may have been approved and is not on record.
     fn lose(
         &mut self,
-        left: &Left,
+        left: &PreviousRun,
         because: &str,
         now: UnixMs,
-    ) -> Result<(), super::Contradiction> {
+    ) -> Result<(), super::InvalidTransition> {
         let (coins, count) = unrecorded(left.ceiling, self.book.exposure());
-        if left.ceiling == Exposure::default() {
+        if left.ceiling == ApprovedTotals::default() {
             return Ok(());
         }
         let latest = self.book.intents().iter().map(|intent| intent.changed_at).max();
@@ -515,11 +519,15 @@ impl Recovery {
              listing from before {barrier} is ordered",
             now.plus(SETTLE)
         );
-        self.add(now, Event::Lost { coins, count, barrier })
+        self.add(now, LedgerEvent::Lost { coins, count, barrier })
     }
 }
 
-fn belongs(left: &Left, place: &Place, database: &Database) -> Result<(), LedgerError> {
+fn belongs(
+    left: &PreviousRun,
+    place: &LedgerLocation,
+    database: &Database,
+) -> Result<(), LedgerError> {
     match &left.host {
         Some(ledger) if *ledger != place.host => Err(LedgerError::OtherHost {
             path: database.path().to_owned(),

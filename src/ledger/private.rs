@@ -9,7 +9,7 @@ use std::{
 
 /// Which file this is, whatever its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct FileIdentity {
     #[cfg(unix)]
     device: u64,
     #[cfg(unix)]
@@ -19,7 +19,7 @@ pub(super) struct Identity {
     created: Option<SystemTime>,
 }
 
-impl Identity {
+impl FileIdentity {
     #[cfg(unix)]
     pub(super) fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
@@ -46,16 +46,16 @@ struct Stamp {
 
 /// A file that one writer writes: which one it is, and how the last write left it.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct PrivateFile {
     path: PathBuf,
-    identity: Option<Identity>,
+    identity: Option<FileIdentity>,
     stamp: Option<Stamp>,
 }
 
-impl Written {
+impl PrivateFile {
     /// The file that is at this path now.
     pub(super) fn at(path: PathBuf) -> Self {
-        let identity = Identity::at(&path).ok();
+        let identity = FileIdentity::at(&path).ok();
         let mut written = Self { path, identity, stamp: None };
         written.note();
         written
@@ -80,7 +80,7 @@ impl Written {
     fn now(&self) -> Option<Stamp> {
         let metadata = fs::symlink_metadata(&self.path).ok()?;
         let stamp = Stamp { len: metadata.len(), modified: metadata.modified().ok() };
-        (Some(Identity::of(&metadata)) == self.identity).then_some(stamp)
+        (Some(FileIdentity::of(&metadata)) == self.identity).then_some(stamp)
     }
 }
 
@@ -179,13 +179,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let file = open(&path).unwrap();
-        let identity = Identity::of(&file.metadata().unwrap());
-        assert_eq!(Identity::at(&path).unwrap(), identity);
+        let identity = FileIdentity::of(&file.metadata().unwrap());
+        assert_eq!(FileIdentity::at(&path).unwrap(), identity);
         let moved = folder.path().join("moved");
         fs::rename(&path, &moved).unwrap();
         fs::write(&path, "").unwrap();
-        assert_ne!(Identity::at(&path).unwrap(), identity);
-        assert_eq!(Identity::at(&moved).unwrap(), identity);
+        assert_ne!(FileIdentity::at(&path).unwrap(), identity);
+        assert_eq!(FileIdentity::at(&moved).unwrap(), identity);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the marketplace says about our own trades and our balance, compared with the book.
 //!
-//! Pure. A balance is applied first, with what follows from it ([`Book::confirmed_prices`], then
-//! [`Book::refunded`]), then a list of our own trades ([`Book::findings`]). The caller applies the
+//! Pure. A balance is applied first, with what follows from it ([`LedgerState::confirmed_prices`], then
+//! [`LedgerState::refunded`]), then a list of our own trades ([`LedgerState::findings`]). The caller applies the
 //! events in their order.
 //!
 //! 1. Whatever is open and listed as ours takes the state that the marketplace gives it. A status
@@ -22,14 +22,14 @@ use std::collections::HashMap;
 
 use super::{
     account::SETTLE,
-    book::Book,
-    event::{Event, HaltReason, Proof, Sequence, Source, State},
+    book::LedgerState,
+    event::{Evidence, EvidenceSource, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::Intent,
 };
 use crate::{
-    money::Coins,
+    money::Amount,
     time::UnixMs,
-    trade::{Status, TradeId},
+    trade::{TradeId, TradeStatus},
 };
 
 /// One of our own trades, as the marketplace lists it.
@@ -38,16 +38,16 @@ pub struct OwnTrade {
     /// The listing.
     pub id: TradeId,
     /// Where it stands.
-    pub status: Status,
+    pub status: TradeStatus,
     /// What it cost, where that is said.
-    pub price: Option<Coins>,
+    pub price: Option<Amount>,
     /// When it was bought, where that is said.
     pub joined_at: Option<UnixMs>,
 }
 
 /// What was read from the marketplace at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading<'a> {
+pub struct AccountReading<'a> {
     /// Our own trades.
     pub trades: &'a [OwnTrade],
     /// Whether they are all of them, back to before the oldest open intent; only then does
@@ -57,9 +57,9 @@ pub struct Reading<'a> {
     pub started: UnixMs,
 }
 
-impl Book {
+impl LedgerState {
     /// What follows from a list of our own trades.
-    pub fn findings(&self, reading: &Reading<'_>) -> Vec<Event> {
+    pub fn findings(&self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
         let mut events = Vec::new();
         let mut listed: HashMap<TradeId, OwnTrade> = HashMap::with_capacity(reading.trades.len());
         let mut next = self.next_sequence();
@@ -72,7 +72,7 @@ impl Book {
                 // What happened since reading began is newer than what was read.
                 Some(intent) if reading.started <= intent.changed_at => {}
                 // It was asked for again, and that is what power loss has hidden.
-                Some(intent) if intent.state == State::NotSent && loss > 0 => {
+                Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
                     events.extend(self.stranger(trade, &mut next, &mut loss));
                 }
                 Some(intent) => events.extend(proof_about(intent, trade, reading.started)),
@@ -82,35 +82,35 @@ impl Book {
         if reading.complete {
             self.judge_absent(reading, &listed, &mut events);
             if !self.baselined {
-                events.push(Event::Baselined);
+                events.push(LedgerEvent::Baselined);
             }
         }
         events
     }
 
     /// Lower prices in the list that the balance applied last confirms.
-    pub fn confirmed_prices(&self) -> Vec<Event> {
+    pub fn confirmed_prices(&self) -> Vec<LedgerEvent> {
         let lower = self.repriced.iter().filter_map(|sequence| self.at(*sequence));
         let confirmed = lower.filter_map(|intent| {
             let (sequence, price) = (intent.sequence, intent.lower_price()?);
             let is_confirmed = !self.account.is_charge_pending(sequence)
                 && self.account.agrees_since(intent.changed_at);
-            is_confirmed.then_some(Event::PriceConfirmed { sequence, price })
+            is_confirmed.then_some(LedgerEvent::PriceConfirmed { sequence, price })
         });
         confirmed.collect()
     }
 
     /// Returning orders whose coins the balance applied last shows, the oldest first as far as they
     /// are covered in full. Prices are to be confirmed before.
-    pub fn refunded(&self) -> Vec<Event> {
+    pub fn refunded(&self) -> Vec<LedgerEvent> {
         let Some(reading) = self.account.last_reading() else { return Vec::new() };
-        let (proof, by) = (Proof::Returned, Source::Marketplace);
+        let (proof, by) = (Evidence::Returned, EvidenceSource::Marketplace);
         let mut events = Vec::new();
         let mut account = self.account.clone();
         let returning = self.open.iter().filter_map(|sequence| self.at(*sequence));
         let returning = returning.filter(|intent| {
             // The balance must have been read after the list that cancelled it.
-            intent.state == State::Returning && intent.changed_at < reading.as_of
+            intent.state == OrderState::Returning && intent.changed_at < reading.as_of
         });
         for intent in returning {
             let Intent { sequence, price, reserved_at, .. } = *intent;
@@ -119,7 +119,7 @@ impl Book {
                 break;
             }
             account.claim(price, reserved_at);
-            events.push(Event::Proved { sequence, proof, paid: None, by });
+            events.push(LedgerEvent::Proved { sequence, proof, paid: None, by });
         }
         events
     }
@@ -127,17 +127,24 @@ impl Book {
     /// Returning orders of which no balance has shown the coins since `moment`.
     pub fn returning_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
-        open.filter(move |intent| intent.state == State::Returning && intent.changed_at <= moment)
+        open.filter(move |intent| {
+            intent.state == OrderState::Returning && intent.changed_at <= moment
+        })
     }
 
     /// A trade of ours that the book does not hold.
-    fn stranger(&self, trade: &OwnTrade, next: &mut Sequence, loss: &mut u32) -> Option<Event> {
+    fn stranger(
+        &self,
+        trade: &OwnTrade,
+        next: &mut Sequence,
+        loss: &mut u32,
+    ) -> Option<LedgerEvent> {
         let id = trade.id;
         // What is still for sale is no purchase.
-        if trade.status == Status::Listed {
+        if trade.status == TradeStatus::Listed {
             return None;
         }
-        let is_cancelled = Proof::from_status(trade.status) == Some(Proof::Returning);
+        let is_cancelled = Evidence::from_status(trade.status) == Some(Evidence::Returning);
         let is_known = self.accepted.contains(&id);
         let is_halted = self.halts.iter().any(|halt| halt.reason == HaltReason::Unintended { id });
         if is_known || is_halted {
@@ -145,18 +152,18 @@ impl Book {
         }
         let counts = self.counts_before_its_time(trade, is_cancelled);
         if !counts && (!self.baselined || is_cancelled) {
-            return Some(Event::Accepted { id });
+            return Some(LedgerEvent::Accepted { id });
         }
         if counts || *loss > 0 {
             *loss = loss.saturating_sub(1);
             let sequence = *next;
             *next = sequence.next();
             // Without a price, the dearest that may have been approved.
-            let price = trade.price.filter(|price| Coins::ZERO < *price);
+            let price = trade.price.filter(|price| Amount::ZERO < *price);
             let price = price.unwrap_or(self.budget.max_price);
-            return Some(Event::Adopted { sequence, id, price });
+            return Some(LedgerEvent::Adopted { sequence, id, price });
         }
-        Some(Event::Halted(HaltReason::Unintended { id }))
+        Some(LedgerEvent::Halted(HaltReason::Unintended { id }))
     }
 
     /// Whether a purchase from before this ledger counts against `total`. One of unknown age does.
@@ -167,9 +174,9 @@ impl Book {
 
     fn judge_absent(
         &self,
-        reading: &Reading<'_>,
+        reading: &AccountReading<'_>,
         listed: &HashMap<TradeId, OwnTrade>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<LedgerEvent>,
     ) {
         // While the wall clock cannot be trusted, nothing is freed by age.
         let is_over = |since: UnixMs| {
@@ -177,9 +184,9 @@ impl Book {
                 && since.plus(SETTLE) <= reading.started
                 && self.account.shows(since)
         };
-        let (mut absent, mut elsewhere) = (Vec::new(), Coins::ZERO);
+        let (mut absent, mut elsewhere) = (Vec::new(), Amount::ZERO);
         for intent in self.open.iter().filter_map(|sequence| self.at(*sequence)) {
-            if intent.state != State::Unknown {
+            if intent.state != OrderState::Unknown {
                 continue;
             }
             if !listed.contains_key(&intent.id) && is_over(intent.changed_at) {
@@ -190,14 +197,14 @@ impl Book {
         }
         // What is in flight may explain missing coins as well; then it is too early to say.
         let waiting = self.in_flight > 0;
-        let lost = Coins::ZERO < self.loss.coins || self.loss.count > 0;
+        let lost = Amount::ZERO < self.loss.coins || self.loss.count > 0;
         let is_loss_over = lost && is_over(self.loss.since);
         // So does what power loss has hidden: what of it was found just now, or may yet be.
         elsewhere = if lost && !is_loss_over {
             elsewhere.saturating_add(self.loss.coins)
         } else {
             events.iter().fold(elsewhere, |sum, event| match event {
-                Event::Adopted { price, .. } => sum.saturating_add(*price),
+                LedgerEvent::Adopted { price, .. } => sum.saturating_add(*price),
                 _ => sum,
             })
         };
@@ -208,20 +215,20 @@ impl Book {
             Some(true) => false,
         };
         for intent in absent.iter().filter(|intent| is_uncharged(intent.changed_at)) {
-            events.push(Event::Proved {
+            events.push(LedgerEvent::Proved {
                 sequence: intent.sequence,
-                proof: Proof::NotBought,
+                proof: Evidence::NotBought,
                 paid: None,
-                by: Source::Marketplace,
+                by: EvidenceSource::Marketplace,
             });
         }
         if is_loss_over && !waiting && is_uncharged(self.loss.since) {
-            events.push(Event::LossSettled { by: Source::Marketplace });
+            events.push(LedgerEvent::LossSettled { by: EvidenceSource::Marketplace });
         }
         let missing = self.account.missing_beyond(elsewhere);
-        if (is_loss_over || !absent.is_empty()) && Coins::ZERO < missing && !waiting {
+        if (is_loss_over || !absent.is_empty()) && Amount::ZERO < missing && !waiting {
             let listed = self.listed_without_known_status(listed);
-            events.push(Event::Halted(HaltReason::Disagreement { missing, listed }));
+            events.push(LedgerEvent::Halted(HaltReason::Disagreement { missing, listed }));
         }
     }
 
@@ -229,12 +236,12 @@ impl Book {
     /// be missing. `None`: there is nothing that could come back. `Some(true)`: a cancelled order
     /// waits for its coins. Else a list that was read [`SETTLE`] after the balance shows that
     /// nothing was cancelled by then.
-    fn refund_can_hide_a_charge(&self, found: &[Event]) -> Option<bool> {
-        let is_returning = |intent: &&Intent| intent.state == State::Returning;
+    fn refund_can_hide_a_charge(&self, found: &[LedgerEvent]) -> Option<bool> {
+        let is_returning = |intent: &&Intent| intent.state == OrderState::Returning;
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         let is_cancelled_now = found
             .iter()
-            .any(|event| matches!(event, Event::Proved { proof: Proof::Returning, .. }));
+            .any(|event| matches!(event, LedgerEvent::Proved { proof: Evidence::Returning, .. }));
         if is_cancelled_now || open.filter(is_returning).count() > 0 {
             return Some(true);
         }
@@ -244,24 +251,24 @@ impl Book {
     /// An unknown order that is listed with a status that this version does not know.
     fn listed_without_known_status(&self, listed: &HashMap<TradeId, OwnTrade>) -> Option<TradeId> {
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
-        let mut unknown = open.filter(|intent| intent.state == State::Unknown);
+        let mut unknown = open.filter(|intent| intent.state == OrderState::Unknown);
         let is_other = |intent: &&Intent| {
-            listed.get(&intent.id).is_some_and(|trade| trade.status == Status::Other)
+            listed.get(&intent.id).is_some_and(|trade| trade.status == TradeStatus::Other)
         };
         unknown.find(is_other).map(|intent| intent.id)
     }
 }
 
 /// What the marketplace's word means for an intent of ours, if it is news.
-fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Event> {
+fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<LedgerEvent> {
     let Intent { sequence, state, .. } = *intent;
-    let proof = match (Proof::from_status(trade.status), state) {
+    let proof = match (Evidence::from_status(trade.status), state) {
         (Some(proof), _) => proof,
         // Whatever the unknown status means, what does not count was bought all the same.
-        (None, State::Refused | State::NotSent | State::NotBought)
-            if trade.status == Status::Other =>
+        (None, OrderState::Refused | OrderState::NotSent | OrderState::NotBought)
+            if trade.status == TradeStatus::Other =>
         {
-            Proof::Bought
+            Evidence::Bought
         }
         (None, _) => return None,
     };
@@ -270,25 +277,27 @@ fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Eve
     let is_later = intent.changed_at.plus(SETTLE) <= started;
     let is_news = match (state, proof) {
         // Its own answer is on its way.
-        (State::Reserved | State::Sent, _) => return None,
-        (State::Bought, Proof::Bought)
-        | (State::Completed, Proof::Bought | Proof::Completed)
-        | (State::Returning, Proof::Returning) => false,
-        (State::Returning | State::Returned, Proof::Bought | Proof::Completed) => is_later,
+        (OrderState::Reserved | OrderState::Sent, _) => return None,
+        (OrderState::Bought, Evidence::Bought)
+        | (OrderState::Completed, Evidence::Bought | Evidence::Completed)
+        | (OrderState::Returning, Evidence::Returning) => false,
+        (OrderState::Returning | OrderState::Returned, Evidence::Bought | Evidence::Completed) => {
+            is_later
+        }
         // Neither bought nor charged: they agree.
-        (from, Proof::Returning) => from.counts(),
+        (from, Evidence::Returning) => from.counts(),
         _ => true,
     };
-    let by = Source::Marketplace;
+    let by = EvidenceSource::Marketplace;
     if is_news {
-        return Some(Event::Proved { sequence, proof, paid: trade.price, by });
+        return Some(LedgerEvent::Proved { sequence, proof, paid: trade.price, by });
     }
     // The same state, and another price.
     let same = match state {
-        State::Bought => Proof::Bought,
-        State::Completed => Proof::Completed,
-        State::Returning => Proof::Returning,
+        OrderState::Bought => Evidence::Bought,
+        OrderState::Completed => Evidence::Completed,
+        OrderState::Returning => Evidence::Returning,
         _ => return None,
     };
-    price.map(|price| Event::Proved { sequence, proof: same, paid: Some(price), by })
+    price.map(|price| LedgerEvent::Proved { sequence, proof: same, paid: Some(price), by })
 }

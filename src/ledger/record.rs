@@ -30,7 +30,7 @@ mod codes;
 
 use crc32c::crc32c;
 
-use super::event::Event;
+use super::event::LedgerEvent;
 use crate::time::UnixMs;
 
 /// How long a record is, in bytes. A divisor of every page and sector size, so that none straddles
@@ -54,12 +54,12 @@ pub struct Record {
     /// The machine's uptime then, suspends included.
     pub uptime_ms: Option<u64>,
     /// What happened.
-    pub event: Event,
+    pub event: LedgerEvent,
 }
 
 /// An event taken apart into what a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fields {
+struct RecordFields {
     version: u8,
     kind: u8,
     code: u8,
@@ -73,7 +73,7 @@ struct Fields {
     text: [u8; TEXT_BYTES],
 }
 
-impl Default for Fields {
+impl Default for RecordFields {
     fn default() -> Self {
         Self {
             version: VERSION,
@@ -132,7 +132,7 @@ impl Record {
             }
             _ => return None,
         };
-        let fields = Fields {
+        let fields = RecordFields {
             version,
             kind,
             code,
@@ -174,12 +174,13 @@ pub(super) mod tests {
     use crate::{
         ledger::{
             event::{
-                Answer, BootId, EntrySlot, HaltReason, Proof, Sequence, Source, WHO_BYTES_MAX, Who,
+                BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, Operator, RecordedAnswer,
+                Sequence, WHO_BYTES_MAX,
             },
             fault::StorageFault,
         },
-        money::Coins,
-        outcome::{NotSent, Refusal, Unknown},
+        money::Amount,
+        outcome::{NotSent, RejectReason, Unknown},
         threads::ThreadName,
         trade::TradeId,
     };
@@ -193,39 +194,39 @@ pub(super) mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
-    fn coins() -> impl Strategy<Value = Coins> {
-        any::<i64>().prop_map(Coins::from_cents)
+    fn coins() -> impl Strategy<Value = Amount> {
+        any::<i64>().prop_map(Amount::from_cents)
     }
 
-    fn paid() -> impl Strategy<Value = Option<Coins>> {
-        prop::option::of((0..i64::MAX).prop_map(Coins::from_cents))
+    fn paid() -> impl Strategy<Value = Option<Amount>> {
+        prop::option::of((0..i64::MAX).prop_map(Amount::from_cents))
     }
 
     fn id() -> impl Strategy<Value = TradeId> {
         "[A-Za-z0-9+/=]{1,62}".prop_map(|text| TradeId::new(&text).unwrap())
     }
 
-    fn who() -> impl Strategy<Value = Who> {
-        "\\PC{0,40}".prop_map(|name| Who::new(&name))
+    fn who() -> impl Strategy<Value = Operator> {
+        "\\PC{0,40}".prop_map(|name| Operator::new(&name))
     }
 
-    fn refusal() -> impl Strategy<Value = Refusal> {
+    fn refusal() -> impl Strategy<Value = RejectReason> {
         prop_oneof![
-            Just(Refusal::NotJoinable),
-            Just(Refusal::Taken),
-            Just(Refusal::DailyLimit),
-            Just(Refusal::Unauthenticated),
-            Just(Refusal::Captcha),
-            Just(Refusal::Challenge),
-            any::<u16>().prop_map(|status| Refusal::Forbidden { status }),
-            prop::option::of(0_u64..1_000_000_000).prop_map(|ms| Refusal::RateLimited {
+            Just(RejectReason::NotJoinable),
+            Just(RejectReason::Taken),
+            Just(RejectReason::DailyLimit),
+            Just(RejectReason::Unauthenticated),
+            Just(RejectReason::Captcha),
+            Just(RejectReason::Challenge),
+            any::<u16>().prop_map(|status| RejectReason::Forbidden { status }),
+            prop::option::of(0_u64..1_000_000_000).prop_map(|ms| RejectReason::RateLimited {
                 retry_after: ms.map(std::time::Duration::from_millis)
             }),
-            Just(Refusal::StaleQuery),
+            Just(RejectReason::StaleQuery),
         ]
     }
 
-    fn answer() -> impl Strategy<Value = Answer> {
+    fn answer() -> impl Strategy<Value = RecordedAnswer> {
         let unknown = prop_oneof![
             Just(Unknown::Timeout),
             Just(Unknown::Cut),
@@ -242,10 +243,10 @@ pub(super) mod tests {
             Just(NotSent::Stopping)
         ];
         prop_oneof![
-            paid().prop_map(Answer::Bought),
-            refusal().prop_map(Answer::Refused),
-            not_sent.prop_map(Answer::NotSent),
-            unknown.prop_map(Answer::Unknown),
+            paid().prop_map(RecordedAnswer::Bought),
+            refusal().prop_map(RecordedAnswer::Refused),
+            not_sent.prop_map(RecordedAnswer::NotSent),
+            unknown.prop_map(RecordedAnswer::Unknown),
         ]
     }
 
@@ -278,26 +279,26 @@ pub(super) mod tests {
     }
 
     /// Any event at all.
-    pub(crate) fn event() -> impl Strategy<Value = Event> {
+    pub(crate) fn event() -> impl Strategy<Value = LedgerEvent> {
         let sequence = || any::<u32>().prop_map(|number| Sequence(u64::from(number)));
         let by = || {
             prop_oneof![
-                Just(Source::Marketplace),
-                Just(Source::Feed),
-                who().prop_map(Source::Person)
+                Just(EvidenceSource::Marketplace),
+                Just(EvidenceSource::Feed),
+                who().prop_map(EvidenceSource::Person)
             ]
         };
         let proof = prop_oneof![
-            Just(Proof::Bought),
-            Just(Proof::Completed),
-            Just(Proof::Returning),
-            Just(Proof::Returned),
-            Just(Proof::NotBought),
-            Just(Proof::ReturnedByStatus)
+            Just(Evidence::Bought),
+            Just(Evidence::Completed),
+            Just(Evidence::Returning),
+            Just(Evidence::Returned),
+            Just(Evidence::NotBought),
+            Just(Evidence::ReturnedByStatus)
         ];
         prop_oneof![
             (sequence(), id(), coins(), any::<u32>(), any::<u32>()).prop_map(
-                |(sequence, id, price, entry, limits)| Event::Reserved {
+                |(sequence, id, price, entry, limits)| LedgerEvent::Reserved {
                     sequence,
                     id,
                     price,
@@ -305,38 +306,38 @@ pub(super) mod tests {
                     limits
                 }
             ),
-            sequence().prop_map(|sequence| Event::Sent { sequence }),
+            sequence().prop_map(|sequence| LedgerEvent::Sent { sequence }),
             (sequence(), answer())
-                .prop_map(|(sequence, answer)| Event::Answered { sequence, answer }),
+                .prop_map(|(sequence, answer)| LedgerEvent::Answered { sequence, answer }),
             (sequence(), proof, paid(), by()).prop_map(|(sequence, proof, paid, by)| {
-                Event::Proved { sequence, proof, paid, by }
+                LedgerEvent::Proved { sequence, proof, paid, by }
             }),
-            (sequence(), id(), coins()).prop_map(|(sequence, id, price)| Event::Adopted {
+            (sequence(), id(), coins()).prop_map(|(sequence, id, price)| LedgerEvent::Adopted {
                 sequence,
                 id,
                 price
             }),
-            id().prop_map(|id| Event::Accepted { id }),
-            Just(Event::Baselined),
-            halt().prop_map(Event::Halted),
-            who().prop_map(|by| Event::Resumed { by }),
-            any::<i64>().prop_map(|until| Event::Paused { until: UnixMs(until) }),
-            who().prop_map(|by| Event::NewBudget { by }),
+            id().prop_map(|id| LedgerEvent::Accepted { id }),
+            Just(LedgerEvent::Baselined),
+            halt().prop_map(LedgerEvent::Halted),
+            who().prop_map(|by| LedgerEvent::Resumed { by }),
+            any::<i64>().prop_map(|until| LedgerEvent::Paused { until: UnixMs(until) }),
+            who().prop_map(|by| LedgerEvent::NewBudget { by }),
             (coins(), any::<i64>())
-                .prop_map(|(coins, as_of)| Event::Balance { coins, as_of: UnixMs(as_of) }),
-            any::<u64>().prop_map(|boot| Event::Started { boot: BootId(boot) }),
+                .prop_map(|(coins, as_of)| LedgerEvent::Balance { coins, as_of: UnixMs(as_of) }),
+            any::<u64>().prop_map(|boot| LedgerEvent::Started { boot: BootId(boot) }),
             (sequence(), coins())
-                .prop_map(|(sequence, price)| Event::PriceConfirmed { sequence, price }),
+                .prop_map(|(sequence, price)| LedgerEvent::PriceConfirmed { sequence, price }),
             (coins(), any::<u32>(), any::<i64>()).prop_map(|(coins, count, barrier)| {
-                Event::Lost { coins, count, barrier: UnixMs(barrier) }
+                LedgerEvent::Lost { coins, count, barrier: UnixMs(barrier) }
             }),
-            by().prop_map(|by| Event::LossSettled { by }),
+            by().prop_map(|by| LedgerEvent::LossSettled { by }),
         ]
     }
 
     #[test]
     fn a_long_name_is_cut_at_a_whole_character() {
-        let who = Who::new(&"ä".repeat(WHO_BYTES_MAX));
+        let who = Operator::new(&"ä".repeat(WHO_BYTES_MAX));
         assert_eq!(who.as_str(), "ä".repeat(WHO_BYTES_MAX / 2));
     }
 
@@ -370,7 +371,7 @@ pub(super) mod tests {
         #[test]
         fn half_a_record_is_none(event in event(), whole in 1..RECORD_BYTES) {
             let new = Record { position: 8, at: UnixMs(1), uptime_ms: Some(9), event }.encode();
-            let old = Event::Baselined;
+            let old = LedgerEvent::Baselined;
             let old = Record { position: 7, at: UnixMs(0), uptime_ms: None, event: old };
             let mut bytes = old.encode();
             bytes[..whole].copy_from_slice(&new[..whole]);

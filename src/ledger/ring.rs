@@ -10,7 +10,7 @@
 //!
 //! 1. A slot is written again only when the database durably has what was in it.
 //! 2. A record that was not written whole is no record.
-//! 3. [`Ring::survivors`] returns the records after a position without a hole, or says where the
+//! 3. [`WriteAheadLog::survivors`] returns the records after a position without a hole, or says where the
 //!    hole is.
 
 use std::{io, sync::Arc};
@@ -30,42 +30,42 @@ const CHUNK_BYTES: usize = 65_536;
 
 /// The intent file.
 #[derive(Clone, Debug)]
-pub struct Ring {
+pub struct WriteAheadLog {
     storage: Arc<dyn Storage>,
 }
 
 /// A ring that was opened.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub struct OpenedLog {
     /// The ring.
-    pub ring: Ring,
+    pub ring: WriteAheadLog,
     /// Whether the file, or part of it, was not there before.
     pub is_new: bool,
 }
 
 /// What a ring holds after some position.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survivors {
+pub struct Recovered {
     /// The records, in the order of their positions.
     pub records: Vec<Record>,
     /// The first position that is missing before a later one that is not.
     pub hole: Option<u64>,
 }
 
-impl Ring {
+impl WriteAheadLog {
     /// Takes a file over, and allocates what is missing of it.
     ///
     /// # Errors
     ///
     /// What the system says, a full disk for one.
-    pub fn open(storage: Arc<dyn Storage>) -> io::Result<Opened> {
+    pub fn open(storage: Arc<dyn Storage>) -> io::Result<OpenedLog> {
         let len = storage.len()?;
         let is_new = len < SLOTS.saturating_mul(RECORD_LEN);
         let ring = Self { storage };
         if is_new {
             ring.fill_with_zeros(len)?;
         }
-        Ok(Opened { ring, is_new })
+        Ok(OpenedLog { ring, is_new })
     }
 
     /// Removes every record, and waits for the disk.
@@ -129,7 +129,7 @@ impl Ring {
     /// # Errors
     ///
     /// What the system says.
-    pub fn survivors(&self, after: u64) -> io::Result<Survivors> {
+    pub fn survivors(&self, after: u64) -> io::Result<Recovered> {
         let mut records = Vec::new();
         let mut chunk = [0; CHUNK_BYTES];
         let (mut at, end) = (0, SLOTS.saturating_mul(RECORD_LEN));
@@ -151,7 +151,7 @@ impl Ring {
             let expected = expected.next()?;
             (record.position != expected).then_some(expected)
         });
-        Ok(Survivors { records, hole })
+        Ok(Recovered { records, hole })
     }
 }
 

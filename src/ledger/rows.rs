@@ -3,16 +3,16 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    book::Book,
-    event::{Answer, Event, Proof, Sequence, Source},
-    intent::{Contradiction, Halt, Intent},
+    book::LedgerState,
+    event::{Evidence, EvidenceSource, LedgerEvent, RecordedAnswer, Sequence},
+    intent::{Halt, Intent, InvalidTransition},
     record::Record,
 };
-use crate::{money::Coins, time::UnixMs};
+use crate::{money::Amount, time::UnixMs};
 
 /// An event, and what it made of the book.
 #[derive(Clone, Debug)]
-pub(super) struct Staged {
+pub(super) struct StagedRows {
     record: Record,
     /// The intents that it changed, as they are after it.
     intents: Vec<Intent>,
@@ -20,25 +20,25 @@ pub(super) struct Staged {
     halts: Vec<Halt>,
 }
 
-impl Staged {
+impl StagedRows {
     /// Applies a record to the book and keeps what changed.
-    pub(super) fn new(book: &mut Book, record: Record) -> Result<Self, Contradiction> {
+    pub(super) fn new(book: &mut LedgerState, record: Record) -> Result<Self, InvalidTransition> {
         Self::placed(book, record, (record.at, record.event))
     }
 
     /// The same for a record of an earlier run: `placed` is when it happened, and its event, by the
     /// clock of this run.
     pub(super) fn placed(
-        book: &mut Book,
+        book: &mut LedgerState,
         record: Record,
-        placed: (UnixMs, Event),
-    ) -> Result<Self, Contradiction> {
+        placed: (UnixMs, LedgerEvent),
+    ) -> Result<Self, InvalidTransition> {
         let halted = match record.event {
-            Event::Resumed { .. } => 0,
+            LedgerEvent::Resumed { .. } => 0,
             _ => book.halts.len(),
         };
         let lost: Vec<Sequence> = match record.event {
-            Event::Started { .. } => book.in_flight_sequences(),
+            LedgerEvent::Started { .. } => book.in_flight_sequences(),
             _ => Vec::new(),
         };
         let (at, event) = placed;
@@ -70,7 +70,7 @@ impl Staged {
                 .prepare_cached("INSERT INTO halts (event, at, reason) VALUES (?1, ?2, ?3)")?
                 .execute(params![number, halt.at.0, halt.reason.to_string()])?;
         }
-        if let Event::Resumed { by } = event {
+        if let LedgerEvent::Resumed { by } = event {
             transaction
                 .prepare_cached(
                     "UPDATE halts SET ended_at = ?1, ended_by = ?2 WHERE ended_at IS NULL",
@@ -84,14 +84,14 @@ impl Staged {
 fn write_intent(
     transaction: &Connection,
     intent: &Intent,
-    event: &Event,
+    event: &LedgerEvent,
     at: UnixMs,
 ) -> rusqlite::Result<()> {
     let number = integer(intent.sequence);
     let (state, price) = (intent.state.as_str(), intent.price.cents());
     let update = |sql: &str| transaction.prepare_cached(sql);
     match event {
-        Event::Reserved { .. } | Event::Adopted { .. } => update(
+        LedgerEvent::Reserved { .. } | LedgerEvent::Adopted { .. } => update(
             "INSERT INTO intents (number, listing, entry, limits, approved, price, state, \
              reserved_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
@@ -105,11 +105,11 @@ fn write_intent(
             state,
             at.0
         ])?,
-        Event::Sent { .. } => {
+        LedgerEvent::Sent { .. } => {
             update("UPDATE intents SET state = ?2, price = ?3, sent_at = ?4 WHERE number = ?1")?
                 .execute(params![number, state, price, at.0])?
         }
-        Event::Answered { answer, .. } => update(
+        LedgerEvent::Answered { answer, .. } => update(
             "UPDATE intents SET state = ?2, price = ?3, answered_at = ?4, answer = ?5 \
              WHERE number = ?1",
         )?
@@ -126,17 +126,19 @@ fn write_correction(
     transaction: &Connection,
     number: i64,
     at: UnixMs,
-    event: &Event,
+    event: &LedgerEvent,
 ) -> rusqlite::Result<()> {
     let (who, verdict) = match event {
-        Event::Proved { by: Source::Person(who), proof: Proof::NotBought, .. } => {
-            (who, "not bought")
-        }
-        Event::Proved { by: Source::Person(who), proof: Proof::Returned, .. } => (who, "returned"),
-        Event::Proved { by: Source::Person(who), .. } => (who, "bought"),
-        Event::LossSettled { by: Source::Person(who) } => (who, "loss settled"),
-        Event::NewBudget { by } => (by, "new budget"),
-        Event::Resumed { by } => (by, "resumed"),
+        LedgerEvent::Proved {
+            by: EvidenceSource::Person(who), proof: Evidence::NotBought, ..
+        } => (who, "not bought"),
+        LedgerEvent::Proved {
+            by: EvidenceSource::Person(who), proof: Evidence::Returned, ..
+        } => (who, "returned"),
+        LedgerEvent::Proved { by: EvidenceSource::Person(who), .. } => (who, "bought"),
+        LedgerEvent::LossSettled { by: EvidenceSource::Person(who) } => (who, "loss settled"),
+        LedgerEvent::NewBudget { by } => (by, "new budget"),
+        LedgerEvent::Resumed { by } => (by, "resumed"),
         _ => return Ok(()),
     };
     transaction
@@ -148,14 +150,14 @@ fn write_correction(
 }
 
 /// The intent that an event is about, if it is about one.
-fn sequence_of(event: &Event) -> Option<Sequence> {
+fn sequence_of(event: &LedgerEvent) -> Option<Sequence> {
     match *event {
-        Event::Reserved { sequence, .. }
-        | Event::Sent { sequence }
-        | Event::Answered { sequence, .. }
-        | Event::Proved { sequence, .. }
-        | Event::PriceConfirmed { sequence, .. }
-        | Event::Adopted { sequence, .. } => Some(sequence),
+        LedgerEvent::Reserved { sequence, .. }
+        | LedgerEvent::Sent { sequence }
+        | LedgerEvent::Answered { sequence, .. }
+        | LedgerEvent::Proved { sequence, .. }
+        | LedgerEvent::PriceConfirmed { sequence, .. }
+        | LedgerEvent::Adopted { sequence, .. } => Some(sequence),
         _ => None,
     }
 }
@@ -166,38 +168,38 @@ pub(super) fn integer(sequence: Sequence) -> i64 {
 }
 
 /// The answer in words, for a person.
-fn describe(answer: &Answer) -> String {
+fn describe(answer: &RecordedAnswer) -> String {
     match answer {
-        Answer::Bought(Some(price)) => format!("bought for {price}"),
-        Answer::Bought(None) => "bought".to_owned(),
-        Answer::Refused(refusal) => refusal.to_string(),
-        Answer::NotSent(why) => why.to_string(),
-        Answer::Unknown(why) => why.to_string(),
+        RecordedAnswer::Bought(Some(price)) => format!("bought for {price}"),
+        RecordedAnswer::Bought(None) => "bought".to_owned(),
+        RecordedAnswer::Refused(refusal) => refusal.to_string(),
+        RecordedAnswer::NotSent(why) => why.to_string(),
+        RecordedAnswer::Unknown(why) => why.to_string(),
     }
 }
 
-const fn kind(event: &Event) -> &'static str {
+const fn kind(event: &LedgerEvent) -> &'static str {
     match event {
-        Event::Reserved { .. } => "reserved",
-        Event::Sent { .. } => "sent",
-        Event::Answered { .. } => "answered",
-        Event::Proved { .. } => "proved",
-        Event::Adopted { .. } => "adopted",
-        Event::Accepted { .. } => "accepted",
-        Event::Baselined => "baselined",
-        Event::Halted(_) => "halted",
-        Event::Resumed { .. } => "resumed",
-        Event::Paused { .. } => "paused",
-        Event::NewBudget { .. } => "new_budget",
-        Event::Balance { .. } => "balance",
-        Event::Started { .. } => "started",
-        Event::PriceConfirmed { .. } => "price_confirmed",
-        Event::Lost { .. } => "lost",
-        Event::LossSettled { .. } => "loss_settled",
+        LedgerEvent::Reserved { .. } => "reserved",
+        LedgerEvent::Sent { .. } => "sent",
+        LedgerEvent::Answered { .. } => "answered",
+        LedgerEvent::Proved { .. } => "proved",
+        LedgerEvent::Adopted { .. } => "adopted",
+        LedgerEvent::Accepted { .. } => "accepted",
+        LedgerEvent::Baselined => "baselined",
+        LedgerEvent::Halted(_) => "halted",
+        LedgerEvent::Resumed { .. } => "resumed",
+        LedgerEvent::Paused { .. } => "paused",
+        LedgerEvent::NewBudget { .. } => "new_budget",
+        LedgerEvent::Balance { .. } => "balance",
+        LedgerEvent::Started { .. } => "started",
+        LedgerEvent::PriceConfirmed { .. } => "price_confirmed",
+        LedgerEvent::Lost { .. } => "lost",
+        LedgerEvent::LossSettled { .. } => "loss_settled",
     }
 }
 
 /// An amount from a column.
-pub(super) fn coins(cents: i64) -> Coins {
-    Coins::from_cents(cents)
+pub(super) fn coins(cents: i64) -> Amount {
+    Amount::from_cents(cents)
 }

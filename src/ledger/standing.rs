@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{
     LedgerError,
-    archive::Archive,
-    cli::DeskError,
-    control::{self, Address, ControlError, Instance, Reply, Request},
-    status::{NOT_RUNNING, Status},
+    archive::LedgerReader,
+    cli::LedgerCommandError,
+    control::{self, ControlAddress, ControlError, ControlReply, ControlRequest, Instance},
+    status::{LedgerStatus, NOT_RUNNING},
 };
 use crate::time::UnixMs;
 
@@ -18,11 +18,11 @@ use crate::time::UnixMs;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The live bot, if one runs.
-    pub live: Option<Status>,
+    pub live: Option<LedgerStatus>,
     /// The dry run, if one runs.
-    pub dry: Option<Status>,
+    pub dry: Option<LedgerStatus>,
     /// The ledger, where there is one and no live bot runs.
-    pub resting: Option<Status>,
+    pub resting: Option<LedgerStatus>,
 }
 
 impl Standing {
@@ -30,19 +30,23 @@ impl Standing {
     ///
     /// # Errors
     ///
-    /// A [`DeskError`] when a bot or the ledger cannot be asked.
-    pub fn of(folder: &Path, state: Option<&Path>, now: UnixMs) -> Result<Self, DeskError> {
-        let bot = |instance| Address::of(folder, state, instance);
-        let live = ask(&bot(Instance::Live), &Request::Status)?;
+    /// A [`LedgerCommandError`] when a bot or the ledger cannot be asked.
+    pub fn of(
+        folder: &Path,
+        state: Option<&Path>,
+        now: UnixMs,
+    ) -> Result<Self, LedgerCommandError> {
+        let bot = |instance| ControlAddress::of(folder, state, instance);
+        let live = ask(&bot(Instance::Live), &ControlRequest::Status)?;
         let resting = match live {
             Some(_) => None,
-            None => match Archive::open_or_copy(folder, state) {
+            None => match LedgerReader::open_or_copy(folder, state) {
                 Ok(mut archive) => Some(at_rest(&mut archive, now)),
                 Err(LedgerError::Missing { .. }) => None,
                 Err(error) => return Err(error.into()),
             },
         };
-        let dry = match ask(&bot(Instance::Dry), &Request::Status) {
+        let dry = match ask(&bot(Instance::Dry), &ControlRequest::Status) {
             Ok(dry) => dry,
             // What can be said of the money is said all the same.
             Err(_unanswered) if live.is_some() || resting.is_some() => None,
@@ -54,11 +58,11 @@ impl Standing {
     /// What needs the user; `sniper status` and `sniper doctor` exit with 1 where it is anything.
     pub fn problems(&self) -> Vec<String> {
         let all = [&self.live, &self.dry, &self.resting];
-        all.into_iter().flatten().flat_map(Status::problems).collect()
+        all.into_iter().flatten().flat_map(LedgerStatus::problems).collect()
     }
 
     /// What is shown first, and what is shown below it, with the key that it has in JSON.
-    fn parts(&self) -> (Option<&Status>, Option<(&'static str, &Status)>) {
+    fn parts(&self) -> (Option<&LedgerStatus>, Option<(&'static str, &LedgerStatus)>) {
         let Self { live, dry, resting } = self;
         match (live, dry, resting) {
             (Some(live), dry, _) => (Some(live), dry.as_ref().map(|dry| ("dry", dry))),
@@ -114,9 +118,9 @@ impl fmt::Display for Standing {
 /// Whether anything needs the user, as an exit code: 1 where something does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it is the exit code"]
-pub struct Problems(pub Vec<String>);
+pub struct StandingProblems(pub Vec<String>);
 
-impl Termination for Problems {
+impl Termination for StandingProblems {
     fn report(self) -> ExitCode {
         if self.0.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
@@ -126,19 +130,22 @@ impl Termination for Problems {
 ///
 /// # Errors
 ///
-/// A [`DeskError`] when it runs and does not do what is asked.
-pub(super) fn ask(address: &Address, request: &Request) -> Result<Option<Status>, DeskError> {
+/// A [`LedgerCommandError`] when it runs and does not do what is asked.
+pub(super) fn ask(
+    address: &ControlAddress,
+    request: &ControlRequest,
+) -> Result<Option<LedgerStatus>, LedgerCommandError> {
     match control::ask(address, request) {
-        Ok(Reply::Done(status)) => Ok(Some(*status)),
-        Ok(Reply::Cannot(why)) => Err(DeskError::Refused(why)),
+        Ok(ControlReply::Done(status)) => Ok(Some(*status)),
+        Ok(ControlReply::Cannot(why)) => Err(LedgerCommandError::Refused(why)),
         Err(ControlError::NotRunning) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 /// How things stand while no live bot runs.
-pub(super) fn at_rest(archive: &mut Archive, now: UnixMs) -> Status {
-    let mut status = Status::of(&archive.book_mut().snapshot(now), NOT_RUNNING, None);
+pub(super) fn at_rest(archive: &mut LedgerReader, now: UnixMs) -> LedgerStatus {
+    let mut status = LedgerStatus::of(&archive.book_mut().snapshot(now), NOT_RUNNING, None);
     if status.buying == "not reconciled" {
         "off".clone_into(&mut status.buying);
     }

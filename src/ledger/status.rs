@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::Snapshot;
 use crate::{
-    money::Coins,
+    money::Amount,
     time::{UnixMs, lasting},
 };
 
@@ -91,7 +91,7 @@ pub struct AccountFailure {
 
 /// How things stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct LedgerStatus {
     /// `dry`, `live`, or `not running`.
     pub mode: String,
     /// `on`, or why nothing is bought: `halted`, `paused`, `not reconciled`, `unwritable`.
@@ -134,7 +134,7 @@ pub struct Status {
     pub account_failures: Vec<AccountFailure>,
 }
 
-impl Status {
+impl LedgerStatus {
     /// What needs the user: why `sniper status` exits with 1. Nothing in a dry run, which buys
     /// nothing either way.
     pub fn problems(&self) -> Vec<String> {
@@ -161,7 +161,7 @@ impl Status {
 
     /// How things stand, from a snapshot.
     pub fn of(snapshot: &Snapshot, mode: &str, failure: Option<String>) -> Self {
-        let amount = |coins: Coins| coins.to_string();
+        let amount = |coins: Amount| coins.to_string();
         let halts = snapshot.halts.iter().map(|halt| HaltStatus {
             since: halt.at.to_string(),
             reason: halt.reason.to_string(),
@@ -206,12 +206,12 @@ const fn buying(snapshot: &Snapshot, has_failed: bool) -> &'static str {
 
 fn limits(snapshot: &Snapshot) -> Vec<LimitStatus> {
     let budget = &snapshot.budget;
-    let coins = |name: &str, used: Coins, bound: Option<Coins>| {
+    let coins = |name: &str, used: Amount, bound: Option<Amount>| {
         bound.map(|bound| LimitStatus {
             name: name.to_owned(),
             used: used.to_string(),
             bound: bound.to_string(),
-            left: bound.saturating_sub(used).max(Coins::ZERO).to_string(),
+            left: bound.saturating_sub(used).max(Amount::ZERO).to_string(),
         })
     };
     let count = |name: &str, used: u32, bound: u32| {
@@ -235,7 +235,7 @@ fn limits(snapshot: &Snapshot) -> Vec<LimitStatus> {
 }
 
 /// A few lines for a person.
-impl fmt::Display for Status {
+impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
         writeln!(f, "buying          {}", self.buying)?;
@@ -317,21 +317,21 @@ impl fmt::Display for LimitTable<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Budget, ledger::book::Book};
+    use crate::{config::Budget, ledger::book::LedgerState};
 
-    fn status(mode: &str, halts: usize, reconciled: bool, running: Option<u64>) -> Status {
-        let budget = Budget { total: Coins::from_cents(1_000), ..Budget::default() };
-        let snapshot = Book::new(budget, true).snapshot(UnixMs(0));
+    fn status(mode: &str, halts: usize, reconciled: bool, running: Option<u64>) -> LedgerStatus {
+        let budget = Budget { total: Amount::from_cents(1_000), ..Budget::default() };
+        let snapshot = LedgerState::new(budget, true).snapshot(UnixMs(0));
         let halt = HaltStatus {
             since: "2026-03-01T10:00:00.000Z".to_owned(),
             reason: "eve stopped it".to_owned(),
             remedy: "look".to_owned(),
         };
-        Status {
+        LedgerStatus {
             halts: vec![halt; halts],
             reconciled,
             running_ms: running.map(|seconds| seconds * 1_000),
-            ..Status::of(&snapshot, mode, None)
+            ..LedgerStatus::of(&snapshot, mode, None)
         }
     }
 
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(count(NOT_RUNNING, 0, false, None), 0);
         assert_eq!(count(DRY, 1, false, Some(3_600)), 0, "a dry run buys nothing either way");
         let unwritable =
-            Status { failure: Some("full".to_owned()), ..status(LIVE, 0, true, Some(1)) };
+            LedgerStatus { failure: Some("full".to_owned()), ..status(LIVE, 0, true, Some(1)) };
         assert_eq!(unwritable.problems(), ["the ledger cannot be written: full"]);
     }
 
@@ -387,7 +387,7 @@ mod tests {
         for key in ["feed", "running_ms", "reconciled"] {
             assert!(object.remove(key).is_some(), "{key}");
         }
-        let read: Status = serde_json::from_value(value).unwrap();
+        let read: LedgerStatus = serde_json::from_value(value).unwrap();
         assert_eq!((read.feed, read.running_ms, read.halts.len()), (None, None, 1));
     }
 }

@@ -5,7 +5,7 @@
 //! Whatever halts or pauses buying follows from the event itself, so that a replay comes to the
 //! same halt even if the program died in between.
 //!
-//! An order stops counting only in [`Book::release`], which asks
+//! An order stops counting only in [`LedgerState::release`], which asks
 //! [`Release::of`](super::event::Release::of).
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -13,13 +13,15 @@ use std::collections::BTreeSet;
 
 use super::{
     account::{Cost, Reservation},
-    book::{Book, HALTS_MAX, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
-    event::{Answer, EntrySlot, HaltReason, Proof, Release, Sequence, State},
-    intent::{Contradiction, Halt, Intent},
+    book::{
+        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX,
+    },
+    event::{EntrySlot, Evidence, HaltReason, OrderState, RecordedAnswer, Release, Sequence},
+    intent::{Halt, Intent, InvalidTransition},
 };
 use crate::{
-    money::Coins,
-    outcome::{Consequence, Refusal, Unknown},
+    money::Amount,
+    outcome::{Consequence, RejectReason, Unknown},
     time::UnixMs,
     trade::TradeId,
 };
@@ -33,28 +35,28 @@ pub(super) enum Paid {
     /// None.
     Untold,
     /// In the answer to the order.
-    Answer(Coins),
+    Answer(Amount),
     /// In the account's own list.
-    List(Coins),
+    List(Amount),
 }
 
-impl Book {
+impl LedgerState {
     /// Notes that the request of an order has begun to leave.
-    pub(super) fn sent(&mut self, sequence: Sequence, at: UnixMs) -> Result<(), Contradiction> {
-        self.advance(sequence, State::Sent, Paid::Untold, at)
+    pub(super) fn sent(&mut self, sequence: Sequence, at: UnixMs) -> Result<(), InvalidTransition> {
+        self.advance(sequence, OrderState::Sent, Paid::Untold, at)
     }
 
     /// Moves an order to a state in which it counts.
     fn advance(
         &mut self,
         sequence: Sequence,
-        to: State,
+        to: OrderState,
         paid: Paid,
         at: UnixMs,
-    ) -> Result<(), Contradiction> {
-        let before = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+    ) -> Result<(), InvalidTransition> {
+        let before = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         if !to.counts() {
-            return Err(Contradiction::NoSuchStep { sequence, from: before.state, to });
+            return Err(InvalidTransition::NoSuchStep { sequence, from: before.state, to });
         }
         let after = Intent { state: to, changed_at: at, ..priced(before, paid) };
         self.replace(before, after, at)
@@ -66,15 +68,20 @@ impl Book {
         sequence: Sequence,
         why: Release,
         at: UnixMs,
-    ) -> Result<(), Contradiction> {
-        let before = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+    ) -> Result<(), InvalidTransition> {
+        let before = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let from = before.state;
-        let to = why.of(from).ok_or(Contradiction::NotReleased { sequence, from })?;
+        let to = why.of(from).ok_or(InvalidTransition::NotReleased { sequence, from })?;
         self.replace(before, Intent { state: to, changed_at: at, ..before }, at)
     }
 
     /// Puts an intent in the place of its former self, and moves every sum with it.
-    fn replace(&mut self, before: Intent, after: Intent, at: UnixMs) -> Result<(), Contradiction> {
+    fn replace(
+        &mut self,
+        before: Intent,
+        after: Intent,
+        at: UnixMs,
+    ) -> Result<(), InvalidTransition> {
         let sequence = before.sequence;
         *self.at_mut(sequence)? = after;
         let in_budget = self.budget_from <= sequence;
@@ -95,7 +102,7 @@ impl Book {
             self.hour.free(sequence);
             self.day.free(sequence);
         }
-        if after.state == State::NotSent {
+        if after.state == OrderState::NotSent {
             self.minute.free(sequence);
         }
         self.account_for(before, after, at);
@@ -109,7 +116,7 @@ impl Book {
 
     /// Tells the account what a step means for the balance.
     fn account_for(&mut self, before: Intent, after: Intent, at: UnixMs) {
-        let is_unsettled = |state: State| state.is_in_flight() || state == State::Unknown;
+        let is_unsettled = |state: OrderState| state.is_in_flight() || state == OrderState::Unknown;
         let cost = |intent: Intent| Cost { counted: intent.price, charged: intent.charged };
         let Intent { sequence, reserved_at, .. } = after;
         if !before.state.is_charged() && after.state.is_charged() {
@@ -119,7 +126,7 @@ impl Book {
             let reserved_at = if is_found { UnixMs(i64::MIN) } else { reserved_at };
             let reserved = Reservation { at: reserved_at, price };
             self.account.charge(sequence, cost(after), reserved, at);
-        } else if before.state.is_charged() && after.state == State::Returned {
+        } else if before.state.is_charged() && after.state == OrderState::Returned {
             self.account.claim(before.price, reserved_at);
         } else if before.state.is_charged() {
             self.account.reprice(sequence, cost(before), cost(after));
@@ -134,41 +141,41 @@ impl Book {
     pub(super) fn answered(
         &mut self,
         sequence: Sequence,
-        answer: Answer,
+        answer: RecordedAnswer,
         at: UnixMs,
-    ) -> Result<(), Contradiction> {
-        let intent = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+    ) -> Result<(), InvalidTransition> {
+        let intent = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let from = intent.state;
-        let refused = |to| Contradiction::NoSuchStep { sequence, from, to };
+        let refused = |to| InvalidTransition::NoSuchStep { sequence, from, to };
         match answer {
-            Answer::Bought(paid) => {
+            RecordedAnswer::Bought(paid) => {
                 // An answer may come late; to an order that counts as not bought it is proof
                 // against that.
-                let is_news = from.is_in_flight() || from == State::Unknown || !from.counts();
+                let is_news = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
                 if !is_news {
-                    return Err(refused(State::Bought));
+                    return Err(refused(OrderState::Bought));
                 }
                 let paid = paid.map_or(Paid::Untold, Paid::Answer);
-                self.advance(sequence, State::Bought, paid, at)?;
+                self.advance(sequence, OrderState::Bought, paid, at)?;
                 self.all_is_well();
                 if !from.counts() {
                     self.halt(HaltReason::Contradiction { id: intent.id }, at);
                 }
                 self.judge_price(intent, paid, at);
             }
-            Answer::Refused(refusal) => {
+            RecordedAnswer::Refused(refusal) => {
                 self.release(sequence, Release::Rejected, at)?;
                 self.refused(refusal, at);
             }
-            Answer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
+            RecordedAnswer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
             // What it asks of the bot lowers no exposure, so it does not wait for a confirmation.
             // It says nothing about the connection, so it neither counts as unknown in a row nor
             // ends such a row.
-            Answer::Unknown(Unknown::Unconfirmed(refusal)) => {
+            RecordedAnswer::Unknown(Unknown::Unconfirmed(refusal)) => {
                 self.become_unknown(intent, at)?;
                 self.heed(refusal, at);
             }
-            Answer::Unknown(_) => {
+            RecordedAnswer::Unknown(_) => {
                 self.become_unknown(intent, at)?;
                 self.unknowns_in_a_row = self.unknowns_in_a_row.saturating_add(1);
                 if self.unknowns_in_a_row >= UNKNOWNS_IN_A_ROW_MAX {
@@ -181,18 +188,18 @@ impl Book {
 
     /// The outcome of an order is not known. One whose rejection was not confirmed is unknown
     /// already, and its last answer may be that it stays so.
-    fn become_unknown(&mut self, intent: Intent, at: UnixMs) -> Result<(), Contradiction> {
+    fn become_unknown(&mut self, intent: Intent, at: UnixMs) -> Result<(), InvalidTransition> {
         let Intent { sequence, state: from, .. } = intent;
         match from {
-            State::Reserved | State::Sent => {
-                self.advance(sequence, State::Unknown, Paid::Untold, at)
+            OrderState::Reserved | OrderState::Sent => {
+                self.advance(sequence, OrderState::Unknown, Paid::Untold, at)
             }
-            State::Unknown => Ok(()),
-            _ => Err(Contradiction::NoSuchStep { sequence, from, to: State::Unknown }),
+            OrderState::Unknown => Ok(()),
+            _ => Err(InvalidTransition::NoSuchStep { sequence, from, to: OrderState::Unknown }),
         }
     }
 
-    fn refused(&mut self, refusal: Refusal, at: UnixMs) {
+    fn refused(&mut self, refusal: RejectReason, at: UnixMs) {
         if refusal.consequence() == Consequence::None {
             self.all_is_well();
         }
@@ -200,7 +207,7 @@ impl Book {
     }
 
     /// Halts or pauses as a refusal asks for.
-    fn heed(&mut self, refusal: Refusal, at: UnixMs) {
+    fn heed(&mut self, refusal: RejectReason, at: UnixMs) {
         match refusal.consequence() {
             Consequence::None => {}
             Consequence::Halt => self.halt(HaltReason::Refused(refusal), at),
@@ -237,31 +244,31 @@ impl Book {
     pub(super) fn proved(
         &mut self,
         sequence: Sequence,
-        proof: Proof,
-        paid: Option<Coins>,
+        proof: Evidence,
+        paid: Option<Amount>,
         at: UnixMs,
-    ) -> Result<(), Contradiction> {
-        let intent = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+    ) -> Result<(), InvalidTransition> {
+        let intent = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let (from, to) = (intent.state, proof.state());
         match proof {
-            Proof::NotBought => return self.release(sequence, Release::NotBought, at),
-            Proof::Returned => return self.release(sequence, Release::Returned, at),
-            Proof::ReturnedByStatus => {
+            Evidence::NotBought => return self.release(sequence, Release::NotBought, at),
+            Evidence::Returned => return self.release(sequence, Release::Returned, at),
+            Evidence::ReturnedByStatus => {
                 // Version 0.1.0 freed the coins on the status alone, and has bought with them.
-                if from != State::Returning {
-                    self.advance(sequence, State::Returning, Paid::Untold, at)?;
+                if from != OrderState::Returning {
+                    self.advance(sequence, OrderState::Returning, Paid::Untold, at)?;
                 }
                 return self.release(sequence, Release::Returned, at);
             }
-            Proof::Bought | Proof::Completed | Proof::Returning => {}
+            Evidence::Bought | Evidence::Completed | Evidence::Returning => {}
         }
         if from.is_in_flight() {
-            return Err(Contradiction::NoSuchStep { sequence, from, to });
+            return Err(InvalidTransition::NoSuchStep { sequence, from, to });
         }
         let paid = paid.map_or(Paid::Untold, Paid::List);
         // That an unknown order was cancelled says first that it was bought.
-        if from == State::Unknown && to == State::Returning {
-            self.advance(sequence, State::Bought, Paid::Untold, at)?;
+        if from == OrderState::Unknown && to == OrderState::Returning {
+            self.advance(sequence, OrderState::Bought, Paid::Untold, at)?;
         }
         self.advance(sequence, to, paid, at)?;
         // The marketplace contradicts what it said, or what was inferred.
@@ -278,9 +285,9 @@ impl Book {
     pub(super) fn confirm_price(
         &mut self,
         sequence: Sequence,
-        price: Coins,
-    ) -> Result<(), Contradiction> {
-        let before = *self.at(sequence).ok_or(Contradiction::NoSuchIntent(sequence))?;
+        price: Amount,
+    ) -> Result<(), InvalidTransition> {
+        let before = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let after = Intent { price, charged: price.min(before.charged), ..before };
         self.replace(before, after, before.changed_at)
     }
@@ -289,10 +296,10 @@ impl Book {
         &mut self,
         sequence: Sequence,
         id: TradeId,
-        price: Coins,
+        price: Amount,
         at: UnixMs,
-    ) -> Result<(), Contradiction> {
-        let (entry, state, limits) = (EntrySlot::ANY, State::Reserved, self.limits);
+    ) -> Result<(), InvalidTransition> {
+        let (entry, state, limits) = (EntrySlot::ANY, OrderState::Reserved, self.limits);
         self.add(Intent {
             sequence,
             id,
@@ -306,16 +313,16 @@ impl Book {
             reserved_at: at,
             changed_at: at,
         })?;
-        self.advance(sequence, State::Bought, Paid::Untold, at)?;
-        self.loss.coins = self.loss.coins.saturating_sub(price).max(Coins::ZERO);
+        self.advance(sequence, OrderState::Bought, Paid::Untold, at)?;
+        self.loss.coins = self.loss.coins.saturating_sub(price).max(Amount::ZERO);
         self.loss.count = self.loss.count.saturating_sub(1);
         self.account.set_lost(self.loss.coins);
         Ok(())
     }
 
-    pub(super) fn started(&mut self, at: UnixMs) -> Result<(), Contradiction> {
+    pub(super) fn started(&mut self, at: UnixMs) -> Result<(), InvalidTransition> {
         for sequence in self.in_flight_sequences() {
-            self.advance(sequence, State::Unknown, Paid::Untold, at)?;
+            self.advance(sequence, OrderState::Unknown, Paid::Untold, at)?;
         }
         // What lies after this start happened under a clock that stood ahead.
         for sequence in self.open.clone() {
@@ -376,14 +383,14 @@ fn put(set: &mut BTreeSet<Sequence>, sequence: Sequence, is_member: bool) {
 /// before a balance has confirmed what the account's own list says.
 fn priced(intent: Intent, paid: Paid) -> Intent {
     match paid {
-        Paid::Answer(paid) if Coins::ZERO < paid => {
+        Paid::Answer(paid) if Amount::ZERO < paid => {
             Intent { price: intent.price.max(paid), charged: intent.charged.min(paid), ..intent }
         }
         // A price that cannot be true says nothing about what was charged.
-        Paid::Answer(_) => Intent { charged: Coins::ZERO, ..intent },
+        Paid::Answer(_) => Intent { charged: Amount::ZERO, ..intent },
         Paid::List(paid) => {
             let intent = Intent { listed: Some(paid), ..intent };
-            if paid <= Coins::ZERO {
+            if paid <= Amount::ZERO {
                 return intent;
             }
             Intent { price: intent.price.max(paid), charged: paid, ..intent }
@@ -392,7 +399,7 @@ fn priced(intent: Intent, paid: Paid) -> Intent {
     }
 }
 
-fn is_absurd(paid: Coins, approved: Coins) -> bool {
-    let times = |coins: Coins| Coins::from_cents(coins.cents().saturating_mul(ABSURD_FACTOR));
-    paid <= Coins::ZERO || times(approved) < paid || times(paid) < approved
+fn is_absurd(paid: Amount, approved: Amount) -> bool {
+    let times = |coins: Amount| Amount::from_cents(coins.cents().saturating_mul(ABSURD_FACTOR));
+    paid <= Amount::ZERO || times(approved) < paid || times(paid) < approved
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{entries::tests::entry, *};
-use crate::outcome::{NotSent, Refusal, Unknown};
+use crate::outcome::{NotSent, RejectReason, Unknown};
 
 mod adversary;
 pub(super) mod disk;
@@ -13,19 +13,19 @@ mod proofs;
 
 pub(super) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
-const TAKEN: Outcome = Outcome::Refused(Refusal::Taken);
+const TAKEN: Outcome = Outcome::Refused(RejectReason::Taken);
 pub(super) const LOST: Outcome = Outcome::Unknown(Unknown::Timeout);
 
-pub(super) fn coins(whole: i64) -> Coins {
-    Coins::from_cents(whole * 100)
+pub(super) fn coins(whole: i64) -> Amount {
+    Amount::from_cents(whole * 100)
 }
 
 pub(super) fn id(n: u32) -> TradeId {
     TradeId::new(&format!("listing-{n}")).unwrap()
 }
 
-fn me() -> Who {
-    Who::new("me")
+fn me() -> Operator {
+    Operator::new("me")
 }
 
 pub(super) fn after(seconds: u64) -> UnixMs {
@@ -37,7 +37,7 @@ pub(super) fn budget() -> Budget {
     Budget {
         max_price: coins(1_000),
         total: coins(1_000_000),
-        min_balance: Coins::ZERO,
+        min_balance: Amount::ZERO,
         max_buys_per_minute: 1_000,
         per_hour: None,
         per_day: None,
@@ -49,19 +49,19 @@ fn ledger(budget: Budget) -> Ledger {
     Ledger::in_memory(budget, &[entry(Some("first")), entry(Some("second"))], false)
 }
 
-pub(super) fn want(n: u32, price: i64) -> Want {
-    Want { id: id(n), price: coins(price), entry: 0, created_at: Some(T0) }
+pub(super) fn want(n: u32, price: i64) -> OrderRequest {
+    OrderRequest { id: id(n), price: coins(price), entry: 0, created_at: Some(T0) }
 }
 
 #[track_caller]
-fn buy(ledger: &mut Ledger, want: Want, outcome: &Outcome, now: UnixMs) -> Aftermath {
+fn buy(ledger: &mut Ledger, want: OrderRequest, outcome: &Outcome, now: UnixMs) -> Effects {
     let approved = ledger.reserve(want, now).unwrap();
     ledger.sent(approved.id(), now).unwrap();
     ledger.settle(approved.id(), outcome, now).unwrap()
 }
 
 #[track_caller]
-fn check_denied(ledger: &mut Ledger, want: Want, now: UnixMs, expected: Denied) {
+fn check_denied(ledger: &mut Ledger, want: OrderRequest, now: UnixMs, expected: RiskRejection) {
     let before = ledger.snapshot(now);
     assert_eq!(ledger.reserve(want, now).unwrap_err(), expected);
     assert_eq!(ledger.snapshot(now), before, "a denied buy counts nowhere");
@@ -70,7 +70,7 @@ fn check_denied(ledger: &mut Ledger, want: Want, now: UnixMs, expected: Denied) 
 #[test]
 fn a_price_above_max_price_is_denied_with_both() {
     let mut ledger = ledger(Budget { max_price: coins(50), ..budget() });
-    let denied = Denied::MaxPrice { price: coins(51), max: coins(50) };
+    let denied = RiskRejection::MaxPrice { price: coins(51), max: coins(50) };
     check_denied(&mut ledger, want(1, 51), T0, denied);
     assert_eq!(denied.to_string(), "price 51.00 is above max_price 50.00");
     let _approved = ledger.reserve(want(1, 50), T0).unwrap();
@@ -78,11 +78,11 @@ fn a_price_above_max_price_is_denied_with_both() {
 
 #[test]
 fn another_spelling_of_an_ordered_id_is_denied() {
-    let spelled = |text| Want { id: TradeId::new(text).unwrap(), ..want(1, 1) };
+    let spelled = |text| OrderRequest { id: TradeId::new(text).unwrap(), ..want(1, 1) };
     let mut ledger = ledger(budget());
     let _bought = buy(&mut ledger, spelled("VHJhZGU6MQ"), &BOUGHT, T0);
     for spelling in ["VHJhZGU6MQ", "VHJhZGU6MQ==", "VHJhZGU6MR", "VHJhZGU6MQ%3D%3D"] {
-        check_denied(&mut ledger, spelled(spelling), T0, Denied::AlreadyRequested);
+        check_denied(&mut ledger, spelled(spelling), T0, RiskRejection::AlreadyRequested);
     }
     let _approved = ledger.reserve(spelled("VHJhZGU6Mg"), T0).unwrap();
 }
@@ -90,9 +90,9 @@ fn another_spelling_of_an_ordered_id_is_denied() {
 /// Version 0.1.0 compared ids by their text, so its ledgers may hold one listing twice.
 #[test]
 fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
-    let mut book = Book::new(budget(), false);
+    let mut book = LedgerState::new(budget(), false);
     book.set_entries(&[entry(Some("first"))]);
-    let reserved = |number, text| Event::Reserved {
+    let reserved = |number, text| LedgerEvent::Reserved {
         sequence: Sequence(number),
         id: TradeId::new(text).unwrap(),
         price: coins(1),
@@ -103,17 +103,17 @@ fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
     book.apply(T0, &reserved(2, "VHJhZGU6MQ==")).unwrap();
     book.check().unwrap();
     let again = book.apply(T0, &reserved(3, "VHJhZGU6MQ=="));
-    assert_eq!(again, Err(Contradiction::RequestedTwice(Sequence(3))));
+    assert_eq!(again, Err(InvalidTransition::RequestedTwice(Sequence(3))));
 }
 
 #[test]
 fn an_approval_asks_for_no_memory_however_many_came_before() {
-    let mut book = Book::new(budget(), false);
+    let mut book = LedgerState::new(budget(), false);
     book.set_entries(&[entry(Some("first"))]);
     book.make_room();
     for n in 0..10_000 {
         let (now, want) = (after(u64::from(n)), want(n, 1));
-        let mut approved = Err(Denied::NoEntry);
+        let mut approved = Err(RiskRejection::NoEntry);
         let counted = allocation_counter::measure(|| {
             approved = book.approve(&want, now);
             if let Ok(event) = &approved {
@@ -121,9 +121,9 @@ fn an_approval_asks_for_no_memory_however_many_came_before() {
             }
         });
         assert_eq!(counted.count_total, 0, "the approval of {n}");
-        let Ok(Event::Reserved { sequence, .. }) = approved else { panic!("{approved:?}") };
+        let Ok(LedgerEvent::Reserved { sequence, .. }) = approved else { panic!("{approved:?}") };
         let answer = if n % 2 == 0 { BOUGHT } else { TAKEN };
-        book.apply(now, &Event::Answered { sequence, answer: (&answer).into() }).unwrap();
+        book.apply(now, &LedgerEvent::Answered { sequence, answer: (&answer).into() }).unwrap();
         book.make_room();
     }
 }
@@ -131,15 +131,15 @@ fn an_approval_asks_for_no_memory_however_many_came_before() {
 #[test]
 fn a_price_of_nothing_is_denied() {
     let mut ledger = ledger(budget());
-    check_denied(&mut ledger, want(1, 0), T0, Denied::NoPrice { price: Coins::ZERO });
-    check_denied(&mut ledger, want(1, -5), T0, Denied::NoPrice { price: coins(-5) });
+    check_denied(&mut ledger, want(1, 0), T0, RiskRejection::NoPrice { price: Amount::ZERO });
+    check_denied(&mut ledger, want(1, -5), T0, RiskRejection::NoPrice { price: coins(-5) });
 }
 
 #[test]
 fn reserved_counts_against_the_total_at_once_and_a_refusal_gives_it_back() {
     let mut ledger = ledger(Budget { total: coins(100), ..budget() });
     let first = ledger.reserve(want(1, 60), T0).unwrap();
-    let denied = Denied::Total { spent: coins(60), price: coins(41), max: coins(100) };
+    let denied = RiskRejection::Total { spent: coins(60), price: coins(41), max: coins(100) };
     check_denied(&mut ledger, want(2, 41), T0, denied);
     let _nothing = ledger.settle(first.id(), &TAKEN, T0).unwrap();
     let _approved = ledger.reserve(want(2, 41), T0).unwrap();
@@ -149,9 +149,9 @@ fn reserved_counts_against_the_total_at_once_and_a_refusal_gives_it_back() {
 fn unknown_counts_as_spent_until_proven_otherwise() {
     let mut ledger = ledger(Budget { total: coins(100), ..budget() });
     let _nothing = buy(&mut ledger, want(1, 60), &LOST, T0);
-    let denied = Denied::Total { spent: coins(60), price: coins(60), max: coins(100) };
+    let denied = RiskRejection::Total { spent: coins(60), price: coins(60), max: coins(100) };
     check_denied(&mut ledger, want(2, 60), after(86_400 * 30), denied);
-    let _nothing = ledger.resolve(&id(1), Proof::NotBought, me(), after(1)).unwrap();
+    let _nothing = ledger.resolve(&id(1), Evidence::NotBought, me(), after(1)).unwrap();
     let _approved = ledger.reserve(want(2, 60), after(2)).unwrap();
 }
 
@@ -160,10 +160,10 @@ fn the_hour_and_the_day_roll() {
     let limits = Budget { per_hour: Some(coins(100)), per_day: Some(coins(150)), ..budget() };
     let mut ledger = ledger(limits);
     let _nothing = buy(&mut ledger, want(1, 100), &BOUGHT, T0);
-    let hour = Denied::PerHour { spent: coins(100), price: coins(1), max: coins(100) };
+    let hour = RiskRejection::PerHour { spent: coins(100), price: coins(1), max: coins(100) };
     check_denied(&mut ledger, want(2, 1), after(3_599), hour);
     let _nothing = buy(&mut ledger, want(2, 50), &BOUGHT, after(3_600));
-    let day = Denied::PerDay { spent: coins(150), price: coins(1), max: coins(150) };
+    let day = RiskRejection::PerDay { spent: coins(150), price: coins(1), max: coins(150) };
     check_denied(&mut ledger, want(3, 1), after(86_399), day);
     let _nothing = buy(&mut ledger, want(3, 1), &BOUGHT, after(86_400));
 }
@@ -181,7 +181,7 @@ fn refusals_free_every_limit_but_the_one_per_minute() {
     for n in 1..=3 {
         let _nothing = buy(&mut ledger, want(n, 10), &TAKEN, T0);
     }
-    check_denied(&mut ledger, want(4, 10), after(59), Denied::PerMinute { sent: 3, max: 3 });
+    check_denied(&mut ledger, want(4, 10), after(59), RiskRejection::PerMinute { sent: 3, max: 3 });
     let _nothing = buy(&mut ledger, want(4, 10), &TAKEN, after(60));
 }
 
@@ -200,7 +200,7 @@ fn a_listing_is_requested_once_whatever_came_of_it() {
     for (n, outcome) in (1..).zip([BOUGHT, TAKEN, LOST]) {
         let mut ledger = ledger(budget());
         let _nothing = buy(&mut ledger, want(n, 1), &outcome, T0);
-        check_denied(&mut ledger, want(n, 1), after(1_000_000), Denied::AlreadyRequested);
+        check_denied(&mut ledger, want(n, 1), after(1_000_000), RiskRejection::AlreadyRequested);
     }
 }
 
@@ -209,7 +209,7 @@ fn buys_in_flight_are_bounded_and_an_unknown_one_holds_nothing_up() {
     let mut ledger = ledger(Budget { max_in_flight: 2, ..budget() });
     let first = ledger.reserve(want(1, 1), T0).unwrap();
     let _second = ledger.reserve(want(2, 1), T0).unwrap();
-    let denied = Denied::InFlight { in_flight: 2, max: 2 };
+    let denied = RiskRejection::InFlight { in_flight: 2, max: 2 };
     assert!(denied.may_pass());
     check_denied(&mut ledger, want(3, 1), T0, denied);
     let _nothing = ledger.settle(first.id(), &LOST, T0).unwrap();
@@ -224,12 +224,12 @@ fn each_entry_has_limits_of_its_own() {
     let entries = [limited, entry(Some("free"))];
     let mut ledger = Ledger::in_memory(budget(), &entries, false);
     let _nothing = buy(&mut ledger, want(1, 6), &BOUGHT, T0);
-    let total = Denied::EntryTotal { spent: coins(6), price: coins(5), max: coins(10) };
+    let total = RiskRejection::EntryTotal { spent: coins(6), price: coins(5), max: coins(10) };
     check_denied(&mut ledger, want(2, 5), T0, total);
     let _nothing = buy(&mut ledger, want(2, 4), &BOUGHT, T0);
-    check_denied(&mut ledger, want(3, 1), T0, Denied::EntryQuantity { bought: 2, max: 2 });
-    let _nothing = buy(&mut ledger, Want { entry: 1, ..want(3, 100) }, &BOUGHT, T0);
-    check_denied(&mut ledger, Want { entry: 2, ..want(4, 1) }, T0, Denied::NoEntry);
+    check_denied(&mut ledger, want(3, 1), T0, RiskRejection::EntryQuantity { bought: 2, max: 2 });
+    let _nothing = buy(&mut ledger, OrderRequest { entry: 1, ..want(3, 100) }, &BOUGHT, T0);
+    check_denied(&mut ledger, OrderRequest { entry: 2, ..want(4, 1) }, T0, RiskRejection::NoEntry);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn no_buy_takes_the_balance_below_its_floor() {
     let mut ledger = ledger(Budget { min_balance: coins(5), ..budget() });
     let _nothing = ledger.set_balance(coins(20), T0, T0);
     let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-    let denied = Denied::MinBalance { balance: coins(10), price: coins(6), min: coins(5) };
+    let denied = RiskRejection::MinBalance { balance: coins(10), price: coins(6), min: coins(5) };
     check_denied(&mut ledger, want(2, 6), after(1), denied);
     let _approved = ledger.reserve(want(2, 5), after(1)).unwrap();
 }
@@ -248,7 +248,7 @@ fn a_new_budget_counts_the_total_from_now_and_nothing_else() {
     let mut ledger = ledger(limits);
     let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
     ledger.new_budget(me(), after(1));
-    let day = Denied::PerDay { spent: coins(10), price: coins(10), max: coins(15) };
+    let day = RiskRejection::PerDay { spent: coins(10), price: coins(10), max: coins(15) };
     check_denied(&mut ledger, want(2, 10), after(1), day);
     let _nothing = buy(&mut ledger, want(2, 5), &BOUGHT, after(1));
     assert_eq!(ledger.snapshot(after(1)).spent, coins(5));

@@ -6,7 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
-    event::{BootId, Event},
+    event::{BootId, LedgerEvent},
     record::Record,
 };
 use crate::time::UnixMs;
@@ -35,8 +35,8 @@ impl Timeline {
     }
 
     /// When a record happened, and its event with the moments in it moved likewise.
-    pub(super) fn place(&mut self, record: &Record) -> (UnixMs, Event) {
-        if let Event::Started { boot } = record.event {
+    pub(super) fn place(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
+        if let LedgerEvent::Started { boot } = record.event {
             self.is_this_boot = boot == self.boot && boot != BootId::default();
         }
         let uptime_ms = record.uptime_ms.and_then(|ms| i64::try_from(ms).ok());
@@ -46,8 +46,10 @@ impl Timeline {
         let moved_ms = at.0.saturating_sub(record.at.0);
         let moved = |moment: UnixMs| UnixMs(moment.0.saturating_add(moved_ms));
         let event = match record.event {
-            Event::Balance { coins, as_of } => Event::Balance { coins, as_of: moved(as_of) },
-            Event::Paused { until } => Event::Paused { until: moved(until) },
+            LedgerEvent::Balance { coins, as_of } => {
+                LedgerEvent::Balance { coins, as_of: moved(as_of) }
+            }
+            LedgerEvent::Paused { until } => LedgerEvent::Paused { until: moved(until) },
             other => other,
         };
         (at, event)
@@ -57,11 +59,11 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Coins;
+    use crate::money::Amount;
 
     const BOOT: BootId = BootId(7);
 
-    fn record(at: i64, uptime_ms: Option<u64>, event: Event) -> Record {
+    fn record(at: i64, uptime_ms: Option<u64>, event: LedgerEvent) -> Record {
         Record { position: 1, at: UnixMs(at), uptime_ms, event }
     }
 
@@ -69,10 +71,11 @@ mod tests {
     fn records_of_this_boot_are_placed_by_their_uptime() {
         // The wall clock was set forward by an hour between the runs.
         let mut timeline = Timeline::new(BOOT, Some(10_000), UnixMs(3_600_000 + 10_000));
-        let started = timeline.place(&record(1_000, Some(1_000), Event::Started { boot: BOOT }));
+        let started =
+            timeline.place(&record(1_000, Some(1_000), LedgerEvent::Started { boot: BOOT }));
         assert_eq!(started.0, UnixMs(3_600_000 + 1_000));
-        let balance = Event::Balance { coins: Coins::ZERO, as_of: UnixMs(1_990) };
-        let moved = Event::Balance { coins: Coins::ZERO, as_of: UnixMs(3_600_000 + 1_990) };
+        let balance = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(1_990) };
+        let moved = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(3_600_000 + 1_990) };
         let placed = timeline.place(&record(2_000, Some(2_000), balance));
         assert_eq!(placed, (UnixMs(3_600_000 + 2_000), moved));
         assert_eq!(timeline.uptime_ms(UnixMs(3_600_000 + 2_000)), Some(2_000));
@@ -81,13 +84,13 @@ mod tests {
     #[test]
     fn records_of_another_boot_or_without_an_uptime_keep_their_wall_clock() {
         let mut timeline = Timeline::new(BOOT, Some(10_000), UnixMs(99_000_000));
-        let other = Event::Started { boot: BootId(8) };
+        let other = LedgerEvent::Started { boot: BootId(8) };
         assert_eq!(timeline.place(&record(5, Some(1), other)), (UnixMs(5), other));
-        let event = Event::Baselined;
+        let event = LedgerEvent::Baselined;
         assert_eq!(timeline.place(&record(6, Some(2), event)), (UnixMs(6), event));
-        let this = Event::Started { boot: BOOT };
+        let this = LedgerEvent::Started { boot: BOOT };
         assert_eq!(timeline.place(&record(7, None, this)), (UnixMs(7), this));
-        let unknown = Event::Started { boot: BootId(0) };
+        let unknown = LedgerEvent::Started { boot: BootId(0) };
         let mut nameless = Timeline::new(BootId(0), Some(1), UnixMs(50));
         assert_eq!(nameless.place(&record(8, Some(1), unknown)).0, UnixMs(8));
     }

@@ -26,11 +26,11 @@ use std::{
 use super::{
     fault::StorageFault,
     mark::MarkError,
-    private::{self, Identity},
-    ring::Ring,
-    writer::Shared,
+    private::{self, FileIdentity},
+    ring::WriteAheadLog,
+    writer::WriterState,
 };
-use crate::threads::{Guard, ThreadName, failpoint};
+use crate::threads::{ThreadGuard, ThreadName, failpoint};
 
 /// How often the files are looked at.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
@@ -47,26 +47,31 @@ const PASSING: [StorageFault; 3] =
 
 /// Watches the files of one ledger.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct FileWatch {
     folder: PathBuf,
-    held: Vec<(PathBuf, Identity)>,
-    ring: Ring,
-    shared: Arc<Shared>,
+    held: Vec<(PathBuf, FileIdentity)>,
+    ring: WriteAheadLog,
+    shared: Arc<WriterState>,
     has_warned_of_mark: bool,
     looks: u32,
 }
 
-impl Watch {
+impl FileWatch {
     /// Watches those of these files that exist now.
-    pub(super) fn new(folder: &Path, names: &[&str], ring: Ring, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        folder: &Path,
+        names: &[&str],
+        ring: WriteAheadLog,
+        shared: Arc<WriterState>,
+    ) -> Self {
         let paths = names.iter().map(|name| folder.join(name));
-        let held = paths.filter_map(|path| Some((path.clone(), Identity::at(&path).ok()?)));
+        let held = paths.filter_map(|path| Some((path.clone(), FileIdentity::at(&path).ok()?)));
         let held = held.collect();
         Self { folder: folder.to_owned(), held, ring, shared, has_warned_of_mark: false, looks: 0 }
     }
 
     /// Looks until the sender of `until` is gone.
-    pub(super) fn run(mut self, until: &Receiver<()>, guard: Guard) {
+    pub(super) fn run(mut self, until: &Receiver<()>, guard: ThreadGuard) {
         while until.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
             failpoint(ThreadName::Files);
             self.looks = self.looks.wrapping_add(1);
@@ -98,7 +103,7 @@ impl Watch {
     /// The first fault, and the path that shows it.
     fn fault(&self) -> Option<(StorageFault, PathBuf)> {
         for (path, identity) in &self.held {
-            let fault = match Identity::at(path) {
+            let fault = match FileIdentity::at(path) {
                 Ok(found) if found == *identity => continue,
                 Ok(_other) => StorageFault::Replaced,
                 Err(error) if is_absent(&error) => StorageFault::Gone,

@@ -14,13 +14,13 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{event::Sequence, room};
-use crate::{money::Coins, time::UnixMs};
+use crate::{money::Amount, time::UnixMs};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Item {
+struct WindowItem {
     at: UnixMs,
     sequence: Sequence,
-    amount: Coins,
+    amount: Amount,
     counts: bool,
 }
 
@@ -31,8 +31,8 @@ pub(super) struct Window {
     /// The latest time that was seen.
     latest: UnixMs,
     /// In the order of their moments and of their sequence numbers at once.
-    items: VecDeque<Item>,
-    sum: Coins,
+    items: VecDeque<WindowItem>,
+    sum: Amount,
     count: u32,
 }
 
@@ -40,13 +40,13 @@ impl Window {
     /// An empty window of this width.
     pub(super) const fn new(width: Duration) -> Self {
         let latest = UnixMs(i64::MIN);
-        Self { width, latest, items: VecDeque::new(), sum: Coins::ZERO, count: 0 }
+        Self { width, latest, items: VecDeque::new(), sum: Amount::ZERO, count: 0 }
     }
 
     /// Sees to it that so many more items fit without growing.
     pub(super) fn make_room(&mut self, more: usize) {
         let at = UnixMs(0);
-        let filler = Item { at, sequence: Sequence(0), amount: Coins::ZERO, counts: false };
+        let filler = WindowItem { at, sequence: Sequence(0), amount: Amount::ZERO, counts: false };
         room::queue(&mut self.items, more, filler);
     }
 
@@ -61,9 +61,9 @@ impl Window {
     }
 
     /// Adds an item that happens at `now`. Its number must be above all earlier ones.
-    pub(super) fn add(&mut self, sequence: Sequence, amount: Coins, now: UnixMs) {
+    pub(super) fn add(&mut self, sequence: Sequence, amount: Amount, now: UnixMs) {
         self.advance(now);
-        self.items.push_back(Item { at: self.latest, sequence, amount, counts: true });
+        self.items.push_back(WindowItem { at: self.latest, sequence, amount, counts: true });
         self.remember(amount);
     }
 
@@ -82,7 +82,7 @@ impl Window {
     }
 
     /// Counts an item, if it is still held, with this amount.
-    pub(super) fn restore(&mut self, sequence: Sequence, amount: Coins) {
+    pub(super) fn restore(&mut self, sequence: Sequence, amount: Amount) {
         self.set(sequence, |item| {
             item.counts = true;
             item.amount = amount;
@@ -90,7 +90,7 @@ impl Window {
     }
 
     /// The sum of what counts.
-    pub(super) const fn sum(&self) -> Coins {
+    pub(super) const fn sum(&self) -> Amount {
         self.sum
     }
 
@@ -99,7 +99,7 @@ impl Window {
         self.count
     }
 
-    fn set(&mut self, sequence: Sequence, change: impl FnOnce(&mut Item)) {
+    fn set(&mut self, sequence: Sequence, change: impl FnOnce(&mut WindowItem)) {
         let Ok(index) = self.items.binary_search_by_key(&sequence, |item| item.sequence) else {
             return;
         };
@@ -113,12 +113,12 @@ impl Window {
         }
     }
 
-    fn remember(&mut self, amount: Coins) {
+    fn remember(&mut self, amount: Amount) {
         self.sum = self.sum.saturating_add(amount);
         self.count = self.count.saturating_add(1);
     }
 
-    fn forget(&mut self, item: Item) {
+    fn forget(&mut self, item: WindowItem) {
         if item.counts {
             self.sum = self.sum.saturating_sub(item.amount);
             self.count = self.count.saturating_sub(1);
@@ -134,8 +134,8 @@ mod tests {
 
     const WIDTH: Duration = Duration::from_secs(60);
 
-    fn coins(cents: i64) -> Coins {
-        Coins::from_cents(cents)
+    fn coins(cents: i64) -> Amount {
+        Amount::from_cents(cents)
     }
 
     #[test]

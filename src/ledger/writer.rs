@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //!
-//! 1. [`Shared::applied`] and [`Shared::ceiling`] are published after the commit that made them
+//! 1. [`WriterState::applied`] and [`WriterState::ceiling`] are published after the commit that made them
 //!    durable.
 //! 2. Nothing is dropped: what could not be committed is tried again.
 //! 3. The database's write-ahead log stays below twice [`LOG_BYTES_MAX`], whoever reads it.
@@ -27,22 +27,22 @@ use std::{
 };
 
 use super::{
-    book::Book,
+    book::LedgerState,
     crash,
-    database::{Batch, Database},
+    database::{Database, WriteBatch},
     error::LedgerError,
     event::{HaltReason, Sequence},
     fault::StorageFault,
-    intent::Exposure,
-    lock::Lock,
-    mark::Mark,
-    ring::Ring,
-    rows::Staged,
+    intent::ApprovedTotals,
+    lock::LedgerLock,
+    mark::AccountMark,
+    ring::WriteAheadLog,
+    rows::StagedRows,
 };
 use crate::{
-    money::Coins,
+    money::Amount,
     text::error_chain,
-    threads::{Alarm, Guard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
 /// How often the writer looks for events.
@@ -65,7 +65,7 @@ pub(super) const MESSAGES_MAX: usize = 256;
 /// What the hot path, the writer and the watch tell each other, without a lock on the hot path.
 /// The locks of the ledger belong to it, and not to a thread that may panic.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct WriterState {
     /// The last position in the intent file.
     pub(super) written: AtomicU64,
     /// The last position that the database has.
@@ -84,14 +84,14 @@ pub(super) struct Shared {
     alarm: Alarm,
     /// Why the disk refuses.
     why: Mutex<Option<String>>,
-    mark: Mutex<Option<Mark>>,
-    _lock: Lock,
+    mark: Mutex<Option<AccountMark>>,
+    _lock: LedgerLock,
 }
 
-impl Shared {
+impl WriterState {
     /// The state of a ledger that was opened: `position` is the last one in the intent file, which
     /// this process wrote and the database has.
-    pub(super) fn new(lock: Lock, alarm: Alarm, position: u64) -> Self {
+    pub(super) fn new(lock: LedgerLock, alarm: Alarm, position: u64) -> Self {
         Self {
             written: AtomicU64::new(position),
             applied: AtomicU64::new(position),
@@ -116,38 +116,38 @@ impl Shared {
         &self.alarm
     }
 
-    pub(super) fn hold_mark(&self, mark: Option<Mark>) {
+    pub(super) fn hold_mark(&self, mark: Option<AccountMark>) {
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
     }
 
     /// Does something with the mark; `None`: none is held.
-    pub(super) fn with_mark<T>(&self, does: impl FnOnce(&mut Mark) -> T) -> Option<T> {
+    pub(super) fn with_mark<T>(&self, does: impl FnOnce(&mut AccountMark) -> T) -> Option<T> {
         self.mark.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(does)
     }
 
-    pub(super) fn ceiling(&self) -> Exposure {
-        Exposure {
-            coins: Coins::from_cents(self.ceiling_coins.load(Ordering::Acquire)),
+    pub(super) fn ceiling(&self) -> ApprovedTotals {
+        ApprovedTotals {
+            coins: Amount::from_cents(self.ceiling_coins.load(Ordering::Acquire)),
             count: self.ceiling_count.load(Ordering::Acquire),
         }
     }
 
-    pub(super) fn set_ceiling(&self, ceiling: Exposure) {
+    pub(super) fn set_ceiling(&self, ceiling: ApprovedTotals) {
         self.ceiling_coins.store(ceiling.coins.cents(), Ordering::Release);
         self.ceiling_count.store(ceiling.count, Ordering::Release);
     }
 
-    pub(super) fn want(&self, ceiling: Exposure) {
+    pub(super) fn want(&self, ceiling: ApprovedTotals) {
         self.wanted_coins.store(ceiling.coins.cents(), Ordering::Release);
         self.wanted_count.store(ceiling.count, Ordering::Release);
     }
 
     /// The ceiling asked for, but never below the one that is durable.
-    fn wanted(&self) -> Exposure {
+    fn wanted(&self) -> ApprovedTotals {
         let now = self.ceiling();
-        let coins = Coins::from_cents(self.wanted_coins.load(Ordering::Acquire));
+        let coins = Amount::from_cents(self.wanted_coins.load(Ordering::Acquire));
         let count = self.wanted_count.load(Ordering::Acquire);
-        Exposure { coins: coins.max(now.coins), count: count.max(now.count) }
+        ApprovedTotals { coins: coins.max(now.coins), count: count.max(now.count) }
     }
 
     /// Whether the ceiling that was last asked for is durable.
@@ -198,7 +198,7 @@ impl Shared {
 
 /// What the writer is told.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum WriterMessage {
     /// What the marketplace said about an intent.
     Words(Sequence, String),
     /// Whose account this is.
@@ -207,23 +207,23 @@ pub(super) enum Message {
 
 /// The writer.
 #[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) ring: Ring,
+pub(super) struct LedgerWriter {
+    pub(super) shared: Arc<WriterState>,
+    pub(super) ring: WriteAheadLog,
     pub(super) database: Database,
     /// The book as the database has it, with what is in `batch`.
-    pub(super) book: Book,
-    pub(super) messages: Receiver<Message>,
-    pub(super) batch: Batch,
+    pub(super) book: LedgerState,
+    pub(super) messages: Receiver<WriterMessage>,
+    pub(super) batch: WriteBatch,
     /// Where a copy of the database is kept while its own files are lost; `None`: nowhere.
     pub(super) copy: Option<PathBuf>,
     /// The last position that the copy has; `None`: there is no copy.
     pub(super) copied: Option<u64>,
 }
 
-impl Writer {
+impl LedgerWriter {
     /// Writes until the ledger is closed.
-    pub(super) fn run(mut self, guard: Guard) {
+    pub(super) fn run(mut self, guard: ThreadGuard) {
         let (mut wait, mut looked) = (PERIOD, Instant::now());
         loop {
             failpoint(ThreadName::Ledger);
@@ -331,12 +331,12 @@ impl Writer {
         self.database.commit(&self.batch)
     }
 
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: WriterMessage) {
         match message {
             // Words are for people; while the disk refuses, the latest of them may go.
-            Message::Words(..) if self.batch.words.len() >= MESSAGES_MAX => {}
-            Message::Words(sequence, words) => self.batch.words.push((sequence, words)),
-            Message::User(user) => self.batch.user = Some(user),
+            WriterMessage::Words(..) if self.batch.words.len() >= MESSAGES_MAX => {}
+            WriterMessage::Words(sequence, words) => self.batch.words.push((sequence, words)),
+            WriterMessage::User(user) => self.batch.user = Some(user),
         }
     }
 
@@ -363,11 +363,11 @@ impl Writer {
                 self.batch.clean = is_last && is_whole;
                 let is_about_events = !self.batch.staged.is_empty();
                 if is_about_events {
-                    crash::pass(crash::Step::Staged);
+                    crash::pass(crash::OrderStep::Staged);
                 }
                 self.commit()?;
                 if is_about_events {
-                    crash::pass(crash::Step::Committed);
+                    crash::pass(crash::OrderStep::Committed);
                 }
                 self.published();
             }
@@ -396,7 +396,7 @@ impl Writer {
             let record = read.ok_or_else(|| {
                 self.database.damaged(format!("record {position} of the intent file is not there"))
             })?;
-            let staged = Staged::new(&mut self.book, record);
+            let staged = StagedRows::new(&mut self.book, record);
             self.batch.staged.push(staged.map_err(|source| self.database.contradiction(source))?);
             self.batch.applied = position;
         }

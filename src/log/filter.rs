@@ -35,12 +35,12 @@ const UNKNOWN_SHOWN_MAX: usize = 5;
 
 /// What a text of `RUST_LOG` says.
 #[derive(Debug)]
-pub struct Filter {
+pub struct LogFilter {
     selected: EnvFilter,
     unknown: Vec<String>,
 }
 
-impl Filter {
+impl LogFilter {
     /// Reads a filter; `None`: everything from `info`. Directives whose target does not exist would
     /// hide everything else, so they are left out; [`unknown_words`](Self::unknown_words) names
     /// them.
@@ -141,20 +141,20 @@ mod tests {
     use super::*;
 
     fn unknown(text: &str) -> Vec<String> {
-        Filter::parse(Some(text)).unwrap().unknown
+        LogFilter::parse(Some(text)).unwrap().unknown
     }
 
     #[test]
     fn a_filter_that_is_none_or_misspelt_is_an_error() {
         for text in ["sniper=loud", "sniper=wran", "foo=wran", "a=b=c"] {
-            assert!(matches!(Filter::parse(Some(text)), Err(LogError::Filter)), "{text}");
+            assert!(matches!(LogFilter::parse(Some(text)), Err(LogError::Filter)), "{text}");
         }
-        let misspelt = Filter::parse(Some("inof")).unwrap_err();
+        let misspelt = LogFilter::parse(Some("inof")).unwrap_err();
         assert_eq!(misspelt.to_string(), "RUST_LOG is not a filter; did you mean `info`?");
         for text in ["DEBUG", "sniper::ws=trace,info", "off", "sniper", "", "3", "[span]=debug"] {
             assert_eq!(unknown(text), Vec::<String>::new(), "{text}");
         }
-        assert_eq!(Filter::parse(None).unwrap().unknown_words(), None);
+        assert_eq!(LogFilter::parse(None).unwrap().unknown_words(), None);
     }
 
     #[test]
@@ -163,14 +163,14 @@ mod tests {
         assert_eq!(unknown("snipper=debug,warn"), ["snipper"]);
         assert_eq!(unknown("sniper::wss::session=debug"), ["sniper::wss::session"]);
         assert_eq!(unknown("sniper::ws::session=debug,hyper::client=warn"), Vec::<String>::new());
-        let filter = Filter::parse(Some("foo,b\u{1b}r=debug")).unwrap();
+        let filter = LogFilter::parse(Some("foo,b\u{1b}r=debug")).unwrap();
         assert_eq!(filter.selected.to_string(), "info");
         let told = filter.unknown_words().unwrap();
         assert_eq!(
             told,
             "names what is no level and no module of this program: `foo`, `b\\u{1b}r`"
         );
-        assert!(Filter::known_words().contains("trace, off, sniper, or sniper::account, "));
+        assert!(LogFilter::known_words().contains("trace, off, sniper, or sniper::account, "));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination {
+pub enum OutputStream {
     /// Standard output: the log is what the command is for.
     Stdout,
     /// Standard error: standard output carries something else.
@@ -25,7 +25,7 @@ pub enum Destination {
 /// The reader of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix tells"))]
-pub(super) enum Reader {
+pub(super) enum ReaderState {
     /// It takes what is written, sooner or later.
     Reads,
     /// A terminal with `stty tostop` whose foreground is another process group: a write would stop
@@ -35,9 +35,9 @@ pub(super) enum Reader {
     Gone,
 }
 
-impl Destination {
+impl OutputStream {
     /// Looks at the reader without writing.
-    pub(super) fn reader(self) -> Reader {
+    pub(super) fn reader(self) -> ReaderState {
         match self {
             Self::Stdout => look_at(&io::stdout()),
             Self::Stderr => look_at(&io::stderr()),
@@ -68,7 +68,7 @@ impl Destination {
 /// # Errors
 ///
 /// What the system says, or `TimedOut`.
-pub fn print_within(to: Destination, text: &str, within: Duration) -> io::Result<()> {
+pub fn print_within(to: OutputStream, text: &str, within: Duration) -> io::Result<()> {
     let begun = Instant::now();
     let late = || {
         let message = format!("{} took nothing for {within:?}", to.name());
@@ -76,10 +76,10 @@ pub fn print_within(to: Destination, text: &str, within: Duration) -> io::Result
     };
     loop {
         match to.reader() {
-            Reader::Reads => break,
-            Reader::Gone => return Err(io::ErrorKind::BrokenPipe.into()),
-            Reader::WouldStopUs if within <= begun.elapsed() => return Err(late()),
-            Reader::WouldStopUs => thread::sleep(LOOK_EVERY),
+            ReaderState::Reads => break,
+            ReaderState::Gone => return Err(io::ErrorKind::BrokenPipe.into()),
+            ReaderState::WouldStopUs if within <= begun.elapsed() => return Err(late()),
+            ReaderState::WouldStopUs => thread::sleep(LOOK_EVERY),
         }
     }
     let (done, is_done) = mpsc::sync_channel(1);
@@ -101,7 +101,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-fn look_at(stream: &impl std::os::fd::AsFd) -> Reader {
+fn look_at(stream: &impl std::os::fd::AsFd) -> ReaderState {
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
         process::getpgrp,
@@ -114,18 +114,18 @@ fn look_at(stream: &impl std::os::fd::AsFd) -> Reader {
     let is_polled = poll(&mut polled, Some(&at_once)).is_ok();
     let [polled] = polled;
     if is_polled && polled.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
-        return Reader::Gone;
+        return ReaderState::Gone;
     }
     let stops_writers = tcgetattr(stream)
         .is_ok_and(|terminal| terminal.local_modes.contains(LocalModes::TOSTOP))
         // Of a terminal that does not control this process nothing is known, and it stops nobody.
         && tcgetpgrp(stream).is_ok_and(|foreground| foreground != getpgrp());
-    if stops_writers { Reader::WouldStopUs } else { Reader::Reads }
+    if stops_writers { ReaderState::WouldStopUs } else { ReaderState::Reads }
 }
 
 #[cfg(not(unix))]
-const fn look_at<S>(_stream: &S) -> Reader {
-    Reader::Reads
+const fn look_at<S>(_stream: &S) -> ReaderState {
+    ReaderState::Reads
 }
 
 #[cfg(all(test, unix))]
@@ -137,18 +137,18 @@ mod tests {
     #[test]
     fn a_reader_that_goes_away_is_noticed_without_a_write() {
         let (near, far) = UnixStream::pair().unwrap();
-        assert_eq!(look_at(&near), Reader::Reads);
+        assert_eq!(look_at(&near), ReaderState::Reads);
         drop(far);
-        assert_eq!(look_at(&near), Reader::Gone);
+        assert_eq!(look_at(&near), ReaderState::Gone);
         let (reader, writer) = io::pipe().unwrap();
-        assert_eq!(look_at(&writer), Reader::Reads);
+        assert_eq!(look_at(&writer), ReaderState::Reads);
         drop(reader);
-        assert_eq!(look_at(&writer), Reader::Gone);
+        assert_eq!(look_at(&writer), ReaderState::Gone);
     }
 
     #[test]
     fn a_file_always_reads() {
-        assert_eq!(look_at(&tempfile::tempfile().unwrap()), Reader::Reads);
+        assert_eq!(look_at(&tempfile::tempfile().unwrap()), ReaderState::Reads);
     }
 
     #[test]

@@ -18,12 +18,12 @@ use tokio::{
 
 /// A connection, and how it is read.
 #[derive(Debug)]
-pub struct Eager {
+pub struct BusyPollStream {
     stream: TcpStream,
     is_eager: bool,
 }
 
-impl Eager {
+impl BusyPollStream {
     /// If `is_eager`, each read asks the system at once, and whoever finds nothing is woken to ask
     /// again after everybody else had a turn; so it keeps the whole thread busy. Otherwise it reads
     /// as any other does, and sleeps until there is something.
@@ -32,7 +32,7 @@ impl Eager {
     }
 }
 
-impl AsyncRead for Eager {
+impl AsyncRead for BusyPollStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -57,7 +57,7 @@ impl AsyncRead for Eager {
     }
 }
 
-impl AsyncWrite for Eager {
+impl AsyncWrite for BusyPollStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -90,7 +90,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-            let (mut near, mut far) = (Eager::new(near.unwrap(), is_eager), far.unwrap().0);
+            let (mut near, mut far) =
+                (BusyPollStream::new(near.unwrap(), is_eager), far.unwrap().0);
             let mut bytes = [0; 5];
             let talk = async {
                 // Whoever is eager lets others have their turn while there is nothing.

@@ -29,8 +29,8 @@ use super::{
 use crate::{
     clock,
     config::{Credential, Endpoints},
-    http_head::Head,
-    server_clock::Exchange,
+    http_head::ResponseHead,
+    server_clock::ClockExchange,
 };
 
 /// The longest answer that is read, as it is sent and as it is decompressed. A page of 250 listings
@@ -55,13 +55,13 @@ pub struct HttpClient {
 
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct HttpReply {
     /// What counts of its head.
-    pub head: Head,
+    pub head: ResponseHead,
     /// Its body.
     pub body: String,
     /// When the request left and when the head of its answer was here.
-    pub exchange: Exchange,
+    pub exchange: ClockExchange,
 }
 
 /// Why there is no answer.
@@ -80,7 +80,7 @@ pub enum HttpError {
     #[error("{obstacle}")]
     Unreachable {
         /// The cause, as far as it can be told.
-        obstacle: Obstacle,
+        obstacle: RequestObstacle,
         /// What the client reported.
         source: reqwest::Error,
     },
@@ -103,7 +103,7 @@ pub enum HttpError {
 
 /// Why a server could not be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum RequestObstacle {
     /// The host's name has no address.
     Dns,
     /// Without TLS, and the host's name stands for another machine.
@@ -126,7 +126,7 @@ pub enum Obstacle {
     Other(String),
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for RequestObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns => f.write_str("the name of the host could not be resolved (DNS)"),
@@ -147,7 +147,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-impl Obstacle {
+impl RequestObstacle {
     /// Finds the cause in the chain of an error's sources.
     fn of(error: &reqwest::Error) -> Self {
         let chain = || sources(error);
@@ -331,19 +331,19 @@ impl HttpClient {
     /// # Cancel safety
     ///
     /// Safe: it only reads. The request may have left.
-    pub async fn post(&self, body: String) -> Result<Reply, HttpError> {
+    pub async fn post(&self, body: String) -> Result<HttpReply, HttpError> {
         // The client's own deadline looks at the clock before it looks at the socket.
         deadline::timeout(DEADLINE, self.exchange(body)).await.unwrap_or(Err(HttpError::Timeout))
     }
 
-    async fn exchange(&self, body: String) -> Result<Reply, HttpError> {
+    async fn exchange(&self, body: String) -> Result<HttpReply, HttpError> {
         let request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
         let sent = Instant::now();
         let mut answer = request.body(body).send().await.map_err(failure)?;
-        let exchange = Exchange { sent, received: Instant::now() };
+        let exchange = ClockExchange { sent, received: Instant::now() };
         let headers = answer.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let head = Head::read_at(answer.status().as_u16(), headers, Some(clock::wall()));
+        let head = ResponseHead::read_at(answer.status().as_u16(), headers, Some(clock::wall()));
         let codings = codings(&answer);
         let body = match read_body(&mut answer, &codings).await {
             Ok(body) => body,
@@ -351,7 +351,7 @@ impl HttpClient {
             Err(_unreadable) if head.status != 200 => String::new(),
             Err(unreadable) => return Err(unreadable),
         };
-        Ok(Reply { head, body, exchange })
+        Ok(HttpReply { head, body, exchange })
     }
 }
 
@@ -401,7 +401,7 @@ fn failure(error: reqwest::Error) -> HttpError {
         (true, false) => HttpError::Timeout,
         (false, _) => {
             let source = error.without_url();
-            HttpError::Unreachable { obstacle: Obstacle::of(&source), source }
+            HttpError::Unreachable { obstacle: RequestObstacle::of(&source), source }
         }
     }
 }
@@ -432,15 +432,15 @@ mod tests {
 
     #[test]
     fn an_error_of_the_system_is_told_by_its_code_or_its_kind() {
-        let of_code = |code| Obstacle::of_system(&io::Error::from_raw_os_error(code));
+        let of_code = |code| RequestObstacle::of_system(&io::Error::from_raw_os_error(code));
         if cfg!(unix) {
-            assert_eq!(of_code(24), Some(Obstacle::TooManyFiles));
-            assert_eq!(of_code(23), Some(Obstacle::TooManyFiles));
+            assert_eq!(of_code(24), Some(RequestObstacle::TooManyFiles));
+            assert_eq!(of_code(23), Some(RequestObstacle::TooManyFiles));
         }
-        let of_kind = |kind: io::ErrorKind| Obstacle::of_system(&kind.into());
-        assert_eq!(of_kind(io::ErrorKind::ConnectionRefused), Some(Obstacle::Refused));
-        assert_eq!(of_kind(io::ErrorKind::NetworkUnreachable), Some(Obstacle::NoRoute));
-        assert_eq!(of_kind(io::ErrorKind::ConnectionReset), Some(Obstacle::Closed));
+        let of_kind = |kind: io::ErrorKind| RequestObstacle::of_system(&kind.into());
+        assert_eq!(of_kind(io::ErrorKind::ConnectionRefused), Some(RequestObstacle::Refused));
+        assert_eq!(of_kind(io::ErrorKind::NetworkUnreachable), Some(RequestObstacle::NoRoute));
+        assert_eq!(of_kind(io::ErrorKind::ConnectionReset), Some(RequestObstacle::Closed));
         assert_eq!(of_kind(io::ErrorKind::OutOfMemory), None);
     }
 }

@@ -139,8 +139,7 @@ fn a_key_of_our_own_json_stays_even_if_a_cookie_has_that_word_for_a_value() {
 fn the_filter_matches_every_text_that_contains_a_value() {
     let grams = Grams::new();
     let ids = ["VHJhZGU6MTIzNDU2Nzg5MA", "8b6a6d2e-0c4f-4f57-9d5e-3f1c2b7a9e10", "", "abc"];
-    let values: Vec<String> =
-        (0..3).map(|number| format!("{number}value&of:the/test")).collect();
+    let values: Vec<String> = (0..3).map(|number| format!("{number}value&of:the/test")).collect();
     for value in &values {
         grams.add(&Needle::new(value).unwrap());
     }

@@ -20,7 +20,7 @@ const PAUSE_UNIT_MAX: Duration = Duration::from_millis(1);
 
 /// When something is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct NextArrival {
     /// Since the market opened.
     pub at: Duration,
     /// Which group of listings it appears with, counted from one.
@@ -33,7 +33,7 @@ pub struct Arrivals {
     dice: Dice,
     mean_between_visits: Option<Duration>,
     visit_at: Duration,
-    last: Arrival,
+    last: NextArrival,
     left_of_inventory: u64,
     left_of_group: u64,
 }
@@ -47,13 +47,13 @@ impl Arrivals {
             dice: Dice::aside(seed, 1),
             mean_between_visits: mean.and_then(|mean| mean.checked_div(visits)),
             visit_at: Duration::ZERO,
-            last: Arrival { at: Duration::ZERO, group: 0 },
+            last: NextArrival { at: Duration::ZERO, group: 0 },
             left_of_inventory: 0,
             left_of_group: 0,
         }
     }
 
-    fn of_inventory(&mut self, mean: Duration) -> Arrival {
+    fn of_inventory(&mut self, mean: Duration) -> NextArrival {
         if self.left_of_group == 0 {
             let pauses = u32::try_from(self.dice.between(PAUSE.0, PAUSE.1)).unwrap_or(1);
             let unit = mean.checked_div(100).unwrap_or_default().min(PAUSE_UNIT_MAX);
@@ -68,9 +68,9 @@ impl Arrivals {
 }
 
 impl Iterator for Arrivals {
-    type Item = Arrival;
+    type Item = NextArrival;
 
-    fn next(&mut self) -> Option<Arrival> {
+    fn next(&mut self) -> Option<NextArrival> {
         let mean = self.mean_between_visits?;
         if self.left_of_inventory > 0 {
             return Some(self.of_inventory(mean));
@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn listings_come_in_order_and_now_and_then_in_bursts() {
-        let arrivals: Vec<Arrival> = Arrivals::new(7, Rate::per_second(20)).take(5_000).collect();
+        let arrivals: Vec<NextArrival> =
+            Arrivals::new(7, Rate::per_second(20)).take(5_000).collect();
         assert!(arrivals.is_sorted_by_key(|arrival| (arrival.at, arrival.group)));
         let most =
             arrivals.windows(10).filter(|ten| ten[9].at - ten[0].at < Duration::from_millis(100));

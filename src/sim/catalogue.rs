@@ -7,16 +7,19 @@
 use std::time::Duration;
 
 use super::{
-    arrivals::{Arrival, Arrivals},
-    demo::{self, Wanted},
+    arrivals::{Arrivals, NextArrival},
+    demo::{self, DemoEntry},
     dice::Dice,
-    items::{ITEMS, Item, Kind, Variants},
-    offer::{FLOAT_HUNDREDTH, Float, Oddity, Offer, Sticker, float_text, hundredths_of, markup_of},
-    settings::Settings,
+    items::{CatalogueItem, ITEMS, ItemKind, Variants},
+    offer::{
+        FLOAT_HUNDREDTH, Float, ListedItem, ListingDefect, Sticker, float_text, hundredths_of,
+        markup_of,
+    },
+    settings::SimSettings,
 };
 use crate::{
     item_name::Wear,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
 };
 
 /// The lowest total that is listed, in hundredths of a coin.
@@ -36,7 +39,7 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// The sequence that these settings decide.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &SimSettings) -> Self {
         Self {
             arrivals: Arrivals::new(settings.seed, settings.rate),
             dice: Dice::aside(settings.seed, 2),
@@ -47,8 +50,8 @@ impl Catalogue {
         }
     }
 
-    fn wanted(&mut self, wanted: &'static Wanted) -> Option<Offer> {
-        let is_it = |item: &&Item| (item.brand, item.name) == (wanted.brand, wanted.name);
+    fn wanted(&mut self, wanted: &'static DemoEntry) -> Option<ListedItem> {
+        let is_it = |item: &&CatalogueItem| (item.brand, item.name) == (wanted.brand, wanted.name);
         let item = ITEMS.iter().find(is_it)?;
         let dice = &mut self.dice;
         let wear = dice.pick(wanted.wears).copied();
@@ -67,7 +70,7 @@ impl Catalogue {
         Some(offer)
     }
 
-    fn ordinary(&mut self) -> Offer {
+    fn ordinary(&mut self) -> ListedItem {
         let dice = &mut self.dice;
         let mut draw = || dice.pick(ITEMS).copied();
         // Cheap things are listed more often than dear ones.
@@ -85,7 +88,7 @@ impl Catalogue {
         let variant = item.variants != Variants::None && dice.permille(180);
         let worth = worth(&item, wear, variant);
         let base = dice.cents(worth * 93 / 100, worth * 107 / 100).clamp(TOTAL_MIN, TOTAL_MAX);
-        let is_wanted = |wanted: &Wanted| (wanted.brand, wanted.name) == (item.brand, item.name);
+        let is_wanted = |wanted: &DemoEntry| (wanted.brand, wanted.name) == (item.brand, item.name);
         let price = match markup(dice, demo::WANTED.iter().any(is_wanted)) {
             // The wildest markups stand on things that are worth next to nothing.
             markup if markup > 100_000 => priced(dice.cents(3, 30), markup),
@@ -99,7 +102,7 @@ impl Catalogue {
         offer
     }
 
-    fn adorn(&mut self, mut offer: Offer, arrival: Arrival) -> Offer {
+    fn adorn(&mut self, mut offer: ListedItem, arrival: NextArrival) -> ListedItem {
         let dice = &mut self.dice;
         offer.arrival = arrival;
         let can_bear = offer.float.is_some() && !offer.market_name.starts_with('★');
@@ -119,16 +122,16 @@ impl Catalogue {
             offer.rival_after = Some(dice.wait_spread(rivals.delay_min, rivals.delay_max));
         }
         if offer.wanted.is_none() && dice.permille(self.odd_permille) {
-            offer.oddity = dice.pick(&Oddity::ALL).copied();
+            offer.oddity = dice.pick(&ListingDefect::ALL).copied();
         }
         offer
     }
 }
 
 impl Iterator for Catalogue {
-    type Item = Offer;
+    type Item = ListedItem;
 
-    fn next(&mut self) -> Option<Offer> {
+    fn next(&mut self) -> Option<ListedItem> {
         let arrival = self.arrivals.next()?;
         let wanted = self.dice.permille(self.wanted_permille);
         let wanted = if wanted { demo::pick(&mut self.dice) } else { None };
@@ -141,8 +144,8 @@ impl Iterator for Catalogue {
 }
 
 /// Something to list if the table of items were empty.
-const FALLBACK: Item = Item {
-    kind: Kind::Plain,
+const FALLBACK: CatalogueItem = CatalogueItem {
+    kind: ItemKind::Plain,
     brand: "",
     name: "Clutch Case",
     rarity: "base",
@@ -151,14 +154,22 @@ const FALLBACK: Item = Item {
     variants: Variants::None,
 };
 
-fn offer(item: &Item, wear: Option<Wear>, variant: bool, price: (Coins, Coins, Percent)) -> Offer {
+fn offer(
+    item: &CatalogueItem,
+    wear: Option<Wear>,
+    variant: bool,
+    price: (Amount, Amount, Percent),
+) -> ListedItem {
     let prefix = match (variant, item.variants) {
         (true, Variants::StatTrak) => "StatTrak™ ",
         (true, Variants::Souvenir) => "Souvenir ",
         _ => "",
     };
-    let star =
-        if matches!(item.kind, Kind::Knife | Kind::Vanilla | Kind::Gloves) { "★ " } else { "" };
+    let star = if matches!(item.kind, ItemKind::Knife | ItemKind::Vanilla | ItemKind::Gloves) {
+        "★ "
+    } else {
+        ""
+    };
     let brand = format!("{star}{prefix}{}", item.brand);
     let mut market_name = match (item.brand, item.name) {
         ("", name) => name.to_owned(),
@@ -169,7 +180,7 @@ fn offer(item: &Item, wear: Option<Wear>, variant: bool, price: (Coins, Coins, P
     if let Some(wear) = wear {
         market_name = format!("{market_name} ({})", wear.as_str());
         color = Some(wear.as_str().to_owned());
-    } else if item.kind == Kind::Sticker
+    } else if item.kind == ItemKind::Sticker
         && let Some((before, rest)) = item.name.split_once(" (")
         && let Some((finish, after)) = rest.split_once(')')
     {
@@ -177,19 +188,19 @@ fn offer(item: &Item, wear: Option<Wear>, variant: bool, price: (Coins, Coins, P
         name = format!("{before}{after}");
     }
     let (base, total, markup) = price;
-    Offer {
+    ListedItem {
         brand,
         name,
         color,
         rarity: item.rarity,
         markup,
-        ..Offer::plain(&market_name, base, total)
+        ..ListedItem::plain(&market_name, base, total)
     }
 }
 
 /// What an item is worth, in hundredths of a coin.
-fn worth(item: &Item, wear: Option<Wear>, variant: bool) -> i64 {
-    let knife = matches!(item.kind, Kind::Knife | Kind::Gloves);
+fn worth(item: &CatalogueItem, wear: Option<Wear>, variant: bool) -> i64 {
+    let knife = matches!(item.kind, ItemKind::Knife | ItemKind::Gloves);
     let percent = match wear {
         Some(Wear::FactoryNew) if knife => 115,
         Some(Wear::FactoryNew) => 220,
@@ -219,9 +230,9 @@ fn markup(dice: &mut Dice, above_all_entries: bool) -> i64 {
 }
 
 /// Base, total and the markup that truly lies between them.
-fn priced(base: i64, markup: i64) -> (Coins, Coins, Percent) {
+fn priced(base: i64, markup: i64) -> (Amount, Amount, Percent) {
     let total = base + (base * markup + 5_000) / 10_000;
-    (Coins::from_cents(base), Coins::from_cents(total), markup_of(total, base))
+    (Amount::from_cents(base), Amount::from_cents(total), markup_of(total, base))
 }
 
 fn float(dice: &mut Dice, wear: Wear) -> Float {
@@ -246,7 +257,7 @@ fn sticker(dice: &mut Dice) -> Sticker {
         name: format!("{name} | {event}"),
         color: dice.word(&["Holo", "Foil", "Gold", "Paper", "Glitter"]),
         wear: if scraped { dice.between(1, 95) } else { 0 },
-        value: Coins::from_cents(dice.cents(3, 900)),
+        value: Amount::from_cents(dice.cents(3, 900)),
     }
 }
 
@@ -254,8 +265,8 @@ fn sticker(dice: &mut Dice) -> Sticker {
 mod tests {
     use super::*;
 
-    fn offers(count: usize, seed: u64) -> Vec<Offer> {
-        Catalogue::new(&Settings { seed, ..Settings::default() }).take(count).collect()
+    fn offers(count: usize, seed: u64) -> Vec<ListedItem> {
+        Catalogue::new(&SimSettings { seed, ..SimSettings::default() }).take(count).collect()
     }
 
     #[test]
@@ -286,7 +297,7 @@ mod tests {
     #[test]
     fn every_trap_of_the_names_is_set() {
         let offers = offers(20_000, 7);
-        let has = |fits: &dyn Fn(&Offer) -> bool| assert!(offers.iter().any(fits));
+        let has = |fits: &dyn Fn(&ListedItem) -> bool| assert!(offers.iter().any(fits));
         has(&|offer| offer.market_name.starts_with("★ StatTrak™ ") && offer.color.is_some());
         has(&|offer| offer.market_name == "★ Ursus Knife" && offer.name.is_empty());
         has(&|offer| offer.market_name == "★ StatTrak™ Ursus Knife");
@@ -302,7 +313,7 @@ mod tests {
         has(&|offer| offer.market_name == "★ Karambit | Sapphire (Factory New)");
         has(&|offer| !offer.stickers.is_empty());
         has(&|offer| offer.float.as_ref().is_some_and(|float| float.only_range.is_some()));
-        for oddity in Oddity::ALL {
+        for oddity in ListingDefect::ALL {
             has(&|offer| offer.oddity == Some(oddity));
         }
     }
@@ -328,7 +339,7 @@ mod tests {
         let wanted = offers.iter().filter(|offer| offer.wanted.is_some()).count();
         assert!((900..1_100).contains(&wanted), "{wanted}");
         for offer in offers.iter().filter(|offer| offer.wanted.is_none()) {
-            let sold = |wanted: &&Wanted| {
+            let sold = |wanted: &&DemoEntry| {
                 offer.brand.ends_with(wanted.brand)
                     && crate::item_name::ItemName::parse(&offer.market_name)
                         .base

@@ -8,10 +8,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::info;
 
 use super::{
-    Books, Fault, Market, MarketError, Rate, Rivals, Settings, Visits, books::Decision, demo,
-    settings::parse_seed,
+    Fault, MarketBooks, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings,
+    books::JoinDecision, demo, settings::parse_seed,
 };
-use crate::{money::Coins, stop::Stop};
+use crate::{money::Amount, stop::Shutdown};
 
 /// How often a line says how the market is doing.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub struct SimArgs {
     pub faults: Vec<Fault>,
     /// What the practice account holds at first, in coins
     #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = balance)]
-    pub balance: Coins,
+    pub balance: Amount,
     /// Close after this long, like 60s, 5m or 8h [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
     pub lasting: Option<Duration>,
@@ -49,15 +49,15 @@ pub struct SimArgs {
     pub print_whitelist: bool,
 }
 
-fn balance(text: &str) -> Result<Coins, &'static str> {
-    let coins = Coins::parse(text).ok().filter(|coins| Coins::ZERO <= *coins);
+fn balance(text: &str) -> Result<Amount, &'static str> {
+    let coins = Amount::parse(text).ok().filter(|coins| Amount::ZERO <= *coins);
     coins.ok_or("is not an amount of coins from 0 to 1000000000000, such as 500 or 499.99")
 }
 
 impl SimArgs {
     /// The market that is asked for.
-    pub fn settings(&self) -> Settings {
-        Settings {
+    pub fn settings(&self) -> SimSettings {
+        SimSettings {
             listen: self.listen,
             seed: self.seed,
             rate: self.rate,
@@ -65,7 +65,7 @@ impl SimArgs {
             balance: self.balance,
             rivals: if self.no_rivals { None } else { Some(Rivals::default()) },
             suspected_trader: self.suspected_trader,
-            ..Settings::default()
+            ..SimSettings::default()
         }
     }
 }
@@ -76,9 +76,9 @@ pub struct SimSummary {
     /// How long it was open.
     pub lasted: Duration,
     /// What happened on it.
-    pub books: Books,
+    pub books: MarketBooks,
     /// How often it was visited.
-    pub visits: Visits,
+    pub visits: ServerStats,
     /// Why it closed, in words.
     pub ended: String,
 }
@@ -87,12 +87,12 @@ pub struct SimSummary {
 ///
 /// # Errors
 ///
-/// A [`MarketError`] where it cannot be opened.
-pub fn open(args: &SimArgs) -> Result<Market, MarketError> {
+/// A [`SimServerError`] where it cannot be opened.
+pub fn open(args: &SimArgs) -> Result<SimServer, SimServerError> {
     if !args.listen.ip().is_loopback() {
-        return Err(MarketError::NotHere { address: args.listen });
+        return Err(SimServerError::NotHere { address: args.listen });
     }
-    Market::start(args.settings())
+    SimServer::start(args.settings())
 }
 
 /// Keeps a market open until told to stop, and says now and then how it is doing.
@@ -100,7 +100,7 @@ pub fn open(args: &SimArgs) -> Result<Market, MarketError> {
 /// # Cancel safety
 ///
 /// Safe: the market closes when it is dropped.
-pub async fn run(args: &SimArgs, market: Market, stop: &mut Stop) -> SimSummary {
+pub async fn run(args: &SimArgs, market: SimServer, stop: &mut Shutdown) -> SimSummary {
     let started = Instant::now();
     info!(
         "Practice market open at {}: {} listings a second, seed {}",
@@ -119,7 +119,7 @@ pub async fn run(args: &SimArgs, market: Market, stop: &mut Stop) -> SimSummary 
             why = stop.wait() => break why,
             _ = status.tick() => {
                 let visits = market.visits();
-                info!("{}", market.look(|books| Status { books, visits }.to_string()));
+                info!("{}", market.look(|books| SimStatus { books, visits }.to_string()));
             }
         }
     };
@@ -128,7 +128,7 @@ pub async fn run(args: &SimArgs, market: Market, stop: &mut Stop) -> SimSummary 
 }
 
 /// The lines to put into `.env` to trade on a market.
-pub fn env_lines(market: &Market, seed: u64) -> String {
+pub fn env_lines(market: &SimServer, seed: u64) -> String {
     format!(
         "# The practice market. Put these lines into .env, and the output of
 # `sniper sim --print-whitelist` into sniper.toml; then, in another terminal: sniper run --live
@@ -151,14 +151,14 @@ pub const fn whitelist() -> &'static str {
 }
 
 /// How a market is doing, in one line.
-struct Status<'a> {
-    books: &'a Books,
-    visits: Visits,
+struct SimStatus<'a> {
+    books: &'a MarketBooks,
+    visits: ServerStats,
 }
 
-impl fmt::Display for Status<'_> {
+impl fmt::Display for SimStatus<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (books, counts) = (self.books, Counts::of(self.books));
+        let (books, counts) = (self.books, SimCounts::of(self.books));
         write!(
             f,
             "{} listed, {} of them for the demo's whitelist; {} bought for {}, {} refused, {} failed on purpose; balance {}; {} feeds",
@@ -176,21 +176,21 @@ impl fmt::Display for Status<'_> {
 
 /// What became of the requests to buy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
+struct SimCounts {
     bought: u64,
     refused: u64,
     failed: u64,
 }
 
-impl Counts {
-    fn of(books: &Books) -> Self {
+impl SimCounts {
+    fn of(books: &MarketBooks) -> Self {
         let mut counts = Self::default();
         let stray = books.stray().iter().map(|(_, request)| request);
         for request in books.requests().map(|(_, request)| request).chain(stray) {
             let count = match (&request.decision, request.fault) {
                 (_, Some(_)) => &mut counts.failed,
-                (Decision::Sold, None) => &mut counts.bought,
-                (Decision::Refused(_) | Decision::Ignored, None) => &mut counts.refused,
+                (JoinDecision::Sold, None) => &mut counts.bought,
+                (JoinDecision::Refused(_) | JoinDecision::Ignored, None) => &mut counts.refused,
             };
             *count = count.saturating_add(1);
         }
@@ -203,7 +203,7 @@ impl Counts {
 impl SimSummary {
     /// The summary as one JSON object, with the fields that every command has.
     pub fn to_json(&self) -> Value {
-        let counts = Counts::of(&self.books);
+        let counts = SimCounts::of(&self.books);
         json!({
             "mode": "sim",
             "seconds": self.lasted.as_secs(),
@@ -233,7 +233,7 @@ impl SimSummary {
 
 impl fmt::Display for SimSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = Status { books: &self.books, visits: self.visits };
+        let status = SimStatus { books: &self.books, visits: self.visits };
         let seconds = self.lasted.as_secs();
         writeln!(f, "\nThe practice market was open for {seconds} s and closed: {}.", self.ended)?;
         writeln!(f, "{status}")?;
@@ -292,11 +292,11 @@ mod tests {
 
     #[test]
     fn the_status_counts_what_happened() {
-        let settings = Settings { rate: Rate::NONE, ..Settings::default() };
-        let market = Market::start(settings).unwrap();
-        let price = Coins::from_cents(1_000);
-        market.foist(super::super::Offer::plain("Glove Case", price, price)).unwrap();
-        let status = Status { books: &market.books(), visits: market.visits() }.to_string();
+        let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
+        let market = SimServer::start(settings).unwrap();
+        let price = Amount::from_cents(1_000);
+        market.foist(super::super::ListedItem::plain("Glove Case", price, price)).unwrap();
+        let status = SimStatus { books: &market.books(), visits: market.visits() }.to_string();
         assert!(status.contains("1 listed") && status.contains("1 bought for 10.00"), "{status}");
         assert!(status.contains("balance 490.00"), "{status}");
     }

@@ -86,7 +86,7 @@ max_quantity = 20
 
 /// One entry of [`WHITELIST`], for whoever must offer what fits it.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct DemoEntry {
     /// The entry's name.
     pub entry: &'static str,
     /// The item's weapon, knife or what stands before the bar.
@@ -115,7 +115,7 @@ const FT: &[Wear] = &[Wear::FieldTested];
 const ALL: &[Wear] = &Wear::ALL;
 
 /// The entries of [`WHITELIST`].
-pub const WANTED: &[Wanted] = &[
+pub const WANTED: &[DemoEntry] = &[
     row("redline", ("AK-47", "Redline"), FT, (950, 1_240), 8).floats(15, 22),
     row("slate", ("AK-47", "Slate"), &[Wear::MinimalWear, Wear::FieldTested], (260, 430), 8)
         .markup(200),
@@ -136,12 +136,22 @@ const fn row(
     wears: &'static [Wear],
     cents: (i64, i64),
     weight: u64,
-) -> Wanted {
+) -> DemoEntry {
     let (brand, name) = names;
-    Wanted { entry, brand, name, variant: false, wears, floats: None, cents, markup_max: 0, weight }
+    DemoEntry {
+        entry,
+        brand,
+        name,
+        variant: false,
+        wears,
+        floats: None,
+        cents,
+        markup_max: 0,
+        weight,
+    }
 }
 
-impl Wanted {
+impl DemoEntry {
     const fn floats(self, min: u64, max: u64) -> Self {
         Self { floats: Some((min, max)), ..self }
     }
@@ -156,7 +166,7 @@ impl Wanted {
 }
 
 /// Which entry to offer something for.
-pub fn pick(dice: &mut Dice) -> Option<&'static Wanted> {
+pub fn pick(dice: &mut Dice) -> Option<&'static DemoEntry> {
     let all: u64 = WANTED.iter().map(|wanted| wanted.weight).sum();
     let mut left = dice.below(all);
     WANTED.iter().find(|wanted| match left.checked_sub(wanted.weight) {
@@ -171,7 +181,7 @@ pub fn pick(dice: &mut Dice) -> Option<&'static Wanted> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{money::Coins, sim::items::ITEMS};
+    use crate::{money::Amount, sim::items::ITEMS};
 
     #[test]
     fn the_table_says_what_the_whitelist_says() {
@@ -180,7 +190,7 @@ mod tests {
         assert_eq!(entries.len(), WANTED.len());
         for (entry, wanted) in entries.iter().zip(WANTED) {
             assert_eq!(entry["name"].as_str(), Some(wanted.entry));
-            let amount = |key: &str| Coins::parse(&entry[key].to_string()).unwrap().cents();
+            let amount = |key: &str| Amount::parse(&entry[key].to_string()).unwrap().cents();
             assert!(
                 wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000 <= amount("max_price"),
                 "{wanted:?}"
@@ -193,7 +203,7 @@ mod tests {
     #[test]
     fn everything_wanted_is_traded() {
         for wanted in WANTED {
-            let traded = |item: &&crate::sim::items::Item| {
+            let traded = |item: &&crate::sim::items::CatalogueItem| {
                 (item.brand, item.name) == (wanted.brand, wanted.name)
             };
             let item = ITEMS.iter().find(traded).unwrap();

@@ -21,16 +21,16 @@ use std::{
 };
 
 use self::past::Past;
-pub use self::sale::Refusal;
+pub use self::sale::SaleRejection;
 use super::{
-    books::{Books, Closed, Entry, Request},
+    books::{BookEntry, BookedRequest, Closed, MarketBooks},
     catalogue::Catalogue,
     dice::Dice,
-    listing::{Buyer, Listing, before, number_of},
-    offer::{OPEN_FOR, Oddity, Offer},
-    settings::{Delivery, Settings},
+    listing::{Listing, ListingBuyer, before, number_of},
+    offer::{ListedItem, ListingDefect, OPEN_FOR},
+    settings::{Delivery, SimSettings},
 };
-use crate::{money::Coins, time::UnixMs, trade::Status};
+use crate::{money::Amount, time::UnixMs, trade::TradeStatus};
 
 /// How many listings are open at once; beyond it the oldest are taken back.
 pub const OPEN_MAX: usize = 50_000;
@@ -44,7 +44,7 @@ pub const BATCH_MAX: usize = 25;
 
 /// Something that the feed tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum MarketEvent {
     /// Listings appeared, together.
     Created(Vec<Arc<Listing>>),
     /// A listing changed.
@@ -52,9 +52,9 @@ pub enum Event {
     /// The balance changed.
     Wallet {
         /// What the account holds now.
-        balance: Coins,
+        balance: Amount,
         /// What was added, or taken.
-        change: Coins,
+        change: Amount,
         /// The id of the listing that caused it.
         cause: String,
     },
@@ -62,7 +62,7 @@ pub enum Event {
 
 /// The state of a market.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct MarketState {
     opened_at: UnixMs,
     seed: u64,
     catalogue: Peekable<Catalogue>,
@@ -70,19 +70,19 @@ pub struct Exchange {
     first_number: u64,
     open: BTreeMap<u64, Listing>,
     bought: BTreeMap<u64, Listing>,
-    agenda: BinaryHeap<Reverse<(Duration, (u64, Due))>>,
+    agenda: BinaryHeap<Reverse<(Duration, (u64, ScheduledChange))>>,
     delivery: Delivery,
-    balance: Coins,
-    daily_left: Option<Coins>,
+    balance: Amount,
+    daily_left: Option<Amount>,
     suspected_trader: bool,
     user_id: Arc<str>,
-    books: Books,
+    books: MarketBooks,
     past: Past,
 }
 
 /// What is to happen to a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+enum ScheduledChange {
     Taken,
     Expired,
     Confirmed,
@@ -90,9 +90,9 @@ enum Due {
     Refunded,
 }
 
-impl Exchange {
+impl MarketState {
     /// Opens a market whose clock shows this when it opens.
-    pub fn new(settings: &Settings, opened_at: UnixMs) -> Self {
+    pub fn new(settings: &SimSettings, opened_at: UnixMs) -> Self {
         // Another seed has other numbers, so that a ledger never takes one market for another.
         let room = Dice::aside(settings.seed, 3).below(800);
         let first_number = room.saturating_mul(1_000_000).saturating_add(100_000_000);
@@ -111,7 +111,7 @@ impl Exchange {
             daily_left: settings.daily_limit,
             suspected_trader: settings.suspected_trader,
             user_id: Arc::from(&*settings.user_id),
-            books: Books::new(balance),
+            books: MarketBooks::new(balance),
             past: Past::default(),
         }
     }
@@ -132,7 +132,7 @@ impl Exchange {
     }
 
     /// Lets everything happen that is due by now, up to [`STEPS_MAX`] steps.
-    pub fn advance(&mut self, now: Duration, events: &mut Vec<Event>) {
+    pub fn advance(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         for _ in 0..STEPS_MAX {
             let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
             let is_agenda = self.agenda.peek().is_some_and(|Reverse((due, ..))| *due == at);
@@ -147,7 +147,7 @@ impl Exchange {
     }
 
     /// Lists what arrives together.
-    fn list_group(&mut self, now: Duration, events: &mut Vec<Event>) {
+    fn list_group(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         let mut listed = Vec::new();
         let group = self.catalogue.peek().map(|offer| offer.arrival.group);
         while listed.len() < BATCH_MAX
@@ -155,18 +155,18 @@ impl Exchange {
         {
             listed.push(self.list(now, offer));
         }
-        events.push(Event::Created(listed));
+        events.push(MarketEvent::Created(listed));
         self.take_back_old(now, events);
     }
 
     /// Takes the oldest listings back: those that ran out, and those that are too many.
-    fn take_back_old(&mut self, now: Duration, events: &mut Vec<Event>) {
+    fn take_back_old(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         let clock = self.clock(now);
         while let Some((number, oldest)) = self.open.first_key_value()
             && (self.open.len() > OPEN_MAX || oldest.expires_at() <= clock)
         {
             let number = *number;
-            self.close(number, Status::Expired, now, events);
+            self.close(number, TradeStatus::Expired, now, events);
         }
     }
 
@@ -174,31 +174,31 @@ impl Exchange {
     pub fn offer(
         &mut self,
         now: Duration,
-        offers: Vec<Offer>,
-        events: &mut Vec<Event>,
+        offers: Vec<ListedItem>,
+        events: &mut Vec<MarketEvent>,
     ) -> Vec<String> {
         let listed: Vec<_> = offers.into_iter().map(|offer| self.list(now, offer)).collect();
         let ids = listed.iter().map(|listing| listing.id()).collect();
-        events.push(Event::Created(listed));
+        events.push(MarketEvent::Created(listed));
         ids
     }
 
     /// Takes an open listing back, as its seller may; `false` if there is none of this id.
-    pub fn take_back(&mut self, now: Duration, id: &str, events: &mut Vec<Event>) -> bool {
+    pub fn take_back(&mut self, now: Duration, id: &str, events: &mut Vec<MarketEvent>) -> bool {
         let open = number_of("Trade", id).filter(|number| self.open.contains_key(number));
         if let Some(number) = open {
-            self.close(number, Status::Cancelled, now, events);
+            self.close(number, TradeStatus::Cancelled, now, events);
         }
         open.is_some()
     }
 
-    fn list(&mut self, now: Duration, offer: Offer) -> Arc<Listing> {
+    fn list(&mut self, now: Duration, offer: ListedItem) -> Arc<Listing> {
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
         let offer = Arc::new(offer);
         let status = match offer.oddity {
-            Some(Oddity::NotListed) => Status::Processing,
-            _ => Status::Listed,
+            Some(ListingDefect::NotListed) => TradeStatus::Processing,
+            _ => TradeStatus::Listed,
         };
         let created_at = before(self.clock(now), offer.created_before);
         let listing = Listing {
@@ -213,13 +213,17 @@ impl Exchange {
         };
         if let Some(after) = offer.rival_after {
             let first = offer.can_join_after.unwrap_or_default();
-            self.appoint(now.saturating_add(first).saturating_add(after), number, Due::Taken);
+            self.appoint(
+                now.saturating_add(first).saturating_add(after),
+                number,
+                ScheduledChange::Taken,
+            );
         }
         if offer.open_for < OPEN_FOR {
-            self.appoint(now.saturating_add(offer.open_for), number, Due::Expired);
+            self.appoint(now.saturating_add(offer.open_for), number, ScheduledChange::Expired);
         }
         let can_join_at = now.saturating_add(offer.can_join_after.unwrap_or_default());
-        let entry = Entry {
+        let entry = BookEntry {
             id: listing.id(),
             market_name: offer.market_name.clone(),
             price: offer.total,
@@ -235,35 +239,41 @@ impl Exchange {
         Arc::new(listing)
     }
 
-    fn appoint(&mut self, at: Duration, number: u64, what: Due) {
+    fn appoint(&mut self, at: Duration, number: u64, what: ScheduledChange) {
         self.agenda.push(Reverse((at, (number, what))));
     }
 
-    fn close(&mut self, number: u64, status: Status, now: Duration, events: &mut Vec<Event>) {
+    fn close(
+        &mut self,
+        number: u64,
+        status: TradeStatus,
+        now: Duration,
+        events: &mut Vec<MarketEvent>,
+    ) {
         let Some(mut listing) = self.open.remove(&number) else { return };
         listing.status = status;
         listing.updated_at = self.clock(now);
-        let how = if status == Status::Joined {
-            listing.buyer = Some(Buyer::Rival);
+        let how = if status == TradeStatus::Joined {
+            listing.buyer = Some(ListingBuyer::Rival);
             listing.joined_at = Some(listing.updated_at);
             Closed::Taken
         } else {
             Closed::Expired
         };
         self.books.close(number, now, how);
-        events.push(Event::Updated(Arc::new(listing)));
+        events.push(MarketEvent::Updated(Arc::new(listing)));
     }
 }
 
 /// What can be read off it.
-impl Exchange {
+impl MarketState {
     /// What the account holds.
-    pub const fn balance(&self) -> Coins {
+    pub const fn balance(&self) -> Amount {
         self.balance
     }
 
     /// What the account may still withdraw today.
-    pub const fn daily_left(&self) -> Option<Coins> {
+    pub const fn daily_left(&self) -> Option<Amount> {
         self.daily_left
     }
 
@@ -288,13 +298,13 @@ impl Exchange {
     }
 
     /// What truly happened.
-    pub const fn books(&self) -> &Books {
+    pub const fn books(&self) -> &MarketBooks {
         &self.books
     }
 
     /// What the account held this long ago; beyond [`STALE_MAX`](super::faults::STALE_MAX), at the
     /// earliest moment that is remembered.
-    pub fn balance_before(&self, now: Duration, age: Duration) -> Coins {
+    pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
         self.past.balance(now.saturating_sub(age), self.balance)
     }
 
@@ -304,7 +314,7 @@ impl Exchange {
     }
 
     /// Writes a request to buy into the books.
-    pub fn note(&mut self, id: &str, request: Request) {
+    pub fn note(&mut self, id: &str, request: BookedRequest) {
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
         self.books.request(number, id, request);
     }

@@ -10,7 +10,7 @@ use super::dice::Dice;
 
 /// Where a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
+pub enum FaultChannel {
     /// The request for an order, and its answer.
     Orders,
     /// The feed.
@@ -25,7 +25,7 @@ pub enum Channel {
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum FaultKind {
     /// The connection is cut; nothing was bought.
     CutBeforeCommit,
     /// It was bought; then the connection is cut without an answer.
@@ -106,7 +106,7 @@ pub enum Kind {
     ReadSlow,
 }
 
-impl Kind {
+impl FaultKind {
     /// Every fault.
     pub const ALL: [Self; 39] = [
         Self::CutBeforeCommit,
@@ -196,7 +196,7 @@ impl Kind {
     }
 
     /// Where it strikes.
-    pub const fn channel(self) -> Channel {
+    pub const fn channel(self) -> FaultChannel {
         match self {
             Self::FeedCut
             | Self::FeedSilence
@@ -206,13 +206,13 @@ impl Kind {
             | Self::FeedLie
             | Self::PushLie
             | Self::FeedRelist
-            | Self::FeedUnlist => Channel::Feed,
-            Self::ReadServerError | Self::ReadCut | Self::ReadSlow => Channel::Reads,
-            Self::BalanceStale => Channel::Account,
+            | Self::FeedUnlist => FaultChannel::Feed,
+            Self::ReadServerError | Self::ReadCut | Self::ReadSlow => FaultChannel::Reads,
+            Self::BalanceStale => FaultChannel::Account,
             Self::ListStale | Self::ListShort | Self::ListUnknownStatus | Self::ListNull => {
-                Channel::Purchases
+                FaultChannel::Purchases
             }
-            _ => Channel::Orders,
+            _ => FaultChannel::Orders,
         }
     }
 
@@ -237,7 +237,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -256,21 +256,21 @@ pub enum Chance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// How often.
     pub chance: Chance,
 }
 
-/// How long [`Kind::Slow`] and [`Kind::ReadSlow`] take to answer.
+/// How long [`FaultKind::Slow`] and [`FaultKind::ReadSlow`] take to answer.
 pub const SLOW_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long after the answer [`Kind::LateRejection`] sends another one, at least and at most: before
+/// How long after the answer [`FaultKind::LateRejection`] sends another one, at least and at most: before
 /// or after the next request on that connection.
 pub const LATE_REJECTION_AFTER: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(40));
-/// How old what [`Kind::ListStale`] and [`Kind::BalanceStale`] show can be.
+/// How old what [`FaultKind::ListStale`] and [`FaultKind::BalanceStale`] show can be.
 pub const STALE_MAX: Duration = Duration::from_secs(60);
-/// How long [`Kind::TooMany`] asks to wait.
+/// How long [`FaultKind::TooMany`] asks to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(3);
 /// A fault of the feed whose chance is not given strikes once in so many seconds.
 const FEED_FAULT_EVERY: u32 = 20;
@@ -291,7 +291,7 @@ pub enum FaultError {
 
 impl Fault {
     /// A fault that always strikes.
-    pub const fn always(kind: Kind) -> Self {
+    pub const fn always(kind: FaultKind) -> Self {
         Self { kind, chance: Chance::Every(1) }
     }
 }
@@ -306,13 +306,13 @@ impl FromStr for Fault {
             Some((name, chance)) => (name, Some(chance)),
             None => (text, None),
         };
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| FaultError::Name { names: Kind::ALL.map(Kind::name).join(", ") })?;
+        let kind =
+            FaultKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+                FaultError::Name { names: FaultKind::ALL.map(FaultKind::name).join(", ") }
+            })?;
         let chance = match chance {
             Some(text) => Chance::parse(text).ok_or(FaultError::Chance)?,
-            None if kind.channel() == Channel::Feed => Chance::Every(FEED_FAULT_EVERY),
+            None if kind.channel() == FaultChannel::Feed => Chance::Every(FEED_FAULT_EVERY),
             None => Chance::Every(1),
         };
         Ok(Self { kind, chance })
@@ -354,19 +354,19 @@ impl Chance {
 
 /// Decides, case by case, whether something goes wrong.
 #[derive(Clone, Debug)]
-pub struct Fate {
+pub struct FaultInjector {
     faults: Vec<(Fault, u32)>,
     dice: Dice,
 }
 
-impl Fate {
+impl FaultInjector {
     /// Takes the faults that are to strike; all others never do.
     pub fn new(faults: &[Fault], dice: Dice) -> Self {
         Self { faults: faults.iter().map(|fault| (*fault, 0)).collect(), dice }
     }
 
     /// What goes wrong in one of these channels in this case: the first of the faults that strikes.
-    pub fn strikes(&mut self, channels: &[Channel]) -> Option<Kind> {
+    pub fn strikes(&mut self, channels: &[FaultChannel]) -> Option<FaultKind> {
         let mut struck = None;
         let faults = self.faults.iter_mut();
         for (fault, cases) in faults.filter(|(fault, _)| channels.contains(&fault.kind.channel())) {
@@ -388,20 +388,20 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, expected: Option<(Kind, Chance)>) {
+    fn check(text: &str, expected: Option<(FaultKind, Chance)>) {
         let read = text.parse::<Fault>().ok().map(|fault| (fault.kind, fault.chance));
         assert_eq!(read, expected, "text: {text:?}");
     }
 
     #[test]
     fn faults_are_read_as_the_command_line_has_them() {
-        check("hang", Some((Kind::Hang, Chance::Every(1))));
-        check("429:0.25", Some((Kind::TooMany, Chance::Ppm(250_000))));
-        check("half-body:10%", Some((Kind::HalfBody, Chance::Ppm(100_000))));
-        check("half-body:0.5%", Some((Kind::HalfBody, Chance::Ppm(5_000))));
-        check("slow:1/3", Some((Kind::Slow, Chance::Every(3))));
-        check("slow:1", Some((Kind::Slow, Chance::Ppm(1_000_000))));
-        check("feed-cut", Some((Kind::FeedCut, Chance::Every(20))));
+        check("hang", Some((FaultKind::Hang, Chance::Every(1))));
+        check("429:0.25", Some((FaultKind::TooMany, Chance::Ppm(250_000))));
+        check("half-body:10%", Some((FaultKind::HalfBody, Chance::Ppm(100_000))));
+        check("half-body:0.5%", Some((FaultKind::HalfBody, Chance::Ppm(5_000))));
+        check("slow:1/3", Some((FaultKind::Slow, Chance::Every(3))));
+        check("slow:1", Some((FaultKind::Slow, Chance::Ppm(1_000_000))));
+        check("feed-cut", Some((FaultKind::FeedCut, Chance::Every(20))));
         for text in ["", "nonsense", "hang:", "hang:2", "hang:-1", "hang:1/0", "hang:x", "hang:NaN"]
         {
             check(text, None);
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn an_unknown_fault_is_answered_with_the_names_of_all() {
         let error = "hangs".parse::<Fault>().unwrap_err().to_string();
-        for kind in Kind::ALL {
+        for kind in FaultKind::ALL {
             assert!(error.contains(kind.name()), "{kind}");
         }
     }
@@ -426,32 +426,33 @@ mod tests {
 
     #[test]
     fn every_so_manieth_case_is_exact_and_a_share_is_about_right() {
-        let fate = |text: &str| Fate::new(&[text.parse().unwrap()], Dice::new(7));
+        let fate = |text: &str| FaultInjector::new(&[text.parse().unwrap()], Dice::new(7));
         let mut third = fate("slow:1/3");
         let struck: Vec<bool> =
-            (0..6).map(|_| third.strikes(&[Channel::Orders]).is_some()).collect();
+            (0..6).map(|_| third.strikes(&[FaultChannel::Orders]).is_some()).collect();
         assert_eq!(struck, [false, false, true, false, false, true]);
         let mut tenth = fate("slow:0.1");
-        let count = (0..10_000).filter(|_| tenth.strikes(&[Channel::Orders]).is_some()).count();
+        let count =
+            (0..10_000).filter(|_| tenth.strikes(&[FaultChannel::Orders]).is_some()).count();
         assert!((900..1_100).contains(&count), "{count}");
     }
 
     #[test]
     fn the_first_of_several_faults_strikes() {
-        let faults = [Fault::always(Kind::Hang), Fault::always(Kind::Slow)];
-        let mut fate = Fate::new(&faults, Dice::new(7));
-        assert_eq!(fate.strikes(&[Channel::Orders]), Some(Kind::Hang));
+        let faults = [Fault::always(FaultKind::Hang), Fault::always(FaultKind::Slow)];
+        let mut fate = FaultInjector::new(&faults, Dice::new(7));
+        assert_eq!(fate.strikes(&[FaultChannel::Orders]), Some(FaultKind::Hang));
     }
 
     #[test]
     fn a_fault_strikes_in_its_own_channel_and_counts_no_case_of_another() {
         let faults: Vec<Fault> =
             ["list-short:1/2", "read-cut:0"].map(|text| text.parse().unwrap()).to_vec();
-        let mut fate = Fate::new(&faults, Dice::new(7));
+        let mut fate = FaultInjector::new(&faults, Dice::new(7));
         for _ in 0..5 {
-            assert_eq!(fate.strikes(&[Channel::Reads, Channel::Account]), None);
+            assert_eq!(fate.strikes(&[FaultChannel::Reads, FaultChannel::Account]), None);
         }
-        let own = [Channel::Reads, Channel::Purchases];
-        assert_eq!((fate.strikes(&own), fate.strikes(&own)), (None, Some(Kind::ListShort)));
+        let own = [FaultChannel::Reads, FaultChannel::Purchases];
+        assert_eq!((fate.strikes(&own), fate.strikes(&own)), (None, Some(FaultKind::ListShort)));
     }
 }

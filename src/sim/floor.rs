@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     dice::Dice,
-    exchange::{Event, Exchange},
-    faults::{Fate, Fault, Kind},
-    settings::Settings,
+    exchange::{MarketEvent, MarketState},
+    faults::{Fault, FaultInjector, FaultKind},
+    settings::SimSettings,
 };
 use crate::{clock, time::UnixMs};
 
@@ -24,13 +24,13 @@ const BEHIND_MAX: usize = 4_096;
 
 /// What a feed is told to do.
 #[derive(Clone, Debug)]
-pub(super) enum Order {
+pub(super) enum FeedOrder {
     /// Tell the client about an event.
-    Tell(Arc<Event>),
+    Tell(Arc<MarketEvent>),
     /// Send a text as it is.
     Say(Arc<str>),
     /// Fail in this way.
-    Fail(Kind),
+    Fail(FaultKind),
     /// Close properly, with this code and reason.
     Close(u16, Arc<str>),
     /// Fail in these ways from now on, and in no other.
@@ -39,7 +39,7 @@ pub(super) enum Order {
 
 /// How often the market was visited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Visits {
+pub struct ServerStats {
     /// Connections that were accepted, of whatever kind.
     pub connections: u64,
     /// Feeds that were opened.
@@ -55,44 +55,44 @@ pub struct Visits {
 }
 
 /// What all connections share.
-pub(super) struct Floor {
+pub(super) struct ServerState {
     state: Mutex<State>,
     /// When the market opened.
     pub(super) opened: Instant,
     /// Says that something may be due earlier than was thought.
     pub(super) wake: Notify,
     /// What was set.
-    pub(super) settings: Settings,
+    pub(super) settings: SimSettings,
 }
 
 /// What is behind the lock.
 pub(super) struct State {
     /// The market.
-    pub(super) exchange: Exchange,
+    pub(super) exchange: MarketState,
     /// The value of the `session` cookie that is signed in.
     pub(super) session: String,
     /// How often the market was visited.
-    pub(super) visits: Visits,
+    pub(super) visits: ServerStats,
     /// What goes wrong.
     pub(super) faults: Arc<[Fault]>,
     /// What goes wrong with orders and reads.
-    pub(super) fate: Fate,
+    pub(super) fate: FaultInjector,
     /// What decides what a false answer says.
     pub(super) dice: Dice,
-    feeds: BTreeMap<u64, mpsc::Sender<Order>>,
+    feeds: BTreeMap<u64, mpsc::Sender<FeedOrder>>,
 }
 
-impl Floor {
+impl ServerState {
     /// Opens the market now.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: SimSettings) -> Self {
         let ahead = settings.clock_ahead_ms;
         let opened_at = UnixMs(clock::now().0.saturating_add(ahead));
         let state = State {
-            exchange: Exchange::new(&settings, opened_at),
+            exchange: MarketState::new(&settings, opened_at),
             session: session(settings.seed),
-            visits: Visits::default(),
+            visits: ServerStats::default(),
             faults: Arc::from(&*settings.faults),
-            fate: Fate::new(&settings.faults, Dice::aside(settings.seed, 4)),
+            fate: FaultInjector::new(&settings.faults, Dice::aside(settings.seed, 4)),
             dice: Dice::aside(settings.seed, 6),
             feeds: BTreeMap::new(),
         };
@@ -102,14 +102,14 @@ impl Floor {
     /// Looks at the state, or changes it; whoever listens is told what happened.
     pub(super) fn with<R>(
         &self,
-        act: impl FnOnce(&mut State, Duration, &mut Vec<Event>) -> R,
+        act: impl FnOnce(&mut State, Duration, &mut Vec<MarketEvent>) -> R,
     ) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::new();
         let result = act(&mut state, self.opened.elapsed(), &mut events);
         if !events.is_empty() {
             for event in events {
-                state.order(&Order::Tell(Arc::new(event)));
+                state.order(&FeedOrder::Tell(Arc::new(event)));
             }
             self.wake.notify_one();
         }
@@ -129,12 +129,12 @@ impl State {
     /// Goes wrong in these ways from now on, and in no other.
     pub(super) fn set_faults(&mut self, faults: &[Fault], dice: Dice) {
         self.faults = Arc::from(faults);
-        self.fate = Fate::new(faults, dice);
-        self.order(&Order::Faults(Arc::clone(&self.faults)));
+        self.fate = FaultInjector::new(faults, dice);
+        self.order(&FeedOrder::Faults(Arc::clone(&self.faults)));
     }
 
     /// Opens a feed: its number, and what it will be told.
-    pub(super) fn open_feed(&mut self) -> (u64, mpsc::Receiver<Order>) {
+    pub(super) fn open_feed(&mut self) -> (u64, mpsc::Receiver<FeedOrder>) {
         let (sender, receiver) = mpsc::channel(BEHIND_MAX);
         self.visits.feeds = self.visits.feeds.saturating_add(1);
         let number = self.visits.feeds;
@@ -157,7 +157,7 @@ impl State {
     }
 
     /// Tells all feeds to do something. Those that cannot take it any more are cut.
-    pub(super) fn order(&mut self, order: &Order) {
+    pub(super) fn order(&mut self, order: &FeedOrder) {
         let before = self.feeds.len();
         self.feeds.retain(|_, feed| feed.try_send(order.clone()).is_ok());
         let given_up = before.saturating_sub(self.feeds.len()).try_into().unwrap_or(0);

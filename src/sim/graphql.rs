@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use super::{
     dice::Dice,
-    exchange::{Event, Exchange, Refusal},
+    exchange::{MarketEvent, MarketState, SaleRejection},
     faults::{self, STALE_MAX},
     listing::{Listing, base64, global_id, specimen},
-    query::{self, Field, Kind},
-    value::{Json, quoted},
+    query::{self, OperationKind, QueryField},
+    value::{JsonValue, quoted},
 };
-use crate::{config::Generation, money::Coins, trade::Status};
+use crate::{config::Generation, money::Amount, trade::TradeStatus};
 
 /// How many listings one page of `trades` has at most. Source: client code of 2025.
 pub const PAGE_MAX: u64 = 250;
@@ -27,15 +27,15 @@ const FALSE_PERMILLE: u32 = 500;
 
 /// A request that was understood.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct GraphqlRequest {
     /// What is asked.
-    pub call: Call,
-    field: Field,
+    pub call: GraphqlCall,
+    field: QueryField,
 }
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum GraphqlCall {
     /// To buy.
     Join {
         /// What: exactly one id, where the request is as it should be.
@@ -46,14 +46,14 @@ pub enum Call {
     /// Who one is.
     CurrentUser,
     /// What is open, or what one bought.
-    Trades(Listed),
+    Trades(ListingQuery),
     /// Nothing: `{ __typename }`, which keeps a connection warm.
     Typename,
 }
 
 /// Which listings are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListingQuery {
     first: u64,
     after: Option<u64>,
     by_id: bool,
@@ -63,7 +63,7 @@ pub struct Listed {
 
 /// A request that was not understood, with the answer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct RequestRejection {
     /// The HTTP status.
     pub status: u16,
     /// The body.
@@ -74,16 +74,17 @@ pub struct Unreadable {
 ///
 /// # Errors
 ///
-/// An [`Unreadable`] where it is not one of the operations that the market knows.
-pub fn read(body: &[u8]) -> Result<Request, Unreadable> {
-    let bad = |message: &str| Unreadable { status: 400, body: error_body(message, "BAD_REQUEST") };
+/// An [`RequestRejection`] where it is not one of the operations that the market knows.
+pub fn read(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
+    let bad =
+        |message: &str| RequestRejection { status: 400, body: error_body(message, "BAD_REQUEST") };
     let body: Value =
         serde_json::from_slice(body).map_err(|_not_json| bad("POST body is not JSON"))?;
     let Some(text) = body.get("query").and_then(Value::as_str) else {
         let persisted = body.pointer("/extensions/persistedQuery").is_some();
         return Err(if persisted {
             let message = "PersistedQueryNotFound";
-            Unreadable { status: 200, body: error_body(message, "PERSISTED_QUERY_NOT_FOUND") }
+            RequestRejection { status: 200, body: error_body(message, "PERSISTED_QUERY_NOT_FOUND") }
         } else {
             bad("POST body missing a query")
         });
@@ -92,39 +93,41 @@ pub fn read(body: &[u8]) -> Result<Request, Unreadable> {
     let variables = body.get("variables").unwrap_or(&Value::Null);
     let [field] = &document.fields[..] else { return Err(bad("expected one field")) };
     let call = match (document.kind, &*field.name) {
-        (Kind::Mutation, "joinTrades") => join(field, variables),
-        (Kind::Query, "currentUser") => Call::CurrentUser,
-        (Kind::Query, "trades") => {
-            Call::Trades(listed(field, variables).map_err(|error| bad(&error))?)
+        (OperationKind::Mutation, "joinTrades") => join(field, variables),
+        (OperationKind::Query, "currentUser") => GraphqlCall::CurrentUser,
+        (OperationKind::Query, "trades") => {
+            GraphqlCall::Trades(listed(field, variables).map_err(|error| bad(&error))?)
         }
-        (_, "__typename") => Call::Typename,
+        (_, "__typename") => GraphqlCall::Typename,
         (_, name) => return Err(bad(&format!("Cannot query field \"{name}\" on type \"Query\"."))),
     };
     let shape = match &call {
-        Call::Join { .. } => joined_json(vec![specimen().json(Generation::B)]),
-        Call::CurrentUser => user_json(Coins::ZERO, None, (true, "x")),
-        Call::Trades(_) => page_json(vec![(specimen().json(Generation::B), String::new())], false),
-        Call::Typename => Json::Null,
+        GraphqlCall::Join { .. } => joined_json(vec![specimen().json(Generation::B)]),
+        GraphqlCall::CurrentUser => user_json(Amount::ZERO, None, (true, "x")),
+        GraphqlCall::Trades(_) => {
+            page_json(vec![(specimen().json(Generation::B), String::new())], false)
+        }
+        GraphqlCall::Typename => JsonValue::Null,
     };
     let mut scratch = String::new();
     let fits = shape.select(&field.selection, &mut scratch);
-    let bare = field.selection.is_empty() && call != Call::Typename;
+    let bare = field.selection.is_empty() && call != GraphqlCall::Typename;
     match fits {
         Ok(()) if bare => Err(bad("expected a selection of subfields")),
-        Ok(()) => Ok(Request { call, field: field.clone() }),
+        Ok(()) => Ok(GraphqlRequest { call, field: field.clone() }),
         Err(error) => Err(bad(&error.to_string())),
     }
 }
 
-fn join(field: &Field, variables: &Value) -> Call {
+fn join(field: &QueryField, variables: &Value) -> GraphqlCall {
     let input = field.arg("input", variables);
     let ids = input.get("tradeIds").and_then(Value::as_array);
     let ids = ids.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let complied = input.get("hasCompliedToAntiRWT").and_then(Value::as_bool) == Some(true);
-    Call::Join { ids, complied }
+    GraphqlCall::Join { ids, complied }
 }
 
-fn listed(field: &Field, variables: &Value) -> Result<Listed, String> {
+fn listed(field: &QueryField, variables: &Value) -> Result<ListingQuery, String> {
     let first = match field.arg("first", variables) {
         Value::Null => PAGE,
         value => value.as_u64().filter(|first| *first <= PAGE_MAX).ok_or_else(|| {
@@ -150,54 +153,56 @@ fn listed(field: &Field, variables: &Value) -> Result<Listed, String> {
     let mut statuses = words("status");
     statuses.extend(words("statuses"));
     let user_id = field.arg("userId", variables).as_str().map(str::to_owned);
-    Ok(Listed { first, after, by_id, statuses, user_id })
+    Ok(ListingQuery { first, after, by_id, statuses, user_id })
 }
 
 /// A request that was understood, with what decides the answer.
 #[derive(Clone, Debug)]
-pub struct Asked<'a> {
+pub struct ParsedRequest<'a> {
     /// What is asked.
-    pub request: &'a Request,
+    pub request: &'a GraphqlRequest,
     /// Whether the client is signed in.
     pub signed_in: bool,
     /// In which way the answer to a read is false, and what decides the rest of it.
-    pub lie: Option<(faults::Kind, Dice)>,
+    pub lie: Option<(faults::FaultKind, Dice)>,
 }
 
 /// Answers a request that was understood: the body of an HTTP 200.
 pub fn answer(
-    exchange: &mut Exchange,
+    exchange: &mut MarketState,
     now: Duration,
-    asked: Asked<'_>,
-    events: &mut Vec<Event>,
+    asked: ParsedRequest<'_>,
+    events: &mut Vec<MarketEvent>,
 ) -> String {
     exchange.advance(now, events);
-    let Asked { request, signed_in, lie } = asked;
+    let ParsedRequest { request, signed_in, lie } = asked;
     let (data, refused) = match &request.call {
-        Call::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
-        Call::CurrentUser if signed_in => {
+        GraphqlCall::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
+        GraphqlCall::CurrentUser if signed_in => {
             let who = (exchange.suspected_trader(), exchange.user_id());
             let balance = match lie {
-                Some((faults::Kind::BalanceStale, mut dice)) => {
+                Some((faults::FaultKind::BalanceStale, mut dice)) => {
                     exchange.balance_before(now, dice.wait(Duration::ZERO, STALE_MAX))
                 }
                 _ => exchange.balance(),
             };
             (Some(user_json(balance, exchange.daily_left(), who)), None)
         }
-        Call::CurrentUser => (Some(Json::Null), None),
-        Call::Trades(listed) => match trades(exchange, now, (listed, signed_in), lie) {
+        GraphqlCall::CurrentUser => (Some(JsonValue::Null), None),
+        GraphqlCall::Trades(listed) => match trades(exchange, now, (listed, signed_in), lie) {
             Ok(page) => (Some(page), None),
             Err(refusal) => (None, Some(refusal)),
         },
-        Call::Join { .. } => match joins(exchange, now, request, signed_in, events) {
+        GraphqlCall::Join { .. } => match joins(exchange, now, request, signed_in, events) {
             Ok(listing) => (Some(joined_json(vec![listing.json(Generation::B)])), None),
             Err(refusal) => (None, Some(refusal)),
         },
     };
     match (data, refused) {
         (Some(data), _) => request.wrap(&data),
-        (None, refusal) => refused_body(refusal.unwrap_or(Refusal::NotFound), &request.field.key),
+        (None, refusal) => {
+            refused_body(refusal.unwrap_or(SaleRejection::NotFound), &request.field.key)
+        }
     }
 }
 
@@ -205,37 +210,37 @@ pub fn answer(
 ///
 /// # Errors
 ///
-/// A [`Refusal`] where nothing was bought.
+/// A [`SaleRejection`] where nothing was bought.
 pub fn joins(
-    exchange: &mut Exchange,
+    exchange: &mut MarketState,
     now: Duration,
-    request: &Request,
+    request: &GraphqlRequest,
     signed_in: bool,
-    events: &mut Vec<Event>,
-) -> Result<Arc<Listing>, Refusal> {
+    events: &mut Vec<MarketEvent>,
+) -> Result<Arc<Listing>, SaleRejection> {
     match &request.call {
-        Call::Join { .. } if !signed_in => Err(Refusal::Unauthenticated),
-        Call::Join { complied: false, .. } => Err(Refusal::NotCompliant),
-        Call::Join { ids, .. } => match &ids[..] {
+        GraphqlCall::Join { .. } if !signed_in => Err(SaleRejection::Unauthenticated),
+        GraphqlCall::Join { complied: false, .. } => Err(SaleRejection::NotCompliant),
+        GraphqlCall::Join { ids, .. } => match &ids[..] {
             [id] => exchange.join(now, id, events),
-            _ => Err(Refusal::NotOne),
+            _ => Err(SaleRejection::NotOne),
         },
-        _ => Err(Refusal::NotFound),
+        _ => Err(SaleRejection::NotFound),
     }
 }
 
-impl Listed {
+impl ListingQuery {
     /// Whether these are the purchases of this account.
     pub fn is_of(&self, user_id: &str) -> bool {
         self.user_id.as_deref() == Some(user_id)
     }
 }
 
-impl Request {
+impl GraphqlRequest {
     /// The first id that a request to buy names.
     pub fn wanted_id(&self) -> Option<&str> {
         match &self.call {
-            Call::Join { ids, .. } => Some(ids.first().map_or("", String::as_str)),
+            GraphqlCall::Join { ids, .. } => Some(ids.first().map_or("", String::as_str)),
             _ => None,
         }
     }
@@ -247,11 +252,11 @@ impl Request {
     }
 
     /// The answer to a request that was refused.
-    pub fn refused(&self, refusal: Refusal) -> String {
+    pub fn refused(&self, refusal: SaleRejection) -> String {
         refused_body(refusal, &self.field.key)
     }
 
-    fn wrap(&self, data: &Json) -> String {
+    fn wrap(&self, data: &JsonValue) -> String {
         let mut out = format!("{{\"data\":{{{}:", quoted(&self.field.key));
         // The query was checked against a specimen of the same shape.
         match data.select(&self.field.selection, &mut out) {
@@ -265,19 +270,19 @@ impl Request {
 }
 
 fn trades(
-    exchange: &Exchange,
+    exchange: &MarketState,
     now: Duration,
-    (asked, signed_in): (&Listed, bool),
-    mut lie: Option<(faults::Kind, Dice)>,
-) -> Result<Json, Refusal> {
+    (asked, signed_in): (&ListingQuery, bool),
+    mut lie: Option<(faults::FaultKind, Dice)>,
+) -> Result<JsonValue, SaleRejection> {
     let of_status =
         |listing: &Listing| asked.statuses.iter().any(|word| word == listing.status.as_str());
     let fits = |listing: &Listing| asked.statuses.is_empty() || of_status(listing);
     let mut found: Vec<Listing> = match (&asked.user_id, &mut lie) {
         (None, _) => exchange.open().filter(|listing| fits(listing)).cloned().collect(),
-        (Some(_), _) if !signed_in => return Err(Refusal::Unauthenticated),
+        (Some(_), _) if !signed_in => return Err(SaleRejection::Unauthenticated),
         (Some(id), _) if id != exchange.user_id() => Vec::new(),
-        (Some(_), Some((faults::Kind::ListStale, dice))) => {
+        (Some(_), Some((faults::FaultKind::ListStale, dice))) => {
             exchange.bought_before(now, dice.wait(Duration::ZERO, STALE_MAX))
         }
         (Some(_), _) => exchange.bought().cloned().collect(),
@@ -302,19 +307,22 @@ fn trades(
     for listing in rest.iter().take(first) {
         edges.extend(edge(listing, lie.as_mut()));
     }
-    let is_cut_short = matches!(lie, Some((faults::Kind::ListShort, _)));
+    let is_cut_short = matches!(lie, Some((faults::FaultKind::ListShort, _)));
     Ok(page_json(edges, first < rest.len() && !is_cut_short))
 }
 
 /// A purchase or listing with its cursor, as a page shows it. What is false about a page is false
 /// about each of its purchases by chance; `None`: it is left out.
-fn edge(listing: &Listing, lie: Option<&mut (faults::Kind, Dice)>) -> Option<(Json, String)> {
+fn edge(
+    listing: &Listing,
+    lie: Option<&mut (faults::FaultKind, Dice)>,
+) -> Option<(JsonValue, String)> {
     let struck = lie.and_then(|(kind, dice)| dice.permille(FALSE_PERMILLE).then_some(*kind));
     let node = match struck {
-        Some(faults::Kind::ListShort) => return None,
-        Some(faults::Kind::ListNull) => Json::Null,
-        Some(faults::Kind::ListUnknownStatus) => {
-            Listing { status: Status::Other, ..listing.clone() }.json(Generation::B)
+        Some(faults::FaultKind::ListShort) => return None,
+        Some(faults::FaultKind::ListNull) => JsonValue::Null,
+        Some(faults::FaultKind::ListUnknownStatus) => {
+            Listing { status: TradeStatus::Other, ..listing.clone() }.json(Generation::B)
         }
         _ => listing.json(Generation::B),
     };
@@ -329,44 +337,44 @@ fn number_of_cursor(cursor: &str) -> Option<u64> {
     super::listing::number_of("cursor", cursor)
 }
 
-fn page_json(edges: Vec<(Json, String)>, has_next: bool) -> Json {
-    let end = edges.last().map_or(Json::Null, |(_, cursor)| Json::text(&**cursor));
-    let edge = |(node, cursor): (Json, String)| {
-        Json::Object("TradeEdge", vec![("node", node), ("cursor", Json::Text(cursor))])
+fn page_json(edges: Vec<(JsonValue, String)>, has_next: bool) -> JsonValue {
+    let end = edges.last().map_or(JsonValue::Null, |(_, cursor)| JsonValue::text(&**cursor));
+    let edge = |(node, cursor): (JsonValue, String)| {
+        JsonValue::Object("TradeEdge", vec![("node", node), ("cursor", JsonValue::Text(cursor))])
     };
-    let info = vec![("hasNextPage", Json::Bool(has_next)), ("endCursor", end)];
+    let info = vec![("hasNextPage", JsonValue::Bool(has_next)), ("endCursor", end)];
     let fields = vec![
-        ("edges", Json::List(edges.into_iter().map(edge).collect())),
-        ("pageInfo", Json::Object("PageInfo", info)),
+        ("edges", JsonValue::List(edges.into_iter().map(edge).collect())),
+        ("pageInfo", JsonValue::Object("PageInfo", info)),
     ];
-    Json::Object("TradeConnection", fields)
+    JsonValue::Object("TradeConnection", fields)
 }
 
-fn joined_json(trades: Vec<Json>) -> Json {
-    Json::Object("JoinTradesPayload", vec![("trades", Json::List(trades))])
+fn joined_json(trades: Vec<JsonValue>) -> JsonValue {
+    JsonValue::Object("JoinTradesPayload", vec![("trades", JsonValue::List(trades))])
 }
 
 /// The account's wallet, as queries and events show it.
-pub fn wallet_json(balance: Coins) -> Json {
+pub fn wallet_json(balance: Amount) -> JsonValue {
     let fields = vec![
-        ("id", Json::text(global_id("Wallet", 1))),
-        ("name", Json::text("MAIN")),
-        ("amount", Json::coins(balance)),
+        ("id", JsonValue::text(global_id("Wallet", 1))),
+        ("name", JsonValue::text("MAIN")),
+        ("amount", JsonValue::coins(balance)),
     ];
-    Json::Object("Wallet", fields)
+    JsonValue::Object("Wallet", fields)
 }
 
-fn user_json(balance: Coins, daily_left: Option<Coins>, who: (bool, &str)) -> Json {
+fn user_json(balance: Amount, daily_left: Option<Amount>, who: (bool, &str)) -> JsonValue {
     let (suspected, id) = who;
     let fields = vec![
-        ("id", Json::text(id)),
-        ("name", Json::text("practice")),
-        ("displayName", Json::text("practice")),
-        ("suspectedTrader", Json::Bool(suspected)),
-        ("dailyWithdrawLimit", daily_left.map_or(Json::Null, Json::coins)),
-        ("wallets", Json::List(vec![wallet_json(balance)])),
+        ("id", JsonValue::text(id)),
+        ("name", JsonValue::text("practice")),
+        ("displayName", JsonValue::text("practice")),
+        ("suspectedTrader", JsonValue::Bool(suspected)),
+        ("dailyWithdrawLimit", daily_left.map_or(JsonValue::Null, JsonValue::coins)),
+        ("wallets", JsonValue::List(vec![wallet_json(balance)])),
     ];
-    Json::Object("User", fields)
+    JsonValue::Object("User", fields)
 }
 
 /// The body of an answer that is nothing but an error.
@@ -379,9 +387,12 @@ pub fn error_body(message: &str, code: &str) -> String {
 }
 
 /// The body of an answer that refuses what was asked.
-fn refused_body(refusal: Refusal, key: &str) -> String {
-    let code =
-        if refusal == Refusal::Unauthenticated { "UNAUTHENTICATED" } else { "BAD_USER_INPUT" };
+fn refused_body(refusal: SaleRejection, key: &str) -> String {
+    let code = if refusal == SaleRejection::Unauthenticated {
+        "UNAUTHENTICATED"
+    } else {
+        "BAD_USER_INPUT"
+    };
     format!(
         r#"{{"errors":[{{"message":{},"path":[{}],"extensions":{{"code":"{code}"}}}}],"data":null}}"#,
         quoted(refusal.message()),

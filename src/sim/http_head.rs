@@ -15,7 +15,7 @@ const HEADERS_MAX: usize = 64;
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// The head of a request, as far as the market looks at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RequestHead {
     /// How long it is, in bytes.
     pub(super) bytes: usize,
     /// The method.
@@ -47,7 +47,7 @@ pub(super) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
     idle: Duration,
-) -> io::Result<Option<Head>> {
+) -> io::Result<Option<RequestHead>> {
     let mut until = tokio::time::Instant::now() + idle;
     loop {
         if let Some(head) = parse_head(buffer)? {
@@ -73,7 +73,7 @@ fn bad(what: &'static str) -> io::Error {
 }
 
 /// The head that the bytes begin with; `None` while it is not whole.
-fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
+fn parse_head(bytes: &[u8]) -> io::Result<Option<RequestHead>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {
@@ -81,12 +81,12 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_malformed) => return Err(bad("a head that is none")),
     };
-    let mut head = Head {
+    let mut head = RequestHead {
         bytes: length,
         method: request.method.unwrap_or_default().to_owned(),
         path: request.path.unwrap_or_default().to_owned(),
         closes: request.version == Some(0),
-        ..Head::default()
+        ..RequestHead::default()
     };
     for header in request.headers.iter() {
         let value = str::from_utf8(header.value).unwrap_or_default().trim();

@@ -16,23 +16,23 @@ use tokio::{
 use super::{
     books,
     dice::Dice,
-    exchange::{Event, Exchange, Refusal},
-    faults::{self, Channel, Kind},
-    floor::{Floor, State},
-    graphql::{self, Asked, Call, Request, error_body},
-    http_head::{BODY_BYTES_MAX, Head, REQUEST_TIME_MAX, read_head},
+    exchange::{MarketEvent, MarketState, SaleRejection},
+    faults::{self, FaultChannel, FaultKind},
+    floor::{ServerState, State},
+    graphql::{self, GraphqlCall, GraphqlRequest, ParsedRequest, error_body},
+    http_head::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RequestHead, read_head},
     listing::Listing,
 };
-use crate::{money::Coins, time::UnixMs};
+use crate::{money::Amount, time::UnixMs};
 
-/// What [`Kind::WrongPrice`] adds.
-const SURCHARGE: Coins = Coins::from_cents(100);
+/// What [`FaultKind::WrongPrice`] adds.
+const SURCHARGE: Amount = Amount::from_cents(100);
 /// What stands in a challenge page.
 const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking that you are a person.</body></html>";
 
 /// A connection, as the books know it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     /// Its number.
     pub(super) number: u64,
     /// When it was accepted, since the market opened.
@@ -41,11 +41,11 @@ pub(super) struct Connection {
 
 /// What to write, and what to do then.
 #[derive(Debug)]
-struct Reply {
+struct ServerReply {
     status: u16,
     headers: &'static [(&'static str, &'static str)],
     body: String,
-    fault: Option<Kind>,
+    fault: Option<FaultKind>,
     closes: bool,
     /// The listing and the connection of the order that this answers.
     order: Option<(String, u64)>,
@@ -53,7 +53,7 @@ struct Reply {
     late: Duration,
 }
 
-impl Reply {
+impl ServerReply {
     const fn json(status: u16, body: String) -> Self {
         let (fault, closes, order, late) = (None, false, None, Duration::ZERO);
         Self { status, headers: &[], body, fault, closes, order, late }
@@ -112,8 +112,8 @@ const fn reason(status: u16) -> &'static str {
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut buffer: BytesMut,
-    floor: &Arc<Floor>,
-    connection: Connection,
+    floor: &Arc<ServerState>,
+    connection: ClientConnection,
 ) -> io::Result<()> {
     let idle = floor.settings.http_idle;
     while let Some(head) = read_head(stream, &mut buffer, idle).await? {
@@ -147,9 +147,10 @@ async fn read_body(
 }
 
 /// What is refused for its head alone. The body is not read, so the connection ends.
-fn refuse(head: &Head) -> Option<Reply> {
-    let refuse =
-        |status, message| Some(Reply::json(status, error_body(message, "BAD_REQUEST")).last());
+fn refuse(head: &RequestHead) -> Option<ServerReply> {
+    let refuse = |status, message| {
+        Some(ServerReply::json(status, error_body(message, "BAD_REQUEST")).last())
+    };
     if head.is_chunked {
         return refuse(411, "a length is required");
     }
@@ -159,76 +160,91 @@ fn refuse(head: &Head) -> Option<Reply> {
     None
 }
 
-fn answer(floor: &Floor, head: &Head, body: &[u8], connection: Connection) -> Reply {
+fn answer(
+    floor: &ServerState,
+    head: &RequestHead,
+    body: &[u8],
+    connection: ClientConnection,
+) -> ServerReply {
     let path = head.path.split('?').next().unwrap_or_default();
     if path != "/graphql" {
-        return Reply::json(404, error_body("there is only /graphql and /ws here", "NOT_FOUND"));
+        return ServerReply::json(
+            404,
+            error_body("there is only /graphql and /ws here", "NOT_FOUND"),
+        );
     }
     match &*head.method {
         "POST" => {}
-        "OPTIONS" => return Reply::json(204, String::new()),
-        _ => return Reply::json(405, error_body("only POST is served", "METHOD_NOT_ALLOWED")),
+        "OPTIONS" => return ServerReply::json(204, String::new()),
+        _ => {
+            return ServerReply::json(405, error_body("only POST is served", "METHOD_NOT_ALLOWED"));
+        }
     }
     floor.with(|state, now, events| {
         state.visits.requests = state.visits.requests.saturating_add(1);
         let request = match graphql::read(body) {
             Ok(request) => request,
-            Err(unreadable) => return Reply::json(unreadable.status, unreadable.body),
+            Err(unreadable) => return ServerReply::json(unreadable.status, unreadable.body),
         };
         let signed_in = state.is_signed_in(head.cookie.as_deref());
         match request.wanted_id() {
             Some(id) => {
-                let buy = Buy { request: &request, id, signed_in, connection };
+                let buy = OrderAttempt { request: &request, id, signed_in, connection };
                 buy.carry_out(state, now, events)
             }
             None => {
                 let fault = state.fate.strikes(channels(&request, &state.exchange));
                 let lie = fault.map(|kind| (kind, Dice::new(state.dice.next())));
-                let asked = Asked { request: &request, signed_in, lie };
+                let asked = ParsedRequest { request: &request, signed_in, lie };
                 let body = graphql::answer(&mut state.exchange, now, asked, events);
-                Reply { fault, ..Reply::json(200, body) }
+                ServerReply { fault, ..ServerReply::json(200, body) }
             }
         }
     })
 }
 
 /// Where a read can go wrong. What keeps a connection warm asks for nothing, and never does.
-fn channels(request: &Request, exchange: &Exchange) -> &'static [Channel] {
+fn channels(request: &GraphqlRequest, exchange: &MarketState) -> &'static [FaultChannel] {
     match &request.call {
-        Call::CurrentUser => &[Channel::Reads, Channel::Account],
-        Call::Trades(listed) if listed.is_of(exchange.user_id()) => {
-            &[Channel::Reads, Channel::Purchases]
+        GraphqlCall::CurrentUser => &[FaultChannel::Reads, FaultChannel::Account],
+        GraphqlCall::Trades(listed) if listed.is_of(exchange.user_id()) => {
+            &[FaultChannel::Reads, FaultChannel::Purchases]
         }
-        Call::Trades(_) => &[Channel::Reads],
-        Call::Join { .. } | Call::Typename => &[],
+        GraphqlCall::Trades(_) => &[FaultChannel::Reads],
+        GraphqlCall::Join { .. } | GraphqlCall::Typename => &[],
     }
 }
 
 /// A request to buy.
-struct Buy<'a> {
-    request: &'a Request,
+struct OrderAttempt<'a> {
+    request: &'a GraphqlRequest,
     id: &'a str,
     signed_in: bool,
-    connection: Connection,
+    connection: ClientConnection,
 }
 
-impl Buy<'_> {
-    fn carry_out(&self, state: &mut State, now: Duration, events: &mut Vec<Event>) -> Reply {
-        let fault = state.fate.strikes(&[Channel::Orders]);
+impl OrderAttempt<'_> {
+    fn carry_out(
+        &self,
+        state: &mut State,
+        now: Duration,
+        events: &mut Vec<MarketEvent>,
+    ) -> ServerReply {
+        let fault = state.fate.strikes(&[FaultChannel::Orders]);
         let (decision, reply) = match fault.and_then(canned) {
-            Some(reply) => (books::Decision::Ignored, reply),
+            Some(reply) => (books::JoinDecision::Ignored, reply),
             None => {
                 let exchange = &mut state.exchange;
                 let result = graphql::joins(exchange, now, self.request, self.signed_in, events);
-                let decision = books::Decision::from(&result);
+                let decision = books::JoinDecision::from(&result);
                 let body = match (&result, fault) {
                     (Err(refusal), _) => self.request.refused(*refusal),
-                    (Ok(_), Some(Kind::Empty)) => self.request.joined(&[]),
-                    (Ok(sold), Some(Kind::Foreign)) => {
+                    (Ok(_), Some(FaultKind::Empty)) => self.request.joined(&[]),
+                    (Ok(sold), Some(FaultKind::Foreign)) => {
                         let number = sold.number.saturating_add(1);
                         self.request.joined(&[&Listing { number, ..Listing::clone(sold) }])
                     }
-                    (Ok(sold), Some(Kind::WrongPrice)) => {
+                    (Ok(sold), Some(FaultKind::WrongPrice)) => {
                         let dearer = exchange.surcharge(now, sold, SURCHARGE, events);
                         self.request.joined(&[&dearer])
                     }
@@ -240,12 +256,12 @@ impl Buy<'_> {
                 };
                 let (least, most) = faults::LATE_REJECTION_AFTER;
                 let late = state.dice.wait(least, most);
-                (decision, Reply { fault, late, ..Reply::json(200, body) })
+                (decision, ServerReply { fault, late, ..ServerReply::json(200, body) })
             }
         };
         state.exchange.note(
             self.id,
-            books::Request {
+            books::BookedRequest {
                 at: now,
                 connection: self.connection.number,
                 connected_at: self.connection.opened,
@@ -254,28 +270,28 @@ impl Buy<'_> {
                 answered_at: None,
             },
         );
-        Reply { order: Some((self.id.to_owned(), self.connection.number)), ..reply }
+        ServerReply { order: Some((self.id.to_owned(), self.connection.number)), ..reply }
     }
 }
 
 /// What the answer says that a purchase cost.
-fn told_price(kind: Kind, price: Coins, dice: &mut Dice) -> Coins {
+fn told_price(kind: FaultKind, price: Amount, dice: &mut Dice) -> Amount {
     let cents = price.cents();
-    Coins::from_cents(match kind {
-        Kind::PriceLow => dice.cents(1, cents.saturating_sub(1).max(1)),
-        Kind::PriceZero => 0,
-        Kind::PriceHigh => dice.cents(cents.saturating_add(1), cents.saturating_mul(3)),
+    Amount::from_cents(match kind {
+        FaultKind::PriceLow => dice.cents(1, cents.saturating_sub(1).max(1)),
+        FaultKind::PriceZero => 0,
+        FaultKind::PriceHigh => dice.cents(cents.saturating_add(1), cents.saturating_mul(3)),
         _ => cents,
     })
 }
 
 /// What a fault that leaves the listing alone answers instead.
-fn canned(kind: Kind) -> Option<Reply> {
+fn canned(kind: FaultKind) -> Option<ServerReply> {
     if kind.commits() {
         return None;
     }
     let error = |message| {
-        Some(Reply::json(
+        Some(ServerReply::json(
             200,
             format!(
                 "{{\"errors\":[{{\"message\":\"{message}\",\"path\":[\"joinTrades\"]}}],\"data\":null}}"
@@ -283,33 +299,35 @@ fn canned(kind: Kind) -> Option<Reply> {
         ))
     };
     let page = |status, headers, body: &str| {
-        Some(Reply { headers, ..Reply::json(status, body.to_owned()) })
+        Some(ServerReply { headers, ..ServerReply::json(status, body.to_owned()) })
     };
     match kind {
-        Kind::TooMany => {
+        FaultKind::TooMany => {
             page(429, &[("Retry-After", "3")], r#"{"errors":[{"message":"Too many requests"}]}"#)
         }
-        Kind::Challenge => page(403, &[("cf-mitigated", "challenge")], CHALLENGE_PAGE),
-        Kind::ServerErrorBeforeCommit => {
+        FaultKind::Challenge => page(403, &[("cf-mitigated", "challenge")], CHALLENGE_PAGE),
+        FaultKind::ServerErrorBeforeCommit => {
             page(503, &[], "<html><body>Service Unavailable</body></html>")
         }
-        Kind::Captcha => error("Please complete the captcha, or leave incognito mode"),
-        Kind::Unauthenticated => error("unauthenticated"),
-        Kind::DailyLimit => error("This trade exceeds your daily withdrawal limit"),
-        Kind::UnknownError => error("Something went wrong, please try again"),
-        _ => Some(Reply { fault: Some(kind), ..Reply::json(200, String::new()) }),
+        FaultKind::Captcha => error("Please complete the captcha, or leave incognito mode"),
+        FaultKind::Unauthenticated => error("unauthenticated"),
+        FaultKind::DailyLimit => error("This trade exceeds your daily withdrawal limit"),
+        FaultKind::UnknownError => error("Something went wrong, please try again"),
+        _ => Some(ServerReply { fault: Some(kind), ..ServerReply::json(200, String::new()) }),
     }
 }
 
 /// Writes a reply, or fails to as told. Says whether the connection goes on.
 async fn write(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    floor: &Floor,
-    mut reply: Reply,
+    floor: &ServerState,
+    mut reply: ServerReply,
 ) -> io::Result<bool> {
     match reply.fault {
-        Some(Kind::Hang | Kind::HangBeforeCommit) => until_closed(stream).await?,
-        Some(Kind::Slow | Kind::ReadSlow) => tokio::time::sleep(faults::SLOW_ANSWER).await,
+        Some(FaultKind::Hang | FaultKind::HangBeforeCommit) => until_closed(stream).await?,
+        Some(FaultKind::Slow | FaultKind::ReadSlow) => {
+            tokio::time::sleep(faults::SLOW_ANSWER).await
+        }
         _ => {}
     }
     if let Some((id, connection)) = &reply.order {
@@ -318,9 +336,12 @@ async fn write(
     }
     match reply.fault {
         Some(
-            Kind::CutBeforeCommit | Kind::CutAfterCommit | Kind::Hang | Kind::HangBeforeCommit,
+            FaultKind::CutBeforeCommit
+            | FaultKind::CutAfterCommit
+            | FaultKind::Hang
+            | FaultKind::HangBeforeCommit,
         ) => return Ok(false),
-        Some(Kind::ServerErrorAfterCommit | Kind::ReadServerError) => {
+        Some(FaultKind::ServerErrorAfterCommit | FaultKind::ReadServerError) => {
             reply.status = 502;
             reply.body = "<html><body>Bad Gateway</body></html>".to_owned();
         }
@@ -329,22 +350,22 @@ async fn write(
     let clock = floor.with(|state, now, _| state.exchange.clock(now));
     let bytes = reply.bytes(clock);
     match reply.fault {
-        Some(Kind::HalfBody | Kind::ReadCut) => {
+        Some(FaultKind::HalfBody | FaultKind::ReadCut) => {
             let half = bytes.len().saturating_sub(reply.body.len() / 2);
             stream.write_all(bytes.get(..half).unwrap_or_default()).await?;
             stream.flush().await?;
             return Ok(false);
         }
-        Some(Kind::Doubled) => {
+        Some(FaultKind::Doubled) => {
             stream.write_all(&bytes).await?;
             stream.write_all(&bytes).await?;
         }
-        Some(Kind::LateRejection) => {
+        Some(FaultKind::LateRejection) => {
             stream.write_all(&bytes).await?;
             stream.flush().await?;
             tokio::time::sleep(reply.late).await;
-            let body = error_body(Refusal::NotJoinable.message(), "BAD_USER_INPUT");
-            stream.write_all(&Reply::json(200, body).bytes(clock)).await?;
+            let body = error_body(SaleRejection::NotJoinable.message(), "BAD_USER_INPUT");
+            stream.write_all(&ServerReply::json(200, body).bytes(clock)).await?;
         }
         _ => stream.write_all(&bytes).await?,
     }
@@ -360,6 +381,6 @@ async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
 }
 
 /// The moment at which a connection was accepted, as the books have it.
-pub(super) fn opened(floor: &Floor) -> Duration {
+pub(super) fn opened(floor: &ServerState) -> Duration {
     Instant::now().saturating_duration_since(floor.opened)
 }

@@ -5,7 +5,7 @@ use crate::item_name::Wear;
 
 /// What an item is; decides how its market name is put together and whether it is worn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ItemKind {
     /// A weapon: `[StatTrak™ |Souvenir ]AK-47 | Redline (Field-Tested)`.
     Gun,
     /// A knife: `★ [StatTrak™ ]Karambit | Sapphire (Factory New)`.
@@ -24,9 +24,9 @@ pub enum Kind {
 
 /// One item that is traded.
 #[derive(Clone, Copy, Debug)]
-pub struct Item {
+pub struct CatalogueItem {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ItemKind,
     /// The weapon, knife or glove; for others what stands before the bar, if anything.
     pub brand: &'static str,
     /// The finish, or what stands after the bar; empty for vanilla knives.
@@ -52,7 +52,7 @@ pub enum Variants {
     Souvenir,
 }
 
-use Kind::{Agent, Gloves, Gun, Knife, Plain, Sticker, Vanilla};
+use ItemKind::{Agent, Gloves, Gun, Knife, Plain, Sticker, Vanilla};
 use Variants::{None as No, Souvenir as Sv, StatTrak as St};
 use Wear::{BattleScarred, FactoryNew, FieldTested, MinimalWear, WellWorn};
 
@@ -64,19 +64,19 @@ const NONE: &[Wear] = &[];
 
 /// The row of one item.
 const fn item(
-    kind: Kind,
+    kind: ItemKind,
     names: (&'static str, &'static str),
     rarity: &'static str,
     cents: i64,
     made_as: (&'static [Wear], Variants),
-) -> Item {
+) -> CatalogueItem {
     let (brand, name) = names;
     let (wears, variants) = made_as;
-    Item { kind, brand, name, rarity, cents, wears, variants }
+    CatalogueItem { kind, brand, name, rarity, cents, wears, variants }
 }
 
 /// Everything that is traded.
-pub const ITEMS: &[Item] = &[
+pub const ITEMS: &[CatalogueItem] = &[
     item(Gun, ("AK-47", "Redline"), "classified", 1_120, (WORN, St)),
     item(Gun, ("AK-47", "Slate"), "restricted", 310, (ALL, St)),
     item(Gun, ("AK-47", "Vulcan"), "covert", 14_500, (ALL, St)),

@@ -7,14 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     dice::Dice,
-    offer::{Oddity, Offer, Sticker},
-    value::Json,
+    offer::{ListedItem, ListingDefect, Sticker},
+    value::JsonValue,
 };
 use crate::{
     config::Generation,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     time::UnixMs,
-    trade::Status,
+    trade::TradeStatus,
 };
 
 /// How long before listing something its seller was last seen.
@@ -28,9 +28,9 @@ pub struct Listing {
     /// Its number; the id says the same in base64.
     pub number: u64,
     /// What is offered.
-    pub offer: Arc<Offer>,
+    pub offer: Arc<ListedItem>,
     /// Where it stands.
-    pub status: Status,
+    pub status: TradeStatus,
     /// The server's clock when it was created.
     pub created_at: UnixMs,
     /// The server's clock when it last changed.
@@ -38,14 +38,14 @@ pub struct Listing {
     /// The server's clock when it was joined.
     pub joined_at: Option<UnixMs>,
     /// Who joined it; `None`: nobody.
-    pub buyer: Option<Buyer>,
+    pub buyer: Option<ListingBuyer>,
     /// The account's id, for one's own listings and purchases.
     pub user_id: Arc<str>,
 }
 
 /// Who joined a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Buyer {
+pub enum ListingBuyer {
     /// The account.
     User,
     /// Somebody else.
@@ -60,8 +60,8 @@ impl Listing {
 
     /// The same listing at another price.
     #[must_use]
-    pub fn priced(&self, total: Coins) -> Self {
-        let offer = Arc::new(Offer { total, ..Offer::clone(&self.offer) });
+    pub fn priced(&self, total: Amount) -> Self {
+        let offer = Arc::new(ListedItem { total, ..ListedItem::clone(&self.offer) });
         Self { offer, ..self.clone() }
     }
 
@@ -81,7 +81,7 @@ impl Listing {
     }
 
     /// The whole listing, as this generation of the feed writes it.
-    pub fn json(&self, generation: Generation) -> Json {
+    pub fn json(&self, generation: Generation) -> JsonValue {
         let all = self.all(generation);
         match generation {
             Generation::A => all.without(&["canJoin", "avgPaintWearRange"]),
@@ -89,96 +89,103 @@ impl Listing {
         }
     }
 
-    fn all(&self, generation: Generation) -> Json {
+    fn all(&self, generation: Generation) -> JsonValue {
         let offer = &*self.offer;
         let user = || user(&self.user_id);
         let moment = |moment: Option<UnixMs>| {
-            moment.map_or(Json::Null, |moment| Json::text(moment.to_string()))
+            moment.map_or(JsonValue::Null, |moment| JsonValue::text(moment.to_string()))
         };
         let (wear, range) = self.wear(generation);
-        let cancelled = matches!(self.status, Status::Cancelled | Status::Cooldown);
-        Json::Object(
+        let cancelled = matches!(self.status, TradeStatus::Cancelled | TradeStatus::Cooldown);
+        JsonValue::Object(
             "Trade",
             vec![
-                ("id", Json::text(self.id())),
+                ("id", JsonValue::text(self.id())),
                 ("depositorLastActiveAt", moment(Some(before(self.created_at, ACTIVE_BEFORE)))),
-                ("markupPercent", Json::percent(offer.markup)),
-                ("totalValue", Json::coins(offer.total)),
+                ("markupPercent", JsonValue::percent(offer.markup)),
+                ("totalValue", JsonValue::coins(offer.total)),
                 ("avgPaintWear", wear),
-                ("hasStickers", Json::Bool(!offer.stickers.is_empty())),
+                ("hasStickers", JsonValue::Bool(!offer.stickers.is_empty())),
                 ("tradeItems", self.items()),
-                ("trackingType", Json::text("API_KEY_DEPOSITOR")),
+                ("trackingType", JsonValue::text("API_KEY_DEPOSITOR")),
                 ("avgPaintWearRange", range),
                 ("canJoinAfter", moment(self.can_join_after())),
-                ("depositor", if offer.oddity == Some(Oddity::Own) { user() } else { Json::Null }),
+                (
+                    "depositor",
+                    if offer.oddity == Some(ListingDefect::Own) { user() } else { JsonValue::Null },
+                ),
                 ("suspectedTraderCanJoinAfter", moment(Some(self.suspected_can_join_after()))),
-                ("status", Json::text(self.status.as_str())),
-                ("steamAppName", Json::text("CSGO")),
-                ("customValue", Json::Bool(offer.markup != Percent::default())),
+                ("status", JsonValue::text(self.status.as_str())),
+                ("steamAppName", JsonValue::text("CSGO")),
+                ("customValue", JsonValue::Bool(offer.markup != Percent::default())),
                 ("createdAt", moment(Some(self.created_at))),
                 ("updatedAt", moment(Some(self.updated_at))),
-                ("canJoin", Json::Bool(self.can_join())),
+                ("canJoin", JsonValue::Bool(self.can_join())),
                 ("expiresAt", moment(Some(self.expires_at()))),
-                ("withdrawer", if self.buyer == Some(Buyer::User) { user() } else { Json::Null }),
+                (
+                    "withdrawer",
+                    if self.buyer == Some(ListingBuyer::User) { user() } else { JsonValue::Null },
+                ),
                 ("joinedAt", moment(self.joined_at)),
                 (
                     "cancelReason",
-                    if cancelled { Json::text("SELLER_DECLINED") } else { Json::Null },
+                    if cancelled { JsonValue::text("SELLER_DECLINED") } else { JsonValue::Null },
                 ),
-                ("withdrawerSteamTradeUrl", Json::Null),
+                ("withdrawerSteamTradeUrl", JsonValue::Null),
             ],
         )
     }
 
     fn can_join(&self) -> bool {
-        matches!(self.status, Status::Listed)
-            && !matches!(self.offer.oddity, Some(Oddity::CannotJoin))
+        matches!(self.status, TradeStatus::Listed)
+            && !matches!(self.offer.oddity, Some(ListingDefect::CannotJoin))
     }
 
     /// The float, and the range that newer answers may give instead.
-    fn wear(&self, generation: Generation) -> (Json, Json) {
+    fn wear(&self, generation: Generation) -> (JsonValue, JsonValue) {
         match &self.offer.float {
-            None => (Json::Null, Json::Null),
+            None => (JsonValue::Null, JsonValue::Null),
             Some(float) => match float.only_range.filter(|_| generation == Generation::B) {
-                None => (Json::Number(float.text.clone()), Json::Null),
+                None => (JsonValue::Number(float.text.clone()), JsonValue::Null),
                 Some((low, high)) => {
                     let bound = |hundredths: u64| {
-                        Json::coins(Coins::from_cents(i64::try_from(hundredths).unwrap_or(0)))
+                        JsonValue::coins(Amount::from_cents(i64::try_from(hundredths).unwrap_or(0)))
                     };
                     let fields = vec![("min", bound(low)), ("max", bound(high))];
-                    (Json::Null, Json::Object("PaintWearRange", fields))
+                    (JsonValue::Null, JsonValue::Object("PaintWearRange", fields))
                 }
             },
         }
     }
 
-    fn items(&self) -> Json {
+    fn items(&self) -> JsonValue {
         let item = |number| self.item(number);
         match self.offer.oddity {
-            Some(Oddity::NullItems) => Json::Null,
-            Some(Oddity::NoItems) => Json::List(Vec::new()),
-            Some(Oddity::TwoItems) => {
-                Json::List(vec![item(self.number), item(self.number.saturating_add(500_000_000))])
-            }
-            _ => Json::List(vec![item(self.number)]),
+            Some(ListingDefect::NullItems) => JsonValue::Null,
+            Some(ListingDefect::NoItems) => JsonValue::List(Vec::new()),
+            Some(ListingDefect::TwoItems) => JsonValue::List(vec![
+                item(self.number),
+                item(self.number.saturating_add(500_000_000)),
+            ]),
+            _ => JsonValue::List(vec![item(self.number)]),
         }
     }
 
-    fn item(&self, number: u64) -> Json {
+    fn item(&self, number: u64) -> JsonValue {
         let offer = &*self.offer;
-        let no_variant = offer.oddity == Some(Oddity::NoVariant);
-        Json::Object(
+        let no_variant = offer.oddity == Some(ListingDefect::NoVariant);
+        JsonValue::Object(
             "TradeItem",
             vec![
-                ("id", Json::text(global_id("TradeItem", number))),
-                ("marketName", Json::text(&*offer.market_name)),
-                ("value", Json::coins(offer.total)),
-                ("markupPercent", Json::percent(offer.markup)),
-                ("customValue", Json::Bool(offer.markup != Percent::default())),
-                ("itemVariant", if no_variant { Json::Null } else { variant(offer) }),
-                ("stickers", Json::List(offer.stickers.iter().map(sticker).collect())),
-                ("steamExternalAssetId", Json::text(global_id("SteamExternalAsset", number))),
-                ("patternPercentage", Json::Null),
+                ("id", JsonValue::text(global_id("TradeItem", number))),
+                ("marketName", JsonValue::text(&*offer.market_name)),
+                ("value", JsonValue::coins(offer.total)),
+                ("markupPercent", JsonValue::percent(offer.markup)),
+                ("customValue", JsonValue::Bool(offer.markup != Percent::default())),
+                ("itemVariant", if no_variant { JsonValue::Null } else { variant(offer) }),
+                ("stickers", JsonValue::List(offer.stickers.iter().map(sticker).collect())),
+                ("steamExternalAssetId", JsonValue::text(global_id("SteamExternalAsset", number))),
+                ("patternPercentage", JsonValue::Null),
             ],
         )
     }
@@ -186,22 +193,22 @@ impl Listing {
 
 /// A listing in which nothing is missing: what can be asked for at all is asked of it.
 pub fn specimen() -> Listing {
-    let price = Coins::from_cents(1_000);
-    let mut offer = Offer::plain("AK-47 | Redline (Field-Tested)", price, price);
+    let price = Amount::from_cents(1_000);
+    let mut offer = ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price);
     offer.stickers =
         vec![Sticker { name: "Nobody".to_owned(), color: "Holo", wear: 0, value: price }];
-    offer.oddity = Some(Oddity::Own);
+    offer.oddity = Some(ListingDefect::Own);
     if let Some(float) = &mut offer.float {
         float.only_range = Some((15, 18));
     }
     Listing {
         number: 1,
         offer: Arc::new(offer),
-        status: Status::Listed,
+        status: TradeStatus::Listed,
         created_at: UnixMs(0),
         updated_at: UnixMs(0),
         joined_at: None,
-        buyer: Some(Buyer::User),
+        buyer: Some(ListingBuyer::User),
         user_id: Arc::from("VXNlcjox"),
     }
 }
@@ -212,55 +219,55 @@ pub fn before(moment: UnixMs, wait: Duration) -> UnixMs {
 }
 
 /// The account, as listings name it.
-pub fn user(id: &str) -> Json {
+pub fn user(id: &str) -> JsonValue {
     let fields = vec![
-        ("id", Json::text(id)),
-        ("name", Json::text("practice")),
-        ("displayName", Json::text("practice")),
+        ("id", JsonValue::text(id)),
+        ("name", JsonValue::text("practice")),
+        ("displayName", JsonValue::text("practice")),
     ];
-    Json::Object("User", fields)
+    JsonValue::Object("User", fields)
 }
 
-fn variant(offer: &Offer) -> Json {
+fn variant(offer: &ListedItem) -> JsonValue {
     let seed = offer
         .market_name
         .bytes()
         .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let mut dice = Dice::new(seed);
     let item = dice.between(1_000, 99_999);
-    let color = offer.color.as_deref().map_or(Json::Null, Json::text);
-    Json::Object(
+    let color = offer.color.as_deref().map_or(JsonValue::Null, JsonValue::text);
+    JsonValue::Object(
         "ItemVariant",
         vec![
-            ("id", Json::text(global_id("ItemVariant", item.saturating_mul(3)))),
-            ("itemId", Json::text(global_id("Item", item))),
-            ("name", Json::text(&*offer.name)),
-            ("brand", Json::text(&*offer.brand)),
-            ("iconUrl", Json::Text(icon(&mut dice))),
-            ("value", Json::coins(offer.base)),
-            ("displayValue", Json::coins(offer.base)),
-            ("currency", Json::text("TKN")),
-            ("externalId", Json::text(&*offer.market_name)),
+            ("id", JsonValue::text(global_id("ItemVariant", item.saturating_mul(3)))),
+            ("itemId", JsonValue::text(global_id("Item", item))),
+            ("name", JsonValue::text(&*offer.name)),
+            ("brand", JsonValue::text(&*offer.brand)),
+            ("iconUrl", JsonValue::Text(icon(&mut dice))),
+            ("value", JsonValue::coins(offer.base)),
+            ("displayValue", JsonValue::coins(offer.base)),
+            ("currency", JsonValue::text("TKN")),
+            ("externalId", JsonValue::text(&*offer.market_name)),
             ("color", color),
-            ("rarity", Json::text(offer.rarity)),
-            ("depositable", Json::Bool(true)),
+            ("rarity", JsonValue::text(offer.rarity)),
+            ("depositable", JsonValue::Bool(true)),
         ],
     )
 }
 
-fn sticker(sticker: &Sticker) -> Json {
+fn sticker(sticker: &Sticker) -> JsonValue {
     let mut dice = Dice::new(sticker.name.len().try_into().unwrap_or(0));
-    let wear = Coins::from_cents(i64::try_from(sticker.wear).unwrap_or(0));
-    Json::Object(
+    let wear = Amount::from_cents(i64::try_from(sticker.wear).unwrap_or(0));
+    JsonValue::Object(
         "Sticker",
         vec![
-            ("id", Json::text(global_id("Sticker", dice.between(1, 9_999)))),
-            ("value", Json::coins(sticker.value)),
-            ("imageUrl", Json::Text(icon(&mut dice))),
-            ("brand", Json::text("Sticker")),
-            ("name", Json::text(&*sticker.name)),
-            ("color", Json::text(sticker.color)),
-            ("wear", Json::coins(wear)),
+            ("id", JsonValue::text(global_id("Sticker", dice.between(1, 9_999)))),
+            ("value", JsonValue::coins(sticker.value)),
+            ("imageUrl", JsonValue::Text(icon(&mut dice))),
+            ("brand", JsonValue::text("Sticker")),
+            ("name", JsonValue::text(&*sticker.name)),
+            ("color", JsonValue::text(sticker.color)),
+            ("wear", JsonValue::coins(wear)),
         ],
     )
 }
@@ -326,7 +333,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sim::{catalogue::Catalogue, settings::Settings};
+    use crate::sim::{catalogue::Catalogue, settings::SimSettings};
 
     #[test]
     fn ids_are_those_of_the_real_market() {
@@ -337,7 +344,7 @@ mod tests {
         }
     }
 
-    fn listing(offer: Offer) -> Listing {
+    fn listing(offer: ListedItem) -> Listing {
         Listing { offer: Arc::new(offer), buyer: None, ..specimen() }
     }
 
@@ -360,7 +367,7 @@ mod tests {
 
     #[test]
     fn frames_are_as_long_as_recorded_ones() {
-        let offers = Catalogue::new(&Settings { odd_permille: 0, ..Settings::default() });
+        let offers = Catalogue::new(&SimSettings { odd_permille: 0, ..SimSettings::default() });
         let mut sizes: Vec<usize> =
             offers.take(2_000).map(|offer| frame(Generation::B, &listing(offer)).len()).collect();
         sizes.sort_unstable();
@@ -371,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_json_with_the_fields_of_its_generation() {
-        for offer in Catalogue::new(&Settings::default()).take(500) {
+        for offer in Catalogue::new(&SimSettings::default()).take(500) {
             let listing = listing(offer);
             let read = |generation| -> serde_json::Value {
                 serde_json::from_str(&frame(generation, &listing)).unwrap()

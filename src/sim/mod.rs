@@ -9,7 +9,7 @@
 //! - The market as a state machine: [`exchange`], [`listing`], [`books`], [`faults`]. Pure.
 //! - How it speaks: [`query`], [`value`], [`graphql`], [`protocol`]. Pure.
 //! - `sniper sim`: [`cli`].
-//! - The edge: [`server`] with [`Market`], `floor`, `http_head`, `http_server`, `ws_server`, `stream`.
+//! - The edge: [`server`] with [`SimServer`], `floor`, `http_head`, `http_server`, `ws_server`, `stream`.
 //!
 //! It shares no code with the rooms that speak to it: what one of them misunderstands, the other
 //! must not misunderstand in the same way.
@@ -38,10 +38,10 @@ pub mod value;
 mod ws_server;
 
 pub use self::{
-    books::{Books, Decision},
+    books::{JoinDecision, MarketBooks},
     faults::Fault,
-    floor::Visits,
-    offer::Offer,
-    server::{Market, MarketError},
-    settings::{Delivery, Rate, Rivals, Settings},
+    floor::ServerStats,
+    offer::ListedItem,
+    server::{SimServer, SimServerError},
+    settings::{Delivery, Rate, Rivals, SimSettings},
 };

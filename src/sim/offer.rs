@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::arrivals::Arrival;
+use super::arrivals::NextArrival;
 use crate::{
     item_name::{ItemName, Wear},
-    money::{Coins, Percent},
+    money::{Amount, Percent},
 };
 
 /// How long a listing stays open.
@@ -17,9 +17,9 @@ pub(super) const FLOAT_HUNDREDTH: u64 = 100_000_000_000_000;
 
 /// Something that is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct ListedItem {
     /// When it appears, since the market opened, and with which others.
-    pub arrival: Arrival,
+    pub arrival: NextArrival,
     /// The item's full market name.
     pub market_name: String,
     /// What stands before the bar, with its prefixes.
@@ -31,9 +31,9 @@ pub struct Offer {
     /// The site's word for how rare it is.
     pub rarity: &'static str,
     /// The base price.
-    pub base: Coins,
+    pub base: Amount,
     /// What it costs.
-    pub total: Coins,
+    pub total: Amount,
     /// What the seller claims to have added.
     pub markup: Percent,
     /// The float.
@@ -53,7 +53,7 @@ pub struct Offer {
     /// Which entry of the demo's whitelist it was made for.
     pub wanted: Option<&'static str>,
     /// What is odd about it.
-    pub oddity: Option<Oddity>,
+    pub oddity: Option<ListingDefect>,
 }
 
 /// An item's float.
@@ -75,12 +75,12 @@ pub struct Sticker {
     /// How much of it is scraped off, in hundredths; 0: nothing.
     pub wear: u64,
     /// What it is worth.
-    pub value: Coins,
+    pub value: Amount,
 }
 
 /// What may be odd about a listing. None of these can, or should, be bought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
+pub enum ListingDefect {
     /// `tradeItems` is empty.
     NoItems,
     /// `tradeItems` is null.
@@ -97,7 +97,7 @@ pub enum Oddity {
     Own,
 }
 
-impl Oddity {
+impl ListingDefect {
     pub(super) const ALL: [Self; 7] = [
         Self::NoItems,
         Self::NullItems,
@@ -109,9 +109,9 @@ impl Oddity {
     ];
 }
 
-impl Offer {
+impl ListedItem {
     /// A plain offer, for tests: of a complete market name, at these prices, now.
-    pub fn plain(market_name: &str, base: Coins, total: Coins) -> Self {
+    pub fn plain(market_name: &str, base: Amount, total: Amount) -> Self {
         let parsed = ItemName::parse(market_name);
         let (brand, name) = market_name.split_once(" | ").unwrap_or((market_name, ""));
         let wear = parsed.wear;
@@ -120,7 +120,7 @@ impl Offer {
             None => name,
         };
         Self {
-            arrival: Arrival { at: Duration::ZERO, group: 0 },
+            arrival: NextArrival { at: Duration::ZERO, group: 0 },
             market_name: market_name.to_owned(),
             brand: brand.to_owned(),
             name: name.to_owned(),

@@ -8,15 +8,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    exchange::Event,
+    exchange::MarketEvent,
     graphql::wallet_json,
     listing::{Listing, specimen},
-    query::{self, Field, Kind},
-    value::{Json, quoted},
+    query::{self, OperationKind, QueryField},
+    value::{JsonValue, quoted},
 };
 use crate::{
     config::Generation,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     trade::PaintWear,
 };
 
@@ -27,7 +27,7 @@ const ID_BYTES_MAX: usize = 256;
 
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum ProtocolReply {
     /// A text message.
     Text(String),
     /// Close, with this code and reason.
@@ -43,37 +43,37 @@ pub struct Viewer {
 
 /// One connection's state.
 #[derive(Clone, Debug)]
-pub struct Session {
+pub struct ProtocolSession {
     viewer: Viewer,
     acknowledged: bool,
-    operations: BTreeMap<String, Operation>,
+    operations: BTreeMap<String, RequestedOperation>,
 }
 
 #[derive(Clone, Debug)]
-struct Operation {
-    topic: Topic,
-    field: Field,
+struct RequestedOperation {
+    topic: FeedTopic,
+    field: QueryField,
 }
 
 #[derive(Clone, Debug)]
-enum Topic {
-    Created(Generation, Filter),
+enum FeedTopic {
+    Created(Generation, ListingFilter),
     Updated { status: Option<String>, user_id: Option<String> },
     Wallet,
 }
 
 /// What narrows a subscription of generation B down, on the server's side.
 #[derive(Clone, Debug, Default)]
-struct Filter {
+struct ListingFilter {
     market_name: Option<String>,
     markup_max: Option<Percent>,
-    price_max: Option<Coins>,
-    price_min: Option<Coins>,
+    price_max: Option<Amount>,
+    price_min: Option<Amount>,
     wear_max: Option<PaintWear>,
     wear_min: Option<PaintWear>,
 }
 
-impl Session {
+impl ProtocolSession {
     /// A connection over which nothing was said yet.
     pub fn new(viewer: Viewer) -> Self {
         Self { viewer, acknowledged: false, operations: BTreeMap::new() }
@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// Takes a message of the client's; says what to answer.
-    pub fn receive(&mut self, text: &str) -> Vec<Reply> {
+    pub fn receive(&mut self, text: &str) -> Vec<ProtocolReply> {
         let message: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         match message.get("type").and_then(Value::as_str) {
             Some("connection_init") if self.acknowledged => {
@@ -98,9 +98,9 @@ impl Session {
             }
             Some("connection_init") => {
                 self.acknowledged = true;
-                vec![Reply::Text(r#"{"type":"connection_ack"}"#.to_owned())]
+                vec![ProtocolReply::Text(r#"{"type":"connection_ack"}"#.to_owned())]
             }
-            Some("ping") => vec![Reply::Text(match message.get("payload") {
+            Some("ping") => vec![ProtocolReply::Text(match message.get("payload") {
                 Some(payload) => format!(r#"{{"type":"pong","payload":{payload}}}"#),
                 None => r#"{"type":"pong"}"#.to_owned(),
             })],
@@ -119,7 +119,7 @@ impl Session {
         }
     }
 
-    fn subscribe(&mut self, message: &Value) -> Result<(), Reply> {
+    fn subscribe(&mut self, message: &Value) -> Result<(), ProtocolReply> {
         let id = message.get("id").and_then(Value::as_str);
         let id = id.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
         let text = message.pointer("/payload/query").and_then(Value::as_str);
@@ -130,7 +130,7 @@ impl Session {
             return Err(close(4401, "Unauthorized"));
         }
         if self.operations.contains_key(id) {
-            return Err(Reply::Close(4409, format!("Subscriber for {id} already exists")));
+            return Err(ProtocolReply::Close(4409, format!("Subscriber for {id} already exists")));
         }
         if self.operations.len() >= OPERATIONS_MAX {
             return Err(error(id, "Too many operations"));
@@ -141,9 +141,9 @@ impl Session {
         Ok(())
     }
 
-    fn operation(&self, text: &str, variables: &Value) -> Result<Operation, String> {
+    fn operation(&self, text: &str, variables: &Value) -> Result<RequestedOperation, String> {
         let document = query::parse(text).map_err(|error| error.to_string())?;
-        if document.kind != Kind::Subscription {
+        if document.kind != OperationKind::Subscription {
             return Err("Only subscriptions are served over WebSocket".to_owned());
         }
         let [field] = &document.fields[..] else {
@@ -151,22 +151,24 @@ impl Session {
         };
         let word = |name| field.arg(name, variables).as_str().map(str::to_owned);
         let topic = match &*field.name {
-            "createTrade" => Topic::Created(Generation::A, Filter::default()),
-            "createTrades" => Topic::Created(Generation::B, Filter::read(field, variables)),
-            "updateTrade" => Topic::Updated { status: word("status"), user_id: word("userId") },
+            "createTrade" => FeedTopic::Created(Generation::A, ListingFilter::default()),
+            "createTrades" => {
+                FeedTopic::Created(Generation::B, ListingFilter::read(field, variables))
+            }
+            "updateTrade" => FeedTopic::Updated { status: word("status"), user_id: word("userId") },
             "updateWallet" if !self.viewer.signed_in => return Err("unauthenticated".to_owned()),
-            "updateWallet" => Topic::Wallet,
+            "updateWallet" => FeedTopic::Wallet,
             name => return Err(format!("Cannot query field \"{name}\" on type \"Subscription\".")),
         };
         if field.selection.is_empty() {
             return Err(format!("Field \"{}\" must have a selection of subfields.", field.name));
         }
         topic.specimen().select(&field.selection, &mut String::new()).map_err(|e| e.to_string())?;
-        Ok(Operation { topic, field: field.clone() })
+        Ok(RequestedOperation { topic, field: field.clone() })
     }
 
     /// Says what to send about an event.
-    pub fn tell(&self, event: &Event) -> Vec<Reply> {
+    pub fn tell(&self, event: &MarketEvent) -> Vec<ProtocolReply> {
         let mut replies = Vec::new();
         for (id, operation) in &self.operations {
             for payload in operation.topic.payloads(event) {
@@ -178,7 +180,7 @@ impl Session {
                 // The query was checked against a specimen of the same shape.
                 if payload.select(&operation.field.selection, &mut text).is_ok() {
                     text.push_str("}}}");
-                    replies.push(Reply::Text(text));
+                    replies.push(ProtocolReply::Text(text));
                 }
             }
         }
@@ -186,53 +188,54 @@ impl Session {
     }
 
     /// Ends all operations with an error.
-    pub fn fail(&mut self) -> Vec<Reply> {
+    pub fn fail(&mut self) -> Vec<ProtocolReply> {
         let operations = std::mem::take(&mut self.operations);
         operations.keys().map(|id| error(id, "Internal server error")).collect()
     }
 
     /// Ends all operations properly.
-    pub fn complete(&mut self) -> Vec<Reply> {
+    pub fn complete(&mut self) -> Vec<ProtocolReply> {
         let operations = std::mem::take(&mut self.operations);
         let message = |id: &String| format!(r#"{{"id":{},"type":"complete"}}"#, quoted(id));
-        operations.keys().map(|id| Reply::Text(message(id))).collect()
+        operations.keys().map(|id| ProtocolReply::Text(message(id))).collect()
     }
 }
 
-impl Topic {
+impl FeedTopic {
     /// An event of this topic in which nothing is missing.
-    fn specimen(&self) -> Json {
+    fn specimen(&self) -> JsonValue {
         match self {
             Self::Created(Generation::A, _) => {
                 one_trade("CreateTradePayload", &specimen(), Generation::A)
             }
             Self::Created(Generation::B, _) => trades(vec![specimen().json(Generation::B)]),
             Self::Updated { .. } => one_trade("UpdateTradePayload", &specimen(), Generation::B),
-            Self::Wallet => wallet(Coins::ZERO, Coins::ZERO, ""),
+            Self::Wallet => wallet(Amount::ZERO, Amount::ZERO, ""),
         }
     }
 
     /// What an event is in the words of this topic: nothing, one thing or several.
-    fn payloads(&self, event: &Event) -> Vec<Json> {
+    fn payloads(&self, event: &MarketEvent) -> Vec<JsonValue> {
         match (self, event) {
-            (Self::Created(Generation::A, _), Event::Created(listings)) => listings
+            (Self::Created(Generation::A, _), MarketEvent::Created(listings)) => listings
                 .iter()
                 .map(|listing| one_trade("CreateTradePayload", listing, Generation::A))
                 .collect(),
-            (Self::Created(Generation::B, filter), Event::Created(listings)) => {
+            (Self::Created(Generation::B, filter), MarketEvent::Created(listings)) => {
                 let fits = |listing: &&Arc<Listing>| filter.fits(listing);
-                let batch: Vec<Json> = listings
+                let batch: Vec<JsonValue> = listings
                     .iter()
                     .filter(fits)
                     .map(|listing| listing.json(Generation::B))
                     .collect();
                 if batch.is_empty() { Vec::new() } else { vec![trades(batch)] }
             }
-            (Self::Updated { status, user_id }, Event::Updated(listing)) => {
+            (Self::Updated { status, user_id }, MarketEvent::Updated(listing)) => {
                 let status_fits =
                     status.as_deref().is_none_or(|status| status == listing.status.as_str());
                 let user_fits = user_id.as_deref().is_none_or(|id| {
-                    id == &*listing.user_id && listing.buyer == Some(super::listing::Buyer::User)
+                    id == &*listing.user_id
+                        && listing.buyer == Some(super::listing::ListingBuyer::User)
                 });
                 if status_fits && user_fits {
                     vec![one_trade("UpdateTradePayload", listing, Generation::B)]
@@ -240,7 +243,7 @@ impl Topic {
                     Vec::new()
                 }
             }
-            (Self::Wallet, Event::Wallet { balance, change, cause }) => {
+            (Self::Wallet, MarketEvent::Wallet { balance, change, cause }) => {
                 vec![wallet(*balance, *change, cause)]
             }
             _ => Vec::new(),
@@ -248,13 +251,13 @@ impl Topic {
     }
 }
 
-impl Filter {
-    fn read(field: &Field, variables: &Value) -> Self {
+impl ListingFilter {
+    fn read(field: &QueryField, variables: &Value) -> Self {
         let number = |name| match field.arg(name, variables) {
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
-        let coins = |name| number(name).and_then(|text| Coins::parse_floor(&text).ok());
+        let coins = |name| number(name).and_then(|text| Amount::parse_floor(&text).ok());
         let wear = |name| number(name).and_then(|text| PaintWear::parse(&text));
         let markup = number("maxMarkupPercent").and_then(|text| Percent::parse(&text).ok());
         let market_name = field.arg("marketName", variables).as_str().map(str::to_lowercase);
@@ -281,34 +284,34 @@ impl Filter {
     }
 }
 
-fn one_trade(of: &'static str, listing: &Listing, generation: Generation) -> Json {
-    Json::Object(of, vec![("trade", listing.json(generation))])
+fn one_trade(of: &'static str, listing: &Listing, generation: Generation) -> JsonValue {
+    JsonValue::Object(of, vec![("trade", listing.json(generation))])
 }
 
-fn trades(batch: Vec<Json>) -> Json {
-    Json::Object("CreateTradesPayload", vec![("trades", Json::List(batch))])
+fn trades(batch: Vec<JsonValue>) -> JsonValue {
+    JsonValue::Object("CreateTradesPayload", vec![("trades", JsonValue::List(batch))])
 }
 
-fn wallet(balance: Coins, change: Coins, cause: &str) -> Json {
+fn wallet(balance: Amount, change: Amount, cause: &str) -> JsonValue {
     let change = vec![
-        ("id", Json::text("V2FsbGV0Q2hhbmdlOjE")),
-        ("type", Json::text("TRADE")),
-        ("externalId", Json::text(cause)),
-        ("valueChange", Json::coins(change)),
+        ("id", JsonValue::text("V2FsbGV0Q2hhbmdlOjE")),
+        ("type", JsonValue::text("TRADE")),
+        ("externalId", JsonValue::text(cause)),
+        ("valueChange", JsonValue::coins(change)),
     ];
     let fields = vec![
         ("wallet", wallet_json(balance)),
-        ("walletChange", Json::Object("WalletChange", change)),
+        ("walletChange", JsonValue::Object("WalletChange", change)),
     ];
-    Json::Object("UpdateWalletPayload", fields)
+    JsonValue::Object("UpdateWalletPayload", fields)
 }
 
-fn close(code: u16, reason: &str) -> Reply {
-    Reply::Close(code, reason.to_owned())
+fn close(code: u16, reason: &str) -> ProtocolReply {
+    ProtocolReply::Close(code, reason.to_owned())
 }
 
-fn error(id: &str, message: &str) -> Reply {
-    Reply::Text(format!(
+fn error(id: &str, message: &str) -> ProtocolReply {
+    ProtocolReply::Text(format!(
         r#"{{"id":{},"type":"error","payload":[{{"message":{}}}]}}"#,
         quoted(id),
         quoted(message)
@@ -325,9 +328,9 @@ mod tests {
     use super::*;
     use crate::{
         sim::{
-            exchange::Exchange,
-            offer::Offer,
-            settings::{Rate, Settings},
+            exchange::MarketState,
+            offer::ListedItem,
+            settings::{Rate, SimSettings},
         },
         time::UnixMs,
     };
@@ -337,8 +340,8 @@ mod tests {
     const UPDATES: &str = "subscription OnUpdateTrade($status: TradeStatus, $userId: ID) { updateTrade(status: $status, userId: $userId) { trade { id status } } }";
     const WALLET: &str = "subscription OnUpdateWallet { updateWallet { wallet { id amount name } walletChange { id type externalId valueChange } } }";
 
-    fn session() -> Session {
-        let mut session = Session::new(Viewer { signed_in: true });
+    fn session() -> ProtocolSession {
+        let mut session = ProtocolSession::new(Viewer { signed_in: true });
         session.receive(r#"{"type":"connection_init"}"#);
         session
     }
@@ -349,19 +352,19 @@ mod tests {
     }
 
     /// What a client with these subscriptions hears of two listings and a purchase.
-    fn heard(session: &Session) -> Vec<Value> {
-        let settings = Settings { rate: Rate::NONE, ..Settings::default() };
-        let mut exchange = Exchange::new(&settings, UnixMs(0));
+    fn heard(session: &ProtocolSession) -> Vec<Value> {
+        let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
+        let mut exchange = MarketState::new(&settings, UnixMs(0));
         let offer = |cents| {
-            let price = Coins::from_cents(cents);
-            Offer::plain("AK-47 | Redline (Field-Tested)", price, price)
+            let price = Amount::from_cents(cents);
+            ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
         };
         let mut events = Vec::new();
         let ids = exchange.offer(Duration::ZERO, vec![offer(1_000), offer(2_000)], &mut events);
         exchange.join(Duration::from_secs(1), &ids[0], &mut events).unwrap();
         let texts = events.iter().flat_map(|event| session.tell(event)).map(|reply| match reply {
-            Reply::Text(text) => text,
-            Reply::Close(..) => String::new(),
+            ProtocolReply::Text(text) => text,
+            ProtocolReply::Close(..) => String::new(),
         });
         texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
     }
@@ -369,12 +372,12 @@ mod tests {
     #[test]
     fn a_breach_of_the_protocol_closes_with_its_code() {
         let check = |messages: &[&str], expected: u16| {
-            let mut session = Session::new(Viewer { signed_in: false });
-            let replies: Vec<Reply> =
+            let mut session = ProtocolSession::new(Viewer { signed_in: false });
+            let replies: Vec<ProtocolReply> =
                 messages.iter().flat_map(|text| session.receive(text)).collect();
             let code = replies.iter().find_map(|reply| match reply {
-                Reply::Close(code, _) => Some(*code),
-                Reply::Text(_) => None,
+                ProtocolReply::Close(code, _) => Some(*code),
+                ProtocolReply::Text(_) => None,
             });
             assert_eq!(code, Some(expected), "{messages:?}");
         };
@@ -392,8 +395,8 @@ mod tests {
 
     #[test]
     fn pings_are_answered_at_any_time_with_their_payload() {
-        let mut session = Session::new(Viewer { signed_in: false });
-        let pong = |text: &str| vec![Reply::Text(text.to_owned())];
+        let mut session = ProtocolSession::new(Viewer { signed_in: false });
+        let pong = |text: &str| vec![ProtocolReply::Text(text.to_owned())];
         assert_eq!(session.receive(r#"{"type":"ping"}"#), pong(r#"{"type":"pong"}"#));
         let answer = session.receive(r#"{"type":"ping","payload":{"a":[1]}}"#);
         assert_eq!(answer, pong(r#"{"type":"pong","payload":{"a":[1]}}"#));
@@ -457,16 +460,18 @@ mod tests {
             "subscription { everything { id } }",
         ] {
             let replies = session.receive(&subscribe("1", query, Value::Null));
-            let [Reply::Text(text)] = &replies[..] else { panic!("{query}: {replies:?}") };
+            let [ProtocolReply::Text(text)] = &replies[..] else { panic!("{query}: {replies:?}") };
             let message: Value = serde_json::from_str(text).unwrap();
             assert_eq!((&message["type"], &message["id"]), (&json!("error"), &json!("1")));
             assert!(message["payload"][0]["message"].is_string());
         }
         assert!(!session.is_subscribed());
-        let mut stranger = Session::new(Viewer { signed_in: false });
+        let mut stranger = ProtocolSession::new(Viewer { signed_in: false });
         stranger.receive(r#"{"type":"connection_init"}"#);
         let replies = stranger.receive(&subscribe("1", WALLET, Value::Null));
-        assert!(matches!(&replies[..], [Reply::Text(text)] if text.contains("unauthenticated")));
+        assert!(
+            matches!(&replies[..], [ProtocolReply::Text(text)] if text.contains("unauthenticated"))
+        );
     }
 
     #[test]
@@ -474,9 +479,11 @@ mod tests {
         let mut session = session();
         session.receive(&subscribe("1", B, Value::Null));
         let ended = session.complete();
-        assert_eq!(ended, [Reply::Text(r#"{"id":"1","type":"complete"}"#.to_owned())]);
+        assert_eq!(ended, [ProtocolReply::Text(r#"{"id":"1","type":"complete"}"#.to_owned())]);
         session.receive(&subscribe("1", B, Value::Null));
-        assert!(matches!(&session.fail()[..], [Reply::Text(text)] if text.contains("error")));
+        assert!(
+            matches!(&session.fail()[..], [ProtocolReply::Text(text)] if text.contains("error"))
+        );
         assert_eq!(heard(&session), Vec::<Value>::new());
     }
 

@@ -14,7 +14,7 @@ const FIELDS_MAX: usize = 2_000;
 
 /// What kind of operation a query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum OperationKind {
     /// A read.
     Query,
     /// A change.
@@ -25,16 +25,16 @@ pub enum Kind {
 
 /// A query, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
+pub struct QueryDocument {
     /// What kind.
-    pub kind: Kind,
+    pub kind: OperationKind,
     /// What is asked for at the top.
-    pub fields: Vec<Field>,
+    pub fields: Vec<QueryField>,
 }
 
 /// One field that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct QueryField {
     /// The name that the answer gives it.
     pub key: String,
     /// The name that the market knows it by.
@@ -42,7 +42,7 @@ pub struct Field {
     /// What narrows it down.
     pub args: BTreeMap<String, Arg>,
     /// What is asked for of it.
-    pub selection: Vec<Field>,
+    pub selection: Vec<QueryField>,
 }
 
 /// The value of an argument.
@@ -59,7 +59,7 @@ pub enum Arg {
 #[error("Syntax Error: {0}")]
 pub struct QueryError(&'static str);
 
-impl Field {
+impl QueryField {
     /// The value of an argument; null where it was not given.
     pub fn arg<'a>(&'a self, name: &str, variables: &'a Value) -> &'a Value {
         match self.args.get(name) {
@@ -75,7 +75,7 @@ impl Field {
 /// # Errors
 ///
 /// A [`QueryError`] that says what was expected.
-pub fn parse(text: &str) -> Result<Document, QueryError> {
+pub fn parse(text: &str) -> Result<QueryDocument, QueryError> {
     if text.len() > QUERY_BYTES_MAX {
         return Err(QueryError("the document is too long."));
     }
@@ -92,37 +92,37 @@ pub fn parse(text: &str) -> Result<Document, QueryError> {
     let (kind, nodes) = operation.ok_or(QueryError("expected an operation."))?;
     let mut room = FIELDS_MAX;
     let fields = spell_out(nodes, &fragments, DEPTH_MAX, &mut room)?;
-    Ok(Document { kind, fields })
+    Ok(QueryDocument { kind, fields })
 }
 
 #[derive(Clone, Debug)]
-enum Node {
-    Field(Field, Vec<Node>),
+enum QueryNode {
+    Field(QueryField, Vec<QueryNode>),
     Spread(String),
-    Inline(Vec<Node>),
+    Inline(Vec<QueryNode>),
 }
 
 /// Replaces fragments by what they stand for.
 fn spell_out(
-    nodes: Vec<Node>,
-    fragments: &BTreeMap<String, Vec<Node>>,
+    nodes: Vec<QueryNode>,
+    fragments: &BTreeMap<String, Vec<QueryNode>>,
     depth: u8,
     room: &mut usize,
-) -> Result<Vec<Field>, QueryError> {
+) -> Result<Vec<QueryField>, QueryError> {
     let depth = depth.checked_sub(1).ok_or(QueryError("nested too deeply."))?;
     let mut fields = Vec::new();
     for node in nodes {
         *room = room.checked_sub(1).ok_or(QueryError("too many fields."))?;
         match node {
-            Node::Field(field, below) => {
+            QueryNode::Field(field, below) => {
                 let selection = spell_out(below, fragments, depth, room)?;
-                fields.push(Field { selection, ..field });
+                fields.push(QueryField { selection, ..field });
             }
-            Node::Spread(name) => {
+            QueryNode::Spread(name) => {
                 let nodes = fragments.get(&name).ok_or(QueryError("unknown fragment."))?;
                 fields.extend(spell_out(nodes.clone(), fragments, depth, room)?);
             }
-            Node::Inline(nodes) => fields.extend(spell_out(nodes, fragments, depth, room)?),
+            QueryNode::Inline(nodes) => fields.extend(spell_out(nodes, fragments, depth, room)?),
         }
     }
     Ok(fields)
@@ -223,14 +223,14 @@ impl<I: Iterator<Item = Token>> Parser<I> {
         }
     }
 
-    fn operation(&mut self) -> Result<(Kind, Vec<Node>), QueryError> {
+    fn operation(&mut self) -> Result<(OperationKind, Vec<QueryNode>), QueryError> {
         if self.tokens.peek() == Some(&Token::Mark('{')) {
-            return Ok((Kind::Query, self.selection()?));
+            return Ok((OperationKind::Query, self.selection()?));
         }
         let kind = match self.name()?.as_str() {
-            "query" => Kind::Query,
-            "mutation" => Kind::Mutation,
-            "subscription" => Kind::Subscription,
+            "query" => OperationKind::Query,
+            "mutation" => OperationKind::Mutation,
+            "subscription" => OperationKind::Subscription,
             _ => return Err(QueryError("expected query, mutation or subscription.")),
         };
         if matches!(self.tokens.peek(), Some(Token::Name(_))) {
@@ -253,7 +253,7 @@ impl<I: Iterator<Item = Token>> Parser<I> {
         }
     }
 
-    fn fragment(&mut self) -> Result<(String, Vec<Node>), QueryError> {
+    fn fragment(&mut self) -> Result<(String, Vec<QueryNode>), QueryError> {
         self.name()?;
         let name = self.name()?;
         if self.name()? != "on" {
@@ -263,7 +263,7 @@ impl<I: Iterator<Item = Token>> Parser<I> {
         Ok((name, self.selection()?))
     }
 
-    fn selection(&mut self) -> Result<Vec<Node>, QueryError> {
+    fn selection(&mut self) -> Result<Vec<QueryNode>, QueryError> {
         self.expect('{', "expected {.")?;
         self.depth = self.depth.saturating_add(1);
         if self.depth > DEPTH_MAX {
@@ -277,16 +277,16 @@ impl<I: Iterator<Item = Token>> Parser<I> {
         if nodes.is_empty() { Err(QueryError("expected a field.")) } else { Ok(nodes) }
     }
 
-    fn node(&mut self) -> Result<Node, QueryError> {
+    fn node(&mut self) -> Result<QueryNode, QueryError> {
         if self.tokens.next_if_eq(&Token::Spread).is_some() {
             return match self.tokens.peek() {
-                Some(Token::Mark('{')) => Ok(Node::Inline(self.selection()?)),
+                Some(Token::Mark('{')) => Ok(QueryNode::Inline(self.selection()?)),
                 _ => match self.name()?.as_str() {
                     "on" => {
                         self.name()?;
-                        Ok(Node::Inline(self.selection()?))
+                        Ok(QueryNode::Inline(self.selection()?))
                     }
-                    name => Ok(Node::Spread(name.to_owned())),
+                    name => Ok(QueryNode::Spread(name.to_owned())),
                 },
             };
         }
@@ -304,7 +304,7 @@ impl<I: Iterator<Item = Token>> Parser<I> {
             Some(Token::Mark('{')) => self.selection()?,
             _ => Vec::new(),
         };
-        Ok(Node::Field(Field { key, name, args, selection: Vec::new() }, below))
+        Ok(QueryNode::Field(QueryField { key, name, args, selection: Vec::new() }, below))
     }
 
     fn arg(&mut self) -> Result<Arg, QueryError> {
@@ -353,7 +353,7 @@ mod tests {
 
     use super::*;
 
-    fn names(fields: &[Field]) -> String {
+    fn names(fields: &[QueryField]) -> String {
         let each = fields.iter().map(|field| {
             let below = names(&field.selection);
             if below.is_empty() { field.name.clone() } else { format!("{}{{{below}}}", field.name) }
@@ -368,7 +368,7 @@ mod tests {
              fragment T on Trade { id tradeItems { marketName, itemVariant { value } } ... on Trade { status } }",
         )
         .unwrap();
-        assert_eq!(read.kind, Kind::Subscription);
+        assert_eq!(read.kind, OperationKind::Subscription);
         assert_eq!(
             names(&read.fields),
             "createTrades{trades{id tradeItems{marketName itemVariant{value}} status}}"

@@ -21,18 +21,18 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::{
-    books::Books,
+    books::MarketBooks,
     dice::Dice,
-    faults::{Fault, Kind},
-    floor::{Floor, Order, Visits},
+    faults::{Fault, FaultKind},
+    floor::{FeedOrder, ServerState, ServerStats},
     http_head::read_head,
-    http_server::{self, Connection},
-    offer::Offer,
-    settings::Settings,
-    stream::Rewound,
+    http_server::{self, ClientConnection},
+    offer::ListedItem,
+    settings::SimSettings,
+    stream::PrefixedStream,
     ws_server,
 };
-use crate::money::Coins;
+use crate::money::Amount;
 
 /// How many connections are served at once; further ones are dropped.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a market cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum MarketError {
+pub enum SimServerError {
     /// Somebody else listens there.
     #[error(
         "cannot listen on {address}: the port is taken; choose another with --listen, or port 0 for any that is free"
@@ -76,20 +76,20 @@ pub enum MarketError {
 }
 
 /// A market that is open. It closes when it is dropped.
-pub struct Market {
-    floor: Arc<Floor>,
+pub struct SimServer {
+    floor: Arc<ServerState>,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Market {
+impl SimServer {
     /// Opens a market.
     ///
     /// # Errors
     ///
-    /// A [`MarketError`] where it cannot listen or the system has no thread to spare.
-    pub fn start(settings: Settings) -> Result<Self, MarketError> {
+    /// A [`SimServerError`] where it cannot listen or the system has no thread to spare.
+    pub fn start(settings: SimSettings) -> Result<Self, SimServerError> {
         let address = settings.listen;
         let listening = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -97,12 +97,12 @@ impl Market {
             Ok((listener, address))
         });
         let (listener, address) = listening.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => MarketError::Occupied { address, source },
-            _ => MarketError::Listen { address, source },
+            io::ErrorKind::AddrInUse => SimServerError::Occupied { address, source },
+            _ => SimServerError::Listen { address, source },
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(MarketError::Thread)?;
-        let floor = Arc::new(Floor::new(settings));
+        let runtime = runtime.map_err(SimServerError::Thread)?;
+        let floor = Arc::new(ServerState::new(settings));
         let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&floor);
         let thread = std::thread::Builder::new().name("practice-market".to_owned());
@@ -118,7 +118,7 @@ impl Market {
                 }
             });
         });
-        let thread = Some(thread.map_err(MarketError::Thread)?);
+        let thread = Some(thread.map_err(SimServerError::Thread)?);
         Ok(Self { floor, address, stop: Some(stop), thread })
     }
 
@@ -145,12 +145,12 @@ impl Market {
     }
 
     /// What truly happened so far.
-    pub fn books(&self) -> Books {
-        self.look(Books::clone)
+    pub fn books(&self) -> MarketBooks {
+        self.look(MarketBooks::clone)
     }
 
     /// Looks into the books without copying them. The market stands still meanwhile.
-    pub fn look<T>(&self, at: impl FnOnce(&Books) -> T) -> T {
+    pub fn look<T>(&self, at: impl FnOnce(&MarketBooks) -> T) -> T {
         self.floor.with(|state, now, events| {
             state.exchange.advance(now, events);
             at(state.exchange.books())
@@ -158,7 +158,7 @@ impl Market {
     }
 
     /// How often it was visited.
-    pub fn visits(&self) -> Visits {
+    pub fn visits(&self) -> ServerStats {
         self.floor.with(|state, _, _| state.visits)
     }
 
@@ -168,7 +168,7 @@ impl Market {
     }
 
     /// Lists these things now, together, beside what the seed lists; returns their ids.
-    pub fn offer(&self, offers: Vec<Offer>) -> Vec<String> {
+    pub fn offer(&self, offers: Vec<ListedItem>) -> Vec<String> {
         self.floor.with(|state, now, events| state.exchange.offer(now, offers, events))
     }
 
@@ -179,12 +179,12 @@ impl Market {
 
     /// Sends a text to all feeds, as it is.
     pub fn say(&self, text: &str) {
-        self.floor.with(|state, _, _| state.order(&Order::Say(Arc::from(text))));
+        self.floor.with(|state, _, _| state.order(&FeedOrder::Say(Arc::from(text))));
     }
 
     /// Makes all feeds fail in this way now.
-    pub fn strike(&self, kind: Kind) {
-        self.floor.with(|state, _, _| state.order(&Order::Fail(kind)));
+    pub fn strike(&self, kind: FaultKind) {
+        self.floor.with(|state, _, _| state.order(&FeedOrder::Fail(kind)));
     }
 
     /// Goes wrong in these ways from now on, and in no other; with none, the market is honest. What
@@ -196,7 +196,7 @@ impl Market {
 
     /// Closes all feeds properly, with this code and reason.
     pub fn close_feeds(&self, code: u16, reason: &str) {
-        self.floor.with(|state, _, _| state.order(&Order::Close(code, Arc::from(reason))));
+        self.floor.with(|state, _, _| state.order(&FeedOrder::Close(code, Arc::from(reason))));
     }
 
     /// Signs the account out: only this session is known from now on.
@@ -205,12 +205,12 @@ impl Market {
     }
 
     /// Adds coins to the account, or takes them away, without a purchase.
-    pub fn adjust(&self, change: Coins) {
+    pub fn adjust(&self, change: Amount) {
         self.floor.with(|state, now, events| state.exchange.adjust(now, change, events));
     }
 
     /// Makes a purchase that nobody asked for; returns its id.
-    pub fn foist(&self, offer: Offer) -> Option<String> {
+    pub fn foist(&self, offer: ListedItem) -> Option<String> {
         self.floor.with(|state, now, events| state.exchange.foist(now, offer, events))
     }
 
@@ -220,7 +220,7 @@ impl Market {
     }
 }
 
-impl Drop for Market {
+impl Drop for SimServer {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take()
             && stop.send(()).is_err()
@@ -235,7 +235,7 @@ impl Drop for Market {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, floor: &Arc<Floor>) -> io::Result<()> {
+async fn serve(listener: std::net::TcpListener, floor: &Arc<ServerState>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let tls = floor.settings.tls.clone().map(TlsAcceptor::from);
     tokio::join!(accept(&listener, tls, floor), drive(floor));
@@ -243,7 +243,7 @@ async fn serve(listener: std::net::TcpListener, floor: &Arc<Floor>) -> io::Resul
 }
 
 /// Lets happen what is due, for ever.
-async fn drive(floor: &Floor) {
+async fn drive(floor: &ServerState) {
     loop {
         // Where more is due than can be done, connections and the end get their turn all the same.
         yield_now().await;
@@ -258,7 +258,7 @@ async fn drive(floor: &Floor) {
     }
 }
 
-async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, floor: &Arc<Floor>) {
+async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, floor: &Arc<ServerState>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -274,7 +274,7 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, floor: &Arc<Fl
             state.visits.connections = state.visits.connections.saturating_add(1);
             state.visits.connections
         });
-        let connection = Connection { number, opened: http_server::opened(floor) };
+        let connection = ClientConnection { number, opened: http_server::opened(floor) };
         let (floor, tls) = (Arc::clone(floor), tls.clone());
         tokio::spawn(async move {
             if let Err(error) = greet(stream, tls, &floor, connection).await {
@@ -288,8 +288,8 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, floor: &Arc<Fl
 async fn greet(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    floor: &Arc<Floor>,
-    connection: Connection,
+    floor: &Arc<ServerState>,
+    connection: ClientConnection,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match tls {
@@ -305,15 +305,15 @@ async fn greet(
 /// Finds out from the first head what is wanted, and serves it.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    floor: &Arc<Floor>,
-    connection: Connection,
+    floor: &Arc<ServerState>,
+    connection: ClientConnection,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     let idle = floor.settings.http_idle;
     match read_head(&mut stream, &mut buffer, idle).await? {
         None => Ok(()),
         Some(head) if head.is_upgrade => {
-            let served = ws_server::serve(Rewound::new(buffer, stream), floor).await;
+            let served = ws_server::serve(PrefixedStream::new(buffer, stream), floor).await;
             served.map_err(io::Error::other)
         }
         Some(_) => http_server::serve(&mut stream, buffer, floor, connection).await,

@@ -3,15 +3,15 @@
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use super::faults::Fault;
-use crate::money::Coins;
+use crate::money::Amount;
 
 /// The most listings a second that a practice market offers.
 pub const RATE_PER_SECOND_MAX: i64 = 100_000;
 
-/// Everything that can be set. [`Settings::default`] is what `sniper sim` starts with, on a port
+/// Everything that can be set. [`SimSettings::default`] is what `sniper sim` starts with, on a port
 /// that the system chooses.
 #[derive(Clone)]
-pub struct Settings {
+pub struct SimSettings {
     /// Where to listen. Port 0: the system chooses.
     pub listen: SocketAddr,
     /// Speak TLS.
@@ -29,9 +29,9 @@ pub struct Settings {
     /// Who else buys; `None`: nobody.
     pub rivals: Option<Rivals>,
     /// What the account holds at first.
-    pub balance: Coins,
+    pub balance: Amount,
     /// What the account may withdraw a day; `None`: as much as it likes.
-    pub daily_limit: Option<Coins>,
+    pub daily_limit: Option<Amount>,
     /// How purchases go on.
     pub delivery: Delivery,
     /// What goes wrong.
@@ -122,7 +122,7 @@ impl FromStr for Rate {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, RateError> {
-        let hundredths = Coins::parse(text).map_err(|_not_a_number| RateError)?.cents();
+        let hundredths = Amount::parse(text).map_err(|_not_a_number| RateError)?.cents();
         let fits = (0..=RATE_PER_SECOND_MAX * 100).contains(&hundredths);
         if fits { Ok(Self(hundredths)) } else { Err(RateError) }
     }
@@ -130,7 +130,7 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = Coins::from_cents(self.0).to_string();
+        let text = Amount::from_cents(self.0).to_string();
         f.pad(text.strip_suffix(".00").unwrap_or(&text))
     }
 }
@@ -158,7 +158,7 @@ impl Default for Delivery {
     }
 }
 
-impl Default for Settings {
+impl Default for SimSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -169,7 +169,7 @@ impl Default for Settings {
             odd_permille: 12,
             held_permille: 30,
             rivals: Some(Rivals::default()),
-            balance: Coins::from_cents(50_000),
+            balance: Amount::from_cents(50_000),
             daily_limit: None,
             delivery: Delivery::default(),
             faults: Vec::new(),
@@ -182,7 +182,7 @@ impl Default for Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for SimSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("listen", &self.listen)

@@ -1,18 +1,18 @@
 //! JSON as the practice market writes it: a tree in the order of its fields, numbers exact.
 //!
 //! Answers hold what was asked for and nothing else, in the order in which it was asked for, as
-//! GraphQL has it: [`Json::select`] writes a tree through a query's selection. A field that the
+//! GraphQL has it: [`JsonValue::select`] writes a tree through a query's selection. A field that the
 //! tree does not have is an error, so a client that asks for something the marketplace does not
 //! know finds out here and not on the real one. Pure.
 
 use std::fmt::Write as _;
 
-use super::query::Field;
-use crate::money::{Coins, Percent};
+use super::query::QueryField;
+use crate::money::{Amount, Percent};
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Json {
+pub enum JsonValue {
     /// `null`
     Null,
     /// `true` or `false`
@@ -22,9 +22,9 @@ pub enum Json {
     /// A string.
     Text(String),
     /// `[…]`
-    List(Vec<Json>),
+    List(Vec<JsonValue>),
     /// `{…}`, with the name of its type.
-    Object(&'static str, Vec<(&'static str, Json)>),
+    Object(&'static str, Vec<(&'static str, JsonValue)>),
 }
 
 /// A query asks for something that is not there.
@@ -52,14 +52,14 @@ pub enum SelectError {
     },
 }
 
-impl Json {
+impl JsonValue {
     /// A string.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
     /// An amount, as the marketplace writes it: whole, or with as many decimals as it has.
-    pub fn coins(coins: Coins) -> Self {
+    pub fn coins(coins: Amount) -> Self {
         Self::hundredths(coins.cents())
     }
 
@@ -117,7 +117,7 @@ impl Json {
     /// # Errors
     ///
     /// A [`SelectError`] when the query does not fit the tree.
-    pub fn select(&self, selection: &[Field], out: &mut String) -> Result<(), SelectError> {
+    pub fn select(&self, selection: &[QueryField], out: &mut String) -> Result<(), SelectError> {
         match self {
             Self::List(values) => {
                 write_list(values, out, |value, out| value.select(selection, out))
@@ -145,7 +145,7 @@ impl Json {
         }
     }
 
-    fn select_field(&self, field: &Field, out: &mut String) -> Result<(), SelectError> {
+    fn select_field(&self, field: &QueryField, out: &mut String) -> Result<(), SelectError> {
         let bare = field.selection.is_empty();
         match self {
             Self::Object(..) if bare => Err(SelectError::Bare { field: field.name.clone() }),
@@ -163,9 +163,9 @@ impl Json {
 }
 
 fn write_list(
-    values: &[Json],
+    values: &[JsonValue],
     out: &mut String,
-    mut each: impl FnMut(&Json, &mut String) -> Result<(), SelectError>,
+    mut each: impl FnMut(&JsonValue, &mut String) -> Result<(), SelectError>,
 ) -> Result<(), SelectError> {
     out.push('[');
     for (index, value) in values.iter().enumerate() {
@@ -215,14 +215,17 @@ mod tests {
     use super::*;
     use crate::sim::query;
 
-    fn sample() -> Json {
-        let item = Json::Object("Item", vec![("name", Json::text("a \"b\"\n")), ("n", Json::Null)]);
-        Json::Object(
+    fn sample() -> JsonValue {
+        let item = JsonValue::Object(
+            "Item",
+            vec![("name", JsonValue::text("a \"b\"\n")), ("n", JsonValue::Null)],
+        );
+        JsonValue::Object(
             "Trade",
             vec![
-                ("id", Json::text("x")),
-                ("items", Json::List(vec![item])),
-                ("open", Json::Bool(true)),
+                ("id", JsonValue::text("x")),
+                ("items", JsonValue::List(vec![item])),
+                ("open", JsonValue::Bool(true)),
             ],
         )
     }
@@ -261,8 +264,8 @@ mod tests {
 
     #[test]
     fn amounts_are_whole_where_they_can_be() {
-        let shown = |cents| match Json::coins(Coins::from_cents(cents)) {
-            Json::Number(text) => text,
+        let shown = |cents| match JsonValue::coins(Amount::from_cents(cents)) {
+            JsonValue::Number(text) => text,
             _ => String::new(),
         };
         assert_eq!(

@@ -20,9 +20,9 @@ use tokio_tungstenite::{
 
 use super::{
     dice::Dice,
-    faults::{Channel, Fate, Kind},
-    floor::{Floor, Order},
-    protocol::{Reply, Session, Viewer},
+    faults::{FaultChannel, FaultInjector, FaultKind},
+    floor::{FeedOrder, ServerState},
+    protocol::{ProtocolReply, ProtocolSession, Viewer},
 };
 
 /// The only subprotocol that is spoken.
@@ -39,13 +39,13 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 const WRITTEN_AT_ONCE_MAX: usize = 256;
 
 /// What the upgrade's head says.
-struct Upgrade<'a> {
-    floor: &'a Floor,
+struct UpgradeHead<'a> {
+    floor: &'a ServerState,
     signed_in: &'a mut bool,
     speaks: &'a mut bool,
 }
 
-impl Callback for Upgrade<'_> {
+impl Callback for UpgradeHead<'_> {
     fn on_request(
         self,
         request: &Request,
@@ -80,13 +80,13 @@ impl Callback for Upgrade<'_> {
 /// Dropping it drops the connection.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    floor: &Arc<Floor>,
+    floor: &Arc<ServerState>,
 ) -> Result<(), Error> {
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
     let (mut signed_in, mut speaks) = (false, false);
-    let upgrade = Upgrade { floor, signed_in: &mut signed_in, speaks: &mut speaks };
+    let upgrade = UpgradeHead { floor, signed_in: &mut signed_in, speaks: &mut speaks };
     let mut socket = accept_hdr_async_with_config(stream, upgrade, Some(config)).await?;
     if !speaks {
         return close(&mut socket, 4406, "Subprotocol not acceptable").await;
@@ -96,25 +96,25 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         (number, orders, Arc::clone(&state.faults))
     });
     let dice = Dice::aside(floor.settings.seed, number.saturating_add(1_000));
-    let feed = Feed {
+    let feed = FeedConnection {
         socket,
-        session: Session::new(Viewer { signed_in }),
-        fate: Fate::new(&faults, dice.clone()),
+        session: ProtocolSession::new(Viewer { signed_in }),
+        fate: FaultInjector::new(&faults, dice.clone()),
         dice,
         is_silent: false,
-        presence: Presence { floor, number, subscribed: false },
+        presence: FeedPresence { floor, number, subscribed: false },
     };
     feed.run(orders, floor.settings.ping_every).await
 }
 
 /// A feed's place among those of the market; it is given up when the feed ends, however it does.
-struct Presence<'a> {
-    floor: &'a Floor,
+struct FeedPresence<'a> {
+    floor: &'a ServerState,
     number: u64,
     subscribed: bool,
 }
 
-impl Presence<'_> {
+impl FeedPresence<'_> {
     fn is_subscribed(&mut self, now: bool) {
         if self.subscribed != now {
             let before = std::mem::replace(&mut self.subscribed, now);
@@ -123,32 +123,32 @@ impl Presence<'_> {
     }
 }
 
-impl Drop for Presence<'_> {
+impl Drop for FeedPresence<'_> {
     fn drop(&mut self) {
         self.floor.with(|state, _, _| state.close_feed(self.number, self.subscribed));
     }
 }
 
-struct Feed<'a, S> {
+struct FeedConnection<'a, S> {
     socket: WebSocketStream<S>,
-    session: Session,
-    fate: Fate,
+    session: ProtocolSession,
+    fate: FaultInjector,
     /// What decides what a lie says.
     dice: Dice,
     is_silent: bool,
-    presence: Presence<'a>,
+    presence: FeedPresence<'a>,
 }
 
 /// Why a feed ends without an error.
-enum End {
+enum FeedEnd {
     Close(u16, Arc<str>),
     Cut,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
     async fn run(
         mut self,
-        mut orders: mpsc::Receiver<Order>,
+        mut orders: mpsc::Receiver<FeedOrder>,
         ping_every: Duration,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + INIT_TIME_MAX;
@@ -158,44 +158,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
             let end = tokio::select! {
                 message = self.socket.next() => match message {
                     Some(message) => self.hears(message?).await?,
-                    None => Some(End::Cut),
+                    None => Some(FeedEnd::Cut),
                 },
                 order = orders.recv() => match order {
                     Some(order) => self.obeys(order, &mut orders).await?,
-                    None => Some(End::Close(1013, Arc::from("Too far behind"))),
+                    None => Some(FeedEnd::Close(1013, Arc::from("Too far behind"))),
                 },
                 _ = ping.tick(), if self.session.is_acknowledged() && !self.is_silent => {
-                    self.say(vec![Reply::Text(r#"{"type":"ping"}"#.to_owned())]).await?
+                    self.say(vec![ProtocolReply::Text(r#"{"type":"ping"}"#.to_owned())]).await?
                 }
                 _ = second.tick(), if self.session.is_subscribed() => {
-                    match self.fate.strikes(&[Channel::Feed]) {
+                    match self.fate.strikes(&[FaultChannel::Feed]) {
                         Some(kind) => self.fails(kind).await?,
                         None => None,
                     }
                 }
                 () = sleep_until(deadline), if !self.session.is_acknowledged() => {
-                    Some(End::Close(4408, Arc::from("Connection initialisation timeout")))
+                    Some(FeedEnd::Close(4408, Arc::from("Connection initialisation timeout")))
                 }
             };
             self.presence.is_subscribed(self.session.is_subscribed());
             match end {
                 None => {}
-                Some(End::Cut) => return Ok(()),
-                Some(End::Close(code, reason)) => {
+                Some(FeedEnd::Cut) => return Ok(()),
+                Some(FeedEnd::Close(code, reason)) => {
                     return close(&mut self.socket, code, &reason).await;
                 }
             }
         }
     }
 
-    async fn hears(&mut self, message: Message) -> Result<Option<End>, Error> {
+    async fn hears(&mut self, message: Message) -> Result<Option<FeedEnd>, Error> {
         match message {
             Message::Text(text) => {
                 let replies = self.session.receive(&text);
                 self.say(replies).await
             }
-            Message::Binary(_) => Ok(Some(End::Close(4400, Arc::from("Invalid message received")))),
-            Message::Close(_) => Ok(Some(End::Cut)),
+            Message::Binary(_) => {
+                Ok(Some(FeedEnd::Close(4400, Arc::from("Invalid message received"))))
+            }
+            Message::Close(_) => Ok(Some(FeedEnd::Cut)),
             Message::Ping(_) => {
                 // The answer is queued already; it only has to leave.
                 self.socket.flush().await?;
@@ -208,26 +210,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
     /// Carries an order out, and those that wait behind it.
     async fn obeys(
         &mut self,
-        order: Order,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> Result<Option<End>, Error> {
+        order: FeedOrder,
+        orders: &mut mpsc::Receiver<FeedOrder>,
+    ) -> Result<Option<FeedEnd>, Error> {
         let mut next = Some(order);
         let mut replies = Vec::new();
         while let Some(order) = next.take() {
             match order {
-                Order::Tell(_) | Order::Say(_) if self.is_silent => {}
-                Order::Tell(event) => replies.extend(self.session.tell(&event)),
-                Order::Say(text) => replies.push(Reply::Text(text.to_string())),
-                Order::Close(code, reason) => {
+                FeedOrder::Tell(_) | FeedOrder::Say(_) if self.is_silent => {}
+                FeedOrder::Tell(event) => replies.extend(self.session.tell(&event)),
+                FeedOrder::Say(text) => replies.push(ProtocolReply::Text(text.to_string())),
+                FeedOrder::Close(code, reason) => {
                     self.say(replies).await?;
-                    return Ok(Some(End::Close(code, reason)));
+                    return Ok(Some(FeedEnd::Close(code, reason)));
                 }
-                Order::Fail(kind) => {
+                FeedOrder::Fail(kind) => {
                     self.say(replies).await?;
                     return self.fails(kind).await;
                 }
-                Order::Faults(faults) => {
-                    self.fate = Fate::new(&faults, self.dice.clone());
+                FeedOrder::Faults(faults) => {
+                    self.fate = FaultInjector::new(&faults, self.dice.clone());
                     self.is_silent = false;
                 }
             }
@@ -238,19 +240,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
         self.say(replies).await
     }
 
-    async fn fails(&mut self, kind: Kind) -> Result<Option<End>, Error> {
+    async fn fails(&mut self, kind: FaultKind) -> Result<Option<FeedEnd>, Error> {
         match kind {
-            Kind::FeedCut => Ok(Some(End::Cut)),
-            Kind::FeedClose => Ok(Some(End::Close(1001, Arc::from("Going away")))),
-            Kind::FeedSilence => {
+            FaultKind::FeedCut => Ok(Some(FeedEnd::Cut)),
+            FaultKind::FeedClose => Ok(Some(FeedEnd::Close(1001, Arc::from("Going away")))),
+            FaultKind::FeedSilence => {
                 self.is_silent = true;
                 Ok(None)
             }
-            Kind::FeedError => {
+            FaultKind::FeedError => {
                 let replies = self.session.fail();
                 self.say(replies).await
             }
-            Kind::FeedComplete => {
+            FaultKind::FeedComplete => {
                 let replies = self.session.complete();
                 self.say(replies).await
             }
@@ -266,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
         }
     }
 
-    async fn say(&mut self, replies: Vec<Reply>) -> Result<Option<End>, Error> {
+    async fn say(&mut self, replies: Vec<ProtocolReply>) -> Result<Option<FeedEnd>, Error> {
         if replies.is_empty() {
             return Ok(None);
         }
@@ -274,9 +276,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Feed<'_, S> {
         let writing = async {
             for reply in replies {
                 match reply {
-                    Reply::Text(text) => socket.feed(Message::text(text)).await?,
-                    Reply::Close(code, reason) => {
-                        return Ok(Some(End::Close(code, Arc::from(reason))));
+                    ProtocolReply::Text(text) => socket.feed(Message::text(text)).await?,
+                    ProtocolReply::Close(code, reason) => {
+                        return Ok(Some(FeedEnd::Close(code, Arc::from(reason))));
                     }
                 }
             }

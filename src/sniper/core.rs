@@ -1,6 +1,6 @@
 //! One listing after the other: wanted? buyable? affordable? then bought, at once.
 //!
-//! Everything here is synchronous and takes its time as an argument. [`Core::consider`] is the way
+//! Everything here is synchronous and takes its time as an argument. [`Engine::consider`] is the way
 //! from frame to order: it asks the whitelist, the listing and the ledger, and hands the approved
 //! buy over, in the caller's stack. What it has to say is said after the request is written.
 //!
@@ -18,25 +18,25 @@ use std::{
 };
 
 use super::{
-    Buys,
+    OrderSender,
     eligibility::{Eligibility, ServerTime, eligibility},
-    held::{Held, HeldListings},
-    reads::Reported,
+    held::{HeldListing, HeldListings},
+    reads::Notified,
     say,
-    tally::Tally,
+    tally::SessionStats,
 };
 use crate::{
-    buyer::answer::Written,
-    latency::{Arrival, Steps},
-    ledger::{Aftermath, Contradiction, Denied, Ledger, LedgerError, Want},
-    money::Coins,
+    buyer::answer::SentRequest,
+    latency::{LatencyBreakdown, RxTimestamps},
+    ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
+    money::Amount,
     outcome::Outcome,
-    recent::Recent,
+    recent::SetAssocCache,
     secret,
     server_clock::ServerClock,
     time::UnixMs,
-    trade::{Event, Status, Trade, TradeId},
-    whitelist::{Verdict, Whitelist},
+    trade::{Trade, TradeEvent, TradeId, TradeStatus},
+    whitelist::{Decision, Whitelist},
 };
 
 /// How many wanted listings are remembered, to know a repetition.
@@ -63,7 +63,7 @@ pub struct Now {
 
 /// What buys are made with.
 #[derive(Debug)]
-pub enum Hand<B> {
+pub enum Executor<B> {
     /// Nothing: a dry run.
     Dry,
     /// Something that sends.
@@ -72,15 +72,15 @@ pub enum Hand<B> {
 
 /// A buy whose answer is waited for.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingOrder {
     pub(super) market_name: String,
-    pub(super) price: Coins,
-    pub(super) steps: Steps,
+    pub(super) price: Amount,
+    pub(super) steps: LatencyBreakdown,
 }
 
 /// A listing that an entry wants.
 #[derive(Clone, Copy)]
-struct Match<'t, 'a> {
+struct Candidate<'t, 'a> {
     trade: &'t Trade<'a>,
     /// The entry's index.
     entry: usize,
@@ -88,32 +88,32 @@ struct Match<'t, 'a> {
     since: Instant,
 }
 
-impl Match<'_, '_> {
-    fn keep(&self) -> Held {
-        Held { trade: self.trade.clone().into_owned(), entry: self.entry }
+impl Candidate<'_, '_> {
+    fn keep(&self) -> HeldListing {
+        HeldListing { trade: self.trade.clone().into_owned(), entry: self.entry }
     }
 }
 
 /// The state of one session.
 #[derive(Debug)]
-pub struct Core<B> {
+pub struct Engine<B> {
     pub(super) whitelist: Arc<Whitelist>,
     pub(super) ledger: Ledger,
-    pub(super) hand: Hand<B>,
+    pub(super) hand: Executor<B>,
     /// Shared with those who read the server's time off its answers.
     clock: Arc<Mutex<ServerClock>>,
-    pub(super) tally: Tally,
-    pub(super) reported: Reported,
-    pub(super) pending: HashMap<TradeId, Pending>,
+    pub(super) tally: SessionStats,
+    pub(super) reported: Notified,
+    pub(super) pending: HashMap<TradeId, PendingOrder>,
     /// The items of this session's orders, for later lines about them.
     pub(super) names: HashMap<TradeId, String>,
-    seen: Recent<()>,
+    seen: SetAssocCache<()>,
     /// When the way of an approval may be gone for practice again; `None`: at any time.
     pub(super) rehearse_from: Option<Instant>,
     /// There was a listing after which there may be time for that.
     pub(super) wishes_to_rehearse: bool,
     held: HeldListings,
-    waiting: VecDeque<(Instant, Held)>,
+    waiting: VecDeque<(Instant, HeldListing)>,
     /// The site has flagged our account as a suspected trader.
     pub(super) is_flagged: bool,
     /// Something has happened that the account should show.
@@ -133,12 +133,12 @@ pub struct Core<B> {
     pub(super) has_earlier_mark: bool,
 }
 
-impl<B: Buys> Core<B> {
+impl<B: OrderSender> Engine<B> {
     /// A session at its beginning.
     pub fn new(
         whitelist: Arc<Whitelist>,
         ledger: Ledger,
-        hand: Hand<B>,
+        hand: Executor<B>,
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
         Self {
@@ -146,11 +146,11 @@ impl<B: Buys> Core<B> {
             ledger,
             hand,
             clock,
-            tally: Tally::default(),
-            reported: Reported::default(),
+            tally: SessionStats::default(),
+            reported: Notified::default(),
             pending: HashMap::with_capacity(64),
             names: HashMap::new(),
-            seen: Recent::new(SEEN_MAX, ()),
+            seen: SetAssocCache::new(SEEN_MAX, ()),
             rehearse_from: None,
             wishes_to_rehearse: false,
             held: HeldListings::new(HELD_MAX),
@@ -168,7 +168,7 @@ impl<B: Buys> Core<B> {
     }
 
     /// What has been counted so far.
-    pub const fn tally(&self) -> &Tally {
+    pub const fn tally(&self) -> &SessionStats {
         &self.tally
     }
 
@@ -184,15 +184,17 @@ impl<B: Buys> Core<B> {
         if is_renewed {
             self.forget_waiting(&trade);
         }
-        if trade.event == Event::Updated && !(is_renewed && trade.status == Status::Listed) {
+        if trade.event == TradeEvent::Updated
+            && !(is_renewed && trade.status == TradeStatus::Listed)
+        {
             return self.updated(&trade, now);
         }
         self.tally.listings = self.tally.listings.saturating_add(1);
         let verdict = self.whitelist.decide(&trade);
-        if let Verdict::Wanted(entry) = verdict {
+        if let Decision::Wanted(entry) = verdict {
             self.wanted(&trade, entry, now);
         }
-        if let (Event::Listed, Some(arrival), Some(created)) =
+        if let (TradeEvent::Listed, Some(arrival), Some(created)) =
             (trade.event, trade.arrival, trade.created_at)
         {
             self.clock().observe_listing(arrival.framed, created);
@@ -201,7 +203,7 @@ impl<B: Buys> Core<B> {
             self.tally.unreadable = self.tally.unreadable.saturating_add(1);
             say::unreadable(&trade, self.tally.unreadable <= UNREADABLE_SHOWN_MAX);
         }
-        if !matches!(verdict, Verdict::Wanted(_)) {
+        if !matches!(verdict, Decision::Wanted(_)) {
             self.wish_to_rehearse(now);
         }
         say::listing(&trade, self.whitelist.is_empty());
@@ -215,11 +217,11 @@ impl<B: Buys> Core<B> {
             return;
         }
         self.tally.matched = self.tally.matched.saturating_add(1);
-        self.pursue(Match { trade, entry, since: now.instant }, now);
+        self.pursue(Candidate { trade, entry, since: now.instant }, now);
     }
 
     /// Buys a wanted listing, or holds it, or lets it wait, or says why not.
-    fn pursue(&mut self, wanted: Match<'_, '_>, now: Now) {
+    fn pursue(&mut self, wanted: Candidate<'_, '_>, now: Now) {
         let trade = wanted.trade;
         if self.is_stopping {
             return self.tally.skip("stopping");
@@ -239,14 +241,14 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    fn buy(&mut self, wanted: Match<'_, '_>, now: Now) {
-        let Match { trade, entry, since } = wanted;
+    fn buy(&mut self, wanted: Candidate<'_, '_>, now: Now) {
+        let Candidate { trade, entry, since } = wanted;
         let Some(price) = trade.total_value else { return self.tally.skip("no price") };
         let decided = Instant::now();
-        let want = Want { id: trade.id, price, entry, created_at: trade.created_at };
+        let want = OrderRequest { id: trade.id, price, entry, created_at: trade.created_at };
         let approved = match self.ledger.reserve(want, now.wall) {
             Ok(approved) => approved,
-            Err(denied @ Denied::InFlight { .. }) => {
+            Err(denied @ RiskRejection::InFlight { .. }) => {
                 return self.wait(wanted, now, denied);
             }
             Err(denied) => {
@@ -255,19 +257,20 @@ impl<B: Buys> Core<B> {
             }
         };
         let (reserved, sent) = match &self.hand {
-            Hand::Dry => return self.would_buy(wanted, price, now),
-            Hand::Live(buyer) => (Instant::now(), buyer.send(approved)),
+            Executor::Dry => return self.would_buy(wanted, price, now),
+            Executor::Live(buyer) => (Instant::now(), buyer.send(approved)),
         };
         match sent {
             Ok(written) => {
-                self.note(|ledger| ledger.sent(&trade.id, now.wall).map(|()| Aftermath::default()));
-                let arrival = trade.arrival.unwrap_or(Arrival::at(since));
-                let Written { begun: serialised, written, .. } = written;
+                self.note(|ledger| ledger.sent(&trade.id, now.wall).map(|()| Effects::default()));
+                let arrival = trade.arrival.unwrap_or(RxTimestamps::at(since));
+                let SentRequest { begun: serialised, written, .. } = written;
                 let parsed = now.instant;
-                let steps = Steps { arrival, parsed, decided, reserved, serialised, written };
+                let steps =
+                    LatencyBreakdown { arrival, parsed, decided, reserved, serialised, written };
                 self.tally.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
-                self.pending.insert(trade.id, Pending { market_name, price, steps });
+                self.pending.insert(trade.id, PendingOrder { market_name, price, steps });
                 say::asked(trade, self.label(entry), &steps);
             }
             Err(reason) => {
@@ -279,8 +282,8 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    fn would_buy(&mut self, wanted: Match<'_, '_>, price: Coins, now: Now) {
-        let Match { trade, entry, .. } = wanted;
+    fn would_buy(&mut self, wanted: Candidate<'_, '_>, price: Amount, now: Now) {
+        let Candidate { trade, entry, .. } = wanted;
         // Counted as if it had been bought, so that a dry run meets its limits where a live one
         // would.
         let bought = Outcome::Bought { price: None, server_time: None };
@@ -293,7 +296,7 @@ impl<B: Buys> Core<B> {
         say::would_buy(trade, self.label(entry));
     }
 
-    fn hold(&mut self, wanted: Match<'_, '_>, mark: UnixMs) {
+    fn hold(&mut self, wanted: Candidate<'_, '_>, mark: UnixMs) {
         let trade = wanted.trade;
         let is_earlier = self.held.next_mark().is_none_or(|next| mark < next);
         if self.held.hold(mark, wanted.keep()) {
@@ -305,7 +308,7 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    fn wait(&mut self, wanted: Match<'_, '_>, now: Now, denied: Denied) {
+    fn wait(&mut self, wanted: Candidate<'_, '_>, now: Now, denied: RiskRejection) {
         let is_late = WAITING_FOR_MAX <= now.instant.saturating_duration_since(wanted.since);
         if is_late || self.waiting.len() >= WAITING_MAX {
             self.tally.skip(denied.name());
@@ -339,7 +342,7 @@ impl<B: Buys> Core<B> {
     /// A listing changed. If it was waited for and is gone, so is the waiting; if it is our own,
     /// the ledger hears of it.
     fn updated(&mut self, trade: &Trade<'_>, now: Now) {
-        if trade.status != Status::Listed && trade.status != Status::Other {
+        if trade.status != TradeStatus::Listed && trade.status != TradeStatus::Other {
             let was_waiting = self.waiting.len();
             self.waiting.retain(|(_, held)| held.trade.id != trade.id);
             if self.held.release(&trade.id).is_some() || self.waiting.len() < was_waiting {
@@ -359,17 +362,19 @@ impl<B: Buys> Core<B> {
         while let Some(held) =
             self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
         {
-            let Held { mut trade, entry } = held;
+            let HeldListing { mut trade, entry } = held;
             // What is measured is what the bot adds, not what the marketplace makes it wait.
-            trade.arrival = Some(Arrival::at(now.instant));
-            self.pursue(Match { trade: &trade, entry, since: now.instant }, now);
+            trade.arrival = Some(RxTimestamps::at(now.instant));
+            self.pursue(Candidate { trade: &trade, entry, since: now.instant }, now);
         }
         for _ in 0..self.waiting.len() {
             if !self.ledger.book().has_room_in_flight() {
                 break;
             }
-            let Some((since, Held { trade, entry })) = self.waiting.pop_front() else { break };
-            self.pursue(Match { trade: &trade, entry, since }, now);
+            let Some((since, HeldListing { trade, entry })) = self.waiting.pop_front() else {
+                break;
+            };
+            self.pursue(Candidate { trade: &trade, entry, since }, now);
         }
         self.give_up_waiting(now);
         self.held.next_mark().and_then(|mark| self.clock().when_surely(mark))
@@ -419,13 +424,13 @@ impl<B: Buys> Core<B> {
     }
 
     fn label(&self, entry: usize) -> &str {
-        self.whitelist.entries().get(entry).map_or("", crate::whitelist::Entry::label)
+        self.whitelist.entries().get(entry).map_or("", crate::whitelist::WhitelistEntry::label)
     }
 
     /// Tells the ledger something, and says loudly what follows from it.
     pub(super) fn note(
         &mut self,
-        tell: impl FnOnce(&mut Ledger) -> Result<Aftermath, Contradiction>,
+        tell: impl FnOnce(&mut Ledger) -> Result<Effects, InvalidTransition>,
     ) {
         match tell(&mut self.ledger) {
             Ok(aftermath) => {

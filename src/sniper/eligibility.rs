@@ -7,9 +7,9 @@
 use std::fmt;
 
 use crate::{
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     time::UnixMs,
-    trade::{Status, Trade},
+    trade::{Trade, TradeStatus},
 };
 
 /// What time it can be at the server.
@@ -29,14 +29,14 @@ pub enum Eligibility {
     /// When the server's clock has surely reached this moment.
     From(UnixMs),
     /// Not at all.
-    Never(Obstacle),
+    Never(SkipReason),
 }
 
 /// Why a listing must not be bought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum SkipReason {
     /// It is not for sale.
-    Status(Status),
+    Status(TradeStatus),
     /// The marketplace says that it cannot be joined.
     CannotJoin,
     /// It is one's own.
@@ -50,9 +50,9 @@ pub enum Obstacle {
         /// What it claims.
         claimed: Option<Percent>,
         /// Its price.
-        total: Option<Coins>,
+        total: Option<Amount>,
         /// The item's base price.
-        base: Option<Coins>,
+        base: Option<Amount>,
     },
 }
 
@@ -66,7 +66,7 @@ pub fn eligibility(trade: &Trade<'_>, time: ServerTime, is_flagged: bool) -> Eli
     let mark = trade.can_join_after.max(flagged);
     let is_expired = |at: UnixMs| trade.expires_at.is_none_or(|expires| expires <= at);
     if is_expired(time.latest) || mark.is_some_and(is_expired) {
-        return Eligibility::Never(Obstacle::Expired);
+        return Eligibility::Never(SkipReason::Expired);
     }
     match mark {
         Some(mark) if time.earliest.is_none_or(|earliest| earliest < mark) => {
@@ -77,28 +77,28 @@ pub fn eligibility(trade: &Trade<'_>, time: ServerTime, is_flagged: bool) -> Eli
 }
 
 #[inline]
-fn obstacle(trade: &Trade<'_>) -> Option<Obstacle> {
-    if trade.status != Status::Listed {
-        return Some(Obstacle::Status(trade.status));
+fn obstacle(trade: &Trade<'_>) -> Option<SkipReason> {
+    if trade.status != TradeStatus::Listed {
+        return Some(SkipReason::Status(trade.status));
     }
     if trade.can_join == Some(false) {
-        return Some(Obstacle::CannotJoin);
+        return Some(SkipReason::CannotJoin);
     }
     if trade.is_own {
-        return Some(Obstacle::Own);
+        return Some(SkipReason::Own);
     }
     if trade.items != 1 {
-        return Some(Obstacle::Items(trade.items));
+        return Some(SkipReason::Items(trade.items));
     }
     let (claimed, total, base) = (trade.markup_percent, trade.total_value, trade.base_value);
     let agrees = match (claimed, total, base) {
         (Some(claimed), Some(total), Some(base)) => claimed.is_markup_of(total, base),
         _ => false,
     };
-    (!agrees).then_some(Obstacle::Markup { claimed, total, base })
+    (!agrees).then_some(SkipReason::Markup { claimed, total, base })
 }
 
-impl Obstacle {
+impl SkipReason {
     /// A short name, for counters and reports.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ impl Obstacle {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "status is {status}"),
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(eligibility(&trade, NOW, false), expected);
     }
 
-    fn never(obstacle: Obstacle) -> Eligibility {
+    fn never(obstacle: SkipReason) -> Eligibility {
         Eligibility::Never(obstacle)
     }
 
@@ -159,15 +159,21 @@ mod tests {
 
     #[test]
     fn each_obstacle_stands_alone() {
-        check(|trade| trade.status = Status::Joined, never(Obstacle::Status(Status::Joined)));
-        check(|trade| trade.status = Status::Other, never(Obstacle::Status(Status::Other)));
-        check(|trade| trade.can_join = Some(false), never(Obstacle::CannotJoin));
-        check(|trade| trade.is_own = true, never(Obstacle::Own));
-        check(|trade| trade.items = 0, never(Obstacle::Items(0)));
-        check(|trade| trade.items = 2, never(Obstacle::Items(2)));
-        check(|trade| trade.expires_at = Some(UnixMs(2_001_000)), never(Obstacle::Expired));
+        check(
+            |trade| trade.status = TradeStatus::Joined,
+            never(SkipReason::Status(TradeStatus::Joined)),
+        );
+        check(
+            |trade| trade.status = TradeStatus::Other,
+            never(SkipReason::Status(TradeStatus::Other)),
+        );
+        check(|trade| trade.can_join = Some(false), never(SkipReason::CannotJoin));
+        check(|trade| trade.is_own = true, never(SkipReason::Own));
+        check(|trade| trade.items = 0, never(SkipReason::Items(0)));
+        check(|trade| trade.items = 2, never(SkipReason::Items(2)));
+        check(|trade| trade.expires_at = Some(UnixMs(2_001_000)), never(SkipReason::Expired));
         check(|trade| trade.expires_at = Some(UnixMs(2_001_001)), Eligibility::Now);
-        check(|trade| trade.expires_at = None, never(Obstacle::Expired));
+        check(|trade| trade.expires_at = None, never(SkipReason::Expired));
     }
 
     #[test]
@@ -178,13 +184,13 @@ mod tests {
             eligibility(&trade, NOW, false)
         };
         assert_eq!(claim(150), Eligibility::Now);
-        assert!(matches!(claim(0), Eligibility::Never(Obstacle::Markup { .. })));
-        assert!(matches!(claim(151), Eligibility::Never(Obstacle::Markup { .. })));
+        assert!(matches!(claim(0), Eligibility::Never(SkipReason::Markup { .. })));
+        assert!(matches!(claim(151), Eligibility::Never(SkipReason::Markup { .. })));
         check(
             |trade| trade.base_value = None,
-            never(Obstacle::Markup {
+            never(SkipReason::Markup {
                 claimed: Some(Percent::from_hundredths(150)),
-                total: Some(Coins::from_cents(1_015)),
+                total: Some(Amount::from_cents(1_015)),
                 base: None,
             }),
         );
@@ -223,7 +229,7 @@ mod tests {
                 trade.can_join_after = Some(UnixMs(3_000_000));
                 trade.expires_at = Some(UnixMs(3_000_000));
             },
-            never(Obstacle::Expired),
+            never(SkipReason::Expired),
         );
     }
 

@@ -9,7 +9,7 @@ use crate::{
 
 /// A listing that is waited for.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldListing {
     /// The listing.
     pub trade: Trade<'static>,
     /// The index of the entry that wants it.
@@ -19,7 +19,7 @@ pub struct Held {
 /// Listings by the moment of the server's clock from which they may be bought.
 #[derive(Debug)]
 pub struct HeldListings {
-    by_mark: BTreeMap<(UnixMs, TradeId), Held>,
+    by_mark: BTreeMap<(UnixMs, TradeId), HeldListing>,
     marks: HashMap<TradeId, UnixMs>,
     max: usize,
 }
@@ -31,7 +31,7 @@ impl HeldListings {
     }
 
     /// Holds a listing until a moment. `false`, and nothing happens, if there is no room.
-    pub fn hold(&mut self, mark: UnixMs, held: Held) -> bool {
+    pub fn hold(&mut self, mark: UnixMs, held: HeldListing) -> bool {
         if self.by_mark.len() >= self.max {
             return false;
         }
@@ -43,13 +43,13 @@ impl HeldListings {
     }
 
     /// The listing of this id, if it is held.
-    pub fn get(&self, id: &TradeId) -> Option<&Held> {
+    pub fn get(&self, id: &TradeId) -> Option<&HeldListing> {
         let mark = self.marks.get(id)?;
         self.by_mark.get(&(*mark, *id))
     }
 
     /// Lets go of a listing, if it is held.
-    pub fn release(&mut self, id: &TradeId) -> Option<Held> {
+    pub fn release(&mut self, id: &TradeId) -> Option<HeldListing> {
         let mark = self.marks.remove(id)?;
         self.by_mark.remove(&(mark, *id))
     }
@@ -60,7 +60,7 @@ impl HeldListings {
     }
 
     /// Takes the earliest listing, if its mark is not after this moment.
-    pub fn take_due(&mut self, earliest: UnixMs) -> Option<Held> {
+    pub fn take_due(&mut self, earliest: UnixMs) -> Option<HeldListing> {
         let ((mark, id), _) = self.by_mark.first_key_value()?;
         if earliest < *mark {
             return None;
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
     use crate::whitelist::tests::{REDLINE, trade};
 
-    fn held(id: &str) -> Held {
-        Held { trade: trade(id, REDLINE), entry: 0 }
+    fn held(id: &str) -> HeldListing {
+        HeldListing { trade: trade(id, REDLINE), entry: 0 }
     }
 
     fn id(text: &str) -> TradeId {

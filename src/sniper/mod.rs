@@ -29,24 +29,24 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-pub use self::core::{Core, Hand, Now};
+pub use self::core::{Engine, Executor, Now};
 use self::{
     news::feed_status,
     rehearse::{ALL_THE_TIME, BEHIND_LISTINGS},
 };
 use crate::{
-    account::{News, Requests},
+    account::{AccountUpdate, RefreshRequests},
     buyer::{
-        Buyer,
-        answer::{Report, Written},
+        OrderClient,
+        answer::{OrderReport, SentRequest},
     },
     clock,
-    ledger::{Approved, LedgerError, control::Ask},
+    ledger::{ApprovedOrder, LedgerError, control::PendingRequest},
     outcome::NotSent,
-    server_clock::Exchange,
+    server_clock::ClockExchange,
     time::UnixMs,
     trade::Trade,
-    ws::Taps,
+    ws::FeedMetrics,
 };
 
 /// How often what has no moment of its own is looked after.
@@ -54,24 +54,24 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often whoever must not wait tries to look.
 const TRY_EVERY: Duration = Duration::from_millis(5);
 /// What sends a buy: neither waits nor blocks.
-pub trait Buys {
+pub trait OrderSender {
     /// Writes the request of an approved buy, and says when.
     ///
     /// # Errors
     ///
     /// A [`NotSent`] if not one byte left.
-    fn send(&self, approved: Approved) -> Result<Written, NotSent>;
+    fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent>;
 
     /// The newest `Date` of the server that came without a buy, once.
-    fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+    fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         None
     }
 }
 
 /// One session of deciding and buying. Clones are handles to the same session.
 #[derive(Debug)]
-pub struct Sniper<B = Arc<Buyer>> {
-    core: Arc<Mutex<Core<B>>>,
+pub struct Sniper<B = Arc<OrderClient>> {
+    core: Arc<Mutex<Engine<B>>>,
     /// A listing was held, or an answer made room.
     changed: Arc<Notify>,
     /// The balance was read and is below its floor.
@@ -95,9 +95,9 @@ impl Now {
     }
 }
 
-impl<B: Buys> Sniper<B> {
+impl<B: OrderSender> Sniper<B> {
     /// A session around its state.
-    pub fn new(core: Core<B>) -> Self {
+    pub fn new(core: Engine<B>) -> Self {
         Self {
             core: Arc::new(Mutex::new(core)),
             changed: Arc::new(Notify::new()),
@@ -133,7 +133,7 @@ impl<B: Buys> Sniper<B> {
     /// # Cancel safety
     ///
     /// Safe: nothing is left half done at a wait.
-    pub async fn run(&self, inbox: &mut Inbox, taps: &Taps) -> LedgerError {
+    pub async fn run(&self, inbox: &mut EngineInputs, taps: &FeedMetrics) -> LedgerError {
         let mut pushes_seen = 0;
         loop {
             if let Some(refusal) = self.core().refusal.take() {
@@ -187,7 +187,7 @@ impl<B: Buys> Sniper<B> {
     }
 
     /// Buys what has become due, asks for what should be known soon, and says when to look again.
-    fn look_around(&self, requests: &Requests) -> Option<Instant> {
+    fn look_around(&self, requests: &RefreshRequests) -> Option<Instant> {
         let mut core = self.core();
         core.learn_the_time();
         let now = Now::read();
@@ -222,7 +222,7 @@ impl<B: Buys> Sniper<B> {
     }
 
     /// Looks at the state, for a report.
-    pub fn look<T>(&self, at: impl FnOnce(&mut Core<B>) -> T) -> T {
+    pub fn look<T>(&self, at: impl FnOnce(&mut Engine<B>) -> T) -> T {
         at(&mut self.core())
     }
 
@@ -230,7 +230,7 @@ impl<B: Buys> Sniper<B> {
     pub fn look_within<T>(
         &self,
         within: Duration,
-        at: impl FnOnce(&mut Core<B>) -> T,
+        at: impl FnOnce(&mut Engine<B>) -> T,
     ) -> Option<T> {
         let begun = Instant::now();
         loop {
@@ -243,24 +243,24 @@ impl<B: Buys> Sniper<B> {
         }
     }
 
-    fn core(&self) -> MutexGuard<'_, Core<B>> {
+    fn core(&self) -> MutexGuard<'_, Engine<B>> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What comes in from elsewhere, and what may be asked for.
 #[derive(Debug, Default)]
-pub struct Inbox {
+pub struct EngineInputs {
     /// How buys went on the wire; `None`: none are sent.
-    pub reports: Option<mpsc::Receiver<Report>>,
+    pub reports: Option<mpsc::Receiver<OrderReport>>,
     /// What was learned of the account; `None`: nobody looks.
-    pub news: Option<mpsc::Receiver<News>>,
+    pub news: Option<mpsc::Receiver<AccountUpdate>>,
     /// What a person asks over the control channel; `None`: nobody can.
-    pub asks: Option<mpsc::Receiver<Ask>>,
+    pub asks: Option<mpsc::Receiver<PendingRequest>>,
     /// When the session began, for whoever asks how long it has run.
     pub started: Option<Instant>,
     /// Asks for a look at the account.
-    pub requests: Arc<Requests>,
+    pub requests: Arc<RefreshRequests>,
 }
 
 /// The next of a queue; never, where there is none.
@@ -271,27 +271,27 @@ async fn next<T>(queue: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     }
 }
 
-impl<B: Buys> Buys for Arc<B> {
+impl<B: OrderSender> OrderSender for Arc<B> {
     #[inline]
-    fn send(&self, approved: Approved) -> Result<Written, NotSent> {
+    fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         B::send(self, approved)
     }
 
-    fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+    fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         B::take_date(self)
     }
 }
 
-impl Buys for Buyer {
+impl OrderSender for OrderClient {
     #[inline]
-    fn send(&self, approved: Approved) -> Result<Written, NotSent> {
+    fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         match Self::send(self, approved) {
             Ok(written) => Ok(written),
             Err((_never_left, reason)) => Err(reason),
         }
     }
 
-    fn take_date(&self) -> Option<(Exchange, UnixMs)> {
+    fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         Self::take_date(self)
     }
 }

@@ -4,21 +4,21 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
-    Buys,
-    core::{Core, Hand, Now},
+    OrderSender,
+    core::{Engine, Executor, Now},
     say,
 };
 use crate::{
-    account::{News, PurchasesReading, Read, ReadFailure, UserReading},
+    account::{AccountUpdate, PurchasesReading, ReadFailure, ReadKind, UserReading},
     ledger::{
-        Aftermath, HaltReason, LedgerError, Reading,
-        control::{self, Ask, Reply},
+        AccountReading, Effects, HaltReason, LedgerError,
+        control::{self, ControlReply, PendingRequest},
         status::{self, FeedStatus},
     },
-    money::Coins,
+    money::Amount,
     outcome::Consequence,
     time::UnixMs,
-    ws::{Downtime, Taps},
+    ws::{Downtime, FeedMetrics},
 };
 
 /// By how much the wall clock may move against the steady one between two readings of the account.
@@ -29,7 +29,7 @@ const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
 const OVERDUE_TOLD_MAX: usize = 100;
 
 /// How the feed stands, from what it counts.
-pub(super) fn feed_status(taps: &Taps, now: Now) -> FeedStatus {
+pub(super) fn feed_status(taps: &FeedMetrics, now: Now) -> FeedStatus {
     let Downtime { gaps, total, longest, is_open } = taps.downtime(now.instant);
     let (connected, listing) = (taps.connected_since(), taps.last_listing());
     let ago = |moment: UnixMs| millis(now.wall.since(moment));
@@ -59,13 +59,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl<B: Buys> Core<B> {
+impl<B: OrderSender> Engine<B> {
     /// Takes in what was learned of the account.
-    pub fn hear(&mut self, news: News, now: Now) {
+    pub fn hear(&mut self, news: AccountUpdate, now: Now) {
         match news {
-            News::User(reading) => self.hear_user(&reading, now),
-            News::Purchases(reading) => self.hear_purchases(reading, now),
-            News::Failed { read, failure } => self.hear_failure(read, &failure, now),
+            AccountUpdate::User(reading) => self.hear_user(&reading, now),
+            AccountUpdate::Purchases(reading) => self.hear_purchases(reading, now),
+            AccountUpdate::Failed { read, failure } => self.hear_failure(read, &failure, now),
         }
     }
 
@@ -104,7 +104,7 @@ impl<B: Buys> Core<B> {
 
     /// Takes a balance that the feed has pushed. The feed may say anything: it only lowers what is
     /// available, and where it differs from the last reading the account is read.
-    pub fn hear_push(&mut self, balance: Coins) {
+    pub fn hear_push(&mut self, balance: Amount) {
         self.ledger.push_balance(balance);
         let last = self.ledger.book().last_reading();
         self.wishes_to_know |= last.is_none_or(|(last, _as_of)| last != balance);
@@ -118,7 +118,7 @@ impl<B: Buys> Core<B> {
         let book = self.ledger.book();
         purchases.trades.extend(older.filter(|trade| book.intent(&trade.id).is_some()));
         let PurchasesReading { trades, complete, started, .. } = &purchases;
-        let reading = Reading { trades, complete: *complete, started: *started };
+        let reading = AccountReading { trades, complete: *complete, started: *started };
         self.note(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
         if *complete {
             self.wall_drift_at_read_ms = self.wall_drift_ms;
@@ -150,7 +150,7 @@ impl<B: Buys> Core<B> {
 
     /// A failure is reported once for each cause. Where a buy would have been refused for the same
     /// reason, buying stops before one is.
-    fn hear_failure(&mut self, read: Read, failure: &ReadFailure, now: Now) {
+    fn hear_failure(&mut self, read: ReadKind, failure: &ReadFailure, now: Now) {
         self.report_failed(read, failure.cause(), now);
         let halting =
             failure.refusal().filter(|refusal| refusal.consequence() == Consequence::Halt);
@@ -162,7 +162,7 @@ impl<B: Buys> Core<B> {
                 .iter()
                 .any(|halt| halt.reason == HaltReason::Refused(refusal))
         {
-            self.note(|ledger| -> Result<Aftermath, _> {
+            self.note(|ledger| -> Result<Effects, _> {
                 Ok(ledger.halt(HaltReason::Refused(refusal), now.wall))
             });
         }
@@ -170,21 +170,27 @@ impl<B: Buys> Core<B> {
 
     /// Does what a person asks over the control channel, and answers how things stand: with the
     /// feed, and with how long the bot has run.
-    pub fn answer(&mut self, ask: &Ask, feed: FeedStatus, running: Option<Duration>, now: UnixMs) {
+    pub fn answer(
+        &mut self,
+        ask: &PendingRequest,
+        feed: FeedStatus,
+        running: Option<Duration>,
+        now: UnixMs,
+    ) {
         self.note(|ledger| Ok(ledger.check_losses(now)));
         let halts = self.ledger.snapshot(now).halts.len();
         let mode = match self.hand {
-            Hand::Dry => status::DRY,
-            Hand::Live(_) => status::LIVE,
+            Executor::Dry => status::DRY,
+            Executor::Live(_) => status::LIVE,
         };
         let mut reply = control::answer(&mut self.ledger, &ask.request, mode, now);
-        if let Reply::Done(status) = &mut reply {
+        if let ControlReply::Done(status) = &mut reply {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
             self.show_failing_reads(status);
         }
         // What was refused changed nothing, and is told to who asked.
-        if matches!(reply, Reply::Done(_)) {
+        if matches!(reply, ControlReply::Done(_)) {
             let left = self.ledger.snapshot(now).halts;
             say::asked_for(&ask.request, halts, &left);
         }

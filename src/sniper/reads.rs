@@ -4,14 +4,16 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Buys,
-    core::{Core, Hand, Now},
+    OrderSender,
+    core::{Engine, Executor, Now},
     say,
 };
 use crate::{
-    account::{Cause, Health, PurchasesReading, Read, ReadFailure, purchases::UnknownStatus},
+    account::{
+        FailureCause, PurchasesReading, ReadFailure, ReadHealth, ReadKind, purchases::UnknownStatus,
+    },
     csgoroll::account::User,
-    ledger::status::{AccountFailure, Status},
+    ledger::status::{AccountFailure, LedgerStatus},
     trade::TradeId,
 };
 
@@ -23,16 +25,16 @@ const FOREIGN_WORDS_MAX: usize = 16;
 
 /// What has been reported of the account already, so that nothing is reported twice.
 #[derive(Debug, Default)]
-pub(super) struct Reported {
+pub(super) struct Notified {
     has_signed_in: bool,
-    pub(super) health: Health,
+    pub(super) health: ReadHealth,
     statuses: HashMap<TradeId, Box<str>>,
     foreign_words: HashSet<Box<str>>,
     /// Cancelled orders whose coins are overdue.
     pub(super) overdue: HashSet<TradeId>,
 }
 
-impl Reported {
+impl Notified {
     /// Whether this word about this purchase is new. Of what the ledger does not hold only the word
     /// counts: the account may hold thousands of purchases that were made by hand.
     fn is_news(&mut self, unknown: &UnknownStatus, is_ours: bool) -> bool {
@@ -46,7 +48,7 @@ impl Reported {
     }
 }
 
-impl<B: Buys> Core<B> {
+impl<B: OrderSender> Engine<B> {
     /// The account was read. Its balance may be missing all the same.
     pub(super) fn report_user(&mut self, user: &User, now: Now) {
         if !self.reported.has_signed_in {
@@ -57,26 +59,28 @@ impl<B: Buys> Core<B> {
         match &user.balance_error {
             Some(error) => {
                 let cause = ReadFailure::Balance(error.clone()).cause();
-                self.report_failed(Read::Balance, cause, now);
+                self.report_failed(ReadKind::Balance, cause, now);
             }
-            None => self.report_succeeded(Read::Balance, now),
+            None => self.report_succeeded(ReadKind::Balance, now),
         }
     }
 
     /// The list of own purchases was read, completely or not.
     pub(super) fn report_purchases(&mut self, reading: &PurchasesReading, now: Now) {
         match &reading.incomplete {
-            Some(incomplete) => self.report_failed(Read::Purchases, incomplete.cause(), now),
-            None => self.report_succeeded(Read::Purchases, now),
+            Some(incomplete) => self.report_failed(ReadKind::Purchases, incomplete.cause(), now),
+            None => self.report_succeeded(ReadKind::Purchases, now),
         }
         match reading.unpriced {
-            Some((count, first)) => self.report_failed(Read::Prices, unpriced(count, first), now),
-            None => self.report_succeeded(Read::Prices, now),
+            Some((count, first)) => {
+                self.report_failed(ReadKind::Prices, unpriced(count, first), now)
+            }
+            None => self.report_succeeded(ReadKind::Prices, now),
         }
         if let (true, Some(history)) = (reading.complete, &reading.history) {
             match history.cause() {
-                Some(cause) => self.report_failed(Read::History, cause, now),
-                None => self.report_succeeded(Read::History, now),
+                Some(cause) => self.report_failed(ReadKind::History, cause, now),
+                None => self.report_succeeded(ReadKind::History, now),
             }
         }
         for unknown in &reading.unknown {
@@ -88,7 +92,7 @@ impl<B: Buys> Core<B> {
     }
 
     /// A read failed, or did not bring what it should.
-    pub(super) fn report_failed(&mut self, read: Read, cause: Cause, now: Now) {
+    pub(super) fn report_failed(&mut self, read: ReadKind, cause: FailureCause, now: Now) {
         let (text, remedy) = (cause.text().to_owned(), cause.remedy());
         if self.reported.health.failed(read, cause, now.wall) {
             let follows = self.follows_from_failed(read, now);
@@ -96,30 +100,34 @@ impl<B: Buys> Core<B> {
         }
     }
 
-    fn report_succeeded(&mut self, read: Read, now: Now) {
+    fn report_succeeded(&mut self, read: ReadKind, now: Now) {
         if let Some(lasted) = self.reported.health.succeeded(read, now.wall) {
             say::read_succeeded(read, lasted);
         }
     }
 
     /// What a failing read means for ordering.
-    fn follows_from_failed(&mut self, read: Read, now: Now) -> &'static str {
+    fn follows_from_failed(&mut self, read: ReadKind, now: Now) -> &'static str {
         let snapshot = self.ledger.snapshot(now.wall);
         match (read, &self.hand) {
-            (Read::Prices, _) => "The ledger keeps the prices that it has.",
-            (Read::History, _) => "The prices of older purchases are not compared.",
-            (Read::Balance | Read::Purchases, Hand::Dry) => "The dry run continues without it.",
-            (Read::Balance | Read::Purchases, Hand::Live(_)) if !snapshot.reconciled => {
+            (ReadKind::Prices, _) => "The ledger keeps the prices that it has.",
+            (ReadKind::History, _) => "The prices of older purchases are not compared.",
+            (ReadKind::Balance | ReadKind::Purchases, Executor::Dry) => {
+                "The dry run continues without it."
+            }
+            (ReadKind::Balance | ReadKind::Purchases, Executor::Live(_))
+                if !snapshot.reconciled =>
+            {
                 "No order is sent until it succeeds."
             }
-            (Read::Balance | Read::Purchases, Hand::Live(_)) => {
+            (ReadKind::Balance | ReadKind::Purchases, Executor::Live(_)) => {
                 "What is unknown stays unknown and counts as spent until it succeeds."
             }
         }
     }
 
     /// Adds the reads that fail to what `status` shows.
-    pub(super) fn show_failing_reads(&self, status: &mut Status) {
+    pub(super) fn show_failing_reads(&self, status: &mut LedgerStatus) {
         let failing = self.reported.health.failing();
         status.account_failures = failing
             .map(|(read, failing)| AccountFailure {
@@ -132,11 +140,11 @@ impl<B: Buys> Core<B> {
     }
 }
 
-fn unpriced(count: u32, first: TradeId) -> Cause {
+fn unpriced(count: u32, first: TradeId) -> FailureCause {
     let text = format!("{count} purchases have no price that can be read, the first is {first}");
     let remedy = "compare the prices with your purchases at the site; if they are shown there, the \
                   site has changed and this version cannot read them";
-    Cause::new("unpriced".to_owned(), &text, remedy)
+    FailureCause::new("unpriced".to_owned(), &text, remedy)
 }
 
 #[cfg(test)]
@@ -149,18 +157,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        account::{Incomplete, News, UserReading, purchases::History},
-        buyer::answer::Written,
+        account::{AccountUpdate, IncompleteReason, UserReading, purchases::History},
+        buyer::answer::SentRequest,
         config::Budget,
         csgoroll::account::BalanceError,
         ledger::{
-            Approved, Ledger, OwnTrade, State,
-            control::{Ask, Reply, Request},
+            ApprovedOrder, Ledger, OrderState, OwnTrade,
+            control::{ControlReply, ControlRequest, PendingRequest},
             status::FeedStatus,
         },
-        money::Coins,
+        money::Amount,
         outcome::{NotSent, Outcome, Unknown},
-        server_clock::{Exchange, ServerClock},
+        server_clock::{ClockExchange, ServerClock},
         time::UnixMs,
         whitelist::{
             Whitelist,
@@ -172,10 +180,10 @@ mod tests {
     #[derive(Debug)]
     struct Yes;
 
-    impl Buys for Yes {
-        fn send(&self, _approved: Approved) -> Result<Written, NotSent> {
+    impl OrderSender for Yes {
+        fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
             let now = Instant::now();
-            Ok(Written { ready: now, begun: now, written: now })
+            Ok(SentRequest { ready: now, begun: now, written: now })
         }
     }
 
@@ -204,7 +212,7 @@ mod tests {
     }
 
     struct Session {
-        core: Core<Yes>,
+        core: Engine<Yes>,
         lines: Lines,
         seconds: u64,
     }
@@ -215,7 +223,7 @@ mod tests {
             let ledger = Ledger::in_memory(Budget::default(), std::slice::from_ref(&entry), true);
             let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
             let whitelist = Arc::new(Whitelist::new(vec![entry]));
-            let core = Core::new(whitelist, ledger, Hand::Live(Yes), clock);
+            let core = Engine::new(whitelist, ledger, Executor::Live(Yes), clock);
             Self { core, lines: Lines::default(), seconds: 0 }
         }
 
@@ -225,7 +233,7 @@ mod tests {
         }
 
         /// Takes news in, a minute after the last.
-        fn hear(&mut self, news: News) {
+        fn hear(&mut self, news: AccountUpdate) {
             self.seconds += 60;
             let (now, lines) = (self.now(), self.lines.clone());
             let subscriber = tracing_subscriber::fmt()
@@ -236,7 +244,7 @@ mod tests {
             tracing::subscriber::with_default(subscriber, || self.core.hear(news, now));
         }
 
-        fn hear_user(&mut self, balance: Result<Coins, BalanceError>) {
+        fn hear_user(&mut self, balance: Result<Amount, BalanceError>) {
             let user = User {
                 id: "VXNlcjox".to_owned(),
                 balance: balance.as_ref().ok().copied(),
@@ -244,26 +252,26 @@ mod tests {
                 ..User::default()
             };
             let at = Instant::now();
-            let exchange = Exchange { sent: at, received: at };
+            let exchange = ClockExchange { sent: at, received: at };
             let as_of = self.now().wall;
-            self.hear(News::User(UserReading { user, as_of, exchange, date: None }));
+            self.hear(AccountUpdate::User(UserReading { user, as_of, exchange, date: None }));
         }
 
         fn hear_purchases(&mut self, change: impl FnOnce(&mut PurchasesReading)) {
             let mut reading = PurchasesReading::complete(Vec::new(), self.now().wall);
             change(&mut reading);
             reading.complete = reading.incomplete.is_none();
-            self.hear(News::Purchases(reading));
+            self.hear(AccountUpdate::Purchases(reading));
         }
 
         /// What `sniper status` shows.
-        fn status(&mut self) -> Status {
+        fn status(&mut self) -> LedgerStatus {
             let (reply, answered) = sync_channel(1);
-            let ask = Ask { request: Request::Status, reply };
+            let ask = PendingRequest { request: ControlRequest::Status, reply };
             self.core.answer(&ask, FeedStatus::default(), None, self.now().wall);
             match answered.recv().unwrap() {
-                Reply::Done(status) => *status,
-                Reply::Cannot(why) => panic!("{why}"),
+                ControlReply::Done(status) => *status,
+                ControlReply::Cannot(why) => panic!("{why}"),
             }
         }
 
@@ -272,13 +280,13 @@ mod tests {
         }
     }
 
-    const HUNDRED: Result<Coins, BalanceError> = Ok(Coins::from_cents(10_000));
+    const HUNDRED: Result<Amount, BalanceError> = Ok(Amount::from_cents(10_000));
 
     #[test]
     fn an_incomplete_list_is_one_warning_that_status_repeats_until_the_list_is_complete() {
         let mut session = Session::live();
         let stuck = |reading: &mut PurchasesReading| {
-            reading.incomplete = Some(Incomplete::CursorRepeated { page: 2 });
+            reading.incomplete = Some(IncompleteReason::CursorRepeated { page: 2 });
         };
         session.hear_user(HUNDRED);
         session.hear_purchases(stuck);
@@ -313,8 +321,8 @@ mod tests {
     #[test]
     fn each_change_of_the_cause_is_one_warning() {
         let mut session = Session::live();
-        let failed = |status| News::Failed {
-            read: Read::Purchases,
+        let failed = |status| AccountUpdate::Failed {
+            read: ReadKind::Purchases,
             failure: ReadFailure::Status { status },
         };
         let mut warnings = Vec::new();
@@ -348,7 +356,7 @@ mod tests {
         let mut session = Session::live();
         session.hear_user(HUNDRED);
         session.hear_purchases(|reading| {
-            let shortfall = Some(Incomplete::TooManyPages { pages: 40 });
+            let shortfall = Some(IncompleteReason::TooManyPages { pages: 40 });
             reading.history = Some(History { shortfall, oldest: None });
             reading.unpriced = Some((3, TradeId::new("a").unwrap()));
         });
@@ -382,7 +390,7 @@ mod tests {
         let mut lines = Vec::new();
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
             session.hear_purchases(|reading| {
-                let status = crate::trade::Status::Other;
+                let status = crate::trade::TradeStatus::Other;
                 reading.trades = vec![OwnTrade { id, status, price: None, joined_at: None }];
                 reading.unknown = vec![unknown(id, word)];
             });
@@ -427,12 +435,12 @@ mod tests {
         // What changed before the list was asked for can be in it.
         session.seconds += 1;
         session.hear_purchases(|reading| {
-            let status = crate::trade::Status::Joined;
+            let status = crate::trade::TradeStatus::Joined;
             let own = |id| OwnTrade { id, status, price: None, joined_at: None };
             reading.older = vec![own(ours), own(foreign)];
         });
         let state = session.core.ledger.book().intent(&ours).map(|intent| intent.state);
-        assert_eq!(state, Some(State::Bought));
+        assert_eq!(state, Some(OrderState::Bought));
         assert_eq!(session.status().halts, [], "a purchase older than the ledger is no surprise");
     }
 }

@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use super::{
-    Buys,
-    core::{Core, Now},
+    OrderSender,
+    core::{Engine, Now},
 };
-use crate::{ledger::Want, money::Coins, trade::TradeId};
+use crate::{ledger::OrderRequest, money::Amount, trade::TradeId};
 
 /// How often at most behind listings, which come in bursts at times.
 pub(super) const BEHIND_LISTINGS: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ const TOO_LONG: Duration = Duration::from_micros(500);
 /// How long the disk is left alone then.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
-impl<B: Buys> Core<B> {
+impl<B: OrderSender> Engine<B> {
     /// Asks for a rehearsal once everything that came has been dealt with.
     #[inline]
     pub(super) fn wish_to_rehearse(&mut self, now: Now) {
@@ -50,8 +50,8 @@ impl<B: Buys> Core<B> {
 
     fn go_the_way(&mut self, now: Now) {
         if let Some(id) = TradeId::new("rehearsal") {
-            let (price, created_at) = (Coins::from_cents(1), Some(now.wall));
-            self.ledger.rehearse(&Want { id, price, entry: 0, created_at }, now.wall);
+            let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
+            self.ledger.rehearse(&OrderRequest { id, price, entry: 0, created_at }, now.wall);
         }
     }
 }

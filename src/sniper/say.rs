@@ -5,25 +5,26 @@ use std::{fmt::Display, time::Duration};
 use tracing::{Level, debug, error, info, warn};
 
 use crate::{
-    account::{Read, purchases::UnknownStatus},
+    account::{ReadKind, purchases::UnknownStatus},
     csgoroll::account::User,
-    latency::Steps,
+    latency::LatencyBreakdown,
     ledger::{
-        Aftermath, Change, Contradiction, Halt, Intent, LedgerError, State, control::Request,
+        Effects, Halt, Intent, InvalidTransition, LedgerError, OrderState, StateChange,
+        control::ControlRequest,
     },
-    money::Coins,
-    outcome::{NotSent, Outcome, Refusal, Unknown},
+    money::Amount,
+    outcome::{NotSent, Outcome, RejectReason, Unknown},
     summary::short,
     text::Escaped,
     time::UnixMs,
     trade::{Trade, TradeId},
-    whitelist::{Verdict, Whitelist},
+    whitelist::{Decision, Whitelist},
 };
 
 /// A listing in one line: `id=… markup=1.50% price=10.15 …`.
-struct Line<'a>(&'a Trade<'a>);
+struct ListingLine<'a>(&'a Trade<'a>);
 
-impl Display for Line<'_> {
+impl Display for ListingLine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let trade = self.0;
         write!(f, "id={} markup=", trade.id)?;
@@ -47,18 +48,18 @@ impl Display for Line<'_> {
 /// Every listing, at debug; at info while there is nothing else to see.
 pub(super) fn listing(trade: &Trade<'_>, is_all_there_is: bool) {
     if is_all_there_is {
-        info!("[trade] {}", Line(trade));
+        info!("[trade] {}", ListingLine(trade));
     } else {
-        debug!("[trade] {}", Line(trade));
+        debug!("[trade] {}", ListingLine(trade));
     }
 }
 
 /// Why an entry about this item does not want it, at debug.
-pub(super) fn verdict(trade: &Trade<'_>, verdict: &Verdict, whitelist: &Whitelist) {
+pub(super) fn verdict(trade: &Trade<'_>, verdict: &Decision, whitelist: &Whitelist) {
     if !tracing::enabled!(Level::DEBUG) {
         return;
     }
-    if let Verdict::Refused { entry, because } = verdict {
+    if let Decision::Refused { entry, because } = verdict {
         let label = whitelist.entries().get(*entry).map_or("", |entry| entry.label());
         debug!("[no] id={} \"{}\": {because}", trade.id, Escaped(label));
     }
@@ -71,36 +72,36 @@ pub(super) fn unreadable(trade: &Trade<'_>, is_shown: bool) {
     let fields: Vec<&str> = trade.defects.iter().map(|defect| defect.field()).collect();
     let fields = fields.join(", ");
     if is_shown {
-        warn!("Unbuyable, cannot read {fields}: {}", Line(trade));
+        warn!("Unbuyable, cannot read {fields}: {}", ListingLine(trade));
     } else {
-        debug!("Unbuyable, cannot read {fields}: {}", Line(trade));
+        debug!("Unbuyable, cannot read {fields}: {}", ListingLine(trade));
     }
 }
 
 pub(super) fn left_alone(trade: &Trade<'_>, because: &dyn Display) {
-    info!("[match] left alone, {because}: {}", Line(trade));
+    info!("[match] left alone, {because}: {}", ListingLine(trade));
 }
 
 pub(super) fn held(trade: &Trade<'_>, mark: UnixMs) {
-    info!("[match] held, it can be bought from {mark} (server time): {}", Line(trade));
+    info!("[match] held, it can be bought from {mark} (server time): {}", ListingLine(trade));
 }
 
 pub(super) fn would_buy(trade: &Trade<'_>, label: &str) {
-    info!("[match] would buy for \"{}\": {}", Escaped(label), Line(trade));
+    info!("[match] would buy for \"{}\": {}", Escaped(label), ListingLine(trade));
 }
 
-pub(super) fn asked(trade: &Trade<'_>, label: &str, steps: &Steps) {
+pub(super) fn asked(trade: &Trade<'_>, label: &str, steps: &LatencyBreakdown) {
     let took = short(steps.total());
-    info!("[match] buying for \"{}\", asked in {took}: {}", Escaped(label), Line(trade));
+    info!("[match] buying for \"{}\", asked in {took}: {}", Escaped(label), ListingLine(trade));
     debug!("[steps] id={} {steps}", trade.id);
 }
 
 pub(super) fn not_sent(trade: &Trade<'_>, reason: NotSent) {
-    warn!("[buy] not sent, {reason}: {}", Line(trade));
+    warn!("[buy] not sent, {reason}: {}", ListingLine(trade));
 }
 
 /// What became of a buy.
-pub(super) fn outcome(outcome: &Outcome, name: &str, price: Coins, answered: Duration) {
+pub(super) fn outcome(outcome: &Outcome, name: &str, price: Amount, answered: Duration) {
     let (name, took) = (Escaped(name), short(answered));
     match outcome {
         Outcome::Bought { price: said, .. } => {
@@ -120,11 +121,11 @@ pub(super) fn unconfirmed(id: &TradeId, outcome: &Outcome) {
     }
 }
 
-fn refused(refusal: Refusal, name: &Escaped<'_>, price: Coins, took: &str) {
+fn refused(refusal: RejectReason, name: &Escaped<'_>, price: Amount, took: &str) {
     info!("[buy] refused, {refusal}: \"{name}\" for {price}, answered in {took}");
 }
 
-fn unknown(reason: Unknown, name: &Escaped<'_>, price: Coins) {
+fn unknown(reason: Unknown, name: &Escaped<'_>, price: Amount) {
     warn!(
         "[buy] UNKNOWN, {reason}: \"{name}\" for {price} counts as spent until proven otherwise \
          and is never sent again"
@@ -132,7 +133,7 @@ fn unknown(reason: Unknown, name: &Escaped<'_>, price: Coins) {
 }
 
 /// New halts and pauses, loudly.
-pub(super) fn aftermath(aftermath: &Aftermath) {
+pub(super) fn aftermath(aftermath: &Effects) {
     for halt in &aftermath.halts {
         error!(
             "BUYING STOPPED: {}. What to do: {}. The feed goes on.",
@@ -145,7 +146,7 @@ pub(super) fn aftermath(aftermath: &Aftermath) {
     }
 }
 
-pub(super) fn contradiction(contradiction: &Contradiction) {
+pub(super) fn contradiction(contradiction: &InvalidTransition) {
     error!("The ledger contradicts itself, please report this: {contradiction}");
 }
 
@@ -167,20 +168,20 @@ pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
 }
 
 /// A read of the account began to fail, or has another cause now.
-pub(super) fn read_failed(read: Read, cause: &str, follows: &str, remedy: &str) {
+pub(super) fn read_failed(read: ReadKind, cause: &str, follows: &str, remedy: &str) {
     warn!("Account read failed: {}, {cause}. {follows} What to do: {remedy}.", read.name());
 }
 
 /// A read of the account succeeded that had failed.
-pub(super) fn read_succeeded(read: Read, lasted: Duration) {
+pub(super) fn read_succeeded(read: ReadKind, lasted: Duration) {
     info!("Account read succeeded again: {}, after {}", read.name(), short(lasted));
 }
 
 /// A purchase is listed whose status this version does not know. `state`: what the ledger holds.
-pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<State>) {
+pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>) {
     let (id, word) = (unknown.id, Escaped(&unknown.word));
     let follows = match state {
-        Some(State::Reserved | State::Sent | State::Unknown) => {
+        Some(OrderState::Reserved | OrderState::Sent | OrderState::Unknown) => {
             "it stays unknown and counts as spent".to_owned()
         }
         Some(state) => format!("it stays {state}"),
@@ -192,24 +193,26 @@ pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<State>) {
 }
 
 /// An order that moved to another state other than by its own answer.
-pub(super) fn change(change: &Change, name: Option<&str>) {
-    let Change { id, from, to, price } = change;
+pub(super) fn change(change: &StateChange, name: Option<&str>) {
+    let StateChange { id, from, to, price } = change;
     let item = match name {
         Some(name) => format!("\"{}\" ({id})", Escaped(name)),
         None => id.to_string(),
     };
     match (from, to) {
-        (State::Unknown, State::NotBought) => {
+        (OrderState::Unknown, OrderState::NotBought) => {
             info!("Unknown order resolved: {item}, not bought; {price} coins are free again");
         }
-        (State::Unknown, State::Bought | State::Completed) => {
+        (OrderState::Unknown, OrderState::Bought | OrderState::Completed) => {
             info!("Unknown order resolved: {item}, bought for {price} coins");
         }
-        (_, State::Completed) => info!("Purchase delivered: {item}, {price} coins"),
-        (_, State::Returning) => warn!(
+        (_, OrderState::Completed) => info!("Purchase delivered: {item}, {price} coins"),
+        (_, OrderState::Returning) => warn!(
             "Purchase cancelled: {item}, {price} coins count as spent until a balance shows them"
         ),
-        (_, State::Returned) => info!("Purchase refunded: {item}, {price} coins are free again"),
+        (_, OrderState::Returned) => {
+            info!("Purchase refunded: {item}, {price} coins are free again")
+        }
         (from, to) => warn!("Order changed: {item}, {from} to {to}, {price} coins"),
     }
 }
@@ -239,17 +242,19 @@ pub(super) fn unbound(error: &LedgerError) {
 }
 
 /// What a person has asked for over the control channel, where it changes something.
-pub(super) fn asked_for(request: &Request, halts_before: usize, halts: &[Halt]) {
+pub(super) fn asked_for(request: &ControlRequest, halts_before: usize, halts: &[Halt]) {
     match request {
-        Request::Status => {}
-        Request::Halt { by } => {
+        ControlRequest::Status => {}
+        ControlRequest::Halt { by } => {
             error!("BUYING STOPPED by {}: `sniper halt`. The feed goes on.", Escaped(by));
         }
-        Request::Resume { by } => {
+        ControlRequest::Resume { by } => {
             info!("{} has looked: {halts_before} halts lifted, {} left", Escaped(by), halts.len());
         }
-        Request::NewBudget { by } => info!("{} says that `total` counts from now", Escaped(by)),
-        Request::Resolve { id, verdict, by } => {
+        ControlRequest::NewBudget { by } => {
+            info!("{} says that `total` counts from now", Escaped(by))
+        }
+        ControlRequest::Resolve { id, verdict, by } => {
             info!("Order resolved by {}: {}, {}", Escaped(by), Escaped(id), verdict.as_str());
         }
     }

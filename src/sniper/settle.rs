@@ -1,31 +1,31 @@
 //! What an answer changes: the ledger, the counts, the server's clock.
 
 use super::{
-    Buys,
-    core::{Core, Hand, NAMES_MAX, Now},
+    OrderSender,
+    core::{Engine, Executor, NAMES_MAX, Now},
     say,
-    tally::Bought,
+    tally::BoughtItem,
 };
 use crate::{
-    buyer::answer::{Answer, Report},
-    ledger::{HaltReason, State},
+    buyer::answer::{ExchangeResult, OrderReport},
+    ledger::{HaltReason, OrderState},
     outcome::{Outcome, Unknown},
     secret,
-    server_clock::Exchange,
+    server_clock::ClockExchange,
     text::beginning,
 };
 
 /// How much of an answer that was no purchase is kept for a person to read, in bytes.
 const WORDS_BYTES_MAX: usize = 512;
 
-impl<B: Buys> Core<B> {
+impl<B: OrderSender> Engine<B> {
     /// Takes in how one order went on the wire. Of an order with two reports the first tells the
     /// ledger alone; the last is counted and shown.
-    pub fn settle(&mut self, report: &Report, now: Now) {
+    pub fn settle(&mut self, report: &OrderReport, now: Now) {
         self.observe_clock(report);
         self.note_outcome(report, now);
         // The words of a refusal are kept while it is unconfirmed.
-        if let Answer::Complete(response) = &report.answer
+        if let ExchangeResult::Complete(response) = &report.answer
             && matches!(report.outcome, Outcome::Unknown(_))
         {
             // Before it is cut: a cut credential might not be found any more.
@@ -55,7 +55,7 @@ impl<B: Buys> Core<B> {
         let answered = report.answered.saturating_duration_since(pending.steps.written);
         say::outcome(&report.outcome, &pending.market_name, pending.price, answered);
         if let Outcome::Bought { price, .. } = report.outcome {
-            self.tally.keep(Bought {
+            self.tally.keep(BoughtItem {
                 id: report.id,
                 market_name: pending.market_name,
                 price: price.unwrap_or(pending.price),
@@ -68,11 +68,11 @@ impl<B: Buys> Core<B> {
     /// Passes a report to the ledger. Between the two reports of an order the account's own list or
     /// an operator may have settled it; then the last report changes nothing, unless it contradicts
     /// that: a purchase counts again, and a rejection of what is bought halts.
-    fn note_outcome(&mut self, report: &Report, now: Now) {
+    fn note_outcome(&mut self, report: &OrderReport, now: Now) {
         let state = self.ledger.book().intent(&report.id).map(|intent| intent.state);
         let is_settled =
-            state.is_some_and(|state| !state.is_in_flight() && state != State::Unknown);
-        let counts = state.is_some_and(State::counts);
+            state.is_some_and(|state| !state.is_in_flight() && state != OrderState::Unknown);
+        let counts = state.is_some_and(OrderState::counts);
         match &report.outcome {
             Outcome::Refused(_) if is_settled && counts => {
                 let reason = HaltReason::Contradiction { id: report.id };
@@ -88,12 +88,12 @@ impl<B: Buys> Core<B> {
 
     /// An answer carries the server's time: to the second in its head, and to the millisecond in
     /// the stamp of a purchase. One that may belong to an earlier request tells an earlier time.
-    fn observe_clock(&self, report: &Report) {
+    fn observe_clock(&self, report: &OrderReport) {
         if !matches!(report.outcome, Outcome::Bought { .. } | Outcome::Refused(_)) {
             return;
         }
-        let exchange = Exchange { sent: report.written.begun, received: report.answered };
-        if let Answer::Complete(response) = &report.answer
+        let exchange = ClockExchange { sent: report.written.begun, received: report.answered };
+        if let ExchangeResult::Complete(response) = &report.answer
             && let Some(date) = response.head.date
         {
             self.clock().observe_date(exchange, date);
@@ -105,7 +105,7 @@ impl<B: Buys> Core<B> {
 
     /// Harmless requests carry the server's time too.
     pub(super) fn learn_the_time(&self) {
-        if let Hand::Live(buyer) = &self.hand
+        if let Executor::Live(buyer) = &self.hand
             && let Some((exchange, date)) = buyer.take_date()
         {
             self.clock().observe_date(exchange, date);

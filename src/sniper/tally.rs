@@ -10,9 +10,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    latency::{Latency, Steps},
-    ledger::{Change, State},
-    money::Coins,
+    latency::{LatencyBreakdown, LatencyHistogram},
+    ledger::{OrderState, StateChange},
+    money::Amount,
     outcome::Outcome,
     trade::TradeId,
 };
@@ -22,22 +22,22 @@ pub const PURCHASES_KEPT_MAX: usize = 1_000;
 
 /// One thing that was bought in this session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bought {
+pub struct BoughtItem {
     /// The listing.
     pub id: TradeId,
     /// What it is: foreign text.
     pub market_name: String,
     /// What it cost.
-    pub price: Coins,
+    pub price: Amount,
     /// From the read that brought the listing to the request written, step by step.
-    pub steps: Steps,
+    pub steps: LatencyBreakdown,
     /// From request written to answer read.
     pub answered: Duration,
 }
 
 /// The counts of one session.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct SessionStats {
     /// Listings that reached the decision.
     pub listings: u64,
     /// Listings that an entry wants, repetitions not counted.
@@ -65,18 +65,18 @@ pub struct Tally {
     /// Unknown orders that turned out not bought.
     pub resolved_not_bought: u64,
     /// Dry run: what would have been spent.
-    pub would_spend: Coins,
+    pub would_spend: Amount,
     /// From the read that brought the listing to the request written.
-    pub latency: Latency,
+    pub latency: LatencyHistogram,
     /// The first of what was bought.
-    pub purchases: Vec<Bought>,
+    pub purchases: Vec<BoughtItem>,
     /// Answers to buys that could not be read.
     pub unreadable_answers: u64,
     /// Failures of this program's own making.
     pub internal_errors: u64,
 }
 
-impl Tally {
+impl SessionStats {
     /// Counts a wanted listing that was not asked for.
     pub fn skip(&mut self, why: &'static str) {
         let count = self.skipped.entry(why).or_default();
@@ -103,12 +103,12 @@ impl Tally {
     }
 
     /// Counts an unknown order that was resolved by the account.
-    pub const fn resolve(&mut self, change: &Change) {
+    pub const fn resolve(&mut self, change: &StateChange) {
         match (change.from, change.to) {
-            (State::Unknown, State::NotBought) => {
+            (OrderState::Unknown, OrderState::NotBought) => {
                 self.resolved_not_bought = self.resolved_not_bought.saturating_add(1);
             }
-            (State::Unknown, to) if to.is_charged() => {
+            (OrderState::Unknown, to) if to.is_charged() => {
                 self.resolved_bought = self.resolved_bought.saturating_add(1);
             }
             _ => {}
@@ -116,7 +116,7 @@ impl Tally {
     }
 
     /// Keeps a purchase for the summary, while there is room.
-    pub fn keep(&mut self, purchase: Bought) {
+    pub fn keep(&mut self, purchase: BoughtItem) {
         if self.purchases.len() < PURCHASES_KEPT_MAX {
             self.purchases.push(purchase);
         }
@@ -128,17 +128,17 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::latency::Arrival;
-    use crate::outcome::{NotSent, Refusal, Unknown};
+    use crate::latency::RxTimestamps;
+    use crate::outcome::{NotSent, RejectReason, Unknown};
 
-    const TEN: Coins = Coins::from_cents(1_000);
+    const TEN: Amount = Amount::from_cents(1_000);
 
     #[test]
     fn each_outcome_is_counted_once() {
-        let mut tally = Tally::default();
+        let mut tally = SessionStats::default();
         tally.settle(&Outcome::Bought { price: None, server_time: None });
         tally.settle(&Outcome::Bought { price: Some(TEN), server_time: None });
-        tally.settle(&Outcome::Refused(Refusal::Taken));
+        tally.settle(&Outcome::Refused(RejectReason::Taken));
         tally.settle(&Outcome::NotSent(NotSent::Closed));
         tally.settle(&Outcome::Unknown(Unknown::Cut));
         assert_eq!((tally.bought, tally.refused, tally.not_sent, tally.unknown), (2, 1, 1, 1));
@@ -147,14 +147,14 @@ mod tests {
 
     #[test]
     fn purchases_are_kept_up_to_their_bound() {
-        let mut tally = Tally::default();
+        let mut tally = SessionStats::default();
         let now = Instant::now();
-        let bought = Bought {
+        let bought = BoughtItem {
             id: TradeId::new("a").unwrap(),
             market_name: String::new(),
             price: TEN,
-            steps: Steps {
-                arrival: Arrival::at(now),
+            steps: LatencyBreakdown {
+                arrival: RxTimestamps::at(now),
                 parsed: now,
                 decided: now,
                 reserved: now,
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn skips_are_counted_by_their_reason() {
-        let mut tally = Tally::default();
+        let mut tally = SessionStats::default();
         tally.skip("expired");
         tally.skip("expired");
         tally.skip("own");

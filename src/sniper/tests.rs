@@ -9,73 +9,73 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    Buys,
-    core::{Core, HELD_MAX, Hand, Now},
+    OrderSender,
+    core::{Engine, Executor, HELD_MAX, Now},
 };
 use crate::{
-    account::{News, PurchasesReading},
-    buyer::answer::{Answer, Broken, Report, Written},
+    account::{AccountUpdate, PurchasesReading},
+    buyer::answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     config::Budget,
-    ledger::{Approved, HaltReason, Ledger, OwnTrade, Reading, event::State},
-    money::{Coins, Percent},
-    outcome::{NotSent, Outcome, Refusal, Unknown},
-    server_clock::{Exchange, ServerClock},
+    ledger::{AccountReading, ApprovedOrder, HaltReason, Ledger, OwnTrade, event::OrderState},
+    money::{Amount, Percent},
+    outcome::{NotSent, Outcome, RejectReason, Unknown},
+    server_clock::{ClockExchange, ServerClock},
     time::UnixMs,
-    trade::{Event, Status, Trade, TradeId},
+    trade::{Trade, TradeEvent, TradeId, TradeStatus},
     whitelist::{
-        Entry, Whitelist,
+        Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
     },
 };
 
 /// Notes what it should send, and refuses when it has no connection.
 #[derive(Debug, Default)]
-struct Notebook {
+struct FakeOrderSender {
     sent: RefCell<Vec<String>>,
     is_down: bool,
 }
 
-impl Buys for Notebook {
-    fn send(&self, approved: Approved) -> Result<Written, NotSent> {
+impl OrderSender for FakeOrderSender {
+    fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         if self.is_down {
             return Err(NotSent::NoConnection);
         }
         self.sent.borrow_mut().push(approved.id().to_string());
         let now = Instant::now();
-        Ok(Written { ready: now, begun: now, written: now })
+        Ok(SentRequest { ready: now, begun: now, written: now })
     }
 }
 
 /// A session with lots of room, and the time it is in it.
-struct Session {
-    core: Core<Notebook>,
+struct TestSession {
+    core: Engine<FakeOrderSender>,
     start: Instant,
     after: Duration,
 }
 
 fn plenty() -> Budget {
     Budget {
-        max_price: Coins::from_cents(100_000),
-        total: Coins::from_cents(1_000_000),
-        min_balance: Coins::ZERO,
+        max_price: Amount::from_cents(100_000),
+        total: Amount::from_cents(1_000_000),
+        min_balance: Amount::ZERO,
         max_buys_per_minute: 1_000,
         max_in_flight: 100,
         ..Budget::default()
     }
 }
 
-impl Session {
-    fn new(hand: Hand<Notebook>, budget: Budget, entries: Vec<Entry>) -> Self {
+impl TestSession {
+    fn new(hand: Executor<FakeOrderSender>, budget: Budget, entries: Vec<WhitelistEntry>) -> Self {
         let ledger = Ledger::in_memory(budget, &entries, false);
         let start = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(start)));
-        let core = Core::new(Arc::new(Whitelist::new(entries)), ledger, hand, clock);
+        let core = Engine::new(Arc::new(Whitelist::new(entries)), ledger, hand, clock);
         Self { core, start, after: Duration::ZERO }
     }
 
     fn live(budget: Budget) -> Self {
-        let entry = Entry { max_quantity: 1_000, ..entry() };
-        Self::new(Hand::Live(Notebook::default()), budget, vec![entry])
+        let entry = WhitelistEntry { max_quantity: 1_000, ..entry() };
+        Self::new(Executor::Live(FakeOrderSender::default()), budget, vec![entry])
     }
 
     /// The server's clock is ours, and starts at 2,000,000 ms.
@@ -86,7 +86,7 @@ impl Session {
 
     fn know_the_clock(&mut self) {
         let at = self.now();
-        let exchange = Exchange { sent: at.instant, received: at.instant };
+        let exchange = ClockExchange { sent: at.instant, received: at.instant };
         self.core.clock().observe_stamp(exchange, at.wall);
     }
 
@@ -102,8 +102,8 @@ impl Session {
 
     fn sent(&self) -> Vec<String> {
         match &self.core.hand {
-            Hand::Live(notebook) => notebook.sent.borrow().clone(),
-            Hand::Dry => Vec::new(),
+            Executor::Live(notebook) => notebook.sent.borrow().clone(),
+            Executor::Dry => Vec::new(),
         }
     }
 
@@ -114,7 +114,7 @@ impl Session {
 
 #[test]
 fn a_wanted_listing_is_bought_at_once_and_once() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", "Fracture Case"));
@@ -125,24 +125,24 @@ fn a_wanted_listing_is_bought_at_once_and_once() {
 
 #[test]
 fn a_dry_run_sends_nothing_and_meets_the_limits_of_a_live_one() {
-    let budget = Budget { total: Coins::from_cents(2_500), ..plenty() };
-    let entry = Entry { max_quantity: 10, ..entry() };
-    let mut session = Session::new(Hand::Dry, budget, vec![entry]);
+    let budget = Budget { total: Amount::from_cents(2_500), ..plenty() };
+    let entry = WhitelistEntry { max_quantity: 10, ..entry() };
+    let mut session = TestSession::new(Executor::Dry, budget, vec![entry]);
     for id in ["a", "b", "c"] {
         session.consider(trade(id, REDLINE));
     }
     let tally = session.core.tally();
     assert_eq!((tally.would_buy, tally.bought), (2, 0));
-    assert_eq!(tally.would_spend, Coins::from_cents(2_030));
+    assert_eq!(tally.would_spend, Amount::from_cents(2_030));
     assert_eq!(session.skipped("total"), 1);
 }
 
 #[test]
 fn an_obstacle_is_counted_by_its_name() {
-    let mut session = Session::live(plenty());
-    session.consider(Trade { status: Status::Joined, ..trade("a", REDLINE) });
+    let mut session = TestSession::live(plenty());
+    session.consider(Trade { status: TradeStatus::Joined, ..trade("a", REDLINE) });
     session.consider(Trade { is_own: true, ..trade("b", REDLINE) });
-    session.consider(Trade { base_value: Some(Coins::from_cents(900)), ..trade("c", REDLINE) });
+    session.consider(Trade { base_value: Some(Amount::from_cents(900)), ..trade("c", REDLINE) });
     assert!(session.sent().is_empty());
     assert_eq!(session.skipped("not listed any more"), 1);
     assert_eq!(session.skipped("own listing"), 1);
@@ -151,7 +151,7 @@ fn an_obstacle_is_counted_by_its_name() {
 
 #[test]
 fn a_listing_is_held_until_its_moment_and_then_bought() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.know_the_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     assert!(session.sent().is_empty());
@@ -166,12 +166,12 @@ fn a_listing_is_held_until_its_moment_and_then_bought() {
 
 #[test]
 fn a_held_listing_that_somebody_takes_is_let_go() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.know_the_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     session.consider(Trade {
-        event: Event::Updated,
-        status: Status::Joined,
+        event: TradeEvent::Updated,
+        status: TradeStatus::Joined,
         ..trade("a", REDLINE)
     });
     session.after = Duration::from_secs(60);
@@ -184,11 +184,11 @@ fn a_held_listing_that_somebody_takes_is_let_go() {
 fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
     let held = || Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) };
     let at = |cents| {
-        let price = Some(Coins::from_cents(cents));
+        let price = Some(Amount::from_cents(cents));
         let markup_percent = Some(Percent::from_hundredths(if cents == 1_015 { 150 } else { 0 }));
         Trade { total_value: price, base_value: price, markup_percent, ..held() }
     };
-    let updated = |cents| Trade { event: Event::Updated, ..at(cents) };
+    let updated = |cents| Trade { event: TradeEvent::Updated, ..at(cents) };
     let old = held().total_value.unwrap().cents();
     let (base_only, dear) = (old - 1, 90_000);
     let cases = [
@@ -199,7 +199,7 @@ fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
         (updated(base_only), Some(base_only)),
     ];
     for (change, expected) in cases {
-        let mut session = Session::live(plenty());
+        let mut session = TestSession::live(plenty());
         session.know_the_clock();
         session.consider(held());
         let cents = change.total_value.unwrap().cents();
@@ -219,15 +219,15 @@ fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
 /// race for a purchase that nobody intended.
 #[test]
 fn a_rivals_purchase_proves_nothing_about_ours() {
-    for outcome in [Outcome::Refused(Refusal::NotJoinable), Outcome::Unknown(Unknown::Cut)] {
-        let mut session = Session::live(plenty());
+    for outcome in [Outcome::Refused(RejectReason::NotJoinable), Outcome::Unknown(Unknown::Cut)] {
+        let mut session = TestSession::live(plenty());
         session.consider(trade("a", REDLINE));
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
         session.core.note(|ledger| ledger.settle(&id, &outcome, now));
         let before = session.core.ledger().book().intent(&id).copied();
-        let event = Event::Updated;
-        session.consider(Trade { event, status: Status::Joined, ..trade("a", REDLINE) });
+        let event = TradeEvent::Updated;
+        session.consider(Trade { event, status: TradeStatus::Joined, ..trade("a", REDLINE) });
         assert_eq!(session.core.ledger().book().intent(&id).copied(), before);
         session.consider(trade("b", REDLINE));
         assert_eq!(session.sent(), ["a", "b"], "after {outcome:?}");
@@ -236,26 +236,27 @@ fn a_rivals_purchase_proves_nothing_about_ours() {
 
 #[test]
 fn the_feed_delivers_a_bought_order_and_a_cancellation_only_asks_for_a_read() {
-    for (status, state) in
-        [(Status::Cancelled, State::Bought), (Status::Completed, State::Completed)]
-    {
-        let mut session = Session::live(plenty());
+    for (status, state) in [
+        (TradeStatus::Cancelled, OrderState::Bought),
+        (TradeStatus::Completed, OrderState::Completed),
+    ] {
+        let mut session = TestSession::live(plenty());
         session.consider(trade("a", REDLINE));
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
         let bought = Outcome::Bought { price: None, server_time: None };
         session.core.note(|ledger| ledger.settle(&id, &bought, now));
         let _earlier = session.core.take_wish_to_know();
-        session.consider(Trade { event: Event::Updated, status, ..trade("a", REDLINE) });
+        session.consider(Trade { event: TradeEvent::Updated, status, ..trade("a", REDLINE) });
         let found = session.core.ledger().book().intent(&id).map(|intent| intent.state);
         assert_eq!(found, Some(state), "{status}");
-        assert_eq!(session.core.take_wish_to_know(), status == Status::Cancelled, "{status}");
+        assert_eq!(session.core.take_wish_to_know(), status == TradeStatus::Cancelled, "{status}");
     }
 }
 
 #[test]
 fn a_wall_clock_that_was_set_is_distrusted_until_the_account_is_read() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     let now = session.now();
     session.core.watch_clock(now.wall, now);
     session.core.watch_clock(now.wall.plus(Duration::from_secs(2)), now);
@@ -266,14 +267,14 @@ fn a_wall_clock_that_was_set_is_distrusted_until_the_account_is_read() {
         session.after += Duration::from_secs(1);
         let reading = PurchasesReading::complete(Vec::new(), session.now().wall);
         let now = session.now();
-        session.core.hear(News::Purchases(reading), now);
+        session.core.hear(AccountUpdate::Purchases(reading), now);
         assert!(!session.core.ledger().book().is_clock_distrusted());
     }
 }
 
 #[test]
 fn only_so_many_are_held() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     for number in 0..=HELD_MAX {
         let mark = Some(UnixMs(2_003_000));
         session.consider(Trade { can_join_after: mark, ..trade(&format!("t{number}"), REDLINE) });
@@ -283,7 +284,7 @@ fn only_so_many_are_held() {
 
 #[test]
 fn a_flagged_account_waits_for_its_own_mark() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.know_the_clock();
     let mark = Some(UnixMs(2_003_000));
     let listing = |id| Trade { suspected_trader_can_join_after: mark, ..trade(id, REDLINE) };
@@ -298,37 +299,37 @@ fn a_flagged_account_waits_for_its_own_mark() {
 
 #[test]
 fn a_match_beyond_those_in_flight_waits_for_its_turn() {
-    let mut session = Session::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
     assert_eq!(session.sent(), ["a"]);
     let id = TradeId::new("a").unwrap();
     let now = session.now().wall;
-    let refused = Outcome::Refused(Refusal::Taken);
+    let refused = Outcome::Refused(RejectReason::Taken);
     session.core.note(|ledger| ledger.settle(&id, &refused, now));
     session.due();
     assert_eq!(session.sent(), ["a", "b"]);
 }
 
-fn report(id: &str, outcome: Outcome, is_final: bool) -> Report {
+fn report(id: &str, outcome: Outcome, is_final: bool) -> OrderReport {
     let now = Instant::now();
-    Report {
+    OrderReport {
         id: TradeId::new(id).unwrap(),
         outcome,
         is_final,
-        answer: Answer::Broken { why: Broken::Cut, head: None },
-        written: Written { ready: now, begun: now, written: now },
+        answer: ExchangeResult::Broken { why: ResponseError::Cut, head: None },
+        written: SentRequest { ready: now, begun: now, written: now },
         answered: now,
     }
 }
 
-impl Session {
+impl TestSession {
     fn settle(&mut self, outcome: Outcome, is_final: bool) {
         let now = self.now();
         self.core.settle(&report("a", outcome, is_final), now);
     }
 
-    fn state(&mut self) -> Option<State> {
+    fn state(&mut self) -> Option<OrderState> {
         let id = TradeId::new("a").unwrap();
         self.core.ledger().book().intent(&id).map(|intent| intent.state)
     }
@@ -340,7 +341,7 @@ impl Session {
     }
 }
 
-const fn unconfirmed(refusal: Refusal) -> Outcome {
+const fn unconfirmed(refusal: RejectReason) -> Outcome {
     Outcome::Unknown(Unknown::Unconfirmed(refusal))
 }
 
@@ -348,16 +349,16 @@ const fn unconfirmed(refusal: Refusal) -> Outcome {
 fn an_order_with_two_reports_is_counted_once_by_its_last() {
     let bought = Outcome::Bought { price: None, server_time: None };
     let cases = [
-        (Outcome::Refused(Refusal::Taken), State::Refused, (1, 0, 0)),
-        (Outcome::Unknown(Unknown::Foreign), State::Unknown, (0, 1, 0)),
-        (unconfirmed(Refusal::Taken), State::Unknown, (0, 1, 0)),
-        (bought, State::Bought, (0, 0, 1)),
+        (Outcome::Refused(RejectReason::Taken), OrderState::Refused, (1, 0, 0)),
+        (Outcome::Unknown(Unknown::Foreign), OrderState::Unknown, (0, 1, 0)),
+        (unconfirmed(RejectReason::Taken), OrderState::Unknown, (0, 1, 0)),
+        (bought, OrderState::Bought, (0, 0, 1)),
     ];
     for (last, state, counts) in cases {
-        let mut session = Session::live(Budget { max_in_flight: 1, ..plenty() });
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
         session.consider(trade("a", REDLINE));
-        session.settle(unconfirmed(Refusal::Taken), false);
-        assert_eq!((session.state(), session.counts()), (Some(State::Unknown), (0, 0, 0)));
+        session.settle(unconfirmed(RejectReason::Taken), false);
+        assert_eq!((session.state(), session.counts()), (Some(OrderState::Unknown), (0, 0, 0)));
         assert!(!session.core.take_wish_to_know(), "a lost race is no reason to read the account");
         // It holds no other order up meanwhile.
         session.consider(trade("b", REDLINE));
@@ -370,46 +371,46 @@ fn an_order_with_two_reports_is_counted_once_by_its_last() {
 
 #[test]
 fn an_unconfirmed_demand_for_a_captcha_stops_buying_at_once() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
-    session.settle(unconfirmed(Refusal::Captcha), false);
+    session.settle(unconfirmed(RejectReason::Captcha), false);
     session.consider(trade("b", REDLINE));
     assert_eq!((session.sent(), session.skipped("halted")), (vec!["a".to_owned()], 1));
-    session.settle(Outcome::Refused(Refusal::Captcha), true);
+    session.settle(Outcome::Refused(RejectReason::Captcha), true);
     let now = session.now().wall;
     assert_eq!(session.core.ledger().snapshot(now).halts.len(), 1, "one cause is one halt");
 }
 
 #[test]
 fn a_refusal_that_is_confirmed_after_the_account_showed_the_purchase_frees_nothing_and_halts() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
-    session.settle(unconfirmed(Refusal::Taken), false);
+    session.settle(unconfirmed(RejectReason::Taken), false);
     session.after = Duration::from_millis(1);
     let now = session.now().wall;
     let id = TradeId::new("a").unwrap();
-    let own = OwnTrade { id, status: Status::Joined, price: None, joined_at: None };
+    let own = OwnTrade { id, status: TradeStatus::Joined, price: None, joined_at: None };
     let trades = &[own];
-    let reading = Reading { trades, complete: false, started: now };
+    let reading = AccountReading { trades, complete: false, started: now };
     let _nothing = session.core.ledger().reconcile(&reading, None, now);
-    session.settle(Outcome::Refused(Refusal::Taken), true);
-    assert_eq!(session.state(), Some(State::Bought));
+    session.settle(Outcome::Refused(RejectReason::Taken), true);
+    assert_eq!(session.state(), Some(OrderState::Bought));
     let halts = session.core.ledger().snapshot(now).halts;
     assert_eq!(halts[0].reason, HaltReason::Contradiction { id });
     // What stays unknown is no contradiction.
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
-    session.settle(unconfirmed(Refusal::Taken), false);
+    session.settle(unconfirmed(RejectReason::Taken), false);
     session.after = Duration::from_millis(1);
     let _nothing = session.core.ledger().reconcile(&reading, None, now);
     session.settle(Outcome::Unknown(Unknown::Foreign), true);
-    assert_eq!(session.state(), Some(State::Bought));
+    assert_eq!(session.state(), Some(OrderState::Bought));
     assert_eq!(session.core.tally().internal_errors, 0);
 }
 
 #[test]
 fn a_match_waits_no_longer_than_it_may() {
-    let mut session = Session::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
     session.after = super::core::WAITING_FOR_MAX;
@@ -420,18 +421,18 @@ fn a_match_waits_no_longer_than_it_may() {
 
 #[test]
 fn without_a_connection_nothing_is_spent() {
-    let notebook = Notebook { is_down: true, ..Notebook::default() };
-    let budget = Budget { total: Coins::from_cents(1_015), ..plenty() };
-    let mut session = Session::new(Hand::Live(notebook), budget, vec![entry()]);
+    let notebook = FakeOrderSender { is_down: true, ..FakeOrderSender::default() };
+    let budget = Budget { total: Amount::from_cents(1_015), ..plenty() };
+    let mut session = TestSession::new(Executor::Live(notebook), budget, vec![entry()]);
     session.consider(trade("a", REDLINE));
     assert_eq!(session.core.tally().not_sent, 1);
     let now = session.now().wall;
-    assert_eq!(session.core.ledger.snapshot(now).spent, Coins::ZERO);
+    assert_eq!(session.core.ledger.snapshot(now).spent, Amount::ZERO);
 }
 
 #[test]
 fn a_stopping_session_buys_nothing_more() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.know_the_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     session.core.stop();
@@ -444,7 +445,7 @@ fn a_stopping_session_buys_nothing_more() {
 
 #[test]
 fn what_could_not_be_read_is_counted_and_never_bought() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     let mut listing = trade("a", REDLINE);
     listing.defects.add(crate::trade::Defect::TotalValue);
     session.consider(listing);
@@ -460,13 +461,13 @@ proptest! {
         listings in prop::collection::vec((0_u8..20, 1_i64..3_000, any::<bool>(), 0_u64..10_000), 0..60),
         total in 0_i64..20_000,
     ) {
-        let budget = Budget { total: Coins::from_cents(total), max_in_flight: 3, ..plenty() };
-        let mut session = Session::live(budget);
+        let budget = Budget { total: Amount::from_cents(total), max_in_flight: 3, ..plenty() };
+        let mut session = TestSession::live(budget);
         session.know_the_clock();
         for (number, cents, is_gone, wait) in listings {
-            let price = Some(Coins::from_cents(cents));
+            let price = Some(Amount::from_cents(cents));
             session.consider(Trade {
-                status: if is_gone { Status::Joined } else { Status::Listed },
+                status: if is_gone { TradeStatus::Joined } else { TradeStatus::Listed },
                 total_value: price,
                 base_value: price,
                 markup_percent: Some(Percent::default()),
@@ -485,13 +486,13 @@ proptest! {
         sent.dedup();
         prop_assert_eq!(u64::try_from(sent.len()).unwrap(), asked);
         let now = session.now().wall;
-        prop_assert!(session.core.ledger.snapshot(now).spent <= Coins::from_cents(total));
+        prop_assert!(session.core.ledger.snapshot(now).spent <= Amount::from_cents(total));
     }
 }
 
 #[test]
 fn a_rehearsal_is_wished_for_behind_what_nobody_wants_and_not_too_often() {
-    let mut session = Session::live(plenty());
+    let mut session = TestSession::live(plenty());
     session.know_the_clock();
     session.consider(trade("wanted", REDLINE));
     assert!(!session.core.wishes_to_rehearse, "a buy is no rehearsal");

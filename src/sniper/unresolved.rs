@@ -2,28 +2,28 @@
 
 use std::fmt;
 
-use super::{Buys, core::Core};
-use crate::{money::Coins, text::Escaped, time::UnixMs};
+use super::{OrderSender, core::Engine};
+use crate::{money::Amount, text::Escaped, time::UnixMs};
 
 /// How many orders are named.
 pub const NAMED_MAX: usize = 20;
 
 /// The orders whose outcome is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unresolved {
+pub struct UnknownOrders {
     /// Those without an answer: id, item, price; the first [`NAMED_MAX`].
-    pub unanswered: Vec<(String, String, Coins)>,
+    pub unanswered: Vec<(String, String, Amount)>,
     /// How many have no answer.
     pub unanswered_count: usize,
     /// What they cost together.
-    pub unanswered_coins: Coins,
+    pub unanswered_coins: Amount,
     /// How many ended unknown, now or in an earlier session, and what they cost.
-    pub unknown: (u32, Coins),
+    pub unknown: (u32, Amount),
 }
 
-impl<B: Buys> Core<B> {
+impl<B: OrderSender> Engine<B> {
     /// The orders whose outcome is not known.
-    pub fn unresolved(&mut self, now: UnixMs) -> Unresolved {
+    pub fn unresolved(&mut self, now: UnixMs) -> UnknownOrders {
         let snapshot = self.ledger.snapshot(now);
         let mut unanswered: Vec<_> = self
             .pending
@@ -32,10 +32,10 @@ impl<B: Buys> Core<B> {
             .collect();
         unanswered.sort();
         let coins = unanswered.iter().map(|(_, _, price)| *price);
-        let unanswered_coins = coins.fold(Coins::ZERO, Coins::saturating_add);
+        let unanswered_coins = coins.fold(Amount::ZERO, Amount::saturating_add);
         let unanswered_count = unanswered.len();
         unanswered.truncate(NAMED_MAX);
-        Unresolved {
+        UnknownOrders {
             unanswered,
             unanswered_count,
             unanswered_coins,
@@ -44,14 +44,14 @@ impl<B: Buys> Core<B> {
     }
 }
 
-impl Unresolved {
+impl UnknownOrders {
     /// Whether every outcome is known.
     pub const fn is_empty(&self) -> bool {
         self.unanswered_count == 0 && self.unknown.0 == 0
     }
 }
 
-impl fmt::Display for Unresolved {
+impl fmt::Display for UnknownOrders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("Every order has its answer.");
@@ -87,12 +87,12 @@ mod tests {
     #[test]
     fn every_order_is_named_with_its_price_up_to_a_bound() {
         let order =
-            |number: usize| (format!("id{number}"), "A\nB".to_owned(), Coins::from_cents(5));
-        let mut unresolved = Unresolved::default();
+            |number: usize| (format!("id{number}"), "A\nB".to_owned(), Amount::from_cents(5));
+        let mut unresolved = UnknownOrders::default();
         assert_eq!(unresolved.to_string(), "Every order has its answer.");
         unresolved.unanswered = vec![order(1)];
         unresolved.unanswered_count = 1;
-        unresolved.unanswered_coins = Coins::from_cents(5);
+        unresolved.unanswered_coins = Amount::from_cents(5);
         assert_eq!(
             unresolved.to_string(),
             "1 order has no answer: \"A\\u{a}B\" for 0.05 (id id1); 0.05 coins in all. They count \
@@ -100,7 +100,7 @@ mod tests {
         );
         unresolved.unanswered = (0..NAMED_MAX).map(order).collect();
         unresolved.unanswered_count = NAMED_MAX + 2;
-        unresolved.unknown = (1, Coins::from_cents(100));
+        unresolved.unknown = (1, Amount::from_cents(100));
         let text = unresolved.to_string();
         assert!(text.starts_with("22 orders have no answer: "), "{text}");
         assert!(text.contains(" and 2 more; "), "{text}");

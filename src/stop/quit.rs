@@ -2,7 +2,7 @@
 //!
 //! A thread of its own counts the signals, so that nothing that blocks (a disk, a terminal that
 //! takes nothing, a name server) keeps a person from ending the program. It hands the first signal to
-//! [`Stop`](super::Stop), so a signal that is sent once that was said is always a second one. At the
+//! [`Shutdown`](super::Stop), so a signal that is sent once that was said is always a second one. At the
 //! second it says on standard error
 //! which orders are without an answer, and exits with 128 and the number of the signal, as a shell
 //! does. The ledger is made for that: it holds every order before it is sent.
@@ -19,8 +19,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Signals, Why};
-use crate::log::{Destination, print_within};
+use super::{ShutdownReason, Signals};
+use crate::log::{OutputStream, print_within};
 
 /// How long the program may take from the first signal, or from whatever else ends it, to its exit.
 ///
@@ -43,25 +43,25 @@ const EXIT_LATE: u8 = 74;
 
 /// Ends the process at a second signal. Goes on when it is dropped.
 #[derive(Clone)]
-pub struct Quit(Arc<Shared>);
+pub struct SecondSignal(Arc<QuitState>);
 
 #[derive(Default)]
-struct Shared {
+struct QuitState {
     /// Says what is unresolved.
     unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
     stopping: Notify,
     /// The first signal.
-    first: watch::Sender<Option<Why>>,
+    first: watch::Sender<Option<ShutdownReason>>,
 }
 
-impl fmt::Debug for Quit {
+impl fmt::Debug for SecondSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Quit").finish()
     }
 }
 
-impl Quit {
-    /// Begins to count signals; the first one is for a [`Stop`](super::Stop).
+impl SecondSignal {
+    /// Begins to count signals; the first one is for a [`Shutdown`](super::Stop).
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Quit {
             let _entered = runtime.enter();
             Signals::listen()?
         };
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<QuitState>::default();
         let quit = Self(Arc::clone(&shared));
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let forced = runtime.block_on(count(signals, &shared));
@@ -82,7 +82,7 @@ impl Quit {
     }
 
     /// The first signal, once there is one.
-    pub(super) fn first(&self) -> watch::Receiver<Option<Why>> {
+    pub(super) fn first(&self) -> watch::Receiver<Option<ShutdownReason>> {
         self.0.first.subscribe()
     }
 
@@ -101,28 +101,28 @@ impl Quit {
 
 /// Why the process is ended at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Forced {
+enum ForcedExit {
     /// By a second signal.
-    Again(Why),
+    Again(ShutdownReason),
     /// Its end took too long; the signal that had asked for it, if one had.
-    Late(Option<Why>),
+    Late(Option<ShutdownReason>),
 }
 
-impl Forced {
+impl ForcedExit {
     const fn exit_code(self) -> u8 {
         match self {
             Self::Again(why) | Self::Late(Some(why)) => match why {
-                Why::Interrupt => 130,
-                Why::Terminate => 143,
-                Why::Hangup => 129,
-                Why::ReaderGone | Why::Over(_) => EXIT_LATE,
+                ShutdownReason::Interrupt => 130,
+                ShutdownReason::Terminate => 143,
+                ShutdownReason::Hangup => 129,
+                ShutdownReason::ReaderGone | ShutdownReason::Over(_) => EXIT_LATE,
             },
             Self::Late(None) => EXIT_LATE,
         }
     }
 }
 
-impl fmt::Display for Forced {
+impl fmt::Display for ForcedExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Again(why) => write!(f, "Quit at once (second signal: {why})"),
@@ -132,14 +132,14 @@ impl fmt::Display for Forced {
 }
 
 /// Whether a signal that came so long after the first is a second wish.
-fn is_second(why: Why, after: Duration) -> bool {
-    let echo = if why == Why::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
+fn is_second(why: ShutdownReason, after: Duration) -> bool {
+    let echo = if why == ShutdownReason::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
     echo <= after
 }
 
 /// Waits until the process is to be ended at once.
-async fn count(mut signals: Signals, shared: &Shared) -> Forced {
-    let mut first: Option<(Why, Instant)> = None;
+async fn count(mut signals: Signals, shared: &QuitState) -> ForcedExit {
+    let mut first: Option<(ShutdownReason, Instant)> = None;
     let mut is_handed_on = false;
     let mut deadline = None;
     loop {
@@ -148,7 +148,7 @@ async fn count(mut signals: Signals, shared: &Shared) -> Forced {
             at(first.filter(|_| !is_handed_on).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
         tokio::select! {
             why = signals.wait() => match first {
-                Some((_, came)) if is_second(why, came.elapsed()) => return Forced::Again(why),
+                Some((_, came)) if is_second(why, came.elapsed()) => return ForcedExit::Again(why),
                 Some(_) => {}
                 None => first = Some((why, Instant::now())),
             },
@@ -157,7 +157,7 @@ async fn count(mut signals: Signals, shared: &Shared) -> Forced {
                 shared.first.send_replace(first.map(|(why, _)| why));
             }
             () = shared.stopping.notified() => {}
-            () = late => return Forced::Late(first.map(|(why, _)| why)),
+            () = late => return ForcedExit::Late(first.map(|(why, _)| why)),
         }
         deadline = deadline.or_else(|| Instant::now().checked_add(STOP_MAX));
     }
@@ -171,12 +171,12 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-fn end(shared: &Shared, forced: Forced) {
+fn end(shared: &QuitState, forced: ForcedExit) {
     let unresolved = shared.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
     let unresolved = unresolved.as_ref().map_or_else(String::new, |say| format!(" {}", say()));
     // Where nobody reads it, the exit code says it, and the ledger holds what is unresolved.
     drop(print_within(
-        Destination::Stderr,
+        OutputStream::Stderr,
         &format!("sniper: {forced}.{unresolved}\n"),
         LAST_WORDS_MAX,
     ));
@@ -190,27 +190,29 @@ mod tests {
     #[test]
     fn a_second_signal_counts_and_its_echo_does_not() {
         let second = |why, after_ms| is_second(why, Duration::from_millis(after_ms));
-        assert!(!second(Why::Interrupt, 2));
-        assert!(second(Why::Interrupt, 10));
-        assert!(second(Why::Terminate, 10));
-        assert!(!second(Why::Hangup, 900));
-        assert!(second(Why::Hangup, 1_000));
+        assert!(!second(ShutdownReason::Interrupt, 2));
+        assert!(second(ShutdownReason::Interrupt, 10));
+        assert!(second(ShutdownReason::Terminate, 10));
+        assert!(!second(ShutdownReason::Hangup, 900));
+        assert!(second(ShutdownReason::Hangup, 1_000));
     }
 
     #[test]
     fn the_exit_code_is_that_of_the_signal() {
-        let codes = [Why::Interrupt, Why::Terminate, Why::Hangup]
-            .map(|why| (Forced::Again(why).exit_code(), Forced::Late(Some(why)).exit_code()));
+        let codes = [ShutdownReason::Interrupt, ShutdownReason::Terminate, ShutdownReason::Hangup]
+            .map(|why| {
+                (ForcedExit::Again(why).exit_code(), ForcedExit::Late(Some(why)).exit_code())
+            });
         assert_eq!(codes, [(130, 130), (143, 143), (129, 129)]);
-        assert_eq!(Forced::Late(None).exit_code(), 74);
+        assert_eq!(ForcedExit::Late(None).exit_code(), 74);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_end_that_takes_too_long_is_ended() {
-        let shared = Shared::default();
+        let shared = QuitState::default();
         shared.stopping.notify_one();
         let begun = Instant::now();
-        assert_eq!(count(Signals::listen().unwrap(), &shared).await, Forced::Late(None));
+        assert_eq!(count(Signals::listen().unwrap(), &shared).await, ForcedExit::Late(None));
         assert_eq!(begun.elapsed(), STOP_MAX);
     }
 }

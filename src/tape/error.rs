@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 /// Why a recording cannot begin, or cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum TapeError {
+pub enum RecordingError {
     /// A directory or a file could not be made.
     #[error("cannot make {}; check the directory, its rights and the space left", path.display())]
     Create {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line<'a> {
+pub struct RecordLine<'a> {
     /// When it was received, in nanoseconds since 1970.
     pub ns: u64,
     /// Over which connection, counted from 1.
@@ -20,7 +20,7 @@ pub struct Line<'a> {
     pub raw: Cow<'a, str>,
 }
 
-impl Line<'_> {
+impl RecordLine<'_> {
     /// Appends it to a text, with its line break.
     pub fn write(&self, to: &mut Vec<u8>) {
         let start = to.len();
@@ -32,7 +32,7 @@ impl Line<'_> {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> RecordLine<'a> {
     /// Reads one line; `None` if it is none, as the last one may be after a crash.
     pub fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_line_is_what_the_documentation_says() {
         let mut text = Vec::new();
-        Line { ns: 17, conn: 2, raw: Cow::Borrowed(r#"{"a":"b\n"}"#) }.write(&mut text);
+        RecordLine { ns: 17, conn: 2, raw: Cow::Borrowed(r#"{"a":"b\n"}"#) }.write(&mut text);
         assert_eq!(
             String::from_utf8(text).unwrap(),
             concat!(r#"{"ns":17,"conn":2,"raw":"{\"a\":\"b\\n\"}"}"#, "\n")
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn a_torn_line_is_no_line() {
         let whole = r#"{"ns":17,"conn":2,"raw":"x"}"#;
-        assert!(Line::read(whole).is_some());
+        assert!(RecordLine::read(whole).is_some());
         for end in 0..whole.len() {
-            assert_eq!(Line::read(&whole[..end]), None, "{end}");
+            assert_eq!(RecordLine::read(&whole[..end]), None, "{end}");
         }
     }
 
@@ -69,11 +69,11 @@ mod tests {
         #[test]
         fn every_message_comes_back_exactly(ns: u64, conn: u32, raw in any::<String>()) {
             let mut text = Vec::new();
-            let line = Line { ns, conn, raw: Cow::Owned(raw) };
+            let line = RecordLine { ns, conn, raw: Cow::Owned(raw) };
             line.write(&mut text);
             let text = String::from_utf8(text).unwrap();
             prop_assert_eq!(text.matches('\n').count(), 1);
-            prop_assert_eq!(Line::read(&text), Some(line));
+            prop_assert_eq!(RecordLine::read(&text), Some(line));
         }
     }
 }

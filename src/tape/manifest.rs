@@ -26,7 +26,7 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// A time in which one source could not be heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub struct RecordedGap {
     /// The last proof of life before it, in nanoseconds since 1970.
     pub from_ns: u64,
     /// The first data after it; `None` while it lasts.
@@ -39,7 +39,7 @@ pub struct Gap {
     pub back_filled: u64,
 }
 
-impl Gap {
+impl RecordedGap {
     /// How long it lasted, or has lasted so far.
     pub fn lasted(&self, now_ns: u64) -> Duration {
         Duration::from_nanos(self.to_ns.unwrap_or(now_ns).saturating_sub(self.from_ns))
@@ -48,11 +48,11 @@ impl Gap {
 
 /// The connections of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// How often it was up again after it had been down.
     pub reconnects: u64,
     /// The first [`GAPS_MAX`] gaps, oldest first, and the last one, which may be open.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<RecordedGap>,
     /// How many gaps are not listed.
     pub gaps_unlisted: u64,
     has_been_up: bool,
@@ -60,14 +60,14 @@ pub struct Connections {
     first_dials: u32,
 }
 
-impl Connections {
+impl ConnectionCounts {
     /// How many gaps there were.
     pub fn gap_count(&self) -> u64 {
         u64::try_from(self.gaps.len()).unwrap_or(u64::MAX).saturating_add(self.gaps_unlisted)
     }
 
     /// The gap that still lasts.
-    pub fn open(&mut self) -> Option<&mut Gap> {
+    pub fn open(&mut self) -> Option<&mut RecordedGap> {
         self.gaps.last_mut().filter(|gap| gap.to_ns.is_none())
     }
 
@@ -98,7 +98,7 @@ impl Connections {
     }
 
     /// A gap begins. One that still lasts goes on instead.
-    pub fn begin(&mut self, gap: Gap) {
+    pub fn begin(&mut self, gap: RecordedGap) {
         if self.is_down() {
             return;
         }
@@ -112,7 +112,7 @@ impl Connections {
 
 /// What of a stream is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct StreamCounts {
     /// Messages.
     pub messages: u64,
     /// Bytes of these messages, without what a line adds.
@@ -141,7 +141,7 @@ pub struct SourceEntry<'a> {
     /// Its first file, below the session's directory.
     pub file: String,
     /// What is on disk.
-    pub counts: Counts,
+    pub counts: StreamCounts,
     /// Messages that did not fit into the queue, or came after the disk had failed.
     pub lost: u64,
     /// Binary messages, which are not recorded.
@@ -149,7 +149,7 @@ pub struct SourceEntry<'a> {
     /// Messages that were longer than may be.
     pub too_long: u64,
     /// Its connections.
-    pub connections: Connections,
+    pub connections: ConnectionCounts,
 }
 
 /// Everything that a manifest says.
@@ -208,7 +208,7 @@ impl Manifest<'_> {
 
 impl SourceEntry<'_> {
     fn gaps(&self, now_ns: u64) -> Vec<Value> {
-        let gap = |gap: &Gap| {
+        let gap = |gap: &RecordedGap| {
             let ms = u64::try_from(gap.lasted(now_ns).as_millis()).unwrap_or(u64::MAX);
             let cause: String = gap.cause.chars().take(CAUSE_CHARS_MAX).collect();
             json!({
@@ -229,7 +229,7 @@ impl SourceEntry<'_> {
     }
 
     fn to_json(&self, now_ns: u64) -> Value {
-        let Counts { messages, bytes, first_ns, last_ns, parts, redacted } = self.counts;
+        let StreamCounts { messages, bytes, first_ns, last_ns, parts, redacted } = self.counts;
         json!({
             "source": self.name,
             "address": self.address,

@@ -1,6 +1,6 @@
 //! Recording what a feed says, and playing it back.
 //!
-//! A [`Tape`] is one session on disk: a directory with a file for each stream and a manifest that
+//! A [`ActiveRecording`] is one session on disk: a directory with a file for each stream and a manifest that
 //! says what is in it, what is missing and whether it is complete.
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //! DIR/2026-03-01T10-00-00Z/BTCUSDT/bookTicker.jsonl      {"ns":…,"conn":1,"raw":"…"}
 //! ```
 //!
-//! Whoever hears the feed appends to a buffer in memory ([`Recorder`]) and goes on; a thread of its
+//! Whoever hears the feed appends to a buffer in memory ([`SourceRecorder`]) and goes on; a thread of its
 //! own writes ([`writer`]). Which disk it is, is a [`Disk`], so that a full one can be had in a
 //! test. What was recorded comes back as it went in, in the order in which it came
 //! ([`Recording`]), and can be decided upon again ([`play`](fn@play)).
@@ -38,10 +38,13 @@ mod writer;
 
 pub use self::{
     disk::{Disk, DiskFile, RealDisk},
-    error::TapeError,
+    error::RecordingError,
     manifest::{GAPS_MAX, MANIFEST_FILE},
-    play::{Decision, Played, Rules, play},
-    queue::{QUEUE_BYTES_MAX, Recorder, Status},
-    reader::{Frame, LINE_BYTES_MAX, ReadError, Recording},
-    writer::{Ended, Observer, SOURCES_MAX, SYNC_EVERY, Setup, Source, Tape},
+    play::{ReplayDecision, ReplayResult, ReplayRules, play},
+    queue::{QUEUE_BYTES_MAX, RecordingStatus, SourceRecorder},
+    reader::{LINE_BYTES_MAX, RecordedMessage, Recording, RecordingReadError},
+    writer::{
+        ActiveRecording, RecordingConfig, RecordingEnd, RecordingObserver, SOURCES_MAX, SYNC_EVERY,
+        StreamSource,
+    },
 };

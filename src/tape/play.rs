@@ -1,7 +1,7 @@
 //! A recording of the marketplace, played through the same code that decides in earnest.
 //!
 //! The same recording and the same rules give the same decisions, anywhere: each message is read,
-//! freed of copies, and considered by the [`Core`] of a dry run, whose clocks show the recording's
+//! freed of copies, and considered by the [`Engine`] of a dry run, whose clocks show the recording's
 //! time. Nothing is waited for and nothing can be bought. What a bot learns otherwise than from its
 //! feed, such as listings that were back-filled, its balance at start and the dates of answers, a
 //! recording does not hold.
@@ -11,25 +11,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::reader::{Frame, ReadError, Recording};
+use super::reader::{RecordedMessage, Recording, RecordingReadError};
 use crate::{
-    buyer::Buyer,
+    buyer::OrderClient,
     config::Budget,
-    csgoroll::feed::Payload,
-    latency::Arrival,
+    csgoroll::feed::NextPayload,
+    latency::RxTimestamps,
     ledger::Ledger,
     server_clock::ServerClock,
     sniper::{
-        Core, Hand, Now,
+        Engine, Executor, Now,
         eligibility::{Eligibility, eligibility},
-        tally::Tally,
+        tally::SessionStats,
     },
     time::UnixMs,
-    trade::{Event, Trade},
-    whitelist::{Verdict, Whitelist},
+    trade::{Trade, TradeEvent},
+    whitelist::{Decision, Whitelist},
     ws::{
-        protocol::{Dialect as _, GraphqlTransportWs, Incoming},
-        seen::{Copy, Seen},
+        protocol::{FeedProtocol as _, GraphqlTransportWs, Incoming},
+        seen::{Deduplicator, Duplicate},
     },
 };
 
@@ -37,7 +37,7 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// By what is decided.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct ReplayRules {
     /// What is wanted.
     pub whitelist: Arc<Whitelist>,
     /// What may be spent.
@@ -46,22 +46,22 @@ pub struct Rules {
 
 /// What was decided about one listing.
 #[derive(Clone, Copy, Debug)]
-pub struct Decision<'t, 'a> {
+pub struct ReplayDecision<'t, 'a> {
     /// When it was received, in nanoseconds since 1970.
     pub ns: u64,
     /// The listing.
     pub trade: &'t Trade<'a>,
     /// What the whitelist says.
-    pub verdict: Verdict,
+    pub verdict: Decision,
     /// Whether it may be bought, if it is wanted.
     pub eligibility: Option<Eligibility>,
 }
 
 /// What a recording came to under these rules.
 #[derive(Clone, Debug)]
-pub struct Played {
+pub struct ReplayResult {
     /// What was decided, counted as a dry run counts it.
-    pub tally: Tally,
+    pub tally: SessionStats,
     /// Messages.
     pub frames: u64,
     /// Messages that could not be read, and listings without a usable id.
@@ -74,25 +74,25 @@ pub struct Played {
 ///
 /// # Errors
 ///
-/// A [`ReadError`] when it cannot be read to its end.
+/// A [`RecordingReadError`] when it cannot be read to its end.
 pub fn play(
     recording: &Recording,
-    rules: &Rules,
-    mut on_decision: impl FnMut(Decision<'_, '_>),
-) -> Result<Played, ReadError> {
-    let mut player: Option<Player> = None;
+    rules: &ReplayRules,
+    mut on_decision: impl FnMut(ReplayDecision<'_, '_>),
+) -> Result<ReplayResult, RecordingReadError> {
+    let mut player: Option<Replayer> = None;
     for frame in recording.frames() {
         let frame = frame?;
-        let player = player.get_or_insert_with(|| Player::new(rules, frame.ns));
+        let player = player.get_or_insert_with(|| Replayer::new(rules, frame.ns));
         player.hear(&frame, &mut on_decision);
     }
-    Ok(player.unwrap_or_else(|| Player::new(rules, 0)).played())
+    Ok(player.unwrap_or_else(|| Replayer::new(rules, 0)).played())
 }
 
-struct Player {
-    core: Core<Arc<Buyer>>,
+struct Replayer {
+    core: Engine<Arc<OrderClient>>,
     whitelist: Arc<Whitelist>,
-    seen: Seen,
+    seen: Deduplicator,
     /// The moment that stands for the recording's first.
     base: Instant,
     base_ns: u64,
@@ -102,16 +102,16 @@ struct Player {
     duplicates: u64,
 }
 
-impl Player {
-    fn new(rules: &Rules, base_ns: u64) -> Self {
+impl Replayer {
+    fn new(rules: &ReplayRules, base_ns: u64) -> Self {
         let base = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(base)));
         let whitelist = Arc::clone(&rules.whitelist);
         let ledger = Ledger::in_memory(rules.budget.clone(), whitelist.entries(), false);
         Self {
-            core: Core::new(Arc::clone(&whitelist), ledger, Hand::Dry, clock),
+            core: Engine::new(Arc::clone(&whitelist), ledger, Executor::Dry, clock),
             whitelist,
-            seen: Seen::default(),
+            seen: Deduplicator::default(),
             base,
             base_ns,
             due: None,
@@ -128,11 +128,15 @@ impl Player {
         Now { instant: self.base.checked_add(since).unwrap_or(self.base), wall }
     }
 
-    fn hear(&mut self, frame: &Frame, on_decision: &mut impl FnMut(Decision<'_, '_>)) {
+    fn hear(
+        &mut self,
+        frame: &RecordedMessage,
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+    ) {
         self.frames = self.frames.saturating_add(1);
         let now = self.at(frame.ns);
         self.pass_time(now);
-        let payload = match GraphqlTransportWs.read::<Payload<'_>>(&frame.raw) {
+        let payload = match GraphqlTransportWs.read::<NextPayload<'_>>(&frame.raw) {
             Ok(Incoming::Data { payload, .. }) => payload,
             Ok(_no_event) => return,
             Err(_counted) => {
@@ -143,12 +147,12 @@ impl Player {
         self.unreadable = self.unreadable.saturating_add(u64::from(payload.unreadable()));
         let connection = usize::try_from(frame.conn).unwrap_or(usize::MAX);
         for mut trade in payload.into_trades() {
-            if self.seen.record(&trade, connection, now.instant) != Copy::First {
+            if self.seen.record(&trade, connection, now.instant) != Duplicate::First {
                 self.duplicates = self.duplicates.saturating_add(1);
                 continue;
             }
-            trade.arrival = Some(Arrival::at(now.instant));
-            if trade.event != Event::Updated {
+            trade.arrival = Some(RxTimestamps::at(now.instant));
+            if trade.event != TradeEvent::Updated {
                 on_decision(self.decide(&trade, frame.ns, now));
             }
             self.core.consider(trade, now);
@@ -156,13 +160,13 @@ impl Player {
         self.due = self.core.due(now);
     }
 
-    fn decide<'t, 'a>(&self, trade: &'t Trade<'a>, ns: u64, now: Now) -> Decision<'t, 'a> {
+    fn decide<'t, 'a>(&self, trade: &'t Trade<'a>, ns: u64, now: Now) -> ReplayDecision<'t, 'a> {
         let verdict = self.whitelist.decide(trade);
-        let eligibility = matches!(verdict, Verdict::Wanted(_)).then(|| {
+        let eligibility = matches!(verdict, Decision::Wanted(_)).then(|| {
             let time = self.core.server_time(now);
             eligibility(trade, time, false)
         });
-        Decision { ns, trade, verdict, eligibility }
+        ReplayDecision { ns, trade, verdict, eligibility }
     }
 
     /// Does what fell due before this moment.
@@ -176,8 +180,8 @@ impl Player {
         }
     }
 
-    fn played(self) -> Played {
-        Played {
+    fn played(self) -> ReplayResult {
+        ReplayResult {
             tally: self.core.tally().clone(),
             frames: self.frames,
             unreadable: self.unreadable,

@@ -16,10 +16,10 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    error::TapeError,
-    manifest::{Connections, Gap},
+    error::RecordingError,
+    manifest::{ConnectionCounts, RecordedGap},
 };
-use crate::{clock, ws::Witness};
+use crate::{clock, ws::MessageRecorder};
 
 /// How much may wait to be written, in bytes: some 20,000 listings.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -29,7 +29,7 @@ const KEPT_BYTES: usize = 1024 * 1024;
 
 /// One message that waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct QueuedMessage {
     pub(super) source: usize,
     pub(super) conn: u32,
     pub(super) ns: u64,
@@ -38,14 +38,14 @@ pub(super) struct Entry {
 
 /// Messages that wait.
 #[derive(Default)]
-pub(super) struct Batch {
-    entries: Vec<Entry>,
+pub(super) struct MessageBatch {
+    entries: Vec<QueuedMessage>,
     text: String,
 }
 
-impl Batch {
+impl MessageBatch {
     fn bytes(&self) -> usize {
-        let heads = self.entries.len().saturating_mul(size_of::<Entry>());
+        let heads = self.entries.len().saturating_mul(size_of::<QueuedMessage>());
         self.text.len().saturating_add(heads)
     }
 
@@ -54,7 +54,7 @@ impl Batch {
     }
 
     /// The messages in the order in which they came.
-    pub(super) fn messages(&self) -> impl Iterator<Item = (Entry, &str)> {
+    pub(super) fn messages(&self) -> impl Iterator<Item = (QueuedMessage, &str)> {
         let mut rest = self.text.as_str();
         self.entries.iter().map(move |entry| {
             let (message, behind) = rest.split_at_checked(entry.len).unwrap_or((rest, ""));
@@ -68,20 +68,20 @@ impl Batch {
         self.text.clear();
         // After a burst the memory goes back.
         self.text.shrink_to(KEPT_BYTES);
-        self.entries.shrink_to(KEPT_BYTES / size_of::<Entry>());
+        self.entries.shrink_to(KEPT_BYTES / size_of::<QueuedMessage>());
     }
 }
 
 /// What waits, and whether anybody will take it.
 #[derive(Default)]
-struct Waiting {
-    batch: Batch,
+struct QueueContent {
+    batch: MessageBatch,
     is_closed: bool,
 }
 
 /// What one source adds to without waiting.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct SourceCounters {
     /// Messages that fitted in.
     pub(super) accepted: AtomicU64,
     pub(super) lost: AtomicU64,
@@ -89,37 +89,37 @@ pub(super) struct Tally {
     pub(super) too_long: AtomicU64,
     /// Whether a gap lasts, so that the first data after it closes it.
     is_down: AtomicBool,
-    connections: Mutex<Connections>,
+    connections: Mutex<ConnectionCounts>,
 }
 
-impl Tally {
-    pub(super) fn connections(&self) -> MutexGuard<'_, Connections> {
+impl SourceCounters {
+    pub(super) fn connections(&self) -> MutexGuard<'_, ConnectionCounts> {
         lock(&self.connections)
     }
 }
 
 /// What recorders, the thread and the owner share.
-pub(super) struct Shared {
-    waiting: Mutex<Waiting>,
+pub(super) struct RecorderState {
+    waiting: Mutex<QueueContent>,
     bytes_max: usize,
-    pub(super) sources: Box<[Tally]>,
+    pub(super) sources: Box<[SourceCounters]>,
     pub(super) is_stopping: AtomicBool,
     pub(super) messages: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
-    pub(super) failure: watch::Sender<Option<Arc<TapeError>>>,
+    pub(super) failure: watch::Sender<Option<Arc<RecordingError>>>,
 }
 
-impl Shared {
+impl RecorderState {
     pub(super) fn new(sources: usize, bytes_max: usize) -> Self {
         let text = String::with_capacity(KEPT_BYTES.min(bytes_max));
         Self {
-            waiting: Mutex::new(Waiting {
-                batch: Batch { entries: Vec::new(), text },
+            waiting: Mutex::new(QueueContent {
+                batch: MessageBatch { entries: Vec::new(), text },
                 is_closed: false,
             }),
             bytes_max,
-            sources: (0..sources).map(|_source| Tally::default()).collect(),
+            sources: (0..sources).map(|_source| SourceCounters::default()).collect(),
             is_stopping: AtomicBool::new(false),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -129,20 +129,20 @@ impl Shared {
     }
 
     /// Exchanges the buffer for an empty one.
-    pub(super) fn take(&self, empty: &mut Batch) {
+    pub(super) fn take(&self, empty: &mut MessageBatch) {
         mem::swap(&mut lock(&self.waiting).batch, empty);
     }
 
     /// Takes what waits, and nothing is accepted any more.
-    pub(super) fn close(&self, empty: &mut Batch) {
+    pub(super) fn close(&self, empty: &mut MessageBatch) {
         let mut waiting = lock(&self.waiting);
         waiting.is_closed = true;
         mem::swap(&mut waiting.batch, empty);
     }
 
     /// Whether it fitted in.
-    fn append(&self, entry: Entry, text: &str) -> bool {
-        let needed = text.len().saturating_add(size_of::<Entry>());
+    fn append(&self, entry: QueuedMessage, text: &str) -> bool {
+        let needed = text.len().saturating_add(size_of::<QueuedMessage>());
         let mut waiting = lock(&self.waiting);
         if waiting.is_closed || waiting.batch.bytes().saturating_add(needed) > self.bytes_max {
             return false;
@@ -153,11 +153,11 @@ impl Shared {
     }
 
     /// What can be said while it runs.
-    pub(super) fn status(&self) -> Status {
-        let sum = |of: fn(&Tally) -> u64| {
+    pub(super) fn status(&self) -> RecordingStatus {
+        let sum = |of: fn(&SourceCounters) -> u64| {
             self.sources.iter().fold(0_u64, |sum, tally| sum.saturating_add(of(tally)))
         };
-        Status {
+        RecordingStatus {
             messages: self.messages.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
@@ -172,7 +172,7 @@ impl Shared {
 }
 
 /// Never the messages that wait.
-impl fmt::Debug for Shared {
+impl fmt::Debug for RecorderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
@@ -180,7 +180,7 @@ impl fmt::Debug for Shared {
 
 /// How a recording goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct RecordingStatus {
     /// Messages written.
     pub messages: u64,
     /// Bytes of these messages.
@@ -203,16 +203,16 @@ pub struct Status {
 
 /// Records one source. Neither waits nor blocks.
 #[derive(Clone, Debug)]
-pub struct Recorder {
-    pub(super) shared: Arc<Shared>,
+pub struct SourceRecorder {
+    pub(super) shared: Arc<RecorderState>,
     pub(super) source: usize,
 }
 
-impl Witness for Recorder {
+impl MessageRecorder for SourceRecorder {
     fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
         let ns = ns_at(at);
         let Some(tally) = self.tally() else { return };
-        let entry = Entry { source: self.source, conn: connection, ns, len: text.len() };
+        let entry = QueuedMessage { source: self.source, conn: connection, ns, len: text.len() };
         let fitted = self.shared.append(entry, text);
         let counter = if fitted { &tally.accepted } else { &tally.lost };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -251,7 +251,7 @@ impl Witness for Recorder {
         let mut connections = tally.connections();
         // Before the first connection, the dials that led to nothing belong to the gap.
         let attempts = connections.take_first_dials();
-        connections.begin(Gap { from_ns, to_ns: None, attempts, cause, back_filled: 0 });
+        connections.begin(RecordedGap { from_ns, to_ns: None, attempts, cause, back_filled: 0 });
         tally.is_down.store(true, Ordering::Relaxed);
     }
 
@@ -263,14 +263,14 @@ impl Witness for Recorder {
     }
 }
 
-impl Recorder {
+impl SourceRecorder {
     /// The gaps and reconnects of this source so far.
-    pub fn connections(&self) -> Connections {
+    pub fn connections(&self) -> ConnectionCounts {
         self.tally().map(|tally| tally.connections().clone()).unwrap_or_default()
     }
 
     #[cold]
-    fn heard(&self, tally: &Tally, ns: u64) {
+    fn heard(&self, tally: &SourceCounters, ns: u64) {
         let mut connections = tally.connections();
         if let Some(gap) = connections.open() {
             gap.to_ns = Some(ns.max(gap.from_ns));
@@ -278,7 +278,7 @@ impl Recorder {
         tally.is_down.store(false, Ordering::Relaxed);
     }
 
-    fn tally(&self) -> Option<&Tally> {
+    fn tally(&self) -> Option<&SourceCounters> {
         self.shared.sources.get(self.source)
     }
 }

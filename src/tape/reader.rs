@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    line::Line,
+    line::RecordLine,
     manifest::MANIFEST_FILE,
     names::{self, COMPRESSED, PLAIN},
 };
@@ -27,7 +27,7 @@ const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum RecordingReadError {
     /// A file cannot be read.
     #[error("cannot read {}; give the directory of one session", path.display())]
     Read {
@@ -62,7 +62,7 @@ pub enum ReadError {
 
 /// One message of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct RecordedMessage {
     /// The index of its source.
     pub source: usize,
     /// When it was received, in nanoseconds since 1970.
@@ -86,7 +86,7 @@ pub struct RecordedSource {
 }
 
 #[derive(Deserialize)]
-struct Written {
+struct ManifestContent {
     sources: Vec<RecordedSource>,
     complete: bool,
 }
@@ -104,20 +104,20 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] when there is none.
-    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, ReadError> {
+    /// A [`RecordingReadError`] when there is none.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, RecordingReadError> {
         let directory = directory.into();
         let path = directory.join(MANIFEST_FILE);
         let mut text = String::new();
         File::open(&path)
             .and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text))
-            .map_err(|source| ReadError::Read { path: path.clone(), source })?;
-        let written: Written =
-            serde_json::from_str(&text).map_err(|source| ReadError::Manifest { path, source })?;
+            .map_err(|source| RecordingReadError::Read { path: path.clone(), source })?;
+        let written: ManifestContent = serde_json::from_str(&text)
+            .map_err(|source| RecordingReadError::Manifest { path, source })?;
         for source in &written.sources {
             let is_inside = source.file.split('/').all(|part| names::harmless(part) == part);
             if !is_inside || stream_of(&source.file).is_none() {
-                return Err(ReadError::Outside { file: source.file.clone() });
+                return Err(RecordingReadError::Outside { file: source.file.clone() });
             }
         }
         Ok(Self { directory, sources: written.sources, is_complete: written.complete })
@@ -134,16 +134,18 @@ impl Recording {
     }
 
     /// Every message, over all sources, in the order in which they were received.
-    pub fn frames(&self) -> impl Iterator<Item = Result<Frame, ReadError>> + use<> {
+    pub fn frames(
+        &self,
+    ) -> impl Iterator<Item = Result<RecordedMessage, RecordingReadError>> + use<> {
         let sources = self.sources.iter().enumerate();
-        let streams = sources.map(|(source, recorded)| Parts {
+        let streams = sources.map(|(source, recorded)| PartFiles {
             directory: self.directory.clone(),
             file: recorded.file.clone(),
             source,
             part: 0,
             open: None,
         });
-        Merge { streams: streams.map(|stream| (stream, None)).collect(), is_begun: false }
+        MergedSources { streams: streams.map(|stream| (stream, None)).collect(), is_begun: false }
     }
 }
 
@@ -157,22 +159,22 @@ fn stream_of(file: &str) -> Option<(&str, bool)> {
 }
 
 /// One source's parts, one after the other.
-struct Parts {
+struct PartFiles {
     directory: PathBuf,
     file: String,
     source: usize,
     part: u32,
-    open: Option<Part>,
+    open: Option<PartFile>,
 }
 
-struct Part {
+struct PartFile {
     path: PathBuf,
     lines: Box<dyn BufRead + Send>,
     line: u64,
 }
 
-impl Parts {
-    fn read(&mut self) -> Result<Option<Frame>, ReadError> {
+impl PartFiles {
+    fn read(&mut self) -> Result<Option<RecordedMessage>, RecordingReadError> {
         loop {
             if let Some(part) = &mut self.open
                 && let Some(frame) = part.read(self.source)?
@@ -182,18 +184,18 @@ impl Parts {
             let Some((stream, is_compressed)) = stream_of(&self.file) else { return Ok(None) };
             self.part = self.part.saturating_add(1);
             let path = self.directory.join(names::part(stream, self.part, is_compressed));
-            match Part::open(&path, is_compressed) {
+            match PartFile::open(&path, is_compressed) {
                 Ok(part) => self.open = Some(part),
                 Err(error) if self.part > 1 && error.kind() == io::ErrorKind::NotFound => {
                     return Ok(None);
                 }
-                Err(source) => return Err(ReadError::Read { path, source }),
+                Err(source) => return Err(RecordingReadError::Read { path, source }),
             }
         }
     }
 }
 
-impl Part {
+impl PartFile {
     fn open(path: &Path, is_compressed: bool) -> io::Result<Self> {
         let file = File::open(path)?;
         let lines: Box<dyn BufRead + Send> = if is_compressed {
@@ -205,22 +207,26 @@ impl Part {
     }
 
     /// The next message; `None` at the end, and at a torn line there.
-    fn read(&mut self, source: usize) -> Result<Option<Frame>, ReadError> {
+    fn read(&mut self, source: usize) -> Result<Option<RecordedMessage>, RecordingReadError> {
         let mut bytes = Vec::new();
         match (&mut self.lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes) {
             Ok(_count) => {}
             // A frame that a crash has torn.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(source) => return Err(ReadError::Read { path: self.path.clone(), source }),
+            Err(source) => {
+                return Err(RecordingReadError::Read { path: self.path.clone(), source });
+            }
         }
         self.line = self.line.saturating_add(1);
         if bytes.last() != Some(&b'\n') && !is_too_long(&bytes) {
             return Ok(None);
         }
-        let Some(Line { ns, conn, raw }) = str::from_utf8(&bytes).ok().and_then(Line::read) else {
-            return Err(ReadError::Line { path: self.path.clone(), line: self.line });
+        let Some(RecordLine { ns, conn, raw }) =
+            str::from_utf8(&bytes).ok().and_then(RecordLine::read)
+        else {
+            return Err(RecordingReadError::Line { path: self.path.clone(), line: self.line });
         };
-        Ok(Some(Frame { source, ns, conn, raw: Cow::into_owned(raw) }))
+        Ok(Some(RecordedMessage { source, ns, conn, raw: Cow::into_owned(raw) }))
     }
 }
 
@@ -229,13 +235,13 @@ fn is_too_long(bytes: &[u8]) -> bool {
 }
 
 /// Sources merged by time; among equals the first source first.
-struct Merge {
-    streams: Vec<(Parts, Option<Frame>)>,
+struct MergedSources {
+    streams: Vec<(PartFiles, Option<RecordedMessage>)>,
     is_begun: bool,
 }
 
-impl Merge {
-    fn begin(&mut self) -> Result<(), ReadError> {
+impl MergedSources {
+    fn begin(&mut self) -> Result<(), RecordingReadError> {
         for (parts, next) in &mut self.streams {
             *next = parts.read()?;
         }
@@ -243,8 +249,8 @@ impl Merge {
     }
 }
 
-impl Iterator for Merge {
-    type Item = Result<Frame, ReadError>;
+impl Iterator for MergedSources {
+    type Item = Result<RecordedMessage, RecordingReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if !self.is_begun {

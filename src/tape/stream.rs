@@ -12,9 +12,9 @@ use std::{
 
 use super::{
     disk::{Disk, DiskFile},
-    error::TapeError,
-    line::Line,
-    manifest::Counts,
+    error::RecordingError,
+    line::RecordLine,
+    manifest::StreamCounts,
     names,
 };
 
@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 512 * 1024;
 const LEVEL: i32 = 3;
 
 /// One stream.
-pub(super) struct Stream<D: Disk> {
+pub(super) struct StreamFile<D: Disk> {
     directory: PathBuf,
     name: String,
     file: D::File,
@@ -38,28 +38,28 @@ pub(super) struct Stream<D: Disk> {
     is_dirty: bool,
     has_lines: bool,
     /// What was taken in.
-    taken: Counts,
+    taken: StreamCounts,
     /// What was appended.
-    appended: Counts,
+    appended: StreamCounts,
     /// What is on disk.
-    pub(super) safe: Counts,
+    pub(super) safe: StreamCounts,
 }
 
-impl<D: Disk> Stream<D> {
+impl<D: Disk> StreamFile<D> {
     /// Makes the stream's first file.
     pub(super) fn create(
         disk: &D,
         directory: PathBuf,
         name: String,
         is_compressed: bool,
-    ) -> Result<Self, TapeError> {
+    ) -> Result<Self, RecordingError> {
         let made = disk.create_directories(&directory);
-        made.map_err(|source| TapeError::Create { path: directory.clone(), source })?;
+        made.map_err(|source| RecordingError::Create { path: directory.clone(), source })?;
         let path = directory.join(names::part(&name, 1, is_compressed));
-        let create = |source| TapeError::Create { path: path.clone(), source };
+        let create = |source| RecordingError::Create { path: path.clone(), source };
         let file = disk.create_file(&path).map_err(create)?;
         let compressor = is_compressed.then(|| zstd::bulk::Compressor::new(LEVEL)).transpose();
-        let counts = Counts { parts: 1, ..Counts::default() };
+        let counts = StreamCounts { parts: 1, ..StreamCounts::default() };
         Ok(Self {
             compressor: compressor.map_err(create)?,
             directory,
@@ -78,8 +78,8 @@ impl<D: Disk> Stream<D> {
     }
 
     /// Takes one message in. Returns how many bytes were appended to the file.
-    pub(super) fn add(&mut self, ns: u64, conn: u32, raw: &str) -> Result<u64, TapeError> {
-        Line { ns, conn, raw: Cow::Borrowed(raw) }.write(&mut self.lines);
+    pub(super) fn add(&mut self, ns: u64, conn: u32, raw: &str) -> Result<u64, RecordingError> {
+        RecordLine { ns, conn, raw: Cow::Borrowed(raw) }.write(&mut self.lines);
         let taken = &mut self.taken;
         taken.messages = taken.messages.saturating_add(1);
         let bytes = u64::try_from(raw.len()).unwrap_or(u64::MAX);
@@ -95,7 +95,7 @@ impl<D: Disk> Stream<D> {
     }
 
     /// Appends what has gathered. Returns how many bytes that were.
-    pub(super) fn append(&mut self) -> Result<u64, TapeError> {
+    pub(super) fn append(&mut self) -> Result<u64, RecordingError> {
         if self.lines.is_empty() {
             self.appended = self.taken;
             return Ok(0);
@@ -121,7 +121,7 @@ impl<D: Disk> Stream<D> {
     }
 
     /// Waits until what was appended is on the disk.
-    pub(super) fn sync(&mut self) -> Result<(), TapeError> {
+    pub(super) fn sync(&mut self) -> Result<(), RecordingError> {
         if self.is_dirty {
             self.file.sync().map_err(fail(&self.path))?;
             self.is_dirty = false;
@@ -132,14 +132,14 @@ impl<D: Disk> Stream<D> {
 
     /// Goes on in a new file if this one is as old as it may be and holds anything. Call after
     /// [`sync`](Self::sync).
-    pub(super) fn rotate(&mut self, disk: &D, every: Duration) -> Result<(), TapeError> {
+    pub(super) fn rotate(&mut self, disk: &D, every: Duration) -> Result<(), RecordingError> {
         if !self.has_lines || self.opened.elapsed() < every || !self.lines.is_empty() {
             return Ok(());
         }
         let part = self.taken.parts.saturating_add(1);
         let name = names::part(&self.name, part, self.compressor.is_some());
         let path = self.directory.join(name);
-        let create = |source| TapeError::Create { path: path.clone(), source };
+        let create = |source| RecordingError::Create { path: path.clone(), source };
         self.file = disk.create_file(&path).map_err(create)?;
         self.path = path;
         // The hour is the recording's, not the file's: parts begin at even distances.
@@ -155,7 +155,7 @@ impl<D: Disk> Stream<D> {
     }
 }
 
-fn fail(path: &std::path::Path) -> impl Fn(io::Error) -> TapeError + use<> {
+fn fail(path: &std::path::Path) -> impl Fn(io::Error) -> RecordingError + use<> {
     let path = path.to_path_buf();
-    move |source| TapeError::Write { path: path.clone(), source }
+    move |source| RecordingError::Write { path: path.clone(), source }
 }

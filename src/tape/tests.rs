@@ -15,19 +15,19 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{config::Credential, ws::Witness as _};
+use crate::{config::Credential, ws::MessageRecorder as _};
 
 /// No condition that is waited for takes this long.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A disk with little space, or one that takes nothing until it is let.
 #[derive(Clone, Default)]
-struct PoorDisk {
+struct FailingDisk {
     left: Option<Arc<AtomicU64>>,
     gate: Option<Arc<(Mutex<bool>, Condvar)>>,
 }
 
-impl PoorDisk {
+impl FailingDisk {
     fn with_space(bytes: u64) -> Self {
         Self { left: Some(Arc::new(AtomicU64::new(bytes))), gate: None }
     }
@@ -43,13 +43,13 @@ impl PoorDisk {
     }
 }
 
-struct PoorFile {
+struct FailingFile {
     file: File,
-    disk: PoorDisk,
+    disk: FailingDisk,
 }
 
-impl Disk for PoorDisk {
-    type File = PoorFile;
+impl Disk for FailingDisk {
+    type File = FailingFile;
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         RealDisk.create_directory(path)
@@ -59,8 +59,8 @@ impl Disk for PoorDisk {
         RealDisk.create_directories(path)
     }
 
-    fn create_file(&self, path: &Path) -> io::Result<PoorFile> {
-        Ok(PoorFile { file: RealDisk.create_file(path)?, disk: self.clone() })
+    fn create_file(&self, path: &Path) -> io::Result<FailingFile> {
+        Ok(FailingFile { file: RealDisk.create_file(path)?, disk: self.clone() })
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -68,7 +68,7 @@ impl Disk for PoorDisk {
     }
 }
 
-impl DiskFile for PoorFile {
+impl DiskFile for FailingFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(gate) = &self.disk.gate {
             let is_open = gate.0.lock().unwrap();
@@ -96,8 +96,8 @@ impl DiskFile for PoorFile {
     }
 }
 
-fn source(symbol: &str, stream: &str) -> Source {
-    Source {
+fn source(symbol: &str, stream: &str) -> StreamSource {
+    StreamSource {
         name: format!("{symbol}@{stream}"),
         address: "ws://127.0.0.1:1/ws?key=hidden".to_owned(),
         symbol: symbol.to_owned(),
@@ -105,12 +105,15 @@ fn source(symbol: &str, stream: &str) -> Source {
     }
 }
 
-fn setup(directory: &TempDir) -> Setup {
-    Setup::new(directory.path(), vec![source("BTCUSDT", "depth"), source("BTCUSDT", "bookTicker")])
+fn setup(directory: &TempDir) -> RecordingConfig {
+    RecordingConfig::new(
+        directory.path(),
+        vec![source("BTCUSDT", "depth"), source("BTCUSDT", "bookTicker")],
+    )
 }
 
-fn asked() -> Ended {
-    Ended { because: "the time is over".to_owned(), as_asked: true }
+fn asked() -> RecordingEnd {
+    RecordingEnd { because: "the time is over".to_owned(), as_asked: true }
 }
 
 fn manifest(directory: &Path) -> Value {
@@ -135,7 +138,9 @@ fn read(directory: &Path) -> Vec<(usize, u32, String)> {
 fn what_was_recorded_comes_back_exactly_and_in_order() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
-        let tape = Tape::start(Setup { compress, ..setup(&directory) }, RealDisk).unwrap();
+        let tape =
+            ActiveRecording::start(RecordingConfig { compress, ..setup(&directory) }, RealDisk)
+                .unwrap();
         let recorders = [tape.recorder(0), tape.recorder(1)];
         let mut expected = Vec::new();
         for number in 0..1_000_usize {
@@ -164,7 +169,7 @@ fn what_was_recorded_comes_back_exactly_and_in_order() {
 #[test]
 fn files_lie_where_they_were_promised_from_the_start() {
     let directory = TempDir::new().unwrap();
-    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
     assert!(tape.directory().join("BTCUSDT/depth.jsonl").is_file());
     let written = manifest(tape.directory());
     assert_eq!(written["complete"], false);
@@ -179,7 +184,9 @@ fn files_lie_where_they_were_promised_from_the_start() {
 fn everything_is_on_disk_while_it_runs() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
-        let tape = Tape::start(Setup { compress, ..setup(&directory) }, RealDisk).unwrap();
+        let tape =
+            ActiveRecording::start(RecordingConfig { compress, ..setup(&directory) }, RealDisk)
+                .unwrap();
         let recorder = tape.recorder(0);
         recorder.message(1, "first", Instant::now(), true);
         wait("the manifest to count it", || {
@@ -196,8 +203,8 @@ fn everything_is_on_disk_while_it_runs() {
 #[test]
 fn a_session_never_takes_the_place_of_another() {
     let directory = TempDir::new().unwrap();
-    let tapes: Vec<Tape> =
-        (0..5).map(|_tape| Tape::start(setup(&directory), RealDisk).unwrap()).collect();
+    let tapes: Vec<ActiveRecording> =
+        (0..5).map(|_tape| ActiveRecording::start(setup(&directory), RealDisk).unwrap()).collect();
     let mut paths: Vec<PathBuf> = tapes.iter().map(|tape| tape.directory().to_owned()).collect();
     paths.sort();
     paths.dedup();
@@ -212,7 +219,7 @@ fn a_session_never_takes_the_place_of_another() {
 #[test]
 fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
     let directory = TempDir::new().unwrap();
-    let tape = Tape::start(setup(&directory), PoorDisk::with_space(10_000)).unwrap();
+    let tape = ActiveRecording::start(setup(&directory), FailingDisk::with_space(10_000)).unwrap();
     let recorder = tape.recorder(0);
     let mut sent = 0_u64;
     wait("the disk to be full", || {
@@ -226,7 +233,7 @@ fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
     }
     let (session, status) = (tape.directory().to_path_buf(), tape.status());
     let error = tape.finish(asked()).unwrap_err();
-    assert!(matches!(&*error, TapeError::Write { .. }), "{error:?}");
+    assert!(matches!(&*error, RecordingError::Write { .. }), "{error:?}");
     let read = u64::try_from(read(&session).len()).unwrap();
     let written = manifest(&session);
     assert_eq!(written["complete"], false);
@@ -239,9 +246,13 @@ fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
 #[test]
 fn a_slow_disk_delays_nobody_and_what_does_not_fit_is_counted_exactly() {
     let directory = TempDir::new().unwrap();
-    let disk = PoorDisk::closed();
+    let disk = FailingDisk::closed();
     let queue_bytes_max = 64 * 1024;
-    let tape = Tape::start(Setup { queue_bytes_max, ..setup(&directory) }, disk.clone()).unwrap();
+    let tape = ActiveRecording::start(
+        RecordingConfig { queue_bytes_max, ..setup(&directory) },
+        disk.clone(),
+    )
+    .unwrap();
     let recorder = tape.recorder(0);
     let (begun, mut sent) = (Instant::now(), 0_usize);
     while tape.status().lost < 100 {
@@ -260,7 +271,7 @@ fn a_slow_disk_delays_nobody_and_what_does_not_fit_is_counted_exactly() {
 #[test]
 fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     let directory = TempDir::new().unwrap();
-    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
     let recorder = tape.recorder(1);
     recorder.dials();
     recorder.up();
@@ -290,17 +301,17 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     assert_eq!((&gap["open"], &gap["attempts"]), (&Value::Bool(false), &Value::from(2)));
     assert_eq!((&gap["back_filled"], &gap["symbol"]), (&Value::from(2), &Value::from("BTCUSDT")));
     let frames = Recording::open(&session).unwrap().frames();
-    let frames: Vec<Frame> = frames.map(Result::unwrap).collect();
+    let frames: Vec<RecordedMessage> = frames.map(Result::unwrap).collect();
     assert_eq!(gap["to_ns"], frames[2].ns);
     assert!(gap["from_ns"].as_u64().unwrap() <= frames[1].ns);
 }
 
 #[test]
 fn gaps_are_listed_within_bounds_and_counted_beyond() {
-    let mut connections = manifest::Connections::default();
+    let mut connections = manifest::ConnectionCounts::default();
     let total = u64::try_from(GAPS_MAX).unwrap() + 5;
     for at in 0..total {
-        connections.begin(manifest::Gap {
+        connections.begin(manifest::RecordedGap {
             from_ns: at,
             to_ns: None,
             attempts: 0,
@@ -319,7 +330,7 @@ fn gaps_are_listed_within_bounds_and_counted_beyond() {
 fn a_credential_is_replaced_at_the_same_length_in_messages_and_in_the_manifest() {
     let directory = TempDir::new().unwrap();
     Credential::from_cookie("a=1; session=s%3Ahunter2hunter2").unwrap();
-    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
     let recorder = tape.recorder(0);
     recorder.message(1, r#"{"echo":"Cookie: session=s%3Ahunter2hunter2"}"#, Instant::now(), true);
     recorder.message(1, r#"{"a":1}"#, Instant::now(), true);
@@ -342,7 +353,7 @@ fn a_credential_is_replaced_at_the_same_length_in_messages_and_in_the_manifest()
 #[test]
 fn binary_messages_are_counted_and_skipped() {
     let directory = TempDir::new().unwrap();
-    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
     tape.recorder(0).binary();
     let session = tape.directory().to_path_buf();
     assert!(!tape.finish(asked()).unwrap(), "a recording of nothing is not complete");
@@ -353,7 +364,7 @@ fn binary_messages_are_counted_and_skipped() {
 #[test]
 fn a_tape_that_nobody_ended_is_not_complete() {
     let directory = TempDir::new().unwrap();
-    let tape = Tape::start(setup(&directory), RealDisk).unwrap();
+    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
     tape.recorder(0).message(1, "a", Instant::now(), true);
     let session = tape.directory().to_path_buf();
     drop(tape);
@@ -367,7 +378,11 @@ fn parts_follow_one_another_and_are_read_as_one() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
         let rotate = Some(Duration::from_millis(1));
-        let tape = Tape::start(Setup { rotate, compress, ..setup(&directory) }, RealDisk).unwrap();
+        let tape = ActiveRecording::start(
+            RecordingConfig { rotate, compress, ..setup(&directory) },
+            RealDisk,
+        )
+        .unwrap();
         let recorder = tape.recorder(0);
         let mut sent = 0_usize;
         wait("three parts", || {
@@ -388,7 +403,9 @@ fn parts_follow_one_another_and_are_read_as_one() {
 fn a_torn_end_is_not_read_and_a_changed_line_is_an_error() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
-        let tape = Tape::start(Setup { compress, ..setup(&directory) }, RealDisk).unwrap();
+        let tape =
+            ActiveRecording::start(RecordingConfig { compress, ..setup(&directory) }, RealDisk)
+                .unwrap();
         let recorder = tape.recorder(0);
         recorder.message(1, "first", Instant::now(), true);
         wait("the first line", || manifest(tape.directory())["sources"][0]["messages"] == 1);
@@ -407,7 +424,7 @@ fn a_torn_end_is_not_read_and_a_changed_line_is_an_error() {
             let changed = String::from_utf8(bytes).unwrap().replacen("\"ns\"", "\"n?\"", 1);
             fs::write(&path, changed).unwrap();
             let mut frames = Recording::open(&session).unwrap().frames();
-            assert!(matches!(frames.next(), Some(Err(ReadError::Line { line: 1, .. }))));
+            assert!(matches!(frames.next(), Some(Err(RecordingReadError::Line { line: 1, .. }))));
             assert!(frames.next().is_none());
         }
     }
@@ -419,8 +436,8 @@ fn a_manifest_that_leads_elsewhere_is_refused() {
     let text = r#"{"complete":true,"sources":[
         {"source":"x","symbol":"x","stream":"x","file":"../../etc/passwd.jsonl"}]}"#;
     fs::write(directory.path().join(MANIFEST_FILE), text).unwrap();
-    assert!(matches!(Recording::open(directory.path()), Err(ReadError::Outside { .. })));
-    assert!(matches!(Recording::open("nowhere"), Err(ReadError::Read { .. })));
+    assert!(matches!(Recording::open(directory.path()), Err(RecordingReadError::Outside { .. })));
+    assert!(matches!(Recording::open("nowhere"), Err(RecordingReadError::Read { .. })));
 }
 
 #[test]
@@ -428,9 +445,10 @@ fn a_place_that_cannot_be_written_is_an_error_at_the_start() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let refused = Tape::start(Setup::new(&file, vec![source("A", "b")]), RealDisk);
-    assert!(matches!(refused, Err(TapeError::Create { .. })), "{refused:?}");
+    let refused =
+        ActiveRecording::start(RecordingConfig::new(&file, vec![source("A", "b")]), RealDisk);
+    assert!(matches!(refused, Err(RecordingError::Create { .. })), "{refused:?}");
     let many = vec![source("A", "b"); SOURCES_MAX + 1];
-    let refused = Tape::start(Setup::new(directory.path(), many), RealDisk);
-    assert!(matches!(refused, Err(TapeError::Sources { .. })), "{refused:?}");
+    let refused = ActiveRecording::start(RecordingConfig::new(directory.path(), many), RealDisk);
+    assert!(matches!(refused, Err(RecordingError::Sources { .. })), "{refused:?}");
 }

@@ -2,7 +2,7 @@
 //!
 //! It takes what waits, appends it, and at least every [`SYNC_EVERY`] waits until the disk has it
 //! and replaces the manifest. A disk that fails ends the recording and nothing else: what is on it
-//! stays, the manifest says so if it still can, and whoever owns the [`Tape`] is told.
+//! stays, the manifest says so if it still can, and whoever owns the [`ActiveRecording`] is told.
 
 use std::{
     borrow::Cow,
@@ -20,15 +20,15 @@ use tracing::{error, info};
 
 use super::{
     disk::Disk,
-    error::TapeError,
+    error::RecordingError,
     manifest::{MANIFEST_FILE, Manifest, SourceEntry},
     names,
-    queue::{Batch, QUEUE_BYTES_MAX, Recorder, Shared, Status},
-    stream::Stream,
+    queue::{MessageBatch, QUEUE_BYTES_MAX, RecorderState, RecordingStatus, SourceRecorder},
+    stream::StreamFile,
 };
 use crate::{
     clock, secret,
-    threads::{Alarm, Guard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
     time::UnixMs,
 };
 
@@ -45,7 +45,7 @@ const NAMES_MAX: u32 = 1_000;
 
 /// One stream to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct StreamSource {
     /// What was asked for, as on the command line.
     pub name: String,
     /// The address. Its query is not written down.
@@ -58,11 +58,11 @@ pub struct Source {
 
 /// What to record, and where.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct RecordingConfig {
     /// Where sessions are kept; made if it does not exist.
     pub directory: PathBuf,
     /// What is recorded.
-    pub sources: Vec<Source>,
+    pub sources: Vec<StreamSource>,
     /// A new file for each stream after this long; `None`: one file.
     pub rotate: Option<Duration>,
     /// Compress with zstd.
@@ -71,9 +71,9 @@ pub struct Setup {
     pub queue_bytes_max: usize,
 }
 
-impl Setup {
+impl RecordingConfig {
     /// Records these, plain and in one file each.
-    pub fn new(directory: impl Into<PathBuf>, sources: Vec<Source>) -> Self {
+    pub fn new(directory: impl Into<PathBuf>, sources: Vec<StreamSource>) -> Self {
         Self {
             directory: directory.into(),
             sources,
@@ -86,18 +86,18 @@ impl Setup {
 
 /// Says how a recording goes.
 #[derive(Clone, Debug)]
-pub struct Observer(Arc<Shared>);
+pub struct RecordingObserver(Arc<RecorderState>);
 
-impl Observer {
+impl RecordingObserver {
     /// How it goes.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RecordingStatus {
         self.0.status()
     }
 }
 
 /// How a session ended, as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct RecordingEnd {
     /// Why, for a person.
     pub because: String,
     /// Whether everything that was asked for was done.
@@ -106,36 +106,36 @@ pub struct Ended {
 
 /// A session that is being recorded. Dropped, it ends as one that was not ended.
 #[derive(Debug)]
-pub struct Tape {
-    shared: Arc<Shared>,
+pub struct ActiveRecording {
+    shared: Arc<RecorderState>,
     directory: PathBuf,
-    orders: mpsc::SyncSender<Ended>,
+    orders: mpsc::SyncSender<RecordingEnd>,
     thread: thread::Thread,
     finished: mpsc::Receiver<bool>,
 }
 
-impl Tape {
+impl ActiveRecording {
     /// Begins a session: its directory, a file for each source, the manifest, the thread.
     ///
     /// # Errors
     ///
-    /// A [`TapeError`] when the disk does not take as much as that.
-    pub fn start<D: Disk>(setup: Setup, disk: D) -> Result<Self, TapeError> {
+    /// A [`RecordingError`] when the disk does not take as much as that.
+    pub fn start<D: Disk>(setup: RecordingConfig, disk: D) -> Result<Self, RecordingError> {
         if setup.sources.len() > SOURCES_MAX {
-            return Err(TapeError::Sources { max: SOURCES_MAX });
+            return Err(RecordingError::Sources { max: SOURCES_MAX });
         }
         let began_ns = clock::now_ns();
         let (directory, session) = make_session(&disk, &setup.directory, clock::wall())?;
-        let shared = Arc::new(Shared::new(setup.sources.len(), setup.queue_bytes_max));
+        let shared = Arc::new(RecorderState::new(setup.sources.len(), setup.queue_bytes_max));
         let mut streams = Vec::with_capacity(setup.sources.len());
         for source in &setup.sources {
             let below = directory.join(names::harmless(&source.symbol));
             let name = names::harmless(&source.stream);
-            streams.push(Stream::create(&disk, below, name, setup.compress)?);
+            streams.push(StreamFile::create(&disk, below, name, setup.compress)?);
         }
         let (orders, orders_taken) = mpsc::sync_channel(1);
         let (finish, finished) = mpsc::sync_channel(1);
-        let writer = Writer {
+        let writer = RecordingThread {
             shared: Arc::clone(&shared),
             manifest_path: directory.join(MANIFEST_FILE),
             setup,
@@ -149,14 +149,14 @@ impl Tape {
         let thread = thread::Builder::new()
             .name(ThreadName::Recorder.to_string())
             .spawn(move || {
-                let guard = Guard::new(ThreadName::Recorder, Alarm::of_process());
+                let guard = ThreadGuard::new(ThreadName::Recorder, Alarm::of_process());
                 let is_whole = writer.run(&orders_taken);
                 // A disk that fails ends the recording and nothing else.
                 guard.finished();
                 // Nobody may wait for it any more.
                 let _nobody_waits = finish.send(is_whole);
             })
-            .map_err(TapeError::Thread)?;
+            .map_err(RecordingError::Thread)?;
         let thread = thread.thread().clone();
         Ok(Self { shared, directory, orders, thread, finished })
     }
@@ -167,22 +167,22 @@ impl Tape {
     }
 
     /// The recorder of the source with this index.
-    pub fn recorder(&self, source: usize) -> Recorder {
-        Recorder { shared: Arc::clone(&self.shared), source }
+    pub fn recorder(&self, source: usize) -> SourceRecorder {
+        SourceRecorder { shared: Arc::clone(&self.shared), source }
     }
 
     /// How it goes.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RecordingStatus {
         self.shared.status()
     }
 
     /// What says how it goes, also after the end.
-    pub fn observer(&self) -> Observer {
-        Observer(Arc::clone(&self.shared))
+    pub fn observer(&self) -> RecordingObserver {
+        RecordingObserver(Arc::clone(&self.shared))
     }
 
     /// Why the disk failed, if it has.
-    pub fn failure(&self) -> Option<Arc<TapeError>> {
+    pub fn failure(&self) -> Option<Arc<RecordingError>> {
         self.shared.failure.borrow().clone()
     }
 
@@ -191,7 +191,7 @@ impl Tape {
     /// # Cancel safety
     ///
     /// Safe: a failure stays.
-    pub async fn failed(&self) -> Arc<TapeError> {
+    pub async fn failed(&self) -> Arc<RecordingError> {
         let mut failure = self.shared.failure.subscribe();
         loop {
             if let Some(error) = failure.borrow_and_update().clone() {
@@ -207,8 +207,8 @@ impl Tape {
     ///
     /// # Errors
     ///
-    /// The [`TapeError`] that ended it early, or [`TapeError::Late`].
-    pub fn finish(self, ended: Ended) -> Result<bool, Arc<TapeError>> {
+    /// The [`RecordingError`] that ended it early, or [`RecordingError::Late`].
+    pub fn finish(self, ended: RecordingEnd) -> Result<bool, Arc<RecordingError>> {
         // It is the only order; if nobody takes it, the disk has failed, which is said below.
         drop(self.orders.try_send(ended));
         self.stop();
@@ -219,7 +219,7 @@ impl Tape {
         match finished {
             Ok(is_complete) => Ok(is_complete),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(Arc::new(TapeError::Late))
+                Err(Arc::new(RecordingError::Late))
             }
         }
     }
@@ -230,7 +230,7 @@ impl Tape {
     }
 }
 
-impl Drop for Tape {
+impl Drop for ActiveRecording {
     fn drop(&mut self) {
         self.stop();
     }
@@ -241,8 +241,8 @@ fn make_session<D: Disk>(
     disk: &D,
     directory: &Path,
     now: UnixMs,
-) -> Result<(PathBuf, String), TapeError> {
-    let create = |path: &Path, source| TapeError::Create { path: path.to_path_buf(), source };
+) -> Result<(PathBuf, String), RecordingError> {
+    let create = |path: &Path, source| RecordingError::Create { path: path.to_path_buf(), source };
     disk.create_directories(directory).map_err(|source| create(directory, source))?;
     for attempt in 1..=NAMES_MAX {
         let name = names::session(now, attempt);
@@ -253,23 +253,23 @@ fn make_session<D: Disk>(
             Err(error) => return Err(create(&path, error)),
         }
     }
-    Err(TapeError::NoName { directory: directory.to_path_buf() })
+    Err(RecordingError::NoName { directory: directory.to_path_buf() })
 }
 
 /// What the thread has.
-struct Writer<D: Disk> {
-    shared: Arc<Shared>,
-    setup: Setup,
+struct RecordingThread<D: Disk> {
+    shared: Arc<RecorderState>,
+    setup: RecordingConfig,
     session: String,
     began_ns: u64,
     manifest_path: PathBuf,
     disk: D,
-    streams: Vec<Stream<D>>,
+    streams: Vec<StreamFile<D>>,
 }
 
-impl<D: Disk> Writer<D> {
+impl<D: Disk> RecordingThread<D> {
     /// Writes until told to stop, or until the disk fails. Says whether the recording is complete.
-    fn run(mut self, orders: &mpsc::Receiver<Ended>) -> bool {
+    fn run(mut self, orders: &mpsc::Receiver<RecordingEnd>) -> bool {
         match self.write(orders) {
             Ok(is_complete) => is_complete,
             Err(error) => {
@@ -279,8 +279,8 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    fn write(&mut self, orders: &mpsc::Receiver<Ended>) -> Result<bool, TapeError> {
-        let mut batch = Batch::default();
+    fn write(&mut self, orders: &mpsc::Receiver<RecordingEnd>) -> Result<bool, RecordingError> {
+        let mut batch = MessageBatch::default();
         let mut synced = Instant::now();
         loop {
             failpoint(ThreadName::Recorder);
@@ -297,12 +297,10 @@ impl<D: Disk> Writer<D> {
             if is_stopping {
                 self.sync()?;
                 let ended = orders.try_recv().ok();
-                return self.manifest(Some(
-                    &ended.unwrap_or_else(|| Ended {
-                        because: "dropped".to_owned(),
-                        as_asked: false,
-                    }),
-                ));
+                return self.manifest(Some(&ended.unwrap_or_else(|| RecordingEnd {
+                    because: "dropped".to_owned(),
+                    as_asked: false,
+                })));
             }
             if synced.elapsed() >= SYNC_EVERY {
                 self.sync()?;
@@ -316,7 +314,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    fn take_in(&mut self, batch: &Batch) -> Result<(), TapeError> {
+    fn take_in(&mut self, batch: &MessageBatch) -> Result<(), RecordingError> {
         let Self { shared, streams, .. } = self;
         for (entry, message) in batch.messages() {
             let Some(stream) = streams.get_mut(entry.source) else { continue };
@@ -334,23 +332,23 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Makes sure that the disk has everything.
-    fn sync(&mut self) -> Result<(), TapeError> {
+    fn sync(&mut self) -> Result<(), RecordingError> {
         for stream in &mut self.streams {
             let appended = stream.append()?;
             self.shared.disk_bytes.fetch_add(appended, Ordering::Relaxed);
         }
-        self.streams.iter_mut().try_for_each(Stream::sync)
+        self.streams.iter_mut().try_for_each(StreamFile::sync)
     }
 
-    fn rotate(&mut self) -> Result<(), TapeError> {
+    fn rotate(&mut self) -> Result<(), RecordingError> {
         let Some(every) = self.setup.rotate else { return Ok(()) };
         let disk = &self.disk;
         self.streams.iter_mut().try_for_each(|stream| stream.rotate(disk, every))
     }
 
     /// The disk failed: nothing is taken any more, and everybody is told.
-    fn give_up(&mut self, error: TapeError) {
-        self.shared.close(&mut Batch::default());
+    fn give_up(&mut self, error: RecordingError) {
+        self.shared.close(&mut MessageBatch::default());
         for (stream, tally) in self.streams.iter_mut().zip(&self.shared.sources) {
             // What was appended before may still be saved.
             drop(stream.sync());
@@ -361,12 +359,12 @@ impl<D: Disk> Writer<D> {
         let because = source.map_or(error.to_string(), |source| format!("{error}: {source}"));
         error!("Recording stopped: {because}");
         // It may fail like the rest; the last whole one still says that the session runs.
-        drop(self.manifest(Some(&Ended { because, as_asked: false })));
+        drop(self.manifest(Some(&RecordingEnd { because, as_asked: false })));
         self.shared.failure.send_replace(Some(Arc::new(error)));
     }
 
     /// Replaces the manifest. Says whether the recording is complete.
-    fn manifest(&self, ended: Option<&Ended>) -> Result<bool, TapeError> {
+    fn manifest(&self, ended: Option<&RecordingEnd>) -> Result<bool, RecordingError> {
         let sources = self.setup.sources.iter().zip(&self.streams).zip(&self.shared.sources);
         let sources = sources.map(|((source, stream), tally)| {
             let symbol = names::harmless(&source.symbol);
@@ -396,7 +394,7 @@ impl<D: Disk> Writer<D> {
         let mut json = manifest.to_json();
         secret::mask_own_json(&mut json);
         let written = self.disk.replace(path, &json);
-        written.map_err(|source| TapeError::Write { path: path.clone(), source })?;
+        written.map_err(|source| RecordingError::Write { path: path.clone(), source })?;
         Ok(manifest.is_complete())
     }
 }

@@ -67,11 +67,11 @@ impl TradeId {
     }
 
     /// The one spelling that stands for all spellings of this id.
-    fn normal(&self) -> Normal {
+    fn normal(&self) -> NormalForm {
         if self.is_normal {
-            return Normal { len: usize::from(self.len), bytes: self.bytes };
+            return NormalForm { len: usize::from(self.len), bytes: self.bytes };
         }
-        let mut normal = Normal { len: usize::from(self.len), bytes: self.bytes };
+        let mut normal = NormalForm { len: usize::from(self.len), bytes: self.bytes };
         while normal.decode_percent() {}
         normal.strip_padding();
         for byte in &mut normal.bytes {
@@ -89,12 +89,12 @@ impl TradeId {
 /// The normal form of an id: no percent-encoding, no padding, the standard alphabet, and zero in the
 /// bits that a decoder drops. The bytes behind its length are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Normal {
+struct NormalForm {
     len: usize,
     bytes: [u8; TRADE_ID_BYTES_MAX],
 }
 
-impl Normal {
+impl NormalForm {
     fn text(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     item_name::Wear,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     trade::PaintWear,
 };
 
@@ -20,9 +20,9 @@ pub enum ItemPattern {
 
 /// A set of wears; empty means any, items without wear included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Wears(u8);
+pub struct WearSet(u8);
 
-impl Wears {
+impl WearSet {
     /// Any wear, or none at all.
     pub const ANY: Self = Self(0);
 
@@ -59,13 +59,13 @@ impl Wears {
 
 /// What a person wants, checked: every bound is possible and every limit is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
+pub struct WhitelistEntry {
     /// What the person calls it, for logs and reports.
     pub name: Option<String>,
     /// Which items.
     pub item: ItemPattern,
     /// In which wear.
-    pub wears: Wears,
+    pub wears: WearSet,
     /// StatTrak™ or not.
     pub stattrak: bool,
     /// Souvenir or not.
@@ -76,20 +76,20 @@ pub struct Entry {
     /// The greatest float.
     pub float_max: Option<PaintWear>,
     /// The least price; guards against listings that are too good to be true.
-    pub min_price: Coins,
+    pub min_price: Amount,
     /// The greatest price.
-    pub max_price: Coins,
+    pub max_price: Amount,
     /// The greatest markup over the base price.
     pub max_markup: Percent,
     /// How many may be bought in all.
     pub max_quantity: u32,
     /// How much may be spent on it in all; `None`: no limit of its own.
-    pub max_total: Option<Coins>,
+    pub max_total: Option<Amount>,
     /// How old a back-filled listing may be; `None`: any age.
     pub max_age: Option<Duration>,
 }
 
-impl Entry {
+impl WhitelistEntry {
     /// What to call it: its name, or what it is about.
     pub fn label(&self) -> &str {
         match (&self.name, &self.item) {

@@ -1,4 +1,4 @@
-//! What a person wants: `Trade` → [`Verdict`], each condition with its value and its bound. Pure.
+//! What a person wants: `Trade` → [`Decision`], each condition with its value and its bound. Pure.
 //!
 //! Whether a listing may be bought at all, and whether there is money for it, is asked elsewhere;
 //! this room only knows what is wanted.
@@ -14,16 +14,16 @@ mod verdict;
 
 use std::collections::HashMap;
 
-pub use entry::{Entry, ItemPattern, Wears};
+pub use entry::{ItemPattern, WearSet, WhitelistEntry};
 use foldhash::fast::FixedState;
-pub use verdict::{Mismatch, Verdict};
+pub use verdict::{Decision, Mismatch};
 
 use crate::trade::Trade;
 
 /// The entries of a whitelist, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Whitelist {
-    entries: Vec<Entry>,
+    entries: Vec<WhitelistEntry>,
     /// For each item the entries that could want it, `"*"` among them, in the order given.
     ///
     /// The names in it are the user's own, so its hash need not withstand an attack, only be fast.
@@ -34,7 +34,7 @@ pub struct Whitelist {
 
 impl Whitelist {
     /// Takes checked entries; their order decides which of several that fit is used.
-    pub fn new(entries: Vec<Entry>) -> Self {
+    pub fn new(entries: Vec<WhitelistEntry>) -> Self {
         let mut named: HashMap<Box<str>, Vec<usize>, FixedState> = HashMap::default();
         let mut for_any = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
@@ -55,7 +55,7 @@ impl Whitelist {
     }
 
     /// The entries, in the order given.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[WhitelistEntry] {
         &self.entries
     }
 
@@ -66,22 +66,22 @@ impl Whitelist {
 
     /// Asks whether a listing is wanted, and by which entry.
     #[inline]
-    pub fn decide(&self, trade: &Trade<'_>) -> Verdict {
+    pub fn decide(&self, trade: &Trade<'_>) -> Decision {
         let candidates = self.by_item.get(trade.item.as_ref()).unwrap_or(&self.for_any);
         if candidates.is_empty() {
-            return Verdict::NotListed;
+            return Decision::NotListed;
         }
         let (Some(price), Some(markup), true) =
             (trade.total_value, trade.markup_percent, trade.defects.is_empty())
         else {
-            return Verdict::Unreadable(trade.defects);
+            return Decision::Unreadable(trade.defects);
         };
-        let mut verdict = Verdict::NotListed;
+        let mut verdict = Decision::NotListed;
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             match verdict::mismatch(entry, trade, price, markup) {
-                None => return Verdict::Wanted(index),
-                Some(because) => verdict = Verdict::Refused { entry: index, because },
+                None => return Decision::Wanted(index),
+                Some(because) => verdict = Decision::Refused { entry: index, because },
             }
         }
         verdict

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     item_name::{ItemName, Wear},
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     time::UnixMs,
-    trade::{Defect, Defects, Event, PaintWear, Status, TradeId},
+    trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
 };
 
 /// A listing that anybody may buy: 10.15 coins, 1.5 % over 10.00.
@@ -17,8 +17,8 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
     let name = ItemName::parse(market_name);
     Trade {
         id: TradeId::new(id).unwrap(),
-        event: Event::Listed,
-        status: Status::Listed,
+        event: TradeEvent::Listed,
+        status: TradeStatus::Listed,
         item: Cow::Owned(name.base.into_owned()),
         is_stattrak: name.is_stattrak,
         is_souvenir: name.is_souvenir,
@@ -26,8 +26,8 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
         market_name: Cow::Owned(market_name.to_owned()),
         items: 1,
         markup_percent: Some(Percent::from_hundredths(150)),
-        total_value: Some(Coins::from_cents(1_015)),
-        base_value: Some(Coins::from_cents(1_000)),
+        total_value: Some(Amount::from_cents(1_015)),
+        base_value: Some(Amount::from_cents(1_000)),
         can_join: Some(true),
         can_join_after: None,
         suspected_trader_can_join_after: None,
@@ -42,17 +42,17 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
 }
 
 /// An entry that wants the Redline of any wear for up to 12.50 coins and 2 % markup.
-pub(crate) fn entry() -> Entry {
-    Entry {
+pub(crate) fn entry() -> WhitelistEntry {
+    WhitelistEntry {
         name: None,
         item: ItemPattern::Named("AK-47 | Redline".to_owned()),
-        wears: Wears::ANY,
+        wears: WearSet::ANY,
         stattrak: false,
         souvenir: false,
         float_min: None,
         float_max: None,
-        min_price: Coins::ZERO,
-        max_price: Coins::from_cents(1_250),
+        min_price: Amount::ZERO,
+        max_price: Amount::from_cents(1_250),
         max_markup: Percent::from_hundredths(200),
         max_quantity: 1,
         max_total: None,
@@ -63,10 +63,10 @@ pub(crate) fn entry() -> Entry {
 pub(crate) const REDLINE: &str = "AK-47 | Redline (Field-Tested)";
 
 #[track_caller]
-fn check(entry: Entry, trade: &Trade<'_>, expected: Option<&str>) {
+fn check(entry: WhitelistEntry, trade: &Trade<'_>, expected: Option<&str>) {
     let said = match Whitelist::new(vec![entry]).decide(trade) {
-        Verdict::Wanted(0) => None,
-        Verdict::Refused { entry: 0, because } => Some(because.to_string()),
+        Decision::Wanted(0) => None,
+        Decision::Refused { entry: 0, because } => Some(because.to_string()),
         other => Some(format!("{other:?}")),
     };
     assert_eq!(said.as_deref(), expected);
@@ -79,12 +79,12 @@ fn float(text: &str) -> Option<PaintWear> {
 #[test]
 fn what_meets_every_condition_is_wanted() {
     check(entry(), &trade("a", REDLINE), None);
-    let bounds = Entry {
-        wears: Wears::ANY.with(Wear::FieldTested),
+    let bounds = WhitelistEntry {
+        wears: WearSet::ANY.with(Wear::FieldTested),
         float_min: float("0.2"),
         float_max: float("0.2"),
-        min_price: Coins::from_cents(1_015),
-        max_price: Coins::from_cents(1_015),
+        min_price: Amount::from_cents(1_015),
+        max_price: Amount::from_cents(1_015),
         max_markup: Percent::from_hundredths(150),
         ..entry()
     };
@@ -94,23 +94,23 @@ fn what_meets_every_condition_is_wanted() {
 #[test]
 fn each_condition_refuses_and_says_its_value_and_bound() {
     let redline = trade("a", REDLINE);
-    let dear = Entry { max_price: Coins::from_cents(1_014), ..entry() };
+    let dear = WhitelistEntry { max_price: Amount::from_cents(1_014), ..entry() };
     check(dear, &redline, Some("price 10.15 is above 10.14"));
-    let cheap = Entry { min_price: Coins::from_cents(1_016), ..entry() };
+    let cheap = WhitelistEntry { min_price: Amount::from_cents(1_016), ..entry() };
     check(cheap, &redline, Some("price 10.15 is below 10.16"));
-    let markup = Entry { max_markup: Percent::from_hundredths(149), ..entry() };
+    let markup = WhitelistEntry { max_markup: Percent::from_hundredths(149), ..entry() };
     check(markup, &redline, Some("markup 1.50% is above 1.49%"));
-    let wear = Entry { wears: Wears::ANY.with(Wear::FactoryNew), ..entry() };
+    let wear = WhitelistEntry { wears: WearSet::ANY.with(Wear::FactoryNew), ..entry() };
     check(wear, &redline, Some("wear Field-Tested is not among FN"));
     check(entry(), &trade("a", "StatTrak™ AK-47 | Redline (Field-Tested)"), Some("is StatTrak™"));
     check(entry(), &trade("a", "Souvenir AK-47 | Redline (Field-Tested)"), Some("is a Souvenir"));
-    let stattrak = Entry { stattrak: true, ..entry() };
+    let stattrak = WhitelistEntry { stattrak: true, ..entry() };
     check(stattrak, &redline, Some("is not StatTrak™"));
 }
 
 #[test]
 fn a_bound_on_the_float_refuses_what_is_unknown_or_crosses_it() {
-    let bound = || Entry { float_min: float("0.15"), float_max: float("0.22"), ..entry() };
+    let bound = || WhitelistEntry { float_min: float("0.15"), float_max: float("0.22"), ..entry() };
     let with = |float, float_range| Trade { float, float_range, ..trade("a", REDLINE) };
     check(bound(), &with(float("0.15"), None), None);
     check(bound(), &with(float("0.221"), None), Some("float 0.221 is above 0.22"));
@@ -124,17 +124,17 @@ fn a_bound_on_the_float_refuses_what_is_unknown_or_crosses_it() {
 
 #[test]
 fn an_item_without_wear_needs_an_entry_for_any_wear() {
-    let knife = || Entry { item: ItemPattern::Named("Ursus Knife".to_owned()), ..entry() };
+    let knife = || WhitelistEntry { item: ItemPattern::Named("Ursus Knife".to_owned()), ..entry() };
     check(knife(), &trade("a", "★ Ursus Knife"), None);
-    let worn = Entry { wears: Wears::ANY.with(Wear::FieldTested), ..knife() };
+    let worn = WhitelistEntry { wears: WearSet::ANY.with(Wear::FieldTested), ..knife() };
     check(worn, &trade("a", "★ Ursus Knife"), Some("wear none is not among FT"));
 }
 
 #[test]
 fn only_back_filled_listings_can_be_too_old() {
-    let fresh = || Entry { max_age: Some(Duration::from_secs(30)), ..entry() };
+    let fresh = || WhitelistEntry { max_age: Some(Duration::from_secs(30)), ..entry() };
     let aged = |seconds| Trade {
-        event: Event::BackFilled { age: Duration::from_secs(seconds) },
+        event: TradeEvent::BackFilled { age: Duration::from_secs(seconds) },
         ..trade("a", REDLINE)
     };
     check(fresh(), &trade("a", REDLINE), None);
@@ -145,36 +145,36 @@ fn only_back_filled_listings_can_be_too_old() {
 
 #[test]
 fn the_first_entry_that_accepts_decides_and_the_star_keeps_its_place() {
-    let any = || Entry { item: ItemPattern::Any, ..entry() };
-    let too_cheap = || Entry { max_price: Coins::from_cents(1), ..entry() };
+    let any = || WhitelistEntry { item: ItemPattern::Any, ..entry() };
+    let too_cheap = || WhitelistEntry { max_price: Amount::from_cents(1), ..entry() };
     let decide = |entries| Whitelist::new(entries).decide(&trade("a", REDLINE));
-    assert_eq!(decide(vec![entry(), entry()]), Verdict::Wanted(0));
-    assert_eq!(decide(vec![too_cheap(), any(), entry()]), Verdict::Wanted(1));
-    assert_eq!(decide(vec![too_cheap(), entry(), any()]), Verdict::Wanted(1));
+    assert_eq!(decide(vec![entry(), entry()]), Decision::Wanted(0));
+    assert_eq!(decide(vec![too_cheap(), any(), entry()]), Decision::Wanted(1));
+    assert_eq!(decide(vec![too_cheap(), entry(), any()]), Decision::Wanted(1));
     let other = Whitelist::new(vec![entry(), any()]).decide(&trade("a", "Fracture Case"));
-    assert_eq!(other, Verdict::Wanted(1));
+    assert_eq!(other, Decision::Wanted(1));
 }
 
 #[test]
 fn an_item_that_no_entry_names_is_not_listed() {
     let verdict = Whitelist::new(vec![entry()]).decide(&trade("a", "Fracture Case"));
-    assert_eq!(verdict, Verdict::NotListed);
+    assert_eq!(verdict, Decision::NotListed);
 }
 
 #[test]
 fn what_could_not_be_read_is_never_wanted() {
-    let whitelist = Whitelist::new(vec![Entry { item: ItemPattern::Any, ..entry() }]);
+    let whitelist = Whitelist::new(vec![WhitelistEntry { item: ItemPattern::Any, ..entry() }]);
     for defect in Defect::ALL {
         let mut listing = trade("a", REDLINE);
         listing.defects.add(defect);
-        assert!(matches!(whitelist.decide(&listing), Verdict::Unreadable(_)), "{defect:?}");
+        assert!(matches!(whitelist.decide(&listing), Decision::Unreadable(_)), "{defect:?}");
     }
     let without_price = Trade { total_value: None, ..trade("a", REDLINE) };
-    assert!(matches!(whitelist.decide(&without_price), Verdict::Unreadable(_)));
+    assert!(matches!(whitelist.decide(&without_price), Decision::Unreadable(_)));
 }
 
 /// The plain way: ask every entry in turn.
-fn plainly(entries: &[Entry], trade: &Trade<'_>) -> Option<usize> {
+fn plainly(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
     entries.iter().position(|entry| {
         let about = match &entry.item {
             ItemPattern::Any => true,
@@ -201,15 +201,15 @@ proptest! {
         item in prop::sample::select(vec!["a", "b", "d"]),
         price in 0_i64..4,
     ) {
-        let entries: Vec<Entry> = entries.into_iter().map(|(item, max, stattrak)| Entry {
+        let entries: Vec<WhitelistEntry> = entries.into_iter().map(|(item, max, stattrak)| WhitelistEntry {
             item: if item == "*" { ItemPattern::Any } else { ItemPattern::Named(item.to_owned()) },
-            max_price: Coins::from_cents(max),
+            max_price: Amount::from_cents(max),
             stattrak,
             ..entry()
         }).collect();
-        let trade = Trade { total_value: Some(Coins::from_cents(price)), ..trade("x", item) };
+        let trade = Trade { total_value: Some(Amount::from_cents(price)), ..trade("x", item) };
         let found = match Whitelist::new(entries.clone()).decide(&trade) {
-            Verdict::Wanted(index) => Some(index),
+            Decision::Wanted(index) => Some(index),
             _ => None,
         };
         prop_assert_eq!(found, plainly(&entries, &trade));

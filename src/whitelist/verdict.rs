@@ -2,16 +2,16 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Entry, Wears};
+use super::{WearSet, WhitelistEntry};
 use crate::{
     item_name::Wear,
-    money::{Coins, Percent},
-    trade::{Defects, Event, PaintWear, Trade},
+    money::{Amount, Percent},
+    trade::{Defects, PaintWear, Trade, TradeEvent},
 };
 
 /// What the whitelist says of one listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// The entry at this index wants it.
     Wanted(usize),
     /// No entry is about this item.
@@ -45,21 +45,21 @@ pub enum Mismatch {
         /// The listing's wear.
         is: Option<Wear>,
         /// What is wanted.
-        wanted: Wears,
+        wanted: WearSet,
     },
     /// It costs more.
     PriceAbove {
         /// The listing's price.
-        is: Coins,
+        is: Amount,
         /// The bound.
-        max: Coins,
+        max: Amount,
     },
     /// It costs less.
     PriceBelow {
         /// The listing's price.
-        is: Coins,
+        is: Amount,
         /// The bound.
-        min: Coins,
+        min: Amount,
     },
     /// The seller added more.
     MarkupAbove {
@@ -97,9 +97,9 @@ pub enum Mismatch {
 /// about the item at all has been asked before.
 #[inline]
 pub(super) fn mismatch(
-    entry: &Entry,
+    entry: &WhitelistEntry,
     trade: &Trade<'_>,
-    price: Coins,
+    price: Amount,
     markup: Percent,
 ) -> Option<Mismatch> {
     if price > entry.max_price {
@@ -123,7 +123,7 @@ pub(super) fn mismatch(
     float_mismatch(entry, trade).or_else(|| age_mismatch(entry, trade))
 }
 
-fn float_mismatch(entry: &Entry, trade: &Trade<'_>) -> Option<Mismatch> {
+fn float_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
     if entry.float_min.is_none() && entry.float_max.is_none() {
         return None;
     }
@@ -138,9 +138,9 @@ fn float_mismatch(entry: &Entry, trade: &Trade<'_>) -> Option<Mismatch> {
     above.or(below)
 }
 
-fn age_mismatch(entry: &Entry, trade: &Trade<'_>) -> Option<Mismatch> {
+fn age_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
     match (trade.event, entry.max_age) {
-        (Event::BackFilled { age }, Some(max)) if max < age => {
+        (TradeEvent::BackFilled { age }, Some(max)) if max < age => {
             Some(Mismatch::TooOld { is: age, max })
         }
         _ => None,

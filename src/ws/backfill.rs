@@ -17,7 +17,7 @@ pub const BACKFILL_QUEUED_MAX: usize = 256;
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Want {
+pub struct BackfillRequest {
     /// Which gap it is for; 0: none, but the sweep at start.
     pub number: u64,
     /// What was listed since then may have been missed, by our wall clock; `None`: all of it.
@@ -26,44 +26,44 @@ pub struct Want {
 
 /// How a reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Done {
+struct BackfillResult {
     number: u64,
 }
 
 /// The feed's end. Put into [`Config`](crate::config::Config).
 #[derive(Debug)]
 pub struct Backfill {
-    wants: watch::Sender<Option<Want>>,
-    inlet: Mutex<Option<Inlet>>,
+    wants: watch::Sender<Option<BackfillRequest>>,
+    inlet: Mutex<Option<BackfillReceiver>>,
 }
 
 /// What comes in at the feed's end.
 #[derive(Debug)]
-pub(super) struct Inlet {
+pub(super) struct BackfillReceiver {
     listings: mpsc::Receiver<Trade<'static>>,
-    done: mpsc::Receiver<Done>,
+    done: mpsc::Receiver<BackfillResult>,
 }
 
 /// The reader's end.
 #[derive(Debug)]
-pub struct Filler {
-    wants: watch::Receiver<Option<Want>>,
+pub struct BackfillSender {
+    wants: watch::Receiver<Option<BackfillRequest>>,
     listings: mpsc::Sender<Trade<'static>>,
-    done: mpsc::Sender<Done>,
+    done: mpsc::Sender<BackfillResult>,
 }
 
 /// Makes both ends.
-pub fn backfill() -> (Backfill, Filler) {
+pub fn backfill() -> (Backfill, BackfillSender) {
     let (wants, wanted) = watch::channel(None);
     let (listings, listings_in) = mpsc::channel(BACKFILL_QUEUED_MAX);
     let (done, done_in) = mpsc::channel(1);
-    let inlet = Mutex::new(Some(Inlet { listings: listings_in, done: done_in }));
-    (Backfill { wants, inlet }, Filler { wants: wanted, listings, done })
+    let inlet = Mutex::new(Some(BackfillReceiver { listings: listings_in, done: done_in }));
+    (Backfill { wants, inlet }, BackfillSender { wants: wanted, listings, done })
 }
 
 impl Backfill {
     /// Asks for a reading, in place of any that is under way.
-    pub(super) fn want(&self, want: Want) {
+    pub(super) fn want(&self, want: BackfillRequest) {
         self.wants.send_replace(Some(want));
     }
 
@@ -73,38 +73,38 @@ impl Backfill {
     }
 
     /// What comes in; once.
-    pub(super) fn take_inlet(&self) -> Option<Inlet> {
+    pub(super) fn take_inlet(&self) -> Option<BackfillReceiver> {
         self.inlet.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 /// What came in.
-pub(super) enum Found {
+pub(super) enum BackfillMessage {
     /// A listing.
     Listing(Box<Trade<'static>>),
     /// Everything for this gap has come in.
     All(u64),
 }
 
-impl Inlet {
+impl BackfillReceiver {
     /// What comes in next; `None` when the reader is gone.
-    pub(super) async fn next(&mut self) -> Option<Found> {
+    pub(super) async fn next(&mut self) -> Option<BackfillMessage> {
         tokio::select! {
             biased;
-            Some(trade) = self.listings.recv() => Some(Found::Listing(Box::new(trade))),
-            Some(done) = self.done.recv() => Some(Found::All(done.number)),
+            Some(trade) = self.listings.recv() => Some(BackfillMessage::Listing(Box::new(trade))),
+            Some(done) = self.done.recv() => Some(BackfillMessage::All(done.number)),
             else => None,
         }
     }
 }
 
-impl Filler {
+impl BackfillSender {
     /// Waits until something is to be read; `None` when the feed is gone.
     ///
     /// # Cancel safety
     ///
     /// Safe: a want that was not returned comes again.
-    pub async fn wanted(&mut self) -> Option<Want> {
+    pub async fn wanted(&mut self) -> Option<BackfillRequest> {
         self.wants.wait_for(Option::is_some).await.ok().and_then(|want| *want)
     }
 
@@ -113,7 +113,7 @@ impl Filler {
     /// # Cancel safety
     ///
     /// Safe.
-    pub async fn superseded(&self, want: Want) {
+    pub async fn superseded(&self, want: BackfillRequest) {
         let mut wants = self.wants.clone();
         // An error says that the feed is gone, which supersedes everything.
         let _gone = wants.wait_for(|now| *now != Some(want)).await.is_err();
@@ -130,9 +130,9 @@ impl Filler {
     /// # Cancel safety
     ///
     /// Safe: it is said or not.
-    pub async fn done(&mut self, want: Want) {
+    pub async fn done(&mut self, want: BackfillRequest) {
         // If the feed is gone nobody is interested.
-        let _gone = self.done.send(Done { number: want.number }).await.is_err();
+        let _gone = self.done.send(BackfillResult { number: want.number }).await.is_err();
         self.superseded(want).await;
     }
 }

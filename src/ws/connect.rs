@@ -23,12 +23,12 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    error::{FeedError, Step},
-    policy::Limits,
-    protocol::{Dialect, Machine},
+    error::{ConnectStep, FeedError},
+    policy::ReconnectionLimits,
+    protocol::{FeedProtocol, SubscriptionState},
     session::{Session, WRITE_BYTES_MAX},
     socket::Socket,
-    upgrade::{self, Request},
+    upgrade::{self, UpgradeRequest},
 };
 use crate::{
     clock,
@@ -36,7 +36,7 @@ use crate::{
     net::{
         deadline::{self, Late},
         dial,
-        eager::Eager,
+        eager::BusyPollStream,
         tls::{self, Tls},
     },
 };
@@ -47,29 +47,29 @@ const TURN: Duration = Duration::from_micros(10);
 
 /// How far an attempt has got. Shared by whoever connects and whoever watches the time.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
+pub struct ConnectProgress(AtomicU8);
 
-impl Progress {
+impl ConnectProgress {
     /// The step has begun.
-    pub fn reach(&self, step: Step) {
+    pub fn reach(&self, step: ConnectStep) {
         let number = match step {
-            Step::Connect => 0,
-            Step::Tls => 1,
-            Step::Upgrade => 2,
-            Step::Ack => 3,
-            Step::Subscribe => 4,
+            ConnectStep::Connect => 0,
+            ConnectStep::Tls => 1,
+            ConnectStep::Upgrade => 2,
+            ConnectStep::Ack => 3,
+            ConnectStep::Subscribe => 4,
         };
         self.0.store(number, Ordering::Relaxed);
     }
 
     /// The step that is under way.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> ConnectStep {
         match self.0.load(Ordering::Relaxed) {
-            0 => Step::Connect,
-            1 => Step::Tls,
-            2 => Step::Upgrade,
-            3 => Step::Ack,
-            _ => Step::Subscribe,
+            0 => ConnectStep::Connect,
+            1 => ConnectStep::Tls,
+            2 => ConnectStep::Upgrade,
+            3 => ConnectStep::Ack,
+            _ => ConnectStep::Subscribe,
         }
     }
 }
@@ -86,7 +86,7 @@ pub trait Dial: Send + Sync {
     /// A [`FeedError`] that says how far it got.
     fn dial(
         &self,
-        progress: &Progress,
+        progress: &ConnectProgress,
     ) -> impl Future<Output = Result<Self::Stream, FeedError>> + Send;
 
     /// The host, by which connections share a circuit breaker.
@@ -136,21 +136,21 @@ impl TcpDial {
 }
 
 impl Dial for TcpDial {
-    type Stream = Stream;
+    type Stream = MaybeTlsStream;
 
-    async fn dial(&self, progress: &Progress) -> Result<Stream, FeedError> {
-        progress.reach(Step::Connect);
+    async fn dial(&self, progress: &ConnectProgress) -> Result<MaybeTlsStream, FeedError> {
+        progress.reach(ConnectStep::Connect);
         let host = self.endpoint.host();
         let tcp = dial::tcp(&self.endpoint).await.map_err(FeedError::Dial)?;
-        let tcp = Eager::new(tcp, self.turn.is_some());
+        let tcp = BusyPollStream::new(tcp, self.turn.is_some());
         match &self.tls {
             Some(tls) if self.endpoint.is_tls() => {
-                progress.reach(Step::Tls);
+                progress.reach(ConnectStep::Tls);
                 let name = tls::server_name(host).map_err(FeedError::TlsSetUp)?;
                 let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
-                Ok(Stream::Tls(Box::new(stream.map_err(FeedError::Tls)?)))
+                Ok(MaybeTlsStream::Tls(Box::new(stream.map_err(FeedError::Tls)?)))
             }
-            _ => Ok(Stream::Plain(tcp)),
+            _ => Ok(MaybeTlsStream::Plain(tcp)),
         }
     }
 
@@ -165,14 +165,14 @@ impl Dial for TcpDial {
 
 /// A connection with or without TLS.
 #[derive(Debug)]
-pub enum Stream {
+pub enum MaybeTlsStream {
     /// Without: loopback only.
-    Plain(Eager),
+    Plain(BusyPollStream),
     /// With.
-    Tls(Box<TlsStream<Eager>>),
+    Tls(Box<TlsStream<BusyPollStream>>),
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -185,7 +185,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -217,21 +217,21 @@ impl AsyncWrite for Stream {
 /// # Cancel safety
 ///
 /// Safe: whatever was under way is closed.
-pub(super) async fn open<D: Dial, L: Dialect>(
+pub(super) async fn open<D: Dial, L: FeedProtocol>(
     dial: &D,
-    request: &Request<'_>,
-    machine: Machine<L>,
-    limits: &Limits,
+    request: &UpgradeRequest<'_>,
+    machine: SubscriptionState<L>,
+    limits: &ReconnectionLimits,
 ) -> Result<Session<D::Stream, L>, FeedError> {
-    let progress = Progress::default();
+    let progress = ConnectProgress::default();
     let opening = async {
         let stream = dial.dial(&progress).await?;
-        progress.reach(Step::Upgrade);
+        progress.reach(ConnectStep::Upgrade);
         let socket = upgrade(stream, request).await?.asking_for(dial.turn());
         let mut session = Session::new(socket, machine, limits);
-        progress.reach(Step::Ack);
+        progress.reach(ConnectStep::Ack);
         session.greet().await?;
-        progress.reach(Step::Subscribe);
+        progress.reach(ConnectStep::Subscribe);
         session.subscribe().await?;
         Ok(session)
     };
@@ -246,9 +246,9 @@ pub(super) async fn open<D: Dial, L: Dialect>(
 /// Turns a connection into a WebSocket. What came in behind the answer is kept for it.
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    request: &Request<'_>,
+    request: &UpgradeRequest<'_>,
 ) -> Result<Socket<S>, FeedError> {
-    let broken = |source| FeedError::Broken { step: Step::Upgrade, source };
+    let broken = |source| FeedError::Broken { step: ConnectStep::Upgrade, source };
     let key = generate_key();
     stream.write_all(&request.to_bytes(&key)).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;

@@ -11,12 +11,15 @@ use std::{
 use tracing::{error, info, warn};
 
 use super::{
-    error::{FeedError, Origins},
+    error::{FeedError, SettingNames},
     host::Host,
     link::Seconds,
-    policy::{Admission, Backoff, Change, Ending, Policy, RETRY_AFTER_MAX, Verdict, Why},
+    policy::{
+        AttemptResult, Backoff, BreakerChange, DelayReason, Permit, RETRY_AFTER_MAX,
+        ReconnectPolicy, RetryDecision,
+    },
     session::now,
-    taps::{Taps, add},
+    taps::{FeedMetrics, add},
 };
 use crate::{
     clock,
@@ -26,28 +29,28 @@ use crate::{
 
 /// How one attempt went, from its dial to its end.
 #[derive(Debug)]
-pub(super) struct Tenure {
-    pub(super) ending: Ending,
+pub(super) struct ConnectionLifetime {
+    pub(super) ending: AttemptResult,
     pub(super) ended: FeedError,
 }
 
-impl Tenure {
+impl ConnectionLifetime {
     /// It never came to a session.
     pub(super) fn failed(error: FeedError) -> Self {
-        let ending = Ending { lived: None, listings: 0, verdict: error.verdict() };
+        let ending = AttemptResult { lived: None, listings: 0, verdict: error.verdict() };
         Self { ending, ended: error }
     }
 
     /// A session that was up and is over.
     pub(super) fn over(lived: Duration, listings: u64, ended: FeedError) -> Self {
         let verdict = ended.verdict();
-        Self { ending: Ending { lived: Some(lived), listings, verdict }, ended }
+        Self { ending: AttemptResult { lived: Some(lived), listings, verdict }, ended }
     }
 }
 
 /// What follows from an ending: the wait that must be slept, unless nothing follows.
 #[derive(Clone, Debug)]
-pub(super) struct Pause {
+pub(super) struct RetryDelay {
     pub(super) wait: Duration,
     pub(super) attempt: u32,
     pub(super) cause: String,
@@ -59,33 +62,33 @@ pub(super) struct Pause {
 
 /// One connection's way through its policy.
 #[derive(Debug)]
-pub(super) struct Cycle {
-    policy: Policy,
+pub(super) struct Reconnector {
+    policy: ReconnectPolicy,
     backoff: Backoff,
     host: Arc<Host>,
-    taps: Arc<Taps>,
+    taps: Arc<FeedMetrics>,
     /// What the things are called that make a session productive.
     what: &'static str,
     /// What tells the lines of several connections apart; empty, or with a leading space.
     tag: String,
     /// Which settings its advice names.
-    origins: Origins,
+    origins: SettingNames,
 }
 
-impl Cycle {
+impl Reconnector {
     pub(super) fn new(
-        policy: Policy,
+        policy: ReconnectPolicy,
         host: Arc<Host>,
-        taps: Arc<Taps>,
+        taps: Arc<FeedMetrics>,
         what: &'static str,
         tag: String,
     ) -> Self {
-        let origins = Origins::CALLER;
+        let origins = SettingNames::CALLER;
         Self { policy, backoff: Backoff::new(policy), host, taps, what, tag, origins }
     }
 
     /// The same with advice that names these settings.
-    pub(super) fn advising(self, origins: Origins) -> Self {
+    pub(super) fn advising(self, origins: SettingNames) -> Self {
         Self { origins, ..self }
     }
 
@@ -102,7 +105,7 @@ impl Cycle {
     pub(super) fn proof(&self) -> impl FnMut() + Send + use<> {
         let host = Arc::clone(&self.host);
         move || {
-            if let Some(Change::Closed) = host.proved() {
+            if let Some(BreakerChange::Closed) = host.proved() {
                 info!("Circuit closed");
             }
         }
@@ -112,19 +115,19 @@ impl Cycle {
     pub(super) async fn admission(&self) {
         loop {
             match self.host.admit(now()) {
-                Admission::Go => return,
-                Admission::Probe => {
+                Permit::Go => return,
+                Permit::Probe => {
                     info!("Circuit half-open");
                     return;
                 }
-                Admission::Wait(wait) => tokio::time::sleep(wait).await,
+                Permit::Wait(wait) => tokio::time::sleep(wait).await,
             }
         }
     }
 
     /// Judges how an attempt went, says so, and says how long to wait.
     #[must_use = "a wait that nobody sleeps is a flood"]
-    pub(super) fn ended(&mut self, tenure: &Tenure) -> Pause {
+    pub(super) fn ended(&mut self, tenure: &ConnectionLifetime) -> RetryDelay {
         self.say_ending(tenure);
         let next = self.backoff.after(&tenure.ending, fastrand::u64(..));
         let (tag, cause) = (&self.tag, tenure.ended.chain());
@@ -140,14 +143,14 @@ impl Cycle {
         }
         let (now, mut wait, attempt) = (now(), next.wait, next.attempt);
         if !next.healthy
-            && let Some(Change::Opened(cooldown)) = self.host.failed(now)
+            && let Some(BreakerChange::Opened(cooldown)) = self.host.failed(now)
         {
             warn!("Circuit open for {}: {cause}{tag}", Seconds(cooldown));
             wait = wait.max(cooldown);
         }
-        if next.why != Why::Backoff {
+        if next.why != DelayReason::Backoff {
             let is_news = self.host.stay_away(now, wait);
-            if next.why == Why::Parked && is_news {
+            if next.why == DelayReason::Parked && is_news {
                 error!("Parked for {}: {}{tag}", Seconds(wait), self.advised(&tenure.ended));
             }
         }
@@ -163,12 +166,12 @@ impl Cycle {
         }
         let wants_credential = matches!(
             tenure.ending.verdict,
-            Verdict::Park | Verdict::ParkAtLeast(_) | Verdict::RenewCredential
+            RetryDecision::Park | RetryDecision::ParkAtLeast(_) | RetryDecision::RenewCredential
         );
-        Pause { wait, attempt, cause, is_last: next.exhausted, wants_credential }
+        RetryDelay { wait, attempt, cause, is_last: next.exhausted, wants_credential }
     }
 
-    fn say_ending(&self, tenure: &Tenure) {
+    fn say_ending(&self, tenure: &ConnectionLifetime) {
         let (tag, error) = (&self.tag, &tenure.ended);
         let was_up = tenure.ending.lived.is_some();
         if was_up {

@@ -7,7 +7,7 @@
 
 use std::{error::Error, fmt, io, time::Duration};
 
-use super::policy::{self, Verdict};
+use super::policy::{self, RetryDecision};
 use crate::{
     net::{dial::DialError, tls::TlsError},
     text::Escaped,
@@ -15,7 +15,7 @@ use crate::{
 
 /// The steps of making a connection, all within one deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum ConnectStep {
     /// Name server and TCP.
     Connect,
     /// The TLS handshake.
@@ -28,7 +28,7 @@ pub enum Step {
     Subscribe,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ConnectStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "reaching the server",
@@ -42,7 +42,7 @@ impl fmt::Display for Step {
 
 /// How a server answered an upgrade that it did not grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct UpgradeRejection {
     /// The HTTP status.
     pub status: u16,
     /// How long it asks to wait.
@@ -56,14 +56,14 @@ pub struct Refusal {
 /// Where the address and the credential of a feed come from, so that advice names what the user can
 /// change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origins {
+pub struct SettingNames {
     /// The setting or option that holds the address.
     pub address: &'static str,
     /// Whether a cookie of the user's is sent.
     pub has_cookie: bool,
 }
 
-impl Origins {
+impl SettingNames {
     /// The marketplace's feed.
     pub const MARKETPLACE: Self = Self { address: "CSGOROLL_WS_URL", has_cookie: true };
     /// A feed whose address the caller of the library has chosen.
@@ -72,7 +72,7 @@ impl Origins {
 
 /// Which rule of RFC 6455 a server broke, by the code that the socket is closed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
+pub enum ProtocolViolation {
     /// 1002: framing.
     Protocol,
     /// 1007: text that is not UTF-8.
@@ -81,7 +81,7 @@ pub enum Violation {
     TooBig,
 }
 
-impl Violation {
+impl ProtocolViolation {
     /// The close code.
     pub const fn code(self) -> u16 {
         match self {
@@ -112,7 +112,7 @@ pub enum FeedError {
     #[error("{step} was not done within {after:?}")]
     Deadline {
         /// Where it got stuck.
-        step: Step,
+        step: ConnectStep,
         /// The deadline.
         after: Duration,
     },
@@ -120,14 +120,14 @@ pub enum FeedError {
     #[error("the connection broke during {step}")]
     Broken {
         /// Where.
-        step: Step,
+        step: ConnectStep,
         /// What the system said.
         #[source]
         source: io::Error,
     },
     /// The server did not grant the upgrade.
     #[error("{}", describe_refusal(.0))]
-    Refused(Refusal),
+    Refused(UpgradeRejection),
     /// An answer to the upgrade that is not one.
     #[error("the answer to the upgrade is not a WebSocket's: {what}")]
     Handshake {
@@ -164,7 +164,7 @@ pub enum FeedError {
     #[error("the server broke the WebSocket protocol; closed with {}", .violation.code())]
     Violation {
         /// Which.
-        violation: Violation,
+        violation: ProtocolViolation,
         /// The details.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -183,7 +183,7 @@ pub enum FeedError {
     Congested,
 }
 
-fn describe_refusal(refusal: &Refusal) -> String {
+fn describe_refusal(refusal: &UpgradeRejection) -> String {
     let status = refusal.status;
     let what = match (status, refusal.is_html) {
         _ if refusal.is_challenge => "blocked: a challenge page instead of a WebSocket",
@@ -238,12 +238,12 @@ impl FeedError {
     }
 
     /// What the user can do about it, where that is not waiting.
-    pub fn advice(&self, origins: Origins) -> Option<String> {
+    pub fn advice(&self, origins: SettingNames) -> Option<String> {
         let Self::Refused(refusal) = self else {
             let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
             return is_other.then(|| format!("check {}", origins.address));
         };
-        let Origins { address, has_cookie } = origins;
+        let SettingNames { address, has_cookie } = origins;
         let browser = || {
             format!(
                 "open the site in your browser, pass the challenge there if there is one, and copy \
@@ -266,19 +266,19 @@ impl FeedError {
     }
 
     /// What it says about trying again.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> RetryDecision {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
-            Self::Refused(Refusal { is_challenge: true, retry_after, .. }) => {
+            Self::Refused(UpgradeRejection { is_challenge: true, retry_after, .. }) => {
                 policy::of_status(403, *retry_after)
             }
-            Self::Refused(Refusal { status, retry_after, .. }) => {
+            Self::Refused(UpgradeRejection { status, retry_after, .. }) => {
                 policy::of_status(*status, *retry_after)
             }
             Self::TlsSetUp(_)
             | Self::Handshake { .. }
             | Self::Subprotocol { .. }
-            | Self::SessionRefused { .. } => Verdict::Park,
+            | Self::SessionRefused { .. } => RetryDecision::Park,
             Self::Dial(_)
             | Self::Transport(_)
             | Self::Tls(_)
@@ -290,7 +290,7 @@ impl FeedError {
             | Self::Silent(_)
             | Self::Idle(_)
             | Self::WriteStalled(_)
-            | Self::Congested => Verdict::Retry,
+            | Self::Congested => RetryDecision::Retry,
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
 
     fn refused(status: u16, is_html: bool) -> FeedError {
         let is_challenge = is_html && status == 403;
-        FeedError::Refused(Refusal { status, retry_after: None, is_challenge, is_html })
+        FeedError::Refused(UpgradeRejection { status, retry_after: None, is_challenge, is_html })
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
             FeedError::Dial(DialError::Connect(io())),
             FeedError::Tls(io()),
             FeedError::Lost(io()),
-            FeedError::Broken { step: Step::Upgrade, source: io() },
+            FeedError::Broken { step: ConnectStep::Upgrade, source: io() },
         ] {
             assert!(!error.to_string().contains("very words"), "{error}");
             assert_eq!(error.chain().matches("very words").count(), 1, "{error:?}");
@@ -362,10 +362,10 @@ mod tests {
     #[test]
     fn a_page_where_a_websocket_should_be_is_parked_and_blocks() {
         for status in [200, 403, 400] {
-            assert_eq!(refused(status, true).verdict(), Verdict::Park);
+            assert_eq!(refused(status, true).verdict(), RetryDecision::Park);
             assert!(refused(status, true).is_blocked());
         }
-        assert_eq!(refused(502, true).verdict(), Verdict::Retry);
+        assert_eq!(refused(502, true).verdict(), RetryDecision::Retry);
         assert!(!refused(502, true).is_blocked());
         assert!(!refused(429, true).is_blocked());
     }
@@ -373,12 +373,12 @@ mod tests {
     #[test]
     fn a_broken_rule_is_retried_but_a_servers_complaint_is_parked() {
         let violation = FeedError::Violation {
-            violation: Violation::TooBig,
+            violation: ProtocolViolation::TooBig,
             source: io::Error::other("too big").into(),
         };
-        assert_eq!(violation.verdict(), Verdict::Retry);
+        assert_eq!(violation.verdict(), RetryDecision::Retry);
         let complaint = FeedError::from_close(Some(1009), "");
-        assert_eq!(complaint.verdict(), Verdict::Park);
+        assert_eq!(complaint.verdict(), RetryDecision::Park);
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn advice_names_the_setting_of_the_feed_that_was_refused() {
-        let spot = Origins { address: "--binance-spot", has_cookie: false };
+        let spot = SettingNames { address: "--binance-spot", has_cookie: false };
         let mut refusals: Vec<FeedError> = Vec::new();
         for status in (200..600).filter(|status| *status != 101) {
             refusals.extend([refused(status, false), refused(status, true)]);
@@ -455,7 +455,7 @@ mod tests {
         }
         let advice = |status, origins| refused(status, false).advice(origins);
         assert_eq!(advice(404, spot).as_deref(), Some("check --binance-spot"));
-        let market = Origins::MARKETPLACE;
+        let market = SettingNames::MARKETPLACE;
         assert_eq!(advice(404, market).as_deref(), Some("check CSGOROLL_WS_URL"));
         assert!(advice(401, market).is_some_and(|advice| advice.contains("cookie")));
         assert_eq!(advice(429, market), None);

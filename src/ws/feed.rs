@@ -1,6 +1,6 @@
 //! The marketplace's feed over one connection: what is subscribed to, and what becomes of an event.
 //!
-//! This is the way from frame to order: [`Listener::data`] runs for each event, allocates nothing,
+//! This is the way from frame to order: [`ListingHandler::data`] runs for each event, allocates nothing,
 //! takes no lock and writes no log line before the closure has returned.
 
 use std::{
@@ -12,27 +12,27 @@ use std::{
 use tracing::{debug, info, warn};
 
 use super::{
-    backfill::{Found, Inlet},
+    backfill::{BackfillMessage, BackfillReceiver},
     connect::{Dial, TcpDial, open},
-    error::{FeedError, Violation},
-    link::Link,
-    liveness::Rhythm,
-    protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
-    seen::{Copy, Seen},
-    session::{Driver, Notice, Session, now},
-    taps::{ConnectionTap, Taps, add},
-    upgrade::Request,
+    error::{FeedError, ProtocolViolation},
+    link::GapTracker,
+    liveness::ArrivalStats,
+    protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
+    seen::{Deduplicator, Duplicate},
+    session::{Session, SessionHandler, SessionNotice, now},
+    taps::{ConnectionMetrics, FeedMetrics, add},
+    upgrade::UpgradeRequest,
 };
 use crate::{
     clock,
     config::{Config, Credential, Generation},
     csgoroll::{
-        feed::Payload,
-        operations::{self, Filters, Operation},
+        feed::NextPayload,
+        operations::{self, GraphqlOperation, SubscriptionFilters},
     },
-    latency::Arrival,
+    latency::RxTimestamps,
     text::Escaped,
-    trade::{Event, Trade},
+    trade::{Trade, TradeEvent},
 };
 
 /// The subscription without which the feed is worth nothing: the first.
@@ -45,21 +45,21 @@ const BACKFILL: usize = usize::MAX;
 pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
 
 /// What the connections of one feed share.
-pub(super) struct Hub<'c, F> {
+pub(super) struct FeedState<'c, F> {
     /// Everything that is set.
     pub(super) config: &'c Config,
     /// Whether anything can arrive.
-    pub(super) link: Link,
+    pub(super) link: GapTracker,
     on_trade: RefCell<F>,
-    seen: RefCell<Seen>,
+    seen: RefCell<Deduplicator>,
     conversations: Cell<u64>,
     sockets: Cell<u32>,
 }
 
-impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
+impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
     pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
         let stable_after = config.reconnection.limits().stable_after;
-        let link = Link::new(Arc::clone(&config.taps), String::new(), stable_after)
+        let link = GapTracker::new(Arc::clone(&config.taps), String::new(), stable_after)
             .filled_by(config.backfill.clone(), config.feed.sweep_at_start);
         Self {
             config,
@@ -88,14 +88,15 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
         let limits = reconnection.limits();
         let conversations = self.conversations.get();
         self.conversations.set(conversations.saturating_add(1));
-        let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay)
-            .after(conversations);
+        let mut machine =
+            SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay)
+                .after(conversations);
         for operation in subscriptions(self.config) {
             let is_optional = !operation.is_essential;
-            machine.want(Wanted { topic: operation.to_json(), is_optional }, now());
+            machine.want(Subscription { topic: operation.to_json(), is_optional }, now());
         }
         let authority = endpoints.ws.authority();
-        let request = Request {
+        let request = UpgradeRequest {
             authority: &authority,
             path: endpoints.ws.path(),
             origin: Some(&endpoints.origin),
@@ -107,19 +108,19 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
     }
 
     /// Passes on what was found after a gap, for as long as somebody looks.
-    pub(super) async fn fill(&self, mut inlet: Inlet) {
+    pub(super) async fn fill(&self, mut inlet: BackfillReceiver) {
         while let Some(found) = inlet.next().await {
             match found {
-                Found::Listing(mut trade) => {
+                BackfillMessage::Listing(mut trade) => {
                     let at = now();
                     let copy = self.seen.borrow_mut().record(&trade, BACKFILL, at);
-                    if copy == Copy::First {
-                        trade.arrival = Some(Arrival::at(at));
+                    if copy == Duplicate::First {
+                        trade.arrival = Some(RxTimestamps::at(at));
                         self.link.found();
                         (self.on_trade.borrow_mut())(*trade);
                     }
                 }
-                Found::All(number) => self.link.filled(number),
+                BackfillMessage::All(number) => self.link.filled(number),
             }
         }
     }
@@ -131,9 +132,9 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
         connection: usize,
         proves_by_listing: bool,
         proved: P,
-    ) -> Listener<'_, F, P> {
+    ) -> ListingHandler<'_, F, P> {
         let Self { config, link, on_trade, seen, .. } = self;
-        Listener {
+        ListingHandler {
             taps: &config.taps,
             link,
             connection,
@@ -151,10 +152,10 @@ impl<'c, F: FnMut(Trade<'_>)> Hub<'c, F> {
 }
 
 /// What is subscribed to: the listings first.
-fn subscriptions(config: &Config) -> Vec<Operation> {
+fn subscriptions(config: &Config) -> Vec<GraphqlOperation> {
     let Config { feed, whitelist, .. } = config;
     let mut operations = operations::subscriptions(feed.generation);
-    let filters = Filters::of(whitelist)
+    let filters = SubscriptionFilters::of(whitelist)
         .filter(|_bounds| feed.server_filters && feed.generation == Generation::B);
     if let (Some(listings), Some(filters)) = (operations.first_mut(), filters) {
         *listings = operations::filtered_listings(filters);
@@ -163,13 +164,13 @@ fn subscriptions(config: &Config) -> Vec<Operation> {
 }
 
 /// Hears one session.
-pub(super) struct Listener<'h, F, P> {
-    taps: &'h Taps,
-    link: &'h Link,
+pub(super) struct ListingHandler<'h, F, P> {
+    taps: &'h FeedMetrics,
+    link: &'h GapTracker,
     connection: usize,
-    tap: Option<&'h ConnectionTap>,
+    tap: Option<&'h ConnectionMetrics>,
     on_trade: &'h RefCell<F>,
-    seen: &'h RefCell<Seen>,
+    seen: &'h RefCell<Deduplicator>,
     /// Which socket it hears, counted from 1.
     pub(super) number: u32,
     listings: u64,
@@ -182,7 +183,7 @@ pub(super) struct Listener<'h, F, P> {
     is_superseded: bool,
 }
 
-impl<F, P: FnMut()> Listener<'_, F, P> {
+impl<F, P: FnMut()> ListingHandler<'_, F, P> {
     /// How many listings this session delivered, whether or not another was faster.
     pub(super) const fn listings(&self) -> u64 {
         self.listings
@@ -209,7 +210,7 @@ impl<F, P: FnMut()> Listener<'_, F, P> {
 
     /// The connection is gone; `alive` was its last proof of life.
     pub(super) fn disconnected(&self, alive: Instant, ended: &FeedError) {
-        if let FeedError::Violation { violation: Violation::TooBig, .. } = ended
+        if let FeedError::Violation { violation: ProtocolViolation::TooBig, .. } = ended
             && let Some(witness) = self.taps.witness()
         {
             witness.too_long();
@@ -232,27 +233,27 @@ impl<F, P: FnMut()> Listener<'_, F, P> {
     fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
         let copy = self.seen.borrow_mut().record(trade, self.connection, at);
         match (copy, self.tap) {
-            (Copy::First, tap) => {
+            (Duplicate::First, tap) => {
                 if let Some(tap) = tap {
                     add(&tap.wins, 1);
                 }
                 return true;
             }
-            (Copy::Late(by), Some(tap)) => {
+            (Duplicate::Late(by), Some(tap)) => {
                 let by_us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
                 add(&tap.late, 1);
                 add(&tap.late_us, by_us);
                 tap.late_us_max.fetch_max(by_us, std::sync::atomic::Ordering::Relaxed);
             }
-            (Copy::Late(_) | Copy::Repeated, _) => {}
+            (Duplicate::Late(_) | Duplicate::Repeated, _) => {}
         }
         add(&self.taps.duplicates, 1);
         false
     }
 }
 
-impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
-    type Payload<'a> = Payload<'a>;
+impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P> {
+    type Payload<'a> = NextPayload<'a>;
 
     #[inline]
     fn arrived(&mut self, text: &str) {
@@ -264,14 +265,15 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
     fn data(
         &mut self,
         operation: Option<OperationId>,
-        payload: Payload<'_>,
-        arrival: Arrival,
+        payload: NextPayload<'_>,
+        arrival: RxTimestamps,
     ) -> bool {
         let (unreadable, wallet) = (payload.unreadable(), payload.wallet());
         let (is_known, errors) = (payload.is_known(), payload.errors());
         let before = self.listings;
         for mut trade in payload.into_trades() {
-            self.listings = self.listings.saturating_add(u64::from(trade.event == Event::Listed));
+            self.listings =
+                self.listings.saturating_add(u64::from(trade.event == TradeEvent::Listed));
             if self.is_first(&trade, arrival.framed) {
                 add(&self.taps.listings, 1);
                 trade.arrival = Some(arrival);
@@ -313,24 +315,24 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
         }
     }
 
-    fn notice(&mut self, notice: Notice<'_>) {
+    fn notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
-            Notice::Malformed { text, error } => {
+            SessionNotice::Malformed { text, error } => {
                 add(&self.taps.malformed, 1);
                 warn!("A message that cannot be read was dropped ({error}): {}", Escaped(text));
             }
-            Notice::Binary(bytes) => {
+            SessionNotice::Binary(bytes) => {
                 add(&self.taps.malformed, 1);
                 if let Some(witness) = self.taps.witness() {
                     witness.binary();
                 }
                 warn!("A binary message of {bytes} bytes was dropped");
             }
-            Notice::Unknown(text) => {
+            SessionNotice::Unknown(text) => {
                 add(&self.taps.unknown, 1);
                 debug!("A message of an unknown kind was dropped: {}", Escaped(text));
             }
-            Notice::Ended { operation, error, again_in } => {
+            SessionNotice::Ended { operation, error, again_in } => {
                 add(&self.taps.ended, 1);
                 let what = if operation == LISTINGS { "Listings" } else { "An optional" };
                 let why = error.map_or("it was completed", |error| error.0);
@@ -343,13 +345,13 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> Driver for Listener<'_, F, P> {
                     self.silenced(&format!("the subscription to the listings ended: {why}"));
                 }
             }
-            Notice::Asked { operation } => {
+            SessionNotice::Asked { operation } => {
                 if operation == LISTINGS {
                     self.subscribed();
                 }
             }
-            Notice::Renewed => info!("No listings for a while; subscribing again"),
-            Notice::Stable => self.prove(),
+            SessionNotice::Renewed => info!("No listings for a while; subscribing again"),
+            SessionNotice::Stable => self.prove(),
         }
     }
 }
@@ -372,9 +374,9 @@ pub async fn connect_once(
     on_trade: impl FnMut(Trade<'_>),
 ) -> Result<(), FeedError> {
     let dial = TcpDial::of(config)?;
-    let hub = Hub::new(config, on_trade);
+    let hub = FeedState::new(config, on_trade);
     let mut session = hub.open(&dial, config.credential.as_ref()).await?;
     info!("Connected");
     let mut listener = hub.listener(0, true, || {});
-    session.run(&mut listener, &mut Rhythm::default()).await.unless_clean()
+    session.run(&mut listener, &mut ArrivalStats::default()).await.unless_clean()
 }

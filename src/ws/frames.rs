@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::error::Violation;
+use super::error::ProtocolViolation;
 
 /// The longest message that is accepted, in bytes. Listings have 1.5 kB.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -27,7 +27,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 
 /// What a server said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
+pub enum WsMessage<'a> {
     /// A text.
     Text(&'a str),
     /// So many bytes that are no text.
@@ -43,20 +43,23 @@ pub enum Message<'a> {
 /// A rule of RFC 6455 that a server broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
-pub struct Broken {
+pub struct ProtocolError {
     /// What the connection is closed with.
-    pub violation: Violation,
+    pub violation: ProtocolViolation,
     /// What it did.
     pub what: &'static str,
 }
 
-const fn protocol(what: &'static str) -> Broken {
-    Broken { violation: Violation::Protocol, what }
+const fn protocol(what: &'static str) -> ProtocolError {
+    ProtocolError { violation: ProtocolViolation::Protocol, what }
 }
 
-const TOO_BIG: Broken =
-    Broken { violation: Violation::TooBig, what: "a message over the limit of 1 MiB" };
-const NOT_UTF8: Broken = Broken { violation: Violation::NotUtf8, what: "text that is not UTF-8" };
+const TOO_BIG: ProtocolError = ProtocolError {
+    violation: ProtocolViolation::TooBig,
+    what: "a message over the limit of 1 MiB",
+};
+const NOT_UTF8: ProtocolError =
+    ProtocolError { violation: ProtocolViolation::NotUtf8, what: "text that is not UTF-8" };
 
 /// What a frame is, by RFC 6455 5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ enum Opcode {
 }
 
 impl Opcode {
-    const fn of(byte: u8) -> Result<Self, Broken> {
+    const fn of(byte: u8) -> Result<Self, ProtocolError> {
         match byte & 0x0F {
             0x0 => Ok(Self::Continuation),
             0x1 => Ok(Self::Text),
@@ -89,7 +92,7 @@ impl Opcode {
 
 /// A frame's head.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct FrameHead {
     opcode: Opcode,
     is_final: bool,
     /// Of the head itself.
@@ -98,9 +101,9 @@ struct Head {
     payload: usize,
 }
 
-impl Head {
+impl FrameHead {
     /// Reads a head; `None` while not all of it is there.
-    fn read(bytes: &[u8]) -> Result<Option<Self>, Broken> {
+    fn read(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 {
             return Err(protocol("a reserved bit is set"));
@@ -134,7 +137,7 @@ impl Head {
 
 /// Where a whole message lies.
 #[derive(Clone, Debug)]
-enum Place {
+enum MessageRange {
     /// In the buffer, in one frame.
     Buffer(Range<usize>),
     /// Put together from fragments.
@@ -143,7 +146,7 @@ enum Place {
 
 /// Reads messages out of bytes as they come.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct FrameDecoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -153,10 +156,10 @@ pub struct Decoder {
     gathering: Option<Opcode>,
     fragments: Vec<u8>,
     /// The message that was found last.
-    found: Option<(Opcode, Place)>,
+    found: Option<(Opcode, MessageRange)>,
 }
 
-impl Default for Decoder {
+impl Default for FrameDecoder {
     fn default() -> Self {
         Self {
             buffer: vec![0; BUFFER_BYTES],
@@ -170,7 +173,7 @@ impl Default for Decoder {
     }
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// One that begins with what has been read already.
     pub fn after(bytes: &[u8]) -> Self {
         let mut decoder = Self::default();
@@ -211,9 +214,9 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`Broken`]: the connection must be closed, and nothing more be asked.
+    /// [`ProtocolError`]: the connection must be closed, and nothing more be asked.
     #[inline]
-    pub fn advance(&mut self) -> Result<bool, Broken> {
+    pub fn advance(&mut self) -> Result<bool, ProtocolError> {
         self.found = self.find()?;
         Ok(self.found.is_some())
     }
@@ -225,40 +228,40 @@ impl Decoder {
     ///
     /// As for [`advance`](Self::advance).
     #[inline]
-    pub fn message(&self) -> Result<Message<'_>, Broken> {
-        let Some((opcode, place)) = &self.found else { return Ok(Message::Pong) };
+    pub fn message(&self) -> Result<WsMessage<'_>, ProtocolError> {
+        let Some((opcode, place)) = &self.found else { return Ok(WsMessage::Pong) };
         let payload = match place {
-            Place::Buffer(place) => self.buffer.get(place.clone()).unwrap_or_default(),
-            Place::Fragments => self.fragments.as_slice(),
+            MessageRange::Buffer(place) => self.buffer.get(place.clone()).unwrap_or_default(),
+            MessageRange::Fragments => self.fragments.as_slice(),
         };
         Ok(match opcode {
-            Opcode::Text | Opcode::Continuation => Message::Text(text(payload)?),
-            Opcode::Binary => Message::Binary(payload.len()),
-            Opcode::Ping => Message::Ping(payload),
-            Opcode::Pong => Message::Pong,
-            Opcode::Close => Message::Close(close(payload)?),
+            Opcode::Text | Opcode::Continuation => WsMessage::Text(text(payload)?),
+            Opcode::Binary => WsMessage::Binary(payload.len()),
+            Opcode::Ping => WsMessage::Ping(payload),
+            Opcode::Pong => WsMessage::Pong,
+            Opcode::Close => WsMessage::Close(close(payload)?),
         })
     }
 
     /// Takes frames out until a message is whole.
     #[inline]
-    fn find(&mut self) -> Result<Option<(Opcode, Place)>, Broken> {
+    fn find(&mut self) -> Result<Option<(Opcode, MessageRange)>, ProtocolError> {
         while let Some((head, payload)) = self.take()? {
             match (head.opcode, self.gathering) {
                 (opcode, _) if opcode.is_control() => {
-                    return Ok(Some((opcode, Place::Buffer(payload))));
+                    return Ok(Some((opcode, MessageRange::Buffer(payload))));
                 }
                 (Opcode::Continuation, None) => return Err(protocol("a continuation of nothing")),
                 (Opcode::Continuation, Some(opcode)) => {
                     self.gather(payload)?;
                     if head.is_final {
                         self.gathering = None;
-                        return Ok(Some((opcode, Place::Fragments)));
+                        return Ok(Some((opcode, MessageRange::Fragments)));
                     }
                 }
                 (_, Some(_)) => return Err(protocol("a message amid the fragments of another")),
                 (opcode, None) if head.is_final => {
-                    return Ok(Some((opcode, Place::Buffer(payload))));
+                    return Ok(Some((opcode, MessageRange::Buffer(payload))));
                 }
                 (opcode, None) => {
                     self.gathering = Some(opcode);
@@ -272,9 +275,9 @@ impl Decoder {
 
     /// Takes one frame out of the buffer: its head, and where its payload lies.
     #[inline]
-    fn take(&mut self) -> Result<Option<(Head, Range<usize>)>, Broken> {
+    fn take(&mut self) -> Result<Option<(FrameHead, Range<usize>)>, ProtocolError> {
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
-        let Some(head) = Head::read(bytes)? else { return Ok(None) };
+        let Some(head) = FrameHead::read(bytes)? else { return Ok(None) };
         let len = head.len.saturating_add(head.payload);
         if bytes.len() < len {
             self.frame = Some(len);
@@ -287,7 +290,7 @@ impl Decoder {
         Ok(Some((head, payload)))
     }
 
-    fn gather(&mut self, payload: Range<usize>) -> Result<(), Broken> {
+    fn gather(&mut self, payload: Range<usize>) -> Result<(), ProtocolError> {
         let payload = self.buffer.get(payload).unwrap_or_default();
         if MESSAGE_BYTES_MAX < self.fragments.len().saturating_add(payload.len()) {
             return Err(TOO_BIG);
@@ -312,12 +315,12 @@ impl Decoder {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Broken> {
+fn text(bytes: &[u8]) -> Result<&str, ProtocolError> {
     str::from_utf8(bytes).map_err(|_invalid| NOT_UTF8)
 }
 
 /// Reads a goodbye, by RFC 6455 5.5.1 and 7.4.
-fn close(payload: &[u8]) -> Result<Option<(u16, &str)>, Broken> {
+fn close(payload: &[u8]) -> Result<Option<(u16, &str)>, ProtocolError> {
     match payload {
         [] => Ok(None),
         [high, low, reason @ ..] => {
@@ -366,19 +369,19 @@ mod tests {
     #[derive(Debug, PartialEq, Eq)]
     struct Heard {
         messages: Vec<String>,
-        broken: Option<Violation>,
+        broken: Option<ProtocolViolation>,
     }
 
     /// Everything that is in these bytes, of which so many come at a time.
     fn decode(bytes: &[u8], step: usize) -> Heard {
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         let mut heard = Heard { messages: Vec::new(), broken: None };
         let mut rest = bytes;
         loop {
             match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
                 Ok(Some(message)) => {
                     heard.messages.push(format!("{message:?}"));
-                    if matches!(message, Message::Close(_)) {
+                    if matches!(message, WsMessage::Close(_)) {
                         return heard;
                     }
                 }
@@ -400,7 +403,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(bytes: &[u8], messages: &[Message<'_>], broken: Option<Violation>) {
+    fn check(bytes: &[u8], messages: &[WsMessage<'_>], broken: Option<ProtocolViolation>) {
         let messages = messages.iter().map(|message| format!("{message:?}")).collect();
         let expected = Heard { messages, broken };
         for step in [1, 2, 3, 7, 1_000, usize::MAX] {
@@ -421,13 +424,13 @@ mod tests {
             frame(0x88, b"\x03\xE8bye"),
         ];
         let messages = [
-            Message::Text("short"),
-            Message::Text(&long),
-            Message::Ping(b"are you there"),
-            Message::Pong,
-            Message::Binary(300),
-            Message::Text(""),
-            Message::Close(Some((1_000, "bye"))),
+            WsMessage::Text("short"),
+            WsMessage::Text(&long),
+            WsMessage::Ping(b"are you there"),
+            WsMessage::Pong,
+            WsMessage::Binary(300),
+            WsMessage::Text(""),
+            WsMessage::Close(Some((1_000, "bye"))),
         ];
         check(&bytes.concat(), &messages, None);
     }
@@ -442,31 +445,34 @@ mod tests {
             frame(0x80, "ße".as_bytes()),
             frame(0x81, b"next"),
         ];
-        let messages = [Message::Ping(b"!"), Message::Text("grüße"), Message::Text("next")];
+        let messages = [WsMessage::Ping(b"!"), WsMessage::Text("grüße"), WsMessage::Text("next")];
         check(&bytes.concat(), &messages, None);
     }
 
     #[test]
     fn each_broken_rule_is_told_apart() {
         let say = |violation, bytes: &[u8]| check(bytes, &[], Some(violation));
-        say(Violation::Protocol, &frame(0xC1, b"{}"));
-        say(Violation::Protocol, &frame(0x83, b"{}"));
-        say(Violation::Protocol, &frame(0x8B, b""));
-        say(Violation::Protocol, &frame(0x80, b"of nothing"));
-        say(Violation::Protocol, &frame(0x09, b"a ping in fragments"));
-        say(Violation::Protocol, &frame(0x89, &[b'x'; 126]));
-        say(Violation::Protocol, &[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
-        say(Violation::Protocol, &[frame(0x01, b"a"), frame(0x81, b"b")].concat());
-        say(Violation::Protocol, &frame(0x88, &[3]));
+        say(ProtocolViolation::Protocol, &frame(0xC1, b"{}"));
+        say(ProtocolViolation::Protocol, &frame(0x83, b"{}"));
+        say(ProtocolViolation::Protocol, &frame(0x8B, b""));
+        say(ProtocolViolation::Protocol, &frame(0x80, b"of nothing"));
+        say(ProtocolViolation::Protocol, &frame(0x09, b"a ping in fragments"));
+        say(ProtocolViolation::Protocol, &frame(0x89, &[b'x'; 126]));
+        say(ProtocolViolation::Protocol, &[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
+        say(ProtocolViolation::Protocol, &[frame(0x01, b"a"), frame(0x81, b"b")].concat());
+        say(ProtocolViolation::Protocol, &frame(0x88, &[3]));
         for code in [0_u16, 999, 1_004, 1_005, 1_006, 1_015, 1_016, 2_999, 5_000] {
-            say(Violation::Protocol, &frame(0x88, &code.to_be_bytes()));
+            say(ProtocolViolation::Protocol, &frame(0x88, &code.to_be_bytes()));
         }
-        say(Violation::NotUtf8, &frame(0x81, &[b'"', 0xFF, b'"']));
-        say(Violation::NotUtf8, &frame(0x88, &[3, 0xE8, 0xFF]));
-        say(Violation::TooBig, &[0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
+        say(ProtocolViolation::NotUtf8, &frame(0x81, &[b'"', 0xFF, b'"']));
+        say(ProtocolViolation::NotUtf8, &frame(0x88, &[3, 0xE8, 0xFF]));
+        say(
+            ProtocolViolation::TooBig,
+            &[0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+        );
         let half = vec![b' '; MESSAGE_BYTES_MAX / 2 + 1];
         let halves = [frame(0x01, &half), frame(0x80, &half)].concat();
-        let heard = Heard { messages: Vec::new(), broken: Some(Violation::TooBig) };
+        let heard = Heard { messages: Vec::new(), broken: Some(ProtocolViolation::TooBig) };
         assert_eq!(decode(&halves, usize::MAX), heard);
     }
 
@@ -474,16 +480,16 @@ mod tests {
     fn a_message_of_the_greatest_length_is_read_and_its_memory_given_back() {
         let text = vec![b' '; MESSAGE_BYTES_MAX];
         let bytes = [frame(0x81, &text), frame(0x81, b"next")].concat();
-        let mut decoder = Decoder::after(&bytes);
+        let mut decoder = FrameDecoder::after(&bytes);
         assert!(decoder.advance().unwrap());
-        assert_eq!(decoder.message().unwrap(), Message::Text(str::from_utf8(&text).unwrap()));
+        assert_eq!(decoder.message().unwrap(), WsMessage::Text(str::from_utf8(&text).unwrap()));
         assert!(decoder.advance().unwrap());
-        assert_eq!(decoder.message().unwrap(), Message::Text("next"));
+        assert_eq!(decoder.message().unwrap(), WsMessage::Text("next"));
         assert!(!decoder.advance().unwrap());
         decoder.space();
         assert_eq!(decoder.buffer.capacity(), BUFFER_BYTES);
         let claimed = [&[0x81, 127][..], &1_000_000_u64.to_be_bytes()].concat();
-        let mut decoder = Decoder::after(&claimed);
+        let mut decoder = FrameDecoder::after(&claimed);
         assert!(!decoder.advance().unwrap());
         decoder.space();
         assert!(decoder.buffer.len() < MESSAGE_BYTES_MAX + READ_BYTES);
@@ -520,20 +526,20 @@ mod tests {
         let mut heard = Heard { messages: Vec::new(), broken: None };
         loop {
             let message = match socket.read() {
-                Ok(tungstenite::Message::Text(text)) => format!("{:?}", Message::Text(&text)),
+                Ok(tungstenite::Message::Text(text)) => format!("{:?}", WsMessage::Text(&text)),
                 Ok(tungstenite::Message::Binary(bytes)) => {
-                    format!("{:?}", Message::Binary(bytes.len()))
+                    format!("{:?}", WsMessage::Binary(bytes.len()))
                 }
-                Ok(tungstenite::Message::Ping(bytes)) => format!("{:?}", Message::Ping(&bytes)),
-                Ok(tungstenite::Message::Pong(_)) => format!("{:?}", Message::Pong),
+                Ok(tungstenite::Message::Ping(bytes)) => format!("{:?}", WsMessage::Ping(&bytes)),
+                Ok(tungstenite::Message::Pong(_)) => format!("{:?}", WsMessage::Pong),
                 Ok(tungstenite::Message::Close(close)) => {
                     // It replaces a code that must not be sent by these words.
                     if close.as_ref().is_some_and(|it| it.reason.as_str() == "Protocol violation") {
-                        heard.broken = Some(Violation::Protocol);
+                        heard.broken = Some(ProtocolViolation::Protocol);
                         return heard;
                     }
                     let close = close.as_ref().map(|it| (it.code.into(), it.reason.as_str()));
-                    heard.messages.push(format!("{:?}", Message::Close(close)));
+                    heard.messages.push(format!("{:?}", WsMessage::Close(close)));
                     return heard;
                 }
                 Ok(tungstenite::Message::Frame(_)) => unreachable!("only ever written"),
@@ -541,11 +547,11 @@ mod tests {
                 Err(error) => {
                     heard.broken = Some(match error {
                         tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-                            Violation::TooBig
+                            ProtocolViolation::TooBig
                         }
-                        tungstenite::Error::Utf8(_) => Violation::NotUtf8,
+                        tungstenite::Error::Utf8(_) => ProtocolViolation::NotUtf8,
                         tungstenite::Error::Protocol(ProtocolError::InvalidCloseSequence | _) => {
-                            Violation::Protocol
+                            ProtocolViolation::Protocol
                         }
                         other => panic!("{other}"),
                     });
@@ -583,7 +589,7 @@ mod tests {
             // 1014 was registered after the library's list was made.
             prop_assume!(!bytes.windows(2).any(|pair| pair == 1_014_u16.to_be_bytes()));
             let (ours, theirs) = (decode(&bytes, step), by_the_library(&bytes));
-            if theirs.broken == Some(Violation::NotUtf8) {
+            if theirs.broken == Some(ProtocolViolation::NotUtf8) {
                 // It looks at each fragment as it comes; we look at a text when it is whole.
                 prop_assert!(ours.messages.starts_with(&theirs.messages), "{ours:?} {theirs:?}");
             } else {
@@ -605,7 +611,7 @@ mod tests {
         ) {
             let bytes: Vec<u8> =
                 texts.iter().flat_map(|text| frame(0x81, text.as_bytes())).collect();
-            let messages = texts.iter().map(|text| format!("{:?}", Message::Text(text))).collect();
+            let messages = texts.iter().map(|text| format!("{:?}", WsMessage::Text(text))).collect();
             prop_assert_eq!(decode(&bytes, step), Heard { messages, broken: None });
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::policy::{Admission, Breaker, Change, Policy};
+use super::policy::{BreakerChange, CircuitBreaker, Permit, ReconnectPolicy};
 
 /// Beyond so many hosts those are forgotten that nobody uses any more.
 const HOSTS_MAX: usize = 256;
@@ -19,7 +19,7 @@ pub struct Hosts(Arc<Mutex<HashMap<String, Arc<Host>>>>);
 
 impl Hosts {
     /// The host of this name; the policy of whoever asks first holds.
-    pub fn host(&self, name: &str, policy: &Policy) -> Arc<Host> {
+    pub fn host(&self, name: &str, policy: &ReconnectPolicy) -> Arc<Host> {
         let mut hosts = lock(&self.0);
         if hosts.len() >= HOSTS_MAX {
             // Whom nobody uses any more nobody needs to spare.
@@ -36,32 +36,32 @@ pub struct Host(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    breaker: Breaker,
+    breaker: CircuitBreaker,
     not_before: Option<Instant>,
 }
 
 impl Host {
     /// A host of which nothing is known.
-    pub fn new(policy: &Policy) -> Self {
-        Self(Mutex::new(State { breaker: Breaker::new(policy), not_before: None }))
+    pub fn new(policy: &ReconnectPolicy) -> Self {
+        Self(Mutex::new(State { breaker: CircuitBreaker::new(policy), not_before: None }))
     }
 
     /// Whether a dial may go now. Admission of a probe is given to one at a time.
-    pub fn admit(&self, now: Instant) -> Admission {
+    pub fn admit(&self, now: Instant) -> Permit {
         let mut state = lock(&self.0);
         match state.held_back(now) {
-            Some(wait) => Admission::Wait(wait),
+            Some(wait) => Permit::Wait(wait),
             None => state.breaker.admit(now),
         }
     }
 
     /// A session proved itself.
-    pub fn proved(&self) -> Option<Change> {
+    pub fn proved(&self) -> Option<BreakerChange> {
         lock(&self.0).breaker.proved()
     }
 
     /// A dial led to no healthy session.
-    pub fn failed(&self, now: Instant) -> Option<Change> {
+    pub fn failed(&self, now: Instant) -> Option<BreakerChange> {
         lock(&self.0).breaker.failed(now)
     }
 
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn connections_to_one_host_share_its_circuit() {
         let hosts = Hosts::default();
-        let policy = Policy::default();
+        let policy = ReconnectPolicy::default();
         let (one, two) = (hosts.host("a:1", &policy), hosts.host("a:1", &policy));
         let other = hosts.host("a:2", &policy);
         let now = Instant::now();
@@ -107,19 +107,19 @@ mod tests {
             one.failed(now);
             two.failed(now);
         }
-        assert!(matches!(one.admit(now), Admission::Wait(_)));
-        assert!(matches!(two.admit(now), Admission::Wait(_)));
-        assert_eq!(other.admit(now), Admission::Go);
+        assert!(matches!(one.admit(now), Permit::Wait(_)));
+        assert!(matches!(two.admit(now), Permit::Wait(_)));
+        assert_eq!(other.admit(now), Permit::Go);
     }
 
     #[test]
     fn a_longer_wait_is_not_cut_short_by_a_shorter_one() {
-        let host = Host::new(&Policy::default());
+        let host = Host::new(&ReconnectPolicy::default());
         let now = Instant::now();
         assert!(host.stay_away(now, 5 * MINUTE));
         assert!(!host.stay_away(now, MINUTE));
-        assert_eq!(host.admit(now + MINUTE), Admission::Wait(4 * MINUTE));
-        assert_eq!(host.admit(now + 5 * MINUTE), Admission::Go);
+        assert_eq!(host.admit(now + MINUTE), Permit::Wait(4 * MINUTE));
+        assert_eq!(host.admit(now + 5 * MINUTE), Permit::Go);
     }
 
     proptest! {
@@ -128,7 +128,7 @@ mod tests {
         fn a_parked_host_is_never_dialled_early(
             moves in prop::collection::vec((0_u8..4, 0_u64..400), 0..100),
         ) {
-            let host = Host::new(&Policy::default());
+            let host = Host::new(&ReconnectPolicy::default());
             let mut now = Instant::now();
             let mut parked_until = now;
             for (step, secs) in moves {
@@ -139,7 +139,7 @@ mod tests {
                     2 => { host.failed(now); }
                     _ => { host.proved(); }
                 }
-                let is_admitted = !matches!(host.admit(now), Admission::Wait(_));
+                let is_admitted = !matches!(host.admit(now), Permit::Wait(_));
                 prop_assert!(!is_admitted || now >= parked_until);
             }
         }

@@ -18,16 +18,16 @@ use std::{
 use tracing::info;
 
 use super::{
-    backfill::{Backfill, Want},
+    backfill::{Backfill, BackfillRequest},
     session::now,
-    taps::{Gap, Taps, add},
+    taps::{FeedMetrics, Gap, add},
 };
 use crate::clock;
 
 /// Whether listings can arrive.
 #[derive(Debug)]
-pub(super) struct Link {
-    taps: Arc<Taps>,
+pub(super) struct GapTracker {
+    taps: Arc<FeedMetrics>,
     tag: String,
     stable_after: Duration,
     begun: Instant,
@@ -40,7 +40,7 @@ pub(super) struct Link {
 
 /// What ended a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Return {
+enum GapEnd {
     /// A connection.
     Connected,
     /// A fresh subscription on a live connection.
@@ -49,9 +49,9 @@ enum Return {
 
 /// A gap that has ended and whose back-fill has not.
 #[derive(Clone, Copy, Debug)]
-struct Filling {
+struct PendingBackfill {
     number: u64,
-    by: Return,
+    by: GapEnd,
     lasted: Duration,
     attempts: u32,
     reconnects: u64,
@@ -60,7 +60,7 @@ struct Filling {
 
 #[derive(Debug, Default)]
 struct State {
-    filling: Option<Filling>,
+    filling: Option<PendingBackfill>,
     /// How many connections are up.
     connections: usize,
     /// How many of them can deliver listings.
@@ -74,8 +74,8 @@ struct State {
     fills: u64,
 }
 
-impl Link {
-    pub(super) fn new(taps: Arc<Taps>, tag: String, stable_after: Duration) -> Self {
+impl GapTracker {
+    pub(super) fn new(taps: Arc<FeedMetrics>, tag: String, stable_after: Duration) -> Self {
         Self {
             taps,
             tag,
@@ -137,16 +137,16 @@ impl Link {
         if state.connections == 1 {
             self.taps.connected(Some(clock::now()));
         }
-        self.returns(&mut state, Return::Connected)
+        self.returns(&mut state, GapEnd::Connected)
     }
 
     /// The subscription to the listings was asked for again on a live connection.
     pub(super) fn renewed(&self) {
-        let _gap = self.returns(&mut self.lock(), Return::Subscribed);
+        let _gap = self.returns(&mut self.lock(), GapEnd::Subscribed);
     }
 
     /// One more connection can deliver. Returns the gap that this ended, if it did.
-    fn returns(&self, state: &mut State, by: Return) -> Option<Gap> {
+    fn returns(&self, state: &mut State, by: GapEnd) -> Option<Gap> {
         state.delivering = state.delivering.saturating_add(1);
         if state.delivering != 1 {
             return None;
@@ -155,7 +155,7 @@ impl Link {
         state.since = Some(at);
         self.taps.is_up.store(true, Ordering::Release);
         self.taps.is_blocked.store(false, Ordering::Release);
-        if by == Return::Connected
+        if by == GapEnd::Connected
             && let Some(witness) = self.taps.witness()
         {
             witness.up();
@@ -163,11 +163,11 @@ impl Link {
         let attempts = std::mem::take(&mut state.attempts);
         if state.alive_until.is_none() {
             if let Some(backfill) = self.backfill.as_ref().filter(|_| self.sweep_at_start) {
-                backfill.want(Want { number: 0, since: None });
+                backfill.want(BackfillRequest { number: 0, since: None });
             }
             return None;
         }
-        if by == Return::Connected {
+        if by == GapEnd::Connected {
             state.reconnects = state.reconnects.saturating_add(1);
             add(&self.taps.reconnects, 1);
         }
@@ -176,25 +176,26 @@ impl Link {
         state.fills = state.fills.saturating_add(1);
         let lasted = ended.as_ref().map_or(Duration::ZERO, |gap| gap.lasted);
         let (number, reconnects) = (state.fills, state.reconnects);
-        let filling = Filling { number, by, lasted, attempts, reconnects, found: 0 };
+        let filling = PendingBackfill { number, by, lasted, attempts, reconnects, found: 0 };
         match &self.backfill {
             Some(backfill) => {
                 state.filling = Some(filling);
-                backfill.want(Want { number, since: ended.as_ref().map(|gap| gap.from) });
+                backfill
+                    .want(BackfillRequest { number, since: ended.as_ref().map(|gap| gap.from) });
             }
             None => self.say(filling),
         }
         ended
     }
 
-    fn say(&self, filling: Filling) {
-        let Filling { by, lasted, attempts, reconnects, found, .. } = filling;
+    fn say(&self, filling: PendingBackfill) {
+        let PendingBackfill { by, lasted, attempts, reconnects, found, .. } = filling;
         let (tag, gap) = (&self.tag, Seconds(lasted));
         match by {
-            Return::Connected => info!(
+            GapEnd::Connected => info!(
                 "Reconnected (gap {gap}, attempts {attempts}, reconnects {reconnects}, back-filled {found}){tag}"
             ),
-            Return::Subscribed => {
+            GapEnd::Subscribed => {
                 info!("Resubscribed to the listings (gap {gap}, back-filled {found}){tag}");
             }
         }

@@ -1,4 +1,4 @@
-//! A feed heard as it is: kept up by the same policy, each message handed to a [`Witness`].
+//! A feed heard as it is: kept up by the same policy, each message handed to a [`MessageRecorder`].
 //!
 //! Nothing is looked at but what the dialect needs. This is what recordings of any feed are made
 //! with; the marketplace's own feed, with its listings and its redundant connections, is kept by
@@ -10,21 +10,21 @@ use tracing::{info, warn};
 
 use super::{
     connect::{Dial, TcpDial, open},
-    cycle::{Cycle, Tenure, fresh_credential},
-    error::{FeedError, Origins, Violation},
+    cycle::{ConnectionLifetime, Reconnector, fresh_credential},
+    error::{FeedError, ProtocolViolation, SettingNames},
     host::Hosts,
-    liveness::Rhythm,
-    policy::Policy,
-    protocol::{Dialect, Machine, OperationId, Wanted},
-    session::{Driver, Notice, Session, now},
-    supervisor::GaveUp,
-    upgrade::Request,
-    witness::Witness,
+    liveness::ArrivalStats,
+    policy::ReconnectPolicy,
+    protocol::{FeedProtocol, OperationId, Subscription, SubscriptionState},
+    session::{Session, SessionHandler, SessionNotice, now},
+    supervisor::RetriesExhausted,
+    upgrade::UpgradeRequest,
+    witness::MessageRecorder,
 };
 use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
-    json::Raw,
-    latency::Arrival,
+    json::RawValue,
+    latency::RxTimestamps,
     net::tls::Tls,
     text::Escaped,
 };
@@ -34,13 +34,13 @@ const UNREADABLE_SHOWN_MAX: u32 = 10;
 
 /// A feed to listen to.
 #[derive(Clone, Debug)]
-pub struct Station<L> {
+pub struct RecordedFeed<L> {
     /// Where it is.
     pub endpoint: Endpoint,
     /// How it is spoken to.
     pub dialect: L,
     /// What to subscribe to.
-    pub topics: Vec<Wanted>,
+    pub topics: Vec<Subscription>,
     /// The `Origin` header, if any.
     pub origin: Option<String>,
     /// The `User-Agent` header, if any.
@@ -50,13 +50,13 @@ pub struct Station<L> {
     /// Where a fresh credential comes from.
     pub credential_source: Option<CredentialSource>,
     /// When to dial again.
-    pub policy: Policy,
+    pub policy: ReconnectPolicy,
     /// How TLS is spoken; `None`: with Mozilla's roots.
     pub tls: Option<Tls>,
     /// What tells its log lines from those of others; empty, or with a leading space.
     pub tag: String,
     /// Which settings advice names.
-    pub origins: Origins,
+    pub origins: SettingNames,
 }
 
 /// Listens until the retries of the policy are used up; for ever if it has no such bound.
@@ -65,20 +65,20 @@ pub struct Station<L> {
 ///
 /// Safe: the witness hears whole messages. Drop the future to stop; the server sees the socket
 /// close.
-pub async fn listen<L: Dialect + Clone>(
-    station: &Station<L>,
+pub async fn listen<L: FeedProtocol + Clone>(
+    station: &RecordedFeed<L>,
     hosts: &Hosts,
-    witness: &dyn Witness,
-) -> GaveUp {
+    witness: &dyn MessageRecorder,
+) -> RetriesExhausted {
     let dial = match TcpDial::new(station.endpoint.clone(), station.tls.clone()) {
         Ok(dial) => dial,
-        Err(error) => return GaveUp { attempts: 0, last: Some(error) },
+        Err(error) => return RetriesExhausted { attempts: 0, last: Some(error) },
     };
     let host = hosts.host(&dial.host(), &station.policy);
     let mut cycle =
-        Cycle::new(station.policy, host, Arc::default(), "messages", station.tag.clone())
+        Reconnector::new(station.policy, host, Arc::default(), "messages", station.tag.clone())
             .advising(station.origins);
-    let mut listening = Listening {
+    let mut listening = RecordingLoop {
         credential: station.credential.clone(),
         station,
         witness,
@@ -86,13 +86,13 @@ pub async fn listen<L: Dialect + Clone>(
         connections: 0,
         unreadable: 0,
     };
-    let mut rhythm = Rhythm::default();
+    let mut rhythm = ArrivalStats::default();
     loop {
         cycle.admission().await;
         let tenure = listening.attempt(&dial, &cycle, &mut rhythm).await;
         let pause = cycle.ended(&tenure);
         if pause.is_last {
-            return GaveUp { attempts: pause.attempt, last: Some(tenure.ended) };
+            return RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) };
         }
         tokio::time::sleep(pause.wait).await;
         if pause.wants_credential
@@ -104,24 +104,29 @@ pub async fn listen<L: Dialect + Clone>(
 }
 
 /// One station over its connections.
-struct Listening<'s, L> {
-    station: &'s Station<L>,
-    witness: &'s dyn Witness,
+struct RecordingLoop<'s, L> {
+    station: &'s RecordedFeed<L>,
+    witness: &'s dyn MessageRecorder,
     credential: Option<Credential>,
     begun: Instant,
     connections: u32,
     unreadable: u32,
 }
 
-impl<L: Dialect + Clone> Listening<'_, L> {
+impl<L: FeedProtocol + Clone> RecordingLoop<'_, L> {
     /// One connection from its dial to its end.
-    async fn attempt(&mut self, dial: &TcpDial, cycle: &Cycle, rhythm: &mut Rhythm) -> Tenure {
+    async fn attempt(
+        &mut self,
+        dial: &TcpDial,
+        cycle: &Reconnector,
+        rhythm: &mut ArrivalStats,
+    ) -> ConnectionLifetime {
         self.witness.dials();
         let mut session = match self.open(dial).await {
             Ok(session) => session,
             Err(error) => {
                 self.witness.down(self.begun, &error.chain());
-                return Tenure::failed(error);
+                return ConnectionLifetime::failed(error);
             }
         };
         info!("Connected{}", self.station.tag);
@@ -129,7 +134,7 @@ impl<L: Dialect + Clone> Listening<'_, L> {
         self.witness.up();
         rhythm.interrupt();
         let since = now();
-        let mut ear = Ear {
+        let mut ear = RecordingHandler {
             witness: self.witness,
             connection: self.connections,
             heard: 0,
@@ -140,11 +145,11 @@ impl<L: Dialect + Clone> Listening<'_, L> {
         };
         let ended = session.run(&mut ear, rhythm).await;
         let heard = ear.heard;
-        if let FeedError::Violation { violation: Violation::TooBig, .. } = ended {
+        if let FeedError::Violation { violation: ProtocolViolation::TooBig, .. } = ended {
             self.witness.too_long();
         }
         self.witness.down(session.alive_until(&ended), &ended.chain());
-        Tenure::over(now().saturating_duration_since(since), heard, ended)
+        ConnectionLifetime::over(now().saturating_duration_since(since), heard, ended)
     }
 
     async fn open(
@@ -154,12 +159,12 @@ impl<L: Dialect + Clone> Listening<'_, L> {
         let station = self.station;
         let limits = station.policy.limits();
         let dialect = station.dialect.clone();
-        let mut machine = Machine::new(dialect, limits.initial_delay, limits.max_delay);
+        let mut machine = SubscriptionState::new(dialect, limits.initial_delay, limits.max_delay);
         for topic in &station.topics {
             machine.want(topic.clone(), now());
         }
         let authority = station.endpoint.authority();
-        let request = Request {
+        let request = UpgradeRequest {
             authority: &authority,
             path: station.endpoint.path(),
             origin: station.origin.as_deref(),
@@ -172,17 +177,17 @@ impl<L: Dialect + Clone> Listening<'_, L> {
 }
 
 /// Hears one session.
-struct Ear<'e, L, P> {
-    witness: &'e dyn Witness,
+struct RecordingHandler<'e, L, P> {
+    witness: &'e dyn MessageRecorder,
     connection: u32,
     heard: u64,
     proves_by_message: bool,
     proved: Option<P>,
     unreadable: &'e mut u32,
-    station: &'e Station<L>,
+    station: &'e RecordedFeed<L>,
 }
 
-impl<L, P: FnMut()> Ear<'_, L, P> {
+impl<L, P: FnMut()> RecordingHandler<'_, L, P> {
     /// Whether this is one of the topics for which the feed is listened to.
     fn is_essential(&self, operation: OperationId) -> bool {
         // Operations are numbered in the order in which the topics were wanted, from 1.
@@ -198,12 +203,17 @@ impl<L, P: FnMut()> Ear<'_, L, P> {
     }
 }
 
-impl<L, P: FnMut()> Driver for Ear<'_, L, P> {
-    type Payload<'a> = Raw<'a>;
+impl<L, P: FnMut()> SessionHandler for RecordingHandler<'_, L, P> {
+    type Payload<'a> = RawValue<'a>;
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
+    fn data(
+        &mut self,
+        of: Option<OperationId>,
+        _payload: RawValue<'_>,
+        _arrival: RxTimestamps,
+    ) -> bool {
         self.heard = self.heard.saturating_add(1);
         if self.proves_by_message {
             self.prove();
@@ -215,18 +225,18 @@ impl<L, P: FnMut()> Driver for Ear<'_, L, P> {
         self.witness.message(self.connection, text, at, is_data);
     }
 
-    fn notice(&mut self, notice: Notice<'_>) {
+    fn notice(&mut self, notice: SessionNotice<'_>) {
         let tag = &self.station.tag;
         match notice {
-            Notice::Malformed { text, error } => {
+            SessionNotice::Malformed { text, error } => {
                 *self.unreadable = self.unreadable.saturating_add(1);
                 if *self.unreadable <= UNREADABLE_SHOWN_MAX {
                     warn!("A message is not JSON ({error}){tag}: {}", Escaped(text));
                 }
             }
-            Notice::Binary(_bytes) => self.witness.binary(),
-            Notice::Unknown(_text) => {}
-            Notice::Ended { operation, error, again_in } => {
+            SessionNotice::Binary(_bytes) => self.witness.binary(),
+            SessionNotice::Unknown(_text) => {}
+            SessionNotice::Ended { operation, error, again_in } => {
                 let why = Escaped(error.map_or("it was completed", |error| error.0));
                 match again_in {
                     Some(wait) => warn!("A subscription ended; again in {wait:?}{tag}: {why}"),
@@ -236,9 +246,9 @@ impl<L, P: FnMut()> Driver for Ear<'_, L, P> {
                     self.witness.unsubscribed(now(), &format!("the subscription ended: {why}"));
                 }
             }
-            Notice::Asked { .. } => {}
-            Notice::Renewed => info!("Nothing for a while; subscribing again{tag}"),
-            Notice::Stable => self.prove(),
+            SessionNotice::Asked { .. } => {}
+            SessionNotice::Renewed => info!("Nothing for a while; subscribing again{tag}"),
+            SessionNotice::Stable => self.prove(),
         }
     }
 }

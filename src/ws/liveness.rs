@@ -3,7 +3,7 @@
 //! Two clocks. The *transport* clock is set back by every frame: after `ping_interval` without one
 //! the server is asked, after `pong_timeout` more the socket is dead. The *data* clock is set back
 //! only by what a subscription delivers, so a server that answers pings and delivers nothing is
-//! found out too; how long it may be silent follows the feed's own [`Rhythm`].
+//! found out too; how long it may be silent follows the feed's own [`ArrivalStats`].
 //!
 //! A quiet night is no fault: silence is first answered with a fresh subscription on the same link,
 //! then with a fresh connection, once. If that one is just as silent the feed itself is quiet; the
@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::policy::Limits;
+use super::policy::ReconnectionLimits;
 use crate::time::UnixMs;
 
 /// So many pauses make a window; the longest of the last two windows is the rhythm.
@@ -29,7 +29,7 @@ const WALL_JUMP: Duration = Duration::from_secs(5);
 
 /// How long a feed's pauses usually are. Outlives a single connection.
 #[derive(Clone, Debug, Default)]
-pub struct Rhythm {
+pub struct ArrivalStats {
     last: Option<Instant>,
     longest: Duration,
     longest_before: Duration,
@@ -37,7 +37,7 @@ pub struct Rhythm {
     has_window: bool,
 }
 
-impl Rhythm {
+impl ArrivalStats {
     /// Data came.
     #[inline]
     pub fn beat(&mut self, now: Instant) {
@@ -77,7 +77,7 @@ impl Rhythm {
 
 /// What a look at the clocks asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum WatchdogAction {
     /// Nothing.
     Nothing,
     /// Ask whether the server lives.
@@ -92,7 +92,7 @@ pub enum Due {
 
 /// The clocks of one connection.
 #[derive(Clone, Debug)]
-pub struct Clocks {
+pub struct Watchdog {
     ping_interval: Duration,
     pong_timeout: Duration,
     idle: Option<Duration>,
@@ -104,9 +104,9 @@ pub struct Clocks {
     looked: (Instant, UnixMs),
 }
 
-impl Clocks {
+impl Watchdog {
     /// A connection that was just made.
-    pub fn new(limits: &Limits, now: Instant, wall: UnixMs) -> Self {
+    pub fn new(limits: &ReconnectionLimits, now: Instant, wall: UnixMs) -> Self {
         let idle = Some(limits.idle_timeout).filter(|idle| !idle.is_zero());
         Self {
             ping_interval: limits.ping_interval,
@@ -145,44 +145,49 @@ impl Clocks {
         self.data_since
     }
 
-    /// Looks at the clocks. Each answer but [`Due::Nothing`] is given once.
-    pub fn look(&mut self, rhythm: &mut Rhythm, now: Instant, wall: UnixMs) -> Due {
+    /// Looks at the clocks. Each answer but [`WatchdogAction::Nothing`] is given once.
+    pub fn look(
+        &mut self,
+        rhythm: &mut ArrivalStats,
+        now: Instant,
+        wall: UnixMs,
+    ) -> WatchdogAction {
         let jumped = self.wall_jumped(now, wall);
         match self.asked_at {
             Some(asked) if now.saturating_duration_since(asked) >= self.pong_timeout => {
-                return Due::Dead(now.saturating_duration_since(self.last_frame));
+                return WatchdogAction::Dead(now.saturating_duration_since(self.last_frame));
             }
             Some(_) => {}
             None if jumped || now >= later(self.last_frame, self.ping_interval) => {
                 self.asked_at = Some(now);
-                return Due::Ping;
+                return WatchdogAction::Ping;
             }
             None => {}
         }
-        let Some((at, known)) = self.data_due(rhythm) else { return Due::Nothing };
+        let Some((at, known)) = self.data_due(rhythm) else { return WatchdogAction::Nothing };
         if now < at {
-            return Due::Nothing;
+            return WatchdogAction::Nothing;
         }
         let silent = now.saturating_duration_since(self.data_since);
         match (known, self.renewed) {
             (true, true) => {
                 rhythm.forget();
-                Due::Idle(silent)
+                WatchdogAction::Idle(silent)
             }
             (true, false) => {
                 self.renewed = true;
-                Due::Renew
+                WatchdogAction::Renew
             }
             (false, _) => {
                 self.data_since = now;
                 self.quiet_wait = self.quiet_wait.saturating_mul(2).min(QUIET_RENEWAL_MAX);
-                Due::Renew
+                WatchdogAction::Renew
             }
         }
     }
 
     /// When to look again at the latest.
-    pub fn next(&self, rhythm: &Rhythm) -> Instant {
+    pub fn next(&self, rhythm: &ArrivalStats) -> Instant {
         let transport = match self.asked_at {
             Some(asked) => later(asked, self.pong_timeout),
             None => later(self.last_frame, self.ping_interval),
@@ -191,7 +196,7 @@ impl Clocks {
     }
 
     /// When the data clock strikes, and whether the feed's rhythm is known.
-    fn data_due(&self, rhythm: &Rhythm) -> Option<(Instant, bool)> {
+    fn data_due(&self, rhythm: &ArrivalStats) -> Option<(Instant, bool)> {
         let idle = self.idle?;
         Some(match rhythm.threshold(idle) {
             Some(threshold) => {
@@ -221,8 +226,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     struct Bench {
-        clocks: Clocks,
-        rhythm: Rhythm,
+        clocks: Watchdog,
+        rhythm: ArrivalStats,
         start: Instant,
         now: Instant,
     }
@@ -230,11 +235,11 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let start = Instant::now();
-            let clocks = Clocks::new(&Limits::DEFAULT, start, UnixMs(0));
-            Self { clocks, rhythm: Rhythm::default(), start, now: start }
+            let clocks = Watchdog::new(&ReconnectionLimits::DEFAULT, start, UnixMs(0));
+            Self { clocks, rhythm: ArrivalStats::default(), start, now: start }
         }
 
-        fn look(&mut self) -> Due {
+        fn look(&mut self) -> WatchdogAction {
             let wall = UnixMs(0).plus(self.now - self.start);
             self.clocks.look(&mut self.rhythm, self.now, wall)
         }
@@ -248,23 +253,23 @@ mod tests {
         fn connect_afresh_if(&mut self, is_idle: bool) {
             if is_idle {
                 let wall = UnixMs(0).plus(self.now - self.start);
-                self.clocks = Clocks::new(&Limits::DEFAULT, self.now, wall);
+                self.clocks = Watchdog::new(&ReconnectionLimits::DEFAULT, self.now, wall);
                 self.rhythm.interrupt();
             }
         }
 
         /// Lets time pass; the server answers pings at once. Returns what else was due, and when.
-        fn answering(&mut self, seconds: u64) -> Vec<(u64, Due)> {
+        fn answering(&mut self, seconds: u64) -> Vec<(u64, WatchdogAction)> {
             let mut seen = Vec::new();
             for _ in 0..seconds {
                 self.now += SECOND;
                 loop {
                     match self.look() {
-                        Due::Nothing => break,
-                        Due::Ping => self.clocks.frame(self.now),
+                        WatchdogAction::Nothing => break,
+                        WatchdogAction::Ping => self.clocks.frame(self.now),
                         due => {
                             seen.push(((self.now - self.start).as_secs(), due));
-                            self.connect_afresh_if(matches!(due, Due::Idle(_)));
+                            self.connect_afresh_if(matches!(due, WatchdogAction::Idle(_)));
                         }
                     }
                 }
@@ -277,23 +282,23 @@ mod tests {
     fn a_silent_socket_is_found_within_ten_seconds() {
         let mut bench = Bench::new();
         bench.now += 5 * SECOND;
-        assert_eq!(bench.look(), Due::Ping);
-        assert_eq!(bench.look(), Due::Nothing);
+        assert_eq!(bench.look(), WatchdogAction::Ping);
+        assert_eq!(bench.look(), WatchdogAction::Nothing);
         bench.now += 4 * SECOND;
-        assert_eq!(bench.look(), Due::Dead(9 * SECOND));
+        assert_eq!(bench.look(), WatchdogAction::Dead(9 * SECOND));
     }
 
     #[test]
     fn any_frame_proves_life() {
         let mut bench = Bench::new();
         bench.now += 5 * SECOND;
-        assert_eq!(bench.look(), Due::Ping);
+        assert_eq!(bench.look(), WatchdogAction::Ping);
         bench.now += 3 * SECOND;
         bench.clocks.frame(bench.now);
         bench.now += 4 * SECOND;
-        assert_eq!(bench.look(), Due::Nothing);
+        assert_eq!(bench.look(), WatchdogAction::Nothing);
         bench.now += SECOND;
-        assert_eq!(bench.look(), Due::Ping);
+        assert_eq!(bench.look(), WatchdogAction::Ping);
     }
 
     #[test]
@@ -305,7 +310,11 @@ mod tests {
         }
         assert_eq!(
             bench.answering(120),
-            [(115, Due::Renew), (130, Due::Idle(30 * SECOND)), (190, Due::Renew)]
+            [
+                (115, WatchdogAction::Renew),
+                (130, WatchdogAction::Idle(30 * SECOND)),
+                (190, WatchdogAction::Renew)
+            ]
         );
     }
 
@@ -317,7 +326,7 @@ mod tests {
             bench.data();
         }
         let seen = bench.answering(36_000);
-        let idle = seen.iter().filter(|(_, due)| matches!(due, Due::Idle(_))).count();
+        let idle = seen.iter().filter(|(_, due)| matches!(due, WatchdogAction::Idle(_))).count();
         assert_eq!(idle, 1, "{seen:?}");
         assert!(seen.len() < 20, "{seen:?}");
     }
@@ -326,7 +335,7 @@ mod tests {
     fn ten_quiet_hours_from_the_start_replace_nothing() {
         let mut bench = Bench::new();
         let seen = bench.answering(36_000);
-        assert!(seen.iter().all(|(_, due)| *due == Due::Renew), "{seen:?}");
+        assert!(seen.iter().all(|(_, due)| *due == WatchdogAction::Renew), "{seen:?}");
         assert!(seen.len() < 20, "{seen:?}");
     }
 
@@ -338,7 +347,7 @@ mod tests {
             bench.data();
         }
         assert_eq!(bench.answering(479), []);
-        assert_eq!(bench.answering(1), [(20 * 120 + 480, Due::Renew)]);
+        assert_eq!(bench.answering(1), [(20 * 120 + 480, WatchdogAction::Renew)]);
     }
 
     #[test]
@@ -352,7 +361,7 @@ mod tests {
             bench.now += 30 * SECOND;
             bench.clocks.frame(bench.now);
             // Of the first pause nothing could be known.
-            let expected = if round == 0 { Due::Renew } else { Due::Nothing };
+            let expected = if round == 0 { WatchdogAction::Renew } else { WatchdogAction::Nothing };
             assert_eq!(bench.look(), expected);
         }
     }
@@ -360,8 +369,9 @@ mod tests {
     #[test]
     fn zero_turns_the_data_clock_off() {
         let mut bench = Bench::new();
-        let limits = Limits { idle_timeout: Duration::ZERO, ..Limits::DEFAULT };
-        bench.clocks = Clocks::new(&limits, bench.start, UnixMs(0));
+        let limits =
+            ReconnectionLimits { idle_timeout: Duration::ZERO, ..ReconnectionLimits::DEFAULT };
+        bench.clocks = Watchdog::new(&limits, bench.start, UnixMs(0));
         for _ in 0..100 {
             bench.now += SECOND;
             bench.data();
@@ -373,14 +383,14 @@ mod tests {
     fn a_jump_of_the_wall_clock_is_answered_with_a_probe() {
         let mut bench = Bench::new();
         bench.now += SECOND;
-        assert_eq!(bench.look(), Due::Nothing);
+        assert_eq!(bench.look(), WatchdogAction::Nothing);
         bench.now += SECOND;
         let wall = UnixMs(0).plus(3_600 * SECOND);
-        assert_eq!(bench.clocks.look(&mut bench.rhythm, bench.now, wall), Due::Ping);
+        assert_eq!(bench.clocks.look(&mut bench.rhythm, bench.now, wall), WatchdogAction::Ping);
         bench.clocks.frame(bench.now);
         bench.now += SECOND;
         let back = UnixMs(0).plus(60 * SECOND);
-        assert_eq!(bench.clocks.look(&mut bench.rhythm, bench.now, back), Due::Ping);
+        assert_eq!(bench.clocks.look(&mut bench.rhythm, bench.now, back), WatchdogAction::Ping);
     }
 
     #[test]

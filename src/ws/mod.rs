@@ -6,7 +6,7 @@
 //! nor `'static`, must not wait, and knows nothing of sockets.
 //!
 //! Two pure cores decide: [`policy`] when to dial, [`protocol`] what to say; [`liveness`] whether a
-//! connection still lives. What can be seen from elsewhere is in [`Taps`].
+//! connection still lives. What can be seen from elsewhere is in [`FeedMetrics`].
 
 mod backfill;
 pub mod connect;
@@ -33,14 +33,14 @@ mod upgrade;
 mod witness;
 
 pub use self::{
-    backfill::{BACKFILL_QUEUED_MAX, Backfill, Filler, Want, backfill},
-    error::{FeedError, Origins, Refusal, Step, Violation},
+    backfill::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
+    error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
     feed::connect_once,
     frames::MESSAGE_BYTES_MAX,
-    listen::{Station, listen},
+    listen::{RecordedFeed, listen},
     seen::SEEN_MAX,
-    session::{FAREWELL_MAX, OUTBOX_MAX, Written},
-    supervisor::{GaveUp, run_over, run_with_reconnect},
-    taps::{CONNECTIONS_MAX, ConnectionTap, Downtime, GAPS_MAX, Gap, Taps},
-    witness::Witness,
+    session::{FAREWELL_MAX, OUTBOX_MAX, WriteProgress},
+    supervisor::{RetriesExhausted, run_over, run_with_reconnect},
+    taps::{CONNECTIONS_MAX, ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},
+    witness::MessageRecorder,
 };

@@ -9,28 +9,28 @@ use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    connect::{Stream, upgrade},
-    error::{FeedError, Step},
-    liveness::Rhythm,
-    protocol::{GraphqlTransportWs, Machine, OperationId, Wanted},
-    session::{Driver, Notice, Session, now},
-    upgrade::Request,
+    connect::{MaybeTlsStream, upgrade},
+    error::{ConnectStep, FeedError},
+    liveness::ArrivalStats,
+    protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
+    session::{Session, SessionHandler, SessionNotice, now},
+    upgrade::UpgradeRequest,
 };
 use crate::{
     config::Config,
-    csgoroll::{feed::Payload, operations},
-    latency::Arrival,
+    csgoroll::{feed::NextPayload, operations},
+    latency::RxTimestamps,
     net::{
         deadline::{self, Late},
         dial::{self, Reach, race},
-        eager::Eager,
+        eager::BusyPollStream,
         tls::{Tls, server_name},
     },
 };
 
 /// A leg of the way to the first listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Leg {
+pub enum ProbeStep {
     /// The name server.
     Dns,
     /// The TCP connection.
@@ -45,7 +45,7 @@ pub enum Leg {
     Listing,
 }
 
-impl fmt::Display for Leg {
+impl fmt::Display for ProbeStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Dns => "DNS",
@@ -60,9 +60,9 @@ impl fmt::Display for Leg {
 
 /// A leg that was not made.
 #[derive(Debug)]
-pub struct Stuck {
+pub struct StepError {
     /// Which.
-    pub leg: Leg,
+    pub leg: ProbeStep,
     /// How long it was tried.
     pub took: Duration,
     /// Why it failed.
@@ -73,7 +73,7 @@ pub struct Stuck {
 ///
 /// # Errors
 ///
-/// [`Stuck`] where it went no further.
+/// [`StepError`] where it went no further.
 ///
 /// # Cancel safety
 ///
@@ -81,10 +81,10 @@ pub struct Stuck {
 pub async fn probe(
     config: &Config,
     listing_wait: Duration,
-    passed: impl FnMut(Leg, Duration, &str),
-) -> Result<(), Stuck> {
+    passed: impl FnMut(ProbeStep, Duration, &str),
+) -> Result<(), StepError> {
     let limit = config.reconnection.limits().connect_timeout;
-    let mut way = Way { config, limit, passed };
+    let mut way = Prober { config, limit, passed };
     let addresses = way.lookup().await?;
     let tcp = way.connect(addresses).await?;
     let stream = way.encrypt(tcp).await?;
@@ -92,45 +92,45 @@ pub async fn probe(
     way.listen(&mut session, listing_wait).await
 }
 
-struct Way<'c, P> {
+struct Prober<'c, P> {
     config: &'c Config,
     limit: Duration,
     passed: P,
 }
 
-impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
+impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
     /// Goes one leg under a deadline.
     async fn leg<T>(
         &mut self,
-        leg: Leg,
+        leg: ProbeStep,
         limit: Duration,
         going: impl Future<Output = Result<(T, String), FeedError>>,
-    ) -> Result<T, Stuck> {
+    ) -> Result<T, StepError> {
         let begun = now();
         let gone = deadline::timeout(limit, going).await;
         let took = now().saturating_duration_since(begun);
         let step = match leg {
-            Leg::Dns | Leg::Tcp => Step::Connect,
-            Leg::Tls => Step::Tls,
-            Leg::Upgrade => Step::Upgrade,
-            Leg::Ack | Leg::Listing => Step::Ack,
+            ProbeStep::Dns | ProbeStep::Tcp => ConnectStep::Connect,
+            ProbeStep::Tls => ConnectStep::Tls,
+            ProbeStep::Upgrade => ConnectStep::Upgrade,
+            ProbeStep::Ack | ProbeStep::Listing => ConnectStep::Ack,
         };
         match gone {
             Ok(Ok((done, word))) => {
                 (self.passed)(leg, took, &word);
                 Ok(done)
             }
-            Ok(Err(error)) => Err(Stuck { leg, took, error }),
-            Err(Late) if leg == Leg::Listing => {
-                Err(Stuck { leg, took, error: FeedError::Idle(limit) })
+            Ok(Err(error)) => Err(StepError { leg, took, error }),
+            Err(Late) if leg == ProbeStep::Listing => {
+                Err(StepError { leg, took, error: FeedError::Idle(limit) })
             }
             Err(Late) => {
-                Err(Stuck { leg, took, error: FeedError::Deadline { step, after: limit } })
+                Err(StepError { leg, took, error: FeedError::Deadline { step, after: limit } })
             }
         }
     }
 
-    async fn lookup(&mut self) -> Result<VecDeque<SocketAddr>, Stuck> {
+    async fn lookup(&mut self) -> Result<VecDeque<SocketAddr>, StepError> {
         let endpoint = &self.config.endpoints.ws;
         let looking = async {
             let reach = Reach::of(endpoint.is_tls());
@@ -139,44 +139,48 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
             let word = format!("{} has {} address(es)", endpoint.host(), addresses.len());
             Ok((addresses, word))
         };
-        self.leg(Leg::Dns, self.limit, looking).await
+        self.leg(ProbeStep::Dns, self.limit, looking).await
     }
 
-    async fn connect(&mut self, addresses: VecDeque<SocketAddr>) -> Result<TcpStream, Stuck> {
+    async fn connect(&mut self, addresses: VecDeque<SocketAddr>) -> Result<TcpStream, StepError> {
         let connecting = async {
             let stream = race(addresses).await.map_err(FeedError::Dial)?;
             let word = stream.peer_addr().map(|address| address.to_string());
             Ok((stream, word.unwrap_or_default()))
         };
-        self.leg(Leg::Tcp, self.limit, connecting).await
+        self.leg(ProbeStep::Tcp, self.limit, connecting).await
     }
 
-    async fn encrypt(&mut self, tcp: TcpStream) -> Result<Stream, Stuck> {
+    async fn encrypt(&mut self, tcp: TcpStream) -> Result<MaybeTlsStream, StepError> {
         let Config { endpoints, tls, .. } = self.config;
-        let tcp = Eager::new(tcp, false);
+        let tcp = BusyPollStream::new(tcp, false);
         let encrypting = async {
             if !endpoints.ws.is_tls() {
-                return Ok((Stream::Plain(tcp), "not needed on this machine".to_owned()));
+                return Ok((MaybeTlsStream::Plain(tcp), "not needed on this machine".to_owned()));
             }
             let tls = tls.clone().map_or_else(Tls::new, Ok).map_err(FeedError::TlsSetUp)?;
             let name = server_name(endpoints.ws.host()).map_err(FeedError::TlsSetUp)?;
             let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
             let stream = stream.map_err(FeedError::Tls)?;
-            Ok((Stream::Tls(Box::new(stream)), "the certificate is good".to_owned()))
+            Ok((MaybeTlsStream::Tls(Box::new(stream)), "the certificate is good".to_owned()))
         };
-        self.leg(Leg::Tls, self.limit, encrypting).await
+        self.leg(ProbeStep::Tls, self.limit, encrypting).await
     }
 
-    async fn open(&mut self, stream: Stream) -> Result<Session<Stream, GraphqlTransportWs>, Stuck> {
+    async fn open(
+        &mut self,
+        stream: MaybeTlsStream,
+    ) -> Result<Session<MaybeTlsStream, GraphqlTransportWs>, StepError> {
         let Config { endpoints, credential, reconnection, feed, .. } = self.config;
         let limits = reconnection.limits();
-        let mut machine = Machine::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
+        let mut machine =
+            SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
         let essential = operations::subscriptions(feed.generation).into_iter();
         for operation in essential.filter(|operation| operation.is_essential) {
-            machine.want(Wanted { topic: operation.to_json(), is_optional: false }, now());
+            machine.want(Subscription { topic: operation.to_json(), is_optional: false }, now());
         }
         let authority = endpoints.ws.authority();
-        let request = Request {
+        let request = UpgradeRequest {
             authority: &authority,
             path: endpoints.ws.path(),
             origin: Some(&endpoints.origin),
@@ -185,25 +189,25 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
             subprotocol: machine.subprotocol(),
         };
         let upgrading = async { Ok((upgrade(stream, &request).await?, "a WebSocket".to_owned())) };
-        let socket = self.leg(Leg::Upgrade, self.limit, upgrading).await?;
+        let socket = self.leg(ProbeStep::Upgrade, self.limit, upgrading).await?;
         let greeting = async {
             let mut session = Session::new(socket, machine, limits);
             session.greet().await?;
             session.subscribe().await?;
             Ok((session, "acknowledged and subscribed".to_owned()))
         };
-        self.leg(Leg::Ack, self.limit, greeting).await
+        self.leg(ProbeStep::Ack, self.limit, greeting).await
     }
 
     async fn listen(
         &mut self,
-        session: &mut Session<Stream, GraphqlTransportWs>,
+        session: &mut Session<MaybeTlsStream, GraphqlTransportWs>,
         wait: Duration,
-    ) -> Result<(), Stuck> {
-        let mut rhythm = Rhythm::default();
+    ) -> Result<(), StepError> {
+        let mut rhythm = ArrivalStats::default();
         let listening = async {
             let heard = Notify::new();
-            let mut first = First { listings: 0, refusal: None, heard: &heard };
+            let mut first = FirstListing { listings: 0, refusal: None, heard: &heard };
             let ended = tokio::select! {
                 ended = session.run(&mut first, &mut rhythm) => ended,
                 () = heard.notified() => FeedError::Cut,
@@ -215,25 +219,30 @@ impl<P: FnMut(Leg, Duration, &str)> Way<'_, P> {
                 listings => Ok(((), format!("{listings} listing(s)"))),
             }
         };
-        let heard = self.leg(Leg::Listing, wait, listening).await;
+        let heard = self.leg(ProbeStep::Listing, wait, listening).await;
         session.farewell(1_000).await;
         heard
     }
 }
 
 /// Waits for the first listing.
-struct First<'h> {
+struct FirstListing<'h> {
     listings: usize,
     refusal: Option<String>,
     heard: &'h Notify,
 }
 
-impl Driver for First<'_> {
-    type Payload<'a> = Payload<'a>;
+impl SessionHandler for FirstListing<'_> {
+    type Payload<'a> = NextPayload<'a>;
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, _of: Option<OperationId>, payload: Payload<'_>, _arrival: Arrival) -> bool {
+    fn data(
+        &mut self,
+        _of: Option<OperationId>,
+        payload: NextPayload<'_>,
+        _arrival: RxTimestamps,
+    ) -> bool {
         self.listings = self.listings.saturating_add(payload.len());
         if self.listings != 0 {
             self.heard.notify_one();
@@ -241,8 +250,8 @@ impl Driver for First<'_> {
         true
     }
 
-    fn notice(&mut self, notice: Notice<'_>) {
-        if let Notice::Ended { error: Some(error), .. } = notice {
+    fn notice(&mut self, notice: SessionNotice<'_>) {
+        if let SessionNotice::Ended { error: Some(error), .. } = notice {
             self.refusal = Some(crate::text::Escaped(error.0).to_string());
             self.heard.notify_one();
         }

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    recent::Recent,
-    trade::{Event, Trade},
+    recent::SetAssocCache,
+    trade::{Trade, TradeEvent},
 };
 
 /// How many listings are remembered. At one a second that is nine hours.
@@ -15,7 +15,7 @@ pub const SEEN_MAX: usize = 32_768;
 
 /// What is known about a listing that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copy {
+pub(crate) enum Duplicate {
     /// It is the first.
     First,
     /// Another connection was faster, by this much.
@@ -26,33 +26,38 @@ pub(crate) enum Copy {
 
 /// Over which connection a listing came first, and when.
 #[derive(Clone, Copy, Debug)]
-struct First {
+struct FirstArrival {
     connection: usize,
     at: Instant,
 }
 
 /// The listings that arrived last.
 #[derive(Debug)]
-pub(crate) struct Seen(Recent<First>);
+pub(crate) struct Deduplicator(SetAssocCache<FirstArrival>);
 
-impl Default for Seen {
+impl Default for Deduplicator {
     fn default() -> Self {
-        Self(Recent::new(SEEN_MAX, First { connection: 0, at: Instant::now() }))
+        Self(SetAssocCache::new(SEEN_MAX, FirstArrival { connection: 0, at: Instant::now() }))
     }
 }
 
-impl Seen {
+impl Deduplicator {
     /// Records that a connection delivered a listing, or a change of one. Allocates nothing.
     #[inline]
-    pub(crate) fn record(&mut self, trade: &Trade<'_>, connection: usize, at: Instant) -> Copy {
+    pub(crate) fn record(
+        &mut self,
+        trade: &Trade<'_>,
+        connection: usize,
+        at: Instant,
+    ) -> Duplicate {
         let kind = match trade.event {
-            Event::Listed | Event::BackFilled { .. } => None,
-            Event::Updated => Some(trade.status),
+            TradeEvent::Listed | TradeEvent::BackFilled { .. } => None,
+            TradeEvent::Updated => Some(trade.status),
         };
-        match self.0.insert(&(trade.id, kind), First { connection, at }) {
-            None => Copy::First,
-            Some(first) if first.connection == connection => Copy::Repeated,
-            Some(first) => Copy::Late(at.saturating_duration_since(first.at)),
+        match self.0.insert(&(trade.id, kind), FirstArrival { connection, at }) {
+            None => Duplicate::First,
+            Some(first) if first.connection == connection => Duplicate::Repeated,
+            Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
         }
     }
 }
@@ -60,10 +65,10 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{csgoroll::feed::Payload, json};
+    use crate::{csgoroll::feed::NextPayload, json};
 
-    fn record(seen: &mut Seen, text: &str, connection: usize, at: Instant) -> Copy {
-        let payload: Payload<'_> = json::read(text).unwrap();
+    fn record(seen: &mut Deduplicator, text: &str, connection: usize, at: Instant) -> Duplicate {
+        let payload: NextPayload<'_> = json::read(text).unwrap();
         let trade = payload.into_trades().next().unwrap();
         seen.record(&trade, connection, at)
     }
@@ -74,37 +79,37 @@ mod tests {
 
     #[test]
     fn the_first_copy_wins_and_lateness_is_measured() {
-        let mut seen = Seen::default();
+        let mut seen = Deduplicator::default();
         let now = Instant::now();
         let later = Duration::from_millis(7);
-        assert_eq!(record(&mut seen, &listed(1), 1, now), Copy::First);
-        assert_eq!(record(&mut seen, &listed(1), 0, now + later), Copy::Late(later));
-        assert_eq!(record(&mut seen, &listed(1), 1, now + later), Copy::Repeated);
+        assert_eq!(record(&mut seen, &listed(1), 1, now), Duplicate::First);
+        assert_eq!(record(&mut seen, &listed(1), 0, now + later), Duplicate::Late(later));
+        assert_eq!(record(&mut seen, &listed(1), 1, now + later), Duplicate::Repeated);
     }
 
     #[test]
     fn a_change_of_a_listing_is_no_copy_of_it() {
-        let mut seen = Seen::default();
+        let mut seen = Deduplicator::default();
         let now = Instant::now();
         let update = |status| {
             format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"t1","status":"{status}"}}}}}}}}"#)
         };
-        assert_eq!(record(&mut seen, &listed(1), 0, now), Copy::First);
-        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Copy::First);
-        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Copy::Repeated);
-        assert_eq!(record(&mut seen, &update("CANCELLED"), 0, now), Copy::First);
+        assert_eq!(record(&mut seen, &listed(1), 0, now), Duplicate::First);
+        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Duplicate::First);
+        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Duplicate::Repeated);
+        assert_eq!(record(&mut seen, &update("CANCELLED"), 0, now), Duplicate::First);
     }
 
     #[test]
     fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
-        let mut seen = Seen::default();
+        let mut seen = Deduplicator::default();
         let now = Instant::now();
         for id in 0..SEEN_MAX * 6 {
-            assert_eq!(record(&mut seen, &listed(id), 0, now), Copy::First);
+            assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::First);
         }
         for id in SEEN_MAX * 6 - 1_000..SEEN_MAX * 6 {
-            assert_eq!(record(&mut seen, &listed(id), 0, now), Copy::Repeated, "{id}");
+            assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::Repeated, "{id}");
         }
-        assert_eq!(record(&mut seen, &listed(0), 0, now), Copy::First);
+        assert_eq!(record(&mut seen, &listed(0), 0, now), Duplicate::First);
     }
 }

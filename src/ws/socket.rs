@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::{
     error::FeedError,
-    frames::{Broken, Decoder, Message, READ_BYTES},
+    frames::{FrameDecoder, ProtocolError, READ_BYTES, WsMessage},
     session::now,
 };
 
@@ -29,7 +29,7 @@ const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) struct Socket<S> {
     /// It writes; nobody reads from it.
     library: WebSocketStream<S>,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// When the read began that brought the latest bytes, and when it was done.
     asked: Instant,
     read: Instant,
@@ -39,8 +39,8 @@ pub(super) struct Socket<S> {
 
 /// What came in.
 #[derive(Debug)]
-pub(super) struct Heard<'a> {
-    pub(super) message: Message<'a>,
+pub(super) struct SocketEvent<'a> {
+    pub(super) message: WsMessage<'a>,
     /// When the socket was asked for its last bytes.
     pub(super) asked: Instant,
     /// When they were off the socket, and decrypted where they had to be.
@@ -51,7 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `rest`: what came in behind the answer to the upgrade.
     pub(super) fn new(library: WebSocketStream<S>, rest: &[u8]) -> Self {
         let now = now();
-        Self { library, decoder: Decoder::after(rest), asked: now, read: now, turn: None }
+        Self { library, decoder: FrameDecoder::after(rest), asked: now, read: now, turn: None }
     }
 
     /// Where reading never sleeps, asks for so long before others get a turn.
@@ -61,12 +61,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// The next message.
     #[inline]
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard<'_>, FeedError>> {
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SocketEvent<'_>, FeedError>> {
         while !self.decoder.advance()? {
             ready!(self.poll_read(cx))?;
         }
         let Self { asked, read, .. } = *self;
-        Poll::Ready(Ok(Heard { message: self.decoder.message()?, asked, read }))
+        Poll::Ready(Ok(SocketEvent { message: self.decoder.message()?, asked, read }))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FeedError>> {
@@ -118,8 +121,8 @@ fn ended(error: io::Error) -> FeedError {
     }
 }
 
-impl From<Broken> for FeedError {
-    fn from(broken: Broken) -> Self {
+impl From<ProtocolError> for FeedError {
+    fn from(broken: ProtocolError) -> Self {
         Self::Violation { violation: broken.violation, source: broken.into() }
     }
 }

@@ -1,7 +1,7 @@
 //! Anything that events come from, in four functions.
 //!
 //! A caller that knows only this trait can be handed a [`Bare`](super::handle::Bare) connection, a
-//! [`Reconnecting`] wrapper around it, or a whole [`Handle`], and need not know which.
+//! [`ReconnectingSource`] wrapper around it, or a whole [`Handle`], and need not know which.
 
 use std::{
     sync::Arc,
@@ -9,17 +9,17 @@ use std::{
 };
 
 use super::{
-    FeedError, Gap, GaveUp, Taps,
-    cycle::{Cycle, Pause, Tenure},
-    handle::{Event, Handle, HandleError, Reason},
+    FeedError, FeedMetrics, Gap, RetriesExhausted,
+    cycle::{ConnectionLifetime, Reconnector, RetryDelay},
+    handle::{Handle, HandleError, HandleEvent, StopReason},
     host::Host,
-    link::Link,
-    policy::Policy,
+    link::GapTracker,
+    policy::ReconnectPolicy,
     session::now,
 };
 
 /// Anything that events come from.
-pub trait Source: Send {
+pub trait EventSource: Send {
     /// What it is called.
     fn name(&self) -> &str;
 
@@ -42,10 +42,10 @@ pub trait Source: Send {
     /// # Cancel safety
     ///
     /// Safe: an event is either returned or still there.
-    fn next_event(&mut self) -> impl Future<Output = Option<Event>> + Send;
+    fn next_event(&mut self) -> impl Future<Output = Option<HandleEvent>> + Send;
 }
 
-impl Source for Handle {
+impl EventSource for Handle {
     fn name(&self) -> &str {
         Self::name(self)
     }
@@ -59,7 +59,7 @@ impl Source for Handle {
         Self::subscribe(self, topic).map(drop)
     }
 
-    async fn next_event(&mut self) -> Option<Event> {
+    async fn next_event(&mut self) -> Option<HandleEvent> {
         self.recv().await
     }
 }
@@ -69,10 +69,10 @@ impl Source for Handle {
 /// Its topics are asked for again after every reconnect; everything happens while an event is waited
 /// for, and nothing behind the caller's back.
 #[derive(Debug)]
-pub struct Reconnecting<S> {
+pub struct ReconnectingSource<S> {
     inner: S,
-    cycle: Cycle,
-    link: Link,
+    cycle: Reconnector,
+    link: GapTracker,
     topics: Vec<String>,
     state: State,
 }
@@ -88,7 +88,7 @@ enum State {
         since: Instant,
         alive: Instant,
         messages: u64,
-        proof: Proof,
+        proof: HealthProof,
     },
     Waiting {
         until: Instant,
@@ -96,24 +96,24 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+enum HealthProof {
     Given,
     ByDelivery,
     ByTime,
 }
 
-impl<S: Source> Reconnecting<S> {
+impl<S: EventSource> ReconnectingSource<S> {
     /// Wraps a source. The host is what its circuit breaker is shared by, see
     /// [`Hosts`](super::host::Hosts).
-    pub fn new(inner: S, policy: Policy, host: Arc<Host>) -> Self {
+    pub fn new(inner: S, policy: ReconnectPolicy, host: Arc<Host>) -> Self {
         let tag = match inner.name() {
             "" => String::new(),
             name => format!(" [{name}]"),
         };
-        let taps = Arc::new(Taps::default());
+        let taps = Arc::new(FeedMetrics::default());
         Self {
-            cycle: Cycle::new(policy, host, Arc::clone(&taps), "messages", tag.clone()),
-            link: Link::new(taps, tag, policy.limits().stable_after),
+            cycle: Reconnector::new(policy, host, Arc::clone(&taps), "messages", tag.clone()),
+            link: GapTracker::new(taps, tag, policy.limits().stable_after),
             inner,
             topics: Vec::new(),
             state: State::Idle,
@@ -126,7 +126,7 @@ impl<S: Source> Reconnecting<S> {
     }
 
     /// One attempt, with everything that is wanted.
-    async fn attempt(&mut self) -> Result<Option<Event>, FeedError> {
+    async fn attempt(&mut self) -> Result<Option<HandleEvent>, FeedError> {
         self.link.dials();
         self.inner.connect().await?;
         for topic in &self.topics {
@@ -134,50 +134,54 @@ impl<S: Source> Reconnecting<S> {
             let _known = self.inner.subscribe(topic);
         }
         let now = now();
-        let proof = if self.cycle.proves_by_delivery() { Proof::ByDelivery } else { Proof::ByTime };
+        let proof = if self.cycle.proves_by_delivery() {
+            HealthProof::ByDelivery
+        } else {
+            HealthProof::ByTime
+        };
         self.state = State::Up { since: now, alive: now, messages: 0, proof };
-        Ok(self.link.up().map(|gap| Event::Reconnected { gap }))
+        Ok(self.link.up().map(|gap| HandleEvent::Reconnected { gap }))
     }
 
     /// Judges an ending; the event that tells of it.
-    fn judge(&mut self, tenure: Tenure) -> Event {
-        let Pause { wait, attempt, cause, is_last, .. } = self.cycle.ended(&tenure);
+    fn judge(&mut self, tenure: ConnectionLifetime) -> HandleEvent {
+        let RetryDelay { wait, attempt, cause, is_last, .. } = self.cycle.ended(&tenure);
         if is_last {
             self.state = State::Idle;
-            let gave_up = GaveUp { attempts: attempt, last: Some(tenure.ended) };
-            return Event::Disconnected(Reason::GaveUp(gave_up));
+            let gave_up = RetriesExhausted { attempts: attempt, last: Some(tenure.ended) };
+            return HandleEvent::Disconnected(StopReason::GaveUp(gave_up));
         }
         let now = now();
         self.state = State::Waiting { until: now.checked_add(wait).unwrap_or(now) };
-        Event::Reconnecting { attempt, wait, cause }
+        HandleEvent::Reconnecting { attempt, wait, cause }
     }
 
-    fn ended(&mut self, error: Option<FeedError>) -> Event {
+    fn ended(&mut self, error: Option<FeedError>) -> HandleEvent {
         // A source of the caller's own may not say how it ended.
         let ended = error.unwrap_or(FeedError::Cut);
         let State::Up { since, alive, messages, .. } = self.state else {
-            return self.judge(Tenure::over(Duration::ZERO, 0, ended));
+            return self.judge(ConnectionLifetime::over(Duration::ZERO, 0, ended));
         };
         self.link.down(alive, &ended.chain());
         let lived = now().saturating_duration_since(since);
-        self.judge(Tenure::over(lived, messages, ended))
+        self.judge(ConnectionLifetime::over(lived, messages, ended))
     }
 
     /// Keeps the account of what an event proves.
-    fn note(&mut self, event: &Event) {
+    fn note(&mut self, event: &HandleEvent) {
         let State::Up { alive, messages, proof, .. } = &mut self.state else { return };
-        let Event::Message(message) = event else { return };
+        let HandleEvent::Message(message) = event else { return };
         *alive = message.received;
         *messages = messages.saturating_add(1);
         self.link.data();
-        if *proof == Proof::ByDelivery {
-            *proof = Proof::Given;
+        if *proof == HealthProof::ByDelivery {
+            *proof = HealthProof::Given;
             self.cycle.proof()();
         }
     }
 }
 
-impl<S: Source> Source for Reconnecting<S> {
+impl<S: EventSource> EventSource for ReconnectingSource<S> {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -194,7 +198,7 @@ impl<S: Source> Source for Reconnecting<S> {
         Ok(())
     }
 
-    async fn next_event(&mut self) -> Option<Event> {
+    async fn next_event(&mut self) -> Option<HandleEvent> {
         loop {
             match self.state {
                 State::Idle => return None,
@@ -208,12 +212,12 @@ impl<S: Source> Source for Reconnecting<S> {
                     match self.attempt().await {
                         Ok(Some(event)) => return Some(event),
                         Ok(None) => {}
-                        Err(error) => return Some(self.judge(Tenure::failed(error))),
+                        Err(error) => return Some(self.judge(ConnectionLifetime::failed(error))),
                     }
                 }
                 State::Up { .. } => match self.inner.next_event().await {
                     None => return Some(self.ended(None)),
-                    Some(Event::Disconnected(Reason::Ended(error))) => {
+                    Some(HandleEvent::Disconnected(StopReason::Ended(error))) => {
                         return Some(self.ended(error));
                     }
                     Some(event) => {

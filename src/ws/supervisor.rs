@@ -10,11 +10,11 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use super::{
     connect::{Dial, TcpDial},
-    cycle::{Cycle, fresh_credential},
-    error::{FeedError, Origins},
-    feed::Hub,
+    cycle::{Reconnector, fresh_credential},
+    error::{FeedError, SettingNames},
+    feed::FeedState,
     host::Host,
-    liveness::Rhythm,
+    liveness::ArrivalStats,
     taps::CONNECTIONS_MAX,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// Why [`run_with_reconnect`] returned. It does so only where `max_retries` is set.
 #[derive(Debug, thiserror::Error)]
 #[error("the feed was given up after {attempts} attempts without success")]
-pub struct GaveUp {
+pub struct RetriesExhausted {
     /// How many attempts in a row led to nothing.
     pub attempts: u32,
     /// How the last one ended; `None`: none was made.
@@ -41,10 +41,13 @@ pub struct GaveUp {
 /// # Cancel safety
 ///
 /// Safe: `on_trade` never runs in part. Drop the future to stop; the server sees the sockets close.
-pub async fn run_with_reconnect(config: &Config, on_trade: impl FnMut(Trade<'_>)) -> GaveUp {
+pub async fn run_with_reconnect(
+    config: &Config,
+    on_trade: impl FnMut(Trade<'_>),
+) -> RetriesExhausted {
     match TcpDial::of(config) {
         Ok(dial) => run_over(config, dial, on_trade).await,
-        Err(error) => GaveUp { attempts: 0, last: Some(error) },
+        Err(error) => RetriesExhausted { attempts: 0, last: Some(error) },
     }
 }
 
@@ -57,12 +60,12 @@ pub async fn run_over<D: Dial>(
     config: &Config,
     dial: D,
     on_trade: impl FnMut(Trade<'_>),
-) -> GaveUp {
+) -> RetriesExhausted {
     let supervisor = Supervisor {
         host: config.hosts.host(&dial.host(), &config.reconnection),
         dial,
         credential: RefCell::new(config.credential.clone()),
-        hub: Hub::new(config, on_trade),
+        hub: FeedState::new(config, on_trade),
     };
     let filling = async {
         if let Some(inlet) = config.backfill.as_ref().and_then(|backfill| backfill.take_inlet()) {
@@ -79,7 +82,7 @@ pub async fn run_over<D: Dial>(
 
 /// What keeps a feed up.
 pub(super) struct Supervisor<'c, D, F> {
-    pub(super) hub: Hub<'c, F>,
+    pub(super) hub: FeedState<'c, F>,
     pub(super) dial: D,
     pub(super) host: Arc<Host>,
     pub(super) credential: RefCell<Option<Credential>>,
@@ -87,14 +90,14 @@ pub(super) struct Supervisor<'c, D, F> {
 
 impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     /// Keeps every connection up; returns when all have given up.
-    async fn keep_all(&self) -> GaveUp {
+    async fn keep_all(&self) -> RetriesExhausted {
         let connections = self.hub.config.feed.connections.clamp(1, CONNECTIONS_MAX);
         if connections == 1 {
             return self.keep(0).await;
         }
         let mut all: FuturesUnordered<_> =
             (0..connections).map(|connection| self.keep(connection)).collect();
-        let mut gave_up = GaveUp { attempts: 0, last: None };
+        let mut gave_up = RetriesExhausted { attempts: 0, last: None };
         while let Some(next) = all.next().await {
             gave_up = next;
         }
@@ -102,22 +105,22 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     }
 
     /// Keeps one connection up.
-    async fn keep(&self, connection: usize) -> GaveUp {
+    async fn keep(&self, connection: usize) -> RetriesExhausted {
         let Config { feed, reconnection, taps, credential_source, .. } = self.hub.config;
         let tag = match feed.connections {
             0 | 1 => String::new(),
             _ => format!(" [connection {}]", connection.saturating_add(1)),
         };
         let (host, taps) = (Arc::clone(&self.host), Arc::clone(taps));
-        let mut cycle =
-            Cycle::new(*reconnection, host, taps, "trades", tag).advising(Origins::MARKETPLACE);
-        let mut rhythm = Rhythm::default();
+        let mut cycle = Reconnector::new(*reconnection, host, taps, "trades", tag)
+            .advising(SettingNames::MARKETPLACE);
+        let mut rhythm = ArrivalStats::default();
         loop {
             cycle.admission().await;
             let tenure = self.tenure(connection, &cycle, &mut rhythm).await;
             let pause = cycle.ended(&tenure);
             if pause.is_last {
-                return GaveUp { attempts: pause.attempt, last: Some(tenure.ended) };
+                return RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) };
             }
             tokio::time::sleep(pause.wait).await;
             if pause.wants_credential

@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::witness::Witness;
-use crate::{money::Coins, time::UnixMs};
+use super::witness::MessageRecorder;
+use crate::{money::Amount, time::UnixMs};
 
 /// How many gaps are remembered; older ones are only counted.
 pub const GAPS_MAX: usize = 1_024;
@@ -67,7 +67,7 @@ struct GapBook {
 
 /// What one of several connections was worth.
 #[derive(Debug, Default)]
-pub struct ConnectionTap {
+pub struct ConnectionMetrics {
     /// Listings that it was the first to deliver.
     pub wins: AtomicU64,
     /// Listings that another had delivered already.
@@ -80,7 +80,7 @@ pub struct ConnectionTap {
 
 /// What can be seen of the feed.
 #[derive(Debug, Default)]
-pub struct Taps {
+pub struct FeedMetrics {
     /// Messages received.
     pub frames: AtomicU64,
     /// Bytes of messages received.
@@ -116,7 +116,7 @@ pub struct Taps {
     /// Whether the feed is up.
     pub is_up: AtomicBool,
     /// Each connection's share.
-    pub connections: [ConnectionTap; CONNECTIONS_MAX],
+    pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
     balance_cents: AtomicI64,
     balance_version: AtomicU64,
     gap_book: Mutex<GapBook>,
@@ -124,17 +124,17 @@ pub struct Taps {
     connected_ms: AtomicI64,
     /// When the last listing came, by our wall clock; 0: none did.
     listing_ms: AtomicI64,
-    witness: OnceLock<Box<dyn Witness>>,
+    witness: OnceLock<Box<dyn MessageRecorder>>,
 }
 
-impl Taps {
+impl FeedMetrics {
     /// The last pushed balance and the number of pushes so far: whoever remembers the number knows
     /// whether the balance is news. `None` until there was one.
-    pub fn balance(&self) -> Option<(Coins, u64)> {
+    pub fn balance(&self) -> Option<(Amount, u64)> {
         match self.balance_version.load(Ordering::Acquire) {
             0 => None,
             version => {
-                Some((Coins::from_cents(self.balance_cents.load(Ordering::Acquire)), version))
+                Some((Amount::from_cents(self.balance_cents.load(Ordering::Acquire)), version))
             }
         }
     }
@@ -194,17 +194,17 @@ impl Taps {
 
     /// Lets somebody hear everything that the feed says. There is one such place; says whether it
     /// was free.
-    pub fn let_hear(&self, witness: impl Witness + 'static) -> bool {
+    pub fn let_hear(&self, witness: impl MessageRecorder + 'static) -> bool {
         self.witness.set(Box::new(witness)).is_ok()
     }
 
     /// Who hears everything.
     #[inline]
-    pub(super) fn witness(&self) -> Option<&dyn Witness> {
+    pub(super) fn witness(&self) -> Option<&dyn MessageRecorder> {
         self.witness.get().map(|witness| &**witness)
     }
 
-    pub(super) fn push_balance(&self, balance: Coins) {
+    pub(super) fn push_balance(&self, balance: Amount) {
         self.balance_cents.store(balance.cents(), Ordering::Release);
         self.balance_version.fetch_add(1, Ordering::AcqRel);
     }
@@ -292,17 +292,17 @@ mod tests {
 
     #[test]
     fn a_reader_knows_whether_a_balance_is_new() {
-        let taps = Taps::default();
+        let taps = FeedMetrics::default();
         assert_eq!(taps.balance(), None);
-        taps.push_balance(Coins::from_cents(-5));
-        assert_eq!(taps.balance(), Some((Coins::from_cents(-5), 1)));
-        taps.push_balance(Coins::from_cents(-5));
-        assert_eq!(taps.balance(), Some((Coins::from_cents(-5), 2)));
+        taps.push_balance(Amount::from_cents(-5));
+        assert_eq!(taps.balance(), Some((Amount::from_cents(-5), 1)));
+        taps.push_balance(Amount::from_cents(-5));
+        assert_eq!(taps.balance(), Some((Amount::from_cents(-5), 2)));
     }
 
     #[test]
     fn gaps_are_remembered_within_bounds() {
-        let taps = Taps::default();
+        let taps = FeedMetrics::default();
         let start = Instant::now();
         for number in 0..GAPS_MAX + 10 {
             taps.gap_begins(gap(i64::try_from(number).unwrap()), start);
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_gap_that_goes_on_is_one_gap_and_counts_from_its_beginning() {
-        let taps = Taps::default();
+        let taps = FeedMetrics::default();
         let start = Instant::now();
         let at = |seconds: u32| (start + seconds * SECOND, UnixMs(i64::from(seconds) * 1_000));
         taps.gap_begins(gap(0), start);

@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use super::{
     connect::Dial,
-    cycle::{Cycle, Tenure},
+    cycle::{ConnectionLifetime, Reconnector},
     error::FeedError,
     feed::FeedSession,
-    liveness::Rhythm,
-    policy::{Admission, Verdict},
+    liveness::ArrivalStats,
+    policy::{Permit, RetryDecision},
     session::now,
     supervisor::Supervisor,
     taps::add,
@@ -28,7 +28,7 @@ const OVERLAP: Duration = Duration::from_secs(5);
 const ROTATION_RETRY: Duration = Duration::from_secs(15);
 
 /// How a stretch of listening ended.
-enum Stretch<D: Dial> {
+enum RotationOutcome<D: Dial> {
     /// The connection is gone.
     Ended(FeedError),
     /// A successor is up.
@@ -42,15 +42,15 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     pub(super) async fn tenure(
         &self,
         connection: usize,
-        cycle: &Cycle,
-        rhythm: &mut Rhythm,
-    ) -> Tenure {
+        cycle: &Reconnector,
+        rhythm: &mut ArrivalStats,
+    ) -> ConnectionLifetime {
         self.hub.link.dials();
         let mut session = match self.open().await {
             Ok(session) => session,
             Err(error) => {
                 self.hub.link.failed(&error.chain());
-                return Tenure::failed(error);
+                return ConnectionLifetime::failed(error);
             }
         };
         let tag = cycle.tag();
@@ -63,19 +63,19 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         let ended = loop {
             let stretch = tokio::select! {
                 biased;
-                ended = session.run(&mut listener, rhythm) => Stretch::Ended(ended),
+                ended = session.run(&mut listener, rhythm) => RotationOutcome::Ended(ended),
                 stretch = self.succeed(rotate_at) => stretch,
             };
             match stretch {
-                Stretch::Ended(ended) => break ended,
-                Stretch::NoSuccessor(error) => {
+                RotationOutcome::Ended(ended) => break ended,
+                RotationOutcome::NoSuccessor(error) => {
                     warn!("No successor for an old connection yet{tag}: {}", error.chain());
                     rotate_at = later(now(), self.rotation_pause(&error));
                 }
-                Stretch::Successor(successor) => {
+                RotationOutcome::Successor(successor) => {
                     let mut old = std::mem::replace(&mut session, *successor);
                     rotate_at = self.rotation_after(now());
-                    let mut old_rhythm = Rhythm::default();
+                    let mut old_rhythm = ArrivalStats::default();
                     let mut hears_old = self.hub.listener(connection, false, || {}).superseded();
                     listener.subscribed();
                     std::mem::swap(&mut hears_old.number, &mut listener.number);
@@ -96,21 +96,21 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
             }
         };
         listener.disconnected(session.alive_until(&ended), &ended);
-        Tenure::over(now().saturating_duration_since(since), listener.listings(), ended)
+        ConnectionLifetime::over(now().saturating_duration_since(since), listener.listings(), ended)
     }
 
     /// Connects a successor when the time has come.
-    async fn succeed(&self, at: Instant) -> Stretch<D> {
+    async fn succeed(&self, at: Instant) -> RotationOutcome<D> {
         tokio::time::sleep_until(at.into()).await;
-        while let Admission::Wait(wait) = self.host.admit(now()) {
+        while let Permit::Wait(wait) = self.host.admit(now()) {
             tokio::time::sleep(wait).await;
         }
         add(&self.hub.config.taps.dials, 1);
         match self.open().await {
-            Ok(successor) => Stretch::Successor(Box::new(successor)),
+            Ok(successor) => RotationOutcome::Successor(Box::new(successor)),
             Err(error) => {
                 self.host.failed(now());
-                Stretch::NoSuccessor(error)
+                RotationOutcome::NoSuccessor(error)
             }
         }
     }
@@ -120,10 +120,12 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     fn rotation_pause(&self, error: &FeedError) -> Duration {
         let cooldown = self.hub.config.reconnection.limits().circuit_breaker_cooldown;
         let least = match error.verdict() {
-            Verdict::RetryAfter(asked) => asked,
-            Verdict::Park => cooldown,
-            Verdict::ParkAtLeast(asked) => cooldown.max(asked),
-            Verdict::Retry | Verdict::RetryLater | Verdict::RenewCredential => Duration::ZERO,
+            RetryDecision::RetryAfter(asked) => asked,
+            RetryDecision::Park => cooldown,
+            RetryDecision::ParkAtLeast(asked) => cooldown.max(asked),
+            RetryDecision::Retry | RetryDecision::RetryLater | RetryDecision::RenewCredential => {
+                Duration::ZERO
+            }
         };
         if !least.is_zero() {
             self.host.stay_away(now(), least);

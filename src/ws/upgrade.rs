@@ -8,8 +8,8 @@
 use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::error::{FeedError, Refusal};
-use crate::{config::Credential, http_head::Head, time::UnixMs};
+use super::error::{FeedError, UpgradeRejection};
+use crate::{config::Credential, http_head::ResponseHead, time::UnixMs};
 
 /// The longest head of an answer, in bytes, with the interim answers before it.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -22,7 +22,7 @@ pub(super) const INTERIM_ANSWERS_MAX: u32 = 8;
 
 /// What is asked for, and as whom.
 #[derive(Clone, Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct UpgradeRequest<'a> {
     /// The `Host` header.
     pub(super) authority: &'a str,
     /// The path with its query.
@@ -37,7 +37,7 @@ pub(super) struct Request<'a> {
     pub(super) subprotocol: Option<&'static str>,
 }
 
-impl Request<'_> {
+impl UpgradeRequest<'_> {
     /// The bytes to write. Holds the credential: never logged, dropped when written.
     pub(super) fn to_bytes(&self, key: &str) -> Vec<u8> {
         let mut text = format!(
@@ -135,10 +135,10 @@ fn granted(
     }
 }
 
-fn refusal(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> Refusal {
+fn refusal(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> UpgradeRejection {
     let headers = headers.iter().map(|header| (header.name, header.value));
-    let head = Head::read_at(status, headers, Some(now));
-    Refusal {
+    let head = ResponseHead::read_at(status, headers, Some(now));
+    UpgradeRejection {
         status,
         retry_after: head.retry_after,
         is_challenge: head.is_challenge(),
@@ -186,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ws::policy::Verdict;
+    use crate::ws::policy::RetryDecision;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const PROTOCOL: Option<&str> = Some("graphql-transport-ws");
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_request_carries_what_was_set_and_nothing_that_forges() {
         let credential = Credential::from_session("s%3Aabc").unwrap();
-        let request = Request {
+        let request = UpgradeRequest {
             authority: "example.com",
             path: "/ws",
             origin: Some("https://www.example.com"),
@@ -243,7 +243,7 @@ mod tests {
         ] {
             let error = refused(&GOOD.replace(from, to));
             assert!(matches!(error, FeedError::Handshake { .. }), "{to}: {error}");
-            assert_eq!(error.verdict(), Verdict::Park);
+            assert_eq!(error.verdict(), RetryDecision::Park);
         }
         let without = GOOD.replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
         assert!(matches!(refused(&without), FeedError::Subprotocol { .. }));
@@ -254,11 +254,11 @@ mod tests {
     #[test]
     fn a_refusal_says_how_long_to_wait() {
         let error = refused("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\n");
-        assert_eq!(error.verdict(), Verdict::RetryAfter(Duration::from_secs(7)));
+        assert_eq!(error.verdict(), RetryDecision::RetryAfter(Duration::from_secs(7)));
         let date = "HTTP/1.1 503 No\r\nRetry-After: Thu, 01 Jan 1970 00:01:30 GMT\r\n\r\n";
-        assert_eq!(refused(date).verdict(), Verdict::RetryAfter(Duration::from_secs(90)));
+        assert_eq!(refused(date).verdict(), RetryDecision::RetryAfter(Duration::from_secs(90)));
         let nonsense = refused("HTTP/1.1 503 No\r\nRetry-After: soon\r\n\r\n");
-        assert_eq!(nonsense.verdict(), Verdict::Retry);
+        assert_eq!(nonsense.verdict(), RetryDecision::Retry);
     }
 
     #[test]

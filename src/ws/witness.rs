@@ -4,7 +4,7 @@ use std::{fmt, time::Instant};
 
 /// Hears every message and every change of the connection. Called in the feed's own task, after a
 /// message was dealt with, so it must neither wait nor block.
-pub trait Witness: fmt::Debug + Send + Sync {
+pub trait MessageRecorder: fmt::Debug + Send + Sync {
     /// A text message came over the connection of this number, counted from 1. `is_data` says
     /// whether a subscription delivered it.
     fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool);

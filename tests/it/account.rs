@@ -14,21 +14,22 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use sniper::{
     account::{
-        Habits, Incomplete, News, Read, ReadFailure, Reader, Requests, Span, fill_gaps,
-        purchases::PURCHASE_PAGES_MAX, sweep, sweep::PAGES_MAX, watch,
+        AccountReader, AccountUpdate, IncompleteReason, LookBack, PollConfig, ReadFailure,
+        ReadKind, RefreshRequests, fill_gaps, purchases::PURCHASE_PAGES_MAX, sweep,
+        sweep::PAGES_MAX, watch,
     },
-    buyer::Buyer,
+    buyer::OrderClient,
     clock,
     config::{Budget, Config, Credential, Endpoints, Generation},
     ledger::{Ledger, control, status::AccountFailure},
-    money::Coins,
+    money::Amount,
     net::tls::Tls,
-    outcome::Refusal,
+    outcome::RejectReason,
     server_clock::ServerClock,
-    sniper::{Core, Hand, Now},
+    sniper::{Engine, Executor, Now},
     time::UnixMs,
-    trade::{Event, Status, Trade},
-    ws::{self, policy::Policy},
+    trade::{Trade, TradeEvent, TradeStatus},
+    ws::{self, policy::ReconnectPolicy},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -49,15 +50,15 @@ const DATE: &str = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
 const USER: &str = r#"{"data":{"currentUser":{"id":"VXNlcjox","suspectedTrader":true,
     "dailyWithdrawLimit":500,"wallets":[{"id":"1","name":"MAIN","amount":12.34}]}}}"#;
 
-fn reader(market: &Market) -> Reader {
+fn reader(market: &Market) -> AccountReader {
     let credential = Credential::from_session(SECRET).unwrap();
-    Reader::new(&market.endpoints, Some(&credential), Generation::B, &market.tls)
+    AccountReader::new(&market.endpoints, Some(&credential), Generation::B, &market.tls)
         .unwrap()
         .with_distance(Duration::ZERO)
 }
 
-fn nobody(market: &Market) -> Reader {
-    Reader::new(&market.endpoints, None, Generation::B, &market.tls)
+fn nobody(market: &Market) -> AccountReader {
+    AccountReader::new(&market.endpoints, None, Generation::B, &market.tls)
         .unwrap()
         .with_distance(Duration::ZERO)
 }
@@ -107,7 +108,7 @@ async fn who_we_are_is_read_with_our_credential() {
     let market = Market::plain(|_| Reaction::Answer(answer(200, DATE, USER))).await;
     let reading = reader(&market).current_user().await.unwrap();
     assert_eq!(reading.user.id, "VXNlcjox");
-    assert_eq!(reading.user.balance, Some(Coins::from_cents(1_234)));
+    assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
     assert_eq!(reading.user.suspected_trader, Some(true));
     assert_eq!(reading.date, Some(moment(0)));
     assert!(reading.exchange.sent < reading.exchange.received);
@@ -129,7 +130,7 @@ async fn over_tls_reads_go_only_to_a_server_that_proves_who_it_is() {
 }
 
 /// How a failure reads, and which refusal of a buy it amounts to.
-async fn failure(status: u16, headers: &str, body: &str) -> (String, Option<Refusal>) {
+async fn failure(status: u16, headers: &str, body: &str) -> (String, Option<RejectReason>) {
     let reply = answer(status, headers, body);
     let market = Market::plain(move |_| Reaction::Answer(reply.clone())).await;
     let failure = reader(&market).current_user().await.unwrap_err();
@@ -143,16 +144,16 @@ async fn failure(status: u16, headers: &str, body: &str) -> (String, Option<Refu
 async fn what_stands_in_the_way_is_said_and_never_tried_again_at_once() {
     let html = "Content-Type: text/html\r\n";
     let (text, refusal) = failure(403, html, "<html>Just a moment").await;
-    assert_eq!(refusal, Some(Refusal::Challenge), "{text}");
+    assert_eq!(refusal, Some(RejectReason::Challenge), "{text}");
     let (text, refusal) = failure(401, "", "{}").await;
-    assert_eq!(refusal, Some(Refusal::Forbidden { status: 401 }), "{text}");
+    assert_eq!(refusal, Some(RejectReason::Forbidden { status: 401 }), "{text}");
     let (text, refusal) = failure(429, "Retry-After: 9\r\n", "").await;
     let retry_after = Some(Duration::from_secs(9));
-    assert_eq!(refusal, Some(Refusal::RateLimited { retry_after }), "{text}");
+    assert_eq!(refusal, Some(RejectReason::RateLimited { retry_after }), "{text}");
     let (text, refusal) = failure(200, "", r#"{"data":{"currentUser":null}}"#).await;
-    assert_eq!(refusal, Some(Refusal::Unauthenticated), "{text}");
+    assert_eq!(refusal, Some(RejectReason::Unauthenticated), "{text}");
     let words = r#"{"errors":[{"message":"UNAUTHENTICATED"}],"data":null}"#;
-    assert_eq!(failure(200, "", words).await.1, Some(Refusal::Unauthenticated));
+    assert_eq!(failure(200, "", words).await.1, Some(RejectReason::Unauthenticated));
     for (status, headers, body) in [
         (200, html, "<html>"),
         (302, "Location: /x\r\n", ""),
@@ -168,12 +169,15 @@ async fn without_a_credential_nothing_is_asked_about_an_account() {
     let market = Market::plain(paged(1, 10)).await;
     let reader = nobody(&market);
     let (sender, mut news) = mpsc::channel(4);
-    timeout(PATIENCE, watch(&reader, Habits::default(), &Requests::default(), &sender))
+    timeout(PATIENCE, watch(&reader, PollConfig::default(), &RefreshRequests::default(), &sender))
         .await
         .unwrap();
     let said = news.recv().await.unwrap();
-    let News::Failed { read, failure } = said else { panic!("{said:?}") };
-    assert!(matches!((read, &failure), (Read::Balance, ReadFailure::NoCredential)), "{failure:?}");
+    let AccountUpdate::Failed { read, failure } = said else { panic!("{said:?}") };
+    assert!(
+        matches!((read, &failure), (ReadKind::Balance, ReadFailure::NoCredential)),
+        "{failure:?}"
+    );
     assert!(market.requests().is_empty());
 }
 
@@ -184,12 +188,12 @@ async fn purchases_are_read_back_to_where_they_matter() {
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
     // What was listed three days before may still have been bought since.
-    let reading = reader.own_purchases(&user, Span::back_to(moment(-DAY))).await.unwrap();
+    let reading = reader.own_purchases(&user, LookBack::back_to(moment(-DAY))).await.unwrap();
     assert!(reading.complete);
     let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
     assert_eq!(ids, ["t0", "t1", "t2", "t3", "t4"]);
-    assert_eq!(reading.trades[0].status, Status::Joined);
-    assert_eq!(reading.trades[0].price, Some(Coins::from_cents(150)));
+    assert_eq!(reading.trades[0].status, TradeStatus::Joined);
+    assert_eq!(reading.trades[0].price, Some(Amount::from_cents(150)));
     assert_eq!(market.requests().len(), 1 + 3);
 }
 
@@ -198,8 +202,8 @@ async fn a_list_of_purchases_without_end_is_read_in_part_and_called_incomplete()
     let market = Market::plain(paged(i64::MAX, 0)).await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
-    let reading = reader.own_purchases(&user, Span::back_to(moment(0))).await.unwrap();
-    let bound = Incomplete::TooManyPages { pages: PURCHASE_PAGES_MAX };
+    let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
+    let bound = IncompleteReason::TooManyPages { pages: PURCHASE_PAGES_MAX };
     assert_eq!((reading.complete, reading.incomplete), (false, Some(bound)));
     let pages = usize::try_from(PURCHASE_PAGES_MAX).unwrap();
     assert_eq!(reading.trades.len(), 2 * pages);
@@ -217,14 +221,17 @@ async fn a_purchase_that_cannot_be_read_makes_the_list_incomplete() {
     .await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
-    let reading = reader.own_purchases(&user, Span::back_to(moment(0))).await.unwrap();
-    let unreadable = Incomplete::Unreadable { count: 1, words: None };
+    let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
+    let unreadable = IncompleteReason::Unreadable { count: 1, words: None };
     assert_eq!((reading.trades.len(), reading.complete), (1, false));
     assert_eq!(reading.incomplete, Some(unreadable));
 }
 
 /// Sweeps with a taker, and returns what came out.
-async fn swept(reader: &Reader, back_to: Option<UnixMs>) -> (sweep::Swept, Vec<Trade<'static>>) {
+async fn swept(
+    reader: &AccountReader,
+    back_to: Option<UnixMs>,
+) -> (sweep::SweepResult, Vec<Trade<'static>>) {
     let (sender, mut listings) = mpsc::channel(1);
     let taker = async {
         let mut taken = Vec::new();
@@ -252,7 +259,7 @@ async fn a_sweep_reads_back_to_the_gap_and_marks_each_listing_with_its_age() {
         assert_eq!(ids, ["t0", "t1", "t2", "t3"]);
         // The market's clock showed this second, and perhaps almost the next.
         let age = Duration::from_secs(31);
-        assert_eq!(taken[1].event, Event::BackFilled { age });
+        assert_eq!(taken[1].event, TradeEvent::BackFilled { age });
         assert_eq!((swept.listings, swept.pages, swept.complete), (4, 3, true));
         assert_eq!(market.requests().len(), asked + 3);
     }
@@ -299,14 +306,18 @@ async fn the_watch_reads_again_when_asked_and_ends_with_its_listener() {
     })
     .await;
     let reader = reader(&market);
-    let requests = Requests::default();
+    let requests = RefreshRequests::default();
     let (sender, mut news) = mpsc::channel(16);
-    let habits = Habits { distance: Duration::ZERO, ..Habits::default() };
+    let habits = PollConfig { distance: Duration::ZERO, ..PollConfig::default() };
     let listener = async {
         for round in 1..=3 {
-            let News::User(reading) = news.recv().await.unwrap() else { panic!("no user") };
-            assert_eq!(reading.user.balance, Some(Coins::from_cents(1_234)));
-            let News::Purchases(reading) = news.recv().await.unwrap() else { panic!("none") };
+            let AccountUpdate::User(reading) = news.recv().await.unwrap() else {
+                panic!("no user")
+            };
+            assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
+            let AccountUpdate::Purchases(reading) = news.recv().await.unwrap() else {
+                panic!("none")
+            };
             assert!(reading.complete);
             assert_eq!(reads.load(Ordering::Relaxed), 2 * round);
             requests.soon();
@@ -322,12 +333,12 @@ async fn a_failed_reading_is_news_and_is_tried_again_later() {
     let market = Market::plain(|_| Reaction::Answer(answer(403, "", "no"))).await;
     let reader = reader(&market);
     let (sender, mut news) = mpsc::channel(16);
-    let habits = Habits { distance: Duration::ZERO, purchases: false, ..Habits::default() };
-    let requests = Requests::default();
+    let habits = PollConfig { distance: Duration::ZERO, purchases: false, ..PollConfig::default() };
+    let requests = RefreshRequests::default();
     let watched = watch(&reader, habits, &requests, &sender);
     let listener = async {
         let said = news.recv().await.unwrap();
-        let News::Failed { failure, .. } = said else { panic!("{said:?}") };
+        let AccountUpdate::Failed { failure, .. } = said else { panic!("{said:?}") };
         assert!(matches!(failure, ReadFailure::Forbidden { status: 403 }), "{failure:?}");
         // Asked at once, it still waits its turn.
         requests.soon();
@@ -365,15 +376,17 @@ async fn fed(
     listings: usize,
 ) -> Vec<(String, bool)> {
     let endpoints = Endpoints::new(&server.address, &market.endpoints.http.to_string()).unwrap();
-    let mut config =
-        Config { reconnection: Policy::new(quick()).unwrap(), ..Config::new(endpoints, "unused") };
+    let mut config = Config {
+        reconnection: ReconnectPolicy::new(quick()).unwrap(),
+        ..Config::new(endpoints, "unused")
+    };
     config.feed.sweep_at_start = sweep_at_start;
     let filler = config.fill_gaps();
     let reader = nobody(market);
     let came = std::cell::RefCell::new(Vec::new());
     let enough = tokio::sync::Notify::new();
     let on_trade = |trade: Trade<'_>| {
-        let is_back_filled = matches!(trade.event, Event::BackFilled { .. });
+        let is_back_filled = matches!(trade.event, TradeEvent::BackFilled { .. });
         came.borrow_mut().push((trade.id.to_string(), is_back_filled));
         if came.borrow().len() == listings {
             enough.notify_one();
@@ -474,7 +487,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 async fn a_compressed_answer_is_read_though_none_was_asked_for() {
     let market = Market::plain(|_| raw("Content-Encoding: gzip\r\n", &gzip(USER.as_bytes()))).await;
     let reading = reader(&market).current_user().await.unwrap();
-    assert_eq!(reading.user.balance, Some(Coins::from_cents(1_234)));
+    assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
     let head = &market.requests()[0].head;
     assert!(head.contains("accept-encoding: identity"), "{head}");
 }
@@ -499,16 +512,16 @@ async fn cause_of(
     cause(&reader(&market)).await
 }
 
-async fn cause(reader: &Reader) -> (String, String) {
+async fn cause(reader: &AccountReader) -> (String, String) {
     let failure = timeout(PATIENCE, reader.current_user()).await.unwrap().unwrap_err();
     let cause = failure.cause();
     (cause.text().to_owned(), cause.remedy().to_owned())
 }
 
-fn reader_at(http: &str) -> Reader {
+fn reader_at(http: &str) -> AccountReader {
     let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", http).unwrap();
     let credential = Credential::from_session(SECRET).unwrap();
-    Reader::new(&endpoints, Some(&credential), Generation::B, &Tls::new().unwrap()).unwrap()
+    AccountReader::new(&endpoints, Some(&credential), Generation::B, &Tls::new().unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -586,8 +599,8 @@ async fn a_cursor_that_does_not_move_ends_the_walk_with_the_second_page() {
     .await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
-    let reading = reader.own_purchases(&user, Span::back_to(moment(0))).await.unwrap();
-    assert_eq!(reading.incomplete, Some(Incomplete::CursorRepeated { page: 2 }));
+    let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
+    assert_eq!(reading.incomplete, Some(IncompleteReason::CursorRepeated { page: 2 }));
     assert_eq!(market.requests().len(), 1 + 2);
     let (swept, _) = swept(&reader, None).await;
     assert_eq!((swept.pages, swept.complete), (2, false));
@@ -631,27 +644,28 @@ async fn status_names_the_read_that_never_succeeds() {
 async fn failures_after_one_look(market: &Market) -> Vec<AccountFailure> {
     let reader = reader(market);
     let (sender, mut news) = mpsc::channel(16);
-    let requests = Requests::default();
+    let requests = RefreshRequests::default();
     let ledger = Ledger::in_memory(Budget::default(), &[], true);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
-    let mut core: Core<Arc<Buyer>> = Core::new(Arc::default(), ledger, Hand::Dry, clock);
+    let mut core: Engine<Arc<OrderClient>> =
+        Engine::new(Arc::default(), ledger, Executor::Dry, clock);
     let listener = async {
         for _ in 0..2 {
             core.hear(news.recv().await.unwrap(), Now::read());
         }
     };
     tokio::select! {
-        () = watch(&reader, Habits::default(), &requests, &sender) => {}
+        () = watch(&reader, PollConfig::default(), &requests, &sender) => {}
         () = listener => {}
         () = tokio::time::sleep(PATIENCE) => panic!("nothing was read"),
     }
     let (reply, answered) = std::sync::mpsc::sync_channel(1);
-    let ask = control::Ask { request: control::Request::Status, reply };
+    let ask = control::PendingRequest { request: control::ControlRequest::Status, reply };
     core.answer(&ask, sniper::ledger::status::FeedStatus::default(), None, clock::now());
     let reply = answered.recv().unwrap();
     match reply {
-        control::Reply::Done(status) => Some(status.account_failures),
-        control::Reply::Cannot(_) => None,
+        control::ControlReply::Done(status) => Some(status.account_failures),
+        control::ControlReply::Cannot(_) => None,
     }
     .unwrap()
 }
@@ -678,13 +692,15 @@ async fn the_first_look_goes_back_eight_days_and_the_next_does_not() {
     .await;
     let reader = reader(&market);
     let (sender, mut news) = mpsc::channel(16);
-    let requests = Requests::default();
-    let habits = Habits { distance: Duration::ZERO, ..Habits::default() };
+    let requests = RefreshRequests::default();
+    let habits = PollConfig { distance: Duration::ZERO, ..PollConfig::default() };
     let listener = async {
         let mut pages = Vec::new();
         for _ in 0..3 {
-            assert!(matches!(news.recv().await.unwrap(), News::User(_)));
-            let News::Purchases(reading) = news.recv().await.unwrap() else { panic!("no list") };
+            assert!(matches!(news.recv().await.unwrap(), AccountUpdate::User(_)));
+            let AccountUpdate::Purchases(reading) = news.recv().await.unwrap() else {
+                panic!("no list")
+            };
             assert!(reading.complete, "{reading:?}");
             pages.push((reading.pages, reading.history.is_some()));
             requests.soon();

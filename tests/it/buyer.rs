@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 
 use sniper::{
     buyer::{
-        Buyer, Habits, Setup,
-        answer::{Answer, Broken, Report, Response, Written},
-        request::{BodyTemplate, Identity},
+        ConnectionConfig, OrderClient, OrderClientConfig,
+        answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError, SentRequest},
+        request::{BodyTemplate, RequestIdentity},
     },
     config::{Budget, Credential, Endpoints},
-    ledger::{Approved, Ledger, Want},
-    money::{Coins, Percent},
+    ledger::{ApprovedOrder, Ledger, OrderRequest},
+    money::{Amount, Percent},
     net::tls::Tls,
-    outcome::{NotSent, Outcome, Refusal, Unknown},
+    outcome::{NotSent, Outcome, RejectReason, Unknown},
     time::UnixMs,
     trade::TradeId,
-    whitelist::{Entry, ItemPattern, Wears},
+    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -36,48 +36,52 @@ const SECRET: &str = "s3cr3t-hunter2";
 
 /// A buyer at a market.
 struct Bot {
-    buyer: Buyer,
-    reports: mpsc::Receiver<Report>,
+    buyer: OrderClient,
+    reports: mpsc::Receiver<OrderReport>,
 }
 
 impl Bot {
-    fn start(market: &Market, connections: u32, habits: Habits) -> Self {
+    fn start(market: &Market, connections: u32, habits: ConnectionConfig) -> Self {
         Self::connect((&market.endpoints, market.tls.clone()), connections, habits)
     }
 
-    fn connect((endpoints, tls): (&Endpoints, Tls), connections: u32, habits: Habits) -> Self {
+    fn connect(
+        (endpoints, tls): (&Endpoints, Tls),
+        connections: u32,
+        habits: ConnectionConfig,
+    ) -> Self {
         let credential = Credential::from_session(SECRET).unwrap();
-        let setup = Setup {
-            identity: Identity { endpoints, credential: &credential },
+        let setup = OrderClientConfig {
+            identity: RequestIdentity { endpoints, credential: &credential },
             body: BodyTemplate { before_id: "buy ", after_id: "" },
             warm_body: "harmless",
             tls,
             connections,
             habits,
         };
-        let (buyer, reports) = Buyer::start(setup).unwrap();
+        let (buyer, reports) = OrderClient::start(setup).unwrap();
         Self { buyer, reports }
     }
 
     /// With all connections open.
     async fn ready(market: &Market, connections: u32) -> Self {
-        let bot = Self::start(market, connections, Habits::default());
+        let bot = Self::start(market, connections, ConnectionConfig::default());
         assert!(bot.buyer.warm(usize::try_from(connections).unwrap(), PATIENCE).await);
         bot
     }
 
-    fn send(&self, id: &str) -> Result<Written, NotSent> {
+    fn send(&self, id: &str) -> Result<SentRequest, NotSent> {
         self.buyer.send(approved(id)).map_err(|(approved, reason)| {
             assert_eq!(approved.id().as_str(), id);
             reason
         })
     }
 
-    async fn report(&mut self) -> Report {
+    async fn report(&mut self) -> OrderReport {
         timeout(PATIENCE, self.reports.recv()).await.expect("no report").expect("no buyer")
     }
 
-    async fn buy(&mut self, id: &str) -> Report {
+    async fn buy(&mut self, id: &str) -> OrderReport {
         self.send(id).unwrap();
         let report = self.report().await;
         assert_eq!(report.id.as_str(), id);
@@ -90,18 +94,18 @@ impl Bot {
 }
 
 /// What a ledger without limits worth mentioning approves.
-fn approved(id: &str) -> Approved {
-    let price = Coins::from_cents(1_000);
+fn approved(id: &str) -> ApprovedOrder {
+    let price = Amount::from_cents(1_000);
     let budget = Budget { max_price: price, total: price, ..Budget::default() };
-    let entry = Entry {
+    let entry = WhitelistEntry {
         name: None,
         item: ItemPattern::Any,
-        wears: Wears::ANY,
+        wears: WearSet::ANY,
         stattrak: false,
         souvenir: false,
         float_min: None,
         float_max: None,
-        min_price: Coins::ZERO,
+        min_price: Amount::ZERO,
         max_price: price,
         max_markup: Percent::from_hundredths(0),
         max_quantity: 1,
@@ -109,38 +113,38 @@ fn approved(id: &str) -> Approved {
         max_age: None,
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
-    let want = Want { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
+    let want = OrderRequest { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
-fn impatient() -> Habits {
-    Habits { answer_deadline: Duration::from_millis(100), ..Habits::default() }
+fn impatient() -> ConnectionConfig {
+    ConnectionConfig { answer_deadline: Duration::from_millis(100), ..ConnectionConfig::default() }
 }
 
-fn body(answer: &Answer) -> &str {
+fn body(answer: &ExchangeResult) -> &str {
     match answer {
-        Answer::Complete(Response { body, .. }) => str::from_utf8(body).unwrap(),
-        Answer::Broken { .. } => panic!("{answer:?}"),
+        ExchangeResult::Complete(HttpResponse { body, .. }) => str::from_utf8(body).unwrap(),
+        ExchangeResult::Broken { .. } => panic!("{answer:?}"),
     }
 }
 
 /// The order was bought, and its report is the only one.
 #[track_caller]
-fn is_bought(report: &Report, id: &str) {
+fn is_bought(report: &OrderReport, id: &str) {
     assert_eq!((report.id.as_str(), report.is_final), (id, true), "{report:?}");
     assert!(matches!(report.outcome, Outcome::Bought { .. }), "{report:?}");
 }
 
-fn why(answer: &Answer) -> Option<Broken> {
+fn why(answer: &ExchangeResult) -> Option<ResponseError> {
     match answer {
-        Answer::Complete(_) => None,
-        Answer::Broken { why, .. } => Some(*why),
+        ExchangeResult::Complete(_) => None,
+        ExchangeResult::Broken { why, .. } => Some(*why),
     }
 }
 
 /// Sends one buy to a market that reacts so, waits until the buyer is ready again or has given up,
 /// and shows that the request came exactly once.
-async fn once(reaction: Reaction, habits: Habits) -> Report {
+async fn once(reaction: Reaction, habits: ConnectionConfig) -> OrderReport {
     let market = Market::plain(move |_| reaction.clone()).await;
     let mut bot = Bot::start(&market, 1, habits);
     assert!(bot.is_ready().await);
@@ -154,22 +158,22 @@ async fn once(reaction: Reaction, habits: Habits) -> Report {
 
 #[tokio::test]
 async fn a_server_that_hangs_up_after_reading_sees_exactly_one_request() {
-    let report = once(Reaction::AnswerAndClose(Vec::new()), Habits::default()).await;
-    assert_eq!(report.answer, Answer::Broken { why: Broken::Cut, head: None });
+    let report = once(Reaction::AnswerAndClose(Vec::new()), ConnectionConfig::default()).await;
+    assert_eq!(report.answer, ExchangeResult::Broken { why: ResponseError::Cut, head: None });
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Cut));
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let answer = answer(302, "Location: /elsewhere\r\n", "");
-    let report = once(Reaction::Answer(answer), Habits::default()).await;
+    let report = once(Reaction::Answer(answer), ConnectionConfig::default()).await;
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Status { status: 302 }));
 }
 
 #[tokio::test]
 async fn silence_ends_at_the_deadline() {
     let report = once(Reaction::Silence, impatient()).await;
-    assert_eq!(why(&report.answer), Some(Broken::Timeout));
+    assert_eq!(why(&report.answer), Some(ResponseError::Timeout));
     assert!(report.answered - report.written.written >= impatient().answer_deadline);
 }
 
@@ -177,18 +181,18 @@ async fn silence_ends_at_the_deadline() {
 async fn an_answer_that_dribbles_in_is_read_if_it_ends_in_time_and_given_up_if_not() {
     let pieces = |text: &str| text.chars().map(String::from).collect();
     let dribble = Reaction::Dribble(pieces(&bought("a")), Duration::ZERO);
-    is_bought(&once(dribble, Habits::default()).await, "a");
+    is_bought(&once(dribble, ConnectionConfig::default()).await, "a");
     let dribble = Reaction::Dribble(pieces(&"x".repeat(100_000)), Duration::from_millis(1));
-    assert_eq!(why(&once(dribble, impatient()).await.answer), Some(Broken::Timeout));
+    assert_eq!(why(&once(dribble, impatient()).await.answer), Some(ResponseError::Timeout));
 }
 
 #[tokio::test]
 async fn chunked_and_unmeasured_answers_are_read_whole() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n";
-    let report = once(Reaction::Answer(chunked.to_owned()), Habits::default()).await;
+    let report = once(Reaction::Answer(chunked.to_owned()), ConnectionConfig::default()).await;
     assert_eq!(body(&report.answer), "yes");
     let unmeasured = b"HTTP/1.1 200 OK\r\n\r\nyes".to_vec();
-    let report = once(Reaction::AnswerAndClose(unmeasured), Habits::default()).await;
+    let report = once(Reaction::AnswerAndClose(unmeasured), ConnectionConfig::default()).await;
     assert_eq!(body(&report.answer), "yes");
 }
 
@@ -196,8 +200,8 @@ async fn chunked_and_unmeasured_answers_are_read_whole() {
 async fn half_an_answer_is_unknown_but_its_head_is_kept() {
     let half =
         b"HTTP/1.1 403 No\r\nCF-Mitigated: challenge\r\nContent-Length: 9\r\n\r\n<h".to_vec();
-    let report = once(Reaction::AnswerAndClose(half), Habits::default()).await;
-    let Answer::Broken { why: Broken::Cut, head: Some(head) } = report.answer else {
+    let report = once(Reaction::AnswerAndClose(half), ConnectionConfig::default()).await;
+    let ExchangeResult::Broken { why: ResponseError::Cut, head: Some(head) } = report.answer else {
         panic!("{report:?}");
     };
     assert_eq!((head.status, head.mitigated), (403, true));
@@ -208,8 +212,8 @@ async fn what_is_not_http_is_unknown() {
     for nonsense in
         ["nonsense\n\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
     {
-        let report = once(Reaction::Answer(nonsense.to_owned()), Habits::default()).await;
-        assert_eq!(why(&report.answer), Some(Broken::Malformed), "{nonsense:?}");
+        let report = once(Reaction::Answer(nonsense.to_owned()), ConnectionConfig::default()).await;
+        assert_eq!(why(&report.answer), Some(ResponseError::Malformed), "{nonsense:?}");
         assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unreadable));
     }
 }
@@ -217,24 +221,27 @@ async fn what_is_not_http_is_unknown() {
 #[tokio::test]
 async fn a_flood_is_cut_off() {
     let flood = Reaction::Flood(b"HTTP/1.1 200 OK\r\n\r\n".repeat(1_000));
-    assert_eq!(why(&once(flood, Habits::default()).await.answer), Some(Broken::TooLong));
+    assert_eq!(
+        why(&once(flood, ConnectionConfig::default()).await.answer),
+        Some(ResponseError::TooLong)
+    );
 }
 
 #[tokio::test]
 async fn a_challenge_page_is_told_apart() {
     let headers = "Content-Type: text/html\r\nCF-Mitigated: challenge\r\n";
     let page = answer(403, headers, "<!DOCTYPE html><title>Just a moment...</title>");
-    let report = once(Reaction::Answer(page), Habits::default()).await;
-    assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(Refusal::Challenge)));
+    let report = once(Reaction::Answer(page), ConnectionConfig::default()).await;
+    assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(RejectReason::Challenge)));
     assert!(report.is_final);
 }
 
 #[tokio::test]
 async fn too_many_requests_says_how_long_to_wait() {
     let refusal = answer(429, "Retry-After: 7\r\n", "slow down");
-    let report = once(Reaction::Answer(refusal), Habits::default()).await;
+    let report = once(Reaction::Answer(refusal), ConnectionConfig::default()).await;
     let retry_after = Some(Duration::from_secs(7));
-    let refusal = Refusal::RateLimited { retry_after };
+    let refusal = RejectReason::RateLimited { retry_after };
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)));
     assert!(report.is_final);
 }
@@ -339,7 +346,7 @@ async fn an_idle_connection_is_kept_warm_by_a_harmless_request() {
     })
     .await;
     let keep_warm = Duration::from_millis(30);
-    let bot = Bot::start(&market, 2, Habits { keep_warm, ..Habits::default() });
+    let bot = Bot::start(&market, 2, ConnectionConfig { keep_warm, ..ConnectionConfig::default() });
     market.sees(|market| market.requests().len() >= 6).await;
     assert_eq!(market.connections(), 2);
     assert!(bot.buyer.warm(1, PATIENCE).await);
@@ -353,7 +360,7 @@ async fn a_connection_on_which_the_harmless_request_stays_unanswered_is_replaced
     let market = Market::plain(|_| Reaction::Silence).await;
     let keep_warm = Duration::from_millis(10);
     let answer_deadline = Duration::from_millis(50);
-    let _bot = Bot::start(&market, 1, Habits { keep_warm, answer_deadline });
+    let _bot = Bot::start(&market, 1, ConnectionConfig { keep_warm, answer_deadline });
     market.sees(|market| market.connections() >= 2).await;
 }
 
@@ -420,7 +427,7 @@ async fn in_a_long_burst_every_listing_is_asked_for_once_and_reported_once() {
 #[tokio::test]
 async fn a_server_that_accepts_and_closes_is_not_hammered() {
     let market = Market::plain(|_| Reaction::Silence).await;
-    let bot = Bot::start(&market, 4, Habits::default());
+    let bot = Bot::start(&market, 4, ConnectionConfig::default());
     assert!(bot.is_ready().await);
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(900) {
@@ -433,7 +440,7 @@ async fn a_server_that_accepts_and_closes_is_not_hammered() {
 #[tokio::test]
 async fn where_nobody_listens_nothing_is_sent() {
     let market = Market::plain(agree).await;
-    let bot = Bot::start(&market, 2, Habits::default());
+    let bot = Bot::start(&market, 2, ConnectionConfig::default());
     drop(market);
     let deadline = Instant::now() + PATIENCE;
     // Either it was never opened, or it is found closed.
@@ -461,7 +468,7 @@ async fn over_tls_buys_go_to_a_server_that_proves_who_it_is() {
 #[tokio::test]
 async fn over_tls_nothing_is_sent_to_a_server_that_cannot_prove_who_it_is() {
     let market = Market::tls(false, agree).await;
-    let bot = Bot::start(&market, 1, Habits::default());
+    let bot = Bot::start(&market, 1, ConnectionConfig::default());
     market.sees(|market| market.connections() > 0).await;
     assert!(!bot.buyer.warm(1, Duration::from_millis(100)).await);
     assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
@@ -500,13 +507,13 @@ async fn stopping_gives_up_on_answers_that_do_not_come() {
     let began = Instant::now();
     bot.buyer.stop(Duration::from_millis(50)).await;
     assert!(began.elapsed() < Duration::from_secs(1));
-    assert_eq!(why(&bot.report().await.answer), Some(Broken::Stopped));
+    assert_eq!(why(&bot.report().await.answer), Some(ResponseError::Stopped));
 }
 
 #[tokio::test]
 async fn stopping_is_prompt_where_nobody_answers_the_dial() {
     let market = Market::plain(agree).await;
-    let bot = Bot::start(&market, 8, Habits::default());
+    let bot = Bot::start(&market, 8, ConnectionConfig::default());
     drop(market);
     let began = Instant::now();
     bot.buyer.stop(PATIENCE).await;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sniper::sim::{Market, Rate, Settings};
+use sniper::sim::{Rate, SimServer, SimSettings};
 use tempfile::TempDir;
 
 /// A secret that must not be seen anywhere.
@@ -55,7 +55,7 @@ impl Desk {
     }
 
     /// A practice market on this machine.
-    fn at(self, market: &Market) -> Self {
+    fn at(self, market: &SimServer) -> Self {
         self.variable("CSGOROLL_WS_URL", &market.ws_url())
             .variable("CSGOROLL_HTTP_URL", &market.http_url())
     }
@@ -207,7 +207,8 @@ fn after_the_time_asked_for_it_says_what_came_of_it() {
 #[cfg(unix)]
 #[test]
 fn without_any_settings_it_shows_every_listing_and_says_how_to_begin() {
-    let market = Market::start(Settings { rate: Rate::per_second(50), ..Settings::default() });
+    let market =
+        SimServer::start(SimSettings { rate: Rate::per_second(50), ..SimSettings::default() });
     let market = market.unwrap();
     let desk = Desk::new()
         .variable("CSGOROLL_WS_URL", &market.ws_url())
@@ -272,7 +273,7 @@ fn a_hangup_that_was_ignored_from_the_start_stays_ignored() {
 #[cfg(unix)]
 #[test]
 fn a_reader_that_goes_away_stops_it_with_a_line_on_stderr_and_74() {
-    let market = Market::start(Settings::default()).unwrap();
+    let market = SimServer::start(SimSettings::default()).unwrap();
     for words in [&["run"][..], &["demo"], &["capture", "--out", "rec"]] {
         let desk = Desk::new().at(&market);
         let mut running = desk.start(words);
@@ -341,7 +342,7 @@ const WITH_SIGNALS: [&[&str]; 3] =
 #[cfg(target_os = "linux")]
 #[test]
 fn a_reader_that_does_not_read_holds_up_no_end() {
-    let market = Market::start(Settings::default()).unwrap();
+    let market = SimServer::start(SimSettings::default()).unwrap();
     for (words, is_stderr_full) in
         WITH_SIGNALS.into_iter().flat_map(|words| [(words, false), (words, true)])
     {
@@ -363,7 +364,7 @@ fn a_reader_that_does_not_read_holds_up_no_end() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_second_signal_ends_every_command_at_once() {
-    let market = Market::start(Settings::default()).unwrap();
+    let market = SimServer::start(SimSettings::default()).unwrap();
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         for words in WITH_SIGNALS {
             let desk = Desk::new().at(&market);

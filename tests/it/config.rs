@@ -9,10 +9,10 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use sniper::config::{
-    Config, Loaded, Mode, Problems, Sources, check,
+    Config, ConfigErrors, Loaded, Mode, Sources, check,
     environment::VARIABLES,
     load::FILE_BYTES_MAX,
-    problem::{Place, Problem},
+    problem::{Problem, SourceLocation},
 };
 use tempfile::TempDir;
 
@@ -56,7 +56,7 @@ impl Desk {
         self
     }
 
-    fn load(&self) -> Result<Loaded, Problems> {
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
         Config::load(&Sources {
             lookup: &|name| self.environment.get(name).cloned(),
             directory: self.directory.path(),
@@ -174,7 +174,7 @@ fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
     assert_eq!(loaded.config.mode, Mode::Live);
     let header = loaded.config.credential.unwrap();
     assert_eq!(header.header().reveal(), format!("session={PLANTED}"));
-    let place = Place::Line { file: ".env".into(), line: 2 };
+    let place = SourceLocation::Line { file: ".env".into(), line: 2 };
     assert_eq!(loaded.credential_source, Some(("CSGOROLL_SESSION", place)));
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod plain;
 mod way;
 
 use proptest::prelude::*;
-use sniper::whitelist::{Mismatch, Verdict};
+use sniper::whitelist::{Decision, Mismatch};
 
 use self::fast::{Reader, whitelist};
 
@@ -18,7 +18,7 @@ const OF_B: &str = r#"{"id":"1","type":"next","payload":{"data":{"createTrades":
 
 /// Both ways, on one message. Returns the verdicts of the fast one; `None`: dropped whole.
 #[track_caller]
-fn agreed(text: &str) -> Option<Vec<Verdict>> {
+fn agreed(text: &str) -> Option<Vec<Decision>> {
     let whitelist = whitelist();
     let fast = Reader::default().read(text);
     let plain = plain::read(text);
@@ -32,9 +32,9 @@ fn agreed(text: &str) -> Option<Vec<Verdict>> {
 #[test]
 fn hostile_messages_get_the_verdict_that_they_get_from_a_plain_reader() {
     let redline = |from: &str, to: &str| OF_B.replacen(from, to, 1);
-    let is_wanted = |text: &str| agreed(text) == Some(vec![Verdict::Wanted(0)]);
+    let is_wanted = |text: &str| agreed(text) == Some(vec![Decision::Wanted(0)]);
     let is_unreadable =
-        |text: &str| matches!(agreed(text).as_deref(), Some([Verdict::Unreadable(_)]));
+        |text: &str| matches!(agreed(text).as_deref(), Some([Decision::Unreadable(_)]));
     assert!(is_wanted(OF_B));
     // Escapes in names and keys mean what they mean.
     assert!(is_wanted(&redline("\"AK-47 | Redline (", "\"\\u0041K-47 \\u007c Redline (")));
@@ -57,7 +57,7 @@ fn hostile_messages_get_the_verdict_that_they_get_from_a_plain_reader() {
     // A key that decides stands once.
     for key in ["totalValue", "total\\u0056alue", "id", "status", "tradeItems"] {
         let twice = redline("\"hasStickers\"", &format!("\"{key}\":null,\"hasStickers\""));
-        assert_ne!(agreed(&twice), Some(vec![Verdict::Wanted(0)]), "{key}");
+        assert_ne!(agreed(&twice), Some(vec![Decision::Wanted(0)]), "{key}");
     }
     assert!(is_unreadable(&redline("{\"min\":0.15,", "{\"min\":0.9,\"min\":0.15,")));
     // Deep nesting is borne up to the bound, and the whole message is dropped beyond it.
@@ -76,14 +76,14 @@ fn hostile_messages_get_the_verdict_that_they_get_from_a_plain_reader() {
 #[test]
 fn each_kind_of_verdict_occurs_in_what_is_compared() {
     let verdict = |text: &str| agreed(text).unwrap().pop();
-    assert_eq!(verdict(OF_B), Some(Verdict::Wanted(0)));
+    assert_eq!(verdict(OF_B), Some(Decision::Wanted(0)));
     assert!(matches!(
         verdict(OF_A),
-        Some(Verdict::Refused { entry: 1, because: Mismatch::FloatAbove { .. } })
+        Some(Decision::Refused { entry: 1, because: Mismatch::FloatAbove { .. } })
     ));
-    assert_eq!(verdict(&OF_A.replace("AWP |", "AUG |")), Some(Verdict::NotListed));
+    assert_eq!(verdict(&OF_A.replace("AWP |", "AUG |")), Some(Decision::NotListed));
     let priceless = OF_B.replacen(":10.15,", ":null,", 1);
-    assert!(matches!(verdict(&priceless), Some(Verdict::Unreadable(_))));
+    assert!(matches!(verdict(&priceless), Some(Decision::Unreadable(_))));
     assert_eq!(agreed("{"), None);
 }
 
@@ -105,11 +105,11 @@ fn the_way_to_no_match_asks_for_no_memory() {
         (counted.count_total, verdicts)
     };
     for text in &others {
-        assert_eq!(count(text), (0, [Some(Verdict::NotListed), None]));
+        assert_eq!(count(text), (0, [Some(Decision::NotListed), None]));
     }
     // Refused by its float: an entry was asked, and still nothing is asked for.
     let (allocations, [verdict, _]) = count(OF_A);
-    assert!(matches!(verdict, Some(Verdict::Refused { .. })));
+    assert!(matches!(verdict, Some(Decision::Refused { .. })));
     assert_eq!(allocations, 0);
     // The count is not blind: an escape in a name has to be undone somewhere.
     assert_ne!(count(&others[0].replace("Neo-Noir (", "Neo\\u002dNoir (")).0, 0);

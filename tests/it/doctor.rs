@@ -8,20 +8,20 @@ use sniper::{
     config::{Config, Credential, Endpoints},
     doctor::{
         examine,
-        step::{Examination, Finding, STEPS},
+        step::{DoctorReport, STEPS, StepResult},
     },
-    money::Coins,
-    sim::{Market, Rate, Settings},
+    money::Amount,
+    sim::{Rate, SimServer, SimSettings},
 };
 use tempfile::TempDir;
 
 const WAIT: Duration = Duration::from_secs(10);
 
-fn market() -> Market {
-    Market::start(Settings { rate: Rate::per_second(50), ..Settings::default() }).unwrap()
+fn market() -> SimServer {
+    SimServer::start(SimSettings { rate: Rate::per_second(50), ..SimSettings::default() }).unwrap()
 }
 
-fn config(market: &Market, data: &TempDir) -> Config {
+fn config(market: &SimServer, data: &TempDir) -> Config {
     let endpoints = Endpoints::new(&market.ws_url(), &market.http_url()).unwrap();
     Config {
         credential: Some(Credential::from_session(&market.session()).unwrap()),
@@ -30,11 +30,11 @@ fn config(market: &Market, data: &TempDir) -> Config {
 }
 
 /// The steps that are not green, and whether each was tried.
-fn ill(examination: &Examination) -> Vec<(&'static str, bool)> {
+fn ill(examination: &DoctorReport) -> Vec<(&'static str, bool)> {
     let names: Vec<&str> = examination.steps.iter().map(|step| step.name).collect();
     assert_eq!(names, STEPS, "every step is reported, in order");
     let ill = examination.steps.iter().filter(|step| !step.is_green());
-    ill.map(|step| (step.name, step.finding != Finding::Untried)).collect()
+    ill.map(|step| (step.name, step.finding != StepResult::Untried)).collect()
 }
 
 #[tokio::test]
@@ -91,20 +91,20 @@ async fn a_guest_and_an_expired_session_are_told_to_sign_in() {
 
 #[tokio::test]
 async fn a_balance_below_its_floor_is_red() {
-    let settings = Settings {
+    let settings = SimSettings {
         rate: Rate::per_second(50),
-        balance: Coins::from_cents(499),
-        ..Settings::default()
+        balance: Amount::from_cents(499),
+        ..SimSettings::default()
     };
-    let (market, data) = (Market::start(settings).unwrap(), TempDir::new().unwrap());
+    let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
     let examination = examine(&config(&market, &data), WAIT, |_step| {}).await;
     assert_eq!(ill(&examination), [("balance", true)]);
 }
 
 #[tokio::test]
 async fn a_market_on_which_nothing_is_listed_is_told_from_one_that_is_not_there() {
-    let settings = Settings { rate: Rate::NONE, rivals: None, ..Settings::default() };
-    let (market, data) = (Market::start(settings).unwrap(), TempDir::new().unwrap());
+    let settings = SimSettings { rate: Rate::NONE, rivals: None, ..SimSettings::default() };
+    let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
     let wait = Duration::from_millis(200);
     let examination = examine(&config(&market, &data), wait, |_step| {}).await;
     assert_eq!(ill(&examination), [("first listing", true)]);

@@ -27,8 +27,8 @@ use sniper::{
     config::{Config, Endpoints},
     trade::Trade,
     ws::{
-        self, FeedError, GaveUp,
-        policy::{Limits, Policy, Thousandths},
+        self, FeedError, RetriesExhausted,
+        policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},
     },
 };
 
@@ -36,20 +36,23 @@ use sniper::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits that tests can afford, without chance.
-pub(crate) fn quick() -> Limits {
-    Limits {
+pub(crate) fn quick() -> ReconnectionLimits {
+    ReconnectionLimits {
         initial_delay: Duration::from_millis(250),
         max_delay: Duration::from_secs(4),
         jitter: Thousandths(0),
         connect_timeout: Duration::from_secs(2),
-        ..Limits::DEFAULT
+        ..ReconnectionLimits::DEFAULT
     }
 }
 
 /// A dry run against this server.
-pub(crate) fn config(server: &str, limits: Limits) -> Config {
+pub(crate) fn config(server: &str, limits: ReconnectionLimits) -> Config {
     let endpoints = Endpoints::new(server, "http://127.0.0.1:9/graphql").unwrap();
-    Config { reconnection: Policy::new(limits).unwrap(), ..Config::new(endpoints, "unused") }
+    Config {
+        reconnection: ReconnectPolicy::new(limits).unwrap(),
+        ..Config::new(endpoints, "unused")
+    }
 }
 
 /// One connection, to its end; the ids of what it delivered.
@@ -90,7 +93,7 @@ pub(crate) async fn during<T>(config: &Config, other: impl Future<Output = T>) -
 }
 
 /// Keeps the feed up until it gives up.
-pub(crate) async fn to_the_end(config: &Config) -> GaveUp {
+pub(crate) async fn to_the_end(config: &Config) -> RetriesExhausted {
     let run = ws::run_with_reconnect(config, |_| {});
     tokio::time::timeout(PATIENCE, run).await.expect("it never gave up")
 }

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use sniper::{
     config::{Config, Credential, Endpoints, Generation, Sources},
-    money::Coins,
-    sim::{Market, Rate, Settings, demo::WHITELIST},
-    trade::Event,
-    whitelist::Verdict,
+    money::Amount,
+    sim::{Rate, SimServer, SimSettings, demo::WHITELIST},
+    trade::TradeEvent,
+    whitelist::Decision,
     ws,
 };
 use tokio::sync::Notify;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Settings for a market, made as a person makes them.
-fn config(market: &Market, directory: &tempfile::TempDir) -> Config {
+fn config(market: &SimServer, directory: &tempfile::TempDir) -> Config {
     let text = format!("[feed]\nserver_filters = true\n{WHITELIST}");
     std::fs::write(directory.path().join("sniper.toml"), text).unwrap();
     let sources = Sources {
@@ -37,8 +37,8 @@ fn config(market: &Market, directory: &tempfile::TempDir) -> Config {
 
 #[tokio::test]
 async fn the_site_leaves_out_what_no_entry_can_want_and_nothing_else() {
-    let settings = Settings { rate: Rate::per_second(400), ..Settings::default() };
-    let market = Market::start(settings).unwrap();
+    let settings = SimSettings { rate: Rate::per_second(400), ..SimSettings::default() };
+    let market = SimServer::start(settings).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let config = config(&market, &directory);
     assert!(config.feed.server_filters && config.feed.generation == Generation::B);
@@ -48,12 +48,12 @@ async fn the_site_leaves_out_what_no_entry_can_want_and_nothing_else() {
     let enough = Notify::new();
     let listen = ws::run_with_reconnect(&config, |trade| {
         // What becomes of listings is told of all of them.
-        if trade.event != Event::Listed {
+        if trade.event != TradeEvent::Listed {
             return;
         }
         seen += 1;
-        assert!(trade.total_value.is_none_or(|price| Coins::ZERO < price && price <= dearest));
-        if let Verdict::Wanted(_) = wanted.decide(&trade) {
+        assert!(trade.total_value.is_none_or(|price| Amount::ZERO < price && price <= dearest));
+        if let Decision::Wanted(_) = wanted.decide(&trade) {
             fitting += 1;
         }
         if fitting == 20 {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use sniper::{
-    money::Coins,
+    money::Amount,
     sim::{Fault, dice::Dice},
 };
 
@@ -123,7 +123,7 @@ struct Tally {
     while_buying: u32,
     requests: usize,
     purchases: usize,
-    spent: Coins,
+    spent: Amount,
     overspent: usize,
     doubled: usize,
     forgotten: usize,

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// What one whole connection yields, fed in pieces of these sizes, then closed.
-fn read(bytes: &[u8], pieces: &[usize]) -> Result<(Response, KeepAlive, usize), Broken> {
-    let mut reader = AnswerReader::new();
+fn read(bytes: &[u8], pieces: &[usize]) -> Result<(HttpResponse, KeepAlive, usize), ResponseError> {
+    let mut reader = ResponseReader::new();
     let mut rest = bytes;
     let mut sizes = pieces.iter().copied().chain(std::iter::repeat(usize::MAX));
     while !rest.is_empty() {
         let size = sizes.next().unwrap().clamp(1, rest.len());
         let (now, later) = rest.split_at(size);
-        if let Step::Done { taken } = reader.feed(now)? {
+        if let ReadProgress::Done { taken } = reader.feed(now)? {
             let keep_alive = reader.keep_alive();
             let surplus = now.len() - taken + later.len();
             return Ok((reader.take_response().unwrap(), keep_alive, surplus));
@@ -25,7 +25,7 @@ fn read(bytes: &[u8], pieces: &[usize]) -> Result<(Response, KeepAlive, usize), 
 }
 
 #[track_caller]
-fn check(bytes: &[u8], expected: Result<(u16, &[u8]), Broken>) {
+fn check(bytes: &[u8], expected: Result<(u16, &[u8]), ResponseError>) {
     let whole = read(bytes, &[]);
     let shown = whole.as_ref().map(|(response, ..)| (response.head.status, &*response.body));
     assert_eq!(shown, expected.as_ref().map(|answer| *answer), "{:?}", bytes.escape_ascii());
@@ -54,18 +54,18 @@ fn interim_answers_are_passed_over() {
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
     check(format!("{interim}{last}").as_bytes(), Ok((200, b"{}")));
     check(format!("{}{last}", interim.repeat(8)).as_bytes(), Ok((200, b"{}")));
-    check(format!("{}{last}", interim.repeat(9)).as_bytes(), Err(Broken::Malformed));
-    check(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Err(Broken::Malformed));
+    check(format!("{}{last}", interim.repeat(9)).as_bytes(), Err(ResponseError::Malformed));
+    check(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Err(ResponseError::Malformed));
 }
 
 #[test]
 fn half_an_answer_is_no_answer() {
-    check(b"", Err(Broken::Cut));
-    check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", Err(Broken::Cut));
-    check(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", Err(Broken::Cut));
+    check(b"", Err(ResponseError::Cut));
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", Err(ResponseError::Cut));
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", Err(ResponseError::Cut));
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    check(&[chunked, &b"2\r\n{}\r\n"[..]].concat(), Err(Broken::Cut));
-    check(&[chunked, &b"2\r\n{}\r\n0\r\n"[..]].concat(), Err(Broken::Cut));
+    check(&[chunked, &b"2\r\n{}\r\n"[..]].concat(), Err(ResponseError::Cut));
+    check(&[chunked, &b"2\r\n{}\r\n0\r\n"[..]].concat(), Err(ResponseError::Cut));
 }
 
 #[test]
@@ -85,41 +85,41 @@ fn what_is_not_proper_http_is_refused() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r{",
     ] {
-        check(bytes, Err(Broken::Malformed));
+        check(bytes, Err(ResponseError::Malformed));
     }
 }
 
 #[test]
 fn everything_is_bounded() {
     let head = |filler: usize| format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler));
-    check(head(HEAD_BYTES_MAX).as_bytes(), Err(Broken::TooLong));
-    check(&b"x".repeat(HEAD_BYTES_MAX + 1), Err(Broken::TooLong));
+    check(head(HEAD_BYTES_MAX).as_bytes(), Err(ResponseError::TooLong));
+    check(&b"x".repeat(HEAD_BYTES_MAX + 1), Err(ResponseError::TooLong));
     let headers = "X: y\r\n".repeat(HEADERS_MAX + 1);
-    check(format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), Err(Broken::TooLong));
+    check(format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), Err(ResponseError::TooLong));
     let too_many = BODY_BYTES_MAX + 1;
     check(
         format!("HTTP/1.1 200 OK\r\nContent-Length: {too_many}\r\n\r\n").as_bytes(),
-        Err(Broken::TooLong),
+        Err(ResponseError::TooLong),
     );
     check(
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        Err(Broken::TooLong),
+        Err(ResponseError::TooLong),
     );
     let endless = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &b"x".repeat(too_many)].concat();
-    check(&endless, Err(Broken::TooLong));
+    check(&endless, Err(ResponseError::TooLong));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    check(format!("{chunked}FFFFFFFFFFFFFFFFFFFFF\r\n").as_bytes(), Err(Broken::TooLong));
-    check(format!("{chunked}1{}\r\n", ";x".repeat(200)).as_bytes(), Err(Broken::TooLong));
+    check(format!("{chunked}FFFFFFFFFFFFFFFFFFFFF\r\n").as_bytes(), Err(ResponseError::TooLong));
+    check(format!("{chunked}1{}\r\n", ";x".repeat(200)).as_bytes(), Err(ResponseError::TooLong));
     let trailers = "X: y\r\n".repeat(HEAD_BYTES_MAX);
-    check(format!("{chunked}0\r\n{trailers}\r\n").as_bytes(), Err(Broken::TooLong));
+    check(format!("{chunked}0\r\n{trailers}\r\n").as_bytes(), Err(ResponseError::TooLong));
 }
 
 #[test]
 fn the_head_is_there_before_the_body_is() {
-    let mut reader = AnswerReader::new();
-    assert_eq!(reader.feed(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n"), Ok(Step::More));
+    let mut reader = ResponseReader::new();
+    assert_eq!(reader.feed(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n"), Ok(ReadProgress::More));
     assert_eq!(reader.head(), None);
-    assert_eq!(reader.feed(b"Content-Length: 5\r\n\r\n"), Ok(Step::More));
+    assert_eq!(reader.feed(b"Content-Length: 5\r\n\r\n"), Ok(ReadProgress::More));
     let head = reader.head().unwrap();
     assert_eq!((head.status, head.retry_after), (429, Some(Duration::from_secs(7))));
 }
@@ -153,10 +153,10 @@ fn a_connection_is_used_again_only_if_the_answer_allows_it() {
 
 #[test]
 fn one_reader_reads_one_answer_after_the_other() {
-    let mut reader = AnswerReader::new();
+    let mut reader = ResponseReader::new();
     for status in [200, 500] {
         let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
-        assert_eq!(reader.feed(answer.as_bytes()), Ok(Step::Done { taken: answer.len() }));
+        assert_eq!(reader.feed(answer.as_bytes()), Ok(ReadProgress::Done { taken: answer.len() }));
         assert_eq!(reader.take_response().unwrap().head.status, status);
         assert_eq!(reader.take_response(), None);
     }

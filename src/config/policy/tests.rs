@@ -8,22 +8,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     item_name::Wear,
-    money::{Coins, Percent},
+    money::{Amount, Percent},
     trade::PaintWear,
-    whitelist::{Entry, ItemPattern, Wears},
+    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 const EXAMPLE: &str = include_str!("../../../sniper.example.toml");
 
 /// Reads a policy and returns what was said, each problem as `line:column: message`.
 #[track_caller]
-fn said(text: &str) -> (Policy, Vec<String>) {
-    let mut findings = Findings::default();
+fn said(text: &str) -> (TomlSettings, Vec<String>) {
+    let mut findings = Diagnostics::default();
     let policy = read("f", text, &mut findings);
     (policy, told(findings))
 }
 
-fn told(findings: Findings) -> Vec<String> {
+fn told(findings: Diagnostics) -> Vec<String> {
     let strip = |problem: &Problem| problem.to_string().trim_start_matches("f:").to_owned();
     match findings.into_warnings() {
         Ok(_warnings) => Vec::new(),
@@ -42,7 +42,7 @@ fn check(text: &str, expected: &[&str]) {
 
 /// The only entry of a text that is right.
 #[track_caller]
-fn entry(keys: &str) -> Entry {
+fn entry(keys: &str) -> WhitelistEntry {
     let (policy, told) = said(&format!("[[whitelist]]\nmax_price = 1\n{keys}"));
     assert_eq!(told, [""; 0], "keys: {keys}");
     policy.entries.found.into_iter().next().unwrap().entry
@@ -59,26 +59,27 @@ fn the_example_says_the_defaults() {
     let (policy, told) = said(EXAMPLE);
     assert_eq!(told, [""; 0]);
     assert_eq!(policy.budget, Budget::default());
-    assert_eq!(policy.feed, Feed::default());
+    assert_eq!(policy.feed, FeedConfig::default());
     assert_eq!(policy.reconnection, Reconnection::default());
-    assert_eq!(policy.speed, Speed::default());
+    assert_eq!(policy.speed, SpeedConfig::default());
     assert_eq!(policy.missing_for_live, []);
-    let expected = Entry {
+    let expected = WhitelistEntry {
         name: Some("redline".to_owned()),
         item: ItemPattern::Named("AK-47 | Redline".to_owned()),
-        wears: Wears::ANY.with(Wear::FieldTested),
+        wears: WearSet::ANY.with(Wear::FieldTested),
         stattrak: false,
         souvenir: false,
         float_min: PaintWear::parse("0.15"),
         float_max: PaintWear::parse("0.22"),
-        min_price: Coins::from_cents(100),
-        max_price: Coins::from_cents(1_250),
+        min_price: Amount::from_cents(100),
+        max_price: Amount::from_cents(1_250),
         max_markup: Percent::default(),
         max_quantity: 1,
         max_total: None,
         max_age: None,
     };
-    let entries: Vec<Entry> = policy.entries.found.into_iter().map(|found| found.entry).collect();
+    let entries: Vec<WhitelistEntry> =
+        policy.entries.found.into_iter().map(|found| found.entry).collect();
     assert_eq!(entries, [expected]);
 }
 
@@ -185,11 +186,11 @@ fn a_key_in_the_wrong_place_is_sent_to_the_right_one() {
 #[test]
 fn amounts_are_exact_or_refused() {
     let budget = |line: &str| said(&format!("[budget]\n{line}\n")).0.budget;
-    assert_eq!(budget("total = 1_000_000_000").total, Coins::from_cents(100_000_000_000));
-    assert_eq!(budget("total = 1000000000.01").total, Coins::from_cents(100_000_000_001));
-    assert_eq!(budget("total = +0.07").total, Coins::from_cents(7));
-    assert_eq!(budget("total = 1e9").total, Coins::from_cents(100_000_000_000));
-    assert_eq!(budget("min_balance = -0.0").min_balance, Coins::ZERO);
+    assert_eq!(budget("total = 1_000_000_000").total, Amount::from_cents(100_000_000_000));
+    assert_eq!(budget("total = 1000000000.01").total, Amount::from_cents(100_000_000_001));
+    assert_eq!(budget("total = +0.07").total, Amount::from_cents(7));
+    assert_eq!(budget("total = 1e9").total, Amount::from_cents(100_000_000_000));
+    assert_eq!(budget("min_balance = -0.0").min_balance, Amount::ZERO);
     for (value, expected) in [
         ("1.005", "2:9: `total` has more than two decimals; write at most two decimals"),
         ("1e400", "2:9: `total` is out of range; "),
@@ -207,7 +208,7 @@ fn amounts_are_exact_or_refused() {
 
 #[test]
 fn limits_that_can_never_be_reached_are_warned_about() {
-    let mut findings = Findings::default();
+    let mut findings = Diagnostics::default();
     let text = "[budget]\nmax_price = 9\ntotal = 8\nper_hour = 7\nper_day = 6\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 5\nmax_total = 4\n";
     read("f", text, &mut findings);
@@ -237,7 +238,7 @@ fn reconnection_is_checked_as_a_whole() {
             "7:15: `max_retries` is negative; ",
         ],
     );
-    let mut findings = Findings::default();
+    let mut findings = Diagnostics::default();
     let policy =
         read("f", "[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n", &mut findings);
     assert_eq!(policy.reconnection.limits().max_delay, Duration::from_millis(250));
@@ -295,7 +296,7 @@ proptest! {
         text in prop_oneof![nearly_toml(), "\\PC{0,80}", any::<String>()],
     ) {
         for read_as_json in [false, true] {
-            let mut findings = Findings::default();
+            let mut findings = Diagnostics::default();
             if read_as_json {
                 read_whitelist("f", &text, &mut findings);
             } else {
@@ -304,7 +305,7 @@ proptest! {
             let lines = text.split('\n').count();
             if let Err(problems) = findings.into_warnings() {
                 for problem in problems.list() {
-                    let Place::Column { line, column, .. } = problem.place else {
+                    let SourceLocation::Column { line, column, .. } = problem.place else {
                         return Err(TestCaseError::fail(format!("no place: {problem}")));
                     };
                     prop_assert!((1..=lines).contains(&line) && column > 0, "{problem}");

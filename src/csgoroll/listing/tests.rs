@@ -25,7 +25,7 @@ fn read_text(text: &str) -> Option<Trade<'static>> {
 
 fn read_as(generation: Generation, text: &str) -> Option<Trade<'static>> {
     let mut cursor = Cursor::new(text);
-    let trade = read(&mut cursor, Event::Listed, generation).unwrap();
+    let trade = read(&mut cursor, TradeEvent::Listed, generation).unwrap();
     cursor.end().unwrap();
     trade.map(Trade::into_owned)
 }
@@ -58,11 +58,11 @@ fn a_whole_listing_is_read_whole() {
     let trade = read_text(&listing().to_string()).unwrap();
     defects(&trade, &[]);
     assert_eq!(trade.id.as_str(), "VHJhZGU6OTAwMDAwMDI");
-    assert_eq!(trade.status, Status::Listed);
+    assert_eq!(trade.status, TradeStatus::Listed);
     assert_eq!(trade.item, "AK-47 | Redline");
     assert_eq!(trade.wear, Some(Wear::FieldTested));
-    assert_eq!(trade.total_value, Some(Coins::from_cents(1_015)));
-    assert_eq!(trade.base_value, Some(Coins::from_cents(1_000)));
+    assert_eq!(trade.total_value, Some(Amount::from_cents(1_015)));
+    assert_eq!(trade.base_value, Some(Amount::from_cents(1_000)));
     assert_eq!(trade.markup_percent, Some(Percent::from_hundredths(150)));
     assert_eq!(trade.can_join, Some(true));
     assert_eq!(trade.can_join_after, None);
@@ -75,7 +75,7 @@ fn a_whole_listing_is_read_whole() {
 #[test]
 fn a_plain_frame_is_borrowed_and_not_copied() {
     let text = listing().to_string();
-    let trade = read(&mut Cursor::new(&text), Event::Listed, Generation::B).unwrap().unwrap();
+    let trade = read(&mut Cursor::new(&text), TradeEvent::Listed, Generation::B).unwrap().unwrap();
     assert!(matches!(trade.market_name, Cow::Borrowed(_)));
     assert!(matches!(trade.item, Cow::Borrowed(_)));
 }
@@ -196,14 +196,14 @@ fn a_seller_that_is_named_is_oneself() {
 
 #[test]
 fn integers_and_floats_are_the_same_money() {
-    assert_eq!(with("totalValue", json!(10)).total_value, Some(Coins::from_cents(1_000)));
-    assert_eq!(with("totalValue", json!(10.0)).total_value, Some(Coins::from_cents(1_000)));
+    assert_eq!(with("totalValue", json!(10)).total_value, Some(Amount::from_cents(1_000)));
+    assert_eq!(with("totalValue", json!(10.0)).total_value, Some(Amount::from_cents(1_000)));
     assert_eq!(with("markupPercent", json!(0)).markup_percent, Some(Percent::default()));
 }
 
 #[test]
 fn a_new_status_is_told_and_not_guessed() {
-    assert_eq!(with("status", json!("LISTED_SOON")).status, Status::Other);
+    assert_eq!(with("status", json!("LISTED_SOON")).status, TradeStatus::Other);
 }
 
 #[test]
@@ -258,10 +258,10 @@ fn a_listing_without_a_usable_id_is_dropped() {
 }
 
 /// What a plain reading tells of a listing.
-type Plain = (TradeId, Option<Coins>, Option<Percent>, Status, u32, String);
+type PlainListing = (TradeId, Option<Amount>, Option<Percent>, TradeStatus, u32, String);
 
 /// The same listing read plainly, out of a tree that `serde_json` has built.
-fn plainly(value: &Value) -> Option<Plain> {
+fn plainly(value: &Value) -> Option<PlainListing> {
     let number = |value: &Value| match value {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
@@ -274,9 +274,12 @@ fn plainly(value: &Value) -> Option<Plain> {
     let name = items.and_then(|items| items.first()?.get("marketName")?.as_str());
     Some((
         id,
-        total.and_then(|text| Coins::parse(&text).ok()).filter(|coins| Coins::ZERO < *coins),
+        total.and_then(|text| Amount::parse(&text).ok()).filter(|coins| Amount::ZERO < *coins),
         markup.and_then(|text| Percent::parse(&text).ok()),
-        value.get("status").and_then(Value::as_str).map_or(Status::Other, Status::from_market),
+        value
+            .get("status")
+            .and_then(Value::as_str)
+            .map_or(TradeStatus::Other, TradeStatus::from_market),
         items.map_or(0, |items| u32::try_from(items.len()).unwrap()),
         name.unwrap_or_default().to_owned(),
     ))
@@ -288,7 +291,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         (-100_000_i64..100_000).prop_map(Value::from),
         (0_u32..10_000_000).prop_map(|cents| json!(
-            Coins::from_cents(i64::from(cents)).to_string().parse::<f64>().unwrap()
+            Amount::from_cents(i64::from(cents)).to_string().parse::<f64>().unwrap()
         )),
         "\\PC{0,12}".prop_map(Value::from),
         Just(json!("LISTED")),
@@ -327,7 +330,7 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused_and_never_a_panic(text in "\\PC{0,80}") {
-        let read = read(&mut Cursor::new(&text), Event::Listed, Generation::B);
+        let read = read(&mut Cursor::new(&text), TradeEvent::Listed, Generation::B);
         prop_assert_eq!(read.is_ok(), Cursor::new(&text).skip().is_ok());
     }
 }

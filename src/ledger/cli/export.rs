@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ledger::{
-        archive::{Archive, Details},
+        archive::{LedgerReader, OrderDetails},
         error::LedgerError,
         event::Sequence,
         intent::Intent,
@@ -19,14 +19,14 @@ answered_at,settled_at,limits,answer,words";
 
 /// An intent with everything that is known of it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ExportRow {
     intent: Intent,
     entry: String,
-    details: Details,
+    details: OrderDetails,
 }
 
-impl Line {
-    pub(super) fn of(archive: &Archive, intent: &Intent) -> Result<Self, LedgerError> {
+impl ExportRow {
+    pub(super) fn of(archive: &LedgerReader, intent: &Intent) -> Result<Self, LedgerError> {
         let details = archive.details(intent.sequence)?;
         Ok(Self { intent: *intent, entry: archive.label(intent).to_owned(), details })
     }

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::{
     ledger::{
-        archive::Archive,
-        book::Book,
-        event::State,
-        status::{LimitTable, Status},
+        archive::LedgerReader,
+        book::LedgerState,
+        event::OrderState,
+        status::{LedgerStatus, LimitTable},
     },
-    money::Coins,
+    money::Amount,
     text::Escaped,
     time::UnixMs,
 };
@@ -20,37 +20,39 @@ const DAY_MS: i64 = 86_400_000;
 
 /// What happened in some stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sums {
+struct PeriodTotals {
     bought: u32,
-    spent: Coins,
+    spent: Amount,
     refused: u32,
     returning: u32,
     returned: u32,
     unknown: u32,
-    unknown_coins: Coins,
+    unknown_coins: Amount,
     in_flight: u32,
 }
 
-impl Sums {
-    fn since(book: &Book, begin: UnixMs) -> Self {
+impl PeriodTotals {
+    fn since(book: &LedgerState, begin: UnixMs) -> Self {
         let mut sums = Self::default();
         for intent in book.intents().iter().filter(|intent| begin <= intent.reserved_at) {
             let one_more = |count: &mut u32| *count = count.saturating_add(1);
             match intent.state {
-                State::Bought | State::Completed | State::Returning => {
+                OrderState::Bought | OrderState::Completed | OrderState::Returning => {
                     one_more(&mut sums.bought);
-                    if intent.state == State::Returning {
+                    if intent.state == OrderState::Returning {
                         one_more(&mut sums.returning);
                     }
                     sums.spent = sums.spent.saturating_add(intent.price);
                 }
-                State::Unknown => {
+                OrderState::Unknown => {
                     one_more(&mut sums.unknown);
                     sums.unknown_coins = sums.unknown_coins.saturating_add(intent.price);
                 }
-                State::Reserved | State::Sent => one_more(&mut sums.in_flight),
-                State::Refused | State::NotSent | State::NotBought => one_more(&mut sums.refused),
-                State::Returned => one_more(&mut sums.returned),
+                OrderState::Reserved | OrderState::Sent => one_more(&mut sums.in_flight),
+                OrderState::Refused | OrderState::NotSent | OrderState::NotBought => {
+                    one_more(&mut sums.refused)
+                }
+                OrderState::Returned => one_more(&mut sums.returned),
             }
         }
         sums
@@ -72,17 +74,17 @@ impl Sums {
 
 /// The whole table.
 #[derive(Clone, Debug)]
-pub(super) struct Overview {
-    today: Sums,
-    week: Sums,
-    everything: Sums,
-    status: Status,
+pub(super) struct LedgerTable {
+    today: PeriodTotals,
+    week: PeriodTotals,
+    everything: PeriodTotals,
+    status: LedgerStatus,
     /// Each whitelist entry that ever bought something: how many, and for how much.
-    entries: Vec<(String, u32, Coins)>,
+    entries: Vec<(String, u32, Amount)>,
 }
 
-impl Overview {
-    pub(super) fn of(archive: &mut Archive, now: UnixMs) -> Self {
+impl LedgerTable {
+    pub(super) fn of(archive: &mut LedgerReader, now: UnixMs) -> Self {
         let day = now.0.div_euclid(DAY_MS);
         // The first of January 1970 was a Thursday.
         let monday = day.saturating_sub(day.saturating_add(3).rem_euclid(7));
@@ -94,9 +96,10 @@ impl Overview {
             .map(|(key, used)| (key.label().to_owned(), used.quantity, used.total))
             .collect();
         entries.sort();
-        let (today, week) = (Sums::since(book, begin(day)), Sums::since(book, begin(monday)));
-        let everything = Sums::since(book, UnixMs(i64::MIN));
-        let status = Status::of(&archive.book_mut().snapshot(now), "", None);
+        let (today, week) =
+            (PeriodTotals::since(book, begin(day)), PeriodTotals::since(book, begin(monday)));
+        let everything = PeriodTotals::since(book, UnixMs(i64::MIN));
+        let status = LedgerStatus::of(&archive.book_mut().snapshot(now), "", None);
         Self { today, week, everything, status, entries }
     }
 
@@ -117,11 +120,11 @@ impl Overview {
     }
 }
 
-impl fmt::Display for Overview {
+impl fmt::Display for LedgerTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "(UTC)", "today", "this week", "everything")?;
         let columns = [self.today, self.week, self.everything];
-        let mut row = |name: &str, value: fn(&Sums) -> String| {
+        let mut row = |name: &str, value: fn(&PeriodTotals) -> String| {
             let [today, week, everything] = columns.each_ref().map(value);
             writeln!(f, "{name:<20} {today:>14} {week:>14} {everything:>14}")
         };

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::ledger::{
-    control::{ASKS_MAX, Reply, Server},
+    control::{ASKS_MAX, ControlReply, ControlServer},
     tests::{
         LOST as NO_ANSWER, T0, after, budget, coins,
         disk::{place, reserve, wait_until},
@@ -21,10 +21,10 @@ const SURE: bool = true;
 fn at_desk(
     folder: &Path,
     as_json: bool,
-    ask: impl FnOnce(&mut Desk<'_>) -> Result<(), DeskError>,
-) -> Result<String, DeskError> {
+    ask: impl FnOnce(&mut LedgerCommands<'_>) -> Result<(), LedgerCommandError>,
+) -> Result<String, LedgerCommandError> {
     let mut out = Vec::new();
-    ask(&mut Desk {
+    ask(&mut LedgerCommands {
         folder,
         state: None,
         as_json,
@@ -36,7 +36,12 @@ fn at_desk(
     Ok(String::from_utf8(out).unwrap())
 }
 
-fn resolve(desk: &mut Desk<'_>, id: &str, bought: bool, yes: bool) -> Result<(), DeskError> {
+fn resolve(
+    desk: &mut LedgerCommands<'_>,
+    id: &str,
+    bought: bool,
+    yes: bool,
+) -> Result<(), LedgerCommandError> {
     let (id, not_bought, returned) = (id.to_owned(), !bought, false);
     let args = ResolveArgs { id, bought, not_bought, returned, yes };
     desk.ledger(&LedgerArgs { command: Some(LedgerCommand::Resolve(args)) })
@@ -46,17 +51,20 @@ fn command(command: LedgerCommand) -> LedgerArgs {
     LedgerArgs { command: Some(command) }
 }
 
-fn start(folder: &Path, asks: mpsc::Sender<control::Ask>) -> Result<Server, ControlError> {
+fn start(
+    folder: &Path,
+    asks: mpsc::Sender<control::PendingRequest>,
+) -> Result<ControlServer, ControlError> {
     serve_as(Instance::Live, folder, asks)
 }
 
 fn serve_as(
     instance: Instance,
     folder: &Path,
-    asks: mpsc::Sender<control::Ask>,
-) -> Result<Server, ControlError> {
-    let address = Address::of(folder, None, instance);
-    Server::start(&address, &asks, &crate::threads::Alarm::default())
+    asks: mpsc::Sender<control::PendingRequest>,
+) -> Result<ControlServer, ControlError> {
+    let address = ControlAddress::of(folder, None, instance);
+    ControlServer::start(&address, &asks, &crate::threads::Alarm::default())
 }
 
 /// A ledger with one unknown buy.
@@ -64,7 +72,7 @@ fn ledger(folder: &Path) -> Ledger {
     let entries = [crate::ledger::entries::tests::entry(Some("=first"))];
     let mut ledger = Ledger::open(&place(folder, "boot"), budget(), &entries, T0).unwrap();
     ledger.bind("account-1").unwrap();
-    let reading = crate::ledger::Reading { trades: &[], complete: true, started: T0 };
+    let reading = crate::ledger::AccountReading { trades: &[], complete: true, started: T0 };
     let _nothing = ledger.reconcile(&reading, Some(coins(1_000)), T0);
     let approved = reserve(&mut ledger, want(1, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
@@ -78,7 +86,7 @@ fn without_a_ledger_status_says_so_and_the_rest_is_an_error() {
     let said = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
     assert!(said.contains("no ledger yet"), "{said}");
     let error = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
-    assert!(matches!(error, Err(DeskError::Ledger(LedgerError::Missing { .. }))));
+    assert!(matches!(error, Err(LedgerCommandError::Ledger(LedgerError::Missing { .. }))));
 }
 
 #[test]
@@ -110,8 +118,8 @@ fn one_buy_is_shown_with_everything_that_happened_to_it() {
     assert!(said.contains("answer          no answer in time"), "{said}");
     let json: serde_json::Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
     assert_eq!((&json["price"], &json["state"]), (&"10.00".into(), &"unknown".into()));
-    assert!(matches!(show(false, "listing-2"), Err(DeskError::NoSuchListing(_))));
-    assert!(matches!(show(false, "no such thing"), Err(DeskError::NoSuchListing(_))));
+    assert!(matches!(show(false, "listing-2"), Err(LedgerCommandError::NoSuchListing(_))));
+    assert!(matches!(show(false, "no such thing"), Err(LedgerCommandError::NoSuchListing(_))));
 }
 
 #[test]
@@ -133,7 +141,7 @@ fn a_correction_asks_first_and_records_who_made_it() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
     let unsure = at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", false, !SURE));
-    assert!(matches!(unsure, Err(DeskError::NotConfirmed)));
+    assert!(matches!(unsure, Err(LedgerCommandError::NotConfirmed)));
     let sure = |id: &str| at_desk(folder.path(), false, |desk| resolve(desk, id, false, SURE));
     assert_eq!(sure("listing-1").unwrap(), "Recorded as not bought.\n");
     let again = sure("listing-1").unwrap_err().to_string();
@@ -158,7 +166,7 @@ fn a_halt_without_a_bot_waits_for_the_next_start() {
     assert!(status.contains("buying          halted") && status.contains("eve stopped it"));
     at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
     let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
-    let status: Status = serde_json::from_str(&status).unwrap();
+    let status: LedgerStatus = serde_json::from_str(&status).unwrap();
     assert_eq!((status.mode.as_str(), status.buying.as_str()), ("not running", "off"));
     assert_eq!(status.halts, []);
 }
@@ -170,7 +178,7 @@ fn a_new_budget_frees_the_total() {
     let new = command(LedgerCommand::NewBudget { yes: SURE });
     at_desk(folder.path(), false, |desk| desk.ledger(&new)).unwrap();
     let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
-    let status: Status = serde_json::from_str(&status).unwrap();
+    let status: LedgerStatus = serde_json::from_str(&status).unwrap();
     assert_eq!(status.limits[0].used, "0.00");
 }
 
@@ -187,7 +195,7 @@ fn a_running_bot_is_asked_and_answers_itself() {
         }
         ledger
     });
-    let status = || -> Status {
+    let status = || -> LedgerStatus {
         let said = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
         serde_json::from_str(&said).unwrap()
     };
@@ -197,7 +205,7 @@ fn a_running_bot_is_asked_and_answers_itself() {
     at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", true, SURE)).unwrap();
     assert_eq!((status().unknown, status().undelivered), (0, 1));
     let refused = at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", true, SURE));
-    assert!(matches!(refused, Err(DeskError::Refused(_))));
+    assert!(matches!(refused, Err(LedgerCommandError::Refused(_))));
     // Reading works beside the bot.
     let table = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
     assert!(table.unwrap().contains("Halted since"));
@@ -208,19 +216,22 @@ fn a_running_bot_is_asked_and_answers_itself() {
     let ledger = bot.join().unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state.as_str(), "bought");
     wait_until(|| ledger.is_durable());
-    let gone = control::ask(&Address::of(folder.path(), None, Instance::Live), &Request::Status);
+    let gone = control::ask(
+        &ControlAddress::of(folder.path(), None, Instance::Live),
+        &ControlRequest::Status,
+    );
     assert!(matches!(gone, Err(ControlError::NotRunning)));
 }
 
 /// A bot that answers over its own channel, until it is dropped.
-struct Answering {
-    server: Option<Server>,
+struct FakeBot {
+    server: Option<ControlServer>,
     bot: Option<std::thread::JoinHandle<Ledger>>,
 }
 
-impl Answering {
+impl FakeBot {
     fn start(folder: &Path, instance: Instance, ledger: Ledger, running: Duration) -> Self {
-        let (asks, mut asked) = mpsc::channel::<control::Ask>(ASKS_MAX);
+        let (asks, mut asked) = mpsc::channel::<control::PendingRequest>(ASKS_MAX);
         let server = serve_as(instance, folder, asks).unwrap();
         let mode = match instance {
             Instance::Live => "live",
@@ -230,7 +241,7 @@ impl Answering {
             let mut ledger = ledger;
             while let Some(ask) = asked.blocking_recv() {
                 let mut reply = control::answer(&mut ledger, &ask.request, mode, after(10));
-                if let Reply::Done(status) = &mut reply {
+                if let ControlReply::Done(status) = &mut reply {
                     status.running_ms = Some(u64::try_from(running.as_millis()).unwrap());
                 }
                 ask.reply.send(reply).unwrap();
@@ -271,7 +282,7 @@ fn status_ends_with_a_problem_where_the_user_is_needed_and_only_there() {
     at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
 
     let live =
-        Answering::start(folder.path(), Instance::Live, ledger(&folder.path().join("x")), minute);
+        FakeBot::start(folder.path(), Instance::Live, ledger(&folder.path().join("x")), minute);
     assert_eq!(status_at(folder.path()).1, 0, "live and reconciled");
     at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
     let (status, count) = status_at(folder.path());
@@ -281,7 +292,7 @@ fn status_ends_with_a_problem_where_the_user_is_needed_and_only_there() {
 
     let fresh = |running| {
         let unreconciled = Ledger::in_memory(budget(), &[], true);
-        let live = Answering::start(folder.path(), Instance::Live, unreconciled, running);
+        let live = FakeBot::start(folder.path(), Instance::Live, unreconciled, running);
         let count = status_at(folder.path()).1;
         live.end();
         count
@@ -295,7 +306,7 @@ fn a_dry_run_answers_beside_a_live_bot_and_takes_nothing_from_it() {
     let folder = tempfile::tempdir().unwrap();
     let second = Duration::from_secs(1);
     let in_memory = || Ledger::in_memory(budget(), &[], false);
-    let dry = Answering::start(folder.path(), Instance::Dry, in_memory(), second);
+    let dry = FakeBot::start(folder.path(), Instance::Dry, in_memory(), second);
     let (status, count) = status_at(folder.path());
     assert_eq!((&status["mode"], count), (&"dry".into(), 0));
     at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
@@ -304,7 +315,7 @@ fn a_dry_run_answers_beside_a_live_bot_and_takes_nothing_from_it() {
     // A live bot starts beside it all the same, and is asked first.
     drop(ledger(folder.path()));
     let own = tempfile::tempdir().unwrap();
-    let live = Answering::start(folder.path(), Instance::Live, ledger(own.path()), second);
+    let live = FakeBot::start(folder.path(), Instance::Live, ledger(own.path()), second);
     let (status, count) = status_at(folder.path());
     assert_eq!(
         (&status["mode"], &status["dry"]["mode"], count),
@@ -341,8 +352,11 @@ fn a_channel_that_others_could_open_is_not_used() {
     std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = start(folder.path(), mpsc::channel(1).0).unwrap_err();
     assert!(matches!(error, ControlError::Open { .. }), "{error}");
-    let error = control::ask(&Address::of(folder.path(), None, Instance::Live), &Request::Status)
-        .unwrap_err();
+    let error = control::ask(
+        &ControlAddress::of(folder.path(), None, Instance::Live),
+        &ControlRequest::Status,
+    )
+    .unwrap_err();
     assert!(matches!(error, ControlError::Open { .. }), "{error}");
 }
 
@@ -364,22 +378,22 @@ fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
     drop(stream.read_to_string(&mut said));
     assert_eq!(said, "");
     assert!(matches!(
-        control::ask(&Address::of(folder.path(), None, Instance::Live), &Request::Status),
-        Ok(Reply::Cannot(why)) if why.contains("stopping")
+        control::ask(&ControlAddress::of(folder.path(), None, Instance::Live), &ControlRequest::Status),
+        Ok(ControlReply::Cannot(why)) if why.contains("stopping")
     ));
     drop(server);
     assert!(!path.exists());
 }
 
 #[derive(Debug, Parser)]
-struct Words {
+struct Output {
     #[command(flatten)]
     ledger: LedgerArgs,
 }
 
 #[test]
 fn resolve_needs_exactly_one_verdict() {
-    let parse = |words: &[&str]| Words::try_parse_from(std::iter::once(&"ledger").chain(words));
+    let parse = |words: &[&str]| Output::try_parse_from(std::iter::once(&"ledger").chain(words));
     assert!(parse(&["resolve", "x", "--bought"]).is_ok());
     assert!(parse(&["resolve", "x", "--not-bought", "--yes"]).is_ok());
     assert!(parse(&["resolve", "x"]).is_err());

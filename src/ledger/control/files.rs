@@ -19,10 +19,13 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, Instance, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
+use super::{
+    ControlError, ControlReply, ControlRequest, Instance, LINE_BYTES_MAX, PendingRequest, TALK,
+    WAIT,
+};
 use crate::{
     secret,
-    threads::{Alarm, Guard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
 /// The directory of one bot's files: each has its own.
@@ -57,7 +60,7 @@ impl Listener {
     pub(super) fn start(
         folder: &Path,
         instance: Instance,
-        asks: Sender<Ask>,
+        asks: Sender<PendingRequest>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
         let folder = directory_of(folder, instance);
@@ -69,7 +72,7 @@ impl Listener {
         }
         let is_over = Arc::new(AtomicBool::new(false));
         let (seen, inner) = (Arc::clone(&is_over), folder.clone());
-        let guard = Guard::new(ThreadName::Control, alarm.clone());
+        let guard = ThreadGuard::new(ThreadName::Control, alarm.clone());
         let builder = thread::Builder::new().name(ThreadName::Control.to_string());
         let thread = builder.spawn(move || {
             while !seen.load(Ordering::Acquire) {
@@ -113,23 +116,23 @@ fn is_free(alive: &File) -> io::Result<bool> {
     }
 }
 
-fn serve(folder: &Path, asks: &Sender<Ask>) -> io::Result<()> {
+fn serve(folder: &Path, asks: &Sender<PendingRequest>) -> io::Result<()> {
     let Some(line) = take(&folder.join(REQUEST))? else { return Ok(()) };
-    let reply = match serde_json::from_str::<Request>(&line) {
+    let reply = match serde_json::from_str::<ControlRequest>(&line) {
         Ok(request) => pass_on(request, asks),
-        Err(error) => Reply::Cannot(format!("this is no request: {error}")),
+        Err(error) => ControlReply::Cannot(format!("this is no request: {error}")),
     };
     let text = secret::own_json(serde_json::to_string(&reply).map_err(io::Error::other)?);
     put(folder, REPLY, &text)
 }
 
-fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
+fn pass_on(request: ControlRequest, asks: &Sender<PendingRequest>) -> ControlReply {
     let (reply, answered) = sync_channel(1);
-    if asks.try_send(Ask { request, reply }).is_err() {
-        return Reply::Cannot("the bot is too busy, or stopping".to_owned());
+    if asks.try_send(PendingRequest { request, reply }).is_err() {
+        return ControlReply::Cannot("the bot is too busy, or stopping".to_owned());
     }
     answered.recv_timeout(WAIT).unwrap_or_else(|_late| {
-        Reply::Cannot("the bot does not answer; it may still do what was asked".to_owned())
+        ControlReply::Cannot("the bot does not answer; it may still do what was asked".to_owned())
     })
 }
 

@@ -21,11 +21,14 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Ask, ControlError, Instance, LINE_BYTES_MAX, Reply, Request, TALK, WAIT};
+use super::{
+    ControlError, ControlReply, ControlRequest, Instance, LINE_BYTES_MAX, PendingRequest, TALK,
+    WAIT,
+};
 use crate::{
-    ledger::private::{self, Identity},
+    ledger::private::{self, FileIdentity},
     secret,
-    threads::{Alarm, Guard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
 /// The socket in its directory.
@@ -41,7 +44,7 @@ const fn socket(instance: Instance) -> &'static str {
 pub(super) struct Listener {
     address: SocketAddress,
     /// Which file the socket is: another bot's at the same path is left alone.
-    identity: Option<Identity>,
+    identity: Option<FileIdentity>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -68,9 +71,9 @@ impl SocketAddress {
     }
 
     /// The socket's file, if there is one. A symbolic link is none.
-    fn identity(&self) -> Option<Identity> {
+    fn identity(&self) -> Option<FileIdentity> {
         let metadata = fs::symlink_metadata(&self.path).ok()?;
-        metadata.file_type().is_socket().then(|| Identity::of(&metadata))
+        metadata.file_type().is_socket().then(|| FileIdentity::of(&metadata))
     }
 }
 
@@ -83,7 +86,7 @@ impl Listener {
     pub(super) fn start(
         directory: &Path,
         instance: Instance,
-        asks: Sender<Ask>,
+        asks: Sender<PendingRequest>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
         let address = prepare(directory, instance)?;
@@ -94,7 +97,7 @@ impl Listener {
         let identity = address.identity();
         let is_over = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&is_over);
-        let guard = Guard::new(ThreadName::Control, alarm.clone());
+        let guard = ThreadGuard::new(ThreadName::Control, alarm.clone());
         let builder = thread::Builder::new().name(ThreadName::Control.to_string());
         let thread = builder.spawn(move || {
             for stream in listener.incoming() {
@@ -162,26 +165,26 @@ fn check(inner: &Path) -> Result<(), ControlError> {
     Err(ControlError::Open { path: inner.to_owned() })
 }
 
-fn serve(stream: UnixStream, asks: &Sender<Ask>) -> io::Result<()> {
+fn serve(stream: UnixStream, asks: &Sender<PendingRequest>) -> io::Result<()> {
     let mut stream = stream;
     limit(&stream)?;
     let line = read_line(&mut stream)?;
-    let reply = match serde_json::from_str::<Request>(&line) {
+    let reply = match serde_json::from_str::<ControlRequest>(&line) {
         Ok(request) => pass_on(request, asks),
-        Err(error) => Reply::Cannot(format!("this is no request: {error}")),
+        Err(error) => ControlReply::Cannot(format!("this is no request: {error}")),
     };
     let mut text = secret::own_json(serde_json::to_string(&reply).map_err(io::Error::other)?);
     text.push('\n');
     stream.write_all(text.as_bytes())
 }
 
-fn pass_on(request: Request, asks: &Sender<Ask>) -> Reply {
+fn pass_on(request: ControlRequest, asks: &Sender<PendingRequest>) -> ControlReply {
     let (reply, answered) = sync_channel(1);
-    if asks.try_send(Ask { request, reply }).is_err() {
-        return Reply::Cannot("the bot is too busy, or stopping".to_owned());
+    if asks.try_send(PendingRequest { request, reply }).is_err() {
+        return ControlReply::Cannot("the bot is too busy, or stopping".to_owned());
     }
     answered.recv_timeout(WAIT).unwrap_or_else(|_late| {
-        Reply::Cannot("the bot does not answer; it may still do what was asked".to_owned())
+        ControlReply::Cannot("the bot does not answer; it may still do what was asked".to_owned())
     })
 }
 

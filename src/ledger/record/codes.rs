@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Fields, VERSION_1};
+use super::{RecordFields, VERSION_1};
 use crate::{
     ledger::{
-        event::{Answer, BootId, EntrySlot, Event, HaltReason, Proof, Sequence, Source, Who},
+        event::{
+            BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, LedgerEvent, Operator,
+            RecordedAnswer, Sequence,
+        },
         fault::StorageFault,
     },
-    money::Coins,
-    outcome::{NotSent, Refusal, Unknown},
+    money::Amount,
+    outcome::{NotSent, RejectReason, Unknown},
     threads::ThreadName,
     time::UnixMs,
     trade::TradeId,
@@ -20,7 +23,7 @@ const NO_AMOUNT: i64 = i64::MIN;
 /// The code of an answer that is an unconfirmed refusal.
 const UNCONFIRMED: u8 = 23;
 
-impl Fields {
+impl RecordFields {
     fn of(kind: u8) -> Self {
         Self { kind, ..Self::default() }
     }
@@ -37,9 +40,9 @@ impl Fields {
         TradeId::new(self.text()?)
     }
 
-    fn who(&self) -> Option<Who> {
+    fn who(&self) -> Option<Operator> {
         let text = self.text()?;
-        Some(Who::new(text)).filter(|who| who.as_str() == text)
+        Some(Operator::new(text)).filter(|who| who.as_str() == text)
     }
 
     fn with_text(self, text: &str) -> Self {
@@ -51,19 +54,19 @@ impl Fields {
         fields
     }
 
-    fn by(self, by: Source) -> Self {
+    fn by(self, by: EvidenceSource) -> Self {
         match by {
-            Source::Marketplace => self,
-            Source::Feed => Self { number: 2, ..self },
-            Source::Person(who) => Self { number: 1, ..self.with_text(who.as_str()) },
+            EvidenceSource::Marketplace => self,
+            EvidenceSource::Feed => Self { number: 2, ..self },
+            EvidenceSource::Person(who) => Self { number: 1, ..self.with_text(who.as_str()) },
         }
     }
 
-    fn source(&self) -> Option<Source> {
+    fn source(&self) -> Option<EvidenceSource> {
         match self.number {
-            0 => Some(Source::Marketplace),
-            1 => self.who().map(Source::Person),
-            2 => Some(Source::Feed),
+            0 => Some(EvidenceSource::Marketplace),
+            1 => self.who().map(EvidenceSource::Person),
+            2 => Some(EvidenceSource::Feed),
             _ => None,
         }
     }
@@ -77,128 +80,130 @@ impl Fields {
     }
 }
 
-pub(super) fn fields(event: &Event) -> Fields {
+pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
     match *event {
-        Event::Reserved { sequence, id, price, entry, limits } => {
+        LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
             let (first, entry) = (price.cents(), entry.0);
-            let fields = Fields { first, entry, limits, ..Fields::of(1).about(sequence) };
+            let fields =
+                RecordFields { first, entry, limits, ..RecordFields::of(1).about(sequence) };
             fields.with_text(id.as_str())
         }
-        Event::Sent { sequence } => Fields::of(2).about(sequence),
-        Event::Answered { sequence, answer } => {
-            answer_fields(answer, Fields::of(3).about(sequence))
+        LedgerEvent::Sent { sequence } => RecordFields::of(2).about(sequence),
+        LedgerEvent::Answered { sequence, answer } => {
+            answer_fields(answer, RecordFields::of(3).about(sequence))
         }
-        Event::Proved { sequence, proof, paid, by } => {
+        LedgerEvent::Proved { sequence, proof, paid, by } => {
             let (code, first) = (proof_code(proof), amount(paid));
-            Fields { code, first, ..Fields::of(4).about(sequence) }.by(by)
+            RecordFields { code, first, ..RecordFields::of(4).about(sequence) }.by(by)
         }
-        Event::Adopted { sequence, id, price } => {
-            let fields = Fields { first: price.cents(), ..Fields::of(5).about(sequence) };
+        LedgerEvent::Adopted { sequence, id, price } => {
+            let fields =
+                RecordFields { first: price.cents(), ..RecordFields::of(5).about(sequence) };
             fields.with_text(id.as_str())
         }
-        Event::Accepted { id } => Fields::of(6).with_text(id.as_str()),
-        Event::Baselined => Fields::of(7),
-        Event::Halted(reason) => halt_fields(reason, Fields::of(8)),
-        Event::Resumed { by } => Fields::of(9).with_text(by.as_str()),
-        Event::Paused { until } => Fields { first: until.0, ..Fields::of(10) },
-        Event::NewBudget { by } => Fields::of(11).with_text(by.as_str()),
-        Event::Balance { coins, as_of } => {
-            Fields { first: coins.cents(), second: as_of.0, ..Fields::of(12) }
+        LedgerEvent::Accepted { id } => RecordFields::of(6).with_text(id.as_str()),
+        LedgerEvent::Baselined => RecordFields::of(7),
+        LedgerEvent::Halted(reason) => halt_fields(reason, RecordFields::of(8)),
+        LedgerEvent::Resumed { by } => RecordFields::of(9).with_text(by.as_str()),
+        LedgerEvent::Paused { until } => RecordFields { first: until.0, ..RecordFields::of(10) },
+        LedgerEvent::NewBudget { by } => RecordFields::of(11).with_text(by.as_str()),
+        LedgerEvent::Balance { coins, as_of } => {
+            RecordFields { first: coins.cents(), second: as_of.0, ..RecordFields::of(12) }
         }
-        Event::Started { boot } => Fields { number: boot.0, ..Fields::of(13) },
-        Event::Lost { coins, count, barrier } => {
+        LedgerEvent::Started { boot } => RecordFields { number: boot.0, ..RecordFields::of(13) },
+        LedgerEvent::Lost { coins, count, barrier } => {
             let (first, second, number) = (coins.cents(), barrier.0, u64::from(count));
-            Fields { first, second, number, ..Fields::of(14) }
+            RecordFields { first, second, number, ..RecordFields::of(14) }
         }
-        Event::LossSettled { by } => Fields::of(15).by(by),
-        Event::PriceConfirmed { sequence, price } => {
-            Fields { first: price.cents(), ..Fields::of(16).about(sequence) }
+        LedgerEvent::LossSettled { by } => RecordFields::of(15).by(by),
+        LedgerEvent::PriceConfirmed { sequence, price } => {
+            RecordFields { first: price.cents(), ..RecordFields::of(16).about(sequence) }
         }
     }
 }
 
-pub(super) fn event(fields: &Fields) -> Option<Event> {
+pub(super) fn event(fields: &RecordFields) -> Option<LedgerEvent> {
     let sequence = Sequence(fields.sequence);
-    let first = Coins::from_cents(fields.first);
+    let first = Amount::from_cents(fields.first);
     Some(match fields.kind {
-        1 => Event::Reserved {
+        1 => LedgerEvent::Reserved {
             sequence,
             id: fields.id()?,
             price: first,
             entry: EntrySlot(fields.entry),
             limits: fields.limits,
         },
-        2 => Event::Sent { sequence },
-        3 => Event::Answered { sequence, answer: answer(fields)? },
-        4 => Event::Proved {
+        2 => LedgerEvent::Sent { sequence },
+        3 => LedgerEvent::Answered { sequence, answer: answer(fields)? },
+        4 => LedgerEvent::Proved {
             sequence,
             proof: proof(fields)?,
             paid: known(fields.first),
             by: fields.source()?,
         },
-        5 => Event::Adopted { sequence, id: fields.id()?, price: first },
-        6 => Event::Accepted { id: fields.id()? },
-        7 => Event::Baselined,
-        8 => Event::Halted(halt(fields)?),
-        9 => Event::Resumed { by: fields.who()? },
-        10 => Event::Paused { until: UnixMs(fields.first) },
-        11 => Event::NewBudget { by: fields.who()? },
-        12 => Event::Balance { coins: first, as_of: UnixMs(fields.second) },
-        13 => Event::Started { boot: BootId(fields.number) },
+        5 => LedgerEvent::Adopted { sequence, id: fields.id()?, price: first },
+        6 => LedgerEvent::Accepted { id: fields.id()? },
+        7 => LedgerEvent::Baselined,
+        8 => LedgerEvent::Halted(halt(fields)?),
+        9 => LedgerEvent::Resumed { by: fields.who()? },
+        10 => LedgerEvent::Paused { until: UnixMs(fields.first) },
+        11 => LedgerEvent::NewBudget { by: fields.who()? },
+        12 => LedgerEvent::Balance { coins: first, as_of: UnixMs(fields.second) },
+        13 => LedgerEvent::Started { boot: BootId(fields.number) },
         14 => {
             let barrier = UnixMs(fields.second);
-            Event::Lost { coins: first, count: fields.count()?, barrier }
+            LedgerEvent::Lost { coins: first, count: fields.count()?, barrier }
         }
-        15 => Event::LossSettled { by: fields.source()? },
-        16 => Event::PriceConfirmed { sequence, price: first },
+        15 => LedgerEvent::LossSettled { by: fields.source()? },
+        16 => LedgerEvent::PriceConfirmed { sequence, price: first },
         _ => return None,
     })
 }
 
-fn amount(coins: Option<Coins>) -> i64 {
-    coins.map_or(NO_AMOUNT, Coins::cents)
+fn amount(coins: Option<Amount>) -> i64 {
+    coins.map_or(NO_AMOUNT, Amount::cents)
 }
 
-fn known(cents: i64) -> Option<Coins> {
-    Some(cents).filter(|cents| *cents != NO_AMOUNT).map(Coins::from_cents)
+fn known(cents: i64) -> Option<Amount> {
+    Some(cents).filter(|cents| *cents != NO_AMOUNT).map(Amount::from_cents)
 }
 
-const fn proof_code(proof: Proof) -> u8 {
+const fn proof_code(proof: Evidence) -> u8 {
     match proof {
-        Proof::Bought => 1,
-        Proof::Completed => 2,
-        Proof::Returned => 3,
-        Proof::NotBought => 4,
-        Proof::Returning => 5,
-        Proof::ReturnedByStatus => 6,
+        Evidence::Bought => 1,
+        Evidence::Completed => 2,
+        Evidence::Returned => 3,
+        Evidence::NotBought => 4,
+        Evidence::Returning => 5,
+        Evidence::ReturnedByStatus => 6,
     }
 }
 
-const fn proof(fields: &Fields) -> Option<Proof> {
+const fn proof(fields: &RecordFields) -> Option<Evidence> {
     Some(match fields.code {
-        1 => Proof::Bought,
-        2 => Proof::Completed,
-        3 if fields.version == VERSION_1 => Proof::ReturnedByStatus,
-        3 => Proof::Returned,
-        4 => Proof::NotBought,
-        5 => Proof::Returning,
-        6 => Proof::ReturnedByStatus,
+        1 => Evidence::Bought,
+        2 => Evidence::Completed,
+        3 if fields.version == VERSION_1 => Evidence::ReturnedByStatus,
+        3 => Evidence::Returned,
+        4 => Evidence::NotBought,
+        5 => Evidence::Returning,
+        6 => Evidence::ReturnedByStatus,
         _ => return None,
     })
 }
 
-fn answer_fields(answer: Answer, fields: Fields) -> Fields {
+fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
     match answer {
-        Answer::Bought(paid) => Fields { code: 1, first: amount(paid), ..fields },
-        Answer::NotSent(why) => {
+        RecordedAnswer::Bought(paid) => RecordFields { code: 1, first: amount(paid), ..fields },
+        RecordedAnswer::NotSent(why) => {
             let code = match why {
                 NotSent::NoConnection => 2,
                 NotSent::Closed => 3,
                 NotSent::Stopping => 4,
             };
-            Fields { code, ..fields }
+            RecordFields { code, ..fields }
         }
-        Answer::Unknown(why) => {
+        RecordedAnswer::Unknown(why) => {
             let (code, number) = match why {
                 Unknown::Timeout => (16, 0),
                 Unknown::Cut => (17, 0),
@@ -209,105 +214,116 @@ fn answer_fields(answer: Answer, fields: Fields) -> Fields {
                 Unknown::Foreign => (22, 0),
                 Unknown::Unconfirmed(refusal) => {
                     // The refusal's own code stands in the first amount.
-                    let Fields { code, number, .. } = refusal_fields(refusal, fields);
+                    let RecordFields { code, number, .. } = refusal_fields(refusal, fields);
                     let first = i64::from(code);
-                    return Fields { code: UNCONFIRMED, number, first, ..fields };
+                    return RecordFields { code: UNCONFIRMED, number, first, ..fields };
                 }
             };
-            Fields { code, number, ..fields }
+            RecordFields { code, number, ..fields }
         }
-        Answer::Refused(refusal) => refusal_fields(refusal, fields),
+        RecordedAnswer::Refused(refusal) => refusal_fields(refusal, fields),
     }
 }
 
-fn answer(fields: &Fields) -> Option<Answer> {
+fn answer(fields: &RecordFields) -> Option<RecordedAnswer> {
     Some(match fields.code {
-        1 => Answer::Bought(known(fields.first)),
-        2 => Answer::NotSent(NotSent::NoConnection),
-        3 => Answer::NotSent(NotSent::Closed),
-        4 => Answer::NotSent(NotSent::Stopping),
-        16 => Answer::Unknown(Unknown::Timeout),
-        17 => Answer::Unknown(Unknown::Cut),
-        18 => Answer::Unknown(Unknown::Stopped),
-        19 => Answer::Unknown(Unknown::Status { status: fields.status()? }),
-        20 => Answer::Unknown(Unknown::Unreadable),
-        21 => Answer::Unknown(Unknown::UnknownError),
-        22 => Answer::Unknown(Unknown::Foreign),
+        1 => RecordedAnswer::Bought(known(fields.first)),
+        2 => RecordedAnswer::NotSent(NotSent::NoConnection),
+        3 => RecordedAnswer::NotSent(NotSent::Closed),
+        4 => RecordedAnswer::NotSent(NotSent::Stopping),
+        16 => RecordedAnswer::Unknown(Unknown::Timeout),
+        17 => RecordedAnswer::Unknown(Unknown::Cut),
+        18 => RecordedAnswer::Unknown(Unknown::Stopped),
+        19 => RecordedAnswer::Unknown(Unknown::Status { status: fields.status()? }),
+        20 => RecordedAnswer::Unknown(Unknown::Unreadable),
+        21 => RecordedAnswer::Unknown(Unknown::UnknownError),
+        22 => RecordedAnswer::Unknown(Unknown::Foreign),
         UNCONFIRMED => {
             let code = u8::try_from(fields.first).ok()?;
-            Answer::Unknown(Unknown::Unconfirmed(refusal(&Fields { code, ..*fields })?))
+            RecordedAnswer::Unknown(Unknown::Unconfirmed(refusal(&RecordFields {
+                code,
+                ..*fields
+            })?))
         }
-        _ => Answer::Refused(refusal(fields)?),
+        _ => RecordedAnswer::Refused(refusal(fields)?),
     })
 }
 
-fn refusal_fields(refusal: Refusal, fields: Fields) -> Fields {
+fn refusal_fields(refusal: RejectReason, fields: RecordFields) -> RecordFields {
     let (code, number) = match refusal {
-        Refusal::NotJoinable => (32, 0),
-        Refusal::Taken => (33, 0),
-        Refusal::DailyLimit => (34, 0),
-        Refusal::Unauthenticated => (35, 0),
-        Refusal::Captcha => (36, 0),
-        Refusal::Challenge => (37, 0),
-        Refusal::Forbidden { status } => (38, u64::from(status)),
-        Refusal::RateLimited { retry_after: None } => (39, 0),
-        Refusal::RateLimited { retry_after: Some(wait) } => {
+        RejectReason::NotJoinable => (32, 0),
+        RejectReason::Taken => (33, 0),
+        RejectReason::DailyLimit => (34, 0),
+        RejectReason::Unauthenticated => (35, 0),
+        RejectReason::Captcha => (36, 0),
+        RejectReason::Challenge => (37, 0),
+        RejectReason::Forbidden { status } => (38, u64::from(status)),
+        RejectReason::RateLimited { retry_after: None } => (39, 0),
+        RejectReason::RateLimited { retry_after: Some(wait) } => {
             (40, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
         }
-        Refusal::StaleQuery => (41, 0),
+        RejectReason::StaleQuery => (41, 0),
     };
-    Fields { code, number, ..fields }
+    RecordFields { code, number, ..fields }
 }
 
-fn refusal(fields: &Fields) -> Option<Refusal> {
+fn refusal(fields: &RecordFields) -> Option<RejectReason> {
     Some(match fields.code {
-        32 => Refusal::NotJoinable,
-        33 => Refusal::Taken,
-        34 => Refusal::DailyLimit,
-        35 => Refusal::Unauthenticated,
-        36 => Refusal::Captcha,
-        37 => Refusal::Challenge,
-        38 => Refusal::Forbidden { status: fields.status()? },
-        39 => Refusal::RateLimited { retry_after: None },
-        40 => Refusal::RateLimited { retry_after: Some(Duration::from_millis(fields.number)) },
-        41 => Refusal::StaleQuery,
+        32 => RejectReason::NotJoinable,
+        33 => RejectReason::Taken,
+        34 => RejectReason::DailyLimit,
+        35 => RejectReason::Unauthenticated,
+        36 => RejectReason::Captcha,
+        37 => RejectReason::Challenge,
+        38 => RejectReason::Forbidden { status: fields.status()? },
+        39 => RejectReason::RateLimited { retry_after: None },
+        40 => RejectReason::RateLimited { retry_after: Some(Duration::from_millis(fields.number)) },
+        41 => RejectReason::StaleQuery,
         _ => return None,
     })
 }
 
-fn halt_fields(reason: HaltReason, fields: Fields) -> Fields {
+fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
     match reason {
-        HaltReason::Person(who) => Fields { code: 1, ..fields }.with_text(who.as_str()),
+        HaltReason::Person(who) => RecordFields { code: 1, ..fields }.with_text(who.as_str()),
         HaltReason::BalanceDrop { expected, actual } => {
-            Fields { code: 2, first: expected.cents(), second: actual.cents(), ..fields }
+            RecordFields { code: 2, first: expected.cents(), second: actual.cents(), ..fields }
         }
-        HaltReason::Unintended { id } => Fields { code: 3, ..fields }.with_text(id.as_str()),
-        HaltReason::Contradiction { id } => Fields { code: 4, ..fields }.with_text(id.as_str()),
+        HaltReason::Unintended { id } => RecordFields { code: 3, ..fields }.with_text(id.as_str()),
+        HaltReason::Contradiction { id } => {
+            RecordFields { code: 4, ..fields }.with_text(id.as_str())
+        }
         HaltReason::Price { id, approved, paid } => {
             let (first, second) = (approved.cents(), paid.cents());
-            Fields { code: 5, first, second, ..fields }.with_text(id.as_str())
+            RecordFields { code: 5, first, second, ..fields }.with_text(id.as_str())
         }
         HaltReason::Disagreement { missing, listed } => {
-            let fields = Fields { code: 6, first: missing.cents(), ..fields };
+            let fields = RecordFields { code: 6, first: missing.cents(), ..fields };
             listed.map_or(fields, |id| fields.with_text(id.as_str()))
         }
         HaltReason::AbsurdPrice { id, approved, paid } => {
             let (first, second) = (approved.cents(), paid.cents());
-            Fields { code: 16, first, second, ..fields }.with_text(id.as_str())
+            RecordFields { code: 16, first, second, ..fields }.with_text(id.as_str())
         }
-        HaltReason::Unknowns { count } => Fields { code: 7, number: u64::from(count), ..fields },
-        HaltReason::Refusals { count } => Fields { code: 8, number: u64::from(count), ..fields },
-        HaltReason::Storage(fault) => Fields { code: 9, number: u64::from(fault.code()), ..fields },
+        HaltReason::Unknowns { count } => {
+            RecordFields { code: 7, number: u64::from(count), ..fields }
+        }
+        HaltReason::Refusals { count } => {
+            RecordFields { code: 8, number: u64::from(count), ..fields }
+        }
+        HaltReason::Storage(fault) => {
+            RecordFields { code: 9, number: u64::from(fault.code()), ..fields }
+        }
         HaltReason::Thread(thread) => {
-            Fields { code: 10, number: u64::from(thread.code()), ..fields }
+            RecordFields { code: 10, number: u64::from(thread.code()), ..fields }
         }
-        HaltReason::OtherAccount => Fields { code: 17, ..fields },
+        HaltReason::OtherAccount => RecordFields { code: 17, ..fields },
         HaltReason::Refused(refusal) => refusal_fields(refusal, fields),
     }
 }
 
-fn halt(fields: &Fields) -> Option<HaltReason> {
-    let (first, second) = (Coins::from_cents(fields.first), Coins::from_cents(fields.second));
+fn halt(fields: &RecordFields) -> Option<HaltReason> {
+    let (first, second) = (Amount::from_cents(fields.first), Amount::from_cents(fields.second));
     Some(match fields.code {
         1 => HaltReason::Person(fields.who()?),
         2 => HaltReason::BalanceDrop { expected: first, actual: second },

@@ -17,14 +17,14 @@ use crate::{
     ledger::{
         account::SETTLE,
         entries::tests::entry,
-        event::{BootId, Event},
+        event::{BootId, LedgerEvent},
         *,
     },
-    outcome::{NotSent, Refusal, Unknown},
-    trade::Status,
+    outcome::{NotSent, RejectReason, Unknown},
+    trade::TradeStatus,
 };
 
-const START: Coins = Coins::from_cents(40_000);
+const START: Amount = Amount::from_cents(40_000);
 /// More listings than are ever affordable at once.
 const LISTINGS: u32 = 400;
 const PENDING_MAX: usize = 3;
@@ -33,7 +33,7 @@ const PENDING_MAX: usize = 3;
 const HONEST_READINGS: usize = 3;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum AdversaryStep {
     /// A listing fits an entry.
     Match {
         listing: u32,
@@ -47,12 +47,12 @@ enum Step {
     Answer {
         which: usize,
         lost: bool,
-        price: Told,
+        price: FeedReport,
     },
     /// Something arrives about an order that is settled already.
     Repeat {
         which: usize,
-        price: Told,
+        price: FeedReport,
     },
     /// The request of an order turns out never to have left.
     Unsent {
@@ -75,7 +75,7 @@ enum Step {
     /// The feed names a listing and a status.
     Feed {
         which: usize,
-        status: Status,
+        status: TradeStatus,
     },
     /// The feed pushes a balance.
     Push {
@@ -108,7 +108,7 @@ enum Step {
 
 /// A price in an answer.
 #[derive(Clone, Copy, Debug)]
-enum Told {
+enum FeedReport {
     Nothing,
     True,
     Any(i64),
@@ -121,24 +121,24 @@ enum Hidden {
     UnknownStatus,
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn told() -> impl Strategy<Value = FeedReport> {
     prop_oneof![
-        2 => Just(Told::Nothing),
-        4 => Just(Told::True),
-        1 => (-100_i64..10_000).prop_map(Told::Any),
+        2 => Just(FeedReport::Nothing),
+        4 => Just(FeedReport::True),
+        1 => (-100_i64..10_000).prop_map(FeedReport::Any),
     ]
 }
 
-fn status() -> impl Strategy<Value = Status> {
+fn status() -> impl Strategy<Value = TradeStatus> {
     prop::sample::select(vec![
-        Status::Listed,
-        Status::Joined,
-        Status::Processing,
-        Status::Completed,
-        Status::Cooldown,
-        Status::Cancelled,
-        Status::Expired,
-        Status::Other,
+        TradeStatus::Listed,
+        TradeStatus::Joined,
+        TradeStatus::Processing,
+        TradeStatus::Completed,
+        TradeStatus::Cooldown,
+        TradeStatus::Cancelled,
+        TradeStatus::Expired,
+        TradeStatus::Other,
     ])
 }
 
@@ -146,29 +146,29 @@ fn hidden() -> impl Strategy<Value = Hidden> {
     prop::sample::select(vec![Hidden::No, Hidden::LeftOut, Hidden::UnknownStatus])
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = AdversaryStep> {
     prop_oneof![
-        10 => (0..LISTINGS, 0_usize..2).prop_map(|(listing, entry)| Step::Match { listing, entry }),
-        8 => prop::bool::weighted(0.8).prop_map(|accept| Step::Arrive { accept }),
+        10 => (0..LISTINGS, 0_usize..2).prop_map(|(listing, entry)| AdversaryStep::Match { listing, entry }),
+        8 => prop::bool::weighted(0.8).prop_map(|accept| AdversaryStep::Arrive { accept }),
         8 => (any::<usize>(), prop::bool::weighted(0.3), told())
-            .prop_map(|(which, lost, price)| Step::Answer { which, lost, price }),
-        1 => (any::<usize>(), told()).prop_map(|(which, price)| Step::Repeat { which, price }),
-        1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
+            .prop_map(|(which, lost, price)| AdversaryStep::Answer { which, lost, price }),
+        1 => (any::<usize>(), told()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
+        1 => any::<usize>().prop_map(|which| AdversaryStep::Unsent { which }),
         2 => (any::<usize>(), prop::bool::weighted(0.3))
-            .prop_map(|(which, deliver)| Step::Finish { which, deliver }),
-        2 => any::<usize>().prop_map(|which| Step::Refund { which }),
-        1 => (any::<usize>(), hidden()).prop_map(|(which, how)| Step::Hide { which, how }),
-        4 => (any::<usize>(), status()).prop_map(|(which, status)| Step::Feed { which, status }),
-        1 => (-100_i64..100_000).prop_map(|cents| Step::Push { cents }),
-        5 => age().prop_map(|age| Step::Balance { age }),
+            .prop_map(|(which, deliver)| AdversaryStep::Finish { which, deliver }),
+        2 => any::<usize>().prop_map(|which| AdversaryStep::Refund { which }),
+        1 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
+        4 => (any::<usize>(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
+        1 => (-100_i64..100_000).prop_map(|cents| AdversaryStep::Push { cents }),
+        5 => age().prop_map(|age| AdversaryStep::Balance { age }),
         5 => (age(), prop::bool::weighted(0.85))
-            .prop_map(|(age, complete)| Step::List { age, complete }),
-        1 => Just(Step::Restart),
-        1 => Just(Step::ClockSet),
-        1 => (0_i64..200, 0_u32..8).prop_map(|(total, minute)| Step::Limits { total, minute }),
-        3 => Just(Step::Resume),
+            .prop_map(|(age, complete)| AdversaryStep::List { age, complete }),
+        1 => Just(AdversaryStep::Restart),
+        1 => Just(AdversaryStep::ClockSet),
+        1 => (0_i64..200, 0_u32..8).prop_map(|(total, minute)| AdversaryStep::Limits { total, minute }),
+        3 => Just(AdversaryStep::Resume),
         8 => prop_oneof![0_u64..10, 30_u64..70, 60_u64..62, 3_590_u64..3_601]
-            .prop_map(|seconds| Step::Wait { seconds }),
+            .prop_map(|seconds| AdversaryStep::Wait { seconds }),
     ]
 }
 
@@ -178,9 +178,9 @@ fn age() -> impl Strategy<Value = u64> {
 
 /// One order in the market's books.
 #[derive(Clone, Debug)]
-struct Order {
+struct MarketOrder {
     id: TradeId,
-    price: Coins,
+    price: Amount,
     entry: usize,
     reserved_at: UnixMs,
     /// Whether the executor waits for its answer.
@@ -195,7 +195,7 @@ struct Order {
     hidden: Hidden,
 }
 
-impl Order {
+impl MarketOrder {
     /// Whether its coins are gone, or may yet go.
     const fn costs(&self) -> bool {
         self.pending || (self.charged_at.is_some() && self.refunded_at.is_none())
@@ -207,33 +207,33 @@ impl Order {
         self.pending || (self.charged_at.is_some() && self.cancelled_at.is_none())
     }
 
-    fn status_at(&self, moment: UnixMs) -> Option<Status> {
+    fn status_at(&self, moment: UnixMs) -> Option<TradeStatus> {
         let is_past = |at: Option<UnixMs>| at.is_some_and(|at| at <= moment);
         is_past(self.charged_at).then(|| {
             if is_past(self.cancelled_at) {
-                Status::Cancelled
+                TradeStatus::Cancelled
             } else if is_past(self.completed_at) {
-                Status::Completed
+                TradeStatus::Completed
             } else {
-                Status::Joined
+                TradeStatus::Joined
             }
         })
     }
 }
 
-struct World {
+struct AdversaryMarket {
     ledger: Ledger,
-    orders: Vec<Order>,
+    orders: Vec<MarketOrder>,
     now: UnixMs,
     budget: Budget,
     created: HashMap<u32, UnixMs>,
 }
 
-fn coins(whole: i64) -> Coins {
-    Coins::from_cents(whole * 100)
+fn coins(whole: i64) -> Amount {
+    Amount::from_cents(whole * 100)
 }
 
-fn whitelist() -> [Entry; 2] {
+fn whitelist() -> [WhitelistEntry; 2] {
     let mut first = entry(Some("first"));
     first.max_quantity = 4;
     let mut second = entry(None);
@@ -241,7 +241,7 @@ fn whitelist() -> [Entry; 2] {
     [first, second]
 }
 
-impl World {
+impl AdversaryMarket {
     fn new() -> Self {
         let budget = Budget {
             max_price: coins(25),
@@ -260,20 +260,20 @@ impl World {
         world
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &AdversaryStep) {
         match *step {
-            Step::Match { listing, entry } => self.want(listing, entry),
-            Step::Arrive { accept } => {
+            AdversaryStep::Match { listing, entry } => self.want(listing, entry),
+            AdversaryStep::Arrive { accept } => {
                 let now = self.now;
                 if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {
                     order.pending = false;
                     order.charged_at = accept.then_some(now);
                 }
             }
-            Step::Answer { which, lost, price } => self.answer(which, lost, price),
-            Step::Repeat { which, price } => self.repeat(which, price),
-            Step::Unsent { which } => {
-                let unsent = |order: &Order| order.waiting && order.pending;
+            AdversaryStep::Answer { which, lost, price } => self.answer(which, lost, price),
+            AdversaryStep::Repeat { which, price } => self.repeat(which, price),
+            AdversaryStep::Unsent { which } => {
+                let unsent = |order: &MarketOrder| order.waiting && order.pending;
                 if let Some(order) = pick(&mut self.orders, which, unsent) {
                     (order.waiting, order.pending, order.unsent) = (false, false, true);
                     let id = order.id;
@@ -281,10 +281,11 @@ impl World {
                     let _nothing_new = self.ledger.settle(&id, &never, self.now).unwrap();
                 }
             }
-            Step::Finish { which, deliver } => {
+            AdversaryStep::Finish { which, deliver } => {
                 let now = self.now;
-                let joined =
-                    |order: &Order| order.charged_at.is_some() && order.cancelled_at.is_none();
+                let joined = |order: &MarketOrder| {
+                    order.charged_at.is_some() && order.cancelled_at.is_none()
+                };
                 if let Some(order) = pick(&mut self.orders, which, joined) {
                     if deliver {
                         order.completed_at = order.completed_at.or(Some(now));
@@ -293,37 +294,40 @@ impl World {
                     }
                 }
             }
-            Step::Refund { which } => {
+            AdversaryStep::Refund { which } => {
                 let now = self.now;
-                let owed =
-                    |order: &Order| order.cancelled_at.is_some() && order.refunded_at.is_none();
+                let owed = |order: &MarketOrder| {
+                    order.cancelled_at.is_some() && order.refunded_at.is_none()
+                };
                 if let Some(order) = pick(&mut self.orders, which, owed) {
                     order.refunded_at = Some(now);
                 }
             }
-            Step::Hide { which, how } => {
+            AdversaryStep::Hide { which, how } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     order.hidden = how;
                 }
             }
-            Step::Feed { which, status } => {
+            AdversaryStep::Feed { which, status } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     let id = order.id;
                     let _asks = self.ledger.observe(&id, status, self.now);
                 }
             }
-            Step::Push { cents } => self.ledger.push_balance(Coins::from_cents(cents)),
-            Step::Balance { age } => self.read_balance(age),
-            Step::List { age, complete } => self.read_list(age, complete),
-            Step::Restart => self.restart(),
-            Step::ClockSet => self.ledger.distrust_clock(self.now),
-            Step::Limits { total, minute } => {
+            AdversaryStep::Push { cents } => self.ledger.push_balance(Amount::from_cents(cents)),
+            AdversaryStep::Balance { age } => self.read_balance(age),
+            AdversaryStep::List { age, complete } => self.read_list(age, complete),
+            AdversaryStep::Restart => self.restart(),
+            AdversaryStep::ClockSet => self.ledger.distrust_clock(self.now),
+            AdversaryStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
                 self.ledger.book.set_budget(self.budget.clone(), 1);
             }
-            Step::Resume => self.ledger.resume(Who::new("me"), self.now),
-            Step::Wait { seconds } => self.now = self.now.plus(Duration::from_secs(seconds)),
+            AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
+            AdversaryStep::Wait { seconds } => {
+                self.now = self.now.plus(Duration::from_secs(seconds))
+            }
         }
     }
 
@@ -334,10 +338,10 @@ impl World {
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
         let price = coins(1 + i64::from(listing) * 7 % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let want = Want { id, price, entry, created_at };
+        let want = OrderRequest { id, price, entry, created_at };
         let Ok(approved) = self.ledger.reserve(want, self.now) else { return };
         self.orders.retain(|order| !(order.id == id && order.unsent));
-        self.orders.push(Order {
+        self.orders.push(MarketOrder {
             id: *approved.id(),
             price: approved.price(),
             entry,
@@ -355,7 +359,7 @@ impl World {
         self.check_limits();
     }
 
-    fn answer(&mut self, which: usize, lost: bool, told: Told) {
+    fn answer(&mut self, which: usize, lost: bool, told: FeedReport) {
         let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else { return };
         order.waiting = false;
         let outcome = if lost {
@@ -364,7 +368,7 @@ impl World {
             Outcome::Unknown(Unknown::Timeout)
         } else if order.pending {
             order.pending = false;
-            Outcome::Refused(Refusal::Taken)
+            Outcome::Refused(RejectReason::Taken)
         } else {
             outcome_of(order, told)
         };
@@ -373,8 +377,8 @@ impl World {
     }
 
     /// A late or repeated answer. The ledger may have settled the order otherwise.
-    fn repeat(&mut self, which: usize, told: Told) {
-        let settled = |order: &Order| !order.waiting && !order.unsent;
+    fn repeat(&mut self, which: usize, told: FeedReport) {
+        let settled = |order: &MarketOrder| !order.waiting && !order.unsent;
         if let Some(order) = pick(&mut self.orders, which, settled) {
             let (id, outcome) = (order.id, outcome_of(order, told));
             // It may say nothing new, which is an error of no consequence.
@@ -382,7 +386,7 @@ impl World {
         }
     }
 
-    fn balance_at(&self, moment: UnixMs) -> Coins {
+    fn balance_at(&self, moment: UnixMs) -> Amount {
         let is_past = |at: Option<UnixMs>| at.is_some_and(|at| at <= moment);
         self.orders.iter().fold(START, |balance, order| {
             let spent = is_past(order.charged_at) && !is_past(order.refunded_at);
@@ -404,24 +408,24 @@ impl World {
             .filter_map(|(_index, order)| {
                 let status = order.status_at(moment)?;
                 let is_hidden = order.hidden == Hidden::UnknownStatus;
-                let status = if is_hidden { Status::Other } else { status };
+                let status = if is_hidden { TradeStatus::Other } else { status };
                 Some(OwnTrade { id: order.id, status, price: Some(order.price), joined_at: None })
             })
             .collect();
-        let reading = Reading { trades: &trades, complete, started: self.now };
+        let reading = AccountReading { trades: &trades, complete, started: self.now };
         let _maybe_halts = self.ledger.reconcile(&reading, None, self.now);
     }
 
     /// The events so far make the same book again, and what was in flight is unknown.
     fn restart(&mut self) {
-        let mut book = Book::new(self.budget.clone(), true);
+        let mut book = LedgerState::new(self.budget.clone(), true);
         book.set_entries(&whitelist());
         for (at, event) in &self.ledger.events_for_tests {
             book.apply(*at, event).unwrap();
         }
         assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
         self.ledger.book = book;
-        let started = Event::Started { boot: BootId::default() };
+        let started = LedgerEvent::Started { boot: BootId::default() };
         let _nothing = self.ledger.record_sure(self.now, started);
         for order in &mut self.orders {
             (order.waiting, order.pending) = (false, false);
@@ -465,7 +469,7 @@ impl World {
     fn turn_honest(&mut self) {
         for which in 0..self.orders.len() {
             if self.orders.iter().any(|order| order.waiting) {
-                self.answer(which, false, Told::True);
+                self.answer(which, false, FeedReport::True);
             }
         }
         let now = self.now;
@@ -481,9 +485,9 @@ impl World {
             self.read_list(0, true);
         }
         let costly = self.orders.iter().filter(|order| order.costs());
-        let books = costly.fold(Coins::ZERO, |sum, order| sum.saturating_add(order.price));
+        let books = costly.fold(Amount::ZERO, |sum, order| sum.saturating_add(order.price));
         let counted = self.ledger.book.intents.iter().filter(|intent| intent.state.counts());
-        let counted = counted.fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price));
+        let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
         if self.ledger.book.halts.is_empty() {
             let intents = &self.ledger.book.intents;
             let account = &self.ledger.book.account;
@@ -494,19 +498,23 @@ impl World {
 }
 
 /// What an attributed answer says: whether it was bought is true, the price may be anything.
-fn outcome_of(order: &Order, told: Told) -> Outcome {
+fn outcome_of(order: &MarketOrder, told: FeedReport) -> Outcome {
     let price = match told {
-        Told::Nothing => None,
-        Told::True => Some(order.price),
-        Told::Any(cents) => Some(Coins::from_cents(cents)),
+        FeedReport::Nothing => None,
+        FeedReport::True => Some(order.price),
+        FeedReport::Any(cents) => Some(Amount::from_cents(cents)),
     };
     match order.charged_at {
         Some(_bought) => Outcome::Bought { price, server_time: None },
-        None => Outcome::Refused(Refusal::Taken),
+        None => Outcome::Refused(RejectReason::Taken),
     }
 }
 
-fn pick(orders: &mut [Order], which: usize, fits: impl Fn(&Order) -> bool) -> Option<&mut Order> {
+fn pick(
+    orders: &mut [MarketOrder],
+    which: usize,
+    fits: impl Fn(&MarketOrder) -> bool,
+) -> Option<&mut MarketOrder> {
     let count = orders.iter().filter(|order| fits(order)).count();
     let nth = which.checked_rem(count)?;
     orders.iter_mut().filter(|order| fits(order)).nth(nth)
@@ -525,7 +533,7 @@ proptest! {
     fn no_lie_of_the_market_exceeds_a_limit_and_honesty_settles_everything(
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut world = World::new();
+        let mut world = AdversaryMarket::new();
         for step in &steps {
             world.step(step);
             world.ledger.book.check().unwrap();

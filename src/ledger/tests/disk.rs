@@ -14,18 +14,18 @@ use std::{
 use super::*;
 use crate::{
     ledger::{
-        archive::Archive,
-        lock::Lock,
-        open::{DATABASE, INTENT_FILE, Wish},
+        archive::LedgerReader,
+        lock::LedgerLock,
+        open::{DATABASE, INTENT_FILE, OpenSettings},
         record::{RECORD_BYTES, Record},
-        ring::{Opened, Ring},
+        ring::{OpenedLog, WriteAheadLog},
         storage::Storage,
     },
-    trade::Status,
+    trade::TradeStatus,
 };
 
-pub(crate) fn place(folder: &Path, boot: &str) -> Place {
-    Place {
+pub(crate) fn place(folder: &Path, boot: &str) -> LedgerLocation {
+    LedgerLocation {
         folder: folder.to_owned(),
         host: "market.example".to_owned(),
         boot: Some(boot.to_owned()),
@@ -33,7 +33,7 @@ pub(crate) fn place(folder: &Path, boot: &str) -> Place {
     }
 }
 
-pub(super) fn entries() -> [Entry; 2] {
+pub(super) fn entries() -> [WhitelistEntry; 2] {
     [entry(Some("first")), entry(Some("second"))]
 }
 
@@ -49,7 +49,7 @@ pub(super) fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
 
 pub(super) fn ready(ledger: &mut Ledger, now: UnixMs) {
     ledger.bind("account-1").unwrap();
-    let reading = Reading { trades: &[], complete: true, started: now };
+    let reading = AccountReading { trades: &[], complete: true, started: now };
     assert_eq!(ledger.reconcile(&reading, Some(coins(1_000)), now).halts, []);
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 /// Reserves, and waits while the lease is only catching up.
 #[track_caller]
-pub(crate) fn reserve(ledger: &mut Ledger, want: Want, now: UnixMs) -> Approved {
+pub(crate) fn reserve(ledger: &mut Ledger, want: OrderRequest, now: UnixMs) -> ApprovedOrder {
     let mut approved = None;
     wait_until(|| match ledger.reserve(want, now) {
         Ok(found) => {
@@ -72,7 +72,7 @@ pub(crate) fn reserve(ledger: &mut Ledger, want: Want, now: UnixMs) -> Approved 
             true
         }
         Err(denied) => {
-            assert_eq!(denied, Denied::Behind);
+            assert_eq!(denied, RiskRejection::Behind);
             false
         }
     });
@@ -110,7 +110,7 @@ pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
     fs::write(&path, bytes).unwrap();
 }
 
-pub(super) fn state(ledger: &Ledger, n: u32) -> State {
+pub(super) fn state(ledger: &Ledger, n: u32) -> OrderState {
     ledger.book().intent(&id(n)).unwrap().state
 }
 
@@ -131,12 +131,12 @@ fn everything_survives_a_stop_in_order() {
     assert_eq!(now, Snapshot { reconciled: false, ..before });
     assert_eq!(
         [1, 2, 3].map(|n| state(&ledger, n)),
-        [State::Bought, State::Refused, State::Unknown]
+        [OrderState::Bought, OrderState::Refused, OrderState::Unknown]
     );
     assert_eq!(now.halts[0].reason, HaltReason::Person(me()));
     ledger.resume(me(), after(3));
     ready(&mut ledger, after(3));
-    assert_eq!(ledger.reserve(want(1, 1), after(3)).unwrap_err(), Denied::AlreadyRequested);
+    assert_eq!(ledger.reserve(want(1, 1), after(3)).unwrap_err(), RiskRejection::AlreadyRequested);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_rehearsal_changes_nothing_here_or_on_the_disk() {
     assert_eq!(ledger.book().intents().len(), 1);
 }
 
-pub(super) fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Aftermath {
+pub(super) fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Effects {
     let approved = reserve(ledger, want(n, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
     ledger.settle(approved.id(), outcome, T0).unwrap()
@@ -172,7 +172,7 @@ fn a_process_that_dies_forgets_nothing_and_what_was_in_flight_is_unknown() {
     // At once, whether the database has heard of it or not.
     let image = image(folder.path());
     let mut again = open(image.path(), "boot", after(1));
-    assert_eq!([1, 2].map(|n| state(&again, n)), [State::Bought, State::Unknown]);
+    assert_eq!([1, 2].map(|n| state(&again, n)), [OrderState::Bought, OrderState::Unknown]);
     let snapshot = again.snapshot(after(1));
     assert_eq!((snapshot.spent, snapshot.loss.count), (coins(20), 0));
 }
@@ -191,20 +191,20 @@ fn power_loss_counts_all_that_was_leased_and_old_listings_are_never_bought() {
     let known = again.book().intents().len();
     assert!(known == 1 || snapshot.loss.coins >= coins(10), "{snapshot:?}");
     assert!(coins(10) <= snapshot.spent && snapshot.spent <= coins(200));
-    let reading = Reading { trades: &[], complete: true, started: after(1) };
+    let reading = AccountReading { trades: &[], complete: true, started: after(1) };
     let _nothing = again.reconcile(&reading, Some(coins(1_000)), after(1));
     let denied = again.reserve(want(9, 1), after(1)).unwrap_err();
-    assert!(matches!(denied, Denied::BeforePowerLoss { .. }), "{denied}");
+    assert!(matches!(denied, RiskRejection::BeforePowerLoss { .. }), "{denied}");
 
     // Once the window has passed and the account agrees, only the barrier stays, for good.
-    let reading = Reading { started: after(100), ..reading };
+    let reading = AccountReading { started: after(100), ..reading };
     assert_eq!(again.reconcile(&reading, Some(coins(1_000)), after(100)).halts, []);
-    assert_eq!(again.snapshot(after(100)).spent, Coins::ZERO);
+    assert_eq!(again.snapshot(after(100)).spent, Amount::ZERO);
     drop(again);
     let mut later = open(image.path(), "another", after(200));
     let denied = later.reserve(want(9, 1), after(200)).unwrap_err();
-    assert!(matches!(denied, Denied::BeforePowerLoss { .. }), "{denied}");
-    let young = Want { created_at: Some(after(200)), ..want(9, 1) };
+    assert!(matches!(denied, RiskRejection::BeforePowerLoss { .. }), "{denied}");
+    let young = OrderRequest { created_at: Some(after(200)), ..want(9, 1) };
     let _approved = reserve(&mut later, young, after(200));
 }
 
@@ -236,16 +236,16 @@ fn a_ledger_refuses_another_marketplace_and_another_account() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path(), "boot", T0);
     drop(ledger);
-    let other = Place { host: "other.example".to_owned(), ..place(folder.path(), "boot") };
+    let other = LedgerLocation { host: "other.example".to_owned(), ..place(folder.path(), "boot") };
     let error = Ledger::open(&other, limits(), &entries(), T0).unwrap_err();
     assert!(matches!(error, LedgerError::OtherHost { .. }), "{error}");
     let place = place(folder.path(), "boot");
     let mut ledger = Ledger::open(&place, limits(), &entries(), T0).unwrap();
     let error = ledger.bind("account-2").unwrap_err();
     assert!(matches!(error, LedgerError::OtherAccount { .. }), "{error}");
-    let reading = Reading { trades: &[], complete: true, started: T0 };
+    let reading = AccountReading { trades: &[], complete: true, started: T0 };
     let _nothing = ledger.reconcile(&reading, Some(coins(1_000)), T0);
-    assert_eq!(ledger.reserve(want(1, 1), T0).unwrap_err(), Denied::NotReconciled);
+    assert_eq!(ledger.reserve(want(1, 1), T0).unwrap_err(), RiskRejection::NotReconciled);
 }
 
 #[test]
@@ -307,18 +307,18 @@ fn a_database_that_cannot_be_written_stops_buying_until_it_can() {
     let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
     let _nothing = ledger.settle(approved.id(), &BOUGHT, T0).unwrap();
     wait_until(|| ledger.failure().is_some());
-    assert_eq!(ledger.reserve(want(2, 10), T0).unwrap_err(), Denied::Unwritable);
+    assert_eq!(ledger.reserve(want(2, 10), T0).unwrap_err(), RiskRejection::Unwritable);
     hold.rollback().unwrap();
     wait_until(|| ledger.failure().is_none());
     let _approved = reserve(&mut ledger, want(2, 10), T0);
     drop(ledger);
     let again = open(folder.path(), "boot", after(1));
-    assert_eq!(state(&again, 1), State::Bought, "nothing was lost meanwhile");
+    assert_eq!(state(&again, 1), OrderState::Bought, "nothing was lost meanwhile");
 }
 
 /// A disk in memory that can be made to fail.
 #[derive(Debug)]
-struct Faulty {
+struct FaultyDisk {
     bytes: Mutex<Vec<u8>>,
     fault: AtomicU8,
     synced_by: Mutex<Vec<ThreadId>>,
@@ -329,7 +329,7 @@ const FULL: u8 = 1;
 const TORN: u8 = 2;
 const SHORT: u8 = 3;
 
-impl Faulty {
+impl FaultyDisk {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             bytes: Mutex::default(),
@@ -343,7 +343,7 @@ impl Faulty {
     }
 }
 
-impl Storage for Faulty {
+impl Storage for FaultyDisk {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
         bytes.copy_from_slice(&self.bytes.lock().unwrap()[offset..][..bytes.len()]);
@@ -377,12 +377,12 @@ impl Storage for Faulty {
     }
 }
 
-fn open_faulty(folder: &Path, disk: &Arc<Faulty>, now: UnixMs) -> Result<Ledger, LedgerError> {
-    let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(disk);
-    let wish = Wish { budget: limits(), entries: &entries(), now, live: None };
+fn open_faulty(folder: &Path, disk: &Arc<FaultyDisk>, now: UnixMs) -> Result<Ledger, LedgerError> {
+    let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(disk);
+    let wish = OpenSettings { budget: limits(), entries: &entries(), now, live: None };
     let mut taken = Err(LedgerError::Stopped);
     wait_until(|| {
-        taken = Lock::take(folder);
+        taken = LedgerLock::take(folder);
         !matches!(taken, Err(LedgerError::Locked { .. }))
     });
     Ledger::open_on(&place(folder, "boot"), storage, taken?, wish)
@@ -392,12 +392,12 @@ fn open_faulty(folder: &Path, disk: &Arc<Faulty>, now: UnixMs) -> Result<Ledger,
 fn an_intent_file_that_cannot_be_written_stops_buying_and_loses_no_answer() {
     for fault in [FULL, TORN] {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Faulty::new();
+        let disk = FaultyDisk::new();
         let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
         ready(&mut ledger, T0);
         let first = reserve(&mut ledger, want(1, 10), T0);
         disk.set(fault);
-        assert_eq!(ledger.reserve(want(2, 10), T0).unwrap_err(), Denied::Unwritable);
+        assert_eq!(ledger.reserve(want(2, 10), T0).unwrap_err(), RiskRejection::Unwritable);
         assert!(ledger.failure().is_some());
         assert_eq!(ledger.book().intent(&id(2)), None, "what is not kept is not counted");
         let _nothing = ledger.settle(first.id(), &BOUGHT, T0).unwrap();
@@ -406,14 +406,14 @@ fn an_intent_file_that_cannot_be_written_stops_buying_and_loses_no_answer() {
         assert_eq!(ledger.failure(), None);
         drop(ledger);
         let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
-        assert_eq!([1, 2].map(|n| state(&again, n)), [State::Bought, State::Unknown]);
+        assert_eq!([1, 2].map(|n| state(&again, n)), [OrderState::Bought, OrderState::Unknown]);
     }
 }
 
 #[test]
 fn whoever_approves_syncs_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new();
+    let disk = FaultyDisk::new();
     let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
     ready(&mut ledger, T0);
     let here = thread::current().id();
@@ -431,20 +431,20 @@ fn whoever_approves_syncs_nothing() {
 #[test]
 fn short_writes_are_completed() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new();
+    let disk = FaultyDisk::new();
     let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
     disk.set(SHORT);
     ready(&mut ledger, T0);
     let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
     drop(ledger);
     let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
-    assert_eq!(state(&again, 1), State::Bought);
+    assert_eq!(state(&again, 1), OrderState::Bought);
 }
 
 #[test]
 fn a_disk_too_full_for_the_intent_file_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new();
+    let disk = FaultyDisk::new();
     disk.set(FULL);
     let error = open_faulty(folder.path(), &disk, T0).unwrap_err();
     assert!(matches!(error, LedgerError::File { what: "allocate", .. }), "{error}");
@@ -452,15 +452,15 @@ fn a_disk_too_full_for_the_intent_file_is_said_at_the_start() {
 
 #[test]
 fn a_torn_tail_is_cut_at_the_last_whole_record() {
-    let disk = Faulty::new();
-    let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(&disk);
-    let Opened { ring, is_new } = Ring::open(storage).unwrap();
+    let disk = FaultyDisk::new();
+    let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(&disk);
+    let OpenedLog { ring, is_new } = WriteAheadLog::open(storage).unwrap();
     assert!(is_new);
     let record = |position| Record {
         position,
         at: T0,
         uptime_ms: None,
-        event: Event::Accepted { id: id(1) },
+        event: LedgerEvent::Accepted { id: id(1) },
     };
     for position in 1..=3 {
         ring.write(&record(position)).unwrap();
@@ -473,11 +473,12 @@ fn a_torn_tail_is_cut_at_the_last_whole_record() {
 
 #[test]
 fn records_of_an_earlier_round_are_not_taken_for_new_ones() {
-    let disk = Faulty::new();
-    let storage: Arc<dyn Storage> = Arc::<Faulty>::clone(&disk);
-    let ring = Ring::open(storage).unwrap().ring;
+    let disk = FaultyDisk::new();
+    let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(&disk);
+    let ring = WriteAheadLog::open(storage).unwrap().ring;
     let last = ring::SLOTS + 2;
-    let record = |position| Record { position, at: T0, uptime_ms: None, event: Event::Baselined };
+    let record =
+        |position| Record { position, at: T0, uptime_ms: None, event: LedgerEvent::Baselined };
     for position in [1, 2, 3, last - 1, last] {
         ring.write(&record(position)).unwrap();
     }
@@ -490,7 +491,7 @@ fn records_of_an_earlier_round_are_not_taken_for_new_ones() {
 #[test]
 fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
     for (listed, balance, expected) in
-        [(true, 990, State::Bought), (false, 1_000, State::NotBought)]
+        [(true, 990, OrderState::Bought), (false, 1_000, OrderState::NotBought)]
     {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = open(folder.path(), "boot", T0);
@@ -499,10 +500,10 @@ fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
         let place = place(image.path(), "boot");
         let mut again = Ledger::open(&place, limits(), &entries(), after(2)).unwrap();
         again.bind("account-1").unwrap();
-        let (status, price) = (Status::Joined, Some(coins(10)));
+        let (status, price) = (TradeStatus::Joined, Some(coins(10)));
         let trade = OwnTrade { id: id(1), status, price, joined_at: None };
         let trades = if listed { vec![trade] } else { Vec::new() };
-        let reading = Reading { trades: &trades, complete: true, started: after(70) };
+        let reading = AccountReading { trades: &trades, complete: true, started: after(70) };
         let aftermath = again.reconcile(&reading, Some(coins(balance)), after(70));
         assert_eq!(aftermath.halts, []);
         assert_eq!(state(&again, 1), expected);
@@ -512,19 +513,19 @@ fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
 #[test]
 fn a_ledger_can_be_read_and_verified_beside_its_writer_and_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(Archive::open(folder.path()), Err(LedgerError::Missing { .. })));
+    assert!(matches!(LedgerReader::open(folder.path()), Err(LedgerError::Missing { .. })));
     let mut ledger = open(folder.path(), "boot", T0);
     let _nothing = buy_kept(&mut ledger, 1, &TAKEN);
     let _in_flight = reserve(&mut ledger, want(2, 10), T0);
     let image = image(folder.path());
     for folder in [folder.path(), image.path()] {
-        let archive = Archive::open(folder).unwrap();
+        let archive = LedgerReader::open(folder).unwrap();
         assert_eq!(archive.book().intents(), ledger.book().intents());
         assert_eq!(archive.owner().0, Some("market.example"));
         archive.verify().unwrap();
     }
     wait_until(|| ledger.is_durable());
-    let archive = Archive::open(folder.path()).unwrap();
+    let archive = LedgerReader::open(folder.path()).unwrap();
     let intent = archive.book().intents()[0];
     assert_eq!(archive.label(&intent), "first");
     let details = archive.details(intent.sequence).unwrap();
@@ -553,10 +554,10 @@ fn a_row_that_somebody_changed_is_found() {
     let mut ledger = open(folder.path(), "boot", T0);
     let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
     drop(ledger);
-    Archive::open(folder.path()).unwrap().verify().unwrap();
+    LedgerReader::open(folder.path()).unwrap().verify().unwrap();
     let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     database.execute("UPDATE intents SET price = 1", []).unwrap();
-    let error = Archive::open(folder.path()).unwrap().verify().unwrap_err();
+    let error = LedgerReader::open(folder.path()).unwrap().verify().unwrap_err();
     assert!(error.to_string().contains("intent 1 is not what its events say"), "{error}");
 }
 
@@ -605,13 +606,14 @@ fn a_ledger_of_0_1_0_opens_verifies_and_goes_on() {
     // A stop in order holds under any boot; what was killed is whole under the same one.
     for (how, boot) in [("clean", "another"), ("killed", BOOT_OF_0_1_0)] {
         let folder = left_by_0_1_0(how);
-        let archive = Archive::open(folder.path()).unwrap();
+        let archive = LedgerReader::open(folder.path()).unwrap();
         archive.verify().unwrap();
         let (before, spent) = (archive.book().intents().len(), counted(archive.book()));
         drop(archive);
         assert!(before > 20, "{how}: {before} orders");
 
-        let place = Place { host: "127.0.0.1:18199".to_owned(), ..place(folder.path(), boot) };
+        let place =
+            LedgerLocation { host: "127.0.0.1:18199".to_owned(), ..place(folder.path(), boot) };
         let now = UnixMs(1_795_000_000_000);
         let limits = Budget { total: coins(1_000), ..limits() };
         let mut ledger = Ledger::open(&place, limits, &entries(), now).unwrap();
@@ -619,17 +621,17 @@ fn a_ledger_of_0_1_0_opens_verifies_and_goes_on() {
         assert_eq!(ledger.book().loss().count, 0, "{how}");
         ledger.book().check().unwrap();
         assert_eq!(counted(ledger.book()), spent, "{how}");
-        let is_unknown = |intent: &&Intent| intent.state == State::Unknown;
+        let is_unknown = |intent: &&Intent| intent.state == OrderState::Unknown;
         let unknown = ledger.book().intents().iter().filter(is_unknown).count();
         assert!(unknown > 0, "{how}");
-        let reading = Reading { trades: &[], complete: true, started: now };
+        let reading = AccountReading { trades: &[], complete: true, started: now };
         let _maybe_halts = ledger.reconcile(&reading, Some(coins(500)), now);
         ledger.resume(me(), now);
-        let fresh = Want { created_at: Some(now), ..want(1, 10) };
+        let fresh = OrderRequest { created_at: Some(now), ..want(1, 10) };
         let _approved = reserve(&mut ledger, fresh, now);
         wait_until(|| ledger.is_durable());
         drop(ledger);
-        let archive = Archive::open(folder.path()).unwrap();
+        let archive = LedgerReader::open(folder.path()).unwrap();
         archive.verify().unwrap();
         assert_eq!(archive.book().intents().len(), before + 1, "{how}");
     }
@@ -637,23 +639,24 @@ fn a_ledger_of_0_1_0_opens_verifies_and_goes_on() {
 
 const BOOT_OF_0_1_0: &str = "574327c4-0244-45b4-b994-6378a7c9b802";
 
-fn counted(book: &Book) -> Coins {
+fn counted(book: &LedgerState) -> Amount {
     let counting = book.intents().iter().filter(|intent| intent.state.counts());
-    counting.fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price))
+    counting.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price))
 }
 
 /// The wall clock was set forward by two hours between two runs on one boot.
 #[test]
 fn after_a_restart_on_the_same_boot_windows_go_on_by_the_uptime() {
     let folder = tempfile::tempdir().unwrap();
-    let place = |uptime_ms| Place { uptime_ms: Some(uptime_ms), ..place(folder.path(), "boot") };
+    let place =
+        |uptime_ms| LedgerLocation { uptime_ms: Some(uptime_ms), ..place(folder.path(), "boot") };
     let limits = Budget { per_hour: Some(coins(10)), ..limits() };
     let mut ledger = Ledger::open(&place(1_000_000), limits.clone(), &entries(), T0).unwrap();
     ready(&mut ledger, T0);
     let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
     drop(ledger);
 
-    let hour = Denied::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
     // Ten minutes later by the uptime, and then 59 and 61.
     for (minutes, expected) in [(10, Some(hour)), (59, Some(hour)), (61, None)] {
         let now = after(7_200 + minutes * 60);
@@ -661,7 +664,7 @@ fn after_a_restart_on_the_same_boot_windows_go_on_by_the_uptime() {
         let mut ledger = Ledger::open(&place(uptime_ms), limits.clone(), &entries(), now).unwrap();
         ready(&mut ledger, now);
         wait_until(|| ledger.is_leased());
-        let fresh = Want { created_at: Some(now), ..want(2, 1) };
+        let fresh = OrderRequest { created_at: Some(now), ..want(2, 1) };
         assert_eq!(ledger.reserve(fresh, now).err(), expected, "after {minutes} minutes");
     }
 }

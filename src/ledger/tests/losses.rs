@@ -19,21 +19,21 @@ use super::{
 };
 use crate::{
     ledger::{
-        archive::Archive,
+        archive::LedgerReader,
         fault::StorageFault,
         mark::copy_path,
         open::{COUNTED_BACK, DATABASE, INTENT_FILE},
         watch,
     },
-    trade::Status,
+    trade::TradeStatus,
 };
 
 /// A machine with a state directory and a place for the data directory.
-struct Machine {
+struct SimulatedMachine {
     top: TempDir,
 }
 
-impl Machine {
+impl SimulatedMachine {
     fn new() -> Self {
         Self { top: tempfile::tempdir().unwrap() }
     }
@@ -46,8 +46,8 @@ impl Machine {
         self.top.path().join("state/sniper")
     }
 
-    fn live(&self, new_ledger: Option<NewLedger>) -> Live {
-        Live { state: Some(self.state()), new_ledger, ..Live::default() }
+    fn live(&self, new_ledger: Option<NewLedger>) -> LiveOpen {
+        LiveOpen { state: Some(self.state()), new_ledger, ..LiveOpen::default() }
     }
 
     fn open(&self, data: &Path, new_ledger: Option<NewLedger>) -> Result<Ledger, LedgerError> {
@@ -104,11 +104,15 @@ fn stops(ledger: &mut Ledger, fault: StorageFault) {
 fn stops_with_one_of(ledger: &mut Ledger, faults: &[StorageFault]) {
     let names = |failure: &str| faults.iter().any(|fault| failure.contains(&fault.to_string()));
     wait_until(|| ledger.failure().is_some_and(|failure| names(&failure)));
-    assert_eq!(ledger.reserve(want(90, 1), after(20)).unwrap_err(), Denied::Unwritable, "at once");
+    assert_eq!(
+        ledger.reserve(want(90, 1), after(20)).unwrap_err(),
+        RiskRejection::Unwritable,
+        "at once"
+    );
     let [HaltReason::Storage(found)] = halts(ledger)[..] else { panic!("not one halt") };
     assert!(faults.contains(&found), "{found}");
     assert_eq!(halts(ledger), [], "it is reported once");
-    assert_eq!(ledger.reserve(want(90, 1), after(20)).unwrap_err(), Denied::Halted);
+    assert_eq!(ledger.reserve(want(90, 1), after(20)).unwrap_err(), RiskRejection::Halted);
 }
 
 #[test]
@@ -119,19 +123,19 @@ fn the_files_are_looked_at_often_enough_to_stop_within_a_second() {
 
 #[test]
 fn a_directory_that_is_deleted_stops_orders_and_a_resume_does_not_help() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
     fs::remove_dir_all(machine.data()).unwrap();
     stops(&mut ledger, StorageFault::Gone);
     ledger.resume(me(), after(21));
-    assert_eq!(ledger.reserve(want(2, 1), after(21)).unwrap_err(), Denied::Unwritable);
+    assert_eq!(ledger.reserve(want(2, 1), after(21)).unwrap_err(), RiskRejection::Unwritable);
     assert_eq!(halts(&mut ledger), [HaltReason::Storage(StorageFault::Gone)]);
 }
 
 #[test]
 fn what_a_deleted_ledger_knew_is_in_a_copy_that_can_be_put_back() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let (data, state) = (machine.data(), machine.state());
     let mut ledger = machine.ready();
     let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
@@ -142,24 +146,28 @@ fn what_a_deleted_ledger_knew_is_in_a_copy_that_can_be_put_back() {
     // What happens afterwards gets there, too.
     let _nothing = ledger.settle(in_flight.id(), &BOUGHT, after(11)).unwrap();
     drop(ledger);
-    let archive = Archive::open_or_copy(&data, Some(&state)).unwrap();
+    let archive = LedgerReader::open_or_copy(&data, Some(&state)).unwrap();
     archive.verify().unwrap();
-    let states: Vec<State> = archive.book().intents().iter().map(|intent| intent.state).collect();
-    assert_eq!(states, [State::Bought, State::Bought]);
+    let states: Vec<OrderState> =
+        archive.book().intents().iter().map(|intent| intent.state).collect();
+    assert_eq!(states, [OrderState::Bought, OrderState::Bought]);
     drop(archive);
 
     let refused = machine.bound(&data, None).unwrap_err().to_string();
     assert!(refused.contains(&format!("move its copy {copy:?}")), "{refused}");
     fs::rename(&copy, data.join(DATABASE)).unwrap();
     let mut again = machine.ready();
-    assert_eq!((state_of(&again, 1), state_of(&again, 2)), (State::Bought, State::Bought));
+    assert_eq!(
+        (state_of(&again, 1), state_of(&again, 2)),
+        (OrderState::Bought, OrderState::Bought)
+    );
     assert_eq!(again.snapshot(after(20)).loss.count, 0, "it was closed in order");
-    assert_eq!(again.reserve(want(1, 1), after(20)).unwrap_err(), Denied::AlreadyRequested);
+    assert_eq!(again.reserve(want(1, 1), after(20)).unwrap_err(), RiskRejection::AlreadyRequested);
 }
 
 #[test]
 fn a_directory_that_was_moved_and_comes_back_is_used_again_once_a_person_resumes() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let (data, elsewhere) = (machine.data(), machine.top.path().join("elsewhere"));
     let mut ledger = machine.ready();
     fs::rename(&data, &elsewhere).unwrap();
@@ -171,18 +179,18 @@ fn a_directory_that_was_moved_and_comes_back_is_used_again_once_a_person_resumes
     wait_until(|| ledger.is_durable());
     fs::rename(&elsewhere, &data).unwrap();
     wait_until(|| ledger.failure().is_none());
-    assert_eq!(ledger.reserve(want(1, 1), after(21)).unwrap_err(), Denied::Halted);
+    assert_eq!(ledger.reserve(want(1, 1), after(21)).unwrap_err(), RiskRejection::Halted);
     wait_until(|| !copy.exists());
     ledger.resume(me(), after(22));
     let _approved = reserve(&mut ledger, want(1, 1), after(22));
     drop(ledger);
     let again = open(&data, "boot", after(30));
-    assert_eq!(state_of(&again, 1), State::Unknown, "nothing was lost meanwhile");
+    assert_eq!(state_of(&again, 1), OrderState::Unknown, "nothing was lost meanwhile");
 }
 
 #[test]
 fn a_directory_that_was_replaced_stops_orders_and_is_left_as_it_is() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let (data, elsewhere) = (machine.data(), machine.top.path().join("elsewhere"));
     let mut ledger = machine.ready();
     let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
@@ -205,7 +213,7 @@ fn a_directory_that_was_replaced_stops_orders_and_is_left_as_it_is() {
 #[test]
 fn an_older_copy_that_is_restored_in_place_stops_orders_and_is_not_written_to() {
     for name in [DATABASE, "ledger.db-wal"] {
-        let machine = Machine::new();
+        let machine = SimulatedMachine::new();
         let path = machine.data().join(name);
         let mut ledger = machine.ready();
         wait_until(|| ledger.is_durable());
@@ -223,7 +231,7 @@ fn an_older_copy_that_is_restored_in_place_stops_orders_and_is_not_written_to() 
 #[test]
 fn an_intents_file_that_is_zeroed_or_rolled_back_in_place_stops_orders() {
     for is_zeroed in [true, false] {
-        let machine = Machine::new();
+        let machine = SimulatedMachine::new();
         let path = machine.data().join(INTENT_FILE);
         let mut ledger = machine.ready();
         let older = fs::read(&path).unwrap();
@@ -240,14 +248,14 @@ fn an_intents_file_that_is_zeroed_or_rolled_back_in_place_stops_orders() {
 
 #[test]
 fn a_program_that_writes_to_the_database_stops_orders_and_one_that_reads_does_not() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     let foreign = Connection::open(machine.data().join(DATABASE)).unwrap();
     let began = Instant::now();
     wait_until(|| {
         let count: i64 =
             foreign.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
-        Archive::open(&machine.data()).unwrap().verify().unwrap();
+        LedgerReader::open(&machine.data()).unwrap().verify().unwrap();
         count > 0 && began.elapsed() > watch::EVERY * 4
     });
     assert_eq!(ledger.failure(), None);
@@ -257,7 +265,7 @@ fn a_program_that_writes_to_the_database_stops_orders_and_one_that_reads_does_no
 
 #[test]
 fn a_directory_that_accepts_no_write_stops_orders_until_it_does() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     // Also root cannot create a file where a directory is.
     let obstacle = machine.data().join("ledger.probe");
@@ -271,7 +279,7 @@ fn a_directory_that_accepts_no_write_stops_orders_until_it_does() {
 
 #[test]
 fn a_foreign_reader_cannot_make_the_databases_log_grow_without_bound() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     let mut foreign = Connection::open(machine.data().join(DATABASE)).unwrap();
     let hold = foreign.transaction().unwrap();
@@ -300,13 +308,13 @@ fn a_foreign_reader_cannot_make_the_databases_log_grow_without_bound() {
 fn a_lost_thread_stops_orders_and_is_named() {
     use crate::threads::ThreadName;
 
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let live = machine.live(None);
     let place = place(&machine.data(), "boot");
     let mut ledger = Ledger::open_live(&place, &live, limits(), &entries(), after(10)).unwrap();
     ready(&mut ledger, after(10));
     live.alarm.lose(ThreadName::Account);
-    assert_eq!(ledger.reserve(want(1, 1), after(11)).unwrap_err(), Denied::Unwritable);
+    assert_eq!(ledger.reserve(want(1, 1), after(11)).unwrap_err(), RiskRejection::Unwritable);
     assert_eq!(halts(&mut ledger), [HaltReason::Thread(ThreadName::Account)]);
     let failure = ledger.failure().unwrap();
     assert!(failure.contains("the thread `account` panicked or ended"), "{failure}");
@@ -360,7 +368,7 @@ fn after_a_stop_in_order_the_intents_file_is_not_needed() {
     let path = folder.path().join(INTENT_FILE);
     fs::write(&path, vec![0; fs::read(&path).unwrap().len()]).unwrap();
     let again = open(folder.path(), "boot", after(1));
-    assert_eq!((again.book().loss().count, state_of(&again, 1)), (0, State::Bought));
+    assert_eq!((again.book().loss().count, state_of(&again, 1)), (0, OrderState::Bought));
 }
 
 #[cfg(unix)]
@@ -379,7 +387,7 @@ mod modes {
 
     #[test]
     fn every_file_and_the_directory_are_for_their_owner_alone() {
-        let machine = Machine::with_orders(1);
+        let machine = SimulatedMachine::with_orders(1);
         let data = machine.data();
         set(&data.join(DATABASE), 0o644);
         let ledger = machine.ready();
@@ -399,7 +407,7 @@ mod modes {
 
     #[test]
     fn a_directory_that_others_may_write_is_refused_with_what_to_run() {
-        let machine = Machine::with_orders(1);
+        let machine = SimulatedMachine::with_orders(1);
         for open in [0o770, 0o707] {
             set(&machine.data(), open);
             let error = machine.open(&machine.data(), None).unwrap_err();
@@ -412,7 +420,7 @@ mod modes {
     #[test]
     fn symbolic_links_are_not_followed() {
         for name in ["ledger.lock", INTENT_FILE, DATABASE] {
-            let machine = Machine::with_orders(1);
+            let machine = SimulatedMachine::with_orders(1);
             let (path, target) = (machine.data().join(name), machine.top.path().join("target"));
             fs::rename(&path, &target).unwrap();
             symlink(&target, &path).unwrap();
@@ -425,7 +433,7 @@ mod modes {
 
 #[test]
 fn a_second_bot_for_the_account_is_refused_whatever_its_directory() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let first = machine.ready();
     let other = machine.top.path().join("other");
     let error = machine.bound(&other, None).unwrap_err();
@@ -444,7 +452,7 @@ fn a_second_bot_for_the_account_is_refused_whatever_its_directory() {
 
 #[test]
 fn a_ledger_that_is_lost_or_an_older_copy_is_refused_and_so_is_a_new_one_that_is_not_needed() {
-    let machine = Machine::with_orders(1);
+    let machine = SimulatedMachine::with_orders(1);
     let data = machine.data();
     let older = machine.top.path().join("older");
     copy_folder(&data, &older);
@@ -471,7 +479,7 @@ fn a_ledger_that_is_lost_or_an_older_copy_is_refused_and_so_is_a_new_one_that_is
 
 #[test]
 fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
-    let machine = Machine::with_orders(1);
+    let machine = SimulatedMachine::with_orders(1);
     let data = machine.data();
     let older = machine.top.path().join("older");
     copy_folder(&data, &older);
@@ -485,7 +493,7 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
     let kept = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
     let kept = kept.filter(|path| path.is_dir()).collect::<Vec<_>>();
     assert_eq!(kept.len(), 1, "{kept:?}");
-    assert_eq!(Archive::open(&kept[0]).unwrap().book().intents().len(), 1);
+    assert_eq!(LedgerReader::open(&kept[0]).unwrap().book().intents().len(), 1);
 }
 
 #[test]
@@ -495,16 +503,16 @@ fn a_new_ledger_counts_what_was_bought_within_a_day_also_after_a_restart() {
     let now = after(10);
     let day_ago = now.minus(COUNTED_BACK);
     let trades = [
-        own(1, Some(now), Status::Completed),
-        own(2, None, Status::Joined),
-        own(3, Some(day_ago), Status::Joined),
-        own(4, Some(day_ago.minus(Duration::from_millis(1))), Status::Joined),
-        own(5, Some(now), Status::Cancelled),
+        own(1, Some(now), TradeStatus::Completed),
+        own(2, None, TradeStatus::Joined),
+        own(3, Some(day_ago), TradeStatus::Joined),
+        own(4, Some(day_ago.minus(Duration::from_millis(1))), TradeStatus::Joined),
+        own(5, Some(now), TradeStatus::Cancelled),
     ];
-    let reading = Reading { trades: &trades, complete: true, started: after(11) };
+    let reading = AccountReading { trades: &trades, complete: true, started: after(11) };
     for (new, counted) in [(NewLedger::Counted, [1, 2, 3].as_slice()), (NewLedger::NotCounted, &[])]
     {
-        let machine = Machine::with_orders(1);
+        let machine = SimulatedMachine::with_orders(1);
         fs::remove_dir_all(machine.data()).unwrap();
         let ledger = machine.bound(&machine.data(), Some(new)).unwrap();
         assert_eq!(ledger.oldest_open(), Some(day_ago).filter(|_| new == NewLedger::Counted));
@@ -518,8 +526,8 @@ fn a_new_ledger_counts_what_was_bought_within_a_day_also_after_a_restart() {
         assert_eq!(ledger.snapshot(after(12)).spent, spent);
         assert_eq!(ledger.oldest_open().is_some(), !counted.is_empty(), "only what is open");
         // A purchase that turns up later was made by somebody else.
-        let late = [own(9, Some(after(13)), Status::Joined)];
-        let reading = Reading { trades: &late, complete: true, started: after(14) };
+        let late = [own(9, Some(after(13)), TradeStatus::Joined)];
+        let reading = AccountReading { trades: &late, complete: true, started: after(14) };
         let aftermath = ledger.reconcile(&reading, None, after(14));
         assert_eq!(aftermath.halts[0].reason, HaltReason::Unintended { id: id(9) });
     }
@@ -527,14 +535,14 @@ fn a_new_ledger_counts_what_was_bought_within_a_day_also_after_a_restart() {
 
 #[test]
 fn a_kill_never_leaves_a_mark_that_is_ahead_of_its_ledger() {
-    let machine = Machine::new();
+    let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     for n in 1..=20 {
         let _nothing = buy_kept(&mut ledger, n, &TAKEN);
         if n % 5 == 0 {
             let image = image(&machine.data());
             let mark = fs::read(mark_file(&machine)).unwrap();
-            let copied = Machine::new();
+            let copied = SimulatedMachine::new();
             fs::create_dir_all(copied.state()).unwrap();
             let name = mark_file(&machine).file_name().unwrap().to_owned();
             fs::write(copied.state().join(name), mark).unwrap();
@@ -547,14 +555,14 @@ fn a_kill_never_leaves_a_mark_that_is_ahead_of_its_ledger() {
     wait_until(|| last()["last"] == 20);
 }
 
-fn mark_file(machine: &Machine) -> PathBuf {
+fn mark_file(machine: &SimulatedMachine) -> PathBuf {
     let paths = fs::read_dir(machine.state()).unwrap().map(|entry| entry.unwrap().path());
     paths.into_iter().find(|path| path.extension().is_some_and(|name| name == "mark")).unwrap()
 }
 
 #[test]
 fn a_ledger_of_an_older_version_gets_an_id_and_a_mark() {
-    let machine = Machine::with_orders(1);
+    let machine = SimulatedMachine::with_orders(1);
     fs::remove_dir_all(machine.state()).unwrap();
     let database = Connection::open(machine.data().join(DATABASE)).unwrap();
     database.execute("DELETE FROM meta WHERE key = 'ledger'", []).unwrap();

@@ -10,13 +10,13 @@ use super::disk::{image, lose_power, place, wait_until};
 
 use crate::{
     config::Budget,
-    ledger::{entries::tests::entry, event::Event, *},
-    outcome::{NotSent, Refusal, Unknown},
-    trade::Status,
+    ledger::{entries::tests::entry, event::LedgerEvent, *},
+    outcome::{NotSent, RejectReason, Unknown},
+    trade::TradeStatus,
 };
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     /// A listing fits an entry.
     Match { listing: u32, entry: usize },
     /// The market receives the oldest request that has not arrived, and takes it or not.
@@ -28,7 +28,7 @@ enum Step {
     /// The market gives back one of its sales, or delivers it.
     Finish { which: usize, deliver: bool },
     /// The program ends in some way, and starts again from what it left.
-    Restart(End),
+    Restart(ModelOutcome),
     /// A person changes the limits.
     Limits { total: i64, minute: u32 },
     /// The account is read and compared.
@@ -41,7 +41,7 @@ enum Step {
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum ModelOutcome {
     /// In order.
     Clean,
     /// By `kill -9`.
@@ -50,57 +50,59 @@ enum End {
     PowerLost(u64),
 }
 
-fn end() -> impl Strategy<Value = End> {
+fn end() -> impl Strategy<Value = ModelOutcome> {
     prop_oneof![
-        1 => Just(End::Clean),
-        2 => Just(End::Killed),
-        2 => any::<u64>().prop_map(End::PowerLost),
+        1 => Just(ModelOutcome::Clean),
+        2 => Just(ModelOutcome::Killed),
+        2 => any::<u64>().prop_map(ModelOutcome::PowerLost),
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        8 => (0_u32..40, 0_usize..2).prop_map(|(listing, entry)| Step::Match { listing, entry }),
-        6 => prop::bool::weighted(0.7).prop_map(|accept| Step::Arrive { accept }),
+        8 => (0_u32..40, 0_usize..2).prop_map(|(listing, entry)| ModelStep::Match { listing, entry }),
+        6 => prop::bool::weighted(0.7).prop_map(|accept| ModelStep::Arrive { accept }),
         6 => (any::<usize>(), prop::bool::weighted(0.3))
-            .prop_map(|(which, lost)| Step::Answer { which, lost }),
-        1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
+            .prop_map(|(which, lost)| ModelStep::Answer { which, lost }),
+        1 => any::<usize>().prop_map(|which| ModelStep::Unsent { which }),
         2 => (any::<usize>(), any::<bool>())
-            .prop_map(|(which, deliver)| Step::Finish { which, deliver }),
-        1 => end().prop_map(Step::Restart),
-        1 => (0_i64..150, 0_u32..6).prop_map(|(total, minute)| Step::Limits { total, minute }),
-        3 => Just(Step::Reconcile),
-        1 => Just(Step::Resume),
-        3 => (0_u64..100).prop_map(|seconds| Step::Wait { seconds }),
+            .prop_map(|(which, deliver)| ModelStep::Finish { which, deliver }),
+        1 => end().prop_map(ModelStep::Restart),
+        1 => (0_i64..150, 0_u32..6).prop_map(|(total, minute)| ModelStep::Limits { total, minute }),
+        3 => Just(ModelStep::Reconcile),
+        1 => Just(ModelStep::Resume),
+        3 => (0_u64..100).prop_map(|seconds| ModelStep::Wait { seconds }),
     ]
 }
 
 /// One request, as the market sees it.
 #[derive(Clone, Debug)]
-struct Request {
+struct ModelRequest {
     id: TradeId,
-    price: Coins,
+    price: Amount,
     entry: usize,
     left_at: UnixMs,
     /// `None`: not arrived; else whether it was accepted.
     accepted: Option<bool>,
-    status: Status,
+    status: TradeStatus,
     waiting: bool,
     unsent: bool,
 }
 
-impl Request {
+impl ModelRequest {
     /// Whether its coins are gone, or may yet go.
     fn may_cost(&self) -> bool {
-        !self.unsent && self.accepted != Some(false) && !matches!(self.status, Status::Cancelled)
+        !self.unsent
+            && self.accepted != Some(false)
+            && !matches!(self.status, TradeStatus::Cancelled)
     }
 }
 
-struct World {
+struct ModelMarket {
     ledger: Ledger,
-    events: Vec<(UnixMs, Event)>,
-    requests: Vec<Request>,
-    balance: Coins,
+    events: Vec<(UnixMs, LedgerEvent)>,
+    requests: Vec<ModelRequest>,
+    balance: Amount,
     now: UnixMs,
     budget: Budget,
     /// When each listing was first seen.
@@ -111,13 +113,13 @@ struct World {
     folder: Option<TempDir>,
 }
 
-const START: Coins = Coins::from_cents(40_000);
+const START: Amount = Amount::from_cents(40_000);
 
-fn coins(whole: i64) -> Coins {
-    Coins::from_cents(whole * 100)
+fn coins(whole: i64) -> Amount {
+    Amount::from_cents(whole * 100)
 }
 
-fn whitelist() -> [Entry; 2] {
+fn whitelist() -> [WhitelistEntry; 2] {
     let mut first = entry(Some("first"));
     first.max_quantity = 3;
     let mut second = entry(None);
@@ -125,7 +127,7 @@ fn whitelist() -> [Entry; 2] {
     [first, second]
 }
 
-impl World {
+impl ModelMarket {
     fn new(folder: Option<TempDir>) -> Self {
         let budget = Budget {
             max_price: coins(25),
@@ -156,10 +158,10 @@ impl World {
         world
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &ModelStep) {
         match *step {
-            Step::Match { listing, entry } => self.want(listing, entry),
-            Step::Arrive { accept } => {
+            ModelStep::Match { listing, entry } => self.want(listing, entry),
+            ModelStep::Arrive { accept } => {
                 let mut arriving = self.requests.iter_mut();
                 let Some(request) =
                     arriving.find(|request| request.accepted.is_none() && !request.unsent)
@@ -168,13 +170,13 @@ impl World {
                 };
                 request.accepted = Some(accept);
                 if accept {
-                    request.status = Status::Joined;
+                    request.status = TradeStatus::Joined;
                     self.balance = self.balance.saturating_sub(request.price);
                 }
             }
-            Step::Answer { which, lost } => self.answer(which, lost),
-            Step::Unsent { which } => {
-                let unsent = |request: &Request| request.waiting && request.accepted.is_none();
+            ModelStep::Answer { which, lost } => self.answer(which, lost),
+            ModelStep::Unsent { which } => {
+                let unsent = |request: &ModelRequest| request.waiting && request.accepted.is_none();
                 if let Some(request) = pick(&mut self.requests, which, unsent) {
                     request.waiting = false;
                     request.unsent = true;
@@ -184,26 +186,26 @@ impl World {
                         self.ledger.settle(&id, &never, self.now).unwrap_or_default();
                 }
             }
-            Step::Finish { which, deliver } => {
-                let joined = |request: &Request| request.status == Status::Joined;
+            ModelStep::Finish { which, deliver } => {
+                let joined = |request: &ModelRequest| request.status == TradeStatus::Joined;
                 if let Some(request) = pick(&mut self.requests, which, joined) {
                     if deliver {
-                        request.status = Status::Completed;
+                        request.status = TradeStatus::Completed;
                     } else {
-                        request.status = Status::Cancelled;
+                        request.status = TradeStatus::Cancelled;
                         self.balance = self.balance.saturating_add(request.price);
                     }
                 }
             }
-            Step::Restart(end) => self.restart(end),
-            Step::Limits { total, minute } => {
+            ModelStep::Restart(end) => self.restart(end),
+            ModelStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
                 self.ledger.book.set_budget(self.budget.clone(), 1);
             }
-            Step::Reconcile => self.reconcile(),
-            Step::Resume => self.ledger.resume(Who::new("me"), self.now),
-            Step::Wait { seconds } => self.now = self.now.plus(Duration::from_secs(seconds)),
+            ModelStep::Reconcile => self.reconcile(),
+            ModelStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
+            ModelStep::Wait { seconds } => self.now = self.now.plus(Duration::from_secs(seconds)),
         }
     }
 
@@ -212,16 +214,16 @@ impl World {
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
         let price = coins(1 + i64::from(listing) * 7 % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let want = Want { id, price, entry, created_at };
+        let want = OrderRequest { id, price, entry, created_at };
         if let Ok(approved) = self.reserve(want) {
             self.requests.retain(|request| !(request.id == id && request.unsent));
-            self.requests.push(Request {
+            self.requests.push(ModelRequest {
                 id: *approved.id(),
                 price: approved.price(),
                 entry,
                 left_at: self.now,
                 accepted: None,
-                status: Status::Listed,
+                status: TradeStatus::Listed,
                 waiting: true,
                 unsent: false,
             });
@@ -230,14 +232,14 @@ impl World {
     }
 
     /// Asks the ledger, and asks again once the disk has caught up.
-    fn reserve(&mut self, want: Want) -> Result<Approved, Denied> {
+    fn reserve(&mut self, want: OrderRequest) -> Result<ApprovedOrder, RiskRejection> {
         let answer = self.ledger.reserve(want, self.now);
-        if !matches!(answer, Err(Denied::Behind)) {
+        if !matches!(answer, Err(RiskRejection::Behind)) {
             return answer;
         }
         wait_until(|| self.ledger.is_durable() && self.ledger.is_leased());
         let answer = self.ledger.reserve(want, self.now);
-        assert!(!matches!(answer, Err(Denied::Behind)), "it has caught up");
+        assert!(!matches!(answer, Err(RiskRejection::Behind)), "it has caught up");
         answer
     }
 
@@ -249,7 +251,7 @@ impl World {
             Some(true) if !lost => {
                 Outcome::Bought { price: Some(request.price), server_time: None }
             }
-            Some(false) if !lost => Outcome::Refused(Refusal::Taken),
+            Some(false) if !lost => Outcome::Refused(RejectReason::Taken),
             _ => Outcome::Unknown(Unknown::Timeout),
         };
         request.waiting = false;
@@ -268,7 +270,7 @@ impl World {
         let trades: Vec<OwnTrade> = self
             .requests
             .iter()
-            .filter(|request| request.status != Status::Listed)
+            .filter(|request| request.status != TradeStatus::Listed)
             .map(|request| OwnTrade {
                 id: request.id,
                 status: request.status,
@@ -276,12 +278,12 @@ impl World {
                 joined_at: None,
             })
             .collect();
-        let reading = Reading { trades: &trades, complete: true, started: self.now };
+        let reading = AccountReading { trades: &trades, complete: true, started: self.now };
         let aftermath = self.ledger.reconcile(&reading, Some(self.balance), self.now);
         assert_eq!(aftermath.halts, [], "nothing here is strange");
     }
 
-    fn restart(&mut self, end: End) {
+    fn restart(&mut self, end: ModelOutcome) {
         match self.folder.take() {
             Some(folder) => self.reopen(folder, end),
             None => self.replay(),
@@ -292,11 +294,11 @@ impl World {
         self.reconcile();
     }
 
-    fn reopen(&mut self, folder: TempDir, end: End) {
+    fn reopen(&mut self, folder: TempDir, end: ModelOutcome) {
         let (folder, boot) = match end {
-            End::Clean => (folder, "another"),
-            End::Killed => (image(folder.path()), "boot"),
-            End::PowerLost(mut fate) => {
+            ModelOutcome::Clean => (folder, "another"),
+            ModelOutcome::Killed => (image(folder.path()), "boot"),
+            ModelOutcome::PowerLost(mut fate) => {
                 let image = image(folder.path());
                 lose_power(image.path(), || {
                     fate = fate.rotate_left(1);
@@ -316,7 +318,7 @@ impl World {
 
     /// The events so far make the same book again.
     fn replay(&mut self) {
-        let mut book = Book::new(self.budget.clone(), true);
+        let mut book = LedgerState::new(self.budget.clone(), true);
         book.set_entries(&whitelist());
         std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
         for (at, event) in &self.events {
@@ -327,16 +329,18 @@ impl World {
         assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
         assert_eq!(book.snapshot(self.now), self.ledger.book.snapshot(self.now));
         self.ledger.book = book;
-        let _nothing =
-            self.ledger.record_sure(self.now, Event::Started { boot: event::BootId::default() });
+        let _nothing = self
+            .ledger
+            .record_sure(self.now, LedgerEvent::Started { boot: event::BootId::default() });
     }
 
     /// Invariants 1 and 2, by the market's own books.
     fn check_limits(&self) {
         let may_cost = || self.requests.iter().filter(|request| request.may_cost());
         let sum = |within: u64| {
-            let left =
-                |request: &&Request| self.now < request.left_at.plus(Duration::from_secs(within));
+            let left = |request: &&ModelRequest| {
+                self.now < request.left_at.plus(Duration::from_secs(within))
+            };
             may_cost().filter(left).map(|request| request.price.cents()).sum::<i64>()
         };
         assert!(sum(u64::MAX / 2_000) <= self.budget.total.cents());
@@ -370,10 +374,10 @@ fn open(folder: &Path, budget: &Budget, boot: &str, now: UnixMs) -> Ledger {
 }
 
 fn pick(
-    requests: &mut [Request],
+    requests: &mut [ModelRequest],
     which: usize,
-    fits: impl Fn(&Request) -> bool,
-) -> Option<&mut Request> {
+    fits: impl Fn(&ModelRequest) -> bool,
+) -> Option<&mut ModelRequest> {
     let count = requests.iter().filter(|request| fits(request)).count();
     let nth = which.checked_rem(count)?;
     requests.iter_mut().filter(|request| fits(request)).nth(nth)
@@ -386,7 +390,7 @@ proptest! {
     fn no_history_exceeds_a_limit_or_requests_a_listing_twice(
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let mut world = World::new(None);
+        let mut world = ModelMarket::new(None);
         for step in &steps {
             world.step(step);
             world.ledger.book.check().unwrap();
@@ -402,7 +406,7 @@ proptest! {
     fn no_history_does_either_through_kills_and_power_loss(
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut world = World::new(Some(tempfile::tempdir().unwrap()));
+        let mut world = ModelMarket::new(Some(tempfile::tempdir().unwrap()));
         for step in &steps {
             world.step(step);
             world.ledger.book.check().unwrap();

@@ -9,24 +9,24 @@ use crate::{
         book::{PAUSE, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
         event::BootId,
     },
-    outcome::Refusal,
-    trade::Status,
+    outcome::RejectReason,
+    trade::TradeStatus,
 };
 
-fn own(n: u32, status: Status) -> OwnTrade {
+fn own(n: u32, status: TradeStatus) -> OwnTrade {
     OwnTrade { id: id(n), status, price: None, joined_at: None }
 }
 
-fn reading(trades: &[OwnTrade], seconds: u64) -> Reading<'_> {
-    Reading { trades, complete: true, started: after(seconds) }
+fn reading(trades: &[OwnTrade], seconds: u64) -> AccountReading<'_> {
+    AccountReading { trades, complete: true, started: after(seconds) }
 }
 
 #[test]
 fn where_buys_cost_money_nothing_is_bought_before_the_first_reconciliation() {
     let mut ledger = Ledger::in_memory(budget(), &[entry(None)], true);
-    check_denied(&mut ledger, want(1, 1), T0, Denied::NotReconciled);
+    check_denied(&mut ledger, want(1, 1), T0, RiskRejection::NotReconciled);
     let _nothing = ledger.set_balance(coins(100), T0, T0);
-    check_denied(&mut ledger, want(1, 1), T0, Denied::NotReconciled);
+    check_denied(&mut ledger, want(1, 1), T0, RiskRejection::NotReconciled);
     assert_eq!(ledger.reconcile(&reading(&[], 1), None, after(1)).halts, []);
     let _approved = ledger.reserve(want(1, 1), after(1)).unwrap();
 }
@@ -34,7 +34,7 @@ fn where_buys_cost_money_nothing_is_bought_before_the_first_reconciliation() {
 #[test]
 fn what_the_account_held_at_the_first_start_is_no_reason_to_halt() {
     let mut ledger = ledger(budget());
-    let held = [own(7, Status::Completed), own(8, Status::Joined)];
+    let held = [own(7, TradeStatus::Completed), own(8, TradeStatus::Joined)];
     assert_eq!(ledger.reconcile(&reading(&held, 0), None, T0).halts, []);
     assert_eq!(ledger.reconcile(&reading(&held, 1), None, after(1)).halts, []);
 }
@@ -43,10 +43,10 @@ fn what_the_account_held_at_the_first_start_is_no_reason_to_halt() {
 fn a_purchase_that_nobody_intended_halts_until_a_person_has_looked() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), None, T0);
-    let strange = [own(7, Status::Joined)];
+    let strange = [own(7, TradeStatus::Joined)];
     let aftermath = ledger.reconcile(&reading(&strange, 1), None, after(1));
     assert_eq!(aftermath.halts[0].reason, HaltReason::Unintended { id: id(7) });
-    check_denied(&mut ledger, want(1, 1), after(2), Denied::Halted);
+    check_denied(&mut ledger, want(1, 1), after(2), RiskRejection::Halted);
     assert_eq!(ledger.reconcile(&reading(&strange, 3), None, after(3)).halts, []);
     ledger.resume(me(), after(4));
     assert_eq!(ledger.reconcile(&reading(&strange, 5), None, after(5)).halts, []);
@@ -56,18 +56,18 @@ fn a_purchase_that_nobody_intended_halts_until_a_person_has_looked() {
 #[test]
 fn a_refusal_that_only_a_person_can_lift_halts_at_once() {
     let halting = [
-        Refusal::Captcha,
-        Refusal::Challenge,
-        Refusal::Unauthenticated,
-        Refusal::DailyLimit,
-        Refusal::Forbidden { status: 403 },
-        Refusal::StaleQuery,
+        RejectReason::Captcha,
+        RejectReason::Challenge,
+        RejectReason::Unauthenticated,
+        RejectReason::DailyLimit,
+        RejectReason::Forbidden { status: 403 },
+        RejectReason::StaleQuery,
     ];
     for refusal in halting {
         let mut ledger = ledger(budget());
         let aftermath = buy(&mut ledger, want(1, 1), &Outcome::Refused(refusal), T0);
         assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(refusal));
-        check_denied(&mut ledger, want(2, 1), after(86_400), Denied::Halted);
+        check_denied(&mut ledger, want(2, 1), after(86_400), RiskRejection::Halted);
         ledger.resume(me(), after(86_400));
         let _approved = ledger.reserve(want(2, 1), after(86_400)).unwrap();
     }
@@ -77,7 +77,7 @@ fn a_refusal_that_only_a_person_can_lift_halts_at_once() {
 fn lost_races_never_halt() {
     let mut ledger = ledger(budget());
     for n in 0..100 {
-        let refusal = if n % 2 == 0 { Refusal::Taken } else { Refusal::NotJoinable };
+        let refusal = if n % 2 == 0 { RejectReason::Taken } else { RejectReason::NotJoinable };
         let aftermath = buy(&mut ledger, want(n, 1), &Outcome::Refused(refusal), T0);
         assert_eq!(aftermath.halts, []);
     }
@@ -99,15 +99,15 @@ fn too_many_unknowns_in_a_row_halt_and_an_answer_in_between_forgives() {
     assert_eq!(play(&LOST, 1), 1);
 }
 
-const fn unconfirmed(refusal: Refusal) -> Outcome {
+const fn unconfirmed(refusal: RejectReason) -> Outcome {
     Outcome::Unknown(Unknown::Unconfirmed(refusal))
 }
 
 #[test]
 fn an_unconfirmed_refusal_counts_as_spent_and_is_not_in_flight() {
     let mut ledger = ledger(Budget { total: coins(10), max_in_flight: 1, ..budget() });
-    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(Refusal::Taken), T0);
-    let denied = Denied::Total { spent: coins(10), price: coins(1), max: coins(10) };
+    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(RejectReason::Taken), T0);
+    let denied = RiskRejection::Total { spent: coins(10), price: coins(1), max: coins(10) };
     check_denied(&mut ledger, want(2, 1), after(86_400), denied);
     let _nothing = ledger.settle(&id(1), &TAKEN, after(1)).unwrap();
     let _approved = ledger.reserve(want(2, 10), after(1)).unwrap();
@@ -117,17 +117,17 @@ fn an_unconfirmed_refusal_counts_as_spent_and_is_not_in_flight() {
 #[test]
 fn an_unconfirmed_refusal_is_bought_if_the_answer_that_follows_says_so() {
     let mut ledger = ledger(budget());
-    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(Refusal::Taken), T0);
+    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(RejectReason::Taken), T0);
     let _nothing = ledger.settle(&id(1), &BOUGHT, T0).unwrap();
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Bought);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Bought);
 }
 
 #[test]
 fn only_a_refusal_that_stays_unconfirmed_against_evidence_counts_among_the_unknown_in_a_row() {
     let mut ledger = ledger(budget());
     for n in 0..100 {
-        let aftermath = buy(&mut ledger, want(n, 1), &unconfirmed(Refusal::Taken), T0);
-        assert_eq!(aftermath, Aftermath::default());
+        let aftermath = buy(&mut ledger, want(n, 1), &unconfirmed(RejectReason::Taken), T0);
+        assert_eq!(aftermath, Effects::default());
     }
     for n in 0..UNKNOWNS_IN_A_ROW_MAX {
         let foreign = Outcome::Unknown(Unknown::Foreign);
@@ -142,20 +142,20 @@ fn an_unconfirmed_refusal_ends_no_row_of_unknowns() {
     for n in 1..UNKNOWNS_IN_A_ROW_MAX {
         let _nothing = buy(&mut ledger, want(n, 1), &LOST, T0);
     }
-    let _nothing = buy(&mut ledger, want(90, 1), &unconfirmed(Refusal::Taken), T0);
+    let _nothing = buy(&mut ledger, want(90, 1), &unconfirmed(RejectReason::Taken), T0);
     assert_eq!(buy(&mut ledger, want(91, 1), &LOST, T0).halts.len(), 1);
 }
 
 #[test]
 fn what_an_unconfirmed_refusal_asks_for_applies_at_once_and_once() {
     let mut halted = ledger(budget());
-    let aftermath = buy(&mut halted, want(1, 1), &unconfirmed(Refusal::Captcha), T0);
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(Refusal::Captcha));
-    let confirmed = Outcome::Refused(Refusal::Captcha);
-    assert_eq!(halted.settle(&id(1), &confirmed, after(1)).unwrap(), Aftermath::default());
+    let aftermath = buy(&mut halted, want(1, 1), &unconfirmed(RejectReason::Captcha), T0);
+    assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(RejectReason::Captcha));
+    let confirmed = Outcome::Refused(RejectReason::Captcha);
+    assert_eq!(halted.settle(&id(1), &confirmed, after(1)).unwrap(), Effects::default());
 
     let mut paused = ledger(budget());
-    let limited = Refusal::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+    let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
     let mut now = T0;
     for n in 1..REFUSALS_IN_A_ROW_MAX {
         let aftermath = buy(&mut paused, want(n, 1), &unconfirmed(limited), now);
@@ -168,11 +168,11 @@ fn what_an_unconfirmed_refusal_asks_for_applies_at_once_and_once() {
 
 #[test]
 fn too_many_requests_pause_as_told_and_halt_when_repeated() {
-    let limited = |retry_after| Outcome::Refused(Refusal::RateLimited { retry_after });
+    let limited = |retry_after| Outcome::Refused(RejectReason::RateLimited { retry_after });
     let mut ledger = ledger(budget());
     let told = buy(&mut ledger, want(1, 1), &limited(Some(Duration::from_secs(7))), T0);
     assert_eq!(told.paused_until, Some(after(7)));
-    check_denied(&mut ledger, want(2, 1), after(6), Denied::Paused { until: after(7) });
+    check_denied(&mut ledger, want(2, 1), after(6), RiskRejection::Paused { until: after(7) });
     let mut now = after(7);
     for n in 2..REFUSALS_IN_A_ROW_MAX {
         assert_eq!(buy(&mut ledger, want(n, 1), &limited(None), now).halts, []);
@@ -197,7 +197,7 @@ fn a_lower_price_in_an_answer_changes_nothing() {
     for told in [9, 5, 1] {
         let mut ledger = ledger(budget());
         let cheaper = Outcome::Bought { price: Some(coins(told)), server_time: None };
-        assert_eq!(buy(&mut ledger, want(1, 10), &cheaper, T0), Aftermath::default());
+        assert_eq!(buy(&mut ledger, want(1, 10), &cheaper, T0), Effects::default());
         assert_eq!(ledger.snapshot(T0).spent, coins(10), "told {told}");
     }
 }
@@ -220,19 +220,19 @@ fn a_price_in_the_list_counts_at_once_where_it_is_higher() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-    let dearer = [OwnTrade { price: Some(coins(13)), ..own(1, Status::Joined) }];
+    let dearer = [OwnTrade { price: Some(coins(13)), ..own(1, TradeStatus::Joined) }];
     let aftermath = ledger.reconcile(&reading(&dearer, 5), None, after(5));
     let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(13) };
     assert_eq!(aftermath.halts[0].reason, reason);
     assert_eq!(ledger.snapshot(after(5)).spent, coins(13));
     // The same list again is no news.
     let again = ledger.reconcile(&reading(&dearer, 6), None, after(6));
-    assert_eq!(again, Aftermath::default());
+    assert_eq!(again, Effects::default());
 }
 
 #[test]
 fn a_lower_price_in_the_list_counts_once_a_later_balance_confirms_it() {
-    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own(1, Status::Joined) }];
+    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own(1, TradeStatus::Joined) }];
     for (balance, spent) in [(92, 8), (90, 10)] {
         let mut ledger = ledger(budget());
         let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
@@ -252,7 +252,7 @@ fn the_list_corrects_what_an_answer_overstated() {
     let dearer = Outcome::Bought { price: Some(coins(50)), server_time: None };
     let _halted = buy(&mut ledger, want(1, 10), &dearer, after(1));
     assert_eq!(ledger.snapshot(after(1)).spent, coins(50));
-    let lists_10 = [OwnTrade { price: Some(coins(10)), ..own(1, Status::Joined) }];
+    let lists_10 = [OwnTrade { price: Some(coins(10)), ..own(1, TradeStatus::Joined) }];
     for second in [100, 160] {
         let read = reading(&lists_10, second);
         let _nothing = ledger.reconcile(&read, Some(coins(90)), after(second));
@@ -263,22 +263,23 @@ fn the_list_corrects_what_an_answer_overstated() {
 #[test]
 fn the_feed_moves_an_order_forward_and_frees_nothing() {
     for status in [
-        Status::Processing,
-        Status::Completed,
-        Status::CompletedProtected,
-        Status::Cancelled,
-        Status::Expired,
-        Status::Cooldown,
-        Status::Other,
+        TradeStatus::Processing,
+        TradeStatus::Completed,
+        TradeStatus::CompletedProtected,
+        TradeStatus::Cancelled,
+        TradeStatus::Expired,
+        TradeStatus::Cooldown,
+        TradeStatus::Other,
     ] {
         let mut ledger = ledger(budget());
         let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
         let asks = ledger.observe(&id(1), status, after(1));
-        let is_cancelled = matches!(status, Status::Cancelled | Status::Expired | Status::Cooldown);
+        let is_cancelled =
+            matches!(status, TradeStatus::Cancelled | TradeStatus::Expired | TradeStatus::Cooldown);
         assert_eq!(asks, is_cancelled, "{status}");
         assert_eq!(ledger.snapshot(T0).spent, coins(10), "{status}");
-        let delivered = matches!(status, Status::Completed | Status::CompletedProtected);
-        let state = if delivered { State::Completed } else { State::Bought };
+        let delivered = matches!(status, TradeStatus::Completed | TradeStatus::CompletedProtected);
+        let state = if delivered { OrderState::Completed } else { OrderState::Bought };
         assert_eq!(ledger.book().intent(&id(1)).unwrap().state, state, "{status}");
     }
 }
@@ -289,7 +290,7 @@ fn what_the_feed_says_of_a_listing_that_a_rival_got_proves_nothing() {
         let mut ledger = ledger(budget());
         let _nothing = buy(&mut ledger, want(n, 10), &outcome, T0);
         let before = ledger.book().intents().to_vec();
-        for status in [Status::Joined, Status::Completed, Status::Cancelled] {
+        for status in [TradeStatus::Joined, TradeStatus::Completed, TradeStatus::Cancelled] {
             assert!(!ledger.observe(&id(n), status, after(1)));
         }
         assert_eq!(ledger.book().intents(), before);
@@ -309,7 +310,7 @@ fn two_bought() -> Ledger {
 #[test]
 fn a_cancelled_order_counts_until_a_later_balance_shows_its_coins() {
     let mut ledger = two_bought();
-    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
     for (second, balance, spent) in [(70, 80, 20), (130, 80, 20), (190, 89, 20), (250, 90, 10)] {
         let read = reading(&cancelled, second);
         let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
@@ -318,15 +319,15 @@ fn a_cancelled_order_counts_until_a_later_balance_shows_its_coins() {
         assert_eq!(snapshot.returning, u32::from(spent == 20));
         ledger.book().check().unwrap();
     }
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Returned);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Returned);
 }
 
 #[test]
 fn coins_that_were_back_before_the_list_was_read_are_found_by_the_next_balance() {
     let mut ledger = two_bought();
-    let joined = [own(1, Status::Joined), own(2, Status::Joined)];
+    let joined = [own(1, TradeStatus::Joined), own(2, TradeStatus::Joined)];
     let _nothing = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
-    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
     for (second, spent) in [(130, 20), (190, 10)] {
         let read = reading(&cancelled, second);
         let _nothing = ledger.reconcile(&read, Some(coins(90)), after(second));
@@ -337,14 +338,14 @@ fn coins_that_were_back_before_the_list_was_read_are_found_by_the_next_balance()
 #[test]
 fn returning_orders_are_released_oldest_first_as_far_as_the_coins_cover_them_in_full() {
     let mut ledger = two_bought();
-    let cancelled = [own(1, Status::Cancelled), own(2, Status::Cancelled)];
+    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Cancelled)];
     for (second, balance, spent) in [(70, 80, 20), (130, 95, 10), (190, 100, 0)] {
         let read = reading(&cancelled, second);
         let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
         assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
     }
     let states = [1, 2].map(|n| ledger.book().intent(&id(n)).unwrap().state);
-    assert_eq!(states, [State::Returned; 2]);
+    assert_eq!(states, [OrderState::Returned; 2]);
 }
 
 #[test]
@@ -355,20 +356,28 @@ fn a_returning_order_is_not_in_flight_and_counts_for_its_entry() {
     let mut ledger = Ledger::in_memory(limits, &[limited, entry(Some("free"))], false);
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-    let cancelled = [own(1, Status::Cancelled)];
+    let cancelled = [own(1, TradeStatus::Cancelled)];
     let _nothing = ledger.reconcile(&reading(&cancelled, 70), Some(coins(90)), after(70));
-    check_denied(&mut ledger, want(2, 1), after(71), Denied::EntryQuantity { bought: 1, max: 1 });
-    let _approved = ledger.reserve(Want { entry: 1, ..want(2, 1) }, after(71)).unwrap();
+    check_denied(
+        &mut ledger,
+        want(2, 1),
+        after(71),
+        RiskRejection::EntryQuantity { bought: 1, max: 1 },
+    );
+    let _approved = ledger.reserve(OrderRequest { entry: 1, ..want(2, 1) }, after(71)).unwrap();
 }
 
 #[test]
 fn an_operator_may_say_that_the_coins_of_a_cancelled_order_are_back() {
     let mut ledger = two_bought();
-    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
-    assert!(ledger.resolve(&id(1), Proof::Returned, me(), after(2)).is_err(), "not returning yet");
+    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
+    assert!(
+        ledger.resolve(&id(1), Evidence::Returned, me(), after(2)).is_err(),
+        "not returning yet"
+    );
     let _nothing = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(70));
     assert_eq!(ledger.book().returning_since(after(70)).count(), 1);
-    let _nothing = ledger.resolve(&id(1), Proof::Returned, me(), after(71)).unwrap();
+    let _nothing = ledger.resolve(&id(1), Evidence::Returned, me(), after(71)).unwrap();
     assert_eq!(ledger.snapshot(after(71)).spent, coins(10));
     ledger.book().check().unwrap();
 }
@@ -376,15 +385,15 @@ fn an_operator_may_say_that_the_coins_of_a_cancelled_order_are_back() {
 #[test]
 fn an_old_list_does_not_bring_back_a_returned_order_and_a_later_one_halts() {
     let mut ledger = two_bought();
-    let joined = [own(1, Status::Joined), own(2, Status::Joined)];
-    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    let joined = [own(1, TradeStatus::Joined), own(2, TradeStatus::Joined)];
+    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
     for (second, balance) in [(70, 80), (130, 90)] {
         let read = reading(&cancelled, second);
         let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
     }
     assert_eq!(ledger.snapshot(after(130)).spent, coins(10));
     let stale = ledger.reconcile(&reading(&joined, 140), None, after(140));
-    assert_eq!(stale, Aftermath::default());
+    assert_eq!(stale, Effects::default());
     let aftermath = ledger.reconcile(&reading(&joined, 200), None, after(200));
     assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(after(200)).spent, coins(20));
@@ -398,12 +407,12 @@ fn a_listed_order_of_unknown_status_is_present_and_stays_unknown() {
         let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
         let balance = if charged { coins(90) } else { coins(100) };
         for second in [70, 130, 300] {
-            let listed = [own(1, Status::Other)];
+            let listed = [own(1, TradeStatus::Other)];
             let aftermath =
                 ledger.reconcile(&reading(&listed, second), Some(balance), after(second));
             assert_eq!(aftermath.halts, [], "charged {charged}");
         }
-        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
     }
 }
 
@@ -413,8 +422,8 @@ fn a_purchase_of_unknown_status_that_does_not_count_is_counted_and_halts() {
         let mut ledger = ledger(budget());
         let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
         let _nothing = buy(&mut ledger, want(1, 10), &outcome, after(1));
-        assert_eq!(ledger.snapshot(after(1)).spent, Coins::ZERO);
-        let listed = [own(1, Status::Other)];
+        assert_eq!(ledger.snapshot(after(1)).spent, Amount::ZERO);
+        let listed = [own(1, TradeStatus::Other)];
         let aftermath = ledger.reconcile(&reading(&listed, 70), None, after(70));
         assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
         assert_eq!(ledger.snapshot(after(70)).spent, coins(10));
@@ -427,19 +436,19 @@ fn a_purchase_of_unknown_status_that_does_not_count_is_counted_and_halts() {
 fn an_understated_price_that_is_corrected_later_is_no_refund() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let understated = Outcome::Bought { price: Some(Coins::ZERO), server_time: None };
+    let understated = Outcome::Bought { price: Some(Amount::ZERO), server_time: None };
     let _nothing = buy(&mut ledger, want(1, 10), &understated, after(1));
     let _nothing = ledger.set_balance(coins(90), after(70), after(70));
-    let cancelled = [OwnTrade { price: Some(coins(10)), ..own(1, Status::Cancelled) }];
+    let cancelled = [OwnTrade { price: Some(coins(10)), ..own(1, TradeStatus::Cancelled) }];
     let _nothing = ledger.reconcile(&reading(&cancelled, 71), None, after(71));
     for second in [80, 150] {
         let _nothing =
             ledger.reconcile(&reading(&cancelled, second), Some(coins(90)), after(second));
-        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Returning);
+        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Returning);
         assert_eq!(ledger.snapshot(after(second)).spent, coins(10));
     }
     let _nothing = ledger.reconcile(&reading(&cancelled, 220), Some(coins(100)), after(220));
-    assert_eq!(ledger.snapshot(after(220)).spent, Coins::ZERO);
+    assert_eq!(ledger.snapshot(after(220)).spent, Amount::ZERO);
 }
 
 #[test]
@@ -448,7 +457,7 @@ fn a_halt_over_missing_coins_names_an_order_that_is_listed_with_an_unknown_statu
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
     let _nothing = buy(&mut ledger, want(2, 5), &LOST, after(1));
-    let listed = [own(2, Status::Other)];
+    let listed = [own(2, TradeStatus::Other)];
     let aftermath = ledger.reconcile(&reading(&listed, 100), Some(coins(85)), after(100));
     let reason = HaltReason::Disagreement { missing: coins(10), listed: Some(id(2)) };
     assert_eq!(aftermath.halts[0].reason, reason);
@@ -458,7 +467,7 @@ fn a_halt_over_missing_coins_names_an_order_that_is_listed_with_an_unknown_statu
 #[test]
 fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
     let mut ledger = two_bought();
-    let joined = [own(1, Status::Joined), own(2, Status::Joined)];
+    let joined = [own(1, TradeStatus::Joined), own(2, TradeStatus::Joined)];
     let _nothing = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
     let _nothing = buy(&mut ledger, want(3, 10), &LOST, after(71));
     // It was charged, and the first order was cancelled: the balance is the same. The list is of a
@@ -466,9 +475,9 @@ fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
     for second in [140, 150] {
         let read = reading(&joined, second);
         let _nothing = ledger.reconcile(&read, Some(coins(80)), after(second));
-        assert_eq!(ledger.book().intent(&id(3)).unwrap().state, State::Unknown, "{second}");
+        assert_eq!(ledger.book().intent(&id(3)).unwrap().state, OrderState::Unknown, "{second}");
     }
-    let cancelled = [own(1, Status::Cancelled), own(2, Status::Joined)];
+    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
     for second in [201, 261, 321] {
         let read = reading(&cancelled, second);
         let _nothing = ledger.reconcile(&read, Some(coins(80)), after(second));
@@ -482,7 +491,7 @@ fn a_late_answer_to_an_order_that_counted_as_not_bought_counts_it_again_and_halt
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
     let _nothing = ledger.reconcile(&reading(&[], 100), Some(coins(100)), after(100));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
     let aftermath = ledger.settle(&id(1), &BOUGHT, after(101)).unwrap();
     assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(after(101)).spent, coins(10));
@@ -495,9 +504,9 @@ fn a_clock_that_was_set_frees_nothing_by_age_until_the_account_is_read_again() {
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
     ledger.distrust_clock(after(2));
-    let hour = Denied::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
     check_denied(&mut ledger, want(2, 1), after(7_200), hour);
-    let listed = [own(1, Status::Other)];
+    let listed = [own(1, TradeStatus::Other)];
     let _nothing = ledger.reconcile(&reading(&listed, 7_201), Some(coins(100)), after(7_201));
     let _approved = ledger.reserve(want(2, 1), after(7_202)).unwrap();
 }
@@ -507,10 +516,10 @@ fn an_unknown_buy_found_among_our_trades_is_bought() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let trades = [own(1, Status::Joined)];
+    let trades = [own(1, TradeStatus::Joined)];
     let aftermath = ledger.reconcile(&reading(&trades, 2), Some(coins(90)), after(2));
     assert_eq!(aftermath.halts, []);
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Bought);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Bought);
     assert_eq!(ledger.snapshot(T0).balance_least, Some(coins(90)));
 }
 
@@ -520,7 +529,7 @@ fn an_unknown_buy_that_is_absent_is_not_bought_once_the_window_has_passed_and_no
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
     let window = SETTLE.as_secs();
-    for (second, state) in [(window, State::Unknown), (window + 1, State::NotBought)] {
+    for (second, state) in [(window, OrderState::Unknown), (window + 1, OrderState::NotBought)] {
         let read = reading(&[], second);
         let aftermath = ledger.reconcile(&read, Some(coins(100)), after(second));
         assert_eq!(aftermath.halts, []);
@@ -533,10 +542,10 @@ fn absence_in_a_list_that_is_not_complete_or_without_a_balance_proves_nothing() 
     let mut ledger = ledger(budget());
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, T0);
     let _nothing = ledger.reconcile(&reading(&[], 1_000), None, after(1_000));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
-    let partial = Reading { complete: false, ..reading(&[], 2_000) };
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+    let partial = AccountReading { complete: false, ..reading(&[], 2_000) };
     let _nothing = ledger.reconcile(&partial, Some(coins(100)), after(2_000));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
 }
 
 #[test]
@@ -546,10 +555,10 @@ fn a_balance_from_before_the_window_has_passed_proves_nothing() {
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
     let _nothing = ledger.set_balance(coins(100), after(60), after(60));
     let _nothing = ledger.reconcile(&reading(&[], 100), None, after(100));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
     let _nothing = ledger.set_balance(coins(100), after(61), after(101));
     let _nothing = ledger.reconcile(&reading(&[], 102), None, after(102));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
 }
 
 #[test]
@@ -562,7 +571,7 @@ fn an_absent_buy_whose_coins_are_missing_halts_and_stays_unknown() {
         aftermath.halts[0].reason,
         HaltReason::Disagreement { missing: coins(10), listed: None }
     );
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
 }
 
 #[test]
@@ -570,7 +579,7 @@ fn what_was_refused_and_is_ours_all_the_same_counts_and_halts() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), None, T0);
     let _nothing = buy(&mut ledger, want(1, 10), &TAKEN, after(1));
-    let trades = [own(1, Status::Joined)];
+    let trades = [own(1, TradeStatus::Joined)];
     let aftermath = ledger.reconcile(&reading(&trades, 2), None, after(2));
     assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(T0).spent, coins(10));
@@ -589,8 +598,8 @@ fn coins_that_vanish_halt() {
 fn a_restart_makes_unknown_what_was_in_flight() {
     let mut ledger = ledger(Budget { max_in_flight: 1, ..budget() });
     let _in_flight = ledger.reserve(want(1, 10), T0).unwrap();
-    ledger.book.apply(after(1), &Event::Started { boot: BootId::default() }).unwrap();
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::Unknown);
+    ledger.book.apply(after(1), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(want(2, 1), after(1)).unwrap();
 }
@@ -600,22 +609,32 @@ fn what_power_loss_may_hide_counts_against_everything_and_old_listings_stay_unbo
     let limits = Budget { total: coins(100), max_buys_per_minute: 2, ..budget() };
     let mut ledger = ledger(limits);
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let lost = Event::Lost { coins: coins(60), count: 1, barrier: after(10) };
+    let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: after(10) };
     ledger.book.apply(after(10), &lost).unwrap();
 
-    let old = Want { created_at: Some(after(10)), ..want(1, 1) };
-    check_denied(&mut ledger, old, after(11), Denied::BeforePowerLoss { barrier: after(10) });
-    let dateless = Want { created_at: None, ..old };
-    check_denied(&mut ledger, dateless, after(11), Denied::BeforePowerLoss { barrier: after(10) });
-    let fresh = |n, price| Want { created_at: Some(after(11)), ..want(n, price) };
-    let total = Denied::Total { spent: coins(60), price: coins(41), max: coins(100) };
+    let old = OrderRequest { created_at: Some(after(10)), ..want(1, 1) };
+    check_denied(
+        &mut ledger,
+        old,
+        after(11),
+        RiskRejection::BeforePowerLoss { barrier: after(10) },
+    );
+    let dateless = OrderRequest { created_at: None, ..old };
+    check_denied(
+        &mut ledger,
+        dateless,
+        after(11),
+        RiskRejection::BeforePowerLoss { barrier: after(10) },
+    );
+    let fresh = |n, price| OrderRequest { created_at: Some(after(11)), ..want(n, price) };
+    let total = RiskRejection::Total { spent: coins(60), price: coins(41), max: coins(100) };
     check_denied(&mut ledger, fresh(1, 41), after(11), total);
     let _nothing = buy(&mut ledger, fresh(1, 10), &BOUGHT, after(11));
-    check_denied(&mut ledger, fresh(2, 1), after(11), Denied::PerMinute { sent: 2, max: 2 });
+    check_denied(&mut ledger, fresh(2, 1), after(11), RiskRejection::PerMinute { sent: 2, max: 2 });
 
     // One that was forgotten turns up, and explains the coins; the rest is then free again.
-    let forgotten = OwnTrade { price: Some(coins(30)), ..own(77, Status::Joined) };
-    let mine = OwnTrade { price: Some(coins(10)), ..own(1, Status::Joined) };
+    let forgotten = OwnTrade { price: Some(coins(30)), ..own(77, TradeStatus::Joined) };
+    let mine = OwnTrade { price: Some(coins(10)), ..own(1, TradeStatus::Joined) };
     let found = ledger.reconcile(&reading(&[forgotten, mine], 20), Some(coins(60)), after(20));
     assert_eq!(found.halts, []);
     assert_eq!(ledger.snapshot(after(20)).spent, coins(70));
@@ -634,15 +653,15 @@ fn a_purchase_that_power_loss_hid_explains_coins_that_an_absent_buy_does_not() {
     let mut ledger = ledger(budget());
     let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let lost = Event::Lost { coins: coins(60), count: 2, barrier: after(90) };
+    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(90) };
     ledger.book.apply(after(90), &lost).unwrap();
-    let hidden = [OwnTrade { price: Some(coins(30)), ..own(77, Status::Joined) }];
+    let hidden = [OwnTrade { price: Some(coins(30)), ..own(77, TradeStatus::Joined) }];
     for second in [100, 200, 261, 322] {
         let read = reading(&hidden, second);
         let aftermath = ledger.reconcile(&read, Some(coins(70)), after(second));
         assert_eq!(aftermath.halts, [], "after {second} s");
     }
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, State::NotBought);
+    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
     assert_eq!(ledger.snapshot(after(322)).spent, coins(30));
 }
 
@@ -672,15 +691,19 @@ fn one_cause_is_one_halt_that_is_updated() {
 fn an_order_that_moves_other_than_by_its_own_answer_is_reported() {
     let mut ledger = two_bought();
     let _nothing = buy(&mut ledger, want(3, 10), &LOST, after(1));
-    let lists = [own(1, Status::Cancelled), own(2, Status::Completed), own(3, Status::Joined)];
+    let lists = [
+        own(1, TradeStatus::Cancelled),
+        own(2, TradeStatus::Completed),
+        own(3, TradeStatus::Joined),
+    ];
     let aftermath = ledger.reconcile(&reading(&lists, 70), Some(coins(70)), after(70));
-    let change = |n, from, to| Change { id: id(n), from, to, price: coins(10) };
+    let change = |n, from, to| StateChange { id: id(n), from, to, price: coins(10) };
     assert_eq!(
         aftermath.changes,
         [
-            change(1, State::Bought, State::Returning),
-            change(2, State::Bought, State::Completed),
-            change(3, State::Unknown, State::Bought),
+            change(1, OrderState::Bought, OrderState::Returning),
+            change(2, OrderState::Bought, OrderState::Completed),
+            change(3, OrderState::Unknown, OrderState::Bought),
         ]
     );
     // The third is surely in a balance a minute after it was confirmed.

@@ -6,20 +6,20 @@ use std::{
 };
 
 use crate::{
-    money::Coins,
+    money::Amount,
     sim::{faults::STALE_MAX, listing::Listing},
 };
 
 /// What stood there before each change within the last [`STALE_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    balances: VecDeque<(Duration, Coins)>,
+    balances: VecDeque<(Duration, Amount)>,
     purchases: VecDeque<(Duration, u64, Option<Listing>)>,
 }
 
 impl Past {
     /// Notes that the balance changes now; this is what it was.
-    pub(super) fn paid(&mut self, now: Duration, before: Coins) {
+    pub(super) fn paid(&mut self, now: Duration, before: Amount) {
         while self.balances.front().is_some_and(|(at, _)| at.saturating_add(STALE_MAX) < now) {
             self.balances.pop_front();
         }
@@ -35,7 +35,7 @@ impl Past {
     }
 
     /// The balance at a moment; `current` is what it is now.
-    pub(super) fn balance(&self, moment: Duration, current: Coins) -> Coins {
+    pub(super) fn balance(&self, moment: Duration, current: Amount) -> Amount {
         let later = self.balances.iter().find(|(at, _)| moment < *at);
         later.map_or(current, |(_, before)| *before)
     }

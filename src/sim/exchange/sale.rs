@@ -2,22 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Due, Event, Exchange, PURCHASES_MAX};
+use super::{MarketEvent, MarketState, PURCHASES_MAX, ScheduledChange};
 use crate::{
-    money::Coins,
+    money::Amount,
     sim::{
-        books::{Closed, Decision, Purchase},
+        books::{BookedPurchase, Closed, JoinDecision},
         dice::Dice,
-        listing::{Buyer, Listing, global_id, number_of},
-        offer::Offer,
+        listing::{Listing, ListingBuyer, global_id, number_of},
+        offer::ListedItem,
     },
-    trade::Status,
+    trade::TradeStatus,
 };
 
 /// Why somebody does not get what they ask for. The words are the marketplace's, as far as the
 /// table of wire facts knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum SaleRejection {
     /// Taken a moment ago, or too early.
     NotJoinable,
     /// Taken.
@@ -36,7 +36,7 @@ pub enum Refusal {
     NotOne,
 }
 
-impl Refusal {
+impl SaleRejection {
     /// The message.
     pub const fn message(self) -> &'static str {
         match self {
@@ -52,36 +52,36 @@ impl Refusal {
     }
 }
 
-impl Exchange {
+impl MarketState {
     /// Sells a listing to the account, if it can be had.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] where it cannot.
+    /// A [`SaleRejection`] where it cannot.
     pub fn join(
         &mut self,
         now: Duration,
         id: &str,
-        events: &mut Vec<Event>,
-    ) -> Result<Arc<Listing>, Refusal> {
+        events: &mut Vec<MarketEvent>,
+    ) -> Result<Arc<Listing>, SaleRejection> {
         self.advance(now, events);
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
-        let number = number.ok_or(Refusal::NotFound)?;
+        let number = number.ok_or(SaleRejection::NotFound)?;
         let listing = self.open.get(&number).ok_or(self.taken(number, now))?;
         let clock = self.clock(now);
         let early = listing.can_join_after().is_some_and(|after| clock < after)
             || (self.suspected_trader && clock < listing.suspected_can_join_after());
-        if early || listing.status != Status::Listed || listing.offer.oddity.is_some() {
-            return Err(Refusal::NotJoinable);
+        if early || listing.status != TradeStatus::Listed || listing.offer.oddity.is_some() {
+            return Err(SaleRejection::NotJoinable);
         }
         let price = listing.offer.total;
         if self.daily_left.is_some_and(|left| left < price) || self.bought.len() >= PURCHASES_MAX {
-            return Err(Refusal::DailyLimit);
+            return Err(SaleRejection::DailyLimit);
         }
         if self.balance < price {
-            return Err(Refusal::Balance);
+            return Err(SaleRejection::Balance);
         }
-        self.sell(number, now, events).ok_or(Refusal::NoLongerAvailable)
+        self.sell(number, now, events).ok_or(SaleRejection::NoLongerAvailable)
     }
 
     pub(super) fn was_listed(&self, number: u64) -> bool {
@@ -89,14 +89,14 @@ impl Exchange {
     }
 
     /// What is said about a listing that is gone: at first that it cannot be joined.
-    fn taken(&self, number: u64, now: Duration) -> Refusal {
+    fn taken(&self, number: u64, now: Duration) -> SaleRejection {
         let id = global_id("Trade", number);
         let closed = self.books.entry(&id).and_then(|entry| entry.closed);
         match closed {
             Some((at, _)) if now.saturating_sub(at) < Duration::from_millis(500) => {
-                Refusal::NotJoinable
+                SaleRejection::NotJoinable
             }
-            _ => Refusal::NoLongerAvailable,
+            _ => SaleRejection::NoLongerAvailable,
         }
     }
 
@@ -104,26 +104,30 @@ impl Exchange {
         &mut self,
         number: u64,
         now: Duration,
-        events: &mut Vec<Event>,
+        events: &mut Vec<MarketEvent>,
     ) -> Option<Arc<Listing>> {
         let mut listing = self.open.remove(&number)?;
         let clock = self.clock(now);
-        listing.status = Status::Joined;
-        listing.buyer = Some(Buyer::User);
+        listing.status = TradeStatus::Joined;
+        listing.buyer = Some(ListingBuyer::User);
         listing.joined_at = Some(clock);
         listing.updated_at = clock;
         let price = listing.offer.total;
         self.books.close(number, now, Closed::Bought);
-        self.books.purchase(number, Purchase::new(now, price));
+        self.books.purchase(number, BookedPurchase::new(now, price));
         self.past.purchase(now, number, None);
         self.daily_left = self.daily_left.map(|left| left.saturating_sub(price));
         let mut dice = Dice::aside(self.seed, number);
         let (least, most) = self.delivery.confirm;
-        self.appoint(now.saturating_add(dice.wait(least, most)), number, Due::Confirmed);
+        self.appoint(
+            now.saturating_add(dice.wait(least, most)),
+            number,
+            ScheduledChange::Confirmed,
+        );
         self.bought.insert(number, listing.clone());
         let listing = Arc::new(listing);
-        events.push(Event::Updated(Arc::clone(&listing)));
-        self.pay(now, Coins::ZERO.saturating_sub(price), listing.id(), events);
+        events.push(MarketEvent::Updated(Arc::clone(&listing)));
+        self.pay(now, Amount::ZERO.saturating_sub(price), listing.id(), events);
         Some(listing)
     }
 
@@ -132,8 +136,8 @@ impl Exchange {
         &mut self,
         now: Duration,
         sold: &Listing,
-        more: Coins,
-        events: &mut Vec<Event>,
+        more: Amount,
+        events: &mut Vec<MarketEvent>,
     ) -> Arc<Listing> {
         let more = more.min(self.balance);
         let price = sold.offer.total.saturating_add(more);
@@ -141,58 +145,63 @@ impl Exchange {
         self.past.purchase(now, sold.number, self.bought.get(&sold.number));
         self.bought.insert(sold.number, Listing::clone(&dearer));
         self.books.settle(sold.number, |purchase| purchase.price = price);
-        self.pay(now, Coins::ZERO.saturating_sub(more), dearer.id(), events);
+        self.pay(now, Amount::ZERO.saturating_sub(more), dearer.id(), events);
         dearer
     }
 
-    fn pay(&mut self, now: Duration, change: Coins, cause: String, events: &mut Vec<Event>) {
+    fn pay(&mut self, now: Duration, change: Amount, cause: String, events: &mut Vec<MarketEvent>) {
         self.past.paid(now, self.balance);
         self.balance = self.balance.saturating_add(change);
         self.books.balance = self.balance;
-        events.push(Event::Wallet { balance: self.balance, change, cause });
+        events.push(MarketEvent::Wallet { balance: self.balance, change, cause });
     }
 
     /// A purchase that nobody asked for; for tests of what a bot does about it.
     pub fn foist(
         &mut self,
         now: Duration,
-        offer: Offer,
-        events: &mut Vec<Event>,
+        offer: ListedItem,
+        events: &mut Vec<MarketEvent>,
     ) -> Option<String> {
         let number = self.list(now, offer).number;
         self.sell(number, now, events).map(|listing| listing.id())
     }
 
     /// Coins that come or go without a purchase; for tests of what a bot does about it.
-    pub fn adjust(&mut self, now: Duration, change: Coins, events: &mut Vec<Event>) {
-        let change = change.max(Coins::ZERO.saturating_sub(self.balance));
+    pub fn adjust(&mut self, now: Duration, change: Amount, events: &mut Vec<MarketEvent>) {
+        let change = change.max(Amount::ZERO.saturating_sub(self.balance));
         self.pay(now, change, String::new(), events);
     }
 }
 
 /// What happens by itself.
-impl Exchange {
+impl MarketState {
     /// Lets one thing happen that is due.
     pub(super) fn happens(
         &mut self,
-        (number, due): (u64, Due),
+        (number, due): (u64, ScheduledChange),
         at: Duration,
-        events: &mut Vec<Event>,
+        events: &mut Vec<MarketEvent>,
     ) {
         match due {
-            Due::Taken => self.close(number, Status::Joined, at, events),
-            Due::Expired => self.close(number, Status::Expired, at, events),
-            Due::Confirmed => self.confirmed(number, at, events),
-            Due::Delivered => self.settle(number, Status::Completed, at, events),
-            Due::Refunded => self.refund(number, at, events),
+            ScheduledChange::Taken => self.close(number, TradeStatus::Joined, at, events),
+            ScheduledChange::Expired => self.close(number, TradeStatus::Expired, at, events),
+            ScheduledChange::Confirmed => self.confirmed(number, at, events),
+            ScheduledChange::Delivered => self.settle(number, TradeStatus::Completed, at, events),
+            ScheduledChange::Refunded => self.refund(number, at, events),
         }
     }
 
     /// The seller of a purchase confirms, or cancels.
-    fn confirmed(&mut self, number: u64, at: Duration, events: &mut Vec<Event>) {
+    fn confirmed(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
         let mut dice = Dice::aside(self.seed, number.wrapping_add(1 << 40));
         let ended = if dice.permille(self.delivery.fail_permille) {
-            dice.pick(&[Status::Cancelled, Status::Cancelled, Status::Expired, Status::Cooldown])
+            dice.pick(&[
+                TradeStatus::Cancelled,
+                TradeStatus::Cancelled,
+                TradeStatus::Expired,
+                TradeStatus::Cooldown,
+            ])
         } else {
             None
         };
@@ -200,26 +209,36 @@ impl Exchange {
             self.settle(number, *ended, at, events);
             self.books.settle(number, |purchase| purchase.cancelled_at = Some(at));
             let (least, most) = self.delivery.refund;
-            return self.appoint(at.saturating_add(dice.wait(least, most)), number, Due::Refunded);
+            return self.appoint(
+                at.saturating_add(dice.wait(least, most)),
+                number,
+                ScheduledChange::Refunded,
+            );
         }
-        self.settle(number, Status::Processing, at, events);
+        self.settle(number, TradeStatus::Processing, at, events);
         let (least, most) = self.delivery.deliver;
-        self.appoint(at.saturating_add(dice.wait(least, most)), number, Due::Delivered);
+        self.appoint(at.saturating_add(dice.wait(least, most)), number, ScheduledChange::Delivered);
     }
 
     /// Writes down where a purchase stands now.
-    fn settle(&mut self, number: u64, status: Status, at: Duration, events: &mut Vec<Event>) {
+    fn settle(
+        &mut self,
+        number: u64,
+        status: TradeStatus,
+        at: Duration,
+        events: &mut Vec<MarketEvent>,
+    ) {
         let clock = self.clock(at);
         let Some(listing) = self.bought.get_mut(&number) else { return };
         self.past.purchase(at, number, Some(listing));
         listing.status = status;
         listing.updated_at = clock;
-        events.push(Event::Updated(Arc::new(listing.clone())));
+        events.push(MarketEvent::Updated(Arc::new(listing.clone())));
         self.books.settle(number, |purchase| purchase.status = status);
     }
 
     /// Gives the coins of a cancelled purchase back.
-    fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<Event>) {
+    fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
         let Some(listing) = self.bought.get(&number) else { return };
         let (price, id) = (listing.offer.total, listing.id());
         self.books.settle(number, |purchase| purchase.refunded_at = Some(at));
@@ -227,8 +246,8 @@ impl Exchange {
     }
 }
 
-impl From<&Result<Arc<Listing>, Refusal>> for Decision {
-    fn from(result: &Result<Arc<Listing>, Refusal>) -> Self {
+impl From<&Result<Arc<Listing>, SaleRejection>> for JoinDecision {
+    fn from(result: &Result<Arc<Listing>, SaleRejection>) -> Self {
         match result {
             Ok(_) => Self::Sold,
             Err(refusal) => Self::Refused(refusal.message()),

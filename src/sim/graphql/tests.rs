@@ -8,8 +8,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     sim::{
-        offer::Offer,
-        settings::{Rate, Settings},
+        offer::ListedItem,
+        settings::{Rate, SimSettings},
     },
     time::UnixMs,
 };
@@ -20,18 +20,18 @@ const LIST: &str = "query TradeList($first: PaginationAmount, $after: String, $o
 const USER_ID: &str = "VXNlcjo0MjQyNDI";
 
 struct Bench {
-    exchange: Exchange,
+    exchange: MarketState,
     ids: Vec<String>,
 }
 
 fn bench(offers: usize) -> Bench {
-    let settings = Settings { rate: Rate::NONE, ..Settings::default() };
-    let mut exchange = Exchange::new(&settings, UnixMs(1_772_366_400_000));
-    let price = Coins::from_cents(1_015);
-    let offer = |at: usize| Offer {
+    let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
+    let mut exchange = MarketState::new(&settings, UnixMs(1_772_366_400_000));
+    let price = Amount::from_cents(1_015);
+    let offer = |at: usize| ListedItem {
         // Created out of order, as on the real site.
         created_before: Duration::from_millis(if at.is_multiple_of(2) { 400 } else { 1 }),
-        ..Offer::plain("AK-47 | Redline (Field-Tested)", Coins::from_cents(1_000), price)
+        ..ListedItem::plain("AK-47 | Redline (Field-Tested)", Amount::from_cents(1_000), price)
     };
     let ids =
         exchange.offer(Duration::from_secs(1), (0..offers).map(offer).collect(), &mut Vec::new());
@@ -45,7 +45,12 @@ impl Bench {
 
     /// Asks for the account and for its purchases so many seconds after the market opened, and is
     /// told what is false in this way.
-    fn account(&mut self, second: u64, kind: faults::Kind, seed: u64) -> (Value, Vec<Value>, bool) {
+    fn account(
+        &mut self,
+        second: u64,
+        kind: faults::FaultKind,
+        seed: u64,
+    ) -> (Value, Vec<Value>, bool) {
         let lie = || Some((kind, Dice::new(seed)));
         let user = self.asks_at(second, (USER, Value::Null), true, lie());
         let own = json!({"first": 50, "userId": USER_ID, "orderBy": ["ID_DESC"]});
@@ -62,13 +67,13 @@ impl Bench {
         second: u64,
         (query, variables): (&str, Value),
         signed_in: bool,
-        lie: Option<(faults::Kind, Dice)>,
+        lie: Option<(faults::FaultKind, Dice)>,
     ) -> Value {
         let body = json!({"operationName": null, "query": query, "variables": variables});
         let text = match read(body.to_string().as_bytes()) {
             Ok(request) => {
                 let now = Duration::from_secs(second);
-                let asked = Asked { request: &request, signed_in, lie };
+                let asked = ParsedRequest { request: &request, signed_in, lie };
                 answer(&mut self.exchange, now, asked, &mut Vec::new())
             }
             Err(unreadable) => unreadable.body,
@@ -197,8 +202,8 @@ fn a_stale_read_shows_what_was_true_within_the_last_minute() {
     let mut bench = with_purchases();
     let (mut balances, mut counts) = (Vec::new(), Vec::new());
     for seed in 0..60 {
-        let (balance, _, _) = bench.account(3, faults::Kind::BalanceStale, seed);
-        let (_, nodes, _) = bench.account(3, faults::Kind::ListStale, seed);
+        let (balance, _, _) = bench.account(3, faults::FaultKind::BalanceStale, seed);
+        let (_, nodes, _) = bench.account(3, faults::FaultKind::ListStale, seed);
         balances.push(balance == 500);
         counts.push(nodes.len());
     }
@@ -207,7 +212,7 @@ fn a_stale_read_shows_what_was_true_within_the_last_minute() {
     assert!(counts.contains(&0) && counts.contains(&10));
     assert!(counts.iter().all(|count| [0, 10].contains(count)), "{counts:?}");
     for seed in 0..60 {
-        let (_, nodes, _) = bench.account(120, faults::Kind::ListStale, seed);
+        let (_, nodes, _) = bench.account(120, faults::FaultKind::ListStale, seed);
         assert_eq!(nodes.len(), 10, "older than a minute");
     }
 }
@@ -222,9 +227,9 @@ fn a_false_page_is_false_about_some_purchases_and_says_that_it_is_the_last() {
         let struck = nodes.iter().filter(|node| is_false(node)).count();
         assert!((1..10).contains(&struck), "{kind}: {nodes:?}");
     };
-    check(faults::Kind::ListShort, 0, |node| node["status"] == "JOINED");
-    check(faults::Kind::ListNull, 10, Value::is_null);
-    check(faults::Kind::ListUnknownStatus, 10, |node| node["status"] == "OTHER");
+    check(faults::FaultKind::ListShort, 0, |node| node["status"] == "JOINED");
+    check(faults::FaultKind::ListNull, 10, Value::is_null);
+    check(faults::FaultKind::ListUnknownStatus, 10, |node| node["status"] == "OTHER");
 }
 
 #[test]

@@ -4,33 +4,33 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use super::{
     Options, Target,
-    event::{Event, HandleError, Reason},
-    hearer::Hearer,
-    mailbox::Mailbox,
-    orders::Orders,
-    task::{Live, Task},
+    event::{HandleError, HandleEvent, StopReason},
+    hearer::HandleSession,
+    mailbox::EventQueue,
+    orders::CommandQueue,
+    task::{HandleTask, LiveSession},
 };
-use crate::ws::{FeedError, connect::Dial, protocol::Dialect, source::Source};
+use crate::ws::{FeedError, connect::Dial, protocol::FeedProtocol, source::EventSource};
 
 /// One connection. Nothing is read, and no ping is answered, but while an event is waited for.
-pub struct Bare<D: Dial, L> {
-    task: Task<D, L>,
-    live: Option<Live<D, L>>,
+pub struct SingleConnection<D: Dial, L> {
+    task: HandleTask<D, L>,
+    live: Option<LiveSession<D, L>>,
 }
 
-impl<D: Dial, L: Dialect + Clone + Send> Bare<D, L> {
+impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
     /// A connection that is yet to be made.
     pub fn new(target: Target<D>, dialect: L, options: Options) -> Self {
-        let mailbox = Arc::new(Mailbox::new(options.channel_capacity, options.channel_bytes));
-        let orders = Arc::new(Orders::new(options.command_capacity, options.topics_max));
-        Self { task: Task::new(target, dialect, options, mailbox, orders), live: None }
+        let mailbox = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
+        let orders = Arc::new(CommandQueue::new(options.command_capacity, options.topics_max));
+        Self { task: HandleTask::new(target, dialect, options, mailbox, orders), live: None }
     }
 
     /// Reads until there is an event or the session has ended.
     async fn read(&mut self) {
         let Some(live) = &mut self.live else { return };
-        let Task { mailbox, orders, options, link, rhythm, connections, .. } = &mut self.task;
-        let mut hearer: Hearer<'_, fn()> = Hearer {
+        let HandleTask { mailbox, orders, options, link, rhythm, connections, .. } = &mut self.task;
+        let mut hearer: HandleSession<'_, fn()> = HandleSession {
             mailbox,
             orders,
             taps: &options.taps,
@@ -52,15 +52,15 @@ impl<D: Dial, L: Dialect + Clone + Send> Bare<D, L> {
         };
         let Some(ended) = ended else { return };
         for (text, written) in live.session.unwritten() {
-            mailbox.notice(Event::NotSent { text, written });
+            mailbox.notice(HandleEvent::NotSent { text, written });
         }
         link.down(live.session.alive_until(&ended), &ended.chain());
-        mailbox.notice(Event::Disconnected(Reason::Ended(Some(ended))));
+        mailbox.notice(HandleEvent::Disconnected(StopReason::Ended(Some(ended))));
         self.live = None;
     }
 }
 
-impl<D: Dial, L: Dialect + Clone + Send + Sync> Source for Bare<D, L> {
+impl<D: Dial, L: FeedProtocol + Clone + Send + Sync> EventSource for SingleConnection<D, L> {
     fn name(&self) -> &str {
         &self.task.options.name
     }
@@ -78,7 +78,7 @@ impl<D: Dial, L: Dialect + Clone + Send + Sync> Source for Bare<D, L> {
         self.task.orders.want(topic.to_owned(), None).map(drop)
     }
 
-    async fn next_event(&mut self) -> Option<Event> {
+    async fn next_event(&mut self) -> Option<HandleEvent> {
         loop {
             match self.task.mailbox.try_fetch() {
                 Ok(Some(event)) => return Some(event),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::ws::{FeedError, Gap, GaveUp, session::Written};
+use crate::ws::{FeedError, Gap, RetriesExhausted, session::WriteProgress};
 
 /// Something to subscribe to, as the server calls it.
 ///
@@ -35,7 +35,7 @@ impl<T: Topic + ?Sized> Topic for &T {
     }
 }
 
-impl Topic for crate::csgoroll::operations::Operation {
+impl Topic for crate::csgoroll::operations::GraphqlOperation {
     fn topic(&self) -> String {
         self.to_json()
     }
@@ -43,7 +43,7 @@ impl Topic for crate::csgoroll::operations::Operation {
 
 /// One message from the server, whole and exact. Acknowledgements arrive as messages too.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub struct ServerMessage {
     /// The message, to the letter.
     pub text: String,
     /// The topic that it belongs to, where the dialect says so.
@@ -60,7 +60,7 @@ pub struct Message {
 
 /// Why a subscription ended on a live link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SubscriptionError {
     /// The server answered with an error; its words, made harmless.
     #[error("the server refused the subscription: {0}")]
     Error(String),
@@ -72,9 +72,9 @@ pub enum Refused {
 /// Something that a handle's owner hears.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum HandleEvent {
     /// A message.
-    Message(Message),
+    Message(ServerMessage),
     /// The connection is gone; the next attempt follows after this wait.
     Reconnecting {
         /// The number of the coming attempt, counted from the last healthy session.
@@ -97,28 +97,28 @@ pub enum Event {
         /// The message.
         text: String,
         /// How far it got.
-        written: Written,
+        written: WriteProgress,
     },
     /// A subscription was refused or ended on the live link.
     Ended {
         /// Its topic.
         topic: Arc<str>,
         /// Why.
-        cause: Refused,
+        cause: SubscriptionError,
         /// How long until it is asked for again.
         again_in: Option<Duration>,
     },
     /// It is over for good; nothing follows.
-    Disconnected(Reason),
+    Disconnected(StopReason),
 }
 
 /// Why it is over for good.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum StopReason {
     /// The retries are used up.
     #[error("no further attempt is made")]
-    GaveUp(#[source] GaveUp),
+    GaveUp(#[source] RetriesExhausted),
     /// A bare connection, which makes no second attempt, has ended, and how, where that is known. A
     /// clean close is a [`FeedError::Closed`] too.
     #[error("the connection ended")]
@@ -136,7 +136,7 @@ pub enum HandleError {
     Busy,
 }
 
-impl fmt::Display for Message {
+impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }

@@ -8,41 +8,41 @@ use std::{
 };
 
 use super::{
-    event::{Event, Message, Refused},
-    mailbox::Mailbox,
-    orders::{Orders, WantedTopic, difference},
+    event::{HandleEvent, ServerMessage, SubscriptionError},
+    mailbox::EventQueue,
+    orders::{CommandQueue, WantedTopic, difference},
 };
 use crate::{
     clock,
-    json::Raw,
-    latency::Arrival,
+    json::RawValue,
+    latency::RxTimestamps,
     text::Escaped,
     ws::{
-        link::Link,
-        protocol::{Dialect, Machine, OperationId, Wanted},
-        session::{Command, Driver, Notice},
-        taps::{Taps, add},
+        link::GapTracker,
+        protocol::{FeedProtocol, OperationId, Subscription, SubscriptionState},
+        session::{SessionCommand, SessionHandler, SessionNotice},
+        taps::{FeedMetrics, add},
     },
 };
 
 /// Hears one session on behalf of a handle.
-pub(super) struct Hearer<'h, P> {
-    pub(super) mailbox: &'h Mailbox,
-    pub(super) orders: &'h Orders,
-    pub(super) taps: &'h Taps,
-    pub(super) link: &'h Link,
+pub(super) struct HandleSession<'h, P> {
+    pub(super) mailbox: &'h EventQueue,
+    pub(super) orders: &'h CommandQueue,
+    pub(super) taps: &'h FeedMetrics,
+    pub(super) link: &'h GapTracker,
     /// Which connection this is, counted from 1.
     pub(super) connection: u64,
     /// How long between two subscriptions.
     pub(super) pace: Duration,
     pub(super) proves_by_delivery: bool,
     pub(super) proved: Option<P>,
-    pub(super) progress: &'h mut Progress,
+    pub(super) progress: &'h mut SessionProgress,
 }
 
 /// What one session has done so far.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct SessionProgress {
     /// Messages delivered.
     pub(super) delivered: u64,
     /// When the last subscription of the replay is due; the session is no session before that.
@@ -59,11 +59,11 @@ pub(super) struct Progress {
     reading: Option<OperationId>,
 }
 
-impl Progress {
+impl SessionProgress {
     /// Wants everything that is wanted now of a new link, one after the other at this pace.
-    pub(super) fn replay<L: Dialect>(
-        orders: &Orders,
-        machine: &mut Machine<L>,
+    pub(super) fn replay<L: FeedProtocol>(
+        orders: &CommandQueue,
+        machine: &mut SubscriptionState<L>,
         pace: Duration,
         now: Instant,
     ) -> Self {
@@ -72,7 +72,7 @@ impl Progress {
         for wanted in orders.topics(&mut progress.version).unwrap_or_default() {
             progress.replay_until = Some(at);
             let topic = wanted.topic.to_string();
-            let operation = machine.want(Wanted { topic, is_optional: false }, at);
+            let operation = machine.want(Subscription { topic, is_optional: false }, at);
             progress.live.insert(Arc::clone(&wanted.topic), operation);
             progress.by_operation.insert(operation, wanted);
             at = at.checked_add(pace).unwrap_or(at);
@@ -82,7 +82,7 @@ impl Progress {
     }
 }
 
-impl<P: FnMut()> Hearer<'_, P> {
+impl<P: FnMut()> HandleSession<'_, P> {
     fn prove(&mut self) {
         if let Some(mut proved) = self.proved.take() {
             proved();
@@ -102,25 +102,30 @@ impl<P: FnMut()> Hearer<'_, P> {
         progress.coming = coming.into();
     }
 
-    fn next_want(&mut self, now: Instant) -> Option<Command> {
+    fn next_want(&mut self, now: Instant) -> Option<SessionCommand> {
         let wanted = self.progress.coming.pop_front()?;
         let at = self.progress.next_at.map_or(now, |at| at.max(now));
         self.progress.next_at = at.checked_add(self.pace);
         let topic = wanted.topic.to_string();
         self.progress.asked = Some(wanted);
-        Some(Command::Want(Wanted { topic, is_optional: false }, at))
+        Some(SessionCommand::Want(Subscription { topic, is_optional: false }, at))
     }
 }
 
-impl<P: FnMut()> Driver for Hearer<'_, P> {
-    type Payload<'a> = Raw<'a>;
+impl<P: FnMut()> SessionHandler for HandleSession<'_, P> {
+    type Payload<'a> = RawValue<'a>;
 
     fn arrived(&mut self, text: &str) {
         add(&self.taps.frames, 1);
         add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
     }
 
-    fn data(&mut self, of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
+    fn data(
+        &mut self,
+        of: Option<OperationId>,
+        _payload: RawValue<'_>,
+        _arrival: RxTimestamps,
+    ) -> bool {
         self.progress.reading = of;
         true
     }
@@ -131,7 +136,7 @@ impl<P: FnMut()> Driver for Hearer<'_, P> {
         }
         let operation = self.progress.reading.take();
         let wanted = operation.and_then(|operation| self.progress.by_operation.get(&operation));
-        self.mailbox.message(Message {
+        self.mailbox.message(ServerMessage {
             text: text.to_owned(),
             topic: wanted.map(|wanted| Arc::clone(&wanted.topic)),
             request_id: wanted.and_then(|wanted| wanted.request_id),
@@ -146,47 +151,47 @@ impl<P: FnMut()> Driver for Hearer<'_, P> {
         }
     }
 
-    fn notice(&mut self, notice: Notice<'_>) {
+    fn notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
-            Notice::Malformed { text, error } => {
+            SessionNotice::Malformed { text, error } => {
                 add(&self.taps.malformed, 1);
                 tracing::warn!(
                     "A message that is not JSON was dropped ({error}): {}",
                     Escaped(text)
                 );
             }
-            Notice::Binary(bytes) => {
+            SessionNotice::Binary(bytes) => {
                 add(&self.taps.malformed, 1);
                 tracing::warn!("A binary message of {bytes} bytes was dropped");
             }
-            Notice::Unknown(_) => add(&self.taps.unknown, 1),
-            Notice::Ended { operation, error, again_in } => {
+            SessionNotice::Unknown(_) => add(&self.taps.unknown, 1),
+            SessionNotice::Ended { operation, error, again_in } => {
                 add(&self.taps.ended, 1);
                 let Some(wanted) = self.progress.by_operation.get(&operation) else { return };
                 let cause = match error {
-                    Some(error) => Refused::Error(Escaped(error.0).to_string()),
-                    None => Refused::Completed,
+                    Some(error) => SubscriptionError::Error(Escaped(error.0).to_string()),
+                    None => SubscriptionError::Completed,
                 };
                 let topic = Arc::clone(&wanted.topic);
-                self.mailbox.notice(Event::Ended { topic, cause, again_in });
+                self.mailbox.notice(HandleEvent::Ended { topic, cause, again_in });
             }
-            Notice::Asked { .. } => {}
-            Notice::Renewed => tracing::info!("No data for a while; subscribing again"),
-            Notice::Stable => self.prove(),
+            SessionNotice::Asked { .. } => {}
+            SessionNotice::Renewed => tracing::info!("No data for a while; subscribing again"),
+            SessionNotice::Stable => self.prove(),
         }
     }
 
-    fn poll_command(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Command> {
+    fn poll_command(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<SessionCommand> {
         self.orders.register(cx);
         self.reconcile();
         if let Some(operation) = self.progress.going.pop_front() {
-            return Poll::Ready(Command::Unwant(operation));
+            return Poll::Ready(SessionCommand::Unwant(operation));
         }
         if let Some(want) = self.next_want(now) {
             return Poll::Ready(want);
         }
         match self.orders.next_send() {
-            Some(text) => Poll::Ready(Command::Send(text)),
+            Some(text) => Poll::Ready(SessionCommand::Send(text)),
             None => Poll::Pending,
         }
     }

@@ -11,14 +11,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::event::{Event, Message};
+use super::event::{HandleEvent, ServerMessage};
 
 /// How many notices can wait. They come a few per reconnect, which takes a quarter of a second.
 pub const NOTICES_MAX: usize = 4_096;
 
 /// Events on their way to the owner.
 #[derive(Debug)]
-pub(in crate::ws) struct Mailbox {
+pub(in crate::ws) struct EventQueue {
     state: Mutex<State>,
     news: Notify,
     messages_max: usize,
@@ -27,8 +27,8 @@ pub(in crate::ws) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    messages: VecDeque<(u64, Message)>,
-    notices: VecDeque<(u64, Event)>,
+    messages: VecDeque<(u64, ServerMessage)>,
+    notices: VecDeque<(u64, HandleEvent)>,
     bytes: usize,
     lagged: u64,
     /// The number of the next event; order is by it.
@@ -36,7 +36,7 @@ struct State {
     is_closed: bool,
 }
 
-impl Mailbox {
+impl EventQueue {
     pub(in crate::ws) fn new(messages_max: usize, bytes_max: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -52,7 +52,7 @@ impl Mailbox {
     }
 
     /// Puts a message in, and the oldest out while there are too many.
-    pub(in crate::ws) fn message(&self, message: Message) {
+    pub(in crate::ws) fn message(&self, message: ServerMessage) {
         let mut state = self.lock();
         let number = state.number();
         state.bytes = state.bytes.saturating_add(message.text.len());
@@ -69,7 +69,7 @@ impl Mailbox {
     }
 
     /// Puts a notice in.
-    pub(in crate::ws) fn notice(&self, event: Event) {
+    pub(in crate::ws) fn notice(&self, event: HandleEvent) {
         let mut state = self.lock();
         let number = state.number();
         if state.notices.len() >= NOTICES_MAX {
@@ -96,10 +96,10 @@ impl Mailbox {
     }
 
     /// The next event, if there is one now. `Err`: nothing comes any more.
-    pub(in crate::ws) fn try_fetch(&self) -> Result<Option<Event>, ()> {
+    pub(in crate::ws) fn try_fetch(&self) -> Result<Option<HandleEvent>, ()> {
         let mut state = self.lock();
         if state.lagged != 0 {
-            return Ok(Some(Event::Lagged(std::mem::take(&mut state.lagged))));
+            return Ok(Some(HandleEvent::Lagged(std::mem::take(&mut state.lagged))));
         }
         let notice = state.notices.front().map(|(number, _)| *number);
         let message = state.messages.front().map(|(number, _)| *number);
@@ -111,7 +111,7 @@ impl Mailbox {
             }
             _ => Ok(state.messages.pop_front().map(|(_, message)| {
                 state.bytes = state.bytes.saturating_sub(message.text.len());
-                Event::Message(message)
+                HandleEvent::Message(message)
             })),
         }
     }
@@ -123,7 +123,7 @@ impl Mailbox {
     }
 
     /// The next event; `None` when nothing comes any more.
-    pub(in crate::ws) async fn fetch(&self) -> Option<Event> {
+    pub(in crate::ws) async fn fetch(&self) -> Option<HandleEvent> {
         loop {
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
@@ -159,8 +159,8 @@ mod tests {
 
     use super::*;
 
-    fn message(number: u64) -> Message {
-        Message {
+    fn message(number: u64) -> ServerMessage {
+        ServerMessage {
             text: number.to_string(),
             topic: None,
             request_id: None,
@@ -170,16 +170,16 @@ mod tests {
         }
     }
 
-    fn notice(attempt: u32) -> Event {
-        Event::Reconnecting { attempt, wait: Duration::ZERO, cause: String::new() }
+    fn notice(attempt: u32) -> HandleEvent {
+        HandleEvent::Reconnecting { attempt, wait: Duration::ZERO, cause: String::new() }
     }
 
-    fn drained(mailbox: &Mailbox) -> Vec<String> {
+    fn drained(mailbox: &EventQueue) -> Vec<String> {
         std::iter::from_fn(|| mailbox.try_fetch().unwrap_or(None))
             .map(|event| match event {
-                Event::Message(message) => message.text,
-                Event::Reconnecting { attempt, .. } => format!("notice {attempt}"),
-                Event::Lagged(count) => format!("lagged {count}"),
+                HandleEvent::Message(message) => message.text,
+                HandleEvent::Reconnecting { attempt, .. } => format!("notice {attempt}"),
+                HandleEvent::Lagged(count) => format!("lagged {count}"),
                 other => format!("{other:?}"),
             })
             .collect()
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_dropped_and_counted_exactly_and_notices_are_kept() {
-        let mailbox = Mailbox::new(3, usize::MAX);
+        let mailbox = EventQueue::new(3, usize::MAX);
         mailbox.notice(notice(1));
         for number in 0..5 {
             mailbox.message(message(number));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mailbox = Mailbox::new(1_000, 4);
+        let mailbox = EventQueue::new(1_000, 4);
         for number in 10..20 {
             mailbox.message(message(number));
         }
@@ -209,12 +209,12 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_is_emptied_and_a_discarded_one_is_empty() {
-        let mailbox = Mailbox::new(10, usize::MAX);
+        let mailbox = EventQueue::new(10, usize::MAX);
         mailbox.message(message(1));
         mailbox.close();
         assert_eq!(drained(&mailbox), ["1"]);
         assert!(mailbox.try_fetch().is_err());
-        let mailbox = Mailbox::new(10, usize::MAX);
+        let mailbox = EventQueue::new(10, usize::MAX);
         mailbox.message(message(1));
         mailbox.discard();
         assert!(mailbox.try_fetch().is_err());
@@ -227,7 +227,7 @@ mod tests {
             moves in prop::collection::vec(any::<bool>(), 0..300),
             capacity in 1_usize..20,
         ) {
-            let mailbox = Mailbox::new(capacity, usize::MAX);
+            let mailbox = EventQueue::new(capacity, usize::MAX);
             let (mut put, mut accounted) = (0_u64, 0_u64);
             for fill in moves.into_iter().chain(vec![false; 400]) {
                 if fill {
@@ -236,8 +236,8 @@ mod tests {
                     continue;
                 }
                 match mailbox.try_fetch().unwrap() {
-                    Some(Event::Lagged(count)) => accounted += count,
-                    Some(Event::Message(message)) => {
+                    Some(HandleEvent::Lagged(count)) => accounted += count,
+                    Some(HandleEvent::Message(message)) => {
                         prop_assert_eq!(message.text, accounted.to_string());
                         accounted += 1;
                     }

@@ -3,7 +3,7 @@
 //! A [`Handle`] is shared by reference; a task behind it dials, subscribes, reconnects and keeps
 //! the account of what was missed, by the same policy and over the same sessions as the
 //! marketplace's feed. It is generic over how a connection is made ([`Dial`]) and over what it
-//! speaks ([`Dialect`]).
+//! speaks ([`FeedProtocol`]).
 
 mod bare;
 mod event;
@@ -18,18 +18,18 @@ use std::{fmt, sync::Arc, sync::atomic::Ordering};
 use tokio::{sync::Mutex, task::JoinHandle};
 
 pub use self::{
-    bare::Bare,
-    event::{Event, HandleError, Message, Reason, Refused, Topic},
+    bare::SingleConnection,
+    event::{HandleError, HandleEvent, ServerMessage, StopReason, SubscriptionError, Topic},
     mailbox::NOTICES_MAX,
     options::{Options, OptionsBuilder},
 };
-use self::{mailbox::Mailbox, orders::Orders, task::Task};
+use self::{mailbox::EventQueue, orders::CommandQueue, task::HandleTask};
 use tracing::warn;
 
 use super::{
-    FeedError, Gap, GaveUp, Taps,
+    FeedError, FeedMetrics, Gap, RetriesExhausted,
     connect::{Dial, TcpDial},
-    protocol::Dialect,
+    protocol::FeedProtocol,
 };
 use crate::{config::endpoint::Endpoint, net::tls::Tls};
 
@@ -62,9 +62,9 @@ impl Target<TcpDial> {
 
 /// A connection that looks after itself. Dropping it stops it.
 pub struct Handle {
-    mailbox: Arc<Mailbox>,
-    orders: Arc<Orders>,
-    taps: Arc<Taps>,
+    mailbox: Arc<EventQueue>,
+    orders: Arc<CommandQueue>,
+    taps: Arc<FeedMetrics>,
     name: String,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -87,7 +87,7 @@ impl Handle {
     where
         D: Dial + 'static,
         D::Stream: 'static,
-        L: Dialect + Clone + Send + 'static,
+        L: FeedProtocol + Clone + Send + 'static,
     {
         let (mut task, handle) = Self::prepare(target, dialect, options);
         let session = task.connect().await?;
@@ -99,7 +99,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`GaveUp`], where `max_retries` is set and used up.
+    /// [`RetriesExhausted`], where `max_retries` is set and used up.
     ///
     /// # Cancel safety
     ///
@@ -108,11 +108,11 @@ impl Handle {
         target: Target<D>,
         dialect: L,
         options: Options,
-    ) -> Result<Self, GaveUp>
+    ) -> Result<Self, RetriesExhausted>
     where
         D: Dial + 'static,
         D::Stream: 'static,
-        L: Dialect + Clone + Send + 'static,
+        L: FeedProtocol + Clone + Send + 'static,
     {
         let (mut task, handle) = Self::prepare(target, dialect, options);
         let session = task.first().await?;
@@ -125,19 +125,19 @@ impl Handle {
     where
         D: Dial + 'static,
         D::Stream: 'static,
-        L: Dialect + Clone + Send + 'static,
+        L: FeedProtocol + Clone + Send + 'static,
     {
         let (task, handle) = Self::prepare(target, dialect, options);
         handle.start(async move { task.run(None).await })
     }
 
-    fn prepare<D, L>(target: Target<D>, dialect: L, options: Options) -> (Task<D, L>, Self)
+    fn prepare<D, L>(target: Target<D>, dialect: L, options: Options) -> (HandleTask<D, L>, Self)
     where
         D: Dial,
-        L: Dialect + Clone + Send,
+        L: FeedProtocol + Clone + Send,
     {
-        let mailbox = Arc::new(Mailbox::new(options.channel_capacity, options.channel_bytes));
-        let orders = Arc::new(Orders::new(options.command_capacity, options.topics_max));
+        let mailbox = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
+        let orders = Arc::new(CommandQueue::new(options.command_capacity, options.topics_max));
         let handle = Self {
             mailbox: Arc::clone(&mailbox),
             orders: Arc::clone(&orders),
@@ -145,7 +145,7 @@ impl Handle {
             name: options.name.clone(),
             task: Mutex::new(None),
         };
-        (Task::new(target, dialect, options, mailbox, orders), handle)
+        (HandleTask::new(target, dialect, options, mailbox, orders), handle)
     }
 
     fn start(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -185,7 +185,7 @@ impl Handle {
         self.orders.unwant(&topic.topic())
     }
 
-    /// Sends a text, at most once: what was not surely written comes back as [`Event::NotSent`] and
+    /// Sends a text, at most once: what was not surely written comes back as [`HandleEvent::NotSent`] and
     /// is never sent again. While the connection is down it waits for the next one.
     ///
     /// # Errors
@@ -201,9 +201,9 @@ impl Handle {
     /// # Cancel safety
     ///
     /// Safe: an event is either returned or still there.
-    pub async fn recv(&self) -> Option<Event> {
+    pub async fn recv(&self) -> Option<HandleEvent> {
         let event = self.mailbox.fetch().await;
-        if let Some(Event::Lagged(count)) = event {
+        if let Some(HandleEvent::Lagged(count)) = event {
             warn!("Lagged by {count}");
         }
         event
@@ -234,7 +234,7 @@ impl Handle {
     }
 
     /// What can be seen of it.
-    pub fn taps(&self) -> &Taps {
+    pub fn taps(&self) -> &FeedMetrics {
         &self.taps
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Credential, CredentialSource},
-    ws::{Taps, host::Hosts, policy::Policy},
+    ws::{FeedMetrics, host::Hosts, policy::ReconnectPolicy},
 };
 
 /// How a handle behaves. Everything has a default.
@@ -21,7 +21,7 @@ pub struct Options {
     /// How long between two subscriptions after a reconnect; zero: all at once.
     pub replay_pace: Duration,
     /// When to dial again.
-    pub policy: Policy,
+    pub policy: ReconnectPolicy,
     /// What the connection is called in lines and by [`Source::name`](crate::ws::source::Source).
     pub name: String,
     /// The `Origin` header of the upgrade.
@@ -35,7 +35,7 @@ pub struct Options {
     /// The hosts whose circuit breakers it shares.
     pub hosts: Hosts,
     /// What can be seen of it from elsewhere.
-    pub taps: Arc<Taps>,
+    pub taps: Arc<FeedMetrics>,
 }
 
 impl Default for Options {
@@ -46,7 +46,7 @@ impl Default for Options {
             command_capacity: 256,
             topics_max: 1_024,
             replay_pace: Duration::ZERO,
-            policy: Policy::default(),
+            policy: ReconnectPolicy::default(),
             name: String::new(),
             origin: None,
             user_agent: Some(crate::config::USER_AGENT.to_owned()),
@@ -101,7 +101,7 @@ setters! {
     /// Sets [`Options::replay_pace`].
     replay_pace: Duration,
     /// Sets [`Options::policy`].
-    policy: Policy,
+    policy: ReconnectPolicy,
     /// Sets [`Options::name`].
     name: String,
     /// Sets [`Options::origin`].
@@ -115,5 +115,5 @@ setters! {
     /// Sets [`Options::hosts`].
     hosts: Hosts,
     /// Sets [`Options::taps`].
-    taps: Arc<Taps>,
+    taps: Arc<FeedMetrics>,
 }

@@ -33,7 +33,7 @@ struct State {
 
 /// What the owner wants.
 #[derive(Debug)]
-pub(in crate::ws) struct Orders {
+pub(in crate::ws) struct CommandQueue {
     state: Mutex<State>,
     waker: AtomicWaker,
     stop: watch::Sender<bool>,
@@ -41,7 +41,7 @@ pub(in crate::ws) struct Orders {
     topics_max: usize,
 }
 
-impl Orders {
+impl CommandQueue {
     pub(super) fn new(sends_max: usize, topics_max: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn topics_are_wanted_once_and_in_order() {
-        let orders = Orders::new(8, 2);
+        let orders = CommandQueue::new(8, 2);
         assert_eq!(orders.want("b".to_owned(), Some(7)), Ok(true));
         assert_eq!(orders.want("b".to_owned(), None), Ok(false));
         assert_eq!(orders.want("a".to_owned(), None), Ok(true));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_changes_leaves_the_final_set() {
-        let orders = Orders::new(8, 8);
+        let orders = CommandQueue::new(8, 8);
         for _ in 0..1_000 {
             orders.want("a".to_owned(), None).unwrap();
             orders.want("b".to_owned(), None).unwrap();
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_bound_on_messages_bounds() {
-        let orders = Orders::new(256, 8);
+        let orders = CommandQueue::new(256, 8);
         for number in 0..256 {
             orders.send(number.to_string()).unwrap();
         }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_after_the_stop() {
-        let orders = Orders::new(8, 8);
+        let orders = CommandQueue::new(8, 8);
         orders.stop();
         assert_eq!(orders.want("a".to_owned(), None), Err(HandleError::Stopped));
         assert_eq!(orders.unwant("a"), Err(HandleError::Stopped));

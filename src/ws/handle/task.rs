@@ -7,55 +7,55 @@ use std::sync::Arc;
 
 use super::{
     Target,
-    event::{Event, Reason},
-    hearer::{Hearer, Progress},
-    mailbox::Mailbox,
+    event::{HandleEvent, StopReason},
+    hearer::{HandleSession, SessionProgress},
+    mailbox::EventQueue,
     options::Options,
-    orders::Orders,
+    orders::CommandQueue,
 };
 use crate::ws::{
-    FeedError, GaveUp,
+    FeedError, RetriesExhausted,
     connect::{Dial, open},
-    cycle::{Cycle, Pause, Tenure, fresh_credential},
-    link::Link,
-    liveness::Rhythm,
-    protocol::{Dialect, Machine},
-    session::{Session, Written, now},
-    upgrade::Request,
+    cycle::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
+    link::GapTracker,
+    liveness::ArrivalStats,
+    protocol::{FeedProtocol, SubscriptionState},
+    session::{Session, WriteProgress, now},
+    upgrade::UpgradeRequest,
 };
 
 /// Everything that the task owns.
-pub(super) struct Task<D, L> {
+pub(super) struct HandleTask<D, L> {
     pub(super) target: Target<D>,
     pub(super) dialect: L,
     pub(super) options: Options,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) orders: Arc<Orders>,
-    pub(super) cycle: Cycle,
-    pub(super) link: Link,
-    pub(super) rhythm: Rhythm,
+    pub(super) mailbox: Arc<EventQueue>,
+    pub(super) orders: Arc<CommandQueue>,
+    pub(super) cycle: Reconnector,
+    pub(super) link: GapTracker,
+    pub(super) rhythm: ArrivalStats,
     pub(super) connections: u64,
 }
 
 /// A session, and what has been asked for over it.
-pub(super) struct Live<D: Dial, L> {
+pub(super) struct LiveSession<D: Dial, L> {
     pub(super) session: Session<D::Stream, L>,
-    pub(super) progress: Progress,
+    pub(super) progress: SessionProgress,
 }
 
 /// Whether to go on.
-enum Onward {
+enum TaskFlow {
     Go,
     Stop,
 }
 
-impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
+impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
     pub(super) fn new(
         target: Target<D>,
         dialect: L,
         options: Options,
-        mailbox: Arc<Mailbox>,
-        orders: Arc<Orders>,
+        mailbox: Arc<EventQueue>,
+        orders: Arc<CommandQueue>,
     ) -> Self {
         let tag = match options.name.as_str() {
             "" => String::new(),
@@ -64,28 +64,34 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
         let taps = Arc::clone(&options.taps);
         let host = options.hosts.host(&target.dial.host(), &options.policy);
         Self {
-            cycle: Cycle::new(options.policy, host, Arc::clone(&taps), "messages", tag.clone()),
-            link: Link::new(taps, tag, options.policy.limits().stable_after),
+            cycle: Reconnector::new(
+                options.policy,
+                host,
+                Arc::clone(&taps),
+                "messages",
+                tag.clone(),
+            ),
+            link: GapTracker::new(taps, tag, options.policy.limits().stable_after),
             target,
             dialect,
             options,
             mailbox,
             orders,
-            rhythm: Rhythm::default(),
+            rhythm: ArrivalStats::default(),
             connections: 0,
         }
     }
 
     /// One attempt to connect.
-    pub(super) async fn connect(&mut self) -> Result<Live<D, L>, FeedError> {
+    pub(super) async fn connect(&mut self) -> Result<LiveSession<D, L>, FeedError> {
         self.link.dials();
         let limits = *self.options.policy.limits();
         let mut machine =
-            Machine::new(self.dialect.clone(), limits.initial_delay, limits.max_delay)
+            SubscriptionState::new(self.dialect.clone(), limits.initial_delay, limits.max_delay)
                 .after(self.connections);
         let pace = self.options.replay_pace;
-        let progress = Progress::replay(&self.orders, &mut machine, pace, now());
-        let request = Request {
+        let progress = SessionProgress::replay(&self.orders, &mut machine, pace, now());
+        let request = UpgradeRequest {
             authority: &self.target.authority,
             path: &self.target.path,
             origin: self.options.origin.as_deref(),
@@ -94,25 +100,25 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
             subprotocol: machine.subprotocol(),
         };
         let session = open(&self.target.dial, &request, machine, &limits).await?;
-        Ok(Live { session, progress })
+        Ok(LiveSession { session, progress })
     }
 
     /// Connects by the policy from the first dial on.
-    pub(super) async fn first(&mut self) -> Result<Live<D, L>, GaveUp> {
+    pub(super) async fn first(&mut self) -> Result<LiveSession<D, L>, RetriesExhausted> {
         loop {
             let tenure = match self.admitted().await {
                 Ok(session) => return Ok(session),
-                Err(error) => Tenure::failed(error),
+                Err(error) => ConnectionLifetime::failed(error),
             };
             let pause = self.pause(&tenure).await;
             if pause.is_last {
-                return Err(GaveUp { attempts: pause.attempt, last: Some(tenure.ended) });
+                return Err(RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) });
             }
         }
     }
 
     /// Runs to the end, beginning with this session if there is one.
-    pub(super) async fn run(mut self, mut session: Option<Live<D, L>>) {
+    pub(super) async fn run(mut self, mut session: Option<LiveSession<D, L>>) {
         let orders = Arc::clone(&self.orders);
         loop {
             let tenure = match session.take() {
@@ -125,7 +131,7 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
                     };
                     match connected {
                         Ok(session) => self.serve(session).await,
-                        Err(error) => Some(Tenure::failed(error)),
+                        Err(error) => Some(ConnectionLifetime::failed(error)),
                     }
                 }
             };
@@ -133,10 +139,10 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
             let waiting = self.wait(tenure);
             let onward = tokio::select! {
                 biased;
-                () = orders.stopped() => Onward::Stop,
+                () = orders.stopped() => TaskFlow::Stop,
                 onward = waiting => onward,
             };
-            if let Onward::Stop = onward {
+            if let TaskFlow::Stop = onward {
                 break;
             }
         }
@@ -146,30 +152,30 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
     }
 
     /// Waits until the host may be dialled, and connects.
-    pub(super) async fn admitted(&mut self) -> Result<Live<D, L>, FeedError> {
+    pub(super) async fn admitted(&mut self) -> Result<LiveSession<D, L>, FeedError> {
         self.cycle.admission().await;
         self.connect().await
     }
 
     /// Judges an ending and waits.
-    async fn wait(&mut self, tenure: Tenure) -> Onward {
+    async fn wait(&mut self, tenure: ConnectionLifetime) -> TaskFlow {
         let pause = self.pause(&tenure).await;
         if !pause.is_last {
-            return Onward::Go;
+            return TaskFlow::Go;
         }
-        let gave_up = GaveUp { attempts: pause.attempt, last: Some(tenure.ended) };
+        let gave_up = RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) };
         self.return_unsent();
-        self.mailbox.notice(Event::Disconnected(Reason::GaveUp(gave_up)));
-        Onward::Stop
+        self.mailbox.notice(HandleEvent::Disconnected(StopReason::GaveUp(gave_up)));
+        TaskFlow::Stop
     }
 
-    async fn pause(&mut self, tenure: &Tenure) -> Pause {
+    async fn pause(&mut self, tenure: &ConnectionLifetime) -> RetryDelay {
         let pause = self.cycle.ended(tenure);
         if pause.is_last {
             return pause;
         }
-        let Pause { attempt, wait, ref cause, .. } = pause;
-        self.mailbox.notice(Event::Reconnecting { attempt, wait, cause: cause.clone() });
+        let RetryDelay { attempt, wait, ref cause, .. } = pause;
+        self.mailbox.notice(HandleEvent::Reconnecting { attempt, wait, cause: cause.clone() });
         tokio::time::sleep(wait).await;
         if pause.wants_credential
             && let Some(fresh) = fresh_credential(self.options.credential_source.as_ref()).await
@@ -180,16 +186,16 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
     }
 
     /// Serves a session to its end; `None` when it was stopped.
-    async fn serve(&mut self, live: Live<D, L>) -> Option<Tenure> {
-        let Live { mut session, mut progress } = live;
+    async fn serve(&mut self, live: LiveSession<D, L>) -> Option<ConnectionLifetime> {
+        let LiveSession { mut session, mut progress } = live;
         tracing::info!("Connected{}", self.cycle.tag());
         if let Some(gap) = self.link.up() {
-            self.mailbox.notice(Event::Reconnected { gap });
+            self.mailbox.notice(HandleEvent::Reconnected { gap });
         }
         self.rhythm.interrupt();
         self.connections = self.connections.saturating_add(1);
         let since = now();
-        let mut hearer = Hearer {
+        let mut hearer = HandleSession {
             mailbox: &self.mailbox,
             orders: &self.orders,
             taps: &self.options.taps,
@@ -206,7 +212,7 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
             ended = session.run(&mut hearer, &mut self.rhythm) => Some(ended),
         };
         for (text, written) in session.unwritten() {
-            self.mailbox.notice(Event::NotSent { text, written });
+            self.mailbox.notice(HandleEvent::NotSent { text, written });
         }
         let Some(ended) = ended else {
             session.farewell(1_000).await;
@@ -216,15 +222,15 @@ impl<D: Dial, L: Dialect + Clone + Send> Task<D, L> {
         let lived = now().saturating_duration_since(since);
         // A link that was lost before everything was asked for again was no session at all.
         if progress.replay_until.is_some_and(|until| now() < until) {
-            return Some(Tenure::failed(ended));
+            return Some(ConnectionLifetime::failed(ended));
         }
-        Some(Tenure::over(lived, progress.delivered, ended))
+        Some(ConnectionLifetime::over(lived, progress.delivered, ended))
     }
 
     /// What was to be sent and never will be comes back.
     fn return_unsent(&self) {
         for text in self.orders.take_sends() {
-            self.mailbox.notice(Event::NotSent { text, written: Written::Nothing });
+            self.mailbox.notice(HandleEvent::NotSent { text, written: WriteProgress::Nothing });
         }
     }
 }

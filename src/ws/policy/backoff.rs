@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::{DELAY_MIN, Policy, Verdict};
+use super::{DELAY_MIN, ReconnectPolicy, RetryDecision};
 
 /// So many productive but short sessions in a row are chronic flapping.
 pub const FLAPS_MAX: u32 = 5;
@@ -24,18 +24,18 @@ const GRAIN_NS: u128 = 10_000_000;
 
 /// How one attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct AttemptResult {
     /// How long the session lived after its subscriptions were written; `None`: there was none.
     pub lived: Option<Duration>,
     /// How many listings it delivered.
     pub listings: u64,
     /// What its error says about trying again.
-    pub verdict: Verdict,
+    pub verdict: RetryDecision,
 }
 
 /// Why a wait is as long as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum DelayReason {
     /// Ordinary backoff.
     Backoff,
     /// The server asked for it.
@@ -46,11 +46,11 @@ pub enum Why {
 
 /// What follows from an ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Next {
+pub struct NextAttempt {
     /// How long to wait.
     pub wait: Duration,
     /// Why.
-    pub why: Why,
+    pub why: DelayReason,
     /// Whether the session was healthy, and the backoff began anew.
     pub healthy: bool,
     /// The number of the coming attempt, counted from the last healthy session.
@@ -62,7 +62,7 @@ pub struct Next {
 /// The waits of one connection.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    policy: Policy,
+    policy: ReconnectPolicy,
     delay: Duration,
     attempts: u32,
     flaps: u32,
@@ -70,7 +70,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Nothing has ended yet.
-    pub const fn new(policy: Policy) -> Self {
+    pub const fn new(policy: ReconnectPolicy) -> Self {
         Self { delay: policy.limits().initial_delay, policy, attempts: 0, flaps: 0 }
     }
 
@@ -78,7 +78,7 @@ impl Backoff {
     ///
     /// `entropy` is any number; it decides how much of the jitter is taken off.
     #[must_use = "a wait that nobody sleeps is a flood"]
-    pub fn after(&mut self, ending: &Ending, entropy: u64) -> Next {
+    pub fn after(&mut self, ending: &AttemptResult, entropy: u64) -> NextAttempt {
         let limits = *self.policy.limits();
         let healthy = self.judge(ending);
         if healthy {
@@ -89,20 +89,24 @@ impl Backoff {
         let ordinary = self.take_off(self.delay, entropy);
         // A server that has served a good session and then closes it, with whatever code, is no
         // server that refuses us. One that closes every session at once is judged by its code.
-        let verdict = if healthy { Verdict::Retry } else { ending.verdict };
+        let verdict = if healthy { RetryDecision::Retry } else { ending.verdict };
         let (wait, why) = match verdict {
-            Verdict::Retry | Verdict::RenewCredential => (ordinary, Why::Backoff),
-            Verdict::RetryLater => (self.take_off(limits.max_delay, entropy), Why::Backoff),
-            Verdict::RetryAfter(asked) if asked > ordinary => (asked, Why::Asked),
-            Verdict::RetryAfter(_) => (ordinary, Why::Backoff),
-            Verdict::Park => (limits.circuit_breaker_cooldown, Why::Parked),
-            Verdict::ParkAtLeast(asked) => {
-                (limits.circuit_breaker_cooldown.max(asked), Why::Parked)
+            RetryDecision::Retry | RetryDecision::RenewCredential => {
+                (ordinary, DelayReason::Backoff)
+            }
+            RetryDecision::RetryLater => {
+                (self.take_off(limits.max_delay, entropy), DelayReason::Backoff)
+            }
+            RetryDecision::RetryAfter(asked) if asked > ordinary => (asked, DelayReason::Asked),
+            RetryDecision::RetryAfter(_) => (ordinary, DelayReason::Backoff),
+            RetryDecision::Park => (limits.circuit_breaker_cooldown, DelayReason::Parked),
+            RetryDecision::ParkAtLeast(asked) => {
+                (limits.circuit_breaker_cooldown.max(asked), DelayReason::Parked)
             }
         };
         self.delay = self.grown();
         let exhausted = limits.max_retries.is_some_and(|max| !healthy && self.attempts > max);
-        Next { wait: wait.max(DELAY_MIN), why, healthy, attempt: self.attempts, exhausted }
+        NextAttempt { wait: wait.max(DELAY_MIN), why, healthy, attempt: self.attempts, exhausted }
     }
 
     /// Whether listings alone no longer make a session healthy.
@@ -111,7 +115,7 @@ impl Backoff {
     }
 
     /// Whether the session was healthy. Keeps count of flapping.
-    fn judge(&mut self, ending: &Ending) -> bool {
+    fn judge(&mut self, ending: &AttemptResult) -> bool {
         let Some(lived) = ending.lived else { return false };
         if lived >= self.policy.limits().stable_after {
             self.flaps = 0;
@@ -147,25 +151,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{Limits, Thousandths},
+        super::{ReconnectionLimits, Thousandths},
         *,
     };
 
-    const FAILED: Ending = Ending { lived: None, listings: 0, verdict: Verdict::Retry };
-    const FLAPPED: Ending =
-        Ending { lived: Some(Duration::from_millis(3)), listings: 0, verdict: Verdict::Retry };
-    const PRODUCTIVE: Ending =
-        Ending { lived: Some(Duration::from_secs(3)), listings: 12, verdict: Verdict::Retry };
-    const QUIET: Ending =
-        Ending { lived: Some(Duration::from_secs(36_000)), listings: 0, verdict: Verdict::Retry };
+    const FAILED: AttemptResult =
+        AttemptResult { lived: None, listings: 0, verdict: RetryDecision::Retry };
+    const FLAPPED: AttemptResult = AttemptResult {
+        lived: Some(Duration::from_millis(3)),
+        listings: 0,
+        verdict: RetryDecision::Retry,
+    };
+    const PRODUCTIVE: AttemptResult = AttemptResult {
+        lived: Some(Duration::from_secs(3)),
+        listings: 12,
+        verdict: RetryDecision::Retry,
+    };
+    const QUIET: AttemptResult = AttemptResult {
+        lived: Some(Duration::from_secs(36_000)),
+        listings: 0,
+        verdict: RetryDecision::Retry,
+    };
 
-    fn steady() -> Limits {
-        Limits { jitter: Thousandths(0), ..Limits::DEFAULT }
+    fn steady() -> ReconnectionLimits {
+        ReconnectionLimits { jitter: Thousandths(0), ..ReconnectionLimits::DEFAULT }
     }
 
     #[track_caller]
-    fn check(limits: Limits, script: &[Ending], expected_ms: &[u128]) {
-        let mut backoff = Backoff::new(Policy::new(limits).unwrap());
+    fn check(limits: ReconnectionLimits, script: &[AttemptResult], expected_ms: &[u128]) {
+        let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
         let waits: Vec<u128> =
             script.iter().map(|ending| backoff.after(ending, 7).wait.as_millis()).collect();
         assert_eq!(waits, expected_ms, "script: {script:?}");
@@ -204,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_failed_dial_between_flaps_does_not_hide_them() {
-        let mut backoff = Backoff::new(Policy::new(steady()).unwrap());
+        let mut backoff = Backoff::new(ReconnectPolicy::new(steady()).unwrap());
         for _ in 0..FLAPS_MAX {
             assert!(backoff.after(&PRODUCTIVE, 0).healthy);
             assert!(!backoff.after(&FAILED, 0).healthy);
@@ -214,46 +228,53 @@ mod tests {
 
     #[test]
     fn no_wait_is_below_a_quarter_of_a_second() {
-        let limits = Limits { initial_delay: Duration::from_millis(1), ..steady() };
+        let limits = ReconnectionLimits { initial_delay: Duration::from_millis(1), ..steady() };
         check(limits, &[FAILED; 3], &[250, 250, 250]);
     }
 
     #[test]
     fn a_server_that_asks_for_time_gets_it() {
-        let asked =
-            |secs| Ending { verdict: Verdict::RetryAfter(Duration::from_secs(secs)), ..FAILED };
+        let asked = |secs| AttemptResult {
+            verdict: RetryDecision::RetryAfter(Duration::from_secs(secs)),
+            ..FAILED
+        };
         check(steady(), &[asked(120), asked(0), FAILED], &[120_000, 2_000, 4_000]);
-        check(steady(), &[Ending { verdict: Verdict::RetryLater, ..FAILED }], &[60_000]);
+        check(
+            steady(),
+            &[AttemptResult { verdict: RetryDecision::RetryLater, ..FAILED }],
+            &[60_000],
+        );
     }
 
     #[test]
     fn what_haste_cannot_heal_is_parked() {
-        let parked = Ending { verdict: Verdict::Park, ..FAILED };
+        let parked = AttemptResult { verdict: RetryDecision::Park, ..FAILED };
         check(steady(), &[parked, FAILED], &[300_000, 2_000]);
-        let asked = |secs| Verdict::ParkAtLeast(Duration::from_secs(secs));
+        let asked = |secs| RetryDecision::ParkAtLeast(Duration::from_secs(secs));
         let (sooner, later) = (asked(1), asked(7_200));
-        check(steady(), &[Ending { verdict: sooner, ..FAILED }], &[300_000]);
-        check(steady(), &[Ending { verdict: later, ..FAILED }], &[7_200_000]);
+        check(steady(), &[AttemptResult { verdict: sooner, ..FAILED }], &[300_000]);
+        check(steady(), &[AttemptResult { verdict: later, ..FAILED }], &[7_200_000]);
     }
 
     #[test]
     fn after_a_healthy_session_no_close_is_parked_and_before_one_it_is() {
-        let verdicts = [Verdict::Park, Verdict::RetryLater, Verdict::RenewCredential];
+        let verdicts =
+            [RetryDecision::Park, RetryDecision::RetryLater, RetryDecision::RenewCredential];
         for healthy in [PRODUCTIVE, QUIET] {
             for verdict in verdicts {
-                check(steady(), &[FAILED, Ending { verdict, ..healthy }], &[1_000, 1_000]);
+                check(steady(), &[FAILED, AttemptResult { verdict, ..healthy }], &[1_000, 1_000]);
             }
         }
-        check(steady(), &[Ending { verdict: Verdict::Park, ..FLAPPED }], &[300_000]);
+        check(steady(), &[AttemptResult { verdict: RetryDecision::Park, ..FLAPPED }], &[300_000]);
         // One listing and a refusal, again and again, is no good session for ever.
-        let refused = Ending { verdict: Verdict::Park, ..PRODUCTIVE };
+        let refused = AttemptResult { verdict: RetryDecision::Park, ..PRODUCTIVE };
         let expected = [1_000, 1_000, 1_000, 1_000, 1_000, 300_000];
         check(steady(), &[refused; 6], &expected);
     }
 
     #[test]
     fn attempts_are_counted_from_the_last_healthy_session() {
-        let mut backoff = Backoff::new(Policy::new(steady()).unwrap());
+        let mut backoff = Backoff::new(ReconnectPolicy::new(steady()).unwrap());
         let attempts: Vec<u32> = [FAILED, FAILED, PRODUCTIVE, FAILED]
             .iter()
             .map(|ending| backoff.after(ending, 0).attempt)
@@ -263,8 +284,8 @@ mod tests {
 
     #[test]
     fn retries_run_out_where_that_is_set() {
-        let limits = Limits { max_retries: Some(2), ..steady() };
-        let mut backoff = Backoff::new(Policy::new(limits).unwrap());
+        let limits = ReconnectionLimits { max_retries: Some(2), ..steady() };
+        let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
         let exhausted: Vec<bool> = [FAILED, FAILED, PRODUCTIVE, FAILED, FAILED]
             .iter()
             .map(|ending| backoff.after(ending, 0).exhausted)
@@ -274,37 +295,37 @@ mod tests {
 
     #[test]
     fn all_of_the_jitter_is_taken_off_at_most() {
-        let mut backoff = Backoff::new(Policy::default());
+        let mut backoff = Backoff::new(ReconnectPolicy::default());
         // The share stays below the whole; what is shown is rounded down.
         assert_eq!(backoff.after(&FAILED, u64::MAX).wait, Duration::from_millis(800));
         assert_eq!(backoff.after(&FAILED, 0).wait, Duration::from_millis(2_000));
     }
 
-    fn limits() -> impl Strategy<Value = Limits> {
+    fn limits() -> impl Strategy<Value = ReconnectionLimits> {
         let delays = (1_u64..100_000, 250_u64..200_000);
         (delays, 1_000_u32..20_000, 0_u32..=1_000, 250_u64..1_000_000).prop_map(
-            |((initial, max), multiplier, jitter, cooldown)| Limits {
+            |((initial, max), multiplier, jitter, cooldown)| ReconnectionLimits {
                 initial_delay: Duration::from_millis(initial.min(max)),
                 max_delay: Duration::from_millis(max),
                 backoff_multiplier: Thousandths(multiplier),
                 jitter: Thousandths(jitter),
                 circuit_breaker_cooldown: Duration::from_millis(cooldown),
-                ..Limits::DEFAULT
+                ..ReconnectionLimits::DEFAULT
             },
         )
     }
 
-    fn ending() -> impl Strategy<Value = Ending> {
+    fn ending() -> impl Strategy<Value = AttemptResult> {
         let verdict = prop_oneof![
-            Just(Verdict::Retry),
-            Just(Verdict::RetryLater),
-            Just(Verdict::RenewCredential),
-            Just(Verdict::Park),
-            (0_u64..3_600).prop_map(|secs| Verdict::RetryAfter(Duration::from_secs(secs))),
-            (0_u64..3_600).prop_map(|secs| Verdict::ParkAtLeast(Duration::from_secs(secs))),
+            Just(RetryDecision::Retry),
+            Just(RetryDecision::RetryLater),
+            Just(RetryDecision::RenewCredential),
+            Just(RetryDecision::Park),
+            (0_u64..3_600).prop_map(|secs| RetryDecision::RetryAfter(Duration::from_secs(secs))),
+            (0_u64..3_600).prop_map(|secs| RetryDecision::ParkAtLeast(Duration::from_secs(secs))),
         ];
         let lived = prop::option::of((0_u64..90_000).prop_map(Duration::from_millis));
-        (lived, 0_u64..3, verdict).prop_map(|(lived, listings, verdict)| Ending {
+        (lived, 0_u64..3, verdict).prop_map(|(lived, listings, verdict)| AttemptResult {
             lived,
             listings,
             verdict,
@@ -318,20 +339,20 @@ mod tests {
             limits in limits(),
             script in prop::collection::vec((ending(), any::<u64>()), 1..60),
         ) {
-            let mut backoff = Backoff::new(Policy::new(limits).unwrap());
+            let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
             for (ending, entropy) in script {
                 let next = backoff.after(&ending, entropy);
                 prop_assert!(next.wait >= DELAY_MIN);
-                prop_assert!(!next.healthy || next.why == Why::Backoff);
+                prop_assert!(!next.healthy || next.why == DelayReason::Backoff);
                 match (next.why, ending.verdict) {
-                    (Why::Backoff, _) => prop_assert!(next.wait <= limits.max_delay),
-                    (Why::Asked, Verdict::RetryAfter(asked)) => {
+                    (DelayReason::Backoff, _) => prop_assert!(next.wait <= limits.max_delay),
+                    (DelayReason::Asked, RetryDecision::RetryAfter(asked)) => {
                         prop_assert!(next.wait >= asked);
                     }
-                    (Why::Parked, Verdict::Park) => {
+                    (DelayReason::Parked, RetryDecision::Park) => {
                         prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown);
                     }
-                    (Why::Parked, Verdict::ParkAtLeast(asked)) => {
+                    (DelayReason::Parked, RetryDecision::ParkAtLeast(asked)) => {
                         prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown.max(asked));
                     }
                     odd => prop_assert!(false, "{odd:?}"),
@@ -342,8 +363,8 @@ mod tests {
         /// Without a healthy session the waits never shrink (chance apart).
         #[test]
         fn failures_in_a_row_never_shorten_the_wait(limits in limits(), count in 1_usize..40) {
-            let limits = Limits { jitter: Thousandths(0), ..limits };
-            let mut backoff = Backoff::new(Policy::new(limits).unwrap());
+            let limits = ReconnectionLimits { jitter: Thousandths(0), ..limits };
+            let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
             let waits: Vec<_> = (0..count).map(|_| backoff.after(&FAILED, 0).wait).collect();
             prop_assert!(waits.is_sorted());
         }
@@ -354,7 +375,7 @@ mod tests {
         fn an_hour_of_anything_holds_a_bounded_number_of_dials(
             script in prop::collection::vec((ending(), any::<u64>()), 1..50),
         ) {
-            let mut backoff = Backoff::new(Policy::default());
+            let mut backoff = Backoff::new(ReconnectPolicy::default());
             let (mut elapsed, mut dials) = (Duration::ZERO, 0_u32);
             for (ending, entropy) in script.iter().cycle() {
                 if elapsed >= Duration::from_secs(3_600) {
@@ -375,12 +396,12 @@ mod tests {
             listings in 0_u64..2,
             entropy: u64,
         ) {
-            let ending = Ending {
+            let ending = AttemptResult {
                 lived: Some(Duration::from_millis(lived)),
                 listings,
-                verdict: Verdict::Retry,
+                verdict: RetryDecision::Retry,
             };
-            let mut backoff = Backoff::new(Policy::default());
+            let mut backoff = Backoff::new(ReconnectPolicy::default());
             let (mut elapsed, mut dials) = (Duration::ZERO, 0_u32);
             while elapsed < Duration::from_secs(3_600) {
                 elapsed += Duration::from_millis(lived) + backoff.after(&ending, entropy).wait;

@@ -14,11 +14,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::Policy;
+use super::ReconnectPolicy;
 
 /// Whether a dial may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum Permit {
     /// It may.
     Go,
     /// It may, as the one probe of a half-open circuit.
@@ -29,7 +29,7 @@ pub enum Admission {
 
 /// A change of state that a person is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum BreakerChange {
     /// It opened, for this long.
     Opened(Duration),
     /// A proven session closed it.
@@ -45,16 +45,16 @@ enum State {
 
 /// The circuit breaker of one host.
 #[derive(Clone, Debug)]
-pub struct Breaker {
+pub struct CircuitBreaker {
     failures_max: u32,
     cooldown: Duration,
     lease: Duration,
     state: State,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// A closed circuit.
-    pub fn new(policy: &Policy) -> Self {
+    pub fn new(policy: &ReconnectPolicy) -> Self {
         let limits = policy.limits();
         Self {
             failures_max: limits.max_consecutive_failures,
@@ -65,34 +65,34 @@ impl Breaker {
     }
 
     /// Whether a dial may go now.
-    pub fn admit(&mut self, now: Instant) -> Admission {
+    pub fn admit(&mut self, now: Instant) -> Permit {
         let until = match self.state {
-            State::Closed { .. } => return Admission::Go,
+            State::Closed { .. } => return Permit::Go,
             State::Open { until } => until,
             State::HalfOpen { lease_until } => lease_until,
         };
         match until.checked_duration_since(now) {
-            Some(wait) if !wait.is_zero() => Admission::Wait(wait),
+            Some(wait) if !wait.is_zero() => Permit::Wait(wait),
             _ => {
                 let lease_until = now.checked_add(self.lease).unwrap_or(now);
                 self.state = State::HalfOpen { lease_until };
-                Admission::Probe
+                Permit::Probe
             }
         }
     }
 
     /// A session delivered a listing, or lived long enough.
-    pub fn proved(&mut self) -> Option<Change> {
+    pub fn proved(&mut self) -> Option<BreakerChange> {
         let before = self.state;
         self.state = State::Closed { failures: 0 };
         match before {
             State::Closed { .. } => None,
-            State::Open { .. } | State::HalfOpen { .. } => Some(Change::Closed),
+            State::Open { .. } | State::HalfOpen { .. } => Some(BreakerChange::Closed),
         }
     }
 
     /// A dial led to no healthy session.
-    pub fn failed(&mut self, now: Instant) -> Option<Change> {
+    pub fn failed(&mut self, now: Instant) -> Option<BreakerChange> {
         let open = match &mut self.state {
             State::Closed { failures } => {
                 *failures = failures.saturating_add(1);
@@ -105,7 +105,7 @@ impl Breaker {
             return None;
         }
         self.state = State::Open { until: now.checked_add(self.cooldown).unwrap_or(now) };
-        Some(Change::Opened(self.cooldown))
+        Some(BreakerChange::Opened(self.cooldown))
     }
 
     /// Whether dials are held back.
@@ -118,16 +118,16 @@ impl Breaker {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::Limits, *};
+    use super::{super::ReconnectionLimits, *};
 
     const COOLDOWN: Duration = Duration::from_secs(300);
 
-    fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(&Policy::default());
+    fn opened(now: Instant) -> CircuitBreaker {
+        let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
         for _ in 0..9 {
             assert_eq!(breaker.failed(now), None);
         }
-        assert_eq!(breaker.failed(now), Some(Change::Opened(COOLDOWN)));
+        assert_eq!(breaker.failed(now), Some(BreakerChange::Opened(COOLDOWN)));
         breaker
     }
 
@@ -135,38 +135,38 @@ mod tests {
     fn ten_failures_in_a_row_open_it_and_the_cooldown_admits_one_probe() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start), Admission::Wait(COOLDOWN));
-        assert_eq!(breaker.admit(start + COOLDOWN), Admission::Probe);
-        assert!(matches!(breaker.admit(start + COOLDOWN), Admission::Wait(_)));
+        assert_eq!(breaker.admit(start), Permit::Wait(COOLDOWN));
+        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
+        assert!(matches!(breaker.admit(start + COOLDOWN), Permit::Wait(_)));
     }
 
     #[test]
     fn a_proven_probe_closes_it() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start + COOLDOWN), Admission::Probe);
-        assert_eq!(breaker.proved(), Some(Change::Closed));
-        assert_eq!(breaker.admit(start + COOLDOWN), Admission::Go);
+        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.proved(), Some(BreakerChange::Closed));
+        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Go);
     }
 
     #[test]
     fn a_failed_probe_opens_it_again() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start + COOLDOWN), Admission::Probe);
-        assert_eq!(breaker.failed(start + COOLDOWN), Some(Change::Opened(COOLDOWN)));
-        assert_eq!(breaker.admit(start + COOLDOWN), Admission::Wait(COOLDOWN));
+        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.failed(start + COOLDOWN), Some(BreakerChange::Opened(COOLDOWN)));
+        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Wait(COOLDOWN));
     }
 
     #[test]
     fn a_dial_alone_forgives_nothing() {
         let start = Instant::now();
-        let mut breaker = Breaker::new(&Policy::default());
+        let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
         for _ in 0..9 {
-            assert_eq!(breaker.admit(start), Admission::Go);
+            assert_eq!(breaker.admit(start), Permit::Go);
             assert_eq!(breaker.failed(start), None);
         }
-        assert_eq!(breaker.admit(start), Admission::Go);
+        assert_eq!(breaker.admit(start), Permit::Go);
         assert!(breaker.failed(start).is_some());
     }
 
@@ -174,19 +174,22 @@ mod tests {
     fn a_lost_probe_cannot_wedge_it() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start + COOLDOWN), Admission::Probe);
-        let Admission::Wait(lease) = breaker.admit(start + COOLDOWN) else { panic!("admitted") };
-        assert_eq!(breaker.admit(start + COOLDOWN + lease), Admission::Probe);
+        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
+        let Permit::Wait(lease) = breaker.admit(start + COOLDOWN) else { panic!("admitted") };
+        assert_eq!(breaker.admit(start + COOLDOWN + lease), Permit::Probe);
     }
 
     #[test]
     fn zero_means_no_breaker() {
-        let policy =
-            Policy::new(Limits { max_consecutive_failures: 0, ..Limits::DEFAULT }).unwrap();
-        let mut breaker = Breaker::new(&policy);
+        let policy = ReconnectPolicy::new(ReconnectionLimits {
+            max_consecutive_failures: 0,
+            ..ReconnectionLimits::DEFAULT
+        })
+        .unwrap();
+        let mut breaker = CircuitBreaker::new(&policy);
         let now = Instant::now();
         assert!((0..100_000).all(|_| breaker.failed(now).is_none()));
-        assert_eq!(breaker.admit(now), Admission::Go);
+        assert_eq!(breaker.admit(now), Permit::Go);
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -206,18 +209,18 @@ mod tests {
             Just(Move::Prove),
             (0_u64..400_000).prop_map(Move::Pass),
         ], 0..200)) {
-            let mut breaker = Breaker::new(&Policy::default());
+            let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
             let mut now = Instant::now();
             let mut opened_at = None;
             for step in moves {
                 match step {
                     Move::Admit => match breaker.admit(now) {
-                        Admission::Go => prop_assert!(opened_at.is_none()),
-                        Admission::Probe => {
+                        Permit::Go => prop_assert!(opened_at.is_none()),
+                        Permit::Probe => {
                             let at: Instant = opened_at.unwrap();
                             prop_assert!(now.duration_since(at) >= COOLDOWN);
                         }
-                        Admission::Wait(wait) => prop_assert!(wait <= COOLDOWN),
+                        Permit::Wait(wait) => prop_assert!(wait <= COOLDOWN),
                     },
                     Move::Fail => if breaker.failed(now).is_some() { opened_at = Some(now); },
                     Move::Prove => { breaker.proved(); opened_at = None; }
@@ -225,7 +228,7 @@ mod tests {
                 }
             }
             now += COOLDOWN;
-            prop_assert!(!matches!(breaker.admit(now), Admission::Wait(_)));
+            prop_assert!(!matches!(breaker.admit(now), Permit::Wait(_)));
         }
     }
 }

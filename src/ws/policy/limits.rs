@@ -28,7 +28,7 @@ impl fmt::Display for Thousandths {
 
 /// The section `[reconnection]`, one field per key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReconnectionLimits {
     /// The wait after the first ending.
     pub initial_delay: Duration,
     /// The longest wait of the ordinary kind.
@@ -55,7 +55,7 @@ pub struct Limits {
     pub max_retries: Option<u32>,
 }
 
-impl Limits {
+impl ReconnectionLimits {
     /// The values that hold where nothing is set.
     pub const DEFAULT: Self = Self {
         initial_delay: Duration::from_millis(1_000),
@@ -73,15 +73,15 @@ impl Limits {
     };
 }
 
-impl Default for Limits {
+impl Default for ReconnectionLimits {
     fn default() -> Self {
         Self::DEFAULT
     }
 }
 
-/// [`Limits`] that have been checked.
+/// [`ReconnectionLimits`] that have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy(Limits);
+pub struct ReconnectPolicy(ReconnectionLimits);
 
 /// A key of `[reconnection]` that cannot be what it was set to. The message says what to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,18 +123,18 @@ impl PolicyError {
     }
 }
 
-impl Policy {
+impl ReconnectPolicy {
     /// Checks the limits once, so that nobody else has to.
     ///
     /// # Errors
     ///
-    /// The first [`PolicyError`] of [`Policy::problems`].
-    pub fn new(limits: Limits) -> Result<Self, PolicyError> {
+    /// The first [`PolicyError`] of [`ReconnectPolicy::problems`].
+    pub fn new(limits: ReconnectionLimits) -> Result<Self, PolicyError> {
         Self::problems(&limits).into_iter().next().map_or(Ok(Self(limits)), Err)
     }
 
     /// Everything that is wrong with the limits.
-    pub fn problems(limits: &Limits) -> Vec<PolicyError> {
+    pub fn problems(limits: &ReconnectionLimits) -> Vec<PolicyError> {
         const MS: Duration = Duration::from_millis(1);
         let durations = [
             ("initial_delay_ms", limits.initial_delay, MS),
@@ -167,14 +167,14 @@ impl Policy {
     }
 
     /// What was checked.
-    pub const fn limits(&self) -> &Limits {
+    pub const fn limits(&self) -> &ReconnectionLimits {
         &self.0
     }
 }
 
-impl Default for Policy {
+impl Default for ReconnectPolicy {
     fn default() -> Self {
-        Self(Limits::DEFAULT)
+        Self(ReconnectionLimits::DEFAULT)
     }
 }
 
@@ -183,16 +183,19 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(change: impl FnOnce(&mut Limits), expected: Option<PolicyError>) {
-        let mut limits = Limits::DEFAULT;
+    fn check(change: impl FnOnce(&mut ReconnectionLimits), expected: Option<PolicyError>) {
+        let mut limits = ReconnectionLimits::DEFAULT;
         change(&mut limits);
-        assert_eq!(Policy::new(limits).err(), expected);
+        assert_eq!(ReconnectPolicy::new(limits).err(), expected);
     }
 
     #[test]
     fn the_defaults_are_valid() {
         check(|_| {}, None);
-        assert_eq!(Policy::default(), Policy::new(Limits::default()).unwrap());
+        assert_eq!(
+            ReconnectPolicy::default(),
+            ReconnectPolicy::new(ReconnectionLimits::default()).unwrap()
+        );
     }
 
     #[test]
@@ -225,13 +228,14 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_at_once() {
-        let limits = Limits {
+        let limits = ReconnectionLimits {
             initial_delay: Duration::from_secs(61),
             jitter: Thousandths(2_000),
             backoff_multiplier: Thousandths(0),
-            ..Limits::DEFAULT
+            ..ReconnectionLimits::DEFAULT
         };
-        let keys: Vec<_> = Policy::problems(&limits).iter().map(PolicyError::key).collect();
+        let keys: Vec<_> =
+            ReconnectPolicy::problems(&limits).iter().map(PolicyError::key).collect();
         assert_eq!(keys, ["max_delay_ms", "backoff_multiplier", "jitter"]);
     }
 }

@@ -1,8 +1,8 @@
 //! When to dial again, decided without a clock, a socket or a random number.
 //!
-//! Four answers, each in a file of its own: what may be set ([`Limits`], checked into a
-//! [`Policy`]); how long to wait after an ending ([`Backoff`]); when to stop dialling a host at all
-//! ([`Breaker`]); what a close code or an HTTP status says about trying again ([`Verdict`]). Time
+//! Four answers, each in a file of its own: what may be set ([`ReconnectionLimits`], checked into a
+//! [`ReconnectPolicy`]); how long to wait after an ending ([`Backoff`]); when to stop dialling a host at all
+//! ([`CircuitBreaker`]); what a close code or an HTTP status says about trying again ([`RetryDecision`]). Time
 //! and randomness are arguments. Whoever sleeps, logs and dials is [`crate::ws::supervisor`].
 
 mod backoff;
@@ -11,8 +11,10 @@ mod limits;
 mod verdict;
 
 pub use self::{
-    backoff::{Backoff, Ending, FLAPS_MAX, Next, Why},
-    breaker::{Admission, Breaker, Change},
-    limits::{DELAY_MIN, DURATION_MAX, Limits, Policy, PolicyError, Thousandths},
-    verdict::{RETRY_AFTER_MAX, Verdict, of_close, of_status},
+    backoff::{AttemptResult, Backoff, DelayReason, FLAPS_MAX, NextAttempt},
+    breaker::{BreakerChange, CircuitBreaker, Permit},
+    limits::{
+        DELAY_MIN, DURATION_MAX, PolicyError, ReconnectPolicy, ReconnectionLimits, Thousandths,
+    },
+    verdict::{RETRY_AFTER_MAX, RetryDecision, of_close, of_status},
 };

@@ -1,13 +1,13 @@
 //! The words of three languages for subscribing to something over a WebSocket.
 
 use super::envelope::{Incoming, open};
-use crate::json::{FromCursor, JsonError, Raw};
+use crate::json::{FromCursor, JsonError, RawValue};
 
 /// How a server is spoken to.
 ///
 /// A topic is a text whose meaning the dialect knows: the JSON of a `subscribe` payload for the two
 /// GraphQL dialects, whatever the server calls a stream for plain JSON.
-pub trait Dialect {
+pub trait FeedProtocol {
     /// The WebSocket subprotocol to ask for.
     fn subprotocol(&self) -> Option<&'static str>;
 
@@ -24,7 +24,7 @@ pub trait Dialect {
     fn ping(&self) -> Option<&'static str>;
 
     /// Answers the server's ping.
-    fn pong(&self, payload: Option<Raw<'_>>) -> Option<String>;
+    fn pong(&self, payload: Option<RawValue<'_>>) -> Option<String>;
 
     /// Reads one message.
     ///
@@ -38,7 +38,7 @@ pub trait Dialect {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GraphqlTransportWs;
 
-impl Dialect for GraphqlTransportWs {
+impl FeedProtocol for GraphqlTransportWs {
     fn subprotocol(&self) -> Option<&'static str> {
         Some("graphql-transport-ws")
     }
@@ -59,9 +59,9 @@ impl Dialect for GraphqlTransportWs {
         Some(r#"{"type":"ping"}"#)
     }
 
-    fn pong(&self, payload: Option<Raw<'_>>) -> Option<String> {
+    fn pong(&self, payload: Option<RawValue<'_>>) -> Option<String> {
         Some(match payload {
-            Some(Raw(payload)) => format!(r#"{{"type":"pong","payload":{payload}}}"#),
+            Some(RawValue(payload)) => format!(r#"{{"type":"pong","payload":{payload}}}"#),
             None => r#"{"type":"pong"}"#.to_owned(),
         })
     }
@@ -75,7 +75,7 @@ impl Dialect for GraphqlTransportWs {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GraphqlWs;
 
-impl Dialect for GraphqlWs {
+impl FeedProtocol for GraphqlWs {
     fn subprotocol(&self) -> Option<&'static str> {
         Some("graphql-ws")
     }
@@ -96,7 +96,7 @@ impl Dialect for GraphqlWs {
         None
     }
 
-    fn pong(&self, _payload: Option<Raw<'_>>) -> Option<String> {
+    fn pong(&self, _payload: Option<RawValue<'_>>) -> Option<String> {
         None
     }
 
@@ -129,7 +129,7 @@ impl Default for PlainJson {
     }
 }
 
-impl Dialect for PlainJson {
+impl FeedProtocol for PlainJson {
     fn subprotocol(&self) -> Option<&'static str> {
         None
     }
@@ -150,7 +150,7 @@ impl Dialect for PlainJson {
         None
     }
 
-    fn pong(&self, _payload: Option<Raw<'_>>) -> Option<String> {
+    fn pong(&self, _payload: Option<RawValue<'_>>) -> Option<String> {
         None
     }
 

@@ -4,7 +4,7 @@
 //! read straight off the same cursor as what it is. Where it stands first, its text is remembered
 //! and read when the type is known.
 
-use crate::json::{Cursor, FromCursor, JsonError, Kind, Raw, Text, read};
+use crate::json::{Cursor, FromCursor, JsonError, JsonStr, RawValue, ValueKind, read};
 
 /// A message from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,36 +12,36 @@ pub enum Incoming<'a, P> {
     /// The greeting was accepted.
     Ack,
     /// The greeting, or the whole session, was refused.
-    Refused(Option<Raw<'a>>),
+    Refused(Option<RawValue<'a>>),
     /// Asks for a pong with the same payload.
-    Ping(Option<Raw<'a>>),
+    Ping(Option<RawValue<'a>>),
     /// Answers a ping.
     Pong,
     /// An event of a subscription; no id where the dialect has none.
     Data {
         /// The subscription's id.
-        id: Option<Text<'a>>,
+        id: Option<JsonStr<'a>>,
         /// The event.
         payload: P,
     },
     /// Ends a subscription with an error.
     Error {
         /// The subscription's id.
-        id: Option<Text<'a>>,
+        id: Option<JsonStr<'a>>,
         /// The server's words.
-        payload: Option<Raw<'a>>,
+        payload: Option<RawValue<'a>>,
     },
     /// Ends a subscription.
     Complete {
         /// The subscription's id.
-        id: Option<Text<'a>>,
+        id: Option<JsonStr<'a>>,
     },
     /// Well-formed, and nothing that the protocol knows.
     Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum MessageType {
     Ack,
     Refused,
     Ping,
@@ -52,7 +52,7 @@ enum Word {
     Unknown,
 }
 
-enum Payload<'a, P> {
+enum MessagePayload<'a, P> {
     Absent,
     Read(P),
     Text(&'a str),
@@ -70,15 +70,15 @@ pub(super) fn open<'a, P: FromCursor<'a>>(
 ) -> Result<Incoming<'a, P>, JsonError> {
     const SHAPE: JsonError = JsonError::Shape { at: 0 };
     let mut cursor = Cursor::new(text);
-    let (mut word, mut id, mut payload) = (None, None, Payload::Absent);
+    let (mut word, mut id, mut payload) = (None, None, MessagePayload::Absent);
     let mut seen_id = false;
     cursor.object(|key, cursor| {
         match key.decode().as_ref() {
             "type" if word.is_some() => return Err(SHAPE),
             "type" => {
                 word = Some(match cursor.peek()? {
-                    Kind::String => word_of(&cursor.string()?.decode(), data_word),
-                    _ => cursor.skip().map(|_no_word| Word::Unknown)?,
+                    ValueKind::String => word_of(&cursor.string()?.decode(), data_word),
+                    _ => cursor.skip().map(|_no_word| MessageType::Unknown)?,
                 });
             }
             "id" if seen_id => return Err(SHAPE),
@@ -90,46 +90,46 @@ pub(super) fn open<'a, P: FromCursor<'a>>(
                     Err(error) => return Err(error),
                 }
             }
-            "payload" if !matches!(payload, Payload::Absent) => return Err(SHAPE),
-            "payload" if word == Some(Word::Data) => {
-                payload = Payload::Read(P::from_cursor(cursor)?);
+            "payload" if !matches!(payload, MessagePayload::Absent) => return Err(SHAPE),
+            "payload" if word == Some(MessageType::Data) => {
+                payload = MessagePayload::Read(P::from_cursor(cursor)?);
             }
-            "payload" => payload = Payload::Text(cursor.skip()?),
+            "payload" => payload = MessagePayload::Text(cursor.skip()?),
             _ => cursor.skip().map(drop)?,
         }
         Ok(())
     })?;
     cursor.end()?;
     let raw = match payload {
-        Payload::Text(text) => Some(Raw(text)),
-        Payload::Absent | Payload::Read(_) => None,
+        MessagePayload::Text(text) => Some(RawValue(text)),
+        MessagePayload::Absent | MessagePayload::Read(_) => None,
     };
-    Ok(match word.unwrap_or(Word::Unknown) {
-        Word::Ack => Incoming::Ack,
-        Word::Refused => Incoming::Refused(raw),
-        Word::Ping => Incoming::Ping(raw),
-        Word::Pong => Incoming::Pong,
-        Word::Data => match payload {
-            Payload::Read(payload) => Incoming::Data { id, payload },
-            Payload::Text(text) => Incoming::Data { id, payload: read(text)? },
-            Payload::Absent => return Err(SHAPE),
+    Ok(match word.unwrap_or(MessageType::Unknown) {
+        MessageType::Ack => Incoming::Ack,
+        MessageType::Refused => Incoming::Refused(raw),
+        MessageType::Ping => Incoming::Ping(raw),
+        MessageType::Pong => Incoming::Pong,
+        MessageType::Data => match payload {
+            MessagePayload::Read(payload) => Incoming::Data { id, payload },
+            MessagePayload::Text(text) => Incoming::Data { id, payload: read(text)? },
+            MessagePayload::Absent => return Err(SHAPE),
         },
-        Word::Error => Incoming::Error { id, payload: raw },
-        Word::Complete => Incoming::Complete { id },
-        Word::Unknown => Incoming::Unknown,
+        MessageType::Error => Incoming::Error { id, payload: raw },
+        MessageType::Complete => Incoming::Complete { id },
+        MessageType::Unknown => Incoming::Unknown,
     })
 }
 
-fn word_of(word: &str, data_word: &str) -> Word {
+fn word_of(word: &str, data_word: &str) -> MessageType {
     match word {
-        word if word == data_word => Word::Data,
-        "ping" => Word::Ping,
-        "pong" | "ka" => Word::Pong,
-        "connection_ack" => Word::Ack,
-        "connection_error" => Word::Refused,
-        "error" => Word::Error,
-        "complete" => Word::Complete,
-        _ => Word::Unknown,
+        word if word == data_word => MessageType::Data,
+        "ping" => MessageType::Ping,
+        "pong" | "ka" => MessageType::Pong,
+        "connection_ack" => MessageType::Ack,
+        "connection_error" => MessageType::Refused,
+        "error" => MessageType::Error,
+        "complete" => MessageType::Complete,
+        _ => MessageType::Unknown,
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let shown = match open::<Raw<'_>>(text, "next") {
+        let shown = match open::<RawValue<'_>>(text, "next") {
             Ok(Incoming::Data { id, payload }) => {
                 format!("data {:?} {}", id.map(|id| id.decode().into_owned()), payload.0)
             }
@@ -210,7 +210,7 @@ mod tests {
     proptest! {
         #[test]
         fn reading_never_panics_and_agrees_with_serde(text in "\\PC{0,80}") {
-            if open::<Raw<'_>>(&text, "next").is_ok() {
+            if open::<RawValue<'_>>(&text, "next").is_ok() {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
             }
         }

@@ -11,8 +11,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Dialect, Incoming};
-use crate::json::{FromCursor, JsonError, Raw, Text};
+use super::{FeedProtocol, Incoming};
+use crate::json::{FromCursor, JsonError, JsonStr, RawValue};
 
 /// After so many endings in a row an optional subscription is not asked for again on this socket.
 pub const OPTIONAL_FAILURES_MAX: u32 = 3;
@@ -26,7 +26,7 @@ pub struct OperationId(pub u64);
 
 /// Something to subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Subscription {
     /// What the dialect calls it.
     pub topic: String,
     /// Whether the session is worth something without it.
@@ -35,13 +35,13 @@ pub struct Wanted {
 
 /// What a message means to whoever holds the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a, P> {
-    /// The subscriptions may be written: ask [`Machine::due`].
+pub enum ProtocolEvent<'a, P> {
+    /// The subscriptions may be written: ask [`SubscriptionState::due`].
     Acked,
     /// The session was refused.
-    Refused(Option<Raw<'a>>),
-    /// The server asks for a pong: [`Machine::pong`].
-    Ping(Option<Raw<'a>>),
+    Refused(Option<RawValue<'a>>),
+    /// The server asks for a pong: [`SubscriptionState::pong`].
+    Ping(Option<RawValue<'a>>),
     /// An event; `None` where the dialect does not say of which subscription.
     Data {
         /// The subscription.
@@ -54,7 +54,7 @@ pub enum Event<'a, P> {
         /// The subscription.
         operation: OperationId,
         /// The server's words, where it was an error.
-        error: Option<Raw<'a>>,
+        error: Option<RawValue<'a>>,
         /// When it is asked for again; `None`: it is given up.
         again_in: Option<Duration>,
     },
@@ -79,25 +79,25 @@ enum State {
 }
 
 #[derive(Clone, Debug)]
-struct Operation {
+struct ActiveOperation {
     operation: OperationId,
-    wanted: Wanted,
+    wanted: Subscription,
     state: State,
     failures: u32,
 }
 
 /// One socket's conversation.
 #[derive(Clone, Debug)]
-pub struct Machine<D> {
+pub struct SubscriptionState<D> {
     dialect: D,
     phase: Phase,
-    operations: Vec<Operation>,
+    operations: Vec<ActiveOperation>,
     ids: u64,
     operation_ids: u64,
     heal: (Duration, Duration),
 }
 
-impl<D: Dialect> Machine<D> {
+impl<D: FeedProtocol> SubscriptionState<D> {
     /// A conversation that has not begun. Ended subscriptions are healed after the first of these
     /// waits, doubling up to the second.
     pub fn new(dialect: D, heal_after: Duration, heal_after_max: Duration) -> Self {
@@ -136,11 +136,11 @@ impl<D: Dialect> Machine<D> {
     }
 
     /// Wants something from now on.
-    pub fn want(&mut self, wanted: Wanted, now: Instant) -> OperationId {
+    pub fn want(&mut self, wanted: Subscription, now: Instant) -> OperationId {
         self.operation_ids = self.operation_ids.saturating_add(1);
         let operation = OperationId(self.operation_ids);
         let state = State::Due(now);
-        self.operations.push(Operation { operation, wanted, state, failures: 0 });
+        self.operations.push(ActiveOperation { operation, wanted, state, failures: 0 });
         operation
     }
 
@@ -159,7 +159,8 @@ impl<D: Dialect> Machine<D> {
         if !self.is_live() {
             return None;
         }
-        let is_due = |held: &&mut Operation| matches!(held.state, State::Due(at) if at <= now);
+        let is_due =
+            |held: &&mut ActiveOperation| matches!(held.state, State::Due(at) if at <= now);
         let held = self.operations.iter_mut().find(is_due)?;
         self.ids = self.ids.saturating_add(1);
         held.state = State::Live { id: self.ids };
@@ -171,7 +172,7 @@ impl<D: Dialect> Machine<D> {
         if !self.is_live() {
             return None;
         }
-        let due = |held: &Operation| match held.state {
+        let due = |held: &ActiveOperation| match held.state {
             State::Due(at) => Some(at),
             State::Live { .. } | State::GivenUp => None,
         };
@@ -179,7 +180,7 @@ impl<D: Dialect> Machine<D> {
     }
 
     /// Asks for everything anew that is live: returns what to write for the old ones; the new ones
-    /// come through [`Machine::due`].
+    /// come through [`SubscriptionState::due`].
     pub fn renew(&mut self, now: Instant) -> Vec<String> {
         let mut farewells = Vec::new();
         for held in &mut self.operations {
@@ -197,7 +198,7 @@ impl<D: Dialect> Machine<D> {
     }
 
     /// The answer to a ping.
-    pub fn pong(&self, payload: Option<Raw<'_>>) -> Option<String> {
+    pub fn pong(&self, payload: Option<RawValue<'_>>) -> Option<String> {
         self.dialect.pong(payload)
     }
 
@@ -211,46 +212,46 @@ impl<D: Dialect> Machine<D> {
         &mut self,
         text: &'a str,
         now: Instant,
-    ) -> Result<Event<'a, P>, JsonError> {
+    ) -> Result<ProtocolEvent<'a, P>, JsonError> {
         Ok(match self.dialect.read::<P>(text)? {
             Incoming::Data { id: None, payload } if self.dialect.greeting().is_none() => {
-                Event::Data { operation: None, payload }
+                ProtocolEvent::Data { operation: None, payload }
             }
             Incoming::Data { id, payload } => match self.live(id) {
                 Some(held) => {
                     held.failures = 0;
-                    Event::Data { operation: Some(held.operation), payload }
+                    ProtocolEvent::Data { operation: Some(held.operation), payload }
                 }
-                None => Event::Nothing,
+                None => ProtocolEvent::Nothing,
             },
-            Incoming::Ping(payload) => Event::Ping(payload),
-            Incoming::Pong => Event::Nothing,
+            Incoming::Ping(payload) => ProtocolEvent::Ping(payload),
+            Incoming::Pong => ProtocolEvent::Nothing,
             Incoming::Ack if self.phase == Phase::AwaitingAck => {
                 self.phase = Phase::Live;
-                Event::Acked
+                ProtocolEvent::Acked
             }
-            Incoming::Ack => Event::Nothing,
-            Incoming::Refused(reason) => Event::Refused(reason),
+            Incoming::Ack => ProtocolEvent::Nothing,
+            Incoming::Refused(reason) => ProtocolEvent::Refused(reason),
             Incoming::Error { id, payload } => self.ended(id, payload, now),
             Incoming::Complete { id } => self.ended(id, None, now),
-            Incoming::Unknown => Event::Unknown,
+            Incoming::Unknown => ProtocolEvent::Unknown,
         })
     }
 
     #[inline]
-    fn live(&mut self, id: Option<Text<'_>>) -> Option<&mut Operation> {
+    fn live(&mut self, id: Option<JsonStr<'_>>) -> Option<&mut ActiveOperation> {
         let id = id?.decode().parse::<u64>().ok()?;
         self.operations.iter_mut().find(|held| held.state == State::Live { id })
     }
 
     fn ended<'a, P>(
         &mut self,
-        id: Option<Text<'_>>,
-        error: Option<Raw<'a>>,
+        id: Option<JsonStr<'_>>,
+        error: Option<RawValue<'a>>,
         now: Instant,
-    ) -> Event<'a, P> {
+    ) -> ProtocolEvent<'a, P> {
         let (first, longest) = self.heal;
-        let Some(held) = self.live(id) else { return Event::Nothing };
+        let Some(held) = self.live(id) else { return ProtocolEvent::Nothing };
         let wait = first.saturating_mul(2_u32.saturating_pow(held.failures)).min(longest);
         held.failures = held.failures.saturating_add(1);
         let again_in = if held.wanted.is_optional && held.failures >= OPTIONAL_FAILURES_MAX {
@@ -260,7 +261,7 @@ impl<D: Dialect> Machine<D> {
             held.state = State::Due(now.checked_add(wait).unwrap_or(now));
             Some(wait)
         };
-        Event::Ended { operation: held.operation, error, again_in }
+        ProtocolEvent::Ended { operation: held.operation, error, again_in }
     }
 }
 
@@ -276,34 +277,37 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn wanted(topic: &str) -> Wanted {
-        Wanted { topic: topic.to_owned(), is_optional: false }
+    fn wanted(topic: &str) -> Subscription {
+        Subscription { topic: topic.to_owned(), is_optional: false }
     }
 
-    fn machine() -> Machine<GraphqlTransportWs> {
-        Machine::new(GraphqlTransportWs, SECOND, MINUTE)
+    fn machine() -> SubscriptionState<GraphqlTransportWs> {
+        SubscriptionState::new(GraphqlTransportWs, SECOND, MINUTE)
     }
 
-    fn due<D: Dialect>(machine: &mut Machine<D>, now: Instant) -> Vec<String> {
+    fn due<D: FeedProtocol>(machine: &mut SubscriptionState<D>, now: Instant) -> Vec<String> {
         std::iter::from_fn(|| machine.due(now)).filter_map(|(_, text)| text).collect()
     }
 
-    fn live(topics: &[&str], now: Instant) -> Machine<GraphqlTransportWs> {
+    fn live(topics: &[&str], now: Instant) -> SubscriptionState<GraphqlTransportWs> {
         let mut machine = machine();
         for topic in topics {
             machine.want(wanted(topic), now);
         }
         machine.open();
-        assert_eq!(receive(&mut machine, r#"{"type":"connection_ack"}"#, now), Event::Acked);
+        assert_eq!(
+            receive(&mut machine, r#"{"type":"connection_ack"}"#, now),
+            ProtocolEvent::Acked
+        );
         due(&mut machine, now);
         machine
     }
 
-    fn receive<'a, D: Dialect>(
-        machine: &mut Machine<D>,
+    fn receive<'a, D: FeedProtocol>(
+        machine: &mut SubscriptionState<D>,
         text: &'a str,
         now: Instant,
-    ) -> Event<'a, Raw<'a>> {
+    ) -> ProtocolEvent<'a, RawValue<'a>> {
         machine.receive(text, now).unwrap()
     }
 
@@ -315,7 +319,10 @@ mod tests {
         assert_eq!(machine.open().as_deref(), Some(r#"{"type":"connection_init"}"#));
         assert_eq!(due(&mut machine, now), [""; 0]);
         assert_eq!(machine.next_due(), None);
-        assert_eq!(receive(&mut machine, r#"{"type":"connection_ack"}"#, now), Event::Acked);
+        assert_eq!(
+            receive(&mut machine, r#"{"type":"connection_ack"}"#, now),
+            ProtocolEvent::Acked
+        );
         assert_eq!(due(&mut machine, now), [r#"{"id":"1","type":"subscribe","payload":{}}"#]);
         assert_eq!(due(&mut machine, now), [""; 0]);
     }
@@ -326,7 +333,9 @@ mod tests {
         let mut machine = machine();
         machine.open();
         let text = r#"{"type":"ping","payload":{"t": 1}}"#;
-        let Event::Ping(payload) = receive(&mut machine, text, now) else { panic!("no ping") };
+        let ProtocolEvent::Ping(payload) = receive(&mut machine, text, now) else {
+            panic!("no ping")
+        };
         assert_eq!(machine.pong(payload).as_deref(), Some(r#"{"type":"pong","payload":{"t": 1}}"#));
         assert_eq!(machine.pong(None).as_deref(), Some(r#"{"type":"pong"}"#));
     }
@@ -335,7 +344,10 @@ mod tests {
     fn a_second_acknowledgement_means_nothing() {
         let now = Instant::now();
         let mut machine = live(&["{}"], now);
-        assert_eq!(receive(&mut machine, r#"{"type":"connection_ack"}"#, now), Event::Nothing);
+        assert_eq!(
+            receive(&mut machine, r#"{"type":"connection_ack"}"#, now),
+            ProtocolEvent::Nothing
+        );
     }
 
     #[test]
@@ -345,7 +357,7 @@ mod tests {
         let mut now = start;
         for (id, secs) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
             let text = format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#);
-            let Event::Ended { again_in, .. } = receive(&mut machine, &text, now) else {
+            let ProtocolEvent::Ended { again_in, .. } = receive(&mut machine, &text, now) else {
                 panic!("{text} did not end it")
             };
             assert_eq!(again_in, Some(SECOND * secs));
@@ -366,10 +378,13 @@ mod tests {
         let mut machine = live(&["{}"], now);
         for id in 1..=3 {
             let text = format!(r#"{{"id":"{id}","type":"next","payload":1}}"#);
-            assert!(matches!(receive(&mut machine, &text, now), Event::Data { .. }));
+            assert!(matches!(receive(&mut machine, &text, now), ProtocolEvent::Data { .. }));
             let text = format!(r#"{{"id":"{id}","type":"complete"}}"#);
             let ended = receive(&mut machine, &text, now);
-            assert!(matches!(ended, Event::Ended { again_in: Some(SECOND), .. }), "{ended:?}");
+            assert!(
+                matches!(ended, ProtocolEvent::Ended { again_in: Some(SECOND), .. }),
+                "{ended:?}"
+            );
             due(&mut machine, now + SECOND);
         }
     }
@@ -378,12 +393,12 @@ mod tests {
     fn an_optional_subscription_is_given_up_after_three_endings() {
         let mut now = Instant::now();
         let mut machine = live(&["{}"], now);
-        machine.want(Wanted { topic: "{}".to_owned(), is_optional: true }, now);
+        machine.want(Subscription { topic: "{}".to_owned(), is_optional: true }, now);
         due(&mut machine, now);
         for id in 2..=4 {
             let text = format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#);
             let ended = receive(&mut machine, &text, now);
-            let Event::Ended { again_in, .. } = ended else { panic!("{ended:?}") };
+            let ProtocolEvent::Ended { again_in, .. } = ended else { panic!("{ended:?}") };
             assert_eq!(again_in.is_none(), id == 4);
             now += MINUTE;
             assert_eq!(due(&mut machine, now).len(), usize::from(id != 4));
@@ -402,11 +417,11 @@ mod tests {
             r#"{"id":"9","type":"complete"}"#,
             r#"{"id":"9","type":"error","payload":[]}"#,
         ] {
-            assert_eq!(receive(&mut machine, text, now), Event::Nothing, "{text}");
+            assert_eq!(receive(&mut machine, text, now), ProtocolEvent::Nothing, "{text}");
         }
         receive(&mut machine, r#"{"id":"1","type":"complete"}"#, now);
         let late = r#"{"id":"1","type":"next","payload":1}"#;
-        assert_eq!(receive(&mut machine, late, now), Event::Nothing);
+        assert_eq!(receive(&mut machine, late, now), ProtocolEvent::Nothing);
     }
 
     #[test]
@@ -430,7 +445,7 @@ mod tests {
     #[test]
     fn no_conversation_uses_an_id_of_an_earlier_one() {
         let now = Instant::now();
-        let mut machine = Machine::new(PlainJson::SILENT, SECOND, MINUTE).after(2);
+        let mut machine = SubscriptionState::new(PlainJson::SILENT, SECOND, MINUTE).after(2);
         machine.dialect.subscribe = Some(|id, _topic| id.to_string());
         machine.want(wanted("x"), now);
         machine.open();
@@ -440,26 +455,29 @@ mod tests {
     #[test]
     fn the_older_dialect_has_its_own_words() {
         let now = Instant::now();
-        let mut machine = Machine::new(GraphqlWs, SECOND, MINUTE);
+        let mut machine = SubscriptionState::new(GraphqlWs, SECOND, MINUTE);
         machine.want(wanted("{}"), now);
         machine.open();
-        assert_eq!(receive(&mut machine, r#"{"type":"connection_ack"}"#, now), Event::Acked);
+        assert_eq!(
+            receive(&mut machine, r#"{"type":"connection_ack"}"#, now),
+            ProtocolEvent::Acked
+        );
         assert_eq!(due(&mut machine, now), [r#"{"id":"1","type":"start","payload":{}}"#]);
-        assert_eq!(receive(&mut machine, r#"{"type":"ka"}"#, now), Event::Nothing);
+        assert_eq!(receive(&mut machine, r#"{"type":"ka"}"#, now), ProtocolEvent::Nothing);
         let text = r#"{"id":"1","type":"data","payload":1}"#;
-        assert!(matches!(receive(&mut machine, text, now), Event::Data { .. }));
+        assert!(matches!(receive(&mut machine, text, now), ProtocolEvent::Data { .. }));
     }
 
     #[test]
     fn plain_json_is_live_at_once_and_every_message_is_an_event() {
         let now = Instant::now();
-        let mut machine = Machine::new(PlainJson::VERBATIM, SECOND, MINUTE);
+        let mut machine = SubscriptionState::new(PlainJson::VERBATIM, SECOND, MINUTE);
         machine.want(wanted(r#"{"op":"sub"}"#), now);
         assert_eq!(machine.open(), None);
         assert_eq!(due(&mut machine, now), [r#"{"op":"sub"}"#]);
         assert_eq!(
             receive(&mut machine, r#"{"type":"ping"}"#, now),
-            Event::Data { operation: None, payload: Raw(r#"{"type":"ping"}"#) }
+            ProtocolEvent::Data { operation: None, payload: RawValue(r#"{"type":"ping"}"#) }
         );
     }
 
@@ -487,24 +505,24 @@ mod tests {
             let mut now = Instant::now();
             let mut machine = machine();
             machine.want(wanted("{}"), now);
-            machine.want(Wanted { topic: "[]".to_owned(), is_optional: true }, now);
+            machine.want(Subscription { topic: "[]".to_owned(), is_optional: true }, now);
             machine.open();
             let (mut acked, mut last) = (false, 0_u64);
             for step in moves {
                 match step {
                     Move::Ack => {
                         acked = true;
-                        machine.receive::<Raw<'_>>(r#"{"type":"connection_ack"}"#, now).unwrap();
+                        machine.receive::<RawValue<'_>>(r#"{"type":"connection_ack"}"#, now).unwrap();
                     }
                     Move::Data(id) => {
                         let text = format!(r#"{{"id":"{id}","type":"next","payload":1}}"#);
-                        let event = machine.receive::<Raw<'_>>(&text, now).unwrap();
-                        let is_data = matches!(event, Event::Data { .. });
+                        let event = machine.receive::<RawValue<'_>>(&text, now).unwrap();
+                        let is_data = matches!(event, ProtocolEvent::Data { .. });
                         prop_assert!(!is_data || (acked && id <= last));
                     }
                     Move::End(id) => {
                         let text = format!(r#"{{"id":"{id}","type":"complete"}}"#);
-                        machine.receive::<Raw<'_>>(&text, now).unwrap();
+                        machine.receive::<RawValue<'_>>(&text, now).unwrap();
                     }
                     Move::Renew => { machine.renew(now); }
                     Move::Pass(secs) => now += SECOND * u32::try_from(secs).unwrap(),

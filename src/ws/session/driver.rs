@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::{
-    json::{FromCursor, JsonError, Raw},
-    latency::Arrival,
-    ws::protocol::{OperationId, Wanted},
+    json::{FromCursor, JsonError, RawValue},
+    latency::RxTimestamps,
+    ws::protocol::{OperationId, Subscription},
 };
 
 /// What a session tells its driver besides events.
 #[derive(Debug)]
-pub(in crate::ws) enum Notice<'a> {
+pub(in crate::ws) enum SessionNotice<'a> {
     /// A message that could not be read.
     Malformed {
         /// Its text.
@@ -30,7 +30,7 @@ pub(in crate::ws) enum Notice<'a> {
         /// Which.
         operation: OperationId,
         /// The server's words, where it was an error.
-        error: Option<Raw<'a>>,
+        error: Option<RawValue<'a>>,
         /// When it is asked for again.
         again_in: Option<Duration>,
     },
@@ -47,9 +47,9 @@ pub(in crate::ws) enum Notice<'a> {
 
 /// What a driver wants of its session.
 #[derive(Debug)]
-pub(in crate::ws) enum Command {
+pub(in crate::ws) enum SessionCommand {
     /// Subscribe, at this moment or as soon as the link is live.
-    Want(Wanted, Instant),
+    Want(Subscription, Instant),
     /// Unsubscribe.
     Unwant(OperationId),
     /// Write this as it is.
@@ -57,7 +57,7 @@ pub(in crate::ws) enum Command {
 }
 
 /// What a session serves.
-pub(in crate::ws) trait Driver {
+pub(in crate::ws) trait SessionHandler {
     /// What an event's payload is read as.
     type Payload<'a>: FromCursor<'a>;
 
@@ -69,7 +69,7 @@ pub(in crate::ws) trait Driver {
         &mut self,
         operation: Option<OperationId>,
         payload: Self::Payload<'_>,
-        arrival: Arrival,
+        arrival: RxTimestamps,
     ) -> bool;
 
     /// A message was dealt with, whatever it was; `is_data` says whether it counted for the data
@@ -77,28 +77,33 @@ pub(in crate::ws) trait Driver {
     fn served(&mut self, _text: &str, _at: Instant, _is_data: bool) {}
 
     /// Everything else.
-    fn notice(&mut self, notice: Notice<'_>);
+    fn notice(&mut self, notice: SessionNotice<'_>);
 
     /// What it wants next, if anything; asked at each wake while there is room.
-    fn poll_command(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<Command> {
+    fn poll_command(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<SessionCommand> {
         Poll::Pending
     }
 
-    /// The operation that a [`Command::Want`] became.
+    /// The operation that a [`SessionCommand::Want`] became.
     fn wanted(&mut self, _operation: OperationId) {}
 }
 
 /// Serves nobody: for the time before the subscriptions.
-pub(super) struct Nobody;
+pub(super) struct NoopHandler;
 
-impl Driver for Nobody {
-    type Payload<'a> = Raw<'a>;
+impl SessionHandler for NoopHandler {
+    type Payload<'a> = RawValue<'a>;
 
     fn arrived(&mut self, _text: &str) {}
 
-    fn data(&mut self, _of: Option<OperationId>, _payload: Raw<'_>, _arrival: Arrival) -> bool {
+    fn data(
+        &mut self,
+        _of: Option<OperationId>,
+        _payload: RawValue<'_>,
+        _arrival: RxTimestamps,
+    ) -> bool {
         false
     }
 
-    fn notice(&mut self, _notice: Notice<'_>) {}
+    fn notice(&mut self, _notice: SessionNotice<'_>) {}
 }

@@ -15,12 +15,12 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::Session;
-use crate::ws::{error::FeedError, protocol::Dialect};
+use crate::ws::{error::FeedError, protocol::FeedProtocol};
 
 /// How long a farewell may take.
 pub const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
+impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// Closes with a code, and reads on until the server has seen it.
     pub(in crate::ws) async fn farewell(&mut self, code: u16) {
         let farewell = async {

@@ -32,21 +32,21 @@ use tokio::{
     time::Sleep,
 };
 
-pub(super) use self::driver::{Command, Driver, Notice};
-use self::talk::Talk;
+pub(super) use self::driver::{SessionCommand, SessionHandler, SessionNotice};
+use self::talk::SessionState;
 pub use self::{
     ending::FAREWELL_MAX,
-    outbox::{OUTBOX_MAX, Written},
+    outbox::{OUTBOX_MAX, WriteProgress},
 };
 use super::{
     error::FeedError,
-    liveness::Rhythm,
-    policy::Limits,
-    protocol::{Dialect, Machine},
-    socket::{Heard, Socket},
+    liveness::ArrivalStats,
+    policy::ReconnectionLimits,
+    protocol::{FeedProtocol, SubscriptionState},
+    socket::{Socket, SocketEvent},
 };
 use crate::{
-    latency::Arrival,
+    latency::RxTimestamps,
     net::deadline::{CATCH_UP_MAX, Turn},
 };
 
@@ -64,14 +64,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     socket: Socket<S>,
-    talk: Talk<L>,
+    talk: SessionState<L>,
     timer: Pin<Box<Sleep>>,
     /// A look at the clocks is due, and the socket is read first.
-    overdue: Option<Overdue>,
+    overdue: Option<OverdueWork>,
 }
 
 /// What is done before the clocks are looked at.
-struct Overdue {
+struct OverdueWork {
     since: Instant,
     turn: Option<Turn>,
 }
@@ -81,12 +81,16 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
-    pub(super) fn new(socket: Socket<S>, machine: Machine<L>, limits: &Limits) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
+    pub(super) fn new(
+        socket: Socket<S>,
+        machine: SubscriptionState<L>,
+        limits: &ReconnectionLimits,
+    ) -> Self {
         let now = now();
         Self {
             socket,
-            talk: Talk::new(machine, limits, now),
+            talk: SessionState::new(machine, limits, now),
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             overdue: None,
         }
@@ -106,10 +110,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     /// # Cancel safety
     ///
     /// Safe: no message is lost between two calls.
-    pub(super) async fn run<D: Driver>(
+    pub(super) async fn run<D: SessionHandler>(
         &mut self,
         driver: &mut D,
-        rhythm: &mut Rhythm,
+        rhythm: &mut ArrivalStats,
     ) -> FeedError {
         let ended = poll_fn(|cx| match self.poll_run(cx, driver, rhythm) {
             Poll::Ready(Err(ended)) => Poll::Ready(ended),
@@ -125,11 +129,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         ended
     }
 
-    fn poll_run<D: Driver>(
+    fn poll_run<D: SessionHandler>(
         &mut self,
         cx: &mut Context<'_>,
         driver: &mut D,
-        rhythm: &mut Rhythm,
+        rhythm: &mut ArrivalStats,
     ) -> Poll<Result<Infallible, FeedError>> {
         loop {
             let mut frames = 0_usize;
@@ -146,10 +150,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                         }
                         frames = frames.saturating_add(1);
                         let arrival = match &heard {
-                            Ok(Heard { asked, read, .. }) => {
-                                Arrival { asked: *asked, read: *read, framed }
+                            Ok(SocketEvent { asked, read, .. }) => {
+                                RxTimestamps { asked: *asked, read: *read, framed }
                             }
-                            Err(_) => Arrival::at(framed),
+                            Err(_) => RxTimestamps::at(framed),
                         };
                         let message = heard.map(|heard| heard.message);
                         if let Some(end) = self.talk.serve(message, arrival, driver, rhythm) {
@@ -184,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
     /// Whether the clocks must wait because the socket may hold something that was not read yet. The
     /// task is then woken again, and after [`CATCH_UP_MAX`] the clocks wait no longer.
     fn reads_first(&mut self, cx: &Context<'_>, now: Instant, is_drained: bool) -> bool {
-        let overdue = self.overdue.get_or_insert(Overdue { since: now, turn: None });
+        let overdue = self.overdue.get_or_insert(OverdueWork { since: now, turn: None });
         if Turn::poll(&mut overdue.turn, cx).is_pending() {
             return true;
         }
@@ -201,8 +205,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         self.talk.outbox.poll(self.socket.writer(), cx, now)
     }
 
-    /// The texts of [`Command::Send`] that were not surely written.
-    pub(super) fn unwritten(&self) -> Vec<(String, Written)> {
+    /// The texts of [`SessionCommand::Send`] that were not surely written.
+    pub(super) fn unwritten(&self) -> Vec<(String, WriteProgress)> {
         self.talk.outbox.unwritten()
     }
 

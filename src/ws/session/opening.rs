@@ -7,11 +7,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, driver::Nobody, now};
+use super::{Session, driver::NoopHandler, now};
 use crate::{
     clock,
-    latency::Arrival,
-    ws::{error::FeedError, frames::Message, liveness::Clocks, protocol::Dialect},
+    latency::RxTimestamps,
+    ws::{error::FeedError, frames::WsMessage, liveness::Watchdog, protocol::FeedProtocol},
 };
 
 /// A close before the session was acknowledged says so beside its own code and reason.
@@ -28,7 +28,7 @@ fn too_soon(error: FeedError) -> FeedError {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
+impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// Greets the server and waits until it acknowledges, answering pings meanwhile.
     pub(in crate::ws) async fn greet(&mut self) -> Result<(), FeedError> {
         if let Some(greeting) = self.talk.machine.open() {
@@ -43,8 +43,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
                     return Poll::Ready(Ok(()));
                 }
                 let message = ready!(self.socket.poll_next(cx))?.message;
-                let arrival = Arrival::at(now());
-                self.talk.take(message, arrival, &mut Nobody).map_err(too_soon)?;
+                let arrival = RxTimestamps::at(now());
+                self.talk.take(message, arrival, &mut NoopHandler).map_err(too_soon)?;
             }
         })
         .await
@@ -65,14 +65,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Dialect> Session<S, L> {
         .await?;
         let now = now();
         self.talk.since = now;
-        self.talk.clocks = Clocks::new(&self.talk.limits, now, clock::now());
+        self.talk.clocks = Watchdog::new(&self.talk.limits, now, clock::now());
         Ok(())
     }
 
     /// A write failed: what the server said before it left says more than that it is gone.
     fn last_words(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
         while let Poll::Ready(Ok(heard)) = self.socket.poll_next(cx) {
-            if let Message::Close(farewell) = heard.message {
+            if let WsMessage::Close(farewell) = heard.message {
                 let (code, reason) = farewell.unzip();
                 return FeedError::from_close(code, reason.unwrap_or(""));
             }

@@ -23,7 +23,7 @@ pub const OUTBOX_MAX: usize = 1_024;
 
 /// How far a message got that was not surely written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Written {
+pub enum WriteProgress {
     /// Not a byte of it.
     Nothing,
     /// Perhaps some of it, perhaps all.
@@ -31,12 +31,12 @@ pub enum Written {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingWrite {
     message: Message,
     is_owners: bool,
 }
 
-impl Waiting {
+impl PendingWrite {
     const fn owners(&self) -> Option<&Utf8Bytes> {
         match &self.message {
             Message::Text(text) if self.is_owners => Some(text),
@@ -48,7 +48,7 @@ impl Waiting {
 /// Messages that the socket has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<PendingWrite>,
     /// The owner's, handed to the socket, and not surely written.
     handed_over: Vec<Utf8Bytes>,
     /// What the server's latest ping is to be answered with.
@@ -60,7 +60,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Puts a message at the end.
     pub(super) fn push(&mut self, message: Message) -> Result<(), FeedError> {
-        self.put(Waiting { message, is_owners: false })
+        self.put(PendingWrite { message, is_owners: false })
     }
 
     /// Puts a text at the end.
@@ -70,7 +70,7 @@ impl Outbox {
 
     /// Puts a text at the end that its owner wants to hear about if it is not surely written.
     pub(super) fn push_owners(&mut self, text: String) -> Result<(), FeedError> {
-        self.put(Waiting { message: Message::text(text), is_owners: true })
+        self.put(PendingWrite { message: Message::text(text), is_owners: true })
     }
 
     /// Answers a ping. Of several that were not answered yet only the latest is, as RFC 6455 5.5.3
@@ -79,7 +79,7 @@ impl Outbox {
         self.pong = Some(Bytes::copy_from_slice(payload));
     }
 
-    fn put(&mut self, waiting: Waiting) -> Result<(), FeedError> {
+    fn put(&mut self, waiting: PendingWrite) -> Result<(), FeedError> {
         if !self.has_room() {
             return Err(FeedError::Congested);
         }
@@ -93,10 +93,11 @@ impl Outbox {
     }
 
     /// The owner's texts that were not surely written, in the order they were pushed.
-    pub(super) fn unwritten(&self) -> Vec<(String, Written)> {
-        let perhaps = self.handed_over.iter().map(|text| (text.to_string(), Written::Perhaps));
-        let waiting = self.waiting.iter().filter_map(Waiting::owners);
-        perhaps.chain(waiting.map(|text| (text.to_string(), Written::Nothing))).collect()
+    pub(super) fn unwritten(&self) -> Vec<(String, WriteProgress)> {
+        let perhaps =
+            self.handed_over.iter().map(|text| (text.to_string(), WriteProgress::Perhaps));
+        let waiting = self.waiting.iter().filter_map(PendingWrite::owners);
+        perhaps.chain(waiting.map(|text| (text.to_string(), WriteProgress::Nothing))).collect()
     }
 
     /// Whether everything was handed to the system.

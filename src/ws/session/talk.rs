@@ -9,27 +9,27 @@ use tokio_tungstenite::tungstenite::Message as Outgoing;
 
 use super::{
     STANDSTILL,
-    driver::{Command, Driver, Notice},
+    driver::{SessionCommand, SessionHandler, SessionNotice},
     outbox::Outbox,
 };
 use crate::{
     clock,
-    latency::Arrival,
+    latency::RxTimestamps,
     text::Escaped,
     ws::{
         error::FeedError,
-        frames::Message,
-        liveness::{Clocks, Due, Rhythm},
-        policy::Limits,
-        protocol::{Dialect, Event, Machine, OperationId},
+        frames::WsMessage,
+        liveness::{ArrivalStats, Watchdog, WatchdogAction},
+        policy::ReconnectionLimits,
+        protocol::{FeedProtocol, OperationId, ProtocolEvent, SubscriptionState},
     },
 };
 
 /// The state of one conversation.
-pub(super) struct Talk<L> {
-    pub(super) machine: Machine<L>,
-    pub(super) clocks: Clocks,
-    pub(super) limits: Limits,
+pub(super) struct SessionState<L> {
+    pub(super) machine: SubscriptionState<L>,
+    pub(super) clocks: Watchdog,
+    pub(super) limits: ReconnectionLimits,
     pub(super) outbox: Outbox,
     /// When the session began.
     pub(super) since: Instant,
@@ -41,16 +41,20 @@ pub(super) struct Talk<L> {
 }
 
 /// What a message was.
-pub(super) enum Taken {
+pub(super) enum HandledMessage {
     Data,
     Other,
 }
 
-impl<L: Dialect> Talk<L> {
-    pub(super) fn new(machine: Machine<L>, limits: &Limits, now: Instant) -> Self {
+impl<L: FeedProtocol> SessionState<L> {
+    pub(super) fn new(
+        machine: SubscriptionState<L>,
+        limits: &ReconnectionLimits,
+        now: Instant,
+    ) -> Self {
         Self {
             machine,
-            clocks: Clocks::new(limits, now, clock::now()),
+            clocks: Watchdog::new(limits, now, clock::now()),
             limits: *limits,
             outbox: Outbox::default(),
             since: now,
@@ -62,90 +66,90 @@ impl<L: Dialect> Talk<L> {
 
     /// Takes in a message, or the end; `Some`: the session is over, and this is how it ended.
     #[inline]
-    pub(super) fn serve<D: Driver>(
+    pub(super) fn serve<D: SessionHandler>(
         &mut self,
-        message: Result<Message<'_>, FeedError>,
-        arrival: Arrival,
+        message: Result<WsMessage<'_>, FeedError>,
+        arrival: RxTimestamps,
         driver: &mut D,
-        rhythm: &mut Rhythm,
+        rhythm: &mut ArrivalStats,
     ) -> Option<FeedError> {
         let at = arrival.framed;
         self.clocks.frame(at);
         match message.and_then(|message| self.take(message, arrival, driver)) {
-            Ok(Taken::Data) => {
+            Ok(HandledMessage::Data) => {
                 self.clocks.data(at);
                 rhythm.beat(at);
                 None
             }
-            Ok(Taken::Other) => None,
+            Ok(HandledMessage::Other) => None,
             Err(error) => Some(error),
         }
     }
 
     #[inline]
-    pub(super) fn take<D: Driver>(
+    pub(super) fn take<D: SessionHandler>(
         &mut self,
-        message: Message<'_>,
-        arrival: Arrival,
+        message: WsMessage<'_>,
+        arrival: RxTimestamps,
         driver: &mut D,
-    ) -> Result<Taken, FeedError> {
+    ) -> Result<HandledMessage, FeedError> {
         match message {
-            Message::Text(text) => {
+            WsMessage::Text(text) => {
                 driver.arrived(text);
                 let taken = self.take_text(text, arrival, driver);
-                driver.served(text, arrival.framed, matches!(taken, Ok(Taken::Data)));
+                driver.served(text, arrival.framed, matches!(taken, Ok(HandledMessage::Data)));
                 return taken;
             }
-            Message::Binary(bytes) => driver.notice(Notice::Binary(bytes)),
-            Message::Ping(payload) => self.outbox.pong(payload),
-            Message::Pong => {}
-            Message::Close(farewell) => {
+            WsMessage::Binary(bytes) => driver.notice(SessionNotice::Binary(bytes)),
+            WsMessage::Ping(payload) => self.outbox.pong(payload),
+            WsMessage::Pong => {}
+            WsMessage::Close(farewell) => {
                 let (code, reason) = farewell.unzip();
                 self.farewell = Some(code);
                 return Err(FeedError::from_close(code, reason.unwrap_or("")));
             }
         }
-        Ok(Taken::Other)
+        Ok(HandledMessage::Other)
     }
 
     #[inline]
-    fn take_text<D: Driver>(
+    fn take_text<D: SessionHandler>(
         &mut self,
         text: &str,
-        arrival: Arrival,
+        arrival: RxTimestamps,
         driver: &mut D,
-    ) -> Result<Taken, FeedError> {
+    ) -> Result<HandledMessage, FeedError> {
         let at = arrival.framed;
         match self.machine.receive::<D::Payload<'_>>(text, at) {
-            Ok(Event::Data { operation, payload }) => {
+            Ok(ProtocolEvent::Data { operation, payload }) => {
                 let counts = driver.data(operation, payload, arrival);
-                return Ok(if counts { Taken::Data } else { Taken::Other });
+                return Ok(if counts { HandledMessage::Data } else { HandledMessage::Other });
             }
-            Ok(Event::Ping(payload)) => {
+            Ok(ProtocolEvent::Ping(payload)) => {
                 if let Some(pong) = self.machine.pong(payload) {
                     self.outbox.push_text(pong)?;
                 }
             }
-            Ok(Event::Acked) => self.next_look = at,
-            Ok(Event::Nothing) => {}
-            Ok(Event::Refused(reason)) => {
+            Ok(ProtocolEvent::Acked) => self.next_look = at,
+            Ok(ProtocolEvent::Nothing) => {}
+            Ok(ProtocolEvent::Refused(reason)) => {
                 let reason = reason.map_or("no reason given", |reason| reason.0);
                 return Err(FeedError::SessionRefused { reason: Escaped(reason).to_string() });
             }
-            Ok(Event::Ended { operation, error, again_in }) => {
+            Ok(ProtocolEvent::Ended { operation, error, again_in }) => {
                 self.next_look = at;
-                driver.notice(Notice::Ended { operation, error, again_in });
+                driver.notice(SessionNotice::Ended { operation, error, again_in });
             }
-            Ok(Event::Unknown) => driver.notice(Notice::Unknown(text)),
-            Err(error) => driver.notice(Notice::Malformed { text, error }),
+            Ok(ProtocolEvent::Unknown) => driver.notice(SessionNotice::Unknown(text)),
+            Err(error) => driver.notice(SessionNotice::Malformed { text, error }),
         }
-        Ok(Taken::Other)
+        Ok(HandledMessage::Other)
     }
 
     /// The first frame after a wake. Where the clocks should have been looked at long before, the
     /// process stood still: the pause until now is not the feed's.
     #[inline]
-    pub(super) fn note_standstill(&self, rhythm: &mut Rhythm, framed: Instant) {
+    pub(super) fn note_standstill(&self, rhythm: &mut ArrivalStats, framed: Instant) {
         if STANDSTILL <= framed.saturating_duration_since(self.next_look) {
             rhythm.interrupt();
         }
@@ -153,7 +157,7 @@ impl<L: Dialect> Talk<L> {
 
     /// Does what the driver wants.
     #[inline]
-    pub(super) fn obey<D: Driver>(
+    pub(super) fn obey<D: SessionHandler>(
         &mut self,
         cx: &mut Context<'_>,
         driver: &mut D,
@@ -162,17 +166,17 @@ impl<L: Dialect> Talk<L> {
         while self.outbox.has_room() {
             let Poll::Ready(command) = driver.poll_command(cx, now) else { break };
             match command {
-                Command::Want(wanted, at) => {
+                SessionCommand::Want(wanted, at) => {
                     let operation = self.machine.want(wanted, at);
                     driver.wanted(operation);
                     self.next_look = now;
                 }
-                Command::Unwant(operation) => {
+                SessionCommand::Unwant(operation) => {
                     if let Some(farewell) = self.machine.unwant(operation) {
                         self.outbox.push_text(farewell)?;
                     }
                 }
-                Command::Send(text) => self.outbox.push_owners(text)?,
+                SessionCommand::Send(text) => self.outbox.push_owners(text)?,
             }
         }
         Ok(())
@@ -195,26 +199,26 @@ impl<L: Dialect> Talk<L> {
     }
 
     /// Looks at every clock, and sets when to look again.
-    pub(super) fn look<D: Driver>(
+    pub(super) fn look<D: SessionHandler>(
         &mut self,
         driver: &mut D,
-        rhythm: &mut Rhythm,
+        rhythm: &mut ArrivalStats,
         now: Instant,
     ) -> Result<(), FeedError> {
         self.outbox.check(self.limits.pong_timeout, now)?;
         match self.clocks.look(rhythm, now, clock::now()) {
-            Due::Nothing => {}
-            Due::Ping => self.ask()?,
-            Due::Dead(silent) => return Err(FeedError::Silent(silent)),
-            Due::Idle(silent) => return Err(FeedError::Idle(silent)),
-            Due::Renew => {
+            WatchdogAction::Nothing => {}
+            WatchdogAction::Ping => self.ask()?,
+            WatchdogAction::Dead(silent) => return Err(FeedError::Silent(silent)),
+            WatchdogAction::Idle(silent) => return Err(FeedError::Idle(silent)),
+            WatchdogAction::Renew => {
                 for farewell in self.machine.renew(now) {
                     self.outbox.push_text(farewell)?;
                 }
-                driver.notice(Notice::Renewed);
+                driver.notice(SessionNotice::Renewed);
             }
         }
-        self.queue_due(now, |operation| driver.notice(Notice::Asked { operation }))?;
+        self.queue_due(now, |operation| driver.notice(SessionNotice::Asked { operation }))?;
         let mut next = self.clocks.next(rhythm);
         if let Some(due) = self.machine.next_due() {
             next = next.min(due);
@@ -223,7 +227,7 @@ impl<L: Dialect> Talk<L> {
             let stable = self.since.checked_add(self.limits.stable_after).unwrap_or(now);
             if now >= stable {
                 self.is_stable = true;
-                driver.notice(Notice::Stable);
+                driver.notice(SessionNotice::Stable);
             } else {
                 next = next.min(stable);
             }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sniper::{
-    buyer::{Habits, answer::Report, connections_for},
-    outcome::{NotSent, Outcome, Refusal, Unknown},
+    buyer::{ConnectionConfig, answer::OrderReport, connections_for},
+    outcome::{NotSent, Outcome, RejectReason, Unknown},
 };
 
 use super::{
@@ -20,7 +20,11 @@ const READ_BYTES: usize = 16 * 1024;
 
 impl Bot {
     /// With this many connections, and the peers of all of them.
-    async fn scripted(script: &Script, connections: u32, habits: Habits) -> (Self, Vec<Peer>) {
+    async fn scripted(
+        script: &Script,
+        connections: u32,
+        habits: ConnectionConfig,
+    ) -> (Self, Vec<Peer>) {
         let identity = (&script.endpoints, script.tls.clone());
         let bot = Self::connect(identity, connections, habits);
         let mut peers = Vec::new();
@@ -33,7 +37,7 @@ impl Bot {
 
     /// With one connection, over which an order for `a` was written and read.
     async fn asking(script: &Script) -> (Self, Peer) {
-        let (bot, mut peers) = Self::scripted(script, 1, Habits::default()).await;
+        let (bot, mut peers) = Self::scripted(script, 1, ConnectionConfig::default()).await;
         let mut peer = peers.remove(0);
         bot.send("a").unwrap();
         assert_eq!(peer.request().await, "buy a");
@@ -66,8 +70,8 @@ impl Bot {
 }
 
 #[track_caller]
-fn is_unconfirmed(report: &Report, is_final: bool) {
-    let unconfirmed = Outcome::Unknown(Unknown::Unconfirmed(Refusal::Taken));
+fn is_unconfirmed(report: &OrderReport, is_final: bool) {
+    let unconfirmed = Outcome::Unknown(Unknown::Unconfirmed(RejectReason::Taken));
     assert_eq!((&report.outcome, report.is_final), (&unconfirmed, is_final));
 }
 
@@ -86,7 +90,7 @@ async fn a_refusal_is_final_once_the_harmless_request_is_answered_next() {
         peer.write(&account());
         let report = bot.report().await;
         assert_eq!((report.id.as_str(), report.is_final), ("a", true));
-        assert_eq!(report.outcome, Outcome::Refused(Refusal::Taken));
+        assert_eq!(report.outcome, Outcome::Refused(RejectReason::Taken));
         assert!(bot.is_ready().await);
         assert_eq!(bot.buyer.in_flight_count(), 0);
         bot.send("b").unwrap();
@@ -103,7 +107,7 @@ async fn an_answer_that_names_a_rejected_order_late_is_reported_as_a_purchase() 
         let script = Script::plain();
         let (mut bot, mut peer) = Bot::confirming(&script).await;
         peer.write(&account());
-        assert_eq!(bot.report().await.outcome, Outcome::Refused(Refusal::Taken));
+        assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
         assert!(bot.is_ready().await);
         if during == "an order" {
             bot.send("b").unwrap();
@@ -136,7 +140,7 @@ async fn a_refusal_and_its_confirmation_may_arrive_byte_by_byte() {
         peer.write_raw(&[byte]);
         tokio::task::yield_now().await;
     }
-    assert_eq!(bot.report().await.outcome, Outcome::Refused(Refusal::Taken));
+    assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
     assert!(bot.is_ready().await);
 }
 
@@ -162,7 +166,7 @@ async fn no_order_is_written_where_an_answer_has_arrived_that_the_runtime_has_no
 #[tokio::test]
 async fn an_order_goes_to_another_connection_where_one_has_something_to_read() {
     let script = Script::plain();
-    let (mut bot, mut peers) = Bot::scripted(&script, 2, Habits::default()).await;
+    let (mut bot, mut peers) = Bot::scripted(&script, 2, ConnectionConfig::default()).await;
     // Both are idle; whichever it would be, the other one is taken.
     let mut stray = peers.remove(0);
     stray.write(&rejected(TAKEN));
@@ -178,7 +182,7 @@ async fn a_timeout_or_the_end_of_an_idle_connection_concerns_no_order() {
     let timeout = answer(408, "Connection: close\r\n", "");
     for last_words in [timeout.as_str(), "garbage", ""] {
         let script = Script::plain();
-        let (mut bot, mut peers) = Bot::scripted(&script, 1, Habits::default()).await;
+        let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
         let mut peer = peers.remove(0);
         peer.write(last_words);
         peer.end();
@@ -195,7 +199,7 @@ async fn a_timeout_or_the_end_of_an_idle_connection_concerns_no_order() {
 #[tokio::test]
 async fn session_tickets_are_no_answer_and_stand_in_no_orders_way() {
     let script = Script::tls();
-    let (mut bot, mut peers) = Bot::scripted(&script, 1, Habits::default()).await;
+    let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
     let mut peer = peers.remove(0);
     assert!(peer.send_tickets() > 0, "the server has no tickets");
     bot.send("a").unwrap();
@@ -208,7 +212,7 @@ async fn session_tickets_are_no_answer_and_stand_in_no_orders_way() {
 #[tokio::test]
 async fn half_a_record_decrypts_to_nothing_and_what_it_becomes_is_not_the_orders_answer() {
     let script = Script::tls();
-    let (mut bot, mut peers) = Bot::scripted(&script, 1, Habits::default()).await;
+    let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
     let mut peer = peers.remove(0);
     assert!(peer.send_tickets() > 0);
     let stray = peer.encrypt(&rejected(TAKEN));
@@ -305,14 +309,14 @@ async fn an_end_or_silence_behind_a_refusal_leaves_the_order_unknown() {
 
 #[tokio::test]
 async fn a_market_that_turns_a_request_away_gets_no_other_one() {
-    let limited = Refusal::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+    let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
     let html = "Content-Type: text/html\r\n";
     let cases = [
         (answer(429, "Retry-After: 7\r\n", ""), limited),
-        (answer(401, "", "{}"), Refusal::Forbidden { status: 401 }),
-        (answer(403, "", "{}"), Refusal::Forbidden { status: 403 }),
-        (answer(403, html, "<html>"), Refusal::Challenge),
-        (rejected(TAKEN).replacen("\r\n", "\r\nConnection: close\r\n", 1), Refusal::Taken),
+        (answer(401, "", "{}"), RejectReason::Forbidden { status: 401 }),
+        (answer(403, "", "{}"), RejectReason::Forbidden { status: 403 }),
+        (answer(403, html, "<html>"), RejectReason::Challenge),
+        (rejected(TAKEN).replacen("\r\n", "\r\nConnection: close\r\n", 1), RejectReason::Taken),
     ];
     for (last_words, refusal) in cases {
         let script = Script::plain();
@@ -362,7 +366,8 @@ async fn a_second_answer_ends_the_connection_and_concerns_no_order() {
 #[tokio::test]
 async fn a_harmless_request_with_another_answer_than_its_own_ends_the_connection() {
     let script = Script::plain();
-    let habits = Habits { keep_warm: Duration::from_millis(20), ..Habits::default() };
+    let habits =
+        ConnectionConfig { keep_warm: Duration::from_millis(20), ..ConnectionConfig::default() };
     let (mut bot, mut peers) = Bot::scripted(&script, 1, habits).await;
     let mut peer = peers.remove(0);
     for _ in 0..3 {
@@ -386,7 +391,7 @@ async fn stopping_lets_a_confirmation_finish_within_the_grace_and_no_longer() {
     };
     tokio::join!(bot.buyer.stop(PATIENCE), answers);
     is_unconfirmed(&bot.report().await, false);
-    assert_eq!(bot.report().await.outcome, Outcome::Refused(Refusal::Taken));
+    assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
 
     let (mut bot, _peer) = Bot::confirming(&script).await;
     bot.buyer.stop(Duration::from_millis(50)).await;
@@ -399,7 +404,7 @@ async fn while_as_many_refusals_are_confirmed_as_may_be_in_flight_as_many_orders
     const IN_FLIGHT: usize = 8;
     let script = Script::plain();
     let connections = connections_for(u32::try_from(IN_FLIGHT).unwrap());
-    let (mut bot, peers) = Bot::scripted(&script, connections, Habits::default()).await;
+    let (mut bot, peers) = Bot::scripted(&script, connections, ConnectionConfig::default()).await;
     for number in 0..IN_FLIGHT {
         bot.send(&format!("lost{number}")).unwrap();
     }
@@ -420,6 +425,6 @@ async fn while_as_many_refusals_are_confirmed_as_may_be_in_flight_as_many_orders
         peer.write(&account());
     }
     for _ in 0..IN_FLIGHT {
-        assert_eq!(bot.report().await.outcome, Outcome::Refused(Refusal::Taken));
+        assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
     }
 }

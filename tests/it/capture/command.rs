@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use sniper::sim::{Market, Rate, Settings};
+use sniper::sim::{Rate, SimServer, SimSettings};
 
 use super::*;
 
@@ -181,8 +181,8 @@ async fn ctrl_c_ends_a_capture_that_is_complete() {
 
 #[tokio::test]
 async fn the_bot_records_beside_trading_and_no_secret_gets_into_it() {
-    let settings = Settings { rate: Rate::per_second(50), ..Settings::default() };
-    let market = Market::start(settings).unwrap();
+    let settings = SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
+    let market = SimServer::start(settings).unwrap();
     let directory = TempDir::new().unwrap();
     let variables = [
         ("CSGOROLL_WS_URL", market.ws_url()),

@@ -8,12 +8,15 @@ use std::{
 };
 
 use sniper::{
-    app::{record::Recording as Beside, session::Session},
+    app::{record::SessionRecording as Beside, session::TradingSession},
     capture::source::CaptureSource,
     config::{Config, Credential, Endpoints, Mode, Sources},
-    sim::{self, Market, Rate, Settings},
-    tape::{Disk, RealDisk, Recording, Rules, Setup, Source, Tape, disk::DiskFile, play},
-    trade::Event,
+    sim::{self, Rate, SimServer, SimSettings},
+    tape::{
+        ActiveRecording, Disk, RealDisk, Recording, RecordingConfig, ReplayRules, StreamSource,
+        disk::DiskFile, play,
+    },
+    trade::TradeEvent,
     ws,
 };
 use tempfile::TempDir;
@@ -21,7 +24,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// The settings of somebody who wants what the practice market sells.
-fn config(market: &Market, desk: &TempDir) -> Config {
+fn config(market: &SimServer, desk: &TempDir) -> Config {
     fs::write(desk.path().join("sniper.toml"), sim::cli::whitelist()).unwrap();
     let lookup = |name: &str| match name {
         "CSGOROLL_WS_URL" => Some(market.ws_url()),
@@ -36,15 +39,15 @@ fn config(market: &Market, desk: &TempDir) -> Config {
 
 #[tokio::test]
 async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential() {
-    let settings = Settings { rate: Rate::per_second(50), ..Settings::default() };
-    let market = Market::start(settings).unwrap();
+    let settings = SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
+    let market = SimServer::start(settings).unwrap();
     let endpoints = Endpoints::new(&market.ws_url(), &market.http_url()).unwrap();
     let directory = TempDir::new().unwrap();
     let config = Config {
         credential: Some(Credential::from_session(&market.session()).unwrap()),
         ..Config::new(endpoints, "unused")
     };
-    let plan = Plan {
+    let plan = CapturePlan {
         marketplace: Some(config),
         ..plan(vec![CaptureSource::marketplace()], quick(), &directory)
     };
@@ -65,19 +68,19 @@ async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential()
 #[tokio::test]
 async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
     let settings =
-        Settings { rate: Rate::per_second(200), held_permille: 0, ..Settings::default() };
-    let market = Market::start(settings).unwrap();
+        SimSettings { rate: Rate::per_second(200), held_permille: 0, ..SimSettings::default() };
+    let market = SimServer::start(settings).unwrap();
     let desk = TempDir::new().unwrap();
     let mut config = Config { credential: None, ..config(&market, &desk) };
     let filler = config.fill_gaps();
     // What is fetched over HTTP does not come from the feed, so no recording of it holds it.
     config.backfill = None;
-    let session = Session::start(&config, filler).unwrap();
+    let session = TradingSession::start(&config, filler).unwrap();
     let recording = Beside::start(&config, true).unwrap();
     let sniper = session.sniper();
     let decided = RefCell::new(Vec::new());
     let feed = ws::run_with_reconnect(&config, |trade| {
-        if trade.event != Event::Updated {
+        if trade.event != TradeEvent::Updated {
             let verdict = config.whitelist.decide(&trade);
             decided.borrow_mut().push((trade.id.to_string(), format!("{verdict:?}")));
         }
@@ -102,7 +105,8 @@ async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
     let directory = sessions(&desk.path().join("data/recordings")).pop().unwrap();
     let recording = Recording::open(&directory).unwrap();
     assert!(recording.is_complete());
-    let rules = Rules { whitelist: Arc::clone(&config.whitelist), budget: config.budget.clone() };
+    let rules =
+        ReplayRules { whitelist: Arc::clone(&config.whitelist), budget: config.budget.clone() };
     let again = || {
         let mut decided = Vec::new();
         let played = play(&recording, &rules, |decision| {
@@ -176,24 +180,25 @@ impl DiskFile for StuckFile {
 
 #[tokio::test]
 async fn a_disk_that_takes_nothing_holds_up_no_buy() {
-    let settings = Settings { rate: Rate::per_second(100), rivals: None, ..Settings::default() };
-    let market = Market::start(settings).unwrap();
+    let settings =
+        SimSettings { rate: Rate::per_second(100), rivals: None, ..SimSettings::default() };
+    let market = SimServer::start(settings).unwrap();
     let desk = TempDir::new().unwrap();
     let mut config = Config { mode: Mode::Live, ..config(&market, &desk) };
     let filler = config.fill_gaps();
     let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
-    let source = Source {
+    let source = StreamSource {
         name: source.name,
         address: config.endpoints.ws.to_string(),
         symbol: source.symbol,
         stream: source.stream,
     };
-    let setup = Setup::new(desk.path().join("rec"), vec![source]);
-    let tape = Tape::start(setup, disk.clone()).unwrap();
+    let setup = RecordingConfig::new(desk.path().join("rec"), vec![source]);
+    let tape = ActiveRecording::start(setup, disk.clone()).unwrap();
     assert!(config.taps.let_hear(tape.recorder(0)));
-    let mut session = Session::start(&config, filler).unwrap();
+    let mut session = TradingSession::start(&config, filler).unwrap();
     let sniper = session.sniper();
-    let mut stop = sniper::stop::Stop::listen(None).unwrap();
+    let mut stop = sniper::stop::Shutdown::listen(None).unwrap();
     let feed = ws::run_with_reconnect(&config, |trade| sniper.consider(trade));
     let enough = async {
         while sniper.look(|core| core.tally().bought) < 5 {
@@ -210,7 +215,7 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
     disk.let_go();
     let (directory, ended) = (
         tape.directory().to_path_buf(),
-        sniper::tape::Ended { because: "enough".to_owned(), as_asked: true },
+        sniper::tape::RecordingEnd { because: "enough".to_owned(), as_asked: true },
     );
     assert!(tape.finish(ended).unwrap());
     assert!(raws(&directory).len() > 5, "what waited is written when the disk is back");

@@ -16,23 +16,23 @@ use std::{
 use serde_json::Value;
 use sniper::{
     capture::{
-        self, Outcome, Plan,
-        source::{Bases, CaptureSource},
+        self, CaptureOutcome, CapturePlan,
+        source::{CaptureSource, SourceUrls},
     },
-    tape::{Frame, MANIFEST_FILE, RealDisk, Recording},
-    ws::policy::{Limits, Policy, Thousandths},
+    tape::{MANIFEST_FILE, RealDisk, RecordedMessage, Recording},
+    ws::policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},
 };
 use tempfile::TempDir;
 
 use self::server::{DEADLINE, Peer, Server};
 
 /// Waits that tests can afford, without chance.
-fn quick() -> Limits {
-    Limits {
+fn quick() -> ReconnectionLimits {
+    ReconnectionLimits {
         initial_delay: Duration::from_millis(250),
         jitter: Thousandths(0),
         connect_timeout: Duration::from_secs(5),
-        ..Limits::DEFAULT
+        ..ReconnectionLimits::DEFAULT
     }
 }
 
@@ -45,12 +45,23 @@ fn own(url: &str) -> Vec<CaptureSource> {
     vec![CaptureSource::at(url, &[]).unwrap()]
 }
 
-fn plan(sources: Vec<CaptureSource>, limits: Limits, directory: &TempDir) -> Plan {
-    Plan { policy: Policy::new(limits).unwrap(), ..Plan::new(sources, directory.path()) }
+fn plan(
+    sources: Vec<CaptureSource>,
+    limits: ReconnectionLimits,
+    directory: &TempDir,
+) -> CapturePlan {
+    CapturePlan {
+        policy: ReconnectPolicy::new(limits).unwrap(),
+        ..CapturePlan::new(sources, directory.path())
+    }
 }
 
 /// Captures until the session on disk looks like this.
-async fn until(plan: Plan, directory: &TempDir, is_reached: impl Fn(&Value) -> bool) -> Outcome {
+async fn until(
+    plan: CapturePlan,
+    directory: &TempDir,
+    is_reached: impl Fn(&Value) -> bool,
+) -> CaptureOutcome {
     let directory = directory.path().to_path_buf();
     let reached = async move {
         loop {
@@ -79,7 +90,7 @@ fn manifest(session: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(session.join(MANIFEST_FILE)).ok()?).ok()
 }
 
-fn frames(session: &Path) -> Vec<Frame> {
+fn frames(session: &Path) -> Vec<RecordedMessage> {
     Recording::open(session).unwrap().frames().map(Result::unwrap).collect()
 }
 

@@ -180,7 +180,7 @@ async fn an_ended_subscription_is_a_gap_of_the_recording() {
     let endpoints =
         sniper::config::Endpoints::new(&server.address, "http://127.0.0.1:9/graphql").unwrap();
     let directory = TempDir::new().unwrap();
-    let plan = Plan {
+    let plan = CapturePlan {
         marketplace: Some(sniper::config::Config::new(endpoints, "unused")),
         ..plan(vec![CaptureSource::marketplace()], quick(), &directory)
     };

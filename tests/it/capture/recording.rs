@@ -11,10 +11,10 @@ use std::{
 };
 
 use sniper::{
-    capture::{self, Ending, Plan},
+    capture::{self, CaptureEndReason, CapturePlan},
     clock,
-    tape::{Disk, RealDisk, TapeError, disk::DiskFile},
-    ws::policy::Limits,
+    tape::{Disk, RealDisk, RecordingError, disk::DiskFile},
+    ws::policy::ReconnectionLimits,
 };
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ async fn each_source_is_recorded_exactly_into_a_file_of_its_own() {
         peer.stay().await;
     })
     .await;
-    let bases = Bases {
+    let bases = SourceUrls {
         perp_public: server.url("/public/ws"),
         perp_market: server.url("/market/ws"),
         spot: server.url("/ws"),
@@ -215,11 +215,11 @@ async fn a_source_that_is_given_up_leaves_the_others_be_and_the_capture_incomple
     .await;
     let directory = TempDir::new().unwrap();
     let sources = [own(&server.url("/gone")), own(&server.url("/here"))].concat();
-    let limits = Limits { max_retries: Some(1), ..quick() };
+    let limits = ReconnectionLimits { max_retries: Some(1), ..quick() };
     let plan = plan(sources, limits, &directory);
     let captured = capture::run(plan, RealDisk, std::future::pending());
     let outcome = tokio::time::timeout(DEADLINE, captured).await.unwrap().unwrap();
-    assert!(matches!(outcome.ending, Ending::NothingLeft));
+    assert!(matches!(outcome.ending, CaptureEndReason::NothingLeft));
     assert_eq!(outcome.gave_up.len(), 2);
     assert_eq!((outcome.exit_code(), outcome.is_complete), (69, false));
     assert_eq!(raws(&outcome.directory), ["{}"]);
@@ -301,7 +301,7 @@ async fn a_full_disk_stops_the_capture_with_an_error() {
     let captured = capture::run(plan, disk, std::future::pending());
     let outcome = tokio::time::timeout(DEADLINE, captured).await.unwrap().unwrap();
     assert!(
-        matches!(&outcome.ending, Ending::Disk(error) if matches!(&**error, TapeError::Write { .. }))
+        matches!(&outcome.ending, CaptureEndReason::Disk(error) if matches!(&**error, RecordingError::Write { .. }))
     );
     assert_eq!(outcome.exit_code(), 74);
     let written = manifest(&outcome.directory).unwrap();
@@ -319,10 +319,10 @@ async fn a_capture_that_cannot_begin_says_so() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let plan = Plan::new(own("ws://127.0.0.1:9/x"), &file);
+    let plan = CapturePlan::new(own("ws://127.0.0.1:9/x"), &file);
     let refused = capture::run(plan, RealDisk, std::future::pending()).await;
     assert_eq!(refused.unwrap_err().exit_code(), 73);
-    let plan = Plan::new(vec![CaptureSource::marketplace()], directory.path());
+    let plan = CapturePlan::new(vec![CaptureSource::marketplace()], directory.path());
     let refused = capture::run(plan, RealDisk, std::future::pending()).await;
     assert_eq!(refused.unwrap_err().exit_code(), 78);
 }
@@ -339,7 +339,7 @@ async fn a_burst_is_recorded_whole() {
     })
     .await;
     let directory = TempDir::new().unwrap();
-    let plan = Plan {
+    let plan = CapturePlan {
         compress: true,
         rotate: Some(Duration::from_secs(1)),
         ..plan(own(&server.url("/x")), quick(), &directory)

@@ -3,30 +3,33 @@
 use std::time::{Duration, Instant};
 
 use sniper::{
-    csgoroll::feed::Payload,
-    money::{Coins, Percent},
+    csgoroll::feed::NextPayload,
+    money::{Amount, Percent},
     trade::{PaintWear, Trade},
-    whitelist::{Entry, ItemPattern, Wears, Whitelist},
-    ws::protocol::{Event, GraphqlTransportWs, Machine, Wanted},
+    whitelist::{ItemPattern, WearSet, Whitelist, WhitelistEntry},
+    ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
 use super::plain::Brought;
 
 /// A socket's conversation, whose only subscription has the id 1.
 pub(crate) struct Reader {
-    machine: Machine<GraphqlTransportWs>,
+    machine: SubscriptionState<GraphqlTransportWs>,
     now: Instant,
 }
 
 impl Default for Reader {
     fn default() -> Self {
         let now = Instant::now();
-        let mut machine =
-            Machine::new(GraphqlTransportWs, Duration::from_secs(1), Duration::from_secs(1));
-        machine.want(Wanted { topic: "{}".to_owned(), is_optional: false }, now);
+        let mut machine = SubscriptionState::new(
+            GraphqlTransportWs,
+            Duration::from_secs(1),
+            Duration::from_secs(1),
+        );
+        machine.want(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
         machine.open();
-        let acked = machine.receive::<Payload<'_>>(r#"{"type":"connection_ack"}"#, now);
-        assert!(matches!(acked, Ok(Event::Acked)), "the greeting was not acknowledged");
+        let acked = machine.receive::<NextPayload<'_>>(r#"{"type":"connection_ack"}"#, now);
+        assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "the greeting was not acknowledged");
         while machine.due(now).is_some() {}
         Self { machine, now }
     }
@@ -40,8 +43,8 @@ impl Reader {
         text: &'a str,
         mut on_trade: impl FnMut(Trade<'a>),
     ) -> Option<u32> {
-        let Event::Data { payload, .. } =
-            self.machine.receive::<Payload<'a>>(text, self.now).ok()?
+        let ProtocolEvent::Data { payload, .. } =
+            self.machine.receive::<NextPayload<'a>>(text, self.now).ok()?
         else {
             return Some(0);
         };
@@ -62,16 +65,16 @@ impl Reader {
 
 /// Wishes that the messages of these tests meet, or just do not.
 pub(crate) fn whitelist() -> Whitelist {
-    let entry = |item: &str, max_price| Entry {
+    let entry = |item: &str, max_price| WhitelistEntry {
         name: None,
         item: ItemPattern::Named(item.to_owned()),
-        wears: Wears::ANY,
+        wears: WearSet::ANY,
         stattrak: false,
         souvenir: false,
         float_min: None,
         float_max: PaintWear::parse("0.2"),
-        min_price: Coins::from_cents(100),
-        max_price: Coins::from_cents(max_price),
+        min_price: Amount::from_cents(100),
+        max_price: Amount::from_cents(max_price),
         max_markup: Percent::from_hundredths(500),
         max_quantity: 1,
         max_total: None,

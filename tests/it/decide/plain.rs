@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 use sniper::{
     config::Generation,
     item_name::ItemName,
-    money::Coins,
+    money::Amount,
     time::UnixMs,
-    trade::{Defect, Defects, Event, PaintWear, Status, Trade, TradeId},
+    trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
 };
 
 /// How deeply arrays and objects may nest, as in `serde_json`'s own values.
@@ -139,10 +139,10 @@ pub(crate) fn read(text: &str) -> Option<Brought> {
 }
 
 fn brought(payload: &Plain) -> Brought {
-    const EVENTS: [(&str, &str, Event, Generation); 3] = [
-        ("createTrade", "trade", Event::Listed, Generation::A),
-        ("createTrades", "trades", Event::Listed, Generation::B),
-        ("updateTrade", "trade", Event::Updated, Generation::A),
+    const EVENTS: [(&str, &str, TradeEvent, Generation); 3] = [
+        ("createTrade", "trade", TradeEvent::Listed, Generation::A),
+        ("createTrades", "trades", TradeEvent::Listed, Generation::B),
+        ("updateTrade", "trade", TradeEvent::Updated, Generation::A),
     ];
     let mut brought = Brought::default();
     let (mut events, mut is_repeated) = (0, payload.repeats(&["data"]));
@@ -217,8 +217,8 @@ fn moment(value: &Plain) -> Option<UnixMs> {
     UnixMs::parse(value.text()?)
 }
 
-fn coins(value: &Plain) -> Option<Coins> {
-    Coins::parse(value.number()?).ok().filter(|coins| *coins > Coins::ZERO)
+fn coins(value: &Plain) -> Option<Amount> {
+    Amount::parse(value.number()?).ok().filter(|coins| *coins > Amount::ZERO)
 }
 
 fn float(value: &Plain) -> Option<PaintWear> {
@@ -261,13 +261,14 @@ fn repeats(listing: &Plain) -> bool {
 }
 
 /// One listing; `None` where it has no usable id.
-fn trade(listing: &Plain, event: Event, generation: Generation) -> Option<Trade<'static>> {
+fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<Trade<'static>> {
     let id = TradeId::new(listing.get("id")?.text()?)?;
     let get = |key| listing.get(key);
     let mut defects = Defects::NONE;
     let d = &mut defects;
-    let status =
-        required(d, Defect::Status, get("status"), |value| value.text().map(Status::from_market));
+    let status = required(d, Defect::Status, get("status"), |value| {
+        value.text().map(TradeStatus::from_market)
+    });
     let items = required(d, Defect::TradeItems, get("tradeItems"), |value| {
         items(value).map(<[Plain]>::to_vec)
     });
@@ -288,7 +289,7 @@ fn trade(listing: &Plain, event: Event, generation: Generation) -> Option<Trade<
     let trade = Trade {
         id,
         event,
-        status: status.unwrap_or(Status::Other),
+        status: status.unwrap_or(TradeStatus::Other),
         market_name: Cow::Owned(name.to_owned()),
         item: Cow::Owned(parts.base.clone().into_owned()),
         is_stattrak: parts.is_stattrak,

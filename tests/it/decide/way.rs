@@ -17,16 +17,16 @@ use std::{
 };
 
 use sniper::{
-    buyer::answer::Written,
+    buyer::answer::SentRequest,
     clock,
     config::Budget,
-    ledger::{Approved, Ledger, Place, Reading},
-    money::Coins,
+    ledger::{AccountReading, ApprovedOrder, Ledger, LedgerLocation},
+    money::Amount,
     outcome::NotSent,
     server_clock::ServerClock,
-    sniper::{Buys, Core, Hand, Now},
-    whitelist::{Entry, Whitelist},
-    ws::frames::{Decoder, Message},
+    sniper::{Engine, Executor, Now, OrderSender},
+    whitelist::{Whitelist, WhitelistEntry},
+    ws::frames::{FrameDecoder, WsMessage},
 };
 use tracing::subscriber::NoSubscriber;
 
@@ -50,8 +50,8 @@ impl Hands {
     }
 }
 
-impl Buys for Hands {
-    fn send(&self, _approved: Approved) -> Result<Written, NotSent> {
+impl OrderSender for Hands {
+    fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         self.asked.fetch_add(1, Relaxed);
         self.lines.store(self.lines_so_far(), Relaxed);
         Err(NotSent::NoConnection)
@@ -60,38 +60,38 @@ impl Buys for Hands {
 
 /// A bot whose ledger is kept on disk, and everything of it that a listing passes.
 struct Bot {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     reader: fast::Reader,
-    core: Core<Arc<Hands>>,
+    core: Engine<Arc<Hands>>,
     hands: Arc<Hands>,
 }
 
 impl Bot {
     fn new(folder: &Path, log: Option<Log>) -> Self {
-        let entries: Vec<Entry> = fast::whitelist()
+        let entries: Vec<WhitelistEntry> = fast::whitelist()
             .entries()
             .iter()
-            .map(|entry| Entry { max_quantity: u32::MAX, max_age: None, ..entry.clone() })
+            .map(|entry| WhitelistEntry { max_quantity: u32::MAX, max_age: None, ..entry.clone() })
             .collect();
         let budget = Budget {
-            max_price: Coins::from_cents(100_000),
-            total: Coins::from_cents(1_000_000_000),
-            min_balance: Coins::ZERO,
+            max_price: Amount::from_cents(100_000),
+            total: Amount::from_cents(1_000_000_000),
+            min_balance: Amount::ZERO,
             max_buys_per_minute: 1_000_000,
             max_in_flight: 10,
             ..Budget::default()
         };
-        let place = Place::new(folder, "market.example");
+        let place = LedgerLocation::new(folder, "market.example");
         let now = clock::now();
         let mut ledger = Ledger::open(&place, budget, &entries, now).unwrap();
         ledger.bind("account").unwrap();
-        let nothing = Reading { trades: &[], complete: true, started: now };
-        drop(ledger.reconcile(&nothing, Some(Coins::from_cents(1_000_000_000)), now));
+        let nothing = AccountReading { trades: &[], complete: true, started: now };
+        drop(ledger.reconcile(&nothing, Some(Amount::from_cents(1_000_000_000)), now));
         let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
         let whitelist = Arc::new(Whitelist::new(entries));
         let hands = Arc::new(Hands { log, ..Hands::default() });
-        let core = Core::new(whitelist, ledger, Hand::Live(Arc::clone(&hands)), clock);
-        Self { decoder: Decoder::default(), reader: fast::Reader::default(), core, hands }
+        let core = Engine::new(whitelist, ledger, Executor::Live(Arc::clone(&hands)), clock);
+        Self { decoder: FrameDecoder::default(), reader: fast::Reader::default(), core, hands }
     }
 
     /// Waits until the ledger may approve as much as it wants to.
@@ -108,7 +108,7 @@ impl Bot {
         self.decoder.space()[..frame.len()].copy_from_slice(frame);
         self.decoder.filled(frame.len());
         assert!(self.decoder.advance().unwrap());
-        let Message::Text(text) = self.decoder.message().unwrap() else { panic!("no text") };
+        let WsMessage::Text(text) = self.decoder.message().unwrap() else { panic!("no text") };
         self.reader.each(text, |trade| self.core.consider(trade, Now::read())).unwrap();
     }
 }

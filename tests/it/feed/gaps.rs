@@ -10,7 +10,7 @@ use std::{
 };
 
 use sniper::{
-    config::{Config, Feed},
+    config::{Config, FeedConfig},
     trade::Trade,
     ws::{self, Gap},
 };
@@ -184,7 +184,7 @@ async fn while_another_connection_delivers_an_ended_subscription_is_no_gap() {
         }
     })
     .await;
-    let feed = Feed { connections: 2, ..Feed::default() };
+    let feed = FeedConfig { connections: 2, ..FeedConfig::default() };
     let config = Config { feed, ..config(&server.address, quick()) };
     until(&config, |ids| ids.iter().any(|id| id == "last")).await;
     assert_eq!(config.taps.gap_list(), []);

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use sniper::{
-    config::{Config, Credential, Feed, Generation},
-    latency::Arrival,
-    money::Coins,
+    config::{Config, Credential, FeedConfig, Generation},
+    latency::RxTimestamps,
+    money::Amount,
     ws::{self, FeedError},
 };
 
@@ -46,7 +46,7 @@ async fn generation_a_is_asked_for_where_it_is_set() {
         peer.close(1_000, "").await;
     })
     .await;
-    let feed = Feed { generation: Generation::A, ..Feed::default() };
+    let feed = FeedConfig { generation: Generation::A, ..FeedConfig::default() };
     let (ids, _) = once(&Config { feed, ..config(&server.address, quick()) }).await;
     assert_eq!(ids, ["a"]);
 }
@@ -227,7 +227,7 @@ async fn a_pushed_balance_can_be_read_beside_the_feed() {
     let config = config(&server.address, quick());
     let (ids, _) = once(&config).await;
     assert!(ids.is_empty());
-    assert_eq!(config.taps.balance(), Some((Coins::from_cents(1_234), 1)));
+    assert_eq!(config.taps.balance(), Some((Amount::from_cents(1_234), 1)));
 }
 
 #[tokio::test]
@@ -285,7 +285,7 @@ async fn a_listing_says_when_its_frame_came_off_the_socket() {
     let config = config(&server.address, quick());
     let ended = ws::connect_once(&config, |trade| arrival = trade.arrival).await;
     assert!(ended.is_ok());
-    let Arrival { asked, read, framed } = arrival.unwrap();
+    let RxTimestamps { asked, read, framed } = arrival.unwrap();
     let moments = [started, asked, read, framed, std::time::Instant::now()];
     assert!(moments.is_sorted(), "{moments:?}");
 }

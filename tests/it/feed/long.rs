@@ -11,12 +11,12 @@ use std::{
 };
 
 use sniper::{
-    config::{Config, Feed},
+    config::{Config, FeedConfig},
     trade::Trade,
     ws::{
         self, FeedError,
-        connect::{Dial, Progress},
-        policy::{Limits, Thousandths},
+        connect::{ConnectProgress, Dial},
+        policy::{ReconnectionLimits, Thousandths},
     },
 };
 use tokio::{
@@ -64,7 +64,7 @@ impl Memory {
 impl Dial for Memory {
     type Stream = DuplexStream;
 
-    async fn dial(&self, _progress: &Progress) -> Result<DuplexStream, FeedError> {
+    async fn dial(&self, _progress: &ConnectProgress) -> Result<DuplexStream, FeedError> {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         tokio::spawn((self.script)(self.dials.fetch_add(1, Relaxed), Peer::new(theirs)));
         Ok(ours)
@@ -76,7 +76,7 @@ impl Dial for Memory {
 }
 
 fn default_config() -> Config {
-    let limits = Limits { jitter: Thousandths(0), ..Limits::DEFAULT };
+    let limits = ReconnectionLimits { jitter: Thousandths(0), ..ReconnectionLimits::DEFAULT };
     config("ws://127.0.0.1:9/ws", limits)
 }
 
@@ -114,8 +114,8 @@ async fn ten_quiet_hours_cost_no_reconnect_and_no_penalty() {
 }
 
 /// Connections that are never too old.
-fn patient() -> Feed {
-    Feed { max_age: 1_000 * HOUR, ..Feed::default() }
+fn patient() -> FeedConfig {
+    FeedConfig { max_age: 1_000 * HOUR, ..FeedConfig::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -353,7 +353,7 @@ async fn beside(
 #[tokio::test(start_paused = true)]
 async fn connections_are_replaced_before_they_are_old_and_nothing_falls_between() {
     let market = Market::open();
-    let feed = Feed { max_age: Duration::from_secs(60), ..Feed::default() };
+    let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
     let config = Config { feed, ..default_config() };
     let events = async {
         sleep(Duration::from_secs(1)).await;
@@ -387,8 +387,9 @@ async fn a_successor_that_is_refused_is_tried_no_sooner_than_the_server_asks() {
                 peer.write(answer.as_bytes()).await;
             }
         });
-        let feed = Feed { max_age: Duration::from_secs(60), ..Feed::default() };
-        let limits = Limits { max_consecutive_failures: 0, ..Limits::DEFAULT };
+        let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
+        let limits =
+            ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
         let config = Config { feed, ..config("ws://127.0.0.1:9/ws", limits) };
         run(&config, &memory, Duration::from_secs(500)).await;
         let dialled = memory.dials();
@@ -400,7 +401,7 @@ async fn a_successor_that_is_refused_is_tried_no_sooner_than_the_server_asks() {
 #[tokio::test(start_paused = true)]
 async fn of_several_connections_the_first_copy_wins_and_while_one_lives_there_is_no_gap() {
     let market = Market::open();
-    let feed = Feed { connections: 3, ..patient() };
+    let feed = FeedConfig { connections: 3, ..patient() };
     let config = Config { feed, ..default_config() };
     let events = async {
         sleep(Duration::from_secs(1)).await;
@@ -426,7 +427,7 @@ async fn of_several_connections_the_first_copy_wins_and_while_one_lives_there_is
 /// counted.
 async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
     let market = Market::open();
-    let feed = Feed { connections, ..patient() };
+    let feed = FeedConfig { connections, ..patient() };
     let config = Config { feed, ..default_config() };
     let events = async {
         sleep(Duration::from_secs(1)).await;

@@ -5,11 +5,14 @@ use std::time::Duration;
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
     ws::{
-        FeedError, Written,
-        handle::{Bare, Event, Handle, HandleError, Options, Reason, Refused, Target},
-        policy::{Limits, Policy},
+        FeedError, WriteProgress,
+        handle::{
+            Handle, HandleError, HandleEvent, Options, SingleConnection, StopReason,
+            SubscriptionError, Target,
+        },
+        policy::{ReconnectPolicy, ReconnectionLimits},
         protocol::{GraphqlTransportWs, GraphqlWs, PlainJson},
-        source::{Reconnecting, Source},
+        source::{EventSource, ReconnectingSource},
     },
 };
 
@@ -23,8 +26,8 @@ fn target(server: &Server) -> Target<sniper::ws::connect::TcpDial> {
     Target::tcp(Endpoint::parse(&server.address, Scheme::WebSocket).unwrap(), None).unwrap()
 }
 
-fn options(limits: Limits) -> Options {
-    Options::builder().policy(Policy::new(limits).unwrap()).build()
+fn options(limits: ReconnectionLimits) -> Options {
+    Options::builder().policy(ReconnectPolicy::new(limits).unwrap()).build()
 }
 
 async fn handle(server: &Server) -> Handle {
@@ -32,7 +35,7 @@ async fn handle(server: &Server) -> Handle {
 }
 
 /// The next event, in time.
-async fn next(handle: &Handle) -> Option<Event> {
+async fn next(handle: &Handle) -> Option<HandleEvent> {
     tokio::time::timeout(PATIENCE, handle.recv()).await.expect("no event came")
 }
 
@@ -40,7 +43,7 @@ async fn next(handle: &Handle) -> Option<Event> {
 async fn message(handle: &Handle) -> String {
     loop {
         match next(handle).await {
-            Some(Event::Message(message)) => return message.text,
+            Some(HandleEvent::Message(message)) => return message.text,
             Some(_) => {}
             None => panic!("it is over"),
         }
@@ -83,11 +86,11 @@ async fn what_is_wanted_is_asked_for_again_after_a_reconnect_and_once_only() {
     assert_eq!(handle.unsubscribe("\"a\""), Ok(true));
     assert_eq!(handle.unsubscribe("\"a\""), Ok(false));
     handle.send("\"die\"").unwrap();
-    let Some(Event::Reconnecting { attempt, wait, .. }) = next(&handle).await else {
+    let Some(HandleEvent::Reconnecting { attempt, wait, .. }) = next(&handle).await else {
         panic!("no notice of it")
     };
     assert_eq!((attempt, wait), (1, Duration::from_millis(250)));
-    let Some(Event::Reconnected { gap }) = next(&handle).await else { panic!("no gap") };
+    let Some(HandleEvent::Reconnected { gap }) = next(&handle).await else { panic!("no gap") };
     assert!(gap.lasted >= Duration::from_millis(250) && gap.attempts == 1, "{gap:?}");
     assert_eq!(message(&handle).await, r#"{"1":"b"}"#);
     assert_eq!(handle.total_reconnects(), 1);
@@ -111,7 +114,7 @@ async fn a_storm_during_an_outage_replays_the_final_set_only() {
     })
     .await;
     let handle = handle(&server).await;
-    while !matches!(next(&handle).await, Some(Event::Reconnecting { .. })) {}
+    while !matches!(next(&handle).await, Some(HandleEvent::Reconnecting { .. })) {}
     for round in 0..500 {
         handle.subscribe(&format!("{round}")).unwrap();
         handle.unsubscribe(&format!("{round}")).unwrap();
@@ -146,8 +149,8 @@ async fn a_replay_that_is_refused_is_told_with_its_cause() {
     let (mut is_back, mut refused) = (false, None);
     while refused.is_none() {
         match next(&handle).await {
-            Some(Event::Reconnected { .. }) => is_back = true,
-            Some(Event::Ended { topic, cause, again_in }) => {
+            Some(HandleEvent::Reconnected { .. }) => is_back = true,
+            Some(HandleEvent::Ended { topic, cause, again_in }) => {
                 refused = Some((topic, cause, again_in));
             }
             Some(_) => {}
@@ -157,7 +160,10 @@ async fn a_replay_that_is_refused_is_told_with_its_cause() {
     let (topic, cause, again_in) = refused.unwrap();
     assert!(is_back);
     assert_eq!(&*topic, r#"{"query":"q"}"#);
-    assert!(matches!(&cause, Refused::Error(words) if words.contains("not any more")), "{cause}");
+    assert!(
+        matches!(&cause, SubscriptionError::Error(words) if words.contains("not any more")),
+        "{cause}"
+    );
     assert!(again_in.is_some());
     handle.stop().await;
 }
@@ -166,7 +172,7 @@ async fn a_replay_that_is_refused_is_told_with_its_cause() {
 fn the_options_have_their_defaults_and_a_builder_changes_only_what_it_is_told() {
     let defaults = Options::default();
     assert_eq!((defaults.channel_capacity, defaults.command_capacity), (10_000, 256));
-    assert_eq!(defaults.policy, Policy::default());
+    assert_eq!(defaults.policy, ReconnectPolicy::default());
     let built = Options::builder().channel_capacity(3).build();
     assert_eq!((built.channel_capacity, built.command_capacity), (3, 256));
 }
@@ -213,11 +219,12 @@ async fn every_dialect_runs_over_the_same_engine() {
     .await;
     async fn check(handle: Handle, expected: &str) {
         handle.subscribe_as(r#"{"query":"q"}"#, 42).unwrap();
-        let Some(Event::Message(message)) = next(&handle).await else { panic!("no message") };
+        let Some(HandleEvent::Message(message)) = next(&handle).await else { panic!("no message") };
         assert_eq!(message.text, expected);
         assert_eq!(message.topic.as_deref(), Some(r#"{"query":"q"}"#));
         assert_eq!((message.request_id, message.connection), (Some(42), 1));
-        let Some(Event::Ended { cause: Refused::Error(words), again_in, .. }) = next(&handle).await
+        let Some(HandleEvent::Ended { cause: SubscriptionError::Error(words), again_in, .. }) =
+            next(&handle).await
         else {
             panic!("its refusal was not told")
         };
@@ -249,7 +256,7 @@ async fn a_slow_owner_is_told_exactly_how_much_was_dropped_and_pings_are_answere
         tokio::task::yield_now().await;
     }
     let log = super::Log::capture();
-    let Some(Event::Lagged(count)) = next(&handle).await else { panic!("no lag") };
+    let Some(HandleEvent::Lagged(count)) = next(&handle).await else { panic!("no lag") };
     assert_eq!(count, 991);
     log.has("Lagged by 991");
     let mut rest = Vec::new();
@@ -283,15 +290,15 @@ async fn a_message_that_was_not_surely_written_comes_back_and_is_never_sent_agai
     let (mut perhaps, mut nothing) = (0, 0);
     loop {
         match next(&handle).await.unwrap() {
-            Event::NotSent { written: Written::Perhaps, .. } => {
+            HandleEvent::NotSent { written: WriteProgress::Perhaps, .. } => {
                 assert_eq!(nothing, 0, "in order");
                 perhaps += 1;
             }
-            Event::NotSent { text, written: Written::Nothing } => {
+            HandleEvent::NotSent { text, written: WriteProgress::Nothing } => {
                 nothing += 1;
                 assert!(text.len() > 900_000);
             }
-            Event::Message(message) => {
+            HandleEvent::Message(message) => {
                 assert_eq!(message.text, "\"up\"");
                 break;
             }
@@ -308,10 +315,10 @@ async fn the_bound_on_what_waits_to_be_sent_bounds() {
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
-    let limits = Limits { initial_delay: PATIENCE, max_delay: PATIENCE, ..quick() };
+    let limits = ReconnectionLimits { initial_delay: PATIENCE, max_delay: PATIENCE, ..quick() };
     let handle =
         Handle::connect(target(&server), PlainJson::VERBATIM, options(limits)).await.unwrap();
-    while !matches!(next(&handle).await, Some(Event::Reconnecting { .. })) {}
+    while !matches!(next(&handle).await, Some(HandleEvent::Reconnecting { .. })) {}
     for number in 0..256 {
         handle.send(number.to_string()).unwrap();
     }
@@ -348,7 +355,7 @@ async fn retries_that_run_out_end_it_for_good_with_the_reason() {
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
-    let limits = Limits { max_retries: Some(1), ..quick() };
+    let limits = ReconnectionLimits { max_retries: Some(1), ..quick() };
     let gave_up =
         Handle::connect_retrying(target(&server), PlainJson::SILENT, options(limits)).await;
     assert!(gave_up.is_err_and(|gave_up| gave_up.attempts == 2));
@@ -363,11 +370,11 @@ async fn retries_that_run_out_end_it_for_good_with_the_reason() {
         Handle::connect(target(&server), PlainJson::SILENT, options(limits)).await.unwrap();
     let reason = loop {
         let event = next(&handle).await.expect("no reason was given");
-        if let Event::Disconnected(reason) = event {
+        if let HandleEvent::Disconnected(reason) = event {
             break reason;
         }
     };
-    assert!(matches!(reason, Reason::GaveUp(_)), "{reason:?}");
+    assert!(matches!(reason, StopReason::GaveUp(_)), "{reason:?}");
     assert!(next(&handle).await.is_none());
     assert_eq!(handle.send("x"), Err(HandleError::Stopped));
 }
@@ -388,7 +395,7 @@ async fn it_stops_at_once_in_every_state() {
         std::future::pending::<()>().await;
     })
     .await;
-    let limits = Limits { connect_timeout: PATIENCE, ..quick() };
+    let limits = ReconnectionLimits { connect_timeout: PATIENCE, ..quick() };
     let start = || Handle::start_retrying(target(&hole), PlainJson::SILENT, options(limits));
     for (dials, state) in [(1, "connecting"), (2, "live"), (4, "waiting")] {
         let handle = start();
@@ -438,13 +445,13 @@ async fn a_waiting_reader_is_released_by_the_stop() {
 }
 
 /// Knows nothing but the trait.
-async fn collect(mut source: impl Source, count: usize) -> Vec<String> {
+async fn collect(mut source: impl EventSource, count: usize) -> Vec<String> {
     source.connect().await.unwrap();
     source.subscribe("\"hello\"").unwrap();
     let mut texts = Vec::new();
     while texts.len() < count {
         match tokio::time::timeout(PATIENCE, source.next_event()).await.unwrap() {
-            Some(Event::Message(message)) => texts.push(message.text),
+            Some(HandleEvent::Message(message)) => texts.push(message.text),
             Some(_) => {}
             None => break,
         }
@@ -466,14 +473,14 @@ async fn one_message_each() -> Server {
 #[tokio::test]
 async fn a_bare_source_ends_and_a_wrapped_one_goes_on_and_a_caller_sees_no_difference() {
     let server = one_message_each().await;
-    let bare = Bare::new(target(&server), PlainJson::VERBATIM, options(quick()));
+    let bare = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
     assert_eq!(collect(bare, 3).await, [r#"{"0":"hello"}"#]);
 
     let server = one_message_each().await;
-    let bare = Bare::new(target(&server), PlainJson::VERBATIM, options(quick()));
-    let policy = Policy::new(quick()).unwrap();
+    let bare = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
+    let policy = ReconnectPolicy::new(quick()).unwrap();
     let host = sniper::ws::host::Hosts::default().host(&server.address, &policy);
-    let wrapped = Reconnecting::new(bare, policy, host);
+    let wrapped = ReconnectingSource::new(bare, policy, host);
     let expected = [r#"{"0":"hello"}"#, r#"{"1":"hello"}"#, r#"{"2":"hello"}"#];
     assert_eq!(collect(wrapped, 3).await, expected);
 

@@ -12,13 +12,13 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use sniper::{
-    config::{Config, Feed},
+    config::{Config, FeedConfig},
     json,
     net::tls::Tls,
-    trade::{Event, Trade},
+    trade::{Trade, TradeEvent},
     ws::{
         self, FeedError,
-        policy::{Limits, Verdict},
+        policy::{ReconnectionLimits, RetryDecision},
     },
 };
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ use super::{
 };
 
 /// What a server's close with this code means for the next attempt; `None`: it is a clean one.
-async fn closed_with(codes: Vec<u16>) -> Vec<(u16, Option<Verdict>)> {
+async fn closed_with(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
     let said = codes.clone();
     let server = Server::play(move |number, mut peer| {
         let code = said[number];
@@ -78,19 +78,19 @@ async fn every_close_code_is_heard_and_classified() {
     for (code, verdict) in closed_with((1_000..=1_015).collect()).await {
         let expected = match code {
             1_000 | 1_001 => None,
-            1_002 | 1_003 | 1_007..=1_010 => Some(Verdict::Park),
-            1_013 => Some(Verdict::RetryLater),
+            1_002 | 1_003 | 1_007..=1_010 => Some(RetryDecision::Park),
+            1_013 => Some(RetryDecision::RetryLater),
             // 1004, 1005, 1006 and 1015 must not be sent; whoever does breaks the protocol.
-            _ => Some(Verdict::Retry),
+            _ => Some(RetryDecision::Retry),
         };
         assert_eq!(verdict, expected, "{code}");
     }
     let codes = (4_400..=4_429).chain([4_004, 4_005, 4_499, 4_500, 4_504, 3_000, 4_999]);
     for (code, verdict) in closed_with(codes.collect()).await {
         let expected = match code {
-            4_403 => Verdict::RenewCredential,
-            4_400 | 4_401 | 4_406 | 4_409 | 4_429 | 4_004 | 4_005 | 4_500 => Verdict::Park,
-            _ => Verdict::Retry,
+            4_403 => RetryDecision::RenewCredential,
+            4_400 | 4_401 | 4_406 | 4_409 | 4_429 | 4_004 | 4_005 | 4_500 => RetryDecision::Park,
+            _ => RetryDecision::Retry,
         };
         assert_eq!(verdict, Some(expected), "{code}");
     }
@@ -142,7 +142,7 @@ async fn a_closure_that_is_busy_for_longer_than_any_deadline_costs_no_reconnect(
         peer.close(1_000, "").await;
     })
     .await;
-    let limits = Limits {
+    let limits = ReconnectionLimits {
         ping_interval: Duration::from_millis(150),
         pong_timeout: Duration::from_millis(100),
         ..quick()
@@ -249,9 +249,9 @@ async fn dropping_the_feed_closes_its_socket_in_every_state() {
 
 pub(super) fn found(id: &str) -> Trade<'static> {
     let text = format!(r#"{{"data":{{"createTrade":{{"trade":{}}}}}}}"#, listing(id));
-    let payload: sniper::csgoroll::feed::Payload<'_> = json::read(&text).unwrap();
+    let payload: sniper::csgoroll::feed::NextPayload<'_> = json::read(&text).unwrap();
     let trade = payload.into_trades().next().unwrap().into_owned();
-    Trade { event: Event::BackFilled { age: Duration::from_secs(9) }, ..trade }
+    Trade { event: TradeEvent::BackFilled { age: Duration::from_secs(9) }, ..trade }
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
     })
     .await;
     let (backfill, mut filler) = ws::backfill();
-    let feed = Feed { sweep_at_start: true, ..Feed::default() };
+    let feed = FeedConfig { sweep_at_start: true, ..FeedConfig::default() };
     let config =
         Config { backfill: Some(Arc::new(backfill)), feed, ..config(&server.address, quick()) };
     let filling = tokio::spawn(async move {
@@ -287,7 +287,7 @@ async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
     });
     let seen = RefCell::new(Vec::new());
     let on_trade = |trade: Trade<'_>| {
-        let is_found = matches!(trade.event, Event::BackFilled { .. });
+        let is_found = matches!(trade.event, TradeEvent::BackFilled { .. });
         seen.borrow_mut().push((trade.id.to_string(), is_found));
     };
     let all = async {

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use sniper::{
     config::{Config, Credential, CredentialSource},
-    ws::policy::Limits,
+    ws::policy::ReconnectionLimits,
 };
 
 use super::{
@@ -104,7 +104,8 @@ async fn closed_twice(code: u16, reason: &'static str) -> (Log, Vec<Duration>) {
         }
     })
     .await;
-    let limits = Limits { circuit_breaker_cooldown: Duration::from_millis(900), ..quick() };
+    let limits =
+        ReconnectionLimits { circuit_breaker_cooldown: Duration::from_millis(900), ..quick() };
     during(&config(&server.address, limits), server.dialled(3)).await;
     (log, server.intervals())
 }
@@ -181,7 +182,8 @@ async fn what_haste_cannot_heal_is_parked_and_the_credential_is_read_again() {
         }
     })
     .await;
-    let limits = Limits { circuit_breaker_cooldown: Duration::from_millis(700), ..quick() };
+    let limits =
+        ReconnectionLimits { circuit_breaker_cooldown: Duration::from_millis(700), ..quick() };
     let config = Config {
         credential: Credential::from_session("old").ok(),
         credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
@@ -256,7 +258,7 @@ async fn a_circuit_opens_half_opens_and_closes_and_each_is_told_once() {
         peer.drained().await;
     })
     .await;
-    let limits = Limits {
+    let limits = ReconnectionLimits {
         max_consecutive_failures: 3,
         circuit_breaker_cooldown: Duration::from_millis(900),
         ..quick()
@@ -277,7 +279,7 @@ async fn it_gives_up_only_where_that_is_set_and_says_why() {
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
-    let limits = Limits { max_retries: Some(2), ..quick() };
+    let limits = ReconnectionLimits { max_retries: Some(2), ..quick() };
     let gave_up = to_the_end(&config(&server.address, limits)).await;
     assert_eq!(gave_up.attempts, 3);
     assert!(gave_up.last.is_some());

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sniper::{
     config::{Config, Endpoints},
     ws::{
-        FeedError, Step,
-        policy::{Limits, Policy, Verdict},
+        ConnectStep, FeedError,
+        policy::{ReconnectPolicy, ReconnectionLimits, RetryDecision},
     },
 };
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
@@ -30,44 +30,48 @@ async fn refused(answer: &'static str) -> FeedError {
 #[tokio::test]
 async fn an_upgrade_that_is_refused_is_classified_by_its_status() {
     for (answer, verdict, blocked) in [
-        ("HTTP/1.1 401 Unauthorized\r\n\r\n", Verdict::Park, true),
-        ("HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Park, true),
-        ("HTTP/1.1 404 Not Found\r\n\r\n", Verdict::Park, false),
-        ("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", Verdict::Park, false),
-        ("HTTP/1.1 426 Upgrade Required\r\n\r\n", Verdict::Park, false),
-        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Park, true),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", RetryDecision::Park, true),
+        (
+            "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n\r\n<html>",
+            RetryDecision::Park,
+            true,
+        ),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", RetryDecision::Park, false),
+        ("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", RetryDecision::Park, false),
+        ("HTTP/1.1 426 Upgrade Required\r\n\r\n", RetryDecision::Park, false),
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", RetryDecision::Park, true),
         (
             "HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n\r\n",
-            Verdict::RetryAfter(Duration::from_secs(7)),
+            RetryDecision::RetryAfter(Duration::from_secs(7)),
             false,
         ),
         (
             "HTTP/1.1 503 Busy\r\nRetry-After: 2\r\n\r\n",
-            Verdict::RetryAfter(Duration::from_secs(2)),
+            RetryDecision::RetryAfter(Duration::from_secs(2)),
             false,
         ),
         (
             "HTTP/1.1 418 I'm a teapot\r\nRetry-After: 7200\r\n\r\n",
-            Verdict::RetryAfter(Duration::from_secs(7_200)),
+            RetryDecision::RetryAfter(Duration::from_secs(7_200)),
             false,
         ),
-        ("HTTP/1.1 418 I'm a teapot\r\n\r\n", Verdict::Park, false),
-        ("HTTP/1.1 451 Unavailable\r\n\r\n", Verdict::Park, true),
+        ("HTTP/1.1 418 I'm a teapot\r\n\r\n", RetryDecision::Park, false),
+        ("HTTP/1.1 451 Unavailable\r\n\r\n", RetryDecision::Park, true),
         (
             "HTTP/1.1 403 No\r\nRetry-After: 900\r\n\r\n",
-            Verdict::ParkAtLeast(Duration::from_secs(900)),
+            RetryDecision::ParkAtLeast(Duration::from_secs(900)),
             true,
         ),
         (
             "HTTP/1.1 503 No\r\nDate: Sun, 01 Mar 2026 10:00:00 GMT\r\n\
              Retry-After: Sun, 01 Mar 2026 10:01:30 GMT\r\n\r\n",
-            Verdict::RetryAfter(Duration::from_secs(90)),
+            RetryDecision::RetryAfter(Duration::from_secs(90)),
             false,
         ),
-        ("HTTP/1.1 503 No\r\ncf-mitigated: challenge\r\n\r\n", Verdict::Park, true),
-        ("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", Verdict::Park, false),
-        ("HTTP/1.1 503 Busy\r\n\r\n", Verdict::Retry, false),
-        ("HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\n\r\n<html>", Verdict::Retry, false),
+        ("HTTP/1.1 503 No\r\ncf-mitigated: challenge\r\n\r\n", RetryDecision::Park, true),
+        ("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", RetryDecision::Park, false),
+        ("HTTP/1.1 503 Busy\r\n\r\n", RetryDecision::Retry, false),
+        ("HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\n\r\n<html>", RetryDecision::Retry, false),
     ] {
         let error = refused(answer).await;
         assert_eq!((error.verdict(), error.is_blocked()), (verdict, blocked), "{answer}");
@@ -148,11 +152,11 @@ async fn tls_to_a_server_without_it_fails_without_a_panic() {
 const IMPATIENT: Duration = Duration::from_millis(300);
 
 fn impatient(address: &str) -> Config {
-    config(address, Limits { connect_timeout: IMPATIENT, ..quick() })
+    config(address, ReconnectionLimits { connect_timeout: IMPATIENT, ..quick() })
 }
 
 #[track_caller]
-fn assert_stuck_at(ended: &Result<(), FeedError>, expected: Step) {
+fn assert_stuck_at(ended: &Result<(), FeedError>, expected: ConnectStep) {
     match ended {
         Err(FeedError::Deadline { step, after }) => {
             assert_eq!((*step, *after), (expected, IMPATIENT));
@@ -169,7 +173,7 @@ async fn tls_that_is_never_answered_ends_at_the_deadline() {
     })
     .await;
     let address = server.address.replace("ws://", "wss://");
-    assert_stuck_at(&once(&impatient(&address)).await.1, Step::Tls);
+    assert_stuck_at(&once(&impatient(&address)).await.1, ConnectStep::Tls);
 }
 
 #[tokio::test]
@@ -179,7 +183,7 @@ async fn an_upgrade_that_is_never_answered_ends_at_the_deadline() {
         std::future::pending::<()>().await;
     })
     .await;
-    assert_stuck_at(&once(&impatient(&server.address)).await.1, Step::Upgrade);
+    assert_stuck_at(&once(&impatient(&server.address)).await.1, ConnectStep::Upgrade);
 }
 
 #[tokio::test]
@@ -192,7 +196,7 @@ async fn a_dribbled_upgrade_ends_at_the_same_deadline() {
         }
     })
     .await;
-    assert_stuck_at(&once(&impatient(&server.address)).await.1, Step::Upgrade);
+    assert_stuck_at(&once(&impatient(&server.address)).await.1, ConnectStep::Upgrade);
 }
 
 #[tokio::test]
@@ -205,7 +209,7 @@ async fn an_acknowledgement_that_never_comes_ends_at_the_deadline_whatever_else_
         }
     })
     .await;
-    assert_stuck_at(&once(&impatient(&server.address)).await.1, Step::Ack);
+    assert_stuck_at(&once(&impatient(&server.address)).await.1, ConnectStep::Ack);
 }
 
 /// A listener whose queue of connections is full answers no further SYN.
@@ -224,7 +228,7 @@ async fn a_black_hole_ends_at_the_deadline() {
             Err(_full) => break,
         }
     }
-    assert_stuck_at(&once(&impatient(&format!("ws://{address}/"))).await.1, Step::Connect);
+    assert_stuck_at(&once(&impatient(&format!("ws://{address}/"))).await.1, ConnectStep::Connect);
 }
 
 #[tokio::test]
@@ -237,7 +241,7 @@ async fn a_dead_first_address_of_two_does_not_cost_the_deadline() {
     .await;
     let address = server.address.replace("127.0.0.1", "localhost");
     let endpoints = Endpoints::new(&address, "http://127.0.0.1:9/").unwrap();
-    let reconnection = Policy::new(quick()).unwrap();
+    let reconnection = ReconnectPolicy::new(quick()).unwrap();
     let config = Config { reconnection, ..Config::new(endpoints, "unused") };
     let (_, ended) = once(&config).await;
     assert!(ended.is_ok(), "{ended:?}");

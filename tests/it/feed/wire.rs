@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sniper::ws::{FeedError, MESSAGE_BYTES_MAX, Violation, policy::Limits};
+use sniper::ws::{FeedError, MESSAGE_BYTES_MAX, ProtocolViolation, policy::ReconnectionLimits};
 
 use super::{
     PATIENCE, config, once,
@@ -15,7 +15,7 @@ use super::{
 
 /// Breaks a rule on the first connection and behaves on the second: the first must be closed with
 /// the right code, counted, and replaced.
-async fn check_violation(bytes: Vec<u8>, violation: Violation) {
+async fn check_violation(bytes: Vec<u8>, violation: ProtocolViolation) {
     let (closed, seen) = tokio::sync::oneshot::channel();
     let closed = Arc::new(Mutex::new(Some(closed)));
     let server = Server::play(move |number, mut peer| {
@@ -42,7 +42,8 @@ async fn check_violation(bytes: Vec<u8>, violation: Violation) {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_closed_with_1009() {
-    check_violation(frame(0x81, &vec![b' '; MESSAGE_BYTES_MAX + 1]), Violation::TooBig).await;
+    check_violation(frame(0x81, &vec![b' '; MESSAGE_BYTES_MAX + 1]), ProtocolViolation::TooBig)
+        .await;
 }
 
 #[tokio::test]
@@ -50,44 +51,45 @@ async fn fragments_that_add_up_beyond_the_limit_are_closed_with_1009() {
     let half = vec![b' '; MESSAGE_BYTES_MAX / 2 + 1];
     let mut bytes = frame(0x01, &half);
     bytes.extend(frame(0x80, &half));
-    check_violation(bytes, Violation::TooBig).await;
+    check_violation(bytes, ProtocolViolation::TooBig).await;
 }
 
 #[tokio::test]
 async fn a_length_beyond_all_reason_is_closed_with_1009() {
     let mut bytes = vec![0x81, 127];
     bytes.extend(u64::MAX.to_be_bytes());
-    check_violation(bytes, Violation::TooBig).await;
+    check_violation(bytes, ProtocolViolation::TooBig).await;
 }
 
 #[tokio::test]
 async fn text_that_is_not_utf_8_is_closed_with_1007() {
-    check_violation(frame(0x81, &[b'"', 0xFF, 0xFE, b'"']), Violation::NotUtf8).await;
+    check_violation(frame(0x81, &[b'"', 0xFF, 0xFE, b'"']), ProtocolViolation::NotUtf8).await;
 }
 
 #[tokio::test]
 async fn reserved_bits_are_closed_with_1002() {
-    check_violation(frame(0x81 | 0x40, b"{}"), Violation::Protocol).await;
+    check_violation(frame(0x81 | 0x40, b"{}"), ProtocolViolation::Protocol).await;
 }
 
 #[tokio::test]
 async fn an_unknown_opcode_is_closed_with_1002() {
-    check_violation(frame(0x83, b"{}"), Violation::Protocol).await;
+    check_violation(frame(0x83, b"{}"), ProtocolViolation::Protocol).await;
 }
 
 #[tokio::test]
 async fn a_masked_frame_is_closed_with_1002() {
-    check_violation(vec![0x81, 0x80 | 2, 0, 0, 0, 0, b'{', b'}'], Violation::Protocol).await;
+    check_violation(vec![0x81, 0x80 | 2, 0, 0, 0, 0, b'{', b'}'], ProtocolViolation::Protocol)
+        .await;
 }
 
 #[tokio::test]
 async fn a_continuation_of_nothing_is_closed_with_1002() {
-    check_violation(frame(0x80, b"{}"), Violation::Protocol).await;
+    check_violation(frame(0x80, b"{}"), ProtocolViolation::Protocol).await;
 }
 
 #[tokio::test]
 async fn a_fragmented_ping_is_closed_with_1002() {
-    check_violation(frame(0x09, b"x"), Violation::Protocol).await;
+    check_violation(frame(0x09, b"x"), ProtocolViolation::Protocol).await;
 }
 
 #[tokio::test]
@@ -157,7 +159,7 @@ async fn a_silent_socket_is_noticed_after_ping_and_pong_time() {
         std::future::pending::<()>().await;
     })
     .await;
-    let limits = Limits {
+    let limits = ReconnectionLimits {
         ping_interval: Duration::from_millis(300),
         pong_timeout: Duration::from_millis(200),
         ..quick()
@@ -177,7 +179,7 @@ async fn a_fragment_that_is_never_finished_is_silence() {
         std::future::pending::<()>().await;
     })
     .await;
-    let limits = Limits {
+    let limits = ReconnectionLimits {
         ping_interval: Duration::from_millis(100),
         pong_timeout: Duration::from_millis(100),
         ..quick()
@@ -219,7 +221,7 @@ async fn a_server_that_takes_nothing_is_left_in_time() {
         }
     })
     .await;
-    let limits = Limits { pong_timeout: Duration::from_millis(300), ..quick() };
+    let limits = ReconnectionLimits { pong_timeout: Duration::from_millis(300), ..quick() };
     let (_, ended) = tokio::time::timeout(PATIENCE, once(&config(&server.address, limits)))
         .await
         .expect("it hung");

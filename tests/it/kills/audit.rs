@@ -3,11 +3,11 @@
 use std::{fmt, fmt::Write as _, time::Duration};
 
 use sniper::{
-    ledger::{Book, State},
-    money::Coins,
+    ledger::{LedgerState, OrderState},
+    money::Amount,
     sim::{
-        Books, Decision,
-        books::{Entry, Purchase, Request},
+        JoinDecision, MarketBooks,
+        books::{BookEntry, BookedPurchase, BookedRequest},
         dice::Dice,
         faults,
     },
@@ -15,11 +15,11 @@ use sniper::{
 };
 
 /// What the account holds at first.
-pub(super) const BALANCE: Coins = Coins::from_cents(1_000_000);
+pub(super) const BALANCE: Amount = Amount::from_cents(1_000_000);
 /// The dearest thing that is bought.
-const MAX_PRICE: Coins = Coins::from_cents(500);
+const MAX_PRICE: Amount = Amount::from_cents(500);
 /// The dearest thing that the whitelist's first entry wants; the second wants what is dearer.
-const CHEAP_MAX: Coins = Coins::from_cents(200);
+const CHEAP_MAX: Amount = Amount::from_cents(200);
 /// How long a bot waits for an answer at most.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A minute by the ledger's clock, seen where requests arrive: between its decision and the market
@@ -30,16 +30,16 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// How much may be bought.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
-    total: Coins,
-    per_hour: Coins,
-    per_day: Coins,
-    min_balance: Coins,
+    total: Amount,
+    per_hour: Amount,
+    per_day: Amount,
+    min_balance: Amount,
     per_minute: usize,
     in_flight: usize,
     /// How many the first entry may buy.
     cheap_count: usize,
     /// What the second entry may spend.
-    dear_total: Coins,
+    dear_total: Amount,
 }
 
 impl Limits {
@@ -50,7 +50,7 @@ impl Limits {
         let (tight, kills) = (seed % 6, i64::from(kills));
         let mut coins = |which: u64| {
             let cents = kills * dice.cents(500, 800);
-            Coins::from_cents(if which == tight { cents } else { cents * 3 })
+            Amount::from_cents(if which == tight { cents } else { cents * 3 })
         };
         let (total, per_hour, per_day) = (coins(0), coins(1), coins(2));
         let (spendable, dear_total) = (coins(3), coins(4));
@@ -68,12 +68,12 @@ impl Limits {
 
     /// Limits that do not bind.
     pub(super) const fn loose() -> Self {
-        let plenty = Coins::from_cents(50_000);
+        let plenty = Amount::from_cents(50_000);
         Self {
             total: plenty,
             per_hour: plenty,
             per_day: plenty,
-            min_balance: Coins::ZERO,
+            min_balance: Amount::ZERO,
             per_minute: 3_000,
             in_flight: 8,
             cheap_count: 10_000,
@@ -82,7 +82,7 @@ impl Limits {
     }
 
     /// What the account must keep.
-    pub(super) const fn min_balance(&self) -> Coins {
+    pub(super) const fn min_balance(&self) -> Amount {
         self.min_balance
     }
 
@@ -90,7 +90,7 @@ impl Limits {
     pub(super) fn policy(&self) -> String {
         let Self { total, per_hour, per_day, min_balance, per_minute, in_flight, .. } = self;
         let (count, dear_total) = (self.cheap_count, self.dear_total);
-        let dear_min = CHEAP_MAX.saturating_add(Coins::from_cents(1));
+        let dear_min = CHEAP_MAX.saturating_add(Amount::from_cents(1));
         format!(
             "[budget]\nmax_price = {MAX_PRICE}\ntotal = {total}\nper_hour = {per_hour}\n\
              per_day = {per_day}\nmin_balance = {min_balance}\nmax_buys_per_minute = {per_minute}\n\
@@ -104,9 +104,9 @@ impl Limits {
     }
 
     /// Whether one more thing can be bought, whatever it is.
-    pub(super) fn has_room(&self, books: &Books) -> bool {
+    pub(super) fn has_room(&self, books: &MarketBooks) -> bool {
         let at = Moment::of(books, Duration::MAX);
-        let fits = |spent: Coins, most: Coins| spent.saturating_add(MAX_PRICE) <= most;
+        let fits = |spent: Amount, most: Amount| spent.saturating_add(MAX_PRICE) <= most;
         let spendable = BALANCE.saturating_sub(self.min_balance);
         let most = [self.total, self.per_hour, self.per_day, spendable];
         most.into_iter().all(|most| fits(at.spent(), most))
@@ -156,31 +156,31 @@ impl fmt::Display for Violation {
 /// charges beyond them is known only afterwards.
 struct Moment<'a> {
     at: Duration,
-    bought: Vec<(&'a Entry, &'a Purchase)>,
+    bought: Vec<(&'a BookEntry, &'a BookedPurchase)>,
 }
 
 impl<'a> Moment<'a> {
-    fn of(books: &'a Books, at: Duration) -> Self {
+    fn of(books: &'a MarketBooks, at: Duration) -> Self {
         let is_past = |moment: Option<Duration>| moment.is_some_and(|moment| moment <= at);
         let bought = books.purchases().filter(|(_, one)| one.at <= at && !is_past(one.refunded_at));
         Self { at, bought: bought.collect() }
     }
 
     /// What is paid and was not given back.
-    fn spent(&self) -> Coins {
+    fn spent(&self) -> Amount {
         sum(self.bought.iter().map(|(entry, _)| entry.price))
     }
 
-    fn spent_in_hour(&self) -> Coins {
+    fn spent_in_hour(&self) -> Amount {
         let recent = self.bought.iter().filter(|(_, one)| self.at < one.at.saturating_add(HOUR));
         sum(recent.map(|(entry, _)| entry.price))
     }
 
     /// What is still a purchase. Which of several cancelled ones a refund belongs to is never
     /// said, so a cancelled one counts for no entry.
-    fn kept(&self) -> impl Iterator<Item = &'a Entry> {
+    fn kept(&self) -> impl Iterator<Item = &'a BookEntry> {
         let is_cancelled =
-            |one: &Purchase| one.cancelled_at.is_some_and(|moment| moment <= self.at);
+            |one: &BookedPurchase| one.cancelled_at.is_some_and(|moment| moment <= self.at);
         self.bought.iter().filter(move |(_, one)| !is_cancelled(one)).map(|(entry, _)| *entry)
     }
 
@@ -188,20 +188,20 @@ impl<'a> Moment<'a> {
         self.kept().filter(|entry| entry.price <= CHEAP_MAX).count()
     }
 
-    fn dear_total(&self) -> Coins {
+    fn dear_total(&self) -> Amount {
         sum(self.kept().filter(|entry| CHEAP_MAX < entry.price).map(|entry| entry.price))
     }
 }
 
-fn sum(prices: impl Iterator<Item = Coins>) -> Coins {
-    prices.fold(Coins::ZERO, Coins::saturating_add)
+fn sum(prices: impl Iterator<Item = Amount>) -> Amount {
+    prices.fold(Amount::ZERO, Amount::saturating_add)
 }
 
 /// Everything that must never be, at any moment so far.
 pub(super) fn violations(
     limits: &Limits,
-    books: &Books,
-    ledger: &Book,
+    books: &MarketBooks,
+    ledger: &LedgerState,
     session_from: Duration,
 ) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -231,7 +231,7 @@ pub(super) fn violations(
 
 fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
     let (spent, hour) = (at.spent(), at.spent_in_hour());
-    let over = |name: &str, is: Coins, most: Coins| {
+    let over = |name: &str, is: Amount, most: Amount| {
         (most < is).then(|| format!("{name}: {is} of {most} at {:?}", at.at))
     };
     let spendable = BALANCE.saturating_sub(limits.min_balance);
@@ -248,10 +248,10 @@ fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
 }
 
 /// Requests at once, and in a minute.
-fn too_many(limits: &Limits, books: &Books, session_from: Duration) -> Option<Violation> {
-    let requests: Vec<&Request> = books.requests().map(|(_, request)| request).collect();
+fn too_many(limits: &Limits, books: &MarketBooks, session_from: Duration) -> Option<Violation> {
+    let requests: Vec<&BookedRequest> = books.requests().map(|(_, request)| request).collect();
     for last in &requests {
-        let within = |one: &&&Request| one.at <= last.at && last.at < one.at + MINUTE_SURELY;
+        let within = |one: &&&BookedRequest| one.at <= last.at && last.at < one.at + MINUTE_SURELY;
         let sent = requests.iter().filter(within).count();
         if limits.per_minute < sent {
             let what = format!("max_buys_per_minute: {sent} before {:?}", last.at);
@@ -259,7 +259,7 @@ fn too_many(limits: &Limits, books: &Books, session_from: Duration) -> Option<Vi
         }
         // What an earlier process asked for is not in flight any more. The bot gives up what it
         // waits for in vain before the market learns of it.
-        let is_open = |one: &&&Request| {
+        let is_open = |one: &&&BookedRequest| {
             session_from <= one.connected_at
                 && one.at <= last.at
                 && last.at < one.at + ANSWER_MAX
@@ -276,20 +276,20 @@ fn too_many(limits: &Limits, books: &Books, session_from: Duration) -> Option<Vi
 
 /// Whether the ledger does not know a request, or does not count what was bought by it and was not
 /// cancelled.
-fn is_forgotten(entry: &Entry, request: &Request, ledger: &Book) -> bool {
+fn is_forgotten(entry: &BookEntry, request: &BookedRequest, ledger: &LedgerState) -> bool {
     let id = TradeId::new(&entry.id);
     let Some(intent) = id.and_then(|id| ledger.intent(&id)) else { return true };
-    let Some(purchase) = entry.purchase.filter(|_| request.decision == Decision::Sold) else {
+    let Some(purchase) = entry.purchase.filter(|_| request.decision == JoinDecision::Sold) else {
         return false;
     };
     // A cancelled purchase may be released with the coins of another, but in no other way; and in
     // any way once its own coins are back.
-    let may_be_released = purchase.cancelled_at.is_some() && intent.state == State::Returned;
+    let may_be_released = purchase.cancelled_at.is_some() && intent.state == OrderState::Returned;
     !intent.state.counts() && !purchase.is_returned() && !may_be_released
 }
 
 /// What the market and the ledger know of a listing, in one line.
-fn told(entry: &Entry, ledger: &Book) -> String {
+fn told(entry: &BookEntry, ledger: &LedgerState) -> String {
     let intent = TradeId::new(&entry.id).and_then(|id| ledger.intent(&id).copied());
     let mut text = line(entry);
     match intent {
@@ -302,11 +302,11 @@ fn told(entry: &Entry, ledger: &Book) -> String {
     text
 }
 
-fn line(entry: &Entry) -> String {
+fn line(entry: &BookEntry) -> String {
     let mut text = format!("{} for {}", entry.id, entry.price);
     for request in &entry.requests {
-        let fault = request.fault.map_or("no fault", faults::Kind::name);
-        let Request { at, connection, answered_at, decision, .. } = request;
+        let fault = request.fault.map_or("no fault", faults::FaultKind::name);
+        let BookedRequest { at, connection, answered_at, decision, .. } = request;
         write!(
             text,
             "; request at {at:?} over connection {connection}: {decision:?}, {fault}, answered \
@@ -314,7 +314,7 @@ fn line(entry: &Entry) -> String {
         )
         .unwrap();
     }
-    if let Some(Purchase { status, price, cancelled_at, refunded_at, .. }) = &entry.purchase {
+    if let Some(BookedPurchase { status, price, cancelled_at, refunded_at, .. }) = &entry.purchase {
         write!(
             text,
             "; bought for {price}, {status:?}, cancelled {cancelled_at:?}, refunded {refunded_at:?}"
@@ -325,8 +325,8 @@ fn line(entry: &Entry) -> String {
 }
 
 /// Every request in the books, in the order in which they arrived.
-pub(super) fn written(books: &Books) -> String {
-    let mut entries: Vec<&Entry> = books.requests().map(|(entry, _)| entry).collect();
+pub(super) fn written(books: &MarketBooks) -> String {
+    let mut entries: Vec<&BookEntry> = books.requests().map(|(entry, _)| entry).collect();
     entries.sort_by_key(|entry| entry.requests.first().map(|request| request.at));
     entries.iter().map(|entry| line(entry) + "\n").collect()
 }

@@ -10,9 +10,9 @@ use std::{
 
 use sniper::{
     clock,
-    ledger::{HaltReason, State, archive::Archive},
-    money::Coins,
-    sim::{Delivery, Fault, Market, Rate, Settings},
+    ledger::{HaltReason, OrderState, archive::LedgerReader},
+    money::Amount,
+    sim::{Delivery, Fault, Rate, SimServer, SimSettings},
 };
 use tempfile::TempDir;
 
@@ -35,7 +35,7 @@ pub(super) fn seconds(duration: Duration) -> String {
 /// A market, and a bot that is started on it again and again.
 pub(super) struct Rig {
     pub(super) seed: u64,
-    pub(super) market: Market,
+    pub(super) market: SimServer,
     limits: Limits,
     desk: Desk,
     /// When the bot was started last, since the market opened.
@@ -51,7 +51,7 @@ enum Desk {
 impl Rig {
     /// A market whose every cheap listing is wanted.
     pub(super) fn new(seed: u64, limits: Limits, faults: Vec<Fault>) -> Self {
-        let market = Market::start(Settings {
+        let market = SimServer::start(SimSettings {
             rate: Rate::per_second(60),
             seed,
             balance: BALANCE,
@@ -62,7 +62,7 @@ impl Rig {
                 fail_permille: 250,
                 refund: (Duration::from_secs(1), Duration::from_secs(12)),
             },
-            ..Settings::default()
+            ..SimSettings::default()
         });
         let desk = tempfile::tempdir().unwrap();
         fs::write(desk.path().join("sniper.toml"), limits.policy()).unwrap();
@@ -130,15 +130,15 @@ impl Rig {
     }
 
     /// Tells where each order stands by the ledger.
-    pub(super) fn states(&self, tell: impl FnMut(State)) {
-        if let Ok(archive) = Archive::open(&self.folder().join("data")) {
+    pub(super) fn states(&self, tell: impl FnMut(OrderState)) {
+        if let Ok(archive) = LedgerReader::open(&self.folder().join("data")) {
             archive.book().intents().iter().map(|intent| intent.state).for_each(tell);
         }
     }
 
     /// Lifts the halts of a running bot, if it has any.
     pub(super) fn resume_if_halted(&self) {
-        let Ok(mut archive) = Archive::open(&self.folder().join("data")) else { return };
+        let Ok(mut archive) = LedgerReader::open(&self.folder().join("data")) else { return };
         if !archive.book_mut().snapshot(clock::now()).halts.is_empty() {
             let _maybe_nothing_to_resume = self.run(&["resume"]);
         }
@@ -146,7 +146,7 @@ impl Rig {
 
     /// What must be true whenever one looks, and is not. The bot is dead.
     pub(super) fn check(&self) -> Vec<Violation> {
-        let archive = match Archive::open(&self.folder().join("data")) {
+        let archive = match LedgerReader::open(&self.folder().join("data")) {
             Ok(archive) => archive,
             Err(error) => return vec![Violation::wrong(format!("{error}"))],
         };
@@ -187,11 +187,11 @@ impl Rig {
         if ended != Some(Some(0)) || began.elapsed() < HONEST {
             return Some(format!("the bot ended with {ended:?} after {:?}", began.elapsed()));
         }
-        let mut archive = Archive::open(&self.folder().join("data")).unwrap();
+        let mut archive = LedgerReader::open(&self.folder().join("data")).unwrap();
         let halts = archive.book_mut().snapshot(clock::now()).halts;
         let other = halts.iter().find(|halt| !matches!(halt.reason, HaltReason::Person(_)));
         let counted = archive.book().intents().iter().filter(|intent| intent.state.counts());
-        let counted = counted.fold(Coins::ZERO, |sum, intent| sum.saturating_add(intent.price));
+        let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
         let spent = books.spent();
         if let Some(halt) = other {
             report(&format!(
@@ -201,7 +201,8 @@ impl Rig {
             return (counted < spent).then(|| format!("{counted} counted, {spent} spent"));
         }
         let open = archive.book().intents().iter().filter(|intent| {
-            intent.state.is_in_flight() || matches!(intent.state, State::Unknown | State::Returning)
+            intent.state.is_in_flight()
+                || matches!(intent.state, OrderState::Unknown | OrderState::Returning)
         });
         let open: Vec<String> =
             open.map(|intent| format!("{} is {}", intent.id, intent.state)).collect();

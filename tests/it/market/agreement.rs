@@ -6,20 +6,20 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use serde_json::{Value, value::RawValue};
 use sniper::{
     config::{Config, Generation, Sources},
-    csgoroll::{feed::Payload, operations},
+    csgoroll::{feed::NextPayload, operations},
     item_name::ItemName,
     json,
     sim::{
-        Settings, demo,
-        exchange::{Event, Exchange},
+        SimSettings, demo,
+        exchange::{MarketEvent, MarketState},
         graphql,
         listing::Listing,
-        offer::Oddity,
-        protocol::{Reply, Session, Viewer},
+        offer::ListingDefect,
+        protocol::{ProtocolReply, ProtocolSession, Viewer},
     },
     time::UnixMs,
-    trade::{PaintWear, Status},
-    whitelist::{Verdict, Whitelist},
+    trade::{PaintWear, TradeStatus},
+    whitelist::{Decision, Whitelist},
 };
 
 #[derive(serde::Deserialize)]
@@ -30,8 +30,8 @@ struct Message<'a> {
 }
 
 /// A session that has subscribed to everything that the bot subscribes to.
-fn session(generation: Generation) -> Session {
-    let mut session = Session::new(Viewer { signed_in: true });
+fn session(generation: Generation) -> ProtocolSession {
+    let mut session = ProtocolSession::new(Viewer { signed_in: true });
     session.receive(r#"{"type":"connection_init"}"#);
     for operation in operations::subscriptions(generation) {
         let payload = operation.to_json();
@@ -43,8 +43,8 @@ fn session(generation: Generation) -> Session {
 }
 
 /// Everything that happens on a market in its first two minutes.
-fn history() -> Vec<Event> {
-    let mut exchange = Exchange::new(&Settings::default(), UnixMs(1_772_366_400_000));
+fn history() -> Vec<MarketEvent> {
+    let mut exchange = MarketState::new(&SimSettings::default(), UnixMs(1_772_366_400_000));
     let mut events = Vec::new();
     while let Some(due) = exchange.next_due().filter(|due| *due < Duration::from_secs(120)) {
         exchange.advance(due, &mut events);
@@ -52,10 +52,10 @@ fn history() -> Vec<Event> {
     events
 }
 
-fn texts(session: &Session, event: &Event) -> Vec<String> {
+fn texts(session: &ProtocolSession, event: &MarketEvent) -> Vec<String> {
     let text = |reply| match reply {
-        Reply::Text(text) => Some(text),
-        Reply::Close(..) => None,
+        ProtocolReply::Text(text) => Some(text),
+        ProtocolReply::Close(..) => None,
     };
     session.tell(event).into_iter().filter_map(text).collect()
 }
@@ -75,7 +75,7 @@ fn whitelist() -> Whitelist {
 fn compare(listing: &Listing, trade: &sniper::trade::Trade<'_>, whitelist: &Whitelist) {
     let offer = &listing.offer;
     let wanted = match whitelist.decide(trade) {
-        Verdict::Wanted(index) => Some(whitelist.entries()[index].label().to_owned()),
+        Decision::Wanted(index) => Some(whitelist.entries()[index].label().to_owned()),
         _ => None,
     };
     assert_eq!(wanted.as_deref(), offer.wanted, "{offer:?}");
@@ -85,13 +85,16 @@ fn compare(listing: &Listing, trade: &sniper::trade::Trade<'_>, whitelist: &Whit
     assert_eq!(trade.suspected_trader_can_join_after, Some(listing.suspected_can_join_after()));
     assert_eq!(trade.created_at, Some(listing.created_at));
     assert_eq!(trade.expires_at, Some(listing.expires_at()));
-    let is_own = offer.oddity == Some(Oddity::Own);
+    let is_own = offer.oddity == Some(ListingDefect::Own);
     assert_eq!(trade.is_own, is_own, "{offer:?}");
-    if matches!(offer.oddity, Some(Oddity::NoItems | Oddity::NullItems | Oddity::NoVariant)) {
+    if matches!(
+        offer.oddity,
+        Some(ListingDefect::NoItems | ListingDefect::NullItems | ListingDefect::NoVariant)
+    ) {
         assert!(!trade.defects.is_empty() || trade.items != 1, "{offer:?}");
         return;
     }
-    assert_eq!(trade.items, if offer.oddity == Some(Oddity::TwoItems) { 2 } else { 1 });
+    assert_eq!(trade.items, if offer.oddity == Some(ListingDefect::TwoItems) { 2 } else { 1 });
     let name = ItemName::parse(&offer.market_name);
     assert_eq!((&*trade.market_name, &trade.item), (&*offer.market_name, &name.base));
     assert_eq!((trade.is_stattrak, trade.is_souvenir), (name.is_stattrak, name.is_souvenir));
@@ -104,21 +107,23 @@ fn meet(generation: Generation) -> usize {
     let mut compared = 0;
     for event in history() {
         let listed: BTreeMap<String, &Listing> = match &event {
-            Event::Created(listings) => listings.iter().map(|one| (one.id(), &**one)).collect(),
-            Event::Updated(_) | Event::Wallet { .. } => BTreeMap::new(),
+            MarketEvent::Created(listings) => {
+                listings.iter().map(|one| (one.id(), &**one)).collect()
+            }
+            MarketEvent::Updated(_) | MarketEvent::Wallet { .. } => BTreeMap::new(),
         };
         for text in texts(&session, &event) {
             let message: Message<'_> = serde_json::from_str(&text).unwrap();
             assert_eq!(message.r#type, "next");
-            let payload: Payload<'_> = json::read(message.payload.get()).unwrap();
+            let payload: NextPayload<'_> = json::read(message.payload.get()).unwrap();
             assert!(payload.is_known() && payload.unreadable() == 0, "{text}");
             for trade in payload.into_trades() {
                 let Some(listing) = listed.get(trade.id.as_str()) else { continue };
                 compare(listing, &trade, &whitelist);
                 let is_b = generation == Generation::B;
                 let can_join = is_b.then_some(
-                    listing.status == Status::Listed
-                        && listing.offer.oddity != Some(Oddity::CannotJoin),
+                    listing.status == TradeStatus::Listed
+                        && listing.offer.oddity != Some(ListingDefect::CannotJoin),
                 );
                 assert_eq!(trade.can_join, can_join);
                 let range = listing.offer.float.as_ref().and_then(|float| float.only_range);
@@ -150,7 +155,7 @@ fn the_market_understands_every_request_of_the_bot() {
     ];
     let id = sniper::trade::TradeId::new("VHJhZGU6MQ").unwrap();
     let buy = operations::buy_template().body(&id);
-    for body in requests.iter().map(operations::Operation::to_json).chain([buy]) {
+    for body in requests.iter().map(operations::GraphqlOperation::to_json).chain([buy]) {
         let read = graphql::read(body.as_bytes());
         assert!(read.is_ok(), "{body}: {read:?}");
     }

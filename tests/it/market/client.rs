@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sniper::sim::{Delivery, Market, Rate, Settings};
+use sniper::sim::{Delivery, Rate, SimServer, SimSettings};
 use tokio_tungstenite::tungstenite::{
     Error, Message, WebSocket,
     client::IntoClientRequest,
@@ -24,16 +24,16 @@ pub(crate) const B: &str = "subscription OnCreateTrades { createTrades { trades 
 pub(crate) const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";
 
 /// A market on which nothing happens but what a test does.
-pub(crate) fn quiet() -> Settings {
+pub(crate) fn quiet() -> SimSettings {
     let delivery = Delivery {
         confirm: (Duration::from_secs(3_600), Duration::from_secs(3_600)),
         ..Delivery::default()
     };
-    Settings { rate: Rate::NONE, rivals: None, delivery, ..Settings::default() }
+    SimSettings { rate: Rate::NONE, rivals: None, delivery, ..SimSettings::default() }
 }
 
-pub(crate) fn open(settings: Settings) -> Market {
-    Market::start(settings).unwrap()
+pub(crate) fn open(settings: SimSettings) -> SimServer {
+    SimServer::start(settings).unwrap()
 }
 
 /// Waits until something is so.
@@ -84,12 +84,12 @@ impl Answer {
 }
 
 impl Http {
-    pub(crate) fn new(market: &Market) -> Self {
+    pub(crate) fn new(market: &SimServer) -> Self {
         let cookie = format!("a=b; session={}", market.session());
         Self { stream: connect(market.address()), cookie, rest: Vec::new() }
     }
 
-    pub(crate) fn stranger(market: &Market) -> Self {
+    pub(crate) fn stranger(market: &SimServer) -> Self {
         Self { cookie: "session=s%3Awrong".to_owned(), ..Self::new(market) }
     }
 
@@ -157,7 +157,7 @@ impl Http {
 pub(crate) struct Feed(WebSocket<TcpStream>);
 
 impl Feed {
-    pub(crate) fn request(market: &Market, headers: &[(&'static str, &str)]) -> Request {
+    pub(crate) fn request(market: &SimServer, headers: &[(&'static str, &str)]) -> Request {
         let mut request = market.ws_url().into_client_request().unwrap();
         for (name, value) in headers {
             let name = HeaderName::from_static(name);
@@ -167,7 +167,7 @@ impl Feed {
     }
 
     /// Upgrades, and says nothing yet.
-    pub(crate) fn raw(market: &Market) -> Self {
+    pub(crate) fn raw(market: &SimServer) -> Self {
         let cookie = format!("session={}", market.session());
         let headers = [("sec-websocket-protocol", "graphql-transport-ws"), ("cookie", &*cookie)];
         let request = Self::request(market, &headers);
@@ -177,14 +177,14 @@ impl Feed {
         Self(socket)
     }
 
-    pub(crate) fn acknowledged(market: &Market) -> Self {
+    pub(crate) fn acknowledged(market: &SimServer) -> Self {
         let mut feed = Self::raw(market);
         feed.send(&json!({"type": "connection_init"}));
         assert_eq!(feed.next().unwrap(), json!({"type": "connection_ack"}));
         feed
     }
 
-    pub(crate) fn subscribed(market: &Market, query: &str) -> Self {
+    pub(crate) fn subscribed(market: &SimServer, query: &str) -> Self {
         let mut feed = Self::acknowledged(market);
         let before = market.visits().feeds_subscribed;
         feed.subscribe("1", query);

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use sniper::{
     config::{Config, Sources},
-    sim::faults::Channel,
+    sim::faults::FaultChannel,
 };
 
 fn sim(words: &[&str]) -> Command {
@@ -78,7 +78,7 @@ fn an_occupied_port_is_named_with_its_remedy() {
 fn a_wrong_fault_is_answered_with_all_there_are() {
     let output = outcome(&["--fault", "explode"]);
     assert_eq!(output.status.code(), Some(2));
-    for kind in sniper::sim::faults::Kind::ALL {
+    for kind in sniper::sim::faults::FaultKind::ALL {
         assert!(text(&output.stderr).contains(kind.name()), "{kind}");
     }
 }
@@ -102,11 +102,11 @@ fn as_json_the_last_line_is_an_object_and_the_log_goes_elsewhere() {
 fn the_page_about_the_practice_market_explains_every_fault() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/practice-market.md");
     let page = std::fs::read_to_string(path).unwrap();
-    for kind in sniper::sim::faults::Kind::ALL {
+    for kind in sniper::sim::faults::FaultKind::ALL {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
         let row = row.unwrap_or_else(|| panic!("`{kind}` is not explained"));
         let bought = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
-        let expected = match (kind.channel() == Channel::Orders, kind.commits()) {
+        let expected = match (kind.channel() == FaultChannel::Orders, kind.commits()) {
             (false, _) => "",
             (true, true) => "yes",
             (true, false) => "no",

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sniper::{
-    money::Coins,
-    sim::{Market, Offer, Rate, Settings, faults::Kind},
+    money::Amount,
+    sim::{ListedItem, Rate, SimServer, SimSettings, faults::FaultKind},
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::client::{A, B, DEADLINE, Feed, Http, open, quiet, until};
 
-fn redline() -> Offer {
-    let price = Coins::from_cents(1_015);
-    Offer::plain("AK-47 | Redline (Field-Tested)", price, price)
+fn redline() -> ListedItem {
+    let price = Amount::from_cents(1_015);
+    ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn generation_b_hears_of_a_batch_in_one_message() {
 
 #[test]
 fn everything_that_is_listed_is_heard_of_in_order() {
-    let market = open(Settings { rate: Rate::per_second(2_000), ..Settings::default() });
+    let market = open(SimSettings { rate: Rate::per_second(2_000), ..SimSettings::default() });
     let mut feed = Feed::subscribed(&market, B);
     let mut heard: Vec<String> = Vec::new();
     while heard.len() < 1_000 {
@@ -97,7 +97,7 @@ fn pings_of_both_kinds_are_answered() {
 
 #[test]
 fn the_market_pings_too() {
-    let market = open(Settings { ping_every: Duration::from_millis(20), ..quiet() });
+    let market = open(SimSettings { ping_every: Duration::from_millis(20), ..quiet() });
     let mut feed = Feed::acknowledged(&market);
     for _ in 0..3 {
         assert_eq!(feed.next().unwrap(), json!({"type": "ping"}));
@@ -144,7 +144,7 @@ fn an_unknown_field_is_an_error_of_that_subscription() {
 
 /// Strikes a subscribed feed, lists something, and closes it properly: what it heard of all that,
 /// and how it ended.
-fn strike(market: &Market, kind: Kind) -> (Vec<Value>, Option<u16>) {
+fn strike(market: &SimServer, kind: FaultKind) -> (Vec<Value>, Option<u16>) {
     let mut feed = Feed::subscribed(market, B);
     market.strike(kind);
     market.offer(vec![redline()]);
@@ -161,19 +161,19 @@ fn strike(market: &Market, kind: Kind) -> (Vec<Value>, Option<u16>) {
 #[test]
 fn a_feed_fails_as_told() {
     let market = open(quiet());
-    assert_eq!(strike(&market, Kind::FeedCut), (vec![], None));
-    assert_eq!(strike(&market, Kind::FeedClose), (vec![], Some(1001)));
-    assert_eq!(strike(&market, Kind::FeedSilence), (vec![], Some(4000)));
-    let (heard, end) = strike(&market, Kind::FeedComplete);
+    assert_eq!(strike(&market, FaultKind::FeedCut), (vec![], None));
+    assert_eq!(strike(&market, FaultKind::FeedClose), (vec![], Some(1001)));
+    assert_eq!(strike(&market, FaultKind::FeedSilence), (vec![], Some(4000)));
+    let (heard, end) = strike(&market, FaultKind::FeedComplete);
     assert_eq!((heard, end), (vec![json!({"id": "1", "type": "complete"})], Some(4000)));
-    let (heard, end) = strike(&market, Kind::FeedError);
+    let (heard, end) = strike(&market, FaultKind::FeedError);
     assert_eq!((heard.len(), &heard[0]["type"], end), (1, &json!("error"), Some(4000)));
-    assert_eq!(strike(&market, Kind::Slow).0.len(), 1);
+    assert_eq!(strike(&market, FaultKind::Slow).0.len(), 1);
 }
 
 #[test]
 fn a_feed_lies_as_told_and_is_honest_once_the_market_is() {
-    let market = open(Settings { faults: vec!["feed-silence:0".parse().unwrap()], ..quiet() });
+    let market = open(SimSettings { faults: vec!["feed-silence:0".parse().unwrap()], ..quiet() });
     let ids = market.offer(vec![redline(), redline()]);
     Http::new(&market).join(&ids[0]).unwrap();
     let mut feed = Feed::acknowledged(&market);
@@ -183,21 +183,21 @@ fn a_feed_lies_as_told_and_is_honest_once_the_market_is() {
     until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
     feed.send(&json!({"type": "ping"}));
     assert_eq!(feed.next().unwrap(), json!({"type": "pong"}), "all three are subscribed");
-    market.strike(Kind::FeedLie);
+    market.strike(FaultKind::FeedLie);
     let trade = feed.next().unwrap()["payload"]["data"]["updateTrade"]["trade"].clone();
     assert!(trade["id"] == ids[0] && trade["status"] != "JOINED", "{trade}");
-    market.strike(Kind::FeedUnlist);
+    market.strike(FaultKind::FeedUnlist);
     let trade = feed.next().unwrap()["payload"]["data"]["updateTrade"]["trade"].clone();
     assert!(trade["id"] == ids[1] && trade["status"] != "LISTED", "{trade}");
-    market.strike(Kind::PushLie);
+    market.strike(FaultKind::PushLie);
     let pushed = feed.next().unwrap()["payload"]["data"]["updateWallet"]["wallet"].clone();
     assert!(pushed["amount"].is_number());
-    market.strike(Kind::FeedRelist);
+    market.strike(FaultKind::FeedRelist);
     let again = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
     assert!(ids.contains(&again["id"].as_str().unwrap().to_owned()), "{again}");
     assert_eq!(market.books().balance.to_string(), "489.85");
     // A silent feed speaks again.
-    market.strike(Kind::FeedSilence);
+    market.strike(FaultKind::FeedSilence);
     market.offer(vec![redline()]);
     market.set_faults(&[]);
     let next = market.offer(vec![redline()]).remove(0);
@@ -208,7 +208,7 @@ fn a_feed_lies_as_told_and_is_honest_once_the_market_is() {
 #[test]
 fn a_feed_fails_by_itself_where_the_settings_say_so() {
     let faults = vec!["feed-close:1/1".parse().unwrap()];
-    let market = open(Settings { faults, ..quiet() });
+    let market = open(SimSettings { faults, ..quiet() });
     assert_eq!(Feed::subscribed(&market, B).closed_with(), Some(1001));
 }
 
@@ -248,7 +248,7 @@ fn a_stopped_market_cuts_its_feeds_and_frees_its_port() {
         feed.frame(),
         Err(Error::Io(_) | Error::Protocol(_) | Error::ConnectionClosed)
     ));
-    let again = open(Settings { listen: address, ..quiet() });
+    let again = open(SimSettings { listen: address, ..quiet() });
     assert_eq!(again.address(), address);
     feed.wait_at_most(DEADLINE);
 }

@@ -4,26 +4,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sniper::{
-    money::Coins,
-    sim::{Market, MarketError, Offer, Rate, Settings, books::Decision, faults::Kind},
-    trade::Status,
+    money::Amount,
+    sim::{
+        ListedItem, Rate, SimServer, SimServerError, SimSettings, books::JoinDecision,
+        faults::FaultKind,
+    },
+    trade::TradeStatus,
 };
 
 use super::client::{DEADLINE, Http, open, quiet, until};
 
 const USER: &str = "{ currentUser { id suspectedTrader wallets { name amount } } }";
 
-fn redline(cents: i64) -> Offer {
-    let price = Coins::from_cents(cents);
-    Offer::plain("AK-47 | Redline (Field-Tested)", price, price)
+fn redline(cents: i64) -> ListedItem {
+    let price = Amount::from_cents(cents);
+    ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
 }
 
-fn one(market: &Market) -> String {
+fn one(market: &SimServer) -> String {
     market.offer(vec![redline(1_015)]).remove(0)
 }
 
-fn failing(fault: &str) -> Market {
-    open(Settings { faults: vec![fault.parse().unwrap()], ..quiet() })
+fn failing(fault: &str) -> SimServer {
+    open(SimSettings { faults: vec![fault.parse().unwrap()], ..quiet() })
 }
 
 #[track_caller]
@@ -46,7 +49,7 @@ fn a_listing_is_bought_over_a_connection_that_stays_open() {
     let books = market.books();
     assert_eq!((market.visits().connections, books.spent().cents()), (1, 2_030));
     assert!(books.requests().all(|(entry, request)| {
-        request.decision == Decision::Sold
+        request.decision == JoinDecision::Sold
             && entry.listed_at <= request.at
             && request.connection == 1
     }));
@@ -67,7 +70,7 @@ fn the_books_know_a_warm_request_from_a_cold_one() {
 
 #[test]
 fn answers_tell_the_markets_time_to_the_second() {
-    let market = open(Settings { clock_ahead_ms: -3_600_000, ..quiet() });
+    let market = open(SimSettings { clock_ahead_ms: -3_600_000, ..quiet() });
     let mut http = Http::new(&market);
     let before = sniper::clock::now();
     let answer = http.join(&one(&market)).unwrap();
@@ -99,13 +102,13 @@ fn whoever_is_not_signed_in_sees_no_account_and_buys_nothing() {
 fn refusals_come_in_the_markets_words() {
     let market = open(quiet());
     let mut http = Http::new(&market);
-    let check = |http: &mut Http, offer: Offer, expected: &str| {
+    let check = |http: &mut Http, offer: ListedItem, expected: &str| {
         let id = market.offer(vec![offer]).remove(0);
         assert!(message(&http.join(&id).unwrap().json()).contains(expected));
     };
-    let held = Offer { can_join_after: Some(Duration::from_secs(60)), ..redline(100) };
+    let held = ListedItem { can_join_after: Some(Duration::from_secs(60)), ..redline(100) };
     check(&mut http, held, "not joinable");
-    let taken = Offer { rival_after: Some(Duration::ZERO), ..redline(100) };
+    let taken = ListedItem { rival_after: Some(Duration::ZERO), ..redline(100) };
     check(&mut http, taken, "not joinable");
     check(&mut http, redline(50_001), "Insufficient balance");
     let bought = one(&market);
@@ -114,13 +117,13 @@ fn refusals_come_in_the_markets_words() {
         message(&http.join(&bought).unwrap().json()).contains("no longer available")
     });
     assert_eq!(market.books().doubled().count(), 1);
-    let limited = open(Settings { daily_limit: Some(Coins::from_cents(500)), ..quiet() });
+    let limited = open(SimSettings { daily_limit: Some(Amount::from_cents(500)), ..quiet() });
     let answer = Http::new(&limited).join(&one(&limited)).unwrap().json();
     assert!(message(&answer).contains("exceeds your daily withdrawal limit"));
 }
 
 /// Buys once from a market with this fault: what came back, and whether it was bought.
-fn fail(fault: Kind) -> (Option<super::client::Answer>, bool, Market) {
+fn fail(fault: FaultKind) -> (Option<super::client::Answer>, bool, SimServer) {
     let market = failing(fault.name());
     let id = one(&market);
     let mut http = Http::new(&market);
@@ -134,34 +137,35 @@ fn fail(fault: Kind) -> (Option<super::client::Answer>, bool, Market) {
 
 #[test]
 fn a_cut_connection_may_or_may_not_have_bought() {
-    for (fault, bought) in [(Kind::CutBeforeCommit, false), (Kind::CutAfterCommit, true)] {
+    for (fault, bought) in [(FaultKind::CutBeforeCommit, false), (FaultKind::CutAfterCommit, true)]
+    {
         let (answer, was_bought, _) = fail(fault);
         assert!(answer.is_none());
         assert_eq!(was_bought, bought, "{fault}");
     }
-    let (answer, bought, _) = fail(Kind::HalfBody);
+    let (answer, bought, _) = fail(FaultKind::HalfBody);
     assert!(answer.is_none() && bought);
 }
 
 #[test]
 fn faults_answer_as_told() {
-    let check = |fault: Kind, status: u16, contains: &str, bought: bool| {
+    let check = |fault: FaultKind, status: u16, contains: &str, bought: bool| {
         let (answer, was_bought, _) = fail(fault);
         let answer = answer.unwrap();
         assert_eq!((answer.status, was_bought), (status, bought), "{fault}");
         assert!(answer.body.contains(contains), "{fault}: {}", answer.body);
     };
-    check(Kind::ServerErrorAfterCommit, 502, "<html>", true);
-    check(Kind::ServerErrorBeforeCommit, 503, "<html>", false);
-    check(Kind::Captcha, 200, "captcha", false);
-    check(Kind::Unauthenticated, 200, "unauthenticated", false);
-    check(Kind::DailyLimit, 200, "exceeds your daily withdrawal limit", false);
-    check(Kind::UnknownError, 200, "Something went wrong", false);
-    check(Kind::Empty, 200, r#"{"trades":[]}"#, true);
-    check(Kind::WrongPrice, 200, "11.15", true);
-    check(Kind::PriceZero, 200, r#""totalValue":0,"#, true);
-    check(Kind::Doubled, 200, "joinTrades", true);
-    check(Kind::LateRejection, 200, "joinTrades", true);
+    check(FaultKind::ServerErrorAfterCommit, 502, "<html>", true);
+    check(FaultKind::ServerErrorBeforeCommit, 503, "<html>", false);
+    check(FaultKind::Captcha, 200, "captcha", false);
+    check(FaultKind::Unauthenticated, 200, "unauthenticated", false);
+    check(FaultKind::DailyLimit, 200, "exceeds your daily withdrawal limit", false);
+    check(FaultKind::UnknownError, 200, "Something went wrong", false);
+    check(FaultKind::Empty, 200, r#"{"trades":[]}"#, true);
+    check(FaultKind::WrongPrice, 200, "11.15", true);
+    check(FaultKind::PriceZero, 200, r#""totalValue":0,"#, true);
+    check(FaultKind::Doubled, 200, "joinTrades", true);
+    check(FaultKind::LateRejection, 200, "joinTrades", true);
 }
 
 #[test]
@@ -176,16 +180,16 @@ fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
 
 #[test]
 fn an_answer_that_names_a_false_price_changes_nothing_in_the_books() {
-    let check = |kind: Kind, is_false: fn(f64) -> bool| {
+    let check = |kind: FaultKind, is_false: fn(f64) -> bool| {
         let (answer, _, market) = fail(kind);
         let trade = answer.unwrap().json()["data"]["joinTrades"]["trades"][0].clone();
         assert!(is_false(trade["totalValue"].as_f64().unwrap()), "{kind}: {trade}");
         let books = market.books();
         assert_eq!((books.spent().cents(), books.balance.cents()), (1_015, 48_985), "{kind}");
     };
-    check(Kind::PriceLow, |told| 0.0 < told && told < 10.15);
-    check(Kind::PriceZero, |told| told <= 0.0);
-    check(Kind::PriceHigh, |told| 10.15 < told);
+    check(FaultKind::PriceLow, |told| 0.0 < told && told < 10.15);
+    check(FaultKind::PriceZero, |told| told <= 0.0);
+    check(FaultKind::PriceHigh, |told| 10.15 < told);
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn a_read_fails_as_told_and_leaves_orders_alone() {
 
 #[test]
 fn a_market_can_turn_honest_while_it_is_open() {
-    let market = open(Settings {
+    let market = open(SimSettings {
         faults: ["captcha", "read-5xx"].map(|fault| fault.parse().unwrap()).to_vec(),
         ..quiet()
     });
@@ -225,10 +229,10 @@ fn a_market_can_turn_honest_while_it_is_open() {
 
 #[test]
 fn a_rate_limit_says_how_long_and_a_challenge_says_what_it_is() {
-    let (answer, bought, _) = fail(Kind::TooMany);
+    let (answer, bought, _) = fail(FaultKind::TooMany);
     let answer = answer.unwrap();
     assert_eq!((answer.status, answer.header("retry-after"), bought), (429, Some("3"), false));
-    let (answer, bought, _) = fail(Kind::Challenge);
+    let (answer, bought, _) = fail(FaultKind::Challenge);
     let answer = answer.unwrap();
     assert_eq!((answer.status, answer.header("cf-mitigated")), (403, Some("challenge")));
     assert!(answer.header("content-type").unwrap().starts_with("text/html") && !bought);
@@ -309,7 +313,7 @@ fn requests_may_follow_each_other_without_waiting() {
 
 #[test]
 fn an_idle_connection_is_closed_by_the_market() {
-    let market = open(Settings { http_idle: Duration::from_millis(50), ..quiet() });
+    let market = open(SimSettings { http_idle: Duration::from_millis(50), ..quiet() });
     let mut http = Http::new(&market);
     http.ask("{ __typename }", Value::Null);
     assert!(http.answer().is_none());
@@ -318,7 +322,7 @@ fn an_idle_connection_is_closed_by_the_market() {
 #[test]
 fn open_listings_can_be_read_page_by_page() {
     let market =
-        open(Settings { rate: Rate::per_second(5_000), rivals: None, ..Settings::default() });
+        open(SimSettings { rate: Rate::per_second(5_000), rivals: None, ..SimSettings::default() });
     until("much is listed", || market.books().offered > 600);
     let query = "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], $status: TradeStatus) { trades(first: $first, after: $after, orderBy: $orderBy, status: $status) { edges { node { id status createdAt } } pageInfo { hasNextPage endCursor } } }";
     let mut http = Http::new(&market);
@@ -348,7 +352,7 @@ fn a_purchase_goes_on_and_is_found_among_ones_own() {
     let id = one(&market);
     Http::new(&market).join(&id).unwrap();
     let state = || market.books().entry(&id).and_then(|entry| entry.purchase).unwrap().status;
-    until("it is delivered", || state() == Status::Completed);
+    until("it is delivered", || state() == TradeStatus::Completed);
     let query = "query Own($userId: ID, $statuses: [TradeStatus!]) { trades(userId: $userId, statuses: $statuses) { edges { node { id status } } pageInfo { hasNextPage } } }";
     let variables = json!({"userId": "VXNlcjo0MjQyNDI", "statuses": ["COMPLETED"]});
     let answer = Http::new(&market).ask(query, variables);
@@ -362,7 +366,7 @@ fn a_purchase_goes_on_and_is_found_among_ones_own() {
 fn what_nobody_asked_for_can_be_made_to_happen() {
     let market = open(quiet());
     let id = market.foist(redline(1_000)).unwrap();
-    market.adjust(Coins::from_cents(-2_500));
+    market.adjust(Amount::from_cents(-2_500));
     let books = market.books();
     assert_eq!(books.balance.cents(), 46_500);
     assert!(books.entry(&id).unwrap().requests.is_empty());
@@ -371,10 +375,10 @@ fn what_nobody_asked_for_can_be_made_to_happen() {
 #[test]
 fn a_taken_port_is_reported_with_its_remedy() {
     let market = open(quiet());
-    let Err(error) = Market::start(Settings { listen: market.address(), ..quiet() }) else {
+    let Err(error) = SimServer::start(SimSettings { listen: market.address(), ..quiet() }) else {
         panic!("two markets on one port");
     };
-    assert!(matches!(error, MarketError::Occupied { .. }));
+    assert!(matches!(error, SimServerError::Occupied { .. }));
     let shown = error.to_string();
     assert!(shown.contains(&market.address().to_string()) && shown.contains("--listen"), "{shown}");
 }

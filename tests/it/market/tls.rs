@@ -5,11 +5,11 @@ use std::{net::TcpStream, sync::Arc};
 use rustls::{ClientConnection, ServerConfig, StreamOwned, pki_types::PrivateKeyDer};
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
-    money::Coins,
+    money::Amount,
     net::tls::Tls,
-    sim::{Market, Offer, Settings},
+    sim::{ListedItem, SimServer, SimSettings},
     ws::{
-        handle::{Event, Handle, Options, Target},
+        handle::{Handle, HandleEvent, Options, Target},
         protocol::GraphqlTransportWs,
     },
 };
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::client::{B, DEADLINE, Feed, open, quiet, until};
 
 /// A market that speaks TLS, and how to trust it.
-fn encrypted() -> (Market, Tls) {
+fn encrypted() -> (SimServer, Tls) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -28,7 +28,7 @@ fn encrypted() -> (Market, Tls) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    let market = open(Settings { tls: Some(Arc::new(tls)), ..quiet() });
+    let market = open(SimSettings { tls: Some(Arc::new(tls)), ..quiet() });
     (market, Tls::trusting(made.cert.der()).unwrap())
 }
 
@@ -46,10 +46,10 @@ async fn the_managed_handle_runs_over_tls() {
         }
     };
     tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
-    let price = Coins::from_cents(100);
-    let id = market.offer(vec![Offer::plain("Glove Case", price, price)]).remove(0);
+    let price = Amount::from_cents(100);
+    let id = market.offer(vec![ListedItem::plain("Glove Case", price, price)]).remove(0);
     let event = tokio::time::timeout(DEADLINE, handle.recv()).await.unwrap();
-    let Some(Event::Message(message)) = event else { panic!("{event:?}") };
+    let Some(HandleEvent::Message(message)) = event else { panic!("{event:?}") };
     assert!(message.text.contains(&id), "{}", message.text);
     handle.stop().await;
 }
@@ -71,8 +71,8 @@ fn the_feed_is_served_over_tls() {
     let subscribe = serde_json::json!({"id": "1", "type": "subscribe", "payload": {"query": B}});
     socket.send(Message::text(subscribe.to_string())).unwrap();
     until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
-    let price = Coins::from_cents(100);
-    let id = market.offer(vec![Offer::plain("Glove Case", price, price)]).remove(0);
+    let price = Amount::from_cents(100);
+    let id = market.offer(vec![ListedItem::plain("Glove Case", price, price)]).remove(0);
     assert!(socket.read().unwrap().to_text().unwrap().contains("connection_ack"));
     assert!(socket.read().unwrap().to_text().unwrap().contains(&id));
 }

@@ -6,7 +6,7 @@ use sniper::{
     app::block_on_core,
     config::Generation,
     money::Percent,
-    sim::{Market, Offer, Settings, faults::Kind, offer::Oddity},
+    sim::{ListedItem, SimServer, SimSettings, faults::FaultKind, offer::ListingDefect},
     ws,
 };
 
@@ -20,13 +20,13 @@ use crate::feed::peer::{Server, batch};
 #[tokio::test]
 async fn both_generations_are_bought_end_to_end() {
     let all = [Generation::A, Generation::B].map(async |generation| {
-        let market = Market::start(quiet()).unwrap();
+        let market = SimServer::start(quiet()).unwrap();
         let trader = Trader::live(&market, PLENTY).asking_for(generation);
         let summary = trader
             .trades(async |sniper| {
                 ready(sniper, &market).await;
                 market.offer(vec![redline(1_015)]);
-                market.offer(vec![Offer::plain("Glove Case", cents(100), cents(100))]);
+                market.offer(vec![ListedItem::plain("Glove Case", cents(100), cents(100))]);
                 counted(sniper, |tally| tally.bought == 1 && tally.listings == 2).await;
             })
             .await;
@@ -44,7 +44,7 @@ async fn both_generations_are_bought_end_to_end() {
 #[test]
 fn a_session_that_spins_buys_as_any_other_and_lets_go_of_its_ledger_at_its_end() {
     let session = async {
-        let market = Market::start(quiet()).unwrap();
+        let market = SimServer::start(quiet()).unwrap();
         let trader = Trader::live(&market, &format!("{PLENTY}\n[speed]\nspin = true\n"));
         assert!(trader.config.speed.spin);
         // The second takes the ledger over from the first.
@@ -67,22 +67,26 @@ fn a_session_that_spins_buys_as_any_other_and_lets_go_of_its_ledger_at_its_end()
 
 #[tokio::test]
 async fn a_batch_is_many_listings_and_each_is_decided_on_for_itself() {
-    let market = Market::start(quiet()).unwrap();
-    let odd = |oddity| Offer { oddity: Some(oddity), ..redline(1_300) };
+    let market = SimServer::start(quiet()).unwrap();
+    let odd = |oddity| ListedItem { oddity: Some(oddity), ..redline(1_300) };
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
             market.offer(vec![
                 redline(1_100),
-                odd(Oddity::Own),
-                odd(Oddity::CannotJoin),
+                odd(ListingDefect::Own),
+                odd(ListingDefect::CannotJoin),
                 redline(1_200),
-                odd(Oddity::TwoItems),
-                odd(Oddity::NotListed),
-                odd(Oddity::NullItems),
-                odd(Oddity::NoItems),
-                odd(Oddity::NoVariant),
-                Offer { markup: Percent::from_hundredths(0), base: cents(1_299), ..redline(1_300) },
+                odd(ListingDefect::TwoItems),
+                odd(ListingDefect::NotListed),
+                odd(ListingDefect::NullItems),
+                odd(ListingDefect::NoItems),
+                odd(ListingDefect::NoVariant),
+                ListedItem {
+                    markup: Percent::from_hundredths(0),
+                    base: cents(1_299),
+                    ..redline(1_300)
+                },
                 redline(1_400),
             ]);
             counted(sniper, |tally| tally.bought == 3 && tally.listings == 11).await;
@@ -105,7 +109,7 @@ async fn a_batch_is_many_listings_and_each_is_decided_on_for_itself() {
 /// The feed comes from a server that repeats itself; the buys go to a market that keeps books.
 #[tokio::test]
 async fn a_listing_that_comes_again_over_another_connection_is_not_asked_for_again() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let ids = market.offer(vec![redline(1_015), redline(1_015)]);
     let begin = Arc::new(Notify::new());
     let may_begin = Arc::clone(&begin);
@@ -150,13 +154,16 @@ async fn a_listing_that_comes_again_over_another_connection_is_not_asked_for_aga
 
 #[tokio::test]
 async fn a_feed_that_breaks_again_and_again_is_bought_from_all_the_same() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
-            for (done, kind) in
-                (1..).zip([Kind::FeedCut, Kind::FeedClose, Kind::FeedComplete, Kind::FeedError])
-            {
+            for (done, kind) in (1..).zip([
+                FaultKind::FeedCut,
+                FaultKind::FeedClose,
+                FaultKind::FeedComplete,
+                FaultKind::FeedError,
+            ]) {
                 market.offer(vec![redline(1_015)]);
                 counted(sniper, |tally| tally.bought == done).await;
                 market.strike(kind);
@@ -174,8 +181,8 @@ async fn a_feed_that_breaks_again_and_again_is_bought_from_all_the_same() {
 
 #[tokio::test]
 async fn no_buy_is_cold_also_after_the_market_has_closed_idle_connections() {
-    let settings = Settings { http_idle: Duration::from_millis(400), ..quiet() };
-    let market = Market::start(settings).unwrap();
+    let settings = SimSettings { http_idle: Duration::from_millis(400), ..quiet() };
+    let market = SimServer::start(settings).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
@@ -193,7 +200,7 @@ async fn no_buy_is_cold_also_after_the_market_has_closed_idle_connections() {
 
 #[tokio::test]
 async fn the_closure_needs_neither_send_nor_static() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let trader = Trader::dry(&market, None, "");
     let mut lines: Vec<String> = Vec::new();
     let count = Rc::new(RefCell::new(0));

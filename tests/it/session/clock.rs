@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sniper::{
-    sim::{Market, Offer, Settings},
+    sim::{ListedItem, SimServer, SimSettings},
     summary::Summary,
 };
 
@@ -16,13 +16,13 @@ const LATE_BEST_MAX: Duration = Duration::from_millis(100);
 /// How much later any buy may come, on a machine that is busy with other things.
 const LATE_MAX: Duration = Duration::from_millis(1_000);
 
-fn opening_in(ms: u64, price: i64) -> Offer {
-    Offer { can_join_after: Some(Duration::from_millis(ms)), ..redline(price) }
+fn opening_in(ms: u64, price: i64) -> ListedItem {
+    ListedItem { can_join_after: Some(Duration::from_millis(ms)), ..redline(price) }
 }
 
 /// Each buy came after its listing could be joined, and soon after.
 #[track_caller]
-fn punctual(market: &Market, expected: usize) {
+fn punctual(market: &SimServer, expected: usize) {
     let books = market.books();
     let lateness: Vec<Duration> = books
         .requests()
@@ -37,7 +37,7 @@ fn punctual(market: &Market, expected: usize) {
 }
 
 async fn held_at(clock_ahead_ms: i64) {
-    let market = Market::start(Settings { clock_ahead_ms, ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { clock_ahead_ms, ..quiet() }).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
@@ -61,14 +61,14 @@ async fn whatever_the_markets_clock_shows_a_held_listing_is_bought_in_time_and_n
 }
 
 /// The account is flagged, and the market refuses whoever comes before the later of two moments.
-async fn suspected(suspected_trader: bool) -> (Market, Summary) {
-    let market = Market::start(Settings { suspected_trader, ..quiet() }).unwrap();
+async fn suspected(suspected_trader: bool) -> (SimServer, Summary) {
+    let market = SimServer::start(SimSettings { suspected_trader, ..quiet() }).unwrap();
     let after = Duration::from_millis(800);
-    let offer = |price| Offer { suspected_can_join_after: after, ..redline(price) };
+    let offer = |price| ListedItem { suspected_can_join_after: after, ..redline(price) };
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
-            market.offer(vec![offer(1_001), Offer { ..opening_in(200, 1_002) }]);
+            market.offer(vec![offer(1_001), ListedItem { ..opening_in(200, 1_002) }]);
             counted(sniper, |tally| tally.bought == 2).await;
         })
         .await;
@@ -80,7 +80,7 @@ async fn suspected(suspected_trader: bool) -> (Market, Summary) {
 #[tokio::test]
 async fn the_later_moment_of_suspected_traders_binds_them_and_nobody_else() {
     let ((flagged, _), (free, _)) = tokio::join!(suspected(true), suspected(false));
-    let first = |market: &Market| {
+    let first = |market: &SimServer| {
         let books = market.books();
         let (entry, request) =
             books.requests().find(|(entry, _)| entry.price == cents(1_001)).unwrap();
@@ -92,7 +92,7 @@ async fn the_later_moment_of_suspected_traders_binds_them_and_nobody_else() {
 
 #[tokio::test]
 async fn a_held_listing_that_is_taken_back_is_not_asked_for() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
@@ -109,7 +109,7 @@ async fn a_held_listing_that_is_taken_back_is_not_asked_for() {
 
 #[tokio::test]
 async fn what_is_held_when_the_bot_stops_is_let_go() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;

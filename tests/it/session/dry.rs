@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sniper::sim::{Market, Rate, Settings};
+use sniper::sim::{Rate, SimServer, SimSettings};
 
 use super::{PLENTY, Trader, cents, counted, knows_the_account, quiet, redline, skipped, until};
 use crate::feed::Log;
 
 #[tokio::test]
 async fn a_dry_run_sends_no_buy_and_opens_no_connection_for_one() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let summary = Trader::dry(&market, None, PLENTY)
         .trades(async |sniper| {
             until(|| market.visits().feeds_subscribed == 1).await;
@@ -26,7 +26,7 @@ async fn a_dry_run_sends_no_buy_and_opens_no_connection_for_one() {
 
 #[tokio::test]
 async fn a_dry_run_with_a_credential_reads_and_never_buys() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let policy = PLENTY.replace("total = 100000", "total = 10.15");
     let summary = Trader::dry(&market, Some(&market.session()), &policy)
         .trades(async |sniper| {
@@ -47,7 +47,7 @@ async fn a_dry_run_with_a_credential_reads_and_never_buys() {
 #[tokio::test]
 async fn a_dry_run_does_not_end_because_the_account_is_empty() {
     let log = Log::capture();
-    let market = Market::start(Settings { balance: cents(0), ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { balance: cents(0), ..quiet() }).unwrap();
     let summary = Trader::dry(&market, Some(&market.session()), "")
         .trades(async |sniper| {
             until(|| market.visits().feeds_subscribed == 1 && knows_the_account(sniper)).await;
@@ -68,7 +68,7 @@ async fn a_dry_run_does_not_end_because_the_account_is_empty() {
 #[tokio::test]
 async fn a_dry_run_beside_a_busy_market_misses_nothing() {
     let rate = Rate::per_second(300);
-    let market = Market::start(Settings { rate, rivals: None, ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { rate, rivals: None, ..quiet() }).unwrap();
     let summary = Trader::dry(&market, None, "")
         .trades(async |sniper| counted(sniper, |tally| tally.listings >= 500).await)
         .await;

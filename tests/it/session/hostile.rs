@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sniper::sim::Market;
+use sniper::sim::SimServer;
 use tokio::sync::Notify;
 
 use super::{
@@ -12,7 +12,7 @@ use crate::feed::peer::{Server, batch, frame};
 
 #[tokio::test]
 async fn messages_that_cannot_be_read_are_dropped_and_counted_and_buying_goes_on() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let deep = "[".repeat(100_000);
     let wrong = [
         "not JSON",
@@ -54,7 +54,7 @@ async fn messages_that_cannot_be_read_are_dropped_and_counted_and_buying_goes_on
 /// A listing of which something cannot be read, or is of another kind than it should be.
 #[tokio::test]
 async fn a_listing_that_cannot_be_read_is_counted_and_never_bought_nor_guessed_at() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let changes = [
         (r#""totalValue":10.15"#, r#""totalValue":"10.15""#),
         (r#""totalValue":10.15"#, r#""totalValue":-10.15"#),
@@ -111,7 +111,7 @@ async fn a_listing_that_cannot_be_read_is_counted_and_never_bought_nor_guessed_a
 
 #[tokio::test]
 async fn a_server_that_breaks_the_protocol_is_left_with_the_right_code_and_dialled_again() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let ids = market.offer(vec![redline(1_015)]);
     let closes = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = Arc::clone(&closes);

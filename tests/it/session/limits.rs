@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sniper::{
-    money::Coins,
-    sim::{Market, Settings},
+    money::Amount,
+    sim::{SimServer, SimSettings},
     sniper::{Now, Sniper},
 };
 
@@ -19,7 +19,7 @@ async fn each_limit_stops_what_is_beyond_it_and_is_counted_by_its_name() {
         ("max_quantity = 1000", "max_quantity = 1", "max_quantity", 1),
     ];
     let all = changes.map(|(from, to, limit, expected)| async move {
-        let market = Market::start(quiet()).unwrap();
+        let market = SimServer::start(quiet()).unwrap();
         let policy = PLENTY.replace(from, to);
         assert_ne!(policy, PLENTY);
         // One at a time, so that none is counted among those in flight.
@@ -42,7 +42,7 @@ async fn each_limit_stops_what_is_beyond_it_and_is_counted_by_its_name() {
 /// Nobody has told the bot of its first buy when the second one comes: it has to know by itself.
 #[tokio::test]
 async fn each_buy_lowers_the_balance_at_once_and_what_is_beyond_it_is_skipped() {
-    let market = Market::start(Settings { balance: cents(3_500), ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { balance: cents(3_500), ..quiet() }).unwrap();
     let policy = PLENTY.replace("min_balance = 0", "min_balance = 5");
     let summary = Trader::live(&market, &policy)
         .trades(async |sniper| {
@@ -64,7 +64,7 @@ async fn a_balance_that_the_feed_tells_is_looked_up_and_ends_a_session_if_it_is_
 }
 
 async fn more_is_told() {
-    let market = Market::start(Settings { balance: cents(1_000), ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { balance: cents(1_000), ..quiet() }).unwrap();
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
@@ -80,12 +80,12 @@ async fn more_is_told() {
     assert!(summary.lasted < Duration::from_secs(15), "{:?}", summary.lasted);
 }
 
-fn balance(sniper: &Sniper) -> Option<Coins> {
+fn balance(sniper: &Sniper) -> Option<Amount> {
     sniper.look(|core| core.ledger().snapshot(Now::read().wall).balance_least)
 }
 
 async fn too_little_is_told() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let policy = PLENTY.replace("min_balance = 0", "min_balance = 5");
     let summary = Trader::live(&market, &policy)
         .trades(async |sniper| {

@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    ledger::{HaltReason, archive::Archive},
-    sim::Market,
+    ledger::{HaltReason, archive::LedgerReader},
+    sim::SimServer,
     time::UnixMs,
 };
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ const STOPS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A user's machine: a market, and directories that outlive a bot.
 struct Machine {
-    market: Market,
+    market: SimServer,
     top: TempDir,
 }
 
@@ -36,7 +36,7 @@ impl Machine {
     fn new() -> Self {
         let top = tempfile::tempdir().unwrap();
         fs::write(top.path().join("sniper.toml"), PLENTY).unwrap();
-        Self { market: Market::start(quiet()).unwrap(), top }
+        Self { market: SimServer::start(quiet()).unwrap(), top }
     }
 
     fn data(&self) -> PathBuf {
@@ -112,7 +112,7 @@ impl Machine {
 
     fn halts(&self) -> Vec<HaltReason> {
         let state = self.top.path().join("state/sniper");
-        let mut archive = Archive::open_or_copy(&self.data(), Some(&state)).unwrap();
+        let mut archive = LedgerReader::open_or_copy(&self.data(), Some(&state)).unwrap();
         let halts = archive.book_mut().snapshot(UnixMs(i64::MAX)).halts;
         halts.iter().map(|halt| halt.reason).collect()
     }

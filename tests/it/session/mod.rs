@@ -32,15 +32,15 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    app::session::{Ended, Session},
+    app::session::{SessionEnd, TradingSession},
     config::{Config, Generation, Sources},
-    money::Coins,
-    sim::{Delivery, Market, Offer, Rate, Settings},
-    sniper::{Now, Sniper, tally::Tally},
-    stop::{Stop, Why},
+    money::Amount,
+    sim::{Delivery, ListedItem, Rate, SimServer, SimSettings},
+    sniper::{Now, Sniper, tally::SessionStats},
+    stop::{Shutdown, ShutdownReason},
     summary::Summary,
     trade::Trade,
-    ws::{self, policy::Limits, policy::Policy, policy::Thousandths},
+    ws::{self, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
 };
 use tempfile::TempDir;
 
@@ -66,19 +66,19 @@ max_quantity = 1000
 "#;
 
 /// A market on which nothing happens but what a test does.
-pub(crate) fn quiet() -> Settings {
+pub(crate) fn quiet() -> SimSettings {
     let never = Duration::from_secs(3_600);
     let delivery = Delivery { confirm: (never, never), ..Delivery::default() };
-    Settings { rate: Rate::NONE, rivals: None, delivery, ..Settings::default() }
+    SimSettings { rate: Rate::NONE, rivals: None, delivery, ..SimSettings::default() }
 }
 
-pub(crate) const fn cents(cents: i64) -> Coins {
-    Coins::from_cents(cents)
+pub(crate) const fn cents(cents: i64) -> Amount {
+    Amount::from_cents(cents)
 }
 
 /// A listing that [`PLENTY`] wants, at this price.
-pub(crate) fn redline(price: i64) -> Offer {
-    Offer::plain(REDLINE, cents(price), cents(price))
+pub(crate) fn redline(price: i64) -> ListedItem {
+    ListedItem::plain(REDLINE, cents(price), cents(price))
 }
 
 /// Somebody who trades: their settings, and a folder of their own.
@@ -89,12 +89,12 @@ pub(crate) struct Trader {
 
 impl Trader {
     /// With a credential, live, and in a hurry to reconnect.
-    pub(crate) fn live(market: &Market, policy: &str) -> Self {
+    pub(crate) fn live(market: &SimServer, policy: &str) -> Self {
         Self::new((&market.ws_url(), &market.http_url()), Some(&market.session()), policy, true)
     }
 
     /// Dry; with a credential or without one.
-    pub(crate) fn dry(market: &Market, session: Option<&str>, policy: &str) -> Self {
+    pub(crate) fn dry(market: &SimServer, session: Option<&str>, policy: &str) -> Self {
         Self::new((&market.ws_url(), &market.http_url()), session, policy, false)
     }
 
@@ -117,12 +117,13 @@ impl Trader {
         let sources =
             Sources { lookup: &lookup, directory: directory.path(), config_file: None, live };
         let config = Config::load(&sources).map_err(|problems| format!("{problems:?}")).unwrap();
-        let limits = Limits {
+        let limits = ReconnectionLimits {
             initial_delay: Duration::from_millis(250),
             jitter: Thousandths(0),
-            ..Limits::DEFAULT
+            ..ReconnectionLimits::DEFAULT
         };
-        let config = Config { reconnection: Policy::new(limits).unwrap(), ..config.config };
+        let config =
+            Config { reconnection: ReconnectPolicy::new(limits).unwrap(), ..config.config };
         Self { config, _directory: directory }
     }
 
@@ -142,10 +143,10 @@ impl Trader {
         mut hear: impl FnMut(&Trade<'_>),
         scenario: impl AsyncFnOnce(&Sniper),
     ) -> Summary {
-        let mut stop = Stop::listen(None).unwrap();
+        let mut stop = Shutdown::listen(None).unwrap();
         let mut config = self.config.clone();
         let filler = config.fill_gaps();
-        let mut session = Session::start(&config, filler).unwrap();
+        let mut session = TradingSession::start(&config, filler).unwrap();
         let sniper = session.sniper();
         let on_trade = |trade: Trade<'_>| {
             hear(&trade);
@@ -153,9 +154,9 @@ impl Trader {
         };
         let ended = tokio::select! {
             biased;
-            gave_up = ws::run_with_reconnect(&config, on_trade) => Ended::GaveUp(gave_up),
+            gave_up = ws::run_with_reconnect(&config, on_trade) => SessionEnd::GaveUp(gave_up),
             ended = session.run(&mut stop) => ended,
-            () = scenario(&sniper) => Ended::Stopped(Why::Over(Duration::ZERO)),
+            () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::Over(Duration::ZERO)),
         };
         session.finish(ended).await
     }
@@ -176,7 +177,10 @@ pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()>
 
 /// Waits until what was counted so far is so.
 #[track_caller]
-pub(crate) fn counted(sniper: &Sniper, is_so: impl Fn(&Tally) -> bool) -> impl Future<Output = ()> {
+pub(crate) fn counted(
+    sniper: &Sniper,
+    is_so: impl Fn(&SessionStats) -> bool,
+) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
         let deadline = Instant::now() + PATIENCE;
@@ -191,7 +195,7 @@ pub(crate) fn counted(sniper: &Sniper, is_so: impl Fn(&Tally) -> bool) -> impl F
 
 /// Waits until the bot hears this market, knows the account and may buy.
 #[track_caller]
-pub(crate) fn ready(sniper: &Sniper, market: &Market) -> impl Future<Output = ()> {
+pub(crate) fn ready(sniper: &Sniper, market: &SimServer) -> impl Future<Output = ()> {
     until(|| knows_the_account(sniper) && market.visits().feeds_subscribed == 1)
 }
 
@@ -209,7 +213,7 @@ pub(crate) fn skipped(summary: &Summary, why: &str) -> u64 {
 /// Holds a live session against the books of its market: every match went one way, nothing was
 /// asked for twice, and the money is the same on both sides.
 #[track_caller]
-pub(crate) fn agree(summary: &Summary, market: &Market) {
+pub(crate) fn agree(summary: &Summary, market: &SimServer) {
     let (tally, books) = (&summary.tally, market.books());
     let asked = tally.bought + tally.refused + tally.unknown;
     assert_eq!(tally.matched, asked + tally.not_sent + tally.skipped_total(), "{tally:?}");
@@ -220,7 +224,7 @@ pub(crate) fn agree(summary: &Summary, market: &Market) {
     assert!(tally.bought <= sold && sold <= tally.bought + tally.unknown, "{sold}: {tally:?}");
     if tally.unknown == 0 {
         let paid =
-            books.purchases().fold(Coins::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
+            books.purchases().fold(Amount::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
         let by_the_ledger = summary.orders.spent.saturating_add(summary.orders.returned_coins);
         assert_eq!(by_the_ledger, paid);
     }
@@ -228,7 +232,7 @@ pub(crate) fn agree(summary: &Summary, market: &Market) {
 
 /// Holds the object that a program printed against the books of its market.
 #[track_caller]
-pub(crate) fn agree_on(summary: &Value, market: &Market) {
+pub(crate) fn agree_on(summary: &Value, market: &SimServer) {
     let books = market.books();
     let count = |key: &str| summary[key].as_u64().unwrap();
     adds_up(summary);

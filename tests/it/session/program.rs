@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    sim::{Fault, Market, Offer, Settings, faults::Kind},
+    sim::{Fault, ListedItem, SimServer, SimSettings, faults::FaultKind},
     text::is_harmless,
 };
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts the program with these words, in a folder of its own with these settings.
-    pub(super) fn start(market: &Market, policy: &str, words: &[&str]) -> Self {
+    pub(super) fn start(market: &SimServer, policy: &str, words: &[&str]) -> Self {
         let desk = tempfile::tempdir().unwrap();
         fs::write(desk.path().join("sniper.toml"), policy).unwrap();
         let dotenv = format!(
@@ -124,7 +124,7 @@ impl Drop for Program {
 
 /// Waits until the program is subscribed and knows the account.
 #[track_caller]
-pub(super) fn ready(program: &Program, market: &Market) -> impl Future<Output = ()> {
+pub(super) fn ready(program: &Program, market: &SimServer) -> impl Future<Output = ()> {
     until(|| {
         // The account, what it bought, and nine connections: eight for buys and the feed's.
         let visits = market.visits();
@@ -133,14 +133,15 @@ pub(super) fn ready(program: &Program, market: &Market) -> impl Future<Output = 
     })
 }
 
-fn failing(kind: Kind) -> Market {
-    Market::start(Settings { faults: vec![Fault::always(kind)], ..quiet() }).unwrap()
+fn failing(kind: FaultKind) -> SimServer {
+    SimServer::start(SimSettings { faults: vec![Fault::always(kind)], ..quiet() }).unwrap()
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn a_signal_waits_for_an_answer_that_comes_and_for_ten_seconds_where_none_does() {
-    let cases = [("-TERM", Kind::Slow, "told to terminate"), ("-INT", Kind::Hang, "Ctrl-C")];
+    let cases =
+        [("-TERM", FaultKind::Slow, "told to terminate"), ("-INT", FaultKind::Hang, "Ctrl-C")];
     let all = cases.map(async |(signal, kind, ended)| {
         let market = failing(kind);
         let mut program = Program::start(&market, PLENTY, &["run", "--live", "--json"]);
@@ -163,7 +164,7 @@ async fn a_signal_waits_for_an_answer_that_comes_and_for_ten_seconds_where_none_
         agree_on(&summary, &market);
         assert!(program.err().contains("waiting up to 10 s for "), "{}", program.err());
         match kind {
-            Kind::Slow => {
+            FaultKind::Slow => {
                 assert!(summary["bought"].as_u64() > Some(0), "{summary}");
                 assert_eq!(summary["unknown"], 0);
                 assert!(waited < Duration::from_secs(9), "{waited:?}");
@@ -186,7 +187,7 @@ fn one_order() -> String {
 
 /// One order is in flight and its answer never comes.
 #[cfg(unix)]
-async fn waiting_for_an_answer(market: &Market, words: &[&str]) -> Program {
+async fn waiting_for_an_answer(market: &SimServer, words: &[&str]) -> Program {
     let program = Program::start(market, &one_order(), words);
     ready(&program, market).await;
     until(|| {
@@ -204,7 +205,7 @@ async fn waiting_for_an_answer(market: &Market, words: &[&str]) -> Program {
 async fn a_second_signal_ends_the_wait_and_names_what_is_unresolved() {
     let cases = [("-INT", 130, "Ctrl-C"), ("-TERM", 143, "told to terminate")];
     let all = cases.map(async |(signal, code, why)| {
-        let market = failing(Kind::Hang);
+        let market = failing(FaultKind::Hang);
         let mut program = waiting_for_an_answer(&market, &["run", "--live", "--json"]).await;
         program.signal(signal);
         until(|| program.err().contains("waiting up to 10 s for 1 order in flight; ")).await;
@@ -233,7 +234,7 @@ async fn a_second_signal_ends_the_wait_and_names_what_is_unresolved() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_live_bot_whose_reader_goes_away_waits_for_answers_and_exits_with_74() {
-    let market = failing(Kind::Slow);
+    let market = failing(FaultKind::Slow);
     let prepared = Program::start(&market, &one_order(), &["check"]);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sniper"))
@@ -263,7 +264,7 @@ async fn a_live_bot_whose_reader_goes_away_waits_for_answers_and_exits_with_74()
 
 #[tokio::test]
 async fn below_its_floor_the_program_ends_cleanly() {
-    let market = Market::start(Settings { balance: cents(499), ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { balance: cents(499), ..quiet() }).unwrap();
     let policy = PLENTY.replace("min_balance = 0", "min_balance = 5");
     let mut program = Program::start(&market, &policy, &["--live"]);
     assert_eq!(program.ended().await, Some(0));
@@ -276,7 +277,7 @@ async fn below_its_floor_the_program_ends_cleanly() {
 /// What a person sees of a run, from its first line to its last.
 #[tokio::test]
 async fn a_run_tells_its_story_in_lines() {
-    let market = Market::start(quiet()).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
     let words = ["run", "--live", "--for", "4s"];
     let mut program = Program::start(&market, PLENTY, &words);
     ready(&program, &market).await;
@@ -316,7 +317,7 @@ async fn what_could_repaint_a_terminal_is_harmless_in_every_output() {
     let policy = PLENTY.replace("item = \"AK-47 | Redline\"", "item = \"*\"");
     let words = [&["run", "--live", "--for", "3s"][..], &["--live", "--for", "3s", "--json"]];
     let all = words.map(async |words| {
-        let market = Market::start(quiet()).unwrap();
+        let market = SimServer::start(quiet()).unwrap();
         let session = Program::start(&market, &policy, &["check"]);
         let desk = tempfile::tempdir().unwrap();
         for name in [".env", "sniper.toml"] {
@@ -327,7 +328,7 @@ async fn what_could_repaint_a_terminal_is_harmless_in_every_output() {
         market.say(&format!("\"{EVIL}\u{1b}"));
         market.close_feeds(4_999, "\u{1b}[2J");
         until(|| {
-            market.offer(vec![Offer::plain(EVIL, cents(100), cents(100))]);
+            market.offer(vec![ListedItem::plain(EVIL, cents(100), cents(100))]);
             market.books().purchases().count() > 0
         })
         .await;
@@ -350,38 +351,40 @@ async fn what_could_repaint_a_terminal_is_harmless_in_every_output() {
 
 #[tokio::test]
 async fn a_planted_secret_is_nowhere_whatever_the_market_does() {
-    let all = [Kind::Doubled, Kind::Unauthenticated, Kind::CutAfterCommit].map(async |kind| {
-        let market = failing(kind);
-        market.replace_session(PLANTED);
-        let words = ["run", "--live", "--for", "4s"];
-        let first = Program::start(&market, PLENTY, &["check", "--live"]);
-        let desk = tempfile::tempdir().unwrap();
-        let dotenv = fs::read_to_string(first.desk.path().join(".env")).unwrap();
-        assert!(dotenv.contains(PLANTED));
-        let cookie = format!("CSGOROLL_COOKIE='cf_clearance={PLANTED}; session={PLANTED}'\n");
-        fs::write(desk.path().join(".env"), dotenv + &cookie).unwrap();
-        fs::write(desk.path().join("sniper.toml"), PLENTY).unwrap();
-        let mut program = Program::at(desk, &words, "trace");
-        until(|| {
-            market.offer(vec![redline(1_015)]);
-            market.books().requests().count() > 0
-        })
-        .await;
-        market.replace_session("somebody else's");
-        market.close_feeds(4_403, "Forbidden");
-        assert_eq!(program.ended().await, Some(0), "{}", program.out());
-        let mut seen = first.everything() + &program.everything();
-        assert!(seen.contains("[match] buying"), "{seen}");
-        for words in [&["status"][..], &["ledger", "show"], &["ledger", "verify"], &["check"]] {
-            let desk = std::mem::replace(&mut program.desk, tempfile::tempdir().unwrap());
-            program = Program::at(desk, words, "trace");
-            program.ended().await;
-            seen += &program.everything();
-        }
-        for secret in ["planted", "9f27c4"] {
-            assert!(!seen.contains(secret), "{kind}");
-        }
-    });
+    let all = [FaultKind::Doubled, FaultKind::Unauthenticated, FaultKind::CutAfterCommit].map(
+        async |kind| {
+            let market = failing(kind);
+            market.replace_session(PLANTED);
+            let words = ["run", "--live", "--for", "4s"];
+            let first = Program::start(&market, PLENTY, &["check", "--live"]);
+            let desk = tempfile::tempdir().unwrap();
+            let dotenv = fs::read_to_string(first.desk.path().join(".env")).unwrap();
+            assert!(dotenv.contains(PLANTED));
+            let cookie = format!("CSGOROLL_COOKIE='cf_clearance={PLANTED}; session={PLANTED}'\n");
+            fs::write(desk.path().join(".env"), dotenv + &cookie).unwrap();
+            fs::write(desk.path().join("sniper.toml"), PLENTY).unwrap();
+            let mut program = Program::at(desk, &words, "trace");
+            until(|| {
+                market.offer(vec![redline(1_015)]);
+                market.books().requests().count() > 0
+            })
+            .await;
+            market.replace_session("somebody else's");
+            market.close_feeds(4_403, "Forbidden");
+            assert_eq!(program.ended().await, Some(0), "{}", program.out());
+            let mut seen = first.everything() + &program.everything();
+            assert!(seen.contains("[match] buying"), "{seen}");
+            for words in [&["status"][..], &["ledger", "show"], &["ledger", "verify"], &["check"]] {
+                let desk = std::mem::replace(&mut program.desk, tempfile::tempdir().unwrap());
+                program = Program::at(desk, words, "trace");
+                program.ended().await;
+                seen += &program.everything();
+            }
+            for secret in ["planted", "9f27c4"] {
+                assert!(!seen.contains(secret), "{kind}");
+            }
+        },
+    );
     futures_util::future::join_all(all).await;
 }
 
@@ -396,7 +399,7 @@ async fn every_command_ends_with_one_object_where_that_is_wanted() {
         &["check", "--live"],
     ];
     let all = commands.map(async |words| {
-        let market = Market::start(quiet()).unwrap();
+        let market = SimServer::start(quiet()).unwrap();
         let mut program = Program::start(&market, PLENTY, &[words, &["--json"]].concat());
         assert_eq!(program.ended().await, Some(0), "{words:?}: {}", program.err());
         let summary = program.summary();
@@ -427,7 +430,7 @@ fn has_every_field(summary: &Value) {
 }
 
 #[track_caller]
-fn agrees_with_its_market(summary: &Value, program: &Program, elsewhere: &Market) {
+fn agrees_with_its_market(summary: &Value, program: &Program, elsewhere: &SimServer) {
     has_every_field(summary);
     let books = &summary["market"];
     assert_eq!(summary["mode"], "demo");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sniper::{
-    sim::{Fault, Market, Settings, faults::Kind},
+    sim::{Fault, SimServer, SimSettings, faults::FaultKind},
     sniper::Sniper,
     summary::Summary,
 };
@@ -17,7 +17,7 @@ use crate::{
 
 /// What a refused order leads to: no further order, and a feed that goes on. It counts as refused
 /// if the site's API said no, and as unknown if something in front of it did.
-async fn stops_buying(feed: &Market, trader: &Trader) -> Summary {
+async fn stops_buying(feed: &SimServer, trader: &Trader) -> Summary {
     let summary = trader
         .trades(async |sniper| {
             until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
@@ -49,14 +49,18 @@ fn is_loud_about(log: &Log, remedies: &[&str]) {
 async fn what_only_a_person_can_settle_stops_buying_with_one_loud_line() {
     let log = Log::capture();
     let kinds = [
-        (Kind::Unauthenticated, Some("unauthenticated"), "copy the new `session` cookie into .env"),
-        (Kind::Captcha, Some("captcha"), "solve the captcha"),
-        (Kind::Challenge, None, "pass the challenge"),
-        (Kind::DailyLimit, Some("daily limit"), "wait until the site's daily limit resets"),
+        (
+            FaultKind::Unauthenticated,
+            Some("unauthenticated"),
+            "copy the new `session` cookie into .env",
+        ),
+        (FaultKind::Captcha, Some("captcha"), "solve the captcha"),
+        (FaultKind::Challenge, None, "pass the challenge"),
+        (FaultKind::DailyLimit, Some("daily limit"), "wait until the site's daily limit resets"),
     ];
     let all = kinds.map(async |(kind, counted_as, _)| {
         let faults = vec![Fault::always(kind)];
-        let market = Market::start(Settings { faults, ..quiet() }).unwrap();
+        let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
         let summary = stops_buying(&market, &Trader::live(&market, PLENTY)).await;
         agree(&summary, &market);
         let refusals: Vec<&str> = summary.tally.refusals.keys().copied().collect();
@@ -93,7 +97,7 @@ fn read(body: &str) -> String {
 }
 
 /// A live trader who hears one market and buys at another.
-fn between(feed: &Market, buys: &Scripted) -> Trader {
+fn between(feed: &SimServer, buys: &Scripted) -> Trader {
     let http = format!("http://{}/graphql", buys.endpoints.http.authority());
     Trader::new((&feed.ws_url(), &http), Some(&feed.session()), PLENTY, true)
 }
@@ -106,7 +110,7 @@ fn joins(market: &Scripted) -> usize {
 async fn http_401_and_403_without_data_stop_buying() {
     let log = Log::capture();
     let all = [401, 403].map(async |status| {
-        let feed = Market::start(quiet()).unwrap();
+        let feed = SimServer::start(quiet()).unwrap();
         let buys = answering(move |_| answer(status, "", "{}")).await;
         let summary = stops_buying(&feed, &between(&feed, &buys)).await;
         assert_eq!((summary.tally.refused, summary.tally.unknown), (0, 1), "{status}");
@@ -118,7 +122,7 @@ async fn http_401_and_403_without_data_stop_buying() {
 
 #[tokio::test]
 async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
-    let feed = Market::start(quiet()).unwrap();
+    let feed = SimServer::start(quiet()).unwrap();
     let buys = answering(|number| match number {
         0 => answer(429, "Retry-After: 1\r\n", ""),
         _ => answer(200, "", r#"{"errors":[{"message":"Trade no longer available"}]}"#),
@@ -148,12 +152,12 @@ async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
 
 #[tokio::test]
 async fn a_lost_race_changes_nothing() {
-    let market = Market::start(Settings { balance: cents(100_000), ..quiet() }).unwrap();
+    let market = SimServer::start(SimSettings { balance: cents(100_000), ..quiet() }).unwrap();
     let rival = std::time::Duration::from_nanos(1);
     let summary = Trader::live(&market, PLENTY)
         .trades(async |sniper| {
             ready(sniper, &market).await;
-            let taken = sniper::sim::Offer { rival_after: Some(rival), ..redline(1_015) };
+            let taken = sniper::sim::ListedItem { rival_after: Some(rival), ..redline(1_015) };
             market.offer(vec![taken]);
             counted(sniper, |tally| tally.refused == 1).await;
             market.offer(vec![redline(1_015)]);
@@ -167,7 +171,7 @@ async fn a_lost_race_changes_nothing() {
 #[tokio::test]
 async fn what_a_refusal_asks_for_does_not_wait_for_its_confirmation() {
     let log = Log::capture();
-    let feed = Market::start(quiet()).unwrap();
+    let feed = SimServer::start(quiet()).unwrap();
     let is_refused = std::sync::atomic::AtomicBool::new(false);
     let buys = Scripted::plain(move |request: &Request| {
         let order = std::sync::atomic::Ordering::Relaxed;
@@ -200,7 +204,7 @@ async fn what_a_refusal_asks_for_does_not_wait_for_its_confirmation() {
 /// The answer to each order comes again, as a refusal, in the moment in which the next one leaves.
 #[tokio::test]
 async fn a_late_second_answer_never_gives_coins_back() {
-    let feed = Market::start(Settings { balance: cents(100_000), ..quiet() }).unwrap();
+    let feed = SimServer::start(SimSettings { balance: cents(100_000), ..quiet() }).unwrap();
     let buys = Scripted::plain(|request: &Request| {
         let body: Value = serde_json::from_str(&request.body).unwrap();
         match body["variables"]["input"]["tradeIds"][0].as_str() {

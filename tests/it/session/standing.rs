@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use sniper::sim::{Market, Rate, Settings};
+use sniper::sim::{Rate, SimServer, SimSettings};
 
 use super::{PLENTY, program::Program, quiet, redline, until};
 
@@ -29,7 +29,7 @@ fn object(program: &Program, words: &[&str]) -> (Value, Option<i32>) {
 async fn status_knows_the_feed_of_a_dry_run_and_of_a_live_bot() {
     let all =
         [("dry", &["run"][..]), ("live", &["run", "--live"][..])].map(async |(mode, words)| {
-            let market = Market::start(quiet()).unwrap();
+            let market = SimServer::start(quiet()).unwrap();
             let program = Program::start(&market, PLENTY, words);
             let feed = || object(&program, &["status"]).0["feed"].clone();
             until(|| feed()["state"] == "connected").await;
@@ -68,7 +68,8 @@ async fn status_knows_the_feed_of_a_dry_run_and_of_a_live_bot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_and_doctor_exit_with_1_while_a_bot_is_halted_and_while_its_ledger_is() {
-    let market = Market::start(Settings { rate: Rate::per_second(50), ..Settings::default() });
+    let market =
+        SimServer::start(SimSettings { rate: Rate::per_second(50), ..SimSettings::default() });
     let market = market.unwrap();
     let mut program = Program::start(&market, PLENTY, &["run", "--live"]);
     until(|| object(&program, &["status"]).0["reconciled"] == true).await;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sniper::sim::{Fault, Market, Rate, Settings, faults::Kind};
+use sniper::sim::{Fault, Rate, SimServer, SimSettings, faults::FaultKind};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -38,9 +38,9 @@ async fn stop(pid: u32) {
 /// feed goes on all the while.
 #[tokio::test]
 async fn an_answer_that_came_during_a_standstill_settles_its_order() {
-    let faults = vec![Fault::always(Kind::Slow)];
-    let settings = Settings { rate: Rate::per_second(40), wanted_permille: 0, ..quiet() };
-    let market = Market::start(Settings { faults, ..settings }).unwrap();
+    let faults = vec![Fault::always(FaultKind::Slow)];
+    let settings = SimSettings { rate: Rate::per_second(40), wanted_permille: 0, ..quiet() };
+    let market = SimServer::start(SimSettings { faults, ..settings }).unwrap();
     let mut program = Program::start(&market, PLENTY, &["run", "--live", "--json"]);
     ready(&program, &market).await;
     until(|| {

@@ -1,6 +1,6 @@
 //! A buy of which nobody knows what became of it: asked for once, and spent until proven otherwise.
 
-use sniper::sim::{Fault, Market, Settings, faults::Kind};
+use sniper::sim::{Fault, SimServer, SimSettings, faults::FaultKind};
 
 use super::{PLENTY, Trader, agree, cents, counted, quiet, ready, redline, skipped};
 use crate::feed::Log;
@@ -9,18 +9,18 @@ use crate::feed::Log;
 async fn what_ends_unknown_is_never_sent_again_and_counts_as_spent() {
     let log = Log::capture();
     let all = [
-        Kind::CutBeforeCommit,
-        Kind::CutAfterCommit,
-        Kind::ServerErrorBeforeCommit,
-        Kind::ServerErrorAfterCommit,
-        Kind::UnknownError,
-        Kind::HalfBody,
-        Kind::Empty,
-        Kind::Foreign,
+        FaultKind::CutBeforeCommit,
+        FaultKind::CutAfterCommit,
+        FaultKind::ServerErrorBeforeCommit,
+        FaultKind::ServerErrorAfterCommit,
+        FaultKind::UnknownError,
+        FaultKind::HalfBody,
+        FaultKind::Empty,
+        FaultKind::Foreign,
     ]
     .map(async |kind| {
         let faults = vec![Fault::always(kind)];
-        let market = Market::start(Settings { faults, ..quiet() }).unwrap();
+        let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
         let policy = PLENTY.replace("total = 100000", "total = 15");
         let summary = Trader::live(&market, &policy)
             .trades(async |sniper| {

@@ -7,18 +7,22 @@ use std::{
 
 use sniper::{
     config::Generation,
-    sim::{Books, Market, Rate, Settings, demo},
+    sim::{MarketBooks, Rate, SimServer, SimSettings, demo},
     summary::Summary,
-    trade::{Event, Trade},
+    trade::{Trade, TradeEvent},
 };
 
 use super::{Trader, agree, cents, ready};
 
 /// A session at a busy market, and the ids of all that it heard to be listed.
-async fn busy(market: &Market, trader: &Trader, lasting: Duration) -> (Summary, BTreeSet<String>) {
+async fn busy(
+    market: &SimServer,
+    trader: &Trader,
+    lasting: Duration,
+) -> (Summary, BTreeSet<String>) {
     let mut heard = BTreeSet::new();
     let hear = |trade: &Trade<'_>| {
-        if trade.event != Event::Updated {
+        if trade.event != TradeEvent::Updated {
             heard.insert(trade.id.to_string());
         }
     };
@@ -33,7 +37,7 @@ async fn busy(market: &Market, trader: &Trader, lasting: Duration) -> (Summary, 
 
 /// Every listing from the first that was heard to the last was heard.
 #[track_caller]
-fn missed_nothing(books: &Books, heard: &BTreeSet<String>) {
+fn missed_nothing(books: &MarketBooks, heard: &BTreeSet<String>) {
     let mut times: BTreeMap<Duration, Vec<&str>> = BTreeMap::new();
     for entry in books.entries() {
         times.entry(entry.listed_at).or_default().push(&entry.id);
@@ -48,7 +52,7 @@ fn missed_nothing(books: &Books, heard: &BTreeSet<String>) {
 
 /// What was asked for was wanted, and what was wanted and heard of went one way.
 #[track_caller]
-fn bought_what_is_wanted(summary: &Summary, books: &Books, heard: &BTreeSet<String>) {
+fn bought_what_is_wanted(summary: &Summary, books: &MarketBooks, heard: &BTreeSet<String>) {
     let unwanted = books.requests().filter(|(entry, _)| entry.wanted.is_none()).count();
     assert_eq!(unwanted, 0, "asked for what nobody wants");
     let wanted =
@@ -59,8 +63,9 @@ fn bought_what_is_wanted(summary: &Summary, books: &Books, heard: &BTreeSet<Stri
 #[tokio::test]
 async fn ten_seconds_at_fifty_listings_a_second_miss_nothing_and_buy_nothing_twice() {
     let sound = [Generation::A, Generation::B].map(async |generation| {
-        let settings = Settings { rate: Rate::per_second(50), seed: 3, ..Settings::default() };
-        let market = Market::start(settings).unwrap();
+        let settings =
+            SimSettings { rate: Rate::per_second(50), seed: 3, ..SimSettings::default() };
+        let market = SimServer::start(settings).unwrap();
         let trader = Trader::live(&market, demo::WHITELIST).asking_for(generation);
         let (summary, heard) = busy(&market, &trader, Duration::from_secs(10)).await;
         let books = market.books();
@@ -82,10 +87,10 @@ async fn failing() {
                   5xx-before-commit:4% unknown-error:4% half-body:4% slow:4% doubled:4% \
                   late-rejection:8% empty:4% \
                   foreign:4% feed-cut:10% feed-close:10%";
-    let market = Market::start(Settings {
+    let market = SimServer::start(SimSettings {
         rate: Rate::per_second(120),
         faults: faults.split_whitespace().map(|fault| fault.parse().unwrap()).collect(),
-        ..Settings::default()
+        ..SimSettings::default()
     })
     .unwrap();
     let trader = Trader::live(&market, demo::WHITELIST);

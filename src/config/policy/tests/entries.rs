@@ -129,7 +129,7 @@ fn entries_that_cannot_be_told_apart_are_told() {
                 [[whitelist]]\nitem = \"x\"\nmax_price = 1.0\n";
     let (policy, told) = said(text);
     assert_eq!(told, [""; 0]);
-    let mut findings = Findings::default();
+    let mut findings = Diagnostics::default();
     crate::config::entries::check_distinct(&policy.entries.found, &mut findings);
     let told = super::told(findings);
     assert_eq!(told.len(), 2, "{told:?}");

@@ -4,8 +4,8 @@ use super::*;
 
 /// Reads a whitelist of JSON.
 #[track_caller]
-fn json(text: &str) -> (Vec<Entry>, Vec<String>) {
-    let mut findings = Findings::default();
+fn json(text: &str) -> (Vec<WhitelistEntry>, Vec<String>) {
+    let mut findings = Diagnostics::default();
     let entries = read_whitelist("f", text, &mut findings);
     (entries.found.into_iter().map(|found| found.entry).collect(), told(findings))
 }
@@ -18,7 +18,7 @@ fn json_says_the_same_as_toml() {
         "item = \"AK-47 | Redline\"\nwear = [\"FT\"]\nfloat_max = 0.22\nmax_total = 30\n\
          max_age_s = 60",
     );
-    let expected = Entry { max_price: Coins::from_cents(1_250), ..expected };
+    let expected = WhitelistEntry { max_price: Amount::from_cents(1_250), ..expected };
     for text in [format!("[{keys}]"), format!("{{\"whitelist\": [{keys}]}}")] {
         assert_eq!(json(&text), (vec![expected.clone()], vec![]), "text: {text}");
     }
