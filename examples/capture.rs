@@ -7,7 +7,7 @@ use std::{env, error::Error, io::Write as _, time::Duration};
 
 use sniper::{
     capture::{self, CapturePlan, source::CaptureSource},
-    tape::{RealDisk, Recording},
+    recording::{RealDisk, Recording},
     text::Escaped,
 };
 

@@ -11,11 +11,11 @@ use sniper::{
     text::Escaped,
     ws::{
         connect::Dial as _,
-        handle::{SingleConnection, HandleEvent, Options, Target},
-        host::Hosts,
+        handle::{HandleEvent, Options, SingleConnection, Target},
+        host_cooldown::Hosts,
         policy::ReconnectPolicy,
         protocol::PlainJson,
-        source::{ReconnectingSource, EventSource},
+        source::{EventSource, ReconnectingSource},
     },
 };
 

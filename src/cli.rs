@@ -81,7 +81,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub record: bool,
     /// Stop cleanly after this long, like 60s, 5m or 8h [default: never]
-    #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::shutdown::parse_duration)]
     pub lasting: Option<Duration>,
 }
 
@@ -89,7 +89,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// How long it takes
-    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = crate::stop::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = crate::shutdown::parse_duration)]
     pub lasting: Duration,
     /// Listings a second
     #[arg(long, default_value = "20")]

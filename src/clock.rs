@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::time::UnixMs;
+use crate::domain::time::UnixMs;
 
 /// The wall clock and the steady clock, read together.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::UnixMs;
+use crate::domain::time::UnixMs;
 
 /// What counts of an HTTP answer's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

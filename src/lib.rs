@@ -12,25 +12,25 @@
 //!
 //! | room | answers | kind |
 //! |---|---|---|
-//! | [`money`], [`time`], [`item_name`], [`trade`], [`outcome`] | what the words mean | pure |
+//! | [`domain::money`], [`domain::time`], [`domain::item_name`], [`domain::trade`], [`domain::outcome`] | what the words mean | pure |
 //! | [`json`], [`text`], [`secret`] | how foreign text is read, shown, and kept from being shown | pure |
 //! | [`threads`] | which thread has ended, and that ordering stops then | edge |
 //! | [`cli`], [`config`] | what a person asked for and has set | edge around pure checks |
-//! | [`csgoroll`] | how this marketplace speaks; the only room that knows it | pure |
+//! | [`markets::csgoroll`] | how this marketplace speaks; the only room that knows it | pure |
 //! | [`ws`] | the feed: when to dial, what to say, whether it still lives | edge around pure cores |
 //! | [`whitelist`] | is it wanted, and why not | pure |
 //! | [`sniper`] | may it be bought, now or later; what became of it | pure, with a handle |
 //! | [`ledger`] | may it be afforded; what was intended, what happened | pure core |
-//! | [`server_clock`] | what time it can be at the server | pure |
-//! | [`buyer`] | one request, one answer, over a warm connection | edge |
+//! | [`domain::server_clock`] | what time it can be at the server | pure |
+//! | [`execution`] | one request, one answer, over a warm connection | edge |
 //! | [`account`] | balance, purchases and open listings, read seldom and never on the way to a buy | edge |
 //! | [`net`], [`http_head`] | TLS, dialling, the client for reads | edge |
-//! | [`tape`] | what was heard, recorded with its gaps and played back | edge around pure lines |
+//! | [`recording`] | what was heard, recorded with its gaps and played back | edge around pure lines |
 //! | [`capture`] | any feed, recorded to disk | edge |
 //! | [`doctor`] | what works, what does not, and what to do | edge around a pure report |
 //! | [`sim`] | the practice market | edge around a pure market |
-//! | [`recent`] | what came by last, remembered where asking costs nothing | pure |
-//! | [`latency`], [`summary`], [`log`], [`stop`], [`clock`], [`app`] | what a person sees, and when it ends | edge |
+//! | [`cache`] | what came by last, remembered where asking costs nothing | pure |
+//! | [`latency`], [`summary`], [`log`], [`shutdown`], [`clock`], [`commands`] | what a person sees, and when it ends | edge |
 //!
 //! # What must always be true, and is mostly seen by what is absent
 //!
@@ -44,34 +44,29 @@
 //! 8. Pure rooms import no runtime, no clock and no randomness; time is an argument.
 
 pub mod account;
-pub mod app;
-pub mod buyer;
+pub mod cache;
 pub mod capture;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
-pub mod csgoroll;
 pub mod doctor;
+pub mod domain;
+pub mod execution;
 pub mod http_head;
-pub mod item_name;
 pub mod json;
 pub mod latency;
 pub mod ledger;
 pub mod log;
-pub mod money;
+pub mod markets;
 pub mod net;
-pub mod outcome;
-pub mod recent;
+pub mod recording;
 pub mod secret;
-pub mod server_clock;
+pub mod shutdown;
 pub mod sim;
 pub mod sniper;
-pub mod stop;
 pub mod summary;
-pub mod tape;
 pub mod text;
 pub mod threads;
-pub mod time;
-pub mod trade;
 pub mod whitelist;
 pub mod ws;

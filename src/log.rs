@@ -437,7 +437,7 @@ mod tests {
     fn a_line_has_its_time_in_utc_its_level_and_its_words() {
         let line = written("info", false, || tracing::info!("Connected"));
         let (time, words) = line.split_once(' ').unwrap();
-        assert!(crate::time::UnixMs::parse(time).is_some(), "{line:?}");
+        assert!(crate::domain::time::UnixMs::parse(time).is_some(), "{line:?}");
         assert_eq!(words, " INFO Connected\n");
     }
 

@@ -6,18 +6,19 @@
 use std::process::ExitCode;
 
 use sniper::{
-    app::{
+    cli::{Cli, Command, DemoArgs, RunArgs, SharedArgs},
+    commands::{
         AppError, block_on, block_on_core, capture,
         demo::Demo,
-        desk, doctor, practice,
+        doctor, ledger,
         record::SessionRecording,
         report::{self, Output},
         session::{SessionEnd, SessionStart, TradingSession},
+        sim,
     },
-    cli::{Cli, Command, DemoArgs, RunArgs, SharedArgs},
     config::Config,
     log::ReaderGone,
-    stop::{SecondSignal, Shutdown},
+    shutdown::{SecondSignal, Shutdown},
     summary::Summary,
     threads, ws,
 };
@@ -30,14 +31,14 @@ fn main() -> ExitCode {
     let done = match cli.command() {
         Command::Run(args) => run(shared, &args, output),
         Command::Demo(args) => demo(&args, output),
-        Command::Sim(args) => practice::run(&args, output),
+        Command::Sim(args) => sim::run(&args, output),
         Command::Capture(args) => capture::run(shared, &args, output),
         Command::Doctor => doctor::run(shared, output),
         Command::Check(args) => report::check(shared, args.live, output),
-        Command::Ledger(args) => desk::at(shared, output, |desk| desk.ledger(&args)),
-        Command::Status => desk::at(shared, output, |desk| desk.status()),
-        Command::Halt => desk::at(shared, output, |desk| desk.halt()),
-        Command::Resume => desk::at(shared, output, |desk| desk.resume()),
+        Command::Ledger(args) => ledger::at(shared, output, |desk| desk.ledger(&args)),
+        Command::Status => ledger::at(shared, output, |desk| desk.status()),
+        Command::Halt => ledger::at(shared, output, |desk| desk.halt()),
+        Command::Resume => ledger::at(shared, output, |desk| desk.resume()),
     };
     done.unwrap_or_else(|error| output.error(&error))
 }

@@ -5,14 +5,14 @@ use std::{fmt, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
+    domain::money::Amount,
     latency::Percentiles,
     ledger::{Halt, OrderTotals},
-    money::Amount,
-    sniper::tally::{BoughtItem, SessionStats},
+    sniper::stats::{BoughtItem, SessionStats},
     text::Escaped,
 };
 
-pub use crate::time::lasting;
+pub use crate::domain::time::lasting;
 
 /// How many purchases the summary shows.
 const PURCHASES_SHOWN_MAX: usize = 20;
@@ -359,7 +359,7 @@ pub fn short(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger::HaltReason, outcome::Outcome, time::UnixMs};
+    use crate::{domain::outcome::Outcome, domain::time::UnixMs, ledger::HaltReason};
 
     fn summary() -> Summary {
         let mut tally = SessionStats {

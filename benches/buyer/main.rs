@@ -26,16 +26,16 @@ use std::{
 };
 
 use sniper::{
-    buyer::{
+    config::{Budget, Credential},
+    domain::money::{Amount, Percent},
+    domain::time::UnixMs,
+    domain::trade::TradeId,
+    execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
         request::{BodyTemplate, BuyRequest, RequestIdentity},
     },
-    config::{Budget, Credential},
-    csgoroll::operations::{buy_template, current_user},
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    money::{Amount, Percent},
-    time::UnixMs,
-    trade::TradeId,
+    markets::csgoroll::operations::{buy_template, current_user},
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
@@ -75,7 +75,7 @@ impl Times {
 struct Case {
     market: Market,
     buyer: OrderClient,
-    reports: tokio::sync::mpsc::Receiver<sniper::buyer::answer::OrderReport>,
+    reports: tokio::sync::mpsc::Receiver<sniper::execution::answer::OrderReport>,
     prepare: Times,
     write: Times,
     send: Times,

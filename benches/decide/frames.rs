@@ -5,8 +5,8 @@
 
 use sniper::{
     config::Generation,
-    money::{Amount, Percent},
-    time::UnixMs,
+    domain::money::{Amount, Percent},
+    domain::time::UnixMs,
 };
 
 /// Items that real listings are about, with every trap that names have.

@@ -23,7 +23,7 @@ use std::{
     io::{self, Write},
 };
 
-use sniper::{config::Generation, trade::Trade, whitelist::Decision};
+use sniper::{config::Generation, domain::trade::Trade, whitelist::Decision};
 
 use self::{
     frames::frame,

@@ -8,14 +8,14 @@ use std::{
 };
 
 use sniper::{
-    buyer::answer::SentRequest,
     config::{Budget, Generation},
+    domain::money::Amount,
+    domain::outcome::NotSent,
+    domain::server_clock::ServerClock,
+    domain::time::UnixMs,
+    execution::answer::SentRequest,
     ledger::{ApprovedOrder, Ledger},
-    money::Amount,
-    outcome::NotSent,
-    server_clock::ServerClock,
     sniper::{Engine, Executor, Now, OrderSender},
-    time::UnixMs,
     whitelist::{Whitelist, WhitelistEntry},
 };
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use sniper::{
-    csgoroll::feed::NextPayload,
-    money::{Amount, Percent},
-    trade::Trade,
+    domain::money::{Amount, Percent},
+    domain::trade::Trade,
+    markets::csgoroll::feed::NextPayload,
     whitelist::{Decision, ItemPattern, WearSet, Whitelist, WhitelistEntry},
     ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };

@@ -26,14 +26,14 @@ use std::{
 
 use sniper::{
     config::Budget,
+    domain::money::{Amount, Percent},
+    domain::outcome::Outcome,
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeStatus},
     ledger::{
         AccountReading, Ledger, LedgerLocation, OrderRequest, OwnTrade, RiskRejection,
-        archive::LedgerReader,
+        reader::LedgerReader,
     },
-    money::{Amount, Percent},
-    outcome::Outcome,
-    time::UnixMs,
-    trade::{TradeId, TradeStatus},
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use memchr::memmem;
-use sniper::{csgoroll::operations, trade::TradeId};
+use sniper::{domain::trade::TradeId, markets::csgoroll::operations};
 
 use crate::{
     frames::WANTED,

@@ -4,14 +4,14 @@
 use std::{fs, thread};
 
 use sniper::{
-    app::{
+    commands::{
         block_on_core,
         session::{SessionEnd, TradingSession},
     },
     config::{Config, Sources},
     net::tls::Tls,
-    sniper::tally::BoughtItem,
-    stop::{Shutdown, ShutdownReason},
+    shutdown::{Shutdown, ShutdownReason},
+    sniper::stats::BoughtItem,
     ws,
 };
 use tokio::sync::oneshot;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sniper::{
     clock,
     config::Generation,
-    item_name::ItemName,
+    domain::item_name::ItemName,
     sim::{
         ListedItem, Rate, SimSettings,
         catalogue::Catalogue,

@@ -15,7 +15,7 @@ use std::{
 
 use sniper::{
     config::Config,
-    tape::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
+    recording::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
 };
 
 /// How long whoever takes his time takes for one write.

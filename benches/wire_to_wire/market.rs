@@ -18,7 +18,7 @@ use std::{
 use memchr::memmem;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
-use sniper::{clock, money::Amount};
+use sniper::{clock, domain::money::Amount};
 use tokio_tungstenite::tungstenite::{
     self, Message,
     handshake::server::{Request, Response},

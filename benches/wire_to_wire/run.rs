@@ -14,7 +14,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use sniper::sniper::tally::BoughtItem;
+use sniper::sniper::stats::BoughtItem;
 
 use crate::{
     frames::{Frame, Frames},

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sniper::buyer::{
+use sniper::execution::{
     answer::{ResponseError, HttpResponse},
     answer_reader::{ResponseReader, BODY_BYTES_MAX, KeepAlive, ReadProgress},
 };

@@ -9,7 +9,7 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use sniper::{
-    csgoroll::feed::NextPayload,
+    markets::csgoroll::feed::NextPayload,
     ws::protocol::{ProtocolEvent, GraphqlTransportWs, SubscriptionState, Subscription},
 };
 

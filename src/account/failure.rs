@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::health::FailureCause;
 use crate::{
-    csgoroll::account::{BalanceError, ReadError},
+    domain::outcome::RejectReason,
+    markets::csgoroll::account::{BalanceError, ReadError},
     net::http_client::{HttpError, HttpReply},
-    outcome::RejectReason,
 };
 
 /// How many characters of the site's words tell one refusal from another.

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use crate::{
+    domain::time::UnixMs,
     secret,
     text::{Escaped, is_harmless},
-    time::UnixMs,
 };
 
 /// The longest cause that is shown, in characters.

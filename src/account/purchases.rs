@@ -9,10 +9,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::{failure::ReadFailure, health::FailureCause};
 use crate::{
-    csgoroll::account::{NextPage, OwnPurchase, Page},
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeStatus},
     ledger::OwnTrade,
-    time::UnixMs,
-    trade::{TradeId, TradeStatus},
+    markets::csgoroll::account::{NextPage, OwnPurchase, Page},
 };
 
 /// How many pages of own purchases are read at most: ten thousand purchases.
@@ -368,7 +368,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::money::Amount;
+    use crate::domain::money::Amount;
 
     const DAY_MS: i64 = 86_400_000;
     const NOW: UnixMs = UnixMs(1_000 * DAY_MS);

@@ -9,13 +9,16 @@ use tokio::{sync::Mutex, time::sleep};
 
 use super::{
     failure::ReadFailure,
-    pace::RateLimiter,
     purchases::{LookBack, PageWalk, PurchasesReading},
+    rate_limiter::RateLimiter,
 };
 use crate::{
     clock,
     config::{Credential, Endpoints, Generation},
-    csgoroll::{
+    domain::server_clock::ClockExchange,
+    domain::time::UnixMs,
+    domain::trade::Trade,
+    markets::csgoroll::{
         account::{self, CurrentUser, OwnPurchase, Page, ReadError, User},
         operations::{self, GraphqlOperation, PAGE_LISTINGS_MAX},
     },
@@ -23,9 +26,6 @@ use crate::{
         http_client::{HttpClient, HttpError, HttpReply},
         tls::Tls,
     },
-    server_clock::ClockExchange,
-    time::UnixMs,
-    trade::Trade,
 };
 
 /// Reads, at a pace.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::source::{
     CaptureSource, PERP_MARKET_URL, PERP_PUBLIC_URL, SPOT_URL, SourceError, SourceUrls, told_apart,
 };
-use crate::stop::parse_duration;
+use crate::shutdown::parse_duration;
 
 /// What `capture` takes.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]

@@ -1,14 +1,14 @@
 //! Feeds recorded to disk: `sniper capture`, and the same as a call.
 //!
-//! Each source is [listened to](crate::ws::listen) over a connection of its own, under the policy
+//! Each source is [listened to](crate::ws::recording_loop) over a connection of its own, under the policy
 //! of the feed; what it says goes to a [`ActiveRecording`]. Nothing here buys, and nothing
 //! public needs a setting or a credential.
 //!
 //! - [`source`]: what can be captured.
 //! - [`cli`]: the words of the command.
 
-mod absence;
 pub mod cli;
+mod no_data;
 mod outcome;
 pub mod source;
 
@@ -22,23 +22,23 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
 use self::{
-    absence::CaptureMonitor,
+    no_data::CaptureMonitor,
     outcome::CaptureProgress,
     source::{CaptureSource, SourceError, SourceProtocol},
 };
 pub use self::{
-    absence::NoDataReason,
+    no_data::NoDataReason,
     outcome::{CaptureEndReason, CaptureOutcome},
 };
 use crate::{
     config::{Config, USER_AGENT},
-    csgoroll::operations,
+    markets::csgoroll::operations,
     net::tls::Tls,
+    recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingError},
     secret,
-    tape::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingError},
     ws::{
         RecordedFeed, RetriesExhausted, SettingNames,
-        host::Hosts,
+        host_cooldown::Hosts,
         listen,
         policy::{PolicyError, ReconnectPolicy},
         protocol::{GraphqlTransportWs, PlainJson, Subscription},
@@ -214,7 +214,7 @@ fn finish(tape: ActiveRecording, ended: CaptureEnd, begun: Instant) -> CaptureOu
     // A recording of nothing is not what was asked for.
     let as_asked =
         gave_up.is_empty() && matches!(ending, CaptureEndReason::Stopped(_)) && !is_empty;
-    let finished = tape.finish(tape::RecordingEnd { because: because.join("; "), as_asked });
+    let finished = tape.finish(recording::RecordingEnd { because: because.join("; "), as_asked });
     let (is_complete, ending) = match finished {
         Ok(is_complete) => (is_complete, ending),
         Err(error) => (false, CaptureEndReason::Disk(error)),
@@ -228,7 +228,7 @@ fn finish(tape: ActiveRecording, ended: CaptureEnd, begun: Instant) -> CaptureOu
     CaptureOutcome { directory, status, lasted, is_complete, is_empty, ending, gave_up, empty }
 }
 
-fn setup(plan: &CapturePlan) -> Result<tape::RecordingConfig, CaptureError> {
+fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError> {
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         let address = match (&source.speaks, &plan.marketplace) {
@@ -239,14 +239,14 @@ fn setup(plan: &CapturePlan) -> Result<tape::RecordingConfig, CaptureError> {
             (SourceProtocol::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
             (SourceProtocol::Marketplace, None) => return Err(CaptureError::NoMarketplace),
         };
-        sources.push(tape::StreamSource {
+        sources.push(recording::StreamSource {
             name: source.name.clone(),
             address,
             symbol: source.symbol.clone(),
             stream: source.stream.clone(),
         });
     }
-    Ok(tape::RecordingConfig {
+    Ok(recording::RecordingConfig {
         directory: plan.directory.clone(),
         sources,
         rotate: plan.rotate,

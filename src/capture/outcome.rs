@@ -9,10 +9,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::absence::NoDataReason;
+use super::no_data::NoDataReason;
 use crate::{
+    recording::{RecordingError, RecordingStatus},
     summary::{decimal, lasting},
-    tape::{RecordingError, RecordingStatus},
     ws::RetriesExhausted,
 };
 

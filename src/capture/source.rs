@@ -8,7 +8,7 @@
 //! | `binance-spot:BTCUSDT@bookTicker` | a third |
 //! | an address of one's own | with the messages that subscribe, if any |
 
-use super::absence::NoDataReason;
+use super::no_data::NoDataReason;
 use crate::{
     config::endpoint::{Endpoint, EndpointError, Scheme},
     json::{self, RawValue},

@@ -9,8 +9,8 @@ use super::{
     Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Sources, problem::Problem,
 };
 use crate::{
-    item_name::Wear,
-    money::Amount,
+    domain::item_name::Wear,
+    domain::money::Amount,
     text::Escaped,
     whitelist::{ItemPattern, WhitelistEntry},
     ws::policy::ReconnectionLimits,

@@ -8,9 +8,9 @@ use super::{
     problem::{Diagnostics, Problem, SourceLocation},
 };
 use crate::{
-    item_name::{ItemName, Wear},
+    domain::item_name::{ItemName, Wear},
+    domain::trade::PaintWear,
     text::{Escaped, is_harmless, nearest},
-    trade::PaintWear,
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 

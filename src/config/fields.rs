@@ -11,7 +11,7 @@ use super::{
     problem::{Diagnostics, Problem},
 };
 use crate::{
-    money::{Amount, DecimalError, Percent},
+    domain::money::{Amount, DecimalError, Percent},
     text::{Escaped, nearest},
 };
 

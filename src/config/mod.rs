@@ -25,10 +25,12 @@ pub use self::{
     problem::{ConfigErrors, Problem},
 };
 use crate::{
-    money::Amount,
+    domain::money::Amount,
     net::tls::Tls,
     whitelist::Whitelist,
-    ws::{self, Backfill, BackfillSender, FeedMetrics, host::Hosts, policy::ReconnectPolicy},
+    ws::{
+        self, Backfill, BackfillSender, FeedMetrics, host_cooldown::Hosts, policy::ReconnectPolicy,
+    },
 };
 
 /// Whether buys are sent.

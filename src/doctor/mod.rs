@@ -21,16 +21,16 @@ use crate::{
     },
     clock,
     config::{Config, Mode},
-    csgoroll::{
+    domain::server_clock::ServerClock,
+    ledger::standing::Standing,
+    markets::csgoroll::{
         account::{BalanceError, CurrentUser, User, read_current_user},
         operations,
     },
-    ledger::standing::Standing,
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
     },
-    server_clock::ServerClock,
     summary::{lasting, short},
     text::{Escaped, error_chain},
     ws::{

@@ -21,7 +21,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::event::Sequence;
-use crate::{money::Amount, time::UnixMs};
+use crate::{domain::money::Amount, domain::time::UnixMs};
 
 /// How long the marketplace may take to show an order in its lists and balances.
 pub const SETTLE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! The one thing that the buyer takes: a buy that the ledger has counted. Pure.
 
 use super::event::Sequence;
-use crate::{money::Amount, trade::TradeId};
+use crate::{domain::money::Amount, domain::trade::TradeId};
 
 /// A buy that the ledger has counted. Nothing else can be sent, and it can be sent once.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::{
-    book::LedgerState,
     entries::EntryUsage,
     event::{EntrySlot, OrderState, Sequence},
     intent::InvalidTransition,
+    state::LedgerState,
 };
-use crate::money::Amount;
+use crate::domain::money::Amount;
 
 impl LedgerState {
     /// Compares every running sum with the intents that it is about.

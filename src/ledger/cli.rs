@@ -17,13 +17,13 @@ use serde_json::json;
 
 use super::{
     Ledger, LedgerError, LedgerLocation,
-    archive::LedgerReader,
     control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST, Resolution},
     event::WHO_BYTES_MAX,
+    reader::LedgerReader,
     standing::{self, Standing, StandingProblems},
     status::LedgerStatus,
 };
-use crate::{text::Escaped, time::UnixMs, trade::TradeId};
+use crate::{domain::time::UnixMs, domain::trade::TradeId, text::Escaped};
 
 /// `sniper ledger …`
 #[derive(Clone, Debug, Default, Args)]

@@ -32,7 +32,7 @@ use super::{
     mark::data_key,
     status::LedgerStatus,
 };
-use crate::{threads::Alarm, time::UnixMs, trade::TradeId};
+use crate::{domain::time::UnixMs, domain::trade::TradeId, threads::Alarm};
 
 /// The longest request or answer, in bytes.
 pub const LINE_BYTES_MAX: usize = 65_536;

@@ -15,7 +15,6 @@ use rusqlite::{
 };
 
 use super::{
-    book::LedgerState,
     entries::EntryKey,
     error::LedgerError,
     event::{EntrySlot, Sequence},
@@ -24,9 +23,10 @@ use super::{
     record::{RECORD_BYTES, Record},
     rows::{StagedRows, coins, integer},
     schema::{MIGRATIONS, VERSION},
+    state::LedgerState,
     timeline::Timeline,
 };
-use crate::{config::Budget, secret, time::UnixMs};
+use crate::{config::Budget, domain::time::UnixMs, secret};
 
 /// How long a reader waits while the database is busy.
 const READER_WAIT: Duration = Duration::from_secs(5);
@@ -471,8 +471,8 @@ fn limit_columns(budget: &Budget) -> [Option<i64>; 7] {
         Some(budget.total.cents()),
         Some(budget.min_balance.cents()),
         Some(i64::from(budget.max_buys_per_minute)),
-        budget.per_hour.map(crate::money::Amount::cents),
-        budget.per_day.map(crate::money::Amount::cents),
+        budget.per_hour.map(crate::domain::money::Amount::cents),
+        budget.per_day.map(crate::domain::money::Amount::cents),
         Some(i64::from(budget.max_in_flight)),
     ]
 }

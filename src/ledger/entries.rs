@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use super::event::EntrySlot;
 use crate::{
-    money::Amount,
+    domain::money::Amount,
     whitelist::{ItemPattern, WhitelistEntry},
 };
 
@@ -194,7 +194,7 @@ const ENTRIES_MAX: usize = 4_000_000;
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::{money::Percent, whitelist::WearSet};
+    use crate::{domain::money::Percent, whitelist::WearSet};
 
     /// An entry without limits that matter.
     pub(crate) fn entry(name: Option<&str>) -> WhitelistEntry {

@@ -1,6 +1,6 @@
 //! What can happen to a ledger, as plain values.
 //!
-//! A [`Book`](super::book::Book) is the sum of its [`LedgerEvent`]s: whoever applies the same events in
+//! A [`Book`](super::state::Book) is the sum of its [`LedgerEvent`]s: whoever applies the same events in
 //! the same order has the same book. So the journal keeps events, recovery replays them, and
 //! `verify` compares. Everything here is `Copy` and of fixed size, so that a record of it is too.
 
@@ -8,11 +8,11 @@ use std::fmt;
 
 use super::fault::StorageFault;
 use crate::{
-    money::Amount,
-    outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::money::Amount,
+    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeStatus},
     threads::ThreadName,
-    time::UnixMs,
-    trade::{TradeId, TradeStatus},
 };
 
 /// The number of an intent: 1, 2, 3, … in the order in which they were approved.

@@ -1,7 +1,7 @@
 //! What a book holds: intents, halts, losses; and how an event can fail to fit them. Pure.
 
 use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
-use crate::{money::Amount, time::UnixMs, trade::TradeId};
+use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId};
 
 /// One intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,17 +21,17 @@ use std::{
 };
 
 use super::{
-    denied::RiskRejection,
     error::LedgerError,
     event::{HaltReason, LedgerEvent, Sequence},
     intent::ApprovedTotals,
     mark::MarkClaim,
     record::Record,
-    ring::{SLOTS, WriteAheadLog},
+    rejection::RiskRejection,
     timeline::Timeline,
+    write_ahead_log::{SLOTS, WriteAheadLog},
     writer::{WriterMessage, WriterState},
 };
-use crate::time::UnixMs;
+use crate::domain::time::UnixMs;
 
 /// Slots that only what follows from earlier approvals may use.
 const SLOTS_FOR_ANSWERS: u64 = 4_096;

@@ -6,17 +6,17 @@
 //!
 //! The pure parts, in reading order:
 //!
-//! - [`event`]: what can happen, as plain values; [`denied`]: why a buy is not approved.
-//! - [`book`]: the sum of all events; deciding ([`approve`]) takes constant time.
+//! - [`event`]: what can happen, as plain values; [`rejection`]: why a buy is not approved.
+//! - [`state`]: the sum of all events; deciding ([`order_request`]) takes constant time.
 //! - [`account`]: what the balance should be. [`reconcile`]: what the marketplace says against
 //!   what the book says.
-//! - [`record`]: an event as bytes; `lease`: how much may be approved before the disk knows.
+//! - [`record`]: an event as bytes; `durable_limit`: how much may be approved before the disk knows.
 //!
 //! And the edge, where a ledger is kept:
 //!
-//! - [`ring`]: the intent file. `journal`: what the way from frame to order touches, which is one
+//! - [`write_ahead_log`]: the intent file. `journal`: what the way from frame to order touches, which is one
 //!   write into the page cache. `writer`: the thread behind it; `database`: what it writes.
-//! - [`open`]: recovering what the last run left. [`archive`]: reading a ledger from outside.
+//! - [`open`]: recovering what the last run left. [`reader`]: reading a ledger from outside.
 //! - `watch`: the thread that compares the files with their paths; [`fault`]: what it can find.
 //!   `mark`: which ledger an account orders with, kept outside of its directory.
 //!
@@ -32,54 +32,54 @@
 //! 5. What cannot be kept is not approved.
 
 pub mod account;
-pub mod approve;
 mod approved;
-pub mod archive;
-pub mod book;
 mod check;
 pub mod cli;
 pub mod control;
-mod crash;
 mod database;
-pub mod denied;
+mod durable_limit;
 pub mod entries;
 pub mod error;
 pub mod event;
+mod failpoint;
 pub mod fault;
 pub mod intent;
 mod journal;
-mod lease;
 mod lock;
 mod mark;
 pub mod open;
+pub mod order_request;
+mod prealloc;
 mod private;
+pub mod reader;
 pub mod reconcile;
 pub mod record;
-pub mod ring;
-mod room;
+pub mod rejection;
 mod rows;
 mod schema;
 pub mod snapshot;
 pub mod standing;
+pub mod state;
 pub mod status;
 mod steps;
 pub mod storage;
 mod timeline;
 mod watch;
 mod window;
+pub mod write_ahead_log;
 mod writer;
 
 pub use self::{
-    approve::OrderRequest,
     approved::ApprovedOrder,
-    book::LedgerState,
-    denied::RiskRejection,
     error::LedgerError,
     event::{Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
     open::{LedgerLocation, LiveOpen, NewLedger},
+    order_request::OrderRequest,
     reconcile::{AccountReading, OwnTrade},
+    rejection::RiskRejection,
     snapshot::{OrderTotals, Snapshot},
+    state::LedgerState,
 };
 
 use self::{
@@ -88,10 +88,10 @@ use self::{
 };
 use crate::{
     config::Budget,
-    money::Amount,
-    outcome::Outcome,
-    time::UnixMs,
-    trade::{TradeId, TradeStatus},
+    domain::money::Amount,
+    domain::outcome::Outcome,
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeStatus},
     whitelist::WhitelistEntry,
 };
 
@@ -209,12 +209,12 @@ impl Ledger {
                 journal.want(self.book.ceiling());
                 return Err(denied);
             }
-            crash::pass(crash::OrderStep::Decided);
+            failpoint::pass(failpoint::OrderStep::Decided);
             if let Err(error) = journal.write(now, event) {
                 journal.failed(&error);
                 return Err(RiskRejection::Unwritable);
             }
-            crash::pass(crash::OrderStep::Recorded);
+            failpoint::pass(failpoint::OrderStep::Recorded);
         }
         let applied = self.apply(now, event);
         let _nothing_new = applied.map_err(|_contradiction| RiskRejection::AlreadyRequested)?;
@@ -236,10 +236,10 @@ impl Ledger {
     ///
     /// A [`InvalidTransition`] if no such buy is in flight.
     pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), InvalidTransition> {
-        crash::pass(crash::OrderStep::Left);
+        failpoint::pass(failpoint::OrderStep::Left);
         let sequence = self.sequence_of(id)?;
         let _nothing_new = self.record(now, LedgerEvent::Sent { sequence })?;
-        crash::pass(crash::OrderStep::LeftRecorded);
+        failpoint::pass(failpoint::OrderStep::LeftRecorded);
         Ok(())
     }
 
@@ -254,11 +254,11 @@ impl Ledger {
         outcome: &Outcome,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
-        crash::pass(crash::OrderStep::Answered);
+        failpoint::pass(failpoint::OrderStep::Answered);
         let sequence = self.sequence_of(id)?;
         let aftermath =
             self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
-        crash::pass(crash::OrderStep::AnsweredRecorded);
+        failpoint::pass(failpoint::OrderStep::AnsweredRecorded);
         self.book.make_room();
         aftermath
     }

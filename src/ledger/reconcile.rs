@@ -22,14 +22,14 @@ use std::collections::HashMap;
 
 use super::{
     account::SETTLE,
-    book::LedgerState,
     event::{Evidence, EvidenceSource, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::Intent,
+    state::LedgerState,
 };
 use crate::{
-    money::Amount,
-    time::UnixMs,
-    trade::{TradeId, TradeStatus},
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeStatus},
 };
 
 /// One of our own trades, as the marketplace lists it.

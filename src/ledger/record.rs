@@ -31,7 +31,7 @@ mod codes;
 use crc32c::crc32c;
 
 use super::event::LedgerEvent;
-use crate::time::UnixMs;
+use crate::domain::time::UnixMs;
 
 /// How long a record is, in bytes. A divisor of every page and sector size, so that none straddles
 /// two.
@@ -172,6 +172,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
+        domain::money::Amount,
+        domain::outcome::{NotSent, RejectReason, Unknown},
+        domain::trade::TradeId,
         ledger::{
             event::{
                 BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, Operator, RecordedAnswer,
@@ -179,10 +182,7 @@ pub(super) mod tests {
             },
             fault::StorageFault,
         },
-        money::Amount,
-        outcome::{NotSent, RejectReason, Unknown},
         threads::ThreadName,
-        trade::TradeId,
     };
 
     /// Records outlive a release, so their checksum must stay what it is. Source: RFC 3720,

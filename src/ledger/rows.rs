@@ -3,12 +3,12 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    book::LedgerState,
     event::{Evidence, EvidenceSource, LedgerEvent, RecordedAnswer, Sequence},
     intent::{Halt, Intent, InvalidTransition},
     record::Record,
+    state::LedgerState,
 };
-use crate::{money::Amount, time::UnixMs};
+use crate::{domain::money::Amount, domain::time::UnixMs};
 
 /// An event, and what it made of the book.
 #[derive(Clone, Debug)]

@@ -2,12 +2,12 @@
 
 use super::{
     Ledger,
-    book::LedgerState,
     entries::{EntryKey, EntryUsage},
     event::{OrderState, Sequence},
     intent::{CrashLoss, Halt, Intent},
+    state::LedgerState,
 };
-use crate::{config::Budget, money::Amount, time::UnixMs};
+use crate::{config::Budget, domain::money::Amount, domain::time::UnixMs};
 
 /// The state of the ledger at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{
     LedgerError,
-    archive::LedgerReader,
     cli::LedgerCommandError,
     control::{self, ControlAddress, ControlError, ControlReply, ControlRequest, Instance},
+    reader::LedgerReader,
     status::{LedgerStatus, NOT_RUNNING},
 };
-use crate::time::UnixMs;
+use crate::domain::time::UnixMs;
 
 /// How everything stands that belongs to one `SNIPER_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

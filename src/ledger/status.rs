@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::Snapshot;
 use crate::{
-    money::Amount,
-    time::{UnixMs, lasting},
+    domain::money::Amount,
+    domain::time::{UnixMs, lasting},
 };
 
 /// A live bot that has not compared its account with the ledger so long after its start needs the
@@ -317,7 +317,7 @@ impl fmt::Display for LimitTable<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Budget, ledger::book::LedgerState};
+    use crate::{config::Budget, ledger::state::LedgerState};
 
     fn status(mode: &str, halts: usize, reconciled: bool, running: Option<u64>) -> LedgerStatus {
         let budget = Budget { total: Amount::from_cents(1_000), ..Budget::default() };

@@ -13,17 +13,17 @@ use std::collections::BTreeSet;
 
 use super::{
     account::{Cost, Reservation},
-    book::{
-        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX,
-    },
     event::{EntrySlot, Evidence, HaltReason, OrderState, RecordedAnswer, Release, Sequence},
     intent::{Halt, Intent, InvalidTransition},
+    state::{
+        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX,
+    },
 };
 use crate::{
-    money::Amount,
-    outcome::{Consequence, RejectReason, Unknown},
-    time::UnixMs,
-    trade::TradeId,
+    domain::money::Amount,
+    domain::outcome::{Consequence, RejectReason, Unknown},
+    domain::time::UnixMs,
+    domain::trade::TradeId,
 };
 
 /// A price beyond this many times what was approved, or below that part of it, is absurd.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{entries::tests::entry, *};
-use crate::outcome::{NotSent, RejectReason, Unknown};
+use crate::domain::outcome::{NotSent, RejectReason, Unknown};
 
 mod adversary;
 pub(super) mod disk;

@@ -9,7 +9,7 @@ use super::{
     event::{BootId, LedgerEvent},
     record::Record,
 };
-use crate::time::UnixMs;
+use crate::domain::time::UnixMs;
 
 /// Moves records to the clock of this run. Records must come in their order.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Amount;
+    use crate::domain::money::Amount;
 
     const BOOT: BootId = BootId(7);
 

@@ -27,7 +27,7 @@ use super::{
     fault::StorageFault,
     mark::MarkError,
     private::{self, FileIdentity},
-    ring::WriteAheadLog,
+    write_ahead_log::WriteAheadLog,
     writer::WriterState,
 };
 use crate::threads::{ThreadGuard, ThreadName, failpoint};

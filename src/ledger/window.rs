@@ -13,8 +13,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{event::Sequence, room};
-use crate::{money::Amount, time::UnixMs};
+use super::{event::Sequence, prealloc};
+use crate::{domain::money::Amount, domain::time::UnixMs};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WindowItem {
@@ -47,7 +47,7 @@ impl Window {
     pub(super) fn make_room(&mut self, more: usize) {
         let at = UnixMs(0);
         let filler = WindowItem { at, sequence: Sequence(0), amount: Amount::ZERO, counts: false };
-        room::queue(&mut self.items, more, filler);
+        prealloc::queue(&mut self.items, more, filler);
     }
 
     /// Lets go of what has left the window by `now`.

@@ -27,20 +27,20 @@ use std::{
 };
 
 use super::{
-    book::LedgerState,
-    crash,
     database::{Database, WriteBatch},
     error::LedgerError,
     event::{HaltReason, Sequence},
+    failpoint,
     fault::StorageFault,
     intent::ApprovedTotals,
     lock::LedgerLock,
     mark::AccountMark,
-    ring::WriteAheadLog,
     rows::StagedRows,
+    state::LedgerState,
+    write_ahead_log::WriteAheadLog,
 };
 use crate::{
-    money::Amount,
+    domain::money::Amount,
     text::error_chain,
     threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
@@ -363,11 +363,11 @@ impl LedgerWriter {
                 self.batch.clean = is_last && is_whole;
                 let is_about_events = !self.batch.staged.is_empty();
                 if is_about_events {
-                    crash::pass(crash::OrderStep::Staged);
+                    failpoint::pass(failpoint::OrderStep::Staged);
                 }
                 self.commit()?;
                 if is_about_events {
-                    crash::pass(crash::OrderStep::Committed);
+                    failpoint::pass(failpoint::OrderStep::Committed);
                 }
                 self.published();
             }

@@ -29,8 +29,8 @@ use super::{
 use crate::{
     clock,
     config::{Credential, Endpoints},
+    domain::server_clock::ClockExchange,
     http_head::ResponseHead,
-    server_clock::ClockExchange,
 };
 
 /// The longest answer that is read, as it is sent and as it is decompressed. A page of 250 listings

@@ -2,9 +2,9 @@
 //!
 //! Who speaks what over a connection is for the rooms that own one: the feed, the buyer, the reads.
 
+pub mod busy_poll;
 pub mod content_encoding;
 pub(crate) mod deadline;
 pub mod dial;
-pub mod eager;
 pub mod http_client;
 pub mod tls;

@@ -18,8 +18,8 @@ use super::{
     settings::SimSettings,
 };
 use crate::{
-    item_name::Wear,
-    money::{Amount, Percent},
+    domain::item_name::Wear,
+    domain::money::{Amount, Percent},
 };
 
 /// The lowest total that is listed, in hundredths of a coin.
@@ -323,7 +323,7 @@ mod tests {
         for offer in offers(5_000, 7) {
             let (Some(float), Some(color)) = (&offer.float, &offer.color) else { continue };
             let (low, high) = hundredths_of(Wear::from_market(color).unwrap());
-            let wear = |text: &str| crate::trade::PaintWear::parse(text).unwrap();
+            let wear = |text: &str| crate::domain::trade::PaintWear::parse(text).unwrap();
             let bound =
                 |hundredths: u64| wear(&format!("{}.{:02}", hundredths / 100, hundredths % 100));
             assert!(
@@ -341,7 +341,7 @@ mod tests {
         for offer in offers.iter().filter(|offer| offer.wanted.is_none()) {
             let sold = |wanted: &&DemoEntry| {
                 offer.brand.ends_with(wanted.brand)
-                    && crate::item_name::ItemName::parse(&offer.market_name)
+                    && crate::domain::item_name::ItemName::parse(&offer.market_name)
                         .base
                         .ends_with(wanted.name)
                     && !wanted.name.is_empty()

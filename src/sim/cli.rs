@@ -8,10 +8,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::info;
 
 use super::{
-    Fault, MarketBooks, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings,
-    books::JoinDecision, demo, settings::parse_seed,
+    Fault, MarketBooks, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings, demo,
+    market_books::JoinDecision, settings::parse_seed,
 };
-use crate::{money::Amount, stop::Shutdown};
+use crate::{domain::money::Amount, shutdown::Shutdown};
 
 /// How often a line says how the market is doing.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = balance)]
     pub balance: Amount,
     /// Close after this long, like 60s, 5m or 8h [default: never]
-    #[arg(long = "for", value_name = "DURATION", value_parser = crate::stop::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::shutdown::parse_duration)]
     pub lasting: Option<Duration>,
     /// Nobody else buys
     #[arg(long)]

@@ -2,7 +2,7 @@
 //! so that it can offer what is wanted. Pure.
 
 use super::dice::Dice;
-use crate::item_name::Wear;
+use crate::domain::item_name::Wear;
 
 /// What a person would put into `sniper.toml` to trade on the practice market.
 pub const WHITELIST: &str = r#"# A whitelist for the practice market of `sniper demo` and `sniper sim`.
@@ -181,7 +181,7 @@ pub fn pick(dice: &mut Dice) -> Option<&'static DemoEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{money::Amount, sim::items::ITEMS};
+    use crate::{domain::money::Amount, sim::items::ITEMS};
 
     #[test]
     fn the_table_says_what_the_whitelist_says() {

@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use super::{
     dice::Dice,
-    exchange::{MarketEvent, MarketState, SaleRejection},
     faults::{self, STALE_MAX},
     listing::{Listing, base64, global_id, specimen},
+    market_state::{MarketEvent, MarketState, SaleRejection},
     query::{self, OperationKind, QueryField},
     value::{JsonValue, quoted},
 };
-use crate::{config::Generation, money::Amount, trade::TradeStatus};
+use crate::{config::Generation, domain::money::Amount, domain::trade::TradeStatus};
 
 /// How many listings one page of `trades` has at most. Source: client code of 2025.
 pub const PAGE_MAX: u64 = 250;

@@ -14,16 +14,16 @@ use tokio::{
 };
 
 use super::{
-    books,
     dice::Dice,
-    exchange::{MarketEvent, MarketState, SaleRejection},
     faults::{self, FaultChannel, FaultKind},
-    floor::{ServerState, State},
     graphql::{self, GraphqlCall, GraphqlRequest, ParsedRequest, error_body},
     http_head::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RequestHead, read_head},
     listing::Listing,
+    market_books,
+    market_state::{MarketEvent, MarketState, SaleRejection},
+    server_state::{ServerState, State},
 };
-use crate::{money::Amount, time::UnixMs};
+use crate::{domain::money::Amount, domain::time::UnixMs};
 
 /// What [`FaultKind::WrongPrice`] adds.
 const SURCHARGE: Amount = Amount::from_cents(100);
@@ -232,11 +232,11 @@ impl OrderAttempt<'_> {
     ) -> ServerReply {
         let fault = state.fate.strikes(&[FaultChannel::Orders]);
         let (decision, reply) = match fault.and_then(canned) {
-            Some(reply) => (books::JoinDecision::Ignored, reply),
+            Some(reply) => (market_books::JoinDecision::Ignored, reply),
             None => {
                 let exchange = &mut state.exchange;
                 let result = graphql::joins(exchange, now, self.request, self.signed_in, events);
-                let decision = books::JoinDecision::from(&result);
+                let decision = market_books::JoinDecision::from(&result);
                 let body = match (&result, fault) {
                     (Err(refusal), _) => self.request.refused(*refusal),
                     (Ok(_), Some(FaultKind::Empty)) => self.request.joined(&[]),
@@ -261,7 +261,7 @@ impl OrderAttempt<'_> {
         };
         state.exchange.note(
             self.id,
-            books::BookedRequest {
+            market_books::BookedRequest {
                 at: now,
                 connection: self.connection.number,
                 connected_at: self.connection.opened,

@@ -1,7 +1,7 @@
 //! What is traded on the practice market: well-known items of the game with made-up prices, among
 //! them every kind whose name is a trap. A table, and nothing else. Pure.
 
-use crate::item_name::Wear;
+use crate::domain::item_name::Wear;
 
 /// What an item is; decides how its market name is put together and whether it is worn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     config::Generation,
-    money::{Amount, Percent},
-    time::UnixMs,
-    trade::TradeStatus,
+    domain::money::{Amount, Percent},
+    domain::time::UnixMs,
+    domain::trade::TradeStatus,
 };
 
 /// How long before listing something its seller was last seen.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::arrivals::NextArrival;
 use crate::{
-    item_name::{ItemName, Wear},
-    money::{Amount, Percent},
+    domain::item_name::{ItemName, Wear},
+    domain::money::{Amount, Percent},
 };
 
 /// How long a listing stays open.

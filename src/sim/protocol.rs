@@ -8,16 +8,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    exchange::MarketEvent,
     graphql::wallet_json,
     listing::{Listing, specimen},
+    market_state::MarketEvent,
     query::{self, OperationKind, QueryField},
     value::{JsonValue, quoted},
 };
 use crate::{
     config::Generation,
-    money::{Amount, Percent},
-    trade::PaintWear,
+    domain::money::{Amount, Percent},
+    domain::trade::PaintWear,
 };
 
 /// How many operations a connection may have at once.
@@ -327,12 +327,12 @@ mod tests {
 
     use super::*;
     use crate::{
+        domain::time::UnixMs,
         sim::{
-            exchange::MarketState,
+            market_state::MarketState,
             offer::ListedItem,
             settings::{Rate, SimSettings},
         },
-        time::UnixMs,
     };
 
     const A: &str = "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade { id totalValue } } }";

@@ -21,18 +21,18 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::{
-    books::MarketBooks,
     dice::Dice,
     faults::{Fault, FaultKind},
-    floor::{FeedOrder, ServerState, ServerStats},
     http_head::read_head,
     http_server::{self, ClientConnection},
+    market_books::MarketBooks,
     offer::ListedItem,
+    prefixed_stream::PrefixedStream,
+    server_state::{FeedOrder, ServerState, ServerStats},
     settings::SimSettings,
-    stream::PrefixedStream,
     ws_server,
 };
-use crate::money::Amount;
+use crate::domain::money::Amount;
 
 /// How many connections are served at once; further ones are dropped.
 pub const CONNECTIONS_MAX: usize = 256;

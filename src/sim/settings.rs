@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use super::faults::Fault;
-use crate::money::Amount;
+use crate::domain::money::Amount;
 
 /// The most listings a second that a practice market offers.
 pub const RATE_PER_SECOND_MAX: i64 = 100_000;

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use super::query::QueryField;
-use crate::money::{Amount, Percent};
+use crate::domain::money::{Amount, Percent};
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use tokio_tungstenite::{
 use super::{
     dice::Dice,
     faults::{FaultChannel, FaultInjector, FaultKind},
-    floor::{FeedOrder, ServerState},
     protocol::{ProtocolReply, ProtocolSession, Viewer},
+    server_state::{FeedOrder, ServerState},
 };
 
 /// The only subprotocol that is spoken.

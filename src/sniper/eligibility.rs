@@ -7,9 +7,9 @@
 use std::fmt;
 
 use crate::{
-    money::{Amount, Percent},
-    time::UnixMs,
-    trade::{Trade, TradeStatus},
+    domain::money::{Amount, Percent},
+    domain::time::UnixMs,
+    domain::trade::{Trade, TradeStatus},
 };
 
 /// What time it can be at the server.

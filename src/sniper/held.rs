@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    time::UnixMs,
-    trade::{Trade, TradeId},
+    domain::time::UnixMs,
+    domain::trade::{Trade, TradeId},
 };
 
 /// A listing that is waited for.

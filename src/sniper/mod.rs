@@ -1,25 +1,25 @@
 //! The decision: a listing comes in, and leaves as a buy, a reason, or nothing.
 //!
-//! - [`core`]: one listing after the other, synchronous, with time as an argument.
-//! - [`eligibility`], [`held`], [`tally`]: its pure parts.
-//! - `say`: the lines that a person watches.
+//! - [`engine`]: one listing after the other, synchronous, with time as an argument.
+//! - [`eligibility`], [`held`], [`stats`]: its pure parts.
+//! - `trade_log`: the lines that a person watches.
 //!
 //! [`Sniper`] is the handle: the feed calls [`Sniper::consider`] for each listing, and
 //! [`Sniper::run`] does what must happen at other times, in the same thread: settle answers, buy
 //! held listings when their moment comes, take in balances.
 
-pub mod core;
+mod account_updates;
 pub mod eligibility;
+pub mod engine;
 pub mod held;
-mod news;
-mod reads;
-mod rehearse;
-mod say;
+mod notified;
 mod settle;
-pub mod tally;
+pub mod stats;
 #[cfg(test)]
 mod tests;
-pub mod unresolved;
+mod trade_log;
+pub mod unknown_orders;
+mod warm_caches;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
@@ -29,23 +29,23 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-pub use self::core::{Engine, Executor, Now};
+pub use self::engine::{Engine, Executor, Now};
 use self::{
-    news::feed_status,
-    rehearse::{ALL_THE_TIME, BEHIND_LISTINGS},
+    account_updates::feed_status,
+    warm_caches::{ALL_THE_TIME, BEHIND_LISTINGS},
 };
 use crate::{
     account::{AccountUpdate, RefreshRequests},
-    buyer::{
+    clock,
+    domain::outcome::NotSent,
+    domain::server_clock::ClockExchange,
+    domain::time::UnixMs,
+    domain::trade::Trade,
+    execution::{
         OrderClient,
         answer::{OrderReport, SentRequest},
     },
-    clock,
     ledger::{ApprovedOrder, LedgerError, control::PendingRequest},
-    outcome::NotSent,
-    server_clock::ClockExchange,
-    time::UnixMs,
-    trade::Trade,
     ws::FeedMetrics,
 };
 

@@ -2,16 +2,16 @@
 
 use super::{
     OrderSender,
-    core::{Engine, Executor, NAMES_MAX, Now},
-    say,
-    tally::BoughtItem,
+    engine::{Engine, Executor, NAMES_MAX, Now},
+    stats::BoughtItem,
+    trade_log,
 };
 use crate::{
-    buyer::answer::{ExchangeResult, OrderReport},
+    domain::outcome::{Outcome, Unknown},
+    domain::server_clock::ClockExchange,
+    execution::answer::{ExchangeResult, OrderReport},
     ledger::{HaltReason, OrderState},
-    outcome::{Outcome, Unknown},
     secret,
-    server_clock::ClockExchange,
     text::beginning,
 };
 
@@ -34,7 +34,7 @@ impl<B: OrderSender> Engine<B> {
             self.ledger.keep_words(&report.id, beginning(&said, WORDS_BYTES_MAX));
         }
         if !report.is_final {
-            return say::unconfirmed(&report.id, &report.outcome);
+            return trade_log::unconfirmed(&report.id, &report.outcome);
         }
         let Some(pending) = self.pending.remove(&report.id) else { return };
         self.tally.settle(&report.outcome);
@@ -53,7 +53,7 @@ impl<B: OrderSender> Engine<B> {
             self.tally.unreadable_answers = self.tally.unreadable_answers.saturating_add(1);
         }
         let answered = report.answered.saturating_duration_since(pending.steps.written);
-        say::outcome(&report.outcome, &pending.market_name, pending.price, answered);
+        trade_log::outcome(&report.outcome, &pending.market_name, pending.price, answered);
         if let Outcome::Bought { price, .. } = report.outcome {
             self.tally.keep(BoughtItem {
                 id: report.id,

@@ -10,18 +10,18 @@ use proptest::prelude::*;
 
 use super::{
     OrderSender,
-    core::{Engine, Executor, HELD_MAX, Now},
+    engine::{Engine, Executor, HELD_MAX, Now},
 };
 use crate::{
     account::{AccountUpdate, PurchasesReading},
-    buyer::answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     config::Budget,
+    domain::money::{Amount, Percent},
+    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::server_clock::{ClockExchange, ServerClock},
+    domain::time::UnixMs,
+    domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
+    execution::answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     ledger::{AccountReading, ApprovedOrder, HaltReason, Ledger, OwnTrade, event::OrderState},
-    money::{Amount, Percent},
-    outcome::{NotSent, Outcome, RejectReason, Unknown},
-    server_clock::{ClockExchange, ServerClock},
-    time::UnixMs,
-    trade::{Trade, TradeEvent, TradeId, TradeStatus},
     whitelist::{
         Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
@@ -413,7 +413,7 @@ fn a_match_waits_no_longer_than_it_may() {
     let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
-    session.after = super::core::WAITING_FOR_MAX;
+    session.after = super::engine::WAITING_FOR_MAX;
     session.due();
     assert_eq!(session.skipped("too many in flight"), 1);
     assert!(!session.core.is_waiting());
@@ -447,7 +447,7 @@ fn a_stopping_session_buys_nothing_more() {
 fn what_could_not_be_read_is_counted_and_never_bought() {
     let mut session = TestSession::live(plenty());
     let mut listing = trade("a", REDLINE);
-    listing.defects.add(crate::trade::Defect::TotalValue);
+    listing.defects.add(crate::domain::trade::Defect::TotalValue);
     session.consider(listing);
     assert_eq!(session.core.tally().unreadable, 1);
     assert!(session.sent().is_empty());

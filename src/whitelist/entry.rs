@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    item_name::Wear,
-    money::{Amount, Percent},
-    trade::PaintWear,
+    domain::item_name::Wear,
+    domain::money::{Amount, Percent},
+    domain::trade::PaintWear,
 };
 
 /// Which items an entry is about.
@@ -14,7 +14,7 @@ pub enum ItemPattern {
     /// `"*"`: every item.
     Any,
     /// The item with this name, which has no star, StatTrak, Souvenir or wear, single-spaced, as
-    /// [`ItemName::base`](crate::item_name::ItemName::base) gives it.
+    /// [`ItemName::base`](crate::domain::item_name::ItemName::base) gives it.
     Named(String),
 }
 

@@ -18,7 +18,7 @@ pub use entry::{ItemPattern, WearSet, WhitelistEntry};
 use foldhash::fast::FixedState;
 pub use verdict::{Decision, Mismatch};
 
-use crate::trade::Trade;
+use crate::domain::trade::Trade;
 
 /// The entries of a whitelist, ready to be asked.
 #[derive(Clone, Debug, Default)]

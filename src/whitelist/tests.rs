@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    item_name::{ItemName, Wear},
-    money::{Amount, Percent},
-    time::UnixMs,
-    trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
+    domain::item_name::{ItemName, Wear},
+    domain::money::{Amount, Percent},
+    domain::time::UnixMs,
+    domain::trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
 };
 
 /// A listing that anybody may buy: 10.15 coins, 1.5 % over 10.00.

@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use super::{WearSet, WhitelistEntry};
 use crate::{
-    item_name::Wear,
-    money::{Amount, Percent},
-    trade::{Defects, PaintWear, Trade, TradeEvent},
+    domain::item_name::Wear,
+    domain::money::{Amount, Percent},
+    domain::trade::{Defects, PaintWear, Trade, TradeEvent},
 };
 
 /// What the whitelist says of one listing.

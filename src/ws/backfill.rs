@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::{time::UnixMs, trade::Trade};
+use crate::{domain::time::UnixMs, domain::trade::Trade};
 
 /// How many listings wait to be passed on. A slow closure slows the reading down and nothing else.
 pub const BACKFILL_QUEUED_MAX: usize = 256;

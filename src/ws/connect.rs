@@ -34,9 +34,9 @@ use crate::{
     clock,
     config::{Config, endpoint::Endpoint},
     net::{
+        busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial,
-        eager::BusyPollStream,
         tls::{self, Tls},
     },
 };

@@ -14,25 +14,25 @@ use tracing::{debug, info, warn};
 use super::{
     backfill::{BackfillMessage, BackfillReceiver},
     connect::{Dial, TcpDial, open},
+    deduplicator::{Deduplicator, Duplicate},
     error::{FeedError, ProtocolViolation},
-    link::GapTracker,
-    liveness::ArrivalStats,
+    gap_tracker::GapTracker,
+    metrics::{ConnectionMetrics, FeedMetrics, add},
     protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
-    seen::{Deduplicator, Duplicate},
     session::{Session, SessionHandler, SessionNotice, now},
-    taps::{ConnectionMetrics, FeedMetrics, add},
     upgrade::UpgradeRequest,
+    watchdog::ArrivalStats,
 };
 use crate::{
     clock,
     config::{Config, Credential, Generation},
-    csgoroll::{
+    domain::trade::{Trade, TradeEvent},
+    latency::RxTimestamps,
+    markets::csgoroll::{
         feed::NextPayload,
         operations::{self, GraphqlOperation, SubscriptionFilters},
     },
-    latency::RxTimestamps,
     text::Escaped,
-    trade::{Trade, TradeEvent},
 };
 
 /// The subscription without which the feed is worth nothing: the first.

@@ -11,19 +11,19 @@ use tokio_rustls::TlsConnector;
 use super::{
     connect::{MaybeTlsStream, upgrade},
     error::{ConnectStep, FeedError},
-    liveness::ArrivalStats,
     protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
     session::{Session, SessionHandler, SessionNotice, now},
     upgrade::UpgradeRequest,
+    watchdog::ArrivalStats,
 };
 use crate::{
     config::Config,
-    csgoroll::{feed::NextPayload, operations},
     latency::RxTimestamps,
+    markets::csgoroll::{feed::NextPayload, operations},
     net::{
+        busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, Reach, race},
-        eager::BusyPollStream,
         tls::{Tls, server_name},
     },
 };

@@ -10,11 +10,11 @@ use std::{
 
 use super::{
     FeedError, FeedMetrics, Gap, RetriesExhausted,
-    cycle::{ConnectionLifetime, Reconnector, RetryDelay},
+    gap_tracker::GapTracker,
     handle::{Handle, HandleError, HandleEvent, StopReason},
-    host::Host,
-    link::GapTracker,
+    host_cooldown::Host,
     policy::ReconnectPolicy,
+    reconnector::{ConnectionLifetime, Reconnector, RetryDelay},
     session::now,
 };
 
@@ -104,7 +104,7 @@ enum HealthProof {
 
 impl<S: EventSource> ReconnectingSource<S> {
     /// Wraps a source. The host is what its circuit breaker is shared by, see
-    /// [`Hosts`](super::host::Hosts).
+    /// [`Hosts`](super::host_cooldown::Hosts).
     pub fn new(inner: S, policy: ReconnectPolicy, host: Arc<Host>) -> Self {
         let tag = match inner.name() {
             "" => String::new(),

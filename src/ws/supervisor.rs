@@ -10,16 +10,16 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use super::{
     connect::{Dial, TcpDial},
-    cycle::{Reconnector, fresh_credential},
     error::{FeedError, SettingNames},
     feed::FeedState,
-    host::Host,
-    liveness::ArrivalStats,
-    taps::CONNECTIONS_MAX,
+    host_cooldown::Host,
+    metrics::CONNECTIONS_MAX,
+    reconnector::{Reconnector, fresh_credential},
+    watchdog::ArrivalStats,
 };
 use crate::{
     config::{Config, Credential},
-    trade::Trade,
+    domain::trade::Trade,
 };
 
 /// Why [`run_with_reconnect`] returned. It does so only where `max_retries` is set.

@@ -9,7 +9,7 @@ use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::error::{FeedError, UpgradeRejection};
-use crate::{config::Credential, http_head::ResponseHead, time::UnixMs};
+use crate::{config::Credential, domain::time::UnixMs, http_head::ResponseHead};
 
 /// The longest head of an answer, in bytes, with the interim answers before it.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -15,20 +15,23 @@ use serde_json::{Value, json};
 use sniper::{
     account::{
         AccountReader, AccountUpdate, IncompleteReason, LookBack, PollConfig, ReadFailure,
-        ReadKind, RefreshRequests, fill_gaps, purchases::PURCHASE_PAGES_MAX, sweep,
-        sweep::PAGES_MAX, watch,
+        ReadKind, RefreshRequests,
+        backfill::{PAGES_MAX, SweepResult, sweep},
+        fill_gaps,
+        purchases::PURCHASE_PAGES_MAX,
+        watch,
     },
-    buyer::OrderClient,
     clock,
     config::{Budget, Config, Credential, Endpoints, Generation},
+    domain::money::Amount,
+    domain::outcome::RejectReason,
+    domain::server_clock::ServerClock,
+    domain::time::UnixMs,
+    domain::trade::{Trade, TradeEvent, TradeStatus},
+    execution::OrderClient,
     ledger::{Ledger, control, status::AccountFailure},
-    money::Amount,
     net::tls::Tls,
-    outcome::RejectReason,
-    server_clock::ServerClock,
     sniper::{Engine, Executor, Now},
-    time::UnixMs,
-    trade::{Trade, TradeEvent, TradeStatus},
     ws::{self, policy::ReconnectPolicy},
 };
 use tokio::{
@@ -231,7 +234,7 @@ async fn a_purchase_that_cannot_be_read_makes_the_list_incomplete() {
 async fn swept(
     reader: &AccountReader,
     back_to: Option<UnixMs>,
-) -> (sweep::SweepResult, Vec<Trade<'static>>) {
+) -> (SweepResult, Vec<Trade<'static>>) {
     let (sender, mut listings) = mpsc::channel(1);
     let taker = async {
         let mut taken = Vec::new();

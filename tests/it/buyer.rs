@@ -14,18 +14,18 @@ mod script;
 use std::time::{Duration, Instant};
 
 use sniper::{
-    buyer::{
+    config::{Budget, Credential, Endpoints},
+    domain::money::{Amount, Percent},
+    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::time::UnixMs,
+    domain::trade::TradeId,
+    execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
         answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError, SentRequest},
         request::{BodyTemplate, RequestIdentity},
     },
-    config::{Budget, Credential, Endpoints},
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    money::{Amount, Percent},
     net::tls::Tls,
-    outcome::{NotSent, Outcome, RejectReason, Unknown},
-    time::UnixMs,
-    trade::TradeId,
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 use tokio::{sync::mpsc, time::timeout};

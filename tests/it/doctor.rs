@@ -10,7 +10,7 @@ use sniper::{
         examine,
         step::{DoctorReport, STEPS, StepResult},
     },
-    money::Amount,
+    domain::money::Amount,
     sim::{Rate, SimServer, SimSettings},
 };
 use tempfile::TempDir;

@@ -25,7 +25,7 @@ use std::{
 
 use sniper::{
     config::{Config, Endpoints},
-    trade::Trade,
+    domain::trade::Trade,
     ws::{
         self, FeedError, RetriesExhausted,
         policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},

@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use sniper::{
     config::{Config, Credential, Endpoints, Generation, Sources},
-    money::Amount,
+    domain::money::Amount,
+    domain::trade::TradeEvent,
     sim::{Rate, SimServer, SimSettings, demo::WHITELIST},
-    trade::TradeEvent,
     whitelist::Decision,
     ws,
 };

@@ -17,7 +17,7 @@ use std::{
 };
 
 use sniper::{
-    money::Amount,
+    domain::money::Amount,
     sim::{Fault, dice::Dice},
 };
 

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    item_name::Wear,
-    money::{Amount, Percent},
-    trade::PaintWear,
+    domain::item_name::Wear,
+    domain::money::{Amount, Percent},
+    domain::trade::PaintWear,
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 

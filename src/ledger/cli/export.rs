@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::{
+    domain::time::UnixMs,
     ledger::{
-        archive::{LedgerReader, OrderDetails},
         error::LedgerError,
         event::Sequence,
         intent::Intent,
+        reader::{LedgerReader, OrderDetails},
     },
     text::Escaped,
-    time::UnixMs,
 };
 
 /// The columns of the CSV.

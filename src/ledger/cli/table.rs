@@ -5,15 +5,15 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::{
+    domain::money::Amount,
+    domain::time::UnixMs,
     ledger::{
-        archive::LedgerReader,
-        book::LedgerState,
         event::OrderState,
+        reader::LedgerReader,
+        state::LedgerState,
         status::{LedgerStatus, LimitTable},
     },
-    money::Amount,
     text::Escaped,
-    time::UnixMs,
 };
 
 const DAY_MS: i64 = 86_400_000;

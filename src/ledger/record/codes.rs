@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::{RecordFields, VERSION_1};
 use crate::{
+    domain::money::Amount,
+    domain::outcome::{NotSent, RejectReason, Unknown},
+    domain::time::UnixMs,
+    domain::trade::TradeId,
     ledger::{
         event::{
             BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, LedgerEvent, Operator,
@@ -11,11 +15,7 @@ use crate::{
         },
         fault::StorageFault,
     },
-    money::Amount,
-    outcome::{NotSent, RejectReason, Unknown},
     threads::ThreadName,
-    time::UnixMs,
-    trade::TradeId,
 };
 
 /// Stands for an amount that is not known.

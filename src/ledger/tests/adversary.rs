@@ -14,14 +14,14 @@ use proptest::prelude::*;
 
 use crate::{
     config::Budget,
+    domain::outcome::{NotSent, RejectReason, Unknown},
+    domain::trade::TradeStatus,
     ledger::{
         account::SETTLE,
         entries::tests::entry,
         event::{BootId, LedgerEvent},
         *,
     },
-    outcome::{NotSent, RejectReason, Unknown},
-    trade::TradeStatus,
 };
 
 const START: Amount = Amount::from_cents(40_000);

@@ -13,15 +13,15 @@ use std::{
 
 use super::*;
 use crate::{
+    domain::trade::TradeStatus,
     ledger::{
-        archive::LedgerReader,
         lock::LedgerLock,
         open::{DATABASE, INTENT_FILE, OpenSettings},
+        reader::LedgerReader,
         record::{RECORD_BYTES, Record},
-        ring::{OpenedLog, WriteAheadLog},
         storage::Storage,
+        write_ahead_log::{self, OpenedLog, WriteAheadLog},
     },
-    trade::TradeStatus,
 };
 
 pub(crate) fn place(folder: &Path, boot: &str) -> LedgerLocation {
@@ -476,7 +476,7 @@ fn records_of_an_earlier_round_are_not_taken_for_new_ones() {
     let disk = FaultyDisk::new();
     let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(&disk);
     let ring = WriteAheadLog::open(storage).unwrap().ring;
-    let last = ring::SLOTS + 2;
+    let last = write_ahead_log::SLOTS + 2;
     let record =
         |position| Record { position, at: T0, uptime_ms: None, event: LedgerEvent::Baselined };
     for position in [1, 2, 3, last - 1, last] {

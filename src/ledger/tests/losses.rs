@@ -18,14 +18,14 @@ use super::{
     *,
 };
 use crate::{
+    domain::trade::TradeStatus,
     ledger::{
-        archive::LedgerReader,
         fault::StorageFault,
         mark::copy_path,
         open::{COUNTED_BACK, DATABASE, INTENT_FILE},
+        reader::LedgerReader,
         watch,
     },
-    trade::TradeStatus,
 };
 
 /// A machine with a state directory and a place for the data directory.

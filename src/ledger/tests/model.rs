@@ -10,9 +10,9 @@ use super::disk::{image, lose_power, place, wait_until};
 
 use crate::{
     config::Budget,
+    domain::outcome::{NotSent, RejectReason, Unknown},
+    domain::trade::TradeStatus,
     ledger::{entries::tests::entry, event::LedgerEvent, *},
-    outcome::{NotSent, RejectReason, Unknown},
-    trade::TradeStatus,
 };
 
 #[derive(Clone, Debug)]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
+    domain::outcome::RejectReason,
+    domain::trade::TradeStatus,
     ledger::{
         account::SETTLE,
-        book::{PAUSE, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
         event::BootId,
+        state::{PAUSE, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
     },
-    outcome::RejectReason,
-    trade::TradeStatus,
 };
 
 fn own(n: u32, status: TradeStatus) -> OwnTrade {

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    domain::time::UnixMs,
     sim::{
         offer::ListedItem,
         settings::{Rate, SimSettings},
     },
-    time::UnixMs,
 };
 
 const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";

@@ -35,7 +35,7 @@ impl<T: Topic + ?Sized> Topic for &T {
     }
 }
 
-impl Topic for crate::csgoroll::operations::GraphqlOperation {
+impl Topic for crate::markets::csgoroll::operations::GraphqlOperation {
     fn topic(&self) -> String {
         self.to_json()
     }

@@ -5,25 +5,25 @@
 //! marketplace's feed. It is generic over how a connection is made ([`Dial`]) and over what it
 //! speaks ([`FeedProtocol`]).
 
-mod bare;
+mod command_queue;
 mod event;
-mod hearer;
-mod mailbox;
+mod event_queue;
 mod options;
-mod orders;
+mod session;
+mod single_connection;
 mod task;
 
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
 use tokio::{sync::Mutex, task::JoinHandle};
 
+use self::{command_queue::CommandQueue, event_queue::EventQueue, task::HandleTask};
 pub use self::{
-    bare::SingleConnection,
     event::{HandleError, HandleEvent, ServerMessage, StopReason, SubscriptionError, Topic},
-    mailbox::NOTICES_MAX,
+    event_queue::NOTICES_MAX,
     options::{Options, OptionsBuilder},
+    single_connection::SingleConnection,
 };
-use self::{mailbox::EventQueue, orders::CommandQueue, task::HandleTask};
 use tracing::warn;
 
 use super::{

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Credential, CredentialSource},
-    ws::{FeedMetrics, host::Hosts, policy::ReconnectPolicy},
+    ws::{FeedMetrics, host_cooldown::Hosts, policy::ReconnectPolicy},
 };
 
 /// How a handle behaves. Everything has a default.

@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use super::{
     Target,
+    command_queue::CommandQueue,
     event::{HandleEvent, StopReason},
-    hearer::{HandleSession, SessionProgress},
-    mailbox::EventQueue,
+    event_queue::EventQueue,
     options::Options,
-    orders::CommandQueue,
+    session::{HandleSession, SessionProgress},
 };
 use crate::ws::{
     FeedError, RetriesExhausted,
     connect::{Dial, open},
-    cycle::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
-    link::GapTracker,
-    liveness::ArrivalStats,
+    gap_tracker::GapTracker,
     protocol::{FeedProtocol, SubscriptionState},
+    reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
     session::{Session, WriteProgress, now},
     upgrade::UpgradeRequest,
+    watchdog::ArrivalStats,
 };
 
 /// Everything that the task owns.

@@ -8,7 +8,7 @@
 mod backoff;
 mod breaker;
 mod limits;
-mod verdict;
+mod retry_decision;
 
 pub use self::{
     backoff::{AttemptResult, Backoff, DelayReason, FLAPS_MAX, NextAttempt},
@@ -16,5 +16,5 @@ pub use self::{
     limits::{
         DELAY_MIN, DURATION_MAX, PolicyError, ReconnectPolicy, ReconnectionLimits, Thousandths,
     },
-    verdict::{RETRY_AFTER_MAX, RetryDecision, of_close, of_status},
+    retry_decision::{RETRY_AFTER_MAX, RetryDecision, of_close, of_status},
 };

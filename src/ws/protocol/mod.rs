@@ -5,12 +5,14 @@
 //! under backoff for one that ended. No sockets, no clocks; the payload of an event is read in the
 //! same pass as its envelope.
 
-mod dialect;
 mod envelope;
-mod machine;
+mod feed_protocol;
+mod subscriptions;
 
 pub use self::{
-    dialect::{FeedProtocol, GraphqlTransportWs, GraphqlWs, PlainJson},
     envelope::Incoming,
-    machine::{OPTIONAL_FAILURES_MAX, OperationId, ProtocolEvent, Subscription, SubscriptionState},
+    feed_protocol::{FeedProtocol, GraphqlTransportWs, GraphqlWs, PlainJson},
+    subscriptions::{
+        OPTIONAL_FAILURES_MAX, OperationId, ProtocolEvent, Subscription, SubscriptionState,
+    },
 };

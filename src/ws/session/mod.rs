@@ -13,11 +13,11 @@
 //! 2. A message that cannot be read is dropped and counted; the link stays.
 //! 3. A server that breaks RFC 6455 is told so with 1002, 1007 or 1009, and left.
 
-mod driver;
 mod ending;
+mod handler;
 mod opening;
 mod outbox;
-mod talk;
+mod state;
 
 use std::{
     convert::Infallible,
@@ -32,18 +32,18 @@ use tokio::{
     time::Sleep,
 };
 
-pub(super) use self::driver::{SessionCommand, SessionHandler, SessionNotice};
-use self::talk::SessionState;
+pub(super) use self::handler::{SessionCommand, SessionHandler, SessionNotice};
+use self::state::SessionState;
 pub use self::{
     ending::FAREWELL_MAX,
     outbox::{OUTBOX_MAX, WriteProgress},
 };
 use super::{
     error::FeedError,
-    liveness::ArrivalStats,
     policy::ReconnectionLimits,
     protocol::{FeedProtocol, SubscriptionState},
     socket::{Socket, SocketEvent},
+    watchdog::ArrivalStats,
 };
 use crate::{
     latency::RxTimestamps,

@@ -7,11 +7,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, driver::NoopHandler, now};
+use super::{Session, handler::NoopHandler, now};
 use crate::{
     clock,
     latency::RxTimestamps,
-    ws::{error::FeedError, frames::WsMessage, liveness::Watchdog, protocol::FeedProtocol},
+    ws::{error::FeedError, frames::WsMessage, protocol::FeedProtocol, watchdog::Watchdog},
 };
 
 /// A close before the session was acknowledged says so beside its own code and reason.

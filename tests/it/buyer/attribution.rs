@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sniper::{
-    buyer::{ConnectionConfig, answer::OrderReport, connections_for},
-    outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    execution::{ConnectionConfig, answer::OrderReport, connections_for},
 };
 
 use super::{

@@ -8,15 +8,15 @@ use std::{
 };
 
 use sniper::{
-    app::{record::SessionRecording as Beside, session::TradingSession},
     capture::source::CaptureSource,
+    commands::{record::SessionRecording as Beside, session::TradingSession},
     config::{Config, Credential, Endpoints, Mode, Sources},
-    sim::{self, Rate, SimServer, SimSettings},
-    tape::{
+    domain::trade::TradeEvent,
+    recording::{
         ActiveRecording, Disk, RealDisk, Recording, RecordingConfig, ReplayRules, StreamSource,
         disk::DiskFile, play,
     },
-    trade::TradeEvent,
+    sim::{self, Rate, SimServer, SimSettings},
     ws,
 };
 use tempfile::TempDir;
@@ -198,7 +198,7 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
     assert!(config.taps.let_hear(tape.recorder(0)));
     let mut session = TradingSession::start(&config, filler).unwrap();
     let sniper = session.sniper();
-    let mut stop = sniper::stop::Shutdown::listen(None).unwrap();
+    let mut stop = sniper::shutdown::Shutdown::listen(None).unwrap();
     let feed = ws::run_with_reconnect(&config, |trade| sniper.consider(trade));
     let enough = async {
         while sniper.look(|core| core.tally().bought) < 5 {
@@ -215,7 +215,7 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
     disk.let_go();
     let (directory, ended) = (
         tape.directory().to_path_buf(),
-        sniper::tape::RecordingEnd { because: "enough".to_owned(), as_asked: true },
+        sniper::recording::RecordingEnd { because: "enough".to_owned(), as_asked: true },
     );
     assert!(tape.finish(ended).unwrap());
     assert!(raws(&directory).len() > 5, "what waited is written when the disk is back");

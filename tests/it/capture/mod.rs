@@ -19,7 +19,7 @@ use sniper::{
         self, CaptureOutcome, CapturePlan,
         source::{CaptureSource, SourceUrls},
     },
-    tape::{MANIFEST_FILE, RealDisk, RecordedMessage, Recording},
+    recording::{MANIFEST_FILE, RealDisk, RecordedMessage, Recording},
     ws::policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},
 };
 use tempfile::TempDir;

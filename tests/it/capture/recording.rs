@@ -13,7 +13,7 @@ use std::{
 use sniper::{
     capture::{self, CaptureEndReason, CapturePlan},
     clock,
-    tape::{Disk, RealDisk, RecordingError, disk::DiskFile},
+    recording::{Disk, RealDisk, RecordingError, disk::DiskFile},
     ws::policy::ReconnectionLimits,
 };
 use tempfile::TempDir;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use sniper::{
-    csgoroll::feed::NextPayload,
-    money::{Amount, Percent},
-    trade::{PaintWear, Trade},
+    domain::money::{Amount, Percent},
+    domain::trade::{PaintWear, Trade},
+    markets::csgoroll::feed::NextPayload,
     whitelist::{ItemPattern, WearSet, Whitelist, WhitelistEntry},
     ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };

@@ -10,10 +10,10 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sniper::{
     config::Generation,
-    item_name::ItemName,
-    money::Amount,
-    time::UnixMs,
-    trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
+    domain::item_name::ItemName,
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
 };
 
 /// How deeply arrays and objects may nest, as in `serde_json`'s own values.
@@ -297,7 +297,7 @@ fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<T
         wear: parts.wear,
         items: u32::try_from(items.as_ref().map_or(0, Vec::len)).ok()?,
         markup_percent: required(d, Defect::MarkupPercent, get("markupPercent"), |value| {
-            sniper::money::Percent::parse(value.number()?).ok()
+            sniper::domain::money::Percent::parse(value.number()?).ok()
         }),
         total_value: required(d, Defect::TotalValue, get("totalValue"), coins),
         base_value,

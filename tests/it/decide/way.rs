@@ -17,13 +17,13 @@ use std::{
 };
 
 use sniper::{
-    buyer::answer::SentRequest,
     clock,
     config::Budget,
+    domain::money::Amount,
+    domain::outcome::NotSent,
+    domain::server_clock::ServerClock,
+    execution::answer::SentRequest,
     ledger::{AccountReading, ApprovedOrder, Ledger, LedgerLocation},
-    money::Amount,
-    outcome::NotSent,
-    server_clock::ServerClock,
     sniper::{Engine, Executor, Now, OrderSender},
     whitelist::{Whitelist, WhitelistEntry},
     ws::frames::{FrameDecoder, WsMessage},

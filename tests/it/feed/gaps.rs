@@ -11,7 +11,7 @@ use std::{
 
 use sniper::{
     config::{Config, FeedConfig},
-    trade::Trade,
+    domain::trade::Trade,
     ws::{self, Gap},
 };
 use tokio::sync::Notify;

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use sniper::{
     config::{Config, Credential, FeedConfig, Generation},
+    domain::money::Amount,
     latency::RxTimestamps,
-    money::Amount,
     ws::{self, FeedError},
 };
 

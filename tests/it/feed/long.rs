@@ -12,7 +12,7 @@ use std::{
 
 use sniper::{
     config::{Config, FeedConfig},
-    trade::Trade,
+    domain::trade::Trade,
     ws::{
         self, FeedError,
         connect::{ConnectProgress, Dial},

@@ -479,7 +479,7 @@ async fn a_bare_source_ends_and_a_wrapped_one_goes_on_and_a_caller_sees_no_diffe
     let server = one_message_each().await;
     let bare = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
     let policy = ReconnectPolicy::new(quick()).unwrap();
-    let host = sniper::ws::host::Hosts::default().host(&server.address, &policy);
+    let host = sniper::ws::host_cooldown::Hosts::default().host(&server.address, &policy);
     let wrapped = ReconnectingSource::new(bare, policy, host);
     let expected = [r#"{"0":"hello"}"#, r#"{"1":"hello"}"#, r#"{"2":"hello"}"#];
     assert_eq!(collect(wrapped, 3).await, expected);

@@ -13,9 +13,9 @@ use rustls::{
 };
 use sniper::{
     config::{Config, FeedConfig},
+    domain::trade::{Trade, TradeEvent},
     json,
     net::tls::Tls,
-    trade::{Trade, TradeEvent},
     ws::{
         self, FeedError,
         policy::{ReconnectionLimits, RetryDecision},
@@ -249,7 +249,7 @@ async fn dropping_the_feed_closes_its_socket_in_every_state() {
 
 pub(super) fn found(id: &str) -> Trade<'static> {
     let text = format!(r#"{{"data":{{"createTrade":{{"trade":{}}}}}}}"#, listing(id));
-    let payload: sniper::csgoroll::feed::NextPayload<'_> = json::read(&text).unwrap();
+    let payload: sniper::markets::csgoroll::feed::NextPayload<'_> = json::read(&text).unwrap();
     let trade = payload.into_trades().next().unwrap().into_owned();
     Trade { event: TradeEvent::BackFilled { age: Duration::from_secs(9) }, ..trade }
 }

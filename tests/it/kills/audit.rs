@@ -3,15 +3,15 @@
 use std::{fmt, fmt::Write as _, time::Duration};
 
 use sniper::{
+    domain::money::Amount,
+    domain::trade::TradeId,
     ledger::{LedgerState, OrderState},
-    money::Amount,
     sim::{
         JoinDecision, MarketBooks,
-        books::{BookEntry, BookedPurchase, BookedRequest},
         dice::Dice,
         faults,
+        market_books::{BookEntry, BookedPurchase, BookedRequest},
     },
-    trade::TradeId,
 };
 
 /// What the account holds at first.

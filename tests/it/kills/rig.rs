@@ -10,8 +10,8 @@ use std::{
 
 use sniper::{
     clock,
-    ledger::{HaltReason, OrderState, archive::LedgerReader},
-    money::Amount,
+    domain::money::Amount,
+    ledger::{HaltReason, OrderState, reader::LedgerReader},
     sim::{Delivery, Fault, Rate, SimServer, SimSettings},
 };
 use tempfile::TempDir;

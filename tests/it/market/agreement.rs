@@ -6,19 +6,18 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use serde_json::{Value, value::RawValue};
 use sniper::{
     config::{Config, Generation, Sources},
-    csgoroll::{feed::NextPayload, operations},
-    item_name::ItemName,
+    domain::item_name::ItemName,
+    domain::time::UnixMs,
+    domain::trade::{PaintWear, TradeStatus},
     json,
+    markets::csgoroll::{feed::NextPayload, operations},
     sim::{
-        SimSettings, demo,
-        exchange::{MarketEvent, MarketState},
-        graphql,
+        SimSettings, demo, graphql,
         listing::Listing,
+        market_state::{MarketEvent, MarketState},
         offer::ListingDefect,
         protocol::{ProtocolReply, ProtocolSession, Viewer},
     },
-    time::UnixMs,
-    trade::{PaintWear, TradeStatus},
     whitelist::{Decision, Whitelist},
 };
 
@@ -72,7 +71,7 @@ fn whitelist() -> Whitelist {
 
 /// What the bot must find out about a listing, from what the market knows.
 #[track_caller]
-fn compare(listing: &Listing, trade: &sniper::trade::Trade<'_>, whitelist: &Whitelist) {
+fn compare(listing: &Listing, trade: &sniper::domain::trade::Trade<'_>, whitelist: &Whitelist) {
     let offer = &listing.offer;
     let wanted = match whitelist.decide(trade) {
         Decision::Wanted(index) => Some(whitelist.entries()[index].label().to_owned()),
@@ -153,7 +152,7 @@ fn the_market_understands_every_request_of_the_bot() {
         operations::open_listings(Generation::B, 250, Some("Y3Vyc29yOjE")),
         operations::own_purchases("VXNlcjo0MjQyNDI", 50, None).unwrap(),
     ];
-    let id = sniper::trade::TradeId::new("VHJhZGU6MQ").unwrap();
+    let id = sniper::domain::trade::TradeId::new("VHJhZGU6MQ").unwrap();
     let buy = operations::buy_template().body(&id);
     for body in requests.iter().map(operations::GraphqlOperation::to_json).chain([buy]) {
         let read = graphql::read(body.as_bytes());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sniper::{
-    money::Amount,
+    domain::money::Amount,
     sim::{ListedItem, Rate, SimServer, SimSettings, faults::FaultKind},
 };
 use tokio_tungstenite::tungstenite::{Error, Message};

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sniper::{
-    money::Amount,
+    domain::money::Amount,
+    domain::trade::TradeStatus,
     sim::{
-        ListedItem, Rate, SimServer, SimServerError, SimSettings, books::JoinDecision,
-        faults::FaultKind,
+        ListedItem, Rate, SimServer, SimServerError, SimSettings, faults::FaultKind,
+        market_books::JoinDecision,
     },
-    trade::TradeStatus,
 };
 
 use super::client::{DEADLINE, Http, open, quiet, until};
@@ -79,7 +79,7 @@ fn answers_tell_the_markets_time_to_the_second() {
     let behind = Duration::from_millis(before.0.try_into().unwrap()).saturating_sub(date);
     assert!((3_590..=3_610).contains(&behind.as_secs()), "{behind:?}");
     let stamp = answer.json()["data"]["joinTrades"]["trades"][0]["updatedAt"].clone();
-    let stamp = sniper::time::UnixMs::parse(stamp.as_str().unwrap()).unwrap();
+    let stamp = sniper::domain::time::UnixMs::parse(stamp.as_str().unwrap()).unwrap();
     assert!(stamp.0.abs_diff(i64::try_from(date.as_millis()).unwrap()) < 2_000);
 }
 

@@ -5,7 +5,7 @@ use std::{net::TcpStream, sync::Arc};
 use rustls::{ClientConnection, ServerConfig, StreamOwned, pki_types::PrivateKeyDer};
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
-    money::Amount,
+    domain::money::Amount,
     net::tls::Tls,
     sim::{ListedItem, SimServer, SimSettings},
     ws::{

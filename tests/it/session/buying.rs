@@ -3,9 +3,9 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use sniper::{
-    app::block_on_core,
+    commands::block_on_core,
     config::Generation,
-    money::Percent,
+    domain::money::Percent,
     sim::{ListedItem, SimServer, SimSettings, faults::FaultKind, offer::ListingDefect},
     ws,
 };
@@ -204,7 +204,7 @@ async fn the_closure_needs_neither_send_nor_static() {
     let trader = Trader::dry(&market, None, "");
     let mut lines: Vec<String> = Vec::new();
     let count = Rc::new(RefCell::new(0));
-    let print = |trade: sniper::trade::Trade<'_>| {
+    let print = |trade: sniper::domain::trade::Trade<'_>| {
         *count.borrow_mut() += 1;
         lines.push(format!("{} {}", trade.id, trade.market_name));
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sniper::{
-    money::Amount,
+    domain::money::Amount,
     sim::{SimServer, SimSettings},
     sniper::{Now, Sniper},
 };

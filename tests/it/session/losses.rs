@@ -9,9 +9,9 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    ledger::{HaltReason, archive::LedgerReader},
+    domain::time::UnixMs,
+    ledger::{HaltReason, reader::LedgerReader},
     sim::SimServer,
-    time::UnixMs,
 };
 use tempfile::TempDir;
 

@@ -32,14 +32,14 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    app::session::{SessionEnd, TradingSession},
+    commands::session::{SessionEnd, TradingSession},
     config::{Config, Generation, Sources},
-    money::Amount,
+    domain::money::Amount,
+    domain::trade::Trade,
+    shutdown::{Shutdown, ShutdownReason},
     sim::{Delivery, ListedItem, Rate, SimServer, SimSettings},
-    sniper::{Now, Sniper, tally::SessionStats},
-    stop::{Shutdown, ShutdownReason},
+    sniper::{Now, Sniper, stats::SessionStats},
     summary::Summary,
-    trade::Trade,
     ws::{self, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
 };
 use tempfile::TempDir;

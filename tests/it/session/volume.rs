@@ -7,9 +7,9 @@ use std::{
 
 use sniper::{
     config::Generation,
+    domain::trade::{Trade, TradeEvent},
     sim::{MarketBooks, Rate, SimServer, SimSettings, demo},
     summary::Summary,
-    trade::{Trade, TradeEvent},
 };
 
 use super::{Trader, agree, cents, ready};

@@ -1,0 +1,553 @@
+//! Reads over HTTP: who we are, what we hold, what is for sale, what we have bought.
+
+use std::time::Duration;
+
+use super::{array, listing, number, object, string};
+use crate::{
+    config::Generation,
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
+    json::{Cursor, JsonError, ValueKind},
+    secret,
+    text::Escaped,
+};
+
+/// The wallet that buys are paid from (source: recordings).
+const MAIN_WALLET: &str = "MAIN";
+
+/// The longest page cursor that is sent back, in bytes.
+pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
+
+/// The longest piece of an unreadable value that is kept, in characters.
+const VALUE_CHARS_MAX: usize = 40;
+
+/// The longest status that is kept as it was sent, in characters.
+pub const STATUS_CHARS_MAX: usize = 40;
+
+/// One wallet of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wallet {
+    name: String,
+    /// What it holds, rounded down; `None` where it cannot be read.
+    pub amount: Option<Amount>,
+    /// Why `amount` is `None`.
+    amount_error: Option<BalanceError>,
+}
+
+/// Why the balance could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BalanceError {
+    /// No list of wallets.
+    #[error("the answer lists no wallets")]
+    NoWallets,
+    /// The list has no wallet of that name.
+    #[error("none of the listed wallets is named {MAIN_WALLET}")]
+    NoMainWallet,
+    /// The amount is missing or null.
+    #[error("wallet {MAIN_WALLET} has no amount")]
+    NoAmount,
+    /// The amount is a text. It is not converted, since its unit is unknown.
+    #[error("the amount of wallet {MAIN_WALLET} is the text '{0}' and not a number")]
+    Text(String),
+    /// The amount is neither a number nor a text.
+    #[error("the amount of wallet {MAIN_WALLET} is not a number")]
+    NotNumber,
+    /// The amount is a number that no balance can be.
+    #[error("the amount of wallet {MAIN_WALLET} is out of range: {0}")]
+    OutOfRange(String),
+}
+
+impl Wallet {
+    /// Whether buys are paid from it.
+    pub fn is_main(&self) -> bool {
+        self.name == MAIN_WALLET
+    }
+}
+
+/// The account that a session belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// The account's id.
+    pub id: String,
+    /// What wallet `MAIN` holds; `None` where it is missing or cannot be read.
+    pub balance: Option<Amount>,
+    /// Why `balance` is `None`.
+    pub balance_error: Option<BalanceError>,
+    /// Whether the site has flagged the account; `None` where it does not say.
+    pub suspected_trader: Option<bool>,
+    /// What may be withdrawn each day; `None` where it does not say.
+    pub daily_withdraw_limit: Option<Amount>,
+}
+
+/// The answer to `CurrentUser`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CurrentUser {
+    /// `currentUser: null`: nobody is signed in.
+    SignedOut,
+    /// Somebody is.
+    SignedIn(User),
+}
+
+/// One page of listings or purchases.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// What it lists, in the order sent.
+    pub nodes: Vec<T>,
+    /// How many nodes could not be read.
+    pub unreadable: u32,
+    /// What follows this page.
+    pub next: NextPage,
+    /// The first error that stands beside the list, in the site's words: foreign text.
+    pub error: Option<String>,
+}
+
+/// What follows a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextPage {
+    /// Nothing: it was the last page.
+    End,
+    /// A page after this cursor.
+    After(String),
+    /// The page does not say: `hasNextPage` is no boolean, or more pages follow and the cursor is
+    /// missing or longer than [`PAGE_CURSOR_BYTES_MAX`].
+    Unclear,
+}
+
+/// One purchase, as the account's own list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPurchase {
+    /// The listing.
+    pub id: TradeId,
+    /// Where it stands.
+    pub status: TradeStatus,
+    /// The site's word for a status that no purchase is known to have: foreign text of at most
+    /// [`STATUS_CHARS_MAX`] characters.
+    pub unknown_status: Option<Box<str>>,
+    /// What it cost; `None` where that cannot be read.
+    pub price: Option<Amount>,
+    /// When it was listed, by the server's clock.
+    pub created_at: Option<UnixMs>,
+    /// When it last changed, by the server's clock.
+    pub updated_at: Option<UnixMs>,
+    /// When it was joined, by the server's clock.
+    pub joined_at: Option<UnixMs>,
+}
+
+/// Why an answer is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is not JSON.
+    #[error("the answer is not JSON")]
+    NotJson(#[from] JsonError),
+    /// The site answered with an error, here in its own words, made harmless.
+    #[error("the site says: {0}")]
+    Refused(String),
+    /// It is JSON of another shape.
+    #[error("the answer has another shape than expected")]
+    Shape,
+}
+
+/// Reads the answer to [`current_user`](super::operations::current_user).
+///
+/// # Errors
+///
+/// A [`ReadError`] when it is not that answer.
+pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
+    let mut user = None;
+    let errors = answer(body, |cursor| {
+        object(cursor, |key, cursor| match key {
+            "currentUser" => current_user(cursor).map(|read| user = read),
+            _ => cursor.skip().map(drop),
+        })
+        .map(drop)
+    })?;
+    match user {
+        // The ledger stores the id, so one that repeats a credential is not used.
+        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() || secret::stands_in(&user.id) => {
+            Err(ReadError::Shape)
+        }
+        Some(user) => Ok(user),
+        None => Err(errors.map_or(ReadError::Shape, |words| refused(&words))),
+    }
+}
+
+/// Reads the answer to [`open_listings`](super::operations::open_listings) of this generation. The
+/// listings' age is zero: only the reader knows what time it is at the server.
+///
+/// # Errors
+///
+/// A [`ReadError`] when it is not that answer.
+pub fn read_open_listings(
+    body: &str,
+    generation: Generation,
+) -> Result<Page<Trade<'_>>, ReadError> {
+    let event = TradeEvent::BackFilled { age: Duration::ZERO };
+    let mut page = read_page(body, |cursor| listing::read(cursor, event, generation))?;
+    listing::mark_conflicts(None, &mut page.nodes);
+    Ok(page)
+}
+
+/// Reads the answer to [`own_purchases`](super::operations::own_purchases).
+///
+/// # Errors
+///
+/// A [`ReadError`] when it is not that answer.
+pub fn read_own_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
+    read_page(body, purchase)
+}
+
+/// Reads one wallet; `None` for what is none.
+///
+/// # Errors
+///
+/// A [`JsonError`] when the text is not JSON.
+pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
+    let (mut name, mut amount) = (None, Err(BalanceError::NoAmount));
+    object(cursor, |key, cursor| {
+        match key {
+            "name" => name = string(cursor)?,
+            "amount" => amount = read_amount(cursor)?,
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    let (amount, amount_error) = match amount {
+        Ok(amount) => (Some(amount), None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(name.map(|name| Wallet { name, amount, amount_error }))
+}
+
+fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, JsonError> {
+    // A credential that is cut might not be found any more.
+    let beginning = |text: &str| secret::mask(text).chars().take(VALUE_CHARS_MAX).collect();
+    Ok(match cursor.peek()? {
+        ValueKind::Number => {
+            let text = cursor.number()?;
+            Amount::parse_floor(text).map_err(|_error| BalanceError::OutOfRange(beginning(text)))
+        }
+        ValueKind::String => Err(BalanceError::Text(beginning(&cursor.string()?.decode()))),
+        ValueKind::Null => cursor.skip().map(|_null| Err(BalanceError::NoAmount))?,
+        _ => cursor.skip().map(|_other| Err(BalanceError::NotNumber))?,
+    })
+}
+
+fn refused(words: &str) -> ReadError {
+    ReadError::Refused(Escaped(words).to_string())
+}
+
+/// Walks an answer: `on_data` reads `data`; the first error's words are returned.
+pub(super) fn answer<'a>(
+    body: &'a str,
+    mut on_data: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
+) -> Result<Option<String>, JsonError> {
+    let mut errors = None;
+    let mut cursor = Cursor::new(body);
+    object(&mut cursor, |key, cursor| match key {
+        "data" => on_data(cursor),
+        "errors" => error_messages(cursor).map(|messages| errors = messages.into_iter().next()),
+        _ => cursor.skip().map(drop),
+    })?;
+    cursor.end()?;
+    Ok(errors)
+}
+
+/// Each error's message, in its own words; an empty text for an error that has none.
+pub(super) fn error_messages(cursor: &mut Cursor<'_>) -> Result<Vec<String>, JsonError> {
+    let mut messages = Vec::new();
+    array(cursor, |cursor| {
+        let mut message = None;
+        object(cursor, |key, cursor| match key {
+            "message" => string(cursor).map(|text| message = text),
+            _ => cursor.skip().map(drop),
+        })?;
+        messages.push(message.unwrap_or_default());
+        Ok(())
+    })?;
+    Ok(messages)
+}
+
+fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonError> {
+    if cursor.peek()? == ValueKind::Null {
+        return cursor.skip().map(|_null| Some(CurrentUser::SignedOut));
+    }
+    let mut user = User { balance_error: Some(BalanceError::NoWallets), ..User::default() };
+    let is_object = object(cursor, |key, cursor| {
+        match key {
+            "id" => user.id = string(cursor)?.unwrap_or_default(),
+            "suspectedTrader" if cursor.peek()? == ValueKind::Bool => {
+                user.suspected_trader = Some(cursor.boolean()?);
+            }
+            "dailyWithdrawLimit" => {
+                let limit = number(cursor)?;
+                user.daily_withdraw_limit = limit.and_then(|text| Amount::parse_floor(text).ok());
+            }
+            "wallets" => read_wallets(cursor, &mut user)?,
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok(is_object.then_some(CurrentUser::SignedIn(user)))
+}
+
+fn read_wallets(cursor: &mut Cursor<'_>, user: &mut User) -> Result<(), JsonError> {
+    let mut main = None;
+    let is_list = array(cursor, |cursor| {
+        let found = wallet(cursor)?.filter(Wallet::is_main);
+        main = main.take().or(found);
+        Ok(())
+    })?;
+    (user.balance, user.balance_error) = match main {
+        Some(Wallet { amount, amount_error, .. }) => (amount, amount_error),
+        None if is_list => (None, Some(BalanceError::NoMainWallet)),
+        None => (None, Some(BalanceError::NoWallets)),
+    };
+    Ok(())
+}
+
+fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
+    let (mut id, mut status, mut price) = (None, None, None);
+    let (mut created_at, mut updated_at, mut joined_at) = (None, None, None);
+    object(cursor, |key, cursor| {
+        match key {
+            "createdAt" => created_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
+            // The ledger stores the id, so one that repeats a credential is not used.
+            "id" => {
+                let text = string(cursor)?.filter(|text| !secret::stands_in(text));
+                id = text.and_then(|text| TradeId::new(&text));
+            }
+            "status" => status = string(cursor)?,
+            "totalValue" => price = number(cursor)?.and_then(|text| Amount::parse(text).ok()),
+            "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
+            "joinedAt" => joined_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    let purchase = |(id, word): (TradeId, String)| {
+        let status = TradeStatus::from_market(&word);
+        let is_unknown = matches!(status, TradeStatus::Other | TradeStatus::Listed);
+        let unknown_status =
+            is_unknown.then(|| secret::mask(&word).chars().take(STATUS_CHARS_MAX).collect());
+        OwnPurchase { id, status, unknown_status, price, created_at, updated_at, joined_at }
+    };
+    Ok(id.zip(status).map(purchase))
+}
+
+/// Reads `data.trades`, whatever its nodes are.
+fn read_page<'a, T>(
+    body: &'a str,
+    mut node: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+) -> Result<Page<T>, ReadError> {
+    let mut page = Page { nodes: Vec::new(), unreadable: 0, next: NextPage::Unclear, error: None };
+    let mut has_edges = false;
+    let errors = answer(body, |cursor| {
+        object(cursor, |key, cursor| match key {
+            "trades" => object(cursor, |key, cursor| match key {
+                "edges" => array(cursor, |cursor| edge(cursor, &mut node, &mut page))
+                    .map(|is_array| has_edges = is_array),
+                "pageInfo" => page_info(cursor).map(|next| page.next = next),
+                _ => cursor.skip().map(drop),
+            })
+            .map(drop),
+            _ => cursor.skip().map(drop),
+        })
+        .map(drop)
+    })?;
+    match errors {
+        error if has_edges => {
+            // Bounded and without credentials before it goes anywhere.
+            let error = error.map(|words| Escaped(&words).to_string());
+            Ok(Page { error, ..page })
+        }
+        Some(message) => Err(refused(&message)),
+        None => Err(ReadError::Shape),
+    }
+}
+
+fn edge<'a, T>(
+    cursor: &mut Cursor<'a>,
+    node: &mut impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+    page: &mut Page<T>,
+) -> Result<(), JsonError> {
+    let mut found = None;
+    object(cursor, |key, cursor| match key {
+        "node" => node(cursor).map(|read| found = read),
+        _ => cursor.skip().map(drop),
+    })?;
+    match found {
+        Some(found) => page.nodes.push(found),
+        None => page.unreadable = page.unreadable.saturating_add(1),
+    }
+    Ok(())
+}
+
+fn page_info(cursor: &mut Cursor<'_>) -> Result<NextPage, JsonError> {
+    let (mut has_more, mut end) = (None, None);
+    object(cursor, |key, cursor| {
+        match key {
+            "hasNextPage" if cursor.peek()? == ValueKind::Bool => {
+                has_more = Some(cursor.boolean()?)
+            }
+            "endCursor" => end = string(cursor)?,
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    })?;
+    let end = end.filter(|end| !end.is_empty() && end.len() <= PAGE_CURSOR_BYTES_MAX);
+    Ok(match (has_more, end) {
+        (Some(false), _) => NextPage::End,
+        (Some(true), Some(end)) => NextPage::After(end),
+        (Some(true), None) | (None, _) => NextPage::Unclear,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::trade::Defect;
+
+    #[test]
+    fn a_signed_in_user_has_an_id_and_the_main_balance_rounded_down() {
+        let body = r#"{"data":{"currentUser":{"id":"VXNlcjox","name":"x","suspectedTrader":true,
+            "dailyWithdrawLimit":1000.5,"wallets":[{"id":"1","name":"VAULT","amount":9},
+            {"id":"2","name":"MAIN","amount":12.349}]}}}"#;
+        let CurrentUser::SignedIn(user) = read_current_user(body).unwrap() else {
+            panic!("signed out");
+        };
+        assert_eq!(user.id, "VXNlcjox");
+        assert_eq!(user.balance, Some(Amount::from_cents(1_234)));
+        assert_eq!(user.suspected_trader, Some(true));
+        assert_eq!(user.daily_withdraw_limit, Some(Amount::from_cents(100_050)));
+    }
+
+    #[test]
+    fn nobody_signed_in_is_told_from_an_answer_that_says_nothing() {
+        let read = read_current_user;
+        assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Ok(CurrentUser::SignedOut));
+        assert_eq!(read(r#"{"data":{}}"#), Err(ReadError::Shape));
+        assert_eq!(read(r#"{"data":{"currentUser":{"name":"x"}}}"#), Err(ReadError::Shape));
+        let refused = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
+        assert_eq!(read(refused), Err(ReadError::Refused("slow down".to_owned())));
+        assert!(matches!(read("<html>"), Err(ReadError::NotJson(_))));
+    }
+
+    #[test]
+    fn a_page_of_listings_says_where_the_next_begins() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}},{"node":null},
+            {"node":{"id":"b"}}],"pageInfo":{"hasNextPage":true,"endCursor":"c"}}}}"#;
+        let page = read_open_listings(body, Generation::B).unwrap();
+        let ids: Vec<_> = page.nodes.iter().map(|trade| trade.id.as_str()).collect();
+        assert_eq!((ids, page.unreadable), (vec!["a", "b"], 1));
+        assert_eq!(page.next, NextPage::After("c".to_owned()));
+    }
+
+    #[test]
+    fn a_page_that_shows_a_listing_both_for_sale_and_taken_makes_it_unbuyable() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}},
+            {"node":{"id":"b","status":"LISTED"}},{"node":{"id":"a","status":"JOINED"}}]}}}"#;
+        let page = read_open_listings(body, Generation::A).unwrap();
+        let marked = page.nodes.iter().map(|trade| trade.defects.contains(Defect::Conflict));
+        assert_eq!(marked.collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn a_page_of_generation_b_must_state_can_join() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}}]}}}"#;
+        let lacks = |generation| {
+            let page = read_open_listings(body, generation).unwrap();
+            page.nodes.iter().all(|trade| trade.defects.contains(Defect::CanJoin))
+        };
+        assert!(lacks(Generation::B) && !lacks(Generation::A));
+    }
+
+    #[test]
+    fn the_last_page_has_no_next() {
+        let body =
+            r#"{"data":{"trades":{"pageInfo":{"hasNextPage":false,"endCursor":"c"},"edges":[]}}}"#;
+        assert_eq!(read_own_purchases(body).unwrap().next, NextPage::End);
+        assert_eq!(read_own_purchases(r#"{"data":{"trades":null}}"#), Err(ReadError::Shape));
+    }
+
+    #[test]
+    fn a_purchase_is_read_with_what_it_cost() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"JOINED","totalValue":10.15,
+            "updatedAt":"2026-03-01T10:00:00.120Z","joinedAt":null}}]}}}"#;
+        let page = read_own_purchases(body).unwrap();
+        let [purchase] = page.nodes.as_slice() else { panic!("{page:?}") };
+        assert_eq!(purchase.status, TradeStatus::Joined);
+        assert_eq!(purchase.price, Some(Amount::from_cents(1_015)));
+        assert!(purchase.updated_at.is_some() && purchase.joined_at.is_none());
+    }
+
+    #[test]
+    fn a_page_that_does_not_say_what_follows_is_not_taken_for_the_last() {
+        let next = |info: &str| {
+            let body = format!(r#"{{"data":{{"trades":{{"edges":[]{info}}}}}}}"#);
+            read_own_purchases(&body).unwrap().next
+        };
+        let long = "c".repeat(PAGE_CURSOR_BYTES_MAX + 1);
+        for info in [
+            String::new(),
+            r#","pageInfo":null"#.to_owned(),
+            r#","pageInfo":{"endCursor":"c"}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":null,"endCursor":"c"}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":"false","endCursor":"c"}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":true,"endCursor":null}"#.to_owned(),
+            r#","pageInfo":{"hasNextPage":true,"endCursor":""}"#.to_owned(),
+            format!(r#","pageInfo":{{"hasNextPage":true,"endCursor":"{long}"}}"#),
+        ] {
+            assert_eq!(next(&info), NextPage::Unclear, "{info}");
+        }
+        assert_eq!(next(r#","pageInfo":{"hasNextPage":false}"#), NextPage::End);
+    }
+
+    #[test]
+    fn an_error_beside_the_list_is_kept_in_the_words_of_the_site() {
+        let body = r#"{"data":{"trades":{"edges":[null,{"node":null}],"pageInfo":{"hasNextPage":
+            false,"endCursor":null}}},"errors":[{"message":"Cannot return null"}]}"#;
+        let page = read_own_purchases(body).unwrap();
+        assert_eq!((page.nodes.len(), page.unreadable), (0, 2));
+        assert_eq!(page.error.as_deref(), Some("Cannot return null"));
+    }
+
+    #[test]
+    fn a_balance_that_cannot_be_read_says_why() {
+        let error = |wallets: &str| {
+            let body = format!(r#"{{"data":{{"currentUser":{{"id":"a"{wallets}}}}}}}"#);
+            match read_current_user(&body) {
+                Ok(CurrentUser::SignedIn(user)) => {
+                    assert_eq!(user.balance.is_none(), user.balance_error.is_some());
+                    user.balance_error
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let amount =
+            |amount: &str| error(&format!(r#","wallets":[{{"name":"MAIN","amount":{amount}}}]"#));
+        assert_eq!(error(""), Some(BalanceError::NoWallets));
+        assert_eq!(error(r#","wallets":null"#), Some(BalanceError::NoWallets));
+        assert_eq!(error(r#","wallets":[{"name":"VAULT"}]"#), Some(BalanceError::NoMainWallet));
+        assert_eq!(error(r#","wallets":[{"name":"MAIN"}]"#), Some(BalanceError::NoAmount));
+        assert_eq!(amount("null"), Some(BalanceError::NoAmount));
+        assert_eq!(amount("[]"), Some(BalanceError::NotNumber));
+        assert_eq!(amount(r#""1000.0""#), Some(BalanceError::Text("1000.0".to_owned())));
+        assert_eq!(amount("1e99"), Some(BalanceError::OutOfRange("1e99".to_owned())));
+        assert_eq!(amount("1000.0"), None);
+    }
+
+    #[test]
+    fn a_purchase_of_unknown_status_is_listed_with_the_word_of_the_site() {
+        let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"AWAITING_SELLER"}},
+            {"node":{"id":"b","status":"LISTED"}},{"node":{"id":"c","status":"JOINED"}}]}}}"#;
+        let page = read_own_purchases(body).unwrap();
+        let read = page.nodes.iter().map(|node| (node.status, node.unknown_status.as_deref()));
+        let expected = [
+            (TradeStatus::Other, Some("AWAITING_SELLER")),
+            (TradeStatus::Listed, Some("LISTED")),
+            (TradeStatus::Joined, None),
+        ];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
+    }
+}

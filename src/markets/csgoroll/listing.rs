@@ -1,0 +1,424 @@
+//! One listing: a JSON object → [`Trade`], in one pass and without allocating.
+//!
+//! # Invariants
+//!
+//! 1. A key that decides and is missing, of a wrong type, out of range or given twice becomes a
+//!    [`Defect`]; the listing is still delivered, so that it can be counted and shown.
+//! 2. Only a listing without a usable id is dropped, since nothing could be said about it.
+//! 3. Keys that decide nothing are skipped whatever they hold, as long as they are JSON.
+//! 4. Generation B states `canJoin` for each listing, so there a listing without it is not bought.
+//! 5. Of two different listings under one id in one message or page, neither is bought
+//!    ([`mark_conflicts`]).
+
+use std::borrow::Cow;
+
+use crate::{
+    config::Generation,
+    domain::item_name::ItemName,
+    domain::money::{Amount, Percent},
+    domain::time::UnixMs,
+    domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
+    json::{Cursor, JsonError, JsonStr, ValueKind},
+};
+
+/// How many listings of a message are compared each with each. Beyond that they are sorted first,
+/// which allocates.
+const PAIRWISE_MAX: usize = 16;
+
+/// What stands behind a key.
+#[derive(Clone, Copy)]
+enum ListingField<T> {
+    /// The key is not there.
+    Missing,
+    /// `null`.
+    Null,
+    /// A value that could not be read.
+    Unreadable,
+    /// A value.
+    Value(T),
+}
+
+/// The fields of a listing while it is read.
+struct ListingDraft<'a> {
+    id: ListingField<TradeId>,
+    status: ListingField<TradeStatus>,
+    markup_percent: ListingField<Percent>,
+    total_value: ListingField<Amount>,
+    can_join: ListingField<bool>,
+    can_join_after: ListingField<UnixMs>,
+    suspected_trader_can_join_after: ListingField<UnixMs>,
+    created_at: ListingField<UnixMs>,
+    expires_at: ListingField<UnixMs>,
+    float: ListingField<PaintWear>,
+    float_range: ListingField<(PaintWear, PaintWear)>,
+    /// Anything but null names a seller, and the site names only us to ourselves.
+    depositor: ListingField<()>,
+    items: ListingField<ListedItems<'a>>,
+    defects: Defects,
+    seen: u16,
+}
+
+/// What is for sale in one listing.
+#[derive(Clone, Copy)]
+struct ListedItems<'a> {
+    count: u32,
+    market_name: Option<JsonStr<'a>>,
+    base_value: Option<Amount>,
+}
+
+/// Reads one listing as this generation sends it. `None` for a value that is no object, or has no
+/// usable id.
+///
+/// # Errors
+///
+/// A [`JsonError`] when the text is not JSON.
+#[inline]
+pub fn read<'a>(
+    cursor: &mut Cursor<'a>,
+    event: TradeEvent,
+    generation: Generation,
+) -> Result<Option<Trade<'a>>, JsonError> {
+    if cursor.peek()? != ValueKind::Object {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let mut draft = ListingDraft::new();
+    cursor.object(|key, cursor| match key.plain() {
+        Some(key) => draft.entry(key, cursor),
+        None => draft.entry(&key.decode(), cursor),
+    })?;
+    Ok(draft.finish(event, generation))
+}
+
+/// Makes listings unbuyable that one message or page shows under one id and that differ: it cannot
+/// be told which of them is current. A listing that is for sale in one place and taken in another
+/// is such a case. Equal copies stay as they are; all but the first are dropped later as duplicates.
+pub fn mark_conflicts<'a>(first: Option<&mut Trade<'a>>, rest: &mut [Trade<'a>]) {
+    if let Some(first) = first {
+        rest.iter_mut().for_each(|other| compare(first, other));
+    }
+    if rest.len() <= PAIRWISE_MAX {
+        let mut left = rest;
+        while let Some((one, others)) = left.split_first_mut() {
+            others.iter_mut().for_each(|other| compare(one, other));
+            left = others;
+        }
+        return;
+    }
+    let mut order: Vec<(TradeId, usize)> =
+        rest.iter().enumerate().map(|(at, trade)| (trade.id, at)).collect();
+    order.sort_unstable();
+    for same in order.chunk_by(|(one, _), (other, _)| one == other) {
+        let head = same.first().and_then(|(_, at)| rest.get(*at));
+        if same.iter().any(|(_, at)| rest.get(*at) != head) {
+            for (_, at) in same {
+                if let Some(trade) = rest.get_mut(*at) {
+                    trade.defects.add(Defect::Conflict);
+                }
+            }
+        }
+    }
+}
+
+/// Marks both if they have one id and differ. A marked one differs from every one that is not yet,
+/// so that of several copies all are marked.
+fn compare<'a>(one: &mut Trade<'a>, other: &mut Trade<'a>) {
+    if one.id == other.id && one != other {
+        one.defects.add(Defect::Conflict);
+        other.defects.add(Defect::Conflict);
+    }
+}
+
+impl<'a> ListingDraft<'a> {
+    const fn new() -> Self {
+        Self {
+            id: ListingField::Missing,
+            status: ListingField::Missing,
+            markup_percent: ListingField::Missing,
+            total_value: ListingField::Missing,
+            can_join: ListingField::Missing,
+            can_join_after: ListingField::Missing,
+            suspected_trader_can_join_after: ListingField::Missing,
+            created_at: ListingField::Missing,
+            expires_at: ListingField::Missing,
+            float: ListingField::Missing,
+            float_range: ListingField::Missing,
+            depositor: ListingField::Missing,
+            items: ListingField::Missing,
+            defects: Defects::NONE,
+            seen: 0,
+        }
+    }
+
+    /// Reads the value of one key. Each key that decides has a bit, by which a repetition is found.
+    #[inline]
+    fn entry(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+        let bit = match key {
+            "id" => {
+                self.id = text(cursor, |id| TradeId::new(&id.decode()))?;
+                0
+            }
+            "status" => {
+                self.status = text(cursor, |word| Some(TradeStatus::from_market(&word.decode())))?;
+                1
+            }
+            "markupPercent" => {
+                self.markup_percent = number(cursor, |text| Percent::parse(text).ok())?;
+                2
+            }
+            "totalValue" => {
+                self.total_value = number(cursor, positive)?;
+                3
+            }
+            "canJoin" => {
+                self.can_join =
+                    field(cursor, ValueKind::Bool, |cursor| cursor.boolean().map(Some))?;
+                4
+            }
+            "canJoinAfter" => {
+                self.can_join_after = moment(cursor)?;
+                5
+            }
+            "suspectedTraderCanJoinAfter" => {
+                self.suspected_trader_can_join_after = moment(cursor)?;
+                6
+            }
+            "createdAt" => {
+                self.created_at = moment(cursor)?;
+                7
+            }
+            "expiresAt" => {
+                self.expires_at = moment(cursor)?;
+                8
+            }
+            "avgPaintWear" => {
+                self.float = number(cursor, PaintWear::parse)?;
+                9
+            }
+            "avgPaintWearRange" => {
+                let defects = &mut self.defects;
+                self.float_range =
+                    field(cursor, ValueKind::Object, |cursor| float_range(cursor, defects))?;
+                10
+            }
+            "depositor" => {
+                let is_null = cursor.peek()? == ValueKind::Null;
+                cursor.skip()?;
+                self.depositor = if is_null { ListingField::Null } else { ListingField::Value(()) };
+                11
+            }
+            "tradeItems" => {
+                let defects = &mut self.defects;
+                self.items = field(cursor, ValueKind::Array, |cursor| items(cursor, defects))?;
+                12
+            }
+            _ => return cursor.skip().map(drop),
+        };
+        once(&mut self.seen, bit, &mut self.defects);
+        Ok(())
+    }
+
+    #[inline]
+    fn finish(self, event: TradeEvent, generation: Generation) -> Option<Trade<'a>> {
+        let ListingField::Value(id) = self.id else { return None };
+        let mut defects = self.defects;
+        let items = required(self.items, Defect::TradeItems, &mut defects);
+        let sold = items.filter(|items| items.count > 0);
+        if sold.is_some_and(|items| items.market_name.is_none()) {
+            defects.add(Defect::MarketName);
+        }
+        if sold.is_some_and(|items| items.base_value.is_none()) {
+            defects.add(Defect::BaseValue);
+        }
+        let market_name = sold.and_then(|items| items.market_name).map(JsonStr::decode);
+        let market_name = market_name.unwrap_or_default();
+        let name = taken_apart(&market_name);
+        Some(Trade {
+            id,
+            event,
+            status: required(self.status, Defect::Status, &mut defects)
+                .unwrap_or(TradeStatus::Other),
+            item: name.base,
+            is_stattrak: name.is_stattrak,
+            is_souvenir: name.is_souvenir,
+            wear: name.wear,
+            items: sold.map_or(0, |items| items.count),
+            markup_percent: required(self.markup_percent, Defect::MarkupPercent, &mut defects),
+            total_value: required(self.total_value, Defect::TotalValue, &mut defects),
+            base_value: sold.and_then(|items| items.base_value),
+            can_join: match generation {
+                Generation::A => optional(self.can_join, Defect::CanJoin, &mut defects),
+                Generation::B => required(self.can_join, Defect::CanJoin, &mut defects),
+            },
+            can_join_after: nullable(self.can_join_after, Defect::CanJoinAfter, &mut defects),
+            suspected_trader_can_join_after: nullable(
+                self.suspected_trader_can_join_after,
+                Defect::SuspectedTraderCanJoinAfter,
+                &mut defects,
+            ),
+            created_at: required(self.created_at, Defect::CreatedAt, &mut defects),
+            expires_at: required(self.expires_at, Defect::ExpiresAt, &mut defects),
+            float: optional(self.float, Defect::PaintWear, &mut defects),
+            float_range: optional(self.float_range, Defect::PaintWear, &mut defects),
+            is_own: nullable(self.depositor, Defect::Depositor, &mut defects).is_some(),
+            market_name,
+            defects,
+            arrival: None,
+        })
+    }
+}
+
+/// Takes a name apart; the base borrows from the frame where the name does.
+fn taken_apart<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
+    match market_name {
+        Cow::Borrowed(text) => ItemName::parse(text),
+        Cow::Owned(text) => {
+            let name = ItemName::parse(text);
+            ItemName {
+                base: Cow::Owned(name.base.into_owned()),
+                is_star: name.is_star,
+                is_stattrak: name.is_stattrak,
+                is_souvenir: name.is_souvenir,
+                wear: name.wear,
+            }
+        }
+    }
+}
+
+/// Notes that a key was seen; a second time is a defect.
+fn once(seen: &mut u16, bit: u16, defects: &mut Defects) {
+    let mask = 1 << bit;
+    if *seen & mask != 0 {
+        defects.add(Defect::RepeatedKey);
+    }
+    *seen |= mask;
+}
+
+fn positive(text: &str) -> Option<Amount> {
+    Amount::parse(text).ok().filter(|coins| Amount::ZERO < *coins)
+}
+
+fn items<'a>(
+    cursor: &mut Cursor<'a>,
+    defects: &mut Defects,
+) -> Result<Option<ListedItems<'a>>, JsonError> {
+    let mut items = ListedItems { count: 0, market_name: None, base_value: None };
+    let mut is_readable = true;
+    cursor.array(|cursor| {
+        items.count = items.count.saturating_add(1);
+        if items.count > 1 {
+            return cursor.skip().map(drop);
+        }
+        let mut seen = 0;
+        is_readable = super::object(cursor, |key, cursor| match key {
+            "marketName" => {
+                once(&mut seen, 0, defects);
+                text(cursor, Some).map(|name| items.market_name = value(name))
+            }
+            "itemVariant" => {
+                once(&mut seen, 1, defects);
+                base_value(cursor, defects).map(|coins| items.base_value = coins)
+            }
+            _ => cursor.skip().map(drop),
+        })?;
+        Ok(())
+    })?;
+    Ok(is_readable.then_some(items))
+}
+
+fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<Amount>, JsonError> {
+    let (mut coins, mut seen) = (None, 0);
+    super::object(cursor, |key, cursor| {
+        if key != "value" {
+            return cursor.skip().map(drop);
+        }
+        once(&mut seen, 0, defects);
+        number(cursor, positive).map(|read| coins = value(read))
+    })?;
+    Ok(coins)
+}
+
+fn float_range(
+    cursor: &mut Cursor<'_>,
+    defects: &mut Defects,
+) -> Result<Option<(PaintWear, PaintWear)>, JsonError> {
+    let (mut least, mut greatest, mut seen) = (None, None, 0);
+    super::object(cursor, |key, cursor| {
+        let (side, bit) = match key {
+            "min" => (&mut least, 0),
+            "max" => (&mut greatest, 1),
+            _ => return cursor.skip().map(drop),
+        };
+        once(&mut seen, bit, defects);
+        number(cursor, PaintWear::parse).map(|read| *side = value(read))
+    })?;
+    Ok(least.zip(greatest).filter(|(least, greatest)| least <= greatest))
+}
+
+/// Reads a value of one kind; `None` from `read` and every other kind are unreadable.
+#[inline]
+fn field<'a, T>(
+    cursor: &mut Cursor<'a>,
+    kind: ValueKind,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+) -> Result<ListingField<T>, JsonError> {
+    let found = cursor.peek()?;
+    if found == kind {
+        return Ok(read(cursor)?.map_or(ListingField::Unreadable, ListingField::Value));
+    }
+    cursor.skip()?;
+    Ok(if found == ValueKind::Null { ListingField::Null } else { ListingField::Unreadable })
+}
+
+#[inline]
+fn text<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(JsonStr<'a>) -> Option<T>,
+) -> Result<ListingField<T>, JsonError> {
+    field(cursor, ValueKind::String, |cursor| cursor.string().map(read))
+}
+
+#[inline]
+fn number<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(&'a str) -> Option<T>,
+) -> Result<ListingField<T>, JsonError> {
+    field(cursor, ValueKind::Number, |cursor| cursor.number().map(read))
+}
+
+#[inline]
+fn moment(cursor: &mut Cursor<'_>) -> Result<ListingField<UnixMs>, JsonError> {
+    text(cursor, |text| UnixMs::parse(&text.decode()))
+}
+
+fn value<T>(field: ListingField<T>) -> Option<T> {
+    if let ListingField::Value(value) = field { Some(value) } else { None }
+}
+
+/// A field without which nothing can be decided.
+fn required<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    let value = value(field);
+    if value.is_none() {
+        defects.add(defect);
+    }
+    value
+}
+
+/// A field that must be there, where null has a meaning.
+fn nullable<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    if matches!(field, ListingField::Missing | ListingField::Unreadable) {
+        defects.add(defect);
+    }
+    value(field)
+}
+
+/// A field that may be absent.
+fn optional<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    if matches!(field, ListingField::Unreadable) {
+        defects.add(defect);
+    }
+    value(field)
+}
+
+#[cfg(test)]
+mod tests;

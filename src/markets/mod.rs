@@ -1,0 +1,3 @@
+//! One folder for each marketplace: its wire format, its requests and what its answers mean. Pure.
+
+pub mod csgoroll;

@@ -1,0 +1,109 @@
+//! The orders whose outcome is not known, for whoever ends the program before it is.
+
+use std::fmt;
+
+use super::{OrderSender, engine::Engine};
+use crate::{domain::money::Amount, domain::time::UnixMs, text::Escaped};
+
+/// How many orders are named.
+pub const NAMED_MAX: usize = 20;
+
+/// The orders whose outcome is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnknownOrders {
+    /// Those without an answer: id, item, price; the first [`NAMED_MAX`].
+    pub unanswered: Vec<(String, String, Amount)>,
+    /// How many have no answer.
+    pub unanswered_count: usize,
+    /// What they cost together.
+    pub unanswered_coins: Amount,
+    /// How many ended unknown, now or in an earlier session, and what they cost.
+    pub unknown: (u32, Amount),
+}
+
+impl<B: OrderSender> Engine<B> {
+    /// The orders whose outcome is not known.
+    pub fn unresolved(&mut self, now: UnixMs) -> UnknownOrders {
+        let snapshot = self.ledger.snapshot(now);
+        let mut unanswered: Vec<_> = self
+            .pending
+            .iter()
+            .map(|(id, order)| (id.to_string(), order.market_name.clone(), order.price))
+            .collect();
+        unanswered.sort();
+        let coins = unanswered.iter().map(|(_, _, price)| *price);
+        let unanswered_coins = coins.fold(Amount::ZERO, Amount::saturating_add);
+        let unanswered_count = unanswered.len();
+        unanswered.truncate(NAMED_MAX);
+        UnknownOrders {
+            unanswered,
+            unanswered_count,
+            unanswered_coins,
+            unknown: (snapshot.unknown, snapshot.unknown_coins),
+        }
+    }
+}
+
+impl UnknownOrders {
+    /// Whether every outcome is known.
+    pub const fn is_empty(&self) -> bool {
+        self.unanswered_count == 0 && self.unknown.0 == 0
+    }
+}
+
+impl fmt::Display for UnknownOrders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("Every order has its answer.");
+        }
+        match self.unanswered_count {
+            0 => f.write_str("No order waits for its answer.")?,
+            1 => f.write_str("1 order has no answer: ")?,
+            count => write!(f, "{count} orders have no answer: ")?,
+        }
+        for (place, (id, name, price)) in self.unanswered.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ", " };
+            write!(f, "{separator}\"{}\" for {price} (id {})", Escaped(name), Escaped(id))?;
+        }
+        match self.unanswered_count.saturating_sub(self.unanswered.len()) {
+            0 => {}
+            more => write!(f, " and {more} more")?,
+        }
+        if self.unanswered_count > 0 {
+            write!(f, "; {} coins in all.", self.unanswered_coins)?;
+        }
+        let (count, coins) = self.unknown;
+        if count > 0 {
+            write!(f, " {count} ended unknown, for {coins} coins.")?;
+        }
+        f.write_str(" They count as spent until the account shows what became of them.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_is_named_with_its_price_up_to_a_bound() {
+        let order =
+            |number: usize| (format!("id{number}"), "A\nB".to_owned(), Amount::from_cents(5));
+        let mut unresolved = UnknownOrders::default();
+        assert_eq!(unresolved.to_string(), "Every order has its answer.");
+        unresolved.unanswered = vec![order(1)];
+        unresolved.unanswered_count = 1;
+        unresolved.unanswered_coins = Amount::from_cents(5);
+        assert_eq!(
+            unresolved.to_string(),
+            "1 order has no answer: \"A\\u{a}B\" for 0.05 (id id1); 0.05 coins in all. They count \
+             as spent until the account shows what became of them."
+        );
+        unresolved.unanswered = (0..NAMED_MAX).map(order).collect();
+        unresolved.unanswered_count = NAMED_MAX + 2;
+        unresolved.unknown = (1, Amount::from_cents(100));
+        let text = unresolved.to_string();
+        assert!(text.starts_with("22 orders have no answer: "), "{text}");
+        assert!(text.contains(" and 2 more; "), "{text}");
+        assert!(text.contains(" 1 ended unknown, for 1.00 coins."), "{text}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Which listings have arrived already, in bounded memory.
+//!
+//! Several connections deliver the same listings, and so do an old one and its successor. The first
+//! copy wins; who won and by how much the others were late is counted.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cache::SetAssocCache,
+    domain::trade::{Trade, TradeEvent},
+};
+
+/// How many listings are remembered. At one a second that is nine hours.
+pub const SEEN_MAX: usize = 32_768;
+
+/// What is known about a listing that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duplicate {
+    /// It is the first.
+    First,
+    /// Another connection was faster, by this much.
+    Late(Duration),
+    /// The same connection, or a predecessor of it, delivered it before.
+    Repeated,
+}
+
+/// Over which connection a listing came first, and when.
+#[derive(Clone, Copy, Debug)]
+struct FirstArrival {
+    connection: usize,
+    at: Instant,
+}
+
+/// The listings that arrived last.
+#[derive(Debug)]
+pub(crate) struct Deduplicator(SetAssocCache<FirstArrival>);
+
+impl Default for Deduplicator {
+    fn default() -> Self {
+        Self(SetAssocCache::new(SEEN_MAX, FirstArrival { connection: 0, at: Instant::now() }))
+    }
+}
+
+impl Deduplicator {
+    /// Records that a connection delivered a listing, or a change of one. Allocates nothing.
+    #[inline]
+    pub(crate) fn record(
+        &mut self,
+        trade: &Trade<'_>,
+        connection: usize,
+        at: Instant,
+    ) -> Duplicate {
+        let kind = match trade.event {
+            TradeEvent::Listed | TradeEvent::BackFilled { .. } => None,
+            TradeEvent::Updated => Some(trade.status),
+        };
+        match self.0.insert(&(trade.id, kind), FirstArrival { connection, at }) {
+            None => Duplicate::First,
+            Some(first) if first.connection == connection => Duplicate::Repeated,
+            Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{json, markets::csgoroll::feed::NextPayload};
+
+    fn record(seen: &mut Deduplicator, text: &str, connection: usize, at: Instant) -> Duplicate {
+        let payload: NextPayload<'_> = json::read(text).unwrap();
+        let trade = payload.into_trades().next().unwrap();
+        seen.record(&trade, connection, at)
+    }
+
+    fn listed(id: usize) -> String {
+        format!(r#"{{"data":{{"createTrade":{{"trade":{{"id":"t{id}"}}}}}}}}"#)
+    }
+
+    #[test]
+    fn the_first_copy_wins_and_lateness_is_measured() {
+        let mut seen = Deduplicator::default();
+        let now = Instant::now();
+        let later = Duration::from_millis(7);
+        assert_eq!(record(&mut seen, &listed(1), 1, now), Duplicate::First);
+        assert_eq!(record(&mut seen, &listed(1), 0, now + later), Duplicate::Late(later));
+        assert_eq!(record(&mut seen, &listed(1), 1, now + later), Duplicate::Repeated);
+    }
+
+    #[test]
+    fn a_change_of_a_listing_is_no_copy_of_it() {
+        let mut seen = Deduplicator::default();
+        let now = Instant::now();
+        let update = |status| {
+            format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"t1","status":"{status}"}}}}}}}}"#)
+        };
+        assert_eq!(record(&mut seen, &listed(1), 0, now), Duplicate::First);
+        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Duplicate::First);
+        assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Duplicate::Repeated);
+        assert_eq!(record(&mut seen, &update("CANCELLED"), 0, now), Duplicate::First);
+    }
+
+    #[test]
+    fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
+        let mut seen = Deduplicator::default();
+        let now = Instant::now();
+        for id in 0..SEEN_MAX * 6 {
+            assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::First);
+        }
+        for id in SEEN_MAX * 6 - 1_000..SEEN_MAX * 6 {
+            assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::Repeated, "{id}");
+        }
+        assert_eq!(record(&mut seen, &listed(0), 0, now), Duplicate::First);
+    }
+}
