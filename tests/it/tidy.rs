@@ -73,7 +73,6 @@ const PURE: &[&str] = &[
     "src/sim/catalogue.rs",
     "src/sim/demo.rs",
     "src/sim/dice.rs",
-    "src/sim/exchange",
     "src/sim/market_state.rs",
     "src/sim/faults.rs",
     "src/sim/graphql",
