@@ -1,7 +1,7 @@
-//! The marketplace's listings, one line each: the feed with a closure.
+//! Prints the marketplace's listings, one line each, with a closure on the feed.
 //!
-//! `cargo run --example feed -- wss://router.csgoroll.com/ws` listens to the real feed as a guest;
-//! `sniper sim` in another terminal prints an address of one's own to try it on.
+//! `cargo run --example feed -- wss://router.csgoroll.com/ws` reads the real feed as a guest.
+//! Without an address it connects to a `sniper sim` in another terminal.
 
 use std::{env, error::Error, io::Write as _};
 
@@ -17,11 +17,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let endpoints = Endpoints::new(&address, "http://127.0.0.1:8099/graphql")?;
     let config = Config::new(endpoints, "data");
     let mut out = std::io::stdout().lock();
-    let gave_up = ws::run_with_reconnect(&config, |trade| {
+    let error = ws::run_with_reconnect(&config, |trade| {
         let price = trade.total_value.map_or_else(|| "?".to_owned(), |price| price.to_string());
-        // A reader that has gone away is no reason to stop listening.
+        // A closed pipe does not end the feed.
         let _written = writeln!(out, "{price:>10}  {}", Escaped(&trade.market_name)).is_ok();
     })
     .await;
-    Err(gave_up.into())
+    Err(error.into())
 }

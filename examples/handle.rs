@@ -1,8 +1,8 @@
-//! Any feed that is made of topics: a handle that looks after itself.
+//! A handle for any feed with topics, which reconnects and resubscribes.
 //!
 //! `cargo run --example handle -- wss://example.com/ws '{"op":"subscribe","topic":"trades"}' …`
-//! sends each further argument as a subscription, now and after every reconnect, and prints what
-//! comes.
+//! sends each further argument as a subscription, also after every reconnect, and prints the
+//! messages.
 
 use std::{env, error::Error, io::Write as _};
 
@@ -18,7 +18,7 @@ use sniper::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
-    let address = args.next().ok_or("name an address, such as wss://example.com/ws")?;
+    let address = args.next().ok_or("missing address: pass one, such as wss://example.com/ws")?;
     let target = Target::tcp(Endpoint::parse(&address, Scheme::WebSocket)?, None)?;
     let options = Options::builder().name("example".to_owned()).build();
     let handle = Handle::connect(target, PlainJson::VERBATIM, options).await?;
@@ -29,11 +29,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     while let Some(event) = handle.recv().await {
         match event {
             HandleEvent::Message(message) => writeln!(out, "{}", Escaped(&message.text))?,
-            HandleEvent::Lagged(count) => writeln!(out, "(too slow: {count} messages dropped)")?,
+            HandleEvent::Lagged(count) => writeln!(out, "(lagged: {count} messages dropped)")?,
             HandleEvent::Reconnecting { wait, cause, .. } => {
-                writeln!(out, "(gone: {cause}; again in {wait:?})")?;
+                writeln!(out, "(disconnected: {cause}; reconnecting in {wait:?})")?;
             }
-            HandleEvent::Reconnected { gap } => writeln!(out, "(back after {:?})", gap.lasted)?,
+            HandleEvent::Reconnected { gap } => {
+                writeln!(out, "(reconnected after {:?})", gap.lasted)?
+            }
             other => writeln!(out, "({other:?})")?,
         }
     }

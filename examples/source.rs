@@ -1,8 +1,7 @@
-//! Swapping a bare connection for one that reconnects, behind one trait.
+//! A plain connection and a reconnecting one behind the same trait.
 //!
-//! `cargo run --example source -- wss://example.com/ws` reads ten messages over a bare connection,
-//! `cargo run --example source -- wss://example.com/ws --reconnect` over a wrapped one; the function
-//! that reads them is the same.
+//! `cargo run --example source -- wss://example.com/ws` reads ten messages over a plain connection,
+//! with `--reconnect` over one that reconnects. The function that reads them is the same.
 
 use std::{env, error::Error, io::Write as _};
 
@@ -19,7 +18,7 @@ use sniper::{
     },
 };
 
-/// Knows nothing but the trait.
+/// Reads ten messages from any source.
 async fn read_ten(mut source: impl EventSource) -> Result<(), Box<dyn Error>> {
     source.connect().await?;
     let mut out = std::io::stdout().lock();
@@ -41,7 +40,8 @@ async fn read_ten(mut source: impl EventSource) -> Result<(), Box<dyn Error>> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let address = env::args().nth(1).ok_or("name an address, such as wss://example.com/ws")?;
+    let address =
+        env::args().nth(1).ok_or("missing address: pass one, such as wss://example.com/ws")?;
     let target = Target::tcp(Endpoint::parse(&address, Scheme::WebSocket)?, None)?;
     let host = target.dial.host();
     let bare = SingleConnection::new(target, PlainJson::SILENT, Options::default());

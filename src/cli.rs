@@ -1,4 +1,4 @@
-//! The words of the command line.
+//! Command-line arguments.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,27 +8,92 @@ use crate::sim;
 use crate::sim::cli::SimArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-/// Watches CSGORoll's live listings and buys the ones on your whitelist before anybody else.
+const ROOT_EXAMPLES: &str = "\
+Examples:
+  sniper demo              watch the bot on a simulated market
+  sniper check             validate the settings
+  sniper run --live        buy with real money";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sniper run               log what it would buy
+  sniper run --live        buy with real money
+  sniper run --live --for 8h --record";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  sniper demo
+  sniper demo --for 2m --rate 100
+  sniper demo --seed 42 --json";
+
+const SIM_EXAMPLES: &str = "\
+Examples:
+  sniper sim               print the settings for .env, then serve the market
+  sniper sim --print-whitelist > sniper.toml
+  sniper sim --listen 127.0.0.1:8099 --for 1h";
+
+const CAPTURE_EXAMPLES: &str = "\
+Examples:
+  sniper capture --out recordings
+  sniper capture --out recordings --for 1h --compress
+  sniper capture --out recordings binance-spot:BTCUSDT@bookTicker";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sniper doctor
+  sniper doctor --config other.toml
+  sniper doctor --json";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  sniper check
+  sniper check --live
+  sniper check --config other.toml --json";
+
+const LEDGER_EXAMPLES: &str = "\
+Examples:
+  sniper ledger
+  sniper ledger verify
+  sniper ledger export > orders.csv";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  sniper status
+  sniper status --json
+  watch sniper status";
+
+const HALT_EXAMPLES: &str = "\
+Examples:
+  sniper halt              stop buying
+  sniper status            show the halt
+  sniper resume            buy again";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  sniper status            show the halts
+  sniper resume            clear them
+  sniper run --live --resume";
+
+/// Watches the live listings of CSGORoll and buys the items on your whitelist.
 ///
-/// Dry by default: it logs what it would buy. With --live it spends real money.
+/// Dry by default: logs what it would buy. With --live it spends real money.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = ROOT_EXAMPLES)]
 pub struct Cli {
-    /// What to do; without a word: run.
+    /// Command; without one: run.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// For plain `sniper`, which is `sniper run`.
+    /// Arguments of plain `sniper`, which is `sniper run`.
     #[command(flatten)]
     pub run: RunArgs,
-    /// What every command takes.
     #[command(flatten)]
     pub shared: SharedArgs,
 }
 
-/// What every command takes.
+/// Arguments of every command.
 #[derive(Clone, Debug, Args)]
 pub struct SharedArgs {
-    /// The policy's file [default: what `SNIPER_CONFIG` says, or sniper.toml]
+    /// Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print one JSON object as the last line of stdout, and log to stderr
@@ -36,80 +101,90 @@ pub struct SharedArgs {
     pub json: bool,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Watch the configured marketplace; dry unless --live
+    /// Watch the marketplace and buy; without --live, only log what it would buy
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Watch the real bot buy on a practice market, both in this process; costs nothing
+    /// Watch the bot buy on a simulated market in this process; costs nothing
+    #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
-    /// Open the practice market alone, for rehearsal from another terminal
+    /// Run the simulated market alone, to test the bot from another terminal
+    #[command(after_help = SIM_EXAMPLES)]
     Sim(SimArgs),
-    /// Record feeds to disk as they are; the public ones need no settings
+    /// Record feeds to disk; public feeds need no settings
+    #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(CaptureArgs),
-    /// Try everything step by step and say what to do; never buys
+    /// Test the settings, connection, account and disk step by step; never buys
+    #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor,
-    /// Read every setting and say what is wrong or what the bot would do; offline
+    /// Validate the settings and show them; offline
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// What was bought, and what may still be spent; correct it, export it, check it
+    /// Show, correct, export or verify the orders and the budget
+    #[command(after_help = LEDGER_EXAMPLES)]
     Ledger(LedgerArgs),
-    /// How the bot is doing: mode, budget left, in flight, unknown, halts
+    /// Show the state of the bot: mode, remaining budget, orders, halts
+    #[command(after_help = STATUS_EXAMPLES)]
     Status,
-    /// Stop buying at once, also in a running bot; the feed goes on
+    /// Stop buying immediately, also in a running bot; it keeps watching
+    #[command(after_help = HALT_EXAMPLES)]
     Halt,
-    /// Let buying go on after a halt, once you have looked
+    /// Resume buying after a halt
+    #[command(after_help = RESUME_EXAMPLES)]
     Resume,
 }
 
-/// What `run` takes.
+/// Arguments of `run`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct RunArgs {
-    /// Buy, with real money
+    /// Buy with real money
     #[arg(long)]
     pub live: bool,
-    /// Lift the halts of the last run, once you have looked
+    /// Clear halts left by the last run
     #[arg(long, requires = "live")]
     pub resume: bool,
-    /// Begin a new ledger in place of one that is lost or an older copy; what the account bought in
-    /// the last 24 hours counts against `total`
+    /// Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours
+    /// counts against `total`
     #[arg(long, requires = "live")]
     pub new_ledger: bool,
-    /// With --new-ledger: count nothing that was bought before
+    /// With --new-ledger: do not count earlier purchases
     #[arg(long, requires = "new_ledger")]
     pub not_counted: bool,
-    /// Record the feed below `SNIPER_DATA`, beside trading
+    /// Also save the raw feed below `SNIPER_DATA`, in recordings/
     #[arg(long)]
     pub record: bool,
-    /// Stop cleanly after this long, like 60s, 5m or 8h [default: never]
+    /// Stop after this duration, such as 60s, 5m or 1h30m [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::shutdown::parse_duration)]
-    pub lasting: Option<Duration>,
+    pub duration: Option<Duration>,
 }
 
-/// What `demo` takes.
+/// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// How long it takes
+    /// Duration of the demo
     #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = crate::shutdown::parse_duration)]
-    pub lasting: Duration,
-    /// Listings a second
+    pub duration: Duration,
+    /// Listings per second
     #[arg(long, default_value = "20")]
     pub rate: sim::Rate,
-    /// The same seed makes the same market
+    /// Seed of the simulated market; the same seed gives the same market
     #[arg(long, default_value_t = 7, value_parser = sim::settings::parse_seed)]
     pub seed: u64,
 }
 
-/// What `check` takes.
+/// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// Check as for `run --live`
+    /// Also check the requirements of `run --live`
     #[arg(long)]
     pub live: bool,
 }
 
 impl Cli {
-    /// Reads the command line of this process. Ends the process with exit code 2, and what to
-    /// write instead, when it makes no sense.
+    /// Parses the command line of this process. Exits with code 2 and an error message if it is
+    /// invalid.
     pub fn read() -> Self {
         let cli = Self::parse();
         if let Err(error) = cli.check() {
@@ -118,16 +193,16 @@ impl Cli {
         cli
     }
 
-    /// The command. Without a word: run.
+    /// Returns the command; without one: `run`.
     pub fn command(&self) -> Command {
         self.command.clone().unwrap_or_else(|| Command::Run(self.run.clone()))
     }
 
-    /// `sniper --live demo` would silently drop the `--live`.
+    /// Rejects options of `run` before another command, such as `sniper --live demo`, which would
+    /// otherwise be ignored.
     fn check(&self) -> Result<(), clap::Error> {
         if self.command.is_some() && self.run != RunArgs::default() {
-            let message =
-                "--live, --for and the like belong behind the command, as in `sniper run --live`";
+            let message = "write --live, --for and other options after the command, as in `sniper run --live`";
             return Err(Self::command_line().error(ErrorKind::ArgumentConflict, message));
         }
         Ok(())
@@ -155,26 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_definition_is_valid() {
         Cli::command_line().debug_assert();
     }
 
     #[test]
-    fn plain_sniper_is_a_dry_run_for_ever() {
+    fn without_arguments_it_is_a_dry_run_without_time_limit() {
         assert_eq!(run(&[]), RunArgs::default());
         assert_eq!(run(&[]), run(&["run"]));
     }
 
     #[test]
-    fn live_and_for_are_understood_with_and_without_the_word_run() {
+    fn live_and_for_are_accepted_with_and_without_the_run_command() {
         let live =
-            RunArgs { live: true, lasting: Some(Duration::from_secs(60)), ..RunArgs::default() };
+            RunArgs { live: true, duration: Some(Duration::from_secs(60)), ..RunArgs::default() };
         assert_eq!(run(&["--live", "--for", "60s"]), live);
         assert_eq!(run(&["run", "--live", "--for", "60s"]), live);
     }
 
     #[test]
-    fn a_new_ledger_is_for_live_runs_and_counts_unless_said_otherwise() {
+    fn a_new_ledger_requires_live_and_counts_earlier_purchases_by_default() {
         let new = run(&["run", "--live", "--new-ledger"]);
         assert!(new.new_ledger && !new.not_counted);
         assert!(run(&["--live", "--new-ledger", "--not-counted"]).not_counted);
@@ -183,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn options_before_another_command_are_not_dropped_in_silence() {
+    fn options_of_run_before_another_command_are_rejected() {
         assert!(read(&["--live", "check"]).is_err());
         assert!(read(&["--for", "1s", "run"]).is_err());
         assert!(read(&["--json", "check"]).unwrap().shared.json);
@@ -191,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_an_error() {
+    fn an_invalid_command_line_exits_with_2() {
         for words in
             [&["--for", "soon"][..], &["--for"], &["buy"], &["run", "extra"], &["--config"]]
         {

@@ -1,11 +1,11 @@
 //! The clocks of this machine, read in one place.
 //!
-//! Everything that decides takes its time as an argument; the edges call [`now`] and pass it on.
+//! Code that decides takes the time as an argument; the edges call [`now`] and pass it on.
 //!
-//! The wall clock may be set at any moment, so no duration is measured with it. [`now`] is the wall
+//! The wall clock can be set at any moment, so no duration is measured with it. [`now`] is the wall
 //! clock at this process's first reading, advanced by a clock that cannot be set and that counts
-//! the time the machine was suspended: `CLOCK_BOOTTIME` on Linux and Android. Elsewhere it is the
-//! monotonic clock of the standard library, which may stand still during a suspend.
+//! the time in suspend: `CLOCK_BOOTTIME` on Linux and Android. Elsewhere it is the monotonic clock
+//! of the standard library, which may stop during a suspend.
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use std::time::Instant;
@@ -16,32 +16,32 @@ use std::{
 
 use crate::domain::time::UnixMs;
 
-/// The wall clock and the steady clock, read together.
+/// A simultaneous reading of both clocks.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     wall: Duration,
     steady: Duration,
 }
 
-/// Milliseconds since 1970 on a clock that cannot be set while this process runs.
+/// Returns the milliseconds since 1970 on a clock that cannot be set while this process runs.
 pub fn now() -> UnixMs {
     static ANCHOR: OnceLock<Anchor> = OnceLock::new();
     let anchor = ANCHOR.get_or_init(|| Anchor { wall: since_epoch(), steady: steady() });
     ms(anchor.wall.saturating_add(steady().saturating_sub(anchor.steady)))
 }
 
-/// The wall clock, which may be set at any moment. Zero if it stands before 1970.
+/// Reads the wall clock, which may be set at any moment. Zero if it is set before 1970.
 pub fn wall() -> UnixMs {
     ms(since_epoch())
 }
 
-/// The wall clock in nanoseconds since 1970, for recordings.
+/// Reads the wall clock in nanoseconds since 1970, for recordings.
 pub fn now_ns() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How long the machine has run since it booted, suspends included, in milliseconds; `None` where
-/// the system does not provide it.
+/// Returns the milliseconds since boot, suspends included; `None` if the system does not provide
+/// them.
 pub fn uptime_ms() -> Option<u64> {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         u64::try_from(steady().as_millis()).ok()
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_steady_clock_agrees_with_the_wall_clock_while_none_of_them_is_set() {
+    fn now_agrees_with_the_wall_clock() {
         let (steady, wall) = (now(), wall());
         assert!(steady.0.abs_diff(wall.0) < 2_000, "{steady} {wall}");
         assert!(now() >= steady);
@@ -84,7 +84,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_uptime_is_that_of_the_kernel() {
+    fn the_uptime_matches_proc_uptime() {
         let text = std::fs::read_to_string("/proc/uptime").unwrap();
         let seconds: f64 = text.split_whitespace().next().unwrap().parse().unwrap();
         let kernel = Duration::from_secs_f64(seconds);

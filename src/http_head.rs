@@ -1,21 +1,20 @@
-//! What counts of an HTTP answer's head, whoever has read it. Pure.
+//! Relevant fields of an HTTP response head. Pure.
 
 use std::time::Duration;
 
 use crate::domain::time::UnixMs;
 
-/// What counts of an HTTP answer's head.
+/// Relevant fields of an HTTP response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// The status.
     pub status: u16,
-    /// `Retry-After`: how long to wait.
+    /// Wait that `Retry-After` requests.
     pub retry_after: Option<Duration>,
-    /// Whether a `cf-mitigated` header is there: a challenge stands in the way.
+    /// `true` if there is a `cf-mitigated` header: Cloudflare sent a challenge.
     pub mitigated: bool,
-    /// Whether the body says that it is HTML.
+    /// `true` if `Content-Type` is HTML.
     pub html: bool,
-    /// `Date`: the server's clock, cut to the second.
+    /// Server time of the `Date` header, in whole seconds.
     pub date: Option<UnixMs>,
 }
 
@@ -25,15 +24,15 @@ enum RetryAfter {
 }
 
 impl ResponseHead {
-    /// Reads the headers, given by name and value. What cannot be read is as if it were not there.
-    /// A `Retry-After` that names a moment counts from the answer's own `Date`.
-    pub fn read<'h>(status: u16, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
-        Self::read_at(status, headers, None)
+    /// Reads the headers, given by name and value. Invalid values are ignored. A `Retry-After` with
+    /// a date is relative to the response's own `Date`.
+    pub fn parse<'h>(status: u16, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
+        Self::parse_at(status, headers, None)
     }
 
-    /// The same for a caller that knows the time: without a `Date` in the answer, the moment that
-    /// `Retry-After` names counts from `now` by our own wall clock.
-    pub fn read_at<'h>(
+    /// Like [`parse`](Self::parse), but without a `Date` in the response, the date in `Retry-After`
+    /// is relative to `now` by the local wall clock.
+    pub fn parse_at<'h>(
         status: u16,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         now: Option<UnixMs>,
@@ -45,7 +44,7 @@ impl ResponseHead {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
             let text = str::from_utf8(value).map_or("", str::trim);
             if is("retry-after") {
-                wait = retry_after(text).or(wait);
+                wait = parse_retry_after(text).or(wait);
             } else if is("cf-mitigated") {
                 head.mitigated = true;
             } else if is("content-type") {
@@ -56,22 +55,24 @@ impl ResponseHead {
         }
         head.retry_after = match wait {
             Some(RetryAfter::Wait(wait)) => Some(wait),
-            // The server's own clock first: ours may be wrong by hours.
-            Some(RetryAfter::Until(moment)) => head.date.or(now).map(|date| moment.since(date)),
+            // The server's own clock takes precedence: the local one may be wrong by hours.
+            Some(RetryAfter::Until(date_value)) => {
+                head.date.or(now).map(|date| date_value.since(date))
+            }
             None => None,
         };
         head
     }
 
-    /// Whether a page for people stands where an answer should be.
+    /// Returns `true` if the response is a challenge page for browsers.
     pub const fn is_challenge(&self) -> bool {
         self.mitigated || (self.status == 403 && self.html)
     }
 }
 
-fn retry_after(text: &str) -> Option<RetryAfter> {
+fn parse_retry_after(text: &str) -> Option<RetryAfter> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number can hold still say: very long.
+        // A number out of range means the longest wait.
         let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(RetryAfter::Wait(Duration::from_secs(seconds)));
     }
@@ -83,10 +84,10 @@ fn is_html(text: &str) -> bool {
     kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
 }
 
-/// Reads the three forms of date that HTTP allows.
+/// Parses the three date formats of HTTP.
 pub fn http_date(text: &str) -> Option<UnixMs> {
-    let moment = httpdate::parse_http_date(text).ok()?;
-    let since = moment.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let date_value = httpdate::parse_http_date(text).ok()?;
+    let since = date_value.duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok().map(UnixMs)
 }
 
@@ -94,13 +95,13 @@ pub fn http_date(text: &str) -> Option<UnixMs> {
 mod tests {
     use super::*;
 
-    fn read(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
-        ResponseHead::read(status, headers.iter().map(|(name, value)| (*name, value.as_bytes())))
+    fn parse(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
+        ResponseHead::parse(status, headers.iter().map(|(name, value)| (*name, value.as_bytes())))
     }
 
     #[test]
-    fn what_counts_is_read_whatever_its_case() {
-        let head = read(
+    fn header_names_are_parsed_in_any_case() {
+        let head = parse(
             403,
             &[
                 ("DATE", "Sun, 01 Mar 2026 10:00:00 GMT"),
@@ -120,12 +121,12 @@ mod tests {
 
     #[track_caller]
     fn check_retry_after(headers: &[(&str, &str)], expected: Option<u64>) {
-        let read = read(429, headers).retry_after;
-        assert_eq!(read, expected.map(Duration::from_secs), "{headers:?}");
+        let parse = parse(429, headers).retry_after;
+        assert_eq!(parse, expected.map(Duration::from_secs), "{headers:?}");
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_moment_on_the_servers_own_clock() {
+    fn retry_after_is_seconds_or_a_date_relative_to_the_server_clock() {
         let date = ("Date", "Sun, 01 Mar 2026 10:00:00 GMT");
         let until = ("Retry-After", "Sun, 01 Mar 2026 10:01:30 GMT");
         check_retry_after(&[("Retry-After", "120")], Some(120));
@@ -140,27 +141,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_date_the_moment_counts_from_our_own_clock_where_that_is_known() {
+    fn without_a_date_header_retry_after_is_relative_to_the_local_clock() {
         let until = [("Retry-After", "Sun, 01 Mar 2026 10:01:30 GMT")];
-        let read = |date: Option<&'static str>, now: Option<&str>| {
+        let parse = |date: Option<&'static str>, now: Option<&str>| {
             let date = date.map(|date| ("Date", date));
             let headers = until.into_iter().chain(date);
             let headers = headers.map(|(name, value)| (name, value.as_bytes()));
-            ResponseHead::read_at(503, headers, now.and_then(UnixMs::parse)).retry_after
+            ResponseHead::parse_at(503, headers, now.and_then(UnixMs::parse)).retry_after
         };
-        assert_eq!(read(None, None), None);
+        assert_eq!(parse(None, None), None);
         let ours = Some("2026-03-01T10:01:00Z");
-        assert_eq!(read(None, ours), Some(Duration::from_secs(30)));
+        assert_eq!(parse(None, ours), Some(Duration::from_secs(30)));
         let theirs = Some("Sun, 01 Mar 2026 10:00:00 GMT");
-        assert_eq!(read(theirs, ours), Some(Duration::from_secs(90)));
+        assert_eq!(parse(theirs, ours), Some(Duration::from_secs(90)));
     }
 
     #[test]
-    fn an_answer_in_html_is_a_challenge_only_where_it_is_refused() {
+    fn an_html_page_is_a_challenge_only_with_status_403() {
         let html = [("Content-Type", "text/html")];
-        assert!(read(403, &html).is_challenge());
-        assert!(!read(502, &html).is_challenge());
-        assert!(!read(403, &[("Content-Type", "application/json")]).is_challenge());
-        assert!(read(503, &[("cf-mitigated", "challenge")]).is_challenge());
+        assert!(parse(403, &html).is_challenge());
+        assert!(!parse(502, &html).is_challenge());
+        assert!(!parse(403, &[("Content-Type", "application/json")]).is_challenge());
+        assert!(parse(503, &[("cf-mitigated", "challenge")]).is_challenge());
     }
 }

@@ -1,77 +1,62 @@
-//! JSON read in place: a strict cursor that borrows from the text and allocates nothing.
+//! JSON parser that works in place: a strict cursor that borrows from the text and allocates
+//! nothing.
 //!
-//! A listing is 1.5 kB of JSON of which a dozen fields decide; building a tree of it costs more
-//! than everything else this program does between frame and order. [`Cursor`] walks the text once,
-//! hands out borrowed strings and the exact text of numbers, and validates what it skips, so a
-//! message is either wholly JSON or refused.
+//! A listing is 1.5 kB of JSON of which a dozen fields matter; building a tree of it costs more
+//! than everything else this program does between message and order. [`Cursor`] traverses the text
+//! once, returns borrowed strings and the exact text of numbers, and validates the values it skips,
+//! so a message is either valid JSON or rejected.
 //!
 //! # Invariants
 //!
-//! 1. It accepts exactly what `serde_json` accepts as a `Value` (numbers out of a float's range
-//!    apart, which are handed out as text), so the fast way and the plain way agree.
-//! 2. It never panics, never recurses deeper than [`DEPTH_MAX`], and never looks past the text.
-//! 3. It allocates only in [`JsonStr::decode`] of a string that holds an escape.
+//! 1. It accepts exactly what `serde_json` accepts as a `Value` (except numbers out of a float's
+//!    range, which are returned as text), so both parsers agree.
+//! 2. It never panics, never recurses deeper than [`DEPTH_MAX`], and never reads past the text.
+//! 3. It allocates only in [`JsonStr::decode`] of a string that contains an escape.
 
 mod text;
 mod token;
 
 pub use self::text::JsonStr;
 
-/// How deeply arrays and objects may nest; the bound of `serde_json`.
+/// Maximum nesting depth of arrays and objects; the bound of `serde_json`.
 pub const DEPTH_MAX: u8 = 127;
 
-/// Why a text is not JSON, and where.
+/// Cause and place of a failed parse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// A character that cannot stand there, or the end of the text.
-    #[error("not JSON at byte {at}")]
-    Syntax {
-        /// The offset in bytes.
-        at: usize,
-    },
-    /// Nested deeper than [`DEPTH_MAX`].
+    /// An invalid character, or the end of the text.
+    #[error("invalid JSON at byte {at}")]
+    Syntax { at: usize },
     #[error("JSON nested deeper than {DEPTH_MAX} at byte {at}")]
-    TooDeep {
-        /// The offset in bytes.
-        at: usize,
-    },
-    /// Well-formed, but not of the shape that the reader asked for.
-    #[error("JSON of another shape at byte {at}")]
-    Shape {
-        /// The offset in bytes.
-        at: usize,
-    },
+    TooDeep { at: usize },
+    /// Well-formed, but not of the requested type.
+    #[error("unexpected JSON type at byte {at}")]
+    Shape { at: usize },
 }
 
-/// What kind of value comes next.
+/// Kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
-    /// `{…}`
     Object,
-    /// `[…]`
     Array,
-    /// `"…"`
     String,
-    /// `-1.5e3`
     Number,
-    /// `true` or `false`
     Bool,
-    /// `null`
     Null,
 }
 
-/// A value that can be read off a cursor in one pass.
+/// A type that is parsed from a cursor in one pass.
 pub trait FromCursor<'a>: Sized {
     /// Consumes exactly one value.
     ///
     /// # Errors
     ///
-    /// A [`JsonError`] when the text is not JSON. A well-formed value of a shape that is not
-    /// expected should be consumed and represented, not be an error.
+    /// Returns a [`JsonError`] when the text is not JSON. A well-formed value of an unexpected type
+    /// should be consumed and represented, not be an error.
     fn from_cursor(cursor: &mut Cursor<'a>) -> Result<Self, JsonError>;
 }
 
-/// Any value, as its exact text. For whoever does not need to look inside.
+/// Any value, as its exact text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawValue<'a>(pub &'a str);
 
@@ -81,11 +66,11 @@ impl<'a> FromCursor<'a> for RawValue<'a> {
     }
 }
 
-/// Reads a whole text as one value.
+/// Parses a whole text as one value.
 ///
 /// # Errors
 ///
-/// A [`JsonError`] when the text is not exactly one JSON value.
+/// Returns a [`JsonError`] when the text is not exactly one JSON value.
 pub fn read<'a, T: FromCursor<'a>>(text: &'a str) -> Result<T, JsonError> {
     let mut cursor = Cursor::new(text);
     let value = T::from_cursor(&mut cursor)?;
@@ -93,7 +78,7 @@ pub fn read<'a, T: FromCursor<'a>>(text: &'a str) -> Result<T, JsonError> {
     Ok(value)
 }
 
-/// A place in a JSON text.
+/// A position in a JSON text.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     text: &'a str,
@@ -102,21 +87,20 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The start of a text.
     pub const fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// How many bytes have been read.
+    /// Returns the number of consumed bytes.
     pub const fn offset(&self) -> usize {
         self.at
     }
 
-    /// What comes next, after white space.
+    /// Returns the kind of the next value, after white space.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Syntax`] where no value can start.
+    /// Returns [`JsonError::Syntax`] where no value can start.
     #[inline]
     pub fn peek(&mut self) -> Result<ValueKind, JsonError> {
         match self.next_significant() {
@@ -130,12 +114,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Walks an object. `on_entry` gets each key and must consume its value.
+    /// Parses an object. `on_entry` receives each key and must consume its value.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Shape`] when the next value is not an object; otherwise what the text or
-    /// `on_entry` says.
+    /// Returns [`JsonError::Shape`] when the next value is not an object; otherwise a syntax error
+    /// or the error of `on_entry`.
     #[inline]
     pub fn object(
         &mut self,
@@ -152,7 +136,7 @@ impl<'a> Cursor<'a> {
             if self.next_significant() != Some(b'"') {
                 return Err(self.syntax());
             }
-            let key = self.quoted()?;
+            let key = self.parse_quoted()?;
             if self.next_significant() != Some(b':') {
                 return Err(self.syntax());
             }
@@ -166,12 +150,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Walks an array. `on_element` must consume one value.
+    /// Parses an array. `on_element` must consume one value.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Shape`] when the next value is not an array; otherwise what the text or
-    /// `on_element` says.
+    /// Returns [`JsonError::Shape`] when the next value is not an array; otherwise a syntax error
+    /// or the error of `on_element`.
     #[inline]
     pub fn array(
         &mut self,
@@ -194,67 +178,67 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a string.
+    /// Parses a string without decoding it.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Shape`] when the next value is something else, [`JsonError::Syntax`] when the
-    /// string is not finished or holds a control character or a wrong escape.
+    /// Returns [`JsonError::Shape`] when the next value is not a string, [`JsonError::Syntax`] when
+    /// the string is not terminated or contains a control character or an invalid escape.
     #[inline]
     pub fn string(&mut self) -> Result<JsonStr<'a>, JsonError> {
         if self.next_significant() != Some(b'"') {
             return Err(self.unexpected());
         }
-        self.quoted()
+        self.parse_quoted()
     }
 
-    /// Reads a number as the text that it is.
+    /// Parses a number and returns its exact text.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Shape`] when the next value is something else, [`JsonError::Syntax`] when the
-    /// number is not one.
+    /// Returns [`JsonError::Shape`] when the next value is not a number, [`JsonError::Syntax`] when
+    /// the number is malformed.
     #[inline]
     pub fn number(&mut self) -> Result<&'a str, JsonError> {
         if !matches!(self.next_significant(), Some(b'-' | b'0'..=b'9')) {
             return Err(self.unexpected());
         }
         let start = self.at;
-        self.digits()?;
+        self.skip_number()?;
         Ok(self.slice(start))
     }
 
-    /// Reads `true` or `false`.
+    /// Parses `true` or `false`.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Shape`] when the next value is something else.
+    /// Returns [`JsonError::Shape`] when the next value is not a boolean.
     pub fn boolean(&mut self) -> Result<bool, JsonError> {
         match self.next_significant() {
-            Some(b't') => self.word("true").map(|()| true),
-            Some(b'f') => self.word("false").map(|()| false),
+            Some(b't') => self.literal("true").map(|()| true),
+            Some(b'f') => self.literal("false").map(|()| false),
             _ => Err(self.unexpected()),
         }
     }
 
-    /// Consumes one value of any kind, validating it, and returns its exact text.
+    /// Consumes and validates one value of any kind, and returns its exact text.
     ///
     /// # Errors
     ///
-    /// A [`JsonError`] when the text is not JSON.
+    /// Returns a [`JsonError`] when the text is not JSON.
     #[inline]
     pub fn skip(&mut self) -> Result<&'a str, JsonError> {
         self.next_significant();
         let start = self.at;
-        self.pass()?;
+        self.skip_value()?;
         Ok(self.slice(start))
     }
 
-    /// Makes sure that nothing but white space is left.
+    /// Checks that only white space is left.
     ///
     /// # Errors
     ///
-    /// [`JsonError::Syntax`] otherwise.
+    /// Returns [`JsonError::Syntax`] otherwise.
     pub fn end(&mut self) -> Result<(), JsonError> {
         match self.next_significant() {
             None => Ok(()),
@@ -268,9 +252,9 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::{text::special_byte, *};
+    use super::{text::find_special_byte, *};
 
-    /// The value that `serde_json` would build, through the cursor.
+    /// Builds the value that `serde_json` would build, through the cursor.
     fn rebuild(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
         Ok(match cursor.peek()? {
             ValueKind::String => Value::String(cursor.string()?.decode().into_owned()),
@@ -294,7 +278,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn agrees_with_serde_json(text: &str) {
+    fn assert_agrees_with_serde_json(text: &str) {
         let mut cursor = Cursor::new(text);
         let ours = rebuild(&mut cursor).and_then(|value| cursor.end().map(|()| value));
         let skipped = read::<RawValue<'_>>(text);
@@ -302,12 +286,12 @@ mod tests {
         match serde_json::from_str::<Value>(text) {
             Ok(theirs) => assert_eq!(ours, Ok(theirs), "text: {text:?}"),
             Err(error) if error.to_string().starts_with("number out of range") => {}
-            Err(error) => assert!(ours.is_err(), "serde_json refuses {text:?}: {error}"),
+            Err(error) => assert!(ours.is_err(), "serde_json rejects {text:?}: {error}"),
         }
     }
 
     #[test]
-    fn json_is_read_as_serde_json_reads_it() {
+    fn valid_json_is_parsed_as_by_serde_json() {
         for text in [
             "null",
             " true ",
@@ -326,12 +310,12 @@ mod tests {
             "\"exactly8\"",
             "\"ünïcödé — ★ StatTrak™\"",
         ] {
-            agrees_with_serde_json(text);
+            assert_agrees_with_serde_json(text);
         }
     }
 
     #[test]
-    fn what_is_not_json_is_refused() {
+    fn malformed_json_is_rejected() {
         for text in [
             "",
             " ",
@@ -369,7 +353,7 @@ mod tests {
             "\"\\u+123\"",
         ] {
             assert!(read::<RawValue<'_>>(text).is_err(), "accepted {text:?}");
-            agrees_with_serde_json(text);
+            assert_agrees_with_serde_json(text);
         }
     }
 
@@ -386,26 +370,26 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_shape_is_told_from_wrong_syntax() {
+    fn a_wrong_type_is_a_shape_error_and_malformed_text_is_a_syntax_error() {
         assert_eq!(Cursor::new("12").string(), Err(JsonError::Shape { at: 0 }));
         assert_eq!(Cursor::new("}").string(), Err(JsonError::Syntax { at: 0 }));
     }
 
     proptest! {
         #[test]
-        fn any_text_gets_the_same_answer_as_from_serde_json(text in "\\PC{0,60}") {
-            agrees_with_serde_json(&text);
+        fn any_text_is_parsed_as_by_serde_json(text in "\\PC{0,60}") {
+            assert_agrees_with_serde_json(&text);
         }
 
-        /// Random words of JSON, far more often nearly right than random text is.
+        /// Random JSON tokens, far more often nearly valid than random text is.
         #[test]
-        fn any_row_of_tokens_gets_the_same_answer_as_from_serde_json(
+        fn any_token_sequence_is_parsed_as_by_serde_json(
             tokens in prop::collection::vec(prop::sample::select(vec![
                 "{", "}", "[", "]", ",", ":", "\"a\"", "\"\\u0061\"", "\"\\ud83d", "\\ude00\"", "1",
                 "-1.5e3", "1e400", "true", "null", " ", "\"", "\\", "0", "\"é\u{7f}\"",
             ]), 0..14),
         ) {
-            agrees_with_serde_json(&tokens.concat());
+            assert_agrees_with_serde_json(&tokens.concat());
         }
 
         #[test]
@@ -413,7 +397,7 @@ mod tests {
             let plain = bytes.iter().enumerate().skip(at)
                 .find(|(_, byte)| matches!(byte, b'"' | b'\\' | 0..0x20))
                 .map_or(bytes.len().max(at), |(index, _)| index);
-            prop_assert_eq!(special_byte(&bytes, at), plain);
+            prop_assert_eq!(find_special_byte(&bytes, at), plain);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How fast it was: the steps of each buy, and a histogram of how long they took together.
+//! Receive-to-order latency: the breakdown of each order, and a histogram of the totals.
 
 use std::{
     fmt,
@@ -8,58 +8,57 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-/// The longest latency that is told apart from longer ones, in nanoseconds: ten seconds.
+/// Upper bound of the histogram, in nanoseconds. Longer latencies count as this one.
 const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
-/// How a frame came in.
+/// Times at which a message was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RxTimestamps {
-    /// The socket was asked for its last bytes. How long they had lain there by then, while the
-    /// thread slept or did something else, no program can see of itself; `benches/wire_to_wire`
-    /// shows it.
-    pub asked: Instant,
-    /// The frame's last bytes were off the socket, and decrypted where they had to be.
+    /// Poll of the socket that returned the last bytes. The time that they had spent in the receive
+    /// buffer by then cannot be measured in the process; `benches/wire_to_wire` measures it from the
+    /// sender.
+    pub polled: Instant,
+    /// End of that read, with decryption.
     pub read: Instant,
-    /// They were a whole message.
+    /// The WebSocket message was complete.
     pub framed: Instant,
 }
 
 impl RxTimestamps {
-    /// What did not come in a frame, or had to wait here until this moment.
+    /// Timestamps of a listing that was not received in a message now: one that was held or
+    /// back-filled.
     pub const fn at(moment: Instant) -> Self {
-        Self { asked: moment, read: moment, framed: moment }
+        Self { polled: moment, read: moment, framed: moment }
     }
 }
 
-/// The steps of one buy, from the frame that brought its listing to the request that asks for it:
-/// when each was done.
+/// Times at which the steps of one order ended, from the received message to the written request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencyBreakdown {
-    /// The frame had come in.
     pub arrival: RxTimestamps,
-    /// It had been read as JSON, and its listing was to be decided on.
+    /// The JSON was parsed.
     pub parsed: Instant,
-    /// It was wanted, and may be bought.
+    /// The listing matched and was eligible.
     pub decided: Instant,
-    /// The ledger had approved the buy.
+    /// The ledger approved the order.
     pub reserved: Instant,
-    /// A connection had been chosen and its request laid down, encrypted where it had to be.
+    /// A connection was chosen and the request serialised and encrypted.
     pub serialised: Instant,
-    /// The request had been handed to the system.
+    /// The write system call returned.
     pub written: Instant,
 }
 
 impl LatencyBreakdown {
-    /// From the read that brought the frame's last bytes to the request written.
+    /// Time from the read of the message's last bytes to the written request.
     pub fn total(&self) -> Duration {
-        self.written.saturating_duration_since(self.arrival.asked)
+        self.written.saturating_duration_since(self.arrival.polled)
     }
 
-    /// How long each step took, by name.
-    pub fn each(&self) -> [(&'static str, Duration); 7] {
+    /// Duration of each step, by name.
+    pub fn durations(&self) -> [(&'static str, Duration); 7] {
         let Self { arrival, parsed, decided, reserved, serialised, written } = *self;
-        let RxTimestamps { asked, read, framed } = arrival;
-        let mut begun = asked;
+        let RxTimestamps { polled, read, framed } = arrival;
+        let mut begun = polled;
         let done = [
             ("read", read),
             ("unframe", framed),
@@ -77,7 +76,7 @@ impl LatencyBreakdown {
 impl fmt::Display for LatencyBreakdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut plus = "";
-        for (name, took) in self.each() {
+        for (name, took) in self.durations() {
             let tenths = took.as_nanos() / 100;
             write!(f, "{plus}{name} {}.{}", tenths / 10, tenths % 10)?;
             plus = " + ";
@@ -86,35 +85,30 @@ impl fmt::Display for LatencyBreakdown {
     }
 }
 
-/// Latencies in bounded memory, to three digits.
+/// Latency histogram in bounded memory, with three significant digits.
 #[derive(Clone)]
 pub struct LatencyHistogram {
-    /// `None` only if the histogram's constant bounds were refused, which a test rules out.
+    /// `None` only if the constant bounds are invalid, which a test rules out.
     histogram: Option<Histogram<u64>>,
 }
 
-/// A latency histogram in five numbers, each in nanoseconds.
+/// Summary of a latency histogram, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Percentiles {
-    /// How many were measured.
+    /// Number of measurements.
     pub count: u64,
-    /// Half were at most this.
     pub p50: u64,
-    /// Nine of ten were at most this.
     pub p90: u64,
-    /// Ninety-nine of a hundred were at most this.
     pub p99: u64,
-    /// The longest.
     pub max: u64,
 }
 
 impl LatencyHistogram {
-    /// An empty histogram.
     pub fn new() -> Self {
         Self { histogram: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).ok() }
     }
 
-    /// Counts one latency. Does not allocate.
+    /// Records one latency. Does not allocate.
     pub fn record(&mut self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         if let Some(histogram) = &mut self.histogram {
@@ -122,7 +116,6 @@ impl LatencyHistogram {
         }
     }
 
-    /// The five numbers.
     pub fn percentiles(&self) -> Percentiles {
         let Some(histogram) = self.histogram.as_ref().filter(|histogram| !histogram.is_empty())
         else {
@@ -138,7 +131,7 @@ impl LatencyHistogram {
     }
 }
 
-/// Five numbers, rather than thousands of counters.
+/// Prints the percentiles instead of thousands of counters.
 impl fmt::Debug for LatencyHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.percentiles().fmt(f)
@@ -156,12 +149,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_measured_is_all_zeros() {
+    fn an_empty_histogram_is_all_zeros() {
         assert_eq!(LatencyHistogram::new().percentiles(), Percentiles::default());
     }
 
     #[test]
-    fn percentiles_are_right_to_three_digits() {
+    fn percentiles_have_three_significant_digits() {
         let mut latency = LatencyHistogram::new();
         for us in 1..=1_000 {
             latency.record(Duration::from_micros(us));
@@ -175,18 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_of_a_buy_add_up_to_its_latency() {
-        let asked = Instant::now();
-        let after = |us| asked + Duration::from_micros(us);
+    fn the_steps_of_an_order_add_up_to_its_latency() {
+        let polled = Instant::now();
+        let after = |us| polled + Duration::from_micros(us);
         let steps = LatencyBreakdown {
-            arrival: RxTimestamps { asked, read: after(2), framed: after(3) },
+            arrival: RxTimestamps { polled, read: after(2), framed: after(3) },
             parsed: after(6),
             decided: after(7),
             reserved: after(12),
             serialised: after(14),
             written: after(34),
         };
-        let sum: Duration = steps.each().iter().map(|(_, took)| *took).sum();
+        let sum: Duration = steps.durations().iter().map(|(_, took)| *took).sum();
         assert_eq!(sum, steps.total());
         assert_eq!(
             steps.to_string(),
@@ -196,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_beyond_the_bound_still_counts() {
+    fn a_latency_above_the_bound_is_counted() {
         let mut latency = LatencyHistogram::new();
         latency.record(Duration::from_secs(3_600));
         assert_eq!(latency.percentiles().count, 1);

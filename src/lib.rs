@@ -1,47 +1,50 @@
-//! Watches a marketplace's live listings, checks each against a person's whitelist, and buys.
+//! Watches live marketplace listings, checks each against a whitelist, and sends orders.
 //!
-//! A listing walks through in one direction, on one thread:
+//! A listing passes through in one direction, on one thread:
 //!
 //! ```text
-//!  bytes ──► ws ──► Trade ──► whitelist ──► ledger ──► buyer ──► bytes
-//!                      │ verdict       │ approval    │ outcome
-//!                      └── why         └── settle ◄──┘
+//!  bytes ──► ws ──► Trade ──► sniper ──► ledger ──► execution ──► bytes
+//!            │                  │ decision  │ approval   │ outcome
+//!            └─► recording      └─► why     └─ settle ◄──┘
 //! ```
 //!
-//! # The rooms, in reading order
+//! # Modules
 //!
-//! | room | answers | kind |
+//! | module | responsibility | kind |
 //! |---|---|---|
-//! | [`domain::money`], [`domain::time`], [`domain::item_name`], [`domain::trade`], [`domain::outcome`] | what the words mean | pure |
-//! | [`json`], [`text`], [`secret`] | how foreign text is read, shown, and kept from being shown | pure |
-//! | [`threads`] | which thread has ended, and that ordering stops then | edge |
-//! | [`cli`], [`config`] | what a person asked for and has set | edge around pure checks |
-//! | [`markets::csgoroll`] | how this marketplace speaks; the only room that knows it | pure |
-//! | [`ws`] | the feed: when to dial, what to say, whether it still lives | edge around pure cores |
-//! | [`whitelist`] | is it wanted, and why not | pure |
-//! | [`sniper`] | may it be bought, now or later; what became of it | pure, with a handle |
-//! | [`ledger`] | may it be afforded; what was intended, what happened | pure core |
-//! | [`domain::server_clock`] | what time it can be at the server | pure |
-//! | [`execution`] | one request, one answer, over a warm connection | edge |
-//! | [`account`] | balance, purchases and open listings, read seldom and never on the way to a buy | edge |
-//! | [`net`], [`http_head`] | TLS, dialling, the client for reads | edge |
-//! | [`recording`] | what was heard, recorded with its gaps and played back | edge around pure lines |
-//! | [`capture`] | any feed, recorded to disk | edge |
-//! | [`doctor`] | what works, what does not, and what to do | edge around a pure report |
-//! | [`sim`] | the practice market | edge around a pure market |
-//! | [`cache`] | what came by last, remembered where asking costs nothing | pure |
-//! | [`latency`], [`summary`], [`log`], [`shutdown`], [`clock`], [`commands`] | what a person sees, and when it ends | edge |
+//! | [`domain`] | `Amount`, `UnixMs`, `Trade`, `TradeId`, `Outcome`, the server clock: the vocabulary | pure |
+//! | [`json`], [`text`], [`secret`], [`shutdown`], [`clock`], [`threads`], [`cache`] | hot-path JSON cursor; escaping; redaction; stop signal; wall clock; alarm for lost threads; cache of recent keys | pure, small edges |
+//! | [`config`] | `.env` and `sniper.toml` → `Config` | pure, file reads |
+//! | [`net`], [`http_head`] | dialling, TLS, HTTP client for reads, HTTP header rules, busy-poll stream | edge |
+//! | [`markets`] | one folder per marketplace: operations, messages, responses | pure |
+//! | [`ws`] | connect, session, reconnect supervisor, watchdog, backoff, breaker, gaps, metrics, deduplication, managed handle; subscription protocols | edge around pure cores |
+//! | [`recording`] | write, read and replay recordings | pure format, edge |
+//! | [`ledger`] | write-ahead log, limits, balance, reconciliation, recovery | pure core, durable edge |
+//! | [`whitelist`], [`sniper`] | whitelist, eligibility, decision engine, held listings, settlement | pure, with a handle |
+//! | [`execution`] | order → request on a warm connection → outcome | edge |
+//! | [`account`] | balance, purchases, back-fill, rate limiter | edge |
+//! | [`log`], [`latency`], [`summary`] | log, latency, session summary | edge |
+//! | [`sim`] | simulated market, used by `demo`, `sim` and tests | pure engine, edge |
+//! | [`cli`], [`commands`], [`capture`], [`doctor`] | command line; one file per command: arguments, run, output; recording of any feed; diagnosis | edge |
 //!
-//! # What must always be true, and is mostly seen by what is absent
+//! # Invariants
 //!
-//! 1. Everything reserved, spent and unknown together never exceeds a limit.
-//! 2. At most one request per listing, and none is sent again by anybody.
-//! 3. A missing or unreadable limit, price or field means no buy.
-//! 4. In a dry run nothing that could send a buy is built.
-//! 5. No secret reaches a log, an error or a report: see [`secret`].
-//! 6. Every queue, frame and wait has a bound with a name.
-//! 7. Between frame and order there is no wait, no other thread, no disk and no log line.
-//! 8. Pure rooms import no runtime, no clock and no randomness; time is an argument.
+//! 1. Reserved + spent + unknown + returning never exceeds any limit, across crashes, restarts,
+//!    reloads and parallel orders. Exposure falls only by the ledger's four rules.
+//! 2. At most one order per trade key, ever, per ledger. The key is the id; where a market
+//!    re-prices under one id, it is id and price. A further order for an id needs every earlier one
+//!    to be rejected, not sent or not bought.
+//! 3. Nothing resends an order whose outcome is unknown; unknown counts as spent until it is known.
+//! 4. A missing or unreadable limit, price or field means no order. A missing limit in the
+//!    configuration means no start.
+//! 5. Dry run is the default; nothing that could send an order is constructed in it.
+//! 6. No secret reaches a log, error, panic, recording, report, page, alert or metric, nor any host
+//!    but its own: see [`secret`].
+//! 7. Every queue, message, wait and file has a named bound.
+//! 8. No log line, disk sync, alert, page or metric delays an order; between message and order
+//!    there is no await and no allocation for unwanted trades.
+//! 9. The same recording with the same configuration gives the same decisions.
+//! 10. Feed content is hostile: bounded on input, escaped on output.
 
 pub mod account;
 pub mod cache;

@@ -1,24 +1,22 @@
-//! The log: lines for a person who watches, in UTC, that never make anybody wait.
+//! Non-blocking log: lines with UTC timestamps, written by a background thread.
 //!
-//! Whoever logs appends its line to a buffer in memory and goes on; a thread of its own writes the
-//! buffer out, many lines at a time. The lock on the buffer is held to append or to take it, never
-//! while a terminal, a pipe or a disk is busy, and no line wakes the thread: it looks by itself.
-//! Which lines are worth it is said in `RUST_LOG`; other crates are heard only when they warn, for
-//! what they say below that may hold headers.
+//! Logging appends a line to a buffer in memory; the thread writes the buffer in batches. The lock
+//! on the buffer is held only to append or to swap it, never during I/O. Logging does not wake the
+//! thread, which polls. `RUST_LOG` selects the lines; other crates are logged from level WARN on,
+//! because their lower levels may contain headers.
 //!
-//! The reader of the log may be slow, stopped or gone. Slow and stopped readers lose lines, debug
-//! lines first; that the reader is gone is noticed and told to whoever waits for
-//! [`Log::reader_gone`].
+//! A slow or stopped reader loses lines, debug lines first. A reader that closes the output is
+//! detected, and [`Log::reader_gone`] completes.
 //!
 //! # Invariants
 //!
-//! 1. Nobody who logs waits for whoever reads the log.
-//! 2. At most [`BUFFER_BYTES_MAX`] wait to be written; a line that does not fit is dropped whole and
-//!    counted. The last [`ERROR_BYTES`] are for errors alone, so no error is dropped because of
-//!    lines of a lower level.
-//! 3. Below warnings, only this program's own words are written.
-//! 4. No credential is written: the thread that writes replaces every [known one](crate::secret).
-//! 5. This program's errors pass every filter.
+//! 1. Logging never waits for the reader of the log.
+//! 2. The buffer contains at most [`BUFFER_BYTES_MAX`]; a line that does not fit is dropped whole
+//!    and counted. The last [`ERROR_BYTES`] are reserved for errors, so no error is dropped because
+//!    of lines of a lower level.
+//! 3. Below level WARN, only lines of this crate are written.
+//! 4. No credential is written: the thread masks every [known one](crate::secret).
+//! 5. Errors of this crate pass every filter.
 
 mod filter;
 mod reader;
@@ -55,47 +53,45 @@ use crate::{
     threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
-/// How much may wait to be written, in bytes: some 15,000 lines.
+/// Capacity of the buffer in bytes, about 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// What of it only errors may use.
+/// Part of the buffer that is reserved for errors, in bytes.
 pub const ERROR_BYTES: usize = 256 * 1024;
 
-/// What of it only warnings and errors may use.
+/// Part of the buffer that is reserved for warnings and errors, in bytes.
 pub const WARNING_BYTES: usize = 256 * 1024 + ERROR_BYTES;
 
-/// How often the buffer is written out.
+/// Interval between writes of the buffer.
 const WRITE_EVERY: Duration = Duration::from_millis(20);
 
-/// How long the end of the program waits for the last lines to be written.
+/// Maximum time to write the remaining lines at the end of the program.
 pub const FINISH_MAX: Duration = Duration::from_secs(1);
 
-/// Why there is no log.
+/// Failure to start the log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `RUST_LOG` cannot be read.
-    #[error("RUST_LOG is not a filter; write error, warn, info, debug or trace")]
+    /// `RUST_LOG` is invalid.
+    #[error("RUST_LOG is not a valid filter; write error, warn, info, debug or trace")]
     Filter,
-    /// `RUST_LOG` names a module of which alone would be logged, and no such module can be meant.
-    #[error("RUST_LOG is not a filter; did you mean `{level}`?")]
+    /// `RUST_LOG` is a misspelt level, which would be taken for a module and disable all others.
+    #[error("RUST_LOG is not a valid filter; did you mean `{level}`?")]
     Misspelt {
-        /// What it looks like.
+        /// Most similar level.
         level: &'static str,
     },
-    /// `RUST_LOG` is in quotes, and would be taken for the name of a module.
+    /// `RUST_LOG` is in quotes and would be taken for the name of a module.
     #[error(
         "RUST_LOG is in quotes; remove the quotes around the value (docker --env-file keeps them)"
     )]
     Quoted,
-    /// The thread that writes could not be started.
-    #[error("cannot start the thread that writes the log")]
+    #[error("cannot start the log thread")]
     Thread(#[source] io::Error),
-    /// There is one already.
-    #[error("the log was set up already")]
+    #[error("the log is already started")]
     Twice,
 }
 
-/// The log while it runs. Dropped, it writes out what is left.
+/// Handle of the running log. On drop, it writes the remaining lines.
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<LogState>,
@@ -104,30 +100,30 @@ pub struct Log {
     stopped: bool,
 }
 
-/// How a log ended.
+/// Result of a finished log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// How many lines were lost in all.
+    /// Total number of lost lines.
     pub lost: u64,
-    /// Whether its reader has gone.
+    /// `true` if the reader has closed the output.
     pub is_reader_gone: bool,
 }
 
-/// Sets the log up for the whole program.
+/// Starts the global log.
 ///
 /// # Errors
 ///
-/// A [`LogError`] when there is one already or its thread cannot be started.
+/// Returns a [`LogError`] if a log is already started or the thread cannot be created.
 pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let look = move || destination.reader();
+    let poll_reader = move || destination.reader();
     let (log, lines, is_terminal) = match destination {
         OutputStream::Stdout => {
-            let (log, lines) = spawn_for(io::stdout(), look)?;
+            let (log, lines) = spawn_with_reader(io::stdout(), poll_reader)?;
             (log, lines, io::stdout().is_terminal())
         }
         OutputStream::Stderr => {
-            let (log, lines) = spawn_for(io::stderr(), look)?;
+            let (log, lines) = spawn_with_reader(io::stderr(), poll_reader)?;
             (log, lines, io::stderr().is_terminal())
         }
     };
@@ -136,7 +132,7 @@ pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogErr
     Ok(log)
 }
 
-/// What turns events into lines.
+/// Creates the subscriber that formats events as lines.
 pub fn subscriber(
     filter: LogFilter,
     lines: LogQueue,
@@ -159,7 +155,7 @@ pub fn subscriber(
     tracing_subscriber::registry().with(format.with_filter(filter))
 }
 
-/// `2026-03-01T10:00:00.120Z`
+/// Formats timestamps as `2026-03-01T10:00:00.120Z`.
 struct Utc;
 
 impl FormatTime for Utc {
@@ -172,14 +168,14 @@ impl FormatTime for Utc {
 struct LogState {
     buffer: Mutex<Vec<u8>>,
     dropped: AtomicU64,
-    /// How many lines the thread has taken and not yet written.
-    in_hand: AtomicU64,
+    /// Number of lines that the thread is writing.
+    in_progress: AtomicU64,
     stopping: AtomicBool,
     is_reader_gone: watch::Sender<bool>,
 }
 
 impl LogState {
-    /// Appends a line unless more than `bytes_max` would wait then.
+    /// Appends a line unless the buffer would exceed `bytes_max`.
     fn append(&self, line: &[u8], bytes_max: usize) {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.len().saturating_add(line.len()) > bytes_max {
@@ -190,7 +186,7 @@ impl LogState {
         }
     }
 
-    /// Exchanges the buffer for an empty one.
+    /// Swaps the buffer with an empty one.
     fn take(&self, empty: &mut Vec<u8>) {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut *buffer, empty);
@@ -201,11 +197,11 @@ fn lines_in(bytes: &[u8]) -> u64 {
     u64::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(u64::MAX)
 }
 
-/// Takes lines and never waits.
+/// Non-blocking writer that appends lines to the buffer.
 #[derive(Clone, Debug)]
 pub struct LogQueue {
     shared: Arc<LogState>,
-    /// How much may wait once a line of this level was appended.
+    /// Maximum buffer size for lines of this level, in bytes.
     bytes_max: usize,
 }
 
@@ -243,32 +239,32 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 }
 
-/// Starts the thread that writes.
+/// Starts the log thread.
 ///
 /// # Errors
 ///
-/// [`LogError::Thread`] when it cannot be started.
+/// Returns [`LogError::Thread`] if the thread cannot be created.
 pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, LogQueue), LogError> {
-    spawn_for(sink, || ReaderState::Reads)
+    spawn_with_reader(sink, || ReaderState::Reads)
 }
 
-/// The same for a reader that can be looked at.
-fn spawn_for(
+/// Same as [`spawn`], for an output whose reader can be polled with `poll_reader`.
+fn spawn_with_reader(
     sink: impl Write + Send + 'static,
-    look: impl FnMut() -> ReaderState + Send + 'static,
+    poll_reader: impl FnMut() -> ReaderState + Send + 'static,
 ) -> Result<(Log, LogQueue), LogError> {
     let shared = Arc::new(LogState {
         buffer: Mutex::new(Vec::with_capacity(BUFFER_BYTES_MAX)),
         ..LogState::default()
     });
-    // Nothing is ever sent; that the other end is gone says that the thread has ended.
+    // Nothing is sent: the disconnected channel signals the end of the thread.
     let (finish, finished) = mpsc::sync_channel(0);
-    let writing = Writing { shared: Arc::clone(&shared), sink, look };
+    let writer = LogWriter { shared: Arc::clone(&shared), sink, poll_reader };
     let thread = thread::Builder::new()
         .name(ThreadName::Log.to_string())
         .spawn(move || {
-            let guard = ThreadGuard::new(ThreadName::Log, Alarm::of_process());
-            writing.run();
+            let guard = ThreadGuard::new(ThreadName::Log, Alarm::global());
+            writer.run();
             guard.finished();
             drop(finish);
         })
@@ -278,23 +274,23 @@ fn spawn_for(
     Ok((log, LogQueue { shared, bytes_max: BUFFER_BYTES_MAX }))
 }
 
-/// What the thread has.
-struct Writing<S, L> {
+/// State of the log thread.
+struct LogWriter<S, L> {
     shared: Arc<LogState>,
     sink: S,
-    look: L,
+    poll_reader: L,
 }
 
-impl<S: Write, L: FnMut() -> ReaderState> Writing<S, L> {
+impl<S: Write, L: FnMut() -> ReaderState> LogWriter<S, L> {
     fn run(mut self) {
         let mut taken = Vec::with_capacity(BUFFER_BYTES_MAX);
         loop {
             failpoint(ThreadName::Log);
-            // Read before the buffer is taken, so that no line falls between.
+            // Read before the buffer is swapped, so that no line is missed.
             let stopping = self.shared.stopping.load(Ordering::Acquire);
-            let reader = (self.look)();
+            let reader = (self.poll_reader)();
             if reader == ReaderState::Gone {
-                self.gone();
+                self.report_reader_gone();
             }
             if reader == ReaderState::WouldStopUs {
                 thread::park_timeout(WRITE_EVERY);
@@ -317,60 +313,59 @@ impl<S: Write, L: FnMut() -> ReaderState> Writing<S, L> {
         }
         secret::mask_bytes(taken);
         let lines = lines_in(taken);
-        self.shared.in_hand.store(lines, Ordering::Release);
+        self.shared.in_progress.store(lines, Ordering::Release);
         if let Err(error) = self.sink.write_all(taken).and_then(|()| self.sink.flush()) {
             self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
-            if reader::is_gone(&error) {
-                self.gone();
+            if reader::is_closed(&error) {
+                self.report_reader_gone();
             }
         }
-        self.shared.in_hand.store(0, Ordering::Release);
+        self.shared.in_progress.store(0, Ordering::Release);
         taken.clear();
     }
 
-    fn gone(&self) {
+    fn report_reader_gone(&self) {
         self.shared.is_reader_gone.send_if_modified(|is_gone| !mem::replace(is_gone, true));
     }
 }
 
-/// That the reader of a log has gone.
+/// Notification that the reader of the log has closed the output.
 #[derive(Clone, Debug)]
 pub struct ReaderGone(watch::Receiver<bool>);
 
 impl ReaderGone {
-    /// Waits until the reader has gone, for ever if it does not.
+    /// Waits until the reader has closed the output.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a reader that has gone does not come back.
+    /// Safe: the state does not change back.
     pub async fn wait(&mut self) {
         if self.0.wait_for(|is_gone| *is_gone).await.is_err() {
-            // The log has ended before its reader did.
+            // The log has ended with its reader present.
             std::future::pending::<()>().await;
         }
     }
 }
 
 impl Log {
-    /// Says when the reader has gone.
+    /// Returns a notification for a closed output.
     pub fn reader_gone(&self) -> ReaderGone {
         ReaderGone(self.shared.is_reader_gone.subscribe())
     }
 
-    /// How many lines were dropped so far: because they came faster than they could be written,
-    /// or because nobody takes them any more.
+    /// Returns the number of lines dropped so far, because the buffer was full or the output
+    /// closed.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes out what is left, for at most [`FINISH_MAX`]. What is printed afterwards comes after
-    /// it.
+    /// Writes the remaining lines, for at most [`FINISH_MAX`]. Later output follows them.
     pub fn finish(mut self) -> Finished {
         self.stop();
         let mut left = Vec::new();
         self.shared.take(&mut left);
-        let in_hand = self.shared.in_hand.load(Ordering::Acquire);
-        let lost = self.dropped().saturating_add(lines_in(&left)).saturating_add(in_hand);
+        let in_progress = self.shared.in_progress.load(Ordering::Acquire);
+        let lost = self.dropped().saturating_add(lines_in(&left)).saturating_add(in_progress);
         Finished { lost, is_reader_gone: *self.shared.is_reader_gone.borrow() }
     }
 
@@ -380,8 +375,8 @@ impl Log {
         }
         self.shared.stopping.store(true, Ordering::Release);
         self.thread.unpark();
-        // Late or not: the program ends now.
-        let _late_or_not = self.finished.recv_timeout(FINISH_MAX);
+        // The program ends now, even after a timeout.
+        let _timeout = self.finished.recv_timeout(FINISH_MAX);
     }
 }
 
@@ -397,16 +392,16 @@ mod tests {
 
     use super::*;
 
-    /// A sink that keeps what it gets, and waits for leave before it takes anything.
+    /// Sink that stores its input, and blocks each write until permitted.
     struct Gate {
-        leave: Receiver<()>,
+        permits: Receiver<()>,
         taken: Arc<Mutex<Vec<u8>>>,
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // An error is leave too: the other end has gone.
-            let _leave = self.leave.recv();
+            // A closed channel also permits the write.
+            let _permit = self.permits.recv();
             self.taken.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -417,12 +412,12 @@ mod tests {
     }
 
     fn gate() -> (SyncSender<()>, Arc<Mutex<Vec<u8>>>, Gate) {
-        let (open, leave) = sync_channel(1);
+        let (open, permits) = sync_channel(1);
         let taken = Arc::new(Mutex::new(Vec::new()));
-        (open, Arc::clone(&taken), Gate { leave, taken })
+        (open, Arc::clone(&taken), Gate { permits, taken })
     }
 
-    /// What is written when `body` runs under this filter.
+    /// Returns the output of `body` with this filter.
     fn written(filter: &str, colors: bool, body: impl FnOnce()) -> String {
         let (open, taken, sink) = gate();
         drop(open);
@@ -434,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_its_time_in_utc_its_level_and_its_words() {
+    fn a_line_has_a_utc_timestamp_a_level_and_a_message() {
         let line = written("info", false, || tracing::info!("Connected"));
         let (time, words) = line.split_once(' ').unwrap();
         assert!(crate::domain::time::UnixMs::parse(time).is_some(), "{line:?}");
@@ -448,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_decides_and_others_are_heard_only_when_they_warn() {
+    fn lines_of_other_crates_are_written_from_level_warn_on() {
         let seen = written("debug", false, || {
             tracing::debug!("a");
             tracing::trace!("b");
@@ -461,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_takes_nothing_delays_nobody_and_what_is_lost_is_counted() {
+    fn a_blocked_sink_does_not_block_logging_and_lost_lines_are_counted() {
         let (open, taken, sink) = gate();
         let (log, mut lines) = spawn(sink).unwrap();
         let line = [b"x".repeat(1_023), b"\n".to_vec()].concat();
@@ -477,17 +472,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_never_takes_anything_does_not_hold_up_the_end() {
+    fn finish_returns_in_time_although_the_sink_is_blocked() {
         let (_open, _taken, sink) = gate();
         let (log, mut lines) = spawn(sink).unwrap();
         lines.write_all(b"1\n").unwrap();
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         assert_eq!(log.finish().lost, 1);
-        assert!(begun.elapsed() < FINISH_MAX * 5);
+        assert!(started.elapsed() < FINISH_MAX * 5);
     }
 
     #[test]
-    fn lines_that_nobody_takes_any_more_are_counted() {
+    fn lines_for_a_closed_output_are_counted_as_lost() {
         struct Closed;
         impl Write for Closed {
             fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
@@ -501,8 +496,9 @@ mod tests {
         lines.write_all(b"1\n2\n").unwrap();
         assert_eq!(log.finish(), Finished { lost: 2, is_reader_gone: true });
     }
+
     #[test]
-    fn an_error_finds_room_behind_any_number_of_other_lines() {
+    fn an_error_is_written_although_lines_of_other_levels_fill_the_buffer() {
         let (open, taken, sink) = gate();
         let (log, lines) = spawn(sink).unwrap();
         let filter = LogFilter::parse(Some("debug")).unwrap();
@@ -512,18 +508,18 @@ mod tests {
                 tracing::debug!("{padding}");
                 tracing::warn!("{padding}");
             }
-            tracing::error!("{padding}{padding} BUYING STOPPED");
+            tracing::error!("{padding}{padding} BUYING HALTED");
         });
         assert!(log.dropped() > 0);
         drop(open);
         log.finish();
         let written = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
-        assert!(written.ends_with(" BUYING STOPPED\n"), "{}", written.len());
-        assert!(written.len() <= 2 * BUFFER_BYTES_MAX, "what waits, and what was in hand");
+        assert!(written.ends_with(" BUYING HALTED\n"), "{}", written.len());
+        assert!(written.len() <= 2 * BUFFER_BYTES_MAX, "the buffer and the batch being written");
     }
 
     #[test]
-    fn errors_of_this_program_pass_every_filter() {
+    fn errors_of_this_crate_pass_every_filter() {
         for filter in ["off", "hyper=warn", "sniper::ws=error", "foo"] {
             let seen = written(filter, false, || {
                 tracing::error!("a");
@@ -542,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_without_debug_lines_costs_none() {
+    fn the_filter_sets_the_maximum_level_hint() {
         let (_open, _taken, sink) = gate();
         let (_log, lines) = spawn(sink).unwrap();
         let filter = LogFilter::parse(Some("info")).unwrap();
@@ -551,35 +547,35 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_that_would_stop_this_process_is_written_to_later() {
+    fn writing_waits_while_the_terminal_would_stop_this_process() {
         let (open, taken, sink) = gate();
         drop(open);
         let is_ours = Arc::new(AtomicBool::new(false));
-        let (looked, looks) = sync_channel(0);
-        let looked_at = Arc::clone(&is_ours);
-        let look = move || {
-            // Once nobody counts any more it looks without waiting.
-            let _nobody_counts = looked.send(());
-            if looked_at.load(Ordering::Acquire) {
+        let (polled, polls) = sync_channel(0);
+        let is_foreground = Arc::clone(&is_ours);
+        let poll_reader = move || {
+            // Does not block once the receiver is dropped.
+            let _receiver_dropped = polled.send(());
+            if is_foreground.load(Ordering::Acquire) {
                 ReaderState::Reads
             } else {
                 ReaderState::WouldStopUs
             }
         };
-        let (log, mut lines) = spawn_for(sink, look).unwrap();
+        let (log, mut lines) = spawn_with_reader(sink, poll_reader).unwrap();
         lines.write_all(b"1\n").unwrap();
-        assert_eq!(looks.iter().take(3).count(), 3);
+        assert_eq!(polls.iter().take(3).count(), 3);
         assert_eq!(taken.lock().unwrap().len(), 0);
         is_ours.store(true, Ordering::Release);
-        drop(looks);
+        drop(polls);
         assert_eq!(log.finish().lost, 0);
         assert_eq!(*taken.lock().unwrap(), b"1\n");
     }
 
     #[test]
-    fn whoever_waits_is_told_that_the_reader_has_gone() {
+    fn a_closed_output_is_notified() {
         let (_open, _taken, sink) = gate();
-        let (log, _lines) = spawn_for(sink, || ReaderState::Gone).unwrap();
+        let (log, _lines) = spawn_with_reader(sink, || ReaderState::Gone).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(log.reader_gone().wait());
         assert!(log.finish().is_reader_gone);

@@ -1,7 +1,7 @@
-//! `sniper`: the words of the command line → one command → an exit code.
+//! `sniper`: runs the command of the command line and returns its exit code.
 //!
-//! The whole bot is the one call in [`trade`]; whatever changes what happens to a listing changes
-//! the closure there.
+//! [`trade`] contains the only call that connects the feed to the trading logic: its closure is
+//! invoked for each listing.
 
 use std::process::ExitCode;
 
@@ -35,10 +35,10 @@ fn main() -> ExitCode {
         Command::Capture(args) => capture::run(shared, &args, output),
         Command::Doctor => doctor::run(shared, output),
         Command::Check(args) => report::check(shared, args.live, output),
-        Command::Ledger(args) => ledger::at(shared, output, |desk| desk.ledger(&args)),
-        Command::Status => ledger::at(shared, output, |desk| desk.status()),
-        Command::Halt => ledger::at(shared, output, |desk| desk.halt()),
-        Command::Resume => ledger::at(shared, output, |desk| desk.resume()),
+        Command::Ledger(args) => ledger::at(shared, output, |commands| commands.ledger(&args)),
+        Command::Status => ledger::at(shared, output, |commands| commands.status()),
+        Command::Halt => ledger::at(shared, output, |commands| commands.halt()),
+        Command::Resume => ledger::at(shared, output, |commands| commands.resume()),
     };
     done.unwrap_or_else(|error| output.error(&error))
 }
@@ -55,33 +55,33 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
     let demo = Demo::open(args)?;
     let log = output.log(demo.loaded())?;
     demo.announce();
-    let args = RunArgs { lasting: Some(args.lasting), ..RunArgs::default() };
+    let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
     let summary = block_on(trade(demo.loaded().config.clone(), &args, log.reader_gone()))?;
     output.summary(demo.close(summary), log)
 }
 
-/// One session: every listing of the feed is considered, until there is a reason to stop.
+/// Runs one trading session, which evaluates every listing of the feed until it is stopped.
 async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
     let quit = SecondSignal::watch()?;
-    let mut stop = Shutdown::counted(&quit, args.lasting).or_when(gone);
-    let filler = config.fill_gaps();
-    let mut session = TradingSession::start_with(&config, filler, SessionStart::of(args))?;
+    let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
+    let backfill = config.fill_gaps();
+    let mut session = TradingSession::start_with(&config, backfill, SessionStart::of(args))?;
     let recording = SessionRecording::start(&config, args.record)?;
     if args.resume {
         session.resume();
     }
     session.announce();
-    quit.says_unresolved(session.unresolved());
+    quit.set_unresolved_report(session.unresolved());
     let sniper = session.sniper();
     let ended = tokio::select! {
-        // The feed first: whatever else is to be done can wait until the order is written.
+        // The feed has priority: everything else can wait until an order is written.
         biased;
         gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
-        ended = session.run(&mut stop) => ended,
+        ended = session.run(&mut shutdown) => ended,
     };
     quit.stopping();
-    let (because, as_asked, error) = (ended.to_string(), ended.is_as_asked(), ended.error());
+    let (reason, is_success, error) = (ended.to_string(), ended.is_success(), ended.error());
     let summary = session.finish(ended).await;
-    recording.finish(because, as_asked);
+    recording.finish(reason, is_success);
     error.map_or(Ok(summary), Err)
 }

@@ -1,8 +1,7 @@
-//! When to stop: a person says so, the system says so, the reader of the log has gone, or the time
-//! asked for is over.
+//! Shutdown on a signal, after the duration of `--for`, or when the log output is closed.
 //!
-//! The first signal asks for an end in order ([`Shutdown`]). A second one ends the process at once,
-//! whatever it is doing ([`SecondSignal`]), and so does an end in order that takes longer than [`STOP_MAX`].
+//! The first signal starts a graceful shutdown ([`Shutdown`]). A second signal ends the process
+//! immediately ([`SecondSignal`]), and so does a shutdown that takes longer than [`STOP_MAX`].
 
 pub mod second_signal;
 
@@ -10,24 +9,23 @@ use std::{fmt, io, time::Duration};
 
 use tokio::sync::watch;
 
-pub use self::second_signal::{LAST_WORDS_MAX, STOP_MAX, SecondSignal};
+pub use self::second_signal::{PRINT_MAX, STOP_MAX, SecondSignal};
 use crate::log::{OutputStream, ReaderGone, print_within};
 
-/// The longest `--for`: ten years, in seconds.
+/// Maximum of `--for` in seconds: ten years.
 const SECONDS_MAX: u64 = 315_360_000;
 
-/// Why the program stops.
+/// Cause of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
-    /// Ctrl-C.
     Interrupt,
-    /// SIGTERM, or what Windows has instead: the window was closed, the machine shuts down.
+    /// SIGTERM. On Windows: the console window was closed, or the system shuts down.
     Terminate,
     /// SIGHUP: the terminal was closed.
     Hangup,
-    /// Nobody can read the log any more.
+    /// The reader of the log closed its end.
     ReaderGone,
-    /// `--for` is over.
+    /// The duration of `--for` has elapsed.
     Over(Duration),
 }
 
@@ -35,95 +33,96 @@ impl fmt::Display for ShutdownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interrupt => f.write_str("Ctrl-C"),
-            Self::Terminate => f.write_str("told to terminate"),
-            Self::Hangup => f.write_str("the terminal was closed"),
-            Self::ReaderGone => f.write_str("the reader of the log has gone"),
-            Self::Over(after) => write!(f, "the {} of --for are over", DurationText(*after)),
+            Self::Terminate => f.write_str("SIGTERM"),
+            Self::Hangup => f.write_str("SIGHUP (terminal closed)"),
+            Self::ReaderGone => f.write_str("the log output was closed"),
+            Self::Over(after) => write!(f, "--for {} elapsed", DurationText(*after)),
         }
     }
 }
 
-/// Where signals come from.
+/// Source of signals.
 #[derive(Debug)]
 enum SignalSource {
     System(Signals),
-    /// From what counts them.
-    Counted(watch::Receiver<Option<ShutdownReason>>),
+    /// The first signal, forwarded by a [`SecondSignal`].
+    Forwarded(watch::Receiver<Option<ShutdownReason>>),
 }
 
 impl SignalSource {
     async fn wait(&mut self) -> ShutdownReason {
         let first = match self {
             Self::System(signals) => return signals.wait().await,
-            Self::Counted(first) => first.wait_for(Option::is_some).await.map(|first| *first),
+            Self::Forwarded(first) => first.wait_for(Option::is_some).await.map(|first| *first),
         };
         match first {
-            Ok(Some(why)) => why,
-            // What counts them lives as long as the process.
+            Ok(Some(reason)) => reason,
+            // The sender lives as long as the process.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// Listens for the wish to stop. From the moment it exists, Ctrl-C, SIGTERM and SIGHUP no longer
-/// kill the process by themselves.
+/// Listens for the shutdown signals. While it exists, Ctrl-C, SIGTERM and SIGHUP do not kill the
+/// process.
 #[derive(Debug)]
 pub struct Shutdown {
-    wishes: SignalSource,
+    signals: SignalSource,
     reader_gone: Option<ReaderGone>,
-    has_said_reader_gone: bool,
-    /// When `--for` is over, and how long it was.
-    over: Option<(tokio::time::Instant, Duration)>,
+    is_reader_gone_reported: bool,
+    /// End and duration of `--for`.
+    deadline: Option<(tokio::time::Instant, Duration)>,
 }
 
 impl Shutdown {
-    /// Begins to listen; the time of `--for` begins now. Must be called within a runtime.
+    /// Installs the signal handlers and starts the duration of `--for`. Must be called within a
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// What the system says when it refuses.
+    /// Returns the system error if a signal handler cannot be installed.
     pub fn listen(after: Option<Duration>) -> io::Result<Self> {
         Ok(Self::new(SignalSource::System(Signals::listen()?), after))
     }
 
-    /// The same where signals are counted: a second one ends the process at once.
-    pub fn counted(quit: &SecondSignal, after: Option<Duration>) -> Self {
-        Self::new(SignalSource::Counted(quit.first()), after)
+    /// Same as [`listen`](Self::listen), with the signals of a [`SecondSignal`], which ends the
+    /// process at the second one.
+    pub fn from_signals(quit: &SecondSignal, after: Option<Duration>) -> Self {
+        Self::new(SignalSource::Forwarded(quit.first()), after)
     }
 
-    fn new(wishes: SignalSource, after: Option<Duration>) -> Self {
+    fn new(signals: SignalSource, after: Option<Duration>) -> Self {
         let moment = |after| tokio::time::Instant::now().checked_add(after).map(|at| (at, after));
-        let over = after.and_then(moment);
-        Self { wishes, reader_gone: None, has_said_reader_gone: false, over }
+        let deadline = after.and_then(moment);
+        Self { signals, reader_gone: None, is_reader_gone_reported: false, deadline }
     }
 
-    /// Stops too when the reader of the log has gone.
+    /// Also stops when the reader of the log closes its end.
     #[must_use]
-    pub fn or_when(self, reader_gone: ReaderGone) -> Self {
+    pub fn or_reader_gone(self, reader_gone: ReaderGone) -> Self {
         Self { reader_gone: Some(reader_gone), ..self }
     }
 
-    /// Says once on standard error why it stops, for the log cannot be read any more.
-    fn say_reader_gone(&mut self) {
-        if !std::mem::replace(&mut self.has_said_reader_gone, true) {
-            let line = "sniper: the reader of the log has gone: stopping as on SIGTERM, with exit \
-                        code 74\n";
-            // Where this cannot be said either, the exit code says it.
-            drop(print_within(OutputStream::Stderr, line, LAST_WORDS_MAX));
+    /// Reports the cause once on stderr, because the log is closed.
+    fn report_reader_gone(&mut self) {
+        if !std::mem::replace(&mut self.is_reader_gone_reported, true) {
+            let line = "sniper: the log output was closed: stopping as on SIGTERM, with exit code 74\n";
+            // If stderr is closed too, the exit code reports the cause.
+            drop(print_within(OutputStream::Stderr, line, PRINT_MAX));
         }
     }
 
-    /// Waits until it is time to stop, and says why. May be asked again: a second Ctrl-C is another
-    /// answer, while a time that is over is always over.
+    /// Waits for the shutdown and returns its cause. May be called again: each signal is returned
+    /// once, an elapsed `--for` every time.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a signal that comes while nobody waits is kept for the next who does.
+    /// Safe: a signal that arrives in between is returned by the next call.
     pub async fn wait(&mut self) -> ShutdownReason {
-        let Self { wishes, reader_gone, over, .. } = self;
-        let over = *over;
-        let time_is_over = async move {
-            match over {
+        let Self { signals, reader_gone, deadline, .. } = self;
+        let deadline = *deadline;
+        let elapsed = async move {
+            match deadline {
                 Some((at, after)) => {
                     tokio::time::sleep_until(at).await;
                     ShutdownReason::Over(after)
@@ -139,12 +138,12 @@ impl Shutdown {
         };
         tokio::select! {
             biased;
-            why = wishes.wait() => why,
+            reason = signals.wait() => reason,
             () = reader_gone => {
-                self.say_reader_gone();
+                self.report_reader_gone();
                 ShutdownReason::ReaderGone
             }
-            why = time_is_over => why,
+            reason = elapsed => reason,
         }
     }
 }
@@ -154,7 +153,7 @@ impl Shutdown {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// `None`: it is ignored, as `nohup` asks for.
+    /// `None` if SIGHUP is ignored, as with `nohup`.
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
@@ -185,14 +184,14 @@ impl Signals {
     }
 }
 
-/// Whether SIGHUP was ignored when this process started. Where the system does not say so in
-/// `/proc`, it was not.
+/// Returns `true` if SIGHUP was ignored when this process started. Without `/proc`, returns
+/// `false`.
 #[cfg(unix)]
 fn is_hangup_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
 }
 
-/// Reads `SigIgn:`, a mask of signals in hexadecimal, of which SIGHUP is the lowest bit.
+/// Parses `SigIgn:`, a hexadecimal mask of signals. SIGHUP is the lowest bit.
 #[cfg(unix)]
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -231,58 +230,68 @@ impl Signals {
     }
 }
 
-/// Why a text is not a duration.
+/// Cause of a rejected duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// Not a whole number with a unit.
-    #[error("is not a duration; write a whole number with its unit: 500ms, 60s, 5m, 8h")]
+    /// Not a sequence of whole numbers with units.
+    #[error("is not a duration; write a number with its unit, such as 500ms, 60s, 5m or 1h30m")]
     Form,
-    /// No time at all.
-    #[error("is no time at all; leave it out, or write at least 1ms")]
+    #[error("must be longer than zero; omit the option, or write at least 1ms")]
     Zero,
     /// More than ten years.
-    #[error("is too long; write at most 3650d, or leave it out to go on for ever")]
+    #[error("is too long; write at most 3650d, or omit the option for no limit")]
     TooLong,
 }
 
-/// Reads `500ms`, `60s`, `5m`, `8h`, `2d`.
+/// Parses a duration such as `500ms`, `60s`, `5m`, `8h`, `2d` or `1h30m`. A number without a unit
+/// is in seconds.
 ///
 /// # Errors
 ///
-/// A [`DurationError`] that says what to write.
+/// Returns a [`DurationError`] if the text is invalid or the duration out of range.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let text = text.trim();
-    let unit_at = text.find(|char: char| !char.is_ascii_digit()).ok_or(DurationError::Form)?;
-    let (digits, unit) = text.split_at_checked(unit_at).ok_or(DurationError::Form)?;
-    let unit_ms: u64 = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(DurationError::Form),
-    };
-    if digits.is_empty() {
-        return Err(DurationError::Form);
+    const MS_MAX: u64 = SECONDS_MAX.saturating_mul(1_000);
+    let is_digit = |char: char| char.is_ascii_digit();
+    let mut rest = text.trim();
+    let mut total_ms = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|char| !is_digit(char)).unwrap_or(rest.len());
+        let (digits, after) = rest.split_at_checked(digits).ok_or(DurationError::Form)?;
+        let unit = after.find(is_digit).unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit).ok_or(DurationError::Form)?;
+        let unit_ms: u64 = match unit.trim() {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "" if digits.len() == text.trim().len() => 1_000,
+            _ => return Err(DurationError::Form),
+        };
+        if digits.is_empty() {
+            return Err(DurationError::Form);
+        }
+        let count: u64 = digits.parse().map_err(|_too_large| DurationError::TooLong)?;
+        let ms = count.checked_mul(unit_ms).and_then(|ms| total_ms.checked_add(ms));
+        total_ms = ms.filter(|ms| *ms <= MS_MAX).ok_or(DurationError::TooLong)?;
+        rest = after;
     }
-    let count: u64 = digits.parse().map_err(|_too_large| DurationError::TooLong)?;
-    let ms = count.checked_mul(unit_ms).filter(|ms| *ms <= SECONDS_MAX.saturating_mul(1_000));
-    match ms {
-        Some(0) => Err(DurationError::Zero),
-        Some(ms) => Ok(Duration::from_millis(ms)),
-        None => Err(DurationError::TooLong),
+    match total_ms {
+        0 if text.trim().is_empty() => Err(DurationError::Form),
+        0 => Err(DurationError::Zero),
+        ms => Ok(Duration::from_millis(ms)),
     }
 }
 
-/// A duration as [`parse_duration`] reads it, in the largest unit that fits.
+/// Formats a duration for [`parse_duration`], in the largest unit without a fraction.
 struct DurationText(Duration);
 
 impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-        let fits = units.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit));
-        let (unit, name) = fits.unwrap_or((1, "ms"));
+        let unit = units.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit));
+        let (unit, name) = unit.unwrap_or((1, "ms"));
         write!(f, "{}{name}", ms / unit)
     }
 }
@@ -299,13 +308,15 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_unit() {
+    fn durations_are_parsed_with_and_without_units() {
         check("500ms", Ok(500));
         check("60s", Ok(60_000));
         check(" 5 m ", Ok(300_000));
         check("8h", Ok(28_800_000));
         check("3650d", Ok(SECONDS_MAX * 1_000));
-        for text in ["", "60", "s", "-5s", "1.5h", "5 minutes", "1h30m", "٣s"] {
+        check("1h30m", Ok(5_400_000));
+        check("90", Ok(90_000));
+        for text in ["", "s", "-5s", "1.5h", "5 minutes", "1h30", "٣s"] {
             check(text, Err(DurationError::Form));
         }
         check("0s", Err(DurationError::Zero));
@@ -315,7 +326,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_duration_is_shown_as_it_is_written(ms in 1..=SECONDS_MAX * 1_000) {
+        fn a_formatted_duration_parses_to_the_same_value(ms in 1..=SECONDS_MAX * 1_000) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse_duration(&DurationText(duration).to_string()), Ok(duration));
         }
@@ -327,26 +338,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_asked_for_ends_and_stays_over() {
+    async fn an_elapsed_duration_is_reported_on_every_call() {
         let after = Duration::from_secs(60);
         let begun = tokio::time::Instant::now();
         let mut stop = Shutdown::listen(Some(after)).unwrap();
         assert_eq!(stop.wait().await, ShutdownReason::Over(after));
         assert_eq!(begun.elapsed(), after);
         assert_eq!(stop.wait().await, ShutdownReason::Over(after));
-        assert_eq!(stop.wait().await.to_string(), "the 1m of --for are over");
+        assert_eq!(stop.wait().await.to_string(), "--for 1m elapsed");
     }
 
     #[cfg(unix)]
     #[test]
-    fn nohup_is_obeyed() {
+    fn an_ignored_sighup_is_detected() {
         assert!(ignores_hangup("Name:\tsniper\nSigIgn:\t0000000000001001\n"));
         assert!(!ignores_hangup("Name:\tsniper\nSigIgn:\t0000000000001000\n"));
         assert!(!ignores_hangup(""));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_time_it_waits_for_ever() {
+    async fn without_a_duration_it_waits_indefinitely() {
         let mut stop = Shutdown::listen(None).unwrap();
         let year = Duration::from_secs(SECONDS_MAX / 10);
         assert!(tokio::time::timeout(year, stop.wait()).await.is_err());

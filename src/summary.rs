@@ -1,4 +1,4 @@
-//! What a session came to: for a person, and as one JSON object.
+//! Summary of a session, as text and as one JSON object.
 
 use std::{fmt, time::Duration};
 
@@ -12,102 +12,95 @@ use crate::{
     text::Escaped,
 };
 
-pub use crate::domain::time::lasting;
+pub use crate::domain::time::format_duration;
 
-/// How many purchases the summary shows.
+/// Maximum number of purchases to show.
 const PURCHASES_SHOWN_MAX: usize = 20;
 
-/// What the feed counted.
+/// Counters of the feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
-    /// Connections made after the first one was lost.
+    /// Connections established after the first one was lost.
     pub reconnects: u64,
-    /// Times without listings.
+    /// Number of gaps: intervals without listings.
     pub gaps: u64,
-    /// How long they lasted together.
+    /// Total duration of the gaps.
     pub without_listings: Duration,
-    /// How long the longest of them lasted.
     pub longest_gap: Duration,
-    /// Messages and listings that could not be read.
+    /// Messages and listings that could not be parsed.
     pub unreadable: u64,
 }
 
-/// What the practice market says of the same session. It keeps its own books.
+/// Counters of the simulator for the same session, kept independently of the bot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatedMarketCounts {
-    /// How many listings it offered.
     pub offered: u64,
-    /// How many of them were made to fit the whitelist.
+    /// Listings generated to match the whitelist.
     pub wanted: u64,
-    /// How many it sold to the bot.
     pub sold_to_us: u64,
-    /// What they cost, without those that were cancelled.
+    /// Coins paid, without cancelled purchases.
     pub spent: Amount,
-    /// What the account holds.
     pub balance: Amount,
-    /// How many listings were asked for more than once.
+    /// Listings that were ordered more than once.
     pub asked_twice: u64,
-    /// How many requests came over a connection opened after their listing.
+    /// Orders over a connection that was opened after the listing appeared.
     pub cold: u64,
 }
 
-/// What a session came to.
+/// Results of a session.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// `dry`, `live` or `demo`.
     pub mode: &'static str,
-    /// How long it lasted.
     pub lasted: Duration,
-    /// What the feed counted.
     pub feed: FeedCounts,
-    /// What was decided and bought.
-    pub tally: SessionStats,
-    /// What became of its orders, by the ledger.
+    pub stats: SessionStats,
+    /// Results of its orders in the ledger.
     pub orders: OrderTotals,
-    /// Why ordering is halted at its end.
+    /// Halts at the end of the session.
     pub halts: Vec<Halt>,
-    /// What the account holds, where that is known.
+    /// Balance of the account, if known.
     pub balance: Option<Amount>,
-    /// Log lines that were dropped rather than waited for.
+    /// Log lines that were dropped because the output was too slow.
     pub log_lines_dropped: u64,
-    /// Why it ended, in words.
+    /// Cause of the end, for display.
     pub ended: String,
-    /// Whether it ended because the feed was given up, which nobody asked for.
+    /// `true` if the session ended because the feed reached its retry limit.
     pub is_given_up: bool,
-    /// What the practice market says, in a demo.
+    /// Counters of the simulator, in a demo.
     pub market: Option<SimulatedMarketCounts>,
 }
 
 impl Summary {
-    /// Frames and answers that could not be read, and internal failures.
+    /// Returns the number of unreadable messages and responses, and of internal errors.
     pub fn errors(&self) -> u64 {
         self.feed
             .unreadable
-            .saturating_add(self.tally.unreadable_answers)
-            .saturating_add(self.tally.internal_errors)
+            .saturating_add(self.stats.unreadable_answers)
+            .saturating_add(self.stats.internal_errors)
     }
 
-    /// The summary as one JSON object.
+    /// Returns the summary as one JSON object.
     pub fn to_json(&self) -> Value {
-        let tally = &self.tally;
-        let latency = tally.latency.percentiles();
+        let stats = &self.stats;
+        let latency = stats.latency.percentiles();
         json!({
             "mode": self.mode,
             "seconds": decimal(self.lasted.as_millis(), 3),
-            "listings": tally.listings,
-            "matched": tally.matched,
+            "listings": stats.listings,
+            "matched": stats.matched,
             "bought": self.orders.bought,
-            "refused": tally.refused,
+            "refused": stats.rejected,
             "unknown": self.orders.unknown,
-            "unknown_at_first": tally.unknown,
+            "unknown_at_first": stats.unknown,
             "not_bought": self.orders.not_bought,
-            "not_sent": tally.not_sent,
-            "would_buy": tally.would_buy,
-            "skipped": tally.skipped_total(),
-            "skipped_because": tally.skipped,
-            "refused_because": tally.refusals,
-            "repeated": tally.repeated,
-            "unbuyable": tally.unreadable,
+            "not_sent": stats.not_sent,
+            "would_buy": stats.would_buy,
+            "skipped": stats.skipped_total(),
+            "skipped_because": stats.skipped,
+            "refused_because": stats.rejections,
+            "repeated": stats.repeated,
+            "unbuyable": stats.unreadable,
             "spent": self.orders.spent.to_string(),
             "delivered": self.orders.delivered,
             "returning": self.orders.returning,
@@ -115,10 +108,10 @@ impl Summary {
             "returned": self.orders.returned,
             "returned_coins": self.orders.returned_coins.to_string(),
             "in_doubt": self.orders.unknown_coins.to_string(),
-            "resolved_bought": tally.resolved_bought,
-            "resolved_not_bought": tally.resolved_not_bought,
+            "resolved_bought": stats.resolved_bought,
+            "resolved_not_bought": stats.resolved_not_bought,
             "halts": self.halts.iter().map(halt_json).collect::<Vec<_>>(),
-            "would_spend": tally.would_spend.to_string(),
+            "would_spend": stats.would_spend.to_string(),
             "balance": self.balance.map(|balance| balance.to_string()),
             "reconnects": self.feed.reconnects,
             "gaps": self.feed.gaps,
@@ -133,7 +126,7 @@ impl Summary {
                 "p99": us(latency.p99),
                 "max": us(latency.max),
             },
-            "purchases": tally.purchases.iter().map(purchase_json).collect::<Vec<_>>(),
+            "purchases": stats.purchases.iter().map(purchase_json).collect::<Vec<_>>(),
             "ended": self.ended,
             "market": self.market.map(market_json),
         })
@@ -167,7 +160,7 @@ fn purchase_json(purchase: &BoughtItem) -> Value {
         "item": purchase.market_name,
         "price": purchase.price.to_string(),
         "latency_us": duration_us(purchase.steps.total()),
-        "steps_us": purchase.steps.each().map(|(name, took)| (name.to_owned(), duration_us(took)))
+        "steps_us": purchase.steps.durations().map(|(name, took)| (name.to_owned(), duration_us(took)))
             .into_iter().collect::<serde_json::Map<_, _>>(),
         "answered_us": duration_us(purchase.answered),
     })
@@ -177,12 +170,12 @@ fn duration_us(duration: Duration) -> Value {
     us(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Nanoseconds as a JSON number of microseconds with one decimal.
+/// Converts nanoseconds to microseconds with one decimal, as a JSON number.
 fn us(ns: u64) -> Value {
     decimal(u128::from(ns / 100), 1)
 }
 
-/// `value / 10^places` as a JSON number.
+/// Returns `value / 10^places` as a JSON number.
 pub fn decimal(value: u128, places: u32) -> Value {
     let unit = 10_u128.pow(places);
     let width = usize::try_from(places).unwrap_or(0);
@@ -192,36 +185,25 @@ pub fn decimal(value: u128, places: u32) -> Value {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tally = &self.tally;
-        let counted = |count: u64, what: &str| format!("{count:>8}  {what}");
+        let stats = &self.stats;
         for halt in &self.halts {
             let (reason, remedy) = (halt.reason, halt.reason.remedy());
-            writeln!(f, "\nORDERING IS HALTED: {reason}. What to do: {remedy}.")?;
+            writeln!(f, "\nBUYING IS HALTED: {reason}. What to do: {remedy}.")?;
         }
         writeln!(f)?;
-        writeln!(f, "The session lasted {} and ended: {}.", lasting(self.lasted), self.ended)?;
+        writeln!(f, "Ran for {}. Stopped: {}.", format_duration(self.lasted), self.ended)?;
         writeln!(f)?;
-        writeln!(f, "{}", counted(tally.listings, "listings seen"))?;
-        writeln!(f, "{}", counted(tally.matched, "wanted by your whitelist"))?;
+        writeln!(f, "{:>8}  listings seen", stats.listings)?;
+        writeln!(f, "{:>8}  matched your whitelist", stats.matched)?;
         if self.mode == "dry" {
-            let what = format!("would have been bought, for {} coins", tally.would_spend);
-            writeln!(f, "{}", counted(tally.would_buy, &what))?;
+            let (count, coins) = (stats.would_buy, stats.would_spend);
+            writeln!(f, "{count:>8}  would have been bought for {coins} coins")?;
         } else {
             self.orders(f)?;
-            let why = reasons(tally.refusals.iter());
-            writeln!(f, "{}", counted(tally.refused, &format!("refused by the market{why}")))?;
-            writeln!(f, "{}", counted(tally.unknown, &unanswered(tally, &self.orders)))?;
-            if tally.not_sent > 0 {
-                writeln!(f, "{}", counted(tally.not_sent, "never left, for want of a connection"))?;
-            }
         }
-        let skipped: Vec<_> =
-            tally.skipped.iter().map(|(why, count)| (in_words(why), count)).collect();
-        let why = reasons(skipped.iter().map(|(why, count)| (why, *count)));
-        writeln!(f, "{}", counted(tally.skipped_total(), &format!("wanted but left alone{why}")))?;
-        if tally.unreadable > 0 {
-            writeln!(f, "{}", counted(tally.unreadable, "unbuyable: a field could not be read"))?;
-        }
+        let skipped = stats.skipped.iter().map(|(reason, count)| (describe_skip(reason), *count));
+        write_reasons(f, "skipped", skipped)?;
+        write_count(f, stats.unreadable, "ignored: incomplete data from the site")?;
         self.purchases(f)?;
         self.state(f)
     }
@@ -232,123 +214,159 @@ impl fmt::Display for SimulatedMarketCounts {
         let Self { offered, sold_to_us, spent, balance, asked_twice, .. } = self;
         writeln!(
             f,
-            "\nThe practice market's own books say: {offered} listings offered, {sold_to_us} sold to you, {spent} coins"
-        )?;
-        writeln!(
-            f,
-            "kept for them, {balance} left in your account, {asked_twice} listings asked for twice."
+            "\nSimulator: {offered} listings, {sold_to_us} sold to you for {spent} coins, balance \
+             {balance}, {asked_twice} ordered twice."
         )
     }
 }
 
 impl Summary {
-    /// What became of the orders, by the ledger.
+    /// Writes the results of the orders, at the current state of the ledger.
     fn orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let OrderTotals { bought, spent, delivered, .. } = self.orders;
+        let OrderTotals { bought, spent, delivered, unknown, unknown_coins, .. } = self.orders;
         let OrderTotals { returning, returning_coins, returned, returned_coins, .. } = self.orders;
-        writeln!(f, "{bought:>8}  bought, for {spent} coins")?;
-        let lines = [
-            (delivered, "of them delivered".to_owned()),
-            (returning, format!("of them cancelled; {returning_coins} coins are not back yet")),
-            (returned, format!("cancelled, and {returned_coins} coins came back")),
-            (self.tally.resolved_bought, "unknown orders resolved as bought".to_owned()),
-            (self.tally.resolved_not_bought, "unknown orders resolved as not bought".to_owned()),
-        ];
-        for (count, what) in lines.iter().filter(|(count, _what)| *count > 0) {
-            writeln!(f, "{count:>8}  {what}")?;
-        }
-        Ok(())
+        let stats = &self.stats;
+        writeln!(f, "{bought:>8}  bought for {spent} coins")?;
+        write_count(f, delivered, "of them delivered")?;
+        let text = format!("of them cancelled, {returning_coins} coins not refunded yet");
+        write_count(f, returning, &text)?;
+        write_count(f, returned, &format!("cancelled and refunded ({returned_coins} coins)"))?;
+        let describe =
+            |(reason, count): (&&'static str, &u64)| (describe_rejection(reason), *count);
+        let rejections = stats.rejections.iter().map(describe);
+        write_reasons(f, "rejected by the market", rejections)?;
+        write_count(f, stats.unknown, "unknown at first, without a clear response")?;
+        write_count(f, stats.resolved_bought, "unknown orders turned out bought")?;
+        write_count(f, stats.resolved_not_bought, "unknown orders turned out not bought")?;
+        let text = format!("still unknown ({unknown_coins} coins count as spent)");
+        write_count(f, unknown, &text)?;
+        write_count(f, stats.not_sent, "not sent, because no connection was available")
     }
 
     fn purchases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let purchases = &self.tally.purchases;
+        let purchases = &self.stats.purchases;
         if purchases.is_empty() {
             return Ok(());
         }
         writeln!(f, "\nBought:")?;
         for purchase in purchases.iter().take(PURCHASES_SHOWN_MAX) {
             let (price, name) = (purchase.price, Escaped(&purchase.market_name));
-            writeln!(f, "{price:>12}  {name}  (asked for in {})", short(purchase.steps.total()))?;
+            writeln!(f, "{price:>12}  {name}")?;
         }
-        let more = purchases.len().saturating_sub(PURCHASES_SHOWN_MAX);
-        if more > 0 {
-            writeln!(f, "              … and {more} more")?;
+        match (purchases.len().saturating_sub(PURCHASES_SHOWN_MAX), self.mode) {
+            (0, _) => Ok(()),
+            (more, "live") => writeln!(f, "              … {more} more: sniper ledger"),
+            (more, _) => writeln!(f, "              … {more} more"),
         }
-        Ok(())
     }
 
     fn state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
-        let Percentiles { count, p50, p99, max, .. } = self.tally.latency.percentiles();
+        let Percentiles { count, p50, p99, max, .. } = self.stats.latency.percentiles();
         if count > 0 {
-            let [p50, p99, max] = [p50, p99, max].map(|ns| short(Duration::from_nanos(ns)));
-            writeln!(
-                f,
-                "Speed:   from listing received to buy sent {p50} typically, {p99} at the 99th percentile, {max} at most ({count} measured)."
-            )?;
+            let [p50, p99, max] =
+                [p50, p99, max].map(|ns| format_latency(Duration::from_nanos(ns)));
+            writeln!(f, "Latency: receive-to-order p50 {p50}, p99 {p99}, max {max} (n={count})")?;
         }
         match self.balance {
-            Some(balance) => writeln!(f, "Balance: {balance} coins.")?,
-            None => writeln!(f, "Balance: not known.")?,
+            Some(balance) if self.mode == "dry" => writeln!(f, "Balance: {balance} coins")?,
+            // Orders that the last reading may not include are subtracted.
+            Some(balance) => writeln!(f, "Balance: at least {balance} coins")?,
+            None => writeln!(f, "Balance: unknown")?,
         }
-        let FeedCounts { reconnects, gaps, without_listings, longest_gap, .. } = self.feed;
-        let lasted = match gaps {
-            0 => String::new(),
-            _ => format!(
-                " ({} without listings, {} the longest)",
-                lasting(without_listings),
-                lasting(longest_gap)
-            ),
-        };
-        let errors = self.errors();
-        writeln!(f, "Feed:    {reconnects} reconnects, {gaps} gaps{lasted}, {errors} errors.")?;
+        writeln!(f, "Feed:    {}", self.feed_state())?;
         if self.log_lines_dropped > 0 {
-            writeln!(
-                f,
-                "Log:     {} lines were dropped rather than waited for.",
-                self.log_lines_dropped
-            )?;
+            let dropped = self.log_lines_dropped;
+            writeln!(f, "Log:     {dropped} lines dropped, because the output was too slow")?;
         }
         self.market.map_or(Ok(()), |market| write!(f, "{market}"))
     }
-}
 
-fn unanswered(tally: &SessionStats, orders: &OrderTotals) -> String {
-    match (tally.unknown, orders.unknown) {
-        (0, _) => "without an answer".to_owned(),
-        (_, 0) => "without an answer at first; the account has resolved them".to_owned(),
-        (_, unknown) => format!(
-            "without an answer at first; {unknown} are still unknown, and their {} coins count as spent",
-            orders.unknown_coins
-        ),
+    /// Formats the uptime, the gaps and the errors of the feed.
+    fn feed_state(&self) -> String {
+        let FeedCounts { reconnects, gaps, without_listings, longest_gap, .. } = self.feed;
+        let total = self.lasted.as_millis().max(1);
+        let received = total.saturating_sub(without_listings.as_millis());
+        let permille = received.saturating_mul(1_000) / total;
+        let plural = |count: u64| if count == 1 { "" } else { "s" };
+        let mut text = format!(
+            "received {}.{} % of the time, {reconnects} reconnect{}",
+            permille / 10,
+            permille % 10,
+            plural(reconnects)
+        );
+        if gaps > 0 {
+            let (all, longest) = (format_duration(without_listings), format_duration(longest_gap));
+            text.push_str(&format!(", {gaps} gap{} ({all}, longest {longest})", plural(gaps)));
+        }
+        match self.errors() {
+            0 => {}
+            errors => text.push_str(&format!(", {errors} error{}", plural(errors))),
+        }
+        text
     }
 }
 
-/// A reason to leave something alone, so that the name of a limit is not read as a sum.
-fn in_words(why: &'static str) -> &'static str {
-    match why {
-        "total" => "by the limit total",
-        "max_price" => "by the limit max_price",
-        "max_quantity" => "by the limit max_quantity",
-        "max_total" => "by the limit max_total",
-        "per_hour" => "by the limit per_hour",
-        "per_day" => "by the limit per_day",
-        "min_balance" => "by the limit min_balance",
-        "max_buys_per_minute" => "by the limit max_buys_per_minute",
-        "max_in_flight" => "by the limit max_in_flight",
-        "not_reconciled" => "before the account was compared with the ledger",
-        "already_requested" => "asked for before",
+/// Writes a line of the summary unless the count is zero.
+fn write_count(f: &mut fmt::Formatter<'_>, count: u64, text: &str) -> fmt::Result {
+    if count == 0 { Ok(()) } else { writeln!(f, "{count:>8}  {text}") }
+}
+
+/// Writes a total and a line for each reason, sorted by count.
+fn write_reasons<'a>(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    reasons: impl Iterator<Item = (&'a str, u64)>,
+) -> fmt::Result {
+    let mut reasons: Vec<(&str, u64)> = reasons.collect();
+    reasons.sort_by_key(|(_reason, count)| std::cmp::Reverse(*count));
+    let total = reasons.iter().fold(0_u64, |sum, (_reason, count)| sum.saturating_add(*count));
+    write_count(f, total, title)?;
+    reasons.iter().try_for_each(|(reason, count)| writeln!(f, "{count:>14}  {reason}"))
+}
+
+/// Describes the reason of a rejected order.
+fn describe_rejection(reason: &'static str) -> &'static str {
+    match reason {
+        "not joinable" => "another buyer was faster, or it was not open yet",
+        "taken" => "another buyer was faster",
         other => other,
     }
 }
 
-fn reasons<'a>(counts: impl Iterator<Item = (&'a &'static str, &'a u64)>) -> String {
-    let reasons: Vec<String> = counts.map(|(why, count)| format!("{count} {why}")).collect();
-    if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
+/// Describes the reason of a skipped listing.
+fn describe_skip(reason: &'static str) -> &'static str {
+    match reason {
+        "halted" => "buying was halted",
+        "paused" => "buying was paused by the site",
+        "not_reconciled" => "during the startup check of the account",
+        "already_requested" => "already ordered before",
+        "ledger_unwritable" => "the ledger was not writable",
+        "ledger_behind" => "the ledger was waiting for the disk",
+        "ledger_full" => "the ledger was full",
+        "before_power_loss" => "may have been ordered before a power loss",
+        "no_price" => "no price",
+        "no_entry" => "the entry is not in the ledger",
+        "balance_unknown" => "the balance was unknown",
+        "total" => "would exceed [budget] total",
+        "max_price" => "would exceed [budget] max_price",
+        "per_hour" => "would exceed [budget] per_hour",
+        "per_day" => "would exceed [budget] per_day",
+        "min_balance" => "would go below [budget] min_balance",
+        "max_buys_per_minute" => "would exceed [budget] max_buys_per_minute",
+        "max_in_flight" => "would exceed [budget] max_in_flight",
+        "max_quantity" => "would exceed max_quantity of the entry",
+        "max_total" => "would exceed max_total of the entry",
+        "its id repeats a credential" => "the listing id contains a credential",
+        "stopping" => "the bot was stopping",
+        "cannot be joined" => "not joinable",
+        "markup does not agree" => "inconsistent markup",
+        other => other,
+    }
 }
 
-/// A short duration: `41 µs`, `1.2 ms`, `3.4 s`.
-pub fn short(duration: Duration) -> String {
+/// Formats a short duration, such as `41 µs`, `1.2 ms` or `3.4 s`.
+pub fn format_latency(duration: Duration) -> String {
     match duration.as_micros() {
         us @ 0..1_000 => format!("{us} µs"),
         us @ 1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
@@ -362,17 +380,17 @@ mod tests {
     use crate::{domain::outcome::Outcome, domain::time::UnixMs, ledger::HaltReason};
 
     fn summary() -> Summary {
-        let mut tally = SessionStats {
+        let mut stats = SessionStats {
             listings: 600,
             matched: 3,
             unreadable_answers: 1,
             ..SessionStats::default()
         };
         let price = Amount::from_cents(1_015);
-        tally.settle(&Outcome::Bought { price: Some(price), server_time: None });
-        tally.skip("expired");
-        tally.skip("total");
-        tally.latency.record(Duration::from_nanos(41_250));
+        stats.record_outcome(&Outcome::Bought { price: Some(price), server_time: None });
+        stats.skip("expired");
+        stats.skip("total");
+        stats.latency.record(Duration::from_nanos(41_250));
         Summary {
             mode: "demo",
             lasted: Duration::from_millis(30_040),
@@ -383,7 +401,7 @@ mod tests {
                 longest_gap: Duration::from_millis(61_000),
                 unreadable: 2,
             },
-            tally,
+            stats,
             orders: OrderTotals { bought: 1, spent: price, ..OrderTotals::default() },
             halts: Vec::new(),
             balance: Some(Amount::from_cents(48_985)),
@@ -395,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_halt_is_the_first_line_and_the_ledger_says_what_was_bought() {
+    fn halts_come_first_and_the_counts_come_from_the_ledger() {
         let reason = HaltReason::Unknowns { count: 5 };
         let orders = OrderTotals {
             bought: 3,
@@ -409,16 +427,16 @@ mod tests {
         };
         let halts = vec![Halt { at: UnixMs(0), reason, count: 1 }];
         let mut summary = Summary { orders, halts, ..summary() };
-        summary.tally.resolved_not_bought = 4;
+        summary.stats.resolved_not_bought = 4;
         let text = summary.to_string();
         let first = text.lines().find(|line| !line.is_empty()).unwrap();
-        assert!(first.starts_with("ORDERING IS HALTED: 5 buys in a row ended unknown."), "{text}");
+        assert!(first.starts_with("BUYING IS HALTED: "), "{text}");
         for line in [
-            "       3  bought, for 30.00 coins",
+            "       3  bought for 30.00 coins",
             "       1  of them delivered",
-            "       1  of them cancelled; 10.00 coins are not back yet",
-            "       2  cancelled, and 20.00 coins came back",
-            "       4  unknown orders resolved as not bought",
+            "       1  of them cancelled, 10.00 coins not refunded yet",
+            "       2  cancelled and refunded (20.00 coins)",
+            "       4  unknown orders turned out not bought",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
@@ -428,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_every_promised_field() {
+    fn the_json_object_has_every_documented_field() {
         let json = summary().to_json();
         for key in [
             "mode",
@@ -467,28 +485,29 @@ mod tests {
     }
 
     #[test]
-    fn a_person_reads_what_was_bought_and_why_not() {
+    fn the_text_contains_the_counts_and_reasons() {
         let text = summary().to_string();
         for part in [
-            "lasted 30.0 s",
+            "Ran for 30.0 s. Stopped: the time was up.",
             "600  listings seen",
-            "1  bought, for 10.15 coins",
-            "(1 expired, 1 by the limit total)",
+            "1  bought for 10.15 coins",
+            "       2  skipped\n",
+            "       1  would exceed [budget] total\n",
             "41 µs",
             "489.85",
-            "1 reconnects, 2 gaps (1 min 2 s without listings, 1 min 1 s the longest), 3 errors.",
+            "received 0.0 % of the time, 1 reconnect, 2 gaps (1 min 2 s, longest 1 min 1 s), 3 errors",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
     }
 
     #[test]
-    fn durations_read_well() {
-        assert_eq!(lasting(Duration::from_millis(4_250)), "4.2 s");
-        assert_eq!(lasting(Duration::from_secs(200)), "3 min 20 s");
-        assert_eq!(lasting(Duration::from_secs(7_500)), "2 h 5 min");
-        assert_eq!(short(Duration::from_micros(41)), "41 µs");
-        assert_eq!(short(Duration::from_micros(1_250)), "1.2 ms");
-        assert_eq!(short(Duration::from_millis(3_400)), "3.4 s");
+    fn durations_are_formatted_with_a_suitable_unit() {
+        assert_eq!(format_duration(Duration::from_millis(4_250)), "4.2 s");
+        assert_eq!(format_duration(Duration::from_secs(200)), "3 min 20 s");
+        assert_eq!(format_duration(Duration::from_secs(7_500)), "2 h 5 min");
+        assert_eq!(format_latency(Duration::from_micros(41)), "41 µs");
+        assert_eq!(format_latency(Duration::from_micros(1_250)), "1.2 ms");
+        assert_eq!(format_latency(Duration::from_millis(3_400)), "3.4 s");
     }
 }

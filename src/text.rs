@@ -1,42 +1,41 @@
-//! Text from the market, made fit to be shown.
+//! Escaping of untrusted text, and suggestions for misspelled words.
 //!
-//! A seller, a rival or a proxy may put anything into a name: escape sequences that repaint a
+//! A seller, a rival or a proxy can put anything into a name: escape sequences that repaint a
 //! terminal, characters that reverse the reading direction, line breaks that forge a log line.
-//! [`Escaped`] prints such text so that it can only be text, and without the credentials that a site
-//! may have put into it. Beside it, what a person may have meant
-//! who wrote [`nearest`] to a word that is known.
+//! [`Escaped`] prints such text as plain characters, and without credentials that a site may have
+//! put into it.
 
 use std::fmt;
 
 use crate::secret;
 
-/// The longest piece of foreign text that is shown, in characters.
-pub const SHOWN_CHARS_MAX: usize = 200;
+/// Maximum length of escaped text, in characters of the input.
+pub const ESCAPED_CHARS_MAX: usize = 200;
 
-/// How much of a text is searched for credentials before it is cut, in bytes: what is shown, and a
+/// Length of the prefix that is masked before it is cut, in bytes: the part that is shown, and a
 /// credential that begins at its end.
-const SEARCHED_BYTES_MAX: usize = 32 * 1024;
+const MASK_SCAN_BYTES_MAX: usize = 32 * 1024;
 
-/// How alike two words must be for one to be suggested for the other, by Jaro and Winkler.
-const ALIKE_MIN: f64 = 0.8;
+/// Minimum similarity (Jaro-Winkler) of a suggested word.
+const SIMILARITY_MIN: f64 = 0.8;
 
-/// Shows foreign text with its dangerous characters escaped, and cut at [`SHOWN_CHARS_MAX`].
+/// Displays untrusted text with its dangerous characters escaped, cut at [`ESCAPED_CHARS_MAX`].
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
-        // Before it is cut: a cut credential might not be found any more.
-        let masked = secret::mask(beginning(self.0, SEARCHED_BYTES_MAX));
+        // Masked before it is cut: a cut credential might not be found any more.
+        let masked = secret::mask(truncated(self.0, MASK_SCAN_BYTES_MAX));
         for (count, char) in masked.chars().enumerate() {
-            if count == SHOWN_CHARS_MAX {
+            if count == ESCAPED_CHARS_MAX {
                 return f.write_str("…");
             }
             match char {
                 '"' => f.write_str("\\\"")?,
                 '\\' => f.write_str("\\\\")?,
-                harmless if is_harmless(harmless) => f.write_char(harmless)?,
+                safe if is_safe_to_print(safe) => f.write_char(safe)?,
                 other => write!(f, "\\u{{{:x}}}", u32::from(other))?,
             }
         }
@@ -44,14 +43,15 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// The beginning of a text, in whole characters and at most this many bytes.
-pub fn beginning(text: &str, bytes_max: usize) -> &str {
+/// Returns the longest prefix of whole characters with at most this many bytes.
+pub fn truncated(text: &str, bytes_max: usize) -> &str {
     (0..=bytes_max.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
-/// Whether a character only ever draws itself: no control, no bidirectional override, nothing of
-/// no width, no line or paragraph separator, no private use or tag character.
-pub fn is_harmless(char: char) -> bool {
+/// Returns `true` for a character that only draws itself: no control character, no bidirectional
+/// override, no zero-width character, no line or paragraph separator, no private use or tag
+/// character.
+pub fn is_safe_to_print(char: char) -> bool {
     !char.is_control()
         && !matches!(
             char,
@@ -74,20 +74,20 @@ pub fn is_harmless(char: char) -> bool {
         )
 }
 
-/// The known word that this one is most like, if it is like any.
+/// Returns the most similar known word, if one is similar enough.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
-    // Comparing is quadratic in the length, and no key is this long.
+    // The comparison is quadratic in the length, and no key is this long.
     let word: String = plain(word).chars().take(64).collect();
-    let alike = |known: &&&str| strsim::jaro_winkler(&word, &plain(known));
+    let similarity = |known: &&&str| strsim::jaro_winkler(&word, &plain(known));
     known
         .iter()
-        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|best| alike(best) >= ALIKE_MIN)
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+        .filter(|best| similarity(best) >= SIMILARITY_MIN)
         .copied()
 }
 
-/// An error with everything that led to it, in one line.
+/// Joins an error and its sources into one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_as_they_are() {
+    fn ordinary_names_are_shown_unchanged() {
         check(
             "★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)",
             "★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)",
@@ -123,30 +123,30 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_the_cut_would_split_is_not_shown_in_part() {
-        secret::remember("session-of-the-test-of-escaped");
-        for padding in 180..SHOWN_CHARS_MAX {
+    fn a_credential_at_the_cut_is_not_shown_in_part() {
+        secret::register("session-of-the-test-of-escaped");
+        for padding in 180..ESCAPED_CHARS_MAX {
             let text = format!("{}session-of-the-test-of-escaped", "ä".repeat(padding));
-            let shown = Escaped(&text).to_string();
-            assert!(!shown.contains("ses"), "{shown}");
-            assert_eq!(shown.chars().count(), SHOWN_CHARS_MAX + usize::from(padding > 170));
+            let escaped = Escaped(&text).to_string();
+            assert!(!escaped.contains("ses"), "{escaped}");
+            assert_eq!(escaped.chars().count(), ESCAPED_CHARS_MAX + usize::from(padding > 170));
         }
     }
 
     #[test]
-    fn the_beginning_of_a_text_ends_with_a_whole_character() {
-        assert_eq!(beginning("aäb", 2), "a");
-        assert_eq!(beginning("aäb", 3), "aä");
-        assert_eq!(beginning("aäb", 99), "aäb");
+    fn a_truncated_text_ends_with_a_whole_character() {
+        assert_eq!(truncated("aäb", 2), "a");
+        assert_eq!(truncated("aäb", 3), "aä");
+        assert_eq!(truncated("aäb", 99), "aäb");
     }
 
     #[test]
     fn long_text_is_cut() {
-        assert_eq!(Escaped(&"x".repeat(1_000)).to_string().chars().count(), SHOWN_CHARS_MAX + 1);
+        assert_eq!(Escaped(&"x".repeat(1_000)).to_string().chars().count(), ESCAPED_CHARS_MAX + 1);
     }
 
     #[test]
-    fn a_slip_of_the_finger_is_understood() {
+    fn a_misspelled_key_is_matched() {
         let known = ["max_price", "min_price", "max_quantity", "float_min"];
         assert_eq!(nearest("max_pric", &known), Some("max_price"));
         assert_eq!(nearest("Max-Price", &known), Some("max_price"));
@@ -157,10 +157,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shown_text_is_harmless_and_bounded(text in any::<String>()) {
-            let shown = Escaped(&text).to_string();
-            prop_assert!(shown.chars().all(is_harmless));
-            prop_assert!(shown.chars().count() <= SHOWN_CHARS_MAX * 10 + 1);
+        fn escaped_text_is_safe_to_print_and_bounded(text in any::<String>()) {
+            let escaped = Escaped(&text).to_string();
+            prop_assert!(escaped.chars().all(is_safe_to_print));
+            prop_assert!(escaped.chars().count() <= ESCAPED_CHARS_MAX * 10 + 1);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Stops ordering when a thread of the bot panics or ends.
 //!
-//! Each thread holds a [`ThreadGuard`]. A guard that is dropped before [`ThreadGuard::finished`] was called,
-//! by a panic or by an early return, sets the thread's bit in the [`Alarm`]. The ledger reads the
-//! alarm with one atomic load before each approval, so no order is sent after a thread was lost.
+//! Each thread holds a [`ThreadGuard`]. A guard that is dropped before [`ThreadGuard::finished`]
+//! was called, by a panic or by an early return, sets the thread's bit in the [`Alarm`]. The ledger
+//! reads the alarm with one atomic load before each approval, so no order is sent after a thread
+//! was lost.
 //!
 //! # Invariants
 //!
-//! 1. A bit of a thread is never cleared: a lost thread does not come back within a process.
+//! 1. A bit of a thread is never cleared: a lost thread is not restarted within a process.
 //! 2. Raising and reading an alarm never waits.
 
 use std::{
@@ -17,30 +18,27 @@ use std::{
     },
 };
 
-/// The lowest bit that stands for a thread. Those below it belong to the ledger.
-const FIRST_BIT: u32 = 16;
+/// Lowest bit of a thread. The bits below belong to the ledger.
+const THREAD_BIT_MIN: u32 = 16;
 
-/// A thread that a live bot cannot do without.
+/// A thread that a live bot depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ThreadName {
     /// Writes the ledger's database.
     Ledger,
     /// Compares the ledger's files with their paths.
     Files,
-    /// Reads the account.
+    /// Reads balance and purchases.
     Account,
     /// Answers `sniper halt` and `sniper status`.
     Control,
-    /// Writes the log.
     Log,
-    /// Writes the recording.
     Recorder,
     /// Any other thread, or a task of the main thread.
     Other,
 }
 
 impl ThreadName {
-    /// Every thread.
     pub const ALL: [Self; 7] = [
         Self::Ledger,
         Self::Files,
@@ -51,7 +49,7 @@ impl ThreadName {
         Self::Other,
     ];
 
-    /// The name that the system shows.
+    /// Returns the thread's name in the system.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ledger => "ledger",
@@ -59,13 +57,13 @@ impl ThreadName {
             Self::Account => "account",
             Self::Control => "control",
             Self::Log => "log",
-            Self::Recorder => "tape",
-            // Of its tasks, too: the runtime catches their panics.
+            Self::Recorder => "recorder",
+            // Also the name for tasks: the runtime catches their panics.
             Self::Other => "main",
         }
     }
 
-    /// What the thread does.
+    /// Describes the thread's task.
     pub const fn task(self) -> &'static str {
         match self {
             Self::Ledger => "it writes the ledger's database",
@@ -78,7 +76,7 @@ impl ThreadName {
         }
     }
 
-    /// The number that records and alarms use, from 1.
+    /// Returns the number that records and alarms use, from 1.
     pub const fn code(self) -> u32 {
         match self {
             Self::Ledger => 1,
@@ -91,12 +89,10 @@ impl ThreadName {
         }
     }
 
-    /// The thread with this number.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|thread| thread.code() == code)
     }
 
-    /// The current thread.
     fn current() -> Self {
         let current = std::thread::current();
         let is_current = |thread: &Self| current.name() == Some(thread.as_str());
@@ -104,7 +100,7 @@ impl ThreadName {
     }
 
     const fn bit(self) -> u32 {
-        1 << FIRST_BIT.saturating_add(self.code())
+        1 << THREAD_BIT_MIN.saturating_add(self.code())
     }
 }
 
@@ -114,54 +110,52 @@ impl fmt::Display for ThreadName {
     }
 }
 
-/// Why no order may be approved, as bits. Clones share them.
+/// Reasons to approve no order, as bits. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Alarm(Arc<AtomicU32>);
 
 impl Alarm {
-    /// The alarm of this process: the log and the panic hook raise it, and a bot that runs alone in
-    /// its process uses it.
-    pub fn of_process() -> Self {
-        static OF_PROCESS: OnceLock<Alarm> = OnceLock::new();
-        OF_PROCESS.get_or_init(Self::default).clone()
+    /// Returns the alarm of this process. The log and the panic hook raise it; a bot that is alone
+    /// in its process uses it.
+    pub fn global() -> Self {
+        static GLOBAL: OnceLock<Alarm> = OnceLock::new();
+        GLOBAL.get_or_init(Self::default).clone()
     }
 
-    /// Whether there is any reason.
     #[inline]
     pub fn is_raised(&self) -> bool {
         self.bits() != 0
     }
 
-    /// Every reason.
     #[inline]
     pub fn bits(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Adds reasons. Returns whether one of them is new.
+    /// Adds reasons. Returns `true` if one of them is new.
     pub fn raise(&self, bits: u32) -> bool {
         self.0.fetch_or(bits, Ordering::AcqRel) & bits != bits
     }
 
-    /// Removes reasons. Returns whether there was one of them.
+    /// Removes reasons. Returns `true` if one of them was set.
     pub fn clear(&self, bits: u32) -> bool {
         self.0.fetch_and(!bits, Ordering::AcqRel) & bits != 0
     }
 
-    /// A thread was lost.
-    pub fn lose(&self, thread: ThreadName) {
+    /// Raises the alarm for a lost thread.
+    pub fn mark_lost(&self, thread: ThreadName) {
         self.raise(thread.bit());
     }
 
-    /// The threads that were lost, of these bits.
-    pub fn lost(bits: u32) -> impl Iterator<Item = ThreadName> {
+    /// Returns the lost threads among these bits.
+    pub fn lost_threads(bits: u32) -> impl Iterator<Item = ThreadName> {
         ThreadName::ALL.into_iter().filter(move |thread| bits & thread.bit() != 0)
     }
 }
 
 /// Held by a thread for as long as it runs.
 #[derive(Debug)]
-#[must_use = "a guard that is dropped at once stops ordering at once"]
+#[must_use = "dropping the guard stops ordering"]
 pub struct ThreadGuard {
     thread: ThreadName,
     alarm: Alarm,
@@ -169,12 +163,11 @@ pub struct ThreadGuard {
 }
 
 impl ThreadGuard {
-    /// A guard for this thread.
     pub const fn new(thread: ThreadName, alarm: Alarm) -> Self {
         Self { thread, alarm, is_finished: false }
     }
 
-    /// The thread was asked to end, and ends.
+    /// Marks the end of the thread as intended.
     pub fn finished(mut self) {
         self.is_finished = true;
     }
@@ -183,7 +176,7 @@ impl ThreadGuard {
 impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.alarm.lose(self.thread);
+            self.alarm.mark_lost(self.thread);
         }
     }
 }
@@ -192,23 +185,23 @@ impl Drop for ThreadGuard {
 pub fn stop_ordering_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        Alarm::of_process().lose(ThreadName::current());
+        Alarm::global().mark_lost(ThreadName::current());
         print(panic);
     }));
 }
 
-/// Panics in this thread if a test asks for it: with `SNIPER_TEST_PANIC=account:/some/file`, the
-/// thread `account` panics once that file exists. Release builds have none of this.
+/// Panics in this thread on request of a test: with `SNIPER_TEST_PANIC=account:/some/file`, the
+/// thread `account` panics once that file exists. Not in release builds.
 #[cfg(debug_assertions)]
-#[expect(clippy::panic, reason = "tests ask for it")]
+#[expect(clippy::panic, reason = "tests request it")]
 pub fn failpoint(thread: ThreadName) {
-    static ASKED: OnceLock<Option<(String, std::path::PathBuf)>> = OnceLock::new();
-    let asked = ASKED.get_or_init(|| {
+    static REQUEST: OnceLock<Option<(String, std::path::PathBuf)>> = OnceLock::new();
+    let request = REQUEST.get_or_init(|| {
         let text = std::env::var("SNIPER_TEST_PANIC").ok()?;
         let (name, file) = text.split_once(':')?;
         Some((name.to_owned(), file.into()))
     });
-    if let Some((name, file)) = asked
+    if let Some((name, file)) = request
         && name == thread.as_str()
         && file.exists()
     {
@@ -216,25 +209,24 @@ pub fn failpoint(thread: ThreadName) {
     }
 }
 
-/// Does nothing: only debug builds can be asked to panic.
+/// Does nothing in release builds.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub const fn failpoint(_thread: ThreadName) {}
 
-/// Waits until a test asks this thread to panic, and panics; never returns.
+/// Waits until a test requests a panic of this thread, and panics; never returns.
 ///
 /// # Cancel safety
 ///
-/// Safe: nothing is under way at a wait.
+/// Safe: it holds no state across an await.
 pub async fn wait_for_failpoint(thread: ThreadName) {
-    /// How often it is asked.
-    const EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+    const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
     if cfg!(not(debug_assertions)) {
         return std::future::pending().await;
     }
     loop {
         failpoint(thread);
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -243,12 +235,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_panics_or_returns_early_is_named_and_one_that_finishes_is_not() {
+    fn a_thread_that_panics_or_returns_early_is_lost_and_one_that_finishes_is_not() {
         let alarm = Alarm::default();
         let run = |thread, body: fn(ThreadGuard)| {
             let guard = ThreadGuard::new(thread, alarm.clone());
             let ended = std::thread::spawn(move || body(guard)).join();
-            (ended.is_ok(), Alarm::lost(alarm.bits()).collect::<Vec<_>>())
+            (ended.is_ok(), Alarm::lost_threads(alarm.bits()).collect::<Vec<_>>())
         };
         assert_eq!(run(ThreadName::Log, ThreadGuard::finished), (true, vec![]));
         let (is_ok, lost) = run(ThreadName::Account, |_guard| panic!("a test"));
@@ -258,19 +250,19 @@ mod tests {
     }
 
     #[test]
-    fn every_thread_has_a_code_and_a_bit_of_its_own() {
+    fn every_thread_has_a_unique_code_and_bit() {
         let mut bits = 0;
         for thread in ThreadName::ALL {
             assert_eq!(ThreadName::from_code(thread.code()), Some(thread));
             assert_eq!(bits & thread.bit(), 0, "{thread}");
             bits |= thread.bit();
-            assert_eq!(Alarm::lost(thread.bit()).collect::<Vec<_>>(), [thread]);
+            assert_eq!(Alarm::lost_threads(thread.bit()).collect::<Vec<_>>(), [thread]);
         }
-        assert_eq!(bits & ((1 << FIRST_BIT) - 1), 0, "those belong to the ledger");
+        assert_eq!(bits & ((1 << THREAD_BIT_MIN) - 1), 0, "these bits belong to the ledger");
     }
 
     #[test]
-    fn a_reason_is_new_once_and_is_cleared_alone() {
+    fn reasons_are_raised_and_cleared_independently() {
         let alarm = Alarm::default();
         assert!(alarm.raise(0b01) && !alarm.raise(0b01) && alarm.raise(0b10));
         assert!(alarm.clear(0b01) && !alarm.clear(0b01));

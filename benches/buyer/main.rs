@@ -1,14 +1,14 @@
-//! The last step alone: from an approved buy to its request in the system's hands.
+//! Cost of sending an approved order: from the call to the completed write.
 //!
 //! ```text
-//! cargo bench --bench buyer             # plain and TLS, beside a bare blocking socket
-//! cargo bench --bench buyer -- --quick  # function and allocations only, for CI
+//! cargo bench --bench buyer             # plain and TLS, compared with a bare blocking socket
+//! cargo bench --bench buyer -- --quick  # functional run and allocations, for CI
 //! ```
 //!
-//! A market on a thread of its own reads each request and answers. `prepare` is what the buyer adds
-//! before the system is asked (lock, idle connection, liveness, id into its place), `write` is the
-//! system's own time, and `send` is all of it, as the caller sees it. The bare client writes the
-//! same bytes with one blocking call.
+//! A market on another thread answers each request. `prepare` is the time of the order client
+//! before the system call (lock, idle connection, liveness check, insertion of the id), `write` is
+//! the time of the system call, and `send` is the whole call. The bare client writes the same bytes
+//! with one blocking call.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -35,22 +35,21 @@ use sniper::{
         request::{BodyTemplate, BuyRequest, RequestIdentity},
     },
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    markets::csgoroll::operations::{buy_template, current_user},
+    markets::csgoroll::operations::{current_user, order_template},
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 use self::market::Market;
 
-/// Buys measured per round. The cases take turns, so that a busy moment of the machine hits all.
-const BUYS: usize = 500;
-/// How many rounds.
+/// Orders per round. The cases take turns, so that other load on the machine affects all alike.
+const ORDERS: usize = 500;
 const ROUNDS: usize = 10;
-/// How long anything may take before the measurement is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The pause between two buys, in which everything goes to sleep as it does between two matches.
+/// Timeout of each step.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two orders, in which all threads go to sleep as they do between two matches.
 const PAUSE: Duration = Duration::from_micros(300);
 
-/// Times of one stage, in nanoseconds.
+/// Durations of one stage, in nanoseconds.
 #[derive(Default)]
 struct Times(Vec<u64>);
 
@@ -71,10 +70,10 @@ impl Times {
     }
 }
 
-/// One way of speaking to the market.
+/// An order client with its market and its measurements.
 struct Case {
     market: Market,
-    buyer: OrderClient,
+    client: OrderClient,
     reports: tokio::sync::mpsc::Receiver<sniper::execution::answer::OrderReport>,
     prepare: Times,
     write: Times,
@@ -86,35 +85,35 @@ impl Case {
     fn new(is_tls: bool) -> Self {
         let market = Market::start(is_tls);
         let credential = credential();
-        let template = buy_template();
+        let template = order_template();
         let setup = OrderClientConfig {
             identity: RequestIdentity { endpoints: &market.endpoints, credential: &credential },
             body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
             warm_body: &current_user().to_json(),
             tls: market.tls.clone(),
             connections: 8,
-            habits: ConnectionConfig::default(),
+            connection_config: ConnectionConfig::default(),
         };
-        let (buyer, reports) = OrderClient::start(setup).unwrap();
+        let (client, reports) = OrderClient::start(setup).unwrap();
         let times = Times::default;
         let (prepare, write, send) = (times(), times(), times());
-        Self { market, buyer, reports, prepare, write, send, allocations: 0 }
+        Self { market, client, reports, prepare, write, send, allocations: 0 }
     }
 
-    async fn round(&mut self, round: usize, buys: usize) {
-        for number in 0..buys {
+    async fn round(&mut self, round: usize, orders: usize) {
+        for number in 0..orders {
             let approved = approved(&format!("VHJhZGU6{:08}{number:04}", round));
             tokio::time::sleep(PAUSE).await;
             let mut sent = None;
             let begun = Instant::now();
-            let counted = allocation_counter::measure(|| sent = Some(self.buyer.send(approved)));
+            let counted = allocation_counter::measure(|| sent = Some(self.client.send(approved)));
             let ended = begun.elapsed();
             let Some(Ok(written)) = sent else { panic!("not sent: {sent:?}") };
             self.allocations += counted.count_total;
             self.prepare.add(written.begun - begun);
             self.write.add(written.written - written.begun);
             self.send.add(ended);
-            let report = tokio::time::timeout(PATIENCE, self.reports.recv()).await.unwrap();
+            let report = tokio::time::timeout(TIMEOUT, self.reports.recv()).await.unwrap();
             black_box(report.unwrap().outcome);
         }
     }
@@ -147,17 +146,17 @@ fn approved(id: &str) -> ApprovedOrder {
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
-/// The same request over one blocking socket.
-fn bare(market: &Market, times: &mut Times, buys: usize) {
+/// Measures the same request over one blocking socket.
+fn bare(market: &Market, times: &mut Times, orders: usize) {
     let credential = credential();
-    let template = buy_template();
+    let template = order_template();
     let identity = RequestIdentity { endpoints: &market.endpoints, credential: &credential };
     let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
     let mut request = BuyRequest::new(identity, body).unwrap();
     let mut stream = TcpStream::connect(market.address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut answer = [0; 4_096];
-    for number in 0..buys {
+    for number in 0..orders {
         let id = TradeId::new(&format!("VHJhZGU6{number:012}")).unwrap();
         std::thread::sleep(PAUSE);
         let begun = Instant::now();
@@ -168,12 +167,12 @@ fn bare(market: &Market, times: &mut Times, buys: usize) {
     }
 }
 
-/// What parts of the preparation cost for themselves, in nanoseconds a piece.
+/// Measures single parts of the preparation, in nanoseconds each.
 fn parts(out: &mut impl Write) -> io::Result<()> {
     const TURNS: u32 = 1_000_000;
     let market = Market::start(false);
     let credential = credential();
-    let template = buy_template();
+    let template = order_template();
     let identity = RequestIdentity { endpoints: &market.endpoints, credential: &credential };
     let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
     let mut request = BuyRequest::new(identity, body).unwrap();
@@ -187,7 +186,7 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{name:<28} {ns:>9}")
     };
     measure(
-        "id into its place",
+        "inserting the id",
         Box::new(|turn| {
             black_box(request.for_id(ids.get(turn % 2).unwrap()));
         }),
@@ -222,23 +221,23 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
 
 fn main() -> io::Result<()> {
     let is_quick = env::args().any(|argument| argument == "--quick");
-    let (rounds, buys) = if is_quick { (1, 20) } else { (ROUNDS, BUYS) };
+    let (rounds, orders) = if is_quick { (1, 20) } else { (ROUNDS, ORDERS) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut plain, mut tls) = runtime.block_on(async { (Case::new(false), Case::new(true)) });
     runtime.block_on(async {
-        assert!(plain.buyer.warm(8, PATIENCE).await, "no connection");
-        assert!(tls.buyer.warm(8, PATIENCE).await, "no TLS connection");
+        assert!(plain.client.warm(8, TIMEOUT).await, "no connection");
+        assert!(tls.client.warm(8, TIMEOUT).await, "no TLS connection");
     });
     let mut bare_times = Times::default();
     for round in 0..rounds {
-        bare(&plain.market, &mut bare_times, buys);
-        runtime.block_on(plain.round(round, buys));
-        runtime.block_on(tls.round(round, buys));
+        bare(&plain.market, &mut bare_times, orders);
+        runtime.block_on(plain.round(round, orders));
+        runtime.block_on(tls.round(round, orders));
     }
     let mut out = io::stdout().lock();
-    assert_eq!(plain.allocations, 0, "the way to the wire allocates");
+    assert_eq!(plain.allocations, 0, "sending an order allocates");
     if is_quick {
-        return writeln!(out, "sent {} buys, allocated nothing", rounds * buys);
+        return writeln!(out, "sent {} orders without an allocation", rounds * orders);
     }
     writeln!(out, "{:<28} {:>9} {:>9} {:>9}", "ns", "p50", "p90", "p99")?;
     bare_times.print(&mut out, "bare: blocking write")?;

@@ -1,4 +1,4 @@
-//! A market that says yes, on a thread of its own, with a thread per connection.
+//! A market that accepts every order, with a thread per connection.
 #![expect(clippy::unwrap_used, reason = "a market that cannot be set up ends the measurement")]
 
 use std::{
@@ -14,7 +14,7 @@ use rustls::{
 };
 use sniper::{config::Endpoints, net::tls::Tls};
 
-/// Where it is, and how to trust it. Its threads end with the process.
+/// Addresses and certificate of a running market. Its threads end with the process.
 pub(crate) struct Market {
     pub(crate) address: SocketAddr,
     pub(crate) endpoints: Endpoints,
@@ -52,7 +52,7 @@ impl Market {
 }
 
 impl Market {
-    /// A client's end of a finished handshake, whose socket is gone.
+    /// Returns the client's side of a finished TLS handshake, whose socket is closed.
     pub(crate) fn connected(&self) -> ClientConnection {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut connection = ClientConnection::new(self.tls.config(), name).unwrap();
@@ -75,13 +75,14 @@ fn certified() -> (Arc<ServerConfig>, Tls) {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
-    (Arc::new(config), Tls::trusting(&certificate).unwrap())
+    (Arc::new(config), Tls::with_root(&certificate).unwrap())
 }
 
-/// Each order ends with the last of these bytes; nothing else does.
+/// Last bytes of each order, and of no other request.
 const END: &[u8] = b"\"hasCompliedToAntiRWT\":true}}}";
 
-/// Sells whatever is ordered. An answer that did not name the listing would end the connection.
+/// Confirms every order. The response must contain the id, otherwise the client closes the
+/// connection.
 fn serve(mut stream: impl Read + Write) {
     let mut bytes = Vec::new();
     let mut piece = [0; 4_096];

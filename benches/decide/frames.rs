@@ -1,7 +1,7 @@
-//! Made-up frames of one listing, as both generations of the feed write them.
+//! Synthetic frames with one listing, in the format of both generations of the feed.
 //!
-//! The fields and their order are those of the marketplace's own messages; a frame is brought to
-//! the size that is asked for as real ones are: by a long icon address and by stickers.
+//! The fields and their order are those of the marketplace's messages. As in real frames, the size
+//! varies with the length of the icon's address and the number of stickers.
 
 use sniper::{
     config::Generation,
@@ -9,7 +9,7 @@ use sniper::{
     domain::time::UnixMs,
 };
 
-/// Items that real listings are about, with every trap that names have.
+/// Names of real listings, with every difficult kind.
 const NAMES: [&str; 16] = [
     "AWP | Neo-Noir (Field-Tested)",
     "AK-47 | Slate (Minimal Wear)",
@@ -32,14 +32,13 @@ const NAMES: [&str; 16] = [
 /// 2026-03-01T10:00:00.000Z.
 const OPENING: i64 = 1_772_359_200_000;
 
-/// The `number`th listing, at least this many bytes long where that can be reached, and never
-/// shorter than the fields take.
+/// Returns the `number`-th listing with about this many bytes, or more if its fields need more.
 pub(crate) fn frame(generation: Generation, number: u64, bytes: usize) -> String {
     let pick = usize::try_from(number).unwrap_or(0) % NAMES.len();
     named(generation, number, NAMES.get(pick).copied().unwrap_or_default(), bytes)
 }
 
-/// The same with a name of one's choice.
+/// Returns a listing of the named item with about this many bytes.
 pub(crate) fn named(generation: Generation, number: u64, name: &str, bytes: usize) -> String {
     let mut icon = 60;
     let mut stickers = 0;
@@ -48,7 +47,7 @@ pub(crate) fn named(generation: Generation, number: u64, name: &str, bytes: usiz
         let missing = bytes.saturating_sub(text.len());
         match missing {
             0..8 => return text,
-            // An icon's address grows to 240 characters, then a sticker comes.
+            // The icon's address grows to 240 characters, then stickers are added.
             8..200 if icon < 240 => icon += missing.min(180),
             _ if stickers < 40 => stickers += 1,
             _ => return text,

@@ -1,7 +1,7 @@
-//! Instructions, counted by valgrind's callgrind: they do not drift with the machine.
+//! Instruction counts from valgrind's callgrind, which do not depend on the load of the machine.
 //!
-//! The program runs itself twice under callgrind, with work of a different length, and takes the
-//! difference, so that starting, loading and building the whitelist cancel out.
+//! The program runs itself twice under callgrind with different amounts of work. The difference
+//! excludes startup and the construction of the whitelist.
 
 use std::{env, hint::black_box, process::Command};
 
@@ -9,12 +9,12 @@ use sniper::config::Generation;
 
 use super::{frames::frame, subject::Subject};
 
-/// How many frames the shorter run reads; the longer one reads thrice as many.
+/// Frames of the shorter run; the longer one has three times as many.
 const PIECES: u64 = 2_000;
-/// How many different frames are read in turn.
+/// Number of different frames.
 const FRAMES: u64 = 64;
 
-/// The work that is counted, in a process of its own: `--work GENERATION BYTES ENTRIES PIECES`.
+/// Runs the measured work, in the process started with `--work GENERATION BYTES ENTRIES PIECES`.
 pub(crate) fn work(generation: Generation, bytes: usize, entries: usize, pieces: u64) {
     let frames: Vec<String> = (0..FRAMES).map(|number| frame(generation, number, bytes)).collect();
     let mut subject = Subject::new(entries);
@@ -24,7 +24,7 @@ pub(crate) fn work(generation: Generation, bytes: usize, entries: usize, pieces:
     }
 }
 
-/// Instructions per frame, in tenths; `None` where callgrind cannot be run.
+/// Returns the instructions per frame, in tenths, or `None` if callgrind cannot be run.
 pub(crate) fn tenths(generation: Generation, bytes: usize, entries: usize) -> Option<u64> {
     let count = |pieces| run(generation, bytes, entries, pieces);
     let (short, long) = (count(PIECES)?, count(PIECES * 3)?);
@@ -42,7 +42,7 @@ fn run(generation: Generation, bytes: usize, entries: usize, pieces: u64) -> Opt
         .args(["--work", name, &bytes.to_string(), &entries.to_string(), &pieces.to_string()])
         .output()
         .ok()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let (_, collected) = said.rsplit_once("Collected :")?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (_, collected) = stderr.rsplit_once("Collected :")?;
     collected.split_whitespace().next()?.parse().ok()
 }

@@ -1,14 +1,14 @@
-//! The decision alone: from a message of the feed to the whitelist's verdict.
+//! Cost of a decision: from a message of the feed to the decision of the whitelist.
 //!
 //! ```text
 //! cargo bench --bench decide                    # time and allocations, for every case
-//! cargo bench --bench decide -- --instructions  # the same counted in instructions (needs valgrind)
-//! cargo bench --bench decide -- --memory [N]    # 10 million listings through the whole decision
-//! cargo bench --bench decide -- --quick         # function and allocations only, for CI
+//! cargo bench --bench decide -- --instructions  # instruction counts (needs valgrind)
+//! cargo bench --bench decide -- --memory [N]    # memory over N listings, by default 10 million
+//! cargo bench --bench decide -- --quick         # functional run and allocations, for CI
 //! ```
 //!
-//! `--generation A|B`, `--bytes N`, `--entries N`, `--rounds N` narrow the cases down. What the
-//! figures mean is in `docs/performance.md`.
+//! `--generation A|B`, `--bytes N`, `--entries N` and `--rounds N` select cases.
+//! `docs/performance.md` explains the results.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be taken ends with the reason")]
 
 mod frames;
@@ -31,12 +31,12 @@ use self::{
     subject::Subject,
 };
 
-/// How many different frames are read in turn, so that no branch is learnt by heart.
+/// Number of different frames, so that the branch predictor does not learn a single one.
 const FRAMES: usize = 64;
-/// How many rounds are timed, where nothing else is asked for.
+/// Default number of rounds.
 const ROUNDS: usize = 1_000;
 
-/// One case: what is measured for itself.
+/// A combination of parameters that is measured.
 #[derive(Clone, Copy)]
 struct Case {
     generation: Generation,
@@ -44,8 +44,8 @@ struct Case {
     entries: usize,
 }
 
-/// What was asked for on the command line.
-struct Asked {
+/// Parsed command line.
+struct Options {
     cases: Vec<Case>,
     rounds: usize,
     is_quick: bool,
@@ -62,22 +62,22 @@ fn main() -> io::Result<()> {
         instructions::work(generation, bytes, entries, u64::try_from(pieces).unwrap());
         return Ok(());
     }
-    let asked = asked(&arguments);
+    let options = parse_options(&arguments);
     let mut out = io::stdout().lock();
-    if let Some(listings) = asked.listings {
+    if let Some(listings) = options.listings {
         return memory::run(listings, &mut out);
     }
-    if asked.instructions {
-        return count(&asked, &mut out);
+    if options.instructions {
+        return count(&options, &mut out);
     }
-    time(&asked, &mut out)
+    time(&options, &mut out)
 }
 
 fn generation(text: &str) -> Generation {
     if text == "A" { Generation::A } else { Generation::B }
 }
 
-fn asked(arguments: &[String]) -> Asked {
+fn parse_options(arguments: &[String]) -> Options {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let after = |flag: &str| {
         let at = arguments.iter().position(|argument| argument == flag)?;
@@ -95,36 +95,40 @@ fn asked(arguments: &[String]) -> Asked {
             cases.extend(entries.iter().map(|&entries| Case { generation, bytes, entries }));
         }
     }
-    Asked {
+    Options {
         cases,
         rounds: number("--rounds").unwrap_or(ROUNDS),
         is_quick: has("--quick"),
         instructions: has("--instructions"),
         listings: has("--memory").then(|| {
-            let asked = after("--memory").and_then(|text| text.parse().ok());
-            asked.unwrap_or(memory::LISTINGS)
+            let listings = after("--memory").and_then(|text| text.parse().ok());
+            listings.unwrap_or(memory::LISTINGS)
         }),
     }
 }
 
-/// Nanoseconds with two decimals, of picoseconds.
+/// Formats picoseconds as nanoseconds with two decimals.
 fn ns(ps: u128) -> String {
     format!("{}.{:02}", ps / 1_000, ps % 1_000 / 10)
 }
 
-/// How long the frames of a case are, on average.
+/// Returns the average length of the frames of a case.
 fn size(generation: Generation, bytes: usize) -> usize {
     let length = |number: usize| frame(generation, number.try_into().unwrap(), bytes).len();
     (0..FRAMES).map(length).sum::<usize>() / FRAMES
 }
 
-fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "ns per listing, median of {} rounds (fastest); nothing matches", asked.rounds)?;
+fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "generation bytes entries |             read |           decide |             both |  a tree for scale | allocations"
+        "ns per listing, median of {} rounds (fastest); nothing matches",
+        options.rounds
     )?;
-    for &Case { generation, bytes, entries } in &asked.cases {
+    writeln!(
+        out,
+        "generation bytes entries |             read |           decide |             both | serde_json::Value | allocations"
+    )?;
+    for &Case { generation, bytes, entries } in &options.cases {
         let texts: Vec<String> = (0..FRAMES)
             .map(|number| frame(generation, number.try_into().unwrap(), bytes))
             .collect();
@@ -137,31 +141,31 @@ fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
                 black_box(subject.read_and_decide(text));
             }
         });
-        assert_eq!(allocations, 0, "the way to \"not listed\" asks for memory");
+        assert_eq!(allocations, 0, "a decision for an unlisted item allocates");
         let size = size(generation, bytes);
         write!(out, "{:>10} {size:>5} {entries:>7} |", format!("{generation:?}"))?;
-        if asked.is_quick {
+        if options.is_quick {
             writeln!(out, " not timed | {allocations}")?;
             continue;
         }
         let mut trades: Vec<Trade<'_>> = Vec::new();
         texts.iter().for_each(|text| subject.read(text, |trade| trades.push(trade)));
-        let read = Times::of(asked.rounds, FRAMES, || {
+        let read = Times::of(options.rounds, FRAMES, || {
             for text in &texts {
                 subject.read(black_box(text), |trade| drop(black_box(trade)));
             }
         });
-        let decide = Times::of(asked.rounds, FRAMES, || {
+        let decide = Times::of(options.rounds, FRAMES, || {
             for trade in &trades {
                 black_box(subject.decide(black_box(trade)));
             }
         });
-        let both = Times::of(asked.rounds, FRAMES, || {
+        let both = Times::of(options.rounds, FRAMES, || {
             for text in &texts {
                 black_box(subject.read_and_decide(black_box(text)));
             }
         });
-        let tree = Times::of(asked.rounds, FRAMES, || {
+        let tree = Times::of(options.rounds, FRAMES, || {
             for text in &texts {
                 black_box(serde_json::from_str::<serde_json::Value>(black_box(text)).is_ok());
             }
@@ -174,10 +178,10 @@ fn time(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn count(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
+fn count(options: &Options, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "instructions per listing, read and decided; nothing matches")?;
     writeln!(out, "generation bytes entries | instructions")?;
-    for &Case { generation, bytes, entries } in &asked.cases {
+    for &Case { generation, bytes, entries } in &options.cases {
         let size = size(generation, bytes);
         match instructions::tenths(generation, bytes, entries) {
             Some(tenths) => writeln!(
@@ -188,7 +192,10 @@ fn count(asked: &Asked, out: &mut impl Write) -> io::Result<()> {
                 tenths % 10
             )?,
             None => {
-                return writeln!(out, "valgrind could not be run: install it, or leave this out");
+                return writeln!(
+                    out,
+                    "valgrind could not be run: install it, or omit --instructions"
+                );
             }
         }
     }

@@ -1,17 +1,17 @@
-//! Time and allocations. Instructions are in [`super::instructions`].
+//! Measurement of time and allocations. For instructions see [`super::instructions`].
 
 use std::time::{Duration, Instant};
 
-/// How long one round takes at least; far above what reading the clock costs.
+/// Minimum duration of a round, far above the cost of reading the clock.
 const ROUND: Duration = Duration::from_micros(200);
 
-/// What many rounds of the same work took, each, in picoseconds per piece.
+/// Sorted durations of many rounds of the same work, in picoseconds per piece.
 pub(crate) struct Times {
     sorted: Vec<u128>,
 }
 
 impl Times {
-    /// Does the work in rounds. `work` does so many pieces each time it is called.
+    /// Measures the work in rounds. Each call of `work` processes `pieces` pieces.
     pub(crate) fn of(rounds: usize, pieces: usize, mut work: impl FnMut()) -> Self {
         let mut calls = 1_u32;
         loop {
@@ -34,14 +34,14 @@ impl Times {
         Self { sorted }
     }
 
-    /// The round of which so many in a hundred were faster, in picoseconds per piece.
+    /// Returns a percentile of the rounds, in picoseconds per piece.
     pub(crate) fn percentile(&self, percent: usize) -> u128 {
         let at = self.sorted.len().saturating_sub(1) * percent / 100;
         self.sorted.get(at).copied().unwrap_or(0)
     }
 }
 
-/// How often the work asked for memory.
+/// Returns the number of allocations of the work.
 pub(crate) fn allocations(work: impl FnOnce()) -> u64 {
     allocation_counter::measure(work).count_total
 }

@@ -1,4 +1,4 @@
-//! Memory: millions of listings through the whole decision, and what is resident meanwhile.
+//! Resident memory while millions of listings pass through the engine.
 
 use std::{
     fs,
@@ -24,38 +24,38 @@ use super::{
     subject::{Subject, entry},
 };
 
-/// How many listings, where nothing else is asked for.
+/// Default number of listings.
 pub(crate) const LISTINGS: u64 = 10_000_000;
-/// One in so many listings is wanted.
+/// Every n-th listing matches the whitelist.
 const WANTED_EVERY: u64 = 50;
-/// The item that is wanted.
+/// Item of the whitelist.
 const WANTED: &str = "AK-47 | Redline";
-/// How often the memory is looked at.
-const LOOKS: u64 = 10;
-/// 2026-03-01T10:00:00.000Z, where the made-up listings begin.
+/// Number of measurements of the memory.
+const SAMPLES: u64 = 10;
+/// 2026-03-01T10:00:00.000Z, the time of the first synthetic listing.
 const OPENING: UnixMs = UnixMs(1_772_359_200_000);
 
-/// Nothing can be bought here.
-enum Nobody {}
+/// A sender that cannot be constructed: the engine runs dry.
+enum NoSender {}
 
-impl OrderSender for Nobody {
+impl OrderSender for NoSender {
     fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         match *self {}
     }
 }
 
-/// Feeds so many listings, one in [`WANTED_EVERY`] of them wanted, and prints what is resident.
+/// Passes listings through the engine and prints the resident memory.
 pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
-    let wish = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
+    let entry = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
     let budget = Budget {
         max_price: Amount::from_cents(100_000),
         total: Amount::from_cents(1_000_000),
         ..Budget::default()
     };
-    let ledger = Ledger::in_memory(budget, std::slice::from_ref(&wish), false);
+    let ledger = Ledger::in_memory(budget, std::slice::from_ref(&entry), false);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
-    let whitelist = Arc::new(Whitelist::new(vec![wish]));
-    let mut core: Engine<Nobody> = Engine::new(whitelist, ledger, Executor::Dry, clock);
+    let whitelist = Arc::new(Whitelist::new(vec![entry]));
+    let mut engine: Engine<NoSender> = Engine::new(whitelist, ledger, Executor::Dry, clock);
     let mut subject = Subject::new(0);
     writeln!(out, "listings resident_kib wanted would_buy")?;
     for number in 0..=listings {
@@ -66,20 +66,20 @@ pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
         };
         subject.read(&text, |trade| {
             let wall = trade.created_at.unwrap_or(OPENING);
-            core.consider(trade, Now { instant: Instant::now(), wall });
+            engine.consider(trade, Now { instant: Instant::now(), wall });
         });
-        if number % (listings / LOOKS).max(1) == 0 {
-            let (matched, would_buy) = (core.tally().matched, core.tally().would_buy);
+        if number % (listings / SAMPLES).max(1) == 0 {
+            let (matched, would_buy) = (engine.stats().matched, engine.stats().would_buy);
             writeln!(out, "{number:>8} {:>12} {matched:>6} {would_buy:>9}", resident_kib()?)?;
         }
     }
     Ok(())
 }
 
-/// What the system says is resident.
+/// Reads the resident memory of this process.
 fn resident_kib() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| io::Error::other("the system does not say what is resident"))
+    number.ok_or_else(|| io::Error::other("/proc/self/status has no VmRSS"))
 }

@@ -1,4 +1,4 @@
-//! What is measured: a message of the feed → its listing → the whitelist's verdict.
+//! The measured code: parsing of a feed message and the whitelist decision.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use sniper::{
     ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
-/// The socket's conversation, as it stands when listings come: acknowledged and subscribed.
+/// A subscribed feed session with a whitelist.
 pub(crate) struct Subject {
     machine: SubscriptionState<GraphqlTransportWs>,
     whitelist: Whitelist,
     now: Instant,
 }
 
-/// An entry for an item, at a price that nothing of it is above.
+/// Returns an entry for an item, without an effective price limit.
 pub(crate) fn entry(item: &str) -> WhitelistEntry {
     WhitelistEntry {
         name: None,
@@ -36,26 +36,26 @@ pub(crate) fn entry(item: &str) -> WhitelistEntry {
     }
 }
 
-/// So many entries, of which none is about an item that is listed here.
+/// Returns a whitelist that matches none of the listings.
 pub(crate) fn whitelist(entries: usize) -> Whitelist {
-    Whitelist::new((0..entries).map(|number| entry(&format!("Glock-18 | Wish {number}"))).collect())
+    Whitelist::new((0..entries).map(|number| entry(&format!("Glock-18 | Item {number}"))).collect())
 }
 
 impl Subject {
-    /// A conversation in which listings come, and somebody with so many wishes.
+    /// Creates a subscribed session and a whitelist with this number of entries.
     pub(crate) fn new(entries: usize) -> Self {
         let now = Instant::now();
-        let heal_after = Duration::from_secs(1);
-        let mut machine = SubscriptionState::new(GraphqlTransportWs, heal_after, heal_after);
-        machine.want(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
+        let retry_after = Duration::from_secs(1);
+        let mut machine = SubscriptionState::new(GraphqlTransportWs, retry_after, retry_after);
+        machine.subscribe(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
         machine.open();
         let acked = machine.receive::<NextPayload<'_>>(r#"{"type":"connection_ack"}"#, now);
-        assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "the greeting was not acknowledged");
+        assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "connection_init was not acknowledged");
         while machine.due(now).is_some() {}
         Self { machine, whitelist: whitelist(entries), now }
     }
 
-    /// Reads one message, and hands each listing to the caller.
+    /// Parses one message and passes each listing to `on_trade`.
     #[inline]
     pub(crate) fn read<'a>(&mut self, text: &'a str, mut on_trade: impl FnMut(Trade<'a>)) {
         if let Ok(ProtocolEvent::Data { payload, .. }) =
@@ -67,21 +67,21 @@ impl Subject {
         }
     }
 
-    /// What the whitelist says of a listing.
+    /// Returns the whitelist's decision about a listing.
     #[inline]
     pub(crate) fn decide(&self, trade: &Trade<'_>) -> Decision {
         self.whitelist.decide(trade)
     }
 
-    /// Both in a row; `None` where the message brought no listing.
+    /// Parses one message and decides its listing; `None` if it has no listing.
     #[inline]
     pub(crate) fn read_and_decide(&mut self, text: &str) -> Option<Decision> {
         let event = self.machine.receive::<NextPayload<'_>>(text, self.now).ok()?;
         let ProtocolEvent::Data { payload, .. } = event else { return None };
-        let mut verdict = None;
+        let mut decision = None;
         for trade in payload.into_trades() {
-            verdict = Some(self.whitelist.decide(&trade));
+            decision = Some(self.whitelist.decide(&trade));
         }
-        verdict
+        decision
     }
 }

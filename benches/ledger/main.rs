@@ -1,13 +1,13 @@
-//! What the ledger costs on the way from frame to order, and how long the rest of it takes.
+//! Cost of the ledger between a frame and its order, and duration of its other operations.
 //!
 //! ```text
-//! cargo bench --bench ledger             # figures
-//! cargo bench --bench ledger -- --quick  # function only, for CI
+//! cargo bench --bench ledger             # measurements
+//! cargo bench --bench ledger -- --quick  # functional run, for CI
 //! ```
 //!
-//! `reserve` is all that happens before a request is written: every limit, and for a ledger that
-//! is kept the record in the intent file. `sent` and `settle` come after it. The writer thread
-//! carries everything into the database meanwhile, as it does in a session.
+//! `reserve` is everything before a request is written: all limits and, for a durable ledger, the
+//! record in the intent file. `sent` and `settle` follow it. Meanwhile the writer thread transfers
+//! the records to the database, as in a session.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be taken ends with the reason")]
 
 use std::{
@@ -37,47 +37,47 @@ use sniper::{
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
-/// How many buys are measured.
-const BUYS: u32 = 10_000;
-const BUYS_QUICK: u32 = 200;
-/// The pause between two buys, in which the writer does its work.
+/// Number of measured orders.
+const ORDERS: u32 = 10_000;
+const ORDERS_QUICK: u32 = 200;
+/// Pause between two orders, in which the writer thread works.
 const PAUSE: Duration = Duration::from_micros(200);
 const START: UnixMs = UnixMs(1_772_359_200_000);
 
 fn main() {
     let is_quick = env::args().any(|argument| argument == "--quick");
-    let buys = if is_quick { BUYS_QUICK } else { BUYS };
+    let orders = if is_quick { ORDERS_QUICK } else { ORDERS };
     let folder = env::temp_dir().join(format!("sniper-bench-ledger-{}", std::process::id()));
     let mut out = io::stdout().lock();
-    writeln!(out, "{buys} buys each; nanoseconds").unwrap();
+    writeln!(out, "{orders} orders each; nanoseconds").unwrap();
     writeln!(out, "{:<24} {:>9} {:>9} {:>9} {:>9}", "", "p50", "p90", "p99", "max").unwrap();
 
     let mut memory = Ledger::in_memory(budget(), &[entry()], false);
-    for (name, times) in measure(&mut memory, 0..buys) {
+    for (name, times) in measure(&mut memory, 0..orders) {
         writeln!(out, "{}", row(&format!("{name}, in memory"), times)).unwrap();
     }
-    let place = LedgerLocation::new(&folder, "market.example");
-    let mut kept = Ledger::open(&place, budget(), &[entry()], START).unwrap();
-    kept.bind("account").unwrap();
+    let location = LedgerLocation::new(&folder, "market.example");
+    let mut durable = Ledger::open(&location, budget(), &[entry()], START).unwrap();
+    durable.bind("account").unwrap();
     let nothing = AccountReading { trades: &[], complete: true, started: START };
-    drop(kept.reconcile(&nothing, Some(Amount::MAX), START));
-    for (name, times) in measure(&mut kept, 0..buys) {
-        writeln!(out, "{}", row(&format!("{name}, kept"), times)).unwrap();
+    drop(durable.reconcile(&nothing, Some(Amount::MAX), START));
+    for (name, times) in measure(&mut durable, 0..orders) {
+        writeln!(out, "{}", row(&format!("{name}, durable"), times)).unwrap();
     }
     let busy = BusyDisk::start(&folder);
-    for (name, times) in measure(&mut kept, buys..buys * 2) {
+    for (name, times) in measure(&mut durable, orders..orders * 2) {
         writeln!(out, "{}", row(&format!("{name}, disk busy"), times)).unwrap();
     }
-    let buys = buys * 2;
+    let orders = orders * 2;
     let synced = busy.stop();
     writeln!(out, "\n(disk busy: {synced} syncs of 1 MiB each beside it)\n").unwrap();
-    for (name, time) in the_rest(kept, &place, buys) {
+    for (name, time) in other_operations(durable, &location, orders) {
         writeln!(out, "{name:<58} {:>9} us", time.as_micros()).unwrap();
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Somebody else who writes to the same disk and waits for it, again and again.
+/// A thread that continuously writes and syncs on the same disk.
 struct BusyDisk {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<u32>,
@@ -107,30 +107,30 @@ impl BusyDisk {
     }
 }
 
-/// What each call took, in nanoseconds.
+/// Duration of each call, in nanoseconds.
 type Times = Vec<u64>;
 
-fn measure(ledger: &mut Ledger, buys: Range<u32>) -> [(&'static str, Times); 3] {
+fn measure(ledger: &mut Ledger, orders: Range<u32>) -> [(&'static str, Times); 3] {
     let mut times = [("reserve", Times::new()), ("sent", Times::new()), ("settle", Times::new())];
     let bought = Outcome::Bought { price: None, server_time: None };
-    for n in buys {
-        let want =
+    for n in orders {
+        let request =
             OrderRequest { id: id(n), price: Amount::from_cents(500), entry: 0, created_at: None };
         let now = UnixMs(START.0 + i64::from(n));
         let (approved, reserve) = loop {
-            let began = Instant::now();
-            match ledger.reserve(want, now) {
-                Ok(approved) => break (approved, began.elapsed()),
-                Err(denied) => assert_eq!(denied, RiskRejection::Behind),
+            let start = Instant::now();
+            match ledger.reserve(request, now) {
+                Ok(approved) => break (approved, start.elapsed()),
+                Err(rejection) => assert_eq!(rejection, RiskRejection::Behind),
             }
             wait(PAUSE);
         };
-        let began = Instant::now();
+        let start = Instant::now();
         ledger.sent(approved.id(), now).unwrap();
-        let sent = began.elapsed();
-        let began = Instant::now();
+        let sent = start.elapsed();
+        let start = Instant::now();
         drop(ledger.settle(approved.id(), &bought, now).unwrap());
-        let settle = began.elapsed();
+        let settle = start.elapsed();
         for ((_, times), time) in times.iter_mut().zip([reserve, sent, settle]) {
             times.push(u64::try_from(time.as_nanos()).unwrap());
         }
@@ -139,16 +139,20 @@ fn measure(ledger: &mut Ledger, buys: Range<u32>) -> [(&'static str, Times); 3] 
     times
 }
 
-/// Everything that is not on the way to a buy.
-fn the_rest(ledger: Ledger, place: &LedgerLocation, buys: u32) -> Vec<(String, Duration)> {
+/// Measures the operations that do not delay an order.
+fn other_operations(
+    ledger: Ledger,
+    location: &LedgerLocation,
+    orders: u32,
+) -> Vec<(String, Duration)> {
     let mut ledger = ledger;
     let mut done = Vec::new();
     let mut take = |name: String, work: &mut dyn FnMut()| {
-        let began = Instant::now();
+        let start = Instant::now();
         work();
-        done.push((name, began.elapsed()));
+        done.push((name, start.elapsed()));
     };
-    let trades: Vec<OwnTrade> = (0..buys)
+    let trades: Vec<OwnTrade> = (0..orders)
         .map(|n| OwnTrade {
             id: id(n),
             status: TradeStatus::Completed,
@@ -158,20 +162,20 @@ fn the_rest(ledger: Ledger, place: &LedgerLocation, buys: u32) -> Vec<(String, D
         .collect();
     let later = UnixMs(START.0 + 10_000_000);
     let reading = AccountReading { trades: &trades, complete: true, started: later };
-    take(format!("reconciling {buys} open purchases, all now delivered"), &mut || {
+    take(format!("reconciling {orders} open purchases, all now delivered"), &mut || {
         drop(ledger.reconcile(&reading, None, later));
     });
-    take(format!("comparing {buys} purchases again, no news"), &mut || {
+    take(format!("comparing {orders} purchases again, unchanged"), &mut || {
         drop(ledger.reconcile(&reading, None, later));
     });
     let mut ledger = Some(ledger);
     take("closing in order, everything durable".to_owned(), &mut || drop(ledger.take()));
-    take(format!("opening, with {buys} intents on file"), &mut || {
-        ledger = Some(Ledger::open(place, budget(), &[entry()], later).unwrap());
+    take(format!("opening, with {orders} intents on file"), &mut || {
+        ledger = Some(Ledger::open(location, budget(), &[entry()], later).unwrap());
     });
     drop(ledger.take());
-    take(format!("verifying {buys} intents"), &mut || {
-        LedgerReader::open(&place.folder).unwrap().verify().unwrap();
+    take(format!("verifying {orders} intents"), &mut || {
+        LedgerReader::open(&location.folder).unwrap().verify().unwrap();
     });
     done
 }
@@ -188,8 +192,8 @@ fn row(name: &str, times: Times) -> String {
 }
 
 fn wait(pause: Duration) {
-    let began = Instant::now();
-    while began.elapsed() < pause {
+    let start = Instant::now();
+    while start.elapsed() < pause {
         std::thread::yield_now();
     }
 }

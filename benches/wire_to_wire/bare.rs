@@ -1,5 +1,5 @@
-//! The least that any program could do: two blocking sockets, no parsing, no checks. What is wanted
-//! is found by searching for its name, and the request is written with the id put in.
+//! A lower bound for any client: two blocking sockets, without parsing and checks. It finds a
+//! matching listing by a search for the item's name, and inserts the id into a prepared request.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -12,10 +12,10 @@ use sniper::{domain::trade::TradeId, markets::csgoroll::operations};
 
 use crate::{
     frames::WANTED,
-    run::{Client, Place, Running},
+    run::{Client, Environment, Running},
 };
 
-/// The bare client, which sleeps in its read or spins over it.
+/// The bare client, with a blocking or a spinning read.
 pub(crate) struct Bare {
     pub(crate) spins: bool,
 }
@@ -25,26 +25,26 @@ impl Client for Bare {
         if self.spins { "bare, spinning" } else { "bare, blocking" }
     }
 
-    fn start(&self, place: &Place) -> Running {
+    fn start(&self, env: &Environment) -> Running {
         let connect = |address| {
             let stream = TcpStream::connect(address).unwrap();
             stream.set_nodelay(true).unwrap();
             stream
         };
-        let (mut feed, mut http) = (connect(place.ws), connect(place.http));
-        subscribe(&mut feed, place);
+        let (mut feed, mut http) = (connect(env.ws), connect(env.http));
+        subscribe(&mut feed, env);
         let (feed_end, http_end) = (feed.try_clone().unwrap(), http.try_clone().unwrap());
         let mut answers = http.try_clone().unwrap();
         let drain = thread::spawn(move || {
             let mut chunk = [0; 16 * 1024];
             while answers.read(&mut chunk).is_ok_and(|count| count > 0) {}
         });
-        let request = Request::new(place);
+        let request = Request::new(env);
         feed.set_nonblocking(self.spins).unwrap();
         let watch = thread::spawn(move || watch(&mut feed, &mut http, &request));
         Running::new(move || {
             for stream in [feed_end, http_end] {
-                // Whoever is gone already is gone.
+                // The connection may be closed already.
                 drop(stream.shutdown(Shutdown::Both));
             }
             watch.join().unwrap();
@@ -54,10 +54,10 @@ impl Client for Bare {
     }
 }
 
-fn subscribe(feed: &mut TcpStream, place: &Place) {
+fn subscribe(feed: &mut TcpStream, env: &Environment) {
     let upgrade = format!(
         "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n",
-        place.ws
+        env.ws
     );
     feed.write_all(upgrade.as_bytes()).unwrap();
     let mut head = Vec::new();
@@ -66,18 +66,18 @@ fn subscribe(feed: &mut TcpStream, place: &Place) {
         feed.read_exact(&mut byte).unwrap();
         head.push(byte[0]);
     }
-    say(feed, r#"{"type":"connection_init"}"#);
+    send_text(feed, r#"{"type":"connection_init"}"#);
     let mut acknowledged = [0; 2];
     feed.read_exact(&mut acknowledged).unwrap();
     feed.read_exact(&mut vec![0; usize::from(acknowledged[1])]).unwrap();
-    say(
+    send_text(
         feed,
         r#"{"id":"1","type":"subscribe","payload":{"query":"subscription { createTrades { trades { id } } }"}}"#,
     );
 }
 
-/// Writes one short message, masked with zeros.
-fn say(feed: &mut TcpStream, text: &str) {
+/// Writes one short message with a mask of zeros.
+fn send_text(feed: &mut TcpStream, text: &str) {
     let length = u8::try_from(text.len()).unwrap();
     assert!(length < 126);
     let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
@@ -85,19 +85,19 @@ fn say(feed: &mut TcpStream, text: &str) {
     feed.write_all(&frame).unwrap();
 }
 
-/// A request to buy, whole but for the id.
+/// An order that is complete except for the id.
 struct Request {
     before: Vec<u8>,
     after: Vec<u8>,
 }
 
 impl Request {
-    fn new(place: &Place) -> Self {
-        let template = operations::buy_template();
+    fn new(env: &Environment) -> Self {
+        let template = operations::order_template();
         let id = TradeId::new("VHJhZGU6NTAwMDAwMDAw").unwrap();
         let before = format!(
             "POST /graphql HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nCookie: session=bench\r\nContent-Length: {}\r\n\r\n{}",
-            place.http,
+            env.http,
             template.body(&id).len(),
             template.before_id
         );
@@ -142,7 +142,7 @@ fn watch(feed: &mut TcpStream, http: &mut TcpStream, request: &Request) {
     }
 }
 
-/// Where the text of the first frame lies, if the whole frame is there.
+/// Returns the range of the first frame's text, or `None` while the frame is incomplete.
 fn next_text(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let (start, length) = match bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),

@@ -1,5 +1,4 @@
-//! The sniper, put together as its `main` does it: settings from files, the durable ledger, the
-//! log, the one call.
+//! The sniper, assembled as in its `main`: settings from files, a durable ledger and a log.
 
 use std::{fs, thread};
 
@@ -19,20 +18,19 @@ use tokio::sync::oneshot;
 use crate::{
     frames::WANTED,
     hindrance::Hindrance,
-    run::{Client, Place, Running},
+    run::{Client, Environment, Running},
 };
 
-/// The sniper.
+/// The sniper as a benchmark client.
 pub(crate) struct Bot {
-    /// Over TLS; the market must speak it too.
+    /// Connects over TLS; the market must serve TLS too.
     pub(crate) tls: bool,
-    /// How many entries its whitelist has.
+    /// Number of whitelist entries.
     pub(crate) whitelist: usize,
-    /// What stands in its settings beside the whitelist.
+    /// Further settings in TOML.
     pub(crate) settings: &'static str,
-    /// What stands in its way.
     pub(crate) hindrance: Option<Hindrance>,
-    /// What it is called in the table.
+    /// Name in the table.
     pub(crate) name: &'static str,
 }
 
@@ -45,44 +43,44 @@ impl Client for Bot {
         self.tls
     }
 
-    fn start(&self, place: &Place) -> Running {
-        let config = self.config(place);
-        let standing = self.hindrance.map(|it| it.begin(&config, &place.directory));
+    fn start(&self, env: &Environment) -> Running {
+        let config = self.config(env);
+        let hindrance = self.hindrance.map(|it| it.start(&config, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let session = async { Ok(session(&config, stopped).await) };
             block_on_core(config.speed.spin, session).unwrap()
         });
         Running::new(move || {
-            // It may have ended by itself.
+            // The session may have ended already.
             let _gone = stop.send(());
             let bought = thread.join().unwrap();
-            drop(standing);
+            drop(hindrance);
             bought
         })
     }
 }
 
 impl Bot {
-    fn config(&self, place: &Place) -> Config {
-        fs::write(place.directory.join("sniper.toml"), self.policy()).unwrap();
+    fn config(&self, env: &Environment) -> Config {
+        fs::write(env.directory.join("sniper.toml"), self.policy()).unwrap();
         let (ws, http) = if self.tls { ("wss", "https") } else { ("ws", "http") };
         let url =
             |scheme: &str, port: u16, path: &str| format!("{scheme}://127.0.0.1:{port}/{path}");
         let lookup = |name: &str| match name {
-            "CSGOROLL_WS_URL" => Some(url(ws, place.ws.port(), "ws")),
-            "CSGOROLL_HTTP_URL" => Some(url(http, place.http.port(), "graphql")),
+            "CSGOROLL_WS_URL" => Some(url(ws, env.ws.port(), "ws")),
+            "CSGOROLL_HTTP_URL" => Some(url(http, env.http.port(), "graphql")),
             "CSGOROLL_SESSION" => Some("bench".to_owned()),
             _ => None,
         };
         let sources =
-            Sources { lookup: &lookup, directory: &place.directory, config_file: None, live: true };
+            Sources { lookup: &lookup, directory: &env.directory, config_file: None, live: true };
         let mut config = Config::load(&sources).unwrap().config;
-        config.tls = place.root.as_ref().map(|root| Tls::trusting(root).unwrap());
+        config.tls = env.root.as_ref().map(|root| Tls::with_root(root).unwrap());
         config
     }
 
-    /// A whitelist of which one entry counts; the others are about things that are never listed.
+    /// Returns a policy with one entry that matches; the others are for items that are never listed.
     fn policy(&self) -> String {
         let mut policy = format!(
             "{}\n[budget]\nmax_price = 100000\ntotal = 90000000\nmin_balance = 0\nmax_buys_per_minute = 1000000\n",
@@ -109,10 +107,10 @@ async fn session(config: &Config, stopped: oneshot::Receiver<()>) -> Vec<BoughtI
     let ended = tokio::select! {
         biased;
         _ = stopped => SessionEnd::Stopped(ShutdownReason::Terminate),
-        gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
-            SessionEnd::GaveUp(gave_up)
+        error = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
+            SessionEnd::GaveUp(error)
         }
         ended = session.run(&mut stop) => ended,
     };
-    session.finish(ended).await.tally.purchases
+    session.finish(ended).await.stats.purchases
 }

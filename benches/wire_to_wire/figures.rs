@@ -1,10 +1,11 @@
-//! The table: medians over the rounds, ratios within each, and what was missed, doubled or cold.
+//! The table of results: medians over the rounds, ratios within each round, and the counts of
+//! missed, duplicate and cold orders.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::{run::Outcome, waterfall::Waterfall};
 
-/// What came of all runs of one case. The first client is what the others are compared with.
+/// Results of all runs of one case. The first client is the baseline of the ratios.
 pub(crate) struct Table {
     title: &'static str,
     names: Vec<&'static str>,
@@ -23,7 +24,7 @@ impl Table {
         self.runs.insert((round, name), outcome);
     }
 
-    /// Whether the sniper missed a listing, or asked for one twice.
+    /// Returns `true` if the sniper missed a listing or ordered one twice.
     pub(crate) fn has_failed(&self) -> bool {
         let is_ours = |name: &str| name.starts_with("the sniper");
         let ours = self.runs.iter().filter(|((_, name), _)| is_ours(name));
@@ -37,12 +38,13 @@ impl Table {
             .map(|((round, _), one)| (*round, one))
     }
 
-    /// The median over the rounds, and the spread, of a percentile in ns.
+    /// Returns the median and the spread over the rounds of a percentile, in ns.
     fn figure(&self, name: &str, percent: usize) -> Spread {
         Spread::of(self.of(name).map(|(_, outcome)| percentile(outcome, percent)).collect())
     }
 
-    /// The same of its ratio to the first client's in the same round, in hundredths.
+    /// Returns the median and the spread of the ratio to the baseline in the same round, in
+    /// hundredths.
     fn ratio(&self, name: &str, percent: usize) -> Spread {
         let first = self.names.first().copied().unwrap_or_default();
         let ratios = self.of(name).filter_map(|(round, outcome)| {
@@ -58,9 +60,9 @@ impl Table {
 }
 
 struct Spread {
-    least: u64,
+    min: u64,
     median: u64,
-    most: u64,
+    max: u64,
 }
 
 impl Spread {
@@ -68,7 +70,7 @@ impl Spread {
         values.sort_unstable();
         let at = |index: usize| values.get(index).copied().unwrap_or(0);
         let last = values.len().saturating_sub(1);
-        Self { least: at(0), median: at(last / 2), most: at(last) }
+        Self { min: at(0), median: at(last / 2), max: at(last) }
     }
 }
 
@@ -78,12 +80,12 @@ fn percentile(outcome: &Outcome, percent: usize) -> u64 {
     outcome.latencies.get(index).copied().unwrap_or(0)
 }
 
-/// Microseconds with one decimal.
+/// Formats nanoseconds as microseconds with one decimal.
 fn us(ns: u64) -> String {
     format!("{}.{}", ns / 1_000, ns % 1_000 / 100)
 }
 
-/// A ratio with two decimals.
+/// Formats a ratio with two decimals.
 fn times(hundredths: u64) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
@@ -94,12 +96,12 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "{:<26}{:>9}{:>23}{:>9}{:>23}{:>7}{:>8}{:>6}{:>9}",
-            "µs, listing to buy",
+            "µs, listing to order",
             "p50",
             "× (spread)",
             "p99",
             "× (spread)",
-            "buys",
+            "orders",
             "missed",
             "cold",
             "doubled"
@@ -108,12 +110,8 @@ impl fmt::Display for Table {
             write!(f, "{name:<26}")?;
             for percent in [50, 99] {
                 let ratio = self.ratio(name, percent);
-                let spread = format!(
-                    "{} ({}–{})",
-                    times(ratio.median),
-                    times(ratio.least),
-                    times(ratio.most)
-                );
+                let spread =
+                    format!("{} ({}–{})", times(ratio.median), times(ratio.min), times(ratio.max));
                 write!(f, "{:>9}{spread:>23}", us(self.figure(name, percent).median))?;
             }
             writeln!(
@@ -126,17 +124,18 @@ impl fmt::Display for Table {
             )?;
         }
         for name in &self.names {
-            let ways: Vec<_> = self.of(name).flat_map(|(_, outcome)| &outcome.ways).collect();
-            if !ways.is_empty() {
+            let step_times: Vec<_> =
+                self.of(name).flat_map(|(_, outcome)| &outcome.step_times).collect();
+            if !step_times.is_empty() {
                 writeln!(
                     f,
                     "{:<32}{:>8}{:>8}{:>8}",
-                    format!("{name}, {} buys", ways.len()),
+                    format!("{name}, {} orders", step_times.len()),
                     "p50",
                     "p90",
                     "p99"
                 )?;
-                write!(f, "{}", Waterfall(ways))?;
+                write!(f, "{}", Waterfall(step_times))?;
             }
         }
         Ok(())

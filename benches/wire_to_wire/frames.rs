@@ -1,4 +1,4 @@
-//! The listings of a run, framed and ready to be written: one a frame, 1.45 kB in the median.
+//! The listings of a run as WebSocket frames, one listing per frame, with a median of 1.45 kB.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use sniper::{
     sim::{
         ListedItem, Rate, SimSettings,
         catalogue::Catalogue,
-        listing::{Listing, specimen},
+        listing::{Listing, complete_listing},
     },
 };
 
 use crate::market::PRICE;
 
-/// What is wanted.
+/// Name of the item that matches the whitelist.
 pub(crate) const WANTED: &str = "AK-47 | Redline (Field-Tested)";
-/// The numbers of listings have nine digits, so that all ids are equally long.
+/// First number of the listings. Nine digits, so that all ids have the same length.
 const FIRST_NUMBER: u64 = 500_000_000;
 
-/// One listing, ready to be written.
+/// A frame with one listing.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
-    /// Its id, if it is wanted.
+    /// Id of the listing, if it matches the whitelist.
     pub(crate) wanted: Option<String>,
 }
 
-/// Makes frames; no two of them have the same id.
+/// Generates frames with unique ids.
 pub(crate) struct Frames {
     ordinary: Vec<ListedItem>,
     wanted: Arc<ListedItem>,
@@ -36,19 +36,22 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        let settings =
-            SimSettings { rate: Rate::per_second(20), odd_permille: 0, ..SimSettings::default() };
+        let settings = SimSettings {
+            rate: Rate::per_second(20),
+            defect_permille: 0,
+            ..SimSettings::default()
+        };
         let base = ItemName::parse(WANTED).base.into_owned();
-        let other = |offer: &ListedItem| ItemName::parse(&offer.market_name).base != base;
+        let other = |item: &ListedItem| ItemName::parse(&item.market_name).base != base;
         let ordinary = Catalogue::new(&settings).filter(other).take(1_000);
-        // Listings that are held back belong to another test.
-        let ordinary = ordinary.map(|offer| ListedItem { can_join_after: None, ..offer }).collect();
+        // Held listings are not part of this benchmark.
+        let ordinary = ordinary.map(|item| ListedItem { can_join_after: None, ..item }).collect();
         let mut wanted = ListedItem::plain(WANTED, PRICE, PRICE);
         wanted.rarity = "classified";
         Self { ordinary, wanted: Arc::new(wanted), next: FIRST_NUMBER }
     }
 
-    /// So many listings, each so-manieth of them wanted, for the subscription with this id.
+    /// Generates listings for a subscription; every `wanted_every`-th matches the whitelist.
     pub(crate) fn make(
         &mut self,
         subscription: &str,
@@ -62,14 +65,20 @@ impl Frames {
         let number = self.next;
         self.next += 1;
         let index = usize::try_from(number).unwrap() % self.ordinary.len();
-        let offer = if is_wanted {
+        let item = if is_wanted {
             Arc::clone(&self.wanted)
         } else {
             Arc::new(self.ordinary[index].clone())
         };
         let now = clock::now();
-        let listing =
-            Listing { number, offer, created_at: now, updated_at: now, buyer: None, ..specimen() };
+        let listing = Listing {
+            number,
+            item,
+            created_at: now,
+            updated_at: now,
+            buyer: None,
+            ..complete_listing()
+        };
         let mut text = format!(
             r#"{{"id":"{subscription}","type":"next","payload":{{"data":{{"createTrades":{{"trades":["#
         );
@@ -79,10 +88,10 @@ impl Frames {
     }
 }
 
-/// A whole text message in one frame, as servers write it: not masked.
+/// Returns a text message in one unmasked frame, as servers send it.
 fn frame(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).unwrap();
-    assert!(length > 125, "a listing is longer than that");
+    assert!(length > 125, "the length must need 16 bits");
     let mut bytes = vec![0x81, 126];
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(text.as_bytes());

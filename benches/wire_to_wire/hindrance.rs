@@ -1,5 +1,4 @@
-//! What stands in the sniper's way, and should not: a log, a disk and a recording that take their
-//! time.
+//! Hindrances that must not delay the sniper: a slow log, a busy disk and a slow recording.
 
 use std::{
     fs,
@@ -18,15 +17,15 @@ use sniper::{
     recording::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
 };
 
-/// How long whoever takes his time takes for one write.
+/// Duration of one slow write.
 const SLOW: Duration = Duration::from_millis(500);
-/// How much is written and synced again and again beside a run, in bytes.
+/// Bytes of each synced write of the busy disk.
 const BALLAST: usize = 1024 * 1024;
 
-/// Whether the log takes its time.
+/// Set while writes to the log are slow.
 static LOG_IS_SLOW: AtomicBool = AtomicBool::new(false);
 
-/// Something that stands in the way.
+/// Kind of a hindrance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hindrance {
     SlowLog,
@@ -34,36 +33,39 @@ pub(crate) enum Hindrance {
     SlowRecording,
 }
 
-/// It, for as long as it lasts.
-pub(crate) enum Standing {
+/// A hindrance in effect, which ends when it is dropped.
+pub(crate) enum ActiveHindrance {
     Log,
     Disk(BusyDisk),
     Recording(#[expect(dead_code, reason = "dropping it ends the recording")] Box<ActiveRecording>),
 }
 
 impl Hindrance {
-    pub(crate) fn begin(self, config: &Config, folder: &Path) -> Standing {
+    pub(crate) fn start(self, config: &Config, folder: &Path) -> ActiveHindrance {
         match self {
             Self::SlowLog => {
                 LOG_IS_SLOW.store(true, Ordering::Relaxed);
-                Standing::Log
+                ActiveHindrance::Log
             }
-            Self::BusyDisk => Standing::Disk(BusyDisk::start(folder)),
+            Self::BusyDisk => ActiveHindrance::Disk(BusyDisk::start(folder)),
             Self::SlowRecording => {
                 let of = |what: &str| what.to_owned();
                 let (name, address) = (of("bench"), of("ws://127.0.0.1"));
                 let source =
                     StreamSource { name, address, symbol: of("all"), stream: of("trades") };
                 let setup = RecordingConfig::new(folder.join("recording"), vec![source]);
-                let tape = ActiveRecording::start(setup, SlowDisk).unwrap();
-                assert!(config.taps.let_hear(tape.recorder(0)), "somebody records already");
-                Standing::Recording(Box::new(tape))
+                let recording = ActiveRecording::start(setup, SlowDisk).unwrap();
+                assert!(
+                    config.metrics.set_recorder(recording.recorder(0)),
+                    "a recorder is already set"
+                );
+                ActiveHindrance::Recording(Box::new(recording))
             }
         }
     }
 }
 
-impl Drop for Standing {
+impl Drop for ActiveHindrance {
     fn drop(&mut self) {
         match self {
             Self::Log => LOG_IS_SLOW.store(false, Ordering::Relaxed),
@@ -73,7 +75,7 @@ impl Drop for Standing {
     }
 }
 
-/// Where the log goes: nowhere, and slowly if told so.
+/// Log output that discards everything, slowly under [`Hindrance::SlowLog`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sink;
 
@@ -90,7 +92,7 @@ impl Write for Sink {
     }
 }
 
-/// Writes and syncs without end, where the ledger is.
+/// Writes and syncs continuously on the ledger's disk.
 pub(crate) struct BusyDisk {
     is_over: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
@@ -119,10 +121,9 @@ impl BusyDisk {
     }
 }
 
-/// A disk for recordings that takes its time, and keeps nothing.
+/// A recording disk with slow writes that stores nothing.
 struct SlowDisk;
 
-/// A file on it.
 struct SlowFile;
 
 impl Disk for SlowDisk {
@@ -156,7 +157,7 @@ impl DiskFile for SlowFile {
         Ok(())
     }
 
-    fn cut(&mut self, _len: u64) -> io::Result<()> {
+    fn truncate(&mut self, _len: u64) -> io::Result<()> {
         Ok(())
     }
 }

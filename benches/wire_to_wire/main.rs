@@ -1,13 +1,13 @@
-//! From the listing's first byte to the buy's last, by the market's clock: the sniper beside the
-//! least that any program could do, and beside a bot that is written plainly.
+//! Latency from the first byte of a listing to the last byte of the order, measured by the market:
+//! the sniper compared with a lower bound and with a straightforward bot.
 //!
 //! ```text
 //! cargo bench --bench wire_to_wire -- [--case quiet]… [--rounds 5] [--quick]
 //! ```
 //!
-//! The clients take turns within each round, so that what else the machine does befalls all alike;
-//! what counts are ratios within a round, and of these the median and the spread. `--quick` runs
-//! everything briefly, for function alone.
+//! The clients take turns within each round, so that other load on the machine affects all alike.
+//! The results are ratios within a round, as median and spread. `--quick` is a short functional
+//! run.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,47 +40,46 @@ use crate::{
     frames::Frames,
     hindrance::{Hindrance, Sink},
     plain::Plain,
-    run::{Client, Rhythm, run},
+    run::{Client, Schedule, run},
 };
 
-/// What is measured.
+/// A benchmark case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Case {
-    /// 400 listings a second, one of four wanted
+    /// 400 listings per second, one in four matches
     Quiet,
     /// The same, with clients that spin instead of sleeping
     Spin,
-    /// Bursts of 200 at 20,000 a second, one of fifty wanted
+    /// Bursts of 200 at 20,000 per second, one in fifty matches
     Burst,
-    /// Quiet, over TLS and not
+    /// Quiet, with and without TLS
     Tls,
-    /// Quiet, with a whitelist of ten entries and of many
+    /// Quiet, with a whitelist of ten and of many entries
     Whitelist,
-    /// One listing a second, all wanted, while the market closes connections idle for 300 ms
+    /// One listing per second, all match, and the market closes connections idle for 300 ms
     Idle,
-    /// Quiet, with nothing in the way, and with a log, a disk or a recording that takes its time
+    /// Quiet, without and with a slow log, a busy disk or a slow recording
     Hindrances,
 }
 
-/// How to measure.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What to measure; everything, if nothing is said
+    /// Case to measure, repeatable [default: all]
     #[arg(long = "case", value_enum)]
     cases: Vec<Case>,
-    /// How often the clients take turns
+    /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How many listings a run has
+    /// Listings per run
     #[arg(long, default_value_t = 2_000)]
     listings: usize,
-    /// How many entries a whitelist of many has
+    /// Entries of the large whitelist
     #[arg(long, default_value_t = 100_000)]
     entries: usize,
-    /// Briefly, for function alone
+    /// Short functional run
     #[arg(long)]
     quick: bool,
-    /// Said by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -104,7 +103,7 @@ fn main() {
         failed |= table.has_failed();
     }
     if failed {
-        writeln!(io::stdout().lock(), "The sniper missed or doubled a buy.").unwrap();
+        writeln!(io::stdout().lock(), "The sniper missed a listing or ordered one twice.").unwrap();
         std::process::exit(1);
     }
 }
@@ -114,26 +113,26 @@ fn bot(name: &'static str) -> Bot {
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
-    let Plan { title, rhythm, clients } = plan(case, args);
+    let Plan { title, schedule, clients } = plan(case, args);
     let mut table = Table::new(title);
     for round in 1..=args.rounds {
         for client in &clients {
-            let outcome = run(&**client, frames, rhythm);
+            let outcome = run(&**client, frames, schedule);
             table.add(round, client.name(), outcome);
         }
     }
     table
 }
 
-/// Who takes turns, and in which rhythm. The first is what the others are compared with.
+/// The clients of a case and the schedule of listings. The first client is the baseline.
 struct Plan {
     title: &'static str,
-    rhythm: Rhythm,
+    schedule: Schedule,
     clients: Vec<Box<dyn Client>>,
 }
 
 fn plan(case: Case, args: &Args) -> Plan {
-    let quiet = Rhythm {
+    let quiet = Schedule {
         listings: args.listings,
         wanted_every: 4,
         burst: 1,
@@ -145,8 +144,8 @@ fn plan(case: Case, args: &Args) -> Plan {
     let spinning = || -> Box<dyn Client> { Box::new(Bare { spins: true }) };
     let sniper = |name| -> Box<dyn Client> { Box::new(bot(name)) };
     let all = || vec![blocking(), spinning(), Box::new(Plain), sniper("the sniper")];
-    let (title, rhythm, clients) = match case {
-        Case::Quiet => ("quiet: 400 listings a second, 1 in 4 wanted", quiet, all()),
+    let (title, schedule, clients) = match case {
+        Case::Quiet => ("quiet: 400 listings per second, 1 in 4 matches", quiet, all()),
         Case::Spin => {
             let settings = "[speed]\nspin = true\n";
             let ours = Box::new(Bot { settings, ..bot("the sniper, spinning") });
@@ -155,8 +154,8 @@ fn plan(case: Case, args: &Args) -> Plan {
         Case::Burst => {
             let listings = args.listings.max(200) * 5;
             let (step, pause) = (Duration::from_micros(50), Duration::from_millis(50));
-            let burst = Rhythm { listings, wanted_every: 50, burst: 200, step, pause, ..quiet };
-            ("bursts of 200, 20,000 a second, 1 in 50 wanted", burst, all())
+            let burst = Schedule { listings, wanted_every: 50, burst: 200, step, pause, ..quiet };
+            ("bursts of 200 at 20,000 per second, 1 in 50 matches", burst, all())
         }
         Case::Tls => {
             let tls = Box::new(Bot { tls: true, ..bot("the sniper, TLS") });
@@ -170,7 +169,7 @@ fn plan(case: Case, args: &Args) -> Plan {
         Case::Idle => {
             let (pause, http_idle) = (Duration::from_secs(1), Some(Duration::from_millis(300)));
             let listings = args.listings / 100;
-            let idle = Rhythm { listings, wanted_every: 1, pause, http_idle, ..quiet };
+            let idle = Schedule { listings, wanted_every: 1, pause, http_idle, ..quiet };
             ("a market that closes idle connections", idle, vec![sniper("the sniper")])
         }
         Case::Hindrances => {
@@ -183,8 +182,8 @@ fn plan(case: Case, args: &Args) -> Plan {
                 hindered(Hindrance::BusyDisk, "the sniper, busy disk"),
                 hindered(Hindrance::SlowRecording, "the sniper, recording"),
             ];
-            ("a log, a disk, a recording that takes its time, quiet", quiet, clients)
+            ("slow log, busy disk or slow recording, quiet", quiet, clients)
         }
     };
-    Plan { title, rhythm, clients }
+    Plan { title, schedule, clients }
 }

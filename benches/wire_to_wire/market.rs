@@ -1,7 +1,7 @@
-//! A market that does nothing but stamp: each listing as it is written, each buy as it has arrived.
+//! A minimal market that timestamps each order.
 //!
-//! Blocking sockets and a thread for each, since nothing else adds so little of its own. It keeps
-//! the account's books as far as a bot looks at them: balance and own purchases.
+//! It uses blocking sockets with a thread each, which adds the least latency. Its account has just
+//! the balance and the purchases that a bot reads.
 
 use std::{
     io::{Read, Write},
@@ -25,33 +25,32 @@ use tokio_tungstenite::tungstenite::{
     http::HeaderValue,
 };
 
-/// What the account holds at first.
+/// Initial balance of the account.
 pub(crate) const BALANCE: Amount = Amount::from_cents(10_000_000_000);
-/// What everything costs that is wanted.
+/// Price of every matching listing.
 pub(crate) const PRICE: Amount = Amount::from_cents(1_000);
-/// The longest request that is read, in bytes.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// How many of one's own purchases a page shows.
+/// Purchases per page.
 const PAGE: usize = 250;
 
-/// A connection, encrypted or not.
+/// A plain or TLS connection.
 pub(crate) trait Wire: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Wire for T {}
 
-/// A buy as it arrived.
+/// An order with its arrival time.
 #[derive(Clone, Debug)]
-pub(crate) struct Buy {
+pub(crate) struct ReceivedOrder {
     pub(crate) id: String,
     pub(crate) at: Instant,
-    /// When its connection was accepted.
+    /// Time at which its connection was accepted.
     pub(crate) connected: Instant,
 }
 
 /// A feed that has subscribed to the listings.
 pub(crate) struct Feed {
     pub(crate) wire: Box<dyn Wire>,
-    /// What it calls its subscription.
+    /// Id of its subscription.
     pub(crate) id: String,
 }
 
@@ -65,17 +64,17 @@ pub(crate) struct Market {
 
 #[derive(Default)]
 struct State {
-    buys: Mutex<Vec<Buy>>,
+    orders: Mutex<Vec<ReceivedOrder>>,
     stopping: AtomicBool,
     setup: Setup,
 }
 
-/// What kind of market to open.
+/// Options of a market.
 #[derive(Clone, Default)]
 pub(crate) struct Setup {
-    /// Speak TLS.
+    /// Serves TLS on both ports if set.
     pub(crate) tls: Option<Arc<ServerConfig>>,
-    /// Close connections for requests that are idle for so long.
+    /// Idle time after which an HTTP connection is closed.
     pub(crate) http_idle: Option<Duration>,
 }
 
@@ -86,25 +85,25 @@ impl Market {
         let addresses = (ws.local_addr().unwrap(), http.local_addr().unwrap());
         let state = Arc::new(State { setup, ..State::default() });
         let (sender, feeds) = sync_channel(4);
-        accept(ws, &state, None, move |wire, _, _| greet_feed(wire, &sender));
+        accept(ws, &state, None, move |wire, _, _| accept_feed(wire, &sender));
         accept(http, &state, state.setup.http_idle, serve_http);
         Self { ws: addresses.0, http: addresses.1, feeds, state }
     }
 
-    /// Every buy so far, in the order in which they arrived.
-    pub(crate) fn buys(&self) -> Vec<Buy> {
-        self.state.buys.lock().unwrap().clone()
+    /// Returns the orders so far, by arrival.
+    pub(crate) fn orders(&self) -> Vec<ReceivedOrder> {
+        self.state.orders.lock().unwrap().clone()
     }
 
-    pub(crate) fn buy_count(&self) -> usize {
-        self.state.buys.lock().unwrap().len()
+    pub(crate) fn order_count(&self) -> usize {
+        self.state.orders.lock().unwrap().len()
     }
 }
 
 impl Drop for Market {
     fn drop(&mut self) {
         self.state.stopping.store(true, Ordering::Release);
-        // Wakes the threads that accept, so that they see it.
+        // Wakes the accepting threads, which then check the flag.
         for address in [self.ws, self.http] {
             drop(TcpStream::connect(address));
         }
@@ -140,9 +139,9 @@ where
     });
 }
 
-/// Upgrades, acknowledges, and hands the feed over once it has subscribed to the listings.
-fn greet_feed(wire: Box<dyn Wire>, feeds: &SyncSender<Feed>) {
-    #[expect(clippy::result_large_err, reason = "the callback's type is not ours")]
+/// Accepts a feed connection, and passes it on once it has subscribed to the listings.
+fn accept_feed(wire: Box<dyn Wire>, feeds: &SyncSender<Feed>) {
+    #[expect(clippy::result_large_err, reason = "the type is that of tungstenite's callback")]
     let choose = |_: &Request, mut response: Response| {
         let chosen = HeaderValue::from_static("graphql-transport-ws");
         response.headers_mut().insert("sec-websocket-protocol", chosen);
@@ -169,19 +168,19 @@ fn greet_feed(wire: Box<dyn Wire>, feeds: &SyncSender<Feed>) {
     }
 }
 
-/// The connection beneath a WebSocket; what the client says from here on is not read.
+/// Returns the connection of a WebSocket. Further messages of the client are not read.
 fn take_wire(socket: tungstenite::WebSocket<Box<dyn Wire>>) -> Box<dyn Wire> {
     socket.into_inner()
 }
 
-/// Answers requests, and stamps those that buy.
+/// Answers requests, and timestamps orders.
 fn serve_http(mut wire: Box<dyn Wire>, state: &State, connected: Instant) {
     let mut buffer = Vec::with_capacity(REQUEST_BYTES_MAX);
     loop {
         let Some((at, body)) = read_request(&mut wire, &mut buffer) else { return };
         let answer = match between(&body, b"\"tradeIds\":[\"", b'"') {
             Some(id) => {
-                state.buys.lock().unwrap().push(Buy { id: id.clone(), at, connected });
+                state.orders.lock().unwrap().push(ReceivedOrder { id: id.clone(), at, connected });
                 let now = clock::now();
                 let later = now.plus(Duration::from_secs(48 * 3_600));
                 format!(
@@ -207,7 +206,7 @@ fn wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::now_ns())
 }
 
-/// Reads one request: when its last byte had been read, and its body.
+/// Reads one request. Returns the time after its last byte, and its body.
 fn read_request(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) -> Option<(Instant, Vec<u8>)> {
     let mut chunk = [0; 16 * 1024];
     let mut at = Instant::now();
@@ -239,7 +238,7 @@ fn content_length(head: &[u8]) -> usize {
     value.trim().parse().unwrap_or(0)
 }
 
-/// What stands between a mark and the next of a byte.
+/// Returns the text between a mark and the next `end` byte.
 fn between(text: &[u8], mark: &[u8], end: u8) -> Option<String> {
     let from = memmem::find(text, mark)? + mark.len();
     let length = memchr::memchr(end, &text[from..])?;
@@ -247,28 +246,28 @@ fn between(text: &[u8], mark: &[u8], end: u8) -> Option<String> {
 }
 
 fn user(state: &State) -> String {
-    let count = i64::try_from(state.buys.lock().unwrap().len()).unwrap();
+    let count = i64::try_from(state.orders.lock().unwrap().len()).unwrap();
     let balance = Amount::from_cents(BALANCE.cents() - count * PRICE.cents());
     format!(
         r#"{{"data":{{"currentUser":{{"id":"VXNlcjox","name":"bench","suspectedTrader":false,"dailyWithdrawLimit":null,"wallets":[{{"id":"V2FsbGV0OjE","name":"MAIN","amount":{balance}}}]}}}}}}"#
     )
 }
 
-/// One's own purchases, newest first.
+/// Returns a page of the account's purchases, newest first.
 fn purchases(state: &State, body: &[u8]) -> String {
     let after = between(body, b"\"after\":\"", b'"').and_then(|cursor| cursor.parse().ok());
     let start = after.unwrap_or(0_usize);
-    let buys = state.buys.lock().unwrap();
+    let orders = state.orders.lock().unwrap();
     let now = clock::now();
-    let nodes = buys.iter().rev().skip(start).take(PAGE).map(|buy| {
+    let nodes = orders.iter().rev().skip(start).take(PAGE).map(|order| {
         format!(
             r#"{{"node":{{"id":"{}","status":"JOINED","totalValue":10,"createdAt":"{now}","updatedAt":"{now}","joinedAt":"{now}"}}}}"#,
-            buy.id
+            order.id
         )
     });
     let nodes = nodes.collect::<Vec<_>>().join(",");
     let end = start + PAGE;
-    page(&nodes, end < buys.len(), Some(end))
+    page(&nodes, end < orders.len(), Some(end))
 }
 
 fn page(edges: &str, has_next: bool, end: Option<usize>) -> String {

@@ -1,5 +1,5 @@
-//! A bot as one writes it without thinking about time, of the same packages: a runtime of several
-//! threads, a tree of JSON, and a POST in a task of its own.
+//! A straightforward bot built from the same crates: a multi-threaded runtime, `serde_json::Value`
+//! and a spawned task per POST.
 
 use std::{thread, time::Duration};
 
@@ -13,21 +13,21 @@ use tokio_tungstenite::{
 
 use crate::{
     frames::WANTED,
-    run::{Client, Place, Running},
+    run::{Client, Environment, Running},
 };
 
-/// The plainly written client.
+/// The straightforward client.
 pub(crate) struct Plain;
 
 const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";
 
 impl Client for Plain {
     fn name(&self) -> &'static str {
-        "written plainly"
+        "simple bot"
     }
 
-    fn start(&self, place: &Place) -> Running {
-        let (ws, http) = (place.ws, format!("http://{}/graphql", place.http));
+    fn start(&self, env: &Environment) -> Running {
+        let (ws, http) = (env.ws, format!("http://{}/graphql", env.http));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let runtime =
@@ -42,7 +42,7 @@ impl Client for Plain {
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
         Running::new(move || {
-            // It may have ended by itself.
+            // The task may have ended already.
             let _gone = stop.send(());
             thread.join().unwrap();
             Vec::new()
@@ -62,12 +62,12 @@ async fn watch(ws: std::net::SocketAddr, url: String) {
         .no_proxy()
         .build()
         .unwrap();
-    let say = |value: Value| Message::text(value.to_string());
-    socket.send(say(json!({"type": "connection_init"}))).await.unwrap();
+    let text = |value: Value| Message::text(value.to_string());
+    socket.send(text(json!({"type": "connection_init"}))).await.unwrap();
     socket.next().await.unwrap().unwrap();
     let query = "subscription OnCreateTrades { createTrades { trades { id } } }";
     let subscribe = json!({"id": "1", "type": "subscribe", "payload": {"query": query}});
-    socket.send(say(subscribe)).await.unwrap();
+    socket.send(text(subscribe)).await.unwrap();
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
         let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };

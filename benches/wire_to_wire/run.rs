@@ -1,4 +1,4 @@
-//! One run: one client, one market, one rhythm of listings, and what came of it.
+//! One run of one client on one market, with a schedule of listings.
 
 use std::{
     collections::HashMap,
@@ -19,27 +19,27 @@ use sniper::sniper::stats::BoughtItem;
 use crate::{
     frames::{Frame, Frames},
     market::{Feed, Market, Setup},
-    waterfall::Way,
+    waterfall::StepTimes,
 };
 
-/// How long a client may take until it buys for the first time.
+/// Maximum time until the first order of a client.
 const WARM_UP_MAX: Duration = Duration::from_secs(40);
-/// How long after the last listing a buy may still arrive.
+/// Maximum time from the last listing to the last order.
 const LATE_MAX: Duration = Duration::from_secs(2);
-/// How many listings a client sees, at its ease, before the first that counts.
+/// Number of listings at a slow pace before the measured ones.
 const WARM_UP_LISTINGS: usize = 100;
 
-/// Where a client finds what it needs.
-pub(crate) struct Place {
+/// Addresses and files of a run.
+pub(crate) struct Environment {
     pub(crate) ws: SocketAddr,
     pub(crate) http: SocketAddr,
-    /// Whom to trust, where TLS is spoken.
+    /// Root certificate to trust, with TLS.
     pub(crate) root: Option<CertificateDer<'static>>,
-    /// A folder of its own.
+    /// Temporary folder of the run.
     pub(crate) directory: PathBuf,
 }
 
-/// Something that buys.
+/// A client under measurement.
 pub(crate) trait Client {
     fn name(&self) -> &'static str;
 
@@ -47,10 +47,10 @@ pub(crate) trait Client {
         false
     }
 
-    fn start(&self, place: &Place) -> Running;
+    fn start(&self, env: &Environment) -> Running;
 }
 
-/// A client that runs until it is stopped, and then may tell what it has bought.
+/// A running client. Stopping it returns its purchases, if it records them.
 pub(crate) struct Running(Option<Box<dyn FnOnce() -> Vec<BoughtItem>>>);
 
 impl Running {
@@ -71,59 +71,58 @@ impl Drop for Running {
     }
 }
 
-/// When listings are written.
+/// Schedule of the listings.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rhythm {
-    /// How many in all.
+pub(crate) struct Schedule {
     pub(crate) listings: usize,
-    /// Each so-manieth is wanted.
+    /// Every n-th listing matches the whitelist.
     pub(crate) wanted_every: usize,
-    /// How many come one upon the other; 1: none.
+    /// Listings per burst; 1 without bursts.
     pub(crate) burst: usize,
-    /// From one listing of a burst to the next.
+    /// Interval between the listings of a burst.
     pub(crate) step: Duration,
-    /// From the end of one burst to the next.
+    /// Pause between bursts.
     pub(crate) pause: Duration,
-    /// How long a connection for requests may be idle before the market closes it.
+    /// Idle time after which the market closes an HTTP connection.
     pub(crate) http_idle: Option<Duration>,
 }
 
-/// What came of a run.
+/// Results of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// From listing to buy, in ns, sorted.
+    /// Sorted latencies from listing to order, in ns.
     pub(crate) latencies: Vec<u64>,
     pub(crate) missed: usize,
     pub(crate) doubled: usize,
-    /// Buys over a connection that was opened after the listing had been sent.
+    /// Orders over a connection that was opened after the listing had been sent.
     pub(crate) cold: usize,
-    /// The way of each buy, where the client keeps account of it.
-    pub(crate) ways: Vec<Way>,
+    /// Step times of each order, if the client records them.
+    pub(crate) step_times: Vec<StepTimes>,
 }
 
-/// Runs one client once.
-pub(crate) fn run(client: &dyn Client, frames: &mut Frames, rhythm: Rhythm) -> Outcome {
+/// Runs a client once against a new market.
+pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) -> Outcome {
     let (tls, root) = if client.is_tls() { certificate() } else { (None, None) };
-    let market = Market::open(Setup { tls, http_idle: rhythm.http_idle });
+    let market = Market::open(Setup { tls, http_idle: schedule.http_idle });
     let directory = tempfile::tempdir().unwrap();
     let (ws, http) = (market.ws, market.http);
-    let place = Place { ws, http, root, directory: directory.path().to_owned() };
-    let running = client.start(&place);
+    let env = Environment { ws, http, root, directory: directory.path().to_owned() };
+    let running = client.start(&env);
     let mut feed = market.feeds.recv_timeout(WARM_UP_MAX).expect("the client subscribes");
     warm_up(&market, &mut feed, frames);
-    let listings = frames.make(&feed.id, rhythm.listings, rhythm.wanted_every);
-    let written = write(&mut feed, &listings, rhythm);
-    wait_for_the_last(&market, &written);
-    let mut outcome = judge(&market, &written);
-    outcome.ways = ways(&market, &written, &running.stop());
+    let listings = frames.make(&feed.id, schedule.listings, schedule.wanted_every);
+    let written = write(&mut feed, &listings, schedule);
+    wait_for_last_order(&market, &written);
+    let mut outcome = evaluate(&market, &written);
+    outcome.step_times = step_times(&market, &written, &running.stop());
     outcome
 }
 
-/// Lists what is wanted until the client buys it, then some more at a gentle pace.
+/// Sends matching listings until the first order, then some more at a slow pace.
 fn warm_up(market: &Market, feed: &mut Feed, frames: &mut Frames) {
     let start = Instant::now();
-    while market.buy_count() == 0 {
-        assert!(start.elapsed() < WARM_UP_MAX, "the client has not bought anything");
+    while market.order_count() == 0 {
+        assert!(start.elapsed() < WARM_UP_MAX, "the client has not sent an order");
         for frame in frames.make(&feed.id, 2, 2) {
             feed.wire.write_all(&frame.bytes).unwrap();
         }
@@ -138,10 +137,10 @@ fn warm_up(market: &Market, feed: &mut Feed, frames: &mut Frames) {
     thread::sleep(Duration::from_millis(300));
 }
 
-/// Writes the listings in their rhythm: when each that is wanted was written.
-fn write(feed: &mut Feed, listings: &[Frame], rhythm: Rhythm) -> HashMap<String, Instant> {
+/// Writes the listings by the schedule. Returns the write time of each that matches.
+fn write(feed: &mut Feed, listings: &[Frame], schedule: Schedule) -> HashMap<String, Instant> {
     let mut written = HashMap::with_capacity(listings.len());
-    for burst in listings.chunks(rhythm.burst) {
+    for burst in listings.chunks(schedule.burst) {
         let mut next = Instant::now();
         for frame in burst {
             while Instant::now() < next {
@@ -153,54 +152,58 @@ fn write(feed: &mut Feed, listings: &[Frame], rhythm: Rhythm) -> HashMap<String,
             if let Some(id) = &frame.wanted {
                 written.insert(id.clone(), at);
             }
-            next = at + rhythm.step;
+            next = at + schedule.step;
         }
-        thread::sleep(rhythm.pause);
+        thread::sleep(schedule.pause);
     }
     written
 }
 
-fn wait_for_the_last(market: &Market, written: &HashMap<String, Instant>) {
+fn wait_for_last_order(market: &Market, written: &HashMap<String, Instant>) {
     let start = Instant::now();
-    let all_are_there = || {
-        let buys = market.buys();
-        buys.iter().filter(|buy| written.contains_key(&buy.id)).count() >= written.len()
+    let all_received = || {
+        let orders = market.orders();
+        orders.iter().filter(|order| written.contains_key(&order.id)).count() >= written.len()
     };
-    while start.elapsed() < LATE_MAX && !all_are_there() {
+    while start.elapsed() < LATE_MAX && !all_received() {
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn judge(market: &Market, written: &HashMap<String, Instant>) -> Outcome {
+fn evaluate(market: &Market, written: &HashMap<String, Instant>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut times: HashMap<&str, usize> = HashMap::new();
-    let buys = market.buys();
-    for buy in &buys {
-        let Some(listed) = written.get(&buy.id) else { continue };
-        let seen = times.entry(&buy.id).or_default();
+    let orders = market.orders();
+    for order in &orders {
+        let Some(listed) = written.get(&order.id) else { continue };
+        let seen = times.entry(&order.id).or_default();
         *seen += 1;
         if *seen > 1 {
             outcome.doubled += 1;
             continue;
         }
-        let latency = buy.at.saturating_duration_since(*listed);
+        let latency = order.at.saturating_duration_since(*listed);
         outcome.latencies.push(u64::try_from(latency.as_nanos()).unwrap());
-        outcome.cold += usize::from(*listed < buy.connected);
+        outcome.cold += usize::from(*listed < order.connected);
     }
     outcome.missed = written.len() - times.len();
     outcome.latencies.sort_unstable();
     outcome
 }
 
-/// What the client says of its buys, between what the market knows of them.
-fn ways(market: &Market, written: &HashMap<String, Instant>, bought: &[BoughtItem]) -> Vec<Way> {
+/// Combines the client's step times with the market's timestamps of each order.
+fn step_times(
+    market: &Market,
+    written: &HashMap<String, Instant>,
+    bought: &[BoughtItem],
+) -> Vec<StepTimes> {
     let arrived: HashMap<String, Instant> =
-        market.buys().into_iter().map(|buy| (buy.id, buy.at)).collect();
-    let way = |bought: &BoughtItem| {
+        market.orders().into_iter().map(|order| (order.id, order.at)).collect();
+    let times = |bought: &BoughtItem| {
         let id = bought.id.as_str();
-        Some(Way::new(*written.get(id)?, &bought.steps, *arrived.get(id)?))
+        Some(StepTimes::new(*written.get(id)?, &bought.steps, *arrived.get(id)?))
     };
-    bought.iter().filter_map(way).collect()
+    bought.iter().filter_map(times).collect()
 }
 
 fn certificate() -> (Option<Arc<ServerConfig>>, Option<CertificateDer<'static>>) {

@@ -1,43 +1,44 @@
-//! Where the time goes: each step of the sniper's way, as it noted it, between the two moments that
-//! only the market knows.
+//! Breakdown of the latency into steps: those measured by the sniper, and the parts before and
+//! after them that only the market can measure.
 
 use std::{fmt, time::Instant};
 
 use sniper::latency::LatencyBreakdown;
 
-/// What lies before the sniper's own steps: the market's write, the system, being woken, and
-/// whatever else it was doing.
+/// Name of the step before the sniper's own: the market's write, the operating system, and the
+/// time until the sniper's thread runs.
 const BEFORE: &str = "wake-up";
 
-/// How long each step of one buy took, in ns.
+/// Duration of each step of one order, in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Way(Vec<(&'static str, u64)>);
+pub(crate) struct StepTimes(Vec<(&'static str, u64)>);
 
-impl Way {
-    /// `listed`: when the market began to write the listing; `arrived`: when it had read the buy.
+impl StepTimes {
+    /// `listed` is the start of the market's write of the listing, `arrived` the end of its read of
+    /// the order.
     pub(crate) fn new(listed: Instant, steps: &LatencyBreakdown, arrived: Instant) -> Self {
         let ns = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap()
         };
-        let before = (BEFORE, ns(listed, steps.arrival.asked));
+        let before = (BEFORE, ns(listed, steps.arrival.polled));
         let own = steps
-            .each()
+            .durations()
             .into_iter()
             .map(|(name, took)| (name, u64::try_from(took.as_nanos()).unwrap()));
-        let total = ("its own steps together", ns(steps.arrival.asked, steps.written));
-        let arrival = ("write, seen from the market", ns(steps.serialised, arrived));
+        let total = ("all steps of the sniper", ns(steps.arrival.polled, steps.written));
+        let arrival = ("write, as measured by the market", ns(steps.serialised, arrived));
         Self([before].into_iter().chain(own).chain([total, arrival]).collect())
     }
 }
 
-/// The steps of many buys.
-pub(crate) struct Waterfall<'a>(pub(crate) Vec<&'a Way>);
+/// Percentiles of the steps of many orders.
+pub(crate) struct Waterfall<'a>(pub(crate) Vec<&'a StepTimes>);
 
 impl fmt::Display for Waterfall<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(first) = self.0.first() else { return Ok(()) };
         for (at, (name, _)) in first.0.iter().enumerate() {
-            let mut took: Vec<u64> = self.0.iter().map(|way| way.0[at].1).collect();
+            let mut took: Vec<u64> = self.0.iter().map(|times| times.0[at].1).collect();
             took.sort_unstable();
             let [p50, p90, p99] = [50, 90, 99].map(|percent| took[took.len() * percent / 100]);
             let tenths = |ns: u64| format!("{}.{}", ns / 1_000, ns % 1_000 / 100);

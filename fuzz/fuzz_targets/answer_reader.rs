@@ -1,15 +1,15 @@
-//! An answer is read the same however it is cut, never panics and never grows without bound.
+//! Response reader: the result does not depend on the pieces, and the body stays within its limit.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sniper::execution::{
-    answer::{ResponseError, HttpResponse},
-    answer_reader::{ResponseReader, BODY_BYTES_MAX, KeepAlive, ReadProgress},
+    answer::{HttpResponse, ResponseError},
+    answer_reader::{BODY_BYTES_MAX, KeepAlive, ReadProgress, ResponseReader},
 };
 
 type Read = Result<(HttpResponse, KeepAlive, usize), ResponseError>;
 
-/// What a connection yields that brings these pieces and then ends.
+/// Reads a response from a connection that delivers these pieces and then closes.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, length: usize) -> Read {
     let mut reader = ResponseReader::new();
     let mut fed = 0;

@@ -1,5 +1,5 @@
-//! Any text as a message of the feed: the fast way brings the listings and the verdicts that a
-//! plain reader brings, or both drop it whole.
+//! Feed messages: for any text, the fast parser and a simple reference parser return the same
+//! listings and decisions, or both reject it.
 #![no_main]
 
 #[path = "../../tests/it/decide/fast.rs"]

@@ -1,32 +1,32 @@
-//! Any bytes, whole and in pieces: the same messages, and nothing kept beyond its bound.
+//! Frame decoder: any bytes yield the same messages whole and in pieces, within the size limits.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sniper::ws::{
     MESSAGE_BYTES_MAX,
-    frames::{FrameDecoder, WsMessage, READ_BYTES},
+    frames::{FrameDecoder, READ_BYTES, WsMessage},
 };
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (step, bytes) = input;
-    let whole = heard(bytes, usize::MAX);
-    assert_eq!(whole, heard(bytes, usize::from(step).max(1)), "pieces change what is heard");
+    let whole = decode(bytes, usize::MAX);
+    assert_eq!(whole, decode(bytes, usize::from(step).max(1)), "pieces change the messages");
 });
 
-/// What is heard, and how it ends.
-fn heard(bytes: &[u8], step: usize) -> Vec<String> {
+/// Returns the decoded messages, followed by the error if there is one.
+fn decode(bytes: &[u8], step: usize) -> Vec<String> {
     let mut decoder = FrameDecoder::default();
     let mut rest = bytes;
-    let mut heard = Vec::new();
+    let mut messages = Vec::new();
     loop {
         match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
             Ok(Some(message)) => {
-                heard.push(format!("{message:?}"));
+                messages.push(format!("{message:?}"));
                 if matches!(message, WsMessage::Close(_)) {
-                    return heard;
+                    return messages;
                 }
             }
-            Ok(None) if rest.is_empty() => return heard,
+            Ok(None) if rest.is_empty() => return messages,
             Ok(None) => {
                 let space = decoder.space();
                 assert!(!space.is_empty() && space.len() <= READ_BYTES.min(MESSAGE_BYTES_MAX));
@@ -35,9 +35,9 @@ fn heard(bytes: &[u8], step: usize) -> Vec<String> {
                 decoder.filled(count);
                 rest = &rest[count..];
             }
-            Err(broken) => {
-                heard.push(broken.to_string());
-                return heard;
+            Err(error) => {
+                messages.push(error.to_string());
+                return messages;
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Any text: the cursor accepts what `serde_json` accepts, and every value on the way is the same.
+//! JSON cursor: it accepts the same texts as `serde_json` and returns the same values.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use sniper::json::{Cursor, JsonError, ValueKind, RawValue, read};
+use sniper::json::{Cursor, JsonError, RawValue, ValueKind, read};
 
-/// The value that `serde_json` would build, through the cursor.
-fn rebuilt(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
+/// Builds a `serde_json::Value` through the cursor.
+fn build(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
     Ok(match cursor.peek()? {
         ValueKind::String => Value::String(cursor.string()?.decode().into_owned()),
         ValueKind::Number => serde_json::from_str(cursor.number()?).unwrap_or(Value::Null),
@@ -14,13 +14,13 @@ fn rebuilt(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
         ValueKind::Null => cursor.skip().map(|_null| Value::Null)?,
         ValueKind::Array => {
             let mut values = Vec::new();
-            cursor.array(|cursor| rebuilt(cursor).map(|value| values.push(value)))?;
+            cursor.array(|cursor| build(cursor).map(|value| values.push(value)))?;
             Value::Array(values)
         }
         ValueKind::Object => {
             let mut map = serde_json::Map::new();
             cursor.object(|key, cursor| {
-                map.insert(key.decode().into_owned(), rebuilt(cursor)?);
+                map.insert(key.decode().into_owned(), build(cursor)?);
                 Ok(())
             })?;
             Value::Object(map)
@@ -30,13 +30,13 @@ fn rebuilt(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {
 
 fuzz_target!(|text: &str| {
     let mut cursor = Cursor::new(text);
-    let ours = rebuilt(&mut cursor).and_then(|value| cursor.end().map(|()| value));
+    let ours = build(&mut cursor).and_then(|value| cursor.end().map(|()| value));
     let skipped = read::<RawValue<'_>>(text);
     assert_eq!(ours.is_ok(), skipped.is_ok(), "reading and skipping differ");
     match serde_json::from_str::<Value>(text) {
         Ok(theirs) => assert_eq!(ours, Ok(theirs)),
-        // A number that no float can hold is handed out as the text that it is.
+        // The cursor returns a number as text, also if it is out of the range of `f64`.
         Err(error) if error.to_string().starts_with("number out of range") => {}
-        Err(_refused) => assert!(ours.is_err()),
+        Err(_invalid) => assert!(ours.is_err()),
     }
 });

@@ -1,5 +1,5 @@
-//! Any messages in any order: the protocol machine never panics, says nothing before it is
-//! acknowledged, and never uses an id twice.
+//! Subscription protocol: for any messages in any order it does not panic, sends no subscription
+//! before the acknowledgement, and uses no id twice.
 #![no_main]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use sniper::{
     markets::csgoroll::feed::NextPayload,
-    ws::protocol::{ProtocolEvent, GraphqlTransportWs, SubscriptionState, Subscription},
+    ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ fuzz_target!(|messages: Vec<(u8, &str)>| {
     let mut now = Instant::now();
     let mut machine = SubscriptionState::new(GraphqlTransportWs, SECOND, 60 * SECOND);
     for is_optional in [false, true] {
-        machine.want(Subscription { topic: "{}".to_owned(), is_optional }, now);
+        machine.subscribe(Subscription { topic: "{}".to_owned(), is_optional }, now);
     }
     machine.open();
     let (mut acked, mut ids) = (false, HashSet::new());
@@ -30,9 +30,9 @@ fuzz_target!(|messages: Vec<(u8, &str)>| {
             Ok(ProtocolEvent::Ping(payload)) => drop(machine.pong(payload)),
             _ => {}
         }
-        while let Some((_, said)) = machine.due(now) {
+        while let Some((_, message)) = machine.due(now) {
             assert!(acked, "a subscription before the acknowledgement");
-            assert!(ids.insert(said), "an id was used twice");
+            assert!(ids.insert(message), "an id was used twice");
         }
     }
 });

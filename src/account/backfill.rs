@@ -1,9 +1,9 @@
-//! Back-fill: reads what is for sale, newest first, back to what is already known.
+//! Back-fill: reads open listings, newest first, back to the ones that are known.
 //!
-//! Each listing comes out of a bounded queue, owned and marked with its age, so that the thread
-//! that decides takes one at a time between two frames and never reads a page. A sweep is cancelled
-//! by dropping it. [`fill_gaps`] runs one for each gap that the feed tells of: an older one that is
-//! still under way is cancelled, and what it left is read with the newer.
+//! Each listing is sent through a bounded queue, owned and with its age, so that the thread that
+//! decides takes one at a time between two frames and never parses a page. Dropping a sweep cancels
+//! it. [`fill_gaps`] runs one for each gap of the feed. A newer gap cancels the sweep of an older one
+//! and includes the range that it did not read.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,38 +19,37 @@ use crate::{
     ws::BackfillSender,
 };
 
-/// How many pages one sweep reads at most: five thousand listings.
+/// Maximum number of pages of one sweep: five thousand listings.
 pub const PAGES_MAX: u32 = 20;
 
-/// How far back beyond the gap a sweep reads: the two clocks differ, and the feed is not sorted to
-/// the millisecond.
+/// Range before the gap that a sweep also reads, because the clocks differ and the feed is not
+/// sorted to the millisecond.
 pub const OVERLAP: Duration = Duration::from_secs(10);
 
-/// How often a sweep that failed for a passing reason is tried.
+/// Maximum number of attempts of a sweep with transient failures.
 pub const ATTEMPTS_MAX: u32 = 3;
 
-/// What a sweep did.
+/// Result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepResult {
-    /// Listings handed out.
+    /// Number of listings that were sent.
     pub listings: u32,
-    /// Pages read.
     pub pages: u32,
-    /// Listings that could not be read.
+    /// Number of listings that could not be read.
     pub unreadable: u32,
-    /// Whether it got back to where it should.
+    /// `true` if the sweep reached the end of its range.
     pub complete: bool,
 }
 
-/// Reads what is for sale back to `back_to`, by our wall clock; `None`: all of it.
+/// Reads open listings back to `back_to` on the local wall clock, or all of them for `None`.
 ///
 /// # Errors
 ///
-/// A [`ReadFailure`], after what was handed out so far.
+/// Returns a [`ReadFailure`] if a page cannot be read. Earlier pages were sent already.
 ///
 /// # Cancel safety
 ///
-/// Safe: it only reads, and each listing is handed out whole.
+/// Safe: it only reads, and each listing is sent in one step.
 pub async fn sweep(
     reader: &AccountReader,
     back_to: Option<UnixMs>,
@@ -62,7 +61,7 @@ pub async fn sweep(
     while swept.pages < PAGES_MAX {
         let page = reader.open_listings(after.as_deref()).await?;
         swept.pages = swept.pages.saturating_add(1);
-        // What cannot be told is told by our own clock.
+        // Without a `Date` header the local clock is used.
         let now = page.latest().unwrap_or_else(clock::now);
         let read = page.listings()?;
         swept.unreadable = swept.unreadable.saturating_add(read.unreadable);
@@ -78,14 +77,14 @@ pub async fn sweep(
             let age = trade.created_at.map_or(Duration::MAX, |created| now.since(created));
             let trade = Trade { event: TradeEvent::BackFilled { age }, ..trade.into_owned() };
             if listings.send(trade).await.is_err() {
-                // Nobody wants them any more.
+                // The receiver was dropped.
                 return Ok(swept);
             }
             swept.listings = swept.listings.saturating_add(1);
         }
         after = match read.next {
             _ if reached => None,
-            // A cursor that was followed already leads in a circle.
+            // A repeated cursor would lead to an endless loop.
             NextPage::After(cursor) if cursors.insert(cursor.clone()) => Some(cursor),
             NextPage::After(_) | NextPage::Unclear => return Ok(swept),
             NextPage::End => None,
@@ -98,48 +97,51 @@ pub async fn sweep(
     Ok(swept)
 }
 
-/// Sweeps for each gap of the feed, and at its start if it wants that, until the feed is gone.
+/// Sweeps for each gap of the feed, and at its start if that is configured, until the feed is
+/// dropped.
 ///
 /// # Cancel safety
 ///
-/// Safe: it only reads, and each listing is handed in whole.
-pub async fn fill_gaps(reader: &AccountReader, mut filler: BackfillSender) {
-    // What a cancelled sweep was to read and has not; the outer `None`: nothing.
-    let mut owed: Option<Option<UnixMs>> = None;
-    while let Some(want) = filler.wanted().await {
-        let since = match owed {
-            Some(owed) => owed.zip(want.since).map(|(owed, since)| owed.min(since)),
-            None => want.since,
+/// Safe: it only reads, and each listing is sent in one step.
+pub async fn fill_gaps(reader: &AccountReader, mut sender: BackfillSender) {
+    // Range that a cancelled sweep did not read; the outer `None` means there is none.
+    let mut unread_since: Option<Option<UnixMs>> = None;
+    while let Some(gap) = sender.next_request().await {
+        let since = match unread_since {
+            Some(unread_since) => {
+                unread_since.zip(gap.since).map(|(unread_since, since)| unread_since.min(since))
+            }
+            None => gap.since,
         };
         let swept = tokio::select! {
             biased;
-            () = filler.superseded(want) => {
-                owed = Some(since);
+            () = sender.superseded(gap) => {
+                unread_since = Some(since);
                 continue;
             }
-            swept = insist(reader, since, filler.listings()) => swept,
+            swept = sweep_with_retries(reader, since, sender.listings()) => swept,
         };
-        owed = None;
-        tell(want.number, &swept);
-        filler.done(want).await;
+        unread_since = None;
+        log_result(gap.number, &swept);
+        sender.done(gap).await;
     }
 }
 
-fn tell(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
+fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
     match swept {
         Ok(SweepResult { listings, pages, complete: true, .. }) if gap == 0 => {
-            info!("Read what is for sale: {listings} listings on {pages} pages");
+            info!("Open listings read: {listings} listings, {pages} pages");
         }
         Ok(SweepResult { listings, pages, complete: true, .. }) => {
-            debug!("Back-filled {listings} listings from {pages} pages");
+            debug!("Gap back-filled: {listings} listings, {pages} pages");
         }
         Ok(SweepResult { listings, pages, .. }) => warn!(
-            "Back-fill stopped after {listings} listings on {pages} pages: older ones may be missing"
+            "Back-fill incomplete: {listings} listings, {pages} pages; older listings may be missing"
         ),
         Err(failure) => {
             let cause = failure.cause();
             warn!(
-                "Back-fill failed, some listings may be missing: {}. What to do: {}",
+                "Back-fill failed: {}. Some listings may be missing. What to do: {}.",
                 cause.text(),
                 cause.remedy()
             );
@@ -147,8 +149,8 @@ fn tell(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
     }
 }
 
-/// Sweeps again after what may pass. The reader's pace keeps the distance.
-async fn insist(
+/// Repeats a sweep after transient failures. The reader limits the rate of its requests.
+async fn sweep_with_retries(
     reader: &AccountReader,
     back_to: Option<UnixMs>,
     listings: &mpsc::Sender<Trade<'static>>,
@@ -156,7 +158,7 @@ async fn insist(
     let mut attempts = 1;
     loop {
         match sweep(reader, back_to, listings).await {
-            Err(failure) if attempts < ATTEMPTS_MAX && failure.may_pass() => {
+            Err(failure) if attempts < ATTEMPTS_MAX && failure.is_transient() => {
                 attempts = attempts.saturating_add(1);
             }
             ended => return ended,

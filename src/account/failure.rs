@@ -1,4 +1,4 @@
-//! Why something about the account could not be read, and what that means for buying.
+//! Errors of reads of the account, and their consequences for buying.
 
 use std::time::Duration;
 
@@ -9,61 +9,48 @@ use crate::{
     net::http_client::{HttpError, HttpReply},
 };
 
-/// How many characters of the site's words tell one refusal from another.
-const WORDS_CHARS_MAX: usize = 60;
+/// Length of the prefix of a site message that identifies the cause, in characters.
+const MESSAGE_CHARS_MAX: usize = 60;
 
-/// Why a read failed. It displays the cause; [`remedy`](Self::remedy) says what to do.
+/// Error of a read. Displays the cause; [`remedy`](Self::remedy) returns what the user can do.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFailure {
-    /// Nobody is signed in: no credential is set.
+    /// No credential is set.
     #[error("no credential is set")]
     NoCredential,
-    /// A credential is set, and the site does not take it.
+    /// The site does not accept the credential.
     #[error("the session has expired or is not known to the site")]
     SignedOut,
-    /// A page for people stands in the way.
+    /// The site sent a challenge page.
     #[error("a challenge page was sent instead of an answer")]
     Challenge,
     /// 401 or 403 without a challenge.
     #[error("access was denied (HTTP {status})")]
-    Forbidden {
-        /// 401 or 403.
-        status: u16,
-    },
+    Forbidden { status: u16 },
     /// 429 or 503.
     #[error("the site asks to wait (HTTP {status})")]
-    Wait {
-        /// 429 or 503.
-        status: u16,
-        /// For how long, where it says so.
-        retry_after: Option<Duration>,
-    },
-    /// HTML where JSON should be, with status 200.
+    Wait { status: u16, retry_after: Option<Duration> },
+    /// HTML instead of JSON, with status 200.
     #[error("a web page (HTML) was sent instead of an answer in JSON")]
     Page,
     /// Another status than 200.
     #[error("the answer has status HTTP {status}")]
-    Status {
-        /// The status.
-        status: u16,
-    },
-    /// No answer.
+    Status { status: u16 },
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// An answer of no use.
     #[error(transparent)]
     Answer(#[from] ReadError),
-    /// The answer does not tell the balance.
+    /// The answer has no readable balance.
     #[error(transparent)]
     Balance(#[from] BalanceError),
-    /// The account's id could not stand in a query.
+    /// The account's id cannot be inserted into a query.
     #[error("the account's id is of an unknown form; this version cannot read its purchases")]
     UserId,
 }
 
 impl ReadFailure {
-    /// What stands in the way of reading this answer, judged by its status.
-    pub(crate) const fn of(reply: &HttpReply) -> Option<Self> {
+    /// Returns the error that the status and headers of a reply indicate.
+    pub(crate) const fn from_reply(reply: &HttpReply) -> Option<Self> {
         let head = reply.head;
         match head.status {
             200 if head.html && head.mitigated => Some(Self::Challenge),
@@ -76,8 +63,9 @@ impl ReadFailure {
         }
     }
 
-    /// How a buy would be refused for the same reason. Where this halts buying, so does the read.
-    pub const fn refusal(&self) -> Option<RejectReason> {
+    /// Returns the reason for which an order would be rejected. If it halts buying, the failed read
+    /// does so, too.
+    pub const fn reject_reason(&self) -> Option<RejectReason> {
         match self {
             Self::SignedOut => Some(RejectReason::Unauthenticated),
             Self::Challenge => Some(RejectReason::Challenge),
@@ -96,7 +84,7 @@ impl ReadFailure {
         }
     }
 
-    /// What the user can do about it.
+    /// Returns what the user can do.
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::NoCredential => "set CSGOROLL_SESSION in .env",
@@ -113,38 +101,38 @@ impl ReadFailure {
                  and restart the bot"
             }
             Self::Wait { .. } => {
-                "it is read again after the wait; close other programs that use this account"
+                "the bot retries after the wait; close other programs that use this account"
             }
             Self::Page => {
                 "check CSGOROLL_HTTP_URL; if it is right, open the site in your browser and see \
                  whether it is under maintenance or shows a challenge"
             }
             Self::Status { status: 500.. } => {
-                "the site has a fault of its own, and it is tried again; if it stays so, check in \
-                 your browser whether the site is up"
+                "the site has a fault, and the bot retries; if it persists, check in your browser \
+                 whether the site is up"
             }
             Self::Status { .. } => {
                 "check CSGOROLL_HTTP_URL; if it is right, the site has changed and this version \
                  cannot read it"
             }
             Self::Http(error) => error.remedy(),
-            Self::Answer(ReadError::Refused(_)) => {
-                "look at the site in your browser; if all is well there, the site has changed and \
-                 this version cannot read it"
+            Self::Answer(ReadError::SiteError(_)) => {
+                "check the site in your browser; if it works there, the site has changed and this \
+                 version cannot read it"
             }
             Self::Answer(_) => {
                 "check CSGOROLL_HTTP_URL with `sniper doctor`; if it is right, the site has \
                  changed and this version cannot read it"
             }
             Self::Balance(_) => {
-                "look at your balance at the site; if it is shown there, the site has changed and \
+                "check your balance at the site; if it is shown there, the site has changed and \
                  this version cannot read it"
             }
             Self::UserId => "please report this",
         }
     }
 
-    /// The cause, for the user.
+    /// Returns the cause for the user.
     pub fn cause(&self) -> FailureCause {
         let text = match self {
             Self::Wait { retry_after: Some(wait), .. } => {
@@ -153,10 +141,10 @@ impl ReadFailure {
             _ => self.to_string(),
         };
         let key = match self {
-            Self::Answer(ReadError::Refused(words)) => {
-                // A request id or a time in the words makes no other cause.
-                let words = words.chars().filter(|char| !char.is_ascii_digit());
-                words.take(WORDS_CHARS_MAX).collect()
+            Self::Answer(ReadError::SiteError(message)) => {
+                // A request id or a time in the message does not change the cause.
+                let message = message.chars().filter(|char| !char.is_ascii_digit());
+                message.take(MESSAGE_CHARS_MAX).collect()
             }
             Self::Balance(BalanceError::Text(_)) => "text".to_owned(),
             Self::Balance(BalanceError::OutOfRange(_)) => "out of range".to_owned(),
@@ -165,8 +153,8 @@ impl ReadFailure {
         FailureCause::new(key, &text, self.remedy())
     }
 
-    /// Whether the same read may succeed a little later, without a person.
-    pub(super) const fn may_pass(&self) -> bool {
+    /// Returns `true` if the same read may succeed later without intervention by the user.
+    pub(super) const fn is_transient(&self) -> bool {
         match self {
             Self::Http(_) | Self::Wait { .. } => true,
             Self::Status { status } => 500 <= *status,
@@ -181,7 +169,7 @@ impl ReadFailure {
         }
     }
 
-    /// How long the site asks to wait.
+    /// Returns the wait that the site requested.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Wait { retry_after, .. } => *retry_after,
@@ -194,14 +182,14 @@ impl ReadFailure {
 mod tests {
     use super::*;
 
-    fn refused(words: &str) -> FailureCause {
-        ReadFailure::Answer(ReadError::Refused(words.to_owned())).cause()
+    fn site_error(message: &str) -> FailureCause {
+        ReadFailure::Answer(ReadError::SiteError(message.to_owned())).cause()
     }
 
     #[test]
-    fn figures_that_change_make_no_other_cause_and_other_statuses_do() {
-        assert!(refused("busy (request 17)").is_same(&refused("busy (request 18)")));
-        assert!(!refused("busy").is_same(&refused("closed")));
+    fn changing_figures_are_the_same_cause_and_other_statuses_are_not() {
+        assert!(site_error("busy (request 17)").is_same(&site_error("busy (request 18)")));
+        assert!(!site_error("busy").is_same(&site_error("closed")));
         let text = |text: &str| ReadFailure::Balance(BalanceError::Text(text.to_owned())).cause();
         assert!(text("1000.0").is_same(&text("990.0")));
         let status = |status| ReadFailure::Status { status }.cause();
@@ -215,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_the_site_are_shown_escaped_and_cut() {
-        let cause = refused(&"\u{1b}[2J".repeat(1_000));
-        assert!(cause.text().chars().all(crate::text::is_harmless), "{cause:?}");
+    fn site_text_is_escaped_and_truncated() {
+        let cause = site_error(&"\u{1b}[2J".repeat(1_000));
+        assert!(cause.text().chars().all(crate::text::is_safe_to_print), "{cause:?}");
         assert!(cause.text().len() < 4_000, "{cause:?}");
     }
 }

@@ -1,35 +1,35 @@
-//! How far back own purchases are read, and when. Pure.
+//! Time range of each read of the own purchases. Pure.
 //!
-//! Most reads go back to the oldest open order. The first one, and one an hour, goes back over the
-//! purchases of the last days, so that the list corrects what answers said of their prices.
+//! Most reads go back to the oldest open order. The first one, and one per hour, covers the purchases
+//! of the last days, so that the list corrects the prices that answers contained.
 
 use std::time::{Duration, Instant};
 
 use super::purchases::{LookBack, PURCHASE_PAGES_MAX, PurchasesReading};
 use crate::domain::time::UnixMs;
 
-/// How far back the list corrects prices.
+/// Range over which the list corrects prices.
 pub(super) const HISTORY: Duration = Duration::from_secs(8 * 86_400);
 
-/// How often it is read that far back.
+/// Interval of reads over [`HISTORY`].
 pub(super) const HISTORY_EVERY: Duration = Duration::from_secs(3_600);
 
-/// How long the list is left alone after a walk that went to the bound of pages for nothing.
+/// Wait after an incomplete walk that reached the maximum number of pages.
 const ENDLESS_WAIT: Duration = Duration::from_secs(300);
 
-/// What was read when.
+/// Times at which the next reads are due.
 #[derive(Debug, Default)]
 pub(super) struct LookBackTimes {
-    /// When purchases of the last days are due again; `None`: at once.
+    /// Time of the next read over [`HISTORY`]; `None` for at once.
     history_from: Option<Instant>,
-    /// When the list may be read again; `None`: at any time.
+    /// Earliest time of the next read; `None` for at once.
     list_from: Option<Instant>,
 }
 
 impl LookBackTimes {
-    /// How far back to read now; `None`: not at all. `needed`: the moment of the oldest open order,
-    /// by our wall clock, which shows `wall`.
-    pub(super) fn span(&self, now: Instant, wall: UnixMs, needed: UnixMs) -> Option<LookBack> {
+    /// Returns the range to read now; `None` if no read is due. `needed`: the time of the oldest open
+    /// order on the local wall clock. `wall`: the current time on that clock.
+    pub(super) fn due(&self, now: Instant, wall: UnixMs, needed: UnixMs) -> Option<LookBack> {
         let is_due = |from: Option<Instant>| from.is_none_or(|from| from <= now);
         if !is_due(self.list_from) {
             return None;
@@ -39,14 +39,19 @@ impl LookBackTimes {
         Some(LookBack { needed, wanted, pages_max: PURCHASE_PAGES_MAX })
     }
 
-    /// The list was read that far, as of now.
-    pub(super) fn read(&mut self, now: Instant, span: LookBack, reading: &PurchasesReading) {
-        let is_deep = span.wanted < span.needed;
-        // Where the needed part failed, the whole is tried again at the next turn.
+    /// Records a read over that range.
+    pub(super) fn on_read(
+        &mut self,
+        now: Instant,
+        look_back: LookBack,
+        reading: &PurchasesReading,
+    ) {
+        let is_deep = look_back.wanted < look_back.needed;
+        // If the needed part is incomplete, the next read covers the history again.
         if is_deep && reading.complete {
             self.history_from = now.checked_add(HISTORY_EVERY);
         }
-        let is_endless = !reading.complete && span.pages_max <= reading.pages;
+        let is_endless = !reading.complete && look_back.pages_max <= reading.pages;
         self.list_from = if is_endless { now.checked_add(ENDLESS_WAIT) } else { None };
     }
 }
@@ -64,71 +69,71 @@ mod tests {
         PurchasesReading { complete: incomplete.is_none(), incomplete, ..empty }
     }
 
-    /// Whether a read at that moment goes back over the last days.
-    fn is_deep(depth: &LookBackTimes, now: Instant) -> bool {
-        let span = depth.span(now, WALL, WALL).unwrap();
-        assert_eq!(span.needed, WALL);
-        assert!(span.wanted == WALL || span.wanted == WALL.minus(HISTORY));
-        span.wanted < span.needed
+    /// Returns `true` if a read at that time covers the history.
+    fn is_deep(times: &LookBackTimes, now: Instant) -> bool {
+        let look_back = times.due(now, WALL, WALL).unwrap();
+        assert_eq!(look_back.needed, WALL);
+        assert!(look_back.wanted == WALL || look_back.wanted == WALL.minus(HISTORY));
+        look_back.wanted < look_back.needed
     }
 
     #[test]
     fn the_first_read_and_one_an_hour_go_back_eight_days() {
         let start = Instant::now();
-        let mut depth = LookBackTimes::default();
+        let mut times = LookBackTimes::default();
         let deep: Vec<u32> = (0..150)
             .filter(|minute| {
                 let now = start + MINUTE * *minute;
-                let span = depth.span(now, WALL, WALL).unwrap();
-                depth.read(now, span, &reading(None));
-                span.wanted < span.needed
+                let look_back = times.due(now, WALL, WALL).unwrap();
+                times.on_read(now, look_back, &reading(None));
+                look_back.wanted < look_back.needed
             })
             .collect();
         assert_eq!(deep, [0, 60, 120]);
     }
 
     #[test]
-    fn an_incomplete_first_read_is_deep_again() {
+    fn an_incomplete_deep_read_is_repeated() {
         let start = Instant::now();
-        let mut depth = LookBackTimes::default();
-        let span = depth.span(start, WALL, WALL).unwrap();
-        depth.read(start, span, &reading(Some(IncompleteReason::Unclear { page: 1 })));
-        assert!(is_deep(&depth, start + MINUTE));
+        let mut times = LookBackTimes::default();
+        let look_back = times.due(start, WALL, WALL).unwrap();
+        times.on_read(start, look_back, &reading(Some(IncompleteReason::Unclear { page: 1 })));
+        assert!(is_deep(&times, start + MINUTE));
     }
 
     #[test]
-    fn a_shallow_read_does_not_put_the_deep_one_off() {
+    fn a_shallow_read_does_not_delay_the_deep_one() {
         let start = Instant::now();
-        let mut depth = LookBackTimes::default();
-        let span = depth.span(start, WALL, WALL).unwrap();
-        depth.read(start, span, &reading(None));
+        let mut times = LookBackTimes::default();
+        let look_back = times.due(start, WALL, WALL).unwrap();
+        times.on_read(start, look_back, &reading(None));
         let late = start + 59 * MINUTE;
-        let span = depth.span(late, WALL, WALL).unwrap();
-        depth.read(late, span, &reading(None));
-        assert!(is_deep(&depth, start + 60 * MINUTE));
+        let look_back = times.due(late, WALL, WALL).unwrap();
+        times.on_read(late, look_back, &reading(None));
+        assert!(is_deep(&times, start + 60 * MINUTE));
     }
 
     #[test]
     fn an_open_order_that_is_older_than_the_history_is_reached_by_every_read() {
         let start = Instant::now();
-        let mut depth = LookBackTimes::default();
+        let mut times = LookBackTimes::default();
         let needed = WALL.minus(2 * HISTORY);
-        let span = depth.span(start, WALL, needed).unwrap();
-        assert_eq!(span, LookBack::back_to(needed));
-        depth.read(start, span, &reading(None));
-        assert_eq!(depth.span(start + MINUTE, WALL, needed), Some(LookBack::back_to(needed)));
+        let look_back = times.due(start, WALL, needed).unwrap();
+        assert_eq!(look_back, LookBack::back_to(needed));
+        times.on_read(start, look_back, &reading(None));
+        assert_eq!(times.due(start + MINUTE, WALL, needed), Some(LookBack::back_to(needed)));
     }
 
     #[test]
     fn an_endless_list_is_not_walked_every_minute() {
         let start = Instant::now();
-        let mut depth = LookBackTimes::default();
-        let span = depth.span(start, WALL, WALL).unwrap();
-        // Whatever else was wrong with it.
-        let endless = reading(Some(IncompleteReason::Unreadable { count: 1, words: None }));
+        let mut times = LookBackTimes::default();
+        let look_back = times.due(start, WALL, WALL).unwrap();
+        // The wait does not depend on the reason.
+        let endless = reading(Some(IncompleteReason::Unreadable { count: 1, message: None }));
         let endless = PurchasesReading { pages: PURCHASE_PAGES_MAX, ..endless };
-        depth.read(start, span, &endless);
-        assert_eq!(depth.span(start + MINUTE, WALL, WALL), None);
-        assert!(depth.span(start + ENDLESS_WAIT, WALL, WALL).is_some());
+        times.on_read(start, look_back, &endless);
+        assert_eq!(times.due(start + MINUTE, WALL, WALL), None);
+        assert!(times.due(start + ENDLESS_WAIT, WALL, WALL).is_some());
     }
 }

@@ -1,13 +1,13 @@
-//! What only the marketplace knows about us, read seldom and never on the buying connection.
+//! Reads of the account and of open listings over HTTP, on another connection than the orders.
 //!
-//! - [`reader`]: typed reads over HTTP, at a pace (`rate_limiter`, pure); [`failure`]: why one failed, and
-//!   what that means for buying; [`health`]: which reads fail, so that each is reported once.
-//! - [`purchases`]: from pages to one list of own purchases; `look_back`: how far back it goes. Pure.
-//! - [`backfill`](mod@sweep): back-fill, what is for sale.
-//! - [`mod@watch`]: the loop that reads balance and purchases now and then, and when asked.
+//! - [`reader`]: typed, rate-limited reads (`rate_limiter`, pure); [`failure`]: their errors and the
+//!   consequences for buying; [`health`]: the failing reads, so that each is reported once.
+//! - [`purchases`]: one list of own purchases from its pages; `look_back`: its time range. Pure.
+//! - [`backfill`]: reads open listings after a gap of the feed.
+//! - [`poller`]: reads balance and purchases at an interval and on request.
 //!
-//! All of it runs on a background thread. What it learns comes out of bounded queues; whoever
-//! decides takes it when there is time.
+//! All of it runs on a background thread and passes its results through bounded queues to the thread
+//! that decides.
 
 pub mod backfill;
 pub mod failure;
@@ -22,7 +22,7 @@ pub use self::{
     backfill::{SweepResult, fill_gaps, sweep},
     failure::ReadFailure,
     health::{FailureCause, ReadHealth, ReadKind},
-    poller::{AccountUpdate, PollConfig, RefreshRequests, watch},
+    poller::{AccountUpdate, PollConfig, RefreshRequests, poll_account},
     purchases::{IncompleteReason, LookBack, PurchasesReading},
     reader::{AccountReader, UserReading},
 };

@@ -1,4 +1,4 @@
-//! Reads the account now and then, and soon after something has happened that it should show.
+//! Reads the account at an interval, and soon after an event that the account should reflect.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -19,43 +19,42 @@ use super::{
 };
 use crate::{clock, domain::time::UnixMs, markets::csgoroll::account::User};
 
-/// How much news may wait to be taken.
-pub const NEWS_QUEUED_MAX: usize = 16;
+/// Capacity of the queue of account updates.
+pub const UPDATES_QUEUED_MAX: usize = 16;
 
-/// How often the account is read.
+/// Intervals of reads of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollConfig {
-    /// How often if nothing happens.
-    pub every: Duration,
-    /// The least distance between two readings, however often they are asked for.
-    pub distance: Duration,
-    /// Whether purchases are read too. A dry run has none.
-    pub purchases: bool,
+    /// Interval without refresh requests.
+    pub interval: Duration,
+    /// Minimum interval, which refresh requests cannot shorten.
+    pub interval_min: Duration,
+    /// Reads the purchases too. A dry run has none.
+    pub reads_purchases: bool,
 }
 
 impl Default for PollConfig {
     fn default() -> Self {
-        Self { every: Duration::from_secs(60), distance: Duration::from_secs(5), purchases: true }
+        Self {
+            interval: Duration::from_secs(60),
+            interval_min: Duration::from_secs(5),
+            reads_purchases: true,
+        }
     }
 }
 
-/// What was learned.
+/// Result of a read of the account.
 #[derive(Debug)]
 pub enum AccountUpdate {
-    /// Who we are and what we hold.
+    /// User and balance of the account.
     User(UserReading),
-    /// What we have bought. It was read after the newest [`AccountUpdate::User`], within seconds.
+    /// Own purchases, read within seconds after the newest [`AccountUpdate::User`].
     Purchases(PurchasesReading),
-    /// It could not be read. This is sent each time.
-    Failed {
-        /// What was read.
-        read: ReadKind,
-        /// Why it failed.
-        failure: ReadFailure,
-    },
+    /// A read failed. Sent for each failed read.
+    Failed { read: ReadKind, failure: ReadFailure },
 }
 
-/// What is asked of the watch, from any thread, without waiting.
+/// Refresh requests to the poller, from any thread, without waiting.
 #[derive(Debug)]
 pub struct RefreshRequests {
     soon: Notify,
@@ -69,13 +68,13 @@ impl Default for RefreshRequests {
 }
 
 impl RefreshRequests {
-    /// Read soon: something has happened that the account should show.
-    pub fn soon(&self) {
+    /// Requests a read of the account soon.
+    pub fn request_refresh(&self) {
         self.soon.notify_one();
     }
 
-    /// Purchases must be read back to this moment: the oldest that is still open; `None`: none is.
-    pub fn oldest_open(&self, moment: Option<UnixMs>) {
+    /// Sets the time of the oldest open order, back to which purchases must be read.
+    pub fn set_oldest_open(&self, moment: Option<UnixMs>) {
         let ms = moment.map_or(i64::MAX, |moment| moment.0);
         self.oldest_open_ms.store(ms, Ordering::Relaxed);
     }
@@ -85,67 +84,68 @@ impl RefreshRequests {
     }
 }
 
-/// Reads the account until nobody takes the news any more. Without a credential it says so once.
+/// Polls the account until the receiver of the updates is dropped. Without a credential it sends one
+/// failure and returns.
 ///
 /// # Cancel safety
 ///
 /// Safe: it only reads.
-pub async fn watch(
+pub async fn poll_account(
     reader: &AccountReader,
-    habits: PollConfig,
+    config: PollConfig,
     requests: &RefreshRequests,
-    news: &mpsc::Sender<AccountUpdate>,
+    updates: &mpsc::Sender<AccountUpdate>,
 ) {
     let started = clock::now();
-    let mut depth = LookBackTimes::default();
+    let mut times = LookBackTimes::default();
     loop {
         let began = Instant::now();
         let user = match reader.current_user().await {
             Ok(reading) => {
                 let user = reading.user.clone();
-                if news.send(AccountUpdate::User(reading)).await.is_err() {
+                if updates.send(AccountUpdate::User(reading)).await.is_err() {
                     return;
                 }
                 Some(user)
             }
             Err(failure) => {
                 let is_final = matches!(failure, ReadFailure::NoCredential);
-                let told =
-                    news.send(AccountUpdate::Failed { read: ReadKind::Balance, failure }).await;
-                if is_final || told.is_err() {
+                let sent =
+                    updates.send(AccountUpdate::Failed { read: ReadKind::Balance, failure }).await;
+                if is_final || sent.is_err() {
                     return;
                 }
                 None
             }
         };
-        if let Some(user) = user.filter(|_user| habits.purchases)
-            && let Some(told) =
-                purchases(reader, &user, requests.back_to(started), &mut depth).await
-            && news.send(told).await.is_err()
+        if let Some(user) = user.filter(|_user| config.reads_purchases)
+            && let Some(update) =
+                read_purchases(reader, &user, requests.back_to(started), &mut times).await
+            && updates.send(update).await.is_err()
         {
             return;
         }
         tokio::select! {
-            () = sleep(habits.every.saturating_sub(began.elapsed())) => {}
+            () = sleep(config.interval.saturating_sub(began.elapsed())) => {}
             () = requests.soon.notified() => {
-                sleep(habits.distance.saturating_sub(began.elapsed())).await;
+                sleep(config.interval_min.saturating_sub(began.elapsed())).await;
             }
-            () = news.closed() => return,
+            () = updates.closed() => return,
         }
     }
 }
 
-/// Reads the purchases back to where that is due; `None`: nothing is due.
-async fn purchases(
+/// Reads the purchases over the range that is due; returns `None` if none is.
+async fn read_purchases(
     reader: &AccountReader,
     user: &User,
     needed: UnixMs,
-    depth: &mut LookBackTimes,
+    times: &mut LookBackTimes,
 ) -> Option<AccountUpdate> {
-    let span = depth.span(Instant::now(), clock::now(), needed)?;
-    Some(match reader.own_purchases(user, span).await {
+    let look_back = times.due(Instant::now(), clock::now(), needed)?;
+    Some(match reader.own_purchases(user, look_back).await {
         Ok(reading) => {
-            depth.read(Instant::now(), span, &reading);
+            times.on_read(Instant::now(), look_back, &reading);
             AccountUpdate::Purchases(reading)
         }
         Err(failure) => AccountUpdate::Failed { read: ReadKind::Purchases, failure },

@@ -1,9 +1,8 @@
-//! The walk over the pages of own purchases: from pages to one list, and whether it is complete.
-//! Pure.
+//! Assembles the pages of own purchases into one list. Pure.
 //!
-//! Only a complete list proves that something is not in it, so a list counts as complete only if
-//! every page up to the oldest order that matters was read without a fault. What lies beyond, read
-//! now and then to compare prices, can fail without making the rest incomplete.
+//! Only a complete list is evidence that an order is not in it. A list is complete only if every page
+//! back to the oldest open order was read without a fault. Older pages, which are read at times to
+//! compare prices, can fail without making the list incomplete.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,78 +14,58 @@ use crate::{
     markets::csgoroll::account::{NextPage, OwnPurchase, Page},
 };
 
-/// How many pages of own purchases are read at most: ten thousand purchases.
+/// Maximum number of pages of own purchases: ten thousand purchases.
 pub const PURCHASE_PAGES_MAX: u32 = 40;
 
-/// How many pages in a row may list nothing new before the walk ends.
+/// Number of successive pages without a new purchase after which the walk ends.
 const STALLED_PAGES_MAX: u32 = 3;
 
-/// How many purchases of unknown status a reading names. The others are listed all the same.
+/// Maximum number of purchases of unknown status that a reading names. All are in its list.
 pub const UNKNOWN_NAMED_MAX: usize = 64;
 
-/// How long before it is bought a listing may have been made. They expire after two days (source:
-/// recordings); the third is for doubt.
+/// Maximum age of a listing at its purchase. Listings expire after two days (source: recordings);
+/// the third day is a margin.
 const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 
-/// How far back own purchases are read.
+/// Time range of a read of the own purchases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookBack {
-    /// The list counts as complete once it reaches this moment.
+    /// Time back to which the list must reach to be complete.
     pub needed: UnixMs,
-    /// The walk goes on to this moment, which is not later.
+    /// Time at which the walk ends, not after `needed`.
     pub wanted: UnixMs,
-    /// The number of pages after which it ends in any case.
+    /// Maximum number of pages.
     pub pages_max: u32,
 }
 
 impl LookBack {
-    /// Back to one moment.
+    /// Creates a range in which all purchases are needed.
     pub const fn back_to(moment: UnixMs) -> Self {
         Self { needed: moment, wanted: moment, pages_max: PURCHASE_PAGES_MAX }
     }
 }
 
-/// Why a list of purchases is not complete.
+/// Reason for which a list of purchases is incomplete. Pages are numbered from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IncompleteReason {
-    /// A page names a cursor that an earlier page has named.
-    CursorRepeated {
-        /// The number of that page, from 1.
-        page: u32,
-    },
-    /// Pages follow each other that list nothing new.
-    Stalled {
-        /// The number of the last page, from 1.
-        page: u32,
-    },
-    /// More pages follow than are read.
-    TooManyPages {
-        /// How many were read.
-        pages: u32,
-    },
-    /// A page does not say what follows.
-    Unclear {
-        /// The number of that page, from 1.
-        page: u32,
-    },
-    /// Purchases could not be read.
-    Unreadable {
-        /// How many.
-        count: u32,
-        /// What the site says about it: foreign text.
-        words: Option<String>,
-    },
-    /// The site reports an error beside a list that can be read.
-    Error {
-        /// What the site says: foreign text.
-        words: String,
-    },
+    /// A page contains the cursor of an earlier page.
+    CursorRepeated { page: u32 },
+    /// Successive pages, up to this one, list no new purchase.
+    Stalled { page: u32 },
+    /// The list continues after the maximum number of pages.
+    TooManyPages { pages: u32 },
+    /// A page does not show whether another one follows.
+    Unclear { page: u32 },
+    /// Purchases could not be read. `message` is untrusted text of the site.
+    Unreadable { count: u32, message: Option<String> },
+    /// The site reports an error beside a readable list. `message` is untrusted text of the site.
+    Error { message: String },
     /// A later page could not be read.
     Failed(FailureCause),
 }
 
 impl IncompleteReason {
-    /// The cause, for the user.
+    /// Returns the cause for the user.
     pub fn cause(&self) -> FailureCause {
         const CHANGED: &str = "compare with your purchases at the site; if they are listed there, \
                                the site has changed and this version cannot read them";
@@ -94,14 +73,14 @@ impl IncompleteReason {
             Self::CursorRepeated { page } => (
                 "cursor repeated",
                 format!(
-                    "the page cursor does not move: page {page} names the cursor of an earlier page"
+                    "the page cursor does not move: page {page} contains the cursor of an earlier page"
                 ),
             ),
             Self::Stalled { page } => (
                 "stalled",
                 format!(
-                    "the list does not end: page {page} and the {} before it list nothing new and \
-                     say that more follow",
+                    "the list does not end: page {page} and the {} before it list nothing new, and \
+                     more follow",
                     STALLED_PAGES_MAX.saturating_sub(1)
                 ),
             ),
@@ -110,15 +89,15 @@ impl IncompleteReason {
                 format!("the list does not end: {pages} pages were read, and more follow"),
             ),
             Self::Unclear { page } => {
-                ("unclear", format!("page {page} does not say whether another page follows"))
+                ("unclear", format!("page {page} does not show whether another page follows"))
             }
-            Self::Unreadable { count, words } => {
-                let words = words.as_deref().map(|words| format!("; the site says: {words}"));
-                let words = words.unwrap_or_default();
-                ("unreadable", format!("{count} entries of the list could not be read{words}"))
+            Self::Unreadable { count, message } => {
+                let message = message.as_deref().map(|text| format!("; the site reports: {text}"));
+                let message = message.unwrap_or_default();
+                ("unreadable", format!("{count} entries of the list could not be read{message}"))
             }
-            Self::Error { words } => {
-                ("error", format!("the site reports an error beside the list: {words}"))
+            Self::Error { message } => {
+                ("error", format!("the site reports an error beside the list: {message}"))
             }
             Self::Failed(cause) => return cause.clone(),
         };
@@ -126,26 +105,25 @@ impl IncompleteReason {
     }
 }
 
-/// A purchase whose status this version does not know. It is in the list like any other.
+/// Purchase of a status that this version does not know. It is in the list like any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownStatus {
-    /// The listing.
     pub id: TradeId,
-    /// The site's word: foreign text of bounded length.
+    /// Status on the wire: untrusted text of bounded length.
     pub word: Box<str>,
 }
 
-/// How far the list reached that was read for the purchases of the last days.
+/// Range of a list that was read to compare the prices of the last days.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// Why it does not reach as far as it should.
+    /// Reason for which the list does not reach back to [`LookBack::wanted`].
     pub shortfall: Option<IncompleteReason>,
-    /// When the oldest purchase in it was listed, by the server's clock.
+    /// Server time at which the oldest purchase in the list was listed.
     pub oldest: Option<UnixMs>,
 }
 
 impl History {
-    /// Why it does not reach as far as it should, for the user.
+    /// Returns the cause of the shortfall for the user.
     pub fn cause(&self) -> Option<FailureCause> {
         let cause = self.shortfall.as_ref()?.cause();
         Some(match self.oldest {
@@ -155,34 +133,30 @@ impl History {
     }
 }
 
-/// What we have bought, and when that was true.
+/// Own purchases at a point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurchasesReading {
-    /// Our own trades, newest listing first, each once, back to [`LookBack::needed`].
+    /// Own trades back to [`LookBack::needed`], newest listing first, without duplicates.
     pub trades: Vec<OwnTrade>,
-    /// Those listed earlier, back to [`LookBack::wanted`]. They tell what became of orders that the
-    /// ledger holds. They do not tell of purchases that it does not hold: how far back a ledger has
-    /// ever looked differs from one to the next, so such a purchase may be older than the ledger.
+    /// Earlier trades, back to [`LookBack::wanted`]. They are evidence for orders in the ledger only.
+    /// A purchase that is not in the ledger may be older than the ledger.
     pub older: Vec<OwnTrade>,
-    /// Whether `trades` are all, back to there: exactly where `incomplete` is
-    /// `None`.
+    /// `true` if `trades` is complete, which is exactly if `incomplete` is `None`.
     pub complete: bool,
-    /// Why they are not all.
     pub incomplete: Option<IncompleteReason>,
-    /// How the rest of the walk went, where [`LookBack::wanted`] lies before [`LookBack::needed`].
+    /// Result of the walk before [`LookBack::needed`], if [`LookBack::wanted`] is earlier.
     pub history: Option<History>,
     /// The first purchases of unknown status, at most [`UNKNOWN_NAMED_MAX`].
     pub unknown: Vec<UnknownStatus>,
-    /// How many purchases have no price that can be read, and the first of them.
+    /// Number of purchases without a readable price, and the first of them.
     pub unpriced: Option<(u32, TradeId)>,
-    /// How many pages were read.
     pub pages: u32,
-    /// When reading began, by our wall clock.
+    /// Start of the read, on the local wall clock.
     pub started: UnixMs,
 }
 
 impl PurchasesReading {
-    /// A complete list without a fault, read at one moment.
+    /// Creates a complete list without a fault.
     pub const fn complete(trades: Vec<OwnTrade>, started: UnixMs) -> Self {
         Self {
             trades,
@@ -198,16 +172,16 @@ impl PurchasesReading {
     }
 }
 
-/// A walk that is under way.
+/// Walk over the pages, newest first.
 #[derive(Debug)]
 pub(super) struct PageWalk {
-    span: LookBack,
-    /// Each with whether it was listed before the needed moment.
+    look_back: LookBack,
+    /// Trades, with `true` for those listed before the needed time.
     trades: Vec<(OwnTrade, bool)>,
     places: HashMap<TradeId, usize>,
     cursors: HashSet<String>,
     pages: u32,
-    /// How many pages in a row have listed nothing new.
+    /// Number of successive pages without a new purchase.
     stalled: u32,
     has_needed: bool,
     oldest: Option<UnixMs>,
@@ -218,9 +192,9 @@ pub(super) struct PageWalk {
 }
 
 impl PageWalk {
-    pub(super) fn new(span: LookBack) -> Self {
+    pub(super) fn new(look_back: LookBack) -> Self {
         Self {
-            span,
+            look_back,
             trades: Vec::new(),
             places: HashMap::new(),
             cursors: HashSet::new(),
@@ -235,24 +209,26 @@ impl PageWalk {
         }
     }
 
-    /// Takes a page in. Returns the cursor of the page to read next; `None`: the walk is over.
-    pub(super) fn take(&mut self, page: Page<OwnPurchase>) -> Option<String> {
+    /// Adds a page. Returns the cursor of the next page to read; `None` at the end of the walk.
+    pub(super) fn add_page(&mut self, page: Page<OwnPurchase>) -> Option<String> {
         self.pages = self.pages.saturating_add(1);
         let Page { nodes, unreadable, next, error } = page;
         match (unreadable, error) {
             (0, None) => {}
-            (0, Some(words)) => self.fault(IncompleteReason::Error { words }),
-            (count, words) => self.fault(IncompleteReason::Unreadable { count, words }),
+            (0, Some(message)) => self.record_fault(IncompleteReason::Error { message }),
+            (count, message) => {
+                self.record_fault(IncompleteReason::Unreadable { count, message });
+            }
         }
         let known = self.trades.len();
-        // The list is ordered by listing and not by purchase.
+        // The list is ordered by the time of the listing, not of the purchase.
         let last = nodes.last().and_then(|purchase| purchase.created_at);
         for purchase in nodes {
             self.add(purchase);
         }
         self.stalled = if self.trades.len() > known { 0 } else { self.stalled.saturating_add(1) };
-        self.has_needed |= last.is_some_and(|last| is_before(last, self.span.needed));
-        if last.is_some_and(|last| is_before(last, self.span.wanted)) {
+        self.has_needed |= last.is_some_and(|last| is_before(last, self.look_back.needed));
+        if last.is_some_and(|last| is_before(last, self.look_back.wanted)) {
             return None;
         }
         match next {
@@ -260,15 +236,15 @@ impl PageWalk {
                 self.has_needed = true;
                 None
             }
-            NextPage::Unclear => self.end(IncompleteReason::Unclear { page: self.pages }),
+            NextPage::Unclear => self.end_with(IncompleteReason::Unclear { page: self.pages }),
             NextPage::After(cursor) if self.cursors.contains(&cursor) => {
-                self.end(IncompleteReason::CursorRepeated { page: self.pages })
+                self.end_with(IncompleteReason::CursorRepeated { page: self.pages })
             }
             NextPage::After(_) if STALLED_PAGES_MAX <= self.stalled => {
-                self.end(IncompleteReason::Stalled { page: self.pages })
+                self.end_with(IncompleteReason::Stalled { page: self.pages })
             }
-            NextPage::After(_) if self.span.pages_max <= self.pages => {
-                self.end(IncompleteReason::TooManyPages { pages: self.pages })
+            NextPage::After(_) if self.look_back.pages_max <= self.pages => {
+                self.end_with(IncompleteReason::TooManyPages { pages: self.pages })
             }
             NextPage::After(cursor) => {
                 self.cursors.insert(cursor.clone());
@@ -277,18 +253,18 @@ impl PageWalk {
         }
     }
 
-    /// The next page could not be read. Returns the failure where the walk is worth nothing then.
-    pub(super) fn fail(&mut self, failure: ReadFailure) -> Result<(), ReadFailure> {
+    /// Handles a page that could not be read. Returns the failure if the list is unusable without it.
+    pub(super) fn on_page_error(&mut self, failure: ReadFailure) -> Result<(), ReadFailure> {
         if !self.has_needed {
             return Err(failure);
         }
-        self.fault(IncompleteReason::Failed(failure.cause()));
+        self.record_fault(IncompleteReason::Failed(failure.cause()));
         Ok(())
     }
 
-    /// What the walk has found. `started`: when its first page was asked for.
+    /// Returns the result. `started`: the time of the request for the first page.
     pub(super) fn finish(self, started: UnixMs) -> PurchasesReading {
-        let is_deep = self.span.wanted < self.span.needed;
+        let is_deep = self.look_back.wanted < self.look_back.needed;
         let history = History { shortfall: self.shortfall, oldest: self.oldest };
         let (older, trades): (Vec<_>, Vec<_>) =
             self.trades.into_iter().partition(|(_trade, is_older)| *is_older);
@@ -308,8 +284,8 @@ impl PageWalk {
 
     fn add(&mut self, purchase: OwnPurchase) {
         let OwnPurchase { id, status, unknown_status, price, created_at, joined_at, .. } = purchase;
-        // What is older was not asked for, and would be there on one page and not on another.
-        if created_at.is_some_and(|created| is_before(created, self.span.wanted)) {
+        // Older purchases are outside the range, and may or may not be on the last page.
+        if created_at.is_some_and(|created| is_before(created, self.look_back.wanted)) {
             return;
         }
         self.oldest = self.oldest.into_iter().chain(created_at).min();
@@ -317,7 +293,7 @@ impl PageWalk {
         match self.places.get(&id).and_then(|place| self.trades.get_mut(*place)) {
             Some((known, _is_older)) => merge(known, trade),
             None => {
-                let is_older = created_at.is_some_and(|at| is_before(at, self.span.needed));
+                let is_older = created_at.is_some_and(|at| is_before(at, self.look_back.needed));
                 self.places.insert(id, self.trades.len());
                 self.trades.push((trade, is_older));
             }
@@ -333,26 +309,25 @@ impl PageWalk {
         }
     }
 
-    fn end(&mut self, fault: IncompleteReason) -> Option<String> {
-        self.fault(fault);
+    fn end_with(&mut self, fault: IncompleteReason) -> Option<String> {
+        self.record_fault(fault);
         None
     }
 
-    /// Notes a fault. The first one is reported: later ones often follow from it.
-    fn fault(&mut self, fault: IncompleteReason) {
+    /// Records a fault. Only the first one is kept, because later ones often follow from it.
+    fn record_fault(&mut self, fault: IncompleteReason) {
         let slot = if self.has_needed { &mut self.shortfall } else { &mut self.incomplete };
         slot.get_or_insert(fault);
     }
 }
 
-/// Whether a listing of that moment was surely over at the other.
+/// Returns `true` if a listing created at `created` had certainly expired at `moment`.
 fn is_before(created: UnixMs, moment: UnixMs) -> bool {
     created.0 < moment.0.saturating_sub(LISTING_LIFE_MS_MAX)
 }
 
-/// The same purchase stands on two pages: the list has moved in between, or contradicts itself. Of
-/// two statuses the one counts that gives no coins back, of two such the later; of two prices the
-/// higher.
+/// Merges two entries of one purchase: the pages shifted between two reads, or contradict each other.
+/// A status that returns no coins has precedence, then the later status. The higher price is kept.
 fn merge(known: &mut OwnTrade, later: OwnTrade) {
     let gives_back = |status| {
         matches!(status, TradeStatus::Cooldown | TradeStatus::Cancelled | TradeStatus::Expired)
@@ -401,11 +376,11 @@ mod tests {
         LookBack { needed: days_ago(0), wanted: days_ago(8), pages_max: 5 }
     }
 
-    /// Walks over pages, one a day, until it ends. Returns how many were taken.
+    /// Walks over pages until the end. Returns the number of pages.
     fn walk(walk: &mut PageWalk, mut at: impl FnMut(u32) -> Page<OwnPurchase>) -> u32 {
         let mut taken = 0;
         loop {
-            let next = walk.take(at(taken));
+            let next = walk.add_page(at(taken));
             taken += 1;
             if next.is_none() {
                 return taken;
@@ -436,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_new_cursors_to_nothing_new_end_the_walk_after_three_pages() {
+    fn three_pages_without_new_purchases_end_the_walk() {
         let mut stalled = PageWalk::new(LookBack::back_to(NOW));
         let taken = walk(&mut stalled, |number| {
             page(vec![purchase("same", 0)], after(&number.to_string()))
@@ -448,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn more_pages_than_are_read_are_named() {
+    fn too_many_pages_make_the_list_incomplete() {
         let mut endless = PageWalk::new(LookBack::back_to(NOW));
         let taken = walk(&mut endless, |number| {
             page(vec![purchase(&format!("t{number}"), 0)], after(&number.to_string()))
@@ -461,26 +436,26 @@ mod tests {
     #[test]
     fn the_last_page_or_an_older_listing_makes_the_list_complete() {
         let mut short = PageWalk::new(deep());
-        assert_eq!(short.take(page(vec![purchase("a", 0)], NextPage::End)), None);
+        assert_eq!(short.add_page(page(vec![purchase("a", 0)], NextPage::End)), None);
         let reading = short.finish(NOW);
         let history = History { shortfall: None, oldest: Some(days_ago(0)) };
         assert_eq!((reading.complete, reading.history), (true, Some(history)));
 
         let mut older = PageWalk::new(LookBack::back_to(days_ago(1)));
-        assert_eq!(older.take(page(vec![purchase("a", 4)], after("x"))), Some("x".to_owned()));
-        assert_eq!(older.take(page(vec![purchase("b", 5)], after("y"))), None);
+        assert_eq!(older.add_page(page(vec![purchase("a", 4)], after("x"))), Some("x".to_owned()));
+        assert_eq!(older.add_page(page(vec![purchase("b", 5)], after("y"))), None);
         let reading = older.finish(NOW);
         assert!(reading.complete && reading.history.is_none());
         let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
-        assert_eq!(ids, ["a"], "what is older was not asked for");
+        assert_eq!(ids, ["a"], "older purchases are outside the range");
     }
 
     #[test]
-    fn what_lies_beyond_the_needed_moment_is_told_apart() {
+    fn purchases_before_the_needed_moment_are_separate() {
         let mut walk = PageWalk::new(deep());
         let undated = OwnPurchase { created_at: None, ..purchase("undated", 0) };
         let nodes = vec![purchase("new", 2), undated, purchase("old", 4), purchase("older", 10)];
-        assert_eq!(walk.take(page(nodes, NextPage::End)), None);
+        assert_eq!(walk.add_page(page(nodes, NextPage::End)), None);
         let reading = walk.finish(NOW);
         let ids = |trades: &[OwnTrade]| -> Vec<String> {
             trades.iter().map(|trade| trade.id.to_string()).collect()
@@ -490,33 +465,33 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_before_the_needed_moment_makes_the_list_incomplete() {
+    fn a_fault_before_the_walk_reaches_the_needed_moment_makes_the_list_incomplete() {
         for broken in [
             Page { unreadable: 1, ..page(Vec::new(), NextPage::End) },
             Page { error: Some("no".to_owned()), ..page(vec![purchase("a", 0)], NextPage::End) },
             page(vec![purchase("a", 0)], NextPage::Unclear),
         ] {
             let mut walk = PageWalk::new(deep());
-            assert_eq!(walk.take(broken), None);
+            assert_eq!(walk.add_page(broken), None);
             let reading = walk.finish(NOW);
             assert!(!reading.complete && reading.incomplete.is_some(), "{reading:?}");
         }
         let mut first = PageWalk::new(deep());
-        assert!(first.fail(ReadFailure::SignedOut).is_err());
+        assert!(first.on_page_error(ReadFailure::SignedOut).is_err());
     }
 
     #[test]
-    fn a_fault_beyond_the_needed_moment_leaves_the_list_complete_and_is_named() {
+    fn a_fault_after_the_needed_moment_is_a_history_shortfall() {
         let faults: [fn(&mut PageWalk); 4] = [
-            |walk| drop(walk.take(Page { unreadable: 1, ..page(Vec::new(), NextPage::End) })),
-            |walk| drop(walk.take(page(vec![purchase("c", 5)], after("x")))),
-            |walk| drop(walk.take(page(Vec::new(), NextPage::Unclear))),
-            |walk| walk.fail(ReadFailure::Status { status: 502 }).unwrap(),
+            |walk| drop(walk.add_page(Page { unreadable: 1, ..page(Vec::new(), NextPage::End) })),
+            |walk| drop(walk.add_page(page(vec![purchase("c", 5)], after("x")))),
+            |walk| drop(walk.add_page(page(Vec::new(), NextPage::Unclear))),
+            |walk| walk.on_page_error(ReadFailure::Status { status: 502 }).unwrap(),
         ];
         for fault in faults {
             let mut walk = PageWalk::new(deep());
-            assert!(walk.take(page(vec![purchase("a", 0)], after("w"))).is_some());
-            assert!(walk.take(page(vec![purchase("b", 4)], after("x"))).is_some());
+            assert!(walk.add_page(page(vec![purchase("a", 0)], after("w"))).is_some());
+            assert!(walk.add_page(page(vec![purchase("b", 4)], after("x"))).is_some());
             fault(&mut walk);
             let reading = walk.finish(NOW);
             assert!(reading.complete, "{reading:?}");
@@ -525,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_of_pages_cuts_only_what_lies_beyond_the_needed_moment() {
+    fn the_page_limit_after_the_needed_moment_shortens_only_the_history() {
         let mut cut = PageWalk::new(deep());
         let taken = walk(&mut cut, |number| {
             let node = purchase(&format!("t{number}"), i64::from(number) + 1);
@@ -550,7 +525,7 @@ mod tests {
             ..purchase("a", 0)
         };
         let id = unknown.id;
-        assert_eq!(walk.take(page(vec![unknown], NextPage::End)), None);
+        assert_eq!(walk.add_page(page(vec![unknown], NextPage::End)), None);
         let reading = walk.finish(NOW);
         assert!(reading.complete);
         let trades: Vec<_> = reading.trades.iter().map(|trade| (trade.id, trade.status)).collect();
@@ -563,26 +538,29 @@ mod tests {
         let mut walk = PageWalk::new(LookBack::back_to(NOW));
         let unpriced = |id| OwnPurchase { price: None, ..purchase(id, 0) };
         let nodes = vec![purchase("a", 0), unpriced("b"), unpriced("c")];
-        assert_eq!(walk.take(page(nodes, NextPage::End)), None);
+        assert_eq!(walk.add_page(page(nodes, NextPage::End)), None);
         let reading = walk.finish(NOW);
         assert_eq!(reading.unpriced, Some((2, TradeId::new("b").unwrap())));
         assert!(reading.complete, "the status of a purchase counts without its price");
     }
 
     #[test]
-    fn every_cause_says_what_to_do() {
+    fn every_cause_has_a_remedy() {
         for incomplete in [
             IncompleteReason::CursorRepeated { page: 2 },
             IncompleteReason::Stalled { page: 3 },
             IncompleteReason::TooManyPages { pages: 40 },
             IncompleteReason::Unclear { page: 1 },
-            IncompleteReason::Unreadable { count: 2, words: Some("Cannot return null".to_owned()) },
-            IncompleteReason::Error { words: "no".to_owned() },
+            IncompleteReason::Unreadable {
+                count: 2,
+                message: Some("Cannot return null".to_owned()),
+            },
+            IncompleteReason::Error { message: "no".to_owned() },
         ] {
             let cause = incomplete.cause();
             assert!(!cause.text().is_empty() && !cause.remedy().is_empty(), "{cause:?}");
         }
-        let unreadable = |count| IncompleteReason::Unreadable { count, words: None }.cause();
+        let unreadable = |count| IncompleteReason::Unreadable { count, message: None }.cause();
         assert!(unreadable(1).is_same(&unreadable(2)));
     }
 
@@ -599,8 +577,8 @@ mod tests {
     }
 
     proptest! {
-        /// However pages shift and contradict each other, nothing is listed twice, and coins are
-        /// given back only if every mention of a purchase gives them back.
+        /// For any shifting and contradicting pages, no purchase is listed twice, and coins are
+        /// returned only if every entry of a purchase returns them.
         #[test]
         fn a_purchase_is_listed_once_with_its_most_cautious_status(
             mentions in prop::collection::vec((0_u8..4, status(), 0_i64..300), 1..20),
@@ -613,8 +591,8 @@ mod tests {
                     price: Some(Amount::from_cents(*cents)),
                     ..purchase(&format!("t{id}"), 0)
                 });
-                // Whether it ends does not matter here.
-                drop(walk.take(page(nodes.collect(), after(&number.to_string()))));
+                // The end of the walk is irrelevant here.
+                drop(walk.add_page(page(nodes.collect(), after(&number.to_string()))));
             }
             let reading = walk.finish(NOW);
             let gives_back = |status: TradeStatus| {
@@ -623,10 +601,10 @@ mod tests {
             let ids: HashSet<TradeId> = reading.trades.iter().map(|trade| trade.id).collect();
             prop_assert_eq!(ids.len(), reading.trades.len());
             for trade in &reading.trades {
-                let said = || mentions.iter().filter(|(id, ..)| trade.id.as_str() == format!("t{id}"));
-                let all_give_back = said().all(|(_, status, _)| gives_back(*status));
+                let entries = || mentions.iter().filter(|(id, ..)| trade.id.as_str() == format!("t{id}"));
+                let all_give_back = entries().all(|(_, status, _)| gives_back(*status));
                 prop_assert_eq!(gives_back(trade.status), all_give_back);
-                let highest = said().map(|(_, _, cents)| Amount::from_cents(*cents)).max();
+                let highest = entries().map(|(_, _, cents)| Amount::from_cents(*cents)).max();
                 prop_assert_eq!(trade.price, highest);
             }
         }

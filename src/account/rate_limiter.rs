@@ -1,65 +1,60 @@
-//! When the next cold read may leave, decided without a clock.
-//!
-//! Pure. Reads keep a distance from one another, and a failure is followed by a growing wait, so
-//! that whatever asks for reads, the site sees a trickle.
+//! Rate limit of reads: a minimum interval, and exponential backoff after failures. Pure.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
 
-/// The least distance between two reads.
-const DISTANCE: Duration = Duration::from_millis(1_000);
+/// Minimum interval between two reads.
+const INTERVAL_MIN: Duration = Duration::from_millis(1_000);
 
-/// The wait after one failure. It doubles with each further one.
+/// Wait after one failure. It doubles with each further one.
 const WAIT_FIRST: Duration = Duration::from_secs(5);
 
-/// The longest wait after failures.
+/// Maximum backoff after failures.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// The longest that the site's own wish is heeded.
-const WISH_MAX: Duration = Duration::from_secs(3_600);
+/// Maximum `Retry-After` that is honoured.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// The pace of reads.
+/// State of the rate limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateLimiter {
-    distance: Duration,
+    interval_min: Duration,
     next: Option<Instant>,
     failures: u32,
 }
 
 impl Default for RateLimiter {
     fn default() -> Self {
-        Self { distance: DISTANCE, next: None, failures: 0 }
+        Self { interval_min: INTERVAL_MIN, next: None, failures: 0 }
     }
 }
 
 impl RateLimiter {
-    /// Keeps another distance, as a market of one's own allows.
-    pub(super) fn with_distance(distance: Duration) -> Self {
-        Self { distance, ..Self::default() }
+    /// Uses another minimum interval, for a simulated market.
+    pub(super) fn with_min_interval(interval_min: Duration) -> Self {
+        Self { interval_min, ..Self::default() }
     }
 
-    /// How long to wait before a read may leave. Taking the turn is what [`leaves`](Self::leaves)
-    /// says.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
+    /// Returns the time until a read may be sent. [`on_request`](Self::on_request) records it.
+    pub(super) fn delay(&self, now: Instant) -> Duration {
         self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// A read leaves now.
-    pub(super) fn leaves(&mut self, now: Instant) {
-        self.next = now.checked_add(self.distance);
+    /// Records that a read is sent now.
+    pub(super) fn on_request(&mut self, now: Instant) {
+        self.next = now.checked_add(self.interval_min);
     }
 
-    /// It was answered.
-    pub(super) const fn succeeded(&mut self) {
+    pub(super) const fn on_success(&mut self) {
         self.failures = 0;
     }
 
-    /// It failed, and the site may have asked to wait.
-    pub(super) fn failed(&mut self, now: Instant, retry_after: Option<Duration>) {
+    /// Records a failed read. `retry_after`: the wait that the site requested.
+    pub(super) fn on_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
         let factor = 2_u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
         let own = WAIT_FIRST.saturating_mul(factor).min(WAIT_MAX);
-        let wait = retry_after.unwrap_or_default().min(WISH_MAX).max(own);
+        let wait = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).max(own);
         self.next = self.next.max(now.checked_add(wait));
     }
 }
@@ -69,40 +64,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_keep_their_distance() {
+    fn reads_keep_a_minimum_interval() {
         let now = Instant::now();
-        let mut pace = RateLimiter::default();
-        assert_eq!(pace.wait(now), Duration::ZERO);
-        pace.leaves(now);
-        assert_eq!(pace.wait(now), DISTANCE);
-        assert_eq!(pace.wait(now + DISTANCE), Duration::ZERO);
+        let mut rate_limiter = RateLimiter::default();
+        assert_eq!(rate_limiter.delay(now), Duration::ZERO);
+        rate_limiter.on_request(now);
+        assert_eq!(rate_limiter.delay(now), INTERVAL_MIN);
+        assert_eq!(rate_limiter.delay(now + INTERVAL_MIN), Duration::ZERO);
     }
 
     #[test]
-    fn failures_are_followed_by_growing_waits_and_a_success_forgives_them() {
+    fn failures_double_the_wait_and_a_success_resets_it() {
         let now = Instant::now();
-        let mut pace = RateLimiter::default();
+        let mut rate_limiter = RateLimiter::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
-            pace.failed(now, None);
-            waits.push(pace.wait(now).as_secs());
+            rate_limiter.on_failure(now, None);
+            waits.push(rate_limiter.delay(now).as_secs());
         }
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
-        pace.succeeded();
+        rate_limiter.on_success();
         let later = now + WAIT_MAX;
-        pace.failed(later, None);
-        assert_eq!(pace.wait(later).as_secs(), 5);
+        rate_limiter.on_failure(later, None);
+        assert_eq!(rate_limiter.delay(later).as_secs(), 5);
     }
 
     #[test]
-    fn the_sites_wish_is_heeded_within_reason() {
+    fn retry_after_is_honoured_up_to_a_bound() {
         let now = Instant::now();
-        let mut pace = RateLimiter::default();
-        pace.failed(now, Some(Duration::from_secs(90)));
-        assert_eq!(pace.wait(now).as_secs(), 90);
-        pace.failed(now, Some(Duration::from_secs(1)));
-        assert_eq!(pace.wait(now).as_secs(), 90, "an earlier wish is not shortened");
-        pace.failed(now, Some(Duration::MAX));
-        assert_eq!(pace.wait(now), WISH_MAX);
+        let mut rate_limiter = RateLimiter::default();
+        rate_limiter.on_failure(now, Some(Duration::from_secs(90)));
+        assert_eq!(rate_limiter.delay(now).as_secs(), 90);
+        rate_limiter.on_failure(now, Some(Duration::from_secs(1)));
+        assert_eq!(rate_limiter.delay(now).as_secs(), 90, "an earlier wait is not shortened");
+        rate_limiter.on_failure(now, Some(Duration::MAX));
+        assert_eq!(rate_limiter.delay(now), RETRY_AFTER_MAX);
     }
 }

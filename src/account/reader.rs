@@ -1,7 +1,7 @@
-//! Cold reads with typed results: who we are, what we have bought, what is for sale.
+//! Typed reads over HTTP: user and balance, own purchases, open listings.
 //!
-//! Every read of this program that is not a buy goes through one [`AccountReader`], which keeps the pace.
-//! Nothing here runs in the thread that decides.
+//! All requests except orders go through one [`AccountReader`], which limits their rate. Nothing here
+//! runs on the thread that decides.
 
 use std::time::{Duration, Instant};
 
@@ -28,29 +28,27 @@ use crate::{
     },
 };
 
-/// Reads, at a pace.
+/// Rate-limited reader.
 #[derive(Debug)]
 pub struct AccountReader {
     http: HttpClient,
     generation: Generation,
     has_credential: bool,
-    pace: Mutex<RateLimiter>,
+    rate_limiter: Mutex<RateLimiter>,
 }
 
-/// Who we are, and when that was true.
+/// User and balance at a point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserReading {
-    /// What the site says.
     pub user: User,
-    /// The earliest moment, on our wall clock, at which it can have been true.
+    /// Earliest time at which the data was current, on the local wall clock.
     pub as_of: UnixMs,
-    /// The exchange that told it.
     pub exchange: ClockExchange,
-    /// The answer's `Date`.
+    /// `Date` header of the answer.
     pub date: Option<UnixMs>,
 }
 
-/// One page of what is for sale.
+/// One page of open listings.
 #[derive(Debug)]
 pub struct ListingsPage {
     reply: HttpReply,
@@ -58,11 +56,11 @@ pub struct ListingsPage {
 }
 
 impl AccountReader {
-    /// Sets it up; asks nothing yet.
+    /// Creates a reader without sending a request.
     ///
     /// # Errors
     ///
-    /// An [`HttpError`] if the client cannot be set up.
+    /// Returns an [`HttpError`] if the HTTP client cannot be created.
     pub fn new(
         endpoints: &Endpoints,
         credential: Option<&Credential>,
@@ -73,27 +71,27 @@ impl AccountReader {
             http: HttpClient::new(endpoints, credential, tls)?,
             generation,
             has_credential: credential.is_some(),
-            pace: Mutex::new(RateLimiter::default()),
+            rate_limiter: Mutex::new(RateLimiter::default()),
         })
     }
 
-    /// Keeps another distance between two reads than the site should be spared, for a practice
-    /// market.
+    /// Sets the minimum interval between two reads, for a simulated market.
     #[must_use]
-    pub fn with_distance(self, distance: Duration) -> Self {
-        Self { pace: Mutex::new(RateLimiter::with_distance(distance)), ..self }
+    pub fn with_min_interval(self, interval_min: Duration) -> Self {
+        Self { rate_limiter: Mutex::new(RateLimiter::with_min_interval(interval_min)), ..self }
     }
 
-    /// Whether it asks as somebody. As nobody it sees what is for sale at most.
+    /// Returns `true` if a credential is set. Without one only open listings can be read.
     pub const fn has_credential(&self) -> bool {
         self.has_credential
     }
 
-    /// Reads who we are.
+    /// Reads the user and the balance.
     ///
     /// # Errors
     ///
-    /// A [`ReadFailure`]; [`ReadFailure::NoCredential`] without asking.
+    /// Returns a [`ReadFailure`]. Without a credential it is [`ReadFailure::NoCredential`], and no
+    /// request is sent.
     ///
     /// # Cancel safety
     ///
@@ -102,22 +100,22 @@ impl AccountReader {
         if !self.has_credential {
             return Err(ReadFailure::NoCredential);
         }
-        let (reply, as_of) = self.ask(&operations::current_user()).await?;
+        let (reply, as_of) = self.send(&operations::current_user()).await?;
         match account::read_current_user(&reply.body) {
             Ok(CurrentUser::SignedIn(user)) => {
                 Ok(UserReading { user, as_of, exchange: reply.exchange, date: reply.head.date })
             }
             Ok(CurrentUser::SignedOut) => Err(ReadFailure::SignedOut),
-            Err(error) => Err(about(error)),
+            Err(error) => Err(read_failure(error)),
         }
     }
 
-    /// Reads what this account has bought, page by page. Moments are on the server's clock.
+    /// Reads the own purchases page by page. Times are on the server's clock.
     ///
     /// # Errors
     ///
-    /// A [`ReadFailure`] before [`LookBack::needed`] was reached. What was read by then is dropped: half
-    /// a list proves nothing.
+    /// Returns a [`ReadFailure`] if a page cannot be read before [`LookBack::needed`] was reached. A
+    /// partial list is dropped because it is no evidence.
     ///
     /// # Cancel safety
     ///
@@ -125,15 +123,15 @@ impl AccountReader {
     pub async fn own_purchases(
         &self,
         user: &User,
-        span: LookBack,
+        look_back: LookBack,
     ) -> Result<PurchasesReading, ReadFailure> {
-        let mut walk = PageWalk::new(span);
+        let mut walk = PageWalk::new(look_back);
         let (page, started) = self.purchases_page(user, None).await?;
-        let mut after = walk.take(page);
+        let mut after = walk.add_page(page);
         while let Some(cursor) = after {
             after = match self.purchases_page(user, Some(&cursor)).await {
-                Ok((page, _started)) => walk.take(page),
-                Err(failure) => walk.fail(failure).map(|()| None)?,
+                Ok((page, _started)) => walk.add_page(page),
+                Err(failure) => walk.on_page_error(failure).map(|()| None)?,
             };
         }
         Ok(walk.finish(started))
@@ -146,46 +144,48 @@ impl AccountReader {
     ) -> Result<(Page<OwnPurchase>, UnixMs), ReadFailure> {
         let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after)
             .ok_or(ReadFailure::UserId)?;
-        let (reply, started) = self.ask(&page).await?;
-        let page = account::read_own_purchases(&reply.body).map_err(about)?;
+        let (reply, started) = self.send(&page).await?;
+        let page = account::read_own_purchases(&reply.body).map_err(read_failure)?;
         Ok((page, started))
     }
 
-    /// Reads one page of what is for sale, newest first. `after`: the cursor of the page before.
+    /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
     ///
     /// # Errors
     ///
-    /// A [`ReadFailure`].
+    /// Returns a [`ReadFailure`] if the page cannot be read.
     ///
     /// # Cancel safety
     ///
     /// Safe: it only reads.
     pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
         let page = operations::open_listings(self.generation, PAGE_LISTINGS_MAX, after);
-        let (reply, _started) = self.ask(&page).await?;
+        let (reply, _started) = self.send(&page).await?;
         Ok(ListingsPage { reply, generation: self.generation })
     }
 
-    /// Asks when its turn has come. Returns the answer, and our wall clock when the request left.
-    async fn ask(&self, operation: &GraphqlOperation) -> Result<(HttpReply, UnixMs), ReadFailure> {
-        // One read at a time: whoever holds the pace has the turn.
-        let mut pace = self.pace.lock().await;
-        sleep(pace.wait(Instant::now())).await;
-        pace.leaves(Instant::now());
+    /// Sends a request as soon as the rate limit allows it. Returns the reply, and the local wall
+    /// clock at the time of the request.
+    async fn send(&self, operation: &GraphqlOperation) -> Result<(HttpReply, UnixMs), ReadFailure> {
+        // The lock also limits the reader to one request at a time.
+        let mut rate_limiter = self.rate_limiter.lock().await;
+        sleep(rate_limiter.delay(Instant::now())).await;
+        rate_limiter.on_request(Instant::now());
         let started = clock::now();
         let answered = self.http.post(operation.to_json()).await;
-        let checked =
-            answered.map_err(ReadFailure::from).and_then(|reply| match ReadFailure::of(&reply) {
+        let checked = answered.map_err(ReadFailure::from).and_then(|reply| {
+            match ReadFailure::from_reply(&reply) {
                 Some(failure) => Err(failure),
                 None => Ok(reply),
-            });
+            }
+        });
         match checked {
             Ok(reply) => {
-                pace.succeeded();
+                rate_limiter.on_success();
                 Ok((reply, started))
             }
             Err(failure) => {
-                pace.failed(Instant::now(), failure.retry_after());
+                rate_limiter.on_failure(Instant::now(), failure.retry_after());
                 Err(failure)
             }
         }
@@ -193,25 +193,27 @@ impl AccountReader {
 }
 
 impl ListingsPage {
-    /// What it lists.
+    /// Parses the listings of the page.
     ///
     /// # Errors
     ///
-    /// A [`ReadFailure`] if it is of no use.
+    /// Returns a [`ReadFailure`] if the page cannot be parsed.
     pub fn listings(&self) -> Result<Page<Trade<'_>>, ReadFailure> {
-        account::read_open_listings(&self.reply.body, self.generation).map_err(about)
+        account::read_open_listings(&self.reply.body, self.generation).map_err(read_failure)
     }
 
-    /// The latest that the server's clock can have shown when the page was made.
+    /// Returns the latest server time at which the page can have been generated.
     pub fn latest(&self) -> Option<UnixMs> {
         self.reply.head.date.map(|date| date.plus(Duration::from_secs(1)))
     }
 }
 
-/// The site's own words may say that nobody is signed in.
-fn about(error: ReadError) -> ReadFailure {
+/// Converts a read error. The message of a site error may mean that the session is signed out.
+fn read_failure(error: ReadError) -> ReadFailure {
     match error {
-        ReadError::Refused(words) if words.to_ascii_lowercase().contains("unauthenticated") => {
+        ReadError::SiteError(message)
+            if message.to_ascii_lowercase().contains("unauthenticated") =>
+        {
             ReadFailure::SignedOut
         }
         error => ReadFailure::Answer(error),

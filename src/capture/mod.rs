@@ -1,11 +1,11 @@
-//! Feeds recorded to disk: `sniper capture`, and the same as a call.
+//! Records feeds to disk: `sniper capture` and its library API.
 //!
-//! Each source is [listened to](crate::ws::recording_loop) over a connection of its own, under the policy
-//! of the feed; what it says goes to a [`ActiveRecording`]. Nothing here buys, and nothing
-//! public needs a setting or a credential.
+//! Each source is [received](crate::ws::recording_loop) over its own connection, with the
+//! reconnection policy of the feed, and written to an [`ActiveRecording`]. Nothing here sends
+//! orders. Public feeds need neither settings nor a credential.
 //!
-//! - [`source`]: what can be captured.
-//! - [`cli`]: the words of the command.
+//! - [`source`]: the supported sources.
+//! - [`cli`]: command-line arguments.
 
 pub mod cli;
 mod no_data;
@@ -34,44 +34,43 @@ use crate::{
     config::{Config, USER_AGENT},
     markets::csgoroll::operations,
     net::tls::Tls,
-    recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingError},
+    recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingEnd, RecordingError},
     secret,
     ws::{
         RecordedFeed, RetriesExhausted, SettingNames,
         host_cooldown::Hosts,
-        listen,
+        record_feed,
         policy::{PolicyError, ReconnectPolicy},
         protocol::{GraphqlTransportWs, PlainJson, Subscription},
     },
 };
 
-/// How often a line says how it goes.
+/// Interval of the progress lines.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// After this long a source of which nothing was recorded is warned of.
-pub const NOTHING_WARNED_AFTER: Duration = Duration::from_secs(5);
+/// Time after which a source without recorded messages causes a warning.
+pub const NO_DATA_WARNING_AFTER: Duration = Duration::from_secs(5);
 
-/// What to capture, and how.
+/// Sources and options of a capture.
 #[derive(Clone, Debug)]
 pub struct CapturePlan {
-    /// The sources.
     pub sources: Vec<CaptureSource>,
-    /// Where sessions are kept.
+    /// Parent directory of the recordings.
     pub directory: PathBuf,
-    /// A new file for each stream after this long.
+    /// Duration after which each stream starts a new file.
     pub rotate: Option<Duration>,
-    /// Compress with zstd.
+    /// Enables zstd compression.
     pub compress: bool,
-    /// When to dial again, and when to give up.
+    /// Reconnection policy and retry limit.
     pub policy: ReconnectPolicy,
-    /// How the marketplace is reached, where it is among the sources.
+    /// Configuration of the marketplace, required if it is among the sources.
     pub marketplace: Option<Config>,
-    /// How TLS is spoken; `None`: with Mozilla's roots.
+    /// TLS configuration; `None` uses Mozilla's root certificates.
     pub tls: Option<Tls>,
 }
 
 impl CapturePlan {
-    /// Captures these under the usual policy, into plain files.
+    /// Creates a plan with the default policy and uncompressed files.
     pub fn new(sources: Vec<CaptureSource>, directory: impl Into<PathBuf>) -> Self {
         Self {
             sources,
@@ -85,71 +84,69 @@ impl CapturePlan {
     }
 }
 
-/// Why a capture cannot begin, or did not end well.
+/// Failure to start a capture.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// A source is none.
-    #[error("what to capture makes no sense")]
+    #[error(transparent)]
     Source(#[from] SourceError),
-    /// A duration cannot be what it was set to.
-    #[error("the policy makes no sense")]
+    /// Invalid `--idle` or `--max-retries`.
+    #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The recording cannot begin.
-    #[error("the recording cannot begin")]
-    Tape(#[from] RecordingError),
-    /// The marketplace is among the sources, and nobody said how it is reached.
+    #[error("cannot start the recording")]
+    Recording(#[from] RecordingError),
+    /// The marketplace is among the sources, but the plan has no configuration of it.
     #[error("the settings of the marketplace are missing")]
     NoMarketplace,
 }
 
 impl CaptureError {
-    /// The exit code, after `sysexits.h`.
+    /// Returns the exit code, as defined by `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Source(_) | Self::Policy(_) => 2,
-            Self::Tape(_) => 73,
+            Self::Recording(_) => 73,
             Self::NoMarketplace => 78,
         }
     }
 }
 
-/// Captures until `stop` is ready, with the words for why; or until nothing is left to hear, or the
-/// disk fails.
+/// Captures until `stop` completes with the reason, every source has given up, or the disk fails.
 ///
 /// # Errors
 ///
-/// A [`CaptureError`] when it cannot begin. What went wrong later is in the [`CaptureOutcome`].
+/// Returns a [`CaptureError`] if the capture cannot start. Later failures are part of the
+/// [`CaptureOutcome`].
 ///
 /// # Cancel safety
 ///
-/// Safe: dropped, the session ends as one that was not ended.
+/// Safe: if dropped, the recording is left without an end mark.
 pub async fn run(
     plan: CapturePlan,
     disk: impl Disk,
     stop: impl Future<Output = String>,
 ) -> Result<CaptureOutcome, CaptureError> {
-    let begun = Instant::now();
-    let tape = ActiveRecording::start(setup(&plan)?, disk)?;
+    let started = Instant::now();
+    let recording = ActiveRecording::start(setup(&plan)?, disk)?;
     let hosts = Hosts::default();
     let indexes = 0..plan.sources.len();
     let monitors: Vec<CaptureMonitor> =
-        indexes.map(|at| CaptureMonitor::new(tape.recorder(at))).collect();
+        indexes.map(|at| CaptureMonitor::new(recording.recorder(at))).collect();
     let mut listening: FuturesUnordered<_> = plan
         .sources
         .iter()
         .zip(&monitors)
-        .map(|(source, monitor)| hear(&plan, source, &hosts, monitor))
+        .map(|(source, monitor)| record_source(&plan, source, &hosts, monitor))
         .collect();
-    let mut tick = interval_at(later(PROGRESS_EVERY), PROGRESS_EVERY);
+    let mut tick = interval_at(from_now(PROGRESS_EVERY), PROGRESS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut progress = CaptureProgress::new(begun);
+    let mut progress = CaptureProgress::new(started);
     let mut gave_up: Vec<(String, RetriesExhausted)> = Vec::new();
     tokio::pin!(stop);
     let ending = loop {
         tokio::select! {
             biased;
-            error = tape.failed() => break CaptureEndReason::Disk(error),
-            because = &mut stop => break CaptureEndReason::Stopped(because),
+            error = recording.failed() => break CaptureEndReason::Disk(error),
+            reason = &mut stop => break CaptureEndReason::Stopped(reason),
             Some((name, given_up)) = listening.next() => {
                 gave_up.push((name, given_up));
                 if listening.is_empty() {
@@ -157,9 +154,9 @@ pub async fn run(
                 }
             }
             _ = tick.tick() => {
-                info!("{}", progress.line(&tape.status(), Instant::now()));
-                if begun.elapsed() >= NOTHING_WARNED_AFTER {
-                    warn_of_silence(&plan.sources, &monitors, begun.elapsed());
+                info!("{}", progress.line(&recording.status(), Instant::now()));
+                if started.elapsed() >= NO_DATA_WARNING_AFTER {
+                    warn_about_missing_data(&plan.sources, &monitors, started.elapsed());
                 }
             }
         }
@@ -167,73 +164,73 @@ pub async fn run(
     drop(listening);
     let empty =
         plan.sources.iter().zip(&monitors).filter_map(|(source, monitor)| {
-            monitor.absence().map(|absence| (source.clone(), absence))
+            monitor.no_data_reason().map(|reason| (source.clone(), reason))
         });
     let ended = CaptureEnd { ending, gave_up, empty: empty.collect(), sources: plan.sources.len() };
-    Ok(finish(tape, ended, begun))
+    Ok(finish(recording, ended, started))
 }
 
-/// Warns of each source of which nothing was recorded, once for each cause.
-fn warn_of_silence(sources: &[CaptureSource], monitors: &[CaptureMonitor], after: Duration) {
+/// Warns about each source without recorded messages, once per cause.
+fn warn_about_missing_data(sources: &[CaptureSource], monitors: &[CaptureMonitor], after: Duration) {
     for (source, monitor) in sources.iter().zip(monitors) {
-        if let Some(absence) = monitor.news() {
-            let (name, seconds, advice) = (&source.name, after.as_secs(), source.advice(&absence));
-            warn!("Nothing recorded in {seconds}s: {name}, {absence}. {advice}");
+        if let Some(cause) = monitor.new_cause() {
+            let (name, seconds, advice) = (&source.name, after.as_secs(), source.advice(&cause));
+            warn!("Nothing recorded in {seconds}s: {name}, {cause}. {advice}");
         }
     }
 }
 
-/// How a capture ended, before its recording is.
+/// End of a capture, before its recording is closed.
 struct CaptureEnd {
     ending: CaptureEndReason,
     gave_up: Vec<(String, RetriesExhausted)>,
-    /// The sources of which nothing was recorded.
+    /// Sources without recorded messages.
     empty: Vec<(CaptureSource, NoDataReason)>,
-    /// How many sources there were.
+    /// Number of sources.
     sources: usize,
 }
 
-/// Ends the recording, and says what came of it.
-fn finish(tape: ActiveRecording, ended: CaptureEnd, begun: Instant) -> CaptureOutcome {
+/// Closes the recording and returns the outcome.
+fn finish(recording: ActiveRecording, ended: CaptureEnd, started: Instant) -> CaptureOutcome {
     let CaptureEnd { ending, gave_up, empty, sources } = ended;
     let is_empty = empty.len() == sources;
-    for (source, absence) in &empty {
-        let (name, advice) = (&source.name, source.advice(absence));
+    for (source, cause) in &empty {
+        let (name, advice) = (&source.name, source.advice(cause));
         if is_empty {
-            error!("Nothing was recorded: {name}, {absence}. {advice}");
+            error!("Nothing was recorded: {name}, {cause}. {advice}");
         } else {
-            warn!("Nothing was recorded: {name}, {absence}. {advice}");
+            warn!("Nothing was recorded: {name}, {cause}. {advice}");
         }
     }
-    let directory = tape.directory().to_path_buf();
-    let observer = tape.observer();
+    let directory = recording.directory().to_path_buf();
+    let observer = recording.observer();
     let given_up = gave_up.iter().map(|(name, given_up)| format!("{name}: {given_up}"));
     let nothing = is_empty.then(|| "nothing was recorded".to_owned());
-    let because: Vec<String> =
+    let reasons: Vec<String> =
         std::iter::once(ending.to_string()).chain(given_up).chain(nothing).collect();
-    // A recording of nothing is not what was asked for.
-    let as_asked =
+    // An empty recording is a failure.
+    let is_success =
         gave_up.is_empty() && matches!(ending, CaptureEndReason::Stopped(_)) && !is_empty;
-    let finished = tape.finish(recording::RecordingEnd { because: because.join("; "), as_asked });
+    let finished = recording.finish(RecordingEnd { reason: reasons.join("; "), is_success });
     let (is_complete, ending) = match finished {
         Ok(is_complete) => (is_complete, ending),
         Err(error) => (false, CaptureEndReason::Disk(error)),
     };
     if let CaptureEndReason::Disk(error) = &ending {
-        error!("The capture is incomplete: {error}");
+        error!("Capture incomplete: {}, {error}", directory.display());
     }
     let status = observer.status();
-    let empty = empty.into_iter().map(|(source, absence)| (source.name, absence)).collect();
-    let lasted = begun.elapsed();
+    let empty = empty.into_iter().map(|(source, cause)| (source.name, cause)).collect();
+    let lasted = started.elapsed();
     CaptureOutcome { directory, status, lasted, is_complete, is_empty, ending, gave_up, empty }
 }
 
 fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError> {
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
-        let address = match (&source.speaks, &plan.marketplace) {
+        let address = match (&source.protocol, &plan.marketplace) {
             (SourceProtocol::Plain { endpoint, .. }, _) => {
-                secret::remember_query(endpoint.path());
+                secret::register_query(endpoint.path());
                 endpoint.to_string()
             }
             (SourceProtocol::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
@@ -255,8 +252,8 @@ fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError>
     })
 }
 
-/// Listens to one source for as long as its policy allows.
-async fn hear(
+/// Records one source until its retry limit is reached.
+async fn record_source(
     plan: &CapturePlan,
     source: &CaptureSource,
     hosts: &Hosts,
@@ -266,14 +263,14 @@ async fn hear(
         0 | 1 => String::new(),
         _ => format!(" [{}]", source.name),
     };
-    let gave_up = match (&source.speaks, &plan.marketplace) {
+    let gave_up = match (&source.protocol, &plan.marketplace) {
         (SourceProtocol::Plain { endpoint, subscribe }, _) => {
             let topics = subscribe
                 .iter()
                 .map(|message| Subscription { topic: message.clone(), is_optional: false });
-            let station = RecordedFeed {
+            let feed = RecordedFeed {
                 endpoint: endpoint.clone(),
-                dialect: PlainJson::VERBATIM,
+                protocol: PlainJson::VERBATIM,
                 topics: topics.collect(),
                 origin: None,
                 user_agent: Some(USER_AGENT.to_owned()),
@@ -282,20 +279,20 @@ async fn hear(
                 policy: plan.policy,
                 tls: plan.tls.clone(),
                 tag,
-                origins: SettingNames { address: source.setting, has_cookie: false },
+                setting_names: SettingNames { address: source.setting, has_cookie: false },
             };
-            listen(&station, hosts, monitor).await
+            record_feed(&feed, hosts, monitor).await
         }
         (SourceProtocol::Marketplace, Some(config)) => {
-            let station = marketplace(plan, config, tag);
-            listen(&station, hosts, monitor).await
+            let feed = marketplace(plan, config, tag);
+            record_feed(&feed, hosts, monitor).await
         }
         (SourceProtocol::Marketplace, None) => RetriesExhausted { attempts: 0, last: None },
     };
     (source.name.clone(), gave_up)
 }
 
-/// The marketplace's listings, without the wallet: a balance is nobody's business.
+/// Returns the public subscriptions of the marketplace, without the private balance.
 fn marketplace(
     plan: &CapturePlan,
     config: &Config,
@@ -309,7 +306,7 @@ fn marketplace(
     });
     RecordedFeed {
         endpoint: config.endpoints.ws.clone(),
-        dialect: GraphqlTransportWs,
+        protocol: GraphqlTransportWs,
         topics: topics.collect(),
         origin: Some(config.endpoints.origin.clone()),
         user_agent: Some(config.endpoints.user_agent.clone()),
@@ -318,11 +315,11 @@ fn marketplace(
         policy: plan.policy,
         tls: config.tls.clone(),
         tag,
-        origins: SettingNames::MARKETPLACE,
+        setting_names: SettingNames::MARKETPLACE,
     }
 }
 
-fn later(wait: Duration) -> tokio::time::Instant {
+fn from_now(wait: Duration) -> tokio::time::Instant {
     let now = tokio::time::Instant::now();
     now.checked_add(wait).unwrap_or(now)
 }

@@ -1,7 +1,7 @@
-//! Why a source has recorded nothing.
+//! Detects why a source has no recorded messages.
 //!
-//! A [`CaptureMonitor`] stands between a feed and its recording, and remembers what came instead of
-//! messages. It looks into messages only until the first one that is worth recording.
+//! A [`CaptureMonitor`] forwards a feed to its recording and keeps track of errors and skipped
+//! messages. It inspects messages only until the first data message.
 
 use std::{
     fmt,
@@ -16,29 +16,29 @@ use serde_json::Value;
 
 use crate::{recording::SourceRecorder, text::Escaped, ws::MessageRecorder};
 
-/// The longest message that is taken for a server's error, in bytes.
+/// Maximum size of a message that is classified as an error, in bytes.
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
-/// How many characters of a server's error are shown.
+/// Maximum number of characters of a server error to show.
 const ERROR_CHARS_MAX: usize = 200;
 
-/// Why nothing of a source was recorded.
+/// Cause of a source without recorded messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoDataReason {
-    /// No connection was made; the last failure, if an attempt has ended yet.
+    /// No connection was established; contains the last failure, if an attempt has ended.
     NeverConnected(Option<String>),
-    /// Connected, and not one message came; how the last connection ended, if one has.
+    /// Connected, but no message arrived; contains the end of the last connection, if it has ended.
     Silent(Option<String>),
-    /// The server answered with an error, and with nothing else; its words, made harmless.
+    /// The server returned only errors; contains the escaped message of the first.
     Error(String),
-    /// Only binary messages came, which are not recorded: so many.
+    /// Only binary messages arrived, which are not recorded; contains their number.
     Binary(u64),
-    /// Only messages came that are longer than may be: so many.
+    /// Only messages above the size limit arrived; contains their number.
     TooLong(u64),
 }
 
 impl NoDataReason {
-    /// A number for the kind of cause, to warn of each once.
+    /// Bit of the kind of cause, to warn about each kind once.
     const fn bit(&self) -> u8 {
         match self {
             Self::NeverConnected(_) => 1,
@@ -59,18 +59,18 @@ impl fmt::Display for NoDataReason {
             Self::Silent(Some(last)) => {
                 write!(f, "connected, but the server sent no message ({last})")
             }
-            Self::Error(words) => write!(f, "the server answered with an error: {words}"),
+            Self::Error(message) => write!(f, "the server returned an error: {message}"),
             Self::Binary(count) => {
-                write!(f, "only binary messages came ({count}), which are not recorded")
+                write!(f, "only binary messages arrived ({count}), which are not recorded")
             }
             Self::TooLong(count) => {
-                write!(f, "only messages over the size limit came ({count})")
+                write!(f, "only messages above the size limit arrived ({count})")
             }
         }
     }
 }
 
-/// Records one source, and knows why nothing was recorded while that is so.
+/// Recorder of one source that detects why nothing is recorded.
 #[derive(Debug)]
 pub(super) struct CaptureMonitor {
     recorder: SourceRecorder,
@@ -78,15 +78,15 @@ pub(super) struct CaptureMonitor {
     has_connected: AtomicBool,
     binary: AtomicU64,
     too_long: AtomicU64,
-    words: Mutex<ReasonText>,
+    failures: Mutex<Failures>,
 }
 
 #[derive(Debug, Default)]
-struct ReasonText {
+struct Failures {
     error: Option<String>,
-    /// How the last attempt or connection ended.
+    /// End of the last attempt or connection.
     ended: Option<String>,
-    /// The causes that were warned of.
+    /// Kinds of causes that a warning was logged for, as bits.
     warned: u8,
 }
 
@@ -98,141 +98,141 @@ impl CaptureMonitor {
             has_connected: AtomicBool::new(false),
             binary: AtomicU64::new(0),
             too_long: AtomicU64::new(0),
-            words: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
-    /// Why nothing was recorded; `None`: something was.
-    pub(super) fn absence(&self) -> Option<NoDataReason> {
+    /// Returns the cause of missing data, or `None` if data was recorded.
+    pub(super) fn no_data_reason(&self) -> Option<NoDataReason> {
         if self.has_recorded.load(Ordering::Relaxed) {
             return None;
         }
-        let words = self.words();
+        let failures = self.failures();
         let count = |counter: &AtomicU64| Some(counter.load(Ordering::Relaxed)).filter(|n| *n > 0);
-        Some(if let Some(error) = &words.error {
+        Some(if let Some(error) = &failures.error {
             NoDataReason::Error(error.clone())
         } else if let Some(count) = count(&self.too_long) {
             NoDataReason::TooLong(count)
         } else if let Some(count) = count(&self.binary) {
             NoDataReason::Binary(count)
         } else if self.has_connected.load(Ordering::Relaxed) {
-            NoDataReason::Silent(words.ended.clone())
+            NoDataReason::Silent(failures.ended.clone())
         } else {
-            NoDataReason::NeverConnected(words.ended.clone())
+            NoDataReason::NeverConnected(failures.ended.clone())
         })
     }
 
-    /// The same, each kind of cause once.
-    pub(super) fn news(&self) -> Option<NoDataReason> {
-        let absence = self.absence()?;
-        let mut words = self.words();
-        let is_news = words.warned & absence.bit() == 0;
-        words.warned |= absence.bit();
-        is_news.then_some(absence)
+    /// Same as [`no_data_reason`](Self::no_data_reason), but returns each kind of cause once.
+    pub(super) fn new_cause(&self) -> Option<NoDataReason> {
+        let cause = self.no_data_reason()?;
+        let mut failures = self.failures();
+        let is_new = failures.warned & cause.bit() == 0;
+        failures.warned |= cause.bit();
+        is_new.then_some(cause)
     }
 
     #[cold]
-    fn look(&self, text: &str, is_data: bool) {
+    fn inspect(&self, text: &str, is_data: bool) {
         match kind_of(text, is_data) {
-            MessageKind::Worth => self.has_recorded.store(true, Ordering::Relaxed),
+            MessageKind::Data => self.has_recorded.store(true, Ordering::Relaxed),
             MessageKind::Protocol => {}
             MessageKind::Error => {
                 let shown: String = text.chars().take(ERROR_CHARS_MAX).collect();
-                self.words().error.get_or_insert_with(|| Escaped(&shown).to_string());
+                self.failures().error.get_or_insert_with(|| Escaped(&shown).to_string());
             }
         }
     }
 
-    fn words(&self) -> MutexGuard<'_, ReasonText> {
-        // What is inside is whole between any two lines, whoever panicked.
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        // Each update is a single assignment, so the data is consistent after a panic.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl MessageRecorder for CaptureMonitor {
-    fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
-        self.recorder.message(connection, text, at, is_data);
+    fn on_message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
+        self.recorder.on_message(connection, text, at, is_data);
         if !self.has_recorded.load(Ordering::Relaxed) {
-            self.look(text, is_data);
+            self.inspect(text, is_data);
         }
     }
 
-    fn binary(&self) {
+    fn on_binary(&self) {
         self.binary.fetch_add(1, Ordering::Relaxed);
-        self.recorder.binary();
+        self.recorder.on_binary();
     }
 
-    fn too_long(&self) {
+    fn on_oversized(&self) {
         self.too_long.fetch_add(1, Ordering::Relaxed);
-        self.recorder.too_long();
+        self.recorder.on_oversized();
     }
 
-    fn dials(&self) {
-        self.recorder.dials();
+    fn on_dial(&self) {
+        self.recorder.on_dial();
     }
 
-    fn up(&self) {
+    fn on_connected(&self) {
         self.has_connected.store(true, Ordering::Relaxed);
-        self.recorder.up();
+        self.recorder.on_connected();
     }
 
-    fn down(&self, alive: Instant, cause: &str) {
-        self.words().ended = Some(cause.to_owned());
-        self.recorder.down(alive, cause);
+    fn on_disconnected(&self, alive: Instant, cause: &str) {
+        self.failures().ended = Some(cause.to_owned());
+        self.recorder.on_disconnected(alive, cause);
     }
 
-    fn unsubscribed(&self, at: Instant, cause: &str) {
-        self.words().error.get_or_insert_with(|| cause.chars().take(ERROR_CHARS_MAX).collect());
-        self.recorder.down(at, cause);
+    fn on_unsubscribed(&self, at: Instant, cause: &str) {
+        self.failures().error.get_or_insert_with(|| cause.chars().take(ERROR_CHARS_MAX).collect());
+        self.recorder.on_disconnected(at, cause);
     }
 
-    fn back_filled(&self) {
-        self.recorder.back_filled();
+    fn on_backfilled(&self) {
+        self.recorder.on_backfilled();
     }
 }
 
-/// What a message is to somebody who wants a recording.
+/// Kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MessageKind {
-    Worth,
-    /// Talk of the protocol: an acknowledgement, a ping.
+    Data,
+    /// Protocol message, such as an acknowledgement or a ping.
     Protocol,
-    /// The server says that something is wrong, and nothing else.
+    /// Error message of the server without data.
     Error,
 }
 
 fn kind_of(text: &str, is_data: bool) -> MessageKind {
     if text.len() > ERROR_BYTES_MAX {
-        return MessageKind::Worth;
+        return MessageKind::Data;
     }
-    // What is no JSON object is recorded as it is.
+    // Anything but a JSON object is recorded unchanged.
     let Ok(Value::Object(message)) = serde_json::from_str::<Value>(text) else {
-        return MessageKind::Worth;
+        return MessageKind::Data;
     };
     let word = |key: &str| message.get(key).and_then(Value::as_str);
-    let is_said = |key: &str| message.get(key).is_some_and(is_something);
+    let is_set = |key: &str| message.get(key).is_some_and(has_content);
     let is_named_error = ["type", "event", "status"].iter().any(|key| word(key) == Some("error"));
     let has_failed = message.get("success") == Some(&Value::Bool(false));
-    let has_code = message.get("code").is_some_and(|code| code.is_number() && is_something(code))
+    let has_code = message.get("code").is_some_and(|code| code.is_number() && has_content(code))
         && (word("msg").is_some() || word("message").is_some());
     let payload = message.get("payload");
     let has_errors = payload.is_some_and(|payload| {
-        payload.get("errors").is_some_and(is_something)
-            && !payload.get("data").is_some_and(is_something)
+        payload.get("errors").is_some_and(has_content)
+            && !payload.get("data").is_some_and(has_content)
     });
-    if is_said("error") || is_named_error || has_failed || has_code || has_errors {
+    if is_set("error") || is_named_error || has_failed || has_code || has_errors {
         return MessageKind::Error;
     }
     match word("type") {
         Some("ping" | "pong" | "ka" | "connection_ack" | "complete") if !is_data => {
             MessageKind::Protocol
         }
-        _ => MessageKind::Worth,
+        _ => MessageKind::Data,
     }
 }
 
-/// Whether a value says anything: neither null nor false nor zero nor empty.
-fn is_something(value: &Value) -> bool {
+/// Returns `true` unless the value is null, false, zero or empty.
+fn has_content(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(is_true) => *is_true,
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_object_is_told_from_data_and_from_talk_of_the_protocol() {
+    fn errors_data_and_protocol_messages_are_distinguished() {
         for error in [
             r#"{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":null}"#,
             r#"{"code":-1121,"msg":"Invalid symbol."}"#,
@@ -274,16 +274,12 @@ mod tests {
             r#"[{"error":"in a list"}]"#,
             "not JSON",
         ] {
-            check(data, true, MessageKind::Worth);
+            check(data, true, MessageKind::Data);
         }
         check(r#"{"type":"pong"}"#, false, MessageKind::Protocol);
         check(r#"{"type":"connection_ack"}"#, false, MessageKind::Protocol);
-        check(
-            r#"{"type":"next","payload":{"data":{"updateTrade":{}}}}"#,
-            false,
-            MessageKind::Worth,
-        );
+        check(r#"{"type":"next","payload":{"data":{"updateTrade":{}}}}"#, false, MessageKind::Data);
         let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(ERROR_BYTES_MAX));
-        check(&long, true, MessageKind::Worth);
+        check(&long, true, MessageKind::Data);
     }
 }

@@ -1,4 +1,4 @@
-//! How a capture goes, and what came of it. Pure.
+//! Progress and outcome of a capture. Pure.
 
 use std::{
     fmt,
@@ -12,56 +12,52 @@ use serde_json::{Value, json};
 use super::no_data::NoDataReason;
 use crate::{
     recording::{RecordingError, RecordingStatus},
-    summary::{decimal, lasting},
+    summary::{decimal, format_duration},
     ws::RetriesExhausted,
 };
 
-/// Why a capture ended.
+/// Cause of the end of a capture.
 #[derive(Clone, Debug)]
 pub enum CaptureEndReason {
-    /// Somebody, or the clock, said so.
+    /// Shutdown by a signal or `--for`; contains the reason.
     Stopped(String),
-    /// Every source was given up.
+    /// Every source reached its retry limit.
     NothingLeft,
-    /// The disk failed.
     Disk(Arc<RecordingError>),
 }
 
 impl fmt::Display for CaptureEndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped(because) => f.write_str(because),
+            Self::Stopped(reason) => f.write_str(reason),
             Self::NothingLeft => f.write_str("every source was given up"),
             Self::Disk(error) => error.fmt(f),
         }
     }
 }
 
-/// What came of a capture.
+/// Outcome of a capture.
 #[derive(Debug)]
 pub struct CaptureOutcome {
-    /// Where it is.
+    /// Directory of the recording.
     pub directory: PathBuf,
-    /// What was recorded.
     pub status: RecordingStatus,
-    /// How long it lasted.
     pub lasted: Duration,
-    /// Whether it ended as it was asked to, something was recorded, and nothing was lost on the way
-    /// to the disk.
+    /// `true` if the capture was stopped as requested, is not empty, and no message was lost on the
+    /// way to the disk.
     pub is_complete: bool,
-    /// Whether nothing at all was recorded, a server's error messages apart.
+    /// `true` if nothing was recorded except error messages of servers.
     pub is_empty: bool,
-    /// Why it ended.
     pub ending: CaptureEndReason,
-    /// The sources that were given up, and why.
+    /// Sources that reached their retry limit.
     pub gave_up: Vec<(String, RetriesExhausted)>,
-    /// The sources of which nothing was recorded, and why.
+    /// Sources without recorded messages, with the cause.
     pub empty: Vec<(String, NoDataReason)>,
 }
 
 impl CaptureOutcome {
-    /// The exit code, after `sysexits.h`: 69 when a source was given up or nothing at all was
-    /// recorded, 74 when the disk failed or did not keep up.
+    /// Returns the exit code, as defined by `sysexits.h`: 69 if a source was given up or nothing
+    /// was recorded, 74 if the disk failed or was too slow.
     pub const fn exit_code(&self) -> u8 {
         match self.ending {
             CaptureEndReason::Disk(_) => 74,
@@ -75,11 +71,11 @@ impl CaptureOutcome {
         }
     }
 
-    /// As one JSON object.
+    /// Returns the outcome as one JSON object.
     pub fn to_json(&self) -> Value {
         let status = &self.status;
-        let empty: Vec<&str> = self.empty.iter().map(|(name, _why)| name.as_str()).collect();
-        let gave_up: Vec<&str> = self.gave_up.iter().map(|(name, _why)| name.as_str()).collect();
+        let empty: Vec<&str> = self.empty.iter().map(|(name, _reason)| name.as_str()).collect();
+        let gave_up: Vec<&str> = self.gave_up.iter().map(|(name, _reason)| name.as_str()).collect();
         json!({
             "mode": "capture",
             "seconds": decimal(self.lasted.as_millis(), 3),
@@ -106,23 +102,23 @@ impl fmt::Display for CaptureOutcome {
         let RecordingStatus { messages, disk_bytes, lost, gaps, reconnects, .. } = self.status;
         let what = if self.is_complete { "Captured" } else { "INCOMPLETE, captured" };
         writeln!(f)?;
-        writeln!(f, "{what} {messages} messages in {}.", lasting(self.lasted))?;
+        writeln!(f, "{what} {messages} messages in {}.", format_duration(self.lasted))?;
         writeln!(f, "  on disk     {}", ByteSize(disk_bytes))?;
         writeln!(f, "  gaps        {gaps} ({reconnects} reconnects)")?;
         writeln!(f, "  skipped     {}", skipped(&self.status))?;
         writeln!(f, "  lost        {lost}")?;
-        for (name, why) in &self.empty {
-            writeln!(f, "  empty       {name}: {why}")?;
+        for (name, reason) in &self.empty {
+            writeln!(f, "  empty       {name}: {reason}")?;
         }
-        for (name, why) in &self.gave_up {
-            writeln!(f, "  given up    {name}: {why}")?;
+        for (name, reason) in &self.gave_up {
+            writeln!(f, "  given up    {name}: {reason}")?;
         }
         writeln!(f, "  ended       {}", self.ending)?;
         writeln!(f, "  recording   {}", self.directory.display())
     }
 }
 
-/// Messages that came and are not recorded.
+/// Formats the number of messages that were received and not recorded.
 fn skipped(status: &RecordingStatus) -> String {
     let RecordingStatus { binary_skipped, too_long, .. } = *status;
     match binary_skipped.saturating_add(too_long) {
@@ -131,7 +127,7 @@ fn skipped(status: &RecordingStatus) -> String {
     }
 }
 
-/// A number of bytes for a person.
+/// Formats a number of bytes with a decimal unit.
 struct ByteSize(u64);
 
 impl fmt::Display for ByteSize {
@@ -147,7 +143,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// The line that says how it goes.
+/// Formatter of the progress lines.
 #[derive(Debug)]
 pub(super) struct CaptureProgress {
     at: Instant,
@@ -155,11 +151,11 @@ pub(super) struct CaptureProgress {
 }
 
 impl CaptureProgress {
-    pub(super) const fn new(begun: Instant) -> Self {
-        Self { at: begun, messages: 0 }
+    pub(super) const fn new(started: Instant) -> Self {
+        Self { at: started, messages: 0 }
     }
 
-    /// The line, with the rate since the last one.
+    /// Returns a progress line with the rate since the previous one.
     pub(super) fn line(&mut self, status: &RecordingStatus, now: Instant) -> String {
         let span = now.saturating_duration_since(self.at).as_millis().max(1);
         let count = status.messages.saturating_sub(self.messages);
@@ -188,9 +184,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_has_rate_size_and_gaps() {
-        let begun = Instant::now();
-        let mut progress = CaptureProgress::new(begun);
+    fn a_progress_line_contains_rate_size_and_gaps() {
+        let started = Instant::now();
+        let mut progress = CaptureProgress::new(started);
         let status = RecordingStatus {
             messages: 261,
             disk_bytes: 3_412_345,
@@ -199,15 +195,15 @@ mod tests {
             ..RecordingStatus::default()
         };
         assert_eq!(
-            progress.line(&status, begun + Duration::from_secs(5)),
+            progress.line(&status, started + Duration::from_secs(5)),
             "Recorded 261 messages (52.2/s), 3.4 MB on disk, 2 gaps (1 open), 0 lost"
         );
-        let still = progress.line(&status, begun + Duration::from_secs(10));
+        let still = progress.line(&status, started + Duration::from_secs(10));
         assert!(still.contains("(0.0/s)"), "{still}");
     }
 
     #[test]
-    fn what_is_missing_is_seen_in_the_exit_code() {
+    fn an_incomplete_or_empty_capture_has_a_nonzero_exit_code() {
         let outcome = |ending, gave_up: &[&str], is_complete| CaptureOutcome {
             directory: PathBuf::from("x"),
             status: RecordingStatus::default(),
@@ -244,7 +240,7 @@ mod tests {
         for line in ["  skipped     4 (3 binary, 1 too long)\n", "  lost        2\n"] {
             assert!(shown.contains(line), "{shown}");
         }
-        assert!(shown.contains("  empty       a: only binary messages came (3)"), "{shown}");
+        assert!(shown.contains("  empty       a: only binary messages arrived (3)"), "{shown}");
         let json = nothing.to_json();
         assert_eq!((&json["binary_skipped"], &json["too_long"]), (&3.into(), &1.into()));
         assert_eq!((&json["lost"], &json["empty"]), (&2.into(), &json!(["a"])));

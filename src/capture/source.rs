@@ -1,12 +1,12 @@
-//! What can be captured, and how a person writes it. Pure.
+//! Parses the sources of a capture. Pure.
 //!
-//! | source | where (public documentation of April 2026) |
+//! | source | address (public documentation of April 2026) |
 //! |---|---|
-//! | `csgoroll` | the marketplace's feed, as it is configured |
-//! | `binance-perp:BTCUSDT@bookTicker`, `…@depth` | one base |
-//! | `binance-perp:BTCUSDT@markPrice`, with the funding rate | another base |
-//! | `binance-spot:BTCUSDT@bookTicker` | a third |
-//! | an address of one's own | with the messages that subscribe, if any |
+//! | `csgoroll` | the configured feed of the marketplace |
+//! | `binance-perp:BTCUSDT@bookTicker`, `…@depth` | [`PERP_PUBLIC_URL`] |
+//! | `binance-perp:BTCUSDT@markPrice`, with the funding rate | [`PERP_MARKET_URL`] |
+//! | `binance-spot:BTCUSDT@bookTicker` | [`SPOT_URL`] |
+//! | `--url` | a custom address, with optional subscription messages |
 
 use super::no_data::NoDataReason;
 use crate::{
@@ -15,33 +15,33 @@ use crate::{
     text::{Escaped, nearest},
 };
 
-/// Where perpetuals' book tickers and depth are.
+/// Address of the book tickers and depth of perpetuals.
 pub const PERP_PUBLIC_URL: &str = "wss://fstream.binance.com/public/ws";
-/// Where perpetuals' mark prices are.
+/// Address of the mark prices of perpetuals.
 pub const PERP_MARKET_URL: &str = "wss://fstream.binance.com/market/ws";
-/// Where spot streams are.
+/// Address of the spot streams.
 pub const SPOT_URL: &str = "wss://stream.binance.com:9443/ws";
 
-/// The most messages that subscribe, for one address.
+/// Maximum number of subscription messages for one address.
 pub const SUBSCRIBE_MAX: usize = 256;
-/// The longest symbol or stream, in characters.
+/// Maximum length of a symbol or stream name, in characters.
 const WORD_CHARS_MAX: usize = 40;
 
-/// The marketplace, as a source.
+/// Name of the marketplace as a source.
 const MARKETPLACE: &str = "csgoroll";
 const PERP: &str = "binance-perp";
 const SPOT: &str = "binance-spot";
-/// The option that holds an address of one's own.
-const OWN_SETTING: &str = "--url";
+/// Option for a custom address.
+const URL_OPTION: &str = "--url";
 
-/// Where the public feeds are.
+/// Addresses of the public feeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceUrls {
-    /// Instead of [`PERP_PUBLIC_URL`].
+    /// Replaces [`PERP_PUBLIC_URL`].
     pub perp_public: String,
-    /// Instead of [`PERP_MARKET_URL`].
+    /// Replaces [`PERP_MARKET_URL`].
     pub perp_market: String,
-    /// Instead of [`SPOT_URL`].
+    /// Replaces [`SPOT_URL`].
     pub spot: String,
 }
 
@@ -55,124 +55,113 @@ impl Default for SourceUrls {
     }
 }
 
-/// How a source is spoken to.
+/// Protocol of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceProtocol {
-    /// As the marketplace does; where it is, is in the settings.
+    /// Protocol of the marketplace, whose address is a setting.
     Marketplace,
-    /// Plain JSON at an address, after these messages.
+    /// Plain JSON messages.
     Plain {
-        /// Where.
         endpoint: Endpoint,
-        /// What to say first.
+        /// Messages to send after connecting.
         subscribe: Vec<String>,
     },
 }
 
-/// Something to capture.
+/// Source of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureSource {
-    /// As a person writes it.
+    /// Name on the command line.
     pub name: String,
-    /// Its directory.
+    /// Name of its directory.
     pub symbol: String,
-    /// Its file.
+    /// Name of its file.
     pub stream: String,
-    /// How it is spoken to.
-    pub speaks: SourceProtocol,
-    /// The setting or option that holds its address.
+    pub protocol: SourceProtocol,
+    /// Setting or option that contains its address.
     pub setting: &'static str,
 }
 
-/// Why a text is not a source. The message says what to write.
+/// Cause of a rejected source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// Another kind.
-    #[error("{name:?} is not a source; write csgoroll, binance-perp:BTCUSDT@bookTicker, binance-spot:BTCUSDT@bookTicker, or --url{}", .meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default())]
+    #[error("unknown source {name:?}; write csgoroll, binance-perp:BTCUSDT@bookTicker, binance-spot:BTCUSDT@bookTicker, or --url{}", .suggestion.map(|suggestion| format!(" (did you mean {suggestion}?)")).unwrap_or_default())]
     Unknown {
-        /// What was written, made harmless.
+        /// Escaped input.
         name: String,
-        /// What may have been meant.
-        meant: Option<&'static str>,
+        /// Most similar known source.
+        suggestion: Option<&'static str>,
     },
-    /// No `SYMBOL@stream`.
-    #[error("{name:?} names no stream; write it like {kind}:BTCUSDT@bookTicker")]
+    /// Missing or invalid `SYMBOL@stream`.
+    #[error("source {name:?} has no valid stream; write it as {kind}:BTCUSDT@bookTicker")]
     Form {
-        /// What was written, made harmless.
+        /// Escaped input.
         name: String,
-        /// Which kind.
+        /// Part before the colon.
         kind: &'static str,
     },
-    /// A stream of perpetuals whose base is not known.
+    /// Stream of perpetuals without a known address.
     #[error(
-        "{stream:?} is not a stream that is known of perpetuals; write bookTicker, depth or markPrice, or give its address with --url"
+        "unknown stream {stream:?} of perpetuals; write bookTicker, depth or markPrice, or set its address with --url"
     )]
-    Stream {
-        /// What was written.
-        stream: String,
-    },
-    /// An address that will not be used.
+    Stream { stream: String },
     #[error("the address of {name:?} {problem}")]
     Address {
-        /// The source, made harmless.
+        /// Escaped name of the source.
         name: String,
-        /// What is wrong with it.
         problem: EndpointError,
     },
-    /// A subscription that is no JSON.
-    #[error("--subscribe number {number} is not JSON; quote it for your shell")]
+    /// Subscription message that is not JSON.
+    #[error("--subscribe message {number} is not JSON; quote it for your shell")]
     Subscribe {
-        /// Which, counted from 1. Not shown: keys travel in them.
+        /// Index of the message, counted from 1. The message may contain keys and is not shown.
         number: usize,
     },
-    /// Too many subscriptions.
-    #[error("more than {SUBSCRIBE_MAX} --subscribe messages")]
+    #[error("too many --subscribe messages; at most {SUBSCRIBE_MAX} are allowed")]
     TooMany,
-    /// The same source twice.
-    #[error("{name:?} is asked for twice")]
-    Twice {
-        /// Which.
-        name: String,
-    },
+    #[error("duplicate source {name:?}; remove one")]
+    Duplicate { name: String },
 }
 
 impl CaptureSource {
-    /// The marketplace's listings.
+    /// Returns the listings of the marketplace as a source.
     pub fn marketplace() -> Self {
         Self {
             name: MARKETPLACE.to_owned(),
             symbol: "CSGOROLL".to_owned(),
             stream: "listings".to_owned(),
-            speaks: SourceProtocol::Marketplace,
+            protocol: SourceProtocol::Marketplace,
             setting: "CSGOROLL_WS_URL",
         }
     }
 
-    /// What to check when this is why nothing was recorded.
-    pub(super) fn advice(&self, absence: &NoDataReason) -> String {
+    /// Returns advice for a source without recorded messages.
+    pub(super) fn advice(&self, cause: &NoDataReason) -> String {
         let setting = self.setting;
-        let what = match (absence, &self.speaks, setting) {
+        let what = match (cause, &self.protocol, setting) {
             (NoDataReason::NeverConnected(_), ..) => {
-                return format!("Its address comes from {setting}.");
+                return format!("Check {setting}, which sets its address.");
             }
             (NoDataReason::Binary(_) | NoDataReason::TooLong(_), ..) => {
-                return format!("Check whether {setting} can name a feed of short text messages.");
+                return format!(
+                    "Check {setting}: only feeds of short text messages can be recorded."
+                );
             }
             (_, SourceProtocol::Marketplace, _) => "`generation` in [feed]",
-            (_, SourceProtocol::Plain { .. }, OWN_SETTING) => "--subscribe",
+            (_, SourceProtocol::Plain { .. }, URL_OPTION) => "--subscribe",
             (_, SourceProtocol::Plain { .. }, _) => "the spelling of the symbol and the stream",
         };
-        match absence {
-            NoDataReason::Error(_) => format!("Check {what}, and {setting}."),
-            _ => format!("It may just be quiet; otherwise check {what}, and {setting}."),
+        match cause {
+            NoDataReason::Error(_) => format!("Check {what} and {setting}."),
+            _ => format!("The feed may be quiet; otherwise check {what} and {setting}."),
         }
     }
 
-    /// Reads a source as a person writes it.
+    /// Parses a source of the command line.
     ///
     /// # Errors
     ///
-    /// A [`SourceError`] that says what to write.
+    /// Returns a [`SourceError`] if the source is unknown or its address invalid.
     pub fn parse(name: &str, bases: &SourceUrls) -> Result<Self, SourceError> {
         let shown = || Escaped(name).to_string();
         let (kind, rest) = match name.split_once(':') {
@@ -183,8 +172,8 @@ impl CaptureSource {
             _ if name == SPOT => (SPOT, ""),
             _ => {
                 let kind = name.split(':').next().unwrap_or_default();
-                let meant = nearest(kind, &[MARKETPLACE, PERP, SPOT]);
-                return Err(SourceError::Unknown { name: shown(), meant });
+                let suggestion = nearest(kind, &[MARKETPLACE, PERP, SPOT]);
+                return Err(SourceError::Unknown { name: shown(), suggestion });
             }
         };
         let form = || SourceError::Form { name: shown(), kind };
@@ -204,18 +193,19 @@ impl CaptureSource {
             name: name.to_owned(),
             symbol: symbol.to_ascii_uppercase(),
             stream: stream.to_owned(),
-            speaks: SourceProtocol::Plain { endpoint, subscribe: Vec::new() },
+            protocol: SourceProtocol::Plain { endpoint, subscribe: Vec::new() },
             setting,
         })
     }
 
-    /// An address of one's own. Its directory is the host, its file the last part of its path.
+    /// Creates a source from a custom address. Its directory is named after the host, its file
+    /// after the last segment of the path.
     ///
     /// # Errors
     ///
-    /// A [`SourceError`] that says what to write.
-    pub fn at(url: &str, subscribe: &[String]) -> Result<Self, SourceError> {
-        // Keys travel in queries.
+    /// Returns a [`SourceError`] if the address or a subscription message is invalid.
+    pub fn from_url(url: &str, subscribe: &[String]) -> Result<Self, SourceError> {
+        // The query may contain keys.
         let name = url.split('?').next().unwrap_or_default();
         let endpoint = Endpoint::parse(url, Scheme::WebSocket)
             .map_err(|problem| SourceError::Address { name: Escaped(name).to_string(), problem })?;
@@ -233,12 +223,12 @@ impl CaptureSource {
             name: name.to_owned(),
             symbol: endpoint.host().to_ascii_uppercase(),
             stream: last.to_owned(),
-            speaks: SourceProtocol::Plain { endpoint, subscribe: subscribe.to_vec() },
-            setting: OWN_SETTING,
+            protocol: SourceProtocol::Plain { endpoint, subscribe: subscribe.to_vec() },
+            setting: URL_OPTION,
         })
     }
 
-    /// What tells two venues' streams of the same name apart.
+    /// Returns the name of the venue, which distinguishes streams with the same name.
     fn venue(&self) -> &str {
         match self.name.split_once(':') {
             Some((PERP, _)) => "perp",
@@ -248,37 +238,37 @@ impl CaptureSource {
     }
 }
 
-/// Gives each source a file of its own: one that would share another's is called by its venue too.
+/// Gives each source its own file name: adds the venue to a name that another source uses.
 ///
 /// # Errors
 ///
-/// [`SourceError::Twice`] when the same source is asked for twice.
-pub fn told_apart(sources: Vec<CaptureSource>) -> Result<Vec<CaptureSource>, SourceError> {
-    let mut apart: Vec<CaptureSource> = Vec::with_capacity(sources.len());
-    let is_taken = |apart: &[CaptureSource], source: &CaptureSource| {
+/// Returns [`SourceError::Duplicate`] if a source occurs twice.
+pub fn deduplicate_names(sources: Vec<CaptureSource>) -> Result<Vec<CaptureSource>, SourceError> {
+    let mut unique: Vec<CaptureSource> = Vec::with_capacity(sources.len());
+    let is_taken = |unique: &[CaptureSource], source: &CaptureSource| {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-        apart
+        unique
             .iter()
             .any(|other| same(&other.symbol, &source.symbol) && same(&other.stream, &source.stream))
     };
     for mut source in sources {
-        if is_taken(&apart, &source) {
+        if is_taken(&unique, &source) {
             source.stream = format!("{}-{}", source.venue(), source.stream);
         }
-        if is_taken(&apart, &source) || apart.iter().any(|other| other.name == source.name) {
-            return Err(SourceError::Twice { name: source.name });
+        if is_taken(&unique, &source) || unique.iter().any(|other| other.name == source.name) {
+            return Err(SourceError::Duplicate { name: source.name });
         }
-        apart.push(source);
+        unique.push(source);
     }
-    Ok(apart)
+    Ok(unique)
 }
 
-/// A base, and the option that holds it.
+/// Returns the base address of a stream of perpetuals, and the option that contains it.
 fn perp_base<'b>(
     stream: &str,
     bases: &'b SourceUrls,
 ) -> Result<(&'b String, &'static str), SourceError> {
-    // Behind the name may stand a number of levels and a speed: depth20@100ms.
+    // The name may be followed by a number of levels and an interval: depth20@100ms.
     let kind = stream.split('@').next().unwrap_or_default();
     match kind.trim_end_matches(|char: char| char.is_ascii_digit()) {
         "bookTicker" | "depth" => Ok((&bases.perp_public, "--binance-perp-public")),
@@ -302,13 +292,15 @@ mod tests {
     fn check(name: &str, url: &str, symbol: &str, stream: &str) {
         let source = CaptureSource::parse(name, &SourceUrls::default()).unwrap();
         assert_eq!((source.symbol.as_str(), source.stream.as_str()), (symbol, stream));
-        let SourceProtocol::Plain { endpoint, subscribe } = source.speaks else { panic!("{name}") };
+        let SourceProtocol::Plain { endpoint, subscribe } = source.protocol else {
+            panic!("{name}")
+        };
         assert_eq!(endpoint.to_string(), url);
         assert_eq!(subscribe, Vec::<String>::new());
     }
 
     #[test]
-    fn the_public_feeds_are_where_the_facts_say() {
+    fn public_sources_have_the_documented_addresses() {
         check(
             "binance-perp:BTCUSDT@bookTicker",
             "wss://fstream.binance.com/public/ws/btcusdt@bookTicker",
@@ -342,41 +334,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_source_is_answered_with_what_to_write() {
-        let refused = |name| CaptureSource::parse(name, &SourceUrls::default()).unwrap_err();
-        let said = refused("binance-prep:BTCUSDT@depth").to_string();
-        assert!(said.contains("did you mean binance-perp?"), "{said}");
+    fn an_unknown_source_is_rejected_with_a_suggestion() {
+        let error = |name| CaptureSource::parse(name, &SourceUrls::default()).unwrap_err();
+        let message = error("binance-prep:BTCUSDT@depth").to_string();
+        assert!(message.contains("did you mean binance-perp?"), "{message}");
         for name in
             ["binance-perp", "binance-perp:BTCUSDT", "binance-spot:@x", "binance-spot:a/b@c"]
         {
-            assert!(matches!(refused(name), SourceError::Form { .. }), "{name}");
+            assert!(matches!(error(name), SourceError::Form { .. }), "{name}");
         }
-        assert!(matches!(refused("binance-perp:BTCUSDT@trades"), SourceError::Stream { .. }));
-        let said = refused("x\u{1b}[2J").to_string();
-        assert!(!said.contains('\u{1b}'), "{said:?}");
+        assert!(matches!(error("binance-perp:BTCUSDT@trades"), SourceError::Stream { .. }));
+        let message = error("x\u{1b}[2J").to_string();
+        assert!(!message.contains('\u{1b}'), "{message:?}");
     }
 
     #[test]
-    fn an_address_of_ones_own_is_checked_like_any_other() {
-        let source = CaptureSource::at("wss://example.com:1/a/ticks?key=secret", &[]).unwrap();
+    fn a_custom_address_is_validated() {
+        let source =
+            CaptureSource::from_url("wss://example.com:1/a/ticks?key=secret", &[]).unwrap();
         assert_eq!((source.symbol.as_str(), source.stream.as_str()), ("EXAMPLE.COM", "ticks"));
         assert_eq!(source.name, "wss://example.com:1/a/ticks");
-        let plain = CaptureSource::at("ws://example.com/?key=secret", &[]).unwrap_err();
+        let plain = CaptureSource::from_url("ws://example.com/?key=secret", &[]).unwrap_err();
         assert!(matches!(plain, SourceError::Address { problem: EndpointError::PlainText, .. }));
         assert!(!plain.to_string().contains("secret"), "{plain}");
         let wrong = ["{}".to_owned(), "{op:subscribe}".to_owned()];
-        let refused = CaptureSource::at("ws://127.0.0.1:1/", &wrong).unwrap_err();
-        assert_eq!(refused, SourceError::Subscribe { number: 2 });
+        let error = CaptureSource::from_url("ws://127.0.0.1:1/", &wrong).unwrap_err();
+        assert_eq!(error, SourceError::Subscribe { number: 2 });
     }
 
     #[test]
-    fn each_source_has_a_file_of_its_own() {
+    fn each_source_has_its_own_file() {
         let parse = |name| CaptureSource::parse(name, &SourceUrls::default()).unwrap();
         let both = ["binance-perp:BTCUSDT@bookTicker", "binance-spot:btcusdt@bookTicker"];
-        let apart = told_apart(both.map(parse).to_vec()).unwrap();
-        let streams: Vec<&str> = apart.iter().map(|source| source.stream.as_str()).collect();
+        let unique = deduplicate_names(both.map(parse).to_vec()).unwrap();
+        let streams: Vec<&str> = unique.iter().map(|source| source.stream.as_str()).collect();
         assert_eq!(streams, ["bookTicker", "spot-bookTicker"]);
-        let twice = told_apart(vec![parse("csgoroll"), parse("csgoroll")]);
-        assert_eq!(twice, Err(SourceError::Twice { name: "csgoroll".to_owned() }));
+        let duplicate = deduplicate_names(vec![parse("csgoroll"), parse("csgoroll")]);
+        assert_eq!(duplicate, Err(SourceError::Duplicate { name: "csgoroll".to_owned() }));
     }
 }

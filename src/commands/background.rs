@@ -1,6 +1,6 @@
-//! Cold reads, on a thread of their own: the account, and what a gap of the feed has hidden.
+//! Background thread that polls the account and back-fills gaps of the feed.
 //!
-//! They parse answers and speak TLS, which takes longer than a buy may wait.
+//! It parses responses and uses TLS, which takes longer than an order may be delayed.
 
 use std::{sync::Arc, thread};
 
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::AppError;
 use crate::{
     account::{
-        AccountReader, AccountUpdate, PollConfig, RefreshRequests, fill_gaps, poller, watch,
+        AccountReader, AccountUpdate, PollConfig, RefreshRequests, fill_gaps, poll_account, poller,
     },
     config::{Config, Mode},
     net::tls::Tls,
@@ -17,26 +17,26 @@ use crate::{
     ws::BackfillSender,
 };
 
-const WHAT: &str = "the look at the account";
+const WHAT: &str = "the account thread";
 
-/// The thread, as long as it is wanted. It ends when this is dropped; nobody waits for it, since
-/// it only reads.
+/// Handle of the background thread. Dropping it stops the thread without waiting, because the
+/// thread only reads.
 #[derive(Debug)]
 pub struct BackgroundThread {
-    _until: oneshot::Sender<()>,
+    _stop: oneshot::Sender<()>,
 }
 
-/// Begins to look at the account, and to fill the gaps of the feed. Without a credential nothing
-/// can be seen of an account, which is said; what is for sale is asked for all the same.
+/// Starts polling the account and back-filling gaps of the feed. Without a credential, it only
+/// back-fills.
 ///
 /// # Errors
 ///
-/// [`AppError::Start`] if there is no thread, no event loop or no client to be had.
+/// Returns [`AppError::Start`] if the thread, its runtime or its HTTP client cannot be created.
 pub fn start(
     config: &Config,
     tls: &Tls,
     requests: Arc<RefreshRequests>,
-    filler: BackfillSender,
+    backfill: BackfillSender,
     alarm: &Alarm,
 ) -> Result<(BackgroundThread, mpsc::Receiver<AccountUpdate>), AppError> {
     let credential = config.credential.as_ref();
@@ -46,20 +46,21 @@ pub fn start(
         .enable_all()
         .build()
         .map_err(|error| AppError::start(WHAT, error))?;
-    let habits = PollConfig { purchases: config.mode == Mode::Live, ..PollConfig::default() };
-    let (news, receiver) = mpsc::channel(poller::NEWS_QUEUED_MAX);
-    let (until, dropped) = oneshot::channel::<()>();
+    let poll_config =
+        PollConfig { reads_purchases: config.mode == Mode::Live, ..PollConfig::default() };
+    let (updates, receiver) = mpsc::channel(poller::UPDATES_QUEUED_MAX);
+    let (stop, dropped) = oneshot::channel::<()>();
     let guard = ThreadGuard::new(ThreadName::Account, alarm.clone());
     let work = move || {
         runtime.block_on(async {
             let reads = async {
                 let account = async {
-                    // As nobody there is nothing to look at, and the start has said so.
+                    // A guest has no account; the start has logged that.
                     if reader.has_credential() {
-                        watch(&reader, habits, &requests, &news).await;
+                        poll_account(&reader, poll_config, &requests, &updates).await;
                     }
                 };
-                tokio::join!(account, fill_gaps(&reader, filler));
+                tokio::join!(account, fill_gaps(&reader, backfill));
             };
             tokio::select! {
                 () = reads => {}
@@ -72,5 +73,5 @@ pub fn start(
         .name(ThreadName::Account.to_string())
         .spawn(work)
         .map_err(|error| AppError::start(WHAT, error))?;
-    Ok((BackgroundThread { _until: until }, receiver))
+    Ok((BackgroundThread { _stop: stop }, receiver))
 }

@@ -1,4 +1,4 @@
-//! `sniper capture`: from its words to a recording.
+//! `sniper capture`: records feeds to disk.
 
 use std::process::ExitCode;
 
@@ -15,51 +15,52 @@ use crate::{
     ws::policy::{ReconnectPolicy, ReconnectionLimits},
 };
 
-/// Captures what is asked for until told to stop. Settings are read only where the marketplace is
-/// among the sources.
+/// Records the sources until shutdown. Settings are read only if the marketplace is among the
+/// sources.
 ///
 /// # Errors
 ///
-/// An [`AppError`] if it cannot begin, or what came of it cannot be printed.
+/// Returns an [`AppError`] if the capture cannot start or its result cannot be printed.
 pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<ExitCode, AppError> {
     let sources = args.sources().map_err(CaptureError::from)?;
-    let wants_marketplace =
-        sources.iter().any(|source| source.speaks == SourceProtocol::Marketplace);
-    let (marketplace, log) = if wants_marketplace {
+    let needs_marketplace =
+        sources.iter().any(|source| source.protocol == SourceProtocol::Marketplace);
+    let (marketplace, log) = if needs_marketplace {
         let loaded = report::load(shared, false)?;
         let log = output.log(&loaded)?;
         (Some(loaded.config), log)
     } else {
         (None, output.log_filtered(process_environment("RUST_LOG").as_deref())?)
     };
-    let usual = marketplace.as_ref().map(|config| config.reconnection).unwrap_or_default();
+    let default_policy = marketplace.as_ref().map(|config| config.reconnection).unwrap_or_default();
     let plan = CapturePlan {
         rotate: args.rotate,
         compress: args.compress,
-        policy: policy(args, usual)?,
+        policy: policy(args, default_policy)?,
         marketplace,
         ..CapturePlan::new(sources, &args.out)
     };
     let quit = SecondSignal::watch()?;
     let outcome = block_on(async {
-        let mut stop = Shutdown::counted(&quit, args.lasting).or_when(log.reader_gone());
-        let because = async {
-            let because = stop.wait().await.to_string();
+        let mut shutdown =
+            Shutdown::from_signals(&quit, args.duration).or_reader_gone(log.reader_gone());
+        let stop = async {
+            let reason = shutdown.wait().await.to_string();
             quit.stopping();
-            because
+            reason
         };
-        Ok(capture::run(plan, RealDisk, because).await?)
+        Ok(capture::run(plan, RealDisk, stop).await?)
     })?;
     output.result(log.finish(), &outcome, || outcome.to_json(), outcome.exit_code())
 }
 
-/// The usual policy with what is asked for instead.
-fn policy(args: &CaptureArgs, usual: ReconnectPolicy) -> Result<ReconnectPolicy, CaptureError> {
-    let usual = *usual.limits();
+/// Returns the base policy with the values of the command line.
+fn policy(args: &CaptureArgs, base: ReconnectPolicy) -> Result<ReconnectPolicy, CaptureError> {
+    let base = *base.limits();
     let limits = ReconnectionLimits {
-        idle_timeout: args.idle.unwrap_or(usual.idle_timeout),
-        max_retries: args.max_retries.or(usual.max_retries),
-        ..usual
+        idle_timeout: args.idle.unwrap_or(base.idle_timeout),
+        max_retries: args.max_retries.or(base.max_retries),
+        ..base
     };
     Ok(ReconnectPolicy::new(limits)?)
 }

@@ -1,8 +1,8 @@
-//! `sniper demo`: the practice market and the real bot in one process, over real sockets.
+//! `sniper demo`: runs the simulator and the real bot in one process, over real sockets.
 //!
-//! Nothing of the user's is read or written: the settings are made for the occasion, and what the
-//! bot writes is thrown away. The market runs on a thread of its own, so the bot is what it is
-//! elsewhere.
+//! The demo uses generated settings and a temporary data folder, so it neither reads nor writes
+//! files of the user. The simulator runs on its own thread, so that the bot runs as in a real
+//! session.
 
 use std::{
     fs, io,
@@ -20,7 +20,7 @@ use crate::{
     summary::{SimulatedMarketCounts, Summary},
 };
 
-/// A practice market that is open, and settings for it.
+/// A running simulator, and the settings to connect to it.
 pub struct Demo {
     market: SimServer,
     loaded: Loaded,
@@ -28,57 +28,52 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Opens a market and makes settings for it.
+    /// Starts the simulator and generates settings for it.
     ///
     /// # Errors
     ///
-    /// An [`AppError`] if the market cannot be opened or the settings cannot be written.
+    /// Returns an [`AppError`] if the simulator cannot start or the settings cannot be written.
     pub fn open(args: &DemoArgs) -> Result<Self, AppError> {
         let settings =
             sim::SimSettings { rate: args.rate, seed: args.seed, ..sim::SimSettings::default() };
         let market = SimServer::start(settings)?;
         let directory = TempDir::new().map_err(|error| AppError::Start {
-            what: "the demo: its throw-away folder cannot be made",
+            what: "the demo: its temporary folder cannot be created",
             source: error.into(),
         })?;
         let loaded = load(&market, &directory.0)?;
         Ok(Self { market, loaded, _directory: directory })
     }
 
-    /// The settings.
     pub const fn loaded(&self) -> &Loaded {
         &self.loaded
     }
 
-    /// What a newcomer should know before it begins.
+    /// Logs an introduction for new users.
     pub fn announce(&self) {
-        info!(
-            "This is a practice market on this machine, with play money. Nothing real is bought."
-        );
-        info!(
-            "Listings come as they do on the real market, rivals want them too, and the bot buys"
-        );
-        info!("what its whitelist wants. The bot is the real one; only the market is made up.");
+        info!("DEMO: a simulated market on this machine, with play money. Nothing real is bought.");
+        info!("The bot is the real one. It buys the items on the demo whitelist; simulated rivals");
+        info!("buy them too.");
     }
 
-    /// Closes the market, and adds what it says itself to the summary.
+    /// Stops the simulator and adds its counts to the summary.
     pub fn close(self, summary: Summary) -> Summary {
         let books = self.market.books();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let market = SimulatedMarketCounts {
-            offered: books.offered,
+            offered: books.listed,
             wanted: books.wanted,
             sold_to_us: count(books.purchases().count()),
             spent: books.spent(),
             balance: books.balance,
-            asked_twice: count(books.doubled().count()),
-            cold: count(books.cold().count()),
+            asked_twice: count(books.ordered_twice().count()),
+            cold: count(books.cold_requests().count()),
         };
         Summary { mode: "demo", market: Some(market), ..summary }
     }
 }
 
-/// The settings of a demo: those of a user who has filled everything in.
+/// Loads the generated settings, which are complete for a live run.
 fn load(market: &SimServer, directory: &Path) -> Result<Loaded, AppError> {
     let (ws_url, http_url, session) = (market.ws_url(), market.http_url(), market.session());
     let lookup = |name: &str| match name {
@@ -93,7 +88,7 @@ fn load(market: &SimServer, directory: &Path) -> Result<Loaded, AppError> {
     Config::load(&sources).map_err(|problems| AppError::Settings(Box::new(problems)))
 }
 
-/// A folder that is gone when it is dropped.
+/// Temporary folder, removed on drop.
 #[derive(Debug)]
 struct TempDir(PathBuf);
 
@@ -111,7 +106,7 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            debug!(%error, "the demo's throw-away folder stays behind");
+            debug!(%error, "cannot remove the temporary folder of the demo");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sniper doctor`: from its word to an exit code.
+//! `sniper doctor`: runs all checks and prints their results.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -15,11 +15,11 @@ use crate::{
     doctor::{self, LISTING_WAIT, step::DoctorStep},
 };
 
-/// Examines everything, shows each step as it is done, and exits with 0 only if all is well.
+/// Runs all checks and prints each result. The exit code is 0 only if every check passes.
 ///
 /// # Errors
 ///
-/// [`AppError::Print`] if what was found cannot be printed.
+/// Returns [`AppError::Print`] if a result cannot be printed.
 pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
     let no_color = process_environment("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = io::stdout().is_terminal() && !no_color;
@@ -29,20 +29,20 @@ pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
             printed = print(&step.line(colors).to_string());
         }
     };
-    let examination = match report::load(shared, false) {
+    let report = match report::load(shared, false) {
         Ok(loaded) => {
-            block_on(async { Ok(doctor::examine(&loaded.config, LISTING_WAIT, show).await) })?
+            block_on(async { Ok(doctor::run_checks(&loaded.config, LISTING_WAIT, show).await) })?
         }
         Err(AppError::Settings(problems)) => {
-            doctor::without_settings(&AppError::Settings(problems).to_string(), show)
+            doctor::invalid_settings(&AppError::Settings(problems).to_string(), show)
         }
         Err(error) => return Err(error),
     };
     printed?;
     if output.is_json() {
-        output.json(&examination.to_json())?;
+        output.json(&report.to_json())?;
     } else {
-        print(&examination.verdict())?;
+        print(&report.conclusion())?;
     }
-    Ok(ExitCode::from(examination.exit_code()))
+    Ok(ExitCode::from(report.exit_code()))
 }

@@ -1,5 +1,5 @@
-//! `sniper ledger`, `halt`, `resume` and `status`: what a person asks of a ledger, at rest or
-//! through the running bot.
+//! `sniper ledger`, `halt`, `resume` and `status`: commands on the ledger, directly or through the
+//! running bot.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -14,51 +14,50 @@ use crate::{
     cli::SharedArgs,
     clock,
     ledger::{
-        cli::{LedgerCommandError, LedgerCommands, person},
+        cli::{LedgerCommandError, LedgerCommands, operator_name},
         reader::LedgerReader,
     },
     secret::Masking,
 };
 
-/// Puts one question to the ledger of this `SNIPER_DATA`. What it returns is the exit code.
+/// Runs a command on the ledger of this `SNIPER_DATA` and returns its exit code.
 ///
 /// # Errors
 ///
-/// An [`AppError`] that says why it was not answered.
+/// Returns an [`AppError`] if the settings are invalid or the command fails.
 pub fn at<T: Termination>(
     shared: &SharedArgs,
     output: Output,
-    question: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
+    command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = report::load(shared, false)?;
     let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
     if let Some(copy) = LedgerReader::copy_of(data, state) {
-        let note =
-            "There is no ledger in SNIPER_DATA; this is the copy that was saved when it was lost";
-        // It is a remark: where stderr is gone, the answer still is not.
+        let note = "No ledger in SNIPER_DATA; showing the copy that was saved when it was lost";
+        // The note is optional: the command also runs if stderr is closed.
         drop(writeln!(io::stderr().lock(), "{note}: {copy:?}"));
     }
     let mut out = Masking::new(io::stdout().lock());
-    let mut desk = LedgerCommands {
+    let mut commands = LedgerCommands {
         folder: data,
         state,
         as_json: output.is_json(),
-        who: &person(),
+        who: &operator_name(),
         now: clock::now(),
         out: &mut out,
         confirm: &mut confirm,
     };
-    let asked = question(&mut desk);
-    match asked.and_then(|asked| Ok(out.flush().map(|()| asked)?)) {
-        // A reader that went away has seen enough.
+    let result = command(&mut commands);
+    match result.and_then(|done| Ok(out.flush().map(|()| done)?)) {
+        // The reader closed the pipe, as `head` does.
         Err(LedgerCommandError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(ExitCode::SUCCESS)
         }
-        asked => Ok(asked?.report()),
+        result => Ok(result?.report()),
     }
 }
 
-/// Asks for a yes. Where nobody can be asked, the answer is no.
+/// Asks the user to confirm. Returns `false` if stdin is not a terminal.
 fn confirm(question: &str) -> bool {
     let mut answer = String::new();
     let asked = write!(io::stderr().lock(), "{question} [y/N] ");

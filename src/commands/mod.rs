@@ -1,14 +1,14 @@
-//! From a command to an exit code: the parts that `main.rs` puts together.
+//! The commands of the program, which `main.rs` dispatches to.
 //!
-//! - [`session`]: a session's beginning and end; what runs beside the feed.
-//! - [`background`]: cold reads, on a thread of their own.
-//! - [`capture`]: feeds, recorded to disk.
-//! - [`demo`]: a session against the practice market.
-//! - [`ledger`]: what a person asks of a ledger.
-//! - [`doctor`]: what works and what does not.
-//! - [`sim`]: the practice market alone.
-//! - [`record`]: the feed, recorded beside trading.
-//! - [`report`]: what is printed, and where.
+//! - [`session`]: start and end of a trading session, and the tasks beside the feed.
+//! - [`background`]: thread for account reads and back-filling.
+//! - [`capture`]: records feeds to disk.
+//! - [`demo`]: a session against the simulator.
+//! - [`ledger`]: commands on the ledger.
+//! - [`doctor`]: checks settings, connection, account and disk.
+//! - [`sim`]: the simulator alone.
+//! - [`record`]: records the feed of a trading session.
+//! - [`report`]: output to stdout and stderr.
 
 pub mod background;
 pub mod capture;
@@ -31,69 +31,62 @@ use crate::{
     sim::SimServerError,
 };
 
-/// How long what still runs in the background may hold up the end.
+/// Maximum time to wait for blocking tasks at the end of the program.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
 
-/// The program could not do what it was asked to, for one of these reasons.
+/// Failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// A setting is wrong.
-    #[error("{}", check::wrong(.0).trim_end())]
+    /// Invalid settings.
+    #[error("{}", check::format_errors(.0).trim_end())]
     Settings(Box<ConfigErrors>),
-    /// The log cannot be set up.
-    #[error("cannot log")]
+    #[error("cannot start the log")]
     Log(#[from] LogError),
-    /// The practice market cannot be opened.
-    #[error("cannot open the practice market")]
-    Market(#[from] SimServerError),
-    /// The ledger cannot be used.
-    #[error("the ledger cannot be used")]
+    #[error("cannot start the simulated market")]
+    Simulator(#[from] SimServerError),
+    #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
-    /// The ledger may not be used for the account.
-    #[error("the ledger cannot be used for this account")]
-    Refused(#[source] Arc<LedgerError>),
-    /// What a person asked of the ledger was not done.
+    /// The ledger belongs to another account, or another bot uses it.
+    #[error("cannot use the ledger for this account")]
+    LedgerRejected(#[source] Arc<LedgerError>),
+    /// A command on the ledger failed.
     #[error(transparent)]
-    Desk(#[from] LedgerCommandError),
-    /// A capture cannot begin.
-    #[error("cannot capture")]
+    LedgerCommand(#[from] LedgerCommandError),
+    #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// Something could not be set up that has nothing to do with settings.
+    /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
     Start {
-        /// What.
         what: &'static str,
-        /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// What should be printed could not be.
-    #[error("cannot print")]
+    #[error("cannot write the output")]
     Print(#[from] std::io::Error),
 }
 
 impl AppError {
-    /// Something could not be set up.
+    /// Creates an [`AppError::Start`].
     pub fn start(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Start { what, source: source.into() }
     }
 
-    /// The exit code, after `sysexits.h`.
+    /// Returns the exit code, as defined by `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_)
-            | Self::Market(_)
+            | Self::Simulator(_)
             | Self::Log(LogError::Filter | LogError::Misspelt { .. } | LogError::Quoted) => {
                 check::EXIT_CONFIG
             }
             Self::Capture(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
-            Self::Ledger(_) | Self::Refused(_) => 73,
-            Self::Desk(_) => 1,
+            Self::Ledger(_) | Self::LedgerRejected(_) => 73,
+            Self::LedgerCommand(_) => 1,
             Self::Print(_) => 74,
         }
     }
 
-    /// The error with everything that led to it, for a person.
+    /// Formats the error with its causes.
     pub fn chain(&self) -> String {
         crate::text::error_chain(self)
     }
@@ -105,23 +98,23 @@ impl From<&AppError> for ExitCode {
     }
 }
 
-/// Runs a future to its end on this thread, with everything that it spawns.
+/// Runs a future to completion on this thread, together with the tasks that it spawns.
 ///
 /// # Errors
 ///
-/// As for [`block_on_core`].
+/// Same as [`block_on_core`].
 pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
     block_on_core(false, future)
 }
 
-/// The same, and with `spin` for a core of its own.
+/// Same as [`block_on`]; `spin` configures the runtime for a dedicated core.
 ///
-/// With `spin` the system is asked for news after every turn of every task, which is for who has a
-/// task that never rests: see [`Sniper::spin`](crate::sniper::Sniper::spin).
+/// With `spin`, the runtime polls for I/O events after each task poll, for a task that never yields
+/// idle time: see [`Sniper::spin`](crate::sniper::Sniper::spin).
 ///
 /// # Errors
 ///
-/// What the future says, or [`AppError::Start`] if the system gives no event loop.
+/// Returns the error of the future, or [`AppError::Start`] if the runtime cannot be created.
 pub fn block_on_core<T>(
     spin: bool,
     future: impl Future<Output = Result<T, AppError>>,
@@ -133,7 +126,7 @@ pub fn block_on_core<T>(
     let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
     let done = runtime.block_on(future);
-    // A look-up of a name cannot be cancelled, and may take as long as the name server likes.
+    // A DNS lookup cannot be cancelled and may block for a long time.
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     done
 }

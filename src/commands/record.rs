@@ -1,7 +1,7 @@
-//! `sniper run --record`: the bot's own feed, recorded beside trading.
+//! `sniper run --record`: records the feed of a trading session.
 //!
-//! A message is handed to the recording after whatever it led to has left, and a disk that is slow,
-//! full or gone ends the recording and nothing else.
+//! A message is recorded after the orders that it caused were sent. A slow, full or missing disk
+//! ends the recording only.
 
 use tracing::{error, info, warn};
 
@@ -9,56 +9,57 @@ use super::{AppError, session::SessionEnd};
 use crate::{
     capture::{CaptureError, source::CaptureSource},
     config::Config,
-    recording::{self, ActiveRecording, RealDisk, RecordingConfig},
+    recording::{self, ActiveRecording, RealDisk, RecordingConfig, RecordingEnd},
 };
 
-/// Where recordings are kept, below `SNIPER_DATA`.
+/// Folder of recordings below `SNIPER_DATA`.
 pub const DIRECTORY: &str = "recordings";
 
-/// The recording of a session, where one was asked for.
+/// Recording of a session, if requested.
 #[derive(Debug)]
 pub struct SessionRecording(Option<ActiveRecording>);
 
 impl SessionRecording {
-    /// Begins to record, if that is wanted.
+    /// Starts recording if `is_requested`.
     ///
     /// # Errors
     ///
-    /// An [`AppError`] if the disk does not take as much as the beginning.
-    pub fn start(config: &Config, is_wanted: bool) -> Result<Self, AppError> {
-        if !is_wanted {
+    /// Returns an [`AppError`] if the files cannot be created.
+    pub fn start(config: &Config, is_requested: bool) -> Result<Self, AppError> {
+        if !is_requested {
             return Ok(Self(None));
         }
         let CaptureSource { name, symbol, stream, .. } = CaptureSource::marketplace();
         let address = config.endpoints.ws.to_string();
         let source = recording::StreamSource { name, address, symbol, stream };
         let setup = RecordingConfig::new(config.data_dir.join(DIRECTORY), vec![source]);
-        let tape = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
-        if !config.taps.let_hear(tape.recorder(0)) {
-            warn!("Somebody records this feed already; it is not recorded twice");
+        let recording = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
+        if !config.metrics.set_recorder(recording.recorder(0)) {
+            warn!("Recording not started: this feed is already recorded");
         }
-        Ok(Self(Some(tape)))
+        Ok(Self(Some(recording)))
     }
 
-    /// Ends the recording, and says what came of it. Waits for the disk, though not for ever.
-    pub fn finish(self, because: String, as_asked: bool) {
-        let Some(tape) = self.0 else { return };
-        let (observer, directory) = (tape.observer(), tape.directory().to_path_buf());
-        let finished = tape.finish(recording::RecordingEnd { because, as_asked });
+    /// Ends the recording and logs its result. Waits for the disk for a limited time.
+    pub fn finish(self, reason: String, is_success: bool) {
+        let Some(recording) = self.0 else { return };
+        let (observer, directory) = (recording.observer(), recording.directory().to_path_buf());
+        let end = RecordingEnd { reason, is_success };
+        let finished = recording.finish(end);
         let status = observer.status();
         let (messages, lost) = (status.messages, status.lost);
         match finished {
             Ok(_is_complete) => {
-                info!("Recorded {messages} messages, {lost} lost: {}", directory.display());
+                info!("Recording saved: {}, {messages} messages, {lost} lost", directory.display());
             }
-            Err(error) => error!("The recording is incomplete: {error}"),
+            Err(error) => error!("Recording incomplete: {}, {error}", directory.display()),
         }
     }
 }
 
 impl SessionEnd {
-    /// Whether the session got what it was asked for.
-    pub const fn is_as_asked(&self) -> bool {
-        !matches!(self, Self::GaveUp(_) | Self::Refused(_))
+    /// Returns `false` if the session ended because of a failure.
+    pub const fn is_success(&self) -> bool {
+        !matches!(self, Self::GaveUp(_) | Self::LedgerRejected(_))
     }
 }

@@ -1,7 +1,7 @@
-//! What is printed, and where.
+//! Output of the commands.
 //!
-//! Without `--json` the log goes to stdout and the summary follows it. With `--json` the log goes
-//! to stderr, and stdout carries one JSON object as its last line.
+//! Without `--json`, the log goes to stdout and the summary follows it. With `--json`, the log goes
+//! to stderr, and the last line of stdout is one JSON object.
 
 use std::{
     fmt,
@@ -21,57 +21,55 @@ use crate::{
     log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
     secret::Masking,
     summary::Summary,
-    text::is_harmless,
+    text::is_safe_to_print,
 };
 
-/// The exit code of a feed that was given up (`EX_UNAVAILABLE` of `sysexits.h`).
+/// Exit code after the feed was given up (`EX_UNAVAILABLE` of `sysexits.h`).
 pub const EXIT_GIVEN_UP: u8 = 69;
 
-/// The exit code of what could not be printed (`EX_IOERR`).
+/// Exit code of failed output (`EX_IOERR`).
 pub const EXIT_PRINT: u8 = 74;
 
-/// How long the last thing that a command prints may take to be taken.
+/// Maximum time to write the last output of a command.
 pub const PRINT_MAX: Duration = Duration::from_secs(2);
 
-/// Where a command prints.
+/// Output mode of a command: text or JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     as_json: bool,
 }
 
 impl Output {
-    /// As `--json` says.
     pub const fn new(as_json: bool) -> Self {
         Self { as_json }
     }
 
-    /// Whether the result is wanted as JSON.
     pub const fn is_json(self) -> bool {
         self.as_json
     }
 
-    /// Sets the log up, and logs what is odd about the settings.
+    /// Starts the log and logs the warnings about the settings.
     ///
     /// # Errors
     ///
-    /// [`AppError::Log`] if it cannot be, or `RUST_LOG` is no filter.
+    /// Returns [`AppError::Log`] if the log cannot start or `RUST_LOG` is invalid.
     pub fn log(self, loaded: &Loaded) -> Result<Log, AppError> {
         let log = self.log_filtered(loaded.log_filter.as_deref())?;
-        // That of the log's filter has been said, and passes the filter.
+        // The warning about `RUST_LOG` has been logged, and passes every filter.
         let warnings =
             loaded.warnings.iter().filter(|warning| !warning.message.starts_with("RUST_LOG "));
         for warning in warnings {
-            // Its foreign parts are escaped already.
+            // Foreign text in it is escaped already.
             warn!("{warning}");
         }
         Ok(log)
     }
 
-    /// Sets the log up for a command that needs no settings.
+    /// Starts the log of a command without settings.
     ///
     /// # Errors
     ///
-    /// [`AppError::Log`] if it cannot be, or `filter` (`RUST_LOG`) is none.
+    /// Returns [`AppError::Log`] if the log cannot start or `filter` (`RUST_LOG`) is invalid.
     pub fn log_filtered(self, filter: Option<&str>) -> Result<Log, AppError> {
         let to = if self.as_json { OutputStream::Stderr } else { OutputStream::Stdout };
         let filter = LogFilter::parse(filter)?;
@@ -79,16 +77,16 @@ impl Output {
         let log = log::start(filter, to)?;
         if let Some(unknown) = unknown {
             let remedy = LogFilter::known_words();
-            warn!(target: ALWAYS_SHOWN, "RUST_LOG {unknown}; it selects nothing: {remedy}");
+            warn!(target: ALWAYS_SHOWN, "RUST_LOG {unknown}, ignored; {remedy}");
         }
         Ok(log)
     }
 
-    /// Writes the log out, and then the summary.
+    /// Flushes the log and prints the summary.
     ///
     /// # Errors
     ///
-    /// [`AppError::Print`] if it cannot be printed.
+    /// Returns [`AppError::Print`] if the summary cannot be printed.
     pub fn summary(self, mut summary: Summary, log: Log) -> Result<ExitCode, AppError> {
         let finished = log.finish();
         summary.log_lines_dropped = finished.lost;
@@ -97,13 +95,12 @@ impl Output {
         self.result(finished, &summary, json, code)
     }
 
-    /// Prints the last thing of a command whose log has ended, within [`PRINT_MAX`]. Where the
-    /// reader of the log has gone, a text goes to standard error, and the exit code is
-    /// [`EXIT_PRINT`].
+    /// Prints the result of a command after its log has ended, within [`PRINT_MAX`]. If the reader
+    /// of the log has closed it, text goes to stderr, and the exit code is [`EXIT_PRINT`].
     ///
     /// # Errors
     ///
-    /// [`AppError::Print`] if it cannot be printed.
+    /// Returns [`AppError::Print`] if the result cannot be printed.
     pub fn result(
         self,
         finished: Finished,
@@ -112,12 +109,12 @@ impl Output {
         code: u8,
     ) -> Result<ExitCode, AppError> {
         let text = if self.as_json {
-            format!("{}\n", harmless(&json().to_string()))
+            format!("{}\n", escape_controls(&json().to_string()))
         } else {
             text.to_string()
         };
         if finished.is_reader_gone && !self.as_json {
-            // The exit code says that something could not be printed.
+            // The exit code reports the failed output.
             drop(print_within(OutputStream::Stderr, &text, PRINT_MAX));
         } else {
             print_within(OutputStream::Stdout, &text, PRINT_MAX)?;
@@ -129,34 +126,37 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// [`AppError::Print`] if it cannot be printed.
+    /// Returns [`AppError::Print`] if it cannot be printed.
     pub fn json(self, value: &Value) -> Result<(), AppError> {
-        print(&format!("{}\n", harmless(&value.to_string())))
+        print(&format!("{}\n", escape_controls(&value.to_string())))
     }
 
-    /// Says what went wrong, and with which exit code that ends.
+    /// Prints the error and returns its exit code.
     pub fn error(self, error: &AppError) -> ExitCode {
-        // There is nowhere left to say that this could not be said.
-        let text = format!("{}\n", error.chain());
+        // A failure to print the error cannot be reported.
+        let text = match error {
+            AppError::Settings(_) => format!("{}\n", error.chain()),
+            other => format!("error: {}\n", other.chain()),
+        };
         drop(print_within(OutputStream::Stderr, &text, PRINT_MAX));
         if self.as_json {
             let json = match error {
-                AppError::Settings(problems) => check::wrong_json(problems),
-                other => check::failed_json(&other.chain()),
+                AppError::Settings(problems) => check::errors_json(problems),
+                other => check::failure_json(&other.chain()),
             };
-            let text = format!("{}\n", harmless(&json.to_string()));
+            let text = format!("{}\n", escape_controls(&json.to_string()));
             drop(print_within(OutputStream::Stdout, &text, PRINT_MAX));
         }
         ExitCode::from(error)
     }
 }
 
-/// The same JSON, with every character that could do something to a terminal written as an escape.
-/// Outside its strings JSON has none of them.
-fn harmless(json: &str) -> String {
+/// Escapes all characters of a JSON text that could control a terminal. They occur only inside
+/// strings.
+fn escape_controls(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for char in json.chars() {
-        if is_harmless(char) {
+        if is_safe_to_print(char) {
             safe.push(char);
             continue;
         }
@@ -167,12 +167,12 @@ fn harmless(json: &str) -> String {
     safe
 }
 
-/// Prints a text to stdout, and waits for as long as it is read: for commands that a signal still
-/// kills. A reader that went away is no error of ours.
+/// Prints a text to stdout without a time limit, for commands that are killed by a signal. A closed
+/// pipe is not an error.
 ///
 /// # Errors
 ///
-/// [`AppError::Print`] for any other failure.
+/// Returns [`AppError::Print`] for any other failure.
 pub fn print(text: &str) -> Result<(), AppError> {
     let mut out = Masking::new(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -181,21 +181,21 @@ pub fn print(text: &str) -> Result<(), AppError> {
     }
 }
 
-/// Reads every setting of this process.
+/// Loads the settings of this process.
 ///
 /// # Errors
 ///
-/// [`AppError::Settings`] with every mistake at once.
+/// Returns [`AppError::Settings`] with all errors at once.
 pub fn load(shared: &SharedArgs, live: bool) -> Result<Loaded, AppError> {
     let loaded = with_sources(shared, live, Config::load);
     loaded.map_err(|problems| AppError::Settings(Box::new(problems)))
 }
 
-/// `sniper check`.
+/// Runs `sniper check`.
 ///
 /// # Errors
 ///
-/// [`AppError::Print`] if what came of it cannot be printed.
+/// Returns [`AppError::Print`] if the result cannot be printed.
 pub fn check(shared: &SharedArgs, live: bool, output: Output) -> Result<ExitCode, AppError> {
     let mut out = Masking::new(io::stdout().lock());
     let mut err = Masking::new(io::stderr().lock());
@@ -215,39 +215,37 @@ fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'
     })
 }
 
-/// The lines at the start of a session: mode, feed, whitelist, limits.
+/// Logs mode, feed, whitelist and limits at the start of a session.
 pub fn announce(config: &Config) {
     let generation = match config.feed.generation {
         Generation::A => "A",
         Generation::B => "B",
     };
     let mode = match config.mode {
-        Mode::Dry => "DRY RUN: nothing is bought",
-        Mode::Live if config.endpoints.http.is_loopback() => {
-            "LIVE on a market on this machine: buys are sent, with play money"
-        }
-        Mode::Live => "LIVE: buys are sent and cost real money",
+        Mode::Dry => "DRY RUN (sends no orders; add --live to buy)",
+        Mode::Live if config.endpoints.http.is_loopback() => "LIVE (local market, play money)",
+        Mode::Live => "LIVE (spends real money)",
     };
     info!("Mode: {mode}");
     info!("Feed: {} (generation {generation})", config.endpoints.ws);
     let budget = &config.budget;
     match config.whitelist.entries().len() {
         0 => {
-            info!("Whitelist: empty, so every listing is shown and none is wanted");
-            info!(
-                "To begin: copy sniper.example.toml to sniper.toml, say what you want, run `sniper check`"
-            );
+            info!("Whitelist: empty, logging every listing");
+            info!("To begin: copy sniper.example.toml to sniper.toml, edit it, run `sniper check`");
         }
         count => {
-            info!("Whitelist: {count} entries");
+            info!("Whitelist: {count} {}", if count == 1 { "entry" } else { "entries" });
             info!(
-                "Limits: {} a buy, {} in all, at least {} left in the account, {} buys a minute",
+                "Limits: {} per item, {} total, keep {}, {} orders/min",
                 budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute
             );
         }
     }
     if config.credential.is_none() {
-        info!("No credential: the balance and account are not visible, and the site may show less");
+        info!(
+            "No credential: connecting as a guest, balance unknown; set CSGOROLL_SESSION in .env"
+        );
     }
 }
 
@@ -258,10 +256,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_made_harmless_and_means_the_same() {
+    fn escaped_json_contains_no_control_characters_and_the_same_values() {
         let value = json!({"item": "★ a\u{1b}[2J\u{9b}\u{202e}\u{10ffff}\"\\"});
-        let text = harmless(&value.to_string());
-        assert!(text.chars().all(is_harmless), "{text}");
+        let text = escape_controls(&value.to_string());
+        assert!(text.chars().all(is_safe_to_print), "{text}");
         assert!(text.contains("★ a\\u001b[2J\\u009b\\u202e\\udbff\\udfff"), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }

@@ -1,7 +1,7 @@
-//! A session's beginning and end, and what runs beside the feed.
+//! Start and end of a trading session, and the tasks beside the feed.
 //!
-//! Everything between frame and order happens on one thread, so that nothing there waits for
-//! another; only cold reads of the account and the log have threads of their own.
+//! All work between a received frame and its order runs on one thread and never waits for another.
+//! Account reads and the log have their own threads.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ use crate::{
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
-        cli::person,
+        cli::operator_name,
         control::{ControlAddress, ControlServer, Instance, PendingRequest},
     },
     log::ALWAYS_SHOWN,
@@ -46,41 +46,41 @@ use crate::{
     ws::{BackfillSender, RetriesExhausted},
 };
 
-/// How long buys in flight get when the bot stops.
+/// Maximum time to wait for orders in flight when the session stops.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How long whoever ends the program at once waits to learn what is unresolved.
+/// Maximum time to collect the unresolved orders when the process is ended by a second signal.
 const UNRESOLVED_MAX: Duration = Duration::from_millis(200);
 
-/// How many questions of a person may wait.
-const ASKS_QUEUED_MAX: usize = 16;
+/// Capacity of the queue of control requests.
+const REQUESTS_QUEUED_MAX: usize = 16;
 
-/// Why a session ended.
+/// Cause of the end of a session.
 #[derive(Debug)]
 pub enum SessionEnd {
-    /// Somebody, or the clock, said so.
+    /// A signal, `--for`, or the closed log output.
     Stopped(ShutdownReason),
-    /// The balance was read and is below its floor.
+    /// The balance is below `min_balance`.
     BelowFloor,
-    /// The feed was given up.
+    /// The feed reached its retry limit.
     GaveUp(RetriesExhausted),
-    /// The ledger may not be used for the account.
-    Refused(Arc<LedgerError>),
+    /// The ledger cannot be used for this account.
+    LedgerRejected(Arc<LedgerError>),
 }
 
 impl SessionEnd {
-    /// The error that the program ends with, if it is one.
+    /// Returns the error with which the program exits, if any.
     pub fn error(&self) -> Option<AppError> {
         match self {
-            Self::Refused(error) => Some(AppError::Refused(Arc::clone(error))),
+            Self::LedgerRejected(error) => Some(AppError::LedgerRejected(Arc::clone(error))),
             Self::Stopped(_) | Self::BelowFloor | Self::GaveUp(_) => None,
         }
     }
 }
 
 impl SessionEnd {
-    /// What ends the wait for answers.
-    const fn way_out(&self) -> &'static str {
+    /// Instruction to quit without waiting for orders in flight.
+    const fn quit_hint(&self) -> &'static str {
         match self {
             Self::Stopped(ShutdownReason::Interrupt) => "press Ctrl-C again to quit now",
             Self::Stopped(ShutdownReason::Terminate | ShutdownReason::Hangup) => {
@@ -89,7 +89,7 @@ impl SessionEnd {
             Self::Stopped(ShutdownReason::ReaderGone | ShutdownReason::Over(_))
             | Self::BelowFloor
             | Self::GaveUp(_)
-            | Self::Refused(_) => "press Ctrl-C twice to quit now",
+            | Self::LedgerRejected(_) => "press Ctrl-C twice to quit now",
         }
     }
 }
@@ -97,53 +97,53 @@ impl SessionEnd {
 impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped(why) => why.fmt(f),
+            Self::Stopped(reason) => reason.fmt(f),
             Self::BelowFloor => f.write_str("the balance is below min_balance"),
             Self::GaveUp(gave_up) => gave_up.fmt(f),
-            Self::Refused(error) => error.fmt(f),
+            Self::LedgerRejected(error) => error.fmt(f),
         }
     }
 }
 
-/// One session: what considers the listings, and what it needs beside the feed.
+/// A trading session: the engine that evaluates listings, and the tasks that it needs.
 #[derive(Debug)]
 pub struct TradingSession<'c> {
     config: &'c Config,
     sniper: Sniper,
-    buyer: Option<Arc<OrderClient>>,
-    inbox: EngineInputs,
+    orders: Option<Arc<OrderClient>>,
+    inputs: EngineInputs,
     _background: BackgroundThread,
     _control: Option<ControlServer>,
     spinning: Option<CoreSpinner>,
     started: Instant,
-    /// The number of the session's first order.
+    /// Sequence number of the first order of this session.
     first_order: Sequence,
 }
 
 impl<'c> TradingSession<'c> {
-    /// Begins a session. In dry mode nothing that could send a buy is built. `filler` is the other
-    /// end of what `config` has for the feed's gaps.
+    /// Starts a session. In dry mode, nothing that could send an order is constructed. `backfill`
+    /// is the handle returned by [`Config::fill_gaps`].
     ///
     /// # Errors
     ///
-    /// An [`AppError`] if what it needs cannot be set up.
-    pub fn start(config: &'c Config, filler: BackfillSender) -> Result<Self, AppError> {
-        Self::start_with(config, filler, SessionStart::default())
+    /// Returns an [`AppError`] if a part of the session cannot be started.
+    pub fn start(config: &'c Config, backfill: BackfillSender) -> Result<Self, AppError> {
+        Self::start_with(config, backfill, SessionStart::default())
     }
 
-    /// The same, with what only a program decides.
+    /// Same as [`start`](Self::start), with further options.
     ///
     /// # Errors
     ///
-    /// As for [`TradingSession::start`].
+    /// Same as [`start`](Self::start).
     pub fn start_with(
         config: &'c Config,
-        filler: BackfillSender,
-        beginning: SessionStart,
+        backfill: BackfillSender,
+        options: SessionStart,
     ) -> Result<Self, AppError> {
-        let alarm = beginning.alarm.clone();
-        // First of all: without a ledger nothing is dialled.
-        let ledger = open_ledger(config, beginning)?;
+        let alarm = options.alarm.clone();
+        // First, because without a ledger no connection may be opened.
+        let ledger = open_ledger(config, options)?;
         let first_order = ledger.next_sequence();
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
@@ -152,31 +152,31 @@ impl<'c> TradingSession<'c> {
             None => Tls::new().map_err(|error| AppError::start("TLS", error))?,
         };
         let is_live = config.mode == Mode::Live;
-        let mut inbox = EngineInputs::default();
-        let (hand, buyer) = if is_live {
-            let (buyer, reports) = start_buyer(config, tls.clone())?;
-            inbox.reports = Some(reports);
-            let buyer = Arc::new(buyer);
-            (Executor::Live(Arc::clone(&buyer)), Some(buyer))
+        let mut inputs = EngineInputs::default();
+        let (executor, orders) = if is_live {
+            let (client, reports) = start_order_client(config, tls.clone())?;
+            inputs.reports = Some(reports);
+            let client = Arc::new(client);
+            (Executor::Live(Arc::clone(&client)), Some(client))
         } else {
             (Executor::Dry, None)
         };
-        let requests = Arc::clone(&inbox.requests);
-        requests.oldest_open(ledger.oldest_open());
-        let (background, news) = background::start(config, &tls, requests, filler, &alarm)?;
-        inbox.news = Some(news);
-        let (control, asked) = control_channel(config, &alarm);
-        inbox.asks = Some(asked);
-        inbox.started = Some(started);
-        let core = Engine::new(Arc::clone(&config.whitelist), ledger, hand, clock);
+        let requests = Arc::clone(&inputs.refresh_requests);
+        requests.set_oldest_open(ledger.oldest_open());
+        let (background, updates) = background::start(config, &tls, requests, backfill, &alarm)?;
+        inputs.account_updates = Some(updates);
+        let (control, control_requests) = control_channel(config, &alarm);
+        inputs.control_requests = Some(control_requests);
+        inputs.started = Some(started);
+        let core = Engine::new(Arc::clone(&config.whitelist), ledger, executor, clock);
         let sniper = Sniper::new(core);
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             config,
             sniper,
             spinning,
-            buyer,
-            inbox,
+            orders,
+            inputs,
             _background: background,
             _control: control,
             started,
@@ -184,115 +184,123 @@ impl<'c> TradingSession<'c> {
         })
     }
 
-    /// Lifts the halts of the last session: a person has looked.
+    /// Clears the halts of the last session.
     pub fn resume(&self) {
-        self.sniper.look(|core| core.ledger().resume(Operator::new(&person()), clock::now()));
+        self.sniper.with_engine(|core| {
+            core.ledger().resume(Operator::new(&operator_name()), clock::now());
+        });
     }
 
-    /// Says what this session is, and what still stops it from buying.
+    /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
         report::announce(self.config);
-        let halts = self.sniper.look(|core| core.ledger().snapshot(clock::now()).halts);
+        let halts = self.sniper.with_engine(|core| core.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
             error!(
-                "BUYING IS STOPPED since {at}: {reason}. What to do: {remedy}{}",
-                if remedy.contains("sniper resume") { "" } else { "; then `sniper resume`" }
+                "BUYING IS HALTED since {at}: {reason}. What to do: {remedy}{}",
+                if remedy.contains("sniper resume") { "" } else { ", then run `sniper resume`" }
             );
         }
     }
 
-    /// What considers the listings.
+    /// Returns a handle of the engine that evaluates listings.
     pub fn sniper(&self) -> Sniper {
         self.sniper.clone()
     }
 
-    /// Says which orders are unresolved, within a moment whatever this session is doing.
+    /// Returns a function that describes the unresolved orders. It returns within a fraction of a
+    /// second, also if the engine is blocked.
     pub fn unresolved(&self) -> impl Fn() -> String + Send + 'static {
-        // The signal thread keeps this to the end of the process; the ledger is closed before.
+        // A weak handle, because the signal thread keeps the function until the process ends, and
+        // the ledger must be closed before.
         let sniper = self.sniper.downgrade();
         move || {
             let Some(sniper) = sniper() else {
-                return "The ledger is closed; `sniper ledger` shows the orders.".to_owned();
+                return "The ledger is closed; run `sniper ledger` to see the orders.".to_owned();
             };
             let unresolved =
-                sniper.look_within(UNRESOLVED_MAX, |core| core.unresolved(clock::now()));
+                sniper.with_engine_timeout(UNRESOLVED_MAX, |core| core.unresolved(clock::now()));
             unresolved.map_or_else(
-                || "Which orders have no answer is unknown; see `sniper ledger`.".to_owned(),
+                || {
+                    "Unresolved orders could not be listed; run `sniper ledger` to see them."
+                        .to_owned()
+                },
                 |unresolved| unresolved.to_string(),
             )
         }
     }
 
-    /// Does what a session does beside the feed, until there is a reason to end it.
+    /// Runs the tasks beside the feed until the session has to end.
     ///
     /// # Cancel safety
     ///
-    /// Safe: answers that were not taken in yet are kept for [`finish`](Self::finish).
-    pub async fn run(&mut self, stop: &mut Shutdown) -> SessionEnd {
-        let taps = &self.config.taps;
+    /// Safe: unprocessed order responses stay queued for [`finish`](Self::finish).
+    pub async fn run(&mut self, shutdown: &mut Shutdown) -> SessionEnd {
+        let metrics = &self.config.metrics;
         tokio::select! {
             biased;
-            why = stop.wait() => SessionEnd::Stopped(why),
+            reason = shutdown.wait() => SessionEnd::Stopped(reason),
             () = below_floor(&self.sniper, self.config.mode) => SessionEnd::BelowFloor,
-            refusal = self.sniper.run(&mut self.inbox, taps) => SessionEnd::Refused(Arc::new(refusal)),
+            error = self.sniper.run(&mut self.inputs, metrics) => SessionEnd::LedgerRejected(Arc::new(error)),
         }
     }
 
-    /// Ends a session: no new buys, those in flight get up to [`GRACE`], then the summary.
+    /// Ends a session: sends no new orders, waits up to [`GRACE`] for orders in flight, and returns
+    /// the summary.
     ///
     /// # Cancel safety
     ///
-    /// Not safe: answers that are due would be lost.
+    /// Not cancel safe: responses of orders in flight would be lost.
     pub async fn finish(mut self, ended: SessionEnd) -> Summary {
         self.sniper.stop();
         if let Some(mut spinning) = self.spinning.take() {
-            spinning.end().await;
+            spinning.stop().await;
         }
-        if let Some(buyer) = &self.buyer {
-            let waiting = buyer.in_flight_count();
+        if let Some(orders) = &self.orders {
+            let waiting = orders.in_flight_count();
             if waiting > 0 {
-                let orders = if waiting == 1 { "order" } else { "orders" };
+                let noun = if waiting == 1 { "order" } else { "orders" };
                 warn!(
                     target: ALWAYS_SHOWN,
-                    "Stopping ({ended}): waiting up to {} s for {waiting} {orders} in flight; {}",
+                    "Stopping ({ended}): waiting up to {} s for {waiting} {noun} in flight; {}",
                     GRACE.as_secs(),
-                    ended.way_out()
+                    ended.quit_hint()
                 );
             }
-            buyer.stop(GRACE).await;
+            orders.stop(GRACE).await;
         }
-        if let Some(mut reports) = self.inbox.reports.take() {
+        if let Some(mut reports) = self.inputs.reports.take() {
             reports.close();
             while let Some(report) = reports.recv().await {
-                self.sniper.look(|core| core.settle(&report, Now::read()));
+                self.sniper.with_engine(|core| core.on_order_report(&report, Now::read()));
             }
         }
         self.summary(&ended)
     }
 
     fn summary(&self, ended: &SessionEnd) -> Summary {
-        let taps = &self.config.taps;
-        let downtime = taps.downtime(Instant::now());
+        let metrics = &self.config.metrics;
+        let downtime = metrics.downtime(Instant::now());
         let feed = FeedCounts {
-            reconnects: taps.reconnects.load(Ordering::Relaxed),
+            reconnects: metrics.reconnects.load(Ordering::Relaxed),
             gaps: downtime.gaps,
             without_listings: downtime.total,
             longest_gap: downtime.longest,
-            unreadable: taps.errors(),
+            unreadable: metrics.errors(),
         };
-        let (tally, balance, orders, halts) = self.sniper.look(|core| {
+        let (stats, balance, orders, halts) = self.sniper.with_engine(|core| {
             let orders = match self.config.mode {
                 Mode::Dry => OrderTotals::default(),
                 Mode::Live => core.ledger().totals_since(self.first_order),
             };
             let snapshot = core.ledger().snapshot(Now::read().wall);
-            // A dry run spends in thought only.
+            // Dry runs report the balance without simulated purchases.
             let balance = match self.config.mode {
                 Mode::Dry => snapshot.balance,
-                Mode::Live => snapshot.balance_likely,
+                Mode::Live => snapshot.available_estimate,
             };
-            (core.tally().clone(), balance, orders, snapshot.halts)
+            (core.stats().clone(), balance, orders, snapshot.halts)
         });
         Summary {
             mode: match self.config.mode {
@@ -301,7 +309,7 @@ impl<'c> TradingSession<'c> {
             },
             lasted: self.started.elapsed(),
             feed,
-            tally,
+            stats,
             orders,
             halts,
             balance,
@@ -313,34 +321,34 @@ impl<'c> TradingSession<'c> {
     }
 }
 
-/// Listens for `sniper status`, `halt` and `resume`. A dry run has a channel of its own beside that
-/// of a live bot.
+/// Serves `sniper status`, `halt` and `resume`. A dry run has its own socket, separate from that of
+/// a live bot.
 fn control_channel(
     config: &Config,
     alarm: &Alarm,
 ) -> (Option<ControlServer>, Receiver<PendingRequest>) {
-    let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
+    let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED_MAX);
     let instance = match config.mode {
         Mode::Dry => Instance::Dry,
         Mode::Live => Instance::Live,
     };
-    let address = ControlAddress::of(&config.data_dir, config.state_dir.as_deref(), instance);
-    let server = ControlServer::start(&address, &asks, alarm).inspect_err(|error| {
-        let why = crate::text::error_chain(error);
-        warn!("`sniper halt` and `sniper status` cannot reach this bot: {why}");
+    let address = ControlAddress::new(&config.data_dir, config.state_dir.as_deref(), instance);
+    let server = ControlServer::start(&address, &requests, alarm).inspect_err(|error| {
+        let cause = crate::text::error_chain(error);
+        warn!("Control socket not available: {cause}. `sniper halt` and `sniper status` cannot reach this bot");
     });
-    (server.ok(), asked)
+    (server.ok(), receiver)
 }
 
-/// What keeps a core awake, until it is dropped.
+/// Task that keeps a core busy, aborted on drop.
 #[derive(Debug)]
 struct CoreSpinner(JoinHandle<()>);
 
 impl CoreSpinner {
-    /// Ends it, and waits until it has let go of the ledger.
-    async fn end(&mut self) {
+    /// Aborts the task and waits until it has released the ledger.
+    async fn stop(&mut self) {
         self.0.abort();
-        // It never ends by itself, so this says that it was aborted.
+        // The task never completes, so the result is always the abort.
         let _aborted = (&mut self.0).await.is_err();
     }
 }
@@ -351,61 +359,60 @@ impl Drop for CoreSpinner {
     }
 }
 
-/// Waits until the balance is known to be below its floor. A dry run spends nothing, so whoever has
-/// an empty account may look on.
+/// Waits until the balance is below `min_balance`. A dry run continues, because it spends nothing.
 async fn below_floor(sniper: &Sniper, mode: Mode) {
     sniper.below_floor().await;
     if mode == Mode::Dry {
-        warn!("The balance is below min_balance: a live run would stop here");
+        warn!("Balance below min_balance: a live run would stop now");
         std::future::pending::<()>().await;
     }
 }
 
-/// What a session begins with that is no setting.
+/// Options of a session that are not settings.
 #[derive(Clone, Debug, Default)]
 pub struct SessionStart {
-    /// Whether a live ledger is begun anew.
+    /// Creates a new ledger for a live run.
     pub new_ledger: Option<NewLedger>,
-    /// What stops ordering when a thread is lost.
+    /// Stops ordering when a thread ends unexpectedly.
     pub alarm: Alarm,
 }
 
 impl SessionStart {
-    /// As the command line says, for a bot that is alone in its process.
+    /// Creates the options from the command line, for a process with one bot.
     pub fn of(args: &RunArgs) -> Self {
         let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
-        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::of_process() }
+        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::global() }
     }
 }
 
-/// A dry run's ledger starts empty and is kept nowhere. A live one is kept, and where it cannot be,
-/// there is no live run.
-fn open_ledger(config: &Config, beginning: SessionStart) -> Result<Ledger, AppError> {
+/// Opens the ledger: in memory for a dry run, on disk for a live run. A live run without a ledger
+/// on disk is an error.
+fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppError> {
     let (budget, entries) = (config.budget.clone(), config.whitelist.entries());
     if config.mode == Mode::Dry {
         return Ok(Ledger::in_memory(budget, entries, false));
     }
     let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
-    let SessionStart { new_ledger, alarm } = beginning;
-    let live = LiveOpen { state: config.state_dir.clone(), new_ledger, alarm };
+    let SessionStart { new_ledger, alarm } = options;
+    let live = LiveOpen { state_dir: config.state_dir.clone(), new_ledger, alarm };
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }
 
-fn start_buyer(
+fn start_order_client(
     config: &Config,
     tls: Tls,
 ) -> Result<(OrderClient, Receiver<OrderReport>), AppError> {
     let Some(credential) = &config.credential else {
         return Err(AppError::start("live buying", "no credential is set"));
     };
-    let template = operations::buy_template();
+    let template = operations::order_template();
     let setup = execution::OrderClientConfig {
         identity: RequestIdentity { endpoints: &config.endpoints, credential },
         body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
         warm_body: &operations::current_user().to_json(),
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
-        habits: ConnectionConfig::default(),
+        connection_config: ConnectionConfig::default(),
     };
-    OrderClient::start(setup).map_err(|error| AppError::start("the buyer", error))
+    OrderClient::start(setup).map_err(|error| AppError::start("the order client", error))
 }

@@ -1,4 +1,4 @@
-//! `sniper sim`: the practice market without the bot.
+//! `sniper sim`: runs the simulated market without the bot.
 
 use std::process::ExitCode;
 
@@ -12,24 +12,28 @@ use crate::{
     sim::cli::{self, SimArgs},
 };
 
-/// Opens a practice market, and keeps it open until told to stop.
+/// Runs the simulated market until shutdown.
 ///
 /// # Errors
 ///
-/// An [`AppError`] if it cannot be opened, or what it says cannot be printed.
+/// Returns an [`AppError`] if it cannot start or its output cannot be printed.
 pub fn run(args: &SimArgs, output: Output) -> Result<ExitCode, AppError> {
     if args.print_whitelist {
         print(cli::whitelist())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if args.lists_faults() {
+        print(&cli::fault_list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let log = output.log_filtered(process_environment("RUST_LOG").as_deref())?;
     let market = cli::open(args)?;
-    // Before signals are waited for: until then they kill, also where nobody reads this.
+    // Printed before signals are handled, so that a signal ends the process if the output blocks.
     print(&cli::env_lines(&market, args.seed))?;
     let quit = SecondSignal::watch()?;
     let summary = block_on(async {
-        let mut stop = Shutdown::counted(&quit, args.lasting);
-        let summary = cli::run(args, market, &mut stop).await;
+        let mut shutdown = Shutdown::from_signals(&quit, args.duration);
+        let summary = cli::run(args, market, &mut shutdown).await;
         quit.stopping();
         Ok(summary)
     })?;

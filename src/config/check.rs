@@ -1,7 +1,10 @@
-//! `sniper check`: every setting is read, and then either what is wrong or what the bot would do
-//! is said. Offline; a credential is said to be there and never shown.
+//! `sniper check`: validates the settings offline, and shows the errors or the configuration. A
+//! credential is never shown.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -16,91 +19,91 @@ use crate::{
     ws::policy::ReconnectionLimits,
 };
 
-/// The exit code of settings that are wrong (`EX_CONFIG` of `sysexits.h`).
+/// Exit code of invalid settings (`EX_CONFIG` of `sysexits.h`).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// How many entries of the whitelist are shown.
+/// Maximum number of whitelist entries to show.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
-/// Reads every setting, says what came of it, and returns the exit code: 0 or [`EXIT_CONFIG`].
+/// Validates the settings, prints the result and returns the exit code: 0 or [`EXIT_CONFIG`].
 ///
-/// With `as_json`, `out` gets one line with one JSON object, and the words go to `err`.
+/// With `as_json`, `out` receives one line with one JSON object, and `err` receives the text.
 ///
 /// # Errors
 ///
-/// What writing says.
+/// Returns the error of a failed write.
 pub fn run(
     sources: &Sources<'_>,
     as_json: bool,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<u8> {
-    let (words, object, code) = match Config::load(sources) {
-        Ok(loaded) => (fine(&loaded), fine_json(&loaded), 0),
-        Err(problems) => (wrong(&problems), wrong_json(&problems), EXIT_CONFIG),
+    let (text, object, code) = match Config::load(sources) {
+        Ok(loaded) => (format_summary(&loaded), summary_json(&loaded), 0),
+        Err(problems) => (format_errors(&problems), errors_json(&problems), EXIT_CONFIG),
     };
     if as_json {
-        err.write_all(words.as_bytes())?;
+        err.write_all(text.as_bytes())?;
         writeln!(out, "{object}")?;
     } else {
-        out.write_all(words.as_bytes())?;
+        out.write_all(text.as_bytes())?;
     }
     Ok(code)
 }
 
-/// What is wrong, a line for each problem.
-pub fn wrong(problems: &ConfigErrors) -> String {
-    let count = problems.list().len().saturating_add(problems.untold());
-    let mut words = format!("{problems}\n");
-    words.push_str(&warnings(problems.warnings()));
-    let count = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
-    words.push_str(&format!("\n{count} in the settings. Nothing was started.\n"));
-    words
+/// Formats the errors, one per line, the warnings and the number of errors.
+pub fn format_errors(problems: &ConfigErrors) -> String {
+    let count = problems.list().len().saturating_add(problems.suppressed());
+    let mut text = format!("{problems}\n");
+    text.push_str(&warnings(problems.warnings()));
+    let count = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+    text.push_str(&format!("\n{count} in the settings\n"));
+    text
 }
 
-/// What the bot would do.
-pub fn fine(loaded: &Loaded) -> String {
+/// Formats the loaded configuration.
+pub fn format_summary(loaded: &Loaded) -> String {
     let config = &loaded.config;
-    let mut words = String::from("The settings are fine.\n\n");
-    let mut line = |title: &str, text: &str| {
-        words.push_str(&format!("{title:<13}{text}\n"));
+    let mut text = String::from("The settings are valid.\n\n");
+    let mut line = |title: &str, value: &str| {
+        text.push_str(&format!("{title:<13}{value}\n"));
     };
     line("Mode", mode(config));
     line("Feed", &feed(config));
-    line("Reads, buys", &config.endpoints.http.to_string());
+    line("Account", &format!("{} (reads and orders)", config.endpoints.http));
     line("Credential", &credential(loaded));
     line("Settings", &settings(loaded));
     line("Data", &Escaped(&config.data_dir.display().to_string()).to_string());
-    line("Budget", &budget(&config.budget));
-    line("Reconnection", &reconnection(config.reconnection.limits()));
-    line("Whitelist", &whitelist(config));
-    for (index, entry) in config.whitelist.entries().iter().take(ENTRIES_SHOWN_MAX).enumerate() {
-        words.push_str(&format!("{:>12} {}\n", index.saturating_add(1), self::entry(entry)));
+    line("Reconnects", &reconnection(config.reconnection.limits()));
+    text.push_str("\nBudget\n");
+    for (name, value) in budget(&config.budget) {
+        text.push_str(&format!("  {name:<20}{value:>12}\n"));
     }
-    let more = config.whitelist.entries().len().saturating_sub(ENTRIES_SHOWN_MAX);
+    let entries = config.whitelist.entries();
+    text.push_str(&format!("\nWhitelist    {}\n", whitelist(entries.len())));
+    text.push_str(&entry_table(entries.get(..ENTRIES_SHOWN_MAX).unwrap_or(entries)));
+    let more = entries.len().saturating_sub(ENTRIES_SHOWN_MAX);
     if more > 0 {
-        words.push_str(&format!("             … and {more} more\n"));
+        text.push_str(&format!("  … and {more} more\n"));
     }
-    words.push_str(&warnings(&loaded.warnings));
-    words
+    text.push_str(&warnings(&loaded.warnings));
+    text
 }
 
 fn warnings(warnings: &[Problem]) -> String {
-    let mut words = String::new();
+    let mut text = String::new();
     for (index, warning) in warnings.iter().enumerate() {
-        let title = if index == 0 { "\nWorth a second look:\n" } else { "" };
-        words.push_str(&format!("{title}{warning}\n"));
+        let title = if index == 0 { "\nWarnings:\n" } else { "" };
+        text.push_str(&format!("{title}{warning}\n"));
     }
-    words
+    text
 }
 
 fn mode(config: &Config) -> &'static str {
     match config.mode {
-        Mode::Dry => "dry: it watches, says what it would buy, and cannot buy",
-        Mode::Live if config.endpoints.http.is_loopback() => {
-            "LIVE on a market on this machine: it buys, with play money"
-        }
-        Mode::Live => "LIVE: it buys, and spends real money",
+        Mode::Dry => "DRY RUN: logs what it would buy, sends no orders",
+        Mode::Live if config.endpoints.http.is_loopback() => "LIVE: local market, play money",
+        Mode::Live => "LIVE: spends real money",
     }
 }
 
@@ -114,83 +117,145 @@ const fn letter(generation: Generation) -> &'static str {
 fn feed(config: &Config) -> String {
     let FeedConfig { generation, connections, max_age, sweep_at_start, server_filters } =
         &config.feed;
-    let each = match connections {
-        1 => "1 connection, replaced".to_owned(),
-        count => format!("{count} connections, each replaced"),
+    let count = match connections {
+        1 => "1 connection".to_owned(),
+        count => format!("{count} connections"),
     };
-    let age = max_age.as_secs();
-    let sweep = if *sweep_at_start { "; what is for sale is read at start" } else { "" };
-    let filters = if *server_filters { "; the site leaves out what no entry can want" } else { "" };
+    let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
+    let filters = if *server_filters { ", filtered by the site" } else { "" };
     format!(
-        "{}, generation {}, {each} before it is {age} s old{sweep}{filters}",
+        "{}, generation {}, {count}, renewed every {}{sweep}{filters}",
         config.endpoints.ws,
-        letter(*generation)
+        letter(*generation),
+        whole_units(*max_age)
     )
 }
 
 fn credential(loaded: &Loaded) -> String {
     match &loaded.credential_source {
         Some((name, place)) => format!("{name} ({place}), not shown"),
-        None => "none: it connects as a guest and does not know your balance".to_owned(),
+        None => "none: connects as a guest, balance unknown".to_owned(),
     }
 }
 
 fn settings(loaded: &Loaded) -> String {
     match &loaded.config_file {
         Some(path) => Escaped(&path.display().to_string()).to_string(),
-        None => "no sniper.toml: every setting has its default".to_owned(),
+        None => "no sniper.toml, using the defaults".to_owned(),
     }
 }
 
-fn whitelist(config: &Config) -> String {
-    match config.whitelist.entries().len() {
-        0 => {
-            "none: it shows every listing. To begin, copy sniper.example.toml to sniper.toml".into()
-        }
+fn whitelist(count: usize) -> String {
+    match count {
+        0 => "empty: logs every listing. To begin, copy sniper.example.toml to sniper.toml".into(),
         1 => "1 entry".to_owned(),
         count => format!("{count} entries"),
     }
 }
 
-/// The limits, in one line.
-pub fn budget(budget: &Budget) -> String {
-    let Budget { max_price, total, min_balance, max_buys_per_minute, per_hour, per_day, .. } =
-        budget;
-    let mut text = format!(
-        "at most {max_price} for one and {total} in all, balance not below {min_balance}, \
-         {max_buys_per_minute} buys a minute, {} at once",
-        budget.max_in_flight
-    );
-    for (limit, what) in [(per_hour, "an hour"), (per_day, "a day")] {
-        if let Some(limit) = limit {
-            text.push_str(&format!(", {limit} {what}"));
-        }
+/// Returns the limits as names and values.
+fn budget(budget: &Budget) -> Vec<(&'static str, String)> {
+    let Budget { max_price, total, min_balance, per_hour, per_day, .. } = budget;
+    let mut rows = vec![
+        ("price per item", max_price.to_string()),
+        ("total", total.to_string()),
+        ("minimum balance", min_balance.to_string()),
+        ("orders per minute", budget.max_buys_per_minute.to_string()),
+        ("concurrent orders", budget.max_in_flight.to_string()),
+    ];
+    for (name, limit) in [("total per hour", per_hour), ("total per day", per_day)] {
+        rows.extend(limit.map(|limit| (name, limit.to_string())));
     }
-    text
+    rows
 }
 
 fn reconnection(limits: &ReconnectionLimits) -> String {
     let ReconnectionLimits { initial_delay, max_delay, connect_timeout, max_retries, .. } = limits;
     let retries = match max_retries {
-        Some(retries) => format!("{retries} times"),
-        None => "for ever".to_owned(),
+        Some(retries) => format!("at most {retries} retries"),
+        None => "no retry limit".to_owned(),
     };
     format!(
-        "after {} ms up to {} ms, {retries}; {} ms for each try",
-        initial_delay.as_millis(),
-        max_delay.as_millis(),
-        connect_timeout.as_millis()
+        "after {} to {}, {retries}, {} timeout",
+        whole_units(*initial_delay),
+        whole_units(*max_delay),
+        whole_units(*connect_timeout)
     )
 }
 
-/// An entry of the whitelist, in one line.
-pub fn entry(entry: &WhitelistEntry) -> String {
-    let mut words: Vec<String> = Vec::new();
-    if let Some(name) = &entry.name {
-        words.push(format!("{}:", Escaped(name)));
+/// Formats a duration in its largest whole unit, such as `50 min` or `1500 ms`.
+fn whole_units(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms if !ms.is_multiple_of(1_000) => format!("{ms} ms"),
+        ms if ms >= 120_000 && ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
+        ms => format!("{} s", ms / 1_000),
     }
-    for (is, word) in [(entry.stattrak, "StatTrak™"), (entry.souvenir, "Souvenir")] {
-        if is {
+}
+
+/// Formats whitelist entries as an aligned table.
+fn entry_table(entries: &[WhitelistEntry]) -> String {
+    const HEADER: [&str; 8] =
+        ["name", "item", "wear", "float", "max price", "markup", "quantity", "other limits"];
+    /// Columns that are aligned to the right.
+    const NUMBERS: std::ops::Range<usize> = 4..7;
+    if entries.is_empty() {
+        return String::new();
+    }
+    let header = HEADER.map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(header).chain(entries.iter().map(entry_row)).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::from(" ");
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column);
+            line.push_str(&match NUMBERS.contains(&column) {
+                true => format!(" {cell:>width$} "),
+                false => format!(" {cell:<width$} "),
+            });
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns the cells of an entry in the whitelist table.
+fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
+    let WhitelistEntry { max_price, max_markup, max_quantity, min_price, .. } = entry;
+    let wears: Vec<&str> = entry.wears.iter().map(Wear::short).collect();
+    let float = match (entry.float_min, entry.float_max) {
+        (None, None) => "any".to_owned(),
+        (Some(min), None) => format!("from {min}"),
+        (None, Some(max)) => format!("to {max}"),
+        (Some(min), Some(max)) => format!("{min} to {max}"),
+    };
+    let mut other = Vec::new();
+    if *min_price != Amount::ZERO {
+        other.push(format!("min price {min_price}"));
+    }
+    other.extend(entry.max_total.map(|total| format!("total {total}")));
+    other.extend(entry.max_age.map(|age| format!("age {}", whole_units(age))));
+    [
+        entry.name.as_deref().map_or_else(|| "-".to_owned(), |name| Escaped(name).to_string()),
+        item(entry),
+        if wears.is_empty() { "any".to_owned() } else { wears.join("/") },
+        float,
+        max_price.to_string(),
+        format!("{max_markup} %"),
+        max_quantity.to_string(),
+        other.join(", "),
+    ]
+}
+
+/// Formats the item of an entry, with StatTrak™ or Souvenir.
+fn item(entry: &WhitelistEntry) -> String {
+    let mut words = Vec::new();
+    for (is_set, word) in [(entry.stattrak, "StatTrak™"), (entry.souvenir, "Souvenir")] {
+        if is_set {
             words.push(word.to_owned());
         }
     }
@@ -198,6 +263,16 @@ pub fn entry(entry: &WhitelistEntry) -> String {
         ItemPattern::Any => "every item".to_owned(),
         ItemPattern::Named(item) => Escaped(item).to_string(),
     });
+    words.join(" ")
+}
+
+/// Formats a whitelist entry in one line, for the JSON object.
+fn entry(entry: &WhitelistEntry) -> String {
+    let mut words: Vec<String> = Vec::new();
+    if let Some(name) = &entry.name {
+        words.push(format!("{}:", Escaped(name)));
+    }
+    words.push(item(entry));
     let wears: Vec<&str> = entry.wears.iter().map(Wear::short).collect();
     if !wears.is_empty() {
         words.push(wears.join("/"));
@@ -220,41 +295,41 @@ pub fn entry(entry: &WhitelistEntry) -> String {
     words.join(" ")
 }
 
-/// What the bot would do as one JSON object.
+/// Returns the loaded configuration as JSON.
 ///
-/// Like the two below, it has the keys of a session's summary too, so that whoever reads the last
-/// line of any command finds the same ones.
-pub fn fine_json(loaded: &Loaded) -> Value {
+/// Like the two functions below, the object also has the keys of a session summary, so that the
+/// last line of every command has the same keys.
+fn summary_json(loaded: &Loaded) -> Value {
     let mode = match loaded.config.mode {
         Mode::Dry => "dry",
         Mode::Live => "live",
     };
-    let mut object = no_session(mode, true);
+    let mut object = empty_summary(mode, true);
     object.insert("problems".into(), json!([]));
     object.insert("warnings".into(), list_json(&loaded.warnings));
     object.insert("settings".into(), settings_json(loaded));
     object.into()
 }
 
-/// What is wrong as one JSON object.
-pub fn wrong_json(problems: &ConfigErrors) -> Value {
-    let mut object = no_session("none", false);
+/// Returns the errors and warnings as JSON.
+pub fn errors_json(problems: &ConfigErrors) -> Value {
+    let mut object = empty_summary("none", false);
     object.insert("error".into(), "the settings are wrong".into());
     object.insert("problems".into(), list_json(problems.list()));
-    object.insert("problems_untold".into(), problems.untold().into());
+    object.insert("problems_untold".into(), problems.suppressed().into());
     object.insert("warnings".into(), list_json(problems.warnings()));
     object.into()
 }
 
-/// Anything else that kept a session from beginning, as one JSON object.
-pub fn failed_json(error: &str) -> Value {
-    let mut object = no_session("none", false);
+/// Returns any other error that prevented a session as JSON.
+pub fn failure_json(error: &str) -> Value {
+    let mut object = empty_summary("none", false);
     object.insert("error".into(), error.into());
     object.into()
 }
 
-/// The keys of a session's summary, of a session that never began.
-fn no_session(mode: &str, ok: bool) -> Map<String, Value> {
+/// Returns the keys of a session summary for a command without a session.
+fn empty_summary(mode: &str, ok: bool) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("ok".into(), ok.into());
     object.insert("mode".into(), mode.into());

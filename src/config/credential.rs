@@ -1,31 +1,30 @@
-//! Who we are at the marketplace: the value of one `Cookie` header, checked to be one line of it.
+//! Credential of the marketplace account: the validated value of one `Cookie` header.
 //!
-//! Nothing here ever repeats what it was given: an error names the mistake and not the value. Each
-//! credential that is made is remembered by [`secret`], which replaces it in everything that this
-//! process writes.
+//! Errors never contain the value. Each credential is registered with [`secret`], which masks it in
+//! all output of this process.
 
 use std::{fmt, sync::Arc};
 
 use crate::secret::{self, Secret};
 
-/// The longest cookie that is accepted, in bytes: what common servers accept as one header.
+/// Maximum length of a cookie header in bytes, the limit of common servers for one header.
 pub const COOKIE_BYTES_MAX: usize = 8_192;
 
-/// The value of the `Cookie` header, checked to be one line of printable ASCII.
+/// Value of a `Cookie` header: one line of printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential(Secret);
 
-/// Where a fresh credential comes from: `.env`, read again.
+/// Source of an updated credential, such as a re-read of `.env`.
 #[derive(Clone)]
 pub struct CredentialSource(Arc<dyn Fn() -> Option<Credential> + Send + Sync>);
 
 impl CredentialSource {
-    /// `read` may block; it runs on a thread for such things.
+    /// `read` may block; it is called on a blocking thread.
     pub fn new(read: impl Fn() -> Option<Credential> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    /// Reads it again. `None`: there is none, or it cannot be read.
+    /// Reads the credential again. Returns `None` if it is missing or invalid.
     pub fn read(&self) -> Option<Credential> {
         (self.0)()
     }
@@ -37,51 +36,52 @@ impl fmt::Debug for CredentialSource {
     }
 }
 
-/// Why a text is not a credential. Never holds the text.
+/// Cause of a rejected credential. Never contains the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// Nothing is there.
     #[error("is empty")]
     Empty,
     /// A line break or another control character, which could forge a header.
-    #[error("holds a line break or another control character")]
+    #[error("contains a line break or another control character")]
     Control,
-    /// A character outside ASCII, which no cookie holds.
-    #[error("holds a character that is not ASCII")]
+    #[error("contains a character that is not ASCII")]
     NotAscii,
     /// Longer than [`COOKIE_BYTES_MAX`].
     #[error("is longer than {COOKIE_BYTES_MAX} bytes")]
     TooLong,
-    /// The value of one cookie was wanted, and this is a whole header or something in quotes.
-    #[error("holds a space, a quote, a comma or a semicolon, so it is not the value of one cookie")]
+    /// A whole header or a quoted text instead of the value of one cookie.
+    #[error(
+        "contains a space, a quote, a comma or a semicolon, so it is not the value of one cookie"
+    )]
     NotOneValue,
-    /// A whole header was wanted, and this holds no `name=value`.
-    #[error("holds no `name=value`, so it is not a Cookie header")]
+    /// Text without `name=value` instead of a whole header.
+    #[error("contains no `name=value`, so it is not a Cookie header")]
     NotAHeader,
 }
 
 impl Credential {
-    /// Takes the value of the `session` cookie, with or without `session=` before it. What is
-    /// URL-encoded stays so.
+    /// Accepts the value of the `session` cookie, with or without the prefix `session=` and a
+    /// trailing semicolon. URL encoding is preserved.
     ///
     /// # Errors
     ///
-    /// A [`CredentialError`] when it cannot be the value of one cookie.
+    /// Returns a [`CredentialError`] if the text is not the value of one cookie.
     pub fn from_session(value: &str) -> Result<Self, CredentialError> {
         let value = value.trim_matches(' ');
         let value = value.strip_prefix("session=").unwrap_or(value);
+        let value = value.strip_suffix(';').unwrap_or(value);
         check(value)?;
         if value.contains([' ', '"', ',', ';']) {
             return Err(CredentialError::NotOneValue);
         }
-        Ok(Self::remembered(&format!("session={value}")))
+        Ok(Self::register(&format!("session={value}")))
     }
 
-    /// Takes a whole `Cookie` header, with or without `Cookie:` before it.
+    /// Accepts a whole `Cookie` header, with or without the prefix `Cookie:`.
     ///
     /// # Errors
     ///
-    /// A [`CredentialError`] when it cannot be the value of one header.
+    /// Returns a [`CredentialError`] if the text is not a valid header value.
     pub fn from_cookie(header: &str) -> Result<Self, CredentialError> {
         let header = header.trim_matches(' ');
         let header = match header.split_at_checked(7) {
@@ -92,27 +92,27 @@ impl Credential {
         if !header.contains('=') {
             return Err(CredentialError::NotAHeader);
         }
-        Ok(Self::remembered(header))
+        Ok(Self::register(header))
     }
 
-    /// The header's value, for the wire and for nothing else.
+    /// Header value, to be used for requests only.
     pub const fn header(&self) -> &Secret {
         &self.0
     }
 
-    /// How many of its cookies have a value that is too short to be replaced in foreign text.
+    /// Returns the number of cookies whose value is too short to be masked in foreign text.
     pub fn short_values(&self) -> usize {
         let is_short = |value: &&str| !value.is_empty() && !secret::is_masked(value);
         secret::cookie_values(self.0.reveal()).filter(is_short).count()
     }
 
-    /// Takes a header over, and sees to it that nothing in it is ever written out again.
-    fn remembered(header: &str) -> Self {
-        secret::remember_cookies(header);
+    /// Registers the cookies with [`secret`], so that they are masked in all output.
+    fn register(header: &str) -> Self {
+        secret::register_cookies(header);
         Self(Secret::new(header))
     }
 
-    /// Whether a `session` cookie is in it.
+    /// Returns `true` if the header contains a `session` cookie.
     pub fn has_session(&self) -> bool {
         self.0.reveal().split(';').any(|pair| pair.trim_matches(' ').starts_with("session="))
     }
@@ -155,10 +155,11 @@ mod tests {
         session("s%3Aabc.def%2B", Ok("session=s%3Aabc.def%2B"));
         session(" session=s%3Aabc ", Ok("session=s%3Aabc"));
         session("s:abc.d/e+f==", Ok("session=s:abc.d/e+f=="));
+        session("session=s%3Aabc;", Ok("session=s%3Aabc"));
     }
 
     #[test]
-    fn a_whole_header_is_taken_as_it_is() {
+    fn a_cookie_header_is_used_unchanged() {
         cookie("a=b; session=s%3Ax; cf_clearance=y", Ok("a=b; session=s%3Ax; cf_clearance=y"));
         cookie("Cookie: session=s%3Ax", Ok("session=s%3Ax"));
         assert!(Credential::from_cookie("a=b; session=x").unwrap().has_session());
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_forge_a_header_is_refused() {
+    fn a_value_that_could_forge_a_header_is_rejected() {
         for value in ["a=b\r\nX: y", "a=b\nc", "a=b\u{0}", "a=b\u{7f}", "a=b\u{85}"] {
             session(value, Err(CredentialError::Control));
             cookie(value, Err(CredentialError::Control));
@@ -181,17 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_replaced_in_text_from_the_moment_it_is_made() {
+    fn a_credential_is_masked_in_text_once_it_is_constructed() {
         let echo = "your cookie was session=s%3Anever-shown-again and is s:never-shown-again";
         assert_eq!(secret::mask(echo), echo);
         Credential::from_session("s%3Anever-shown-again").unwrap();
         assert!(!secret::mask(echo).contains("never"), "{}", secret::mask(echo));
         Credential::from_cookie("a=b; cf_clearance=never-shown-either").unwrap();
-        assert!(secret::stands_in("never-shown-either"));
+        assert!(secret::appears_in("never-shown-either"));
     }
 
     #[test]
-    fn values_that_are_too_short_to_be_replaced_are_counted() {
+    fn values_that_are_too_short_to_be_masked_are_counted() {
         let short = |header| Credential::from_cookie(header).unwrap().short_values();
         assert_eq!(short("a=1234567; b=12345678; c=; session=s%3Aabc1"), 1);
         assert_eq!(short("a=12; session=abcdefg"), 2);

@@ -1,7 +1,7 @@
-//! A settings file as text and as a tree that knows where each of its values stands.
+//! A settings file as text, and as a tree of values with their positions.
 //!
-//! TOML and JSON become the same [`ConfigNode`]s, so what is allowed in a whitelist is checked once.
-//! Numbers stay the text that they are: money is never read through a binary float.
+//! TOML and JSON are parsed into the same [`ConfigNode`]s, so a whitelist is validated by one code
+//! path. Numbers are kept as text: amounts are never converted through a binary float.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -12,16 +12,17 @@ use toml::{
 
 use super::problem::{Diagnostics, Problem, SourceLocation};
 use crate::{
+    domain::money::Amount,
     json::{Cursor, JsonError, ValueKind},
     text::Escaped,
 };
 
-/// A text with the name that problems call it by.
+/// Text of a file, with its name in error messages.
 #[derive(Debug)]
 pub(super) struct ConfigDocument<'a> {
     name: &'a str,
     text: &'a str,
-    /// Where each line begins.
+    /// Byte offset of each line.
     lines: Vec<usize>,
 }
 
@@ -36,35 +37,35 @@ impl<'a> ConfigDocument<'a> {
         self.text
     }
 
-    /// The place of a byte.
+    /// Returns the line and column of a byte offset.
     pub(super) fn place(&self, at: usize) -> SourceLocation {
         let line = self.line(at);
         let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = self.text.as_bytes().get(start..at.min(self.text.len())).unwrap_or_default();
-        // Every byte but the continuation bytes of UTF-8 begins a character.
+        // Counts characters: every byte except UTF-8 continuation bytes.
         let column = before.iter().filter(|byte| **byte & 0xC0 != 0x80).count().saturating_add(1);
         SourceLocation::Column { file: self.name.to_owned(), line, column }
     }
 
-    /// The line of a byte, from 1.
+    /// Returns the line of a byte offset, counted from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|start| *start <= at)
     }
 
-    /// The document as a whole.
+    /// Returns the location that stands for the whole document.
     pub(super) fn whole(&self) -> SourceLocation {
         SourceLocation::File(self.name.to_owned())
     }
 }
 
-/// A value and where it begins.
+/// A value and its byte offset.
 #[derive(Clone, Debug)]
 pub(super) struct ConfigNode<'a> {
     pub(super) at: usize,
     pub(super) value: Value<'a>,
 }
 
-/// A value of TOML or JSON.
+/// TOML or JSON value.
 #[derive(Clone, Debug)]
 pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
@@ -72,15 +73,15 @@ pub(super) enum Value<'a> {
     Flag(bool),
     List(Vec<ConfigNode<'a>>),
     Table(Vec<Member<'a>>),
-    /// What no setting is: a date, `null`, a number in hexadecimal.
+    /// A kind that no setting accepts: a date, `null`, a hexadecimal number.
     Other(&'static str),
 }
 
 impl Value<'_> {
-    /// What to call it in a message.
+    /// Name of the kind for messages.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
-            Self::Text(_) => "a text",
+            Self::Text(_) => "text",
             Self::Number(_) => "a number",
             Self::Flag(_) => "true or false",
             Self::List(_) => "a list",
@@ -90,7 +91,7 @@ impl Value<'_> {
     }
 }
 
-/// A key with its value.
+/// Key and value of a table.
 #[derive(Clone, Debug)]
 pub(super) struct Member<'a> {
     pub(super) key: Cow<'a, str>,
@@ -98,22 +99,59 @@ pub(super) struct Member<'a> {
     pub(super) node: ConfigNode<'a>,
 }
 
-/// Reads TOML. Every syntax error is found; what could be understood beside them is returned.
+/// Parses TOML, reports every syntax error, and returns the parts that could be parsed.
 pub(super) fn read_toml<'a>(
     document: &ConfigDocument<'a>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> ConfigNode<'a> {
     let (root, errors) = DeTable::parse_recoverable(document.text());
+    let mut last_amount_line = 0;
     for error in errors {
         let at = error.span().map_or(document.text().len(), |span| span.start);
+        let line = document.line(at);
+        let text = document.text().lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        if let Some((message, remedy)) = amount_mistake(text) {
+            // One mistake can cause several syntax errors.
+            if line != last_amount_line {
+                diagnostics.problem(Problem::new(document.place(at), message, remedy));
+            }
+            last_amount_line = line;
+            continue;
+        }
         let reason = Escaped(error.message()).to_string().replace("\\\"", "\"");
-        findings.problem(Problem::new(
+        diagnostics.problem(Problem::new(
             document.place(at),
             format!("not TOML: {reason}"),
-            "mend this line; sniper.example.toml shows how each setting is written",
+            "fix this line; sniper.example.toml shows the syntax of each setting",
         ));
     }
     ConfigNode { at: 0, value: Value::Table(table(root.into_inner(), 0)) }
+}
+
+/// Recognises an amount that is not a TOML number, such as `12,50` or `$12`. Returns message and
+/// remedy.
+fn amount_mistake(line: &str) -> Option<(String, String)> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next().unwrap_or_default().trim();
+    let number = corrected_amount(value)?;
+    let has_unit =
+        value.contains(|char: char| !char.is_ascii_digit() && !matches!(char, '.' | ','));
+    let (mistake, fix) = match value.contains(',') {
+        _ if has_unit => ("a currency or unit", "write a plain number of coins"),
+        true => ("a comma", "write a decimal point"),
+        false => return None,
+    };
+    let key = Escaped(key.trim());
+    Some((format!("`{key}` contains {mistake}"), format!("{fix}: {key} = {number}")))
+}
+
+/// Removes a currency or unit from an amount and replaces a decimal comma. Returns `None` if the
+/// result is not an amount.
+pub(super) fn corrected_amount(value: &str) -> Option<String> {
+    let is_currency = |char: char| char.is_alphabetic() || matches!(char, '$' | '€' | '£' | ' ');
+    let number = value.trim_matches(is_currency).replacen(',', ".", 1);
+    let is_amount = number.starts_with(|char: char| char.is_ascii_digit());
+    (is_amount && Amount::parse(&number).is_ok()).then_some(number)
 }
 
 fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<Member<'a>> {
@@ -124,7 +162,7 @@ fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<Member<'a>> {
     table.into_iter().map(member).collect()
 }
 
-/// `near` stands in for the place of a value that has none of its own.
+/// Converts a TOML value. `near` is the position of a value without a span.
 fn node<'a>(value: Spanned<DeValue<'a>>, near: usize) -> ConfigNode<'a> {
     let span = value.span();
     let at = if span.is_empty() { near } else { span.start };
@@ -137,19 +175,19 @@ fn node<'a>(value: Spanned<DeValue<'a>>, near: usize) -> ConfigNode<'a> {
         DeValue::Float(number) => Value::Number(Cow::Owned(number.as_str().to_owned())),
         DeValue::Boolean(flag) => Value::Flag(flag),
         DeValue::Datetime(_) => Value::Other("a date"),
-        DeValue::Array(list) => Value::List(list.into_iter().map(|each| node(each, at)).collect()),
+        DeValue::Array(list) => Value::List(list.into_iter().map(|item| node(item, at)).collect()),
         DeValue::Table(members) => Value::Table(table(members, at)),
     };
     ConfigNode { at, value }
 }
 
-/// Reads JSON; `None` if it is none, which is a problem.
+/// Parses JSON. Reports a problem and returns `None` if the text is not JSON.
 pub(super) fn read_json<'a>(
     document: &ConfigDocument<'a>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<ConfigNode<'a>> {
     let mut cursor = Cursor::new(document.text());
-    let read = json_node(&mut cursor, document, findings);
+    let read = json_node(&mut cursor, document, diagnostics);
     let error = match read.and_then(|node| cursor.end().map(|()| node)) {
         Ok(node) => return Some(node),
         Err(error) => error,
@@ -158,7 +196,7 @@ pub(super) fn read_json<'a>(
         JsonError::Syntax { at } | JsonError::Shape { at } => (at, "not JSON"),
         JsonError::TooDeep { at } => (at, "nested too deeply"),
     };
-    findings.problem(Problem::new(
+    diagnostics.problem(Problem::new(
         document.place(at),
         message,
         "look for a missing comma, quote or bracket here or just before",
@@ -169,7 +207,7 @@ pub(super) fn read_json<'a>(
 fn json_node<'a>(
     cursor: &mut Cursor<'a>,
     document: &ConfigDocument<'a>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Result<ConfigNode<'a>, JsonError> {
     let kind = cursor.peek()?;
     let at = cursor.offset();
@@ -181,11 +219,11 @@ fn json_node<'a>(
         ValueKind::Array => {
             let mut list = Vec::new();
             cursor.array(|cursor| {
-                json_node(cursor, document, findings).map(|node| list.push(node))
+                json_node(cursor, document, diagnostics).map(|node| list.push(node))
             })?;
             Value::List(list)
         }
-        ValueKind::Object => Value::Table(json_table(cursor, document, findings)?),
+        ValueKind::Object => Value::Table(json_table(cursor, document, diagnostics)?),
     };
     Ok(ConfigNode { at, value })
 }
@@ -193,7 +231,7 @@ fn json_node<'a>(
 fn json_table<'a>(
     cursor: &mut Cursor<'a>,
     document: &ConfigDocument<'a>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Result<Vec<Member<'a>>, JsonError> {
     let mut members = BTreeMap::new();
     cursor.object(|key, cursor| {
@@ -201,11 +239,11 @@ fn json_table<'a>(
         let length = key.plain().map_or(0, str::len);
         let at = read.rfind('"').unwrap_or(0).saturating_sub(length.saturating_add(1));
         let key = key.decode();
-        let node = json_node(cursor, document, findings)?;
+        let node = json_node(cursor, document, diagnostics)?;
         if members.contains_key(&key) {
-            findings.problem(Problem::new(
+            diagnostics.problem(Problem::new(
                 document.place(at),
-                format!("`{}` stands twice in one object", Escaped(&key)),
+                format!("`{}` is duplicated in one object", Escaped(&key)),
                 "keep one of them",
             ));
         }
@@ -226,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn places_count_lines_and_characters_from_one() {
+    fn locations_count_lines_and_characters_from_one() {
         check("", 0, 1, 1);
         check("ab\ncd", 0, 1, 1);
         check("ab\ncd", 4, 2, 2);
@@ -236,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn members_of_json_know_their_key() {
+    fn json_members_have_the_position_of_their_key() {
         let text = "[\n {\"item\" : \"x\",\n  \"kéy\": 1}]";
-        let mut findings = Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         let document = ConfigDocument::new("f", text);
-        let root = read_json(&document, &mut findings).unwrap();
+        let root = read_json(&document, &mut diagnostics).unwrap();
         let Value::List(list) = &root.value else { panic!() };
         let Value::Table(members) = &list[0].value else { panic!() };
         let places: Vec<String> = members
@@ -252,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_a_toml_list_know_their_header() {
+    fn toml_list_entries_have_the_position_of_their_header() {
         let text = "a = 1\n[[whitelist]]\nitem = \"x\"\n[[whitelist]]\n";
-        let mut findings = Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         let document = ConfigDocument::new("f", text);
-        let Value::Table(root) = read_toml(&document, &mut findings).value else { panic!() };
+        let Value::Table(root) = read_toml(&document, &mut diagnostics).value else { panic!() };
         let Value::List(list) = &root[1].node.value else { panic!() };
         let lines: Vec<usize> = list.iter().map(|entry| document.line(entry.at)).collect();
-        assert_eq!((findings.is_fine(), lines), (true, vec![2, 4]));
+        assert_eq!((diagnostics.is_ok(), lines), (true, vec![2, 4]));
     }
 }

@@ -1,7 +1,7 @@
-//! The text of a `.env` file → variables with their lines. Pure but for one thing: outside single
-//! quotes `dotenvy` replaces `$NAME` by that variable, and the process environment comes first.
+//! Parses the text of a `.env` file into variables with their line numbers. Pure except that
+//! `dotenvy` expands `$NAME` outside single quotes, and the process environment takes precedence.
 //!
-//! A line may hold a secret, so nothing here repeats a line: a problem has its number and no more.
+//! A line may contain a secret, so problems contain the line number and never the line.
 
 use std::{
     cell::Cell,
@@ -10,19 +10,19 @@ use std::{
 
 use super::problem::{Diagnostics, Problem, SourceLocation};
 
-/// One variable of the file.
+/// Variable of a `.env` file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) value: String,
-    /// The line it ends on, from 1.
+    /// Last line of its value, counted from 1.
     pub(super) line: usize,
-    /// Whether a `$` of the file was replaced.
+    /// `true` if a `$` of the file was expanded.
     pub(super) substituted: bool,
 }
 
-/// The variables of a text that problems will call `file`.
-pub(super) fn read(file: &str, text: &str, findings: &mut Diagnostics) -> Vec<Variable> {
+/// Parses the variables of a text; `file` is its name in problems.
+pub(super) fn read(file: &str, text: &str, diagnostics: &mut Diagnostics) -> Vec<Variable> {
     let lines_read = Cell::new(0);
     let mut variables = Vec::new();
     for item in dotenvy::from_read_iter(LineReader { rest: text, lines_read: &lines_read }) {
@@ -35,16 +35,16 @@ pub(super) fn read(file: &str, text: &str, findings: &mut Diagnostics) -> Vec<Va
             }
             Err(error) => {
                 let line = match error {
-                    // The text that could not be read begins this many lines above.
+                    // An unclosed quote: the invalid text begins this many lines above.
                     dotenvy::Error::LineParse(text, _) => {
                         line.saturating_sub(text.trim_end_matches('\n').matches('\n').count())
                     }
                     _ => line,
                 };
-                findings.problem(Problem::new(
+                diagnostics.problem(Problem::new(
                     SourceLocation::Line { file: file.to_owned(), line },
-                    "this line cannot be read",
-                    "write NAME=value, and put a value with spaces, quotes or $ between single quotes",
+                    "invalid line",
+                    "write NAME=value, with single quotes around a value with spaces, quotes or $",
                 ));
             }
         }
@@ -57,8 +57,7 @@ fn dollars(text: &str) -> usize {
     before_comment.matches('$').count()
 }
 
-/// Hands out a text line by line and counts the lines, so that whoever reads them one at a time
-/// knows where it is.
+/// Reads a text one line per call and counts the lines, which gives the position of the parser.
 struct LineReader<'t, 'c> {
     rest: &'t str,
     lines_read: &'c Cell<usize>,
@@ -91,18 +90,18 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[(&str, &str, usize)], wrong_lines: &[usize]) {
-        let mut findings = Diagnostics::default();
-        let variables = read(".env", text, &mut findings);
+        let mut diagnostics = Diagnostics::default();
+        let variables = read(".env", text, &mut diagnostics);
         let read: Vec<(&str, &str, usize)> = variables
             .iter()
             .map(|variable| (variable.name.as_str(), variable.value.as_str(), variable.line))
             .collect();
-        let lines: Vec<usize> = findings.problem_lines().collect();
+        let lines: Vec<usize> = diagnostics.problem_lines().collect();
         assert_eq!((read.as_slice(), lines.as_slice()), (expected, wrong_lines), "text: {text:?}");
     }
 
     #[test]
-    fn variables_know_their_line() {
+    fn variables_have_their_line_number() {
         check("", &[], &[]);
         check("# c\n\nA=1\r\nexport B='x y; z=$1'\n", &[("A", "1", 3), ("B", "x y; z=$1", 4)], &[]);
         check("A=\nB=2 # two\n", &[("A", "", 1), ("B", "2", 2)], &[]);
@@ -110,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_named_and_the_others_are_read() {
+    fn an_invalid_line_is_reported_and_the_others_are_parsed() {
         check("A=1\nnonsense\nB=a b\nC=3\n", &[("A", "1", 1), ("C", "3", 4)], &[2, 3]);
         check("A=1\n\nB='never closed\nC=3\n", &[("A", "1", 1)], &[3]);
     }
 
     #[test]
-    fn a_replaced_dollar_is_noticed() {
+    fn an_expanded_dollar_is_detected() {
         let substituted = |text: &str| {
             let variables = read(".env", text, &mut Diagnostics::default());
             variables.first().unwrap().substituted
@@ -129,13 +128,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_panic(text in "[A-C='\"\\\\$#{} \n\r\t\u{e9}a-c]{0,60}") {
-            let mut findings = Diagnostics::default();
+        fn parsing_never_panics(text in "[A-C='\"\\\\$#{} \n\r\t\u{e9}a-c]{0,60}") {
+            let mut diagnostics = Diagnostics::default();
             let lines = text.lines().count() + 1;
-            for variable in read(".env", &text, &mut findings) {
+            for variable in read(".env", &text, &mut diagnostics) {
                 prop_assert!((1..=lines).contains(&variable.line));
             }
-            for line in findings.problem_lines() {
+            for line in diagnostics.problem_lines() {
                 prop_assert!((1..=lines).contains(&line), "{line}");
             }
         }

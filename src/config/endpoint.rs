@@ -1,8 +1,8 @@
-//! An address on the network, taken apart and checked: where to dial, and what to ask for there.
+//! Validated network addresses: scheme, host, port and path.
 
 use std::fmt;
 
-/// Which protocol an address speaks.
+/// Protocol of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// `ws://` or `wss://`
@@ -11,8 +11,8 @@ pub enum Scheme {
     Http,
 }
 
-/// A checked address. Plain text (`ws://`, `http://`) exists for loopback only, so a credential
-/// can never travel unencrypted.
+/// Validated address. `ws://` and `http://` are accepted for loopback only, so a credential is
+/// never sent unencrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     scheme: Scheme,
@@ -22,28 +22,23 @@ pub struct Endpoint {
     path: String,
 }
 
-/// Why a text is not an address that this program will use.
+/// Cause of a rejected address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Another scheme, or none.
+    /// Missing or unsupported scheme.
     #[error("must begin with {expected}")]
-    Scheme {
-        /// The schemes that fit.
-        expected: &'static str,
-    },
-    /// No host, or one with characters that cannot stand there.
+    Scheme { expected: &'static str },
+    /// Missing host, or one with invalid characters.
     #[error("has no usable host name")]
     Host,
-    /// The port is not a number from 1 to 65535.
     #[error("has a port that is not a number from 1 to 65535")]
     Port,
-    /// It holds a user name or password.
-    #[error("must not hold a user name or password")]
+    #[error("must not contain a user name or password")]
     UserInfo,
-    /// It holds white space, control characters or a fragment.
-    #[error("holds a character that cannot stand in an address")]
+    /// White space, a control character or a fragment.
+    #[error("contains a character that is not allowed in an address")]
     Character,
-    /// Plain text to a host that is not this machine.
+    /// Unencrypted address that is not loopback.
     #[error(
         "is unencrypted; plain ws:// and http:// are accepted for this machine only (127.0.0.1, [::1], localhost)"
     )]
@@ -51,11 +46,11 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Reads an address.
+    /// Parses and validates an address.
     ///
     /// # Errors
     ///
-    /// An [`EndpointError`] that says what is wrong with it.
+    /// Returns an [`EndpointError`] if the address is invalid or unencrypted.
     pub fn parse(text: &str, scheme: Scheme) -> Result<Self, EndpointError> {
         if text.bytes().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'#' | b'"' | b'\\'))
         {
@@ -90,32 +85,31 @@ impl Endpoint {
         Ok(Self { scheme, tls, host: host.to_ascii_lowercase(), port, path })
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns `true` for `wss://` and `https://`.
     pub const fn is_tls(&self) -> bool {
         self.tls
     }
 
-    /// Whether it is on this machine.
+    /// Returns `true` if the host is this machine.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
-    /// The host name or address, without the brackets of an IPv6 address.
+    /// Host name or IP address, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The path with its query, beginning with `/`.
+    /// Path and query, beginning with `/`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What goes into a `Host` header: the port only where it is not the usual one.
+    /// Value of the `Host` header: the port is omitted if it is the default of the scheme.
     pub fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -179,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn addresses_are_parsed() {
         check(
             "wss://router.csgoroll.com/ws",
             Scheme::WebSocket,
@@ -191,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_for_this_machine_only() {
+    fn unencrypted_addresses_are_accepted_for_loopback_only() {
         check("ws://example.com/", Scheme::WebSocket, Err(EndpointError::PlainText));
         check("http://10.0.0.1/", Scheme::Http, Err(EndpointError::PlainText));
         check("http://127.0.0.1.example.com/", Scheme::Http, Err(EndpointError::PlainText));
@@ -199,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_addresses_are_refused_with_their_reason() {
+    fn invalid_addresses_are_rejected_with_their_cause() {
         let ws = |text, error| check(text, Scheme::WebSocket, Err(error));
         ws("", EndpointError::Scheme { expected: "wss://" });
         ws("https://example.com", EndpointError::Scheme { expected: "wss://" });

@@ -1,10 +1,10 @@
-//! The variables: who we are, where the marketplace is, which files to read.
+//! Environment variables: credential, addresses and paths.
 //!
-//! A variable stands in the environment or in `.env`; the environment wins, and an empty value
-//! counts as absent. Problems name variables and never values.
+//! A variable is set in the environment or in `.env`; the environment takes precedence, and an
+//! empty value counts as absent. Problems contain the names of variables and never values.
 //!
-//! A value in quotes is refused for every variable: `docker --env-file` keeps the quotes that
-//! `.env` files need elsewhere, and they would end up in the cookie or in a path.
+//! A value in quotes is rejected for every variable: `docker --env-file` keeps the quotes that
+//! `.env` files need elsewhere, and they would become part of the cookie or path.
 
 use std::{fmt, path::PathBuf};
 
@@ -21,7 +21,7 @@ use crate::{
     text::nearest,
 };
 
-/// Every variable that is read.
+/// Variables that the program reads.
 pub const VARIABLES: [&str; 10] = [
     "CSGOROLL_SESSION",
     "CSGOROLL_COOKIE",
@@ -35,21 +35,21 @@ pub const VARIABLES: [&str; 10] = [
     "RUST_LOG",
 ];
 
-/// Where the bot writes unless said otherwise.
+/// Default of `SNIPER_DATA`.
 const DATA_DIR: &str = "data";
 
-/// The longest `User-Agent` that is sent, in bytes.
+/// Maximum length of the `User-Agent` header in bytes.
 const USER_AGENT_BYTES_MAX: usize = 512;
 
-/// What to do about a value in quotes.
+/// Remedy for a value in quotes.
 const REMOVE_QUOTES: &str = "remove the quotes around the value (docker --env-file keeps them)";
 
-/// What to do about cookies that are too short to be replaced.
+/// Remedy for cookies that are too short to be masked.
 const SHORT_COOKIES_REMEDY: &str =
-    "nothing, if they are settings such as a language; leave out what the site does not need";
+    "ignore this for settings such as a language; remove cookies that the site does not need";
 
-/// Whether a value begins and ends with the same quotation mark. A comment may follow it: docker
-/// keeps that, too.
+/// Returns `true` if a value is enclosed in quotation marks. A comment may follow, because docker
+/// keeps comments too.
 pub fn is_quoted(value: &str) -> bool {
     let value = value.trim();
     ['\'', '"'].into_iter().any(|quote| {
@@ -60,7 +60,7 @@ pub fn is_quoted(value: &str) -> bool {
     })
 }
 
-/// A variable that is set. Its value may be secret, so `Debug` does not show it.
+/// A variable that is set. Its value may be secret, so `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) name: &'static str,
@@ -81,7 +81,7 @@ impl Setting {
     }
 }
 
-/// The environment with `.env` behind it.
+/// The environment with `.env` as fallback.
 pub(super) struct Variables<'a> {
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
     pub(super) file: String,
@@ -89,12 +89,13 @@ pub(super) struct Variables<'a> {
 }
 
 impl Variables<'_> {
-    /// A variable that is set, and not one in quotes: that is a problem already.
+    /// Returns a variable unless it is in quotes, which [`check_quotes`](Self::check_quotes)
+    /// reports.
     pub(super) fn get(&self, name: &'static str) -> Option<Setting> {
         self.find(name).filter(|setting| !is_quoted(&setting.value))
     }
 
-    /// A variable that is set, whatever its value is.
+    /// Returns a variable that is set, without validation.
     fn find(&self, name: &'static str) -> Option<Setting> {
         if let Some(value) = (self.lookup)(name).filter(|value| !value.trim().is_empty()) {
             return Some(Setting {
@@ -114,87 +115,96 @@ impl Variables<'_> {
         })
     }
 
-    /// Reports the variables whose value is in quotes.
-    fn check_quotes(&self, findings: &mut Diagnostics) {
+    /// Reports variables whose value is in quotes.
+    fn check_quotes(&self, diagnostics: &mut Diagnostics) {
         let set = VARIABLES.into_iter().filter_map(|name| self.find(name));
         for setting in set.filter(|setting| is_quoted(&setting.value)) {
-            findings.problem(setting.problem("is in quotes", REMOVE_QUOTES));
+            diagnostics.problem(setting.problem("is in quotes", REMOVE_QUOTES));
         }
     }
 
-    /// Reports what stands in `.env` twice, or under a name that is nearly one of ours.
-    pub(super) fn check_names(&self, findings: &mut Diagnostics) {
+    /// Reports variables that are set twice in `.env`, and warns about unknown `CSGOROLL_` and
+    /// `SNIPER_` variables.
+    pub(super) fn check_names(&self, diagnostics: &mut Diagnostics) {
         for (index, variable) in self.dotenv.iter().enumerate() {
             let place = SourceLocation::Line { file: self.file.clone(), line: variable.line };
             let name = variable.name.as_str();
             if VARIABLES.contains(&name) {
-                let earlier = self.dotenv.iter().take(index).find(|earlier| earlier.name == name);
-                if let Some(earlier) = earlier {
-                    let message = format!("{name} is set in line {} already", earlier.line);
-                    findings.problem(Problem::new(place, message, "remove one of the two"));
+                // An empty value counts as absent.
+                let is_set =
+                    |other: &&Variable| other.name == name && !other.value.trim().is_empty();
+                let earlier = self.dotenv.iter().take(index).find(is_set);
+                if let Some(Variable { line, .. }) = earlier {
+                    let message = format!("{name} is already set in line {line}");
+                    let remedy = format!("delete line {line} to use this value");
+                    diagnostics.problem(Problem::new(place, message, remedy));
                 }
             } else if name.starts_with("CSGOROLL_") || name.starts_with("SNIPER_") {
                 let remedy = match nearest(name, &VARIABLES) {
                     Some(known) => format!("did you mean {known}?"),
-                    None => ".env.example lists those that are read".to_owned(),
+                    None => "see .env.example for the supported variables".to_owned(),
                 };
-                findings.warning(Problem::new(place, format!("{name} is not read"), remedy));
+                diagnostics.warning(Problem::new(
+                    place,
+                    format!("unknown variable {name}"),
+                    remedy,
+                ));
             }
         }
     }
 }
 
-/// What the variables say.
+/// The validated variables.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
     pub(super) credential: Option<Credential>,
-    /// Whether there is one, right or wrong.
+    /// `true` if a credential is set, valid or not.
     pub(super) has_credential: bool,
-    /// The variable that the credential came from, and where it is set.
+    /// Variable that contains the credential, and its location.
     pub(super) credential_source: Option<(&'static str, SourceLocation)>,
-    /// `None` where an address is wrong, which is a problem.
+    /// `None` if an address is invalid, which has been reported.
     pub(super) endpoints: Option<Endpoints>,
     pub(super) config_file: Option<Setting>,
     pub(super) data_dir: PathBuf,
-    /// Where live mode is asked for, if it is.
+    /// Location of `SNIPER_LIVE` if it enables live mode.
     pub(super) live: Option<SourceLocation>,
     pub(super) log_filter: Option<String>,
 }
 
-/// Reads and checks all of them.
-pub(super) fn read(variables: &Variables<'_>, findings: &mut Diagnostics) -> Environment {
-    variables.check_names(findings);
-    variables.check_quotes(findings);
-    let live = variables.get("SNIPER_LIVE").and_then(|setting| read_live(&setting, findings));
-    let (credential, credential_source) = read_credential(variables, findings).unzip();
+/// Reads and validates all variables.
+pub(super) fn read(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Environment {
+    variables.check_names(diagnostics);
+    variables.check_quotes(diagnostics);
+    let live = variables.get("SNIPER_LIVE").and_then(|setting| read_live(&setting, diagnostics));
+    let (credential, credential_source) = read_credential(variables, diagnostics).unzip();
     let is_set = |name| variables.find(name).is_some();
     Environment {
         credential,
         has_credential: is_set("CSGOROLL_COOKIE") || is_set("CSGOROLL_SESSION"),
         credential_source,
-        endpoints: read_endpoints(variables, findings),
+        endpoints: read_endpoints(variables, diagnostics),
         config_file: variables.get("SNIPER_CONFIG"),
-        data_dir: read_data_dir(variables, findings),
+        data_dir: read_data_dir(variables, diagnostics),
         live,
-        log_filter: read_log_filter(variables, findings),
+        log_filter: read_log_filter(variables, diagnostics),
     }
 }
 
-fn read_data_dir(variables: &Variables<'_>, findings: &mut Diagnostics) -> PathBuf {
+fn read_data_dir(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> PathBuf {
     let Some(setting) = variables.get("SNIPER_DATA") else { return DATA_DIR.into() };
     if setting.value.chars().any(char::is_control) {
         let remedy = "write the path of a directory, such as data";
-        findings.problem(setting.problem("holds a control character", remedy));
+        diagnostics.problem(setting.problem("contains a control character", remedy));
     }
     setting.value.into()
 }
 
-fn read_log_filter(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<String> {
+fn read_log_filter(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let setting = variables.get("RUST_LOG")?;
     match LogFilter::parse(Some(&setting.value)) {
         Ok(filter) => {
             if let Some(unknown) = filter.unknown_words() {
-                findings.warning(setting.problem(&unknown, &LogFilter::known_words()));
+                diagnostics.warning(setting.problem(&unknown, &LogFilter::known_words()));
             }
         }
         Err(error) => {
@@ -202,19 +212,19 @@ fn read_log_filter(variables: &Variables<'_>, findings: &mut Diagnostics) -> Opt
                 LogError::Misspelt { level } => format!("did you mean `{level}`?"),
                 _ => "write error, warn, info, debug or trace".to_owned(),
             };
-            findings.problem(setting.problem("is not a filter", &remedy));
+            diagnostics.problem(setting.problem("is not a valid filter", &remedy));
         }
     }
     Some(setting.value)
 }
 
-fn read_live(setting: &Setting, findings: &mut Diagnostics) -> Option<SourceLocation> {
-    match setting.value.trim() {
-        "true" => Some(setting.place.clone()),
-        "false" => None,
+fn read_live(setting: &Setting, diagnostics: &mut Diagnostics) -> Option<SourceLocation> {
+    match setting.value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Some(setting.place.clone()),
+        "false" | "0" | "no" => None,
         _ => {
             let remedy = "write true to buy, or false to watch only";
-            findings.problem(setting.problem("is neither true nor false", remedy));
+            diagnostics.problem(setting.problem("is neither true nor false", remedy));
             None
         }
     }
@@ -222,20 +232,21 @@ fn read_live(setting: &Setting, findings: &mut Diagnostics) -> Option<SourceLoca
 
 fn read_credential(
     variables: &Variables<'_>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<(Credential, (&'static str, SourceLocation))> {
     let (cookie, session) = (variables.get("CSGOROLL_COOKIE"), variables.get("CSGOROLL_SESSION"));
     if let (Some(cookie), Some(session)) = (&cookie, &session) {
-        let message = format!("is set beside {} ({}) and wins", session.name, session.place);
-        findings.warning(cookie.problem(&message, "keep one of the two"));
-        // It is not sent, but it is not to be shown either.
-        secret::remember(&session.value);
+        let message = format!("is used instead of {} ({})", session.name, session.place);
+        diagnostics.warning(cookie.problem(&message, "remove one of them"));
+        // The unused session is not sent, but must be masked as well.
+        secret::register(&session.value);
     }
     let is_cookie = cookie.is_some();
     let setting = cookie.or(session)?;
     if setting.substituted {
-        let remedy = "put the value between single quotes";
-        findings.problem(setting.problem("holds a $, which names another variable there", remedy));
+        let remedy = "put the value in single quotes";
+        diagnostics
+            .problem(setting.problem("contains a $, which expands another variable", remedy));
         return None;
     }
     let made = if is_cookie {
@@ -247,38 +258,38 @@ fn read_credential(
         Ok(credential) => {
             if !credential.has_session() {
                 let remedy = "copy the Cookie header again while you are logged in";
-                findings.warning(setting.problem("holds no `session` cookie", remedy));
+                diagnostics.warning(setting.problem("contains no `session` cookie", remedy));
             }
-            warn_of_short_values(&credential, &setting, findings);
+            warn_of_short_values(&credential, &setting, diagnostics);
             Some((credential, (setting.name, setting.place)))
         }
         Err(error) => {
-            findings.problem(setting.problem(&error.to_string(), remedy(error)));
+            diagnostics.problem(setting.problem(&error.to_string(), remedy(error)));
             None
         }
     }
 }
 
-/// What is too short to be replaced wherever the site repeats it.
-fn warn_of_short_values(credential: &Credential, setting: &Setting, findings: &mut Diagnostics) {
+/// Warns about cookies that are too short to be masked where the site repeats them.
+fn warn_of_short_values(credential: &Credential, setting: &Setting, diagnostics: &mut Diagnostics) {
     let (what, remedy) = match (credential.short_values(), setting.name) {
         (0, _) => return,
         (_, "CSGOROLL_SESSION") => {
             ("is".to_owned(), "copy the whole value of the `session` cookie")
         }
-        (1, _) => ("holds a cookie whose value is".to_owned(), SHORT_COOKIES_REMEDY),
+        (1, _) => ("contains a cookie whose value is".to_owned(), SHORT_COOKIES_REMEDY),
         (count, _) => {
-            (format!("holds {count} cookies whose values are each"), SHORT_COOKIES_REMEDY)
+            (format!("contains {count} cookies whose values are each"), SHORT_COOKIES_REMEDY)
         }
     };
     let message = format!(
-        "{what} shorter than {MASKED_BYTES_MIN} bytes, too short to be replaced in logs and \
-         recordings where the site repeats it"
+        "{what} shorter than {MASKED_BYTES_MIN} bytes, too short to be masked in logs and \
+         recordings if the site repeats it"
     );
-    findings.warning(setting.problem(&message, remedy));
+    diagnostics.warning(setting.problem(&message, remedy));
 }
 
-/// The credential that the environment itself sets. It cannot change while the program runs.
+/// Returns the credential of the process environment, which cannot change at runtime.
 pub(super) fn fixed_credential(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Option<(Credential, &'static str)> {
@@ -287,7 +298,8 @@ pub(super) fn fixed_credential(
     Some((credential, name))
 }
 
-/// The credential by a `.env` that was read again, beside what the environment sets.
+/// Returns the credential after `.env` was read again. The process environment takes precedence,
+/// except that a cookie in `.env` replaces a session.
 pub(super) fn fresh_credential(
     fixed: Option<&(Credential, &'static str)>,
     dotenv: Vec<Variable>,
@@ -303,63 +315,63 @@ pub(super) fn fresh_credential(
 
 const fn remedy(error: CredentialError) -> &'static str {
     match error {
-        CredentialError::Empty => "give the value of the `session` cookie from your browser",
+        CredentialError::Empty => "copy the value of the `session` cookie from your browser",
         CredentialError::Control | CredentialError::NotAscii | CredentialError::TooLong => {
             "copy it from your browser again, as one line"
         }
         CredentialError::NotOneValue => {
-            "give the value of the `session` cookie alone, or the whole header as CSGOROLL_COOKIE"
+            "set only the value of the `session` cookie, or the whole header as CSGOROLL_COOKIE"
         }
         CredentialError::NotAHeader => {
-            "give the whole header, or the value of the `session` cookie as CSGOROLL_SESSION"
+            "set the whole header, or the value of the `session` cookie as CSGOROLL_SESSION"
         }
     }
 }
 
-fn read_endpoints(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<Endpoints> {
+fn read_endpoints(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<Endpoints> {
     let mut address = |name, scheme, default| {
         let setting = variables.get(name);
         let text = setting.as_ref().map_or(default, |setting| setting.value.trim());
         match (Endpoint::parse(text, scheme), setting) {
             (Ok(endpoint), _) => {
-                secret::remember_query(endpoint.path());
+                secret::register_query(endpoint.path());
                 Some(endpoint)
             }
             (Err(error), setting) => {
                 let place = setting.map_or(SourceLocation::Environment, |setting| setting.place);
                 let remedy = format!("write an address such as {default}");
-                findings.problem(Problem::new(place, format!("{name} {error}"), remedy));
+                diagnostics.problem(Problem::new(place, format!("{name} {error}"), remedy));
                 None
             }
         }
     };
     let ws = address("CSGOROLL_WS_URL", Scheme::WebSocket, WS_URL);
     let http = address("CSGOROLL_HTTP_URL", Scheme::Http, HTTP_URL);
-    let origin = read_origin(variables, findings);
-    let user_agent = read_user_agent(variables, findings);
+    let origin = read_origin(variables, diagnostics);
+    let user_agent = read_user_agent(variables, diagnostics);
     Some(Endpoints { ws: ws?, http: http?, origin: origin?, user_agent: user_agent? })
 }
 
-fn read_origin(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<String> {
+fn read_origin(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let Some(setting) = variables.get("CSGOROLL_ORIGIN") else { return Some(ORIGIN.to_owned()) };
     let text = setting.value.trim().trim_end_matches('/');
-    let remedy = "write scheme and host alone, such as https://www.csgoroll.com";
+    let remedy = "write only scheme and host, such as https://www.csgoroll.com";
     match Endpoint::parse(text, Scheme::Http) {
         Ok(endpoint) if endpoint.path() == "/" => Some(text.to_owned()),
         Ok(_) => {
-            findings.problem(setting.problem("holds a path", remedy));
+            diagnostics.problem(setting.problem("contains a path", remedy));
             None
         }
-        // An origin is a name and nothing is sent to it, so it may well be unencrypted.
+        // Nothing is sent to the origin, so it may be unencrypted.
         Err(EndpointError::PlainText) => Some(text.to_owned()),
         Err(error) => {
-            findings.problem(setting.problem(&error.to_string(), remedy));
+            diagnostics.problem(setting.problem(&error.to_string(), remedy));
             None
         }
     }
 }
 
-fn read_user_agent(variables: &Variables<'_>, findings: &mut Diagnostics) -> Option<String> {
+fn read_user_agent(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let Some(setting) = variables.get("CSGOROLL_USER_AGENT") else {
         return Some(USER_AGENT.to_owned());
     };
@@ -367,7 +379,7 @@ fn read_user_agent(variables: &Variables<'_>, findings: &mut Diagnostics) -> Opt
     let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
     if text.len() > USER_AGENT_BYTES_MAX || !text.bytes().all(printable) {
         let remedy = "copy it from your browser, as one line";
-        findings.problem(setting.problem("is too long or no plain text", remedy));
+        diagnostics.problem(setting.problem("is too long or not plain ASCII", remedy));
         return None;
     }
     Some(text.to_owned())
@@ -377,20 +389,20 @@ fn read_user_agent(variables: &Variables<'_>, findings: &mut Diagnostics) -> Opt
 mod tests {
     use super::*;
 
-    /// The problems of an environment in which one variable has this value.
+    /// Returns the problems of an environment with one variable.
     fn problems(name: &str, value: &str) -> Vec<String> {
         let lookup = |asked: &str| (asked == name).then(|| value.to_owned());
         let variables = Variables { lookup: &lookup, file: String::new(), dotenv: Vec::new() };
-        let mut findings = Diagnostics::default();
-        read(&variables, &mut findings);
-        match findings.into_warnings() {
+        let mut diagnostics = Diagnostics::default();
+        read(&variables, &mut diagnostics);
+        match diagnostics.into_warnings() {
             Ok(_warnings) => Vec::new(),
             Err(problems) => problems.list().iter().map(ToString::to_string).collect(),
         }
     }
 
-    /// A value that is accepted without quotes.
-    fn fine(name: &str) -> &'static str {
+    /// Returns a valid value without quotes.
+    fn valid_value(name: &str) -> &'static str {
         match name {
             "CSGOROLL_SESSION" => "s%3Aabc0123456789",
             "CSGOROLL_COOKIE" => "cf_clearance=a1; session=s%3Aabc0123456789",
@@ -405,9 +417,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_in_quotes_is_refused_for_every_variable_with_the_remedy() {
+    fn a_value_in_quotes_is_rejected_for_every_variable() {
         for name in VARIABLES {
-            let value = fine(name);
+            let value = valid_value(name);
             assert_eq!(problems(name, value), Vec::<String>::new(), "{name}");
             for quoted in [
                 format!("'{value}'"),
@@ -427,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_inside_a_value_are_a_part_of_it() {
+    fn quotes_inside_a_value_are_part_of_it() {
         for value in ["a'b'", "'a\"", "a=\"x\"; b=\"y\"", "'a'b", "'", "", "'a' b"] {
             assert!(!is_quoted(value), "{value}");
         }

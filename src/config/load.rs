@@ -1,4 +1,4 @@
-//! The edge: from the command line, the environment and the files to one checked [`Config`].
+//! Loads the command line, the environment and the files into one validated [`Config`].
 
 use std::{
     fs::File,
@@ -17,75 +17,74 @@ use super::{
 };
 use crate::{text::Escaped, whitelist::Whitelist};
 
-/// The largest file that is read, in bytes: a whitelist of 100,000 entries has a third of it.
+/// Maximum size of a file in bytes, three times the size of a whitelist with 100,000 entries.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The policy's file unless said otherwise.
+/// Default name of the settings file.
 pub const CONFIG_FILE: &str = "sniper.toml";
 
-/// The variables' file.
+/// Name of the file with environment variables.
 pub const DOTENV_FILE: &str = ".env";
 
-/// Where settings come from. Everything is said explicitly, so that a test has no need of the
-/// process environment.
+/// Sources of the configuration. All are explicit, so that a test does not depend on the process
+/// environment.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
-    /// The environment.
+    /// Looks up an environment variable.
     pub lookup: &'a dyn Fn(&str) -> Option<String>,
-    /// The working directory: `.env` is read there, and relative paths begin there.
+    /// Working directory: contains `.env`, and relative paths are resolved against it.
     pub directory: &'a Path,
-    /// `--config`.
+    /// Value of `--config`.
     pub config_file: Option<&'a Path>,
-    /// `--live`.
+    /// `true` with `--live`.
     pub live: bool,
 }
 
-/// A variable of this process. What is not Unicode is not overlooked: it comes with replacement
-/// characters, which whoever checks it refuses.
+/// Returns a variable of the process environment. Invalid Unicode becomes replacement characters,
+/// which validation rejects.
 pub fn process_environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// A configuration, and what a person should be told about it.
+/// A loaded configuration, with warnings and origins to show to the user.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What is set.
     pub config: Config,
-    /// What is worth a second look and forbids nothing.
     pub warnings: Vec<Problem>,
-    /// The policy's file, if there is one.
+    /// Path of the settings file, if there is one.
     pub config_file: Option<PathBuf>,
-    /// The variable that holds the credential, and where it is set; never its value.
+    /// Variable that contains the credential, and its location; never its value.
     pub credential_source: Option<(&'static str, SourceLocation)>,
-    /// `RUST_LOG`.
+    /// Value of `RUST_LOG`.
     pub log_filter: Option<String>,
 }
 
 impl Config {
-    /// Reads every setting.
+    /// Reads and validates the whole configuration.
     ///
     /// # Errors
     ///
-    /// All [`ConfigErrors`] at once, with their places and what to write instead.
+    /// Returns all errors at once, each with its location and remedy.
     pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
-        let mut findings = Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         let variables = Variables {
             lookup: sources.lookup,
             file: DOTENV_FILE.to_owned(),
-            dotenv: read_dotenv(sources.directory, &mut findings),
+            dotenv: read_dotenv(sources.directory, &mut diagnostics),
         };
-        let environment = environment::read(&variables, &mut findings);
+        let is_dotenv_valid = diagnostics.is_ok();
+        let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
         let (policy, config_file) =
-            read_policy(sources, &environment, live.as_ref(), &mut findings);
+            read_policy(sources, &environment, live.as_ref(), &mut diagnostics);
         if let Some(place) = &live {
-            check_live(place, &environment, &policy, &mut findings);
+            check_live(place, (&environment, is_dotenv_valid), &policy, &mut diagnostics);
         }
-        check_prices(&policy, &mut findings);
-        let warnings = findings.into_warnings()?;
+        check_prices(&policy, &mut diagnostics);
+        let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = environment.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
-            return Err(ConfigErrors::one(Problem::new(place, "an address is wrong", "mend it")));
+            return Err(ConfigErrors::one(Problem::new(place, "invalid address", "fix it")));
         };
         let entries = policy.entries.found.into_iter().map(|found| found.entry).collect();
         let config = Self {
@@ -110,8 +109,8 @@ impl Config {
     }
 }
 
-/// `sniper` below `XDG_STATE_HOME`, or else below `.local/state` of the home directory. Only the
-/// environment names it: the XDG specification says to ignore a path that is not absolute.
+/// Returns `sniper` below `XDG_STATE_HOME`, or below `.local/state` of the home directory.
+/// Relative paths are ignored, as the XDG specification requires.
 fn state_dir(lookup: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").map(|home| home.join(".local").join("state"));
@@ -119,23 +118,24 @@ fn state_dir(lookup: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     named.map(|state| state.join("sniper"))
 }
 
-/// Reads `.env` again, for a person may have put a new cookie there since.
+/// Creates a source that reads `.env` again, to pick up a cookie that the user has replaced.
 fn credential_source(sources: &Sources<'_>) -> CredentialSource {
     let directory = sources.directory.to_path_buf();
     let fixed = environment::fixed_credential(sources.lookup);
     CredentialSource::new(move || {
-        // What is wrong in it now was told at the start or is told at the next one.
+        // Problems are not reported here: the start has reported them, or the next one will.
         let dotenv = read_dotenv(&directory, &mut Diagnostics::default());
         environment::fresh_credential(fixed.as_ref(), dotenv)
     })
 }
 
-/// Reads the policy and the whitelist's file, and the path of the former if there is one.
+/// Reads the settings file and the whitelist file. Also returns the path of the settings file, if
+/// it exists.
 fn read_policy(
     sources: &Sources<'_>,
     environment: &Environment,
     live: Option<&SourceLocation>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> (TomlSettings, Option<PathBuf>) {
     let setting = environment.config_file.as_ref();
     let (name, named_at) = match (sources.config_file, setting) {
@@ -145,32 +145,32 @@ fn read_policy(
     };
     let shown = name.display().to_string();
     let path = sources.directory.join(&name);
-    let text = match read_text(&path, &shown, findings) {
+    let text = match read_text(&path, &shown, diagnostics) {
         FileRead::Text(text) => text,
-        FileRead::Wrong => return (TomlSettings::default(), Some(path)),
+        FileRead::Invalid => return (TomlSettings::default(), Some(path)),
         FileRead::Absent => {
             if let Some(place) = named_at.as_ref().or(live) {
-                findings.problem(Problem::new(
+                diagnostics.problem(Problem::new(
                     place.clone(),
-                    format!("there is no file {}", Escaped(&shown)),
-                    "copy sniper.example.toml there and say in it what may be bought",
+                    format!("file not found: {}", Escaped(&shown)),
+                    "copy sniper.example.toml to this path, or fix the path",
                 ));
             }
             return (TomlSettings::default(), None);
         }
     };
-    let mut policy = policy::read(&shown, &text, findings);
+    let mut policy = policy::read(&shown, &text, diagnostics);
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
-        let more = read_whitelist(sources.directory, &beside.join(file), place, findings);
+        let more = read_whitelist(sources.directory, &beside.join(file), place, diagnostics);
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
     }
-    check_distinct(&policy.entries.found, findings);
+    check_distinct(&policy.entries.found, diagnostics);
     if policy.entries.count == 0 {
-        let remedy = "add a [[whitelist]] entry; sniper.example.toml shows how";
-        let message = "the whitelist is empty, so nothing could ever match";
-        findings.problem(Problem::new(SourceLocation::File(shown), message, remedy));
+        let remedy = "add a [[whitelist]] entry as in sniper.example.toml";
+        let message = "the whitelist is empty, so nothing can match";
+        diagnostics.problem(Problem::new(SourceLocation::File(shown), message, remedy));
     }
     (policy, Some(path))
 }
@@ -179,50 +179,49 @@ fn read_whitelist(
     directory: &Path,
     name: &Path,
     place: SourceLocation,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> EntryList {
     let shown = name.display().to_string();
-    match read_text(&directory.join(name), &shown, findings) {
-        FileRead::Text(text) => policy::read_whitelist(&shown, &text, findings),
-        FileRead::Wrong => EntryList { found: Vec::new(), count: 1 },
+    match read_text(&directory.join(name), &shown, diagnostics) {
+        FileRead::Text(text) => policy::read_whitelist(&shown, &text, diagnostics),
+        FileRead::Invalid => EntryList { found: Vec::new(), count: 1 },
         FileRead::Absent => {
-            let message = format!("there is no file {}", Escaped(&shown));
-            let remedy = "paths begin at the directory of the file that names them";
-            findings.problem(Problem::new(place, message, remedy));
+            let message = format!("file not found: {}", Escaped(&shown));
+            let remedy = "fix the path, which is relative to the file that contains it";
+            diagnostics.problem(Problem::new(place, message, remedy));
             EntryList { found: Vec::new(), count: 1 }
         }
     }
 }
 
-/// What came of reading a file.
+/// Result of reading a file.
 enum FileRead {
     Text(String),
-    /// There is none.
     Absent,
-    /// It could not be read, which is a problem and has been reported.
-    Wrong,
+    /// The file could not be read; the problem has been reported.
+    Invalid,
 }
 
-fn read_text(path: &Path, shown: &str, findings: &mut Diagnostics) -> FileRead {
+fn read_text(path: &Path, shown: &str, diagnostics: &mut Diagnostics) -> FileRead {
     let mut problem = |place: SourceLocation, message: String, remedy: &str| {
-        findings.problem(Problem::new(place, message, remedy));
-        FileRead::Wrong
+        diagnostics.problem(Problem::new(place, message, remedy));
+        FileRead::Invalid
     };
     let whole = || SourceLocation::File(shown.to_owned());
     let bytes = match read_bytes(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return FileRead::Absent,
         Err(error) => {
-            let remedy = "make it a file that this user can read";
+            let remedy = "check that it is a file that this user may read";
             return problem(whole(), format!("cannot be read ({error})"), remedy);
         }
     };
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-        let remedy = format!("keep it below {} MiB", FILE_BYTES_MAX / 1024 / 1024);
+        let remedy = format!("reduce it to at most {} MiB", FILE_BYTES_MAX / 1024 / 1024);
         return problem(whole(), "is too large".to_owned(), &remedy);
     }
     match String::from_utf8(bytes) {
-        // Some editors begin a file with a mark that says UTF-8.
+        // Some editors write a UTF-8 byte order mark.
         Ok(text) => match text.strip_prefix('\u{feff}') {
             Some(rest) => FileRead::Text(rest.to_owned()),
             None => FileRead::Text(text),
@@ -237,75 +236,76 @@ fn read_text(path: &Path, shown: &str, findings: &mut Diagnostics) -> FileRead {
     }
 }
 
-/// The file's bytes, and one more than is allowed if there are more.
+/// Reads at most one byte more than [`FILE_BYTES_MAX`].
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn read_dotenv(directory: &Path, findings: &mut Diagnostics) -> Vec<Variable> {
+fn read_dotenv(directory: &Path, diagnostics: &mut Diagnostics) -> Vec<Variable> {
     let path = directory.join(DOTENV_FILE);
-    match read_text(&path, DOTENV_FILE, findings) {
+    match read_text(&path, DOTENV_FILE, diagnostics) {
         FileRead::Text(text) => {
-            if others_can_read(&path) {
+            if is_readable_by_others(&path) {
                 let place = SourceLocation::File(DOTENV_FILE.to_owned());
                 let remedy = "run: chmod 600 .env";
-                findings.warning(Problem::new(place, "others can read this file", remedy));
+                diagnostics.warning(Problem::new(place, "other users can read this file", remedy));
             }
-            dotenv::read(DOTENV_FILE, &text, findings)
+            dotenv::read(DOTENV_FILE, &text, diagnostics)
         }
-        FileRead::Absent | FileRead::Wrong => Vec::new(),
+        FileRead::Absent | FileRead::Invalid => Vec::new(),
     }
 }
 
 #[cfg(unix)]
-fn others_can_read(path: &Path) -> bool {
+fn is_readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Who may read a file is not a matter of mode bits there, and a home directory is private.
+/// Returns `false`: without Unix mode bits, files in a home directory are private by default.
 #[cfg(not(unix))]
-fn others_can_read(_path: &Path) -> bool {
+fn is_readable_by_others(_path: &Path) -> bool {
     false
 }
 
-/// What a live run needs and a dry one does not.
+/// Reports missing settings that only a live run requires.
 fn check_live(
     place: &SourceLocation,
-    environment: &Environment,
+    (environment, is_dotenv_valid): (&Environment, bool),
     policy: &TomlSettings,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
-    policy.missing_for_live.iter().for_each(|missing| findings.problem(missing.clone()));
-    if !environment.has_credential {
-        findings.problem(Problem::new(
+    policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
+    // A missing credential may be a consequence of an invalid line in `.env`.
+    if !environment.has_credential && is_dotenv_valid {
+        diagnostics.problem(Problem::new(
             place.clone(),
-            "live mode needs a credential, and none is set",
-            "log in with your browser and put the value of the `session` cookie into .env as \
+            "live mode needs a credential",
+            "log in with your browser and copy the value of the `session` cookie into .env as \
              CSGOROLL_SESSION",
         ));
     }
     if let Some(Endpoints { ws, http, .. }) = &environment.endpoints
         && ws.is_loopback() != http.is_loopback()
     {
-        findings.problem(Problem::new(
+        diagnostics.problem(Problem::new(
             place.clone(),
-            "CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are of different markets: one is on this \
-             machine, the other is not",
-            "set both or neither",
+            "CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are different markets: one is on this machine, \
+             the other is not",
+            "set both, or remove both",
         ));
     }
 }
 
-/// Entries whose price can never be reached.
-fn check_prices(policy: &TomlSettings, findings: &mut Diagnostics) {
+/// Warns about entries whose `max_price` is above that of `[budget]`.
+fn check_prices(policy: &TomlSettings, diagnostics: &mut Diagnostics) {
     let limit = policy.budget.max_price;
     for found in policy.entries.found.iter().filter(|found| found.entry.max_price > limit) {
         let price = found.entry.max_price;
         let message = format!("`max_price` {price} is above the {limit} of [budget]");
-        let remedy = "the lower one decides; raise the one of [budget] if that is not meant";
-        findings.warning(Problem::new(found.place.clone(), message, remedy));
+        let remedy = "the lower one applies; raise the one in [budget], or lower this one";
+        diagnostics.warning(Problem::new(found.place.clone(), message, remedy));
     }
 }

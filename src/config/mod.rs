@@ -1,8 +1,8 @@
-//! What a person has set: secrets and addresses from `.env`, policy from `sniper.toml`.
+//! Configuration: secrets and addresses from `.env`, everything else from `sniper.toml`.
 //!
-//! The configuration is read once, before anything else starts. Every mistake is reported in one
-//! go, with its place and what to write instead; nothing here changes the process environment.
-//! [`Config`] is checked: whoever holds one need not look at its parts again.
+//! The configuration is read once, before anything else starts. All errors are reported together,
+//! each with its location and a fix; the process environment is never changed. A [`Config`] is
+//! valid by construction.
 
 pub mod check;
 pub mod credential;
@@ -33,76 +33,75 @@ use crate::{
     },
 };
 
-/// Whether buys are sent.
+/// Trading mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing that could send a buy is built. The default.
+    /// Sends no orders: nothing that could send one is constructed. The default.
     #[default]
     Dry,
-    /// Buys are sent, and cost money.
+    /// Sends orders, which cost real money.
     Live,
 }
 
-/// Which generation of the listing subscription is asked for.
+/// Version of the listing subscription.
 ///
 /// Source: recordings of 2023–2025 (A), client code of 2026 (B).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Generation {
-    /// `createTrade`: one listing an event.
+    /// `createTrade`: one listing per event.
     A,
-    /// `createTrades`: a batch of listings an event.
+    /// `createTrades`: a batch of listings per event.
     #[default]
     B,
 }
 
-/// Where the marketplace is, and who it should think is asking.
+/// Addresses of the marketplace, and the headers that identify this client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// The feed.
+    /// Address of the WebSocket feed.
     pub ws: Endpoint,
-    /// Reads and buys.
+    /// Address for account reads and orders.
     pub http: Endpoint,
-    /// The `Origin` header of both, and the `Referer` of HTTP.
+    /// `Origin` header of both endpoints, and `Referer` of HTTP requests.
     pub origin: String,
-    /// The `User-Agent` header of both.
+    /// `User-Agent` header of both endpoints.
     pub user_agent: String,
 }
 
-/// What may be spent.
+/// Spending limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The most that any one buy may cost.
+    /// Maximum price of one order.
     pub max_price: Amount,
-    /// The most that may be reserved and spent in all.
+    /// Maximum total exposure: reserved, spent and unknown orders together.
     pub total: Amount,
-    /// No buy may take the balance below it.
+    /// Balance that no order may undercut.
     pub min_balance: Amount,
-    /// How many buys may be sent in any sixty seconds.
+    /// Maximum number of orders in any 60 seconds.
     pub max_buys_per_minute: u32,
-    /// The most that may be spent in any hour; `None`: not limited by it.
+    /// Maximum spending in any hour; `None` means no limit.
     pub per_hour: Option<Amount>,
-    /// The most that may be spent in any day; `None`: not limited by it.
+    /// Maximum spending in any 24 hours; `None` means no limit.
     pub per_day: Option<Amount>,
-    /// How many buys may be under way at once.
+    /// Maximum number of concurrent orders.
     pub max_in_flight: u32,
 }
 
-/// What is asked of the feed.
+/// Settings of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedConfig {
-    /// Which listing subscription.
     pub generation: Generation,
-    /// How many connections are kept up at once, the first copy of a listing winning; 1 to 4.
+    /// Number of parallel connections, 1 to 4. The first copy of a listing is used.
     pub connections: usize,
-    /// Each connection is replaced before it is this old.
+    /// Age before which each connection is replaced.
     pub max_age: Duration,
-    /// Whether what is for sale already is read at start.
+    /// Reads the open listings at startup.
     pub sweep_at_start: bool,
-    /// Whether the site is asked to leave out what no entry can want. Generation B only.
+    /// Lets the site filter out listings that no whitelist entry can match. Generation B only.
     pub server_filters: bool,
 }
 
-/// The values that `sniper.example.toml` shows.
+/// Same values as in `sniper.example.toml`.
 impl Default for FeedConfig {
     fn default() -> Self {
         Self {
@@ -115,64 +114,58 @@ impl Default for FeedConfig {
     }
 }
 
-/// What is given for speed.
+/// Settings that trade resources for latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpeedConfig {
-    /// A core is given to the feed: it is asked for news without ever sleeping.
+    /// Dedicates a core to the feed, which polls its sockets without sleeping.
     pub spin: bool,
 }
 
-/// Everything that is set, checked.
+/// Validated configuration of a session.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whether buys are sent.
     pub mode: Mode,
-    /// Where the marketplace is.
     pub endpoints: Endpoints,
-    /// Who we are there; `None` only in dry mode.
+    /// Credential of the account; `None` only in dry mode.
     pub credential: Option<Credential>,
-    /// Where the bot writes whatever it writes.
+    /// Directory for everything that the bot writes.
     pub data_dir: PathBuf,
-    /// Where what outlives `data_dir` is noted; `None`: nowhere.
+    /// Directory for records that survive the loss of `data_dir`; `None` if there is none.
     pub state_dir: Option<PathBuf>,
-    /// What may be spent.
     pub budget: Budget,
-    /// What is asked of the feed.
     pub feed: FeedConfig,
-    /// What is given for speed.
     pub speed: SpeedConfig,
-    /// What is wanted. Empty: every listing is shown and none is wanted.
+    /// Items to buy. If empty, every listing is logged and none matches.
     pub whitelist: Arc<Whitelist>,
-    /// When the feed dials again.
+    /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
-    /// Where a fresh credential comes from when the old one was refused; `None`: nowhere.
+    /// Source of a new credential after the marketplace rejected the old one.
     pub credential_source: Option<CredentialSource>,
-    /// How TLS is spoken; `None`: with Mozilla's roots.
+    /// TLS configuration; `None` uses Mozilla's root certificates.
     pub tls: Option<Tls>,
-    /// What can be seen of the feed while it runs. Clones share it.
-    pub taps: Arc<FeedMetrics>,
-    /// Who reads what a gap has hidden; `None`: nobody.
+    /// Counters of the running feed, shared by clones.
+    pub metrics: Arc<FeedMetrics>,
+    /// Channel for back-filling gaps of the feed; `None` disables back-filling.
     pub backfill: Option<Arc<Backfill>>,
-    /// The hosts that this process has dialled, and whether they may be dialled now. Clones share
-    /// it.
+    /// Hosts that this process has connected to, with their cooldowns. Shared by clones.
     pub hosts: Hosts,
 }
 
-/// Where the feed is unless said otherwise (source: client code of December 2025).
+/// Default address of the feed (source: client code of December 2025).
 pub const WS_URL: &str = "wss://router.csgoroll.com/ws";
-/// Where reads and buys go unless said otherwise (source: client code of December 2025).
+/// Default address for account reads and orders (source: client code of December 2025).
 pub const HTTP_URL: &str = "https://router.csgoroll.com/graphql";
-/// The `Origin` unless said otherwise (source: recordings).
+/// Default `Origin` header (source: recordings).
 pub const ORIGIN: &str = "https://www.csgoroll.com";
-/// The `User-Agent` unless said otherwise: this program, by its name.
+/// Default `User-Agent` header: name and version of this program.
 pub const USER_AGENT: &str = concat!("sniper/", env!("CARGO_PKG_VERSION"));
 
 impl Endpoints {
-    /// A marketplace at these two addresses, with the usual origin and user agent.
+    /// Parses the two addresses and uses the default origin and user agent.
     ///
     /// # Errors
     ///
-    /// An [`EndpointError`] that says what is wrong with the first wrong address.
+    /// Returns the [`EndpointError`] of the first invalid address.
     pub fn new(ws: &str, http: &str) -> Result<Self, EndpointError> {
         Ok(Self {
             ws: Endpoint::parse(ws, Scheme::WebSocket)?,
@@ -183,7 +176,7 @@ impl Endpoints {
     }
 }
 
-/// The values that `sniper.example.toml` shows.
+/// Same values as in `sniper.example.toml`.
 impl Default for Budget {
     fn default() -> Self {
         Self {
@@ -199,15 +192,16 @@ impl Default for Budget {
 }
 
 impl Config {
-    /// Lets what a gap of the feed has hidden be handed in. Returns the end for whoever reads it.
+    /// Enables back-filling of feed gaps. Returns the handle of the task that reads the missed
+    /// listings.
     pub fn fill_gaps(&mut self) -> BackfillSender {
-        let (backfill, filler) = ws::backfill();
+        let (backfill, sender) = ws::backfill();
         self.backfill = Some(Arc::new(backfill));
-        filler
+        sender
     }
 
-    /// A dry run at this marketplace with every default: no credential, nothing wanted. For tests
-    /// and for the practice market, which change the fields they need.
+    /// Creates the default configuration of a dry run: no credential, empty whitelist. Tests and
+    /// the simulator change the fields that they need.
     pub fn new(endpoints: Endpoints, data_dir: impl Into<PathBuf>) -> Self {
         Self {
             mode: Mode::default(),
@@ -222,7 +216,7 @@ impl Config {
             reconnection: ReconnectPolicy::default(),
             credential_source: None,
             tls: None,
-            taps: Arc::default(),
+            metrics: Arc::default(),
             backfill: None,
             hosts: Hosts::default(),
         }

@@ -1,4 +1,4 @@
-//! `sniper.toml` and a whitelist of JSON: a text becomes checked values or problems. Pure.
+//! Parses and validates `sniper.toml` and JSON whitelists. Pure.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The sections of `sniper.toml` with their keys. `""` is the top of the file.
+/// Sections of `sniper.toml` and their keys. `""` is the top level.
 pub const SECTIONS: [(&str, &[&str]); 6] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
@@ -60,19 +60,19 @@ const RECONNECTION_KEYS: [&str; 12] = [
     "max_retries",
 ];
 
-/// The youngest age at which a connection can be replaced.
+/// Minimum of `max_age_s`.
 const AGE_S_MIN: u32 = 60;
 
-/// A day, in seconds.
+/// Maximum of `max_age_s`: one day.
 const WAIT_S_MAX: u32 = 86_400;
 
-/// A day: no wait of this program needs to be longer.
+/// Maximum of the durations in `[reconnection]`: one day.
 const WAIT_MS_MAX: u32 = 86_400_000;
 
-/// How many buys may be under way at once, at most: each needs a connection of its own.
+/// Maximum of `max_in_flight`: each concurrent order needs its own connection.
 const IN_FLIGHT_MAX: u32 = 64;
 
-/// What `sniper.toml` says.
+/// Content of `sniper.toml`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TomlSettings {
     pub(super) budget: Budget,
@@ -80,55 +80,55 @@ pub(super) struct TomlSettings {
     pub(super) reconnection: Reconnection,
     pub(super) speed: SpeedConfig,
     pub(super) entries: EntryList,
-    /// The whitelist's file, and where it is named.
+    /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
-    /// What a live run would need and is not there.
+    /// Problems of missing settings that only a live run requires.
     pub(super) missing_for_live: Vec<Problem>,
 }
 
-/// Reads a `sniper.toml` that problems will call `name`.
-pub(super) fn read(name: &str, text: &str, findings: &mut Diagnostics) -> TomlSettings {
+/// Parses a `sniper.toml`; `name` is its name in problems.
+pub(super) fn read(name: &str, text: &str, diagnostics: &mut Diagnostics) -> TomlSettings {
     let document = ConfigDocument::new(name, text);
     let mut syntax = Diagnostics::default();
     let root = read_toml(&document, &mut syntax);
     let mut found = Diagnostics::default();
-    let mut reading = ParseContext { document: &document, findings: &mut found };
-    let policy = read_root(&root, &mut reading);
-    // What follows from a line that is no TOML is not worth a message of its own.
+    let mut context = ParseContext { document: &document, diagnostics: &mut found };
+    let policy = read_root(&root, &mut context);
+    // Other problems on a line with a syntax error are consequences of it.
     let broken: Vec<usize> = syntax.problem_lines().collect();
     found.retain_problems(|problem| match problem.place {
         SourceLocation::Column { line, .. } => !broken.contains(&line),
         _ => true,
     });
     syntax.append(found);
-    findings.append(syntax);
+    diagnostics.append(syntax);
     policy
 }
 
-/// Reads a whitelist of JSON that problems will call `name`: a list of entries, or an object that
-/// holds one as `whitelist`.
-pub(super) fn read_whitelist(name: &str, text: &str, findings: &mut Diagnostics) -> EntryList {
+/// Parses a JSON whitelist: a list of entries, or an object with such a list as `whitelist`.
+/// `name` is its name in problems.
+pub(super) fn read_whitelist(name: &str, text: &str, diagnostics: &mut Diagnostics) -> EntryList {
     let document = ConfigDocument::new(name, text);
     let mut found = Diagnostics::default();
     let root = read_json(&document, &mut found);
-    let mut reading = ParseContext { document: &document, findings: &mut found };
-    let entries = root.map(|root| read_json_root(&root, &mut reading));
-    findings.append(found);
+    let mut context = ParseContext { document: &document, diagnostics: &mut found };
+    let entries = root.map(|root| read_json_root(&root, &mut context));
+    diagnostics.append(found);
     entries.unwrap_or(EntryList { found: Vec::new(), count: 1 })
 }
 
-fn read_json_root(root: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> EntryList {
+fn read_json_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> EntryList {
     let Value::Table(_) = &root.value else {
-        return entries::read(root, reading);
+        return entries::read(root, context);
     };
-    let fields = TableFields::new(root, "the file", &["whitelist"], reading);
+    let fields = TableFields::new(root, "the file", &["whitelist"], context);
     match fields.get("whitelist") {
-        Some(list) => entries::read(list, reading),
+        Some(list) => entries::read(list, context),
         None => EntryList::default(),
     }
 }
 
-fn read_root(root: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> TomlSettings {
+fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlSettings {
     let Value::Table(members) = &root.value else { return TomlSettings::default() };
     for member in members.iter().filter(|member| !ROOT_KEYS.contains(&member.key.as_ref())) {
         let key: &str = &member.key;
@@ -138,72 +138,72 @@ fn read_root(root: &ConfigNode<'_>, reading: &mut ParseContext<'_, '_>) -> TomlS
             Some((section, _)) => format!("write it below [{section}]"),
             None => suggestion(key, &ROOT_KEYS),
         };
-        reading.problem(member.at, format!("`{}` is no setting", Escaped(key)), remedy);
+        context.problem(member.at, format!("unknown setting `{}`", Escaped(key)), remedy);
     }
-    // The sections' own checks have said what is wrong at the top already.
+    // Unknown keys at the top level are reported above.
     let top = TableFields::of(members, &ROOT_KEYS);
     let empty = ConfigNode { at: 0, value: Value::Table(Vec::new()) };
     let section = |key: &str| top.get(key).unwrap_or(&empty);
     let mut policy = TomlSettings {
-        whitelist_file: read_whitelist_file(&top, reading),
+        whitelist_file: read_whitelist_file(&top, context),
         ..TomlSettings::default()
     };
-    read_budget(top.get("budget"), &mut policy, reading);
-    read_feed(section("feed"), &mut policy.feed, reading);
-    read_reconnection(section("reconnection"), &mut policy.reconnection, reading);
-    read_speed(section("speed"), &mut policy.speed, reading);
+    read_budget(top.get("budget"), &mut policy, context);
+    read_feed(section("feed"), &mut policy.feed, context);
+    read_reconnection(section("reconnection"), &mut policy.reconnection, context);
+    read_speed(section("speed"), &mut policy.speed, context);
     if let Some(list) = top.get("whitelist") {
-        policy.entries = entries::read(list, reading);
+        policy.entries = entries::read(list, context);
     }
     policy
 }
 
 fn read_whitelist_file(
     top: &TableFields<'_, '_>,
-    reading: &mut ParseContext<'_, '_>,
+    context: &mut ParseContext<'_, '_>,
 ) -> Option<(String, SourceLocation)> {
-    let file = top.text("whitelist_file", reading)?;
+    let file = top.text("whitelist_file", context)?;
     let at = top.at("whitelist_file");
     if file.trim().is_empty() || file.contains('\0') {
-        let message = "`whitelist_file` names no file".to_owned();
-        reading.problem(at, message, "write its path, such as \"whitelist.json\", or leave it out");
+        let message = "`whitelist_file` is not a path".to_owned();
+        context.problem(at, message, "write a path, such as \"whitelist.json\", or remove the key");
         return None;
     }
-    Some((file.to_owned(), reading.document.place(at)))
+    Some((file.to_owned(), context.document.place(at)))
 }
 
 fn read_budget(
     section: Option<&ConfigNode<'_>>,
     policy: &mut TomlSettings,
-    reading: &mut ParseContext<'_, '_>,
+    context: &mut ParseContext<'_, '_>,
 ) {
     let empty = ConfigNode { at: 0, value: Value::Table(Vec::new()) };
-    let fields = TableFields::new(section.unwrap_or(&empty), "[budget]", &BUDGET_KEYS, reading);
+    let fields = TableFields::new(section.unwrap_or(&empty), "[budget]", &BUDGET_KEYS, context);
     let defaults = Budget::default();
-    let max_price = fields.limit("max_price", reading);
-    let total = fields.limit("total", reading);
+    let max_price = fields.limit("max_price", context);
+    let total = fields.limit("total", context);
     for (key, example) in [("max_price", "50.00"), ("total", "200.00")] {
         if fields.get(key).is_none() {
             let place = match section {
-                None => reading.document.whole(),
-                Some(section) => reading.document.place(section.at),
+                None => context.document.whole(),
+                Some(section) => context.document.place(section.at),
             };
-            let message = format!("[budget] has no `{key}`, without which nothing is bought live");
-            let remedy = format!("write it below [budget], such as {key} = {example}");
+            let message = format!("[budget] has no `{key}`, which live mode requires");
+            let remedy = format!("add it below [budget], such as {key} = {example}");
             policy.missing_for_live.push(Problem::new(place, message, remedy));
         }
     }
-    let per_minute = fields.whole("max_buys_per_minute", (1, u32::MAX), reading);
-    let in_flight = fields.whole("max_in_flight", (1, IN_FLIGHT_MAX), reading);
-    let (per_hour, per_day) = (fields.limit("per_hour", reading), fields.limit("per_day", reading));
+    let per_minute = fields.whole("max_buys_per_minute", (1, u32::MAX), context);
+    let in_flight = fields.whole("max_in_flight", (1, IN_FLIGHT_MAX), context);
+    let (per_hour, per_day) = (fields.limit("per_hour", context), fields.limit("per_day", context));
     for (key, limit) in [("total", total), ("per_day", per_day), ("per_hour", per_hour)] {
-        fields.warn_above(("max_price", max_price), (key, limit), reading);
+        fields.warn_above(("max_price", max_price), (key, limit), context);
     }
-    fields.warn_above(("per_hour", per_hour), ("per_day", per_day), reading);
+    fields.warn_above(("per_hour", per_hour), ("per_day", per_day), context);
     policy.budget = Budget {
         max_price: max_price.unwrap_or(defaults.max_price),
         total: total.unwrap_or(defaults.total),
-        min_balance: fields.coins("min_balance", reading).unwrap_or(defaults.min_balance),
+        min_balance: fields.coins("min_balance", context).unwrap_or(defaults.min_balance),
         max_buys_per_minute: per_minute.unwrap_or(defaults.max_buys_per_minute),
         per_hour,
         per_day,
@@ -211,39 +211,39 @@ fn read_budget(
     };
 }
 
-fn read_speed(node: &ConfigNode<'_>, speed: &mut SpeedConfig, reading: &mut ParseContext<'_, '_>) {
-    let fields = TableFields::new(node, "[speed]", &SPEED_KEYS, reading);
-    if let Some(spin) = fields.flag("spin", reading) {
+fn read_speed(node: &ConfigNode<'_>, speed: &mut SpeedConfig, context: &mut ParseContext<'_, '_>) {
+    let fields = TableFields::new(node, "[speed]", &SPEED_KEYS, context);
+    if let Some(spin) = fields.flag("spin", context) {
         speed.spin = spin;
     }
 }
 
-fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, reading: &mut ParseContext<'_, '_>) {
-    let fields = TableFields::new(node, "[feed]", &FEED_KEYS, reading);
+fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseContext<'_, '_>) {
+    let fields = TableFields::new(node, "[feed]", &FEED_KEYS, context);
     let generation = |word: &str| match word {
         "A" | "a" => Some(Generation::A),
         "B" | "b" => Some(Generation::B),
         _ => None,
     };
-    if let Some(generation) = fields.choice("generation", &["A", "B"], generation, reading) {
+    if let Some(generation) = fields.choice("generation", &["A", "B"], generation, context) {
         feed.generation = generation;
     }
     let connections_max = u32::try_from(CONNECTIONS_MAX).unwrap_or(1);
-    if let Some(connections) = fields.whole("connections", (1, connections_max), reading) {
+    if let Some(connections) = fields.whole("connections", (1, connections_max), context) {
         feed.connections = usize::try_from(connections).unwrap_or(1);
     }
-    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), reading) {
+    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), context) {
         feed.max_age = max_age;
     }
-    if let Some(sweep) = fields.flag("sweep_at_start", reading) {
+    if let Some(sweep) = fields.flag("sweep_at_start", context) {
         feed.sweep_at_start = sweep;
     }
-    if let Some(filters) = fields.flag("server_filters", reading) {
+    if let Some(filters) = fields.flag("server_filters", context) {
         feed.server_filters = filters;
         if filters && feed.generation == Generation::A {
-            let message = "`server_filters` does nothing for generation A".to_owned();
-            let remedy = "leave it out, or ask for generation \"B\"";
-            reading.warning(fields.at("server_filters"), message, remedy);
+            let message = "`server_filters` has no effect for generation A".to_owned();
+            let remedy = "remove it, or set generation = \"B\"";
+            context.warning(fields.at("server_filters"), message, remedy);
         }
     }
 }
@@ -251,12 +251,12 @@ fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, reading: &mut ParseCo
 fn read_reconnection(
     node: &ConfigNode<'_>,
     into: &mut Reconnection,
-    reading: &mut ParseContext<'_, '_>,
+    context: &mut ParseContext<'_, '_>,
 ) {
-    let fields = TableFields::new(node, "[reconnection]", &RECONNECTION_KEYS, reading);
+    let fields = TableFields::new(node, "[reconnection]", &RECONNECTION_KEYS, context);
     let mut limits = *into.limits();
-    let mut wait = |key: &str, least: u32, into: &mut Duration| {
-        if let Some(wait) = fields.milliseconds(key, (least, WAIT_MS_MAX), reading) {
+    let mut wait = |key: &str, min: u32, into: &mut Duration| {
+        if let Some(wait) = fields.milliseconds(key, (min, WAIT_MS_MAX), context) {
             *into = wait;
         }
     };
@@ -269,43 +269,43 @@ fn read_reconnection(
     wait("pong_timeout_ms", 100, &mut limits.pong_timeout);
     wait("idle_timeout_ms", 0, &mut limits.idle_timeout);
     let thousandths = |hundredths: u32| Thousandths(hundredths.saturating_mul(10));
-    if let Some(multiplier) = fields.decimal("backoff_multiplier", (100, 10_000), reading) {
+    if let Some(multiplier) = fields.decimal("backoff_multiplier", (100, 10_000), context) {
         limits.backoff_multiplier = thousandths(multiplier);
     }
-    if let Some(jitter) = fields.decimal("jitter", (0, 100), reading) {
+    if let Some(jitter) = fields.decimal("jitter", (0, 100), context) {
         limits.jitter = thousandths(jitter);
     }
-    if let Some(failures) = fields.whole("max_consecutive_failures", (0, u32::MAX), reading) {
+    if let Some(failures) = fields.whole("max_consecutive_failures", (0, u32::MAX), context) {
         limits.max_consecutive_failures = failures;
     }
-    limits.max_retries = fields.whole("max_retries", (0, u32::MAX), reading);
-    if !check_delays(&mut limits, &fields, reading) {
+    limits.max_retries = fields.whole("max_retries", (0, u32::MAX), context);
+    if !check_delays(&mut limits, &fields, context) {
         return;
     }
     match Reconnection::new(limits) {
         Ok(policy) => *into = policy,
-        Err(error) => reading.problem(fields.at(error.key()), error.to_string(), "change it"),
+        Err(error) => context.problem(fields.at(error.key()), error.to_string(), "change this value"),
     }
 }
 
-/// Whether the two delays fit together. One that is too short is lengthened, with a warning.
+/// Returns `false` if the two delays contradict each other. Warns about a delay below the minimum.
 fn check_delays(
     limits: &mut ReconnectionLimits,
     fields: &TableFields<'_, '_>,
-    reading: &mut ParseContext<'_, '_>,
+    context: &mut ParseContext<'_, '_>,
 ) -> bool {
     let (initial, max) = (limits.initial_delay.as_millis(), limits.max_delay.as_millis());
     if initial > max {
         let message = format!("`initial_delay_ms` {initial} is above `max_delay_ms` {max}");
-        reading.problem(fields.at("initial_delay_ms"), message, "exchange or change them");
+        context.problem(fields.at("initial_delay_ms"), message, "swap them, or fix one");
         return false;
     }
-    let least = DELAY_MIN.as_millis();
+    let min = DELAY_MIN.as_millis();
     for (key, delay) in [("initial_delay_ms", initial), ("max_delay_ms", max)] {
-        if delay < least {
-            let message = format!("`{key}` {delay} is below {least}");
-            let remedy = format!("no wait is shorter than {least} ms, whatever is set");
-            reading.warning(fields.at(key), message, remedy);
+        if delay < min {
+            let message = format!("`{key}` {delay} is below {min}");
+            let remedy = format!("{min} ms is used, the minimum");
+            context.warning(fields.at(key), message, remedy);
         }
     }
     limits.max_delay = limits.max_delay.max(DELAY_MIN);

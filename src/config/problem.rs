@@ -1,38 +1,31 @@
-//! What is wrong with the settings: every mistake with its place and what to write instead.
+//! Problems of the configuration: each with its location and a remedy.
 //!
-//! A message never holds a value that could be secret: of variables it names the name alone.
+//! A message never contains a value that could be secret: only the names of variables appear.
 
 use std::fmt;
 
 use crate::text::Escaped;
 
-/// How many problems are told in full. A file of a hundred thousand wrong entries should not fill
-/// a terminal; the rest is counted.
-pub const PROBLEMS_TOLD_MAX: usize = 100;
+/// Maximum number of problems that are listed; further ones are only counted, so that a file with
+/// many invalid entries does not flood the terminal.
+pub const PROBLEMS_SHOWN_MAX: usize = 100;
 
-/// Where a problem is.
+/// Location of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceLocation {
-    /// The command line.
     CommandLine,
-    /// The process environment.
     Environment,
-    /// A file as a whole.
     File(String),
-    /// A line of a file.
     Line {
-        /// The file.
         file: String,
-        /// The line, from 1.
+        /// Counted from 1.
         line: usize,
     },
-    /// A character of a file.
     Column {
-        /// The file.
         file: String,
-        /// The line, from 1.
+        /// Counted from 1.
         line: usize,
-        /// The character in that line, from 1.
+        /// Character in the line, counted from 1.
         column: usize,
     },
 }
@@ -51,19 +44,16 @@ impl fmt::Display for SourceLocation {
     }
 }
 
-/// One mistake, or one thing worth a second look.
+/// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where.
     pub place: SourceLocation,
-    /// What is wrong there.
     pub message: String,
-    /// What to write or do instead.
+    /// Action that fixes the problem.
     pub remedy: String,
 }
 
 impl Problem {
-    /// A problem with its remedy.
     pub fn new(
         place: SourceLocation,
         message: impl Into<String>,
@@ -73,49 +63,51 @@ impl Problem {
     }
 }
 
-/// `sniper.toml:12:9: message; what to write instead`
+/// Formats as `sniper.toml:12:9: message; remedy`.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.place, self.message, self.remedy)
     }
 }
 
-/// What was found while reading the settings.
+/// Errors and warnings found while reading the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     problems: Vec<Problem>,
-    problems_untold: usize,
+    problems_suppressed: usize,
     warnings: Vec<Problem>,
-    warnings_untold: usize,
+    warnings_suppressed: usize,
 }
 
 impl Diagnostics {
-    /// Adds something that forbids a start.
+    /// Adds an error, which prevents the start.
     pub fn problem(&mut self, problem: Problem) {
-        add(&mut self.problems, &mut self.problems_untold, problem);
+        add(&mut self.problems, &mut self.problems_suppressed, problem);
     }
 
-    /// Adds something that a person should know and that forbids nothing.
+    /// Adds a warning, which does not prevent the start.
     pub fn warning(&mut self, warning: Problem) {
-        add(&mut self.warnings, &mut self.warnings_untold, warning);
+        add(&mut self.warnings, &mut self.warnings_suppressed, warning);
     }
 
-    /// Whether nothing forbids a start.
-    pub fn is_fine(&self) -> bool {
+    /// Returns `true` if there are no errors.
+    pub fn is_ok(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Adds what was found elsewhere, in the order of its places.
+    /// Appends other diagnostics, sorted by location.
     pub fn append(&mut self, mut other: Self) {
         other.problems.sort();
         other.warnings.sort();
-        self.problems_untold = self.problems_untold.saturating_add(other.problems_untold);
-        self.warnings_untold = self.warnings_untold.saturating_add(other.warnings_untold);
+        self.problems_suppressed =
+            self.problems_suppressed.saturating_add(other.problems_suppressed);
+        self.warnings_suppressed =
+            self.warnings_suppressed.saturating_add(other.warnings_suppressed);
         other.problems.into_iter().for_each(|problem| self.problem(problem));
         other.warnings.into_iter().for_each(|warning| self.warning(warning));
     }
 
-    /// The lines on which there are problems.
+    /// Returns the lines with errors.
     pub(super) fn problem_lines(&self) -> impl Iterator<Item = usize> {
         self.problems.iter().filter_map(|problem| match problem.place {
             SourceLocation::Line { line, .. } | SourceLocation::Column { line, .. } => Some(line),
@@ -125,58 +117,57 @@ impl Diagnostics {
         })
     }
 
-    /// Drops the problems that `keep` does not want.
+    /// Removes the errors for which `keep` returns `false`.
     pub(super) fn retain_problems(&mut self, keep: impl FnMut(&Problem) -> bool) {
         self.problems.retain(keep);
     }
 
-    /// The warnings alone, if nothing forbids a start.
+    /// Returns the warnings if there are no errors.
     ///
     /// # Errors
     ///
-    /// All of it, if something does.
+    /// Returns all errors and warnings if there is an error.
     pub fn into_warnings(self) -> Result<Vec<Problem>, ConfigErrors> {
-        if self.is_fine() { Ok(self.warnings) } else { Err(ConfigErrors(self)) }
+        if self.is_ok() { Ok(self.warnings) } else { Err(ConfigErrors(self)) }
     }
 }
 
-fn add(list: &mut Vec<Problem>, untold: &mut usize, problem: Problem) {
-    if list.len() < PROBLEMS_TOLD_MAX {
+fn add(list: &mut Vec<Problem>, suppressed: &mut usize, problem: Problem) {
+    if list.len() < PROBLEMS_SHOWN_MAX {
         list.push(problem);
     } else {
-        *untold = untold.saturating_add(1);
+        *suppressed = suppressed.saturating_add(1);
     }
 }
 
-/// Why there is no configuration: at least one problem, and the warnings beside it.
+/// At least one configuration error, and the warnings found with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Diagnostics);
 
 impl ConfigErrors {
-    /// A single problem.
+    /// Creates the error from one problem.
     pub fn one(problem: Problem) -> Self {
-        let mut findings = Diagnostics::default();
-        findings.problem(problem);
-        Self(findings)
+        let mut diagnostics = Diagnostics::default();
+        diagnostics.problem(problem);
+        Self(diagnostics)
     }
 
-    /// Every problem that is told in full, at most [`PROBLEMS_TOLD_MAX`].
+    /// Errors to list, at most [`PROBLEMS_SHOWN_MAX`].
     pub fn list(&self) -> &[Problem] {
         &self.0.problems
     }
 
-    /// How many there are beyond those.
-    pub const fn untold(&self) -> usize {
-        self.0.problems_untold
+    /// Number of errors beyond the listed ones.
+    pub const fn suppressed(&self) -> usize {
+        self.0.problems_suppressed
     }
 
-    /// The warnings found on the way.
     pub fn warnings(&self) -> &[Problem] {
         &self.0.warnings
     }
 }
 
-/// A line for each problem.
+/// Formats one line per error.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list().iter().enumerate() {
@@ -185,9 +176,9 @@ impl fmt::Display for ConfigErrors {
             }
             write!(f, "{problem}")?;
         }
-        match self.untold() {
+        match self.suppressed() {
             0 => Ok(()),
-            untold => write!(f, "\n… and {untold} more"),
+            suppressed => write!(f, "\n… and {suppressed} more"),
         }
     }
 }
@@ -199,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_one_line_that_begins_with_its_place() {
+    fn a_problem_is_one_line_that_starts_with_its_location() {
         let place = SourceLocation::Column { file: "sniper.toml".into(), line: 12, column: 9 };
         let problem = Problem::new(place, "`max_pric` is unknown", "write `max_price`");
         let shown = problem.to_string();
@@ -207,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_problems_are_counted() {
-        let mut findings = Diagnostics::default();
-        for line in 0..PROBLEMS_TOLD_MAX + 7 {
+    fn problems_beyond_the_maximum_are_only_counted() {
+        let mut diagnostics = Diagnostics::default();
+        for line in 0..PROBLEMS_SHOWN_MAX + 7 {
             let place = SourceLocation::Line { file: "f".into(), line };
-            findings.problem(Problem::new(place, "wrong", "mend it"));
+            diagnostics.problem(Problem::new(place, "wrong", "fix it"));
         }
-        let problems = findings.into_warnings().unwrap_err();
-        assert_eq!((problems.list().len(), problems.untold()), (PROBLEMS_TOLD_MAX, 7));
+        let problems = diagnostics.into_warnings().unwrap_err();
+        assert_eq!((problems.list().len(), problems.suppressed()), (PROBLEMS_SHOWN_MAX, 7));
         assert!(problems.to_string().ends_with("\n… and 7 more"));
     }
 }

@@ -1,8 +1,8 @@
-//! `sniper doctor`: what works and what does not, step by step, and what to do about it.
+//! `sniper doctor`: tests settings, connection, account and disk step by step, with a remedy for
+//! each failure.
 //!
-//! It goes the ways that the bot goes, with the same settings and the same code: the feed to its
-//! first listing, reads of the account over HTTP, a file in `SNIPER_DATA`. It sends no buy, and nothing that
-//! could is built.
+//! The steps use the settings and the code of the bot: the feed up to its first listing, account
+//! reads over HTTP, a file in `SNIPER_DATA`. Nothing that could send an order is constructed.
 
 pub mod step;
 
@@ -31,7 +31,7 @@ use crate::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
     },
-    summary::{lasting, short},
+    summary::{format_duration, format_latency},
     text::{Escaped, error_chain},
     ws::{
         FeedError, SettingNames,
@@ -40,47 +40,47 @@ use crate::{
     },
 };
 
-/// How long the first listing is waited for.
+/// Maximum time to wait for the first listing.
 pub const LISTING_WAIT: Duration = Duration::from_secs(30);
 
-/// How many pages of own trades are read: enough to see whether the cursor moves.
+/// Maximum number of pages of own trades to read; two pages show that the cursor advances.
 const OWN_TRADES_PAGES_MAX: u32 = 2;
 
-/// How far the two clocks may differ before a person should know.
+/// Maximum difference between the local clock and the server clock.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// Examines everything, and hands each step out as it is done.
+/// Runs all steps and passes each result to `on_step`.
 ///
 /// # Cancel safety
 ///
-/// Safe: it only reads, but for a file of its own that may be left in `SNIPER_DATA`.
-pub async fn examine(
+/// Safe: only a temporary file may be left in `SNIPER_DATA`.
+pub async fn run_checks(
     config: &Config,
     listing_wait: Duration,
     mut on_step: impl FnMut(&DoctorStep),
 ) -> DoctorReport {
-    let mut examination = DoctorReport::default();
+    let mut report = DoctorReport::default();
     let mut done = |step: DoctorStep| {
         on_step(&step);
-        examination.steps.push(step);
+        report.steps.push(step);
     };
     done(settings(config));
     feed(config, listing_wait, &mut done).await;
     account(config, &mut done).await;
     done(disk(&config.data_dir));
     done(bot(config).await);
-    examination
+    report
 }
 
-/// What an examination comes to whose settings are wrong.
-pub fn without_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) -> DoctorReport {
-    let mut steps = vec![DoctorStep::red(
+/// Returns the report for invalid settings: all further steps are skipped.
+pub fn invalid_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) -> DoctorReport {
+    let mut steps = vec![DoctorStep::failed(
         "settings",
         Duration::ZERO,
         problems.trim_end(),
-        "mend what is named above; `sniper check` reads it again",
+        "fix the errors above, then run `sniper check`",
     )];
-    steps.extend(STEPS.iter().skip(1).map(|name| DoctorStep::untried(name)));
+    steps.extend(STEPS.iter().skip(1).map(|name| DoctorStep::skipped(name)));
     steps.iter().for_each(&mut on_step);
     DoctorReport { steps }
 }
@@ -91,12 +91,13 @@ fn settings(config: &Config) -> DoctorStep {
         Mode::Live => "live",
     };
     let entries = config.whitelist.entries().len();
-    let seen = format!("{mode}, {entries} whitelist entries, feed {}", config.endpoints.ws);
-    DoctorStep::green("settings", Duration::ZERO, seen)
+    let noun = if entries == 1 { "entry" } else { "entries" };
+    let seen = format!("{mode}, {entries} whitelist {noun}, feed {}", config.endpoints.ws);
+    DoctorStep::ok("settings", Duration::ZERO, seen)
 }
 
 async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(DoctorStep)) {
-    const LEGS: [ProbeStep; 6] = [
+    const PROBE_STEPS: [ProbeStep; 6] = [
         ProbeStep::Dns,
         ProbeStep::Tcp,
         ProbeStep::Tls,
@@ -104,22 +105,32 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Doc
         ProbeStep::Ack,
         ProbeStep::Listing,
     ];
-    let probed = probe(config, listing_wait, |leg, took, seen| {
-        done(DoctorStep::green(name_of(leg), took, Escaped(seen).to_string()));
+    let probed = probe(config, listing_wait, |step, took, seen| {
+        let seen = match step {
+            ProbeStep::Dns | ProbeStep::Tcp | ProbeStep::Tls => Escaped(seen).to_string(),
+            ProbeStep::Upgrade => "ok".to_owned(),
+            ProbeStep::Ack => "subscribed".to_owned(),
+            ProbeStep::Listing => "listing received".to_owned(),
+        };
+        done(DoctorStep::ok(name_of(step), took, seen));
     })
     .await;
-    if let Err(StepError { leg, took, error }) = probed {
-        let remedy =
-            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(leg).to_owned());
-        done(DoctorStep::red(name_of(leg), took, error.chain(), waiting(&error) + &remedy));
-        for leg in LEGS.into_iter().filter(|other| leg < *other) {
-            done(DoctorStep::untried(name_of(leg)));
+    if let Err(StepError { step, took, error }) = probed {
+        let endpoint = &config.endpoints.ws;
+        let remedy = if step == ProbeStep::Tcp && endpoint.is_loopback() {
+            format!("start the server at {}, such as `sniper sim`", endpoint.authority())
+        } else {
+            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(step).to_owned())
+        };
+        done(DoctorStep::failed(name_of(step), took, error.chain(), retry_after(&error) + &remedy));
+        for step in PROBE_STEPS.into_iter().filter(|other| step < *other) {
+            done(DoctorStep::skipped(name_of(step)));
         }
     }
 }
 
-const fn name_of(leg: ProbeStep) -> &'static str {
-    match leg {
+const fn name_of(step: ProbeStep) -> &'static str {
+    match step {
         ProbeStep::Dns => "DNS",
         ProbeStep::Tcp => "TCP",
         ProbeStep::Tls => "TLS",
@@ -129,67 +140,67 @@ const fn name_of(leg: ProbeStep) -> &'static str {
     }
 }
 
-const fn remedy(leg: ProbeStep) -> &'static str {
-    match leg {
-        ProbeStep::Dns => "check the host in CSGOROLL_WS_URL, and this machine's network",
-        ProbeStep::Tcp => "check the network, and whether a firewall stands in between",
+const fn remedy(step: ProbeStep) -> &'static str {
+    match step {
+        ProbeStep::Dns => "check the host in CSGOROLL_WS_URL and the network",
+        ProbeStep::Tcp => "check the network and the firewall",
         ProbeStep::Tls => {
-            "check the address and this machine's date; if both are right, something in between \
-             reads along"
+            "check the address and the date of this machine; if both are right, a proxy intercepts \
+             the connection"
         }
         ProbeStep::Upgrade => {
-            "open the site in your browser, pass a challenge if there is one, copy the cookie \
+            "open the site in your browser, solve the challenge if there is one, copy the cookie \
              again, and check CSGOROLL_WS_URL"
         }
         ProbeStep::Ack => "check CSGOROLL_WS_URL; if it is right, copy the cookie again",
         ProbeStep::Listing => {
-            "the market may be quiet: try again later; if it stays so, try the other `generation` \
-             in [feed]"
+            "the market may be quiet: try again later; if that fails too, try the other \
+             `generation` in [feed]"
         }
     }
 }
 
-/// One question over HTTP answers four steps, and a second one the own trades.
+/// Runs the account steps: one HTTP request for four of them, and another for the own trades.
 async fn account(config: &Config, done: &mut impl FnMut(DoctorStep)) {
-    let begun = Instant::now();
-    let asked = ask(config).await;
-    let took = begun.elapsed();
-    let reply = match asked {
+    let started = Instant::now();
+    let response = read_user(config).await;
+    let took = started.elapsed();
+    let reply = match response {
         Ok(reply) => {
-            done(DoctorStep::green("HTTP", took, format!("HTTP {}", reply.head.status)));
+            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.head.status)));
             reply
         }
         Err(failure) => {
             done(failed("HTTP", took, &failure));
             for name in ["sign-in", "balance", "own trades", "clock interval"] {
-                done(DoctorStep::untried(name));
+                done(DoctorStep::skipped(name));
             }
             return;
         }
     };
-    match who(config, &reply) {
+    match signed_in_user(config, &reply) {
         Ok(user) => {
             let seen = match user.suspected_trader {
                 Some(true) => "signed in; the site has flagged this account",
                 Some(false) | None => "signed in",
             };
-            done(DoctorStep::green("sign-in", took, seen));
+            done(DoctorStep::ok("sign-in", took, seen));
             done(balance(config, &user, took));
             done(own_trades(config, &user).await);
         }
         Err(failure) => {
             done(failed("sign-in", took, &failure));
-            done(DoctorStep::untried("balance"));
-            done(DoctorStep::untried("own trades"));
+            done(DoctorStep::skipped("balance"));
+            done(DoctorStep::skipped("own trades"));
         }
     }
     done(clock_interval(&reply, took));
 }
 
-/// A step that failed as a read of the account does.
+/// Creates a failed step from a failed account read.
 fn failed(name: &'static str, took: Duration, failure: &ReadFailure) -> DoctorStep {
     let cause = failure.cause();
-    DoctorStep::red(name, took, cause.text(), cause.remedy())
+    DoctorStep::failed(name, took, cause.text(), cause.remedy())
 }
 
 fn tls(config: &Config) -> Result<Tls, ReadFailure> {
@@ -199,17 +210,17 @@ fn tls(config: &Config) -> Result<Tls, ReadFailure> {
     }
 }
 
-async fn ask(config: &Config) -> Result<HttpReply, ReadFailure> {
+async fn read_user(config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
     let client = HttpClient::new(&config.endpoints, config.credential.as_ref(), &tls)?;
     let reply = client.post(operations::current_user().to_json()).await?;
-    match ReadFailure::of(&reply) {
+    match ReadFailure::from_reply(&reply) {
         Some(failure) => Err(failure),
         None => Ok(reply),
     }
 }
 
-fn who(config: &Config, reply: &HttpReply) -> Result<User, ReadFailure> {
+fn signed_in_user(config: &Config, reply: &HttpReply) -> Result<User, ReadFailure> {
     if config.credential.is_none() {
         return Err(ReadFailure::NoCredential);
     }
@@ -222,13 +233,13 @@ fn who(config: &Config, reply: &HttpReply) -> Result<User, ReadFailure> {
 fn balance(config: &Config, user: &User, took: Duration) -> DoctorStep {
     let floor = config.budget.min_balance;
     match user.balance {
-        Some(balance) if balance < floor => DoctorStep::red(
+        Some(balance) if balance < floor => DoctorStep::failed(
             "balance",
             took,
             format!("{balance} coins, below min_balance"),
-            "deposit, or lower min_balance in [budget]; the bot would stop at once",
+            "deposit, or lower min_balance in [budget]; the bot would stop immediately",
         ),
-        Some(balance) => DoctorStep::green("balance", took, format!("{balance} coins")),
+        Some(balance) => DoctorStep::ok("balance", took, format!("{balance} coins")),
         None => {
             let error = user.balance_error.clone().unwrap_or(BalanceError::NoAmount);
             failed("balance", took, &ReadFailure::Balance(error))
@@ -236,22 +247,22 @@ fn balance(config: &Config, user: &User, took: Duration) -> DoctorStep {
     }
 }
 
-/// Whether the account's own purchases can be read, the way the bot reads them.
+/// Reads the purchases of the account in the same way as the bot.
 async fn own_trades(config: &Config, user: &User) -> DoctorStep {
-    let begun = Instant::now();
+    let started = Instant::now();
     let read = read_own_trades(config, user).await;
-    let (name, took) = ("own trades", begun.elapsed());
+    let (name, took) = ("own trades", started.elapsed());
     let reading = match read {
         Ok(reading) => reading,
         Err(failure) => return failed(name, took, &failure),
     };
-    let is_cut = matches!(reading.incomplete, Some(IncompleteReason::TooManyPages { .. }));
+    let is_truncated = matches!(reading.incomplete, Some(IncompleteReason::TooManyPages { .. }));
     match &reading.incomplete {
-        Some(incomplete) if !is_cut => {
+        Some(incomplete) if !is_truncated => {
             let cause = incomplete.cause();
-            DoctorStep::red(name, took, cause.text(), cause.remedy())
+            DoctorStep::failed(name, took, cause.text(), cause.remedy())
         }
-        _ => DoctorStep::green(name, took, seen_of_own_trades(&reading, is_cut)),
+        _ => DoctorStep::ok(name, took, seen_of_own_trades(&reading, is_truncated)),
     }
 }
 
@@ -263,25 +274,26 @@ async fn read_own_trades(config: &Config, user: &User) -> Result<PurchasesReadin
     reader.own_purchases(user, span).await
 }
 
-fn seen_of_own_trades(reading: &PurchasesReading, is_cut: bool) -> String {
+fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String {
     let (count, pages) = (reading.trades.len(), reading.pages);
-    let more = if is_cut { ", more follow" } else { "" };
-    let mut seen = format!("{count} purchases on {pages} page(s){more}");
+    let more = if is_truncated { ", more exist" } else { "" };
+    let noun = if pages == 1 { "page" } else { "pages" };
+    let mut seen = format!("{count} purchases on {pages} {noun}{more}");
     if let Some(UnknownStatus { word, .. }) = reading.unknown.first() {
         seen.push_str(&format!("; status {} is unknown to this version", Escaped(word)));
     }
     if let Some((count, _first)) = reading.unpriced {
-        seen.push_str(&format!("; {count} without a price that can be read"));
+        seen.push_str(&format!("; {count} with an unreadable price"));
     }
     seen
 }
 
-/// How exactly the server's clock is known after one answer.
+/// Estimates the server clock from one response.
 fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
     let name = "clock interval";
     let Some(date) = reply.head.date else {
-        let remedy = "what can be bought later cannot be timed; check CSGOROLL_HTTP_URL";
-        return DoctorStep::red(name, took, "the answer has no date", remedy);
+        let remedy = "check CSGOROLL_HTTP_URL; without the date, orders for held listings cannot be timed";
+        return DoctorStep::failed(name, took, "the response has no Date header", remedy);
     };
     let mut clock = ServerClock::new(reply.exchange.sent);
     clock.observe_date(reply.exchange, date);
@@ -289,62 +301,62 @@ fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
     let ours = clock::now();
     let skew = ours.since(date).max(date.since(ours));
     if skew > SKEW_MAX {
-        let seen = format!("this machine's clock is {} off", short(skew));
-        return DoctorStep::red(name, took, seen, "set this machine's clock, or let NTP set it");
+        let seen = format!("the clock of this machine is off by {}", format_latency(skew));
+        return DoctorStep::failed(name, took, seen, "set the clock of this machine, or enable NTP");
     }
-    DoctorStep::green(name, took, format!("the server's clock is known to {}", short(width)))
+    DoctorStep::ok(name, took, format!("server clock known to ±{}", format_latency(width)))
 }
 
-/// What a refused upgrade says about waiting.
-fn waiting(error: &FeedError) -> String {
+/// Returns the instruction to wait for `Retry-After` of a rejected handshake.
+fn retry_after(error: &FeedError) -> String {
     let wait = error.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX));
-    wait.map_or_else(String::new, |wait| format!("wait {} as the server asks; ", lasting(wait)))
+    wait.map_or_else(String::new, |wait| format!("wait {} (requested by the server); ", format_duration(wait)))
 }
 
-/// How the bot of this `SNIPER_DATA` stands, as `sniper status` shows it.
+/// Reads the state of the bot with this `SNIPER_DATA`, like `sniper status`.
 async fn bot(config: &Config) -> DoctorStep {
-    let begun = Instant::now();
+    let started = Instant::now();
     let (directory, state) = (config.data_dir.clone(), config.state_dir.clone());
-    // It waits for the bot's answer, up to a bound of its own.
-    let look = move || Standing::of(&directory, state.as_deref(), clock::now());
-    let asked = tokio::task::spawn_blocking(look).await;
-    let took = begun.elapsed();
-    let standing = match asked {
+    // Blocks until the bot responds, with its own time limit.
+    let read = move || Standing::of(&directory, state.as_deref(), clock::now());
+    let result = tokio::task::spawn_blocking(read).await;
+    let took = started.elapsed();
+    let standing = match result {
         Ok(Ok(standing)) => standing,
         Ok(Err(error)) => {
-            let remedy = "run `sniper status`, and `sniper ledger verify` where no bot runs";
-            return DoctorStep::red(BOT, took, Escaped(&error_chain(&error)).to_string(), remedy);
+            let remedy = "run `sniper status`, and `sniper ledger verify` if no bot is running";
+            return DoctorStep::failed(BOT, took, Escaped(&error_chain(&error)).to_string(), remedy);
         }
         Err(_panicked) => {
-            return DoctorStep::red(BOT, took, "the look at the bot failed", "run `sniper status`");
+            return DoctorStep::failed(BOT, took, "reading the state of the bot failed", "run `sniper status`");
         }
     };
     let problems = standing.problems();
     if !problems.is_empty() {
-        let remedy = "run `sniper status`, do what it names, then `sniper resume` if it is halted";
-        return DoctorStep::red(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
+        let remedy = "run `sniper status`, follow its instructions, then run `sniper resume` if it is halted";
+        return DoctorStep::failed(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
     }
-    let seen = match (&standing.live, &standing.dry, &standing.resting) {
+    let seen = match (&standing.live, &standing.dry, &standing.stopped) {
         (Some(live), ..) => format!("live, buying {}", live.buying),
-        (None, Some(_), _) => "a dry run".to_owned(),
-        (None, None, Some(_)) => "not running, and its ledger holds no halt".to_owned(),
-        (None, None, None) => "not running, and there is no ledger yet".to_owned(),
+        (None, Some(_), _) => "dry run".to_owned(),
+        (None, None, Some(_)) => "not running, not halted".to_owned(),
+        (None, None, None) => "not running, no ledger yet".to_owned(),
     };
-    DoctorStep::green(BOT, took, seen)
+    DoctorStep::ok(BOT, took, seen)
 }
 
-/// Whether the bot can write where it writes.
+/// Writes a temporary file to `SNIPER_DATA`.
 fn disk(directory: &Path) -> DoctorStep {
-    let begun = Instant::now();
-    let written = write_and_remove(directory);
-    let took = begun.elapsed();
-    match written {
-        Ok(()) => DoctorStep::green("disk", took, format!("{} takes files", directory.display())),
-        Err(error) => DoctorStep::red(
+    let started = Instant::now();
+    let result = write_and_remove(directory);
+    let took = started.elapsed();
+    match result {
+        Ok(()) => DoctorStep::ok("disk", took, format!("{} is writable", directory.display())),
+        Err(error) => DoctorStep::failed(
             "disk",
             took,
-            format!("cannot write in {}: {error}", directory.display()),
-            "make SNIPER_DATA a directory that this user can write, on a disk with space left",
+            format!("cannot write to {}: {error}", directory.display()),
+            "set SNIPER_DATA to a writable directory on a disk with free space",
         ),
     }
 }

@@ -1,12 +1,12 @@
-//! What each step of an examination came to, for a person and as JSON. Pure.
+//! Results of the `doctor` steps, as text and as JSON. Pure.
 
 use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::summary::{decimal, short};
+use crate::summary::{decimal, format_latency};
 
-/// The steps, in the order in which they are taken.
+/// Names of the steps in JSON, in order of execution.
 pub const STEPS: [&str; 14] = [
     "settings",
     "DNS",
@@ -24,74 +24,69 @@ pub const STEPS: [&str; 14] = [
     BOT,
 ];
 
-/// The step that asks how the bot of this `SNIPER_DATA` stands.
+/// Step that reads the state of the bot with this `SNIPER_DATA`.
 pub const BOT: &str = "bot";
 
-/// How a step went.
+/// Steps that evaluate the response of an earlier step and have no duration of their own.
+const WITHOUT_DURATION: [&str; 4] = ["settings", "sign-in", "balance", "clock interval"];
+
+/// Result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// It is well.
-    Green,
-    /// It is not, and this is what to do.
-    Red {
-        /// What to do.
+    Ok,
+    Failed {
+        /// Instruction for the user.
         remedy: String,
     },
-    /// It could not be tried, since an earlier one failed.
-    Untried,
+    /// Not tried, because an earlier step failed.
+    Skipped,
 }
 
-/// One step.
+/// A step that was executed or skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoctorStep {
-    /// Which of [`STEPS`].
+    /// One of [`STEPS`].
     pub name: &'static str,
-    /// How it went.
-    pub finding: StepResult,
-    /// How long it took.
+    pub result: StepResult,
     pub took: Duration,
-    /// What was seen: fit to be shown.
+    /// Observation or error, escaped for display.
     pub seen: String,
 }
 
 impl DoctorStep {
-    /// It is well.
-    pub fn green(name: &'static str, took: Duration, seen: impl Into<String>) -> Self {
-        Self { name, finding: StepResult::Green, took, seen: seen.into() }
+    pub fn ok(name: &'static str, took: Duration, seen: impl Into<String>) -> Self {
+        Self { name, result: StepResult::Ok, took, seen: seen.into() }
     }
 
-    /// It is not.
-    pub fn red(
+    pub fn failed(
         name: &'static str,
         took: Duration,
         seen: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        let finding = StepResult::Red { remedy: remedy.into() };
-        Self { name, finding, took, seen: seen.into() }
+        let result = StepResult::Failed { remedy: remedy.into() };
+        Self { name, result, took, seen: seen.into() }
     }
 
-    /// It could not be tried.
-    pub fn untried(name: &'static str) -> Self {
-        let seen = "not tried, since an earlier step failed".to_owned();
-        Self { name, finding: StepResult::Untried, took: Duration::ZERO, seen }
+    pub fn skipped(name: &'static str) -> Self {
+        let seen = "skipped, because an earlier step failed".to_owned();
+        Self { name, result: StepResult::Skipped, took: Duration::ZERO, seen }
     }
 
-    /// Whether it is well.
-    pub fn is_green(&self) -> bool {
-        self.finding == StepResult::Green
+    pub fn is_ok(&self) -> bool {
+        self.result == StepResult::Ok
     }
 
-    /// The line for a person, in color if wanted.
+    /// Returns the step as a line of text.
     pub const fn line(&self, colors: bool) -> StepLine<'_> {
         StepLine { step: self, colors }
     }
 
     fn to_json(&self) -> Value {
-        let (state, remedy) = match &self.finding {
-            StepResult::Green => ("green", None),
-            StepResult::Red { remedy } => ("red", Some(remedy)),
-            StepResult::Untried => ("untried", None),
+        let (state, remedy) = match &self.result {
+            StepResult::Ok => ("green", None),
+            StepResult::Failed { remedy } => ("red", Some(remedy)),
+            StepResult::Skipped => ("untried", None),
         };
         json!({
             "step": self.name,
@@ -103,7 +98,7 @@ impl DoctorStep {
     }
 }
 
-/// A step as a line, and what to do below it.
+/// Formats a step as a line, followed by a line with the remedy.
 #[derive(Clone, Copy, Debug)]
 pub struct StepLine<'s> {
     step: &'s DoctorStep,
@@ -112,30 +107,31 @@ pub struct StepLine<'s> {
 
 impl fmt::Display for StepLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DoctorStep { name, finding, took, seen } = self.step;
-        let (word, color) = match finding {
-            StepResult::Green => ("ok  ", "32"),
-            StepResult::Red { .. } => ("FAIL", "31"),
-            StepResult::Untried => ("--  ", "33"),
+        let DoctorStep { name, result, took, seen } = self.step;
+        let (word, color) = match result {
+            StepResult::Ok => ("ok  ", "32"),
+            StepResult::Failed { .. } => ("FAIL", "31"),
+            StepResult::Skipped => ("SKIP", "33"),
         };
         if self.colors {
             write!(f, "\u{1b}[{color}m{word}\u{1b}[0m")?;
         } else {
             f.write_str(word)?;
         }
-        let took = match finding {
-            StepResult::Untried => String::new(),
-            StepResult::Green | StepResult::Red { .. } => short(*took),
+        let took = match result {
+            StepResult::Skipped => String::new(),
+            _ if WITHOUT_DURATION.contains(name) => String::new(),
+            StepResult::Ok | StepResult::Failed { .. } => format_latency(*took),
         };
-        writeln!(f, "  {name:<15} {took:>9}  {seen}")?;
-        if let StepResult::Red { remedy } = finding {
-            writeln!(f, "      what to do: {remedy}")?;
+        writeln!(f, "  {:<19} {took:>9}  {seen}", label(name))?;
+        if let StepResult::Failed { remedy } = result {
+            writeln!(f, "      To do: {remedy}")?;
         }
         Ok(())
     }
 }
 
-/// All steps.
+/// Results of all steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DoctorReport {
     /// In the order of [`STEPS`].
@@ -143,39 +139,52 @@ pub struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// Whether everything is well.
-    pub fn is_well(&self) -> bool {
-        self.steps.len() == STEPS.len() && self.steps.iter().all(DoctorStep::is_green)
+    /// Returns `true` if all steps succeeded.
+    pub fn is_ok(&self) -> bool {
+        self.steps.len() == STEPS.len() && self.steps.iter().all(DoctorStep::is_ok)
     }
 
-    /// The exit code: 78 where the settings are wrong; 1, as `sniper status` has it, where the bot or
-    /// its ledger needs the user; 69 for anything else (78 and 69 after `sysexits.h`).
+    /// Returns the exit code: 78 for invalid settings; 1, like `sniper status`, if the bot or its
+    /// ledger needs the user; 69 for any other failure (78 and 69 as defined by `sysexits.h`).
     pub fn exit_code(&self) -> u8 {
-        let is_red = |name: &str| {
+        let has_failed = |name: &str| {
             let is_it = |step: &&DoctorStep| step.name == name;
-            self.steps.iter().find(is_it).is_some_and(|step| !step.is_green())
+            self.steps.iter().find(is_it).is_some_and(|step| !step.is_ok())
         };
         match self.steps.first() {
-            _ if self.is_well() => 0,
-            Some(settings) if !settings.is_green() => 78,
-            _ if is_red(BOT) => 1,
+            _ if self.is_ok() => 0,
+            Some(settings) if !settings.is_ok() => 78,
+            _ if has_failed(BOT) => 1,
             _ => 69,
         }
     }
 
-    /// As one JSON object.
+    /// Returns the report as one JSON object.
     pub fn to_json(&self) -> Value {
         let steps: Vec<Value> = self.steps.iter().map(DoctorStep::to_json).collect();
-        json!({ "mode": "doctor", "ok": self.is_well(), "steps": steps })
+        json!({ "mode": "doctor", "ok": self.is_ok(), "steps": steps })
     }
 
-    /// What it comes to, in one line.
-    pub fn verdict(&self) -> String {
-        let failed = self.steps.iter().filter(|step| !step.is_green()).count();
-        match failed {
-            0 => "All is well.\n".to_owned(),
-            failed => format!("{failed} of {} steps are not well.\n", STEPS.len()),
+    /// Returns the conclusion in one line.
+    pub fn conclusion(&self) -> String {
+        let is_skipped = |step: &&DoctorStep| step.result == StepResult::Skipped;
+        let skipped = self.steps.iter().filter(is_skipped).count();
+        let failed = self.steps.iter().filter(|step| !step.is_ok()).count().saturating_sub(skipped);
+        match (failed, skipped) {
+            (0, 0) => "All steps succeeded.\n".to_owned(),
+            (failed, 0) => format!("{failed} failed.\n"),
+            (failed, skipped) => format!("{failed} failed, {skipped} skipped.\n"),
         }
+    }
+}
+
+/// Returns the name of a step in text output.
+fn label(name: &'static str) -> &'static str {
+    match name {
+        "upgrade" => "WebSocket handshake",
+        "ack" => "subscription",
+        "clock interval" => "clock",
+        name => name,
     }
 }
 
@@ -186,29 +195,31 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_red_step_says_what_to_do() {
-        let step = DoctorStep::red("sign-in", 12 * MS, "the session has expired", "log in again");
+    fn a_failed_step_shows_its_remedy() {
+        let step =
+            DoctorStep::failed("sign-in", 12 * MS, "the session has expired", "log in again");
         let shown = step.line(false).to_string();
         assert!(shown.starts_with("FAIL  sign-in "), "{shown}");
-        assert!(shown.contains("12.0 ms  the session has expired\n"), "{shown}");
-        assert!(shown.ends_with("what to do: log in again\n"), "{shown}");
+        assert!(shown.contains("  the session has expired\n"), "{shown}");
+        assert!(shown.ends_with("To do: log in again\n"), "{shown}");
         assert!(step.line(true).to_string().starts_with("\u{1b}[31mFAIL"));
     }
 
     #[test]
-    fn only_all_green_is_well() {
-        let green = |name| DoctorStep::green(name, MS, "");
-        let mut examination = DoctorReport { steps: STEPS.map(green).to_vec() };
-        assert_eq!((examination.is_well(), examination.exit_code()), (true, 0));
-        examination.steps[3] = DoctorStep::untried("TLS");
-        assert_eq!((examination.is_well(), examination.exit_code()), (false, 69));
-        let bot = examination.steps.len() - 1;
-        examination.steps[bot] = DoctorStep::red(BOT, MS, "halted", "");
-        assert_eq!((examination.is_well(), examination.exit_code()), (false, 1));
-        examination.steps[0] = DoctorStep::red("settings", MS, "", "");
-        assert_eq!(examination.exit_code(), 78);
-        let short = DoctorReport { steps: vec![green("settings")] };
-        assert!(!short.is_well(), "a step that is missing is not well");
-        assert_eq!(examination.to_json()["steps"][0]["state"], "red");
+    fn the_report_is_ok_only_if_all_steps_are() {
+        let ok = |name| DoctorStep::ok(name, MS, "");
+        let mut report = DoctorReport { steps: STEPS.map(ok).to_vec() };
+        assert_eq!((report.is_ok(), report.exit_code()), (true, 0));
+        report.steps[3] = DoctorStep::skipped("TLS");
+        assert_eq!((report.is_ok(), report.exit_code()), (false, 69));
+        assert_eq!(report.conclusion(), "0 failed, 1 skipped.\n");
+        let bot = report.steps.len() - 1;
+        report.steps[bot] = DoctorStep::failed(BOT, MS, "halted", "");
+        assert_eq!((report.is_ok(), report.exit_code()), (false, 1));
+        report.steps[0] = DoctorStep::failed("settings", MS, "", "");
+        assert_eq!(report.exit_code(), 78);
+        let partial = DoctorReport { steps: vec![ok("settings")] };
+        assert!(!partial.is_ok(), "a missing step is a failure");
+        assert_eq!(report.to_json()["steps"][0]["state"], "red");
     }
 }

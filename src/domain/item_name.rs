@@ -1,19 +1,18 @@
-//! What a market name says: `★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)`, taken apart.
+//! Parser of market names such as `★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)`.
 //!
-//! The name is the one thing that says whether an item is StatTrak or Souvenir and how worn it is.
-//! The traps (source: recordings of the marketplace):
+//! Only the name shows StatTrak, Souvenir and wear. Special cases (source: recordings of the
+//! marketplace):
 //!
-//! - StatTrak guns begin `StatTrak™ `, StatTrak knives `★ StatTrak™ `.
-//! - `Souvenir ` opens weapons, and also the packages that hold them (`… Souvenir Package` are
-//!   cases whose name merely ends so).
+//! - StatTrak guns begin with `StatTrak™ `, StatTrak knives with `★ StatTrak™ `.
+//! - Souvenir weapons begin with `Souvenir `. Names that end in `Souvenir Package` are cases.
 //! - The wear is the *last* parenthesis: `M4A4 | 龍王 (Dragon King) (Factory New)`. Vanilla knives,
-//!   cases, agents and stickers have none, though stickers may end in another parenthesis.
+//!   cases, agents and stickers have none, but stickers may end in another parenthesis.
 //! - Doppler phases are part of the name; gems replace it.
-//! - Doubled and trailing spaces occur and mean nothing.
+//! - Doubled and trailing spaces are insignificant.
 
 use std::borrow::Cow;
 
-/// How worn an item is, as the game names it.
+/// Exterior category of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wear {
     /// FN, float below 0.07.
@@ -29,7 +28,7 @@ pub enum Wear {
 }
 
 impl Wear {
-    /// Every wear, best first.
+    /// All wears, best first.
     pub const ALL: [Self; 5] = [
         Self::FactoryNew,
         Self::MinimalWear,
@@ -38,7 +37,7 @@ impl Wear {
         Self::BattleScarred,
     ];
 
-    /// The wear as market names write it.
+    /// Returns the wear as in market names.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FactoryNew => "Factory New",
@@ -49,7 +48,7 @@ impl Wear {
         }
     }
 
-    /// The two letters that people write.
+    /// Returns the usual two-letter code.
     pub const fn short(self) -> &'static str {
         match self {
             Self::FactoryNew => "FN",
@@ -60,13 +59,13 @@ impl Wear {
         }
     }
 
-    /// Reads the full name as market names write it, to the letter.
+    /// Parses the exact name as in market names.
     pub fn from_market(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|wear| wear.as_str() == text)
     }
 
-    /// Reads what a person may write: the full name or the two letters, in any case.
-    pub fn from_person(text: &str) -> Option<Self> {
+    /// Parses the full name or the two-letter code, in upper or lower case.
+    pub fn parse_user_input(text: &str) -> Option<Self> {
         let text = text.trim();
         Self::ALL.into_iter().find(|wear| {
             wear.as_str().eq_ignore_ascii_case(text) || wear.short().eq_ignore_ascii_case(text)
@@ -74,24 +73,22 @@ impl Wear {
     }
 }
 
-/// A market name taken apart.
+/// Parsed market name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemName<'a> {
-    /// The name without star, StatTrak, Souvenir and wear, single-spaced: `AK-47 | Redline`.
+    /// Name without star, StatTrak, Souvenir and wear, single-spaced: `AK-47 | Redline`.
     pub base: Cow<'a, str>,
-    /// Whether it begins with `★`: knives and gloves.
+    /// `true` for names that begin with `★`: knives and gloves.
     pub is_star: bool,
-    /// Whether it is StatTrak™.
     pub is_stattrak: bool,
-    /// Whether it is a Souvenir weapon. A souvenir *package* is not.
+    /// `true` for Souvenir weapons, but not for souvenir *packages*.
     pub is_souvenir: bool,
-    /// The wear, for what has one.
     pub wear: Option<Wear>,
 }
 
 impl<'a> ItemName<'a> {
-    /// Takes a market name apart. Never fails: a name without any of the parts is its own base.
-    /// Allocates only where spaces must be mended.
+    /// Parses a market name. A name without any of the parts is its own base. Allocates only to remove
+    /// redundant spaces.
     #[inline]
     pub fn parse(name: &'a str) -> Self {
         let mut rest = name.trim_matches(' ');
@@ -123,9 +120,9 @@ fn strip_wear(rest: &mut &str) -> Option<Wear> {
     Some(wear)
 }
 
-/// Folds runs of spaces into one. Borrows where there is nothing to fold.
+/// Replaces runs of spaces by one space. Borrows the text if there are none.
 fn single_spaced(text: &str) -> Cow<'_, str> {
-    // Looks at every pair without stopping at the first: several at a time.
+    // Without an early exit, so that the loop is vectorised.
     let bytes = text.as_bytes();
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     if !pairs.fold(false, |any, (first, second)| any | ((*first == b' ') & (*second == b' '))) {
@@ -147,17 +144,21 @@ mod tests {
 
     use super::*;
 
-    /// `flags` holds `*` for the star, `T` for StatTrak, `S` for Souvenir.
+    /// `flags` contains `*` for the star, `T` for StatTrak and `S` for Souvenir.
     #[track_caller]
     fn check(name: &str, base: &str, flags: &str, wear: Option<Wear>) {
         let item = ItemName::parse(name);
-        let mut seen = String::new();
+        let mut found = String::new();
         for (is, flag) in [(item.is_star, '*'), (item.is_stattrak, 'T'), (item.is_souvenir, 'S')] {
             if is {
-                seen.push(flag);
+                found.push(flag);
             }
         }
-        assert_eq!((item.base.as_ref(), seen.as_str(), item.wear), (base, flags, wear), "{name:?}");
+        assert_eq!(
+            (item.base.as_ref(), found.as_str(), item.wear),
+            (base, flags, wear),
+            "{name:?}"
+        );
     }
 
     #[test]
@@ -231,15 +232,15 @@ mod tests {
     }
 
     #[test]
-    fn people_may_write_two_letters() {
-        assert_eq!(Wear::from_person("ft"), Some(Wear::FieldTested));
-        assert_eq!(Wear::from_person("factory new"), Some(Wear::FactoryNew));
-        assert_eq!(Wear::from_person("mint"), None);
+    fn user_input_may_use_two_letter_wear_codes() {
+        assert_eq!(Wear::parse_user_input("ft"), Some(Wear::FieldTested));
+        assert_eq!(Wear::parse_user_input("factory new"), Some(Wear::FactoryNew));
+        assert_eq!(Wear::parse_user_input("mint"), None);
     }
 
     proptest! {
         #[test]
-        fn any_text_can_be_taken_apart(name in "\\PC{0,60}") {
+        fn any_text_can_be_parsed(name in "\\PC{0,60}") {
             let item = ItemName::parse(&name);
             prop_assert!(item.base.len() <= name.len());
             prop_assert!(!item.base.contains("  "));

@@ -1,4 +1,4 @@
-//! The vocabulary that every other module shares: amounts, time, items, listings and outcomes. Pure.
+//! Domain types that all modules share: amounts, time, items, listings and outcomes. Pure.
 
 pub mod item_name;
 pub mod money;

@@ -1,100 +1,94 @@
-//! Money, exactly: whole hundredths of a coin, read from decimal text and never from a float.
+//! Exact amounts: integer hundredths of a coin, parsed from decimal text and never from a float.
 //!
-//! The marketplace writes coins and markups as JSON numbers with at most two decimals
-//! (measured on 559 recorded listings). [`Amount`] and [`Percent`] hold hundredths in an `i64`, so
-//! adding prices never rounds. Text that does not fit exactly is an error, not an approximation;
-//! only [`Amount::parse_floor`], meant for balances, may round, and only against the user.
+//! The marketplace sends coins and markups as JSON numbers with at most two decimals (measured on 559
+//! recorded listings). [`Amount`] and [`Percent`] store hundredths in an `i64`, so sums are exact. Text
+//! with more precision is an error. Only [`Amount::parse_floor`], for balances, rounds, and it rounds
+//! down.
 //!
 //! # Invariants
 //!
-//! 1. Parsing and printing are inverse: `Amount::parse(&c.to_string()) == Ok(c)`.
+//! 1. Parsing and formatting are inverse: `Amount::parse(&c.to_string()) == Ok(c)`.
 //! 2. No arithmetic wraps: sums saturate or are checked, and release builds keep overflow checks.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::fmt;
 
-/// How many hundredths one whole unit has.
 const HUNDREDTHS: i64 = 100;
 
-/// The largest magnitude that is accepted from text, in hundredths: 10¹² units.
+/// Largest magnitude that the parsers accept, in hundredths: 10¹² units.
 ///
-/// Far above any limit a person sets (10⁹) and far below where a sum of a million prices could
-/// overflow an `i64`.
+/// It exceeds every limit in the settings (10⁹), and a sum of a million prices still fits into an
+/// `i64`.
 const HUNDREDTHS_MAX: i64 = 100_000_000_000_000;
 
-/// The longest decimal text that is looked at, in bytes.
+/// Maximum length of decimal text, in bytes.
 const DECIMAL_BYTES_MAX: usize = 64;
 
-/// An amount of the site's currency, in hundredths of a coin.
+/// Amount of the site's currency, in hundredths of a coin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(i64);
 
-/// A percentage, in hundredths of one percent.
+/// Percentage, in hundredths of one percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(i64);
 
-/// Why a text is not an amount.
+/// Error of parsing an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecimalError {
-    /// It is not a decimal number.
     #[error("is not a decimal number")]
     NotANumber,
-    /// It has more than two decimals that are not zero.
+    /// More than two decimals that are not zero.
     #[error("has more than two decimals")]
     TooPrecise,
-    /// It is larger than anything this program handles.
     #[error("is out of range")]
     OutOfRange,
 }
 
 impl Amount {
-    /// No money.
     pub const ZERO: Self = Self(0);
-    /// More than any account holds.
+    /// Largest amount that can be parsed.
     pub const MAX: Self = Self(HUNDREDTHS_MAX);
 
-    /// An amount of so many hundredths of a coin.
+    /// Creates an amount from hundredths of a coin.
     pub const fn from_cents(cents: i64) -> Self {
         Self(cents)
     }
 
-    /// The amount in hundredths of a coin.
+    /// Returns the amount in hundredths of a coin.
     pub const fn cents(self) -> i64 {
         self.0
     }
 
-    /// Reads a decimal number, as JSON and TOML write it, exactly.
+    /// Parses a decimal number in the syntax of JSON and TOML.
     ///
     /// # Errors
     ///
-    /// A [`DecimalError`] when the text is not a number, is out of range, or does not fit into
-    /// hundredths exactly.
+    /// Returns a [`DecimalError`] if the text is not a number, out of range, or not a whole number of
+    /// hundredths.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
         parse_hundredths(text, Rounding::Exact).map(Self)
     }
 
-    /// Reads a decimal number, rounding down what does not fit into hundredths.
+    /// Parses a decimal number and rounds it down to hundredths.
     ///
     /// # Errors
     ///
-    /// A [`DecimalError`] when the text is not a number or is out of range.
+    /// Returns a [`DecimalError`] if the text is not a number or out of range.
     pub fn parse_floor(text: &str) -> Result<Self, DecimalError> {
         parse_hundredths(text, Rounding::Floor).map(Self)
     }
 
-    /// The sum, or the nearest representable amount.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference, or the nearest representable amount. It may be negative.
+    /// Subtracts, saturating. The result may be negative.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// The sum, or `None` where it cannot be held exactly.
     pub const fn checked_add(self, other: Self) -> Option<Self> {
         match self.0.checked_add(other.0) {
             Some(sum) => Some(Self(sum)),
@@ -104,29 +98,28 @@ impl Amount {
 }
 
 impl Percent {
-    /// A percentage of so many hundredths of one percent.
+    /// Creates a percentage from hundredths of one percent.
     pub const fn from_hundredths(hundredths: i64) -> Self {
         Self(hundredths)
     }
 
-    /// The percentage in hundredths of one percent.
+    /// Returns the percentage in hundredths of one percent.
     pub const fn hundredths(self) -> i64 {
         self.0
     }
 
-    /// Reads a decimal number, as JSON and TOML write it, exactly.
+    /// Parses a decimal number in the syntax of JSON and TOML.
     ///
     /// # Errors
     ///
-    /// A [`DecimalError`] as for [`Amount::parse`].
+    /// Returns a [`DecimalError`] as [`Amount::parse`] does.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
         parse_hundredths(text, Rounding::Exact).map(Self)
     }
 
-    /// Whether this is the markup of `total` over `base`, to the two decimals it is given in.
+    /// Returns `true` if this is the markup of `total` over `base`, rounded to two decimals.
     ///
-    /// True when the exact ratio lies within half a hundredth of the claim, so either way of
-    /// rounding a tie agrees. A base of zero or less agrees with nothing.
+    /// Ties may be rounded in either direction. For a base of zero or less the result is `false`.
     pub fn is_markup_of(self, total: Amount, base: Amount) -> bool {
         if base.0 <= 0 {
             return false;
@@ -165,7 +158,7 @@ enum Rounding {
     Floor,
 }
 
-/// A decimal number taken apart: `(-1)^negative × digits × 10^exponent`.
+/// Parts of a decimal number: `(-1)^negative × whole.fraction × 10^exponent`.
 struct Decimal<'a> {
     negative: bool,
     whole: &'a [u8],
@@ -181,8 +174,8 @@ fn parse_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalError>
     }
 }
 
-/// Reads what prices mostly are: a few digits, a point, one or two digits. `None` means only that
-/// somebody else must look.
+/// Parses the usual form of prices: a few digits, a point, one or two digits. For `None` the general
+/// parser must be used.
 #[inline]
 fn short_hundredths(text: &[u8]) -> Option<i64> {
     const WHOLE_DIGITS_MAX: usize = 9;
@@ -215,7 +208,7 @@ fn parse_any_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalEr
     if digits().all(|&digit| digit == b'0') {
         return Ok(0);
     }
-    // The place of the first digit, counted in powers of ten; places below -2 are dropped.
+    // Place of the first digit as a power of ten. Places below -2 are dropped.
     let whole_len =
         i32::try_from(decimal.whole.len()).map_err(|_too_long| DecimalError::OutOfRange)?;
     let mut place = whole_len.saturating_sub(1).saturating_add(decimal.exponent);
@@ -232,7 +225,7 @@ fn parse_any_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalEr
         }
         place = place.saturating_sub(1);
     }
-    // What the text left out: zeros down to the second decimal.
+    // Omitted zeros down to the second decimal.
     while place >= -2 && value != 0 {
         value = value.saturating_mul(10);
         if value > HUNDREDTHS_MAX {
@@ -248,7 +241,7 @@ fn parse_any_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalEr
     }
 }
 
-/// Takes `-12.340e2` apart. Accepts JSON's numbers and nothing else.
+/// Splits a number such as `-12.340e2`. Accepts only the syntax of JSON.
 fn split_decimal(text: &str) -> Result<Decimal<'_>, DecimalError> {
     const NOT: DecimalError = DecimalError::NotANumber;
     if text.len() > DECIMAL_BYTES_MAX {
@@ -357,7 +350,7 @@ mod tests {
         assert!(!agrees(0, 0, 0));
     }
 
-    /// A third of a percent: 100/300 = 33.333… %, claimed as 33.33.
+    /// 100/300 = 33.333… %, claimed as 33.33.
     #[test]
     fn a_rounded_markup_agrees() {
         assert!(Percent(3_333).is_markup_of(Amount(400), Amount(300)));
@@ -365,9 +358,9 @@ mod tests {
     }
 
     proptest! {
-        /// What the short way reads, the long way reads alike.
+        /// Any text that the fast parser accepts has the same value in the general parser.
         #[test]
-        fn short_numbers_are_read_as_long_ones_are(text in "-?[0-9]{0,10}(\\.[0-9]{0,3})?([eE][0-9])?") {
+        fn the_fast_number_parser_agrees_with_the_general_one(text in "-?[0-9]{0,10}(\\.[0-9]{0,3})?([eE][0-9])?") {
             if let Some(hundredths) = short_hundredths(text.as_bytes()) {
                 prop_assert_eq!(parse_any_hundredths(&text, Rounding::Exact), Ok(hundredths));
                 prop_assert_eq!(parse_any_hundredths(&text, Rounding::Floor), Ok(hundredths));

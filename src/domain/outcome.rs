@@ -1,137 +1,122 @@
-//! What is known about a buy: the words that buyer, ledger and reports share.
+//! Outcome of an order: the types that the order client, the ledger and the reports share.
 //!
-//! The table that turns an answer into an [`Outcome`] is `csgoroll::answer`; nobody else looks at
-//! status codes or error texts.
+//! `csgoroll::answer` is the only module that derives an [`Outcome`] from status codes and error
+//! texts.
 
 use std::time::Duration;
 
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// How far a buy request got before its answer, or instead of one.
+/// Progress of sending an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SendProgress {
-    /// No connection was made, or none was ready: not one byte left.
+    /// No byte was written.
     NotSent,
-    /// At least one byte was handed to the system.
+    /// At least one byte was written to the socket.
     Sent,
 }
 
-/// What became of one buy.
+/// Outcome of one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The marketplace named this listing as ours. A reservation, not yet a delivery.
+    /// The marketplace confirmed the purchase of this listing, which is not delivered yet.
     Bought {
-        /// What it says it cost, where it says so.
+        /// Price in the answer.
         price: Option<Amount>,
-        /// The server's clock when it was done, where it says so.
+        /// Server time of the purchase.
         server_time: Option<UnixMs>,
     },
-    /// The marketplace said no; no money moved.
-    Refused(RejectReason),
-    /// It was never sent; no money can have moved.
+    /// The marketplace rejected the order; no coins were spent.
+    Rejected(RejectReason),
+    /// The order was not sent; no coins were spent.
     NotSent(NotSent),
-    /// It may have been done. Counts as bought until proven otherwise, and is never sent again.
+    /// The order may have been executed. It counts as bought until there is evidence of the contrary,
+    /// and is never sent again.
     Unknown(Unknown),
 }
 
-/// Why a request never left.
+/// Reason for which an order was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotSent {
-    /// No connection was open.
     #[error("no connection to the marketplace was ready")]
     NoConnection,
-    /// The connection was found closed before a byte was written.
     #[error("the connection was closed before the request was written")]
     Closed,
-    /// The bot is stopping.
     #[error("the bot is stopping")]
     Stopping,
 }
 
-/// How the marketplace says no.
+/// Reason for which the marketplace rejected an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RejectReason {
-    /// Somebody else was faster, or it cannot be joined yet.
-    #[error("not joinable: taken, or too early")]
+    /// Another buyer was faster, or the listing is not open yet.
+    #[error("another buyer was faster, or it is not open yet")]
     NotJoinable,
-    /// Somebody else was faster.
-    #[error("no longer available: taken")]
+    #[error("another buyer was faster")]
     Taken,
-    /// No more buys today.
     #[error("the daily withdrawal limit is reached")]
     DailyLimit,
-    /// The session has expired.
     #[error("the session has expired")]
     Unauthenticated,
-    /// A captcha is demanded.
-    #[error("a captcha is demanded")]
+    #[error("the site requires a captcha")]
     Captcha,
-    /// A challenge page stands in the way (403 with HTML or `cf-mitigated`).
-    #[error("a challenge page stands in the way")]
+    /// 403 with HTML or a `cf-mitigated` header.
+    #[error("the site sent a challenge page")]
     Challenge,
-    /// HTTP 401 or 403 without data.
+    /// 401 or 403 without data.
     #[error("HTTP {status} without data")]
-    Forbidden {
-        /// 401 or 403.
-        status: u16,
-    },
-    /// HTTP 429 without data.
-    #[error("too many requests")]
-    RateLimited {
-        /// How long the server asks to wait, where it says so.
-        retry_after: Option<Duration>,
-    },
-    /// The server does not know the query's hash.
+    Forbidden { status: u16 },
+    /// 429 without data.
+    #[error("too many requests (HTTP 429)")]
+    RateLimited { retry_after: Option<Duration> },
+    /// The server does not know the hash of the query.
     #[error("the server does not know the query")]
     StaleQuery,
 }
 
-/// Why nobody can tell.
+/// Reason for which the outcome of an order is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unknown {
-    /// No answer came within the deadline.
+    /// No answer arrived before the deadline.
     #[error("no answer in time")]
     Timeout,
-    /// The connection broke after the request had begun to leave.
-    #[error("the connection was cut")]
+    /// The connection was lost after the first byte of the request was written.
+    #[error("the connection was lost before the answer")]
     Cut,
-    /// The bot stopped before the answer came.
-    #[error("the bot stopped before the answer came")]
+    #[error("the bot stopped before the answer arrived")]
     Stopped,
-    /// An HTTP status that does not say whether it was done.
-    #[error("HTTP {status}")]
-    Status {
-        /// The status.
-        status: u16,
-    },
-    /// The answer is not the JSON that was expected: HTML, half a body, another shape.
-    #[error("an answer that could not be read")]
+    /// An HTTP status that does not show whether the order was executed.
+    #[error("the site answered with HTTP {status}")]
+    Status { status: u16 },
+    /// The answer is not the expected JSON: HTML, a truncated body or another shape.
+    #[error("the answer could not be read")]
     Unreadable,
-    /// An error whose text is not in the table.
-    #[error("an error that this program does not know")]
+    /// The text of the error is not in the table.
+    #[error("the site answered with an unknown error")]
     UnknownError,
-    /// The answer names no listing, or another one.
-    #[error("an answer about another listing, or none")]
+    /// The answer contains no listing, or another one.
+    #[error("the site answered without naming this listing")]
     Foreign,
-    /// The marketplace said no in an answer that names no order, and the connection was not (or
-    /// not yet) shown to be in step. What the refusal asks of the bot applies all the same.
-    #[error("rejected, but not shown to be this order's answer: {0}")]
+    /// The answer is a rejection that names no order, and it is not (or not yet) certain that the
+    /// answers on the connection are in step with the requests. The [`Consequence`] of the rejection
+    /// applies all the same.
+    #[error("rejected, but the answer cannot be attributed to this order: {0}")]
     Unconfirmed(RejectReason),
 }
 
-/// What a refusal asks of the bot.
+/// Effect of a rejection on later orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
-    /// Nothing: a race was lost.
+    /// Another buyer was faster, which affects no other order.
     None,
-    /// Pause buying for as long as told, or a default.
+    /// Buying pauses for this time, or for a default.
     Pause(Option<Duration>),
-    /// Stop buying until a person has looked.
+    /// Buying halts until the operator resumes it.
     Halt,
 }
 
 impl RejectReason {
-    /// A short name, for counters and reports.
+    /// Returns a short name for counters and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NotJoinable => "not joinable",
@@ -146,7 +131,6 @@ impl RejectReason {
         }
     }
 
-    /// What follows from it for the next buy.
     pub const fn consequence(self) -> Consequence {
         match self {
             Self::NotJoinable | Self::Taken => Consequence::None,
@@ -160,7 +144,7 @@ impl RejectReason {
         }
     }
 
-    /// What the person must do, where only a person can.
+    /// Returns what the user must do, for a rejection that halts buying.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::NotJoinable | Self::Taken | Self::RateLimited { .. } => None,
@@ -179,9 +163,9 @@ impl RejectReason {
             Self::Forbidden { .. } => Some(
                 "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again, run `sniper resume` and start the bot again",
             ),
-            Self::StaleQuery => {
-                Some("the site has changed its interface; this version cannot buy there any more")
-            }
+            Self::StaleQuery => Some(
+                "update the bot: the site has changed its interface, and this version cannot buy there",
+            ),
         }
     }
 }

@@ -1,77 +1,75 @@
-//! What the server's clock may show, known as an interval.
+//! Estimates the server's clock as an interval. Pure: local times are arguments.
 //!
-//! Nobody tells us the server's time exactly. An answer's `Date` says which second it was at some
-//! moment between send and receipt; a stamp in an answer says which millisecond; a listing that has
-//! arrived was created before. Each narrows what the difference between the two clocks can be, and
-//! the time that passes widens it again, because no two clocks run equally fast.
-//!
-//! Pure: moments on this machine's monotonic clock are arguments. When to act on what is known
-//! here is for others to decide.
+//! No message contains the server's exact time. The `Date` header of an answer gives the second at
+//! some time between request and receipt, a timestamp in an answer gives the millisecond, and a
+//! received listing was created earlier. Each observation narrows the interval of the difference
+//! between the two clocks. With time it widens again because of clock drift.
 //!
 //! # Invariants
 //!
-//! 1. As long as every observation is honest, the true difference lies inside the interval, so a
-//!    buy that waits for [`ServerClock::when_surely`] is never early.
-//! 2. An observation that contradicts the interval proves one of the two wrong. The newest exchange
-//!    wins and starts afresh; a listing's stamp, which anybody may have set, never does.
-//! 3. A monotonic clock that stood still, as in a suspended machine, makes us late and not early.
+//! 1. If every observation is correct, the true difference is inside the interval, so an order that
+//!    waits for [`ServerClock::earliest_certain`] is never early.
+//! 2. An observation that contradicts the interval means that one of them is wrong. The newest
+//!    exchange replaces the interval. The timestamp of a listing, which is not trusted, never does.
+//! 3. A monotonic clock that stops while the machine is suspended makes orders late, not early.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
 
 use crate::domain::time::UnixMs;
 
-/// How much faster or slower one clock may run than the other, in microseconds per second. Quartz
-/// keeps within a hundred; the rest is for a clock that is being slewed.
+/// Maximum drift between the clocks, in microseconds per second. Quartz stays within 100; the rest
+/// allows for a clock that is being slewed.
 pub const DRIFT_PPM: i64 = 200;
 
-/// How stale a `Date` may be beyond its second: servers keep the formatted text and renew it with
-/// a timer. It bounds the server's time from above only, so it can make a buy late but not early.
+/// Maximum staleness of a `Date` beyond its second: servers cache the formatted text and renew it with
+/// a timer. It affects only the upper bound of the server's time, so it can delay an order, but never
+/// send it early.
 pub const DATE_LAG: Duration = Duration::from_millis(100);
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MILLION: i64 = 1_000_000;
 
-/// What is known about the server's clock.
+/// Interval estimate of the server's clock.
 #[derive(Clone, Debug)]
 pub struct ServerClock {
-    /// Where this machine's time is counted from.
+    /// Zero point of local time.
     origin: Instant,
     known: Option<ClockBounds>,
     contradictions: u64,
 }
 
-/// Bounds of the server's time less ours, in µs, as they were at `at`.
+/// Bounds of the server's time minus local time, in µs, at the local time `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ClockBounds {
     at: i64,
     low: i64,
-    /// `None`: only a listing has told us anything.
+    /// `None` if all observations were listings, which give only a lower bound.
     high: Option<i64>,
 }
 
-/// One exchange with the server: when the request left, and when its answer was here.
+/// Local times of one request and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockExchange {
-    /// Before the request's first byte left.
+    /// Before the request's first byte was sent.
     pub sent: Instant,
-    /// After the answer's last byte came.
+    /// After the answer's last byte was received.
     pub received: Instant,
 }
 
 impl ServerClock {
-    /// Knows nothing yet. `origin` is any moment on this machine's monotonic clock.
+    /// Creates an estimate without observations. `origin` is any local time.
     pub const fn new(origin: Instant) -> Self {
         Self { origin, known: None, contradictions: 0 }
     }
 
-    /// An answer to this exchange carried this `Date`, which is cut to the second.
+    /// Observes the `Date` header of an answer, which is truncated to the second.
     pub fn observe_date(&mut self, exchange: ClockExchange, date: UnixMs) {
         self.observe(exchange, date, SECOND.saturating_add(DATE_LAG));
     }
 
-    /// The server did something in the course of this exchange and stamped it, to the millisecond.
+    /// Observes a timestamp that the server created during an exchange, to the millisecond.
     pub fn observe_stamp(&mut self, exchange: ClockExchange, stamp: UnixMs) {
         self.observe(exchange, stamp, MILLISECOND);
     }
@@ -80,8 +78,8 @@ impl ServerClock {
         let sent = self.local(exchange.sent.min(exchange.received));
         let received = self.local(exchange.received);
         let stamp = stamp.0.saturating_mul(1_000);
-        // The stamp was made before the receipt, and what it cut off is less than a unit. What
-        // held when the request left has drifted until its answer came.
+        // The stamp was created before the receipt and truncated by less than a unit. The bound at the
+        // time of the request drifts until the answer.
         let low = stamp.saturating_sub(received);
         let high = stamp.saturating_add(micros(unit)).saturating_sub(sent);
         let high = high.saturating_add(drift(received.saturating_sub(sent)));
@@ -95,7 +93,7 @@ impl ServerClock {
         }
     }
 
-    /// A listing that was created at this moment of the server's clock was here at `received`.
+    /// Observes a listing that was created at this server time and received at `received`.
     pub fn observe_listing(&mut self, received: Instant, created_at: UnixMs) {
         let received = self.local(received);
         let low = created_at.0.saturating_mul(1_000).saturating_sub(received);
@@ -106,14 +104,14 @@ impl ServerClock {
         }
     }
 
-    /// The least that the server's clock can show at this moment.
+    /// Returns the lower bound of the server's time.
     pub fn earliest(&self, now: Instant) -> Option<UnixMs> {
         let now = self.local(now);
         let low = self.known?.after(now).low;
         Some(UnixMs(now.saturating_add(low).div_euclid(1_000)))
     }
 
-    /// The most that the server's clock can show at this moment, where anything bounds it.
+    /// Returns the upper bound of the server's time, if there is one.
     pub fn latest(&self, now: Instant) -> Option<UnixMs> {
         let now = self.local(now);
         let high = self.known?.after(now).high?;
@@ -121,20 +119,25 @@ impl ServerClock {
         Some(UnixMs(micros.saturating_add(999).div_euclid(1_000)))
     }
 
-    /// How wide the interval is at this moment; `None` while it has no upper end.
+    /// Returns the width of the interval; `None` without an upper bound.
     pub fn width(&self, now: Instant) -> Option<Duration> {
         let known = self.known?.after(self.local(now));
         u64::try_from(known.high?.saturating_sub(known.low)).ok().map(Duration::from_micros)
     }
 
-    /// From when on the server's clock surely shows `mark` or more, as far as is known by now. Past
-    /// marks give a past moment. A later observation can only bring it forward, unless it
-    /// contradicts the earlier ones, so whoever waits for it should ask again before acting.
-    pub fn when_surely(&self, mark: UnixMs) -> Option<Instant> {
+    /// Returns the earliest local time at which the server's clock has certainly reached `target`, by
+    /// the observations so far. It is in the past for a past target. A later observation can only
+    /// move it to an earlier time, unless it contradicts the earlier ones, so a caller that has waited
+    /// must check again.
+    pub fn earliest_certain(&self, target: UnixMs) -> Option<Instant> {
         let known = self.known?;
-        let missing =
-            mark.0.saturating_mul(1_000).saturating_sub(known.low).saturating_sub(known.at).max(0);
-        // While it waits the interval goes on widening: wait for that too, rounded up.
+        let missing = target
+            .0
+            .saturating_mul(1_000)
+            .saturating_sub(known.low)
+            .saturating_sub(known.at)
+            .max(0);
+        // The interval widens during the wait, so the wait includes the drift, rounded up.
         let scaled = i128::from(missing).saturating_mul(i128::from(MILLION));
         let slower = i128::from(MILLION.saturating_sub(DRIFT_PPM));
         let wait = scaled.saturating_add(slower).saturating_sub(1).checked_div(slower)?;
@@ -142,7 +145,7 @@ impl ServerClock {
         self.origin.checked_add(Duration::from_micros(u64::try_from(local).unwrap_or(0)))
     }
 
-    /// How many observations contradicted what was known before.
+    /// Returns the number of observations that contradicted the interval.
     pub const fn contradictions(&self) -> u64 {
         self.contradictions
     }
@@ -156,7 +159,7 @@ impl ServerClock {
 }
 
 impl ClockBounds {
-    /// The same knowledge at a later moment, widened by what the clocks may have drifted.
+    /// Returns the bounds at a later time, widened by the maximum drift.
     fn after(self, now: i64) -> Self {
         let drift = drift(now.saturating_sub(self.at));
         Self {
@@ -166,7 +169,7 @@ impl ClockBounds {
         }
     }
 
-    /// What both say, at the later of their moments.
+    /// Returns the intersection of both, at the later of their times.
     fn and(self, other: Self) -> Self {
         let (one, other) = (self.after(other.at), other.after(self.at));
         let high = match (one.high, other.high) {
@@ -181,7 +184,7 @@ impl ClockBounds {
     }
 }
 
-/// How far two clocks may drift apart in this many µs, rounded up.
+/// Returns the maximum drift over this time, in µs, rounded up.
 fn drift(micros: i64) -> i64 {
     let scaled = i128::from(micros.max(0)).saturating_mul(i128::from(DRIFT_PPM));
     let drift = scaled.saturating_add(999_999).checked_div(i128::from(MILLION));
@@ -212,16 +215,16 @@ mod tests {
         let clock = ServerClock::new(origin);
         assert_eq!(clock.earliest(origin), None);
         assert_eq!(clock.width(origin), None);
-        assert_eq!(clock.when_surely(UnixMs(0)), None);
+        assert_eq!(clock.earliest_certain(UnixMs(0)), None);
     }
 
     #[test]
-    fn a_date_says_which_second_it_was() {
+    fn a_date_bounds_the_clock_to_about_a_second() {
         let origin = Instant::now();
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 100, 150), UnixMs(7_000));
         assert_eq!(clock.earliest(at(origin, 150)), Some(UnixMs(7_000)));
-        // A second, the lag of a stale text, the way there and back, and ten µs of drift on it.
+        // One second, the maximum staleness, the round trip, and 10 µs of drift.
         assert_eq!(clock.latest(at(origin, 150)), Some(UnixMs(8_151)));
         assert_eq!(clock.width(at(origin, 150)), Some(Duration::from_micros(1_150_010)));
     }
@@ -232,7 +235,7 @@ mod tests {
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 100, 110), UnixMs(7_000));
         clock.observe_date(exchange(origin, 120, 130), UnixMs(8_000));
-        // The tick came between 100 and 130; the rest is for a stale text and for drift.
+        // The second began between 100 and 130; the rest is staleness and drift.
         let width = clock.width(at(origin, 130)).unwrap();
         assert!(width <= Duration::from_millis(131), "{width:?}");
         clock.observe_stamp(exchange(origin, 140, 150), UnixMs(8_020));
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_from_the_future_is_not_believed() {
+    fn a_listing_created_in_the_future_is_ignored() {
         let origin = Instant::now();
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 10, 20), UnixMs(7_000));
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contradicting_exchange_starts_afresh() {
+    fn a_contradicting_exchange_replaces_the_interval() {
         let origin = Instant::now();
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 10, 20), UnixMs(7_000));
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_widens_while_nothing_is_heard() {
+    fn the_interval_widens_without_observations() {
         let origin = Instant::now();
         let mut clock = ServerClock::new(origin);
         clock.observe_stamp(exchange(origin, 0, 0), UnixMs(7_000));
@@ -285,24 +288,26 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_has_passed_needs_no_wait() {
+    fn a_past_moment_needs_no_wait() {
         let origin = Instant::now();
         let mut clock = ServerClock::new(origin);
         clock.observe_stamp(exchange(origin, 100, 100), UnixMs(7_000));
-        assert!(clock.when_surely(UnixMs(0)).unwrap() <= at(origin, 101));
-        assert!(clock.when_surely(UnixMs(i64::MAX)).is_none_or(|when| when > at(origin, 1 << 40)));
+        assert!(clock.earliest_certain(UnixMs(0)).unwrap() <= at(origin, 101));
+        assert!(
+            clock.earliest_certain(UnixMs(i64::MAX)).is_none_or(|when| when > at(origin, 1 << 40))
+        );
     }
 
-    /// A server whose clock runs at its own pace, and what it lets us observe.
+    /// Server whose clock drifts against the local one.
     #[derive(Clone, Copy, Debug)]
     struct Server {
         offset_us: i64,
-        pace_ppm: i64,
+        drift_ppm: i64,
     }
 
     impl Server {
         fn shows_us(self, local_us: i64) -> i64 {
-            local_us + self.offset_us + local_us * self.pace_ppm / MILLION
+            local_us + self.offset_us + local_us * self.drift_ppm / MILLION
         }
     }
 
@@ -314,11 +319,11 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 1: the truth stays inside, and nobody who waits is early.
+        /// Invariant 1: the true time is inside the interval, and no wait ends early.
         #[test]
         fn honest_observations_never_exclude_the_truth(
             offset_us in 1_000_000_000_000_000_i64..2_000_000_000_000_000,
-            pace_ppm in -(DRIFT_PPM - 1)..DRIFT_PPM,
+            drift_ppm in -(DRIFT_PPM - 1)..DRIFT_PPM,
             steps in prop::collection::vec(
                 (
                     0_u64..100_000_000,
@@ -328,9 +333,9 @@ mod tests {
                 ),
                 1..20,
             ),
-            mark_in_us in -5_000_000_i64..100_000_000,
+            target_in_us in -5_000_000_i64..100_000_000,
         ) {
-            let server = Server { offset_us, pace_ppm };
+            let server = Server { offset_us, drift_ppm };
             let origin = Instant::now();
             let moment = |us: u64| origin + Duration::from_micros(us);
             let mut clock = ServerClock::new(origin);
@@ -357,15 +362,15 @@ mod tests {
             prop_assert_eq!(clock.contradictions(), 0);
 
             let now = i64::try_from(now).unwrap();
-            let mark = UnixMs((server.shows_us(now) + mark_in_us).div_euclid(1_000));
-            let when = clock.when_surely(mark).unwrap();
-            prop_assert!(clock.earliest(when).unwrap() >= mark);
+            let target = UnixMs((server.shows_us(now) + target_in_us).div_euclid(1_000));
+            let when = clock.earliest_certain(target).unwrap();
+            prop_assert!(clock.earliest(when).unwrap() >= target);
             let when_us = i64::try_from((when - origin).as_micros()).unwrap();
-            prop_assert!(server.shows_us(when_us) >= mark.0 * 1_000, "early");
+            prop_assert!(server.shows_us(when_us) >= target.0 * 1_000, "early");
         }
 
         #[test]
-        fn any_observation_at_all_is_survived(
+        fn arbitrary_observations_never_panic(
             observations in prop::collection::vec((any::<i64>(), any::<u32>(), any::<u32>(), 0..3), 0..20)
         ) {
             let origin = Instant::now();
@@ -379,7 +384,7 @@ mod tests {
                 }
                 let (earliest, latest) = (clock.earliest(origin), clock.latest(origin));
                 prop_assert!(latest.is_none_or(|latest| earliest.unwrap() <= latest));
-                let _any = clock.when_surely(UnixMs(stamp));
+                let _any = clock.earliest_certain(UnixMs(stamp));
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Moments, as the marketplace writes them: UTC with milliseconds.
+//! Wall-clock time in UTC with milliseconds, and its text form.
 //!
-//! [`UnixMs`] is a moment on a wall clock; which clock (ours or the server's) is said where it is
-//! used. Waits and ages are measured on the monotonic clock and never with this type.
+//! [`UnixMs`] is a time on the local or the server's wall clock, as documented at each use. Waits are
+//! measured on the monotonic clock, never with this type.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{fmt, time::Duration};
@@ -13,10 +13,10 @@ const MS_PER_DAY: i64 = 86_400_000;
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
-    /// Reads `2026-03-01T10:00:00.120Z`, the form the marketplace uses.
+    /// Parses `2026-03-01T10:00:00.120Z`, the form that the marketplace uses.
     ///
-    /// The fraction may be absent or have one to nine digits, of which three count. Anything but
-    /// UTC is not read: a guess about an offset would be a guess about when a buy is allowed.
+    /// The fraction is optional and has one to nine digits, of which three are used. Other time zones
+    /// than UTC are refused, because a wrong offset would send an order at the wrong time.
     #[inline]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -26,26 +26,26 @@ impl UnixMs {
         }
     }
 
-    /// The moment this much later.
+    /// Adds a duration, saturating.
     #[must_use]
     pub fn plus(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The moment this much earlier.
+    /// Subtracts a duration, saturating.
     #[must_use]
     pub fn minus(self, wait: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns the duration since `earlier`, or zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// `2026-03-01T10:00:00.120Z`.
+/// Formats as `2026-03-01T10:00:00.120Z`.
 impl fmt::Display for UnixMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, ms) = (self.0.div_euclid(MS_PER_DAY), self.0.rem_euclid(MS_PER_DAY));
@@ -57,7 +57,7 @@ impl fmt::Display for UnixMs {
     }
 }
 
-/// Reads a moment with another number of decimals than three, or none.
+/// Parses a timestamp without a fraction, or with another number of digits than three.
 #[cold]
 fn parse_other(bytes: &[u8]) -> Option<UnixMs> {
     let (to_the_second, tail) = bytes.split_first_chunk::<19>()?;
@@ -67,7 +67,7 @@ fn parse_other(bytes: &[u8]) -> Option<UnixMs> {
     to_the_millisecond(&whole).map(|moment| UnixMs(moment.0.saturating_add(ms)))
 }
 
-/// Reads `2026-03-01T10:00:00.120Z`, eight characters at a time.
+/// Parses `2026-03-01T10:00:00.120Z`, eight characters at a time.
 #[inline]
 #[expect(clippy::arithmetic_side_effects, reason = "each digit is at most 9; nothing overflows")]
 fn to_the_millisecond(whole: &[u8; 24]) -> Option<UnixMs> {
@@ -93,10 +93,10 @@ fn to_the_millisecond(whole: &[u8; 24]) -> Option<UnixMs> {
     in_range.then(|| UnixMs(days_from_civil(year, month, day) * MS_PER_DAY + of_day))
 }
 
-/// The digits of eight characters that have the form of `form`, where `0` stands for any digit.
+/// Returns the digits of eight characters that match `form`, in which `0` matches any digit.
 ///
-/// What is left of a digit without the bits of `'0'` is at most 9, and nothing is left of any
-/// other character; adding `room` to a byte that is larger sets its highest bit.
+/// XOR with `form` turns a digit into its value, at most 9, and a matching other character into 0.
+/// Adding `room` sets the highest bit of every byte that is larger.
 #[inline]
 fn digits_of(text: [u8; 8], form: [u8; 8], room: [u8; 8]) -> Option<[u8; 8]> {
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -128,8 +128,8 @@ fn fraction_ms(tail: &[u8]) -> Option<i64> {
     }
 }
 
-/// A duration for a sentence: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
-pub fn lasting(duration: Duration) -> String {
+/// Formats a duration for users: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn format_duration(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),
         seconds @ 60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
@@ -150,8 +150,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar, counted in eras of 400 years from a first of
-/// March, so that the leap day comes last.
+/// Returns the days since 1970-01-01 in the Gregorian calendar. Counts in eras of 400 years that
+/// begin on March 1, so that the leap day is the last day of a year.
 #[expect(clippy::arithmetic_side_effects, reason = "a year has four digits; nothing overflows")]
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_markets_stamps_are_read_to_the_millisecond() {
+    fn timestamps_are_read_to_the_millisecond() {
         check("1970-01-01T00:00:00Z", Some(0));
         check("2026-03-01T10:00:00.120Z", Some(1_772_359_200_120));
         check("2024-02-29T23:59:59.9Z", Some(1_709_251_199_900));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utc_is_not_a_moment() {
+    fn text_that_is_not_a_utc_timestamp_is_refused() {
         for text in [
             "",
             "2026-03-01",
@@ -229,9 +229,9 @@ mod tests {
             prop_assert_eq!(UnixMs::parse(&UnixMs(ms).to_string()), Some(UnixMs(ms)));
         }
 
-        /// Any one character of a moment replaced by any other: read by the letter, or not at all.
+        /// A timestamp with one replaced character is either refused or equal to its own formatting.
         #[test]
-        fn a_moment_with_a_wrong_character_is_not_read(
+        fn a_timestamp_with_a_wrong_character_is_refused(
             ms in 0_i64..253_402_300_799_999, at in 0_usize..24, byte in 0_u8..128,
         ) {
             let mut bytes = UnixMs(ms).to_string().into_bytes();

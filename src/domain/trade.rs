@@ -1,9 +1,8 @@
-//! The market's vocabulary: one listing, as the rest of the program sees it.
+//! One listing of the marketplace.
 //!
-//! A [`Trade`] borrows from the frame that it came in and owns nothing, so reading one allocates
-//! nothing. Fields that the marketplace left out are `None`; fields that were there but could not
-//! be read are `None` too, and named in [`Trade::defects`]. Whoever decides about money treats
-//! both as a reason not to buy and never as a default.
+//! A [`Trade`] borrows from its frame, so parsing one does not allocate. Missing fields are `None`;
+//! unreadable fields are `None` too and are listed in [`Trade::defects`]. The decision treats both as
+//! a reason not to order and never uses a default.
 
 mod id;
 
@@ -18,31 +17,31 @@ use crate::{
     latency::RxTimestamps,
 };
 
-/// Where a listing stands.
+/// Status of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TradeStatus {
-    /// For sale.
+    /// Available to buyers.
     Listed,
-    /// Somebody reserved it; the seller must confirm.
+    /// Reserved by a buyer; the seller must confirm.
     Joined,
-    /// The seller confirmed; Steam delivers.
+    /// Confirmed by the seller; Steam delivers.
     Processing,
-    /// Delivered.
+    /// Delivered to the buyer.
     Completed,
-    /// Delivered, and still within Steam's trade protection.
+    /// Delivered, within Steam's trade protection.
     CompletedProtected,
-    /// Fell through; the coins come back.
+    /// Failed; the coins are returned.
     Cooldown,
-    /// Taken back; the coins come back.
+    /// Cancelled; the coins are returned.
     Cancelled,
-    /// Ran out; the coins come back.
+    /// Expired; the coins are returned.
     Expired,
-    /// Something this program does not know, or nothing at all.
+    /// Unknown or missing status.
     Other,
 }
 
 impl TradeStatus {
-    /// Reads the marketplace's word. A new one is [`TradeStatus::Other`].
+    /// Parses the status on the wire. An unknown one is [`TradeStatus::Other`].
     pub fn from_market(word: &str) -> Self {
         match word {
             "LISTED" => Self::Listed,
@@ -57,7 +56,7 @@ impl TradeStatus {
         }
     }
 
-    /// The marketplace's word.
+    /// Returns the status as on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Listed => "LISTED",
@@ -79,8 +78,8 @@ impl fmt::Display for TradeStatus {
     }
 }
 
-/// What the last of so many decimals is worth, in units of 10⁻¹⁸.
-#[expect(clippy::indexing_slicing, reason = "evaluated when it is compiled, or not at all")]
+/// Value of the last digit of a fraction by its number of digits, in units of 10⁻¹⁸.
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
 const UNITS: [u64; 19] = {
     let mut units = [1; 19];
     let mut place = 18;
@@ -91,21 +90,21 @@ const UNITS: [u64; 19] = {
     units
 };
 
-/// An item's float, exactly, in units of 10⁻¹⁸; further digits are cut off.
+/// Exact float of an item, in units of 10⁻¹⁸. Further digits are truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PaintWear(u64);
 
 impl PaintWear {
     const DECIMALS: usize = 18;
 
-    /// Reads a decimal number from 0 to 1, as JSON and TOML write it.
+    /// Parses a decimal number from 0 to 1 in the syntax of JSON and TOML.
     #[inline]
     pub fn parse(text: &str) -> Option<Self> {
         Self::parse_fraction(text.as_bytes()).or_else(|| Self::parse_any(text))
     }
 
-    /// Reads what floats mostly are: `0.` and up to eighteen digits. `None` means only that
-    /// somebody else must look.
+    /// Parses the usual form: `0.` and up to eighteen digits. For `None` the general parser must be
+    /// used.
     #[inline]
     fn parse_fraction(text: &[u8]) -> Option<Self> {
         let fraction = text.strip_prefix(b"0.").filter(|fraction| !fraction.is_empty())?;
@@ -132,7 +131,7 @@ impl PaintWear {
         if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || text.len() > 64 {
             return None;
         }
-        // The place of the first digit: 0 for the ones, 1 for the tenths.
+        // Place of the first digit: 0 for the ones, 1 for the tenths.
         let mut place =
             1_i32.checked_sub(i32::try_from(whole.len()).ok()?)?.checked_sub(exponent)?;
         let mut value = 0_u64;
@@ -164,58 +163,55 @@ impl fmt::Display for PaintWear {
     }
 }
 
-/// What brought a listing to us.
+/// Event that delivered a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TradeEvent {
-    /// It was just listed.
+    /// The listing is new.
     Listed,
-    /// It changed: taken, cancelled, delivered.
+    /// The listing changed: taken, cancelled, delivered.
     Updated,
-    /// It was read from the open listings, this long after it was created.
-    BackFilled {
-        /// Its age when it was read.
-        age: Duration,
-    },
+    /// The listing was read from the open listings. `age`: its age at that time.
+    BackFilled { age: Duration },
 }
 
-/// A field that was missing or could not be read. Each makes a listing unbuyable.
+/// Required field that is missing or unreadable. Each defect makes a listing unbuyable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Defect {
-    /// No `status`, or it is not a string.
+    /// `status` is missing or not a string.
     Status,
-    /// No `totalValue`, or it is not an amount.
+    /// `totalValue` is missing or not an amount.
     TotalValue,
-    /// No `markupPercent`, or it is not a percentage.
+    /// `markupPercent` is missing or not a percentage.
     MarkupPercent,
-    /// `canJoin` is not a boolean, or generation B left it out.
+    /// `canJoin` is not a boolean, or missing in generation B.
     CanJoin,
-    /// `canJoinAfter` is neither null nor a moment.
+    /// `canJoinAfter` is neither null nor a timestamp.
     CanJoinAfter,
-    /// `suspectedTraderCanJoinAfter` is neither null nor a moment.
+    /// `suspectedTraderCanJoinAfter` is neither null nor a timestamp.
     SuspectedTraderCanJoinAfter,
-    /// No `expiresAt`, or it is not a moment.
+    /// `expiresAt` is missing or not a timestamp.
     ExpiresAt,
-    /// `createdAt` is not a moment.
+    /// `createdAt` is not a timestamp.
     CreatedAt,
-    /// `depositor` is missing: whose listing it is cannot be told.
+    /// `depositor` is missing, so the owner of the listing is unknown.
     Depositor,
     /// `tradeItems` is not a list of items.
     TradeItems,
-    /// The item's `marketName` is missing or no string.
+    /// The item's `marketName` is missing or not a string.
     MarketName,
     /// The item's `itemVariant.value`, the base price, is missing or not an amount.
     BaseValue,
     /// `avgPaintWear` or `avgPaintWearRange` is neither null nor a float.
     PaintWear,
-    /// A key that decides stands twice.
+    /// A required key occurs twice.
     RepeatedKey,
-    /// The same message or page shows a different listing under the same id.
+    /// The same message or page contains a different listing with the same id.
     Conflict,
 }
 
 impl Defect {
-    /// Every defect, in the order of its bit.
+    /// All defects, in the order of their bits.
     pub const ALL: [Self; 15] = [
         Self::Status,
         Self::TotalValue,
@@ -234,7 +230,7 @@ impl Defect {
         Self::Conflict,
     ];
 
-    /// The field's name on the wire.
+    /// Returns the name of the field on the wire.
     pub const fn field(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -251,98 +247,84 @@ impl Defect {
             Self::BaseValue => "itemVariant.value",
             Self::PaintWear => "avgPaintWear",
             Self::RepeatedKey => "a repeated key",
-            Self::Conflict => "which of its versions in one message is current",
+            Self::Conflict => "the current version (one message contains several)",
         }
     }
 
     const fn bit(self) -> u16 {
-        #[expect(clippy::as_conversions, reason = "a discriminant has no other way out")]
+        #[expect(clippy::as_conversions, reason = "there is no other way to read a discriminant")]
         let index = self as u8;
         1 << index
     }
 }
 
-/// A set of [`Defect`]s.
+/// Set of [`Defect`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defects(u16);
 
 impl Defects {
-    /// None: the listing was read whole.
     pub const NONE: Self = Self(0);
 
-    /// Adds one.
     pub const fn add(&mut self, defect: Defect) {
         self.0 |= defect.bit();
     }
 
-    /// Whether there is none.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether this one is among them.
     pub const fn contains(self, defect: Defect) -> bool {
         self.0 & defect.bit() != 0
     }
 
-    /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Defect> {
         Defect::ALL.into_iter().filter(move |defect| self.contains(*defect))
     }
 }
 
-/// One listing.
+/// Listing of one or more items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trade<'a> {
-    /// The listing's id.
     pub id: TradeId,
-    /// What brought it.
     pub event: TradeEvent,
-    /// Where it stands.
     pub status: TradeStatus,
-    /// The first item's full market name, as sent; empty when it is missing.
+    /// Full market name of the first item, as received; empty if it is missing.
     pub market_name: Cow<'a, str>,
-    /// The first item's name without star, StatTrak, Souvenir and wear.
+    /// Name of the first item without star, StatTrak, Souvenir and wear.
     pub item: Cow<'a, str>,
-    /// Whether the first item is StatTrak™.
     pub is_stattrak: bool,
-    /// Whether the first item is a Souvenir.
     pub is_souvenir: bool,
-    /// The first item's wear, for what has one.
     pub wear: Option<Wear>,
-    /// How many items are sold together. Only listings of exactly one are bought.
+    /// Number of items sold together. Only listings of exactly one item are ordered.
     pub items: u32,
-    /// What the seller added to the base price, as claimed.
+    /// Markup over the base price that the listing claims.
     pub markup_percent: Option<Percent>,
-    /// The price.
+    /// Price of the listing.
     pub total_value: Option<Amount>,
-    /// The item's base price.
+    /// Base price of the item.
     pub base_value: Option<Amount>,
-    /// Whether it can be bought at all, where the marketplace says so.
+    /// `canJoin` on the wire; generation A omits it.
     pub can_join: Option<bool>,
-    /// Nobody can buy it before this moment of the server's clock.
+    /// Server time before which the listing cannot be bought.
     pub can_join_after: Option<UnixMs>,
-    /// An account that the site has flagged cannot buy it before this moment.
+    /// Server time before which an account that the site has flagged cannot buy the listing.
     pub suspected_trader_can_join_after: Option<UnixMs>,
-    /// When it was listed, by the server's clock.
+    /// Server time of the listing.
     pub created_at: Option<UnixMs>,
-    /// When it runs out, by the server's clock.
+    /// Server time of the expiry.
     pub expires_at: Option<UnixMs>,
-    /// The item's float, for what has one.
     pub float: Option<PaintWear>,
-    /// The range that the float lies in, where only that is told: least and greatest.
+    /// Minimum and maximum of the float, for listings without the exact value.
     pub float_range: Option<(PaintWear, PaintWear)>,
-    /// Whether it is one's own.
+    /// `true` for a listing of our own account.
     pub is_own: bool,
-    /// What was missing or could not be read.
     pub defects: Defects,
-    /// How its frame came in, by our monotonic clock. Decides nothing; it is where the latency of a
-    /// buy is measured from. The feed sets it.
+    /// Times at which the frame was received, for latency statistics only. Set by the feed.
     pub arrival: Option<RxTimestamps>,
 }
 
 impl Trade<'_> {
-    /// The same listing, borrowing nothing: for whoever keeps one.
+    /// Converts the listing into one that owns its text.
     pub fn into_owned(self) -> Trade<'static> {
         Trade {
             market_name: Cow::Owned(self.market_name.into_owned()),
@@ -359,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_taken_over_to_the_letter_or_not_at_all() {
+    fn an_id_is_kept_verbatim_or_refused() {
         assert_eq!(TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap().as_str(), "VHJhZGU6OTAwMDAwMDE");
         for text in ["", "a b", "a\"b", "a\\b", "ä", "a\n", &"x".repeat(TRADE_ID_BYTES_MAX + 1)] {
             assert_eq!(TradeId::new(text), None, "{text:?}");
@@ -394,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn each_defect_has_a_bit_of_its_own() {
+    fn each_defect_has_its_own_bit() {
         for defect in Defect::ALL {
             let mut defects = Defects::NONE;
             defects.add(defect);
@@ -403,9 +385,9 @@ mod tests {
     }
 
     proptest! {
-        /// What the short way reads, the long way reads alike.
+        /// Any text that the fast parser accepts has the same value in the general parser.
         #[test]
-        fn short_floats_are_read_as_long_ones_are(text in "0\\.[0-9]{0,20}[eE]?") {
+        fn the_fast_float_parser_agrees_with_the_general_one(text in "0\\.[0-9]{0,20}[eE]?") {
             if let Some(wear) = PaintWear::parse_fraction(text.as_bytes()) {
                 prop_assert_eq!(PaintWear::parse_any(&text), Some(wear));
             }

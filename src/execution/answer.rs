@@ -1,6 +1,6 @@
-//! What came back for a buy, as plain data.
+//! Results of an order request, as plain data.
 //!
-//! Nothing here says what an answer means for the money; that table is [`answer`].
+//! The outcome of a response is decided in [`answer`].
 
 use std::{fmt, time::Instant};
 
@@ -11,87 +11,81 @@ use crate::{
     markets::csgoroll::answer::{self, TransportResult},
 };
 
-/// What came back for one request, or instead of an answer.
+/// Response to one request, or the cause of its absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExchangeResult {
-    /// A whole HTTP answer.
+    /// A complete HTTP response.
     Complete(HttpResponse),
-    /// No whole answer. The head may still have come.
+    /// No complete response. The head may have been received.
     Broken {
-        /// Why.
-        why: ResponseError,
-        /// What the head said, if it came. It proves nothing about the money.
+        error: ResponseError,
+        /// Response head, if it was received. It proves nothing about the order.
         head: Option<ResponseHead>,
     },
 }
 
-/// A whole HTTP answer.
+/// A complete HTTP response.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpResponse {
-    /// Its head.
     pub head: ResponseHead,
-    /// Its body, decoded from chunks, at most
-    /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) long.
+    /// Body without chunked encoding, of at most
+    /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) bytes.
     pub body: Vec<u8>,
 }
 
-/// Why there is no whole answer.
+/// Cause of a missing or incomplete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ResponseError {
-    /// The deadline passed.
-    #[error("no answer in time")]
+    #[error("no response in time")]
     Timeout,
-    /// The connection ended first.
+    /// The connection ended before the response was complete.
     #[error("the connection was cut")]
     Cut,
-    /// The bot stopped first.
-    #[error("the bot stopped before the answer came")]
+    /// The bot stopped before the response was complete.
+    #[error("the bot stopped before the response arrived")]
     Stopped,
-    /// It is not HTTP/1.x, or contradicts itself.
-    #[error("the answer is not proper HTTP")]
+    /// The response is not HTTP/1.x, or contradicts itself.
+    #[error("the response is not valid HTTP")]
     Malformed,
-    /// It is longer than any answer that is meant for us.
-    #[error("the answer is too long")]
+    /// The response exceeds a bound of [`answer_reader`](super::answer_reader).
+    #[error("the response is too long")]
     TooLong,
 }
 
-/// How one order went on the wire.
+/// Report on a sent order.
 ///
-/// Each order of which at least one byte was handed to the system has exactly one final report. A
-/// refusal that is still to be confirmed has a provisional one before it. A request that never left
-/// is an error of [`send`](super::Buyer::send) instead.
+/// Each order of which at least one byte was sent has exactly one final report. A rejection that is
+/// still to be confirmed has a provisional one before it. An order of which no byte was sent is an
+/// error of [`send`](super::OrderClient::send) instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderReport {
-    /// The listing.
     pub id: TradeId,
-    /// What it means for the money.
     pub outcome: Outcome,
-    /// Whether this is the order's last report. If not, `outcome` is
+    /// `true` for the order's last report. Otherwise `outcome` is
     /// [`Unconfirmed`](crate::domain::outcome::Unknown::Unconfirmed).
     pub is_final: bool,
-    /// The evidence.
+    /// Response that `outcome` was derived from.
     pub answer: ExchangeResult,
-    /// When the request left.
     pub written: SentRequest,
-    /// When the answer was complete, or given up.
+    /// Time at which the response was complete, or the request was abandoned.
     pub answered: Instant,
 }
 
-/// When a request left.
+/// Times of a sent request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentRequest {
-    /// The connection became ready: TCP and TLS done. A buy is cold if this is later than the
-    /// moment at which its listing came.
+    /// Time at which TCP and TLS were done. An order is cold if this is later than the arrival of
+    /// its listing.
     pub ready: Instant,
-    /// Just before the request was handed to the system.
+    /// Time just before the request was passed to the system.
     pub begun: Instant,
-    /// Just after.
+    /// Time just after the request was passed to the system.
     pub written: Instant,
 }
 
 impl ExchangeResult {
-    /// The same in the words of the table that decides what it means for the money.
-    pub fn as_exchange(&self) -> TransportResult<'_> {
+    /// Converts to the input of [`answer::outcome`].
+    pub fn as_transport_result(&self) -> TransportResult<'_> {
         match self {
             Self::Complete(HttpResponse { head, body }) => {
                 TransportResult::Answered(answer::OrderResponse {
@@ -101,7 +95,7 @@ impl ExchangeResult {
                     body,
                 })
             }
-            Self::Broken { why, .. } => match why {
+            Self::Broken { error, .. } => match error {
                 ResponseError::Timeout => TransportResult::Timeout,
                 ResponseError::Cut => TransportResult::Cut,
                 ResponseError::Stopped => TransportResult::Stopped,
@@ -111,10 +105,10 @@ impl ExchangeResult {
     }
 }
 
-/// The body may hold anything; its length is enough.
+/// Prints the body's length only: the body may contain anything.
 impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response")
+        f.debug_struct("HttpResponse")
             .field("head", &self.head)
             .field("body_bytes", &self.body.len())
             .finish()

@@ -1,9 +1,9 @@
-//! Reads one HTTP/1.x answer from whatever pieces it arrives in.
+//! Parses one HTTP/1.x response from pieces of any size.
 //!
-//! Pure: bytes are fed in, an answer comes out. The same bytes give the same answer however they
-//! are cut. Everything has a bound, and each byte is looked at a bounded number of times, so a
-//! server that dribbles or floods costs memory and time in proportion to what it sends at most.
-//! When the answer must be here, and what it means, is for others to say.
+//! Pure: the same bytes give the same response, however they are split. Everything has a bound, and
+//! each byte is examined a bounded number of times, so a server that sends byte by byte or floods
+//! costs at most memory and time in proportion to the bytes it sends. Deadlines and the meaning of
+//! a response are left to the caller.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
@@ -14,19 +14,19 @@ use super::{
 };
 use crate::http_head::ResponseHead;
 
-/// The longest head that is read, and the longest trailer section.
+/// Maximum length of a head, and of a trailer section.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// The most headers that are read.
+/// Maximum number of headers.
 pub const HEADERS_MAX: usize = 128;
 
-/// The longest body that is kept.
+/// Maximum length of a body.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// How many interim answers (1xx) may come before the real one.
-pub const INTERIM_ANSWERS_MAX: u32 = 8;
+/// Maximum number of interim responses (1xx) before the final one.
+pub const INTERIM_RESPONSES_MAX: u32 = 8;
 
-/// One answer, as it comes in.
+/// Parser of one response.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseReader {
     state: State,
@@ -41,7 +41,7 @@ pub struct ResponseReader {
 enum State {
     #[default]
     Head,
-    /// This many bytes of the body are missing.
+    /// Remaining bytes of the body.
     Counted(usize),
     Chunked(ChunkDecoder),
     UntilClosed,
@@ -49,79 +49,76 @@ enum State {
     Failed(ResponseError),
 }
 
-/// What an answer says about the life of its connection.
+/// Reuse of a connection, as its response announces it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Another request may follow on it.
+    /// Another request may follow on the connection.
     pub reusable: bool,
-    /// For how long the server says that it keeps it while idle.
+    /// Idle timeout announced by the server.
     pub idle: Option<Duration>,
 }
 
-/// How far an answer has come.
+/// Progress of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadProgress {
-    /// All bytes were taken, more are needed.
+    /// All bytes were consumed, more are needed.
     More,
-    /// The answer is complete. So many of the bytes belong to it; any others were not asked for.
-    Done {
-        /// How many bytes were taken.
-        taken: usize,
-    },
+    /// The response is complete. Bytes after the first `taken` were not requested.
+    Done { taken: usize },
 }
 
 impl ResponseReader {
-    /// Waits for an answer's first byte.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the head said, once it has come.
+    /// Returns the head, once it was received.
     pub const fn head(&self) -> Option<ResponseHead> {
         self.head
     }
 
-    /// What the answer says about its connection; meaningful once it is complete.
+    /// Returns the reuse of the connection; valid once the response is complete.
     pub const fn keep_alive(&self) -> KeepAlive {
         self.keep_alive
     }
 
-    /// Takes the next bytes of the connection.
+    /// Parses the next bytes of the connection.
     ///
     /// # Errors
     ///
-    /// [`ResponseError::Malformed`] or [`ResponseError::TooLong`]. The reader stays broken.
+    /// Returns [`ResponseError::Malformed`] or [`ResponseError::TooLong`]. Every later call returns
+    /// the same error.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
-        let step = self.take(bytes);
-        if let Err(why) = step {
-            self.state = State::Failed(why);
+        let progress = self.advance(bytes);
+        if let Err(error) = progress {
+            self.state = State::Failed(error);
         }
-        step
+        progress
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
+    fn advance(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
         let mut rest = bytes;
         loop {
             match &mut self.state {
-                State::Failed(why) => return Err(*why),
+                State::Failed(error) => return Err(*error),
                 State::Done => {
                     return Ok(ReadProgress::Done {
                         taken: bytes.len().saturating_sub(rest.len()),
                     });
                 }
                 _ if rest.is_empty() => return Ok(ReadProgress::More),
-                State::Head => rest = self.take_head(rest)?,
-                State::Counted(missing) => {
-                    let (now, later) = rest.split_at_checked(*missing).unwrap_or((rest, &[]));
+                State::Head => rest = self.feed_head(rest)?,
+                State::Counted(remaining) => {
+                    let (now, later) = rest.split_at_checked(*remaining).unwrap_or((rest, &[]));
                     self.body.extend_from_slice(now);
-                    *missing = missing.saturating_sub(now.len());
+                    *remaining = remaining.saturating_sub(now.len());
                     rest = later;
-                    if *missing == 0 {
+                    if *remaining == 0 {
                         self.state = State::Done;
                     }
                 }
                 State::Chunked(chunks) => {
-                    let (later, done) = chunks.take(rest, &mut self.body)?;
+                    let (later, done) = chunks.decode(rest, &mut self.body)?;
                     rest = later;
                     if done {
                         self.state = State::Done;
@@ -138,18 +135,19 @@ impl ResponseReader {
         }
     }
 
-    /// The connection has ended properly. Completes an answer whose length only its end can tell.
+    /// Handles the proper end of the connection. It completes a response that has no other
+    /// delimiter.
     ///
     /// # Errors
     ///
-    /// [`ResponseError::Cut`] if the answer is not complete.
+    /// Returns [`ResponseError::Cut`] if the response is not complete.
     pub fn end(&mut self) -> Result<(), ResponseError> {
         match self.state {
             State::UntilClosed | State::Done => {
                 self.state = State::Done;
                 Ok(())
             }
-            State::Failed(why) => Err(why),
+            State::Failed(error) => Err(error),
             State::Head | State::Counted(_) | State::Chunked(_) => {
                 self.state = State::Failed(ResponseError::Cut);
                 Err(ResponseError::Cut)
@@ -157,7 +155,7 @@ impl ResponseReader {
         }
     }
 
-    /// The answer, if it is complete. The reader is then ready for another.
+    /// Takes the response, if it is complete. The parser is then ready for the next one.
     pub fn take_response(&mut self) -> Option<HttpResponse> {
         if !matches!(self.state, State::Done) {
             return None;
@@ -166,9 +164,9 @@ impl ResponseReader {
         Some(HttpResponse { head: done.head?, body: done.body })
     }
 
-    /// Collects the head up to its empty line, then reads it at once: a head that dribbles in is
-    /// not read over and over.
-    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], ResponseError> {
+    /// Collects the head up to its empty line, then parses it once: a head that arrives byte by
+    /// byte is not parsed repeatedly.
+    fn feed_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], ResponseError> {
         for (at, byte) in bytes.iter().enumerate() {
             if self.head_bytes.len() == HEAD_BYTES_MAX {
                 return Err(ResponseError::TooLong);
@@ -201,8 +199,8 @@ impl ResponseReader {
         }
         if (100..200).contains(&status) {
             self.interim = self.interim.saturating_add(1);
-            // Nobody asked for another protocol.
-            if status == 101 || self.interim > INTERIM_ANSWERS_MAX {
+            // No protocol switch was requested.
+            if status == 101 || self.interim > INTERIM_RESPONSES_MAX {
                 return Err(ResponseError::Malformed);
             }
             self.head_bytes.clear();
@@ -210,7 +208,7 @@ impl ResponseReader {
         }
         let framing = Framing::read(parsed.headers)?;
         let headers = parsed.headers.iter().map(|header| (header.name, header.value));
-        self.head = Some(ResponseHead::read(status, headers));
+        self.head = Some(ResponseHead::parse(status, headers));
         let (state, delimited) = framing.body(status)?;
         self.state = state;
         self.keep_alive =
@@ -220,7 +218,7 @@ impl ResponseReader {
     }
 }
 
-/// The headers that say how the answer and its connection end.
+/// Headers that delimit the response and its connection.
 #[derive(Default)]
 struct Framing {
     length: Option<usize>,
@@ -243,7 +241,7 @@ impl Framing {
                 }
                 framing.length = Some(length);
             } else if is("transfer-encoding") {
-                // We offered no other coding; whoever uses one does not answer us.
+                // Requests offer no other coding.
                 let is_chunked = text.is_some_and(|text| text.eq_ignore_ascii_case("chunked"));
                 if !is_chunked || framing.chunked {
                     return Err(ResponseError::Malformed);
@@ -261,13 +259,13 @@ impl Framing {
         Ok(framing)
     }
 
-    /// How the body ends, and whether it says so itself.
+    /// Returns the delimiter of the body, and `true` if it is not the end of the connection.
     fn body(&self, status: u16) -> Result<(State, bool), ResponseError> {
         if matches!(status, 204 | 304) {
             return Ok((State::Done, true));
         }
         match (self.chunked, self.length) {
-            // Two lengths: the chunks count, and the connection is not to be trusted further.
+            // Two lengths: the chunks count, and the connection is not reused.
             (true, length) => Ok((State::Chunked(ChunkDecoder::default()), length.is_none())),
             (false, Some(0)) => Ok((State::Done, true)),
             (false, Some(length)) if length > BODY_BYTES_MAX => Err(ResponseError::TooLong),
@@ -286,11 +284,11 @@ fn content_length(text: &str) -> Result<usize, ResponseError> {
     if !digits {
         return Err(ResponseError::Malformed);
     }
-    // More digits than a number can hold are a body that nobody can want.
+    // Numbers out of range are treated as too long.
     Ok(text.parse().unwrap_or(usize::MAX))
 }
 
-/// `timeout=5, max=100`
+/// Parses `timeout=5, max=100`.
 fn idle_timeout(text: &str) -> Option<Duration> {
     let timeout = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     timeout.parse().ok().map(Duration::from_secs)

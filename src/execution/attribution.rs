@@ -1,9 +1,10 @@
-//! Which order an answer belongs to, and what follows for its connection.
+//! Matches responses to orders, and decides whether their connection can be reused.
 //!
-//! Pure. HTTP/1.1 answers carry no name of their request; only their order tells. One surplus answer
-//! shifts every later one to the wrong request, so a refusal, which gives coins back, is final only
-//! if it names its order or if its connection is shown to be in step afterwards: the keep-warm
-//! request is written next, and its answer, which no order can have, arrives next.
+//! Pure. HTTP/1.1 responses do not identify their request; only their order does. One surplus
+//! response shifts every later one to the wrong request. A rejection, which releases coins, is
+//! therefore final only if it names its order or if the connection is shown to be in sync
+//! afterwards: the keep-warm request is written next, and its response, which no order can cause,
+//! arrives next.
 
 use super::{answer::ExchangeResult, pool::InFlightRequest};
 use crate::{
@@ -12,63 +13,62 @@ use crate::{
     markets::csgoroll::answer::{self, Attribution, TransportResult},
 };
 
-/// What follows from the answer that came for an order, or from its absence.
+/// Consequence of the response to an order, or of its absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Conclusion {
-    /// Nothing more will be known of it from this connection.
+    /// This connection yields no further evidence about the order.
     Final {
-        /// What it means for the money.
         outcome: Outcome,
-        /// Whether the connection is in step, and so may carry the next order.
-        in_step: bool,
+        /// `true` if the connection is in sync and may carry the next order.
+        in_sync: bool,
     },
-    /// A refusal that names no order: the next answer on the connection decides.
+    /// A rejection that does not name the order: the next response on the connection decides.
     Confirm(RejectReason),
 }
 
-/// Reads the first answer that arrived after the order for `id` was written.
-pub(super) fn of_order(id: &TradeId, answer: &ExchangeResult) -> Conclusion {
-    let exchange = answer.as_exchange();
+/// Evaluates the first response after the order for `id` was written.
+pub(super) fn classify_response(id: &TradeId, answer: &ExchangeResult) -> Conclusion {
+    let exchange = answer.as_transport_result();
     let outcome = answer::outcome(id, &exchange);
     let TransportResult::Answered(parts) = exchange else {
-        return Conclusion::Final { outcome, in_step: false };
+        return Conclusion::Final { outcome, in_sync: false };
     };
     let attribution = answer::attribution(&outcome, &parts);
     match (outcome, attribution) {
-        (Outcome::Refused(refusal), Attribution::Unnamed) => Conclusion::Confirm(refusal),
-        (Outcome::Refused(refusal), Attribution::Blocked) => {
-            Conclusion::Final { outcome: unconfirmed(refusal), in_step: false }
+        (Outcome::Rejected(reason), Attribution::Unnamed) => Conclusion::Confirm(reason),
+        (Outcome::Rejected(reason), Attribution::Blocked) => {
+            Conclusion::Final { outcome: unconfirmed(reason), in_sync: false }
         }
         (outcome, attribution) => {
-            Conclusion::Final { outcome, in_step: attribution == Attribution::Named }
+            Conclusion::Final { outcome, in_sync: attribution == Attribution::Named }
         }
     }
 }
 
-/// Reads the answer that arrived after the refusal of the order for `id`. `is_next` says that
-/// nothing arrived before the confirming request was written, nor behind this answer.
-pub(super) fn of_confirmation(
+/// Evaluates the response after the rejection of the order for `id`. `is_next` is `true` if nothing
+/// arrived before the confirming request was written, nor after this response.
+pub(super) fn classify_confirmation(
     id: &TradeId,
-    refusal: RejectReason,
+    reason: RejectReason,
     answer: &ExchangeResult,
     is_next: bool,
 ) -> Outcome {
-    let exchange = match answer.as_exchange() {
-        // Nothing speaks against the refusal; there was no time left for what speaks for it.
-        TransportResult::Stopped => return unconfirmed(refusal),
+    let exchange = match answer.as_transport_result() {
+        // Nothing contradicts the rejection, but there was no time to confirm it.
+        TransportResult::Stopped => return unconfirmed(reason),
         exchange => exchange,
     };
     let TransportResult::Answered(parts) = exchange else { return answer::outcome(id, &exchange) };
     if is_next && answer::is_current_user(&parts) {
-        return Outcome::Refused(refusal);
+        return Outcome::Rejected(reason);
     }
     let outcome = answer::outcome(id, &exchange);
     let attribution = answer::attribution(&outcome, &parts);
     match (outcome, attribution) {
-        // The refusal was another request's answer, and this one names the order.
+        // The rejection belonged to another request, and this response names the order.
         (bought, Attribution::Named) => bought,
-        // The confirming request itself may have been turned away; that should be heeded.
-        (Outcome::Refused(refusal), Attribution::Blocked) => unconfirmed(refusal),
+        // The confirming request may have been blocked itself; the ledger must react to that.
+        (Outcome::Rejected(reason), Attribution::Blocked) => unconfirmed(reason),
         (Outcome::Unknown(unknown @ (Unknown::Status { .. } | Unknown::Unreadable)), _) => {
             Outcome::Unknown(unknown)
         }
@@ -76,14 +76,14 @@ pub(super) fn of_confirmation(
     }
 }
 
-/// Whether an answer that arrived while no request was open is how servers end an idle connection.
+/// Returns `true` for the 408 response with which servers close an idle connection.
 pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 408") || bytes.starts_with(b"HTTP/1.0 408")
 }
 
-/// The rejected order that data names which no open request explains. A purchase that is answered
-/// late, after a rejection that was another request's, looks like that.
-pub(super) fn late_answer<'a>(
+/// Returns the rejected order that unrequested data names. A purchase that is confirmed late, after
+/// a rejection that belonged to another request, looks like that.
+pub(super) fn find_late_response<'a>(
     rejected: impl IntoIterator<Item = &'a InFlightRequest>,
     bytes: &[u8],
 ) -> Option<&'a InFlightRequest> {
@@ -93,29 +93,30 @@ pub(super) fn late_answer<'a>(
     })
 }
 
-/// What is known of an order whose connection ended before its answer, or before its refusal was
-/// confirmed.
-pub(super) fn of_broken(
+/// Returns the outcome of an order whose connection ended before its response, or before its
+/// rejection was confirmed.
+pub(super) fn classify_failure(
     id: &TradeId,
-    refusal: Option<RejectReason>,
+    reason: Option<RejectReason>,
     answer: &ExchangeResult,
 ) -> Outcome {
-    match refusal {
-        Some(refusal) => of_confirmation(id, refusal, answer, false),
-        None => answer::outcome(id, &answer.as_exchange()),
+    match reason {
+        Some(reason) => classify_confirmation(id, reason, answer, false),
+        None => answer::outcome(id, &answer.as_transport_result()),
     }
 }
 
-/// Whether this is the answer to the harmless request, which no answer to an order looks like.
-pub(super) fn is_warm_answer(answer: &ExchangeResult) -> bool {
-    match answer.as_exchange() {
+/// Returns `true` for the response to the keep-warm request, which differs from every response to
+/// an order.
+pub(super) fn is_keep_warm_response(answer: &ExchangeResult) -> bool {
+    match answer.as_transport_result() {
         TransportResult::Answered(parts) => answer::is_current_user(&parts),
         _ => false,
     }
 }
 
-pub(super) const fn unconfirmed(refusal: RejectReason) -> Outcome {
-    Outcome::Unknown(Unknown::Unconfirmed(refusal))
+pub(super) const fn unconfirmed(reason: RejectReason) -> Outcome {
+    Outcome::Unknown(Unknown::Unconfirmed(reason))
 }
 
 #[cfg(test)]
@@ -144,7 +145,7 @@ mod tests {
         ExchangeResult::Complete(HttpResponse { head, body: body.as_bytes().to_vec() })
     }
 
-    fn any_answer() -> impl Strategy<Value = ExchangeResult> {
+    fn any_response() -> impl Strategy<Value = ExchangeResult> {
         let status = prop::sample::select(vec![200, 200, 200, 400, 401, 403, 408, 429, 502]);
         let body = prop::sample::select(vec![ACCOUNT, TAKEN, CAPTCHA, OURS, OTHER, "", "{}", "<"]);
         let broken = [
@@ -156,36 +157,36 @@ mod tests {
         prop_oneof![
             8 => (status, body).prop_map(|(status, body)| answer(status, body)),
             1 => prop::sample::select(broken.to_vec())
-                .prop_map(|why| ExchangeResult::Broken { why, head: None }),
+                .prop_map(|error| ExchangeResult::Broken { error, head: None }),
         ]
     }
 
     proptest! {
-        /// Only the first answer is looked at here, and it can belong to an earlier request.
+        /// Only the first response is evaluated here, and it can belong to an earlier request.
         #[test]
-        fn no_first_answer_frees_the_coins_of_an_order(first in any_answer()) {
-            let verdict = of_order(&ours(), &first);
-            let is_freed = matches!(&verdict, Conclusion::Final { outcome: Outcome::Refused(_), .. });
-            prop_assert!(!is_freed, "{verdict:?}");
+        fn no_first_response_releases_the_coins_of_an_order(first in any_response()) {
+            let conclusion = classify_response(&ours(), &first);
+            let is_released = matches!(&conclusion, Conclusion::Final { outcome: Outcome::Rejected(_), .. });
+            prop_assert!(!is_released, "{conclusion:?}");
             let is_named = first == answer(200, OURS);
-            let in_step = matches!(verdict, Conclusion::Final { in_step: true, .. });
-            prop_assert_eq!(in_step, is_named, "only an answer that names its order is in step");
+            let in_sync = matches!(conclusion, Conclusion::Final { in_sync: true, .. });
+            prop_assert_eq!(in_sync, is_named, "only a response that names its order is in sync");
         }
 
         #[test]
-        fn coins_are_freed_by_the_answer_to_the_harmless_request_alone(
-            next in any_answer(),
+        fn only_the_keep_warm_response_releases_coins(
+            next in any_response(),
             is_next in any::<bool>(),
         ) {
-            let outcome = of_confirmation(&ours(), RejectReason::Taken, &next, is_next);
+            let outcome = classify_confirmation(&ours(), RejectReason::Taken, &next, is_next);
             let is_account = is_next && next == answer(200, ACCOUNT);
-            prop_assert_eq!(outcome == Outcome::Refused(RejectReason::Taken), is_account);
-            prop_assert_eq!(matches!(outcome, Outcome::Refused(_)), is_account);
+            prop_assert_eq!(outcome == Outcome::Rejected(RejectReason::Taken), is_account);
+            prop_assert_eq!(matches!(outcome, Outcome::Rejected(_)), is_account);
         }
     }
 
     #[test]
-    fn a_server_that_gives_up_an_idle_connection_is_told_from_a_stray_answer() {
+    fn a_408_response_on_an_idle_connection_is_an_idle_timeout() {
         assert!(is_idle_timeout(b"HTTP/1.1 408 Request Timeout\r\n"));
         assert!(!is_idle_timeout(b"HTTP/1.1 200 OK\r\n"));
         assert!(!is_idle_timeout(b"HTTP/1.1 40"));

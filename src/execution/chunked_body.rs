@@ -1,6 +1,6 @@
-//! Reads a chunked body (RFC 9112, section 7.1) from whatever pieces it arrives in.
+//! Decodes a chunked body (RFC 9112, section 7.1) from pieces of any size.
 //!
-//! Pure, and bounded like the rest of an answer. Extensions and trailers are skipped.
+//! Pure and bounded. Extensions and trailers are skipped.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
@@ -8,14 +8,13 @@ use super::{
     answer_reader::{BODY_BYTES_MAX, HEAD_BYTES_MAX},
 };
 
-/// The longest line that may announce a chunk, extensions included.
+/// Maximum length of a chunk header line, extensions included.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
-/// The most bytes that may be spent on announcing chunks, so that a flood of tiny chunks with long
-/// extensions is not read for ever.
+/// Maximum bytes of chunk headers and trailers, so that a flood of tiny chunks with long extensions
+/// ends.
 const OVERHEAD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
-/// Where in a chunked body we are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChunkDecoder {
     state: State,
@@ -24,13 +23,12 @@ pub(super) struct ChunkDecoder {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// In the line that announces a chunk.
+    /// Inside a chunk header line.
     Line(ChunkLine),
-    /// This many bytes of the chunk are missing.
+    /// Remaining bytes of the chunk.
     Data(usize),
-    /// In the line end after a chunk.
+    /// Inside the line end after a chunk.
     DataEnd {
-        /// Its `\r` has come.
         return_seen: bool,
     },
     /// After the last chunk.
@@ -39,7 +37,6 @@ enum State {
         taken: usize,
         /// Bytes of this line so far, its end not counted.
         line: usize,
-        /// The last byte was `\r`.
         return_seen: bool,
     },
     Done,
@@ -68,8 +65,9 @@ enum ChunkPart {
 }
 
 impl ChunkDecoder {
-    /// Takes bytes, appends what is body, and says what is left and whether the body is complete.
-    pub(super) fn take<'a>(
+    /// Decodes bytes and appends the body to `body`. Returns the unused bytes, and `true` if the
+    /// body is complete.
+    pub(super) fn decode<'a>(
         &mut self,
         bytes: &'a [u8],
         body: &mut Vec<u8>,
@@ -100,7 +98,7 @@ impl ChunkDecoder {
     }
 }
 
-/// One byte that is not body.
+/// Advances by one byte that is not part of the body.
 fn next(state: State, byte: u8, body_bytes: usize) -> Result<State, ResponseError> {
     match state {
         State::Line(line) => line.next(byte, body_bytes),
@@ -133,7 +131,7 @@ impl ChunkLine {
         let part = match (self.part, byte) {
             (ChunkPart::NoDigitYet, b'\n' | b'\r') => return Err(ResponseError::Malformed),
             (ChunkPart::Digits | ChunkPart::Extension | ChunkPart::Return, b'\n') => {
-                return line.ends(body_bytes);
+                return line.finish(body_bytes);
             }
             (ChunkPart::Return, _) => return Err(ResponseError::Malformed),
             (_, b'\r') => ChunkPart::Return,
@@ -150,7 +148,7 @@ impl ChunkLine {
         Ok(State::Line(Self { part, ..line }))
     }
 
-    const fn ends(self, body_bytes: usize) -> Result<State, ResponseError> {
+    const fn finish(self, body_bytes: usize) -> Result<State, ResponseError> {
         if self.size == 0 {
             return Ok(State::Trailer { taken: 0, line: 0, return_seen: false });
         }

@@ -1,8 +1,8 @@
 //! One open connection: plain TCP, or TLS driven by hand.
 //!
-//! Writing and reading are plain calls that never wait, so that whoever decides to buy can write
-//! from where it stands. Waiting for the socket is the driver's part. What is never done here:
-//! writing the same bytes twice, and writing a request's remaining bytes after an error.
+//! Reads and writes never wait, so that an order can be written in the task that decides. The
+//! driver waits for the socket. The same bytes are never written twice, and the rest of a request
+//! is not written after an error.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -24,73 +24,75 @@ use crate::{
     },
 };
 
-/// How many reads one look at an encrypted connection may take. Session tickets need one or two.
-const LOOK_READS_MAX: usize = 8;
+/// Maximum number of reads in one check of an encrypted connection. Session tickets need one or
+/// two.
+const PENDING_INPUT_READS_MAX: usize = 8;
 
-/// An open connection on which nothing waits.
+/// An open connection with non-blocking calls.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    wire: Mutex<Transport>,
-    /// When TCP and TLS were done.
+    transport: Mutex<Transport>,
+    /// Time at which TCP and TLS were done.
     pub(super) ready: Instant,
 }
 
 #[derive(Debug)]
 enum Transport {
     Plain {
-        /// What the system had no room for.
+        /// Bytes that the socket buffer had no space for.
         unsent: Vec<u8>,
     },
-    /// It keeps what is unsent itself.
+    /// Buffers unsent bytes itself.
     Tls(Box<ClientConnection>),
 }
 
-/// What a connection has for its reader.
+/// Unread input of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PendingInput {
     Nothing,
-    /// Bytes of an answer.
+    /// Bytes of a response.
     Data,
-    /// The connection has ended or is broken, and nothing lies before its end.
+    /// The connection has ended or is broken, and no data precedes its end.
     End,
 }
 
-/// Why a connection could not be opened.
+/// Cause of a failed connect.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
     Name(#[from] TlsError),
-    #[error("the server could not prove who it is; check the address and this machine's clock")]
+    #[error("the TLS handshake failed; check the address and the clock of this machine")]
     Tls(#[source] io::Error),
 }
 
 impl Connection {
-    /// Dials, and does TLS where the address asks for it.
+    /// Dials, and does the TLS handshake if the endpoint uses TLS.
     pub(super) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, ConnectError> {
         let stream = dial::tcp(endpoint).await?;
         if !endpoint.is_tls() {
-            let wire = Mutex::new(Transport::Plain { unsent: Vec::new() });
-            return Ok(Self { stream, wire, ready: Instant::now() });
+            let transport = Mutex::new(Transport::Plain { unsent: Vec::new() });
+            return Ok(Self { stream, transport, ready: Instant::now() });
         }
         let name = tls::server_name(endpoint.host())?;
         let connector = TlsConnector::from(tls.config());
         let secured = connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
         let (stream, connection) = secured.into_inner();
-        let wire = Mutex::new(Transport::Tls(Box::new(connection)));
-        Ok(Self { stream, wire, ready: Instant::now() })
+        let transport = Mutex::new(Transport::Tls(Box::new(connection)));
+        Ok(Self { stream, transport, ready: Instant::now() })
     }
 
-    /// What the server has sent that [`read`](Self::read) has not returned. Never waits.
+    /// Returns the kind of input that [`read`](Self::read) has not returned yet. Never waits.
     ///
-    /// The system is asked every time: the runtime learns of arrived bytes only when it polls, and
-    /// an order that is written in between would get the answer of another request. With TLS only
-    /// decrypted data counts; what decrypts to none, as session tickets do, is taken in on the way.
-    pub(super) fn input(&self) -> PendingInput {
-        let Transport::Tls(connection) = &mut *self.wire() else { return peek(&self.stream) };
-        for _ in 0..LOOK_READS_MAX {
+    /// The system is queried every time: the runtime learns of received bytes only when it polls,
+    /// and an order that is written in between would be matched with the response of another
+    /// request. With TLS only decrypted data counts; records without application data, such as
+    /// session tickets, are processed here.
+    pub(super) fn pending_input(&self) -> PendingInput {
+        let Transport::Tls(connection) = &mut *self.transport() else { return peek(&self.stream) };
+        for _ in 0..PENDING_INPUT_READS_MAX {
             match connection.process_new_packets() {
                 Ok(state) if state.plaintext_bytes_to_read() > 0 => return PendingInput::Data,
                 Ok(state) if !state.peer_has_closed() => {}
@@ -108,15 +110,14 @@ impl Connection {
         PendingInput::Data
     }
 
-    /// Writes a request as far as the system takes it. [`flush`](Self::flush) writes the rest once
-    /// there is room, or finds out why it cannot. Returns when the system was first asked: before
-    /// that came only what TLS has to do.
+    /// Writes a request as far as the socket buffer allows. [`flush`](Self::flush) writes the rest.
+    /// Returns the time just before the first write; with TLS, after encryption.
     ///
     /// # Errors
     ///
-    /// If not one byte was handed to the system. The connection must not be used any more.
+    /// Returns an error if not one byte was written. The connection must not be used any more.
     pub(super) fn write(&self, request: &[u8]) -> io::Result<Instant> {
-        match &mut *self.wire() {
+        match &mut *self.transport() {
             Transport::Plain { unsent } => {
                 let begun = Instant::now();
                 let written = self.stream.try_write(request)?;
@@ -130,8 +131,8 @@ impl Connection {
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                // More than one write is needed for a long request only. Whatever goes wrong from
-                // here on happens to a request that has begun to leave; its driver will see it.
+                // Only a long request needs more than one write. An error from here on concerns a
+                // request that was sent in part; the driver handles it.
                 while connection.wants_write() {
                     if connection.write_tls(&mut NonBlocking(&self.stream)).is_err() {
                         break;
@@ -142,13 +143,13 @@ impl Connection {
         }
     }
 
-    /// Writes more of what is unsent.
+    /// Writes more of the unsent bytes.
     ///
     /// # Errors
     ///
-    /// What the system says, or `WouldBlock` if there is no room yet.
+    /// Returns the error of the system, or `WouldBlock` if the socket buffer is full.
     pub(super) fn flush(&self) -> io::Result<()> {
-        match &mut *self.wire() {
+        match &mut *self.transport() {
             Transport::Plain { unsent } => {
                 while !unsent.is_empty() {
                     let written = self.stream.try_write(unsent)?;
@@ -164,16 +165,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what has come. Zero bytes are the connection's proper end.
+    /// Reads received data. Zero bytes are the connection's proper end.
     ///
     /// # Errors
     ///
-    /// What the system or TLS says, or `WouldBlock` if there is nothing.
+    /// Returns the error of the system or of TLS, or `WouldBlock` if there is no data.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut *self.wire() {
+        match &mut *self.transport() {
             Transport::Plain { .. } => self.stream.try_read(buffer),
             Transport::Tls(connection) => loop {
-                // First, because a look may have met an error that nothing else would show again.
+                // First, because `pending_input` may have met an error that no later call would
+                // report.
                 let _state = connection
                     .process_new_packets()
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -186,30 +188,30 @@ impl Connection {
         }
     }
 
-    /// Whether [`flush`](Self::flush) has anything to do.
+    /// Returns `true` if [`flush`](Self::flush) has bytes to write.
     pub(super) fn has_unsent(&self) -> bool {
-        match &*self.wire() {
+        match &*self.transport() {
             Transport::Plain { unsent } => !unsent.is_empty(),
             Transport::Tls(connection) => connection.wants_write(),
         }
     }
 
-    /// Waits until there may be something to read.
+    /// Waits until there may be data to read.
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.stream.readable().await
     }
 
-    /// Waits until there may be room to write.
+    /// Waits until the socket buffer may have space.
     pub(super) async fn writable(&self) -> io::Result<()> {
         self.stream.writable().await
     }
 
-    fn wire(&self) -> MutexGuard<'_, Transport> {
-        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    fn transport(&self) -> MutexGuard<'_, Transport> {
+        self.transport.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks the system what has arrived. The runtime's own readiness is as old as its last poll.
+/// Queries the system for received data. The runtime's own readiness is as old as its last poll.
 fn peek(stream: &TcpStream) -> PendingInput {
     if !has_event(stream) {
         return PendingInput::Nothing;
@@ -222,8 +224,8 @@ fn peek(stream: &TcpStream) -> PendingInput {
     }
 }
 
-/// Whether a socket has data, an end or an error. `poll` does not take the socket's lock, so it costs
-/// less than a peek, and almost every look before an order finds nothing.
+/// Returns `true` if a socket has data, an end or an error. `poll` does not take the socket's lock,
+/// so it costs less than a peek, and almost every check before an order finds nothing.
 #[cfg(unix)]
 fn has_event(stream: &TcpStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -239,7 +241,7 @@ const fn has_event(_stream: &TcpStream) -> bool {
     true
 }
 
-/// A socket as rustls wants it.
+/// Adapter from a socket to the `io` traits that rustls needs.
 struct NonBlocking<'a>(&'a TcpStream);
 
 impl io::Read for NonBlocking<'_> {
@@ -274,10 +276,10 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// Two ends of a connection that holds little.
-    async fn narrow() -> (TcpStream, TcpStream) {
+    /// Returns the two ends of a connection with small socket buffers.
+    async fn small_buffer_pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
         let socket = TcpSocket::new_v4().unwrap();
@@ -288,57 +290,57 @@ mod tests {
     }
 
     fn plain(stream: TcpStream) -> Connection {
-        let wire = Mutex::new(Transport::Plain { unsent: Vec::new() });
-        Connection { stream, wire, ready: Instant::now() }
+        let transport = Mutex::new(Transport::Plain { unsent: Vec::new() });
+        Connection { stream, transport, ready: Instant::now() }
     }
 
     #[tokio::test]
-    async fn what_the_system_has_no_room_for_is_written_later_and_once() {
-        let (near, mut far) = narrow().await;
-        let link = plain(near);
+    async fn bytes_beyond_the_socket_buffer_are_flushed_later_and_once() {
+        let (near, mut far) = small_buffer_pair().await;
+        let connection = plain(near);
         let request: Vec<u8> = (0..2_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
-        link.write(&request).unwrap();
-        assert!(link.has_unsent(), "it took all of it");
+        connection.write(&request).unwrap();
+        assert!(connection.has_unsent(), "the socket buffer took the whole request");
         let reader = async {
             let mut read = vec![0; request.len()];
             far.read_exact(&mut read).await.unwrap();
             read
         };
         let writer = async {
-            while link.has_unsent() {
-                link.writable().await.unwrap();
-                match link.flush() {
+            while connection.has_unsent() {
+                connection.writable().await.unwrap();
+                match connection.flush() {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     done => done.unwrap(),
                 }
             }
         };
-        let (read, ()) = timeout(PATIENCE, async { tokio::join!(reader, writer) }).await.unwrap();
-        assert!(read == request, "other bytes arrived");
-        drop(link);
-        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "more bytes arrived");
+        let (read, ()) = timeout(DEADLINE, async { tokio::join!(reader, writer) }).await.unwrap();
+        assert!(read == request, "the bytes differ");
+        drop(connection);
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "bytes were written twice");
     }
 
-    /// What the link sees once it is something else than `before`, without a turn for the runtime.
-    fn soon(link: &Connection, before: PendingInput) -> PendingInput {
-        let deadline = Instant::now() + PATIENCE;
-        while link.input() == before && Instant::now() < deadline {}
-        link.input()
+    /// Returns the pending input once it differs from `before`, without running the runtime.
+    fn wait_for_input_change(connection: &Connection, before: PendingInput) -> PendingInput {
+        let deadline = Instant::now() + DEADLINE;
+        while connection.pending_input() == before && Instant::now() < deadline {}
+        connection.pending_input()
     }
 
     #[tokio::test]
-    async fn what_has_arrived_is_seen_before_the_runtime_knows_of_it() {
-        let (near, far) = narrow().await;
-        let (link, far) = (plain(near), far.into_std().unwrap());
-        assert_eq!(link.input(), PendingInput::Nothing);
+    async fn pending_input_returns_data_that_the_runtime_has_not_polled() {
+        let (near, far) = small_buffer_pair().await;
+        let (connection, far) = (plain(near), far.into_std().unwrap());
+        assert_eq!(connection.pending_input(), PendingInput::Nothing);
         (&far).write_all(b"x").unwrap();
-        assert_eq!(soon(&link, PendingInput::Nothing), PendingInput::Data);
-        timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
-        assert_eq!(link.read(&mut [0; 8]).unwrap(), 1);
-        assert_eq!(link.input(), PendingInput::Nothing);
+        assert_eq!(wait_for_input_change(&connection, PendingInput::Nothing), PendingInput::Data);
+        timeout(DEADLINE, connection.readable()).await.unwrap().unwrap();
+        assert_eq!(connection.read(&mut [0; 8]).unwrap(), 1);
+        assert_eq!(connection.pending_input(), PendingInput::Nothing);
         drop(far);
-        assert_eq!(soon(&link, PendingInput::Nothing), PendingInput::End);
-        timeout(PATIENCE, link.readable()).await.unwrap().unwrap();
-        assert_eq!(link.read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(wait_for_input_change(&connection, PendingInput::Nothing), PendingInput::End);
+        timeout(DEADLINE, connection.readable()).await.unwrap().unwrap();
+        assert_eq!(connection.read(&mut [0; 8]).unwrap(), 0);
     }
 }

@@ -1,10 +1,10 @@
-//! Looks after one connection: opens it, reads its answers, keeps it warm, replaces it.
+//! Task that owns one connection: opens it, reads its responses, keeps it warm, replaces it.
 //!
-//! A driver never writes an order; it finishes one of which the system took only a part, reads its
-//! answer under a deadline, and reports what became of it. A refusal that names no order is reported
-//! twice: at once as unconfirmed, and again when the connection was shown to be in step, or not.
-//! Between orders it sends a harmless request now and then, so that neither the server nor anything
-//! on the way forgets the connection.
+//! A driver never starts an order; it flushes the rest of a partial write, reads the response under
+//! a deadline, and reports the outcome. A rejection that does not name the order is reported twice:
+//! first as unconfirmed, and again after the connection was shown to be in sync, or not. Between
+//! orders the driver sends keep-warm requests, so that neither the server nor a proxy drops the
+//! connection.
 
 use std::{
     collections::VecDeque,
@@ -42,115 +42,114 @@ use crate::{
     text::error_chain,
 };
 
-/// How much earlier than planned a connection may be warmed, in percent.
-const EARLIER_PERCENT_MAX: u32 = 20;
+/// Maximum percentage by which a keep-warm request is sent early.
+const JITTER_PERCENT_MAX: u32 = 20;
 
-/// How much is read at once.
+/// Size of the read buffer.
 const READ_BYTES: usize = 16 * 1024;
-/// How many orders that were rejected on a connection are remembered.
+/// Maximum number of rejected orders that are kept per connection.
 const REJECTED_MAX: usize = 64;
 
-/// What all drivers of a pool have in common.
+/// State shared by all drivers of a pool.
 #[derive(Debug)]
 pub(super) struct DriverContext {
     pub(super) shared: Arc<PoolState>,
     pub(super) endpoint: Endpoint,
     pub(super) tls: Tls,
     pub(super) warm: WarmRequest,
-    pub(super) habits: ConnectionConfig,
+    pub(super) connection_config: ConnectionConfig,
     pub(super) reports: mpsc::Sender<OrderReport>,
     pub(super) started: Instant,
 }
 
-/// One connection's driver.
 pub(super) struct ConnectionDriver {
-    common: Arc<DriverContext>,
+    context: Arc<DriverContext>,
     index: usize,
     redial: RedialBackoff,
-    /// For how long the server says that it keeps an idle connection.
-    patience: Option<Duration>,
+    /// Idle timeout announced by the server.
+    server_timeout: Option<Duration>,
     buffer: Vec<u8>,
 }
 
-/// One connection's life, as its driver sees it.
+/// State of one open connection.
 struct DriverSession {
-    link: Arc<Connection>,
+    connection: Arc<Connection>,
     reader: ResponseReader,
-    /// The harmless request under way that keeps it warm: when it was written.
-    warming: Option<Instant>,
+    /// Time at which the pending keep-warm request was written.
+    keep_warm_sent: Option<Instant>,
     confirming: Option<Confirmation>,
-    /// Orders whose rejection was confirmed here, the newest last: an answer that names one of them
-    /// after all may still come.
+    /// Orders whose rejection was confirmed here, newest last: a response that names one of them
+    /// may still arrive.
     rejected: VecDeque<InFlightRequest>,
     idle_since: Instant,
-    /// A moment to act that has passed, and since when that is known.
-    overdue: Option<(Instant, Instant)>,
-    /// How much earlier than planned this connection is warmed, in percent, so that those of a pool
-    /// do not all ask at once.
-    earlier_percent: u32,
+    /// A deadline that has passed, and the time at which that was noticed.
+    passed_deadline: Option<(Instant, Instant)>,
+    /// Percentage by which the keep-warm request of this connection is early, so that the
+    /// connections of a pool do not send theirs at the same time.
+    jitter_percent: u32,
 }
 
-/// A refusal that names no order, until the next answer on the connection decides.
+/// A rejection that does not name the order, until the next response on the connection decides.
 struct Confirmation {
     order: InFlightRequest,
-    refusal: RejectReason,
+    reason: RejectReason,
     response: HttpResponse,
-    /// When the refusal was complete.
+    /// Time at which the rejection was complete.
     answered: Instant,
-    /// When the harmless request was written that confirms it; `None`: something else had arrived
-    /// before it could be.
-    asked: Option<Instant>,
+    /// Time at which the confirming keep-warm request was written; `None` if other data had arrived
+    /// before.
+    request_sent: Option<Instant>,
 }
 
-/// A complete answer, and what was seen around it.
+/// A complete response and the state of its connection.
 struct ReceivedResponse {
     response: HttpResponse,
     at: Instant,
-    /// More bytes came right behind it.
+    /// More bytes followed the response.
     has_surplus: bool,
-    /// The connection can carry another request: HTTP allows it, and the last one left in full.
+    /// The connection can carry another request: HTTP allows it, and the last request was sent in
+    /// full.
     is_reusable: bool,
 }
 
 impl DriverSession {
-    /// Whether no request is under way, but for an order that the pool knows of.
+    /// Returns `true` if no keep-warm request or confirmation is pending.
     const fn is_free(&self) -> bool {
-        self.warming.is_none() && self.confirming.is_none()
+        self.keep_warm_sent.is_none() && self.confirming.is_none()
     }
 }
 
-/// Whether a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
-    Go,
-    /// It has ended, or must not be used again; this is what an unanswered buy is told.
-    End(ResponseError),
+    Continue,
+    /// The connection has ended or must not be reused. An outstanding order is reported with this
+    /// error.
+    Close(ResponseError),
 }
 
 impl ConnectionDriver {
-    pub(super) fn new(common: Arc<DriverContext>, index: usize) -> Self {
+    pub(super) fn new(context: Arc<DriverContext>, index: usize) -> Self {
         let buffer = vec![0; READ_BYTES];
-        Self { common, index, redial: RedialBackoff::default(), patience: None, buffer }
+        Self { context, index, redial: RedialBackoff::default(), server_timeout: None, buffer }
     }
 
-    /// Runs until the pool stops.
     pub(super) async fn run(mut self) {
         while !self.is_stopping() {
-            let lived = match self.open().await {
-                Some(link) => self.attend(link).await,
+            let lifetime = match self.open().await {
+                Some(connection) => self.run_connection(connection).await,
                 None => Duration::ZERO,
             };
-            let wait = self.redial.after(lived, fastrand::u64(..));
+            let wait = self.redial.next_wait(lifetime, fastrand::u64(..));
             self.pause(wait).await;
         }
-        self.common.shared.changed.notify_waiters();
+        self.context.shared.changed.notify_waiters();
     }
 
     fn is_stopping(&self) -> bool {
-        self.common.shared.pool().stopping != StopPhase::No
+        self.context.shared.pool().stop_phase != StopPhase::Running
     }
 
-    /// Waits, unless the pool stops.
+    /// Waits until the time is over or the pool stops.
     async fn pause(&self, wait: Duration) {
         if wait.is_zero() {
             return;
@@ -160,14 +159,15 @@ impl ConnectionDriver {
         while !self.is_stopping() {
             tokio::select! {
                 () = &mut until => return,
-                () = self.common.shared.woken(self.index) => {}
+                () = self.context.shared.wait_for_wake(self.index) => {}
             }
         }
     }
 
     async fn open(&self) -> Option<Connection> {
         loop {
-            let allowed = self.common.shared.pool().dials.take(self.common.started.elapsed());
+            let allowed =
+                self.context.shared.pool().dials.try_acquire(self.context.started.elapsed());
             match allowed {
                 Ok(()) => break,
                 Err(wait) => self.pause(wait).await,
@@ -178,13 +178,13 @@ impl ConnectionDriver {
         }
         let dial = deadline::timeout(
             DIAL_DEADLINE,
-            Connection::open(&self.common.endpoint, &self.common.tls),
+            Connection::open(&self.context.endpoint, &self.context.tls),
         );
         tokio::pin!(dial);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut dial => break outcome,
-                () = self.common.shared.woken(self.index) => {
+                () = self.context.shared.wait_for_wake(self.index) => {
                     if self.is_stopping() {
                         return None;
                     }
@@ -192,275 +192,290 @@ impl ConnectionDriver {
             }
         };
         match outcome {
-            Ok(Ok(link)) => Some(link),
+            Ok(Ok(connection)) => Some(connection),
             Ok(Err(error)) => {
-                self.tell_failure(Some(&error));
+                self.log_failure(Some(&error));
                 None
             }
             Err(Late) => {
-                self.tell_failure(None);
+                self.log_failure(None);
                 None
             }
         }
     }
 
-    /// Says once per outage that buys cannot leave.
-    fn tell_failure(&self, error: Option<&ConnectError>) {
+    /// Logs a failed dial; as a warning once per outage.
+    fn log_failure(&self, error: Option<&ConnectError>) {
         let reason =
-            error.map_or_else(|| "no answer in time".to_owned(), |error| error_chain(error));
+            error.map_or_else(|| "no response in time".to_owned(), |error| error_chain(error));
         let is_first = {
-            let mut pool = self.common.shared.pool();
-            let is_first = pool.ready_count() == 0 && !pool.outage_told;
-            pool.outage_told |= is_first;
+            let mut pool = self.context.shared.pool();
+            let is_first = pool.ready_count() == 0 && !pool.outage_logged;
+            pool.outage_logged |= is_first;
             is_first
         };
         if is_first {
-            warn!("No connection for buying: {reason}");
+            warn!("Order connection failed: {reason}; no orders can be sent, retrying");
         } else {
             let failures = self.redial.failures().saturating_add(1);
-            debug!(connection = self.index, failures, "No connection for buying: {reason}");
+            debug!(
+                connection = self.index,
+                failures, "Order connection failed: {reason}; retrying"
+            );
         }
     }
 
-    /// Looks after an open connection until it ends. Returns how long it lived.
-    async fn attend(&mut self, link: Connection) -> Duration {
+    /// Runs an open connection until it ends. Returns its lifetime.
+    async fn run_connection(&mut self, connection: Connection) -> Duration {
         let opened = Instant::now();
-        let link = Arc::new(link);
-        debug!(connection = self.index, "Connection for buying ready");
+        let connection = Arc::new(connection);
+        debug!(connection = self.index, "Order connection opened");
         let mut session = DriverSession {
             rejected: VecDeque::new(),
-            link: Arc::clone(&link),
+            connection: Arc::clone(&connection),
             reader: ResponseReader::new(),
-            warming: None,
+            keep_warm_sent: None,
             confirming: None,
             idle_since: opened,
-            overdue: None,
-            earlier_percent: fastrand::u32(..EARLIER_PERCENT_MAX),
+            passed_deadline: None,
+            jitter_percent: fastrand::u32(..JITTER_PERCENT_MAX),
         };
-        self.common.shared.pool().admit(self.index, link);
-        let why = self.session(&mut session).await;
-        let left = self.common.shared.pool().dismiss(self.index);
-        let answer = ExchangeResult::Broken { why, head: session.reader.head() };
-        if let Some(order) = left {
-            let outcome = attribution::of_broken(&order.id, None, &answer);
+        self.context.shared.pool().insert_connection(self.index, connection);
+        let error = self.run_session(&mut session).await;
+        let unanswered = self.context.shared.pool().remove_connection(self.index);
+        let answer = ExchangeResult::Broken { error, head: session.reader.head() };
+        if let Some(order) = unanswered {
+            let outcome = attribution::classify_failure(&order.id, None, &answer);
             self.report(order, (answer, Instant::now()), outcome, true).await;
-        } else if let Some(Confirmation { order, refusal, .. }) = session.confirming.take() {
-            let outcome = attribution::of_broken(&order.id, Some(refusal), &answer);
+        } else if let Some(Confirmation { order, reason, .. }) = session.confirming.take() {
+            let outcome = attribution::classify_failure(&order.id, Some(reason), &answer);
             self.report(order, (answer, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
     }
 
-    async fn session(&mut self, session: &mut DriverSession) -> ResponseError {
-        let mut alarm = Box::pin(sleep(Duration::ZERO));
+    async fn run_session(&mut self, session: &mut DriverSession) -> ResponseError {
+        let mut timer = Box::pin(sleep(Duration::ZERO));
         loop {
-            let mut is_news = false;
-            // No order may be written between reading what has arrived and accounting for it.
-            let _was_idle = self.common.shared.pool().take_idle(self.index);
-            if let Flow::End(why) = self.read(session).await {
-                return why;
+            let mut outage_ended = false;
+            // No order may be written between reading received data and matching it.
+            let _was_idle = self.context.shared.pool().take_idle(self.index);
+            if let Flow::Close(error) = self.read(session).await {
+                return error;
             }
-            let duty = {
-                let mut pool = self.common.shared.pool();
-                let duty = pool.duty(self.index);
-                match (pool.stopping, duty) {
-                    (StopPhase::Over, _) | (_, SlotState::Discard) => {
+            let slot_state = {
+                let mut pool = self.context.shared.pool();
+                let slot_state = pool.slot_state(self.index);
+                match (pool.stop_phase, slot_state) {
+                    (StopPhase::Aborted, _) | (_, SlotState::Discarded) => {
                         return ResponseError::Stopped;
                     }
-                    (StopPhase::Waiting, SlotState::Idle) if session.confirming.is_none() => {
+                    (StopPhase::Draining, SlotState::Idle) if session.confirming.is_none() => {
                         return ResponseError::Stopped;
                     }
-                    (StopPhase::No, SlotState::Idle) if session.is_free() => {
-                        is_news = pool.make_idle(self.index);
+                    (StopPhase::Running, SlotState::Idle) if session.is_free() => {
+                        outage_ended = pool.mark_idle(self.index);
                     }
-                    (_, SlotState::Idle | SlotState::Answer(_)) => {}
+                    (_, SlotState::Idle | SlotState::AwaitingResponse(_)) => {}
                 }
-                duty
+                slot_state
             };
-            if is_news {
-                info!("Connected for buying again");
+            if outage_ended {
+                info!("Order connection restored: orders can be sent again");
             }
-            if matches!(duty, SlotState::Idle) && session.is_free() {
-                self.common.shared.changed.notify_waiters();
+            if matches!(slot_state, SlotState::Idle) && session.is_free() {
+                self.context.shared.changed.notify_waiters();
             }
-            if let Flow::End(why) = self.wait(session, duty, alarm.as_mut()).await {
-                return why;
+            if let Flow::Close(error) = self.wait(session, slot_state, timer.as_mut()).await {
+                return error;
             }
         }
     }
 
-    /// Waits for bytes, for room, for something new to look at, or for the time to act.
+    /// Waits for input, for write capacity, for a wake-up, or for the next deadline.
     async fn wait(
         &self,
         session: &mut DriverSession,
-        duty: SlotState,
-        mut alarm: Pin<&mut Sleep>,
+        slot_state: SlotState,
+        mut timer: Pin<&mut Sleep>,
     ) -> Flow {
-        let due = self.due(session, duty).into();
-        if alarm.deadline() != due {
-            alarm.as_mut().reset(due);
+        let next_deadline = self.next_deadline(session, slot_state).into();
+        if timer.deadline() != next_deadline {
+            timer.as_mut().reset(next_deadline);
         }
-        let has_unsent = session.link.has_unsent();
+        let has_unsent = session.connection.has_unsent();
         tokio::select! {
             biased;
-            readable = session.link.readable() => match readable {
-                Ok(()) => Flow::Go,
-                Err(_broken) => Flow::End(ResponseError::Cut),
+            readable = session.connection.readable() => match readable {
+                Ok(()) => Flow::Continue,
+                Err(_broken) => Flow::Close(ResponseError::Cut),
             },
-            writable = session.link.writable(), if has_unsent => {
-                match writable.and_then(|()| session.link.flush()) {
+            writable = session.connection.writable(), if has_unsent => {
+                match writable.and_then(|()| session.connection.flush()) {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                        Flow::End(ResponseError::Cut)
+                        Flow::Close(ResponseError::Cut)
                     }
-                    Ok(()) | Err(_) => Flow::Go,
+                    Ok(()) | Err(_) => Flow::Continue,
                 }
             }
-            () = self.common.shared.woken(self.index) => Flow::Go,
-            () = alarm => self.overdue(session, duty).await,
+            () = self.context.shared.wait_for_wake(self.index) => Flow::Continue,
+            () = timer => self.on_timer(session, slot_state).await,
         }
     }
 
-    /// The time to act has come. What already lies in the socket is read before anything is called
-    /// late, for at most [`CATCH_UP_MAX`], so that a server that dribbles gains nothing by it.
-    async fn overdue(&self, session: &mut DriverSession, duty: SlotState) -> Flow {
-        let due = self.due(session, duty);
-        let since = match session.overdue {
-            Some((passed, since)) if passed == due => since,
+    /// Handles a passed deadline. Data already in the socket is read first, for at most
+    /// [`CATCH_UP_MAX`], so that a server that sends byte by byte cannot extend the deadline.
+    async fn on_timer(&self, session: &mut DriverSession, slot_state: SlotState) -> Flow {
+        let next_deadline = self.next_deadline(session, slot_state);
+        let since = match session.passed_deadline {
+            Some((passed, since)) if passed == next_deadline => since,
             _ => Instant::now(),
         };
-        session.overdue = Some((due, since));
+        session.passed_deadline = Some((next_deadline, since));
         if since.elapsed() <= CATCH_UP_MAX {
-            match deadline::once_more(due.into(), session.link.readable()).await {
-                Some(Ok(())) => return Flow::Go,
-                Some(Err(_broken)) => return Flow::End(ResponseError::Cut),
+            match deadline::poll_after_deadline(next_deadline.into(), session.connection.readable())
+                .await
+            {
+                Some(Ok(())) => return Flow::Continue,
+                Some(Err(_broken)) => return Flow::Close(ResponseError::Cut),
                 None => {}
             }
         }
-        self.act(session, duty)
+        self.on_deadline(session, slot_state)
     }
 
-    /// When it is time to act if nothing comes in.
-    fn due(&self, session: &DriverSession, duty: SlotState) -> Instant {
-        let ConnectionConfig { answer_deadline, .. } = self.common.habits;
-        let asked = session.confirming.as_ref().map(|one| one.asked.unwrap_or(one.answered));
-        match (duty, asked.or(session.warming)) {
-            (SlotState::Answer(in_flight), _) => in_flight.written.written + answer_deadline,
-            (_, Some(asked)) => asked + answer_deadline,
+    /// Returns the next deadline.
+    fn next_deadline(&self, session: &DriverSession, slot_state: SlotState) -> Instant {
+        let ConnectionConfig { response_timeout, .. } = self.context.connection_config;
+        let request_sent =
+            session.confirming.as_ref().map(|one| one.request_sent.unwrap_or(one.answered));
+        match (slot_state, request_sent.or(session.keep_warm_sent)) {
+            (SlotState::AwaitingResponse(in_flight), _) => {
+                in_flight.written.written + response_timeout
+            }
+            (_, Some(request_sent)) => request_sent + response_timeout,
             (_, None) => {
-                let (IdleAction::Warm(after) | IdleAction::Replace(after)) = self.plan();
-                let earlier = after.saturating_mul(session.earlier_percent) / 100;
-                session.idle_since + after.saturating_sub(earlier)
+                let (IdleAction::KeepWarm(after) | IdleAction::Replace(after)) = self.idle_action();
+                let jitter = after.saturating_mul(session.jitter_percent) / 100;
+                session.idle_since + after.saturating_sub(jitter)
             }
         }
     }
 
-    fn plan(&self) -> IdleAction {
-        IdleAction::plan(self.common.habits.keep_warm, self.patience)
+    fn idle_action(&self) -> IdleAction {
+        IdleAction::decide(self.context.connection_config.keep_warm, self.server_timeout)
     }
 
-    /// It is time to act.
-    fn act(&self, session: &mut DriverSession, duty: SlotState) -> Flow {
-        if matches!(duty, SlotState::Answer(_)) || !session.is_free() {
-            return Flow::End(ResponseError::Timeout);
+    /// Acts on a deadline: closes on a timeout, keeps an idle connection warm or replaces it.
+    fn on_deadline(&self, session: &mut DriverSession, slot_state: SlotState) -> Flow {
+        if matches!(slot_state, SlotState::AwaitingResponse(_)) || !session.is_free() {
+            return Flow::Close(ResponseError::Timeout);
         }
-        if !self.common.shared.pool().take_idle(self.index) {
-            // Somebody has just sent a buy on it.
-            return Flow::Go;
+        if !self.context.shared.pool().take_idle(self.index) {
+            // An order has just been written to it.
+            return Flow::Continue;
         }
-        match self.plan() {
-            IdleAction::Replace(_) => Flow::End(ResponseError::Stopped),
-            // What has arrived would be taken for the answer to the request.
-            IdleAction::Warm(_) if session.link.input() != PendingInput::Nothing => {
-                Flow::End(ResponseError::Cut)
+        match self.idle_action() {
+            IdleAction::Replace(_) => Flow::Close(ResponseError::Stopped),
+            // The pending data would be taken for the response to the request.
+            IdleAction::KeepWarm(_)
+                if session.connection.pending_input() != PendingInput::Nothing =>
+            {
+                Flow::Close(ResponseError::Cut)
             }
-            IdleAction::Warm(_) => match session.link.write(self.common.warm.bytes()) {
+            IdleAction::KeepWarm(_) => match session.connection.write(self.context.warm.bytes()) {
                 Ok(begun) => {
-                    session.warming = Some(begun);
-                    Flow::Go
+                    session.keep_warm_sent = Some(begun);
+                    Flow::Continue
                 }
-                Err(_nothing_left) => Flow::End(ResponseError::Cut),
+                Err(_nothing_left) => Flow::Close(ResponseError::Cut),
             },
         }
     }
 
-    /// Reads all that has come.
+    /// Reads all received data.
     async fn read(&mut self, session: &mut DriverSession) -> Flow {
         loop {
-            match session.link.read(&mut self.buffer) {
+            match session.connection.read(&mut self.buffer) {
                 Ok(0) => {
                     let ended = session.reader.end();
-                    // Only an answer whose length its end tells is complete now.
-                    let _ended = self.finish(session, false).await;
-                    return Flow::End(ended.err().unwrap_or(ResponseError::Cut));
+                    // Only a response that is delimited by the end of the connection is complete
+                    // now.
+                    let _ended = self.on_response(session, false).await;
+                    return Flow::Close(ended.err().unwrap_or(ResponseError::Cut));
                 }
                 Ok(count) => {
-                    if let Flow::End(why) = self.take(session, count).await {
-                        return Flow::End(why);
+                    if let Flow::Close(error) = self.process_bytes(session, count).await {
+                        return Flow::Close(error);
                     }
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Flow::Go,
+                    io::ErrorKind::WouldBlock => return Flow::Continue,
                     io::ErrorKind::Interrupted => {}
-                    _ => return Flow::End(ResponseError::Cut),
+                    _ => return Flow::Close(ResponseError::Cut),
                 },
             }
         }
     }
 
-    /// Takes what was read into the answers that are due.
-    async fn take(&mut self, session: &mut DriverSession, count: usize) -> Flow {
+    /// Parses the bytes that were read into the outstanding responses.
+    async fn process_bytes(&mut self, session: &mut DriverSession, count: usize) -> Flow {
         let mut bytes = self.buffer.get(..count).unwrap_or_default();
         while !bytes.is_empty() {
-            let duty = self.common.shared.pool().duty(self.index);
-            if matches!(duty, SlotState::Discard)
-                || matches!(duty, SlotState::Idle) && session.is_free()
+            let slot_state = self.context.shared.pool().slot_state(self.index);
+            if matches!(slot_state, SlotState::Discarded)
+                || matches!(slot_state, SlotState::Idle) && session.is_free()
             {
-                self.note_unexpected(bytes);
+                self.log_unexpected_bytes(bytes);
                 self.report_late(session, bytes).await;
-                return Flow::End(ResponseError::Malformed);
+                return Flow::Close(ResponseError::Malformed);
             }
             match session.reader.feed(bytes) {
-                Err(why) => return Flow::End(why),
-                Ok(ReadProgress::More) => return Flow::Go,
+                Err(error) => return Flow::Close(error),
+                Ok(ReadProgress::More) => return Flow::Continue,
                 Ok(ReadProgress::Done { taken }) => {
-                    self.patience = session.reader.keep_alive().idle.or(self.patience);
+                    self.server_timeout = session.reader.keep_alive().idle.or(self.server_timeout);
                     bytes = bytes.get(taken..).unwrap_or_default();
-                    if let Flow::End(why) = self.finish(session, !bytes.is_empty()).await {
-                        return Flow::End(why);
+                    if let Flow::Close(error) = self.on_response(session, !bytes.is_empty()).await {
+                        return Flow::Close(error);
                     }
                 }
             }
         }
-        Flow::Go
+        Flow::Continue
     }
 
-    /// Takes in the answer, if it is complete. `has_surplus`: more bytes came right behind it.
-    async fn finish(&self, session: &mut DriverSession, has_surplus: bool) -> Flow {
-        let is_reusable = session.reader.keep_alive().reusable && !session.link.has_unsent();
+    /// Dispatches a complete response. `has_surplus`: more bytes followed it.
+    async fn on_response(&self, session: &mut DriverSession, has_surplus: bool) -> Flow {
+        let is_reusable = session.reader.keep_alive().reusable && !session.connection.has_unsent();
         let Some(response) = session.reader.take_response() else {
-            return Flow::End(ResponseError::Cut);
+            return Flow::Close(ResponseError::Cut);
         };
         let at = Instant::now();
         session.idle_since = at;
         let received = ReceivedResponse { response, at, has_surplus, is_reusable };
         if let Some(confirmation) = session.confirming.take() {
-            return self.conclude(session, confirmation, received).await;
+            return self.on_confirmation_response(session, confirmation, received).await;
         }
-        if let Some(sent) = session.warming.take() {
-            if !attribution::is_warm_answer(&ExchangeResult::Complete(received.response.clone())) {
+        if let Some(sent) = session.keep_warm_sent.take() {
+            if !attribution::is_keep_warm_response(&ExchangeResult::Complete(
+                received.response.clone(),
+            )) {
                 self.report_late(session, &received.response.body).await;
             }
-            return self.warmed(sent, received);
+            return self.on_keep_warm_response(sent, received);
         }
-        let duty = self.common.shared.pool().duty(self.index);
-        match duty {
-            SlotState::Answer(order) => self.answered(session, order, received).await,
-            SlotState::Idle | SlotState::Discard => Flow::End(ResponseError::Malformed),
+        let slot_state = self.context.shared.pool().slot_state(self.index);
+        match slot_state {
+            SlotState::AwaitingResponse(order) => {
+                self.on_order_response(session, order, received).await
+            }
+            SlotState::Idle | SlotState::Discarded => Flow::Close(ResponseError::Malformed),
         }
     }
 
-    /// The first answer since an order was written.
-    async fn answered(
+    /// Handles the first response after an order was written.
+    async fn on_order_response(
         &self,
         session: &mut DriverSession,
         order: InFlightRequest,
@@ -468,124 +483,129 @@ impl ConnectionDriver {
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let answer = ExchangeResult::Complete(response);
-        let (outcome, in_step) = match attribution::of_order(&order.id, &answer) {
-            Conclusion::Final { outcome, in_step } => (outcome, in_step),
-            Conclusion::Confirm(refusal) if is_reusable || has_surplus => {
-                self.common.shared.pool().settle(self.index, true);
+        let (outcome, in_sync) = match attribution::classify_response(&order.id, &answer) {
+            Conclusion::Final { outcome, in_sync } => (outcome, in_sync),
+            Conclusion::Confirm(reason) if is_reusable || has_surplus => {
+                self.context.shared.pool().complete_order(self.index, true);
                 if let ExchangeResult::Complete(response) = &answer {
-                    let (response, asked) = (response.clone(), None);
+                    let (response, request_sent) = (response.clone(), None);
                     let confirmation =
-                        Confirmation { order, refusal, response, answered: at, asked };
+                        Confirmation { order, reason, response, answered: at, request_sent };
                     session.confirming = Some(confirmation);
                 }
-                let outcome = attribution::unconfirmed(refusal);
+                let outcome = attribution::unconfirmed(reason);
                 self.report(order, (answer, at), outcome, false).await;
-                // What came behind the refusal, or is about to be read, is the next answer.
-                return if has_surplus { Flow::Go } else { self.ask(session) };
+                // The bytes after the rejection are the next response.
+                return if has_surplus {
+                    Flow::Continue
+                } else {
+                    self.send_confirmation_request(session)
+                };
             }
-            // The connection ends with this answer, so nothing can show that it was in step.
-            Conclusion::Confirm(refusal) => (attribution::unconfirmed(refusal), false),
+            // The connection ends with this response, so nothing can show that it was in sync.
+            Conclusion::Confirm(reason) => (attribution::unconfirmed(reason), false),
         };
-        self.common.shared.pool().settle(self.index, false);
+        self.context.shared.pool().complete_order(self.index, false);
         if let ExchangeResult::Complete(response) = &answer
-            && !in_step
+            && !in_sync
         {
             self.report_late(session, &response.body).await;
         }
         self.report(order, (answer, at), outcome, true).await;
-        // Surplus bytes are noted where they are read.
-        if in_step && is_reusable { Flow::Go } else { Flow::End(ResponseError::Cut) }
+        // Surplus bytes are logged by the reader.
+        if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
-    /// Writes the request whose answer confirms a refusal, unless something has arrived since.
-    fn ask(&self, session: &mut DriverSession) -> Flow {
-        if session.link.input() != PendingInput::Nothing {
-            return Flow::Go;
+    /// Writes the request whose response confirms a rejection, unless data has arrived since.
+    fn send_confirmation_request(&self, session: &mut DriverSession) -> Flow {
+        if session.connection.pending_input() != PendingInput::Nothing {
+            return Flow::Continue;
         }
-        match session.link.write(self.common.warm.bytes()) {
+        match session.connection.write(self.context.warm.bytes()) {
             Ok(begun) => {
                 if let Some(confirmation) = &mut session.confirming {
-                    confirmation.asked = Some(begun);
+                    confirmation.request_sent = Some(begun);
                 }
-                Flow::Go
+                Flow::Continue
             }
-            Err(_nothing_left) => Flow::End(ResponseError::Cut),
+            Err(_nothing_left) => Flow::Close(ResponseError::Cut),
         }
     }
 
-    /// The next answer after a refusal.
-    async fn conclude(
+    /// Handles the next response after a rejection.
+    async fn on_confirmation_response(
         &self,
         session: &mut DriverSession,
         confirmation: Confirmation,
         received: ReceivedResponse,
     ) -> Flow {
-        let Confirmation { order, refusal, response: rejection, answered, asked } = confirmation;
+        let Confirmation { order, reason, response: rejection, answered, request_sent } =
+            confirmation;
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
-        let is_next = asked.is_some()
+        let is_next = request_sent.is_some()
             && !has_surplus
-            && !session.link.has_unsent()
-            && session.link.input() != PendingInput::Data;
+            && !session.connection.has_unsent()
+            && session.connection.pending_input() != PendingInput::Data;
         let answer = ExchangeResult::Complete(response);
-        let outcome = attribution::of_confirmation(&order.id, refusal, &answer, is_next);
-        self.common.shared.pool().settle(self.index, false);
-        if !matches!(outcome, Outcome::Refused(_)) {
+        let outcome = attribution::classify_confirmation(&order.id, reason, &answer, is_next);
+        self.context.shared.pool().complete_order(self.index, false);
+        if !matches!(outcome, Outcome::Rejected(_)) {
             if let ExchangeResult::Complete(response) = &answer {
                 self.report_late(session, &response.body).await;
             }
             debug!(
                 connection = self.index,
-                "Rejection not confirmed: order {}, another answer than the keep-warm request's \
-                 followed; closing the connection",
+                "Rejection not confirmed: order {}, the next response was not that of the keep-warm \
+                 request; closing the connection",
                 order.id
             );
             self.report(order, (answer, at), outcome, true).await;
-            return Flow::End(ResponseError::Malformed);
+            return Flow::Close(ResponseError::Malformed);
         }
-        self.note_date(asked, at, date);
+        self.record_date(request_sent, at, date);
         if session.rejected.len() >= REJECTED_MAX {
             session.rejected.pop_front();
         }
         session.rejected.push_back(order);
         self.report(order, (ExchangeResult::Complete(rejection), answered), outcome, true).await;
-        if is_reusable { Flow::Go } else { Flow::End(ResponseError::Cut) }
+        if is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
-    /// The answer to a harmless request. Any other answer than its own shows that the connection is
-    /// out of step.
-    fn warmed(&self, sent: Instant, received: ReceivedResponse) -> Flow {
+    /// Handles the response to a keep-warm request. Any other response shows that the connection is
+    /// out of sync.
+    fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
-        if !attribution::is_warm_answer(&ExchangeResult::Complete(response)) {
+        if !attribution::is_keep_warm_response(&ExchangeResult::Complete(response)) {
             debug!(
                 connection = self.index,
-                "Keep-warm answer not recognised: closing the connection"
+                "Unexpected keep-warm response: closing the connection"
             );
-            return Flow::End(ResponseError::Malformed);
+            return Flow::Close(ResponseError::Malformed);
         }
-        self.note_date(Some(sent), at, date);
-        if is_reusable && !has_surplus { Flow::Go } else { Flow::End(ResponseError::Cut) }
+        self.record_date(Some(sent), at, date);
+        if is_reusable && !has_surplus { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
-    fn note_date(&self, sent: Option<Instant>, received: Instant, date: Option<UnixMs>) {
+    fn record_date(&self, sent: Option<Instant>, received: Instant, date: Option<UnixMs>) {
         if let Some((sent, date)) = sent.zip(date) {
-            self.common.shared.pool().date = Some((ClockExchange { sent, received }, date));
+            self.context.shared.pool().date = Some((ClockExchange { sent, received }, date));
         }
     }
 
-    /// Reports a rejected order as bought if this data names it: its true answer came late, and the
-    /// rejection was another request's. The ledger counts it again and halts.
+    /// Reports a rejected order as bought if this data names it: its response came late, and the
+    /// rejection belonged to another request. The ledger counts it again and halts.
     async fn report_late(&self, session: &DriverSession, bytes: &[u8]) {
-        let Some(order) = attribution::late_answer(&session.rejected, bytes) else { return };
-        warn!("Late answer: order {} was rejected before, and now counts as bought", order.id);
-        let broken = ExchangeResult::Broken { why: ResponseError::Malformed, head: None };
+        let Some(order) = attribution::find_late_response(&session.rejected, bytes) else { return };
+        warn!("Late response: order {} was rejected before, and now counts as bought", order.id);
+        let broken = ExchangeResult::Broken { error: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
         self.report(*order, (broken, Instant::now()), outcome, true).await;
     }
 
-    /// Bytes arrived while no request was open; the connection ends.
-    fn note_unexpected(&self, bytes: &[u8]) {
+    /// Logs bytes that arrived without an open request; the connection is then closed.
+    fn log_unexpected_bytes(&self, bytes: &[u8]) {
         let (connection, count) = (self.index, bytes.len());
         if attribution::is_idle_timeout(bytes) {
             debug!(connection, "Idle order connection closed by the server: HTTP 408");
@@ -597,7 +617,7 @@ impl ConnectionDriver {
         }
     }
 
-    /// Reports an order. There is room: the queue holds as many as orders can be in flight.
+    /// Sends a report. The queue has capacity for all orders that can be in flight.
     async fn report(
         &self,
         order: InFlightRequest,
@@ -607,8 +627,8 @@ impl ConnectionDriver {
     ) {
         let InFlightRequest { id, written } = order;
         let report = OrderReport { id, outcome, is_final, answer, written, answered };
-        if self.common.reports.send(report).await.is_err() {
-            warn!("Nobody waits for the answer about {id} any more");
+        if self.context.reports.send(report).await.is_err() {
+            warn!("Order report dropped: {id}; the receiver is closed");
         }
     }
 }

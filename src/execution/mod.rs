@@ -1,29 +1,29 @@
-//! One request for one approved buy, over a connection that is already open and warm.
+//! Sends one request per approved order over a connection that is already open.
 //!
-//! [`OrderClient::send`] writes the request from where the caller stands: it takes an idle connection,
-//! puts the listing's id into its place in a prepared request and hands the bytes to the system,
-//! without waiting, allocating, logging or asking another task. The answer is read by the
-//! connection's driver and comes out of a queue as a [`OrderReport`]. What the answer means is for
-//! `csgoroll::answer` to say; whether to buy at all was for the ledger.
+//! [`OrderClient::send`] writes the request in the caller's task: it takes an idle connection,
+//! copies the listing's id into a prepared request and passes the bytes to the system, without
+//! waiting, allocating, logging or switching tasks. The connection's driver reads the response and
+//! puts an [`OrderReport`] into a queue. `markets::csgoroll::answer` decides the outcome of a
+//! response; the ledger has approved the order before.
 //!
 //! # Invariants
 //!
-//! 1. Nothing that was handed to the system in part or whole is ever written again, by anybody: no
-//!    retry, no redirect, no replay on another connection, no early data.
-//! 2. A buy moves on to another connection only if not one byte was written to the one before.
-//! 3. Every order of which a byte has left ends in exactly one final [`OrderReport`]. A refusal that is
-//!    still to be confirmed has a provisional report before that one.
-//! 4. One connection carries one request at a time, and an order is written only after everything
-//!    that the server had sent on it was read and accounted for. An answer that names no order
-//!    refuses one only if the connection is shown to be in step afterwards: the keep-warm request is
-//!    written next, its answer arrives next, and nothing else arrives. A connection on which
-//!    anything else arrives carries no further order.
-//! 5. Connections, dials per second, bytes per answer and waits are bounded.
+//! 1. A request that was passed to the system in part or whole is never written again: no retry, no
+//!    redirect, no replay on another connection, no early data.
+//! 2. An order moves on to another connection only if not one byte was written to the previous one.
+//! 3. Every order of which a byte was sent has exactly one final [`OrderReport`]. A rejection that
+//!    is still to be confirmed has a provisional report before it.
+//! 4. A connection carries one request at a time, and an order is written only after all received
+//!    data was read and matched to a request. A response that does not name the order rejects it
+//!    only if the connection is shown to be in sync afterwards: the keep-warm request is written
+//!    next, its response arrives next, and nothing else arrives. After any other data, the
+//!    connection carries no further order.
+//! 5. Connections, dials per second, bytes per response and waits are bounded.
 //!
-//! Parts: [`request`] (the bytes out, pure), [`answer_reader`] (the bytes in, pure), [`answer`]
-//! (what came back, plain data); inside, `attribution` (which order an answer belongs to, pure), the
-//! pool that sender and drivers share, the link that is one socket, the driver that looks after it,
-//! and the pace at which it dials (pure).
+//! Modules: [`request`] (bytes to send, pure), [`answer_reader`] (response parser, pure),
+//! [`answer`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
+//! (state shared by sender and drivers), `connection` (one socket), `driver` (task of one
+//! connection), `redial` (dial rate and backoff, pure).
 
 pub mod answer;
 pub mod answer_reader;
@@ -63,138 +63,136 @@ use crate::{
     threads::{ThreadName, failpoint},
 };
 
-/// The most connections that are held open.
+/// Maximum number of open connections.
 pub const CONNECTIONS_MAX: u32 = 66;
 
-/// How many connections beyond those that carry an order or confirm a refusal are worth holding:
-/// while one is being replaced or kept warm, it cannot take an order.
+/// Connections beyond those that carry an order or confirm a rejection. A connection that is being
+/// replaced or kept warm cannot take an order.
 pub const CONNECTIONS_SPARE: u32 = 2;
 
-/// How many reports of one connection the queue has room for: two for each order, and those of the
-/// order before may not have been taken yet.
+/// Queue capacity for the reports of one connection: two for each order, and those of the previous
+/// order may not have been received yet.
 const REPORTS_PER_CONNECTION: usize = 4;
 
-/// How long opening a connection may take: DNS, TCP and TLS together.
+/// Maximum time to open a connection: DNS, TCP and TLS together.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the machine has slept.
-const SLEEP_LOOKED_FOR_EVERY: Duration = Duration::from_secs(1);
+/// Interval between checks for a system suspend.
+const SUSPEND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long drivers get to end once nothing is waited for any more.
-const END_DEADLINE: Duration = Duration::from_secs(1);
+/// Maximum time for the drivers to end after [`StopPhase::Aborted`].
+const DRIVER_STOP_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How connections are looked after.
+/// Timing of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// How long a connection may be idle before a harmless request keeps it warm.
+    /// Idle time after which a request without side effects keeps a connection open.
     pub keep_warm: Duration,
-    /// How long an answer may take. After it the buy is unknown and the connection is given up.
-    pub answer_deadline: Duration,
+    /// Maximum time from request to response. After it the order is unknown and the connection is
+    /// closed.
+    pub response_timeout: Duration,
 }
 
-/// Servers and what lies before them give up idle connections after a minute or more.
+/// Servers and proxies close idle connections after a minute or more.
 impl Default for ConnectionConfig {
     fn default() -> Self {
-        Self { keep_warm: Duration::from_secs(50), answer_deadline: Duration::from_secs(10) }
+        Self { keep_warm: Duration::from_secs(50), response_timeout: Duration::from_secs(10) }
     }
 }
 
-/// All that a buyer needs.
+/// Settings of an [`OrderClient`].
 #[derive(Debug)]
 pub struct OrderClientConfig<'a> {
-    /// Whom to ask, and as whom.
     pub identity: RequestIdentity<'a>,
-    /// The body of a buy.
+    /// Body of an order.
     pub body: BodyTemplate<'a>,
-    /// The body of a harmless request.
+    /// Body of the keep-warm request, which must have no side effects.
     pub warm_body: &'a str,
-    /// How to speak TLS.
     pub tls: Tls,
-    /// How many connections are held: at least one and at most [`CONNECTIONS_MAX`]; see
-    /// [`connections_for`].
+    /// Number of connections, from 1 to [`CONNECTIONS_MAX`]; see [`connections_for`].
     pub connections: u32,
-    /// How connections are looked after.
-    pub habits: ConnectionConfig,
+    pub connection_config: ConnectionConfig,
 }
 
-/// Sends buys.
+/// Sends orders over a pool of open connections.
 #[derive(Debug)]
 pub struct OrderClient {
     shared: Arc<PoolState>,
     drivers: Mutex<JoinSet<()>>,
-    watch: AbortHandle,
+    suspend_watch: AbortHandle,
 }
 
 impl OrderClient {
-    /// Begins to open connections. Reports come out of the queue, which has room for all orders
-    /// that can be in flight.
+    /// Starts to open connections. Returns the client and its report queue, which has capacity for
+    /// all orders that can be in flight.
     ///
     /// Must be called in a tokio runtime, which then runs the drivers.
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] if the requests cannot be prepared.
+    /// Returns a [`RequestError`] if the requests cannot be prepared.
     pub fn start(
         setup: OrderClientConfig<'_>,
     ) -> Result<(Self, mpsc::Receiver<OrderReport>), RequestError> {
-        let OrderClientConfig { identity, body, warm_body, tls, connections, habits } = setup;
+        let OrderClientConfig { identity, body, warm_body, tls, connections, connection_config } =
+            setup;
         let connections = connections.clamp(1, CONNECTIONS_MAX);
-        let places = usize::try_from(connections).unwrap_or(1);
-        let (reports, receiver) = mpsc::channel(places.saturating_mul(REPORTS_PER_CONNECTION));
+        let slots = usize::try_from(connections).unwrap_or(1);
+        let (reports, receiver) = mpsc::channel(slots.saturating_mul(REPORTS_PER_CONNECTION));
         let shared = Arc::new(PoolState::new(BuyRequest::new(identity, body)?, connections));
-        let common = Arc::new(DriverContext {
+        let context = Arc::new(DriverContext {
             shared: Arc::clone(&shared),
             endpoint: identity.endpoints.http.clone(),
             tls,
             warm: WarmRequest::new(identity, warm_body)?,
-            habits,
+            connection_config,
             reports,
             started: Instant::now(),
         });
         let mut drivers = JoinSet::new();
-        for index in 0..places {
-            drivers.spawn(ConnectionDriver::new(Arc::clone(&common), index).run());
+        for index in 0..slots {
+            drivers.spawn(ConnectionDriver::new(Arc::clone(&context), index).run());
         }
-        let watch = drivers.spawn(watch_for_sleep(Arc::clone(&shared)));
-        Ok((Self { shared, drivers: Mutex::new(drivers), watch }, receiver))
+        let suspend_watch = drivers.spawn(watch_for_suspend(Arc::clone(&shared)));
+        Ok((Self { shared, drivers: Mutex::new(drivers), suspend_watch }, receiver))
     }
 
-    /// Writes the request for this buy to a warm connection, now. Its [`OrderReport`]s follow.
+    /// Writes the request for this order to an open connection without waiting. Its
+    /// [`OrderReport`]s follow.
     ///
     /// # Errors
     ///
-    /// Gives the buy back, with why it was not sent. Not one byte of it has left.
+    /// Returns the order and the reason if not one byte of it was sent.
     pub fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, (ApprovedOrder, NotSent)> {
         self.shared.send(approved.id()).map_err(|reason| (approved, reason))
     }
 
-    /// How many buys could be sent at this moment.
+    /// Returns the number of orders that could be sent at this moment.
     pub fn ready_count(&self) -> usize {
         self.shared.pool().ready_count()
     }
 
-    /// The newest `Date` that came with the answer to a harmless request, once.
+    /// Takes the newest `Date` header of a keep-warm response.
     pub fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         self.shared.pool().date.take()
     }
 
-    /// How many orders wait for their final report.
+    /// Returns the number of orders without a final report.
     pub fn in_flight_count(&self) -> usize {
         self.shared.pool().in_flight_count()
     }
 
-    /// Waits until so many connections are ready. Returns whether they are; `false` after
-    /// `deadline`.
+    /// Waits until this many connections are ready. Returns `false` after `deadline`.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only looks.
+    /// Safe: it has no side effects.
     pub async fn warm(&self, connections: usize, deadline: Duration) -> bool {
         let enough = async {
             loop {
                 let changed = self.shared.changed.notified();
                 tokio::pin!(changed);
-                // From here on no change is missed.
+                // From here on no notification is missed.
                 changed.as_mut().enable();
                 if self.ready_count() >= connections {
                     return;
@@ -205,26 +203,29 @@ impl OrderClient {
         timeout(deadline, enough).await.is_ok()
     }
 
-    /// Replaces every idle connection, as after a change of the network: those that were are likely
-    /// to be dead, and nothing would tell.
+    /// Replaces every idle connection, for example after a network change, which leaves connections
+    /// dead without an error.
     pub fn renew(&self) {
         renew(&self.shared);
     }
 
-    /// Sends no further order, and waits at most for `grace` for the answers that are due and for
-    /// the confirmation of refusals. What has none by then is reported as stopped or unconfirmed.
+    /// Rejects further orders, and waits at most `grace` for outstanding responses and for the
+    /// confirmation of rejections. Orders without one by then are reported as stopped or
+    /// unconfirmed.
     ///
     /// # Cancel safety
     ///
-    /// Not safe: if dropped before it is done, the buys in flight get no report.
+    /// Not safe: if dropped early, the orders in flight have no report.
     pub async fn stop(&self, grace: Duration) {
         let mut drivers = {
             let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *drivers)
         };
-        self.watch.abort();
-        for (stage, wait) in [(StopPhase::Waiting, grace), (StopPhase::Over, END_DEADLINE)] {
-            self.shared.pool().stopping = stage;
+        self.suspend_watch.abort();
+        for (phase, wait) in
+            [(StopPhase::Draining, grace), (StopPhase::Aborted, DRIVER_STOP_DEADLINE)]
+        {
+            self.shared.pool().stop_phase = phase;
             self.shared.wake_all();
             let all = async { while drivers.join_next().await.is_some() {} };
             if deadline::timeout(wait, all).await.is_ok() {
@@ -234,27 +235,27 @@ impl OrderClient {
     }
 }
 
-/// How many connections let `max_in_flight` orders be sent while as many refusals are confirmed: an
-/// order is not in flight any more while its refusal is confirmed, but its connection is busy. From
-/// 33 on [`CONNECTIONS_MAX`] binds.
+/// Returns the number of connections for `max_in_flight` orders while as many rejections are
+/// confirmed: an order is no longer in flight while its rejection is confirmed, but its connection
+/// is busy. From 33 on [`CONNECTIONS_MAX`] is the limit.
 pub const fn connections_for(max_in_flight: u32) -> u32 {
-    let wanted = max_in_flight.saturating_mul(2).saturating_add(CONNECTIONS_SPARE);
-    if wanted < CONNECTIONS_MAX { wanted } else { CONNECTIONS_MAX }
+    let count = max_in_flight.saturating_mul(2).saturating_add(CONNECTIONS_SPARE);
+    if count < CONNECTIONS_MAX { count } else { CONNECTIONS_MAX }
 }
 
 fn renew(shared: &PoolState) {
-    shared.pool().give_up_idle();
+    shared.pool().discard_idle();
     shared.wake_all();
 }
 
-/// Replaces the connections when the machine has slept.
-async fn watch_for_sleep(shared: Arc<PoolState>) {
+/// Replaces the connections after a system suspend.
+async fn watch_for_suspend(shared: Arc<PoolState>) {
     loop {
         let (wall, monotonic) = (clock::now(), Instant::now());
-        sleep(SLEEP_LOOKED_FOR_EVERY).await;
+        sleep(SUSPEND_CHECK_INTERVAL).await;
         failpoint(ThreadName::Other);
-        if redial::slept(clock::now().since(wall), monotonic.elapsed()) {
-            info!("The machine has slept: opening new connections for buying");
+        if redial::was_suspended(clock::now().since(wall), monotonic.elapsed()) {
+            info!("System resumed from suspend: replacing the order connections");
             renew(&shared);
         }
     }

@@ -1,13 +1,13 @@
-//! What the one who sends and the drivers of the connections share.
+//! State shared by the sender and the connection drivers.
 //!
-//! A connection is *idle* (anybody may write a request to it), or it is busy with one request. Only
-//! whoever takes it from the idle ones under the lock may write, so two requests never meet on a
-//! connection. The lock is held for as long as one non-blocking look and one such write take and
-//! never across a wait.
+//! A connection is *idle* (a request may be written to it), or busy with one request. Only the task
+//! that removes a connection from the idle list under the lock may write, so two requests never
+//! share a connection. The lock is held for one non-blocking check and one non-blocking write, and
+//! never across an await.
 //!
-//! A connection is idle only if everything that the server has sent on it was read and accounted
-//! for: its driver takes it away from the idle ones while it reads, and [`PoolState::send`] looks at the
-//! socket before it writes.
+//! A connection is idle only if all received data was read and matched to a request: its driver
+//! removes it from the idle list while it reads, and [`PoolState::send`] checks the socket before
+//! it writes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,87 +27,84 @@ use crate::{
     domain::trade::TradeId,
 };
 
-/// The state of all connections, and how to wake those who wait for a change of it.
+/// Connections, and the notifications about their changes.
 #[derive(Debug)]
 pub(super) struct PoolState {
     pool: Mutex<ConnectionPool>,
-    /// One per connection: its driver has something new to look at.
+    /// One per connection: wakes its driver.
     wakers: Vec<Notify>,
-    /// A connection has become idle, or the last driver has ended.
+    /// Notified when a connection becomes idle and when the last driver ends.
     pub(super) changed: Notify,
 }
 
-/// All connections.
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
     request: BuyRequest,
     slots: Vec<Slot>,
-    /// The idle ones. The last was used most recently, so it is the least likely to be closed by
-    /// the server just now, and is taken first.
+    /// Indices of idle connections. The most recently used is last and is taken first: the server
+    /// is least likely to be closing it.
     idle: Vec<usize>,
     pub(super) dials: DialLimiter,
-    pub(super) stopping: StopPhase,
-    /// Whether somebody has been told that there is no connection.
-    pub(super) outage_told: bool,
-    /// The newest `Date` that nobody has taken yet, of those that no report carries.
+    pub(super) stop_phase: StopPhase,
+    /// `true` after the lack of connections was logged.
+    pub(super) outage_logged: bool,
+    /// Newest `Date` of a keep-warm response that was not taken yet.
     pub(super) date: Option<(ClockExchange, UnixMs)>,
 }
 
-/// How far the stopping has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopPhase {
-    No,
-    /// Nothing new is sent; answers are waited for.
-    Waiting,
-    /// Answers are not waited for any more.
-    Over,
+    Running,
+    /// No new orders; responses are waited for.
+    Draining,
+    /// Responses are no longer waited for.
+    Aborted,
 }
 
 #[derive(Debug)]
 struct Slot {
-    link: Option<Arc<Connection>>,
+    connection: Option<Arc<Connection>>,
     in_flight: Option<InFlightRequest>,
-    /// A refusal that came over it is being confirmed.
+    /// A rejection received on this connection is being confirmed.
     is_confirming: bool,
 }
 
-/// A request of which at least one byte has left.
+/// A request of which at least one byte was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlightRequest {
     pub(super) id: TradeId,
     pub(super) written: SentRequest,
 }
 
-/// What a driver must do next.
+/// Use of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SlotState {
-    /// Nobody uses the connection.
     Idle,
-    /// A buy's answer is due.
-    Answer(InFlightRequest),
-    /// The connection was found bad by the one who wanted to send, before a byte was written.
-    Discard,
+    /// The response to an order is outstanding.
+    AwaitingResponse(InFlightRequest),
+    /// The sender found the connection closed before it wrote a byte.
+    Discarded,
 }
 
 impl Slot {
     fn empty() -> Self {
-        Self { link: None, in_flight: None, is_confirming: false }
+        Self { connection: None, in_flight: None, is_confirming: false }
     }
 }
 
 impl PoolState {
     pub(super) fn new(request: BuyRequest, connections: u32) -> Self {
-        let places = usize::try_from(connections).unwrap_or(usize::MAX);
+        let slot_count = usize::try_from(connections).unwrap_or(usize::MAX);
         let pool = ConnectionPool {
             request,
-            slots: std::iter::repeat_with(Slot::empty).take(places).collect(),
-            idle: Vec::with_capacity(places),
+            slots: std::iter::repeat_with(Slot::empty).take(slot_count).collect(),
+            idle: Vec::with_capacity(slot_count),
             dials: DialLimiter::new(connections),
-            stopping: StopPhase::No,
-            outage_told: false,
+            stop_phase: StopPhase::Running,
+            outage_logged: false,
             date: None,
         };
-        let wakers = std::iter::repeat_with(Notify::new).take(places).collect();
+        let wakers = std::iter::repeat_with(Notify::new).take(slot_count).collect();
         Self { pool: Mutex::new(pool), wakers, changed: Notify::new() }
     }
 
@@ -115,51 +112,50 @@ impl PoolState {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the buy of this listing to an idle connection, from where the caller stands.
+    /// Writes the order for this listing to an idle connection.
     pub(super) fn send(&self, id: &TradeId) -> Result<SentRequest, NotSent> {
         let mut pool = self.pool();
-        if pool.stopping != StopPhase::No {
+        if pool.stop_phase != StopPhase::Running {
             return Err(NotSent::Stopping);
         }
         let ConnectionPool { request, slots, idle, .. } = &mut *pool;
         let mut reason = NotSent::NoConnection;
-        // Each turn takes one idle connection away, so this ends.
+        // Each iteration removes one idle connection, so the loop ends.
         while let Some(index) = idle.pop() {
             let Some(slot) = slots.get_mut(index) else { continue };
-            let Some(link) = &slot.link else { continue };
+            let Some(connection) = &slot.connection else { continue };
             reason = NotSent::Closed;
-            // Its driver finds out what has arrived. It would be taken for the answer to an order
+            // The driver reads the pending data. It would be taken for the response to an order
             // that is written now.
-            if link.input() != PendingInput::Nothing {
+            if connection.pending_input() != PendingInput::Nothing {
                 self.wake(index);
                 continue;
             }
-            if let Ok(begun) = link.write(request.for_id(id)) {
-                let written = SentRequest { ready: link.ready, begun, written: Instant::now() };
+            if let Ok(begun) = connection.write(request.for_id(id)) {
+                let written =
+                    SentRequest { ready: connection.ready, begun, written: Instant::now() };
                 slot.in_flight = Some(InFlightRequest { id: *id, written });
                 self.wake(index);
                 return Ok(written);
             }
-            slot.link = None;
+            slot.connection = None;
             self.wake(index);
         }
         Err(reason)
     }
 
-    /// Wakes one connection's driver.
     pub(super) fn wake(&self, index: usize) {
         if let Some(waker) = self.wakers.get(index) {
             waker.notify_one();
         }
     }
 
-    /// Wakes all drivers.
     pub(super) fn wake_all(&self) {
         self.wakers.iter().for_each(Notify::notify_one);
     }
 
     /// Waits for a [`wake`](Self::wake).
-    pub(super) async fn woken(&self, index: usize) {
+    pub(super) async fn wait_for_wake(&self, index: usize) {
         match self.wakers.get(index) {
             Some(waker) => waker.notified().await,
             None => std::future::pending().await,
@@ -168,65 +164,67 @@ impl PoolState {
 }
 
 impl ConnectionPool {
-    /// How many connections could take a request now.
     pub(super) const fn ready_count(&self) -> usize {
         self.idle.len()
     }
 
-    /// How many orders wait for their final report.
+    /// Returns the number of orders without a final report.
     pub(super) fn in_flight_count(&self) -> usize {
         self.slots.iter().filter(|slot| slot.in_flight.is_some() || slot.is_confirming).count()
     }
 
-    /// Gives a connection into the pool, not yet idle.
-    pub(super) fn admit(&mut self, index: usize, link: Arc<Connection>) {
+    /// Stores a connection, not yet idle.
+    pub(super) fn insert_connection(&mut self, index: usize, connection: Arc<Connection>) {
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.link = Some(link);
+            slot.connection = Some(connection);
         }
     }
 
-    /// Lets anybody write to it. Returns whether this ends an outage that was told.
-    pub(super) fn make_idle(&mut self, index: usize) -> bool {
+    /// Makes a connection available for orders. Returns `true` if this ends an outage that was
+    /// logged.
+    pub(super) fn mark_idle(&mut self, index: usize) -> bool {
         if self.idle.contains(&index) {
             return false;
         }
         self.idle.push(index);
-        std::mem::take(&mut self.outage_told)
+        std::mem::take(&mut self.outage_logged)
     }
 
-    /// Takes it away from those who want to send, if nobody has it.
+    /// Removes a connection from the idle list. Returns `false` if it was not idle.
     pub(super) fn take_idle(&mut self, index: usize) -> bool {
-        let place = self.idle.iter().position(|idle| *idle == index);
-        place.map(|place| self.idle.remove(place)).is_some()
+        let position = self.idle.iter().position(|idle| *idle == index);
+        position.map(|position| self.idle.remove(position)).is_some()
     }
 
-    pub(super) fn duty(&self, index: usize) -> SlotState {
+    pub(super) fn slot_state(&self, index: usize) -> SlotState {
         match self.slots.get(index) {
-            Some(Slot { in_flight: Some(in_flight), .. }) => SlotState::Answer(*in_flight),
-            Some(Slot { link: Some(_), .. }) => SlotState::Idle,
-            _ => SlotState::Discard,
+            Some(Slot { in_flight: Some(in_flight), .. }) => {
+                SlotState::AwaitingResponse(*in_flight)
+            }
+            Some(Slot { connection: Some(_), .. }) => SlotState::Idle,
+            _ => SlotState::Discarded,
         }
     }
 
-    /// The order's answer is here. `is_confirming` says that its final report is still to come.
-    pub(super) fn settle(&mut self, index: usize, is_confirming: bool) {
+    /// Marks the order as answered. `is_confirming`: its final report is still to come.
+    pub(super) fn complete_order(&mut self, index: usize, is_confirming: bool) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.in_flight = None;
             slot.is_confirming = is_confirming;
         }
     }
 
-    /// Gives up every idle connection. Their drivers must be woken.
-    pub(super) fn give_up_idle(&mut self) {
+    /// Discards every idle connection. Their drivers must be woken.
+    pub(super) fn discard_idle(&mut self) {
         for index in std::mem::take(&mut self.idle) {
             if let Some(slot) = self.slots.get_mut(index) {
-                slot.link = None;
+                slot.connection = None;
             }
         }
     }
 
-    /// The connection is gone. Returns what it leaves unanswered.
-    pub(super) fn dismiss(&mut self, index: usize) -> Option<InFlightRequest> {
+    /// Removes a connection. Returns its order without a response, if any.
+    pub(super) fn remove_connection(&mut self, index: usize) -> Option<InFlightRequest> {
         let _was_idle = self.take_idle(index);
         let slot = std::mem::replace(self.slots.get_mut(index)?, Slot::empty());
         slot.in_flight

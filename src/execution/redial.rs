@@ -1,75 +1,75 @@
-//! When a connection may be dialled again, decided without a clock.
+//! Dial rate and backoff of the order connections, without a clock.
 //!
-//! Two bounds, both pure. A [`RedialBackoff`] belongs to one place in the pool: whatever does not live
-//! long is followed by a growing wait, so a server that accepts and closes is not hammered. A
-//! [`DialLimiter`] belongs to the whole pool and bounds the rate whatever the endings.
+//! Both bounds are pure. A [`RedialBackoff`] belongs to one slot of the pool: a short-lived
+//! connection is followed by a growing wait, so a server that accepts and closes is not dialled in
+//! a loop. A [`DialLimiter`] bounds the dial rate of the whole pool.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
 
-/// A connection that lived this long is followed by the next one at once.
+/// A connection that lived this long is followed by the next one without a wait.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest wait after one failure. It doubles with each further one.
-const WAIT_FIRST: Duration = Duration::from_millis(250);
+/// Upper bound of the first wait. It doubles with each further failure.
+const WAIT_INITIAL: Duration = Duration::from_millis(250);
 
-/// The longest wait of all.
+/// Upper bound of every wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How often the pool may dial in the long run.
+/// Long-term minimum interval between dials of the pool.
 const DIAL_EVERY: Duration = Duration::from_millis(500);
 
-/// How long one place in the pool waits before it dials again.
+/// Backoff of one slot of the pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RedialBackoff {
     failures: u32,
 }
 
 impl RedialBackoff {
-    /// How long to wait after a connection that lived so long; zero for one that never was.
-    /// `entropy` is any number; it spreads the wait over the upper half of its range.
-    pub(super) fn after(&mut self, lived: Duration, entropy: u64) -> Duration {
+    /// Returns the wait after a connection with this lifetime; zero is a failed dial. `entropy` is
+    /// any number; it spreads the wait over the upper half of its range.
+    pub(super) fn next_wait(&mut self, lived: Duration, entropy: u64) -> Duration {
         if lived >= STABLE_AFTER {
             self.failures = 0;
             return Duration::ZERO;
         }
         let factor = 2_u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
-        let ceiling = WAIT_FIRST.saturating_mul(factor).min(WAIT_MAX);
-        let ceiling_ms = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX);
-        let floor_ms = ceiling_ms.div_ceil(2);
-        let room = ceiling_ms.saturating_sub(floor_ms).saturating_add(1);
+        let wait_max = WAIT_INITIAL.saturating_mul(factor).min(WAIT_MAX);
+        let wait_max_ms = u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX);
+        let wait_min_ms = wait_max_ms.div_ceil(2);
+        let room = wait_max_ms.saturating_sub(wait_min_ms).saturating_add(1);
         let extra = entropy.checked_rem(room).unwrap_or(0);
-        Duration::from_millis(floor_ms.saturating_add(extra))
+        Duration::from_millis(wait_min_ms.saturating_add(extra))
     }
 
-    /// How many failures there were in a row.
+    /// Returns the number of consecutive failures.
     pub(super) const fn failures(self) -> u32 {
         self.failures
     }
 }
 
-/// How many dials the pool may make. `now` is the time since any fixed moment.
+/// Token bucket for the dials of the pool. `now` is the time since any fixed moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialLimiter {
-    /// Dials that may be made at once.
+    /// Maximum number of dials without a wait.
     burst: u32,
-    /// When the budget would be full again.
+    /// Time at which the bucket is full again.
     full_at: Duration,
 }
 
 impl DialLimiter {
-    /// Full, with room to open every connection twice.
+    /// Starts full, with enough dials to open every connection twice.
     pub(super) const fn new(connections: u32) -> Self {
         Self { burst: connections.saturating_mul(2), full_at: Duration::ZERO }
     }
 
-    /// Takes one dial.
+    /// Consumes one dial from the bucket.
     ///
     /// # Errors
     ///
-    /// How long to wait before asking again.
-    pub(super) fn take(&mut self, now: Duration) -> Result<(), Duration> {
+    /// Returns the time until the next dial is allowed.
+    pub(super) fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
         let full_at = self.full_at.max(now).saturating_add(DIAL_EVERY);
         let room = DIAL_EVERY.saturating_mul(self.burst);
         let missing = full_at.saturating_sub(now).saturating_sub(room);
@@ -82,39 +82,40 @@ impl DialLimiter {
     }
 }
 
-/// How much more may pass on the wall clock than on the monotonic one before it is taken for a
-/// sleep of the whole machine, from which no connection wakes up.
-const SLEEP_MIN: Duration = Duration::from_secs(5);
+/// Difference between the wall clock and the monotonic clock that counts as a system suspend, which
+/// no connection survives.
+const SUSPEND_MIN: Duration = Duration::from_secs(5);
 
-/// Whether the machine slept while so much passed on its two clocks.
-pub(super) fn slept(wall: Duration, monotonic: Duration) -> bool {
-    SLEEP_MIN <= wall.saturating_sub(monotonic)
+/// Returns `true` if the system was suspended, given the time that passed on its two clocks.
+pub(super) fn was_suspended(wall: Duration, monotonic: Duration) -> bool {
+    SUSPEND_MIN <= wall.saturating_sub(monotonic)
 }
 
-/// What to do with a connection that nobody uses.
+/// Action for an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdleAction {
-    /// Send a harmless request after so long.
-    Warm(Duration),
-    /// Replace it after so long: the server will close it, and too soon to be kept from it.
+    /// Send a keep-warm request after this time.
+    KeepWarm(Duration),
+    /// Replace the connection after this time: the server closes it too soon for a keep-warm
+    /// request.
     Replace(Duration),
 }
 
-/// The shortest time after which a harmless request is worth its trouble to the server.
+/// Minimum interval between keep-warm requests, to spare the server.
 const WARM_AFTER_MIN: Duration = Duration::from_secs(10);
 
-/// How long before the server's own deadline we act.
-const MARGIN: Duration = Duration::from_secs(2);
+/// Time by which the bot acts before the server's timeout.
+const SERVER_TIMEOUT_MARGIN: Duration = Duration::from_secs(2);
 
 impl IdleAction {
-    /// Decides from our own habit and from what the server says about its patience.
-    pub(super) fn plan(keep_warm: Duration, server_closes_after: Option<Duration>) -> Self {
-        let Some(patience) = server_closes_after else { return Self::Warm(keep_warm) };
-        let early = patience.saturating_sub(MARGIN);
+    /// Decides from the configured interval and the idle timeout that the server announced.
+    pub(super) fn decide(keep_warm: Duration, server_closes_after: Option<Duration>) -> Self {
+        let Some(server_timeout) = server_closes_after else { return Self::KeepWarm(keep_warm) };
+        let early = server_timeout.saturating_sub(SERVER_TIMEOUT_MARGIN);
         if early >= WARM_AFTER_MIN || early >= keep_warm {
-            Self::Warm(early.min(keep_warm))
+            Self::KeepWarm(early.min(keep_warm))
         } else {
-            Self::Replace(early.max(patience.checked_div(2).unwrap_or_default()))
+            Self::Replace(early.max(server_timeout.checked_div(2).unwrap_or_default()))
         }
     }
 }
@@ -126,63 +127,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest() {
+    fn waits_double_up_to_the_maximum() {
         let mut redial = RedialBackoff::default();
         let waits: Vec<u128> =
-            (0..9).map(|_| redial.after(Duration::ZERO, 0).as_millis()).collect();
+            (0..9).map(|_| redial.next_wait(Duration::ZERO, 0).as_millis()).collect();
         assert_eq!(waits, [125, 250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000]);
     }
 
     #[test]
-    fn only_a_connection_that_lasted_forgives() {
+    fn only_a_stable_connection_resets_the_backoff() {
         let mut redial = RedialBackoff::default();
-        assert_eq!(redial.after(Duration::from_millis(999), 0).as_millis(), 125);
-        assert_eq!(redial.after(Duration::from_millis(999), 0).as_millis(), 250);
-        assert_eq!(redial.after(STABLE_AFTER, 0), Duration::ZERO);
-        assert_eq!(redial.after(Duration::ZERO, 0).as_millis(), 125);
+        assert_eq!(redial.next_wait(Duration::from_millis(999), 0).as_millis(), 125);
+        assert_eq!(redial.next_wait(Duration::from_millis(999), 0).as_millis(), 250);
+        assert_eq!(redial.next_wait(STABLE_AFTER, 0), Duration::ZERO);
+        assert_eq!(redial.next_wait(Duration::ZERO, 0).as_millis(), 125);
     }
 
     #[test]
-    fn only_a_gap_between_the_clocks_means_that_the_machine_slept() {
+    fn only_a_difference_between_the_clocks_is_a_suspend() {
         let seconds = Duration::from_secs;
-        assert!(slept(seconds(3_600), seconds(1)));
-        assert!(!slept(seconds(3_600), seconds(3_600)));
-        assert!(!slept(seconds(5), seconds(1)));
-        assert!(!slept(seconds(0), seconds(60)), "a clock set back");
+        assert!(was_suspended(seconds(3_600), seconds(1)));
+        assert!(!was_suspended(seconds(3_600), seconds(3_600)));
+        assert!(!was_suspended(seconds(5), seconds(1)));
+        assert!(!was_suspended(seconds(0), seconds(60)), "a clock that was set back");
     }
 
     #[test]
-    fn the_servers_patience_decides_between_warming_and_replacing() {
-        let plan = |patience: Option<u64>| {
-            IdleAction::plan(Duration::from_secs(50), patience.map(Duration::from_secs))
+    fn the_server_timeout_decides_between_keep_warm_and_replacing() {
+        let decide = |server_timeout: Option<u64>| {
+            IdleAction::decide(Duration::from_secs(50), server_timeout.map(Duration::from_secs))
         };
-        assert_eq!(plan(None), IdleAction::Warm(Duration::from_secs(50)));
-        assert_eq!(plan(Some(75)), IdleAction::Warm(Duration::from_secs(50)));
-        assert_eq!(plan(Some(15)), IdleAction::Warm(Duration::from_secs(13)));
-        assert_eq!(plan(Some(5)), IdleAction::Replace(Duration::from_secs(3)));
-        assert_eq!(plan(Some(1)), IdleAction::Replace(Duration::from_millis(500)));
+        assert_eq!(decide(None), IdleAction::KeepWarm(Duration::from_secs(50)));
+        assert_eq!(decide(Some(75)), IdleAction::KeepWarm(Duration::from_secs(50)));
+        assert_eq!(decide(Some(15)), IdleAction::KeepWarm(Duration::from_secs(13)));
+        assert_eq!(decide(Some(5)), IdleAction::Replace(Duration::from_secs(3)));
+        assert_eq!(decide(Some(1)), IdleAction::Replace(Duration::from_millis(500)));
     }
 
     proptest! {
         #[test]
         fn an_unstable_wait_is_positive_and_bounded(failures: u32, entropy: u64, lived in 0_u64..1_000) {
-            let wait = RedialBackoff { failures }.after(Duration::from_millis(lived), entropy);
-            prop_assert!(WAIT_FIRST / 2 <= wait && wait <= WAIT_MAX);
+            let wait = RedialBackoff { failures }.next_wait(Duration::from_millis(lived), entropy);
+            prop_assert!(WAIT_INITIAL / 2 <= wait && wait <= WAIT_MAX);
         }
 
         #[test]
         fn dials_are_bounded_in_any_window(pauses in prop::collection::vec(0_u64..300, 1..400)) {
-            let mut budget = DialLimiter::new(4);
+            let mut limiter = DialLimiter::new(4);
             let mut now = Duration::ZERO;
             let mut dials = Vec::new();
             for pause in pauses {
                 now += Duration::from_millis(pause);
-                match budget.take(now) {
+                match limiter.try_acquire(now) {
                     Ok(()) => dials.push(now),
                     Err(wait) => {
-                        prop_assert!(budget.take(now + wait - Duration::from_nanos(1)).is_err());
-                        let mut later = budget;
-                        prop_assert!(later.take(now + wait).is_ok());
+                        prop_assert!(limiter.try_acquire(now + wait - Duration::from_nanos(1)).is_err());
+                        let mut later = limiter;
+                        prop_assert!(later.try_acquire(now + wait).is_ok());
                     }
                 }
             }

@@ -1,11 +1,11 @@
-//! The bytes of a request, prepared but for the listing's id.
+//! Prepared bytes of a request, except for the listing's id.
 //!
-//! Pure. A buy differs from the next one in its id alone, so all else is laid down once and
-//! [`BuyRequest::for_id`] copies the id into its place. Ids of one length, which is how they come,
-//! leave the rest untouched; another length changes `Content-Length` and lays the request anew in
-//! the same memory. Nothing is allocated.
+//! Pure. Orders differ in their id only, so the rest is built once and [`BuyRequest::for_id`]
+//! copies the id into its place. Ids of one length, which is the usual case, leave the rest
+//! untouched; another length changes `Content-Length` and rebuilds the request in the same memory.
+//! Nothing is allocated.
 //!
-//! The bytes hold the credential, so nothing here can be printed.
+//! The bytes contain the credential, so these types print no content.
 
 use std::fmt;
 
@@ -14,65 +14,60 @@ use crate::{
     domain::trade::{TRADE_ID_BYTES_MAX, TradeId},
 };
 
-/// The longest request, in bytes: a browser's whole `Cookie` header fits many times over.
+/// Maximum length of a request, in bytes: a browser's whole `Cookie` header fits many times over.
 pub const REQUEST_BYTES_MAX: usize = 32 * 1024;
 
 /// Digits of the longest `Content-Length`.
 const LENGTH_DIGITS_MAX: usize = 6;
 
-/// Whom to ask, and as whom.
+/// Destination and credential of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestIdentity<'a> {
-    /// Where the marketplace answers, and who it should think is asking.
     pub endpoints: &'a Endpoints,
-    /// Who we are there.
     pub credential: &'a Credential,
 }
 
 /// A body with a place for one id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyTemplate<'a> {
-    /// What stands before the id.
     pub before_id: &'a str,
-    /// What stands after it.
     pub after_id: &'a str,
 }
 
-/// Why a request cannot be prepared.
+/// Cause of a failed preparation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// A header's value holds a line break or another control character.
+    /// A header's value contains a line break or another control character.
     #[error(
-        "the {header} header holds a line break or another control character; write it on one line"
+        "the {header} header contains a line break or another control character; write it on one line"
     )]
     Header {
-        /// Which header. Its value is not shown.
+        /// Name of the header. Its value is not shown.
         header: &'static str,
     },
-    /// More bytes than any request needs.
     #[error("the request is longer than {REQUEST_BYTES_MAX} bytes; shorten the Cookie header")]
     TooLong,
 }
 
-/// One buy request after the other, in the same memory.
+/// An order request that is rebuilt for each id in the same memory.
 pub struct BuyRequest {
     before_length: Vec<u8>,
     before_id: Vec<u8>,
     after_id: Vec<u8>,
-    /// Bytes of the body but for the id.
+    /// Bytes of the body without the id.
     fixed_body_bytes: usize,
-    /// The request as it was last laid down.
+    /// The request as it was last built.
     bytes: Vec<u8>,
-    id_at: usize,
+    id_offset: usize,
     id_bytes: usize,
 }
 
 impl BuyRequest {
-    /// Prepares all but the id.
+    /// Prepares the request, except for the id.
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] if a header cannot be sent, or if it is too long in all.
+    /// Returns a [`RequestError`] if a header is invalid or the request is too long.
     pub fn new(
         identity: RequestIdentity<'_>,
         body: BodyTemplate<'_>,
@@ -84,43 +79,43 @@ impl BuyRequest {
             after_id: after_id.as_bytes().to_vec(),
             fixed_body_bytes: before_id.len().saturating_add(after_id.len()),
             bytes: Vec::new(),
-            id_at: 0,
+            id_offset: 0,
             id_bytes: 0,
         };
-        let longest = [&request.before_length, &request.before_id, &request.after_id]
+        let len_max = [&request.before_length, &request.before_id, &request.after_id]
             .iter()
             .map(|part| part.len())
             .fold(LENGTH_DIGITS_MAX.saturating_add(TRADE_ID_BYTES_MAX), usize::saturating_add);
-        if longest > REQUEST_BYTES_MAX {
+        if len_max > REQUEST_BYTES_MAX {
             return Err(RequestError::TooLong);
         }
-        request.bytes.reserve_exact(longest);
+        request.bytes.reserve_exact(len_max);
         Ok(request)
     }
 
-    /// The whole request for this listing.
+    /// Returns the complete request for this listing.
     pub fn for_id(&mut self, id: &TradeId) -> &[u8] {
         let id = id.as_str().as_bytes();
         if id.len() != self.id_bytes {
-            self.lay(id.len());
+            self.rebuild(id.len());
         }
-        let end = self.id_at.saturating_add(id.len());
-        if let Some(place) = self.bytes.get_mut(self.id_at..end) {
+        let end = self.id_offset.saturating_add(id.len());
+        if let Some(place) = self.bytes.get_mut(self.id_offset..end) {
             place.copy_from_slice(id);
         }
         &self.bytes
     }
 
-    fn lay(&mut self, id_bytes: usize) {
+    fn rebuild(&mut self, id_bytes: usize) {
         let mut digits = [0; LENGTH_DIGITS_MAX];
         let length = decimal(self.fixed_body_bytes.saturating_add(id_bytes), &mut digits);
         self.bytes.clear();
         self.bytes.extend_from_slice(&self.before_length);
         self.bytes.extend_from_slice(length);
         self.bytes.extend_from_slice(&self.before_id);
-        self.id_at = self.bytes.len();
+        self.id_offset = self.bytes.len();
         self.id_bytes = id_bytes;
-        self.bytes.resize(self.id_at.saturating_add(id_bytes), b'0');
+        self.bytes.resize(self.id_offset.saturating_add(id_bytes), b'0');
         self.bytes.extend_from_slice(&self.after_id);
     }
 }
@@ -131,15 +126,13 @@ impl fmt::Debug for BuyRequest {
     }
 }
 
-/// The bytes of a harmless request that keeps a connection warm.
+/// The keep-warm request, which has no side effects.
 pub struct WarmRequest(Vec<u8>);
 
 impl WarmRequest {
-    /// Prepares it.
-    ///
     /// # Errors
     ///
-    /// A [`RequestError`] if a header cannot be sent, or if it is too long in all.
+    /// Returns a [`RequestError`] if a header is invalid or the request is too long.
     pub fn new(identity: RequestIdentity<'_>, body: &str) -> Result<Self, RequestError> {
         let mut bytes = head_before_length(identity)?;
         bytes.extend_from_slice(body.len().to_string().as_bytes());
@@ -151,7 +144,6 @@ impl WarmRequest {
         Ok(Self(bytes))
     }
 
-    /// The whole request.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -169,7 +161,7 @@ fn head_before_length(identity: RequestIdentity<'_>) -> Result<Vec<u8>, RequestE
         ("Host", http.authority()),
         ("User-Agent", user_agent.clone()),
         ("Accept", "application/json".to_owned()),
-        // Compressed answers would have to be unpacked, and tell nothing sooner.
+        // Decompression would cost time, and compressed responses arrive no sooner.
         ("Accept-Encoding", "identity".to_owned()),
         ("Origin", origin.clone()),
         ("Referer", format!("{origin}/")),
@@ -189,7 +181,7 @@ fn head_before_length(identity: RequestIdentity<'_>) -> Result<Vec<u8>, RequestE
     Ok(head)
 }
 
-/// Writes a number without allocating. One with more digits than there is room for cannot occur.
+/// Formats a number without allocating. Numbers with more digits than the buffer cannot occur.
 fn decimal(mut number: usize, digits: &mut [u8; LENGTH_DIGITS_MAX]) -> &[u8] {
     let mut first = LENGTH_DIGITS_MAX;
     for (at, digit) in digits.iter_mut().enumerate().rev() {
@@ -246,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_in_a_header_is_refused() {
+    fn a_line_break_in_a_header_is_rejected() {
         let endpoints = Endpoints { user_agent: "a\r\nX: y".to_owned(), ..endpoints() };
         let credential = credential();
         let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
@@ -255,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_a_bound() {
+    fn a_request_above_the_length_limit_is_an_error() {
         let (endpoints, credential) = (endpoints(), credential());
         let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
         let long = "x".repeat(REQUEST_BYTES_MAX);
@@ -275,19 +267,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_sequence_of_ids_gives_the_request_of_each(
+        fn a_reused_request_equals_a_new_one_for_any_sequence_of_ids(
             ids in prop::collection::vec("[!#-\\[\\]-~]{1,62}", 1..8)
         ) {
             let (endpoints, credential) = (endpoints(), credential());
             let identity = RequestIdentity { endpoints: &endpoints, credential: &credential };
             let mut request = BuyRequest::new(identity, template()).unwrap();
-            let memory = request.bytes.capacity();
+            let capacity = request.bytes.capacity();
             for id in &ids {
                 let body = format!("{}{id}{}", template().before_id, template().after_id);
                 let whole = WarmRequest::new(identity, &body).unwrap();
                 let bytes = request.for_id(&TradeId::new(id).unwrap());
                 prop_assert_eq!(bytes, whole.bytes());
-                prop_assert_eq!(request.bytes.capacity(), memory);
+                prop_assert_eq!(request.bytes.capacity(), capacity);
             }
         }
 

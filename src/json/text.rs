@@ -1,10 +1,10 @@
-//! The strings of a JSON text: where they end, and what their escapes mean.
+//! JSON strings: their ends and their escapes.
 //!
-//! The cursor validates; nothing here is reached by a string that it has not accepted.
+//! Only strings that the cursor has validated reach the functions that decode.
 
 use std::borrow::Cow;
 
-/// A string as it stands in the text, between its quotes.
+/// A validated string between its quotes, still escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonStr<'a> {
     raw: &'a str,
@@ -12,32 +12,33 @@ pub struct JsonStr<'a> {
 }
 
 impl<'a> JsonStr<'a> {
-    /// What stands between two quotes, validated, and whether it holds an escape.
+    /// Takes the validated text between two quotes.
     #[inline]
     pub(super) const fn new(raw: &'a str, escaped: bool) -> Self {
         Self { raw, escaped }
     }
 
-    /// The string's value. Allocates only if it holds an escape.
+    /// Returns the string's value. Allocates only if it contains an escape.
     #[inline]
     pub fn decode(self) -> Cow<'a, str> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 
-    /// The string's value if it holds no escape.
+    /// Returns the string's value if it contains no escape.
     pub const fn plain(self) -> Option<&'a str> {
         if self.escaped { None } else { Some(self.raw) }
     }
 }
 
-/// The first quote, backslash or control character at or after `at`; the end if there is none.
+/// Returns the index of the first quote, backslash or control character at or after `at`, or the
+/// end.
 ///
-/// Eight bytes at a time: in each byte of `found` the highest bit says whether that byte of `word`
-/// is one of the three. Flipping one bit puts the quote next to the control characters, so that one
+/// Eight bytes at a time: in each byte of `found` the highest bit is set if that byte of `word` is
+/// one of the three. Flipping one bit puts the quote next to the control characters, so that one
 /// subtraction finds both. A borrow can only raise false alarms above a true one, so the lowest set
 /// bit is exact.
 #[inline(always)]
-pub(super) fn special_byte(bytes: &[u8], at: usize) -> usize {
+pub(super) fn find_special_byte(bytes: &[u8], at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let Some(rest) = bytes.get(at..) else { return at };
@@ -54,18 +55,18 @@ pub(super) fn special_byte(bytes: &[u8], at: usize) -> usize {
         }
         end = end.wrapping_add(8);
     }
-    special_byte_of_tail(bytes, end)
+    find_special_byte_in_tail(bytes, end)
 }
 
 /// The same for the last few bytes of a text, where no string of a whole message ends.
 #[cold]
-fn special_byte_of_tail(bytes: &[u8], at: usize) -> usize {
+fn find_special_byte_in_tail(bytes: &[u8], at: usize) -> usize {
     let tail = bytes.get(at..).unwrap_or_default();
     let offset = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
     at.saturating_add(offset.unwrap_or(tail.len()))
 }
 
-/// The four hexadecimal digits at `at`.
+/// Parses the four hexadecimal digits at `at`.
 pub(super) fn hex_at(text: &str, at: usize) -> Option<u32> {
     let digits = text.get(at..at.saturating_add(4))?;
     if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -1,34 +1,35 @@
-//! The single characters and words of JSON: what the cursor steps over.
+//! Tokens of JSON: the characters and literals that the cursor consumes.
 //!
-//! Nothing here recurses but [`Cursor::pass`], and that no deeper than the cursor allows.
+//! Only [`Cursor::skip_value`] recurses, no deeper than [`DEPTH_MAX`].
 
 use super::{
     Cursor, DEPTH_MAX, JsonError, JsonStr,
-    text::{hex_at, special_byte},
+    text::{find_special_byte, hex_at},
 };
 
 impl<'a> Cursor<'a> {
     /// Consumes one value of any kind.
     #[inline]
-    pub(super) fn pass(&mut self) -> Result<(), JsonError> {
+    pub(super) fn skip_value(&mut self) -> Result<(), JsonError> {
         match self.next_significant() {
-            Some(b'"') => self.pass_string().map(drop),
-            Some(b'-' | b'0'..=b'9') => self.digits(),
-            Some(b'n') => self.word("null"),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'{' | b'[') => self.pass_nested(),
+            Some(b'"') => self.skip_string().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
+            Some(b'n') => self.literal("null"),
+            Some(b't') => self.literal("true"),
+            Some(b'f') => self.literal("false"),
+            Some(b'{' | b'[') => self.skip_nested(),
             _ => Err(self.syntax()),
         }
     }
 
-    /// Consumes one object or array. Kept out of line, so that [`pass`](Self::pass) need not be.
+    /// Consumes one object or array. Kept out of line, so that [`skip_value`](Self::skip_value) can
+    /// be inlined.
     #[inline(never)]
-    fn pass_nested(&mut self) -> Result<(), JsonError> {
+    fn skip_nested(&mut self) -> Result<(), JsonError> {
         if self.byte() == Some(b'{') {
-            self.object(|_key, cursor| cursor.pass())
+            self.object(|_key, cursor| cursor.skip_value())
         } else {
-            self.array(Self::pass)
+            self.array(Self::skip_value)
         }
     }
 
@@ -45,21 +46,21 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn next_significant(&mut self) -> Option<u8> {
         match self.byte() {
-            Some(b' ' | b'\n' | b'\r' | b'\t') => self.after_space(),
+            Some(b' ' | b'\n' | b'\r' | b'\t') => self.skip_white_space(),
             byte => byte,
         }
     }
 
-    /// The marketplace writes no white space, so this is kept out of the way.
+    /// The marketplace sends no white space, so this is kept out of line.
     #[cold]
-    fn after_space(&mut self) -> Option<u8> {
+    fn skip_white_space(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
             self.step();
         }
         self.byte()
     }
 
-    /// A value that is there, and of another kind; or none at all.
+    /// Returns the error for a value of another kind, or for no value at all.
     #[cold]
     pub(super) fn unexpected(&mut self) -> JsonError {
         match self.peek() {
@@ -82,51 +83,53 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// What was read from `start` on. Every token begins and ends with an ASCII character.
+    /// Returns the text from `start` to the cursor. Every token begins and ends with an ASCII
+    /// character.
     #[inline]
     pub(super) fn slice(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    /// Reads the string on whose first quote the cursor stands.
+    /// Parses the string whose first quote is at the cursor.
     #[inline(always)]
-    pub(super) fn quoted(&mut self) -> Result<JsonStr<'a>, JsonError> {
+    pub(super) fn parse_quoted(&mut self) -> Result<JsonStr<'a>, JsonError> {
         let start = self.at.wrapping_add(1);
-        let escaped = self.pass_string()?;
+        let escaped = self.skip_string()?;
         let end = self.at.wrapping_sub(1);
         Ok(JsonStr::new(self.text.get(start..end).unwrap_or_default(), escaped))
     }
 
-    /// Consumes the string on whose first quote the cursor stands; says whether it holds an escape.
+    /// Consumes the string whose first quote is at the cursor. Returns `true` if it contains an
+    /// escape.
     #[inline(always)]
-    fn pass_string(&mut self) -> Result<bool, JsonError> {
-        self.at = special_byte(self.text.as_bytes(), self.at.wrapping_add(1));
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
+        self.at = find_special_byte(self.text.as_bytes(), self.at.wrapping_add(1));
         if self.byte() == Some(b'"') {
             self.step();
             return Ok(false);
         }
-        self.pass_escapes().map(|()| true)
+        self.skip_escaped_string().map(|()| true)
     }
 
-    /// The rest of a string that holds an escape, or is wrong.
+    /// Consumes the rest of a string that contains an escape or is malformed.
     #[cold]
-    fn pass_escapes(&mut self) -> Result<(), JsonError> {
+    fn skip_escaped_string(&mut self) -> Result<(), JsonError> {
         loop {
             match self.byte() {
                 Some(b'"') => {
                     self.step();
                     return Ok(());
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => self.skip_escape()?,
                 _ => return Err(self.syntax()),
             }
-            self.at = special_byte(self.text.as_bytes(), self.at);
+            self.at = find_special_byte(self.text.as_bytes(), self.at);
         }
     }
 
-    /// Consumes the number on whose first character the cursor stands.
+    /// Consumes the number whose first character is at the cursor.
     #[inline]
-    pub(super) fn digits(&mut self) -> Result<(), JsonError> {
+    pub(super) fn skip_number(&mut self) -> Result<(), JsonError> {
         if self.byte() == Some(b'-') {
             self.step();
         }
@@ -137,7 +140,7 @@ impl<'a> Cursor<'a> {
         }
         if self.byte() == Some(b'.') {
             self.step();
-            self.need_digits()?;
+            self.expect_digits()?;
         }
         if let Some(b'e' | b'E') = self.byte() {
             return self.exponent();
@@ -151,14 +154,14 @@ impl<'a> Cursor<'a> {
         if let Some(b'+' | b'-') = self.byte() {
             self.step();
         }
-        self.need_digits()
+        self.expect_digits()
     }
 
     #[inline]
-    pub(super) fn word(&mut self, word: &str) -> Result<(), JsonError> {
+    pub(super) fn literal(&mut self, literal: &str) -> Result<(), JsonError> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        if rest.starts_with(word.as_bytes()) {
-            self.at = self.at.saturating_add(word.len());
+        if rest.starts_with(literal.as_bytes()) {
+            self.at = self.at.saturating_add(literal.len());
             Ok(())
         } else {
             Err(self.syntax())
@@ -173,7 +176,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn need_digits(&mut self) -> Result<(), JsonError> {
+    fn expect_digits(&mut self) -> Result<(), JsonError> {
         if !self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
             return Err(self.syntax());
         }
@@ -181,8 +184,8 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Validates one escape, the cursor standing on its backslash.
-    fn escape(&mut self) -> Result<(), JsonError> {
+    /// Validates the escape whose backslash is at the cursor.
+    fn skip_escape(&mut self) -> Result<(), JsonError> {
         self.step();
         match self.byte() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
@@ -191,11 +194,11 @@ impl<'a> Cursor<'a> {
             }
             Some(b'u') => {
                 self.step();
-                match self.hex()? {
+                match self.parse_hex()? {
                     0xDC00..=0xDFFF => Err(self.syntax()),
                     0xD800..=0xDBFF => {
-                        self.word("\\u")?;
-                        match self.hex()? {
+                        self.literal("\\u")?;
+                        match self.parse_hex()? {
                             0xDC00..=0xDFFF => Ok(()),
                             _ => Err(self.syntax()),
                         }
@@ -207,7 +210,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn hex(&mut self) -> Result<u32, JsonError> {
+    fn parse_hex(&mut self) -> Result<u32, JsonError> {
         let value = hex_at(self.text, self.at).ok_or_else(|| self.syntax())?;
         self.at = self.at.saturating_add(4);
         Ok(value)

@@ -1,21 +1,25 @@
-//! The balance: a lower bound of what is available, and what the readings prove about orders.
+//! Account balance: a lower bound of the available coins, and the conclusions that balance readings
+//! allow about orders.
 //!
-//! Pure. A reading never says which orders it includes. It was true at some moment between
-//! [`SETTLE`] before its request was sent and its arrival, so a charge is surely in it only if the
-//! charge was confirmed a whole [`SETTLE`] before the request. Two things follow from the readings:
+//! Pure. A reading does not list the orders that it includes. It was true at some moment between
+//! [`SETTLE`] before its request was sent and its arrival, so it certainly includes a charge only
+//! if the charge was confirmed at least [`SETTLE`] before the request. The readings yield two
+//! amounts:
 //!
-//! - `available`: what is left at least. Every order is deducted when it is reserved; a reading
-//!   raises the bound only by what it shows beyond every order that it may not include.
-//! - `base`: what a reading should show by the charges that it surely includes. Coins above it came
-//!   in since (a refund, or a deposit); they are kept as inflows until a returned order claims them.
-//!   Coins below the highest surplus seen are missing: some order was charged that is not confirmed.
+//! - `available`: lower bound of the coins that are left. Every order is deducted when it is
+//!   reserved. A reading raises the bound only by the amount that exceeds all orders it may not
+//!   include.
+//! - `base`: amount that a reading should show, given the charges that it certainly includes. A
+//!   surplus is recorded as an inflow (a refund or a deposit) until a returned order claims it. A
+//!   shortfall against the highest surplus seen is missing: an order was charged and is not
+//!   confirmed.
 //!
 //! # Invariants
 //!
-//! 1. [`AccountBalance::available_min`] is never above what the account holds, while only this ledger
+//! 1. [`AccountBalance::available_min`] never exceeds the account's balance while only this ledger
 //!    spends from it.
-//! 2. No coin that came in is claimed twice: a claim raises `base` by what it takes.
-//! 3. A pushed balance only lowers what is available, and only until the next reading.
+//! 2. No inflow is claimed twice: a claim raises `base` by the claimed amount.
+//! 3. A pushed balance only lowers the available amount, and only until the next reading.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{collections::VecDeque, time::Duration};
@@ -23,118 +27,114 @@ use std::{collections::VecDeque, time::Duration};
 use super::event::Sequence;
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// How long the marketplace may take to show an order in its lists and balances.
+/// Maximum delay until the marketplace shows an order in its lists and balances.
 pub const SETTLE: Duration = Duration::from_secs(60);
-/// How many inflows are kept apart; beyond them the two oldest are joined.
+/// Maximum number of separate inflows. Beyond it the two oldest are merged.
 const INFLOWS_MAX: usize = 1_024;
-/// How many readings without missing coins are remembered. More than fit into [`SETTLE`] at the
-/// least distance between two readings.
+/// Maximum number of remembered readings without missing coins. Exceeds the number of readings that
+/// fit into [`SETTLE`] at their minimum interval.
 const AGREEMENTS_MAX: usize = 32;
 
-/// A balance, and when it was read.
+/// Balance of the account at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalanceReading {
-    /// How much.
     pub coins: Amount,
-    /// When its request was sent.
+    /// Time at which the request was sent.
     pub as_of: UnixMs,
-    /// When it was taken into account, which is after it arrived.
+    /// Time at which the reading was applied, after its arrival.
     pub at: UnixMs,
 }
 
-/// What an order costs.
+/// Bounds of the price that was charged for an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
-    /// What counts against the limits: the most that it can have cost.
+    /// Upper bound; counts against the limits.
     pub(super) counted: Amount,
-    /// The least that it can have cost.
+    /// Lower bound.
     pub(super) charged: Amount,
 }
 
-/// When an order was reserved, and what is deducted for it; `None` where nothing is.
+/// Time of a reservation and the amount deducted for it, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
     pub(super) at: UnixMs,
     pub(super) price: Option<Amount>,
 }
 
-/// A confirmed charge that the readings so far may not include.
+/// Confirmed charge that the readings so far may not include.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Charge {
     sequence: Sequence,
     at: UnixMs,
     cost: Cost,
-    /// Whether the order was reserved before the first reading, which may include it already.
+    /// `true` if the order was reserved before the first reading, which may already include it.
     is_in_base: bool,
 }
 
-/// Coins that came in and no returned order has claimed.
+/// Coins received that no returned order has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inflow {
     at: UnixMs,
     coins: Amount,
 }
 
-/// A balance that fell further than every order together explains.
+/// Drop of the balance that the recorded orders do not explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BalanceDrop {
-    /// The least that can be explained.
+    /// Lowest balance that the recorded orders explain.
     pub(super) expected: Amount,
-    /// What was read.
     pub(super) actual: Amount,
 }
 
-/// A balance that the feed has pushed.
+/// Balance that the feed pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BalanceHint {
     coins: Amount,
-    /// What was ever deducted, when it came.
+    /// Value of [`AccountBalance::deducted`] when the push arrived.
     deducted: Amount,
 }
 
-/// The account's balance as the ledger knows it.
+/// Balance of the account as derived from readings and orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AccountBalance {
     first_at: Option<UnixMs>,
     last: Option<BalanceReading>,
     hint: Option<BalanceHint>,
-    /// Less every order that may not be in a reading; meaningless before the first reading.
+    /// Balance less every order that a reading may not include; meaningless before the first
+    /// reading.
     available: Amount,
-    /// The prices of what is in flight or unknown.
+    /// Sum of the prices of orders in flight or unknown.
     open: Amount,
-    /// What may have been spent that is not on record.
-    lost: Amount,
+    /// Coins that unrecorded orders may have spent before a crash.
+    crash_reserve: Amount,
     charges: VecDeque<Charge>,
-    /// The sum of `charges`, as counted.
+    /// Sum of `charges`, at their upper bounds.
     pending: Amount,
     base: Amount,
-    /// By how much `base` was lowered without a charge that explains it.
+    /// Amount by which `base` was lowered without a charge that explains it.
     unexplained: Amount,
     inflows: VecDeque<Inflow>,
-    /// When coins last came in, claimed since or not.
+    /// Time of the last inflow, claimed or not.
     received_at: Option<UnixMs>,
-    /// The sum of `inflows`.
     surplus: Amount,
-    /// Coins that the last reading lacks.
+    /// Shortfall of the last reading.
     missing: Amount,
-    /// Readings in a row that lacked nothing, the oldest first.
+    /// Request and arrival times of consecutive readings without a shortfall, oldest first.
     agreements: VecDeque<(UnixMs, UnixMs)>,
-    /// All that was ever deducted from `available`.
+    /// Total ever deducted from `available`.
     deducted: Amount,
 }
 
 impl AccountBalance {
-    /// The last reading, if there was one.
     pub(super) const fn last_reading(&self) -> Option<BalanceReading> {
         self.last
     }
 
-    /// The last balance read, if there was one.
     pub(super) fn balance(&self) -> Option<Amount> {
         self.last.map(|reading| reading.coins)
     }
 
-    /// What is available at least; `None` before the first reading.
+    /// Returns the lower bound of the available coins; `None` before the first reading.
     pub(super) fn available_min(&self) -> Option<Amount> {
         let _read = self.last?;
         let pushed = self
@@ -143,35 +143,36 @@ impl AccountBalance {
         Some(pushed.map_or(self.available, |pushed| pushed.min(self.available)))
     }
 
-    /// The prices of what is in flight or unknown.
+    /// Returns the sum of the prices of orders in flight or unknown.
     pub(super) const fn open_coins(&self) -> Amount {
         self.open
     }
 
-    /// Whether a reading of this amount would change nothing.
+    /// Returns `true` if a reading of this amount would change nothing.
     pub(super) fn is_unchanged(&self, coins: Amount) -> bool {
         self.balance() == Some(coins)
             && self.hint.is_none()
-            && self.unsure() == Amount::ZERO
+            && self.unconfirmed() == Amount::ZERO
             && self.available == coins
             && self.missing == Amount::ZERO
             && self.base.saturating_add(self.surplus) == coins
     }
 
-    /// Coins that the last reading lacks and that neither `others` nor a charge confirmed lately
-    /// explains.
+    /// Returns the shortfall of the last reading that neither `others` nor the pending charges
+    /// explain.
     pub(super) fn missing_beyond(&self, others: Amount) -> Amount {
         let explained = others.saturating_add(self.pending);
         self.missing.saturating_sub(explained).max(Amount::ZERO)
     }
 
-    /// Whether the last reading lacks no coins, and was asked for after `moment`.
+    /// Returns `true` if the last reading has no shortfall and was requested after `moment`.
     pub(super) fn agrees_since(&self, moment: UnixMs) -> bool {
         !self.agreements.is_empty() && self.last.is_some_and(|last| moment < last.as_of)
     }
 
-    /// Whether a reading that surely includes what was charged at `moment` lacks nothing, and the
-    /// last one lacks nothing either. With `before`, the reading must have arrived by then.
+    /// Returns `true` if the last reading has no shortfall, and neither has a reading that
+    /// certainly includes a charge made at `moment`. With `before`, that reading must have arrived
+    /// by then.
     pub(super) fn agrees_about(&self, moment: UnixMs, before: Option<UnixMs>) -> bool {
         let shows = |as_of: UnixMs| moment.plus(SETTLE) <= as_of;
         self.agreements
@@ -179,36 +180,36 @@ impl AccountBalance {
             .any(|(as_of, at)| shows(*as_of) && before.is_none_or(|before| *at <= before))
     }
 
-    /// Whether a reading surely includes what was charged at `moment`.
+    /// Returns `true` if the last reading certainly includes a charge made at `moment`.
     pub(super) fn shows(&self, moment: UnixMs) -> bool {
         self.last.is_some_and(|last| moment.plus(SETTLE) <= last.as_of)
     }
 
-    /// Whether the charge of this order may be missing from the last reading.
+    /// Returns `true` if the last reading may not include the charge of this order.
     pub(super) fn is_charge_pending(&self, sequence: Sequence) -> bool {
         self.charges.iter().any(|charge| charge.sequence == sequence)
     }
 
-    /// Sets what may have been spent that is not on record.
-    pub(super) fn set_lost(&mut self, coins: Amount) {
-        let more = coins.saturating_sub(self.lost);
+    /// Sets the coins that unrecorded orders may have spent.
+    pub(super) fn set_crash_reserve(&mut self, coins: Amount) {
+        let more = coins.saturating_sub(self.crash_reserve);
         self.deduct(more);
-        self.lost = coins;
+        self.crash_reserve = coins;
     }
 
-    /// Deducts an order that is about to be sent.
+    /// Deducts an order before it is sent.
     pub(super) fn reserve(&mut self, price: Amount) {
         self.open = self.open.saturating_add(price);
         self.deduct(price);
     }
 
-    /// An open order ended without being charged.
+    /// Restores the price of an open order that ended without a charge.
     pub(super) fn cancel(&mut self, price: Amount) {
         self.open = self.open.saturating_sub(price);
         self.deduct(Amount::ZERO.saturating_sub(price));
     }
 
-    /// The charge of an order is confirmed at `at`.
+    /// Records that an order was charged at `at`.
     pub(super) fn charge(
         &mut self,
         sequence: Sequence,
@@ -224,7 +225,7 @@ impl AccountBalance {
         self.pending = self.pending.saturating_add(cost.counted);
     }
 
-    /// What a charged order cost is known better.
+    /// Corrects the cost of a charged order.
     pub(super) fn reprice(&mut self, sequence: Sequence, from: Cost, to: Cost) {
         let more = to.counted.saturating_sub(from.counted);
         self.deduct(more.max(Amount::ZERO));
@@ -233,27 +234,27 @@ impl AccountBalance {
             self.pending = self.pending.saturating_add(more);
             return;
         }
-        // It is in `base` already.
+        // The charge is already part of `base`.
         let less = from.charged.saturating_sub(to.charged);
-        // A charge that was understated may be what `base` was lowered by before.
+        // `base` may have been lowered earlier because of the understated charge.
         let explained = Amount::ZERO.saturating_sub(less).min(self.unexplained).max(Amount::ZERO);
         self.unexplained = self.unexplained.saturating_sub(explained);
         self.base = self.base.saturating_add(less).saturating_add(explained);
         if Amount::ZERO < less {
-            // What the old price made look like an inflow was none, and a reading that lacked
-            // nothing by the old price may lack something by the new one.
-            self.trim(self.surplus.saturating_sub(less));
+            // The old price made the difference look like an inflow, and a reading without a
+            // shortfall at the old price may have one at the new price.
+            self.trim_inflows(self.surplus.saturating_sub(less));
             self.agreements.clear();
         }
     }
 
-    /// Whether coins that came in since `reserved_at` cover a returned order of this price.
+    /// Returns `true` if the inflows since `reserved_at` cover a returned order of this price.
     pub(super) fn covers(&self, price: Amount, reserved_at: UnixMs) -> bool {
         let since = self.inflows.iter().filter(|inflow| reserved_at <= inflow.at);
         price <= since.fold(Amount::ZERO, |sum, inflow| sum.saturating_add(inflow.coins))
     }
 
-    /// A returned order claims the coins that came in, the oldest first.
+    /// Assigns inflows to a returned order, oldest first.
     pub(super) fn claim(&mut self, price: Amount, reserved_at: UnixMs) {
         let mut left = price;
         for inflow in self.inflows.iter_mut().filter(|inflow| reserved_at <= inflow.at) {
@@ -266,39 +267,39 @@ impl AccountBalance {
         self.base = self.base.saturating_add(price);
     }
 
-    /// Takes a balance that the feed has pushed. It only lowers what is available.
+    /// Stores a balance that the feed pushed. It only lowers the available amount.
     pub(super) fn push(&mut self, coins: Amount) {
         self.hint = Some(BalanceHint { coins, deducted: self.deducted });
     }
 
-    /// Takes a reading. One that is older than the last is ignored.
+    /// Applies a reading and returns an unexplained drop. A reading older than the last one is
+    /// ignored.
     pub(super) fn read(&mut self, reading: BalanceReading) -> Option<BalanceDrop> {
         let BalanceReading { coins, as_of, at } = reading;
         if self.last.is_some_and(|last| as_of < last.as_of) {
             return None;
         }
-        self.include(as_of);
+        self.absorb_charges(as_of);
         self.hint = None;
-        let unsure = self.unsure();
-        let surely = coins.saturating_sub(unsure);
+        let unconfirmed = self.unconfirmed();
+        let certain = coins.saturating_sub(unconfirmed);
         if self.last.replace(reading).is_none() {
             self.first_at = Some(at);
-            (self.base, self.available) = (coins, surely);
-            self.agree(as_of, at);
+            (self.base, self.available) = (coins, certain);
+            self.add_agreement(as_of, at);
             return None;
         }
-        self.weigh(reading, unsure == Amount::ZERO);
+        self.compare(reading, unconfirmed == Amount::ZERO);
         if self.available <= coins {
-            self.available = self.available.max(surely);
+            self.available = self.available.max(certain);
             return None;
         }
         let drop = BalanceDrop { expected: self.available, actual: coins };
-        self.available = surely;
+        self.available = certain;
         Some(drop)
     }
 
-    /// Moments that lie after `now` are taken to be now, as after a start with a clock that stood
-    /// ahead before it.
+    /// Moves moments after `now` back to `now`, for a start after a run whose clock was ahead.
     pub(super) fn clamp(&mut self, now: UnixMs) {
         if let Some(last) = &mut self.last {
             last.as_of = last.as_of.min(now);
@@ -311,22 +312,22 @@ impl AccountBalance {
         self.agreements.clear();
     }
 
-    /// Compares a reading with what it should show.
-    fn weigh(&mut self, reading: BalanceReading, is_complete: bool) {
+    /// Compares a reading with the expected amount.
+    fn compare(&mut self, reading: BalanceReading, is_complete: bool) {
         let BalanceReading { coins, as_of, at } = reading;
         let surplus = coins.saturating_sub(self.base);
         self.missing = self.surplus.saturating_sub(surplus).max(Amount::ZERO);
         if self.missing == Amount::ZERO {
             let more = surplus.saturating_sub(self.surplus);
-            self.receive(Inflow { at, coins: more });
-            return self.agree(as_of, at);
+            self.add_inflow(Inflow { at, coins: more });
+            return self.add_agreement(as_of, at);
         }
         self.agreements.clear();
-        // With nothing unsure, and everything that came in surely in the reading, the rest left the
-        // account in another way. What a returned order may claim is less from now on.
+        // Nothing is unconfirmed and the reading includes every inflow, so the remainder left the
+        // account in another way. Returned orders can no longer claim it.
         let shows_inflows = self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of);
         if is_complete && shows_inflows {
-            self.trim(surplus.max(Amount::ZERO));
+            self.trim_inflows(surplus.max(Amount::ZERO));
             let lowered = self.base.saturating_sub(coins).max(Amount::ZERO);
             self.base = self.base.saturating_sub(lowered);
             self.unexplained = self.unexplained.saturating_add(lowered);
@@ -334,8 +335,8 @@ impl AccountBalance {
         }
     }
 
-    /// Moves the charges that a reading of this moment surely includes into `base`.
-    fn include(&mut self, as_of: UnixMs) {
+    /// Moves the charges that a reading of this moment certainly includes into `base`.
+    fn absorb_charges(&mut self, as_of: UnixMs) {
         let (mut counted, mut charged) = (Amount::ZERO, Amount::ZERO);
         self.charges.retain(|charge| {
             let is_included = charge.at.plus(SETTLE) <= as_of;
@@ -351,7 +352,7 @@ impl AccountBalance {
         self.base = self.base.saturating_sub(charged);
     }
 
-    fn receive(&mut self, inflow: Inflow) {
+    fn add_inflow(&mut self, inflow: Inflow) {
         if inflow.coins <= Amount::ZERO {
             return;
         }
@@ -359,7 +360,7 @@ impl AccountBalance {
             && let Some(oldest) = self.inflows.pop_front()
             && let Some(next) = self.inflows.front_mut()
         {
-            // The earlier moment: fewer orders may claim it.
+            // The earlier moment is the safe one: fewer orders may claim the inflow.
             next.at = oldest.at;
             next.coins = next.coins.saturating_add(oldest.coins);
         }
@@ -368,8 +369,8 @@ impl AccountBalance {
         self.inflows.push_back(inflow);
     }
 
-    /// Gives up inflows, the newest first, until so much is left.
-    fn trim(&mut self, left: Amount) {
+    /// Drops inflows, newest first, until at most `left` coins remain.
+    fn trim_inflows(&mut self, left: Amount) {
         while left < self.surplus {
             let Some(newest) = self.inflows.back_mut() else { break };
             let taken = newest.coins.min(self.surplus.saturating_sub(left));
@@ -381,16 +382,16 @@ impl AccountBalance {
         }
     }
 
-    fn agree(&mut self, as_of: UnixMs, at: UnixMs) {
+    fn add_agreement(&mut self, as_of: UnixMs, at: UnixMs) {
         if self.agreements.len() >= AGREEMENTS_MAX {
             self.agreements.pop_front();
         }
         self.agreements.push_back((as_of, at));
     }
 
-    /// What may or may not be in a reading.
-    const fn unsure(&self) -> Amount {
-        self.open.saturating_add(self.pending).saturating_add(self.lost)
+    /// Returns the coins that a reading may or may not include.
+    const fn unconfirmed(&self) -> Amount {
+        self.open.saturating_add(self.pending).saturating_add(self.crash_reserve)
     }
 
     fn deduct(&mut self, coins: Amount) {
@@ -413,7 +414,7 @@ mod tests {
         account
     }
 
-    /// A reading whose request left at this second and was answered at once.
+    /// Reads a balance that was requested and answered at this second.
     fn read(account: &mut AccountBalance, cents: i64, second: i64) -> Option<BalanceDrop> {
         let at = UnixMs(second * 1_000);
         account.read(BalanceReading { coins: coins(cents), as_of: at, at })
@@ -423,7 +424,7 @@ mod tests {
         Cost { counted: coins(cents), charged: coins(cents) }
     }
 
-    /// An order that was reserved, and confirmed as charged.
+    /// Reserves an order and confirms its charge.
     fn bought(account: &mut AccountBalance, number: u64, cents: i64, second: i64) {
         account.reserve(coins(cents));
         confirmed(account, number, cents, second);
@@ -442,7 +443,7 @@ mod tests {
     const T: UnixMs = UnixMs(0);
 
     #[test]
-    fn a_reserved_order_is_deducted_at_once_and_a_cancelled_one_given_back() {
+    fn a_reserved_order_is_deducted_immediately_and_a_cancelled_one_is_restored() {
         let mut account = account(1_000);
         account.reserve(coins(300));
         assert_eq!(available(&account), coins(700));
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_that_shows_late_is_no_drop() {
+    fn a_charge_that_appears_late_is_not_a_drop() {
         let mut account = account(1_000);
         bought(&mut account, 1, 300, 10);
         assert_eq!(read(&mut account, 1_000, 20), None);
@@ -473,16 +474,16 @@ mod tests {
     }
 
     #[test]
-    fn a_balance_from_before_a_charge_never_frees_what_was_charged() {
+    fn a_balance_from_before_a_charge_does_not_release_the_charge() {
         let mut account = account(1_000);
         bought(&mut account, 1, 300, 10);
-        // Read 59 seconds later, and true before the charge.
+        // The reading arrived 59 seconds later and may show the balance before the charge.
         assert_eq!(read(&mut account, 1_000, 69), None);
         assert_eq!(available(&account), coins(700));
     }
 
     #[test]
-    fn coins_that_came_back_are_available_once_a_reading_surely_includes_the_charge() {
+    fn a_refund_is_available_once_a_reading_certainly_includes_the_charge() {
         let mut account = account(1_000);
         bought(&mut account, 1, 300, 10);
         assert_eq!(read(&mut account, 1_000, 30), None);
@@ -492,12 +493,12 @@ mod tests {
     }
 
     #[test]
-    fn coins_that_vanish_without_an_order_are_a_drop_of_exactly_that_much() {
+    fn missing_coins_without_an_order_are_a_drop_of_that_amount() {
         let mut account = account(1_000);
         account.reserve(coins(300));
         let drop = read(&mut account, 650, 10);
         assert_eq!(drop, Some(BalanceDrop { expected: coins(700), actual: coins(650) }));
-        assert_eq!(read(&mut account, 650, 20), None, "said once");
+        assert_eq!(read(&mut account, 650, 20), None, "reported once");
     }
 
     #[test]
@@ -510,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn coins_that_come_in_hide_no_later_drop() {
+    fn an_inflow_does_not_hide_a_later_drop() {
         let mut account = account(1_000);
         assert_eq!(read(&mut account, 5_000, 10), None);
         assert!(read(&mut account, 4_999, 100).is_some());
@@ -525,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pushed_balance_only_lowers_and_only_until_the_next_reading() {
+    fn a_pushed_balance_only_lowers_the_available_amount_until_the_next_reading() {
         let mut account = account(1_000);
         account.push(coins(5_000));
         assert_eq!(available(&account), coins(1_000));
@@ -548,14 +549,14 @@ mod tests {
         assert!(account.covers(coins(300), T) && !account.covers(coins(301), T));
         account.claim(coins(300), T);
         assert!(!account.covers(coins(1), T));
-        // A reading from before the refund, and then one from after it, show nothing new.
+        // A reading from before the refund and one from after it add nothing.
         assert!(read(&mut account, 400, 220).is_some());
         assert_eq!(read(&mut account, 700, 300), None);
         assert!(!account.covers(coins(1), T));
     }
 
     #[test]
-    fn coins_that_came_in_before_an_order_was_reserved_are_not_its_refund() {
+    fn an_inflow_before_a_reservation_is_not_its_refund() {
         let mut account = account(1_000);
         assert_eq!(read(&mut account, 1_500, 10), None);
         assert!(account.covers(coins(500), UnixMs(10_000)));
@@ -563,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn coins_spent_elsewhere_are_not_held_against_later_refunds() {
+    fn coins_spent_elsewhere_do_not_reduce_later_refunds() {
         let mut account = account(1_000);
         bought(&mut account, 1, 300, 10);
         assert_eq!(read(&mut account, 700, 100), None);
@@ -573,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_order_that_was_charged_is_missing_until_it_is_confirmed() {
+    fn a_charged_unknown_order_is_missing_until_it_is_confirmed() {
         let mut account = account(1_000);
         account.reserve(coins(300));
         assert_eq!(read(&mut account, 700, 100), None);
@@ -587,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_names_too_much_makes_no_refund() {
+    fn an_answer_with_too_high_a_price_is_not_a_refund() {
         let mut account = account(1_000);
         account.reserve(coins(300));
         let cost = Cost { counted: coins(900), charged: coins(300) };

@@ -1,11 +1,12 @@
-//! The one thing that the buyer takes: a buy that the ledger has counted. Pure.
+//! Order that the ledger has approved, the only input of the order client. Pure.
 
 use super::event::Sequence;
 use crate::{domain::money::Amount, domain::trade::TradeId};
 
-/// A buy that the ledger has counted. Nothing else can be sent, and it can be sent once.
+/// Order that the ledger has counted against the limits. Only these can be sent, and each only
+/// once.
 #[derive(Debug)]
-#[must_use = "an approved buy counts as spent until it is settled"]
+#[must_use = "an approved order counts as spent until it is settled"]
 pub struct ApprovedOrder {
     sequence: Sequence,
     id: TradeId,
@@ -13,22 +14,21 @@ pub struct ApprovedOrder {
 }
 
 impl ApprovedOrder {
-    /// Says that the ledger has counted it. Only [`Ledger::reserve`](super::Ledger::reserve) may.
+    /// Creates the order. Reserved for [`Ledger::reserve`](super::Ledger::reserve), which counts
+    /// it.
     pub(super) const fn new(sequence: Sequence, id: TradeId, price: Amount) -> Self {
         Self { sequence, id, price }
     }
 
-    /// Its number in the ledger.
     pub const fn sequence(&self) -> Sequence {
         self.sequence
     }
 
-    /// The listing.
     pub const fn id(&self) -> &TradeId {
         &self.id
     }
 
-    /// What it may cost.
+    /// Returns the approved price, the most that the order may cost.
     pub const fn price(&self) -> Amount {
         self.price
     }

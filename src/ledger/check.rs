@@ -1,4 +1,4 @@
-//! Do the books add up? Counts everything again, from the intents alone. Pure.
+//! Consistency check: recomputes every sum from the intents. Pure.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::domain::money::Amount;
 
 impl LedgerState {
-    /// Compares every running sum with the intents that it is about.
+    /// Compares every running sum with the intents.
     ///
     /// # Errors
     ///
@@ -43,8 +43,8 @@ impl LedgerState {
         self.check_listings()
     }
 
-    /// No listing was requested twice under one spelling of its id. Version 0.1.0 did not know that
-    /// two spellings can be one id.
+    /// Checks that no listing was requested twice under one spelling of its id. Version 0.1.0
+    /// treated two spellings of one id as two listings.
     fn check_listings(&self) -> Result<(), InvalidTransition> {
         let mut requested: HashMap<&str, Sequence> = HashMap::new();
         for intent in self.intents.iter().filter(|intent| intent.state != OrderState::NotSent) {

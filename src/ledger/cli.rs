@@ -1,8 +1,8 @@
-//! What a person does with a ledger: `sniper ledger …`, `halt`, `resume`, `status`.
+//! The commands `sniper ledger …`, `halt`, `resume` and `status`.
 //!
-//! Reads work with or without a running bot. Whatever changes something goes to the bot if one
-//! runs, and else straight to the ledger, which is then locked for that moment. Everything is
-//! written to a given writer; nothing here knows about terminals.
+//! Reads work with or without a running bot. Changes are sent to the running bot. Without one they
+//! are applied directly to the ledger, which is locked for that time. All output goes to the given
+//! writer; this module does not depend on a terminal.
 
 mod export;
 mod table;
@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::{
     Ledger, LedgerError, LedgerLocation,
-    control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST, Resolution},
-    event::WHO_BYTES_MAX,
+    control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST_ID, Resolution},
+    event::OPERATOR_BYTES_MAX,
     reader::LedgerReader,
     standing::{self, Standing, StandingProblems},
     status::LedgerStatus,
@@ -28,110 +28,104 @@ use crate::{domain::time::UnixMs, domain::trade::TradeId, text::Escaped};
 /// `sniper ledger …`
 #[derive(Clone, Debug, Default, Args)]
 pub struct LedgerArgs {
-    /// What to do; without a word: a table of what was bought, and of every limit.
+    /// Without a subcommand, a table of the orders and the limits is printed.
     #[command(subcommand)]
     pub command: Option<LedgerCommand>,
 }
 
-/// What can be done with a ledger.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Everything about one buy
+    /// Show everything recorded about one order
     Show {
-        /// The listing's id
+        /// Listing id, as in `sniper ledger export`
         id: String,
     },
-    /// Every buy that was ever approved, as CSV, or as JSON with --json
+    /// Print every approved order as CSV, or as JSON with --json
     Export {
-        /// As CSV (the default)
+        /// Print CSV (the default), even with --json
         #[arg(long)]
         csv: bool,
     },
-    /// Check every record and every sum; exit code 0 only if all is well
+    /// Check every record and every total; exits with 0 only if the ledger is consistent
     Verify,
-    /// Say what became of a buy that is unknown, after looking at the site
+    /// Record the outcome of an unknown or returning order, after checking the site
     Resolve(ResolveArgs),
-    /// Let `total` count from now
+    /// Start a new budget: `total` counts from 0 again
     NewBudget {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// What `resolve` takes.
+/// Arguments of `sniper ledger resolve`.
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("verdict").required(true).args(["bought", "not_bought", "returned"])))]
 pub struct ResolveArgs {
-    /// The listing's id, or `lost` for what power loss may have hidden
+    /// Listing id, or `lost` for orders that a power loss may have hidden
     pub id: String,
-    /// It was bought
+    /// The order was bought
     #[arg(long)]
     pub bought: bool,
-    /// It was not bought; its coins are free again
+    /// The order was not bought; its coins are available again
     #[arg(long)]
     pub not_bought: bool,
-    /// It was cancelled, and its coins are back
+    /// The purchase was cancelled, and its coins are back
     #[arg(long)]
     pub returned: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,
 }
 
-/// Why a person did not get what they asked for.
+/// Cause of a failed command.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerCommandError {
-    /// The ledger cannot be used.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
-    /// The running bot cannot be asked.
-    #[error("cannot ask the running bot")]
+    #[error("cannot reach the running bot")]
     Control(#[from] ControlError),
-    /// The bot, or the ledger, said no.
+    /// The bot or the ledger rejected the request; the text is the reason.
     #[error("{0}")]
     Refused(String),
-    /// There is no such buy.
-    #[error("the ledger has no buy of a listing {0:?}")]
+    #[error("no order for listing {0:?} in the ledger; list the ids with: sniper ledger export")]
     NoSuchListing(String),
-    /// The person did not say yes.
-    #[error("nothing was changed")]
+    /// The user did not confirm the question.
+    #[error("not confirmed, nothing was changed; --yes skips the question")]
     NotConfirmed,
-    /// What should be printed could not be.
     #[error("cannot print")]
     Print(#[from] io::Error),
 }
 
-/// A person's desk: where the ledger is, who they are, and how to answer them.
+/// Executes the commands on the ledger of one data directory.
 pub struct LedgerCommands<'a> {
     /// `SNIPER_DATA`.
     pub folder: &'a Path,
-    /// The state directory, if there is one.
+    /// State directory with the second control socket and the saved copy of a lost ledger.
     pub state: Option<&'a Path>,
-    /// Whether answers are one JSON object.
+    /// Prints one JSON object instead of text.
     pub as_json: bool,
-    /// Who asks.
+    /// Name of the operator, recorded with every change.
     pub who: &'a str,
-    /// The time.
     pub now: UnixMs,
-    /// Where answers go.
     pub out: &'a mut dyn Write,
-    /// Asks for a yes.
+    /// Asks the user a question; returns `true` if the answer is yes.
     pub confirm: &'a mut dyn FnMut(&str) -> bool,
 }
 
 impl std::fmt::Debug for LedgerCommands<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("LedgerCommands").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
-/// Who is at the terminal, as the system says.
-pub fn person() -> String {
+/// Returns the login name from the environment, or "the operator" if there is none, as in cron jobs
+/// and containers.
+pub fn operator_name() -> String {
     let names = ["USER", "LOGNAME", "USERNAME"];
     let name = names.iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_else(|| "somebody".to_owned());
-    name.chars().take(WHO_BYTES_MAX).collect()
+    let name = name.unwrap_or_else(|| "the operator".to_owned());
+    name.chars().take(OPERATOR_BYTES_MAX).collect()
 }
 
 impl LedgerCommands<'_> {
@@ -139,7 +133,7 @@ impl LedgerCommands<'_> {
     ///
     /// # Errors
     ///
-    /// A [`LedgerCommandError`].
+    /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn ledger(&mut self, args: &LedgerArgs) -> Result<(), LedgerCommandError> {
         match &args.command {
             None => self.overview(),
@@ -148,10 +142,11 @@ impl LedgerCommands<'_> {
             Some(LedgerCommand::Verify) => self.verify(),
             Some(LedgerCommand::Resolve(args)) => self.resolve(args),
             Some(LedgerCommand::NewBudget { yes }) => {
-                let question = "Count `total` from now, whatever was spent before?";
-                self.ask(*yes, question)?;
+                let question = self.new_budget_question();
+                self.require_confirmation(*yes, &question)?;
                 let by = self.who.to_owned();
-                self.change(&ControlRequest::NewBudget { by }, "`total` counts from now.")
+                let done = "New budget started: `total` counts from 0 again.";
+                self.apply(&ControlRequest::NewBudget { by }, done)
             }
         }
     }
@@ -160,73 +155,76 @@ impl LedgerCommands<'_> {
     ///
     /// # Errors
     ///
-    /// A [`LedgerCommandError`].
+    /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn halt(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
-        let done = "Buying is halted. `sniper resume` lets it go on.";
-        self.change(&ControlRequest::Halt { by }, done)
+        let done = "Buying is halted. Resume with: sniper resume";
+        self.apply(&ControlRequest::Halt { by }, done)
     }
 
     /// `sniper resume`
     ///
     /// # Errors
     ///
-    /// A [`LedgerCommandError`].
+    /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn resume(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
-        self.change(&ControlRequest::Resume { by }, "Buying may go on.")
+        self.apply(&ControlRequest::Resume { by }, "Buying is resumed.")
     }
 
-    /// `sniper status`. Returns what needs the user.
+    /// `sniper status`. Returns the problems that need the user.
     ///
     /// # Errors
     ///
-    /// A [`LedgerCommandError`].
+    /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn status(&mut self) -> Result<StandingProblems, LedgerCommandError> {
         let standing = Standing::of(self.folder, self.state, self.now)?;
         let value = standing.to_json().map_err(io::Error::other)?;
-        self.say(&value, &standing.to_string())?;
+        self.print(&value, &standing.to_string())?;
         Ok(StandingProblems(standing.problems()))
     }
 
-    /// Where a running bot listens, if one runs.
-    fn bot(&self, instance: Instance) -> ControlAddress {
-        ControlAddress::of(self.folder, self.state, instance)
+    fn control_address(&self, instance: Instance) -> ControlAddress {
+        ControlAddress::new(self.folder, self.state, instance)
     }
 
-    /// The ledger, to be read.
-    fn archive(&self) -> Result<LedgerReader, LedgerError> {
+    fn open_reader(&self) -> Result<LedgerReader, LedgerError> {
         LedgerReader::open_or_copy(self.folder, self.state)
     }
 
     fn show_status(&mut self, status: &LedgerStatus) -> Result<(), LedgerCommandError> {
         let value = serde_json::to_value(status).map_err(io::Error::other)?;
-        self.say(&value, &status.to_string())
+        self.print(&value, &status.to_string())
     }
 
     fn overview(&mut self) -> Result<(), LedgerCommandError> {
-        let mut archive = self.archive()?;
-        let overview = table::LedgerTable::of(&mut archive, self.now);
-        self.say(&overview.to_json(), &overview.to_string())
+        let mut reader = self.open_reader()?;
+        let overview = table::LedgerTable::of(&mut reader, self.now);
+        self.print(&overview.to_json(), &overview.to_string())
     }
 
     fn show(&mut self, id: &str) -> Result<(), LedgerCommandError> {
-        let archive = self.archive()?;
+        let reader = self.open_reader()?;
         let no_such = || LedgerCommandError::NoSuchListing(id.to_owned());
         let listing = TradeId::new(id).ok_or_else(no_such)?;
-        let intents = archive.book().intents().iter().filter(|intent| intent.id == listing);
+        let intents = reader.book().intents().iter().filter(|intent| intent.id == listing);
         let mut lines = Vec::new();
         for intent in intents {
-            lines.push(export::ExportRow::of(&archive, intent)?);
+            lines.push(export::ExportRow::of(&reader, intent)?);
         }
         let last = lines.last().ok_or_else(no_such)?;
-        let corrections = archive.corrections()?;
+        let corrections = reader.corrections()?;
         let corrections = corrections.iter().filter(|correction| {
             correction.intent.is_some_and(|sequence| lines.iter().any(|line| line.is(sequence)))
         });
         let corrections: Vec<String> = corrections
             .map(|correction| {
-                format!("{} {}: {}", correction.at, Escaped(&correction.who), correction.verdict)
+                format!(
+                    "{} {}: {}",
+                    correction.at,
+                    Escaped(&correction.operator),
+                    correction.verdict
+                )
             })
             .collect();
         let mut value = last.to_json();
@@ -237,31 +235,32 @@ impl LedgerCommands<'_> {
         for correction in corrections {
             text.push_str(&format!("corrected       {correction}\n"));
         }
-        self.say(&value, &text)
+        self.print(&value, &text)
     }
 
     fn export(&mut self, as_csv: bool) -> Result<(), LedgerCommandError> {
-        let archive = self.archive()?;
-        let lines = archive.book().intents().iter();
+        let reader = self.open_reader()?;
+        let lines = reader.book().intents().iter();
         if self.as_json && !as_csv {
-            let lines = lines.map(|intent| Ok(export::ExportRow::of(&archive, intent)?.to_json()));
+            let lines = lines.map(|intent| Ok(export::ExportRow::of(&reader, intent)?.to_json()));
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
-            return self.say(&json!({ "intents": lines }), "");
+            return self.print(&json!({ "intents": lines }), "");
         }
         writeln!(self.out, "{}", export::HEADER)?;
         for intent in lines {
-            writeln!(self.out, "{}", export::ExportRow::of(&archive, intent)?.to_csv())?;
+            writeln!(self.out, "{}", export::ExportRow::of(&reader, intent)?.to_csv())?;
         }
         Ok(())
     }
 
     fn verify(&mut self) -> Result<(), LedgerCommandError> {
-        let archive = self.archive()?;
-        archive.verify()?;
-        let count = archive.book().intents().len();
-        self.say(
+        let reader = self.open_reader()?;
+        reader.verify()?;
+        let count = reader.book().intents().len();
+        let orders = if count == 1 { "order" } else { "orders" };
+        self.print(
             &json!({ "ok": true, "intents": count }),
-            &format!("All is well: {count} intents, every record and every sum checked.\n"),
+            &format!("OK: {count} {orders} verified, every record and every total checked.\n"),
         )
     }
 
@@ -273,52 +272,81 @@ impl LedgerCommands<'_> {
         } else {
             Resolution::NotBought
         };
-        let words = verdict.as_str();
-        let what = if args.id == LOST { "what power loss may have hidden" } else { &args.id };
-        let question = format!("Record {} as {words}? Look at the site first.", Escaped(what));
-        self.ask(args.yes, &question)?;
+        let outcome = verdict.as_str();
+        let what = if args.id == LOST_ID {
+            "the orders that a power loss may have hidden".to_owned()
+        } else {
+            format!("order {}", Escaped(&args.id))
+        };
+        let question = format!("Record {what} as {outcome}? Check the site first.");
+        self.require_confirmation(args.yes, &question)?;
         let (id, by) = (args.id.clone(), self.who.to_owned());
-        let done = format!("Recorded as {words}.");
-        self.change(&ControlRequest::Resolve { id, verdict, by }, &done)
+        let done = format!("Recorded {what} as {outcome}.");
+        self.apply(&ControlRequest::Resolve { id, verdict, by }, &done)
     }
 
-    fn ask(&mut self, is_sure: bool, question: &str) -> Result<(), LedgerCommandError> {
-        if is_sure || (self.confirm)(question) {
+    fn new_budget_question(&self) -> String {
+        let again = "`total` starts at 0 again.";
+        let Ok(mut reader) = self.open_reader() else {
+            return format!("Start a new budget? {again}");
+        };
+        let snapshot = reader.book_mut().snapshot(self.now);
+        let (spent, total) = (snapshot.spent, snapshot.budget.total);
+        format!("Start a new budget? {spent} of {total} is used; {again}")
+    }
+
+    fn require_confirmation(
+        &mut self,
+        is_confirmed: bool,
+        question: &str,
+    ) -> Result<(), LedgerCommandError> {
+        if is_confirmed || (self.confirm)(question) {
             Ok(())
         } else {
             Err(LedgerCommandError::NotConfirmed)
         }
     }
 
-    /// Has the live bot do it. Where none runs it is done to the ledger at rest, and a halt or its
-    /// end also to a dry run, which keeps its ledger in memory.
-    fn change(&mut self, request: &ControlRequest, done: &str) -> Result<(), LedgerCommandError> {
-        if let Some(status) = standing::ask(&self.bot(Instance::Live), request)? {
-            return self.changed(&status, done);
+    /// Sends the request to the live bot. Without one, applies it to the ledger at rest, and halts
+    /// and resumes also to a dry run, which keeps its ledger in memory.
+    fn apply(&mut self, request: &ControlRequest, done: &str) -> Result<(), LedgerCommandError> {
+        if let Some(status) =
+            standing::request_status(&self.control_address(Instance::Live), request)?
+        {
+            return self.print_change(&status, done);
         }
-        let resting = self.change_resting(request);
-        let dry = match request {
-            ControlRequest::Halt { .. } | ControlRequest::Resume { .. } => {
-                standing::ask(&self.bot(Instance::Dry), request)?
-            }
-            ControlRequest::Status
-            | ControlRequest::Resolve { .. }
-            | ControlRequest::NewBudget { .. } => None,
+        let resting = self.apply_at_rest(request);
+        let is_halt_or_resume =
+            matches!(request, ControlRequest::Halt { .. } | ControlRequest::Resume { .. });
+        let dry = if is_halt_or_resume {
+            standing::request_status(&self.control_address(Instance::Dry), request)?
+        } else {
+            None
         };
         match (resting, dry) {
-            (Ok(status), None) => self.changed(&status, done),
+            (Ok(status), None) if is_halt_or_resume => {
+                let scope = "No live bot is running: this applies to the next live run.";
+                self.print_change(&status, &format!("{done}\n{scope}"))
+            }
+            (Ok(status), None) => self.print_change(&status, done),
             (Ok(_ledger), Some(dry)) => {
-                let both = format!("{done} This holds for the ledger and for the dry run.");
-                self.changed(&dry, &both)
+                let scope = "No live bot is running: this applies to the next live run and to the \
+                             dry run.";
+                self.print_change(&dry, &format!("{done}\n{scope}"))
             }
             (Err(LedgerCommandError::Ledger(LedgerError::Missing { .. })), Some(dry)) => {
-                self.changed(&dry, &format!("{done} This holds for the dry run."))
+                let scope = "This applies to the dry run: there is no ledger of a live bot yet.";
+                self.print_change(&dry, &format!("{done}\n{scope}"))
             }
             (Err(error), _) => Err(error),
         }
     }
 
-    fn changed(&mut self, status: &LedgerStatus, done: &str) -> Result<(), LedgerCommandError> {
+    fn print_change(
+        &mut self,
+        status: &LedgerStatus,
+        done: &str,
+    ) -> Result<(), LedgerCommandError> {
         if self.as_json {
             return self.show_status(status);
         }
@@ -326,20 +354,21 @@ impl LedgerCommands<'_> {
         Ok(())
     }
 
-    fn change_resting(&self, request: &ControlRequest) -> Result<LedgerStatus, LedgerCommandError> {
-        let archive = LedgerReader::open(self.folder)?;
-        let host = archive.owner().0.unwrap_or_default().to_owned();
+    fn apply_at_rest(&self, request: &ControlRequest) -> Result<LedgerStatus, LedgerCommandError> {
+        let reader = LedgerReader::open(self.folder)?;
+        let host = reader.owner().0.unwrap_or_default().to_owned();
         let place = LedgerLocation::new(self.folder, host);
-        let budget = archive.book().budget().clone();
-        drop(archive);
+        let budget = reader.book().budget().clone();
+        drop(reader);
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
-        control::perform(&mut ledger, request, self.now).map_err(LedgerCommandError::Refused)?;
+        control::apply_request(&mut ledger, request, self.now)
+            .map_err(LedgerCommandError::Refused)?;
         drop(ledger);
-        Ok(standing::at_rest(&mut LedgerReader::open(self.folder)?, self.now))
+        Ok(standing::stopped_status(&mut LedgerReader::open(self.folder)?, self.now))
     }
 
-    /// Says it in the form that was asked for.
-    fn say(&mut self, value: &serde_json::Value, text: &str) -> Result<(), LedgerCommandError> {
+    /// Prints the value as JSON, or the text.
+    fn print(&mut self, value: &serde_json::Value, text: &str) -> Result<(), LedgerCommandError> {
         if self.as_json {
             writeln!(self.out, "{value}")?;
         } else {

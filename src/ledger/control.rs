@@ -1,19 +1,20 @@
-//! Words from another terminal to a running bot.
+//! Control channel between the command line and a running bot.
 //!
-//! One request, one answer, each a line of JSON of bounded length, over a socket that only its owner
-//! may open. There is one in `SNIPER_DATA`, and one in the user's state directory that still works
-//! when `SNIPER_DATA` was deleted or its path is too long. The bot's own thread answers ([`answer`]), so that nobody else
-//! ever holds the ledger; the thread that listens only carries.
+//! The client sends one request and receives one reply, each a line of JSON of bounded length, over
+//! a socket that only its owner may open. The bot listens in `SNIPER_DATA` and in the user's state
+//! directory; the second socket works when `SNIPER_DATA` was deleted or its path is too long. The
+//! listener threads only forward requests. The bot's own thread handles them ([`handle_request`]),
+//! so the ledger has one owner.
 //!
 //! # Invariants
 //!
-//! 1. No line is longer than [`LINE_BYTES_MAX`], no wait longer than [`WAIT`], and at most
-//!    [`ASKS_MAX`] requests wait for the bot.
-//! 2. Nothing is sent or answered through anything that others may open.
+//! 1. A line has at most [`LINE_BYTES_MAX`] bytes. At most [`PENDING_REQUESTS_MAX`] requests wait for
+//!    the bot, each for at most [`REPLY_TIMEOUT`].
+//! 2. No request or reply passes through a file or socket that other users can open.
 
 #[cfg_attr(unix, path = "control/socket.rs")]
 #[cfg_attr(not(unix), path = "control/files.rs")]
-mod carrier;
+mod transport;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use tokio::sync::mpsc::Sender;
 
-use self::carrier::Listener;
+use self::transport::Listener;
 use super::{
     Evidence, HaltReason, InvalidTransition, Ledger, Operator,
     event::{EvidenceSource, OrderState},
@@ -34,39 +35,38 @@ use super::{
 };
 use crate::{domain::time::UnixMs, domain::trade::TradeId, threads::Alarm};
 
-/// The longest request or answer, in bytes.
+/// Maximum size of a request or reply, without the newline.
 pub const LINE_BYTES_MAX: usize = 65_536;
-/// How long either side waits for the other.
-pub const WAIT: Duration = Duration::from_secs(5);
-/// How many requests may wait for the bot.
-pub const ASKS_MAX: usize = 8;
-/// What power loss may have hidden is resolved under this name instead of a listing's id.
-pub const LOST: &str = "lost";
+/// Time limit for the bot's thread to handle a request. The client waits twice as long.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Capacity of the queue of requests to the bot's thread.
+pub const PENDING_REQUESTS_MAX: usize = 8;
+/// Stands in place of a listing's id for the orders that a power loss may have hidden.
+pub const LOST_ID: &str = "lost";
 
-/// Which of the two bots that may run on one `SNIPER_DATA`. Each has a channel of its own, so that
-/// neither can take the other's or keep it from starting.
+/// One of the two bots that may run with one `SNIPER_DATA`. Each has its own channel, so that
+/// neither can receive the other's requests or prevent it from starting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instance {
-    /// The one that buys.
     Live,
-    /// A dry run.
+    /// Keeps its ledger in memory and sends no orders.
     Dry,
 }
 
-/// The directory of the socket within `SNIPER_DATA`; in the state directory its name goes on.
+/// Name of the socket's directory in `SNIPER_DATA`; in the state directory a hash of the path of
+/// `SNIPER_DATA` is appended.
 const DIRECTORY: &str = "control";
 
-/// Where the bot of one `SNIPER_DATA` listens.
+/// Directories in which the bot of one `SNIPER_DATA` listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlAddress {
-    /// The first that answers is the bot.
+    /// Tried in this order by the client.
     directories: Vec<PathBuf>,
     instance: Instance,
 }
 
 impl ControlAddress {
-    /// The places for this `SNIPER_DATA`, and this state directory if there is one.
-    pub fn of(data: &Path, state: Option<&Path>, instance: Instance) -> Self {
+    pub fn new(data: &Path, state: Option<&Path>, instance: Instance) -> Self {
         let within = |state: &Path| state.join(format!("{DIRECTORY}-{:016x}", data_key(data)));
         let state = state.map(within);
         let directories = std::iter::once(data.join(DIRECTORY)).chain(state).collect();
@@ -74,30 +74,30 @@ impl ControlAddress {
     }
 }
 
-/// Listens for as long as it is held.
+/// Listens until it is dropped.
 #[derive(Debug)]
 pub struct ControlServer {
     _listeners: Vec<Listener>,
 }
 
 impl ControlServer {
-    /// Listens at this address, and hands on what is asked. The thread of each listener raises the
-    /// alarm if it ends by itself.
+    /// Listens at this address and forwards the requests. The thread of each listener raises the
+    /// alarm if it panics or ends early.
     ///
     /// # Errors
     ///
-    /// A [`ControlError`] if there is no place where it could listen.
+    /// Fails if it cannot listen in any of the directories.
     pub fn start(
         address: &ControlAddress,
-        asks: &Sender<PendingRequest>,
+        requests: &Sender<PendingRequest>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
         let (mut listeners, mut failed) = (Vec::new(), None);
         for directory in &address.directories {
-            match Listener::start(directory, address.instance, asks.clone(), alarm) {
+            match Listener::start(directory, address.instance, requests.clone(), alarm) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => {
-                    tracing::debug!("no control channel in {directory:?}: {error}");
+                    tracing::debug!("Could not open a control channel in {directory:?}: {error}");
                     failed = failed.or(Some(error));
                 }
             }
@@ -109,52 +109,43 @@ impl ControlServer {
     }
 }
 
-/// What a person asks of a bot.
+/// A request of the operator to a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControlRequest {
-    /// Say how things stand.
     Status,
-    /// Stop buying.
+    /// Stops buying until a resume.
     Halt {
-        /// Who asks.
         by: String,
     },
-    /// Go on buying: somebody has looked.
+    /// Clears every halt, so that orders are approved again.
     Resume {
-        /// Who asks.
         by: String,
     },
-    /// Say what became of an unknown or returning order.
+    /// Records the outcome of an unknown or returning order.
     Resolve {
-        /// The listing, or [`LOST`].
+        /// Id of the listing, or [`LOST_ID`].
         id: String,
-        /// What became of it.
         verdict: Resolution,
-        /// Who says so.
         by: String,
     },
-    /// Let `total` count from now.
+    /// Resets the spent coins that count against `total`.
     NewBudget {
-        /// Who says so.
         by: String,
     },
 }
 
-/// What an operator found out about an order.
+/// Outcome of an order as found by the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
-    /// An unknown order was bought.
     Bought,
-    /// An unknown order was not bought.
     NotBought,
-    /// The coins of a cancelled order are back.
+    /// The coins of a cancelled order are back in the account.
     Returned,
 }
 
 impl Resolution {
-    /// The verdict in words.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bought => "bought",
@@ -163,7 +154,7 @@ impl Resolution {
         }
     }
 
-    const fn proof(self) -> Evidence {
+    const fn evidence(self) -> Evidence {
         match self {
             Self::Bought => Evidence::Bought,
             Self::NotBought => Evidence::NotBought,
@@ -171,8 +162,8 @@ impl Resolution {
         }
     }
 
-    /// The state that an order must be in for this to be said of it.
-    const fn about(self) -> OrderState {
+    /// Returns the only state of an order that this outcome can resolve.
+    const fn required_state(self) -> OrderState {
         match self {
             Self::Bought | Self::NotBought => OrderState::Unknown,
             Self::Returned => OrderState::Returning,
@@ -180,99 +171,93 @@ impl Resolution {
     }
 }
 
-/// What the bot answers.
+/// The bot's reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlReply {
-    /// It is done, and this is how things stand.
+    /// The request was applied; contains the status after it.
     Done(Box<LedgerStatus>),
-    /// It cannot be done.
+    /// The request was rejected; contains the reason.
     Cannot(String),
 }
 
-/// A request on its way to the thread that has the ledger.
+/// A request in the queue to the thread that owns the ledger.
 #[derive(Debug)]
 pub struct PendingRequest {
-    /// What is asked.
     pub request: ControlRequest,
-    /// Where the answer goes.
+    /// Has capacity for the one reply, so that the sender never blocks.
     pub reply: SyncSender<ControlReply>,
 }
 
-/// Why a bot could not be asked.
+/// A failure of the control channel.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// No bot runs on this ledger's folder.
     #[error("no bot is running with this SNIPER_DATA")]
     NotRunning,
-    /// Another bot listens there already.
-    #[error("another bot with this SNIPER_DATA answers already")]
-    Taken,
-    /// Somebody else could listen in, or answer.
-    #[error("{path:?} can be opened by others; run `chmod 700` on it")]
-    Open {
-        /// What can be.
-        path: PathBuf,
-    },
-    /// The system said no.
-    #[error("cannot {what} the bot's control channel")]
+    /// Another bot listens in this directory.
+    #[error("another bot is already running with this SNIPER_DATA; stop it first")]
+    AlreadyRunning,
+    /// Other users could read requests or send replies.
+    #[error("{path:?} is accessible to other users; run `chmod 700` on it")]
+    NotPrivate { path: PathBuf },
+    #[error("cannot {action} the bot's control channel")]
     Io {
-        /// What was tried.
-        what: &'static str,
-        /// What the system says.
+        /// The failed operation, as a verb phrase.
+        action: &'static str,
         source: std::io::Error,
     },
-    /// The bot said something that makes no sense.
-    #[error("the bot's answer makes no sense; is it another version?")]
-    Garbled,
+    /// The reply is not valid JSON of the expected form.
+    #[error("cannot read the bot's reply; run this command with the same version as the bot")]
+    InvalidReply,
 }
 
-/// Asks the bot that listens at this address.
+/// Sends a request to the bot that listens at this address and waits for its reply.
 ///
 /// # Errors
 ///
-/// A [`ControlError`]; [`ControlError::NotRunning`] where there is none.
-pub fn ask(
+/// Returns [`ControlError::NotRunning`] if no bot listens, and another error if the exchange fails.
+pub fn send_request(
     address: &ControlAddress,
     request: &ControlRequest,
 ) -> Result<ControlReply, ControlError> {
-    let line = serde_json::to_string(request).map_err(|_never| ControlError::Garbled)?;
+    let line = serde_json::to_string(request).map_err(|_never| ControlError::InvalidReply)?;
     let mut failed = ControlError::NotRunning;
     for directory in &address.directories {
-        match carrier::exchange(directory, address.instance, &line) {
+        match transport::exchange(directory, address.instance, &line) {
             Ok(answer) => {
-                return serde_json::from_str(&answer).map_err(|_not_ours| ControlError::Garbled);
+                return serde_json::from_str(&answer)
+                    .map_err(|_invalid| ControlError::InvalidReply);
             }
             Err(ControlError::NotRunning) => {}
-            // It may have been heard, so it is not said again elsewhere.
-            Err(error @ ControlError::Io { what: TALK, .. }) => return Err(error),
+            // The bot may have received the request, so it is not repeated on the other socket.
+            Err(error @ ControlError::Io { action: EXCHANGE, .. }) => return Err(error),
             Err(error) => failed = error,
         }
     }
     Err(failed)
 }
 
-/// What failed when a line was perhaps heard.
-const TALK: &str = "talk over";
+/// The failed operation of an error after which the bot may still apply the request.
+const EXCHANGE: &str = "exchange messages over";
 
-/// Does what is asked, in the thread that has the ledger.
-pub fn answer(
+/// Applies a request and builds the reply. Runs in the thread that owns the ledger.
+pub fn handle_request(
     ledger: &mut Ledger,
     request: &ControlRequest,
     mode: &str,
     now: UnixMs,
 ) -> ControlReply {
-    match perform(ledger, request, now) {
+    match apply_request(ledger, request, now) {
         Ok(()) => {
-            let status = LedgerStatus::of(&ledger.snapshot(now), mode, ledger.failure());
+            let status = LedgerStatus::from_snapshot(&ledger.snapshot(now), mode, ledger.failure());
             ControlReply::Done(Box::new(status))
         }
         Err(why) => ControlReply::Cannot(why),
     }
 }
 
-/// Changes the ledger as asked.
-pub(super) fn perform(
+/// Applies a request to the ledger. Returns the reason if it is rejected.
+pub(super) fn apply_request(
     ledger: &mut Ledger,
     request: &ControlRequest,
     now: UnixMs,
@@ -280,7 +265,7 @@ pub(super) fn perform(
     match request {
         ControlRequest::Status => Ok(()),
         ControlRequest::Halt { by } => {
-            let _said = ledger.halt(HaltReason::Person(Operator::new(by)), now);
+            let _effects = ledger.halt(HaltReason::Operator(Operator::new(by)), now);
             Ok(())
         }
         ControlRequest::Resume { by } => {
@@ -297,25 +282,25 @@ pub(super) fn perform(
     }
 }
 
-/// Why a buy cannot be resolved.
+/// A rejected [`ControlRequest::Resolve`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum ResolveError {
-    #[error("the ledger has no buy of a listing {0:?}")]
+    #[error("no order for listing {0:?} in the ledger; list the ids with: sniper ledger export")]
     NoSuchListing(String),
-    #[error("{id} is {state}; only {} order can be resolved so", article(*asked))]
-    OtherState { id: String, state: OrderState, asked: OrderState },
-    #[error("what power loss may have hidden can only be declared `--not-bought`")]
-    LossIsNoPurchase,
-    #[error("no loss is on record")]
+    #[error("order {id} is {state}, nothing was changed: {}", requirement(*required))]
+    OtherState { id: String, state: OrderState, required: OrderState },
+    #[error("`lost` can only be resolved with --not-bought")]
+    LossNotPurchase,
+    #[error("nothing to resolve: no power loss is on record")]
     NoLoss,
     #[error("{0}")]
-    Contradiction(InvalidTransition),
+    InvalidTransition(InvalidTransition),
 }
 
-const fn article(state: OrderState) -> &'static str {
+const fn requirement(state: OrderState) -> &'static str {
     match state {
-        OrderState::Unknown => "an unknown",
-        _ => "a returning",
+        OrderState::Unknown => "--bought and --not-bought apply to unknown orders only",
+        _ => "--returned applies to returning orders only",
     }
 }
 
@@ -326,23 +311,23 @@ fn resolve(
     now: UnixMs,
     by: Operator,
 ) -> Result<(), ResolveError> {
-    if id == LOST {
+    if id == LOST_ID {
         if verdict != Resolution::NotBought {
-            return Err(ResolveError::LossIsNoPurchase);
+            return Err(ResolveError::LossNotPurchase);
         }
         if ledger.book().loss().count == 0 {
             return Err(ResolveError::NoLoss);
         }
-        ledger.settle_loss(EvidenceSource::Person(by), now);
+        ledger.clear_crash_reserve(EvidenceSource::Operator(by), now);
         return Ok(());
     }
     let no_such = || ResolveError::NoSuchListing(id.to_owned());
     let listing = TradeId::new(id).ok_or_else(no_such)?;
     let state = ledger.book().intent(&listing).ok_or_else(no_such)?.state;
-    let asked = verdict.about();
-    if state != asked {
-        return Err(ResolveError::OtherState { id: id.to_owned(), state, asked });
+    let required = verdict.required_state();
+    if state != required {
+        return Err(ResolveError::OtherState { id: id.to_owned(), state, required });
     }
-    let resolved = ledger.resolve(&listing, verdict.proof(), by, now);
-    resolved.map(drop).map_err(ResolveError::Contradiction)
+    let resolved = ledger.resolve(&listing, verdict.evidence(), by, now);
+    resolved.map(drop).map_err(ResolveError::InvalidTransition)
 }

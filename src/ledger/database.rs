@@ -1,8 +1,8 @@
-//! The database: everything that ever happened, durable, and readable with the usual tools.
+//! SQLite database with the complete, durable history of the ledger.
 //!
-//! SQLite in WAL mode, every commit synced. One thread writes it; anybody may read it meanwhile.
-//! `events` is the truth and only grows; `intents`, `halts` and `corrections` are what follows
-//! from it, written in the same transaction. See `docs/ledger.md`.
+//! WAL mode, every commit synced. One thread writes; readers may open it at the same time. The
+//! append-only table `events` is authoritative; `intents`, `halts` and `corrections` are derived
+//! from it in the same transaction. See `docs/ledger.md`.
 
 use std::{
     fs,
@@ -28,41 +28,38 @@ use super::{
 };
 use crate::{config::Budget, domain::time::UnixMs, secret};
 
-/// How long a reader waits while the database is busy.
+/// Maximum wait of a reader for a busy database.
 const READER_WAIT: Duration = Duration::from_secs(5);
-/// How long the writer waits for a foreign program that writes to the database.
+/// Maximum wait of the writer for another program that writes to the database.
 const WRITER_WAIT: Duration = Duration::from_millis(250);
 
-/// How long the write-ahead log's file stays after it was emptied, in bytes.
-const LOG_BYTES_KEPT: i64 = 4 * 1024 * 1024;
+/// Size to which SQLite truncates its write-ahead log file after a checkpoint, in bytes.
+const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
 
-/// What the program left when it last ran.
+/// State that the previous run left in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PreviousRun {
-    /// The last position of the intent file that the database has.
+    /// Last position of the intent file that the database contains.
     pub(super) applied: u64,
-    /// The ceiling on everything ever approved.
-    pub(super) ceiling: ApprovedTotals,
-    /// Under which boot of the machine it ran.
+    /// Durable limit on all approvals.
+    pub(super) durable_limit: ApprovedTotals,
+    /// Boot id of the machine during that run.
     pub(super) boot: Option<String>,
-    /// Whether it stopped in order.
+    /// `true` after an orderly stop.
     pub(super) clean: bool,
-    /// The marketplace that the ledger belongs to.
+    /// Marketplace host of the ledger.
     pub(super) host: Option<String>,
-    /// The account that it belongs to.
+    /// Account of the ledger.
     pub(super) user: Option<String>,
-    /// The ledger's id.
     pub(super) id: Option<String>,
-    /// The number of the last order.
     pub(super) last_order: u64,
-    /// The last event.
     pub(super) last_event: Option<Record>,
-    /// From when on purchases that the ledger did not make count against `total`, until its first
+    /// Purchases made outside of this ledger since then count against `total`, until the first
     /// complete reading of the account.
     pub(super) count_since: Option<UnixMs>,
 }
 
-/// What a start adds to a ledger beyond its first batch.
+/// Rows that a start writes in addition to its first batch.
 #[derive(Clone, Debug)]
 pub(super) struct OpeningRecords<'a> {
     pub(super) entries: &'a [(EntrySlot, EntryKey)],
@@ -72,48 +69,47 @@ pub(super) struct OpeningRecords<'a> {
     pub(super) count_since: Option<UnixMs>,
 }
 
-/// What is written at once.
+/// Rows that are written in one transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WriteBatch {
     pub(super) staged: Vec<StagedRows>,
-    pub(super) words: Vec<(Sequence, String)>,
+    pub(super) responses: Vec<(Sequence, String)>,
     pub(super) user: Option<String>,
     pub(super) applied: u64,
-    pub(super) ceiling: ApprovedTotals,
+    pub(super) durable_limit: ApprovedTotals,
     pub(super) clean: bool,
 }
 
-/// An open database.
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
-    /// The database and its write-ahead log, where this connection writes them.
-    written: Option<[PrivateFile; 2]>,
+    /// Database and write-ahead log files, if this connection writes them.
+    tracked: Option<[PrivateFile; 2]>,
 }
 
 impl Database {
-    /// Opens the database in order to write it, creates it if need be, and brings its format up
-    /// to date.
+    /// Opens the database for writing, creates it if missing, and migrates it to the current
+    /// format.
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
         make_private(path)?;
-        let connection = Connection::open(path).map_err(said("opened", path))?;
-        let mut database = Self { connection, path: path.to_owned(), written: None };
-        database.prepare().map_err(said("set up", path))?;
+        let connection = Connection::open(path).map_err(db_error("open", path))?;
+        let mut database = Self { connection, path: path.to_owned(), tracked: None };
+        database.prepare().map_err(db_error("set up", path))?;
         database.check()?;
         database.migrate()?;
-        let log = beside(path, "-wal");
-        database.written = Some([path.to_owned(), log].map(PrivateFile::at));
+        let log = with_suffix(path, "-wal");
+        database.tracked = Some([path.to_owned(), log].map(PrivateFile::at));
         Ok(database)
     }
 
-    /// Opens the database in order to read it, beside whoever writes it.
+    /// Opens the database read-only, next to a possible writer.
     pub(super) fn open_to_read(path: &Path) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags);
-        let connection = opened.map_err(said("opened", path))?;
-        connection.busy_timeout(READER_WAIT).map_err(said("set up", path))?;
-        let database = Self { connection, path: path.to_owned(), written: None };
+        let connection = opened.map_err(db_error("open", path))?;
+        connection.busy_timeout(READER_WAIT).map_err(db_error("set up", path))?;
+        let database = Self { connection, path: path.to_owned(), tracked: None };
         database.known_version()?;
         Ok(database)
     }
@@ -121,23 +117,23 @@ impl Database {
     fn prepare(&self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(WRITER_WAIT)?;
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
-        self.connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-        // In WAL mode, FULL is what makes a commit wait until it is on the disk.
+        self.connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+        // In WAL mode, FULL makes a commit wait until it is on disk.
         self.connection.pragma_update(None, "synchronous", "FULL")
     }
 
-    /// Asks the database whether its file is whole.
+    /// Runs SQLite's integrity check.
     pub(super) fn check(&self) -> Result<(), LedgerError> {
-        let asked = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
-        let answer: String = asked.map_err(said("checked", &self.path))?;
+        let result = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        let answer: String = result.map_err(db_error("check", &self.path))?;
         if answer == "ok" { Ok(()) } else { Err(self.damaged(answer)) }
     }
 
     fn known_version(&self) -> Result<u32, LedgerError> {
-        let asked = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
-        let found: u32 = asked.map_err(said("read", &self.path))?;
+        let result = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        let found: u32 = result.map_err(db_error("read", &self.path))?;
         if found > VERSION {
-            return Err(LedgerError::TooNew { path: self.path.clone(), found, known: VERSION });
+            return Err(LedgerError::TooNew { path: self.path.clone(), found, supported: VERSION });
         }
         Ok(found)
     }
@@ -153,19 +149,19 @@ impl Database {
                 transaction.pragma_update(None, "user_version", version.to_string())?;
                 transaction.commit()
             })();
-            migrated.map_err(said("brought up to date", &path))?;
+            migrated.map_err(db_error("migrate", &path))?;
         }
         Ok(())
     }
 
-    /// What the program left when it last ran.
-    pub(super) fn left(&self) -> Result<PreviousRun, LedgerError> {
+    /// Reads the state that the previous run left.
+    pub(super) fn previous_run(&self) -> Result<PreviousRun, LedgerError> {
         let read = (|| {
             let number = |key| self.meta::<i64>(key).map(Option::unwrap_or_default);
             let unsigned = |key| number(key).map(|value| u64::try_from(value).unwrap_or_default());
             Ok(PreviousRun {
                 applied: unsigned("applied")?,
-                ceiling: ApprovedTotals {
+                durable_limit: ApprovedTotals {
                     coins: coins(number("ceiling_coins")?),
                     count: unsigned("ceiling_count")?,
                 },
@@ -179,7 +175,7 @@ impl Database {
                 count_since: self.meta("count_since")?.map(UnixMs),
             })
         })();
-        read.map_err(said("read", &self.path))
+        read.map_err(db_error("read", &self.path))
     }
 
     fn last_order(&self) -> rusqlite::Result<u64> {
@@ -195,54 +191,54 @@ impl Database {
         Ok(bytes.as_ref().and_then(Record::decode))
     }
 
-    /// Whether another program changed the files since the last write of this connection.
+    /// Returns `true` if another program changed the files since the last write of this connection.
     pub(super) fn is_changed(&self) -> bool {
-        self.written.iter().flatten().any(PrivateFile::is_changed)
+        self.tracked.iter().flatten().any(PrivateFile::is_changed)
     }
 
     fn note_written(&mut self) {
-        self.written.iter_mut().flatten().for_each(PrivateFile::note);
+        self.tracked.iter_mut().flatten().for_each(PrivateFile::note);
     }
 
-    /// How long the write-ahead log is, in bytes.
-    pub(super) fn log_bytes(&self) -> u64 {
-        self.written.as_ref().map_or(0, |[_database, log]| log.len())
+    /// Returns the size of the write-ahead log in bytes.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        self.tracked.as_ref().map_or(0, |[_database, log]| log.len())
     }
 
-    /// Tries to move everything from the write-ahead log into the database, and to cut it.
-    pub(super) fn empty_log(&mut self) {
+    /// Tries to checkpoint and truncate the write-ahead log.
+    pub(super) fn truncate_wal(&mut self) {
         let cut =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(())).is_ok();
         if !cut {
-            tracing::debug!("the write-ahead log was not emptied");
+            tracing::debug!("the write-ahead log was not truncated");
         }
         self.note_written();
     }
 
-    /// Writes all that the database has into another file, whole or not at all.
+    /// Copies the database into another file atomically.
     pub(super) fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
-        let part = beside(path, ".part");
-        let failed = |what| {
+        let part = with_suffix(path, ".part");
+        let failed = |action| {
             let path = path.to_owned();
-            move |source| LedgerError::File { what, path, source }
+            move |source| LedgerError::File { action, path, source }
         };
         if part.symlink_metadata().is_ok() {
             fs::remove_file(&part).map_err(failed("replace"))?;
         }
-        // SQLite takes an empty file, and its mode stays.
+        // SQLite accepts an empty file and keeps its mode.
         drop(private::open(&part).map_err(failed("create"))?);
         let name = part.to_string_lossy();
         self.connection
             .execute("VACUUM INTO ?1", [name.as_ref()])
-            .map_err(said("written", path))?;
+            .map_err(db_error("write", path))?;
         fs::rename(&part, path).map_err(failed("create"))
     }
 
-    /// Makes closing this connection leave the write-ahead log's path alone.
-    pub(super) fn keep_log_on_close(&self) {
+    /// Keeps SQLite from deleting the write-ahead log's path when this connection closes.
+    pub(super) fn keep_wal_on_close(&self) {
         let set = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         if let Err(error) = set {
-            tracing::warn!("The ledger's write-ahead log may be removed at the end: {error}");
+            tracing::warn!("SQLite may delete the ledger's write-ahead log at the end: {error}");
         }
     }
 
@@ -251,13 +247,13 @@ impl Database {
         self.connection.query_row(sql, [key], |row| row.get(0)).optional()
     }
 
-    /// Makes the book again, from every event on file.
+    /// Rebuilds the ledger state from every recorded event.
     pub(super) fn replay(
         &self,
         book: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
-        let failed = || said("read", &self.path);
+        let failed = || db_error("read", &self.path);
         let entries = "SELECT slot, key FROM entries ORDER BY slot";
         let mut statement = self.connection.prepare(entries).map_err(failed())?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
@@ -272,29 +268,29 @@ impl Database {
         for row in rows.map_err(failed())? {
             let (number, bytes) = row.map_err(failed())?;
             let record = Record::decode(&bytes)
-                .ok_or_else(|| self.damaged(format!("event {number} cannot be read")))?;
-            let (at, event) = timeline.place(&record);
+                .ok_or_else(|| self.damaged(format!("event {number} cannot be decoded")))?;
+            let (at, event) = timeline.convert(&record);
             let applied = book.apply(at, &event);
             applied.map_err(|source| self.contradiction(source))?;
         }
         Ok(())
     }
 
-    /// Replays everything and says what the program left, both as of one moment.
-    pub(super) fn replay_at_once(
+    /// Replays all events and reads the previous run's state in one snapshot.
+    pub(super) fn replay_in_snapshot(
         &self,
         book: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<PreviousRun, LedgerError> {
-        let failed = || said("read", &self.path);
+        let failed = || db_error("read", &self.path);
         let transaction = self.connection.unchecked_transaction().map_err(failed())?;
-        let left = self.left()?;
+        let previous = self.previous_run()?;
         self.replay(book, timeline)?;
         transaction.rollback().map_err(failed())?;
-        Ok(left)
+        Ok(previous)
     }
 
-    /// The limits of the last start.
+    /// Reads the limits of the last start.
     pub(super) fn last_limits(&self) -> Result<Option<Budget>, LedgerError> {
         let sql = "SELECT max_price, total, min_balance, max_buys_per_minute, per_hour, per_day, \
                    max_in_flight FROM limits JOIN meta ON number = value AND key = 'limits'";
@@ -313,13 +309,13 @@ impl Database {
                 max_in_flight: count(6)?,
             })
         });
-        read.optional().map_err(said("read", &self.path))
+        read.optional().map_err(db_error("read", &self.path))
     }
 
-    /// The number of these limits: the one they had, or a new one.
+    /// Returns the number of these limits; new limits are inserted.
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
-        let number = self.number_of(budget, at).map_err(said("written", &self.path))?;
-        set_meta(&self.connection, "limits", &number).map_err(said("written", &self.path))?;
+        let number = self.number_of(budget, at).map_err(db_error("write", &self.path))?;
+        set_meta(&self.connection, "limits", &number).map_err(db_error("write", &self.path))?;
         self.note_written();
         Ok(number)
     }
@@ -349,7 +345,7 @@ impl Database {
         Ok(u32::try_from(self.connection.last_insert_rowid()).unwrap_or(u32::MAX))
     }
 
-    /// Writes what a start is made of, all or nothing, and waits for the disk.
+    /// Writes the rows of a start in one transaction and waits for the disk.
     pub(super) fn start(
         &mut self,
         batch: &WriteBatch,
@@ -375,10 +371,10 @@ impl Database {
             transaction.commit()
         })();
         self.note_written();
-        started.map_err(said("written", &path))
+        started.map_err(db_error("write", &path))
     }
 
-    /// Writes a batch, all or nothing, and waits for the disk.
+    /// Writes a batch in one transaction and waits for the disk.
     pub(super) fn commit(&mut self, batch: &WriteBatch) -> Result<(), LedgerError> {
         let path = self.path.clone();
         let committed = (|| {
@@ -387,25 +383,24 @@ impl Database {
             transaction.commit()
         })();
         self.note_written();
-        committed.map_err(said("written", &path))
+        committed.map_err(db_error("write", &path))
     }
 
-    /// The connection, for whoever reads tables.
+    /// Connection for read-only queries.
     pub(super) const fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Where the database is.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     pub(super) fn unreadable(&self, source: rusqlite::Error) -> LedgerError {
-        LedgerError::Database { what: "read", path: self.path.clone(), source }
+        LedgerError::Database { action: "read", path: self.path.clone(), source }
     }
 
-    pub(super) fn damaged(&self, what: String) -> LedgerError {
-        LedgerError::Damaged { path: self.path.clone(), what }
+    pub(super) fn damaged(&self, damage: String) -> LedgerError {
+        LedgerError::Damaged { path: self.path.clone(), damage }
     }
 
     pub(super) fn contradiction(&self, source: super::InvalidTransition) -> LedgerError {
@@ -417,18 +412,18 @@ fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<
     for staged in &batch.staged {
         staged.write(transaction)?;
     }
-    for (sequence, words) in &batch.words {
+    for (sequence, response) in &batch.responses {
         transaction
             .prepare_cached("UPDATE intents SET words = ?2 WHERE number = ?1")?
-            .execute(params![integer(*sequence), secret::mask(words)])?;
+            .execute(params![integer(*sequence), secret::mask(response)])?;
     }
     if let Some(user) = &batch.user {
         set_meta(transaction, "user", user)?;
     }
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     set_meta(transaction, "applied", &signed(batch.applied))?;
-    set_meta(transaction, "ceiling_coins", &batch.ceiling.coins.cents())?;
-    set_meta(transaction, "ceiling_count", &signed(batch.ceiling.count))?;
+    set_meta(transaction, "ceiling_coins", &batch.durable_limit.coins.cents())?;
+    set_meta(transaction, "ceiling_count", &signed(batch.durable_limit.count))?;
     set_meta(transaction, "clean", &i64::from(batch.clean))
 }
 
@@ -443,24 +438,26 @@ fn unset_meta(connection: &Connection, key: &str) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM meta WHERE key = ?1", [key]).map(drop)
 }
 
-/// The path of a file that SQLite keeps beside a database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Appends a suffix to the database's path, as SQLite does for its companion files.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Creates the database's file if there is none, and makes it readable for its owner alone; SQLite
-/// gives the files that it keeps beside it the same mode.
+/// Creates the database file if missing and restricts it to its owner. SQLite gives its companion
+/// files the same mode.
 fn make_private(path: &Path) -> Result<(), LedgerError> {
     let mut paths = vec![path.to_owned()];
-    paths.extend(["-wal", "-shm"].map(|suffix| beside(path, suffix)).into_iter().filter(|path| {
-        // A link that leads nowhere is there as well.
-        path.symlink_metadata().is_ok()
-    }));
+    paths.extend(["-wal", "-shm"].map(|suffix| with_suffix(path, suffix)).into_iter().filter(
+        |path| {
+            // Includes dangling symbolic links.
+            path.symlink_metadata().is_ok()
+        },
+    ));
     for path in paths {
         let opened = private::open(&path);
-        opened.map_err(|source| LedgerError::File { what: "open", path, source })?;
+        opened.map_err(|source| LedgerError::File { action: "open", path, source })?;
     }
     Ok(())
 }
@@ -477,7 +474,7 @@ fn limit_columns(budget: &Budget) -> [Option<i64>; 7] {
     ]
 }
 
-fn said(what: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
+fn db_error(action: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
     let path = path.to_owned();
-    move |source| LedgerError::Database { what, path: path.clone(), source }
+    move |source| LedgerError::Database { action, path: path.clone(), source }
 }

@@ -1,8 +1,8 @@
-//! Whitelist entries as the ledger knows them: who they are across edits, and what each has used.
+//! Whitelist entries as the ledger identifies them across edits, and the usage of each.
 //!
-//! Pure. An entry is known by its `name`; one without a name by its conditions. Its limits,
-//! `max_quantity` and `max_total`, are no conditions: whoever edits them changes the bound and not
-//! what has been counted. Two entries that share a name share what they have used.
+//! Pure. An entry is identified by its `name`, or by its conditions if it has no name. The limits
+//! `max_quantity` and `max_total` are not conditions: editing them changes the bound, not the
+//! usage. Entries that share a name share their usage.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{collections::HashMap, fmt::Write as _};
@@ -13,12 +13,11 @@ use crate::{
     whitelist::{ItemPattern, WhitelistEntry},
 };
 
-/// What an entry is known by.
+/// Identity of an entry across edits of the whitelist.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryKey(String);
 
 impl EntryKey {
-    /// The key of an entry.
     pub fn of(entry: &WhitelistEntry) -> Self {
         match &entry.name {
             Some(name) => Self(format!("name {name}")),
@@ -26,23 +25,23 @@ impl EntryKey {
         }
     }
 
-    /// A key as it was written to a file.
+    /// Restores a key from its stored form.
     pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The key as it is written to a file.
+    /// Returns the stored form of the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What to call the entry: its name, or its conditions.
+    /// Returns the display name of the entry: its name, or its conditions.
     pub fn label(&self) -> &str {
         self.0.strip_prefix("name ").unwrap_or(&self.0)
     }
 }
 
-/// Everything that decides whether an entry fits a listing, each condition at its place.
+/// Formats every condition that decides whether an entry matches a listing.
 fn conditions(entry: &WhitelistEntry) -> String {
     let mut text = String::from("item ");
     match &entry.item {
@@ -59,13 +58,13 @@ fn conditions(entry: &WhitelistEntry) -> String {
     if entry.souvenir {
         text.push_str(" souvenir");
     }
-    // Writing to a String cannot fail.
+    // Writing to a `String` cannot fail.
     let _infallible = (|| {
-        if let Some(least) = entry.float_min {
-            write!(text, " float>={least}")?;
+        if let Some(min) = entry.float_min {
+            write!(text, " float>={min}")?;
         }
-        if let Some(greatest) = entry.float_max {
-            write!(text, " float<={greatest}")?;
+        if let Some(max) = entry.float_max {
+            write!(text, " float<={max}")?;
         }
         write!(text, " price={}..{}", entry.min_price, entry.max_price)?;
         write!(text, " markup<={}", entry.max_markup)?;
@@ -77,12 +76,11 @@ fn conditions(entry: &WhitelistEntry) -> String {
     text
 }
 
-/// What an entry has used.
+/// Usage of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryUsage {
-    /// How many are bought, reserved or unknown.
+    /// Number of orders that are bought, reserved or unknown.
     pub quantity: u32,
-    /// What they cost.
     pub total: Amount,
 }
 
@@ -92,13 +90,13 @@ impl EntryUsage {
         self.total = self.total.saturating_add(price);
     }
 
-    pub(super) fn take_off(&mut self, price: Amount) {
+    pub(super) fn subtract(&mut self, price: Amount) {
         self.quantity = self.quantity.saturating_sub(1);
         self.total = self.total.saturating_sub(price);
     }
 }
 
-/// The limits of one entry of the present whitelist.
+/// Limits of one entry of the current whitelist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EntryLimits {
     pub(super) slot: EntrySlot,
@@ -106,13 +104,13 @@ pub(super) struct EntryLimits {
     pub(super) max_total: Option<Amount>,
 }
 
-/// Every entry that the ledger has ever known, and those of the present whitelist.
+/// Usage of every entry ever seen, and the limits of the current whitelist.
 #[derive(Clone, Debug)]
 pub(super) struct EntryTable {
     slots: HashMap<EntryKey, EntrySlot>,
-    /// By slot. The first is [`EntrySlot::ANY`].
+    /// Indexed by slot. The first is [`EntrySlot::ANY`].
     used: Vec<EntryUsage>,
-    /// By position in the whitelist.
+    /// Indexed by position in the whitelist.
     limits: Vec<EntryLimits>,
 }
 
@@ -123,7 +121,7 @@ impl Default for EntryTable {
 }
 
 impl EntryTable {
-    /// Takes over the entries of a whitelist, and returns those that were never seen before.
+    /// Replaces the current whitelist and returns the entries that are new to the ledger.
     pub(super) fn set(&mut self, entries: &[WhitelistEntry]) -> Vec<(EntrySlot, EntryKey)> {
         let mut new = Vec::new();
         self.limits.clear();
@@ -144,18 +142,18 @@ impl EntryTable {
         new
     }
 
-    /// Remembers an entry under the number that it has had before.
+    /// Registers an entry under its recorded slot.
     pub(super) fn restore(&mut self, slot: EntrySlot, key: EntryKey) {
         self.used_mut(slot);
         self.slots.insert(key, slot);
     }
 
-    /// The limits of the entry at this place of the whitelist.
+    /// Returns the limits of the entry at this position of the whitelist.
     pub(super) fn limits(&self, index: usize) -> Option<EntryLimits> {
         self.limits.get(index).copied()
     }
 
-    /// What the entry has used, with what may have been for any entry.
+    /// Returns the usage of the entry, including orders of unknown entry.
     pub(super) fn used(&self, slot: EntrySlot) -> EntryUsage {
         let of = |slot: EntrySlot| {
             let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
@@ -171,24 +169,24 @@ impl EntryTable {
         }
     }
 
-    /// What the entry has used, to be changed.
+    /// Returns the entry's own usage for modification.
     pub(super) fn used_mut(&mut self, slot: EntrySlot) -> &mut EntryUsage {
         let index = usize::try_from(slot.0).unwrap_or(usize::MAX).min(ENTRIES_MAX);
         if self.used.len() <= index {
             self.used.resize(index.saturating_add(1), EntryUsage::default());
         }
-        // The vector was just made long enough.
+        // The vector was just resized.
         #[expect(clippy::indexing_slicing, reason = "resized to hold the index one line above")]
         &mut self.used[index]
     }
 
-    /// Every key with its slot and what it has used.
+    /// Iterates over every key with its slot and usage.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EntryKey, EntrySlot, EntryUsage)> {
         self.slots.iter().map(|(key, slot)| (key, *slot, self.used(*slot)))
     }
 }
 
-/// How many entries a ledger can know over its life.
+/// Maximum number of entries over the life of a ledger.
 const ENTRIES_MAX: usize = 4_000_000;
 
 #[cfg(test)]
@@ -196,7 +194,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{domain::money::Percent, whitelist::WearSet};
 
-    /// An entry without limits that matter.
+    /// Creates an entry that matches everything and has no effective limits.
     pub(crate) fn entry(name: Option<&str>) -> WhitelistEntry {
         WhitelistEntry {
             name: name.map(str::to_owned),
@@ -216,7 +214,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_named_entry_is_known_by_its_name_whatever_else_changes() {
+    fn a_named_entry_keeps_its_identity_when_its_conditions_change() {
         let mut edited = entry(Some("redline"));
         edited.max_price = Amount::from_cents(1);
         edited.max_quantity = 1;
@@ -225,7 +223,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_unnamed_entry_is_known_by_its_conditions_and_not_by_its_limits() {
+    fn an_unnamed_entry_is_identified_by_its_conditions_not_by_its_limits() {
         let plain = entry(None);
         let mut limited = entry(None);
         limited.max_quantity = 1;
@@ -240,7 +238,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_name_cannot_pass_for_conditions() {
+    fn a_name_never_equals_conditions() {
         let conditions = EntryKey::of(&entry(None));
         assert_ne!(EntryKey::of(&entry(Some(conditions.as_str()))), conditions);
     }

@@ -1,4 +1,4 @@
-//! Why a ledger cannot be used, and what a person can do about it.
+//! Errors of opening, reading and writing a ledger, with the action that resolves each.
 
 use std::{
     io,
@@ -7,175 +7,123 @@ use std::{
 
 use super::{intent::InvalidTransition, mark::MarkContent};
 
-/// A ledger that cannot be used. Nothing is bought then.
+/// Failure that makes a ledger unusable. Nothing is ordered then.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Another process has it.
+    /// Another process holds the ledger's lock.
     #[error(
-        "the ledger in {folder:?} is in use by {}; stop that one first",
+        "the ledger in {folder:?} is in use by {}; stop that process first",
         process(*pid)
     )]
     Locked {
-        /// The folder.
         folder: PathBuf,
-        /// The other process, where it left its number.
+        /// The other process, if it recorded its pid.
         pid: Option<u32>,
     },
-    /// Another bot orders for the same account.
+    /// Another bot places orders for the same account.
     #[error(
-        "another bot already orders for this account: {}, with SNIPER_DATA {data:?}; stop that \
-         one first",
+        "another bot already trades for this account: {}, with SNIPER_DATA {data:?}; stop it \
+         first",
         process(*pid)
     )]
     AccountInUse {
-        /// The other process, where it left its number.
+        /// The other process, if it recorded its pid.
         pid: Option<u32>,
-        /// Its directory, where it left that.
+        /// The other bot's data folder; empty if not recorded.
         data: String,
     },
-    /// The account ordered with another ledger before.
+    /// The account has placed orders with another ledger.
     #[error(
-        "this account has sent {last} orders with another ledger, of which the one in {folder:?} \
-         knows nothing; {}, or start with --new-ledger, which begins a new ledger and counts the \
+        "this account has sent {last} orders with another ledger, which are missing from the one \
+         in {folder:?}; {}, or start with --new-ledger, which begins a new ledger and counts the \
          account's purchases of the last 24 hours against `total`",
         restoring(copy.as_deref())
     )]
-    Forgotten {
-        /// The folder.
+    OtherLedger {
         folder: PathBuf,
-        /// How many orders the other ledger has at least.
+        /// Minimum number of orders in the other ledger.
         last: u64,
-        /// A copy of it that a bot saved when its directory was lost.
+        /// Copy that a bot saved when the other ledger's folder was lost.
         copy: Option<PathBuf>,
     },
     /// The ledger is an older copy of itself.
     #[error(
-        "the ledger in {folder:?} is an older copy: it ends with order {found}, and order {last} \
-         was sent; restore the newer one, or start with --new-ledger, which begins a new ledger \
+        "the ledger in {folder:?} is an older copy: it ends with order {found}, but order {last} \
+         was sent; restore the newer copy, or start with --new-ledger, which begins a new ledger \
          and counts the account's purchases of the last 24 hours against `total`"
     )]
-    Older {
-        /// The folder.
+    OlderCopy {
         folder: PathBuf,
-        /// Its last order.
+        /// Number of the ledger's last order.
         found: u64,
-        /// The last order that was sent.
+        /// Number of the last order that was sent.
         last: u64,
     },
-    /// Nothing can be read from the mark.
+    /// The account's mark file is corrupt.
     #[error(
-        "the account's mark {path:?} is damaged, so whether this ledger knows every order cannot \
-         be told; compare `sniper ledger` with the site, then start with --new-ledger, or remove \
-         that file if the ledger is complete"
+        "the account's mark {path:?} is damaged, so orders may be missing from this ledger; \
+         compare `sniper ledger` with the site, then remove that file if the ledger is complete, or \
+         start with --new-ledger"
     )]
-    MarkGarbled {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A new ledger was asked for, and the old one is whole.
+    MarkDamaged { path: PathBuf },
+    /// A new ledger was requested although the existing one is complete.
     #[error(
-        "the ledger in {folder:?} is complete, and --new-ledger would forget what it counts; start \
+        "the ledger in {folder:?} is complete, and --new-ledger would discard its counts; start \
          without --new-ledger"
     )]
-    NotNeeded {
-        /// The folder.
-        folder: PathBuf,
-    },
+    LedgerComplete { folder: PathBuf },
     /// Other users may change the files.
     #[error("other users may write to {folder:?}; run `chmod go-w` on it")]
-    OthersMayWrite {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The database's write-ahead log has no room.
+    OthersMayWrite { folder: PathBuf },
+    /// SQLite's write-ahead log has reached its maximum size.
     #[error(
         "the write-ahead log of {path:?} is full, because another program keeps reading the \
-         database; end that program"
+         database; stop that program"
     )]
-    LogFull {
-        /// The database.
-        path: PathBuf,
-    },
-    /// A file could not be opened, read or written.
-    #[error("cannot {what} {path:?}")]
-    File {
-        /// What was tried.
-        what: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The database said no.
-    #[error("the database {path:?} cannot be {what}")]
-    Database {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        source: rusqlite::Error,
-    },
-    /// What is in the files is not what this program wrote.
+    LogFull { path: PathBuf },
+    /// A file operation failed.
+    #[error("cannot {action} {path:?}")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {action} the database {path:?}")]
+    Database { action: &'static str, path: PathBuf, source: rusqlite::Error },
+    /// The files do not contain what this program wrote.
     #[error(
-        "the ledger {path:?} is damaged: {what}; restore a copy of its folder, or start with --new-ledger"
+        "the ledger {path:?} is damaged: {damage}; restore a copy of its folder, or start with \
+         --new-ledger"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The events on file do not fit together.
+    Damaged { path: PathBuf, damage: String },
+    /// The recorded events contradict each other.
     #[error(
-        "the ledger {path:?} contradicts itself; restore a copy of its folder, or start with --new-ledger"
+        "the ledger {path:?} is inconsistent; restore a copy of its folder, or start with \
+         --new-ledger"
     )]
-    Contradiction {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        source: InvalidTransition,
-    },
-    /// A later version of this program wrote it.
-    #[error("the ledger {path:?} has format {found}, and this version knows up to {known}: update")]
-    TooNew {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The latest that is known here.
-        known: u32,
-    },
-    /// It belongs to another marketplace.
+    Contradiction { path: PathBuf, source: InvalidTransition },
+    /// A newer version of this program wrote the ledger.
     #[error(
-        "the ledger {path:?} belongs to {ledger}, not to {asked}; set SNIPER_DATA to another folder"
+        "the ledger {path:?} has format {found}, but this version supports only up to \
+         {supported}; update sniper"
     )]
-    OtherHost {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        ledger: String,
-        /// Who was asked for.
-        asked: String,
-    },
-    /// It belongs to another account.
+    TooNew { path: PathBuf, found: u32, supported: u32 },
+    /// The ledger belongs to another marketplace.
     #[error(
-        "the ledger belongs to account {ledger}, and you are signed in as {asked}; set SNIPER_DATA to another folder"
+        "the ledger {path:?} belongs to {ledger}, not to {requested}; set SNIPER_DATA to another \
+         folder"
     )]
-    OtherAccount {
-        /// Whose it is.
-        ledger: String,
-        /// Who is signed in.
-        asked: String,
-    },
-    /// There is none yet.
-    #[error("there is no ledger in {folder:?}; a live run begins one")]
-    Missing {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The thread that writes it is gone.
-    #[error("the ledger's writer has stopped; start again")]
+    OtherHost { path: PathBuf, ledger: String, requested: String },
+    /// The ledger belongs to another account.
+    #[error(
+        "the ledger belongs to account {ledger}, but the session is of account {requested}; set \
+         SNIPER_DATA to another folder"
+    )]
+    OtherAccount { ledger: String, requested: String },
+    /// The folder does not contain a ledger.
+    #[error(
+        "there is no ledger in {folder:?} yet; the first `sniper run --live` creates it (another \
+         folder: --config or SNIPER_DATA)"
+    )]
+    Missing { folder: PathBuf },
+    /// The writer thread has ended.
+    #[error("the ledger's writer thread has stopped; restart the bot")]
     Stopped,
 }
 
@@ -189,7 +137,7 @@ impl LedgerError {
 fn restoring(copy: Option<&Path>) -> String {
     match copy {
         Some(copy) => format!("move its copy {copy:?} into that folder as ledger.db"),
-        None => "restore the directory of that ledger".to_owned(),
+        None => "restore the folder of that ledger".to_owned(),
     }
 }
 

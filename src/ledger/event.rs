@@ -1,8 +1,8 @@
-//! What can happen to a ledger, as plain values.
+//! Events of a ledger, as plain values.
 //!
-//! A [`Book`](super::state::Book) is the sum of its [`LedgerEvent`]s: whoever applies the same events in
-//! the same order has the same book. So the journal keeps events, recovery replays them, and
-//! `verify` compares. Everything here is `Copy` and of fixed size, so that a record of it is too.
+//! A [`LedgerState`](super::state::LedgerState) is determined by its sequence of [`LedgerEvent`]s.
+//! The journal stores events, recovery replays them, and `verify` compares the results. Every type
+//! here is `Copy` and of fixed size, so that its record is too.
 
 use std::fmt;
 
@@ -15,12 +15,11 @@ use crate::{
     threads::ThreadName,
 };
 
-/// The number of an intent: 1, 2, 3, … in the order in which they were approved.
+/// Number of an intent: 1, 2, 3, … in the order of approval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    /// The one after it.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -33,42 +32,40 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// A whitelist entry, as the ledger numbers them over all its life.
+/// Number of a whitelist entry, unique over the life of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntrySlot(pub u32);
 
 impl EntrySlot {
-    /// Nobody knows which entry it was: it counts against every one.
+    /// Unknown entry: counts against every entry.
     pub const ANY: Self = Self(0);
 }
 
-/// Where an intent stands.
+/// State of an intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OrderState {
-    /// Approved; its request may be leaving.
+    /// Approved; its request may be on its way.
     Reserved,
-    /// Its request has begun to leave.
+    /// The transmission of its request has begun.
     Sent,
-    /// The marketplace named it as ours: a reservation there, not yet a delivery.
+    /// Confirmed by the marketplace: reserved there, not yet delivered.
     Bought,
-    /// The marketplace said no.
-    Refused,
-    /// Nobody can tell. Counts as spent.
+    /// Rejected by the marketplace.
+    Rejected,
+    /// The outcome is not known. Counts as spent.
     Unknown,
-    /// Not one byte of it left.
+    /// No byte of its request was sent.
     NotSent,
-    /// Delivered.
     Completed,
-    /// Cancelled after it was bought, and its coins are not back yet. Counts as spent.
+    /// Cancelled after the purchase; the refund has not arrived. Counts as spent.
     Returning,
-    /// Cancelled after it was bought, and a balance has shown its coins.
+    /// Cancelled after the purchase; a balance has shown the refund.
     Returned,
-    /// It was unknown, and then proven not to have happened.
+    /// Unknown at first, then proven not to have been bought.
     NotBought,
 }
 
 impl OrderState {
-    /// Whether its price counts against the limits.
     pub const fn counts(self) -> bool {
         match self {
             Self::Reserved
@@ -77,32 +74,32 @@ impl OrderState {
             | Self::Unknown
             | Self::Completed
             | Self::Returning => true,
-            Self::Refused | Self::NotSent | Self::Returned | Self::NotBought => false,
+            Self::Rejected | Self::NotSent | Self::Returned | Self::NotBought => false,
         }
     }
 
-    /// Whether an answer is still being waited for.
+    /// Returns `true` while an answer is pending.
     pub const fn is_in_flight(self) -> bool {
         matches!(self, Self::Reserved | Self::Sent)
     }
 
-    /// Whether reconciliation still has something to find out about it.
+    /// Returns `true` while reconciliation may still change the state.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Bought | Self::Unknown | Self::Returning)
     }
 
-    /// Whether the marketplace has confirmed the charge, and has not given it back.
+    /// Returns `true` if the marketplace has confirmed the charge and has not refunded it.
     pub const fn is_charged(self) -> bool {
         matches!(self, Self::Bought | Self::Completed | Self::Returning)
     }
 
-    /// The word for tables and files.
+    /// Returns the word used in tables and files.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
             Self::Sent => "sent",
             Self::Bought => "bought",
-            Self::Refused => "refused",
+            Self::Rejected => "refused",
             Self::Unknown => "unknown",
             Self::NotSent => "not_sent",
             Self::Completed => "completed",
@@ -113,30 +110,31 @@ impl OrderState {
     }
 }
 
-/// Why an order stops counting against the limits. There is no other reason.
+/// Reason for which an order stops counting against the limits. There are no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
-    /// Not one byte of its request was handed to the system.
+    /// No byte of its request was handed to the system.
     NotSent,
-    /// The marketplace rejected it in an answer that surely belongs to it.
+    /// Rejected by the marketplace in an answer that certainly belongs to the request.
     Rejected,
-    /// It was unknown; a complete list does not have it, and no balance lacks its price.
+    /// Unknown at first; a complete list does not contain it and no coins are missing.
     NotBought,
-    /// It was cancelled after it was bought, and a balance shows its coins.
+    /// Cancelled after the purchase; a balance shows the refund.
     Returned,
 }
 
 impl Release {
-    /// Where an order goes that this releases, if it can: the one function that lowers exposure.
+    /// Returns the state that this release leads to, if it applies to `from`. The only function
+    /// that lowers exposure.
     ///
-    /// What must be true before each of them is decided is said in `docs/ledger.md`: the first two
-    /// are the executor's to report, the other two are decided by
-    /// [`reconcile`](super::reconcile), and an operator may settle them instead.
+    /// `docs/ledger.md` lists the preconditions of each. The executor reports the first two,
+    /// [`reconcile`](super::reconcile) decides the other two, and the operator may decide those
+    /// instead.
     pub const fn of(self, from: OrderState) -> Option<OrderState> {
         match (self, from) {
             (Self::NotSent, OrderState::Reserved | OrderState::Sent) => Some(OrderState::NotSent),
             (Self::Rejected, OrderState::Reserved | OrderState::Sent | OrderState::Unknown) => {
-                Some(OrderState::Refused)
+                Some(OrderState::Rejected)
             }
             (Self::NotBought, OrderState::Unknown) => Some(OrderState::NotBought),
             (Self::Returned, OrderState::Returning) => Some(OrderState::Returned),
@@ -151,16 +149,16 @@ impl fmt::Display for OrderState {
     }
 }
 
-/// What came back for a request: an [`Outcome`] without what the ledger has no use for.
+/// Answer to a request: an [`Outcome`] reduced to the fields that the ledger uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordedAnswer {
-    /// Bought, for this much where the marketplace says so.
+    /// Bought, with the price if the answer contains one.
     Bought(Option<Amount>),
-    /// The marketplace said no.
-    Refused(RejectReason),
-    /// It never left.
+    /// Rejected by the marketplace.
+    Rejected(RejectReason),
+    /// No byte of the request was sent.
     NotSent(NotSent),
-    /// Nobody can tell.
+    /// The outcome is not known.
     Unknown(Unknown),
 }
 
@@ -168,32 +166,30 @@ impl From<&Outcome> for RecordedAnswer {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Bought { price, server_time: _ } => Self::Bought(*price),
-            Outcome::Refused(refusal) => Self::Refused(*refusal),
-            Outcome::NotSent(why) => Self::NotSent(*why),
-            Outcome::Unknown(why) => Self::Unknown(*why),
+            Outcome::Rejected(reason) => Self::Rejected(*reason),
+            Outcome::NotSent(cause) => Self::NotSent(*cause),
+            Outcome::Unknown(cause) => Self::Unknown(*cause),
         }
     }
 }
 
-/// What was found out about an intent other than by its answer.
+/// Fact about an intent from another source than its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
-    /// It is among our own trades and not yet delivered.
+    /// The account's trades contain it, not yet delivered.
     Bought,
-    /// It was delivered.
     Completed,
-    /// It is among our own trades and cancelled; its coins are to come back.
     Returning,
-    /// A balance shows the coins of a cancelled order.
+    /// A balance shows the refund of the cancelled order.
     Returned,
-    /// It is not among our own trades, and no coins are missing.
+    /// The account's trades do not contain it, and no coins are missing.
     NotBought,
-    /// What version 0.1.0 recorded when the status alone said that the coins come back.
+    /// Recorded by version 0.1.0, which took the status alone as proof of the refund.
     ReturnedByStatus,
 }
 
 impl Evidence {
-    /// What the status of a trade of our own says about it.
+    /// Returns the evidence that the status of one of the account's trades provides.
     pub const fn from_status(status: TradeStatus) -> Option<Self> {
         match status {
             TradeStatus::Joined | TradeStatus::Processing => Some(Self::Bought),
@@ -205,7 +201,7 @@ impl Evidence {
         }
     }
 
-    /// The state that it proves.
+    /// Returns the state that this evidence establishes.
     pub const fn state(self) -> OrderState {
         match self {
             Self::Bought => OrderState::Bought,
@@ -217,32 +213,31 @@ impl Evidence {
     }
 }
 
-/// The longest name of a person that is kept, in bytes.
-pub const WHO_BYTES_MAX: usize = 32;
+/// Maximum length of a stored operator name, in bytes.
+pub const OPERATOR_BYTES_MAX: usize = 32;
 
-/// A person's name, as their system knows them. Held inline.
+/// User name of an operator, stored inline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Operator {
     len: u8,
-    bytes: [u8; WHO_BYTES_MAX],
+    bytes: [u8; OPERATOR_BYTES_MAX],
 }
 
 impl Operator {
-    /// Takes over as much of a name as can be kept, harmless characters only.
+    /// Stores as much of the name as fits, without control and other unsafe characters.
     pub fn new(name: &str) -> Self {
-        let mut who = Self { len: 0, bytes: [0; WHO_BYTES_MAX] };
-        for char in name.chars().filter(|char| crate::text::is_harmless(*char)) {
-            let (start, mut buffer) = (usize::from(who.len), [0; 4]);
+        let mut operator = Self { len: 0, bytes: [0; OPERATOR_BYTES_MAX] };
+        for char in name.chars().filter(|char| crate::text::is_safe_to_print(*char)) {
+            let (start, mut buffer) = (usize::from(operator.len), [0; 4]);
             let encoded = char.encode_utf8(&mut buffer).as_bytes();
             let end = start.saturating_add(encoded.len());
-            let Some(room) = who.bytes.get_mut(start..end) else { break };
+            let Some(room) = operator.bytes.get_mut(start..end) else { break };
             room.copy_from_slice(encoded);
-            who.len = u8::try_from(end).unwrap_or(who.len);
+            operator.len = u8::try_from(end).unwrap_or(operator.len);
         }
-        who
+        operator
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         str::from_utf8(bytes).unwrap_or_default()
@@ -251,7 +246,7 @@ impl Operator {
 
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Who({self})")
+        write!(f, "Operator({self})")
     }
 }
 
@@ -261,90 +256,70 @@ impl fmt::Display for Operator {
     }
 }
 
-/// Who found something out.
+/// Source of an [`Evidence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceSource {
     /// Reconciliation with the marketplace.
     Marketplace,
     /// A message of the feed.
     Feed,
-    /// A person, at a terminal.
-    Person(Operator),
+    /// The operator, at a terminal.
+    Operator(Operator),
 }
 
-/// Why buying stopped until a person has looked.
+/// Reason for which ordering is halted until the operator resumes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HaltReason {
-    /// A person said so.
-    #[error("{0} stopped it")]
-    Person(Operator),
-    /// The balance fell by more than anything this ledger did explains.
-    #[error("the balance is {actual}, but should be {expected} at least")]
+    /// Halted by the operator.
+    #[error("halted by {0}")]
+    Operator(Operator),
+    /// The balance fell by more than the recorded orders explain.
+    #[error("the balance is {actual}, but at least {expected} was expected")]
     BalanceDrop {
-        /// The least that can be explained.
+        /// Lowest balance that the recorded orders explain.
         expected: Amount,
-        /// What the marketplace says.
+        /// Balance that the marketplace reported.
         actual: Amount,
     },
-    /// Among our own trades there is one that this ledger never asked for.
-    #[error("a purchase that nobody intended: {id}")]
-    Unintended {
-        /// Which.
-        id: TradeId,
-    },
-    /// Something that was refused, never sent or given back is ours all the same.
-    #[error("{id} was refused or came to nothing, and is ours all the same")]
-    Contradiction {
-        /// Which.
-        id: TradeId,
-    },
-    /// It cost something other than what was approved.
-    #[error("{id} cost {paid}, but {approved} was approved")]
-    Price {
-        /// Which.
-        id: TradeId,
-        /// What was approved.
-        approved: Amount,
-        /// What it cost.
-        paid: Amount,
-    },
-    /// A buy whose outcome is unknown is not among our trades, yet coins are missing.
-    #[error("{missing} coins are missing and no purchase explains them{}", listed_as(listed))]
+    /// The account's trades contain a purchase that this ledger did not request.
+    #[error("the account has a purchase that the bot did not request: {id}")]
+    UnexpectedPurchase { id: TradeId },
+    /// An order that was rejected, not sent or released is among the account's purchases.
+    #[error("the account owns {id}, although its order was rejected or not sent")]
+    Contradiction { id: TradeId },
+    /// The price is higher than the approved one.
+    #[error("{id} cost {paid}, but only {approved} was approved")]
+    Price { id: TradeId, approved: Amount, paid: Amount },
+    /// An order of unknown outcome is not among the account's trades, yet coins are missing.
+    #[error(
+        "{missing} coins are missing from the balance and no purchase explains them{}",
+        listed_as(listed)
+    )]
     Disagreement {
-        /// How many.
         missing: Amount,
-        /// An order that is among our trades with a status that this version does not know.
+        /// Unknown order that is listed with a status unknown to this version.
         listed: Option<TradeId>,
     },
-    /// A price that cannot be true.
-    #[error("the marketplace says that {id} cost {paid}, where {approved} was approved")]
-    AbsurdPrice {
-        /// Which.
+    /// The reported price is implausible.
+    #[error("the marketplace reports an implausible price for {id}: {paid}, approved {approved}")]
+    ImplausiblePrice {
         id: TradeId,
-        /// What was approved.
         approved: Amount,
-        /// The price that it names.
+        /// Price that the marketplace reported.
         paid: Amount,
     },
-    /// Too many answers in a row that say nothing.
-    #[error("{count} buys in a row ended unknown")]
-    Unknowns {
-        /// How many.
-        count: u32,
-    },
-    /// Too many unexpected refusals in a row.
-    #[error("{count} buys in a row were refused unexpectedly")]
-    Refusals {
-        /// How many.
-        count: u32,
-    },
-    /// A refusal that only a person can lift.
+    /// Too many consecutive orders ended with an unknown outcome.
+    #[error("{count} orders in a row ended with an unknown outcome")]
+    Unknowns { count: u32 },
+    /// Too many consecutive unexpected rejections.
+    #[error("{count} orders in a row were rejected unexpectedly")]
+    Rejections { count: u32 },
+    /// A rejection that requires action by the operator.
     #[error("{0}")]
-    Refused(RejectReason),
-    /// The site's answers are about another account than the ledger's.
-    #[error("the site answers for another account than the one that this ledger belongs to")]
+    Rejected(RejectReason),
+    /// The session belongs to another account than the ledger.
+    #[error("the session belongs to another account than this ledger")]
     OtherAccount,
-    /// The ledger's files cannot be relied on.
     #[error("{0}")]
     Storage(StorageFault),
     /// A thread panicked or ended while the bot ran.
@@ -353,44 +328,44 @@ pub enum HaltReason {
 }
 
 impl HaltReason {
-    /// Whether two reasons have one cause, so that they are one halt. Each purchase that was not
-    /// intended is one of its own: resuming accepts those that were named.
-    pub fn has_cause_of(&self, other: &Self) -> bool {
+    /// Returns `true` if both reasons have the same cause and count as one halt. Each unexpected
+    /// purchase is a cause by itself, because resuming accepts the listed ones.
+    pub fn has_same_cause(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Unintended { .. } | Self::Refused(_), _) => self == other,
+            (Self::UnexpectedPurchase { .. } | Self::Rejected(_), _) => self == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
 
-    /// What the person must do before buying again makes sense.
+    /// Returns the action that the operator must take before resuming.
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::Person(_) => "run `sniper resume` to go on",
+            Self::Operator(_) => "run `sniper resume` to continue",
             Self::BalanceDrop { .. } | Self::Disagreement { .. } => {
                 "compare the site's history with `sniper ledger`, then run `sniper resume`"
             }
-            Self::Unintended { .. } | Self::Contradiction { .. } => {
-                "check on the site who bought it; if it was you, run `sniper resume`"
+            Self::UnexpectedPurchase { .. } | Self::Contradiction { .. } => {
+                "check the purchase on the site; if it was yours, run `sniper resume`"
             }
-            Self::Price { .. } | Self::AbsurdPrice { .. } => {
-                "look the purchase up on the site, then run `sniper resume`"
+            Self::Price { .. } | Self::ImplausiblePrice { .. } => {
+                "check the purchase on the site, then run `sniper resume`"
             }
             Self::Unknowns { .. } => {
-                "check the connection and the site, look at `sniper ledger`, then run `sniper resume`"
+                "check the connection, the site and `sniper ledger`, then run `sniper resume`"
             }
-            Self::Refusals { .. } => "check the site in your browser, then run `sniper resume`",
-            Self::Refused(refusal) => match refusal.remedy() {
+            Self::Rejections { .. } => "check the site in your browser, then run `sniper resume`",
+            Self::Rejected(reason) => match reason.remedy() {
                 Some(remedy) => remedy,
                 None => "check the site in your browser, then run `sniper resume`",
             },
             Self::OtherAccount => {
-                "put the session of the ledger's account into `.env`, start the bot again, then run \
+                "put the session of the ledger's account into `.env`, restart the bot, then run \
                  `sniper resume`"
             }
             Self::Storage(fault) => fault.remedy(),
             Self::Thread(_) => {
-                "stop the bot, report the panic message if there is one on stderr, start the bot \
-                 again, then run `sniper resume`"
+                "restart the bot, then run `sniper resume`; report the panic message on stderr, if \
+                 there is one"
             }
         }
     }
@@ -402,15 +377,15 @@ fn listed_as(listed: &Option<TradeId>) -> String {
     })
 }
 
-/// A boot of the machine, told from others by the first half of its boot id.
+/// Identifies a boot of the machine by the first half of its boot id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BootId(pub u64);
 
 impl BootId {
-    /// The boot of which this is the id; zero for none.
+    /// Converts a boot id; no id gives zero.
     pub fn new(id: Option<&str>) -> Self {
         let digits: String = id.unwrap_or_default().chars().filter(|char| *char != '-').collect();
-        // An id of another form still tells boots apart by its checksum.
+        // An id of another format is identified by its checksum.
         let hex = digits.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok());
         Self(match (id, hex) {
             (None, _) => 0,
@@ -420,109 +395,75 @@ impl BootId {
     }
 }
 
-/// One thing that happened to the ledger.
+/// One change of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LedgerEvent {
-    /// A buy was approved.
+    /// An order was approved.
     Reserved {
-        /// Its number.
         sequence: Sequence,
-        /// The listing.
         id: TradeId,
-        /// What it may cost.
+        /// Maximum price.
         price: Amount,
-        /// For which whitelist entry.
+        /// Whitelist entry that matched.
         entry: EntrySlot,
-        /// Under which limits: a number that the journal explains.
+        /// Number of the limits in force, as recorded in the database.
         limits: u32,
     },
-    /// Its request has begun to leave.
-    Sent {
-        /// Which.
-        sequence: Sequence,
-    },
-    /// Its answer came, or surely will not.
-    Answered {
-        /// Which.
-        sequence: Sequence,
-        /// What it was.
-        answer: RecordedAnswer,
-    },
-    /// Something was found out about it.
+    /// The transmission of the request has begun.
+    Sent { sequence: Sequence },
+    /// The answer arrived, or certainly will not.
+    Answered { sequence: Sequence, answer: RecordedAnswer },
+    /// Another source than the answer established the state of an order.
     Proved {
-        /// Which.
         sequence: Sequence,
-        /// What.
-        proof: Evidence,
-        /// What it cost, where that was found out too.
+        evidence: Evidence,
+        /// Price, if it was established too.
         paid: Option<Amount>,
-        /// By whom.
         by: EvidenceSource,
     },
-    /// A purchase that power loss made the ledger forget was found among our own trades.
-    Adopted {
-        /// The number it gets.
-        sequence: Sequence,
-        /// The listing.
-        id: TradeId,
-        /// What it cost.
-        price: Amount,
-    },
-    /// A purchase that is none of this ledger's business.
-    Accepted {
-        /// The listing.
-        id: TradeId,
-    },
-    /// What the account held before this ledger began is accepted, all of it.
+    /// A purchase that a power loss removed from the record was found among the account's trades.
+    Adopted { sequence: Sequence, id: TradeId, price: Amount },
+    /// A purchase that does not concern this ledger.
+    Accepted { id: TradeId },
+    /// Every purchase made before this ledger began is accepted.
     Baselined,
-    /// Buying stopped until a person has looked, for a reason that no other event carries.
+    /// Ordering is halted, for a reason that no other event records.
     Halted(HaltReason),
-    /// A person has looked.
-    Resumed {
-        /// Who.
-        by: Operator,
-    },
-    /// Buying pauses for a while.
+    /// The operator resumed ordering.
+    Resumed { by: Operator },
     Paused {
-        /// Until when, by our wall clock.
+        /// End of the pause, by the local wall clock.
         until: UnixMs,
     },
-    /// `total` counts from here.
+    /// `total` starts again at zero.
     NewBudget {
-        /// Who said so.
+        /// The operator operator requested it.
         by: Operator,
     },
-    /// The marketplace said what the account holds.
+    /// The marketplace reported the balance.
     Balance {
-        /// How much.
         coins: Amount,
-        /// The earliest moment, by our wall clock, at which that can have been true.
+        /// Earliest moment, by the local wall clock, at which the balance can have been true.
         as_of: UnixMs,
     },
-    /// The program started: whatever was in flight before is unknown now.
+    /// The program started: orders in flight before are unknown now.
     Started {
-        /// Which boot of the machine this is; zero where that cannot be told.
+        /// Boot of the machine; zero if not known.
         boot: BootId,
     },
-    /// The machine lost power: so much may have been spent of which nothing is known.
+    /// The machine lost power: this much may have been spent without being recorded.
     Lost {
-        /// How many coins.
         coins: Amount,
-        /// How many buys.
         count: u32,
         /// Listings created up to this moment may have been requested.
         barrier: UnixMs,
     },
-    /// What the account's own list says that an order cost, confirmed by a balance.
+    /// A balance confirmed the price in the account's list.
     PriceConfirmed {
-        /// Which.
         sequence: Sequence,
-        /// What it cost.
+        /// Price in the account's list.
         price: Amount,
     },
-    /// What was lost is accounted for.
-    LossSettled {
-        /// By whom.
-        by: EvidenceSource,
-    },
+    /// The coins reserved for lost orders are released.
+    LossCleared { by: EvidenceSource },
 }

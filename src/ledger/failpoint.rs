@@ -1,7 +1,7 @@
-//! Places at which a test can make this process die, as if by `kill -9`.
+//! Points at which a test can abort this process, as if by `kill -9`.
 //!
-//! `SNIPER_TEST_CRASH=recorded:3` dies the third time that `recorded` is passed. Release builds
-//! have none of this.
+//! `SNIPER_TEST_CRASH=recorded:3` aborts at the third hit of `recorded`. Release builds contain
+//! none of this.
 
 #[cfg(debug_assertions)]
 use std::sync::{
@@ -9,24 +9,24 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-/// A step of a buy, in its order.
+/// Steps of an order, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OrderStep {
-    /// Decided; nothing is on record.
+    /// Approved; not recorded.
     Decided,
-    /// On record; nothing has left.
+    /// Recorded; not sent.
     Recorded,
-    /// The request has left; that is not on record.
-    Left,
-    /// That is on record.
-    LeftRecorded,
-    /// The answer came; it is not on record.
+    /// Sent; that is not recorded.
+    Sent,
+    /// Sent, and that is recorded.
+    SentRecorded,
+    /// Answered; the answer is not recorded.
     Answered,
-    /// That is on record.
+    /// Answered, and the answer is recorded.
     AnsweredRecorded,
-    /// The writer has read events and not written them.
+    /// The writer has read the events and not written them.
     Staged,
-    /// The database has them; nobody else knows.
+    /// The database contains the events; the writer has not published that.
     Committed,
 }
 
@@ -36,8 +36,8 @@ impl OrderStep {
         match self {
             Self::Decided => "decided",
             Self::Recorded => "recorded",
-            Self::Left => "left",
-            Self::LeftRecorded => "left-recorded",
+            Self::Sent => "left",
+            Self::SentRecorded => "left-recorded",
             Self::Answered => "answered",
             Self::AnsweredRecorded => "answered-recorded",
             Self::Staged => "staged",
@@ -46,25 +46,24 @@ impl OrderStep {
     }
 }
 
-/// Passes a step, or dies there.
+/// Aborts the process if this is the requested hit of the step.
 #[cfg(debug_assertions)]
-pub(super) fn pass(step: OrderStep) {
-    static ASKED: OnceLock<Option<(String, u32)>> = OnceLock::new();
-    static PASSED: AtomicU32 = AtomicU32::new(0);
-    let asked = ASKED.get_or_init(|| {
+pub(super) fn hit(step: OrderStep) {
+    static REQUESTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static HITS: AtomicU32 = AtomicU32::new(0);
+    let requested = REQUESTED.get_or_init(|| {
         let text = std::env::var("SNIPER_TEST_CRASH").ok()?;
         let (name, times) = text.split_once(':')?;
         Some((name.to_owned(), times.parse().ok()?))
     });
-    if let Some((name, times)) = asked
+    if let Some((name, times)) = requested
         && name == step.name()
-        && PASSED.fetch_add(1, Ordering::Relaxed).saturating_add(1) == *times
+        && HITS.fetch_add(1, Ordering::Relaxed).saturating_add(1) == *times
     {
         std::process::abort();
     }
 }
 
-/// Passes a step.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub(super) const fn pass(_step: OrderStep) {}
+pub(super) const fn hit(_step: OrderStep) {}

@@ -1,31 +1,30 @@
-//! What can happen to a ledger's files while a bot runs. Pure.
+//! Faults of the ledger's files while a bot runs. Pure.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-/// Why the files cannot be relied on any more.
+/// Reason for which the files are no longer reliable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StorageFault {
-    /// A file is not there any more.
     #[error("the ledger's files were deleted or moved while the bot ran")]
     Gone,
-    /// Another file is in its place.
+    /// The path names another file.
     #[error("the ledger's files were replaced while the bot ran")]
     Replaced,
-    /// A file holds something other than what was written last.
+    /// The file does not contain the bytes written last.
     #[error("another program wrote to the ledger's files, or restored an older copy of them")]
     Changed,
-    /// The directory does not accept a write.
-    #[error("the ledger's directory cannot be written any more")]
+    /// The directory rejects writes.
+    #[error("the ledger's folder is no longer writable")]
     Unwritable,
-    /// The database's write-ahead log cannot be emptied.
+    /// SQLite's write-ahead log cannot be checkpointed.
     #[error("the ledger's write-ahead log is full, because another program keeps reading it")]
     LogFull,
-    /// Another bot has taken the lock of this account.
+    /// Another bot holds the lock of this account.
     #[error("another bot took over this account's lock, because the lock file was deleted")]
     AccountTaken,
 }
 
 impl StorageFault {
-    /// Every fault, the one that explains the others first.
+    /// All faults, causes before their consequences.
     pub const ALL: [Self; 6] = [
         Self::Gone,
         Self::Replaced,
@@ -35,26 +34,24 @@ impl StorageFault {
         Self::AccountTaken,
     ];
 
-    /// What a person can do about it.
+    /// Returns the action that the operator must take.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::Gone | Self::Replaced => {
                 "move the original files back and run `sniper resume`; if they are lost, stop the \
                  bot and start it with --new-ledger"
             }
-            Self::Changed => {
-                "stop the bot and start it again; if the start is refused, follow its message"
-            }
+            Self::Changed => "restart the bot; if it does not start, follow its error message",
             Self::Unwritable => "make SNIPER_DATA writable for this user, then run `sniper resume`",
             Self::LogFull => {
-                "end the program that reads ledger.db (`fuser ledger.db` names it), then run \
+                "stop the program that reads ledger.db (`fuser ledger.db` shows it), then run \
                  `sniper resume`"
             }
             Self::AccountTaken => "stop one of the two bots, then run `sniper resume`",
         }
     }
 
-    /// The number that records and alarms use, from 1.
+    /// Returns the number used in records and alarms, from 1.
     pub const fn code(self) -> u32 {
         match self {
             Self::Gone => 1,
@@ -66,17 +63,17 @@ impl StorageFault {
         }
     }
 
-    /// The fault with this number.
+    /// Returns the fault with this number.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|fault| fault.code() == code)
     }
 
-    /// The bit that stands for it in an alarm.
+    /// Returns the alarm bit of the fault.
     pub(super) const fn bit(self) -> u32 {
         1 << self.code()
     }
 
-    /// The faults among these bits.
+    /// Iterates over the faults whose bits are set.
     pub(super) fn among(bits: u32) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |fault| bits & fault.bit() != 0)
     }
@@ -87,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_has_a_code_and_a_bit_of_its_own() {
+    fn every_fault_has_a_unique_code_and_bit() {
         for fault in StorageFault::ALL {
             assert_eq!(StorageFault::from_code(fault.code()), Some(fault));
             assert_eq!(StorageFault::among(fault.bit()).collect::<Vec<_>>(), [fault]);

@@ -1,43 +1,39 @@
-//! What a book holds: intents, halts, losses; and how an event can fail to fit them. Pure.
+//! Contents of a ledger state: intents, halts and crash losses, and the errors of applying an
+//! event. Pure.
 
 use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
 use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId};
 
-/// One intent.
+/// One order, from its approval on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// Its number.
     pub sequence: Sequence,
-    /// The listing.
     pub id: TradeId,
-    /// What was approved.
     pub approved: Amount,
-    /// What counts against the limits: the most that it can have cost.
+    /// Upper bound of the charged price; counts against the limits.
     pub price: Amount,
-    /// The least that it can have cost.
+    /// Lower bound of the charged price.
     pub charged: Amount,
-    /// What the account's own list says that it cost, where it does.
+    /// Price in the account's own list, if reported.
     pub listed: Option<Amount>,
-    /// For which whitelist entry.
+    /// Whitelist entry that matched.
     pub entry: EntrySlot,
-    /// Under which limits.
+    /// Number of the limits in force at approval.
     pub limits: u32,
-    /// Where it stands.
     pub state: OrderState,
-    /// When it was approved.
     pub reserved_at: UnixMs,
-    /// When it came to stand there.
+    /// Time of the last state change.
     pub changed_at: UnixMs,
 }
 
 impl Intent {
-    /// What the account's own list says that it cost, where that is less than what counts.
+    /// Returns the price in the account's list if it is lower than the counted price.
     pub fn lower_price(&self) -> Option<Amount> {
         let listed = self.listed.filter(|_listed| self.state.is_charged());
         listed.filter(|listed| Amount::ZERO < *listed && *listed < self.price)
     }
 
-    /// What stands where there is none yet.
+    /// Placeholder for preallocated capacity.
     pub(super) const FILLER: Self = Self {
         sequence: Sequence(u64::MAX),
         id: TradeId::FILLER,
@@ -53,54 +49,48 @@ impl Intent {
     };
 }
 
-/// A halt that is latched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halt {
-    /// Since when.
+    /// Time of its first cause.
     pub at: UnixMs,
-    /// Why; of several of one cause the latest.
+    /// The latest reason, if several share one cause.
     pub reason: HaltReason,
-    /// How often its cause came up.
+    /// Number of occurrences of its cause.
     pub count: u32,
 }
 
-/// An order that moved to another state other than by its own answer.
+/// State change that did not come from the order's own answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateChange {
-    /// The listing.
     pub id: TradeId,
-    /// Where it stood.
     pub from: OrderState,
-    /// Where it stands.
     pub to: OrderState,
-    /// What counts, or counted, against the limits.
+    /// Counted price of the order.
     pub price: Amount,
 }
 
-/// What power loss may have made the ledger forget.
+/// Upper bound of the orders that a crash may have removed from the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CrashLoss {
-    /// How many coins may have been spent unrecorded.
+    /// Coins that may have been spent unrecorded.
     pub coins: Amount,
-    /// How many buys may have been sent unrecorded.
+    /// Number of orders that may have been sent unrecorded.
     pub count: u32,
-    /// Since when it is known.
+    /// Time at which the loss was found.
     pub since: UnixMs,
-    /// What was lost was not approved before this.
+    /// Earliest time at which a lost order can have been approved.
     pub not_before: UnixMs,
 }
 
-/// All that was ever approved, or may have been: it only grows, whatever became of it.
+/// Totals of all approvals, including possibly lost ones. They only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ApprovedTotals {
-    /// Coins.
     pub coins: Amount,
-    /// Buys.
     pub count: u64,
 }
 
 impl ApprovedTotals {
-    /// This much more.
+    /// Adds coins and orders.
     #[must_use]
     pub const fn plus(self, coins: Amount, count: u32) -> Self {
         #[expect(clippy::as_conversions, reason = "a wider type; `from` is not const")]
@@ -108,48 +98,31 @@ impl ApprovedTotals {
         Self { coins: self.coins.saturating_add(coins), count: self.count.saturating_add(count) }
     }
 
-    /// Whether this is within a bound, in coins and in number.
+    /// Returns `true` if neither coins nor count exceed the bound.
     pub fn is_within(self, bound: Self) -> bool {
         self.coins <= bound.coins && self.count <= bound.count
     }
 }
 
-/// An event that does not fit the book that it is applied to.
+/// Rejection of an event that contradicts the ledger state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTransition {
-    /// It speaks of an intent that the book does not hold.
-    #[error("an event about intent {0}, which does not exist")]
+    /// The event refers to an unknown intent.
+    #[error("an event refers to intent {0}, which does not exist")]
     NoSuchIntent(Sequence),
     /// The intent's number is not the next one.
-    #[error("intent {found} where {expected} should be")]
-    OutOfOrder {
-        /// The number that should come.
-        expected: Sequence,
-        /// The number that came.
-        found: Sequence,
-    },
-    /// A listing that was requested already.
-    #[error("a second intent, {0}, for one listing")]
+    #[error("found intent {found}, expected {expected}")]
+    OutOfOrder { expected: Sequence, found: Sequence },
+    /// The listing was requested before.
+    #[error("intent {0} is a second one for the same listing")]
     RequestedTwice(Sequence),
-    /// The intent is in a state from which there is no such step.
+    /// The state does not allow this transition.
     #[error("intent {sequence} is {from} and cannot become {to}")]
-    NoSuchStep {
-        /// Which intent.
-        sequence: Sequence,
-        /// Where it stands.
-        from: OrderState,
-        /// Where it should go.
-        to: OrderState,
-    },
-    /// The intent is in a state from which nothing may stop it from counting in this way.
-    #[error("intent {sequence} is {from} and cannot be released so")]
-    NotReleased {
-        /// Which intent.
-        sequence: Sequence,
-        /// Where it stands.
-        from: OrderState,
-    },
-    /// A running sum is not the sum of what it is about.
-    #[error("the books do not add up: {0}")]
+    NoSuchStep { sequence: Sequence, from: OrderState, to: OrderState },
+    /// The state does not allow this release.
+    #[error("intent {sequence} is {from} and cannot be released this way")]
+    NotReleased { sequence: Sequence, from: OrderState },
+    /// A running sum differs from the recomputed one.
+    #[error("the recorded and the computed sum differ: {0}")]
     Sum(&'static str),
 }

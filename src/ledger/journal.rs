@@ -1,13 +1,13 @@
-//! Where a ledger is kept: the side of it that the way from frame to order touches.
+//! The part of a stored ledger that the order path uses.
 //!
-//! Before a buy is approved its event is in the intent file: one write into the page cache.
-//! Nothing here waits for a disk, a database, another thread or a lock.
+//! The event of an order is in the intent file before the order is approved: one write into the
+//! page cache. Nothing here waits for a disk, a database, another thread or a lock.
 //!
 //! # Invariants
 //!
-//! 1. [`Journal::admit`] and then [`Journal::write`] succeed before a buy is approved.
-//! 2. Whatever else happens is written at once, or kept and written before the next approval.
-//! 3. Nothing is approved beyond the durable ceiling.
+//! 1. [`Journal::check_limit`] and then [`Journal::write`] succeed before an order is approved.
+//! 2. Every other event is written immediately, or queued and written before the next approval.
+//! 3. Nothing is approved beyond the durable limit.
 
 use std::{
     collections::VecDeque,
@@ -33,50 +33,49 @@ use super::{
 };
 use crate::domain::time::UnixMs;
 
-/// Slots that only what follows from earlier approvals may use.
-const SLOTS_FOR_ANSWERS: u64 = 4_096;
-/// How many events are kept while the intent file cannot be written.
+/// Slots of the intent file that new approvals must leave free for the events that follow.
+const ANSWER_SLOTS: u64 = 4_096;
+/// Maximum number of queued events while the intent file cannot be written.
 const BACKLOG_MAX: usize = 16_384;
-/// How long closing waits for the writer to come to its end.
+/// Maximum wait for the writer to finish when closing.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
-/// How much of what the marketplace said is kept, in bytes.
-const WORDS_BYTES_MAX: usize = 500;
+/// Maximum length of a stored response, in bytes.
+const RESPONSE_BYTES_MAX: usize = 500;
 
-/// The hot side of a ledger that is kept in files.
+/// Access to a stored ledger from the order path.
 #[derive(Debug)]
 pub(super) struct Journal {
-    ring: WriteAheadLog,
+    intent_log: WriteAheadLog,
     shared: Arc<WriterState>,
     /// `None` only while closing.
     messages: Option<SyncSender<WriterMessage>>,
     stopped: Receiver<()>,
-    /// The thread that watches the files; `None` only while closing.
+    /// Thread that watches the files; `None` only while closing.
     watch: Option<FileWatcher>,
     next: u64,
-    /// What was written last.
+    /// The record written last.
     last: Option<Record>,
     backlog: VecDeque<(UnixMs, LedgerEvent)>,
     is_failing: bool,
     user: Option<String>,
     is_bound: bool,
     timeline: Timeline,
-    /// What the account's mark is taken with; `None`: this ledger takes none.
+    /// Parameters of the account's mark; `None` if this ledger takes no mark.
     claim: Option<MarkClaim>,
-    /// The bits of the alarm that were reported as halts.
+    /// Alarm bits that were already reported as halts.
     reported: u32,
 }
 
-/// The thread that watches the files: it ends when the sender is dropped.
+/// Thread that watches the files. It ends when `until` is dropped.
 #[derive(Debug)]
 pub(super) struct FileWatcher {
     pub(super) until: SyncSender<()>,
     pub(super) stopped: Receiver<()>,
 }
 
-/// What a journal is made of.
 #[derive(Debug)]
 pub(super) struct JournalParts {
-    pub(super) ring: WriteAheadLog,
+    pub(super) intent_log: WriteAheadLog,
     pub(super) shared: Arc<WriterState>,
     pub(super) messages: SyncSender<WriterMessage>,
     pub(super) stopped: Receiver<()>,
@@ -88,12 +87,13 @@ pub(super) struct JournalParts {
 
 impl Journal {
     pub(super) fn new(parts: JournalParts) -> Self {
-        let JournalParts { ring, shared, messages, stopped, watch, user, timeline, claim } = parts;
+        let JournalParts { intent_log, shared, messages, stopped, watch, user, timeline, claim } =
+            parts;
         let written = shared.written.load(Ordering::Acquire);
-        // Only to be written once more; where it cannot be read, the next one will do.
-        let last = ring.read(written).ok().flatten();
+        // Needed only by `warm_caches`; if it cannot be read, the next record serves as well.
+        let last = intent_log.read(written).ok().flatten();
         Self {
-            ring,
+            intent_log,
             shared,
             messages: Some(messages),
             stopped,
@@ -110,76 +110,77 @@ impl Journal {
         }
     }
 
-    /// The losses of files and threads since the last call.
-    pub(super) fn take_losses(&mut self) -> Vec<HaltReason> {
+    /// Returns the losses of files and threads since the last call.
+    pub(super) fn take_new_losses(&mut self) -> Vec<HaltReason> {
         let bits = self.shared.alarm().bits();
         let new = bits & !self.reported;
         self.reported = bits;
         WriterState::losses(new).collect()
     }
 
-    /// Reports every loss that lasts once more.
-    pub(super) const fn report_losses_again(&mut self) {
+    /// Reports every persisting loss again.
+    pub(super) const fn reset_reported_losses(&mut self) {
         self.reported = 0;
     }
 
-    /// Whether a buy that brings everything ever approved to this much could be kept.
-    pub(super) fn admit(&mut self, exposure: ApprovedTotals) -> Result<(), RiskRejection> {
+    /// Checks that an order that raises the approved totals to `approved` can be recorded.
+    pub(super) fn check_limit(&mut self, approved: ApprovedTotals) -> Result<(), RiskRejection> {
         if self.shared.has_failed() || !self.flush() {
             return Err(RiskRejection::Unwritable);
         }
-        let is_within = exposure.is_within(self.shared.ceiling());
-        let room = self.room();
-        if is_within && SLOTS_FOR_ANSWERS < room { Ok(()) } else { Err(RiskRejection::Behind) }
+        let is_within = approved.is_within(self.shared.durable_limit());
+        let free = self.free_slots();
+        if is_within && ANSWER_SLOTS < free { Ok(()) } else { Err(RiskRejection::Behind) }
     }
 
-    /// Writes an event; once this returns, it survives the death of this process.
+    /// Writes an event. After this returns, the event survives the death of this process.
     pub(super) fn write(&mut self, at: UnixMs, event: LedgerEvent) -> io::Result<()> {
-        if self.room() == 0 {
+        if self.free_slots() == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let uptime_ms = self.timeline.uptime_ms(at);
         let record = Record { position: self.next, at, uptime_ms, event };
-        self.ring.write(&record)?;
+        self.intent_log.write(&record)?;
         self.last = Some(record);
         self.shared.written.store(self.next, Ordering::Release);
         self.next = self.next.saturating_add(1);
         if self.is_failing {
             self.is_failing = false;
-            tracing::warn!("The ledger's intent file can be written again");
+            tracing::warn!("The ledger's intent file can be written again. Ordering continues");
         }
         Ok(())
     }
 
-    /// Writes an event, now or as soon as it can be.
-    pub(super) fn note(&mut self, at: UnixMs, event: LedgerEvent) {
+    /// Writes an event now, or as soon as the intent file accepts it.
+    pub(super) fn append(&mut self, at: UnixMs, event: LedgerEvent) {
         if self.backlog.len() < BACKLOG_MAX {
             self.backlog.push_back((at, event));
         } else {
-            // What is in flight becomes unknown at the next start, which is safe.
-            self.shared.fail("too many events wait for the intent file; start again".to_owned());
+            // Safe: orders in flight become unknown at the next start.
+            self.shared
+                .fail("too many events wait for the intent file; restart the bot".to_owned());
         }
         self.flush();
     }
 
-    /// Writes the last record once more where it stands, which changes nothing but keeps the way
-    /// there warm in the caches.
-    pub(super) fn rehearse(&self) {
+    /// Writes the last record again at its place, to keep the write path in the CPU caches.
+    pub(super) fn warm_caches(&self) {
         let _warm = std::hint::black_box(self.shared.has_failed());
-        // Not before the database has it: a write that fails may spoil what is in its place.
+        // Only after the database contains the record, because a failed write may destroy it.
         let applied = self.shared.applied.load(Ordering::Acquire);
         if let Some(last) = self.last.as_ref().filter(|last| last.position <= applied) {
-            // The same bytes at the same place; whether they arrive is of no account.
-            let _same = self.ring.write(last).is_ok();
+            // The bytes do not change, so a failure has no effect.
+            let _same = self.intent_log.write(last).is_ok();
         }
     }
 
-    /// Says loudly, once, that the intent file cannot be written.
-    pub(super) fn failed(&mut self, error: &io::Error) {
+    /// Logs once that the intent file cannot be written.
+    pub(super) fn on_write_error(&mut self, error: &io::Error) {
         if !self.is_failing {
             self.is_failing = true;
             tracing::error!(
-                "The ledger's intent file cannot be written, nothing is bought until it can: {error}"
+                "The ledger's intent file cannot be written: {error}. Nothing is ordered until a \
+                 write succeeds"
             );
         }
     }
@@ -187,7 +188,7 @@ impl Journal {
     fn flush(&mut self) -> bool {
         while let Some((at, event)) = self.backlog.front().copied() {
             if let Err(error) = self.write(at, event) {
-                self.failed(&error);
+                self.on_write_error(&error);
                 return false;
             }
             self.backlog.pop_front();
@@ -195,39 +196,40 @@ impl Journal {
         true
     }
 
-    fn room(&self) -> u64 {
+    fn free_slots(&self) -> u64 {
         let pending = self.next.saturating_sub(1);
         let pending = pending.saturating_sub(self.shared.applied.load(Ordering::Acquire));
         SLOTS.saturating_sub(pending)
     }
 
-    /// Asks for a ceiling; it holds once it is durable.
-    pub(super) fn want(&self, ceiling: ApprovedTotals) {
+    /// Requests a new durable limit. It takes effect once the writer has committed it.
+    pub(super) fn request_limit(&self, limit: ApprovedTotals) {
         if self.is_bound {
-            self.shared.want(ceiling);
+            self.shared.request_limit(limit);
         }
     }
 
-    /// Keeps what the marketplace said about an intent, if there is room for it.
-    pub(super) fn words(&self, sequence: Sequence, words: &str) -> bool {
-        let ends = (0..=WORDS_BYTES_MAX.min(words.len())).rev();
-        let words = ends.filter_map(|end| words.get(..end)).next().unwrap_or_default().to_owned();
-        self.send(WriterMessage::Words(sequence, words)).is_ok()
+    /// Queues the response to an order for storage. Returns `false` if the queue is full.
+    pub(super) fn record_response(&self, sequence: Sequence, response: &str) -> bool {
+        let ends = (0..=RESPONSE_BYTES_MAX.min(response.len())).rev();
+        let response =
+            ends.filter_map(|end| response.get(..end)).next().unwrap_or_default().to_owned();
+        self.send(WriterMessage::Response(sequence, response)).is_ok()
     }
 
-    /// Binds the ledger to an account, or finds that it belongs to another.
+    /// Binds the ledger to an account, and fails if it belongs to another.
     pub(super) fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
         match &self.user {
             Some(ledger) if ledger == user => {}
             Some(ledger) => {
-                let (ledger, asked) = (ledger.clone(), user.to_owned());
-                return Err(LedgerError::OtherAccount { ledger, asked });
+                let (ledger, requested) = (ledger.clone(), user.to_owned());
+                return Err(LedgerError::OtherAccount { ledger, requested });
             }
             None => {}
         }
         if let Some(claim) = self.claim.as_ref().filter(|_claim| !self.is_bound) {
             let last = self.shared.last_order.load(Ordering::Acquire);
-            self.shared.hold_mark(claim.make(user, last)?);
+            self.shared.hold_mark(claim.acquire(user, last)?);
         }
         if self.user.is_none() {
             self.send(WriterMessage::User(user.to_owned()))?;
@@ -241,22 +243,22 @@ impl Journal {
         self.is_bound
     }
 
-    /// Why the ledger cannot be written, if it cannot.
-    pub(super) fn why(&self) -> Option<String> {
+    /// Returns the reason if the ledger cannot be written.
+    pub(super) fn failure(&self) -> Option<String> {
         let failing = self.is_failing.then(|| "the intent file cannot be written".to_owned());
-        self.shared.why().or(failing)
+        self.shared.failure().or(failing)
     }
 
-    /// Whether the database has everything.
-    pub(super) fn is_settled(&self) -> bool {
+    /// Returns `true` if the database contains every event.
+    pub(super) fn is_durable(&self) -> bool {
         self.backlog.is_empty()
             && self.shared.applied.load(Ordering::Acquire)
                 == self.shared.written.load(Ordering::Acquire)
     }
 
-    /// Whether the ceiling that was last asked for is durable.
-    pub(super) fn is_leased(&self) -> bool {
-        self.shared.is_leased()
+    /// Returns `true` if the requested limit is durable.
+    pub(super) fn is_limit_durable(&self) -> bool {
+        self.shared.is_limit_durable()
     }
 
     fn send(&self, message: WriterMessage) -> Result<(), LedgerError> {
@@ -265,24 +267,26 @@ impl Journal {
     }
 }
 
-/// Lets the writer come to its end: everything is written, and the ledger closed in order.
+/// Waits until the writer has stored everything and closed the ledger.
 impl Drop for Journal {
     fn drop(&mut self) {
         self.flush();
         if let Some(FileWatcher { until, stopped }) = self.watch.take() {
             drop(until);
-            // It ends within one look at the files.
+            // The thread ends after its current check of the files.
             let _ended = stopped.recv_timeout(CLOSE_MAX);
         }
         self.messages = None;
-        // The writer never sends: that its end is gone says that it has ended.
+        // The writer never sends: a closed channel means that it has ended.
         let ended = self.stopped.recv_timeout(CLOSE_MAX);
         if ended == Err(RecvTimeoutError::Timeout) && !std::thread::panicking() {
-            tracing::error!("The ledger was not closed in time; the next start will look it over");
+            tracing::error!(
+                "The ledger was not closed within 10 s; the next start will recover it"
+            );
         }
         let last = self.shared.last_order.load(Ordering::Acquire);
         if let Some(Err(error)) = self.shared.with_mark(|mark| mark.advance(last)) {
-            tracing::debug!("the account's mark was not brought up to date: {error}");
+            tracing::debug!("the account's mark was not updated: {error}");
         }
     }
 }

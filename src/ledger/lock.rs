@@ -1,4 +1,4 @@
-//! One process per ledger: a locked file that says who has it.
+//! Lock file that limits a ledger to one process and contains its pid.
 
 use std::{
     fs::{File, TryLockError},
@@ -8,29 +8,29 @@ use std::{
 
 use super::{error::LedgerError, private};
 
-/// The lock's name in its folder.
+/// File name of the lock.
 pub(super) const NAME: &str = "ledger.lock";
-/// The most that is read of what another process left, in bytes.
+/// Maximum number of bytes read from another process's lock file.
 const PID_BYTES_MAX: u64 = 32;
 
-/// Held for as long as the ledger is open. The system lets go of it when the process dies.
+/// Held while the ledger is open. The system releases it when the process dies.
 #[derive(Debug)]
 pub(super) struct LedgerLock {
     _file: File,
 }
 
 impl LedgerLock {
-    /// Takes the lock of the ledger in this folder.
+    /// Locks the ledger in this folder.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Locked`] when another process has it, [`LedgerError::File`] when the file
+    /// [`LedgerError::Locked`] if another process holds the lock, [`LedgerError::File`] if the file
     /// cannot be written.
     pub(super) fn take(folder: &Path) -> Result<Self, LedgerError> {
         let path = folder.join(NAME);
-        let failed = |what| {
+        let failed = |action| {
             let path = path.clone();
-            move |source| LedgerError::File { what, path, source }
+            move |source| LedgerError::File { action, path, source }
         };
         let mut file = private::open(&path).map_err(failed("open"))?;
         match file.try_lock() {
@@ -41,11 +41,11 @@ impl LedgerLock {
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
         }
-        let said = file
+        let written = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        said.map_err(failed("write"))?;
+        written.map_err(failed("write"))?;
         Ok(Self { _file: file })
     }
 }

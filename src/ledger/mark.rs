@@ -1,16 +1,16 @@
-//! The mark: which ledger an account orders with, kept outside of that ledger's directory.
+//! Account mark: a file outside of the ledger's folder that records which ledger an account uses.
 //!
-//! There is one per market and account, in the user's state directory. It holds the ledger's id and
-//! the number of its last order, and it is locked while a live bot orders for the account. So a
-//! second bot for the account does not start, whatever its `SNIPER_DATA`, and a ledger that was
-//! deleted or restored from an older copy is noticed. It holds no secret; the account's id is only
-//! in the name of the file, hashed.
+//! There is one mark per marketplace and account, in the user's state directory. It contains the
+//! ledger's id and the number of its last order, and is locked while a live bot trades for the
+//! account. This prevents a second bot for the account in any `SNIPER_DATA`, and detects a ledger
+//! that was deleted or restored from an older copy. The mark contains no secret; the account id
+//! appears only in the file name, hashed.
 //!
 //! # Invariants
 //!
-//! 1. The last order in the mark is one that the ledger's database has, so that neither a kill nor
-//!    power loss makes a ledger look older than its mark.
-//! 2. The lock is held for as long as the [`AccountMark`] is.
+//! 1. The database contains the last order of the mark, so neither a kill nor a power loss makes
+//!    the ledger look older than its mark.
+//! 2. The lock is held as long as the [`AccountMark`] exists.
 
 use std::{
     fs::{File, TryLockError},
@@ -25,28 +25,25 @@ use super::{
     private::{self, FileIdentity},
 };
 
-/// The size of the file, in bytes: one sector, so that it is written whole or not at all.
+/// File size in bytes: one sector, so that a write is atomic.
 const BYTES: usize = 512;
-/// The longest directory that is named in it, in bytes.
+/// Maximum length of the stored folder name, in bytes.
 const DIRECTORY_BYTES_MAX: usize = 256;
-/// The longest part of a host that is in a file's name, in bytes.
+/// Maximum length of the host in the file name, in bytes.
 const HOST_BYTES_MAX: usize = 80;
 
-/// What a mark says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MarkContent {
     version: u32,
-    /// The ledger's id.
     pub(super) ledger: String,
-    /// The number of the last order that is surely in it.
+    /// Number of the last order that the ledger certainly contains.
     pub(super) last: u64,
-    /// The process that wrote this.
     pub(super) pid: u32,
-    /// Its `SNIPER_DATA`, for people.
+    /// `SNIPER_DATA` of that process, for display.
     pub(super) data: String,
 }
 
-/// A mark that is locked for this process.
+/// Mark that this process has locked.
 #[derive(Debug)]
 pub(super) struct AccountMark {
     file: File,
@@ -54,62 +51,59 @@ pub(super) struct AccountMark {
     content: MarkContent,
 }
 
-/// Why a mark cannot be had.
+/// Cause of a failed [`AccountMark::acquire`].
 #[derive(Debug)]
 pub(super) enum MarkError {
-    /// Another bot has it.
-    Taken(Option<MarkContent>),
-    /// The system said no.
+    /// Another bot holds the lock.
+    Locked(Option<MarkContent>),
     Io(io::Error),
 }
 
-/// What a mark says when it is taken.
+/// Content of the file at the time of locking.
 #[derive(Debug)]
 pub(super) enum MarkState {
-    /// There was none.
-    Nothing,
-    /// This.
+    Absent,
     Content(MarkContent),
-    /// Something that no version of this program wrote.
-    Garbled,
+    /// Not written by any version of this program.
+    Damaged,
 }
 
-/// What a live start brings to its mark.
+/// Parameters of a live start for its mark.
 #[derive(Clone, Debug)]
 pub(super) struct MarkClaim {
-    /// The state directory; `None`: there is none.
-    pub(super) state: Option<PathBuf>,
-    /// The market's host.
+    /// State directory, if there is one.
+    pub(super) state_dir: Option<PathBuf>,
     pub(super) host: String,
-    /// `SNIPER_DATA`.
     pub(super) data: PathBuf,
-    /// The ledger's id.
     pub(super) ledger: String,
-    /// Whether the user asked for a new ledger.
     pub(super) is_new: bool,
 }
 
 impl MarkClaim {
-    /// Takes the account's mark for this ledger, whose last order is `last`. `None`: marks cannot be
-    /// written here, which was logged.
+    /// Locks the account's mark for this ledger, whose last order is `last`. Returns `None` if
+    /// marks cannot be written on this system; a warning was logged then.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::AccountInUse`] if another bot orders for the account, and
-    /// [`LedgerError::Forgotten`], [`LedgerError::Older`] or [`LedgerError::MarkGarbled`] if the
-    /// mark knows of orders that the ledger does not have.
-    pub(super) fn make(&self, user: &str, last: u64) -> Result<Option<AccountMark>, LedgerError> {
-        let Some(state) = &self.state else {
-            warn_absent(&"neither XDG_STATE_HOME nor HOME is set");
+    /// [`LedgerError::AccountInUse`] if another bot trades for the account, and
+    /// [`LedgerError::OtherLedger`], [`LedgerError::OlderCopy`] or [`LedgerError::MarkDamaged`] if
+    /// the mark records orders that the ledger does not contain.
+    pub(super) fn acquire(
+        &self,
+        user: &str,
+        last: u64,
+    ) -> Result<Option<AccountMark>, LedgerError> {
+        let Some(state) = &self.state_dir else {
+            warn_unavailable(&"neither XDG_STATE_HOME nor HOME is set");
             return Ok(None);
         };
         let path = path(state, &self.host, user);
         let ours = MarkContent::of(self.ledger.clone(), last, &self.data);
-        let (mut mark, found) = match AccountMark::take(path, ours) {
+        let (mut mark, found) = match AccountMark::acquire(path, ours) {
             Ok(taken) => taken,
-            Err(MarkError::Taken(holder)) => return Err(LedgerError::account_in_use(holder)),
+            Err(MarkError::Locked(holder)) => return Err(LedgerError::account_in_use(holder)),
             Err(MarkError::Io(error)) => {
-                warn_absent(&error);
+                warn_unavailable(&error);
                 return Ok(None);
             }
         };
@@ -117,44 +111,44 @@ impl MarkClaim {
             self.check(&found, last, &mark.path)?;
         }
         if let Err(error) = mark.write() {
-            warn_absent(&error);
+            warn_unavailable(&error);
             return Ok(None);
         }
         Ok(Some(mark))
     }
 
-    /// Where a copy of the ledger is kept if its files are lost.
-    pub(super) fn copy(&self) -> Option<PathBuf> {
-        self.state.as_ref().map(|state| copy_path(state, &self.data))
+    /// Returns the path of the copy that is saved if the ledger's files are lost.
+    pub(super) fn copy_path(&self) -> Option<PathBuf> {
+        self.state_dir.as_ref().map(|state| copy_path(state, &self.data))
     }
 
     fn check(&self, found: &MarkState, last: u64, path: &Path) -> Result<(), LedgerError> {
         let folder = self.data.clone();
         match found {
-            MarkState::Nothing => Ok(()),
-            MarkState::Garbled => Err(LedgerError::MarkGarbled { path: path.to_owned() }),
+            MarkState::Absent => Ok(()),
+            MarkState::Damaged => Err(LedgerError::MarkDamaged { path: path.to_owned() }),
             MarkState::Content(mark) if mark.ledger != self.ledger => {
-                let copy = self.copy().filter(|copy| copy.exists());
-                Err(LedgerError::Forgotten { folder, last: mark.last, copy })
+                let copy = self.copy_path().filter(|copy| copy.exists());
+                Err(LedgerError::OtherLedger { folder, last: mark.last, copy })
             }
             MarkState::Content(mark) if last < mark.last => {
-                Err(LedgerError::Older { folder, found: last, last: mark.last })
+                Err(LedgerError::OlderCopy { folder, found: last, last: mark.last })
             }
             MarkState::Content(_) => Ok(()),
         }
     }
 }
 
-fn warn_absent(why: &dyn std::fmt::Display) {
+fn warn_unavailable(cause: &dyn std::fmt::Display) {
     tracing::warn!(
-        "The account's mark cannot be written: {why}. A second bot for this account, or a ledger \
-         that was deleted or restored from an older copy, will not be noticed; set XDG_STATE_HOME \
-         to a directory that this user can write"
+        "The account's mark cannot be written: {cause}. A second bot for this account, or a ledger \
+         that was deleted or restored from an older copy, will not be detected; set XDG_STATE_HOME \
+         to a writable folder"
     );
 }
 
 impl MarkContent {
-    /// What this process says.
+    /// Creates the content that this process writes.
     pub(super) fn of(ledger: String, last: u64, data: &Path) -> Self {
         let data = std::path::absolute(data).unwrap_or_else(|_none| data.to_owned());
         let data = data.to_string_lossy();
@@ -166,7 +160,7 @@ impl MarkContent {
     fn to_bytes(&self) -> io::Result<[u8; BYTES]> {
         let mut bytes = [b' '; BYTES];
         let json = serde_json::to_vec(self).map_err(io::Error::other)?;
-        // A path full of characters that need escapes may be too long; it is for people only.
+        // A path with many escaped characters may be too long. It is only for display.
         let json = if json.len() < BYTES {
             json
         } else {
@@ -187,18 +181,18 @@ impl MarkContent {
         let bound = u64::try_from(BYTES).unwrap_or(u64::MAX);
         file.take(bound).read_to_end(&mut text)?;
         if text.is_empty() {
-            return Ok(MarkState::Nothing);
+            return Ok(MarkState::Absent);
         }
         Ok(match serde_json::from_slice::<Self>(&text) {
             Ok(content) if content.version == 1 => MarkState::Content(content),
-            _ => MarkState::Garbled,
+            _ => MarkState::Damaged,
         })
     }
 }
 
 impl AccountMark {
-    /// Takes the mark at this path, and says what was in it. Nothing is written yet.
-    pub(super) fn take(
+    /// Locks the mark at this path and reads its content. Nothing is written yet.
+    pub(super) fn acquire(
         path: PathBuf,
         content: MarkContent,
     ) -> Result<(Self, MarkState), MarkError> {
@@ -211,7 +205,7 @@ impl AccountMark {
                     Ok(MarkState::Content(holder)) => Some(holder),
                     _ => None,
                 };
-                return Err(MarkError::Taken(holder));
+                return Err(MarkError::Locked(holder));
             }
             Err(TryLockError::Error(error)) => return Err(MarkError::Io(error)),
         }
@@ -219,16 +213,16 @@ impl AccountMark {
         Ok((Self { file, path, content }, found))
     }
 
-    /// What the mark at this path says, whether it is locked or not.
-    pub(super) fn look(state: &Path, host: &str, user: &str) -> io::Result<MarkState> {
+    /// Reads the mark without locking it.
+    pub(super) fn read(state: &Path, host: &str, user: &str) -> io::Result<MarkState> {
         match File::open(path(state, host, user)) {
             Ok(mut file) => MarkContent::read(&mut file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(MarkState::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(MarkState::Absent),
             Err(error) => Err(error),
         }
     }
 
-    /// Notes that the ledger's database has this order. Numbers only grow.
+    /// Records that the database contains this order. Numbers only grow.
     pub(super) fn advance(&mut self, last: u64) -> io::Result<()> {
         if last <= self.content.last {
             return Ok(());
@@ -237,7 +231,7 @@ impl AccountMark {
         self.write()
     }
 
-    /// Takes the mark again if its file was deleted or replaced.
+    /// Locks the mark again if its file was deleted or replaced.
     pub(super) fn renew(&mut self) -> Result<(), MarkError> {
         let held = self.file.metadata().map(|metadata| FileIdentity::of(&metadata));
         if let (Ok(held), Ok(named)) = (held, FileIdentity::at(&self.path))
@@ -245,7 +239,7 @@ impl AccountMark {
         {
             return Ok(());
         }
-        let (mut mark, _found) = Self::take(self.path.clone(), self.content.clone())?;
+        let (mut mark, _found) = Self::acquire(self.path.clone(), self.content.clone())?;
         mark.write().map_err(MarkError::Io)?;
         *self = mark;
         Ok(())
@@ -258,7 +252,7 @@ impl AccountMark {
     }
 }
 
-/// Where the mark of an account at a market is.
+/// Returns the path of an account's mark at a marketplace.
 pub(super) fn path(state: &Path, host: &str, user: &str) -> PathBuf {
     let is_plain = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-');
     let plain = host.chars().map(|char| if is_plain(&char) { char } else { '_' });
@@ -267,18 +261,17 @@ pub(super) fn path(state: &Path, host: &str, user: &str) -> PathBuf {
     state.join(format!("{plain}-{key:016x}.mark"))
 }
 
-/// Where a copy of the ledger of this `SNIPER_DATA` is kept, if its directory was lost.
+/// Returns the path of the copy for the ledger of this `SNIPER_DATA`, saved if its folder is lost.
 pub(super) fn copy_path(state: &Path, data: &Path) -> PathBuf {
     state.join(format!("ledger-{:016x}.db", data_key(data)))
 }
 
-/// What a `SNIPER_DATA` is known by in the state directory, however its path is written and whether
-/// it still exists or not.
+/// Hashes the path of a `SNIPER_DATA`, independent of its spelling and of its existence.
 pub(super) fn data_key(data: &Path) -> u64 {
     fnv(resolved(data).to_string_lossy().bytes())
 }
 
-/// The same path for every way to write it, whether its last part exists or not.
+/// Canonicalizes a path whose last components may not exist.
 fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_none| path.to_owned());
     let mut missing = PathBuf::new();
@@ -297,7 +290,7 @@ fn resolved(path: &Path) -> PathBuf {
     path
 }
 
-/// FNV-1a of 64 bits: the same on every machine and in every version.
+/// 64-bit FNV-1a: stable across machines and versions.
 fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
@@ -312,7 +305,7 @@ mod tests {
 
     fn claim(state: &Path, ledger: &str) -> MarkClaim {
         MarkClaim {
-            state: Some(state.to_owned()),
+            state_dir: Some(state.to_owned()),
             host: "market.example:443".to_owned(),
             data: PathBuf::from("/some/data"),
             ledger: ledger.to_owned(),
@@ -328,10 +321,10 @@ mod tests {
     }
 
     #[test]
-    fn neither_name_nor_content_holds_the_account() {
+    fn neither_name_nor_content_contains_the_account_id() {
         let state = tempfile::tempdir().unwrap();
         let path = path(state.path(), "market.example:443", "VXNlcjox");
-        let mark = claim(state.path(), "a").make("VXNlcjox", 3).unwrap();
+        let mark = claim(state.path(), "a").acquire("VXNlcjox", 3).unwrap();
         assert!(mark.is_some() && path.exists());
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("market.example_443-"), "{name}");
@@ -341,49 +334,49 @@ mod tests {
     }
 
     #[test]
-    fn a_second_bot_for_the_account_is_told_who_the_first_is_and_one_for_another_is_not() {
+    fn a_second_bot_for_an_account_fails_with_the_pid_of_the_first() {
         let state = tempfile::tempdir().unwrap();
-        let first = claim(state.path(), "a").make("user", 3).unwrap();
-        let error = claim(state.path(), "b").make("user", 0).unwrap_err();
+        let first = claim(state.path(), "a").acquire("user", 3).unwrap();
+        let error = claim(state.path(), "b").acquire("user", 0).unwrap_err();
         let (pid, text) = (std::process::id(), error.to_string());
         assert!(text.contains(&format!("process {pid}")) && text.contains("/some/data"), "{text}");
-        assert!(claim(state.path(), "b").make("other", 0).unwrap().is_some());
+        assert!(claim(state.path(), "b").acquire("other", 0).unwrap().is_some());
         drop(first);
-        assert!(claim(state.path(), "a").make("user", 3).unwrap().is_some());
+        assert!(claim(state.path(), "a").acquire("user", 3).unwrap().is_some());
     }
 
     #[test]
-    fn a_ledger_that_lacks_orders_of_the_mark_is_refused_unless_a_new_one_is_asked_for() {
+    fn a_ledger_without_the_orders_of_its_mark_is_an_error_unless_a_new_one_is_requested() {
         let state = tempfile::tempdir().unwrap();
-        let mut mark = claim(state.path(), "a").make("user", 3).unwrap().unwrap();
+        let mut mark = claim(state.path(), "a").acquire("user", 3).unwrap().unwrap();
         mark.advance(7).unwrap();
         mark.advance(5).unwrap();
         drop(mark);
-        let error = claim(state.path(), "a").make("user", 6).unwrap_err();
-        assert!(matches!(error, LedgerError::Older { found: 6, last: 7, .. }), "{error}");
-        let error = claim(state.path(), "b").make("user", 9).unwrap_err();
-        assert!(matches!(error, LedgerError::Forgotten { last: 7, .. }), "{error}");
+        let error = claim(state.path(), "a").acquire("user", 6).unwrap_err();
+        assert!(matches!(error, LedgerError::OlderCopy { found: 6, last: 7, .. }), "{error}");
+        let error = claim(state.path(), "b").acquire("user", 9).unwrap_err();
+        assert!(matches!(error, LedgerError::OtherLedger { last: 7, .. }), "{error}");
         assert!(error.to_string().contains("--new-ledger"), "{error}");
-        assert!(claim(state.path(), "a").make("user", 7).unwrap().is_some());
+        assert!(claim(state.path(), "a").acquire("user", 7).unwrap().is_some());
         let new = MarkClaim { is_new: true, ..claim(state.path(), "b") };
-        assert!(new.make("user", 0).unwrap().is_some());
-        assert!(claim(state.path(), "b").make("user", 0).unwrap().is_some());
+        assert!(new.acquire("user", 0).unwrap().is_some());
+        assert!(claim(state.path(), "b").acquire("user", 0).unwrap().is_some());
     }
 
     #[test]
-    fn a_mark_that_cannot_be_read_is_no_proof_that_nothing_was_ordered() {
+    fn a_damaged_mark_is_an_error_and_an_empty_one_is_not() {
         let state = tempfile::tempdir().unwrap();
         let path = path(state.path(), "market.example:443", "user");
         fs::write(&path, "garbage").unwrap();
-        let error = claim(state.path(), "a").make("user", 0).unwrap_err();
-        assert!(matches!(error, LedgerError::MarkGarbled { .. }), "{error}");
-        // It was created, and the machine lost power before it was written.
+        let error = claim(state.path(), "a").acquire("user", 0).unwrap_err();
+        assert!(matches!(error, LedgerError::MarkDamaged { .. }), "{error}");
+        // The machine lost power after creating the file and before writing it.
         fs::write(&path, "").unwrap();
-        assert!(claim(state.path(), "a").make("user", 0).unwrap().is_some());
+        assert!(claim(state.path(), "a").acquire("user", 0).unwrap().is_some());
     }
 
     #[test]
-    fn a_directory_has_one_key_however_it_is_written_and_also_when_it_is_gone() {
+    fn a_folder_has_one_key_for_every_spelling_even_after_its_removal() {
         let top = tempfile::tempdir().unwrap();
         let data = top.path().join("deep/data");
         fs::create_dir_all(&data).unwrap();
@@ -398,32 +391,32 @@ mod tests {
     }
 
     #[test]
-    fn where_no_mark_can_be_written_the_bot_goes_on_without() {
+    fn the_bot_runs_without_a_mark_that_cannot_be_written() {
         let state = tempfile::tempdir().unwrap();
         let file = state.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(claim(&file, "a").make("user", 0).unwrap().is_none());
-        let nowhere = MarkClaim { state: None, ..claim(&file, "a") };
-        assert!(nowhere.make("user", 0).unwrap().is_none());
+        assert!(claim(&file, "a").acquire("user", 0).unwrap().is_none());
+        let nowhere = MarkClaim { state_dir: None, ..claim(&file, "a") };
+        assert!(nowhere.acquire("user", 0).unwrap().is_none());
     }
 
     #[test]
-    fn a_mark_whose_file_was_deleted_is_taken_again_unless_another_bot_was_faster() {
+    fn a_deleted_mark_is_locked_again_unless_another_bot_holds_it() {
         let state = tempfile::tempdir().unwrap();
         let path = path(state.path(), "market.example:443", "user");
-        let mut mark = claim(state.path(), "a").make("user", 3).unwrap().unwrap();
+        let mut mark = claim(state.path(), "a").acquire("user", 3).unwrap().unwrap();
         mark.renew().unwrap();
         fs::remove_file(&path).unwrap();
         mark.renew().unwrap();
-        claim(state.path(), "b").make("user", 0).unwrap_err();
+        claim(state.path(), "b").acquire("user", 0).unwrap_err();
         fs::remove_file(&path).unwrap();
-        let other = claim(state.path(), "b").make("user", 0).unwrap();
-        assert!(matches!(mark.renew(), Err(MarkError::Taken(Some(_)))));
+        let other = claim(state.path(), "b").acquire("user", 0).unwrap();
+        assert!(matches!(mark.renew(), Err(MarkError::Locked(Some(_)))));
         drop(other);
     }
 
     #[test]
-    fn a_long_directory_with_characters_that_need_escapes_still_fits() {
+    fn a_long_path_with_escaped_characters_fits_into_the_mark() {
         let data = PathBuf::from(format!("/{}", "\u{1}".repeat(300)));
         let content = MarkContent::of("a".repeat(32), u64::MAX, &data);
         let bytes = content.to_bytes().unwrap();

@@ -1,35 +1,37 @@
-//! What was intended, what happened, and what may still be spent.
+//! Ledger: intended orders, their results, and the remaining budget.
 //!
-//! Only an [`ApprovedOrder`] buy reaches the buyer, and only [`Ledger::reserve`] makes one. Whatever
-//! was approved counts against every limit until it is proven not to have happened: **unknown
+//! The order client only accepts an [`ApprovedOrder`], and only [`Ledger::reserve`] creates one. An
+//! approved order counts against every limit until it is proven not to have happened: **unknown
 //! counts as spent**.
 //!
-//! The pure parts, in reading order:
+//! Pure modules, in reading order:
 //!
-//! - [`event`]: what can happen, as plain values; [`rejection`]: why a buy is not approved.
-//! - [`state`]: the sum of all events; deciding ([`order_request`]) takes constant time.
-//! - [`account`]: what the balance should be. [`reconcile`]: what the marketplace says against
-//!   what the book says.
-//! - [`record`]: an event as bytes; `durable_limit`: how much may be approved before the disk knows.
+//! - [`event`]: events as plain values; [`rejection`]: reasons for which an order is not approved.
+//! - [`state`]: the state that the events determine; a decision ([`order_request`]) takes constant
+//!   time.
+//! - [`account`]: the expected balance. [`reconcile`]: comparison of the marketplace's data with
+//!   the ledger's.
+//! - [`record`]: encoding of an event; `durable_limit`: the limit on approvals that are not on disk
+//!   yet.
 //!
-//! And the edge, where a ledger is kept:
+//! Storage:
 //!
-//! - [`write_ahead_log`]: the intent file. `journal`: what the way from frame to order touches, which is one
-//!   write into the page cache. `writer`: the thread behind it; `database`: what it writes.
-//! - [`open`]: recovering what the last run left. [`reader`]: reading a ledger from outside.
-//! - `watch`: the thread that compares the files with their paths; [`fault`]: what it can find.
-//!   `mark`: which ledger an account orders with, kept outside of its directory.
+//! - [`write_ahead_log`]: the intent file. `journal`: the part on the order path, one write into
+//!   the page cache. `writer`: the thread that moves events into the `database`.
+//! - [`open`]: recovery of the last run's files. [`reader`]: read access from other processes.
+//! - `watch`: the thread that compares the files with their paths; [`fault`]: the faults it
+//!   detects. `mark`: the record of an account's ledger, kept outside of the ledger's folder.
 //!
-//! `docs/ledger.md` has the whole argument.
+//! See `docs/ledger.md` for the design.
 //!
 //! # Invariants
 //!
-//! 1. Reserved, spent and unknown together never exceed any limit, at any time, through the death
-//!    of the process and through power loss.
-//! 2. A listing is requested at most once in a ledger's life.
-//! 3. A halt stays until a person has looked; while there is one, nothing is approved.
-//! 4. An approval waits for no disk, no database and no lock.
-//! 5. What cannot be kept is not approved.
+//! 1. Reserved, spent and unknown coins together never exceed any limit, including after the death
+//!    of the process and after power loss.
+//! 2. A listing is requested at most once in the life of a ledger.
+//! 3. A halt lasts until the operator resumes; nothing is approved meanwhile.
+//! 4. An approval waits for no disk, database or lock.
+//! 5. An order that cannot be recorded is not approved.
 
 pub mod account;
 mod approved;
@@ -95,178 +97,182 @@ use crate::{
     whitelist::WhitelistEntry,
 };
 
-/// What an event changed, beyond the intent that it is about.
+/// Further effects of an event, besides the change of its own intent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "a new halt is to be said loudly"]
+#[must_use = "a new halt must be reported"]
 pub struct Effects {
-    /// The halts that are new.
     pub halts: Vec<Halt>,
-    /// Until when buying pauses now, where that is new.
+    /// End of the pause, if the event extended it.
     pub paused_until: Option<UnixMs>,
-    /// Orders that moved to another state other than by their own answer.
+    /// State changes that did not come from an order's own answer.
     pub changes: Vec<StateChange>,
 }
 
-/// The ledger: one book, and where it is kept.
+/// Ledger: the current state and its storage.
 #[derive(Debug)]
 pub struct Ledger {
     book: LedgerState,
-    /// Where it is kept, if it is.
+    /// `None` if the ledger is only in memory.
     journal: Option<Journal>,
-    /// Why nothing is approved at all: it should be kept and cannot be.
-    closed: Option<String>,
+    /// Reason for which nothing is approved: the stored ledger could not be opened.
+    unavailable: Option<String>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, LedgerEvent)>,
 }
 
 impl Ledger {
-    /// A ledger that starts empty and is kept nowhere: for dry runs, and for practice.
-    /// `balance_required` says whether an unknown balance forbids buying.
+    /// Creates an empty ledger without storage, for dry runs and the simulator. `balance_required`
+    /// forbids orders while the balance is unknown.
     pub fn in_memory(budget: Budget, entries: &[WhitelistEntry], balance_required: bool) -> Self {
         let mut book = LedgerState::new(budget, balance_required);
         book.set_entries(entries);
         Self {
             book,
             journal: None,
-            closed: None,
+            unavailable: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
     }
 
-    /// A ledger that approves nothing, because the one that should be there cannot be opened.
-    pub fn closed(budget: Budget, entries: &[WhitelistEntry], why: impl Into<String>) -> Self {
-        Self { closed: Some(why.into()), ..Self::in_memory(budget, entries, true) }
+    /// Creates a ledger that approves nothing, in place of one that could not be opened.
+    pub fn unavailable(
+        budget: Budget,
+        entries: &[WhitelistEntry],
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { unavailable: Some(reason.into()), ..Self::in_memory(budget, entries, true) }
     }
 
-    fn kept(mut book: LedgerState, journal: Journal) -> Self {
-        book.make_room();
+    fn with_journal(mut book: LedgerState, journal: Journal) -> Self {
+        book.reserve_capacity();
         Self {
             book,
             journal: Some(journal),
-            closed: None,
+            unavailable: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
     }
 
-    /// Says whose account the ledger is about to buy for. One that is kept belongs to the first
-    /// account it was ever bound to.
+    /// Sets the account that the ledger trades for. A stored ledger belongs to the first account it
+    /// was bound to.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::OtherAccount`] if it belongs to another; nothing is bought then.
+    /// [`LedgerError::OtherAccount`] if it belongs to another account; nothing is ordered then.
     pub fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.bind(user)?;
-        journal.want(self.book.ceiling());
+        journal.request_limit(self.book.limit_to_request());
         Ok(())
     }
 
-    /// Why the ledger cannot be written, if it cannot; then nothing is bought.
+    /// Returns the reason if the ledger cannot be written. Nothing is ordered then.
     pub fn failure(&self) -> Option<String> {
-        self.closed.clone().or_else(|| self.journal.as_ref().and_then(Journal::why))
+        self.unavailable.clone().or_else(|| self.journal.as_ref().and_then(Journal::failure))
     }
 
-    /// Whether everything that happened is durable by now.
+    /// Returns `true` if every event is durable.
     pub fn is_durable(&self) -> bool {
-        self.journal.as_ref().is_none_or(Journal::is_settled)
+        self.journal.as_ref().is_none_or(Journal::is_durable)
     }
 
-    /// Whether as much is leased as the limits allow by now.
-    pub fn is_leased(&self) -> bool {
-        self.journal.as_ref().is_none_or(Journal::is_leased)
+    /// Returns `true` if the durable limit on approvals is as high as the budget allows.
+    pub fn is_limit_durable(&self) -> bool {
+        self.journal.as_ref().is_none_or(Journal::is_limit_durable)
     }
 
-    /// Keeps what the marketplace said about a buy, for a person to read. Never waits; what finds
-    /// no room is not kept.
-    pub fn keep_words(&self, id: &TradeId, words: &str) -> bool {
+    /// Stores the marketplace's response to an order for inspection. Never waits; returns `false`
+    /// if the queue is full.
+    pub fn record_response(&self, id: &TradeId, response: &str) -> bool {
         match (&self.journal, self.book.intent(id)) {
-            (Some(journal), Some(intent)) => journal.words(intent.sequence, words),
+            (Some(journal), Some(intent)) => journal.record_response(intent.sequence, response),
             _ => false,
         }
     }
 
-    /// Counts a buy against every limit, before it is sent.
+    /// Counts an order against every limit, before it is sent.
     ///
     /// # Errors
     ///
-    /// The limit that stands against it; then nothing was counted.
+    /// The violated limit; nothing was counted.
     pub fn reserve(
         &mut self,
-        want: OrderRequest,
+        request: OrderRequest,
         now: UnixMs,
     ) -> Result<ApprovedOrder, RiskRejection> {
-        if self.closed.is_some() {
+        if self.unavailable.is_some() {
             return Err(RiskRejection::Unwritable);
         }
-        let event = self.book.approve(&want, now)?;
+        let event = self.book.approve(&request, now)?;
         let LedgerEvent::Reserved { sequence, id, price, .. } = event else {
             return Err(RiskRejection::Unwritable);
         };
         if let Some(journal) = &mut self.journal {
-            if let Err(denied) = journal.admit(self.book.exposure().plus(price, 1)) {
-                journal.want(self.book.ceiling());
-                return Err(denied);
+            if let Err(rejection) = journal.check_limit(self.book.approved_totals().plus(price, 1))
+            {
+                journal.request_limit(self.book.limit_to_request());
+                return Err(rejection);
             }
-            failpoint::pass(failpoint::OrderStep::Decided);
+            failpoint::hit(failpoint::OrderStep::Decided);
             if let Err(error) = journal.write(now, event) {
-                journal.failed(&error);
+                journal.on_write_error(&error);
                 return Err(RiskRejection::Unwritable);
             }
-            failpoint::pass(failpoint::OrderStep::Recorded);
+            failpoint::hit(failpoint::OrderStep::Recorded);
         }
         let applied = self.apply(now, event);
-        let _nothing_new = applied.map_err(|_contradiction| RiskRejection::AlreadyRequested)?;
+        let _effects = applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
         Ok(ApprovedOrder::new(sequence, id, price))
     }
 
-    /// Goes the way of an approval without approving anything, so that it is warm in the caches
-    /// when a buy comes. For who has a core to spare.
-    pub fn rehearse(&mut self, want: &OrderRequest, now: UnixMs) {
-        let _unused = std::hint::black_box(self.book.approve(want, now));
+    /// Runs the approval path without approving, to keep it in the CPU caches. Requires a spare
+    /// core.
+    pub fn warm_caches(&mut self, request: &OrderRequest, now: UnixMs) {
+        let _unused = std::hint::black_box(self.book.approve(request, now));
         if let Some(journal) = &self.journal {
-            journal.rehearse();
+            journal.warm_caches();
         }
     }
 
-    /// Notes that the request for this listing has begun to leave.
+    /// Records that the transmission of the request for this listing has begun.
     ///
     /// # Errors
     ///
-    /// A [`InvalidTransition`] if no such buy is in flight.
+    /// An [`InvalidTransition`] if no such order is in flight.
     pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), InvalidTransition> {
-        failpoint::pass(failpoint::OrderStep::Left);
+        failpoint::hit(failpoint::OrderStep::Sent);
         let sequence = self.sequence_of(id)?;
-        let _nothing_new = self.record(now, LedgerEvent::Sent { sequence })?;
-        failpoint::pass(failpoint::OrderStep::LeftRecorded);
+        let _effects = self.record(now, LedgerEvent::Sent { sequence })?;
+        failpoint::hit(failpoint::OrderStep::SentRecorded);
         Ok(())
     }
 
-    /// Notes what became of the buy of this listing.
+    /// Records the outcome of the order for this listing.
     ///
     /// # Errors
     ///
-    /// A [`InvalidTransition`] if no answer was being waited for.
+    /// An [`InvalidTransition`] if no answer is pending.
     pub fn settle(
         &mut self,
         id: &TradeId,
         outcome: &Outcome,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
-        failpoint::pass(failpoint::OrderStep::Answered);
+        failpoint::hit(failpoint::OrderStep::Answered);
         let sequence = self.sequence_of(id)?;
-        let aftermath =
-            self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
-        failpoint::pass(failpoint::OrderStep::AnsweredRecorded);
-        self.book.make_room();
-        aftermath
+        let effects = self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
+        failpoint::hit(failpoint::OrderStep::AnsweredRecorded);
+        self.book.reserve_capacity();
+        effects
     }
 
-    /// Notes what the feed says of a listing, and returns whether the account should be read.
+    /// Processes a listing's status from the feed. Returns `true` if the account should be read.
     ///
-    /// The feed does not say whose a trade is, and may say anything. It moves a bought order to
-    /// delivered; that an order was cancelled only asks for a read, and no price is taken from it.
+    /// The feed does not identify the buyer and is not trusted. It can move a bought order to
+    /// delivered; a cancellation only triggers a read of the account, and no price is taken from
+    /// it.
     pub fn observe(&mut self, id: &TradeId, status: TradeStatus, now: UnixMs) -> bool {
         let Some(intent) = self.book.intent(id).filter(|intent| intent.state.is_charged()) else {
             return false;
@@ -274,9 +280,9 @@ impl Ledger {
         let (sequence, from) = (intent.sequence, intent.state);
         match Evidence::from_status(status) {
             Some(Evidence::Completed) if from == OrderState::Bought => {
-                let (proof, paid, by) = (Evidence::Completed, None, EvidenceSource::Feed);
-                let _nothing_new =
-                    self.record_sure(now, LedgerEvent::Proved { sequence, proof, paid, by });
+                let (evidence, paid, by) = (Evidence::Completed, None, EvidenceSource::Feed);
+                let _effects = self
+                    .record_infallible(now, LedgerEvent::Proved { sequence, evidence, paid, by });
                 false
             }
             Some(Evidence::Returning) => from != OrderState::Returning,
@@ -284,19 +290,18 @@ impl Ledger {
         }
     }
 
-    /// Compares the book with what the marketplace says of our own trades, and with the balance
-    /// that was read at the same time.
+    /// Compares the ledger with the account's trades, and with the balance read at the same time.
     pub fn reconcile(
         &mut self,
         reading: &AccountReading<'_>,
         balance: Option<Amount>,
         now: UnixMs,
     ) -> Effects {
-        let mut aftermath = Effects::default();
+        let mut effects = Effects::default();
         if let Some(coins) = balance {
-            aftermath.merge(self.set_balance(coins, reading.started, now));
+            effects.merge(self.set_balance(coins, reading.started, now));
         }
-        aftermath.merge(self.take_in(reading, now));
+        effects.merge(self.apply_reading(reading, now));
         if reading.complete && self.book.frozen_at.is_some_and(|frozen| frozen < reading.started) {
             self.book.frozen_at = None;
         }
@@ -304,118 +309,122 @@ impl Ledger {
         if reading.complete && is_bound && self.book.account.last_reading().is_some() {
             self.book.reconciled = true;
         }
-        aftermath
+        effects
     }
 
-    /// Takes in a balance. `as_of` is the earliest moment at which it can have been true: when the
-    /// request for it was sent.
+    /// Applies a balance. `as_of` is the earliest moment at which it can have been true: the time
+    /// its request was sent.
     pub fn set_balance(&mut self, coins: Amount, as_of: UnixMs, now: UnixMs) -> Effects {
         let event = LedgerEvent::Balance { coins, as_of };
         if self.book.is_unchanged_by(coins) {
-            // A balance that says the same again is not written a thousand times a day.
+            // Not recorded: an unchanged balance arrives a thousand times a day.
             return self.apply(now, event).unwrap_or_default();
         }
-        let mut aftermath = self.record_sure(now, event);
+        let mut effects = self.record_infallible(now, event);
         for event in self.book.confirmed_prices() {
-            aftermath.merge(self.record_sure(now, event));
+            effects.merge(self.record_infallible(now, event));
         }
-        for event in self.book.refunded() {
-            aftermath.merge(self.record_sure(now, event));
+        for event in self.book.refund_events() {
+            effects.merge(self.record_infallible(now, event));
         }
-        aftermath
+        effects
     }
 
-    /// Takes a balance that the feed has pushed. It lowers what is available until the account is
-    /// read, and does nothing else.
+    /// Applies a balance that the feed pushed. It only lowers the available amount, until the
+    /// account is read.
     pub fn push_balance(&mut self, coins: Amount) {
         self.book.account.push(coins);
     }
 
-    /// The wall clock was set since the account was last read: until it is read again, nothing is
-    /// freed by age.
-    pub fn distrust_clock(&mut self, now: UnixMs) {
+    /// Reports that the wall clock was set since the last read of the account. Until the next read,
+    /// no order is released by age.
+    pub fn mark_clock_unreliable(&mut self, now: UnixMs) {
         self.book.frozen_at = Some(now);
     }
 
-    /// Pauses buying until then.
+    /// Pauses ordering until this time.
     pub fn pause(&mut self, until: UnixMs, now: UnixMs) -> Effects {
-        self.record_sure(now, LedgerEvent::Paused { until })
+        self.record_infallible(now, LedgerEvent::Paused { until })
     }
 
-    /// Stops buying until a person has looked.
     pub fn halt(&mut self, reason: HaltReason, now: UnixMs) -> Effects {
-        self.record_sure(now, LedgerEvent::Halted(reason))
+        self.record_infallible(now, LedgerEvent::Halted(reason))
     }
 
-    /// A person has looked: buying goes on.
+    /// Ends every halt and pause on behalf of the operator.
     pub fn resume(&mut self, by: Operator, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, LedgerEvent::Resumed { by });
+        let _effects = self.record_infallible(now, LedgerEvent::Resumed { by });
         if let Some(journal) = &mut self.journal {
-            journal.report_losses_again();
+            journal.reset_reported_losses();
         }
     }
 
-    /// Halts buying if the ledger's files, or a thread of the bot, were lost since the last call.
+    /// Halts ordering if files of the ledger or a thread of the bot were lost since the last call.
     pub fn check_losses(&mut self, now: UnixMs) -> Effects {
-        let losses = self.journal.as_mut().map(Journal::take_losses).unwrap_or_default();
-        let mut aftermath = Effects::default();
+        let losses = self.journal.as_mut().map(Journal::take_new_losses).unwrap_or_default();
+        let mut effects = Effects::default();
         for reason in losses {
-            aftermath.merge(self.halt(reason, now));
+            effects.merge(self.halt(reason, now));
         }
-        aftermath
+        effects
     }
 
-    /// A person says that `total` counts from now.
+    /// Starts a new budget: `total` counts from now.
     pub fn new_budget(&mut self, by: Operator, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, LedgerEvent::NewBudget { by });
+        let _effects = self.record_infallible(now, LedgerEvent::NewBudget { by });
     }
 
-    /// An operator says what became of an order that is unknown or returning.
+    /// Resolves an order that is unknown or returning, on behalf of the operator.
     ///
     /// # Errors
     ///
-    /// A [`InvalidTransition`] if there is no such order, or it is not open to that answer.
+    /// An [`InvalidTransition`] if there is no such order, or its state does not allow this
+    /// evidence.
     pub fn resolve(
         &mut self,
         id: &TradeId,
-        proof: Evidence,
+        evidence: Evidence,
         by: Operator,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
         let sequence = self.sequence_of(id)?;
         self.record(
             now,
-            LedgerEvent::Proved { sequence, proof, paid: None, by: EvidenceSource::Person(by) },
+            LedgerEvent::Proved {
+                sequence,
+                evidence,
+                paid: None,
+                by: EvidenceSource::Operator(by),
+            },
         )
     }
 
-    /// Somebody found out that what power loss may have hidden did not happen.
-    pub fn settle_loss(&mut self, by: EvidenceSource, now: UnixMs) {
-        let _nothing_new = self.record_sure(now, LedgerEvent::LossSettled { by });
+    /// Releases the coins reserved for lost orders, which turned out not to have been sent.
+    pub fn clear_crash_reserve(&mut self, by: EvidenceSource, now: UnixMs) {
+        let _effects = self.record_infallible(now, LedgerEvent::LossCleared { by });
     }
 
-    /// Where everything stands at `now`.
+    /// Summarizes the ledger at `now`.
     pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
         self.book.snapshot(now)
     }
 
-    /// When the oldest buy was approved of which the end is not known yet.
+    /// Returns the approval time of the oldest unresolved order.
     pub fn oldest_open(&self) -> Option<UnixMs> {
         let counted = self.book.count_since.filter(|_since| !self.book.baselined);
         self.book.oldest_open().into_iter().chain(counted).min()
     }
 
-    /// The book, to be read.
     pub const fn book(&self) -> &LedgerState {
         &self.book
     }
 
-    fn take_in(&mut self, reading: &AccountReading<'_>, now: UnixMs) -> Effects {
-        let mut aftermath = Effects::default();
-        for event in self.book.findings(reading) {
-            aftermath.merge(self.record_sure(now, event));
+    fn apply_reading(&mut self, reading: &AccountReading<'_>, now: UnixMs) -> Effects {
+        let mut effects = Effects::default();
+        for event in self.book.reconcile_trades(reading) {
+            effects.merge(self.record_infallible(now, event));
         }
-        aftermath
+        effects
     }
 
     fn change_of(&self, before: &Intent) -> Option<StateChange> {
@@ -429,18 +438,18 @@ impl Ledger {
         intent.map(|intent| intent.sequence).ok_or(InvalidTransition::NoSuchIntent(Sequence(0)))
     }
 
-    /// Records an event that always fits.
-    fn record_sure(&mut self, now: UnixMs, event: LedgerEvent) -> Effects {
+    /// Records an event that applies in every state.
+    fn record_infallible(&mut self, now: UnixMs, event: LedgerEvent) -> Effects {
         self.record(now, event).unwrap_or_default()
     }
 
     fn record(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {
-        let aftermath = self.apply(now, event)?;
+        let effects = self.apply(now, event)?;
         if let Some(journal) = &mut self.journal {
-            journal.note(now, event);
-            journal.want(self.book.ceiling());
+            journal.append(now, event);
+            journal.request_limit(self.book.limit_to_request());
         }
-        Ok(aftermath)
+        Ok(effects)
     }
 
     fn apply(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {

@@ -1,15 +1,15 @@
-//! Opening a ledger: taking the lock, recovering what the last run left, and starting the writer.
+//! Opening of a ledger: locking, recovery of the previous run, and start of the writer.
 //!
-//! # What a start finds
+//! # States at a start
 //!
-//! - **A clean stop**: the database has everything.
-//! - **The process died** (same boot of the machine): the intent file has every event that was
-//!   ever written, without a hole; what was in flight becomes unknown. Its slot of the last event
-//!   that the database has holds that very event: each start writes one to both. If it does not,
-//!   the file was zeroed, replaced or rolled back, and the stop counts like power loss.
-//! - **The machine lost power** (another boot, or one that cannot be told): the intent file has
-//!   what reached the disk. What may be missing is bounded by the lease and counts as spent, and
-//!   no listing created before this start is bought any more.
+//! - **Orderly stop**: the database contains everything.
+//! - **The process died** (same boot of the machine): the intent file contains every event without
+//!   a gap; orders in flight become unknown. The slot of the last event in the database must
+//!   contain that same event, because each start writes one to both. Otherwise the file was zeroed,
+//!   replaced or rolled back, and the start is treated as after a power loss.
+//! - **The machine lost power** (another boot, or an unknown one): the intent file contains the
+//!   events that reached the disk. Missing approvals are bounded by the durable limit and count as
+//!   spent. No listing created before this start is ordered any more.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use std::{
 use super::{
     Ledger,
     account::SETTLE,
-    database::{Database, OpeningRecords, PreviousRun, WriteBatch, beside},
+    database::{Database, OpeningRecords, PreviousRun, WriteBatch, with_suffix},
     durable_limit::unrecorded,
     error::LedgerError,
     event::{BootId, LedgerEvent, RecordedAnswer, Sequence},
@@ -50,270 +50,283 @@ use crate::{
     whitelist::WhitelistEntry,
 };
 
-/// The database's name in its folder.
+/// File name of the database.
 pub const DATABASE: &str = "ledger.db";
-/// The intent file's name in its folder.
+/// File name of the intent file.
 pub const INTENT_FILE: &str = "ledger.intents";
-/// By how much the marketplace's clock may run ahead of ours, after power was lost.
+/// Assumed maximum lead of the marketplace's clock, applied after a power loss.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
-/// How far back the account's purchases count against the `total` of a new ledger.
+/// Period before a new ledger whose purchases count against its `total`.
 pub const COUNTED_BACK: Duration = Duration::from_secs(86_400);
 
-/// What a live start says beyond its place.
+/// Additional settings of a live start.
 #[derive(Clone, Debug, Default)]
 pub struct LiveOpen {
-    /// The directory for marks: see `docs/ledger.md`; `None`: none can be written.
-    pub state: Option<PathBuf>,
-    /// Whether the ledger of before is set aside.
+    /// Directory for account marks, if there is one; see `docs/ledger.md`.
+    pub state_dir: Option<PathBuf>,
+    /// Replaces the existing ledger by a new one.
     pub new_ledger: Option<NewLedger>,
-    /// What stops ordering when a thread or a file is lost.
+    /// Stops ordering after the loss of a thread or a file.
     pub alarm: Alarm,
 }
 
-/// What a new ledger makes of the account's purchases of the last [`COUNTED_BACK`].
+/// Treatment of the account's purchases of the last [`COUNTED_BACK`] by a new ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewLedger {
-    /// They count against `total`.
     Counted,
-    /// They do not.
     NotCounted,
 }
 
-/// Where a ledger is, and whose.
+/// Folder, marketplace and machine of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerLocation {
-    /// The folder that holds its files: `SNIPER_DATA`.
+    /// `SNIPER_DATA`.
     pub folder: PathBuf,
-    /// The marketplace's host.
     pub host: String,
-    /// Which boot of the machine this is; `None`: it cannot be told.
+    /// Boot id of the machine, if known.
     pub boot: Option<String>,
-    /// How long the machine has run since, suspends included; `None`: it cannot be told.
+    /// Uptime of the machine in milliseconds including suspends, if known.
     pub uptime_ms: Option<u64>,
 }
 
 impl LedgerLocation {
-    /// The ledger of this marketplace in this folder, on this machine as it runs now.
+    /// Creates the location for the current boot of this machine.
     pub fn new(folder: impl Into<PathBuf>, host: impl Into<String>) -> Self {
         let uptime_ms = clock::uptime_ms();
         Self { folder: folder.into(), host: host.into(), boot: boot_id(), uptime_ms }
     }
 }
 
-/// What tells one boot of this machine from another, where the system says so.
+/// Reads the boot id of this machine, if the system provides one.
 pub fn boot_id() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 impl Ledger {
-    /// Opens the ledger at a place, or begins one there.
+    /// Opens the ledger at a location, or creates it there.
     ///
-    /// Buying is denied until [`Ledger::bind`] and a first [`Ledger::reconcile`] have succeeded.
+    /// Nothing is approved until [`Ledger::bind`] and a first [`Ledger::reconcile`] have succeeded.
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`]; nothing may be bought then.
+    /// A [`LedgerError`]; nothing may be ordered then.
     pub fn open(
-        place: &LedgerLocation,
+        location: &LedgerLocation,
         budget: Budget,
         entries: &[WhitelistEntry],
         now: UnixMs,
     ) -> Result<Self, LedgerError> {
-        Self::open_files(place, OpenSettings { budget, entries, now, live: None })
+        Self::open_files(location, OpenSettings { budget, entries, now, live: None })
     }
 
-    /// Opens the ledger of a live bot. Its account's mark is taken by [`Ledger::bind`].
+    /// Opens the ledger of a live bot. [`Ledger::bind`] takes its account's mark.
     ///
     /// # Errors
     ///
     /// As for [`Ledger::open`]; also [`LedgerError::OthersMayWrite`], and
-    /// [`LedgerError::NotNeeded`] if a new ledger is asked for and the old one is complete.
+    /// [`LedgerError::LedgerComplete`] if a new ledger is requested and the old one is complete.
     pub fn open_live(
-        place: &LedgerLocation,
+        location: &LedgerLocation,
         live: &LiveOpen,
         budget: Budget,
         entries: &[WhitelistEntry],
         now: UnixMs,
     ) -> Result<Self, LedgerError> {
-        Self::open_files(place, OpenSettings { budget, entries, now, live: Some(live) })
+        Self::open_files(location, OpenSettings { budget, entries, now, live: Some(live) })
     }
 
-    fn open_files(place: &LedgerLocation, wish: OpenSettings<'_>) -> Result<Self, LedgerError> {
-        let folder = &place.folder;
-        let file_error = |what, path: &Path, source| {
+    fn open_files(
+        location: &LedgerLocation,
+        settings: OpenSettings<'_>,
+    ) -> Result<Self, LedgerError> {
+        let folder = &location.folder;
+        let file_error = |action, path: &Path, source| {
             let path = path.to_owned();
-            LedgerError::File { what, path, source }
+            LedgerError::File { action, path, source }
         };
         private::make_directory(folder).map_err(|error| file_error("create", folder, error))?;
-        if wish.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
+        if settings.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
             return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
         }
         let lock = LedgerLock::take(folder)?;
-        if let Some(live) = wish.live.filter(|live| live.new_ledger.is_some()) {
-            set_aside(place, live, wish.now)?;
+        if let Some(live) = settings.live.filter(|live| live.new_ledger.is_some()) {
+            move_aside(location, live, settings.now)?;
         }
         let path = folder.join(INTENT_FILE);
         let file = private::open(&path).map_err(|error| file_error("open", &path, error))?;
-        Self::open_on(place, Arc::new(file), lock, wish)
+        Self::open_on(location, Arc::new(file), lock, settings)
     }
 
     pub(super) fn open_on(
-        place: &LedgerLocation,
+        location: &LedgerLocation,
         storage: Arc<dyn Storage>,
         lock: LedgerLock,
-        wish: OpenSettings<'_>,
+        settings: OpenSettings<'_>,
     ) -> Result<Self, LedgerError> {
-        let OpenSettings { budget, entries, now, live } = wish;
-        let mut database = Database::open(&place.folder.join(DATABASE))?;
-        let left = database.left()?;
-        belongs(&left, place, &database)?;
-        let path = place.folder.join(INTENT_FILE);
-        let failed = |what| {
+        let OpenSettings { budget, entries, now, live } = settings;
+        let mut database = Database::open(&location.folder.join(DATABASE))?;
+        let previous = database.previous_run()?;
+        check_owner(&previous, location, &database)?;
+        let path = location.folder.join(INTENT_FILE);
+        let failed = |action| {
             let path = path.clone();
-            move |source| LedgerError::File { what, path, source }
+            move |source| LedgerError::File { action, path, source }
         };
-        let OpenedLog { ring, is_new } =
+        let OpenedLog { intent_log, is_new } =
             WriteAheadLog::open(storage).map_err(failed("allocate"))?;
         let number = database.limits(&budget, now)?;
         let mut book = LedgerState::new(budget.clone(), true);
         book.set_budget(budget, number);
-        let boot = BootId::new(place.boot.as_deref());
-        let mut timeline = Timeline::new(boot, place.uptime_ms, now);
+        let boot = BootId::new(location.boot.as_deref());
+        let mut timeline = Timeline::new(boot, location.uptime_ms, now);
         database.replay(&mut book, &mut timeline)?;
-        let written = IntentFileMatch::of(&ring, &left).map_err(failed("read"))?;
-        let survivors = match written {
-            IntentFileMatch::Foreign => Recovered { records: Vec::new(), hole: None },
-            _ => ring.survivors(left.applied).map_err(failed("read"))?,
+        let file_match = IntentFileMatch::of(&intent_log, &previous).map_err(failed("read"))?;
+        let recovered = match file_match {
+            IntentFileMatch::Foreign => Recovered { records: Vec::new(), missing_record: None },
+            _ => intent_log.recover(previous.applied).map_err(failed("read"))?,
         };
-        let last = survivors.records.last().map_or(left.applied, |record| record.position);
+        let last = recovered.records.last().map_or(previous.applied, |record| record.position);
 
-        // An intent file that is gone tells nothing, whatever the boot.
-        let is_same_boot = place.boot.is_some() && left.boot == place.boot;
+        // A missing intent file proves nothing, even within one boot.
+        let is_same_boot = location.boot.is_some() && previous.boot == location.boot;
         let mut recovery = Recovery { book, timeline, staged: Vec::new() };
-        if left.clean || (is_same_boot && !is_new && written == IntentFileMatch::Ours) {
-            if let Some(hole) = survivors.hole {
-                let what = format!("record {hole} is missing");
-                return Err(LedgerError::Damaged { path, what });
+        if previous.clean || (is_same_boot && !is_new && file_match == IntentFileMatch::Matching) {
+            if let Some(missing_record) = recovered.missing_record {
+                let damage = format!("record {missing_record} is missing");
+                return Err(LedgerError::Damaged { path, damage });
             }
-            recovery.take(&survivors.records).map_err(|error| database.contradiction(error))?;
+            recovery.replay(&recovered.records).map_err(|error| database.contradiction(error))?;
         } else {
-            recovery.salvage(&survivors.records);
-            let what = if is_same_boot { LOST_FILE } else { LOST_POWER };
-            recovery.lose(&left, what, now).map_err(|error| database.contradiction(error))?;
+            recovery.recover_partial(&recovered.records);
+            let cause = if is_same_boot { INTENT_FILE_LOST } else { POWER_LOST };
+            recovery
+                .reserve_crash_loss(&previous, cause, now)
+                .map_err(|error| database.contradiction(error))?;
         }
-        if written == IntentFileMatch::Foreign {
-            // The next start would take its records for those of this ledger.
-            ring.clear().map_err(failed("clear"))?;
+        if file_match == IntentFileMatch::Foreign {
+            // Otherwise the next start would read its records as this ledger's.
+            intent_log.clear().map_err(failed("clear"))?;
         }
-        // In the file first: a crash in between leaves one event more to recover.
+        // Written to the intent file first: a crash in between leaves one more event to recover.
         let position = last.saturating_add(1);
         let uptime_ms = recovery.timeline.uptime_ms(now);
         let started = Record { position, at: now, uptime_ms, event: LedgerEvent::Started { boot } };
-        ring.write(&started).map_err(failed("write"))?;
+        intent_log.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
-        let Recovery { mut book, timeline: recovered, staged } = recovery;
+        let Recovery { mut book, timeline: recovered_timeline, staged } = recovery;
         let new_entries = book.set_entries(entries);
-        book.count_since = count_since(&left, live, now).filter(|_since| !book.baselined);
+        book.count_since = count_since(&previous, live, now).filter(|_since| !book.baselined);
 
-        let ceiling = if left.user.is_some() { book.ceiling() } else { book.exposure() };
-        let batch =
-            WriteBatch { staged, applied: started.position, ceiling, ..WriteBatch::default() };
-        let id = left.id.clone().unwrap_or_else(new_id);
+        let durable_limit =
+            if previous.user.is_some() { book.limit_to_request() } else { book.approved_totals() };
+        let batch = WriteBatch {
+            staged,
+            applied: started.position,
+            durable_limit,
+            ..WriteBatch::default()
+        };
+        let id = previous.id.clone().unwrap_or_else(new_id);
         let opening = OpeningRecords {
             entries: &new_entries,
-            host: &place.host,
-            boot: place.boot.as_deref(),
+            host: &location.host,
+            boot: location.boot.as_deref(),
             id: &id,
             count_since: book.count_since,
         };
         database.start(&batch, &opening)?;
-        let claim = live.map(|live| claim(place, live, id));
+        let claim = live.map(|live| claim(location, live, id));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));
-        shared.set_ceiling(ceiling);
+        shared.set_durable_limit(durable_limit);
         shared.last_order.store(book.next_sequence().0.saturating_sub(1), Ordering::Release);
         let batch = WriteBatch { staged: Vec::new(), ..batch };
-        let (writers_book, timeline) = (book.clone(), recovered);
-        let threads =
-            ThreadConfig { place, ring, shared, database, book: writers_book, timeline, batch };
-        let parts = threads.start(left.user, claim).map_err(failed("start the threads of"))?;
-        Ok(Self::kept(book, Journal::new(parts)))
+        let (writers_book, timeline) = (book.clone(), recovered_timeline);
+        let threads = ThreadConfig {
+            location,
+            intent_log,
+            shared,
+            database,
+            book: writers_book,
+            timeline,
+            batch,
+        };
+        let parts = threads.start(previous.user, claim).map_err(failed("start the threads of"))?;
+        Ok(Self::with_journal(book, Journal::new(parts)))
     }
 }
 
-/// What the account's mark is taken with.
-fn claim(place: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
+fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
     MarkClaim {
-        state: live.state.clone(),
-        host: place.host.clone(),
-        data: place.folder.clone(),
+        state_dir: live.state_dir.clone(),
+        host: location.host.clone(),
+        data: location.folder.clone(),
         ledger,
         is_new: live.new_ledger.is_some(),
     }
 }
 
-/// Why a loss is counted, for the log.
-const LOST_POWER: &str = "the machine stopped, or lost power, while the bot ran";
-const LOST_FILE: &str = "the bot was killed, and its intents file was since deleted, zeroed, replaced or restored from \
-     an older copy";
+/// Causes of a crash loss, for the log.
+const POWER_LOST: &str = "the machine stopped or lost power while the bot ran";
+const INTENT_FILE_LOST: &str = "the bot was killed, and its intent file was then deleted, zeroed, \
+                                replaced or restored from an older copy";
 
-/// A random id for a ledger. It need only differ from every other one of the same account.
+/// Creates a random id, unique among the ledgers of one account.
 fn new_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
-/// From when on purchases of the account count, although the ledger did not make them.
-fn count_since(left: &PreviousRun, live: Option<&LiveOpen>, now: UnixMs) -> Option<UnixMs> {
-    let is_begun = left.user.is_none();
-    match live.and_then(|live| live.new_ledger).filter(|_new| is_begun) {
+/// Returns the time from which purchases outside of this ledger count against `total`.
+fn count_since(previous: &PreviousRun, live: Option<&LiveOpen>, now: UnixMs) -> Option<UnixMs> {
+    let is_unbound = previous.user.is_none();
+    match live.and_then(|live| live.new_ledger).filter(|_new| is_unbound) {
         Some(NewLedger::Counted) => {
             tracing::warn!(
-                "A new ledger begins: the account's purchases of the last 24 hours count against \
-                 `total`, as its first complete reading shows them"
+                "New ledger created: the account's purchases of the last 24 hours count against \
+                 `total`, from the first complete read of the account"
             );
             Some(now.minus(COUNTED_BACK))
         }
         Some(NewLedger::NotCounted) => None,
-        None => left.count_since,
+        None => previous.count_since,
     }
 }
 
-/// Whether the intent file is the one that the database was written beside.
+/// Relation of the intent file to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IntentFileMatch {
-    /// It holds the last event that the database has.
-    Ours,
-    /// It does not: it was zeroed or rolled back, or did not reach the disk before power was lost.
+    /// Contains the last event of the database.
+    Matching,
+    /// Does not contain it: zeroed, rolled back, or not on disk before the power loss.
     Older,
-    /// It holds another event with that event's position.
+    /// Contains another event at the position of the last event of the database.
     Foreign,
 }
 
 impl IntentFileMatch {
-    fn of(ring: &WriteAheadLog, left: &PreviousRun) -> io::Result<Self> {
-        if left.applied == 0 {
-            return Ok(Self::Ours);
+    fn of(intent_log: &WriteAheadLog, previous: &PreviousRun) -> io::Result<Self> {
+        if previous.applied == 0 {
+            return Ok(Self::Matching);
         }
-        let found = ring.in_slot_of(left.applied)?;
+        let found = intent_log.read_slot(previous.applied)?;
         // Events that an older version recovered have no position in the database.
-        let known = left.last_event.filter(|event| event.position == left.applied);
+        let known = previous.last_event.filter(|event| event.position == previous.applied);
         Ok(match (found, known) {
-            (Some(found), Some(known)) if found == known => Self::Ours,
+            (Some(found), Some(known)) if found == known => Self::Matching,
             (Some(found), Some(known)) if found.position == known.position => Self::Foreign,
-            (Some(found), None) if found.position == left.applied => Self::Ours,
-            // The slot was written again before the database noted what it had read.
-            (Some(found), _) if left.applied < found.position => Self::Ours,
+            (Some(found), None) if found.position == previous.applied => Self::Matching,
+            // The slot was reused before the database recorded its progress.
+            (Some(found), _) if previous.applied < found.position => Self::Matching,
             _ => Self::Older,
         })
     }
 }
 
-/// What the threads of a ledger begin with.
+/// Initial state of the ledger's threads.
 struct ThreadConfig<'a> {
-    place: &'a LedgerLocation,
-    ring: WriteAheadLog,
+    location: &'a LedgerLocation,
+    intent_log: WriteAheadLog,
     shared: Arc<WriterState>,
     database: Database,
     book: LedgerState,
@@ -323,21 +336,22 @@ struct ThreadConfig<'a> {
 
 impl ThreadConfig<'_> {
     fn start(self, user: Option<String>, claim: Option<MarkClaim>) -> io::Result<JournalParts> {
-        let Self { place, ring, shared, database, book, timeline, batch } = self;
+        let Self { location, intent_log, shared, database, book, timeline, batch } = self;
         let names = [DATABASE, INTENT_FILE, lock::NAME];
-        let watch = FileWatch::new(&place.folder, &names, ring.clone(), Arc::clone(&shared));
+        let watch =
+            FileWatch::new(&location.folder, &names, intent_log.clone(), Arc::clone(&shared));
         let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());
         let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());
         let (messages, received) = sync_channel::<WriterMessage>(MESSAGES_MAX);
         let (ended, stopped) = sync_channel::<()>(1);
         let writer = LedgerWriter {
             shared: Arc::clone(&shared),
-            ring: ring.clone(),
+            intent_log: intent_log.clone(),
             database,
             book,
             messages: received,
             batch,
-            copy: claim.as_ref().and_then(MarkClaim::copy),
+            copy: claim.as_ref().and_then(MarkClaim::copy_path),
             copied: None,
         };
         let writer_guard = guard(ThreadName::Ledger);
@@ -353,68 +367,75 @@ impl ThreadConfig<'_> {
             drop(watch_ended);
         })?;
         let watch = FileWatcher { until, stopped: watch_stopped };
-        Ok(JournalParts { ring, shared, messages, stopped, watch, user, timeline, claim })
+        Ok(JournalParts { intent_log, shared, messages, stopped, watch, user, timeline, claim })
     }
 }
 
-/// Moves the files of a ledger that is lost or older than its mark into a directory beside them.
+/// Moves the files of a ledger that is unreadable or older than its mark into a subfolder.
 ///
 /// # Errors
 ///
-/// [`LedgerError::NotNeeded`] if the ledger is neither.
-fn set_aside(place: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result<(), LedgerError> {
-    let path = place.folder.join(DATABASE);
+/// [`LedgerError::LedgerComplete`] if the ledger is neither.
+fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result<(), LedgerError> {
+    let path = location.folder.join(DATABASE);
     if path.exists() {
         let read = Database::open_to_read(&path).and_then(|database| {
-            let left = database.left()?;
-            belongs(&left, place, &database)?;
-            Ok(left)
+            let previous = database.previous_run()?;
+            check_owner(&previous, location, &database)?;
+            Ok(previous)
         });
         match read {
-            // It was never bound to an account, so nothing was ordered with it.
+            // Never bound to an account, so it has placed no order.
             Ok(PreviousRun { user: None, .. }) => return Ok(()),
-            Ok(left) if knows_every_order(&left, place, live) => {
-                return Err(LedgerError::NotNeeded { folder: place.folder.clone() });
+            Ok(previous) if contains_every_order(&previous, location, live) => {
+                return Err(LedgerError::LedgerComplete { folder: location.folder.clone() });
             }
             Err(error @ (LedgerError::TooNew { .. } | LedgerError::OtherHost { .. })) => {
                 return Err(error);
             }
             Ok(_older) => {}
-            Err(error) => tracing::warn!("The ledger of before cannot be read: {error}"),
+            Err(error) => tracing::warn!("The previous ledger cannot be read: {error}"),
         }
     }
     let stamp: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
-    let to = place.folder.join(format!("ledger-{stamp}"));
-    let failed = |what, path: &Path, source| {
+    let to = location.folder.join(format!("ledger-{stamp}"));
+    let failed = |action, path: &Path, source| {
         let path = path.to_owned();
-        LedgerError::File { what, path, source }
+        LedgerError::File { action, path, source }
     };
-    let files = [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")];
-    let files = files.into_iter().chain([place.folder.join(INTENT_FILE)]);
+    let files = [path.clone(), with_suffix(&path, "-wal"), with_suffix(&path, "-shm")];
+    let files = files.into_iter().chain([location.folder.join(INTENT_FILE)]);
     for file in files.filter(|file| file.symlink_metadata().is_ok()) {
         private::make_directory(&to).map_err(|error| failed("create", &to, error))?;
         let name = file.file_name().unwrap_or_default();
         fs::rename(&file, to.join(name)).map_err(|error| failed("move", &file, error))?;
     }
     if to.exists() {
-        tracing::warn!("The ledger of before was moved: {to:?}. Keep it until it is settled");
+        tracing::warn!(
+            "The previous ledger was moved: {to:?}. Keep it until its open orders are \
+             resolved"
+        );
     }
     Ok(())
 }
 
-/// Whether the account's mark, if there is one, knows of no order that this ledger lacks.
-fn knows_every_order(left: &PreviousRun, place: &LedgerLocation, live: &LiveOpen) -> bool {
-    let (Some(state), Some(user)) = (&live.state, &left.user) else { return true };
-    match AccountMark::look(state, &place.host, user) {
+/// Returns `true` unless the account's mark records an order that this ledger lacks.
+fn contains_every_order(
+    previous: &PreviousRun,
+    location: &LedgerLocation,
+    live: &LiveOpen,
+) -> bool {
+    let (Some(state), Some(user)) = (&live.state_dir, &previous.user) else { return true };
+    match AccountMark::read(state, &location.host, user) {
         Ok(MarkState::Content(mark)) => {
-            left.id.as_ref() == Some(&mark.ledger) && mark.last <= left.last_order
+            previous.id.as_ref() == Some(&mark.ledger) && mark.last <= previous.last_order
         }
-        Ok(MarkState::Nothing) | Err(_) => true,
-        Ok(MarkState::Garbled) => false,
+        Ok(MarkState::Absent) | Err(_) => true,
+        Ok(MarkState::Damaged) => false,
     }
 }
 
-/// What a person has set, at the moment of opening.
+/// Settings that apply when a ledger is opened.
 #[derive(Clone, Debug)]
 pub(super) struct OpenSettings<'a> {
     pub(super) budget: Budget,
@@ -423,7 +444,7 @@ pub(super) struct OpenSettings<'a> {
     pub(super) live: Option<&'a LiveOpen>,
 }
 
-/// What the last run left, brought into the book.
+/// State of the recovery: events of the previous run and the ledger state they lead to.
 struct Recovery {
     book: LedgerState,
     timeline: Timeline,
@@ -441,18 +462,18 @@ impl Recovery {
         Ok(())
     }
 
-    /// Takes over every record, as it is.
-    fn take(&mut self, records: &[Record]) -> Result<(), super::InvalidTransition> {
+    /// Applies every record unchanged.
+    fn replay(&mut self, records: &[Record]) -> Result<(), super::InvalidTransition> {
         records.iter().try_for_each(|record| {
-            let placed = self.timeline.place(record);
-            self.staged.push(StagedRows::placed(&mut self.book, *record, placed)?);
+            let converted = self.timeline.convert(record);
+            self.staged.push(StagedRows::converted(&mut self.book, *record, converted)?);
             Ok(())
         })
     }
 
-    /// Takes over what power loss has left. Records may be missing before any of these, so the
-    /// numbers of intents may have moved, and what speaks of a lost one says nothing.
-    fn salvage(&mut self, records: &[Record]) {
+    /// Applies the records that survived a power loss. Records before them may be missing, so
+    /// intents may get new numbers, and records of a lost intent are dropped.
+    fn recover_partial(&mut self, records: &[Record]) {
         let known = self.book.next_sequence();
         let mut moved: HashMap<Sequence, Sequence> = HashMap::new();
         for record in records {
@@ -472,9 +493,8 @@ impl Recovery {
                 LedgerEvent::Answered { sequence, answer } => {
                     find(sequence).map(|sequence| LedgerEvent::Answered { sequence, answer })
                 }
-                LedgerEvent::Proved { sequence, proof, paid, by } => {
-                    find(sequence).map(|sequence| LedgerEvent::Proved { sequence, proof, paid, by })
-                }
+                LedgerEvent::Proved { sequence, evidence, paid, by } => find(sequence)
+                    .map(|sequence| LedgerEvent::Proved { sequence, evidence, paid, by }),
                 LedgerEvent::PriceConfirmed { sequence, price } => {
                     find(sequence).map(|sequence| LedgerEvent::PriceConfirmed { sequence, price })
                 }
@@ -484,13 +504,14 @@ impl Recovery {
                 other => Some(other),
             };
             if let Some(event) = event {
-                // One that no longer fits speaks of something that was lost.
+                // An event that does not apply refers to a lost one.
                 let _fits = self.add(record.at, event).is_ok();
             }
         }
     }
 
-    /// A listing is approved again only after its first request was not sent: so it was.
+    /// Closes an earlier intent for the same listing: a second approval implies that the first
+    /// request was not sent.
     fn close_earlier(&mut self, record: &Record) {
         let LedgerEvent::Reserved { id, .. } = record.event else { return };
         let earlier = self.book.intent(&id).filter(|earlier| earlier.state.is_in_flight());
@@ -500,39 +521,39 @@ impl Recovery {
         }
     }
 
-    /// Counts what may have been approved and is not on record.
-    fn lose(
+    /// Reserves the coins of orders that may have been approved without being recorded.
+    fn reserve_crash_loss(
         &mut self,
-        left: &PreviousRun,
-        because: &str,
+        previous: &PreviousRun,
+        cause: &str,
         now: UnixMs,
     ) -> Result<(), super::InvalidTransition> {
-        let (coins, count) = unrecorded(left.ceiling, self.book.exposure());
-        if left.ceiling == ApprovedTotals::default() {
+        let (coins, count) = unrecorded(previous.durable_limit, self.book.approved_totals());
+        if previous.durable_limit == ApprovedTotals::default() {
             return Ok(());
         }
         let latest = self.book.intents().iter().map(|intent| intent.changed_at).max();
         let barrier = latest.unwrap_or(now).max(now).plus(CLOCK_MARGIN);
         tracing::warn!(
-            "The ledger may have lost orders: {because}. Up to {count} orders for {coins} count as \
-             spent until the account shows that they were not sent, at the earliest from {}; no \
-             listing from before {barrier} is ordered",
+            "Orders may be missing from the ledger: {cause}. Up to {count} orders for {coins} \
+             count as spent until the account shows that they were not sent, from {} at the \
+             earliest; listings created before {barrier} are not ordered",
             now.plus(SETTLE)
         );
         self.add(now, LedgerEvent::Lost { coins, count, barrier })
     }
 }
 
-fn belongs(
-    left: &PreviousRun,
-    place: &LedgerLocation,
+fn check_owner(
+    previous: &PreviousRun,
+    location: &LedgerLocation,
     database: &Database,
 ) -> Result<(), LedgerError> {
-    match &left.host {
-        Some(ledger) if *ledger != place.host => Err(LedgerError::OtherHost {
+    match &previous.host {
+        Some(ledger) if *ledger != location.host => Err(LedgerError::OtherHost {
             path: database.path().to_owned(),
             ledger: ledger.clone(),
-            asked: place.host.clone(),
+            requested: location.host.clone(),
         }),
         _ => Ok(()),
     }

@@ -1,8 +1,8 @@
-//! May this be bought? Every limit in turn, in constant time.
+//! Pre-trade check of an order against every limit, in constant time.
 //!
-//! Pure. The order decides only which limit is named when several stand against a buy: what a
-//! person must do first, then what concerns the listing, then money, and last what passes by
-//! itself.
+//! Pure. The order of the checks decides only which limit is reported if several are violated:
+//! first those that require the operator, then the listing's, then the budget's, and last the
+//! transient ones.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
@@ -13,47 +13,45 @@ use super::{
 };
 use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId};
 
-/// A buy that is asked for.
+/// Order that is submitted for approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRequest {
-    /// The listing.
     pub id: TradeId,
-    /// What it costs.
     pub price: Amount,
-    /// The place in the whitelist of the entry that accepted it.
+    /// Position of the matching entry in the whitelist.
     pub entry: usize,
-    /// When it was listed, where that is known, by the server's clock.
+    /// Creation time of the listing by the server's clock, if known.
     pub created_at: Option<UnixMs>,
 }
 
 impl LedgerState {
-    /// Decides about a buy. Nothing is reserved until the event that it returns is applied.
+    /// Checks an order. Nothing is reserved until the returned event is applied.
     ///
     /// # Errors
     ///
-    /// The limit that stands against it.
+    /// The first violated limit.
     pub fn approve(
         &mut self,
-        want: &OrderRequest,
+        request: &OrderRequest,
         now: UnixMs,
     ) -> Result<LedgerEvent, RiskRejection> {
-        self.may_buy_at_all(now)?;
-        self.may_request(want)?;
-        let entry = self.entries.limits(want.entry).ok_or(RiskRejection::NoEntry)?;
-        self.fits_entry(want.price, entry)?;
-        self.fits_budget(want.price, now)?;
-        self.fits_balance(want.price)?;
-        self.fits_pace(now)?;
+        self.check_trading_state(now)?;
+        self.check_listing(request)?;
+        let entry = self.entries.limits(request.entry).ok_or(RiskRejection::NoEntry)?;
+        self.check_entry(request.price, entry)?;
+        self.check_budget(request.price, now)?;
+        self.check_balance(request.price)?;
+        self.check_rate(now)?;
         Ok(LedgerEvent::Reserved {
             sequence: self.next_sequence(),
-            id: want.id,
-            price: want.price,
+            id: request.id,
+            price: request.price,
             entry: entry.slot,
             limits: self.limits,
         })
     }
 
-    fn may_buy_at_all(&self, now: UnixMs) -> Result<(), RiskRejection> {
+    fn check_trading_state(&self, now: UnixMs) -> Result<(), RiskRejection> {
         if !self.halts.is_empty() {
             return Err(RiskRejection::Halted);
         }
@@ -67,28 +65,28 @@ impl LedgerState {
         if held >= INTENTS_MAX { Err(RiskRejection::Full { max: INTENTS_MAX }) } else { Ok(()) }
     }
 
-    fn may_request(&self, want: &OrderRequest) -> Result<(), RiskRejection> {
-        if self.intent(&want.id).is_some_and(|earlier| earlier.state != OrderState::NotSent) {
+    fn check_listing(&self, request: &OrderRequest) -> Result<(), RiskRejection> {
+        if self.intent(&request.id).is_some_and(|earlier| earlier.state != OrderState::NotSent) {
             return Err(RiskRejection::AlreadyRequested);
         }
         match self.barrier {
-            Some(barrier) if want.created_at.is_none_or(|created| created <= barrier) => {
+            Some(barrier) if request.created_at.is_none_or(|created| created <= barrier) => {
                 return Err(RiskRejection::BeforePowerLoss { barrier });
             }
             _ => {}
         }
-        if want.price <= Amount::ZERO {
-            return Err(RiskRejection::NoPrice { price: want.price });
+        if request.price <= Amount::ZERO {
+            return Err(RiskRejection::NoPrice { price: request.price });
         }
         let max = self.budget.max_price;
-        if max < want.price {
-            Err(RiskRejection::MaxPrice { price: want.price, max })
+        if max < request.price {
+            Err(RiskRejection::MaxPrice { price: request.price, max })
         } else {
             Ok(())
         }
     }
 
-    fn fits_entry(&self, price: Amount, entry: EntryLimits) -> Result<(), RiskRejection> {
+    fn check_entry(&self, price: Amount, entry: EntryLimits) -> Result<(), RiskRejection> {
         let used = self.entries.used(entry.slot);
         let (bought, max) = (used.quantity.saturating_add(self.loss.count), entry.max_quantity);
         if max <= bought {
@@ -103,19 +101,19 @@ impl LedgerState {
         }
     }
 
-    fn fits_budget(&mut self, price: Amount, now: UnixMs) -> Result<(), RiskRejection> {
-        let lost = self.loss.coins;
-        let (spent, max) = (self.spent.saturating_add(lost), self.budget.total);
+    fn check_budget(&mut self, price: Amount, now: UnixMs) -> Result<(), RiskRejection> {
+        let reserve = self.loss.coins;
+        let (spent, max) = (self.spent.saturating_add(reserve), self.budget.total);
         if exceeds(spent, price, max) {
             return Err(RiskRejection::Total { spent, price, max });
         }
         self.hour.advance(self.age_now(now));
-        let spent = self.hour.sum().saturating_add(lost);
+        let spent = self.hour.sum().saturating_add(reserve);
         if let Some(max) = self.budget.per_hour.filter(|max| exceeds(spent, price, *max)) {
             return Err(RiskRejection::PerHour { spent, price, max });
         }
         self.day.advance(self.age_now(now));
-        let spent = self.day.sum().saturating_add(lost);
+        let spent = self.day.sum().saturating_add(reserve);
         match self.budget.per_day {
             Some(max) if exceeds(spent, price, max) => {
                 Err(RiskRejection::PerDay { spent, price, max })
@@ -124,7 +122,7 @@ impl LedgerState {
         }
     }
 
-    fn fits_balance(&self, price: Amount) -> Result<(), RiskRejection> {
+    fn check_balance(&self, price: Amount) -> Result<(), RiskRejection> {
         let Some(balance) = self.account.available_min() else {
             return if self.balance_required { Err(RiskRejection::BalanceUnknown) } else { Ok(()) };
         };
@@ -135,7 +133,7 @@ impl LedgerState {
         Ok(())
     }
 
-    fn fits_pace(&mut self, now: UnixMs) -> Result<(), RiskRejection> {
+    fn check_rate(&mut self, now: UnixMs) -> Result<(), RiskRejection> {
         self.minute.advance(self.age_now(now));
         let sent = self.minute.count().saturating_add(self.loss.count);
         let max = self.budget.max_buys_per_minute;
@@ -147,7 +145,7 @@ impl LedgerState {
     }
 }
 
-/// Whether this much more would go beyond the bound, in doubt yes.
+/// Returns `true` if `spent` plus `price` exceeds `max` or overflows.
 fn exceeds(spent: Amount, price: Amount, max: Amount) -> bool {
     spent.checked_add(price).is_none_or(|sum| max < sum)
 }

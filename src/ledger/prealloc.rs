@@ -1,16 +1,15 @@
-//! Room that is there before it is needed. Pure.
+//! Preallocation of collections. Pure.
 //!
-//! A table that must grow makes whoever fills it wait, and so does memory that the system has
-//! promised and not handed out yet: each page of it costs a microsecond or more when it is first
-//! written to. So tables grow ahead of need, off the way from frame to order, and what they grow by
-//! is written to at once.
+//! Growing a collection delays the insertion that triggers it, and so do pages that the system has
+//! promised and not provided: each costs a microsecond or more at its first write. Therefore
+//! collections grow in advance, outside of the order path, and the new memory is written once.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
 };
 
-/// Sees to it that so many more fit into a list.
+/// Reserves capacity for `more` elements of a vector.
 pub(super) fn list<T: Clone>(list: &mut Vec<T>, more: usize, filler: T) {
     let len = list.len();
     if list.capacity().saturating_sub(len) < more {
@@ -20,7 +19,7 @@ pub(super) fn list<T: Clone>(list: &mut Vec<T>, more: usize, filler: T) {
     }
 }
 
-/// Sees to it that so many more fit into a queue.
+/// Reserves capacity for `more` elements of a queue.
 pub(super) fn queue<T: Clone>(queue: &mut VecDeque<T>, more: usize, filler: T) {
     let len = queue.len();
     if queue.capacity().saturating_sub(len) < more {
@@ -30,7 +29,7 @@ pub(super) fn queue<T: Clone>(queue: &mut VecDeque<T>, more: usize, filler: T) {
     }
 }
 
-/// Sees to it that so many more fit into a table. `filler` makes keys that differ.
+/// Reserves capacity for `more` entries of a map. `filler` returns distinct keys.
 pub(super) fn table<K: Hash + Eq, V: Clone>(
     table: &mut HashMap<K, V>,
     more: usize,
@@ -41,7 +40,7 @@ pub(super) fn table<K: Hash + Eq, V: Clone>(
         return;
     }
     table.reserve(more.saturating_mul(2));
-    // One that held something is moved as it grows, which writes to all of it.
+    // A map that is not empty is moved when it grows, which writes to all of its memory.
     if table.is_empty() {
         table.extend((0..table.capacity()).filter_map(filler).map(|key| (key, value.clone())));
         table.clear();
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_room_for_as_much_as_was_asked_for_and_what_was_there_stays() {
+    fn the_requested_capacity_is_reserved_and_the_elements_are_kept() {
         for held in [0, 1, 5, 1_000] {
             let mut a_list: Vec<usize> = (0..held).collect();
             let mut a_queue: VecDeque<usize> = (0..held).collect();
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_room_already_nothing_moves() {
+    fn sufficient_capacity_is_not_reallocated() {
         let mut full = Vec::with_capacity(64);
         full.push(1);
         let before = full.as_ptr();

@@ -1,4 +1,4 @@
-//! Files of one user: how they are opened, and how to tell whether a path still names the same one.
+//! Files of a single user: opening them, and detecting replaced or changed files.
 
 use std::{
     fs::{self, File, Metadata},
@@ -7,14 +7,14 @@ use std::{
     time::SystemTime,
 };
 
-/// Which file this is, whatever its path.
+/// Identity of a file, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity {
     #[cfg(unix)]
     device: u64,
     #[cfg(unix)]
     inode: u64,
-    /// There the standard library has no number for a file.
+    /// The standard library provides no file number here.
     #[cfg(not(unix))]
     created: Option<SystemTime>,
 }
@@ -31,20 +31,20 @@ impl FileIdentity {
         Self { created: metadata.created().ok() }
     }
 
-    /// The file that the path names now. Symbolic links are not followed.
+    /// Returns the identity of the file at this path. Symbolic links are not followed.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         fs::symlink_metadata(path).map(|metadata| Self::of(&metadata))
     }
 }
 
-/// Length and time of the last change: differs after another program wrote to the file.
+/// Length and modification time; they differ after another program wrote to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     len: u64,
     modified: Option<SystemTime>,
 }
 
-/// A file that one writer writes: which one it is, and how the last write left it.
+/// File with a single writer: its identity, and its state after the last write.
 #[derive(Debug)]
 pub(super) struct PrivateFile {
     path: PathBuf,
@@ -53,26 +53,26 @@ pub(super) struct PrivateFile {
 }
 
 impl PrivateFile {
-    /// The file that is at this path now.
+    /// Tracks the file that is at this path now.
     pub(super) fn at(path: PathBuf) -> Self {
         let identity = FileIdentity::at(&path).ok();
-        let mut written = Self { path, identity, stamp: None };
-        written.note();
-        written
+        let mut file = Self { path, identity, stamp: None };
+        file.note();
+        file
     }
 
-    /// Notes that the writer has just written.
+    /// Records the state after a write.
     pub(super) fn note(&mut self) {
         self.stamp = self.now();
     }
 
-    /// Whether somebody else wrote to the file since. While its path names another file or none,
-    /// and until the next write afterwards, nothing can be told.
+    /// Returns `true` if another program wrote to the file since the last write. Always `false`
+    /// while the path names another file or none, and until the next write afterwards.
     pub(super) fn is_changed(&self) -> bool {
         matches!((self.stamp, self.now()), (Some(noted), Some(now)) if noted != now)
     }
 
-    /// How long it is, in bytes; zero if its path does not name it.
+    /// Returns the length in bytes; zero if the path names another file or none.
     pub(super) fn len(&self) -> u64 {
         self.now().map_or(0, |stamp| stamp.len)
     }
@@ -84,8 +84,8 @@ impl PrivateFile {
     }
 }
 
-/// Opens a file to read and write it, and creates it if there is none. Nobody else may read it
-/// afterwards, and a symbolic link is an error.
+/// Opens a file for reading and writing, and creates it if missing. Restricts it to its owner, and
+/// fails for a symbolic link.
 #[cfg(unix)]
 pub(super) fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -99,7 +99,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = File::from(opened.map_err(|error| match error {
         Errno::LOOP => io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is a symbolic link, which is not followed; put the file itself there",
+            "it is a symbolic link; replace it with the file itself",
         ),
         error => error.into(),
     })?);
@@ -113,14 +113,14 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file to read and write it, and creates it if there is none.
+/// Opens a file for reading and writing, and creates it if missing.
 #[cfg(not(unix))]
 pub(super) fn open(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-/// Creates a directory that only its owner may enter, with all above it; one that is there stays
-/// as it is.
+/// Creates a directory and its parents, accessible to the owner only. Existing directories keep
+/// their mode.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -129,14 +129,14 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Whether users other than the owner may write to a directory.
+/// Returns `true` if other users than the owner may write to a directory.
 #[cfg(unix)]
 pub(super) fn others_may_write(directory: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::metadata(directory)?.permissions().mode() & 0o022 != 0)
 }
 
-/// Who may write to a directory is not a matter of mode bits there.
+/// Write access is not determined by mode bits on this system.
 #[cfg(not(unix))]
 pub(super) fn others_may_write(_directory: &Path) -> io::Result<bool> {
     Ok(false)
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_for_its_owner_alone_also_if_it_was_there_before() {
+    fn new_and_existing_files_are_restricted_to_their_owner() {
         let folder = tempfile::tempdir().unwrap();
         let (new, old) = (folder.path().join("new"), folder.path().join("old"));
         fs::write(&old, "kept").unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_has_another_identity_and_one_that_was_moved_has_not() {
+    fn a_replaced_file_has_another_identity_and_a_moved_one_keeps_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let file = open(&path).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_directory_that_others_may_write_is_called_so() {
+    fn others_may_write_only_to_a_group_or_world_writable_folder() {
         let folder = tempfile::tempdir().unwrap();
         for (mode, expected) in [(0o700, false), (0o755, false), (0o775, true), (0o702, true)] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();

@@ -1,7 +1,7 @@
-//! A ledger, to be read: beside a running bot or without one.
+//! Read access to a ledger, with or without a running bot.
 //!
-//! Reading changes nothing and takes no lock. What the intent file holds beyond the database is
-//! read as well, so that after a crash nothing is hidden before the next start.
+//! Reading changes nothing and takes no lock. Events that are only in the intent file are included,
+//! so that the result is complete after a crash.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use std::{
 use rusqlite::Row;
 
 use super::{
-    database::{Database, PreviousRun, beside},
+    database::{Database, PreviousRun, with_suffix},
     error::LedgerError,
     event::{BootId, OrderState, Sequence},
     intent::Intent,
@@ -27,41 +27,37 @@ use super::{
 };
 use crate::{clock, config::Budget, domain::money::Amount, domain::time::UnixMs};
 
-/// A ledger as its files have it.
+/// Ledger as read from its files.
 #[derive(Debug)]
 pub struct LedgerReader {
     database: Database,
     book: LedgerState,
-    left: PreviousRun,
-    /// The entry of each slot, in words.
+    previous: PreviousRun,
+    /// Display name of the entry of each slot.
     labels: HashMap<u32, String>,
 }
 
-/// What the database says about an intent beyond what the book knows.
+/// Columns of an intent that the ledger state does not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderDetails {
-    /// When its request began to leave.
+    /// Time at which the transmission of the request began.
     pub sent_at: Option<UnixMs>,
-    /// When its answer came.
     pub answered_at: Option<UnixMs>,
-    /// When it was found out what became of it.
+    /// Time at which another source than the answer established the state.
     pub settled_at: Option<UnixMs>,
-    /// The answer in words.
     pub answer: Option<String>,
-    /// The marketplace's own words.
-    pub words: Option<String>,
+    /// Response body of the marketplace.
+    pub response: Option<String>,
 }
 
-/// A correction that a person made.
+/// Manual correction by an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correction {
-    /// When.
     pub at: UnixMs,
-    /// Who.
-    pub who: String,
-    /// About which intent, if about one.
+    pub operator: String,
+    /// Intent that the correction refers to, if any.
     pub intent: Option<Sequence>,
-    /// What they said.
+    /// Result that the operator recorded.
     pub verdict: String,
 }
 
@@ -70,7 +66,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`]; [`LedgerError::Missing`] where there is none yet.
+    /// A [`LedgerError`]; [`LedgerError::Missing`] if there is none yet.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         let path = folder.join(DATABASE);
         if !path.exists() {
@@ -79,8 +75,8 @@ impl LedgerReader {
         Self::read(&path, &folder.join(INTENT_FILE))
     }
 
-    /// Where the copy is that a bot saved when this directory was lost, if there is one and no
-    /// ledger in the directory.
+    /// Returns the path of the copy that a bot saved when this folder was lost, if the copy exists
+    /// and the folder contains no ledger.
     pub fn copy_of(folder: &Path, state: Option<&Path>) -> Option<PathBuf> {
         let copy = state.map(|state| copy_path(state, folder));
         copy.filter(|copy| copy.exists() && !folder.join(DATABASE).exists())
@@ -93,71 +89,72 @@ impl LedgerReader {
     /// As for [`LedgerReader::open`].
     pub fn open_or_copy(folder: &Path, state: Option<&Path>) -> Result<Self, LedgerError> {
         match Self::copy_of(folder, state) {
-            // Everything is in the copy: it has no intents file of its own.
-            Some(copy) => Self::read(&copy, &beside(&copy, ".intents")),
+            // The copy contains everything and has no intent file.
+            Some(copy) => Self::read(&copy, &with_suffix(&copy, ".intents")),
             None => Self::open(folder),
         }
     }
 
     fn read(path: &Path, intents: &Path) -> Result<Self, LedgerError> {
         let database = Database::open_to_read(path)?;
-        // The database first: what it has not yet is then still in the intent file.
+        // The database first: events that it does not contain yet are then still in the intent
+        // file.
         let mut book = LedgerState::new(database.last_limits()?.unwrap_or_else(no_budget), true);
         let boot = BootId::new(boot_id().as_deref());
         let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
-        let left = database.replay_at_once(&mut book, &mut timeline)?;
+        let previous = database.replay_in_snapshot(&mut book, &mut timeline)?;
         let path = intents.to_owned();
-        let survivors = match File::open(&path) {
-            Ok(file) => WriteAheadLog::over(Arc::new(file)).survivors(left.applied),
+        let recovered = match File::open(&path) {
+            Ok(file) => WriteAheadLog::open_to_read(Arc::new(file)).recover(previous.applied),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Recovered { records: Vec::new(), hole: None })
+                Ok(Recovered { records: Vec::new(), missing_record: None })
             }
             Err(error) => Err(error),
         };
-        let what = "read";
-        let survivors =
-            survivors.map_err(|source| LedgerError::File { what, path: path.clone(), source })?;
-        if let Some(hole) = survivors.hole {
-            // Power loss leaves holes, and the next start deals with them.
-            tracing::warn!("record {hole} of {path:?} is missing");
+        let action = "read";
+        let recovered =
+            recovered.map_err(|source| LedgerError::File { action, path: path.clone(), source })?;
+        if let Some(missing_record) = recovered.missing_record {
+            // Power loss leaves gaps, which the next start resolves.
+            tracing::warn!("record {missing_record} of {path:?} is missing");
         }
-        for record in &survivors.records {
-            let (at, event) = timeline.place(record);
-            if book.apply(at, &event).is_err() && survivors.hole.is_none() {
-                let what = format!("record {} does not fit", record.position);
-                return Err(LedgerError::Damaged { path, what });
+        for record in &recovered.records {
+            let (at, event) = timeline.convert(record);
+            if book.apply(at, &event).is_err() && recovered.missing_record.is_none() {
+                let damage = format!("record {} does not apply", record.position);
+                return Err(LedgerError::Damaged { path, damage });
             }
         }
         let labels = book.entries.iter();
         let labels = labels.map(|(key, slot, _used)| (slot.0, key.label().to_owned())).collect();
-        Ok(Self { database, book, left, labels })
+        Ok(Self { database, book, previous, labels })
     }
 
-    /// The book.
+    /// Returns the ledger state.
     pub const fn book(&self) -> &LedgerState {
         &self.book
     }
 
-    /// The book, to be asked how things stand at some moment.
+    /// Returns the ledger state for queries that advance its time windows.
     pub const fn book_mut(&mut self) -> &mut LedgerState {
         &mut self.book
     }
 
-    /// The marketplace and the account that the ledger belongs to.
+    /// Returns the marketplace and the account that the ledger belongs to.
     pub fn owner(&self) -> (Option<&str>, Option<&str>) {
-        (self.left.host.as_deref(), self.left.user.as_deref())
+        (self.previous.host.as_deref(), self.previous.user.as_deref())
     }
 
-    /// What to call the entry that an intent was for.
+    /// Returns the display name of the entry that matched the intent.
     pub fn label(&self, intent: &Intent) -> &str {
         self.labels.get(&intent.entry.0).map_or("?", String::as_str)
     }
 
-    /// What the database knows about an intent.
+    /// Reads the additional columns of an intent.
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`] when it cannot be read.
+    /// A [`LedgerError`] if they cannot be read.
     pub fn details(&self, sequence: Sequence) -> Result<OrderDetails, LedgerError> {
         let sql = "SELECT sent_at, answered_at, settled_at, answer, words FROM intents \
                    WHERE number = ?1";
@@ -168,11 +165,11 @@ impl LedgerReader {
         read.map_err(|source| self.database.unreadable(source))
     }
 
-    /// Every correction that a person made, the first first.
+    /// Reads every manual correction, oldest first.
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`] when they cannot be read.
+    /// A [`LedgerError`] if they cannot be read.
     pub fn corrections(&self) -> Result<Vec<Correction>, LedgerError> {
         let sql = "SELECT at, who, intent, verdict FROM corrections ORDER BY event";
         let read = self.database.connection().prepare(sql).and_then(|mut statement| {
@@ -180,7 +177,7 @@ impl LedgerReader {
                 let intent: Option<i64> = row.get(2)?;
                 Ok(Correction {
                     at: UnixMs(row.get(0)?),
-                    who: row.get(1)?,
+                    operator: row.get(1)?,
                     intent: intent.and_then(|number| u64::try_from(number).ok()).map(Sequence),
                     verdict: row.get(3)?,
                 })
@@ -190,11 +187,11 @@ impl LedgerReader {
         read.map_err(|source| self.database.unreadable(source))
     }
 
-    /// Looks everything over: the database file, every event, every sum, every row.
+    /// Verifies the database file, every event, every sum and every row.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong.
+    /// The first inconsistency found.
     pub fn verify(&self) -> Result<(), LedgerError> {
         self.database.check()?;
         self.book.check().map_err(|source| self.database.contradiction(source))?;
@@ -204,7 +201,7 @@ impl LedgerReader {
             rows.collect::<rusqlite::Result<Vec<_>>>()
         });
         let rows = rows.map_err(|source| self.database.unreadable(source))?;
-        let is_fresh = self.is_wholly_applied()?;
+        let is_up_to_date = self.has_applied_everything()?;
         for row in &rows {
             let intent =
                 u64::try_from(row.0).ok().and_then(|number| self.book.at(Sequence(number)));
@@ -212,30 +209,30 @@ impl LedgerReader {
                 let (listing, state) = (intent.id.to_string(), intent.state.to_string());
                 (row.0, listing, state, intent.price.cents(), intent.approved.cents())
             });
-            // While events wait in the intent file, a row may lag behind the book.
+            // While events wait in the intent file, a row may lag behind the state.
             let agrees = expected.is_some_and(|expected| {
-                expected == *row || (!is_fresh && expected.1 == row.1 && expected.4 == row.4)
+                expected == *row || (!is_up_to_date && expected.1 == row.1 && expected.4 == row.4)
             });
             if !agrees {
-                let what = format!("intent {} is not what its events say", row.0);
-                return Err(self.database.damaged(what));
+                let damage = format!("the row of intent {} differs from its events", row.0);
+                return Err(self.database.damaged(damage));
             }
         }
-        if is_fresh && rows.len() != self.book.intents().len() {
+        if is_up_to_date && rows.len() != self.book.intents().len() {
             return Err(self.database.damaged("an intent has no row".to_owned()));
         }
         Ok(())
     }
 
-    /// Whether the intent file held nothing that the database did not have.
-    fn is_wholly_applied(&self) -> Result<bool, LedgerError> {
+    /// Returns `true` if the intent file contained no event that the database lacks.
+    fn has_applied_everything(&self) -> Result<bool, LedgerError> {
         let mut book = LedgerState::new(no_budget(), true);
         let boot = BootId::default();
         self.database.replay(&mut book, &mut Timeline::new(boot, None, UnixMs(0)))?;
-        let standing = |book: &LedgerState| -> Vec<(OrderState, Amount)> {
+        let summary = |book: &LedgerState| -> Vec<(OrderState, Amount)> {
             book.intents().iter().map(|intent| (intent.state, intent.price)).collect()
         };
-        Ok(standing(&book) == standing(&self.book))
+        Ok(summary(&book) == summary(&self.book))
     }
 }
 
@@ -251,7 +248,7 @@ fn details(row: &Row<'_>) -> rusqlite::Result<OrderDetails> {
         answered_at: row.get::<_, Option<i64>>(1)?.map(UnixMs),
         settled_at: row.get::<_, Option<i64>>(2)?.map(UnixMs),
         answer: row.get(3)?,
-        words: row.get(4)?,
+        response: row.get(4)?,
     })
 }
 

@@ -1,21 +1,22 @@
-//! What the marketplace says about our own trades and our balance, compared with the book.
+//! Comparison of the ledger with the account's trades and balance, as reported by the marketplace.
 //!
-//! Pure. A balance is applied first, with what follows from it ([`LedgerState::confirmed_prices`], then
-//! [`LedgerState::refunded`]), then a list of our own trades ([`LedgerState::findings`]). The caller applies the
-//! events in their order.
+//! Pure. A balance is applied first, with its consequences ([`LedgerState::confirmed_prices`], then
+//! [`LedgerState::refund_events`]), then a list of the account's trades
+//! ([`LedgerState::reconcile_trades`]). The caller applies the events in their order.
 //!
-//! 1. Whatever is open and listed as ours takes the state that the marketplace gives it. A status
-//!    that is not known changes nothing, but the order is present. A cancelled order becomes
-//!    *returning* and still counts.
-//! 2. An unknown order that is not listed [`SETTLE`] after it became unknown is not bought, if no
-//!    coins are missing by a balance as late; if coins are missing that nothing else explains, that
-//!    is a disagreement and halts.
-//! 3. A returning order is *returned* when a balance that was read after the list shows its coins.
-//! 4. A trade of ours that the book never asked for halts, unless it was there when the ledger
-//!    began, or power was lost and it may be one that was forgotten.
-//! 5. What did not succeed by the book and yet is ours counts as bought, and halts.
-//! 6. A price in the list counts at once where it is higher, and once a balance confirms it where
-//!    it is lower.
+//! 1. An open order in the list takes the state that the marketplace reports. An unknown status
+//!    changes nothing, but the order counts as present. A cancelled order becomes *returning* and
+//!    still counts.
+//! 2. An unknown order that is not listed [`SETTLE`] after it became unknown is not bought, if a
+//!    balance of that age shows no missing coins. If coins are missing that nothing else explains,
+//!    that is a disagreement and halts.
+//! 3. A returning order is *returned* once a balance that was read after the list shows its refund.
+//! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, or may
+//!    be an order lost in a power failure.
+//! 5. An order that is not bought according to the ledger but listed as a purchase counts as
+//!    bought, and halts.
+//! 6. A listed price counts immediately if it is higher, and after a balance confirms it if it is
+//!    lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::HashMap;
@@ -32,34 +33,30 @@ use crate::{
     domain::trade::{TradeId, TradeStatus},
 };
 
-/// One of our own trades, as the marketplace lists it.
+/// Purchase of the account, as the marketplace lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnTrade {
-    /// The listing.
     pub id: TradeId,
-    /// Where it stands.
     pub status: TradeStatus,
-    /// What it cost, where that is said.
     pub price: Option<Amount>,
-    /// When it was bought, where that is said.
+    /// Time of the purchase, if reported.
     pub joined_at: Option<UnixMs>,
 }
 
-/// What was read from the marketplace at one time.
+/// Result of one read of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountReading<'a> {
-    /// Our own trades.
     pub trades: &'a [OwnTrade],
-    /// Whether they are all of them, back to before the oldest open intent; only then does
-    /// absence say anything.
+    /// `true` if the list reaches back to before the oldest open intent. Only then is absence
+    /// evidence.
     pub complete: bool,
-    /// When reading began, by our wall clock.
+    /// Start of the read, by the local wall clock.
     pub started: UnixMs,
 }
 
 impl LedgerState {
-    /// What follows from a list of our own trades.
-    pub fn findings(&self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
+    /// Returns the events that follow from a list of the account's trades.
+    pub fn reconcile_trades(&self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
         let mut events = Vec::new();
         let mut listed: HashMap<TradeId, OwnTrade> = HashMap::with_capacity(reading.trades.len());
         let mut next = self.next_sequence();
@@ -69,18 +66,18 @@ impl LedgerState {
                 continue;
             }
             match self.intent(&trade.id) {
-                // What happened since reading began is newer than what was read.
+                // The state changed after the read began, so the reading is older.
                 Some(intent) if reading.started <= intent.changed_at => {}
-                // It was asked for again, and that is what power loss has hidden.
+                // The listing was requested again, and the power loss removed that from the record.
                 Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
-                    events.extend(self.stranger(trade, &mut next, &mut loss));
+                    events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
-                Some(intent) => events.extend(proof_about(intent, trade, reading.started)),
-                None => events.extend(self.stranger(trade, &mut next, &mut loss)),
+                Some(intent) => events.extend(evidence_for(intent, trade, reading.started)),
+                None => events.extend(self.event_for_untracked(trade, &mut next, &mut loss)),
             }
         }
         if reading.complete {
-            self.judge_absent(reading, &listed, &mut events);
+            self.check_absent_orders(reading, &listed, &mut events);
             if !self.baselined {
                 events.push(LedgerEvent::Baselined);
             }
@@ -88,7 +85,7 @@ impl LedgerState {
         events
     }
 
-    /// Lower prices in the list that the balance applied last confirms.
+    /// Returns the lower prices that the last balance confirms.
     pub fn confirmed_prices(&self) -> Vec<LedgerEvent> {
         let lower = self.repriced.iter().filter_map(|sequence| self.at(*sequence));
         let confirmed = lower.filter_map(|intent| {
@@ -100,31 +97,31 @@ impl LedgerState {
         confirmed.collect()
     }
 
-    /// Returning orders whose coins the balance applied last shows, the oldest first as far as they
-    /// are covered in full. Prices are to be confirmed before.
-    pub fn refunded(&self) -> Vec<LedgerEvent> {
+    /// Returns the refunds that the last balance shows, oldest order first, as far as they are
+    /// covered in full. Prices must be confirmed before.
+    pub fn refund_events(&self) -> Vec<LedgerEvent> {
         let Some(reading) = self.account.last_reading() else { return Vec::new() };
-        let (proof, by) = (Evidence::Returned, EvidenceSource::Marketplace);
+        let (evidence, by) = (Evidence::Returned, EvidenceSource::Marketplace);
         let mut events = Vec::new();
         let mut account = self.account.clone();
         let returning = self.open.iter().filter_map(|sequence| self.at(*sequence));
         let returning = returning.filter(|intent| {
-            // The balance must have been read after the list that cancelled it.
+            // The balance must have been read after the list that contained the cancellation.
             intent.state == OrderState::Returning && intent.changed_at < reading.as_of
         });
         for intent in returning {
             let Intent { sequence, price, reserved_at, .. } = *intent;
-            // By too high a price it would claim coins that belong to another.
+            // With too high a price it would claim coins of another order.
             if intent.lower_price().is_some() || !account.covers(price, reserved_at) {
                 break;
             }
             account.claim(price, reserved_at);
-            events.push(LedgerEvent::Proved { sequence, proof, paid: None, by });
+            events.push(LedgerEvent::Proved { sequence, evidence, paid: None, by });
         }
         events
     }
 
-    /// Returning orders of which no balance has shown the coins since `moment`.
+    /// Iterates over returning orders whose refund no balance has shown since `moment`.
     pub fn returning_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         open.filter(move |intent| {
@@ -132,25 +129,26 @@ impl LedgerState {
         })
     }
 
-    /// A trade of ours that the book does not hold.
-    fn stranger(
+    /// Returns the event for a purchase that the ledger does not contain.
+    fn event_for_untracked(
         &self,
         trade: &OwnTrade,
         next: &mut Sequence,
         loss: &mut u32,
     ) -> Option<LedgerEvent> {
         let id = trade.id;
-        // What is still for sale is no purchase.
+        // A listing that is still for sale is not a purchase.
         if trade.status == TradeStatus::Listed {
             return None;
         }
         let is_cancelled = Evidence::from_status(trade.status) == Some(Evidence::Returning);
         let is_known = self.accepted.contains(&id);
-        let is_halted = self.halts.iter().any(|halt| halt.reason == HaltReason::Unintended { id });
+        let is_halted =
+            self.halts.iter().any(|halt| halt.reason == HaltReason::UnexpectedPurchase { id });
         if is_known || is_halted {
             return None;
         }
-        let counts = self.counts_before_its_time(trade, is_cancelled);
+        let counts = self.counts_toward_total(trade, is_cancelled);
         if !counts && (!self.baselined || is_cancelled) {
             return Some(LedgerEvent::Accepted { id });
         }
@@ -158,57 +156,59 @@ impl LedgerState {
             *loss = loss.saturating_sub(1);
             let sequence = *next;
             *next = sequence.next();
-            // Without a price, the dearest that may have been approved.
+            // Without a price, assume the highest price that can have been approved.
             let price = trade.price.filter(|price| Amount::ZERO < *price);
             let price = price.unwrap_or(self.budget.max_price);
             return Some(LedgerEvent::Adopted { sequence, id, price });
         }
-        Some(LedgerEvent::Halted(HaltReason::Unintended { id }))
+        Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }))
     }
 
-    /// Whether a purchase from before this ledger counts against `total`. One of unknown age does.
-    fn counts_before_its_time(&self, trade: &OwnTrade, is_cancelled: bool) -> bool {
+    /// Returns `true` if a purchase from before this ledger counts against `total`. A purchase of
+    /// unknown age counts.
+    fn counts_toward_total(&self, trade: &OwnTrade, is_cancelled: bool) -> bool {
         let since = self.count_since.filter(|_since| !self.baselined && !is_cancelled);
         since.is_some_and(|since| trade.joined_at.is_none_or(|joined| since <= joined))
     }
 
-    fn judge_absent(
+    fn check_absent_orders(
         &self,
         reading: &AccountReading<'_>,
         listed: &HashMap<TradeId, OwnTrade>,
         events: &mut Vec<LedgerEvent>,
     ) {
-        // While the wall clock cannot be trusted, nothing is freed by age.
-        let is_over = |since: UnixMs| {
+        // While the wall clock is unreliable, nothing is released by age.
+        let is_settled = |since: UnixMs| {
             self.frozen_at.is_none()
                 && since.plus(SETTLE) <= reading.started
                 && self.account.shows(since)
         };
-        let (mut absent, mut elsewhere) = (Vec::new(), Amount::ZERO);
+        let (mut absent, mut explained) = (Vec::new(), Amount::ZERO);
         for intent in self.open.iter().filter_map(|sequence| self.at(*sequence)) {
             if intent.state != OrderState::Unknown {
                 continue;
             }
-            if !listed.contains_key(&intent.id) && is_over(intent.changed_at) {
+            if !listed.contains_key(&intent.id) && is_settled(intent.changed_at) {
                 absent.push(intent);
             } else {
-                elsewhere = elsewhere.saturating_add(intent.price);
+                explained = explained.saturating_add(intent.price);
             }
         }
-        // What is in flight may explain missing coins as well; then it is too early to say.
-        let waiting = self.in_flight > 0;
-        let lost = Amount::ZERO < self.loss.coins || self.loss.count > 0;
-        let is_loss_over = lost && is_over(self.loss.since);
-        // So does what power loss has hidden: what of it was found just now, or may yet be.
-        elsewhere = if lost && !is_loss_over {
-            elsewhere.saturating_add(self.loss.coins)
+        // Orders in flight may explain missing coins; it is too early to decide.
+        let has_in_flight = self.in_flight > 0;
+        let has_loss = Amount::ZERO < self.loss.coins || self.loss.count > 0;
+        let is_loss_settled = has_loss && is_settled(self.loss.since);
+        // The same applies to orders lost in a crash, both those just found and those not found
+        // yet.
+        explained = if has_loss && !is_loss_settled {
+            explained.saturating_add(self.loss.coins)
         } else {
-            events.iter().fold(elsewhere, |sum, event| match event {
+            events.iter().fold(explained, |sum, event| match event {
                 LedgerEvent::Adopted { price, .. } => sum.saturating_add(*price),
                 _ => sum,
             })
         };
-        let can_hide = self.refund_can_hide_a_charge(events);
+        let can_hide = self.can_refund_hide_charge(events);
         let is_uncharged = |since: UnixMs| match can_hide {
             None => self.account.agrees_about(since, None),
             Some(false) => self.account.agrees_about(since, Some(reading.started.minus(SETTLE))),
@@ -217,38 +217,37 @@ impl LedgerState {
         for intent in absent.iter().filter(|intent| is_uncharged(intent.changed_at)) {
             events.push(LedgerEvent::Proved {
                 sequence: intent.sequence,
-                proof: Evidence::NotBought,
+                evidence: Evidence::NotBought,
                 paid: None,
                 by: EvidenceSource::Marketplace,
             });
         }
-        if is_loss_over && !waiting && is_uncharged(self.loss.since) {
-            events.push(LedgerEvent::LossSettled { by: EvidenceSource::Marketplace });
+        if is_loss_settled && !has_in_flight && is_uncharged(self.loss.since) {
+            events.push(LedgerEvent::LossCleared { by: EvidenceSource::Marketplace });
         }
-        let missing = self.account.missing_beyond(elsewhere);
-        if (is_loss_over || !absent.is_empty()) && Amount::ZERO < missing && !waiting {
+        let missing = self.account.missing_beyond(explained);
+        if (is_loss_settled || !absent.is_empty()) && Amount::ZERO < missing && !has_in_flight {
             let listed = self.listed_without_known_status(listed);
             events.push(LedgerEvent::Halted(HaltReason::Disagreement { missing, listed }));
         }
     }
 
-    /// Whether coins that came back unnoticed may stand where the charge of an unknown order should
-    /// be missing. `None`: there is nothing that could come back. `Some(true)`: a cancelled order
-    /// waits for its coins. Else a list that was read [`SETTLE`] after the balance shows that
-    /// nothing was cancelled by then.
-    fn refund_can_hide_a_charge(&self, found: &[LedgerEvent]) -> Option<bool> {
+    /// Determines if an unnoticed refund may hide the charge of an unknown order. `None`: no order
+    /// can be refunded. `Some(true)`: a cancelled order waits for its refund. `Some(false)`: a list
+    /// that was read [`SETTLE`] after the balance must prove that nothing was cancelled by then.
+    fn can_refund_hide_charge(&self, found: &[LedgerEvent]) -> Option<bool> {
         let is_returning = |intent: &&Intent| intent.state == OrderState::Returning;
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
-        let is_cancelled_now = found
-            .iter()
-            .any(|event| matches!(event, LedgerEvent::Proved { proof: Evidence::Returning, .. }));
+        let is_cancelled_now = found.iter().any(|event| {
+            matches!(event, LedgerEvent::Proved { evidence: Evidence::Returning, .. })
+        });
         if is_cancelled_now || open.filter(is_returning).count() > 0 {
             return Some(true);
         }
         self.intents.iter().any(|intent| intent.state.is_charged()).then_some(false)
     }
 
-    /// An unknown order that is listed with a status that this version does not know.
+    /// Returns an unknown order that is listed with a status unknown to this version.
     fn listed_without_known_status(&self, listed: &HashMap<TradeId, OwnTrade>) -> Option<TradeId> {
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         let mut unknown = open.filter(|intent| intent.state == OrderState::Unknown);
@@ -259,13 +258,13 @@ impl LedgerState {
     }
 }
 
-/// What the marketplace's word means for an intent of ours, if it is news.
-fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<LedgerEvent> {
+/// Returns the event that a listed trade implies for an intent, if it adds information.
+fn evidence_for(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<LedgerEvent> {
     let Intent { sequence, state, .. } = *intent;
-    let proof = match (Evidence::from_status(trade.status), state) {
-        (Some(proof), _) => proof,
-        // Whatever the unknown status means, what does not count was bought all the same.
-        (None, OrderState::Refused | OrderState::NotSent | OrderState::NotBought)
+    let evidence = match (Evidence::from_status(trade.status), state) {
+        (Some(evidence), _) => evidence,
+        // An order that does not count was bought after all, regardless of the unknown status.
+        (None, OrderState::Rejected | OrderState::NotSent | OrderState::NotBought)
             if trade.status == TradeStatus::Other =>
         {
             Evidence::Bought
@@ -273,10 +272,10 @@ fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Led
         (None, _) => return None,
     };
     let price = trade.price.filter(|price| Some(*price) != intent.listed);
-    // A list may show what was true a whole SETTLE before it was read.
+    // A list may show a state as old as SETTLE before it was read.
     let is_later = intent.changed_at.plus(SETTLE) <= started;
-    let is_news = match (state, proof) {
-        // Its own answer is on its way.
+    let is_new = match (state, evidence) {
+        // The order's own answer is pending.
         (OrderState::Reserved | OrderState::Sent, _) => return None,
         (OrderState::Bought, Evidence::Bought)
         | (OrderState::Completed, Evidence::Bought | Evidence::Completed)
@@ -284,20 +283,20 @@ fn proof_about(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Led
         (OrderState::Returning | OrderState::Returned, Evidence::Bought | Evidence::Completed) => {
             is_later
         }
-        // Neither bought nor charged: they agree.
+        // Neither bought nor charged: both sides agree.
         (from, Evidence::Returning) => from.counts(),
         _ => true,
     };
     let by = EvidenceSource::Marketplace;
-    if is_news {
-        return Some(LedgerEvent::Proved { sequence, proof, paid: trade.price, by });
+    if is_new {
+        return Some(LedgerEvent::Proved { sequence, evidence, paid: trade.price, by });
     }
-    // The same state, and another price.
+    // The state is unchanged; only the price differs.
     let same = match state {
         OrderState::Bought => Evidence::Bought,
         OrderState::Completed => Evidence::Completed,
         OrderState::Returning => Evidence::Returning,
         _ => return None,
     };
-    price.map(|price| LedgerEvent::Proved { sequence, proof: same, paid: Some(price), by })
+    price.map(|price| LedgerEvent::Proved { sequence, evidence: same, paid: Some(price), by })
 }

@@ -1,29 +1,29 @@
-//! One event as 128 bytes, and back.
+//! Encoding of an event as a record of 128 bytes.
 //!
-//! Pure. Little-endian, fixed, versioned, with a checksum over everything but itself:
+//! Pure. Little-endian, fixed layout, versioned, with a checksum over all other bytes:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 0–3 | CRC-32C of the rest |
 //! | 4 | version of this layout, 2 |
-//! | 5, 6, 7 | kind of event; its code; bytes of text |
+//! | 5, 6, 7 | kind of event; its code; length of the text |
 //! | 8–15 | position in the journal, from 1 |
-//! | 16–23 | when, in Unix milliseconds |
+//! | 16–23 | time, in Unix milliseconds |
 //! | 24–27 | number of the intent |
-//! | 28–31, 126–127 | the machine's uptime in milliseconds, 48 bits; all ones: not known |
+//! | 28–31, 126–127 | the machine's uptime in milliseconds, 48 bits; all ones: unknown |
 //! | 32–39, 40–47 | two amounts or moments |
 //! | 48–51, 52–55 | whitelist entry; limits |
 //! | 56–63 | one more number |
-//! | 64–125 | text: a listing's id, or who did it |
+//! | 64–125 | text: a listing's id, or an operator's name |
 //!
 //! Version 1 has no uptime: the number of the intent takes bytes 24 to 31, and the last two are
-//! zero. Both are read.
+//! zero. Both versions are read.
 //!
 //! # Invariants
 //!
-//! 1. Decoding what was encoded gives the same record.
-//! 2. A record of which any bit was changed, or that stands at another position than it was
-//!    written for, does not decode as that position's record.
+//! 1. Decoding an encoded record returns the same record.
+//! 2. A record with a changed bit, or at another position than its own, does not decode as the
+//!    record of that position.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 mod codes;
@@ -33,31 +33,29 @@ use crc32c::crc32c;
 use super::event::LedgerEvent;
 use crate::domain::time::UnixMs;
 
-/// How long a record is, in bytes. A divisor of every page and sector size, so that none straddles
-/// two.
+/// Length of a record in bytes. Divides every page and sector size, so no record straddles two.
 pub const RECORD_BYTES: usize = 128;
 
 const VERSION: u8 = 2;
-/// The layout of 0.1.0, which is read and no longer written.
+/// Layout of 0.1.0, which is read and no longer written.
 const VERSION_1: u8 = 1;
-/// Stands for an uptime that is not known; also the largest that fits.
+/// Encodes an unknown uptime; the largest value of the field.
 const NO_UPTIME: u64 = (1 << 48) - 1;
 const TEXT_BYTES: usize = 62;
 
-/// One event, when it happened, and its place among all.
+/// Event with its time and position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its place: 1, 2, 3, …
+    /// Position in the journal: 1, 2, 3, …
     pub position: u64,
-    /// When it happened, by the clock of the run that wrote it.
+    /// Time of the event, by the clock of the run that wrote it.
     pub at: UnixMs,
-    /// The machine's uptime then, suspends included.
+    /// Uptime of the machine at that time, suspends included.
     pub uptime_ms: Option<u64>,
-    /// What happened.
     pub event: LedgerEvent,
 }
 
-/// An event taken apart into what a record holds.
+/// Fields of a record that encode its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RecordFields {
     version: u8,
@@ -92,14 +90,13 @@ impl Default for RecordFields {
 }
 
 impl Record {
-    /// The record's bytes.
     pub fn encode(&self) -> [u8; RECORD_BYTES] {
         let fields = codes::fields(&self.event);
         let mut bytes = [0; RECORD_BYTES];
         put(&mut bytes, 4, &[VERSION, fields.kind, fields.code, fields.text_len]);
         put(&mut bytes, 8, &self.position.to_le_bytes());
         put(&mut bytes, 16, &self.at.0.to_le_bytes());
-        // A ledger holds at most a million intents.
+        // A ledger contains at most a million intents.
         let sequence = u32::try_from(fields.sequence).unwrap_or(u32::MAX);
         put(&mut bytes, 24, &sequence.to_le_bytes());
         let uptime = self.uptime_ms.unwrap_or(NO_UPTIME).min(NO_UPTIME).to_le_bytes();
@@ -116,7 +113,7 @@ impl Record {
         bytes
     }
 
-    /// Reads a record; `None` where the bytes are not one that this program wrote.
+    /// Decodes a record. Returns `None` if this program did not write the bytes.
     pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
         let crc = u32::from_le_bytes(take(bytes, 0)?);
         let [version, kind, code, text_len] = take(bytes, 4)?;
@@ -154,11 +151,11 @@ impl Record {
     }
 }
 
-/// Writes at a place that is known to be inside.
+/// Writes a value at a constant offset inside the record.
 fn put(bytes: &mut [u8; RECORD_BYTES], at: usize, value: &[u8]) {
     let end = at.saturating_add(value.len());
-    if let Some(room) = bytes.get_mut(at..end) {
-        room.copy_from_slice(value);
+    if let Some(target) = bytes.get_mut(at..end) {
+        target.copy_from_slice(value);
     }
 }
 
@@ -177,16 +174,15 @@ pub(super) mod tests {
         domain::trade::TradeId,
         ledger::{
             event::{
-                BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, Operator, RecordedAnswer,
-                Sequence, WHO_BYTES_MAX,
+                BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, OPERATOR_BYTES_MAX,
+                Operator, RecordedAnswer, Sequence,
             },
             fault::StorageFault,
         },
         threads::ThreadName,
     };
 
-    /// Records outlive a release, so their checksum must stay what it is. Source: RFC 3720,
-    /// appendix B.4.
+    /// Records outlive a release, so the checksum must not change. Source: RFC 3720, appendix B.4.
     #[test]
     fn the_checksum_is_crc_32c() {
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
@@ -206,11 +202,11 @@ pub(super) mod tests {
         "[A-Za-z0-9+/=]{1,62}".prop_map(|text| TradeId::new(&text).unwrap())
     }
 
-    fn who() -> impl Strategy<Value = Operator> {
+    fn operator() -> impl Strategy<Value = Operator> {
         "\\PC{0,40}".prop_map(|name| Operator::new(&name))
     }
 
-    fn refusal() -> impl Strategy<Value = RejectReason> {
+    fn rejection() -> impl Strategy<Value = RejectReason> {
         prop_oneof![
             Just(RejectReason::NotJoinable),
             Just(RejectReason::Taken),
@@ -235,7 +231,7 @@ pub(super) mod tests {
             Just(Unknown::Unreadable),
             Just(Unknown::UnknownError),
             Just(Unknown::Foreign),
-            refusal().prop_map(Unknown::Unconfirmed),
+            rejection().prop_map(Unknown::Unconfirmed),
         ];
         let not_sent = prop_oneof![
             Just(NotSent::NoConnection),
@@ -244,7 +240,7 @@ pub(super) mod tests {
         ];
         prop_oneof![
             paid().prop_map(RecordedAnswer::Bought),
-            refusal().prop_map(RecordedAnswer::Refused),
+            rejection().prop_map(RecordedAnswer::Rejected),
             not_sent.prop_map(RecordedAnswer::NotSent),
             unknown.prop_map(RecordedAnswer::Unknown),
         ]
@@ -252,10 +248,10 @@ pub(super) mod tests {
 
     fn halt() -> impl Strategy<Value = HaltReason> {
         prop_oneof![
-            who().prop_map(HaltReason::Person),
+            operator().prop_map(HaltReason::Operator),
             (coins(), coins())
                 .prop_map(|(expected, actual)| HaltReason::BalanceDrop { expected, actual }),
-            id().prop_map(|id| HaltReason::Unintended { id }),
+            id().prop_map(|id| HaltReason::UnexpectedPurchase { id }),
             id().prop_map(|id| HaltReason::Contradiction { id }),
             (id(), coins(), coins()).prop_map(|(id, approved, paid)| HaltReason::Price {
                 id,
@@ -264,31 +260,29 @@ pub(super) mod tests {
             }),
             (coins(), prop::option::of(id()))
                 .prop_map(|(missing, listed)| HaltReason::Disagreement { missing, listed }),
-            (id(), coins(), coins()).prop_map(|(id, approved, paid)| HaltReason::AbsurdPrice {
-                id,
-                approved,
-                paid
+            (id(), coins(), coins()).prop_map(|(id, approved, paid)| {
+                HaltReason::ImplausiblePrice { id, approved, paid }
             }),
             any::<u32>().prop_map(|count| HaltReason::Unknowns { count }),
-            any::<u32>().prop_map(|count| HaltReason::Refusals { count }),
+            any::<u32>().prop_map(|count| HaltReason::Rejections { count }),
             Just(HaltReason::OtherAccount),
-            refusal().prop_map(HaltReason::Refused),
+            rejection().prop_map(HaltReason::Rejected),
             proptest::sample::select(StorageFault::ALL.to_vec()).prop_map(HaltReason::Storage),
             proptest::sample::select(ThreadName::ALL.to_vec()).prop_map(HaltReason::Thread),
         ]
     }
 
-    /// Any event at all.
+    /// Generates arbitrary events.
     pub(crate) fn event() -> impl Strategy<Value = LedgerEvent> {
         let sequence = || any::<u32>().prop_map(|number| Sequence(u64::from(number)));
         let by = || {
             prop_oneof![
                 Just(EvidenceSource::Marketplace),
                 Just(EvidenceSource::Feed),
-                who().prop_map(EvidenceSource::Person)
+                operator().prop_map(EvidenceSource::Operator)
             ]
         };
-        let proof = prop_oneof![
+        let evidence = prop_oneof![
             Just(Evidence::Bought),
             Just(Evidence::Completed),
             Just(Evidence::Returning),
@@ -309,8 +303,8 @@ pub(super) mod tests {
             sequence().prop_map(|sequence| LedgerEvent::Sent { sequence }),
             (sequence(), answer())
                 .prop_map(|(sequence, answer)| LedgerEvent::Answered { sequence, answer }),
-            (sequence(), proof, paid(), by()).prop_map(|(sequence, proof, paid, by)| {
-                LedgerEvent::Proved { sequence, proof, paid, by }
+            (sequence(), evidence, paid(), by()).prop_map(|(sequence, evidence, paid, by)| {
+                LedgerEvent::Proved { sequence, evidence, paid, by }
             }),
             (sequence(), id(), coins()).prop_map(|(sequence, id, price)| LedgerEvent::Adopted {
                 sequence,
@@ -320,9 +314,9 @@ pub(super) mod tests {
             id().prop_map(|id| LedgerEvent::Accepted { id }),
             Just(LedgerEvent::Baselined),
             halt().prop_map(LedgerEvent::Halted),
-            who().prop_map(|by| LedgerEvent::Resumed { by }),
+            operator().prop_map(|by| LedgerEvent::Resumed { by }),
             any::<i64>().prop_map(|until| LedgerEvent::Paused { until: UnixMs(until) }),
-            who().prop_map(|by| LedgerEvent::NewBudget { by }),
+            operator().prop_map(|by| LedgerEvent::NewBudget { by }),
             (coins(), any::<i64>())
                 .prop_map(|(coins, as_of)| LedgerEvent::Balance { coins, as_of: UnixMs(as_of) }),
             any::<u64>().prop_map(|boot| LedgerEvent::Started { boot: BootId(boot) }),
@@ -331,25 +325,25 @@ pub(super) mod tests {
             (coins(), any::<u32>(), any::<i64>()).prop_map(|(coins, count, barrier)| {
                 LedgerEvent::Lost { coins, count, barrier: UnixMs(barrier) }
             }),
-            by().prop_map(|by| LedgerEvent::LossSettled { by }),
+            by().prop_map(|by| LedgerEvent::LossCleared { by }),
         ]
     }
 
     #[test]
-    fn a_long_name_is_cut_at_a_whole_character() {
-        let who = Operator::new(&"ä".repeat(WHO_BYTES_MAX));
-        assert_eq!(who.as_str(), "ä".repeat(WHO_BYTES_MAX / 2));
+    fn a_long_name_is_cut_at_a_character_boundary() {
+        let name = Operator::new(&"ä".repeat(OPERATOR_BYTES_MAX));
+        assert_eq!(name.as_str(), "ä".repeat(OPERATOR_BYTES_MAX / 2));
     }
 
     #[test]
-    fn an_empty_file_holds_no_record() {
+    fn zeroed_bytes_are_not_a_record() {
         assert_eq!(Record::decode(&[0; RECORD_BYTES]), None);
     }
 
     proptest! {
         /// Invariant 1.
         #[test]
-        fn decoding_gives_back_what_was_encoded(
+        fn decoding_reverses_encoding(
             position: u64,
             at: i64,
             uptime_ms in prop::option::of(0..NO_UPTIME),
@@ -361,15 +355,15 @@ pub(super) mod tests {
 
         /// Invariant 2, for every bit.
         #[test]
-        fn a_single_wrong_bit_is_found(event in event(), bit in 0..RECORD_BYTES * 8) {
+        fn a_flipped_bit_is_detected(event in event(), bit in 0..RECORD_BYTES * 8) {
             let mut bytes = Record { position: 7, at: UnixMs(0), uptime_ms: None, event }.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Record::decode(&bytes), None);
         }
 
-        /// Invariant 2, for what a torn write leaves.
+        /// Invariant 2, for a torn write.
         #[test]
-        fn half_a_record_is_none(event in event(), whole in 1..RECORD_BYTES) {
+        fn a_torn_record_does_not_decode(event in event(), whole in 1..RECORD_BYTES) {
             let new = Record { position: 8, at: UnixMs(1), uptime_ms: Some(9), event }.encode();
             let old = LedgerEvent::Baselined;
             let old = Record { position: 7, at: UnixMs(0), uptime_ms: None, event: old };

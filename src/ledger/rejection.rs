@@ -1,141 +1,74 @@
-//! Why a buy was not approved: the limit by name, with its value and its bound.
+//! Reasons for which an order is not approved: the limit, its value and its bound.
 
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// The limit that stands against a buy.
+/// Limit that an order would violate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RiskRejection {
-    /// Buying is halted until a person has looked.
-    #[error("buying is halted")]
+    /// Ordering is halted until the operator resumes it.
+    #[error("ordering is halted")]
     Halted,
-    /// What the account holds has not been compared with the ledger since the start.
-    #[error("the ledger is not yet reconciled with the marketplace")]
+    /// The account has not been compared with the ledger since the start.
+    #[error("the account is still being checked (about 1 s after each start)")]
     NotReconciled,
-    /// The marketplace asked for a pause.
-    #[error("buying is paused until {until}")]
-    Paused {
-        /// Until when.
-        until: UnixMs,
-    },
-    /// The ledger cannot be written, so nothing may be bought.
-    #[error("the ledger cannot be written")]
+    /// The marketplace requested a pause.
+    #[error("ordering is paused until {until}")]
+    Paused { until: UnixMs },
+    /// The ledger cannot be written.
+    #[error("the ledger is not writable; the log contains the cause")]
     Unwritable,
-    /// So much has happened that the disk has not yet caught up.
-    #[error("the ledger's disk has not caught up")]
+    /// The durable limit on approvals, or the intent file, has no capacity left for the moment.
+    #[error("the ledger waits for the disk")]
     Behind,
-    /// The ledger holds as many intents as it can.
-    #[error("the ledger is full with {max} intents")]
-    Full {
-        /// How many it can hold.
-        max: u32,
-    },
-    /// This listing was requested before. No listing ever is twice.
+    /// The ledger has reached its maximum number of intents.
+    #[error("the ledger is full: {max} orders")]
+    Full { max: u32 },
+    /// The listing was requested before. No listing is requested twice.
     #[error("this listing was requested before")]
     AlreadyRequested,
-    /// It may have been requested before the machine lost power.
-    #[error("created before {barrier}, so it may have been requested before power was lost")]
+    /// The listing may have been requested before a power loss.
+    #[error("created before {barrier}, so it may have been requested before the power loss")]
     BeforePowerLoss {
-        /// What it would have to be younger than.
+        /// Only listings created after this moment are ordered.
         barrier: UnixMs,
     },
-    /// A price of nothing, or less.
-    #[error("a price of {price} is none")]
-    NoPrice {
-        /// The price.
-        price: Amount,
-    },
-    /// Above `max_price`.
+    /// The price is zero or negative.
+    #[error("the price {price} is not positive")]
+    NoPrice { price: Amount },
     #[error("price {price} is above max_price {max}")]
-    MaxPrice {
-        /// The price.
-        price: Amount,
-        /// The bound.
-        max: Amount,
-    },
-    /// The whitelist has no such entry.
-    #[error("the ledger knows no such whitelist entry")]
+    MaxPrice { price: Amount, max: Amount },
+    #[error("the whitelist entry is unknown to the ledger")]
     NoEntry,
-    /// Its entry's `max_quantity` is reached.
-    #[error("{bought} of its entry's max_quantity {max} are bought or reserved")]
-    EntryQuantity {
-        /// How many are.
-        bought: u32,
-        /// The bound.
-        max: u32,
-    },
-    /// It would exceed its entry's `max_total`.
+    /// The entry's `max_quantity` is reached.
+    #[error("{bought} bought or reserved, its entry's max_quantity is {max}")]
+    EntryQuantity { bought: u32, max: u32 },
+    /// The order would exceed the entry's `max_total`.
     #[error("{spent} spent and {price} more would exceed its entry's max_total {max}")]
-    EntryTotal {
-        /// What is spent or reserved for the entry.
-        spent: Amount,
-        /// The price.
-        price: Amount,
-        /// The bound.
-        max: Amount,
-    },
-    /// It would exceed `total`.
+    EntryTotal { spent: Amount, price: Amount, max: Amount },
+    /// The order would exceed `total`.
     #[error("{spent} spent and {price} more would exceed total {max}")]
-    Total {
-        /// What is spent or reserved.
-        spent: Amount,
-        /// The price.
-        price: Amount,
-        /// The bound.
-        max: Amount,
-    },
-    /// It would exceed `per_hour`.
+    Total { spent: Amount, price: Amount, max: Amount },
+    /// The order would exceed `per_hour`.
     #[error("{spent} spent within an hour and {price} more would exceed per_hour {max}")]
-    PerHour {
-        /// What was spent or reserved within the hour.
-        spent: Amount,
-        /// The price.
-        price: Amount,
-        /// The bound.
-        max: Amount,
-    },
-    /// It would exceed `per_day`.
+    PerHour { spent: Amount, price: Amount, max: Amount },
+    /// The order would exceed `per_day`.
     #[error("{spent} spent within a day and {price} more would exceed per_day {max}")]
-    PerDay {
-        /// What was spent or reserved within the day.
-        spent: Amount,
-        /// The price.
-        price: Amount,
-        /// The bound.
-        max: Amount,
-    },
-    /// The balance is not known.
-    #[error("the balance is not known")]
+    PerDay { spent: Amount, price: Amount, max: Amount },
+    #[error("the balance is unknown")]
     BalanceUnknown,
-    /// It would take the balance below `min_balance`.
+    /// The order would lower the balance below `min_balance`.
     #[error("balance {balance} less {price} would fall below min_balance {min}")]
-    MinBalance {
-        /// What surely is left now.
-        balance: Amount,
-        /// The price.
-        price: Amount,
-        /// The bound.
-        min: Amount,
-    },
+    MinBalance { balance: Amount, price: Amount, min: Amount },
     /// `max_buys_per_minute` is reached.
-    #[error("{sent} buys within a minute reach max_buys_per_minute {max}")]
-    PerMinute {
-        /// How many were sent.
-        sent: u32,
-        /// The bound.
-        max: u32,
-    },
-    /// `max_in_flight` is reached. It may be tried again while the listing is still wanted.
-    #[error("{in_flight} buys in flight reach max_in_flight {max}")]
-    InFlight {
-        /// How many are.
-        in_flight: u32,
-        /// The bound.
-        max: u32,
-    },
+    #[error("{sent} orders within a minute, max_buys_per_minute is {max}")]
+    PerMinute { sent: u32, max: u32 },
+    /// `max_in_flight` is reached. The order may be retried while the listing is available.
+    #[error("{in_flight} orders in flight, max_in_flight is {max}")]
+    InFlight { in_flight: u32, max: u32 },
 }
 
 impl RiskRejection {
-    /// The limit's name, for counters and log lines.
+    /// Returns the limit's name, for counters and log lines.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Halted => "halted",
@@ -161,8 +94,8 @@ impl RiskRejection {
         }
     }
 
-    /// Whether the same buy may be approved a moment later, without anybody doing anything.
-    pub const fn may_pass(&self) -> bool {
+    /// Returns `true` if the same order may be approved a moment later without any intervention.
+    pub const fn is_transient(&self) -> bool {
         matches!(self, Self::InFlight { .. } | Self::Behind)
     }
 }

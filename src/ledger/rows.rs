@@ -1,4 +1,4 @@
-//! From events to the rows that a person reads: what each event changes in the tables.
+//! Conversion of events into database rows.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -10,46 +10,46 @@ use super::{
 };
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// An event, and what it made of the book.
+/// Event with the rows that it changes.
 #[derive(Clone, Debug)]
 pub(super) struct StagedRows {
     record: Record,
-    /// The intents that it changed, as they are after it.
+    /// Changed intents, after the event.
     intents: Vec<Intent>,
-    /// The halts that it brought.
+    /// Halts that the event added.
     halts: Vec<Halt>,
 }
 
 impl StagedRows {
-    /// Applies a record to the book and keeps what changed.
+    /// Applies a record to the ledger state and collects the changes.
     pub(super) fn new(book: &mut LedgerState, record: Record) -> Result<Self, InvalidTransition> {
-        Self::placed(book, record, (record.at, record.event))
+        Self::converted(book, record, (record.at, record.event))
     }
 
-    /// The same for a record of an earlier run: `placed` is when it happened, and its event, by the
-    /// clock of this run.
-    pub(super) fn placed(
+    /// Applies a record of an earlier run. `converted` is its time and event by the clock of this
+    /// run.
+    pub(super) fn converted(
         book: &mut LedgerState,
         record: Record,
-        placed: (UnixMs, LedgerEvent),
+        converted: (UnixMs, LedgerEvent),
     ) -> Result<Self, InvalidTransition> {
-        let halted = match record.event {
+        let halts_before = match record.event {
             LedgerEvent::Resumed { .. } => 0,
             _ => book.halts.len(),
         };
-        let lost: Vec<Sequence> = match record.event {
+        let interrupted: Vec<Sequence> = match record.event {
             LedgerEvent::Started { .. } => book.in_flight_sequences(),
             _ => Vec::new(),
         };
-        let (at, event) = placed;
+        let (at, event) = converted;
         book.apply(at, &event)?;
-        let changed = sequence_of(&record.event).into_iter().chain(lost);
+        let changed = sequence_of(&record.event).into_iter().chain(interrupted);
         let intents = changed.filter_map(|sequence| book.at(sequence).copied()).collect();
-        let halts = book.halts.get(halted..).unwrap_or_default().to_vec();
+        let halts = book.halts.get(halts_before..).unwrap_or_default().to_vec();
         Ok(Self { record, intents, halts })
     }
 
-    /// Writes the event and everything that it changed.
+    /// Inserts the event and updates the rows that it changed.
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let Record { at, event, .. } = self.record;
         let number: i64 = transaction
@@ -128,15 +128,21 @@ fn write_correction(
     at: UnixMs,
     event: &LedgerEvent,
 ) -> rusqlite::Result<()> {
-    let (who, verdict) = match event {
+    let (operator, verdict) = match event {
         LedgerEvent::Proved {
-            by: EvidenceSource::Person(who), proof: Evidence::NotBought, ..
-        } => (who, "not bought"),
+            by: EvidenceSource::Operator(operator),
+            evidence: Evidence::NotBought,
+            ..
+        } => (operator, "not bought"),
         LedgerEvent::Proved {
-            by: EvidenceSource::Person(who), proof: Evidence::Returned, ..
-        } => (who, "returned"),
-        LedgerEvent::Proved { by: EvidenceSource::Person(who), .. } => (who, "bought"),
-        LedgerEvent::LossSettled { by: EvidenceSource::Person(who) } => (who, "loss settled"),
+            by: EvidenceSource::Operator(operator),
+            evidence: Evidence::Returned,
+            ..
+        } => (operator, "returned"),
+        LedgerEvent::Proved { by: EvidenceSource::Operator(operator), .. } => (operator, "bought"),
+        LedgerEvent::LossCleared { by: EvidenceSource::Operator(operator) } => {
+            (operator, "loss settled")
+        }
         LedgerEvent::NewBudget { by } => (by, "new budget"),
         LedgerEvent::Resumed { by } => (by, "resumed"),
         _ => return Ok(()),
@@ -145,11 +151,17 @@ fn write_correction(
         .prepare_cached(
             "INSERT INTO corrections (event, at, who, intent, verdict) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![number, at.0, who.as_str(), sequence_of(event).map(integer), verdict])?;
+        .execute(params![
+            number,
+            at.0,
+            operator.as_str(),
+            sequence_of(event).map(integer),
+            verdict
+        ])?;
     Ok(())
 }
 
-/// The intent that an event is about, if it is about one.
+/// Returns the intent that an event refers to.
 fn sequence_of(event: &LedgerEvent) -> Option<Sequence> {
     match *event {
         LedgerEvent::Reserved { sequence, .. }
@@ -162,19 +174,19 @@ fn sequence_of(event: &LedgerEvent) -> Option<Sequence> {
     }
 }
 
-/// Numbers fit a signed integer for the next 292 million years of buying once a millisecond.
+/// Sequence numbers fit an `i64` for 292 million years at one order per millisecond.
 pub(super) fn integer(sequence: Sequence) -> i64 {
     i64::try_from(sequence.0).unwrap_or(i64::MAX)
 }
 
-/// The answer in words, for a person.
+/// Formats the answer for display.
 fn describe(answer: &RecordedAnswer) -> String {
     match answer {
         RecordedAnswer::Bought(Some(price)) => format!("bought for {price}"),
         RecordedAnswer::Bought(None) => "bought".to_owned(),
-        RecordedAnswer::Refused(refusal) => refusal.to_string(),
-        RecordedAnswer::NotSent(why) => why.to_string(),
-        RecordedAnswer::Unknown(why) => why.to_string(),
+        RecordedAnswer::Rejected(reason) => reason.to_string(),
+        RecordedAnswer::NotSent(cause) => cause.to_string(),
+        RecordedAnswer::Unknown(cause) => cause.to_string(),
     }
 }
 
@@ -195,11 +207,10 @@ const fn kind(event: &LedgerEvent) -> &'static str {
         LedgerEvent::Started { .. } => "started",
         LedgerEvent::PriceConfirmed { .. } => "price_confirmed",
         LedgerEvent::Lost { .. } => "lost",
-        LedgerEvent::LossSettled { .. } => "loss_settled",
+        LedgerEvent::LossCleared { .. } => "loss_settled",
     }
 }
 
-/// An amount from a column.
 pub(super) fn coins(cents: i64) -> Amount {
     Amount::from_cents(cents)
 }

@@ -1,8 +1,8 @@
-//! The tables of the database, as migrations: each is applied once, in order, and never changed.
+//! Database tables, as migrations. Each is applied once, in order, and never changed.
 
-/// The migrations. A database's `user_version` says how many of them it has had.
+/// A database's `user_version` is the number of migrations applied to it.
 pub(super) const MIGRATIONS: [&str; 1] = [
-    // 1: the beginning.
+    // 1: initial schema.
     "
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -63,5 +63,5 @@ CREATE TABLE halts (
 ",
 ];
 
-/// The format that this version writes.
+/// Format that this version writes.
 pub(super) const VERSION: u32 = 1;

@@ -1,5 +1,5 @@
-//! How everything that belongs to one `SNIPER_DATA` stands: a live bot, a dry run beside it, and the
-//! ledger at rest where no live bot runs.
+//! Status of everything that uses one `SNIPER_DATA`: a live bot, a dry run next to it, and the
+//! stored ledger while no live bot runs.
 
 use std::{fmt, path::Path, process::ExitCode, process::Termination};
 
@@ -14,70 +14,71 @@ use super::{
 };
 use crate::domain::time::UnixMs;
 
-/// How everything stands that belongs to one `SNIPER_DATA`.
+/// Status of everything that uses one `SNIPER_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The live bot, if one runs.
+    /// Status of the live bot, if it is running.
     pub live: Option<LedgerStatus>,
-    /// The dry run, if one runs.
+    /// Status of the dry run, if it is running.
     pub dry: Option<LedgerStatus>,
-    /// The ledger, where there is one and no live bot runs.
-    pub resting: Option<LedgerStatus>,
+    /// Status of the stored ledger, if no live bot is running.
+    pub stopped: Option<LedgerStatus>,
 }
 
 impl Standing {
-    /// Asks the bots that run, and reads the ledger where no live one does.
+    /// Queries the running bots, and reads the stored ledger if no live bot runs.
     ///
     /// # Errors
     ///
-    /// A [`LedgerCommandError`] when a bot or the ledger cannot be asked.
+    /// A [`LedgerCommandError`] if a bot or the ledger cannot be queried.
     pub fn of(
         folder: &Path,
         state: Option<&Path>,
         now: UnixMs,
     ) -> Result<Self, LedgerCommandError> {
-        let bot = |instance| ControlAddress::of(folder, state, instance);
-        let live = ask(&bot(Instance::Live), &ControlRequest::Status)?;
-        let resting = match live {
+        let bot = |instance| ControlAddress::new(folder, state, instance);
+        let live = request_status(&bot(Instance::Live), &ControlRequest::Status)?;
+        let stopped = match live {
             Some(_) => None,
             None => match LedgerReader::open_or_copy(folder, state) {
-                Ok(mut archive) => Some(at_rest(&mut archive, now)),
+                Ok(mut reader) => Some(stopped_status(&mut reader, now)),
                 Err(LedgerError::Missing { .. }) => None,
                 Err(error) => return Err(error.into()),
             },
         };
-        let dry = match ask(&bot(Instance::Dry), &ControlRequest::Status) {
+        let dry = match request_status(&bot(Instance::Dry), &ControlRequest::Status) {
             Ok(dry) => dry,
-            // What can be said of the money is said all the same.
-            Err(_unanswered) if live.is_some() || resting.is_some() => None,
+            // The status of the ledger is more important than the dry run's.
+            Err(_unanswered) if live.is_some() || stopped.is_some() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { live, dry, resting })
+        Ok(Self { live, dry, stopped })
     }
 
-    /// What needs the user; `sniper status` and `sniper doctor` exit with 1 where it is anything.
+    /// Returns the problems that require the user. `sniper status` and `sniper doctor` exit with 1
+    /// if there are any.
     pub fn problems(&self) -> Vec<String> {
-        let all = [&self.live, &self.dry, &self.resting];
+        let all = [&self.live, &self.dry, &self.stopped];
         all.into_iter().flatten().flat_map(LedgerStatus::problems).collect()
     }
 
-    /// What is shown first, and what is shown below it, with the key that it has in JSON.
+    /// Returns the status to show first, and the second one with its JSON key.
     fn parts(&self) -> (Option<&LedgerStatus>, Option<(&'static str, &LedgerStatus)>) {
-        let Self { live, dry, resting } = self;
-        match (live, dry, resting) {
+        let Self { live, dry, stopped } = self;
+        match (live, dry, stopped) {
             (Some(live), dry, _) => (Some(live), dry.as_ref().map(|dry| ("dry", dry))),
-            (None, Some(dry), resting) => {
-                (Some(dry), resting.as_ref().map(|resting| ("ledger", resting)))
+            (None, Some(dry), stopped) => {
+                (Some(dry), stopped.as_ref().map(|stopped| ("ledger", stopped)))
             }
-            (None, None, resting) => (resting.as_ref(), None),
+            (None, None, stopped) => (stopped.as_ref(), None),
         }
     }
 
-    /// As one JSON object.
+    /// Converts the status into one JSON object.
     ///
     /// # Errors
     ///
-    /// What the serializer says, which has nothing to say about plain values.
+    /// A [`serde_json::Error`], which plain values do not cause.
     pub fn to_json(&self) -> Result<Value, serde_json::Error> {
         let (first, second) = self.parts();
         let Some(first) = first else {
@@ -100,7 +101,8 @@ impl fmt::Display for Standing {
         let Some(first) = first else {
             return writeln!(
                 f,
-                "No bot is running with this SNIPER_DATA, and there is no ledger yet."
+                "No bot is running with this SNIPER_DATA, and there is no ledger yet. Start one \
+                 with: sniper run"
             );
         };
         for problem in self.problems() {
@@ -108,14 +110,14 @@ impl fmt::Display for Standing {
         }
         write!(f, "{first}")?;
         match second {
-            Some(("dry", dry)) => write!(f, "\nA dry run beside it:\n\n{dry}"),
-            Some((_, resting)) => write!(f, "\nThe ledger of the stopped live bot:\n\n{resting}"),
+            Some(("dry", dry)) => write!(f, "\nDry run:\n\n{dry}"),
+            Some((_, stopped)) => write!(f, "\nLedger of the stopped live bot:\n\n{stopped}"),
             None => Ok(()),
         }
     }
 }
 
-/// Whether anything needs the user, as an exit code: 1 where something does.
+/// Problems that require the user. As an exit code: 1 if there are any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it is the exit code"]
 pub struct StandingProblems(pub Vec<String>);
@@ -126,26 +128,27 @@ impl Termination for StandingProblems {
     }
 }
 
-/// Asks one bot; `None`: it does not run.
+/// Sends a request to one bot. Returns `None` if it is not running.
 ///
 /// # Errors
 ///
-/// A [`LedgerCommandError`] when it runs and does not do what is asked.
-pub(super) fn ask(
+/// A [`LedgerCommandError`] if the bot does not carry out the request.
+pub(super) fn request_status(
     address: &ControlAddress,
     request: &ControlRequest,
 ) -> Result<Option<LedgerStatus>, LedgerCommandError> {
-    match control::ask(address, request) {
+    match control::send_request(address, request) {
         Ok(ControlReply::Done(status)) => Ok(Some(*status)),
-        Ok(ControlReply::Cannot(why)) => Err(LedgerCommandError::Refused(why)),
+        Ok(ControlReply::Cannot(reason)) => Err(LedgerCommandError::Refused(reason)),
         Err(ControlError::NotRunning) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// How things stand while no live bot runs.
-pub(super) fn at_rest(archive: &mut LedgerReader, now: UnixMs) -> LedgerStatus {
-    let mut status = LedgerStatus::of(&archive.book_mut().snapshot(now), NOT_RUNNING, None);
+/// Returns the status of the stored ledger while no live bot runs.
+pub(super) fn stopped_status(reader: &mut LedgerReader, now: UnixMs) -> LedgerStatus {
+    let mut status =
+        LedgerStatus::from_snapshot(&reader.book_mut().snapshot(now), NOT_RUNNING, None);
     if status.buying == "not reconciled" {
         "off".clone_into(&mut status.buying);
     }

@@ -1,20 +1,20 @@
-//! The book: every intent, and what may still be spent.
+//! State of the ledger: every intent, and the remaining budget.
 //!
-//! Pure. A book is the sum of its events ([`LedgerState::apply`]); what it decides ([`LedgerState::approve`])
-//! is an event that the caller makes durable first and applies then. Deciding takes constant
-//! time, whatever the book holds.
+//! Pure. The state is determined by its events ([`LedgerState::apply`]). A decision
+//! ([`LedgerState::approve`]) is an event that the caller records first and applies then. A
+//! decision takes constant time, independent of the size of the ledger.
 //!
 //! # Invariants
 //!
-//! 1. An approval keeps what is reserved, spent and unknown within every limit: `max_price`,
-//!    `total`, `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and
-//!    its entry's `max_quantity` and `max_total`.
-//! 2. No listing is approved twice, except after not one byte of the first request had left.
+//! 1. An approval keeps reserved, spent and unknown coins within every limit: `max_price`, `total`,
+//!    `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and its entry's
+//!    `max_quantity` and `max_total`.
+//! 2. No listing is approved twice, unless no byte of the first request was sent.
 //! 3. Unknown counts as spent. An order stops counting only by a
 //!    [`Release`](super::event::Release).
-//! 4. A refused or returned buy frees every limit but the one per minute.
-//! 5. A halt stays until [`LedgerEvent::Resumed`], and nothing is approved while there is one.
-//! 6. The running sums are those of the intents: [`LedgerState::check`] counts again.
+//! 4. A rejected or returned order frees every limit except the one per minute.
+//! 5. A halt lasts until [`LedgerEvent::Resumed`], and nothing is approved meanwhile.
+//! 6. The running sums equal those of the intents: [`LedgerState::check`] recomputes them.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -35,30 +35,30 @@ use crate::{
     whitelist::WhitelistEntry,
 };
 
-/// How many intents a ledger can hold.
+/// Maximum number of intents of a ledger.
 pub const INTENTS_MAX: u32 = 1_000_000;
-/// How many unknown outcomes in a row stop buying.
+/// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
-/// How many unexpected refusals in a row stop buying. *Taken* and *too early* never count.
-pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
-/// How many reasons to halt are kept at once.
+/// Number of consecutive unexpected rejections that halts ordering. *Taken* and *too early* never
+/// count.
+pub const REJECTIONS_IN_A_ROW_MAX: u32 = 5;
+/// Maximum number of simultaneous halts.
 pub const HALTS_MAX: usize = 16;
-/// How long buying pauses when the marketplace asks for it and does not say how long.
+/// Pause after a rate limit that does not specify a duration.
 pub const PAUSE: Duration = Duration::from_secs(60);
-/// The longest pause that is honoured.
+/// Maximum pause that is honored.
 pub const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 
-/// How long before the last event that power loss has left a lost one may have happened. The
-/// writer lags by milliseconds; when it cannot write at all, nothing is approved.
+/// Margin before the last surviving event within which a lost one may have happened. The writer
+/// lags by milliseconds, and nothing is approved while it cannot write.
 const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// How many intents fit into every table at least, whenever one comes. More are under way at no
-/// time; tables grow off the way from frame to order.
+/// Minimum free capacity of every collection. More orders are never in flight; collections grow
+/// outside of the order path.
 const HEADROOM: usize = 2_048;
 
-/// Every intent, and what may still be spent.
 #[derive(Clone, Debug)]
 pub struct LedgerState {
     pub(super) budget: Budget,
@@ -69,8 +69,8 @@ pub struct LedgerState {
     pub(super) by_id: HashMap<TradeId, Sequence>,
     pub(super) accepted: HashSet<TradeId>,
     pub(super) baselined: bool,
-    /// Purchases since then count against `total` although this ledger did not make them, until it
-    /// is baselined; `None`: they do not.
+    /// Purchases outside of this ledger since then count against `total`, until the ledger is
+    /// baselined.
     pub(super) count_since: Option<UnixMs>,
     pub(super) reconciled: bool,
     pub(super) budget_from: Sequence,
@@ -81,25 +81,25 @@ pub struct LedgerState {
     pub(super) account: AccountBalance,
     pub(super) in_flight: u32,
     pub(super) open: BTreeSet<Sequence>,
-    /// Orders of which the account's own list names a lower price than what counts.
+    /// Orders whose price in the account's list is lower than the counted one.
     pub(super) repriced: BTreeSet<Sequence>,
     pub(super) halts: Vec<Halt>,
     pub(super) paused_until: UnixMs,
     pub(super) unknowns_in_a_row: u32,
-    pub(super) refusals_in_a_row: u32,
+    pub(super) rejections_in_a_row: u32,
     pub(super) loss: CrashLoss,
     pub(super) barrier: Option<UnixMs>,
-    pub(super) exposure: ApprovedTotals,
+    pub(super) approved_totals: ApprovedTotals,
     pub(super) first_at: UnixMs,
     pub(super) last_at: UnixMs,
-    /// Since when nothing is freed by age, because the wall clock was set and the account has not
-    /// been read since. Not on record: a start reads the account before it orders.
+    /// Time since when nothing is released by age: the wall clock was set and the account has not
+    /// been read since. Not recorded, because a start reads the account before it orders.
     pub(super) frozen_at: Option<UnixMs>,
 }
 
 impl LedgerState {
-    /// An empty book. `balance_required` says whether an unknown balance forbids buying, as it
-    /// must wherever buys cost money.
+    /// Creates an empty state. `balance_required` forbids orders while the balance is unknown; it
+    /// must be set whenever orders cost money.
     pub fn new(budget: Budget, balance_required: bool) -> Self {
         Self {
             budget,
@@ -124,61 +124,59 @@ impl LedgerState {
             halts: Vec::with_capacity(HALTS_MAX),
             paused_until: UnixMs(i64::MIN),
             unknowns_in_a_row: 0,
-            refusals_in_a_row: 0,
+            rejections_in_a_row: 0,
             loss: CrashLoss::default(),
             barrier: None,
-            exposure: ApprovedTotals::default(),
+            approved_totals: ApprovedTotals::default(),
             first_at: UnixMs(0),
             last_at: UnixMs(0),
             frozen_at: None,
         }
     }
 
-    /// Takes over other limits; `number` is what the journal calls them.
+    /// Replaces the limits. `number` identifies them in the database.
     pub fn set_budget(&mut self, budget: Budget, number: u32) {
         self.budget = budget;
         self.limits = number;
     }
 
-    /// Takes over the entries of a whitelist, by their place in it, and returns those that this
-    /// ledger has never seen before.
+    /// Replaces the whitelist and returns the entries that are new to this ledger.
     pub fn set_entries(&mut self, entries: &[WhitelistEntry]) -> Vec<(EntrySlot, EntryKey)> {
         self.entries.set(entries)
     }
 
-    /// Remembers a whitelist entry under the number that it has had before.
+    /// Registers a whitelist entry under its recorded slot.
     pub fn restore_entry(&mut self, slot: EntrySlot, key: EntryKey) {
         self.entries.restore(slot, key);
     }
 
-    /// The intent for this listing, if it was ever requested.
+    /// Returns the intent for this listing, if it was ever requested.
     pub fn intent(&self, id: &TradeId) -> Option<&Intent> {
         self.by_id.get(id).and_then(|sequence| self.at(*sequence))
     }
 
-    /// The limits.
     pub const fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// What power loss may have made the ledger forget.
+    /// Returns the orders that a crash may have removed from the record.
     pub const fn loss(&self) -> CrashLoss {
         self.loss
     }
 
-    /// Every intent, in the order of their numbers.
+    /// Returns every intent, ordered by number.
     pub fn intents(&self) -> &[Intent] {
         &self.intents
     }
 
-    /// When the oldest intent was approved of which the end is not known yet.
+    /// Returns the approval time of the oldest unresolved intent.
     pub fn oldest_open(&self) -> Option<UnixMs> {
         let open = self.open.first().and_then(|sequence| self.at(*sequence));
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
         open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
     }
 
-    /// Whether a balance of this amount would change nothing and prove nothing.
+    /// Returns `true` if a balance of this amount would change nothing and prove nothing.
     pub(super) fn is_unchanged_by(&self, coins: Amount) -> bool {
         let has_open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         self.account.is_unchanged(coins)
@@ -186,33 +184,34 @@ impl LedgerState {
             && !has_open.into_iter().any(|intent| intent.state == OrderState::Returning)
     }
 
-    /// Whether nothing is freed by age, because the wall clock was set since the account was read.
-    pub const fn is_clock_distrusted(&self) -> bool {
+    /// Returns `true` if the wall clock was set since the account was read. Nothing is released by
+    /// age then.
+    pub const fn is_clock_unreliable(&self) -> bool {
         self.frozen_at.is_some()
     }
 
-    /// The moment by which ages are judged: while the wall clock cannot be trusted, the one at which
-    /// that was noticed.
+    /// Returns the time for the computation of ages: `now`, or the time at which the wall clock
+    /// became unreliable.
     pub(super) fn age_now(&self, now: UnixMs) -> UnixMs {
         self.frozen_at.map_or(now, |frozen| frozen.min(now))
     }
 
-    /// Whether one more buy may be under way.
-    pub const fn has_room_in_flight(&self) -> bool {
+    /// Returns `true` if `max_in_flight` allows one more order.
+    pub const fn has_in_flight_capacity(&self) -> bool {
         self.in_flight < self.budget.max_in_flight
     }
 
-    /// Grows the tables ahead of need. To be called where time does not matter.
-    pub fn make_room(&mut self) {
+    /// Grows the collections in advance. Call it outside of the order path.
+    pub fn reserve_capacity(&mut self) {
         let key = |number: usize| TradeId::new(&number.to_string());
         prealloc::table(&mut self.by_id, HEADROOM, key, &Sequence(0));
         prealloc::list(&mut self.intents, HEADROOM, Intent::FILLER);
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {
-            window.make_room(HEADROOM);
+            window.reserve_capacity(HEADROOM);
         }
     }
 
-    /// The number that the next intent gets.
+    /// Returns the number of the next intent.
     pub(super) fn next_sequence(&self) -> Sequence {
         Sequence(u64::try_from(self.intents.len()).unwrap_or(u64::MAX)).next()
     }
@@ -230,11 +229,11 @@ impl LedgerState {
             .ok_or(InvalidTransition::NoSuchIntent(sequence))
     }
 
-    /// Adds an event that happened at `at`.
+    /// Applies an event that happened at `at`.
     ///
     /// # Errors
     ///
-    /// A [`InvalidTransition`] when the event does not fit; the book is then unchanged.
+    /// An [`InvalidTransition`] if the event does not apply; the state is unchanged then.
     pub fn apply(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         self.dispatch(at, event)?;
         if self.last_at == UnixMs(0) {
@@ -261,22 +260,22 @@ impl LedgerState {
                     reserved_at: at,
                     changed_at: at,
                 })?;
-                self.exposure = self.exposure.plus(price, 1);
+                self.approved_totals = self.approved_totals.plus(price, 1);
             }
-            LedgerEvent::Sent { sequence } => self.sent(sequence, at)?,
-            LedgerEvent::Answered { sequence, answer } => self.answered(sequence, answer, at)?,
-            LedgerEvent::Proved { sequence, proof, paid, by: _ } => {
-                self.proved(sequence, proof, paid, at)?;
+            LedgerEvent::Sent { sequence } => self.on_sent(sequence, at)?,
+            LedgerEvent::Answered { sequence, answer } => self.on_answered(sequence, answer, at)?,
+            LedgerEvent::Proved { sequence, evidence, paid, by: _ } => {
+                self.on_proved(sequence, evidence, paid, at)?;
             }
             LedgerEvent::Adopted { sequence, id, price } => {
-                self.adopted(sequence, id, price, at)?
+                self.on_adopted(sequence, id, price, at)?
             }
             LedgerEvent::Accepted { id } => {
                 self.accepted.insert(id);
             }
             LedgerEvent::Baselined => self.baselined = true,
             LedgerEvent::Halted(reason) => self.halt(reason, at),
-            LedgerEvent::Resumed { by: _ } => self.resumed(),
+            LedgerEvent::Resumed { by: _ } => self.on_resumed(),
             LedgerEvent::Paused { until } => self.paused_until = self.paused_until.max(until),
             LedgerEvent::NewBudget { by: _ } => {
                 self.budget_from = self.next_sequence();
@@ -288,7 +287,7 @@ impl LedgerState {
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }
             }
-            LedgerEvent::Started { boot: _ } => self.started(at)?,
+            LedgerEvent::Started { boot: _ } => self.on_started(at)?,
             LedgerEvent::PriceConfirmed { sequence, price } => {
                 self.confirm_price(sequence, price)?
             }
@@ -299,13 +298,13 @@ impl LedgerState {
                     since: at,
                     not_before: self.last_at.minus(LOSS_MARGIN).max(self.first_at),
                 };
-                self.account.set_lost(self.loss.coins);
-                self.exposure = self.exposure.plus(coins, count);
+                self.account.set_crash_reserve(self.loss.coins);
+                self.approved_totals = self.approved_totals.plus(coins, count);
                 self.barrier = self.barrier.max(Some(barrier));
             }
-            LedgerEvent::LossSettled { by: _ } => {
+            LedgerEvent::LossCleared { by: _ } => {
                 self.loss = CrashLoss::default();
-                self.account.set_lost(Amount::ZERO);
+                self.account.set_crash_reserve(Amount::ZERO);
             }
         }
         Ok(())
@@ -317,8 +316,8 @@ impl LedgerState {
         if sequence != expected {
             return Err(InvalidTransition::OutOfOrder { expected, found: sequence });
         }
-        // By spelling: version 0.1.0 could order a listing under two spellings of its id, and its
-        // ledgers still open. `may_request` denies every spelling.
+        // Compares the spelling: version 0.1.0 could order a listing under two spellings of its id,
+        // and its ledgers must still open. `check_listing` rejects every spelling.
         let is_same = |earlier: &Intent| earlier.id.as_str() == id.as_str();
         let earlier = self.intent(&id).filter(|earlier| earlier.state != OrderState::NotSent);
         if earlier.is_some_and(is_same) {

@@ -1,4 +1,4 @@
-//! How things stand, in the form in which a person or a script asks for it. Pure.
+//! Status of the ledger and the bot, for `sniper status` and its JSON. Performs no I/O.
 
 use std::{
     fmt::{self, Write as _},
@@ -10,138 +10,128 @@ use serde::{Deserialize, Serialize};
 use super::snapshot::Snapshot;
 use crate::{
     domain::money::Amount,
-    domain::time::{UnixMs, lasting},
+    domain::time::{UnixMs, format_duration},
 };
 
-/// A live bot that has not compared its account with the ledger so long after its start needs the
-/// user.
-pub const RECONCILED_WITHIN: Duration = Duration::from_secs(30);
+/// Maximum time from the start of a live bot to its first reconciliation; a longer time is a
+/// problem that needs the user.
+pub const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The mode of a bot that buys.
+/// Mode of a bot that sends orders.
 pub const LIVE: &str = "live";
-/// The mode of a bot that only looks.
+/// Mode of a dry run, which sends no orders.
 pub const DRY: &str = "dry";
-/// Instead of a mode, where no bot runs.
+/// Mode without a running bot.
 pub const NOT_RUNNING: &str = "not running";
 
-/// One limit: how much of it is used.
+/// Usage of one limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitStatus {
-    /// Its name in `sniper.toml`.
+    /// Name of the setting in `sniper.toml`.
     pub name: String,
-    /// What is used of it.
     pub used: String,
-    /// The bound.
     pub bound: String,
-    /// What is left.
     pub left: String,
 }
 
-/// A halt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HaltStatus {
-    /// Since when.
     pub since: String,
-    /// Why.
     pub reason: String,
-    /// What to do about it.
+    /// Instruction for the user, without a full stop.
     pub remedy: String,
 }
 
-/// How the feed of a running bot stands.
+/// State of the feed of a running bot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedStatus {
-    /// `connecting`, `connected`, `no listings` (connected, but the subscription to the listings has
-    /// ended), `disconnected`, or `blocked` (refused until the user has acted).
+    /// `connecting`, `connected`, `no listings` (connected, but the subscription to the listings
+    /// has ended), `disconnected`, or `blocked` (the site rejects the connection until the user
+    /// acts).
     pub state: String,
-    /// Since when a connection is up without a break.
+    /// Start of the current uninterrupted connection.
     pub connected_since: Option<String>,
-    /// How long that is, in milliseconds.
     pub connected_ms: Option<u64>,
-    /// When the last listing came.
+    /// Arrival time of the last listing.
     pub last_listing: Option<String>,
-    /// How long ago that is, in milliseconds.
+    /// Age of the last listing.
     pub last_listing_ms: Option<u64>,
-    /// How many listings came, duplicates apart.
+    /// Number of listings received, without duplicates.
     pub listings: u64,
-    /// How often it was up again after it had been down.
     pub reconnects: u64,
-    /// How many times there were without listings, one that still lasts included.
+    /// Number of gaps (times without listings), including a gap that has not ended.
     pub gaps: u64,
-    /// How long these lasted together, in milliseconds, until now for one that still lasts.
+    /// Total duration of the gaps; a gap that has not ended counts until now.
     pub gap_ms: u64,
-    /// How long the longest lasted, in milliseconds.
     pub longest_gap_ms: u64,
-    /// Whether one still lasts.
     pub gap_is_open: bool,
 }
 
-/// A read of the account that fails.
+/// A repeatedly failing read of the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountFailure {
-    /// What is read: `balance`, `own purchases`, and so on.
+    /// Kind of the read, such as `balance` or `own purchases`.
     pub read: String,
-    /// Since when it fails.
     pub since: String,
-    /// The newest cause.
+    /// Cause of the most recent failure.
     pub cause: String,
-    /// What to do about it.
+    /// Instruction for the user, without a full stop.
     pub remedy: String,
 }
 
-/// How things stand.
+/// Status of one bot, or of a ledger without a running bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerStatus {
     /// `dry`, `live`, or `not running`.
     pub mode: String,
-    /// `on`, or why nothing is bought: `halted`, `paused`, `not reconciled`, `unwritable`.
+    /// `on`, or the reason why no orders are sent: `halted`, `paused`, `not reconciled`,
+    /// `unwritable`, or `off` without a running bot.
     pub buying: String,
-    /// Every limit that is set, with what is used of it.
+    /// All limits that are configured.
     pub limits: Vec<LimitStatus>,
-    /// The balance that was read last.
+    /// Balance as last read from the account.
     pub balance: Option<String>,
-    /// What is surely left of it.
+    /// Lower bound of the coins that are available for orders.
     pub balance_least: Option<String>,
-    /// Buys that wait for their answers.
+    /// Orders without an answer yet.
     pub in_flight: u32,
-    /// Buys of which nobody knows what became.
+    /// Orders with an unknown outcome.
     pub unknown: u32,
-    /// What they cost, all of them; counted as spent.
+    /// Total price of the unknown orders; counts as spent.
     pub unknown_coins: String,
-    /// Bought and not yet delivered.
+    /// Orders that are bought, but not delivered yet.
     pub undelivered: u32,
-    /// Why buying is halted.
     pub halts: Vec<HaltStatus>,
-    /// Until when buying pauses.
+    /// End of the current pause in buying.
     pub paused_until: Option<String>,
-    /// Coins that power loss may have made the ledger forget; counted as spent.
+    /// Upper bound of the coins in orders that a power loss may have hidden; counts as spent.
     pub lost_coins: String,
-    /// Buys that power loss may have made the ledger forget.
+    /// Upper bound of the number of these orders.
     pub lost_buys: u32,
-    /// Why the ledger cannot be used.
+    /// Reason why the ledger cannot be written.
     pub failure: Option<String>,
-    /// Whether the account was compared with the ledger since the start.
+    /// `true` once the ledger was reconciled with the account after the start.
     #[serde(default)]
     pub reconciled: bool,
-    /// How long the bot has run, in milliseconds; `None`: none runs.
+    /// Uptime of the bot; `None` without a running bot.
     #[serde(default)]
     pub running_ms: Option<u64>,
-    /// How its feed stands; `None`: no bot runs.
+    /// `None` without a running bot.
     #[serde(default)]
     pub feed: Option<FeedStatus>,
-    /// Reads of the account that fail. The ledger does not know them; the session adds them.
+    /// Failing account reads. Filled in by the session; the ledger does not track them.
     #[serde(default)]
     pub account_failures: Vec<AccountFailure>,
 }
 
 impl LedgerStatus {
-    /// What needs the user: why `sniper status` exits with 1. Nothing in a dry run, which buys
-    /// nothing either way.
+    /// Returns the problems that need the user and make `sniper status` exit with 1. A dry run has
+    /// none, because it sends no orders.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let is_live = self.mode == LIVE;
         if is_live || self.mode == NOT_RUNNING {
-            let what = if is_live { "buying is halted" } else { "the ledger holds a halt" };
+            let what = if is_live { "buying is halted" } else { "the next live run starts halted" };
             let halts = self.halts.iter().map(|halt| format!("{what}: {}", halt.reason));
             problems.extend(halts);
         }
@@ -151,16 +141,17 @@ impl LedgerStatus {
         let running = self.running_ms.map(Duration::from_millis);
         if is_live
             && !self.reconciled
-            && let Some(running) = running.filter(|running| *running >= RECONCILED_WITHIN)
+            && let Some(running) = running.filter(|running| *running >= RECONCILE_TIMEOUT)
         {
-            let running = lasting(running);
-            problems.push(format!("{running} after the start the account is not reconciled"));
+            let running = format_duration(running);
+            problems.push(format!(
+                "the account is not reconciled with the ledger {running} after the start"
+            ));
         }
         problems
     }
 
-    /// How things stand, from a snapshot.
-    pub fn of(snapshot: &Snapshot, mode: &str, failure: Option<String>) -> Self {
+    pub fn from_snapshot(snapshot: &Snapshot, mode: &str, failure: Option<String>) -> Self {
         let amount = |coins: Amount| coins.to_string();
         let halts = snapshot.halts.iter().map(|halt| HaltStatus {
             since: halt.at.to_string(),
@@ -169,10 +160,10 @@ impl LedgerStatus {
         });
         Self {
             mode: mode.to_owned(),
-            buying: buying(snapshot, failure.is_some()).to_owned(),
-            limits: limits(snapshot),
+            buying: buying_state(snapshot, failure.is_some()).to_owned(),
+            limits: limit_statuses(snapshot),
             balance: snapshot.balance.map(amount),
-            balance_least: snapshot.balance_least.map(amount),
+            balance_least: snapshot.available_min.map(amount),
             in_flight: snapshot.in_flight,
             unknown: snapshot.unknown,
             unknown_coins: amount(snapshot.unknown_coins),
@@ -190,7 +181,7 @@ impl LedgerStatus {
     }
 }
 
-const fn buying(snapshot: &Snapshot, has_failed: bool) -> &'static str {
+const fn buying_state(snapshot: &Snapshot, has_failed: bool) -> &'static str {
     if !snapshot.halts.is_empty() {
         "halted"
     } else if has_failed {
@@ -204,7 +195,7 @@ const fn buying(snapshot: &Snapshot, has_failed: bool) -> &'static str {
     }
 }
 
-fn limits(snapshot: &Snapshot) -> Vec<LimitStatus> {
+fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
     let budget = &snapshot.budget;
     let coins = |name: &str, used: Amount, bound: Option<Amount>| {
         bound.map(|bound| LimitStatus {
@@ -234,19 +225,18 @@ fn limits(snapshot: &Snapshot) -> Vec<LimitStatus> {
     .collect()
 }
 
-/// A few lines for a person.
 impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
         writeln!(f, "buying          {}", self.buying)?;
         if let Some(running) = self.running_ms {
-            writeln!(f, "running         {}", lasting(Duration::from_millis(running)))?;
+            writeln!(f, "running         {}", format_duration(Duration::from_millis(running)))?;
         }
         if let Some(feed) = &self.feed {
             write!(f, "{feed}")?;
         }
         if let Some(failure) = &self.failure {
-            writeln!(f, "ledger          cannot be used: {failure}")?;
+            writeln!(f, "ledger          cannot be written: {failure}")?;
         }
         for AccountFailure { read, since, cause, remedy } in &self.account_failures {
             writeln!(f, "account read    {read} failing since {since}: {cause}")?;
@@ -254,23 +244,29 @@ impl fmt::Display for LedgerStatus {
         }
         for halt in &self.halts {
             writeln!(f, "halted          since {}: {}", halt.since, halt.reason)?;
-            writeln!(f, "                {}", halt.remedy)?;
+            writeln!(f, "                what to do: {}", halt.remedy)?;
         }
         if let Some(until) = &self.paused_until {
             writeln!(f, "paused          until {until}")?;
         }
-        let balance = self.balance.as_deref().unwrap_or("not known");
+        let balance = self.balance.as_deref().unwrap_or("not read yet");
         write!(f, "balance         {balance}")?;
         match &self.balance_least {
-            Some(least) if *least != balance => writeln!(f, ", of which {least} surely left")?,
+            Some(least) if *least != balance => writeln!(f, " (at least {least} available)")?,
             _ => f.write_char('\n')?,
         }
         writeln!(f, "in flight       {}", self.in_flight)?;
-        writeln!(f, "unknown         {} ({} counted as spent)", self.unknown, self.unknown_coins)?;
-        writeln!(f, "undelivered     {}", self.undelivered)?;
+        write!(f, "unknown         {}", self.unknown)?;
+        if self.unknown > 0 {
+            write!(f, " ({} counted as spent)", self.unknown_coins)?;
+        }
+        writeln!(f, "\nin delivery     {}", self.undelivered)?;
         if self.lost_buys > 0 {
             let (count, coins) = (self.lost_buys, &self.lost_coins);
-            writeln!(f, "power loss      up to {count} buys for {coins} counted as spent")?;
+            writeln!(
+                f,
+                "power loss      may have hidden up to {count} orders for {coins}, counted as spent"
+            )?;
         }
         write!(f, "\n{}", LimitTable(&self.limits))
     }
@@ -279,7 +275,7 @@ impl fmt::Display for LedgerStatus {
 impl fmt::Display for FeedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { state, reconnects, gaps, .. } = self;
-        let for_ms = |ms: u64| lasting(Duration::from_millis(ms));
+        let for_ms = |ms: u64| format_duration(Duration::from_millis(ms));
         write!(f, "feed            {state}")?;
         match (&self.connected_since, self.connected_ms) {
             (Some(since), Some(ms)) => writeln!(f, ", connection since {since} ({})", for_ms(ms))?,
@@ -293,13 +289,13 @@ impl fmt::Display for FeedStatus {
         if *gaps > 0 {
             let (all, longest) = (for_ms(self.gap_ms), for_ms(self.longest_gap_ms));
             write!(f, " ({all} without listings, {longest} the longest")?;
-            f.write_str(if self.gap_is_open { ", one still lasts)" } else { ")" })?;
+            f.write_str(if self.gap_is_open { ", one not ended yet)" } else { ")" })?;
         }
         writeln!(f, ", {reconnects} reconnects")
     }
 }
 
-/// Limits as a table.
+/// Displays limits as a table.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitTable<'a>(pub &'a [LimitStatus]);
 
@@ -308,9 +304,21 @@ impl fmt::Display for LimitTable<'_> {
         writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "limit", "used", "of", "left")?;
         for limit in self.0 {
             let LimitStatus { name, used, bound, left } = limit;
+            let name = limit_label(name);
             writeln!(f, "{name:<20} {used:>14} {bound:>14} {left:>14}")?;
         }
         Ok(())
+    }
+}
+
+/// Returns the row name of a limit for the text output; the JSON has the name of the setting.
+fn limit_label(name: &str) -> &str {
+    match name {
+        "per_hour" => "per hour",
+        "per_day" => "per day",
+        "max_buys_per_minute" => "orders per minute",
+        "max_in_flight" => "orders in flight",
+        name => name,
     }
 }
 
@@ -331,23 +339,23 @@ mod tests {
             halts: vec![halt; halts],
             reconciled,
             running_ms: running.map(|seconds| seconds * 1_000),
-            ..LedgerStatus::of(&snapshot, mode, None)
+            ..LedgerStatus::from_snapshot(&snapshot, mode, None)
         }
     }
 
     #[test]
-    fn what_needs_the_user_is_a_problem_and_nothing_else_is() {
+    fn only_conditions_that_need_the_user_are_problems() {
         let count = |mode, halts, reconciled, running| {
             status(mode, halts, reconciled, running).problems().len()
         };
         assert_eq!(count(LIVE, 0, true, Some(3_600)), 0);
         assert_eq!(count(LIVE, 1, true, Some(3_600)), 1);
-        assert_eq!(count(LIVE, 0, false, Some(29)), 0, "it has just started");
+        assert_eq!(count(LIVE, 0, false, Some(29)), 0, "within RECONCILE_TIMEOUT");
         assert_eq!(count(LIVE, 0, false, Some(30)), 1);
         assert_eq!(count(LIVE, 1, false, Some(30)), 2);
         assert_eq!(count(NOT_RUNNING, 1, false, None), 1);
         assert_eq!(count(NOT_RUNNING, 0, false, None), 0);
-        assert_eq!(count(DRY, 1, false, Some(3_600)), 0, "a dry run buys nothing either way");
+        assert_eq!(count(DRY, 1, false, Some(3_600)), 0, "a dry run sends no orders");
         let unwritable =
             LedgerStatus { failure: Some("full".to_owned()), ..status(LIVE, 0, true, Some(1)) };
         assert_eq!(unwritable.problems(), ["the ledger cannot be written: full"]);
@@ -381,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_an_older_bot_is_read_without_the_newer_fields() {
+    fn a_reply_from_an_older_bot_parses_without_the_newer_fields() {
         let mut value = serde_json::to_value(status(LIVE, 1, true, Some(1))).unwrap();
         let object = value.as_object_mut().unwrap();
         for key in ["feed", "running_ms", "reconciled"] {

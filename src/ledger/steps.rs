@@ -1,11 +1,11 @@
-//! The steps of an intent through its states, and what each does to the sums and to buying.
+//! Transitions of an intent between its states, and their effects on the sums and on ordering.
 //!
-//! Pure. The states: reserved → sent → bought | refused | unknown, or not sent; bought →
-//! completed; bought or completed → returning → returned; unknown → any of those, by proof.
-//! Whatever halts or pauses buying follows from the event itself, so that a replay comes to the
-//! same halt even if the program died in between.
+//! Pure. The states: reserved → sent → bought | rejected | unknown, or not sent; bought →
+//! completed; bought or completed → returning → returned; unknown → any of those, by evidence.
+//! Every halt and pause follows from the event itself, so that a replay reaches the same halt even
+//! if the program died in between.
 //!
-//! An order stops counting only in [`LedgerState::release`], which asks
+//! An order stops counting only in [`LedgerState::release`], which consults
 //! [`Release::of`](super::event::Release::of).
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -16,7 +16,7 @@ use super::{
     event::{EntrySlot, Evidence, HaltReason, OrderState, RecordedAnswer, Release, Sequence},
     intent::{Halt, Intent, InvalidTransition},
     state::{
-        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX,
+        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REJECTIONS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX,
     },
 };
 use crate::{
@@ -26,14 +26,14 @@ use crate::{
     domain::trade::TradeId,
 };
 
-/// A price beyond this many times what was approved, or below that part of it, is absurd.
-const ABSURD_FACTOR: i64 = 10;
+/// Ratio between reported and approved price above which, or below whose inverse, a price is
+/// implausible.
+const IMPLAUSIBLE_FACTOR: i64 = 10;
 
-/// A price that the marketplace names for an order.
+/// Price that the marketplace reported for an order, by its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Paid {
-    /// None.
-    Untold,
+    Unreported,
     /// In the answer to the order.
     Answer(Amount),
     /// In the account's own list.
@@ -41,9 +41,13 @@ pub(super) enum Paid {
 }
 
 impl LedgerState {
-    /// Notes that the request of an order has begun to leave.
-    pub(super) fn sent(&mut self, sequence: Sequence, at: UnixMs) -> Result<(), InvalidTransition> {
-        self.advance(sequence, OrderState::Sent, Paid::Untold, at)
+    /// Applies that the transmission of an order's request has begun.
+    pub(super) fn on_sent(
+        &mut self,
+        sequence: Sequence,
+        at: UnixMs,
+    ) -> Result<(), InvalidTransition> {
+        self.advance(sequence, OrderState::Sent, Paid::Unreported, at)
     }
 
     /// Moves an order to a state in which it counts.
@@ -58,24 +62,24 @@ impl LedgerState {
         if !to.counts() {
             return Err(InvalidTransition::NoSuchStep { sequence, from: before.state, to });
         }
-        let after = Intent { state: to, changed_at: at, ..priced(before, paid) };
+        let after = Intent { state: to, changed_at: at, ..with_price(before, paid) };
         self.replace(before, after, at)
     }
 
-    /// Stops counting an order. Nothing else does.
+    /// Stops counting an order. No other function does.
     fn release(
         &mut self,
         sequence: Sequence,
-        why: Release,
+        release: Release,
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
         let before = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let from = before.state;
-        let to = why.of(from).ok_or(InvalidTransition::NotReleased { sequence, from })?;
+        let to = release.of(from).ok_or(InvalidTransition::NotReleased { sequence, from })?;
         self.replace(before, Intent { state: to, changed_at: at, ..before }, at)
     }
 
-    /// Puts an intent in the place of its former self, and moves every sum with it.
+    /// Replaces an intent and updates every sum.
     fn replace(
         &mut self,
         before: Intent,
@@ -86,7 +90,7 @@ impl LedgerState {
         *self.at_mut(sequence)? = after;
         let in_budget = self.budget_from <= sequence;
         if before.state.counts() {
-            self.entries.used_mut(before.entry).take_off(before.price);
+            self.entries.used_mut(before.entry).subtract(before.price);
             if in_budget {
                 self.spent = self.spent.saturating_sub(before.price);
             }
@@ -105,23 +109,23 @@ impl LedgerState {
         if after.state == OrderState::NotSent {
             self.minute.free(sequence);
         }
-        self.account_for(before, after, at);
+        self.update_account(before, after, at);
         if before.state.is_in_flight() && !after.state.is_in_flight() {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
-        put(&mut self.open, sequence, after.state.is_open());
-        put(&mut self.repriced, sequence, after.lower_price().is_some());
+        set_member(&mut self.open, sequence, after.state.is_open());
+        set_member(&mut self.repriced, sequence, after.lower_price().is_some());
         Ok(())
     }
 
-    /// Tells the account what a step means for the balance.
-    fn account_for(&mut self, before: Intent, after: Intent, at: UnixMs) {
+    /// Updates the account balance for a transition.
+    fn update_account(&mut self, before: Intent, after: Intent, at: UnixMs) {
         let is_unsettled = |state: OrderState| state.is_in_flight() || state == OrderState::Unknown;
         let cost = |intent: Intent| Cost { counted: intent.price, charged: intent.charged };
         let Intent { sequence, reserved_at, .. } = after;
         if !before.state.is_charged() && after.state.is_charged() {
             let price = is_unsettled(before.state).then_some(before.price);
-            // What turns up without a loss was bought before the ledger's first reading.
+            // A purchase found without a crash loss was made before the ledger's first reading.
             let is_found = after.entry == EntrySlot::ANY && self.loss.count == 0;
             let reserved_at = if is_found { UnixMs(i64::MIN) } else { reserved_at };
             let reserved = Reservation { at: reserved_at, price };
@@ -138,7 +142,7 @@ impl LedgerState {
         }
     }
 
-    pub(super) fn answered(
+    pub(super) fn on_answered(
         &mut self,
         sequence: Sequence,
         answer: RecordedAnswer,
@@ -146,34 +150,34 @@ impl LedgerState {
     ) -> Result<(), InvalidTransition> {
         let intent = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let from = intent.state;
-        let refused = |to| InvalidTransition::NoSuchStep { sequence, from, to };
+        let invalid = |to| InvalidTransition::NoSuchStep { sequence, from, to };
         match answer {
             RecordedAnswer::Bought(paid) => {
-                // An answer may come late; to an order that counts as not bought it is proof
-                // against that.
-                let is_news = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
-                if !is_news {
-                    return Err(refused(OrderState::Bought));
+                // An answer may be late. For an order that counts as not bought it is evidence to
+                // the contrary.
+                let is_new = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
+                if !is_new {
+                    return Err(invalid(OrderState::Bought));
                 }
-                let paid = paid.map_or(Paid::Untold, Paid::Answer);
+                let paid = paid.map_or(Paid::Unreported, Paid::Answer);
                 self.advance(sequence, OrderState::Bought, paid, at)?;
-                self.all_is_well();
+                self.reset_failure_counts();
                 if !from.counts() {
                     self.halt(HaltReason::Contradiction { id: intent.id }, at);
                 }
-                self.judge_price(intent, paid, at);
+                self.check_price(intent, paid, at);
             }
-            RecordedAnswer::Refused(refusal) => {
+            RecordedAnswer::Rejected(reason) => {
                 self.release(sequence, Release::Rejected, at)?;
-                self.refused(refusal, at);
+                self.on_rejected(reason, at);
             }
             RecordedAnswer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
-            // What it asks of the bot lowers no exposure, so it does not wait for a confirmation.
-            // It says nothing about the connection, so it neither counts as unknown in a row nor
-            // ends such a row.
-            RecordedAnswer::Unknown(Unknown::Unconfirmed(refusal)) => {
+            // Its consequence lowers no exposure, so it does not wait for a confirmation. It is no
+            // evidence about the connection, so it neither counts as an unknown in a row nor ends
+            // such a row.
+            RecordedAnswer::Unknown(Unknown::Unconfirmed(reason)) => {
                 self.become_unknown(intent, at)?;
-                self.heed(refusal, at);
+                self.apply_consequence(reason, at);
             }
             RecordedAnswer::Unknown(_) => {
                 self.become_unknown(intent, at)?;
@@ -186,77 +190,78 @@ impl LedgerState {
         Ok(())
     }
 
-    /// The outcome of an order is not known. One whose rejection was not confirmed is unknown
-    /// already, and its last answer may be that it stays so.
+    /// Moves an order to unknown. An order whose rejection was not confirmed is unknown already,
+    /// and its last answer may leave it so.
     fn become_unknown(&mut self, intent: Intent, at: UnixMs) -> Result<(), InvalidTransition> {
         let Intent { sequence, state: from, .. } = intent;
         match from {
             OrderState::Reserved | OrderState::Sent => {
-                self.advance(sequence, OrderState::Unknown, Paid::Untold, at)
+                self.advance(sequence, OrderState::Unknown, Paid::Unreported, at)
             }
             OrderState::Unknown => Ok(()),
             _ => Err(InvalidTransition::NoSuchStep { sequence, from, to: OrderState::Unknown }),
         }
     }
 
-    fn refused(&mut self, refusal: RejectReason, at: UnixMs) {
-        if refusal.consequence() == Consequence::None {
-            self.all_is_well();
+    fn on_rejected(&mut self, reason: RejectReason, at: UnixMs) {
+        if reason.consequence() == Consequence::None {
+            self.reset_failure_counts();
         }
-        self.heed(refusal, at);
+        self.apply_consequence(reason, at);
     }
 
-    /// Halts or pauses as a refusal asks for.
-    fn heed(&mut self, refusal: RejectReason, at: UnixMs) {
-        match refusal.consequence() {
+    /// Halts or pauses ordering as the rejection requires.
+    fn apply_consequence(&mut self, reason: RejectReason, at: UnixMs) {
+        match reason.consequence() {
             Consequence::None => {}
-            Consequence::Halt => self.halt(HaltReason::Refused(refusal), at),
+            Consequence::Halt => self.halt(HaltReason::Rejected(reason), at),
             Consequence::Pause(wait) => {
-                // Several in flight are refused together; that is one refusal, not several.
+                // Several orders in flight are rejected together; that counts as one rejection.
                 if self.paused_until <= at {
-                    self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
+                    self.rejections_in_a_row = self.rejections_in_a_row.saturating_add(1);
                 }
                 let until = at.plus(wait.unwrap_or(PAUSE).min(PAUSE_MAX));
                 self.paused_until = self.paused_until.max(until);
-                if self.refusals_in_a_row >= REFUSALS_IN_A_ROW_MAX {
-                    self.halt(HaltReason::Refusals { count: self.refusals_in_a_row }, at);
+                if self.rejections_in_a_row >= REJECTIONS_IN_A_ROW_MAX {
+                    self.halt(HaltReason::Rejections { count: self.rejections_in_a_row }, at);
                 }
             }
         }
     }
 
-    const fn all_is_well(&mut self) {
+    const fn reset_failure_counts(&mut self) {
         self.unknowns_in_a_row = 0;
-        self.refusals_in_a_row = 0;
+        self.rejections_in_a_row = 0;
     }
 
-    /// Halts on a price that is above the one approved, or cannot be true.
-    fn judge_price(&mut self, intent: Intent, paid: Paid, at: UnixMs) {
+    /// Halts if the price is above the approved one, or implausible.
+    fn check_price(&mut self, intent: Intent, paid: Paid, at: UnixMs) {
         let (Paid::Answer(paid) | Paid::List(paid)) = paid else { return };
         let Intent { id, approved, .. } = intent;
-        if is_absurd(paid, approved) {
-            self.halt(HaltReason::AbsurdPrice { id, approved, paid }, at);
+        if is_implausible(paid, approved) {
+            self.halt(HaltReason::ImplausiblePrice { id, approved, paid }, at);
         } else if approved < paid {
             self.halt(HaltReason::Price { id, approved, paid }, at);
         }
     }
 
-    pub(super) fn proved(
+    pub(super) fn on_proved(
         &mut self,
         sequence: Sequence,
-        proof: Evidence,
+        evidence: Evidence,
         paid: Option<Amount>,
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
         let intent = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
-        let (from, to) = (intent.state, proof.state());
-        match proof {
+        let (from, to) = (intent.state, evidence.state());
+        match evidence {
             Evidence::NotBought => return self.release(sequence, Release::NotBought, at),
             Evidence::Returned => return self.release(sequence, Release::Returned, at),
             Evidence::ReturnedByStatus => {
-                // Version 0.1.0 freed the coins on the status alone, and has bought with them.
+                // Version 0.1.0 released the coins because of the status alone, and has spent them
+                // since.
                 if from != OrderState::Returning {
-                    self.advance(sequence, OrderState::Returning, Paid::Untold, at)?;
+                    self.advance(sequence, OrderState::Returning, Paid::Unreported, at)?;
                 }
                 return self.release(sequence, Release::Returned, at);
             }
@@ -265,23 +270,23 @@ impl LedgerState {
         if from.is_in_flight() {
             return Err(InvalidTransition::NoSuchStep { sequence, from, to });
         }
-        let paid = paid.map_or(Paid::Untold, Paid::List);
-        // That an unknown order was cancelled says first that it was bought.
+        let paid = paid.map_or(Paid::Unreported, Paid::List);
+        // The cancellation of an unknown order implies that it was bought.
         if from == OrderState::Unknown && to == OrderState::Returning {
-            self.advance(sequence, OrderState::Bought, Paid::Untold, at)?;
+            self.advance(sequence, OrderState::Bought, Paid::Unreported, at)?;
         }
         self.advance(sequence, to, paid, at)?;
-        // The marketplace contradicts what it said, or what was inferred.
+        // The marketplace contradicts its earlier answer, or the inference from it.
         if !from.counts() {
             self.halt(HaltReason::Contradiction { id: intent.id }, at);
         }
         if intent.listed != self.at(sequence).and_then(|intent| intent.listed) {
-            self.judge_price(intent, paid, at);
+            self.check_price(intent, paid, at);
         }
         Ok(())
     }
 
-    /// A balance has confirmed what the account's own list says that an order cost.
+    /// Applies a price of the account's list that a balance has confirmed.
     pub(super) fn confirm_price(
         &mut self,
         sequence: Sequence,
@@ -292,7 +297,7 @@ impl LedgerState {
         self.replace(before, after, before.changed_at)
     }
 
-    pub(super) fn adopted(
+    pub(super) fn on_adopted(
         &mut self,
         sequence: Sequence,
         id: TradeId,
@@ -313,18 +318,18 @@ impl LedgerState {
             reserved_at: at,
             changed_at: at,
         })?;
-        self.advance(sequence, OrderState::Bought, Paid::Untold, at)?;
+        self.advance(sequence, OrderState::Bought, Paid::Unreported, at)?;
         self.loss.coins = self.loss.coins.saturating_sub(price).max(Amount::ZERO);
         self.loss.count = self.loss.count.saturating_sub(1);
-        self.account.set_lost(self.loss.coins);
+        self.account.set_crash_reserve(self.loss.coins);
         Ok(())
     }
 
-    pub(super) fn started(&mut self, at: UnixMs) -> Result<(), InvalidTransition> {
+    pub(super) fn on_started(&mut self, at: UnixMs) -> Result<(), InvalidTransition> {
         for sequence in self.in_flight_sequences() {
-            self.advance(sequence, OrderState::Unknown, Paid::Untold, at)?;
+            self.advance(sequence, OrderState::Unknown, Paid::Unreported, at)?;
         }
-        // What lies after this start happened under a clock that stood ahead.
+        // Later moments come from a run whose clock was ahead.
         for sequence in self.open.clone() {
             let intent = self.at_mut(sequence)?;
             intent.changed_at = intent.changed_at.min(at);
@@ -339,7 +344,7 @@ impl LedgerState {
         Ok(())
     }
 
-    /// Everything that waits for an answer. Looks at every intent, unless there is nothing.
+    /// Returns every order that waits for an answer. Scans all intents unless there is none.
     pub(super) fn in_flight_sequences(&self) -> Vec<Sequence> {
         if self.in_flight == 0 {
             return Vec::new();
@@ -349,7 +354,7 @@ impl LedgerState {
     }
 
     pub(super) fn halt(&mut self, reason: HaltReason, at: UnixMs) {
-        let is_same = |halt: &&mut Halt| halt.reason.has_cause_of(&reason);
+        let is_same = |halt: &&mut Halt| halt.reason.has_same_cause(&reason);
         if let Some(halt) = self.halts.iter_mut().find(is_same) {
             halt.reason = reason;
             halt.count = halt.count.saturating_add(1);
@@ -358,20 +363,20 @@ impl LedgerState {
         }
     }
 
-    pub(super) fn resumed(&mut self) {
+    pub(super) fn on_resumed(&mut self) {
         for halt in self.halts.drain(..) {
-            if let HaltReason::Unintended { id } = halt.reason {
+            if let HaltReason::UnexpectedPurchase { id } = halt.reason {
                 self.accepted.insert(id);
             }
         }
         self.unknowns_in_a_row = 0;
-        self.refusals_in_a_row = 0;
+        self.rejections_in_a_row = 0;
         self.paused_until = UnixMs(i64::MIN);
     }
 }
 
-/// Sees to it that a set has this member, or has it not.
-fn put(set: &mut BTreeSet<Sequence>, sequence: Sequence, is_member: bool) {
+/// Inserts or removes a member of a set.
+fn set_member(set: &mut BTreeSet<Sequence>, sequence: Sequence, is_member: bool) {
     if is_member {
         set.insert(sequence);
     } else {
@@ -379,14 +384,14 @@ fn put(set: &mut BTreeSet<Sequence>, sequence: Sequence, is_member: bool) {
     }
 }
 
-/// What an order costs by a price that was named. A higher price counts at once, a lower one not
-/// before a balance has confirmed what the account's own list says.
-fn priced(intent: Intent, paid: Paid) -> Intent {
+/// Applies a reported price. A higher price counts immediately, a lower one in the account's list
+/// after a balance has confirmed it.
+fn with_price(intent: Intent, paid: Paid) -> Intent {
     match paid {
         Paid::Answer(paid) if Amount::ZERO < paid => {
             Intent { price: intent.price.max(paid), charged: intent.charged.min(paid), ..intent }
         }
-        // A price that cannot be true says nothing about what was charged.
+        // An implausible price is no evidence of the charge.
         Paid::Answer(_) => Intent { charged: Amount::ZERO, ..intent },
         Paid::List(paid) => {
             let intent = Intent { listed: Some(paid), ..intent };
@@ -395,11 +400,12 @@ fn priced(intent: Intent, paid: Paid) -> Intent {
             }
             Intent { price: intent.price.max(paid), charged: paid, ..intent }
         }
-        Paid::Untold => intent,
+        Paid::Unreported => intent,
     }
 }
 
-fn is_absurd(paid: Amount, approved: Amount) -> bool {
-    let times = |coins: Amount| Amount::from_cents(coins.cents().saturating_mul(ABSURD_FACTOR));
+fn is_implausible(paid: Amount, approved: Amount) -> bool {
+    let times =
+        |coins: Amount| Amount::from_cents(coins.cents().saturating_mul(IMPLAUSIBLE_FACTOR));
     paid <= Amount::ZERO || times(approved) < paid || times(paid) < approved
 }

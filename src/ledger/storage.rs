@@ -1,42 +1,42 @@
-//! Bytes at places in a file, behind a trait so that tests can have a disk that fails.
+//! Positioned reads and writes of a file, as a trait so that tests can simulate disk failures.
 
 use std::{fmt, fs::File, io};
 
-/// A file of fixed length that is read and written at given places.
+/// File of fixed length with positioned reads and writes.
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// Fills `bytes` from this place on.
+    /// Fills `bytes` from the file, starting at `offset`.
     ///
     /// # Errors
     ///
-    /// What the system says; also when the file ends before.
+    /// An I/O error; also if the file ends earlier.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Writes `bytes` at this place, or fewer, and says how many.
+    /// Writes `bytes`, or a prefix of them, at `offset`. Returns the number of bytes written.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// An I/O error.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Waits until everything written is on the disk.
+    /// Waits until every write is on disk.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// An I/O error.
     fn sync(&self) -> io::Result<()>;
 
-    /// How long the file is, in bytes.
+    /// Returns the length of the file in bytes.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// An I/O error.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether the file holds nothing.
+    /// Returns `true` if the length is zero.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// An I/O error.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }

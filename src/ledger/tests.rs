@@ -1,4 +1,4 @@
-//! What the ledger promises about limits, one promise at a time.
+//! Tests of the limits, on ledgers in memory, and helpers for the other ledger tests.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ mod proofs;
 
 pub(super) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
-const TAKEN: Outcome = Outcome::Refused(RejectReason::Taken);
-pub(super) const LOST: Outcome = Outcome::Unknown(Unknown::Timeout);
+const TAKEN: Outcome = Outcome::Rejected(RejectReason::Taken);
+pub(super) const UNKNOWN: Outcome = Outcome::Unknown(Unknown::Timeout);
 
 pub(super) fn coins(whole: i64) -> Amount {
     Amount::from_cents(whole * 100)
@@ -24,7 +24,7 @@ pub(super) fn id(n: u32) -> TradeId {
     TradeId::new(&format!("listing-{n}")).unwrap()
 }
 
-fn me() -> Operator {
+fn operator() -> Operator {
     Operator::new("me")
 }
 
@@ -32,7 +32,7 @@ pub(super) fn after(seconds: u64) -> UnixMs {
     T0.plus(Duration::from_secs(seconds))
 }
 
-/// Limits that stand against nothing in these tests.
+/// A budget whose limits no test reaches unless it lowers them.
 pub(super) fn budget() -> Budget {
     Budget {
         max_price: coins(1_000),
@@ -49,45 +49,55 @@ fn ledger(budget: Budget) -> Ledger {
     Ledger::in_memory(budget, &[entry(Some("first")), entry(Some("second"))], false)
 }
 
-pub(super) fn want(n: u32, price: i64) -> OrderRequest {
+pub(super) fn order_request(n: u32, price: i64) -> OrderRequest {
     OrderRequest { id: id(n), price: coins(price), entry: 0, created_at: Some(T0) }
 }
 
 #[track_caller]
-fn buy(ledger: &mut Ledger, want: OrderRequest, outcome: &Outcome, now: UnixMs) -> Effects {
-    let approved = ledger.reserve(want, now).unwrap();
+fn place_order(
+    ledger: &mut Ledger,
+    request: OrderRequest,
+    outcome: &Outcome,
+    now: UnixMs,
+) -> Effects {
+    let approved = ledger.reserve(request, now).unwrap();
     ledger.sent(approved.id(), now).unwrap();
     ledger.settle(approved.id(), outcome, now).unwrap()
 }
 
 #[track_caller]
-fn check_denied(ledger: &mut Ledger, want: OrderRequest, now: UnixMs, expected: RiskRejection) {
+fn assert_rejected(
+    ledger: &mut Ledger,
+    request: OrderRequest,
+    now: UnixMs,
+    expected: RiskRejection,
+) {
     let before = ledger.snapshot(now);
-    assert_eq!(ledger.reserve(want, now).unwrap_err(), expected);
-    assert_eq!(ledger.snapshot(now), before, "a denied buy counts nowhere");
+    assert_eq!(ledger.reserve(request, now).unwrap_err(), expected);
+    assert_eq!(ledger.snapshot(now), before, "a rejected request changes nothing");
 }
 
 #[test]
-fn a_price_above_max_price_is_denied_with_both() {
+fn a_price_above_max_price_is_rejected_with_both_prices() {
     let mut ledger = ledger(Budget { max_price: coins(50), ..budget() });
-    let denied = RiskRejection::MaxPrice { price: coins(51), max: coins(50) };
-    check_denied(&mut ledger, want(1, 51), T0, denied);
-    assert_eq!(denied.to_string(), "price 51.00 is above max_price 50.00");
-    let _approved = ledger.reserve(want(1, 50), T0).unwrap();
+    let rejection = RiskRejection::MaxPrice { price: coins(51), max: coins(50) };
+    assert_rejected(&mut ledger, order_request(1, 51), T0, rejection);
+    assert_eq!(rejection.to_string(), "price 51.00 is above max_price 50.00");
+    let _approved = ledger.reserve(order_request(1, 50), T0).unwrap();
 }
 
 #[test]
-fn another_spelling_of_an_ordered_id_is_denied() {
-    let spelled = |text| OrderRequest { id: TradeId::new(text).unwrap(), ..want(1, 1) };
+fn another_spelling_of_an_ordered_id_is_rejected() {
+    let spelled = |text| OrderRequest { id: TradeId::new(text).unwrap(), ..order_request(1, 1) };
     let mut ledger = ledger(budget());
-    let _bought = buy(&mut ledger, spelled("VHJhZGU6MQ"), &BOUGHT, T0);
+    let _bought = place_order(&mut ledger, spelled("VHJhZGU6MQ"), &BOUGHT, T0);
     for spelling in ["VHJhZGU6MQ", "VHJhZGU6MQ==", "VHJhZGU6MR", "VHJhZGU6MQ%3D%3D"] {
-        check_denied(&mut ledger, spelled(spelling), T0, RiskRejection::AlreadyRequested);
+        assert_rejected(&mut ledger, spelled(spelling), T0, RiskRejection::AlreadyRequested);
     }
     let _approved = ledger.reserve(spelled("VHJhZGU6Mg"), T0).unwrap();
 }
 
-/// Version 0.1.0 compared ids by their text, so its ledgers may hold one listing twice.
+/// Version 0.1.0 compared ids as text, so its ledgers may contain one listing twice.
 #[test]
 fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
     let mut book = LedgerState::new(budget(), false);
@@ -107,15 +117,15 @@ fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
 }
 
 #[test]
-fn an_approval_asks_for_no_memory_however_many_came_before() {
+fn an_approval_allocates_no_memory_after_10_000_orders() {
     let mut book = LedgerState::new(budget(), false);
     book.set_entries(&[entry(Some("first"))]);
-    book.make_room();
+    book.reserve_capacity();
     for n in 0..10_000 {
-        let (now, want) = (after(u64::from(n)), want(n, 1));
+        let (now, request) = (after(u64::from(n)), order_request(n, 1));
         let mut approved = Err(RiskRejection::NoEntry);
         let counted = allocation_counter::measure(|| {
-            approved = book.approve(&want, now);
+            approved = book.approve(&request, now);
             if let Ok(event) = &approved {
                 book.apply(now, event).unwrap();
             }
@@ -124,52 +134,62 @@ fn an_approval_asks_for_no_memory_however_many_came_before() {
         let Ok(LedgerEvent::Reserved { sequence, .. }) = approved else { panic!("{approved:?}") };
         let answer = if n % 2 == 0 { BOUGHT } else { TAKEN };
         book.apply(now, &LedgerEvent::Answered { sequence, answer: (&answer).into() }).unwrap();
-        book.make_room();
+        book.reserve_capacity();
     }
 }
 
 #[test]
-fn a_price_of_nothing_is_denied() {
+fn a_price_of_zero_or_less_is_rejected() {
     let mut ledger = ledger(budget());
-    check_denied(&mut ledger, want(1, 0), T0, RiskRejection::NoPrice { price: Amount::ZERO });
-    check_denied(&mut ledger, want(1, -5), T0, RiskRejection::NoPrice { price: coins(-5) });
+    assert_rejected(
+        &mut ledger,
+        order_request(1, 0),
+        T0,
+        RiskRejection::NoPrice { price: Amount::ZERO },
+    );
+    assert_rejected(
+        &mut ledger,
+        order_request(1, -5),
+        T0,
+        RiskRejection::NoPrice { price: coins(-5) },
+    );
 }
 
 #[test]
-fn reserved_counts_against_the_total_at_once_and_a_refusal_gives_it_back() {
+fn a_reserved_order_counts_against_total_until_it_is_rejected() {
     let mut ledger = ledger(Budget { total: coins(100), ..budget() });
-    let first = ledger.reserve(want(1, 60), T0).unwrap();
-    let denied = RiskRejection::Total { spent: coins(60), price: coins(41), max: coins(100) };
-    check_denied(&mut ledger, want(2, 41), T0, denied);
-    let _nothing = ledger.settle(first.id(), &TAKEN, T0).unwrap();
-    let _approved = ledger.reserve(want(2, 41), T0).unwrap();
+    let first = ledger.reserve(order_request(1, 60), T0).unwrap();
+    let rejection = RiskRejection::Total { spent: coins(60), price: coins(41), max: coins(100) };
+    assert_rejected(&mut ledger, order_request(2, 41), T0, rejection);
+    let _effects = ledger.settle(first.id(), &TAKEN, T0).unwrap();
+    let _approved = ledger.reserve(order_request(2, 41), T0).unwrap();
 }
 
 #[test]
-fn unknown_counts_as_spent_until_proven_otherwise() {
+fn an_unknown_order_counts_as_spent_until_proven_otherwise() {
     let mut ledger = ledger(Budget { total: coins(100), ..budget() });
-    let _nothing = buy(&mut ledger, want(1, 60), &LOST, T0);
-    let denied = RiskRejection::Total { spent: coins(60), price: coins(60), max: coins(100) };
-    check_denied(&mut ledger, want(2, 60), after(86_400 * 30), denied);
-    let _nothing = ledger.resolve(&id(1), Evidence::NotBought, me(), after(1)).unwrap();
-    let _approved = ledger.reserve(want(2, 60), after(2)).unwrap();
+    let _effects = place_order(&mut ledger, order_request(1, 60), &UNKNOWN, T0);
+    let rejection = RiskRejection::Total { spent: coins(60), price: coins(60), max: coins(100) };
+    assert_rejected(&mut ledger, order_request(2, 60), after(86_400 * 30), rejection);
+    let _effects = ledger.resolve(&id(1), Evidence::NotBought, operator(), after(1)).unwrap();
+    let _approved = ledger.reserve(order_request(2, 60), after(2)).unwrap();
 }
 
 #[test]
-fn the_hour_and_the_day_roll() {
+fn per_hour_and_per_day_are_rolling_windows() {
     let limits = Budget { per_hour: Some(coins(100)), per_day: Some(coins(150)), ..budget() };
     let mut ledger = ledger(limits);
-    let _nothing = buy(&mut ledger, want(1, 100), &BOUGHT, T0);
+    let _effects = place_order(&mut ledger, order_request(1, 100), &BOUGHT, T0);
     let hour = RiskRejection::PerHour { spent: coins(100), price: coins(1), max: coins(100) };
-    check_denied(&mut ledger, want(2, 1), after(3_599), hour);
-    let _nothing = buy(&mut ledger, want(2, 50), &BOUGHT, after(3_600));
+    assert_rejected(&mut ledger, order_request(2, 1), after(3_599), hour);
+    let _effects = place_order(&mut ledger, order_request(2, 50), &BOUGHT, after(3_600));
     let day = RiskRejection::PerDay { spent: coins(150), price: coins(1), max: coins(150) };
-    check_denied(&mut ledger, want(3, 1), after(86_399), day);
-    let _nothing = buy(&mut ledger, want(3, 1), &BOUGHT, after(86_400));
+    assert_rejected(&mut ledger, order_request(3, 1), after(86_399), day);
+    let _effects = place_order(&mut ledger, order_request(3, 1), &BOUGHT, after(86_400));
 }
 
 #[test]
-fn refusals_free_every_limit_but_the_one_per_minute() {
+fn a_rejected_order_frees_every_limit_except_the_one_per_minute() {
     let limits = Budget {
         total: coins(10),
         per_hour: Some(coins(10)),
@@ -179,78 +199,100 @@ fn refusals_free_every_limit_but_the_one_per_minute() {
     };
     let mut ledger = ledger(limits);
     for n in 1..=3 {
-        let _nothing = buy(&mut ledger, want(n, 10), &TAKEN, T0);
+        let _effects = place_order(&mut ledger, order_request(n, 10), &TAKEN, T0);
     }
-    check_denied(&mut ledger, want(4, 10), after(59), RiskRejection::PerMinute { sent: 3, max: 3 });
-    let _nothing = buy(&mut ledger, want(4, 10), &TAKEN, after(60));
+    assert_rejected(
+        &mut ledger,
+        order_request(4, 10),
+        after(59),
+        RiskRejection::PerMinute { sent: 3, max: 3 },
+    );
+    let _effects = place_order(&mut ledger, order_request(4, 10), &TAKEN, after(60));
 }
 
 #[test]
-fn what_was_never_sent_counts_nowhere_and_may_be_tried_again() {
+fn an_order_that_was_not_sent_counts_nowhere_and_can_be_retried() {
     let mut ledger = ledger(Budget { total: coins(10), max_buys_per_minute: 1, ..budget() });
     for second in 0..3 {
-        let approved = ledger.reserve(want(1, 10), after(second)).unwrap();
+        let approved = ledger.reserve(order_request(1, 10), after(second)).unwrap();
         let never = Outcome::NotSent(NotSent::NoConnection);
-        let _nothing = ledger.settle(approved.id(), &never, after(second)).unwrap();
+        let _effects = ledger.settle(approved.id(), &never, after(second)).unwrap();
     }
 }
 
 #[test]
-fn a_listing_is_requested_once_whatever_came_of_it() {
-    for (n, outcome) in (1..).zip([BOUGHT, TAKEN, LOST]) {
+fn a_listing_is_requested_once_regardless_of_the_outcome() {
+    for (n, outcome) in (1..).zip([BOUGHT, TAKEN, UNKNOWN]) {
         let mut ledger = ledger(budget());
-        let _nothing = buy(&mut ledger, want(n, 1), &outcome, T0);
-        check_denied(&mut ledger, want(n, 1), after(1_000_000), RiskRejection::AlreadyRequested);
+        let _effects = place_order(&mut ledger, order_request(n, 1), &outcome, T0);
+        assert_rejected(
+            &mut ledger,
+            order_request(n, 1),
+            after(1_000_000),
+            RiskRejection::AlreadyRequested,
+        );
     }
 }
 
 #[test]
-fn buys_in_flight_are_bounded_and_an_unknown_one_holds_nothing_up() {
+fn orders_in_flight_are_bounded_and_unknown_ones_do_not_count() {
     let mut ledger = ledger(Budget { max_in_flight: 2, ..budget() });
-    let first = ledger.reserve(want(1, 1), T0).unwrap();
-    let _second = ledger.reserve(want(2, 1), T0).unwrap();
-    let denied = RiskRejection::InFlight { in_flight: 2, max: 2 };
-    assert!(denied.may_pass());
-    check_denied(&mut ledger, want(3, 1), T0, denied);
-    let _nothing = ledger.settle(first.id(), &LOST, T0).unwrap();
-    let _approved = ledger.reserve(want(3, 1), T0).unwrap();
+    let first = ledger.reserve(order_request(1, 1), T0).unwrap();
+    let _second = ledger.reserve(order_request(2, 1), T0).unwrap();
+    let rejection = RiskRejection::InFlight { in_flight: 2, max: 2 };
+    assert!(rejection.is_transient());
+    assert_rejected(&mut ledger, order_request(3, 1), T0, rejection);
+    let _effects = ledger.settle(first.id(), &UNKNOWN, T0).unwrap();
+    let _approved = ledger.reserve(order_request(3, 1), T0).unwrap();
 }
 
 #[test]
-fn each_entry_has_limits_of_its_own() {
+fn each_entry_has_its_own_limits() {
     let mut limited = entry(Some("limited"));
     limited.max_quantity = 2;
     limited.max_total = Some(coins(10));
     let entries = [limited, entry(Some("free"))];
     let mut ledger = Ledger::in_memory(budget(), &entries, false);
-    let _nothing = buy(&mut ledger, want(1, 6), &BOUGHT, T0);
+    let _effects = place_order(&mut ledger, order_request(1, 6), &BOUGHT, T0);
     let total = RiskRejection::EntryTotal { spent: coins(6), price: coins(5), max: coins(10) };
-    check_denied(&mut ledger, want(2, 5), T0, total);
-    let _nothing = buy(&mut ledger, want(2, 4), &BOUGHT, T0);
-    check_denied(&mut ledger, want(3, 1), T0, RiskRejection::EntryQuantity { bought: 2, max: 2 });
-    let _nothing = buy(&mut ledger, OrderRequest { entry: 1, ..want(3, 100) }, &BOUGHT, T0);
-    check_denied(&mut ledger, OrderRequest { entry: 2, ..want(4, 1) }, T0, RiskRejection::NoEntry);
+    assert_rejected(&mut ledger, order_request(2, 5), T0, total);
+    let _effects = place_order(&mut ledger, order_request(2, 4), &BOUGHT, T0);
+    assert_rejected(
+        &mut ledger,
+        order_request(3, 1),
+        T0,
+        RiskRejection::EntryQuantity { bought: 2, max: 2 },
+    );
+    let _effects =
+        place_order(&mut ledger, OrderRequest { entry: 1, ..order_request(3, 100) }, &BOUGHT, T0);
+    assert_rejected(
+        &mut ledger,
+        OrderRequest { entry: 2, ..order_request(4, 1) },
+        T0,
+        RiskRejection::NoEntry,
+    );
 }
 
 #[test]
-fn no_buy_takes_the_balance_below_its_floor() {
+fn no_order_takes_the_balance_below_min_balance() {
     let mut ledger = ledger(Budget { min_balance: coins(5), ..budget() });
-    let _nothing = ledger.set_balance(coins(20), T0, T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-    let denied = RiskRejection::MinBalance { balance: coins(10), price: coins(6), min: coins(5) };
-    check_denied(&mut ledger, want(2, 6), after(1), denied);
-    let _approved = ledger.reserve(want(2, 5), after(1)).unwrap();
+    let _effects = ledger.set_balance(coins(20), T0, T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let rejection =
+        RiskRejection::MinBalance { balance: coins(10), price: coins(6), min: coins(5) };
+    assert_rejected(&mut ledger, order_request(2, 6), after(1), rejection);
+    let _approved = ledger.reserve(order_request(2, 5), after(1)).unwrap();
 }
 
 #[test]
-fn a_new_budget_counts_the_total_from_now_and_nothing_else() {
+fn a_new_budget_resets_total_and_no_other_limit() {
     let limits = Budget { total: coins(10), per_day: Some(coins(15)), ..budget() };
     let mut ledger = ledger(limits);
-    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
-    ledger.new_budget(me(), after(1));
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
+    ledger.new_budget(operator(), after(1));
     let day = RiskRejection::PerDay { spent: coins(10), price: coins(10), max: coins(15) };
-    check_denied(&mut ledger, want(2, 10), after(1), day);
-    let _nothing = buy(&mut ledger, want(2, 5), &BOUGHT, after(1));
+    assert_rejected(&mut ledger, order_request(2, 10), after(1), day);
+    let _effects = place_order(&mut ledger, order_request(2, 5), &BOUGHT, after(1));
     assert_eq!(ledger.snapshot(after(1)).spent, coins(5));
     ledger.book().check().unwrap();
 }

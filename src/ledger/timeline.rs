@@ -1,8 +1,8 @@
-//! When recorded events happened, on the clock of this run. Pure.
+//! Conversion of recorded times to the clock of this run. Pure.
 //!
-//! A record carries the wall clock of the run that wrote it and the machine's uptime. The wall
-//! clock may have been set since, so of records of the same boot only the uptime is trusted: it is
-//! moved to the clock of this run. Of another boot there is nothing but the wall clock.
+//! A record contains the wall clock of the run that wrote it and the machine's uptime. The wall
+//! clock may have been set since. Records of the current boot are therefore converted by their
+//! uptime; records of other boots keep their wall clock.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
@@ -11,37 +11,37 @@ use super::{
 };
 use crate::domain::time::UnixMs;
 
-/// Moves records to the clock of this run. Records must come in their order.
+/// Converts records to the clock of this run. Records must be passed in their order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeline {
     boot: BootId,
-    /// The clock of this run less the machine's uptime, in milliseconds.
+    /// Clock of this run less the machine's uptime, in milliseconds.
     offset_ms: Option<i64>,
-    /// Whether the records that come now are of this boot.
+    /// `true` while the records are of the current boot.
     is_this_boot: bool,
 }
 
 impl Timeline {
-    /// A timeline for a run in which the clock stood at `now` when the uptime was `uptime_ms`.
+    /// Creates a timeline for a run whose clock was `now` at the uptime `uptime_ms`.
     pub(super) fn new(boot: BootId, uptime_ms: Option<u64>, now: UnixMs) -> Self {
         let uptime_ms = uptime_ms.and_then(|ms| i64::try_from(ms).ok());
         let offset_ms = uptime_ms.map(|uptime| now.0.saturating_sub(uptime));
         Self { boot, offset_ms, is_this_boot: false }
     }
 
-    /// The uptime at a moment of this run.
+    /// Returns the uptime at a moment of this run.
     pub(super) fn uptime_ms(&self, at: UnixMs) -> Option<u64> {
         self.offset_ms.and_then(|offset| u64::try_from(at.0.saturating_sub(offset)).ok())
     }
 
-    /// When a record happened, and its event with the moments in it moved likewise.
-    pub(super) fn place(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
+    /// Returns the converted time of a record, and its event with converted moments.
+    pub(super) fn convert(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
         if let LedgerEvent::Started { boot } = record.event {
             self.is_this_boot = boot == self.boot && boot != BootId::default();
         }
         let uptime_ms = record.uptime_ms.and_then(|ms| i64::try_from(ms).ok());
-        let placed = self.offset_ms.zip(uptime_ms).filter(|_known| self.is_this_boot);
-        let Some((offset, uptime)) = placed else { return (record.at, record.event) };
+        let converted = self.offset_ms.zip(uptime_ms).filter(|_known| self.is_this_boot);
+        let Some((offset, uptime)) = converted else { return (record.at, record.event) };
         let at = UnixMs(offset.saturating_add(uptime));
         let moved_ms = at.0.saturating_sub(record.at.0);
         let moved = |moment: UnixMs| UnixMs(moment.0.saturating_add(moved_ms));
@@ -68,16 +68,16 @@ mod tests {
     }
 
     #[test]
-    fn records_of_this_boot_are_placed_by_their_uptime() {
+    fn records_of_this_boot_are_converted_by_their_uptime() {
         // The wall clock was set forward by an hour between the runs.
         let mut timeline = Timeline::new(BOOT, Some(10_000), UnixMs(3_600_000 + 10_000));
         let started =
-            timeline.place(&record(1_000, Some(1_000), LedgerEvent::Started { boot: BOOT }));
+            timeline.convert(&record(1_000, Some(1_000), LedgerEvent::Started { boot: BOOT }));
         assert_eq!(started.0, UnixMs(3_600_000 + 1_000));
         let balance = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(1_990) };
         let moved = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(3_600_000 + 1_990) };
-        let placed = timeline.place(&record(2_000, Some(2_000), balance));
-        assert_eq!(placed, (UnixMs(3_600_000 + 2_000), moved));
+        let converted = timeline.convert(&record(2_000, Some(2_000), balance));
+        assert_eq!(converted, (UnixMs(3_600_000 + 2_000), moved));
         assert_eq!(timeline.uptime_ms(UnixMs(3_600_000 + 2_000)), Some(2_000));
     }
 
@@ -85,13 +85,13 @@ mod tests {
     fn records_of_another_boot_or_without_an_uptime_keep_their_wall_clock() {
         let mut timeline = Timeline::new(BOOT, Some(10_000), UnixMs(99_000_000));
         let other = LedgerEvent::Started { boot: BootId(8) };
-        assert_eq!(timeline.place(&record(5, Some(1), other)), (UnixMs(5), other));
+        assert_eq!(timeline.convert(&record(5, Some(1), other)), (UnixMs(5), other));
         let event = LedgerEvent::Baselined;
-        assert_eq!(timeline.place(&record(6, Some(2), event)), (UnixMs(6), event));
+        assert_eq!(timeline.convert(&record(6, Some(2), event)), (UnixMs(6), event));
         let this = LedgerEvent::Started { boot: BOOT };
-        assert_eq!(timeline.place(&record(7, None, this)), (UnixMs(7), this));
+        assert_eq!(timeline.convert(&record(7, None, this)), (UnixMs(7), this));
         let unknown = LedgerEvent::Started { boot: BootId(0) };
         let mut nameless = Timeline::new(BootId(0), Some(1), UnixMs(50));
-        assert_eq!(nameless.place(&record(8, Some(1), unknown)).0, UnixMs(8));
+        assert_eq!(nameless.convert(&record(8, Some(1), unknown)).0, UnixMs(8));
     }
 }

@@ -1,14 +1,14 @@
-//! How much happened within the last while: a sum and a count over a rolling window.
+//! Sum and count over a rolling time window.
 //!
-//! Pure. Adding, freeing and looking are constant or logarithmic in the number of items held;
-//! what has left the window is dropped on the way.
+//! Pure. Every operation is constant or logarithmic in the number of items; expired items are
+//! dropped on the way.
 //!
 //! # Invariants
 //!
-//! 1. An item counts from its moment until a whole width later, the end not included.
-//! 2. No item leaves early, whatever the clock does: its time never runs backwards, and an item
-//!    that seems to lie in the future is taken to happen at the latest time that was seen.
-//! 3. The sum and the count are those of the items held that are not freed.
+//! 1. An item counts from its time until `width` later, exclusive.
+//! 2. No item expires early when the clock is set: time never runs backwards, and an item in the
+//!    future is assigned the latest time seen.
+//! 3. Sum and count are those of the items that are not freed.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{collections::VecDeque, time::Duration};
@@ -24,51 +24,51 @@ struct WindowItem {
     counts: bool,
 }
 
-/// What happened within the last `width`.
+/// Items of the last `width`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     width: Duration,
-    /// The latest time that was seen.
+    /// Latest time seen.
     latest: UnixMs,
-    /// In the order of their moments and of their sequence numbers at once.
+    /// Ordered by time and by sequence number.
     items: VecDeque<WindowItem>,
     sum: Amount,
     count: u32,
 }
 
 impl Window {
-    /// An empty window of this width.
+    /// Creates an empty window.
     pub(super) const fn new(width: Duration) -> Self {
         let latest = UnixMs(i64::MIN);
         Self { width, latest, items: VecDeque::new(), sum: Amount::ZERO, count: 0 }
     }
 
-    /// Sees to it that so many more items fit without growing.
-    pub(super) fn make_room(&mut self, more: usize) {
+    /// Reserves capacity for `more` items.
+    pub(super) fn reserve_capacity(&mut self, more: usize) {
         let at = UnixMs(0);
         let filler = WindowItem { at, sequence: Sequence(0), amount: Amount::ZERO, counts: false };
         prealloc::queue(&mut self.items, more, filler);
     }
 
-    /// Lets go of what has left the window by `now`.
+    /// Drops the items that have expired by `now`.
     pub(super) fn advance(&mut self, now: UnixMs) {
         self.latest = self.latest.max(now);
         while self.items.front().is_some_and(|item| item.at.plus(self.width) <= self.latest) {
-            if let Some(gone) = self.items.pop_front() {
-                self.forget(gone);
+            if let Some(expired) = self.items.pop_front() {
+                self.subtract(expired);
             }
         }
     }
 
-    /// Adds an item that happens at `now`. Its number must be above all earlier ones.
+    /// Adds an item at `now`. Its sequence number must exceed all earlier ones.
     pub(super) fn add(&mut self, sequence: Sequence, amount: Amount, now: UnixMs) {
         self.advance(now);
         self.items.push_back(WindowItem { at: self.latest, sequence, amount, counts: true });
-        self.remember(amount);
+        self.add_amount(amount);
     }
 
-    /// Begins a new time at `now`: what lies after it is taken to happen now. For a start, before
-    /// which the clock may have stood ahead.
+    /// Resets the time to `now` and moves later items to it. For a start after a run whose clock
+    /// was ahead.
     pub(super) fn clamp(&mut self, now: UnixMs) {
         for item in self.items.iter_mut().rev().take_while(|item| item.at > now) {
             item.at = now;
@@ -76,12 +76,12 @@ impl Window {
         self.latest = now;
     }
 
-    /// Stops counting an item, if it is still held.
+    /// Stops counting an item, if it is still in the window.
     pub(super) fn free(&mut self, sequence: Sequence) {
         self.set(sequence, |item| item.counts = false);
     }
 
-    /// Counts an item, if it is still held, with this amount.
+    /// Counts an item with this amount, if it is still in the window.
     pub(super) fn restore(&mut self, sequence: Sequence, amount: Amount) {
         self.set(sequence, |item| {
             item.counts = true;
@@ -89,12 +89,10 @@ impl Window {
         });
     }
 
-    /// The sum of what counts.
     pub(super) const fn sum(&self) -> Amount {
         self.sum
     }
 
-    /// How many count.
     pub(super) const fn count(&self) -> u32 {
         self.count
     }
@@ -107,18 +105,18 @@ impl Window {
         let before = *item;
         change(item);
         let after = *item;
-        self.forget(before);
+        self.subtract(before);
         if after.counts {
-            self.remember(after.amount);
+            self.add_amount(after.amount);
         }
     }
 
-    fn remember(&mut self, amount: Amount) {
+    fn add_amount(&mut self, amount: Amount) {
         self.sum = self.sum.saturating_add(amount);
         self.count = self.count.saturating_add(1);
     }
 
-    fn forget(&mut self, item: WindowItem) {
+    fn subtract(&mut self, item: WindowItem) {
         if item.counts {
             self.sum = self.sum.saturating_sub(item.amount);
             self.count = self.count.saturating_sub(1);
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_counts_until_a_whole_width_later() {
+    fn an_item_expires_after_exactly_the_width() {
         let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000));
         window.advance(UnixMs(60_999));
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_and_forth_lets_nothing_go_early() {
+    fn setting_the_clock_expires_no_item_early() {
         let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000_000));
         window.advance(UnixMs(0));
@@ -174,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_start_what_lies_ahead_leaves_a_whole_width_later() {
+    fn a_future_item_expires_one_width_after_clamping() {
         let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000_000));
         window.clamp(UnixMs(500));
@@ -185,9 +183,9 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 3, against the obvious way of counting.
+        /// Invariant 3, against a naive implementation.
         #[test]
-        fn it_agrees_with_counting_everything(
+        fn sum_and_count_match_a_naive_implementation(
             steps in prop::collection::vec((0_i64..30_000, 1_i64..1_000, any::<bool>()), 0..50),
         ) {
             let mut window = Window::new(WIDTH);

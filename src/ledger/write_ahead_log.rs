@@ -1,17 +1,17 @@
-//! The intent file: the latest events, in the order in which they happened, before the database
-//! has them.
+//! Write-ahead log in the intent file: the latest events in their order, before the database
+//! contains them.
 //!
-//! A ring of [`SLOTS`] records of fixed size in a file that is allocated once. Writing an event is
-//! one write of [`RECORD_BYTES`] into the system's page cache: no sync, no growth, no allocation.
-//! That survives the death of this process at any instant; what it does not survive is the
-//! machine's, and for that there are leases.
+//! A ring buffer of [`SLOTS`] records of fixed size in a file that is allocated once. Writing an
+//! event is one write of [`RECORD_BYTES`] into the page cache: no sync, no growth, no allocation.
+//! It survives the death of this process at any instant. It does not survive a power loss; the
+//! durable limit covers that.
 //!
 //! # Invariants
 //!
-//! 1. A slot is written again only when the database durably has what was in it.
-//! 2. A record that was not written whole is no record.
-//! 3. [`WriteAheadLog::survivors`] returns the records after a position without a hole, or says where the
-//!    hole is.
+//! 1. A slot is overwritten only after the database durably contains its record.
+//! 2. A partially written record does not decode.
+//! 3. [`WriteAheadLog::recover`] returns the records after a position without a gap, or reports the
+//!    first missing position.
 
 use std::{io, sync::Arc};
 
@@ -20,59 +20,57 @@ use super::{
     storage::Storage,
 };
 
-/// How many events the ring holds: 2 MiB.
+/// Number of records in the ring buffer: 2 MiB.
 pub const SLOTS: u64 = 16_384;
 
 const RECORD_LEN: u64 = 128;
 const _: () = assert!(RECORD_BYTES == 128, "RECORD_LEN is RECORD_BYTES as a u64");
-/// How many bytes are written or read at once when the whole file is.
+/// Chunk size for reading or writing the whole file, in bytes.
 const CHUNK_BYTES: usize = 65_536;
 
-/// The intent file.
+/// Write-ahead log in the intent file.
 #[derive(Clone, Debug)]
 pub struct WriteAheadLog {
     storage: Arc<dyn Storage>,
 }
 
-/// A ring that was opened.
 #[derive(Clone, Debug)]
 pub struct OpenedLog {
-    /// The ring.
-    pub ring: WriteAheadLog,
-    /// Whether the file, or part of it, was not there before.
+    pub intent_log: WriteAheadLog,
+    /// `true` if the file was missing or too short.
     pub is_new: bool,
 }
 
-/// What a ring holds after some position.
+/// Records after a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The records, in the order of their positions.
+    /// Ordered by position.
     pub records: Vec<Record>,
-    /// The first position that is missing before a later one that is not.
-    pub hole: Option<u64>,
+    /// First missing position before an existing record.
+    pub missing_record: Option<u64>,
 }
 
 impl WriteAheadLog {
-    /// Takes a file over, and allocates what is missing of it.
+    /// Opens a log and allocates the missing part of its file.
     ///
     /// # Errors
     ///
-    /// What the system says, a full disk for one.
+    /// An I/O error, such as a full disk.
     pub fn open(storage: Arc<dyn Storage>) -> io::Result<OpenedLog> {
         let len = storage.len()?;
         let is_new = len < SLOTS.saturating_mul(RECORD_LEN);
-        let ring = Self { storage };
+        let intent_log = Self { storage };
         if is_new {
-            ring.fill_with_zeros(len)?;
+            intent_log.fill_with_zeros(len)?;
         }
-        Ok(OpenedLog { ring, is_new })
+        Ok(OpenedLog { intent_log, is_new })
     }
 
-    /// Removes every record, and waits for the disk.
+    /// Removes every record and waits for the disk.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// An I/O error.
     pub fn clear(&self) -> io::Result<()> {
         self.fill_with_zeros(0)
     }
@@ -89,47 +87,47 @@ impl WriteAheadLog {
         self.storage.sync()
     }
 
-    /// Takes a file over as it is, to be read.
-    pub fn over(storage: Arc<dyn Storage>) -> Self {
+    /// Opens a log for reading, without allocating.
+    pub fn open_to_read(storage: Arc<dyn Storage>) -> Self {
         Self { storage }
     }
 
-    /// Writes a record at its place.
+    /// Writes a record into its slot.
     ///
     /// # Errors
     ///
-    /// What the system says; then the place holds anything, and is to be written again.
+    /// An I/O error. The content of the slot is undefined then, and must be written again.
     pub fn write(&self, record: &Record) -> io::Result<()> {
-        write_all(self.storage.as_ref(), &record.encode(), place(record.position))
+        write_all(self.storage.as_ref(), &record.encode(), offset_of(record.position))
     }
 
-    /// Reads the record of this position; `None` where another, or none, stands at its place.
+    /// Reads the record of this position; `None` if its slot does not contain it.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// An I/O error.
     pub fn read(&self, position: u64) -> io::Result<Option<Record>> {
-        self.in_slot_of(position).map(|found| found.filter(|found| found.position == position))
+        self.read_slot(position).map(|found| found.filter(|found| found.position == position))
     }
 
-    /// The record that is in the slot of this position, whichever position it has; `None`: no
-    /// whole record is there.
+    /// Reads the record in the slot of this position, regardless of its own position; `None` if the
+    /// slot contains no valid record.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    pub fn in_slot_of(&self, position: u64) -> io::Result<Option<Record>> {
+    /// An I/O error.
+    pub fn read_slot(&self, position: u64) -> io::Result<Option<Record>> {
         let mut bytes = [0; RECORD_BYTES];
-        self.storage.read_at(&mut bytes, place(position))?;
+        self.storage.read_at(&mut bytes, offset_of(position))?;
         Ok(Record::decode(&bytes))
     }
 
-    /// Every whole record after this position, in order.
+    /// Reads every valid record after this position, in order.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    pub fn survivors(&self, after: u64) -> io::Result<Recovered> {
+    /// An I/O error.
+    pub fn recover(&self, after: u64) -> io::Result<Recovered> {
         let mut records = Vec::new();
         let mut chunk = [0; CHUNK_BYTES];
         let (mut at, end) = (0, SLOTS.saturating_mul(RECORD_LEN));
@@ -137,9 +135,9 @@ impl WriteAheadLog {
             self.storage.read_at(&mut chunk, at)?;
             let (slots, _none) = chunk.as_chunks::<RECORD_BYTES>();
             for (index, bytes) in (0_u64..).zip(slots) {
-                let place_of_this = at.saturating_add(index.saturating_mul(RECORD_LEN));
+                let slot_offset = at.saturating_add(index.saturating_mul(RECORD_LEN));
                 let record = Record::decode(bytes).filter(|record| {
-                    after < record.position && place(record.position) == place_of_this
+                    after < record.position && offset_of(record.position) == slot_offset
                 });
                 records.extend(record);
             }
@@ -147,15 +145,15 @@ impl WriteAheadLog {
         }
         records.sort_unstable_by_key(|record| record.position);
         let mut expected = (after.saturating_add(1))..;
-        let hole = records.iter().find_map(|record| {
+        let missing_record = records.iter().find_map(|record| {
             let expected = expected.next()?;
             (record.position != expected).then_some(expected)
         });
-        Ok(Recovered { records, hole })
+        Ok(Recovered { records, missing_record })
     }
 }
 
-fn place(position: u64) -> u64 {
+fn offset_of(position: u64) -> u64 {
     position.checked_rem(SLOTS).unwrap_or_default().saturating_mul(RECORD_LEN)
 }
 

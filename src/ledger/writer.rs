@@ -1,19 +1,19 @@
-//! The thread that carries events from the intent file into the database.
+//! Thread that moves events from the intent file into the database.
 //!
-//! It looks every [`PERIOD`], so that nobody has to wake it on the way from frame to order. In one
-//! transaction it writes the events that are new, what follows from them, and the ceiling of the
-//! lease; then it publishes how far it has come. When the disk refuses, it says so once, buying
-//! stops, and it keeps trying.
+//! It polls every [`WRITE_INTERVAL`], so that the order path need not wake it. One transaction
+//! contains the new events, the rows they change, and the durable limit on approvals; then the
+//! progress is published. If a write fails, that is logged once, ordering stops, and the thread
+//! retries.
 //!
-//! Between two commits nothing may change the database's files. If another program wrote to them,
-//! or restored an older copy in place, nothing more is written and buying stops.
+//! The database's files must not change between two commits. If another program wrote to them, or
+//! restored an older copy, nothing more is written and ordering stops.
 //!
 //! # Invariants
 //!
-//! 1. [`WriterState::applied`] and [`WriterState::ceiling`] are published after the commit that made them
-//!    durable.
-//! 2. Nothing is dropped: what could not be committed is tried again.
-//! 3. The database's write-ahead log stays below twice [`LOG_BYTES_MAX`], whoever reads it.
+//! 1. [`WriterState::applied`] and [`WriterState::durable_limit`] are published after the commit
+//!    that made them durable.
+//! 2. No event is dropped: failed commits are retried.
+//! 3. SQLite's write-ahead log stays below twice [`WAL_BYTES_MAX`], even with other readers.
 
 use std::{
     fs,
@@ -45,64 +45,64 @@ use crate::{
     threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
-/// How often the writer looks for events.
-pub(super) const PERIOD: Duration = Duration::from_millis(10);
-/// How long the writer waits after the disk has refused.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How often the writer looks whether another program changed the database.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long the database's write-ahead log may become before buying stops, in bytes. It is emptied
-/// at 4 MiB unless another program keeps reading an older state of the database. At twice this
-/// length nothing more is written to it.
-const LOG_BYTES_MAX: u64 = if cfg!(test) { 6 } else { 64 } * 1024 * 1024;
-/// The bit of the alarm that says that the disk refuses. The writer clears it when it accepts again.
-const REFUSED: u32 = 1;
-/// How many events are written at once.
+/// Interval at which the writer polls for events.
+pub(super) const WRITE_INTERVAL: Duration = Duration::from_millis(10);
+/// Delay after a failed write.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Interval of the checks for changes by other programs.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Size of SQLite's write-ahead log at which ordering stops, in bytes. It is truncated at 4 MiB
+/// unless another program keeps reading an older state of the database. At twice this size nothing
+/// more is written to it.
+const WAL_BYTES_MAX: u64 = if cfg!(test) { 6 } else { 64 } * 1024 * 1024;
+/// Alarm bit of a failed write. The writer clears it after a successful one.
+const WRITE_FAILED: u32 = 1;
+/// Maximum number of events per transaction.
 const BATCH_MAX: usize = 1_024;
-/// How many messages to the writer may wait.
+/// Capacity of the queue to the writer, in messages.
 pub(super) const MESSAGES_MAX: usize = 256;
 
-/// What the hot path, the writer and the watch tell each other, without a lock on the hot path.
-/// The locks of the ledger belong to it, and not to a thread that may panic.
+/// State shared by the order path, the writer and the watcher, lock-free on the order path. It owns
+/// the ledger's locks, so that a panicking thread does not release them.
 #[derive(Debug)]
 pub(super) struct WriterState {
-    /// The last position in the intent file.
+    /// Last position in the intent file.
     pub(super) written: AtomicU64,
-    /// The last position that the database has.
+    /// Last position in the database.
     pub(super) applied: AtomicU64,
-    /// The durable ceiling.
-    ceiling_coins: AtomicI64,
-    ceiling_count: AtomicU64,
-    /// The ceiling that is asked for.
-    wanted_coins: AtomicI64,
-    wanted_count: AtomicU64,
-    /// The number of the last order that the database has.
+    /// Durable limit on approvals.
+    limit_coins: AtomicI64,
+    limit_count: AtomicU64,
+    /// Requested limit on approvals.
+    requested_coins: AtomicI64,
+    requested_count: AtomicU64,
+    /// Number of the last order in the database.
     pub(super) last_order: AtomicU64,
-    /// The first position that this process wrote to the intent file.
+    /// First position that this process wrote to the intent file.
     first: u64,
-    /// Why nothing may be approved.
+    /// Stops approvals while raised.
     alarm: Alarm,
-    /// Why the disk refuses.
-    why: Mutex<Option<String>>,
+    /// Cause of the failed write.
+    failure: Mutex<Option<String>>,
     mark: Mutex<Option<AccountMark>>,
     _lock: LedgerLock,
 }
 
 impl WriterState {
-    /// The state of a ledger that was opened: `position` is the last one in the intent file, which
-    /// this process wrote and the database has.
+    /// Creates the state of an open ledger. `position` is the last one in the intent file and in
+    /// the database.
     pub(super) fn new(lock: LedgerLock, alarm: Alarm, position: u64) -> Self {
         Self {
             written: AtomicU64::new(position),
             applied: AtomicU64::new(position),
-            ceiling_coins: AtomicI64::default(),
-            ceiling_count: AtomicU64::default(),
-            wanted_coins: AtomicI64::default(),
-            wanted_count: AtomicU64::default(),
+            limit_coins: AtomicI64::default(),
+            limit_count: AtomicU64::default(),
+            requested_coins: AtomicI64::default(),
+            requested_count: AtomicU64::default(),
             last_order: AtomicU64::default(),
             first: position,
             alarm,
-            why: Mutex::default(),
+            failure: Mutex::default(),
             mark: Mutex::default(),
             _lock: lock,
         }
@@ -120,39 +120,39 @@ impl WriterState {
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
     }
 
-    /// Does something with the mark; `None`: none is held.
-    pub(super) fn with_mark<T>(&self, does: impl FnOnce(&mut AccountMark) -> T) -> Option<T> {
-        self.mark.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(does)
+    /// Calls `f` with the mark, if one is held.
+    pub(super) fn with_mark<T>(&self, f: impl FnOnce(&mut AccountMark) -> T) -> Option<T> {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(f)
     }
 
-    pub(super) fn ceiling(&self) -> ApprovedTotals {
+    pub(super) fn durable_limit(&self) -> ApprovedTotals {
         ApprovedTotals {
-            coins: Amount::from_cents(self.ceiling_coins.load(Ordering::Acquire)),
-            count: self.ceiling_count.load(Ordering::Acquire),
+            coins: Amount::from_cents(self.limit_coins.load(Ordering::Acquire)),
+            count: self.limit_count.load(Ordering::Acquire),
         }
     }
 
-    pub(super) fn set_ceiling(&self, ceiling: ApprovedTotals) {
-        self.ceiling_coins.store(ceiling.coins.cents(), Ordering::Release);
-        self.ceiling_count.store(ceiling.count, Ordering::Release);
+    pub(super) fn set_durable_limit(&self, limit: ApprovedTotals) {
+        self.limit_coins.store(limit.coins.cents(), Ordering::Release);
+        self.limit_count.store(limit.count, Ordering::Release);
     }
 
-    pub(super) fn want(&self, ceiling: ApprovedTotals) {
-        self.wanted_coins.store(ceiling.coins.cents(), Ordering::Release);
-        self.wanted_count.store(ceiling.count, Ordering::Release);
+    pub(super) fn request_limit(&self, limit: ApprovedTotals) {
+        self.requested_coins.store(limit.coins.cents(), Ordering::Release);
+        self.requested_count.store(limit.count, Ordering::Release);
     }
 
-    /// The ceiling asked for, but never below the one that is durable.
-    fn wanted(&self) -> ApprovedTotals {
-        let now = self.ceiling();
-        let coins = Amount::from_cents(self.wanted_coins.load(Ordering::Acquire));
-        let count = self.wanted_count.load(Ordering::Acquire);
+    /// Returns the requested limit, but at least the durable one.
+    fn requested_limit(&self) -> ApprovedTotals {
+        let now = self.durable_limit();
+        let coins = Amount::from_cents(self.requested_coins.load(Ordering::Acquire));
+        let count = self.requested_count.load(Ordering::Acquire);
         ApprovedTotals { coins: coins.max(now.coins), count: count.max(now.count) }
     }
 
-    /// Whether the ceiling that was last asked for is durable.
-    pub(super) fn is_leased(&self) -> bool {
-        self.wanted() == self.ceiling()
+    /// Returns `true` if the requested limit is durable.
+    pub(super) fn is_limit_durable(&self) -> bool {
+        self.requested_limit() == self.durable_limit()
     }
 
     #[inline]
@@ -160,94 +160,93 @@ impl WriterState {
         self.alarm.is_raised()
     }
 
-    /// The halts that the alarm asks for: what no clean write can make good.
+    /// Returns the halts for the alarm bits of lost files and threads.
     pub(super) fn losses(bits: u32) -> impl Iterator<Item = HaltReason> {
         let faults = StorageFault::among(bits).map(HaltReason::Storage);
-        faults.chain(Alarm::lost(bits).map(HaltReason::Thread))
+        faults.chain(Alarm::lost_threads(bits).map(HaltReason::Thread))
     }
 
-    /// Why nothing may be approved, if so.
-    pub(super) fn why(&self) -> Option<String> {
+    /// Returns the reason if nothing may be approved.
+    pub(super) fn failure(&self) -> Option<String> {
         let loss = Self::losses(self.alarm.bits()).next();
-        let why = || self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        loss.map(|loss| loss.to_string()).or_else(why)
+        let failure = || self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        loss.map(|loss| loss.to_string()).or_else(failure)
     }
 
-    /// Stops buying because of what `path` shows, and logs that once.
+    /// Stops ordering because of a fault at `path`, and logs it once.
     pub(super) fn raise(&self, fault: StorageFault, path: &Path) {
         if self.alarm.raise(fault.bit()) {
-            tracing::error!("Buying stopped: {fault}: {path:?}. What to do: {}", fault.remedy());
+            tracing::error!("Ordering stopped: {fault}: {path:?}. What to do: {}", fault.remedy());
         }
     }
 
-    /// Stops buying until the disk accepts a write, and says so once.
-    pub(super) fn fail(&self, why: String) {
-        if self.alarm.raise(REFUSED) {
-            tracing::error!("The ledger cannot be written, nothing is bought until it can: {why}");
+    /// Stops ordering until a write succeeds, and logs it once.
+    pub(super) fn fail(&self, reason: String) {
+        if self.alarm.raise(WRITE_FAILED) {
+            tracing::error!(
+                "The ledger cannot be written: {reason}. Nothing is ordered until a write succeeds"
+            );
         }
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
-    fn heal(&self) {
-        if self.alarm.clear(REFUSED) {
-            *self.why.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            tracing::warn!("The ledger can be written again, buying goes on");
+    fn clear_failure(&self) {
+        if self.alarm.clear(WRITE_FAILED) {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            tracing::warn!("The ledger can be written again. Ordering continues");
         }
     }
 }
 
-/// What the writer is told.
 #[derive(Debug)]
 pub(super) enum WriterMessage {
-    /// What the marketplace said about an intent.
-    Words(Sequence, String),
-    /// Whose account this is.
+    /// Response of the marketplace to an order.
+    Response(Sequence, String),
     User(String),
 }
 
-/// The writer.
 #[derive(Debug)]
 pub(super) struct LedgerWriter {
     pub(super) shared: Arc<WriterState>,
-    pub(super) ring: WriteAheadLog,
+    pub(super) intent_log: WriteAheadLog,
     pub(super) database: Database,
-    /// The book as the database has it, with what is in `batch`.
+    /// Ledger state of the database plus `batch`.
     pub(super) book: LedgerState,
     pub(super) messages: Receiver<WriterMessage>,
     pub(super) batch: WriteBatch,
-    /// Where a copy of the database is kept while its own files are lost; `None`: nowhere.
+    /// Path of the copy to keep while the database's own files are lost.
     pub(super) copy: Option<PathBuf>,
-    /// The last position that the copy has; `None`: there is no copy.
+    /// Last position in the copy; `None` if there is no copy.
     pub(super) copied: Option<u64>,
 }
 
 impl LedgerWriter {
-    /// Writes until the ledger is closed.
+    /// Runs until the ledger is closed.
     pub(super) fn run(mut self, guard: ThreadGuard) {
-        let (mut wait, mut looked) = (PERIOD, Instant::now());
+        let (mut wait, mut checked_at) = (WRITE_INTERVAL, Instant::now());
         loop {
             failpoint(ThreadName::Ledger);
             let is_last = match self.messages.recv_timeout(wait) {
                 Ok(message) => {
-                    self.take(message);
+                    self.on_message(message);
                     self.messages.try_iter().collect::<Vec<_>>().into_iter().for_each(|message| {
-                        self.take(message);
+                        self.on_message(message);
                     });
                     false
                 }
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            if looked.elapsed() >= LOOK_EVERY {
-                looked = Instant::now();
-                self.look();
+            if checked_at.elapsed() >= CHECK_INTERVAL {
+                checked_at = Instant::now();
+                self.check_database();
             }
             let written = self.write(is_last);
             wait = match &written {
-                Ok(()) => PERIOD,
+                Ok(()) => WRITE_INTERVAL,
                 Err(error) => {
                     self.shared.fail(error_chain(error));
-                    PAUSE
+                    RETRY_DELAY
                 }
             };
             if is_last {
@@ -257,39 +256,39 @@ impl LedgerWriter {
         }
     }
 
-    /// Looks at the database's files: whether another program changed them, and whether the
-    /// write-ahead log has become too long.
-    fn look(&mut self) {
+    /// Checks for changes of the database's files by other programs, and the size of the
+    /// write-ahead log.
+    fn check_database(&mut self) {
         if self.database.is_changed() {
             self.shared.raise(StorageFault::Changed, self.database.path());
         }
-        self.look_after_copy();
+        self.update_copy();
         if self.is_frozen() {
             return;
         }
         let full = StorageFault::LogFull;
         if self.shared.alarm().bits() & full.bit() != 0 {
-            self.database.empty_log();
-            if self.database.log_bytes() <= LOG_BYTES_MAX {
+            self.database.truncate_wal();
+            if self.database.wal_bytes() <= WAL_BYTES_MAX {
                 self.shared.alarm().clear(full.bit());
                 tracing::warn!(
-                    "The ledger's write-ahead log was emptied. Buying stays halted until \
+                    "The ledger's write-ahead log was truncated. Ordering stays halted until \
                      `sniper resume`"
                 );
             }
-        } else if self.database.log_bytes() > LOG_BYTES_MAX {
+        } else if self.database.wal_bytes() > WAL_BYTES_MAX {
             self.shared.raise(full, self.database.path());
         }
     }
 
-    /// Whether nothing may be written any more, because other contents are there than were written.
+    /// Returns `true` if nothing may be written because another program changed the files.
     fn is_frozen(&self) -> bool {
         self.shared.alarm().bits() & StorageFault::Changed.bit() != 0
     }
 
-    /// Keeps a copy of the database for as long as its own files are lost: what is written to files
-    /// that no path names ends with this process.
-    fn look_after_copy(&mut self) {
+    /// Keeps a copy of the database while its own files are lost, because data in unlinked files
+    /// ends with this process.
+    fn update_copy(&mut self) {
         let Some(copy) = &self.copy else { return };
         let lost = StorageFault::Gone.bit() | StorageFault::Replaced.bit();
         if self.shared.alarm().bits() & lost == 0 {
@@ -307,35 +306,37 @@ impl LedgerWriter {
             Ok(()) if is_first => tracing::warn!("A copy of the ledger was saved: {copy:?}"),
             Ok(()) => {}
             Err(error) => {
-                tracing::error!("No copy of the ledger was saved: {}", error_chain(&error));
+                tracing::error!("Saving a copy of the ledger failed: {}", error_chain(&error));
             }
         }
     }
 
-    /// Leaves the files alone if they are not those that were opened: closing the database would
-    /// otherwise remove a write-ahead log by its path.
+    /// Preserves files that are not the ones opened: closing the database could otherwise delete a
+    /// write-ahead log by its path.
     fn close(&mut self) {
         self.copied = self.copied.map(|_copied| 0);
-        self.look_after_copy();
+        self.update_copy();
         let foreign = [StorageFault::Gone, StorageFault::Replaced, StorageFault::Changed];
         let foreign = foreign.iter().fold(0, |bits, fault| bits | fault.bit());
         if self.shared.alarm().bits() & foreign != 0 {
-            self.database.keep_log_on_close();
+            self.database.keep_wal_on_close();
         }
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
-        if self.database.log_bytes() > LOG_BYTES_MAX.saturating_mul(2) {
+        if self.database.wal_bytes() > WAL_BYTES_MAX.saturating_mul(2) {
             return Err(LedgerError::LogFull { path: self.database.path().to_owned() });
         }
         self.database.commit(&self.batch)
     }
 
-    fn take(&mut self, message: WriterMessage) {
+    fn on_message(&mut self, message: WriterMessage) {
         match message {
-            // Words are for people; while the disk refuses, the latest of them may go.
-            WriterMessage::Words(..) if self.batch.words.len() >= MESSAGES_MAX => {}
-            WriterMessage::Words(sequence, words) => self.batch.words.push((sequence, words)),
+            // Responses are informational; they may be dropped while writes fail.
+            WriterMessage::Response(..) if self.batch.responses.len() >= MESSAGES_MAX => {}
+            WriterMessage::Response(sequence, response) => {
+                self.batch.responses.push((sequence, response))
+            }
             WriterMessage::User(user) => self.batch.user = Some(user),
         }
     }
@@ -345,43 +346,46 @@ impl LedgerWriter {
             if self.is_frozen() {
                 return Ok(());
             }
-            let is_whole = self.stage()?;
-            // Words are about intents that must be there first.
-            let wanted =
-                if is_last && is_whole { self.book.exposure() } else { self.shared.wanted() };
-            let is_news = !self.batch.staged.is_empty()
-                || !self.batch.words.is_empty()
+            let is_complete = self.stage()?;
+            // Responses refer to intents that must be inserted first.
+            let limit = if is_last && is_complete {
+                self.book.approved_totals()
+            } else {
+                self.shared.requested_limit()
+            };
+            let has_changes = !self.batch.staged.is_empty()
+                || !self.batch.responses.is_empty()
                 || self.batch.user.is_some()
-                || wanted != self.batch.ceiling
+                || limit != self.batch.durable_limit
                 || is_last;
-            if is_news || self.has_refused() {
+            if has_changes || self.has_write_failed() {
                 if self.database.is_changed() {
                     self.shared.raise(StorageFault::Changed, self.database.path());
                     return Ok(());
                 }
-                self.batch.ceiling = wanted;
-                self.batch.clean = is_last && is_whole;
-                let is_about_events = !self.batch.staged.is_empty();
-                if is_about_events {
-                    failpoint::pass(failpoint::OrderStep::Staged);
+                self.batch.durable_limit = limit;
+                self.batch.clean = is_last && is_complete;
+                let has_events = !self.batch.staged.is_empty();
+                if has_events {
+                    failpoint::hit(failpoint::OrderStep::Staged);
                 }
                 self.commit()?;
-                if is_about_events {
-                    failpoint::pass(failpoint::OrderStep::Committed);
+                if has_events {
+                    failpoint::hit(failpoint::OrderStep::Committed);
                 }
-                self.published();
+                self.publish();
             }
-            if is_whole {
+            if is_complete {
                 return Ok(());
             }
         }
     }
 
-    fn has_refused(&self) -> bool {
-        self.shared.alarm().bits() & REFUSED != 0
+    fn has_write_failed(&self) -> bool {
+        self.shared.alarm().bits() & WRITE_FAILED != 0
     }
 
-    /// Reads what is new in the intent file; true: all of it.
+    /// Stages the new records of the intent file. Returns `true` if none is left.
     fn stage(&mut self) -> Result<bool, LedgerError> {
         let written = self.shared.written.load(Ordering::Acquire);
         while self.batch.applied < written {
@@ -389,12 +393,12 @@ impl LedgerWriter {
                 return Ok(false);
             }
             let position = self.batch.applied.saturating_add(1);
-            let what = "read the intent file beside";
+            let action = "read the intent file of";
             let path = self.database.path().to_owned();
-            let read = self.ring.read(position);
-            let read = read.map_err(|source| LedgerError::File { what, path, source })?;
+            let read = self.intent_log.read(position);
+            let read = read.map_err(|source| LedgerError::File { action, path, source })?;
             let record = read.ok_or_else(|| {
-                self.database.damaged(format!("record {position} of the intent file is not there"))
+                self.database.damaged(format!("record {position} of the intent file is missing"))
             })?;
             let staged = StagedRows::new(&mut self.book, record);
             self.batch.staged.push(staged.map_err(|source| self.database.contradiction(source))?);
@@ -403,14 +407,14 @@ impl LedgerWriter {
         Ok(true)
     }
 
-    fn published(&mut self) {
+    fn publish(&mut self) {
         self.batch.staged.clear();
-        self.batch.words.clear();
+        self.batch.responses.clear();
         self.batch.user = None;
         self.shared.applied.store(self.batch.applied, Ordering::Release);
-        self.shared.set_ceiling(self.batch.ceiling);
+        self.shared.set_durable_limit(self.batch.durable_limit);
         let last_order = self.book.next_sequence().0.saturating_sub(1);
         self.shared.last_order.store(last_order, Ordering::Release);
-        self.shared.heal();
+        self.shared.clear_failure();
     }
 }

@@ -1,4 +1,4 @@
-//! What `RUST_LOG` selects, and which of its words select nothing.
+//! Parses `RUST_LOG` and finds directives that match nothing.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -9,13 +9,13 @@ use crate::{
     text::{Escaped, nearest},
 };
 
-/// The target of lines that pass every filter.
+/// Target of lines that pass every filter.
 pub const ALWAYS_SHOWN: &str = "sniper::always_shown";
 
-/// The words for how much is logged.
+/// Names of the log levels.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// The crates beneath this program that log.
+/// Dependencies that write log lines.
 const LIBRARIES: [&str; 11] = [
     "hyper",
     "hyper_rustls",
@@ -30,10 +30,10 @@ const LIBRARIES: [&str; 11] = [
     "tungstenite",
 ];
 
-/// How many unknown words a report names.
+/// Maximum number of unknown words to list.
 const UNKNOWN_SHOWN_MAX: usize = 5;
 
-/// What a text of `RUST_LOG` says.
+/// Parsed value of `RUST_LOG`.
 #[derive(Debug)]
 pub struct LogFilter {
     selected: EnvFilter,
@@ -41,14 +41,13 @@ pub struct LogFilter {
 }
 
 impl LogFilter {
-    /// Reads a filter; `None`: everything from `info`. Directives whose target does not exist would
-    /// hide everything else, so they are left out; [`unknown_words`](Self::unknown_words) names
-    /// them.
+    /// Parses a filter; `None` selects level INFO. Directives with an unknown target would disable
+    /// all others, so they are ignored; [`unknown_words`](Self::unknown_words) returns them.
     ///
     /// # Errors
     ///
-    /// [`LogError::Filter`] if it is none, [`LogError::Misspelt`] if it can hardly be meant,
-    /// [`LogError::Quoted`] if it is in quotes.
+    /// Returns [`LogError::Filter`] if the filter is invalid, [`LogError::Misspelt`] for a misspelt
+    /// level, [`LogError::Quoted`] if it is in quotes.
     pub fn parse(text: Option<&str>) -> Result<Self, LogError> {
         let text = text.unwrap_or("info");
         if is_quoted(text) {
@@ -59,17 +58,17 @@ impl LogFilter {
         }
         let parse = |text: &str| {
             let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-            filter.parse(text).map_err(|_said_in_our_words| LogError::Filter)
+            filter.parse(text).map_err(|_error| LogError::Filter)
         };
-        // What cannot be read is an error, whatever its words are.
-        let _readable = parse(text)?;
+        // Validates the whole text, including unknown directives.
+        let _valid = parse(text)?;
         let (known, unknown): (Vec<&str>, Vec<&str>) =
             text.split(',').partition(|directive| is_known(target(directive)));
         let unknown = unknown.into_iter().map(|directive| target(directive).to_owned()).collect();
         Ok(Self { selected: parse(&known.join(","))?, unknown })
     }
 
-    /// What a person should be told about words that name nothing.
+    /// Returns a message about directives with an unknown target.
     pub fn unknown_words(&self) -> Option<String> {
         let shown: Vec<String> = self
             .unknown
@@ -79,11 +78,11 @@ impl LogFilter {
             .collect();
         (!shown.is_empty()).then(|| {
             let shown = shown.join(", ");
-            format!("names what is no level and no module of this program: {shown}")
+            format!("contains words that are neither levels nor modules: {shown}")
         })
     }
 
-    /// What may be written instead of an unknown word.
+    /// Returns the remedy for an unknown word: the list of levels and modules.
     pub fn known_words() -> String {
         let modules: Vec<String> = modules().map(|module| format!("sniper::{module}")).collect();
         format!("write {}, sniper, or {}", LEVELS.join(", "), modules.join(", "))
@@ -94,8 +93,8 @@ impl LogFilter {
     }
 }
 
-/// A bare word in a filter is the name of a module, of which everything is shown, and nothing of
-/// any other: someone who writes `inof` would see nothing at all, this remark included.
+/// Returns the level that a directive misspells. A bare word is a module name and disables all
+/// other modules, so `inof` would hide everything, including a warning about it.
 fn misspelt(directive: &str) -> Option<&'static str> {
     let word = directive.trim().to_lowercase();
     if word.contains(['=', ':', '[']) || is_level(&word) {
@@ -105,16 +104,16 @@ fn misspelt(directive: &str) -> Option<&'static str> {
 }
 
 fn is_level(word: &str) -> bool {
-    // The number of a level is a level too.
+    // Levels can also be written as numbers.
     LEVELS.contains(&word.to_lowercase().as_str()) || matches!(word.as_bytes(), [b'0'..=b'5'])
 }
 
-/// What a directive is about: `a::b` in `a::b[span]=debug`.
+/// Returns the target of a directive: `a::b` of `a::b[span]=debug`.
 fn target(directive: &str) -> &str {
     directive.split(['=', '[']).next().unwrap_or_default().trim()
 }
 
-/// Whether a target exists as far as its first two words say: deeper names change with the code.
+/// Returns `true` if the first two segments of a target exist. Deeper modules may change.
 fn is_known(target: &str) -> bool {
     let mut words = target.split("::");
     let (first, second) = (words.next().unwrap_or_default(), words.next());
@@ -124,13 +123,13 @@ fn is_known(target: &str) -> bool {
     second.is_none_or(|second| modules().any(|module| module == second))
 }
 
-/// The modules of this program.
+/// Returns the top-level modules of this crate.
 fn modules() -> impl Iterator<Item = &'static str> {
     let lines = include_str!("../lib.rs").lines();
     lines.filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
 }
 
-/// Whether a target is in this program.
+/// Returns `true` if a target is in this crate.
 pub(super) fn is_ours(target: &str) -> bool {
     let rest = target.strip_prefix(env!("CARGO_PKG_NAME"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -145,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_none_or_misspelt_is_an_error() {
+    fn an_invalid_or_misspelt_filter_is_an_error() {
         for text in ["sniper=loud", "sniper=wran", "foo=wran", "a=b=c"] {
             assert!(matches!(LogFilter::parse(Some(text)), Err(LogError::Filter)), "{text}");
         }
         let misspelt = LogFilter::parse(Some("inof")).unwrap_err();
-        assert_eq!(misspelt.to_string(), "RUST_LOG is not a filter; did you mean `info`?");
+        assert_eq!(misspelt.to_string(), "RUST_LOG is not a valid filter; did you mean `info`?");
         for text in ["DEBUG", "sniper::ws=trace,info", "off", "sniper", "", "3", "[span]=debug"] {
             assert_eq!(unknown(text), Vec::<String>::new(), "{text}");
         }
@@ -158,23 +157,23 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_names_nothing_is_told_and_selects_nothing() {
+    fn an_unknown_word_is_reported_and_ignored() {
         assert_eq!(unknown("foo"), ["foo"]);
         assert_eq!(unknown("snipper=debug,warn"), ["snipper"]);
         assert_eq!(unknown("sniper::wss::session=debug"), ["sniper::wss::session"]);
         assert_eq!(unknown("sniper::ws::session=debug,hyper::client=warn"), Vec::<String>::new());
         let filter = LogFilter::parse(Some("foo,b\u{1b}r=debug")).unwrap();
         assert_eq!(filter.selected.to_string(), "info");
-        let told = filter.unknown_words().unwrap();
+        let message = filter.unknown_words().unwrap();
         assert_eq!(
-            told,
-            "names what is no level and no module of this program: `foo`, `b\\u{1b}r`"
+            message,
+            "contains words that are neither levels nor modules: `foo`, `b\\u{1b}r`"
         );
         assert!(LogFilter::known_words().contains("trace, off, sniper, or sniper::account, "));
     }
 
     #[test]
-    fn only_whole_words_are_ours() {
+    fn targets_are_matched_by_whole_segments() {
         assert!(is_ours("sniper") && is_ours("sniper::ws") && is_ours(ALWAYS_SHOWN));
         assert!(!is_ours("sniper_elsewhere") && !is_ours("hyper"));
     }

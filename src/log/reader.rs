@@ -1,5 +1,4 @@
-//! Who reads a standard stream: whether a write to it is taken, would stop this process, or fails;
-//! and writes that end in time whatever the reader does.
+//! State of the reader of a standard stream, and writes with a time limit.
 
 use std::{
     io::{self, Write as _},
@@ -10,37 +9,35 @@ use std::{
 
 use crate::secret;
 
-/// How often a stream is looked at to which nothing can be written just now.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Polling interval while a stream cannot be written.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputStream {
-    /// Standard output: the log is what the command is for.
     Stdout,
-    /// Standard error: standard output carries something else.
     Stderr,
 }
 
-/// The reader of a stream.
+/// State of the reader of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(unix), expect(dead_code, reason = "only Unix tells"))]
+#[cfg_attr(not(unix), expect(dead_code, reason = "only detected on Unix"))]
 pub(super) enum ReaderState {
-    /// It takes what is written, sooner or later.
+    /// Writes are possible.
     Reads,
-    /// A terminal with `stty tostop` whose foreground is another process group: a write would stop
-    /// this process with SIGTTOU, and nothing would answer signals any more.
+    /// The terminal has `tostop` set and another process group is in the foreground: a write would
+    /// stop this process with SIGTTOU.
     WouldStopUs,
-    /// There is none any more.
+    /// The reader has closed the stream.
     Gone,
 }
 
 impl OutputStream {
-    /// Looks at the reader without writing.
+    /// Returns the state of the reader without writing.
     pub(super) fn reader(self) -> ReaderState {
         match self {
-            Self::Stdout => look_at(&io::stdout()),
-            Self::Stderr => look_at(&io::stderr()),
+            Self::Stdout => poll_state(&io::stdout()),
+            Self::Stderr => poll_state(&io::stderr()),
         }
     }
 
@@ -62,37 +59,38 @@ impl OutputStream {
     }
 }
 
-/// Writes a text, and waits at most `within` until it is taken. Where that is too late the text may
-/// still be taken in part.
+/// Writes a text within a time limit. After a timeout, a part of the text may still be written.
 ///
 /// # Errors
 ///
-/// What the system says, or `TimedOut`.
+/// Returns the system error, or `TimedOut`.
 pub fn print_within(to: OutputStream, text: &str, within: Duration) -> io::Result<()> {
-    let begun = Instant::now();
-    let late = || {
-        let message = format!("{} took nothing for {within:?}", to.name());
+    let started = Instant::now();
+    let timeout = || {
+        let message = format!("{} was blocked for {within:?}", to.name());
         io::Error::new(io::ErrorKind::TimedOut, message)
     };
     loop {
         match to.reader() {
             ReaderState::Reads => break,
             ReaderState::Gone => return Err(io::ErrorKind::BrokenPipe.into()),
-            ReaderState::WouldStopUs if within <= begun.elapsed() => return Err(late()),
-            ReaderState::WouldStopUs => thread::sleep(LOOK_EVERY),
+            ReaderState::WouldStopUs if within <= started.elapsed() => return Err(timeout()),
+            ReaderState::WouldStopUs => thread::sleep(POLL_INTERVAL),
         }
     }
     let (done, is_done) = mpsc::sync_channel(1);
     let text = secret::mask(text).into_owned();
     thread::Builder::new().name("print".to_owned()).spawn(move || {
-        // Nobody may wait for it any more.
+        // The receiver is dropped after a timeout.
         drop(done.try_send(to.write(text.as_bytes())));
     })?;
-    is_done.recv_timeout(within.saturating_sub(begun.elapsed())).unwrap_or_else(|_late| Err(late()))
+    is_done
+        .recv_timeout(within.saturating_sub(started.elapsed()))
+        .unwrap_or_else(|_late| Err(timeout()))
 }
 
-/// Whether an error says that there is no reader any more: a closed pipe, or a closed terminal.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+/// Returns `true` if an error means a closed pipe or terminal.
+pub(super) fn is_closed(error: &io::Error) -> bool {
     #[cfg(unix)]
     let is_hung_up = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
     #[cfg(not(unix))]
@@ -101,30 +99,30 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-fn look_at(stream: &impl std::os::fd::AsFd) -> ReaderState {
+fn poll_state(stream: &impl std::os::fd::AsFd) -> ReaderState {
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
         process::getpgrp,
         termios::{LocalModes, tcgetattr, tcgetpgrp},
     };
 
-    // Asked for no event, it still tells an error and a hang-up.
+    // Without requested events, poll still reports errors and hang-ups.
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let is_polled = poll(&mut polled, Some(&at_once)).is_ok();
+    let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_polled = poll(&mut polled, Some(&no_wait)).is_ok();
     let [polled] = polled;
     if is_polled && polled.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
         return ReaderState::Gone;
     }
     let stops_writers = tcgetattr(stream)
         .is_ok_and(|terminal| terminal.local_modes.contains(LocalModes::TOSTOP))
-        // Of a terminal that does not control this process nothing is known, and it stops nobody.
+        // Fails for a terminal that does not control this process, which never stops it.
         && tcgetpgrp(stream).is_ok_and(|foreground| foreground != getpgrp());
     if stops_writers { ReaderState::WouldStopUs } else { ReaderState::Reads }
 }
 
 #[cfg(not(unix))]
-const fn look_at<S>(_stream: &S) -> ReaderState {
+const fn poll_state<S>(_stream: &S) -> ReaderState {
     ReaderState::Reads
 }
 
@@ -135,26 +133,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_goes_away_is_noticed_without_a_write() {
+    fn a_closed_reader_is_detected_without_a_write() {
         let (near, far) = UnixStream::pair().unwrap();
-        assert_eq!(look_at(&near), ReaderState::Reads);
+        assert_eq!(poll_state(&near), ReaderState::Reads);
         drop(far);
-        assert_eq!(look_at(&near), ReaderState::Gone);
+        assert_eq!(poll_state(&near), ReaderState::Gone);
         let (reader, writer) = io::pipe().unwrap();
-        assert_eq!(look_at(&writer), ReaderState::Reads);
+        assert_eq!(poll_state(&writer), ReaderState::Reads);
         drop(reader);
-        assert_eq!(look_at(&writer), ReaderState::Gone);
+        assert_eq!(poll_state(&writer), ReaderState::Gone);
     }
 
     #[test]
-    fn a_file_always_reads() {
-        assert_eq!(look_at(&tempfile::tempfile().unwrap()), ReaderState::Reads);
+    fn a_file_is_always_writable() {
+        assert_eq!(poll_state(&tempfile::tempfile().unwrap()), ReaderState::Reads);
     }
 
     #[test]
-    fn a_full_disk_is_no_reader_that_has_gone() {
-        assert!(is_gone(&io::ErrorKind::BrokenPipe.into()));
-        assert!(is_gone(&io::Error::from_raw_os_error(5)), "EIO");
-        assert!(!is_gone(&io::ErrorKind::StorageFull.into()));
+    fn a_full_disk_is_not_a_closed_reader() {
+        assert!(is_closed(&io::ErrorKind::BrokenPipe.into()));
+        assert!(is_closed(&io::Error::from_raw_os_error(5)), "EIO");
+        assert!(!is_closed(&io::ErrorKind::StorageFull.into()));
     }
 }

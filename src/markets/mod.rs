@@ -1,3 +1,3 @@
-//! One folder for each marketplace: its wire format, its requests and what its answers mean. Pure.
+//! Wire format, requests and answers of each marketplace, one module each. Pure.
 
 pub mod csgoroll;

@@ -1,8 +1,7 @@
-//! A TCP connection whose reader does not sleep.
+//! A TCP stream that can busy-poll its socket for reads.
 //!
-//! Being told that bytes have come takes longer than they did: the event loop asks the system what
-//! there is, the task is called, and only then is the socket read. Whoever has a core to spare asks
-//! the socket itself, again and again, and has the bytes when they are there.
+//! The event loop adds latency to received bytes: it queries the system, wakes the task, and only
+//! then is the socket read. With a spare CPU core, the task can read the socket in a loop instead.
 
 use std::{
     io::{self, Read as _},
@@ -16,19 +15,18 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A connection, and how it is read.
 #[derive(Debug)]
 pub struct BusyPollStream {
     stream: TcpStream,
-    is_eager: bool,
+    is_busy_polling: bool,
 }
 
 impl BusyPollStream {
-    /// If `is_eager`, each read asks the system at once, and whoever finds nothing is woken to ask
-    /// again after everybody else had a turn; so it keeps the whole thread busy. Otherwise it reads
-    /// as any other does, and sleeps until there is something.
-    pub const fn new(stream: TcpStream, is_eager: bool) -> Self {
-        Self { stream, is_eager }
+    /// With `is_busy_polling`, each read queries the socket directly, and a read without data wakes
+    /// its task again after the other tasks of the thread had their turn; this keeps the thread
+    /// fully busy. Otherwise reads wait for readiness as usual.
+    pub const fn new(stream: TcpStream, is_busy_polling: bool) -> Self {
+        Self { stream, is_busy_polling }
     }
 }
 
@@ -38,7 +36,7 @@ impl AsyncRead for BusyPollStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.is_eager {
+        if !self.is_busy_polling {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
         match (&*SockRef::from(&self.stream)).read(buffer.initialize_unfilled()) {
@@ -85,24 +83,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_comes_is_read_and_so_is_the_end_eagerly_or_not() {
-        for is_eager in [false, true] {
+    async fn data_and_the_end_of_the_stream_are_read_in_both_modes() {
+        for is_busy_polling in [false, true] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
             let (mut near, mut far) =
-                (BusyPollStream::new(near.unwrap(), is_eager), far.unwrap().0);
+                (BusyPollStream::new(near.unwrap(), is_busy_polling), far.unwrap().0);
             let mut bytes = [0; 5];
-            let talk = async {
-                // Whoever is eager lets others have their turn while there is nothing.
+            let write_peer = async {
+                // A busy-polling read lets other tasks run while there is no data.
                 tokio::task::yield_now().await;
                 far.write_all(b"hello").await.unwrap();
                 far
             };
-            let (read, far) = tokio::join!(near.read_exact(&mut bytes), talk);
+            let (read, far) = tokio::join!(near.read_exact(&mut bytes), write_peer);
             assert_eq!((read.unwrap(), &bytes), (5, b"hello"));
             drop(far);
-            assert_eq!(near.read(&mut bytes).await.unwrap(), 0, "eager: {is_eager}");
+            assert_eq!(near.read(&mut bytes).await.unwrap(), 0, "busy polling: {is_busy_polling}");
         }
     }
 }

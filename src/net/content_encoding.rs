@@ -1,7 +1,7 @@
 //! Decompresses response bodies, within a bound.
 //!
-//! Requests ask for `identity`, but a proxy in between may compress all the same. The length of the
-//! result is bounded while it is produced, so that a few kilobytes cannot fill the memory.
+//! Requests accept `identity` only, but a proxy may compress nevertheless. The length of the result
+//! is bounded during decompression, so that a few kilobytes cannot exhaust the memory.
 
 use std::io::{self, Read};
 
@@ -9,49 +9,42 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use crate::secret;
 
-/// How many codings may be applied on top of each other.
+/// Maximum number of codings of one body.
 pub const CODINGS_MAX: usize = 2;
 
-/// The longest name of a coding that an error shows, in characters.
+/// Maximum length of a coding's name in an error, in characters.
 const NAME_CHARS_MAX: usize = 32;
 
-/// The buffer of the Brotli decoder, in bytes.
+/// Buffer size of the Brotli decoder.
 const BROTLI_BUFFER_BYTES: usize = 4_096;
 
-/// The largest window of zstd, as the power of two: 8 MiB, the limit of RFC 9659.
+/// Maximum window of zstd, as a power of two: 8 MiB, the limit of RFC 9659.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Why a body could not be decompressed.
+/// Cause of a failed decompression.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// `Content-Encoding` names a coding that is not supported.
     #[error("Content-Encoding '{0}' is not supported")]
     Unsupported(String),
-    /// The decompressed body is longer than the bound.
     #[error("the decompressed body is longer than {0} bytes")]
     TooLong(usize),
-    /// The body is not what `Content-Encoding` says.
+    /// The body does not match its `Content-Encoding`.
     #[error("the body could not be decompressed as {coding}")]
-    Corrupt {
-        /// The name of the coding.
-        coding: &'static str,
-        /// What the decoder reported.
-        source: io::Error,
-    },
+    Corrupt { coding: &'static str, source: io::Error },
 }
 
-/// Undoes every coding of a `Content-Encoding` value. The result has at most `bytes_max` bytes.
+/// Removes every coding of a `Content-Encoding` value. The result has at most `bytes_max` bytes.
 ///
 /// # Errors
 ///
-/// A [`DecodeError`].
+/// Returns a [`DecodeError`] if a coding is not supported, or the body is corrupt or too long.
 pub fn decode(codings: &str, body: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let names = codings.split(',').map(str::trim);
     let names: Vec<&str> = names.filter(|name| !is_identity(name)).collect();
     if names.len() > CODINGS_MAX {
         return Err(unsupported(codings));
     }
-    // The header names them in the order in which they were applied.
+    // The header lists them in the order in which they were applied.
     names.into_iter().rev().try_fold(body, |body, name| decode_one(name, &body, bytes_max))
 }
 
@@ -78,7 +71,7 @@ fn decode_one(name: &str, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Deco
     }
 }
 
-/// `deflate` is zlib by the standard, and without the header of zlib on some servers.
+/// `deflate` is zlib by the standard, and lacks the zlib header on some servers.
 fn deflate(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     match read("deflate", ZlibDecoder::new(body), bytes_max) {
         Err(DecodeError::Corrupt { .. }) => read("deflate", DeflateDecoder::new(body), bytes_max),
@@ -114,12 +107,12 @@ mod tests {
 
     const MAX: usize = 1 << 20;
     const TEXT: &[u8] = br#"{"data":{"currentUser":null}}"#;
-    /// [`TEXT`] as the encoder of node.js compresses it.
+    /// [`TEXT`] compressed by the encoder of node.js.
     const BROTLI: &[u8] = &[
         11, 14, 128, 123, 34, 100, 97, 116, 97, 34, 58, 123, 34, 99, 117, 114, 114, 101, 110, 116,
         85, 115, 101, 114, 34, 58, 110, 117, 108, 108, 125, 125, 3,
     ];
-    /// 2 MiB of zeros, likewise.
+    /// 2 MiB of zeros, compressed likewise.
     const BROTLI_BOMB: &[u8] = &[155, 255, 255, 31, 248, 39, 0, 226, 177, 64, 32, 247, 254, 3];
 
     fn gzip(body: &[u8]) -> Vec<u8> {
@@ -150,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_coding_that_servers_use_is_undone_whatever_its_case() {
+    fn every_supported_coding_is_decoded_in_any_case() {
         check("", TEXT.to_vec());
         check("identity", TEXT.to_vec());
         check("gzip", gzip(TEXT));
@@ -169,21 +162,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_undone_is_named() {
-        let shown = |codings, body| decode(codings, body, MAX).unwrap_err().to_string();
-        assert_eq!(shown("lzma", Vec::new()), "Content-Encoding 'lzma' is not supported");
+    fn errors_name_the_coding() {
+        let error_text = |codings, body| decode(codings, body, MAX).unwrap_err().to_string();
+        assert_eq!(error_text("lzma", Vec::new()), "Content-Encoding 'lzma' is not supported");
         assert_eq!(
-            shown("gzip, gzip, gzip", Vec::new()),
+            error_text("gzip, gzip, gzip", Vec::new()),
             "Content-Encoding 'gzip, gzip, gzip' is not supported"
         );
         for coding in ["gzip", "deflate", "br", "zstd"] {
-            let named = format!("the body could not be decompressed as {coding}");
-            assert_eq!(shown(coding, b"<html>".to_vec()), named);
+            let expected = format!("the body could not be decompressed as {coding}");
+            assert_eq!(error_text(coding, b"<html>".to_vec()), expected);
         }
     }
 
     #[test]
-    fn a_body_that_was_cut_is_not_taken_for_a_whole_one() {
+    fn a_truncated_body_is_an_error() {
         for (coding, body) in [("gzip", gzip(TEXT)), ("deflate", zlib(TEXT)), ("zstd", zstd(TEXT))]
         {
             let cut = body.get(..body.len() - 5).unwrap().to_vec();
@@ -197,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_ends_at_the_bound() {
+    fn a_decompression_bomb_is_stopped_at_the_limit() {
         let zeros = vec![0; 8 << 20];
         for (coding, bomb) in
             [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros)), ("zstd", zstd(&zeros))]
         {
             assert!(bomb.len() < MAX, "{coding}: {} bytes", bomb.len());
-            // The decoder never gets to the fault at its end.
+            // The decoder never reaches the damage at the end.
             let bomb = bomb.get(..bomb.len() - 4).unwrap().to_vec();
             assert!(
                 matches!(decode(coding, bomb, MAX), Err(DecodeError::TooLong(MAX))),
@@ -213,14 +206,14 @@ mod tests {
         let bomb = decode("br", BROTLI_BOMB.to_vec(), MAX);
         assert!(matches!(bomb, Err(DecodeError::TooLong(MAX))), "{bomb:?}");
         assert_eq!(decode("br", BROTLI_BOMB.to_vec(), 2 << 20).unwrap(), vec![0; 2 << 20]);
-        // The bound itself is allowed.
+        // A body of exactly the bound is allowed.
         let body = vec![7; MAX];
         assert_eq!(decode("gzip", gzip(&body), MAX).unwrap(), body);
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_or_exceed_the_bound(
+        fn no_input_causes_a_panic_or_exceeds_the_limit(
             body in prop::collection::vec(any::<u8>(), 0..512),
             coding in prop::sample::select(vec!["gzip", "deflate", "br", "zstd"]),
         ) {

@@ -1,10 +1,10 @@
-//! Deadlines that read first: what already lies in a socket is read before anything is called late.
+//! Deadlines that read first: data already in a socket is read before a deadline counts as passed.
 //!
-//! A process that stood still (SIGSTOP, a frozen machine) wakes to timers that have fired and to
-//! sockets that hold what came meanwhile. The stop interrupts `epoll_wait`, which then returns no
-//! event, so tokio fires the timers while it still takes every socket for empty. A deadline is
-//! therefore believed only after the runtime has asked the system about its sockets once more
-//! ([`Turn`]), and after a short wait where the timer itself came late.
+//! A suspended process (SIGSTOP, a frozen machine) resumes with expired timers and with sockets
+//! that received data meanwhile. The stop interrupts `epoll_wait`, which then returns no event, so
+//! tokio fires the timers while it still considers every socket empty. A deadline therefore counts
+//! only after the runtime has polled its I/O driver once more ([`DriverTick`]), and after a short
+//! wait if the timer itself was late.
 
 use std::{
     future::poll_fn,
@@ -19,18 +19,18 @@ use std::{
 
 use tokio::{task::yield_now, time::Instant};
 
-/// A timer that fires this much too late shows that the process stood still.
-pub(crate) const STOOD_STILL: Duration = Duration::from_millis(50);
+/// Timer delay that indicates a suspended process.
+pub(crate) const SUSPEND_DELAY_MIN: Duration = Duration::from_millis(50);
 
-/// How long a process that stood still waits for what may still be on its way through the system.
+/// Maximum wait of a resumed process for data that the system has not delivered yet.
 pub(crate) const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 
-/// How many turns of the runtime a result gets to travel from a socket through other tasks.
-const TURNS: u32 = 3;
+/// Ticks of the runtime for a result to travel from a socket through other tasks.
+const TICKS: u32 = 3;
 
-/// One turn of the runtime, in which it asks the system about every socket.
+/// One tick of the runtime, in which it polls its I/O driver for every socket.
 #[derive(Debug)]
-pub(crate) struct Turn(Arc<Woken>);
+pub(crate) struct DriverTick(Arc<Woken>);
 
 #[derive(Debug)]
 struct Woken {
@@ -38,7 +38,7 @@ struct Woken {
     waker: Waker,
 }
 
-/// The runtime wakes this only after its driver has asked the system, and nothing else does.
+/// The runtime calls this only after it has polled its I/O driver; nothing else does.
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.is_over.store(true, Ordering::Release);
@@ -46,46 +46,46 @@ impl Wake for Woken {
     }
 }
 
-impl Turn {
+impl DriverTick {
     fn begin(cx: &Context<'_>) -> Self {
         let woken = Arc::new(Woken { is_over: AtomicBool::new(false), waker: cx.waker().clone() });
-        // Its first poll hands this waker to the runtime. The task's own waker would not do: other
-        // events wake the task too, before any socket was asked.
+        // The first poll registers this waker with the runtime. The task's own waker is unsuitable:
+        // other events wake the task too, before the I/O driver was polled.
         let waker = Waker::from(Arc::clone(&woken));
         let _pending = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
         Self(woken)
     }
 
-    /// Begins a turn where there is none, and is ready when it is over. The caller then clears it.
-    pub(crate) fn poll(turn: &mut Option<Self>, cx: &Context<'_>) -> Poll<()> {
-        match turn {
+    /// Starts a tick if there is none, and is ready when it is over. The caller then clears it.
+    pub(crate) fn poll(tick: &mut Option<Self>, cx: &Context<'_>) -> Poll<()> {
+        match tick {
             Some(Self(woken)) if woken.is_over.load(Ordering::Acquire) => Poll::Ready(()),
             Some(Self(woken)) if woken.waker.will_wake(cx.waker()) => Poll::Pending,
             _ => {
-                *turn = Some(Self::begin(cx));
+                *tick = Some(Self::begin(cx));
                 Poll::Pending
             }
         }
     }
 }
 
-/// Waits until the runtime has asked the system about every socket once.
-async fn turn() {
-    let mut turn = None;
-    poll_fn(|cx| Turn::poll(&mut turn, cx)).await;
+/// Waits until the runtime has polled its I/O driver once.
+async fn tick() {
+    let mut tick = None;
+    poll_fn(|cx| DriverTick::poll(&mut tick, cx)).await;
 }
 
-/// Polls a future that is due at `due` once more after its deadline; `None`: it is late.
+/// Polls a future again after its deadline `due`. Returns `None` if it is still pending.
 ///
 /// # Cancel safety
 ///
 /// As safe as the future.
-pub(crate) async fn once_more<F: Future>(due: Instant, future: F) -> Option<F::Output> {
-    let is_late = STOOD_STILL <= Instant::now().saturating_duration_since(due);
+pub(crate) async fn poll_after_deadline<F: Future>(due: Instant, future: F) -> Option<F::Output> {
+    let is_late = SUSPEND_DELAY_MIN <= Instant::now().saturating_duration_since(due);
     let mut future = pin!(future);
-    for _ in 0..TURNS {
-        turn().await;
-        if let Poll::Ready(output) = look(future.as_mut()).await {
+    for _ in 0..TICKS {
+        tick().await;
+        if let Poll::Ready(output) = poll_once(future.as_mut()).await {
             return Some(output);
         }
     }
@@ -95,31 +95,31 @@ pub(crate) async fn once_more<F: Future>(due: Instant, future: F) -> Option<F::O
     tokio::time::timeout(CATCH_UP_MAX, future).await.ok()
 }
 
-/// Polls once.
-async fn look<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// The time is over, and nothing lay in the sockets that would have changed that.
+/// The deadline passed, and no data in the sockets would have met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Late;
 
-/// As `tokio::time::timeout`, but what came in time is read also by a process that stood still.
+/// Like `tokio::time::timeout`, but data that arrived in time is read even after a suspend of the
+/// process.
 ///
 /// # Errors
 ///
-/// [`Late`] when the time is over.
+/// Returns [`Late`] after the deadline.
 ///
 /// # Cancel safety
 ///
 /// As safe as the future.
 pub(crate) async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Late> {
-    let begun = Instant::now();
-    let due = begun.checked_add(limit).unwrap_or(begun);
+    let start = Instant::now();
+    let due = start.checked_add(limit).unwrap_or(start);
     let mut future = pin!(future);
     match tokio::time::timeout(limit, future.as_mut()).await {
         Ok(output) => Ok(output),
-        Err(_elapsed) => once_more(due, future).await.ok_or(Late),
+        Err(_elapsed) => poll_after_deadline(due, future).await.ok_or(Late),
     }
 }
 
@@ -143,66 +143,69 @@ mod tests {
         (near.unwrap(), far.unwrap().0)
     }
 
-    /// The runtime takes a socket for empty until its driver was polled, as after a stop.
+    /// The runtime considers a socket empty until its I/O driver was polled, as after a suspend.
     #[tokio::test]
-    async fn what_lies_in_the_socket_is_read_before_it_is_called_late() {
+    async fn data_in_the_socket_is_read_before_the_deadline_counts() {
         let (mut near, far) = pair().await;
         let far = far.into_std().unwrap();
         let mut byte = [0];
         let reading = near.read_exact(&mut byte);
         tokio::pin!(reading);
-        assert!(look(reading.as_mut()).await.is_pending());
+        assert!(poll_once(reading.as_mut()).await.is_pending());
         assert_eq!(io::Write::write(&mut &far, b"x").unwrap(), 1);
-        assert!(look(reading.as_mut()).await.is_pending(), "nothing has polled the driver");
-        let read = once_more(Instant::now(), reading).await;
+        assert!(
+            poll_once(reading.as_mut()).await.is_pending(),
+            "the I/O driver was not polled yet"
+        );
+        let read = poll_after_deadline(Instant::now(), reading).await;
         assert!(read.is_some_and(|read| read.is_ok()));
         assert_eq!(&byte, b"x");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_just_after_a_standstill_is_waited_for() {
+    async fn data_that_arrives_just_after_a_suspend_is_waited_for() {
         let (mut near, mut far) = tokio::io::duplex(1);
         let due = Instant::now();
         tokio::time::advance(LIMIT).await;
         let mut byte = [0];
         let late = async {
-            for _ in 0..TURNS * 10 {
+            for _ in 0..TICKS * 10 {
                 yield_now().await;
             }
             far.write_all(b"x").await.unwrap();
         };
-        let (read, ()) = tokio::join!(once_more(due, near.read_exact(&mut byte)), late);
+        let (read, ()) = tokio::join!(poll_after_deadline(due, near.read_exact(&mut byte)), late);
         assert!(read.is_some_and(|read| read.is_ok()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_that_is_seen_in_time_adds_no_wait() {
-        let begun = Instant::now();
+    async fn a_deadline_that_fires_on_time_adds_no_wait() {
+        let start = Instant::now();
         assert_eq!(timeout(LIMIT, pending::<()>()).await, Err(Late));
-        assert_eq!(begun.elapsed(), LIMIT);
+        assert_eq!(start.elapsed(), LIMIT);
         assert_eq!(timeout(LIMIT, async { 7 }).await, Ok(7));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_standstill_the_wait_has_a_bound() {
+    async fn the_wait_after_a_suspend_is_bounded() {
         let due = Instant::now();
         tokio::time::advance(Duration::from_secs(60)).await;
-        let begun = Instant::now();
-        assert_eq!(once_more(due, pending::<()>()).await, None);
-        assert_eq!(begun.elapsed(), CATCH_UP_MAX);
+        let start = Instant::now();
+        assert_eq!(poll_after_deadline(due, pending::<()>()).await, None);
+        assert_eq!(start.elapsed(), CATCH_UP_MAX);
     }
 
-    /// Another event that wakes the task does not count as the turn.
+    /// Another event that wakes the task does not complete the tick.
     #[tokio::test]
-    async fn a_turn_is_over_only_when_the_runtime_says_so() {
+    async fn a_tick_ends_only_after_the_runtime_has_polled_its_driver() {
         let mut slot = None;
         poll_fn(|cx| {
-            assert!(Turn::poll(&mut slot, cx).is_pending());
-            assert!(Turn::poll(&mut slot, cx).is_pending(), "polled again by something else");
+            assert!(DriverTick::poll(&mut slot, cx).is_pending());
+            assert!(DriverTick::poll(&mut slot, cx).is_pending(), "woken by another event");
             Poll::Ready(())
         })
         .await;
         yield_now().await;
-        poll_fn(|cx| Turn::poll(&mut slot, cx)).await;
+        poll_fn(|cx| DriverTick::poll(&mut slot, cx)).await;
     }
 }

@@ -1,13 +1,12 @@
-//! Opening a TCP connection: DNS asked every time, several addresses raced, no Nagle.
+//! Opens TCP connections: DNS on every dial, several addresses raced, Nagle's algorithm off.
 //!
-//! A name is looked up afresh on each dial, so that a moved server is found by the next one. Its
-//! addresses are tried in turn with a head start for each, both families alternating: one dead
-//! address costs [`HEAD_START`], not the whole deadline. The deadline itself is the caller's, who
-//! has more to do within it.
+//! A name is resolved on each dial, so that the next dial finds a server that moved. Its addresses
+//! are tried in turn with a head start for each, both families alternating: one dead address costs
+//! [`HEAD_START`], not the whole deadline. The caller sets the deadline.
 //!
-//! Without TLS only loopback addresses are dialled, whatever name they were found under
-//! ([`Reach`]): a name such as `localhost` can resolve to another machine, and a credential would be
-//! sent to it unencrypted. Every way out of the program looks its names up here.
+//! Without TLS only loopback addresses are dialled, under any host name ([`Reach`]): a name
+//! such as `localhost` can resolve to another machine, and a credential would be sent to it
+//! unencrypted. Every outgoing connection of the program resolves its host name here.
 
 use std::{
     collections::VecDeque,
@@ -21,55 +20,54 @@ use tokio::net::{TcpStream, lookup_host};
 
 use crate::config::endpoint::Endpoint;
 
-/// How long an address is tried alone before the next one joins in.
+/// Time for which an address is tried alone before the next one is tried too.
 pub const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How many addresses of one name are tried.
+/// Maximum number of addresses per name.
 pub const ADDRESSES_MAX: usize = 8;
 
-/// Why no connection came about.
+/// Cause of a failed dial.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The name could not be looked up.
     #[error("the host name could not be looked up; check the address and the network")]
     Lookup(#[source] io::Error),
-    /// The name has no address.
     #[error("the host name has no address; check it")]
     NoAddress,
-    /// Without TLS, and none of the name's addresses is a loopback address. Nothing was dialled.
+    /// Without TLS, and no address of the name is a loopback address. No connection was attempted.
     #[error(
-        "without TLS only loopback addresses are connected to, and the host name resolves to {address}; use wss:// or https://, or correct the name's entry in the hosts file"
+        "connections without TLS are limited to loopback addresses, but the host name resolves to {address}; use wss:// or https://, or correct the name's entry in the hosts file"
     )]
     NotLoopback {
-        /// The first address of the name.
+        /// First address of the name.
         address: IpAddr,
     },
-    /// Every address failed; this is what the last one said.
+    /// Every address failed; the source is the last error.
     #[error("the server could not be reached; check the network")]
     Connect(#[source] io::Error),
 }
 
-/// Which addresses may be dialled.
+/// Addresses that may be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Any: the connection is encrypted.
+    /// Any address: the connection is encrypted.
     Anywhere,
-    /// Loopback addresses alone: it is not.
+    /// Loopback addresses only: the connection is not encrypted.
     Loopback,
 }
 
 impl Reach {
-    /// How far a connection with or without TLS reaches.
-    pub const fn of(is_tls: bool) -> Self {
+    /// Returns the reach of a connection with or without TLS.
+    pub const fn for_tls(is_tls: bool) -> Self {
         if is_tls { Self::Anywhere } else { Self::Loopback }
     }
 
-    /// Those of a name's addresses that may be dialled, at most [`ADDRESSES_MAX`].
+    /// Returns the addresses that may be dialled, at most [`ADDRESSES_MAX`].
     ///
     /// # Errors
     ///
-    /// [`DialError::NoAddress`] if the name has none, [`DialError::NotLoopback`] if none of them may.
-    pub fn within(
+    /// Returns [`DialError::NoAddress`] if there are no addresses, and [`DialError::NotLoopback`]
+    /// if none may be dialled.
+    pub fn permitted(
         self,
         addresses: impl Iterator<Item = SocketAddr>,
     ) -> Result<Vec<SocketAddr>, DialError> {
@@ -77,7 +75,7 @@ impl Reach {
         let address = addresses.peek().ok_or(DialError::NoAddress)?.ip();
         let permits = |address: &SocketAddr| match self {
             Self::Anywhere => true,
-            // An IPv4 address in IPv6 form is dialled as IPv4.
+            // An IPv4-mapped IPv6 address is dialled as IPv4.
             Self::Loopback => address.ip().to_canonical().is_loopback(),
         };
         let permitted: Vec<_> = addresses.filter(permits).take(ADDRESSES_MAX).collect();
@@ -85,69 +83,69 @@ impl Reach {
     }
 }
 
-/// The addresses of an endpoint's host that may be dialled.
+/// Resolves a host name to the addresses that may be dialled.
 ///
 /// # Errors
 ///
-/// A [`DialError`] if there is none.
+/// Returns a [`DialError`] if there is none.
 ///
 /// # Cancel safety
 ///
-/// Safe: it only asks.
+/// Safe: it only reads.
 pub async fn lookup(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, DialError> {
-    reach.within(lookup_host((host, port)).await.map_err(DialError::Lookup)?)
+    reach.permitted(lookup_host((host, port)).await.map_err(DialError::Lookup)?)
 }
 
 /// Connects to one of the addresses of an endpoint's host.
 ///
 /// # Errors
 ///
-/// A [`DialError`] that says how far it got.
+/// Returns a [`DialError`] for the failed step.
 ///
 /// # Cancel safety
 ///
-/// Safe: whatever was under way is closed.
+/// Safe: pending connections are closed.
 pub async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
-    let reach = Reach::of(endpoint.is_tls());
+    let reach = Reach::for_tls(endpoint.is_tls());
     let addresses = lookup(endpoint.host(), endpoint.port(), reach).await?;
-    race(in_order(addresses.into_iter())).await
+    race(interleave_families(addresses.into_iter())).await
 }
 
-/// Connects to the first of these that answers, each with a head start of [`HEAD_START`].
+/// Connects to the first address that accepts, each with a head start of [`HEAD_START`].
 ///
 /// # Errors
 ///
-/// [`DialError::NoAddress`] if there is none, else what the last one said.
+/// Returns [`DialError::NoAddress`] for an empty list, otherwise the last error.
 ///
 /// # Cancel safety
 ///
-/// Safe: whatever was under way is closed.
-pub async fn race(mut waiting: VecDeque<SocketAddr>) -> Result<TcpStream, DialError> {
-    let mut under_way = FuturesUnordered::new();
+/// Safe: pending connections are closed.
+pub async fn race(mut addresses: VecDeque<SocketAddr>) -> Result<TcpStream, DialError> {
+    let mut pending = FuturesUnordered::new();
     let mut last = DialError::NoAddress;
     loop {
-        if let Some(address) = waiting.pop_front() {
-            under_way.push(TcpStream::connect(address));
-        } else if under_way.is_empty() {
+        if let Some(address) = addresses.pop_front() {
+            pending.push(TcpStream::connect(address));
+        } else if pending.is_empty() {
             return Err(last);
         }
         let head_start = tokio::time::sleep(HEAD_START);
         tokio::select! {
             biased;
-            Some(done) = under_way.next() => match done {
+            Some(done) = pending.next() => match done {
                 Ok(stream) => {
                     stream.set_nodelay(true).map_err(DialError::Connect)?;
                     return Ok(stream);
                 }
                 Err(error) => last = DialError::Connect(error),
             },
-            () = head_start, if !waiting.is_empty() => {}
+            () = head_start, if !addresses.is_empty() => {}
         }
     }
 }
 
-/// The families in turn, the system's first choice first.
-fn in_order(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
+/// Alternates the address families, starting with the system's first choice.
+fn interleave_families(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let all: Vec<SocketAddr> = addresses.collect();
     let six_first = all.first().is_some_and(SocketAddr::is_ipv6);
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
@@ -167,41 +165,42 @@ mod tests {
     #[track_caller]
     fn check(given: &[&str], expected: &[&str]) {
         let given = given.iter().map(|text| text.parse().unwrap());
-        let shown: Vec<String> = in_order(given).iter().map(SocketAddr::to_string).collect();
-        assert_eq!(shown, expected);
+        let text: Vec<String> =
+            interleave_families(given).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(text, expected);
     }
 
-    fn within(reach: Reach, given: &[&str]) -> Result<Vec<String>, String> {
-        let addresses = reach.within(given.iter().map(|text| text.parse().unwrap()));
-        let shown = |list: Vec<SocketAddr>| list.iter().map(SocketAddr::to_string).collect();
-        addresses.map(shown).map_err(|error| format!("{error:?}"))
+    fn permitted(reach: Reach, given: &[&str]) -> Result<Vec<String>, String> {
+        let addresses = reach.permitted(given.iter().map(|text| text.parse().unwrap()));
+        let text = |list: Vec<SocketAddr>| list.iter().map(SocketAddr::to_string).collect();
+        addresses.map(text).map_err(|error| format!("{error:?}"))
     }
 
     #[test]
-    fn without_tls_only_loopback_addresses_are_dialled_whatever_else_the_name_has() {
+    fn without_tls_only_loopback_addresses_are_dialled() {
         let mixed = ["192.0.2.1:80", "127.0.0.1:80", "[2001:db8::1]:80", "[::1]:80", "0.0.0.0:80"];
-        let kept = within(Reach::Loopback, &mixed).unwrap();
+        let kept = permitted(Reach::Loopback, &mixed).unwrap();
         assert_eq!(kept, ["127.0.0.1:80", "[::1]:80"]);
-        assert_eq!(within(Reach::Anywhere, &mixed).unwrap(), mixed);
+        assert_eq!(permitted(Reach::Anywhere, &mixed).unwrap(), mixed);
         let mapped = ["[::ffff:127.0.0.1]:80", "[::ffff:192.0.2.1]:80", "127.9.9.9:80"];
-        let kept = within(Reach::Loopback, &mapped).unwrap();
+        let kept = permitted(Reach::Loopback, &mapped).unwrap();
         assert_eq!(kept, ["[::ffff:127.0.0.1]:80", "127.9.9.9:80"]);
         for other in ["192.0.2.1:80", "10.0.0.1:80", "0.0.0.0:80", "[::]:80", "[fe80::1]:80"] {
-            let refused = within(Reach::Loopback, &[other]).unwrap_err();
-            assert!(refused.starts_with("NotLoopback"), "{other}: {refused}");
+            let error = permitted(Reach::Loopback, &[other]).unwrap_err();
+            assert!(error.starts_with("NotLoopback"), "{other}: {error}");
         }
-        assert_eq!(within(Reach::Loopback, &[]).unwrap_err(), "NoAddress");
+        assert_eq!(permitted(Reach::Loopback, &[]).unwrap_err(), "NoAddress");
     }
 
     #[test]
-    fn no_more_addresses_are_tried_than_the_bound() {
+    fn the_number_of_tried_addresses_is_bounded() {
         let many: Vec<String> = (0..20).map(|host| format!("127.0.0.{host}:80")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(within(Reach::Loopback, &many).unwrap().len(), ADDRESSES_MAX);
+        assert_eq!(permitted(Reach::Loopback, &many).unwrap().len(), ADDRESSES_MAX);
     }
 
     #[test]
-    fn the_families_alternate_and_the_systems_choice_comes_first() {
+    fn address_families_alternate_and_the_systems_choice_comes_first() {
         check(
             &["[::1]:1", "[::2]:1", "127.0.0.1:1", "127.0.0.2:1"],
             &["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1"],

@@ -1,8 +1,8 @@
-//! The client for cold reads: balance, own trades, open listings, diagnosis.
+//! HTTP client for reads off the order path: balance, own trades, open listings, diagnosis.
 //!
-//! It never buys. It follows no redirect, repeats nothing, uses no proxy that a variable of the
-//! environment names, and reads no more than a bounded answer within a bounded time, compressed or
-//! not. What an answer means is for whoever asked.
+//! It sends no orders, follows no redirect, retries nothing and ignores proxy variables of the
+//! environment. Size and time of a response are bounded, compressed or not. The caller interprets
+//! the response.
 
 use std::{
     error::Error,
@@ -33,123 +33,109 @@ use crate::{
     http_head::ResponseHead,
 };
 
-/// The longest answer that is read, as it is sent and as it is decompressed. A page of 250 listings
-/// has about 700 kB.
+/// Maximum length of a response body, both as received and decompressed. A page of 250 listings has
+/// about 700 kB.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long one read may take, from DNS to the last byte.
+/// Maximum time of one read, from DNS to the last byte.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
-/// How long connecting may take.
+/// Maximum time to connect.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long an idle connection is kept for the next read.
-const IDLE: Duration = Duration::from_secs(30);
+/// Time for which an idle connection is kept for the next read.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks the marketplace what it may answer to anybody who is us.
+/// Sends read requests to the marketplace, with or without a credential.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Client,
     url: String,
 }
 
-/// An answer, whatever its status.
+/// A response with any status.
 #[derive(Clone, Debug)]
 pub struct HttpReply {
-    /// What counts of its head.
     pub head: ResponseHead,
-    /// Its body.
     pub body: String,
-    /// When the request left and when the head of its answer was here.
+    /// Times at which the request was sent and the head of the response was received.
     pub exchange: ClockExchange,
 }
 
-/// Why there is no answer.
+/// Cause of a missing response.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The client cannot be set up.
     #[error("the HTTP client could not be set up")]
     SetUp(#[source] reqwest::Error),
-    /// A header's value holds a character that cannot stand there.
-    #[error("the {header} header holds a character that cannot stand there; check the settings")]
+    #[error("the {header} header contains a character that is not allowed; check the settings")]
     Header {
-        /// Which header. Its value is not shown.
+        /// Name of the header. Its value is not shown.
         header: &'static str,
     },
-    /// The server could not be reached, or broke off.
-    #[error("{obstacle}")]
-    Unreachable {
-        /// The cause, as far as it can be told.
-        obstacle: RequestObstacle,
-        /// What the client reported.
-        source: reqwest::Error,
-    },
-    /// The deadline passed.
-    #[error("the marketplace did not answer within {} s", DEADLINE.as_secs())]
+    /// The server could not be reached, or the connection broke.
+    #[error("{cause}")]
+    Unreachable { cause: RequestObstacle, source: reqwest::Error },
+    /// [`DEADLINE`] passed.
+    #[error("no response from the marketplace within {} s", DEADLINE.as_secs())]
     Timeout,
-    /// No connection within its deadline.
+    /// [`CONNECT_DEADLINE`] passed.
     #[error("no connection to the marketplace within {} s", CONNECT_DEADLINE.as_secs())]
     ConnectTimeout,
-    /// The answer is longer than [`BODY_BYTES_MAX`].
-    #[error("the answer is longer than {BODY_BYTES_MAX} bytes")]
+    #[error("the response is longer than {BODY_BYTES_MAX} bytes")]
     TooLong,
-    /// The answer is compressed, and could not be decompressed.
-    #[error("the answer is compressed and could not be read: {0}")]
+    #[error("the response could not be decompressed: {0}")]
     Encoding(DecodeError),
-    /// The answer is not UTF-8.
-    #[error("the answer is not text")]
+    #[error("the response is not UTF-8 text")]
     NotText(#[source] io::Error),
 }
 
-/// Why a server could not be reached.
+/// Cause of a failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestObstacle {
-    /// The host's name has no address.
+    /// The host name does not resolve.
     Dns,
-    /// Without TLS, and the host's name stands for another machine.
+    /// Without TLS, and the host name resolves to another machine.
     NotLoopback,
-    /// Nothing listens on the port.
+    /// No process listens on the port, or a firewall rejects the connection.
     Refused,
     /// This process has no free file descriptor.
     TooManyFiles,
     /// The server's certificate is not trusted.
     Certificate(String),
-    /// TLS failed in another way.
+    /// TLS failed for another reason.
     Tls(String),
-    /// There is no route to the server.
     NoRoute,
-    /// The connection broke before the whole answer was there.
+    /// The connection was closed before the response was complete.
     Closed,
-    /// The answer is not HTTP.
     NotHttp,
-    /// Anything else, as the system or a library describes it.
+    /// Any other cause, as the system or a library describes it.
     Other(String),
 }
 
 impl fmt::Display for RequestObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dns => f.write_str("the name of the host could not be resolved (DNS)"),
+            Self::Dns => f.write_str("the host name could not be resolved (DNS)"),
             Self::NotLoopback => f.write_str(
-                "without TLS only loopback addresses are connected to, and the host has another one",
+                "connections without TLS are limited to loopback addresses, but the host has another one",
             ),
             Self::Refused => f.write_str("connection refused"),
             Self::TooManyFiles => f.write_str("too many open files"),
-            Self::Certificate(why) => write!(f, "the certificate was not accepted: {why}"),
+            Self::Certificate(why) => write!(f, "certificate rejected: {why}"),
             Self::Tls(why) => write!(f, "TLS failed: {why}"),
             Self::NoRoute => f.write_str("no route to the host"),
             Self::Closed => {
-                f.write_str("the connection was closed before the whole answer arrived")
+                f.write_str("the connection was closed before the response was complete")
             }
-            Self::NotHttp => f.write_str("the server does not answer with HTTP"),
+            Self::NotHttp => f.write_str("the response is not HTTP"),
             Self::Other(why) => write!(f, "the marketplace could not be reached: {why}"),
         }
     }
 }
 
 impl RequestObstacle {
-    /// Finds the cause in the chain of an error's sources.
-    fn of(error: &reqwest::Error) -> Self {
+    /// Finds the cause in the source chain of an error.
+    fn classify(error: &reqwest::Error) -> Self {
         let chain = || sources(error);
         let tls = chain().find_map(tls_error);
         if let Some(tls) = tls {
@@ -160,20 +146,20 @@ impl RequestObstacle {
                 other => Self::Tls(other.to_string()),
             };
         }
-        let dial = chain().find_map(|cause| cause.downcast_ref::<DialError>());
+        let dial = chain().find_map(|error| error.downcast_ref::<DialError>());
         if matches!(dial, Some(DialError::NotLoopback { .. })) {
             return Self::NotLoopback;
         }
-        // The errors of the resolver have no type of their own.
-        let is_dns = chain().any(|cause| cause.to_string().starts_with("dns error"));
-        let mut system = chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-        match system.find_map(Self::of_system) {
+        // The resolver's errors have no public type.
+        let is_dns = chain().any(|error| error.to_string().starts_with("dns error"));
+        let mut system = chain().filter_map(|error| error.downcast_ref::<io::Error>());
+        match system.find_map(Self::classify_io) {
             Some(known) if known == Self::TooManyFiles || !is_dns => return known,
             _ if is_dns => return Self::Dns,
             _ => {}
         }
         let text = chain().last().map_or_else(|| error.to_string(), ToString::to_string);
-        if chain().any(|cause| cause.to_string().starts_with("invalid HTTP")) {
+        if chain().any(|error| error.to_string().starts_with("invalid HTTP")) {
             Self::NotHttp
         } else if text.contains("message completed") || text.contains("end of file") {
             Self::Closed
@@ -182,8 +168,8 @@ impl RequestObstacle {
         }
     }
 
-    /// The cause that an error of the system names.
-    fn of_system(error: &io::Error) -> Option<Self> {
+    /// Classifies an I/O error.
+    fn classify_io(error: &io::Error) -> Option<Self> {
         /// `EMFILE` and `ENFILE` of Unix, `WSAEMFILE` of Windows. They have no `ErrorKind`.
         const TOO_MANY_FILES: [i32; 3] = [24, 23, 10_024];
         if error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code)) {
@@ -203,7 +189,7 @@ impl RequestObstacle {
         }
     }
 
-    /// What the user can do about it.
+    /// Returns the action that the user can take.
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Dns => "check the host in CSGOROLL_HTTP_URL and the network of this machine",
@@ -211,7 +197,7 @@ impl RequestObstacle {
                 "write https:// in CSGOROLL_HTTP_URL, or correct the host's entry in the hosts file"
             }
             Self::Refused => {
-                "check host and port in CSGOROLL_HTTP_URL, and whether a firewall refuses them"
+                "check host and port in CSGOROLL_HTTP_URL, and whether a firewall blocks them"
             }
             Self::TooManyFiles => {
                 "raise the limit of open files (`ulimit -n`, or LimitNOFILE in a systemd unit) and \
@@ -222,12 +208,14 @@ impl RequestObstacle {
                  or a virus scanner replaces the certificate, so turn it off for this host"
             }
             Self::Tls(_) => {
-                "check that CSGOROLL_HTTP_URL names a port that speaks TLS, and whether a proxy \
-                 stands in between"
+                "check that the port in CSGOROLL_HTTP_URL serves TLS, and whether a proxy intercepts \
+                 the connection"
             }
-            Self::NoRoute => "check the network of this machine and the address",
+            Self::NoRoute => {
+                "check the network of this machine and the address in CSGOROLL_HTTP_URL"
+            }
             Self::Closed => {
-                "it is tried again; if it stays so, check the network, and whether the site is up"
+                "the bot retries; if this persists, check the network and whether the site is up"
             }
             Self::NotHttp => "check host and port in CSGOROLL_HTTP_URL",
             Self::Other(_) => "check the network and CSGOROLL_HTTP_URL",
@@ -235,8 +223,8 @@ impl RequestObstacle {
     }
 }
 
-/// What rustls reported, if that is what an error wraps. An `io::Error` does not name what it wraps
-/// as its source.
+/// Finds a rustls error inside an error. An `io::Error` does not return its inner error as its
+/// source.
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
     let mut wrapped = Some(error);
     while let Some(error) = wrapped {
@@ -256,14 +244,14 @@ fn sources<'e>(
 }
 
 impl HttpError {
-    /// What the user can do about it.
+    /// Returns the action that the user can take.
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::SetUp(_) => "this build is broken; please build it again and report this",
+            Self::SetUp(_) => "this build is broken; rebuild it, and report this as a bug",
             Self::Header { .. } => "check the settings that name this header",
-            Self::Unreachable { obstacle, .. } => obstacle.remedy(),
+            Self::Unreachable { cause, .. } => cause.remedy(),
             Self::Timeout => {
-                "it is tried again; if it stays so, check the network, and whether the site is up"
+                "the bot retries; if this persists, check the network and whether the site is up"
             }
             Self::ConnectTimeout => {
                 "check the network, host and port in CSGOROLL_HTTP_URL, and whether a firewall \
@@ -273,18 +261,18 @@ impl HttpError {
                 "check that CSGOROLL_HTTP_URL is the address of the API"
             }
             Self::Encoding(_) => {
-                "check whether a proxy stands in between; if there is none, please report this"
+                "check whether a proxy changes the responses; if there is none, report this as a bug"
             }
         }
     }
 }
 
 impl HttpClient {
-    /// Sets it up. Without a credential it asks as anybody.
+    /// Builds the client. Without a credential it sends no cookie.
     ///
     /// # Errors
     ///
-    /// [`HttpError::SetUp`] or [`HttpError::Header`].
+    /// Returns [`HttpError::SetUp`] or [`HttpError::Header`].
     pub fn new(
         endpoints: &Endpoints,
         credential: Option<&Credential>,
@@ -311,10 +299,10 @@ impl HttpClient {
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
-            .dns_resolver(Resolver(Reach::of(endpoints.http.is_tls())))
+            .dns_resolver(Resolver(Reach::for_tls(endpoints.http.is_tls())))
             .referer(false)
             .connect_timeout(CONNECT_DEADLINE)
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(1)
             .tcp_nodelay(true)
             .build()
@@ -322,32 +310,32 @@ impl HttpClient {
         Ok(Self { client, url: endpoints.http.to_string() })
     }
 
-    /// Posts a JSON body and returns what comes back, whatever its status.
+    /// Posts a JSON body and returns the response of any status.
     ///
     /// # Errors
     ///
-    /// An [`HttpError`] if no whole answer came.
+    /// Returns an [`HttpError`] if no complete response was received.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only reads. The request may have left.
+    /// Safe: it only reads. The request may have been sent.
     pub async fn post(&self, body: String) -> Result<HttpReply, HttpError> {
-        // The client's own deadline looks at the clock before it looks at the socket.
+        // The client's own deadline checks the clock before the socket.
         deadline::timeout(DEADLINE, self.exchange(body)).await.unwrap_or(Err(HttpError::Timeout))
     }
 
     async fn exchange(&self, body: String) -> Result<HttpReply, HttpError> {
         let request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
         let sent = Instant::now();
-        let mut answer = request.body(body).send().await.map_err(failure)?;
+        let mut response = request.body(body).send().await.map_err(to_http_error)?;
         let exchange = ClockExchange { sent, received: Instant::now() };
-        let headers = answer.headers().iter();
+        let headers = response.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let head = ResponseHead::read_at(answer.status().as_u16(), headers, Some(clock::wall()));
-        let codings = codings(&answer);
-        let body = match read_body(&mut answer, &codings).await {
+        let head = ResponseHead::parse_at(response.status().as_u16(), headers, Some(clock::wall()));
+        let codings = codings(&response);
+        let body = match read_body(&mut response, &codings).await {
             Ok(body) => body,
-            // The status says more than the page that comes with it.
+            // The status is more informative than the body of an error page.
             Err(_unreadable) if head.status != 200 => String::new(),
             Err(unreadable) => return Err(unreadable),
         };
@@ -355,7 +343,7 @@ impl HttpClient {
     }
 }
 
-/// Looks names up as every dial does. An address that stands in the URL is not looked up:
+/// Resolves host names through [`lookup`]. A literal address in the URL is not resolved:
 /// [`Endpoint`](crate::config::endpoint::Endpoint) has checked it.
 struct Resolver(Reach);
 
@@ -370,16 +358,16 @@ impl Resolve for Resolver {
     }
 }
 
-/// The value of `Content-Encoding`, also where it is spread over several headers.
-fn codings(answer: &Response) -> String {
-    let values = answer.headers().get_all(CONTENT_ENCODING);
+/// Joins all `Content-Encoding` headers.
+fn codings(response: &Response) -> String {
+    let values = response.headers().get_all(CONTENT_ENCODING);
     let values = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     values.collect::<Vec<_>>().join(",")
 }
 
-async fn read_body(answer: &mut Response, codings: &str) -> Result<String, HttpError> {
+async fn read_body(response: &mut Response, codings: &str) -> Result<String, HttpError> {
     let mut bytes = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(failure)? {
+    while let Some(piece) = response.chunk().await.map_err(to_http_error)? {
         if BODY_BYTES_MAX.saturating_sub(bytes.len()) < piece.len() {
             return Err(HttpError::TooLong);
         }
@@ -395,13 +383,13 @@ async fn read_body(answer: &mut Response, codings: &str) -> Result<String, HttpE
     })
 }
 
-fn failure(error: reqwest::Error) -> HttpError {
+fn to_http_error(error: reqwest::Error) -> HttpError {
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => HttpError::ConnectTimeout,
         (true, false) => HttpError::Timeout,
         (false, _) => {
             let source = error.without_url();
-            HttpError::Unreachable { obstacle: RequestObstacle::of(&source), source }
+            HttpError::Unreachable { cause: RequestObstacle::classify(&source), source }
         }
     }
 }
@@ -417,30 +405,34 @@ mod tests {
         let credential = Credential::from_session("hunter2").unwrap();
         let tls = Tls::new().unwrap();
         let client = HttpClient::new(&endpoints, Some(&credential), &tls).unwrap();
-        let shown = format!("{client:?}");
-        assert!(!shown.contains("hunter2"), "{shown}");
+        let text = format!("{client:?}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 
     #[test]
-    fn a_line_break_in_a_header_is_refused() {
+    fn a_line_break_in_a_header_is_rejected() {
         let endpoints =
             Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql").unwrap();
         let endpoints = Endpoints { user_agent: "a\nX: y".to_owned(), ..endpoints };
-        let refused = HttpClient::new(&endpoints, None, &Tls::new().unwrap());
-        assert!(matches!(refused, Err(HttpError::Header { header: "User-Agent" })), "{refused:?}");
+        let result = HttpClient::new(&endpoints, None, &Tls::new().unwrap());
+        assert!(matches!(result, Err(HttpError::Header { header: "User-Agent" })), "{result:?}");
     }
 
     #[test]
-    fn an_error_of_the_system_is_told_by_its_code_or_its_kind() {
-        let of_code = |code| RequestObstacle::of_system(&io::Error::from_raw_os_error(code));
+    fn io_errors_are_classified_by_code_or_kind() {
+        let classify_code =
+            |code| RequestObstacle::classify_io(&io::Error::from_raw_os_error(code));
         if cfg!(unix) {
-            assert_eq!(of_code(24), Some(RequestObstacle::TooManyFiles));
-            assert_eq!(of_code(23), Some(RequestObstacle::TooManyFiles));
+            assert_eq!(classify_code(24), Some(RequestObstacle::TooManyFiles));
+            assert_eq!(classify_code(23), Some(RequestObstacle::TooManyFiles));
         }
-        let of_kind = |kind: io::ErrorKind| RequestObstacle::of_system(&kind.into());
-        assert_eq!(of_kind(io::ErrorKind::ConnectionRefused), Some(RequestObstacle::Refused));
-        assert_eq!(of_kind(io::ErrorKind::NetworkUnreachable), Some(RequestObstacle::NoRoute));
-        assert_eq!(of_kind(io::ErrorKind::ConnectionReset), Some(RequestObstacle::Closed));
-        assert_eq!(of_kind(io::ErrorKind::OutOfMemory), None);
+        let classify_kind = |kind: io::ErrorKind| RequestObstacle::classify_io(&kind.into());
+        assert_eq!(classify_kind(io::ErrorKind::ConnectionRefused), Some(RequestObstacle::Refused));
+        assert_eq!(
+            classify_kind(io::ErrorKind::NetworkUnreachable),
+            Some(RequestObstacle::NoRoute)
+        );
+        assert_eq!(classify_kind(io::ErrorKind::ConnectionReset), Some(RequestObstacle::Closed));
+        assert_eq!(classify_kind(io::ErrorKind::OutOfMemory), None);
     }
 }

@@ -1,6 +1,7 @@
-//! How this program reaches other machines: one TLS set-up, one way to dial.
+//! Network access: dialling, TLS, deadlines and the HTTP client for reads.
 //!
-//! Who speaks what over a connection is for the rooms that own one: the feed, the buyer, the reads.
+//! The protocols spoken over a connection belong to its owner: the feed, the order client, the
+//! account reads.
 
 pub mod busy_poll;
 pub mod content_encoding;

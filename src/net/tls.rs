@@ -1,9 +1,9 @@
-//! The one TLS set-up: built once, shared by everything that dials.
+//! TLS client configuration, built once and shared by all connections.
 //!
-//! The cryptography is given explicitly, so nothing depends on a process-wide default, and the
-//! roots are Mozilla's as compiled in. A practice market or a test brings a root of its own through
-//! [`Tls::trusting`]; no setting does. 0-RTT stays off: early data can be replayed, and a replayed
-//! buy is a second buy.
+//! The crypto provider is explicit, so nothing depends on a process-wide default, and the roots are
+//! Mozilla's as compiled in. A simulated market or a test adds its own root through
+//! [`Tls::with_root`]; no setting does. 0-RTT stays off: early data can be replayed, and a replayed
+//! order is a second order.
 
 use std::{fmt, sync::Arc};
 
@@ -12,28 +12,25 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 
-/// HTTP/1.1 is all that is spoken here, also underneath a WebSocket.
+/// HTTP/1.1 is the only protocol, also for the WebSocket upgrade.
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
-/// How to speak TLS to anybody. A clone is a pointer.
+/// Shared TLS configuration. Cloning is cheap.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
 
-/// Why TLS cannot be set up.
+/// Cause of a failed TLS set-up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The compiled-in cryptography and protocol versions do not fit together.
-    #[error("TLS could not be set up; this build is broken, please build it again")]
+    /// The compiled-in cryptography and protocol versions are incompatible.
+    #[error("TLS could not be set up; this build is broken, rebuild it")]
     SetUp(#[source] rustls::Error),
-    /// The root that was handed in is not a certificate.
-    #[error("the certificate to trust could not be read; it must be an X.509 root in DER")]
+    /// The root is not a certificate.
+    #[error("the trusted certificate could not be read; it must be an X.509 root in DER")]
     Root(#[source] rustls::Error),
-    /// A host name that no certificate can carry.
-    #[error("no certificate can name the host {host:?}; check the address")]
-    ServerName {
-        /// The host.
-        host: String,
-    },
+    /// No certificate can be issued for the host name.
+    #[error("{host:?} is not a valid TLS server name; check the address")]
+    ServerName { host: String },
 }
 
 impl Tls {
@@ -41,7 +38,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`TlsError::SetUp`] in a broken build.
+    /// Returns [`TlsError::SetUp`] in a broken build.
     pub fn new() -> Result<Self, TlsError> {
         Self::build(None)
     }
@@ -50,8 +47,9 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`TlsError::Root`] if it is not a certificate, [`TlsError::SetUp`] in a broken build.
-    pub fn trusting(root: &CertificateDer<'_>) -> Result<Self, TlsError> {
+    /// Returns [`TlsError::Root`] if it is not a certificate, and [`TlsError::SetUp`] in a broken
+    /// build.
+    pub fn with_root(root: &CertificateDer<'_>) -> Result<Self, TlsError> {
         Self::build(Some(root))
     }
 
@@ -71,7 +69,6 @@ impl Tls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// The set-up, for whoever drives a connection.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.0)
     }
@@ -83,11 +80,11 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The name that the certificate of `host` must carry.
+/// Returns the name that the certificate of `host` must match.
 ///
 /// # Errors
 ///
-/// [`TlsError::ServerName`] if none can.
+/// Returns [`TlsError::ServerName`] if no certificate can match it.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(host.to_owned())
         .map_err(|_invalid| TlsError::ServerName { host: host.to_owned() })
@@ -98,20 +95,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_needs_no_process_wide_default_and_never_sends_early_data() {
+    fn tls_needs_no_process_wide_default_and_never_sends_early_data() {
         let config = Tls::new().unwrap().config();
         assert!(!config.enable_early_data);
         assert_eq!(config.alpn_protocols, [ALPN_HTTP_1_1]);
     }
 
     #[test]
-    fn a_root_that_is_no_certificate_is_refused() {
+    fn an_invalid_root_certificate_is_rejected() {
         let nonsense = CertificateDer::from(vec![1, 2, 3]);
-        assert!(matches!(Tls::trusting(&nonsense), Err(TlsError::Root(_))));
+        assert!(matches!(Tls::with_root(&nonsense), Err(TlsError::Root(_))));
     }
 
     #[test]
-    fn addresses_and_names_can_be_certified_and_nothing_else() {
+    fn host_names_and_ip_addresses_are_server_names_and_empty_text_is_not() {
         assert!(server_name("router.csgoroll.com").is_ok());
         assert!(server_name("127.0.0.1").is_ok());
         assert!(server_name("::1").is_ok());

@@ -1,4 +1,4 @@
-//! What a recording asks of a disk: so little that a test can be one, and be full.
+//! File operations of a recording, behind a trait so that tests can simulate a full or slow disk.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -6,65 +6,64 @@ use std::{
     path::Path,
 };
 
-/// A place for files.
+/// The file operations that a recording needs.
 pub trait Disk: Send + 'static {
-    /// An open file.
     type File: DiskFile;
 
-    /// Makes a directory that must not exist.
+    /// Creates a directory that must not exist.
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::AlreadyExists`] if it exists.
+    /// Returns the error of the system; [`io::ErrorKind::AlreadyExists`] if it exists.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a directory and those above it, where they do not exist.
+    /// Creates a directory and its parents, if they do not exist.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// Returns the error of the system.
     fn create_directories(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a file that must not exist.
+    /// Creates a file that must not exist.
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::AlreadyExists`] if it exists.
+    /// Returns the error of the system; [`io::ErrorKind::AlreadyExists`] if it exists.
     fn create_file(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Replaces a file in one step: whoever reads it sees the old or the new, also after a crash.
+    /// Replaces a file atomically: readers see the old or the new content, even after a crash.
     ///
     /// # Errors
     ///
-    /// What the system says. The old one is whole then.
+    /// Returns the error of the system. The old content is then unchanged.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// An open file that only grows.
+/// An open append-only file.
 pub trait DiskFile: Send {
-    /// Writes all of this at the end.
+    /// Appends all bytes to the file.
     ///
     /// # Errors
     ///
-    /// What the system says. A part may have been written.
+    /// Returns the error of the system. Some of the bytes may have been written.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits until everything is on the disk.
+    /// Waits until all appended bytes are on the disk.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// Returns the error of the system.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Cuts off what stands behind this length.
+    /// Truncates the file to `len` bytes.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    fn cut(&mut self, len: u64) -> io::Result<()>;
+    /// Returns the error of the system.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
 }
 
-/// The disk of this machine.
+/// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -88,12 +87,12 @@ impl Disk for RealDisk {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let fresh = path.with_extension("tmp");
-        let mut file = File::create(&fresh)?;
+        let temporary = path.with_extension("tmp");
+        let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
-        fs::rename(&fresh, path)?;
+        fs::rename(&temporary, path)?;
         sync_parent(path)
     }
 }
@@ -107,12 +106,12 @@ impl DiskFile for File {
         self.sync_data()
     }
 
-    fn cut(&mut self, len: u64) -> io::Result<()> {
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.set_len(len)
     }
 }
 
-/// A new name is on disk when the directory that holds it is.
+/// A new directory entry is durable once its directory is synced.
 #[cfg(unix)]
 fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
@@ -121,7 +120,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Windows writes names by itself, and gives nobody a handle on a directory.
+/// Windows writes directory entries by itself, and provides no handle to sync a directory.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "its Unix twin can fail")]
 fn sync_parent(_path: &Path) -> io::Result<()> {

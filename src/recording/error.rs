@@ -1,42 +1,21 @@
-//! Why a recording cannot begin, or cannot go on.
+//! Errors of a recording.
 
 use std::{io, path::PathBuf};
 
-/// Why a recording cannot begin, or cannot go on.
+/// Cause of a recording that could not start, or that stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// A directory or a file could not be made.
-    #[error("cannot make {}; check the directory, its rights and the space left", path.display())]
-    Create {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file could not be written.
-    #[error("cannot write {}; what was written before is kept", path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Too many sessions began in the same second.
-    #[error("no free name for a session in {}", directory.display())]
-    NoName {
-        /// Where.
-        directory: PathBuf,
-    },
-    /// More sources than one session can hold.
-    #[error("one session holds at most {max} sources; start another for the rest")]
-    Sources {
-        /// How many.
-        max: usize,
-    },
-    /// The thread that writes could not be started.
-    #[error("cannot start the thread that writes the recording")]
+    #[error("could not create {}; check the permissions and the free space of the directory", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("could not write {}; check the free space; the data written before is kept", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// Too many sessions started in the same second.
+    #[error("no free session name in {}; start the recording again", directory.display())]
+    NoName { directory: PathBuf },
+    #[error("too many sources: at most {max} per session; record the rest in another session")]
+    Sources { max: usize },
+    #[error("could not start the recording thread")]
     Thread(#[source] io::Error),
-    /// The disk did not take the rest in time.
-    #[error("the disk did not take the rest of the recording in time; its end is missing")]
+    #[error("the disk was too slow to finish the recording; its end is missing")]
     Late,
 }

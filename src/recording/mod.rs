@@ -1,27 +1,28 @@
-//! Recording what a feed says, and playing it back.
+//! Records a feed to disk and replays it.
 //!
-//! A [`ActiveRecording`] is one session on disk: a directory with a file for each stream and a manifest that
-//! says what is in it, what is missing and whether it is complete.
+//! A [`ActiveRecording`] writes one session: a directory with a file for each stream and a manifest
+//! with counts, gaps and completeness.
 //!
 //! ```text
 //! DIR/2026-03-01T10-00-00Z/session_manifest.json
 //! DIR/2026-03-01T10-00-00Z/BTCUSDT/bookTicker.jsonl      {"ns":…,"conn":1,"raw":"…"}
 //! ```
 //!
-//! Whoever hears the feed appends to a buffer in memory ([`SourceRecorder`]) and goes on; a thread of its
-//! own writes ([`writer`]). Which disk it is, is a [`Disk`], so that a full one can be had in a
-//! test. What was recorded comes back as it went in, in the order in which it came
-//! ([`Recording`]), and can be decided upon again ([`play`](fn@play)).
+//! A feed appends its messages to a buffer in memory ([`SourceRecorder`]); a separate thread writes
+//! them (`writer`). Files are written through a [`Disk`], so that tests can simulate a full one. A
+//! [`Recording`] returns the messages unchanged and in the order of arrival, and [`replay`] runs
+//! the decision engine over them.
 //!
 //! # Invariants
 //!
-//! 1. Nobody who records waits for a disk. What does not fit into the buffer is dropped whole and
-//!    counted.
-//! 2. Nothing that exists is overwritten, but for the manifest, which is replaced in one step.
-//! 3. The manifest counts only what is on disk already, and both are there at least every second.
-//! 4. Files hold whole lines; a crash leaves at most one torn line at the end, which is not read.
-//! 5. A credential of ours is never written: in messages and in the manifest it is replaced, at the
-//!    same length.
+//! 1. Recording a message never waits for a disk. Messages that do not fit into the buffer are
+//!    dropped whole and counted.
+//! 2. No existing file is overwritten, except the manifest, which is replaced atomically.
+//! 3. The manifest counts only messages that are on disk; both are synced at least every second.
+//! 4. Files contain whole lines; a crash leaves at most one torn line at the end, which is not
+//!    read.
+//! 5. A credential of the bot is never written: in messages and in the manifest it is replaced, at
+//!    the same length.
 
 pub mod disk;
 mod error;
@@ -40,7 +41,7 @@ pub use self::{
     disk::{Disk, DiskFile, RealDisk},
     error::RecordingError,
     manifest::{GAPS_MAX, MANIFEST_FILE},
-    play::{ReplayDecision, ReplayResult, ReplayRules, play},
+    play::{ReplayDecision, ReplayResult, ReplayRules, replay},
     queue::{QUEUE_BYTES_MAX, RecordingStatus, SourceRecorder},
     reader::{LINE_BYTES_MAX, RecordedMessage, Recording, RecordingReadError},
     writer::{

@@ -1,20 +1,20 @@
-//! How sessions, streams and their parts are called. Pure.
+//! Names of sessions, streams and their parts. Pure.
 //!
-//! A name that comes from outside becomes a file only if it is made of a few harmless characters,
-//! so that no name leads out of the session's directory.
+//! External names are reduced to a few safe characters, so that no name leads out of the session's
+//! directory.
 
 use crate::domain::time::UnixMs;
 
-/// The longest name of a symbol or stream.
+/// Maximum length of a symbol's or stream's name.
 pub const NAME_CHARS_MAX: usize = 64;
-/// What a plain stream's file ends in.
-pub const PLAIN: &str = "jsonl";
-/// What a compressed stream's file ends in.
-pub const COMPRESSED: &str = "jsonl.zst";
+/// File extension of a plain stream.
+pub const PLAIN_EXTENSION: &str = "jsonl";
+/// File extension of a compressed stream.
+pub const COMPRESSED_EXTENSION: &str = "jsonl.zst";
 
-/// Makes a text fit to be the name of a file or directory: letters, digits, `-`, `_` and inner dots;
-/// whatever else stands in it becomes `_`.
-pub fn harmless(text: &str) -> String {
+/// Converts a text to a safe name of a file or directory: letters, digits, `-`, `_` and inner dots;
+/// every other character becomes `_`.
+pub fn sanitize_file_name(text: &str) -> String {
     let mut name: String = text
         .chars()
         .take(NAME_CHARS_MAX)
@@ -40,20 +40,21 @@ pub fn harmless(text: &str) -> String {
     if name.is_empty() { "_".to_owned() } else { name }
 }
 
-/// The name of a session that began then: `2026-03-01T10-00-00Z`, and `-2`, `-3` … where that is
-/// taken.
-pub fn session(began: UnixMs, attempt: u32) -> String {
-    let moment = began.to_string().replace(':', "-");
-    let seconds = moment.split('.').next().unwrap_or_default();
+/// Returns the name of a session by its start time: `2026-03-01T10-00-00Z`, with `-2`, `-3` … for
+/// later attempts.
+pub fn session_name(started: UnixMs, attempt: u32) -> String {
+    let time = started.to_string().replace(':', "-");
+    let seconds = time.split('.').next().unwrap_or_default();
     match attempt {
         0 | 1 => format!("{seconds}Z"),
         attempt => format!("{seconds}Z-{attempt}"),
     }
 }
 
-/// The file of a stream's part, counted from 1: `bookTicker.jsonl`, then `bookTicker.2.jsonl`.
-pub fn part(stream: &str, part: u32, is_compressed: bool) -> String {
-    let end = if is_compressed { COMPRESSED } else { PLAIN };
+/// Returns the file name of a stream's part, counted from 1: `bookTicker.jsonl`, then
+/// `bookTicker.2.jsonl`.
+pub fn part_file_name(stream: &str, part: u32, is_compressed: bool) -> String {
+    let end = if is_compressed { COMPRESSED_EXTENSION } else { PLAIN_EXTENSION };
     match part {
         0 | 1 => format!("{stream}.{end}"),
         part => format!("{stream}.{part}.{end}"),
@@ -67,9 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_names_stay_as_they_are() {
+    fn ordinary_names_are_unchanged() {
         for name in ["BTCUSDT", "bookTicker", "depth", "router.csgoroll.com", "1000PEPE-USDT"] {
-            assert_eq!(harmless(name), name);
+            assert_eq!(sanitize_file_name(name), name);
         }
     }
 
@@ -87,27 +88,27 @@ mod tests {
             ("a.", "a"),
             ("★", "_"),
         ] {
-            assert_eq!(harmless(name), expected, "{name:?}");
+            assert_eq!(sanitize_file_name(name), expected, "{name:?}");
         }
     }
 
     #[test]
-    fn sessions_of_the_same_second_have_names_of_their_own() {
-        let began = UnixMs::parse("2026-03-01T10:00:00.120Z").unwrap();
-        assert_eq!(session(began, 1), "2026-03-01T10-00-00Z");
-        assert_eq!(session(began, 2), "2026-03-01T10-00-00Z-2");
+    fn sessions_of_the_same_second_have_different_names() {
+        let started = UnixMs::parse("2026-03-01T10:00:00.120Z").unwrap();
+        assert_eq!(session_name(started, 1), "2026-03-01T10-00-00Z");
+        assert_eq!(session_name(started, 2), "2026-03-01T10-00-00Z-2");
     }
 
     #[test]
     fn the_first_part_has_the_plain_name() {
-        assert_eq!(part("depth", 1, false), "depth.jsonl");
-        assert_eq!(part("depth", 2, true), "depth.2.jsonl.zst");
+        assert_eq!(part_file_name("depth", 1, false), "depth.jsonl");
+        assert_eq!(part_file_name("depth", 2, true), "depth.2.jsonl.zst");
     }
 
     proptest! {
         #[test]
-        fn a_harmless_name_is_one_plain_component(text in any::<String>()) {
-            let name = harmless(&text);
+        fn a_sanitized_name_is_one_path_component(text in any::<String>()) {
+            let name = sanitize_file_name(&text);
             prop_assert!(!name.is_empty() && name.len() <= NAME_CHARS_MAX + 1);
             prop_assert!(!name.starts_with('.') && !name.ends_with('.'));
             prop_assert!(!name.contains(['/', '\\', ':', '\0']));

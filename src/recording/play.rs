@@ -1,10 +1,9 @@
-//! A recording of the marketplace, played through the same code that decides in earnest.
+//! Replays a recording of the marketplace through the decision engine of a dry run.
 //!
-//! The same recording and the same rules give the same decisions, anywhere: each message is read,
-//! freed of copies, and considered by the [`Engine`] of a dry run, whose clocks show the recording's
-//! time. Nothing is waited for and nothing can be bought. What a bot learns otherwise than from its
-//! feed, such as listings that were back-filled, its balance at start and the dates of answers, a
-//! recording does not hold.
+//! The same recording and the same rules give the same decisions: each message is parsed,
+//! deduplicated and passed to the [`Engine`], whose clocks show the recording's time. Nothing waits
+//! and no order can be sent. A recording does not contain the bot's other inputs: back-filled
+//! listings, the balance at the start, and the dates of responses.
 
 use std::{
     sync::{Arc, Mutex},
@@ -35,69 +34,65 @@ use crate::{
 
 const NS_PER_MS: u64 = 1_000_000;
 
-/// By what is decided.
+/// Rules of the decisions.
 #[derive(Clone, Debug)]
 pub struct ReplayRules {
-    /// What is wanted.
     pub whitelist: Arc<Whitelist>,
-    /// What may be spent.
     pub budget: Budget,
 }
 
-/// What was decided about one listing.
+/// Decision about one listing.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayDecision<'t, 'a> {
-    /// When it was received, in nanoseconds since 1970.
+    /// Receive time of the listing, in nanoseconds since 1970.
     pub ns: u64,
-    /// The listing.
     pub trade: &'t Trade<'a>,
-    /// What the whitelist says.
+    /// Decision of the whitelist.
     pub verdict: Decision,
-    /// Whether it may be bought, if it is wanted.
+    /// Eligibility for an order, if the listing is on the whitelist.
     pub eligibility: Option<Eligibility>,
 }
 
-/// What a recording came to under these rules.
+/// Result of a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayResult {
-    /// What was decided, counted as a dry run counts it.
-    pub tally: SessionStats,
-    /// Messages.
-    pub frames: u64,
-    /// Messages that could not be read, and listings without a usable id.
+    /// Counters of the dry run.
+    pub stats: SessionStats,
+    pub messages: u64,
+    /// Unreadable messages, and listings without a usable id.
     pub unreadable: u64,
     /// Listings that had arrived before.
     pub duplicates: u64,
 }
 
-/// Plays a recording under these rules, and hands each decision out as it is made.
+/// Replays a recording under these rules and passes each decision to `on_decision`.
 ///
 /// # Errors
 ///
-/// A [`RecordingReadError`] when it cannot be read to its end.
-pub fn play(
+/// Returns a [`RecordingReadError`] when the recording cannot be read to its end.
+pub fn replay(
     recording: &Recording,
     rules: &ReplayRules,
     mut on_decision: impl FnMut(ReplayDecision<'_, '_>),
 ) -> Result<ReplayResult, RecordingReadError> {
-    let mut player: Option<Replayer> = None;
-    for frame in recording.frames() {
-        let frame = frame?;
-        let player = player.get_or_insert_with(|| Replayer::new(rules, frame.ns));
-        player.hear(&frame, &mut on_decision);
+    let mut replayer: Option<Replayer> = None;
+    for message in recording.messages() {
+        let message = message?;
+        let replayer = replayer.get_or_insert_with(|| Replayer::new(rules, message.ns));
+        replayer.on_message(&message, &mut on_decision);
     }
-    Ok(player.unwrap_or_else(|| Replayer::new(rules, 0)).played())
+    Ok(replayer.unwrap_or_else(|| Replayer::new(rules, 0)).finish())
 }
 
 struct Replayer {
-    core: Engine<Arc<OrderClient>>,
+    engine: Engine<Arc<OrderClient>>,
     whitelist: Arc<Whitelist>,
-    seen: Deduplicator,
-    /// The moment that stands for the recording's first.
+    deduplicator: Deduplicator,
+    /// Instant that represents the recording's first message.
     base: Instant,
     base_ns: u64,
     due: Option<Instant>,
-    frames: u64,
+    messages: u64,
     unreadable: u64,
     duplicates: u64,
 }
@@ -109,34 +104,34 @@ impl Replayer {
         let whitelist = Arc::clone(&rules.whitelist);
         let ledger = Ledger::in_memory(rules.budget.clone(), whitelist.entries(), false);
         Self {
-            core: Engine::new(Arc::clone(&whitelist), ledger, Executor::Dry, clock),
+            engine: Engine::new(Arc::clone(&whitelist), ledger, Executor::Dry, clock),
             whitelist,
-            seen: Deduplicator::default(),
+            deduplicator: Deduplicator::default(),
             base,
             base_ns,
             due: None,
-            frames: 0,
+            messages: 0,
             unreadable: 0,
             duplicates: 0,
         }
     }
 
-    /// What both clocks showed then.
+    /// Returns the time of both clocks at `ns`.
     fn at(&self, ns: u64) -> Now {
         let since = Duration::from_nanos(ns.saturating_sub(self.base_ns));
         let wall = UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX));
         Now { instant: self.base.checked_add(since).unwrap_or(self.base), wall }
     }
 
-    fn hear(
+    fn on_message(
         &mut self,
-        frame: &RecordedMessage,
+        message: &RecordedMessage,
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
     ) {
-        self.frames = self.frames.saturating_add(1);
-        let now = self.at(frame.ns);
-        self.pass_time(now);
-        let payload = match GraphqlTransportWs.read::<NextPayload<'_>>(&frame.raw) {
+        self.messages = self.messages.saturating_add(1);
+        let now = self.at(message.ns);
+        self.run_timers(now);
+        let payload = match GraphqlTransportWs.read::<NextPayload<'_>>(&message.raw) {
             Ok(Incoming::Data { payload, .. }) => payload,
             Ok(_no_event) => return,
             Err(_counted) => {
@@ -145,45 +140,45 @@ impl Replayer {
             }
         };
         self.unreadable = self.unreadable.saturating_add(u64::from(payload.unreadable()));
-        let connection = usize::try_from(frame.conn).unwrap_or(usize::MAX);
+        let connection = usize::try_from(message.conn).unwrap_or(usize::MAX);
         for mut trade in payload.into_trades() {
-            if self.seen.record(&trade, connection, now.instant) != Duplicate::First {
+            if self.deduplicator.record(&trade, connection, now.instant) != Duplicate::First {
                 self.duplicates = self.duplicates.saturating_add(1);
                 continue;
             }
             trade.arrival = Some(RxTimestamps::at(now.instant));
             if trade.event != TradeEvent::Updated {
-                on_decision(self.decide(&trade, frame.ns, now));
+                on_decision(self.decide(&trade, message.ns, now));
             }
-            self.core.consider(trade, now);
+            self.engine.consider(trade, now);
         }
-        self.due = self.core.due(now);
+        self.due = self.engine.due(now);
     }
 
     fn decide<'t, 'a>(&self, trade: &'t Trade<'a>, ns: u64, now: Now) -> ReplayDecision<'t, 'a> {
         let verdict = self.whitelist.decide(trade);
-        let eligibility = matches!(verdict, Decision::Wanted(_)).then(|| {
-            let time = self.core.server_time(now);
+        let eligibility = matches!(verdict, Decision::Matched(_)).then(|| {
+            let time = self.engine.server_time(now);
             eligibility(trade, time, false)
         });
         ReplayDecision { ns, trade, verdict, eligibility }
     }
 
-    /// Does what fell due before this moment.
-    fn pass_time(&mut self, now: Now) {
+    /// Runs the timers that are due before this time.
+    fn run_timers(&mut self, now: Now) {
         while let Some(due) = self.due.filter(|due| *due <= now.instant) {
             let since = due.saturating_duration_since(self.base).as_nanos();
             let ns = self.base_ns.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
-            let next = self.core.due(self.at(ns));
-            // What is due at the same moment still waits for something else than time.
+            let next = self.engine.due(self.at(ns));
+            // A timer that stays due at the same time waits for another condition.
             self.due = next.filter(|next| due < *next);
         }
     }
 
-    fn played(self) -> ReplayResult {
+    fn finish(self) -> ReplayResult {
         ReplayResult {
-            tally: self.core.tally().clone(),
-            frames: self.frames,
+            stats: self.engine.stats().clone(),
+            messages: self.messages,
             unreadable: self.unreadable,
             duplicates: self.duplicates,
         }

@@ -1,8 +1,9 @@
-//! The buffer between whoever hears a feed and the thread that writes it.
+//! Buffer between a feed and the recording thread.
 //!
-//! Appending copies the message into memory that is there already; the lock is held for that or for
-//! exchanging the buffer, never while a disk is busy, and nothing wakes the thread: it looks by
-//! itself. Connections have a book of their own, which is touched only when one is lost or found.
+//! Appending copies the message into memory that is already allocated; the lock is held for that
+//! copy or for the exchange of the buffer, never during disk access. The thread polls the buffer,
+//! so nothing has to wake it. Connection histories have their own lock, which is taken only when a
+//! connection is lost or established.
 
 use std::{
     fmt, mem,
@@ -21,13 +22,12 @@ use super::{
 };
 use crate::{clock, ws::MessageRecorder};
 
-/// How much may wait to be written, in bytes: some 20,000 listings.
+/// Capacity of the queue, in bytes: some 20,000 listings.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How much memory a buffer keeps when it is empty.
-const KEPT_BYTES: usize = 1024 * 1024;
+/// Memory that an empty buffer keeps.
+const RETAINED_BYTES: usize = 1024 * 1024;
 
-/// One message that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueuedMessage {
     pub(super) source: usize,
@@ -36,7 +36,6 @@ pub(super) struct QueuedMessage {
     len: usize,
 }
 
-/// Messages that wait.
 #[derive(Default)]
 pub(super) struct MessageBatch {
     entries: Vec<QueuedMessage>,
@@ -53,7 +52,7 @@ impl MessageBatch {
         self.entries.is_empty()
     }
 
-    /// The messages in the order in which they came.
+    /// Returns the messages in the order of arrival.
     pub(super) fn messages(&self) -> impl Iterator<Item = (QueuedMessage, &str)> {
         let mut rest = self.text.as_str();
         self.entries.iter().map(move |entry| {
@@ -66,28 +65,28 @@ impl MessageBatch {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.text.clear();
-        // After a burst the memory goes back.
-        self.text.shrink_to(KEPT_BYTES);
-        self.entries.shrink_to(KEPT_BYTES / size_of::<QueuedMessage>());
+        // Releases the memory of a burst.
+        self.text.shrink_to(RETAINED_BYTES);
+        self.entries.shrink_to(RETAINED_BYTES / size_of::<QueuedMessage>());
     }
 }
 
-/// What waits, and whether anybody will take it.
+/// Queued messages. A closed queue rejects messages.
 #[derive(Default)]
 struct QueueContent {
     batch: MessageBatch,
     is_closed: bool,
 }
 
-/// What one source adds to without waiting.
+/// Counters of one source, updated without waiting.
 #[derive(Debug, Default)]
 pub(super) struct SourceCounters {
-    /// Messages that fitted in.
+    /// Messages that fitted into the queue.
     pub(super) accepted: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) binary_skipped: AtomicU64,
     pub(super) too_long: AtomicU64,
-    /// Whether a gap lasts, so that the first data after it closes it.
+    /// `true` during a gap, so that the next data message closes it.
     is_down: AtomicBool,
     connections: Mutex<ConnectionCounts>,
 }
@@ -98,9 +97,9 @@ impl SourceCounters {
     }
 }
 
-/// What recorders, the thread and the owner share.
+/// State shared by recorders, the recording thread and the owner.
 pub(super) struct RecorderState {
-    waiting: Mutex<QueueContent>,
+    queue: Mutex<QueueContent>,
     bytes_max: usize,
     pub(super) sources: Box<[SourceCounters]>,
     pub(super) is_stopping: AtomicBool,
@@ -112,9 +111,9 @@ pub(super) struct RecorderState {
 
 impl RecorderState {
     pub(super) fn new(sources: usize, bytes_max: usize) -> Self {
-        let text = String::with_capacity(KEPT_BYTES.min(bytes_max));
+        let text = String::with_capacity(RETAINED_BYTES.min(bytes_max));
         Self {
-            waiting: Mutex::new(QueueContent {
+            queue: Mutex::new(QueueContent {
                 batch: MessageBatch { entries: Vec::new(), text },
                 is_closed: false,
             }),
@@ -129,79 +128,76 @@ impl RecorderState {
     }
 
     /// Exchanges the buffer for an empty one.
-    pub(super) fn take(&self, empty: &mut MessageBatch) {
-        mem::swap(&mut lock(&self.waiting).batch, empty);
+    pub(super) fn swap_batch(&self, empty: &mut MessageBatch) {
+        mem::swap(&mut lock(&self.queue).batch, empty);
     }
 
-    /// Takes what waits, and nothing is accepted any more.
+    /// Takes the queued messages and closes the queue.
     pub(super) fn close(&self, empty: &mut MessageBatch) {
-        let mut waiting = lock(&self.waiting);
-        waiting.is_closed = true;
-        mem::swap(&mut waiting.batch, empty);
+        let mut queue = lock(&self.queue);
+        queue.is_closed = true;
+        mem::swap(&mut queue.batch, empty);
     }
 
-    /// Whether it fitted in.
+    /// Queues a message. Returns `false` if the queue is full or closed.
     fn append(&self, entry: QueuedMessage, text: &str) -> bool {
         let needed = text.len().saturating_add(size_of::<QueuedMessage>());
-        let mut waiting = lock(&self.waiting);
-        if waiting.is_closed || waiting.batch.bytes().saturating_add(needed) > self.bytes_max {
+        let mut queue = lock(&self.queue);
+        if queue.is_closed || queue.batch.bytes().saturating_add(needed) > self.bytes_max {
             return false;
         }
-        waiting.batch.entries.push(entry);
-        waiting.batch.text.push_str(text);
+        queue.batch.entries.push(entry);
+        queue.batch.text.push_str(text);
         true
     }
 
-    /// What can be said while it runs.
     pub(super) fn status(&self) -> RecordingStatus {
         let sum = |of: fn(&SourceCounters) -> u64| {
-            self.sources.iter().fold(0_u64, |sum, tally| sum.saturating_add(of(tally)))
+            self.sources.iter().fold(0_u64, |sum, counters| sum.saturating_add(of(counters)))
         };
         RecordingStatus {
             messages: self.messages.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
-            lost: sum(|tally| tally.lost.load(Ordering::Relaxed)),
-            binary_skipped: sum(|tally| tally.binary_skipped.load(Ordering::Relaxed)),
-            too_long: sum(|tally| tally.too_long.load(Ordering::Relaxed)),
-            gaps: sum(|tally| tally.connections().gap_count()),
-            open_gaps: sum(|tally| u64::from(tally.connections().is_down())),
-            reconnects: sum(|tally| tally.connections().reconnects),
+            lost: sum(|counters| counters.lost.load(Ordering::Relaxed)),
+            binary_skipped: sum(|counters| counters.binary_skipped.load(Ordering::Relaxed)),
+            too_long: sum(|counters| counters.too_long.load(Ordering::Relaxed)),
+            gaps: sum(|counters| counters.connections().gap_count()),
+            open_gaps: sum(|counters| u64::from(counters.connections().is_down())),
+            reconnects: sum(|counters| counters.connections().reconnects),
         }
     }
 }
 
-/// Never the messages that wait.
+/// The queued messages are not printed.
 impl fmt::Debug for RecorderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("RecorderState").finish_non_exhaustive()
     }
 }
 
-/// How a recording goes.
+/// Progress of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordingStatus {
-    /// Messages written.
     pub messages: u64,
-    /// Bytes of these messages.
+    /// Bytes of the written messages.
     pub bytes: u64,
     /// Bytes of the files.
     pub disk_bytes: u64,
-    /// Messages that were lost on the way to the disk.
+    /// Messages lost on the way to the disk.
     pub lost: u64,
     /// Binary messages, which are not recorded.
     pub binary_skipped: u64,
-    /// Messages that were longer than may be: each closed its connection.
+    /// Messages above the size limit: each closed its connection.
     pub too_long: u64,
-    /// Times in which a source could not be heard.
+    /// Interruptions of a source.
     pub gaps: u64,
-    /// Those that still last.
     pub open_gaps: u64,
-    /// How often a source was up again.
+    /// Connections of a source after its first.
     pub reconnects: u64,
 }
 
-/// Records one source. Neither waits nor blocks.
+/// Records one source. Never waits.
 #[derive(Clone, Debug)]
 pub struct SourceRecorder {
     pub(super) shared: Arc<RecorderState>,
@@ -209,87 +205,93 @@ pub struct SourceRecorder {
 }
 
 impl MessageRecorder for SourceRecorder {
-    fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
-        let ns = ns_at(at);
-        let Some(tally) = self.tally() else { return };
+    fn on_message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
+        let ns = to_wall_ns(at);
+        let Some(counters) = self.counters() else { return };
         let entry = QueuedMessage { source: self.source, conn: connection, ns, len: text.len() };
-        let fitted = self.shared.append(entry, text);
-        let counter = if fitted { &tally.accepted } else { &tally.lost };
+        let queued = self.shared.append(entry, text);
+        let counter = if queued { &counters.accepted } else { &counters.lost };
         counter.fetch_add(1, Ordering::Relaxed);
-        if is_data && tally.is_down.load(Ordering::Relaxed) {
-            self.heard(tally, ns);
+        if is_data && counters.is_down.load(Ordering::Relaxed) {
+            self.close_gap(counters, ns);
         }
     }
 
-    fn binary(&self) {
-        if let Some(tally) = self.tally() {
-            tally.binary_skipped.fetch_add(1, Ordering::Relaxed);
+    fn on_binary(&self) {
+        if let Some(counters) = self.counters() {
+            counters.binary_skipped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn too_long(&self) {
-        if let Some(tally) = self.tally() {
-            tally.too_long.fetch_add(1, Ordering::Relaxed);
+    fn on_oversized(&self) {
+        if let Some(counters) = self.counters() {
+            counters.too_long.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn dials(&self) {
-        let Some(tally) = self.tally() else { return };
-        tally.connections().dials();
+    fn on_dial(&self) {
+        let Some(counters) = self.counters() else { return };
+        counters.connections().on_dial();
     }
 
-    fn up(&self) {
-        let Some(tally) = self.tally() else { return };
-        tally.connections().up();
+    fn on_connected(&self) {
+        let Some(counters) = self.counters() else { return };
+        counters.connections().on_connected();
     }
 
-    /// A gap lasts until data comes, not until the connection is up.
-    fn down(&self, alive: Instant, cause: &str) {
-        let Some(tally) = self.tally() else { return };
-        let from_ns = ns_at(alive);
+    /// A gap lasts until data arrives, not until the connection is established.
+    fn on_disconnected(&self, alive: Instant, cause: &str) {
+        let Some(counters) = self.counters() else { return };
+        let from_ns = to_wall_ns(alive);
         let cause = cause.to_owned();
-        let mut connections = tally.connections();
-        // Before the first connection, the dials that led to nothing belong to the gap.
+        let mut connections = counters.connections();
+        // Failed dials before the first connection belong to the first gap.
         let attempts = connections.take_first_dials();
-        connections.begin(RecordedGap { from_ns, to_ns: None, attempts, cause, back_filled: 0 });
-        tally.is_down.store(true, Ordering::Relaxed);
+        connections.begin_gap(RecordedGap {
+            from_ns,
+            to_ns: None,
+            attempts,
+            cause,
+            back_filled: 0,
+        });
+        counters.is_down.store(true, Ordering::Relaxed);
     }
 
-    fn back_filled(&self) {
-        let Some(tally) = self.tally() else { return };
-        if let Some(gap) = tally.connections().gaps.last_mut() {
+    fn on_backfilled(&self) {
+        let Some(counters) = self.counters() else { return };
+        if let Some(gap) = counters.connections().gaps.last_mut() {
             gap.back_filled = gap.back_filled.saturating_add(1);
         }
     }
 }
 
 impl SourceRecorder {
-    /// The gaps and reconnects of this source so far.
+    /// Returns the gaps and reconnects of this source so far.
     pub fn connections(&self) -> ConnectionCounts {
-        self.tally().map(|tally| tally.connections().clone()).unwrap_or_default()
+        self.counters().map(|counters| counters.connections().clone()).unwrap_or_default()
     }
 
     #[cold]
-    fn heard(&self, tally: &SourceCounters, ns: u64) {
-        let mut connections = tally.connections();
-        if let Some(gap) = connections.open() {
+    fn close_gap(&self, counters: &SourceCounters, ns: u64) {
+        let mut connections = counters.connections();
+        if let Some(gap) = connections.open_gap() {
             gap.to_ns = Some(ns.max(gap.from_ns));
         }
-        tally.is_down.store(false, Ordering::Relaxed);
+        counters.is_down.store(false, Ordering::Relaxed);
     }
 
-    fn tally(&self) -> Option<&SourceCounters> {
+    fn counters(&self) -> Option<&SourceCounters> {
         self.shared.sources.get(self.source)
     }
 }
 
-/// What the wall clock said at a moment that has just been.
-fn ns_at(moment: Instant) -> u64 {
-    let ago = u64::try_from(moment.elapsed().as_nanos()).unwrap_or(u64::MAX);
+/// Converts a recent instant to wall clock time.
+fn to_wall_ns(instant: Instant) -> u64 {
+    let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
     clock::now_ns().saturating_sub(ago)
 }
 
-/// A poisoned lock only says that a panic happened elsewhere; what it guards is whole at any time.
+/// Ignores poisoning: the guarded data is consistent at any time.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

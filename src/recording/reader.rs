@@ -1,8 +1,8 @@
-//! A recording, read back: every message as it was, in the order in which it came.
+//! Reads a recording: every message unchanged, in the order of arrival.
 //!
-//! It reads what is there and trusts nothing else: parts are found by their names, since a crash may
-//! have come between a new part and the manifest; a torn last line, which a crash leaves, is not
-//! read; any other line that is none is an error, for a recording that was changed proves nothing.
+//! The files are authoritative, not the manifest: parts are found by their names, since a crash may
+//! have come between a new part and the manifest. A torn last line, as a crash leaves it, is
+//! skipped; any other malformed line is an error, because a modified recording proves nothing.
 
 use std::{
     borrow::Cow,
@@ -16,46 +16,31 @@ use serde::Deserialize;
 use super::{
     line::RecordLine,
     manifest::MANIFEST_FILE,
-    names::{self, COMPRESSED, PLAIN},
+    names::{self, COMPRESSED_EXTENSION, PLAIN_EXTENSION},
 };
 
-/// The longest line that is read, in bytes: a message of the largest size, each byte of it escaped.
+/// Maximum length of a line, in bytes: a message of the maximum size, each byte of it escaped.
 pub const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// The largest manifest that is read, in bytes.
+/// Maximum length of a manifest, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Why a recording cannot be read.
+/// Cause of a failed read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingReadError {
-    /// A file cannot be read.
-    #[error("cannot read {}; give the directory of one session", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The manifest is none.
-    #[error("{} is not the manifest of a recording", path.display())]
-    Manifest {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A source whose file lies elsewhere.
-    #[error("the manifest names {file:?}, which is not a file of its session")]
-    Outside {
-        /// The name.
-        file: String,
-    },
-    /// A line that is none.
-    #[error("line {line} of {} is not a line of a recording", path.display())]
+    #[error("could not read {}; specify the directory of one session", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("invalid recording manifest {}; specify the directory of one session", path.display())]
+    Manifest { path: PathBuf, source: serde_json::Error },
+    /// The manifest names a file outside of its session.
+    #[error(
+        "invalid recording manifest: {file:?} is outside the session directory; the recording was modified"
+    )]
+    Outside { file: String },
+    #[error("invalid recording: line {line} of {} is malformed; the recording was modified", path.display())]
     Line {
-        /// Which file.
         path: PathBuf,
-        /// Which line, counted from 1.
+        /// Line number, counted from 1.
         line: u64,
     },
 }
@@ -63,24 +48,21 @@ pub enum RecordingReadError {
 /// One message of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedMessage {
-    /// The index of its source.
+    /// Index of the source.
     pub source: usize,
-    /// When it was received, in nanoseconds since 1970.
+    /// Time of receipt, in nanoseconds since 1970.
     pub ns: u64,
-    /// The number of its connection.
+    /// Number of the connection, counted from 1.
     pub conn: u32,
-    /// The message.
     pub raw: String,
 }
 
-/// What was recorded of one source.
+/// Manifest entry of one source.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedSource {
-    /// What was asked for.
+    /// Source as given on the command line.
     pub source: String,
-    /// The symbol.
     pub symbol: String,
-    /// The stream.
     pub stream: String,
     file: String,
 }
@@ -91,7 +73,7 @@ struct ManifestContent {
     complete: bool,
 }
 
-/// A recorded session.
+/// A recorded session on disk, opened for reading.
 #[derive(Clone, Debug)]
 pub struct Recording {
     directory: PathBuf,
@@ -104,7 +86,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// A [`RecordingReadError`] when there is none.
+    /// Returns a [`RecordingReadError`] when there is no valid manifest.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, RecordingReadError> {
         let directory = directory.into();
         let path = directory.join(MANIFEST_FILE);
@@ -112,29 +94,30 @@ impl Recording {
         File::open(&path)
             .and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text))
             .map_err(|source| RecordingReadError::Read { path: path.clone(), source })?;
-        let written: ManifestContent = serde_json::from_str(&text)
+        let content: ManifestContent = serde_json::from_str(&text)
             .map_err(|source| RecordingReadError::Manifest { path, source })?;
-        for source in &written.sources {
-            let is_inside = source.file.split('/').all(|part| names::harmless(part) == part);
-            if !is_inside || stream_of(&source.file).is_none() {
+        for source in &content.sources {
+            let is_inside =
+                source.file.split('/').all(|part| names::sanitize_file_name(part) == part);
+            if !is_inside || split_file_name(&source.file).is_none() {
                 return Err(RecordingReadError::Outside { file: source.file.clone() });
             }
         }
-        Ok(Self { directory, sources: written.sources, is_complete: written.complete })
+        Ok(Self { directory, sources: content.sources, is_complete: content.complete })
     }
 
-    /// What was recorded.
     pub fn sources(&self) -> &[RecordedSource] {
         &self.sources
     }
 
-    /// Whether nothing is missing at its end or was lost on the way to the disk.
+    /// Returns `true` if the session ended as requested and no message was lost on the way to the
+    /// disk.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// Every message, over all sources, in the order in which they were received.
-    pub fn frames(
+    /// Returns the messages of all sources in the order of receipt.
+    pub fn messages(
         &self,
     ) -> impl Iterator<Item = Result<RecordedMessage, RecordingReadError>> + use<> {
         let sources = self.sources.iter().enumerate();
@@ -145,20 +128,24 @@ impl Recording {
             part: 0,
             open: None,
         });
-        MergedSources { streams: streams.map(|stream| (stream, None)).collect(), is_begun: false }
+        MergedSources {
+            streams: streams.map(|stream| (stream, None)).collect(),
+            has_started: false,
+        }
     }
 }
 
-/// `BTCUSDT/bookTicker` and whether it is compressed.
-fn stream_of(file: &str) -> Option<(&str, bool)> {
+/// Splits a file name such as `BTCUSDT/bookTicker.jsonl`. Returns the stem, and `true` if it is
+/// compressed.
+fn split_file_name(file: &str) -> Option<(&str, bool)> {
     let strip = |end: &str| file.strip_suffix(end)?.strip_suffix('.');
-    match strip(COMPRESSED) {
+    match strip(COMPRESSED_EXTENSION) {
         Some(stream) => Some((stream, true)),
-        None => strip(PLAIN).map(|stream| (stream, false)),
+        None => strip(PLAIN_EXTENSION).map(|stream| (stream, false)),
     }
 }
 
-/// One source's parts, one after the other.
+/// Reads the parts of one source in order.
 struct PartFiles {
     directory: PathBuf,
     file: String,
@@ -177,13 +164,15 @@ impl PartFiles {
     fn read(&mut self) -> Result<Option<RecordedMessage>, RecordingReadError> {
         loop {
             if let Some(part) = &mut self.open
-                && let Some(frame) = part.read(self.source)?
+                && let Some(message) = part.read(self.source)?
             {
-                return Ok(Some(frame));
+                return Ok(Some(message));
             }
-            let Some((stream, is_compressed)) = stream_of(&self.file) else { return Ok(None) };
+            let Some((stream, is_compressed)) = split_file_name(&self.file) else {
+                return Ok(None);
+            };
             self.part = self.part.saturating_add(1);
-            let path = self.directory.join(names::part(stream, self.part, is_compressed));
+            let path = self.directory.join(names::part_file_name(stream, self.part, is_compressed));
             match PartFile::open(&path, is_compressed) {
                 Ok(part) => self.open = Some(part),
                 Err(error) if self.part > 1 && error.kind() == io::ErrorKind::NotFound => {
@@ -206,12 +195,12 @@ impl PartFile {
         Ok(Self { path: path.to_path_buf(), lines, line: 0 })
     }
 
-    /// The next message; `None` at the end, and at a torn line there.
+    /// Reads the next message; `None` at the end, and at a torn line there.
     fn read(&mut self, source: usize) -> Result<Option<RecordedMessage>, RecordingReadError> {
         let mut bytes = Vec::new();
         match (&mut self.lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes) {
             Ok(_count) => {}
-            // A frame that a crash has torn.
+            // A compressed frame that was torn by a crash.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(source) => {
                 return Err(RecordingReadError::Read { path: self.path.clone(), source });
@@ -234,14 +223,14 @@ fn is_too_long(bytes: &[u8]) -> bool {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX) >= LINE_BYTES_MAX
 }
 
-/// Sources merged by time; among equals the first source first.
+/// Merges sources by time; messages of the same time are in the order of their sources.
 struct MergedSources {
     streams: Vec<(PartFiles, Option<RecordedMessage>)>,
-    is_begun: bool,
+    has_started: bool,
 }
 
 impl MergedSources {
-    fn begin(&mut self) -> Result<(), RecordingReadError> {
+    fn read_first(&mut self) -> Result<(), RecordingReadError> {
         for (parts, next) in &mut self.streams {
             *next = parts.read()?;
         }
@@ -253,21 +242,21 @@ impl Iterator for MergedSources {
     type Item = Result<RecordedMessage, RecordingReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.is_begun {
-            self.is_begun = true;
-            if let Err(error) = self.begin() {
+        if !self.has_started {
+            self.has_started = true;
+            if let Err(error) = self.read_first() {
                 self.streams.clear();
                 return Some(Err(error));
             }
         }
-        let waiting = self.streams.iter_mut().filter(|(_parts, next)| next.is_some());
+        let pending = self.streams.iter_mut().filter(|(_parts, next)| next.is_some());
         let (parts, next) =
-            waiting.min_by_key(|(_parts, next)| next.as_ref().map(|frame| frame.ns))?;
-        let frame = next.take()?;
+            pending.min_by_key(|(_parts, next)| next.as_ref().map(|message| message.ns))?;
+        let message = next.take()?;
         match parts.read() {
             Ok(following) => {
                 *next = following;
-                Some(Ok(frame))
+                Some(Ok(message))
             }
             Err(error) => {
                 self.streams.clear();

@@ -1,7 +1,7 @@
-//! One stream's files.
+//! The files of one stream.
 //!
-//! Lines gather in memory and are appended in whole; where they are compressed, each append is a
-//! zstd frame of its own, so that everything on disk can be read without what comes after.
+//! Lines are collected in memory and appended in whole chunks; with compression, each append is a
+//! complete zstd frame, so that everything on disk can be read without the data after it.
 
 use std::{
     borrow::Cow,
@@ -18,44 +18,43 @@ use super::{
     names,
 };
 
-/// So many bytes of lines are appended without waiting for the next turn.
+/// Size at which collected lines are appended without waiting for the next sync.
 const CHUNK_BYTES: usize = 512 * 1024;
 
-/// How hard it is compressed: zstd's own default.
+/// Compression level: the default of zstd.
 const LEVEL: i32 = 3;
 
-/// One stream.
 pub(super) struct StreamFile<D: Disk> {
     directory: PathBuf,
     name: String,
     file: D::File,
     path: PathBuf,
     opened: Instant,
-    /// How long the file is, as far as it is whole.
+    /// Length of the file up to the last complete append.
     len: u64,
     lines: Vec<u8>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
     is_dirty: bool,
     has_lines: bool,
-    /// What was taken in.
-    taken: StreamCounts,
-    /// What was appended.
+    /// Counters of received messages.
+    received: StreamCounts,
+    /// Counters of appended messages.
     appended: StreamCounts,
-    /// What is on disk.
-    pub(super) safe: StreamCounts,
+    /// Counters of synced messages.
+    pub(super) synced: StreamCounts,
 }
 
 impl<D: Disk> StreamFile<D> {
-    /// Makes the stream's first file.
+    /// Creates the stream's first file.
     pub(super) fn create(
         disk: &D,
         directory: PathBuf,
         name: String,
         is_compressed: bool,
     ) -> Result<Self, RecordingError> {
-        let made = disk.create_directories(&directory);
-        made.map_err(|source| RecordingError::Create { path: directory.clone(), source })?;
-        let path = directory.join(names::part(&name, 1, is_compressed));
+        let created = disk.create_directories(&directory);
+        created.map_err(|source| RecordingError::Create { path: directory.clone(), source })?;
+        let path = directory.join(names::part_file_name(&name, 1, is_compressed));
         let create = |source| RecordingError::Create { path: path.clone(), source };
         let file = disk.create_file(&path).map_err(create)?;
         let compressor = is_compressed.then(|| zstd::bulk::Compressor::new(LEVEL)).transpose();
@@ -71,91 +70,92 @@ impl<D: Disk> StreamFile<D> {
             lines: Vec::new(),
             is_dirty: false,
             has_lines: false,
-            taken: counts,
+            received: counts,
             appended: counts,
-            safe: counts,
+            synced: counts,
         })
     }
 
-    /// Takes one message in. Returns how many bytes were appended to the file.
+    /// Adds one message. Returns the number of bytes appended to the file.
     pub(super) fn add(&mut self, ns: u64, conn: u32, raw: &str) -> Result<u64, RecordingError> {
         RecordLine { ns, conn, raw: Cow::Borrowed(raw) }.write(&mut self.lines);
-        let taken = &mut self.taken;
-        taken.messages = taken.messages.saturating_add(1);
+        let received = &mut self.received;
+        received.messages = received.messages.saturating_add(1);
         let bytes = u64::try_from(raw.len()).unwrap_or(u64::MAX);
-        taken.bytes = taken.bytes.saturating_add(bytes);
-        taken.first_ns.get_or_insert(ns);
-        taken.last_ns = Some(ns);
+        received.bytes = received.bytes.saturating_add(bytes);
+        received.first_ns.get_or_insert(ns);
+        received.last_ns = Some(ns);
         if self.lines.len() >= CHUNK_BYTES { self.append() } else { Ok(0) }
     }
 
-    /// A credential was replaced in a message.
-    pub(super) const fn note_redacted(&mut self) {
-        self.taken.redacted = self.taken.redacted.saturating_add(1);
+    /// Counts a message in which a credential was replaced.
+    pub(super) const fn count_redacted(&mut self) {
+        self.received.redacted = self.received.redacted.saturating_add(1);
     }
 
-    /// Appends what has gathered. Returns how many bytes that were.
+    /// Appends the collected lines. Returns the number of bytes appended.
     pub(super) fn append(&mut self) -> Result<u64, RecordingError> {
         if self.lines.is_empty() {
-            self.appended = self.taken;
+            self.appended = self.received;
             return Ok(0);
         }
         let bytes = match &mut self.compressor {
             Some(compressor) => {
-                Cow::Owned(compressor.compress(&self.lines).map_err(fail(&self.path))?)
+                Cow::Owned(compressor.compress(&self.lines).map_err(write_error(&self.path))?)
             }
             None => Cow::Borrowed(self.lines.as_slice()),
         };
         if let Err(error) = self.file.append(&bytes) {
-            // What is whole stays; a torn end is cut off as far as the disk still obeys.
-            drop(self.file.cut(self.len));
-            return Err(fail(&self.path)(error));
+            // Complete appends stay; a torn end is truncated if the disk still allows it.
+            drop(self.file.truncate(self.len));
+            return Err(write_error(&self.path)(error));
         }
         let appended = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.len = self.len.saturating_add(appended);
         self.lines.clear();
-        self.appended = self.taken;
+        self.appended = self.received;
         self.is_dirty = true;
         self.has_lines = true;
         Ok(appended)
     }
 
-    /// Waits until what was appended is on the disk.
+    /// Waits until the appended bytes are on the disk.
     pub(super) fn sync(&mut self) -> Result<(), RecordingError> {
         if self.is_dirty {
-            self.file.sync().map_err(fail(&self.path))?;
+            self.file.sync().map_err(write_error(&self.path))?;
             self.is_dirty = false;
         }
-        self.safe = self.appended;
+        self.synced = self.appended;
         Ok(())
     }
 
-    /// Goes on in a new file if this one is as old as it may be and holds anything. Call after
+    /// Continues in a new file if this one has reached its maximum age and is not empty. Call after
     /// [`sync`](Self::sync).
     pub(super) fn rotate(&mut self, disk: &D, every: Duration) -> Result<(), RecordingError> {
         if !self.has_lines || self.opened.elapsed() < every || !self.lines.is_empty() {
             return Ok(());
         }
-        let part = self.taken.parts.saturating_add(1);
-        let name = names::part(&self.name, part, self.compressor.is_some());
+        let part = self.received.parts.saturating_add(1);
+        let name = names::part_file_name(&self.name, part, self.compressor.is_some());
         let path = self.directory.join(name);
         let create = |source| RecordingError::Create { path: path.clone(), source };
         self.file = disk.create_file(&path).map_err(create)?;
         self.path = path;
-        // The hour is the recording's, not the file's: parts begin at even distances.
+        // Parts start at multiples of the interval since the start of the recording.
         let since = self.opened.elapsed().as_nanos().checked_div(every.as_nanos().max(1));
-        let turns = u32::try_from(since.unwrap_or(1)).unwrap_or(u32::MAX);
-        self.opened = self.opened.checked_add(every.saturating_mul(turns)).unwrap_or(self.opened);
+        let intervals = u32::try_from(since.unwrap_or(1)).unwrap_or(u32::MAX);
+        self.opened =
+            self.opened.checked_add(every.saturating_mul(intervals)).unwrap_or(self.opened);
         self.len = 0;
         self.has_lines = false;
-        for counts in [&mut self.taken, &mut self.appended, &mut self.safe] {
+        for counts in [&mut self.received, &mut self.appended, &mut self.synced] {
             counts.parts = part;
         }
         Ok(())
     }
 }
 
-fn fail(path: &std::path::Path) -> impl Fn(io::Error) -> RecordingError + use<> {
+fn write_error(path: &std::path::Path) -> impl Fn(io::Error) -> RecordingError + use<> {
     let path = path.to_path_buf();
     move |source| RecordingError::Write { path: path.clone(), source }
 }

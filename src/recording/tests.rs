@@ -1,4 +1,4 @@
-//! What a tape promises, shown with a disk that can be full, slow or torn.
+//! Tests of a whole recording, with a disk that can be full, slow or torn.
 
 use std::{
     fs::{self, File},
@@ -17,10 +17,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{config::Credential, ws::MessageRecorder as _};
 
-/// No condition that is waited for takes this long.
+/// Maximum wait for a condition.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A disk with little space, or one that takes nothing until it is let.
+/// A disk with little space, or one that blocks until it is opened.
 #[derive(Clone, Default)]
 struct FailingDisk {
     left: Option<Arc<AtomicU64>>,
@@ -91,8 +91,8 @@ impl DiskFile for FailingFile {
         self.file.sync()
     }
 
-    fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.file.cut(len)
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
     }
 }
 
@@ -105,15 +105,15 @@ fn source(symbol: &str, stream: &str) -> StreamSource {
     }
 }
 
-fn setup(directory: &TempDir) -> RecordingConfig {
+fn config(directory: &TempDir) -> RecordingConfig {
     RecordingConfig::new(
         directory.path(),
         vec![source("BTCUSDT", "depth"), source("BTCUSDT", "bookTicker")],
     )
 }
 
-fn asked() -> RecordingEnd {
-    RecordingEnd { because: "the time is over".to_owned(), as_asked: true }
+fn ended_as_requested() -> RecordingEnd {
+    RecordingEnd { reason: "the time is over".to_owned(), is_success: true }
 }
 
 fn manifest(directory: &Path) -> Value {
@@ -121,36 +121,39 @@ fn manifest(directory: &Path) -> Value {
 }
 
 #[track_caller]
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "waited in vain: {what}");
+        assert!(begun.elapsed() < DEADLINE, "timed out: {what}");
         std::thread::yield_now();
     }
 }
 
 fn read(directory: &Path) -> Vec<(usize, u32, String)> {
-    let frames = Recording::open(directory).unwrap().frames();
-    frames.map(Result::unwrap).map(|frame| (frame.source, frame.conn, frame.raw)).collect()
+    let messages = Recording::open(directory).unwrap().messages();
+    messages
+        .map(Result::unwrap)
+        .map(|message| (message.source, message.conn, message.raw))
+        .collect()
 }
 
 #[test]
-fn what_was_recorded_comes_back_exactly_and_in_order() {
+fn messages_are_read_back_unchanged_and_in_order() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
-        let tape =
-            ActiveRecording::start(RecordingConfig { compress, ..setup(&directory) }, RealDisk)
+        let recording =
+            ActiveRecording::start(RecordingConfig { compress, ..config(&directory) }, RealDisk)
                 .unwrap();
-        let recorders = [tape.recorder(0), tape.recorder(1)];
+        let recorders = [recording.recorder(0), recording.recorder(1)];
         let mut expected = Vec::new();
         for number in 0..1_000_usize {
             let raw = format!("{{\"n\":{number},\"s\":\"★\\n\u{1}\"}}\n");
             let source = number % 3 % 2;
-            recorders[source].message(1, &raw, Instant::now(), true);
+            recorders[source].on_message(1, &raw, Instant::now(), true);
             expected.push((source, 1, raw));
         }
-        let session = tape.directory().to_path_buf();
-        assert!(tape.finish(asked()).unwrap());
+        let session = recording.directory().to_path_buf();
+        assert!(recording.finish(ended_as_requested()).unwrap());
         assert_eq!(read(&session), expected, "compress: {compress}");
         assert!(Recording::open(&session).unwrap().is_complete());
         let written = manifest(&session);
@@ -167,11 +170,11 @@ fn what_was_recorded_comes_back_exactly_and_in_order() {
 }
 
 #[test]
-fn files_lie_where_they_were_promised_from_the_start() {
+fn files_and_manifest_exist_from_the_start() {
     let directory = TempDir::new().unwrap();
-    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
-    assert!(tape.directory().join("BTCUSDT/depth.jsonl").is_file());
-    let written = manifest(tape.directory());
+    let recording = ActiveRecording::start(config(&directory), RealDisk).unwrap();
+    assert!(recording.directory().join("BTCUSDT/depth.jsonl").is_file());
+    let written = manifest(recording.directory());
     assert_eq!(written["complete"], false);
     assert_eq!(written["running"], true);
     assert_eq!(written["sources"][1]["symbol"], "BTCUSDT");
@@ -181,31 +184,33 @@ fn files_lie_where_they_were_promised_from_the_start() {
 }
 
 #[test]
-fn everything_is_on_disk_while_it_runs() {
+fn messages_are_on_disk_while_the_recording_runs() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
-        let tape =
-            ActiveRecording::start(RecordingConfig { compress, ..setup(&directory) }, RealDisk)
+        let recording =
+            ActiveRecording::start(RecordingConfig { compress, ..config(&directory) }, RealDisk)
                 .unwrap();
-        let recorder = tape.recorder(0);
-        recorder.message(1, "first", Instant::now(), true);
-        wait("the manifest to count it", || {
-            manifest(tape.directory())["sources"][0]["messages"] == 1
+        let recorder = recording.recorder(0);
+        recorder.on_message(1, "first", Instant::now(), true);
+        wait_until("the manifest to count it", || {
+            manifest(recording.directory())["sources"][0]["messages"] == 1
         });
-        assert_eq!(read(tape.directory()), [(0, 1, "first".to_owned())]);
-        let moment = &manifest(tape.directory())["sources"][0];
-        assert_eq!(moment["first_ns"], moment["last_ns"]);
-        recorder.message(1, "second", Instant::now(), true);
-        wait("the second line", || read(tape.directory()).len() == 2);
+        assert_eq!(read(recording.directory()), [(0, 1, "first".to_owned())]);
+        let source_entry = &manifest(recording.directory())["sources"][0];
+        assert_eq!(source_entry["first_ns"], source_entry["last_ns"]);
+        recorder.on_message(1, "second", Instant::now(), true);
+        wait_until("the second line", || read(recording.directory()).len() == 2);
     }
 }
 
 #[test]
-fn a_session_never_takes_the_place_of_another() {
+fn a_session_never_overwrites_another() {
     let directory = TempDir::new().unwrap();
-    let tapes: Vec<ActiveRecording> =
-        (0..5).map(|_tape| ActiveRecording::start(setup(&directory), RealDisk).unwrap()).collect();
-    let mut paths: Vec<PathBuf> = tapes.iter().map(|tape| tape.directory().to_owned()).collect();
+    let recordings: Vec<ActiveRecording> = (0..5)
+        .map(|_index| ActiveRecording::start(config(&directory), RealDisk).unwrap())
+        .collect();
+    let mut paths: Vec<PathBuf> =
+        recordings.iter().map(|recording| recording.directory().to_owned()).collect();
     paths.sort();
     paths.dedup();
     assert_eq!(paths.len(), 5);
@@ -219,20 +224,21 @@ fn a_session_never_takes_the_place_of_another() {
 #[test]
 fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
     let directory = TempDir::new().unwrap();
-    let tape = ActiveRecording::start(setup(&directory), FailingDisk::with_space(10_000)).unwrap();
-    let recorder = tape.recorder(0);
+    let recording =
+        ActiveRecording::start(config(&directory), FailingDisk::with_space(10_000)).unwrap();
+    let recorder = recording.recorder(0);
     let mut sent = 0_u64;
-    wait("the disk to be full", || {
-        recorder.message(1, &"x".repeat(100), Instant::now(), true);
+    wait_until("the disk to be full", || {
+        recorder.on_message(1, &"x".repeat(100), Instant::now(), true);
         sent += 1;
-        tape.failure().is_some()
+        recording.failure().is_some()
     });
     for _late in 0..10 {
-        recorder.message(1, "too late", Instant::now(), true);
+        recorder.on_message(1, "too late", Instant::now(), true);
         sent += 1;
     }
-    let (session, status) = (tape.directory().to_path_buf(), tape.status());
-    let error = tape.finish(asked()).unwrap_err();
+    let (session, status) = (recording.directory().to_path_buf(), recording.status());
+    let error = recording.finish(ended_as_requested()).unwrap_err();
     assert!(matches!(&*error, RecordingError::Write { .. }), "{error:?}");
     let read = u64::try_from(read(&session).len()).unwrap();
     let written = manifest(&session);
@@ -244,26 +250,29 @@ fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
 }
 
 #[test]
-fn a_slow_disk_delays_nobody_and_what_does_not_fit_is_counted_exactly() {
+fn a_slow_disk_does_not_block_and_lost_messages_are_counted() {
     let directory = TempDir::new().unwrap();
     let disk = FailingDisk::closed();
     let queue_bytes_max = 64 * 1024;
-    let tape = ActiveRecording::start(
-        RecordingConfig { queue_bytes_max, ..setup(&directory) },
+    let recording = ActiveRecording::start(
+        RecordingConfig { queue_bytes_max, ..config(&directory) },
         disk.clone(),
     )
     .unwrap();
-    let recorder = tape.recorder(0);
+    let recorder = recording.recorder(0);
     let (begun, mut sent) = (Instant::now(), 0_usize);
-    while tape.status().lost < 100 {
+    while recording.status().lost < 100 {
         assert!(begun.elapsed() < DEADLINE);
-        recorder.message(1, &"x".repeat(1_000), Instant::now(), true);
+        recorder.on_message(1, &"x".repeat(1_000), Instant::now(), true);
         sent += 1;
     }
     disk.open();
-    let session = tape.directory().to_path_buf();
-    let lost = usize::try_from(tape.status().lost).unwrap();
-    assert!(!tape.finish(asked()).unwrap(), "a recording that lost lines is not complete");
+    let session = recording.directory().to_path_buf();
+    let lost = usize::try_from(recording.status().lost).unwrap();
+    assert!(
+        !recording.finish(ended_as_requested()).unwrap(),
+        "a recording with lost messages is not complete"
+    );
     assert_eq!(read(&session).len() + lost, sent);
     assert_eq!(manifest(&session)["sources"][0]["lost"], lost);
 }
@@ -271,28 +280,28 @@ fn a_slow_disk_delays_nobody_and_what_does_not_fit_is_counted_exactly() {
 #[test]
 fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     let directory = TempDir::new().unwrap();
-    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
-    let recorder = tape.recorder(1);
-    recorder.dials();
-    recorder.up();
-    recorder.message(1, "data", Instant::now(), true);
+    let recording = ActiveRecording::start(config(&directory), RealDisk).unwrap();
+    let recorder = recording.recorder(1);
+    recorder.on_dial();
+    recorder.on_connected();
+    recorder.on_message(1, "data", Instant::now(), true);
     let alive = Instant::now();
-    recorder.down(alive, "the connection was cut");
-    recorder.dials();
-    recorder.down(Instant::now(), "refused");
-    recorder.dials();
-    wait("the open gap in the manifest", || {
-        let gaps = &manifest(tape.directory())["sources"][1]["connection_gaps"];
+    recorder.on_disconnected(alive, "the connection was cut");
+    recorder.on_dial();
+    recorder.on_disconnected(Instant::now(), "refused");
+    recorder.on_dial();
+    wait_until("the open gap in the manifest", || {
+        let gaps = &manifest(recording.directory())["sources"][1]["connection_gaps"];
         gaps[0]["open"] == true && gaps[0]["attempts"] == 2
     });
-    recorder.up();
-    recorder.message(2, "an acknowledgement", Instant::now(), false);
+    recorder.on_connected();
+    recorder.on_message(2, "an acknowledgement", Instant::now(), false);
     assert!(recorder.connections().is_down(), "only data ends a gap");
-    recorder.message(2, "data", Instant::now(), true);
-    recorder.back_filled();
-    recorder.back_filled();
-    let session = tape.directory().to_path_buf();
-    assert!(tape.finish(asked()).unwrap());
+    recorder.on_message(2, "data", Instant::now(), true);
+    recorder.on_backfilled();
+    recorder.on_backfilled();
+    let session = recording.directory().to_path_buf();
+    assert!(recording.finish(ended_as_requested()).unwrap());
     let written = manifest(&session);
     let gap = &written["connection_gaps"][0];
     assert_eq!(written["total_reconnects"], 1);
@@ -300,18 +309,18 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     assert_eq!(gap["cause"], "the connection was cut");
     assert_eq!((&gap["open"], &gap["attempts"]), (&Value::Bool(false), &Value::from(2)));
     assert_eq!((&gap["back_filled"], &gap["symbol"]), (&Value::from(2), &Value::from("BTCUSDT")));
-    let frames = Recording::open(&session).unwrap().frames();
-    let frames: Vec<RecordedMessage> = frames.map(Result::unwrap).collect();
-    assert_eq!(gap["to_ns"], frames[2].ns);
-    assert!(gap["from_ns"].as_u64().unwrap() <= frames[1].ns);
+    let messages = Recording::open(&session).unwrap().messages();
+    let messages: Vec<RecordedMessage> = messages.map(Result::unwrap).collect();
+    assert_eq!(gap["to_ns"], messages[2].ns);
+    assert!(gap["from_ns"].as_u64().unwrap() <= messages[1].ns);
 }
 
 #[test]
-fn gaps_are_listed_within_bounds_and_counted_beyond() {
+fn listed_gaps_are_bounded_and_all_gaps_are_counted() {
     let mut connections = manifest::ConnectionCounts::default();
     let total = u64::try_from(GAPS_MAX).unwrap() + 5;
     for at in 0..total {
-        connections.begin(manifest::RecordedGap {
+        connections.begin_gap(manifest::RecordedGap {
             from_ns: at,
             to_ns: None,
             attempts: 0,
@@ -319,7 +328,7 @@ fn gaps_are_listed_within_bounds_and_counted_beyond() {
             back_filled: 0,
         });
         assert!(connections.is_down());
-        connections.open().unwrap().to_ns = Some(at);
+        connections.open_gap().unwrap().to_ns = Some(at);
     }
     assert_eq!(connections.gaps.len(), GAPS_MAX);
     assert_eq!(connections.gap_count(), total);
@@ -330,14 +339,22 @@ fn gaps_are_listed_within_bounds_and_counted_beyond() {
 fn a_credential_is_replaced_at_the_same_length_in_messages_and_in_the_manifest() {
     let directory = TempDir::new().unwrap();
     Credential::from_cookie("a=1; session=s%3Ahunter2hunter2").unwrap();
-    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
-    let recorder = tape.recorder(0);
-    recorder.message(1, r#"{"echo":"Cookie: session=s%3Ahunter2hunter2"}"#, Instant::now(), true);
-    recorder.message(1, r#"{"a":1}"#, Instant::now(), true);
-    recorder.message(1, r#"{"echo":"s:hunter2hunter2"}"#, Instant::now(), true);
-    recorder.down(Instant::now(), "closed by the server with 4403: session=s%3Ahunter2hunter2");
-    let session = tape.directory().to_path_buf();
-    assert!(tape.finish(asked()).unwrap());
+    let recording = ActiveRecording::start(config(&directory), RealDisk).unwrap();
+    let recorder = recording.recorder(0);
+    recorder.on_message(
+        1,
+        r#"{"echo":"Cookie: session=s%3Ahunter2hunter2"}"#,
+        Instant::now(),
+        true,
+    );
+    recorder.on_message(1, r#"{"a":1}"#, Instant::now(), true);
+    recorder.on_message(1, r#"{"echo":"s:hunter2hunter2"}"#, Instant::now(), true);
+    recorder.on_disconnected(
+        Instant::now(),
+        "closed by the server with 4403: session=s%3Ahunter2hunter2",
+    );
+    let session = recording.directory().to_path_buf();
+    assert!(recording.finish(ended_as_requested()).unwrap());
     let expected = [
         r#"{"echo":"Cookie: session=******************"}"#,
         r#"{"a":1}"#,
@@ -353,46 +370,49 @@ fn a_credential_is_replaced_at_the_same_length_in_messages_and_in_the_manifest()
 #[test]
 fn binary_messages_are_counted_and_skipped() {
     let directory = TempDir::new().unwrap();
-    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
-    tape.recorder(0).binary();
-    let session = tape.directory().to_path_buf();
-    assert!(!tape.finish(asked()).unwrap(), "a recording of nothing is not complete");
+    let recording = ActiveRecording::start(config(&directory), RealDisk).unwrap();
+    recording.recorder(0).on_binary();
+    let session = recording.directory().to_path_buf();
+    assert!(
+        !recording.finish(ended_as_requested()).unwrap(),
+        "a recording of nothing is not complete"
+    );
     assert_eq!(manifest(&session)["sources"][0]["binary_skipped"], 1);
     assert_eq!(read(&session), []);
 }
 
 #[test]
-fn a_tape_that_nobody_ended_is_not_complete() {
+fn a_dropped_recording_is_not_complete() {
     let directory = TempDir::new().unwrap();
-    let tape = ActiveRecording::start(setup(&directory), RealDisk).unwrap();
-    tape.recorder(0).message(1, "a", Instant::now(), true);
-    let session = tape.directory().to_path_buf();
-    drop(tape);
-    wait("the thread to end", || manifest(&session)["running"] == false);
+    let recording = ActiveRecording::start(config(&directory), RealDisk).unwrap();
+    recording.recorder(0).on_message(1, "a", Instant::now(), true);
+    let session = recording.directory().to_path_buf();
+    drop(recording);
+    wait_until("the thread to end", || manifest(&session)["running"] == false);
     assert_eq!(manifest(&session)["complete"], false);
     assert_eq!(read(&session).len(), 1);
 }
 
 #[test]
-fn parts_follow_one_another_and_are_read_as_one() {
+fn rotated_parts_are_read_as_one_stream() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
         let rotate = Some(Duration::from_millis(1));
-        let tape = ActiveRecording::start(
-            RecordingConfig { rotate, compress, ..setup(&directory) },
+        let recording = ActiveRecording::start(
+            RecordingConfig { rotate, compress, ..config(&directory) },
             RealDisk,
         )
         .unwrap();
-        let recorder = tape.recorder(0);
+        let recorder = recording.recorder(0);
         let mut sent = 0_usize;
-        wait("three parts", || {
-            recorder.message(1, &sent.to_string(), Instant::now(), true);
+        wait_until("three parts", || {
+            recorder.on_message(1, &sent.to_string(), Instant::now(), true);
             sent += 1;
             std::thread::yield_now();
-            manifest(tape.directory())["sources"][0]["parts"].as_u64() >= Some(3)
+            manifest(recording.directory())["sources"][0]["parts"].as_u64() >= Some(3)
         });
-        let session = tape.directory().to_path_buf();
-        assert!(tape.finish(asked()).unwrap());
+        let session = recording.directory().to_path_buf();
+        assert!(recording.finish(ended_as_requested()).unwrap());
         let lines: Vec<String> = read(&session).into_iter().map(|(_, _, raw)| raw).collect();
         let expected: Vec<String> = (0..sent).map(|number| number.to_string()).collect();
         assert_eq!(lines, expected);
@@ -400,21 +420,23 @@ fn parts_follow_one_another_and_are_read_as_one() {
 }
 
 #[test]
-fn a_torn_end_is_not_read_and_a_changed_line_is_an_error() {
+fn a_torn_last_line_is_skipped_and_a_modified_line_is_an_error() {
     for compress in [false, true] {
         let directory = TempDir::new().unwrap();
-        let tape =
-            ActiveRecording::start(RecordingConfig { compress, ..setup(&directory) }, RealDisk)
+        let recording =
+            ActiveRecording::start(RecordingConfig { compress, ..config(&directory) }, RealDisk)
                 .unwrap();
-        let recorder = tape.recorder(0);
-        recorder.message(1, "first", Instant::now(), true);
-        wait("the first line", || manifest(tape.directory())["sources"][0]["messages"] == 1);
-        let session = tape.directory().to_path_buf();
+        let recorder = recording.recorder(0);
+        recorder.on_message(1, "first", Instant::now(), true);
+        wait_until("the first line", || {
+            manifest(recording.directory())["sources"][0]["messages"] == 1
+        });
+        let session = recording.directory().to_path_buf();
         let end = if compress { "jsonl.zst" } else { "jsonl" };
         let path = session.join(format!("BTCUSDT/depth.{end}"));
         let whole = fs::read(&path).unwrap().len();
-        recorder.message(1, "second", Instant::now(), true);
-        tape.finish(asked()).unwrap();
+        recorder.on_message(1, "second", Instant::now(), true);
+        recording.finish(ended_as_requested()).unwrap();
         let bytes = fs::read(&path).unwrap();
         for len in whole..bytes.len() {
             fs::write(&path, &bytes[..len]).unwrap();
@@ -423,15 +445,15 @@ fn a_torn_end_is_not_read_and_a_changed_line_is_an_error() {
         if !compress {
             let changed = String::from_utf8(bytes).unwrap().replacen("\"ns\"", "\"n?\"", 1);
             fs::write(&path, changed).unwrap();
-            let mut frames = Recording::open(&session).unwrap().frames();
-            assert!(matches!(frames.next(), Some(Err(RecordingReadError::Line { line: 1, .. }))));
-            assert!(frames.next().is_none());
+            let mut messages = Recording::open(&session).unwrap().messages();
+            assert!(matches!(messages.next(), Some(Err(RecordingReadError::Line { line: 1, .. }))));
+            assert!(messages.next().is_none());
         }
     }
 }
 
 #[test]
-fn a_manifest_that_leads_elsewhere_is_refused() {
+fn a_manifest_with_an_outside_path_is_rejected() {
     let directory = TempDir::new().unwrap();
     let text = r#"{"complete":true,"sources":[
         {"source":"x","symbol":"x","stream":"x","file":"../../etc/passwd.jsonl"}]}"#;
@@ -441,14 +463,14 @@ fn a_manifest_that_leads_elsewhere_is_refused() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_an_error_at_the_start() {
+fn an_unwritable_directory_is_an_error_at_the_start() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let refused =
+    let result =
         ActiveRecording::start(RecordingConfig::new(&file, vec![source("A", "b")]), RealDisk);
-    assert!(matches!(refused, Err(RecordingError::Create { .. })), "{refused:?}");
+    assert!(matches!(result, Err(RecordingError::Create { .. })), "{result:?}");
     let many = vec![source("A", "b"); SOURCES_MAX + 1];
-    let refused = ActiveRecording::start(RecordingConfig::new(directory.path(), many), RealDisk);
-    assert!(matches!(refused, Err(RecordingError::Sources { .. })), "{refused:?}");
+    let result = ActiveRecording::start(RecordingConfig::new(directory.path(), many), RealDisk);
+    assert!(matches!(result, Err(RecordingError::Sources { .. })), "{result:?}");
 }

@@ -1,8 +1,9 @@
-//! The thread that writes, and its beginning and end.
+//! Start and end of a recording, and the thread that writes it.
 //!
-//! It takes what waits, appends it, and at least every [`SYNC_EVERY`] waits until the disk has it
-//! and replaces the manifest. A disk that fails ends the recording and nothing else: what is on it
-//! stays, the manifest says so if it still can, and whoever owns the [`ActiveRecording`] is told.
+//! The thread appends the queued messages, and at least every [`SYNC_EVERY`] it syncs the files and
+//! replaces the manifest. A disk failure ends the recording and nothing else: data on disk stays,
+//! the manifest records the failure if it can still be written, and the owner of the
+//! [`ActiveRecording`] is notified.
 
 use std::{
     borrow::Cow,
@@ -33,47 +34,46 @@ use crate::{
     threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
-/// How often data and manifest are made sure of.
+/// Interval between syncs of data and manifest.
 pub const SYNC_EVERY: Duration = Duration::from_millis(500);
-/// The most sources of one session.
+/// Maximum number of sources per session.
 pub const SOURCES_MAX: usize = 64;
-/// How often the thread looks for messages.
+/// Interval between polls of the queue.
 const WAKE_EVERY: Duration = Duration::from_millis(20);
-/// How long the end waits for the disk.
+/// Maximum wait for the disk at the end.
 const FINISH_MAX: Duration = Duration::from_secs(10);
-/// How many sessions can begin in the same second.
+/// Maximum number of sessions that start in the same second.
 const NAMES_MAX: u32 = 1_000;
 
 /// One stream to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamSource {
-    /// What was asked for, as on the command line.
+    /// Source as given on the command line.
     pub name: String,
-    /// The address. Its query is not written down.
+    /// Address. Its query is not recorded.
     pub address: String,
-    /// The symbol: the directory.
+    /// Symbol: the name of the directory.
     pub symbol: String,
-    /// The stream: the file.
+    /// Stream: the name of the file.
     pub stream: String,
 }
 
-/// What to record, and where.
+/// Settings of a recording.
 #[derive(Clone, Debug)]
 pub struct RecordingConfig {
-    /// Where sessions are kept; made if it does not exist.
+    /// Parent directory of the sessions; created if it does not exist.
     pub directory: PathBuf,
-    /// What is recorded.
     pub sources: Vec<StreamSource>,
-    /// A new file for each stream after this long; `None`: one file.
+    /// Interval between new files of a stream; `None` for a single file.
     pub rotate: Option<Duration>,
-    /// Compress with zstd.
+    /// Compresses the files with zstd.
     pub compress: bool,
-    /// How much may wait to be written, in bytes.
+    /// Capacity of the queue, in bytes.
     pub queue_bytes_max: usize,
 }
 
 impl RecordingConfig {
-    /// Records these, plain and in one file each.
+    /// Records these sources, uncompressed and in one file each.
     pub fn new(directory: impl Into<PathBuf>, sources: Vec<StreamSource>) -> Self {
         Self {
             directory: directory.into(),
@@ -85,113 +85,113 @@ impl RecordingConfig {
     }
 }
 
-/// Says how a recording goes.
+/// Reads the progress of a recording, also after its end.
 #[derive(Clone, Debug)]
 pub struct RecordingObserver(Arc<RecorderState>);
 
 impl RecordingObserver {
-    /// How it goes.
     pub fn status(&self) -> RecordingStatus {
         self.0.status()
     }
 }
 
-/// How a session ended, as its owner sees it.
+/// End of a session, as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingEnd {
-    /// Why, for a person.
-    pub because: String,
-    /// Whether everything that was asked for was done.
-    pub as_asked: bool,
+    /// Reason of the end, for display.
+    pub reason: String,
+    /// `true` if the session ended as requested.
+    pub is_success: bool,
 }
 
-/// A session that is being recorded. Dropped, it ends as one that was not ended.
+/// A session that is being recorded. If it is dropped without [`finish`](Self::finish), the
+/// recording is incomplete.
 #[derive(Debug)]
 pub struct ActiveRecording {
     shared: Arc<RecorderState>,
     directory: PathBuf,
-    orders: mpsc::SyncSender<RecordingEnd>,
+    end_sender: mpsc::SyncSender<RecordingEnd>,
     thread: thread::Thread,
     finished: mpsc::Receiver<bool>,
 }
 
 impl ActiveRecording {
-    /// Begins a session: its directory, a file for each source, the manifest, the thread.
+    /// Starts a session: creates its directory, a file for each source, the manifest and the
+    /// thread.
     ///
     /// # Errors
     ///
-    /// A [`RecordingError`] when the disk does not take as much as that.
-    pub fn start<D: Disk>(setup: RecordingConfig, disk: D) -> Result<Self, RecordingError> {
-        if setup.sources.len() > SOURCES_MAX {
+    /// Returns a [`RecordingError`] when one of these cannot be created.
+    pub fn start<D: Disk>(config: RecordingConfig, disk: D) -> Result<Self, RecordingError> {
+        if config.sources.len() > SOURCES_MAX {
             return Err(RecordingError::Sources { max: SOURCES_MAX });
         }
-        let began_ns = clock::now_ns();
-        let (directory, session) = make_session(&disk, &setup.directory, clock::wall())?;
-        let shared = Arc::new(RecorderState::new(setup.sources.len(), setup.queue_bytes_max));
-        let mut streams = Vec::with_capacity(setup.sources.len());
-        for source in &setup.sources {
-            let below = directory.join(names::harmless(&source.symbol));
-            let name = names::harmless(&source.stream);
-            streams.push(StreamFile::create(&disk, below, name, setup.compress)?);
+        let started_ns = clock::now_ns();
+        let (directory, session) = create_session(&disk, &config.directory, clock::wall())?;
+        let shared = Arc::new(RecorderState::new(config.sources.len(), config.queue_bytes_max));
+        let mut streams = Vec::with_capacity(config.sources.len());
+        for source in &config.sources {
+            let below = directory.join(names::sanitize_file_name(&source.symbol));
+            let name = names::sanitize_file_name(&source.stream);
+            streams.push(StreamFile::create(&disk, below, name, config.compress)?);
         }
-        let (orders, orders_taken) = mpsc::sync_channel(1);
+        let (end_sender, end_receiver) = mpsc::sync_channel(1);
         let (finish, finished) = mpsc::sync_channel(1);
         let writer = RecordingThread {
             shared: Arc::clone(&shared),
             manifest_path: directory.join(MANIFEST_FILE),
-            setup,
+            config,
             session,
-            began_ns,
+            started_ns,
             disk,
             streams,
         };
-        writer.manifest(None)?;
+        writer.write_manifest(None)?;
         info!("Recording to {}", directory.display());
         let thread = thread::Builder::new()
             .name(ThreadName::Recorder.to_string())
             .spawn(move || {
-                let guard = ThreadGuard::new(ThreadName::Recorder, Alarm::of_process());
-                let is_whole = writer.run(&orders_taken);
-                // A disk that fails ends the recording and nothing else.
+                let guard = ThreadGuard::new(ThreadName::Recorder, Alarm::global());
+                let is_whole = writer.run(&end_receiver);
+                // A disk failure ends the recording and nothing else.
                 guard.finished();
-                // Nobody may wait for it any more.
-                let _nobody_waits = finish.send(is_whole);
+                // The owner may have been dropped.
+                let _owner_dropped = finish.send(is_whole);
             })
             .map_err(RecordingError::Thread)?;
         let thread = thread.thread().clone();
-        Ok(Self { shared, directory, orders, thread, finished })
+        Ok(Self { shared, directory, end_sender, thread, finished })
     }
 
-    /// Where it is recorded to.
+    /// Returns the directory of the session.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The recorder of the source with this index.
+    /// Returns the recorder of the source with this index.
     pub fn recorder(&self, source: usize) -> SourceRecorder {
         SourceRecorder { shared: Arc::clone(&self.shared), source }
     }
 
-    /// How it goes.
     pub fn status(&self) -> RecordingStatus {
         self.shared.status()
     }
 
-    /// What says how it goes, also after the end.
+    /// Returns an observer that stays valid after the end.
     pub fn observer(&self) -> RecordingObserver {
         RecordingObserver(Arc::clone(&self.shared))
     }
 
-    /// Why the disk failed, if it has.
+    /// Returns the disk error, if the disk has failed.
     pub fn failure(&self) -> Option<Arc<RecordingError>> {
         self.shared.failure.borrow().clone()
     }
 
-    /// Waits until the disk fails, for ever if it does not.
+    /// Waits until the disk fails; pending forever if it does not.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a failure stays.
+    /// Safe: a failure is kept.
     pub async fn failed(&self) -> Arc<RecordingError> {
         let mut failure = self.shared.failure.subscribe();
         loop {
@@ -203,16 +203,17 @@ impl ActiveRecording {
         }
     }
 
-    /// Ends the session: writes what waits, and the manifest. Says whether the recording is
-    /// complete. Waits for the disk, though not for ever.
+    /// Ends the session: writes the queued messages and the manifest. Returns `true` if the
+    /// recording is complete. Waits at most [`FINISH_MAX`] for the disk.
     ///
     /// # Errors
     ///
-    /// The [`RecordingError`] that ended it early, or [`RecordingError::Late`].
+    /// Returns the [`RecordingError`] that ended it early, or [`RecordingError::Late`].
     pub fn finish(self, ended: RecordingEnd) -> Result<bool, Arc<RecordingError>> {
-        // It is the only order; if nobody takes it, the disk has failed, which is said below.
-        drop(self.orders.try_send(ended));
-        self.stop();
+        // The channel is empty; if its receiver is gone, the disk has failed, which is reported
+        // below.
+        drop(self.end_sender.try_send(ended));
+        self.signal_stop();
         let finished = self.finished.recv_timeout(FINISH_MAX);
         if let Some(error) = self.failure() {
             return Err(error);
@@ -225,7 +226,7 @@ impl ActiveRecording {
         }
     }
 
-    fn stop(&self) {
+    fn signal_stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
         self.thread.unpark();
     }
@@ -233,12 +234,12 @@ impl ActiveRecording {
 
 impl Drop for ActiveRecording {
     fn drop(&mut self) {
-        self.stop();
+        self.signal_stop();
     }
 }
 
-/// Finds a free name and takes it.
-fn make_session<D: Disk>(
+/// Creates the session's directory under a free name.
+fn create_session<D: Disk>(
     disk: &D,
     directory: &Path,
     now: UnixMs,
@@ -246,7 +247,7 @@ fn make_session<D: Disk>(
     let create = |path: &Path, source| RecordingError::Create { path: path.to_path_buf(), source };
     disk.create_directories(directory).map_err(|source| create(directory, source))?;
     for attempt in 1..=NAMES_MAX {
-        let name = names::session(now, attempt);
+        let name = names::session_name(now, attempt);
         let path = directory.join(&name);
         match disk.create_directory(&path) {
             Ok(()) => return Ok((path, name)),
@@ -257,55 +258,59 @@ fn make_session<D: Disk>(
     Err(RecordingError::NoName { directory: directory.to_path_buf() })
 }
 
-/// What the thread has.
+/// State of the recording thread.
 struct RecordingThread<D: Disk> {
     shared: Arc<RecorderState>,
-    setup: RecordingConfig,
+    config: RecordingConfig,
     session: String,
-    began_ns: u64,
+    started_ns: u64,
     manifest_path: PathBuf,
     disk: D,
     streams: Vec<StreamFile<D>>,
 }
 
 impl<D: Disk> RecordingThread<D> {
-    /// Writes until told to stop, or until the disk fails. Says whether the recording is complete.
-    fn run(mut self, orders: &mpsc::Receiver<RecordingEnd>) -> bool {
-        match self.write(orders) {
+    /// Writes until the session ends or the disk fails. Returns `true` if the recording is
+    /// complete.
+    fn run(mut self, end_receiver: &mpsc::Receiver<RecordingEnd>) -> bool {
+        match self.write(end_receiver) {
             Ok(is_complete) => is_complete,
             Err(error) => {
-                self.give_up(error);
+                self.on_disk_failure(error);
                 false
             }
         }
     }
 
-    fn write(&mut self, orders: &mpsc::Receiver<RecordingEnd>) -> Result<bool, RecordingError> {
+    fn write(
+        &mut self,
+        end_receiver: &mpsc::Receiver<RecordingEnd>,
+    ) -> Result<bool, RecordingError> {
         let mut batch = MessageBatch::default();
         let mut synced = Instant::now();
         loop {
             failpoint(ThreadName::Recorder);
-            // Read before the buffer is taken, so that no message falls between.
+            // Read before the buffer is taken, so that no message is missed.
             let is_stopping = self.shared.is_stopping.load(Ordering::Acquire);
             if is_stopping {
                 self.shared.close(&mut batch);
             } else {
-                self.shared.take(&mut batch);
+                self.shared.swap_batch(&mut batch);
             }
-            self.take_in(&batch)?;
+            self.write_batch(&batch)?;
             let was_empty = batch.is_empty();
             batch.clear();
             if is_stopping {
                 self.sync()?;
-                let ended = orders.try_recv().ok();
-                return self.manifest(Some(&ended.unwrap_or_else(|| RecordingEnd {
-                    because: "dropped".to_owned(),
-                    as_asked: false,
+                let ended = end_receiver.try_recv().ok();
+                return self.write_manifest(Some(&ended.unwrap_or_else(|| RecordingEnd {
+                    reason: "dropped".to_owned(),
+                    is_success: false,
                 })));
             }
             if synced.elapsed() >= SYNC_EVERY {
                 self.sync()?;
-                self.manifest(None)?;
+                self.write_manifest(None)?;
                 synced = Instant::now();
                 self.rotate()?;
             }
@@ -315,13 +320,13 @@ impl<D: Disk> RecordingThread<D> {
         }
     }
 
-    fn take_in(&mut self, batch: &MessageBatch) -> Result<(), RecordingError> {
+    fn write_batch(&mut self, batch: &MessageBatch) -> Result<(), RecordingError> {
         let Self { shared, streams, .. } = self;
         for (entry, message) in batch.messages() {
             let Some(stream) = streams.get_mut(entry.source) else { continue };
             let masked = secret::mask(message);
             if matches!(masked, Cow::Owned(_)) {
-                stream.note_redacted();
+                stream.count_redacted();
             }
             let appended = stream.add(entry.ns, entry.conn, &masked)?;
             shared.disk_bytes.fetch_add(appended, Ordering::Relaxed);
@@ -332,7 +337,7 @@ impl<D: Disk> RecordingThread<D> {
         Ok(())
     }
 
-    /// Makes sure that the disk has everything.
+    /// Appends and syncs all collected messages.
     fn sync(&mut self) -> Result<(), RecordingError> {
         for stream in &mut self.streams {
             let appended = stream.append()?;
@@ -342,56 +347,62 @@ impl<D: Disk> RecordingThread<D> {
     }
 
     fn rotate(&mut self) -> Result<(), RecordingError> {
-        let Some(every) = self.setup.rotate else { return Ok(()) };
+        let Some(every) = self.config.rotate else { return Ok(()) };
         let disk = &self.disk;
         self.streams.iter_mut().try_for_each(|stream| stream.rotate(disk, every))
     }
 
-    /// The disk failed: nothing is taken any more, and everybody is told.
-    fn give_up(&mut self, error: RecordingError) {
+    /// Handles a disk failure: closes the queue and publishes the error.
+    fn on_disk_failure(&mut self, error: RecordingError) {
         self.shared.close(&mut MessageBatch::default());
-        for (stream, tally) in self.streams.iter_mut().zip(&self.shared.sources) {
-            // What was appended before may still be saved.
+        for (stream, counters) in self.streams.iter_mut().zip(&self.shared.sources) {
+            // Messages appended before may still be synced.
             drop(stream.sync());
-            let lost = tally.accepted.load(Ordering::Relaxed).saturating_sub(stream.safe.messages);
-            tally.lost.fetch_add(lost, Ordering::Relaxed);
+            let lost =
+                counters.accepted.load(Ordering::Relaxed).saturating_sub(stream.synced.messages);
+            counters.lost.fetch_add(lost, Ordering::Relaxed);
         }
         let source = std::error::Error::source(&error);
-        let because = source.map_or(error.to_string(), |source| format!("{error}: {source}"));
-        error!("Recording stopped: {because}");
-        // It may fail like the rest; the last whole one still says that the session runs.
-        drop(self.manifest(Some(&RecordingEnd { because, as_asked: false })));
+        let reason = source.map_or(error.to_string(), |source| format!("{error}: {source}"));
+        error!("Recording stopped: {reason}");
+        // This may fail like the rest; the last complete manifest then still marks the session as
+        // running.
+        drop(self.write_manifest(Some(&RecordingEnd { reason, is_success: false })));
         self.shared.failure.send_replace(Some(Arc::new(error)));
     }
 
-    /// Replaces the manifest. Says whether the recording is complete.
-    fn manifest(&self, ended: Option<&RecordingEnd>) -> Result<bool, RecordingError> {
-        let sources = self.setup.sources.iter().zip(&self.streams).zip(&self.shared.sources);
-        let sources = sources.map(|((source, stream), tally)| {
-            let symbol = names::harmless(&source.symbol);
-            let file = names::part(&names::harmless(&source.stream), 1, self.setup.compress);
+    /// Replaces the manifest. Returns `true` if the recording is complete.
+    fn write_manifest(&self, ended: Option<&RecordingEnd>) -> Result<bool, RecordingError> {
+        let sources = self.config.sources.iter().zip(&self.streams).zip(&self.shared.sources);
+        let sources = sources.map(|((source, stream), counters)| {
+            let symbol = names::sanitize_file_name(&source.symbol);
+            let file = names::part_file_name(
+                &names::sanitize_file_name(&source.stream),
+                1,
+                self.config.compress,
+            );
             SourceEntry {
                 name: without_query(&source.name),
                 address: without_query(&source.address),
                 symbol: &source.symbol,
                 stream: &source.stream,
                 file: format!("{symbol}/{file}"),
-                counts: stream.safe,
-                lost: tally.lost.load(Ordering::Relaxed),
-                binary_skipped: tally.binary_skipped.load(Ordering::Relaxed),
-                too_long: tally.too_long.load(Ordering::Relaxed),
-                connections: tally.connections().clone(),
+                counts: stream.synced,
+                lost: counters.lost.load(Ordering::Relaxed),
+                binary_skipped: counters.binary_skipped.load(Ordering::Relaxed),
+                too_long: counters.too_long.load(Ordering::Relaxed),
+                connections: counters.connections().clone(),
             }
         });
         let manifest = Manifest {
             session: &self.session,
-            began_ns: self.began_ns,
+            started_ns: self.started_ns,
             now_ns: clock::now_ns(),
-            ended: ended.map(|ended| (ended.because.as_str(), ended.as_asked)),
+            ended: ended.map(|ended| (ended.reason.as_str(), ended.is_success)),
             sources: sources.collect(),
         };
         let path = &self.manifest_path;
-        // Causes of gaps hold the server's words.
+        // Causes of gaps contain text of the server.
         let mut json = manifest.to_json();
         secret::mask_own_json(&mut json);
         let written = self.disk.replace(path, &json);
@@ -400,7 +411,7 @@ impl<D: Disk> RecordingThread<D> {
     }
 }
 
-/// Keys travel in queries.
+/// Queries can contain keys.
 fn without_query(address: &str) -> &str {
     address.split('?').next().unwrap_or_default()
 }

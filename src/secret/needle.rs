@@ -1,8 +1,8 @@
-//! One secret value, and where it stands in a text, whatever encoder it went through.
+//! One secret value, and the search for it in text of any encoding.
 //!
-//! Encoders leave letters, digits, `-`, `_` and `.` as they are. A run of those, the anchor, is
+//! Encoders leave letters, digits, `-`, `_` and `.` unchanged. A run of those, the anchor, is
 //! searched for; from there the value is compared in both directions, where each of its characters
-//! may be written as itself or escaped.
+//! may be plain or escaped.
 
 use std::{
     fmt,
@@ -14,28 +14,30 @@ use memchr::memmem::Finder;
 
 use super::{MASKED_BYTES_MIN, PIECE_BYTES_MIN};
 
-/// A run of this many bytes is long enough to be searched for. No more of it is, so that a value is
-/// found also where its end was cut off.
+/// Maximum length of an anchor. A longer one would miss values whose end was cut off.
 const ANCHOR_BYTES: usize = 8;
-/// The longest way to write one character that is understood, in bytes, such as `%25253A`.
-const UNIT_BYTES_MAX: usize = 12;
+/// Maximum length of one encoded character, in bytes, such as `%25253A`.
+const ENCODED_CHAR_BYTES_MAX: usize = 12;
 
-/// How many bytes of an anchor are in [`Grams`].
+/// Bytes of an anchor that are in [`Grams`].
 pub(super) const GRAM_BYTES: usize = 4;
-/// How many words of 64 bits [`Grams`] have.
+/// Size of [`Grams`], in words of 64 bits.
 const GRAM_WORDS: usize = 16;
 
 /// A Bloom filter of the first bytes of each anchor. It is read without a lock, and a text that it
 /// does not match contains no value.
 pub(super) struct Grams {
     bits: [AtomicU64; GRAM_WORDS],
-    /// A value without an anchor that is long enough was added.
-    is_any: AtomicBool,
+    /// Set after a value without an anchor of [`GRAM_BYTES`] was added: every text matches.
+    matches_all: AtomicBool,
 }
 
 impl Grams {
     pub(super) const fn new() -> Self {
-        Self { bits: [const { AtomicU64::new(0) }; GRAM_WORDS], is_any: AtomicBool::new(false) }
+        Self {
+            bits: [const { AtomicU64::new(0) }; GRAM_WORDS],
+            matches_all: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn add(&self, needle: &Needle) {
@@ -45,13 +47,13 @@ impl Grams {
                     word.fetch_or(bit, Ordering::Release);
                 }
             }
-            None => self.is_any.store(true, Ordering::Release),
+            None => self.matches_all.store(true, Ordering::Release),
         }
     }
 
-    /// Whether a value may be in a text.
+    /// Returns `false` if a text contains no value.
     pub(super) fn may_match(&self, text: &[u8]) -> bool {
-        self.is_any.load(Ordering::Acquire)
+        self.matches_all.load(Ordering::Acquire)
             || text.windows(GRAM_BYTES).filter_map(|gram| gram.first_chunk()).any(|gram| {
                 let (word, bit) = Self::place(*gram);
                 self.bits.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
@@ -65,28 +67,28 @@ impl Grams {
     }
 }
 
-/// A value that is looked for.
+/// A value to search for.
 pub(super) struct Needle {
-    /// The value, decoded.
+    /// The value, percent-decoded.
     value: Box<[u8]>,
-    /// Where its anchor begins.
+    /// Offset of the anchor in the value.
     anchor_at: usize,
-    /// `None` for a value without any letter or digit, which is looked for everywhere.
+    /// `None` for a value without letters or digits, for which every position is compared.
     anchor: Option<Finder<'static>>,
 }
 
 impl Needle {
-    /// `None` for a value that is too short to be looked for.
+    /// Returns `None` for a value that is too short.
     pub(super) fn new(value: &str) -> Option<Self> {
         let value = value.trim();
         if value.len() < MASKED_BYTES_MIN {
             return None;
         }
-        let decoded = decoded(value.as_bytes());
-        // What is short once it is decoded is looked for as it was set.
+        let decoded = percent_decode(value.as_bytes());
+        // A value that is too short once decoded is searched for in its original form.
         let value =
             if decoded.len() < MASKED_BYTES_MIN { value.as_bytes().to_vec() } else { decoded };
-        let anchor = anchor(&value);
+        let anchor = find_anchor_range(&value);
         let run = value.get(anchor.clone()).filter(|run| !run.is_empty());
         Some(Self {
             anchor: run.map(|run| Finder::new(run).into_owned()),
@@ -95,19 +97,19 @@ impl Needle {
         })
     }
 
-    /// Where the value, or a piece of it, stands.
+    /// Returns the ranges of the value and of pieces of it.
     pub(super) fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut from = 0;
         while let Some(at) = text.get(from..).and_then(|rest| self.find_anchor(rest)) {
             let at = from.saturating_add(at);
-            found.extend(self.around(text, at));
+            found.extend(self.match_around(text, at));
             from = at.saturating_add(1);
         }
         found
     }
 
-    /// What [`Grams`] look for; `None` if the value has no anchor of that length.
+    /// Returns the entry for [`Grams`]; `None` if the value has no anchor of that length.
     pub(super) fn gram(&self) -> Option<[u8; GRAM_BYTES]> {
         self.anchor.as_ref()?.needle().first_chunk().copied()
     }
@@ -115,32 +117,33 @@ impl Needle {
     fn find_anchor(&self, text: &[u8]) -> Option<usize> {
         let Some(anchor) = &self.anchor else {
             let first = *self.value.first()?;
-            let begins = |at: &usize| text.get(*at..).and_then(|rest| unit(rest, first)).is_some();
+            let begins =
+                |at: &usize| text.get(*at..).and_then(|rest| match_char(rest, first)).is_some();
             return (0..text.len()).find(begins);
         };
         anchor.find(text)
     }
 
-    /// How far the text around an anchor agrees with the value, if that is far enough.
-    fn around(&self, text: &[u8], anchor: usize) -> Option<Range<usize>> {
+    /// Compares the value around an anchor. Returns the matching range if it is long enough.
+    fn match_around(&self, text: &[u8], anchor: usize) -> Option<Range<usize>> {
         let (before, behind) = self.value.split_at_checked(self.anchor_at)?;
         let mut agreed = 0_usize;
         let mut start = anchor;
         for expected in before.iter().rev() {
-            let Some(len) = unit_before(text.get(..start)?, *expected) else { break };
+            let Some(len) = match_char_before(text.get(..start)?, *expected) else { break };
             start = start.saturating_sub(len);
             agreed = agreed.saturating_add(1);
         }
         let mut end = anchor;
         for expected in behind {
-            let Some(len) = unit(text.get(end..)?, *expected) else { break };
+            let Some(len) = match_char(text.get(end..)?, *expected) else { break };
             end = end.saturating_add(len);
             agreed = agreed.saturating_add(1);
         }
         if agreed < self.value.len().min(PIECE_BYTES_MIN) {
             return None;
         }
-        let range = whole_characters(text, behind_escape(text, start)..end);
+        let range = trim_to_characters(text, after_split_escape(text, start)..end);
         (!range.is_empty()).then_some(range)
     }
 }
@@ -157,14 +160,16 @@ impl fmt::Debug for Needle {
     }
 }
 
-/// The first run that is long enough to be searched for, or else the longest; empty if there is none.
-fn anchor(value: &[u8]) -> Range<usize> {
-    let stays = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+/// Returns the first run that is long enough for an anchor, otherwise the longest; empty if there
+/// is none.
+fn find_anchor_range(value: &[u8]) -> Range<usize> {
+    let is_unreserved =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let mut best = 0..0;
     let mut at = 0_usize;
-    for run in value.chunk_by(|one, other| stays(one) == stays(other)) {
+    for run in value.chunk_by(|one, other| is_unreserved(one) == is_unreserved(other)) {
         let end = at.saturating_add(run.len());
-        if run.first().is_some_and(stays) && best.len() < run.len() {
+        if run.first().is_some_and(is_unreserved) && best.len() < run.len() {
             best = at..end.min(at.saturating_add(ANCHOR_BYTES));
             if run.len() >= ANCHOR_BYTES {
                 break;
@@ -175,14 +180,14 @@ fn anchor(value: &[u8]) -> Range<usize> {
     best
 }
 
-/// Decodes percent-encoding until there is none left.
-fn decoded(value: &[u8]) -> Vec<u8> {
+/// Decodes percent-encoding repeatedly until none is left.
+fn percent_decode(value: &[u8]) -> Vec<u8> {
     let mut value = value.to_vec();
     loop {
         let mut once = Vec::with_capacity(value.len());
         let mut rest = value.as_slice();
         while let [first, behind @ ..] = rest {
-            let (byte, behind) = escape(rest).unwrap_or((*first, behind));
+            let (byte, behind) = parse_percent(rest).unwrap_or((*first, behind));
             once.push(byte);
             rest = behind;
         }
@@ -194,66 +199,66 @@ fn decoded(value: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Reads one `%XX`, and what is behind it.
-fn escape(text: &[u8]) -> Option<(u8, &[u8])> {
+/// Parses one `%XX`. Returns the byte and the rest.
+fn parse_percent(text: &[u8]) -> Option<(u8, &[u8])> {
     match text {
-        [b'%', behind @ ..] => pair(behind),
+        [b'%', behind @ ..] => parse_hex_pair(behind),
         _ => None,
     }
 }
 
-/// Reads two hexadecimal digits, and what is behind them.
-fn pair(text: &[u8]) -> Option<(u8, &[u8])> {
+/// Parses two hexadecimal digits. Returns the byte and the rest.
+fn parse_hex_pair(text: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, behind) = text.split_at_checked(2)?;
     let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
     let byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
     is_hex.then_some((byte, behind))
 }
 
-/// How many bytes at the beginning of a text stand for this character, if they do.
-fn unit(text: &[u8], expected: u8) -> Option<usize> {
+/// Returns the length of an encoding of `expected` at the start of a text.
+fn match_char(text: &[u8], expected: u8) -> Option<usize> {
     let first = text.first()?;
     let escaped = match first {
-        b'%' => percent(text, expected),
-        b'\\' => backslash(text, expected),
-        b'&' => entity(text, expected),
+        b'%' => match_percent(text, expected),
+        b'\\' => match_backslash(text, expected),
+        b'&' => match_entity(text, expected),
         _ => None,
     };
     escaped.or_else(|| (*first == expected).then_some(1))
 }
 
-/// How many bytes at the end of a text stand for this character, if they do.
-fn unit_before(text: &[u8], expected: u8) -> Option<usize> {
-    (1..=UNIT_BYTES_MAX.min(text.len())).rev().find(|len| {
+/// Returns the length of an encoding of `expected` at the end of a text.
+fn match_char_before(text: &[u8], expected: u8) -> Option<usize> {
+    (1..=ENCODED_CHAR_BYTES_MAX.min(text.len())).rev().find(|len| {
         let tail = text.len().checked_sub(*len).and_then(|at| text.get(at..));
-        tail.is_some_and(|tail| unit(tail, expected) == Some(*len))
+        tail.is_some_and(|tail| match_char(tail, expected) == Some(*len))
     })
 }
 
-/// `%3A`, `%253A`, `%25253A`.
-fn percent(text: &[u8], expected: u8) -> Option<usize> {
-    let (mut byte, mut behind) = escape(text)?;
+/// Matches `%3A`, `%253A`, `%25253A`.
+fn match_percent(text: &[u8], expected: u8) -> Option<usize> {
+    let (mut byte, mut behind) = parse_percent(text)?;
     while byte != expected {
         if byte != b'%' {
             return None;
         }
-        (byte, behind) = pair(behind)?;
+        (byte, behind) = parse_hex_pair(behind)?;
     }
     text.len().checked_sub(behind.len())
 }
 
-/// `\"`, `\/`, `\\`, `\u003a`, and the same with the backslash escaped again.
-fn backslash(text: &[u8], expected: u8) -> Option<usize> {
+/// Matches `\"`, `\/`, `\\`, `\u003a`, and the same with the backslash escaped again.
+fn match_backslash(text: &[u8], expected: u8) -> Option<usize> {
     let run = text.iter().take_while(|byte| **byte == b'\\').count();
     if expected == b'\\' {
-        // A last backslash of an odd number escapes what follows.
+        // The last backslash of an odd number escapes the next character.
         return Some(if run > 1 { run & !1 } else { run });
     }
     let behind = text.get(run..)?;
     let len = match behind {
         [b'u', code @ ..] => {
-            let (high, rest) = pair(code)?;
-            let (low, _behind) = pair(rest)?;
+            let (high, rest) = parse_hex_pair(code)?;
+            let (low, _behind) = parse_hex_pair(rest)?;
             (high == 0 && low == expected).then_some(5)?
         }
         [byte @ (b'"' | b'/' | b'\''), ..] if *byte == expected => 1,
@@ -262,9 +267,9 @@ fn backslash(text: &[u8], expected: u8) -> Option<usize> {
     run.checked_add(len)
 }
 
-/// `&amp;`, `&#39;`, `&#x27;`.
-fn entity(text: &[u8], expected: u8) -> Option<usize> {
-    let text = text.get(..UNIT_BYTES_MAX.min(text.len()))?;
+/// Matches `&amp;`, `&#39;`, `&#x27;`.
+fn match_entity(text: &[u8], expected: u8) -> Option<usize> {
+    let text = text.get(..ENCODED_CHAR_BYTES_MAX.min(text.len()))?;
     let end = memchr::memchr(b';', text)?;
     let name = str::from_utf8(text.get(1..end)?).ok()?;
     let code = match name {
@@ -284,9 +289,9 @@ fn entity(text: &[u8], expected: u8) -> Option<usize> {
     (code == u32::from(expected)).then(|| end.saturating_add(1))
 }
 
-/// Where to begin so that no escape of JSON is torn: `\n` followed by the rest of a value is a line
-/// break, and `\*` would be no JSON.
-fn behind_escape(text: &[u8], start: usize) -> usize {
+/// Moves `start` behind a JSON escape that it would split: `\n` followed by the rest of a value is
+/// a line break, and `\*` would be invalid JSON.
+fn after_split_escape(text: &[u8], start: usize) -> usize {
     let is_escaping = |at: usize| {
         let before = text.get(..=at).unwrap_or_default();
         before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
@@ -303,8 +308,8 @@ fn behind_escape(text: &[u8], start: usize) -> usize {
     start
 }
 
-/// A range without the pieces of characters at its ends.
-fn whole_characters(text: &[u8], range: Range<usize>) -> Range<usize> {
+/// Shrinks a range to whole characters.
+fn trim_to_characters(text: &[u8], range: Range<usize>) -> Range<usize> {
     let continues = |at: usize| text.get(at).is_some_and(|byte| byte & 0xC0 == 0x80);
     let Range { mut start, mut end } = range;
     while start < end && continues(start) {

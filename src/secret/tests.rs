@@ -1,4 +1,4 @@
-//! Tests of [`super`]: every spelling is found, nothing else is, and JSON stays JSON.
+//! Tests that every spelling is found, ordinary text is not, and JSON stays valid.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn check(text: &str, expected: &str) {
 
 /// Checks that the whole of `spelled` is replaced.
 #[track_caller]
-fn replaced(spelled: &str) {
+fn assert_masked(spelled: &str) {
     let stars = "*".repeat(spelled.len());
     check(&format!("cookie session={spelled}; x"), &format!("cookie session={stars}; x"));
 }
@@ -22,23 +22,23 @@ fn replaced(spelled: &str) {
 #[test]
 fn debug_output_hides_the_value() {
     assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
-    let shown = format!("{:?}", Redactor::new(["hunter2hunter2"]));
-    assert!(!shown.contains("hunter2"), "{shown}");
+    let text = format!("{:?}", Redactor::new(["hunter2hunter2"]));
+    assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[test]
-fn a_value_is_replaced_however_it_is_encoded() {
-    replaced(SESSION);
-    replaced("s:PLANTED-secret_1.7f3a/9+Q=");
-    replaced("s%3aPLANTED-secret_1.7f3a%2f9%2bQ%3d");
-    replaced("s%253APLANTED-secret_1.7f3a%252F9%252BQ%253D");
-    replaced(r"s:PLANTED-secret_1.7f3a\/9+Q=");
-    replaced(r"s:PLANTED-secret_1.7f3a\\\/9\u002BQ\u003d");
-    replaced("s&#58;PLANTED-secret_1.7f3a&#x2F;9&#43;Q&#x3D;");
+fn a_value_is_masked_in_every_encoding() {
+    assert_masked(SESSION);
+    assert_masked("s:PLANTED-secret_1.7f3a/9+Q=");
+    assert_masked("s%3aPLANTED-secret_1.7f3a%2f9%2bQ%3d");
+    assert_masked("s%253APLANTED-secret_1.7f3a%252F9%252BQ%253D");
+    assert_masked(r"s:PLANTED-secret_1.7f3a\/9+Q=");
+    assert_masked(r"s:PLANTED-secret_1.7f3a\\\/9\u002BQ\u003d");
+    assert_masked("s&#58;PLANTED-secret_1.7f3a&#x2F;9&#43;Q&#x3D;");
 }
 
 #[test]
-fn quotes_around_a_value_stay_and_quotes_in_it_are_found_escaped() {
+fn quotes_around_a_value_stay_and_quotes_in_it_are_matched_escaped() {
     check(&format!("\"{SESSION}\""), &format!("\"{}\"", "*".repeat(SESSION.len())));
     let redactor = Redactor::new([r#"{"id":"PLANTED1"}"#]);
     let masked = redactor.mask(r#"prefs={\"id\":\"PLANTED1\"} and {&quot;id&quot;:"PLANTED1"}"#);
@@ -46,7 +46,7 @@ fn quotes_around_a_value_stay_and_quotes_in_it_are_found_escaped() {
 }
 
 #[test]
-fn a_piece_of_a_long_value_is_replaced_and_a_shorter_one_is_not() {
+fn a_long_piece_of_a_value_is_masked_and_a_short_one_is_not() {
     // A close reason is cut at 123 bytes, and a signature may be missing.
     check("session=s%3APLANTED-secret_", "session=*******************");
     check("id PLANTED-secret_1.7f3a", "id *********************");
@@ -55,14 +55,14 @@ fn a_piece_of_a_long_value_is_replaced_and_a_shorter_one_is_not() {
 }
 
 #[test]
-fn values_shorter_than_eight_bytes_are_left_alone_and_eight_are_replaced() {
+fn values_of_eight_bytes_are_masked_and_shorter_ones_are_not() {
     let redactor = Redactor::new(["1234567", "abcdefgh", "%41%42%43"]);
     assert_eq!(redactor.mask("1234567 ABC abcdefg"), "1234567 ABC abcdefg");
     assert_eq!(redactor.mask("abcdefgh %41%42%43"), "******** *********");
 }
 
 #[test]
-fn values_that_overlap_leave_nothing_of_each_other() {
+fn overlapping_values_are_all_masked() {
     let redactor = Redactor::new(["abcdefghij", "fghijklmno"]);
     assert_eq!(redactor.mask("<abcdefghijklmno>"), "<***************>");
 }
@@ -75,7 +75,7 @@ fn digits_are_replaced_by_digits_so_that_numbers_stay_numbers() {
 }
 
 #[test]
-fn an_escape_before_the_rest_of_a_value_is_not_torn() {
+fn a_json_escape_before_a_value_is_not_split() {
     let redactor = Redactor::new(["nPLANTED-secret", "0041PLANTED"]);
     for text in [r#"["\nPLANTED-secret"]"#, r#"["\\nPLANTED-secret"]"#, r#"["\u0041PLANTED"]"#] {
         let masked = redactor.mask(text);
@@ -88,22 +88,22 @@ fn an_escape_before_the_rest_of_a_value_is_not_torn() {
 fn characters_of_several_bytes_are_replaced_whole() {
     let redactor = Redactor::new(["PLANTED-secret%C3%A9%C3%A9"]);
     assert_eq!(redactor.mask("PLANTED-secretéé!"), "******************!");
-    // Its first byte agrees, its second does not.
+    // The first byte of the last character matches, the second does not.
     assert_eq!(redactor.mask("PLANTED-secretéê"), "****************ê");
 }
 
 #[test]
-fn the_values_of_a_header_are_its_cookies() {
+fn cookie_values_are_parsed_from_a_header() {
     let header = "a=1; session=s%3Aabc=; cf_clearance=\"x.y\" ;bare";
     assert_eq!(cookie_values(header).collect::<Vec<_>>(), ["1", "s%3Aabc=", "x.y", "bare"]);
 }
 
 #[test]
-fn what_is_remembered_is_replaced_in_everything_that_is_written() {
-    remember_cookies("lang=en; session=s%3Asecret-of-this-test-alone");
-    remember_cookies("session=short_1");
-    assert!(stands_in("s:secret-of-this-test-alone") && !stands_in("lang=en"));
-    assert!(stands_in("Cookie: session=short_1"));
+fn registered_values_are_masked_in_written_output() {
+    register_cookies("lang=en; session=s%3Asecret-of-this-test-alone");
+    register_cookies("session=short_1");
+    assert!(appears_in("s:secret-of-this-test-alone") && !appears_in("lang=en"));
+    assert!(appears_in("Cookie: session=short_1"));
     let mut out = Masking::new(Vec::new());
     // In pieces, as `write!` does.
     for piece in
@@ -113,26 +113,26 @@ fn what_is_remembered_is_replaced_in_everything_that_is_written() {
     }
     assert_eq!(out.to, b"say *****************************\n");
     out.flush().unwrap();
-    let shown = String::from_utf8(out.to).unwrap();
-    assert!(shown.ends_with("\nand {\"***************************\"}"), "{shown}");
+    let text = String::from_utf8(out.to).unwrap();
+    assert!(text.ends_with("\nand {\"***************************\"}"), "{text}");
 }
 
 #[test]
-fn keys_in_the_query_of_an_address_are_remembered_and_other_parameters_are_not() {
-    remember_query("wss://host.test/ws?streams=tickers-of-this-test&listenKey=key-of-this-test%3D");
-    remember_query("wss://host.test/path-of-this-test");
-    assert!(stands_in("token key-of-this-test=") && stands_in("key-of-this-test%3d"));
-    assert!(!stands_in("tickers-of-this-test") && !stands_in("path-of-this-test"));
+fn keys_in_the_query_of_an_address_are_registered_and_other_parameters_are_not() {
+    register_query("wss://host.test/ws?streams=tickers-of-this-test&listenKey=key-of-this-test%3D");
+    register_query("wss://host.test/path-of-this-test");
+    assert!(appears_in("token key-of-this-test=") && appears_in("key-of-this-test%3d"));
+    assert!(!appears_in("tickers-of-this-test") && !appears_in("path-of-this-test"));
 }
 
 #[test]
-fn a_key_of_our_own_json_stays_even_if_a_cookie_has_that_word_for_a_value() {
-    remember("approved-by-this-test");
+fn an_own_json_key_stays_even_if_a_cookie_has_it_as_its_value() {
+    register("approved-by-this-test");
     let mut own = br#"{"approved-by-this-test":"approved-by-this-test"}"#.to_vec();
     assert!(mask_own_json(&mut own));
     let expected = format!(r#"{{"approved-by-this-test":"{}"}}"#, "*".repeat(21));
     assert_eq!(String::from_utf8(own).unwrap(), expected);
-    assert!(!stands_in(&mask(r#"{"approved-by-this-test":1}"#)));
+    assert!(!appears_in(&mask(r#"{"approved-by-this-test":1}"#)));
 }
 
 #[test]
@@ -147,13 +147,13 @@ fn the_filter_matches_every_text_that_contains_a_value() {
         assert!(grams.may_match(format!("Trade:{value}").as_bytes()), "{value}");
     }
     assert!(!ids.iter().any(|id| grams.may_match(id.as_bytes())));
-    // Its longest run of letters and digits is shorter than what the filter holds.
+    // The longest run of letters and digits is shorter than the filter's entries.
     grams.add(&Needle::new("a:b:c:d:e:f").unwrap());
     assert!(ids.iter().all(|id| grams.may_match(id.as_bytes())));
 }
 
 #[test]
-fn the_oldest_value_gives_way_when_there_are_too_many() {
+fn the_oldest_value_is_dropped_beyond_the_maximum() {
     let values: Vec<String> = (0..=VALUES_MAX).map(|number| format!("value-{number:06}")).collect();
     let redactor = Redactor::new(values.iter().map(String::as_str));
     assert_eq!(redactor.needles.len(), VALUES_MAX);
@@ -161,13 +161,13 @@ fn the_oldest_value_gives_way_when_there_are_too_many() {
     assert_eq!(redactor.mask(&values[1]), "************");
 }
 
-/// Encodes each character in a way of its own.
-fn encode(value: &str, ways: &[u8]) -> String {
+/// Encodes each character in one of several ways.
+fn encode(value: &str, encodings: &[u8]) -> String {
     let mut text = String::new();
-    for (char, way) in value.chars().zip(ways.iter().cycle()) {
+    for (char, encoding) in value.chars().zip(encodings.iter().cycle()) {
         let code = u32::from(char);
         let stays = char.is_ascii_alphanumeric() || "-_.".contains(char);
-        match way {
+        match encoding {
             _ if stays => text.push(char),
             1 => text.push_str(&format!("%{code:02X}")),
             2 => text.push_str(&format!("%25{code:02x}")),
@@ -182,14 +182,14 @@ fn encode(value: &str, ways: &[u8]) -> String {
 
 proptest! {
     #[test]
-    fn a_value_is_found_whatever_mixture_of_encoders_it_went_through(
-        // What a cookie's value may hold, but for `%` and `&`, which can be read in two ways.
+    fn a_value_is_masked_in_any_mixture_of_encodings(
+        // All characters of a cookie's value, except `%` and `&`, which are ambiguous.
         value in "[!#$'()*+./0-9:<=>?@A-Z^_`a-z{|}~-]{8,60}",
-        ways in prop::collection::vec(0_u8..6, 1..9),
+        encodings in prop::collection::vec(0_u8..6, 1..9),
         before in "[ a-z:]{0,20}",
         behind in "[ a-z:]{0,20}",
     ) {
-        let spelled = encode(&value, &ways);
+        let spelled = encode(&value, &encodings);
         let text = format!("{before} {spelled} {behind}");
         let masked = Redactor::new([value.as_str()]).mask(&text).into_owned();
         prop_assert_eq!(masked.len(), text.len());
@@ -197,9 +197,9 @@ proptest! {
         prop_assert!(masked.starts_with(&before) && masked.ends_with(&behind), "{}", masked);
     }
 
-    /// JSON of any shape, whose texts hold a value or nearly one, is JSON of the same shape.
+    /// JSON of any shape whose strings contain a value or nearly one stays JSON of the same shape.
     #[test]
-    fn json_stays_json(
+    fn masked_json_stays_valid(
         value in "[0-9a-zA-Z+/=:_.-]{8,40}",
         pieces in prop::collection::vec("[\\n\\t\"\\\\/u0-9é ]{0,4}", 1..5),
         cut in 0_usize..5,

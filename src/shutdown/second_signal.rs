@@ -1,11 +1,10 @@
-//! A second signal ends the process at once, whatever the rest of it is doing.
+//! Ends the process at a second signal.
 //!
-//! A thread of its own counts the signals, so that nothing that blocks (a disk, a terminal that
-//! takes nothing, a name server) keeps a person from ending the program. It hands the first signal to
-//! [`Shutdown`](super::Stop), so a signal that is sent once that was said is always a second one. At the
-//! second it says on standard error
-//! which orders are without an answer, and exits with 128 and the number of the signal, as a shell
-//! does. The ledger is made for that: it holds every order before it is sent.
+//! A separate thread counts the signals, so that a blocking operation (a disk, a terminal, a DNS
+//! lookup) cannot prevent the user from ending the program. It forwards the first signal to
+//! [`Shutdown`](super::Shutdown). At the second signal it prints the unresolved orders to stderr
+//! and exits with 128 plus the signal number, as a shell does. This is safe for the ledger, which
+//! contains every order before it is sent.
 
 use std::{
     fmt, io,
@@ -22,50 +21,49 @@ use tokio::{
 use super::{ShutdownReason, Signals};
 use crate::log::{OutputStream, print_within};
 
-/// How long the program may take from the first signal, or from whatever else ends it, to its exit.
+/// Maximum time from the start of the shutdown to the exit.
 ///
-/// It is more than all that has a bound of its own together: answers 11 s, the recording 10 s, the
-/// ledger 10 s, the log 1 s, the summary 2 s.
+/// Exceeds the sum of the individual limits: order responses 11 s, recording 10 s, ledger 10 s, log
+/// 1 s, summary 2 s.
 pub const STOP_MAX: Duration = Duration::from_secs(45);
 
-/// How long the last words may take to be written.
-pub const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
+/// Maximum time to print the final message.
+pub const PRINT_MAX: Duration = Duration::from_millis(500);
 
-/// A signal that comes so soon after the first is the same wish: `timeout` sends SIGTERM to its child
-/// and to the child's process group. The first is handed on after this time.
+/// A signal within this time of the first counts as the same: `timeout` sends SIGTERM to its child
+/// and to the process group of the child. The first signal is forwarded after this time.
 const ECHO_MAX: Duration = Duration::from_millis(10);
 
-/// A terminal that closes sends SIGHUP more than once: the system does, and the shell does.
+/// Same for SIGHUP: when a terminal closes, both the system and the shell send one.
 const HANGUP_ECHO_MAX: Duration = Duration::from_secs(1);
 
-/// The exit code of an end that took longer than [`STOP_MAX`] and was asked for by no signal.
+/// Exit code of a shutdown that exceeded [`STOP_MAX`] and was not caused by a signal.
 const EXIT_LATE: u8 = 74;
 
-/// Ends the process at a second signal. Goes on when it is dropped.
+/// Ends the process at a second signal, also after this handle is dropped.
 #[derive(Clone)]
 pub struct SecondSignal(Arc<QuitState>);
 
 #[derive(Default)]
 struct QuitState {
-    /// Says what is unresolved.
+    /// Describes the unresolved orders.
     unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
     stopping: Notify,
-    /// The first signal.
     first: watch::Sender<Option<ShutdownReason>>,
 }
 
 impl fmt::Debug for SecondSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Quit").finish()
+        f.debug_tuple("SecondSignal").finish()
     }
 }
 
 impl SecondSignal {
-    /// Begins to count signals; the first one is for a [`Shutdown`](super::Stop).
+    /// Starts counting signals. The first one is forwarded to a [`Shutdown`](super::Shutdown).
     ///
     /// # Errors
     ///
-    /// What the system says when it refuses.
+    /// Returns the system error if the handlers or the thread cannot be created.
     pub fn watch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signals = {
@@ -75,49 +73,49 @@ impl SecondSignal {
         let shared = Arc::<QuitState>::default();
         let quit = Self(Arc::clone(&shared));
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let forced = runtime.block_on(count(signals, &shared));
-            end(&shared, forced);
+            let forced = runtime.block_on(count_signals(signals, &shared));
+            exit(&shared, forced);
         })?;
         Ok(quit)
     }
 
-    /// The first signal, once there is one.
+    /// Subscribes to the first signal.
     pub(super) fn first(&self) -> watch::Receiver<Option<ShutdownReason>> {
         self.0.first.subscribe()
     }
 
-    /// What says which orders are unresolved. It must answer within a moment, also while every
-    /// other thread is stuck.
-    pub fn says_unresolved(&self, say: impl Fn() -> String + Send + 'static) {
+    /// Sets the function that describes the unresolved orders. It must return within a fraction of
+    /// a second, also while other threads are blocked.
+    pub fn set_unresolved_report(&self, describe: impl Fn() -> String + Send + 'static) {
         let mut unresolved = self.0.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
-        *unresolved = Some(Box::new(say));
+        *unresolved = Some(Box::new(describe));
     }
 
-    /// The program has begun to end by itself; from now on it has [`STOP_MAX`].
+    /// Starts the time limit [`STOP_MAX`] of a shutdown without a signal.
     pub fn stopping(&self) {
         self.0.stopping.notify_one();
     }
 }
 
-/// Why the process is ended at once.
+/// Cause of an immediate exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ForcedExit {
-    /// By a second signal.
-    Again(ShutdownReason),
-    /// Its end took too long; the signal that had asked for it, if one had.
-    Late(Option<ShutdownReason>),
+    /// A second signal.
+    SecondSignal(ShutdownReason),
+    /// The shutdown exceeded [`STOP_MAX`]; contains the signal that caused it, if any.
+    Timeout(Option<ShutdownReason>),
 }
 
 impl ForcedExit {
     const fn exit_code(self) -> u8 {
         match self {
-            Self::Again(why) | Self::Late(Some(why)) => match why {
+            Self::SecondSignal(reason) | Self::Timeout(Some(reason)) => match reason {
                 ShutdownReason::Interrupt => 130,
                 ShutdownReason::Terminate => 143,
                 ShutdownReason::Hangup => 129,
                 ShutdownReason::ReaderGone | ShutdownReason::Over(_) => EXIT_LATE,
             },
-            Self::Late(None) => EXIT_LATE,
+            Self::Timeout(None) => EXIT_LATE,
         }
     }
 }
@@ -125,45 +123,47 @@ impl ForcedExit {
 impl fmt::Display for ForcedExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Again(why) => write!(f, "Quit at once (second signal: {why})"),
-            Self::Late(_) => write!(f, "Quit: stopping took longer than {} s", STOP_MAX.as_secs()),
+            Self::SecondSignal(reason) => write!(f, "Quit immediately (second signal: {reason})"),
+            Self::Timeout(_) => {
+                write!(f, "Quit: shutdown took longer than {} s", STOP_MAX.as_secs())
+            }
         }
     }
 }
 
-/// Whether a signal that came so long after the first is a second wish.
-fn is_second(why: ShutdownReason, after: Duration) -> bool {
-    let echo = if why == ShutdownReason::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
+/// Returns `true` if a signal this long after the first counts as a second one.
+fn is_second(reason: ShutdownReason, after: Duration) -> bool {
+    let echo = if reason == ShutdownReason::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
     echo <= after
 }
 
-/// Waits until the process is to be ended at once.
-async fn count(mut signals: Signals, shared: &QuitState) -> ForcedExit {
+/// Counts the signals and returns the cause to exit immediately.
+async fn count_signals(mut signals: Signals, shared: &QuitState) -> ForcedExit {
     let mut first: Option<(ShutdownReason, Instant)> = None;
-    let mut is_handed_on = false;
+    let mut is_forwarded = false;
     let mut deadline = None;
     loop {
-        let late = at(deadline);
-        let echoes_are_over =
-            at(first.filter(|_| !is_handed_on).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
+        let timeout = at(deadline);
+        let echo_time_elapsed =
+            at(first.filter(|_| !is_forwarded).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
         tokio::select! {
-            why = signals.wait() => match first {
-                Some((_, came)) if is_second(why, came.elapsed()) => return ForcedExit::Again(why),
+            reason = signals.wait() => match first {
+                Some((_, came)) if is_second(reason, came.elapsed()) => return ForcedExit::SecondSignal(reason),
                 Some(_) => {}
-                None => first = Some((why, Instant::now())),
+                None => first = Some((reason, Instant::now())),
             },
-            () = echoes_are_over => {
-                is_handed_on = true;
-                shared.first.send_replace(first.map(|(why, _)| why));
+            () = echo_time_elapsed => {
+                is_forwarded = true;
+                shared.first.send_replace(first.map(|(reason, _)| reason));
             }
             () = shared.stopping.notified() => {}
-            () = late => return ForcedExit::Late(first.map(|(why, _)| why)),
+            () = timeout => return ForcedExit::Timeout(first.map(|(reason, _)| reason)),
         }
         deadline = deadline.or_else(|| Instant::now().checked_add(STOP_MAX));
     }
 }
 
-/// Waits until a moment, for ever where there is none.
+/// Waits until an instant; without one, never returns.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -171,14 +171,15 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-fn end(shared: &QuitState, forced: ForcedExit) {
+fn exit(shared: &QuitState, forced: ForcedExit) {
     let unresolved = shared.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
-    let unresolved = unresolved.as_ref().map_or_else(String::new, |say| format!(" {}", say()));
-    // Where nobody reads it, the exit code says it, and the ledger holds what is unresolved.
+    let unresolved =
+        unresolved.as_ref().map_or_else(String::new, |describe| format!(" {}", describe()));
+    // If stderr is closed, the exit code reports the cause; the ledger contains the orders.
     drop(print_within(
         OutputStream::Stderr,
         &format!("sniper: {forced}.{unresolved}\n"),
-        LAST_WORDS_MAX,
+        PRINT_MAX,
     ));
     std::process::exit(forced.exit_code().into());
 }
@@ -188,8 +189,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_signal_counts_and_its_echo_does_not() {
-        let second = |why, after_ms| is_second(why, Duration::from_millis(after_ms));
+    fn an_echo_of_the_first_signal_is_not_a_second_signal() {
+        let second = |reason, after_ms| is_second(reason, Duration::from_millis(after_ms));
         assert!(!second(ShutdownReason::Interrupt, 2));
         assert!(second(ShutdownReason::Interrupt, 10));
         assert!(second(ShutdownReason::Terminate, 10));
@@ -198,21 +199,27 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_that_of_the_signal() {
+    fn the_exit_code_is_128_plus_the_signal_number() {
         let codes = [ShutdownReason::Interrupt, ShutdownReason::Terminate, ShutdownReason::Hangup]
-            .map(|why| {
-                (ForcedExit::Again(why).exit_code(), ForcedExit::Late(Some(why)).exit_code())
+            .map(|reason| {
+                (
+                    ForcedExit::SecondSignal(reason).exit_code(),
+                    ForcedExit::Timeout(Some(reason)).exit_code(),
+                )
             });
         assert_eq!(codes, [(130, 130), (143, 143), (129, 129)]);
-        assert_eq!(ForcedExit::Late(None).exit_code(), 74);
+        assert_eq!(ForcedExit::Timeout(None).exit_code(), 74);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_that_takes_too_long_is_ended() {
+    async fn a_shutdown_that_takes_too_long_is_ended() {
         let shared = QuitState::default();
         shared.stopping.notify_one();
         let begun = Instant::now();
-        assert_eq!(count(Signals::listen().unwrap(), &shared).await, ForcedExit::Late(None));
+        assert_eq!(
+            count_signals(Signals::listen().unwrap(), &shared).await,
+            ForcedExit::Timeout(None)
+        );
         assert_eq!(begun.elapsed(), STOP_MAX);
     }
 }

@@ -1,8 +1,7 @@
-//! What is listed: an endless sequence of offers that a seed decides entirely, with their contents,
-//! their moments, and how soon a rival takes them. Pure.
+//! Generates listings from a seed: their items, arrival times, defects and rival buyers. Pure.
 //!
-//! Prices, markups and shares follow what was measured on recorded listings: markups from 0 to
-//! 47571 %, one of ten exactly 0, most near 12; totals from 1.02 to 17987.2 coins.
+//! The distribution of prices and markups is that of recorded listings: markups from 0 to 47571 %,
+//! one of ten exactly 0 and most near 12 %; totals from 1.02 to 17987.2 coins.
 
 use std::time::Duration;
 
@@ -22,109 +21,110 @@ use crate::{
     domain::money::{Amount, Percent},
 };
 
-/// The lowest total that is listed, in hundredths of a coin.
+/// Minimum total, in hundredths of a coin.
 const TOTAL_MIN: i64 = 102;
-/// The highest.
+/// Maximum total, in hundredths of a coin.
 const TOTAL_MAX: i64 = 1_798_720;
-/// The sequence of offers of one market.
+
+/// Infinite iterator over the listings of a market.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     arrivals: Arrivals,
-    dice: Dice,
+    rng: Dice,
     wanted_permille: u32,
-    odd_permille: u32,
+    defect_permille: u32,
     held_permille: u32,
     rivals: Option<super::settings::Rivals>,
 }
 
 impl Catalogue {
-    /// The sequence that these settings decide.
     pub fn new(settings: &SimSettings) -> Self {
         Self {
             arrivals: Arrivals::new(settings.seed, settings.rate),
-            dice: Dice::aside(settings.seed, 2),
+            rng: Dice::fork(settings.seed, 2),
             wanted_permille: settings.wanted_permille,
-            odd_permille: settings.odd_permille,
+            defect_permille: settings.defect_permille,
             held_permille: settings.held_permille,
             rivals: settings.rivals,
         }
     }
 
+    /// Generates a listing that matches an entry of the demo's whitelist.
     fn wanted(&mut self, wanted: &'static DemoEntry) -> Option<ListedItem> {
-        let is_it = |item: &&CatalogueItem| (item.brand, item.name) == (wanted.brand, wanted.name);
-        let item = ITEMS.iter().find(is_it)?;
-        let dice = &mut self.dice;
-        let wear = dice.pick(wanted.wears).copied();
-        let base = dice.cents(wanted.cents.0, wanted.cents.1);
-        let markup = if dice.permille(600) { 0 } else { dice.cents(0, wanted.markup_max) };
-        let mut offer = offer(item, wear, wanted.variant, priced(base, markup));
-        // Rounded to whole cents, a small markup may come out above what was aimed at.
-        if offer.markup.hundredths() > wanted.markup_max {
-            (offer.base, offer.total, offer.markup) = priced(base, 0);
+        let is_wanted =
+            |item: &&CatalogueItem| (item.brand, item.name) == (wanted.brand, wanted.name);
+        let item = ITEMS.iter().find(is_wanted)?;
+        let rng = &mut self.rng;
+        let wear = rng.choice(wanted.wears).copied();
+        let base = rng.range_i64(wanted.cents.0, wanted.cents.1);
+        let markup = if rng.chance_permille(600) { 0 } else { rng.range_i64(0, wanted.markup_max) };
+        let mut listed = listed_item(item, wear, wanted.variant, priced(base, markup));
+        // Rounding to whole cents can raise a small markup above the maximum.
+        if listed.markup.hundredths() > wanted.markup_max {
+            (listed.base, listed.total, listed.markup) = priced(base, 0);
         }
-        offer.float = wear.map(|wear| {
+        listed.float = wear.map(|wear| {
             let (low, high) = wanted.floats.unwrap_or_else(|| hundredths_of(wear));
-            Float { text: float_between(dice, low, high), only_range: None }
+            Float { text: float_between(rng, low, high), only_range: None }
         });
-        offer.wanted = Some(wanted.entry);
-        Some(offer)
+        listed.wanted = Some(wanted.entry);
+        Some(listed)
     }
 
+    /// Generates a listing that does not match the demo's whitelist.
     fn ordinary(&mut self) -> ListedItem {
-        let dice = &mut self.dice;
-        let mut draw = || dice.pick(ITEMS).copied();
-        // Cheap things are listed more often than dear ones.
-        let item = match (draw(), draw()) {
-            (Some(one), Some(other)) if dice.permille(700) => {
-                if one.cents <= other.cents {
-                    one
-                } else {
-                    other
+        let rng = &mut self.rng;
+        let mut draw = || rng.choice(ITEMS).copied();
+        // Cheap items are listed more often than expensive ones.
+        let item =
+            match (draw(), draw()) {
+                (Some(one), Some(other)) if rng.chance_permille(700) => {
+                    if one.cents <= other.cents { one } else { other }
                 }
-            }
-            (one, other) => one.or(other).unwrap_or(FALLBACK),
-        };
-        let wear = dice.pick(item.wears).copied();
-        let variant = item.variants != Variants::None && dice.permille(180);
+                (one, other) => one.or(other).unwrap_or(FALLBACK),
+            };
+        let wear = rng.choice(item.wears).copied();
+        let variant = item.variants != Variants::None && rng.chance_permille(180);
         let worth = worth(&item, wear, variant);
-        let base = dice.cents(worth * 93 / 100, worth * 107 / 100).clamp(TOTAL_MIN, TOTAL_MAX);
+        let base = rng.range_i64(worth * 93 / 100, worth * 107 / 100).clamp(TOTAL_MIN, TOTAL_MAX);
         let is_wanted = |wanted: &DemoEntry| (wanted.brand, wanted.name) == (item.brand, item.name);
-        let price = match markup(dice, demo::WANTED.iter().any(is_wanted)) {
-            // The wildest markups stand on things that are worth next to nothing.
-            markup if markup > 100_000 => priced(dice.cents(3, 30), markup),
+        let price = match markup(rng, demo::WANTED.iter().any(is_wanted)) {
+            // Extreme markups occur on items that are almost worthless.
+            markup if markup > 100_000 => priced(rng.range_i64(3, 30), markup),
             markup => priced(base, markup),
         };
         let price =
             if price.1.cents() > TOTAL_MAX { priced(TOTAL_MAX * 9 / 10, 1_000) } else { price };
         let price = if price.1.cents() < TOTAL_MIN { priced(TOTAL_MIN, 1_200) } else { price };
-        let mut offer = offer(&item, wear, variant, price);
-        offer.float = wear.map(|wear| float(dice, wear));
-        offer
+        let mut listed = listed_item(&item, wear, variant, price);
+        listed.float = wear.map(|wear| float(rng, wear));
+        listed
     }
 
-    fn adorn(&mut self, mut offer: ListedItem, arrival: NextArrival) -> ListedItem {
-        let dice = &mut self.dice;
-        offer.arrival = arrival;
-        let can_bear = offer.float.is_some() && !offer.market_name.starts_with('★');
-        if can_bear && dice.permille(350) {
-            let count = dice.between(1, 4);
-            offer.stickers = (0..count).map(|_| sticker(dice)).collect();
+    /// Adds the stickers, the timing, the rival and the defect.
+    fn finish(&mut self, mut listed: ListedItem, arrival: NextArrival) -> ListedItem {
+        let rng = &mut self.rng;
+        listed.arrival = arrival;
+        let can_have_stickers = listed.float.is_some() && !listed.market_name.starts_with('★');
+        if can_have_stickers && rng.chance_permille(350) {
+            let count = rng.range(1, 4);
+            listed.stickers = (0..count).map(|_| sticker(rng)).collect();
         }
-        offer.created_before = Duration::from_millis(dice.between(2, 430));
-        offer.suspected_can_join_after = Duration::from_millis(dice.between(1_000, 2_000));
-        if dice.permille(self.held_permille) {
-            let most = if dice.permille(100) { 40_000 } else { 8_000 };
-            offer.can_join_after = Some(Duration::from_millis(dice.between(1_500, most)));
+        listed.created_before = Duration::from_millis(rng.range(2, 430));
+        listed.suspected_can_join_after = Duration::from_millis(rng.range(1_000, 2_000));
+        if rng.chance_permille(self.held_permille) {
+            let max = if rng.chance_permille(100) { 40_000 } else { 8_000 };
+            listed.can_join_after = Some(Duration::from_millis(rng.range(1_500, max)));
         }
         if let Some(rivals) = self.rivals
-            && dice.permille(rivals.share_permille)
+            && rng.chance_permille(rivals.share_permille)
         {
-            offer.rival_after = Some(dice.wait_spread(rivals.delay_min, rivals.delay_max));
+            listed.rival_after = Some(rng.log_uniform_duration(rivals.delay_min, rivals.delay_max));
         }
-        if offer.wanted.is_none() && dice.permille(self.odd_permille) {
-            offer.oddity = dice.pick(&ListingDefect::ALL).copied();
+        if listed.wanted.is_none() && rng.chance_permille(self.defect_permille) {
+            listed.defect = rng.choice(&ListingDefect::ALL).copied();
         }
-        offer
+        listed
     }
 }
 
@@ -133,17 +133,17 @@ impl Iterator for Catalogue {
 
     fn next(&mut self) -> Option<ListedItem> {
         let arrival = self.arrivals.next()?;
-        let wanted = self.dice.permille(self.wanted_permille);
-        let wanted = if wanted { demo::pick(&mut self.dice) } else { None };
-        let offer = match wanted.and_then(|wanted| self.wanted(wanted)) {
-            Some(offer) => offer,
+        let wanted = self.rng.chance_permille(self.wanted_permille);
+        let wanted = if wanted { demo::pick(&mut self.rng) } else { None };
+        let listed = match wanted.and_then(|wanted| self.wanted(wanted)) {
+            Some(listed) => listed,
             None => self.ordinary(),
         };
-        Some(self.adorn(offer, arrival))
+        Some(self.finish(listed, arrival))
     }
 }
 
-/// Something to list if the table of items were empty.
+/// Item used if [`ITEMS`] were empty.
 const FALLBACK: CatalogueItem = CatalogueItem {
     kind: ItemKind::Plain,
     brand: "",
@@ -154,7 +154,7 @@ const FALLBACK: CatalogueItem = CatalogueItem {
     variants: Variants::None,
 };
 
-fn offer(
+fn listed_item(
     item: &CatalogueItem,
     wear: Option<Wear>,
     variant: bool,
@@ -198,7 +198,7 @@ fn offer(
     }
 }
 
-/// What an item is worth, in hundredths of a coin.
+/// Returns the typical price of an item, in hundredths of a coin.
 fn worth(item: &CatalogueItem, wear: Option<Wear>, variant: bool) -> i64 {
     let knife = matches!(item.kind, ItemKind::Knife | ItemKind::Gloves);
     let percent = match wear {
@@ -213,51 +213,57 @@ fn worth(item: &CatalogueItem, wear: Option<Wear>, variant: bool) -> i64 {
     (item.cents * percent / 100 * variant / 100).min(TOTAL_MAX)
 }
 
-/// A markup, in hundredths of a percent. Whoever lists something that is wanted without meaning it
-/// to be bought asks for more than any entry allows.
-fn markup(dice: &mut Dice, above_all_entries: bool) -> i64 {
-    if !above_all_entries && dice.permille(125) {
+/// Returns a random markup in hundredths of a percent; with `above_all_entries`, more than any entry
+/// of the demo's whitelist allows.
+fn markup(rng: &mut Dice, above_all_entries: bool) -> i64 {
+    if !above_all_entries && rng.chance_permille(125) {
         return 0;
     }
     let floor = demo::MARKUP_MAX + 100;
-    match dice.below(1_000) {
-        0..=3 => dice.cents(100_001, 4_757_100),
-        4..=20 => dice.cents(10_000, 60_000),
-        21..=180 => dice.cents(1_500, 5_000),
-        181..=300 => dice.cents(floor, 1_000),
-        _ => dice.cents(1_000, 1_400) / 50 * 50,
+    match rng.below(1_000) {
+        0..=3 => rng.range_i64(100_001, 4_757_100),
+        4..=20 => rng.range_i64(10_000, 60_000),
+        21..=180 => rng.range_i64(1_500, 5_000),
+        181..=300 => rng.range_i64(floor, 1_000),
+        _ => rng.range_i64(1_000, 1_400) / 50 * 50,
     }
 }
 
-/// Base, total and the markup that truly lies between them.
+/// Returns the base price, the total and the exact markup between them.
 fn priced(base: i64, markup: i64) -> (Amount, Amount, Percent) {
     let total = base + (base * markup + 5_000) / 10_000;
     (Amount::from_cents(base), Amount::from_cents(total), markup_of(total, base))
 }
 
-fn float(dice: &mut Dice, wear: Wear) -> Float {
+fn float(rng: &mut Dice, wear: Wear) -> Float {
     let (low, high) = hundredths_of(wear);
-    let units = dice.between(low * FLOAT_HUNDREDTH, high * FLOAT_HUNDREDTH - 1);
+    let units = rng.range(low * FLOAT_HUNDREDTH, high * FLOAT_HUNDREDTH - 1);
     let at = units / FLOAT_HUNDREDTH;
     let range = (at.saturating_sub(1).max(low), (at + 2).min(high));
-    let only_range = dice.permille(150).then_some(range);
+    let only_range = rng.chance_permille(150).then_some(range);
     Float { text: float_text(units), only_range }
 }
 
-fn float_between(dice: &mut Dice, low: u64, high: u64) -> String {
-    float_text(dice.between(low * FLOAT_HUNDREDTH, high * FLOAT_HUNDREDTH - 1))
+fn float_between(rng: &mut Dice, low: u64, high: u64) -> String {
+    float_text(rng.range(low * FLOAT_HUNDREDTH, high * FLOAT_HUNDREDTH - 1))
 }
 
-fn sticker(dice: &mut Dice) -> Sticker {
-    let name =
-        dice.word(&["Example Five", "Nobody", "Team Void", "Loopback", "Ninth Place", "Crown"]);
-    let event = dice.word(&["Katowice 2019", "Boston 2018", "2020 RMR", "Stockholm 2021"]);
-    let scraped = dice.permille(400);
+fn sticker(rng: &mut Dice) -> Sticker {
+    let name = rng.choose_str(&[
+        "Example Five",
+        "Nobody",
+        "Team Void",
+        "Loopback",
+        "Ninth Place",
+        "Crown",
+    ]);
+    let event = rng.choose_str(&["Katowice 2019", "Boston 2018", "2020 RMR", "Stockholm 2021"]);
+    let scraped = rng.chance_permille(400);
     Sticker {
         name: format!("{name} | {event}"),
-        color: dice.word(&["Holo", "Foil", "Gold", "Paper", "Glitter"]),
-        wear: if scraped { dice.between(1, 95) } else { 0 },
-        value: Amount::from_cents(dice.cents(3, 900)),
+        color: rng.choose_str(&["Holo", "Foil", "Gold", "Paper", "Glitter"]),
+        wear: if scraped { rng.range(1, 95) } else { 0 },
+        value: Amount::from_cents(rng.range_i64(3, 900)),
     }
 }
 
@@ -265,89 +271,90 @@ fn sticker(dice: &mut Dice) -> Sticker {
 mod tests {
     use super::*;
 
-    fn offers(count: usize, seed: u64) -> Vec<ListedItem> {
+    fn generate(count: usize, seed: u64) -> Vec<ListedItem> {
         Catalogue::new(&SimSettings { seed, ..SimSettings::default() }).take(count).collect()
     }
 
     #[test]
-    fn the_same_seed_lists_the_same_things_at_the_same_moments_with_the_same_rivals() {
-        assert_eq!(offers(2_000, 7), offers(2_000, 7));
-        assert_ne!(offers(50, 7), offers(50, 8));
+    fn the_same_seed_gives_the_same_listings_arrivals_and_rivals() {
+        assert_eq!(generate(2_000, 7), generate(2_000, 7));
+        assert_ne!(generate(50, 7), generate(50, 8));
     }
 
     #[test]
-    fn prices_and_markups_are_those_of_a_real_market() {
-        let offers = offers(20_000, 7);
-        for offer in &offers {
-            let total = offer.total.cents();
-            assert!((TOTAL_MIN..=TOTAL_MAX).contains(&total), "{offer:?}");
-            assert!((0..=4_757_200).contains(&offer.markup.hundredths()), "{offer:?}");
-            assert!(offer.markup.is_markup_of(offer.total, offer.base), "{offer:?}");
+    fn prices_and_markups_are_distributed_like_recorded_ones() {
+        let listed_items = generate(20_000, 7);
+        for listed in &listed_items {
+            let total = listed.total.cents();
+            assert!((TOTAL_MIN..=TOTAL_MAX).contains(&total), "{listed:?}");
+            assert!((0..=4_757_200).contains(&listed.markup.hundredths()), "{listed:?}");
+            assert!(listed.markup.is_markup_of(listed.total, listed.base), "{listed:?}");
         }
         let share = |fits: fn(i64) -> bool| {
-            offers.iter().filter(|offer| fits(offer.markup.hundredths())).count() * 100
-                / offers.len()
+            listed_items.iter().filter(|listed| fits(listed.markup.hundredths())).count() * 100
+                / listed_items.len()
         };
         assert!((9..=16).contains(&share(|markup| markup == 0)), "{}", share(|markup| markup == 0));
         assert!(share(|markup| (1_000..1_500).contains(&markup)) > 45);
-        assert!(offers.iter().any(|offer| offer.markup.hundredths() > 1_000_000));
-        assert!(offers.iter().any(|offer| offer.total.cents() > 1_000_000));
+        assert!(listed_items.iter().any(|listed| listed.markup.hundredths() > 1_000_000));
+        assert!(listed_items.iter().any(|listed| listed.total.cents() > 1_000_000));
     }
 
     #[test]
-    fn every_trap_of_the_names_is_set() {
-        let offers = offers(20_000, 7);
-        let has = |fits: &dyn Fn(&ListedItem) -> bool| assert!(offers.iter().any(fits));
-        has(&|offer| offer.market_name.starts_with("★ StatTrak™ ") && offer.color.is_some());
-        has(&|offer| offer.market_name == "★ Ursus Knife" && offer.name.is_empty());
-        has(&|offer| offer.market_name == "★ StatTrak™ Ursus Knife");
-        has(&|offer| offer.market_name.starts_with("StatTrak™ "));
-        has(&|offer| offer.market_name.starts_with("Souvenir P250"));
-        has(&|offer| offer.market_name.ends_with("Souvenir Package") && offer.float.is_none());
-        has(&|offer| offer.market_name == "Michael Syfers  | FBI Sniper");
-        has(&|offer| {
-            offer.market_name == "Sticker | Crown (Foil)" && offer.color.as_deref() == Some("Foil")
+    fn every_difficult_kind_of_name_occurs() {
+        let listed_items = generate(20_000, 7);
+        let has = |fits: &dyn Fn(&ListedItem) -> bool| assert!(listed_items.iter().any(fits));
+        has(&|listed| listed.market_name.starts_with("★ StatTrak™ ") && listed.color.is_some());
+        has(&|listed| listed.market_name == "★ Ursus Knife" && listed.name.is_empty());
+        has(&|listed| listed.market_name == "★ StatTrak™ Ursus Knife");
+        has(&|listed| listed.market_name.starts_with("StatTrak™ "));
+        has(&|listed| listed.market_name.starts_with("Souvenir P250"));
+        has(&|listed| listed.market_name.ends_with("Souvenir Package") && listed.float.is_none());
+        has(&|listed| listed.market_name == "Michael Syfers  | FBI Sniper");
+        has(&|listed| {
+            listed.market_name == "Sticker | Crown (Foil)"
+                && listed.color.as_deref() == Some("Foil")
         });
-        has(&|offer| offer.market_name == "M4A4 | 龍王 (Dragon King) (Factory New)");
-        has(&|offer| offer.market_name == "★ Karambit | Doppler Phase 3 (Factory New)");
-        has(&|offer| offer.market_name == "★ Karambit | Sapphire (Factory New)");
-        has(&|offer| !offer.stickers.is_empty());
-        has(&|offer| offer.float.as_ref().is_some_and(|float| float.only_range.is_some()));
-        for oddity in ListingDefect::ALL {
-            has(&|offer| offer.oddity == Some(oddity));
+        has(&|listed| listed.market_name == "M4A4 | 龍王 (Dragon King) (Factory New)");
+        has(&|listed| listed.market_name == "★ Karambit | Doppler Phase 3 (Factory New)");
+        has(&|listed| listed.market_name == "★ Karambit | Sapphire (Factory New)");
+        has(&|listed| !listed.stickers.is_empty());
+        has(&|listed| listed.float.as_ref().is_some_and(|float| float.only_range.is_some()));
+        for defect in ListingDefect::ALL {
+            has(&|listed| listed.defect == Some(defect));
         }
     }
 
     #[test]
-    fn a_float_lies_within_its_wear() {
-        for offer in offers(5_000, 7) {
-            let (Some(float), Some(color)) = (&offer.float, &offer.color) else { continue };
+    fn each_float_is_within_the_range_of_its_wear() {
+        for listed in generate(5_000, 7) {
+            let (Some(float), Some(color)) = (&listed.float, &listed.color) else { continue };
             let (low, high) = hundredths_of(Wear::from_market(color).unwrap());
             let wear = |text: &str| crate::domain::trade::PaintWear::parse(text).unwrap();
             let bound =
                 |hundredths: u64| wear(&format!("{}.{:02}", hundredths / 100, hundredths % 100));
             assert!(
                 bound(low) <= wear(&float.text) && wear(&float.text) < bound(high),
-                "{offer:?}"
+                "{listed:?}"
             );
         }
     }
 
     #[test]
-    fn about_as_many_fit_the_whitelist_as_were_asked_for_and_nothing_else_does() {
-        let offers = offers(20_000, 7);
-        let wanted = offers.iter().filter(|offer| offer.wanted.is_some()).count();
+    fn the_share_of_wanted_listings_is_kept_and_no_other_listing_matches() {
+        let listed_items = generate(20_000, 7);
+        let wanted = listed_items.iter().filter(|listed| listed.wanted.is_some()).count();
         assert!((900..1_100).contains(&wanted), "{wanted}");
-        for offer in offers.iter().filter(|offer| offer.wanted.is_none()) {
-            let sold = |wanted: &&DemoEntry| {
-                offer.brand.ends_with(wanted.brand)
-                    && crate::domain::item_name::ItemName::parse(&offer.market_name)
+        for listed in listed_items.iter().filter(|listed| listed.wanted.is_none()) {
+            let is_same_item = |wanted: &&DemoEntry| {
+                listed.brand.ends_with(wanted.brand)
+                    && crate::domain::item_name::ItemName::parse(&listed.market_name)
                         .base
                         .ends_with(wanted.name)
                     && !wanted.name.is_empty()
             };
-            if demo::WANTED.iter().any(|wanted| sold(&wanted)) && offer.brand.len() > 3 {
-                assert!(offer.markup.hundredths() > demo::MARKUP_MAX, "{offer:?}");
+            if demo::WANTED.iter().any(|wanted| is_same_item(&wanted)) && listed.brand.len() > 3 {
+                assert!(listed.markup.hundredths() > demo::MARKUP_MAX, "{listed:?}");
             }
         }
     }

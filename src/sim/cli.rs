@@ -1,6 +1,6 @@
-//! `sniper sim`: the practice market alone, for rehearsal from another terminal.
+//! `sniper sim`: the simulated market alone, for a bot that runs in another terminal.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,59 +9,94 @@ use tracing::info;
 
 use super::{
     Fault, MarketBooks, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings, demo,
-    market_books::JoinDecision, settings::parse_seed,
+    faults::{self, FaultError},
+    market_books::JoinDecision,
+    settings::parse_seed,
 };
 use crate::{domain::money::Amount, shutdown::Shutdown};
 
-/// How often a line says how the market is doing.
+/// Interval of the status line.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
-/// What `sim` takes.
+/// Arguments of `sniper sim`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct SimArgs {
-    /// Where to listen; port 0 for any that is free
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099")]
+    /// Address to listen on; port 0 picks a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8099", value_parser = parse_listen)]
     pub listen: SocketAddr,
-    /// Listings a second, on average
-    #[arg(long, value_name = "NUMBER", default_value = "20")]
+    /// Average number of listings per second
+    #[arg(long, value_name = "NUMBER", default_value = "20", allow_negative_numbers = true)]
     pub rate: Rate,
-    /// What decides the listings and the rivals: the same seed is the same market
-    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = parse_seed)]
+    /// Seed of the listings and the rival buyers; the same seed gives the same market
+    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = parse_seed, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Something that goes wrong, maybe only now and then: hang, 429:0.1, cut-after-commit:1/5,
-    /// feed-cut:2%; may be given several times, and a wrong name is answered with all there are
+    /// Inject a fault, always or with a chance: hang, 429:0.1, cut-after-commit:1/5, feed-cut:2%.
+    /// May be repeated; `--fault list` describes all faults
     #[arg(long = "fault", value_name = "NAME[:CHANCE]")]
-    pub faults: Vec<Fault>,
-    /// What the practice account holds at first, in coins
-    #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = balance)]
+    pub faults: Vec<FaultArg>,
+    /// Initial balance of the account, in coins
+    #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = parse_balance, allow_negative_numbers = true)]
     pub balance: Amount,
-    /// Close after this long, like 60s, 5m or 8h [default: never]
+    /// Stop after this time, such as 60s, 5m or 8h [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::shutdown::parse_duration)]
-    pub lasting: Option<Duration>,
-    /// Nobody else buys
+    pub duration: Option<Duration>,
+    /// Run without rival buyers
     #[arg(long)]
     pub no_rivals: bool,
-    /// The practice account is flagged, so it may join each listing a little later
+    /// Flag the account as a suspected trader, which may join each listing only a little later
     #[arg(long)]
     pub suspected_trader: bool,
-    /// Print a sniper.toml that finds something on this market, and end
+    /// Print a sniper.toml whose whitelist matches listings of this market, and exit
     #[arg(long)]
     pub print_whitelist: bool,
 }
 
-fn balance(text: &str) -> Result<Amount, &'static str> {
+/// A value of `--fault`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultArg {
+    /// Requests the list of all faults.
+    List,
+    /// A fault to inject.
+    Inject(Fault),
+}
+
+impl FromStr for FaultArg {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        if text == "list" { Ok(Self::List) } else { text.parse().map(Self::Inject) }
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_not_an_address| "must be HOST:PORT, such as 127.0.0.1:8099")
+}
+
+fn parse_balance(text: &str) -> Result<Amount, &'static str> {
     let coins = Amount::parse(text).ok().filter(|coins| Amount::ZERO <= *coins);
-    coins.ok_or("is not an amount of coins from 0 to 1000000000000, such as 500 or 499.99")
+    coins.ok_or("must be an amount of coins from 0 to 1000000000000, such as 500 or 499.99")
 }
 
 impl SimArgs {
-    /// The market that is asked for.
+    /// Returns `true` if the list of faults was requested.
+    pub fn lists_faults(&self) -> bool {
+        self.faults.contains(&FaultArg::List)
+    }
+
+    fn injected_faults(&self) -> impl Iterator<Item = Fault> {
+        self.faults.iter().filter_map(|arg| match arg {
+            FaultArg::Inject(fault) => Some(*fault),
+            FaultArg::List => None,
+        })
+    }
+
+    /// Returns the settings of the simulator.
     pub fn settings(&self) -> SimSettings {
         SimSettings {
             listen: self.listen,
             seed: self.seed,
             rate: self.rate,
-            faults: self.faults.clone(),
+            faults: self.injected_faults().collect(),
             balance: self.balance,
             rivals: if self.no_rivals { None } else { Some(Rivals::default()) },
             suspected_trader: self.suspected_trader,
@@ -70,73 +105,71 @@ impl SimArgs {
     }
 }
 
-/// What a practice market came to.
+/// Summary of a finished `sniper sim`.
 #[derive(Clone, Debug)]
 pub struct SimSummary {
-    /// How long it was open.
-    pub lasted: Duration,
-    /// What happened on it.
+    pub elapsed: Duration,
     pub books: MarketBooks,
-    /// How often it was visited.
-    pub visits: ServerStats,
-    /// Why it closed, in words.
-    pub ended: String,
+    pub stats: ServerStats,
+    /// Reason of the shutdown, as text.
+    pub reason: String,
 }
 
-/// Opens the market that is asked for.
+/// Starts the simulator with the settings of the command line.
 ///
 /// # Errors
 ///
-/// A [`SimServerError`] where it cannot be opened.
+/// Returns a [`SimServerError`] if the address is not a loopback address or the server cannot be
+/// started.
 pub fn open(args: &SimArgs) -> Result<SimServer, SimServerError> {
     if !args.listen.ip().is_loopback() {
-        return Err(SimServerError::NotHere { address: args.listen });
+        return Err(SimServerError::NotLoopback { address: args.listen });
     }
     SimServer::start(args.settings())
 }
 
-/// Keeps a market open until told to stop, and says now and then how it is doing.
+/// Runs the simulator until a shutdown is requested, and logs a status line every 10 s.
 ///
 /// # Cancel safety
 ///
-/// Safe: the market closes when it is dropped.
+/// Cancel safe: dropping the future stops the simulator.
 pub async fn run(args: &SimArgs, market: SimServer, stop: &mut Shutdown) -> SimSummary {
     let started = Instant::now();
     info!(
-        "Practice market open at {}: {} listings a second, seed {}",
+        "Simulator listening: {}, {} listings per second, seed {}",
         market.address(),
         args.rate,
         args.seed
     );
-    for fault in &args.faults {
-        info!("Fails on purpose: {fault}");
+    for fault in args.injected_faults() {
+        info!("Fault enabled: {fault} ({})", fault.kind.description());
     }
     let mut status = interval_at(started + STATUS_EVERY, STATUS_EVERY);
     status.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let why = loop {
+    let reason = loop {
         tokio::select! {
             biased;
-            why = stop.wait() => break why,
+            reason = stop.wait() => break reason,
             _ = status.tick() => {
-                let visits = market.visits();
-                info!("{}", market.look(|books| SimStatus { books, visits }.to_string()));
+                let stats = market.stats();
+                info!("{}", market.with_books(|books| SimStatus { books, stats }.to_string()));
             }
         }
     };
-    let (books, visits) = (market.books(), market.visits());
-    SimSummary { lasted: started.elapsed(), books, visits, ended: why.to_string() }
+    let (books, stats) = (market.books(), market.stats());
+    SimSummary { elapsed: started.elapsed(), books, stats, reason: reason.to_string() }
 }
 
-/// The lines to put into `.env` to trade on a market.
+/// Returns the lines of `.env` that connect a bot to this simulator.
 pub fn env_lines(market: &SimServer, seed: u64) -> String {
     format!(
-        "# The practice market. Put these lines into .env, and the output of
+        "# The simulated market. Put these lines into .env, and the output of
 # `sniper sim --print-whitelist` into sniper.toml; then, in another terminal: sniper run --live
 CSGOROLL_WS_URL={}
 CSGOROLL_HTTP_URL={}
 CSGOROLL_SESSION={}
-# Of its own, so that practice and earnest are never mixed up. A market that is started anew with
-# the same seed lists the same things again: delete this folder, and start with --new-ledger.
+# A separate data folder, so practice never mixes with real trades. A restart with the same seed
+# lists the same items again: delete this folder first, and run with --new-ledger.
 SNIPER_DATA=data/practice-{seed}
 ",
         market.ws_url(),
@@ -145,101 +178,106 @@ SNIPER_DATA=data/practice-{seed}
     )
 }
 
-/// What [`SimArgs::print_whitelist`] prints.
+/// Returns the output of `--print-whitelist`.
 pub const fn whitelist() -> &'static str {
     demo::WHITELIST
 }
 
-/// How a market is doing, in one line.
+/// Returns the output of `--fault list`.
+pub fn fault_list() -> String {
+    faults::table()
+}
+
+/// One-line status of the simulator.
 struct SimStatus<'a> {
     books: &'a MarketBooks,
-    visits: ServerStats,
+    stats: ServerStats,
 }
 
 impl fmt::Display for SimStatus<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (books, counts) = (self.books, SimCounts::of(self.books));
+        let (books, counts) = (self.books, SimCounts::new(self.books));
         write!(
             f,
-            "{} listed, {} of them for the demo's whitelist; {} bought for {}, {} refused, {} failed on purpose; balance {}; {} feeds",
-            books.offered,
+            "{} listings, {} match the demo whitelist, {} bought for {}, {} rejected, {} hit by a fault, balance {}, {} clients",
+            books.listed,
             books.wanted,
             counts.bought,
             books.spent(),
-            counts.refused,
-            counts.failed,
+            counts.rejected,
+            counts.faulted,
             books.balance,
-            self.visits.feeds_subscribed,
+            self.stats.feeds_subscribed,
         )
     }
 }
 
-/// What became of the requests to buy.
+/// Counts of orders by their result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SimCounts {
     bought: u64,
-    refused: u64,
-    failed: u64,
+    rejected: u64,
+    faulted: u64,
 }
 
 impl SimCounts {
-    fn of(books: &MarketBooks) -> Self {
+    fn new(books: &MarketBooks) -> Self {
         let mut counts = Self::default();
-        let stray = books.stray().iter().map(|(_, request)| request);
-        for request in books.requests().map(|(_, request)| request).chain(stray) {
+        let unmatched = books.unmatched_requests().iter().map(|(_, request)| request);
+        for request in books.requests().map(|(_, request)| request).chain(unmatched) {
             let count = match (&request.decision, request.fault) {
-                (_, Some(_)) => &mut counts.failed,
+                (_, Some(_)) => &mut counts.faulted,
                 (JoinDecision::Sold, None) => &mut counts.bought,
-                (JoinDecision::Refused(_) | JoinDecision::Ignored, None) => &mut counts.refused,
+                (JoinDecision::Rejected(_) | JoinDecision::Ignored, None) => &mut counts.rejected,
             };
             *count = count.saturating_add(1);
         }
-        // Some of what failed on purpose was sold all the same.
+        // Purchases of orders that were hit by a fault count as bought too.
         counts.bought = u64::try_from(books.purchases().count()).unwrap_or(u64::MAX);
         counts
     }
 }
 
 impl SimSummary {
-    /// The summary as one JSON object, with the fields that every command has.
+    /// Returns the summary as a JSON object that has the common fields of all commands.
     pub fn to_json(&self) -> Value {
-        let counts = SimCounts::of(&self.books);
+        let counts = SimCounts::new(&self.books);
         json!({
             "mode": "sim",
-            "seconds": self.lasted.as_secs(),
-            "listings": self.books.offered,
+            "seconds": self.elapsed.as_secs(),
+            "listings": self.books.listed,
             "matched": self.books.wanted,
             "bought": counts.bought,
-            "refused": counts.refused,
-            "failed_on_purpose": counts.failed,
+            "refused": counts.rejected,
+            "failed_on_purpose": counts.faulted,
             "unknown": 0,
             "skipped": 0,
-            "doubled": self.books.doubled().count(),
+            "doubled": self.books.ordered_twice().count(),
             "wanted_and_never_asked_for": self.books.missed().count(),
             "unwanted_and_asked_for": self.books.unwanted().count(),
-            "cold": self.books.cold().count(),
+            "cold": self.books.cold_requests().count(),
             "spent": self.books.spent().to_string(),
             "balance": self.books.balance.to_string(),
-            "feeds": self.visits.feeds,
-            "requests": self.visits.requests,
+            "feeds": self.stats.feeds,
+            "requests": self.stats.requests,
             "reconnects": 0,
             "gaps": 0,
             "errors": 0,
             "latency_us": { "count": 0, "p50": null, "p90": null, "p99": null, "max": null },
-            "ended": self.ended,
+            "ended": self.reason,
         })
     }
 }
 
 impl fmt::Display for SimSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = SimStatus { books: &self.books, visits: self.visits };
-        let seconds = self.lasted.as_secs();
-        writeln!(f, "\nThe practice market was open for {seconds} s and closed: {}.", self.ended)?;
+        let status = SimStatus { books: &self.books, stats: self.stats };
+        let seconds = self.elapsed.as_secs();
+        writeln!(f, "\nSimulator stopped after {seconds} s: {}.", self.reason)?;
         writeln!(f, "{status}")?;
-        match self.books.doubled().count() {
-            0 => writeln!(f, "No listing was asked for twice."),
-            count => writeln!(f, "{count} listings were asked for more than once."),
+        match self.books.ordered_twice().count() {
+            0 => writeln!(f, "No listing was ordered twice."),
+            count => writeln!(f, "{count} listings were ordered more than once."),
         }
     }
 }
@@ -251,53 +289,68 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         sim: SimArgs,
     }
 
-    fn read(words: &[&str]) -> Result<SimArgs, clap::Error> {
-        Ok(Line::try_parse_from(std::iter::once(&"sim").chain(words))?.sim)
+    fn parse(words: &[&str]) -> Result<SimArgs, clap::Error> {
+        Ok(CommandLine::try_parse_from(std::iter::once(&"sim").chain(words))?.sim)
     }
 
     #[test]
-    fn the_defaults_are_those_that_are_documented() {
-        let args = read(&[]).unwrap();
+    fn the_default_arguments_are_those_of_the_documentation() {
+        let args = parse(&[]).unwrap();
         assert_eq!(args.listen.to_string(), "127.0.0.1:8099");
         assert_eq!((args.rate, args.seed), (Rate::per_second(20), 7));
         assert_eq!(args.balance.to_string(), "500.00");
     }
 
     #[test]
-    fn faults_may_be_given_several_times() {
-        let args = read(&["--fault", "hang", "--fault", "429:10%"]).unwrap();
-        let shown: Vec<String> = args.faults.iter().map(ToString::to_string).collect();
+    fn the_fault_option_may_be_repeated() {
+        let args = parse(&["--fault", "hang", "--fault", "429:10%"]).unwrap();
+        let shown: Vec<String> = args.settings().faults.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["hang", "429:0.1"]);
-        assert_eq!(args.settings().faults.len(), 2);
+        assert!(!args.lists_faults());
     }
 
     #[test]
-    fn what_makes_no_sense_is_answered_with_what_does() {
+    fn the_fault_list_has_a_line_for_each_fault() {
+        assert!(parse(&["--fault", "list"]).unwrap().lists_faults());
+        let list = fault_list();
+        for kind in faults::FaultKind::ALL {
+            let line =
+                list.lines().find(|line| line.split_whitespace().next() == Some(kind.name()));
+            assert!(line.is_some_and(|line| line.ends_with(kind.description())), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_error_for_an_invalid_argument_shows_a_valid_one() {
         let error = |words: &[&str]| {
-            let error = read(words).unwrap_err();
+            let error = parse(words).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             error.to_string()
         };
         assert!(error(&["--fault", "explode"]).contains("cut-after-commit"));
         assert!(error(&["--fault", "hang:often"]).contains("10%"));
         assert!(error(&["--rate", "many"]).contains("such as 20"));
-        assert!(error(&["--balance=-1"]).contains("such as 500"));
-        assert!(error(&["--listen", "8099"]).contains("--listen"));
+        assert!(error(&["--rate", "-5"]).contains("from 0 to 100000"));
+        assert!(error(&["--seed", "-1"]).contains("from 0 to"));
+        assert!(error(&["--balance", "-1"]).contains("such as 500"));
+        assert!(error(&["--listen", "8099"]).contains("127.0.0.1:8099"));
     }
 
     #[test]
-    fn the_status_counts_what_happened() {
+    fn the_status_line_counts_listings_and_purchases() {
         let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
         let market = SimServer::start(settings).unwrap();
         let price = Amount::from_cents(1_000);
-        market.foist(super::super::ListedItem::plain("Glove Case", price, price)).unwrap();
-        let status = SimStatus { books: &market.books(), visits: market.visits() }.to_string();
-        assert!(status.contains("1 listed") && status.contains("1 bought for 10.00"), "{status}");
+        market
+            .inject_purchase(super::super::ListedItem::plain("Glove Case", price, price))
+            .unwrap();
+        let status = SimStatus { books: &market.books(), stats: market.stats() }.to_string();
+        assert!(status.contains("1 listings") && status.contains("1 bought for 10.00"), "{status}");
         assert!(status.contains("balance 490.00"), "{status}");
     }
 }

@@ -1,11 +1,11 @@
-//! What the demo wants, as a person would write it, and the same as the practice market knows it,
-//! so that it can offer what is wanted. Pure.
+//! The demo's whitelist, as a configuration file and as a table from which the simulator generates
+//! matching listings. Pure.
 
 use super::dice::Dice;
 use crate::domain::item_name::Wear;
 
-/// What a person would put into `sniper.toml` to trade on the practice market.
-pub const WHITELIST: &str = r#"# A whitelist for the practice market of `sniper demo` and `sniper sim`.
+/// Contents of a `sniper.toml` for the simulated market.
+pub const WHITELIST: &str = r#"# A whitelist for the simulated market of `sniper demo` and `sniper sim`.
 [budget]
 max_price = 120.00
 total = 400.00
@@ -84,31 +84,31 @@ max_markup_percent = 2
 max_quantity = 20
 "#;
 
-/// One entry of [`WHITELIST`], for whoever must offer what fits it.
+/// An entry of [`WHITELIST`], with the ranges from which matching listings are generated.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoEntry {
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: &'static str,
-    /// The item's weapon, knife or what stands before the bar.
+    /// The part of the item's name before the bar.
     pub brand: &'static str,
-    /// The item's finish, or what stands after the bar.
+    /// The part of the item's name after the bar.
     pub name: &'static str,
-    /// Whether StatTrak™ or Souvenir is wanted.
+    /// Set if the entry is about the StatTrak™ or Souvenir variant.
     pub variant: bool,
-    /// The wears that fit; empty for what has none.
+    /// Matching wears; empty for an item without wear.
     pub wears: &'static [Wear],
-    /// The floats that fit, in hundredths, where the entry bounds them.
+    /// Matching floats in hundredths, if the entry limits them.
     pub floats: Option<(u64, u64)>,
-    /// The prices to offer it for, in hundredths of a coin.
+    /// Range of the base price, in hundredths of a coin.
     pub cents: (i64, i64),
-    /// The highest markup that fits, in hundredths of a percent.
+    /// Maximum matching markup, in hundredths of a percent.
     pub markup_max: i64,
-    /// How often it is offered, compared with the others.
+    /// Relative frequency of listings for this entry.
     weight: u64,
 }
 
-/// The highest markup that any entry allows, in hundredths of a percent. What is listed of the
-/// same items without being wanted has a higher one.
+/// Maximum markup of all entries, in hundredths of a percent. Listings of the same items that must
+/// not match have a higher one.
 pub const MARKUP_MAX: i64 = 200;
 
 const FT: &[Wear] = &[Wear::FieldTested];
@@ -165,10 +165,10 @@ impl DemoEntry {
     }
 }
 
-/// Which entry to offer something for.
-pub fn pick(dice: &mut Dice) -> Option<&'static DemoEntry> {
+/// Chooses the entry for the next matching listing.
+pub fn pick(rng: &mut Dice) -> Option<&'static DemoEntry> {
     let all: u64 = WANTED.iter().map(|wanted| wanted.weight).sum();
-    let mut left = dice.below(all);
+    let mut left = rng.below(all);
     WANTED.iter().find(|wanted| match left.checked_sub(wanted.weight) {
         Some(rest) => {
             left = rest;
@@ -184,7 +184,7 @@ mod tests {
     use crate::{domain::money::Amount, sim::items::ITEMS};
 
     #[test]
-    fn the_table_says_what_the_whitelist_says() {
+    fn the_table_agrees_with_the_whitelist_file() {
         let file: toml::Table = WHITELIST.parse().unwrap();
         let entries = file["whitelist"].as_array().unwrap();
         assert_eq!(entries.len(), WANTED.len());
@@ -201,21 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn everything_wanted_is_traded() {
+    fn the_catalogue_has_every_wanted_item() {
         for wanted in WANTED {
-            let traded = |item: &&crate::sim::items::CatalogueItem| {
+            let matches = |item: &&crate::sim::items::CatalogueItem| {
                 (item.brand, item.name) == (wanted.brand, wanted.name)
             };
-            let item = ITEMS.iter().find(traded).unwrap();
+            let item = ITEMS.iter().find(matches).unwrap();
             assert!(wanted.wears.iter().all(|wear| item.wears.contains(wear)), "{wanted:?}");
         }
     }
 
     #[test]
-    fn every_entry_is_offered_for() {
-        let mut dice = Dice::new(7);
+    fn every_entry_is_chosen() {
+        let mut rng = Dice::new(7);
         let seen: std::collections::BTreeSet<&str> =
-            (0..2_000).filter_map(|_| pick(&mut dice)).map(|wanted| wanted.entry).collect();
+            (0..2_000).filter_map(|_| pick(&mut rng)).map(|wanted| wanted.entry).collect();
         assert_eq!(seen.len(), WANTED.len());
     }
 }

@@ -1,92 +1,92 @@
-//! Chance, by seed: whole numbers only, so a seed means the same market on every machine. Pure.
+//! A seeded random number generator (SplitMix64). It uses integers only, so that a seed gives the
+//! same market on every machine. Pure.
 
 use std::time::Duration;
 
-/// A stream of random numbers that a seed decides entirely.
+/// A deterministic stream of random numbers.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The stream of this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A stream of its own for one of many things, independent of all others of the same seed.
-    pub const fn aside(seed: u64, which: u64) -> Self {
-        Self(mix(seed ^ mix(which.wrapping_add(0x5851_f42d_4c95_7f2d))))
+    /// Creates one of many independent streams of a seed.
+    pub const fn fork(seed: u64, stream: u64) -> Self {
+        Self(mix(seed ^ mix(stream.wrapping_add(0x5851_f42d_4c95_7f2d))))
     }
 
-    /// The next number.
-    pub const fn next(&mut self) -> u64 {
+    pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
-    /// A number below `bound`; zero for a bound of zero.
+    /// Returns a number below `bound`, or zero if `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        let wide = u128::from(self.next()).wrapping_mul(u128::from(bound)) >> 64;
+        let wide = u128::from(self.next_u64()).wrapping_mul(u128::from(bound)) >> 64;
         u64::try_from(wide).unwrap_or(0)
     }
 
-    /// A number from `least` to `most`, both included.
-    pub fn between(&mut self, least: u64, most: u64) -> u64 {
-        let room = most.saturating_sub(least).saturating_add(1);
-        least.saturating_add(self.below(room))
+    /// Returns a number from `min` to `max`, inclusive.
+    pub fn range(&mut self, min: u64, max: u64) -> u64 {
+        let width = max.saturating_sub(min).saturating_add(1);
+        min.saturating_add(self.below(width))
     }
 
-    /// An amount from `least` to `most`, both included.
-    pub fn cents(&mut self, least: i64, most: i64) -> i64 {
-        let room = u64::try_from(most.saturating_sub(least)).unwrap_or(0);
-        least.saturating_add(i64::try_from(self.below(room.saturating_add(1))).unwrap_or(0))
+    /// Returns a number from `min` to `max`, inclusive.
+    pub fn range_i64(&mut self, min: i64, max: i64) -> i64 {
+        let width = u64::try_from(max.saturating_sub(min)).unwrap_or(0);
+        min.saturating_add(i64::try_from(self.below(width.saturating_add(1))).unwrap_or(0))
     }
 
-    /// True in so many of a thousand cases.
-    pub fn permille(&mut self, share: u32) -> bool {
-        self.below(1_000) < u64::from(share)
+    /// Returns `true` with a probability in parts per thousand.
+    pub fn chance_permille(&mut self, permille: u32) -> bool {
+        self.below(1_000) < u64::from(permille)
     }
 
-    /// True in so many of a million cases.
-    pub fn ppm(&mut self, share: u32) -> bool {
-        self.below(1_000_000) < u64::from(share)
+    /// Returns `true` with a probability in parts per million.
+    pub fn chance_ppm(&mut self, ppm: u32) -> bool {
+        self.below(1_000_000) < u64::from(ppm)
     }
 
-    /// One of several; `None` of none.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+    /// Returns one of the elements, or `None` if there is none.
+    pub fn choice<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         let index = self.below(u64::try_from(of.len()).unwrap_or(0));
         of.get(usize::try_from(index).unwrap_or(0))
     }
 
-    /// One of several words; empty of none.
-    pub fn word<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        self.pick(of).copied().unwrap_or_default()
+    /// Returns one of the strings, or an empty one if there is none.
+    pub fn choose_str<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        self.choice(of).copied().unwrap_or_default()
     }
 
-    /// A wait from `least` to `most`, each length as likely as any other.
-    pub fn wait(&mut self, least: Duration, most: Duration) -> Duration {
-        Duration::from_micros(self.between(micros(least), micros(most)))
+    /// Returns a uniformly distributed duration from `min` to `max`.
+    pub fn duration(&mut self, min: Duration, max: Duration) -> Duration {
+        Duration::from_micros(self.range(micros(min), micros(max)))
     }
 
-    /// A wait from `least` to `most`, each *order of magnitude* as likely as any other.
-    pub fn wait_spread(&mut self, least: Duration, most: Duration) -> Duration {
-        let (least, most) = (micros(least).max(1), micros(most).max(1));
-        let doublings = u64::from(most.checked_div(least).unwrap_or(1).max(1).ilog2());
-        let floor = u32::try_from(self.between(0, doublings)).unwrap_or(0);
-        let low = least.checked_shl(floor).unwrap_or(most);
-        Duration::from_micros(self.between(low, low.saturating_mul(2).min(most)))
+    /// Returns a duration from `min` to `max` whose logarithm is about uniformly distributed.
+    pub fn log_uniform_duration(&mut self, min: Duration, max: Duration) -> Duration {
+        let (min, max) = (micros(min).max(1), micros(max).max(1));
+        let doublings = u64::from(max.checked_div(min).unwrap_or(1).max(1).ilog2());
+        let shift = u32::try_from(self.range(0, doublings)).unwrap_or(0);
+        let low = min.checked_shl(shift).unwrap_or(max);
+        Duration::from_micros(self.range(low, low.saturating_mul(2).min(max)))
     }
 
-    /// A wait until the next of events that come independently of each other, `mean` apart.
+    /// Returns an exponentially distributed duration: the time to the next of independent events
+    /// that are `mean` apart.
     ///
-    /// Von Neumann's way: how long a run of uniform numbers falls decides, so nothing but
-    /// comparisons of whole numbers is needed.
-    pub fn wait_until_next(&mut self, mean: Duration) -> Duration {
+    /// Von Neumann's method, which needs only comparisons of integers: the length of a falling run
+    /// of uniform numbers decides.
+    pub fn exponential_duration(&mut self, mean: Duration) -> Duration {
         let mut whole = 0_u64;
         while whole < 64 {
-            let first = self.next();
+            let first = self.next_u64();
             let (mut last, mut falls) = (first, 0_u32);
             loop {
-                let drawn = self.next();
+                let drawn = self.next_u64();
                 if drawn >= last {
                     break;
                 }
@@ -105,7 +105,7 @@ impl Dice {
     }
 }
 
-/// Spreads the bits of a number over the whole word.
+/// The finalizer of SplitMix64.
 const fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -121,46 +121,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_throws_the_same_numbers() {
-        let throws = |seed| {
-            let mut dice = Dice::new(seed);
-            (0..100).map(|_| dice.next()).collect::<Vec<_>>()
+    fn the_same_seed_gives_the_same_numbers() {
+        let numbers = |seed| {
+            let mut rng = Dice::new(seed);
+            (0..100).map(|_| rng.next_u64()).collect::<Vec<_>>()
         };
-        assert_eq!(throws(7), throws(7));
-        assert_ne!(throws(7), throws(8));
-        assert_ne!(Dice::aside(7, 1).next(), Dice::aside(7, 2).next());
+        assert_eq!(numbers(7), numbers(7));
+        assert_ne!(numbers(7), numbers(8));
+        assert_ne!(Dice::fork(7, 1).next_u64(), Dice::fork(7, 2).next_u64());
     }
 
     #[test]
-    fn bounds_are_kept_and_reached() {
-        let mut dice = Dice::new(1);
-        let seen: std::collections::BTreeSet<u64> = (0..200).map(|_| dice.between(3, 6)).collect();
+    fn bounds_are_inclusive_and_reached() {
+        let mut rng = Dice::new(1);
+        let seen: std::collections::BTreeSet<u64> = (0..200).map(|_| rng.range(3, 6)).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [3, 4, 5, 6]);
-        assert_eq!(dice.below(0), 0);
-        assert_eq!(dice.pick::<u8>(&[]), None);
-        assert!((0..1_000).all(|_| !dice.permille(0)));
-        assert!((0..1_000).all(|_| dice.permille(1_000)));
+        assert_eq!(rng.below(0), 0);
+        assert_eq!(rng.choice::<u8>(&[]), None);
+        assert!((0..1_000).all(|_| !rng.chance_permille(0)));
+        assert!((0..1_000).all(|_| rng.chance_permille(1_000)));
     }
 
     #[test]
-    fn independent_events_are_as_far_apart_as_asked_on_average() {
-        let mut dice = Dice::new(7);
+    fn exponential_durations_have_the_given_mean_and_tail() {
+        let mut rng = Dice::new(7);
         let mean = Duration::from_millis(50);
-        let waits: Vec<Duration> = (0..20_000).map(|_| dice.wait_until_next(mean)).collect();
+        let waits: Vec<Duration> = (0..20_000).map(|_| rng.exponential_duration(mean)).collect();
         let average = waits.iter().sum::<Duration>() / 20_000;
         assert!((48..=52).contains(&average.as_millis()), "{average:?}");
-        // Of an exponential distribution 13.5 % lie above twice the mean.
+        // 13.5 % of an exponential distribution lie above twice the mean.
         let above = waits.iter().filter(|wait| **wait > mean * 2).count();
         assert!((2_500..2_900).contains(&above), "{above}");
     }
 
     #[test]
-    fn spread_waits_stay_within_their_bounds() {
-        let mut dice = Dice::new(7);
-        let (least, most) = (Duration::from_micros(300), Duration::from_secs(5));
+    fn log_uniform_durations_stay_within_their_bounds() {
+        let mut rng = Dice::new(7);
+        let (min, max) = (Duration::from_micros(300), Duration::from_secs(5));
         for _ in 0..10_000 {
-            let wait = dice.wait_spread(least, most);
-            assert!(least <= wait && wait <= most, "{wait:?}");
+            let wait = rng.log_uniform_duration(min, max);
+            assert!(min <= wait && wait <= max, "{wait:?}");
         }
     }
 }

@@ -1,113 +1,73 @@
-//! What can go wrong on a practice market, on demand. Pure.
+//! Faults that the simulator injects on demand. Pure.
 //!
-//! A fault has a name, as `--fault` takes it, and a chance. Faults of orders are tried in the order
-//! given, once for each order; faults of reads once for each read that they can befall; faults of
-//! the feed once for each second of each connection.
+//! A fault is a kind, named as in `--fault`, and a chance. Faults are evaluated in the order given:
+//! those of orders once per order, those of reads once per read of their channel, and those of the
+//! feed once per second and connection.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::dice::Dice;
+use crate::text::{Escaped, nearest};
 
-/// Where a fault strikes.
+/// Part of the traffic that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultChannel {
-    /// The request for an order, and its answer.
+    /// Orders and their responses.
     Orders,
-    /// The feed.
     Feed,
-    /// Any read: the account, its purchases, the open listings.
+    /// All reads: of the account, of its purchases and of the open listings.
     Reads,
-    /// The read of the account.
+    /// Reads of the account only.
     Account,
-    /// The read of the account's own purchases.
+    /// Reads of the account's purchases only.
     Purchases,
 }
 
-/// What goes wrong.
+/// Kind of a fault; [`description`](Self::description) explains each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
-    /// The connection is cut; nothing was bought.
     CutBeforeCommit,
-    /// It was bought; then the connection is cut without an answer.
     CutAfterCommit,
-    /// It was bought; no answer ever comes.
     Hang,
-    /// Nothing was bought; no answer ever comes.
     HangBeforeCommit,
-    /// It was bought; the answer is a 502.
     ServerErrorAfterCommit,
-    /// Nothing was bought; the answer is a 503.
     ServerErrorBeforeCommit,
-    /// Too many requests, with `Retry-After`.
     TooMany,
-    /// A challenge page instead of an answer.
     Challenge,
-    /// A captcha is demanded.
     Captcha,
-    /// The session is not known any more.
     Unauthenticated,
-    /// The daily limit is reached.
     DailyLimit,
-    /// An error whose text nobody knows.
     UnknownError,
-    /// It was bought; half of the answer comes, then the connection is cut.
     HalfBody,
-    /// It was bought; the answer takes its time.
     Slow,
-    /// It was bought; the answer comes twice.
     Doubled,
-    /// It was bought; the answer comes, and a moment later a rejection that belongs to no request.
     LateRejection,
-    /// It was bought; the answer names nothing.
     Empty,
-    /// It was bought; the answer names another listing.
     Foreign,
-    /// It was bought, for more than it was listed for.
     WrongPrice,
-    /// It was bought; the answer names a price below the true one.
     PriceLow,
-    /// It was bought; the answer names a price of zero.
     PriceZero,
-    /// It was bought; the answer names a price above the true one.
     PriceHigh,
-    /// The feed's connection is cut.
     FeedCut,
-    /// The feed falls silent but for pongs, and stays so.
     FeedSilence,
-    /// The subscriptions end with an error; the connection lives.
     FeedError,
-    /// The subscriptions end; the connection lives.
     FeedComplete,
-    /// The feed closes the connection, properly.
     FeedClose,
-    /// The feed reports a false status of one of the newest purchases.
     FeedLie,
-    /// The feed pushes a false balance.
     PushLie,
-    /// The feed announces a listing again that it has announced before.
     FeedRelist,
-    /// The feed reports that a listing is gone that is still open.
     FeedUnlist,
-    /// The list shows the purchases as they were up to a minute ago.
     ListStale,
-    /// The list leaves out some purchases, and says that there are no more.
     ListShort,
-    /// The list shows some purchases with a status that is not among the known ones.
     ListUnknownStatus,
-    /// The list holds `null` in the place of some purchases.
     ListNull,
-    /// The balance is as it was up to a minute ago.
     BalanceStale,
-    /// The answer to a read is a 502.
     ReadServerError,
-    /// Half of the answer to a read comes, then the connection is cut.
     ReadCut,
-    /// The answer to a read takes its time.
     ReadSlow,
 }
 
 impl FaultKind {
-    /// Every fault.
     pub const ALL: [Self; 39] = [
         Self::CutBeforeCommit,
         Self::CutAfterCommit,
@@ -150,7 +110,7 @@ impl FaultKind {
         Self::ReadSlow,
     ];
 
-    /// Its name on the command line.
+    /// Returns the name used on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CutBeforeCommit => "cut-before-commit",
@@ -195,7 +155,52 @@ impl FaultKind {
         }
     }
 
-    /// Where it strikes.
+    /// Returns the effect of the fault in one line.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::CutBeforeCommit => "nothing bought, connection cut without a response",
+            Self::CutAfterCommit => "bought, connection cut without a response",
+            Self::Hang => "bought, no response",
+            Self::HangBeforeCommit => "nothing bought, no response",
+            Self::ServerErrorAfterCommit => "bought, response 502",
+            Self::ServerErrorBeforeCommit => "nothing bought, response 503",
+            Self::TooMany => "nothing bought, response 429 with Retry-After",
+            Self::Challenge => "nothing bought, response 403 with a challenge page",
+            Self::Captcha => "nothing bought, error that demands a captcha",
+            Self::Unauthenticated => "nothing bought, error for an invalid session",
+            Self::DailyLimit => "nothing bought, error for the daily withdrawal limit",
+            Self::UnknownError => "nothing bought, error with an unknown message",
+            Self::HalfBody => "bought, connection cut in the middle of the response",
+            Self::Slow => "bought, response 2 s late",
+            Self::Doubled => "bought, response sent twice",
+            Self::LateRejection => "bought, response followed by a rejection of no request",
+            Self::Empty => "bought, response without a trade",
+            Self::Foreign => "bought, response with the id of another listing",
+            Self::WrongPrice => "bought for more than the listed price",
+            Self::PriceLow => "bought, response with a price below the one paid",
+            Self::PriceZero => "bought, response with a price of 0",
+            Self::PriceHigh => "bought, response with a price above the one paid",
+            Self::FeedCut => "connection cut",
+            Self::FeedSilence => "no more messages except pongs, connection stays open",
+            Self::FeedError => "subscriptions end with an error, connection stays open",
+            Self::FeedComplete => "subscriptions complete, connection stays open",
+            Self::FeedClose => "connection closed with a close frame",
+            Self::FeedLie => "wrong status of a recent purchase",
+            Self::PushLie => "wrong balance",
+            Self::FeedRelist => "a known listing announced again",
+            Self::FeedUnlist => "an open listing reported as gone",
+            Self::ListStale => "purchases as of up to 60 s ago",
+            Self::ListShort => "some purchases missing, no next page announced",
+            Self::ListUnknownStatus => "some purchases with an unknown status",
+            Self::ListNull => "null in place of some purchases",
+            Self::BalanceStale => "balance as of up to 60 s ago",
+            Self::ReadServerError => "response 502",
+            Self::ReadCut => "connection cut in the middle of the response",
+            Self::ReadSlow => "response 2 s late",
+        }
+    }
+
+    /// Returns the part of the traffic that the fault affects.
     pub const fn channel(self) -> FaultChannel {
         match self {
             Self::FeedCut
@@ -216,7 +221,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether the buy that it befalls is done all the same.
+    /// Returns `true` if an affected order is executed all the same.
     pub const fn commits(self) -> bool {
         matches!(
             self,
@@ -243,54 +248,53 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// How often it goes wrong.
+/// Frequency of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chance {
-    /// In so many of a million cases.
+    /// Random, with this probability in parts per million.
     Ppm(u32),
-    /// In exactly every so-manieth case.
+    /// Exactly every n-th case.
     Every(u32),
 }
 
-/// One thing that goes wrong now and then.
+/// A kind of fault and its frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
     pub kind: FaultKind,
-    /// How often.
     pub chance: Chance,
 }
 
-/// How long [`FaultKind::Slow`] and [`FaultKind::ReadSlow`] take to answer.
+/// Delay of the response under [`FaultKind::Slow`] and [`FaultKind::ReadSlow`].
 pub const SLOW_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long after the answer [`FaultKind::LateRejection`] sends another one, at least and at most: before
-/// or after the next request on that connection.
+/// Minimum and maximum delay of the second response of [`FaultKind::LateRejection`], so that it
+/// arrives before or after the next request on that connection.
 pub const LATE_REJECTION_AFTER: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(40));
-/// How old what [`FaultKind::ListStale`] and [`FaultKind::BalanceStale`] show can be.
+/// Maximum age of the data under [`FaultKind::ListStale`] and [`FaultKind::BalanceStale`].
 pub const STALE_MAX: Duration = Duration::from_secs(60);
-/// How long [`FaultKind::TooMany`] asks to wait.
+/// Value of `Retry-After` under [`FaultKind::TooMany`].
 pub const RETRY_AFTER: Duration = Duration::from_secs(3);
-/// A fault of the feed whose chance is not given strikes once in so many seconds.
+/// Default frequency of a fault of the feed, in seconds.
 const FEED_FAULT_EVERY: u32 = 20;
+/// Channels as the user sees them: the reads of one object count as reads.
+const GROUPS: [(&str, &[FaultChannel]); 3] = [
+    ("Orders", &[FaultChannel::Orders]),
+    ("Feed", &[FaultChannel::Feed]),
+    ("Reads", &[FaultChannel::Reads, FaultChannel::Account, FaultChannel::Purchases]),
+];
 
-/// A text that is not a fault.
+/// The text is not a [`Fault`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    /// No fault has this name.
-    #[error("no fault is called so; there are {names}")]
-    Name {
-        /// The names that there are.
-        names: String,
-    },
-    /// The chance is not one.
-    #[error("the chance is not a share from 0 to 1, a percentage or a fraction: 0.1, 10% and 1/10")]
+    #[error("unknown fault \"{}\"{}\n`--fault list` describes all faults:{}", Escaped(.name), suggestion(.name), names())]
+    Name { name: String },
+    #[error("the chance must be from 0 to 1, a percentage or a fraction, such as 0.1, 10% or 1/10")]
     Chance,
 }
 
 impl Fault {
-    /// A fault that always strikes.
+    /// Creates a fault that occurs in every case.
     pub const fn always(kind: FaultKind) -> Self {
         Self { kind, chance: Chance::Every(1) }
     }
@@ -299,17 +303,17 @@ impl Fault {
 impl FromStr for Fault {
     type Err = FaultError;
 
-    /// `NAME` or `NAME:CHANCE`. Without a chance a buy always fails so, and the feed once in
-    /// twenty seconds.
+    /// Parses `NAME` or `NAME:CHANCE`. Without a chance, a fault of the feed occurs every 20 s and
+    /// any other fault always.
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let (name, chance) = match text.split_once(':') {
             Some((name, chance)) => (name, Some(chance)),
             None => (text, None),
         };
-        let kind =
-            FaultKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-                FaultError::Name { names: FaultKind::ALL.map(FaultKind::name).join(", ") }
-            })?;
+        let kind = FaultKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| FaultError::Name { name: name.to_owned() })?;
         let chance = match chance {
             Some(text) => Chance::parse(text).ok_or(FaultError::Chance)?,
             None if kind.channel() == FaultChannel::Feed => Chance::Every(FEED_FAULT_EVERY),
@@ -317,6 +321,38 @@ impl FromStr for Fault {
         };
         Ok(Self { kind, chance })
     }
+}
+
+fn suggestion(name: &str) -> String {
+    let known = FaultKind::ALL.map(FaultKind::name);
+    nearest(name, &known)
+        .map_or_else(String::new, |nearest| format!("; did you mean \"{nearest}\"?"))
+}
+
+/// Returns the names of all faults, one line per group.
+fn names() -> String {
+    let lines = GROUPS.map(|(group, channels)| {
+        let kinds = FaultKind::ALL.into_iter().filter(|kind| channels.contains(&kind.channel()));
+        let names: Vec<&str> = kinds.map(FaultKind::name).collect();
+        format!("\n  {group}: {}", names.join(", "))
+    });
+    lines.concat()
+}
+
+/// Returns a table of all faults with their descriptions.
+pub fn table() -> String {
+    let mut out = String::new();
+    for (group, channels) in GROUPS {
+        out.push_str(&format!("{group}:\n"));
+        for kind in FaultKind::ALL.into_iter().filter(|kind| channels.contains(&kind.channel())) {
+            out.push_str(&format!("  {:<21}{}\n", kind.name(), kind.description()));
+        }
+        out.push('\n');
+    }
+    out.push_str(
+        "A chance follows the name: hang:0.1, hang:10% or, for every 10th case, hang:1/10.\n",
+    );
+    out
 }
 
 impl fmt::Display for Fault {
@@ -352,34 +388,35 @@ impl Chance {
     }
 }
 
-/// Decides, case by case, whether something goes wrong.
+/// Evaluates faults case by case.
 #[derive(Clone, Debug)]
 pub struct FaultInjector {
+    /// Faults with the number of cases seen so far.
     faults: Vec<(Fault, u32)>,
-    dice: Dice,
+    rng: Dice,
 }
 
 impl FaultInjector {
-    /// Takes the faults that are to strike; all others never do.
-    pub fn new(faults: &[Fault], dice: Dice) -> Self {
-        Self { faults: faults.iter().map(|fault| (*fault, 0)).collect(), dice }
+    /// Creates an injector of these faults only.
+    pub fn new(faults: &[Fault], rng: Dice) -> Self {
+        Self { faults: faults.iter().map(|fault| (*fault, 0)).collect(), rng }
     }
 
-    /// What goes wrong in one of these channels in this case: the first of the faults that strikes.
-    pub fn strikes(&mut self, channels: &[FaultChannel]) -> Option<FaultKind> {
-        let mut struck = None;
+    /// Evaluates one case in these channels and returns the first fault that occurs.
+    pub fn next_fault(&mut self, channels: &[FaultChannel]) -> Option<FaultKind> {
+        let mut first = None;
         let faults = self.faults.iter_mut();
         for (fault, cases) in faults.filter(|(fault, _)| channels.contains(&fault.kind.channel())) {
             *cases = cases.wrapping_add(1);
-            let strikes = match fault.chance {
-                Chance::Ppm(share) => self.dice.ppm(share),
+            let occurs = match fault.chance {
+                Chance::Ppm(ppm) => self.rng.chance_ppm(ppm),
                 Chance::Every(n) => cases.checked_rem(n) == Some(0),
             };
-            if strikes && struck.is_none() {
-                struck = Some(fault.kind);
+            if occurs && first.is_none() {
+                first = Some(fault.kind);
             }
         }
-        struck
+        first
     }
 }
 
@@ -389,12 +426,12 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Option<(FaultKind, Chance)>) {
-        let read = text.parse::<Fault>().ok().map(|fault| (fault.kind, fault.chance));
-        assert_eq!(read, expected, "text: {text:?}");
+        let parsed = text.parse::<Fault>().ok().map(|fault| (fault.kind, fault.chance));
+        assert_eq!(parsed, expected, "text: {text:?}");
     }
 
     #[test]
-    fn faults_are_read_as_the_command_line_has_them() {
+    fn a_fault_is_parsed_from_a_name_and_an_optional_chance() {
         check("hang", Some((FaultKind::Hang, Chance::Every(1))));
         check("429:0.25", Some((FaultKind::TooMany, Chance::Ppm(250_000))));
         check("half-body:10%", Some((FaultKind::HalfBody, Chance::Ppm(100_000))));
@@ -409,15 +446,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_fault_is_answered_with_the_names_of_all() {
+    fn the_error_for_an_unknown_fault_lists_all_names_and_suggests_one() {
         let error = "hangs".parse::<Fault>().unwrap_err().to_string();
         for kind in FaultKind::ALL {
             assert!(error.contains(kind.name()), "{kind}");
         }
+        assert!(error.contains("did you mean \"hang\"?"), "{error}");
     }
 
     #[test]
-    fn a_fault_is_printed_as_it_is_read() {
+    fn a_displayed_fault_parses_to_itself() {
         for text in ["hang", "429:0.25", "slow:1/3", "slow:1", "slow:0", "slow:0.000001"] {
             let fault: Fault = text.parse().unwrap();
             assert_eq!(fault.to_string(), text);
@@ -425,34 +463,37 @@ mod tests {
     }
 
     #[test]
-    fn every_so_manieth_case_is_exact_and_a_share_is_about_right() {
-        let fate = |text: &str| FaultInjector::new(&[text.parse().unwrap()], Dice::new(7));
-        let mut third = fate("slow:1/3");
-        let struck: Vec<bool> =
-            (0..6).map(|_| third.strikes(&[FaultChannel::Orders]).is_some()).collect();
-        assert_eq!(struck, [false, false, true, false, false, true]);
-        let mut tenth = fate("slow:0.1");
+    fn every_nth_case_is_exact_and_a_probability_is_approximate() {
+        let new_injector = |text: &str| FaultInjector::new(&[text.parse().unwrap()], Dice::new(7));
+        let mut third = new_injector("slow:1/3");
+        let occurred: Vec<bool> =
+            (0..6).map(|_| third.next_fault(&[FaultChannel::Orders]).is_some()).collect();
+        assert_eq!(occurred, [false, false, true, false, false, true]);
+        let mut tenth = new_injector("slow:0.1");
         let count =
-            (0..10_000).filter(|_| tenth.strikes(&[FaultChannel::Orders]).is_some()).count();
+            (0..10_000).filter(|_| tenth.next_fault(&[FaultChannel::Orders]).is_some()).count();
         assert!((900..1_100).contains(&count), "{count}");
     }
 
     #[test]
-    fn the_first_of_several_faults_strikes() {
+    fn the_first_of_several_faults_occurs() {
         let faults = [Fault::always(FaultKind::Hang), Fault::always(FaultKind::Slow)];
-        let mut fate = FaultInjector::new(&faults, Dice::new(7));
-        assert_eq!(fate.strikes(&[FaultChannel::Orders]), Some(FaultKind::Hang));
+        let mut injector = FaultInjector::new(&faults, Dice::new(7));
+        assert_eq!(injector.next_fault(&[FaultChannel::Orders]), Some(FaultKind::Hang));
     }
 
     #[test]
-    fn a_fault_strikes_in_its_own_channel_and_counts_no_case_of_another() {
+    fn a_fault_occurs_in_its_own_channel_and_counts_only_its_cases() {
         let faults: Vec<Fault> =
             ["list-short:1/2", "read-cut:0"].map(|text| text.parse().unwrap()).to_vec();
-        let mut fate = FaultInjector::new(&faults, Dice::new(7));
+        let mut injector = FaultInjector::new(&faults, Dice::new(7));
         for _ in 0..5 {
-            assert_eq!(fate.strikes(&[FaultChannel::Reads, FaultChannel::Account]), None);
+            assert_eq!(injector.next_fault(&[FaultChannel::Reads, FaultChannel::Account]), None);
         }
         let own = [FaultChannel::Reads, FaultChannel::Purchases];
-        assert_eq!((fate.strikes(&own), fate.strikes(&own)), (None, Some(FaultKind::ListShort)));
+        assert_eq!(
+            (injector.next_fault(&own), injector.next_fault(&own)),
+            (None, Some(FaultKind::ListShort))
+        );
     }
 }

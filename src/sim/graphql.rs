@@ -1,8 +1,8 @@
-//! What the practice market answers over HTTP: a request's body → what is asked → an answer. Pure.
+//! GraphQL operations of the simulator: parses request bodies and builds response bodies. Pure.
 //!
-//! The operations are those of the table of wire facts: `joinTrades`, `currentUser`, `trades`.
-//! A query is checked against what the marketplace has before anything is done, so a query that
-//! asks for too much buys nothing.
+//! The operations are those that the marketplace is known to have: `joinTrades`, `currentUser` and
+//! `trades`. A query is validated before it is executed, so an order whose query has an unknown
+//! field buys nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,47 +11,45 @@ use serde_json::Value;
 use super::{
     dice::Dice,
     faults::{self, STALE_MAX},
-    listing::{Listing, base64, global_id, specimen},
+    listing::{Listing, base64, complete_listing, global_id},
     market_state::{MarketEvent, MarketState, SaleRejection},
     query::{self, OperationKind, QueryField},
     value::{JsonValue, quoted},
 };
 use crate::{config::Generation, domain::money::Amount, domain::trade::TradeStatus};
 
-/// How many listings one page of `trades` has at most. Source: client code of 2025.
+/// Maximum page size of `trades`. Source: client code of 2025.
 pub const PAGE_MAX: u64 = 250;
-/// How many it has if the query does not say.
+/// Page size of a query without `first`.
 const PAGE: u64 = 50;
-/// Of how many purchases of a thousand a false page says something false.
+/// Purchases per thousand on which a faulty page is wrong.
 const FALSE_PERMILLE: u32 = 500;
 
-/// A request that was understood.
+/// A request that was validated by [`parse_request`].
 #[derive(Clone, Debug)]
 pub struct GraphqlRequest {
-    /// What is asked.
     pub call: GraphqlCall,
     field: QueryField,
 }
 
-/// What is asked.
+/// The operation of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphqlCall {
-    /// To buy.
+    /// `joinTrades`, an order.
     Join {
-        /// What: exactly one id, where the request is as it should be.
+        /// Requested ids; a correct order has exactly one.
         ids: Vec<String>,
-        /// Whether `hasCompliedToAntiRWT` is true.
+        /// Value of `hasCompliedToAntiRWT`.
         complied: bool,
     },
-    /// Who one is.
     CurrentUser,
-    /// What is open, or what one bought.
+    /// `trades`: the open listings, or the purchases of a user.
     Trades(ListingQuery),
-    /// Nothing: `{ __typename }`, which keeps a connection warm.
+    /// `{ __typename }`, which clients send to keep a connection warm.
     Typename,
 }
 
-/// Which listings are asked for.
+/// Arguments of `trades`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListingQuery {
     first: u64,
@@ -61,21 +59,19 @@ pub struct ListingQuery {
     user_id: Option<String>,
 }
 
-/// A request that was not understood, with the answer to it.
+/// Response to an invalid request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRejection {
-    /// The HTTP status.
     pub status: u16,
-    /// The body.
     pub body: String,
 }
 
-/// Reads the body of a request.
+/// Parses and validates the body of a request.
 ///
 /// # Errors
 ///
-/// An [`RequestRejection`] where it is not one of the operations that the market knows.
-pub fn read(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
+/// Returns a [`RequestRejection`] if the body is not a valid query of a known operation.
+pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
     let bad =
         |message: &str| RequestRejection { status: 400, body: error_body(message, "BAD_REQUEST") };
     let body: Value =
@@ -93,19 +89,19 @@ pub fn read(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
     let variables = body.get("variables").unwrap_or(&Value::Null);
     let [field] = &document.fields[..] else { return Err(bad("expected one field")) };
     let call = match (document.kind, &*field.name) {
-        (OperationKind::Mutation, "joinTrades") => join(field, variables),
+        (OperationKind::Mutation, "joinTrades") => parse_join(field, variables),
         (OperationKind::Query, "currentUser") => GraphqlCall::CurrentUser,
         (OperationKind::Query, "trades") => {
-            GraphqlCall::Trades(listed(field, variables).map_err(|error| bad(&error))?)
+            GraphqlCall::Trades(parse_listing_query(field, variables).map_err(|error| bad(&error))?)
         }
         (_, "__typename") => GraphqlCall::Typename,
         (_, name) => return Err(bad(&format!("Cannot query field \"{name}\" on type \"Query\"."))),
     };
     let shape = match &call {
-        GraphqlCall::Join { .. } => joined_json(vec![specimen().json(Generation::B)]),
+        GraphqlCall::Join { .. } => joined_json(vec![complete_listing().json(Generation::B)]),
         GraphqlCall::CurrentUser => user_json(Amount::ZERO, None, (true, "x")),
         GraphqlCall::Trades(_) => {
-            page_json(vec![(specimen().json(Generation::B), String::new())], false)
+            page_json(vec![(complete_listing().json(Generation::B), String::new())], false)
         }
         GraphqlCall::Typename => JsonValue::Null,
     };
@@ -119,7 +115,7 @@ pub fn read(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
     }
 }
 
-fn join(field: &QueryField, variables: &Value) -> GraphqlCall {
+fn parse_join(field: &QueryField, variables: &Value) -> GraphqlCall {
     let input = field.arg("input", variables);
     let ids = input.get("tradeIds").and_then(Value::as_array);
     let ids = ids.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -127,7 +123,7 @@ fn join(field: &QueryField, variables: &Value) -> GraphqlCall {
     GraphqlCall::Join { ids, complied }
 }
 
-fn listed(field: &QueryField, variables: &Value) -> Result<ListingQuery, String> {
+fn parse_listing_query(field: &QueryField, variables: &Value) -> Result<ListingQuery, String> {
     let first = match field.arg("first", variables) {
         Value::Null => PAGE,
         value => value.as_u64().filter(|first| *first <= PAGE_MAX).ok_or_else(|| {
@@ -140,79 +136,77 @@ fn listed(field: &QueryField, variables: &Value) -> Result<ListingQuery, String>
         }
         _ => None,
     };
-    let words = |name| match field.arg(name, variables) {
-        Value::String(word) => vec![word.clone()],
-        Value::Array(words) => words.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+    let strings = |name| match field.arg(name, variables) {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     };
-    let by_id = match words("orderBy").first().map(String::as_str) {
+    let by_id = match strings("orderBy").first().map(String::as_str) {
         Some("ID_DESC") => true,
         None | Some("CREATED_AT_DESC") => false,
         Some(other) => return Err(format!("Value \"{other}\" does not exist in \"TradeOrderBy\"")),
     };
-    let mut statuses = words("status");
-    statuses.extend(words("statuses"));
+    let mut statuses = strings("status");
+    statuses.extend(strings("statuses"));
     let user_id = field.arg("userId", variables).as_str().map(str::to_owned);
     Ok(ListingQuery { first, after, by_id, statuses, user_id })
 }
 
-/// A request that was understood, with what decides the answer.
+/// A valid request with its authentication and its fault.
 #[derive(Clone, Debug)]
 pub struct ParsedRequest<'a> {
-    /// What is asked.
     pub request: &'a GraphqlRequest,
-    /// Whether the client is signed in.
     pub signed_in: bool,
-    /// In which way the answer to a read is false, and what decides the rest of it.
-    pub lie: Option<(faults::FaultKind, Dice)>,
+    /// Fault of the response to a read, with the generator that chooses its values.
+    pub fault: Option<(faults::FaultKind, Dice)>,
 }
 
-/// Answers a request that was understood: the body of an HTTP 200.
-pub fn answer(
-    exchange: &mut MarketState,
+/// Executes a valid request and returns the body of the HTTP 200 response.
+pub fn respond(
+    market: &mut MarketState,
     now: Duration,
-    asked: ParsedRequest<'_>,
+    parsed: ParsedRequest<'_>,
     events: &mut Vec<MarketEvent>,
 ) -> String {
-    exchange.advance(now, events);
-    let ParsedRequest { request, signed_in, lie } = asked;
-    let (data, refused) = match &request.call {
+    market.advance(now, events);
+    let ParsedRequest { request, signed_in, fault } = parsed;
+    let (data, rejection) = match &request.call {
         GraphqlCall::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
         GraphqlCall::CurrentUser if signed_in => {
-            let who = (exchange.suspected_trader(), exchange.user_id());
-            let balance = match lie {
-                Some((faults::FaultKind::BalanceStale, mut dice)) => {
-                    exchange.balance_before(now, dice.wait(Duration::ZERO, STALE_MAX))
+            let who = (market.suspected_trader(), market.user_id());
+            let balance = match fault {
+                Some((faults::FaultKind::BalanceStale, mut rng)) => {
+                    market.balance_before(now, rng.duration(Duration::ZERO, STALE_MAX))
                 }
-                _ => exchange.balance(),
+                _ => market.balance(),
             };
-            (Some(user_json(balance, exchange.daily_left(), who)), None)
+            (Some(user_json(balance, market.daily_remaining(), who)), None)
         }
         GraphqlCall::CurrentUser => (Some(JsonValue::Null), None),
-        GraphqlCall::Trades(listed) => match trades(exchange, now, (listed, signed_in), lie) {
+        GraphqlCall::Trades(query) => match trades(market, now, (query, signed_in), fault) {
             Ok(page) => (Some(page), None),
-            Err(refusal) => (None, Some(refusal)),
+            Err(rejection) => (None, Some(rejection)),
         },
-        GraphqlCall::Join { .. } => match joins(exchange, now, request, signed_in, events) {
+        GraphqlCall::Join { .. } => match execute_join(market, now, request, signed_in, events) {
             Ok(listing) => (Some(joined_json(vec![listing.json(Generation::B)])), None),
-            Err(refusal) => (None, Some(refusal)),
+            Err(rejection) => (None, Some(rejection)),
         },
     };
-    match (data, refused) {
-        (Some(data), _) => request.wrap(&data),
-        (None, refusal) => {
-            refused_body(refusal.unwrap_or(SaleRejection::NotFound), &request.field.key)
+    match (data, rejection) {
+        (Some(data), _) => request.response(&data),
+        (None, rejection) => {
+            rejected_body(rejection.unwrap_or(SaleRejection::NotFound), &request.field.key)
         }
     }
 }
 
-/// Carries a request to buy out.
+/// Executes the order of a `joinTrades` request.
 ///
 /// # Errors
 ///
-/// A [`SaleRejection`] where nothing was bought.
-pub fn joins(
-    exchange: &mut MarketState,
+/// Returns a [`SaleRejection`] if nothing was bought.
+pub fn execute_join(
+    market: &mut MarketState,
     now: Duration,
     request: &GraphqlRequest,
     signed_in: bool,
@@ -222,7 +216,7 @@ pub fn joins(
         GraphqlCall::Join { .. } if !signed_in => Err(SaleRejection::Unauthenticated),
         GraphqlCall::Join { complied: false, .. } => Err(SaleRejection::NotCompliant),
         GraphqlCall::Join { ids, .. } => match &ids[..] {
-            [id] => exchange.join(now, id, events),
+            [id] => market.join(now, id, events),
             _ => Err(SaleRejection::NotOne),
         },
         _ => Err(SaleRejection::NotFound),
@@ -230,35 +224,35 @@ pub fn joins(
 }
 
 impl ListingQuery {
-    /// Whether these are the purchases of this account.
-    pub fn is_of(&self, user_id: &str) -> bool {
+    /// Returns `true` if the query is for the purchases of this user.
+    pub fn is_for_user(&self, user_id: &str) -> bool {
         self.user_id.as_deref() == Some(user_id)
     }
 }
 
 impl GraphqlRequest {
-    /// The first id that a request to buy names.
-    pub fn wanted_id(&self) -> Option<&str> {
+    /// Returns the first requested id of an order, empty if it has none; `None` for a read.
+    pub fn order_id(&self) -> Option<&str> {
         match &self.call {
             GraphqlCall::Join { ids, .. } => Some(ids.first().map_or("", String::as_str)),
             _ => None,
         }
     }
 
-    /// The answer to a purchase of these listings, as the query selects it.
-    pub fn joined(&self, listings: &[&Listing]) -> String {
+    /// Returns the response to an order that bought these listings, with the selected fields.
+    pub fn join_response(&self, listings: &[&Listing]) -> String {
         let trades = listings.iter().map(|listing| listing.json(Generation::B)).collect();
-        self.wrap(&joined_json(trades))
+        self.response(&joined_json(trades))
     }
 
-    /// The answer to a request that was refused.
-    pub fn refused(&self, refusal: SaleRejection) -> String {
-        refused_body(refusal, &self.field.key)
+    /// Returns the response to a rejected order.
+    pub fn rejected_response(&self, rejection: SaleRejection) -> String {
+        rejected_body(rejection, &self.field.key)
     }
 
-    fn wrap(&self, data: &JsonValue) -> String {
+    fn response(&self, data: &JsonValue) -> String {
         let mut out = format!("{{\"data\":{{{}:", quoted(&self.field.key));
-        // The query was checked against a specimen of the same shape.
+        // The selection was validated against a complete listing of the same shape.
         match data.select(&self.field.selection, &mut out) {
             Ok(()) => {
                 out.push_str("}}");
@@ -270,31 +264,31 @@ impl GraphqlRequest {
 }
 
 fn trades(
-    exchange: &MarketState,
+    market: &MarketState,
     now: Duration,
-    (asked, signed_in): (&ListingQuery, bool),
-    mut lie: Option<(faults::FaultKind, Dice)>,
+    (query, signed_in): (&ListingQuery, bool),
+    mut fault: Option<(faults::FaultKind, Dice)>,
 ) -> Result<JsonValue, SaleRejection> {
     let of_status =
-        |listing: &Listing| asked.statuses.iter().any(|word| word == listing.status.as_str());
-    let fits = |listing: &Listing| asked.statuses.is_empty() || of_status(listing);
-    let mut found: Vec<Listing> = match (&asked.user_id, &mut lie) {
-        (None, _) => exchange.open().filter(|listing| fits(listing)).cloned().collect(),
+        |listing: &Listing| query.statuses.iter().any(|status| status == listing.status.as_str());
+    let fits = |listing: &Listing| query.statuses.is_empty() || of_status(listing);
+    let mut found: Vec<Listing> = match (&query.user_id, &mut fault) {
+        (None, _) => market.open().filter(|listing| fits(listing)).cloned().collect(),
         (Some(_), _) if !signed_in => return Err(SaleRejection::Unauthenticated),
-        (Some(id), _) if id != exchange.user_id() => Vec::new(),
-        (Some(_), Some((faults::FaultKind::ListStale, dice))) => {
-            exchange.bought_before(now, dice.wait(Duration::ZERO, STALE_MAX))
+        (Some(id), _) if id != market.user_id() => Vec::new(),
+        (Some(_), Some((faults::FaultKind::ListStale, rng))) => {
+            market.bought_before(now, rng.duration(Duration::ZERO, STALE_MAX))
         }
-        (Some(_), _) => exchange.bought().cloned().collect(),
+        (Some(_), _) => market.bought().cloned().collect(),
     };
     found.retain(fits);
-    if asked.by_id {
+    if query.by_id {
         found.sort_by_key(|listing| std::cmp::Reverse(listing.number));
     } else {
         found.sort_by_key(|listing| std::cmp::Reverse((listing.created_at, listing.number)));
     }
-    // The cursor is the last number seen. If that listing is gone, it stands where it would.
-    let start = match asked.after {
+    // The cursor is the number of the last listing of the previous page, which may be closed by now.
+    let start = match query.after {
         None => 0,
         Some(after) => match found.iter().position(|listing| listing.number == after) {
             Some(at) => at.saturating_add(1),
@@ -302,23 +296,23 @@ fn trades(
         },
     };
     let rest = found.get(start..).unwrap_or_default();
-    let first = usize::try_from(asked.first).unwrap_or(0);
+    let first = usize::try_from(query.first).unwrap_or(0);
     let mut edges = Vec::new();
     for listing in rest.iter().take(first) {
-        edges.extend(edge(listing, lie.as_mut()));
+        edges.extend(edge(listing, fault.as_mut()));
     }
-    let is_cut_short = matches!(lie, Some((faults::FaultKind::ListShort, _)));
+    let is_cut_short = matches!(fault, Some((faults::FaultKind::ListShort, _)));
     Ok(page_json(edges, first < rest.len() && !is_cut_short))
 }
 
-/// A purchase or listing with its cursor, as a page shows it. What is false about a page is false
-/// about each of its purchases by chance; `None`: it is left out.
+/// Returns a listing with its cursor as a page contains it, or `None` if it is left out. A fault of
+/// the page affects each of its purchases with a probability of [`FALSE_PERMILLE`].
 fn edge(
     listing: &Listing,
-    lie: Option<&mut (faults::FaultKind, Dice)>,
+    fault: Option<&mut (faults::FaultKind, Dice)>,
 ) -> Option<(JsonValue, String)> {
-    let struck = lie.and_then(|(kind, dice)| dice.permille(FALSE_PERMILLE).then_some(*kind));
-    let node = match struck {
+    let fault = fault.and_then(|(kind, rng)| rng.chance_permille(FALSE_PERMILLE).then_some(*kind));
+    let node = match fault {
         Some(faults::FaultKind::ListShort) => return None,
         Some(faults::FaultKind::ListNull) => JsonValue::Null,
         Some(faults::FaultKind::ListUnknownStatus) => {
@@ -354,7 +348,7 @@ fn joined_json(trades: Vec<JsonValue>) -> JsonValue {
     JsonValue::Object("JoinTradesPayload", vec![("trades", JsonValue::List(trades))])
 }
 
-/// The account's wallet, as queries and events show it.
+/// Returns the account's wallet, as queries and events contain it.
 pub fn wallet_json(balance: Amount) -> JsonValue {
     let fields = vec![
         ("id", JsonValue::text(global_id("Wallet", 1))),
@@ -364,20 +358,20 @@ pub fn wallet_json(balance: Amount) -> JsonValue {
     JsonValue::Object("Wallet", fields)
 }
 
-fn user_json(balance: Amount, daily_left: Option<Amount>, who: (bool, &str)) -> JsonValue {
+fn user_json(balance: Amount, daily_remaining: Option<Amount>, who: (bool, &str)) -> JsonValue {
     let (suspected, id) = who;
     let fields = vec![
         ("id", JsonValue::text(id)),
         ("name", JsonValue::text("practice")),
         ("displayName", JsonValue::text("practice")),
         ("suspectedTrader", JsonValue::Bool(suspected)),
-        ("dailyWithdrawLimit", daily_left.map_or(JsonValue::Null, JsonValue::coins)),
+        ("dailyWithdrawLimit", daily_remaining.map_or(JsonValue::Null, JsonValue::coins)),
         ("wallets", JsonValue::List(vec![wallet_json(balance)])),
     ];
     JsonValue::Object("User", fields)
 }
 
-/// The body of an answer that is nothing but an error.
+/// Returns the body of an error response.
 pub fn error_body(message: &str, code: &str) -> String {
     format!(
         r#"{{"errors":[{{"message":{},"extensions":{{"code":{}}}}}]}}"#,
@@ -386,16 +380,16 @@ pub fn error_body(message: &str, code: &str) -> String {
     )
 }
 
-/// The body of an answer that refuses what was asked.
-fn refused_body(refusal: SaleRejection, key: &str) -> String {
-    let code = if refusal == SaleRejection::Unauthenticated {
+/// Returns the body of a response that rejects an operation.
+fn rejected_body(rejection: SaleRejection, key: &str) -> String {
+    let code = if rejection == SaleRejection::Unauthenticated {
         "UNAUTHENTICATED"
     } else {
         "BAD_USER_INPUT"
     };
     format!(
         r#"{{"errors":[{{"message":{},"path":[{}],"extensions":{{"code":"{code}"}}}}],"data":null}}"#,
-        quoted(refusal.message()),
+        quoted(rejection.message()),
         quoted(key)
     )
 }

@@ -1,48 +1,44 @@
-//! The head of an HTTP request, read off a connection within bounds.
+//! Bounded reading of HTTP request heads.
 
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The longest head of a request, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The longest body of a request, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
-/// How many headers a request may have.
 const HEADERS_MAX: usize = 64;
-/// How long a request may take from its first byte to its last.
+/// Maximum time from the first byte of a request to its last.
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
-/// The head of a request, as far as the market looks at it.
+
+/// The fields of a request head that the simulator uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RequestHead {
-    /// How long it is, in bytes.
+    /// Length of the head in bytes.
     pub(super) bytes: usize,
-    /// The method.
     pub(super) method: String,
-    /// The path.
     pub(super) path: String,
-    /// The `Cookie` header.
     pub(super) cookie: Option<String>,
-    /// Whether a WebSocket is wanted.
+    /// Set for an upgrade to WebSocket.
     pub(super) is_upgrade: bool,
-    /// How long the body is, in bytes.
+    /// `Content-Length`.
     pub(super) body_bytes: usize,
-    /// Whether the body comes in chunks, which the market does not read.
+    /// Set for a chunked body, which the simulator does not support.
     pub(super) is_chunked: bool,
-    /// Whether the client wants the connection to end after the answer.
+    /// Set if the client requests that the connection closes after the response.
     pub(super) closes: bool,
 }
 
-/// Reads until a whole head is there. `None`: the client left, or took too long, before it was.
+/// Reads a whole request head. Returns `None` if the client closed the connection before the first
+/// byte, or took too long.
 ///
 /// # Errors
 ///
-/// An error of the connection, or a head that is none.
+/// Returns an error if the connection fails or the head is malformed or too long.
 ///
 /// # Cancel safety
 ///
-/// Safe: what was read stays in the buffer.
+/// Cancel safe: bytes already read stay in the buffer.
 pub(super) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
@@ -54,7 +50,7 @@ pub(super) async fn read_head(
             return Ok(Some(head));
         }
         if buffer.len() > HEAD_BYTES_MAX {
-            return Err(bad("a head that is too long"));
+            return Err(invalid("request head too long"));
         }
         let was_empty = buffer.is_empty();
         match tokio::time::timeout_at(until, stream.read_buf(buffer)).await {
@@ -68,18 +64,18 @@ pub(super) async fn read_head(
     }
 }
 
-fn bad(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn invalid(message: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
-/// The head that the bytes begin with; `None` while it is not whole.
+/// Parses the head at the start of the bytes. Returns `None` while it is incomplete.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<RequestHead>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_malformed) => return Err(bad("a head that is none")),
+        Err(_malformed) => return Err(invalid("malformed request head")),
     };
     let mut head = RequestHead {
         bytes: length,
@@ -92,7 +88,8 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<RequestHead>> {
         let value = str::from_utf8(header.value).unwrap_or_default().trim();
         match &*header.name.to_ascii_lowercase() {
             "content-length" => {
-                head.body_bytes = value.parse().map_err(|_not_a_number| bad("a bad length"))?;
+                head.body_bytes =
+                    value.parse().map_err(|_not_a_number| invalid("invalid Content-Length"))?;
             }
             "transfer-encoding" => head.is_chunked = true,
             "connection" => head.closes |= value.eq_ignore_ascii_case("close"),

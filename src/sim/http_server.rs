@@ -1,5 +1,5 @@
-//! The practice market's HTTP side: `POST /graphql` over HTTP/1.1, kept alive, bounded, and failing
-//! on demand.
+//! HTTP/1.1 server of the simulator: `POST /graphql` over kept-alive connections, with limits and
+//! injected faults.
 
 use std::{
     io,
@@ -25,21 +25,20 @@ use super::{
 };
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// What [`FaultKind::WrongPrice`] adds.
+/// Increase of the price under [`FaultKind::WrongPrice`].
 const SURCHARGE: Amount = Amount::from_cents(100);
-/// What stands in a challenge page.
+/// Body of the response under [`FaultKind::Challenge`].
 const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking that you are a person.</body></html>";
 
-/// A connection, as the books know it.
+/// Identity of a connection in the books.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientConnection {
-    /// Its number.
     pub(super) number: u64,
-    /// When it was accepted, since the market opened.
-    pub(super) opened: Duration,
+    /// Time from the start of the simulator to the `accept`.
+    pub(super) opened_at: Duration,
 }
 
-/// What to write, and what to do then.
+/// A response and the way to send it.
 #[derive(Debug)]
 struct ServerReply {
     status: u16,
@@ -47,9 +46,9 @@ struct ServerReply {
     body: String,
     fault: Option<FaultKind>,
     closes: bool,
-    /// The listing and the connection of the order that this answers.
+    /// Listing and connection of the order, if this is the response to one.
     order: Option<(String, u64)>,
-    /// How long after it what belongs to no request is sent, where the fault wants that.
+    /// Delay of the second response under [`FaultKind::LateRejection`].
     late: Duration,
 }
 
@@ -59,7 +58,7 @@ impl ServerReply {
         Self { status, headers: &[], body, fault, closes, order, late }
     }
 
-    fn last(self) -> Self {
+    fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 
@@ -104,29 +103,29 @@ const fn reason(status: u16) -> &'static str {
 ///
 /// # Errors
 ///
-/// An error of the connection; nobody but a log needs to know.
+/// Returns an error if the connection fails or a request is malformed.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the connection, maybe between a purchase and its answer.
+/// Dropping the future closes the connection, possibly between a purchase and its response.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut buffer: BytesMut,
-    floor: &Arc<ServerState>,
+    shared: &Arc<ServerState>,
     connection: ClientConnection,
 ) -> io::Result<()> {
-    let idle = floor.settings.http_idle;
+    let idle = shared.settings.http_idle;
     while let Some(head) = read_head(stream, &mut buffer, idle).await? {
-        let reply = if let Some(refused) = refuse(&head) {
-            refused
+        let reply = if let Some(rejection) = reject_head(&head) {
+            rejection
         } else {
             buffer.advance(head.bytes);
             let body = timeout(REQUEST_TIME_MAX, read_body(stream, &mut buffer, head.body_bytes));
             let body = body.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-            answer(floor, &head, &body, connection)
+            answer(shared, &head, &body, connection)
         };
         let closes = reply.closes || head.closes;
-        if !write(stream, floor, reply).await? || closes {
+        if !write(stream, shared, reply).await? || closes {
             break;
         }
     }
@@ -146,68 +145,69 @@ async fn read_body(
     Ok(buffer.split_to(length))
 }
 
-/// What is refused for its head alone. The body is not read, so the connection ends.
-fn refuse(head: &RequestHead) -> Option<ServerReply> {
-    let refuse = |status, message| {
-        Some(ServerReply::json(status, error_body(message, "BAD_REQUEST")).last())
+/// Returns the response to an unsupported head. The body is not read, so the connection closes.
+fn reject_head(head: &RequestHead) -> Option<ServerReply> {
+    let reject = |status, message| {
+        Some(ServerReply::json(status, error_body(message, "BAD_REQUEST")).closing())
     };
     if head.is_chunked {
-        return refuse(411, "a length is required");
+        return reject(411, "a Content-Length is required");
     }
     if head.body_bytes > BODY_BYTES_MAX {
-        return refuse(413, "the body is too long");
+        return reject(413, "the body is too long");
     }
     None
 }
 
 fn answer(
-    floor: &ServerState,
+    shared: &ServerState,
     head: &RequestHead,
     body: &[u8],
     connection: ClientConnection,
 ) -> ServerReply {
     let path = head.path.split('?').next().unwrap_or_default();
     if path != "/graphql" {
-        return ServerReply::json(
-            404,
-            error_body("there is only /graphql and /ws here", "NOT_FOUND"),
-        );
+        return ServerReply::json(404, error_body("the paths are /graphql and /ws", "NOT_FOUND"));
     }
     match &*head.method {
         "POST" => {}
         "OPTIONS" => return ServerReply::json(204, String::new()),
         _ => {
-            return ServerReply::json(405, error_body("only POST is served", "METHOD_NOT_ALLOWED"));
+            return ServerReply::json(
+                405,
+                error_body("the method must be POST", "METHOD_NOT_ALLOWED"),
+            );
         }
     }
-    floor.with(|state, now, events| {
-        state.visits.requests = state.visits.requests.saturating_add(1);
-        let request = match graphql::read(body) {
+    shared.with(|state, now, events| {
+        state.stats.requests = state.stats.requests.saturating_add(1);
+        let request = match graphql::parse_request(body) {
             Ok(request) => request,
-            Err(unreadable) => return ServerReply::json(unreadable.status, unreadable.body),
+            Err(rejection) => return ServerReply::json(rejection.status, rejection.body),
         };
         let signed_in = state.is_signed_in(head.cookie.as_deref());
-        match request.wanted_id() {
+        match request.order_id() {
             Some(id) => {
-                let buy = OrderAttempt { request: &request, id, signed_in, connection };
-                buy.carry_out(state, now, events)
+                let order = OrderAttempt { request: &request, id, signed_in, connection };
+                order.execute(state, now, events)
             }
             None => {
-                let fault = state.fate.strikes(channels(&request, &state.exchange));
-                let lie = fault.map(|kind| (kind, Dice::new(state.dice.next())));
-                let asked = ParsedRequest { request: &request, signed_in, lie };
-                let body = graphql::answer(&mut state.exchange, now, asked, events);
+                let fault = state.injector.next_fault(channels(&request, &state.market));
+                let seeded = fault.map(|kind| (kind, Dice::new(state.rng.next_u64())));
+                let parsed = ParsedRequest { request: &request, signed_in, fault: seeded };
+                let body = graphql::respond(&mut state.market, now, parsed, events);
                 ServerReply { fault, ..ServerReply::json(200, body) }
             }
         }
     })
 }
 
-/// Where a read can go wrong. What keeps a connection warm asks for nothing, and never does.
-fn channels(request: &GraphqlRequest, exchange: &MarketState) -> &'static [FaultChannel] {
+/// Returns the channels whose faults can affect a read. `{ __typename }`, which only keeps a
+/// connection warm, has none.
+fn channels(request: &GraphqlRequest, market: &MarketState) -> &'static [FaultChannel] {
     match &request.call {
         GraphqlCall::CurrentUser => &[FaultChannel::Reads, FaultChannel::Account],
-        GraphqlCall::Trades(listed) if listed.is_of(exchange.user_id()) => {
+        GraphqlCall::Trades(query) if query.is_for_user(market.user_id()) => {
             &[FaultChannel::Reads, FaultChannel::Purchases]
         }
         GraphqlCall::Trades(_) => &[FaultChannel::Reads],
@@ -215,7 +215,7 @@ fn channels(request: &GraphqlRequest, exchange: &MarketState) -> &'static [Fault
     }
 }
 
-/// A request to buy.
+/// An order with its authentication and connection.
 struct OrderAttempt<'a> {
     request: &'a GraphqlRequest,
     id: &'a str,
@@ -224,47 +224,49 @@ struct OrderAttempt<'a> {
 }
 
 impl OrderAttempt<'_> {
-    fn carry_out(
+    /// Executes the order under the next fault, and records it in the books.
+    fn execute(
         &self,
         state: &mut State,
         now: Duration,
         events: &mut Vec<MarketEvent>,
     ) -> ServerReply {
-        let fault = state.fate.strikes(&[FaultChannel::Orders]);
-        let (decision, reply) = match fault.and_then(canned) {
+        let fault = state.injector.next_fault(&[FaultChannel::Orders]);
+        let (decision, reply) = match fault.and_then(reply_without_commit) {
             Some(reply) => (market_books::JoinDecision::Ignored, reply),
             None => {
-                let exchange = &mut state.exchange;
-                let result = graphql::joins(exchange, now, self.request, self.signed_in, events);
+                let market = &mut state.market;
+                let result =
+                    graphql::execute_join(market, now, self.request, self.signed_in, events);
                 let decision = market_books::JoinDecision::from(&result);
                 let body = match (&result, fault) {
-                    (Err(refusal), _) => self.request.refused(*refusal),
-                    (Ok(_), Some(FaultKind::Empty)) => self.request.joined(&[]),
+                    (Err(rejection), _) => self.request.rejected_response(*rejection),
+                    (Ok(_), Some(FaultKind::Empty)) => self.request.join_response(&[]),
                     (Ok(sold), Some(FaultKind::Foreign)) => {
                         let number = sold.number.saturating_add(1);
-                        self.request.joined(&[&Listing { number, ..Listing::clone(sold) }])
+                        self.request.join_response(&[&Listing { number, ..Listing::clone(sold) }])
                     }
                     (Ok(sold), Some(FaultKind::WrongPrice)) => {
-                        let dearer = exchange.surcharge(now, sold, SURCHARGE, events);
-                        self.request.joined(&[&dearer])
+                        let repriced = market.surcharge(now, sold, SURCHARGE, events);
+                        self.request.join_response(&[&repriced])
                     }
                     (Ok(sold), Some(kind)) => {
-                        let price = told_price(kind, sold.offer.total, &mut state.dice);
-                        self.request.joined(&[&sold.priced(price)])
+                        let price = reported_price(kind, sold.item.total, &mut state.rng);
+                        self.request.join_response(&[&sold.with_price(price)])
                     }
-                    (Ok(sold), None) => self.request.joined(&[sold]),
+                    (Ok(sold), None) => self.request.join_response(&[sold]),
                 };
-                let (least, most) = faults::LATE_REJECTION_AFTER;
-                let late = state.dice.wait(least, most);
+                let (min, max) = faults::LATE_REJECTION_AFTER;
+                let late = state.rng.duration(min, max);
                 (decision, ServerReply { fault, late, ..ServerReply::json(200, body) })
             }
         };
-        state.exchange.note(
+        state.market.record_request(
             self.id,
             market_books::BookedRequest {
                 at: now,
                 connection: self.connection.number,
-                connected_at: self.connection.opened,
+                connected_at: self.connection.opened_at,
                 fault,
                 decision,
                 answered_at: None,
@@ -274,19 +276,19 @@ impl OrderAttempt<'_> {
     }
 }
 
-/// What the answer says that a purchase cost.
-fn told_price(kind: FaultKind, price: Amount, dice: &mut Dice) -> Amount {
+/// Returns the price in the response to a purchase.
+fn reported_price(kind: FaultKind, price: Amount, rng: &mut Dice) -> Amount {
     let cents = price.cents();
     Amount::from_cents(match kind {
-        FaultKind::PriceLow => dice.cents(1, cents.saturating_sub(1).max(1)),
+        FaultKind::PriceLow => rng.range_i64(1, cents.saturating_sub(1).max(1)),
         FaultKind::PriceZero => 0,
-        FaultKind::PriceHigh => dice.cents(cents.saturating_add(1), cents.saturating_mul(3)),
+        FaultKind::PriceHigh => rng.range_i64(cents.saturating_add(1), cents.saturating_mul(3)),
         _ => cents,
     })
 }
 
-/// What a fault that leaves the listing alone answers instead.
-fn canned(kind: FaultKind) -> Option<ServerReply> {
+/// Returns the response of a fault under which the order is not executed.
+fn reply_without_commit(kind: FaultKind) -> Option<ServerReply> {
     if kind.commits() {
         return None;
     }
@@ -317,10 +319,10 @@ fn canned(kind: FaultKind) -> Option<ServerReply> {
     }
 }
 
-/// Writes a reply, or fails to as told. Says whether the connection goes on.
+/// Writes a response under its fault. Returns `true` if the connection stays open.
 async fn write(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    floor: &ServerState,
+    shared: &ServerState,
     mut reply: ServerReply,
 ) -> io::Result<bool> {
     match reply.fault {
@@ -331,8 +333,8 @@ async fn write(
         _ => {}
     }
     if let Some((id, connection)) = &reply.order {
-        // Before the answer leaves: the client may send its next order as soon as it has it.
-        floor.with(|state, now, _| state.exchange.answered(id, *connection, now));
+        // Before the write: the client may send its next order as soon as it has the response.
+        shared.with(|state, now, _| state.market.record_response(id, *connection, now));
     }
     match reply.fault {
         Some(
@@ -347,7 +349,7 @@ async fn write(
         }
         _ => {}
     }
-    let clock = floor.with(|state, now, _| state.exchange.clock(now));
+    let clock = shared.with(|state, now, _| state.market.clock(now));
     let bytes = reply.bytes(clock);
     match reply.fault {
         Some(FaultKind::HalfBody | FaultKind::ReadCut) => {
@@ -373,14 +375,14 @@ async fn write(
     Ok(true)
 }
 
-/// Waits until the client gives up, which closes the connection.
+/// Reads until the client closes the connection.
 async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut ignored = [0; 1_024];
     while stream.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 
-/// The moment at which a connection was accepted, as the books have it.
-pub(super) fn opened(floor: &ServerState) -> Duration {
-    Instant::now().saturating_duration_since(floor.opened)
+/// Returns the time since the start of the simulator, which is the time base of the books.
+pub(super) fn elapsed(shared: &ServerState) -> Duration {
+    Instant::now().saturating_duration_since(shared.opened_at)
 }

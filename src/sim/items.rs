@@ -1,54 +1,48 @@
-//! What is traded on the practice market: well-known items of the game with made-up prices, among
-//! them every kind whose name is a trap. A table, and nothing else. Pure.
+//! Table of the items on the simulated market: real items of the game with made-up prices, with
+//! every kind of name that is difficult to parse. Pure.
 
 use crate::domain::item_name::Wear;
 
-/// What an item is; decides how its market name is put together and whether it is worn.
+/// Kind of an item, which determines the format of its market name and whether it has a wear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemKind {
     /// A weapon: `[StatTrak™ |Souvenir ]AK-47 | Redline (Field-Tested)`.
     Gun,
-    /// A knife: `★ [StatTrak™ ]Karambit | Sapphire (Factory New)`.
+    /// A knife with a finish: `★ [StatTrak™ ]Karambit | Sapphire (Factory New)`.
     Knife,
     /// A knife without a finish: `★ [StatTrak™ ]Ursus Knife`.
     Vanilla,
     /// A pair of gloves: `★ Sport Gloves | Vice (Field-Tested)`.
     Gloves,
-    /// A sticker: `Sticker | Crown (Foil)`; its finish is in parentheses.
+    /// A sticker, with its finish in parentheses: `Sticker | Crown (Foil)`.
     Sticker,
-    /// An agent: `Michael Syfers  | FBI Sniper`.
+    /// An agent: `Michael Syfers  | FBI Sniper`, with two spaces.
     Agent,
-    /// A case, a package, a music kit, a patch: nothing but a name.
+    /// A case, package, music kit or patch, with a name only.
     Plain,
 }
 
-/// One item that is traded.
+/// An item of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct CatalogueItem {
-    /// What it is.
     pub kind: ItemKind,
-    /// The weapon, knife or glove; for others what stands before the bar, if anything.
+    /// The part of the name before the bar, such as the weapon; empty without a bar.
     pub brand: &'static str,
-    /// The finish, or what stands after the bar; empty for vanilla knives.
+    /// The part of the name after the bar, such as the finish; empty for vanilla knives.
     pub name: &'static str,
-    /// The site's word for how rare it is.
     pub rarity: &'static str,
-    /// What it costs Field-Tested, or at all, in hundredths of a coin.
+    /// Price in hundredths of a coin; of the Field-Tested item if it has a wear.
     pub cents: i64,
-    /// The wears that exist of it, from best to worst.
+    /// Existing wears, from best to worst.
     pub wears: &'static [Wear],
-    /// Which of the variants StatTrak™ and Souvenir exist.
     pub variants: Variants,
 }
 
-/// Which variants exist of an item.
+/// The special variant of an item, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variants {
-    /// None.
     None,
-    /// StatTrak™.
     StatTrak,
-    /// Souvenir.
     Souvenir,
 }
 
@@ -62,7 +56,6 @@ const WORN: &[Wear] = &[MinimalWear, FieldTested, WellWorn, BattleScarred];
 const USED: &[Wear] = &[FieldTested, WellWorn, BattleScarred];
 const NONE: &[Wear] = &[];
 
-/// The row of one item.
 const fn item(
     kind: ItemKind,
     names: (&'static str, &'static str),
@@ -75,7 +68,7 @@ const fn item(
     CatalogueItem { kind, brand, name, rarity, cents, wears, variants }
 }
 
-/// Everything that is traded.
+/// All items of the simulated market.
 pub const ITEMS: &[CatalogueItem] = &[
     item(Gun, ("AK-47", "Redline"), "classified", 1_120, (WORN, St)),
     item(Gun, ("AK-47", "Slate"), "restricted", 310, (ALL, St)),
@@ -154,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_name_that_is_a_trap_is_traded() {
+    fn the_table_has_every_difficult_kind_of_name() {
         for kind in [Gun, Knife, Vanilla, Gloves, Sticker, Agent, Plain] {
             assert!(ITEMS.iter().any(|item| item.kind == kind), "{kind:?}");
         }
@@ -166,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worn_has_wears_and_what_is_not_has_none() {
+    fn only_weapons_finished_knives_and_gloves_have_a_wear() {
         for item in ITEMS {
-            let worn = matches!(item.kind, Gun | Knife | Gloves);
-            assert_eq!(worn, !item.wears.is_empty(), "{item:?}");
+            let has_wear = matches!(item.kind, Gun | Knife | Gloves);
+            assert_eq!(has_wear, !item.wears.is_empty(), "{item:?}");
             assert!(item.cents >= 102, "{item:?}");
         }
     }

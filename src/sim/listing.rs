@@ -1,7 +1,7 @@
-//! One listing as it stands on the practice market, and how the marketplace writes it. Pure.
+//! A listing with its state, and its JSON form on the wire. Pure.
 //!
 //! The fields are those of recorded listings of 2023–2025 (generation A) and of client code of 2026
-//! (B); the names are the same but where the table of wire facts marks a difference.
+//! (generation B).
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,83 +17,74 @@ use crate::{
     domain::trade::TradeStatus,
 };
 
-/// How long before listing something its seller was last seen.
+/// Time from the seller's last activity to the listing.
 const ACTIVE_BEFORE: Duration = Duration::from_millis(2_114);
-/// How long an icon's address is, as on the real site, in characters after the host.
+/// Length of an icon's path, about that of the real site.
 const ICON_CHARS: usize = 180;
 
-/// A listing, and where it stands.
+/// A listing with its state. Times are of the server's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// Its number; the id says the same in base64.
+    /// Number from which the id is derived.
     pub number: u64,
-    /// What is offered.
-    pub offer: Arc<ListedItem>,
-    /// Where it stands.
+    pub item: Arc<ListedItem>,
     pub status: TradeStatus,
-    /// The server's clock when it was created.
     pub created_at: UnixMs,
-    /// The server's clock when it last changed.
     pub updated_at: UnixMs,
-    /// The server's clock when it was joined.
     pub joined_at: Option<UnixMs>,
-    /// Who joined it; `None`: nobody.
     pub buyer: Option<ListingBuyer>,
-    /// The account's id, for one's own listings and purchases.
+    /// Id of the account, which is written for its own listings and purchases.
     pub user_id: Arc<str>,
 }
 
-/// Who joined a listing.
+/// The buyer of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListingBuyer {
-    /// The account.
+    /// The account of the bot.
     User,
-    /// Somebody else.
     Rival,
 }
 
 impl Listing {
-    /// Its id, as the marketplace writes it.
     pub fn id(&self) -> String {
         global_id("Trade", self.number)
     }
 
-    /// The same listing at another price.
+    /// Returns the listing at another price.
     #[must_use]
-    pub fn priced(&self, total: Amount) -> Self {
-        let offer = Arc::new(ListedItem { total, ..ListedItem::clone(&self.offer) });
-        Self { offer, ..self.clone() }
+    pub fn with_price(&self, total: Amount) -> Self {
+        let item = Arc::new(ListedItem { total, ..ListedItem::clone(&self.item) });
+        Self { item, ..self.clone() }
     }
 
-    /// Nobody can join it before this moment of the server's clock.
+    /// Returns the time before which it cannot be joined, if it is held back.
     pub fn can_join_after(&self) -> Option<UnixMs> {
-        self.offer.can_join_after.map(|wait| self.created_at.plus(wait))
+        self.item.can_join_after.map(|wait| self.created_at.plus(wait))
     }
 
-    /// A flagged account cannot join it before this moment of the server's clock.
+    /// Returns the time before which a flagged account cannot join it.
     pub fn suspected_can_join_after(&self) -> UnixMs {
-        self.created_at.plus(self.offer.suspected_can_join_after)
+        self.created_at.plus(self.item.suspected_can_join_after)
     }
 
-    /// When it runs out, by the server's clock.
     pub fn expires_at(&self) -> UnixMs {
-        self.created_at.plus(self.offer.open_for)
+        self.created_at.plus(self.item.open_for)
     }
 
-    /// The whole listing, as this generation of the feed writes it.
+    /// Returns all fields of the listing, in the format of a generation of the feed.
     pub fn json(&self, generation: Generation) -> JsonValue {
-        let all = self.all(generation);
+        let all = self.all_fields(generation);
         match generation {
             Generation::A => all.without(&["canJoin", "avgPaintWearRange"]),
             Generation::B => all,
         }
     }
 
-    fn all(&self, generation: Generation) -> JsonValue {
-        let offer = &*self.offer;
+    fn all_fields(&self, generation: Generation) -> JsonValue {
+        let item = &*self.item;
         let user = || user(&self.user_id);
-        let moment = |moment: Option<UnixMs>| {
-            moment.map_or(JsonValue::Null, |moment| JsonValue::text(moment.to_string()))
+        let time = |time: Option<UnixMs>| {
+            time.map_or(JsonValue::Null, |time| JsonValue::text(time.to_string()))
         };
         let (wear, range) = self.wear(generation);
         let cancelled = matches!(self.status, TradeStatus::Cancelled | TradeStatus::Cooldown);
@@ -101,32 +92,32 @@ impl Listing {
             "Trade",
             vec![
                 ("id", JsonValue::text(self.id())),
-                ("depositorLastActiveAt", moment(Some(before(self.created_at, ACTIVE_BEFORE)))),
-                ("markupPercent", JsonValue::percent(offer.markup)),
-                ("totalValue", JsonValue::coins(offer.total)),
+                ("depositorLastActiveAt", time(Some(before(self.created_at, ACTIVE_BEFORE)))),
+                ("markupPercent", JsonValue::percent(item.markup)),
+                ("totalValue", JsonValue::coins(item.total)),
                 ("avgPaintWear", wear),
-                ("hasStickers", JsonValue::Bool(!offer.stickers.is_empty())),
+                ("hasStickers", JsonValue::Bool(!item.stickers.is_empty())),
                 ("tradeItems", self.items()),
                 ("trackingType", JsonValue::text("API_KEY_DEPOSITOR")),
                 ("avgPaintWearRange", range),
-                ("canJoinAfter", moment(self.can_join_after())),
+                ("canJoinAfter", time(self.can_join_after())),
                 (
                     "depositor",
-                    if offer.oddity == Some(ListingDefect::Own) { user() } else { JsonValue::Null },
+                    if item.defect == Some(ListingDefect::Own) { user() } else { JsonValue::Null },
                 ),
-                ("suspectedTraderCanJoinAfter", moment(Some(self.suspected_can_join_after()))),
+                ("suspectedTraderCanJoinAfter", time(Some(self.suspected_can_join_after()))),
                 ("status", JsonValue::text(self.status.as_str())),
                 ("steamAppName", JsonValue::text("CSGO")),
-                ("customValue", JsonValue::Bool(offer.markup != Percent::default())),
-                ("createdAt", moment(Some(self.created_at))),
-                ("updatedAt", moment(Some(self.updated_at))),
+                ("customValue", JsonValue::Bool(item.markup != Percent::default())),
+                ("createdAt", time(Some(self.created_at))),
+                ("updatedAt", time(Some(self.updated_at))),
                 ("canJoin", JsonValue::Bool(self.can_join())),
-                ("expiresAt", moment(Some(self.expires_at()))),
+                ("expiresAt", time(Some(self.expires_at()))),
                 (
                     "withdrawer",
                     if self.buyer == Some(ListingBuyer::User) { user() } else { JsonValue::Null },
                 ),
-                ("joinedAt", moment(self.joined_at)),
+                ("joinedAt", time(self.joined_at)),
                 (
                     "cancelReason",
                     if cancelled { JsonValue::text("SELLER_DECLINED") } else { JsonValue::Null },
@@ -138,12 +129,12 @@ impl Listing {
 
     fn can_join(&self) -> bool {
         matches!(self.status, TradeStatus::Listed)
-            && !matches!(self.offer.oddity, Some(ListingDefect::CannotJoin))
+            && !matches!(self.item.defect, Some(ListingDefect::CannotJoin))
     }
 
-    /// The float, and the range that newer answers may give instead.
+    /// Returns the float and its range, of which generation B may send the range only.
     fn wear(&self, generation: Generation) -> (JsonValue, JsonValue) {
-        match &self.offer.float {
+        match &self.item.float {
             None => (JsonValue::Null, JsonValue::Null),
             Some(float) => match float.only_range.filter(|_| generation == Generation::B) {
                 None => (JsonValue::Number(float.text.clone()), JsonValue::Null),
@@ -160,7 +151,7 @@ impl Listing {
 
     fn items(&self) -> JsonValue {
         let item = |number| self.item(number);
-        match self.offer.oddity {
+        match self.item.defect {
             Some(ListingDefect::NullItems) => JsonValue::Null,
             Some(ListingDefect::NoItems) => JsonValue::List(Vec::new()),
             Some(ListingDefect::TwoItems) => JsonValue::List(vec![
@@ -172,18 +163,18 @@ impl Listing {
     }
 
     fn item(&self, number: u64) -> JsonValue {
-        let offer = &*self.offer;
-        let no_variant = offer.oddity == Some(ListingDefect::NoVariant);
+        let item = &*self.item;
+        let no_variant = item.defect == Some(ListingDefect::NoVariant);
         JsonValue::Object(
             "TradeItem",
             vec![
                 ("id", JsonValue::text(global_id("TradeItem", number))),
-                ("marketName", JsonValue::text(&*offer.market_name)),
-                ("value", JsonValue::coins(offer.total)),
-                ("markupPercent", JsonValue::percent(offer.markup)),
-                ("customValue", JsonValue::Bool(offer.markup != Percent::default())),
-                ("itemVariant", if no_variant { JsonValue::Null } else { variant(offer) }),
-                ("stickers", JsonValue::List(offer.stickers.iter().map(sticker).collect())),
+                ("marketName", JsonValue::text(&*item.market_name)),
+                ("value", JsonValue::coins(item.total)),
+                ("markupPercent", JsonValue::percent(item.markup)),
+                ("customValue", JsonValue::Bool(item.markup != Percent::default())),
+                ("itemVariant", if no_variant { JsonValue::Null } else { variant(item) }),
+                ("stickers", JsonValue::List(item.stickers.iter().map(sticker).collect())),
                 ("steamExternalAssetId", JsonValue::text(global_id("SteamExternalAsset", number))),
                 ("patternPercentage", JsonValue::Null),
             ],
@@ -191,19 +182,19 @@ impl Listing {
     }
 }
 
-/// A listing in which nothing is missing: what can be asked for at all is asked of it.
-pub fn specimen() -> Listing {
+/// Returns a listing in which every optional field is present, to validate selections.
+pub fn complete_listing() -> Listing {
     let price = Amount::from_cents(1_000);
-    let mut offer = ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price);
-    offer.stickers =
-        vec![Sticker { name: "Nobody".to_owned(), color: "Holo", wear: 0, value: price }];
-    offer.oddity = Some(ListingDefect::Own);
-    if let Some(float) = &mut offer.float {
+    let mut item = ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price);
+    item.stickers =
+        vec![Sticker { name: "Example".to_owned(), color: "Holo", wear: 0, value: price }];
+    item.defect = Some(ListingDefect::Own);
+    if let Some(float) = &mut item.float {
         float.only_range = Some((15, 18));
     }
     Listing {
         number: 1,
-        offer: Arc::new(offer),
+        item: Arc::new(item),
         status: TradeStatus::Listed,
         created_at: UnixMs(0),
         updated_at: UnixMs(0),
@@ -213,12 +204,12 @@ pub fn specimen() -> Listing {
     }
 }
 
-/// The moment this much earlier.
-pub fn before(moment: UnixMs, wait: Duration) -> UnixMs {
-    UnixMs(moment.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+/// Returns the time this much earlier.
+pub fn before(time: UnixMs, duration: Duration) -> UnixMs {
+    UnixMs(time.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// The account, as listings name it.
+/// Returns the account, as listings contain it.
 pub fn user(id: &str) -> JsonValue {
     let fields = vec![
         ("id", JsonValue::text(id)),
@@ -228,42 +219,42 @@ pub fn user(id: &str) -> JsonValue {
     JsonValue::Object("User", fields)
 }
 
-fn variant(offer: &ListedItem) -> JsonValue {
-    let seed = offer
+fn variant(item: &ListedItem) -> JsonValue {
+    let seed = item
         .market_name
         .bytes()
         .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut dice = Dice::new(seed);
-    let item = dice.between(1_000, 99_999);
-    let color = offer.color.as_deref().map_or(JsonValue::Null, JsonValue::text);
+    let mut rng = Dice::new(seed);
+    let item_id = rng.range(1_000, 99_999);
+    let color = item.color.as_deref().map_or(JsonValue::Null, JsonValue::text);
     JsonValue::Object(
         "ItemVariant",
         vec![
-            ("id", JsonValue::text(global_id("ItemVariant", item.saturating_mul(3)))),
-            ("itemId", JsonValue::text(global_id("Item", item))),
-            ("name", JsonValue::text(&*offer.name)),
-            ("brand", JsonValue::text(&*offer.brand)),
-            ("iconUrl", JsonValue::Text(icon(&mut dice))),
-            ("value", JsonValue::coins(offer.base)),
-            ("displayValue", JsonValue::coins(offer.base)),
+            ("id", JsonValue::text(global_id("ItemVariant", item_id.saturating_mul(3)))),
+            ("itemId", JsonValue::text(global_id("Item", item_id))),
+            ("name", JsonValue::text(&*item.name)),
+            ("brand", JsonValue::text(&*item.brand)),
+            ("iconUrl", JsonValue::Text(icon(&mut rng))),
+            ("value", JsonValue::coins(item.base)),
+            ("displayValue", JsonValue::coins(item.base)),
             ("currency", JsonValue::text("TKN")),
-            ("externalId", JsonValue::text(&*offer.market_name)),
+            ("externalId", JsonValue::text(&*item.market_name)),
             ("color", color),
-            ("rarity", JsonValue::text(offer.rarity)),
+            ("rarity", JsonValue::text(item.rarity)),
             ("depositable", JsonValue::Bool(true)),
         ],
     )
 }
 
 fn sticker(sticker: &Sticker) -> JsonValue {
-    let mut dice = Dice::new(sticker.name.len().try_into().unwrap_or(0));
+    let mut rng = Dice::new(sticker.name.len().try_into().unwrap_or(0));
     let wear = Amount::from_cents(i64::try_from(sticker.wear).unwrap_or(0));
     JsonValue::Object(
         "Sticker",
         vec![
-            ("id", JsonValue::text(global_id("Sticker", dice.between(1, 9_999)))),
+            ("id", JsonValue::text(global_id("Sticker", rng.range(1, 9_999)))),
             ("value", JsonValue::coins(sticker.value)),
-            ("imageUrl", JsonValue::Text(icon(&mut dice))),
+            ("imageUrl", JsonValue::Text(icon(&mut rng))),
             ("brand", JsonValue::text("Sticker")),
             ("name", JsonValue::text(&*sticker.name)),
             ("color", JsonValue::text(sticker.color)),
@@ -272,30 +263,30 @@ fn sticker(sticker: &Sticker) -> JsonValue {
     )
 }
 
-fn icon(dice: &mut Dice) -> String {
-    let letter = |dice: &mut Dice| {
-        let index = usize::try_from(dice.below(64)).unwrap_or(0);
+fn icon(rng: &mut Dice) -> String {
+    let letter = |rng: &mut Dice| {
+        let index = usize::try_from(rng.below(64)).unwrap_or(0);
         BASE64.get(index).map_or('A', |byte| char::from(*byte))
     };
-    let path: String = (0..ICON_CHARS).map(|_| letter(dice)).collect();
+    let path: String = (0..ICON_CHARS).map(|_| letter(rng)).collect();
     format!("https://example.invalid/economy/image/{}", path.replace('/', "_"))
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// An id as the marketplace makes them: unpadded base64 of `Trade:32993472`.
+/// Returns an id in the marketplace's format: unpadded base64 of, say, `Trade:32993472`.
 pub fn global_id(of: &str, number: u64) -> String {
     base64(format!("{of}:{number}").as_bytes())
 }
 
-/// The number of an id of this type.
+/// Returns the number of an id of this type, or `None` for any other text.
 pub fn number_of(of: &str, id: &str) -> Option<u64> {
     let text = String::from_utf8(from_base64(id)?).ok()?;
     let number = text.strip_prefix(of)?.strip_prefix(':')?.parse().ok()?;
     (global_id(of, number) == id).then_some(number)
 }
 
-/// Unpadded base64.
+/// Encodes bytes as unpadded base64.
 pub fn base64(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().saturating_mul(4).div_ceil(3));
     for chunk in bytes.chunks(3) {
@@ -336,7 +327,7 @@ mod tests {
     use crate::sim::{catalogue::Catalogue, settings::SimSettings};
 
     #[test]
-    fn ids_are_those_of_the_real_market() {
+    fn ids_have_the_format_of_the_marketplace() {
         assert_eq!(global_id("Trade", 90_000_001), "VHJhZGU6OTAwMDAwMDE");
         assert_eq!(number_of("Trade", "VHJhZGU6OTAwMDAwMDE"), Some(90_000_001));
         for id in ["", "VHJhZGU6", "VXNlcjox", "%%%", "VHJhZGU6OTAwMDAwMDE=", "ä"] {
@@ -344,8 +335,8 @@ mod tests {
         }
     }
 
-    fn listing(offer: ListedItem) -> Listing {
-        Listing { offer: Arc::new(offer), buyer: None, ..specimen() }
+    fn listing(item: ListedItem) -> Listing {
+        Listing { item: Arc::new(item), buyer: None, ..complete_listing() }
     }
 
     fn frame(generation: Generation, listing: &Listing) -> String {
@@ -366,20 +357,20 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_as_long_as_recorded_ones() {
-        let offers = Catalogue::new(&SimSettings { odd_permille: 0, ..SimSettings::default() });
+    fn frame_sizes_are_those_of_recorded_frames() {
+        let items = Catalogue::new(&SimSettings { defect_permille: 0, ..SimSettings::default() });
         let mut sizes: Vec<usize> =
-            offers.take(2_000).map(|offer| frame(Generation::B, &listing(offer)).len()).collect();
+            items.take(2_000).map(|item| frame(Generation::B, &listing(item)).len()).collect();
         sizes.sort_unstable();
-        let (least, median, most) = (sizes[0], sizes[1_000], sizes[1_999]);
-        assert!(1_300 <= least && most <= 2_900, "{least} {median} {most}");
+        let (min, median, max) = (sizes[0], sizes[1_000], sizes[1_999]);
+        assert!(1_300 <= min && max <= 2_900, "{min} {median} {max}");
         assert!((1_350..1_700).contains(&median), "{median}");
     }
 
     #[test]
-    fn a_frame_is_json_with_the_fields_of_its_generation() {
-        for offer in Catalogue::new(&SimSettings::default()).take(500) {
-            let listing = listing(offer);
+    fn each_frame_is_json_with_the_fields_of_its_generation() {
+        for item in Catalogue::new(&SimSettings::default()).take(500) {
+            let listing = listing(item);
             let read = |generation| -> serde_json::Value {
                 serde_json::from_str(&frame(generation, &listing)).unwrap()
             };
@@ -394,7 +385,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn base64_is_undone(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn decoding_reverses_encoding(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             prop_assert_eq!(from_base64(&base64(&bytes)), Some(bytes));
         }
     }

@@ -1,12 +1,11 @@
-//! The practice market itself, as a state machine: what is listed, who takes it, what the account
-//! holds. Pure: time is an argument (since the market opened), chance comes from the seed.
+//! The simulated market as a state machine: listings, purchases and the account. Pure: time is an
+//! argument (relative to the opening), randomness comes from the seed.
 //!
 //! # Invariants
 //!
 //! 1. A listing is sold at most once, to the account or to a rival.
-//! 2. The balance is what the account began with, less its purchases, plus those that were refunded,
-//!    and is never negative.
-//! 3. The same settings list the same things with the same numbers.
+//! 2. The balance is the initial balance minus the purchases plus the refunds, and never negative.
+//! 3. The same settings produce the same listings with the same numbers.
 
 mod lies;
 mod past;
@@ -20,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use self::past::Past;
+use self::past::AccountHistory;
 pub use self::sale::SaleRejection;
 use super::{
     catalogue::Catalogue,
@@ -32,35 +31,31 @@ use super::{
 };
 use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeStatus};
 
-/// How many listings are open at once; beyond it the oldest are taken back.
+/// Maximum number of open listings; beyond it the oldest expire.
 pub const OPEN_MAX: usize = 50_000;
-/// How many purchases the account can make.
+/// Maximum number of purchases of the account.
 pub const PURCHASES_MAX: usize = 100_000;
-/// How much happens in one step of time at most. A market whose rate is more than its machine can
-/// make falls behind, and still answers, and still ends when it is told to.
+/// Maximum number of scheduled changes per [`advance`](MarketState::advance). Under overload the
+/// market falls behind its schedule, but still responds to requests and to a shutdown.
 pub const STEPS_MAX: usize = 4_096;
-/// How many listings one event of the feed carries at most.
+/// Maximum number of listings in one event of the feed.
 pub const BATCH_MAX: usize = 25;
 
-/// Something that the feed tells.
+/// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarketEvent {
-    /// Listings appeared, together.
+    /// A group of new listings.
     Created(Vec<Arc<Listing>>),
-    /// A listing changed.
     Updated(Arc<Listing>),
-    /// The balance changed.
     Wallet {
-        /// What the account holds now.
         balance: Amount,
-        /// What was added, or taken.
         change: Amount,
-        /// The id of the listing that caused it.
+        /// Id of the listing that caused the change; empty without one.
         cause: String,
     },
 }
 
-/// The state of a market.
+/// State of a simulated market.
 #[derive(Debug)]
 pub struct MarketState {
     opened_at: UnixMs,
@@ -70,20 +65,20 @@ pub struct MarketState {
     first_number: u64,
     open: BTreeMap<u64, Listing>,
     bought: BTreeMap<u64, Listing>,
-    agenda: BinaryHeap<Reverse<(Duration, (u64, ScheduledChange))>>,
+    scheduled: BinaryHeap<Reverse<(Duration, (u64, ScheduledChange))>>,
     delivery: Delivery,
     balance: Amount,
-    daily_left: Option<Amount>,
+    daily_remaining: Option<Amount>,
     suspected_trader: bool,
     user_id: Arc<str>,
     books: MarketBooks,
-    past: Past,
+    history: AccountHistory,
 }
 
-/// What is to happen to a listing.
+/// A scheduled change of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ScheduledChange {
-    Taken,
+    RivalBuys,
     Expired,
     Confirmed,
     Delivered,
@@ -91,11 +86,11 @@ enum ScheduledChange {
 }
 
 impl MarketState {
-    /// Opens a market whose clock shows this when it opens.
+    /// Creates a market. `opened_at` is the time of its own clock at the opening.
     pub fn new(settings: &SimSettings, opened_at: UnixMs) -> Self {
-        // Another seed has other numbers, so that a ledger never takes one market for another.
-        let room = Dice::aside(settings.seed, 3).below(800);
-        let first_number = room.saturating_mul(1_000_000).saturating_add(100_000_000);
+        // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
+        let range = Dice::fork(settings.seed, 3).below(800);
+        let first_number = range.saturating_mul(1_000_000).saturating_add(100_000_000);
         let balance = settings.balance;
         Self {
             opened_at,
@@ -105,40 +100,40 @@ impl MarketState {
             first_number,
             open: BTreeMap::new(),
             bought: BTreeMap::new(),
-            agenda: BinaryHeap::new(),
+            scheduled: BinaryHeap::new(),
             delivery: settings.delivery,
             balance,
-            daily_left: settings.daily_limit,
+            daily_remaining: settings.daily_limit,
             suspected_trader: settings.suspected_trader,
             user_id: Arc::from(&*settings.user_id),
             books: MarketBooks::new(balance),
-            past: Past::default(),
+            history: AccountHistory::default(),
         }
     }
 
-    /// What the market's clock shows.
+    /// Returns the time of the market's clock.
     pub fn clock(&self, now: Duration) -> UnixMs {
         self.opened_at.plus(now)
     }
 
-    /// When something happens next.
+    /// Returns the time of the next arrival or scheduled change.
     pub fn next_due(&mut self) -> Option<Duration> {
-        let listed = self.catalogue.peek().map(|offer| offer.arrival.at);
-        let due = self.agenda.peek().map(|Reverse((at, ..))| *at);
+        let listed = self.catalogue.peek().map(|item| item.arrival.at);
+        let due = self.scheduled.peek().map(|Reverse((at, ..))| *at);
         match (listed, due) {
             (Some(listed), Some(due)) => Some(listed.min(due)),
             (one, other) => one.or(other),
         }
     }
 
-    /// Lets everything happen that is due by now, up to [`STEPS_MAX`] steps.
+    /// Applies the arrivals and changes that are due, at most [`STEPS_MAX`].
     pub fn advance(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         for _ in 0..STEPS_MAX {
             let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
-            let is_agenda = self.agenda.peek().is_some_and(|Reverse((due, ..))| *due == at);
-            if is_agenda {
-                if let Some(Reverse((_, due))) = self.agenda.pop() {
-                    self.happens(due, at, events);
+            let is_scheduled = self.scheduled.peek().is_some_and(|Reverse((due, ..))| *due == at);
+            if is_scheduled {
+                if let Some(Reverse((_, due))) = self.scheduled.pop() {
+                    self.apply_scheduled(due, at, events);
                 }
             } else {
                 self.list_group(now, events);
@@ -146,21 +141,21 @@ impl MarketState {
         }
     }
 
-    /// Lists what arrives together.
+    /// Lists the next group of arrivals, at most [`BATCH_MAX`] items.
     fn list_group(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         let mut listed = Vec::new();
-        let group = self.catalogue.peek().map(|offer| offer.arrival.group);
+        let group = self.catalogue.peek().map(|item| item.arrival.group);
         while listed.len() < BATCH_MAX
-            && let Some(offer) = self.catalogue.next_if(|offer| Some(offer.arrival.group) == group)
+            && let Some(item) = self.catalogue.next_if(|item| Some(item.arrival.group) == group)
         {
-            listed.push(self.list(now, offer));
+            listed.push(self.list(now, item));
         }
         events.push(MarketEvent::Created(listed));
-        self.take_back_old(now, events);
+        self.close_old(now, events);
     }
 
-    /// Takes the oldest listings back: those that ran out, and those that are too many.
-    fn take_back_old(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
+    /// Closes the oldest listings: expired ones and those beyond [`OPEN_MAX`].
+    fn close_old(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         let clock = self.clock(now);
         while let Some((number, oldest)) = self.open.first_key_value()
             && (self.open.len() > OPEN_MAX || oldest.expires_at() <= clock)
@@ -170,40 +165,40 @@ impl MarketState {
         }
     }
 
-    /// Lists something that the seed does not know of.
-    pub fn offer(
+    /// Lists items in addition to the generated ones, as one group. Returns the ids.
+    pub fn list_items(
         &mut self,
         now: Duration,
-        offers: Vec<ListedItem>,
+        items: Vec<ListedItem>,
         events: &mut Vec<MarketEvent>,
     ) -> Vec<String> {
-        let listed: Vec<_> = offers.into_iter().map(|offer| self.list(now, offer)).collect();
+        let listed: Vec<_> = items.into_iter().map(|item| self.list(now, item)).collect();
         let ids = listed.iter().map(|listing| listing.id()).collect();
         events.push(MarketEvent::Created(listed));
         ids
     }
 
-    /// Takes an open listing back, as its seller may; `false` if there is none of this id.
-    pub fn take_back(&mut self, now: Duration, id: &str, events: &mut Vec<MarketEvent>) -> bool {
-        let open = number_of("Trade", id).filter(|number| self.open.contains_key(number));
-        if let Some(number) = open {
+    /// Cancels an open listing, as its seller may. Returns `false` if no such listing is open.
+    pub fn delist(&mut self, now: Duration, id: &str, events: &mut Vec<MarketEvent>) -> bool {
+        let number = number_of("Trade", id).filter(|number| self.open.contains_key(number));
+        if let Some(number) = number {
             self.close(number, TradeStatus::Cancelled, now, events);
         }
-        open.is_some()
+        number.is_some()
     }
 
-    fn list(&mut self, now: Duration, offer: ListedItem) -> Arc<Listing> {
+    fn list(&mut self, now: Duration, item: ListedItem) -> Arc<Listing> {
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
-        let offer = Arc::new(offer);
-        let status = match offer.oddity {
+        let item = Arc::new(item);
+        let status = match item.defect {
             Some(ListingDefect::NotListed) => TradeStatus::Processing,
             _ => TradeStatus::Listed,
         };
-        let created_at = before(self.clock(now), offer.created_before);
+        let created_at = before(self.clock(now), item.created_before);
         let listing = Listing {
             number,
-            offer: Arc::clone(&offer),
+            item: Arc::clone(&item),
             status,
             created_at,
             updated_at: created_at,
@@ -211,36 +206,36 @@ impl MarketState {
             buyer: None,
             user_id: Arc::clone(&self.user_id),
         };
-        if let Some(after) = offer.rival_after {
-            let first = offer.can_join_after.unwrap_or_default();
-            self.appoint(
-                now.saturating_add(first).saturating_add(after),
+        if let Some(after) = item.rival_after {
+            let can_join_after = item.can_join_after.unwrap_or_default();
+            self.schedule(
+                now.saturating_add(can_join_after).saturating_add(after),
                 number,
-                ScheduledChange::Taken,
+                ScheduledChange::RivalBuys,
             );
         }
-        if offer.open_for < OPEN_FOR {
-            self.appoint(now.saturating_add(offer.open_for), number, ScheduledChange::Expired);
+        if item.open_for < OPEN_FOR {
+            self.schedule(now.saturating_add(item.open_for), number, ScheduledChange::Expired);
         }
-        let can_join_at = now.saturating_add(offer.can_join_after.unwrap_or_default());
+        let can_join_at = now.saturating_add(item.can_join_after.unwrap_or_default());
         let entry = BookEntry {
             id: listing.id(),
-            market_name: offer.market_name.clone(),
-            price: offer.total,
-            wanted: offer.wanted,
+            market_name: item.market_name.clone(),
+            price: item.total,
+            wanted: item.wanted,
             listed_at: now,
             can_join_at,
             closed: None,
             purchase: None,
             requests: Vec::new(),
         };
-        self.books.list(number, entry);
+        self.books.record_listing(number, entry);
         self.open.insert(number, listing.clone());
         Arc::new(listing)
     }
 
-    fn appoint(&mut self, at: Duration, number: u64, what: ScheduledChange) {
-        self.agenda.push(Reverse((at, (number, what))));
+    fn schedule(&mut self, at: Duration, number: u64, change: ScheduledChange) {
+        self.scheduled.push(Reverse((at, (number, change))));
     }
 
     fn close(
@@ -256,73 +251,69 @@ impl MarketState {
         let how = if status == TradeStatus::Joined {
             listing.buyer = Some(ListingBuyer::Rival);
             listing.joined_at = Some(listing.updated_at);
-            Closed::Taken
+            Closed::BoughtByRival
         } else {
             Closed::Expired
         };
-        self.books.close(number, now, how);
+        self.books.record_close(number, now, how);
         events.push(MarketEvent::Updated(Arc::new(listing)));
     }
 }
 
-/// What can be read off it.
 impl MarketState {
-    /// What the account holds.
     pub const fn balance(&self) -> Amount {
         self.balance
     }
 
-    /// What the account may still withdraw today.
-    pub const fn daily_left(&self) -> Option<Amount> {
-        self.daily_left
+    /// Returns the remaining withdrawal limit of the account.
+    pub const fn daily_remaining(&self) -> Option<Amount> {
+        self.daily_remaining
     }
 
-    /// Whether the site has flagged the account.
+    /// Returns `true` if the account is flagged as a suspected trader.
     pub const fn suspected_trader(&self) -> bool {
         self.suspected_trader
     }
 
-    /// Who the account is.
     pub fn user_id(&self) -> &str {
         &self.user_id
     }
 
-    /// The listings that are open, oldest first.
+    /// Returns the open listings, oldest first.
     pub fn open(&self) -> impl DoubleEndedIterator<Item = &Listing> {
         self.open.values()
     }
 
-    /// The account's purchases, oldest first.
+    /// Returns the account's purchases, oldest first.
     pub fn bought(&self) -> impl DoubleEndedIterator<Item = &Listing> {
         self.bought.values()
     }
 
-    /// What truly happened.
     pub const fn books(&self) -> &MarketBooks {
         &self.books
     }
 
-    /// What the account held this long ago; beyond [`STALE_MAX`](super::faults::STALE_MAX), at the
-    /// earliest moment that is remembered.
+    /// Returns the balance of this age, limited to the oldest stored change
+    /// ([`STALE_MAX`](super::faults::STALE_MAX)).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
-        self.past.balance(now.saturating_sub(age), self.balance)
+        self.history.balance_at(now.saturating_sub(age), self.balance)
     }
 
-    /// The account's purchases as they were this long ago, oldest first.
+    /// Returns the account's purchases as of this age, oldest first.
     pub fn bought_before(&self, now: Duration, age: Duration) -> Vec<Listing> {
-        self.past.purchases(now.saturating_sub(age), &self.bought)
+        self.history.purchases_at(now.saturating_sub(age), &self.bought)
     }
 
-    /// Writes a request to buy into the books.
-    pub fn note(&mut self, id: &str, request: BookedRequest) {
+    /// Records an order in the books.
+    pub fn record_request(&mut self, id: &str, request: BookedRequest) {
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
-        self.books.request(number, id, request);
+        self.books.record_request(number, id, request);
     }
 
-    /// Notes in the books that a request to buy was answered.
-    pub fn answered(&mut self, id: &str, connection: u64, at: Duration) {
+    /// Records the response to an order in the books.
+    pub fn record_response(&mut self, id: &str, connection: u64, at: Duration) {
         if let Some(number) = number_of("Trade", id) {
-            self.books.answered(number, connection, at);
+            self.books.record_response(number, connection, at);
         }
     }
 }

@@ -1,18 +1,18 @@
-//! The practice marketplace: seeded, with faults on demand.
+//! The simulated market: a seeded marketplace on loopback with play money and injectable faults.
 //!
-//! A market that behaves as the real one is known to, on loopback, with money that is none. `sniper
-//! demo` runs the bot against it, `sniper sim` offers it for rehearsal, and the tests hold the bot
-//! against its [`market_books`], which are the truth.
+//! `sniper demo` runs the bot against it, `sniper sim` serves it alone, and the tests compare the
+//! bot's ledger with its [`market_books`].
 //!
-//! - What is listed, when, and who takes it: [`items`], [`arrivals`], [`catalogue`], [`offer`],
-//!   [`demo`], decided by a seed through [`dice`]. Pure.
+//! - Listings, their times and their rival buyers: [`items`], [`arrivals`], [`catalogue`],
+//!   [`offer`], [`demo`], all derived from a seed through [`dice`]. Pure.
 //! - The market as a state machine: [`market_state`], [`listing`], [`market_books`], [`faults`]. Pure.
-//! - How it speaks: [`query`], [`value`], [`graphql`], [`protocol`]. Pure.
-//! - `sniper sim`: [`cli`].
-//! - The edge: [`server`] with [`SimServer`], `server_state`, `http_head`, `http_server`, `ws_server`, `prefixed_stream`.
+//! - The wire formats: [`query`], [`value`], [`graphql`], [`protocol`]. Pure.
+//! - The command `sniper sim`: [`cli`].
+//! - Input and output: [`server`] with [`SimServer`], `server_state`, `http_head`, `http_server`,
+//!   `ws_server`, `prefixed_stream`.
 //!
-//! It shares no code with the rooms that speak to it: what one of them misunderstands, the other
-//! must not misunderstand in the same way.
+//! It shares no wire code with the client modules, so a misreading of the protocol on one side
+//! cannot be repeated on the other.
 
 pub mod arrivals;
 pub mod catalogue;

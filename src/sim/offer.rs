@@ -1,4 +1,4 @@
-//! Something that is listed: its contents, its moments, and what is odd about it. Pure.
+//! A listed item: its contents, its timing and its defects. Pure.
 
 use std::time::Duration;
 
@@ -8,77 +8,67 @@ use crate::{
     domain::money::{Amount, Percent},
 };
 
-/// How long a listing stays open.
+/// Time from the creation of a listing to its expiry.
 pub const OPEN_FOR: Duration = Duration::from_secs(48 * 3_600);
-/// A float's unit: 10⁻¹⁶.
+/// Decimals of a float: its unit is 10⁻¹⁶.
 const FLOAT_DECIMALS: usize = 16;
-/// How many of these units one hundredth has.
+/// Float units per hundredth.
 pub(super) const FLOAT_HUNDREDTH: u64 = 100_000_000_000_000;
 
-/// Something that is listed.
+/// An item with the price and the timing of its listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedItem {
-    /// When it appears, since the market opened, and with which others.
     pub arrival: NextArrival,
-    /// The item's full market name.
     pub market_name: String,
-    /// What stands before the bar, with its prefixes.
+    /// The part of the name before the bar, with its prefixes.
     pub brand: String,
-    /// What stands after it, without the wear.
+    /// The part of the name after the bar, without the wear.
     pub name: String,
-    /// The wear, or a sticker's finish.
+    /// The wear, or the finish of a sticker.
     pub color: Option<String>,
-    /// The site's word for how rare it is.
     pub rarity: &'static str,
-    /// The base price.
+    /// Price before the markup.
     pub base: Amount,
-    /// What it costs.
+    /// Price of the listing.
     pub total: Amount,
-    /// What the seller claims to have added.
+    /// Markup of `total` over `base`, rounded as the marketplace does.
     pub markup: Percent,
-    /// The float.
     pub float: Option<Float>,
-    /// What sticks on it.
     pub stickers: Vec<Sticker>,
-    /// How long before it appears it was created.
+    /// Age of the listing when it appears on the feed.
     pub created_before: Duration,
-    /// How long after its creation it runs out.
+    /// Time from creation to expiry.
     pub open_for: Duration,
-    /// How long after its creation it can be joined; `None`: at once.
+    /// Time from creation until it can be joined; `None` for at once.
     pub can_join_after: Option<Duration>,
-    /// How long after its creation flagged accounts can join it.
+    /// Time from creation until flagged accounts can join it.
     pub suspected_can_join_after: Duration,
-    /// How long after its appearance a rival takes it, if one does.
+    /// Time from appearance until a rival buys it, if one does.
     pub rival_after: Option<Duration>,
-    /// Which entry of the demo's whitelist it was made for.
+    /// Name of the demo whitelist entry for which it was generated.
     pub wanted: Option<&'static str>,
-    /// What is odd about it.
-    pub oddity: Option<ListingDefect>,
+    pub defect: Option<ListingDefect>,
 }
 
-/// An item's float.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Float {
-    /// The decimal number.
+    /// The exact decimal number.
     pub text: String,
-    /// A range around it, in hundredths, where newer answers tell only that.
+    /// Range around it, in hundredths, if generation B sends only the range.
     pub only_range: Option<(u64, u64)>,
 }
 
-/// A sticker on an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sticker {
-    /// Its name.
     pub name: String,
-    /// Its finish.
+    /// The finish, such as Holo.
     pub color: &'static str,
-    /// How much of it is scraped off, in hundredths; 0: nothing.
+    /// Share that is scraped off, in hundredths.
     pub wear: u64,
-    /// What it is worth.
     pub value: Amount,
 }
 
-/// What may be odd about a listing. None of these can, or should, be bought.
+/// A defect of a listing. Such a listing cannot be bought, or should not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListingDefect {
     /// `tradeItems` is empty.
@@ -89,11 +79,11 @@ pub enum ListingDefect {
     TwoItems,
     /// The item has no `itemVariant`.
     NoVariant,
-    /// It appears with a status that is not LISTED.
+    /// Its status is not LISTED when it appears.
     NotListed,
     /// `canJoin` is false.
     CannotJoin,
-    /// It is one's own.
+    /// The seller is the account itself.
     Own,
 }
 
@@ -110,7 +100,8 @@ impl ListingDefect {
 }
 
 impl ListedItem {
-    /// A plain offer, for tests: of a complete market name, at these prices, now.
+    /// Creates an item without defects and rivals that is listed at once. `market_name` is the full
+    /// name, with the wear.
     pub fn plain(market_name: &str, base: Amount, total: Amount) -> Self {
         let parsed = ItemName::parse(market_name);
         let (brand, name) = market_name.split_once(" | ").unwrap_or((market_name, ""));
@@ -140,19 +131,19 @@ impl ListedItem {
             suspected_can_join_after: Duration::from_secs(1),
             rival_after: None,
             wanted: None,
-            oddity: None,
+            defect: None,
         }
     }
 }
 
-/// `round((total − base) / base × 100, 2)`, as the marketplace computes it.
+/// Returns `round((total − base) / base × 100, 2)`, as the marketplace computes it.
 pub(super) fn markup_of(total: i64, base: i64) -> Percent {
     let exact = (total - base) * 20_000;
     let rounded = exact.checked_div(base).unwrap_or(0);
     Percent::from_hundredths((rounded + 1).div_euclid(2))
 }
 
-/// The floats of a wear, in hundredths: from and below.
+/// Returns the float range of a wear in hundredths; the upper bound is exclusive.
 pub(super) const fn hundredths_of(wear: Wear) -> (u64, u64) {
     match wear {
         Wear::FactoryNew => (0, 7),
@@ -163,7 +154,7 @@ pub(super) const fn hundredths_of(wear: Wear) -> (u64, u64) {
     }
 }
 
-/// A float of so many of its units, as a decimal number.
+/// Formats a float given in units as a decimal number.
 pub(super) fn float_text(units: u64) -> String {
     let text = format!("0.{units:0FLOAT_DECIMALS$}");
     let text = text.trim_end_matches('0');

@@ -1,6 +1,6 @@
-//! A connection from which something was read already: that comes first, then the rest.
+//! A stream that first yields bytes which were read from it before.
 //!
-//! The market learns from a request's head whether a feed or an answer is wanted; whoever serves it
+//! The server decides by the request head whether a connection is a feed. The WebSocket handshake
 //! then reads the same bytes again.
 
 use std::{
@@ -12,17 +12,16 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream with bytes put back in front of it.
+/// A stream with a prefix of bytes to read first.
 #[derive(Debug)]
 pub(super) struct PrefixedStream<S> {
-    front: BytesMut,
+    prefix: BytesMut,
     stream: S,
 }
 
 impl<S> PrefixedStream<S> {
-    /// Puts bytes back in front of a stream.
-    pub(super) const fn new(front: BytesMut, stream: S) -> Self {
-        Self { front, stream }
+    pub(super) const fn new(prefix: BytesMut, stream: S) -> Self {
+        Self { prefix, stream }
     }
 }
 
@@ -32,12 +31,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefixedStream<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.front.is_empty() {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, into);
         }
-        let count = self.front.len().min(into.remaining());
-        into.put_slice(self.front.get(..count).unwrap_or_default());
-        self.front.advance(count);
+        let count = self.prefix.len().min(into.remaining());
+        into.put_slice(self.prefix.get(..count).unwrap_or_default());
+        self.prefix.advance(count);
         Poll::Ready(Ok(()))
     }
 }

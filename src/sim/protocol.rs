@@ -1,7 +1,7 @@
-//! The server's side of graphql-transport-ws for one connection: messages in, messages out. Pure.
+//! Server side of graphql-transport-ws for one connection: messages in, messages out. Pure.
 //!
-//! As the protocol's document says: one `connection_init`, nothing but it, ping and pong before the
-//! acknowledgement, ids unique among live operations, and a close code for each breach.
+//! It enforces the protocol's rules: exactly one `connection_init`, only ping and pong before it,
+//! unique ids of live operations, and the specified close code for each violation.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     graphql::wallet_json,
-    listing::{Listing, specimen},
+    listing::{Listing, complete_listing},
     market_state::MarketEvent,
     query::{self, OperationKind, QueryField},
     value::{JsonValue, quoted},
@@ -20,28 +20,26 @@ use crate::{
     domain::trade::PaintWear,
 };
 
-/// How many operations a connection may have at once.
+/// Maximum number of live operations of a connection.
 const OPERATIONS_MAX: usize = 64;
-/// The longest id of an operation, in bytes.
+/// Maximum length of an operation's id.
 const ID_BYTES_MAX: usize = 256;
 
-/// What is to be sent.
+/// A message to the client, or the close of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolReply {
-    /// A text message.
     Text(String),
-    /// Close, with this code and reason.
+    /// Close with this code and reason.
     Close(u16, String),
 }
 
-/// Who is at the other end.
+/// The client of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
-    /// Whether it is signed in.
     pub signed_in: bool,
 }
 
-/// One connection's state.
+/// Protocol state of one connection.
 #[derive(Clone, Debug)]
 pub struct ProtocolSession {
     viewer: Viewer,
@@ -62,7 +60,7 @@ enum FeedTopic {
     Wallet,
 }
 
-/// What narrows a subscription of generation B down, on the server's side.
+/// Server-side filter of a subscription of generation B.
 #[derive(Clone, Debug, Default)]
 struct ListingFilter {
     market_name: Option<String>,
@@ -74,22 +72,21 @@ struct ListingFilter {
 }
 
 impl ProtocolSession {
-    /// A connection over which nothing was said yet.
     pub fn new(viewer: Viewer) -> Self {
         Self { viewer, acknowledged: false, operations: BTreeMap::new() }
     }
 
-    /// Whether the connection was initialised.
+    /// Returns `true` once the client has sent `connection_init`.
     pub const fn is_acknowledged(&self) -> bool {
         self.acknowledged
     }
 
-    /// Whether anything is subscribed to.
+    /// Returns `true` if there is a live subscription.
     pub fn is_subscribed(&self) -> bool {
         !self.operations.is_empty()
     }
 
-    /// Takes a message of the client's; says what to answer.
+    /// Handles a message of the client. Returns the replies.
     pub fn receive(&mut self, text: &str) -> Vec<ProtocolReply> {
         let message: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         match message.get("type").and_then(Value::as_str) {
@@ -149,13 +146,15 @@ impl ProtocolSession {
         let [field] = &document.fields[..] else {
             return Err("A subscription must select one top level field".to_owned());
         };
-        let word = |name| field.arg(name, variables).as_str().map(str::to_owned);
+        let string = |name| field.arg(name, variables).as_str().map(str::to_owned);
         let topic = match &*field.name {
             "createTrade" => FeedTopic::Created(Generation::A, ListingFilter::default()),
             "createTrades" => {
                 FeedTopic::Created(Generation::B, ListingFilter::read(field, variables))
             }
-            "updateTrade" => FeedTopic::Updated { status: word("status"), user_id: word("userId") },
+            "updateTrade" => {
+                FeedTopic::Updated { status: string("status"), user_id: string("userId") }
+            }
             "updateWallet" if !self.viewer.signed_in => return Err("unauthenticated".to_owned()),
             "updateWallet" => FeedTopic::Wallet,
             name => return Err(format!("Cannot query field \"{name}\" on type \"Subscription\".")),
@@ -163,12 +162,15 @@ impl ProtocolSession {
         if field.selection.is_empty() {
             return Err(format!("Field \"{}\" must have a selection of subfields.", field.name));
         }
-        topic.specimen().select(&field.selection, &mut String::new()).map_err(|e| e.to_string())?;
+        topic
+            .sample_payload()
+            .select(&field.selection, &mut String::new())
+            .map_err(|e| e.to_string())?;
         Ok(RequestedOperation { topic, field: field.clone() })
     }
 
-    /// Says what to send about an event.
-    pub fn tell(&self, event: &MarketEvent) -> Vec<ProtocolReply> {
+    /// Returns the messages that an event causes on this connection.
+    pub fn event_messages(&self, event: &MarketEvent) -> Vec<ProtocolReply> {
         let mut replies = Vec::new();
         for (id, operation) in &self.operations {
             for payload in operation.topic.payloads(event) {
@@ -177,7 +179,7 @@ impl ProtocolSession {
                     quoted(id),
                     quoted(&operation.field.key)
                 );
-                // The query was checked against a specimen of the same shape.
+                // The selection was validated against a complete listing of the same shape.
                 if payload.select(&operation.field.selection, &mut text).is_ok() {
                     text.push_str("}}}");
                     replies.push(ProtocolReply::Text(text));
@@ -193,7 +195,7 @@ impl ProtocolSession {
         operations.keys().map(|id| error(id, "Internal server error")).collect()
     }
 
-    /// Ends all operations properly.
+    /// Completes all operations.
     pub fn complete(&mut self) -> Vec<ProtocolReply> {
         let operations = std::mem::take(&mut self.operations);
         let message = |id: &String| format!(r#"{{"id":{},"type":"complete"}}"#, quoted(id));
@@ -202,19 +204,21 @@ impl ProtocolSession {
 }
 
 impl FeedTopic {
-    /// An event of this topic in which nothing is missing.
-    fn specimen(&self) -> JsonValue {
+    /// Returns a payload of this topic with all fields, to validate selections.
+    fn sample_payload(&self) -> JsonValue {
         match self {
             Self::Created(Generation::A, _) => {
-                one_trade("CreateTradePayload", &specimen(), Generation::A)
+                one_trade("CreateTradePayload", &complete_listing(), Generation::A)
             }
-            Self::Created(Generation::B, _) => trades(vec![specimen().json(Generation::B)]),
-            Self::Updated { .. } => one_trade("UpdateTradePayload", &specimen(), Generation::B),
+            Self::Created(Generation::B, _) => trades(vec![complete_listing().json(Generation::B)]),
+            Self::Updated { .. } => {
+                one_trade("UpdateTradePayload", &complete_listing(), Generation::B)
+            }
             Self::Wallet => wallet(Amount::ZERO, Amount::ZERO, ""),
         }
     }
 
-    /// What an event is in the words of this topic: nothing, one thing or several.
+    /// Returns the payloads of an event for this topic.
     fn payloads(&self, event: &MarketEvent) -> Vec<JsonValue> {
         match (self, event) {
             (Self::Created(Generation::A, _), MarketEvent::Created(listings)) => listings
@@ -272,15 +276,15 @@ impl ListingFilter {
     }
 
     fn fits(&self, listing: &Listing) -> bool {
-        let offer = &listing.offer;
-        let wear = offer.float.as_ref().and_then(|float| PaintWear::parse(&float.text));
-        let named = |part: &String| offer.market_name.to_lowercase().contains(part.as_str());
+        let item = &listing.item;
+        let wear = item.float.as_ref().and_then(|float| PaintWear::parse(&float.text));
+        let named = |part: &String| item.market_name.to_lowercase().contains(part.as_str());
         self.market_name.as_ref().is_none_or(named)
-            && self.markup_max.is_none_or(|most| offer.markup <= most)
-            && self.price_max.is_none_or(|most| offer.total <= most)
-            && self.price_min.is_none_or(|least| least <= offer.total)
-            && self.wear_max.is_none_or(|most| wear.is_some_and(|wear| wear <= most))
-            && self.wear_min.is_none_or(|least| wear.is_some_and(|wear| least <= wear))
+            && self.markup_max.is_none_or(|max| item.markup <= max)
+            && self.price_max.is_none_or(|max| item.total <= max)
+            && self.price_min.is_none_or(|min| min <= item.total)
+            && self.wear_max.is_none_or(|max| wear.is_some_and(|wear| wear <= max))
+            && self.wear_min.is_none_or(|min| wear.is_some_and(|wear| min <= wear))
     }
 }
 
@@ -351,26 +355,29 @@ mod tests {
             .to_string()
     }
 
-    /// What a client with these subscriptions hears of two listings and a purchase.
-    fn heard(session: &ProtocolSession) -> Vec<Value> {
+    /// Returns the messages that a client receives for two listings and a purchase.
+    fn received(session: &ProtocolSession) -> Vec<Value> {
         let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
-        let mut exchange = MarketState::new(&settings, UnixMs(0));
-        let offer = |cents| {
+        let mut market = MarketState::new(&settings, UnixMs(0));
+        let item = |cents| {
             let price = Amount::from_cents(cents);
             ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
         };
         let mut events = Vec::new();
-        let ids = exchange.offer(Duration::ZERO, vec![offer(1_000), offer(2_000)], &mut events);
-        exchange.join(Duration::from_secs(1), &ids[0], &mut events).unwrap();
-        let texts = events.iter().flat_map(|event| session.tell(event)).map(|reply| match reply {
-            ProtocolReply::Text(text) => text,
-            ProtocolReply::Close(..) => String::new(),
-        });
+        let ids = market.list_items(Duration::ZERO, vec![item(1_000), item(2_000)], &mut events);
+        market.join(Duration::from_secs(1), &ids[0], &mut events).unwrap();
+        let texts =
+            events.iter().flat_map(|event| session.event_messages(event)).map(
+                |reply| match reply {
+                    ProtocolReply::Text(text) => text,
+                    ProtocolReply::Close(..) => String::new(),
+                },
+            );
         texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
     }
 
     #[test]
-    fn a_breach_of_the_protocol_closes_with_its_code() {
+    fn a_protocol_violation_closes_with_its_code() {
         let check = |messages: &[&str], expected: u16| {
             let mut session = ProtocolSession::new(Viewer { signed_in: false });
             let replies: Vec<ProtocolReply> =
@@ -394,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_are_answered_at_any_time_with_their_payload() {
+    fn a_ping_is_answered_with_its_payload_also_before_the_acknowledgement() {
         let mut session = ProtocolSession::new(Viewer { signed_in: false });
         let pong = |text: &str| vec![ProtocolReply::Text(text.to_owned())];
         assert_eq!(session.receive(r#"{"type":"ping"}"#), pong(r#"{"type":"pong"}"#));
@@ -405,43 +412,43 @@ mod tests {
     }
 
     #[test]
-    fn each_generation_hears_of_listings_in_its_way() {
+    fn listings_are_sent_in_the_format_of_each_generation() {
         let mut session = session();
         assert_eq!(session.receive(&subscribe("a", A, json!({}))), []);
-        let heard_a = heard(&session);
-        assert_eq!(heard_a.len(), 2);
-        assert_eq!(heard_a[0]["payload"]["data"]["createTrade"]["trade"]["totalValue"], 10);
+        let received_a = received(&session);
+        assert_eq!(received_a.len(), 2);
+        assert_eq!(received_a[0]["payload"]["data"]["createTrade"]["trade"]["totalValue"], 10);
         session.receive(r#"{"id":"a","type":"complete"}"#);
         session.receive(&subscribe("b", B, Value::Null));
-        let heard_b = heard(&session);
-        assert_eq!(heard_b.len(), 1);
-        assert_eq!(heard_b[0]["id"], "b");
-        let trades = heard_b[0]["payload"]["data"]["createTrades"]["trades"].as_array().unwrap();
+        let received_b = received(&session);
+        assert_eq!(received_b.len(), 1);
+        assert_eq!(received_b[0]["id"], "b");
+        let trades = received_b[0]["payload"]["data"]["createTrades"]["trades"].as_array().unwrap();
         assert_eq!((trades.len(), &trades[0]["canJoin"]), (2, &json!(true)));
     }
 
     #[test]
-    fn a_filter_of_the_subscription_leaves_out_what_does_not_fit() {
+    fn a_subscription_filter_excludes_other_listings() {
         let mut session = session();
         session.receive(&subscribe("b", B, json!({"maxPrice": 10.5})));
-        let trades = heard(&session)[0]["payload"]["data"]["createTrades"]["trades"].clone();
+        let trades = received(&session)[0]["payload"]["data"]["createTrades"]["trades"].clone();
         assert_eq!(trades.as_array().map(Vec::len), Some(1));
         session.receive(r#"{"id":"b","type":"complete"}"#);
         session.receive(&subscribe("b", B, json!({"maxPrice": 5})));
-        assert_eq!(heard(&session), Vec::<Value>::new());
+        assert_eq!(received(&session), Vec::<Value>::new());
     }
 
     #[test]
-    fn purchases_are_told_to_who_asks_for_them() {
+    fn updates_are_sent_only_to_matching_subscriptions() {
         let mut session = session();
         session.receive(&subscribe("u", UPDATES, json!({"status": "JOINED"})));
         session.receive(&subscribe("w", WALLET, Value::Null));
         session.receive(&subscribe("x", UPDATES, json!({"status": "COMPLETED"})));
-        session.receive(&subscribe("y", UPDATES, json!({"userId": "somebody else"})));
-        let heard = heard(&session);
-        assert_eq!(heard.len(), 2);
-        assert_eq!(heard[0]["payload"]["data"]["updateTrade"]["trade"]["status"], "JOINED");
-        let wallet = &heard[1]["payload"]["data"]["updateWallet"];
+        session.receive(&subscribe("y", UPDATES, json!({"userId": "another user"})));
+        let received = received(&session);
+        assert_eq!(received.len(), 2);
+        assert_eq!(received[0]["payload"]["data"]["updateTrade"]["trade"]["status"], "JOINED");
+        let wallet = &received[1]["payload"]["data"]["updateWallet"];
         assert_eq!(
             (&wallet["wallet"]["amount"], &wallet["walletChange"]["valueChange"]),
             (&json!(490), &json!(-10))
@@ -449,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_subscribed_to_is_an_error_of_that_operation_alone() {
+    fn an_invalid_subscription_is_an_error_of_that_operation_only() {
         let mut session = session();
         for query in [
             "nonsense",
@@ -466,16 +473,16 @@ mod tests {
             assert!(message["payload"][0]["message"].is_string());
         }
         assert!(!session.is_subscribed());
-        let mut stranger = ProtocolSession::new(Viewer { signed_in: false });
-        stranger.receive(r#"{"type":"connection_init"}"#);
-        let replies = stranger.receive(&subscribe("1", WALLET, Value::Null));
+        let mut unauthenticated = ProtocolSession::new(Viewer { signed_in: false });
+        unauthenticated.receive(r#"{"type":"connection_init"}"#);
+        let replies = unauthenticated.receive(&subscribe("1", WALLET, Value::Null));
         assert!(
             matches!(&replies[..], [ProtocolReply::Text(text)] if text.contains("unauthenticated"))
         );
     }
 
     #[test]
-    fn subscriptions_end_with_an_error_or_properly() {
+    fn subscriptions_end_with_an_error_or_a_complete() {
         let mut session = session();
         session.receive(&subscribe("1", B, Value::Null));
         let ended = session.complete();
@@ -484,12 +491,12 @@ mod tests {
         assert!(
             matches!(&session.fail()[..], [ProtocolReply::Text(text)] if text.contains("error"))
         );
-        assert_eq!(heard(&session), Vec::<Value>::new());
+        assert_eq!(received(&session), Vec::<Value>::new());
     }
 
     proptest! {
         #[test]
-        fn no_message_makes_it_panic(texts in prop::collection::vec("\\PC{0,60}", 0..4)) {
+        fn handling_a_message_never_panics(texts in prop::collection::vec("\\PC{0,60}", 0..4)) {
             let mut session = session();
             for text in texts {
                 let wrapped = json!({"id": text, "type": "subscribe", "payload": {"query": text}});

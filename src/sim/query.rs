@@ -1,66 +1,58 @@
-//! GraphQL queries, as far as a marketplace's clients write them: one operation with variables,
-//! arguments, aliases and fragments. Pure, bounded, and strict about what it does not know.
+//! Parser of the subset of GraphQL that the marketplace's clients use: one operation with
+//! variables, arguments, aliases and fragments. Pure, bounded, and strict about unknown syntax.
 
 use std::{collections::BTreeMap, iter::Peekable};
 
 use serde_json::Value;
 
-/// The longest query that is read, in bytes.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
-/// How deeply selections and fragments may nest.
+/// Maximum nesting of selections and fragments.
 const DEPTH_MAX: u8 = 24;
-/// How many fields a query may have once its fragments are spelled out.
+/// Maximum number of fields of a query after the expansion of its fragments.
 const FIELDS_MAX: usize = 2_000;
 
-/// What kind of operation a query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationKind {
-    /// A read.
     Query,
-    /// A change.
     Mutation,
-    /// A stream of events.
     Subscription,
 }
 
-/// A query, read.
+/// A parsed query with expanded fragments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryDocument {
-    /// What kind.
     pub kind: OperationKind,
-    /// What is asked for at the top.
+    /// The top-level fields.
     pub fields: Vec<QueryField>,
 }
 
-/// One field that is asked for.
+/// A field of a selection set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryField {
-    /// The name that the answer gives it.
+    /// Name in the response: the alias, if there is one.
     pub key: String,
-    /// The name that the market knows it by.
+    /// Name in the schema.
     pub name: String,
-    /// What narrows it down.
     pub args: BTreeMap<String, Arg>,
-    /// What is asked for of it.
     pub selection: Vec<QueryField>,
 }
 
 /// The value of an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arg {
-    /// Stands in the query itself.
+    /// A value in the query.
     Literal(Value),
-    /// Comes with the request.
+    /// Name of a variable, whose value is in the request.
     Variable(String),
 }
 
-/// Why a text is not a query.
+/// Cause of a failed parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Syntax Error: {0}")]
 pub struct QueryError(&'static str);
 
 impl QueryField {
-    /// The value of an argument; null where it was not given.
+    /// Returns the value of an argument, or null if it is missing.
     pub fn arg<'a>(&'a self, name: &str, variables: &'a Value) -> &'a Value {
         match self.args.get(name) {
             Some(Arg::Literal(value)) => value,
@@ -70,16 +62,16 @@ impl QueryField {
     }
 }
 
-/// Reads a query of one operation.
+/// Parses a query of one operation.
 ///
 /// # Errors
 ///
-/// A [`QueryError`] that says what was expected.
+/// Returns a [`QueryError`] if the text is not a valid query or exceeds a limit.
 pub fn parse(text: &str) -> Result<QueryDocument, QueryError> {
     if text.len() > QUERY_BYTES_MAX {
         return Err(QueryError("the document is too long."));
     }
-    let mut parser = Parser { tokens: tokens(text)?.into_iter().peekable(), depth: 0 };
+    let mut parser = Parser { tokens: tokenize(text)?.into_iter().peekable(), depth: 0 };
     let (mut operation, mut fragments) = (None, BTreeMap::new());
     while let Some(token) = parser.tokens.peek() {
         if *token == Token::Name("fragment".to_owned()) {
@@ -90,8 +82,8 @@ pub fn parse(text: &str) -> Result<QueryDocument, QueryError> {
         }
     }
     let (kind, nodes) = operation.ok_or(QueryError("expected an operation."))?;
-    let mut room = FIELDS_MAX;
-    let fields = spell_out(nodes, &fragments, DEPTH_MAX, &mut room)?;
+    let mut remaining = FIELDS_MAX;
+    let fields = expand(nodes, &fragments, DEPTH_MAX, &mut remaining)?;
     Ok(QueryDocument { kind, fields })
 }
 
@@ -102,27 +94,27 @@ enum QueryNode {
     Inline(Vec<QueryNode>),
 }
 
-/// Replaces fragments by what they stand for.
-fn spell_out(
+/// Replaces fragments by their fields.
+fn expand(
     nodes: Vec<QueryNode>,
     fragments: &BTreeMap<String, Vec<QueryNode>>,
     depth: u8,
-    room: &mut usize,
+    remaining: &mut usize,
 ) -> Result<Vec<QueryField>, QueryError> {
     let depth = depth.checked_sub(1).ok_or(QueryError("nested too deeply."))?;
     let mut fields = Vec::new();
     for node in nodes {
-        *room = room.checked_sub(1).ok_or(QueryError("too many fields."))?;
+        *remaining = remaining.checked_sub(1).ok_or(QueryError("too many fields."))?;
         match node {
-            QueryNode::Field(field, below) => {
-                let selection = spell_out(below, fragments, depth, room)?;
+            QueryNode::Field(field, children) => {
+                let selection = expand(children, fragments, depth, remaining)?;
                 fields.push(QueryField { selection, ..field });
             }
             QueryNode::Spread(name) => {
                 let nodes = fragments.get(&name).ok_or(QueryError("unknown fragment."))?;
-                fields.extend(spell_out(nodes.clone(), fragments, depth, room)?);
+                fields.extend(expand(nodes.clone(), fragments, depth, remaining)?);
             }
-            QueryNode::Inline(nodes) => fields.extend(spell_out(nodes, fragments, depth, room)?),
+            QueryNode::Inline(nodes) => fields.extend(expand(nodes, fragments, depth, remaining)?),
         }
     }
     Ok(fields)
@@ -137,7 +129,7 @@ enum Token {
     Spread,
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, QueryError> {
+fn tokenize(text: &str) -> Result<Vec<Token>, QueryError> {
     let mut chars = text.chars().peekable();
     let mut tokens = Vec::new();
     while let Some(char) = chars.next() {
@@ -155,14 +147,14 @@ fn tokens(text: &str) -> Result<Vec<Token>, QueryError> {
                 Token::Spread
             }
             '_' | 'a'..='z' | 'A'..='Z' => {
-                let word = |char: &char| char.is_ascii_alphanumeric() || *char == '_';
-                Token::Name(take(char, &mut chars, word))
+                let part = |char: &char| char.is_ascii_alphanumeric() || *char == '_';
+                Token::Name(take_while(char, &mut chars, part))
             }
             '-' | '0'..='9' => {
                 let part = |char: &char| {
                     char.is_ascii_digit() || matches!(char, '.' | 'e' | 'E' | '+' | '-')
                 };
-                Token::Number(take(char, &mut chars, part))
+                Token::Number(take_while(char, &mut chars, part))
             }
             '{' | '}' | '(' | ')' | '[' | ']' | ':' | '$' | '!' | '=' | '@' | '&' | '|' => {
                 Token::Mark(char)
@@ -174,7 +166,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, QueryError> {
     Ok(tokens)
 }
 
-fn take(
+fn take_while(
     first: char,
     chars: &mut Peekable<impl Iterator<Item = char>>,
     fits: impl Fn(&char) -> bool,
@@ -208,12 +200,12 @@ struct Parser<I: Iterator<Item = Token>> {
 }
 
 impl<I: Iterator<Item = Token>> Parser<I> {
-    fn takes(&mut self, mark: char) -> bool {
+    fn eat(&mut self, mark: char) -> bool {
         self.tokens.next_if_eq(&Token::Mark(mark)).is_some()
     }
 
     fn expect(&mut self, mark: char, error: &'static str) -> Result<(), QueryError> {
-        if self.takes(mark) { Ok(()) } else { Err(QueryError(error)) }
+        if self.eat(mark) { Ok(()) } else { Err(QueryError(error)) }
     }
 
     fn name(&mut self) -> Result<String, QueryError> {
@@ -236,13 +228,13 @@ impl<I: Iterator<Item = Token>> Parser<I> {
         if matches!(self.tokens.peek(), Some(Token::Name(_))) {
             self.name()?;
         }
-        if self.takes('(') {
+        if self.eat('(') {
             self.skip_to_closing()?;
         }
         Ok((kind, self.selection()?))
     }
 
-    /// Skips the declaration of variables: what they hold is checked where it is used.
+    /// Skips the declaration of variables. Their values are checked at their use.
     fn skip_to_closing(&mut self) -> Result<(), QueryError> {
         loop {
             match self.tokens.next() {
@@ -270,7 +262,7 @@ impl<I: Iterator<Item = Token>> Parser<I> {
             return Err(QueryError("nested too deeply."));
         }
         let mut nodes = Vec::new();
-        while !self.takes('}') {
+        while !self.eat('}') {
             nodes.push(self.node()?);
         }
         self.depth = self.depth.saturating_sub(1);
@@ -291,24 +283,24 @@ impl<I: Iterator<Item = Token>> Parser<I> {
             };
         }
         let key = self.name()?;
-        let name = if self.takes(':') { self.name()? } else { key.clone() };
+        let name = if self.eat(':') { self.name()? } else { key.clone() };
         let mut args = BTreeMap::new();
-        if self.takes('(') {
-            while !self.takes(')') {
+        if self.eat('(') {
+            while !self.eat(')') {
                 let arg = self.name()?;
                 self.expect(':', "expected :.")?;
                 args.insert(arg, self.arg()?);
             }
         }
-        let below = match self.tokens.peek() {
+        let children = match self.tokens.peek() {
             Some(Token::Mark('{')) => self.selection()?,
             _ => Vec::new(),
         };
-        Ok(QueryNode::Field(QueryField { key, name, args, selection: Vec::new() }, below))
+        Ok(QueryNode::Field(QueryField { key, name, args, selection: Vec::new() }, children))
     }
 
     fn arg(&mut self) -> Result<Arg, QueryError> {
-        if self.takes('$') {
+        if self.eat('$') {
             Ok(Arg::Variable(self.name()?))
         } else {
             self.literal().map(Arg::Literal)
@@ -328,7 +320,7 @@ impl<I: Iterator<Item = Token>> Parser<I> {
             }),
             Some(Token::Mark('[')) => {
                 let mut values = Vec::new();
-                while !self.takes(']') {
+                while !self.eat(']') {
                     values.push(self.flat_literal()?);
                 }
                 Ok(Value::Array(values))
@@ -337,7 +329,7 @@ impl<I: Iterator<Item = Token>> Parser<I> {
         }
     }
 
-    /// A literal within a list: lists of lists are nobody's argument here.
+    /// Parses an element of a list. No argument of the marketplace is a list of lists.
     fn flat_literal(&mut self) -> Result<Value, QueryError> {
         if self.tokens.peek() == Some(&Token::Mark('[')) {
             return Err(QueryError("nested too deeply."));
@@ -355,14 +347,18 @@ mod tests {
 
     fn names(fields: &[QueryField]) -> String {
         let each = fields.iter().map(|field| {
-            let below = names(&field.selection);
-            if below.is_empty() { field.name.clone() } else { format!("{}{{{below}}}", field.name) }
+            let children = names(&field.selection);
+            if children.is_empty() {
+                field.name.clone()
+            } else {
+                format!("{}{{{children}}}", field.name)
+            }
         });
         each.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn the_operations_of_the_market_are_read() {
+    fn an_operation_with_fragments_is_parsed() {
         let read = parse(
             "subscription OnCreateTrades($maxPrice: UnsignedFloat) {\n  createTrades(maxPrice: $maxPrice) { trades { ...T } } }
              fragment T on Trade { id tradeItems { marketName, itemVariant { value } } ... on Trade { status } }",
@@ -376,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_come_from_the_query_or_the_request() {
+    fn an_argument_is_a_literal_or_a_variable() {
         let read = parse("query Q($n: Int) { trades(first: $n, orderBy: [ID_DESC], status: LISTED, x: -1) { a } }").unwrap();
         let variables = json!({"n": 5});
         let arg = |name| read.fields[0].arg(name, &variables).clone();
@@ -387,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_query_is_refused() {
+    fn an_invalid_query_is_an_error() {
         for text in [
             "",
             "{",
@@ -407,9 +403,9 @@ mod tests {
         }
     }
 
-    /// Fragments that double each other must not make a small query a large answer.
+    /// Nested fragments must not turn a small query into a large response.
     #[test]
-    fn fragments_cannot_multiply_without_bound() {
+    fn the_expansion_of_fragments_is_bounded() {
         let mut text = String::from("{ ...F0 }");
         for level in 0..20 {
             text.push_str(&format!(" fragment F{level} on T {{ ...F{0} ...F{0} }}", level + 1));
@@ -420,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_a_query_never_panics(text in "[{}()$:.a\" \\[\\]1-]{0,60}|\\PC{0,60}") {
+        fn parsing_a_query_never_panics(text in "[{}()$:.a\" \\[\\]1-]{0,60}|\\PC{0,60}") {
             if let Ok(read) = parse(&text) {
                 prop_assert!(!read.fields.is_empty());
             }

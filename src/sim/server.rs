@@ -1,5 +1,5 @@
-//! A practice market on a real socket: a thread of its own, with a runtime of its own, so that it
-//! does not disturb what it is there to measure.
+//! The simulator on a real socket. It has its own thread and runtime, so that it does not disturb
+//! the client under test.
 
 use std::{
     io,
@@ -28,67 +28,52 @@ use super::{
     market_books::MarketBooks,
     offer::ListedItem,
     prefixed_stream::PrefixedStream,
-    server_state::{FeedOrder, ServerState, ServerStats},
+    server_state::{FeedCommand, ServerState, ServerStats},
     settings::SimSettings,
     ws_server,
 };
 use crate::domain::money::Amount;
 
-/// How many connections are served at once; further ones are dropped.
+/// Maximum number of open connections; further ones are dropped.
 pub const CONNECTIONS_MAX: usize = 256;
-/// How long a TLS handshake may take.
+/// Timeout of a TLS handshake.
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long to wait after the system could not accept a connection.
+/// Pause after a failed `accept`, such as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a market cannot be opened.
+/// Cause of a failed start of the simulator.
 #[derive(Debug, thiserror::Error)]
 pub enum SimServerError {
-    /// Somebody else listens there.
     #[error(
-        "cannot listen on {address}: the port is taken; choose another with --listen, or port 0 for any that is free"
+        "cannot listen on {address}: the port is in use; choose another with --listen, or port 0 for a free one"
     )]
-    Occupied {
-        /// Where.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The address cannot be listened on.
+    AddressInUse { address: SocketAddr, source: io::Error },
     #[error("cannot listen on {address}; choose an address of this machine with --listen")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It would be seen from other machines, unencrypted.
+    Listen { address: SocketAddr, source: io::Error },
+    /// The address is reachable from other machines, and the traffic is not encrypted.
     #[error(
-        "cannot listen on {address}: the practice market serves this machine only; use 127.0.0.1 or [::1] with --listen"
+        "cannot listen on {address}: the simulator serves this machine only; use 127.0.0.1 or [::1] with --listen"
     )]
-    NotHere {
-        /// Where.
-        address: SocketAddr,
-    },
-    /// The system gives no thread or no runtime.
-    #[error("cannot start the practice market's thread")]
+    NotLoopback { address: SocketAddr },
+    /// The thread or its runtime could not be created.
+    #[error("cannot start the simulator's thread; check the limit of threads and of open files")]
     Thread(#[source] io::Error),
 }
 
-/// A market that is open. It closes when it is dropped.
+/// A running simulator. It stops when it is dropped.
 pub struct SimServer {
-    floor: Arc<ServerState>,
+    shared: Arc<ServerState>,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl SimServer {
-    /// Opens a market.
+    /// Starts the simulator on its own thread.
     ///
     /// # Errors
     ///
-    /// A [`SimServerError`] where it cannot listen or the system has no thread to spare.
+    /// Returns a [`SimServerError`] if the address cannot be bound or no thread can be started.
     pub fn start(settings: SimSettings) -> Result<Self, SimServerError> {
         let address = settings.listen;
         let listening = std::net::TcpListener::bind(address).and_then(|listener| {
@@ -97,124 +82,125 @@ impl SimServer {
             Ok((listener, address))
         });
         let (listener, address) = listening.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => SimServerError::Occupied { address, source },
+            io::ErrorKind::AddrInUse => SimServerError::AddressInUse { address, source },
             _ => SimServerError::Listen { address, source },
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(SimServerError::Thread)?;
-        let floor = Arc::new(ServerState::new(settings));
+        let shared = Arc::new(ServerState::new(settings));
         let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&floor);
-        let thread = std::thread::Builder::new().name("practice-market".to_owned());
+        let served = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("simulator".to_owned());
         let thread = thread.spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
                     result = serve(listener, &served) => {
                         if let Err(error) = result {
-                            debug!(%error, "the practice market cannot listen any more");
+                            debug!(%error, "Simulator failed: cannot use its listener");
                         }
                     }
                 }
             });
         });
         let thread = Some(thread.map_err(SimServerError::Thread)?);
-        Ok(Self { floor, address, stop: Some(stop), thread })
+        Ok(Self { shared, address, stop: Some(stop), thread })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The feed's address.
+    /// Returns the URL of the feed.
     pub fn ws_url(&self) -> String {
-        let scheme = if self.floor.settings.tls.is_some() { "wss" } else { "ws" };
+        let scheme = if self.shared.settings.tls.is_some() { "wss" } else { "ws" };
         format!("{scheme}://{}/ws", self.address)
     }
 
-    /// The address for reads and buys.
+    /// Returns the URL for reads and orders.
     pub fn http_url(&self) -> String {
-        let scheme = if self.floor.settings.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.shared.settings.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}/graphql", self.address)
     }
 
-    /// The value of the `session` cookie that is signed in. It opens nothing but this market.
+    /// Returns the `session` cookie of the signed-in account. It is valid for this simulator only.
     pub fn session(&self) -> String {
-        self.floor.with(|state, _, _| state.session.clone())
+        self.shared.with(|state, _, _| state.session.clone())
     }
 
-    /// What truly happened so far.
+    /// Returns a copy of the books up to now.
     pub fn books(&self) -> MarketBooks {
-        self.look(MarketBooks::clone)
+        self.with_books(MarketBooks::clone)
     }
 
-    /// Looks into the books without copying them. The market stands still meanwhile.
-    pub fn look<T>(&self, at: impl FnOnce(&MarketBooks) -> T) -> T {
-        self.floor.with(|state, now, events| {
-            state.exchange.advance(now, events);
-            at(state.exchange.books())
+    /// Reads the books without copying them. The market is locked meanwhile.
+    pub fn with_books<T>(&self, read: impl FnOnce(&MarketBooks) -> T) -> T {
+        self.shared.with(|state, now, events| {
+            state.market.advance(now, events);
+            read(state.market.books())
         })
     }
 
-    /// How often it was visited.
-    pub fn visits(&self) -> ServerStats {
-        self.floor.with(|state, _, _| state.visits)
+    /// Returns the counts of connections and requests.
+    pub fn stats(&self) -> ServerStats {
+        self.shared.with(|state, _, _| state.stats)
     }
 
-    /// When it opened: the zero of the times in the books.
-    pub fn opened(&self) -> Instant {
-        self.floor.opened
+    /// Returns the start time, which is the origin of the times in the books.
+    pub fn opened_at(&self) -> Instant {
+        self.shared.opened_at
     }
 
-    /// Lists these things now, together, beside what the seed lists; returns their ids.
-    pub fn offer(&self, offers: Vec<ListedItem>) -> Vec<String> {
-        self.floor.with(|state, now, events| state.exchange.offer(now, offers, events))
+    /// Lists these items now, as one group, in addition to the generated listings. Returns the ids.
+    pub fn list_items(&self, items: Vec<ListedItem>) -> Vec<String> {
+        self.shared.with(|state, now, events| state.market.list_items(now, items, events))
     }
 
-    /// Takes an open listing back, as its seller may; `false` if there is none of this id.
-    pub fn take_back(&self, id: &str) -> bool {
-        self.floor.with(|state, now, events| state.exchange.take_back(now, id, events))
+    /// Cancels an open listing, as its seller may. Returns `false` if no such listing is open.
+    pub fn delist(&self, id: &str) -> bool {
+        self.shared.with(|state, now, events| state.market.delist(now, id, events))
     }
 
-    /// Sends a text to all feeds, as it is.
-    pub fn say(&self, text: &str) {
-        self.floor.with(|state, _, _| state.order(&FeedOrder::Say(Arc::from(text))));
+    /// Sends a text message to all feeds, unchanged.
+    pub fn send_raw(&self, text: &str) {
+        self.shared.with(|state, _, _| state.broadcast(&FeedCommand::SendRaw(Arc::from(text))));
     }
 
-    /// Makes all feeds fail in this way now.
-    pub fn strike(&self, kind: FaultKind) {
-        self.floor.with(|state, _, _| state.order(&FeedOrder::Fail(kind)));
+    /// Injects a fault into all feeds now.
+    pub fn inject_feed_fault(&self, kind: FaultKind) {
+        self.shared.with(|state, _, _| state.broadcast(&FeedCommand::Inject(kind)));
     }
 
-    /// Goes wrong in these ways from now on, and in no other; with none, the market is honest. What
-    /// has gone wrong already stays so, but a feed that was silent speaks again.
+    /// Replaces the enabled faults; none disables them. Effects of earlier faults stay, except that
+    /// silent feeds send again.
     pub fn set_faults(&self, faults: &[Fault]) {
-        let dice = Dice::aside(self.floor.settings.seed, 7);
-        self.floor.with(|state, _, _| state.set_faults(faults, dice));
+        let rng = Dice::fork(self.shared.settings.seed, 7);
+        self.shared.with(|state, _, _| state.set_faults(faults, rng));
     }
 
-    /// Closes all feeds properly, with this code and reason.
+    /// Closes all feeds with a close frame.
     pub fn close_feeds(&self, code: u16, reason: &str) {
-        self.floor.with(|state, _, _| state.order(&FeedOrder::Close(code, Arc::from(reason))));
+        self.shared
+            .with(|state, _, _| state.broadcast(&FeedCommand::Close(code, Arc::from(reason))));
     }
 
-    /// Signs the account out: only this session is known from now on.
+    /// Replaces the valid session, which signs out clients with the previous one.
     pub fn replace_session(&self, session: &str) {
-        self.floor.with(|state, _, _| session.clone_into(&mut state.session));
+        self.shared.with(|state, _, _| session.clone_into(&mut state.session));
     }
 
-    /// Adds coins to the account, or takes them away, without a purchase.
-    pub fn adjust(&self, change: Amount) {
-        self.floor.with(|state, now, events| state.exchange.adjust(now, change, events));
+    /// Changes the account's balance without a purchase.
+    pub fn adjust_balance(&self, change: Amount) {
+        self.shared.with(|state, now, events| state.market.adjust_balance(now, change, events));
     }
 
-    /// Makes a purchase that nobody asked for; returns its id.
-    pub fn foist(&self, offer: ListedItem) -> Option<String> {
-        self.floor.with(|state, now, events| state.exchange.foist(now, offer, events))
+    /// Makes a purchase without an order. Returns its id.
+    pub fn inject_purchase(&self, item: ListedItem) -> Option<String> {
+        self.shared.with(|state, now, events| state.market.inject_purchase(now, item, events))
     }
 
-    /// Closes it: all connections are cut, the port is free again.
+    /// Stops the simulator: cuts all connections and frees the port.
     pub fn stop(self) {
         drop(self);
     }
@@ -225,97 +211,97 @@ impl Drop for SimServer {
         if let Some(stop) = self.stop.take()
             && stop.send(()).is_err()
         {
-            debug!("the practice market had stopped by itself");
+            debug!("Simulator had already stopped");
         }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            debug!("the practice market had failed before it was stopped");
+            debug!("Simulator thread had panicked");
         }
     }
 }
 
-async fn serve(listener: std::net::TcpListener, floor: &Arc<ServerState>) -> io::Result<()> {
+async fn serve(listener: std::net::TcpListener, shared: &Arc<ServerState>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let tls = floor.settings.tls.clone().map(TlsAcceptor::from);
-    tokio::join!(accept(&listener, tls, floor), drive(floor));
+    let tls = shared.settings.tls.clone().map(TlsAcceptor::from);
+    tokio::join!(accept(&listener, tls, shared), run_schedule(shared));
     Ok(())
 }
 
-/// Lets happen what is due, for ever.
-async fn drive(floor: &ServerState) {
+/// Applies scheduled changes as they become due. Never returns.
+async fn run_schedule(shared: &ServerState) {
     loop {
-        // Where more is due than can be done, connections and the end get their turn all the same.
+        // Under overload, connections and the shutdown must still make progress.
         yield_now().await;
-        let Some(due) = floor.tick() else {
-            floor.wake.notified().await;
+        let Some(due) = shared.tick() else {
+            shared.wake.notified().await;
             continue;
         };
         tokio::select! {
             () = sleep_until(due.into()) => {}
-            () = floor.wake.notified() => {}
+            () = shared.wake.notified() => {}
         }
     }
 }
 
-async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, floor: &Arc<ServerState>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<ServerState>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                debug!(%error, "could not accept a connection");
+                debug!(%error, "Accepting a connection failed");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let number = floor.with(|state, _, _| {
-            state.visits.connections = state.visits.connections.saturating_add(1);
-            state.visits.connections
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
+        let number = shared.with(|state, _, _| {
+            state.stats.connections = state.stats.connections.saturating_add(1);
+            state.stats.connections
         });
-        let connection = ClientConnection { number, opened: http_server::opened(floor) };
-        let (floor, tls) = (Arc::clone(floor), tls.clone());
+        let connection = ClientConnection { number, opened_at: http_server::elapsed(shared) };
+        let (shared, tls) = (Arc::clone(shared), tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = greet(stream, tls, &floor, connection).await {
-                debug!(connection = number, %error, "a connection ended");
+            if let Err(error) = serve_stream(stream, tls, &shared, connection).await {
+                debug!(connection = number, %error, "Connection failed");
             }
             drop(permit);
         });
     }
 }
 
-async fn greet(
+async fn serve_stream(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    floor: &Arc<ServerState>,
+    shared: &Arc<ServerState>,
     connection: ClientConnection,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match tls {
-        None => converse(stream, floor, connection).await,
+        None => dispatch(stream, shared, connection).await,
         Some(tls) => {
             let stream = timeout(TLS_TIME_MAX, tls.accept(stream)).await;
             let stream = stream.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-            converse(stream, floor, connection).await
+            dispatch(stream, shared, connection).await
         }
     }
 }
 
-/// Finds out from the first head what is wanted, and serves it.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+/// Serves a connection as WebSocket or HTTP, depending on its first request head.
+async fn dispatch<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    floor: &Arc<ServerState>,
+    shared: &Arc<ServerState>,
     connection: ClientConnection,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::new();
-    let idle = floor.settings.http_idle;
+    let idle = shared.settings.http_idle;
     match read_head(&mut stream, &mut buffer, idle).await? {
         None => Ok(()),
         Some(head) if head.is_upgrade => {
-            let served = ws_server::serve(PrefixedStream::new(buffer, stream), floor).await;
+            let served = ws_server::serve(PrefixedStream::new(buffer, stream), shared).await;
             served.map_err(io::Error::other)
         }
-        Some(_) => http_server::serve(&mut stream, buffer, floor, connection).await,
+        Some(_) => http_server::serve(&mut stream, buffer, shared, connection).await,
     }
 }

@@ -1,105 +1,107 @@
-//! What can be set about a practice market.
+//! Settings of the simulated market.
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use super::faults::Fault;
 use crate::domain::money::Amount;
 
-/// The most listings a second that a practice market offers.
+/// Maximum average rate of listings per second.
 pub const RATE_PER_SECOND_MAX: i64 = 100_000;
 
-/// Everything that can be set. [`SimSettings::default`] is what `sniper sim` starts with, on a port
-/// that the system chooses.
+/// Settings of a [`SimServer`](super::SimServer). The default is that of `sniper sim`, but on a
+/// port chosen by the system.
 #[derive(Clone)]
 pub struct SimSettings {
-    /// Where to listen. Port 0: the system chooses.
+    /// Listening address. With port 0 the system chooses the port.
     pub listen: SocketAddr,
-    /// Speak TLS.
+    /// Serves `wss` and `https` if set, else plain TCP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// What decides the listings, their rivals and the fate of purchases.
+    /// Determines the listings, the rivals and the outcomes of purchases.
     pub seed: u64,
-    /// How often something is listed, on average.
+    /// Average rate of listings.
     pub rate: Rate,
-    /// How many listings of a thousand fit the demo's whitelist.
+    /// Listings per thousand that match the demo's whitelist.
     pub wanted_permille: u32,
-    /// How many listings of a thousand are odd: empty, doubled, not for sale, one's own.
-    pub odd_permille: u32,
-    /// How many listings of a thousand can be joined only some time after they appear.
+    /// Listings per thousand with a [`ListingDefect`](super::offer::ListingDefect).
+    pub defect_permille: u32,
+    /// Listings per thousand that can be joined only some time after they appear.
     pub held_permille: u32,
-    /// Who else buys; `None`: nobody.
+    /// Rival buyers; `None` for a market without rivals.
     pub rivals: Option<Rivals>,
-    /// What the account holds at first.
+    /// Initial balance of the account.
     pub balance: Amount,
-    /// What the account may withdraw a day; `None`: as much as it likes.
+    /// Withdrawal limit of the account; `None` for no limit.
     pub daily_limit: Option<Amount>,
-    /// How purchases go on.
+    /// Timing and outcomes of purchases.
     pub delivery: Delivery,
-    /// What goes wrong.
+    /// Faults that are injected.
     pub faults: Vec<Fault>,
-    /// Whether the site has flagged the account.
+    /// Sets the account's `suspectedTrader` flag, which delays when it may join a listing.
     pub suspected_trader: bool,
-    /// Who the account is.
     pub user_id: String,
-    /// How far the market's clock is ahead of this machine's, in milliseconds; negative: behind.
+    /// Lead of the market's clock over this machine's, in milliseconds; negative if behind.
     pub clock_ahead_ms: i64,
-    /// How long an HTTP connection may be idle before the market closes it.
+    /// Idle time after which the market closes an HTTP connection.
     pub http_idle: Duration,
-    /// How often the feed sends a ping of its protocol.
+    /// Interval of the feed's protocol-level pings.
     pub ping_every: Duration,
 }
 
-/// How often something is listed, in hundredths of listings a second.
+/// An average rate of listings, in hundredths of a listing per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(i64);
 
-/// A rate that the market cannot keep.
+/// The text is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a number of listings a second from 0 to {RATE_PER_SECOND_MAX}, such as 20 or 0.5")]
+#[error(
+    "must be a number of listings per second from 0 to {RATE_PER_SECOND_MAX}, such as 20 or 0.5"
+)]
 pub struct RateError;
 
-/// A seed that is none.
+/// The text is not a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a whole number from 0 to {}", u64::MAX)]
+#[error("must be a whole number from 0 to {}", u64::MAX)]
 pub struct SeedError;
 
-/// Reads a seed.
+/// Parses a seed.
 ///
 /// # Errors
 ///
-/// A [`SeedError`] that says what may be written.
+/// Returns a [`SeedError`] if the text is not a whole number of 64 bits.
 pub fn parse_seed(text: &str) -> Result<u64, SeedError> {
     text.parse().map_err(|_not_a_number| SeedError)
 }
 
-/// Who else buys.
+/// Other buyers on the market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rivals {
-    /// The fastest rival's time from listing to purchase.
+    /// Minimum time from listing to a rival's purchase.
     pub delay_min: Duration,
-    /// The slowest rival's.
+    /// Maximum time from listing to a rival's purchase.
     pub delay_max: Duration,
-    /// How many listings of a thousand a rival wants.
+    /// Listings per thousand that a rival buys.
     pub share_permille: u32,
 }
 
-/// How purchases go on after they were joined.
+/// Timing and outcomes of purchases after `joinTrades`. Times are a minimum and a maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The shortest and longest time until the seller confirms, or does not.
+    /// Time from the purchase until the seller confirms or the purchase is cancelled.
     pub confirm: (Duration, Duration),
-    /// The shortest and longest time from then until the item arrives, or does not.
+    /// Time from the confirmation until the item is delivered.
     pub deliver: (Duration, Duration),
-    /// How many purchases of a thousand are cancelled.
+    /// Purchases per thousand that are cancelled.
     pub fail_permille: u32,
-    /// The shortest and longest time from a cancellation until the coins are back.
+    /// Time from a cancellation until the coins are credited again.
     pub refund: (Duration, Duration),
 }
 
 impl Rate {
-    /// Nothing is listed but what a test lists.
+    /// No generated listings: only those of
+    /// [`SimServer::list_items`](super::SimServer::list_items) appear.
     pub const NONE: Self = Self(0);
 
-    /// So many listings a second.
+    /// Creates a rate, capped at [`RATE_PER_SECOND_MAX`].
     pub const fn per_second(listings: u32) -> Self {
         #[expect(clippy::as_conversions, reason = "widening; From is not const")]
         let listings = listings as i64;
@@ -110,7 +112,7 @@ impl Rate {
         })
     }
 
-    /// The mean time between so many listings; `None` if nothing is listed.
+    /// Returns the mean time in which this number of listings appears; `None` at a rate of zero.
     pub fn mean_between(self, listings: u32) -> Option<Duration> {
         let hundredths = u64::try_from(self.0).ok().filter(|rate| *rate != 0)?;
         let ns = u64::from(listings).saturating_mul(100_000_000_000).checked_div(hundredths)?;
@@ -136,7 +138,8 @@ impl fmt::Display for Rate {
 }
 
 impl Default for Rivals {
-    /// From faster than any bot to slower than a person; two listings of three are wanted.
+    /// Delays from faster than any bot to slower than a human; rivals buy about two of three
+    /// listings.
     fn default() -> Self {
         Self {
             delay_min: Duration::from_micros(400),
@@ -166,7 +169,7 @@ impl Default for SimSettings {
             seed: 7,
             rate: Rate::per_second(20),
             wanted_permille: 50,
-            odd_permille: 12,
+            defect_permille: 12,
             held_permille: 30,
             rivals: Some(Rivals::default()),
             balance: Amount::from_cents(50_000),
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_whole_or_decimal() {
+    fn rates_may_be_whole_or_decimal() {
         assert_eq!("20".parse(), Ok(Rate::per_second(20)));
         assert_eq!("0.5".parse::<Rate>().unwrap().mean_between(1), Some(Duration::from_secs(2)));
         assert_eq!(Rate::NONE.mean_between(1), None);

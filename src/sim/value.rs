@@ -1,69 +1,49 @@
-//! JSON as the practice market writes it: a tree in the order of its fields, numbers exact.
+//! JSON trees with ordered fields and exact numbers.
 //!
-//! Answers hold what was asked for and nothing else, in the order in which it was asked for, as
-//! GraphQL has it: [`JsonValue::select`] writes a tree through a query's selection. A field that the
-//! tree does not have is an error, so a client that asks for something the marketplace does not
-//! know finds out here and not on the real one. Pure.
+//! As in GraphQL, a response contains exactly the requested fields in the requested order:
+//! [`JsonValue::select`] writes a tree through the selection of a query. A field missing in the tree
+//! is an error, so a query for an unknown field fails here before it fails on the marketplace. Pure.
 
 use std::fmt::Write as _;
 
 use super::query::QueryField;
 use crate::domain::money::{Amount, Percent};
 
-/// A JSON value.
+/// A JSON value that keeps the order of fields and the text of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonValue {
-    /// `null`
     Null,
-    /// `true` or `false`
     Bool(bool),
-    /// A number, as it is to be written.
+    /// A number in its JSON text form.
     Number(String),
-    /// A string.
     Text(String),
-    /// `[…]`
     List(Vec<JsonValue>),
-    /// `{…}`, with the name of its type.
+    /// An object with the name of its GraphQL type.
     Object(&'static str, Vec<(&'static str, JsonValue)>),
 }
 
-/// A query asks for something that is not there.
+/// A selection that does not fit the tree. The texts are those of GraphQL servers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
-    /// The type has no such field.
     #[error("Cannot query field \"{field}\" on type \"{of}\".")]
-    Field {
-        /// The field's name.
-        field: String,
-        /// The type's name.
-        of: &'static str,
-    },
-    /// An object without a selection of its fields.
+    Field { field: String, of: &'static str },
     #[error("Field \"{field}\" of an object type must have a selection of subfields.")]
-    Bare {
-        /// The field's name.
-        field: String,
-    },
-    /// A selection of fields of something that has none.
+    Bare { field: String },
     #[error("Field \"{field}\" must not have a selection since it has no subfields.")]
-    Leaf {
-        /// The field's name.
-        field: String,
-    },
+    Leaf { field: String },
 }
 
 impl JsonValue {
-    /// A string.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
-    /// An amount, as the marketplace writes it: whole, or with as many decimals as it has.
+    /// Creates a number from an amount, without trailing zeros, as the marketplace writes it.
     pub fn coins(coins: Amount) -> Self {
         Self::hundredths(coins.cents())
     }
 
-    /// A percentage, written like an amount.
+    /// Creates a number from a percentage, without trailing zeros.
     pub fn percent(percent: Percent) -> Self {
         Self::hundredths(percent.hundredths())
     }
@@ -77,7 +57,7 @@ impl JsonValue {
         })
     }
 
-    /// Takes the fields away that are named; for a generation that does not have them.
+    /// Removes the named fields of an object, for a generation that does not have them.
     #[must_use]
     pub fn without(self, names: &[&str]) -> Self {
         match self {
@@ -112,11 +92,11 @@ impl JsonValue {
         }
     }
 
-    /// Writes what a query selects of the tree.
+    /// Writes the selected fields of the tree.
     ///
     /// # Errors
     ///
-    /// A [`SelectError`] when the query does not fit the tree.
+    /// Returns a [`SelectError`] if the selection does not fit the tree.
     pub fn select(&self, selection: &[QueryField], out: &mut String) -> Result<(), SelectError> {
         match self {
             Self::List(values) => {
@@ -186,7 +166,7 @@ fn open_field(index: usize, name: &str, out: &mut String) {
     out.push(':');
 }
 
-/// Writes a JSON string.
+/// Appends a JSON string.
 pub fn write_text(text: &str, out: &mut String) {
     out.push('"');
     for char in text.chars() {
@@ -203,7 +183,7 @@ pub fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// A text as a JSON string.
+/// Returns a text as a JSON string.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len().saturating_add(2));
     write_text(text, &mut out);
@@ -240,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_holds_what_was_asked_for_in_the_order_asked() {
+    fn a_response_has_the_selected_fields_in_the_selected_order() {
         check("{ open id }", Ok(r#"{"open":true,"id":"x"}"#));
         check(
             "{ items { __typename called: name } }",
@@ -250,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_market_does_not_have_cannot_be_asked_for() {
+    fn a_selection_that_does_not_fit_is_an_error() {
         check("{ price }", Err("Cannot query field \"price\" on type \"Trade\"."));
         check(
             "{ items }",
@@ -263,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_whole_where_they_can_be() {
+    fn amounts_have_no_trailing_zeros() {
         let shown = |cents| match JsonValue::coins(Amount::from_cents(cents)) {
             JsonValue::Number(text) => text,
             _ => String::new(),
@@ -275,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_json() {
+    fn the_output_is_valid_json() {
         let mut out = String::new();
         sample().write(&mut out);
         let read: serde_json::Value = serde_json::from_str(&out).unwrap();

@@ -1,4 +1,4 @@
-//! The practice market's feed: one WebSocket, from its upgrade to its end.
+//! WebSocket server of the simulated feed: serves one connection from its upgrade to its close.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -22,27 +22,26 @@ use super::{
     dice::Dice,
     faults::{FaultChannel, FaultInjector, FaultKind},
     protocol::{ProtocolReply, ProtocolSession, Viewer},
-    server_state::{FeedOrder, ServerState},
+    server_state::{FeedCommand, ServerState},
 };
 
-/// The only subprotocol that is spoken.
 pub(super) const SUBPROTOCOL: &str = "graphql-transport-ws";
-/// The longest message that a client may send, in bytes.
+/// Maximum size of a client's message.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
-/// How long a client may take to initialise the connection.
+/// Maximum time until the client sends `connection_init`.
 const INIT_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a client may take to read what is written to it.
+/// Timeout of a write to the client.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a client may take to answer a close.
+/// Timeout of the close handshake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
-/// How many messages are written before they are flushed.
-const WRITTEN_AT_ONCE_MAX: usize = 256;
+/// Maximum number of messages written before a flush.
+const BATCH_MAX: usize = 256;
 
-/// What the upgrade's head says.
+/// Checks the upgrade request, and stores its authentication and its subprotocol.
 struct UpgradeHead<'a> {
-    floor: &'a ServerState,
+    shared: &'a ServerState,
     signed_in: &'a mut bool,
-    speaks: &'a mut bool,
+    has_subprotocol: &'a mut bool,
 }
 
 impl Callback for UpgradeHead<'_> {
@@ -52,16 +51,16 @@ impl Callback for UpgradeHead<'_> {
         mut response: Response,
     ) -> Result<Response, ErrorResponse> {
         if !matches!(request.uri().path(), "/ws" | "/graphql") {
-            let mut refused = ErrorResponse::new(Some("there is only /ws here".to_owned()));
-            *refused.status_mut() = StatusCode::NOT_FOUND;
-            return Err(refused);
+            let mut not_found = ErrorResponse::new(Some("the feed is at /ws".to_owned()));
+            *not_found.status_mut() = StatusCode::NOT_FOUND;
+            return Err(not_found);
         }
         let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let cookie = text(header::COOKIE);
-        *self.signed_in = self.floor.with(|state, _, _| state.is_signed_in(cookie));
-        let offered = text(header::SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
-        *self.speaks = offered.split(',').any(|one| one.trim() == SUBPROTOCOL);
-        if *self.speaks {
+        *self.signed_in = self.shared.with(|state, _, _| state.is_signed_in(cookie));
+        let requested = text(header::SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
+        *self.has_subprotocol = requested.split(',').any(|one| one.trim() == SUBPROTOCOL);
+        if *self.has_subprotocol {
             let chosen = HeaderValue::from_static(SUBPROTOCOL);
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
         }
@@ -69,77 +68,79 @@ impl Callback for UpgradeHead<'_> {
     }
 }
 
-/// Serves one feed until it ends.
+/// Serves one feed until its connection ends.
 ///
 /// # Errors
 ///
-/// An error of the connection; nobody but a log needs to know.
+/// Returns an error if the handshake or the connection fails.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the connection.
+/// Dropping the future closes the connection.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    floor: &Arc<ServerState>,
+    shared: &Arc<ServerState>,
 ) -> Result<(), Error> {
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
-    let (mut signed_in, mut speaks) = (false, false);
-    let upgrade = UpgradeHead { floor, signed_in: &mut signed_in, speaks: &mut speaks };
+    let (mut signed_in, mut has_subprotocol) = (false, false);
+    let upgrade =
+        UpgradeHead { shared, signed_in: &mut signed_in, has_subprotocol: &mut has_subprotocol };
     let mut socket = accept_hdr_async_with_config(stream, upgrade, Some(config)).await?;
-    if !speaks {
+    if !has_subprotocol {
         return close(&mut socket, 4406, "Subprotocol not acceptable").await;
     }
-    let (number, orders, faults) = floor.with(|state, _, _| {
-        let (number, orders) = state.open_feed();
-        (number, orders, Arc::clone(&state.faults))
+    let (number, commands, faults) = shared.with(|state, _, _| {
+        let (number, commands) = state.open_feed();
+        (number, commands, Arc::clone(&state.faults))
     });
-    let dice = Dice::aside(floor.settings.seed, number.saturating_add(1_000));
+    let rng = Dice::fork(shared.settings.seed, number.saturating_add(1_000));
     let feed = FeedConnection {
         socket,
         session: ProtocolSession::new(Viewer { signed_in }),
-        fate: FaultInjector::new(&faults, dice.clone()),
-        dice,
+        injector: FaultInjector::new(&faults, rng.clone()),
+        rng,
         is_silent: false,
-        presence: FeedPresence { floor, number, subscribed: false },
+        presence: FeedPresence { shared, number, subscribed: false },
     };
-    feed.run(orders, floor.settings.ping_every).await
+    feed.run(commands, shared.settings.ping_every).await
 }
 
-/// A feed's place among those of the market; it is given up when the feed ends, however it does.
+/// Registration of a feed in the shared state, which ends when it is dropped.
 struct FeedPresence<'a> {
-    floor: &'a ServerState,
+    shared: &'a ServerState,
     number: u64,
     subscribed: bool,
 }
 
 impl FeedPresence<'_> {
-    fn is_subscribed(&mut self, now: bool) {
+    fn set_subscribed(&mut self, now: bool) {
         if self.subscribed != now {
             let before = std::mem::replace(&mut self.subscribed, now);
-            self.floor.with(|state, _, _| state.subscribed(before, now));
+            self.shared.with(|state, _, _| state.count_subscribed(before, now));
         }
     }
 }
 
 impl Drop for FeedPresence<'_> {
     fn drop(&mut self) {
-        self.floor.with(|state, _, _| state.close_feed(self.number, self.subscribed));
+        self.shared.with(|state, _, _| state.close_feed(self.number, self.subscribed));
     }
 }
 
 struct FeedConnection<'a, S> {
     socket: WebSocketStream<S>,
     session: ProtocolSession,
-    fate: FaultInjector,
-    /// What decides what a lie says.
-    dice: Dice,
+    injector: FaultInjector,
+    /// Chooses the values of false events.
+    rng: Dice,
+    /// Set by [`FaultKind::FeedSilence`].
     is_silent: bool,
     presence: FeedPresence<'a>,
 }
 
-/// Why a feed ends without an error.
+/// Regular end of a feed.
 enum FeedEnd {
     Close(u16, Arc<str>),
     Cut,
@@ -148,28 +149,28 @@ enum FeedEnd {
 impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
     async fn run(
         mut self,
-        mut orders: mpsc::Receiver<FeedOrder>,
+        mut commands: mpsc::Receiver<FeedCommand>,
         ping_every: Duration,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + INIT_TIME_MAX;
-        let mut ping = every(ping_every);
-        let mut second = every(Duration::from_secs(1));
+        let mut ping = interval(ping_every);
+        let mut second = interval(Duration::from_secs(1));
         loop {
             let end = tokio::select! {
                 message = self.socket.next() => match message {
-                    Some(message) => self.hears(message?).await?,
+                    Some(message) => self.handle_message(message?).await?,
                     None => Some(FeedEnd::Cut),
                 },
-                order = orders.recv() => match order {
-                    Some(order) => self.obeys(order, &mut orders).await?,
+                command = commands.recv() => match command {
+                    Some(command) => self.apply_commands(command, &mut commands).await?,
                     None => Some(FeedEnd::Close(1013, Arc::from("Too far behind"))),
                 },
                 _ = ping.tick(), if self.session.is_acknowledged() && !self.is_silent => {
-                    self.say(vec![ProtocolReply::Text(r#"{"type":"ping"}"#.to_owned())]).await?
+                    self.send(vec![ProtocolReply::Text(r#"{"type":"ping"}"#.to_owned())]).await?
                 }
                 _ = second.tick(), if self.session.is_subscribed() => {
-                    match self.fate.strikes(&[FaultChannel::Feed]) {
-                        Some(kind) => self.fails(kind).await?,
+                    match self.injector.next_fault(&[FaultChannel::Feed]) {
+                        Some(kind) => self.apply_fault(kind).await?,
                         None => None,
                     }
                 }
@@ -177,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
                     Some(FeedEnd::Close(4408, Arc::from("Connection initialisation timeout")))
                 }
             };
-            self.presence.is_subscribed(self.session.is_subscribed());
+            self.presence.set_subscribed(self.session.is_subscribed());
             match end {
                 None => {}
                 Some(FeedEnd::Cut) => return Ok(()),
@@ -188,18 +189,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
         }
     }
 
-    async fn hears(&mut self, message: Message) -> Result<Option<FeedEnd>, Error> {
+    async fn handle_message(&mut self, message: Message) -> Result<Option<FeedEnd>, Error> {
         match message {
             Message::Text(text) => {
                 let replies = self.session.receive(&text);
-                self.say(replies).await
+                self.send(replies).await
             }
             Message::Binary(_) => {
                 Ok(Some(FeedEnd::Close(4400, Arc::from("Invalid message received"))))
             }
             Message::Close(_) => Ok(Some(FeedEnd::Cut)),
             Message::Ping(_) => {
-                // The answer is queued already; it only has to leave.
+                // tungstenite has queued the pong; the flush sends it.
                 self.socket.flush().await?;
                 Ok(None)
             }
@@ -207,40 +208,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
         }
     }
 
-    /// Carries an order out, and those that wait behind it.
-    async fn obeys(
+    /// Applies a command and those queued behind it, with one flush for a batch of messages.
+    async fn apply_commands(
         &mut self,
-        order: FeedOrder,
-        orders: &mut mpsc::Receiver<FeedOrder>,
+        command: FeedCommand,
+        commands: &mut mpsc::Receiver<FeedCommand>,
     ) -> Result<Option<FeedEnd>, Error> {
-        let mut next = Some(order);
+        let mut next = Some(command);
         let mut replies = Vec::new();
-        while let Some(order) = next.take() {
-            match order {
-                FeedOrder::Tell(_) | FeedOrder::Say(_) if self.is_silent => {}
-                FeedOrder::Tell(event) => replies.extend(self.session.tell(&event)),
-                FeedOrder::Say(text) => replies.push(ProtocolReply::Text(text.to_string())),
-                FeedOrder::Close(code, reason) => {
-                    self.say(replies).await?;
+        while let Some(command) = next.take() {
+            match command {
+                FeedCommand::SendEvent(_) | FeedCommand::SendRaw(_) if self.is_silent => {}
+                FeedCommand::SendEvent(event) => {
+                    replies.extend(self.session.event_messages(&event));
+                }
+                FeedCommand::SendRaw(text) => replies.push(ProtocolReply::Text(text.to_string())),
+                FeedCommand::Close(code, reason) => {
+                    self.send(replies).await?;
                     return Ok(Some(FeedEnd::Close(code, reason)));
                 }
-                FeedOrder::Fail(kind) => {
-                    self.say(replies).await?;
-                    return self.fails(kind).await;
+                FeedCommand::Inject(kind) => {
+                    self.send(replies).await?;
+                    return self.apply_fault(kind).await;
                 }
-                FeedOrder::Faults(faults) => {
-                    self.fate = FaultInjector::new(&faults, self.dice.clone());
+                FeedCommand::SetFaults(faults) => {
+                    self.injector = FaultInjector::new(&faults, self.rng.clone());
                     self.is_silent = false;
                 }
             }
-            if replies.len() < WRITTEN_AT_ONCE_MAX {
-                next = orders.try_recv().ok();
+            if replies.len() < BATCH_MAX {
+                next = commands.try_recv().ok();
             }
         }
-        self.say(replies).await
+        self.send(replies).await
     }
 
-    async fn fails(&mut self, kind: FaultKind) -> Result<Option<FeedEnd>, Error> {
+    async fn apply_fault(&mut self, kind: FaultKind) -> Result<Option<FeedEnd>, Error> {
         match kind {
             FaultKind::FeedCut => Ok(Some(FeedEnd::Cut)),
             FaultKind::FeedClose => Ok(Some(FeedEnd::Close(1001, Arc::from("Going away")))),
@@ -250,25 +253,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
             }
             FaultKind::FeedError => {
                 let replies = self.session.fail();
-                self.say(replies).await
+                self.send(replies).await
             }
             FaultKind::FeedComplete => {
                 let replies = self.session.complete();
-                self.say(replies).await
+                self.send(replies).await
             }
             _ if self.is_silent => Ok(None),
             kind => {
-                let dice = &mut self.dice;
-                let lie = self.presence.floor.with(|state, now, _| {
-                    state.exchange.lie(kind, state.exchange.clock(now), dice)
+                let rng = &mut self.rng;
+                let event = self.presence.shared.with(|state, now, _| {
+                    state.market.false_event(kind, state.market.clock(now), rng)
                 });
-                let replies = lie.map(|lie| self.session.tell(&lie)).unwrap_or_default();
-                self.say(replies).await
+                let messages = event.map(|event| self.session.event_messages(&event));
+                self.send(messages.unwrap_or_default()).await
             }
         }
     }
 
-    async fn say(&mut self, replies: Vec<ProtocolReply>) -> Result<Option<FeedEnd>, Error> {
+    async fn send(&mut self, replies: Vec<ProtocolReply>) -> Result<Option<FeedEnd>, Error> {
         if replies.is_empty() {
             return Ok(None);
         }
@@ -292,13 +295,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, S> {
     }
 }
 
-fn every(period: Duration) -> Interval {
+/// Returns an interval whose first tick is after one period.
+fn interval(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
 
-/// Closes properly: says so, and waits a little for the other side to agree.
+/// Sends a close frame and waits for the client's, at most [`CLOSE_TIME_MAX`].
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<S>,
     code: u16,

@@ -1,5 +1,5 @@
-//! What a look at the account changes: the balance, what became of purchases, the server's clock;
-//! and what a person asks for.
+//! Applies readings of the account (balance, own purchases, server clock) and handles requests over
+//! the control channel.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -21,33 +21,33 @@ use crate::{
     ws::{Downtime, FeedMetrics},
 };
 
-/// By how much the wall clock may move against the steady one between two readings of the account.
+/// Maximum drift of the wall clock against the monotonic one between two readings of the account.
 const CLOCK_MOVED_MS_MAX: i64 = 2_000;
-/// How long after an order was cancelled its coins should be back.
+/// Time after a cancellation within which the coins should be returned.
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
-/// How many overdue orders a session names.
-const OVERDUE_TOLD_MAX: usize = 100;
+/// Maximum number of overdue orders that a session logs.
+const OVERDUE_NAMED_MAX: usize = 100;
 
-/// How the feed stands, from what it counts.
-pub(super) fn feed_status(taps: &FeedMetrics, now: Now) -> FeedStatus {
-    let Downtime { gaps, total, longest, is_open } = taps.downtime(now.instant);
-    let (connected, listing) = (taps.connected_since(), taps.last_listing());
-    let ago = |moment: UnixMs| millis(now.wall.since(moment));
+/// Derives the feed's status from its metrics.
+pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
+    let Downtime { gaps, total, longest, is_open } = metrics.downtime(now.instant);
+    let (connected, listing) = (metrics.connected_since(), metrics.last_listing());
+    let age_ms = |moment: UnixMs| millis(now.wall.since(moment));
     let state = match (connected, is_open) {
         (Some(_), false) => "connected",
         (Some(_), true) => "no listings",
-        (None, _) if taps.is_blocked.load(Ordering::Acquire) => "blocked",
+        (None, _) if metrics.is_blocked.load(Ordering::Acquire) => "blocked",
         (None, true) => "disconnected",
         (None, false) => "connecting",
     };
     FeedStatus {
         state: state.to_owned(),
         connected_since: connected.as_ref().map(UnixMs::to_string),
-        connected_ms: connected.map(ago),
+        connected_ms: connected.map(age_ms),
         last_listing: listing.as_ref().map(UnixMs::to_string),
-        last_listing_ms: listing.map(ago),
-        listings: taps.listings.load(Ordering::Relaxed),
-        reconnects: taps.reconnects.load(Ordering::Relaxed),
+        last_listing_ms: listing.map(age_ms),
+        listings: metrics.listings.load(Ordering::Relaxed),
+        reconnects: metrics.reconnects.load(Ordering::Relaxed),
         gaps,
         gap_ms: millis(total),
         longest_gap_ms: millis(longest),
@@ -60,57 +60,58 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// Takes in what was learned of the account.
-    pub fn hear(&mut self, news: AccountUpdate, now: Now) {
-        match news {
-            AccountUpdate::User(reading) => self.hear_user(&reading, now),
-            AccountUpdate::Purchases(reading) => self.hear_purchases(reading, now),
-            AccountUpdate::Failed { read, failure } => self.hear_failure(read, &failure, now),
+    /// Applies a reading of the account, or its failure.
+    pub fn on_account_update(&mut self, update: AccountUpdate, now: Now) {
+        match update {
+            AccountUpdate::User(reading) => self.on_user(&reading, now),
+            AccountUpdate::Purchases(reading) => self.on_purchases(reading, now),
+            AccountUpdate::Failed { read, failure } => self.on_read_failure(read, &failure, now),
         }
     }
 
-    fn hear_user(&mut self, reading: &UserReading, now: Now) {
+    fn on_user(&mut self, reading: &UserReading, now: Now) {
         let UserReading { user, as_of, exchange, date } = reading;
         if let Some(date) = date {
             self.clock().observe_date(*exchange, *date);
         }
         if let Err(error) = self.ledger.bind(&user.id) {
-            // What is said about another account says nothing about this ledger's.
-            return self.refuse(error, now);
+            // A reading of another account must not change this ledger.
+            return self.on_other_account(error, now);
         }
         self.is_other_account = false;
         self.is_bound = true;
-        // Where the site does not say, it has not been said that we are.
+        // Without the field the account counts as not flagged.
         self.is_flagged = user.suspected_trader.unwrap_or(false);
         if let Some(balance) = user.balance {
-            self.note(|ledger| Ok(ledger.set_balance(balance, *as_of, now.wall)));
+            self.update_ledger(|ledger| Ok(ledger.set_balance(balance, *as_of, now.wall)));
         }
         self.report_user(user, now);
     }
 
-    /// The ledger may not be used for this account: that ends a session that has not ordered yet.
-    /// In a session that has, the cookie was replaced: ordering halts, and purchases are not read
-    /// into this ledger until the account is its own again.
-    fn refuse(&mut self, error: LedgerError, now: Now) {
+    /// Handles a reading of another account than the ledger's. It ends a session that has not bound
+    /// its ledger yet. Later it means that the cookie was replaced: buying halts, and purchases are
+    /// not applied to this ledger until the account is the ledger's again.
+    fn on_other_account(&mut self, error: LedgerError, now: Now) {
         if self.is_bound {
             if !self.is_other_account {
-                trade_log::unbound(&error);
+                trade_log::other_account(&error);
             }
             self.is_other_account = true;
-            return self.note(|ledger| Ok(ledger.halt(HaltReason::OtherAccount, now.wall)));
+            return self
+                .update_ledger(|ledger| Ok(ledger.halt(HaltReason::OtherAccount, now.wall)));
         }
-        self.refusal = Some(error);
+        self.ledger_error = Some(error);
     }
 
-    /// Takes a balance that the feed has pushed. The feed may say anything: it only lowers what is
-    /// available, and where it differs from the last reading the account is read.
-    pub fn hear_push(&mut self, balance: Amount) {
+    /// Applies a balance that the feed has pushed. The feed is not trusted: a pushed balance only
+    /// lowers the available coins, and a difference to the last reading requests a refresh.
+    pub fn on_balance_push(&mut self, balance: Amount) {
         self.ledger.push_balance(balance);
         let last = self.ledger.book().last_reading();
-        self.wishes_to_know |= last.is_none_or(|(last, _as_of)| last != balance);
+        self.needs_refresh |= last.is_none_or(|(last, _as_of)| last != balance);
     }
 
-    fn hear_purchases(&mut self, mut purchases: PurchasesReading, now: Now) {
+    fn on_purchases(&mut self, mut purchases: PurchasesReading, now: Now) {
         if self.is_other_account {
             return;
         }
@@ -119,82 +120,81 @@ impl<B: OrderSender> Engine<B> {
         purchases.trades.extend(older.filter(|trade| book.intent(&trade.id).is_some()));
         let PurchasesReading { trades, complete, started, .. } = &purchases;
         let reading = AccountReading { trades, complete: *complete, started: *started };
-        self.note(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
+        self.update_ledger(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
         if *complete {
             self.wall_drift_at_read_ms = self.wall_drift_ms;
         }
         self.report_purchases(&purchases, now);
         let overdue = now.wall.minus(RETURN_OVERDUE);
         for order in self.ledger.book().returning_since(overdue) {
-            if self.reported.overdue.len() < OVERDUE_TOLD_MAX
-                && self.reported.overdue.insert(order.id)
+            if self.notified.overdue.len() < OVERDUE_NAMED_MAX
+                && self.notified.overdue.insert(order.id)
             {
                 trade_log::return_overdue(order);
             }
         }
     }
 
-    /// Compares the wall clock with the clock that cannot be set. A jump may mean that ages are
-    /// wrong, as after a virtual machine was restored, so nothing is freed by age until the account
-    /// has been read again.
+    /// Compares the wall clock with the monotonic one. After a jump, ages may be wrong, as when a
+    /// virtual machine was restored, so nothing is freed by age until the account has been read again.
     pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
         self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
         let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);
-        if moved.abs() <= CLOCK_MOVED_MS_MAX || self.ledger.book().is_clock_distrusted() {
+        if moved.abs() <= CLOCK_MOVED_MS_MAX || self.ledger.book().is_clock_unreliable() {
             return;
         }
         trade_log::clock_moved(moved);
-        self.ledger.distrust_clock(now.wall);
-        self.wishes_to_know = true;
+        self.ledger.mark_clock_unreliable(now.wall);
+        self.needs_refresh = true;
     }
 
-    /// A failure is reported once for each cause. Where a buy would have been refused for the same
-    /// reason, buying stops before one is.
-    fn hear_failure(&mut self, read: ReadKind, failure: &ReadFailure, now: Now) {
+    /// Handles a failed read, which is logged once per cause. If the site would reject an order for
+    /// the same reason and that would halt buying, buying halts now.
+    fn on_read_failure(&mut self, read: ReadKind, failure: &ReadFailure, now: Now) {
         self.report_failed(read, failure.cause(), now);
         let halting =
-            failure.refusal().filter(|refusal| refusal.consequence() == Consequence::Halt);
-        if let Some(refusal) = halting
+            failure.reject_reason().filter(|reason| reason.consequence() == Consequence::Halt);
+        if let Some(reason) = halting
             && !self
                 .ledger
                 .snapshot(now.wall)
                 .halts
                 .iter()
-                .any(|halt| halt.reason == HaltReason::Refused(refusal))
+                .any(|halt| halt.reason == HaltReason::Rejected(reason))
         {
-            self.note(|ledger| -> Result<Effects, _> {
-                Ok(ledger.halt(HaltReason::Refused(refusal), now.wall))
+            self.update_ledger(|ledger| -> Result<Effects, _> {
+                Ok(ledger.halt(HaltReason::Rejected(reason), now.wall))
             });
         }
     }
 
-    /// Does what a person asks over the control channel, and answers how things stand: with the
-    /// feed, and with how long the bot has run.
+    /// Executes a request over the control channel and replies with the status, to which it adds the
+    /// feed and the running time.
     pub fn answer(
         &mut self,
-        ask: &PendingRequest,
+        pending: &PendingRequest,
         feed: FeedStatus,
         running: Option<Duration>,
         now: UnixMs,
     ) {
-        self.note(|ledger| Ok(ledger.check_losses(now)));
-        let halts = self.ledger.snapshot(now).halts.len();
-        let mode = match self.hand {
+        self.update_ledger(|ledger| Ok(ledger.check_losses(now)));
+        let before = self.ledger.snapshot(now);
+        let mode = match self.executor {
             Executor::Dry => status::DRY,
             Executor::Live(_) => status::LIVE,
         };
-        let mut reply = control::answer(&mut self.ledger, &ask.request, mode, now);
+        let mut reply = control::handle_request(&mut self.ledger, &pending.request, mode, now);
         if let ControlReply::Done(status) = &mut reply {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
             self.show_failing_reads(status);
         }
-        // What was refused changed nothing, and is told to who asked.
+        // A failed request changed nothing; its cause is in the reply.
         if matches!(reply, ControlReply::Done(_)) {
-            let left = self.ledger.snapshot(now).halts;
-            trade_log::asked_for(&ask.request, halts, &left);
+            let after = self.ledger.snapshot(now);
+            trade_log::control_request(&pending.request, &before, &after);
         }
-        // Whoever asked may have gone.
-        drop(ask.reply.try_send(reply));
+        // The client may have disconnected.
+        drop(pending.reply.try_send(reply));
     }
 }

@@ -1,8 +1,8 @@
-//! May this listing be bought, now or at all? Whether it is wanted and paid for is asked elsewhere.
-//! Pure.
+//! Checks of a listing that do not depend on the whitelist or the limits: status, opening time,
+//! expiry, markup. Pure.
 //!
-//! The marketplace's clock is known only as an interval. A listing is bought when the *earliest*
-//! time that it can be there has reached the mark, and counts as expired when the *latest* has.
+//! The marketplace's clock is known only as an interval. A listing is open once the *earliest*
+//! possible server time reaches its opening time, and expired once the *latest* reaches its expiry.
 
 use std::fmt;
 
@@ -12,72 +12,65 @@ use crate::{
     domain::trade::{Trade, TradeStatus},
 };
 
-/// What time it can be at the server.
+/// Bounds of the server's current time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerTime {
-    /// Not before; `None` while nothing is known.
+    /// Lower bound; `None` while the server's clock is unknown.
     pub earliest: Option<UnixMs>,
-    /// Not after. Where nothing is known, our own clock's time has to do.
+    /// Upper bound. While the server's clock is unknown, the local time is used.
     pub latest: UnixMs,
 }
 
-/// Whether a listing may be bought.
+/// Result of [`eligibility`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligibility {
-    /// At once.
+    /// The listing can be ordered now.
     Now,
-    /// When the server's clock has surely reached this moment.
+    /// The listing can be ordered once the server's clock has certainly reached this time.
     From(UnixMs),
-    /// Not at all.
     Never(SkipReason),
 }
 
-/// Why a listing must not be bought.
+/// Reason for which a matched listing is not ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// It is not for sale.
+    /// The status is not `LISTED`.
     Status(TradeStatus),
-    /// The marketplace says that it cannot be joined.
+    /// `canJoin` is false.
     CannotJoin,
-    /// It is one's own.
+    /// The listing is our own.
     Own,
-    /// It sells no item, or several.
+    /// The listing does not have exactly one item.
     Items(u32),
-    /// It has run out, or will have before it may be bought.
+    /// The listing has expired, or expires before it opens.
     Expired,
-    /// The markup it claims is not what its prices say, so one of the three is wrong.
-    Markup {
-        /// What it claims.
-        claimed: Option<Percent>,
-        /// Its price.
-        total: Option<Amount>,
-        /// The item's base price.
-        base: Option<Amount>,
-    },
+    /// The markup contradicts the prices, so one of the three is wrong.
+    Markup { claimed: Option<Percent>, total: Option<Amount>, base: Option<Amount> },
 }
 
-/// Decides about one listing. `is_flagged`: the site has flagged our account as a suspected trader.
+/// Decides about one listing. `is_flagged` is `true` if the site has flagged the account as a
+/// suspected trader, for which listings open later.
 #[inline]
 pub fn eligibility(trade: &Trade<'_>, time: ServerTime, is_flagged: bool) -> Eligibility {
-    if let Some(obstacle) = obstacle(trade) {
-        return Eligibility::Never(obstacle);
+    if let Some(skip_reason) = skip_reason(trade) {
+        return Eligibility::Never(skip_reason);
     }
     let flagged = trade.suspected_trader_can_join_after.filter(|_mark| is_flagged);
-    let mark = trade.can_join_after.max(flagged);
+    let available_at = trade.can_join_after.max(flagged);
     let is_expired = |at: UnixMs| trade.expires_at.is_none_or(|expires| expires <= at);
-    if is_expired(time.latest) || mark.is_some_and(is_expired) {
+    if is_expired(time.latest) || available_at.is_some_and(is_expired) {
         return Eligibility::Never(SkipReason::Expired);
     }
-    match mark {
-        Some(mark) if time.earliest.is_none_or(|earliest| earliest < mark) => {
-            Eligibility::From(mark)
+    match available_at {
+        Some(available_at) if time.earliest.is_none_or(|earliest| earliest < available_at) => {
+            Eligibility::From(available_at)
         }
         _ => Eligibility::Now,
     }
 }
 
 #[inline]
-fn obstacle(trade: &Trade<'_>) -> Option<SkipReason> {
+fn skip_reason(trade: &Trade<'_>) -> Option<SkipReason> {
     if trade.status != TradeStatus::Listed {
         return Some(SkipReason::Status(trade.status));
     }
@@ -99,7 +92,7 @@ fn obstacle(trade: &Trade<'_>) -> Option<SkipReason> {
 }
 
 impl SkipReason {
-    /// A short name, for counters and reports.
+    /// Returns a short name for counters and reports.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Status(_) => "not listed any more",
@@ -116,15 +109,15 @@ impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "status is {status}"),
-            Self::CannotJoin => f.write_str("the site says it cannot be joined"),
-            Self::Own => f.write_str("it is your own"),
-            Self::Items(0) => f.write_str("it sells no item"),
-            Self::Items(count) => write!(f, "it sells {count} items together"),
-            Self::Expired => f.write_str("it has run out"),
+            Self::CannotJoin => f.write_str("the site does not allow buying it (canJoin=false)"),
+            Self::Own => f.write_str("it is your own listing"),
+            Self::Items(0) => f.write_str("it has no item"),
+            Self::Items(count) => write!(f, "it is a bundle of {count} items"),
+            Self::Expired => f.write_str("it has expired"),
             Self::Markup { claimed: Some(claimed), total: Some(total), base: Some(base) } => {
-                write!(f, "its markup of {claimed}% is not that of {total} over {base}")
+                write!(f, "markup {claimed}% does not match price {total} and base price {base}")
             }
-            Self::Markup { .. } => f.write_str("its markup cannot be checked"),
+            Self::Markup { .. } => f.write_str("its markup cannot be verified"),
         }
     }
 }
@@ -136,7 +129,7 @@ mod tests {
     use super::*;
     use crate::whitelist::tests::{REDLINE, trade};
 
-    /// Between 2,000,000 and 2,001,000 ms.
+    /// The server's time is between 2,000,000 and 2,001,000 ms.
     const NOW: ServerTime =
         ServerTime { earliest: Some(UnixMs(2_000_000)), latest: UnixMs(2_001_000) };
 
@@ -147,18 +140,18 @@ mod tests {
         assert_eq!(eligibility(&trade, NOW, false), expected);
     }
 
-    fn never(obstacle: SkipReason) -> Eligibility {
-        Eligibility::Never(obstacle)
+    fn never(skip_reason: SkipReason) -> Eligibility {
+        Eligibility::Never(skip_reason)
     }
 
     #[test]
-    fn a_whole_listing_may_be_bought_at_once() {
+    fn a_complete_listing_is_eligible_now() {
         check(|_trade| {}, Eligibility::Now);
         check(|trade| trade.can_join = None, Eligibility::Now);
     }
 
     #[test]
-    fn each_obstacle_stands_alone() {
+    fn each_skip_reason_applies_alone() {
         check(
             |trade| trade.status = TradeStatus::Joined,
             never(SkipReason::Status(TradeStatus::Joined)),
@@ -177,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_markup_that_the_prices_do_not_bear_out_is_never_bought() {
+    fn a_listing_whose_markup_contradicts_its_prices_is_skipped() {
         let claim = |hundredths| {
             let mut trade = trade("a", REDLINE);
             trade.markup_percent = Some(Percent::from_hundredths(hundredths));
@@ -197,15 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_waited_for_until_it_is_surely_reached() {
-        let from = |mark| Eligibility::From(UnixMs(mark));
+    fn a_listing_is_not_eligible_before_its_opening_time_is_certain() {
+        let from = |available_at| Eligibility::From(UnixMs(available_at));
         check(|trade| trade.can_join_after = Some(UnixMs(2_000_000)), Eligibility::Now);
         check(|trade| trade.can_join_after = Some(UnixMs(2_000_001)), from(2_000_001));
         check(|trade| trade.can_join_after = Some(UnixMs(2_000_900)), from(2_000_900));
     }
 
     #[test]
-    fn nothing_is_surely_reached_while_the_servers_clock_is_unknown() {
+    fn no_opening_time_is_certain_while_the_server_clock_is_unknown() {
         let mut trade = trade("a", REDLINE);
         trade.can_join_after = Some(UnixMs(1));
         let unknown = ServerTime { earliest: None, latest: UnixMs(2_000_000) };
@@ -213,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_for_flagged_accounts_counts_only_for_them() {
+    fn the_opening_time_for_flagged_accounts_applies_only_to_them() {
         let mut trade = trade("a", REDLINE);
         trade.suspected_trader_can_join_after = Some(UnixMs(2_002_000));
         assert_eq!(eligibility(&trade, NOW, false), Eligibility::Now);
@@ -223,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_out_before_it_may_be_bought_is_not_waited_for() {
+    fn a_listing_that_expires_before_it_opens_is_skipped() {
         check(
             |trade| {
                 trade.can_join_after = Some(UnixMs(3_000_000));
@@ -235,12 +228,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_buy_is_never_allowed_before_its_mark(mark in 0_i64..4_000_000, earliest in 0_i64..4_000_000, width in 0_i64..2_000) {
+        fn no_listing_is_eligible_before_its_opening_time(available_at in 0_i64..4_000_000, earliest in 0_i64..4_000_000, width in 0_i64..2_000) {
             let mut trade = trade("a", REDLINE);
-            trade.can_join_after = Some(UnixMs(mark));
+            trade.can_join_after = Some(UnixMs(available_at));
             let time = ServerTime { earliest: Some(UnixMs(earliest)), latest: UnixMs(earliest + width) };
             let now = eligibility(&trade, time, false) == Eligibility::Now;
-            prop_assert_eq!(now, mark <= earliest);
+            prop_assert_eq!(now, available_at <= earliest);
         }
     }
 }

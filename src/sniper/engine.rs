@@ -1,15 +1,14 @@
-//! One listing after the other: wanted? buyable? affordable? then bought, at once.
+//! The decision about each listing: whitelist, eligibility, limits, order.
 //!
-//! Everything here is synchronous and takes its time as an argument. [`Engine::consider`] is the way
-//! from frame to order: it asks the whitelist, the listing and the ledger, and hands the approved
-//! buy over, in the caller's stack. What it has to say is said after the request is written.
+//! All of it is synchronous and takes the time as an argument. [`Engine::consider`] is the hot path
+//! from listing to order and runs on the caller's stack. It writes log lines only after the request.
 //!
 //! # Invariants
 //!
-//! 1. A listing is decided on once, however often and over however many connections it comes.
-//! 2. Only what the ledger has approved is sent, and a dry run has nothing to send with.
-//! 3. A listing that is held or waits for its turn is asked about again in full when its time has
-//!    come: limits, halts and its own expiry may have changed.
+//! 1. A listing is decided on once, even if it arrives repeatedly or over several connections.
+//! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
+//! 3. A held or queued listing passes every check again when its time has come, because limits, halts
+//!    and its own expiry may have changed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,7 +20,7 @@ use super::{
     OrderSender,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
-    notified::Notified,
+    notified::{Notified, UNREADABLE},
     stats::SessionStats,
     trade_log,
 };
@@ -39,38 +38,32 @@ use crate::{
     whitelist::{Decision, Whitelist},
 };
 
-/// How many wanted listings are remembered, to know a repetition.
+/// Maximum number of matched listings that are remembered to detect repetitions.
 pub const SEEN_MAX: usize = 65_536;
-/// How many listings are held for a later moment.
+/// Maximum number of listings held until they open.
 pub const HELD_MAX: usize = 4_096;
-/// How many orders' items are remembered for later lines about them.
+/// Maximum number of orders whose item names are kept for later log lines.
 pub const NAMES_MAX: usize = 4_096;
-/// How many listings wait because enough buys are under way.
-pub const WAITING_MAX: usize = 256;
-/// How long a listing waits for its turn before it is given up.
-pub const WAITING_FOR_MAX: Duration = Duration::from_secs(5);
-/// How many listings that could not be read are shown; the rest is only counted.
-pub const UNREADABLE_SHOWN_MAX: u64 = 10;
-
-/// What time it is, on both of our clocks.
+/// Maximum number of listings queued while `max_in_flight` orders are in flight.
+pub const QUEUED_MAX: usize = 256;
+/// Maximum time that a listing stays queued.
+pub const QUEUED_FOR_MAX: Duration = Duration::from_secs(5);
+/// The local time on the monotonic and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The monotonic clock.
     pub instant: Instant,
-    /// The wall clock.
     pub wall: UnixMs,
 }
 
-/// What buys are made with.
+/// Executes approved orders.
 #[derive(Debug)]
 pub enum Executor<B> {
-    /// Nothing: a dry run.
+    /// Dry run: nothing is sent.
     Dry,
-    /// Something that sends.
     Live(B),
 }
 
-/// A buy whose answer is waited for.
+/// Order without an answer so far.
 #[derive(Debug)]
 pub(super) struct PendingOrder {
     pub(super) market_name: String,
@@ -78,121 +71,116 @@ pub(super) struct PendingOrder {
     pub(super) steps: LatencyBreakdown,
 }
 
-/// A listing that an entry wants.
+/// Listing that matches an entry.
 #[derive(Clone, Copy)]
 struct Candidate<'t, 'a> {
     trade: &'t Trade<'a>,
-    /// The entry's index.
+    /// Index of the whitelist entry.
     entry: usize,
-    /// When it was first wanted.
+    /// Time of the first match.
     since: Instant,
 }
 
 impl Candidate<'_, '_> {
-    fn keep(&self) -> HeldListing {
+    fn to_held(self) -> HeldListing {
         HeldListing { trade: self.trade.clone().into_owned(), entry: self.entry }
     }
 }
 
-/// The state of one session.
+/// State of one trading session.
 #[derive(Debug)]
 pub struct Engine<B> {
     pub(super) whitelist: Arc<Whitelist>,
     pub(super) ledger: Ledger,
-    pub(super) hand: Executor<B>,
-    /// Shared with those who read the server's time off its answers.
+    pub(super) executor: Executor<B>,
     clock: Arc<Mutex<ServerClock>>,
-    pub(super) tally: SessionStats,
-    pub(super) reported: Notified,
+    pub(super) stats: SessionStats,
+    pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeId, PendingOrder>,
-    /// The items of this session's orders, for later lines about them.
+    /// Item names of this session's orders, for later log lines.
     pub(super) names: HashMap<TradeId, String>,
     seen: SetAssocCache<()>,
-    /// When the way of an approval may be gone for practice again; `None`: at any time.
-    pub(super) rehearse_from: Option<Instant>,
-    /// There was a listing after which there may be time for that.
-    pub(super) wishes_to_rehearse: bool,
+    /// Earliest time of the next cache warming; `None` for at once.
+    pub(super) next_cache_warming: Option<Instant>,
+    /// Set after a listing that did not match, when the thread may have time to warm caches.
+    pub(super) needs_cache_warming: bool,
     held: HeldListings,
-    waiting: VecDeque<(Instant, HeldListing)>,
-    /// The site has flagged our account as a suspected trader.
+    queued: VecDeque<(Instant, HeldListing)>,
+    /// `true` if the site has flagged the account as a suspected trader.
     pub(super) is_flagged: bool,
-    /// Something has happened that the account should show.
-    pub(super) wishes_to_know: bool,
-    /// The ledger belongs to the account that was read.
+    /// Set after an event that the account should reflect.
+    pub(super) needs_refresh: bool,
+    /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
-    /// The last account read was another one than the ledger's.
+    /// `true` if the last account read is not the ledger's.
     pub(super) is_other_account: bool,
-    /// Why this ledger may not be used for the account, which ends the session.
-    pub(super) refusal: Option<LedgerError>,
-    /// No new buys.
+    /// Set if the ledger cannot be used for the account, which ends the session.
+    pub(super) ledger_error: Option<LedgerError>,
     is_stopping: bool,
-    /// The wall clock less the steady one, in milliseconds: now, and when the account was last read.
+    /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
-    /// A listing was held whose moment is earlier than all before.
-    pub(super) has_earlier_mark: bool,
+    /// Set if a listing was held that opens earlier than all others.
+    pub(super) has_earlier_deadline: bool,
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// A session at its beginning.
     pub fn new(
         whitelist: Arc<Whitelist>,
         ledger: Ledger,
-        hand: Executor<B>,
+        executor: Executor<B>,
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
         Self {
             whitelist,
             ledger,
-            hand,
+            executor,
             clock,
-            tally: SessionStats::default(),
-            reported: Notified::default(),
+            stats: SessionStats::default(),
+            notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             names: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, ()),
-            rehearse_from: None,
-            wishes_to_rehearse: false,
+            next_cache_warming: None,
+            needs_cache_warming: false,
             held: HeldListings::new(HELD_MAX),
-            waiting: VecDeque::with_capacity(WAITING_MAX),
+            queued: VecDeque::with_capacity(QUEUED_MAX),
             is_flagged: false,
-            wishes_to_know: false,
+            needs_refresh: false,
             is_bound: false,
             is_other_account: false,
-            refusal: None,
+            ledger_error: None,
             is_stopping: false,
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,
-            has_earlier_mark: false,
+            has_earlier_deadline: false,
         }
     }
 
-    /// What has been counted so far.
-    pub const fn tally(&self) -> &SessionStats {
-        &self.tally
+    pub const fn stats(&self) -> &SessionStats {
+        &self.stats
     }
 
-    /// The ledger of this session.
     pub const fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
 
-    /// Decides about one listing, and buys it if it should be.
+    /// Decides about one listing and orders it if it matches and the limits allow it.
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
-        let is_renewed = self.is_waiting() && self.is_outdated_by(&trade);
+        let is_renewed = self.has_deferred() && self.is_outdated_by(&trade);
         if is_renewed {
-            self.forget_waiting(&trade);
+            self.drop_outdated(&trade);
         }
         if trade.event == TradeEvent::Updated
             && !(is_renewed && trade.status == TradeStatus::Listed)
         {
-            return self.updated(&trade, now);
+            return self.on_update(&trade, now);
         }
-        self.tally.listings = self.tally.listings.saturating_add(1);
-        let verdict = self.whitelist.decide(&trade);
-        if let Decision::Wanted(entry) = verdict {
-            self.wanted(&trade, entry, now);
+        self.stats.listings = self.stats.listings.saturating_add(1);
+        let decision = self.whitelist.decide(&trade);
+        if let Decision::Matched(entry) = decision {
+            self.on_match(&trade, entry, now);
         }
         if let (TradeEvent::Listed, Some(arrival), Some(created)) =
             (trade.event, trade.arrival, trade.created_at)
@@ -200,217 +188,223 @@ impl<B: OrderSender> Engine<B> {
             self.clock().observe_listing(arrival.framed, created);
         }
         if !trade.defects.is_empty() {
-            self.tally.unreadable = self.tally.unreadable.saturating_add(1);
-            trade_log::unreadable(&trade, self.tally.unreadable <= UNREADABLE_SHOWN_MAX);
+            self.stats.unreadable = self.stats.unreadable.saturating_add(1);
+            let repeats = self.notified.count_repeat(UNREADABLE, now.instant);
+            trade_log::unreadable(&trade, repeats);
         }
-        if !matches!(verdict, Decision::Wanted(_)) {
-            self.wish_to_rehearse(now);
+        if !matches!(decision, Decision::Matched(_)) {
+            self.request_cache_warming(now);
         }
         trade_log::listing(&trade, self.whitelist.is_empty());
-        trade_log::verdict(&trade, &verdict, &self.whitelist);
+        trade_log::mismatch(&trade, &decision, &self.whitelist);
     }
 
     #[inline]
-    fn wanted(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
+    fn on_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
         if self.seen.insert(&trade.id, ()).is_some() {
-            self.tally.repeated = self.tally.repeated.saturating_add(1);
+            self.stats.repeated = self.stats.repeated.saturating_add(1);
             return;
         }
-        self.tally.matched = self.tally.matched.saturating_add(1);
-        self.pursue(Candidate { trade, entry, since: now.instant }, now);
+        self.stats.matched = self.stats.matched.saturating_add(1);
+        self.try_order(Candidate { trade, entry, since: now.instant }, now);
     }
 
-    /// Buys a wanted listing, or holds it, or lets it wait, or says why not.
-    fn pursue(&mut self, wanted: Candidate<'_, '_>, now: Now) {
-        let trade = wanted.trade;
+    /// Orders a matched listing, holds or queues it, or skips it with a reason.
+    fn try_order(&mut self, candidate: Candidate<'_, '_>, now: Now) {
+        let trade = candidate.trade;
         if self.is_stopping {
-            return self.tally.skip("stopping");
+            return self.stats.skip("stopping");
         }
-        // The ledger would store it.
-        if secret::stands_in(trade.id.as_str()) {
-            self.tally.skip("its id repeats a credential");
-            return trade_log::left_alone(trade, &"its id repeats a credential");
+        // The ledger would store the id.
+        if secret::appears_in(trade.id.as_str()) {
+            self.stats.skip("its id repeats a credential");
+            return trade_log::skipped(trade, &"its id contains a credential", Some(0));
         }
         match eligibility(trade, self.server_time(now), self.is_flagged) {
-            Eligibility::Now => self.buy(wanted, now),
-            Eligibility::From(mark) => self.hold(wanted, mark),
-            Eligibility::Never(obstacle) => {
-                self.tally.skip(obstacle.name());
-                trade_log::left_alone(trade, &obstacle);
+            Eligibility::Now => self.order(candidate, now),
+            Eligibility::From(available_at) => self.hold(candidate, available_at, now),
+            Eligibility::Never(reason) => {
+                self.stats.skip(reason.name());
+                trade_log::skipped(trade, &reason, Some(0));
             }
         }
     }
 
-    fn buy(&mut self, wanted: Candidate<'_, '_>, now: Now) {
-        let Candidate { trade, entry, since } = wanted;
-        let Some(price) = trade.total_value else { return self.tally.skip("no price") };
+    fn order(&mut self, candidate: Candidate<'_, '_>, now: Now) {
+        let Candidate { trade, entry, since } = candidate;
+        let Some(price) = trade.total_value else { return self.stats.skip("no price") };
         let decided = Instant::now();
-        let want = OrderRequest { id: trade.id, price, entry, created_at: trade.created_at };
-        let approved = match self.ledger.reserve(want, now.wall) {
+        let request = OrderRequest { id: trade.id, price, entry, created_at: trade.created_at };
+        let approved = match self.ledger.reserve(request, now.wall) {
             Ok(approved) => approved,
-            Err(denied @ RiskRejection::InFlight { .. }) => {
-                return self.wait(wanted, now, denied);
+            Err(rejection @ RiskRejection::InFlight { .. }) => {
+                return self.queue(candidate, now, rejection);
             }
-            Err(denied) => {
-                self.tally.skip(denied.name());
-                return trade_log::left_alone(trade, &denied);
+            Err(rejection) => {
+                self.stats.skip(rejection.name());
+                let repeats = self.notified.count_rejection(&rejection, now.instant);
+                return trade_log::skipped(trade, &rejection, repeats);
             }
         };
-        let (reserved, sent) = match &self.hand {
-            Executor::Dry => return self.would_buy(wanted, price, now),
-            Executor::Live(buyer) => (Instant::now(), buyer.send(approved)),
+        let (reserved, sent) = match &self.executor {
+            Executor::Dry => return self.record_dry_run(candidate, price, now),
+            Executor::Live(client) => (Instant::now(), client.send(approved)),
         };
         match sent {
             Ok(written) => {
-                self.note(|ledger| ledger.sent(&trade.id, now.wall).map(|()| Effects::default()));
+                self.update_ledger(|ledger| {
+                    ledger.sent(&trade.id, now.wall).map(|()| Effects::default())
+                });
                 let arrival = trade.arrival.unwrap_or(RxTimestamps::at(since));
                 let SentRequest { begun: serialised, written, .. } = written;
                 let parsed = now.instant;
                 let steps =
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialised, written };
-                self.tally.latency.record(steps.total());
+                self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
                 self.pending.insert(trade.id, PendingOrder { market_name, price, steps });
-                trade_log::asked(trade, self.label(entry), &steps);
+                trade_log::order_sent(trade, self.whitelist.entries().get(entry), &steps);
             }
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
-                self.note(|ledger| ledger.settle(&trade.id, &outcome, now.wall));
-                self.tally.settle(&outcome);
+                self.update_ledger(|ledger| ledger.settle(&trade.id, &outcome, now.wall));
+                self.stats.record_outcome(&outcome);
                 trade_log::not_sent(trade, reason);
             }
         }
     }
 
-    fn would_buy(&mut self, wanted: Candidate<'_, '_>, price: Amount, now: Now) {
-        let Candidate { trade, entry, .. } = wanted;
-        // Counted as if it had been bought, so that a dry run meets its limits where a live one
-        // would.
+    fn record_dry_run(&mut self, candidate: Candidate<'_, '_>, price: Amount, now: Now) {
+        let Candidate { trade, entry, .. } = candidate;
+        // Counts as bought, so that a dry run reaches its limits where a live run would.
         let bought = Outcome::Bought { price: None, server_time: None };
-        self.note(|ledger| {
+        self.update_ledger(|ledger| {
             ledger.sent(&trade.id, now.wall)?;
             ledger.settle(&trade.id, &bought, now.wall)
         });
-        self.tally.would_buy = self.tally.would_buy.saturating_add(1);
-        self.tally.would_spend = self.tally.would_spend.saturating_add(price);
-        trade_log::would_buy(trade, self.label(entry));
+        self.stats.would_buy = self.stats.would_buy.saturating_add(1);
+        self.stats.would_spend = self.stats.would_spend.saturating_add(price);
+        trade_log::would_buy(trade, self.whitelist.entries().get(entry));
     }
 
-    fn hold(&mut self, wanted: Candidate<'_, '_>, mark: UnixMs) {
-        let trade = wanted.trade;
-        let is_earlier = self.held.next_mark().is_none_or(|next| mark < next);
-        if self.held.hold(mark, wanted.keep()) {
-            self.has_earlier_mark |= is_earlier;
-            trade_log::held(trade, mark);
+    fn hold(&mut self, candidate: Candidate<'_, '_>, available_at: UnixMs, now: Now) {
+        let Candidate { trade, entry, .. } = candidate;
+        let is_earlier = self.held.next_available_at().is_none_or(|next| available_at < next);
+        if self.held.hold(available_at, candidate.to_held()) {
+            self.has_earlier_deadline |= is_earlier;
+            let server_time = self.server_time(now).earliest;
+            trade_log::held(trade, self.whitelist.entries().get(entry), available_at, server_time);
         } else {
-            self.tally.skip("too many held");
-            trade_log::left_alone(trade, &"too many listings are held already");
+            self.stats.skip("too many held");
+            trade_log::skipped(trade, &"too many listings are held", Some(0));
         }
     }
 
-    fn wait(&mut self, wanted: Candidate<'_, '_>, now: Now, denied: RiskRejection) {
-        let is_late = WAITING_FOR_MAX <= now.instant.saturating_duration_since(wanted.since);
-        if is_late || self.waiting.len() >= WAITING_MAX {
-            self.tally.skip(denied.name());
-            return trade_log::left_alone(wanted.trade, &denied);
+    fn queue(&mut self, candidate: Candidate<'_, '_>, now: Now, rejection: RiskRejection) {
+        let is_late = QUEUED_FOR_MAX <= now.instant.saturating_duration_since(candidate.since);
+        if is_late || self.queued.len() >= QUEUED_MAX {
+            self.stats.skip(rejection.name());
+            return trade_log::skipped(candidate.trade, &rejection, Some(0));
         }
-        self.waiting.push_back((wanted.since, wanted.keep()));
+        self.queued.push_back((candidate.since, candidate.to_held()));
     }
 
-    /// Whether a listing that is held or waits is sent again with another price or markup.
+    /// Returns `true` if this is a held or queued listing with another price or markup.
     fn is_outdated_by(&self, trade: &Trade<'_>) -> bool {
         let differs = |copy: &Trade<'_>| {
             trade.total_value.is_some() && trade.total_value != copy.total_value
                 || trade.markup_percent.is_some() && trade.markup_percent != copy.markup_percent
         };
-        let waiting = self.waiting.iter().map(|(_, held)| held);
+        let queued = self.queued.iter().map(|(_, held)| held);
         let mut copies =
-            waiting.filter(|held| held.trade.id == trade.id).chain(self.held.get(&trade.id));
+            queued.filter(|held| held.trade.id == trade.id).chain(self.held.get(&trade.id));
         copies.any(|held| differs(&held.trade))
     }
 
-    /// Drops the copy of a listing that is held or waits. The listing counts as not seen, so that it
+    /// Drops the held or queued copy of a listing and forgets that the listing was seen, so that it
     /// is considered at its new price.
-    fn forget_waiting(&mut self, trade: &Trade<'_>) {
+    fn drop_outdated(&mut self, trade: &Trade<'_>) {
         self.held.release(&trade.id);
-        self.waiting.retain(|(_, held)| held.trade.id != trade.id);
+        self.queued.retain(|(_, held)| held.trade.id != trade.id);
         self.seen.remove(&trade.id);
-        self.tally.skip("changed while held");
-        trade_log::left_alone(trade, &"its price changed before it could be bought");
+        self.stats.skip("changed while held");
+        trade_log::skipped(trade, &"its price changed before it opened", Some(0));
     }
 
-    /// A listing changed. If it was waited for and is gone, so is the waiting; if it is our own,
-    /// the ledger hears of it.
-    fn updated(&mut self, trade: &Trade<'_>, now: Now) {
+    /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
+    /// passes the status of our own orders to the ledger.
+    fn on_update(&mut self, trade: &Trade<'_>, now: Now) {
         if trade.status != TradeStatus::Listed && trade.status != TradeStatus::Other {
-            let was_waiting = self.waiting.len();
-            self.waiting.retain(|(_, held)| held.trade.id != trade.id);
-            if self.held.release(&trade.id).is_some() || self.waiting.len() < was_waiting {
-                self.tally.skip("taken while held");
-                trade_log::left_alone(trade, &"it was taken before it could be bought");
+            let queued_before = self.queued.len();
+            self.queued.retain(|(_, held)| held.trade.id != trade.id);
+            if self.held.release(&trade.id).is_some() || self.queued.len() < queued_before {
+                self.stats.skip("taken while held");
+                trade_log::skipped(trade, &"another buyer took it before it opened", Some(0));
             }
         }
-        // The event does not say who joined. Of a listing that is ours already it can only mean
-        // us; of any other it may mean a rival, which proves nothing: the list of own trades does.
-        self.wishes_to_know |= self.ledger.observe(&trade.id, trade.status, now.wall);
+        // The event does not contain the buyer. For an order that is ours already it can only be us;
+        // for any other it may be another buyer, so only the list of own trades is evidence.
+        self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
     }
 
-    /// Buys what is held and whose moment has surely come, and what waits if there is room again.
-    /// Returns when to be called next, as far as that can be told.
+    /// Orders held listings that are certainly open, and queued ones if the limit of orders in flight
+    /// allows it. Returns when to call it next; `None` if that is unknown.
     pub fn due(&mut self, now: Now) -> Option<Instant> {
-        self.has_earlier_mark = false;
+        self.has_earlier_deadline = false;
         while let Some(held) =
             self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
         {
             let HeldListing { mut trade, entry } = held;
-            // What is measured is what the bot adds, not what the marketplace makes it wait.
+            // The latency excludes the time that the marketplace made the listing wait.
             trade.arrival = Some(RxTimestamps::at(now.instant));
-            self.pursue(Candidate { trade: &trade, entry, since: now.instant }, now);
+            self.try_order(Candidate { trade: &trade, entry, since: now.instant }, now);
         }
-        for _ in 0..self.waiting.len() {
-            if !self.ledger.book().has_room_in_flight() {
+        for _ in 0..self.queued.len() {
+            if !self.ledger.book().has_in_flight_capacity() {
                 break;
             }
-            let Some((since, HeldListing { trade, entry })) = self.waiting.pop_front() else {
+            let Some((since, HeldListing { trade, entry })) = self.queued.pop_front() else {
                 break;
             };
-            self.pursue(Candidate { trade: &trade, entry, since }, now);
+            self.try_order(Candidate { trade: &trade, entry, since }, now);
         }
-        self.give_up_waiting(now);
-        self.held.next_mark().and_then(|mark| self.clock().when_surely(mark))
+        self.expire_queued(now);
+        self.held
+            .next_available_at()
+            .and_then(|available_at| self.clock().earliest_certain(available_at))
     }
 
-    fn give_up_waiting(&mut self, now: Now) {
-        while let Some((since, _)) = self.waiting.front()
-            && WAITING_FOR_MAX <= now.instant.saturating_duration_since(*since)
+    fn expire_queued(&mut self, now: Now) {
+        while let Some((since, _)) = self.queued.front()
+            && QUEUED_FOR_MAX <= now.instant.saturating_duration_since(*since)
         {
-            self.waiting.pop_front();
-            self.tally.skip("too many in flight");
+            self.queued.pop_front();
+            self.stats.skip("too many in flight");
         }
     }
 
-    /// Whether anything is held or waits, so that [`due`](Self::due) must be called in time.
-    pub fn is_waiting(&self) -> bool {
-        !self.held.is_empty() || !self.waiting.is_empty()
+    /// Returns `true` if listings are held or queued, so that [`due`](Self::due) must be called.
+    pub fn has_deferred(&self) -> bool {
+        !self.held.is_empty() || !self.queued.is_empty()
     }
 
-    /// Whether something has happened since the last call that the account should show.
-    pub const fn take_wish_to_know(&mut self) -> bool {
-        std::mem::replace(&mut self.wishes_to_know, false)
+    /// Returns `true` if the account should be read soon, and clears the request.
+    pub const fn take_refresh_request(&mut self) -> bool {
+        std::mem::replace(&mut self.needs_refresh, false)
     }
 
-    /// No new buys from now on; what is held or waits is given up.
+    /// Stops sending orders and skips held and queued listings.
     pub fn stop(&mut self) {
         self.is_stopping = true;
-        let given_up = self.held.len().saturating_add(self.waiting.len());
+        let skipped = self.held.len().saturating_add(self.queued.len());
         self.held = HeldListings::new(0);
-        self.waiting.clear();
-        for _ in 0..given_up {
-            self.tally.skip("stopping");
+        self.queued.clear();
+        for _ in 0..skipped {
+            self.stats.skip("stopping");
         }
     }
 
-    /// What time it can be at the server.
+    /// Returns the bounds of the server's time.
     pub(crate) fn server_time(&self, now: Now) -> ServerTime {
         let clock = self.clock();
         let earliest = clock.earliest(now.instant);
@@ -418,31 +412,27 @@ impl<B: OrderSender> Engine<B> {
         ServerTime { earliest, latest }
     }
 
-    /// The server's clock. Nobody holds this lock for longer than a sum takes.
+    /// Locks the server clock. Every holder releases the lock after a few operations.
     pub(super) fn clock(&self) -> MutexGuard<'_, ServerClock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn label(&self, entry: usize) -> &str {
-        self.whitelist.entries().get(entry).map_or("", crate::whitelist::WhitelistEntry::label)
-    }
-
-    /// Tells the ledger something, and says loudly what follows from it.
-    pub(super) fn note(
+    /// Updates the ledger and logs the effects.
+    pub(super) fn update_ledger(
         &mut self,
-        tell: impl FnOnce(&mut Ledger) -> Result<Effects, InvalidTransition>,
+        update: impl FnOnce(&mut Ledger) -> Result<Effects, InvalidTransition>,
     ) {
-        match tell(&mut self.ledger) {
-            Ok(aftermath) => {
-                trade_log::aftermath(&aftermath);
-                for change in &aftermath.changes {
-                    self.tally.resolve(change);
+        match update(&mut self.ledger) {
+            Ok(effects) => {
+                trade_log::effects(&effects);
+                for change in &effects.changes {
+                    self.stats.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));
                 }
             }
-            Err(contradiction) => {
-                self.tally.internal_errors = self.tally.internal_errors.saturating_add(1);
-                trade_log::contradiction(&contradiction);
+            Err(error) => {
+                self.stats.internal_errors = self.stats.internal_errors.saturating_add(1);
+                trade_log::invalid_transition(&error);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Listings that may be bought later: held until their moment, unless they are taken first. Pure.
+//! Listings that open later, held until then. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,76 +7,73 @@ use crate::{
     domain::trade::{Trade, TradeId},
 };
 
-/// A listing that is waited for.
+/// Listing that waits for its opening time.
 #[derive(Debug)]
 pub struct HeldListing {
-    /// The listing.
     pub trade: Trade<'static>,
-    /// The index of the entry that wants it.
+    /// Index of the matching whitelist entry.
     pub entry: usize,
 }
 
-/// Listings by the moment of the server's clock from which they may be bought.
+/// Held listings, ordered by the server time at which they open.
 #[derive(Debug)]
 pub struct HeldListings {
-    by_mark: BTreeMap<(UnixMs, TradeId), HeldListing>,
-    marks: HashMap<TradeId, UnixMs>,
+    by_time: BTreeMap<(UnixMs, TradeId), HeldListing>,
+    times: HashMap<TradeId, UnixMs>,
     max: usize,
 }
 
 impl HeldListings {
-    /// Holds at most this many.
+    /// Creates an empty set that holds at most `max` listings.
     pub fn new(max: usize) -> Self {
-        Self { by_mark: BTreeMap::new(), marks: HashMap::new(), max }
+        Self { by_time: BTreeMap::new(), times: HashMap::new(), max }
     }
 
-    /// Holds a listing until a moment. `false`, and nothing happens, if there is no room.
-    pub fn hold(&mut self, mark: UnixMs, held: HeldListing) -> bool {
-        if self.by_mark.len() >= self.max {
+    /// Holds a listing until it opens. Returns `false` and drops the listing if the set is full.
+    pub fn hold(&mut self, available_at: UnixMs, held: HeldListing) -> bool {
+        if self.by_time.len() >= self.max {
             return false;
         }
         let id = held.trade.id;
         self.release(&id);
-        self.marks.insert(id, mark);
-        self.by_mark.insert((mark, id), held);
+        self.times.insert(id, available_at);
+        self.by_time.insert((available_at, id), held);
         true
     }
 
-    /// The listing of this id, if it is held.
     pub fn get(&self, id: &TradeId) -> Option<&HeldListing> {
-        let mark = self.marks.get(id)?;
-        self.by_mark.get(&(*mark, *id))
+        let available_at = self.times.get(id)?;
+        self.by_time.get(&(*available_at, *id))
     }
 
-    /// Lets go of a listing, if it is held.
+    /// Removes and returns a listing.
     pub fn release(&mut self, id: &TradeId) -> Option<HeldListing> {
-        let mark = self.marks.remove(id)?;
-        self.by_mark.remove(&(mark, *id))
+        let available_at = self.times.remove(id)?;
+        self.by_time.remove(&(available_at, *id))
     }
 
-    /// The earliest mark of all.
-    pub fn next_mark(&self) -> Option<UnixMs> {
-        self.by_mark.first_key_value().map(|((mark, _), _)| *mark)
+    /// Returns the earliest opening time.
+    pub fn next_available_at(&self) -> Option<UnixMs> {
+        self.by_time.first_key_value().map(|((available_at, _), _)| *available_at)
     }
 
-    /// Takes the earliest listing, if its mark is not after this moment.
+    /// Removes and returns the earliest listing if it opens at or before `earliest`, the earliest
+    /// time that the server's clock can show.
     pub fn take_due(&mut self, earliest: UnixMs) -> Option<HeldListing> {
-        let ((mark, id), _) = self.by_mark.first_key_value()?;
-        if earliest < *mark {
+        let ((available_at, id), _) = self.by_time.first_key_value()?;
+        if earliest < *available_at {
             return None;
         }
         let id = *id;
         self.release(&id)
     }
 
-    /// How many are held.
     pub fn len(&self) -> usize {
-        self.by_mark.len()
+        self.by_time.len()
     }
 
-    /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.by_mark.is_empty()
+        self.by_time.is_empty()
     }
 }
 
@@ -94,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_comes_first_and_none_before_its_mark() {
+    fn listings_come_out_in_order_and_none_early() {
         let mut listings = HeldListings::new(8);
         assert!(listings.hold(UnixMs(30), held("c")));
         assert!(listings.hold(UnixMs(10), held("a")));
         assert!(listings.hold(UnixMs(20), held("b")));
-        assert_eq!(listings.next_mark(), Some(UnixMs(10)));
+        assert_eq!(listings.next_available_at(), Some(UnixMs(10)));
         assert!(listings.take_due(UnixMs(9)).is_none());
         assert_eq!(listings.take_due(UnixMs(25)).unwrap().trade.id, id("a"));
         assert_eq!(listings.take_due(UnixMs(25)).unwrap().trade.id, id("b"));
@@ -108,21 +105,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_by_somebody_else_is_let_go() {
+    fn a_released_listing_is_gone() {
         let mut listings = HeldListings::new(8);
         assert!(listings.hold(UnixMs(10), held("a")));
         assert!(listings.release(&id("a")).is_some());
         assert!(listings.release(&id("a")).is_none());
-        assert!(listings.is_empty() && listings.next_mark().is_none());
+        assert!(listings.is_empty() && listings.next_available_at().is_none());
     }
 
     #[test]
-    fn there_is_room_for_so_many_and_no_more() {
+    fn no_more_than_the_maximum_is_held() {
         let mut listings = HeldListings::new(2);
         assert!(listings.hold(UnixMs(1), held("a")));
         assert!(listings.hold(UnixMs(2), held("b")));
         assert!(!listings.hold(UnixMs(3), held("c")));
-        assert_eq!((listings.len(), listings.marks.len()), (2, 2));
+        assert_eq!((listings.len(), listings.times.len()), (2, 2));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! The decision: a listing comes in, and leaves as a buy, a reason, or nothing.
+//! Decides about each listing and orders those that match.
 //!
-//! - [`engine`]: one listing after the other, synchronous, with time as an argument.
+//! - [`engine`]: the synchronous decision, which takes the time as an argument.
 //! - [`eligibility`], [`held`], [`stats`]: its pure parts.
-//! - `trade_log`: the lines that a person watches.
+//! - `trade_log`: the log lines about listings, orders and halts.
 //!
-//! [`Sniper`] is the handle: the feed calls [`Sniper::consider`] for each listing, and
-//! [`Sniper::run`] does what must happen at other times, in the same thread: settle answers, buy
-//! held listings when their moment comes, take in balances.
+//! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
+//! does the rest in the same thread: it settles answers, orders held listings when they open and
+//! applies readings of the account.
 
 mod account_updates;
 pub mod eligibility;
@@ -32,7 +32,7 @@ use tokio::sync::{Notify, mpsc};
 pub use self::engine::{Engine, Executor, Now};
 use self::{
     account_updates::feed_status,
-    warm_caches::{ALL_THE_TIME, BEHIND_LISTINGS},
+    warm_caches::{SPINNING_INTERVAL, AFTER_LISTINGS_INTERVAL},
 };
 use crate::{
     account::{AccountUpdate, RefreshRequests},
@@ -49,39 +49,40 @@ use crate::{
     ws::FeedMetrics,
 };
 
-/// How often what has no moment of its own is looked after.
+/// Interval of the periodic work.
 const TICK: Duration = Duration::from_millis(500);
-/// How often whoever must not wait tries to look.
-const TRY_EVERY: Duration = Duration::from_millis(5);
-/// What sends a buy: neither waits nor blocks.
+/// Interval of attempts to take the lock within a time limit.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Sends approved orders without waiting or blocking.
 pub trait OrderSender {
-    /// Writes the request of an approved buy, and says when.
+    /// Writes the request of an approved order. Returns when it was written.
     ///
     /// # Errors
     ///
-    /// A [`NotSent`] if not one byte left.
+    /// Returns [`NotSent`] if no byte was written.
     fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent>;
 
-    /// The newest `Date` of the server that came without a buy, once.
+    /// Returns the newest `Date` header of a response that was not an order's, once.
     fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         None
     }
 }
 
-/// One session of deciding and buying. Clones are handles to the same session.
+/// One trading session. Clones are handles to the same session.
 #[derive(Debug)]
 pub struct Sniper<B = Arc<OrderClient>> {
-    core: Arc<Mutex<Engine<B>>>,
-    /// A listing was held, or an answer made room.
+    engine: Arc<Mutex<Engine<B>>>,
+    /// Wakes [`run`](Self::run) after a listing was held or caches should be warmed.
     changed: Arc<Notify>,
-    /// The balance was read and is below its floor.
+    /// The account was read and its balance is below `min_balance`.
     below_floor: Arc<Notify>,
 }
 
 impl<B> Clone for Sniper<B> {
     fn clone(&self) -> Self {
         Self {
-            core: Arc::clone(&self.core),
+            engine: Arc::clone(&self.engine),
             changed: Arc::clone(&self.changed),
             below_floor: Arc::clone(&self.below_floor),
         }
@@ -89,181 +90,179 @@ impl<B> Clone for Sniper<B> {
 }
 
 impl Now {
-    /// The time on both clocks.
     pub fn read() -> Self {
         Self { instant: Instant::now(), wall: clock::now() }
     }
 }
 
 impl<B: OrderSender> Sniper<B> {
-    /// A session around its state.
-    pub fn new(core: Engine<B>) -> Self {
+    pub fn new(engine: Engine<B>) -> Self {
         Self {
-            core: Arc::new(Mutex::new(core)),
+            engine: Arc::new(Mutex::new(engine)),
             changed: Arc::new(Notify::new()),
             below_floor: Arc::new(Notify::new()),
         }
     }
 
-    /// A handle that does not keep the session, and with it the ledger, open; `None` once they are
-    /// closed.
+    /// Returns a weak handle, which does not keep the session and its ledger open. It returns `None`
+    /// once they are closed.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<B> {
-        let core = Arc::downgrade(&self.core);
+        let engine = Arc::downgrade(&self.engine);
         let (changed, below_floor) = (Arc::clone(&self.changed), Arc::clone(&self.below_floor));
         move || {
             let (changed, below_floor) = (Arc::clone(&changed), Arc::clone(&below_floor));
-            Some(Self { core: core.upgrade()?, changed, below_floor })
+            Some(Self { engine: engine.upgrade()?, changed, below_floor })
         }
     }
 
-    /// Decides about one listing, and buys it if it should be. Neither waits nor blocks.
+    /// Decides about one listing and orders it if it matches. Does not wait for I/O.
     #[inline]
     pub fn consider(&self, trade: Trade<'_>) {
-        let mut core = self.core();
-        core.consider(trade, Now::read());
-        if core.has_earlier_mark || core.wishes_to_rehearse {
-            drop(core);
+        let mut engine = self.engine();
+        engine.consider(trade, Now::read());
+        if engine.has_earlier_deadline || engine.needs_cache_warming {
+            drop(engine);
             self.changed.notify_one();
         }
     }
 
-    /// Does what must happen between listings, for as long as it is polled. Returns only if the
-    /// ledger may not be used for this account.
+    /// Does the work between listings for as long as it is polled. Returns only if the ledger belongs
+    /// to another account.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing is left half done at a wait.
-    pub async fn run(&self, inbox: &mut EngineInputs, taps: &FeedMetrics) -> LedgerError {
+    /// Safe: each event is handled completely before the next wait.
+    pub async fn run(&self, inputs: &mut EngineInputs, metrics: &FeedMetrics) -> LedgerError {
         let mut pushes_seen = 0;
         loop {
-            if let Some(refusal) = self.core().refusal.take() {
-                return refusal;
+            if let Some(error) = self.engine().ledger_error.take() {
+                return error;
             }
-            let due = self.look_around(&inbox.requests);
+            let due = self.tick(&inputs.refresh_requests);
             let tick = Instant::now().checked_add(TICK);
             let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
             tokio::select! {
-                report = next(&mut inbox.reports) => match report {
-                    Some(report) => self.core().settle(&report, Now::read()),
-                    None => inbox.reports = None,
+                report = next(&mut inputs.reports) => match report {
+                    Some(report) => self.engine().on_order_report(&report, Now::read()),
+                    None => inputs.reports = None,
                 },
-                news = next(&mut inbox.news) => match news {
-                    Some(news) => self.core().hear(news, Now::read()),
-                    None => inbox.news = None,
+                update = next(&mut inputs.account_updates) => match update {
+                    Some(update) => self.engine().on_account_update(update, Now::read()),
+                    None => inputs.account_updates = None,
                 },
-                ask = next(&mut inbox.asks) => match ask {
-                    Some(ask) => {
+                pending = next(&mut inputs.control_requests) => match pending {
+                    Some(pending) => {
                         let now = Now::read();
-                        let feed = feed_status(taps, now);
-                        let running = inbox.started.map(|at| now.instant.saturating_duration_since(at));
-                        self.core().answer(&ask, feed, running, now.wall);
+                        let feed = feed_status(metrics, now);
+                        let running = inputs.started.map(|at| now.instant.saturating_duration_since(at));
+                        self.engine().answer(&pending, feed, running, now.wall);
                     }
-                    None => inbox.asks = None,
+                    None => inputs.control_requests = None,
                 },
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
-            if let Some((balance, version)) = taps.balance()
+            if let Some((balance, version)) = metrics.balance()
                 && version != pushes_seen
             {
                 pushes_seen = version;
-                self.core().hear_push(balance);
+                self.engine().on_balance_push(balance);
             }
         }
     }
 
-    /// Keeps a core awake: a thread that never sleeps need not be woken, and while it has nothing to
-    /// do it goes the way of an approval now and then, so that a buy finds it warm. Costs a core,
-    /// and never ends.
+    /// Keeps a CPU core busy, so that the thread need not be woken, and warms the caches of the
+    /// approval path while idle. Never returns.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing is under way at a wait.
+    /// Safe: no work is in progress at a wait.
     pub async fn spin(self) {
         loop {
-            self.core().rehearse(ALL_THE_TIME, Now::read());
+            self.engine().warm_caches(SPINNING_INTERVAL, Now::read());
             tokio::task::yield_now().await;
         }
     }
 
-    /// Buys what has become due, asks for what should be known soon, and says when to look again.
-    fn look_around(&self, requests: &RefreshRequests) -> Option<Instant> {
-        let mut core = self.core();
-        core.learn_the_time();
+    /// Orders listings that opened and requests an account refresh where one is needed. Returns when
+    /// to call it next.
+    fn tick(&self, requests: &RefreshRequests) -> Option<Instant> {
+        let mut engine = self.engine();
+        engine.observe_server_date();
         let now = Now::read();
-        core.watch_clock(clock::wall(), now);
-        core.note(|ledger| Ok(ledger.check_losses(now.wall)));
-        let due = core.due(now);
-        if core.wishes_to_rehearse {
-            core.rehearse(BEHIND_LISTINGS, now);
+        engine.watch_clock(clock::wall(), now);
+        engine.update_ledger(|ledger| Ok(ledger.check_losses(now.wall)));
+        let due = engine.due(now);
+        if engine.needs_cache_warming {
+            engine.warm_caches(AFTER_LISTINGS_INTERVAL, now);
         }
-        if core.take_wish_to_know() {
-            requests.oldest_open(core.ledger().oldest_open());
-            requests.soon();
+        if engine.take_refresh_request() {
+            requests.set_oldest_open(engine.ledger().oldest_open());
+            requests.request_refresh();
         }
-        if core.ledger().snapshot(now.wall).is_below_floor() {
+        if engine.ledger().snapshot(now.wall).is_below_floor() {
             self.below_floor.notify_one();
         }
         due
     }
 
-    /// Waits until the balance has been read and is below its floor.
+    /// Waits until the balance has been read and is below `min_balance`.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a balance that was reported before is not forgotten.
+    /// Safe: a notification that arrived before is kept.
     pub async fn below_floor(&self) {
         self.below_floor.notified().await;
     }
 
-    /// No new buys from now on.
+    /// Stops sending new orders.
     pub fn stop(&self) {
-        self.core().stop();
+        self.engine().stop();
     }
 
-    /// Looks at the state, for a report.
-    pub fn look<T>(&self, at: impl FnOnce(&mut Engine<B>) -> T) -> T {
-        at(&mut self.core())
+    /// Calls `f` with the locked state.
+    pub fn with_engine<T>(&self, f: impl FnOnce(&mut Engine<B>) -> T) -> T {
+        f(&mut self.engine())
     }
 
-    /// The same for whoever must not wait longer than this for a thread that may be stuck.
-    pub fn look_within<T>(
+    /// Like [`with_engine`](Self::with_engine), but returns `None` if the lock is not free within
+    /// `timeout`, as when another thread is stuck.
+    pub fn with_engine_timeout<T>(
         &self,
-        within: Duration,
-        at: impl FnOnce(&mut Engine<B>) -> T,
+        timeout: Duration,
+        f: impl FnOnce(&mut Engine<B>) -> T,
     ) -> Option<T> {
         let begun = Instant::now();
         loop {
-            match self.core.try_lock() {
-                Ok(mut core) => return Some(at(&mut core)),
-                Err(TryLockError::Poisoned(error)) => return Some(at(&mut error.into_inner())),
-                Err(TryLockError::WouldBlock) if within <= begun.elapsed() => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(TRY_EVERY),
+            match self.engine.try_lock() {
+                Ok(mut engine) => return Some(f(&mut engine)),
+                Err(TryLockError::Poisoned(error)) => return Some(f(&mut error.into_inner())),
+                Err(TryLockError::WouldBlock) if timeout <= begun.elapsed() => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY_INTERVAL),
             }
         }
     }
 
-    fn core(&self) -> MutexGuard<'_, Engine<B>> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    fn engine(&self) -> MutexGuard<'_, Engine<B>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What comes in from elsewhere, and what may be asked for.
+/// Event queues that [`Sniper::run`] reads, and the requests that it makes.
 #[derive(Debug, Default)]
 pub struct EngineInputs {
-    /// How buys went on the wire; `None`: none are sent.
+    /// Reports about sent orders; `None` in a dry run.
     pub reports: Option<mpsc::Receiver<OrderReport>>,
-    /// What was learned of the account; `None`: nobody looks.
-    pub news: Option<mpsc::Receiver<AccountUpdate>>,
-    /// What a person asks over the control channel; `None`: nobody can.
-    pub asks: Option<mpsc::Receiver<PendingRequest>>,
-    /// When the session began, for whoever asks how long it has run.
+    /// Readings of the account; `None` if the account is not read.
+    pub account_updates: Option<mpsc::Receiver<AccountUpdate>>,
+    /// Requests over the control channel; `None` without one.
+    pub control_requests: Option<mpsc::Receiver<PendingRequest>>,
+    /// Start of the session, from which `status` computes its running time.
     pub started: Option<Instant>,
-    /// Asks for a look at the account.
-    pub requests: Arc<RefreshRequests>,
+    pub refresh_requests: Arc<RefreshRequests>,
 }
 
-/// The next of a queue; never, where there is none.
+/// Receives the next item of a queue; never completes without a queue.
 async fn next<T>(queue: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match queue {
         Some(queue) => queue.recv().await,
@@ -287,7 +286,7 @@ impl OrderSender for OrderClient {
     fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         match Self::send(self, approved) {
             Ok(written) => Ok(written),
-            Err((_never_left, reason)) => Err(reason),
+            Err((_not_sent, reason)) => Err(reason),
         }
     }
 

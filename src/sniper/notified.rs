@@ -1,7 +1,10 @@
-//! What is reported of the account's reads: when one begins to fail, when its cause changes, when it
-//! succeeds again, and which purchases have a status that this version does not know.
+//! Logs each event once: reads of the account that begin to fail, change their cause or succeed
+//! again, purchases of unknown status, and repeated skips.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use super::{
     OrderSender,
@@ -13,35 +16,82 @@ use crate::{
         FailureCause, PurchasesReading, ReadFailure, ReadHealth, ReadKind, purchases::UnknownStatus,
     },
     domain::trade::TradeId,
-    ledger::status::{AccountFailure, LedgerStatus},
+    ledger::{
+        RiskRejection,
+        status::{AccountFailure, LedgerStatus},
+    },
     markets::csgoroll::account::User,
 };
 
-/// How many purchases of unknown status are remembered, so that each is named once.
+/// Maximum number of purchases whose unknown status is remembered, so that it is logged once.
 const NAMED_MAX: usize = 1_024;
 
-/// How many unknown statuses are named of purchases that the ledger does not hold.
-const FOREIGN_WORDS_MAX: usize = 16;
+/// Maximum number of unknown statuses that are logged of purchases outside the ledger.
+const FOREIGN_STATUSES_MAX: usize = 16;
 
-/// What has been reported of the account already, so that nothing is reported twice.
+/// Minimum interval of log lines for the same repeated event.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Name under which unreadable listings are counted.
+pub(super) const UNREADABLE: &str = "unreadable";
+
+/// Events that were logged already.
 #[derive(Debug, Default)]
 pub(super) struct Notified {
     has_signed_in: bool,
     pub(super) health: ReadHealth,
     statuses: HashMap<TradeId, Box<str>>,
-    foreign_words: HashSet<Box<str>>,
+    foreign_statuses: HashSet<Box<str>>,
     /// Cancelled orders whose coins are overdue.
     pub(super) overdue: HashSet<TradeId>,
+    /// Per event, the time of its last line and the number of events since. The names are constants,
+    /// which bounds the map.
+    repeats: HashMap<&'static str, (Instant, u64)>,
 }
 
 impl Notified {
-    /// Whether this word about this purchase is new. Of what the ledger does not hold only the word
-    /// counts: the account may hold thousands of purchases that were made by hand.
-    fn is_news(&mut self, unknown: &UnknownStatus, is_ours: bool) -> bool {
+    /// Counts an event that may repeat often. Returns `None` if its last line is less than
+    /// [`REPEAT_INTERVAL`] ago, else the number of events without a line since then.
+    pub(super) fn count_repeat(&mut self, event: &'static str, now: Instant) -> Option<u64> {
+        match self.repeats.get_mut(event) {
+            Some((last, count)) if now.saturating_duration_since(*last) < REPEAT_INTERVAL => {
+                *count = count.saturating_add(1);
+                None
+            }
+            Some(repeats) => Some(std::mem::replace(repeats, (now, 0)).1),
+            None => {
+                self.repeats.insert(event, (now, 0));
+                Some(0)
+            }
+        }
+    }
+
+    /// Counts a rejection like [`count_repeat`](Self::count_repeat) if its cause affects every
+    /// listing. Any other rejection has its own line.
+    pub(super) fn count_rejection(
+        &mut self,
+        rejection: &RiskRejection,
+        now: Instant,
+    ) -> Option<u64> {
+        match rejection {
+            RiskRejection::Halted
+            | RiskRejection::NotReconciled
+            | RiskRejection::Paused { .. }
+            | RiskRejection::Unwritable
+            | RiskRejection::Behind
+            | RiskRejection::Full { .. }
+            | RiskRejection::BalanceUnknown => self.count_repeat(rejection.name(), now),
+            _ => Some(0),
+        }
+    }
+
+    /// Returns `true` if this status of this purchase was not logged before. Of purchases outside the
+    /// ledger each status is logged once: the account may list thousands of manual purchases.
+    fn is_new_status(&mut self, unknown: &UnknownStatus, is_ours: bool) -> bool {
         let UnknownStatus { id, word } = unknown;
         if !is_ours {
-            let has_room = self.foreign_words.len() < FOREIGN_WORDS_MAX;
-            return has_room && self.foreign_words.insert(word.clone());
+            let has_room = self.foreign_statuses.len() < FOREIGN_STATUSES_MAX;
+            return has_room && self.foreign_statuses.insert(word.clone());
         }
         let has_room = self.statuses.len() < NAMED_MAX || self.statuses.contains_key(id);
         has_room && self.statuses.insert(*id, word.clone()).as_ref() != Some(word)
@@ -49,10 +99,10 @@ impl Notified {
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// The account was read. Its balance may be missing all the same.
+    /// Handles a successful read of the user. The balance may be missing.
     pub(super) fn report_user(&mut self, user: &User, now: Now) {
-        if !self.reported.has_signed_in {
-            self.reported.has_signed_in = true;
+        if !self.notified.has_signed_in {
+            self.notified.has_signed_in = true;
             let width = self.clock().width(now.instant);
             trade_log::signed_in(user, width);
         }
@@ -65,7 +115,7 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// The list of own purchases was read, completely or not.
+    /// Handles a read of the own purchases, complete or not.
     pub(super) fn report_purchases(&mut self, reading: &PurchasesReading, now: Now) {
         match &reading.incomplete {
             Some(incomplete) => self.report_failed(ReadKind::Purchases, incomplete.cause(), now),
@@ -73,7 +123,7 @@ impl<B: OrderSender> Engine<B> {
         }
         match reading.unpriced {
             Some((count, first)) => {
-                self.report_failed(ReadKind::Prices, unpriced(count, first), now)
+                self.report_failed(ReadKind::Prices, unpriced(count, first), now);
             }
             None => self.report_succeeded(ReadKind::Prices, now),
         }
@@ -85,32 +135,32 @@ impl<B: OrderSender> Engine<B> {
         }
         for unknown in &reading.unknown {
             let state = self.ledger.book().intent(&unknown.id).map(|intent| intent.state);
-            if self.reported.is_news(unknown, state.is_some()) {
+            if self.notified.is_new_status(unknown, state.is_some()) {
                 trade_log::unknown_status(unknown, state);
             }
         }
     }
 
-    /// A read failed, or did not bring what it should.
+    /// Handles a read that failed or returned incomplete data.
     pub(super) fn report_failed(&mut self, read: ReadKind, cause: FailureCause, now: Now) {
         let (text, remedy) = (cause.text().to_owned(), cause.remedy());
-        if self.reported.health.failed(read, cause, now.wall) {
-            let follows = self.follows_from_failed(read, now);
-            trade_log::read_failed(read, &text, follows, remedy);
+        if self.notified.health.on_failure(read, cause, now.wall) {
+            let consequence = self.consequence_of_failure(read, now);
+            trade_log::read_failed(read, &text, consequence, remedy);
         }
     }
 
     fn report_succeeded(&mut self, read: ReadKind, now: Now) {
-        if let Some(lasted) = self.reported.health.succeeded(read, now.wall) {
+        if let Some(lasted) = self.notified.health.on_success(read, now.wall) {
             trade_log::read_succeeded(read, lasted);
         }
     }
 
-    /// What a failing read means for ordering.
-    fn follows_from_failed(&mut self, read: ReadKind, now: Now) -> &'static str {
+    /// Returns the consequence of a failing read for ordering.
+    fn consequence_of_failure(&mut self, read: ReadKind, now: Now) -> &'static str {
         let snapshot = self.ledger.snapshot(now.wall);
-        match (read, &self.hand) {
-            (ReadKind::Prices, _) => "The ledger keeps the prices that it has.",
+        match (read, &self.executor) {
+            (ReadKind::Prices, _) => "The ledger keeps its prices.",
             (ReadKind::History, _) => "The prices of older purchases are not compared.",
             (ReadKind::Balance | ReadKind::Purchases, Executor::Dry) => {
                 "The dry run continues without it."
@@ -121,14 +171,14 @@ impl<B: OrderSender> Engine<B> {
                 "No order is sent until it succeeds."
             }
             (ReadKind::Balance | ReadKind::Purchases, Executor::Live(_)) => {
-                "What is unknown stays unknown and counts as spent until it succeeds."
+                "Unknown orders stay unknown and count as spent until it succeeds."
             }
         }
     }
 
-    /// Adds the reads that fail to what `status` shows.
+    /// Adds the failing reads to the status.
     pub(super) fn show_failing_reads(&self, status: &mut LedgerStatus) {
-        let failing = self.reported.health.failing();
+        let failing = self.notified.health.failing();
         status.account_failures = failing
             .map(|(read, failing)| AccountFailure {
                 read: read.name().to_owned(),
@@ -141,7 +191,7 @@ impl<B: OrderSender> Engine<B> {
 }
 
 fn unpriced(count: u32, first: TradeId) -> FailureCause {
-    let text = format!("{count} purchases have no price that can be read, the first is {first}");
+    let text = format!("{count} purchases without a readable price, the first is {first}");
     let remedy = "compare the prices with your purchases at the site; if they are shown there, the \
                   site has changed and this version cannot read them";
     FailureCause::new("unpriced".to_owned(), &text, remedy)
@@ -152,7 +202,6 @@ mod tests {
     use std::{
         io,
         sync::{Arc, Mutex, mpsc::sync_channel},
-        time::{Duration, Instant},
     };
 
     use super::*;
@@ -176,7 +225,7 @@ mod tests {
         },
     };
 
-    /// Says that every order was written.
+    /// Order sender that accepts every order.
     #[derive(Debug)]
     struct Yes;
 
@@ -187,7 +236,7 @@ mod tests {
         }
     }
 
-    /// The lines that were logged.
+    /// Writer that captures the log output.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -203,7 +252,7 @@ mod tests {
     }
 
     impl Lines {
-        /// Those of one level since the last call.
+        /// Returns the lines of one level since the last call.
         fn take(&self, level: &str) -> Vec<String> {
             let bytes = std::mem::take(&mut *self.0.lock().unwrap());
             let text = String::from_utf8(bytes).unwrap();
@@ -212,7 +261,7 @@ mod tests {
     }
 
     struct Session {
-        core: Engine<Yes>,
+        engine: Engine<Yes>,
         lines: Lines,
         seconds: u64,
     }
@@ -223,8 +272,8 @@ mod tests {
             let ledger = Ledger::in_memory(Budget::default(), std::slice::from_ref(&entry), true);
             let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
             let whitelist = Arc::new(Whitelist::new(vec![entry]));
-            let core = Engine::new(whitelist, ledger, Executor::Live(Yes), clock);
-            Self { core, lines: Lines::default(), seconds: 0 }
+            let engine = Engine::new(whitelist, ledger, Executor::Live(Yes), clock);
+            Self { engine, lines: Lines::default(), seconds: 0 }
         }
 
         fn now(&self) -> Now {
@@ -232,8 +281,8 @@ mod tests {
             Now { instant: Instant::now(), wall }
         }
 
-        /// Takes news in, a minute after the last.
-        fn hear(&mut self, news: AccountUpdate) {
+        /// Applies an update one minute after the last one.
+        fn on_account_update(&mut self, update: AccountUpdate) {
             self.seconds += 60;
             let (now, lines) = (self.now(), self.lines.clone());
             let subscriber = tracing_subscriber::fmt()
@@ -241,10 +290,12 @@ mod tests {
                 .with_ansi(false)
                 .without_time()
                 .finish();
-            tracing::subscriber::with_default(subscriber, || self.core.hear(news, now));
+            tracing::subscriber::with_default(subscriber, || {
+                self.engine.on_account_update(update, now)
+            });
         }
 
-        fn hear_user(&mut self, balance: Result<Amount, BalanceError>) {
+        fn on_user(&mut self, balance: Result<Amount, BalanceError>) {
             let user = User {
                 id: "VXNlcjox".to_owned(),
                 balance: balance.as_ref().ok().copied(),
@@ -254,21 +305,26 @@ mod tests {
             let at = Instant::now();
             let exchange = ClockExchange { sent: at, received: at };
             let as_of = self.now().wall;
-            self.hear(AccountUpdate::User(UserReading { user, as_of, exchange, date: None }));
+            self.on_account_update(AccountUpdate::User(UserReading {
+                user,
+                as_of,
+                exchange,
+                date: None,
+            }));
         }
 
-        fn hear_purchases(&mut self, change: impl FnOnce(&mut PurchasesReading)) {
+        fn on_purchases(&mut self, change: impl FnOnce(&mut PurchasesReading)) {
             let mut reading = PurchasesReading::complete(Vec::new(), self.now().wall);
             change(&mut reading);
             reading.complete = reading.incomplete.is_none();
-            self.hear(AccountUpdate::Purchases(reading));
+            self.on_account_update(AccountUpdate::Purchases(reading));
         }
 
-        /// What `sniper status` shows.
+        /// Returns the status as `sniper status` receives it.
         fn status(&mut self) -> LedgerStatus {
             let (reply, answered) = sync_channel(1);
-            let ask = PendingRequest { request: ControlRequest::Status, reply };
-            self.core.answer(&ask, FeedStatus::default(), None, self.now().wall);
+            let pending = PendingRequest { request: ControlRequest::Status, reply };
+            self.engine.answer(&pending, FeedStatus::default(), None, self.now().wall);
             match answered.recv().unwrap() {
                 ControlReply::Done(status) => *status,
                 ControlReply::Cannot(why) => panic!("{why}"),
@@ -283,20 +339,38 @@ mod tests {
     const HUNDRED: Result<Amount, BalanceError> = Ok(Amount::from_cents(10_000));
 
     #[test]
+    fn skips_that_affect_every_listing_are_logged_once_a_minute_with_a_count() {
+        let mut notified = Notified::default();
+        let start = Instant::now();
+        let mut count = |rejection, seconds| {
+            notified.count_rejection(&rejection, start + Duration::from_secs(seconds))
+        };
+        assert_eq!(count(RiskRejection::Halted, 0), Some(0));
+        assert_eq!(count(RiskRejection::Halted, 1), None);
+        assert_eq!(count(RiskRejection::Halted, 59), None);
+        assert_eq!(count(RiskRejection::NotReconciled, 59), Some(0));
+        assert_eq!(count(RiskRejection::Halted, 60), Some(2));
+        assert_eq!(count(RiskRejection::Halted, 120), Some(0));
+        for second in 0..3 {
+            assert_eq!(count(RiskRejection::AlreadyRequested, second), Some(0));
+        }
+    }
+
+    #[test]
     fn an_incomplete_list_is_one_warning_that_status_repeats_until_the_list_is_complete() {
         let mut session = Session::live();
         let stuck = |reading: &mut PurchasesReading| {
             reading.incomplete = Some(IncompleteReason::CursorRepeated { page: 2 });
         };
-        session.hear_user(HUNDRED);
-        session.hear_purchases(stuck);
+        session.on_user(HUNDRED);
+        session.on_purchases(stuck);
         let lines = session.lines.take("WARN");
         let [line] = lines.as_slice() else { panic!("{lines:#?}") };
         assert!(line.contains("the page cursor does not move"), "{line}");
         assert!(line.contains("No order is sent until it succeeds. What to do: "), "{line}");
         for _ in 0..3 {
-            session.hear_user(HUNDRED);
-            session.hear_purchases(stuck);
+            session.on_user(HUNDRED);
+            session.on_purchases(stuck);
         }
         assert_eq!(session.lines.take("WARN"), Vec::<String>::new(), "reported twice");
 
@@ -311,8 +385,8 @@ mod tests {
             failing.since, failing.cause, failing.remedy
         )));
 
-        session.hear_user(HUNDRED);
-        session.hear_purchases(|_| {});
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
         let lines = session.lines.take("INFO");
         assert!(lines.iter().any(|line| line.contains("succeeded again: own purchases")));
         assert!(session.status().account_failures.is_empty());
@@ -327,35 +401,33 @@ mod tests {
         };
         let mut warnings = Vec::new();
         for status in [502, 502, 500, 500, 404] {
-            session.hear_user(HUNDRED);
-            session.hear(failed(status));
+            session.on_user(HUNDRED);
+            session.on_account_update(failed(status));
             warnings.push(session.lines.take("WARN").len());
         }
         assert_eq!(warnings, [1, 0, 1, 0, 1]);
     }
 
     #[test]
-    fn a_balance_that_cannot_be_read_is_not_healed_by_a_list_that_can() {
+    fn an_unreadable_balance_stays_failing_when_purchases_are_read() {
         let mut session = Session::live();
         for warnings in [1, 0] {
-            session.hear_user(Err(BalanceError::Text("1000.0".to_owned())));
-            session.hear_purchases(|_| {});
+            session.on_user(Err(BalanceError::Text("1000.0".to_owned())));
+            session.on_purchases(|_| {});
             let lines = session.lines.take("WARN");
             assert_eq!(lines.len(), warnings, "{lines:#?}");
-            assert!(
-                lines.iter().all(|line| line.contains("is the text '1000.0' and not a number"))
-            );
+            assert!(lines.iter().all(|line| line.contains("is the text '1000.0', not a number")));
             assert_eq!(session.failing(), ["balance"]);
         }
-        session.hear_user(HUNDRED);
+        session.on_user(HUNDRED);
         assert!(session.failing().is_empty());
     }
 
     #[test]
-    fn a_history_that_falls_short_and_prices_that_cannot_be_read_are_named() {
+    fn a_short_history_and_unreadable_prices_are_reported() {
         let mut session = Session::live();
-        session.hear_user(HUNDRED);
-        session.hear_purchases(|reading| {
+        session.on_user(HUNDRED);
+        session.on_purchases(|reading| {
             let shortfall = Some(IncompleteReason::TooManyPages { pages: 40 });
             reading.history = Some(History { shortfall, oldest: None });
             reading.unpriced = Some((3, TradeId::new("a").unwrap()));
@@ -365,10 +437,10 @@ mod tests {
             session.failing(),
             ["prices of own purchases", "own purchases of the last 8 days"]
         );
-        // A read that does not go that far back says nothing about it.
-        session.hear_purchases(|_| {});
+        // A shallow read leaves the history failing.
+        session.on_purchases(|_| {});
         assert_eq!(session.failing(), ["own purchases of the last 8 days"]);
-        session.hear_purchases(|reading| {
+        session.on_purchases(|reading| {
             reading.history = Some(History { shortfall: None, oldest: None });
         });
         assert!(session.failing().is_empty());
@@ -379,17 +451,17 @@ mod tests {
     }
 
     #[test]
-    fn a_purchase_of_unknown_status_is_named_once_for_each_word() {
+    fn a_purchase_of_unknown_status_is_logged_once_per_status() {
         let mut session = Session::live();
-        session.hear_user(HUNDRED);
-        session.hear_purchases(|_| {});
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
         let now = session.now();
-        session.core.consider(trade("a", REDLINE), now);
+        session.engine.consider(trade("a", REDLINE), now);
         let id = TradeId::new("a").unwrap();
-        assert!(session.core.ledger.book().intent(&id).is_some(), "nothing was ordered");
+        assert!(session.engine.ledger.book().intent(&id).is_some(), "nothing was ordered");
         let mut lines = Vec::new();
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
-            session.hear_purchases(|reading| {
+            session.on_purchases(|reading| {
                 let status = crate::domain::trade::TradeStatus::Other;
                 reading.trades = vec![OwnTrade { id, status, price: None, joined_at: None }];
                 reading.unknown = vec![unknown(id, word)];
@@ -407,39 +479,39 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_foreign_purchases_of_unknown_status_are_few_lines() {
+    fn unknown_statuses_of_foreign_purchases_log_a_bounded_number_of_lines() {
         let mut session = Session::live();
-        session.hear_user(HUNDRED);
+        session.on_user(HUNDRED);
         for number in 0..100 {
-            session.hear_purchases(|reading| {
+            session.on_purchases(|reading| {
                 let id = TradeId::new(&format!("foreign{number}")).unwrap();
                 reading.unknown = vec![unknown(id, "NEW"), unknown(id, &format!("W{number}"))];
             });
         }
         let lines = session.lines.take("WARN");
-        assert_eq!(lines.len(), FOREIGN_WORDS_MAX, "{lines:#?}");
+        assert_eq!(lines.len(), FOREIGN_STATUSES_MAX, "{lines:#?}");
         assert!(lines[0].ends_with("status NEW; it is not in this ledger"), "{lines:#?}");
     }
 
     #[test]
     fn an_older_purchase_counts_only_where_the_ledger_holds_its_order() {
         let mut session = Session::live();
-        session.hear_user(HUNDRED);
-        session.hear_purchases(|_| {});
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
         let now = session.now();
-        session.core.consider(trade("a", REDLINE), now);
+        session.engine.consider(trade("a", REDLINE), now);
         let [ours, foreign] = ["a", "foreign"].map(|id| TradeId::new(id).unwrap());
         let unknown = Outcome::Unknown(Unknown::Cut);
-        let aftermath = session.core.ledger().settle(&ours, &unknown, now.wall).unwrap();
-        assert!(aftermath.halts.is_empty(), "{aftermath:?}");
-        // What changed before the list was asked for can be in it.
+        let effects = session.engine.ledger().settle(&ours, &unknown, now.wall).unwrap();
+        assert!(effects.halts.is_empty(), "{effects:?}");
+        // Only changes before the request of the list can be in the list.
         session.seconds += 1;
-        session.hear_purchases(|reading| {
+        session.on_purchases(|reading| {
             let status = crate::domain::trade::TradeStatus::Joined;
             let own = |id| OwnTrade { id, status, price: None, joined_at: None };
             reading.older = vec![own(ours), own(foreign)];
         });
-        let state = session.core.ledger.book().intent(&ours).map(|intent| intent.state);
+        let state = session.engine.ledger.book().intent(&ours).map(|intent| intent.state);
         assert_eq!(state, Some(OrderState::Bought));
         assert_eq!(session.status().halts, [], "a purchase older than the ledger is no surprise");
     }

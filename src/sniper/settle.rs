@@ -1,4 +1,4 @@
-//! What an answer changes: the ledger, the counts, the server's clock.
+//! Handles the answers to orders: updates the ledger, the counts and the server clock.
 
 use super::{
     OrderSender,
@@ -11,51 +11,67 @@ use crate::{
     domain::server_clock::ClockExchange,
     execution::answer::{ExchangeResult, OrderReport},
     ledger::{HaltReason, OrderState},
+    markets::csgoroll::answer::first_error_message,
     secret,
-    text::beginning,
+    text::truncated,
 };
 
-/// How much of an answer that was no purchase is kept for a person to read, in bytes.
-const WORDS_BYTES_MAX: usize = 512;
+/// Maximum length of a response body that the ledger keeps for the operator, in bytes.
+const RESPONSE_BYTES_MAX: usize = 512;
 
 impl<B: OrderSender> Engine<B> {
-    /// Takes in how one order went on the wire. Of an order with two reports the first tells the
-    /// ledger alone; the last is counted and shown.
-    pub fn settle(&mut self, report: &OrderReport, now: Now) {
+    /// Handles the report about one order. If an order has two reports, the first updates only the
+    /// ledger; the last one is also counted and logged.
+    pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
         self.observe_clock(report);
-        self.note_outcome(report, now);
-        // The words of a refusal are kept while it is unconfirmed.
+        self.apply_outcome(report, now);
+        // The response is kept while the outcome is unknown, which includes unconfirmed rejections.
         if let ExchangeResult::Complete(response) = &report.answer
             && matches!(report.outcome, Outcome::Unknown(_))
         {
-            // Before it is cut: a cut credential might not be found any more.
-            let said = String::from_utf8_lossy(&response.body);
-            let said = secret::mask(&said);
-            self.ledger.keep_words(&report.id, beginning(&said, WORDS_BYTES_MAX));
+            // Masked before it is cut, because a cut credential might not be found.
+            let body = String::from_utf8_lossy(&response.body);
+            let body = secret::mask(&body);
+            self.ledger.record_response(&report.id, truncated(&body, RESPONSE_BYTES_MAX));
         }
         if !report.is_final {
             return trade_log::unconfirmed(&report.id, &report.outcome);
         }
         let Some(pending) = self.pending.remove(&report.id) else { return };
-        self.tally.settle(&report.outcome);
+        self.stats.record_outcome(&report.outcome);
         if self.names.len() < NAMES_MAX {
             self.names.insert(report.id, pending.market_name.clone());
         }
-        // What was spent, and what may have been, should be seen in the account soon. A market that
-        // turned an order away is not asked sooner than planned.
-        self.wishes_to_know |= match report.outcome {
+        // The account should soon show what was or may have been spent. After a rejection it is read
+        // at the usual interval.
+        self.needs_refresh |= match report.outcome {
             Outcome::Unknown(Unknown::Unconfirmed(_))
-            | Outcome::Refused(_)
+            | Outcome::Rejected(_)
             | Outcome::NotSent(_) => false,
             Outcome::Bought { .. } | Outcome::Unknown(_) => true,
         };
         if report.outcome == Outcome::Unknown(Unknown::Unreadable) {
-            self.tally.unreadable_answers = self.tally.unreadable_answers.saturating_add(1);
+            self.stats.unreadable_answers = self.stats.unreadable_answers.saturating_add(1);
         }
         let answered = report.answered.saturating_duration_since(pending.steps.written);
-        trade_log::outcome(&report.outcome, &pending.market_name, pending.price, answered);
+        let snapshot = matches!(report.outcome, Outcome::Bought { .. })
+            .then(|| self.ledger.snapshot(now.wall));
+        let site_error = match (&report.outcome, &report.answer) {
+            (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
+                first_error_message(&response.body)
+            }
+            _ => None,
+        };
+        let order = trade_log::AnsweredOrder {
+            id: report.id,
+            name: &pending.market_name,
+            price: pending.price,
+            answered,
+            site_error,
+        };
+        trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         if let Outcome::Bought { price, .. } = report.outcome {
-            self.tally.keep(BoughtItem {
+            self.stats.add_purchase(BoughtItem {
                 id: report.id,
                 market_name: pending.market_name,
                 price: price.unwrap_or(pending.price),
@@ -65,31 +81,32 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Passes a report to the ledger. Between the two reports of an order the account's own list or
-    /// an operator may have settled it; then the last report changes nothing, unless it contradicts
-    /// that: a purchase counts again, and a rejection of what is bought halts.
-    fn note_outcome(&mut self, report: &OrderReport, now: Now) {
+    /// Passes a report to the ledger. Between the two reports of an order, the account's own list or
+    /// an operator may have settled it. The last report then changes nothing unless it contradicts
+    /// that: a purchase counts again, and a rejection of a bought order halts buying.
+    fn apply_outcome(&mut self, report: &OrderReport, now: Now) {
         let state = self.ledger.book().intent(&report.id).map(|intent| intent.state);
         let is_settled =
             state.is_some_and(|state| !state.is_in_flight() && state != OrderState::Unknown);
         let counts = state.is_some_and(OrderState::counts);
         match &report.outcome {
-            Outcome::Refused(_) if is_settled && counts => {
+            Outcome::Rejected(_) if is_settled && counts => {
                 let reason = HaltReason::Contradiction { id: report.id };
-                self.note(|ledger| Ok(ledger.halt(reason, now.wall)));
+                self.update_ledger(|ledger| Ok(ledger.halt(reason, now.wall)));
             }
             Outcome::Bought { .. } if is_settled && !counts => {
-                self.note(|ledger| ledger.settle(&report.id, &report.outcome, now.wall));
+                self.update_ledger(|ledger| ledger.settle(&report.id, &report.outcome, now.wall));
             }
             _ if is_settled => {}
-            outcome => self.note(|ledger| ledger.settle(&report.id, outcome, now.wall)),
+            outcome => self.update_ledger(|ledger| ledger.settle(&report.id, outcome, now.wall)),
         }
     }
 
-    /// An answer carries the server's time: to the second in its head, and to the millisecond in
-    /// the stamp of a purchase. One that may belong to an earlier request tells an earlier time.
+    /// Observes the server's time in an answer: to the second in its `Date` header, to the
+    /// millisecond in the stamp of a purchase. Unknown outcomes are ignored, because their answer may
+    /// belong to an earlier request.
     fn observe_clock(&self, report: &OrderReport) {
-        if !matches!(report.outcome, Outcome::Bought { .. } | Outcome::Refused(_)) {
+        if !matches!(report.outcome, Outcome::Bought { .. } | Outcome::Rejected(_)) {
             return;
         }
         let exchange = ClockExchange { sent: report.written.begun, received: report.answered };
@@ -103,10 +120,10 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Harmless requests carry the server's time too.
-    pub(super) fn learn_the_time(&self) {
-        if let Executor::Live(buyer) = &self.hand
-            && let Some((exchange, date)) = buyer.take_date()
+    /// Observes the `Date` of responses that were not an order's.
+    pub(super) fn observe_server_date(&self) {
+        if let Executor::Live(client) = &self.executor
+            && let Some((exchange, date)) = client.take_date()
         {
             self.clock().observe_date(exchange, date);
         }

@@ -1,4 +1,5 @@
-//! The lines that a person watches. Said after the deed, never before.
+//! Log lines about listings, orders, halts and the account. A line about an order is written after
+//! its request, never before.
 
 use std::{fmt::Display, time::Duration};
 
@@ -6,22 +7,26 @@ use tracing::{Level, debug, error, info, warn};
 
 use crate::{
     account::{ReadKind, purchases::UnknownStatus},
+    domain::item_name::Wear,
     domain::money::Amount,
-    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
-    domain::time::UnixMs,
-    domain::trade::{Trade, TradeId},
+    domain::outcome::{NotSent, Outcome},
+    domain::time::{UnixMs, format_duration},
+    domain::trade::{PaintWear, Trade, TradeId},
     latency::LatencyBreakdown,
     ledger::{
-        Effects, Halt, Intent, InvalidTransition, LedgerError, OrderState, StateChange,
+        Effects, Intent, InvalidTransition, LedgerError, OrderState, Snapshot, StateChange,
         control::ControlRequest,
     },
     markets::csgoroll::account::User,
-    summary::short,
+    summary::format_latency,
     text::Escaped,
-    whitelist::{Decision, Whitelist},
+    whitelist::{Decision, Whitelist, WhitelistEntry},
 };
 
-/// A listing in one line: `id=… markup=1.50% price=10.15 …`.
+/// Number of digits of a float that are shown.
+const FLOAT_DIGITS: usize = 4;
+
+/// Raw fields of a listing: `id=… markup=1.50% price=10.15 …`.
 struct ListingLine<'a>(&'a Trade<'a>);
 
 impl Display for ListingLine<'_> {
@@ -45,142 +50,276 @@ impl Display for ListingLine<'_> {
     }
 }
 
-/// Every listing, at debug; at info while there is nothing else to see.
-pub(super) fn listing(trade: &Trade<'_>, is_all_there_is: bool) {
-    if is_all_there_is {
+/// Market name with the wear abbreviated: `AK-47 | Redline (FT)`.
+struct ItemLabel<'a>(&'a str);
+
+impl Display for ItemLabel<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let abbreviated = Wear::ALL.into_iter().find_map(|wear| {
+            let name = self.0.strip_suffix(')')?.strip_suffix(wear.as_str())?.strip_suffix('(')?;
+            Some((name, wear.short()))
+        });
+        match abbreviated {
+            Some((name, wear)) => write!(f, "{}({wear})", Escaped(name)),
+            None if self.0.is_empty() => f.write_str("(no item)"),
+            None => Escaped(self.0).fmt(f),
+        }
+    }
+}
+
+/// Price and item, which follow the first word of a line.
+struct PricedItem<'a> {
+    price: Option<Amount>,
+    name: &'a str,
+}
+
+impl<'a> PricedItem<'a> {
+    fn of(trade: &'a Trade<'_>) -> Self {
+        Self { price: trade.total_value, name: &trade.market_name }
+    }
+}
+
+impl Display for PricedItem<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.price {
+            Some(price) => write!(f, "{price:>8}  {}", ItemLabel(self.name)),
+            None => write!(f, "{:>8}  {}", "?", ItemLabel(self.name)),
+        }
+    }
+}
+
+/// Values that the whitelist compared: `  float 0.215  limit 12.50  [redline]`.
+struct MatchDetails<'a> {
+    trade: &'a Trade<'a>,
+    entry: Option<&'a WhitelistEntry>,
+}
+
+impl Display for MatchDetails<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = |float: PaintWear| -> String {
+            float.to_string().chars().take(FLOAT_DIGITS.saturating_add(2)).collect()
+        };
+        match (self.trade.float, self.trade.float_range) {
+            (Some(float), _) => write!(f, "  float {}", digits(float))?,
+            (None, Some((min, max))) => write!(f, "  float {} to {}", digits(min), digits(max))?,
+            (None, None) if self.trade.wear.is_some() => f.write_str("  float unknown")?,
+            (None, None) => {}
+        }
+        match self.entry {
+            Some(entry) => write!(f, "  limit {}  [{}]", entry.max_price, Escaped(entry.label())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Logs a listing at debug, or at info if there is no whitelist.
+pub(super) fn listing(trade: &Trade<'_>, has_no_whitelist: bool) {
+    if has_no_whitelist {
         info!("[trade] {}", ListingLine(trade));
     } else {
         debug!("[trade] {}", ListingLine(trade));
     }
 }
 
-/// Why an entry about this item does not want it, at debug.
-pub(super) fn verdict(trade: &Trade<'_>, verdict: &Decision, whitelist: &Whitelist) {
+/// Logs at debug the condition of an entry that a listing of its item does not meet.
+pub(super) fn mismatch(trade: &Trade<'_>, decision: &Decision, whitelist: &Whitelist) {
     if !tracing::enabled!(Level::DEBUG) {
         return;
     }
-    if let Decision::Refused { entry, because } = verdict {
+    if let Decision::Mismatched { entry, mismatch } = decision {
         let label = whitelist.entries().get(*entry).map_or("", |entry| entry.label());
-        debug!("[no] id={} \"{}\": {because}", trade.id, Escaped(label));
+        let (id, item) = (trade.id, PricedItem::of(trade));
+        debug!("NO MATCH  {item}: {mismatch}  [{}]  id={id}", Escaped(label));
     }
 }
 
-pub(super) fn unreadable(trade: &Trade<'_>, is_shown: bool) {
-    if !is_shown && !tracing::enabled!(Level::DEBUG) {
+/// `repeats`: listings since the last such warning that were logged at debug only; `None`: this one
+/// is, too.
+pub(super) fn unreadable(trade: &Trade<'_>, repeats: Option<u64>) {
+    if repeats.is_none() && !tracing::enabled!(Level::DEBUG) {
         return;
     }
     let fields: Vec<&str> = trade.defects.iter().map(|defect| defect.field()).collect();
     let fields = fields.join(", ");
-    if is_shown {
-        warn!("Unbuyable, cannot read {fields}: {}", ListingLine(trade));
-    } else {
-        debug!("Unbuyable, cannot read {fields}: {}", ListingLine(trade));
+    debug!("Listing ignored: cannot read {fields}: {}", ListingLine(trade));
+    if let Some(repeats) = repeats {
+        let item = ItemLabel(&trade.market_name);
+        warn!("Listing ignored: {item}, cannot read {fields}{}", Repeats(repeats));
     }
 }
 
-pub(super) fn left_alone(trade: &Trade<'_>, because: &dyn Display) {
-    info!("[match] left alone, {because}: {}", ListingLine(trade));
+/// `repeats`: skips for this reason since its last line that were logged at debug only; `None`: this
+/// one is, too.
+pub(super) fn skipped(trade: &Trade<'_>, reason: &dyn Display, repeats: Option<u64>) {
+    match repeats {
+        Some(repeats) => {
+            info!("SKIPPED   {}: {reason}{}", PricedItem::of(trade), Repeats(repeats));
+            debug!("Listing skipped: {reason}: {}", ListingLine(trade));
+        }
+        None => debug!("SKIPPED   {}: {reason}  id={}", PricedItem::of(trade), trade.id),
+    }
 }
 
-pub(super) fn held(trade: &Trade<'_>, mark: UnixMs) {
-    info!("[match] held, it can be bought from {mark} (server time): {}", ListingLine(trade));
+/// Number of similar events that have no line of their own.
+struct Repeats(u64);
+
+impl Display for Repeats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, "  (and {count} more since the last such line)"),
+        }
+    }
 }
 
-pub(super) fn would_buy(trade: &Trade<'_>, label: &str) {
-    info!("[match] would buy for \"{}\": {}", Escaped(label), ListingLine(trade));
+/// `server_time`: the earliest time that the server's clock can show, if it is known.
+pub(super) fn held(
+    trade: &Trade<'_>,
+    entry: Option<&WhitelistEntry>,
+    available_at: UnixMs,
+    server_time: Option<UnixMs>,
+) {
+    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, entry });
+    match server_time {
+        Some(time) => {
+            let wait = format_duration(available_at.since(time));
+            info!("WAIT      {item}  opens in {wait}{details}");
+        }
+        None => info!("WAIT      {item}  opens at {available_at} (server time){details}"),
+    }
+    debug!("Listing held until {available_at} (server time): {}", ListingLine(trade));
 }
 
-pub(super) fn asked(trade: &Trade<'_>, label: &str, steps: &LatencyBreakdown) {
-    let took = short(steps.total());
-    info!("[match] buying for \"{}\", asked in {took}: {}", Escaped(label), ListingLine(trade));
-    debug!("[steps] id={} {steps}", trade.id);
+pub(super) fn would_buy(trade: &Trade<'_>, entry: Option<&WhitelistEntry>) {
+    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, entry });
+    info!("WOULD BUY {item}{details}  (dry run)");
+    debug!("Order simulated: {}", ListingLine(trade));
+}
+
+pub(super) fn order_sent(
+    trade: &Trade<'_>,
+    entry: Option<&WhitelistEntry>,
+    latency: &LatencyBreakdown,
+) {
+    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, entry });
+    info!("BUY sent  {item}{details}  {}", format_latency(latency.total()));
+    debug!("Order sent after {latency}: {}", ListingLine(trade));
 }
 
 pub(super) fn not_sent(trade: &Trade<'_>, reason: NotSent) {
-    warn!("[buy] not sent, {reason}: {}", ListingLine(trade));
+    warn!("NOT SENT  {}: {reason}; nothing was spent", PricedItem::of(trade));
+    debug!("Order not sent: {reason}: {}", ListingLine(trade));
 }
 
-/// What became of a buy.
-pub(super) fn outcome(outcome: &Outcome, name: &str, price: Amount, answered: Duration) {
-    let (name, took) = (Escaped(name), short(answered));
+/// Order with its final answer.
+pub(super) struct AnsweredOrder<'a> {
+    pub(super) id: TradeId,
+    pub(super) name: &'a str,
+    pub(super) price: Amount,
+    /// Time from request to answer.
+    pub(super) answered: Duration,
+    /// Error message of an answer that the program does not know.
+    pub(super) site_error: Option<String>,
+}
+
+/// Logs the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
+pub(super) fn outcome(outcome: &Outcome, order: &AnsweredOrder<'_>, snapshot: Option<&Snapshot>) {
+    let AnsweredOrder { id, name, price, answered, ref site_error } = *order;
+    let took = format_latency(answered);
+    let item = PricedItem { price: Some(price), name };
     match outcome {
-        Outcome::Bought { price: said, .. } => {
-            let price = said.unwrap_or(price);
-            info!("[buy] BOUGHT \"{name}\" for {price}, answered in {took}");
+        Outcome::Bought { price: paid, .. } => {
+            let item = PricedItem { price: paid.or(Some(price)), name };
+            match snapshot {
+                Some(snapshot) => info!("BOUGHT    {item}  ({})", AccountTotals(snapshot)),
+                None => info!("BOUGHT    {item}"),
+            }
         }
-        Outcome::Refused(refusal) => refused(*refusal, &name, price, &took),
-        Outcome::NotSent(reason) => warn!("[buy] not sent, {reason}: \"{name}\" for {price}"),
-        Outcome::Unknown(reason) => unknown(*reason, &name, price),
+        Outcome::Rejected(reason) => info!("REJECTED  {item}: {reason}"),
+        Outcome::NotSent(reason) => warn!("NOT SENT  {item}: {reason}; nothing was spent"),
+        Outcome::Unknown(reason) => {
+            let message = site_error.as_deref().filter(|message| !message.is_empty());
+            let message = message.map(|message| format!(": \"{}\"", Escaped(message)));
+            let message = message.unwrap_or_default();
+            warn!(
+                "UNKNOWN   {item}: {reason}{message}; counts as spent until your account shows the \
+                 result, and is not sent again"
+            );
+        }
+    }
+    debug!("Order answered: {id}, {outcome:?}, after {took}");
+}
+
+/// `total 61.20 of 400.00, balance 438.80`.
+struct AccountTotals<'a>(&'a Snapshot);
+
+impl Display for AccountTotals<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Snapshot { spent, budget, available_estimate, .. } = self.0;
+        write!(f, "total {spent} of {}", budget.total)?;
+        match available_estimate {
+            Some(balance) => write!(f, ", balance {balance}"),
+            None => Ok(()),
+        }
     }
 }
 
-/// A rejection whose connection is being shown to be in step; the final line follows.
+/// Logs a rejection that is not yet attributed to its order. The final line follows.
 pub(super) fn unconfirmed(id: &TradeId, outcome: &Outcome) {
     if let Outcome::Unknown(reason) = outcome {
         debug!("Rejection not confirmed yet: order {id}, {reason}; it counts as spent meanwhile");
     }
 }
 
-fn refused(refusal: RejectReason, name: &Escaped<'_>, price: Amount, took: &str) {
-    info!("[buy] refused, {refusal}: \"{name}\" for {price}, answered in {took}");
-}
-
-fn unknown(reason: Unknown, name: &Escaped<'_>, price: Amount) {
-    warn!(
-        "[buy] UNKNOWN, {reason}: \"{name}\" for {price} counts as spent until proven otherwise \
-         and is never sent again"
-    );
-}
-
-/// New halts and pauses, loudly.
-pub(super) fn aftermath(aftermath: &Effects) {
-    for halt in &aftermath.halts {
+/// Logs new halts and pauses.
+pub(super) fn effects(effects: &Effects) {
+    for halt in &effects.halts {
         error!(
-            "BUYING STOPPED: {}. What to do: {}. The feed goes on.",
+            "BUYING HALTED: {}. What to do: {}. Still watching, not buying.",
             halt.reason,
             halt.reason.remedy()
         );
     }
-    if let Some(until) = aftermath.paused_until {
-        warn!("Buying pauses until {until}: the marketplace asks for it.");
+    if let Some(until) = effects.paused_until {
+        warn!("Rate-limited by the site (HTTP 429): buying resumes at {until}");
     }
 }
 
-pub(super) fn contradiction(contradiction: &InvalidTransition) {
-    error!("The ledger contradicts itself, please report this: {contradiction}");
+pub(super) fn invalid_transition(error: &InvalidTransition) {
+    error!("Internal error, please report it: the ledger rejected an update: {error}");
 }
 
-/// The account can be seen.
+/// Logs the first successful read of the account.
 pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
     let balance = match user.balance {
-        Some(balance) => format!("balance {balance}"),
-        None => "balance not told".to_owned(),
+        Some(balance) => format!("balance {balance} coins"),
+        None => "balance unknown".to_owned(),
     };
     let flagged = match user.suspected_trader {
-        Some(true) => ", flagged as a suspected trader: listings open later for it",
+        Some(true) => ", flagged as a suspected trader: listings open later for this account",
         _ => "",
     };
     let clock = match clock_width {
-        Some(width) => format!("; the server's clock is known to {}", short(width)),
+        Some(width) => format!(" (server clock known to within {})", format_latency(width)),
         None => String::new(),
     };
     info!("Signed in: {balance}{flagged}{clock}");
 }
 
-/// A read of the account began to fail, or has another cause now.
-pub(super) fn read_failed(read: ReadKind, cause: &str, follows: &str, remedy: &str) {
-    warn!("Account read failed: {}, {cause}. {follows} What to do: {remedy}.", read.name());
+/// Logs a read of the account that began to fail, or whose cause changed.
+pub(super) fn read_failed(read: ReadKind, cause: &str, consequence: &str, remedy: &str) {
+    warn!("Account read failed: {}, {cause}. {consequence} What to do: {remedy}.", read.name());
 }
 
-/// A read of the account succeeded that had failed.
+/// Logs a read of the account that succeeds again.
 pub(super) fn read_succeeded(read: ReadKind, lasted: Duration) {
-    info!("Account read succeeded again: {}, after {}", read.name(), short(lasted));
+    info!("Account read succeeded again: {}, after {}", read.name(), format_duration(lasted));
 }
 
-/// A purchase is listed whose status this version does not know. `state`: what the ledger holds.
+/// Logs a purchase whose status this version does not know. `state`: the order in the ledger.
 pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>) {
     let (id, word) = (unknown.id, Escaped(&unknown.word));
-    let follows = match state {
+    let consequence = match state {
         Some(OrderState::Reserved | OrderState::Sent | OrderState::Unknown) => {
             "it stays unknown and counts as spent".to_owned()
         }
@@ -188,72 +327,89 @@ pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>)
         None => "it is not in this ledger".to_owned(),
     };
     warn!(
-        "Purchase listed with a status this version does not know: {id}, status {word}; {follows}"
+        "Purchase listed with a status this version does not know: {id}, status {word}; {consequence}"
     );
 }
 
-/// An order that moved to another state other than by its own answer.
+/// Logs a state change of an order that did not come from its own answer.
 pub(super) fn change(change: &StateChange, name: Option<&str>) {
     let StateChange { id, from, to, price } = change;
     let item = match name {
-        Some(name) => format!("\"{}\" ({id})", Escaped(name)),
-        None => id.to_string(),
+        Some(name) => format!("{price}  {}", ItemLabel(name)),
+        None => format!("{price}  order {id}"),
     };
     match (from, to) {
         (OrderState::Unknown, OrderState::NotBought) => {
-            info!("Unknown order resolved: {item}, not bought; {price} coins are free again");
+            info!("Unknown order resolved as not bought: {item}; the coins are available again");
         }
         (OrderState::Unknown, OrderState::Bought | OrderState::Completed) => {
-            info!("Unknown order resolved: {item}, bought for {price} coins");
+            info!("Unknown order resolved as bought: {item}");
         }
-        (_, OrderState::Completed) => info!("Purchase delivered: {item}, {price} coins"),
+        (_, OrderState::Completed) => info!("Purchase delivered: {item}"),
         (_, OrderState::Returning) => warn!(
-            "Purchase cancelled: {item}, {price} coins count as spent until a balance shows them"
+            "Purchase cancelled: {item}; counts as spent until the balance shows the returned coins"
         ),
         (_, OrderState::Returned) => {
-            info!("Purchase refunded: {item}, {price} coins are free again")
+            info!("Purchase returned: {item}; the coins are available again");
         }
-        (from, to) => warn!("Order changed: {item}, {from} to {to}, {price} coins"),
+        (from, to) => warn!("Order changed: {item}, {from} to {to}"),
     }
+    debug!("Order changed: {id}, {from} to {to}, {price} coins");
 }
 
-/// A cancelled order whose coins no balance has shown.
+/// Logs a cancelled order whose coins have not appeared in the balance.
 pub(super) fn return_overdue(order: &Intent) {
     let Intent { id, price, changed_at, .. } = order;
     warn!(
-        "Refund overdue: {id} was cancelled at {changed_at}, and no balance has shown its {price} \
-         coins. It counts as spent. If they are back, run `sniper ledger resolve {id} --returned`"
+        "Return overdue: {price}  order {id}, cancelled at {changed_at}; the balance does not show \
+         the coins, so it counts as spent. If they are back, run `sniper ledger resolve {id} \
+         --returned`"
     );
 }
 
-/// The wall clock was set.
 pub(super) fn clock_moved(moved_ms: i64) {
     let (seconds, ms) = (moved_ms.unsigned_abs() / 1_000, moved_ms.unsigned_abs() % 1_000);
     let direction = if moved_ms < 0 { "back" } else { "forward" };
     warn!(
         "Wall clock was set {direction} by {seconds}.{ms:03} s: limits per hour, day and minute \
-         stay as they are until the account has been read again"
+         keep their counts until the account has been read again"
     );
 }
 
-/// The ledger belongs to somebody else, or cannot be written.
-pub(super) fn unbound(error: &LedgerError) {
-    error!("BUYING STOPPED: {error}. The feed goes on.");
+/// Logs that the ledger belongs to another account than the one signed in.
+pub(super) fn other_account(error: &LedgerError) {
+    error!("BUYING HALTED: {error}. Still watching, not buying.");
 }
 
-/// What a person has asked for over the control channel, where it changes something.
-pub(super) fn asked_for(request: &ControlRequest, halts_before: usize, halts: &[Halt]) {
+/// Logs a request over the control channel that changed something. `before` and `after`: the ledger
+/// before and after it.
+pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after: &Snapshot) {
     match request {
         ControlRequest::Status => {}
-        ControlRequest::Halt { by } => {
-            error!("BUYING STOPPED by {}: `sniper halt`. The feed goes on.", Escaped(by));
-        }
+        ControlRequest::Halt { by } => warn!(
+            "BUYING HALTED by {} (`sniper halt`). To resume, run `sniper resume`. Still watching, \
+             not buying.",
+            Escaped(by)
+        ),
         ControlRequest::Resume { by } => {
-            info!("{} has looked: {halts_before} halts lifted, {} left", Escaped(by), halts.len());
+            let by = Escaped(by);
+            match (before.halts.len(), after.halts.len()) {
+                (0, _) => info!("Nothing to resume: buying was not halted (requested by {by})"),
+                (1, 0) => info!("Buying resumed by {by} (1 halt cleared)"),
+                (count, 0) => info!("Buying resumed by {by} ({count} halts cleared)"),
+                (count, left) => {
+                    warn!(
+                        "Buying is still halted: {left} of {count} halts remain (requested by {by})"
+                    );
+                }
+            }
         }
-        ControlRequest::NewBudget { by } => {
-            info!("{} says that `total` counts from now", Escaped(by))
-        }
+        ControlRequest::NewBudget { by } => info!(
+            "Budget reset by {}: {} spent before no longer counts; {} available",
+            Escaped(by),
+            before.spent,
+            after.budget.total.saturating_sub(after.spent)
+        ),
         ControlRequest::Resolve { id, verdict, by } => {
             info!("Order resolved by {}: {}, {}", Escaped(by), Escaped(id), verdict.as_str());
         }

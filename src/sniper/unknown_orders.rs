@@ -1,28 +1,28 @@
-//! The orders whose outcome is not known, for whoever ends the program before it is.
+//! Orders of unknown outcome, for the message at an early exit.
 
 use std::fmt;
 
 use super::{OrderSender, engine::Engine};
 use crate::{domain::money::Amount, domain::time::UnixMs, text::Escaped};
 
-/// How many orders are named.
+/// Maximum number of orders in the message.
 pub const NAMED_MAX: usize = 20;
 
-/// The orders whose outcome is not known.
+/// Orders of unknown outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnknownOrders {
-    /// Those without an answer: id, item, price; the first [`NAMED_MAX`].
+    /// Id, item and price of the first [`NAMED_MAX`] orders without an answer.
     pub unanswered: Vec<(String, String, Amount)>,
-    /// How many have no answer.
+    /// Total number of orders without an answer.
     pub unanswered_count: usize,
-    /// What they cost together.
+    /// Total price of the orders without an answer.
     pub unanswered_coins: Amount,
-    /// How many ended unknown, now or in an earlier session, and what they cost.
+    /// Number and total price of the orders of this or an earlier session that ended unknown.
     pub unknown: (u32, Amount),
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// The orders whose outcome is not known.
+    /// Returns the orders of unknown outcome.
     pub fn unresolved(&mut self, now: UnixMs) -> UnknownOrders {
         let snapshot = self.ledger.snapshot(now);
         let mut unanswered: Vec<_> = self
@@ -45,7 +45,7 @@ impl<B: OrderSender> Engine<B> {
 }
 
 impl UnknownOrders {
-    /// Whether every outcome is known.
+    /// Returns `true` if every outcome is known.
     pub const fn is_empty(&self) -> bool {
         self.unanswered_count == 0 && self.unknown.0 == 0
     }
@@ -54,29 +54,29 @@ impl UnknownOrders {
 impl fmt::Display for UnknownOrders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return f.write_str("Every order has its answer.");
+            return f.write_str("Every order was answered.");
         }
         match self.unanswered_count {
-            0 => f.write_str("No order waits for its answer.")?,
+            0 => f.write_str("No order is in flight.")?,
             1 => f.write_str("1 order has no answer: ")?,
             count => write!(f, "{count} orders have no answer: ")?,
         }
         for (place, (id, name, price)) in self.unanswered.iter().enumerate() {
             let separator = if place == 0 { "" } else { ", " };
-            write!(f, "{separator}\"{}\" for {price} (id {})", Escaped(name), Escaped(id))?;
+            write!(f, "{separator}{price} \"{}\" (id {})", Escaped(name), Escaped(id))?;
         }
         match self.unanswered_count.saturating_sub(self.unanswered.len()) {
             0 => {}
             more => write!(f, " and {more} more")?,
         }
         if self.unanswered_count > 0 {
-            write!(f, "; {} coins in all.", self.unanswered_coins)?;
+            write!(f, "; {} coins in total.", self.unanswered_coins)?;
         }
         let (count, coins) = self.unknown;
         if count > 0 {
-            write!(f, " {count} ended unknown, for {coins} coins.")?;
+            write!(f, " {count} ended unknown, {coins} coins in total.")?;
         }
-        f.write_str(" They count as spent until the account shows what became of them.")
+        f.write_str(" They count as spent until your account shows the result.")
     }
 }
 
@@ -89,14 +89,14 @@ mod tests {
         let order =
             |number: usize| (format!("id{number}"), "A\nB".to_owned(), Amount::from_cents(5));
         let mut unresolved = UnknownOrders::default();
-        assert_eq!(unresolved.to_string(), "Every order has its answer.");
+        assert_eq!(unresolved.to_string(), "Every order was answered.");
         unresolved.unanswered = vec![order(1)];
         unresolved.unanswered_count = 1;
         unresolved.unanswered_coins = Amount::from_cents(5);
         assert_eq!(
             unresolved.to_string(),
-            "1 order has no answer: \"A\\u{a}B\" for 0.05 (id id1); 0.05 coins in all. They count \
-             as spent until the account shows what became of them."
+            "1 order has no answer: 0.05 \"A\\u{a}B\" (id id1); 0.05 coins in total. They count as \
+             spent until your account shows the result."
         );
         unresolved.unanswered = (0..NAMED_MAX).map(order).collect();
         unresolved.unanswered_count = NAMED_MAX + 2;
@@ -104,6 +104,6 @@ mod tests {
         let text = unresolved.to_string();
         assert!(text.starts_with("22 orders have no answer: "), "{text}");
         assert!(text.contains(" and 2 more; "), "{text}");
-        assert!(text.contains(" 1 ended unknown, for 1.00 coins."), "{text}");
+        assert!(text.contains(" 1 ended unknown, 1.00 coins in total."), "{text}");
     }
 }

@@ -1,9 +1,8 @@
-//! Keeping the way of an approval warm.
+//! Keeps the data and code of the approval path in the CPU caches.
 //!
-//! Minutes may pass between two buys, and by then nothing of their way is left in the caches: the
-//! ledger's write alone takes ten times as long. So when everything that came has been dealt with,
-//! and something did that nobody wants, or where there is a core to spare, that way is gone now and
-//! then without approving anything.
+//! Minutes may pass between two orders, after which the caches no longer contain the approval path:
+//! the ledger's write alone then takes ten times as long. So the path is run without side effects
+//! after listings that did not match, or continuously where a CPU core is reserved.
 
 use std::time::Duration;
 
@@ -13,45 +12,45 @@ use super::{
 };
 use crate::{domain::money::Amount, domain::trade::TradeId, ledger::OrderRequest};
 
-/// How often at most behind listings, which come in bursts at times.
-pub(super) const BEHIND_LISTINGS: Duration = Duration::from_millis(1);
-/// How often where a core is given to the feed. A file's first write in each tick of the system's
-/// clock, of 1 to 10 ms, costs three times as much as those after it; rehearsed less often, a buy
-/// would be that one.
-pub(super) const ALL_THE_TIME: Duration = Duration::from_micros(100);
-/// One that takes longer than this is no help: the disk has other things to do.
-const TOO_LONG: Duration = Duration::from_micros(500);
-/// How long the disk is left alone then.
-const LEFT_ALONE: Duration = Duration::from_secs(5);
+/// Minimum interval after listings, which may arrive in bursts.
+pub(super) const AFTER_LISTINGS_INTERVAL: Duration = Duration::from_millis(1);
+/// Interval where a CPU core is reserved for the feed. The first write to a file in each tick of the
+/// system clock (1 to 10 ms) takes three times as long as later ones. The interval is shorter than a
+/// tick, so that the write of an order is not the first one.
+pub(super) const SPINNING_INTERVAL: Duration = Duration::from_micros(100);
+/// Duration above which a run indicates a busy disk.
+const SLOW_RUN: Duration = Duration::from_micros(500);
+/// Pause after a slow run.
+const SLOW_DISK_PAUSE: Duration = Duration::from_secs(5);
 
 impl<B: OrderSender> Engine<B> {
-    /// Asks for a rehearsal once everything that came has been dealt with.
+    /// Requests cache warming once every received listing was handled.
     #[inline]
-    pub(super) fn wish_to_rehearse(&mut self, now: Now) {
-        self.wishes_to_rehearse |= self.may_rehearse(now);
+    pub(super) fn request_cache_warming(&mut self, now: Now) {
+        self.needs_cache_warming |= self.is_cache_warming_due(now);
     }
 
-    /// Goes the way of an approval, if that was long enough ago; nothing is approved, counted or
-    /// kept.
+    /// Runs the approval path without side effects, to keep it in the CPU cache, if the last run was
+    /// long enough ago.
     #[inline]
-    pub(super) fn rehearse(&mut self, every: Duration, now: Now) {
-        self.wishes_to_rehearse = false;
-        if self.may_rehearse(now) {
-            self.go_the_way(now);
+    pub(super) fn warm_caches(&mut self, every: Duration, now: Now) {
+        self.needs_cache_warming = false;
+        if self.is_cache_warming_due(now) {
+            self.run_approval_path(now);
             let took = now.instant.elapsed();
-            let wait = if took < TOO_LONG { every } else { LEFT_ALONE };
-            self.rehearse_from = now.instant.checked_add(wait);
+            let wait = if took < SLOW_RUN { every } else { SLOW_DISK_PAUSE };
+            self.next_cache_warming = now.instant.checked_add(wait);
         }
     }
 
-    fn may_rehearse(&self, now: Now) -> bool {
-        self.rehearse_from.is_none_or(|from| from <= now.instant)
+    fn is_cache_warming_due(&self, now: Now) -> bool {
+        self.next_cache_warming.is_none_or(|from| from <= now.instant)
     }
 
-    fn go_the_way(&mut self, now: Now) {
+    fn run_approval_path(&mut self, now: Now) {
         if let Some(id) = TradeId::new("rehearsal") {
             let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
-            self.ledger.rehearse(&OrderRequest { id, price, entry: 0, created_at }, now.wall);
+            self.ledger.warm_caches(&OrderRequest { id, price, entry: 0, created_at }, now.wall);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One entry of a whitelist: what a person wants, and for how much at most.
+//! One whitelist entry: an item, its conditions and its limits.
 
 use std::time::Duration;
 
@@ -8,31 +8,29 @@ use crate::{
     domain::trade::PaintWear,
 };
 
-/// Which items an entry is about.
+/// Items that an entry matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ItemPattern {
     /// `"*"`: every item.
     Any,
-    /// The item with this name, which has no star, StatTrak, Souvenir or wear, single-spaced, as
-    /// [`ItemName::base`](crate::domain::item_name::ItemName::base) gives it.
+    /// One item, by its base name: without star, StatTrak, Souvenir and wear, single-spaced, as
+    /// returned by [`ItemName::base`](crate::domain::item_name::ItemName::base).
     Named(String),
 }
 
-/// A set of wears; empty means any, items without wear included.
+/// Set of wears. The empty set accepts any wear, and items without wear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WearSet(u8);
 
 impl WearSet {
-    /// Any wear, or none at all.
     pub const ANY: Self = Self(0);
 
-    /// Adds one.
     #[must_use]
     pub const fn with(self, wear: Wear) -> Self {
         Self(self.0 | Self::bit(wear))
     }
 
-    /// Whether an item of this wear (`None`: it has none) is in the set.
+    /// Returns `true` if the set accepts this wear; `None` is an item without wear.
     pub const fn accepts(self, wear: Option<Wear>) -> bool {
         match wear {
             _ if self.0 == 0 => true,
@@ -41,7 +39,7 @@ impl WearSet {
         }
     }
 
-    /// The wears named, best first; empty where any will do.
+    /// Iterates over the wears in the set, best first; yields nothing for [`ANY`](Self::ANY).
     pub fn iter(self) -> impl Iterator<Item = Wear> {
         Wear::ALL.into_iter().filter(move |wear| self.0 & Self::bit(*wear) != 0)
     }
@@ -57,40 +55,33 @@ impl WearSet {
     }
 }
 
-/// What a person wants, checked: every bound is possible and every limit is there.
+/// Validated entry: its bounds do not exclude each other, and every limit is set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WhitelistEntry {
-    /// What the person calls it, for logs and reports.
+    /// Label chosen by the user, for logs and the ledger.
     pub name: Option<String>,
-    /// Which items.
     pub item: ItemPattern,
-    /// In which wear.
     pub wears: WearSet,
-    /// StatTrak™ or not.
     pub stattrak: bool,
-    /// Souvenir or not.
     pub souvenir: bool,
-    /// The least float. A listing whose float is unknown, or whose range crosses the bound, is
-    /// refused.
+    /// Minimum float. A bound excludes listings whose float is unknown or whose range crosses it.
     pub float_min: Option<PaintWear>,
-    /// The greatest float.
     pub float_max: Option<PaintWear>,
-    /// The least price; guards against listings that are too good to be true.
+    /// Minimum price, a guard against faulty listings.
     pub min_price: Amount,
-    /// The greatest price.
     pub max_price: Amount,
-    /// The greatest markup over the base price.
+    /// Maximum markup over the base price.
     pub max_markup: Percent,
-    /// How many may be bought in all.
+    /// Maximum number bought over the life of the ledger.
     pub max_quantity: u32,
-    /// How much may be spent on it in all; `None`: no limit of its own.
+    /// Maximum spent on this entry over the life of the ledger; `None` means no such limit.
     pub max_total: Option<Amount>,
-    /// How old a back-filled listing may be; `None`: any age.
+    /// Maximum age of a back-filled listing; `None` means any age.
     pub max_age: Option<Duration>,
 }
 
 impl WhitelistEntry {
-    /// What to call it: its name, or what it is about.
+    /// Returns the name, or the item if the entry has none.
     pub fn label(&self) -> &str {
         match (&self.name, &self.item) {
             (Some(name), _) => name,

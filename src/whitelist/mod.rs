@@ -1,13 +1,13 @@
-//! What a person wants: `Trade` → [`Decision`], each condition with its value and its bound. Pure.
+//! The whitelist: `Trade` → [`Decision`]. Pure.
 //!
-//! Whether a listing may be bought at all, and whether there is money for it, is asked elsewhere;
-//! this room only knows what is wanted.
+//! Eligibility of a listing and limits of the budget are checked elsewhere.
 //!
 //! # Invariants
 //!
-//! 1. Of several entries that fit, the first in the order given decides.
-//! 2. A listing of which anything that decides could not be read is never wanted.
-//! 3. Asking takes one look-up and the entries about that item, however many others there are.
+//! 1. The first entry that matches decides.
+//! 2. A listing with an unreadable required field never matches.
+//! 3. A decision takes one look-up and one comparison per entry for that item; other entries cost
+//!    nothing.
 
 mod entry;
 mod verdict;
@@ -20,20 +20,21 @@ pub use verdict::{Decision, Mismatch};
 
 use crate::domain::trade::Trade;
 
-/// The entries of a whitelist, ready to be asked.
+/// Compiled whitelist: entries indexed by item.
 #[derive(Clone, Debug, Default)]
 pub struct Whitelist {
     entries: Vec<WhitelistEntry>,
-    /// For each item the entries that could want it, `"*"` among them, in the order given.
+    /// Entries that can match an item, those for `"*"` included, in order.
     ///
-    /// The names in it are the user's own, so its hash need not withstand an attack, only be fast.
+    /// The keys come from the user's own settings, so the hash has to be fast, not resistant to
+    /// collisions.
     by_item: HashMap<Box<str>, Box<[usize]>, FixedState>,
-    /// The entries for `"*"`, for items that no other entry names.
+    /// Entries for `"*"`, used for items that no other entry names.
     for_any: Box<[usize]>,
 }
 
 impl Whitelist {
-    /// Takes checked entries; their order decides which of several that fit is used.
+    /// Compiles validated entries. Their order is their precedence.
     pub fn new(entries: Vec<WhitelistEntry>) -> Self {
         let mut named: HashMap<Box<str>, Vec<usize>, FixedState> = HashMap::default();
         let mut for_any = Vec::new();
@@ -54,17 +55,15 @@ impl Whitelist {
         Self { entries, by_item, for_any: for_any.into_boxed_slice() }
     }
 
-    /// The entries, in the order given.
     pub fn entries(&self) -> &[WhitelistEntry] {
         &self.entries
     }
 
-    /// Whether nothing is wanted.
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Asks whether a listing is wanted, and by which entry.
+    /// Matches a listing against the entries for its item.
     #[inline]
     pub fn decide(&self, trade: &Trade<'_>) -> Decision {
         let candidates = self.by_item.get(trade.item.as_ref()).unwrap_or(&self.for_any);
@@ -76,15 +75,15 @@ impl Whitelist {
         else {
             return Decision::Unreadable(trade.defects);
         };
-        let mut verdict = Decision::NotListed;
+        let mut decision = Decision::NotListed;
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             match verdict::mismatch(entry, trade, price, markup) {
-                None => return Decision::Wanted(index),
-                Some(because) => verdict = Decision::Refused { entry: index, because },
+                None => return Decision::Matched(index),
+                Some(mismatch) => decision = Decision::Mismatched { entry: index, mismatch },
             }
         }
-        verdict
+        decision
     }
 }
 

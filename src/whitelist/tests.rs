@@ -12,7 +12,7 @@ use crate::{
     domain::trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
 };
 
-/// A listing that anybody may buy: 10.15 coins, 1.5 % over 10.00.
+/// Eligible listing: 10.15 coins, 1.5 % over 10.00.
 pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
     let name = ItemName::parse(market_name);
     Trade {
@@ -64,12 +64,12 @@ pub(crate) const REDLINE: &str = "AK-47 | Redline (Field-Tested)";
 
 #[track_caller]
 fn check(entry: WhitelistEntry, trade: &Trade<'_>, expected: Option<&str>) {
-    let said = match Whitelist::new(vec![entry]).decide(trade) {
-        Decision::Wanted(0) => None,
-        Decision::Refused { entry: 0, because } => Some(because.to_string()),
+    let reason = match Whitelist::new(vec![entry]).decide(trade) {
+        Decision::Matched(0) => None,
+        Decision::Mismatched { entry: 0, mismatch } => Some(mismatch.to_string()),
         other => Some(format!("{other:?}")),
     };
-    assert_eq!(said.as_deref(), expected);
+    assert_eq!(reason.as_deref(), expected);
 }
 
 fn float(text: &str) -> Option<PaintWear> {
@@ -77,7 +77,7 @@ fn float(text: &str) -> Option<PaintWear> {
 }
 
 #[test]
-fn what_meets_every_condition_is_wanted() {
+fn a_listing_that_meets_every_condition_matches() {
     check(entry(), &trade("a", REDLINE), None);
     let bounds = WhitelistEntry {
         wears: WearSet::ANY.with(Wear::FieldTested),
@@ -92,10 +92,10 @@ fn what_meets_every_condition_is_wanted() {
 }
 
 #[test]
-fn each_condition_refuses_and_says_its_value_and_bound() {
+fn each_mismatch_names_its_value_and_bound() {
     let redline = trade("a", REDLINE);
-    let dear = WhitelistEntry { max_price: Amount::from_cents(1_014), ..entry() };
-    check(dear, &redline, Some("price 10.15 is above 10.14"));
+    let expensive = WhitelistEntry { max_price: Amount::from_cents(1_014), ..entry() };
+    check(expensive, &redline, Some("price 10.15 is above 10.14"));
     let cheap = WhitelistEntry { min_price: Amount::from_cents(1_016), ..entry() };
     check(cheap, &redline, Some("price 10.15 is below 10.16"));
     let markup = WhitelistEntry { max_markup: Percent::from_hundredths(149), ..entry() };
@@ -109,13 +109,13 @@ fn each_condition_refuses_and_says_its_value_and_bound() {
 }
 
 #[test]
-fn a_bound_on_the_float_refuses_what_is_unknown_or_crosses_it() {
+fn a_float_bound_rejects_unknown_floats_and_ranges_that_cross_it() {
     let bound = || WhitelistEntry { float_min: float("0.15"), float_max: float("0.22"), ..entry() };
     let with = |float, float_range| Trade { float, float_range, ..trade("a", REDLINE) };
     check(bound(), &with(float("0.15"), None), None);
     check(bound(), &with(float("0.221"), None), Some("float 0.221 is above 0.22"));
     check(bound(), &with(float("0.149"), None), Some("float 0.149 is below 0.15"));
-    check(bound(), &with(None, None), Some("float is not known"));
+    check(bound(), &with(None, None), Some("float is unknown"));
     check(bound(), &with(None, float("0.15").zip(float("0.22"))), None);
     check(bound(), &with(None, float("0.15").zip(float("0.23"))), Some("float 0.23 is above 0.22"));
     check(bound(), &with(None, float("0.14").zip(float("0.20"))), Some("float 0.14 is below 0.15"));
@@ -144,15 +144,15 @@ fn only_back_filled_listings_can_be_too_old() {
 }
 
 #[test]
-fn the_first_entry_that_accepts_decides_and_the_star_keeps_its_place() {
+fn the_first_matching_entry_wins_wildcards_included() {
     let any = || WhitelistEntry { item: ItemPattern::Any, ..entry() };
     let too_cheap = || WhitelistEntry { max_price: Amount::from_cents(1), ..entry() };
     let decide = |entries| Whitelist::new(entries).decide(&trade("a", REDLINE));
-    assert_eq!(decide(vec![entry(), entry()]), Decision::Wanted(0));
-    assert_eq!(decide(vec![too_cheap(), any(), entry()]), Decision::Wanted(1));
-    assert_eq!(decide(vec![too_cheap(), entry(), any()]), Decision::Wanted(1));
+    assert_eq!(decide(vec![entry(), entry()]), Decision::Matched(0));
+    assert_eq!(decide(vec![too_cheap(), any(), entry()]), Decision::Matched(1));
+    assert_eq!(decide(vec![too_cheap(), entry(), any()]), Decision::Matched(1));
     let other = Whitelist::new(vec![entry(), any()]).decide(&trade("a", "Fracture Case"));
-    assert_eq!(other, Decision::Wanted(1));
+    assert_eq!(other, Decision::Matched(1));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn an_item_that_no_entry_names_is_not_listed() {
 }
 
 #[test]
-fn what_could_not_be_read_is_never_wanted() {
+fn an_unreadable_listing_never_matches() {
     let whitelist = Whitelist::new(vec![WhitelistEntry { item: ItemPattern::Any, ..entry() }]);
     for defect in Defect::ALL {
         let mut listing = trade("a", REDLINE);
@@ -173,8 +173,8 @@ fn what_could_not_be_read_is_never_wanted() {
     assert!(matches!(whitelist.decide(&without_price), Decision::Unreadable(_)));
 }
 
-/// The plain way: ask every entry in turn.
-fn plainly(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
+/// Reference implementation: compares every entry in turn.
+fn linear_scan(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
     entries.iter().position(|entry| {
         let about = match &entry.item {
             ItemPattern::Any => true,
@@ -193,7 +193,7 @@ fn plainly(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
 
 proptest! {
     #[test]
-    fn the_index_finds_what_asking_every_entry_finds(
+    fn the_index_agrees_with_a_linear_scan(
         entries in prop::collection::vec(
             (prop::sample::select(vec!["*", "a", "b", "c"]), 0_i64..4, any::<bool>()),
             0..12,
@@ -209,9 +209,9 @@ proptest! {
         }).collect();
         let trade = Trade { total_value: Some(Amount::from_cents(price)), ..trade("x", item) };
         let found = match Whitelist::new(entries.clone()).decide(&trade) {
-            Decision::Wanted(index) => Some(index),
+            Decision::Matched(index) => Some(index),
             _ => None,
         };
-        prop_assert_eq!(found, plainly(&entries, &trade));
+        prop_assert_eq!(found, linear_scan(&entries, &trade));
     }
 }

@@ -1,4 +1,4 @@
-//! Why an entry does or does not want a listing: each condition with its value and its bound.
+//! Result of matching a listing against the whitelist: each condition with its value and its bound.
 
 use std::{fmt, time::Duration};
 
@@ -9,92 +9,71 @@ use crate::{
     domain::trade::{Defects, PaintWear, Trade, TradeEvent},
 };
 
-/// What the whitelist says of one listing.
+/// Result of matching one listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The entry at this index wants it.
-    Wanted(usize),
-    /// No entry is about this item.
+    /// The entry at this index matches.
+    Matched(usize),
+    /// No entry names this item.
     NotListed,
-    /// Entries are about this item; the last of them that was asked has this against it.
-    Refused {
-        /// The index of that entry.
+    /// Entries name this item, but none matches. Contains the last of them.
+    Mismatched {
+        /// Index of the entry.
         entry: usize,
-        /// The first of its conditions that is not met.
-        because: Mismatch,
+        /// First condition of the entry that is not met.
+        mismatch: Mismatch,
     },
-    /// Something that decides could not be read, so nothing is decided.
+    /// A required field could not be read.
     Unreadable(Defects),
 }
 
-/// A condition that is not met, with the listing's value and the entry's bound.
+/// Condition that is not met. `is` is the listing's value, the other field the entry's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It is StatTrak™ and should not be, or the other way round.
     StatTrak {
-        /// Whether the listing is.
         is: bool,
     },
-    /// It is a Souvenir and should not be, or the other way round.
     Souvenir {
-        /// Whether the listing is.
         is: bool,
     },
-    /// It has another wear, or none.
+    /// The listing has another wear, or none.
     Wear {
-        /// The listing's wear.
         is: Option<Wear>,
-        /// What is wanted.
         wanted: WearSet,
     },
-    /// It costs more.
     PriceAbove {
-        /// The listing's price.
         is: Amount,
-        /// The bound.
         max: Amount,
     },
-    /// It costs less.
     PriceBelow {
-        /// The listing's price.
         is: Amount,
-        /// The bound.
         min: Amount,
     },
-    /// The seller added more.
     MarkupAbove {
-        /// The listing's markup.
         is: Percent,
-        /// The bound.
         max: Percent,
     },
-    /// The float is not told, though there is a bound.
+    /// The entry bounds the float and the listing has none.
     FloatUnknown,
-    /// The float, or a part of its range, is greater.
+    /// The float, or the upper end of its range, is above the bound.
     FloatAbove {
-        /// The greatest that it may be.
         is: PaintWear,
-        /// The bound.
         max: PaintWear,
     },
-    /// The float, or a part of its range, is less.
+    /// The float, or the lower end of its range, is below the bound.
     FloatBelow {
-        /// The least that it may be.
         is: PaintWear,
-        /// The bound.
         min: PaintWear,
     },
-    /// It was found late.
+    /// The age of a back-filled listing is above the bound.
     TooOld {
-        /// The listing's age.
         is: Duration,
-        /// The bound.
         max: Duration,
     },
 }
 
-/// The first condition of an entry that a readable listing does not meet. Whether the entry is
-/// about the item at all has been asked before.
+/// Returns the first condition of an entry that a readable listing does not meet. The caller has
+/// compared the item already.
 #[inline]
 pub(super) fn mismatch(
     entry: &WhitelistEntry,
@@ -160,7 +139,7 @@ impl fmt::Display for Mismatch {
             Self::PriceAbove { is, max } => write!(f, "price {is} is above {max}"),
             Self::PriceBelow { is, min } => write!(f, "price {is} is below {min}"),
             Self::MarkupAbove { is, max } => write!(f, "markup {is}% is above {max}%"),
-            Self::FloatUnknown => f.write_str("float is not known"),
+            Self::FloatUnknown => f.write_str("float is unknown"),
             Self::FloatAbove { is, max } => write!(f, "float {is} is above {max}"),
             Self::FloatBelow { is, min } => write!(f, "float {is} is below {min}"),
             Self::TooOld { is, max } => {

@@ -1,10 +1,9 @@
-//! Listings that were missed, found elsewhere and handed in: the bridge between the feed and
-//! whoever reads what is for sale.
+//! Back-fill of gaps: the channel between the feed and the task that reads the open listings.
 //!
-//! The feed says when a gap has ended (after it has subscribed, so nothing falls between) and from
-//! which moment on something may be missing; the reader, on a thread of its own, hands in what it
-//! finds, and the feed passes it to the closure in its own task, each listing once. A newer gap
-//! cancels the reading for an older one.
+//! The feed sends a [`BackfillRequest`] at the end of a gap, after it has subscribed, so no listing
+//! is missed in between. The reading task runs on another thread and sends the listings that it
+//! finds; the feed delivers each of them once, in its own task. A new gap cancels the back-fill of
+//! an older one.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,32 +11,32 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{domain::time::UnixMs, domain::trade::Trade};
 
-/// How many listings wait to be passed on. A slow closure slows the reading down and nothing else.
+/// Maximum number of found listings that wait for delivery. A slow closure only slows the
+/// back-fill.
 pub const BACKFILL_QUEUED_MAX: usize = 256;
 
-/// What is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackfillRequest {
-    /// Which gap it is for; 0: none, but the sweep at start.
+    /// Number of the gap; 0 is the sweep at start.
     pub number: u64,
-    /// What was listed since then may have been missed, by our wall clock; `None`: all of it.
+    /// Start of the missed interval, by the wall clock; `None` requests all open listings.
     pub since: Option<UnixMs>,
 }
 
-/// How a reading ended.
+/// Completion of a back-fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BackfillResult {
     number: u64,
 }
 
-/// The feed's end. Put into [`Config`](crate::config::Config).
+/// The feed's end, stored in [`Config`](crate::config::Config).
 #[derive(Debug)]
 pub struct Backfill {
-    wants: watch::Sender<Option<BackfillRequest>>,
-    inlet: Mutex<Option<BackfillReceiver>>,
+    requests: watch::Sender<Option<BackfillRequest>>,
+    receiver: Mutex<Option<BackfillReceiver>>,
 }
 
-/// What comes in at the feed's end.
+/// The feed's end of the data channels.
 #[derive(Debug)]
 pub(super) struct BackfillReceiver {
     listings: mpsc::Receiver<Trade<'static>>,
@@ -47,47 +46,45 @@ pub(super) struct BackfillReceiver {
 /// The reader's end.
 #[derive(Debug)]
 pub struct BackfillSender {
-    wants: watch::Receiver<Option<BackfillRequest>>,
+    requests: watch::Receiver<Option<BackfillRequest>>,
     listings: mpsc::Sender<Trade<'static>>,
     done: mpsc::Sender<BackfillResult>,
 }
 
-/// Makes both ends.
+/// Creates a connected pair.
 pub fn backfill() -> (Backfill, BackfillSender) {
-    let (wants, wanted) = watch::channel(None);
-    let (listings, listings_in) = mpsc::channel(BACKFILL_QUEUED_MAX);
-    let (done, done_in) = mpsc::channel(1);
-    let inlet = Mutex::new(Some(BackfillReceiver { listings: listings_in, done: done_in }));
-    (Backfill { wants, inlet }, BackfillSender { wants: wanted, listings, done })
+    let (requests, requests_out) = watch::channel(None);
+    let (listings, listings_rx) = mpsc::channel(BACKFILL_QUEUED_MAX);
+    let (done, done_rx) = mpsc::channel(1);
+    let receiver = Mutex::new(Some(BackfillReceiver { listings: listings_rx, done: done_rx }));
+    (Backfill { requests, receiver }, BackfillSender { requests: requests_out, listings, done })
 }
 
 impl Backfill {
-    /// Asks for a reading, in place of any that is under way.
-    pub(super) fn want(&self, want: BackfillRequest) {
-        self.wants.send_replace(Some(want));
+    /// Requests a back-fill and replaces one in progress.
+    pub(super) fn request(&self, request: BackfillRequest) {
+        self.requests.send_replace(Some(request));
     }
 
-    /// Whatever is being read is not wanted any more: a newer gap has begun.
+    /// Cancels the back-fill in progress, because a new gap has begun.
     pub(super) fn cancel(&self) {
-        self.wants.send_replace(None);
+        self.requests.send_replace(None);
     }
 
-    /// What comes in; once.
-    pub(super) fn take_inlet(&self) -> Option<BackfillReceiver> {
-        self.inlet.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Takes the receiver. Only the first call returns it.
+    pub(super) fn take_receiver(&self) -> Option<BackfillReceiver> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// What came in.
 pub(super) enum BackfillMessage {
-    /// A listing.
     Listing(Box<Trade<'static>>),
-    /// Everything for this gap has come in.
+    /// All listings for the gap with this number have been sent.
     All(u64),
 }
 
 impl BackfillReceiver {
-    /// What comes in next; `None` when the reader is gone.
+    /// Returns the next message, or `None` once the sender is dropped.
     pub(super) async fn next(&mut self) -> Option<BackfillMessage> {
         tokio::select! {
             biased;
@@ -99,40 +96,39 @@ impl BackfillReceiver {
 }
 
 impl BackfillSender {
-    /// Waits until something is to be read; `None` when the feed is gone.
+    /// Waits for a request. Returns `None` once the feed is dropped.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a want that was not returned comes again.
-    pub async fn wanted(&mut self) -> Option<BackfillRequest> {
-        self.wants.wait_for(Option::is_some).await.ok().and_then(|want| *want)
+    /// Cancel safe: a request that was not returned is returned by the next call.
+    pub async fn next_request(&mut self) -> Option<BackfillRequest> {
+        self.requests.wait_for(Option::is_some).await.ok().and_then(|request| *request)
     }
 
-    /// Returns when this want is not wanted any more, because a newer gap began or the feed is gone.
+    /// Waits until this request is obsolete because of a new gap or a dropped feed.
     ///
     /// # Cancel safety
     ///
-    /// Safe.
-    pub async fn superseded(&self, want: BackfillRequest) {
-        let mut wants = self.wants.clone();
-        // An error says that the feed is gone, which supersedes everything.
-        let _gone = wants.wait_for(|now| *now != Some(want)).await.is_err();
+    /// Cancel safe: it has no effect of its own.
+    pub async fn superseded(&self, request: BackfillRequest) {
+        let mut requests = self.requests.clone();
+        // An error means that the feed was dropped, which makes every request obsolete.
+        let _gone = requests.wait_for(|now| *now != Some(request)).await.is_err();
     }
 
-    /// Where listings are handed in.
+    /// The channel for found listings.
     pub const fn listings(&self) -> &mpsc::Sender<Trade<'static>> {
         &self.listings
     }
 
-    /// Says that everything for this want was handed in, or that no more can be, and waits for the
-    /// next one.
+    /// Reports the end of the work on this request, then waits for the next one.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it is said or not.
-    pub async fn done(&mut self, want: BackfillRequest) {
-        // If the feed is gone nobody is interested.
-        let _gone = self.done.send(BackfillResult { number: want.number }).await.is_err();
-        self.superseded(want).await;
+    /// Cancel safe: the report is either sent or not.
+    pub async fn done(&mut self, request: BackfillRequest) {
+        // If the feed is dropped, the report has no receiver.
+        let _gone = self.done.send(BackfillResult { number: request.number }).await.is_err();
+        self.superseded(request).await;
     }
 }

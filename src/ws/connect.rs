@@ -1,8 +1,8 @@
-//! From an address to a session whose subscriptions are written, under one deadline.
+//! Connecting, up to the point where the subscriptions are written.
 //!
-//! DNS, TCP, TLS, the upgrade, the greeting, its acknowledgement and the subscriptions share
-//! `connect_timeout`; a server that dribbles a byte now and then gains nothing by it. How a
-//! connection is made is a [`Dial`]: [`TcpDial`] for the network, anything else for a test.
+//! DNS, TCP, TLS, the upgrade, `connection_init`, its acknowledgement and the subscriptions share
+//! one deadline, `connect_timeout`, so a slow server cannot extend it byte by byte. Connections are
+//! made by a [`Dial`]: [`TcpDial`] for the network, other implementations for tests.
 
 use std::{
     io,
@@ -41,17 +41,15 @@ use crate::{
     },
 };
 
-/// How long the connections of a feed that never sleep ask their sockets, all together, before
-/// others get a turn.
-const TURN: Duration = Duration::from_micros(10);
+/// Maximum time that the connections of a busy-polling feed spin, in total, before other tasks run.
+const SPIN_BUDGET: Duration = Duration::from_micros(10);
 
-/// How far an attempt has got. Shared by whoever connects and whoever watches the time.
+/// Step that an attempt has reached. Shared between the attempt and its deadline.
 #[derive(Debug, Default)]
 pub struct ConnectProgress(AtomicU8);
 
 impl ConnectProgress {
-    /// The step has begun.
-    pub fn reach(&self, step: ConnectStep) {
+    pub fn set(&self, step: ConnectStep) {
         let number = match step {
             ConnectStep::Connect => 0,
             ConnectStep::Tls => 1,
@@ -62,7 +60,7 @@ impl ConnectProgress {
         self.0.store(number, Ordering::Relaxed);
     }
 
-    /// The step that is under way.
+    /// Returns the current step.
     pub fn step(&self) -> ConnectStep {
         match self.0.load(Ordering::Relaxed) {
             0 => ConnectStep::Connect,
@@ -74,64 +72,63 @@ impl ConnectProgress {
     }
 }
 
-/// How a connection is made.
+/// Transport that connects to a server.
 pub trait Dial: Send + Sync {
-    /// What bytes travel over.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send;
 
-    /// Connects once, from scratch: nothing of an earlier attempt is reused.
+    /// Makes one new connection; nothing is reused from an earlier attempt.
     ///
     /// # Errors
     ///
-    /// A [`FeedError`] that says how far it got.
+    /// Returns a [`FeedError`] that identifies the failed step.
     fn dial(
         &self,
         progress: &ConnectProgress,
     ) -> impl Future<Output = Result<Self::Stream, FeedError>> + Send;
 
-    /// The host, by which connections share a circuit breaker.
+    /// Returns the host; connections to the same host share a circuit breaker.
     fn host(&self) -> String;
 
-    /// How long whoever reads asks again and again before others get a turn, where reading never
-    /// sleeps.
-    fn turn(&self) -> Option<Duration> {
+    /// Maximum time that a read spins before other tasks run. `None` disables busy polling.
+    fn spin_budget(&self) -> Option<Duration> {
         None
     }
 }
 
-/// Dials an address over TCP, with TLS where it says so: DNS every time, addresses raced, no Nagle.
+/// Dials an endpoint over TCP, with TLS if its URL requires it. Each dial resolves the name again,
+/// races the addresses and sets `TCP_NODELAY`.
 #[derive(Clone, Debug)]
 pub struct TcpDial {
     endpoint: Endpoint,
     tls: Option<Tls>,
-    turn: Option<Duration>,
+    spin_budget: Option<Duration>,
 }
 
 impl TcpDial {
-    /// Dials this address; `tls` is how TLS is spoken where the address asks for it, Mozilla's roots
-    /// if there is none.
+    /// Dials this endpoint. If `tls` is `None` and the endpoint requires TLS, Mozilla's roots are
+    /// used.
     ///
     /// # Errors
     ///
-    /// [`FeedError::TlsSetUp`] in a broken build.
+    /// Returns [`FeedError::TlsSetUp`] if the TLS configuration cannot be built.
     pub fn new(endpoint: Endpoint, tls: Option<Tls>) -> Result<Self, FeedError> {
         let tls = match tls {
             None if endpoint.is_tls() => Some(Tls::new().map_err(FeedError::TlsSetUp)?),
             tls => tls,
         };
-        Ok(Self { endpoint, tls, turn: None })
+        Ok(Self { endpoint, tls, spin_budget: None })
     }
 
-    /// Dials the feed of these settings; reading never sleeps where a core is given to it.
+    /// Dials the configured feed, with busy polling if a core is reserved for it.
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new).
-    pub(super) fn of(config: &Config) -> Result<Self, FeedError> {
+    /// Same as [`new`](Self::new).
+    pub(super) fn from_config(config: &Config) -> Result<Self, FeedError> {
         let dial = Self::new(config.endpoints.ws.clone(), config.tls.clone())?;
         let connections = u32::try_from(config.feed.connections.max(1)).unwrap_or(1);
-        let turn = config.speed.spin.then(|| TURN.checked_div(connections)).flatten();
-        Ok(Self { turn, ..dial })
+        let spin_budget = config.speed.spin.then(|| SPIN_BUDGET.checked_div(connections)).flatten();
+        Ok(Self { spin_budget, ..dial })
     }
 }
 
@@ -139,13 +136,13 @@ impl Dial for TcpDial {
     type Stream = MaybeTlsStream;
 
     async fn dial(&self, progress: &ConnectProgress) -> Result<MaybeTlsStream, FeedError> {
-        progress.reach(ConnectStep::Connect);
+        progress.set(ConnectStep::Connect);
         let host = self.endpoint.host();
         let tcp = dial::tcp(&self.endpoint).await.map_err(FeedError::Dial)?;
-        let tcp = BusyPollStream::new(tcp, self.turn.is_some());
+        let tcp = BusyPollStream::new(tcp, self.spin_budget.is_some());
         match &self.tls {
             Some(tls) if self.endpoint.is_tls() => {
-                progress.reach(ConnectStep::Tls);
+                progress.set(ConnectStep::Tls);
                 let name = tls::server_name(host).map_err(FeedError::TlsSetUp)?;
                 let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
                 Ok(MaybeTlsStream::Tls(Box::new(stream.map_err(FeedError::Tls)?)))
@@ -158,17 +155,16 @@ impl Dial for TcpDial {
         self.endpoint.authority()
     }
 
-    fn turn(&self) -> Option<Duration> {
-        self.turn
+    fn spin_budget(&self) -> Option<Duration> {
+        self.spin_budget
     }
 }
 
 /// A connection with or without TLS.
 #[derive(Debug)]
 pub enum MaybeTlsStream {
-    /// Without: loopback only.
+    /// Without TLS; loopback only.
     Plain(BusyPollStream),
-    /// With.
     Tls(Box<TlsStream<BusyPollStream>>),
 }
 
@@ -212,30 +208,30 @@ impl AsyncWrite for MaybeTlsStream {
     }
 }
 
-/// Connects, upgrades, greets and subscribes, all within `connect_timeout`.
+/// Connects, upgrades, initializes the session and subscribes, all within `connect_timeout`.
 ///
 /// # Cancel safety
 ///
-/// Safe: whatever was under way is closed.
+/// Cancel safe: the connection is closed.
 pub(super) async fn open<D: Dial, L: FeedProtocol>(
     dial: &D,
     request: &UpgradeRequest<'_>,
-    machine: SubscriptionState<L>,
+    subscriptions: SubscriptionState<L>,
     limits: &ReconnectionLimits,
 ) -> Result<Session<D::Stream, L>, FeedError> {
     let progress = ConnectProgress::default();
-    let opening = async {
+    let open = async {
         let stream = dial.dial(&progress).await?;
-        progress.reach(ConnectStep::Upgrade);
-        let socket = upgrade(stream, request).await?.asking_for(dial.turn());
-        let mut session = Session::new(socket, machine, limits);
-        progress.reach(ConnectStep::Ack);
-        session.greet().await?;
-        progress.reach(ConnectStep::Subscribe);
+        progress.set(ConnectStep::Upgrade);
+        let socket = upgrade(stream, request).await?.with_spin_budget(dial.spin_budget());
+        let mut session = Session::new(socket, subscriptions, limits);
+        progress.set(ConnectStep::Ack);
+        session.init().await?;
+        progress.set(ConnectStep::Subscribe);
         session.subscribe().await?;
         Ok(session)
     };
-    match deadline::timeout(limits.connect_timeout, opening).await {
+    match deadline::timeout(limits.connect_timeout, open).await {
         Ok(result) => result,
         Err(Late) => {
             Err(FeedError::Deadline { step: progress.step(), after: limits.connect_timeout })
@@ -243,19 +239,19 @@ pub(super) async fn open<D: Dial, L: FeedProtocol>(
     }
 }
 
-/// Turns a connection into a WebSocket. What came in behind the answer is kept for it.
+/// Upgrades a connection to a WebSocket. Bytes behind the response head are passed on to it.
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     request: &UpgradeRequest<'_>,
 ) -> Result<Socket<S>, FeedError> {
-    let broken = |source| FeedError::Broken { step: ConnectStep::Upgrade, source };
+    let io_error = |source| FeedError::Broken { step: ConnectStep::Upgrade, source };
     let key = generate_key();
-    stream.write_all(&request.to_bytes(&key)).await.map_err(broken)?;
-    stream.flush().await.map_err(broken)?;
+    stream.write_all(&request.to_bytes(&key)).await.map_err(io_error)?;
+    stream.flush().await.map_err(io_error)?;
     let mut bytes = Vec::with_capacity(1_024);
     let head = loop {
-        if stream.read_buf(&mut bytes).await.map_err(broken)? == 0 {
-            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+        if stream.read_buf(&mut bytes).await.map_err(io_error)? == 0 {
+            return Err(io_error(io::ErrorKind::UnexpectedEof.into()));
         }
         let read = upgrade::read_head(&bytes, &key, request.subprotocol, clock::now())?;
         if let Some(len) = read {
@@ -263,11 +259,11 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let rest = bytes.split_off(head);
-    // It only writes.
+    // Used for writing only.
     let config = WebSocketConfig::default()
         .read_buffer_size(0)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BYTES_MAX);
-    let library = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
-    Ok(Socket::new(library, &rest))
+    let writer = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+    Ok(Socket::new(writer, &rest))
 }

@@ -1,7 +1,7 @@
-//! Which listings have arrived already, in bounded memory.
+//! Deduplication of listings in bounded memory.
 //!
-//! Several connections deliver the same listings, and so do an old one and its successor. The first
-//! copy wins; who won and by how much the others were late is counted.
+//! Several connections deliver the same listings, as do an old connection and its replacement. The
+//! first arrival is delivered; the lateness of the others is measured.
 
 use std::time::{Duration, Instant};
 
@@ -10,28 +10,25 @@ use crate::{
     domain::trade::{Trade, TradeEvent},
 };
 
-/// How many listings are remembered. At one a second that is nine hours.
+/// Number of remembered listings: nine hours at one listing per second.
 pub const SEEN_MAX: usize = 32_768;
 
-/// What is known about a listing that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duplicate {
-    /// It is the first.
     First,
-    /// Another connection was faster, by this much.
+    /// Another connection delivered it earlier, by this duration.
     Late(Duration),
-    /// The same connection, or a predecessor of it, delivered it before.
+    /// The same connection, or its predecessor, delivered it before.
     Repeated,
 }
 
-/// Over which connection a listing came first, and when.
 #[derive(Clone, Copy, Debug)]
 struct FirstArrival {
     connection: usize,
     at: Instant,
 }
 
-/// The listings that arrived last.
+/// The most recent listings.
 #[derive(Debug)]
 pub(crate) struct Deduplicator(SetAssocCache<FirstArrival>);
 
@@ -42,7 +39,7 @@ impl Default for Deduplicator {
 }
 
 impl Deduplicator {
-    /// Records that a connection delivered a listing, or a change of one. Allocates nothing.
+    /// Records the arrival of a listing or of an update. Does not allocate.
     #[inline]
     pub(crate) fn record(
         &mut self,
@@ -78,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_copy_wins_and_lateness_is_measured() {
+    fn the_first_arrival_wins_and_lateness_is_measured() {
         let mut seen = Deduplicator::default();
         let now = Instant::now();
         let later = Duration::from_millis(7);
@@ -88,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_a_listing_is_no_copy_of_it() {
+    fn an_update_of_a_listing_is_not_a_duplicate() {
         let mut seen = Deduplicator::default();
         let now = Instant::now();
         let update = |status| {
@@ -101,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_thousands_are_remembered_and_what_is_old_is_forgotten() {
+    fn recent_keys_are_kept_and_old_ones_evicted() {
         let mut seen = Deduplicator::default();
         let now = Instant::now();
         for id in 0..SEEN_MAX * 6 {

@@ -1,76 +1,73 @@
-//! Why a connection failed or ended, and what that says about the next one.
+//! Errors that prevent or end a connection, and their classification for the next attempt.
 //!
-//! The error carries the decision: [`FeedError::verdict`] is one exhaustive `match`, and nobody
-//! else looks at close codes, statuses or error kinds. A message never repeats what
-//! [`std::error::Error::source`] returns, and never holds a header of ours.
+//! [`FeedError::retry_decision`] is one exhaustive `match`; no other code inspects close codes,
+//! statuses or error kinds. A message never repeats [`std::error::Error::source`] and never
+//! contains request headers.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::{error::Error, fmt, io, time::Duration};
 
-use super::policy::{self, RetryDecision};
+use super::{
+    gap_tracker::Seconds,
+    policy::{self, RetryDecision},
+};
 use crate::{
     net::{dial::DialError, tls::TlsError},
     text::Escaped,
 };
 
-/// The steps of making a connection, all within one deadline.
+/// Steps of a connection attempt, all within one deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectStep {
-    /// Name server and TCP.
     Connect,
-    /// The TLS handshake.
     Tls,
-    /// The HTTP request that becomes a WebSocket.
+    /// HTTP request and response of the WebSocket upgrade.
     Upgrade,
-    /// `connection_init` until `connection_ack`.
+    /// From `connection_init` to `connection_ack`.
     Ack,
-    /// Writing the subscriptions.
     Subscribe,
 }
 
 impl fmt::Display for ConnectStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Connect => "reaching the server",
-            Self::Tls => "the TLS handshake",
-            Self::Upgrade => "the upgrade to a WebSocket",
-            Self::Ack => "the acknowledgement",
-            Self::Subscribe => "writing the subscriptions",
+            Self::Connect => "connecting",
+            Self::Tls => "TLS handshake",
+            Self::Upgrade => "WebSocket upgrade",
+            Self::Ack => "acknowledgement",
+            Self::Subscribe => "subscribing",
         })
     }
 }
 
-/// How a server answered an upgrade that it did not grant.
+/// Response that rejected the upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeRejection {
-    /// The HTTP status.
     pub status: u16,
-    /// How long it asks to wait.
+    /// Value of `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Whether it is a challenge for a browser: `cf-mitigated`, or a 403 in HTML.
+    /// A challenge for a browser: `cf-mitigated`, or a 403 with HTML.
     pub is_challenge: bool,
-    /// Whether it is a web page.
+    /// The response is an HTML page.
     pub is_html: bool,
 }
 
-/// Where the address and the credential of a feed come from, so that advice names what the user can
-/// change.
+/// Settings that hold the address and the credential of a feed, named in advice to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettingNames {
-    /// The setting or option that holds the address.
+    /// Setting or option that holds the address.
     pub address: &'static str,
-    /// Whether a cookie of the user's is sent.
+    /// `true` if a cookie of the user is sent.
     pub has_cookie: bool,
 }
 
 impl SettingNames {
-    /// The marketplace's feed.
     pub const MARKETPLACE: Self = Self { address: "CSGOROLL_WS_URL", has_cookie: true };
     /// A feed whose address the caller of the library has chosen.
     pub const CALLER: Self = Self { address: "the address", has_cookie: false };
 }
 
-/// Which rule of RFC 6455 a server broke, by the code that the socket is closed with.
+/// RFC 6455 rule that a server violated, by the close code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolViolation {
     /// 1002: framing.
@@ -82,7 +79,6 @@ pub enum ProtocolViolation {
 }
 
 impl ProtocolViolation {
-    /// The close code.
     pub const fn code(self) -> u16 {
         match self {
             Self::Protocol => 1002,
@@ -92,94 +88,81 @@ impl ProtocolViolation {
     }
 }
 
-/// Why a connection was not made, or ended otherwise than by a clean close.
+/// Error that prevented or ended a connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// DNS or TCP.
-    #[error("no connection")]
+    /// DNS or TCP failed.
+    #[error("dial failed")]
     Dial(#[source] DialError),
-    /// A transport of the caller's own failed to connect.
-    #[error("no connection")]
+    /// A custom [`Dial`](super::connect::Dial) failed to connect.
+    #[error("dial failed")]
     Transport(#[source] Box<dyn Error + Send + Sync>),
-    /// TLS cannot even be tried.
-    #[error("TLS is not possible")]
+    /// The TLS configuration could not be built.
+    #[error("TLS could not be set up")]
     TlsSetUp(#[source] TlsError),
-    /// The TLS handshake failed.
-    #[error("the TLS handshake failed; if the address is right, something between is in the way")]
+    #[error("TLS handshake failed; check the address and any proxy in between")]
     Tls(#[source] io::Error),
-    /// The one deadline on the whole way passed.
-    #[error("{step} was not done within {after:?}")]
+    /// `connect_timeout` passed.
+    #[error("timed out after {after:?} during {step}")]
     Deadline {
-        /// Where it got stuck.
+        /// Step that was in progress.
         step: ConnectStep,
-        /// The deadline.
         after: Duration,
     },
-    /// The connection broke on the way to the WebSocket.
+    /// I/O error during the upgrade.
     #[error("the connection broke during {step}")]
     Broken {
-        /// Where.
         step: ConnectStep,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// The server did not grant the upgrade.
+    /// The server rejected the upgrade.
     #[error("{}", describe_refusal(.0))]
     Refused(UpgradeRejection),
-    /// An answer to the upgrade that is not one.
-    #[error("the answer to the upgrade is not a WebSocket's: {what}")]
-    Handshake {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// The server did not choose the protocol that was asked for.
-    #[error("the server does not speak the protocol {wanted:?}")]
-    Subprotocol {
-        /// What was asked for.
-        wanted: &'static str,
-    },
-    /// The server refused the session in the language of the protocol.
+    /// The response to the upgrade is not valid.
+    #[error("invalid upgrade response: {what}")]
+    Handshake { what: &'static str },
+    /// The server did not select the requested subprotocol.
+    #[error("the server does not support the subprotocol {requested:?}")]
+    Subprotocol { requested: &'static str },
+    /// The server rejected the session with a message of the subprotocol.
     #[error("the server refused the session: {reason}")]
     SessionRefused {
-        /// Its words, made harmless.
+        /// Text of the server, escaped.
         reason: String,
     },
-    /// The server closed the connection with a code other than a clean one.
+    /// The server closed the connection.
     #[error("closed by the server with {code}{reason}")]
     Closed {
-        /// Its code.
         code: u16,
-        /// Its words, made harmless, with a leading colon; or empty.
+        /// Text of the server, escaped, with a leading colon; or empty.
         reason: String,
     },
-    /// The connection ended without a close.
-    #[error("the connection was cut")]
+    /// The connection ended without a close frame.
+    #[error("the connection was dropped")]
     Cut,
-    /// The connection broke.
+    /// I/O error of an established connection.
     #[error("the connection broke")]
     Lost(#[source] io::Error),
-    /// The server broke a rule of RFC 6455.
-    #[error("the server broke the WebSocket protocol; closed with {}", .violation.code())]
+    /// The server violated RFC 6455.
+    #[error("WebSocket protocol violation by the server; closed with {}", .violation.code())]
     Violation {
-        /// Which.
         violation: ProtocolViolation,
-        /// The details.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Not a frame, not even an answer to a ping.
-    #[error("silent for {0:?}, and a ping was not answered")]
+    /// No frame arrived, not even an answer to a ping.
+    #[error("silent for {}, ping not answered", Seconds(*.0))]
     Silent(Duration),
-    /// Pings are answered but the subscription delivers nothing, also after a fresh one.
-    #[error("no data for {0:?}, also after subscribing again")]
+    /// Pings are answered but no data arrives, even after resubscribing.
+    #[error("no data for {}, even after resubscribing", Seconds(*.0))]
     Idle(Duration),
-    /// The server does not take what is written.
-    #[error("a write was not done within {0:?}")]
+    /// The server does not read.
+    #[error("a write did not complete within {0:?}")]
     WriteStalled(Duration),
-    /// More is waiting to be written than may.
-    #[error("the server takes nothing, and too much is waiting to be written")]
+    /// The outbox is full.
+    #[error("the server does not read: too many messages queued for writing")]
     Congested,
 }
 
@@ -202,7 +185,7 @@ fn describe_refusal(refusal: &UpgradeRejection) -> String {
     format!("HTTP {status}: {what}")
 }
 
-/// What an empty reason of a close is shown as: what its code means by RFC 6455.
+/// Meaning of a close code by RFC 6455, shown when the close has no reason.
 const fn meaning_of(code: u16) -> &'static str {
     match code {
         1000 => "clean close",
@@ -216,34 +199,34 @@ const fn meaning_of(code: u16) -> &'static str {
     }
 }
 
-/// How a close without a code is shown, after RFC 6455 7.1.5.
+/// Code that stands for a close without a code, RFC 6455 7.1.5.
 const NO_CODE: u16 = 1005;
 
 impl FeedError {
-    /// A server's close.
+    /// Converts a received close frame.
     pub(crate) fn from_close(code: Option<u16>, reason: &str) -> Self {
         let reason =
             if reason.is_empty() { String::new() } else { format!(": {}", Escaped(reason)) };
         Self::Closed { code: code.unwrap_or(NO_CODE), reason }
     }
 
-    /// Whether the server closed the connection without a complaint: 1000, 1001 or without a code.
+    /// Returns `true` for a close without a complaint: 1000, 1001 or no code.
     pub const fn is_clean_close(&self) -> bool {
         matches!(self, Self::Closed { code: 1000 | 1001 | NO_CODE, .. })
     }
 
-    /// A clean close as a success.
+    /// Converts a clean close to `Ok`.
     pub(crate) fn unless_clean(self) -> Result<(), Self> {
         if self.is_clean_close() { Ok(()) } else { Err(self) }
     }
 
-    /// What the user can do about it, where that is not waiting.
-    pub fn advice(&self, origins: SettingNames) -> Option<String> {
+    /// Returns what the user can do, or `None` if waiting is enough.
+    pub fn advice(&self, setting_names: SettingNames) -> Option<String> {
         let Self::Refused(refusal) = self else {
             let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
-            return is_other.then(|| format!("check {}", origins.address));
+            return is_other.then(|| format!("check {}", setting_names.address));
         };
-        let SettingNames { address, has_cookie } = origins;
+        let SettingNames { address, has_cookie } = setting_names;
         let browser = || {
             format!(
                 "open the site in your browser, pass the challenge there if there is one, and copy \
@@ -265,8 +248,8 @@ impl FeedError {
         })
     }
 
-    /// What it says about trying again.
-    pub fn verdict(&self) -> RetryDecision {
+    /// Classifies the error for the next attempt.
+    pub fn retry_decision(&self) -> RetryDecision {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
             Self::Refused(UpgradeRejection { is_challenge: true, retry_after, .. }) => {
@@ -278,7 +261,7 @@ impl FeedError {
             Self::TlsSetUp(_)
             | Self::Handshake { .. }
             | Self::Subprotocol { .. }
-            | Self::SessionRefused { .. } => RetryDecision::Park,
+            | Self::SessionRefused { .. } => RetryDecision::Suspend,
             Self::Dial(_)
             | Self::Transport(_)
             | Self::Tls(_)
@@ -294,12 +277,12 @@ impl FeedError {
         }
     }
 
-    /// How long the server asks to wait, in `Retry-After`.
+    /// Value of `Retry-After`.
     pub const fn retry_after(&self) -> Option<Duration> {
         if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
     }
 
-    /// Whether the marketplace keeps us out until a person has acted: buying must stop too.
+    /// Returns `true` if the marketplace blocks access until the user acts. Ordering must stop too.
     pub const fn is_blocked(&self) -> bool {
         if let Self::Refused(refusal) = self {
             let is_told_to_wait = matches!(refusal.status, 418 | 429 | 500..=599);
@@ -310,7 +293,7 @@ impl FeedError {
         false
     }
 
-    /// The error with everything behind it, on one line.
+    /// The error with all its sources, on one line.
     pub fn chain(&self) -> String {
         use fmt::Write as _;
         let mut line = self.to_string();
@@ -323,7 +306,7 @@ impl FeedError {
         line
     }
 
-    /// The code and the reason of the line `Disconnected (code, reason)`.
+    /// Close code and reason for log lines; 1006 if there was no close frame.
     pub(crate) fn code_and_reason(&self) -> (u16, String) {
         if let Self::Closed { code, reason } = self {
             let reason = reason.strip_prefix(": ").unwrap_or(meaning_of(*code));
@@ -347,49 +330,49 @@ mod tests {
 
     #[test]
     fn a_message_does_not_repeat_its_source() {
-        let io = || io::Error::other("the very words");
+        let io = || io::Error::other("source text");
         for error in [
             FeedError::Dial(DialError::Connect(io())),
             FeedError::Tls(io()),
             FeedError::Lost(io()),
             FeedError::Broken { step: ConnectStep::Upgrade, source: io() },
         ] {
-            assert!(!error.to_string().contains("very words"), "{error}");
-            assert_eq!(error.chain().matches("very words").count(), 1, "{error:?}");
+            assert!(!error.to_string().contains("source text"), "{error}");
+            assert_eq!(error.chain().matches("source text").count(), 1, "{error:?}");
         }
     }
 
     #[test]
-    fn a_page_where_a_websocket_should_be_is_parked_and_blocks() {
+    fn an_html_page_suspends_retries_and_blocks() {
         for status in [200, 403, 400] {
-            assert_eq!(refused(status, true).verdict(), RetryDecision::Park);
+            assert_eq!(refused(status, true).retry_decision(), RetryDecision::Suspend);
             assert!(refused(status, true).is_blocked());
         }
-        assert_eq!(refused(502, true).verdict(), RetryDecision::Retry);
+        assert_eq!(refused(502, true).retry_decision(), RetryDecision::Retry);
         assert!(!refused(502, true).is_blocked());
         assert!(!refused(429, true).is_blocked());
     }
 
     #[test]
-    fn a_broken_rule_is_retried_but_a_servers_complaint_is_parked() {
+    fn a_violation_is_retried_but_a_close_with_its_code_suspends_retries() {
         let violation = FeedError::Violation {
             violation: ProtocolViolation::TooBig,
             source: io::Error::other("too big").into(),
         };
-        assert_eq!(violation.verdict(), RetryDecision::Retry);
+        assert_eq!(violation.retry_decision(), RetryDecision::Retry);
         let complaint = FeedError::from_close(Some(1009), "");
-        assert_eq!(complaint.verdict(), RetryDecision::Park);
+        assert_eq!(complaint.retry_decision(), RetryDecision::Suspend);
     }
 
     #[test]
-    fn what_the_server_says_is_made_harmless() {
+    fn text_of_the_server_is_escaped() {
         let error = FeedError::from_close(Some(4999), "a\u{1b}[2Jb");
         assert_eq!(error.to_string(), "closed by the server with 4999: a\\u{1b}[2Jb");
         assert_eq!(error.code_and_reason(), (4999, "a\\u{1b}[2Jb".to_owned()));
     }
 
     #[test]
-    fn clean_closes_are_no_errors() {
+    fn clean_closes_are_not_errors() {
         for code in [None, Some(1000), Some(1001)] {
             assert!(FeedError::from_close(code, "bye").unless_clean().is_ok());
         }
@@ -397,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn every_close_keeps_its_own_code_and_reason_also_a_clean_one() {
+    fn every_close_keeps_its_code_and_reason() {
         for (code, reason, shown, is_clean) in [
             (Some(1000), "", (1000, "clean close"), true),
             (Some(1000), "bye", (1000, "bye"), true),
@@ -417,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_named_as_what_it_is() {
+    fn an_upgrade_rejection_is_described_by_status_and_content() {
         for (status, is_html, named) in [
             (401, false, "not signed in"),
             (403, true, "a challenge page"),
@@ -439,13 +422,13 @@ mod tests {
     }
 
     #[test]
-    fn advice_names_the_setting_of_the_feed_that_was_refused() {
+    fn advice_names_the_setting_of_the_rejected_feed() {
         let spot = SettingNames { address: "--binance-spot", has_cookie: false };
         let mut refusals: Vec<FeedError> = Vec::new();
         for status in (200..600).filter(|status| *status != 101) {
             refusals.extend([refused(status, false), refused(status, true)]);
         }
-        refusals.push(FeedError::Subprotocol { wanted: "x" });
+        refusals.push(FeedError::Subprotocol { requested: "x" });
         refusals.push(FeedError::Handshake { what: "x" });
         for error in refusals {
             let public = error.advice(spot).unwrap_or_default() + &error.to_string();
@@ -453,7 +436,7 @@ mod tests {
                 assert!(!public.contains(other), "{public}");
             }
         }
-        let advice = |status, origins| refused(status, false).advice(origins);
+        let advice = |status, setting_names| refused(status, false).advice(setting_names);
         assert_eq!(advice(404, spot).as_deref(), Some("check --binance-spot"));
         let market = SettingNames::MARKETPLACE;
         assert_eq!(advice(404, market).as_deref(), Some("check CSGOROLL_WS_URL"));

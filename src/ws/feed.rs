@@ -1,12 +1,13 @@
-//! The marketplace's feed over one connection: what is subscribed to, and what becomes of an event.
+//! The marketplace's feed over one connection: its subscriptions and the handling of their events.
 //!
-//! This is the way from frame to order: [`ListingHandler::data`] runs for each event, allocates nothing,
-//! takes no lock and writes no log line before the closure has returned.
+//! Hot path: [`ListingHandler::on_data`] runs for each event. It does not allocate, lock or log
+//! before the closure has returned.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::{debug, info, warn};
@@ -16,7 +17,7 @@ use super::{
     connect::{Dial, TcpDial, open},
     deduplicator::{Deduplicator, Duplicate},
     error::{FeedError, ProtocolViolation},
-    gap_tracker::GapTracker,
+    gap_tracker::{GapTracker, Seconds},
     metrics::{ConnectionMetrics, FeedMetrics, add},
     protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
     session::{Session, SessionHandler, SessionNotice, now},
@@ -27,6 +28,7 @@ use crate::{
     clock,
     config::{Config, Credential, Generation},
     domain::trade::{Trade, TradeEvent},
+    json::Cursor,
     latency::RxTimestamps,
     markets::csgoroll::{
         feed::NextPayload,
@@ -35,50 +37,73 @@ use crate::{
     text::Escaped,
 };
 
-/// The subscription without which the feed is worth nothing: the first.
+/// The subscription to the listings, always the first. The feed is useless without it.
 const LISTINGS: OperationId = OperationId(1);
 
-/// What stands for a connection where a listing was found after a gap.
+/// The private subscription, see [`operations::subscriptions`].
+const WALLET: OperationId = OperationId(3);
+
+/// Name of a subscription in log lines, by its position in [`operations::subscriptions`].
+const fn subscription_name(operation: OperationId) -> &'static str {
+    match operation {
+        LISTINGS => "listings",
+        WALLET => "balance updates",
+        _ => "listing updates",
+    }
+}
+
+/// Returns the message of the first GraphQL error, or the raw JSON if there is none.
+fn error_message(errors: &str) -> Cow<'_, str> {
+    let mut message = None;
+    let read = Cursor::new(errors).array(|cursor| {
+        cursor.object(|key, cursor| match key.decode().as_ref() {
+            "message" if message.is_none() => {
+                cursor.string().map(|text| message = Some(text.decode()))
+            }
+            _ => cursor.skip().map(drop),
+        })
+    });
+    read.ok().and(message).unwrap_or(Cow::Borrowed(errors))
+}
+
+/// Connection index of listings that a back-fill found.
 const BACKFILL: usize = usize::MAX;
 
-/// A session with the marketplace.
 pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
 
-/// What the connections of one feed share.
+/// State shared by the connections of one feed.
 pub(super) struct FeedState<'c, F> {
-    /// Everything that is set.
     pub(super) config: &'c Config,
-    /// Whether anything can arrive.
-    pub(super) link: GapTracker,
+    pub(super) gap_tracker: GapTracker,
     on_trade: RefCell<F>,
     seen: RefCell<Deduplicator>,
-    conversations: Cell<u64>,
+    sessions: Cell<u64>,
     sockets: Cell<u32>,
 }
 
 impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
     pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
         let stable_after = config.reconnection.limits().stable_after;
-        let link = GapTracker::new(Arc::clone(&config.taps), String::new(), stable_after)
-            .filled_by(config.backfill.clone(), config.feed.sweep_at_start);
+        let gap_tracker = GapTracker::new(Arc::clone(&config.metrics), String::new(), stable_after)
+            .with_backfill(config.backfill.clone(), config.feed.sweep_at_start);
         Self {
             config,
-            link,
+            gap_tracker,
             on_trade: RefCell::new(on_trade),
             seen: RefCell::default(),
-            conversations: Cell::new(0),
+            sessions: Cell::new(0),
             sockets: Cell::new(0),
         }
     }
 
-    /// A number for one more socket, counted from 1.
-    fn next_number(&self) -> u32 {
+    /// Returns the number of the next socket, counted from 1.
+    fn next_socket_number(&self) -> u32 {
         let number = self.sockets.get().saturating_add(1);
         self.sockets.set(number);
         number
     }
 
-    /// Connects and subscribes.
+    /// Connects and writes the subscriptions.
     pub(super) async fn open<D: Dial>(
         &self,
         dial: &D,
@@ -86,14 +111,15 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
     ) -> Result<FeedSession<D::Stream>, FeedError> {
         let Config { endpoints, reconnection, .. } = self.config;
         let limits = reconnection.limits();
-        let conversations = self.conversations.get();
-        self.conversations.set(conversations.saturating_add(1));
-        let mut machine =
+        let sessions = self.sessions.get();
+        self.sessions.set(sessions.saturating_add(1));
+        let mut subscriptions =
             SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay)
-                .after(conversations);
-        for operation in subscriptions(self.config) {
+                .with_sessions_before(sessions);
+        for operation in subscribed_operations(self.config) {
             let is_optional = !operation.is_essential;
-            machine.want(Subscription { topic: operation.to_json(), is_optional }, now());
+            subscriptions
+                .subscribe(Subscription { topic: operation.to_json(), is_optional }, now());
         }
         let authority = endpoints.ws.authority();
         let request = UpgradeRequest {
@@ -102,57 +128,58 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
             origin: Some(&endpoints.origin),
             user_agent: Some(&endpoints.user_agent),
             credential,
-            subprotocol: machine.subprotocol(),
+            subprotocol: subscriptions.subprotocol(),
         };
-        open(dial, &request, machine, limits).await
+        open(dial, &request, subscriptions, limits).await
     }
 
-    /// Passes on what was found after a gap, for as long as somebody looks.
-    pub(super) async fn fill(&self, mut inlet: BackfillReceiver) {
-        while let Some(found) = inlet.next().await {
+    /// Delivers the listings that a back-fill finds, until the sender is dropped.
+    pub(super) async fn run_backfill(&self, mut receiver: BackfillReceiver) {
+        while let Some(found) = receiver.next().await {
             match found {
                 BackfillMessage::Listing(mut trade) => {
                     let at = now();
-                    let copy = self.seen.borrow_mut().record(&trade, BACKFILL, at);
-                    if copy == Duplicate::First {
+                    let duplicate = self.seen.borrow_mut().record(&trade, BACKFILL, at);
+                    if duplicate == Duplicate::First {
                         trade.arrival = Some(RxTimestamps::at(at));
-                        self.link.found();
+                        self.gap_tracker.on_backfilled();
                         (self.on_trade.borrow_mut())(*trade);
                     }
                 }
-                BackfillMessage::All(number) => self.link.filled(number),
+                BackfillMessage::All(number) => self.gap_tracker.on_backfill_done(number),
             }
         }
     }
 
-    /// A listener for one session of one connection. `proved` is called once, when the session has
-    /// shown that it is worth something.
-    pub(super) fn listener<P: FnMut()>(
+    /// Returns the handler for one session of one connection. `mark_healthy` is called once, when
+    /// the session counts as healthy.
+    pub(super) fn handler<P: FnMut()>(
         &self,
         connection: usize,
-        proves_by_listing: bool,
-        proved: P,
+        healthy_on_listing: bool,
+        mark_healthy: P,
     ) -> ListingHandler<'_, F, P> {
-        let Self { config, link, on_trade, seen, .. } = self;
+        let Self { config, gap_tracker, on_trade, seen, .. } = self;
         ListingHandler {
-            taps: &config.taps,
-            link,
+            metrics: &config.metrics,
+            gap_tracker,
             connection,
-            tap: config.taps.connections.get(connection),
+            connection_metrics: config.metrics.connections.get(connection),
             on_trade,
             seen,
-            number: self.next_number(),
+            number: self.next_socket_number(),
             listings: 0,
-            proves_by_listing,
-            proved: Some(proved),
-            is_silenced: false,
+            healthy_on_listing,
+            mark_healthy: Some(mark_healthy),
+            is_silent: false,
+            has_credential: config.credential.is_some(),
             is_superseded: false,
         }
     }
 }
 
-/// What is subscribed to: the listings first.
-fn subscriptions(config: &Config) -> Vec<GraphqlOperation> {
+/// The subscriptions of the feed, the listings first.
+fn subscribed_operations(config: &Config) -> Vec<GraphqlOperation> {
     let Config { feed, whitelist, .. } = config;
     let mut operations = operations::subscriptions(feed.generation);
     let filters = SubscriptionFilters::of(whitelist)
@@ -163,91 +190,109 @@ fn subscriptions(config: &Config) -> Vec<GraphqlOperation> {
     operations
 }
 
-/// Hears one session.
+/// Handles the events of one session with the marketplace.
 pub(super) struct ListingHandler<'h, F, P> {
-    taps: &'h FeedMetrics,
-    link: &'h GapTracker,
+    metrics: &'h FeedMetrics,
+    gap_tracker: &'h GapTracker,
     connection: usize,
-    tap: Option<&'h ConnectionMetrics>,
+    connection_metrics: Option<&'h ConnectionMetrics>,
     on_trade: &'h RefCell<F>,
     seen: &'h RefCell<Deduplicator>,
-    /// Which socket it hears, counted from 1.
+    /// Number of the socket, counted from 1.
     pub(super) number: u32,
     listings: u64,
-    proves_by_listing: bool,
-    proved: Option<P>,
-    /// Whether the subscription to the listings has ended and was not asked for again yet.
-    is_silenced: bool,
-    /// Whether another session has taken over; what becomes of this one's subscriptions is of no
-    /// account.
+    healthy_on_listing: bool,
+    mark_healthy: Option<P>,
+    /// `true` from the end of the listings subscription until it is subscribed to again.
+    is_silent: bool,
+    has_credential: bool,
+    /// `true` once another session has replaced this one; ended subscriptions are then ignored.
     is_superseded: bool,
 }
 
 impl<F, P: FnMut()> ListingHandler<'_, F, P> {
-    /// How many listings this session delivered, whether or not another was faster.
+    /// Number of listings that this session delivered, duplicates included.
     pub(super) const fn listings(&self) -> u64 {
         self.listings
     }
 
-    /// The same for a session that another has taken over from.
+    /// Marks the session as replaced by another one.
     pub(super) fn superseded(self) -> Self {
         Self { is_superseded: true, ..self }
     }
 
-    /// The subscription to the listings has ended on the live link.
-    fn silenced(&mut self, cause: &str) {
-        if !self.is_superseded && !std::mem::replace(&mut self.is_silenced, true) {
-            self.link.silenced(now(), cause);
+    /// Handles the end of the listings subscription on a live connection.
+    fn on_silent(&mut self, cause: &str) {
+        if !self.is_superseded && !std::mem::replace(&mut self.is_silent, true) {
+            self.gap_tracker.on_silent(now(), cause);
         }
     }
 
-    /// The listings were subscribed to, again or over a fresh connection.
-    pub(super) fn subscribed(&mut self) {
-        if std::mem::take(&mut self.is_silenced) {
-            self.link.renewed();
+    /// Handles a new listings subscription, on this or on a new connection.
+    pub(super) fn on_subscribed(&mut self) {
+        if std::mem::take(&mut self.is_silent) {
+            self.gap_tracker.on_resubscribed();
         }
     }
 
-    /// The connection is gone; `alive` was its last proof of life.
-    pub(super) fn disconnected(&self, alive: Instant, ended: &FeedError) {
+    /// Handles the end of the connection. `alive` is the last time at which it was known to work.
+    pub(super) fn on_disconnected(&self, alive: Instant, ended: &FeedError) {
         if let FeedError::Violation { violation: ProtocolViolation::TooBig, .. } = ended
-            && let Some(witness) = self.taps.witness()
+            && let Some(recorder) = self.metrics.recorder()
         {
-            witness.too_long();
+            recorder.on_oversized();
         }
-        if self.is_silenced {
-            self.link.down_after_silence();
+        if self.is_silent {
+            self.gap_tracker.on_disconnected_while_silent();
         } else {
-            self.link.down(alive, &ended.chain());
+            self.gap_tracker.on_disconnected(alive, &ended.chain());
         }
     }
 
-    fn prove(&mut self) {
-        if let Some(mut proved) = self.proved.take() {
-            proved();
+    fn mark_healthy(&mut self) {
+        if let Some(mut mark_healthy) = self.mark_healthy.take() {
+            mark_healthy();
         }
     }
 
-    /// Whether a listing is news. Keeps the connection's account.
+    /// Logs the end of a subscription. Without a credential the site rejects the private one; this
+    /// is logged at `debug`, because the missing credential is reported at start.
+    fn log_ended(&self, operation: OperationId, cause: &str, retry_in: Option<Duration>) {
+        let (name, cause) = (subscription_name(operation), Escaped(cause));
+        let outcome = match retry_in {
+            Some(wait) => format!("retrying in {}", Seconds(wait)),
+            None => "not retried on this connection".to_owned(),
+        };
+        if operation == WALLET && !self.has_credential {
+            debug!("Subscription ended: {name} ({cause}); {outcome}");
+        } else {
+            warn!("Subscription ended: {name} ({cause}); {outcome}");
+        }
+    }
+
+    /// Returns `true` for the first arrival of a listing, and updates the metrics of the
+    /// connection.
     #[inline]
     fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
-        let copy = self.seen.borrow_mut().record(trade, self.connection, at);
-        match (copy, self.tap) {
-            (Duplicate::First, tap) => {
-                if let Some(tap) = tap {
-                    add(&tap.wins, 1);
+        let duplicate = self.seen.borrow_mut().record(trade, self.connection, at);
+        match (duplicate, self.connection_metrics) {
+            (Duplicate::First, connection_metrics) => {
+                if let Some(connection_metrics) = connection_metrics {
+                    add(&connection_metrics.wins, 1);
                 }
                 return true;
             }
-            (Duplicate::Late(by), Some(tap)) => {
+            (Duplicate::Late(by), Some(connection_metrics)) => {
                 let by_us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-                add(&tap.late, 1);
-                add(&tap.late_us, by_us);
-                tap.late_us_max.fetch_max(by_us, std::sync::atomic::Ordering::Relaxed);
+                add(&connection_metrics.late, 1);
+                add(&connection_metrics.late_us, by_us);
+                connection_metrics
+                    .late_us_max
+                    .fetch_max(by_us, std::sync::atomic::Ordering::Relaxed);
             }
             (Duplicate::Late(_) | Duplicate::Repeated, _) => {}
         }
-        add(&self.taps.duplicates, 1);
+        add(&self.metrics.duplicates, 1);
         false
     }
 }
@@ -256,13 +301,13 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
     type Payload<'a> = NextPayload<'a>;
 
     #[inline]
-    fn arrived(&mut self, text: &str) {
-        add(&self.taps.frames, 1);
-        add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    fn on_message(&mut self, text: &str) {
+        add(&self.metrics.frames, 1);
+        add(&self.metrics.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
     }
 
     #[inline]
-    fn data(
+    fn on_data(
         &mut self,
         operation: Option<OperationId>,
         payload: NextPayload<'_>,
@@ -275,108 +320,107 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
             self.listings =
                 self.listings.saturating_add(u64::from(trade.event == TradeEvent::Listed));
             if self.is_first(&trade, arrival.framed) {
-                add(&self.taps.listings, 1);
+                add(&self.metrics.listings, 1);
                 trade.arrival = Some(arrival);
                 (self.on_trade.borrow_mut())(trade);
             }
         }
         if self.listings != before {
-            self.taps.listing_came(clock::now());
+            self.metrics.set_last_listing(clock::now());
         }
         if unreadable != 0 {
-            add(&self.taps.unreadable, u64::from(unreadable));
+            add(&self.metrics.unreadable, u64::from(unreadable));
             debug!(count = unreadable, "Listings without a usable id dropped");
         }
         if !is_known && errors.is_none() {
-            add(&self.taps.unknown, 1);
-            debug!("An event of an unknown kind was dropped");
+            add(&self.metrics.unknown, 1);
+            debug!("Event of an unknown type dropped");
         }
         if let Some(balance) = wallet {
-            self.taps.push_balance(balance);
+            self.metrics.push_balance(balance);
         }
         if let Some(errors) = errors {
-            add(&self.taps.graphql_errors, 1);
-            warn!("The feed reports an error: {}", Escaped(errors));
+            add(&self.metrics.graphql_errors, 1);
+            warn!("Error reported by the feed: {}", Escaped(&error_message(errors)));
         }
-        if self.listings != 0 && self.proves_by_listing {
-            self.prove();
+        if self.listings != 0 && self.healthy_on_listing {
+            self.mark_healthy();
         }
         if operation == Some(LISTINGS) && is_known {
-            self.link.data();
+            self.gap_tracker.on_data();
             return true;
         }
         false
     }
 
     #[inline]
-    fn served(&mut self, text: &str, at: Instant, is_data: bool) {
-        if let Some(witness) = self.taps.witness() {
-            witness.message(self.number, text, at, is_data);
+    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
+        if let Some(recorder) = self.metrics.recorder() {
+            recorder.on_message(self.number, text, at, is_data);
         }
     }
 
-    fn notice(&mut self, notice: SessionNotice<'_>) {
+    fn on_notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
             SessionNotice::Malformed { text, error } => {
-                add(&self.taps.malformed, 1);
-                warn!("A message that cannot be read was dropped ({error}): {}", Escaped(text));
+                add(&self.metrics.malformed, 1);
+                warn!("Malformed message dropped ({error}): {}", Escaped(text));
             }
             SessionNotice::Binary(bytes) => {
-                add(&self.taps.malformed, 1);
-                if let Some(witness) = self.taps.witness() {
-                    witness.binary();
+                add(&self.metrics.malformed, 1);
+                if let Some(recorder) = self.metrics.recorder() {
+                    recorder.on_binary();
                 }
-                warn!("A binary message of {bytes} bytes was dropped");
+                warn!("Binary message dropped: {bytes} bytes");
             }
             SessionNotice::Unknown(text) => {
-                add(&self.taps.unknown, 1);
-                debug!("A message of an unknown kind was dropped: {}", Escaped(text));
+                add(&self.metrics.unknown, 1);
+                debug!("Message of an unknown type dropped: {}", Escaped(text));
             }
-            SessionNotice::Ended { operation, error, again_in } => {
-                add(&self.taps.ended, 1);
-                let what = if operation == LISTINGS { "Listings" } else { "An optional" };
-                let why = error.map_or("it was completed", |error| error.0);
-                let why = Escaped(why);
-                match again_in {
-                    Some(wait) => warn!("{what} subscription ended; again in {wait:?}: {why}"),
-                    None => warn!("{what} subscription ended and is given up: {why}"),
-                }
+            SessionNotice::Ended { operation, error, retry_in } => {
+                add(&self.metrics.ended, 1);
+                let cause = error
+                    .map_or(Cow::Borrowed("completed by the site"), |error| error_message(error.0));
+                self.log_ended(operation, &cause, retry_in);
                 if operation == LISTINGS {
-                    self.silenced(&format!("the subscription to the listings ended: {why}"));
+                    let cause = Escaped(&cause);
+                    self.on_silent(&format!("the subscription to the listings ended: {cause}"));
                 }
             }
-            SessionNotice::Asked { operation } => {
+            SessionNotice::Resubscribed { operation } => {
                 if operation == LISTINGS {
-                    self.subscribed();
+                    self.on_subscribed();
                 }
             }
-            SessionNotice::Renewed => info!("No listings for a while; subscribing again"),
-            SessionNotice::Stable => self.prove(),
+            SessionNotice::Resubscribing { silent } => {
+                info!("No listings for {}, resubscribing", Seconds(silent));
+            }
+            SessionNotice::Stable => self.mark_healthy(),
         }
     }
 }
 
-/// Connects once and hands out listings until the connection ends.
+/// Connects once and delivers listings until the connection ends.
 ///
-/// Returns `Ok` on a clean close. Usable alone; [`run_with_reconnect`](super::run_with_reconnect)
-/// loops over it.
+/// Returns `Ok` on a clean close. [`run_with_reconnect`](super::run_with_reconnect) reconnects
+/// after the end.
 ///
 /// # Errors
 ///
-/// A [`FeedError`] that says why the connection was not made or broke, and, by
-/// [`FeedError::verdict`], what that means for the next attempt.
+/// Returns the [`FeedError`] that prevented or ended the connection. [`FeedError::retry_decision`]
+/// classifies it for the next attempt.
 ///
 /// # Cancel safety
 ///
-/// Safe: `on_trade` never runs in part. Drop the future to stop; the server sees the socket close.
+/// Cancel safe: `on_trade` is never interrupted. Dropping the future closes the socket.
 pub async fn connect_once(
     config: &Config,
     on_trade: impl FnMut(Trade<'_>),
 ) -> Result<(), FeedError> {
-    let dial = TcpDial::of(config)?;
-    let hub = FeedState::new(config, on_trade);
-    let mut session = hub.open(&dial, config.credential.as_ref()).await?;
+    let dial = TcpDial::from_config(config)?;
+    let feed_state = FeedState::new(config, on_trade);
+    let mut session = feed_state.open(&dial, config.credential.as_ref()).await?;
     info!("Connected");
-    let mut listener = hub.listener(0, true, || {});
-    session.run(&mut listener, &mut ArrivalStats::default()).await.unless_clean()
+    let mut handler = feed_state.handler(0, true, || {});
+    session.run(&mut handler, &mut ArrivalStats::default()).await.unless_clean()
 }

@@ -1,52 +1,46 @@
-//! What a server writes, from bytes to messages: the reading half of RFC 6455 for a client. Pure.
+//! Frame decoder: the reading half of RFC 6455 for a client. Pure.
 //!
-//! A message is read where it lies: the bytes of the socket go into one buffer, and a text that came
-//! in one frame is handed out as a slice of it, without a copy. The writing half, with its masks, is
-//! the library's.
+//! Messages are parsed in place. The bytes of the socket go into one buffer, and a text that
+//! arrived in one frame is returned as a slice of it, without a copy. Frames are written by
+//! tungstenite.
 //!
 //! # Invariants
 //!
-//! 1. What is handed out is what the server wrote, once, in order, and whole.
-//! 2. A text is UTF-8, a message at most [`MESSAGE_BYTES_MAX`] long; nothing is kept beyond one
-//!    unfinished message and one read.
-//! 3. Whoever breaks a rule is told which, and after that nothing more is read.
+//! 1. Each message is returned exactly as the server wrote it, once and in order.
+//! 2. A text is UTF-8, a message is at most [`MESSAGE_BYTES_MAX`] long; the memory is bounded by
+//!    one incomplete message and one read.
+//! 3. A protocol violation is reported with its kind; nothing is read after it.
 
 use std::ops::Range;
 
 use super::error::ProtocolViolation;
 
-/// The longest message that is accepted, in bytes. Listings have 1.5 kB.
+/// Maximum size of a message in bytes. Listings take 1.5 kB.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// How much is read from the socket at once.
+/// Maximum bytes per read from the socket.
 pub const READ_BYTES: usize = 16 * 1024;
 
-/// What fits behind a frame that is only half there before anything has to be moved.
+/// Initial buffer size: space behind an incomplete frame before bytes must be moved.
 const BUFFER_BYTES: usize = 2 * READ_BYTES;
-/// The longest payload of a frame that controls the connection.
+/// Maximum payload of a control frame.
 const CONTROL_BYTES_MAX: u64 = 125;
 
-/// What a server said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WsMessage<'a> {
-    /// A text.
     Text(&'a str),
-    /// So many bytes that are no text.
+    /// Length of a binary message in bytes.
     Binary(usize),
-    /// It wants an answer with these bytes.
     Ping(&'a [u8]),
-    /// It has answered.
     Pong,
-    /// It says goodbye, with a code and words if it gives any.
+    /// Close with a code and a reason, if there are any.
     Close(Option<(u16, &'a str)>),
 }
 
-/// A rule of RFC 6455 that a server broke.
+/// A violation of RFC 6455 by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct ProtocolError {
-    /// What the connection is closed with.
     pub violation: ProtocolViolation,
-    /// What it did.
     pub what: &'static str,
 }
 
@@ -54,14 +48,12 @@ const fn protocol(what: &'static str) -> ProtocolError {
     ProtocolError { violation: ProtocolViolation::Protocol, what }
 }
 
-const TOO_BIG: ProtocolError = ProtocolError {
-    violation: ProtocolViolation::TooBig,
-    what: "a message over the limit of 1 MiB",
-};
+const TOO_BIG: ProtocolError =
+    ProtocolError { violation: ProtocolViolation::TooBig, what: "message over the limit of 1 MiB" };
 const NOT_UTF8: ProtocolError =
-    ProtocolError { violation: ProtocolViolation::NotUtf8, what: "text that is not UTF-8" };
+    ProtocolError { violation: ProtocolViolation::NotUtf8, what: "text is not UTF-8" };
 
-/// What a frame is, by RFC 6455 5.2.
+/// Frame type, RFC 6455 5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opcode {
     Continuation,
@@ -81,7 +73,7 @@ impl Opcode {
             0x8 => Ok(Self::Close),
             0x9 => Ok(Self::Ping),
             0xA => Ok(Self::Pong),
-            _ => Err(protocol("a frame of a kind that does not exist")),
+            _ => Err(protocol("unknown opcode")),
         }
     }
 
@@ -90,26 +82,25 @@ impl Opcode {
     }
 }
 
-/// A frame's head.
 #[derive(Clone, Copy, Debug)]
 struct FrameHead {
     opcode: Opcode,
     is_final: bool,
-    /// Of the head itself.
+    /// Length of the head in bytes.
     len: usize,
-    /// Of what follows.
+    /// Length of the payload in bytes.
     payload: usize,
 }
 
 impl FrameHead {
-    /// Reads a head; `None` while not all of it is there.
+    /// Parses a head. Returns `None` if it is incomplete.
     fn read(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 {
-            return Err(protocol("a reserved bit is set"));
+            return Err(protocol("reserved bit set"));
         }
         if second & 0x80 != 0 {
-            return Err(protocol("a masked frame"));
+            return Err(protocol("masked frame"));
         }
         let (opcode, is_final) = (Opcode::of(first)?, first & 0x80 != 0);
         let (len, payload) = match second {
@@ -124,7 +115,7 @@ impl FrameHead {
             short => (2, u64::from(short)),
         };
         if opcode.is_control() && (!is_final || CONTROL_BYTES_MAX < payload) {
-            return Err(protocol("a control frame in fragments, or too long"));
+            return Err(protocol("control frame fragmented or too long"));
         }
         match usize::try_from(payload) {
             Ok(payload) if payload <= MESSAGE_BYTES_MAX => {
@@ -135,28 +126,27 @@ impl FrameHead {
     }
 }
 
-/// Where a whole message lies.
+/// Location of a complete message.
 #[derive(Clone, Debug)]
 enum MessageRange {
     /// In the buffer, in one frame.
     Buffer(Range<usize>),
-    /// Put together from fragments.
+    /// In `fragments`, reassembled.
     Fragments,
 }
 
-/// Reads messages out of bytes as they come.
+/// Decodes messages from a stream of bytes.
 #[derive(Debug)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// How long the frame at `start` is with its head, where that is known.
+    /// Length of the frame at `start`, head included, once it is known.
     frame: Option<usize>,
-    /// A message of which not every fragment is there.
-    gathering: Option<Opcode>,
+    /// Opcode of a message with missing fragments.
+    fragmented: Option<Opcode>,
     fragments: Vec<u8>,
-    /// The message that was found last.
-    found: Option<(Opcode, MessageRange)>,
+    current: Option<(Opcode, MessageRange)>,
 }
 
 impl Default for FrameDecoder {
@@ -166,16 +156,16 @@ impl Default for FrameDecoder {
             start: 0,
             end: 0,
             frame: None,
-            gathering: None,
+            fragmented: None,
             fragments: Vec::new(),
-            found: None,
+            current: None,
         }
     }
 }
 
 impl FrameDecoder {
-    /// One that begins with what has been read already.
-    pub fn after(bytes: &[u8]) -> Self {
+    /// Creates a decoder with bytes that were read already.
+    pub fn with_bytes(bytes: &[u8]) -> Self {
         let mut decoder = Self::default();
         let missing = bytes.len().saturating_sub(decoder.buffer.len());
         decoder.grow(missing);
@@ -186,7 +176,7 @@ impl FrameDecoder {
         decoder
     }
 
-    /// Where the next bytes go: at least one, and at most [`READ_BYTES`].
+    /// Returns the space for the next read: at least one byte, at most [`READ_BYTES`].
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -205,31 +195,31 @@ impl FrameDecoder {
         self.buffer.get_mut(self.end..end).unwrap_or_default()
     }
 
-    /// So many bytes were put into [`space`](Self::space).
+    /// Reports the number of bytes written to [`space`](Self::space).
     pub fn filled(&mut self, count: usize) {
         self.end = self.end.saturating_add(count).min(self.buffer.len());
     }
 
-    /// Goes on to the next message. `false`: not all of it is there yet.
+    /// Advances to the next message. Returns `false` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError`]: the connection must be closed, and nothing more be asked.
+    /// Returns a [`ProtocolError`], after which the connection must be closed and the decoder not
+    /// be used again.
     #[inline]
     pub fn advance(&mut self) -> Result<bool, ProtocolError> {
-        self.found = self.find()?;
-        Ok(self.found.is_some())
+        self.current = self.next_message()?;
+        Ok(self.current.is_some())
     }
 
-    /// The message that [`advance`](Self::advance) came to; a pong that nobody sent, if it came to
-    /// none.
+    /// Returns the current message after a successful [`advance`](Self::advance), else a pong.
     ///
     /// # Errors
     ///
-    /// As for [`advance`](Self::advance).
+    /// Same as [`advance`](Self::advance).
     #[inline]
     pub fn message(&self) -> Result<WsMessage<'_>, ProtocolError> {
-        let Some((opcode, place)) = &self.found else { return Ok(WsMessage::Pong) };
+        let Some((opcode, place)) = &self.current else { return Ok(WsMessage::Pong) };
         let payload = match place {
             MessageRange::Buffer(place) => self.buffer.get(place.clone()).unwrap_or_default(),
             MessageRange::Fragments => self.fragments.as_slice(),
@@ -243,39 +233,41 @@ impl FrameDecoder {
         })
     }
 
-    /// Takes frames out until a message is whole.
+    /// Consumes frames until a message is complete.
     #[inline]
-    fn find(&mut self) -> Result<Option<(Opcode, MessageRange)>, ProtocolError> {
-        while let Some((head, payload)) = self.take()? {
-            match (head.opcode, self.gathering) {
+    fn next_message(&mut self) -> Result<Option<(Opcode, MessageRange)>, ProtocolError> {
+        while let Some((head, payload)) = self.next_frame()? {
+            match (head.opcode, self.fragmented) {
                 (opcode, _) if opcode.is_control() => {
                     return Ok(Some((opcode, MessageRange::Buffer(payload))));
                 }
-                (Opcode::Continuation, None) => return Err(protocol("a continuation of nothing")),
+                (Opcode::Continuation, None) => {
+                    return Err(protocol("continuation without a message"));
+                }
                 (Opcode::Continuation, Some(opcode)) => {
-                    self.gather(payload)?;
+                    self.append_fragment(payload)?;
                     if head.is_final {
-                        self.gathering = None;
+                        self.fragmented = None;
                         return Ok(Some((opcode, MessageRange::Fragments)));
                     }
                 }
-                (_, Some(_)) => return Err(protocol("a message amid the fragments of another")),
+                (_, Some(_)) => return Err(protocol("new message inside a fragmented one")),
                 (opcode, None) if head.is_final => {
                     return Ok(Some((opcode, MessageRange::Buffer(payload))));
                 }
                 (opcode, None) => {
-                    self.gathering = Some(opcode);
+                    self.fragmented = Some(opcode);
                     self.fragments.clear();
-                    self.gather(payload)?;
+                    self.append_fragment(payload)?;
                 }
             }
         }
         Ok(None)
     }
 
-    /// Takes one frame out of the buffer: its head, and where its payload lies.
+    /// Consumes one frame. Returns its head and the range of its payload.
     #[inline]
-    fn take(&mut self) -> Result<Option<(FrameHead, Range<usize>)>, ProtocolError> {
+    fn next_frame(&mut self) -> Result<Option<(FrameHead, Range<usize>)>, ProtocolError> {
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
         let Some(head) = FrameHead::read(bytes)? else { return Ok(None) };
         let len = head.len.saturating_add(head.payload);
@@ -290,7 +282,7 @@ impl FrameDecoder {
         Ok(Some((head, payload)))
     }
 
-    fn gather(&mut self, payload: Range<usize>) -> Result<(), ProtocolError> {
+    fn append_fragment(&mut self, payload: Range<usize>) -> Result<(), ProtocolError> {
         let payload = self.buffer.get(payload).unwrap_or_default();
         if MESSAGE_BYTES_MAX < self.fragments.len().saturating_add(payload.len()) {
             return Err(TOO_BIG);
@@ -303,13 +295,13 @@ impl FrameDecoder {
         self.buffer.resize(self.buffer.len().saturating_add(by), 0);
     }
 
-    /// Gives back what only a long message needed.
+    /// Releases memory that a long message needed.
     fn shrink(&mut self) {
         if BUFFER_BYTES < self.buffer.len() {
             self.buffer.truncate(BUFFER_BYTES);
             self.buffer.shrink_to_fit();
         }
-        if self.gathering.is_none() && BUFFER_BYTES < self.fragments.capacity() {
+        if self.fragmented.is_none() && BUFFER_BYTES < self.fragments.capacity() {
             self.fragments = Vec::new();
         }
     }
@@ -319,7 +311,7 @@ fn text(bytes: &[u8]) -> Result<&str, ProtocolError> {
     str::from_utf8(bytes).map_err(|_invalid| NOT_UTF8)
 }
 
-/// Reads a goodbye, by RFC 6455 5.5.1 and 7.4.
+/// Parses a close frame, RFC 6455 5.5.1 and 7.4.
 fn close(payload: &[u8]) -> Result<Option<(u16, &str)>, ProtocolError> {
     match payload {
         [] => Ok(None),
@@ -327,10 +319,10 @@ fn close(payload: &[u8]) -> Result<Option<(u16, &str)>, ProtocolError> {
             let code = u16::from_be_bytes([*high, *low]);
             match code {
                 1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Some((code, text(reason)?))),
-                _ => Err(protocol("a close code that must not be sent")),
+                _ => Err(protocol("reserved close code")),
             }
         }
-        [_] => Err(protocol("half a close code")),
+        [_] => Err(protocol("truncated close code")),
     }
 }
 
@@ -347,7 +339,7 @@ mod tests {
 
     use super::*;
 
-    /// A frame of a server, or of one that breaks rules.
+    /// Encodes a frame, valid or not.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![first];
         match u16::try_from(payload.len()) {
@@ -365,27 +357,27 @@ mod tests {
         bytes
     }
 
-    /// What was heard, and the rule that was broken at the end, if one was.
+    /// Decoded messages and the violation that ended them, if any.
     #[derive(Debug, PartialEq, Eq)]
-    struct Heard {
+    struct Decoded {
         messages: Vec<String>,
-        broken: Option<ProtocolViolation>,
+        violation: Option<ProtocolViolation>,
     }
 
-    /// Everything that is in these bytes, of which so many come at a time.
-    fn decode(bytes: &[u8], step: usize) -> Heard {
+    /// Decodes the bytes in reads of `step` bytes.
+    fn decode(bytes: &[u8], step: usize) -> Decoded {
         let mut decoder = FrameDecoder::default();
-        let mut heard = Heard { messages: Vec::new(), broken: None };
+        let mut decoded = Decoded { messages: Vec::new(), violation: None };
         let mut rest = bytes;
         loop {
             match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
                 Ok(Some(message)) => {
-                    heard.messages.push(format!("{message:?}"));
+                    decoded.messages.push(format!("{message:?}"));
                     if matches!(message, WsMessage::Close(_)) {
-                        return heard;
+                        return decoded;
                     }
                 }
-                Ok(None) if rest.is_empty() => return heard,
+                Ok(None) if rest.is_empty() => return decoded,
                 Ok(None) => {
                     let space = decoder.space();
                     assert!(!space.is_empty() && space.len() <= READ_BYTES);
@@ -394,25 +386,25 @@ mod tests {
                     decoder.filled(count);
                     rest = &rest[count..];
                 }
-                Err(broken) => {
-                    heard.broken = Some(broken.violation);
-                    return heard;
+                Err(violation) => {
+                    decoded.violation = Some(violation.violation);
+                    return decoded;
                 }
             }
         }
     }
 
     #[track_caller]
-    fn check(bytes: &[u8], messages: &[WsMessage<'_>], broken: Option<ProtocolViolation>) {
+    fn check(bytes: &[u8], messages: &[WsMessage<'_>], violation: Option<ProtocolViolation>) {
         let messages = messages.iter().map(|message| format!("{message:?}")).collect();
-        let expected = Heard { messages, broken };
+        let expected = Decoded { messages, violation };
         for step in [1, 2, 3, 7, 1_000, usize::MAX] {
             assert_eq!(decode(bytes, step), expected, "{step} bytes at a time");
         }
     }
 
     #[test]
-    fn messages_are_read_whatever_the_pieces_in_which_they_come() {
+    fn messages_are_decoded_for_any_read_size() {
         let long = "x".repeat(70_000);
         let bytes = [
             frame(0x81, b"short"),
@@ -436,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_put_together_and_control_frames_may_come_between() {
+    fn fragments_are_reassembled_across_control_frames() {
         let bytes = [
             frame(0x01, "gr".as_bytes()),
             frame(0x00, &"ü".as_bytes()[..1]),
@@ -450,37 +442,40 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_is_told_apart() {
-        let say = |violation, bytes: &[u8]| check(bytes, &[], Some(violation));
-        say(ProtocolViolation::Protocol, &frame(0xC1, b"{}"));
-        say(ProtocolViolation::Protocol, &frame(0x83, b"{}"));
-        say(ProtocolViolation::Protocol, &frame(0x8B, b""));
-        say(ProtocolViolation::Protocol, &frame(0x80, b"of nothing"));
-        say(ProtocolViolation::Protocol, &frame(0x09, b"a ping in fragments"));
-        say(ProtocolViolation::Protocol, &frame(0x89, &[b'x'; 126]));
-        say(ProtocolViolation::Protocol, &[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
-        say(ProtocolViolation::Protocol, &[frame(0x01, b"a"), frame(0x81, b"b")].concat());
-        say(ProtocolViolation::Protocol, &frame(0x88, &[3]));
+    fn each_protocol_violation_is_detected() {
+        let check_violation = |violation, bytes: &[u8]| check(bytes, &[], Some(violation));
+        check_violation(ProtocolViolation::Protocol, &frame(0xC1, b"{}"));
+        check_violation(ProtocolViolation::Protocol, &frame(0x83, b"{}"));
+        check_violation(ProtocolViolation::Protocol, &frame(0x8B, b""));
+        check_violation(ProtocolViolation::Protocol, &frame(0x80, b"of nothing"));
+        check_violation(ProtocolViolation::Protocol, &frame(0x09, b"a ping in fragments"));
+        check_violation(ProtocolViolation::Protocol, &frame(0x89, &[b'x'; 126]));
+        check_violation(ProtocolViolation::Protocol, &[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
+        check_violation(
+            ProtocolViolation::Protocol,
+            &[frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+        );
+        check_violation(ProtocolViolation::Protocol, &frame(0x88, &[3]));
         for code in [0_u16, 999, 1_004, 1_005, 1_006, 1_015, 1_016, 2_999, 5_000] {
-            say(ProtocolViolation::Protocol, &frame(0x88, &code.to_be_bytes()));
+            check_violation(ProtocolViolation::Protocol, &frame(0x88, &code.to_be_bytes()));
         }
-        say(ProtocolViolation::NotUtf8, &frame(0x81, &[b'"', 0xFF, b'"']));
-        say(ProtocolViolation::NotUtf8, &frame(0x88, &[3, 0xE8, 0xFF]));
-        say(
+        check_violation(ProtocolViolation::NotUtf8, &frame(0x81, &[b'"', 0xFF, b'"']));
+        check_violation(ProtocolViolation::NotUtf8, &frame(0x88, &[3, 0xE8, 0xFF]));
+        check_violation(
             ProtocolViolation::TooBig,
             &[0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
         );
         let half = vec![b' '; MESSAGE_BYTES_MAX / 2 + 1];
         let halves = [frame(0x01, &half), frame(0x80, &half)].concat();
-        let heard = Heard { messages: Vec::new(), broken: Some(ProtocolViolation::TooBig) };
-        assert_eq!(decode(&halves, usize::MAX), heard);
+        let decoded = Decoded { messages: Vec::new(), violation: Some(ProtocolViolation::TooBig) };
+        assert_eq!(decode(&halves, usize::MAX), decoded);
     }
 
     #[test]
-    fn a_message_of_the_greatest_length_is_read_and_its_memory_given_back() {
+    fn a_message_of_maximum_size_is_read_and_its_memory_released() {
         let text = vec![b' '; MESSAGE_BYTES_MAX];
         let bytes = [frame(0x81, &text), frame(0x81, b"next")].concat();
-        let mut decoder = FrameDecoder::after(&bytes);
+        let mut decoder = FrameDecoder::with_bytes(&bytes);
         assert!(decoder.advance().unwrap());
         assert_eq!(decoder.message().unwrap(), WsMessage::Text(str::from_utf8(&text).unwrap()));
         assert!(decoder.advance().unwrap());
@@ -489,13 +484,13 @@ mod tests {
         decoder.space();
         assert_eq!(decoder.buffer.capacity(), BUFFER_BYTES);
         let claimed = [&[0x81, 127][..], &1_000_000_u64.to_be_bytes()].concat();
-        let mut decoder = FrameDecoder::after(&claimed);
+        let mut decoder = FrameDecoder::with_bytes(&claimed);
         assert!(!decoder.advance().unwrap());
         decoder.space();
         assert!(decoder.buffer.len() < MESSAGE_BYTES_MAX + READ_BYTES);
     }
 
-    /// Bytes to read; what is written is of no account.
+    /// A reader of bytes; writes are discarded.
     struct Wire<'a>(&'a [u8]);
 
     impl Read for Wire<'_> {
@@ -517,13 +512,13 @@ mod tests {
         }
     }
 
-    /// The same bytes, as the library reads them.
-    fn by_the_library(bytes: &[u8]) -> Heard {
+    /// Decodes the same bytes with tungstenite.
+    fn decode_with_tungstenite(bytes: &[u8]) -> Decoded {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
         let mut socket = WebSocket::from_raw_socket(Wire(bytes), Role::Client, Some(config));
-        let mut heard = Heard { messages: Vec::new(), broken: None };
+        let mut decoded = Decoded { messages: Vec::new(), violation: None };
         loop {
             let message = match socket.read() {
                 Ok(tungstenite::Message::Text(text)) => format!("{:?}", WsMessage::Text(&text)),
@@ -533,19 +528,19 @@ mod tests {
                 Ok(tungstenite::Message::Ping(bytes)) => format!("{:?}", WsMessage::Ping(&bytes)),
                 Ok(tungstenite::Message::Pong(_)) => format!("{:?}", WsMessage::Pong),
                 Ok(tungstenite::Message::Close(close)) => {
-                    // It replaces a code that must not be sent by these words.
+                    // Tungstenite replaces a reserved code with this reason.
                     if close.as_ref().is_some_and(|it| it.reason.as_str() == "Protocol violation") {
-                        heard.broken = Some(ProtocolViolation::Protocol);
-                        return heard;
+                        decoded.violation = Some(ProtocolViolation::Protocol);
+                        return decoded;
                     }
                     let close = close.as_ref().map(|it| (it.code.into(), it.reason.as_str()));
-                    heard.messages.push(format!("{:?}", WsMessage::Close(close)));
-                    return heard;
+                    decoded.messages.push(format!("{:?}", WsMessage::Close(close)));
+                    return decoded;
                 }
                 Ok(tungstenite::Message::Frame(_)) => unreachable!("only ever written"),
-                Err(tungstenite::Error::Io(_)) => return heard,
+                Err(tungstenite::Error::Io(_)) => return decoded,
                 Err(error) => {
-                    heard.broken = Some(match error {
+                    decoded.violation = Some(match error {
                         tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
                             ProtocolViolation::TooBig
                         }
@@ -555,14 +550,14 @@ mod tests {
                         }
                         other => panic!("{other}"),
                     });
-                    return heard;
+                    return decoded;
                 }
             };
-            heard.messages.push(message);
+            decoded.messages.push(message);
         }
     }
 
-    /// Frames, good ones mostly, and bytes that are none.
+    /// Mostly valid frames, and random bytes.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let first = prop_oneof![
             4 => Just(0x81_u8),
@@ -585,34 +580,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_hears_what_the_library_hears(bytes in bytes(), step in 1_usize..200) {
-            // 1014 was registered after the library's list was made.
+        fn the_decoder_agrees_with_tungstenite(bytes in bytes(), step in 1_usize..200) {
+            // 1014 was registered after tungstenite's list was made.
             prop_assume!(!bytes.windows(2).any(|pair| pair == 1_014_u16.to_be_bytes()));
-            let (ours, theirs) = (decode(&bytes, step), by_the_library(&bytes));
-            if theirs.broken == Some(ProtocolViolation::NotUtf8) {
-                // It looks at each fragment as it comes; we look at a text when it is whole.
+            let (ours, theirs) = (decode(&bytes, step), decode_with_tungstenite(&bytes));
+            if theirs.violation == Some(ProtocolViolation::NotUtf8) {
+                // Tungstenite checks each fragment; this decoder checks the complete text.
                 prop_assert!(ours.messages.starts_with(&theirs.messages), "{ours:?} {theirs:?}");
             } else {
-                // We look at a head before the rest has come, so it may still wait.
+                // This decoder reports a violation in the head before the payload has arrived.
                 prop_assert_eq!(&ours.messages, &theirs.messages);
-                prop_assert!(ours.broken.is_some() || theirs.broken.is_none(), "{:?}", theirs);
+                prop_assert!(ours.violation.is_some() || theirs.violation.is_none(), "{:?}", theirs);
             }
         }
 
         #[test]
-        fn how_many_bytes_come_at_a_time_changes_nothing(bytes in bytes(), step in 1_usize..200) {
+        fn the_read_size_does_not_change_the_result(bytes in bytes(), step in 1_usize..200) {
             prop_assert_eq!(decode(&bytes, step), decode(&bytes, usize::MAX));
         }
 
         #[test]
-        fn any_texts_come_out_as_they_went_in(
+        fn texts_are_decoded_unchanged(
             texts in prop::collection::vec("\\PC{0,60}", 0..20),
             step in 1_usize..5_000,
         ) {
             let bytes: Vec<u8> =
                 texts.iter().flat_map(|text| frame(0x81, text.as_bytes())).collect();
             let messages = texts.iter().map(|text| format!("{:?}", WsMessage::Text(text))).collect();
-            prop_assert_eq!(decode(&bytes, step), Heard { messages, broken: None });
+            prop_assert_eq!(decode(&bytes, step), Decoded { messages, violation: None });
         }
     }
 }

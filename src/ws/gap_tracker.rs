@@ -1,10 +1,9 @@
-//! Whether listings can arrive: over all connections of a feed, and since when not.
+//! Tracks the gaps of a feed: intervals in which no connection could deliver listings.
 //!
-//! A connection can deliver while it is up and its subscription to the listings lives. A gap begins
-//! with the last proof of life of the last connection that could deliver, not with the moment in
-//! which its death was noticed; while one can, there is none. It ends when a connection can deliver
-//! again, and goes on if that one is lost before it has delivered anything or lived for
-//! `stable_after`: a server that accepts and closes gives no listings either.
+//! A connection can deliver while it is up and subscribed to the listings. A gap begins at the last
+//! sign of life of the last such connection, not when its loss is detected. It ends when a
+//! connection can deliver again. If that one is lost before it delivers anything and before
+//! `stable_after`, the gap continues: a server that accepts and closes delivers no listings either.
 
 use std::{
     fmt,
@@ -24,63 +23,58 @@ use super::{
 };
 use crate::clock;
 
-/// Whether listings can arrive.
 #[derive(Debug)]
 pub(super) struct GapTracker {
-    taps: Arc<FeedMetrics>,
+    metrics: Arc<FeedMetrics>,
     tag: String,
     stable_after: Duration,
-    begun: Instant,
-    /// Whether nothing has come since the last gap ended.
+    started: Instant,
+    /// `true` from the end of a gap until the first data.
     awaits_data: AtomicBool,
     backfill: Option<Arc<Backfill>>,
     sweep_at_start: bool,
     state: Mutex<State>,
 }
 
-/// What ended a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GapEnd {
-    /// A connection.
     Connected,
-    /// A fresh subscription on a live connection.
+    /// A new subscription on a live connection.
     Subscribed,
 }
 
-/// A gap that has ended and whose back-fill has not.
+/// A gap that has ended, with a back-fill in progress.
 #[derive(Clone, Copy, Debug)]
 struct PendingBackfill {
     number: u64,
     by: GapEnd,
     lasted: Duration,
     attempts: u32,
-    reconnects: u64,
     found: u32,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    filling: Option<PendingBackfill>,
-    /// How many connections are up.
+    pending: Option<PendingBackfill>,
+    /// Number of connections that are up.
     connections: usize,
-    /// How many of them can deliver listings.
+    /// Number of connections that can deliver listings.
     delivering: usize,
     alive_until: Option<Instant>,
-    /// Since when listings can arrive, or when they last could for the first time after a gap.
+    /// Time since which listings can arrive; after a gap, the time at which they could again.
     since: Option<Instant>,
     attempts: u32,
-    reconnects: u64,
-    /// The number of the last back-fill that was asked for.
-    fills: u64,
+    /// Number of the last requested back-fill.
+    backfills: u64,
 }
 
 impl GapTracker {
-    pub(super) fn new(taps: Arc<FeedMetrics>, tag: String, stable_after: Duration) -> Self {
+    pub(super) fn new(metrics: Arc<FeedMetrics>, tag: String, stable_after: Duration) -> Self {
         Self {
-            taps,
+            metrics,
             tag,
             stable_after,
-            begun: now(),
+            started: now(),
             awaits_data: AtomicBool::new(false),
             backfill: None,
             sweep_at_start: false,
@@ -88,170 +82,175 @@ impl GapTracker {
         }
     }
 
-    /// Back-fills every gap, and at start if that is wanted.
-    pub(super) fn filled_by(self, backfill: Option<Arc<Backfill>>, sweep_at_start: bool) -> Self {
+    /// Requests a back-fill after every gap, and one at start if `sweep_at_start`.
+    pub(super) fn with_backfill(
+        self,
+        backfill: Option<Arc<Backfill>>,
+        sweep_at_start: bool,
+    ) -> Self {
         Self { backfill, sweep_at_start, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What is inside is whole between any two lines, whoever panicked.
+        // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The gaps so far.
     pub(super) fn gaps(&self) -> Vec<Gap> {
-        self.taps.gap_list()
+        self.metrics.gap_list()
     }
 
-    /// Somebody dials.
-    pub(super) fn dials(&self) {
-        add(&self.taps.dials, 1);
+    pub(super) fn on_dial(&self) {
+        add(&self.metrics.dials, 1);
         let mut state = self.lock();
         state.attempts = state.attempts.saturating_add(1);
         let attempts = state.attempts;
         drop(state);
-        self.taps.gap_attempts(attempts);
-        if let Some(witness) = self.taps.witness() {
-            witness.dials();
+        self.metrics.set_gap_attempts(attempts);
+        if let Some(recorder) = self.metrics.recorder() {
+            recorder.on_dial();
         }
     }
 
-    /// A dial led to nothing. Only whoever records needs to know: before the first connection there
-    /// was no life of which a gap could be counted, yet nothing was heard.
-    pub(super) fn failed(&self, cause: &str) {
+    /// Reports a failed dial to the recorder. Needed before the first connection only: no gap is
+    /// open then, although nothing can be recorded.
+    pub(super) fn on_dial_failed(&self, cause: &str) {
         let state = self.lock();
         let (is_first, is_down) = (state.alive_until.is_none(), state.delivering == 0);
         drop(state);
         if is_first
             && is_down
-            && let Some(witness) = self.taps.witness()
+            && let Some(recorder) = self.metrics.recorder()
         {
-            witness.down(self.begun, cause);
+            recorder.on_disconnected(self.started, cause);
         }
     }
 
-    /// A connection is up and subscribed. Returns the gap that this ended, if it did.
-    pub(super) fn up(&self) -> Option<Gap> {
+    /// Handles a connection that is up and subscribed. Returns the gap that it ended.
+    pub(super) fn on_connected(&self) -> Option<Gap> {
         let mut state = self.lock();
         state.connections = state.connections.saturating_add(1);
         if state.connections == 1 {
-            self.taps.connected(Some(clock::now()));
+            self.metrics.set_connected_since(Some(clock::now()));
         }
-        self.returns(&mut state, GapEnd::Connected)
+        self.resume(&mut state, GapEnd::Connected)
     }
 
-    /// The subscription to the listings was asked for again on a live connection.
-    pub(super) fn renewed(&self) {
-        let _gap = self.returns(&mut self.lock(), GapEnd::Subscribed);
+    /// Handles a new listings subscription on a live connection.
+    pub(super) fn on_resubscribed(&self) {
+        let _gap = self.resume(&mut self.lock(), GapEnd::Subscribed);
     }
 
-    /// One more connection can deliver. Returns the gap that this ended, if it did.
-    fn returns(&self, state: &mut State, by: GapEnd) -> Option<Gap> {
+    /// Counts a connection that can deliver. Returns the gap that it ended.
+    fn resume(&self, state: &mut State, by: GapEnd) -> Option<Gap> {
         state.delivering = state.delivering.saturating_add(1);
         if state.delivering != 1 {
             return None;
         }
         let at = now();
         state.since = Some(at);
-        self.taps.is_up.store(true, Ordering::Release);
-        self.taps.is_blocked.store(false, Ordering::Release);
+        self.metrics.is_up.store(true, Ordering::Release);
+        self.metrics.is_blocked.store(false, Ordering::Release);
         if by == GapEnd::Connected
-            && let Some(witness) = self.taps.witness()
+            && let Some(recorder) = self.metrics.recorder()
         {
-            witness.up();
+            recorder.on_connected();
         }
         let attempts = std::mem::take(&mut state.attempts);
         if state.alive_until.is_none() {
             if let Some(backfill) = self.backfill.as_ref().filter(|_| self.sweep_at_start) {
-                backfill.want(BackfillRequest { number: 0, since: None });
+                backfill.request(BackfillRequest { number: 0, since: None });
             }
             return None;
         }
         if by == GapEnd::Connected {
-            state.reconnects = state.reconnects.saturating_add(1);
-            add(&self.taps.reconnects, 1);
+            add(&self.metrics.reconnects, 1);
         }
-        let ended = self.taps.gap_ends(attempts, (at, clock::now()));
+        let ended = self.metrics.close_gap(attempts, (at, clock::now()));
         self.awaits_data.store(true, Ordering::Relaxed);
-        state.fills = state.fills.saturating_add(1);
+        state.backfills = state.backfills.saturating_add(1);
         let lasted = ended.as_ref().map_or(Duration::ZERO, |gap| gap.lasted);
-        let (number, reconnects) = (state.fills, state.reconnects);
-        let filling = PendingBackfill { number, by, lasted, attempts, reconnects, found: 0 };
+        let number = state.backfills;
+        let pending = PendingBackfill { number, by, lasted, attempts, found: 0 };
         match &self.backfill {
             Some(backfill) => {
-                state.filling = Some(filling);
+                state.pending = Some(pending);
                 backfill
-                    .want(BackfillRequest { number, since: ended.as_ref().map(|gap| gap.from) });
+                    .request(BackfillRequest { number, since: ended.as_ref().map(|gap| gap.from) });
             }
-            None => self.say(filling),
+            None => self.log_recovered(pending),
         }
         ended
     }
 
-    fn say(&self, filling: PendingBackfill) {
-        let PendingBackfill { by, lasted, attempts, reconnects, found, .. } = filling;
+    fn log_recovered(&self, pending: PendingBackfill) {
+        let PendingBackfill { by, lasted, attempts, found, .. } = pending;
         let (tag, gap) = (&self.tag, Seconds(lasted));
-        match by {
-            GapEnd::Connected => info!(
-                "Reconnected (gap {gap}, attempts {attempts}, reconnects {reconnects}, back-filled {found}){tag}"
-            ),
-            GapEnd::Subscribed => {
-                info!("Resubscribed to the listings (gap {gap}, back-filled {found}){tag}");
+        let recovered = match (&self.backfill, found) {
+            (None, _) => String::new(),
+            (Some(_), 1) => ", 1 missed listing recovered".to_owned(),
+            (Some(_), found) => format!(", {found} missed listings recovered"),
+        };
+        match (by, attempts) {
+            (GapEnd::Connected, 1) => info!("Feed back after {gap} (1 attempt){recovered}{tag}"),
+            (GapEnd::Connected, attempts) => {
+                info!("Feed back after {gap} ({attempts} attempts){recovered}{tag}");
             }
+            (GapEnd::Subscribed, _) => info!("Resubscribed after {gap}{recovered}{tag}"),
         }
     }
 
-    /// A listing that a gap had hidden was found.
-    pub(super) fn found(&self) {
-        add(&self.taps.backfilled, 1);
-        if let Some(witness) = self.taps.witness() {
-            witness.back_filled();
+    /// Counts a listing that a back-fill found.
+    pub(super) fn on_backfilled(&self) {
+        add(&self.metrics.backfilled, 1);
+        if let Some(recorder) = self.metrics.recorder() {
+            recorder.on_backfilled();
         }
-        if let Some(filling) = &mut self.lock().filling {
-            filling.found = filling.found.saturating_add(1);
+        if let Some(pending) = &mut self.lock().pending {
+            pending.found = pending.found.saturating_add(1);
         }
     }
 
-    /// Everything that could be found for this gap was found.
-    pub(super) fn filled(&self, number: u64) {
+    /// Handles the end of the back-fill with this number.
+    pub(super) fn on_backfill_done(&self, number: u64) {
         let mut state = self.lock();
-        if let Some(filling) = state.filling.take_if(|filling| filling.number == number) {
+        if let Some(pending) = state.pending.take_if(|pending| pending.number == number) {
             drop(state);
-            self.say(filling);
+            self.log_recovered(pending);
         }
     }
 
-    /// Data came. Cheap: nothing but a look at a flag, unless it is the first after a gap.
+    /// Handles data. Reads one flag, unless it is the first data after a gap.
     #[inline]
-    pub(super) fn data(&self) {
+    pub(super) fn on_data(&self) {
         if self.awaits_data.load(Ordering::Relaxed) {
             self.awaits_data.store(false, Ordering::Relaxed);
-            self.taps.gap_sees_data(clock::now());
+            self.metrics.mark_gap_data(clock::now());
         }
     }
 
-    /// A connection that was up is gone; `alive` was its last proof of life.
-    pub(super) fn down(&self, alive: Instant, cause: &str) {
-        self.gone();
-        self.silenced(alive, cause);
+    /// Handles the loss of a connection; `alive` is the last time at which it was known to work.
+    pub(super) fn on_disconnected(&self, alive: Instant, cause: &str) {
+        self.connection_closed();
+        self.on_silent(alive, cause);
     }
 
-    /// A connection is gone whose subscription to the listings had ended before.
-    pub(super) fn down_after_silence(&self) {
-        self.gone();
+    /// Handles the loss of a connection whose listings subscription had already ended.
+    pub(super) fn on_disconnected_while_silent(&self) {
+        self.connection_closed();
     }
 
-    fn gone(&self) {
+    fn connection_closed(&self) {
         let mut state = self.lock();
         state.connections = state.connections.saturating_sub(1);
         if state.connections == 0 {
-            self.taps.connected(None);
+            self.metrics.set_connected_since(None);
         }
     }
 
-    /// A connection can deliver no listings any more, because it is gone or because its subscription
-    /// has ended; `alive` was the last moment at which it surely could.
-    pub(super) fn silenced(&self, alive: Instant, cause: &str) {
+    /// Handles a connection that can no longer deliver listings, because it is lost or its
+    /// subscription has ended; `alive` is the last time at which it was known to deliver.
+    pub(super) fn on_silent(&self, alive: Instant, cause: &str) {
         let mut state = self.lock();
         state.delivering = state.delivering.saturating_sub(1);
         let alive = state.alive_until.map_or(alive, |before| before.max(alive));
@@ -259,25 +258,28 @@ impl GapTracker {
         if state.delivering != 0 {
             return;
         }
-        let lived =
+        let uptime =
             state.since.map_or(Duration::ZERO, |since| alive.saturating_duration_since(since));
-        let has_proved = !self.awaits_data.swap(false, Ordering::Relaxed);
-        let goes_on =
-            if has_proved || lived >= self.stable_after { None } else { self.taps.gap_goes_on() };
-        state.attempts = goes_on.as_ref().map_or(0, |gap| gap.attempts);
-        let unfilled = state.filling.take();
+        let has_delivered = !self.awaits_data.swap(false, Ordering::Relaxed);
+        let reopened = if has_delivered || uptime >= self.stable_after {
+            None
+        } else {
+            self.metrics.reopen_gap()
+        };
+        state.attempts = reopened.as_ref().map_or(0, |gap| gap.attempts);
+        let unfinished = state.pending.take();
         drop(state);
-        if let Some(filling) = unfilled {
-            self.say(filling);
+        if let Some(pending) = unfinished {
+            self.log_recovered(pending);
         }
         if let Some(backfill) = &self.backfill {
             backfill.cancel();
         }
-        self.taps.is_up.store(false, Ordering::Release);
-        if let Some(witness) = self.taps.witness() {
-            witness.down(alive, cause);
+        self.metrics.is_up.store(false, Ordering::Release);
+        if let Some(recorder) = self.metrics.recorder() {
+            recorder.on_disconnected(alive, cause);
         }
-        if goes_on.is_some() {
+        if reopened.is_some() {
             return;
         }
         let ago = now().saturating_duration_since(alive);
@@ -289,11 +291,11 @@ impl GapTracker {
             attempts: 0,
             cause: cause.to_owned(),
         };
-        self.taps.gap_begins(gap, alive);
+        self.metrics.open_gap(gap, alive);
     }
 }
 
-/// `3.4s`: whole hundredths, without trailing zeros.
+/// Formats seconds as `3.4s`: rounded down to hundredths, without trailing zeros.
 pub(super) struct Seconds(pub(super) Duration);
 
 impl fmt::Display for Seconds {
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_shown_as_they_are_slept() {
+    fn waits_are_formatted_in_seconds() {
         check(2_000, "2s");
         check(3_400, "3.4s");
         check(2_340, "2.34s");

@@ -1,6 +1,6 @@
-//! What connections to the same host share: one circuit breaker, and how long to stay away.
+//! State shared by the connections to one host: the circuit breaker and a cooldown.
 //!
-//! Touched only when something is dialled or has ended, never while listings flow.
+//! Accessed on dials and on ends of connections only, never while listings are delivered.
 
 use std::{
     collections::HashMap,
@@ -10,19 +10,19 @@ use std::{
 
 use super::policy::{BreakerChange, CircuitBreaker, Permit, ReconnectPolicy};
 
-/// Beyond so many hosts those are forgotten that nobody uses any more.
+/// Number of hosts beyond which unused ones are evicted.
 const HOSTS_MAX: usize = 256;
 
-/// The hosts that this process has dialled. A clone shares them.
+/// The hosts that this process has dialled. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Arc<Mutex<HashMap<String, Arc<Host>>>>);
 
 impl Hosts {
-    /// The host of this name; the policy of whoever asks first holds.
+    /// Returns the host with this name. The policy of the first call applies.
     pub fn host(&self, name: &str, policy: &ReconnectPolicy) -> Arc<Host> {
         let mut hosts = lock(&self.0);
         if hosts.len() >= HOSTS_MAX {
-            // Whom nobody uses any more nobody needs to spare.
+            // Evicts hosts without active users.
             hosts.retain(|_, host| Arc::strong_count(host) > 1);
         }
         let host = hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Host::new(policy)));
@@ -30,7 +30,6 @@ impl Hosts {
     }
 }
 
-/// One host.
 #[derive(Debug)]
 pub struct Host(Mutex<State>);
 
@@ -41,49 +40,47 @@ struct State {
 }
 
 impl Host {
-    /// A host of which nothing is known.
     pub fn new(policy: &ReconnectPolicy) -> Self {
         Self(Mutex::new(State { breaker: CircuitBreaker::new(policy), not_before: None }))
     }
 
-    /// Whether a dial may go now. Admission of a probe is given to one at a time.
-    pub fn admit(&self, now: Instant) -> Permit {
+    /// Returns whether a dial may start now. A half-open circuit permits one probe at a time.
+    pub fn try_acquire(&self, now: Instant) -> Permit {
         let mut state = lock(&self.0);
-        match state.held_back(now) {
+        match state.remaining(now) {
             Some(wait) => Permit::Wait(wait),
-            None => state.breaker.admit(now),
+            None => state.breaker.try_acquire(now),
         }
     }
 
-    /// A session proved itself.
-    pub fn proved(&self) -> Option<BreakerChange> {
-        lock(&self.0).breaker.proved()
+    /// Closes the circuit after a healthy session.
+    pub fn mark_healthy(&self) -> Option<BreakerChange> {
+        lock(&self.0).breaker.mark_healthy()
     }
 
-    /// A dial led to no healthy session.
-    pub fn failed(&self, now: Instant) -> Option<BreakerChange> {
-        lock(&self.0).breaker.failed(now)
+    /// Counts a dial that led to no healthy session.
+    pub fn record_failure(&self, now: Instant) -> Option<BreakerChange> {
+        lock(&self.0).breaker.record_failure(now)
     }
 
-    /// Nobody dials for this long: the server asked for it, or haste cannot heal what happened.
-    /// Says whether that is news.
-    pub fn stay_away(&self, now: Instant, wait: Duration) -> bool {
+    /// Blocks all dials until `until`, for a `Retry-After` or a suspension. Returns `true` if dials
+    /// were not blocked before.
+    pub fn block_until(&self, now: Instant, until: Instant) -> bool {
         let mut state = lock(&self.0);
-        let is_news = state.held_back(now).is_none();
-        let until = now.checked_add(wait).unwrap_or(now);
+        let is_new = state.remaining(now).is_none();
         state.not_before = Some(state.not_before.map_or(until, |held| held.max(until)));
-        is_news
+        is_new
     }
 }
 
 impl State {
-    fn held_back(&self, now: Instant) -> Option<Duration> {
+    fn remaining(&self, now: Instant) -> Option<Duration> {
         let wait = self.not_before?.checked_duration_since(now)?;
         (!wait.is_zero()).then_some(wait)
     }
 }
 
-/// A poisoned lock only says that a panic happened elsewhere; what it guards is whole at any time.
+/// A panic elsewhere cannot leave the guarded state inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -104,43 +101,43 @@ mod tests {
         let other = hosts.host("a:2", &policy);
         let now = Instant::now();
         for _ in 0..5 {
-            one.failed(now);
-            two.failed(now);
+            one.record_failure(now);
+            two.record_failure(now);
         }
-        assert!(matches!(one.admit(now), Permit::Wait(_)));
-        assert!(matches!(two.admit(now), Permit::Wait(_)));
-        assert_eq!(other.admit(now), Permit::Go);
+        assert!(matches!(one.try_acquire(now), Permit::Wait(_)));
+        assert!(matches!(two.try_acquire(now), Permit::Wait(_)));
+        assert_eq!(other.try_acquire(now), Permit::Go);
     }
 
     #[test]
-    fn a_longer_wait_is_not_cut_short_by_a_shorter_one() {
+    fn a_shorter_block_does_not_shorten_a_longer_one() {
         let host = Host::new(&ReconnectPolicy::default());
         let now = Instant::now();
-        assert!(host.stay_away(now, 5 * MINUTE));
-        assert!(!host.stay_away(now, MINUTE));
-        assert_eq!(host.admit(now + MINUTE), Permit::Wait(4 * MINUTE));
-        assert_eq!(host.admit(now + 5 * MINUTE), Permit::Go);
+        assert!(host.block_until(now, now + 5 * MINUTE));
+        assert!(!host.block_until(now, now + MINUTE));
+        assert_eq!(host.try_acquire(now + MINUTE), Permit::Wait(4 * MINUTE));
+        assert_eq!(host.try_acquire(now + 5 * MINUTE), Permit::Go);
     }
 
     proptest! {
-        /// Whatever several connections report, a parked host is never dialled early.
+        /// A suspended host is never dialled early.
         #[test]
-        fn a_parked_host_is_never_dialled_early(
+        fn a_suspended_host_is_never_dialled_early(
             moves in prop::collection::vec((0_u8..4, 0_u64..400), 0..100),
         ) {
             let host = Host::new(&ReconnectPolicy::default());
             let mut now = Instant::now();
-            let mut parked_until = now;
+            let mut suspended_until = now;
             for (step, secs) in moves {
                 let span = Duration::from_secs(secs);
                 match step {
                     0 => now += span,
-                    1 => { host.stay_away(now, span); parked_until = parked_until.max(now + span); }
-                    2 => { host.failed(now); }
-                    _ => { host.proved(); }
+                    1 => { host.block_until(now, now + span); suspended_until = suspended_until.max(now + span); }
+                    2 => { host.record_failure(now); }
+                    _ => { host.mark_healthy(); }
                 }
-                let is_admitted = !matches!(host.admit(now), Permit::Wait(_));
-                prop_assert!(!is_admitted || now >= parked_until);
+                let is_admitted = !matches!(host.try_acquire(now), Permit::Wait(_));
+                prop_assert!(!is_admitted || now >= suspended_until);
             }
         }
     }

@@ -1,36 +1,35 @@
-//! Who hears everything that a feed says, as it is: whoever records it.
+//! The observer that records the raw messages of a feed.
 
 use std::{fmt, time::Instant};
 
-/// Hears every message and every change of the connection. Called in the feed's own task, after a
-/// message was dealt with, so it must neither wait nor block.
+/// Receives every message and every change of the connection. Called in the feed's task after the
+/// message was handled; must not block.
 pub trait MessageRecorder: fmt::Debug + Send + Sync {
-    /// A text message came over the connection of this number, counted from 1. `is_data` says
-    /// whether a subscription delivered it.
-    fn message(&self, connection: u32, text: &str, at: Instant, is_data: bool);
+    /// A text message arrived over the connection with this number, counted from 1. `is_data` is
+    /// `true` if it belongs to a subscription.
+    fn on_message(&self, connection: u32, text: &str, at: Instant, is_data: bool);
 
-    /// A binary message came, which is of no use to anybody.
-    fn binary(&self);
+    /// A binary message arrived; its content is not passed on.
+    fn on_binary(&self);
 
-    /// A message came that is longer than may be; the connection was closed because of it.
-    fn too_long(&self);
+    /// A message exceeded the size limit; the connection was closed because of it.
+    fn on_oversized(&self);
 
-    /// Somebody dials.
-    fn dials(&self);
+    fn on_dial(&self);
 
-    /// It is up: for the first time, or again after it had been down.
-    fn up(&self);
+    /// The connection is up, for the first time or again.
+    fn on_connected(&self);
 
-    /// From now on nothing can arrive; `alive` was the last proof of life. Said again while that
-    /// lasts, it changes nothing.
-    fn down(&self, alive: Instant, cause: &str);
+    /// No data can arrive from now on; `alive` is the last time at which the connection was known
+    /// to work. Repeated calls during the same outage have no effect.
+    fn on_disconnected(&self, alive: Instant, cause: &str);
 
-    /// The server has ended the subscription for which the feed is listened to, on the live
-    /// connection: from now on nothing can arrive until it is asked for again.
-    fn unsubscribed(&self, at: Instant, cause: &str) {
-        self.down(at, cause);
+    /// The server ended an essential subscription on a live connection: no data can arrive until it
+    /// is subscribed to again.
+    fn on_unsubscribed(&self, at: Instant, cause: &str) {
+        self.on_disconnected(at, cause);
     }
 
-    /// Something that the last gap had hidden was found elsewhere.
-    fn back_filled(&self);
+    /// A back-fill found a listing of the last gap.
+    fn on_backfilled(&self);
 }

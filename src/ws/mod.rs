@@ -1,12 +1,12 @@
-//! The feed: sockets kept alive, listings handed out as they come.
+//! WebSocket feeds: connections that are kept up, with listings delivered as they arrive.
 //!
-//! [`connect_once`] is one connection from beginning to end; [`run_with_reconnect`] loops over it and
-//! never gives up unless it was told when to. Both call a closure for each listing, on the thread
-//! and in the task that they run in, as soon as the frame is read; the closure needs neither `Send`
-//! nor `'static`, must not wait, and knows nothing of sockets.
+//! [`connect_once`] runs one connection; [`run_with_reconnect`] reconnects, without end unless
+//! `max_retries` is set. Both call a closure for each listing as soon as its frame is read, on the
+//! thread and in the task of the caller. The closure needs neither `Send` nor `'static` and must
+//! not block.
 //!
-//! Two pure cores decide: [`policy`] when to dial, [`protocol`] what to say; [`watchdog`] whether a
-//! connection still lives. What can be seen from elsewhere is in [`FeedMetrics`].
+//! The decisions are pure state machines: [`policy`] for reconnecting, [`protocol`] for
+//! subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
 
 mod backfill;
 pub mod connect;
@@ -40,7 +40,7 @@ pub use self::{
     frames::MESSAGE_BYTES_MAX,
     message_recorder::MessageRecorder,
     metrics::{CONNECTIONS_MAX, ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},
-    recording_loop::{RecordedFeed, listen},
-    session::{FAREWELL_MAX, OUTBOX_MAX, WriteProgress},
-    supervisor::{RetriesExhausted, run_over, run_with_reconnect},
+    recording_loop::{RecordedFeed, record_feed},
+    session::{CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
+    supervisor::{RetriesExhausted, run_with_dial, run_with_reconnect},
 };

@@ -1,7 +1,7 @@
-//! One connection to the marketplace, tried leg by leg: for a person who asks where it fails.
+//! Connection test of `doctor`: connects to the marketplace step by step and reports each step.
 //!
-//! The same steps as the feed takes, in the same order, each with its time and under its own
-//! deadline. It ends with the first listing, says goodbye and leaves; nothing is tried twice.
+//! Takes the same steps as the feed, in the same order, each with its own deadline. Ends with the
+//! first listing; nothing is retried.
 
 use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
 
@@ -28,20 +28,15 @@ use crate::{
     },
 };
 
-/// A leg of the way to the first listing.
+/// A step of the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProbeStep {
-    /// The name server.
     Dns,
-    /// The TCP connection.
     Tcp,
-    /// The TLS handshake.
     Tls,
-    /// The upgrade to a WebSocket.
     Upgrade,
-    /// The greeting's acknowledgement, and the subscription written.
+    /// `connection_init`, its acknowledgement and the subscription.
     Ack,
-    /// The first listing.
     Listing,
 }
 
@@ -58,113 +53,112 @@ impl fmt::Display for ProbeStep {
     }
 }
 
-/// A leg that was not made.
+/// The step at which a probe failed, and its error.
 #[derive(Debug)]
 pub struct StepError {
-    /// Which.
-    pub leg: ProbeStep,
-    /// How long it was tried.
+    pub step: ProbeStep,
     pub took: Duration,
-    /// Why it failed.
     pub error: FeedError,
 }
 
-/// Goes the way once. `passed` hears of each leg with its time and a word about it.
+/// Runs the probe. `on_step` is called after each step with its duration and a detail.
 ///
 /// # Errors
 ///
-/// [`StepError`] where it went no further.
+/// Returns the [`StepError`] of the first failed step.
 ///
 /// # Cancel safety
 ///
-/// Safe: whatever was under way is closed.
+/// Cancel safe: the connection is closed.
 pub async fn probe(
     config: &Config,
     listing_wait: Duration,
-    passed: impl FnMut(ProbeStep, Duration, &str),
+    on_step: impl FnMut(ProbeStep, Duration, &str),
 ) -> Result<(), StepError> {
     let limit = config.reconnection.limits().connect_timeout;
-    let mut way = Prober { config, limit, passed };
-    let addresses = way.lookup().await?;
-    let tcp = way.connect(addresses).await?;
-    let stream = way.encrypt(tcp).await?;
-    let mut session = way.open(stream).await?;
-    way.listen(&mut session, listing_wait).await
+    let mut prober = Prober { config, limit, on_step };
+    let addresses = prober.resolve().await?;
+    let tcp = prober.connect(addresses).await?;
+    let stream = prober.encrypt(tcp).await?;
+    let mut session = prober.open(stream).await?;
+    prober.first_listing(&mut session, listing_wait).await
 }
 
 struct Prober<'c, P> {
     config: &'c Config,
     limit: Duration,
-    passed: P,
+    on_step: P,
 }
 
 impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
-    /// Goes one leg under a deadline.
-    async fn leg<T>(
+    /// Runs one step under a deadline.
+    async fn step<T>(
         &mut self,
-        leg: ProbeStep,
+        step: ProbeStep,
         limit: Duration,
-        going: impl Future<Output = Result<(T, String), FeedError>>,
+        work: impl Future<Output = Result<(T, String), FeedError>>,
     ) -> Result<T, StepError> {
-        let begun = now();
-        let gone = deadline::timeout(limit, going).await;
-        let took = now().saturating_duration_since(begun);
-        let step = match leg {
+        let started = now();
+        let result = deadline::timeout(limit, work).await;
+        let took = now().saturating_duration_since(started);
+        let connect_step = match step {
             ProbeStep::Dns | ProbeStep::Tcp => ConnectStep::Connect,
             ProbeStep::Tls => ConnectStep::Tls,
             ProbeStep::Upgrade => ConnectStep::Upgrade,
             ProbeStep::Ack | ProbeStep::Listing => ConnectStep::Ack,
         };
-        match gone {
-            Ok(Ok((done, word))) => {
-                (self.passed)(leg, took, &word);
+        match result {
+            Ok(Ok((done, detail))) => {
+                (self.on_step)(step, took, &detail);
                 Ok(done)
             }
-            Ok(Err(error)) => Err(StepError { leg, took, error }),
-            Err(Late) if leg == ProbeStep::Listing => {
-                Err(StepError { leg, took, error: FeedError::Idle(limit) })
+            Ok(Err(error)) => Err(StepError { step, took, error }),
+            Err(Late) if step == ProbeStep::Listing => {
+                Err(StepError { step, took, error: FeedError::Idle(limit) })
             }
-            Err(Late) => {
-                Err(StepError { leg, took, error: FeedError::Deadline { step, after: limit } })
-            }
+            Err(Late) => Err(StepError {
+                step,
+                took,
+                error: FeedError::Deadline { step: connect_step, after: limit },
+            }),
         }
     }
 
-    async fn lookup(&mut self) -> Result<VecDeque<SocketAddr>, StepError> {
+    async fn resolve(&mut self) -> Result<VecDeque<SocketAddr>, StepError> {
         let endpoint = &self.config.endpoints.ws;
-        let looking = async {
-            let reach = Reach::of(endpoint.is_tls());
+        let work = async {
+            let reach = Reach::for_tls(endpoint.is_tls());
             let found = dial::lookup(endpoint.host(), endpoint.port(), reach).await;
             let addresses: VecDeque<SocketAddr> = found.map_err(FeedError::Dial)?.into();
-            let word = format!("{} has {} address(es)", endpoint.host(), addresses.len());
-            Ok((addresses, word))
+            let detail = format!("{} has {} address(es)", endpoint.host(), addresses.len());
+            Ok((addresses, detail))
         };
-        self.leg(ProbeStep::Dns, self.limit, looking).await
+        self.step(ProbeStep::Dns, self.limit, work).await
     }
 
     async fn connect(&mut self, addresses: VecDeque<SocketAddr>) -> Result<TcpStream, StepError> {
-        let connecting = async {
+        let work = async {
             let stream = race(addresses).await.map_err(FeedError::Dial)?;
-            let word = stream.peer_addr().map(|address| address.to_string());
-            Ok((stream, word.unwrap_or_default()))
+            let detail = stream.peer_addr().map(|address| address.to_string());
+            Ok((stream, detail.unwrap_or_default()))
         };
-        self.leg(ProbeStep::Tcp, self.limit, connecting).await
+        self.step(ProbeStep::Tcp, self.limit, work).await
     }
 
     async fn encrypt(&mut self, tcp: TcpStream) -> Result<MaybeTlsStream, StepError> {
         let Config { endpoints, tls, .. } = self.config;
         let tcp = BusyPollStream::new(tcp, false);
-        let encrypting = async {
+        let work = async {
             if !endpoints.ws.is_tls() {
-                return Ok((MaybeTlsStream::Plain(tcp), "not needed on this machine".to_owned()));
+                return Ok((MaybeTlsStream::Plain(tcp), "not needed: loopback".to_owned()));
             }
             let tls = tls.clone().map_or_else(Tls::new, Ok).map_err(FeedError::TlsSetUp)?;
             let name = server_name(endpoints.ws.host()).map_err(FeedError::TlsSetUp)?;
             let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
             let stream = stream.map_err(FeedError::Tls)?;
-            Ok((MaybeTlsStream::Tls(Box::new(stream)), "the certificate is good".to_owned()))
+            Ok((MaybeTlsStream::Tls(Box::new(stream)), "certificate valid".to_owned()))
         };
-        self.leg(ProbeStep::Tls, self.limit, encrypting).await
+        self.step(ProbeStep::Tls, self.limit, work).await
     }
 
     async fn open(
@@ -173,11 +167,12 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
     ) -> Result<Session<MaybeTlsStream, GraphqlTransportWs>, StepError> {
         let Config { endpoints, credential, reconnection, feed, .. } = self.config;
         let limits = reconnection.limits();
-        let mut machine =
+        let mut subscriptions =
             SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
         let essential = operations::subscriptions(feed.generation).into_iter();
         for operation in essential.filter(|operation| operation.is_essential) {
-            machine.want(Subscription { topic: operation.to_json(), is_optional: false }, now());
+            subscriptions
+                .subscribe(Subscription { topic: operation.to_json(), is_optional: false }, now());
         }
         let authority = endpoints.ws.authority();
         let request = UpgradeRequest {
@@ -186,58 +181,58 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
             origin: Some(&endpoints.origin),
             user_agent: Some(&endpoints.user_agent),
             credential: credential.as_ref(),
-            subprotocol: machine.subprotocol(),
+            subprotocol: subscriptions.subprotocol(),
         };
-        let upgrading = async { Ok((upgrade(stream, &request).await?, "a WebSocket".to_owned())) };
-        let socket = self.leg(ProbeStep::Upgrade, self.limit, upgrading).await?;
-        let greeting = async {
-            let mut session = Session::new(socket, machine, limits);
-            session.greet().await?;
+        let work = async { Ok((upgrade(stream, &request).await?, "a WebSocket".to_owned())) };
+        let socket = self.step(ProbeStep::Upgrade, self.limit, work).await?;
+        let work = async {
+            let mut session = Session::new(socket, subscriptions, limits);
+            session.init().await?;
             session.subscribe().await?;
             Ok((session, "acknowledged and subscribed".to_owned()))
         };
-        self.leg(ProbeStep::Ack, self.limit, greeting).await
+        self.step(ProbeStep::Ack, self.limit, work).await
     }
 
-    async fn listen(
+    async fn first_listing(
         &mut self,
         session: &mut Session<MaybeTlsStream, GraphqlTransportWs>,
         wait: Duration,
     ) -> Result<(), StepError> {
-        let mut rhythm = ArrivalStats::default();
-        let listening = async {
-            let heard = Notify::new();
-            let mut first = FirstListing { listings: 0, refusal: None, heard: &heard };
+        let mut arrival_stats = ArrivalStats::default();
+        let work = async {
+            let notify = Notify::new();
+            let mut first = FirstListing { listings: 0, rejection: None, notify: &notify };
             let ended = tokio::select! {
-                ended = session.run(&mut first, &mut rhythm) => ended,
-                () = heard.notified() => FeedError::Cut,
+                ended = session.run(&mut first, &mut arrival_stats) => ended,
+                () = notify.notified() => FeedError::Cut,
             };
             match first.listings {
-                0 => {
-                    Err(first.refusal.map_or(ended, |reason| FeedError::SessionRefused { reason }))
-                }
+                0 => Err(first
+                    .rejection
+                    .map_or(ended, |reason| FeedError::SessionRefused { reason })),
                 listings => Ok(((), format!("{listings} listing(s)"))),
             }
         };
-        let heard = self.leg(ProbeStep::Listing, wait, listening).await;
-        session.farewell(1_000).await;
-        heard
+        let result = self.step(ProbeStep::Listing, wait, work).await;
+        session.close(1_000).await;
+        result
     }
 }
 
 /// Waits for the first listing.
 struct FirstListing<'h> {
     listings: usize,
-    refusal: Option<String>,
-    heard: &'h Notify,
+    rejection: Option<String>,
+    notify: &'h Notify,
 }
 
 impl SessionHandler for FirstListing<'_> {
     type Payload<'a> = NextPayload<'a>;
 
-    fn arrived(&mut self, _text: &str) {}
+    fn on_message(&mut self, _text: &str) {}
 
-    fn data(
+    fn on_data(
         &mut self,
         _of: Option<OperationId>,
         payload: NextPayload<'_>,
@@ -245,15 +240,15 @@ impl SessionHandler for FirstListing<'_> {
     ) -> bool {
         self.listings = self.listings.saturating_add(payload.len());
         if self.listings != 0 {
-            self.heard.notify_one();
+            self.notify.notify_one();
         }
         true
     }
 
-    fn notice(&mut self, notice: SessionNotice<'_>) {
+    fn on_notice(&mut self, notice: SessionNotice<'_>) {
         if let SessionNotice::Ended { error: Some(error), .. } = notice {
-            self.refusal = Some(crate::text::Escaped(error.0).to_string());
-            self.heard.notify_one();
+            self.rejection = Some(crate::text::Escaped(error.0).to_string());
+            self.notify.notify_one();
         }
     }
 }

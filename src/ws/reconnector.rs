@@ -1,7 +1,9 @@
-//! The wait between two connections: admission before a dial, judgement and a line after an ending.
+//! The steps between two connections: a permit before a dial; classification, log line and delay
+//! after an end.
 //!
-//! Shared by the feed and by the managed handle, so that both obey the same policy and say the same
-//! words. Each connection has a cycle of its own; the host, with its circuit breaker, is shared.
+//! Shared by the feed and by the managed handle, so that both follow the same policy with the same
+//! log lines. Each connection has its own [`Reconnector`]; the host and its circuit breaker are
+//! shared.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -27,97 +29,96 @@ use crate::{
     domain::time::UnixMs,
 };
 
-/// How one attempt went, from its dial to its end.
+/// One connection attempt from its dial to its end.
 #[derive(Debug)]
 pub(super) struct ConnectionLifetime {
-    pub(super) ending: AttemptResult,
-    pub(super) ended: FeedError,
+    pub(super) result: AttemptResult,
+    pub(super) error: FeedError,
 }
 
 impl ConnectionLifetime {
-    /// It never came to a session.
+    /// An attempt that ended before there was a session.
     pub(super) fn failed(error: FeedError) -> Self {
-        let ending = AttemptResult { lived: None, listings: 0, verdict: error.verdict() };
-        Self { ending, ended: error }
+        let result = AttemptResult { uptime: None, listings: 0, decision: error.retry_decision() };
+        Self { result, error }
     }
 
-    /// A session that was up and is over.
-    pub(super) fn over(lived: Duration, listings: u64, ended: FeedError) -> Self {
-        let verdict = ended.verdict();
-        Self { ending: AttemptResult { lived: Some(lived), listings, verdict }, ended }
+    /// A session that was established and has ended.
+    pub(super) fn ended(uptime: Duration, listings: u64, error: FeedError) -> Self {
+        let decision = error.retry_decision();
+        Self { result: AttemptResult { uptime: Some(uptime), listings, decision }, error }
     }
 }
 
-/// What follows from an ending: the wait that must be slept, unless nothing follows.
+/// Delay before the next attempt.
 #[derive(Clone, Debug)]
 pub(super) struct RetryDelay {
     pub(super) wait: Duration,
     pub(super) attempt: u32,
     pub(super) cause: String,
-    /// Whether the retries are used up: nothing follows.
+    /// `true` if the retries are used up: there is no next attempt.
     pub(super) is_last: bool,
-    /// Whether the credential must be read again after the wait.
-    pub(super) wants_credential: bool,
+    /// `true` if the credential must be reloaded after the wait.
+    pub(super) needs_credential: bool,
 }
 
-/// One connection's way through its policy.
+/// Reconnection state of one connection.
 #[derive(Debug)]
 pub(super) struct Reconnector {
     policy: ReconnectPolicy,
     backoff: Backoff,
     host: Arc<Host>,
-    taps: Arc<FeedMetrics>,
-    /// What the things are called that make a session productive.
-    what: &'static str,
-    /// What tells the lines of several connections apart; empty, or with a leading space.
+    metrics: Arc<FeedMetrics>,
+    /// Unit of the deliveries in log lines: trades or messages.
+    unit: &'static str,
+    /// Suffix of log lines that identifies the connection: empty, or with a leading space.
     tag: String,
-    /// Which settings its advice names.
-    origins: SettingNames,
+    setting_names: SettingNames,
 }
 
 impl Reconnector {
     pub(super) fn new(
         policy: ReconnectPolicy,
         host: Arc<Host>,
-        taps: Arc<FeedMetrics>,
-        what: &'static str,
+        metrics: Arc<FeedMetrics>,
+        unit: &'static str,
         tag: String,
     ) -> Self {
-        let origins = SettingNames::CALLER;
-        Self { policy, backoff: Backoff::new(policy), host, taps, what, tag, origins }
+        let setting_names = SettingNames::CALLER;
+        Self { policy, backoff: Backoff::new(policy), host, metrics, unit, tag, setting_names }
     }
 
-    /// The same with advice that names these settings.
-    pub(super) fn advising(self, origins: SettingNames) -> Self {
-        Self { origins, ..self }
+    /// Sets the setting names that advice refers to.
+    pub(super) fn with_setting_names(self, setting_names: SettingNames) -> Self {
+        Self { setting_names, ..self }
     }
 
     pub(super) fn tag(&self) -> &str {
         &self.tag
     }
 
-    /// Whether a single delivery proves a session.
-    pub(super) const fn proves_by_delivery(&self) -> bool {
+    /// Returns `true` while a single delivery is enough to mark a session as healthy.
+    pub(super) const fn healthy_on_delivery(&self) -> bool {
         !self.backoff.is_flapping()
     }
 
-    /// What a session calls when it has proved itself.
-    pub(super) fn proof(&self) -> impl FnMut() + Send + use<> {
+    /// Returns the callback that a session calls once it is healthy. It closes the circuit.
+    pub(super) fn healthy_callback(&self) -> impl FnMut() + Send + use<> {
         let host = Arc::clone(&self.host);
         move || {
-            if let Some(BreakerChange::Closed) = host.proved() {
-                info!("Circuit closed");
+            if let Some(BreakerChange::Closed) = host.mark_healthy() {
+                info!("Connection healthy again: normal retries resumed");
             }
         }
     }
 
     /// Waits until the host may be dialled.
-    pub(super) async fn admission(&self) {
+    pub(super) async fn acquire_permit(&self) {
         loop {
-            match self.host.admit(now()) {
+            match self.host.try_acquire(now()) {
                 Permit::Go => return,
                 Permit::Probe => {
-                    info!("Circuit half-open");
+                    info!("Pause over: trying one connection{}", self.tag);
                     return;
                 }
                 Permit::Wait(wait) => tokio::time::sleep(wait).await,
@@ -125,97 +126,106 @@ impl Reconnector {
         }
     }
 
-    /// Judges how an attempt went, says so, and says how long to wait.
-    #[must_use = "a wait that nobody sleeps is a flood"]
-    pub(super) fn ended(&mut self, tenure: &ConnectionLifetime) -> RetryDelay {
-        self.say_ending(tenure);
-        let next = self.backoff.after(&tenure.ending, fastrand::u64(..));
-        let (tag, cause) = (&self.tag, tenure.ended.chain());
-        if next.healthy {
-            self.proof()();
+    /// Records and logs the end of an attempt. Returns the delay before the next one.
+    #[must_use = "the caller must sleep for the returned delay"]
+    pub(super) fn on_connection_ended(&mut self, lifetime: &ConnectionLifetime) -> RetryDelay {
+        let next = self.backoff.after(&lifetime.result, fastrand::u64(..));
+        let (now, mut wait, attempt) = (now(), next.wait, next.attempt);
+        let failure = if next.is_healthy { None } else { self.host.record_failure(now) };
+        if let Some(BreakerChange::Opened(cooldown)) = failure {
+            wait = wait.max(cooldown);
+        }
+        let is_suspended = next.reason != DelayReason::Backoff
+            && self.host.block_until(now, now.checked_add(wait).unwrap_or(now))
+            && next.reason == DelayReason::Suspended;
+        self.log_end(lifetime, is_suspended.then_some(wait));
+        let (tag, cause) = (&self.tag, lifetime.error.chain());
+        if next.is_healthy {
+            self.healthy_callback()();
             let reset = Seconds(self.policy.limits().initial_delay);
-            match (tenure.ending.listings, self.what) {
+            match (lifetime.result.listings, self.unit) {
                 (0, _) => info!("Stable session. Backoff reset to {reset}.{tag}"),
-                (count, what) => {
-                    info!("Productive session ({count} {what}). Backoff reset to {reset}.{tag}");
+                (count, unit) => {
+                    info!("Productive session ({count} {unit}). Backoff reset to {reset}.{tag}");
                 }
             }
         }
-        let (now, mut wait, attempt) = (now(), next.wait, next.attempt);
-        if !next.healthy
-            && let Some(BreakerChange::Opened(cooldown)) = self.host.failed(now)
-        {
-            warn!("Circuit open for {}: {cause}{tag}", Seconds(cooldown));
-            wait = wait.max(cooldown);
+        if let Some(BreakerChange::Opened(cooldown)) = failure {
+            warn!("Too many failures: no connection attempt for {}{tag}", Seconds(cooldown));
         }
-        if next.why != DelayReason::Backoff {
-            let is_news = self.host.stay_away(now, wait);
-            if next.why == DelayReason::Parked && is_news {
-                error!("Parked for {}: {}{tag}", Seconds(wait), self.advised(&tenure.ended));
-            }
-        }
-        if let Some(asked) = tenure.ended.retry_after()
-            && wait >= asked.min(RETRY_AFTER_MAX)
+        if let Some(requested) = lifetime.error.retry_after()
+            && wait >= requested.min(RETRY_AFTER_MAX)
         {
-            warn!("{}{tag}", obeyed(asked, wait, clock::now()));
+            warn!("{}{tag}", retry_after_line(requested, wait, clock::now()));
         }
         if next.exhausted {
             error!("Giving up after {attempt} attempts without success (max_retries){tag}");
         } else {
-            info!("Reconnecting in {} (attempt {attempt}: {cause}){tag}", Seconds(wait));
+            info!("Reconnecting in {} (attempt {attempt}){tag}", Seconds(wait));
         }
-        let wants_credential = matches!(
-            tenure.ending.verdict,
-            RetryDecision::Park | RetryDecision::ParkAtLeast(_) | RetryDecision::RenewCredential
+        let needs_credential = matches!(
+            lifetime.result.decision,
+            RetryDecision::Suspend
+                | RetryDecision::SuspendAtLeast(_)
+                | RetryDecision::RenewCredential
         );
-        RetryDelay { wait, attempt, cause, is_last: next.exhausted, wants_credential }
+        RetryDelay { wait, attempt, cause, is_last: next.exhausted, needs_credential }
     }
 
-    fn say_ending(&self, tenure: &ConnectionLifetime) {
-        let (tag, error) = (&self.tag, &tenure.ended);
-        let was_up = tenure.ending.lived.is_some();
-        if was_up {
-            let (code, reason) = error.code_and_reason();
-            info!("Disconnected ({code}, {reason}){tag}");
-        }
+    /// Logs the end of an attempt on one line. `suspended` is the wait of a new suspension.
+    fn log_end(&self, lifetime: &ConnectionLifetime, suspended: Option<Duration>) {
+        let (tag, error) = (&self.tag, &lifetime.error);
         if matches!(error, FeedError::Violation { .. }) {
-            add(&self.taps.violations, 1);
+            add(&self.metrics.violations, 1);
         }
-        if was_up && error.is_clean_close() {
-            info!("Connection closed cleanly{tag}");
-        } else {
-            warn!("Connection error: {}{tag}", self.advised(error));
+        match (suspended, lifetime.result.uptime) {
+            (Some(wait), _) => {
+                let (wait, error) = (Seconds(wait), self.describe(error));
+                error!("Connection refused, next attempt in {wait}{tag}: {error}");
+            }
+            (None, Some(_)) if error.is_clean_close() => {
+                let (code, reason) = error.code_and_reason();
+                info!("Feed closed by the server ({code}, {reason}){tag}");
+            }
+            (None, Some(_)) => warn!("Feed lost: {}{tag}", self.describe(error)),
+            (None, None) => warn!("Could not connect: {}{tag}", self.describe(error)),
         }
-        self.taps.is_blocked.store(error.is_blocked(), Ordering::Release);
+        self.metrics.is_blocked.store(error.is_blocked(), Ordering::Release);
     }
 
-    /// What happened, and what the user can do about it.
-    fn advised(&self, error: &FeedError) -> String {
-        let advice = error.advice(self.origins);
+    /// Formats the error with the advice for the user.
+    fn describe(&self, error: &FeedError) -> String {
+        let advice = error.advice(self.setting_names);
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
-        format!("{}{advice}", error.chain())
+        match error {
+            FeedError::Closed { .. } => {
+                let (code, reason) = error.code_and_reason();
+                format!("closed by the server ({code}, {reason}){advice}")
+            }
+            _ => format!("{}{advice}", error.chain()),
+        }
     }
 }
 
-/// The line that says until when a `Retry-After` is obeyed.
-fn obeyed(asked: Duration, wait: Duration, now: UnixMs) -> String {
-    let (until, asked_for) = (now.plus(wait), Seconds(asked));
-    if asked > RETRY_AFTER_MAX {
-        let most = Seconds(RETRY_AFTER_MAX);
-        format!("Retry-After of {asked_for} cut to {most}: no attempt before {until}")
+/// Formats the log line for a `Retry-After`.
+fn retry_after_line(requested: Duration, wait: Duration, now: UnixMs) -> String {
+    let (until, shown) = (now.plus(wait), Seconds(requested));
+    if requested > RETRY_AFTER_MAX {
+        let max = Seconds(RETRY_AFTER_MAX);
+        format!("Retry-After of {shown} cut to {max}: no attempt before {until}")
     } else {
-        format!("Retry-After of {asked_for} obeyed: no attempt before {until}")
+        format!("Retry-After of {shown} obeyed: no attempt before {until}")
     }
 }
 
-/// Reads the credential anew: the person may have pasted a fresh one. `None`: there is none.
+/// Reloads the credential, which the user may have replaced. Returns `None` if there is none.
 pub(super) async fn fresh_credential(source: Option<&CredentialSource>) -> Option<Credential> {
     let source = source?.clone();
-    // Reading a file may take a while; it must not hold up the other connections.
+    // Reading a file can block; the other connections must not wait for it.
     let read = tokio::task::spawn_blocking(move || source.read()).await;
     let fresh = read.ok().flatten();
     if fresh.is_some() {
-        info!("The credential was read again");
+        info!("Credential reloaded");
     }
     fresh
 }

@@ -1,7 +1,7 @@
-//! A feed heard as it is: kept up by the same policy, each message handed to a [`MessageRecorder`].
+//! Records a feed: keeps the connection up and passes each message to a [`MessageRecorder`].
 //!
-//! Nothing is looked at but what the dialect needs. This is what recordings of any feed are made
-//! with; the marketplace's own feed, with its listings and its redundant connections, is kept by
+//! Messages are parsed only as far as the protocol requires. Used for recordings of any feed; the
+//! marketplace's feed with its listings and redundant connections is run by
 //! [`run_with_reconnect`](super::run_with_reconnect).
 
 use std::{sync::Arc, time::Instant};
@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::{
     connect::{Dial, TcpDial, open},
     error::{FeedError, ProtocolViolation, SettingNames},
+    gap_tracker::Seconds,
     host_cooldown::Hosts,
     message_recorder::MessageRecorder,
     policy::ReconnectPolicy,
@@ -29,176 +30,170 @@ use crate::{
     text::Escaped,
 };
 
-/// How many messages that cannot be read are shown; the rest is only recorded.
+/// Maximum number of malformed messages that are logged; all of them are recorded.
 const UNREADABLE_SHOWN_MAX: u32 = 10;
 
-/// A feed to listen to.
+/// A feed to record.
 #[derive(Clone, Debug)]
 pub struct RecordedFeed<L> {
-    /// Where it is.
     pub endpoint: Endpoint,
-    /// How it is spoken to.
-    pub dialect: L,
-    /// What to subscribe to.
+    pub protocol: L,
     pub topics: Vec<Subscription>,
-    /// The `Origin` header, if any.
     pub origin: Option<String>,
-    /// The `User-Agent` header, if any.
     pub user_agent: Option<String>,
-    /// Who we are there, if anybody.
+    /// The `Cookie` header.
     pub credential: Option<Credential>,
-    /// Where a fresh credential comes from.
+    /// Source of a new credential after a rejection.
     pub credential_source: Option<CredentialSource>,
-    /// When to dial again.
     pub policy: ReconnectPolicy,
-    /// How TLS is spoken; `None`: with Mozilla's roots.
+    /// TLS configuration; `None` uses Mozilla's roots.
     pub tls: Option<Tls>,
-    /// What tells its log lines from those of others; empty, or with a leading space.
+    /// Suffix that identifies the feed in log lines: empty, or with a leading space.
     pub tag: String,
-    /// Which settings advice names.
-    pub origins: SettingNames,
+    /// Names of the settings in advice.
+    pub setting_names: SettingNames,
 }
 
-/// Listens until the retries of the policy are used up; for ever if it has no such bound.
+/// Records until the retries of the policy are used up, or without end if it sets no limit.
 ///
 /// # Cancel safety
 ///
-/// Safe: the witness hears whole messages. Drop the future to stop; the server sees the socket
-/// close.
-pub async fn listen<L: FeedProtocol + Clone>(
-    station: &RecordedFeed<L>,
+/// Cancel safe: the recorder receives whole messages. Dropping the future closes the socket.
+pub async fn record_feed<L: FeedProtocol + Clone>(
+    feed: &RecordedFeed<L>,
     hosts: &Hosts,
-    witness: &dyn MessageRecorder,
+    recorder: &dyn MessageRecorder,
 ) -> RetriesExhausted {
-    let dial = match TcpDial::new(station.endpoint.clone(), station.tls.clone()) {
+    let dial = match TcpDial::new(feed.endpoint.clone(), feed.tls.clone()) {
         Ok(dial) => dial,
         Err(error) => return RetriesExhausted { attempts: 0, last: Some(error) },
     };
-    let host = hosts.host(&dial.host(), &station.policy);
-    let mut cycle =
-        Reconnector::new(station.policy, host, Arc::default(), "messages", station.tag.clone())
-            .advising(station.origins);
-    let mut listening = RecordingLoop {
-        credential: station.credential.clone(),
-        station,
-        witness,
-        begun: now(),
+    let host = hosts.host(&dial.host(), &feed.policy);
+    let mut reconnector =
+        Reconnector::new(feed.policy, host, Arc::default(), "messages", feed.tag.clone())
+            .with_setting_names(feed.setting_names);
+    let mut recording = RecordingLoop {
+        credential: feed.credential.clone(),
+        feed,
+        recorder,
+        started: now(),
         connections: 0,
         unreadable: 0,
     };
-    let mut rhythm = ArrivalStats::default();
+    let mut arrival_stats = ArrivalStats::default();
     loop {
-        cycle.admission().await;
-        let tenure = listening.attempt(&dial, &cycle, &mut rhythm).await;
-        let pause = cycle.ended(&tenure);
-        if pause.is_last {
-            return RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) };
+        reconnector.acquire_permit().await;
+        let lifetime = recording.attempt(&dial, &reconnector, &mut arrival_stats).await;
+        let delay = reconnector.on_connection_ended(&lifetime);
+        if delay.is_last {
+            return RetriesExhausted { attempts: delay.attempt, last: Some(lifetime.error) };
         }
-        tokio::time::sleep(pause.wait).await;
-        if pause.wants_credential
-            && let Some(fresh) = fresh_credential(station.credential_source.as_ref()).await
+        tokio::time::sleep(delay.wait).await;
+        if delay.needs_credential
+            && let Some(fresh) = fresh_credential(feed.credential_source.as_ref()).await
         {
-            listening.credential = Some(fresh);
+            recording.credential = Some(fresh);
         }
     }
 }
 
-/// One station over its connections.
+/// State of one feed across its connections.
 struct RecordingLoop<'s, L> {
-    station: &'s RecordedFeed<L>,
-    witness: &'s dyn MessageRecorder,
+    feed: &'s RecordedFeed<L>,
+    recorder: &'s dyn MessageRecorder,
     credential: Option<Credential>,
-    begun: Instant,
+    started: Instant,
     connections: u32,
     unreadable: u32,
 }
 
 impl<L: FeedProtocol + Clone> RecordingLoop<'_, L> {
-    /// One connection from its dial to its end.
+    /// Runs one connection from its dial to its end.
     async fn attempt(
         &mut self,
         dial: &TcpDial,
-        cycle: &Reconnector,
-        rhythm: &mut ArrivalStats,
+        reconnector: &Reconnector,
+        arrival_stats: &mut ArrivalStats,
     ) -> ConnectionLifetime {
-        self.witness.dials();
+        self.recorder.on_dial();
         let mut session = match self.open(dial).await {
             Ok(session) => session,
             Err(error) => {
-                self.witness.down(self.begun, &error.chain());
+                self.recorder.on_disconnected(self.started, &error.chain());
                 return ConnectionLifetime::failed(error);
             }
         };
-        info!("Connected{}", self.station.tag);
+        info!("Connected{}", self.feed.tag);
         self.connections = self.connections.saturating_add(1);
-        self.witness.up();
-        rhythm.interrupt();
+        self.recorder.on_connected();
+        arrival_stats.interrupt();
         let since = now();
-        let mut ear = RecordingHandler {
-            witness: self.witness,
+        let mut handler = RecordingHandler {
+            recorder: self.recorder,
             connection: self.connections,
-            heard: 0,
-            proves_by_message: cycle.proves_by_delivery(),
-            proved: Some(cycle.proof()),
+            messages: 0,
+            healthy_on_message: reconnector.healthy_on_delivery(),
+            mark_healthy: Some(reconnector.healthy_callback()),
             unreadable: &mut self.unreadable,
-            station: self.station,
+            feed: self.feed,
         };
-        let ended = session.run(&mut ear, rhythm).await;
-        let heard = ear.heard;
+        let ended = session.run(&mut handler, arrival_stats).await;
+        let messages = handler.messages;
         if let FeedError::Violation { violation: ProtocolViolation::TooBig, .. } = ended {
-            self.witness.too_long();
+            self.recorder.on_oversized();
         }
-        self.witness.down(session.alive_until(&ended), &ended.chain());
-        ConnectionLifetime::over(now().saturating_duration_since(since), heard, ended)
+        self.recorder.on_disconnected(session.alive_until(&ended), &ended.chain());
+        ConnectionLifetime::ended(now().saturating_duration_since(since), messages, ended)
     }
 
     async fn open(
         &self,
         dial: &TcpDial,
     ) -> Result<Session<<TcpDial as Dial>::Stream, L>, FeedError> {
-        let station = self.station;
-        let limits = station.policy.limits();
-        let dialect = station.dialect.clone();
-        let mut machine = SubscriptionState::new(dialect, limits.initial_delay, limits.max_delay);
-        for topic in &station.topics {
-            machine.want(topic.clone(), now());
+        let feed = self.feed;
+        let limits = feed.policy.limits();
+        let protocol = feed.protocol.clone();
+        let mut subscriptions =
+            SubscriptionState::new(protocol, limits.initial_delay, limits.max_delay);
+        for topic in &feed.topics {
+            subscriptions.subscribe(topic.clone(), now());
         }
-        let authority = station.endpoint.authority();
+        let authority = feed.endpoint.authority();
         let request = UpgradeRequest {
             authority: &authority,
-            path: station.endpoint.path(),
-            origin: station.origin.as_deref(),
-            user_agent: station.user_agent.as_deref(),
+            path: feed.endpoint.path(),
+            origin: feed.origin.as_deref(),
+            user_agent: feed.user_agent.as_deref(),
             credential: self.credential.as_ref(),
-            subprotocol: machine.subprotocol(),
+            subprotocol: subscriptions.subprotocol(),
         };
-        open(dial, &request, machine, limits).await
+        open(dial, &request, subscriptions, limits).await
     }
 }
 
-/// Hears one session.
+/// Passes the messages of one session to the recorder.
 struct RecordingHandler<'e, L, P> {
-    witness: &'e dyn MessageRecorder,
+    recorder: &'e dyn MessageRecorder,
     connection: u32,
-    heard: u64,
-    proves_by_message: bool,
-    proved: Option<P>,
+    messages: u64,
+    healthy_on_message: bool,
+    mark_healthy: Option<P>,
     unreadable: &'e mut u32,
-    station: &'e RecordedFeed<L>,
+    feed: &'e RecordedFeed<L>,
 }
 
 impl<L, P: FnMut()> RecordingHandler<'_, L, P> {
-    /// Whether this is one of the topics for which the feed is listened to.
+    /// Returns `true` for an essential topic.
     fn is_essential(&self, operation: OperationId) -> bool {
-        // Operations are numbered in the order in which the topics were wanted, from 1.
+        // Operations are numbered from 1 in the order of the topics.
         let at = operation.0.checked_sub(1).and_then(|at| usize::try_from(at).ok());
-        let topic = at.and_then(|at| self.station.topics.get(at));
+        let topic = at.and_then(|at| self.feed.topics.get(at));
         topic.is_none_or(|topic| !topic.is_optional)
     }
 
-    fn prove(&mut self) {
-        if let Some(mut proved) = self.proved.take() {
-            proved();
+    fn mark_healthy(&mut self) {
+        if let Some(mut mark_healthy) = self.mark_healthy.take() {
+            mark_healthy();
         }
     }
 }
@@ -206,49 +201,57 @@ impl<L, P: FnMut()> RecordingHandler<'_, L, P> {
 impl<L, P: FnMut()> SessionHandler for RecordingHandler<'_, L, P> {
     type Payload<'a> = RawValue<'a>;
 
-    fn arrived(&mut self, _text: &str) {}
+    fn on_message(&mut self, _text: &str) {}
 
-    fn data(
+    fn on_data(
         &mut self,
         of: Option<OperationId>,
         _payload: RawValue<'_>,
         _arrival: RxTimestamps,
     ) -> bool {
-        self.heard = self.heard.saturating_add(1);
-        if self.proves_by_message {
-            self.prove();
+        self.messages = self.messages.saturating_add(1);
+        if self.healthy_on_message {
+            self.mark_healthy();
         }
         of.is_none_or(|operation| self.is_essential(operation))
     }
 
-    fn served(&mut self, text: &str, at: Instant, is_data: bool) {
-        self.witness.message(self.connection, text, at, is_data);
+    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
+        self.recorder.on_message(self.connection, text, at, is_data);
     }
 
-    fn notice(&mut self, notice: SessionNotice<'_>) {
-        let tag = &self.station.tag;
+    fn on_notice(&mut self, notice: SessionNotice<'_>) {
+        let tag = &self.feed.tag;
         match notice {
             SessionNotice::Malformed { text, error } => {
                 *self.unreadable = self.unreadable.saturating_add(1);
                 if *self.unreadable <= UNREADABLE_SHOWN_MAX {
-                    warn!("A message is not JSON ({error}){tag}: {}", Escaped(text));
+                    warn!("Malformed message ({error}){tag}: {}", Escaped(text));
                 }
             }
-            SessionNotice::Binary(_bytes) => self.witness.binary(),
+            SessionNotice::Binary(_bytes) => self.recorder.on_binary(),
             SessionNotice::Unknown(_text) => {}
-            SessionNotice::Ended { operation, error, again_in } => {
-                let why = Escaped(error.map_or("it was completed", |error| error.0));
-                match again_in {
-                    Some(wait) => warn!("A subscription ended; again in {wait:?}{tag}: {why}"),
-                    None => warn!("A subscription ended and is given up{tag}: {why}"),
+            SessionNotice::Ended { operation, error, retry_in } => {
+                let cause = Escaped(error.map_or("completed by the server", |error| error.0));
+                match retry_in {
+                    Some(wait) => {
+                        let wait = Seconds(wait);
+                        warn!("Subscription ended, retrying in {wait}{tag}: {cause}");
+                    }
+                    None => {
+                        warn!("Subscription ended, not retried on this connection{tag}: {cause}");
+                    }
                 }
                 if self.is_essential(operation) {
-                    self.witness.unsubscribed(now(), &format!("the subscription ended: {why}"));
+                    self.recorder
+                        .on_unsubscribed(now(), &format!("the subscription ended: {cause}"));
                 }
             }
-            SessionNotice::Asked { .. } => {}
-            SessionNotice::Renewed => info!("Nothing for a while; subscribing again{tag}"),
-            SessionNotice::Stable => self.prove(),
+            SessionNotice::Resubscribed { .. } => {}
+            SessionNotice::Resubscribing { silent } => {
+                info!("No messages for {}, resubscribing{tag}", Seconds(silent));
+            }
+            SessionNotice::Stable => self.mark_healthy(),
         }
     }
 }

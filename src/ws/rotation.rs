@@ -1,8 +1,7 @@
-//! One connection in office: from its dial to its end, with every successor that took over from it
-//! because of its age.
+//! Runs one connection and replaces it before it reaches `max_age`.
 //!
-//! A server cuts connections that are old; each is replaced before that. The successor is up, and
-//! both are heard for a while, before the old one says goodbye, so nothing falls between.
+//! Servers close old connections. The replacement is connected first, and both deliver for a while
+//! before the old one is closed, so no listing is missed.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use super::{
     connect::Dial,
     error::FeedError,
     feed::FeedSession,
+    gap_tracker::Seconds,
     metrics::add,
     policy::{Permit, RetryDecision},
     reconnector::{ConnectionLifetime, Reconnector},
@@ -21,128 +21,135 @@ use super::{
 };
 use crate::domain::trade::Trade;
 
-/// How long both the old connection and its successor are heard.
+/// Time during which the old and the new connection both deliver.
 const OVERLAP: Duration = Duration::from_secs(5);
 
-/// How long after a failed rotation the next is tried.
+/// Minimum wait after a failed rotation.
 const ROTATION_RETRY: Duration = Duration::from_secs(15);
 
-/// How a stretch of listening ended.
 enum RotationOutcome<D: Dial> {
-    /// The connection is gone.
+    /// The connection has ended.
     Ended(FeedError),
-    /// A successor is up.
+    /// The new connection is up.
     Successor(Box<FeedSession<D::Stream>>),
-    /// No successor came about.
+    /// The new connection could not be made.
     NoSuccessor(FeedError),
 }
 
 impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
-    /// Connects, and listens until the connection and its successors have ended.
-    pub(super) async fn tenure(
+    /// Connects and runs the session, including its replacements, until the end.
+    pub(super) async fn run_with_rotation(
         &self,
         connection: usize,
-        cycle: &Reconnector,
-        rhythm: &mut ArrivalStats,
+        reconnector: &Reconnector,
+        arrival_stats: &mut ArrivalStats,
     ) -> ConnectionLifetime {
-        self.hub.link.dials();
+        self.feed_state.gap_tracker.on_dial();
         let mut session = match self.open().await {
             Ok(session) => session,
             Err(error) => {
-                self.hub.link.failed(&error.chain());
+                self.feed_state.gap_tracker.on_dial_failed(&error.chain());
                 return ConnectionLifetime::failed(error);
             }
         };
-        let tag = cycle.tag();
+        let tag = reconnector.tag();
         info!("Connected{tag}");
-        self.hub.link.up();
-        rhythm.interrupt();
+        self.feed_state.gap_tracker.on_connected();
+        arrival_stats.interrupt();
         let since = now();
-        let mut listener = self.hub.listener(connection, cycle.proves_by_delivery(), cycle.proof());
-        let mut rotate_at = self.rotation_after(since);
+        let mut handler = self.feed_state.handler(
+            connection,
+            reconnector.healthy_on_delivery(),
+            reconnector.healthy_callback(),
+        );
+        let mut rotate_at = self.rotation_time(since);
         let ended = loop {
-            let stretch = tokio::select! {
+            let outcome = tokio::select! {
                 biased;
-                ended = session.run(&mut listener, rhythm) => RotationOutcome::Ended(ended),
-                stretch = self.succeed(rotate_at) => stretch,
+                ended = session.run(&mut handler, arrival_stats) => RotationOutcome::Ended(ended),
+                outcome = self.connect_successor(rotate_at) => outcome,
             };
-            match stretch {
+            match outcome {
                 RotationOutcome::Ended(ended) => break ended,
                 RotationOutcome::NoSuccessor(error) => {
-                    warn!("No successor for an old connection yet{tag}: {}", error.chain());
-                    rotate_at = later(now(), self.rotation_pause(&error));
+                    let wait = self.rotation_retry_delay(&error);
+                    rotate_at = later(now(), wait);
+                    let (wait, error) = (Seconds(wait), error.chain());
+                    warn!("Could not renew the connection, retrying in {wait}{tag}: {error}");
                 }
                 RotationOutcome::Successor(successor) => {
                     let mut old = std::mem::replace(&mut session, *successor);
-                    rotate_at = self.rotation_after(now());
-                    let mut old_rhythm = ArrivalStats::default();
-                    let mut hears_old = self.hub.listener(connection, false, || {}).superseded();
-                    listener.subscribed();
-                    std::mem::swap(&mut hears_old.number, &mut listener.number);
-                    let handing_over = async {
-                        let run = old.run(&mut hears_old, &mut old_rhythm);
+                    rotate_at = self.rotation_time(now());
+                    let mut old_arrival_stats = ArrivalStats::default();
+                    let mut old_handler =
+                        self.feed_state.handler(connection, false, || {}).superseded();
+                    handler.on_subscribed();
+                    std::mem::swap(&mut old_handler.number, &mut handler.number);
+                    let hand_over = async {
+                        let run = old.run(&mut old_handler, &mut old_arrival_stats);
                         if tokio::time::timeout(OVERLAP, run).await.is_err() {
-                            old.farewell(1_000).await;
+                            old.close(1_000).await;
                         }
                     };
-                    add(&self.hub.config.taps.rotations, 1);
-                    info!("Replaced by a fresh connection because of its age{tag}");
+                    add(&self.feed_state.config.metrics.rotations, 1);
+                    info!("Connection renewed before its maximum age{tag}");
                     tokio::select! {
                         biased;
-                        ended = session.run(&mut listener, rhythm) => break ended,
-                        () = handing_over => {}
+                        ended = session.run(&mut handler, arrival_stats) => break ended,
+                        () = hand_over => {}
                     }
                 }
             }
         };
-        listener.disconnected(session.alive_until(&ended), &ended);
-        ConnectionLifetime::over(now().saturating_duration_since(since), listener.listings(), ended)
+        handler.on_disconnected(session.alive_until(&ended), &ended);
+        ConnectionLifetime::ended(now().saturating_duration_since(since), handler.listings(), ended)
     }
 
-    /// Connects a successor when the time has come.
-    async fn succeed(&self, at: Instant) -> RotationOutcome<D> {
+    /// Makes the new connection at the given time.
+    async fn connect_successor(&self, at: Instant) -> RotationOutcome<D> {
         tokio::time::sleep_until(at.into()).await;
-        while let Permit::Wait(wait) = self.host.admit(now()) {
+        while let Permit::Wait(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
         }
-        add(&self.hub.config.taps.dials, 1);
+        add(&self.feed_state.config.metrics.dials, 1);
         match self.open().await {
             Ok(successor) => RotationOutcome::Successor(Box::new(successor)),
             Err(error) => {
-                self.host.failed(now());
+                self.host.record_failure(now());
                 RotationOutcome::NoSuccessor(error)
             }
         }
     }
 
-    /// How long after a failed rotation the next is tried: no sooner than the server asks, and after
-    /// a refusal that haste cannot heal no sooner than a parked feed would dial.
-    fn rotation_pause(&self, error: &FeedError) -> Duration {
-        let cooldown = self.hub.config.reconnection.limits().circuit_breaker_cooldown;
-        let least = match error.verdict() {
-            RetryDecision::RetryAfter(asked) => asked,
-            RetryDecision::Park => cooldown,
-            RetryDecision::ParkAtLeast(asked) => cooldown.max(asked),
+    /// Returns the wait after a failed rotation: at least a requested `Retry-After`, and after an
+    /// error that suspends retries at least the cooldown.
+    fn rotation_retry_delay(&self, error: &FeedError) -> Duration {
+        let cooldown = self.feed_state.config.reconnection.limits().circuit_breaker_cooldown;
+        let wait_min = match error.retry_decision() {
+            RetryDecision::RetryAfter(requested) => requested,
+            RetryDecision::Suspend => cooldown,
+            RetryDecision::SuspendAtLeast(requested) => cooldown.max(requested),
             RetryDecision::Retry | RetryDecision::RetryLater | RetryDecision::RenewCredential => {
                 Duration::ZERO
             }
         };
-        if !least.is_zero() {
-            self.host.stay_away(now(), least);
+        if !wait_min.is_zero() {
+            let now = now();
+            self.host.block_until(now, later(now, wait_min));
         }
-        least.max(ROTATION_RETRY)
+        wait_min.max(ROTATION_RETRY)
     }
 
     async fn open(&self) -> Result<FeedSession<D::Stream>, FeedError> {
         let credential = self.credential.borrow().clone();
-        self.hub.open(&self.dial, credential.as_ref()).await
+        self.feed_state.open(&self.dial, credential.as_ref()).await
     }
 
-    /// When a connection that is up since then is old: some time before the server's limit, and not
-    /// all of them at once.
-    fn rotation_after(&self, since: Instant) -> Instant {
+    /// Returns the rotation time of a connection that is up since `since`: 80 to 95 % of `max_age`,
+    /// at random, so that connections do not rotate together.
+    fn rotation_time(&self, since: Instant) -> Instant {
         let thousandths = fastrand::u32(800..950);
-        let age = self.hub.config.feed.max_age.saturating_mul(thousandths);
+        let age = self.feed_state.config.feed.max_age.saturating_mul(thousandths);
         later(since, age.checked_div(1_000).unwrap_or(age))
     }
 }

@@ -1,9 +1,8 @@
-//! A WebSocket over any connection: messages in by our own reader, messages out by the library.
+//! A WebSocket: reads with [`FrameDecoder`], writes with tungstenite.
 //!
-//! Reading is on the way from frame to order. The library's own reader fills the rest of its buffer
-//! with zeros before each read, and reads the frame at its end, every eleventh or so, in two pieces;
-//! ours does neither. Writing is not on that way, and stays where masks, closing and partial writes
-//! are dealt with already.
+//! Reading is on the hot path. Tungstenite zeroes the rest of its buffer before each read and
+//! receives about every eleventh frame in two reads; the own decoder does neither. Writing is not
+//! on the hot path, so tungstenite handles masks, closing and partial writes.
 
 use std::{
     io,
@@ -21,45 +20,49 @@ use super::{
     session::now,
 };
 
-/// How much of what a server still sends is read after a farewell.
+/// Maximum number of bytes that are read after a close.
 const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A WebSocket.
 #[derive(Debug)]
 pub(super) struct Socket<S> {
-    /// It writes; nobody reads from it.
-    library: WebSocketStream<S>,
+    /// Used for writing only.
+    writer: WebSocketStream<S>,
     decoder: FrameDecoder,
-    /// When the read began that brought the latest bytes, and when it was done.
-    asked: Instant,
+    /// Start of the read that returned the latest bytes, and its end.
+    polled: Instant,
     read: Instant,
-    /// How long it is asked again and again before others get a turn; `None`: once.
-    turn: Option<Duration>,
+    /// Maximum time that a read spins before other tasks run; `None` disables busy polling.
+    spin_budget: Option<Duration>,
 }
 
-/// What came in.
 #[derive(Debug)]
 pub(super) struct SocketEvent<'a> {
     pub(super) message: WsMessage<'a>,
-    /// When the socket was asked for its last bytes.
-    pub(super) asked: Instant,
-    /// When they were off the socket, and decrypted where they had to be.
+    /// Start of the read that returned the latest bytes.
+    pub(super) polled: Instant,
+    /// Time at which they were read and decrypted.
     pub(super) read: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// `rest`: what came in behind the answer to the upgrade.
-    pub(super) fn new(library: WebSocketStream<S>, rest: &[u8]) -> Self {
+    /// `rest` contains the bytes behind the response to the upgrade.
+    pub(super) fn new(writer: WebSocketStream<S>, rest: &[u8]) -> Self {
         let now = now();
-        Self { library, decoder: FrameDecoder::after(rest), asked: now, read: now, turn: None }
+        Self {
+            writer,
+            decoder: FrameDecoder::with_bytes(rest),
+            polled: now,
+            read: now,
+            spin_budget: None,
+        }
     }
 
-    /// Where reading never sleeps, asks for so long before others get a turn.
-    pub(super) fn asking_for(self, turn: Option<Duration>) -> Self {
-        Self { turn, ..self }
+    /// Sets the maximum time that a read spins.
+    pub(super) fn with_spin_budget(self, spin_budget: Option<Duration>) -> Self {
+        Self { spin_budget, ..self }
     }
 
-    /// The next message.
+    /// Polls for the next message.
     #[inline]
     pub(super) fn poll_next(
         &mut self,
@@ -68,45 +71,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         while !self.decoder.advance()? {
             ready!(self.poll_read(cx))?;
         }
-        let Self { asked, read, .. } = *self;
-        Poll::Ready(Ok(SocketEvent { message: self.decoder.message()?, asked, read }))
+        let Self { polled, read, .. } = *self;
+        Poll::Ready(Ok(SocketEvent { message: self.decoder.message()?, polled, read }))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FeedError>> {
-        let begun = now();
-        let mut asked = begun;
+        let started = now();
+        let mut polled = started;
         let mut bytes = ReadBuf::new(self.decoder.space());
-        let mut stream = Pin::new(self.library.get_mut());
+        let mut stream = Pin::new(self.writer.get_mut());
         let read = loop {
             let read = stream.as_mut().poll_read(cx, &mut bytes);
-            let asks_again = |turn| asked.saturating_duration_since(begun) < turn;
-            if read.is_ready() || !self.turn.is_some_and(asks_again) {
+            let spins_on = |budget| polled.saturating_duration_since(started) < budget;
+            if read.is_ready() || !self.spin_budget.is_some_and(spins_on) {
                 break read;
             }
-            asked = now();
+            polled = now();
         };
-        ready!(read).map_err(ended)?;
+        ready!(read).map_err(read_error)?;
         let count = bytes.filled().len();
         if count == 0 {
             return Poll::Ready(Err(FeedError::Cut));
         }
         self.decoder.filled(count);
-        (self.asked, self.read) = (asked, now());
+        (self.polled, self.read) = (polled, now());
         Poll::Ready(Ok(()))
     }
 
-    /// What writes.
     pub(super) const fn writer(&mut self) -> &mut WebSocketStream<S> {
-        &mut self.library
+        &mut self.writer
     }
 
-    /// Reads on until the server has closed, a bounded while: a socket dropped with unread bytes is
-    /// reset, and what was said last would be lost.
+    /// Reads until the server has closed, up to [`DRAIN_BYTES_MAX`]. A socket that is dropped with
+    /// unread bytes is reset, and the last written message would be lost.
     pub(super) async fn drain(&mut self) {
         let mut drained = 0_usize;
         let mut buffer = vec![0_u8; READ_BYTES];
         while drained < DRAIN_BYTES_MAX {
-            match self.library.get_mut().read(&mut buffer).await {
+            match self.writer.get_mut().read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => drained = drained.saturating_add(count),
             }
@@ -114,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-fn ended(error: io::Error) -> FeedError {
+fn read_error(error: io::Error) -> FeedError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => FeedError::Cut,
         _ => FeedError::Lost(error),
@@ -122,7 +124,7 @@ fn ended(error: io::Error) -> FeedError {
 }
 
 impl From<ProtocolError> for FeedError {
-    fn from(broken: ProtocolError) -> Self {
-        Self::Violation { violation: broken.violation, source: broken.into() }
+    fn from(error: ProtocolError) -> Self {
+        Self::Violation { violation: error.violation, source: error.into() }
     }
 }

@@ -1,7 +1,7 @@
-//! Anything that events come from, in four functions.
+//! A common trait for sources of events.
 //!
-//! A caller that knows only this trait can be handed a [`Bare`](super::handle::Bare) connection, a
-//! [`ReconnectingSource`] wrapper around it, or a whole [`Handle`], and need not know which.
+//! Code that uses [`EventSource`] accepts a [`SingleConnection`](super::handle::SingleConnection),
+//! a [`ReconnectingSource`] around one, or a [`Handle`].
 
 use std::{
     sync::Arc,
@@ -18,30 +18,30 @@ use super::{
     session::now,
 };
 
-/// Anything that events come from.
+/// A source of events with topics.
 pub trait EventSource: Send {
-    /// What it is called.
     fn name(&self) -> &str;
 
-    /// Connects.
+    /// Makes one attempt to connect.
     ///
     /// # Errors
     ///
-    /// Why the attempt failed.
+    /// Returns the [`FeedError`] of the failed attempt.
     fn connect(&mut self) -> impl Future<Output = Result<(), FeedError>> + Send;
 
-    /// Subscribes to a topic, now or as soon as it is connected.
+    /// Subscribes to a topic, at once or as soon as the source is connected.
     ///
     /// # Errors
     ///
-    /// A [`HandleError`] when it is over, or too many topics are wanted.
+    /// Returns a [`HandleError`] after the end of the source, or beyond its maximum number of
+    /// topics.
     fn subscribe(&mut self, topic: &str) -> Result<(), HandleError>;
 
-    /// The next event; `None` when none will come.
+    /// Returns the next event, or `None` after the last one.
     ///
     /// # Cancel safety
     ///
-    /// Safe: an event is either returned or still there.
+    /// Cancel safe: an event is either returned or kept for the next call.
     fn next_event(&mut self) -> impl Future<Output = Option<HandleEvent>> + Send;
 }
 
@@ -50,7 +50,7 @@ impl EventSource for Handle {
         Self::name(self)
     }
 
-    /// It is connected already, or sees to that itself.
+    /// Does nothing: a handle connects by itself.
     async fn connect(&mut self) -> Result<(), FeedError> {
         Ok(())
     }
@@ -64,31 +64,31 @@ impl EventSource for Handle {
     }
 }
 
-/// Any source, connected again by the policy whenever it ends.
+/// Wraps a source and reconnects it by a policy.
 ///
-/// Its topics are asked for again after every reconnect; everything happens while an event is waited
-/// for, and nothing behind the caller's back.
+/// Topics are subscribed to again after each reconnect. All work happens inside
+/// [`next_event`](EventSource::next_event); there is no background task.
 #[derive(Debug)]
 pub struct ReconnectingSource<S> {
     inner: S,
-    cycle: Reconnector,
-    link: GapTracker,
+    reconnector: Reconnector,
+    gap_tracker: GapTracker,
     topics: Vec<String>,
     state: State,
 }
 
-/// How long after an attempt that its caller cut short the next one waits.
+/// Wait after an attempt that was cancelled because its future was dropped.
 const CANCELLED_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum State {
-    /// Nobody has asked for a connection yet, or it is over.
+    /// Not connected yet, or given up.
     Idle,
     Up {
         since: Instant,
         alive: Instant,
         messages: u64,
-        proof: HealthProof,
+        health: Health,
     },
     Waiting {
         until: Instant,
@@ -96,59 +96,66 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HealthProof {
-    Given,
+enum Health {
+    Healthy,
     ByDelivery,
     ByTime,
 }
 
 impl<S: EventSource> ReconnectingSource<S> {
-    /// Wraps a source. The host is what its circuit breaker is shared by, see
+    /// Wraps a source. The circuit breaker of `host` is shared with other connections, see
     /// [`Hosts`](super::host_cooldown::Hosts).
     pub fn new(inner: S, policy: ReconnectPolicy, host: Arc<Host>) -> Self {
         let tag = match inner.name() {
             "" => String::new(),
             name => format!(" [{name}]"),
         };
-        let taps = Arc::new(FeedMetrics::default());
+        let metrics = Arc::new(FeedMetrics::default());
         Self {
-            cycle: Reconnector::new(policy, host, Arc::clone(&taps), "messages", tag.clone()),
-            link: GapTracker::new(taps, tag, policy.limits().stable_after),
+            reconnector: Reconnector::new(
+                policy,
+                host,
+                Arc::clone(&metrics),
+                "messages",
+                tag.clone(),
+            ),
+            gap_tracker: GapTracker::new(metrics, tag, policy.limits().stable_after),
             inner,
             topics: Vec::new(),
             state: State::Idle,
         }
     }
 
-    /// The times in which nothing could arrive.
+    /// Returns the intervals in which no event could arrive.
     pub fn connection_gaps(&self) -> Vec<Gap> {
-        self.link.gaps()
+        self.gap_tracker.gaps()
     }
 
-    /// One attempt, with everything that is wanted.
+    /// Makes one attempt to connect and subscribes to all topics.
     async fn attempt(&mut self) -> Result<Option<HandleEvent>, FeedError> {
-        self.link.dials();
+        self.gap_tracker.on_dial();
         self.inner.connect().await?;
         for topic in &self.topics {
-            // What it knows already it ignores; what it cannot take it could not take before.
-            let _known = self.inner.subscribe(topic);
+            // Known topics are ignored; a topic that is rejected now was rejected before.
+            let _already_known = self.inner.subscribe(topic);
         }
         let now = now();
-        let proof = if self.cycle.proves_by_delivery() {
-            HealthProof::ByDelivery
+        let health = if self.reconnector.healthy_on_delivery() {
+            Health::ByDelivery
         } else {
-            HealthProof::ByTime
+            Health::ByTime
         };
-        self.state = State::Up { since: now, alive: now, messages: 0, proof };
-        Ok(self.link.up().map(|gap| HandleEvent::Reconnected { gap }))
+        self.state = State::Up { since: now, alive: now, messages: 0, health };
+        Ok(self.gap_tracker.on_connected().map(|gap| HandleEvent::Reconnected { gap }))
     }
 
-    /// Judges an ending; the event that tells of it.
-    fn judge(&mut self, tenure: ConnectionLifetime) -> HandleEvent {
-        let RetryDelay { wait, attempt, cause, is_last, .. } = self.cycle.ended(&tenure);
+    /// Schedules the next attempt and returns the event that reports it.
+    fn schedule_retry(&mut self, lifetime: ConnectionLifetime) -> HandleEvent {
+        let RetryDelay { wait, attempt, cause, is_last, .. } =
+            self.reconnector.on_connection_ended(&lifetime);
         if is_last {
             self.state = State::Idle;
-            let gave_up = RetriesExhausted { attempts: attempt, last: Some(tenure.ended) };
+            let gave_up = RetriesExhausted { attempts: attempt, last: Some(lifetime.error) };
             return HandleEvent::Disconnected(StopReason::GaveUp(gave_up));
         }
         let now = now();
@@ -156,27 +163,27 @@ impl<S: EventSource> ReconnectingSource<S> {
         HandleEvent::Reconnecting { attempt, wait, cause }
     }
 
-    fn ended(&mut self, error: Option<FeedError>) -> HandleEvent {
-        // A source of the caller's own may not say how it ended.
+    fn on_ended(&mut self, error: Option<FeedError>) -> HandleEvent {
+        // A custom source may return no error.
         let ended = error.unwrap_or(FeedError::Cut);
         let State::Up { since, alive, messages, .. } = self.state else {
-            return self.judge(ConnectionLifetime::over(Duration::ZERO, 0, ended));
+            return self.schedule_retry(ConnectionLifetime::ended(Duration::ZERO, 0, ended));
         };
-        self.link.down(alive, &ended.chain());
-        let lived = now().saturating_duration_since(since);
-        self.judge(ConnectionLifetime::over(lived, messages, ended))
+        self.gap_tracker.on_disconnected(alive, &ended.chain());
+        let uptime = now().saturating_duration_since(since);
+        self.schedule_retry(ConnectionLifetime::ended(uptime, messages, ended))
     }
 
-    /// Keeps the account of what an event proves.
-    fn note(&mut self, event: &HandleEvent) {
-        let State::Up { alive, messages, proof, .. } = &mut self.state else { return };
+    /// Updates the state of the session after an event.
+    fn on_event(&mut self, event: &HandleEvent) {
+        let State::Up { alive, messages, health, .. } = &mut self.state else { return };
         let HandleEvent::Message(message) = event else { return };
         *alive = message.received;
         *messages = messages.saturating_add(1);
-        self.link.data();
-        if *proof == HealthProof::ByDelivery {
-            *proof = HealthProof::Given;
-            self.cycle.proof()();
+        self.gap_tracker.on_data();
+        if *health == Health::ByDelivery {
+            *health = Health::Healthy;
+            self.reconnector.healthy_callback()();
         }
     }
 }
@@ -192,7 +199,7 @@ impl<S: EventSource> EventSource for ReconnectingSource<S> {
 
     fn subscribe(&mut self, topic: &str) -> Result<(), HandleError> {
         self.inner.subscribe(topic)?;
-        if !self.topics.iter().any(|wanted| wanted == topic) {
+        if !self.topics.iter().any(|known| known == topic) {
             self.topics.push(topic.to_owned());
         }
         Ok(())
@@ -204,24 +211,27 @@ impl<S: EventSource> EventSource for ReconnectingSource<S> {
                 State::Idle => return None,
                 State::Waiting { until } => {
                     tokio::time::sleep_until(until.into()).await;
-                    self.cycle.admission().await;
-                    // Whoever drops this future amid the attempt has made one; the next must wait.
+                    self.reconnector.acquire_permit().await;
+                    // If this future is dropped during the attempt, the next attempt must still
+                    // wait.
                     let now = now();
                     let later = now.checked_add(CANCELLED_WAIT).unwrap_or(now);
                     self.state = State::Waiting { until: later };
                     match self.attempt().await {
                         Ok(Some(event)) => return Some(event),
                         Ok(None) => {}
-                        Err(error) => return Some(self.judge(ConnectionLifetime::failed(error))),
+                        Err(error) => {
+                            return Some(self.schedule_retry(ConnectionLifetime::failed(error)));
+                        }
                     }
                 }
                 State::Up { .. } => match self.inner.next_event().await {
-                    None => return Some(self.ended(None)),
+                    None => return Some(self.on_ended(None)),
                     Some(HandleEvent::Disconnected(StopReason::Ended(error))) => {
-                        return Some(self.ended(error));
+                        return Some(self.on_ended(error));
                     }
                     Some(event) => {
-                        self.note(&event);
+                        self.on_event(&event);
                         return Some(event);
                     }
                 },

@@ -1,8 +1,7 @@
-//! The loop that keeps the feed up.
+//! Reconnect loop of the marketplace's feed.
 //!
-//! One loop per connection: wait until the host may be dialled, connect, serve, judge how it ended,
-//! say so, wait, again. Every decision is made in [`policy`](super::policy); this is where time
-//! passes and lines are logged.
+//! Each connection runs its own loop: acquire a permit, connect, run the session, classify its end,
+//! wait. [`policy`](super::policy) takes the decisions; this module sleeps and connects.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -22,41 +21,41 @@ use crate::{
     domain::trade::Trade,
 };
 
-/// Why [`run_with_reconnect`] returned. It does so only where `max_retries` is set.
+/// Reports that `max_retries` is used up. Without `max_retries` it never occurs.
 #[derive(Debug, thiserror::Error)]
-#[error("the feed was given up after {attempts} attempts without success")]
+#[error("gave up on the feed after {attempts} failed attempts")]
 pub struct RetriesExhausted {
-    /// How many attempts in a row led to nothing.
+    /// Failed attempts in a row.
     pub attempts: u32,
-    /// How the last one ended; `None`: none was made.
+    /// The last error; `None` if no attempt was made.
     #[source]
     pub last: Option<FeedError>,
 }
 
-/// Hands out listings over as many connections, one after the other, as it takes.
+/// Delivers listings and reconnects after each end of a connection.
 ///
-/// Never returns unless `max_retries` is set and used up. `on_trade` runs in this task, as soon as a
-/// frame was read; it must not wait.
+/// Returns only when `max_retries` is set and used up. `on_trade` runs in this task as soon as a
+/// frame is read; it must not block.
 ///
 /// # Cancel safety
 ///
-/// Safe: `on_trade` never runs in part. Drop the future to stop; the server sees the sockets close.
+/// Cancel safe: `on_trade` is never interrupted. Dropping the future closes the sockets.
 pub async fn run_with_reconnect(
     config: &Config,
     on_trade: impl FnMut(Trade<'_>),
 ) -> RetriesExhausted {
-    match TcpDial::of(config) {
-        Ok(dial) => run_over(config, dial, on_trade).await,
+    match TcpDial::from_config(config) {
+        Ok(dial) => run_with_dial(config, dial, on_trade).await,
         Err(error) => RetriesExhausted { attempts: 0, last: Some(error) },
     }
 }
 
-/// The same over any way to make a connection.
+/// Does the same as [`run_with_reconnect`] over a custom [`Dial`].
 ///
 /// # Cancel safety
 ///
-/// Safe, as [`run_with_reconnect`] is.
-pub async fn run_over<D: Dial>(
+/// Cancel safe, like [`run_with_reconnect`].
+pub async fn run_with_dial<D: Dial>(
     config: &Config,
     dial: D,
     on_trade: impl FnMut(Trade<'_>),
@@ -65,38 +64,40 @@ pub async fn run_over<D: Dial>(
         host: config.hosts.host(&dial.host(), &config.reconnection),
         dial,
         credential: RefCell::new(config.credential.clone()),
-        hub: FeedState::new(config, on_trade),
+        feed_state: FeedState::new(config, on_trade),
     };
-    let filling = async {
-        if let Some(inlet) = config.backfill.as_ref().and_then(|backfill| backfill.take_inlet()) {
-            supervisor.hub.fill(inlet).await;
+    let backfilling = async {
+        if let Some(receiver) =
+            config.backfill.as_ref().and_then(|backfill| backfill.take_receiver())
+        {
+            supervisor.feed_state.run_backfill(receiver).await;
         }
         std::future::pending().await
     };
     tokio::select! {
         biased;
-        gave_up = supervisor.keep_all() => gave_up,
-        gave_up = filling => gave_up,
+        gave_up = supervisor.run_all() => gave_up,
+        gave_up = backfilling => gave_up,
     }
 }
 
-/// What keeps a feed up.
+/// Owns the connections of one feed.
 pub(super) struct Supervisor<'c, D, F> {
-    pub(super) hub: FeedState<'c, F>,
+    pub(super) feed_state: FeedState<'c, F>,
     pub(super) dial: D,
     pub(super) host: Arc<Host>,
     pub(super) credential: RefCell<Option<Credential>>,
 }
 
 impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
-    /// Keeps every connection up; returns when all have given up.
-    async fn keep_all(&self) -> RetriesExhausted {
-        let connections = self.hub.config.feed.connections.clamp(1, CONNECTIONS_MAX);
+    /// Runs all connections; returns when each of them has given up.
+    async fn run_all(&self) -> RetriesExhausted {
+        let connections = self.feed_state.config.feed.connections.clamp(1, CONNECTIONS_MAX);
         if connections == 1 {
-            return self.keep(0).await;
+            return self.run_connection(0).await;
         }
         let mut all: FuturesUnordered<_> =
-            (0..connections).map(|connection| self.keep(connection)).collect();
+            (0..connections).map(|connection| self.run_connection(connection)).collect();
         let mut gave_up = RetriesExhausted { attempts: 0, last: None };
         while let Some(next) = all.next().await {
             gave_up = next;
@@ -104,26 +105,27 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         gave_up
     }
 
-    /// Keeps one connection up.
-    async fn keep(&self, connection: usize) -> RetriesExhausted {
-        let Config { feed, reconnection, taps, credential_source, .. } = self.hub.config;
+    /// Runs one connection and reconnects it.
+    async fn run_connection(&self, connection: usize) -> RetriesExhausted {
+        let Config { feed, reconnection, metrics, credential_source, .. } = self.feed_state.config;
         let tag = match feed.connections {
             0 | 1 => String::new(),
             _ => format!(" [connection {}]", connection.saturating_add(1)),
         };
-        let (host, taps) = (Arc::clone(&self.host), Arc::clone(taps));
-        let mut cycle = Reconnector::new(*reconnection, host, taps, "trades", tag)
-            .advising(SettingNames::MARKETPLACE);
-        let mut rhythm = ArrivalStats::default();
+        let (host, metrics) = (Arc::clone(&self.host), Arc::clone(metrics));
+        let mut reconnector = Reconnector::new(*reconnection, host, metrics, "trades", tag)
+            .with_setting_names(SettingNames::MARKETPLACE);
+        let mut arrival_stats = ArrivalStats::default();
         loop {
-            cycle.admission().await;
-            let tenure = self.tenure(connection, &cycle, &mut rhythm).await;
-            let pause = cycle.ended(&tenure);
-            if pause.is_last {
-                return RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) };
+            reconnector.acquire_permit().await;
+            let lifetime =
+                self.run_with_rotation(connection, &reconnector, &mut arrival_stats).await;
+            let delay = reconnector.on_connection_ended(&lifetime);
+            if delay.is_last {
+                return RetriesExhausted { attempts: delay.attempt, last: Some(lifetime.error) };
             }
-            tokio::time::sleep(pause.wait).await;
-            if pause.wants_credential
+            tokio::time::sleep(delay.wait).await;
+            if delay.needs_credential
                 && let Some(fresh) = fresh_credential(credential_source.as_ref()).await
             {
                 self.credential.replace(Some(fresh));

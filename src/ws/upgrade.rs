@@ -1,9 +1,8 @@
-//! The HTTP request that becomes a WebSocket, and the answer to it. Pure.
+//! Request and response of the WebSocket upgrade. Pure.
 //!
-//! The answer may arrive a byte at a time or together with the first frame; whatever stands behind
-//! its head belongs to the WebSocket. Interim answers (1xx) that come before it are skipped. A final
-//! answer other than `101` is read just far enough to say why: its status, how long to wait, and
-//! whether it is a web page.
+//! The response may arrive byte by byte or together with the first frame; bytes behind its head
+//! belong to the WebSocket. Interim responses (1xx) are skipped. Of a final response other than
+//! `101` only the head is read: the status, `Retry-After`, and whether it is HTML.
 
 use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -11,34 +10,29 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::error::{FeedError, UpgradeRejection};
 use crate::{config::Credential, domain::time::UnixMs, http_head::ResponseHead};
 
-/// The longest head of an answer, in bytes, with the interim answers before it.
+/// Maximum size of the response head in bytes, interim responses included.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The most headers of an answer.
 pub(super) const HEADERS_MAX: usize = 100;
 
-/// How many interim answers (100, 102, 103) may come before the final one.
+/// Maximum number of interim responses (100, 102, 103) before the final one.
 pub(super) const INTERIM_ANSWERS_MAX: u32 = 8;
 
-/// What is asked for, and as whom.
 #[derive(Clone, Debug)]
 pub(super) struct UpgradeRequest<'a> {
     /// The `Host` header.
     pub(super) authority: &'a str,
-    /// The path with its query.
+    /// Path of the request, with its query.
     pub(super) path: &'a str,
-    /// The `Origin` header, if any.
     pub(super) origin: Option<&'a str>,
-    /// The `User-Agent` header, if any.
     pub(super) user_agent: Option<&'a str>,
-    /// The `Cookie` header, if any.
+    /// The `Cookie` header.
     pub(super) credential: Option<&'a Credential>,
-    /// The subprotocol, if any.
     pub(super) subprotocol: Option<&'static str>,
 }
 
 impl UpgradeRequest<'_> {
-    /// The bytes to write. Holds the credential: never logged, dropped when written.
+    /// Returns the request. Contains the credential: never logged, dropped after the write.
     pub(super) fn to_bytes(&self, key: &str) -> Vec<u8> {
         let mut text = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -46,7 +40,8 @@ impl UpgradeRequest<'_> {
             self.path, self.authority
         );
         let mut header = |name: &str, value: Option<&str>| {
-            // A value that could forge a header is left out; the configuration refuses it earlier.
+            // Values that could inject a header are skipped; the configuration rejects them
+            // earlier.
             if let Some(value) = value.filter(|value| !value.contains(['\r', '\n', '\0'])) {
                 text.push_str(name);
                 text.push_str(": ");
@@ -63,12 +58,12 @@ impl UpgradeRequest<'_> {
     }
 }
 
-/// Reads the head of the answer. `None`: more of it must come first; else how long it is, with the
-/// interim answers before it.
+/// Parses the response head. Returns its length, interim responses included, or `None` if it is
+/// incomplete.
 ///
 /// # Errors
 ///
-/// A [`FeedError`] when it is not the answer to this request.
+/// Returns a [`FeedError`] if the response is invalid or does not match the request.
 pub(super) fn read_head(
     bytes: &[u8],
     key: &str,
@@ -83,12 +78,12 @@ pub(super) fn read_head(
             Ok(Status::Complete(len)) => len,
             Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
             Ok(Status::Partial) => {
-                return Err(FeedError::Handshake { what: "its head is too long" });
+                return Err(FeedError::Handshake { what: "head too long" });
             }
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(FeedError::Handshake { what: "it has too many headers" });
+                return Err(FeedError::Handshake { what: "too many headers" });
             }
-            Err(_not_http) => return Err(FeedError::Handshake { what: "it is not HTTP" }),
+            Err(_not_http) => return Err(FeedError::Handshake { what: "not HTTP" }),
         };
         let status = answer.code.unwrap_or(0);
         let behind = rest.get(len..).unwrap_or_default();
@@ -101,10 +96,10 @@ pub(super) fn read_head(
         }
         rest = behind;
     }
-    Err(FeedError::Handshake { what: "too many interim answers came before it" })
+    Err(FeedError::Handshake { what: "too many interim responses" })
 }
 
-/// Whether a `101` answers this request.
+/// Validates a `101` response.
 fn granted(
     headers: &Headers<'_, '_>,
     key: &str,
@@ -118,18 +113,18 @@ fn granted(
         return wrong("no `Connection: Upgrade`");
     }
     if headers.one("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
-        return wrong("its key does not match");
+        return wrong("accept key does not match");
     }
-    // An empty list, as some proxies add it, negotiates nothing.
+    // Some proxies add an empty list, which negotiates nothing.
     if headers.has_elements("sec-websocket-extensions") {
-        return wrong("it uses an extension that was not asked for");
+        return wrong("extension that was not requested");
     }
     match subprotocol {
-        Some(wanted) if headers.one("sec-websocket-protocol") != Some(wanted) => {
-            Err(FeedError::Subprotocol { wanted })
+        Some(requested) if headers.one("sec-websocket-protocol") != Some(requested) => {
+            Err(FeedError::Subprotocol { requested })
         }
         None if headers.has_elements("sec-websocket-protocol") => {
-            wrong("it chose a protocol that was not asked for")
+            wrong("subprotocol that was not requested")
         }
         _ => Ok(()),
     }
@@ -137,7 +132,7 @@ fn granted(
 
 fn refusal(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> UpgradeRejection {
     let headers = headers.iter().map(|header| (header.name, header.value));
-    let head = ResponseHead::read_at(status, headers, Some(now));
+    let head = ResponseHead::parse_at(status, headers, Some(now));
     UpgradeRejection {
         status,
         retry_after: head.retry_after,
@@ -157,7 +152,7 @@ impl Headers<'_, '_> {
             .map(str::trim)
     }
 
-    /// The value of a header that stands exactly once.
+    /// Returns the value of a header that occurs exactly once.
     fn one(&self, name: &str) -> Option<&str> {
         let mut values = self.get(name);
         values.next().filter(|_| values.next().is_none())
@@ -169,7 +164,7 @@ impl Headers<'_, '_> {
             .any(|part| part.trim().eq_ignore_ascii_case(token))
     }
 
-    /// Whether the header's list has an element, readable or not.
+    /// Returns `true` if the list of the header has an element, valid or not.
     fn has_elements(&self, name: &str) -> bool {
         let is_element = |byte: &u8| !matches!(byte, b',' | b' ' | b'\t');
         self.0
@@ -204,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_carries_what_was_set_and_nothing_that_forges() {
+    fn the_request_contains_the_configured_headers_without_injection() {
         let credential = Credential::from_session("s%3Aabc").unwrap();
         let request = UpgradeRequest {
             authority: "example.com",
@@ -224,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_come_in_pieces_and_the_rest_is_not_touched() {
+    fn a_response_may_arrive_in_pieces_and_the_rest_is_kept() {
         for len in 0..GOOD.len() {
             assert_eq!(read(GOOD.get(..len).unwrap()).unwrap(), None, "{len}");
         }
@@ -233,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_lacks_something_is_refused() {
+    fn an_incomplete_101_response_is_rejected() {
         for (from, to) in [
             ("upgrade: WebSocket", "upgrade: h2c"),
             ("keep-alive, Upgrade", "keep-alive"),
@@ -243,7 +238,7 @@ mod tests {
         ] {
             let error = refused(&GOOD.replace(from, to));
             assert!(matches!(error, FeedError::Handshake { .. }), "{to}: {error}");
-            assert_eq!(error.verdict(), RetryDecision::Park);
+            assert_eq!(error.retry_decision(), RetryDecision::Suspend);
         }
         let without = GOOD.replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
         assert!(matches!(refused(&without), FeedError::Subprotocol { .. }));
@@ -252,17 +247,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_how_long_to_wait() {
+    fn retry_after_is_parsed_from_a_rejection() {
         let error = refused("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\n");
-        assert_eq!(error.verdict(), RetryDecision::RetryAfter(Duration::from_secs(7)));
+        assert_eq!(error.retry_decision(), RetryDecision::RetryAfter(Duration::from_secs(7)));
         let date = "HTTP/1.1 503 No\r\nRetry-After: Thu, 01 Jan 1970 00:01:30 GMT\r\n\r\n";
-        assert_eq!(refused(date).verdict(), RetryDecision::RetryAfter(Duration::from_secs(90)));
+        assert_eq!(
+            refused(date).retry_decision(),
+            RetryDecision::RetryAfter(Duration::from_secs(90))
+        );
         let nonsense = refused("HTTP/1.1 503 No\r\nRetry-After: soon\r\n\r\n");
-        assert_eq!(nonsense.verdict(), RetryDecision::Retry);
+        assert_eq!(nonsense.retry_decision(), RetryDecision::Retry);
     }
 
     #[test]
-    fn a_challenge_is_a_block() {
+    fn a_challenge_page_is_a_block() {
         let page =
             refused("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n<html>");
         assert!(page.is_blocked());
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_answers_are_skipped_within_their_bound() {
+    fn interim_responses_are_skipped_up_to_their_limit() {
         let interim = [
             "HTTP/1.1 100 Continue\r\n\r\n",
             "HTTP/1.1 102 Processing\r\n\r\n",
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_of_extensions_negotiates_nothing_and_any_other_is_refused() {
+    fn an_empty_extension_list_is_accepted_and_any_other_rejected() {
         let with = |value: &str| {
             let header = format!("\r\nSec-WebSocket-Extensions:{value}\r\n\r\n");
             GOOD.replace("\r\n\r\n", &header)
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_head_is_cut_off() {
+    fn an_endless_response_head_is_rejected() {
         let endless = format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(HEAD_BYTES_MAX));
         assert!(matches!(refused(&endless), FeedError::Handshake { .. }));
         let many = format!("HTTP/1.1 101 X\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX + 1));

@@ -1,5 +1,5 @@
-//! Cold reads over real sockets: what the account shows, what it does not, and how little is asked.
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+//! Account reads over real sockets: results, failure causes, paging and back-fill.
+#![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use std::{
     io::Write as _,
@@ -19,7 +19,7 @@ use sniper::{
         backfill::{PAGES_MAX, SweepResult, sweep},
         fill_gaps,
         purchases::PURCHASE_PAGES_MAX,
-        watch,
+        poll_account,
     },
     clock,
     config::{Budget, Config, Credential, Endpoints, Generation},
@@ -41,7 +41,7 @@ use tokio::{
 };
 
 use crate::{
-    buyer::market::{Market, PATIENCE, Reaction, Request, answer},
+    buyer::market::{Market, WAIT_MAX, Reaction, Request, answer},
     feed::{
         peer::{Server, batch},
         quick,
@@ -57,22 +57,22 @@ fn reader(market: &Market) -> AccountReader {
     let credential = Credential::from_session(SECRET).unwrap();
     AccountReader::new(&market.endpoints, Some(&credential), Generation::B, &market.tls)
         .unwrap()
-        .with_distance(Duration::ZERO)
+        .with_min_interval(Duration::ZERO)
 }
 
-fn nobody(market: &Market) -> AccountReader {
+fn anonymous_reader(market: &Market) -> AccountReader {
     AccountReader::new(&market.endpoints, None, Generation::B, &market.tls)
         .unwrap()
-        .with_distance(Duration::ZERO)
+        .with_min_interval(Duration::ZERO)
 }
 
-/// A moment so many seconds after the market's `Date`.
+/// Returns the time `seconds` after the market's `Date` header.
 fn moment(seconds: i64) -> UnixMs {
     let UnixMs(date) = UnixMs::parse("2026-03-01T10:00:00Z").unwrap();
     UnixMs(date + seconds * 1_000)
 }
 
-/// A page of what the request asks for: nodes with these ids and ages in seconds.
+/// Returns a page of trades with these ids and ages in seconds.
 fn page(nodes: &[(String, i64)], next: Option<String>) -> String {
     let edges: Vec<Value> = nodes
         .iter()
@@ -85,14 +85,14 @@ fn page(nodes: &[(String, i64)], next: Option<String>) -> String {
     json!({"data": {"trades": {"edges": edges, "pageInfo": info}}}).to_string()
 }
 
-/// Which page is asked for: the cursor is its number.
+/// Returns the number of the requested page, which the mock uses as its cursor.
 fn page_number(request: &Request) -> i64 {
     let body: Value = serde_json::from_str(&request.body).unwrap();
     let after = body.pointer("/variables/after").and_then(Value::as_str).map(str::to_owned);
     after.map_or(0, |after| after.parse().unwrap())
 }
 
-/// Two nodes a page, ten seconds apart, for as many pages as there are.
+/// Serves `pages` pages of two trades each, whose ages differ by `step_seconds`.
 fn paged(pages: i64, step_seconds: i64) -> impl Fn(&Request) -> Reaction {
     move |request| {
         if request.body.contains("CurrentUser") {
@@ -107,7 +107,7 @@ fn paged(pages: i64, step_seconds: i64) -> impl Fn(&Request) -> Reaction {
 }
 
 #[tokio::test]
-async fn who_we_are_is_read_with_our_credential() {
+async fn the_current_user_is_read_with_the_credential() {
     let market = Market::plain(|_| Reaction::Answer(answer(200, DATE, USER))).await;
     let reading = reader(&market).current_user().await.unwrap();
     assert_eq!(reading.user.id, "VXNlcjox");
@@ -123,7 +123,7 @@ async fn who_we_are_is_read_with_our_credential() {
 }
 
 #[tokio::test]
-async fn over_tls_reads_go_only_to_a_server_that_proves_who_it_is() {
+async fn reads_over_tls_require_a_trusted_certificate() {
     let react = |_: &Request| Reaction::Answer(answer(200, DATE, USER));
     let market = Market::tls(true, react).await;
     assert!(reader(&market).current_user().await.is_ok());
@@ -132,51 +132,51 @@ async fn over_tls_reads_go_only_to_a_server_that_proves_who_it_is() {
     assert!(market.requests().is_empty());
 }
 
-/// How a failure reads, and which refusal of a buy it amounts to.
-async fn failure(status: u16, headers: &str, body: &str) -> (String, Option<RejectReason>) {
+/// Returns the text of a failed read and the order rejection that corresponds to it.
+async fn read_failure(status: u16, headers: &str, body: &str) -> (String, Option<RejectReason>) {
     let reply = answer(status, headers, body);
     let market = Market::plain(move |_| Reaction::Answer(reply.clone())).await;
     let failure = reader(&market).current_user().await.unwrap_err();
     assert_eq!(market.requests().len(), 1, "asked again after {failure:?}");
     let shown = format!("{failure} {failure:?}");
     assert!(!shown.contains(SECRET), "{shown}");
-    (failure.to_string(), failure.refusal())
+    (failure.to_string(), failure.reject_reason())
 }
 
 #[tokio::test]
-async fn what_stands_in_the_way_is_said_and_never_tried_again_at_once() {
+async fn a_403_html_page_is_a_challenge_and_is_not_retried_immediately() {
     let html = "Content-Type: text/html\r\n";
-    let (text, refusal) = failure(403, html, "<html>Just a moment").await;
+    let (text, refusal) = read_failure(403, html, "<html>Just a moment").await;
     assert_eq!(refusal, Some(RejectReason::Challenge), "{text}");
-    let (text, refusal) = failure(401, "", "{}").await;
+    let (text, refusal) = read_failure(401, "", "{}").await;
     assert_eq!(refusal, Some(RejectReason::Forbidden { status: 401 }), "{text}");
-    let (text, refusal) = failure(429, "Retry-After: 9\r\n", "").await;
+    let (text, refusal) = read_failure(429, "Retry-After: 9\r\n", "").await;
     let retry_after = Some(Duration::from_secs(9));
     assert_eq!(refusal, Some(RejectReason::RateLimited { retry_after }), "{text}");
-    let (text, refusal) = failure(200, "", r#"{"data":{"currentUser":null}}"#).await;
+    let (text, refusal) = read_failure(200, "", r#"{"data":{"currentUser":null}}"#).await;
     assert_eq!(refusal, Some(RejectReason::Unauthenticated), "{text}");
     let words = r#"{"errors":[{"message":"UNAUTHENTICATED"}],"data":null}"#;
-    assert_eq!(failure(200, "", words).await.1, Some(RejectReason::Unauthenticated));
+    assert_eq!(read_failure(200, "", words).await.1, Some(RejectReason::Unauthenticated));
     for (status, headers, body) in [
         (200, html, "<html>"),
         (302, "Location: /x\r\n", ""),
         (500, "", ""),
         (200, "", "{\"data\":{"),
     ] {
-        assert_eq!(failure(status, headers, body).await.1, None, "{status} {body}");
+        assert_eq!(read_failure(status, headers, body).await.1, None, "{status} {body}");
     }
 }
 
 #[tokio::test]
-async fn without_a_credential_nothing_is_asked_about_an_account() {
+async fn without_a_credential_no_account_request_is_sent() {
     let market = Market::plain(paged(1, 10)).await;
-    let reader = nobody(&market);
-    let (sender, mut news) = mpsc::channel(4);
-    timeout(PATIENCE, watch(&reader, PollConfig::default(), &RefreshRequests::default(), &sender))
+    let reader = anonymous_reader(&market);
+    let (sender, mut updates) = mpsc::channel(4);
+    timeout(WAIT_MAX, poll_account(&reader, PollConfig::default(), &RefreshRequests::default(), &sender))
         .await
         .unwrap();
-    let said = news.recv().await.unwrap();
-    let AccountUpdate::Failed { read, failure } = said else { panic!("{said:?}") };
+    let update = updates.recv().await.unwrap();
+    let AccountUpdate::Failed { read, failure } = update else { panic!("{update:?}") };
     assert!(
         matches!((read, &failure), (ReadKind::Balance, ReadFailure::NoCredential)),
         "{failure:?}"
@@ -185,12 +185,12 @@ async fn without_a_credential_nothing_is_asked_about_an_account() {
 }
 
 #[tokio::test]
-async fn purchases_are_read_back_to_where_they_matter() {
+async fn purchases_are_read_back_to_the_look_back_limit() {
     const DAY: i64 = 86_400;
     let market = Market::plain(paged(100, DAY)).await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
-    // What was listed three days before may still have been bought since.
+    // A purchase may be of a listing that is up to three days older.
     let reading = reader.own_purchases(&user, LookBack::back_to(moment(-DAY))).await.unwrap();
     assert!(reading.complete);
     let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
@@ -201,7 +201,7 @@ async fn purchases_are_read_back_to_where_they_matter() {
 }
 
 #[tokio::test]
-async fn a_list_of_purchases_without_end_is_read_in_part_and_called_incomplete() {
+async fn an_endless_purchase_list_stops_at_the_page_limit_and_is_incomplete() {
     let market = Market::plain(paged(i64::MAX, 0)).await;
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
@@ -214,7 +214,7 @@ async fn a_list_of_purchases_without_end_is_read_in_part_and_called_incomplete()
 }
 
 #[tokio::test]
-async fn a_purchase_that_cannot_be_read_makes_the_list_incomplete() {
+async fn an_unreadable_purchase_makes_the_list_incomplete() {
     let nodes = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"JOINED"}},{"node":{}}],
         "pageInfo":{"hasNextPage":false}}}}"#;
     let market = Market::plain(move |request| {
@@ -225,61 +225,61 @@ async fn a_purchase_that_cannot_be_read_makes_the_list_incomplete() {
     let reader = reader(&market);
     let user = reader.current_user().await.unwrap().user;
     let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
-    let unreadable = IncompleteReason::Unreadable { count: 1, words: None };
+    let unreadable = IncompleteReason::Unreadable { count: 1, message: None };
     assert_eq!((reading.trades.len(), reading.complete), (1, false));
     assert_eq!(reading.incomplete, Some(unreadable));
 }
 
-/// Sweeps with a taker, and returns what came out.
-async fn swept(
+/// Runs a sweep with a consumer. Returns its result and the delivered listings.
+async fn run_sweep(
     reader: &AccountReader,
     back_to: Option<UnixMs>,
 ) -> (SweepResult, Vec<Trade<'static>>) {
     let (sender, mut listings) = mpsc::channel(1);
-    let taker = async {
-        let mut taken = Vec::new();
+    let consumer = async {
+        let mut received = Vec::new();
         while let Some(trade) = listings.recv().await {
-            taken.push(trade);
+            received.push(trade);
         }
-        taken
+        received
     };
     let sweep = async {
         let swept = sweep(reader, back_to, &sender).await.unwrap();
         drop(sender);
         swept
     };
-    timeout(PATIENCE, async { tokio::join!(sweep, taker) }).await.unwrap()
+    timeout(WAIT_MAX, async { tokio::join!(sweep, consumer) }).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_sweep_reads_back_to_the_gap_and_marks_each_listing_with_its_age() {
     let market = Market::plain(paged(100, 30)).await;
     // With and without a credential.
-    for reader in [reader(&market), nobody(&market)] {
-        let asked = market.requests().len();
-        let (swept, taken) = swept(&reader, Some(moment(-100))).await;
-        let ids: Vec<&str> = taken.iter().map(|trade| trade.id.as_str()).collect();
+    for reader in [reader(&market), anonymous_reader(&market)] {
+        let before = market.requests().len();
+        let (swept, received) = run_sweep(&reader, Some(moment(-100))).await;
+        let ids: Vec<&str> = received.iter().map(|trade| trade.id.as_str()).collect();
         assert_eq!(ids, ["t0", "t1", "t2", "t3"]);
-        // The market's clock showed this second, and perhaps almost the next.
+        // `Date` has a resolution of one second, so the age is rounded up.
         let age = Duration::from_secs(31);
-        assert_eq!(taken[1].event, TradeEvent::BackFilled { age });
+        assert_eq!(received[1].event, TradeEvent::BackFilled { age });
         assert_eq!((swept.listings, swept.pages, swept.complete), (4, 3, true));
-        assert_eq!(market.requests().len(), asked + 3);
+        assert_eq!(market.requests().len(), before + 3);
     }
 }
 
 #[tokio::test]
-async fn a_sweep_of_everything_ends_with_the_last_page_or_with_its_bound() {
+async fn a_full_sweep_ends_at_the_last_page_or_at_the_page_limit() {
     let market = Market::plain(paged(3, 30)).await;
-    let (swept_all, _) = swept(&reader(&market), None).await;
+    let (swept_all, _) = run_sweep(&reader(&market), None).await;
     assert_eq!((swept_all.listings, swept_all.pages, swept_all.complete), (6, 3, true));
     let market = Market::plain(paged(i64::MAX, 0)).await;
-    let (swept, _) = swept(&reader(&market), None).await;
+    let (swept, _) = run_sweep(&reader(&market), None).await;
     assert_eq!((swept.pages, swept.complete), (PAGES_MAX, false));
 }
 
 #[tokio::test]
-async fn a_sweep_that_nobody_takes_from_waits_and_stops_when_it_is_dropped() {
+async fn a_sweep_waits_for_a_slow_consumer_and_stops_when_dropped() {
     let market = Market::plain(paged(i64::MAX, 0)).await;
     let reader = reader(&market);
     let (sender, mut listings) = mpsc::channel(1);
@@ -290,17 +290,17 @@ async fn a_sweep_that_nobody_takes_from_waits_and_stops_when_it_is_dropped() {
         assert!(waited.is_err(), "{waited:?}");
     }
     drop(sender);
-    let mut taken = 0;
+    let mut received = 0;
     while listings.recv().await.is_some() {
-        taken += 1;
+        received += 1;
     }
-    assert_eq!((taken, market.requests().len()), (1, 1));
-    // The pace is not left locked.
+    assert_eq!((received, market.requests().len()), (1, 1));
+    // The dropped sweep holds no lock of the rate limiter.
     assert!(reader.current_user().await.is_ok());
 }
 
 #[tokio::test]
-async fn the_watch_reads_again_when_asked_and_ends_with_its_listener() {
+async fn the_account_poller_reads_again_on_request_and_ends_with_its_receiver() {
     let reads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&reads);
     let market = Market::plain(move |request| {
@@ -310,54 +310,54 @@ async fn the_watch_reads_again_when_asked_and_ends_with_its_listener() {
     .await;
     let reader = reader(&market);
     let requests = RefreshRequests::default();
-    let (sender, mut news) = mpsc::channel(16);
-    let habits = PollConfig { distance: Duration::ZERO, ..PollConfig::default() };
-    let listener = async {
+    let (sender, mut updates) = mpsc::channel(16);
+    let poll_config = PollConfig { interval_min: Duration::ZERO, ..PollConfig::default() };
+    let consumer = async {
         for round in 1..=3 {
-            let AccountUpdate::User(reading) = news.recv().await.unwrap() else {
+            let AccountUpdate::User(reading) = updates.recv().await.unwrap() else {
                 panic!("no user")
             };
             assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
-            let AccountUpdate::Purchases(reading) = news.recv().await.unwrap() else {
+            let AccountUpdate::Purchases(reading) = updates.recv().await.unwrap() else {
                 panic!("none")
             };
             assert!(reading.complete);
             assert_eq!(reads.load(Ordering::Relaxed), 2 * round);
-            requests.soon();
+            requests.request_refresh();
         }
-        drop(news);
+        drop(updates);
     };
-    let watched = watch(&reader, habits, &requests, &sender);
-    timeout(PATIENCE, async { tokio::join!(watched, listener) }).await.unwrap();
+    let watched = poll_account(&reader, poll_config, &requests, &sender);
+    timeout(WAIT_MAX, async { tokio::join!(watched, consumer) }).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_failed_reading_is_news_and_is_tried_again_later() {
+async fn a_failed_read_is_reported_and_retried_after_a_delay() {
     let market = Market::plain(|_| Reaction::Answer(answer(403, "", "no"))).await;
     let reader = reader(&market);
-    let (sender, mut news) = mpsc::channel(16);
-    let habits = PollConfig { distance: Duration::ZERO, purchases: false, ..PollConfig::default() };
+    let (sender, mut updates) = mpsc::channel(16);
+    let poll_config = PollConfig { interval_min: Duration::ZERO, reads_purchases: false, ..PollConfig::default() };
     let requests = RefreshRequests::default();
-    let watched = watch(&reader, habits, &requests, &sender);
-    let listener = async {
-        let said = news.recv().await.unwrap();
-        let AccountUpdate::Failed { failure, .. } = said else { panic!("{said:?}") };
+    let watched = poll_account(&reader, poll_config, &requests, &sender);
+    let consumer = async {
+        let update = updates.recv().await.unwrap();
+        let AccountUpdate::Failed { failure, .. } = update else { panic!("{update:?}") };
         assert!(matches!(failure, ReadFailure::Forbidden { status: 403 }), "{failure:?}");
-        // Asked at once, it still waits its turn.
-        requests.soon();
-        let waited = timeout(Duration::from_millis(100), news.recv()).await;
+        // A refresh request does not shorten the delay after a failure.
+        requests.request_refresh();
+        let waited = timeout(Duration::from_millis(100), updates.recv()).await;
         assert!(waited.is_err(), "{waited:?}");
-        drop(news);
+        drop(updates);
     };
     let both = async {
-        tokio::select! { () = watched => {}, () = listener => {} }
+        tokio::select! { () = watched => {}, () = consumer => {} }
     };
-    timeout(PATIENCE, both).await.unwrap();
+    timeout(WAIT_MAX, both).await.unwrap();
     assert_eq!(market.requests().len(), 1);
 }
 
-/// What is for sale: these listings, made so many seconds ago by this machine's clock.
-fn for_sale(nodes: &[(&str, i64)]) -> Reaction {
+/// Answers with open listings of these ids and ages in seconds, by this machine's clock.
+fn open_listings(nodes: &[(&str, i64)]) -> Reaction {
     let now = clock::now();
     let edges: Vec<Value> = nodes
         .iter()
@@ -371,8 +371,9 @@ fn for_sale(nodes: &[(&str, i64)]) -> Reaction {
     Reaction::Answer(answer(200, "", &body))
 }
 
-/// Runs the feed and what fills its gaps until so many listings have come; how each came.
-async fn fed(
+/// Runs the feed with its back-fill until `listings` listings were delivered. Returns the id of
+/// each, and `true` if it was back-filled.
+async fn run_feed(
     server: &Server,
     market: &Market,
     sweep_at_start: bool,
@@ -385,13 +386,13 @@ async fn fed(
     };
     config.feed.sweep_at_start = sweep_at_start;
     let filler = config.fill_gaps();
-    let reader = nobody(market);
-    let came = std::cell::RefCell::new(Vec::new());
+    let reader = anonymous_reader(market);
+    let delivered = std::cell::RefCell::new(Vec::new());
     let enough = tokio::sync::Notify::new();
     let on_trade = |trade: Trade<'_>| {
         let is_back_filled = matches!(trade.event, TradeEvent::BackFilled { .. });
-        came.borrow_mut().push((trade.id.to_string(), is_back_filled));
-        if came.borrow().len() == listings {
+        delivered.borrow_mut().push((trade.id.to_string(), is_back_filled));
+        if delivered.borrow().len() == listings {
             enough.notify_one();
         }
     };
@@ -402,79 +403,78 @@ async fn fed(
             () = enough.notified() => {}
         }
     };
-    assert!(timeout(PATIENCE, all).await.is_ok(), "came: {:?}", came.borrow());
-    came.into_inner()
+    assert!(timeout(WAIT_MAX, all).await.is_ok(), "delivered: {:?}", delivered.borrow());
+    delivered.into_inner()
 }
 
-/// How listings came, in short.
-fn shown(came: &[(String, bool)]) -> Vec<(&str, bool)> {
-    came.iter().map(|(id, is_back_filled)| (id.as_str(), *is_back_filled)).collect()
+fn borrowed(delivered: &[(String, bool)]) -> Vec<(&str, bool)> {
+    delivered.iter().map(|(id, is_back_filled)| (id.as_str(), *is_back_filled)).collect()
 }
 
 #[tokio::test]
-async fn what_a_gap_has_hidden_is_read_and_handed_in_once() {
+async fn listings_missed_during_a_gap_are_delivered_once() {
     let server = Server::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
+        peer.send_text(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
         if number == 0 {
             peer.close(1_001, "").await;
         } else {
-            peer.drained().await;
+            peer.read_until_close().await;
         }
     })
     .await;
     let market = Market::plain(|_| {
-        for_sale(&[("after", 0), ("hidden", 0), ("before", 1), ("long-known", 3_600)])
+        open_listings(&[("after", 0), ("hidden", 0), ("before", 1), ("long-known", 3_600)])
     })
     .await;
-    let mut came = fed(&server, &market, false, 3).await;
-    assert_eq!(came.remove(0), ("before".to_owned(), false));
-    // Whether the feed or the page brings the newest first is a race, and both may win it.
-    came.sort();
-    assert_eq!((came[0].0.as_str(), shown(&came)[1]), ("after", ("hidden", true)));
+    let mut delivered = run_feed(&server, &market, false, 3).await;
+    assert_eq!(delivered.remove(0), ("before".to_owned(), false));
+    // The feed and the page race to deliver the newest listing, and either may win.
+    delivered.sort();
+    assert_eq!((delivered[0].0.as_str(), borrowed(&delivered)[1]), ("after", ("hidden", true)));
     assert_eq!(market.requests().len(), 1, "the gap was read more than once");
 }
 
 #[tokio::test]
-async fn what_is_for_sale_at_the_start_is_read_if_that_is_wanted() {
+async fn open_listings_are_read_at_start_if_configured() {
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;
-        peer.drained().await;
+        peer.read_until_close().await;
     })
     .await;
-    let market = Market::plain(|_| for_sale(&[("new", 0), ("old", 86_400)])).await;
-    let came = fed(&server, &market, true, 2).await;
-    assert_eq!(shown(&came), [("new", true), ("old", true)]);
+    let market = Market::plain(|_| open_listings(&[("new", 0), ("old", 86_400)])).await;
+    let delivered = run_feed(&server, &market, true, 2).await;
+    assert_eq!(borrowed(&delivered), [("new", true), ("old", true)]);
 }
 
 #[tokio::test]
-async fn a_newer_gap_cancels_the_reading_of_an_older_one_and_inherits_what_it_left() {
+async fn a_newer_gap_cancels_an_older_backfill_and_covers_its_range() {
     let server = Server::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
         if number == 0 {
-            peer.say(&batch(&ids[0], &["before"])).await;
+            peer.send_text(&batch(&ids[0], &["before"])).await;
         }
         if number < 2 {
             tokio::time::sleep(Duration::from_millis(200)).await;
             peer.close(1_001, "").await;
         } else {
-            peer.drained().await;
+            peer.read_until_close().await;
         }
     })
     .await;
-    let asked = AtomicUsize::new(0);
-    // The first reading is never answered; the gap behind it was the longer one.
-    let market = Market::plain(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+    let reads = AtomicUsize::new(0);
+    // The first read is never answered. Its gap is the longer one.
+    let market = Market::plain(move |_| match reads.fetch_add(1, Ordering::Relaxed) {
         0 => Reaction::Silence,
-        _ => for_sale(&[("hidden", 0)]),
+        _ => open_listings(&[("hidden", 0)]),
     })
     .await;
-    let came = fed(&server, &market, false, 2).await;
-    assert_eq!(shown(&came), [("before", false), ("hidden", true)]);
+    let delivered = run_feed(&server, &market, false, 2).await;
+    assert_eq!(borrowed(&delivered), [("before", false), ("hidden", true)]);
     assert_eq!(market.requests().len(), 2);
 }
 
-/// The request's head and body, answered with these bytes as they are.
+/// Answers with these headers and this body, byte for byte, and closes the connection.
 fn raw(headers: &str, body: &[u8]) -> Reaction {
     let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     Reaction::AnswerAndClose([head.as_bytes(), body].concat())
@@ -487,7 +487,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_read_though_none_was_asked_for() {
+async fn an_unrequested_compressed_answer_is_read() {
     let market = Market::plain(|_| raw("Content-Encoding: gzip\r\n", &gzip(USER.as_bytes()))).await;
     let reading = reader(&market).current_user().await.unwrap();
     assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
@@ -496,7 +496,7 @@ async fn a_compressed_answer_is_read_though_none_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_compressed_page_that_refuses_is_judged_by_its_status() {
+async fn a_compressed_error_page_is_classified_by_its_status() {
     let market = Market::plain(|_| {
         let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Encoding: lzma\r\n\
                     Content-Length: 3\r\n\r\n";
@@ -507,7 +507,7 @@ async fn a_compressed_page_that_refuses_is_judged_by_its_status() {
     assert!(matches!(failure, ReadFailure::Challenge), "{failure:?}");
 }
 
-/// The cause and the remedy of a read over HTTP that fails so.
+/// Returns the cause and the remedy of a read that fails with this reaction.
 async fn cause_of(
     react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
 ) -> (String, String) {
@@ -516,7 +516,7 @@ async fn cause_of(
 }
 
 async fn cause(reader: &AccountReader) -> (String, String) {
-    let failure = timeout(PATIENCE, reader.current_user()).await.unwrap().unwrap_err();
+    let failure = timeout(WAIT_MAX, reader.current_user()).await.unwrap().unwrap_err();
     let cause = failure.cause();
     (cause.text().to_owned(), cause.remedy().to_owned())
 }
@@ -528,72 +528,72 @@ fn reader_at(http: &str) -> AccountReader {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_used_is_named_with_its_remedy() {
+async fn an_unusable_body_is_reported_with_its_remedy() {
     let zeros = gzip(&vec![0; 64 << 20]);
     let (text, _) = cause_of(move |_| raw("Content-Encoding: gzip\r\n", &zeros)).await;
-    assert_eq!(text, "the answer is longer than 4194304 bytes");
+    assert_eq!(text, "the response is longer than 4194304 bytes");
     let (text, remedy) = cause_of(|_| raw("Content-Encoding: lzma\r\n", b"x")).await;
     assert!(text.ends_with("Content-Encoding 'lzma' is not supported"), "{text}");
     assert!(remedy.contains("proxy"), "{remedy}");
     let (text, _) = cause_of(|_| raw("Content-Encoding: gzip\r\n", b"<html>")).await;
     assert!(text.ends_with("could not be decompressed as gzip"), "{text}");
     let (text, _) = cause_of(|_| raw("", &[0xff])).await;
-    assert_eq!(text, "the answer is not text");
+    assert_eq!(text, "the response is not UTF-8 text");
     let (text, _) = cause_of(|_| raw("", b"nonsense")).await;
     assert_eq!(text, "the answer is not JSON");
     let (text, remedy) = cause_of(|_| raw("Content-Type: text/html\r\n", b"<html>")).await;
     assert!(text.contains("a web page (HTML)"), "{text}");
     assert!(remedy.contains("open the site in your browser"), "{remedy}");
     let (text, _) = cause_of(|_| raw("", br#"{"errors":[{"message":"no such field"}]}"#)).await;
-    assert_eq!(text, "the site says: no such field");
+    assert_eq!(text, "the site reports: no such field");
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_told_from_one_that_breaks_off() {
+async fn an_unreachable_server_is_distinguished_from_a_dropped_connection() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (text, remedy) = cause(&reader_at(&format!("http://{gone}/graphql"))).await;
     assert_eq!(text, "connection refused");
     assert!(remedy.contains("host and port"), "{remedy}");
 
-    // A machine whose name server does not answer waits until the deadline of connecting.
+    // Without an answer of the name server, the lookup lasts until the connect deadline.
     let (text, _) = cause(&reader_at("https://sniper.invalid/graphql")).await;
-    let no_name = "the name of the host could not be resolved (DNS)";
+    let no_name = "the host name could not be resolved (DNS)";
     assert!([no_name, "no connection to the marketplace within 5 s"].contains(&&*text), "{text}");
 
-    let closed = "the connection was closed before the whole answer arrived";
+    let closed = "the connection was closed before the response was complete";
     let (text, _) = cause_of(|_| Reaction::AnswerAndClose(Vec::new())).await;
     assert_eq!(text, closed);
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
     let (text, _) = cause_of(|_| Reaction::AnswerAndClose(cut.to_vec())).await;
     assert_eq!(text, closed);
     let (text, _) = cause_of(|_| Reaction::AnswerAndClose(b"220 mail\r\n\r\n".to_vec())).await;
-    assert_eq!(text, "the server does not answer with HTTP");
+    assert_eq!(text, "the response is not HTTP");
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_told_from_a_port_without_tls() {
+async fn an_untrusted_certificate_is_distinguished_from_a_port_without_tls() {
     let market = Market::tls(false, |_| Reaction::Answer(answer(200, DATE, USER))).await;
     let (text, remedy) = cause(&reader(&market)).await;
-    assert!(text.starts_with("the certificate was not accepted: "), "{text}");
+    assert!(text.starts_with("certificate rejected: "), "{text}");
     assert!(remedy.contains("the date of this machine"), "{remedy}");
 
-    // It reads the greeting of TLS as a request of HTTP, and says so in plain text.
+    // A plain HTTP server answers the TLS ClientHello with 400.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let reader = reader_at(&format!("https://{}/graphql", listener.local_addr().unwrap()));
     let plain = async {
         let (mut stream, _peer) = listener.accept().await.unwrap();
         let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(refusal).await.unwrap();
-        // Until the other side gives up.
+        // Waits until the client closes the connection.
         let _end = stream.read_to_end(&mut Vec::new()).await;
     };
     let ((text, remedy), ()) = tokio::join!(cause(&reader), plain);
     assert!(text.starts_with("TLS failed: "), "{text}");
-    assert!(remedy.contains("a port that speaks TLS"), "{remedy}");
+    assert!(remedy.contains("serves TLS"), "{remedy}");
 }
 
 #[tokio::test]
-async fn a_cursor_that_does_not_move_ends_the_walk_with_the_second_page() {
+async fn a_repeated_cursor_ends_paging_at_the_second_page() {
     let stuck = page(&[], Some("same".to_owned()));
     let market = Market::plain(move |request| {
         let body = if request.body.contains("CurrentUser") { USER } else { &stuck };
@@ -605,13 +605,13 @@ async fn a_cursor_that_does_not_move_ends_the_walk_with_the_second_page() {
     let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
     assert_eq!(reading.incomplete, Some(IncompleteReason::CursorRepeated { page: 2 }));
     assert_eq!(market.requests().len(), 1 + 2);
-    let (swept, _) = swept(&reader, None).await;
+    let (swept, _) = run_sweep(&reader, None).await;
     assert_eq!((swept.pages, swept.complete), (2, false));
 }
 
-/// What the watch reads goes to a session, and the session answers what `status` asks.
+/// The engine receives the account updates and answers the `status` request.
 #[tokio::test]
-async fn status_names_the_read_that_never_succeeds() {
+async fn status_names_the_failing_read() {
     let stuck = page(&[], Some("same".to_owned()));
     let null = r#"{"data":{"trades":{"edges":[null,{"node":null}],"pageInfo":{"hasNextPage":false}}},
         "errors":[{"message":"Cannot return null"}]}"#;
@@ -623,10 +623,10 @@ async fn status_names_the_read_that_never_succeeds() {
             USER,
             null,
             "own purchases",
-            "2 entries of the list could not be read; the site says: Canno",
+            "2 entries of the list could not be read; the site reports: Canno",
         ),
-        (&*text, &*whole, "balance", "is the text '12.34' and not a number"),
-        (USER, r#"{"data":{"trades":null}}"#, "own purchases", "has another shape than expected"),
+        (&*text, &*whole, "balance", "is the text '12.34', not a number"),
+        (USER, r#"{"data":{"trades":null}}"#, "own purchases", "has an unexpected shape"),
     ] {
         let (user, list) = (user.to_owned(), list.to_owned());
         let market = Market::plain(move |request| {
@@ -634,37 +634,37 @@ async fn status_names_the_read_that_never_succeeds() {
             Reaction::Answer(answer(200, DATE, body))
         })
         .await;
-        let failures = failures_after_one_look(&market).await;
+        let failures = failures_after_one_poll(&market).await;
         let [failure] = failures.as_slice() else { panic!("{read}, {cause}: {failures:?}") };
         assert_eq!(failure.read, read, "{failure:?}");
         assert!(failure.cause.contains(cause), "{failure:?}");
         assert!(!failure.remedy.is_empty(), "{failure:?}");
     }
-    // Beside them one that succeeds.
-    assert_eq!(failures_after_one_look(&Market::plain(paged(1, 10)).await).await, []);
+    // A successful read reports no failure.
+    assert_eq!(failures_after_one_poll(&Market::plain(paged(1, 10)).await).await, []);
 }
 
-async fn failures_after_one_look(market: &Market) -> Vec<AccountFailure> {
+async fn failures_after_one_poll(market: &Market) -> Vec<AccountFailure> {
     let reader = reader(market);
-    let (sender, mut news) = mpsc::channel(16);
+    let (sender, mut updates) = mpsc::channel(16);
     let requests = RefreshRequests::default();
     let ledger = Ledger::in_memory(Budget::default(), &[], true);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
-    let mut core: Engine<Arc<OrderClient>> =
+    let mut engine: Engine<Arc<OrderClient>> =
         Engine::new(Arc::default(), ledger, Executor::Dry, clock);
-    let listener = async {
+    let consumer = async {
         for _ in 0..2 {
-            core.hear(news.recv().await.unwrap(), Now::read());
+            engine.on_account_update(updates.recv().await.unwrap(), Now::read());
         }
     };
     tokio::select! {
-        () = watch(&reader, PollConfig::default(), &requests, &sender) => {}
-        () = listener => {}
-        () = tokio::time::sleep(PATIENCE) => panic!("nothing was read"),
+        () = poll_account(&reader, PollConfig::default(), &requests, &sender) => {}
+        () = consumer => {}
+        () = tokio::time::sleep(WAIT_MAX) => panic!("nothing was read"),
     }
     let (reply, answered) = std::sync::mpsc::sync_channel(1);
-    let ask = control::PendingRequest { request: control::ControlRequest::Status, reply };
-    core.answer(&ask, sniper::ledger::status::FeedStatus::default(), None, clock::now());
+    let request = control::PendingRequest { request: control::ControlRequest::Status, reply };
+    engine.answer(&request, sniper::ledger::status::FeedStatus::default(), None, clock::now());
     let reply = answered.recv().unwrap();
     match reply {
         control::ControlReply::Done(status) => Some(status.account_failures),
@@ -674,9 +674,9 @@ async fn failures_after_one_look(market: &Market) -> Vec<AccountFailure> {
 }
 
 #[tokio::test]
-async fn the_first_look_goes_back_eight_days_and_the_next_does_not() {
+async fn only_the_first_purchase_read_goes_back_eight_days() {
     const DAY: i64 = 86_400;
-    // Two purchases a page, one listed each day; the market's clock is this machine's.
+    // Two purchases per page, listed a day apart, by this machine's clock.
     let market = Market::plain(|request| {
         if request.body.contains("CurrentUser") {
             return Reaction::Answer(answer(200, DATE, USER));
@@ -694,25 +694,25 @@ async fn the_first_look_goes_back_eight_days_and_the_next_does_not() {
     })
     .await;
     let reader = reader(&market);
-    let (sender, mut news) = mpsc::channel(16);
+    let (sender, mut updates) = mpsc::channel(16);
     let requests = RefreshRequests::default();
-    let habits = PollConfig { distance: Duration::ZERO, ..PollConfig::default() };
-    let listener = async {
+    let poll_config = PollConfig { interval_min: Duration::ZERO, ..PollConfig::default() };
+    let consumer = async {
         let mut pages = Vec::new();
         for _ in 0..3 {
-            assert!(matches!(news.recv().await.unwrap(), AccountUpdate::User(_)));
-            let AccountUpdate::Purchases(reading) = news.recv().await.unwrap() else {
+            assert!(matches!(updates.recv().await.unwrap(), AccountUpdate::User(_)));
+            let AccountUpdate::Purchases(reading) = updates.recv().await.unwrap() else {
                 panic!("no list")
             };
             assert!(reading.complete, "{reading:?}");
             pages.push((reading.pages, reading.history.is_some()));
-            requests.soon();
+            requests.request_refresh();
         }
-        drop(news);
+        drop(updates);
         pages
     };
-    let watched = watch(&reader, habits, &requests, &sender);
-    let ((), pages) = timeout(PATIENCE, async { tokio::join!(watched, listener) }).await.unwrap();
-    // Eight days and the three that a listing may be old, or the three alone.
+    let watched = poll_account(&reader, poll_config, &requests, &sender);
+    let ((), pages) = timeout(WAIT_MAX, async { tokio::join!(watched, consumer) }).await.unwrap();
+    // Eight days plus the three days that a listing may be old, or the three days alone.
     assert_eq!(pages, [(6, true), (2, false), (2, false)]);
 }

@@ -1,10 +1,10 @@
-//! The buyer over real sockets: whatever the server does, a request leaves once, and every request
-//! that left is reported once.
+//! The order client over real sockets: however the server behaves, each order is sent at most once
+//! and each sent order is reported.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "what is not as expected fails the test"
+    reason = "an unexpected value fails the test"
 )]
 
 mod attribution;
@@ -30,58 +30,58 @@ use sniper::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use self::market::{Market, PATIENCE, Reaction, Request, agree, answer, bought};
+use self::market::{Market, WAIT_MAX, Reaction, Request, confirm_all, answer, bought};
 
 const SECRET: &str = "s3cr3t-hunter2";
 
-/// A buyer at a market.
+/// An order client that is connected to a mock market.
 struct Bot {
-    buyer: OrderClient,
+    client: OrderClient,
     reports: mpsc::Receiver<OrderReport>,
 }
 
 impl Bot {
-    fn start(market: &Market, connections: u32, habits: ConnectionConfig) -> Self {
-        Self::connect((&market.endpoints, market.tls.clone()), connections, habits)
+    fn start(market: &Market, connections: u32, connection_config: ConnectionConfig) -> Self {
+        Self::connect((&market.endpoints, market.tls.clone()), connections, connection_config)
     }
 
     fn connect(
         (endpoints, tls): (&Endpoints, Tls),
         connections: u32,
-        habits: ConnectionConfig,
+        connection_config: ConnectionConfig,
     ) -> Self {
         let credential = Credential::from_session(SECRET).unwrap();
         let setup = OrderClientConfig {
             identity: RequestIdentity { endpoints, credential: &credential },
             body: BodyTemplate { before_id: "buy ", after_id: "" },
-            warm_body: "harmless",
+            warm_body: "keep-warm",
             tls,
             connections,
-            habits,
+            connection_config,
         };
-        let (buyer, reports) = OrderClient::start(setup).unwrap();
-        Self { buyer, reports }
+        let (client, reports) = OrderClient::start(setup).unwrap();
+        Self { client, reports }
     }
 
-    /// With all connections open.
+    /// Starts a client and waits until all its connections are open.
     async fn ready(market: &Market, connections: u32) -> Self {
         let bot = Self::start(market, connections, ConnectionConfig::default());
-        assert!(bot.buyer.warm(usize::try_from(connections).unwrap(), PATIENCE).await);
+        assert!(bot.client.warm(usize::try_from(connections).unwrap(), WAIT_MAX).await);
         bot
     }
 
     fn send(&self, id: &str) -> Result<SentRequest, NotSent> {
-        self.buyer.send(approved(id)).map_err(|(approved, reason)| {
+        self.client.send(approved(id)).map_err(|(approved, reason)| {
             assert_eq!(approved.id().as_str(), id);
             reason
         })
     }
 
     async fn report(&mut self) -> OrderReport {
-        timeout(PATIENCE, self.reports.recv()).await.expect("no report").expect("no buyer")
+        timeout(WAIT_MAX, self.reports.recv()).await.expect("no report").expect("no client")
     }
 
-    async fn buy(&mut self, id: &str) -> OrderReport {
+    async fn order(&mut self, id: &str) -> OrderReport {
         self.send(id).unwrap();
         let report = self.report().await;
         assert_eq!(report.id.as_str(), id);
@@ -89,11 +89,11 @@ impl Bot {
     }
 
     async fn is_ready(&self) -> bool {
-        self.buyer.warm(1, PATIENCE).await
+        self.client.warm(1, WAIT_MAX).await
     }
 }
 
-/// What a ledger without limits worth mentioning approves.
+/// Returns an approved order for this listing.
 fn approved(id: &str) -> ApprovedOrder {
     let price = Amount::from_cents(1_000);
     let budget = Budget { max_price: price, total: price, ..Budget::default() };
@@ -117,8 +117,8 @@ fn approved(id: &str) -> ApprovedOrder {
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
-fn impatient() -> ConnectionConfig {
-    ConnectionConfig { answer_deadline: Duration::from_millis(100), ..ConnectionConfig::default() }
+fn short_deadline() -> ConnectionConfig {
+    ConnectionConfig { response_timeout: Duration::from_millis(100), ..ConnectionConfig::default() }
 }
 
 fn body(answer: &ExchangeResult) -> &str {
@@ -128,118 +128,118 @@ fn body(answer: &ExchangeResult) -> &str {
     }
 }
 
-/// The order was bought, and its report is the only one.
+/// Asserts that the report is final and that the order was bought.
 #[track_caller]
-fn is_bought(report: &OrderReport, id: &str) {
+fn assert_bought(report: &OrderReport, id: &str) {
     assert_eq!((report.id.as_str(), report.is_final), (id, true), "{report:?}");
     assert!(matches!(report.outcome, Outcome::Bought { .. }), "{report:?}");
 }
 
-fn why(answer: &ExchangeResult) -> Option<ResponseError> {
+fn error_of(answer: &ExchangeResult) -> Option<ResponseError> {
     match answer {
         ExchangeResult::Complete(_) => None,
-        ExchangeResult::Broken { why, .. } => Some(*why),
+        ExchangeResult::Broken { error, .. } => Some(*error),
     }
 }
 
-/// Sends one buy to a market that reacts so, waits until the buyer is ready again or has given up,
-/// and shows that the request came exactly once.
-async fn once(reaction: Reaction, habits: ConnectionConfig) -> OrderReport {
+/// Sends one order to a market with this reaction and waits until the client is ready again.
+/// Asserts that there was exactly one request and one report.
+async fn report_for(reaction: Reaction, connection_config: ConnectionConfig) -> OrderReport {
     let market = Market::plain(move |_| reaction.clone()).await;
-    let mut bot = Bot::start(&market, 1, habits);
+    let mut bot = Bot::start(&market, 1, connection_config);
     assert!(bot.is_ready().await);
-    let report = bot.buy("a").await;
+    let report = bot.order("a").await;
     assert!(bot.is_ready().await, "the connection was not replaced");
-    assert_eq!(market.bought(), ["a"]);
+    assert_eq!(market.ordered_ids(), ["a"]);
     assert!(bot.reports.try_recv().is_err(), "a second report");
-    assert_eq!(bot.buyer.in_flight_count(), 0);
+    assert_eq!(bot.client.in_flight_count(), 0);
     report
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_up_after_reading_sees_exactly_one_request() {
-    let report = once(Reaction::AnswerAndClose(Vec::new()), ConnectionConfig::default()).await;
-    assert_eq!(report.answer, ExchangeResult::Broken { why: ResponseError::Cut, head: None });
+    let report = report_for(Reaction::AnswerAndClose(Vec::new()), ConnectionConfig::default()).await;
+    assert_eq!(report.answer, ExchangeResult::Broken { error: ResponseError::Cut, head: None });
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Cut));
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let answer = answer(302, "Location: /elsewhere\r\n", "");
-    let report = once(Reaction::Answer(answer), ConnectionConfig::default()).await;
+    let report = report_for(Reaction::Answer(answer), ConnectionConfig::default()).await;
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Status { status: 302 }));
 }
 
 #[tokio::test]
 async fn silence_ends_at_the_deadline() {
-    let report = once(Reaction::Silence, impatient()).await;
-    assert_eq!(why(&report.answer), Some(ResponseError::Timeout));
-    assert!(report.answered - report.written.written >= impatient().answer_deadline);
+    let report = report_for(Reaction::Silence, short_deadline()).await;
+    assert_eq!(error_of(&report.answer), Some(ResponseError::Timeout));
+    assert!(report.answered - report.written.written >= short_deadline().response_timeout);
 }
 
 #[tokio::test]
-async fn an_answer_that_dribbles_in_is_read_if_it_ends_in_time_and_given_up_if_not() {
+async fn a_slow_answer_is_read_only_if_it_ends_before_the_deadline() {
     let pieces = |text: &str| text.chars().map(String::from).collect();
     let dribble = Reaction::Dribble(pieces(&bought("a")), Duration::ZERO);
-    is_bought(&once(dribble, ConnectionConfig::default()).await, "a");
+    assert_bought(&report_for(dribble, ConnectionConfig::default()).await, "a");
     let dribble = Reaction::Dribble(pieces(&"x".repeat(100_000)), Duration::from_millis(1));
-    assert_eq!(why(&once(dribble, impatient()).await.answer), Some(ResponseError::Timeout));
+    assert_eq!(error_of(&report_for(dribble, short_deadline()).await.answer), Some(ResponseError::Timeout));
 }
 
 #[tokio::test]
-async fn chunked_and_unmeasured_answers_are_read_whole() {
+async fn chunked_and_close_delimited_answers_are_read_completely() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n";
-    let report = once(Reaction::Answer(chunked.to_owned()), ConnectionConfig::default()).await;
+    let report = report_for(Reaction::Answer(chunked.to_owned()), ConnectionConfig::default()).await;
     assert_eq!(body(&report.answer), "yes");
     let unmeasured = b"HTTP/1.1 200 OK\r\n\r\nyes".to_vec();
-    let report = once(Reaction::AnswerAndClose(unmeasured), ConnectionConfig::default()).await;
+    let report = report_for(Reaction::AnswerAndClose(unmeasured), ConnectionConfig::default()).await;
     assert_eq!(body(&report.answer), "yes");
 }
 
 #[tokio::test]
-async fn half_an_answer_is_unknown_but_its_head_is_kept() {
+async fn a_truncated_answer_is_unknown_but_its_head_is_kept() {
     let half =
         b"HTTP/1.1 403 No\r\nCF-Mitigated: challenge\r\nContent-Length: 9\r\n\r\n<h".to_vec();
-    let report = once(Reaction::AnswerAndClose(half), ConnectionConfig::default()).await;
-    let ExchangeResult::Broken { why: ResponseError::Cut, head: Some(head) } = report.answer else {
+    let report = report_for(Reaction::AnswerAndClose(half), ConnectionConfig::default()).await;
+    let ExchangeResult::Broken { error: ResponseError::Cut, head: Some(head) } = report.answer else {
         panic!("{report:?}");
     };
     assert_eq!((head.status, head.mitigated), (403, true));
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_unknown() {
+async fn a_non_http_answer_is_unknown() {
     for nonsense in
         ["nonsense\n\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
     {
-        let report = once(Reaction::Answer(nonsense.to_owned()), ConnectionConfig::default()).await;
-        assert_eq!(why(&report.answer), Some(ResponseError::Malformed), "{nonsense:?}");
+        let report = report_for(Reaction::Answer(nonsense.to_owned()), ConnectionConfig::default()).await;
+        assert_eq!(error_of(&report.answer), Some(ResponseError::Malformed), "{nonsense:?}");
         assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unreadable));
     }
 }
 
 #[tokio::test]
-async fn a_flood_is_cut_off() {
+async fn an_endless_answer_is_cut_off() {
     let flood = Reaction::Flood(b"HTTP/1.1 200 OK\r\n\r\n".repeat(1_000));
     assert_eq!(
-        why(&once(flood, ConnectionConfig::default()).await.answer),
+        error_of(&report_for(flood, ConnectionConfig::default()).await.answer),
         Some(ResponseError::TooLong)
     );
 }
 
 #[tokio::test]
-async fn a_challenge_page_is_told_apart() {
+async fn a_challenge_page_is_recognized() {
     let headers = "Content-Type: text/html\r\nCF-Mitigated: challenge\r\n";
     let page = answer(403, headers, "<!DOCTYPE html><title>Just a moment...</title>");
-    let report = once(Reaction::Answer(page), ConnectionConfig::default()).await;
+    let report = report_for(Reaction::Answer(page), ConnectionConfig::default()).await;
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(RejectReason::Challenge)));
     assert!(report.is_final);
 }
 
 #[tokio::test]
-async fn too_many_requests_says_how_long_to_wait() {
+async fn a_429_answer_carries_the_retry_after_delay() {
     let refusal = answer(429, "Retry-After: 7\r\n", "slow down");
-    let report = once(Reaction::Answer(refusal), ConnectionConfig::default()).await;
+    let report = report_for(Reaction::Answer(refusal), ConnectionConfig::default()).await;
     let retry_after = Some(Duration::from_secs(7));
     let refusal = RejectReason::RateLimited { retry_after };
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)));
@@ -247,145 +247,145 @@ async fn too_many_requests_says_how_long_to_wait() {
 }
 
 #[tokio::test]
-async fn one_connection_carries_buy_after_buy() {
-    let market = Market::plain(agree).await;
+async fn one_connection_carries_consecutive_orders() {
+    let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 1).await;
     for id in ["a", "bb", "ccc"] {
-        let report = bot.buy(id).await;
-        is_bought(&report, id);
+        let report = bot.order(id).await;
+        assert_bought(&report, id);
         assert!(report.written.ready < report.written.begun);
         assert!(bot.is_ready().await);
     }
     assert_eq!(market.connections(), 1);
-    assert_eq!(market.bought(), ["a", "bb", "ccc"]);
+    assert_eq!(market.ordered_ids(), ["a", "bb", "ccc"]);
 }
 
 #[tokio::test]
-async fn sending_a_buy_allocates_nothing() {
-    let market = Market::plain(agree).await;
+async fn sending_an_order_allocates_nothing() {
+    let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 2).await;
     for id in ["a", "a-longer-one", "b"] {
         let approved = approved(id);
         let mut sent = None;
-        let counted = allocation_counter::measure(|| sent = Some(bot.buyer.send(approved)));
+        let counted = allocation_counter::measure(|| sent = Some(bot.client.send(approved)));
         assert!(sent.is_some_and(|sent| sent.is_ok()));
         assert_eq!(counted.count_total, 0, "{counted:?}");
         bot.report().await;
-        assert!(bot.buyer.warm(2, PATIENCE).await);
+        assert!(bot.client.warm(2, WAIT_MAX).await);
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_closes_while_idle_is_opened_again_before_it_is_needed() {
-    let market = Market::plain(agree).await;
+async fn an_idle_connection_closed_by_the_server_is_reopened_before_the_next_order() {
+    let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 2).await;
     let first = market.connections();
-    // Long enough for the connections to count as stable, so that they are replaced at once.
+    // Stable connections are replaced without delay.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    market.hang_up_idle();
-    market.sees(|market| market.connections() == first + 2).await;
-    assert!(bot.buyer.warm(2, PATIENCE).await);
-    let report = bot.buy("a").await;
-    is_bought(&report, "a");
-    assert!(report.written.ready < report.written.begun, "a cold buy");
+    market.close_idle();
+    market.wait_until(|market| market.connections() == first + 2).await;
+    assert!(bot.client.warm(2, WAIT_MAX).await);
+    let report = bot.order("a").await;
+    assert_bought(&report, "a");
+    assert!(report.written.ready < report.written.begun, "a cold connection");
 }
 
 #[tokio::test]
-async fn of_ten_thousand_buys_none_is_cold_and_none_is_lost() {
-    let market = Market::plain(agree).await;
+async fn ten_thousand_orders_use_warm_connections_and_none_is_lost() {
+    let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 4).await;
     let started = Instant::now();
     for number in 0..10_000_u32 {
         if number % 3_000 == 2_999 {
-            // The server closes what is idle, as it may after a night; the next listing comes once
-            // that has been noticed. Connections that lived shorter are replaced less eagerly.
+            // The server closes its idle connections, and the next order waits until they are
+            // replaced. Stable connections are replaced without delay.
             let stable = Duration::from_millis(1_100).saturating_sub(started.elapsed());
             tokio::time::sleep(stable).await;
             let before = market.connections();
-            market.hang_up_idle();
-            market.sees(|market| market.connections() >= before + 4).await;
-            assert!(bot.buyer.warm(4, PATIENCE).await);
+            market.close_idle();
+            market.wait_until(|market| market.connections() >= before + 4).await;
+            assert!(bot.client.warm(4, WAIT_MAX).await);
         }
         let listed = Instant::now();
         let written = bot.send(&format!("id{number}")).unwrap();
-        assert!(written.ready < listed, "a cold buy");
-        assert_eq!(why(&bot.report().await.answer), None);
+        assert!(written.ready < listed, "a cold connection");
+        assert_eq!(error_of(&bot.report().await.answer), None);
     }
-    assert_eq!(market.bought().len(), 10_000);
+    assert_eq!(market.ordered_ids().len(), 10_000);
 }
 
 #[tokio::test]
-async fn connections_are_renewed_when_asked_and_a_buy_in_flight_is_left_alone() {
+async fn connections_are_renewed_on_request_without_interrupting_an_order_in_flight() {
     let market = Market::plain(|request: &Request| match request.id() {
         Some("slow") => {
             Reaction::Dribble(vec![String::new(), bought("slow")], Duration::from_millis(300))
         }
-        _ => agree(request),
+        _ => confirm_all(request),
     })
     .await;
     let mut bot = Bot::ready(&market, 2).await;
     bot.send("slow").unwrap();
-    bot.buyer.renew();
+    bot.client.renew();
     assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
-    market.sees(|market| market.connections() == 3).await;
+    market.wait_until(|market| market.connections() == 3).await;
     assert!(bot.is_ready().await);
     bot.send("b").unwrap();
     let mut answers = [bot.report().await, bot.report().await];
     answers.sort_by_key(|report| report.id);
     for (report, id) in answers.iter().zip(["b", "slow"]) {
-        is_bought(report, id);
+        assert_bought(report, id);
     }
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_kept_warm_by_a_harmless_request() {
+async fn an_idle_connection_is_kept_open_by_keep_warm_requests() {
     let market = Market::plain(|request| {
-        assert_eq!(request.body, "harmless");
+        assert_eq!(request.body, "keep-warm");
         let date = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
         Reaction::Answer(answer(200, date, r#"{"data":{"currentUser":null}}"#))
     })
     .await;
     let keep_warm = Duration::from_millis(30);
     let bot = Bot::start(&market, 2, ConnectionConfig { keep_warm, ..ConnectionConfig::default() });
-    market.sees(|market| market.requests().len() >= 6).await;
+    market.wait_until(|market| market.requests().len() >= 6).await;
     assert_eq!(market.connections(), 2);
-    assert!(bot.buyer.warm(1, PATIENCE).await);
-    let (exchange, date) = bot.buyer.take_date().unwrap();
+    assert!(bot.client.warm(1, WAIT_MAX).await);
+    let (exchange, date) = bot.client.take_date().unwrap();
     assert_eq!(Some(date), UnixMs::parse("2026-03-01T10:00:00Z"));
     assert!(exchange.sent < exchange.received);
 }
 
 #[tokio::test]
-async fn a_connection_on_which_the_harmless_request_stays_unanswered_is_replaced() {
+async fn a_connection_whose_keep_warm_request_is_unanswered_is_replaced() {
     let market = Market::plain(|_| Reaction::Silence).await;
     let keep_warm = Duration::from_millis(10);
-    let answer_deadline = Duration::from_millis(50);
-    let _bot = Bot::start(&market, 1, ConnectionConfig { keep_warm, answer_deadline });
-    market.sees(|market| market.connections() >= 2).await;
+    let response_timeout = Duration::from_millis(50);
+    let _bot = Bot::start(&market, 1, ConnectionConfig { keep_warm, response_timeout });
+    market.wait_until(|market| market.connections() >= 2).await;
 }
 
 #[tokio::test]
-async fn a_server_with_little_patience_never_closes_a_connection_that_waits() {
+async fn a_connection_is_replaced_before_its_keep_alive_timeout() {
     const HINT: &str = "\r\nKeep-Alive: timeout=3\r\n\r\n";
     let market = Market::plain(|_| Reaction::Answer(bought("a").replace("\r\n\r\n", HINT))).await;
     let mut bot = Bot::ready(&market, 1).await;
-    is_bought(&bot.buy("a").await, "a");
-    // Replaced before its three seconds are over.
-    market.sees(|market| market.connections() == 2).await;
+    assert_bought(&bot.order("a").await, "a");
+    // The connection is replaced before the announced three seconds are over.
+    market.wait_until(|market| market.connections() == 2).await;
     assert!(bot.is_ready().await);
     assert_eq!(market.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn as_many_buys_are_in_flight_as_there_are_connections_and_not_one_more() {
+async fn orders_in_flight_are_limited_to_the_number_of_connections() {
     let market = Market::plain(|_| Reaction::Silence).await;
-    let mut bot = Bot::start(&market, 8, impatient());
-    assert!(bot.buyer.warm(8, PATIENCE).await);
+    let mut bot = Bot::start(&market, 8, short_deadline());
+    assert!(bot.client.warm(8, WAIT_MAX).await);
     for number in 0..8 {
         bot.send(&format!("id{number}")).unwrap();
     }
     assert_eq!(bot.send("id8"), Err(NotSent::NoConnection));
-    assert_eq!(bot.buyer.in_flight_count(), 8);
+    assert_eq!(bot.client.in_flight_count(), 8);
     let mut reported = Vec::new();
     for _ in 0..8 {
         reported.push(bot.report().await.id.to_string());
@@ -393,31 +393,31 @@ async fn as_many_buys_are_in_flight_as_there_are_connections_and_not_one_more() 
     reported.sort();
     let expected: Vec<String> = (0..8).map(|number| format!("id{number}")).collect();
     assert_eq!(reported, expected);
-    let mut bought = market.bought();
+    let mut bought = market.ordered_ids();
     bought.sort();
     assert_eq!(bought, expected);
 }
 
 #[tokio::test]
-async fn in_a_long_burst_every_listing_is_asked_for_once_and_reported_once() {
-    let market = Market::plain(agree).await;
+async fn in_a_long_burst_every_listing_is_ordered_and_reported_once() {
+    let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 8).await;
     let mut expected = Vec::new();
     for number in 0..500 {
         let id = format!("id{number}");
-        while bot.buyer.ready_count() == 0 {
+        while bot.client.ready_count() == 0 {
             let report = bot.report().await;
-            is_bought(&report, report.id.as_str());
-            bot.buyer.warm(1, PATIENCE).await;
+            assert_bought(&report, report.id.as_str());
+            bot.client.warm(1, WAIT_MAX).await;
         }
         bot.send(&id).unwrap();
         expected.push(id);
         while let Ok(report) = bot.reports.try_recv() {
-            is_bought(&report, report.id.as_str());
+            assert_bought(&report, report.id.as_str());
         }
     }
-    market.sees(|market| market.bought().len() == 500).await;
-    let mut bought = market.bought();
+    market.wait_until(|market| market.ordered_ids().len() == 500).await;
+    let mut bought = market.ordered_ids();
     bought.sort();
     expected.sort();
     assert_eq!(bought, expected);
@@ -425,107 +425,107 @@ async fn in_a_long_burst_every_listing_is_asked_for_once_and_reported_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_closes_is_not_hammered() {
+async fn dials_to_a_server_that_accepts_and_closes_are_limited() {
     let market = Market::plain(|_| Reaction::Silence).await;
     let bot = Bot::start(&market, 4, ConnectionConfig::default());
     assert!(bot.is_ready().await);
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(900) {
-        market.hang_up_idle();
+        market.close_idle();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(market.connections() <= 4 * 5, "{} dials", market.connections());
 }
 
 #[tokio::test]
-async fn where_nobody_listens_nothing_is_sent() {
-    let market = Market::plain(agree).await;
+async fn no_order_is_sent_without_a_listening_server() {
+    let market = Market::plain(confirm_all).await;
     let bot = Bot::start(&market, 2, ConnectionConfig::default());
     drop(market);
-    let deadline = Instant::now() + PATIENCE;
-    // Either it was never opened, or it is found closed.
-    while bot.buyer.ready_count() > 0 && Instant::now() < deadline {
+    let deadline = Instant::now() + WAIT_MAX;
+    // The connection was never opened, or it is detected as closed.
+    while bot.client.ready_count() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
-    assert!(!bot.buyer.warm(1, Duration::from_millis(50)).await);
+    assert!(!bot.client.warm(1, Duration::from_millis(50)).await);
 }
 
 #[tokio::test]
-async fn over_tls_buys_go_to_a_server_that_proves_who_it_is() {
-    let market = Market::tls(true, agree).await;
+async fn orders_are_sent_over_tls_to_a_trusted_server() {
+    let market = Market::tls(true, confirm_all).await;
     let mut bot = Bot::ready(&market, 2).await;
     for id in ["a", "b", "c", "d"] {
-        is_bought(&bot.buy(id).await, id);
+        assert_bought(&bot.order(id).await, id);
         assert!(bot.is_ready().await);
     }
     assert_eq!(market.connections(), 2);
-    assert_eq!(market.bought(), ["a", "b", "c", "d"]);
+    assert_eq!(market.ordered_ids(), ["a", "b", "c", "d"]);
     let head = market.requests()[0].head.clone();
     assert!(head.contains(&format!("\r\nCookie: session={SECRET}\r\n")), "{head}");
 }
 
 #[tokio::test]
-async fn over_tls_nothing_is_sent_to_a_server_that_cannot_prove_who_it_is() {
-    let market = Market::tls(false, agree).await;
+async fn nothing_is_sent_over_tls_to_an_untrusted_server() {
+    let market = Market::tls(false, confirm_all).await;
     let bot = Bot::start(&market, 1, ConnectionConfig::default());
-    market.sees(|market| market.connections() > 0).await;
-    assert!(!bot.buyer.warm(1, Duration::from_millis(100)).await);
+    market.wait_until(|market| market.connections() > 0).await;
+    assert!(!bot.client.warm(1, Duration::from_millis(100)).await);
     assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
     assert!(market.requests().is_empty());
 }
 
 #[tokio::test]
-async fn over_tls_an_unmeasured_answer_needs_a_proper_end() {
+async fn a_close_delimited_answer_over_tls_is_read_up_to_close_notify() {
     let unmeasured = || Reaction::AnswerAndClose(b"HTTP/1.1 200 OK\r\n\r\nyes".to_vec());
     let market = Market::tls(true, move |_| unmeasured()).await;
     let mut bot = Bot::ready(&market, 1).await;
-    assert_eq!(body(&bot.buy("a").await.answer), "yes");
+    assert_eq!(body(&bot.order("a").await.answer), "yes");
 }
 
 #[tokio::test]
-async fn stopping_waits_for_answers_that_come() {
-    let slowly = |request: &Request| {
+async fn stopping_waits_for_pending_answers() {
+    let slow = |request: &Request| {
         let answer = bought(request.id().unwrap());
         Reaction::Dribble(vec![String::new(), answer], Duration::from_millis(50))
     };
-    let market = Market::plain(slowly).await;
+    let market = Market::plain(slow).await;
     let mut bot = Bot::ready(&market, 2).await;
     bot.send("a").unwrap();
-    bot.buyer.stop(PATIENCE).await;
+    bot.client.stop(WAIT_MAX).await;
     assert_eq!(bot.send("b"), Err(NotSent::Stopping));
-    is_bought(&bot.report().await, "a");
-    assert!(bot.reports.recv().await.is_none(), "somebody still reports");
-    assert_eq!(market.bought(), ["a"]);
+    assert_bought(&bot.report().await, "a");
+    assert!(bot.reports.recv().await.is_none(), "the report channel is still open");
+    assert_eq!(market.ordered_ids(), ["a"]);
 }
 
 #[tokio::test]
-async fn stopping_gives_up_on_answers_that_do_not_come() {
+async fn stopping_gives_up_on_answers_after_the_grace_period() {
     let market = Market::plain(|_| Reaction::Silence).await;
     let mut bot = Bot::ready(&market, 2).await;
     bot.send("a").unwrap();
     let began = Instant::now();
-    bot.buyer.stop(Duration::from_millis(50)).await;
+    bot.client.stop(Duration::from_millis(50)).await;
     assert!(began.elapsed() < Duration::from_secs(1));
-    assert_eq!(why(&bot.report().await.answer), Some(ResponseError::Stopped));
+    assert_eq!(error_of(&bot.report().await.answer), Some(ResponseError::Stopped));
 }
 
 #[tokio::test]
-async fn stopping_is_prompt_where_nobody_answers_the_dial() {
-    let market = Market::plain(agree).await;
+async fn stopping_is_prompt_while_dials_fail() {
+    let market = Market::plain(confirm_all).await;
     let bot = Bot::start(&market, 8, ConnectionConfig::default());
     drop(market);
     let began = Instant::now();
-    bot.buyer.stop(PATIENCE).await;
+    bot.client.stop(WAIT_MAX).await;
     assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test]
-async fn no_output_of_the_buyer_shows_the_credential() {
+async fn no_output_of_the_order_client_contains_the_credential() {
     let market = Market::plain(|_| Reaction::AnswerAndClose(SECRET.as_bytes().to_vec())).await;
     let mut bot = Bot::ready(&market, 1).await;
-    let report = bot.buy("a").await;
-    let left = bot.buyer.send(approved("b"));
-    let shown = format!("{:?} {report:?} {left:?} {:?}", bot.buyer, market.endpoints);
+    let report = bot.order("a").await;
+    let unsent = bot.client.send(approved("b"));
+    let shown = format!("{:?} {report:?} {unsent:?} {:?}", bot.client, market.endpoints);
     assert!(!shown.contains(SECRET), "{shown}");
 }

@@ -1,4 +1,4 @@
-//! Settings read from real files: what a person writes, and what the program makes of it.
+//! Loading of settings from real files: precedence, validation, warnings and secrecy.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,18 +16,18 @@ use sniper::config::{
 };
 use tempfile::TempDir;
 
-/// A secret that must not be seen anywhere.
+/// Credential that must not appear in any output.
 const PLANTED: &str = "s%3Aplanted-0f9c3e";
 
-/// A working directory with its files, and an environment.
-struct Desk {
+/// A working directory and environment to load settings from.
+struct Workspace {
     directory: TempDir,
     environment: HashMap<String, String>,
     config_file: Option<String>,
     live: bool,
 }
 
-impl Desk {
+impl Workspace {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self { directory, environment: HashMap::new(), config_file: None, live: false }
@@ -37,7 +37,7 @@ impl Desk {
         let path = self.directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
-        only_mine(&path);
+        make_private(&path);
         self
     }
 
@@ -70,7 +70,7 @@ impl Desk {
         self.load().unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    /// The problems, each as one line.
+    /// Returns the configuration errors, one line each.
     #[track_caller]
     fn problems(&self) -> Vec<String> {
         lines(self.load().expect_err("there are problems").list())
@@ -82,28 +82,28 @@ fn lines(problems: &[Problem]) -> Vec<String> {
 }
 
 #[cfg(unix)]
-fn only_mine(path: &Path) {
+fn make_private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[cfg(not(unix))]
-fn only_mine(_path: &Path) {}
+fn make_private(_path: &Path) {}
 
 #[track_caller]
-fn check_problems(desk: &Desk, expected: &[&str]) {
-    let told = desk.problems();
-    let fits = told.len() == expected.len()
-        && told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected));
-    assert!(fits, "told: {told:#?}\nexpected: {expected:#?}");
+fn check_problems(workspace: &Workspace, expected: &[&str]) {
+    let actual = workspace.problems();
+    let fits = actual.len() == expected.len()
+        && actual.iter().zip(expected).all(|(actual, expected)| actual.starts_with(expected));
+    assert!(fits, "actual: {actual:#?}\nexpected: {expected:#?}");
 }
 
 const POLICY: &str =
     "[budget]\nmax_price = 5\ntotal = 9\n[[whitelist]]\nitem = \"x\"\nmax_price = 4\n";
 
 #[test]
-fn without_any_file_it_is_a_dry_run_that_wants_nothing() {
-    let loaded = Desk::new().loaded();
+fn without_files_the_defaults_are_a_dry_run_with_an_empty_whitelist() {
+    let loaded = Workspace::new().loaded();
     assert_eq!(loaded.config.mode, Mode::Dry);
     assert_eq!(loaded.config.endpoints.ws.to_string(), "wss://router.csgoroll.com/ws");
     assert_eq!(loaded.config.endpoints.http.to_string(), "https://router.csgoroll.com/graphql");
@@ -113,19 +113,19 @@ fn without_any_file_it_is_a_dry_run_that_wants_nothing() {
 }
 
 #[test]
-fn both_examples_can_be_copied_as_they_are() {
-    let desk = Desk::new()
+fn both_example_files_are_valid_without_changes() {
+    let workspace = Workspace::new()
         .file(".env", include_str!("../../.env.example"))
         .file("sniper.toml", include_str!("../../sniper.example.toml"));
-    let loaded = desk.loaded();
+    let loaded = workspace.loaded();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.mode, Mode::Dry);
-    assert_eq!(loaded.config.endpoints, Desk::new().loaded().config.endpoints);
+    assert_eq!(loaded.config.endpoints, Workspace::new().loaded().config.endpoints);
     assert_eq!(loaded.config.whitelist.entries().len(), 1);
 }
 
 #[test]
-fn the_example_names_each_variable_and_no_other() {
+fn the_env_example_lists_exactly_the_known_variables() {
     let mut shown: Vec<&str> = include_str!("../../.env.example")
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -138,39 +138,39 @@ fn the_example_names_each_variable_and_no_other() {
 }
 
 #[test]
-fn the_environment_wins_and_an_empty_value_is_none() {
-    let desk = Desk::new()
+fn the_environment_overrides_dotenv_and_empty_values_are_ignored() {
+    let workspace = Workspace::new()
         .file(".env", "CSGOROLL_ORIGIN=https://a.example\nSNIPER_DATA=there\nRUST_LOG=debug\n")
         .variable("CSGOROLL_ORIGIN", "https://b.example/")
         .variable("SNIPER_DATA", " ");
-    let loaded = desk.loaded();
+    let loaded = workspace.loaded();
     assert_eq!(loaded.config.endpoints.origin, "https://b.example");
-    assert_eq!(loaded.config.data_dir, desk.directory.path().join("there"));
+    assert_eq!(loaded.config.data_dir, workspace.directory.path().join("there"));
     assert_eq!(loaded.log_filter.as_deref(), Some("debug"));
 }
 
 #[test]
 fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
     check_problems(
-        &Desk::new().live(),
+        &Workspace::new().live(),
         &[
-            "command line: there is no file sniper.toml; copy sniper.example.toml",
-            "command line: live mode needs a credential, and none is set; ",
+            "command line: file not found: sniper.toml; copy sniper.example.toml",
+            "command line: live mode needs a credential; ",
         ],
     );
-    let desk = Desk::new().file("sniper.toml", "[budget]\nmax_price = 5\n").live();
+    let workspace = Workspace::new().file("sniper.toml", "[budget]\nmax_price = 5\n").live();
     check_problems(
-        &desk,
+        &workspace,
         &[
             "sniper.toml: the whitelist is empty",
             "sniper.toml:1:1: [budget] has no `total`",
             "command line: live mode needs a credential",
         ],
     );
-    let desk = Desk::new()
+    let workspace = Workspace::new()
         .file("sniper.toml", POLICY)
         .file(".env", format!("SNIPER_LIVE=true\nCSGOROLL_SESSION={PLANTED}\n"));
-    let loaded = desk.loaded();
+    let loaded = workspace.loaded();
     assert_eq!(loaded.config.mode, Mode::Live);
     let header = loaded.config.credential.unwrap();
     assert_eq!(header.header().reveal(), format!("session={PLANTED}"));
@@ -179,169 +179,179 @@ fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
 }
 
 #[test]
-fn live_is_true_or_false() {
-    let desk = |value| Desk::new().variable("SNIPER_LIVE", value);
-    assert_eq!(desk("false").loaded().config.mode, Mode::Dry);
-    for value in ["yes", "1", "TRUE"] {
-        check_problems(&desk(value), &["environment: SNIPER_LIVE is neither true nor false; "]);
+fn sniper_live_accepts_yes_and_no_in_common_notations() {
+    let workspace = |value| Workspace::new().variable("SNIPER_LIVE", value);
+    assert_eq!(workspace("false").loaded().config.mode, Mode::Dry);
+    for value in ["0", "No", "FALSE"] {
+        assert_eq!(workspace(value).loaded().config.mode, Mode::Dry, "{value}");
     }
+    let live = |value| {
+        let workspace = workspace(value).file("sniper.toml", POLICY);
+        workspace.variable("CSGOROLL_SESSION", PLANTED).loaded().config.mode
+    };
+    for value in ["true", "True", "1", "yes"] {
+        assert_eq!(live(value), Mode::Live, "{value}");
+    }
+    check_problems(&workspace("2"), &["environment: SNIPER_LIVE is neither true nor false; "]);
 }
 
 #[test]
-fn a_cookie_wins_over_a_session() {
-    let desk = Desk::new().file(
+fn a_cookie_overrides_a_session() {
+    let workspace = Workspace::new().file(
         ".env",
         format!("CSGOROLL_SESSION=other\nCSGOROLL_COOKIE='a=$b; session={PLANTED}'\n"),
     );
-    let loaded = desk.loaded();
+    let loaded = workspace.loaded();
     let header = loaded.config.credential.unwrap();
     assert_eq!(header.header().reveal(), format!("a=$b; session={PLANTED}"));
     assert_eq!(
         lines(&loaded.warnings),
         [
-            ".env:2: CSGOROLL_COOKIE is set beside CSGOROLL_SESSION (.env:1) and wins; \
-             keep one of the two",
-            ".env:2: CSGOROLL_COOKIE holds a cookie whose value is shorter than 8 bytes, too short \
-             to be replaced in logs and recordings where the site repeats it; nothing, if they are \
-             settings such as a language; leave out what the site does not need"
+            ".env:2: CSGOROLL_COOKIE is used instead of CSGOROLL_SESSION (.env:1); \
+             remove one of them",
+            ".env:2: CSGOROLL_COOKIE contains a cookie whose value is shorter than 8 bytes, too short \
+             to be masked in logs and recordings if the site repeats it; ignore this for settings \
+             such as a language; remove cookies that the site does not need"
         ]
     );
 }
 
 #[test]
-fn a_session_that_is_too_short_to_be_replaced_is_warned_about() {
+fn a_session_too_short_to_redact_is_warned_about() {
     let warnings =
-        |session: &str| lines(&Desk::new().variable("CSGOROLL_SESSION", session).loaded().warnings);
+        |session: &str| lines(&Workspace::new().variable("CSGOROLL_SESSION", session).loaded().warnings);
     assert_eq!(
         warnings("s%3Aabc"),
         [
-            "environment: CSGOROLL_SESSION is shorter than 8 bytes, too short to be replaced in logs \
-          and recordings where the site repeats it; copy the whole value of the `session` cookie"
+            "environment: CSGOROLL_SESSION is shorter than 8 bytes, too short to be masked in logs and \
+          recordings if the site repeats it; copy the whole value of the `session` cookie"
         ]
     );
     assert_eq!(warnings("s%3Aabcd"), Vec::<String>::new());
 }
 
-/// `docker --env-file` keeps quotes, and so does a `.env` file that has two pairs of them.
+/// `docker --env-file` keeps quotes, and so does a `.env` value with two pairs of quotes.
 #[test]
-fn a_value_that_keeps_its_quotes_is_refused_wherever_it_stands() {
+fn a_quoted_value_is_rejected_from_every_source() {
     let quoted = "environment: SNIPER_DATA is in quotes; remove the quotes around the value";
-    check_problems(&Desk::new().variable("SNIPER_DATA", "'data/'"), &[quoted]);
-    let desk = Desk::new().file(".env", format!("\nCSGOROLL_SESSION=\"'{PLANTED}'\"\n"));
-    check_problems(&desk, &[".env:2: CSGOROLL_SESSION is in quotes; remove the quotes"]);
-    let desk = Desk::new().file(".env", format!("CSGOROLL_SESSION='{PLANTED}'\n"));
-    assert_eq!(lines(&desk.loaded().warnings), Vec::<String>::new());
+    check_problems(&Workspace::new().variable("SNIPER_DATA", "'data/'"), &[quoted]);
+    let workspace = Workspace::new().file(".env", format!("\nCSGOROLL_SESSION=\"'{PLANTED}'\"\n"));
+    check_problems(&workspace, &[".env:2: CSGOROLL_SESSION is in quotes; remove the quotes"]);
+    let workspace = Workspace::new().file(".env", format!("CSGOROLL_SESSION='{PLANTED}'\n"));
+    assert_eq!(lines(&workspace.loaded().warnings), Vec::<String>::new());
 }
 
-/// A person who was logged out pastes a new cookie into `.env` while the bot runs.
+/// After a logout, the user pastes a new cookie into `.env` while the bot runs.
 #[test]
-fn a_credential_is_read_again_from_where_it_can_change() {
-    let again = |desk: &Desk, now: &str| {
-        let source = desk.loaded().config.credential_source.unwrap();
-        fs::write(desk.directory.path().join(".env"), now).unwrap();
+fn a_credential_is_reread_from_the_dotenv_file() {
+    let again = |workspace: &Workspace, now: &str| {
+        let source = workspace.loaded().config.credential_source.unwrap();
+        fs::write(workspace.directory.path().join(".env"), now).unwrap();
         assert!(!format!("{source:?}").contains("planted"));
         source.read().map(|credential| credential.header().reveal().to_owned())
     };
-    let desk = || Desk::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}\n"));
-    let check = |desk: Desk, now: &str, expected: Option<&str>| {
-        assert_eq!(again(&desk, now).as_deref(), expected, "now: {now}");
+    let workspace = || Workspace::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}\n"));
+    let check = |workspace: Workspace, now: &str, expected: Option<&str>| {
+        assert_eq!(again(&workspace, now).as_deref(), expected, "now: {now}");
     };
-    check(desk(), "CSGOROLL_SESSION=new\n", Some("session=new"));
-    check(desk(), "CSGOROLL_COOKIE='a=b; c=d'\n", Some("a=b; c=d"));
-    check(desk(), "CSGOROLL_SESSION='\n", None);
-    let session = || desk().variable("CSGOROLL_SESSION", "fixed");
+    check(workspace(), "CSGOROLL_SESSION=new\n", Some("session=new"));
+    check(workspace(), "CSGOROLL_COOKIE='a=b; c=d'\n", Some("a=b; c=d"));
+    check(workspace(), "CSGOROLL_SESSION='\n", None);
+    let session = || workspace().variable("CSGOROLL_SESSION", "fixed");
     check(session(), "CSGOROLL_SESSION=new\n", Some("session=fixed"));
     check(session(), "CSGOROLL_COOKIE=a=b\n", Some("a=b"));
     check(session().variable("CSGOROLL_COOKIE", "c=d"), "CSGOROLL_COOKIE=a=b\n", Some("c=d"));
 }
 
 #[test]
-fn a_credential_that_is_none_is_told_without_its_value() {
+fn an_invalid_credential_is_reported_without_its_value() {
     for (name, value, expected) in [
-        ("CSGOROLL_SESSION", "\"pl\\nanted\"", "holds a line break"),
-        ("CSGOROLL_SESSION", "'planted; a=b'", "holds a space"),
-        ("CSGOROLL_SESSION", "plänted", "holds a character that is not ASCII"),
-        ("CSGOROLL_COOKIE", "planted", "holds no `name=value`"),
-        ("CSGOROLL_COOKIE", "a=planted$b", "holds a $"),
+        ("CSGOROLL_SESSION", "\"pl\\nanted\"", "contains a line break"),
+        ("CSGOROLL_SESSION", "'planted; a=b'", "contains a space"),
+        ("CSGOROLL_SESSION", "plänted", "contains a character that is not ASCII"),
+        ("CSGOROLL_COOKIE", "planted", "contains no `name=value`"),
+        ("CSGOROLL_COOKIE", "a=planted$b", "contains a $"),
     ] {
-        let told = Desk::new().file(".env", format!("\n{name}={value}\n")).problems();
+        let actual = Workspace::new().file(".env", format!("\n{name}={value}\n")).problems();
         let start = format!(".env:2: {name} {expected}");
-        assert!(told.len() == 1 && told[0].starts_with(&start), "{told:?}");
-        assert!(!told[0].contains("planted"), "{told:?}");
+        assert!(actual.len() == 1 && actual[0].starts_with(&start), "{actual:?}");
+        assert!(!actual[0].contains("planted"), "{actual:?}");
     }
 }
 
 #[test]
-fn a_line_of_the_variables_file_that_cannot_be_read_is_named_and_not_shown() {
-    let desk = Desk::new().file(".env", format!("A=1\nCSGOROLL_SESSION {PLANTED}\nB='\n"));
+fn an_unreadable_dotenv_line_is_reported_by_number_only() {
+    let workspace = Workspace::new().file(".env", format!("A=1\nCSGOROLL_SESSION {PLANTED}\nB='\n"));
     check_problems(
-        &desk,
-        &[".env:2: this line cannot be read", ".env:3: this line cannot be read"],
+        &workspace,
+        &[".env:2: invalid line", ".env:3: invalid line"],
     );
-    assert!(!format!("{:?}", desk.load()).contains("planted"));
+    assert!(!format!("{:?}", workspace.load()).contains("planted"));
 }
 
 #[test]
-fn addresses_are_checked() {
-    let desk = Desk::new()
+fn invalid_urls_are_rejected() {
+    let workspace = Workspace::new()
         .variable("CSGOROLL_WS_URL", "ws://example.com/ws")
         .variable("CSGOROLL_HTTP_URL", "ftp://example.com")
         .variable("CSGOROLL_ORIGIN", "https://example.com/page")
         .variable("CSGOROLL_USER_AGENT", "a\nb");
     check_problems(
-        &desk,
+        &workspace,
         &[
             "environment: CSGOROLL_WS_URL is unencrypted; ",
             "environment: CSGOROLL_HTTP_URL must begin with https://; write an address such as",
-            "environment: CSGOROLL_ORIGIN holds a path; ",
-            "environment: CSGOROLL_USER_AGENT is too long or no plain text; ",
+            "environment: CSGOROLL_ORIGIN contains a path; ",
+            "environment: CSGOROLL_USER_AGENT is too long or not plain ASCII; ",
         ],
     );
 }
 
 #[test]
-fn a_log_filter_that_is_none_or_misspelt_is_told() {
-    let desk = Desk::new().variable("RUST_LOG", "sniper=loud");
-    check_problems(&desk, &["environment: RUST_LOG is not a filter; write error, warn, info"]);
-    let desk = Desk::new().file(".env", "RUST_LOG=inof\n");
-    check_problems(&desk, &[".env:1: RUST_LOG is not a filter; did you mean `info`?"]);
+fn an_invalid_log_filter_is_rejected_with_a_hint() {
+    let workspace = Workspace::new().variable("RUST_LOG", "sniper=loud");
+    check_problems(&workspace, &["environment: RUST_LOG is not a valid filter; write error, warn, info"]);
+    let workspace = Workspace::new().file(".env", "RUST_LOG=inof\n");
+    check_problems(&workspace, &[".env:1: RUST_LOG is not a valid filter; did you mean `info`?"]);
 }
 
 #[test]
-fn a_live_run_does_not_watch_one_market_and_buy_at_another() {
-    let desk = Desk::new()
+fn live_mode_rejects_feed_and_http_urls_of_different_markets() {
+    let workspace = Workspace::new()
         .file("sniper.toml", POLICY)
         .variable("CSGOROLL_SESSION", PLANTED)
         .variable("CSGOROLL_WS_URL", "ws://127.0.0.1:1/ws");
-    desk.loaded();
+    workspace.loaded();
     check_problems(
-        &desk.live(),
-        &["command line: CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are of different"],
+        &workspace.live(),
+        &["command line: CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are different markets"],
     );
 }
 
 #[test]
-fn names_that_are_nearly_ours_are_warned_about() {
-    let desk = Desk::new().file(".env", "CSGOROLL_SESION=x\nSNIPER_LIVE=false\nHOME=x\n");
+fn misspelled_variable_names_are_warned_about() {
+    let workspace = Workspace::new().file(".env", "CSGOROLL_SESION=x\nSNIPER_LIVE=false\nHOME=x\n");
     assert_eq!(
-        lines(&desk.loaded().warnings),
-        [".env:1: CSGOROLL_SESION is not read; did you mean CSGOROLL_SESSION?"]
+        lines(&workspace.loaded().warnings),
+        [".env:1: unknown variable CSGOROLL_SESION; did you mean CSGOROLL_SESSION?"]
     );
-    let desk = Desk::new().file(".env", "SNIPER_DATA=a\nSNIPER_DATA=b\n");
-    check_problems(&desk, &[".env:2: SNIPER_DATA is set in line 1 already; "]);
+    let workspace = Workspace::new().file(".env", "SNIPER_DATA=a\nSNIPER_DATA=b\n");
+    check_problems(&workspace, &[".env:2: SNIPER_DATA is already set in line 1; delete line 1"]);
+    let workspace = Workspace::new().file(".env", "SNIPER_DATA=\nSNIPER_DATA=b\n");
+    assert!(workspace.loaded().config.data_dir.ends_with("b"));
 }
 
 #[test]
-fn a_named_file_must_be_there_and_readable() {
-    check_problems(&Desk::new().named("my.toml"), &["command line: there is no file my.toml; "]);
-    let desk = Desk::new().file(".env", "\nSNIPER_CONFIG=my.toml\n");
-    check_problems(&desk, &[".env:2: there is no file my.toml; "]);
-    check_problems(&Desk::new().named("."), &[".: cannot be read ("]);
+fn an_explicit_config_file_must_exist_and_be_readable() {
+    check_problems(&Workspace::new().named("my.toml"), &["command line: file not found: my.toml; "]);
+    let workspace = Workspace::new().file(".env", "\nSNIPER_CONFIG=my.toml\n");
+    check_problems(&workspace, &[".env:2: file not found: my.toml; "]);
+    check_problems(&Workspace::new().named("."), &[".: cannot be read ("]);
     check_problems(
-        &Desk::new().file("sniper.toml", b"a = 1\nb = \"\xff\"\n"),
+        &Workspace::new().file("sniper.toml", b"a = 1\nb = \"\xff\"\n"),
         &["sniper.toml:2: is not UTF-8"],
     );
-    let loaded = Desk::new()
+    let loaded = Workspace::new()
         .file("conf/my.toml", POLICY)
         .variable("SNIPER_CONFIG", "conf/other.toml")
         .named("conf/my.toml")
@@ -350,68 +360,68 @@ fn a_named_file_must_be_there_and_readable() {
 }
 
 #[test]
-fn a_file_without_entries_is_a_mistake_and_no_file_is_none() {
+fn a_config_file_without_whitelist_entries_is_rejected() {
     check_problems(
-        &Desk::new().file("sniper.toml", ""),
+        &Workspace::new().file("sniper.toml", ""),
         &["sniper.toml: the whitelist is empty, "],
     );
-    let desk = Desk::new().file("sniper.toml", "whitelist_file = \"w.json\"").file("w.json", "[]");
-    check_problems(&desk, &["sniper.toml: the whitelist is empty, "]);
+    let workspace = Workspace::new().file("sniper.toml", "whitelist_file = \"w.json\"").file("w.json", "[]");
+    check_problems(&workspace, &["sniper.toml: the whitelist is empty, "]);
 }
 
 #[test]
-fn a_whitelist_of_json_follows_the_entries_and_lies_beside_its_file() {
-    let desk = Desk::new()
+fn a_json_whitelist_is_appended_and_resolved_relative_to_the_config_file() {
+    let workspace = Workspace::new()
         .file("conf/my.toml", format!("whitelist_file = \"w/w.json\"\n{POLICY}"))
         .file("conf/w/w.json", r#"{"whitelist": [{"item": "y", "max_price": 6}]}"#)
         .named("conf/my.toml");
-    let loaded = desk.loaded();
+    let loaded = workspace.loaded();
     let labels: Vec<&str> =
         loaded.config.whitelist.entries().iter().map(|entry| entry.label()).collect();
     assert_eq!(labels, ["x", "y"]);
     assert_eq!(
         lines(&loaded.warnings),
         ["conf/w/w.json:1:16: `max_price` 6.00 is above the 5.00 of [budget]; \
-          the lower one decides; raise the one of [budget] if that is not meant"]
+          the lower one applies; raise the one in [budget], or lower this one"]
     );
 }
 
 #[test]
-fn mistakes_of_all_files_are_told_in_one_go() {
-    let desk = Desk::new()
+fn errors_of_all_files_are_reported_together() {
+    let workspace = Workspace::new()
         .file(".env", "nonsense\nSNIPER_LIVE=perhaps\n")
         .file("sniper.toml", "whitelist_file = \"w.json\"\n[feed]\ngeneration = 3\n")
         .file("w.json", "[{\"item\": \"x\"}]")
         .variable("CSGOROLL_WS_URL", "x");
     check_problems(
-        &desk,
+        &workspace,
         &[
-            ".env:1: this line cannot be read",
+            ".env:1: invalid line",
             ".env:2: SNIPER_LIVE is neither true nor false",
             "environment: CSGOROLL_WS_URL must begin with wss://",
-            "sniper.toml:3:14: `generation` is a number",
-            "w.json:1:2: an entry without `max_price`",
+            "sniper.toml:3:14: `generation` must be text, not a number",
+            "w.json:1:2: missing `max_price`",
         ],
     );
 }
 
 #[test]
-fn the_mark_and_the_line_ends_of_windows_are_no_mistakes() {
-    let desk = Desk::new()
+fn a_byte_order_mark_and_crlf_line_ends_are_accepted() {
+    let workspace = Workspace::new()
         .file(".env", "\u{feff}CSGOROLL_ORIGIN=https://a.example\r\n")
         .file(
             "sniper.toml",
             format!("\u{feff}whitelist_file = \"w.json\"\n{POLICY}").replace('\n', "\r\n"),
         )
         .file("w.json", "\u{feff}[]\r\n");
-    let loaded = desk.loaded();
+    let loaded = workspace.loaded();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.endpoints.origin, "https://a.example");
     assert_eq!(loaded.config.whitelist.entries().len(), 1);
 }
 
 #[test]
-fn the_mistakes_that_the_documents_show_are_told_so() {
+fn the_documented_error_messages_are_exact() {
     let document = include_str!("../../docs/configuration.md");
     let shown: Vec<&str> = document
         .split("```text\n")
@@ -423,36 +433,36 @@ fn the_mistakes_that_the_documents_show_are_told_so() {
                   item = \"x\"\nmax_price = 1\n\nwear = [\"Field Testd\"]\n\
                   [[whitelist]]\nitem = \"y\"\nmax_price = 12.505\n";
     let whitelist = "[\n  {\"item\": \"z\",      \"max_price\": -1}\n]";
-    let desk = Desk::new()
+    let workspace = Workspace::new()
         .file(".env", "\nSNIPER_LIVE=perhaps\n")
         .file("sniper.toml", policy)
         .file("whitelist.json", whitelist);
-    assert_eq!(desk.problems(), shown);
+    assert_eq!(workspace.problems(), shown);
 }
 
 #[test]
-fn a_file_beyond_the_bound_is_refused() {
-    let desk = Desk::new();
-    let file = fs::File::create(desk.directory.path().join("sniper.toml")).unwrap();
+fn an_oversized_file_is_rejected() {
+    let workspace = Workspace::new();
+    let file = fs::File::create(workspace.directory.path().join("sniper.toml")).unwrap();
     file.set_len(FILE_BYTES_MAX + 1).unwrap();
-    check_problems(&desk, &["sniper.toml: is too large; keep it below 64 MiB"]);
+    check_problems(&workspace, &["sniper.toml: is too large; reduce it to at most 64 MiB"]);
 }
 
 #[cfg(unix)]
 #[test]
-fn a_variables_file_that_others_can_read_is_warned_about() {
+fn a_dotenv_file_readable_by_others_is_warned_about() {
     use std::os::unix::fs::PermissionsExt as _;
-    let desk = Desk::new().file(".env", "");
-    let path = desk.directory.path().join(".env");
+    let workspace = Workspace::new().file(".env", "");
+    let path = workspace.directory.path().join(".env");
     for mode in [0o640, 0o604, 0o660] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let warnings = lines(&desk.loaded().warnings);
-        assert_eq!(warnings, [".env: others can read this file; run: chmod 600 .env"]);
+        let warnings = lines(&workspace.loaded().warnings);
+        assert_eq!(warnings, [".env: other users can read this file; run: chmod 600 .env"]);
     }
 }
 
-impl Desk {
-    /// Runs `sniper check`: its exit code, standard output and standard error.
+impl Workspace {
+    /// Runs `sniper check`. Returns its exit code, standard output and standard error.
     fn check(&self, as_json: bool) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let sources = Sources {
@@ -467,30 +477,30 @@ impl Desk {
 }
 
 #[test]
-fn a_check_says_what_the_bot_would_do() {
+fn check_prints_the_effective_settings() {
     let entries: String = (1..25)
         .map(|index| format!("[[whitelist]]\nitem = \"Item {index}\"\nmax_price = 6\n"))
         .collect();
-    let desk = Desk::new()
+    let workspace = Workspace::new()
         .file("sniper.toml", format!("{POLICY}{entries}"))
         .variable("CSGOROLL_SESSION", PLANTED)
         .live();
-    let (code, out, err) = desk.check(false);
+    let (code, out, err) = workspace.check(false);
     assert_eq!((code, err.as_str()), (0, ""));
     for expected in [
-        "The settings are fine.",
-        "LIVE: it buys",
+        "The settings are valid.",
+        "LIVE: spends real money",
         "wss://router.csgoroll.com/ws, generation B",
         "CSGOROLL_SESSION (environment), not shown",
-        "at most 5.00 for one and 9.00 in all, balance not below 5.00, 10 buys a minute, 8 at once",
+        "  price per item              5.00\n  total                       9.00\n",
         "25 entries",
-        "           1 x for 0.00 to 4.00, markup up to 0.00 %, 1 at most",
+        "  -     x        any   any         4.00  0.00 %         1\n",
         "… and 5 more",
         "sniper.toml:7:1: `max_price` 6.00 is above the 5.00 of [budget]",
     ] {
         assert!(out.contains(expected), "expected: {expected}\nout: {out}");
     }
-    let (code, out, err) = desk.check(true);
+    let (code, out, err) = workspace.check(true);
     assert_eq!((code, err.contains("LIVE")), (0, true));
     let object: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert_eq!(object["ok"], true);
@@ -519,14 +529,14 @@ fn a_check_says_what_the_bot_would_do() {
 }
 
 #[test]
-fn a_check_of_wrong_settings_says_so_with_its_exit_code() {
-    let desk = Desk::new().file("sniper.toml", "[budgt]\n");
-    let (code, out, _err) = desk.check(false);
+fn check_exits_with_78_for_invalid_settings() {
+    let workspace = Workspace::new().file("sniper.toml", "[budgt]\n");
+    let (code, out, _err) = workspace.check(false);
     assert_eq!(code, 78);
-    let expected = "sniper.toml:1:2: `budgt` is no setting; did you mean `budget`?\n";
+    let expected = "sniper.toml:1:2: unknown setting `budgt`; did you mean `budget`?\n";
     assert!(out.starts_with(expected), "{out}");
-    assert!(out.ends_with("\n2 problems in the settings. Nothing was started.\n"), "{out}");
-    let (code, out, _err) = desk.check(true);
+    assert!(out.ends_with("\n2 errors in the settings\n"), "{out}");
+    let (code, out, _err) = workspace.check(true);
     let object: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert_eq!((code, &object["ok"]), (78, &false.into()));
     assert_eq!(object["problems"][0]["place"], "sniper.toml:1:2");
@@ -534,27 +544,27 @@ fn a_check_of_wrong_settings_says_so_with_its_exit_code() {
 }
 
 #[test]
-fn a_planted_secret_is_seen_nowhere() {
+fn a_credential_appears_in_no_output() {
     let whole = format!("cf_clearance={PLANTED}; session={PLANTED}");
-    let desks = [
-        Desk::new().variable("CSGOROLL_SESSION", PLANTED),
-        Desk::new().variable("CSGOROLL_COOKIE", &whole),
-        Desk::new().variable("CSGOROLL_COOKIE", &whole).variable("CSGOROLL_SESSION", PLANTED),
-        Desk::new().variable("CSGOROLL_SESSION", &whole),
-        Desk::new()
+    let workspaces = [
+        Workspace::new().variable("CSGOROLL_SESSION", PLANTED),
+        Workspace::new().variable("CSGOROLL_COOKIE", &whole),
+        Workspace::new().variable("CSGOROLL_COOKIE", &whole).variable("CSGOROLL_SESSION", PLANTED),
+        Workspace::new().variable("CSGOROLL_SESSION", &whole),
+        Workspace::new()
             .variable("CSGOROLL_SESSION", &format!("{PLANTED}\n"))
             .variable("SNIPER_LIVE", "x"),
-        Desk::new().variable("CSGOROLL_COOKIE", &format!("{PLANTED}\u{1b}")),
-        Desk::new().file(".env", format!("CSGOROLL_SESSION={PLANTED} {PLANTED}\n")),
-        Desk::new().file(".env", format!("CSGOROLL_SESSION='{PLANTED}\n")),
-        Desk::new().file(".env", format!("CSGOROLL_SESION={PLANTED}\n{PLANTED}=1\n")),
-        Desk::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}$x\n")),
-        Desk::new().file("sniper.toml", "x").variable("CSGOROLL_SESSION", PLANTED).live(),
+        Workspace::new().variable("CSGOROLL_COOKIE", &format!("{PLANTED}\u{1b}")),
+        Workspace::new().file(".env", format!("CSGOROLL_SESSION={PLANTED} {PLANTED}\n")),
+        Workspace::new().file(".env", format!("CSGOROLL_SESSION='{PLANTED}\n")),
+        Workspace::new().file(".env", format!("CSGOROLL_SESION={PLANTED}\n{PLANTED}=1\n")),
+        Workspace::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}$x\n")),
+        Workspace::new().file("sniper.toml", "x").variable("CSGOROLL_SESSION", PLANTED).live(),
     ];
-    for desk in desks {
-        let mut seen = format!("{:?}", desk.load());
+    for workspace in workspaces {
+        let mut seen = format!("{:?}", workspace.load());
         for as_json in [false, true] {
-            let (_code, out, err) = desk.check(as_json);
+            let (_code, out, err) = workspace.check(as_json);
             seen = format!("{seen}\n{out}\n{err}");
         }
         assert!(!seen.contains("planted"), "{seen}");

@@ -1,5 +1,6 @@
-//! Dialling over real sockets: one dead address costs a head start and not the deadline.
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+//! TCP connects over real sockets: an unresponsive address costs a short head start and not the
+//! whole deadline.
+#![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use std::{
     collections::VecDeque,
@@ -21,7 +22,7 @@ use sniper::{
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// An address where connecting never ends: its queue is full and nobody accepts.
+/// An address where a connect never completes, because its accept queue is full.
 struct BlackHole {
     address: SocketAddr,
     _listener: Socket,
@@ -38,8 +39,8 @@ impl BlackHole {
             .map(|_| {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                 socket.set_nonblocking(true).unwrap();
-                // It is under way, or already queued.
-                let _under_way = socket.connect(&address);
+                // The connect is in progress or already queued.
+                let _in_progress = socket.connect(&address);
                 socket
             })
             .collect();
@@ -47,13 +48,13 @@ impl BlackHole {
     }
 }
 
-/// An address where nobody listens.
-fn refused() -> SocketAddr {
+/// Returns an address without a listener.
+fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
-async fn a_dead_address_costs_a_head_start_and_no_more() {
+async fn an_unresponsive_address_delays_the_connect_by_a_head_start_only() {
     let dead = BlackHole::open();
     let alive = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = alive.local_addr().unwrap();
@@ -66,28 +67,28 @@ async fn a_dead_address_costs_a_head_start_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_costs_nothing() {
+async fn a_refused_connect_causes_no_delay() {
     let alive = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = alive.local_addr().unwrap();
     let began = Instant::now();
-    let stream = race(VecDeque::from([refused(), refused(), address])).await.unwrap();
+    let stream = race(VecDeque::from([closed_port(), closed_port(), address])).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), address);
     assert!(began.elapsed() < HEAD_START);
 }
 
 #[tokio::test]
-async fn where_every_address_fails_the_last_reason_is_told() {
-    let failed = race(VecDeque::from([refused(), refused()])).await;
+async fn if_every_address_fails_the_last_error_is_returned() {
+    let failed = race(VecDeque::from([closed_port(), closed_port()])).await;
     assert!(matches!(failed, Err(DialError::Connect(_))), "{failed:?}");
     let nowhere = race(VecDeque::new()).await;
     assert!(matches!(nowhere, Err(DialError::NoAddress)), "{nowhere:?}");
 }
 
 #[tokio::test]
-async fn a_name_is_looked_up_and_connected_to() {
+async fn a_host_name_is_resolved_and_connected() {
     let alive = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = alive.local_addr().unwrap().port();
-    // `localhost` may have an address of the other family, too, where nobody listens.
+    // `localhost` may also resolve to an address of the other family, without a listener.
     let url = format!("ws://localhost:{port}/");
     let stream = tcp(&Endpoint::parse(&url, Scheme::WebSocket).unwrap()).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap().port(), port);
@@ -95,7 +96,7 @@ async fn a_name_is_looked_up_and_connected_to() {
 
 /// The HTTP client resolves names with the same code as the feed, and keeps the URL's port.
 #[tokio::test]
-async fn reads_over_http_reach_localhost_by_name() {
+async fn http_requests_reach_localhost_by_name() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = |scheme| format!("{scheme}://localhost:{port}/");
@@ -116,13 +117,12 @@ async fn reads_over_http_reach_localhost_by_name() {
     assert_eq!(reply.unwrap().body, "[]");
 }
 
-/// A name that stands for another machine is not connected to without TLS. No packet is sent: the
-/// address is refused before it is dialled.
+/// Without TLS, a name that resolves to another machine is rejected before any packet is sent.
 #[test]
-fn without_tls_an_address_of_another_machine_is_refused_with_the_remedy() {
-    let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
-    let refused = Reach::of(false).within([elsewhere].into_iter()).unwrap_err();
-    let words = refused.to_string();
-    assert!(words.contains("192.0.2.1") && words.contains("wss://"), "{words}");
-    assert_eq!(Reach::of(true).within([elsewhere].into_iter()).unwrap(), [elsewhere]);
+fn without_tls_a_remote_address_is_rejected_with_a_remedy() {
+    let remote = SocketAddr::from(([192, 0, 2, 1], 80));
+    let rejected = Reach::for_tls(false).permitted([remote].into_iter()).unwrap_err();
+    let message = rejected.to_string();
+    assert!(message.contains("192.0.2.1") && message.contains("wss://"), "{message}");
+    assert_eq!(Reach::for_tls(true).permitted([remote].into_iter()).unwrap(), [remote]);
 }

@@ -1,4 +1,4 @@
-//! The doctor against the practice market: well, and ill in each way that a person may meet.
+//! `sniper doctor` against the simulated market, without a failure and with each common one.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{process::Command, time::Duration};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use sniper::{
     config::{Config, Credential, Endpoints},
     doctor::{
-        examine,
+        run_checks,
         step::{DoctorReport, STEPS, StepResult},
     },
     domain::money::Amount,
@@ -29,23 +29,23 @@ fn config(market: &SimServer, data: &TempDir) -> Config {
     }
 }
 
-/// The steps that are not green, and whether each was tried.
-fn ill(examination: &DoctorReport) -> Vec<(&'static str, bool)> {
-    let names: Vec<&str> = examination.steps.iter().map(|step| step.name).collect();
+/// Returns the steps that are not green, and `true` for those that were tried.
+fn failed_steps(report: &DoctorReport) -> Vec<(&'static str, bool)> {
+    let names: Vec<&str> = report.steps.iter().map(|step| step.name).collect();
     assert_eq!(names, STEPS, "every step is reported, in order");
-    let ill = examination.steps.iter().filter(|step| !step.is_green());
-    ill.map(|step| (step.name, step.finding != StepResult::Untried)).collect()
+    let failed_steps = report.steps.iter().filter(|step| !step.is_ok());
+    failed_steps.map(|step| (step.name, step.result != StepResult::Skipped)).collect()
 }
 
 #[tokio::test]
-async fn a_market_that_is_well_is_green_in_every_step_and_nothing_is_bought() {
+async fn a_healthy_market_passes_every_step_without_an_order() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let mut shown = Vec::new();
-    let examination =
-        examine(&config(&market, &data), WAIT, |step| shown.push(step.line(false).to_string()))
+    let report =
+        run_checks(&config(&market, &data), WAIT, |step| shown.push(step.line(false).to_string()))
             .await;
-    assert_eq!(ill(&examination), [], "{shown:#?}");
-    assert_eq!((examination.is_well(), examination.exit_code()), (true, 0));
+    assert_eq!(failed_steps(&report), [], "{shown:#?}");
+    assert_eq!((report.is_ok(), report.exit_code()), (true, 0));
     assert_eq!(shown.len(), STEPS.len());
     assert!(!shown.concat().contains(&market.session()), "{shown:#?}");
     assert_eq!(market.books().purchases().count(), 0);
@@ -54,12 +54,12 @@ async fn a_market_that_is_well_is_green_in_every_step_and_nothing_is_bought() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_found_at_tcp_and_what_follows_is_not_tried() {
+async fn an_unreachable_server_fails_at_tcp_and_dependent_steps_are_skipped() {
     let data = TempDir::new().unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let endpoints =
         Endpoints::new(&format!("ws://{gone}/ws"), &format!("http://{gone}/graphql")).unwrap();
-    let examination = examine(&Config::new(endpoints, data.path()), WAIT, |_step| {}).await;
+    let report = run_checks(&Config::new(endpoints, data.path()), WAIT, |_step| {}).await;
     let expected = [
         ("TCP", true),
         ("TLS", false),
@@ -72,61 +72,61 @@ async fn a_server_that_is_not_there_is_found_at_tcp_and_what_follows_is_not_trie
         ("own trades", false),
         ("clock interval", false),
     ];
-    assert_eq!(ill(&examination), expected);
-    assert_eq!(examination.exit_code(), 69);
+    assert_eq!(failed_steps(&report), expected);
+    assert_eq!(report.exit_code(), 69);
 }
 
 #[tokio::test]
-async fn a_guest_and_an_expired_session_are_told_to_sign_in() {
+async fn a_missing_or_expired_session_fails_at_sign_in() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let guest = Config { credential: None, ..config(&market, &data) };
-    let examination = examine(&guest, WAIT, |_step| {}).await;
-    assert_eq!(ill(&examination), [("sign-in", true), ("balance", false), ("own trades", false)]);
+    let report = run_checks(&guest, WAIT, |_step| {}).await;
+    assert_eq!(failed_steps(&report), [("sign-in", true), ("balance", false), ("own trades", false)]);
 
     let known = config(&market, &data);
     market.replace_session("another-session-altogether");
-    let examination = examine(&known, WAIT, |_step| {}).await;
-    assert!(ill(&examination).contains(&("sign-in", true)), "{examination:?}");
+    let report = run_checks(&known, WAIT, |_step| {}).await;
+    assert!(failed_steps(&report).contains(&("sign-in", true)), "{report:?}");
 }
 
 #[tokio::test]
-async fn a_balance_below_its_floor_is_red() {
+async fn a_balance_below_min_balance_fails_the_check() {
     let settings = SimSettings {
         rate: Rate::per_second(50),
         balance: Amount::from_cents(499),
         ..SimSettings::default()
     };
     let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
-    let examination = examine(&config(&market, &data), WAIT, |_step| {}).await;
-    assert_eq!(ill(&examination), [("balance", true)]);
+    let report = run_checks(&config(&market, &data), WAIT, |_step| {}).await;
+    assert_eq!(failed_steps(&report), [("balance", true)]);
 }
 
 #[tokio::test]
-async fn a_market_on_which_nothing_is_listed_is_told_from_one_that_is_not_there() {
+async fn a_market_without_listings_fails_only_at_the_first_listing() {
     let settings = SimSettings { rate: Rate::NONE, rivals: None, ..SimSettings::default() };
     let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
     let wait = Duration::from_millis(200);
-    let examination = examine(&config(&market, &data), wait, |_step| {}).await;
-    assert_eq!(ill(&examination), [("first listing", true)]);
+    let report = run_checks(&config(&market, &data), wait, |_step| {}).await;
+    assert_eq!(failed_steps(&report), [("first listing", true)]);
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_written_is_red() {
+async fn an_unwritable_data_directory_fails_the_check() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let file = data.path().join("data");
     std::fs::write(&file, "").unwrap();
-    let examination = examine(&config(&market, &data), WAIT, |_step| {}).await;
-    assert_eq!(ill(&examination), [("disk", true)]);
+    let report = run_checks(&config(&market, &data), WAIT, |_step| {}).await;
+    assert_eq!(failed_steps(&report), [("disk", true)]);
 }
 
 #[test]
-fn the_command_ends_with_one_json_object_and_its_exit_code() {
-    let (market, desk) = (market(), TempDir::new().unwrap());
-    let run = |words: &[&str]| {
+fn doctor_ends_with_one_json_object_and_its_exit_code() {
+    let (market, directory) = (market(), TempDir::new().unwrap());
+    let run = |args: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_sniper"))
             .arg("doctor")
-            .args(words)
-            .current_dir(desk.path())
+            .args(args)
+            .current_dir(directory.path())
             .env_clear()
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("CSGOROLL_WS_URL", market.ws_url())
@@ -142,10 +142,10 @@ fn the_command_ends_with_one_json_object_and_its_exit_code() {
     assert_eq!(output.status.code(), Some(0));
     let output = run(&[]);
     let out = String::from_utf8(output.stdout).unwrap();
-    assert!(out.ends_with("All is well.\n"), "{out}");
+    assert!(out.ends_with("All steps succeeded.\n"), "{out}");
     assert!(!out.contains('\u{1b}'), "colors are for terminals: {out:?}");
     assert!(!out.contains(&market.session()), "{out}");
-    std::fs::write(desk.path().join("sniper.toml"), "[budget]\nmax_pric = 1\n").unwrap();
+    std::fs::write(directory.path().join("sniper.toml"), "[budget]\nmax_pric = 1\n").unwrap();
     let output = run(&["--json"]);
     let out = String::from_utf8(output.stdout).unwrap();
     let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! What the documents say is so: their commands exist, their promises name tests that exist, and
-//! they are written a sentence a line.
+//! Consistency of the documents: their commands parse, the tests and files that they name exist,
+//! and prose has one sentence per line.
 #![expect(clippy::unwrap_used, reason = "a document that cannot be read fails the test")]
 
 use std::{collections::BTreeSet, fs};
@@ -9,7 +9,7 @@ use sniper::cli::Cli;
 
 use crate::tidy::{files, sources, top};
 
-/// What a shell block of the README may say besides `cargo run --release -- …`.
+/// Commands that the README's shell blocks may contain besides `cargo run --release -- …`.
 const COMMANDS: &[&str] = &[
     "bash .ci/run",
     "cargo test",
@@ -18,7 +18,7 @@ const COMMANDS: &[&str] = &[
     "cp sniper.example.toml sniper.toml",
 ];
 
-/// What belongs at the top, and must be there.
+/// Files that must exist.
 const TOP_LEVEL: &[&str] = &[
     ".ci/run",
     ".env.example",
@@ -38,6 +38,8 @@ const TOP_LEVEL: &[&str] = &[
     "src/lib.rs",
     "src/main.rs",
 ];
+
+const README_LINES_MAX: usize = 150;
 
 /// One row of `.planning/REQUIREMENTS.md`.
 struct Requirement<'a> {
@@ -62,12 +64,12 @@ fn requirements(text: &str) -> Vec<Requirement<'_>> {
         .collect()
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Whether a name of a test or of a file means something that exists.
+/// Returns `true` if `name` is an existing file, or the path of an existing function.
 fn exists(name: &str, functions: &BTreeSet<String>) -> bool {
     if name.contains('/') || name.ends_with(".md") || name.ends_with(".toml") {
         return top().join(name).exists();
@@ -75,7 +77,7 @@ fn exists(name: &str, functions: &BTreeSet<String>) -> bool {
     name.rsplit("::").next().is_some_and(|function| functions.contains(function))
 }
 
-/// The names of every function that is compiled, tests among them.
+/// Returns the names of all functions, including tests.
 fn functions() -> BTreeSet<String> {
     let names = |text: &str| {
         let after = text.split("fn ").skip(1);
@@ -86,7 +88,7 @@ fn functions() -> BTreeSet<String> {
     sources().iter().map(|source| &source.text).chain(&here).flat_map(|text| names(text)).collect()
 }
 
-/// The commands of a document's shell blocks: lines that are neither comments nor output.
+/// Returns the commands of a document's shell blocks, without comments.
 fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -105,12 +107,12 @@ fn commands(text: &str) -> Vec<String> {
     found
 }
 
-/// Whether the program's own command line takes these words.
-fn is_understood(words: &str) -> bool {
+/// Returns `true` if the program accepts these arguments.
+fn is_valid_command(words: &str) -> bool {
     Cli::try_parse_from(std::iter::once("sniper").chain(words.split_whitespace())).is_ok()
 }
 
-/// The keys that an example of settings shows, commented out or not.
+/// Returns the keys of an example settings file, commented out or not.
 fn keys(example: &str) -> BTreeSet<&str> {
     let name = |line| {
         let line: &str = line;
@@ -122,8 +124,8 @@ fn keys(example: &str) -> BTreeSet<&str> {
     example.lines().filter_map(name).collect()
 }
 
-/// Lines of prose that hold more than one sentence, outside code and tables.
-fn crowded(text: &str) -> Vec<&str> {
+/// Returns the lines with more than one sentence, outside code blocks and tables.
+fn lines_with_several_sentences(text: &str) -> Vec<&str> {
     let mut inside = false;
     text.lines()
         .filter(|line| {
@@ -147,13 +149,13 @@ fn crowded(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn what_belongs_at_the_top_is_there() {
+fn all_required_files_exist() {
     let missing: Vec<_> = TOP_LEVEL.iter().filter(|path| !top().join(path).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
-fn what_is_private_is_ignored_by_git() {
+fn private_files_are_ignored_by_git() {
     let text = read(".gitignore");
     let ignored: Vec<&str> = text.lines().map(|line| line.trim_matches('/')).collect();
     for private in [".env", "data", "sniper.toml"] {
@@ -180,13 +182,13 @@ fn every_requirement_has_one_id_and_a_known_state() {
 }
 
 #[test]
-fn a_requirement_that_is_done_names_what_shows_it_and_that_exists() {
+fn every_finished_requirement_names_existing_tests_or_files() {
     let text = read(".planning/REQUIREMENTS.md");
     let functions = functions();
     let mut complaints = Vec::new();
     for row in requirements(&text) {
         if row.state != "Pending" && quoted(row.shown_by).next().is_none() {
-            complaints.push(format!("{} is {} and names nothing that shows it", row.id, row.state));
+            complaints.push(format!("{} is {} and names no test or file", row.id, row.state));
         }
         for name in quoted(row.shown_by).filter(|name| !exists(name, &functions)) {
             complaints.push(format!("{} is shown by `{name}`, which does not exist", row.id));
@@ -196,21 +198,17 @@ fn a_requirement_that_is_done_names_what_shows_it_and_that_exists() {
 }
 
 #[test]
-fn every_summary_belongs_to_a_plan_and_speaks_of_known_requirements() {
+fn phase_summaries_refer_to_known_requirements() {
     let text = read(".planning/REQUIREMENTS.md");
     let known: BTreeSet<&str> = requirements(&text).iter().map(|row| row.id).collect();
     let files = files(".planning/phases", "md");
-    let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     assert!(!files.is_empty());
     for file in &files {
-        if let Some(stem) = file.path.strip_suffix("-SUMMARY.md") {
-            assert!(paths.contains(&*format!("{stem}-PLAN.md")), "{} has no plan", file.path);
-        }
         let words = file.text.split(|char: char| !char.is_ascii_alphanumeric() && char != '-');
         for word in words {
             let family = word.split_once('-').map_or("", |(family, _)| family);
             if known.iter().any(|id| id.split_once('-').is_some_and(|(it, _)| it == family)) {
-                assert!(known.contains(word), "{} speaks of {word}", file.path);
+                assert!(known.contains(word), "{} refers to {word}", file.path);
             }
         }
     }
@@ -223,18 +221,23 @@ fn the_readme_shows_only_commands_that_exist() {
     assert!(shown.iter().any(|command| command == "cargo test"), "{shown:?}");
     for command in &shown {
         match command.strip_prefix("cargo run --release -- ") {
-            Some(words) => assert!(is_understood(words), "the README shows `{command}`"),
+            Some(words) => assert!(is_valid_command(words), "the README shows `{command}`"),
             None => assert!(COMMANDS.contains(&command.as_str()), "the README shows `{command}`"),
         }
     }
     for words in quoted(&readme).filter_map(|text| text.strip_prefix("sniper ")) {
-        assert!(is_understood(words), "the README speaks of `sniper {words}`");
+        assert!(is_valid_command(words), "the README mentions `sniper {words}`");
     }
 }
 
 #[test]
-fn the_readme_explains_every_command() {
-    let readme = read("README.md");
+fn the_readme_is_short() {
+    assert!(read("README.md").lines().count() <= README_LINES_MAX);
+}
+
+#[test]
+fn the_readme_and_the_commands_page_explain_every_command() {
+    let readme = read("README.md") + &read("docs/commands.md");
     for command in <Cli as CommandFactory>::command().get_subcommands() {
         let name = format!("sniper {}", command.get_name());
         let is_explained = quoted(&readme).any(|text| text.starts_with(&name));
@@ -243,30 +246,30 @@ fn the_readme_explains_every_command() {
 }
 
 #[test]
-fn the_readme_explains_every_setting() {
-    let readme = read("README.md");
-    let explained: BTreeSet<&str> = quoted(&readme).collect();
+fn the_configuration_page_explains_every_setting() {
+    let page = read("docs/configuration.md");
+    let explained: BTreeSet<&str> = quoted(&page).collect();
     for example in [".env.example", "sniper.example.toml"] {
         let text = read(example);
         let missing: Vec<&str> =
             keys(&text).into_iter().filter(|key| !explained.contains(key)).collect();
         assert!(keys(&text).len() >= 10, "the keys of {example} were not found");
-        assert!(missing.is_empty(), "the README does not explain {missing:?} of {example}");
+        assert!(missing.is_empty(), "docs/configuration.md does not explain {missing:?} of {example}");
     }
 }
 
 #[test]
-fn every_room_is_on_the_map() {
+fn the_architecture_page_lists_every_module() {
     let (code, map) = (read("src/lib.rs"), read("docs/ARCHITECTURE.md"));
     let shown: BTreeSet<&str> = quoted(&map).collect();
-    let rooms = code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-    let rooms: Vec<&str> = rooms.collect();
-    assert!(rooms.len() > 10, "the rooms were not found");
-    let missing: Vec<&&str> = rooms.iter().filter(|room| !shown.contains(*room)).collect();
+    let modules = code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let modules: Vec<&str> = modules.collect();
+    assert!(modules.len() > 10, "the modules were not found");
+    let missing: Vec<&&str> = modules.iter().filter(|module| !shown.contains(*module)).collect();
     assert!(missing.is_empty(), "docs/ARCHITECTURE.md does not show {missing:?}");
 }
 
-/// The names of all packages that are asked for, those of tests apart.
+/// Returns the names of the dependencies, and of the packages that only tests use.
 fn packages(manifest: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
     let (mut program, mut tests) = (BTreeSet::new(), BTreeSet::new());
     let mut section = "";
@@ -291,7 +294,7 @@ fn is_name(text: &str) -> bool {
 }
 
 #[test]
-fn every_package_says_what_it_is_for_and_is_used() {
+fn every_dependency_is_documented_and_used() {
     let (manifest, map) = (read("Cargo.toml"), read("docs/ARCHITECTURE.md"));
     let (program, tests) = packages(&manifest);
     assert!(program.len() > 10 && tests.contains("proptest"), "{program:?} {tests:?}");
@@ -303,8 +306,8 @@ fn every_package_says_what_it_is_for_and_is_used() {
         .map(str::trim)
         .filter(|name| *name != "package")
         .collect();
-    let asked: BTreeSet<&str> = program.union(&tests).copied().collect();
-    assert_eq!(explained, asked, "explained in docs/ARCHITECTURE.md, and asked for in Cargo.toml");
+    let declared: BTreeSet<&str> = program.union(&tests).copied().collect();
+    assert_eq!(explained, declared, "explained in docs/ARCHITECTURE.md, and declared in Cargo.toml");
 
     let sources = sources();
     let unused = |names: &BTreeSet<&str>, place: &[&str]| -> Vec<String> {
@@ -316,25 +319,25 @@ fn every_package_says_what_it_is_for_and_is_used() {
         let names = names.iter().map(|name| name.replace('-', "_"));
         names.filter(|name| !is_used(name)).collect()
     };
-    assert_eq!(unused(&program, &["src"]), Vec::<String>::new(), "asked for and not used");
+    assert_eq!(unused(&program, &["src"]), Vec::<String>::new(), "declared and not used");
     assert_eq!(unused(&tests, &["src", "tests", "benches"]), Vec::<String>::new(), "not used");
 }
 
 #[test]
-fn the_documents_have_one_sentence_a_line() {
+fn the_documents_have_one_sentence_per_line() {
     let top: Vec<String> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(read).into();
     let docs = files("docs", "md").into_iter().map(|file| file.text);
     let planning = files(".planning", "md").into_iter().map(|file| file.text);
     let texts: Vec<String> = top.into_iter().chain(docs).chain(planning).collect();
-    let complaints: Vec<&str> = texts.iter().flat_map(|text| crowded(text)).collect();
+    let complaints: Vec<&str> = texts.iter().flat_map(|text| lines_with_several_sentences(text)).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
 #[test]
-fn these_checks_bite() {
+fn each_document_check_detects_a_violation() {
     let functions = BTreeSet::from(["a_test_that_exists".to_owned()]);
-    assert!(exists("room::tests::a_test_that_exists", &functions));
-    assert!(!exists("room::tests::a_test_that_was_renamed", &functions));
+    assert!(exists("module::tests::a_test_that_exists", &functions));
+    assert!(!exists("module::tests::a_test_that_was_renamed", &functions));
     assert!(exists("src/lib.rs", &functions));
     assert!(!exists("docs/nowhere.md", &functions));
 
@@ -342,6 +345,6 @@ fn these_checks_bite() {
         commands("```sh\ncargo test # all\n\n# a word\n```\ntext\n```text\nout\n```\n").len(),
         1
     );
-    assert_eq!(crowded("One. Two.\n1. One.\n| a. B |\n```\nA. B.\n```\nEnd. `x`\n"), ["One. Two."]);
+    assert_eq!(lines_with_several_sentences("One. Two.\n1. One.\n| a. B |\n```\nA. B.\n```\nEnd. `x`\n"), ["One. Two."]);
     assert_eq!(requirements("| A-01 | p | Done | `x` |\n| id | promise | state | by |\n").len(), 1);
 }

@@ -1,5 +1,5 @@
-//! A market that repeats the credential in everything that it sends. Nothing that the program
-//! prints, logs, stores, exports or records may hold it.
+//! A market that repeats the credential in everything it sends. The program must not print, log,
+//! store, export or record it.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
@@ -30,13 +30,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::session::until;
 
-/// The part of the credential that no encoder changes.
+/// Part of the credential that is the same in every encoding.
 const CORE: &str = "PLANTED-3b9f.secret_77c1";
-/// The credential as it is set.
-const SET: &str = "s%3APLANTED-3b9f.secret_77c1%2Fa%2Bb%3D";
-/// As it is set, decoded, escaped for JSON, encoded once more.
+/// The credential as configured.
+const CREDENTIAL: &str = "s%3APLANTED-3b9f.secret_77c1%2Fa%2Bb%3D";
+/// The credential as configured, decoded, escaped for JSON, and encoded once more.
 const SPELLINGS: [&str; 4] = [
-    SET,
+    CREDENTIAL,
     "s:PLANTED-3b9f.secret_77c1/a+b=",
     r"s:PLANTED-3b9f.secret_77c1\/a\u002bb=",
     "s%253APLANTED-3b9f.secret_77c1%252Fa%252Bb%253D",
@@ -55,23 +55,23 @@ max_price = 50
 max_quantity = 1000
 "#;
 
-/// All spellings. It can stand in a JSON string.
+/// Returns all spellings, in a form that is valid inside a JSON string.
 fn echo() -> String {
     SPELLINGS.map(|spelling| format!("session={spelling}")).join(" ")
 }
 
-/// What the market has seen, and what it is told to do.
+/// Counters and switches of the market.
 #[derive(Default)]
 struct State {
     orders: AtomicUsize,
     upgrades: AtomicUsize,
-    /// Reads of the account are answered with an error.
-    refuses_reads: AtomicBool,
-    /// The feed is closed with a reason.
+    /// If set, account reads are answered with an error.
+    rejects_reads: AtomicBool,
+    /// If set, the feed is closed with a reason that contains the credential.
     closes: AtomicBool,
 }
 
-/// A market on a port of its own, until it is dropped.
+/// A market on a free port, stopped on drop.
 struct Market {
     address: String,
     state: Arc<State>,
@@ -87,7 +87,7 @@ impl Market {
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _from)) = listener.accept().await {
                 let state = Arc::clone(&theirs);
-                // A client that goes away ends its connection.
+                // An I/O error ends the connection.
                 tokio::spawn(async move { drop(serve(stream, &state).await) });
             }
         });
@@ -138,19 +138,19 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     }
 }
 
-/// What a request over HTTP is answered with.
+/// Returns the body of the answer to an HTTP request.
 fn answer(body: &str, state: &State) -> String {
     let request: Value = serde_json::from_str(body).unwrap();
     let echo = echo();
-    let refused =
+    let rejected =
         |words: &str| format!(r#"{{"data":null,"errors":[{{"message":"{words} {echo}"}}]}}"#);
     match request["operationName"].as_str().unwrap() {
         "JoinTrades" => {
             state.orders.fetch_add(1, Ordering::SeqCst);
-            // The cut of what is stored falls into the middle of a spelling.
-            refused(&"unheard-of ".repeat(38))
+            // The stored text is truncated in the middle of a spelling.
+            rejected(&"unheard-of ".repeat(38))
         }
-        _ if state.refuses_reads.load(Ordering::SeqCst) => refused("not today"),
+        _ if state.rejects_reads.load(Ordering::SeqCst) => rejected("not today"),
         "CurrentUser" => format!(
             r#"{{"data":{{"currentUser":{{"id":"VXNlcjox","name":"{echo}","suspectedTrader":false,
                 "wallets":[{{"id":"1","name":"MAIN","amount":1000}}]}}}},"echo":"{echo}"}}"#
@@ -175,7 +175,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A listing that the policy wants, but for its time, which is that of the market.
+/// Returns a listing that matches the whitelist.
 fn listing(id: &str, name: &str) -> String {
     format!(
         r#"{{"id":"{id}","status":"LISTED","markupPercent":0,"totalValue":10,"canJoin":true,
@@ -196,19 +196,19 @@ async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Resul
     let ack = format!(r#"{{"type":"connection_ack","payload":{{"cookie":"{echo}"}}}}"#);
     stream.write_all(&frame(1, ack.as_bytes())).await?;
     let (mut reader, mut writer) = stream.into_split();
-    // What the client says is of no interest: the listings are its first subscription.
+    // Client messages are ignored: the listings are always its first subscription.
     let reading = tokio::spawn(async move {
         let mut bytes = [0; 4_096];
         while reader.read(&mut bytes).await.is_ok_and(|count| count != 0) {}
     });
-    let mut turn = tokio::time::interval(Duration::from_millis(100));
+    let mut interval = tokio::time::interval(Duration::from_millis(100));
     for number in 0_u32.. {
-        turn.tick().await;
+        interval.tick().await;
         if reading.is_finished() {
             return Ok(());
         }
         if state.closes.load(Ordering::SeqCst) {
-            let reason = format!("session={SET} and cut: {SET}");
+            let reason = format!("session={CREDENTIAL} and cut: {CREDENTIAL}");
             let reason = [&4_499_u16.to_be_bytes()[..], &reason.as_bytes()[..85]].concat();
             writer.write_all(&frame(8, &reason)).await?;
             return Ok(());
@@ -217,14 +217,14 @@ async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Resul
         let trades = |listing: &str| {
             next(&format!(r#"{{"data":{{"createTrades":{{"trades":[{listing}]}}}}}}"#))
         };
-        // Where an id ends decides whether it is one spelling of a number or another.
+        // Four characters after the prefix are a whole base64 group, so each id is in normal form.
         let id = format!("VHJhZGU6{number:04}");
         for message in [
             trades(&listing(&id, &format!("Glock-18 | {echo}"))),
-            trades(&listing(SET, "Glock-18 | Own Goal")),
+            trades(&listing(CREDENTIAL, "Glock-18 | Own Goal")),
             next(&format!(r#"{{"data":null,"errors":[{{"message":"{echo}"}}]}}"#)),
-            next(&format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"{SET}"}}}}}}}}"#)),
-            format!(r#"{{"type":"{SET}"}}"#),
+            next(&format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"{CREDENTIAL}"}}}}}}}}"#)),
+            format!(r#"{{"type":"{CREDENTIAL}"}}"#),
             format!(r#"{{"type":"next","{echo}":"{echo}"}}"#),
             format!(r#"{{"id":"3","type":"error","payload":[{{"message":"{echo}"}}]}}"#),
             format!(r#"{{"rubbish":"{echo}""#),
@@ -236,22 +236,22 @@ async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Resul
     Ok(())
 }
 
-/// A folder to run the program in.
-struct Desk {
+/// A working directory for the program.
+struct Workspace {
     directory: TempDir,
     address: String,
 }
 
-impl Desk {
+impl Workspace {
     fn new(market: &Market) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("sniper.toml"), POLICY).unwrap();
         Self { directory, address: market.address.clone() }
     }
 
-    /// Runs the program to its end and keeps what it prints under this name. `until_so`: when it
-    /// is stopped.
-    async fn run(&self, name: &str, words: &[&str], until_so: impl Fn(&str) -> bool) -> String {
+    /// Runs the program until it exits, or stops it once `is_done` holds for its output. Returns
+    /// the output and keeps it in `<name>.out` and `<name>.err`.
+    async fn run(&self, name: &str, words: &[&str], is_done: impl Fn(&str) -> bool) -> String {
         let path = |extension: &str| self.directory.path().join(format!("{name}.{extension}"));
         let file = |extension: &str| Stdio::from(File::create(path(extension)).unwrap());
         let mut child = Command::new(env!("CARGO_BIN_EXE_sniper"))
@@ -262,7 +262,7 @@ impl Desk {
             .env("RUST_LOG", "trace")
             .env("CSGOROLL_WS_URL", format!("ws://{}/ws", self.address))
             .env("CSGOROLL_HTTP_URL", format!("http://{}/graphql", self.address))
-            .env("CSGOROLL_SESSION", SET)
+            .env("CSGOROLL_SESSION", CREDENTIAL)
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
@@ -272,7 +272,7 @@ impl Desk {
             let text = |extension| fs::read(path(extension)).unwrap();
             String::from_utf8([text("out"), text("err")].concat()).expect("it prints UTF-8")
         };
-        until(|| until_so(&printed()) || child.try_wait().unwrap().is_some()).await;
+        until(|| is_done(&printed()) || child.try_wait().unwrap().is_some()).await;
         if child.try_wait().unwrap().is_none() {
             let pid = child.id().to_string();
             assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -281,12 +281,12 @@ impl Desk {
         printed()
     }
 
-    /// Runs the program until it ends by itself.
-    async fn ask(&self, name: &str, words: &[&str]) -> String {
+    /// Runs the program until it exits.
+    async fn run_to_end(&self, name: &str, words: &[&str]) -> String {
         self.run(name, words, |_printed| false).await
     }
 
-    /// The bytes of every file that is there by now.
+    /// Returns path and content of every file in the directory.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         fn walk(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -304,10 +304,10 @@ impl Desk {
     }
 }
 
-/// Also what was printed is in files of the desk.
+/// Asserts that no file contains the credential, including the files with the program's output.
 #[track_caller]
-fn nothing_is_leaked(desk: &Desk) {
-    let files = desk.files();
+fn assert_no_leak(workspace: &Workspace) {
+    let files = workspace.files();
     for (path, bytes) in &files {
         let leak = bytes.windows(8).position(|piece| piece == &CORE.as_bytes()[..8]);
         let around = leak.map(|at| {
@@ -323,27 +323,27 @@ fn has(printed: &str, words: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_credential_that_the_market_repeats_everywhere_is_shown_and_stored_nowhere() {
+async fn a_credential_repeated_by_the_market_is_neither_printed_nor_stored() {
     let market = Market::open().await;
-    let desk = Desk::new(&market);
-    let stars = "*".repeat(SET.len());
+    let workspace = Workspace::new(&market);
+    let stars = "*".repeat(CREDENTIAL.len());
     let state = &market.state;
-    let log = desk
+    let log = workspace
         .run("run", &["run", "--live", "--record"], |log| {
             let orders = state.orders.load(Ordering::SeqCst);
             let is_recorded = has(log, "its id repeats a credential") && orders > 0;
-            state.refuses_reads.store(is_recorded, Ordering::SeqCst);
+            state.rejects_reads.store(is_recorded, Ordering::SeqCst);
             state.closes.store(is_recorded && has(log, "UNKNOWN"), Ordering::SeqCst);
-            has(log, "closed by the server with 4499")
+            has(log, "closed by the server (4499")
         })
         .await;
-    // What is masked was there: the test would pass by itself on a silent market.
+    // The masked texts prove that the market did send the credential.
     for words in [
         &format!("Glock-18 | session={stars}")[..],
-        "A message of an unknown kind was dropped",
-        "A message that cannot be read was dropped",
-        "The feed reports an error",
-        &format!("4499: session={stars}"),
+        "Message of an unknown type dropped",
+        "Malformed message dropped",
+        "Error reported by the feed",
+        &format!("4499, session={stars}"),
     ] {
         assert!(has(&log, words), "{words}: {log}");
     }
@@ -351,42 +351,42 @@ async fn a_credential_that_the_market_repeats_everywhere_is_shown_and_stored_now
         .lines()
         .find_map(|line| line.split_once("buying for")?.1.split("id=").nth(1)?.split(' ').next())
         .expect("it ordered");
-    let shown = desk.ask("show", &["ledger", "show", id]).await;
-    // It shows the first 200 characters.
+    let shown = workspace.run_to_end("show", &["ledger", "show", id]).await;
+    // `ledger show` prints the first 200 characters.
     assert!(has(&shown, "unheard-of"), "{shown}");
-    let exported = desk.ask("csv", &["ledger", "export"]).await;
+    let exported = workspace.run_to_end("csv", &["ledger", "export"]).await;
     assert!(has(&exported, "unheard-of") && has(&exported, "session=****"), "{exported}");
-    let json = desk.ask("json", &["ledger", "export", "--json"]).await;
+    let json = workspace.run_to_end("json", &["ledger", "export", "--json"]).await;
     let json: Value = serde_json::from_str(json.trim()).unwrap();
     assert!(has(json["intents"][0]["words"].as_str().unwrap(), "session=****"), "{json}");
-    desk.ask("status", &["status"]).await;
-    desk.ask("status-json", &["status", "--json"]).await;
-    let recording = desk.files().into_iter().find(|(path, _)| path.ends_with("listings.jsonl"));
+    workspace.run_to_end("status", &["status"]).await;
+    workspace.run_to_end("status-json", &["status", "--json"]).await;
+    let recording = workspace.files().into_iter().find(|(path, _)| path.ends_with("listings.jsonl"));
     let recording = String::from_utf8(recording.expect("it recorded").1).unwrap();
     assert!(has(&recording, &format!("session={stars}")), "{recording}");
     assert!(recording.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
-    nothing_is_leaked(&desk);
+    assert_no_leak(&workspace);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn doctor_and_capture_do_not_show_what_the_market_repeats() {
+async fn doctor_and_capture_do_not_print_a_repeated_credential() {
     let market = Market::open().await;
-    let desk = Desk::new(&market);
-    let examined = desk.ask("doctor", &["doctor"]).await;
-    assert!(has(&examined, "first listing"), "{examined}");
+    let workspace = Workspace::new(&market);
+    let report = workspace.run_to_end("doctor", &["doctor"]).await;
+    assert!(has(&report, "first listing"), "{report}");
     let words = ["capture", "csgoroll", "--out", "captured"];
-    let captured = desk
+    let captured = workspace
         .run("capture", &words, |log| {
             market.state.closes.store(has(log, "Recording to"), Ordering::SeqCst);
-            has(log, "closed by the server with 4499")
+            has(log, "closed by the server (4499")
         })
         .await;
     assert!(has(&captured, "4499: session=****"), "{captured}");
-    market.state.refuses_reads.store(true, Ordering::SeqCst);
-    let examined = desk.ask("doctor-refused", &["doctor"]).await;
-    assert!(has(&examined, "not today session=****"), "{examined}");
-    let examined = desk.ask("doctor-json", &["doctor", "--json"]).await;
-    let last: Value = serde_json::from_str(examined.lines().last().unwrap()).unwrap();
+    market.state.rejects_reads.store(true, Ordering::SeqCst);
+    let report = workspace.run_to_end("doctor-rejected", &["doctor"]).await;
+    assert!(has(&report, "not today session=****"), "{report}");
+    let report = workspace.run_to_end("doctor-json", &["doctor", "--json"]).await;
+    let last: Value = serde_json::from_str(report.lines().last().unwrap()).unwrap();
     assert_eq!(last["ok"], false, "{last}");
-    nothing_is_leaked(&desk);
+    assert_no_leak(&workspace);
 }

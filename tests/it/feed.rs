@@ -1,4 +1,4 @@
-//! The feed against servers that do what they are told: right, wrong, slowly, or not at all.
+//! The feed against scripted servers: correct, faulty, slow and silent ones.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,10 +32,10 @@ use sniper::{
     },
 };
 
-/// How long a test waits for what must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum wait for an expected event.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Waits that tests can afford, without chance.
+/// Short delays without jitter.
 pub(crate) fn quick() -> ReconnectionLimits {
     ReconnectionLimits {
         initial_delay: Duration::from_millis(250),
@@ -46,7 +46,7 @@ pub(crate) fn quick() -> ReconnectionLimits {
     }
 }
 
-/// A dry run against this server.
+/// Returns the settings of a dry run against this server.
 pub(crate) fn config(server: &str, limits: ReconnectionLimits) -> Config {
     let endpoints = Endpoints::new(server, "http://127.0.0.1:9/graphql").unwrap();
     Config {
@@ -55,15 +55,15 @@ pub(crate) fn config(server: &str, limits: ReconnectionLimits) -> Config {
     }
 }
 
-/// One connection, to its end; the ids of what it delivered.
+/// Runs one connection to its end. Returns the delivered listing ids and the result.
 pub(crate) async fn once(config: &Config) -> (Vec<String>, Result<(), FeedError>) {
     let mut ids = Vec::new();
     let connection = ws::connect_once(config, |trade| ids.push(trade.id.to_string()));
-    let ended = tokio::time::timeout(PATIENCE, connection).await.expect("it never ended");
+    let ended = tokio::time::timeout(WAIT_MAX, connection).await.expect("the connection never ended");
     (ids, ended)
 }
 
-/// Keeps the feed up until the condition holds for what was delivered so far.
+/// Runs the feed until the condition holds for the delivered listing ids, and returns them.
 pub(crate) async fn until(config: &Config, condition: impl Fn(&[String]) -> bool) -> Vec<String> {
     let ids = RefCell::new(Vec::new());
     let reached = tokio::sync::Notify::new();
@@ -76,37 +76,37 @@ pub(crate) async fn until(config: &Config, condition: impl Fn(&[String]) -> bool
     tokio::select! {
         gave_up = ws::run_with_reconnect(config, on_trade) => panic!("gave up: {gave_up}"),
         () = reached.notified() => {}
-        () = tokio::time::sleep(PATIENCE) => {
+        () = tokio::time::sleep(WAIT_MAX) => {
             panic!("not reached with {:?}", ids.borrow());
         }
     }
     ids.into_inner()
 }
 
-/// Keeps the feed up until something else is done.
+/// Runs the feed until another future completes.
 pub(crate) async fn during<T>(config: &Config, other: impl Future<Output = T>) -> T {
     tokio::select! {
         gave_up = ws::run_with_reconnect(config, |_| {}) => panic!("gave up: {gave_up}"),
         done = other => done,
-        () = tokio::time::sleep(PATIENCE) => panic!("it was never done"),
+        () = tokio::time::sleep(WAIT_MAX) => panic!("the future never completed"),
     }
 }
 
-/// Keeps the feed up until it gives up.
-pub(crate) async fn to_the_end(config: &Config) -> RetriesExhausted {
+/// Runs the feed until its retries are exhausted.
+pub(crate) async fn until_given_up(config: &Config) -> RetriesExhausted {
     let run = ws::run_with_reconnect(config, |_| {});
-    tokio::time::timeout(PATIENCE, run).await.expect("it never gave up")
+    tokio::time::timeout(WAIT_MAX, run).await.expect("the feed never gave up")
 }
 
 thread_local! {
-    /// Where this thread's log goes.
+    /// Log buffer of this thread.
     static LOG: RefCell<Option<Arc<Mutex<Vec<u8>>>>> = const { RefCell::new(None) };
 }
 
-/// The log of this thread, while it is held.
+/// Captures the log of this thread until it is dropped.
 ///
-/// One subscriber serves the whole process: scoped ones, coming and going on many threads, would
-/// lose each other's lines.
+/// One global subscriber serves the whole process: scoped subscribers on several threads would lose
+/// each other's lines.
 pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
 }
@@ -150,7 +150,7 @@ impl Log {
         String::from_utf8(self.text.lock().unwrap().clone()).unwrap()
     }
 
-    /// The lines so far, without their levels.
+    /// Returns the lines logged so far, without their levels.
     pub(crate) fn lines(&self) -> Vec<String> {
         let text = self.text();
         text.lines()
@@ -159,7 +159,7 @@ impl Log {
     }
 
     #[track_caller]
-    pub(crate) fn has(&self, line: &str) {
+    pub(crate) fn assert_contains(&self, line: &str) {
         let text = self.text();
         assert!(text.contains(line), "no `{line}` in:\n{text}");
     }

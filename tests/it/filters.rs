@@ -1,6 +1,6 @@
-//! `[feed] server_filters`: what the site leaves out, and what it must not.
+//! `[feed] server_filters`: the server omits only listings that no entry can match.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a test should stop it")]
+#![expect(clippy::unwrap_used, reason = "an error fails the test")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use sniper::{
 };
 use tokio::sync::Notify;
 
-/// How long a slow machine may take for twenty wanted listings.
+/// Maximum time for twenty matching listings on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Settings for a market, made as a person makes them.
+/// Loads settings for this market from a file.
 fn config(market: &SimServer, directory: &tempfile::TempDir) -> Config {
     let text = format!("[feed]\nserver_filters = true\n{WHITELIST}");
     std::fs::write(directory.path().join("sniper.toml"), text).unwrap();
@@ -36,7 +36,7 @@ fn config(market: &SimServer, directory: &tempfile::TempDir) -> Config {
 }
 
 #[tokio::test]
-async fn the_site_leaves_out_what_no_entry_can_want_and_nothing_else() {
+async fn server_filters_omit_only_listings_that_no_entry_can_match() {
     let settings = SimSettings { rate: Rate::per_second(400), ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -44,26 +44,26 @@ async fn the_site_leaves_out_what_no_entry_can_want_and_nothing_else() {
     assert!(config.feed.server_filters && config.feed.generation == Generation::B);
     let dearest = config.whitelist.entries().iter().map(|entry| entry.max_price).max().unwrap();
     let wanted = Arc::clone(&config.whitelist);
-    let (mut seen, mut fitting) = (0_u64, 0_u64);
+    let (mut seen, mut matched) = (0_u64, 0_u64);
     let enough = Notify::new();
     let listen = ws::run_with_reconnect(&config, |trade| {
-        // What becomes of listings is told of all of them.
+        // Updates are sent for all listings, filtered or not.
         if trade.event != TradeEvent::Listed {
             return;
         }
         seen += 1;
         assert!(trade.total_value.is_none_or(|price| Amount::ZERO < price && price <= dearest));
-        if let Decision::Wanted(_) = wanted.decide(&trade) {
-            fitting += 1;
+        if let Decision::Matched(_) = wanted.decide(&trade) {
+            matched += 1;
         }
-        if fitting == 20 {
+        if matched == 20 {
             enough.notify_one();
         }
     });
     tokio::select! {
         gave_up = listen => panic!("{gave_up}"),
-        came = tokio::time::timeout(DEADLINE, enough.notified()) => came.unwrap(),
+        reached = tokio::time::timeout(DEADLINE, enough.notified()) => reached.unwrap(),
     }
     let books = market.books();
-    assert!(seen < books.offered, "{seen} of {} came", books.offered);
+    assert!(seen < books.listed, "{seen} of {} were received", books.listed);
 }

@@ -1,10 +1,11 @@
-//! The real program against the simulated market, killed at every step of an order and at any
-//! instant, while orders, feed and reads all lie. The market's own books are the truth.
+//! Crash tests: the binary runs against the simulated market and is killed at every step of an
+//! order and at random times, while orders, feed and reads are faulty. The market's books are the
+//! reference.
 //!
-//! `SNIPER_TEST_KILLS` sets how many random kills there are; a few, unless it is set. From
-//! [`LONG_RUN_KILLS`] on, or with `SNIPER_TEST_HONEST=1`, each thread ends with an honest phase,
-//! after which ledger and books must agree. `SNIPER_TEST_SEED` sets the first seed and
-//! `SNIPER_TEST_RIGS` how many rigs run at once.
+//! `SNIPER_TEST_KILLS` sets the number of random kills (default: 5). From [`LONG_RUN_KILLS`] on, or
+//! with `SNIPER_TEST_HONEST=1`, each thread ends with an honest phase without faults, after which
+//! ledger and books must agree. `SNIPER_TEST_SEED` sets the first seed and `SNIPER_TEST_RIGS` the
+//! number of parallel rigs.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
 mod audit;
@@ -26,7 +27,7 @@ use self::{
     rig::{Rig, seconds},
 };
 
-/// Faults of orders that leave an order unknown, and more.
+/// Order faults, most of which leave an order unknown.
 const ORDER_FAULTS: [&str; 10] = [
     "cut-before-commit:4%",
     "cut-after-commit:4%",
@@ -40,9 +41,9 @@ const ORDER_FAULTS: [&str; 10] = [
     "empty:4%",
 ];
 
-/// Everything that a market can do wrong, in every channel. Those of the feed are tried once a
-/// second, and most runs are shorter than a few seconds. Those that stop a bot for the rest of its
-/// run are rarer.
+/// Faults in every channel. Feed faults have a high probability, since they are tried only once a
+/// second and most runs last a few seconds at most. Faults that halt a bot for the rest of its run
+/// are rare.
 const FAULTS: [&str; 39] = [
     "cut-before-commit:3%",
     "cut-after-commit:3%",
@@ -85,27 +86,27 @@ const FAULTS: [&str; 39] = [
     "read-slow:2%",
 ];
 
-/// How many kills one market and one ledger go through at least and at most; then come new ones.
-/// In so many, an order can become unknown, be cancelled, and be released.
+/// Minimum and maximum number of kills per market and ledger. Within that many, an order can become
+/// unknown, be cancelled and be released.
 const KILLS_PER_RIG: (u64, u64) = (50, 150);
-/// How many kills one thread does at least, where there are as many.
+/// Minimum number of kills per thread, if the total is large enough.
 const KILLS_PER_THREAD: u32 = 50;
-/// How many rigs run at once: each mostly waits.
+/// Maximum number of parallel rigs. A rig is idle most of the time.
 const RIGS_MAX: u32 = 12;
-/// How far the first seeds of two threads are apart: far enough, and so that their limits differ.
+/// Distance between the first seeds of two threads. It prevents overlaps and varies the limits.
 const SEEDS_APART: u64 = 1_001;
-/// From so many kills on, each thread ends with an honest phase.
+/// Number of kills from which each thread ends with an honest phase.
 const LONG_RUN_KILLS: u32 = 1_000;
-/// How long a bot may take until it orders something, in all, where it still may.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// The longest run of a bot that is killed, from its first order.
+/// Maximum wait for the first order of a bot.
+const WAIT_MAX: Duration = Duration::from_secs(4);
+/// Maximum time between the first order of a bot and its kill.
 const RUN_MAX: Duration = Duration::from_secs(8);
 
 fn faults(texts: &[&str]) -> Vec<Fault> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Reports what a long run cannot keep to itself until it ends.
+/// Prints the progress and the violations of a long run immediately.
 #[expect(clippy::print_stderr, reason = "a violation is reported when it is found")]
 fn report(text: &str) {
     eprintln!("{text}");
@@ -115,9 +116,9 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// What the kills came to.
+/// Results of a series of kills.
 #[derive(Debug, Default)]
-struct Tally {
+struct KillStats {
     kills: u32,
     /// Kills of a bot that had ordered something since its start.
     while_buying: u32,
@@ -127,15 +128,15 @@ struct Tally {
     overspent: usize,
     doubled: usize,
     forgotten: usize,
-    /// Ledgers that could not be read or verified, and that did not agree in the end.
+    /// Ledgers that could not be read or verified, or that disagreed with the books in the end.
     wrong: usize,
     honest_phases: usize,
     halted: usize,
-    /// Where the orders stood in the end.
+    /// Number of orders per final state.
     states: BTreeMap<&'static str, usize>,
 }
 
-impl Tally {
+impl KillStats {
     fn add(&mut self, other: &Self) {
         self.kills += other.kills;
         self.while_buying += other.while_buying;
@@ -157,28 +158,28 @@ impl Tally {
         self.overspent + self.doubled + self.forgotten + self.wrong
     }
 
-    /// Takes over what a rig's books show in its end.
-    fn close(&mut self, rig: &Rig) {
-        rig.market.look(|books| {
+    /// Adds the final figures of a rig.
+    fn add_rig(&mut self, rig: &Rig) {
+        rig.market.with_books(|books| {
             self.requests += books.requests().count();
             self.purchases += books.purchases().count();
             self.spent = self.spent.saturating_add(books.spent());
         });
-        self.halted += rig.log().matches("BUYING STOPPED").count();
+        self.halted += rig.log().matches("BUYING HALTED").count();
         rig.states(|state| *self.states.entry(state.as_str()).or_default() += 1);
     }
 
-    /// Counts what a check has found, and shows it with what is needed to look into it.
-    fn find(&mut self, rig: &mut Rig, kill: u32) {
-        let found = rig.check();
-        if found.is_empty() {
+    /// Checks a rig, counts the violations, and prints them with the location of the evidence.
+    fn check_rig(&mut self, rig: &mut Rig, kill: u32) {
+        let violations = rig.check();
+        if violations.is_empty() {
             return;
         }
         let folder = rig.keep();
         let mut text = format!("seed {}, kill {kill}, evidence in {}:", rig.seed, folder.display());
-        found.iter().for_each(|violation| text.push_str(&format!("\n  {violation}")));
+        violations.iter().for_each(|violation| text.push_str(&format!("\n  {violation}")));
         report(&text);
-        let count = |kind| found.iter().filter(|violation| violation.kind == kind).count();
+        let count = |kind| violations.iter().filter(|violation| violation.kind == kind).count();
         self.overspent += count(audit::Kind::Overspent);
         self.doubled += count(audit::Kind::Doubled);
         self.forgotten += count(audit::Kind::Forgotten);
@@ -186,7 +187,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for KillStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -209,71 +210,71 @@ impl fmt::Display for Tally {
     }
 }
 
-/// One thread: rigs one after another, each with its own seed, market, ledger and limits.
-fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> Tally {
-    let mut tally = Tally::default();
+/// Runs consecutive rigs in one thread, each with its own seed, market, ledger and limits.
+fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> KillStats {
+    let mut stats = KillStats::default();
     for seed in seeds {
-        let mut dice = Dice::aside(seed, 90);
-        let (least, most) = KILLS_PER_RIG;
-        let own = u32::try_from(dice.between(least, most)).unwrap().min(kills - tally.kills);
+        let mut rng = Dice::fork(seed, 90);
+        let (min, max) = KILLS_PER_RIG;
+        let own = u32::try_from(rng.range(min, max)).unwrap().min(kills - stats.kills);
         let mut rig = Rig::new(seed, Limits::of(seed, own), faults(&FAULTS));
-        let most = tally.kills + own;
-        while tally.kills < most && tally.violations() == 0 {
-            let has_bought = kill_once(&rig, &mut dice);
-            tally.kills += 1;
-            tally.while_buying += u32::from(has_bought);
-            let kill = tally.kills;
-            tally.find(&mut rig, kill);
+        let max = stats.kills + own;
+        while stats.kills < max && stats.violations() == 0 {
+            let has_ordered = kill_once(&rig, &mut rng);
+            stats.kills += 1;
+            stats.while_buying += u32::from(has_ordered);
+            let kill = stats.kills;
+            stats.check_rig(&mut rig, kill);
         }
-        if tally.kills >= kills && tally.violations() == 0 {
+        if stats.kills >= kills && stats.violations() == 0 {
             rig.market.set_faults(&[]);
             if is_long {
-                tally.honest_phases += 1;
-                if let Some(found) = rig.agrees() {
-                    tally.wrong += 1;
-                    report(&format!("seed {seed}: {found}; evidence in {}", rig.keep().display()));
+                stats.honest_phases += 1;
+                if let Some(difference) = rig.find_disagreement() {
+                    stats.wrong += 1;
+                    report(&format!("seed {seed}: {difference}; evidence in {}", rig.keep().display()));
                 }
             } else {
-                rig.ends_well();
+                rig.assert_clean_run();
             }
-            tally.find(&mut rig, kills);
+            stats.check_rig(&mut rig, kills);
         }
-        tally.close(&rig);
+        stats.add_rig(&rig);
         if is_long {
-            report(&format!("seed {seed} is done, with those before it: {tally}"));
+            report(&format!("seed {seed} is done, with those before it: {stats}"));
         }
-        if tally.kills >= kills || tally.violations() > 0 {
+        if stats.kills >= kills || stats.violations() > 0 {
             break;
         }
     }
-    tally
+    stats
 }
 
-/// Starts a bot and kills it: some time after its first order, most often within a third of a
-/// second. Returns whether it had ordered anything.
-fn kill_once(rig: &Rig, dice: &mut Dice) -> bool {
+/// Starts a bot and kills it after its first order, usually within 300 ms. Returns `true` if it had
+/// sent an order.
+fn kill_once(rig: &Rig, rng: &mut Dice) -> bool {
     let mut bot = rig.start("", "60s");
     let before = rig.requests();
     let (began, mut has_resumed) = (Instant::now(), false);
-    while rig.requests() == before && began.elapsed() < PATIENCE {
+    while rig.requests() == before && began.elapsed() < WAIT_MAX {
         std::thread::park_timeout(Duration::from_millis(2));
-        if !has_resumed && began.elapsed() > PATIENCE * 3 / 4 {
+        if !has_resumed && began.elapsed() > WAIT_MAX * 3 / 4 {
             has_resumed = true;
             rig.resume_if_halted();
         }
     }
-    let most = match dice.below(100) {
+    let max = match rng.below(100) {
         0..80 => Duration::from_millis(300),
         80..96 => Duration::from_secs(2),
         _ => RUN_MAX,
     };
-    std::thread::park_timeout(dice.wait(Duration::ZERO, most));
+    std::thread::park_timeout(rng.duration(Duration::ZERO, max));
     bot.kill();
     rig.requests() > before
 }
 
 #[test]
-fn killed_at_each_step_of_a_buy_it_never_overspends_doubles_or_forgets() {
+fn killed_at_each_step_of_an_order_the_bot_never_overspends_duplicates_or_loses_an_order() {
     let steps = [
         "decided",
         "recorded",
@@ -284,23 +285,23 @@ fn killed_at_each_step_of_a_buy_it_never_overspends_doubles_or_forgets() {
         "staged",
         "committed",
     ];
-    let rig = Rig::new(11, Limits::loose(), faults(&ORDER_FAULTS));
+    let rig = Rig::new(11, Limits::ample(), faults(&ORDER_FAULTS));
     for (round, step) in steps.iter().enumerate() {
         let mut bot = rig.start(&format!("{step}:{}", 1 + round % 3), "30s");
         let ended = bot.ended().unwrap_or_else(|| panic!("{step}: {}", rig.log()));
-        // It died by itself, by a signal where there are signals.
+        // The fail point aborts the process, which on Unix ends it with a signal.
         assert_ne!(ended, Some(0), "{step}: {}", rig.log());
-        let found = rig.check();
-        assert!(found.is_empty(), "{step}: {found:#?} {}", rig.log());
+        let violations = rig.check();
+        assert!(violations.is_empty(), "{step}: {violations:#?} {}", rig.log());
     }
     rig.market.set_faults(&[]);
-    rig.ends_well();
-    let found = rig.check();
-    assert!(found.is_empty(), "{found:#?} {}", rig.log());
+    rig.assert_clean_run();
+    let violations = rig.check();
+    assert!(violations.is_empty(), "{violations:#?} {}", rig.log());
 }
 
 #[test]
-fn killed_at_any_instant_it_never_overspends_doubles_or_forgets() {
+fn killed_at_any_instant_the_bot_never_overspends_duplicates_or_loses_an_order() {
     let kills: u32 = setting("SNIPER_TEST_KILLS").map_or(5, |kills| kills.try_into().unwrap());
     let first_seed = setting("SNIPER_TEST_SEED").unwrap_or(12);
     let threads = setting("SNIPER_TEST_RIGS").map_or_else(
@@ -310,7 +311,7 @@ fn killed_at_any_instant_it_never_overspends_doubles_or_forgets() {
     let is_long = kills >= LONG_RUN_KILLS || setting("SNIPER_TEST_HONEST") == Some(1);
     let began = Instant::now();
     let share = |thread: u32| kills / threads + u32::from(thread < kills % threads);
-    let tallies: Vec<(u64, Tally)> = std::thread::scope(|scope| {
+    let all_stats: Vec<(u64, KillStats)> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
                 let seed = first_seed + u64::from(thread) * SEEDS_APART;
@@ -319,14 +320,14 @@ fn killed_at_any_instant_it_never_overspends_doubles_or_forgets() {
             .collect();
         running.into_iter().map(|(seed, thread)| (seed, thread.join().unwrap())).collect()
     });
-    let mut sum = Tally::default();
-    for (seed, tally) in &tallies {
-        println!("seeds from {seed}: {tally}");
-        sum.add(tally);
+    let mut sum = KillStats::default();
+    for (seed, stats) in &all_stats {
+        println!("seeds from {seed}: {stats}");
+        sum.add(stats);
     }
     println!("seed {first_seed}, {threads} rigs at once, {} s: {sum}", seconds(began.elapsed()));
     assert_eq!(sum.violations(), 0, "{sum}");
     assert_eq!(sum.kills, kills);
-    assert!(sum.purchases > 0, "nothing was ever bought");
+    assert!(sum.purchases > 0, "nothing was bought");
     assert!(sum.while_buying * 2 > kills, "most kills met a bot that had ordered nothing: {sum}");
 }

@@ -1,4 +1,4 @@
-//! Everything that crosses a border.
+//! Integration tests: sockets, files, processes, and the repository itself.
 
 mod account;
 mod buyer;

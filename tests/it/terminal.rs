@@ -1,4 +1,4 @@
-//! The program at a terminal that takes nothing: it goes on, and ends in time.
+//! The program at a blocked terminal: it keeps running and exits in time.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
@@ -12,43 +12,42 @@ use std::{
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// How long anything here may take at most.
+/// Maximum duration of a step of a test.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The bounds of the log, of the summary and of the line that says that it was not taken, on a busy
-/// machine.
+/// Write timeouts of log, summary and final error line, plus a margin for a busy machine.
 const STOPPED_IN_TIME: Duration = Duration::from_secs(10);
 
-/// `O_NOCTTY` of Linux: a terminal of the test must not become that of the test.
+/// `O_NOCTTY` on Linux: the pseudoterminal must not become the controlling terminal of the test.
 const NO_CONTROL: i32 = 0o400;
 
-/// A terminal: the side of the person, and that of the program.
+/// Opens a pseudoterminal. Returns the controlling side and the program's side.
 fn terminal() -> (File, File) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&person).unwrap();
-    unlockpt(&person).unwrap();
-    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
     let program =
         OpenOptions::new().read(true).write(true).custom_flags(NO_CONTROL).open(name).unwrap();
-    (File::from(person), program)
+    (File::from(controller), program)
 }
 
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The program may have exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// Starts these words at a terminal.
-fn start(words: &[&str], directory: &std::path::Path, terminal: &File) -> Running {
+/// Starts a command with the terminal as its standard input, output and error.
+fn start(args: &[&str], directory: &std::path::Path, terminal: &File) -> Running {
     let side = || Stdio::from(terminal.try_clone().unwrap());
-    let (program, words) = words.split_first().unwrap();
+    let (program, args) = args.split_first().unwrap();
     let mut command = Command::new(program);
-    command.args(words).current_dir(directory).env_clear().env("NO_COLOR", "1");
+    command.args(args).current_dir(directory).env_clear().env("NO_COLOR", "1");
     command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     Running(command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap())
 }
@@ -57,11 +56,11 @@ fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
-/// Reads lines until one has this text, and returns it.
+/// Reads lines up to one that contains `text`, and returns that line.
 fn line_with(text: &str, lines: &mut BufReader<File>) -> String {
     loop {
         let mut line = String::new();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended without saying {text:?}");
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended without printing {text:?}");
         if line.contains(text) {
             return line;
         }
@@ -69,29 +68,29 @@ fn line_with(text: &str, lines: &mut BufReader<File>) -> String {
 }
 
 #[track_caller]
-fn until(mut is_so: impl FnMut() -> bool) {
+fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain");
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition never held");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What the system says that a process does: `S` it sleeps, `T` it was stopped, `Z` it has ended.
+/// Returns the state of a process from `/proc`: `S` sleeping, `T` stopped, `Z` ended.
 fn state(pid: u32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('Z')
 }
 
 #[test]
-fn a_terminal_that_was_paused_with_ctrl_s_holds_up_no_end() {
-    let (person, program) = terminal();
+fn a_terminal_paused_with_ctrl_s_does_not_delay_the_exit() {
+    let (controller, program) = terminal();
     let directory = tempfile::tempdir().unwrap();
-    let words = [env!("CARGO_BIN_EXE_sniper"), "demo", "--rate", "500", "--for", "1h"];
-    let mut running = start(&words, directory.path(), &program);
-    let mut lines = BufReader::new(person.try_clone().unwrap());
-    line_with(" Mode: LIVE on a market on this machine", &mut lines);
-    (&person).write_all(b"\x13").unwrap();
+    let args = [env!("CARGO_BIN_EXE_sniper"), "demo", "--rate", "500", "--for", "1h"];
+    let mut running = start(&args, directory.path(), &program);
+    let mut lines = BufReader::new(controller.try_clone().unwrap());
+    line_with(" Mode: LIVE (local market, play money)", &mut lines);
+    (&controller).write_all(b"\x13").unwrap();
     signal("-INT", running.0.id());
     let signalled = Instant::now();
     until(|| running.0.try_wait().unwrap().is_some());
@@ -99,20 +98,20 @@ fn a_terminal_that_was_paused_with_ctrl_s_holds_up_no_end() {
     assert_eq!(running.0.wait().unwrap().code(), Some(74));
 }
 
-/// A process that the terminal has stopped answers no signal, and no order is settled in it.
+/// A process that is stopped by its terminal handles no signal and settles no order.
 #[test]
-fn in_the_background_of_a_terminal_with_tostop_it_is_not_stopped() {
-    let (person, program) = terminal();
+fn a_background_process_is_not_stopped_by_tostop() {
+    let (controller, program) = terminal();
     let directory = tempfile::tempdir().unwrap();
-    // The shell stays: where it ends, the system wakes what was stopped.
+    // The shell keeps running, since its exit would wake a stopped process.
     let script = r#"stty tostop; set -m; "$0" demo --rate 500 --for 1h & echo "pid=$!"
         while :; do wait; sleep 0.1; done"#;
-    let words = ["setsid", "--ctty", "sh", "-c", script, env!("CARGO_BIN_EXE_sniper")];
-    let _shell = start(&words, directory.path(), &program);
-    let mut lines = BufReader::new(person);
+    let args = ["setsid", "--ctty", "sh", "-c", script, env!("CARGO_BIN_EXE_sniper")];
+    let _shell = start(&args, directory.path(), &program);
+    let mut lines = BufReader::new(controller);
     let line = line_with("pid=", &mut lines);
     let pid: u32 = line.trim().strip_prefix("pid=").unwrap().parse().unwrap();
-    // It counts signals, and has had something to say for a while.
+    // Waits until the signal thread runs and log lines were written.
     until(|| {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let mut names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));

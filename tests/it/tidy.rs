@@ -1,8 +1,8 @@
-//! The rules of the house that no lint of the compiler knows.
+//! Source rules that no compiler lint covers.
 //!
 //! Each rule is a function from one source file to its complaints. One test per rule applies it to
-//! the whole repository; `each_rule_bites` shows each of them a file that breaks it, so that none
-//! passes because it has gone blind.
+//! the whole repository. `each_rule_detects_a_violation` applies each rule to a file that breaks
+//! it.
 #![expect(clippy::unwrap_used, reason = "a repository that cannot be read fails the test")]
 
 use std::{
@@ -10,12 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The longest file, in lines before its tests.
+/// Maximum length of a file, in lines before its tests.
 const LINES_MAX: usize = 800;
-/// The longest `main.rs`, in lines.
+/// Maximum length of `main.rs`, in lines.
 const MAIN_LINES_MAX: usize = 100;
 
-/// Modules that decide. A folder stands for every file in it.
+/// Pure modules: they make decisions without I/O. A folder includes every file in it.
 const PURE: &[&str] = &[
     "src/account/look_back.rs",
     "src/account/health.rs",
@@ -92,7 +92,7 @@ const PURE: &[&str] = &[
     "src/recording/names.rs",
     "src/text.rs",
     "src/domain/time.rs",
-    "src/trade",
+    "src/domain/trade",
     "src/domain/trade.rs",
     "src/whitelist",
     "src/ws/frames.rs",
@@ -102,7 +102,7 @@ const PURE: &[&str] = &[
     "src/ws/upgrade.rs",
 ];
 
-/// What a pure module never says: asynchrony, the outside world, clocks, randomness.
+/// Words that a pure module must not contain: async runtime, I/O, clocks, randomness.
 const IMPURE: &[&str] = &[
     "tokio::",
     "reqwest::",
@@ -119,7 +119,7 @@ const IMPURE: &[&str] = &[
     "Instant::now",
 ];
 
-/// Where a credential may be read in plain: on its way into a header, and nowhere else.
+/// Files that may read a credential in plain text, in order to write it into a header.
 const REVEALING: &[&str] = &[
     "src/execution/request.rs",
     "src/config/credential.rs",
@@ -128,7 +128,7 @@ const REVEALING: &[&str] = &[
     "src/net/http_client.rs",
 ];
 
-/// Tests that may sleep: those whose subject is time, and the helper that waits on a condition.
+/// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
 const SLEEPING: &[&str] = &[
     "tests/it/account.rs",
     "tests/it/buyer.rs",
@@ -150,12 +150,11 @@ const SLEEPING: &[&str] = &[
     "tests/it/terminal.rs",
 ];
 
-/// Names that say nothing.
-const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
+/// Module names without meaning.
+const VAGUE_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
-/// A file of the repository.
 pub(crate) struct Source {
-    /// Its path from the top of the repository, with `/`.
+    /// Path relative to the repository root, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
 }
@@ -165,12 +164,12 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned() }
     }
 
-    /// Whether the whole file is tests.
+    /// Returns `true` if the whole file is test code.
     fn is_tests(&self) -> bool {
         self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
-    /// The lines before the module of tests.
+    /// Returns the lines before the `tests` module.
     fn program(&self) -> impl Iterator<Item = &str> {
         let lines: Vec<&str> = self.text.lines().collect();
         let tests = lines
@@ -180,12 +179,12 @@ impl Source {
         lines.into_iter().take(if self.is_tests() { 0 } else { tests })
     }
 
-    /// The program without its comments.
+    /// Returns the lines of [`Self::program`] without comments.
     fn code(&self) -> impl Iterator<Item = &str> {
         self.program().filter(|line| !line.trim_start().starts_with("//"))
     }
 
-    /// The lines from the module of tests on, or all of them where the whole file is tests.
+    /// Returns the lines from the `tests` module on, or all lines of a test file.
     fn tests(&self) -> impl Iterator<Item = &str> {
         self.text.lines().skip(self.program().count())
     }
@@ -194,7 +193,6 @@ impl Source {
         self.path == place || self.path.starts_with(&format!("{place}/"))
     }
 
-    /// A complaint about this file.
     fn complain(&self, what: impl std::fmt::Display) -> String {
         format!("{}: {what}", self.path)
     }
@@ -204,7 +202,7 @@ pub(crate) fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below a folder with this extension, in a stable order.
+/// Returns every file below a folder with this extension, sorted by path.
 pub(crate) fn files(folder: &str, extension: &str) -> Vec<Source> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         let Ok(entries) = fs::read_dir(folder) else { return };
@@ -231,7 +229,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<Source> {
         .collect()
 }
 
-/// All that is compiled, but for this file, which has to name what it forbids.
+/// Returns all Rust sources except this file, which contains the forbidden words.
 pub(crate) fn sources() -> Vec<Source> {
     let mut all: Vec<Source> = ["src", "tests", "benches", "examples"]
         .into_iter()
@@ -247,7 +245,7 @@ pub(crate) fn sources() -> Vec<Source> {
 
 type Rule = fn(&Source) -> Vec<String>;
 
-/// Applies a rule to every source and shows all complaints at once.
+/// Applies a rule to every source and reports all complaints together.
 #[track_caller]
 fn check(rule: Rule) {
     let complaints: Vec<String> = sources().iter().flat_map(rule).collect();
@@ -258,7 +256,7 @@ fn header(source: &Source) -> Vec<String> {
     if source.text.starts_with("//! ") {
         return Vec::new();
     }
-    vec![source.complain("starts without `//! ` and what it answers")]
+    vec![source.complain("does not start with a `//! ` header")]
 }
 
 fn length(source: &Source) -> Vec<String> {
@@ -272,31 +270,30 @@ fn length(source: &Source) -> Vec<String> {
     vec![source.complain(format!("{lines} lines before its tests, {bound} at most: split it"))]
 }
 
-/// Whether `text` has `word` where no longer name ends in it.
-fn says(text: &str, word: &str) -> bool {
+/// Returns `true` if `text` contains `word` other than as the end of a longer name.
+fn contains_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text.get(..at).and_then(|before| before.chars().next_back());
         !before.is_some_and(|char| char.is_alphanumeric() || char == '_')
     })
 }
 
-/// Looks for paths such as `fs::`, and for what is imported from `std` by name, in one piece or in
-/// braces, whatever the formatting.
+/// Detects paths such as `fs::` and imports from `std` by name, in any formatting.
 fn purity(source: &Source) -> Vec<String> {
     if !PURE.iter().any(|place| source.is_under(place)) {
         return Vec::new();
     }
     let code = source.code().collect::<Vec<_>>().join("\n");
-    let mut said: Vec<&str> = IMPURE.iter().copied().filter(|word| says(&code, word)).collect();
+    let mut found: Vec<&str> = IMPURE.iter().copied().filter(|word| contains_word(&code, word)).collect();
     for statement in code.split(';') {
         let Some((_, imported)) = statement.split_once("use std::") else { continue };
-        said.extend(
+        found.extend(
             imported
                 .split(|char: char| !char.is_alphanumeric() && char != '_')
                 .filter(|name| ["env", "fs", "io", "net", "thread", "process"].contains(name)),
         );
     }
-    said.iter().map(|word| source.complain(format!("is pure, and says `{word}`"))).collect()
+    found.iter().map(|word| source.complain(format!("is pure and uses `{word}`"))).collect()
 }
 
 fn cancel_safety(source: &Source) -> Vec<String> {
@@ -324,15 +321,15 @@ fn test_names(source: &Source) -> Vec<String> {
         .collect()
 }
 
-fn test_manners(source: &Source) -> Vec<String> {
-    let said = |word: &str| source.tests().any(|line| line.contains(word));
+fn test_rules(source: &Source) -> Vec<String> {
+    let found = |word: &str| source.tests().any(|line| line.contains(word));
     let mut complaints = Vec::new();
     for word in ["#[ignore", "#[should_panic", "todo!("] {
-        if said(word) {
+        if found(word) {
             complaints.push(source.complain(format!("`{word}` in a test")));
         }
     }
-    let sleeps = source.tests().any(|line| says(line, "sleep("));
+    let sleeps = source.tests().any(|line| contains_word(line, "sleep("));
     if sleeps && !SLEEPING.contains(&source.path.as_str()) {
         complaints.push(source.complain("a test sleeps: wait on a condition with a deadline"));
     }
@@ -347,9 +344,9 @@ fn revealing(source: &Source) -> Vec<String> {
     vec![source.complain("calls `reveal()` and is not among those that may")]
 }
 
-/// `net::dial` decides which addresses may be connected to, so nothing else looks names up or
-/// connects over TCP, and the HTTP client is given its resolver.
-fn dialling(source: &Source) -> Vec<String> {
+/// `net::dial` decides which addresses are allowed, so no other module resolves names or connects
+/// over TCP, and the HTTP client uses its resolver.
+fn direct_dials(source: &Source) -> Vec<String> {
     if !source.is_under("src") || source.path == "src/net/dial.rs" {
         return Vec::new();
     }
@@ -357,24 +354,24 @@ fn dialling(source: &Source) -> Vec<String> {
     let direct = ["lookup_host(", "TcpStream::connect(", "TcpSocket::", "to_socket_addrs("];
     let mut complaints: Vec<String> = direct
         .iter()
-        .filter(|call| says(&code, call))
+        .filter(|call| contains_word(&code, call))
         .map(|call| source.complain(format!("calls `{call}`: use net::dial")))
         .collect();
-    if says(&code, "Client::builder(") && !code.contains(".dns_resolver(") {
+    if contains_word(&code, "Client::builder(") && !code.contains(".dns_resolver(") {
         complaints.push(source.complain("builds an HTTP client without a resolver of net::dial"));
     }
     complaints
 }
 
-fn naming(source: &Source) -> Vec<String> {
+fn module_names(source: &Source) -> Vec<String> {
     let parts = source.path.trim_end_matches(".rs").split('/');
     parts
-        .filter(|part| EMPTY_NAMES.contains(part))
-        .map(|part| source.complain(format!("`{part}` says nothing about what is in it")))
+        .filter(|part| VAGUE_NAMES.contains(part))
+        .map(|part| source.complain(format!("`{part}` does not describe its content")))
         .collect()
 }
 
-/// `main.rs` shows the whole bot as one call.
+/// `main.rs` runs the whole bot with one call.
 fn one_call(source: &Source) -> Vec<String> {
     const CALL: &str = "ws::run_with_reconnect(&config, |trade| sniper.consider(trade))";
     let calls = source.code().filter(|line| line.contains(CALL)).count();
@@ -385,72 +382,72 @@ fn one_call(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn main_makes_the_one_call() {
+fn main_calls_run_with_reconnect_once() {
     check(one_call);
 }
 
 #[test]
-fn every_file_says_what_it_answers() {
+fn every_file_starts_with_a_header() {
     check(header);
 }
 
 #[test]
-fn no_file_is_longer_than_one_concept() {
+fn no_file_exceeds_the_line_limit() {
     check(length);
 }
 
 #[test]
-fn what_decides_reaches_for_no_clock_no_chance_and_no_outside_world() {
+fn pure_modules_use_no_clock_randomness_or_io() {
     check(purity);
 }
 
 #[test]
-fn every_public_async_function_says_what_cancelling_it_does() {
+fn every_public_async_function_documents_its_cancel_safety() {
     check(cancel_safety);
 }
 
 #[test]
-fn the_name_of_a_test_is_a_sentence() {
+fn no_test_name_starts_with_test() {
     check(test_names);
 }
 
 #[test]
-fn no_test_is_skipped_and_none_sleeps_for_luck() {
-    check(test_manners);
+fn no_test_is_ignored_and_only_listed_tests_sleep() {
+    check(test_rules);
 }
 
 #[test]
-fn a_credential_is_revealed_on_its_way_to_the_wire_only() {
+fn only_listed_files_reveal_a_credential() {
     check(revealing);
 }
 
 #[test]
-fn only_one_module_decides_which_addresses_are_connected_to() {
-    check(dialling);
+fn only_net_dial_opens_connections() {
+    check(direct_dials);
 }
 
 #[test]
-fn no_module_is_called_utilities() {
-    check(naming);
+fn no_module_has_a_vague_name() {
+    check(module_names);
 }
 
-/// A list that names a file which is gone protects nothing.
+/// An entry for a file that does not exist would disable the rule for the renamed file.
 #[test]
-fn the_lists_of_these_rules_name_files_that_exist() {
+fn the_files_listed_in_these_rules_exist() {
     for place in PURE.iter().chain(REVEALING).chain(SLEEPING) {
         assert!(top().join(place).exists(), "{place} is listed in tidy.rs and does not exist");
     }
 }
 
 #[test]
-fn each_rule_bites() {
-    let bites = |rule: Rule, path: &str, text: &str| {
+fn each_rule_detects_a_violation() {
+    let assert_detects = |rule: Rule, path: &str, text: &str| {
         assert_ne!(rule(&Source::new(path, text)), Vec::<String>::new(), "{path}: {text}");
     };
     let long = "//! Long.\n".repeat(LINES_MAX + 1);
-    bites(header, "src/a.rs", "use std::fmt;\n");
-    bites(length, "src/a.rs", &long);
-    bites(length, "src/main.rs", &"\n".repeat(MAIN_LINES_MAX + 1));
+    assert_detects(header, "src/a.rs", "use std::fmt;\n");
+    assert_detects(length, "src/a.rs", &long);
+    assert_detects(length, "src/main.rs", &"\n".repeat(MAIN_LINES_MAX + 1));
     for text in [
         "let socket = tokio::net::TcpStream::connect(address);",
         "use std::{\n    env,\n    fmt,\n};",
@@ -461,24 +458,24 @@ fn each_rule_bites() {
         "let now = crate::clock::now();",
         "let chance = fastrand::u64(..);",
     ] {
-        bites(purity, "src/domain/money.rs", text);
+        assert_detects(purity, "src/domain/money.rs", text);
         assert_eq!(purity(&Source::new("src/clock.rs", text)), Vec::<String>::new());
     }
-    bites(cancel_safety, "src/a.rs", "/// Waits.\n///\n/// # Errors\npub async fn wait() {}\n");
-    bites(test_names, "tests/it/a.rs", "#[test]\nfn test_it_works() {}\n");
-    bites(test_names, "src/a.rs", "#[cfg(test)]\nmod tests {\n    fn test_a() {}\n");
-    bites(test_manners, "tests/it/a.rs", "#[ignore = \"slow\"]\n");
-    bites(test_manners, "tests/it/a.rs", "#[should_panic]\n");
-    bites(test_manners, "src/a.rs", "#[cfg(test)]\nmod tests {\n    thread::sleep(LUCK);\n");
-    bites(revealing, "src/a.rs", "info!(\"{}\", secret.reveal());\n");
-    bites(
+    assert_detects(cancel_safety, "src/a.rs", "/// Waits.\n///\n/// # Errors\npub async fn wait() {}\n");
+    assert_detects(test_names, "tests/it/a.rs", "#[test]\nfn test_it_works() {}\n");
+    assert_detects(test_names, "src/a.rs", "#[cfg(test)]\nmod tests {\n    fn test_a() {}\n");
+    assert_detects(test_rules, "tests/it/a.rs", "#[ignore = \"slow\"]\n");
+    assert_detects(test_rules, "tests/it/a.rs", "#[should_panic]\n");
+    assert_detects(test_rules, "src/a.rs", "#[cfg(test)]\nmod tests {\n    thread::sleep(LUCK);\n");
+    assert_detects(revealing, "src/a.rs", "info!(\"{}\", secret.reveal());\n");
+    assert_detects(
         one_call,
         "src/main.rs",
         "fn main() {\n    // ws::run_with_reconnect(&config, |trade| …)\n}",
     );
-    bites(dialling, "src/a.rs", "let stream = TcpStream::connect(address).await?;");
-    bites(dialling, "src/a.rs", "let found = lookup_host((host, port)).await?;");
-    bites(dialling, "src/a.rs", "let client = Client::builder().no_proxy().build()?;");
-    bites(naming, "src/utils/a.rs", "");
-    bites(naming, "src/helpers.rs", "");
+    assert_detects(direct_dials, "src/a.rs", "let stream = TcpStream::connect(address).await?;");
+    assert_detects(direct_dials, "src/a.rs", "let found = lookup_host((host, port)).await?;");
+    assert_detects(direct_dials, "src/a.rs", "let client = Client::builder().no_proxy().build()?;");
+    assert_detects(module_names, "src/utils/a.rs", "");
+    assert_detects(module_names, "src/helpers.rs", "");
 }

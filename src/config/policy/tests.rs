@@ -1,4 +1,4 @@
-//! Texts of `sniper.toml` and what becomes of them.
+//! Tests of parsing `sniper.toml`.
 
 mod entries;
 mod json;
@@ -15,49 +15,49 @@ use crate::{
 
 const EXAMPLE: &str = include_str!("../../../sniper.example.toml");
 
-/// Reads a policy and returns what was said, each problem as `line:column: message`.
+/// Parses a file and returns its problems, each as `line:column: message`.
 #[track_caller]
-fn said(text: &str) -> (TomlSettings, Vec<String>) {
-    let mut findings = Diagnostics::default();
-    let policy = read("f", text, &mut findings);
-    (policy, told(findings))
+fn parse(text: &str) -> (TomlSettings, Vec<String>) {
+    let mut diagnostics = Diagnostics::default();
+    let policy = read("f", text, &mut diagnostics);
+    (policy, messages(diagnostics))
 }
 
-fn told(findings: Diagnostics) -> Vec<String> {
+fn messages(diagnostics: Diagnostics) -> Vec<String> {
     let strip = |problem: &Problem| problem.to_string().trim_start_matches("f:").to_owned();
-    match findings.into_warnings() {
+    match diagnostics.into_warnings() {
         Ok(_warnings) => Vec::new(),
         Err(problems) => problems.list().iter().map(strip).collect(),
     }
 }
 
-/// Compares the beginnings of the problems of a text with these, one for one.
+/// Checks that each problem of a text starts with the expected text, in order.
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
-    let (_policy, told) = said(text);
-    let fits = told.len() == expected.len()
-        && told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected));
-    assert!(fits, "text: {text}\ntold: {told:#?}\nexpected: {expected:#?}");
+    let (_policy, problems) = parse(text);
+    let fits = problems.len() == expected.len()
+        && problems.iter().zip(expected).all(|(problem, expected)| problem.starts_with(expected));
+    assert!(fits, "text: {text}\nproblems: {problems:#?}\nexpected: {expected:#?}");
 }
 
-/// The only entry of a text that is right.
+/// Parses a valid entry.
 #[track_caller]
 fn entry(keys: &str) -> WhitelistEntry {
-    let (policy, told) = said(&format!("[[whitelist]]\nmax_price = 1\n{keys}"));
-    assert_eq!(told, [""; 0], "keys: {keys}");
+    let (policy, problems) = parse(&format!("[[whitelist]]\nmax_price = 1\n{keys}"));
+    assert_eq!(problems, [""; 0], "keys: {keys}");
     policy.entries.found.into_iter().next().unwrap().entry
 }
 
-/// The problems of an entry, beginning in line 3.
+/// Checks the problems of an entry whose keys begin in line 3.
 #[track_caller]
 fn check_entry(keys: &str, expected: &[&str]) {
     check(&format!("[[whitelist]]\nmax_price = 1\n{keys}"), expected);
 }
 
 #[test]
-fn the_example_says_the_defaults() {
-    let (policy, told) = said(EXAMPLE);
-    assert_eq!(told, [""; 0]);
+fn the_example_contains_the_defaults() {
+    let (policy, problems) = parse(EXAMPLE);
+    assert_eq!(problems, [""; 0]);
     assert_eq!(policy.budget, Budget::default());
     assert_eq!(policy.feed, FeedConfig::default());
     assert_eq!(policy.reconnection, Reconnection::default());
@@ -83,10 +83,10 @@ fn the_example_says_the_defaults() {
     assert_eq!(entries, [expected]);
 }
 
-/// Every key that the program reads stands in the example, and no other; what is commented out
-/// counts, and works.
+/// Checks that the example contains exactly the keys that the program reads, including those
+/// commented out, which must be valid.
 #[test]
-fn the_example_names_each_key_and_no_other() {
+fn the_example_contains_every_key_and_no_other() {
     let mut section = "";
     let mut shown: Vec<(&str, &str)> = Vec::new();
     for line in EXAMPLE.lines() {
@@ -118,9 +118,9 @@ fn the_example_names_each_key_and_no_other() {
 }
 
 #[test]
-fn an_empty_text_says_the_defaults_and_what_live_would_need() {
-    let (policy, told) = said("");
-    assert_eq!(told, [""; 0]);
+fn an_empty_file_has_the_defaults_and_lists_the_settings_missing_for_live() {
+    let (policy, problems) = parse("");
+    assert_eq!(problems, [""; 0]);
     assert_eq!(policy.budget, Budget::default());
     assert_eq!(policy.entries.count, 0);
     let missing: Vec<String> = policy.missing_for_live.iter().map(Problem::to_string).collect();
@@ -130,7 +130,7 @@ fn an_empty_text_says_the_defaults_and_what_live_would_need() {
 }
 
 #[test]
-fn every_mistake_is_told_in_one_go() {
+fn every_mistake_is_reported_at_once() {
     check(
         "[budget]\n\
          max_price = -1\n\
@@ -145,47 +145,58 @@ fn every_mistake_is_told_in_one_go() {
          [nonsense]\n",
         &[
             "2:13: `max_price` is negative; ",
-            "3:1: [budget] has no key `totl`; did you mean `total`?",
-            "4:15: `min_balance` is a text; write 5 without quotes",
-            "6:1: `generation` has no value \"C\"; write one of: A, B",
-            "9:9: there is no wear \"Field-Testd\"; did you mean `Field-Tested`?",
-            "9:24: `wear` holds a number; ",
-            "10:13: `max_price` is nan, which is no amount; ",
-            "11:2: `nonsense` is no setting; ",
+            "3:1: unknown key `totl` in [budget]; did you mean `total`?",
+            "4:15: `min_balance` must be a number, not text; write min_balance = 5",
+            "6:1: `generation` cannot be \"C\"; write one of: A, B",
+            "9:9: unknown wear \"Field-Testd\"; did you mean `Field-Tested`?",
+            "9:24: `wear` must contain texts, not a number; ",
+            "10:13: `max_price` is nan, which is not an amount; ",
+            "11:2: unknown setting `nonsense`; ",
         ],
     );
 }
 
 #[test]
-fn what_is_no_toml_is_told_with_its_place_beside_the_rest() {
+fn syntax_errors_are_reported_with_their_location_beside_other_problems() {
     check(
         "[budget]\nmax_price = \ntotal = true\n[[whitelist]]\nitem = \"x\nmax_price = 1\n",
         &[
             "2:13: not TOML",
-            "3:9: `total` is true or false; write a number",
+            "3:9: `total` must be a number, not true or false; write a number",
             "5:10: not TOML: invalid basic string, expected `\"`; ",
         ],
     );
 }
 
 #[test]
-fn a_key_in_the_wrong_place_is_sent_to_the_right_one() {
-    check(
-        "total = 1\nfloat_min = 0\njitter = 0\n",
-        &[
-            "1:1: `total` is no setting; write it below [budget]",
-            "2:1: `float_min` is no setting; write it below [[whitelist]]",
-            "3:1: `jitter` is no setting; write it below [reconnection]",
-        ],
-    );
-    check("budget = 3\n", &["1:10: [budget] is a number where a table belongs"]);
-    check("whitelist = 3\n", &["1:13: the whitelist is a number where a list belongs"]);
-    check("whitelist = [3]\n", &["1:14: [[whitelist]] is a number where a table belongs"]);
+fn an_amount_with_a_comma_or_a_currency_is_reported_with_its_correction() {
+    for (value, expected) in [
+        ("12,50", "2:11: `total` contains a comma; write a decimal point: total = 12.50"),
+        ("$12 # a", "2:9: `total` contains a currency or unit; write a plain number of coins: total = 12"),
+        ("\"12.5 coins\"", "2:9: `total` must be a number, not text; write total = 12.5"),
+    ] {
+        check(&format!("[budget]\ntotal = {value}\n"), &[expected]);
+    }
 }
 
 #[test]
-fn amounts_are_exact_or_refused() {
-    let budget = |line: &str| said(&format!("[budget]\n{line}\n")).0.budget;
+fn a_key_in_the_wrong_section_is_reported_with_the_right_one() {
+    check(
+        "total = 1\nfloat_min = 0\njitter = 0\n",
+        &[
+            "1:1: unknown setting `total`; write it below [budget]",
+            "2:1: unknown setting `float_min`; write it below [[whitelist]]",
+            "3:1: unknown setting `jitter`; write it below [reconnection]",
+        ],
+    );
+    check("budget = 3\n", &["1:10: [budget] must be a table, not a number"]);
+    check("whitelist = 3\n", &["1:13: the whitelist must be a list, not a number"]);
+    check("whitelist = [3]\n", &["1:14: [[whitelist]] must be a table, not a number"]);
+}
+
+#[test]
+fn amounts_are_exact_or_rejected() {
+    let budget = |line: &str| parse(&format!("[budget]\n{line}\n")).0.budget;
     assert_eq!(budget("total = 1_000_000_000").total, Amount::from_cents(100_000_000_000));
     assert_eq!(budget("total = 1000000000.01").total, Amount::from_cents(100_000_000_001));
     assert_eq!(budget("total = +0.07").total, Amount::from_cents(7));
@@ -194,26 +205,26 @@ fn amounts_are_exact_or_refused() {
     for (value, expected) in [
         ("1.005", "2:9: `total` has more than two decimals; write at most two decimals"),
         ("1e400", "2:9: `total` is out of range; "),
-        ("inf", "2:9: `total` is inf, which is no amount; "),
-        ("-inf", "2:9: `total` is -inf, which is no amount; "),
-        ("0", "2:9: `total` is zero, so nothing could ever be bought; "),
-        ("0x10", "2:9: `total` is a number that is not decimal; "),
-        ("2026-01-01", "2:9: `total` is a date; "),
-        ("[]", "2:9: `total` is a list; "),
-        ("{}", "2:9: `total` is a table; "),
+        ("inf", "2:9: `total` is inf, which is not an amount; "),
+        ("-inf", "2:9: `total` is -inf, which is not an amount; "),
+        ("0", "2:9: `total` is zero, so nothing can be bought; "),
+        ("0x10", "2:9: `total` must be a number, not a number that is not decimal; "),
+        ("2026-01-01", "2:9: `total` must be a number, not a date; "),
+        ("[]", "2:9: `total` must be a number, not a list; "),
+        ("{}", "2:9: `total` must be a number, not a table; "),
     ] {
         check(&format!("[budget]\ntotal = {value}\n"), &[expected]);
     }
 }
 
 #[test]
-fn limits_that_can_never_be_reached_are_warned_about() {
-    let mut findings = Diagnostics::default();
+fn a_limit_that_cannot_be_reached_causes_a_warning() {
+    let mut diagnostics = Diagnostics::default();
     let text = "[budget]\nmax_price = 9\ntotal = 8\nper_hour = 7\nper_day = 6\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 5\nmax_total = 4\n";
-    read("f", text, &mut findings);
-    let warnings = findings.into_warnings().unwrap();
-    let told: Vec<String> = warnings.iter().map(Problem::to_string).collect();
+    read("f", text, &mut diagnostics);
+    let warnings = diagnostics.into_warnings().unwrap();
+    let problems: Vec<String> = warnings.iter().map(Problem::to_string).collect();
     let starts = [
         "f:2:1: `max_price` 9.00 is above `per_day` 6.00; ",
         "f:2:1: `max_price` 9.00 is above `per_hour` 7.00; ",
@@ -221,8 +232,8 @@ fn limits_that_can_never_be_reached_are_warned_about() {
         "f:4:1: `per_hour` 7.00 is above `per_day` 6.00; ",
         "f:8:1: `max_price` 5.00 is above `max_total` 4.00; ",
     ];
-    assert_eq!(told.len(), starts.len(), "{told:#?}");
-    assert!(told.iter().zip(starts).all(|(told, start)| told.starts_with(start)), "{told:#?}");
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    assert!(problems.iter().zip(starts).all(|(problems, start)| problems.starts_with(start)), "{problems:#?}");
 }
 
 #[test]
@@ -238,17 +249,17 @@ fn reconnection_is_checked_as_a_whole() {
             "7:15: `max_retries` is negative; ",
         ],
     );
-    let mut findings = Diagnostics::default();
+    let mut diagnostics = Diagnostics::default();
     let policy =
-        read("f", "[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n", &mut findings);
+        read("f", "[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n", &mut diagnostics);
     assert_eq!(policy.reconnection.limits().max_delay, Duration::from_millis(250));
-    assert_eq!(findings.into_warnings().map(|warnings| warnings.len()), Ok(2));
-    let (policy, _told) = said("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
+    assert_eq!(diagnostics.into_warnings().map(|warnings| warnings.len()), Ok(2));
+    let (policy, _told) = parse("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
     let limits = policy.reconnection.limits();
     assert_eq!((limits.idle_timeout, limits.max_retries), (Duration::ZERO, Some(3)));
 }
 
-/// Something like TOML, so that the checks are reached and not only the grammar.
+/// Generates text similar to TOML, so that validation is reached and not only the parser.
 fn nearly_toml() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         Just("[budget]"),
@@ -292,24 +303,24 @@ fn nearly_toml() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_read_without_panic_and_each_problem_has_a_place(
+    fn parsing_never_panics_and_each_problem_has_a_location(
         text in prop_oneof![nearly_toml(), "\\PC{0,80}", any::<String>()],
     ) {
         for read_as_json in [false, true] {
-            let mut findings = Diagnostics::default();
+            let mut diagnostics = Diagnostics::default();
             if read_as_json {
-                read_whitelist("f", &text, &mut findings);
+                read_whitelist("f", &text, &mut diagnostics);
             } else {
-                read("f", &text, &mut findings);
+                read("f", &text, &mut diagnostics);
             }
             let lines = text.split('\n').count();
-            if let Err(problems) = findings.into_warnings() {
+            if let Err(problems) = diagnostics.into_warnings() {
                 for problem in problems.list() {
                     let SourceLocation::Column { line, column, .. } = problem.place else {
-                        return Err(TestCaseError::fail(format!("no place: {problem}")));
+                        return Err(TestCaseError::fail(format!("no location: {problem}")));
                     };
                     prop_assert!((1..=lines).contains(&line) && column > 0, "{problem}");
-                    prop_assert!(problem.to_string().chars().all(crate::text::is_harmless));
+                    prop_assert!(problem.to_string().chars().all(crate::text::is_safe_to_print));
                 }
             }
         }

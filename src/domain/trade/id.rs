@@ -1,10 +1,9 @@
-//! A listing's id. Pure.
+//! Id of a listing. Pure.
 //!
-//! The marketplace's ids are base64 of `Trade:` and a number. One id can be spelled in several ways:
-//! with and without padding, in either base64 alphabet, percent-encoded, and with other values in
-//! the bits that a decoder drops. All spellings of one id are equal, so that no second order is sent
-//! for a listing that comes back in another spelling. [`TradeId::as_str`] is the spelling that was
-//! received, which is what the marketplace is sent and what is stored.
+//! Ids are base64 of `Trade:` and a number. One id has several spellings: with and without padding, in
+//! either base64 alphabet, percent-encoded, and with other values in the bits that a decoder drops.
+//! All spellings of one id compare equal, so that no second order is sent for a listing that arrives
+//! in another spelling. [`TradeId::as_str`] is the received spelling, which is sent and stored.
 
 use std::{
     cmp::Ordering,
@@ -12,52 +11,52 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-/// The longest listing id that is accepted, in bytes. Recorded ones have 20.
+/// Maximum length of an id, in bytes. Recorded ones have 20.
 pub const TRADE_ID_BYTES_MAX: usize = 62;
 
-/// Flag: a character of the text cannot stand in an id.
-const ODD: u8 = 1 << 0;
-/// Flag: a character of the text is a part of another spelling than the normal one.
-const RESPELLED: u8 = 1 << 1;
+/// Flag: a character is not allowed in an id.
+const FORBIDDEN: u8 = 1 << 0;
+/// Flag: a character does not occur in the normal form.
+const NOT_NORMAL: u8 = 1 << 1;
 
-/// Base64 of `Trade:`. Its six bytes are two whole groups, so what follows does not change it.
+/// Base64 of `Trade:`, whose six bytes are two complete groups, so the prefix is independent of the
+/// number.
 const TRADE_PREFIX: &[u8] = b"VHJhZGU6";
 
-/// A listing's id: opaque, and the only key to tell listings apart. Compared by its
-/// [normal form](self), so that two spellings of one id are equal; upper and lower case differ.
+/// Opaque id of a listing, compared by its [normal form](self) and case-sensitive.
 ///
-/// Held inline, so that it can be copied without allocating.
+/// Stored inline, so that copies do not allocate.
 #[derive(Clone, Copy)]
 pub struct TradeId {
     len: u8,
-    /// Whether the spelling is the normal form, which nearly all are.
+    /// `true` if the spelling is the normal form, as nearly all are.
     is_normal: bool,
     bytes: [u8; TRADE_ID_BYTES_MAX],
 }
 
 impl TradeId {
-    /// No listing's id: what stands where there is none yet.
+    /// Placeholder that is not the id of any listing.
     pub(crate) const FILLER: Self =
         Self { len: 0, is_normal: true, bytes: [0; TRADE_ID_BYTES_MAX] };
 
-    /// Takes an id over if it is one to four dozen plain characters: ASCII, printable, and without
-    /// quotes, backslashes or spaces, so that it can stand in a JSON string as it is.
+    /// Creates an id from 1 to [`TRADE_ID_BYTES_MAX`] printable ASCII characters without quotes,
+    /// backslashes and spaces, so that it needs no escaping in a JSON string.
     pub fn new(text: &str) -> Option<Self> {
-        // Looks at every byte without stopping at the first wrong one: several at a time.
+        // Without an early exit, so that the loop is vectorised.
         let flags = text.bytes().fold(0_u8, |flags, byte| {
-            flags | u8::from(is_odd(byte)) | (u8::from(is_respelled(byte)) << 1)
+            flags | u8::from(is_forbidden(byte)) | (u8::from(is_not_normal(byte)) << 1)
         });
-        if text.is_empty() || flags & ODD != 0 {
+        if text.is_empty() || flags & FORBIDDEN != 0 {
             return None;
         }
         let len = u8::try_from(text.len()).ok()?;
         let mut bytes = [0; TRADE_ID_BYTES_MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        let is_normal = flags & RESPELLED == 0 && !has_dropped_bits(text.as_bytes());
+        let is_normal = flags & NOT_NORMAL == 0 && !has_dropped_bits(text.as_bytes());
         Some(Self { len, is_normal, bytes })
     }
 
-    /// The id as the marketplace writes it.
+    /// Returns the received spelling.
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.spelling()).unwrap_or_default()
     }
@@ -66,7 +65,7 @@ impl TradeId {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// The one spelling that stands for all spellings of this id.
+    /// Returns the normal form, which is the same for all spellings of this id.
     fn normal(&self) -> NormalForm {
         if self.is_normal {
             return NormalForm { len: usize::from(self.len), bytes: self.bytes };
@@ -86,8 +85,8 @@ impl TradeId {
     }
 }
 
-/// The normal form of an id: no percent-encoding, no padding, the standard alphabet, and zero in the
-/// bits that a decoder drops. The bytes behind its length are zero.
+/// Normal form of an id: no percent-encoding, no padding, the standard alphabet, and zero in the bits
+/// that a decoder drops. The bytes after `len` are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct NormalForm {
     len: usize,
@@ -99,8 +98,8 @@ impl NormalForm {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Decodes each `%XX` that stands for a printable character once. Says whether there was any;
-    /// each makes the text shorter, so repeating this ends.
+    /// Decodes each `%XX` of an allowed character once. Returns `true` if there was one. Each makes the
+    /// text shorter, so repeated calls end.
     fn decode_percent(&mut self) -> bool {
         let (mut decoded, mut len) = ([0; TRADE_ID_BYTES_MAX], 0_usize);
         let mut rest = self.text();
@@ -112,7 +111,7 @@ impl NormalForm {
                 }
                 _ => None,
             };
-            let escaped = escaped.filter(|(byte, _)| !is_odd(*byte));
+            let escaped = escaped.filter(|(byte, _)| !is_forbidden(*byte));
             let (byte, behind) = escaped.unwrap_or((*byte, behind));
             if let Some(place) = decoded.get_mut(len) {
                 *place = byte;
@@ -124,7 +123,7 @@ impl NormalForm {
         len < before
     }
 
-    /// Drops trailing `=`, unless there is nothing else.
+    /// Removes trailing `=`, unless the text consists of them.
     fn strip_padding(&mut self) {
         let kept = self.text().iter().rposition(|byte| *byte != b'=');
         let Some(last) = kept else { return };
@@ -138,24 +137,24 @@ impl NormalForm {
         let Some(last) = self.len.checked_sub(1) else { return };
         let dropped = dropped_bits(self.text());
         let Some(place) = self.bytes.get_mut(last) else { return };
-        if let Some(cleared) = sextet(*place).and_then(|value| letter(value & !dropped)) {
+        if let Some(cleared) = sextet(*place).and_then(|value| base64_char(value & !dropped)) {
             *place = cleared;
         }
     }
 }
 
-/// Whether a character cannot stand in an id.
-const fn is_odd(byte: u8) -> bool {
+/// Returns `true` for a character that is not allowed in an id.
+const fn is_forbidden(byte: u8) -> bool {
     !byte.is_ascii_graphic() | (byte == b'"') | (byte == b'\\')
 }
 
-/// Whether a character is a part of another spelling than the normal one.
-const fn is_respelled(byte: u8) -> bool {
+/// Returns `true` for a character that does not occur in the normal form.
+const fn is_not_normal(byte: u8) -> bool {
     (byte == b'=') | (byte == b'-') | (byte == b'_') | (byte == b'%')
 }
 
-/// The bits of the last character that a base64 decoder drops. None for an id that is not known to
-/// be base64 of a trade's number: its characters stand for themselves.
+/// Returns the bits of the last character that a base64 decoder drops. Zero for an id without the
+/// known prefix, which may not be base64.
 fn dropped_bits(text: &[u8]) -> u8 {
     match (text.starts_with(TRADE_PREFIX), text.len() % 4) {
         (true, 2) => 0b1111,
@@ -164,14 +163,14 @@ fn dropped_bits(text: &[u8]) -> u8 {
     }
 }
 
-/// Whether any bit is set that a decoder drops.
+/// Returns `true` if a bit is set that a decoder drops.
 fn has_dropped_bits(text: &[u8]) -> bool {
     let dropped = dropped_bits(text);
     dropped != 0
         && text.last().and_then(|last| sextet(*last)).is_some_and(|bits| bits & dropped != 0)
 }
 
-/// What a base64 character stands for.
+/// Returns the value of a base64 character.
 const fn sextet(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte.wrapping_sub(b'A')),
@@ -183,8 +182,8 @@ const fn sextet(byte: u8) -> Option<u8> {
     }
 }
 
-/// The base64 character that stands for this.
-const fn letter(sextet: u8) -> Option<u8> {
+/// Returns the base64 character of a value.
+const fn base64_char(sextet: u8) -> Option<u8> {
     match sextet {
         0..=25 => Some(b'A'.wrapping_add(sextet)),
         26..=51 => Some(b'a'.wrapping_add(sextet).wrapping_sub(26)),
@@ -195,7 +194,7 @@ const fn letter(sextet: u8) -> Option<u8> {
     }
 }
 
-/// What a hexadecimal digit stands for.
+/// Returns the value of a hexadecimal digit.
 const fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte.wrapping_sub(b'0')),
@@ -232,8 +231,7 @@ impl Ord for TradeId {
     }
 }
 
-/// Hashes the normal form, and of it only what is there, and not the room for more: a third of the
-/// work.
+/// Hashes only the used bytes of the normal form, a third of the buffer.
 impl Hash for TradeId {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -242,7 +240,7 @@ impl Hash for TradeId {
         } else {
             state.write(self.normal().text());
         }
-        // As a text is: what follows cannot be mistaken for a part of it.
+        // A terminator, as in the hash of `str`.
         state.write_u8(0xff);
     }
 }
@@ -271,7 +269,7 @@ mod tests {
         TradeId::new(text).unwrap()
     }
 
-    /// Equal ids must also be ordered and hashed alike, or a map holds one listing twice.
+    /// Equal ids must have the same order and hash, or a map would contain one listing twice.
     #[track_caller]
     fn check(one: &str, other: &str, are_equal: bool) {
         let hasher = RandomState::new();
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_id_are_one_listing() {
+    fn all_spellings_of_an_id_are_equal() {
         for spelling in [
             "VHJhZGU6MQ",
             "VHJhZGU6MQ==",
@@ -307,7 +305,7 @@ mod tests {
         check("VHJhZGU6MQ", "vHJhZGU6MQ", false);
         check("VHJhZGU6MTA", "VHJhZGU6MQ", false);
         check("VHJhZGU6MTI", "VHJhZGU6MTM", false);
-        // Not known to be base64, so every character counts.
+        // Without the prefix every character is significant.
         check("t1", "t2", false);
         check("=", "==", false);
         check("%", "%25", true);
@@ -320,18 +318,18 @@ mod tests {
             let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
             for place in 0..=group.len() {
                 let six = u8::try_from(bits >> (18 - 6 * place) & 0x3f).unwrap();
-                text.push(char::from(letter(six).unwrap()));
+                text.push(char::from(base64_char(six).unwrap()));
             }
         }
         text
     }
 
-    /// Spells an id anew: `noise` chooses what is done to it.
+    /// Returns another spelling of an id, chosen by `noise`.
     fn respell(text: &str, noise: u64) -> String {
         let mut text = text.to_owned();
         let dropped = dropped_bits(text.as_bytes());
         if let Some(bits) = text.bytes().last().and_then(sextet) {
-            let other = letter(bits | (u8::try_from(noise & 0xf).unwrap() & dropped)).unwrap();
+            let other = base64_char(bits | (u8::try_from(noise & 0xf).unwrap() & dropped)).unwrap();
             text.pop();
             text.push(char::from(other));
         }
@@ -366,7 +364,7 @@ mod tests {
             check(&spelled(a, one), &spelled(b, other), a == b);
         }
 
-        /// The normal form of a normal form is itself, and what is marked as normal is.
+        /// Normalisation is idempotent, and `is_normal` is correct.
         #[test]
         fn normal_forms_are_stable(text in "[!#-\\[\\]-~]{1,62}") {
             let spelled = id(&text);

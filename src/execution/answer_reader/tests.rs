@@ -1,10 +1,10 @@
-//! Shows that an answer is read whole or refused, however it is cut.
+//! Tests that a response is parsed whole or rejected, however it is split.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What one whole connection yields, fed in pieces of these sizes, then closed.
+/// Parses one connection's bytes in pieces of these sizes, then closes it.
 fn read(bytes: &[u8], pieces: &[usize]) -> Result<(HttpResponse, KeepAlive, usize), ResponseError> {
     let mut reader = ResponseReader::new();
     let mut rest = bytes;
@@ -30,11 +30,11 @@ fn check(bytes: &[u8], expected: Result<(u16, &[u8]), ResponseError>) {
     let shown = whole.as_ref().map(|(response, ..)| (response.head.status, &*response.body));
     assert_eq!(shown, expected.as_ref().map(|answer| *answer), "{:?}", bytes.escape_ascii());
     let bytewise = read(bytes, &vec![1; bytes.len()]);
-    assert_eq!(bytewise, whole, "cut into bytes: {:?}", bytes.escape_ascii());
+    assert_eq!(bytewise, whole, "split into bytes: {:?}", bytes.escape_ascii());
 }
 
 #[test]
-fn bodies_end_as_they_announce() {
+fn a_body_ends_at_its_delimiter() {
     check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Ok((200, b"{}")));
     check(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok((200, b"")));
     check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}{}", Ok((200, b"{}")));
@@ -49,7 +49,7 @@ fn bodies_end_as_they_announce() {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn interim_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
     check(format!("{interim}{last}").as_bytes(), Ok((200, b"{}")));
@@ -59,7 +59,7 @@ fn interim_answers_are_passed_over() {
 }
 
 #[test]
-fn half_an_answer_is_no_answer() {
+fn a_truncated_response_is_an_error() {
     check(b"", Err(ResponseError::Cut));
     check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", Err(ResponseError::Cut));
     check(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", Err(ResponseError::Cut));
@@ -69,7 +69,7 @@ fn half_an_answer_is_no_answer() {
 }
 
 #[test]
-fn what_is_not_proper_http_is_refused() {
+fn malformed_http_is_rejected() {
     for bytes in [
         &b"<html>nonsense</html>\n\n"[..],
         b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
@@ -90,7 +90,7 @@ fn what_is_not_proper_http_is_refused() {
 }
 
 #[test]
-fn everything_is_bounded() {
+fn every_part_of_a_response_is_bounded() {
     let head = |filler: usize| format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler));
     check(head(HEAD_BYTES_MAX).as_bytes(), Err(ResponseError::TooLong));
     check(&b"x".repeat(HEAD_BYTES_MAX + 1), Err(ResponseError::TooLong));
@@ -115,7 +115,7 @@ fn everything_is_bounded() {
 }
 
 #[test]
-fn the_head_is_there_before_the_body_is() {
+fn the_head_is_available_before_the_body() {
     let mut reader = ResponseReader::new();
     assert_eq!(reader.feed(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n"), Ok(ReadProgress::More));
     assert_eq!(reader.head(), None);
@@ -132,7 +132,7 @@ fn check_keep_alive(answer: &str, reusable: bool, idle: Option<u64>) {
 }
 
 #[test]
-fn a_connection_is_used_again_only_if_the_answer_allows_it() {
+fn a_connection_is_reusable_only_if_the_response_allows_it() {
     let length = "Content-Length: 0\r\n\r\n";
     check_keep_alive(&format!("HTTP/1.1 200 OK\r\n{length}"), true, None);
     check_keep_alive(
@@ -152,7 +152,7 @@ fn a_connection_is_used_again_only_if_the_answer_allows_it() {
 }
 
 #[test]
-fn one_reader_reads_one_answer_after_the_other() {
+fn a_reader_is_reusable_after_each_response() {
     let mut reader = ResponseReader::new();
     for status in [200, 500] {
         let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
@@ -162,8 +162,8 @@ fn one_reader_reads_one_answer_after_the_other() {
     }
 }
 
-/// Bytes that look like an answer for most of the way.
-fn nearly_an_answer() -> impl Strategy<Value = Vec<u8>> {
+/// Bytes that resemble a response for most of their length.
+fn almost_a_response() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
         "HTTP/1.1 200 OK\r\n",
         "HTTP/1.1 103 Early\r\n",
@@ -188,15 +188,15 @@ fn nearly_an_answer() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn the_cuts_make_no_difference(
-        bytes in prop_oneof![nearly_an_answer(), prop::collection::vec(any::<u8>(), 0..200)],
+    fn splitting_the_bytes_does_not_change_the_result(
+        bytes in prop_oneof![almost_a_response(), prop::collection::vec(any::<u8>(), 0..200)],
         pieces in prop::collection::vec(1_usize..40, 0..60),
     ) {
         prop_assert_eq!(read(&bytes, &pieces), read(&bytes, &[]));
     }
 
     #[test]
-    fn a_body_comes_through_whole(
+    fn a_body_is_read_unchanged(
         body in prop::collection::vec(any::<u8>(), 0..2_000),
         chunks in prop::collection::vec(1_usize..300, 1..20),
         pieces in prop::collection::vec(1_usize..400, 0..60),

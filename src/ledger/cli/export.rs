@@ -1,4 +1,4 @@
-//! One intent for a person or a spreadsheet.
+//! One order as text, CSV or JSON.
 
 use serde_json::{Value, json};
 
@@ -13,11 +13,10 @@ use crate::{
     text::Escaped,
 };
 
-/// The columns of the CSV.
 pub(super) const HEADER: &str = "number,listing,entry,approved,price,state,reserved_at,sent_at,\
 answered_at,settled_at,limits,answer,words";
 
-/// An intent with everything that is known of it.
+/// An intent with its details.
 #[derive(Debug)]
 pub(super) struct ExportRow {
     intent: Intent,
@@ -26,9 +25,9 @@ pub(super) struct ExportRow {
 }
 
 impl ExportRow {
-    pub(super) fn of(archive: &LedgerReader, intent: &Intent) -> Result<Self, LedgerError> {
-        let details = archive.details(intent.sequence)?;
-        Ok(Self { intent: *intent, entry: archive.label(intent).to_owned(), details })
+    pub(super) fn of(reader: &LedgerReader, intent: &Intent) -> Result<Self, LedgerError> {
+        let details = reader.details(intent.sequence)?;
+        Ok(Self { intent: *intent, entry: reader.label(intent).to_owned(), details })
     }
 
     pub(super) fn is(&self, sequence: Sequence) -> bool {
@@ -36,7 +35,7 @@ impl ExportRow {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let moment = |at: Option<UnixMs>| at.map(|at| at.to_string());
+        let timestamp = |at: Option<UnixMs>| at.map(|at| at.to_string());
         json!({
             "number": self.intent.sequence.0,
             "listing": self.intent.id.as_str(),
@@ -45,17 +44,17 @@ impl ExportRow {
             "price": self.intent.price.to_string(),
             "state": self.intent.state.as_str(),
             "reserved_at": self.intent.reserved_at.to_string(),
-            "sent_at": moment(self.details.sent_at),
-            "answered_at": moment(self.details.answered_at),
-            "settled_at": moment(self.details.settled_at),
+            "sent_at": timestamp(self.details.sent_at),
+            "answered_at": timestamp(self.details.answered_at),
+            "settled_at": timestamp(self.details.settled_at),
             "limits": self.intent.limits,
             "answer": self.details.answer,
-            "words": self.details.words,
+            "words": self.details.response,
         })
     }
 
     pub(super) fn to_csv(&self) -> String {
-        let moment = |at: Option<UnixMs>| at.map(|at| at.to_string()).unwrap_or_default();
+        let timestamp = |at: Option<UnixMs>| at.map(|at| at.to_string()).unwrap_or_default();
         let columns = [
             self.intent.sequence.to_string(),
             self.intent.id.to_string(),
@@ -64,12 +63,12 @@ impl ExportRow {
             self.intent.price.to_string(),
             self.intent.state.to_string(),
             self.intent.reserved_at.to_string(),
-            moment(self.details.sent_at),
-            moment(self.details.answered_at),
-            moment(self.details.settled_at),
+            timestamp(self.details.sent_at),
+            timestamp(self.details.answered_at),
+            timestamp(self.details.settled_at),
             self.intent.limits.to_string(),
             self.details.answer.clone().unwrap_or_default(),
-            self.details.words.clone().unwrap_or_default(),
+            self.details.response.clone().unwrap_or_default(),
         ];
         columns.map(|column| cell(&column)).join(",")
     }
@@ -82,34 +81,37 @@ impl ExportRow {
         line("listing", self.intent.id.as_str());
         line("state", self.intent.state.as_str());
         line("entry", &self.entry);
-        line("approved", &self.intent.approved.to_string());
+        line("approved price", &self.intent.approved.to_string());
         line("price", &self.intent.price.to_string());
-        line("reserved", &self.intent.reserved_at.to_string());
-        let moments = [
-            ("sent", self.details.sent_at),
-            ("answered", self.details.answered_at),
-            ("settled", self.details.settled_at),
+        line("approved at", &self.intent.reserved_at.to_string());
+        let times = [
+            ("sent at", self.details.sent_at),
+            ("answered at", self.details.answered_at),
+            ("settled at", self.details.settled_at),
         ];
-        for (name, at) in moments {
+        for (name, at) in times {
             if let Some(at) = at {
                 line(name, &at.to_string());
             }
         }
-        for (name, words) in [("answer", &self.details.answer), ("words", &self.details.words)] {
-            if let Some(words) = words {
-                line(name, words);
+        for (name, value) in
+            [("answer", &self.details.answer), ("site message", &self.details.response)]
+        {
+            if let Some(value) = value {
+                line(name, value);
             }
         }
         text
     }
 }
 
-/// A cell that no spreadsheet takes for a formula and no terminal for a command.
+/// Quotes a CSV cell. Neutralizes text that a spreadsheet would evaluate as a formula, and
+/// replaces characters that a terminal would interpret.
 fn cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text: String = text
         .chars()
-        .map(|char| if crate::text::is_harmless(char) { char } else { '\u{fffd}' })
+        .map(|char| if crate::text::is_safe_to_print(char) { char } else { '\u{fffd}' })
         .collect();
     let text = if is_formula { format!("'{text}") } else { text };
     if text.contains([',', '"']) || is_formula {
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_no_formula_and_no_escape() {
+    fn a_csv_cell_is_neither_a_formula_nor_a_terminal_escape() {
         assert_eq!(cell("plain"), "plain");
         assert_eq!(cell("a,b"), "\"a,b\"");
         assert_eq!(cell("say \"no\""), "\"say \"\"no\"\"\"");

@@ -1,4 +1,4 @@
-//! The table of `sniper ledger`: today, this week, everything; and every limit.
+//! The table of `sniper ledger`: orders of today, this week and all time, and the limits.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::{
         event::OrderState,
         reader::LedgerReader,
         state::LedgerState,
-        status::{LedgerStatus, LimitTable},
+        status::{HaltStatus, LedgerStatus, LimitTable},
     },
     text::Escaped,
 };
 
 const DAY_MS: i64 = 86_400_000;
 
-/// What happened in some stretch of time.
+/// Totals of the orders that were reserved in one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PeriodTotals {
     bought: u32,
     spent: Amount,
-    refused: u32,
+    not_bought: u32,
     returning: u32,
     returned: u32,
     unknown: u32,
@@ -33,36 +33,36 @@ struct PeriodTotals {
 
 impl PeriodTotals {
     fn since(book: &LedgerState, begin: UnixMs) -> Self {
-        let mut sums = Self::default();
+        let mut totals = Self::default();
         for intent in book.intents().iter().filter(|intent| begin <= intent.reserved_at) {
-            let one_more = |count: &mut u32| *count = count.saturating_add(1);
+            let increment = |count: &mut u32| *count = count.saturating_add(1);
             match intent.state {
                 OrderState::Bought | OrderState::Completed | OrderState::Returning => {
-                    one_more(&mut sums.bought);
+                    increment(&mut totals.bought);
                     if intent.state == OrderState::Returning {
-                        one_more(&mut sums.returning);
+                        increment(&mut totals.returning);
                     }
-                    sums.spent = sums.spent.saturating_add(intent.price);
+                    totals.spent = totals.spent.saturating_add(intent.price);
                 }
                 OrderState::Unknown => {
-                    one_more(&mut sums.unknown);
-                    sums.unknown_coins = sums.unknown_coins.saturating_add(intent.price);
+                    increment(&mut totals.unknown);
+                    totals.unknown_coins = totals.unknown_coins.saturating_add(intent.price);
                 }
-                OrderState::Reserved | OrderState::Sent => one_more(&mut sums.in_flight),
-                OrderState::Refused | OrderState::NotSent | OrderState::NotBought => {
-                    one_more(&mut sums.refused)
+                OrderState::Reserved | OrderState::Sent => increment(&mut totals.in_flight),
+                OrderState::Rejected | OrderState::NotSent | OrderState::NotBought => {
+                    increment(&mut totals.not_bought)
                 }
-                OrderState::Returned => one_more(&mut sums.returned),
+                OrderState::Returned => increment(&mut totals.returned),
             }
         }
-        sums
+        totals
     }
 
     fn to_json(self) -> Value {
         json!({
             "bought": self.bought,
             "spent": self.spent.to_string(),
-            "not_bought": self.refused,
+            "not_bought": self.not_bought,
             "returning": self.returning,
             "returned": self.returned,
             "unknown": self.unknown,
@@ -72,24 +72,23 @@ impl PeriodTotals {
     }
 }
 
-/// The whole table.
 #[derive(Clone, Debug)]
 pub(super) struct LedgerTable {
     today: PeriodTotals,
     week: PeriodTotals,
-    everything: PeriodTotals,
+    all_time: PeriodTotals,
     status: LedgerStatus,
-    /// Each whitelist entry that ever bought something: how many, and for how much.
+    /// Label, quantity and spent coins of each whitelist entry with orders that count.
     entries: Vec<(String, u32, Amount)>,
 }
 
 impl LedgerTable {
-    pub(super) fn of(archive: &mut LedgerReader, now: UnixMs) -> Self {
+    pub(super) fn of(reader: &mut LedgerReader, now: UnixMs) -> Self {
         let day = now.0.div_euclid(DAY_MS);
         // The first of January 1970 was a Thursday.
         let monday = day.saturating_sub(day.saturating_add(3).rem_euclid(7));
         let begin = |day: i64| UnixMs(day.saturating_mul(DAY_MS));
-        let book = archive.book();
+        let book = reader.book();
         let mut entries: Vec<_> = book
             .entries()
             .filter(|(_key, used)| used.quantity > 0)
@@ -98,9 +97,9 @@ impl LedgerTable {
         entries.sort();
         let (today, week) =
             (PeriodTotals::since(book, begin(day)), PeriodTotals::since(book, begin(monday)));
-        let everything = PeriodTotals::since(book, UnixMs(i64::MIN));
-        let status = LedgerStatus::of(&archive.book_mut().snapshot(now), "", None);
-        Self { today, week, everything, status, entries }
+        let all_time = PeriodTotals::since(book, UnixMs(i64::MIN));
+        let status = LedgerStatus::from_snapshot(&reader.book_mut().snapshot(now), "", None);
+        Self { today, week, all_time, status, entries }
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -110,7 +109,7 @@ impl LedgerTable {
         json!({
             "today": self.today.to_json(),
             "week": self.week.to_json(),
-            "everything": self.everything.to_json(),
+            "everything": self.all_time.to_json(),
             "limits": self.status.limits,
             "halts": self.status.halts,
             "lost_coins": self.status.lost_coins,
@@ -122,34 +121,39 @@ impl LedgerTable {
 
 impl fmt::Display for LedgerTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "(UTC)", "today", "this week", "everything")?;
-        let columns = [self.today, self.week, self.everything];
+        writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "(UTC)", "today", "this week", "all time")?;
+        let columns = [self.today, self.week, self.all_time];
         let mut row = |name: &str, value: fn(&PeriodTotals) -> String| {
-            let [today, week, everything] = columns.each_ref().map(value);
-            writeln!(f, "{name:<20} {today:>14} {week:>14} {everything:>14}")
+            let [today, week, all_time] = columns.each_ref().map(value);
+            writeln!(f, "{name:<20} {today:>14} {week:>14} {all_time:>14}")
         };
-        row("bought", |sums| sums.bought.to_string())?;
-        row("spent", |sums| sums.spent.to_string())?;
-        row("not bought", |sums| sums.refused.to_string())?;
-        row("  returning", |sums| sums.returning.to_string())?;
-        row("returned", |sums| sums.returned.to_string())?;
-        row("unknown", |sums| sums.unknown.to_string())?;
-        row("  counted as spent", |sums| sums.unknown_coins.to_string())?;
-        row("in flight", |sums| sums.in_flight.to_string())?;
+        row("bought", |totals| totals.bought.to_string())?;
+        row("spent", |totals| totals.spent.to_string())?;
+        row("  returning", |totals| totals.returning.to_string())?;
+        row("not bought", |totals| totals.not_bought.to_string())?;
+        row("returned", |totals| totals.returned.to_string())?;
+        row("unknown", |totals| totals.unknown.to_string())?;
+        row("  counted as spent", |totals| totals.unknown_coins.to_string())?;
+        row("in flight", |totals| totals.in_flight.to_string())?;
         write!(f, "\n{}", LimitTable(&self.status.limits))?;
         if self.status.lost_buys > 0 {
             let (count, coins) = (self.status.lost_buys, &self.status.lost_coins);
-            writeln!(f, "\nPower loss may hide up to {count} buys for {coins}; they are counted.")?;
+            writeln!(
+                f,
+                "\nA power loss may have hidden up to {count} orders for {coins}: they count as \
+                 spent. If the site shows none, run `sniper ledger resolve lost --not-bought`."
+            )?;
         }
         if !self.entries.is_empty() {
-            writeln!(f, "\n{:<42} {:>7} {:>14}", "whitelist entry", "bought", "for")?;
+            writeln!(f, "\n{:<42} {:>7} {:>14}", "whitelist entry", "bought", "spent")?;
         }
         for (entry, quantity, total) in &self.entries {
             let entry: String = Escaped(entry).to_string().chars().take(42).collect();
             writeln!(f, "{entry:<42} {quantity:>7} {total:>14}")?;
         }
         for halt in &self.status.halts {
-            writeln!(f, "\nHalted since {}: {}; {}", halt.since, halt.reason, halt.remedy)?;
+            let HaltStatus { since, reason, remedy } = halt;
+            writeln!(f, "\nHalted since {since}: {reason}. What to do: {remedy}.")?;
         }
         Ok(())
     }

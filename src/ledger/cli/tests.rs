@@ -1,4 +1,4 @@
-//! What a person asks, and what they are told: with a bot, and without one.
+//! Tests of the ledger commands with and without a running bot.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::ledger::{
-    control::{ASKS_MAX, ControlReply, ControlServer},
+    control::{ControlReply, ControlServer, PENDING_REQUESTS_MAX},
     tests::{
-        LOST as NO_ANSWER, T0, after, budget, coins,
+        T0, UNKNOWN, after, budget, coins,
         disk::{place, reserve, wait_until},
-        id, want,
+        id, order_request,
     },
 };
 
-const SURE: bool = true;
+const CONFIRMED: bool = true;
 
-/// Asks something of the ledger in a folder and returns what was printed.
-fn at_desk(
+/// Runs a command on the ledger in a directory and returns its output.
+fn run_command(
     folder: &Path,
     as_json: bool,
-    ask: impl FnOnce(&mut LedgerCommands<'_>) -> Result<(), LedgerCommandError>,
+    command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<(), LedgerCommandError>,
 ) -> Result<String, LedgerCommandError> {
     let mut out = Vec::new();
-    ask(&mut LedgerCommands {
+    command(&mut LedgerCommands {
         folder,
         state: None,
         as_json,
@@ -37,14 +37,14 @@ fn at_desk(
 }
 
 fn resolve(
-    desk: &mut LedgerCommands<'_>,
+    commands: &mut LedgerCommands<'_>,
     id: &str,
     bought: bool,
     yes: bool,
 ) -> Result<(), LedgerCommandError> {
     let (id, not_bought, returned) = (id.to_owned(), !bought, false);
     let args = ResolveArgs { id, bought, not_bought, returned, yes };
-    desk.ledger(&LedgerArgs { command: Some(LedgerCommand::Resolve(args)) })
+    commands.ledger(&LedgerArgs { command: Some(LedgerCommand::Resolve(args)) })
 }
 
 fn command(command: LedgerCommand) -> LedgerArgs {
@@ -53,39 +53,40 @@ fn command(command: LedgerCommand) -> LedgerArgs {
 
 fn start(
     folder: &Path,
-    asks: mpsc::Sender<control::PendingRequest>,
+    requests: mpsc::Sender<control::PendingRequest>,
 ) -> Result<ControlServer, ControlError> {
-    serve_as(Instance::Live, folder, asks)
+    serve_as(Instance::Live, folder, requests)
 }
 
 fn serve_as(
     instance: Instance,
     folder: &Path,
-    asks: mpsc::Sender<control::PendingRequest>,
+    requests: mpsc::Sender<control::PendingRequest>,
 ) -> Result<ControlServer, ControlError> {
-    let address = ControlAddress::of(folder, None, instance);
-    ControlServer::start(&address, &asks, &crate::threads::Alarm::default())
+    let address = ControlAddress::new(folder, None, instance);
+    ControlServer::start(&address, &requests, &crate::threads::Alarm::default())
 }
 
-/// A ledger with one unknown buy.
+/// A ledger with one unknown order.
 fn ledger(folder: &Path) -> Ledger {
     let entries = [crate::ledger::entries::tests::entry(Some("=first"))];
     let mut ledger = Ledger::open(&place(folder, "boot"), budget(), &entries, T0).unwrap();
     ledger.bind("account-1").unwrap();
     let reading = crate::ledger::AccountReading { trades: &[], complete: true, started: T0 };
-    let _nothing = ledger.reconcile(&reading, Some(coins(1_000)), T0);
-    let approved = reserve(&mut ledger, want(1, 10), T0);
+    let _effects = ledger.reconcile(&reading, Some(coins(1_000)), T0);
+    let approved = reserve(&mut ledger, order_request(1, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
-    let _nothing = ledger.settle(approved.id(), &NO_ANSWER, T0).unwrap();
+    let _effects = ledger.settle(approved.id(), &UNKNOWN, T0).unwrap();
     ledger
 }
 
 #[test]
-fn without_a_ledger_status_says_so_and_the_rest_is_an_error() {
+fn without_a_ledger_status_succeeds_and_other_commands_fail() {
     let folder = tempfile::tempdir().unwrap();
-    let said = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
-    assert!(said.contains("no ledger yet"), "{said}");
-    let error = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
+    let output = run_command(folder.path(), false, |commands| commands.status().map(drop)).unwrap();
+    assert!(output.contains("no ledger yet"), "{output}");
+    let error =
+        run_command(folder.path(), false, |commands| commands.ledger(&LedgerArgs::default()));
     assert!(matches!(error, Err(LedgerCommandError::Ledger(LedgerError::Missing { .. }))));
 }
 
@@ -93,29 +94,32 @@ fn without_a_ledger_status_says_so_and_the_rest_is_an_error() {
 fn the_table_shows_what_was_spent_and_what_is_left_of_each_limit() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
-    let table = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default())).unwrap();
+    let table =
+        run_command(folder.path(), false, |commands| commands.ledger(&LedgerArgs::default()))
+            .unwrap();
     let total = table.lines().find(|line| line.starts_with("total")).unwrap();
     let columns: Vec<&str> = total.split_whitespace().collect();
     assert_eq!(columns, ["total", "10.00", "1000000.00", "999990.00"]);
     let unknown = table.lines().find(|line| line.starts_with("unknown")).unwrap();
     assert_eq!(unknown.split_whitespace().collect::<Vec<_>>(), ["unknown", "1", "1", "1"]);
-    let json = at_desk(folder.path(), true, |desk| desk.ledger(&LedgerArgs::default())).unwrap();
+    let json = run_command(folder.path(), true, |commands| commands.ledger(&LedgerArgs::default()))
+        .unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["everything"]["unknown_coins"], "10.00");
     assert_eq!(json["entries"][0]["quantity"], 1);
 }
 
 #[test]
-fn one_buy_is_shown_with_everything_that_happened_to_it() {
+fn show_prints_the_state_and_the_answer_of_an_order() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
     let show = |as_json, id: &str| {
         let show = command(LedgerCommand::Show { id: id.to_owned() });
-        at_desk(folder.path(), as_json, |desk| desk.ledger(&show))
+        run_command(folder.path(), as_json, |commands| commands.ledger(&show))
     };
-    let said = show(false, "listing-1").unwrap();
-    assert!(said.contains("state           unknown"), "{said}");
-    assert!(said.contains("answer          no answer in time"), "{said}");
+    let output = show(false, "listing-1").unwrap();
+    assert!(output.contains("state           unknown"), "{output}");
+    assert!(output.contains("answer          no answer in time"), "{output}");
     let json: serde_json::Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
     assert_eq!((&json["price"], &json["state"]), (&"10.00".into(), &"unknown".into()));
     assert!(matches!(show(false, "listing-2"), Err(LedgerCommandError::NoSuchListing(_))));
@@ -123,49 +127,61 @@ fn one_buy_is_shown_with_everything_that_happened_to_it() {
 }
 
 #[test]
-fn an_export_has_a_line_for_each_buy_and_no_formula_in_it() {
+fn an_export_has_one_row_per_order_and_no_formula() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
     let export = command(LedgerCommand::Export { csv: false });
-    let csv = at_desk(folder.path(), false, |desk| desk.ledger(&export)).unwrap();
+    let csv = run_command(folder.path(), false, |commands| commands.ledger(&export)).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[1].starts_with("1,listing-1,\"'=first\",10.00,10.00,unknown,"), "{csv}");
-    let json = at_desk(folder.path(), true, |desk| desk.ledger(&export)).unwrap();
+    let json = run_command(folder.path(), true, |commands| commands.ledger(&export)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["intents"][0]["listing"], "listing-1");
 }
 
 #[test]
-fn a_correction_asks_first_and_records_who_made_it() {
+fn a_correction_needs_confirmation_and_records_the_operator() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
-    let unsure = at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", false, !SURE));
-    assert!(matches!(unsure, Err(LedgerCommandError::NotConfirmed)));
-    let sure = |id: &str| at_desk(folder.path(), false, |desk| resolve(desk, id, false, SURE));
-    assert_eq!(sure("listing-1").unwrap(), "Recorded as not bought.\n");
-    let again = sure("listing-1").unwrap_err().to_string();
-    assert_eq!(again, "listing-1 is not_bought; only an unknown order can be resolved so");
-    assert!(sure("listing-9").unwrap_err().to_string().contains("no buy of a listing"));
-    assert!(sure("lost").unwrap_err().to_string().contains("no loss"));
+    let unconfirmed = run_command(folder.path(), false, |commands| {
+        resolve(commands, "listing-1", false, !CONFIRMED)
+    });
+    assert!(matches!(unconfirmed, Err(LedgerCommandError::NotConfirmed)));
+    let resolve_confirmed = |id: &str| {
+        run_command(folder.path(), false, |commands| resolve(commands, id, false, CONFIRMED))
+    };
+    assert_eq!(
+        resolve_confirmed("listing-1").unwrap(),
+        "Recorded order listing-1 as not bought.\n"
+    );
+    let again = resolve_confirmed("listing-1").unwrap_err().to_string();
+    let reason = "--bought and --not-bought apply to unknown orders only";
+    assert_eq!(again, format!("order listing-1 is not_bought, nothing was changed: {reason}"));
+    assert!(
+        resolve_confirmed("listing-9").unwrap_err().to_string().contains("no order for listing")
+    );
+    assert!(
+        resolve_confirmed("lost").unwrap_err().to_string().contains("no power loss is on record")
+    );
 
     let show = command(LedgerCommand::Show { id: "listing-1".to_owned() });
-    let said = at_desk(folder.path(), false, |desk| desk.ledger(&show)).unwrap();
-    assert!(said.contains("corrected") && said.contains("eve: not bought"), "{said}");
+    let output = run_command(folder.path(), false, |commands| commands.ledger(&show)).unwrap();
+    assert!(output.contains("corrected") && output.contains("eve: not bought"), "{output}");
     let verify = command(LedgerCommand::Verify);
-    let said = at_desk(folder.path(), false, |desk| desk.ledger(&verify)).unwrap();
-    assert!(said.starts_with("All is well: 1 intents"), "{said}");
+    let output = run_command(folder.path(), false, |commands| commands.ledger(&verify)).unwrap();
+    assert!(output.starts_with("OK: 1 order verified"), "{output}");
 }
 
 #[test]
-fn a_halt_without_a_bot_waits_for_the_next_start() {
+fn a_halt_without_a_bot_is_kept_for_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
-    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
-    let status = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
-    assert!(status.contains("buying          halted") && status.contains("eve stopped it"));
-    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
-    let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
+    run_command(folder.path(), false, |commands| commands.halt()).unwrap();
+    let status = run_command(folder.path(), false, |commands| commands.status().map(drop)).unwrap();
+    assert!(status.contains("buying          halted") && status.contains("halted by eve"));
+    run_command(folder.path(), false, |commands| commands.resume()).unwrap();
+    let status = run_command(folder.path(), true, |commands| commands.status().map(drop)).unwrap();
     let status: LedgerStatus = serde_json::from_str(&status).unwrap();
     assert_eq!((status.mode.as_str(), status.buying.as_str()), ("not running", "off"));
     assert_eq!(status.halts, []);
@@ -175,55 +191,60 @@ fn a_halt_without_a_bot_waits_for_the_next_start() {
 fn a_new_budget_frees_the_total() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
-    let new = command(LedgerCommand::NewBudget { yes: SURE });
-    at_desk(folder.path(), false, |desk| desk.ledger(&new)).unwrap();
-    let status = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
+    let new = command(LedgerCommand::NewBudget { yes: CONFIRMED });
+    run_command(folder.path(), false, |commands| commands.ledger(&new)).unwrap();
+    let status = run_command(folder.path(), true, |commands| commands.status().map(drop)).unwrap();
     let status: LedgerStatus = serde_json::from_str(&status).unwrap();
     assert_eq!(status.limits[0].used, "0.00");
 }
 
 #[test]
-fn a_running_bot_is_asked_and_answers_itself() {
+fn a_running_bot_applies_the_commands_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = ledger(folder.path());
-    let (asks, mut asked) = mpsc::channel(ASKS_MAX);
-    let server = start(folder.path(), asks).unwrap();
+    let (requests, mut received) = mpsc::channel(PENDING_REQUESTS_MAX);
+    let server = start(folder.path(), requests).unwrap();
     let bot = std::thread::spawn(move || {
-        while let Some(ask) = asked.blocking_recv() {
-            let reply = control::answer(&mut ledger, &ask.request, "live", after(10));
-            ask.reply.send(reply).unwrap();
+        while let Some(pending) = received.blocking_recv() {
+            let reply = control::handle_request(&mut ledger, &pending.request, "live", after(10));
+            pending.reply.send(reply).unwrap();
         }
         ledger
     });
     let status = || -> LedgerStatus {
-        let said = at_desk(folder.path(), true, |desk| desk.status().map(drop)).unwrap();
-        serde_json::from_str(&said).unwrap()
+        let output =
+            run_command(folder.path(), true, |commands| commands.status().map(drop)).unwrap();
+        serde_json::from_str(&output).unwrap()
     };
     assert_eq!((status().mode, status().buying), ("live".to_owned(), "on".to_owned()));
-    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    run_command(folder.path(), false, |commands| commands.halt()).unwrap();
     assert_eq!(status().buying, "halted");
-    at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", true, SURE)).unwrap();
+    run_command(folder.path(), false, |commands| resolve(commands, "listing-1", true, CONFIRMED))
+        .unwrap();
     assert_eq!((status().unknown, status().undelivered), (0, 1));
-    let refused = at_desk(folder.path(), false, |desk| resolve(desk, "listing-1", true, SURE));
-    assert!(matches!(refused, Err(LedgerCommandError::Refused(_))));
-    // Reading works beside the bot.
-    let table = at_desk(folder.path(), false, |desk| desk.ledger(&LedgerArgs::default()));
+    let rejected = run_command(folder.path(), false, |commands| {
+        resolve(commands, "listing-1", true, CONFIRMED)
+    });
+    assert!(matches!(rejected, Err(LedgerCommandError::Refused(_))));
+    // Reads work while the bot runs.
+    let table =
+        run_command(folder.path(), false, |commands| commands.ledger(&LedgerArgs::default()));
     assert!(table.unwrap().contains("Halted since"));
 
     let second = start(folder.path(), mpsc::channel(1).0).unwrap_err();
-    assert!(matches!(second, ControlError::Taken), "{second}");
+    assert!(matches!(second, ControlError::AlreadyRunning), "{second}");
     drop(server);
     let ledger = bot.join().unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state.as_str(), "bought");
     wait_until(|| ledger.is_durable());
-    let gone = control::ask(
-        &ControlAddress::of(folder.path(), None, Instance::Live),
+    let reply = control::send_request(
+        &ControlAddress::new(folder.path(), None, Instance::Live),
         &ControlRequest::Status,
     );
-    assert!(matches!(gone, Err(ControlError::NotRunning)));
+    assert!(matches!(reply, Err(ControlError::NotRunning)));
 }
 
-/// A bot that answers over its own channel, until it is dropped.
+/// A bot that replies over its own control channel until [`FakeBot::end`].
 struct FakeBot {
     server: Option<ControlServer>,
     bot: Option<std::thread::JoinHandle<Ledger>>,
@@ -231,20 +252,22 @@ struct FakeBot {
 
 impl FakeBot {
     fn start(folder: &Path, instance: Instance, ledger: Ledger, running: Duration) -> Self {
-        let (asks, mut asked) = mpsc::channel::<control::PendingRequest>(ASKS_MAX);
-        let server = serve_as(instance, folder, asks).unwrap();
+        let (requests, mut received) =
+            mpsc::channel::<control::PendingRequest>(PENDING_REQUESTS_MAX);
+        let server = serve_as(instance, folder, requests).unwrap();
         let mode = match instance {
             Instance::Live => "live",
             Instance::Dry => "dry",
         };
         let bot = std::thread::spawn(move || {
             let mut ledger = ledger;
-            while let Some(ask) = asked.blocking_recv() {
-                let mut reply = control::answer(&mut ledger, &ask.request, mode, after(10));
+            while let Some(pending) = received.blocking_recv() {
+                let mut reply =
+                    control::handle_request(&mut ledger, &pending.request, mode, after(10));
                 if let ControlReply::Done(status) = &mut reply {
                     status.running_ms = Some(u64::try_from(running.as_millis()).unwrap());
                 }
-                ask.reply.send(reply).unwrap();
+                pending.reply.send(reply).unwrap();
             }
             ledger
         });
@@ -261,33 +284,33 @@ fn problems(folder: &Path) -> Vec<String> {
     Standing::of(folder, None, after(10)).unwrap().problems()
 }
 
-/// What `sniper status` prints, and how many problems it ends with.
+/// Returns the JSON of `sniper status` and its number of problems.
 fn status_at(folder: &Path) -> (serde_json::Value, usize) {
     let mut count = usize::MAX;
-    let said = at_desk(folder, true, |desk| {
-        count = desk.status()?.0.len();
+    let output = run_command(folder, true, |commands| {
+        count = commands.status()?.0.len();
         Ok(())
     });
-    (serde_json::from_str(&said.unwrap()).unwrap(), count)
+    (serde_json::from_str(&output.unwrap()).unwrap(), count)
 }
 
 #[test]
-fn status_ends_with_a_problem_where_the_user_is_needed_and_only_there() {
+fn status_reports_a_problem_only_if_the_user_is_needed() {
     let minute = Duration::from_secs(60);
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
-    assert_eq!(problems(folder.path()), <[String; 0]>::default(), "at rest, without a halt");
-    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
-    assert_eq!(problems(folder.path()).len(), 1, "the ledger of a stopped bot holds a halt");
-    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
+    assert_eq!(problems(folder.path()), <[String; 0]>::default(), "no bot, no halt");
+    run_command(folder.path(), false, |commands| commands.halt()).unwrap();
+    assert_eq!(problems(folder.path()).len(), 1, "no bot, halted");
+    run_command(folder.path(), false, |commands| commands.resume()).unwrap();
 
     let live =
         FakeBot::start(folder.path(), Instance::Live, ledger(&folder.path().join("x")), minute);
     assert_eq!(status_at(folder.path()).1, 0, "live and reconciled");
-    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
+    run_command(folder.path(), false, |commands| commands.halt()).unwrap();
     let (status, count) = status_at(folder.path());
     assert_eq!((&status["mode"], &status["buying"], count), (&"live".into(), &"halted".into(), 1));
-    assert!(status["problems"][0].as_str().unwrap().contains("eve stopped it"), "{status}");
+    assert!(status["problems"][0].as_str().unwrap().contains("halted by eve"), "{status}");
     live.end();
 
     let fresh = |running| {
@@ -297,22 +320,22 @@ fn status_ends_with_a_problem_where_the_user_is_needed_and_only_there() {
         live.end();
         count
     };
-    assert_eq!(fresh(Duration::from_secs(29)), 0, "it has just started");
-    assert_eq!(fresh(Duration::from_secs(30)), 1, "it should have been reconciled by now");
+    assert_eq!(fresh(Duration::from_secs(29)), 0, "just started");
+    assert_eq!(fresh(Duration::from_secs(30)), 1, "not reconciled in time");
 }
 
 #[test]
-fn a_dry_run_answers_beside_a_live_bot_and_takes_nothing_from_it() {
+fn a_dry_run_and_a_live_bot_use_separate_control_channels() {
     let folder = tempfile::tempdir().unwrap();
     let second = Duration::from_secs(1);
     let in_memory = || Ledger::in_memory(budget(), &[], false);
     let dry = FakeBot::start(folder.path(), Instance::Dry, in_memory(), second);
     let (status, count) = status_at(folder.path());
     assert_eq!((&status["mode"], count), (&"dry".into(), 0));
-    at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
-    assert_eq!(status_at(folder.path()).0["buying"], "halted", "a dry run is halted in memory");
+    run_command(folder.path(), false, |commands| commands.halt()).unwrap();
+    assert_eq!(status_at(folder.path()).0["buying"], "halted", "the halt is in memory");
 
-    // A live bot starts beside it all the same, and is asked first.
+    // A live bot can start, and requests go to it first.
     drop(ledger(folder.path()));
     let own = tempfile::tempdir().unwrap();
     let live = FakeBot::start(folder.path(), Instance::Live, ledger(own.path()), second);
@@ -322,28 +345,28 @@ fn a_dry_run_answers_beside_a_live_bot_and_takes_nothing_from_it() {
         (&"live".into(), &"dry".into(), 0)
     );
     assert_eq!((&status["buying"], &status["dry"]["buying"]), (&"on".into(), &"halted".into()));
-    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
-    assert_eq!(status_at(folder.path()).0["dry"]["buying"], "halted", "the live bot was meant");
-    let text = at_desk(folder.path(), false, |desk| desk.status().map(drop)).unwrap();
-    assert!(text.contains("A dry run beside it:"), "{text}");
+    run_command(folder.path(), false, |commands| commands.resume()).unwrap();
+    assert_eq!(status_at(folder.path()).0["dry"]["buying"], "halted", "only the live bot resumed");
+    let text = run_command(folder.path(), false, |commands| commands.status().map(drop)).unwrap();
+    assert!(text.contains("Dry run:"), "{text}");
     let another = serve_as(Instance::Dry, folder.path(), mpsc::channel(1).0);
-    assert!(matches!(another, Err(ControlError::Taken)), "one dry run answers");
+    assert!(matches!(another, Err(ControlError::AlreadyRunning)), "only one dry run can listen");
     live.end();
 
-    // Without a live bot, a halt is kept in the ledger as well as in the dry run.
-    at_desk(folder.path(), false, |desk| desk.resume()).unwrap();
-    let done = at_desk(folder.path(), false, |desk| desk.halt()).unwrap();
-    assert!(done.contains("for the ledger and for the dry run"), "{done}");
+    // Without a live bot, a halt applies to the ledger and to the dry run.
+    run_command(folder.path(), false, |commands| commands.resume()).unwrap();
+    let done = run_command(folder.path(), false, |commands| commands.halt()).unwrap();
+    assert!(done.contains("to the next live run and to the dry run"), "{done}");
     let (status, count) = status_at(folder.path());
     assert_eq!((&status["mode"], &status["buying"], count), (&"dry".into(), &"halted".into(), 1));
     assert_eq!(status["ledger"]["buying"], "halted");
     dry.end();
-    assert_eq!(problems(folder.path()).len(), 1, "the halt outlives the dry run");
+    assert_eq!(problems(folder.path()).len(), 1, "the halt remains after the dry run");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_channel_that_others_could_open_is_not_used() {
+fn a_control_directory_accessible_to_others_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -351,18 +374,18 @@ fn a_channel_that_others_could_open_is_not_used() {
     std::fs::create_dir(&inner).unwrap();
     std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = start(folder.path(), mpsc::channel(1).0).unwrap_err();
-    assert!(matches!(error, ControlError::Open { .. }), "{error}");
-    let error = control::ask(
-        &ControlAddress::of(folder.path(), None, Instance::Live),
+    assert!(matches!(error, ControlError::NotPrivate { .. }), "{error}");
+    let error = control::send_request(
+        &ControlAddress::new(folder.path(), None, Instance::Live),
         &ControlRequest::Status,
     )
     .unwrap_err();
-    assert!(matches!(error, ControlError::Open { .. }), "{error}");
+    assert!(matches!(error, ControlError::NotPrivate { .. }), "{error}");
 }
 
 #[cfg(unix)]
 #[test]
-fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
+fn the_socket_is_private_and_limits_the_length_of_a_request() {
     use std::{io::Read as _, os::unix::fs::PermissionsExt};
 
     let folder = tempfile::tempdir().unwrap();
@@ -372,14 +395,14 @@ fn the_socket_is_for_its_owner_alone_and_bounds_what_it_reads() {
     assert_eq!(mode & 0o777, 0o600);
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let long = vec![b'x'; control::LINE_BYTES_MAX + 1];
-    // It may hang up in the middle of this.
+    // The server may close the connection during this write.
     drop(stream.write_all(&long));
-    let mut said = String::new();
-    drop(stream.read_to_string(&mut said));
-    assert_eq!(said, "");
+    let mut output = String::new();
+    drop(stream.read_to_string(&mut output));
+    assert_eq!(output, "");
     assert!(matches!(
-        control::ask(&ControlAddress::of(folder.path(), None, Instance::Live), &ControlRequest::Status),
-        Ok(ControlReply::Cannot(why)) if why.contains("stopping")
+        control::send_request(&ControlAddress::new(folder.path(), None, Instance::Live), &ControlRequest::Status),
+        Ok(ControlReply::Cannot(reason)) if reason.contains("stopping")
     ));
     drop(server);
     assert!(!path.exists());
@@ -392,7 +415,7 @@ struct Output {
 }
 
 #[test]
-fn resolve_needs_exactly_one_verdict() {
+fn resolve_needs_exactly_one_outcome() {
     let parse = |words: &[&str]| Output::try_parse_from(std::iter::once(&"ledger").chain(words));
     assert!(parse(&["resolve", "x", "--bought"]).is_ok());
     assert!(parse(&["resolve", "x", "--not-bought", "--yes"]).is_ok());

@@ -1,8 +1,8 @@
-//! The channel where there are no Unix sockets: two files in a folder of the user's own.
+//! Control channel without Unix sockets: a request file and a reply file in a user's directory.
 //!
-//! Who may read or write them is what the user's folders grant. A request is written under another
-//! name and renamed, so that it is seen whole or not at all. A third file is locked while a bot
-//! listens.
+//! Access is controlled by the permissions of the user's directories. A file is written under
+//! another name and renamed, so that a reader sees it complete or not at all. A third file is
+//! locked while a bot listens.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -20,15 +20,14 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    ControlError, ControlReply, ControlRequest, Instance, LINE_BYTES_MAX, PendingRequest, TALK,
-    WAIT,
+    ControlError, ControlReply, ControlRequest, EXCHANGE, Instance, LINE_BYTES_MAX, PendingRequest,
+    REPLY_TIMEOUT,
 };
 use crate::{
     secret,
     threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
-/// The directory of one bot's files: each has its own.
 fn directory_of(directory: &Path, instance: Instance) -> PathBuf {
     match instance {
         Instance::Live => directory.to_owned(),
@@ -36,141 +35,149 @@ fn directory_of(directory: &Path, instance: Instance) -> PathBuf {
     }
 }
 
-const ALIVE: &str = "alive";
+const LOCK_FILE: &str = "alive";
 const REQUEST: &str = "request";
 const REPLY: &str = "reply";
-/// How often either side looks.
-const PERIOD: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Listens for as long as it is held.
+/// Listens until it is dropped.
 #[derive(Debug)]
 pub(super) struct Listener {
     folder: PathBuf,
-    is_over: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    _alive: File,
+    _lock_file: File,
 }
 
 impl Listener {
-    /// Listens in this folder, and hands on what is asked.
+    /// Listens in this directory and forwards the requests.
     ///
     /// # Errors
     ///
-    /// A [`ControlError`]; the bot can do without.
+    /// Fails if the directory cannot be used or another bot listens there.
     pub(super) fn start(
         folder: &Path,
         instance: Instance,
-        asks: Sender<PendingRequest>,
+        requests: Sender<PendingRequest>,
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
         let folder = directory_of(folder, instance);
-        let failed = |what| move |source| ControlError::Io { what, source };
-        fs::create_dir_all(&folder).map_err(failed("make a folder for"))?;
-        let alive = open_alive(&folder).map_err(failed("open"))?;
-        if !is_free(&alive).map_err(failed("lock"))? {
-            return Err(ControlError::Taken);
+        let failed = |action| move |source| ControlError::Io { action, source };
+        fs::create_dir_all(&folder).map_err(failed("create a directory for"))?;
+        let lock_file = open_lock_file(&folder).map_err(failed("open"))?;
+        if !try_lock(&lock_file).map_err(failed("lock"))? {
+            return Err(ControlError::AlreadyRunning);
         }
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (seen, inner) = (Arc::clone(&is_over), folder.clone());
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let (stopped, inner) = (Arc::clone(&is_stopped), folder.clone());
         let guard = ThreadGuard::new(ThreadName::Control, alarm.clone());
         let builder = thread::Builder::new().name(ThreadName::Control.to_string());
         let thread = builder.spawn(move || {
-            while !seen.load(Ordering::Acquire) {
+            while !stopped.load(Ordering::Acquire) {
                 failpoint(ThreadName::Control);
-                if let Err(error) = serve(&inner, &asks) {
-                    tracing::debug!("a request over the control channel failed: {error}");
+                if let Err(error) = serve(&inner, &requests) {
+                    tracing::debug!("Control request failed: {error}");
                 }
-                thread::sleep(PERIOD);
+                thread::sleep(POLL_INTERVAL);
             }
             guard.finished();
         });
         let thread = thread.map_err(failed("listen to"))?;
-        Ok(Self { folder, is_over, thread: Some(thread), _alive: alive })
+        Ok(Self { folder, is_stopped, thread: Some(thread), _lock_file: lock_file })
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
+        self.is_stopped.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::debug!("the control channel ended badly");
+            tracing::debug!("The control channel's thread panicked");
         }
-        if let Err(error) = take(&self.folder.join(REQUEST)) {
-            tracing::debug!("a request stays behind: {error}");
+        if let Err(error) = read_and_remove(&self.folder.join(REQUEST)) {
+            tracing::debug!("Could not remove a pending control request: {error}");
         }
     }
 }
 
-fn open_alive(folder: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(ALIVE))
+fn open_lock_file(folder: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join(LOCK_FILE))
 }
 
-/// Takes the lock if nobody has it.
-fn is_free(alive: &File) -> io::Result<bool> {
-    match alive.try_lock() {
+/// Takes the lock; returns `false` if another process holds it.
+fn try_lock(lock_file: &File) -> io::Result<bool> {
+    match lock_file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-fn serve(folder: &Path, asks: &Sender<PendingRequest>) -> io::Result<()> {
-    let Some(line) = take(&folder.join(REQUEST))? else { return Ok(()) };
+fn serve(folder: &Path, requests: &Sender<PendingRequest>) -> io::Result<()> {
+    let Some(line) = read_and_remove(&folder.join(REQUEST))? else { return Ok(()) };
     let reply = match serde_json::from_str::<ControlRequest>(&line) {
-        Ok(request) => pass_on(request, asks),
-        Err(error) => ControlReply::Cannot(format!("this is no request: {error}")),
+        Ok(request) => forward(request, requests),
+        Err(error) => ControlReply::Cannot(format!("invalid request: {error}")),
     };
-    let text = secret::own_json(serde_json::to_string(&reply).map_err(io::Error::other)?);
-    put(folder, REPLY, &text)
+    let text =
+        secret::mask_own_json_string(serde_json::to_string(&reply).map_err(io::Error::other)?);
+    write_atomically(folder, REPLY, &text)
 }
 
-fn pass_on(request: ControlRequest, asks: &Sender<PendingRequest>) -> ControlReply {
-    let (reply, answered) = sync_channel(1);
-    if asks.try_send(PendingRequest { request, reply }).is_err() {
-        return ControlReply::Cannot("the bot is too busy, or stopping".to_owned());
+fn forward(request: ControlRequest, requests: &Sender<PendingRequest>) -> ControlReply {
+    let (reply, replied) = sync_channel(1);
+    if requests.try_send(PendingRequest { request, reply }).is_err() {
+        return ControlReply::Cannot("the bot is busy or stopping; try again".to_owned());
     }
-    answered.recv_timeout(WAIT).unwrap_or_else(|_late| {
-        ControlReply::Cannot("the bot does not answer; it may still do what was asked".to_owned())
+    replied.recv_timeout(REPLY_TIMEOUT).unwrap_or_else(|_late| {
+        ControlReply::Cannot(
+            "no reply from the bot in time; it may still apply the request, check with: sniper status"
+                .to_owned(),
+        )
     })
 }
 
-/// Sends a line to whoever listens in this folder, and returns the line that comes back.
+/// Sends a line to the bot that listens in this directory and returns its reply.
 pub(super) fn exchange(
     folder: &Path,
     instance: Instance,
     line: &str,
 ) -> Result<String, ControlError> {
     let folder = &directory_of(folder, instance);
-    let is_running = folder.join(ALIVE).exists()
-        && open_alive(folder)
-            .and_then(|alive| is_free(&alive))
-            .map_err(|source| ControlError::Io { what: "look at", source })
+    let is_running = folder.join(LOCK_FILE).exists()
+        && open_lock_file(folder)
+            .and_then(|lock_file| try_lock(&lock_file))
+            .map_err(|source| ControlError::Io { action: "access", source })
             .map(|is_free| !is_free)?;
     if !is_running {
         return Err(ControlError::NotRunning);
     }
     let exchanged = (|| {
-        take(&folder.join(REPLY))?;
-        put(folder, REQUEST, line)?;
-        let began = Instant::now();
-        while began.elapsed() < WAIT.saturating_mul(2) {
-            if let Some(answer) = take(&folder.join(REPLY))? {
+        read_and_remove(&folder.join(REPLY))?;
+        write_atomically(folder, REQUEST, line)?;
+        let start = Instant::now();
+        while start.elapsed() < REPLY_TIMEOUT.saturating_mul(2) {
+            if let Some(answer) = read_and_remove(&folder.join(REPLY))? {
                 return Ok(Some(answer));
             }
-            thread::sleep(PERIOD);
+            thread::sleep(POLL_INTERVAL);
         }
-        take(&folder.join(REQUEST)).map(|_taken_back| None)
+        read_and_remove(&folder.join(REQUEST)).map(|_removed| None)
     })();
     match exchanged {
         Ok(answer) => answer.ok_or(ControlError::NotRunning),
-        Err(source) => Err(ControlError::Io { what: TALK, source }),
+        Err(source) => Err(ControlError::Io { action: EXCHANGE, source }),
     }
 }
 
-/// Reads a file and removes it; `None`: there is none.
-fn take(path: &Path) -> io::Result<Option<String>> {
+/// Reads and removes a file. Returns `None` if it does not exist.
+fn read_and_remove(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -187,7 +194,7 @@ fn take(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-fn put(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+fn write_atomically(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let whole = folder.join(format!("{name}.part"));
     fs::write(&whole, text)?;
     fs::rename(whole, folder.join(name))

@@ -1,4 +1,4 @@
-//! Which numbers stand for which events. Numbers are for ever: a new event gets a new one. Pure.
+//! Numeric codes of the events. Codes are permanent: a new event gets a new one. Pure.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::{
     threads::ThreadName,
 };
 
-/// Stands for an amount that is not known.
+/// Encodes an unknown amount.
 const NO_AMOUNT: i64 = i64::MIN;
-/// The code of an answer that is an unconfirmed refusal.
+/// Code of an answer that is an unconfirmed rejection.
 const UNCONFIRMED: u8 = 23;
 
 impl RecordFields {
@@ -40,15 +40,15 @@ impl RecordFields {
         TradeId::new(self.text()?)
     }
 
-    fn who(&self) -> Option<Operator> {
+    fn operator(&self) -> Option<Operator> {
         let text = self.text()?;
-        Some(Operator::new(text)).filter(|who| who.as_str() == text)
+        Some(Operator::new(text)).filter(|operator| operator.as_str() == text)
     }
 
     fn with_text(self, text: &str) -> Self {
         let mut fields = self;
-        if let Some(room) = fields.text.get_mut(..text.len()) {
-            room.copy_from_slice(text.as_bytes());
+        if let Some(target) = fields.text.get_mut(..text.len()) {
+            target.copy_from_slice(text.as_bytes());
             fields.text_len = u8::try_from(text.len()).unwrap_or_default();
         }
         fields
@@ -58,14 +58,16 @@ impl RecordFields {
         match by {
             EvidenceSource::Marketplace => self,
             EvidenceSource::Feed => Self { number: 2, ..self },
-            EvidenceSource::Person(who) => Self { number: 1, ..self.with_text(who.as_str()) },
+            EvidenceSource::Operator(operator) => {
+                Self { number: 1, ..self.with_text(operator.as_str()) }
+            }
         }
     }
 
     fn source(&self) -> Option<EvidenceSource> {
         match self.number {
             0 => Some(EvidenceSource::Marketplace),
-            1 => self.who().map(EvidenceSource::Person),
+            1 => self.operator().map(EvidenceSource::Operator),
             2 => Some(EvidenceSource::Feed),
             _ => None,
         }
@@ -92,8 +94,8 @@ pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
         LedgerEvent::Answered { sequence, answer } => {
             answer_fields(answer, RecordFields::of(3).about(sequence))
         }
-        LedgerEvent::Proved { sequence, proof, paid, by } => {
-            let (code, first) = (proof_code(proof), amount(paid));
+        LedgerEvent::Proved { sequence, evidence, paid, by } => {
+            let (code, first) = (evidence_code(evidence), amount_cents(paid));
             RecordFields { code, first, ..RecordFields::of(4).about(sequence) }.by(by)
         }
         LedgerEvent::Adopted { sequence, id, price } => {
@@ -115,7 +117,7 @@ pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
             let (first, second, number) = (coins.cents(), barrier.0, u64::from(count));
             RecordFields { first, second, number, ..RecordFields::of(14) }
         }
-        LedgerEvent::LossSettled { by } => RecordFields::of(15).by(by),
+        LedgerEvent::LossCleared { by } => RecordFields::of(15).by(by),
         LedgerEvent::PriceConfirmed { sequence, price } => {
             RecordFields { first: price.cents(), ..RecordFields::of(16).about(sequence) }
         }
@@ -137,39 +139,39 @@ pub(super) fn event(fields: &RecordFields) -> Option<LedgerEvent> {
         3 => LedgerEvent::Answered { sequence, answer: answer(fields)? },
         4 => LedgerEvent::Proved {
             sequence,
-            proof: proof(fields)?,
-            paid: known(fields.first),
+            evidence: evidence(fields)?,
+            paid: optional_amount(fields.first),
             by: fields.source()?,
         },
         5 => LedgerEvent::Adopted { sequence, id: fields.id()?, price: first },
         6 => LedgerEvent::Accepted { id: fields.id()? },
         7 => LedgerEvent::Baselined,
         8 => LedgerEvent::Halted(halt(fields)?),
-        9 => LedgerEvent::Resumed { by: fields.who()? },
+        9 => LedgerEvent::Resumed { by: fields.operator()? },
         10 => LedgerEvent::Paused { until: UnixMs(fields.first) },
-        11 => LedgerEvent::NewBudget { by: fields.who()? },
+        11 => LedgerEvent::NewBudget { by: fields.operator()? },
         12 => LedgerEvent::Balance { coins: first, as_of: UnixMs(fields.second) },
         13 => LedgerEvent::Started { boot: BootId(fields.number) },
         14 => {
             let barrier = UnixMs(fields.second);
             LedgerEvent::Lost { coins: first, count: fields.count()?, barrier }
         }
-        15 => LedgerEvent::LossSettled { by: fields.source()? },
+        15 => LedgerEvent::LossCleared { by: fields.source()? },
         16 => LedgerEvent::PriceConfirmed { sequence, price: first },
         _ => return None,
     })
 }
 
-fn amount(coins: Option<Amount>) -> i64 {
+fn amount_cents(coins: Option<Amount>) -> i64 {
     coins.map_or(NO_AMOUNT, Amount::cents)
 }
 
-fn known(cents: i64) -> Option<Amount> {
+fn optional_amount(cents: i64) -> Option<Amount> {
     Some(cents).filter(|cents| *cents != NO_AMOUNT).map(Amount::from_cents)
 }
 
-const fn proof_code(proof: Evidence) -> u8 {
-    match proof {
+const fn evidence_code(evidence: Evidence) -> u8 {
+    match evidence {
         Evidence::Bought => 1,
         Evidence::Completed => 2,
         Evidence::Returned => 3,
@@ -179,7 +181,7 @@ const fn proof_code(proof: Evidence) -> u8 {
     }
 }
 
-const fn proof(fields: &RecordFields) -> Option<Evidence> {
+const fn evidence(fields: &RecordFields) -> Option<Evidence> {
     Some(match fields.code {
         1 => Evidence::Bought,
         2 => Evidence::Completed,
@@ -194,7 +196,9 @@ const fn proof(fields: &RecordFields) -> Option<Evidence> {
 
 fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
     match answer {
-        RecordedAnswer::Bought(paid) => RecordFields { code: 1, first: amount(paid), ..fields },
+        RecordedAnswer::Bought(paid) => {
+            RecordFields { code: 1, first: amount_cents(paid), ..fields }
+        }
         RecordedAnswer::NotSent(why) => {
             let code = match why {
                 NotSent::NoConnection => 2,
@@ -212,22 +216,22 @@ fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
                 Unknown::Unreadable => (20, 0),
                 Unknown::UnknownError => (21, 0),
                 Unknown::Foreign => (22, 0),
-                Unknown::Unconfirmed(refusal) => {
-                    // The refusal's own code stands in the first amount.
-                    let RecordFields { code, number, .. } = refusal_fields(refusal, fields);
+                Unknown::Unconfirmed(rejection) => {
+                    // The code of the rejection is stored in the first amount.
+                    let RecordFields { code, number, .. } = rejection_fields(rejection, fields);
                     let first = i64::from(code);
                     return RecordFields { code: UNCONFIRMED, number, first, ..fields };
                 }
             };
             RecordFields { code, number, ..fields }
         }
-        RecordedAnswer::Refused(refusal) => refusal_fields(refusal, fields),
+        RecordedAnswer::Rejected(rejection) => rejection_fields(rejection, fields),
     }
 }
 
 fn answer(fields: &RecordFields) -> Option<RecordedAnswer> {
     Some(match fields.code {
-        1 => RecordedAnswer::Bought(known(fields.first)),
+        1 => RecordedAnswer::Bought(optional_amount(fields.first)),
         2 => RecordedAnswer::NotSent(NotSent::NoConnection),
         3 => RecordedAnswer::NotSent(NotSent::Closed),
         4 => RecordedAnswer::NotSent(NotSent::Stopping),
@@ -240,17 +244,17 @@ fn answer(fields: &RecordFields) -> Option<RecordedAnswer> {
         22 => RecordedAnswer::Unknown(Unknown::Foreign),
         UNCONFIRMED => {
             let code = u8::try_from(fields.first).ok()?;
-            RecordedAnswer::Unknown(Unknown::Unconfirmed(refusal(&RecordFields {
+            RecordedAnswer::Unknown(Unknown::Unconfirmed(rejection(&RecordFields {
                 code,
                 ..*fields
             })?))
         }
-        _ => RecordedAnswer::Refused(refusal(fields)?),
+        _ => RecordedAnswer::Rejected(rejection(fields)?),
     })
 }
 
-fn refusal_fields(refusal: RejectReason, fields: RecordFields) -> RecordFields {
-    let (code, number) = match refusal {
+fn rejection_fields(rejection: RejectReason, fields: RecordFields) -> RecordFields {
+    let (code, number) = match rejection {
         RejectReason::NotJoinable => (32, 0),
         RejectReason::Taken => (33, 0),
         RejectReason::DailyLimit => (34, 0),
@@ -267,7 +271,7 @@ fn refusal_fields(refusal: RejectReason, fields: RecordFields) -> RecordFields {
     RecordFields { code, number, ..fields }
 }
 
-fn refusal(fields: &RecordFields) -> Option<RejectReason> {
+fn rejection(fields: &RecordFields) -> Option<RejectReason> {
     Some(match fields.code {
         32 => RejectReason::NotJoinable,
         33 => RejectReason::Taken,
@@ -285,11 +289,15 @@ fn refusal(fields: &RecordFields) -> Option<RejectReason> {
 
 fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
     match reason {
-        HaltReason::Person(who) => RecordFields { code: 1, ..fields }.with_text(who.as_str()),
+        HaltReason::Operator(operator) => {
+            RecordFields { code: 1, ..fields }.with_text(operator.as_str())
+        }
         HaltReason::BalanceDrop { expected, actual } => {
             RecordFields { code: 2, first: expected.cents(), second: actual.cents(), ..fields }
         }
-        HaltReason::Unintended { id } => RecordFields { code: 3, ..fields }.with_text(id.as_str()),
+        HaltReason::UnexpectedPurchase { id } => {
+            RecordFields { code: 3, ..fields }.with_text(id.as_str())
+        }
         HaltReason::Contradiction { id } => {
             RecordFields { code: 4, ..fields }.with_text(id.as_str())
         }
@@ -301,14 +309,14 @@ fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
             let fields = RecordFields { code: 6, first: missing.cents(), ..fields };
             listed.map_or(fields, |id| fields.with_text(id.as_str()))
         }
-        HaltReason::AbsurdPrice { id, approved, paid } => {
+        HaltReason::ImplausiblePrice { id, approved, paid } => {
             let (first, second) = (approved.cents(), paid.cents());
             RecordFields { code: 16, first, second, ..fields }.with_text(id.as_str())
         }
         HaltReason::Unknowns { count } => {
             RecordFields { code: 7, number: u64::from(count), ..fields }
         }
-        HaltReason::Refusals { count } => {
+        HaltReason::Rejections { count } => {
             RecordFields { code: 8, number: u64::from(count), ..fields }
         }
         HaltReason::Storage(fault) => {
@@ -318,26 +326,26 @@ fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
             RecordFields { code: 10, number: u64::from(thread.code()), ..fields }
         }
         HaltReason::OtherAccount => RecordFields { code: 17, ..fields },
-        HaltReason::Refused(refusal) => refusal_fields(refusal, fields),
+        HaltReason::Rejected(rejection) => rejection_fields(rejection, fields),
     }
 }
 
 fn halt(fields: &RecordFields) -> Option<HaltReason> {
     let (first, second) = (Amount::from_cents(fields.first), Amount::from_cents(fields.second));
     Some(match fields.code {
-        1 => HaltReason::Person(fields.who()?),
+        1 => HaltReason::Operator(fields.operator()?),
         2 => HaltReason::BalanceDrop { expected: first, actual: second },
-        3 => HaltReason::Unintended { id: fields.id()? },
+        3 => HaltReason::UnexpectedPurchase { id: fields.id()? },
         4 => HaltReason::Contradiction { id: fields.id()? },
         5 => HaltReason::Price { id: fields.id()?, approved: first, paid: second },
         6 if fields.text_len == 0 => HaltReason::Disagreement { missing: first, listed: None },
         6 => HaltReason::Disagreement { missing: first, listed: Some(fields.id()?) },
         7 => HaltReason::Unknowns { count: fields.count()? },
-        8 => HaltReason::Refusals { count: fields.count()? },
-        16 => HaltReason::AbsurdPrice { id: fields.id()?, approved: first, paid: second },
+        8 => HaltReason::Rejections { count: fields.count()? },
+        16 => HaltReason::ImplausiblePrice { id: fields.id()?, approved: first, paid: second },
         9 => HaltReason::Storage(StorageFault::from_code(fields.count()?)?),
         10 => HaltReason::Thread(ThreadName::from_code(fields.count()?)?),
         17 => HaltReason::OtherAccount,
-        _ => HaltReason::Refused(refusal(fields)?),
+        _ => HaltReason::Rejected(rejection(fields)?),
     })
 }

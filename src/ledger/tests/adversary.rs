@@ -1,12 +1,12 @@
-//! A market that lies and lags, with books of its own.
+//! Property test against a market that sends false and outdated reports and keeps its own books.
 //!
-//! The feed may say anything at any time. An answer may be lost, late or repeated, belong to
-//! another request, or name any price; an answer that the executor attributes to its order is true.
-//! A list may be up to [`SETTLE`] old, incomplete, leave purchases out for as long as it likes, or
-//! hold statuses that the ledger does not know; a balance may be up to [`SETTLE`] old.
+//! The feed may report anything at any time. An answer may be lost, late or repeated, belong to
+//! another request, or contain any price; an answer that the executor attributes to its order is
+//! true. A list may be up to [`SETTLE`] old, incomplete, omit purchases indefinitely, or contain
+//! unknown statuses; a balance may be up to [`SETTLE`] old.
 //!
-//! *Safety*: by the market's books no limit is ever exceeded. *Liveness*: a few honest readings of
-//! balance and list later, what counts equals the market's books.
+//! *Safety*: by the market's books no limit is ever exceeded. *Liveness*: after
+//! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -25,36 +25,36 @@ use crate::{
 };
 
 const START: Amount = Amount::from_cents(40_000);
-/// More listings than are ever affordable at once.
+/// More listings than the limits allow to buy.
 const LISTINGS: u32 = 400;
 const PENDING_MAX: usize = 3;
-/// Two, and one more where a purchase may have been given back unnoticed: its coins could stand
-/// where the charge of an unknown order should be missing.
-const HONEST_READINGS: usize = 3;
+/// Two settle every order. One more is needed if a purchase was refunded before the ledger read its
+/// cancellation: until then, its coins can hide the charge of an unknown order.
+const TRUE_READINGS: usize = 3;
 
 #[derive(Clone, Debug)]
 enum AdversaryStep {
-    /// A listing fits an entry.
+    /// A listing matches an entry.
     Match {
         listing: u32,
         entry: usize,
     },
-    /// The market takes the oldest request that waits, or rejects it.
+    /// The market receives the oldest pending request and accepts or rejects it.
     Arrive {
         accept: bool,
     },
-    /// The executor reports on an order: what it knows, or that it knows nothing.
+    /// The executor reports the outcome of an order, or that its answer was lost.
     Answer {
         which: usize,
         lost: bool,
-        price: FeedReport,
+        price: ReportedPrice,
     },
-    /// Something arrives about an order that is settled already.
+    /// A second answer arrives for a settled order.
     Repeat {
         which: usize,
-        price: FeedReport,
+        price: ReportedPrice,
     },
-    /// The request of an order turns out never to have left.
+    /// The request of an order was never sent.
     Unsent {
         which: usize,
     },
@@ -63,16 +63,16 @@ enum AdversaryStep {
         which: usize,
         deliver: bool,
     },
-    /// The coins of a cancelled purchase come back.
+    /// The market refunds a cancelled purchase.
     Refund {
         which: usize,
     },
-    /// The market leaves a purchase out of its lists from now on, or hides its status.
+    /// From now on, the lists omit a purchase or its status.
     Hide {
         which: usize,
         how: Hidden,
     },
-    /// The feed names a listing and a status.
+    /// The feed reports a status of a listing.
     Feed {
         which: usize,
         status: TradeStatus,
@@ -81,34 +81,31 @@ enum AdversaryStep {
     Push {
         cents: i64,
     },
-    /// The balance is read, as it was this many seconds ago.
+    /// The balance is read. The reading is `age` seconds old.
     Balance {
         age: u64,
     },
-    /// The list is read, as it was this many seconds ago.
+    /// The list is read. It is `age` seconds old.
     List {
         age: u64,
         complete: bool,
     },
-    /// The program ends and starts again.
     Restart,
     /// The wall clock is set.
     ClockSet,
-    /// The limits change.
     Limits {
         total: i64,
         minute: u32,
     },
-    /// An operator looks, and resumes.
     Resume,
     Wait {
         seconds: u64,
     },
 }
 
-/// A price in an answer.
+/// The price in an answer.
 #[derive(Clone, Copy, Debug)]
-enum FeedReport {
+enum ReportedPrice {
     Nothing,
     True,
     Any(i64),
@@ -121,11 +118,11 @@ enum Hidden {
     UnknownStatus,
 }
 
-fn told() -> impl Strategy<Value = FeedReport> {
+fn reported_price() -> impl Strategy<Value = ReportedPrice> {
     prop_oneof![
-        2 => Just(FeedReport::Nothing),
-        4 => Just(FeedReport::True),
-        1 => (-100_i64..10_000).prop_map(FeedReport::Any),
+        2 => Just(ReportedPrice::Nothing),
+        4 => Just(ReportedPrice::True),
+        1 => (-100_i64..10_000).prop_map(ReportedPrice::Any),
     ]
 }
 
@@ -150,9 +147,9 @@ fn step() -> impl Strategy<Value = AdversaryStep> {
     prop_oneof![
         10 => (0..LISTINGS, 0_usize..2).prop_map(|(listing, entry)| AdversaryStep::Match { listing, entry }),
         8 => prop::bool::weighted(0.8).prop_map(|accept| AdversaryStep::Arrive { accept }),
-        8 => (any::<usize>(), prop::bool::weighted(0.3), told())
+        8 => (any::<usize>(), prop::bool::weighted(0.3), reported_price())
             .prop_map(|(which, lost, price)| AdversaryStep::Answer { which, lost, price }),
-        1 => (any::<usize>(), told()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
+        1 => (any::<usize>(), reported_price()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
         1 => any::<usize>().prop_map(|which| AdversaryStep::Unsent { which }),
         2 => (any::<usize>(), prop::bool::weighted(0.3))
             .prop_map(|(which, deliver)| AdversaryStep::Finish { which, deliver }),
@@ -183,9 +180,9 @@ struct MarketOrder {
     price: Amount,
     entry: usize,
     reserved_at: UnixMs,
-    /// Whether the executor waits for its answer.
+    /// The executor waits for the answer.
     waiting: bool,
-    /// Whether its request may still arrive.
+    /// The request can still arrive at the market.
     pending: bool,
     unsent: bool,
     charged_at: Option<UnixMs>,
@@ -196,13 +193,13 @@ struct MarketOrder {
 }
 
 impl MarketOrder {
-    /// Whether its coins are gone, or may yet go.
+    /// Returns `true` if the order was charged and not refunded, or can still be charged.
     const fn costs(&self) -> bool {
         self.pending || (self.charged_at.is_some() && self.refunded_at.is_none())
     }
 
-    /// Whether it is a purchase, or may yet be one. A cancelled one is none, also while its coins
-    /// are on their way: which of several cancelled orders a refund belongs to is never said.
+    /// Returns `true` if the order is a purchase or can still become one. A cancelled order is not,
+    /// even before its refund: a refund does not identify the cancelled order to which it belongs.
     const fn is_purchase(&self) -> bool {
         self.pending || (self.charged_at.is_some() && self.cancelled_at.is_none())
     }
@@ -254,15 +251,15 @@ impl AdversaryMarket {
         };
         let ledger = Ledger::in_memory(budget.clone(), &whitelist(), true);
         let now = UnixMs(1_000_000_000);
-        let mut world = Self { ledger, orders: Vec::new(), now, budget, created: HashMap::new() };
-        world.read_balance(0);
-        world.read_list(0, true);
-        world
+        let mut market = Self { ledger, orders: Vec::new(), now, budget, created: HashMap::new() };
+        market.read_balance(0);
+        market.read_list(0, true);
+        market
     }
 
     fn step(&mut self, step: &AdversaryStep) {
         match *step {
-            AdversaryStep::Match { listing, entry } => self.want(listing, entry),
+            AdversaryStep::Match { listing, entry } => self.on_match(listing, entry),
             AdversaryStep::Arrive { accept } => {
                 let now = self.now;
                 if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {
@@ -278,7 +275,7 @@ impl AdversaryMarket {
                     (order.waiting, order.pending, order.unsent) = (false, false, true);
                     let id = order.id;
                     let never = Outcome::NotSent(NotSent::Closed);
-                    let _nothing_new = self.ledger.settle(&id, &never, self.now).unwrap();
+                    let _effects = self.ledger.settle(&id, &never, self.now).unwrap();
                 }
             }
             AdversaryStep::Finish { which, deliver } => {
@@ -311,14 +308,14 @@ impl AdversaryMarket {
             AdversaryStep::Feed { which, status } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     let id = order.id;
-                    let _asks = self.ledger.observe(&id, status, self.now);
+                    let _needs_read = self.ledger.observe(&id, status, self.now);
                 }
             }
             AdversaryStep::Push { cents } => self.ledger.push_balance(Amount::from_cents(cents)),
             AdversaryStep::Balance { age } => self.read_balance(age),
             AdversaryStep::List { age, complete } => self.read_list(age, complete),
             AdversaryStep::Restart => self.restart(),
-            AdversaryStep::ClockSet => self.ledger.distrust_clock(self.now),
+            AdversaryStep::ClockSet => self.ledger.mark_clock_unreliable(self.now),
             AdversaryStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
@@ -331,15 +328,15 @@ impl AdversaryMarket {
         }
     }
 
-    fn want(&mut self, listing: u32, entry: usize) {
+    fn on_match(&mut self, listing: u32, entry: usize) {
         if self.orders.iter().filter(|order| order.pending).count() >= PENDING_MAX {
             return;
         }
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
         let price = coins(1 + i64::from(listing) * 7 % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let want = OrderRequest { id, price, entry, created_at };
-        let Ok(approved) = self.ledger.reserve(want, self.now) else { return };
+        let order_request = OrderRequest { id, price, entry, created_at };
+        let Ok(approved) = self.ledger.reserve(order_request, self.now) else { return };
         self.orders.retain(|order| !(order.id == id && order.unsent));
         self.orders.push(MarketOrder {
             id: *approved.id(),
@@ -359,30 +356,30 @@ impl AdversaryMarket {
         self.check_limits();
     }
 
-    fn answer(&mut self, which: usize, lost: bool, told: FeedReport) {
+    fn answer(&mut self, which: usize, lost: bool, reported: ReportedPrice) {
         let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else { return };
         order.waiting = false;
         let outcome = if lost {
-            // What has not arrived when its answer is given up never does.
+            // A request that has not arrived by the time its answer is given up never arrives.
             order.pending = false;
             Outcome::Unknown(Unknown::Timeout)
         } else if order.pending {
             order.pending = false;
-            Outcome::Refused(RejectReason::Taken)
+            Outcome::Rejected(RejectReason::Taken)
         } else {
-            outcome_of(order, told)
+            outcome_of(order, reported)
         };
         let id = order.id;
-        let _maybe_halts = self.ledger.settle(&id, &outcome, self.now).unwrap();
+        let _effects = self.ledger.settle(&id, &outcome, self.now).unwrap();
     }
 
-    /// A late or repeated answer. The ledger may have settled the order otherwise.
-    fn repeat(&mut self, which: usize, told: FeedReport) {
+    /// Delivers a late or repeated answer. The ledger may have settled the order differently.
+    fn repeat(&mut self, which: usize, reported: ReportedPrice) {
         let settled = |order: &MarketOrder| !order.waiting && !order.unsent;
         if let Some(order) = pick(&mut self.orders, which, settled) {
-            let (id, outcome) = (order.id, outcome_of(order, told));
-            // It may say nothing new, which is an error of no consequence.
-            let _maybe = self.ledger.settle(&id, &outcome, self.now).is_ok();
+            let (id, outcome) = (order.id, outcome_of(order, reported));
+            // An answer without new information is an error, which the executor ignores.
+            let _is_new = self.ledger.settle(&id, &outcome, self.now).is_ok();
         }
     }
 
@@ -396,7 +393,7 @@ impl AdversaryMarket {
 
     fn read_balance(&mut self, age: u64) {
         let balance = self.balance_at(self.now.minus(Duration::from_secs(age)));
-        let _maybe_halts = self.ledger.set_balance(balance, self.now, self.now);
+        let _effects = self.ledger.set_balance(balance, self.now, self.now);
     }
 
     fn read_list(&mut self, age: u64, complete: bool) {
@@ -413,26 +410,26 @@ impl AdversaryMarket {
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete, started: self.now };
-        let _maybe_halts = self.ledger.reconcile(&reading, None, self.now);
+        let _effects = self.ledger.reconcile(&reading, None, self.now);
     }
 
-    /// The events so far make the same book again, and what was in flight is unknown.
+    /// Replays the events, which must give the same state, and makes orders in flight unknown.
     fn restart(&mut self) {
         let mut book = LedgerState::new(self.budget.clone(), true);
         book.set_entries(&whitelist());
         for (at, event) in &self.ledger.events_for_tests {
             book.apply(*at, event).unwrap();
         }
-        assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
+        assert_eq!(book.intents, self.ledger.book.intents, "replay");
         self.ledger.book = book;
         let started = LedgerEvent::Started { boot: BootId::default() };
-        let _nothing = self.ledger.record_sure(self.now, started);
+        let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {
             (order.waiting, order.pending) = (false, false);
         }
     }
 
-    /// Safety, by the market's own books.
+    /// Checks safety, by the market's books.
     fn check_limits(&self) {
         let costly = || self.orders.iter().filter(|order| order.costs());
         let sum = |within_s: u64| -> i64 {
@@ -465,11 +462,11 @@ impl AdversaryMarket {
         }
     }
 
-    /// Liveness: the market turns honest, and two readings later the ledger knows everything.
+    /// Checks liveness: [`TRUE_READINGS`] true readings settle every order.
     fn turn_honest(&mut self) {
         for which in 0..self.orders.len() {
             if self.orders.iter().any(|order| order.waiting) {
-                self.answer(which, false, FeedReport::True);
+                self.answer(which, false, ReportedPrice::True);
             }
         }
         let now = self.now;
@@ -479,7 +476,7 @@ impl AdversaryMarket {
                 order.refunded_at = order.refunded_at.or(Some(now));
             }
         }
-        for _reading in 0..HONEST_READINGS {
+        for _reading in 0..TRUE_READINGS {
             self.now = self.now.plus(SETTLE + Duration::from_secs(1));
             self.read_balance(0);
             self.read_list(0, true);
@@ -491,22 +488,22 @@ impl AdversaryMarket {
         if self.ledger.book.halts.is_empty() {
             let intents = &self.ledger.book.intents;
             let account = &self.ledger.book.account;
-            assert_eq!(counted, books, "what counts: {intents:#?} {account:#?} {:#?}", self.orders);
+            assert_eq!(counted, books, "exposure: {intents:#?} {account:#?} {:#?}", self.orders);
         }
-        assert!(books <= counted, "never less");
+        assert!(books <= counted, "the ledger counts less than the market");
     }
 }
 
-/// What an attributed answer says: whether it was bought is true, the price may be anything.
-fn outcome_of(order: &MarketOrder, told: FeedReport) -> Outcome {
-    let price = match told {
-        FeedReport::Nothing => None,
-        FeedReport::True => Some(order.price),
-        FeedReport::Any(cents) => Some(Amount::from_cents(cents)),
+/// Builds an attributed answer: its outcome is true, its price may be any.
+fn outcome_of(order: &MarketOrder, reported: ReportedPrice) -> Outcome {
+    let price = match reported {
+        ReportedPrice::Nothing => None,
+        ReportedPrice::True => Some(order.price),
+        ReportedPrice::Any(cents) => Some(Amount::from_cents(cents)),
     };
     match order.charged_at {
         Some(_bought) => Outcome::Bought { price, server_time: None },
-        None => Outcome::Refused(RejectReason::Taken),
+        None => Outcome::Rejected(RejectReason::Taken),
     }
 }
 
@@ -520,25 +517,25 @@ fn pick(
     orders.iter_mut().filter(|order| fits(order)).nth(nth)
 }
 
-/// How many histories are played, of up to 300 steps each: `SNIPER_TEST_HISTORIES`, else a few.
+/// Number of histories of up to 300 steps: `SNIPER_TEST_HISTORIES`, or 400.
 fn histories() -> u32 {
-    let asked = std::env::var("SNIPER_TEST_HISTORIES").ok();
-    asked.and_then(|histories| histories.parse().ok()).unwrap_or(400)
+    let histories = std::env::var("SNIPER_TEST_HISTORIES").ok();
+    histories.and_then(|histories| histories.parse().ok()).unwrap_or(400)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(histories()))]
 
     #[test]
-    fn no_lie_of_the_market_exceeds_a_limit_and_honesty_settles_everything(
+    fn no_false_report_exceeds_a_limit_and_true_readings_settle_every_order(
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut world = AdversaryMarket::new();
+        let mut market = AdversaryMarket::new();
         for step in &steps {
-            world.step(step);
-            world.ledger.book.check().unwrap();
+            market.step(step);
+            market.ledger.book.check().unwrap();
         }
-        world.turn_honest();
-        world.ledger.book.check().unwrap();
+        market.turn_honest();
+        market.ledger.book.check().unwrap();
     }
 }

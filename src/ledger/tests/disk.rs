@@ -1,4 +1,4 @@
-//! The files: what survives, what is refused, and what happens when the disk does not play along.
+//! Tests of the ledger files: recovery, rejected files, and disk faults.
 
 use std::{
     fs, io,
@@ -57,30 +57,30 @@ pub(super) fn ready(ledger: &mut Ledger, now: UnixMs) {
 pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
-        assert!(Instant::now() < deadline, "it never came to pass");
+        assert!(Instant::now() < deadline, "timed out");
         thread::park_timeout(Duration::from_micros(200));
     }
 }
 
-/// Reserves, and waits while the lease is only catching up.
+/// Reserves an order; waits while the durable limit is being raised.
 #[track_caller]
-pub(crate) fn reserve(ledger: &mut Ledger, want: OrderRequest, now: UnixMs) -> ApprovedOrder {
+pub(crate) fn reserve(ledger: &mut Ledger, request: OrderRequest, now: UnixMs) -> ApprovedOrder {
     let mut approved = None;
-    wait_until(|| match ledger.reserve(want, now) {
+    wait_until(|| match ledger.reserve(request, now) {
         Ok(found) => {
             approved = Some(found);
             true
         }
-        Err(denied) => {
-            assert_eq!(denied, RiskRejection::Behind);
+        Err(rejection) => {
+            assert_eq!(rejection, RiskRejection::Behind);
             false
         }
     });
     approved.unwrap()
 }
 
-/// What would be on the disk if the process died now: a copy of all files.
-pub(super) fn image(from: &Path) -> tempfile::TempDir {
+/// Copies all files, as a process that is killed now would leave them.
+pub(super) fn crash_image(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
         if from.join(name).exists() {
@@ -90,8 +90,8 @@ pub(super) fn image(from: &Path) -> tempfile::TempDir {
     to
 }
 
-/// Makes an image what it would be if the machine had lost power: of the records that the
-/// database does not have, only those stay that `survives` keeps.
+/// Turns a crash image into the image of a power loss: of the records that are not in the database,
+/// only those remain for which `survives` returns `true`.
 pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
     let database = rusqlite::Connection::open(image.join(DATABASE)).unwrap();
     let sql = "SELECT value FROM meta WHERE key = 'applied'";
@@ -115,13 +115,13 @@ pub(super) fn state(ledger: &Ledger, n: u32) -> OrderState {
 }
 
 #[test]
-fn everything_survives_a_stop_in_order() {
+fn everything_survives_a_clean_shutdown() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
-    let _nothing = buy_kept(&mut ledger, 2, &TAKEN);
-    let _nothing = buy_kept(&mut ledger, 3, &LOST);
-    let _nothing = ledger.halt(HaltReason::Person(me()), after(1));
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 2, &TAKEN);
+    let _effects = place_order_when_ready(&mut ledger, 3, &UNKNOWN);
+    let _effects = ledger.halt(HaltReason::Operator(operator()), after(1));
     let before = ledger.snapshot(after(2));
     drop(ledger);
 
@@ -131,22 +131,25 @@ fn everything_survives_a_stop_in_order() {
     assert_eq!(now, Snapshot { reconciled: false, ..before });
     assert_eq!(
         [1, 2, 3].map(|n| state(&ledger, n)),
-        [OrderState::Bought, OrderState::Refused, OrderState::Unknown]
+        [OrderState::Bought, OrderState::Rejected, OrderState::Unknown]
     );
-    assert_eq!(now.halts[0].reason, HaltReason::Person(me()));
-    ledger.resume(me(), after(3));
+    assert_eq!(now.halts[0].reason, HaltReason::Operator(operator()));
+    ledger.resume(operator(), after(3));
     ready(&mut ledger, after(3));
-    assert_eq!(ledger.reserve(want(1, 1), after(3)).unwrap_err(), RiskRejection::AlreadyRequested);
+    assert_eq!(
+        ledger.reserve(order_request(1, 1), after(3)).unwrap_err(),
+        RiskRejection::AlreadyRequested
+    );
 }
 
 #[test]
-fn a_rehearsal_changes_nothing_here_or_on_the_disk() {
+fn warming_the_caches_changes_nothing_in_memory_or_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     let before = ledger.snapshot(after(1));
     for n in 1..100 {
-        ledger.rehearse(&want(n, 10), after(1));
+        ledger.warm_caches(&order_request(n, 10), after(1));
     }
     assert_eq!(ledger.snapshot(after(1)), before);
     drop(ledger);
@@ -157,20 +160,20 @@ fn a_rehearsal_changes_nothing_here_or_on_the_disk() {
     assert_eq!(ledger.book().intents().len(), 1);
 }
 
-pub(super) fn buy_kept(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Effects {
-    let approved = reserve(ledger, want(n, 10), T0);
+pub(super) fn place_order_when_ready(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Effects {
+    let approved = reserve(ledger, order_request(n, 10), T0);
     ledger.sent(approved.id(), T0).unwrap();
     ledger.settle(approved.id(), outcome, T0).unwrap()
 }
 
 #[test]
-fn a_process_that_dies_forgets_nothing_and_what_was_in_flight_is_unknown() {
+fn a_killed_process_loses_no_record_and_orders_in_flight_become_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
-    let _in_flight = reserve(&mut ledger, want(2, 10), T0);
-    // At once, whether the database has heard of it or not.
-    let image = image(folder.path());
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
+    let _in_flight = reserve(&mut ledger, order_request(2, 10), T0);
+    // No wait for the database: the record may be in the intent file only.
+    let image = crash_image(folder.path());
     let mut again = open(image.path(), "boot", after(1));
     assert_eq!([1, 2].map(|n| state(&again, n)), [OrderState::Bought, OrderState::Unknown]);
     let snapshot = again.snapshot(after(1));
@@ -178,11 +181,11 @@ fn a_process_that_dies_forgets_nothing_and_what_was_in_flight_is_unknown() {
 }
 
 #[test]
-fn power_loss_counts_all_that_was_leased_and_old_listings_are_never_bought() {
+fn power_loss_counts_the_whole_durable_limit_and_old_listings_are_never_ordered() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _in_flight = reserve(&mut ledger, want(1, 10), T0);
-    let image = image(folder.path());
+    let _in_flight = reserve(&mut ledger, order_request(1, 10), T0);
+    let image = crash_image(folder.path());
     lose_power(image.path(), || false);
     let mut again =
         Ledger::open(&place(image.path(), "another"), limits(), &entries(), after(1)).unwrap();
@@ -192,36 +195,36 @@ fn power_loss_counts_all_that_was_leased_and_old_listings_are_never_bought() {
     assert!(known == 1 || snapshot.loss.coins >= coins(10), "{snapshot:?}");
     assert!(coins(10) <= snapshot.spent && snapshot.spent <= coins(200));
     let reading = AccountReading { trades: &[], complete: true, started: after(1) };
-    let _nothing = again.reconcile(&reading, Some(coins(1_000)), after(1));
-    let denied = again.reserve(want(9, 1), after(1)).unwrap_err();
-    assert!(matches!(denied, RiskRejection::BeforePowerLoss { .. }), "{denied}");
+    let _effects = again.reconcile(&reading, Some(coins(1_000)), after(1));
+    let rejection = again.reserve(order_request(9, 1), after(1)).unwrap_err();
+    assert!(matches!(rejection, RiskRejection::BeforePowerLoss { .. }), "{rejection}");
 
-    // Once the window has passed and the account agrees, only the barrier stays, for good.
+    // Once the window has passed and the account agrees, only the barrier remains, permanently.
     let reading = AccountReading { started: after(100), ..reading };
     assert_eq!(again.reconcile(&reading, Some(coins(1_000)), after(100)).halts, []);
     assert_eq!(again.snapshot(after(100)).spent, Amount::ZERO);
     drop(again);
     let mut later = open(image.path(), "another", after(200));
-    let denied = later.reserve(want(9, 1), after(200)).unwrap_err();
-    assert!(matches!(denied, RiskRejection::BeforePowerLoss { .. }), "{denied}");
-    let young = OrderRequest { created_at: Some(after(200)), ..want(9, 1) };
+    let rejection = later.reserve(order_request(9, 1), after(200)).unwrap_err();
+    assert!(matches!(rejection, RiskRejection::BeforePowerLoss { .. }), "{rejection}");
+    let young = OrderRequest { created_at: Some(after(200)), ..order_request(9, 1) };
     let _approved = reserve(&mut later, young, after(200));
 }
 
 #[test]
-fn a_stop_in_order_gives_the_lease_back() {
+fn a_clean_shutdown_releases_the_durable_limit() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     drop(ledger);
     let mut again = open(folder.path(), "another", after(1));
     let snapshot = again.snapshot(after(1));
     assert_eq!((snapshot.spent, snapshot.loss.count), (coins(10), 0));
-    let _approved = reserve(&mut again, want(2, 1), after(1));
+    let _approved = reserve(&mut again, order_request(2, 1), after(1));
 }
 
 #[test]
-fn a_second_process_is_told_who_has_the_ledger() {
+fn a_second_process_gets_the_pid_of_the_lock_holder() {
     let folder = tempfile::tempdir().unwrap();
     let _ledger = open(folder.path(), "boot", T0);
     let place = place(folder.path(), "boot");
@@ -244,12 +247,12 @@ fn a_ledger_refuses_another_marketplace_and_another_account() {
     let error = ledger.bind("account-2").unwrap_err();
     assert!(matches!(error, LedgerError::OtherAccount { .. }), "{error}");
     let reading = AccountReading { trades: &[], complete: true, started: T0 };
-    let _nothing = ledger.reconcile(&reading, Some(coins(1_000)), T0);
-    assert_eq!(ledger.reserve(want(1, 1), T0).unwrap_err(), RiskRejection::NotReconciled);
+    let _effects = ledger.reconcile(&reading, Some(coins(1_000)), T0);
+    assert_eq!(ledger.reserve(order_request(1, 1), T0).unwrap_err(), RiskRejection::NotReconciled);
 }
 
 #[test]
-fn a_damaged_database_is_refused_and_left_as_it_is() {
+fn a_damaged_database_is_refused_and_not_modified() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path(), "boot", T0));
     let path = folder.path().join(DATABASE);
@@ -275,15 +278,15 @@ fn a_database_of_a_later_version_is_refused() {
 }
 
 #[test]
-fn a_hole_in_the_intent_file_is_damage_after_a_kill() {
+fn a_missing_record_in_the_intent_file_is_damage_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     wait_until(|| ledger.is_durable());
-    let before = image(folder.path());
+    let before = crash_image(folder.path());
     for n in 1..=3 {
-        let _nothing = buy_kept(&mut ledger, n, &BOUGHT);
+        let _effects = place_order_when_ready(&mut ledger, n, &BOUGHT);
     }
-    // The database as it was, the intent file as it is, but for one record in the middle.
+    // Combine the old database with the new intent file, without one record in the middle.
     let mut bytes = fs::read(folder.path().join(INTENT_FILE)).unwrap();
     let records = || bytes.as_chunks::<RECORD_BYTES>().0.iter().enumerate();
     let newest = records().filter_map(|(slot, bytes)| Some((Record::decode(bytes)?, slot)));
@@ -298,25 +301,25 @@ fn a_hole_in_the_intent_file_is_damage_after_a_kill() {
 }
 
 #[test]
-fn a_database_that_cannot_be_written_stops_buying_until_it_can() {
+fn an_unwritable_database_stops_orders_until_it_is_writable() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let approved = reserve(&mut ledger, want(1, 10), T0);
+    let approved = reserve(&mut ledger, order_request(1, 10), T0);
     wait_until(|| ledger.is_durable());
     let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
-    let _nothing = ledger.settle(approved.id(), &BOUGHT, T0).unwrap();
+    let _effects = ledger.settle(approved.id(), &BOUGHT, T0).unwrap();
     wait_until(|| ledger.failure().is_some());
-    assert_eq!(ledger.reserve(want(2, 10), T0).unwrap_err(), RiskRejection::Unwritable);
+    assert_eq!(ledger.reserve(order_request(2, 10), T0).unwrap_err(), RiskRejection::Unwritable);
     hold.rollback().unwrap();
     wait_until(|| ledger.failure().is_none());
-    let _approved = reserve(&mut ledger, want(2, 10), T0);
+    let _approved = reserve(&mut ledger, order_request(2, 10), T0);
     drop(ledger);
     let again = open(folder.path(), "boot", after(1));
-    assert_eq!(state(&again, 1), OrderState::Bought, "nothing was lost meanwhile");
+    assert_eq!(state(&again, 1), OrderState::Bought, "no record is lost");
 }
 
-/// A disk in memory that can be made to fail.
+/// A disk in memory with injectable faults.
 #[derive(Debug)]
 struct FaultyDisk {
     bytes: Mutex<Vec<u8>>,
@@ -324,16 +327,16 @@ struct FaultyDisk {
     synced_by: Mutex<Vec<ThreadId>>,
 }
 
-const WORKS: u8 = 0;
+const NO_FAULT: u8 = 0;
 const FULL: u8 = 1;
-const TORN: u8 = 2;
-const SHORT: u8 = 3;
+const TORN_WRITE: u8 = 2;
+const SHORT_WRITE: u8 = 3;
 
 impl FaultyDisk {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             bytes: Mutex::default(),
-            fault: AtomicU8::new(WORKS),
+            fault: AtomicU8::new(NO_FAULT),
             synced_by: Mutex::default(),
         })
     }
@@ -356,15 +359,15 @@ impl Storage for FaultyDisk {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let len = match fault {
-            TORN => bytes.len() / 2,
-            SHORT => bytes.len().min(7),
+            TORN_WRITE => bytes.len() / 2,
+            SHORT_WRITE => bytes.len().min(7),
             _ => bytes.len(),
         };
         let (offset, mut held) = (usize::try_from(offset).unwrap(), self.bytes.lock().unwrap());
         let end = held.len().max(offset + len);
         held.resize(end, 0);
         held[offset..][..len].copy_from_slice(&bytes[..len]);
-        if fault == TORN { Err(io::ErrorKind::Other.into()) } else { Ok(len) }
+        if fault == TORN_WRITE { Err(io::ErrorKind::Other.into()) } else { Ok(len) }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -379,30 +382,33 @@ impl Storage for FaultyDisk {
 
 fn open_faulty(folder: &Path, disk: &Arc<FaultyDisk>, now: UnixMs) -> Result<Ledger, LedgerError> {
     let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(disk);
-    let wish = OpenSettings { budget: limits(), entries: &entries(), now, live: None };
+    let settings = OpenSettings { budget: limits(), entries: &entries(), now, live: None };
     let mut taken = Err(LedgerError::Stopped);
     wait_until(|| {
         taken = LedgerLock::take(folder);
         !matches!(taken, Err(LedgerError::Locked { .. }))
     });
-    Ledger::open_on(&place(folder, "boot"), storage, taken?, wish)
+    Ledger::open_on(&place(folder, "boot"), storage, taken?, settings)
 }
 
 #[test]
-fn an_intent_file_that_cannot_be_written_stops_buying_and_loses_no_answer() {
-    for fault in [FULL, TORN] {
+fn an_unwritable_intent_file_stops_orders_and_loses_no_answer() {
+    for fault in [FULL, TORN_WRITE] {
         let folder = tempfile::tempdir().unwrap();
         let disk = FaultyDisk::new();
         let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
         ready(&mut ledger, T0);
-        let first = reserve(&mut ledger, want(1, 10), T0);
+        let first = reserve(&mut ledger, order_request(1, 10), T0);
         disk.set(fault);
-        assert_eq!(ledger.reserve(want(2, 10), T0).unwrap_err(), RiskRejection::Unwritable);
+        assert_eq!(
+            ledger.reserve(order_request(2, 10), T0).unwrap_err(),
+            RiskRejection::Unwritable
+        );
         assert!(ledger.failure().is_some());
-        assert_eq!(ledger.book().intent(&id(2)), None, "what is not kept is not counted");
-        let _nothing = ledger.settle(first.id(), &BOUGHT, T0).unwrap();
-        disk.set(WORKS);
-        let _approved = reserve(&mut ledger, want(2, 10), T0);
+        assert_eq!(ledger.book().intent(&id(2)), None, "an order without a record does not count");
+        let _effects = ledger.settle(first.id(), &BOUGHT, T0).unwrap();
+        disk.set(NO_FAULT);
+        let _approved = reserve(&mut ledger, order_request(2, 10), T0);
         assert_eq!(ledger.failure(), None);
         drop(ledger);
         let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
@@ -411,19 +417,19 @@ fn an_intent_file_that_cannot_be_written_stops_buying_and_loses_no_answer() {
 }
 
 #[test]
-fn whoever_approves_syncs_nothing() {
+fn the_approving_thread_never_syncs() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::new();
     let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
     ready(&mut ledger, T0);
     let here = thread::current().id();
     let synced_here = || disk.synced_by.lock().unwrap().iter().filter(|id| **id == here).count();
-    // The file was laid out from here; that is the only time.
+    // Only the allocation of the file is synced by this thread.
     assert_eq!(synced_here(), 1);
     for n in 0..100 {
-        let approved = reserve(&mut ledger, want(n, 1), T0);
+        let approved = reserve(&mut ledger, order_request(n, 1), T0);
         ledger.sent(approved.id(), T0).unwrap();
-        let _nothing = ledger.settle(approved.id(), &TAKEN, T0).unwrap();
+        let _effects = ledger.settle(approved.id(), &TAKEN, T0).unwrap();
     }
     assert_eq!(synced_here(), 1);
 }
@@ -433,28 +439,28 @@ fn short_writes_are_completed() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::new();
     let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
-    disk.set(SHORT);
+    disk.set(SHORT_WRITE);
     ready(&mut ledger, T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     drop(ledger);
     let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
     assert_eq!(state(&again, 1), OrderState::Bought);
 }
 
 #[test]
-fn a_disk_too_full_for_the_intent_file_is_said_at_the_start() {
+fn a_disk_too_full_for_the_intent_file_fails_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::new();
     disk.set(FULL);
     let error = open_faulty(folder.path(), &disk, T0).unwrap_err();
-    assert!(matches!(error, LedgerError::File { what: "allocate", .. }), "{error}");
+    assert!(matches!(error, LedgerError::File { action: "allocate", .. }), "{error}");
 }
 
 #[test]
 fn a_torn_tail_is_cut_at_the_last_whole_record() {
     let disk = FaultyDisk::new();
     let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(&disk);
-    let OpenedLog { ring, is_new } = WriteAheadLog::open(storage).unwrap();
+    let OpenedLog { intent_log, is_new } = WriteAheadLog::open(storage).unwrap();
     assert!(is_new);
     let record = |position| Record {
         position,
@@ -463,40 +469,40 @@ fn a_torn_tail_is_cut_at_the_last_whole_record() {
         event: LedgerEvent::Accepted { id: id(1) },
     };
     for position in 1..=3 {
-        ring.write(&record(position)).unwrap();
+        intent_log.write(&record(position)).unwrap();
     }
-    disk.set(TORN);
-    ring.write(&record(4)).unwrap_err();
-    let found = ring.survivors(1).unwrap();
-    assert_eq!((found.records, found.hole), (vec![record(2), record(3)], None));
+    disk.set(TORN_WRITE);
+    intent_log.write(&record(4)).unwrap_err();
+    let found = intent_log.recover(1).unwrap();
+    assert_eq!((found.records, found.missing_record), (vec![record(2), record(3)], None));
 }
 
 #[test]
 fn records_of_an_earlier_round_are_not_taken_for_new_ones() {
     let disk = FaultyDisk::new();
     let storage: Arc<dyn Storage> = Arc::<FaultyDisk>::clone(&disk);
-    let ring = WriteAheadLog::open(storage).unwrap().ring;
+    let intent_log = WriteAheadLog::open(storage).unwrap().intent_log;
     let last = write_ahead_log::SLOTS + 2;
     let record =
         |position| Record { position, at: T0, uptime_ms: None, event: LedgerEvent::Baselined };
     for position in [1, 2, 3, last - 1, last] {
-        ring.write(&record(position)).unwrap();
+        intent_log.write(&record(position)).unwrap();
     }
-    let found = ring.survivors(last - 2).unwrap();
+    let found = intent_log.recover(last - 2).unwrap();
     assert_eq!(found.records, [record(last - 1), record(last)]);
-    assert_eq!(ring.read(1).unwrap(), None, "overwritten");
-    assert_eq!(ring.read(3).unwrap(), Some(record(3)));
+    assert_eq!(intent_log.read(1).unwrap(), None, "overwritten");
+    assert_eq!(intent_log.read(3).unwrap(), Some(record(3)));
 }
 
 #[test]
-fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
+fn an_unknown_order_is_settled_after_a_restart_from_the_account() {
     for (listed, balance, expected) in
         [(true, 990, OrderState::Bought), (false, 1_000, OrderState::NotBought)]
     {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = open(folder.path(), "boot", T0);
-        let _in_flight = reserve(&mut ledger, want(1, 10), after(1));
-        let image = image(folder.path());
+        let _in_flight = reserve(&mut ledger, order_request(1, 10), after(1));
+        let image = crash_image(folder.path());
         let place = place(image.path(), "boot");
         let mut again = Ledger::open(&place, limits(), &entries(), after(2)).unwrap();
         again.bind("account-1").unwrap();
@@ -504,8 +510,8 @@ fn an_unknown_buy_is_settled_after_a_restart_by_what_the_account_shows() {
         let trade = OwnTrade { id: id(1), status, price, joined_at: None };
         let trades = if listed { vec![trade] } else { Vec::new() };
         let reading = AccountReading { trades: &trades, complete: true, started: after(70) };
-        let aftermath = again.reconcile(&reading, Some(coins(balance)), after(70));
-        assert_eq!(aftermath.halts, []);
+        let effects = again.reconcile(&reading, Some(coins(balance)), after(70));
+        assert_eq!(effects.halts, []);
         assert_eq!(state(&again, 1), expected);
     }
 }
@@ -515,32 +521,32 @@ fn a_ledger_can_be_read_and_verified_beside_its_writer_and_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(LedgerReader::open(folder.path()), Err(LedgerError::Missing { .. })));
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &TAKEN);
-    let _in_flight = reserve(&mut ledger, want(2, 10), T0);
-    let image = image(folder.path());
+    let _effects = place_order_when_ready(&mut ledger, 1, &TAKEN);
+    let _in_flight = reserve(&mut ledger, order_request(2, 10), T0);
+    let image = crash_image(folder.path());
     for folder in [folder.path(), image.path()] {
-        let archive = LedgerReader::open(folder).unwrap();
-        assert_eq!(archive.book().intents(), ledger.book().intents());
-        assert_eq!(archive.owner().0, Some("market.example"));
-        archive.verify().unwrap();
+        let reader = LedgerReader::open(folder).unwrap();
+        assert_eq!(reader.book().intents(), ledger.book().intents());
+        assert_eq!(reader.owner().0, Some("market.example"));
+        reader.verify().unwrap();
     }
     wait_until(|| ledger.is_durable());
-    let archive = LedgerReader::open(folder.path()).unwrap();
-    let intent = archive.book().intents()[0];
-    assert_eq!(archive.label(&intent), "first");
-    let details = archive.details(intent.sequence).unwrap();
+    let reader = LedgerReader::open(folder.path()).unwrap();
+    let intent = reader.book().intents()[0];
+    assert_eq!(reader.label(&intent), "first");
+    let details = reader.details(intent.sequence).unwrap();
     assert_eq!((details.sent_at, details.answered_at), (Some(T0), Some(T0)));
-    assert_eq!(details.answer.as_deref(), Some("no longer available: taken"));
+    assert_eq!(details.answer.as_deref(), Some("another buyer was faster"));
 }
 
 #[test]
-fn a_balance_that_stays_the_same_fills_no_file() {
+fn an_unchanged_balance_writes_no_record() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     for second in 1..100 {
-        let _nothing = ledger.set_balance(coins(1_000), after(second), after(second));
+        let _effects = ledger.set_balance(coins(1_000), after(second), after(second));
     }
-    let _nothing = ledger.set_balance(coins(1_001), after(100), after(100));
+    let _effects = ledger.set_balance(coins(1_001), after(100), after(100));
     drop(ledger);
     let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     let sql = "SELECT count(*) FROM events WHERE kind = 'balance'";
@@ -549,24 +555,24 @@ fn a_balance_that_stays_the_same_fills_no_file() {
 }
 
 #[test]
-fn a_row_that_somebody_changed_is_found() {
+fn verify_detects_a_modified_row() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     drop(ledger);
     LedgerReader::open(folder.path()).unwrap().verify().unwrap();
     let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     database.execute("UPDATE intents SET price = 1", []).unwrap();
     let error = LedgerReader::open(folder.path()).unwrap().verify().unwrap_err();
-    assert!(error.to_string().contains("intent 1 is not what its events say"), "{error}");
+    assert!(error.to_string().contains("the row of intent 1 differs from its events"), "{error}");
 }
 
 #[test]
 fn an_intent_file_that_is_gone_is_treated_as_power_loss() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _in_flight = reserve(&mut ledger, want(1, 10), T0);
-    let image = image(folder.path());
+    let _in_flight = reserve(&mut ledger, order_request(1, 10), T0);
+    let image = crash_image(folder.path());
     fs::remove_file(image.path().join(INTENT_FILE)).unwrap();
     let place = place(image.path(), "boot");
     let mut again = Ledger::open(&place, limits(), &entries(), after(1)).unwrap();
@@ -574,11 +580,11 @@ fn an_intent_file_that_is_gone_is_treated_as_power_loss() {
 }
 
 #[test]
-fn the_words_of_the_marketplace_are_kept_for_a_person() {
+fn the_response_text_of_the_marketplace_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &TAKEN);
-    assert!(ledger.keep_words(&id(1), &"trade is not joinable ä".repeat(100)));
+    let _effects = place_order_when_ready(&mut ledger, 1, &TAKEN);
+    assert!(ledger.record_response(&id(1), &"trade is not joinable ä".repeat(100)));
     drop(ledger);
     let path: PathBuf = folder.path().join(DATABASE);
     let database = rusqlite::Connection::open(path).unwrap();
@@ -587,8 +593,8 @@ fn the_words_of_the_marketplace_are_kept_for_a_person() {
     assert!(words.starts_with("trade is not joinable") && words.len() <= 500, "{words}");
 }
 
-/// The files that version 0.1.0 left of a session against the simulated market.
-fn left_by_0_1_0(how: &str) -> tempfile::TempDir {
+/// Unpacks the files of a session of version 0.1.0 with the simulated market.
+fn files_of_0_1_0(how: &str) -> tempfile::TempDir {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger-0.1.0").join(how);
     let to = tempfile::tempdir().unwrap();
     for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
@@ -602,14 +608,14 @@ fn left_by_0_1_0(how: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_ledger_of_0_1_0_opens_verifies_and_goes_on() {
-    // A stop in order holds under any boot; what was killed is whole under the same one.
+fn a_ledger_of_0_1_0_opens_verifies_and_accepts_orders() {
+    // A clean shutdown is complete after any boot; a kill only after the same boot.
     for (how, boot) in [("clean", "another"), ("killed", BOOT_OF_0_1_0)] {
-        let folder = left_by_0_1_0(how);
-        let archive = LedgerReader::open(folder.path()).unwrap();
-        archive.verify().unwrap();
-        let (before, spent) = (archive.book().intents().len(), counted(archive.book()));
-        drop(archive);
+        let folder = files_of_0_1_0(how);
+        let reader = LedgerReader::open(folder.path()).unwrap();
+        reader.verify().unwrap();
+        let (before, spent) = (reader.book().intents().len(), counted(reader.book()));
+        drop(reader);
         assert!(before > 20, "{how}: {before} orders");
 
         let place =
@@ -625,15 +631,15 @@ fn a_ledger_of_0_1_0_opens_verifies_and_goes_on() {
         let unknown = ledger.book().intents().iter().filter(is_unknown).count();
         assert!(unknown > 0, "{how}");
         let reading = AccountReading { trades: &[], complete: true, started: now };
-        let _maybe_halts = ledger.reconcile(&reading, Some(coins(500)), now);
-        ledger.resume(me(), now);
-        let fresh = OrderRequest { created_at: Some(now), ..want(1, 10) };
+        let _effects = ledger.reconcile(&reading, Some(coins(500)), now);
+        ledger.resume(operator(), now);
+        let fresh = OrderRequest { created_at: Some(now), ..order_request(1, 10) };
         let _approved = reserve(&mut ledger, fresh, now);
         wait_until(|| ledger.is_durable());
         drop(ledger);
-        let archive = LedgerReader::open(folder.path()).unwrap();
-        archive.verify().unwrap();
-        assert_eq!(archive.book().intents().len(), before + 1, "{how}");
+        let reader = LedgerReader::open(folder.path()).unwrap();
+        reader.verify().unwrap();
+        assert_eq!(reader.book().intents().len(), before + 1, "{how}");
     }
 }
 
@@ -644,27 +650,27 @@ fn counted(book: &LedgerState) -> Amount {
     counting.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price))
 }
 
-/// The wall clock was set forward by two hours between two runs on one boot.
+/// The wall clock is set forward by two hours between two runs on the same boot.
 #[test]
-fn after_a_restart_on_the_same_boot_windows_go_on_by_the_uptime() {
+fn after_a_restart_on_the_same_boot_windows_continue_by_uptime() {
     let folder = tempfile::tempdir().unwrap();
     let place =
         |uptime_ms| LedgerLocation { uptime_ms: Some(uptime_ms), ..place(folder.path(), "boot") };
     let limits = Budget { per_hour: Some(coins(10)), ..limits() };
     let mut ledger = Ledger::open(&place(1_000_000), limits.clone(), &entries(), T0).unwrap();
     ready(&mut ledger, T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     drop(ledger);
 
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    // Ten minutes later by the uptime, and then 59 and 61.
+    // 10, 59 and 61 minutes later by the uptime.
     for (minutes, expected) in [(10, Some(hour)), (59, Some(hour)), (61, None)] {
         let now = after(7_200 + minutes * 60);
         let uptime_ms = 1_000_000 + minutes * 60_000;
         let mut ledger = Ledger::open(&place(uptime_ms), limits.clone(), &entries(), now).unwrap();
         ready(&mut ledger, now);
-        wait_until(|| ledger.is_leased());
-        let fresh = OrderRequest { created_at: Some(now), ..want(2, 1) };
+        wait_until(|| ledger.is_limit_durable());
+        let fresh = OrderRequest { created_at: Some(now), ..order_request(2, 1) };
         assert_eq!(ledger.reserve(fresh, now).err(), expected, "after {minutes} minutes");
     }
 }

@@ -1,5 +1,5 @@
-//! What happens when the files of a ledger are deleted, replaced, rolled back or kept from it, while
-//! a bot runs and between two runs; and what the account's mark knows of it.
+//! Tests of ledger files that are deleted, replaced, rolled back or made unwritable, while a bot
+//! runs and between two runs, and of the account's mark that detects it.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::{
     disk::{
-        buy_kept, entries, image, limits, open, place, ready, reserve, state as state_of,
-        wait_until,
+        crash_image, entries, limits, open, place, place_order_when_ready, ready, reserve,
+        state as state_of, wait_until,
     },
     *,
 };
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// A machine with a state directory and a place for the data directory.
+/// A temporary directory tree with a state directory and the path of a data directory.
 struct SimulatedMachine {
     top: TempDir,
 }
@@ -47,7 +47,7 @@ impl SimulatedMachine {
     }
 
     fn live(&self, new_ledger: Option<NewLedger>) -> LiveOpen {
-        LiveOpen { state: Some(self.state()), new_ledger, ..LiveOpen::default() }
+        LiveOpen { state_dir: Some(self.state()), new_ledger, ..LiveOpen::default() }
     }
 
     fn open(&self, data: &Path, new_ledger: Option<NewLedger>) -> Result<Ledger, LedgerError> {
@@ -61,19 +61,19 @@ impl SimulatedMachine {
         ledger.bind("account-1").map(|()| ledger)
     }
 
-    /// A ledger that is ready to order.
+    /// Opens a ledger that approves orders.
     fn ready(&self) -> Ledger {
         let mut ledger = self.bound(&self.data(), None).unwrap();
         ready(&mut ledger, after(10));
         ledger
     }
 
-    /// A ledger with orders on record, closed in order.
+    /// Creates a ledger with orders and shuts it down cleanly.
     fn with_orders(orders: u32) -> Self {
         let machine = Self::new();
         let mut ledger = machine.ready();
         for n in 1..=orders {
-            let _nothing = buy_kept(&mut ledger, n, &BOUGHT);
+            let _effects = place_order_when_ready(&mut ledger, n, &BOUGHT);
         }
         machine
     }
@@ -90,191 +90,197 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn halts(ledger: &mut Ledger) -> Vec<HaltReason> {
-    let aftermath = ledger.check_losses(after(20));
-    aftermath.halts.iter().map(|halt| halt.reason).collect()
+    let effects = ledger.check_losses(after(20));
+    effects.halts.iter().map(|halt| halt.reason).collect()
 }
 
-/// Waits for a halt with this reason, and checks that nothing is approved.
+/// Waits for a halt for this reason and asserts that no order is approved.
 #[track_caller]
-fn stops(ledger: &mut Ledger, fault: StorageFault) {
-    stops_with_one_of(ledger, &[fault]);
+fn assert_stops(ledger: &mut Ledger, fault: StorageFault) {
+    assert_stops_with_one_of(ledger, &[fault]);
 }
 
 #[track_caller]
-fn stops_with_one_of(ledger: &mut Ledger, faults: &[StorageFault]) {
+fn assert_stops_with_one_of(ledger: &mut Ledger, faults: &[StorageFault]) {
     let names = |failure: &str| faults.iter().any(|fault| failure.contains(&fault.to_string()));
     wait_until(|| ledger.failure().is_some_and(|failure| names(&failure)));
     assert_eq!(
-        ledger.reserve(want(90, 1), after(20)).unwrap_err(),
+        ledger.reserve(order_request(90, 1), after(20)).unwrap_err(),
         RiskRejection::Unwritable,
         "at once"
     );
     let [HaltReason::Storage(found)] = halts(ledger)[..] else { panic!("not one halt") };
     assert!(faults.contains(&found), "{found}");
-    assert_eq!(halts(ledger), [], "it is reported once");
-    assert_eq!(ledger.reserve(want(90, 1), after(20)).unwrap_err(), RiskRejection::Halted);
+    assert_eq!(halts(ledger), [], "a halt is reported once");
+    assert_eq!(ledger.reserve(order_request(90, 1), after(20)).unwrap_err(), RiskRejection::Halted);
 }
 
 #[test]
-fn the_files_are_looked_at_often_enough_to_stop_within_a_second() {
-    // And the session asks for losses every half a second.
-    assert!(watch::EVERY * watch::LOOKS_PER_PROBE <= Duration::from_millis(500));
+fn the_files_are_checked_often_enough_to_stop_within_a_second() {
+    // The session checks for losses every 500 ms.
+    assert!(watch::CHECK_INTERVAL * watch::CHECKS_PER_PROBE <= Duration::from_millis(500));
 }
 
 #[test]
-fn a_directory_that_is_deleted_stops_orders_and_a_resume_does_not_help() {
+fn a_deleted_directory_stops_orders_even_after_a_resume() {
     let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     fs::remove_dir_all(machine.data()).unwrap();
-    stops(&mut ledger, StorageFault::Gone);
-    ledger.resume(me(), after(21));
-    assert_eq!(ledger.reserve(want(2, 1), after(21)).unwrap_err(), RiskRejection::Unwritable);
+    assert_stops(&mut ledger, StorageFault::Gone);
+    ledger.resume(operator(), after(21));
+    assert_eq!(
+        ledger.reserve(order_request(2, 1), after(21)).unwrap_err(),
+        RiskRejection::Unwritable
+    );
     assert_eq!(halts(&mut ledger), [HaltReason::Storage(StorageFault::Gone)]);
 }
 
 #[test]
-fn what_a_deleted_ledger_knew_is_in_a_copy_that_can_be_put_back() {
+fn a_deleted_ledger_is_saved_to_a_copy_that_can_be_restored() {
     let machine = SimulatedMachine::new();
     let (data, state) = (machine.data(), machine.state());
     let mut ledger = machine.ready();
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
-    let in_flight = reserve(&mut ledger, want(2, 10), after(10));
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
+    let in_flight = reserve(&mut ledger, order_request(2, 10), after(10));
     fs::remove_dir_all(&data).unwrap();
     let copy = copy_path(&state, &data);
     wait_until(|| copy.exists());
-    // What happens afterwards gets there, too.
-    let _nothing = ledger.settle(in_flight.id(), &BOUGHT, after(11)).unwrap();
+    // Later records are copied too.
+    let _effects = ledger.settle(in_flight.id(), &BOUGHT, after(11)).unwrap();
     drop(ledger);
-    let archive = LedgerReader::open_or_copy(&data, Some(&state)).unwrap();
-    archive.verify().unwrap();
+    let reader = LedgerReader::open_or_copy(&data, Some(&state)).unwrap();
+    reader.verify().unwrap();
     let states: Vec<OrderState> =
-        archive.book().intents().iter().map(|intent| intent.state).collect();
+        reader.book().intents().iter().map(|intent| intent.state).collect();
     assert_eq!(states, [OrderState::Bought, OrderState::Bought]);
-    drop(archive);
+    drop(reader);
 
-    let refused = machine.bound(&data, None).unwrap_err().to_string();
-    assert!(refused.contains(&format!("move its copy {copy:?}")), "{refused}");
+    let error = machine.bound(&data, None).unwrap_err().to_string();
+    assert!(error.contains(&format!("move its copy {copy:?}")), "{error}");
     fs::rename(&copy, data.join(DATABASE)).unwrap();
     let mut again = machine.ready();
     assert_eq!(
         (state_of(&again, 1), state_of(&again, 2)),
         (OrderState::Bought, OrderState::Bought)
     );
-    assert_eq!(again.snapshot(after(20)).loss.count, 0, "it was closed in order");
-    assert_eq!(again.reserve(want(1, 1), after(20)).unwrap_err(), RiskRejection::AlreadyRequested);
+    assert_eq!(again.snapshot(after(20)).loss.count, 0, "the shutdown was clean");
+    assert_eq!(
+        again.reserve(order_request(1, 1), after(20)).unwrap_err(),
+        RiskRejection::AlreadyRequested
+    );
 }
 
 #[test]
-fn a_directory_that_was_moved_and_comes_back_is_used_again_once_a_person_resumes() {
+fn a_directory_moved_away_and_back_is_used_again_after_a_resume() {
     let machine = SimulatedMachine::new();
     let (data, elsewhere) = (machine.data(), machine.top.path().join("elsewhere"));
     let mut ledger = machine.ready();
     fs::rename(&data, &elsewhere).unwrap();
-    stops(&mut ledger, StorageFault::Gone);
+    assert_stops(&mut ledger, StorageFault::Gone);
     let copy = copy_path(&machine.state(), &data);
     wait_until(|| copy.exists());
-    // What is written meanwhile goes to the files that are held.
-    let _nothing = ledger.set_balance(coins(999), after(20), after(20));
+    // Meanwhile, records go to the open files.
+    let _effects = ledger.set_balance(coins(999), after(20), after(20));
     wait_until(|| ledger.is_durable());
     fs::rename(&elsewhere, &data).unwrap();
     wait_until(|| ledger.failure().is_none());
-    assert_eq!(ledger.reserve(want(1, 1), after(21)).unwrap_err(), RiskRejection::Halted);
+    assert_eq!(ledger.reserve(order_request(1, 1), after(21)).unwrap_err(), RiskRejection::Halted);
     wait_until(|| !copy.exists());
-    ledger.resume(me(), after(22));
-    let _approved = reserve(&mut ledger, want(1, 1), after(22));
+    ledger.resume(operator(), after(22));
+    let _approved = reserve(&mut ledger, order_request(1, 1), after(22));
     drop(ledger);
     let again = open(&data, "boot", after(30));
-    assert_eq!(state_of(&again, 1), OrderState::Unknown, "nothing was lost meanwhile");
+    assert_eq!(state_of(&again, 1), OrderState::Unknown, "no record is lost");
 }
 
 #[test]
-fn a_directory_that_was_replaced_stops_orders_and_is_left_as_it_is() {
+fn a_replaced_directory_stops_orders_and_is_not_modified() {
     let machine = SimulatedMachine::new();
     let (data, elsewhere) = (machine.data(), machine.top.path().join("elsewhere"));
     let mut ledger = machine.ready();
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     wait_until(|| ledger.is_durable());
     fs::rename(&data, &elsewhere).unwrap();
     copy_folder(&elsewhere, &data);
     let log = data.join("ledger.db-wal");
     let before = (fs::read(data.join(DATABASE)).unwrap(), fs::read(&log).unwrap());
-    // For a moment there was no directory.
-    stops_with_one_of(&mut ledger, &[StorageFault::Gone, StorageFault::Replaced]);
+    // The directory was missing for a moment, so both faults are possible.
+    assert_stops_with_one_of(&mut ledger, &[StorageFault::Gone, StorageFault::Replaced]);
     let failed = ledger.failure();
-    let began = Instant::now();
-    wait_until(|| began.elapsed() > watch::EVERY * 3);
+    let start = Instant::now();
+    wait_until(|| start.elapsed() > watch::CHECK_INTERVAL * 3);
     assert_eq!((halts(&mut ledger), ledger.failure()), (vec![], failed), "one cause is one halt");
     drop(ledger);
-    // Closing a database removes its log by its path, and that is another one's now.
+    // SQLite removes the log by its path on close; that path now belongs to other files.
     assert_eq!((fs::read(data.join(DATABASE)).unwrap(), fs::read(&log).unwrap()), before);
 }
 
 #[test]
-fn an_older_copy_that_is_restored_in_place_stops_orders_and_is_not_written_to() {
+fn an_older_copy_restored_in_place_stops_orders_and_is_not_modified() {
     for name in [DATABASE, "ledger.db-wal"] {
         let machine = SimulatedMachine::new();
         let path = machine.data().join(name);
         let mut ledger = machine.ready();
         wait_until(|| ledger.is_durable());
         let older = fs::read(&path).unwrap();
-        let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+        let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
         wait_until(|| ledger.is_durable());
         fs::write(&path, &older).unwrap();
-        stops(&mut ledger, StorageFault::Changed);
-        let _nothing = ledger.set_balance(coins(7), after(21), after(21));
+        assert_stops(&mut ledger, StorageFault::Changed);
+        let _effects = ledger.set_balance(coins(7), after(21), after(21));
         drop(ledger);
         assert_eq!(fs::read(&path).unwrap(), older, "{name}");
     }
 }
 
 #[test]
-fn an_intents_file_that_is_zeroed_or_rolled_back_in_place_stops_orders() {
+fn an_intent_file_zeroed_or_rolled_back_in_place_stops_orders() {
     for is_zeroed in [true, false] {
         let machine = SimulatedMachine::new();
         let path = machine.data().join(INTENT_FILE);
         let mut ledger = machine.ready();
         let older = fs::read(&path).unwrap();
         for n in 1..=3 {
-            let _nothing = buy_kept(&mut ledger, n, &BOUGHT);
+            let _effects = place_order_when_ready(&mut ledger, n, &BOUGHT);
         }
         wait_until(|| ledger.is_durable());
-        // A rehearsal writes the last record again, which must not hide what happened.
+        // Warming the caches rewrites the last record, which must not hide the change.
         fs::write(&path, if is_zeroed { vec![0; older.len()] } else { older }).unwrap();
-        ledger.rehearse(&want(50, 1), after(11));
-        stops(&mut ledger, StorageFault::Changed);
+        ledger.warm_caches(&order_request(50, 1), after(11));
+        assert_stops(&mut ledger, StorageFault::Changed);
     }
 }
 
 #[test]
-fn a_program_that_writes_to_the_database_stops_orders_and_one_that_reads_does_not() {
+fn a_foreign_writer_of_the_database_stops_orders_and_a_reader_does_not() {
     let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     let foreign = Connection::open(machine.data().join(DATABASE)).unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     wait_until(|| {
         let count: i64 =
             foreign.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
         LedgerReader::open(&machine.data()).unwrap().verify().unwrap();
-        count > 0 && began.elapsed() > watch::EVERY * 4
+        count > 0 && start.elapsed() > watch::CHECK_INTERVAL * 4
     });
     assert_eq!(ledger.failure(), None);
     foreign.execute("UPDATE meta SET value = 0 WHERE key = 'applied'", []).unwrap();
-    stops(&mut ledger, StorageFault::Changed);
+    assert_stops(&mut ledger, StorageFault::Changed);
 }
 
 #[test]
-fn a_directory_that_accepts_no_write_stops_orders_until_it_does() {
+fn an_unwritable_directory_stops_orders_until_it_is_writable() {
     let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
-    // Also root cannot create a file where a directory is.
+    // Not even root can create a file where a directory exists.
     let obstacle = machine.data().join("ledger.probe");
     wait_until(|| fs::create_dir(&obstacle).is_ok());
-    stops(&mut ledger, StorageFault::Unwritable);
+    assert_stops(&mut ledger, StorageFault::Unwritable);
     fs::remove_dir(&obstacle).unwrap();
     wait_until(|| ledger.failure().is_none());
-    ledger.resume(me(), after(21));
-    let _approved = reserve(&mut ledger, want(1, 1), after(21));
+    ledger.resume(operator(), after(21));
+    let _approved = reserve(&mut ledger, order_request(1, 1), after(21));
 }
 
 #[test]
@@ -288,20 +294,20 @@ fn a_foreign_reader_cannot_make_the_databases_log_grow_without_bound() {
     wait_until(|| {
         for _ in 0..20 {
             balance += 1;
-            let _nothing = ledger.set_balance(coins(balance), after(11), after(11));
+            let _effects = ledger.set_balance(coins(balance), after(11), after(11));
         }
         wait_until(|| ledger.is_durable() || ledger.failure().is_some());
         ledger.failure().is_some()
     });
-    stops(&mut ledger, StorageFault::LogFull);
+    assert_stops(&mut ledger, StorageFault::LogFull);
     let log = machine.data().join("ledger.db-wal");
     let len = || fs::metadata(&log).unwrap().len();
     assert!(len() < 13 * 1024 * 1024, "{}", len());
     hold.rollback().unwrap();
     wait_until(|| ledger.failure().is_none());
     assert!(len() <= 6 * 1024 * 1024, "{}", len());
-    ledger.resume(me(), after(21));
-    let _approved = reserve(&mut ledger, want(1, 1), after(21));
+    ledger.resume(operator(), after(21));
+    let _approved = reserve(&mut ledger, order_request(1, 1), after(21));
 }
 
 #[test]
@@ -313,57 +319,64 @@ fn a_lost_thread_stops_orders_and_is_named() {
     let place = place(&machine.data(), "boot");
     let mut ledger = Ledger::open_live(&place, &live, limits(), &entries(), after(10)).unwrap();
     ready(&mut ledger, after(10));
-    live.alarm.lose(ThreadName::Account);
-    assert_eq!(ledger.reserve(want(1, 1), after(11)).unwrap_err(), RiskRejection::Unwritable);
+    live.alarm.mark_lost(ThreadName::Account);
+    assert_eq!(
+        ledger.reserve(order_request(1, 1), after(11)).unwrap_err(),
+        RiskRejection::Unwritable
+    );
     assert_eq!(halts(&mut ledger), [HaltReason::Thread(ThreadName::Account)]);
     let failure = ledger.failure().unwrap();
     assert!(failure.contains("the thread `account` panicked or ended"), "{failure}");
-    ledger.resume(me(), after(12));
-    assert_eq!(halts(&mut ledger), [HaltReason::Thread(ThreadName::Account)], "it is still lost");
+    ledger.resume(operator(), after(12));
+    assert_eq!(
+        halts(&mut ledger),
+        [HaltReason::Thread(ThreadName::Account)],
+        "the thread is still lost"
+    );
 }
 
-/// Opens what a kill left, on the same boot, after the intents file was changed.
-fn after_a_kill(image: &TempDir) -> Ledger {
+/// Opens a crash image on the same boot.
+fn open_after_kill(image: &TempDir) -> Ledger {
     let place = place(image.path(), "boot");
     Ledger::open(&place, limits(), &entries(), after(1)).unwrap()
 }
 
 #[test]
-fn an_intents_file_that_was_changed_between_two_runs_counts_as_a_loss() {
+fn an_intent_file_changed_between_two_runs_counts_as_a_loss() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     let older = fs::read(folder.path().join(INTENT_FILE)).unwrap();
     for n in 1..=3 {
-        let _nothing = buy_kept(&mut ledger, n, &BOUGHT);
+        let _effects = place_order_when_ready(&mut ledger, n, &BOUGHT);
     }
     wait_until(|| ledger.is_durable());
     let other = tempfile::tempdir().unwrap();
     let mut another = open(other.path(), "boot", T0);
     for n in 11..=16 {
-        let _nothing = buy_kept(&mut another, n, &TAKEN);
+        let _effects = place_order_when_ready(&mut another, n, &TAKEN);
     }
     let foreign = fs::read(other.path().join(INTENT_FILE)).unwrap();
     for changed in [vec![0; older.len()], older, foreign] {
-        let image = image(folder.path());
+        let image = crash_image(folder.path());
         fs::write(image.path().join(INTENT_FILE), changed).unwrap();
-        let mut again = after_a_kill(&image);
+        let mut again = open_after_kill(&image);
         let snapshot = again.snapshot(after(1));
         assert!(snapshot.loss.count > 0, "{snapshot:?}");
         assert!(snapshot.spent <= coins(200), "within the limits");
-        assert_eq!(again.book().intents().len(), 3, "nothing foreign is taken over");
+        assert_eq!(again.book().intents().len(), 3, "no foreign record is taken over");
         drop(again);
-        // Nor by the start after.
-        assert_eq!(after_a_kill(&image).book().intents().len(), 3);
+        // The next start takes over nothing foreign either.
+        assert_eq!(open_after_kill(&image).book().intents().len(), 3);
     }
-    // As it is, nothing is lost.
-    assert_eq!(after_a_kill(&image(folder.path())).book().loss().count, 0);
+    // The unchanged file loses nothing.
+    assert_eq!(open_after_kill(&crash_image(folder.path())).book().loss().count, 0);
 }
 
 #[test]
-fn after_a_stop_in_order_the_intents_file_is_not_needed() {
+fn after_a_clean_shutdown_the_intent_file_is_not_needed() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
-    let _nothing = buy_kept(&mut ledger, 1, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     drop(ledger);
     let path = folder.path().join(INTENT_FILE);
     fs::write(&path, vec![0; fs::read(&path).unwrap().len()]).unwrap();
@@ -386,7 +399,7 @@ mod modes {
     }
 
     #[test]
-    fn every_file_and_the_directory_are_for_their_owner_alone() {
+    fn the_directory_and_every_file_are_private_to_the_owner() {
         let machine = SimulatedMachine::with_orders(1);
         let data = machine.data();
         set(&data.join(DATABASE), 0o644);
@@ -406,7 +419,7 @@ mod modes {
     }
 
     #[test]
-    fn a_directory_that_others_may_write_is_refused_with_what_to_run() {
+    fn a_directory_writable_by_others_is_refused_with_the_fix() {
         let machine = SimulatedMachine::with_orders(1);
         for open in [0o770, 0o707] {
             set(&machine.data(), open);
@@ -432,7 +445,7 @@ mod modes {
 }
 
 #[test]
-fn a_second_bot_for_the_account_is_refused_whatever_its_directory() {
+fn a_second_bot_for_the_account_is_refused_in_any_directory() {
     let machine = SimulatedMachine::new();
     let first = machine.ready();
     let other = machine.top.path().join("other");
@@ -445,34 +458,34 @@ fn a_second_bot_for_the_account_is_refused_whatever_its_directory() {
     assert!(error.contains("in use") && !error.contains("SNIPER_DATA"), "{error}");
     drop(first);
     let error = machine.bound(&other, None);
-    // The first never ordered, and yet it was this account's ledger.
-    assert!(matches!(error, Err(LedgerError::Forgotten { .. })));
+    // The first ledger has no order, but it is this account's ledger.
+    assert!(matches!(error, Err(LedgerError::OtherLedger { .. })));
     machine.bound(&machine.data(), None).unwrap();
 }
 
 #[test]
-fn a_ledger_that_is_lost_or_an_older_copy_is_refused_and_so_is_a_new_one_that_is_not_needed() {
+fn a_lost_ledger_an_older_copy_and_an_unneeded_new_ledger_are_refused() {
     let machine = SimulatedMachine::with_orders(1);
     let data = machine.data();
     let older = machine.top.path().join("older");
     copy_folder(&data, &older);
     let mut ledger = machine.ready();
-    let _nothing = buy_kept(&mut ledger, 2, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 2, &BOUGHT);
     drop(ledger);
     let error = machine.open(&data, Some(NewLedger::Counted)).unwrap_err();
-    assert!(matches!(error, LedgerError::NotNeeded { .. }), "{error}");
+    assert!(matches!(error, LedgerError::LedgerComplete { .. }), "{error}");
     machine.bound(&data, None).unwrap();
 
     fs::remove_dir_all(&data).unwrap();
     copy_folder(&older, &data);
     let error = machine.bound(&data, None).unwrap_err();
-    assert!(matches!(error, LedgerError::Older { found: 1, last: 2, .. }), "{error}");
+    assert!(matches!(error, LedgerError::OlderCopy { found: 1, last: 2, .. }), "{error}");
     fs::remove_dir_all(&data).unwrap();
     let error = machine.bound(&data, None).unwrap_err();
-    assert!(matches!(error, LedgerError::Forgotten { last: 2, .. }), "{error}");
+    assert!(matches!(error, LedgerError::OtherLedger { last: 2, .. }), "{error}");
     assert!(error.to_string().contains("--new-ledger"), "{error}");
-    // The empty ledger that was begun then belongs to nobody and is still refused.
-    assert!(matches!(machine.bound(&data, None), Err(LedgerError::Forgotten { .. })));
+    // The empty ledger created by that attempt is bound to no account and still refused.
+    assert!(matches!(machine.bound(&data, None), Err(LedgerError::OtherLedger { .. })));
     machine.bound(&data, Some(NewLedger::Counted)).unwrap();
     machine.bound(&data, None).unwrap();
 }
@@ -484,7 +497,7 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
     let older = machine.top.path().join("older");
     copy_folder(&data, &older);
     let mut ledger = machine.ready();
-    let _nothing = buy_kept(&mut ledger, 2, &BOUGHT);
+    let _effects = place_order_when_ready(&mut ledger, 2, &BOUGHT);
     drop(ledger);
     fs::remove_dir_all(&data).unwrap();
     copy_folder(&older, &data);
@@ -497,7 +510,7 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
 }
 
 #[test]
-fn a_new_ledger_counts_what_was_bought_within_a_day_also_after_a_restart() {
+fn a_new_ledger_counts_purchases_of_the_last_day_also_after_a_restart() {
     let own =
         |n, joined_at, status| OwnTrade { id: id(n), status, price: Some(coins(10)), joined_at };
     let now = after(10);
@@ -518,18 +531,18 @@ fn a_new_ledger_counts_what_was_bought_within_a_day_also_after_a_restart() {
         assert_eq!(ledger.oldest_open(), Some(day_ago).filter(|_| new == NewLedger::Counted));
         drop(ledger);
         let mut ledger = machine.bound(&machine.data(), None).unwrap();
-        let aftermath = ledger.reconcile(&reading, Some(coins(1_000)), after(12));
-        assert_eq!(aftermath.halts, []);
+        let effects = ledger.reconcile(&reading, Some(coins(1_000)), after(12));
+        assert_eq!(effects.halts, []);
         let found: Vec<TradeId> = ledger.book().intents().iter().map(|one| one.id).collect();
         assert_eq!(found, counted.iter().map(|n| id(*n)).collect::<Vec<_>>(), "{new:?}");
         let spent = coins(10 * i64::try_from(counted.len()).unwrap());
         assert_eq!(ledger.snapshot(after(12)).spent, spent);
         assert_eq!(ledger.oldest_open().is_some(), !counted.is_empty(), "only what is open");
-        // A purchase that turns up later was made by somebody else.
+        // A purchase that appears later was not made by this bot.
         let late = [own(9, Some(after(13)), TradeStatus::Joined)];
         let reading = AccountReading { trades: &late, complete: true, started: after(14) };
-        let aftermath = ledger.reconcile(&reading, None, after(14));
-        assert_eq!(aftermath.halts[0].reason, HaltReason::Unintended { id: id(9) });
+        let effects = ledger.reconcile(&reading, None, after(14));
+        assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(9) });
     }
 }
 
@@ -538,9 +551,9 @@ fn a_kill_never_leaves_a_mark_that_is_ahead_of_its_ledger() {
     let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
     for n in 1..=20 {
-        let _nothing = buy_kept(&mut ledger, n, &TAKEN);
+        let _effects = place_order_when_ready(&mut ledger, n, &TAKEN);
         if n % 5 == 0 {
-            let image = image(&machine.data());
+            let image = crash_image(&machine.data());
             let mark = fs::read(mark_file(&machine)).unwrap();
             let copied = SimulatedMachine::new();
             fs::create_dir_all(copied.state()).unwrap();

@@ -1,12 +1,12 @@
-//! Arbitrary histories against a market that keeps books of its own: whatever happens, in any
-//! order, the market never sees more than the limits allow.
+//! Property test of arbitrary histories against a market that keeps its own books: the market never
+//! receives requests beyond the limits.
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::disk::{image, lose_power, place, wait_until};
+use super::disk::{crash_image, lose_power, place, wait_until};
 
 use crate::{
     config::Budget,
@@ -17,44 +17,59 @@ use crate::{
 
 #[derive(Clone, Debug)]
 enum ModelStep {
-    /// A listing fits an entry.
-    Match { listing: u32, entry: usize },
-    /// The market receives the oldest request that has not arrived, and takes it or not.
-    Arrive { accept: bool },
-    /// An answer comes for some request in flight: the true one, or none.
-    Answer { which: usize, lost: bool },
-    /// A request turns out never to have left.
-    Unsent { which: usize },
-    /// The market gives back one of its sales, or delivers it.
-    Finish { which: usize, deliver: bool },
-    /// The program ends in some way, and starts again from what it left.
-    Restart(ModelOutcome),
-    /// A person changes the limits.
-    Limits { total: i64, minute: u32 },
-    /// The account is read and compared.
+    /// A listing matches an entry.
+    Match {
+        listing: u32,
+        entry: usize,
+    },
+    /// The market receives the oldest pending request and accepts or rejects it.
+    Arrive {
+        accept: bool,
+    },
+    /// A request in flight gets its true answer, or its answer is lost.
+    Answer {
+        which: usize,
+        lost: bool,
+    },
+    /// A request was never sent.
+    Unsent {
+        which: usize,
+    },
+    /// The market delivers a purchase, or cancels and refunds it.
+    Finish {
+        which: usize,
+        deliver: bool,
+    },
+    /// The program ends and restarts from its files.
+    Restart(ProgramEnd),
+    /// The operator changes the limits.
+    Limits {
+        total: i64,
+        minute: u32,
+    },
+    /// The account is read and reconciled.
     Reconcile,
-    /// A person has looked.
     Resume,
-    /// Time passes.
-    Wait { seconds: u64 },
+    Wait {
+        seconds: u64,
+    },
 }
 
-/// How the program ends.
+/// The way in which the program ends.
 #[derive(Clone, Copy, Debug)]
-enum ModelOutcome {
-    /// In order.
+enum ProgramEnd {
     Clean,
     /// By `kill -9`.
     Killed,
-    /// With the machine; of what was not durable, what a set bit stands for survives.
+    /// The machine loses power. Each record that is not durable survives if its bit is set.
     PowerLost(u64),
 }
 
-fn end() -> impl Strategy<Value = ModelOutcome> {
+fn program_end() -> impl Strategy<Value = ProgramEnd> {
     prop_oneof![
-        1 => Just(ModelOutcome::Clean),
-        2 => Just(ModelOutcome::Killed),
-        2 => any::<u64>().prop_map(ModelOutcome::PowerLost),
+        1 => Just(ProgramEnd::Clean),
+        2 => Just(ProgramEnd::Killed),
+        2 => any::<u64>().prop_map(ProgramEnd::PowerLost),
     ]
 }
 
@@ -67,7 +82,7 @@ fn step() -> impl Strategy<Value = ModelStep> {
         1 => any::<usize>().prop_map(|which| ModelStep::Unsent { which }),
         2 => (any::<usize>(), any::<bool>())
             .prop_map(|(which, deliver)| ModelStep::Finish { which, deliver }),
-        1 => end().prop_map(ModelStep::Restart),
+        1 => program_end().prop_map(ModelStep::Restart),
         1 => (0_i64..150, 0_u32..6).prop_map(|(total, minute)| ModelStep::Limits { total, minute }),
         3 => Just(ModelStep::Reconcile),
         1 => Just(ModelStep::Resume),
@@ -75,14 +90,14 @@ fn step() -> impl Strategy<Value = ModelStep> {
     ]
 }
 
-/// One request, as the market sees it.
+/// A request in the market's books.
 #[derive(Clone, Debug)]
 struct ModelRequest {
     id: TradeId,
     price: Amount,
     entry: usize,
     left_at: UnixMs,
-    /// `None`: not arrived; else whether it was accepted.
+    /// `None` until the request has arrived at the market.
     accepted: Option<bool>,
     status: TradeStatus,
     waiting: bool,
@@ -90,7 +105,7 @@ struct ModelRequest {
 }
 
 impl ModelRequest {
-    /// Whether its coins are gone, or may yet go.
+    /// Returns `true` if the request was charged and not refunded, or can still be charged.
     fn may_cost(&self) -> bool {
         !self.unsent
             && self.accepted != Some(false)
@@ -105,11 +120,11 @@ struct ModelMarket {
     balance: Amount,
     now: UnixMs,
     budget: Budget,
-    /// When each listing was first seen.
+    /// Creation time of each listing.
     created: HashMap<u32, UnixMs>,
-    /// Listings of another era are others.
+    /// Incremented by a power loss; each era has its own listings.
     era: u32,
-    /// Where the ledger is kept, if it is.
+    /// Directory of the ledger; `None` for a ledger in memory.
     folder: Option<TempDir>,
 }
 
@@ -143,7 +158,7 @@ impl ModelMarket {
             Some(folder) => open(folder.path(), &budget, "boot", now),
             None => Ledger::in_memory(budget.clone(), &whitelist(), true),
         };
-        let mut world = Self {
+        let mut market = Self {
             ledger,
             events: Vec::new(),
             requests: Vec::new(),
@@ -154,13 +169,13 @@ impl ModelMarket {
             era: 0,
             folder,
         };
-        world.reconcile();
-        world
+        market.reconcile();
+        market
     }
 
     fn step(&mut self, step: &ModelStep) {
         match *step {
-            ModelStep::Match { listing, entry } => self.want(listing, entry),
+            ModelStep::Match { listing, entry } => self.on_match(listing, entry),
             ModelStep::Arrive { accept } => {
                 let mut arriving = self.requests.iter_mut();
                 let Some(request) =
@@ -182,8 +197,7 @@ impl ModelMarket {
                     request.unsent = true;
                     let id = request.id;
                     let never = Outcome::NotSent(NotSent::Closed);
-                    let _nothing_new =
-                        self.ledger.settle(&id, &never, self.now).unwrap_or_default();
+                    let _effects = self.ledger.settle(&id, &never, self.now).unwrap_or_default();
                 }
             }
             ModelStep::Finish { which, deliver } => {
@@ -209,13 +223,13 @@ impl ModelMarket {
         }
     }
 
-    fn want(&mut self, listing: u32, entry: usize) {
+    fn on_match(&mut self, listing: u32, entry: usize) {
         let listing = listing + self.era * 1_000;
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
         let price = coins(1 + i64::from(listing) * 7 % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let want = OrderRequest { id, price, entry, created_at };
-        if let Ok(approved) = self.reserve(want) {
+        let order_request = OrderRequest { id, price, entry, created_at };
+        if let Ok(approved) = self.reserve(order_request) {
             self.requests.retain(|request| !(request.id == id && request.unsent));
             self.requests.push(ModelRequest {
                 id: *approved.id(),
@@ -231,15 +245,15 @@ impl ModelMarket {
         }
     }
 
-    /// Asks the ledger, and asks again once the disk has caught up.
-    fn reserve(&mut self, want: OrderRequest) -> Result<ApprovedOrder, RiskRejection> {
-        let answer = self.ledger.reserve(want, self.now);
+    /// Reserves an order, and retries once after the disk has caught up.
+    fn reserve(&mut self, order_request: OrderRequest) -> Result<ApprovedOrder, RiskRejection> {
+        let answer = self.ledger.reserve(order_request, self.now);
         if !matches!(answer, Err(RiskRejection::Behind)) {
             return answer;
         }
-        wait_until(|| self.ledger.is_durable() && self.ledger.is_leased());
-        let answer = self.ledger.reserve(want, self.now);
-        assert!(!matches!(answer, Err(RiskRejection::Behind)), "it has caught up");
+        wait_until(|| self.ledger.is_durable() && self.ledger.is_limit_durable());
+        let answer = self.ledger.reserve(order_request, self.now);
+        assert!(!matches!(answer, Err(RiskRejection::Behind)), "the disk has caught up");
         answer
     }
 
@@ -251,17 +265,17 @@ impl ModelMarket {
             Some(true) if !lost => {
                 Outcome::Bought { price: Some(request.price), server_time: None }
             }
-            Some(false) if !lost => Outcome::Refused(RejectReason::Taken),
+            Some(false) if !lost => Outcome::Rejected(RejectReason::Taken),
             _ => Outcome::Unknown(Unknown::Timeout),
         };
         request.waiting = false;
         let id = request.id;
-        let _nothing_new = self.ledger.settle(&id, &outcome, self.now).unwrap();
-        // A request that has not arrived by the time it is given up arrives within the window.
+        let _effects = self.ledger.settle(&id, &outcome, self.now).unwrap();
+        // A request that has not arrived yet may arrive within the window.
     }
 
     fn reconcile(&mut self) {
-        // Whatever left a whole window ago has arrived by now, or never will.
+        // A request that was sent a whole window ago has arrived by now, or never will.
         for request in self.requests.iter_mut().filter(|request| request.accepted.is_none()) {
             if request.left_at.plus(Duration::from_secs(30)) <= self.now {
                 request.accepted = Some(false);
@@ -279,11 +293,11 @@ impl ModelMarket {
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete: true, started: self.now };
-        let aftermath = self.ledger.reconcile(&reading, Some(self.balance), self.now);
-        assert_eq!(aftermath.halts, [], "nothing here is strange");
+        let effects = self.ledger.reconcile(&reading, Some(self.balance), self.now);
+        assert_eq!(effects.halts, [], "no halt");
     }
 
-    fn restart(&mut self, end: ModelOutcome) {
+    fn restart(&mut self, end: ProgramEnd) {
         match self.folder.take() {
             Some(folder) => self.reopen(folder, end),
             None => self.replay(),
@@ -294,12 +308,12 @@ impl ModelMarket {
         self.reconcile();
     }
 
-    fn reopen(&mut self, folder: TempDir, end: ModelOutcome) {
+    fn reopen(&mut self, folder: TempDir, end: ProgramEnd) {
         let (folder, boot) = match end {
-            ModelOutcome::Clean => (folder, "another"),
-            ModelOutcome::Killed => (image(folder.path()), "boot"),
-            ModelOutcome::PowerLost(mut fate) => {
-                let image = image(folder.path());
+            ProgramEnd::Clean => (folder, "another"),
+            ProgramEnd::Killed => (crash_image(folder.path()), "boot"),
+            ProgramEnd::PowerLost(mut fate) => {
+                let image = crash_image(folder.path());
                 lose_power(image.path(), || {
                     fate = fate.rotate_left(1);
                     fate & 1 == 1
@@ -308,7 +322,7 @@ impl ModelMarket {
                 (image, "another")
             }
         };
-        // What is left of the old one goes on writing to a folder that nobody looks at.
+        // The old ledger keeps writing to its own directory, which no longer matters.
         let other = Ledger::in_memory(self.budget.clone(), &whitelist(), true);
         drop(std::mem::replace(&mut self.ledger, other));
         drop(open(folder.path(), &self.budget, boot, self.now));
@@ -316,7 +330,7 @@ impl ModelMarket {
         self.folder = Some(folder);
     }
 
-    /// The events so far make the same book again.
+    /// Replays the events, which must give the same state.
     fn replay(&mut self) {
         let mut book = LedgerState::new(self.budget.clone(), true);
         book.set_entries(&whitelist());
@@ -326,15 +340,15 @@ impl ModelMarket {
         }
         std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
         book.reconciled = self.ledger.book.reconciled;
-        assert_eq!(book.intents, self.ledger.book.intents, "a replay comes to the same");
+        assert_eq!(book.intents, self.ledger.book.intents, "replay");
         assert_eq!(book.snapshot(self.now), self.ledger.book.snapshot(self.now));
         self.ledger.book = book;
-        let _nothing = self
+        let _effects = self
             .ledger
-            .record_sure(self.now, LedgerEvent::Started { boot: event::BootId::default() });
+            .record_infallible(self.now, LedgerEvent::Started { boot: event::BootId::default() });
     }
 
-    /// Invariants 1 and 2, by the market's own books.
+    /// Checks invariants 1 and 2, by the market's books.
     fn check_limits(&self) {
         let may_cost = || self.requests.iter().filter(|request| request.may_cost());
         let sum = |within: u64| {
@@ -390,10 +404,10 @@ proptest! {
     fn no_history_exceeds_a_limit_or_requests_a_listing_twice(
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let mut world = ModelMarket::new(None);
+        let mut market = ModelMarket::new(None);
         for step in &steps {
-            world.step(step);
-            world.ledger.book.check().unwrap();
+            market.step(step);
+            market.ledger.book.check().unwrap();
         }
     }
 }
@@ -403,19 +417,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases_on_disk()))]
 
     #[test]
-    fn no_history_does_either_through_kills_and_power_loss(
+    fn no_history_with_kills_and_power_loss_exceeds_a_limit_or_requests_a_listing_twice(
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut world = ModelMarket::new(Some(tempfile::tempdir().unwrap()));
+        let mut market = ModelMarket::new(Some(tempfile::tempdir().unwrap()));
         for step in &steps {
-            world.step(step);
-            world.ledger.book.check().unwrap();
+            market.step(step);
+            market.ledger.book.check().unwrap();
         }
     }
 }
 
-/// How many histories are played on real files: a few, unless somebody asks for more.
+/// Number of histories on real files: `SNIPER_TEST_CASES`, or 12.
 fn cases_on_disk() -> u32 {
-    let asked = std::env::var("SNIPER_TEST_CASES").ok();
-    asked.and_then(|cases| cases.parse().ok()).unwrap_or(12)
+    let cases = std::env::var("SNIPER_TEST_CASES").ok();
+    cases.and_then(|cases| cases.parse().ok()).unwrap_or(12)
 }

@@ -1,4 +1,4 @@
-//! What halts, what resumes, and what the marketplace's own word proves.
+//! Tests of halts, and of the evidence in answers, the feed, the list of trades and the balance.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::{
     ledger::{
         account::SETTLE,
         event::BootId,
-        state::{PAUSE, REFUSALS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
+        state::{PAUSE, REJECTIONS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
     },
 };
 
-fn own(n: u32, status: TradeStatus) -> OwnTrade {
+fn own_trade(n: u32, status: TradeStatus) -> OwnTrade {
     OwnTrade { id: id(n), status, price: None, joined_at: None }
 }
 
@@ -22,39 +22,39 @@ fn reading(trades: &[OwnTrade], seconds: u64) -> AccountReading<'_> {
 }
 
 #[test]
-fn where_buys_cost_money_nothing_is_bought_before_the_first_reconciliation() {
+fn a_live_ledger_approves_no_order_before_the_first_reconciliation() {
     let mut ledger = Ledger::in_memory(budget(), &[entry(None)], true);
-    check_denied(&mut ledger, want(1, 1), T0, RiskRejection::NotReconciled);
-    let _nothing = ledger.set_balance(coins(100), T0, T0);
-    check_denied(&mut ledger, want(1, 1), T0, RiskRejection::NotReconciled);
+    assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NotReconciled);
+    let _effects = ledger.set_balance(coins(100), T0, T0);
+    assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NotReconciled);
     assert_eq!(ledger.reconcile(&reading(&[], 1), None, after(1)).halts, []);
-    let _approved = ledger.reserve(want(1, 1), after(1)).unwrap();
+    let _approved = ledger.reserve(order_request(1, 1), after(1)).unwrap();
 }
 
 #[test]
-fn what_the_account_held_at_the_first_start_is_no_reason_to_halt() {
+fn purchases_from_before_the_first_start_do_not_halt() {
     let mut ledger = ledger(budget());
-    let held = [own(7, TradeStatus::Completed), own(8, TradeStatus::Joined)];
+    let held = [own_trade(7, TradeStatus::Completed), own_trade(8, TradeStatus::Joined)];
     assert_eq!(ledger.reconcile(&reading(&held, 0), None, T0).halts, []);
     assert_eq!(ledger.reconcile(&reading(&held, 1), None, after(1)).halts, []);
 }
 
 #[test]
-fn a_purchase_that_nobody_intended_halts_until_a_person_has_looked() {
+fn an_unexpected_purchase_halts_until_a_resume() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), None, T0);
-    let strange = [own(7, TradeStatus::Joined)];
-    let aftermath = ledger.reconcile(&reading(&strange, 1), None, after(1));
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Unintended { id: id(7) });
-    check_denied(&mut ledger, want(1, 1), after(2), RiskRejection::Halted);
+    let _effects = ledger.reconcile(&reading(&[], 0), None, T0);
+    let strange = [own_trade(7, TradeStatus::Joined)];
+    let effects = ledger.reconcile(&reading(&strange, 1), None, after(1));
+    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(7) });
+    assert_rejected(&mut ledger, order_request(1, 1), after(2), RiskRejection::Halted);
     assert_eq!(ledger.reconcile(&reading(&strange, 3), None, after(3)).halts, []);
-    ledger.resume(me(), after(4));
+    ledger.resume(operator(), after(4));
     assert_eq!(ledger.reconcile(&reading(&strange, 5), None, after(5)).halts, []);
-    let _approved = ledger.reserve(want(1, 1), after(6)).unwrap();
+    let _approved = ledger.reserve(order_request(1, 1), after(6)).unwrap();
 }
 
 #[test]
-fn a_refusal_that_only_a_person_can_lift_halts_at_once() {
+fn a_rejection_that_only_the_user_can_fix_halts_at_once() {
     let halting = [
         RejectReason::Captcha,
         RejectReason::Challenge,
@@ -63,13 +63,13 @@ fn a_refusal_that_only_a_person_can_lift_halts_at_once() {
         RejectReason::Forbidden { status: 403 },
         RejectReason::StaleQuery,
     ];
-    for refusal in halting {
+    for reason in halting {
         let mut ledger = ledger(budget());
-        let aftermath = buy(&mut ledger, want(1, 1), &Outcome::Refused(refusal), T0);
-        assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(refusal));
-        check_denied(&mut ledger, want(2, 1), after(86_400), RiskRejection::Halted);
-        ledger.resume(me(), after(86_400));
-        let _approved = ledger.reserve(want(2, 1), after(86_400)).unwrap();
+        let effects = place_order(&mut ledger, order_request(1, 1), &Outcome::Rejected(reason), T0);
+        assert_eq!(effects.halts[0].reason, HaltReason::Rejected(reason));
+        assert_rejected(&mut ledger, order_request(2, 1), after(86_400), RiskRejection::Halted);
+        ledger.resume(operator(), after(86_400));
+        let _approved = ledger.reserve(order_request(2, 1), after(86_400)).unwrap();
     }
 }
 
@@ -77,191 +77,205 @@ fn a_refusal_that_only_a_person_can_lift_halts_at_once() {
 fn lost_races_never_halt() {
     let mut ledger = ledger(budget());
     for n in 0..100 {
-        let refusal = if n % 2 == 0 { RejectReason::Taken } else { RejectReason::NotJoinable };
-        let aftermath = buy(&mut ledger, want(n, 1), &Outcome::Refused(refusal), T0);
-        assert_eq!(aftermath.halts, []);
+        let reason = if n % 2 == 0 { RejectReason::Taken } else { RejectReason::NotJoinable };
+        let effects = place_order(&mut ledger, order_request(n, 1), &Outcome::Rejected(reason), T0);
+        assert_eq!(effects.halts, []);
     }
 }
 
 #[test]
-fn too_many_unknowns_in_a_row_halt_and_an_answer_in_between_forgives() {
+fn too_many_consecutive_unknown_orders_halt_and_an_answer_resets_the_count() {
     let mut ledger = ledger(budget());
     let mut n = 0;
-    let mut play = |outcome: &Outcome, times: u32| {
+    let mut place = |outcome: &Outcome, times: u32| {
         (0..times).fold(0, |halts, _| {
             n += 1;
-            halts + buy(&mut ledger, want(n, 1), outcome, T0).halts.len()
+            halts + place_order(&mut ledger, order_request(n, 1), outcome, T0).halts.len()
         })
     };
-    assert_eq!(play(&LOST, UNKNOWNS_IN_A_ROW_MAX - 1), 0);
-    assert_eq!(play(&TAKEN, 1), 0);
-    assert_eq!(play(&LOST, UNKNOWNS_IN_A_ROW_MAX - 1), 0);
-    assert_eq!(play(&LOST, 1), 1);
+    assert_eq!(place(&UNKNOWN, UNKNOWNS_IN_A_ROW_MAX - 1), 0);
+    assert_eq!(place(&TAKEN, 1), 0);
+    assert_eq!(place(&UNKNOWN, UNKNOWNS_IN_A_ROW_MAX - 1), 0);
+    assert_eq!(place(&UNKNOWN, 1), 1);
 }
 
-const fn unconfirmed(refusal: RejectReason) -> Outcome {
-    Outcome::Unknown(Unknown::Unconfirmed(refusal))
+const fn unconfirmed(reason: RejectReason) -> Outcome {
+    Outcome::Unknown(Unknown::Unconfirmed(reason))
 }
 
 #[test]
-fn an_unconfirmed_refusal_counts_as_spent_and_is_not_in_flight() {
+fn an_unconfirmed_rejection_counts_as_spent_and_is_not_in_flight() {
     let mut ledger = ledger(Budget { total: coins(10), max_in_flight: 1, ..budget() });
-    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(RejectReason::Taken), T0);
-    let denied = RiskRejection::Total { spent: coins(10), price: coins(1), max: coins(10) };
-    check_denied(&mut ledger, want(2, 1), after(86_400), denied);
-    let _nothing = ledger.settle(&id(1), &TAKEN, after(1)).unwrap();
-    let _approved = ledger.reserve(want(2, 10), after(1)).unwrap();
+    let _effects =
+        place_order(&mut ledger, order_request(1, 10), &unconfirmed(RejectReason::Taken), T0);
+    let rejection = RiskRejection::Total { spent: coins(10), price: coins(1), max: coins(10) };
+    assert_rejected(&mut ledger, order_request(2, 1), after(86_400), rejection);
+    let _effects = ledger.settle(&id(1), &TAKEN, after(1)).unwrap();
+    let _approved = ledger.reserve(order_request(2, 10), after(1)).unwrap();
     ledger.book().check().unwrap();
 }
 
 #[test]
-fn an_unconfirmed_refusal_is_bought_if_the_answer_that_follows_says_so() {
+fn an_unconfirmed_rejection_becomes_bought_if_the_next_answer_is_bought() {
     let mut ledger = ledger(budget());
-    let _nothing = buy(&mut ledger, want(1, 10), &unconfirmed(RejectReason::Taken), T0);
-    let _nothing = ledger.settle(&id(1), &BOUGHT, T0).unwrap();
+    let _effects =
+        place_order(&mut ledger, order_request(1, 10), &unconfirmed(RejectReason::Taken), T0);
+    let _effects = ledger.settle(&id(1), &BOUGHT, T0).unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Bought);
 }
 
 #[test]
-fn only_a_refusal_that_stays_unconfirmed_against_evidence_counts_among_the_unknown_in_a_row() {
+fn an_unconfirmed_rejection_counts_as_consecutive_unknown_only_after_contrary_evidence() {
     let mut ledger = ledger(budget());
     for n in 0..100 {
-        let aftermath = buy(&mut ledger, want(n, 1), &unconfirmed(RejectReason::Taken), T0);
-        assert_eq!(aftermath, Effects::default());
+        let effects =
+            place_order(&mut ledger, order_request(n, 1), &unconfirmed(RejectReason::Taken), T0);
+        assert_eq!(effects, Effects::default());
     }
     for n in 0..UNKNOWNS_IN_A_ROW_MAX {
         let foreign = Outcome::Unknown(Unknown::Foreign);
-        let aftermath = ledger.settle(&id(n), &foreign, after(1)).unwrap();
-        assert_eq!(aftermath.halts.len(), usize::from(n + 1 == UNKNOWNS_IN_A_ROW_MAX));
+        let effects = ledger.settle(&id(n), &foreign, after(1)).unwrap();
+        assert_eq!(effects.halts.len(), usize::from(n + 1 == UNKNOWNS_IN_A_ROW_MAX));
     }
 }
 
 #[test]
-fn an_unconfirmed_refusal_ends_no_row_of_unknowns() {
+fn an_unconfirmed_rejection_does_not_reset_the_count_of_unknown_orders() {
     let mut ledger = ledger(budget());
     for n in 1..UNKNOWNS_IN_A_ROW_MAX {
-        let _nothing = buy(&mut ledger, want(n, 1), &LOST, T0);
+        let _effects = place_order(&mut ledger, order_request(n, 1), &UNKNOWN, T0);
     }
-    let _nothing = buy(&mut ledger, want(90, 1), &unconfirmed(RejectReason::Taken), T0);
-    assert_eq!(buy(&mut ledger, want(91, 1), &LOST, T0).halts.len(), 1);
+    let _effects =
+        place_order(&mut ledger, order_request(90, 1), &unconfirmed(RejectReason::Taken), T0);
+    assert_eq!(place_order(&mut ledger, order_request(91, 1), &UNKNOWN, T0).halts.len(), 1);
 }
 
 #[test]
-fn what_an_unconfirmed_refusal_asks_for_applies_at_once_and_once() {
+fn an_unconfirmed_rejection_halts_or_pauses_at_once_and_only_once() {
     let mut halted = ledger(budget());
-    let aftermath = buy(&mut halted, want(1, 1), &unconfirmed(RejectReason::Captcha), T0);
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Refused(RejectReason::Captcha));
-    let confirmed = Outcome::Refused(RejectReason::Captcha);
+    let effects =
+        place_order(&mut halted, order_request(1, 1), &unconfirmed(RejectReason::Captcha), T0);
+    assert_eq!(effects.halts[0].reason, HaltReason::Rejected(RejectReason::Captcha));
+    let confirmed = Outcome::Rejected(RejectReason::Captcha);
     assert_eq!(halted.settle(&id(1), &confirmed, after(1)).unwrap(), Effects::default());
 
     let mut paused = ledger(budget());
     let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
     let mut now = T0;
-    for n in 1..REFUSALS_IN_A_ROW_MAX {
-        let aftermath = buy(&mut paused, want(n, 1), &unconfirmed(limited), now);
+    for n in 1..REJECTIONS_IN_A_ROW_MAX {
+        let effects = place_order(&mut paused, order_request(n, 1), &unconfirmed(limited), now);
         now = now.plus(Duration::from_secs(7));
-        assert_eq!((aftermath.halts.len(), aftermath.paused_until), (0, Some(now)));
+        assert_eq!((effects.halts.len(), effects.paused_until), (0, Some(now)));
     }
-    let last = buy(&mut paused, want(99, 1), &unconfirmed(limited), now);
-    assert_eq!(last.halts[0].reason, HaltReason::Refusals { count: REFUSALS_IN_A_ROW_MAX });
+    let last = place_order(&mut paused, order_request(99, 1), &unconfirmed(limited), now);
+    assert_eq!(last.halts[0].reason, HaltReason::Rejections { count: REJECTIONS_IN_A_ROW_MAX });
 }
 
 #[test]
-fn too_many_requests_pause_as_told_and_halt_when_repeated() {
-    let limited = |retry_after| Outcome::Refused(RejectReason::RateLimited { retry_after });
+fn rate_limiting_pauses_for_retry_after_and_halts_when_repeated() {
+    let limited = |retry_after| Outcome::Rejected(RejectReason::RateLimited { retry_after });
     let mut ledger = ledger(budget());
-    let told = buy(&mut ledger, want(1, 1), &limited(Some(Duration::from_secs(7))), T0);
-    assert_eq!(told.paused_until, Some(after(7)));
-    check_denied(&mut ledger, want(2, 1), after(6), RiskRejection::Paused { until: after(7) });
+    let effects =
+        place_order(&mut ledger, order_request(1, 1), &limited(Some(Duration::from_secs(7))), T0);
+    assert_eq!(effects.paused_until, Some(after(7)));
+    assert_rejected(
+        &mut ledger,
+        order_request(2, 1),
+        after(6),
+        RiskRejection::Paused { until: after(7) },
+    );
     let mut now = after(7);
-    for n in 2..REFUSALS_IN_A_ROW_MAX {
-        assert_eq!(buy(&mut ledger, want(n, 1), &limited(None), now).halts, []);
+    for n in 2..REJECTIONS_IN_A_ROW_MAX {
+        assert_eq!(place_order(&mut ledger, order_request(n, 1), &limited(None), now).halts, []);
         now = now.plus(PAUSE);
     }
-    let last = buy(&mut ledger, want(99, 1), &limited(None), now);
-    assert_eq!(last.halts[0].reason, HaltReason::Refusals { count: REFUSALS_IN_A_ROW_MAX });
+    let last = place_order(&mut ledger, order_request(99, 1), &limited(None), now);
+    assert_eq!(last.halts[0].reason, HaltReason::Rejections { count: REJECTIONS_IN_A_ROW_MAX });
 }
 
 #[test]
 fn a_price_above_the_one_approved_halts_and_counts_at_once() {
     let mut ledger = ledger(budget());
     let dearer = Outcome::Bought { price: Some(coins(12)), server_time: None };
-    let aftermath = buy(&mut ledger, want(1, 10), &dearer, T0);
+    let effects = place_order(&mut ledger, order_request(1, 10), &dearer, T0);
     let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(12) };
-    assert_eq!(aftermath.halts[0].reason, reason);
+    assert_eq!(effects.halts[0].reason, reason);
     assert_eq!(ledger.snapshot(T0).spent, coins(12));
 }
 
 #[test]
 fn a_lower_price_in_an_answer_changes_nothing() {
-    for told in [9, 5, 1] {
+    for reported in [9, 5, 1] {
         let mut ledger = ledger(budget());
-        let cheaper = Outcome::Bought { price: Some(coins(told)), server_time: None };
-        assert_eq!(buy(&mut ledger, want(1, 10), &cheaper, T0), Effects::default());
-        assert_eq!(ledger.snapshot(T0).spent, coins(10), "told {told}");
+        let cheaper = Outcome::Bought { price: Some(coins(reported)), server_time: None };
+        assert_eq!(
+            place_order(&mut ledger, order_request(1, 10), &cheaper, T0),
+            Effects::default()
+        );
+        assert_eq!(ledger.snapshot(T0).spent, coins(10), "reported {reported}");
     }
 }
 
 #[test]
-fn a_price_that_cannot_be_true_halts_with_that_reason_and_never_lowers_what_counts() {
-    for told in [0, -3, 101] {
+fn an_absurd_price_halts_and_never_lowers_the_counted_price() {
+    for reported in [0, -3, 101] {
         let mut ledger = ledger(budget());
-        let paid = coins(told);
+        let paid = coins(reported);
         let absurd = Outcome::Bought { price: Some(paid), server_time: None };
-        let aftermath = buy(&mut ledger, want(1, 10), &absurd, T0);
-        let reason = HaltReason::AbsurdPrice { id: id(1), approved: coins(10), paid };
-        assert_eq!(aftermath.halts[0].reason, reason);
-        assert!(coins(10) <= ledger.snapshot(T0).spent, "told {told}");
+        let effects = place_order(&mut ledger, order_request(1, 10), &absurd, T0);
+        let reason = HaltReason::ImplausiblePrice { id: id(1), approved: coins(10), paid };
+        assert_eq!(effects.halts[0].reason, reason);
+        assert!(coins(10) <= ledger.snapshot(T0).spent, "reported {reported}");
     }
 }
 
 #[test]
 fn a_price_in_the_list_counts_at_once_where_it_is_higher() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-    let dearer = [OwnTrade { price: Some(coins(13)), ..own(1, TradeStatus::Joined) }];
-    let aftermath = ledger.reconcile(&reading(&dearer, 5), None, after(5));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let dearer = [OwnTrade { price: Some(coins(13)), ..own_trade(1, TradeStatus::Joined) }];
+    let effects = ledger.reconcile(&reading(&dearer, 5), None, after(5));
     let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(13) };
-    assert_eq!(aftermath.halts[0].reason, reason);
+    assert_eq!(effects.halts[0].reason, reason);
     assert_eq!(ledger.snapshot(after(5)).spent, coins(13));
-    // The same list again is no news.
+    // The same list again has no effect.
     let again = ledger.reconcile(&reading(&dearer, 6), None, after(6));
     assert_eq!(again, Effects::default());
 }
 
 #[test]
 fn a_lower_price_in_the_list_counts_once_a_later_balance_confirms_it() {
-    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own(1, TradeStatus::Joined) }];
+    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own_trade(1, TradeStatus::Joined) }];
     for (balance, spent) in [(92, 8), (90, 10)] {
         let mut ledger = ledger(budget());
-        let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-        let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-        let _nothing = ledger.reconcile(&reading(&lists_8, 100), Some(coins(balance)), after(100));
+        let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+        let _effects = ledger.reconcile(&reading(&lists_8, 100), Some(coins(balance)), after(100));
         assert_eq!(ledger.snapshot(after(100)).spent, coins(10), "not on the list alone");
-        let _nothing = ledger.reconcile(&reading(&lists_8, 160), Some(coins(balance)), after(160));
+        let _effects = ledger.reconcile(&reading(&lists_8, 160), Some(coins(balance)), after(160));
         assert_eq!(ledger.snapshot(after(160)).spent, coins(spent), "balance {balance}");
         ledger.book().check().unwrap();
     }
 }
 
 #[test]
-fn the_list_corrects_what_an_answer_overstated() {
+fn the_list_corrects_an_overstated_price_of_an_answer() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let dearer = Outcome::Bought { price: Some(coins(50)), server_time: None };
-    let _halted = buy(&mut ledger, want(1, 10), &dearer, after(1));
+    let _halted = place_order(&mut ledger, order_request(1, 10), &dearer, after(1));
     assert_eq!(ledger.snapshot(after(1)).spent, coins(50));
-    let lists_10 = [OwnTrade { price: Some(coins(10)), ..own(1, TradeStatus::Joined) }];
+    let lists_10 = [OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Joined) }];
     for second in [100, 160] {
         let read = reading(&lists_10, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(90)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(90)), after(second));
     }
     assert_eq!(ledger.snapshot(after(160)).spent, coins(10));
 }
 
 #[test]
-fn the_feed_moves_an_order_forward_and_frees_nothing() {
+fn the_feed_advances_an_order_and_frees_no_exposure() {
     for status in [
         TradeStatus::Processing,
         TradeStatus::Completed,
@@ -272,11 +286,11 @@ fn the_feed_moves_an_order_forward_and_frees_nothing() {
         TradeStatus::Other,
     ] {
         let mut ledger = ledger(budget());
-        let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, T0);
-        let asks = ledger.observe(&id(1), status, after(1));
+        let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
+        let needs_read = ledger.observe(&id(1), status, after(1));
         let is_cancelled =
             matches!(status, TradeStatus::Cancelled | TradeStatus::Expired | TradeStatus::Cooldown);
-        assert_eq!(asks, is_cancelled, "{status}");
+        assert_eq!(needs_read, is_cancelled, "{status}");
         assert_eq!(ledger.snapshot(T0).spent, coins(10), "{status}");
         let delivered = matches!(status, TradeStatus::Completed | TradeStatus::CompletedProtected);
         let state = if delivered { OrderState::Completed } else { OrderState::Bought };
@@ -285,10 +299,10 @@ fn the_feed_moves_an_order_forward_and_frees_nothing() {
 }
 
 #[test]
-fn what_the_feed_says_of_a_listing_that_a_rival_got_proves_nothing() {
-    for (n, outcome) in (1..).zip([TAKEN, LOST]) {
+fn the_feed_proves_nothing_about_an_order_that_was_not_bought() {
+    for (n, outcome) in (1..).zip([TAKEN, UNKNOWN]) {
         let mut ledger = ledger(budget());
-        let _nothing = buy(&mut ledger, want(n, 10), &outcome, T0);
+        let _effects = place_order(&mut ledger, order_request(n, 10), &outcome, T0);
         let before = ledger.book().intents().to_vec();
         for status in [TradeStatus::Joined, TradeStatus::Completed, TradeStatus::Cancelled] {
             assert!(!ledger.observe(&id(n), status, after(1)));
@@ -297,12 +311,12 @@ fn what_the_feed_says_of_a_listing_that_a_rival_got_proves_nothing() {
     }
 }
 
-/// A ledger with two orders of 10 that were bought in the second after T0, of 100 coins.
+/// A ledger with a balance of 100 coins and two orders of 10, bought one second after T0.
 fn two_bought() -> Ledger {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     for n in [1, 2] {
-        let _nothing = buy(&mut ledger, want(n, 10), &BOUGHT, after(1));
+        let _effects = place_order(&mut ledger, order_request(n, 10), &BOUGHT, after(1));
     }
     ledger
 }
@@ -310,10 +324,10 @@ fn two_bought() -> Ledger {
 #[test]
 fn a_cancelled_order_counts_until_a_later_balance_shows_its_coins() {
     let mut ledger = two_bought();
-    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
     for (second, balance, spent) in [(70, 80, 20), (130, 80, 20), (190, 89, 20), (250, 90, 10)] {
         let read = reading(&cancelled, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
         let snapshot = ledger.snapshot(after(second));
         assert_eq!(snapshot.spent, coins(spent), "at {second} s with {balance}");
         assert_eq!(snapshot.returning, u32::from(spent == 20));
@@ -323,14 +337,14 @@ fn a_cancelled_order_counts_until_a_later_balance_shows_its_coins() {
 }
 
 #[test]
-fn coins_that_were_back_before_the_list_was_read_are_found_by_the_next_balance() {
+fn coins_returned_before_the_list_was_read_are_found_by_the_next_balance() {
     let mut ledger = two_bought();
-    let joined = [own(1, TradeStatus::Joined), own(2, TradeStatus::Joined)];
-    let _nothing = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
-    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
+    let joined = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
     for (second, spent) in [(130, 20), (190, 10)] {
         let read = reading(&cancelled, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(90)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(90)), after(second));
         assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
     }
 }
@@ -338,10 +352,10 @@ fn coins_that_were_back_before_the_list_was_read_are_found_by_the_next_balance()
 #[test]
 fn returning_orders_are_released_oldest_first_as_far_as_the_coins_cover_them_in_full() {
     let mut ledger = two_bought();
-    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Cancelled)];
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Cancelled)];
     for (second, balance, spent) in [(70, 80, 20), (130, 95, 10), (190, 100, 0)] {
         let read = reading(&cancelled, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
         assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
     }
     let states = [1, 2].map(|n| ledger.book().intent(&id(n)).unwrap().state);
@@ -354,30 +368,31 @@ fn a_returning_order_is_not_in_flight_and_counts_for_its_entry() {
     limited.max_quantity = 1;
     let limits = Budget { max_in_flight: 1, ..budget() };
     let mut ledger = Ledger::in_memory(limits, &[limited, entry(Some("free"))], false);
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &BOUGHT, after(1));
-    let cancelled = [own(1, TradeStatus::Cancelled)];
-    let _nothing = ledger.reconcile(&reading(&cancelled, 70), Some(coins(90)), after(70));
-    check_denied(
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let cancelled = [own_trade(1, TradeStatus::Cancelled)];
+    let _effects = ledger.reconcile(&reading(&cancelled, 70), Some(coins(90)), after(70));
+    assert_rejected(
         &mut ledger,
-        want(2, 1),
+        order_request(2, 1),
         after(71),
         RiskRejection::EntryQuantity { bought: 1, max: 1 },
     );
-    let _approved = ledger.reserve(OrderRequest { entry: 1, ..want(2, 1) }, after(71)).unwrap();
+    let _approved =
+        ledger.reserve(OrderRequest { entry: 1, ..order_request(2, 1) }, after(71)).unwrap();
 }
 
 #[test]
-fn an_operator_may_say_that_the_coins_of_a_cancelled_order_are_back() {
+fn the_operator_can_declare_the_coins_of_a_cancelled_order_returned() {
     let mut ledger = two_bought();
-    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
     assert!(
-        ledger.resolve(&id(1), Evidence::Returned, me(), after(2)).is_err(),
+        ledger.resolve(&id(1), Evidence::Returned, operator(), after(2)).is_err(),
         "not returning yet"
     );
-    let _nothing = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(70));
+    let _effects = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(70));
     assert_eq!(ledger.book().returning_since(after(70)).count(), 1);
-    let _nothing = ledger.resolve(&id(1), Evidence::Returned, me(), after(71)).unwrap();
+    let _effects = ledger.resolve(&id(1), Evidence::Returned, operator(), after(71)).unwrap();
     assert_eq!(ledger.snapshot(after(71)).spent, coins(10));
     ledger.book().check().unwrap();
 }
@@ -385,17 +400,17 @@ fn an_operator_may_say_that_the_coins_of_a_cancelled_order_are_back() {
 #[test]
 fn an_old_list_does_not_bring_back_a_returned_order_and_a_later_one_halts() {
     let mut ledger = two_bought();
-    let joined = [own(1, TradeStatus::Joined), own(2, TradeStatus::Joined)];
-    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
+    let joined = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Joined)];
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
     for (second, balance) in [(70, 80), (130, 90)] {
         let read = reading(&cancelled, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
     }
     assert_eq!(ledger.snapshot(after(130)).spent, coins(10));
     let stale = ledger.reconcile(&reading(&joined, 140), None, after(140));
     assert_eq!(stale, Effects::default());
-    let aftermath = ledger.reconcile(&reading(&joined, 200), None, after(200));
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+    let effects = ledger.reconcile(&reading(&joined, 200), None, after(200));
+    assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(after(200)).spent, coins(20));
 }
 
@@ -403,84 +418,83 @@ fn an_old_list_does_not_bring_back_a_returned_order_and_a_later_one_halts() {
 fn a_listed_order_of_unknown_status_is_present_and_stays_unknown() {
     for charged in [false, true] {
         let mut ledger = ledger(budget());
-        let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-        let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+        let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
         let balance = if charged { coins(90) } else { coins(100) };
         for second in [70, 130, 300] {
-            let listed = [own(1, TradeStatus::Other)];
-            let aftermath =
-                ledger.reconcile(&reading(&listed, second), Some(balance), after(second));
-            assert_eq!(aftermath.halts, [], "charged {charged}");
+            let listed = [own_trade(1, TradeStatus::Other)];
+            let effects = ledger.reconcile(&reading(&listed, second), Some(balance), after(second));
+            assert_eq!(effects.halts, [], "charged {charged}");
         }
         assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
     }
 }
 
 #[test]
-fn a_purchase_of_unknown_status_that_does_not_count_is_counted_and_halts() {
+fn a_listed_purchase_of_unknown_status_that_did_not_count_is_counted_and_halts() {
     for outcome in [TAKEN, Outcome::NotSent(NotSent::Closed)] {
         let mut ledger = ledger(budget());
-        let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-        let _nothing = buy(&mut ledger, want(1, 10), &outcome, after(1));
+        let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _effects = place_order(&mut ledger, order_request(1, 10), &outcome, after(1));
         assert_eq!(ledger.snapshot(after(1)).spent, Amount::ZERO);
-        let listed = [own(1, TradeStatus::Other)];
-        let aftermath = ledger.reconcile(&reading(&listed, 70), None, after(70));
-        assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+        let listed = [own_trade(1, TradeStatus::Other)];
+        let effects = ledger.reconcile(&reading(&listed, 70), None, after(70));
+        assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
         assert_eq!(ledger.snapshot(after(70)).spent, coins(10));
     }
 }
 
-/// The balance that lacks the true price was taken for a loss before the list named that price; the
-/// same coins are not a refund.
+/// The balance without the true price counts as a loss until the list contains that price. The
+/// correction must not count as a refund.
 #[test]
-fn an_understated_price_that_is_corrected_later_is_no_refund() {
+fn an_understated_price_that_is_corrected_later_is_not_a_refund() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let understated = Outcome::Bought { price: Some(Amount::ZERO), server_time: None };
-    let _nothing = buy(&mut ledger, want(1, 10), &understated, after(1));
-    let _nothing = ledger.set_balance(coins(90), after(70), after(70));
-    let cancelled = [OwnTrade { price: Some(coins(10)), ..own(1, TradeStatus::Cancelled) }];
-    let _nothing = ledger.reconcile(&reading(&cancelled, 71), None, after(71));
+    let _effects = place_order(&mut ledger, order_request(1, 10), &understated, after(1));
+    let _effects = ledger.set_balance(coins(90), after(70), after(70));
+    let cancelled = [OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Cancelled) }];
+    let _effects = ledger.reconcile(&reading(&cancelled, 71), None, after(71));
     for second in [80, 150] {
-        let _nothing =
+        let _effects =
             ledger.reconcile(&reading(&cancelled, second), Some(coins(90)), after(second));
         assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Returning);
         assert_eq!(ledger.snapshot(after(second)).spent, coins(10));
     }
-    let _nothing = ledger.reconcile(&reading(&cancelled, 220), Some(coins(100)), after(220));
+    let _effects = ledger.reconcile(&reading(&cancelled, 220), Some(coins(100)), after(220));
     assert_eq!(ledger.snapshot(after(220)).spent, Amount::ZERO);
 }
 
 #[test]
 fn a_halt_over_missing_coins_names_an_order_that_is_listed_with_an_unknown_status() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let _nothing = buy(&mut ledger, want(2, 5), &LOST, after(1));
-    let listed = [own(2, TradeStatus::Other)];
-    let aftermath = ledger.reconcile(&reading(&listed, 100), Some(coins(85)), after(100));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = place_order(&mut ledger, order_request(2, 5), &UNKNOWN, after(1));
+    let listed = [own_trade(2, TradeStatus::Other)];
+    let effects = ledger.reconcile(&reading(&listed, 100), Some(coins(85)), after(100));
     let reason = HaltReason::Disagreement { missing: coins(10), listed: Some(id(2)) };
-    assert_eq!(aftermath.halts[0].reason, reason);
+    assert_eq!(effects.halts[0].reason, reason);
     assert!(reason.to_string().contains("listing-2 is listed"), "{reason}");
 }
 
 #[test]
 fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
     let mut ledger = two_bought();
-    let joined = [own(1, TradeStatus::Joined), own(2, TradeStatus::Joined)];
-    let _nothing = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
-    let _nothing = buy(&mut ledger, want(3, 10), &LOST, after(71));
-    // It was charged, and the first order was cancelled: the balance is the same. The list is of a
-    // minute ago.
+    let joined = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
+    let _effects = place_order(&mut ledger, order_request(3, 10), &UNKNOWN, after(71));
+    // The order was charged and the first order was refunded, so the balance is unchanged. The list
+    // is a minute old.
     for second in [140, 150] {
         let read = reading(&joined, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(80)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(80)), after(second));
         assert_eq!(ledger.book().intent(&id(3)).unwrap().state, OrderState::Unknown, "{second}");
     }
-    let cancelled = [own(1, TradeStatus::Cancelled), own(2, TradeStatus::Joined)];
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
     for second in [201, 261, 321] {
         let read = reading(&cancelled, second);
-        let _nothing = ledger.reconcile(&read, Some(coins(80)), after(second));
+        let _effects = ledger.reconcile(&read, Some(coins(80)), after(second));
         assert_eq!(ledger.snapshot(after(second)).spent, coins(30), "{second}");
     }
 }
@@ -488,153 +502,158 @@ fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
 #[test]
 fn a_late_answer_to_an_order_that_counted_as_not_bought_counts_it_again_and_halts() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let _nothing = ledger.reconcile(&reading(&[], 100), Some(coins(100)), after(100));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = ledger.reconcile(&reading(&[], 100), Some(coins(100)), after(100));
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
-    let aftermath = ledger.settle(&id(1), &BOUGHT, after(101)).unwrap();
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+    let effects = ledger.settle(&id(1), &BOUGHT, after(101)).unwrap();
+    assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(after(101)).spent, coins(10));
 }
 
 #[test]
-fn a_clock_that_was_set_frees_nothing_by_age_until_the_account_is_read_again() {
+fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
     let limits = Budget { per_hour: Some(coins(10)), ..budget() };
     let mut ledger = ledger(limits);
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    ledger.distrust_clock(after(2));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    ledger.mark_clock_unreliable(after(2));
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    check_denied(&mut ledger, want(2, 1), after(7_200), hour);
-    let listed = [own(1, TradeStatus::Other)];
-    let _nothing = ledger.reconcile(&reading(&listed, 7_201), Some(coins(100)), after(7_201));
-    let _approved = ledger.reserve(want(2, 1), after(7_202)).unwrap();
+    assert_rejected(&mut ledger, order_request(2, 1), after(7_200), hour);
+    let listed = [own_trade(1, TradeStatus::Other)];
+    let _effects = ledger.reconcile(&reading(&listed, 7_201), Some(coins(100)), after(7_201));
+    let _approved = ledger.reserve(order_request(2, 1), after(7_202)).unwrap();
 }
 
 #[test]
-fn an_unknown_buy_found_among_our_trades_is_bought() {
+fn an_unknown_order_found_in_the_list_is_bought() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let trades = [own(1, TradeStatus::Joined)];
-    let aftermath = ledger.reconcile(&reading(&trades, 2), Some(coins(90)), after(2));
-    assert_eq!(aftermath.halts, []);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let trades = [own_trade(1, TradeStatus::Joined)];
+    let effects = ledger.reconcile(&reading(&trades, 2), Some(coins(90)), after(2));
+    assert_eq!(effects.halts, []);
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Bought);
-    assert_eq!(ledger.snapshot(T0).balance_least, Some(coins(90)));
+    assert_eq!(ledger.snapshot(T0).available_min, Some(coins(90)));
 }
 
 #[test]
-fn an_unknown_buy_that_is_absent_is_not_bought_once_the_window_has_passed_and_no_coins_miss() {
+fn an_absent_unknown_order_is_not_bought_once_the_window_has_passed_and_no_coins_are_missing() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let window = SETTLE.as_secs();
     for (second, state) in [(window, OrderState::Unknown), (window + 1, OrderState::NotBought)] {
         let read = reading(&[], second);
-        let aftermath = ledger.reconcile(&read, Some(coins(100)), after(second));
-        assert_eq!(aftermath.halts, []);
+        let effects = ledger.reconcile(&read, Some(coins(100)), after(second));
+        assert_eq!(effects.halts, []);
         assert_eq!(ledger.book().intent(&id(1)).unwrap().state, state);
     }
 }
 
 #[test]
-fn absence_in_a_list_that_is_not_complete_or_without_a_balance_proves_nothing() {
+fn absence_from_an_incomplete_list_or_without_a_balance_proves_nothing() {
     let mut ledger = ledger(budget());
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, T0);
-    let _nothing = ledger.reconcile(&reading(&[], 1_000), None, after(1_000));
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, T0);
+    let _effects = ledger.reconcile(&reading(&[], 1_000), None, after(1_000));
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
     let partial = AccountReading { complete: false, ..reading(&[], 2_000) };
-    let _nothing = ledger.reconcile(&partial, Some(coins(100)), after(2_000));
+    let _effects = ledger.reconcile(&partial, Some(coins(100)), after(2_000));
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
 }
 
 #[test]
 fn a_balance_from_before_the_window_has_passed_proves_nothing() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let _nothing = ledger.set_balance(coins(100), after(60), after(60));
-    let _nothing = ledger.reconcile(&reading(&[], 100), None, after(100));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = ledger.set_balance(coins(100), after(60), after(60));
+    let _effects = ledger.reconcile(&reading(&[], 100), None, after(100));
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
-    let _nothing = ledger.set_balance(coins(100), after(61), after(101));
-    let _nothing = ledger.reconcile(&reading(&[], 102), None, after(102));
+    let _effects = ledger.set_balance(coins(100), after(61), after(101));
+    let _effects = ledger.reconcile(&reading(&[], 102), None, after(102));
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
 }
 
 #[test]
-fn an_absent_buy_whose_coins_are_missing_halts_and_stays_unknown() {
+fn an_absent_order_whose_coins_are_missing_halts_and_stays_unknown() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
-    let aftermath = ledger.reconcile(&reading(&[], 100), Some(coins(90)), after(100));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let effects = ledger.reconcile(&reading(&[], 100), Some(coins(90)), after(100));
     assert_eq!(
-        aftermath.halts[0].reason,
+        effects.halts[0].reason,
         HaltReason::Disagreement { missing: coins(10), listed: None }
     );
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
 }
 
 #[test]
-fn what_was_refused_and_is_ours_all_the_same_counts_and_halts() {
+fn a_rejected_order_found_in_the_list_counts_and_halts() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), None, T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &TAKEN, after(1));
-    let trades = [own(1, TradeStatus::Joined)];
-    let aftermath = ledger.reconcile(&reading(&trades, 2), None, after(2));
-    assert_eq!(aftermath.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+    let _effects = ledger.reconcile(&reading(&[], 0), None, T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &TAKEN, after(1));
+    let trades = [own_trade(1, TradeStatus::Joined)];
+    let effects = ledger.reconcile(&reading(&trades, 2), None, after(2));
+    assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(T0).spent, coins(10));
 }
 
 #[test]
-fn coins_that_vanish_halt() {
+fn missing_coins_halt() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.set_balance(coins(100), T0, T0);
-    let aftermath = ledger.set_balance(coins(99), after(1), after(1));
+    let _effects = ledger.set_balance(coins(100), T0, T0);
+    let effects = ledger.set_balance(coins(99), after(1), after(1));
     let reason = HaltReason::BalanceDrop { expected: coins(100), actual: coins(99) };
-    assert_eq!(aftermath.halts[0].reason, reason);
+    assert_eq!(effects.halts[0].reason, reason);
 }
 
 #[test]
-fn a_restart_makes_unknown_what_was_in_flight() {
+fn a_restart_makes_orders_in_flight_unknown() {
     let mut ledger = ledger(Budget { max_in_flight: 1, ..budget() });
-    let _in_flight = ledger.reserve(want(1, 10), T0).unwrap();
+    let _in_flight = ledger.reserve(order_request(1, 10), T0).unwrap();
     ledger.book.apply(after(1), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
-    let _approved = ledger.reserve(want(2, 1), after(1)).unwrap();
+    let _approved = ledger.reserve(order_request(2, 1), after(1)).unwrap();
 }
 
 #[test]
-fn what_power_loss_may_hide_counts_against_everything_and_old_listings_stay_unbought() {
+fn possible_crash_losses_count_against_every_limit_and_old_listings_are_never_ordered() {
     let limits = Budget { total: coins(100), max_buys_per_minute: 2, ..budget() };
     let mut ledger = ledger(limits);
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: after(10) };
     ledger.book.apply(after(10), &lost).unwrap();
 
-    let old = OrderRequest { created_at: Some(after(10)), ..want(1, 1) };
-    check_denied(
+    let old = OrderRequest { created_at: Some(after(10)), ..order_request(1, 1) };
+    assert_rejected(
         &mut ledger,
         old,
         after(11),
         RiskRejection::BeforePowerLoss { barrier: after(10) },
     );
     let dateless = OrderRequest { created_at: None, ..old };
-    check_denied(
+    assert_rejected(
         &mut ledger,
         dateless,
         after(11),
         RiskRejection::BeforePowerLoss { barrier: after(10) },
     );
-    let fresh = |n, price| OrderRequest { created_at: Some(after(11)), ..want(n, price) };
+    let fresh = |n, price| OrderRequest { created_at: Some(after(11)), ..order_request(n, price) };
     let total = RiskRejection::Total { spent: coins(60), price: coins(41), max: coins(100) };
-    check_denied(&mut ledger, fresh(1, 41), after(11), total);
-    let _nothing = buy(&mut ledger, fresh(1, 10), &BOUGHT, after(11));
-    check_denied(&mut ledger, fresh(2, 1), after(11), RiskRejection::PerMinute { sent: 2, max: 2 });
+    assert_rejected(&mut ledger, fresh(1, 41), after(11), total);
+    let _effects = place_order(&mut ledger, fresh(1, 10), &BOUGHT, after(11));
+    assert_rejected(
+        &mut ledger,
+        fresh(2, 1),
+        after(11),
+        RiskRejection::PerMinute { sent: 2, max: 2 },
+    );
 
-    // One that was forgotten turns up, and explains the coins; the rest is then free again.
-    let forgotten = OwnTrade { price: Some(coins(30)), ..own(77, TradeStatus::Joined) };
-    let mine = OwnTrade { price: Some(coins(10)), ..own(1, TradeStatus::Joined) };
+    // A hidden order appears and explains the missing coins; the rest of the reserve is released.
+    let forgotten = OwnTrade { price: Some(coins(30)), ..own_trade(77, TradeStatus::Joined) };
+    let mine = OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Joined) };
     let found = ledger.reconcile(&reading(&[forgotten, mine], 20), Some(coins(60)), after(20));
     assert_eq!(found.halts, []);
     assert_eq!(ledger.snapshot(after(20)).spent, coins(70));
@@ -649,17 +668,17 @@ fn what_power_loss_may_hide_counts_against_everything_and_old_listings_stay_unbo
 }
 
 #[test]
-fn a_purchase_that_power_loss_hid_explains_coins_that_an_absent_buy_does_not() {
+fn a_purchase_hidden_by_power_loss_explains_the_coins_missing_for_an_absent_order() {
     let mut ledger = ledger(budget());
-    let _nothing = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _nothing = buy(&mut ledger, want(1, 10), &LOST, after(1));
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(90) };
     ledger.book.apply(after(90), &lost).unwrap();
-    let hidden = [OwnTrade { price: Some(coins(30)), ..own(77, TradeStatus::Joined) }];
+    let hidden = [OwnTrade { price: Some(coins(30)), ..own_trade(77, TradeStatus::Joined) }];
     for second in [100, 200, 261, 322] {
         let read = reading(&hidden, second);
-        let aftermath = ledger.reconcile(&read, Some(coins(70)), after(second));
-        assert_eq!(aftermath.halts, [], "after {second} s");
+        let effects = ledger.reconcile(&read, Some(coins(70)), after(second));
+        assert_eq!(effects.halts, [], "after {second} s");
     }
     assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
     assert_eq!(ledger.snapshot(after(322)).spent, coins(30));
@@ -669,17 +688,17 @@ fn a_purchase_that_power_loss_hid_explains_coins_that_an_absent_buy_does_not() {
 fn one_cause_is_one_halt_that_is_updated() {
     let mut ledger = ledger(budget());
     for n in 0..UNKNOWNS_IN_A_ROW_MAX + 3 {
-        let Ok(approved) = ledger.reserve(want(n, 1), T0) else {
-            // They were in flight when the first of them halted.
+        let Ok(approved) = ledger.reserve(order_request(n, 1), T0) else {
+            // The halt rejects the remaining requests.
             break;
         };
-        let _maybe_halts = ledger.settle(approved.id(), &LOST, T0).unwrap();
+        let _effects = ledger.settle(approved.id(), &UNKNOWN, T0).unwrap();
     }
-    let _nothing = ledger.set_balance(coins(100), T0, T0);
+    let _effects = ledger.set_balance(coins(100), T0, T0);
     let first = ledger.set_balance(coins(60), after(1), after(1));
     assert_eq!(first.halts.len(), 1);
     let second = ledger.set_balance(coins(50), after(2), after(2));
-    assert_eq!(second.halts, [], "said once");
+    assert_eq!(second.halts, [], "a halt is reported once");
     let halts = ledger.snapshot(after(2)).halts;
     let counts: Vec<u32> = halts.iter().map(|halt| halt.count).collect();
     assert_eq!(counts, [1, 2], "{halts:?}");
@@ -688,28 +707,28 @@ fn one_cause_is_one_halt_that_is_updated() {
 }
 
 #[test]
-fn an_order_that_moves_other_than_by_its_own_answer_is_reported() {
+fn a_state_change_that_is_not_the_answer_of_the_order_is_reported() {
     let mut ledger = two_bought();
-    let _nothing = buy(&mut ledger, want(3, 10), &LOST, after(1));
+    let _effects = place_order(&mut ledger, order_request(3, 10), &UNKNOWN, after(1));
     let lists = [
-        own(1, TradeStatus::Cancelled),
-        own(2, TradeStatus::Completed),
-        own(3, TradeStatus::Joined),
+        own_trade(1, TradeStatus::Cancelled),
+        own_trade(2, TradeStatus::Completed),
+        own_trade(3, TradeStatus::Joined),
     ];
-    let aftermath = ledger.reconcile(&reading(&lists, 70), Some(coins(70)), after(70));
+    let effects = ledger.reconcile(&reading(&lists, 70), Some(coins(70)), after(70));
     let change = |n, from, to| StateChange { id: id(n), from, to, price: coins(10) };
     assert_eq!(
-        aftermath.changes,
+        effects.changes,
         [
             change(1, OrderState::Bought, OrderState::Returning),
             change(2, OrderState::Bought, OrderState::Completed),
             change(3, OrderState::Unknown, OrderState::Bought),
         ]
     );
-    // The third is surely in a balance a minute after it was confirmed.
-    let _nothing = ledger.set_balance(coins(80), after(135), after(135));
-    let aftermath = ledger.set_balance(coins(80), after(140), after(140));
-    assert_eq!(aftermath.changes, []);
+    // A balance includes the third order one minute after its confirmation.
+    let _effects = ledger.set_balance(coins(80), after(135), after(135));
+    let effects = ledger.set_balance(coins(80), after(140), after(140));
+    assert_eq!(effects.changes, []);
     let totals = ledger.totals_since(Sequence(1));
     assert_eq!((totals.bought, totals.delivered, totals.returned), (2, 1, 1));
 }

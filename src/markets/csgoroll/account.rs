@@ -1,4 +1,4 @@
-//! Reads over HTTP: who we are, what we hold, what is for sale, what we have bought.
+//! Parser of answers over HTTP: user and balance, open listings, own purchases.
 
 use std::time::Duration;
 
@@ -13,146 +13,140 @@ use crate::{
     text::Escaped,
 };
 
-/// The wallet that buys are paid from (source: recordings).
+/// Wallet from which orders are paid (source: recordings).
 const MAIN_WALLET: &str = "MAIN";
 
-/// The longest page cursor that is sent back, in bytes.
+/// Maximum length of a page cursor, in bytes.
 pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
 
-/// The longest piece of an unreadable value that is kept, in characters.
+/// Maximum length of an unreadable value in an error, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 
-/// The longest status that is kept as it was sent, in characters.
+/// Maximum length of an unknown status, in characters.
 pub const STATUS_CHARS_MAX: usize = 40;
 
-/// One wallet of an account.
+/// Wallet of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wallet {
     name: String,
-    /// What it holds, rounded down; `None` where it cannot be read.
+    /// Balance, rounded down; `None` if it cannot be read.
     pub amount: Option<Amount>,
-    /// Why `amount` is `None`.
+    /// Set if `amount` is `None`.
     amount_error: Option<BalanceError>,
 }
 
-/// Why the balance could not be read.
+/// Error of reading the balance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BalanceError {
-    /// No list of wallets.
+    /// The list of wallets is missing.
     #[error("the answer lists no wallets")]
     NoWallets,
-    /// The list has no wallet of that name.
+    /// The list has no wallet `MAIN`.
     #[error("none of the listed wallets is named {MAIN_WALLET}")]
     NoMainWallet,
     /// The amount is missing or null.
     #[error("wallet {MAIN_WALLET} has no amount")]
     NoAmount,
-    /// The amount is a text. It is not converted, since its unit is unknown.
-    #[error("the amount of wallet {MAIN_WALLET} is the text '{0}' and not a number")]
+    /// The amount is a string. It is not converted, because its unit is unknown.
+    #[error("the amount of wallet {MAIN_WALLET} is the text '{0}', not a number")]
     Text(String),
-    /// The amount is neither a number nor a text.
+    /// The amount is neither a number nor a string.
     #[error("the amount of wallet {MAIN_WALLET} is not a number")]
     NotNumber,
-    /// The amount is a number that no balance can be.
+    /// The amount is a number beyond the range of [`Amount`].
     #[error("the amount of wallet {MAIN_WALLET} is out of range: {0}")]
     OutOfRange(String),
 }
 
 impl Wallet {
-    /// Whether buys are paid from it.
+    /// Returns `true` for the wallet from which orders are paid.
     pub fn is_main(&self) -> bool {
         self.name == MAIN_WALLET
     }
 }
 
-/// The account that a session belongs to.
+/// Account of the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
-    /// The account's id.
     pub id: String,
-    /// What wallet `MAIN` holds; `None` where it is missing or cannot be read.
+    /// Balance of wallet `MAIN`; `None` if it is missing or cannot be read.
     pub balance: Option<Amount>,
-    /// Why `balance` is `None`.
+    /// Set if `balance` is `None`.
     pub balance_error: Option<BalanceError>,
-    /// Whether the site has flagged the account; `None` where it does not say.
+    /// `true` if the site has flagged the account; `None` without the field.
     pub suspected_trader: Option<bool>,
-    /// What may be withdrawn each day; `None` where it does not say.
+    /// Amount that may be withdrawn per day; `None` without the field.
     pub daily_withdraw_limit: Option<Amount>,
 }
 
-/// The answer to `CurrentUser`.
+/// Answer to `CurrentUser`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CurrentUser {
-    /// `currentUser: null`: nobody is signed in.
+    /// `currentUser` is null.
     SignedOut,
-    /// Somebody is.
     SignedIn(User),
 }
 
 /// One page of listings or purchases.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
-    /// What it lists, in the order sent.
+    /// Entries in the order of the page.
     pub nodes: Vec<T>,
-    /// How many nodes could not be read.
+    /// Number of entries that could not be read.
     pub unreadable: u32,
-    /// What follows this page.
     pub next: NextPage,
-    /// The first error that stands beside the list, in the site's words: foreign text.
+    /// Message of the first error beside the list, which is untrusted text.
     pub error: Option<String>,
 }
 
-/// What follows a page.
+/// Position of the next page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextPage {
-    /// Nothing: it was the last page.
+    /// The page is the last one.
     End,
-    /// A page after this cursor.
+    /// The next page begins after this cursor.
     After(String),
-    /// The page does not say: `hasNextPage` is no boolean, or more pages follow and the cursor is
-    /// missing or longer than [`PAGE_CURSOR_BYTES_MAX`].
+    /// `hasNextPage` is not a boolean, or more pages follow and the cursor is missing or longer than
+    /// [`PAGE_CURSOR_BYTES_MAX`].
     Unclear,
 }
 
-/// One purchase, as the account's own list shows it.
+/// Entry of the account's list of purchases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnPurchase {
-    /// The listing.
     pub id: TradeId,
-    /// Where it stands.
     pub status: TradeStatus,
-    /// The site's word for a status that no purchase is known to have: foreign text of at most
+    /// Status on the wire that no purchase is known to have: untrusted text of at most
     /// [`STATUS_CHARS_MAX`] characters.
     pub unknown_status: Option<Box<str>>,
-    /// What it cost; `None` where that cannot be read.
+    /// `None` if the price cannot be read.
     pub price: Option<Amount>,
-    /// When it was listed, by the server's clock.
+    /// Server time of the listing.
     pub created_at: Option<UnixMs>,
-    /// When it last changed, by the server's clock.
+    /// Server time of the last change.
     pub updated_at: Option<UnixMs>,
-    /// When it was joined, by the server's clock.
+    /// Server time of the purchase.
     pub joined_at: Option<UnixMs>,
 }
 
-/// Why an answer is of no use.
+/// Error of parsing an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// It is not JSON.
     #[error("the answer is not JSON")]
     NotJson(#[from] JsonError),
-    /// The site answered with an error, here in its own words, made harmless.
-    #[error("the site says: {0}")]
-    Refused(String),
-    /// It is JSON of another shape.
-    #[error("the answer has another shape than expected")]
+    /// Error message of the site, escaped.
+    #[error("the site reports: {0}")]
+    SiteError(String),
+    /// JSON of an unexpected shape.
+    #[error("the answer has an unexpected shape")]
     Shape,
 }
 
-/// Reads the answer to [`current_user`](super::operations::current_user).
+/// Parses the answer to [`current_user`](super::operations::current_user).
 ///
 /// # Errors
 ///
-/// A [`ReadError`] when it is not that answer.
+/// Returns a [`ReadError`] if the body is not that answer.
 pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
     let mut user = None;
     let errors = answer(body, |cursor| {
@@ -163,21 +157,21 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
         .map(drop)
     })?;
     match user {
-        // The ledger stores the id, so one that repeats a credential is not used.
-        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() || secret::stands_in(&user.id) => {
+        // The ledger would store the id, so one that contains a credential is refused.
+        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() || secret::appears_in(&user.id) => {
             Err(ReadError::Shape)
         }
         Some(user) => Ok(user),
-        None => Err(errors.map_or(ReadError::Shape, |words| refused(&words))),
+        None => Err(errors.map_or(ReadError::Shape, |words| site_error(&words))),
     }
 }
 
-/// Reads the answer to [`open_listings`](super::operations::open_listings) of this generation. The
-/// listings' age is zero: only the reader knows what time it is at the server.
+/// Parses the answer to [`open_listings`](super::operations::open_listings) of this generation. The
+/// age of the listings is zero; the caller computes it from the server's time.
 ///
 /// # Errors
 ///
-/// A [`ReadError`] when it is not that answer.
+/// Returns a [`ReadError`] if the body is not that answer.
 pub fn read_open_listings(
     body: &str,
     generation: Generation,
@@ -188,20 +182,20 @@ pub fn read_open_listings(
     Ok(page)
 }
 
-/// Reads the answer to [`own_purchases`](super::operations::own_purchases).
+/// Parses the answer to [`own_purchases`](super::operations::own_purchases).
 ///
 /// # Errors
 ///
-/// A [`ReadError`] when it is not that answer.
+/// Returns a [`ReadError`] if the body is not that answer.
 pub fn read_own_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
     read_page(body, purchase)
 }
 
-/// Reads one wallet; `None` for what is none.
+/// Parses a wallet; returns `None` for any other value.
 ///
 /// # Errors
 ///
-/// A [`JsonError`] when the text is not JSON.
+/// Returns a [`JsonError`] if the text is not JSON.
 pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
     let (mut name, mut amount) = (None, Err(BalanceError::NoAmount));
     object(cursor, |key, cursor| {
@@ -220,7 +214,7 @@ pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
 }
 
 fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, JsonError> {
-    // A credential that is cut might not be found any more.
+    // Masked before it is cut, because a cut credential might not be found.
     let beginning = |text: &str| secret::mask(text).chars().take(VALUE_CHARS_MAX).collect();
     Ok(match cursor.peek()? {
         ValueKind::Number => {
@@ -233,11 +227,11 @@ fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, 
     })
 }
 
-fn refused(words: &str) -> ReadError {
-    ReadError::Refused(Escaped(words).to_string())
+fn site_error(words: &str) -> ReadError {
+    ReadError::SiteError(Escaped(words).to_string())
 }
 
-/// Walks an answer: `on_data` reads `data`; the first error's words are returned.
+/// Parses an answer: `on_data` reads `data`. Returns the message of the first error.
 pub(super) fn answer<'a>(
     body: &'a str,
     mut on_data: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
@@ -253,7 +247,7 @@ pub(super) fn answer<'a>(
     Ok(errors)
 }
 
-/// Each error's message, in its own words; an empty text for an error that has none.
+/// Returns the message of each error, or an empty string for an error without one.
 pub(super) fn error_messages(cursor: &mut Cursor<'_>) -> Result<Vec<String>, JsonError> {
     let mut messages = Vec::new();
     array(cursor, |cursor| {
@@ -312,9 +306,9 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
     object(cursor, |key, cursor| {
         match key {
             "createdAt" => created_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
-            // The ledger stores the id, so one that repeats a credential is not used.
+            // The ledger would store the id, so one that contains a credential is refused.
             "id" => {
-                let text = string(cursor)?.filter(|text| !secret::stands_in(text));
+                let text = string(cursor)?.filter(|text| !secret::appears_in(text));
                 id = text.and_then(|text| TradeId::new(&text));
             }
             "status" => status = string(cursor)?,
@@ -335,7 +329,7 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
     Ok(id.zip(status).map(purchase))
 }
 
-/// Reads `data.trades`, whatever its nodes are.
+/// Parses `data.trades` with nodes of any type.
 fn read_page<'a, T>(
     body: &'a str,
     mut node: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
@@ -357,11 +351,11 @@ fn read_page<'a, T>(
     })?;
     match errors {
         error if has_edges => {
-            // Bounded and without credentials before it goes anywhere.
+            // Cut and masked before any other use.
             let error = error.map(|words| Escaped(&words).to_string());
             Ok(Page { error, ..page })
         }
-        Some(message) => Err(refused(&message)),
+        Some(message) => Err(site_error(&message)),
         None => Err(ReadError::Shape),
     }
 }
@@ -388,7 +382,7 @@ fn page_info(cursor: &mut Cursor<'_>) -> Result<NextPage, JsonError> {
     object(cursor, |key, cursor| {
         match key {
             "hasNextPage" if cursor.peek()? == ValueKind::Bool => {
-                has_more = Some(cursor.boolean()?)
+                has_more = Some(cursor.boolean()?);
             }
             "endCursor" => end = string(cursor)?,
             _ => drop(cursor.skip()?),
@@ -423,18 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn nobody_signed_in_is_told_from_an_answer_that_says_nothing() {
+    fn a_signed_out_answer_differs_from_an_answer_without_data() {
         let read = read_current_user;
         assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Ok(CurrentUser::SignedOut));
         assert_eq!(read(r#"{"data":{}}"#), Err(ReadError::Shape));
         assert_eq!(read(r#"{"data":{"currentUser":{"name":"x"}}}"#), Err(ReadError::Shape));
-        let refused = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
-        assert_eq!(read(refused), Err(ReadError::Refused("slow down".to_owned())));
+        let site_error = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
+        assert_eq!(read(site_error), Err(ReadError::SiteError("slow down".to_owned())));
         assert!(matches!(read("<html>"), Err(ReadError::NotJson(_))));
     }
 
     #[test]
-    fn a_page_of_listings_says_where_the_next_begins() {
+    fn a_page_of_listings_has_the_cursor_of_the_next() {
         let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"LISTED"}},{"node":null},
             {"node":{"id":"b"}}],"pageInfo":{"hasNextPage":true,"endCursor":"c"}}}}"#;
         let page = read_open_listings(body, Generation::B).unwrap();
@@ -471,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_purchase_is_read_with_what_it_cost() {
+    fn a_purchase_is_read_with_its_price() {
         let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"JOINED","totalValue":10.15,
             "updatedAt":"2026-03-01T10:00:00.120Z","joinedAt":null}}]}}}"#;
         let page = read_own_purchases(body).unwrap();
@@ -482,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_does_not_say_what_follows_is_not_taken_for_the_last() {
+    fn a_page_without_clear_page_info_is_not_the_last() {
         let next = |info: &str| {
             let body = format!(r#"{{"data":{{"trades":{{"edges":[]{info}}}}}}}"#);
             read_own_purchases(&body).unwrap().next
@@ -504,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_beside_the_list_is_kept_in_the_words_of_the_site() {
+    fn an_error_beside_the_list_is_kept_verbatim() {
         let body = r#"{"data":{"trades":{"edges":[null,{"node":null}],"pageInfo":{"hasNextPage":
             false,"endCursor":null}}},"errors":[{"message":"Cannot return null"}]}"#;
         let page = read_own_purchases(body).unwrap();
@@ -513,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_balance_that_cannot_be_read_says_why() {
+    fn an_unreadable_balance_has_a_specific_error() {
         let error = |wallets: &str| {
             let body = format!(r#"{{"data":{{"currentUser":{{"id":"a"{wallets}}}}}}}"#);
             match read_current_user(&body) {
@@ -538,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_purchase_of_unknown_status_is_listed_with_the_word_of_the_site() {
+    fn a_purchase_of_unknown_status_keeps_the_site_status() {
         let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"AWAITING_SELLER"}},
             {"node":{"id":"b","status":"LISTED"}},{"node":{"id":"c","status":"JOINED"}}]}}}"#;
         let page = read_own_purchases(body).unwrap();

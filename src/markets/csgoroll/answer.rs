@@ -1,24 +1,27 @@
-//! The answer to a buy → what is known about the money. The one table that decides it.
+//! Classifies the answer to an order. No other module decides about the outcome.
 //!
-//! | how far the request got, and what came back | outcome |
+//! | request and answer | outcome |
 //! |---|---|
-//! | no connection, failed TLS, nothing written | not sent |
-//! | 200, JSON, `data.joinTrades.trades[].id` names this listing | bought |
-//! | 200 or 400 without data, every error's text known | refused |
-//! | 401, 403, 429 without data | refused |
-//! | everything else after the first byte: cut, timeout, 3xx, 404, 408, 409, 5xx, HTML, half a JSON, an unknown text, an empty or foreign `trades` | unknown |
+//! | no connection, failed TLS, no byte written | not sent |
+//! | 200, JSON, `data.joinTrades.trades[].id` contains this listing | bought |
+//! | 200 or 400 without data, the text of every error known | rejected |
+//! | 401, 403, 429 without data | rejected |
+//! | everything else after the first byte: connection lost, timeout, 3xx, 404, 408, 409, 5xx, HTML, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
 //!
-//! A refusal is final only once it is known to be this order's answer: see [`Attribution`].
+//! A rejection is final only once it is attributed to this order: see [`Attribution`].
 //!
-//! In doubt the money has moved. A success that names this listing but comes with another status
-//! than 200 is a doubt too, and is left to be looked up.
+//! If in doubt, the coins count as spent. A success that contains this listing with another status
+//! than 200 is unknown, too, and is resolved from the account.
 //!
-//! Source of the texts: public clients; `errors[].message` contains them.
+//! Source of the texts, which are parts of `errors[].message`: public clients.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
 
-use super::{account::error_messages, array, number, object, string};
+use super::{
+    account::{self, error_messages},
+    array, number, object, string,
+};
 use crate::{
     domain::money::Amount,
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
@@ -27,37 +30,35 @@ use crate::{
     json::{Cursor, JsonError, ValueKind},
 };
 
-/// What became of one exchange with the site, as the transport saw it.
+/// Result of an exchange with the site at the transport level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportResult<'a> {
-    /// Not one byte left.
+    /// No byte was written.
     NotSent(NotSent),
-    /// No answer came within the deadline.
+    /// No answer arrived before the deadline.
     Timeout,
-    /// The connection broke before the answer was whole.
+    /// The connection was lost before the answer was complete.
     Cut,
-    /// The bot stopped before the answer was whole.
+    /// The bot stopped before the answer was complete.
     Stopped,
-    /// What came back is not HTTP, or larger than any answer.
+    /// The answer is not HTTP, or too large.
     Unreadable,
-    /// A whole answer.
+    /// The answer is complete.
     Answered(OrderResponse<'a>),
 }
 
-/// The parts of an HTTP answer that decide.
+/// Parts of an HTTP answer that determine the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderResponse<'a> {
-    /// The status.
     pub status: u16,
-    /// `Retry-After`, read.
+    /// Parsed `Retry-After` header.
     pub retry_after: Option<Duration>,
-    /// Whether a `cf-mitigated` header says that a challenge stands in the way.
+    /// `true` if a `cf-mitigated` header marks a challenge page.
     pub is_challenge: bool,
-    /// The body.
     pub body: &'a [u8],
 }
 
-/// What is known about the money after an exchange about this listing.
+/// Returns the outcome of the order for this listing.
 pub fn outcome(id: &TradeId, exchange: &TransportResult<'_>) -> Outcome {
     match exchange {
         TransportResult::NotSent(reason) => Outcome::NotSent(*reason),
@@ -69,44 +70,49 @@ pub fn outcome(id: &TradeId, exchange: &TransportResult<'_>) -> Outcome {
     }
 }
 
-/// How an answer shows which order it belongs to.
+/// Relation of an answer to its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// It names the order.
+    /// The answer contains the listing's id.
     Named,
-    /// The API gave it and it names no order. It is the answer to the last request on its
-    /// connection if that connection is in step.
+    /// An answer of the API without an id. It belongs to the last request on its connection if the
+    /// answers on that connection are in step with the requests.
     Unnamed,
-    /// It was given in front of the API (no session, too many requests, a challenge page), where
-    /// another request is unwelcome.
+    /// An answer from in front of the API (no session, too many requests, a challenge page), where
+    /// another request should not be sent.
     Blocked,
 }
 
-/// How this answer, which means `outcome`, shows that it belongs to its order.
+/// Returns the relation of an answer with this outcome to its order.
 ///
-/// A success names the listing. A refusal of this site names nothing: that would take an alias for
-/// each order, and so a GraphQL document for each. A site that echoes an order id of our own in its
-/// refusals would return [`Attribution::Named`] for them.
+/// A success contains the listing's id. A rejection by this site contains no id: that would need an
+/// alias, and so another GraphQL document, for each order. For a site that echoes an order id in its
+/// rejections this would be [`Attribution::Named`].
 pub const fn attribution(outcome: &Outcome, answer: &OrderResponse<'_>) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
-        Outcome::Refused(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match answer.status {
+        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match answer.status {
             200 | 400 if !answer.is_challenge => Attribution::Unnamed,
             _ => Attribution::Blocked,
         },
     }
 }
 
-/// Whether this is the answer to [`current_user`](super::operations::current_user): `data` holds
-/// `currentUser`, which may be null, and nothing else. No answer to an order looks like that.
+/// Returns `true` for the answer to [`current_user`](super::operations::current_user): `data` contains
+/// only `currentUser`, which may be null. No answer to an order has this shape.
 pub fn is_current_user(answer: &OrderResponse<'_>) -> bool {
     let text = str::from_utf8(answer.body).ok();
     answer.status == 200
         && !answer.is_challenge
-        && text.is_some_and(|text| has_current_user_alone(text).unwrap_or(false))
+        && text.is_some_and(|text| contains_only_current_user(text).unwrap_or(false))
 }
 
-fn has_current_user_alone(text: &str) -> Result<bool, JsonError> {
+/// Returns the first error message of an answer, which is untrusted text.
+pub fn first_error_message(body: &[u8]) -> Option<String> {
+    account::answer(str::from_utf8(body).ok()?, |cursor| cursor.skip().map(drop)).ok()?
+}
+
+fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
     let (mut users, mut others) = (0_u32, 0_u32);
     let mut cursor = Cursor::new(text);
     object(&mut cursor, |key, cursor| match key {
@@ -128,36 +134,42 @@ fn answered(id: &TradeId, answer: &OrderResponse<'_>) -> Outcome {
     let body = str::from_utf8(answer.body).ok().and_then(|text| ResponseBody::read(text, id).ok());
     let unknown = |reason| Outcome::Unknown(reason);
     match (answer.status, body) {
-        (200, Some(body)) => match (body.ours, body.refusal()) {
+        (200, Some(body)) => match (body.ours, body.reject_reason()) {
             (Some(receipt), _) => {
                 Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
             }
-            (None, Some(refusal)) => Outcome::Refused(refusal),
+            (None, Some(reason)) => Outcome::Rejected(reason),
             (None, None) if body.errors.is_empty() => unknown(Unknown::Foreign),
             (None, None) => unknown(Unknown::UnknownError),
         },
         (200, None) => unknown(Unknown::Unreadable),
         (400, Some(body)) => {
-            body.refusal().map_or(unknown(Unknown::Status { status: 400 }), Outcome::Refused)
+            body.reject_reason().map_or(unknown(Unknown::Status { status: 400 }), Outcome::Rejected)
         }
         (status @ (401 | 403 | 429), Some(body)) if body.has_data => {
             unknown(Unknown::Status { status })
         }
-        (429, _) => Outcome::Refused(RejectReason::RateLimited { retry_after: answer.retry_after }),
-        (status @ (401 | 403), body) => Outcome::Refused(forbidden(
+        (429, _) => {
+            Outcome::Rejected(RejectReason::RateLimited { retry_after: answer.retry_after })
+        }
+        (status @ (401 | 403), body) => Outcome::Rejected(forbidden(
             status,
             answer,
-            body.as_ref().and_then(ResponseBody::refusal),
+            body.as_ref().and_then(ResponseBody::reject_reason),
         )),
         (status, _) => unknown(Unknown::Status { status }),
     }
 }
 
-/// A 401 or 403 without data: a challenge page, a reason in words, or neither.
-fn forbidden(status: u16, answer: &OrderResponse<'_>, said: Option<RejectReason>) -> RejectReason {
+/// Classifies a 401 or 403 without data: known error text, challenge page, or neither.
+fn forbidden(
+    status: u16,
+    answer: &OrderResponse<'_>,
+    reason: Option<RejectReason>,
+) -> RejectReason {
     let looks_like_html = answer.body.trim_ascii_start().first() == Some(&b'<');
-    match said {
-        Some(refusal) => refusal,
+    match reason {
+        Some(reason) => reason,
         None if status == 403 && (answer.is_challenge || looks_like_html) => {
             RejectReason::Challenge
         }
@@ -165,19 +177,19 @@ fn forbidden(status: u16, answer: &OrderResponse<'_>, said: Option<RejectReason>
     }
 }
 
-/// What a success says about our listing.
+/// Fields of a success for our listing.
 #[derive(Clone, Copy)]
 struct Receipt {
     price: Option<Amount>,
     server_time: Option<UnixMs>,
 }
 
-/// The answer's JSON, as far as it decides.
+/// Fields of the answer's JSON that determine the outcome.
 struct ResponseBody {
-    /// `data` holds anything but nothing: not null, and not an object of nulls.
+    /// `true` if `data` is neither null nor an object of nulls.
     has_data: bool,
     ours: Option<Receipt>,
-    /// Each error, as far as the table knows it.
+    /// Errors; `None` for an unknown text.
     errors: Vec<Option<RejectReason>>,
 }
 
@@ -190,7 +202,7 @@ impl ResponseBody {
             "errors" => {
                 let is_array = cursor.peek()? == ValueKind::Array;
                 let messages = error_messages(cursor)?;
-                body.errors = messages.iter().map(|message| known(message)).collect();
+                body.errors = messages.iter().map(|message| classify_error(message)).collect();
                 if !is_array {
                     body.errors.push(None);
                 }
@@ -248,20 +260,20 @@ impl ResponseBody {
         Ok(())
     }
 
-    /// The refusal, where there is no data and the table knows every error; of several the one
-    /// with the gravest consequence.
-    fn refusal(&self) -> Option<RejectReason> {
+    /// Returns the rejection if there is no data and every error is known; of several the most severe
+    /// one.
+    fn reject_reason(&self) -> Option<RejectReason> {
         if self.has_data || self.errors.is_empty() {
             return None;
         }
         let all: Option<Vec<RejectReason>> = self.errors.iter().copied().collect();
-        all?.into_iter().max_by_key(|refusal| gravity(*refusal))
+        all?.into_iter().max_by_key(|reason| severity(*reason))
     }
 }
 
-/// How much a refusal asks of a person; of two in one answer the graver one counts.
-const fn gravity(refusal: RejectReason) -> u8 {
-    match refusal {
+/// Severity of a rejection. Of several in one answer the most severe one is used.
+const fn severity(reason: RejectReason) -> u8 {
+    match reason {
         RejectReason::NotJoinable | RejectReason::Taken => 0,
         RejectReason::RateLimited { .. } => 1,
         RejectReason::StaleQuery => 2,
@@ -272,8 +284,8 @@ const fn gravity(refusal: RejectReason) -> u8 {
     }
 }
 
-/// What an error's text means, if the table knows it.
-fn known(message: &str) -> Option<RejectReason> {
+/// Classifies the text of an error; returns `None` for an unknown text.
+fn classify_error(message: &str) -> Option<RejectReason> {
     const TABLE: [(&str, RejectReason); 7] = [
         ("not joinable", RejectReason::NotJoinable),
         ("no longer available", RejectReason::Taken),
@@ -284,7 +296,7 @@ fn known(message: &str) -> Option<RejectReason> {
         ("persistedquerynotfound", RejectReason::StaleQuery),
     ];
     let message = message.to_ascii_lowercase();
-    TABLE.iter().find(|(text, _)| message.contains(text)).map(|(_, refusal)| *refusal)
+    TABLE.iter().find(|(text, _)| message.contains(text)).map(|(_, reason)| *reason)
 }
 
 #[cfg(test)]
@@ -310,8 +322,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(status: u16, body: &str, expected: RejectReason) {
-        assert_eq!(answer(status, body), Outcome::Refused(expected), "{status} {body}");
+    fn rejected(status: u16, body: &str, expected: RejectReason) {
+        assert_eq!(answer(status, body), Outcome::Rejected(expected), "{status} {body}");
     }
 
     #[track_caller]
@@ -320,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_names_this_listing_is_bought() {
+    fn a_success_for_this_listing_is_bought() {
         assert_eq!(
             answer(200, OURS),
             Outcome::Bought {
@@ -331,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_may_spell_this_listing_in_another_way() {
+    fn a_success_may_spell_the_listing_id_differently() {
         let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
         let answer = OrderResponse {
             status: 200,
@@ -345,22 +357,26 @@ mod tests {
     }
 
     #[test]
-    fn a_success_stands_beside_errors() {
+    fn a_success_beside_errors_is_bought() {
         let body = OURS.replace(r#"{"data""#, r#"{"errors":[{"message":"not joinable"}],"data""#);
         assert!(matches!(answer(200, &body), Outcome::Bought { .. }));
     }
 
     #[test]
-    fn the_texts_of_the_table_are_refusals() {
-        refused(200, &error("Trade is not joinable"), RejectReason::NotJoinable);
-        refused(200, &error("Trade no longer available"), RejectReason::Taken);
-        refused(200, &error("This exceeds your daily withdrawal limit."), RejectReason::DailyLimit);
-        refused(200, &error("Unauthenticated"), RejectReason::Unauthenticated);
-        refused(200, &error("please turn off incognito"), RejectReason::Captcha);
-        refused(200, &error("Captcha required"), RejectReason::Captcha);
-        refused(200, &error("PersistedQueryNotFound"), RejectReason::StaleQuery);
-        refused(400, &error("PersistedQueryNotFound"), RejectReason::StaleQuery);
-        refused(
+    fn known_error_texts_are_rejections() {
+        rejected(200, &error("Trade is not joinable"), RejectReason::NotJoinable);
+        rejected(200, &error("Trade no longer available"), RejectReason::Taken);
+        rejected(
+            200,
+            &error("This exceeds your daily withdrawal limit."),
+            RejectReason::DailyLimit,
+        );
+        rejected(200, &error("Unauthenticated"), RejectReason::Unauthenticated);
+        rejected(200, &error("please turn off incognito"), RejectReason::Captcha);
+        rejected(200, &error("Captcha required"), RejectReason::Captcha);
+        rejected(200, &error("PersistedQueryNotFound"), RejectReason::StaleQuery);
+        rejected(400, &error("PersistedQueryNotFound"), RejectReason::StaleQuery);
+        rejected(
             200,
             r#"{"data":{"joinTrades":null},"errors":[{"message":"not joinable"}]}"#,
             RejectReason::NotJoinable,
@@ -368,13 +384,13 @@ mod tests {
     }
 
     #[test]
-    fn of_several_known_errors_the_gravest_counts() {
+    fn the_most_severe_of_several_known_errors_wins() {
         let body = r#"{"errors":[{"message":"not joinable"},{"message":"captcha"},{"message":"no longer available"}]}"#;
-        refused(200, body, RejectReason::Captcha);
+        rejected(200, body, RejectReason::Captcha);
     }
 
     #[test]
-    fn one_unknown_error_among_known_ones_is_a_doubt() {
+    fn one_unknown_error_among_known_ones_is_unknown() {
         let body = r#"{"errors":[{"message":"not joinable"},{"message":"internal"}]}"#;
         unknown(200, body, Unknown::UnknownError);
         unknown(200, r#"{"errors":[{}]}"#, Unknown::UnknownError);
@@ -382,13 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn a_known_error_beside_data_about_another_listing_is_a_doubt() {
+    fn a_known_error_beside_data_about_another_listing_is_unknown() {
         let body = r#"{"errors":[{"message":"not joinable"}],"data":{"joinTrades":{"trades":[{"id":"other"}]}}}"#;
         unknown(200, body, Unknown::UnknownError);
     }
 
     #[test]
-    fn an_empty_or_foreign_answer_is_a_doubt() {
+    fn an_empty_or_foreign_answer_is_unknown() {
         for body in [
             "{}",
             "[]",
@@ -404,43 +420,43 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_doubt() {
+    fn an_unreadable_answer_is_unknown() {
         for body in ["", "<html>", &OURS[..OURS.len() - 1], "not joinable"] {
             unknown(200, body, Unknown::Unreadable);
         }
     }
 
     #[test]
-    fn forbidden_and_too_many_are_refusals_only_without_data() {
-        refused(401, "", RejectReason::Forbidden { status: 401 });
-        refused(403, "{}", RejectReason::Forbidden { status: 403 });
-        refused(401, &error("unauthenticated"), RejectReason::Unauthenticated);
-        refused(403, &error("captcha"), RejectReason::Captcha);
-        refused(403, " <!DOCTYPE html>", RejectReason::Challenge);
-        refused(429, "<html>", RejectReason::RateLimited { retry_after: None });
+    fn http_401_403_and_429_are_rejections_only_without_data() {
+        rejected(401, "", RejectReason::Forbidden { status: 401 });
+        rejected(403, "{}", RejectReason::Forbidden { status: 403 });
+        rejected(401, &error("unauthenticated"), RejectReason::Unauthenticated);
+        rejected(403, &error("captcha"), RejectReason::Captcha);
+        rejected(403, " <!DOCTYPE html>", RejectReason::Challenge);
+        rejected(429, "<html>", RejectReason::RateLimited { retry_after: None });
         for status in [401, 403, 429] {
             unknown(status, OURS, Unknown::Status { status });
         }
     }
 
     #[test]
-    fn a_challenge_is_known_by_its_header_too() {
+    fn a_cf_mitigated_header_is_a_challenge() {
         let answer =
             OrderResponse { status: 403, retry_after: None, is_challenge: true, body: b"x" };
         let outcome = outcome(&mine(), &TransportResult::Answered(answer));
-        assert_eq!(outcome, Outcome::Refused(RejectReason::Challenge));
+        assert_eq!(outcome, Outcome::Rejected(RejectReason::Challenge));
     }
 
     #[test]
-    fn the_wait_that_is_asked_for_is_kept() {
+    fn retry_after_is_kept() {
         let retry_after = Some(Duration::from_secs(7));
         let answer = OrderResponse { status: 429, retry_after, is_challenge: false, body: b"" };
         let outcome = outcome(&mine(), &TransportResult::Answered(answer));
-        assert_eq!(outcome, Outcome::Refused(RejectReason::RateLimited { retry_after }));
+        assert_eq!(outcome, Outcome::Rejected(RejectReason::RateLimited { retry_after }));
     }
 
     #[test]
-    fn every_other_status_is_a_doubt_whatever_the_body_says() {
+    fn every_other_status_is_unknown_regardless_of_the_body() {
         for status in [
             100, 201, 204, 301, 302, 307, 404, 408, 409, 410, 422, 499, 500, 502, 503, 504, 520,
             599,
@@ -462,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_success_names_its_order_and_no_second_request_follows_a_closed_door() {
+    fn only_a_success_names_its_order_and_blocked_answers_allow_no_second_request() {
         attributed(200, false, OURS, Attribution::Named);
         attributed(200, false, &error("not joinable"), Attribution::Unnamed);
         attributed(400, false, &error("PersistedQueryNotFound"), Attribution::Unnamed);
@@ -474,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orders_answer_is_never_taken_for_the_account() {
+    fn an_order_answer_is_never_read_as_current_user() {
         let is_user = |status, body: &str| {
             let body = body.as_bytes();
             is_current_user(&OrderResponse { status, retry_after: None, is_challenge: false, body })
@@ -506,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transport_decides_where_there_is_no_answer() {
+    fn without_an_answer_the_transport_result_decides() {
         let of = |exchange| outcome(&mine(), &exchange);
         assert_eq!(of(TransportResult::Timeout), Outcome::Unknown(Unknown::Timeout));
         assert_eq!(of(TransportResult::Cut), Outcome::Unknown(Unknown::Cut));
@@ -517,15 +533,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a server makes up: only an answer that names this listing is bought.
+        /// For any answer, the outcome is bought only if the answer contains this listing.
         #[test]
-        fn nothing_is_bought_that_the_answer_does_not_name(status in 100_u16..600, body in "\\PC{0,80}") {
+        fn only_an_answer_that_names_the_listing_is_bought(status in 100_u16..600, body in "\\PC{0,80}") {
             let bought = matches!(answer(status, &body), Outcome::Bought { .. });
             prop_assert!(!bought);
         }
 
         #[test]
-        fn a_cut_success_is_never_a_refusal(cut in 0..OURS.len(), status in prop::sample::select(vec![200_u16, 400, 500])) {
+        fn a_truncated_success_is_never_a_rejection(cut in 0..OURS.len(), status in prop::sample::select(vec![200_u16, 400, 500])) {
             let outcome = answer(status, &OURS[..cut]);
             prop_assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
         }

@@ -1,14 +1,14 @@
-//! The events of the subscriptions: the payload of a `next` message → listings and balance.
+//! Parser of subscription events: payload of a `next` message → listings and balance.
 //!
 //! | event | path | source |
 //! |---|---|---|
 //! | generation A | `data.createTrade.trade`, one listing | recordings of 2023–2025 |
 //! | generation B | `data.createTrades.trades[]`, a batch | client code of 2026 |
-//! | a change | `data.updateTrade.trade` | client code |
-//! | the balance | `data.updateWallet.wallet`, of which `MAIN` counts | client code |
+//! | update | `data.updateTrade.trade` | client code |
+//! | balance | `data.updateWallet.wallet` named `MAIN` | client code |
 //!
-//! Both generations are read wherever they occur, whichever was asked for. A payload may carry
-//! `errors` beside its data without ending anything.
+//! Both generations are parsed, regardless of the subscription. A payload may contain `errors` beside
+//! its data, which do not end the subscription.
 
 use super::{account, listing, object};
 use crate::{
@@ -18,11 +18,11 @@ use crate::{
     json::{Cursor, FromCursor, JsonError, RawValue, ValueKind},
 };
 
-/// What one `next` message brought.
+/// Contents of one `next` message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NextPayload<'a> {
     first: Option<Trade<'a>>,
-    /// The rest of a batch. Most messages bring one listing, for which nothing is allocated.
+    /// Rest of a batch. Most messages contain one listing, which needs no allocation.
     rest: Vec<Trade<'a>>,
     unreadable: u32,
     is_known: bool,
@@ -32,37 +32,35 @@ pub struct NextPayload<'a> {
 }
 
 impl<'a> NextPayload<'a> {
-    /// The listings, in the order sent.
+    /// Returns the listings in the order of the message.
     pub fn into_trades(self) -> impl Iterator<Item = Trade<'a>> {
         self.first.into_iter().chain(self.rest)
     }
 
-    /// How many listings it brought.
     pub fn len(&self) -> usize {
         self.rest.len().saturating_add(usize::from(self.first.is_some()))
     }
 
-    /// Whether it brought no listing.
     pub const fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// How many listings had to be dropped: no object, or no usable id.
+    /// Returns the number of dropped listings, which are not an object or have no valid id.
     pub const fn unreadable(&self) -> u32 {
         self.unreadable
     }
 
-    /// Whether it is one of the events that this program knows.
+    /// Returns `true` if the event is known.
     pub const fn is_known(&self) -> bool {
         self.is_known
     }
 
-    /// The balance of the wallet `MAIN`, where it was pushed, rounded down.
+    /// Returns the pushed balance of the wallet `MAIN`, rounded down.
     pub const fn wallet(&self) -> Option<Amount> {
         self.wallet
     }
 
-    /// The GraphQL errors beside the data, as they stand.
+    /// Returns the raw GraphQL errors beside the data.
     pub fn errors(&self) -> Option<&'a str> {
         self.errors.map(|errors| errors.0)
     }
@@ -77,7 +75,7 @@ impl<'a> NextPayload<'a> {
 
     fn data(&mut self, cursor: &mut Cursor<'a>, seen: &mut bool) -> Result<(), JsonError> {
         object(cursor, |key, cursor| {
-            // A change is asked for without `canJoin`, as generation A is.
+            // The subscription to updates has no `canJoin`, like generation A.
             let (list, kind) = match key {
                 "createTrade" => ("trade", (TradeEvent::Listed, Generation::A)),
                 "createTrades" => ("trades", (TradeEvent::Listed, Generation::B)),
@@ -88,7 +86,7 @@ impl<'a> NextPayload<'a> {
                 }
                 _ => return cursor.skip().map(drop),
             };
-            // One event has one kind; two would leave open which of them is meant.
+            // A payload with two events is ambiguous.
             self.is_repeated |= *seen;
             *seen = true;
             self.is_known = true;
@@ -199,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_without_id_is_counted_and_the_rest_of_the_batch_stands() {
+    fn a_listing_without_id_is_counted_and_the_rest_of_the_batch_is_kept() {
         let text = r#"{"data":{"createTrades":{"trades":[{"id":7},null,"x",{"id":"b"},{}]}}}"#;
         assert_eq!(ids(text), ["b"]);
         assert_eq!(payload(text).unreadable(), 4);
     }
 
     #[test]
-    fn a_change_is_told_from_a_new_listing() {
+    fn an_update_is_distinguished_from_a_new_listing() {
         let text = r#"{"data":{"updateTrade":{"trade":{"id":"a","status":"JOINED"}}}}"#;
         assert!(payload(text).into_trades().all(|trade| trade.event == TradeEvent::Updated));
     }
@@ -225,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_beside_data_end_nothing() {
+    fn errors_beside_data_do_not_discard_the_data() {
         let text = format!(
             r#"{{"errors":[{{"message":"partly"}}],"data":{{"createTrade":{{"trade":{LISTING}}}}}}}"#
         );
@@ -234,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn other_events_and_other_shapes_bring_nothing() {
+    fn unknown_events_and_shapes_contain_no_listings() {
         for text in ["null", "[]", "7", "{}", r#"{"data":null}"#, r#"{"data":{"other":{}}}"#] {
             assert!(payload(text).is_empty() && !payload(text).is_known(), "{text}");
         }
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_of_a_listing_is_that_of_its_path() {
+    fn a_listings_generation_follows_from_its_path() {
         let a = format!(r#"{{"data":{{"createTrade":{{"trade":{LISTING}}}}}}}"#);
         let b = batch(&[LISTING]);
         let lacks = |text| {
@@ -301,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_key_on_the_way_makes_its_listings_unbuyable() {
+    fn a_repeated_key_in_the_path_makes_its_listings_unbuyable() {
         for text in [
             r#"{"data":{"createTrade":{"trade":{"id":"a"},"trade":{"id":"b"}}}}"#,
             r#"{"data":{"createTrade":{"trade":{"id":"a"}},"createTrade":{"trade":{"id":"b"}}}}"#,

@@ -1,13 +1,13 @@
-//! One listing: a JSON object → [`Trade`], in one pass and without allocating.
+//! Parser of one listing: JSON object → [`Trade`], in one pass and without allocation.
 //!
 //! # Invariants
 //!
-//! 1. A key that decides and is missing, of a wrong type, out of range or given twice becomes a
-//!    [`Defect`]; the listing is still delivered, so that it can be counted and shown.
-//! 2. Only a listing without a usable id is dropped, since nothing could be said about it.
-//! 3. Keys that decide nothing are skipped whatever they hold, as long as they are JSON.
-//! 4. Generation B states `canJoin` for each listing, so there a listing without it is not bought.
-//! 5. Of two different listings under one id in one message or page, neither is bought
+//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a [`Defect`].
+//!    The listing is still returned, so that it can be counted and logged.
+//! 2. Only a listing without a valid id is dropped.
+//! 3. Other keys are skipped for any value that is valid JSON.
+//! 4. Generation B sends `canJoin` for each listing, so it is required there.
+//! 5. If one message or page contains different listings with one id, all of them are unbuyable
 //!    ([`mark_conflicts`]).
 
 use std::borrow::Cow;
@@ -21,24 +21,19 @@ use crate::{
     json::{Cursor, JsonError, JsonStr, ValueKind},
 };
 
-/// How many listings of a message are compared each with each. Beyond that they are sorted first,
-/// which allocates.
+/// Maximum number of listings that are compared pairwise. Larger batches are sorted, which allocates.
 const PAIRWISE_MAX: usize = 16;
 
-/// What stands behind a key.
+/// Value of a key.
 #[derive(Clone, Copy)]
 enum ListingField<T> {
-    /// The key is not there.
     Missing,
-    /// `null`.
     Null,
-    /// A value that could not be read.
     Unreadable,
-    /// A value.
     Value(T),
 }
 
-/// The fields of a listing while it is read.
+/// Fields of a listing during parsing.
 struct ListingDraft<'a> {
     id: ListingField<TradeId>,
     status: ListingField<TradeStatus>,
@@ -51,14 +46,15 @@ struct ListingDraft<'a> {
     expires_at: ListingField<UnixMs>,
     float: ListingField<PaintWear>,
     float_range: ListingField<(PaintWear, PaintWear)>,
-    /// Anything but null names a seller, and the site names only us to ourselves.
+    /// Any value but null means that the listing is our own: the site sends the seller only to
+    /// themselves.
     depositor: ListingField<()>,
     items: ListingField<ListedItems<'a>>,
     defects: Defects,
     seen: u16,
 }
 
-/// What is for sale in one listing.
+/// Items of a listing.
 #[derive(Clone, Copy)]
 struct ListedItems<'a> {
     count: u32,
@@ -66,12 +62,12 @@ struct ListedItems<'a> {
     base_value: Option<Amount>,
 }
 
-/// Reads one listing as this generation sends it. `None` for a value that is no object, or has no
-/// usable id.
+/// Parses one listing of this generation. Returns `None` for a value that is not an object or has no
+/// valid id.
 ///
 /// # Errors
 ///
-/// A [`JsonError`] when the text is not JSON.
+/// Returns a [`JsonError`] if the text is not JSON.
 #[inline]
 pub fn read<'a>(
     cursor: &mut Cursor<'a>,
@@ -84,23 +80,23 @@ pub fn read<'a>(
     }
     let mut draft = ListingDraft::new();
     cursor.object(|key, cursor| match key.plain() {
-        Some(key) => draft.entry(key, cursor),
-        None => draft.entry(&key.decode(), cursor),
+        Some(key) => draft.read_field(key, cursor),
+        None => draft.read_field(&key.decode(), cursor),
     })?;
     Ok(draft.finish(event, generation))
 }
 
-/// Makes listings unbuyable that one message or page shows under one id and that differ: it cannot
-/// be told which of them is current. A listing that is for sale in one place and taken in another
-/// is such a case. Equal copies stay as they are; all but the first are dropped later as duplicates.
+/// Marks different listings with one id in a message or page as unbuyable, because it is unknown
+/// which of them is current: one may be listed and the other one taken. Equal copies are not marked;
+/// all but the first are dropped later as duplicates.
 pub fn mark_conflicts<'a>(first: Option<&mut Trade<'a>>, rest: &mut [Trade<'a>]) {
     if let Some(first) = first {
-        rest.iter_mut().for_each(|other| compare(first, other));
+        rest.iter_mut().for_each(|other| mark_if_different(first, other));
     }
     if rest.len() <= PAIRWISE_MAX {
         let mut left = rest;
         while let Some((one, others)) = left.split_first_mut() {
-            others.iter_mut().for_each(|other| compare(one, other));
+            others.iter_mut().for_each(|other| mark_if_different(one, other));
             left = others;
         }
         return;
@@ -120,9 +116,9 @@ pub fn mark_conflicts<'a>(first: Option<&mut Trade<'a>>, rest: &mut [Trade<'a>])
     }
 }
 
-/// Marks both if they have one id and differ. A marked one differs from every one that is not yet,
-/// so that of several copies all are marked.
-fn compare<'a>(one: &mut Trade<'a>, other: &mut Trade<'a>) {
+/// Marks both listings if they have one id and differ. A marked listing differs from every unmarked
+/// one, so that all copies are marked.
+fn mark_if_different<'a>(one: &mut Trade<'a>, other: &mut Trade<'a>) {
     if one.id == other.id && one != other {
         one.defects.add(Defect::Conflict);
         other.defects.add(Defect::Conflict);
@@ -150,9 +146,9 @@ impl<'a> ListingDraft<'a> {
         }
     }
 
-    /// Reads the value of one key. Each key that decides has a bit, by which a repetition is found.
+    /// Parses the value of one key. Each required key has a bit that detects repetitions.
     #[inline]
-    fn entry(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+    fn read_field(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
         let bit = match key {
             "id" => {
                 self.id = text(cursor, |id| TradeId::new(&id.decode()))?;
@@ -214,7 +210,7 @@ impl<'a> ListingDraft<'a> {
             }
             _ => return cursor.skip().map(drop),
         };
-        once(&mut self.seen, bit, &mut self.defects);
+        mark_seen(&mut self.seen, bit, &mut self.defects);
         Ok(())
     }
 
@@ -232,7 +228,7 @@ impl<'a> ListingDraft<'a> {
         }
         let market_name = sold.and_then(|items| items.market_name).map(JsonStr::decode);
         let market_name = market_name.unwrap_or_default();
-        let name = taken_apart(&market_name);
+        let name = parse_name(&market_name);
         Some(Trade {
             id,
             event,
@@ -268,8 +264,8 @@ impl<'a> ListingDraft<'a> {
     }
 }
 
-/// Takes a name apart; the base borrows from the frame where the name does.
-fn taken_apart<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
+/// Parses a market name. The base borrows from the frame if the name does.
+fn parse_name<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
     match market_name {
         Cow::Borrowed(text) => ItemName::parse(text),
         Cow::Owned(text) => {
@@ -285,8 +281,8 @@ fn taken_apart<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
     }
 }
 
-/// Notes that a key was seen; a second time is a defect.
-fn once(seen: &mut u16, bit: u16, defects: &mut Defects) {
+/// Records that a key was seen. A repetition is a defect.
+fn mark_seen(seen: &mut u16, bit: u16, defects: &mut Defects) {
     let mask = 1 << bit;
     if *seen & mask != 0 {
         defects.add(Defect::RepeatedKey);
@@ -312,11 +308,11 @@ fn items<'a>(
         let mut seen = 0;
         is_readable = super::object(cursor, |key, cursor| match key {
             "marketName" => {
-                once(&mut seen, 0, defects);
+                mark_seen(&mut seen, 0, defects);
                 text(cursor, Some).map(|name| items.market_name = value(name))
             }
             "itemVariant" => {
-                once(&mut seen, 1, defects);
+                mark_seen(&mut seen, 1, defects);
                 base_value(cursor, defects).map(|coins| items.base_value = coins)
             }
             _ => cursor.skip().map(drop),
@@ -332,7 +328,7 @@ fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<A
         if key != "value" {
             return cursor.skip().map(drop);
         }
-        once(&mut seen, 0, defects);
+        mark_seen(&mut seen, 0, defects);
         number(cursor, positive).map(|read| coins = value(read))
     })?;
     Ok(coins)
@@ -349,13 +345,13 @@ fn float_range(
             "max" => (&mut greatest, 1),
             _ => return cursor.skip().map(drop),
         };
-        once(&mut seen, bit, defects);
+        mark_seen(&mut seen, bit, defects);
         number(cursor, PaintWear::parse).map(|read| *side = value(read))
     })?;
     Ok(least.zip(greatest).filter(|(least, greatest)| least <= greatest))
 }
 
-/// Reads a value of one kind; `None` from `read` and every other kind are unreadable.
+/// Parses a value of one kind. Any other kind, and `None` from `read`, is unreadable.
 #[inline]
 fn field<'a, T>(
     cursor: &mut Cursor<'a>,
@@ -395,7 +391,7 @@ fn value<T>(field: ListingField<T>) -> Option<T> {
     if let ListingField::Value(value) = field { Some(value) } else { None }
 }
 
-/// A field without which nothing can be decided.
+/// Returns a required field; adds a defect if it has no value.
 fn required<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
     let value = value(field);
     if value.is_none() {
@@ -404,7 +400,7 @@ fn required<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) ->
     value
 }
 
-/// A field that must be there, where null has a meaning.
+/// Returns a required field that may be null.
 fn nullable<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
     if matches!(field, ListingField::Missing | ListingField::Unreadable) {
         defects.add(defect);
@@ -412,7 +408,7 @@ fn nullable<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) ->
     value(field)
 }
 
-/// A field that may be absent.
+/// Returns an optional field.
 fn optional<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
     if matches!(field, ListingField::Unreadable) {
         defects.add(defect);

@@ -1,12 +1,11 @@
-//! How CSGORoll speaks: the only room that knows the site. Pure.
+//! Protocol of CSGORoll, the only module that depends on the site. Pure.
 //!
-//! What goes out is text made by [`operations`]; what comes in is read by [`feed`] (events of the
-//! subscriptions), [`answer`] (the answer to a buy) and [`account`] (who we are, what we hold, what
-//! is for sale). A second marketplace would be a second such room.
+//! [`operations`] creates the requests. [`feed`] parses subscription events, [`answer`] the answers to
+//! orders, and [`account`] the user, the balance, own purchases and open listings.
 //!
-//! Every wire fact here comes from recordings and public clients of 2023–2026 and was never tried
-//! against the live site, so everything is read with tolerance: an unknown field is ignored, a
-//! missing one makes the listing unbuyable, and nothing is guessed.
+//! All wire formats come from recordings and public clients of 2023–2026 and were never tested against
+//! the live site. So parsing is tolerant: unknown fields are ignored, a missing required field makes
+//! the listing unbuyable, and no value is guessed.
 
 pub mod account;
 pub mod answer;
@@ -16,7 +15,7 @@ pub mod operations;
 
 use crate::json::{Cursor, JsonError, ValueKind};
 
-/// Walks an object by its keys; any other value is skipped, and `false` says so.
+/// Iterates over the entries of an object. Skips any other value and returns `false`.
 fn object<'a>(
     cursor: &mut Cursor<'a>,
     mut on_entry: impl FnMut(&str, &mut Cursor<'a>) -> Result<(), JsonError>,
@@ -32,7 +31,7 @@ fn object<'a>(
     Ok(true)
 }
 
-/// Walks an array; any other value is skipped, and `false` says so.
+/// Iterates over the elements of an array. Skips any other value and returns `false`.
 fn array<'a>(
     cursor: &mut Cursor<'a>,
     on_element: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
@@ -45,7 +44,7 @@ fn array<'a>(
     Ok(true)
 }
 
-/// A string's value; `None` for any other value.
+/// Reads a string; skips any other value and returns `None`.
 fn string(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
     if cursor.peek()? == ValueKind::String {
         return cursor.string().map(|text| Some(text.decode().into_owned()));
@@ -53,7 +52,7 @@ fn string(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
     cursor.skip().map(|_other| None)
 }
 
-/// A number's text; `None` for any other value.
+/// Reads the text of a number; skips any other value and returns `None`.
 fn number<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, JsonError> {
     if cursor.peek()? == ValueKind::Number {
         return cursor.number().map(Some);

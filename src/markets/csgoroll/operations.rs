@@ -1,7 +1,7 @@
-//! What is said to the site: GraphQL operations as text, made once and sent many times.
+//! GraphQL operations that are sent to the site.
 //!
-//! Full query texts are sent, because hashes of persisted queries rot (source: public clients).
-//! Only fields that decide something are asked for, which keeps frames short.
+//! They contain the full query text, because hashes of persisted queries become stale (source: public
+//! clients). They request only the fields that the decision uses, which keeps frames short.
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,10 @@ use crate::{
     whitelist::Whitelist,
 };
 
-/// How many open listings one page holds at most (source: public clients).
+/// Maximum number of listings on a page (source: public clients).
 pub const PAGE_LISTINGS_MAX: u32 = 250;
 
-/// The fields of a listing that decide, with what only one generation has.
+/// Required fields of a listing, and the additional ones of a generation.
 macro_rules! listing_fields {
     ($more:literal) => {
         concat!(
@@ -28,19 +28,17 @@ macro_rules! listing_fields {
     };
 }
 
-/// One GraphQL operation.
+/// GraphQL query, mutation or subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphqlOperation {
-    /// Its name, which stands in the query too.
+    /// Operation name, which the query contains, too.
     pub name: &'static str,
-    /// The whole query.
     pub query: String,
-    /// Its variables, an object.
+    /// JSON object of the variables.
     pub variables: Value,
-    /// Whether the feed is worth nothing without it. An error on another one is said once and
-    /// then left alone.
+    /// `true` for a subscription that the feed requires.
     pub is_essential: bool,
-    /// Whether it tells about the account, and not about the market.
+    /// `true` for a subscription to data of the account, which requires a credential.
     pub is_private: bool,
 }
 
@@ -49,14 +47,14 @@ impl GraphqlOperation {
         Self { name, query: query.into(), variables, is_essential: true, is_private: false }
     }
 
-    /// The operation as the body of an HTTP request or the payload of a `subscribe` message.
+    /// Serialises the operation as the body of an HTTP request or the payload of `subscribe`.
     pub fn to_json(&self) -> String {
         let Self { name, query, variables, .. } = self;
         json!({ "operationName": name, "query": query, "variables": variables }).to_string()
     }
 }
 
-/// The subscriptions of a feed: the listings first, then what is good to have.
+/// Returns the subscriptions of a feed: the listings first, then the optional ones.
 pub fn subscriptions(generation: Generation) -> Vec<GraphqlOperation> {
     let listings = match generation {
         Generation::A => GraphqlOperation::new(
@@ -99,23 +97,20 @@ pub fn subscriptions(generation: Generation) -> Vec<GraphqlOperation> {
     vec![listings, optional(updates), optional(wallet)]
 }
 
-/// What the site can be asked to leave out, for generation B (source: client code).
+/// Server-side filters of the listing subscription, for generation B (source: client code).
 ///
-/// Only bounds whose meaning cannot be mistaken are used. The site knows others, of a name and of
-/// a float, of which it is not known what they do to a listing that has none.
+/// Only filters of unambiguous meaning are used. The site has others, for the name and the float,
+/// whose effect on listings without these fields is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionFilters {
-    /// Nothing cheaper.
     pub min_price: Amount,
-    /// Nothing dearer.
     pub max_price: Amount,
-    /// Nothing with more added to its base price.
     pub max_markup: Percent,
 }
 
 impl SubscriptionFilters {
-    /// The narrowest bounds that leave out nothing that any entry wants; `None` for a whitelist
-    /// that wants nothing.
+    /// Returns the narrowest filters that exclude no listing that an entry could match; `None` for an
+    /// empty whitelist.
     pub fn of(whitelist: &Whitelist) -> Option<Self> {
         let entries = whitelist.entries();
         Some(Self {
@@ -126,7 +121,7 @@ impl SubscriptionFilters {
     }
 }
 
-/// The subscription to the listings of generation B within bounds.
+/// Returns the filtered subscription to listings of generation B.
 pub fn filtered_listings(filters: SubscriptionFilters) -> GraphqlOperation {
     let query = concat!(
         "subscription OnCreateTrades($maxMarkupPercent: Float, $maxPrice: UnsignedFloat, ",
@@ -143,25 +138,23 @@ pub fn filtered_listings(filters: SubscriptionFilters) -> GraphqlOperation {
     GraphqlOperation::new("OnCreateTrades", query, variables)
 }
 
-/// A decimal text as a JSON number.
+/// Converts decimal text to a JSON number.
 fn decimal(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
-/// The mutation that buys, cut where the listing's id belongs.
+/// Body of the order mutation, split at the listing's id.
 ///
-/// An id holds nothing that a JSON string would have to escape (see [`TradeId::new`]), so the body
-/// is `before + id + after`. `recaptcha` and `visualRecaptcha` exist as inputs; neither is sent.
+/// An id needs no escaping in a JSON string (see [`TradeId::new`]), so the body is
+/// `before_id + id + after_id`. The inputs `recaptcha` and `visualRecaptcha` exist and are not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderTemplate {
-    /// The body up to the id.
     pub before_id: &'static str,
-    /// The body from the id on.
     pub after_id: &'static str,
 }
 
-/// The body of a buy, prepared but for the id.
-pub const fn buy_template() -> OrderTemplate {
+/// Returns the template of an order.
+pub const fn order_template() -> OrderTemplate {
     OrderTemplate {
         before_id: concat!(
             r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
@@ -173,20 +166,20 @@ pub const fn buy_template() -> OrderTemplate {
 }
 
 impl OrderTemplate {
-    /// The whole body for one listing.
+    /// Returns the body of the order for one listing.
     pub fn body(&self, id: &TradeId) -> String {
         format!("{}{id}{}", self.before_id, self.after_id)
     }
 }
 
-/// Who we are and what we have. Harmless: it changes nothing.
+/// Queries the user and the balance.
 pub fn current_user() -> GraphqlOperation {
     let query = "query CurrentUser { currentUser { id name suspectedTrader dailyWithdrawLimit \
                  wallets { id name amount } } }";
     GraphqlOperation::new("CurrentUser", query, json!({}))
 }
 
-/// One page of the open listings, newest first. `after` is the cursor of the page before.
+/// Queries one page of open listings, newest first. `after`: the cursor of the previous page.
 pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) -> GraphqlOperation {
     let fields = match generation {
         Generation::A => listing_fields!(""),
@@ -206,14 +199,14 @@ pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) ->
     GraphqlOperation::new("TradeList", query, variables)
 }
 
-/// The statuses that one's own purchase can have.
+/// Statuses of own purchases.
 const PURCHASE_STATUSES: &str =
     "JOINED, PROCESSING, COMPLETED, COMPLETED_PROTECTED, COOLDOWN, CANCELLED, EXPIRED";
 
-/// One page of one's own purchases, newest first.
+/// Queries one page of own purchases, newest first.
 ///
-/// The user and the statuses stand in the query itself, because the types of variables for them
-/// are not known. `None` for a user id that could not stand in a string as it is.
+/// The query text contains the user and the statuses, because the types of variables for them are
+/// unknown. Returns `None` for a user id that would need escaping.
 pub fn own_purchases(user_id: &str, first: u32, after: Option<&str>) -> Option<GraphqlOperation> {
     let user_id = TradeId::new(user_id)?;
     let fields = "{ id status totalValue createdAt updatedAt joinedAt }";
@@ -237,9 +230,9 @@ mod tests {
     use crate::whitelist::{WhitelistEntry, tests::entry};
 
     #[test]
-    fn the_buy_is_json_that_names_exactly_this_listing() {
+    fn the_order_body_is_json_with_exactly_this_listing() {
         let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
-        let body: Value = serde_json::from_str(&buy_template().body(&id)).unwrap();
+        let body: Value = serde_json::from_str(&order_template().body(&id)).unwrap();
         assert_eq!(
             body.pointer("/variables/input").unwrap(),
             &json!({"tradeIds": ["VHJhZGU6OTAwMDAwMDE"], "hasCompliedToAntiRWT": true})
@@ -268,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_leave_out_nothing_that_any_entry_wants() {
+    fn filters_exclude_no_listing_that_an_entry_could_match() {
         let bounds = |min, max, markup| WhitelistEntry {
             min_price: Amount::from_cents(min),
             max_price: Amount::from_cents(max),
@@ -290,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_asks_for_no_more_than_the_site_gives() {
+    fn the_page_size_is_capped_at_the_site_maximum() {
         let page = open_listings(Generation::B, 1_000, Some("cursor"));
         assert_eq!(page.variables.pointer("/first").unwrap(), 250);
         assert_eq!(page.variables.pointer("/after").unwrap(), "cursor");

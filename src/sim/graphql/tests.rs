@@ -1,4 +1,4 @@
-//! What is answered to each operation, and to what is none.
+//! Tests of the responses to each operation and to invalid requests.
 
 use std::time::Duration;
 
@@ -19,42 +19,42 @@ const USER: &str = "query CurrentUser { currentUser { id name suspectedTrader da
 const LIST: &str = "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], $status: TradeStatus, $userId: ID, $statuses: [TradeStatus!]) { trades(first: $first, after: $after, orderBy: $orderBy, status: $status, userId: $userId, statuses: $statuses) { edges { node { id status createdAt } } pageInfo { hasNextPage endCursor } } }";
 const USER_ID: &str = "VXNlcjo0MjQyNDI";
 
-struct Bench {
-    exchange: MarketState,
+struct TestMarket {
+    market: MarketState,
     ids: Vec<String>,
 }
 
-fn bench(offers: usize) -> Bench {
+fn test_market(items: usize) -> TestMarket {
     let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
-    let mut exchange = MarketState::new(&settings, UnixMs(1_772_366_400_000));
+    let mut market = MarketState::new(&settings, UnixMs(1_772_366_400_000));
     let price = Amount::from_cents(1_015);
-    let offer = |at: usize| ListedItem {
+    let item = |at: usize| ListedItem {
         // Created out of order, as on the real site.
         created_before: Duration::from_millis(if at.is_multiple_of(2) { 400 } else { 1 }),
         ..ListedItem::plain("AK-47 | Redline (Field-Tested)", Amount::from_cents(1_000), price)
     };
     let ids =
-        exchange.offer(Duration::from_secs(1), (0..offers).map(offer).collect(), &mut Vec::new());
-    Bench { exchange, ids }
+        market.list_items(Duration::from_secs(1), (0..items).map(item).collect(), &mut Vec::new());
+    TestMarket { market, ids }
 }
 
-impl Bench {
-    fn asks(&mut self, query: &str, variables: Value, signed_in: bool) -> Value {
-        self.asks_at(2, (query, variables), signed_in, None)
+impl TestMarket {
+    fn query(&mut self, query: &str, variables: Value, signed_in: bool) -> Value {
+        self.query_at(2, (query, variables), signed_in, None)
     }
 
-    /// Asks for the account and for its purchases so many seconds after the market opened, and is
-    /// told what is false in this way.
+    /// Reads the account and its purchases under a fault. Returns the balance, the nodes of the
+    /// page and `hasNextPage`.
     fn account(
         &mut self,
         second: u64,
         kind: faults::FaultKind,
         seed: u64,
     ) -> (Value, Vec<Value>, bool) {
-        let lie = || Some((kind, Dice::new(seed)));
-        let user = self.asks_at(second, (USER, Value::Null), true, lie());
+        let fault = || Some((kind, Dice::new(seed)));
+        let user = self.query_at(second, (USER, Value::Null), true, fault());
         let own = json!({"first": 50, "userId": USER_ID, "orderBy": ["ID_DESC"]});
-        let list = self.asks_at(second, (LIST, own), true, lie());
+        let list = self.query_at(second, (LIST, own), true, fault());
         let page = &list["data"]["trades"];
         let edges = page["edges"].as_array().unwrap();
         let nodes = edges.iter().map(|edge| edge["node"].clone()).collect();
@@ -62,49 +62,49 @@ impl Bench {
         (user["data"]["currentUser"]["wallets"][0]["amount"].clone(), nodes, has_next)
     }
 
-    fn asks_at(
+    fn query_at(
         &mut self,
         second: u64,
         (query, variables): (&str, Value),
         signed_in: bool,
-        lie: Option<(faults::FaultKind, Dice)>,
+        fault: Option<(faults::FaultKind, Dice)>,
     ) -> Value {
         let body = json!({"operationName": null, "query": query, "variables": variables});
-        let text = match read(body.to_string().as_bytes()) {
+        let text = match parse_request(body.to_string().as_bytes()) {
             Ok(request) => {
                 let now = Duration::from_secs(second);
-                let asked = ParsedRequest { request: &request, signed_in, lie };
-                answer(&mut self.exchange, now, asked, &mut Vec::new())
+                let parsed = ParsedRequest { request: &request, signed_in, fault };
+                respond(&mut self.market, now, parsed, &mut Vec::new())
             }
-            Err(unreadable) => unreadable.body,
+            Err(rejected) => rejected.body,
         };
         serde_json::from_str(&text).unwrap()
     }
 
-    fn joins(&mut self, input: Value, signed_in: bool) -> Value {
-        self.asks(JOIN, json!({ "input": input }), signed_in)
+    fn join(&mut self, input: Value, signed_in: bool) -> Value {
+        self.query(JOIN, json!({ "input": input }), signed_in)
     }
 }
 
 #[test]
-fn a_purchase_names_the_listing_and_what_it_cost() {
-    let mut bench = bench(1);
-    let answer =
-        bench.joins(json!({"tradeIds": [bench.ids[0]], "hasCompliedToAntiRWT": true}), true);
-    let trade = &answer["data"]["joinTrades"]["trades"][0];
-    assert_eq!(trade["id"], bench.ids[0]);
+fn the_response_to_a_purchase_has_its_id_and_price() {
+    let mut test = test_market(1);
+    let response =
+        test.join(json!({"tradeIds": [test.ids[0]], "hasCompliedToAntiRWT": true}), true);
+    let trade = &response["data"]["joinTrades"]["trades"][0];
+    assert_eq!(trade["id"], test.ids[0]);
     assert_eq!((&trade["status"], &trade["totalValue"]), (&json!("JOINED"), &json!(10.15)));
     assert_eq!(trade["updatedAt"], "2026-03-01T12:00:02.000Z");
 }
 
 #[test]
-fn refusals_have_the_markets_words_and_buy_nothing() {
-    let mut bench = bench(2);
-    let (id, other) = (bench.ids[0].clone(), bench.ids[1].clone());
+fn a_rejected_order_has_the_marketplaces_message_and_buys_nothing() {
+    let mut test = test_market(2);
+    let (id, other) = (test.ids[0].clone(), test.ids[1].clone());
     let mut check = |input: Value, signed_in, expected: &str| {
-        let answer = bench.joins(input, signed_in);
-        assert_eq!(answer["errors"][0]["message"], expected);
-        assert_eq!(answer["data"], Value::Null);
+        let response = test.join(input, signed_in);
+        assert_eq!(response["errors"][0]["message"], expected);
+        assert_eq!(response["data"], Value::Null);
     };
     check(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), false, "unauthenticated");
     check(json!({"tradeIds": [id]}), true, "You must agree to the terms of trading");
@@ -114,42 +114,42 @@ fn refusals_have_the_markets_words_and_buy_nothing() {
         "Exactly one trade must be joined at a time",
     );
     check(json!({"tradeIds": ["x"], "hasCompliedToAntiRWT": true}), true, "Trade not found");
-    assert_eq!(bench.exchange.balance().cents(), 50_000);
+    assert_eq!(test.market.balance().cents(), 50_000);
 }
 
 #[test]
-fn a_query_that_asks_for_too_much_buys_nothing() {
-    let mut bench = bench(1);
+fn an_order_with_an_unknown_field_buys_nothing() {
+    let mut test = test_market(1);
     let query = JOIN.replace("totalValue", "priceCeiling");
-    let input = json!({"input": {"tradeIds": [bench.ids[0]], "hasCompliedToAntiRWT": true}});
-    let answer = bench.asks(&query, input, true);
+    let input = json!({"input": {"tradeIds": [test.ids[0]], "hasCompliedToAntiRWT": true}});
+    let response = test.query(&query, input, true);
     let message = "Cannot query field \"priceCeiling\" on type \"Trade\".";
-    assert_eq!(answer["errors"][0]["message"], message);
-    assert_eq!(bench.exchange.books().purchases().count(), 0);
+    assert_eq!(response["errors"][0]["message"], message);
+    assert_eq!(test.market.books().purchases().count(), 0);
 }
 
 #[test]
-fn the_account_is_shown_to_its_owner_only() {
-    let mut bench = bench(0);
-    let answer = bench.asks(USER, Value::Null, true);
-    let user = &answer["data"]["currentUser"];
+fn the_account_is_readable_only_with_its_session() {
+    let mut test = test_market(0);
+    let response = test.query(USER, Value::Null, true);
+    let user = &response["data"]["currentUser"];
     assert_eq!(user["id"], USER_ID);
     assert_eq!(user["suspectedTrader"], false);
     assert_eq!(user["wallets"][0]["name"], "MAIN");
     assert_eq!(user["wallets"][0]["amount"], 500);
-    assert_eq!(bench.asks(USER, Value::Null, false), json!({"data": {"currentUser": null}}));
+    assert_eq!(test.query(USER, Value::Null, false), json!({"data": {"currentUser": null}}));
 }
 
 #[test]
-fn pages_show_every_open_listing_once_newest_first() {
+fn pages_contain_every_open_listing_once_newest_first() {
     for order in ["CREATED_AT_DESC", "ID_DESC"] {
-        let mut bench = bench(25);
+        let mut test = test_market(25);
         let (mut seen, mut created, mut after) = (Vec::new(), Vec::new(), Value::Null);
         loop {
             let variables =
                 json!({"first": 10, "after": after, "orderBy": [order], "status": "LISTED"});
-            let answer = bench.asks(LIST, variables, false);
-            let page = &answer["data"]["trades"];
+            let response = test.query(LIST, variables, false);
+            let page = &response["data"]["trades"];
             for edge in page["edges"].as_array().unwrap() {
                 seen.push(edge["node"]["id"].as_str().unwrap().to_owned());
                 created.push(edge["node"]["createdAt"].as_str().unwrap().to_owned());
@@ -162,70 +162,70 @@ fn pages_show_every_open_listing_once_newest_first() {
         let newest_first = created.is_sorted_by(|newer, older| newer >= older);
         assert!(order == "ID_DESC" || newest_first, "{order}: {created:?}");
         seen.sort();
-        bench.ids.sort();
-        assert_eq!(seen, bench.ids, "{order}");
+        test.ids.sort();
+        assert_eq!(seen, test.ids, "{order}");
     }
 }
 
 #[test]
-fn a_page_has_a_limit() {
-    let answer = bench(0).asks(LIST, json!({"first": 251}), false);
-    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("250"));
+fn a_page_above_the_size_limit_is_an_error() {
+    let response = test_market(0).query(LIST, json!({"first": 251}), false);
+    assert!(response["errors"][0]["message"].as_str().unwrap().contains("250"));
 }
 
 #[test]
-fn ones_own_purchases_are_listed_with_their_status_and_for_oneself_only() {
-    let mut bench = bench(3);
-    let id = bench.ids[1].clone();
-    bench.joins(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
+fn purchases_are_listed_by_status_and_only_with_the_session() {
+    let mut test = test_market(3);
+    let id = test.ids[1].clone();
+    test.join(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
     let own = |statuses: Value| json!({"first": 50, "userId": USER_ID, "statuses": statuses});
-    let ids = |answer: &Value| answer["data"]["trades"]["edges"].as_array().map(Vec::len);
-    assert_eq!(ids(&bench.asks(LIST, own(json!(["JOINED", "PROCESSING"])), true)), Some(1));
-    assert_eq!(ids(&bench.asks(LIST, own(json!(["COMPLETED"])), true)), Some(0));
-    let stranger = bench.asks(LIST, own(json!(["JOINED"])), false);
-    assert_eq!(stranger["errors"][0]["message"], "unauthenticated");
-    let open = bench.asks(LIST, json!({"status": "LISTED"}), true);
+    let ids = |response: &Value| response["data"]["trades"]["edges"].as_array().map(Vec::len);
+    assert_eq!(ids(&test.query(LIST, own(json!(["JOINED", "PROCESSING"])), true)), Some(1));
+    assert_eq!(ids(&test.query(LIST, own(json!(["COMPLETED"])), true)), Some(0));
+    let unauthenticated = test.query(LIST, own(json!(["JOINED"])), false);
+    assert_eq!(unauthenticated["errors"][0]["message"], "unauthenticated");
+    let open = test.query(LIST, json!({"status": "LISTED"}), true);
     assert_eq!(ids(&open), Some(2));
 }
 
-/// A market with ten purchases, made two seconds after it opened.
-fn with_purchases() -> Bench {
-    let mut bench = bench(10);
-    for id in bench.ids.clone() {
-        bench.joins(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
+/// A market with ten purchases at 2 s.
+fn with_purchases() -> TestMarket {
+    let mut test = test_market(10);
+    for id in test.ids.clone() {
+        test.join(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
     }
-    bench
+    test
 }
 
 #[test]
-fn a_stale_read_shows_what_was_true_within_the_last_minute() {
-    let mut bench = with_purchases();
+fn a_stale_read_has_a_state_of_the_last_minute() {
+    let mut test = with_purchases();
     let (mut balances, mut counts) = (Vec::new(), Vec::new());
     for seed in 0..60 {
-        let (balance, _, _) = bench.account(3, faults::FaultKind::BalanceStale, seed);
-        let (_, nodes, _) = bench.account(3, faults::FaultKind::ListStale, seed);
+        let (balance, _, _) = test.account(3, faults::FaultKind::BalanceStale, seed);
+        let (_, nodes, _) = test.account(3, faults::FaultKind::ListStale, seed);
         balances.push(balance == 500);
         counts.push(nodes.len());
     }
-    // Each read is from before the purchases, or from after them.
+    // Each read is from before the purchases or from after them.
     assert!(balances.contains(&true) && balances.contains(&false));
     assert!(counts.contains(&0) && counts.contains(&10));
     assert!(counts.iter().all(|count| [0, 10].contains(count)), "{counts:?}");
     for seed in 0..60 {
-        let (_, nodes, _) = bench.account(120, faults::FaultKind::ListStale, seed);
+        let (_, nodes, _) = test.account(120, faults::FaultKind::ListStale, seed);
         assert_eq!(nodes.len(), 10, "older than a minute");
     }
 }
 
 #[test]
-fn a_false_page_is_false_about_some_purchases_and_says_that_it_is_the_last() {
-    let mut bench = with_purchases();
+fn a_faulty_page_is_wrong_about_some_purchases_and_claims_to_be_the_last() {
+    let mut test = with_purchases();
     let mut check = |kind, count: usize, is_false: fn(&Value) -> bool| {
-        let (balance, nodes, has_next) = bench.account(3, kind, 7);
+        let (balance, nodes, has_next) = test.account(3, kind, 7);
         assert_eq!((balance, has_next), (json!(398.5), false), "{kind}");
         assert_eq!(nodes.len() == 10, count == 10, "{kind}: {nodes:?}");
-        let struck = nodes.iter().filter(|node| is_false(node)).count();
-        assert!((1..10).contains(&struck), "{kind}: {nodes:?}");
+        let affected = nodes.iter().filter(|node| is_false(node)).count();
+        assert!((1..10).contains(&affected), "{kind}: {nodes:?}");
     };
     check(faults::FaultKind::ListShort, 0, |node| node["status"] == "JOINED");
     check(faults::FaultKind::ListNull, 10, Value::is_null);
@@ -233,26 +233,26 @@ fn a_false_page_is_false_about_some_purchases_and_says_that_it_is_the_last() {
 }
 
 #[test]
-fn a_hash_without_a_query_is_stale() {
+fn a_persisted_query_without_its_text_is_not_found() {
     let body = json!({"operationName": "JoinTrades", "extensions": {"persistedQuery": {"sha256Hash": "0"}}});
-    let answer = read(body.to_string().as_bytes()).unwrap_err();
-    assert_eq!(answer.status, 200);
-    assert!(answer.body.contains("PersistedQueryNotFound"));
+    let response = parse_request(body.to_string().as_bytes()).unwrap_err();
+    assert_eq!(response.status, 200);
+    assert!(response.body.contains("PersistedQueryNotFound"));
 }
 
 #[test]
-fn a_connection_can_be_kept_warm_without_doing_anything() {
-    let answer = bench(0).asks("{ __typename }", Value::Null, false);
-    assert_eq!(answer, json!({"data": {"__typename": "Query"}}));
+fn a_typename_query_returns_the_query_type() {
+    let response = test_market(0).query("{ __typename }", Value::Null, false);
+    assert_eq!(response, json!({"data": {"__typename": "Query"}}));
 }
 
 proptest! {
     #[test]
-    fn reading_a_request_never_panics(body in prop::collection::vec(any::<u8>(), 0..80), query in "\\PC{0,60}") {
+    fn parsing_a_request_never_panics(body in prop::collection::vec(any::<u8>(), 0..80), query in "\\PC{0,60}") {
         let framed = json!({ "query": query }).to_string();
         for bytes in [&body[..], framed.as_bytes()] {
-            if let Err(unreadable) = read(bytes) {
-                prop_assert!(serde_json::from_str::<Value>(&unreadable.body).is_ok());
+            if let Err(rejected) = parse_request(bytes) {
+                prop_assert!(serde_json::from_str::<Value>(&rejected.body).is_ok());
             }
         }
     }

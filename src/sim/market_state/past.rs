@@ -1,4 +1,4 @@
-//! What the account looked like up to a minute ago, for reads that lag. Pure.
+//! Recent history of the account, for stale reads. Pure.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,49 +10,49 @@ use crate::{
     sim::{faults::STALE_MAX, listing::Listing},
 };
 
-/// What stood there before each change within the last [`STALE_MAX`].
+/// Previous values of each change within the last [`STALE_MAX`].
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct AccountHistory {
     balances: VecDeque<(Duration, Amount)>,
     purchases: VecDeque<(Duration, u64, Option<Listing>)>,
 }
 
-impl Past {
-    /// Notes that the balance changes now; this is what it was.
-    pub(super) fn paid(&mut self, now: Duration, before: Amount) {
+impl AccountHistory {
+    /// Records a change of the balance with its previous value.
+    pub(super) fn record_balance(&mut self, now: Duration, before: Amount) {
         while self.balances.front().is_some_and(|(at, _)| at.saturating_add(STALE_MAX) < now) {
             self.balances.pop_front();
         }
         self.balances.push_back((now, before));
     }
 
-    /// Notes that a purchase changes now; this is what it was, if it was one.
-    pub(super) fn purchase(&mut self, now: Duration, number: u64, before: Option<&Listing>) {
+    /// Records a change of a purchase with its previous value, or `None` for a new purchase.
+    pub(super) fn record_purchase(&mut self, now: Duration, number: u64, before: Option<&Listing>) {
         while self.purchases.front().is_some_and(|(at, ..)| at.saturating_add(STALE_MAX) < now) {
             self.purchases.pop_front();
         }
         self.purchases.push_back((now, number, before.cloned()));
     }
 
-    /// The balance at a moment; `current` is what it is now.
-    pub(super) fn balance(&self, moment: Duration, current: Amount) -> Amount {
-        let later = self.balances.iter().find(|(at, _)| moment < *at);
+    /// Returns the balance at a time, given the current one.
+    pub(super) fn balance_at(&self, time: Duration, current: Amount) -> Amount {
+        let later = self.balances.iter().find(|(at, _)| time < *at);
         later.map_or(current, |(_, before)| *before)
     }
 
-    /// The purchases at a moment, oldest first; `current` is what they are now.
-    pub(super) fn purchases(
+    /// Returns the purchases at a time, oldest first, given the current ones.
+    pub(super) fn purchases_at(
         &self,
-        moment: Duration,
+        time: Duration,
         current: &BTreeMap<u64, Listing>,
     ) -> Vec<Listing> {
-        let mut then = current.clone();
-        for (_, number, before) in self.purchases.iter().rev().take_while(|(at, ..)| moment < *at) {
+        let mut purchases = current.clone();
+        for (_, number, before) in self.purchases.iter().rev().take_while(|(at, ..)| time < *at) {
             match before {
-                Some(before) => then.insert(*number, before.clone()),
-                None => then.remove(number),
+                Some(before) => purchases.insert(*number, before.clone()),
+                None => purchases.remove(number),
             };
         }
-        then.into_values().collect()
+        purchases.into_values().collect()
     }
 }

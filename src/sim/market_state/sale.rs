@@ -1,4 +1,4 @@
-//! Who gets a listing, what it costs them, and what becomes of it afterwards. Pure.
+//! Sales to the account and to rivals, and the later states of a purchase. Pure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,30 +14,26 @@ use crate::{
     },
 };
 
-/// Why somebody does not get what they ask for. The words are the marketplace's, as far as the
-/// table of wire facts knows them.
+/// Cause of a rejected order. The messages are the marketplace's own where they are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaleRejection {
-    /// Taken a moment ago, or too early.
+    /// Closed less than 500 ms ago, or not joinable yet.
     NotJoinable,
-    /// Taken.
+    /// Closed 500 ms ago or earlier.
     NoLongerAvailable,
-    /// No more today.
     DailyLimit,
-    /// Not signed in.
     Unauthenticated,
-    /// The balance does not suffice.
+    /// The balance is below the price.
     Balance,
-    /// Never listed.
+    /// No listing with this id ever existed.
     NotFound,
     /// `hasCompliedToAntiRWT` is not true.
     NotCompliant,
-    /// Not exactly one id.
+    /// The order does not contain exactly one id.
     NotOne,
 }
 
 impl SaleRejection {
-    /// The message.
     pub const fn message(self) -> &'static str {
         match self {
             Self::NotJoinable => "Trade is not joinable",
@@ -53,11 +49,11 @@ impl SaleRejection {
 }
 
 impl MarketState {
-    /// Sells a listing to the account, if it can be had.
+    /// Sells a listing to the account.
     ///
     /// # Errors
     ///
-    /// A [`SaleRejection`] where it cannot.
+    /// Returns a [`SaleRejection`] if the listing cannot be bought.
     pub fn join(
         &mut self,
         now: Duration,
@@ -67,15 +63,17 @@ impl MarketState {
         self.advance(now, events);
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
         let number = number.ok_or(SaleRejection::NotFound)?;
-        let listing = self.open.get(&number).ok_or(self.taken(number, now))?;
+        let listing = self.open.get(&number).ok_or(self.closed_rejection(number, now))?;
         let clock = self.clock(now);
-        let early = listing.can_join_after().is_some_and(|after| clock < after)
+        let is_early = listing.can_join_after().is_some_and(|after| clock < after)
             || (self.suspected_trader && clock < listing.suspected_can_join_after());
-        if early || listing.status != TradeStatus::Listed || listing.offer.oddity.is_some() {
+        if is_early || listing.status != TradeStatus::Listed || listing.item.defect.is_some() {
             return Err(SaleRejection::NotJoinable);
         }
-        let price = listing.offer.total;
-        if self.daily_left.is_some_and(|left| left < price) || self.bought.len() >= PURCHASES_MAX {
+        let price = listing.item.total;
+        if self.daily_remaining.is_some_and(|left| left < price)
+            || self.bought.len() >= PURCHASES_MAX
+        {
             return Err(SaleRejection::DailyLimit);
         }
         if self.balance < price {
@@ -88,8 +86,8 @@ impl MarketState {
         (self.first_number..self.next_number).contains(&number)
     }
 
-    /// What is said about a listing that is gone: at first that it cannot be joined.
-    fn taken(&self, number: u64, now: Duration) -> SaleRejection {
+    /// Returns the rejection for a closed listing, which depends on the time since it was closed.
+    fn closed_rejection(&self, number: u64, now: Duration) -> SaleRejection {
         let id = global_id("Trade", number);
         let closed = self.books.entry(&id).and_then(|entry| entry.closed);
         match closed {
@@ -112,91 +110,98 @@ impl MarketState {
         listing.buyer = Some(ListingBuyer::User);
         listing.joined_at = Some(clock);
         listing.updated_at = clock;
-        let price = listing.offer.total;
-        self.books.close(number, now, Closed::Bought);
-        self.books.purchase(number, BookedPurchase::new(now, price));
-        self.past.purchase(now, number, None);
-        self.daily_left = self.daily_left.map(|left| left.saturating_sub(price));
-        let mut dice = Dice::aside(self.seed, number);
+        let price = listing.item.total;
+        self.books.record_close(number, now, Closed::Bought);
+        self.books.record_purchase(number, BookedPurchase::new(now, price));
+        self.history.record_purchase(now, number, None);
+        self.daily_remaining = self.daily_remaining.map(|left| left.saturating_sub(price));
+        let mut rng = Dice::fork(self.seed, number);
         let (least, most) = self.delivery.confirm;
-        self.appoint(
-            now.saturating_add(dice.wait(least, most)),
+        self.schedule(
+            now.saturating_add(rng.duration(least, most)),
             number,
             ScheduledChange::Confirmed,
         );
         self.bought.insert(number, listing.clone());
         let listing = Arc::new(listing);
         events.push(MarketEvent::Updated(Arc::clone(&listing)));
-        self.pay(now, Amount::ZERO.saturating_sub(price), listing.id(), events);
+        self.change_balance(now, Amount::ZERO.saturating_sub(price), listing.id(), events);
         Some(listing)
     }
 
-    /// Charges more for a purchase than it was listed for, as far as the balance suffices.
+    /// Raises the price of a purchase, at most by the remaining balance.
     pub fn surcharge(
         &mut self,
         now: Duration,
         sold: &Listing,
-        more: Amount,
+        extra: Amount,
         events: &mut Vec<MarketEvent>,
     ) -> Arc<Listing> {
-        let more = more.min(self.balance);
-        let price = sold.offer.total.saturating_add(more);
-        let dearer = Arc::new(sold.priced(price));
-        self.past.purchase(now, sold.number, self.bought.get(&sold.number));
-        self.bought.insert(sold.number, Listing::clone(&dearer));
-        self.books.settle(sold.number, |purchase| purchase.price = price);
-        self.pay(now, Amount::ZERO.saturating_sub(more), dearer.id(), events);
-        dearer
+        let extra = extra.min(self.balance);
+        let price = sold.item.total.saturating_add(extra);
+        let repriced = Arc::new(sold.with_price(price));
+        self.history.record_purchase(now, sold.number, self.bought.get(&sold.number));
+        self.bought.insert(sold.number, Listing::clone(&repriced));
+        self.books.update_purchase(sold.number, |purchase| purchase.price = price);
+        self.change_balance(now, Amount::ZERO.saturating_sub(extra), repriced.id(), events);
+        repriced
     }
 
-    fn pay(&mut self, now: Duration, change: Amount, cause: String, events: &mut Vec<MarketEvent>) {
-        self.past.paid(now, self.balance);
+    fn change_balance(
+        &mut self,
+        now: Duration,
+        change: Amount,
+        cause: String,
+        events: &mut Vec<MarketEvent>,
+    ) {
+        self.history.record_balance(now, self.balance);
         self.balance = self.balance.saturating_add(change);
         self.books.balance = self.balance;
         events.push(MarketEvent::Wallet { balance: self.balance, change, cause });
     }
 
-    /// A purchase that nobody asked for; for tests of what a bot does about it.
-    pub fn foist(
+    /// Makes a purchase without an order, for tests of the bot's reconciliation. Returns its id.
+    pub fn inject_purchase(
         &mut self,
         now: Duration,
-        offer: ListedItem,
+        item: ListedItem,
         events: &mut Vec<MarketEvent>,
     ) -> Option<String> {
-        let number = self.list(now, offer).number;
+        let number = self.list(now, item).number;
         self.sell(number, now, events).map(|listing| listing.id())
     }
 
-    /// Coins that come or go without a purchase; for tests of what a bot does about it.
-    pub fn adjust(&mut self, now: Duration, change: Amount, events: &mut Vec<MarketEvent>) {
+    /// Changes the balance without a purchase, for tests of the bot's reconciliation.
+    pub fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<MarketEvent>) {
         let change = change.max(Amount::ZERO.saturating_sub(self.balance));
-        self.pay(now, change, String::new(), events);
+        self.change_balance(now, change, String::new(), events);
     }
 }
 
-/// What happens by itself.
 impl MarketState {
-    /// Lets one thing happen that is due.
-    pub(super) fn happens(
+    /// Applies one scheduled change.
+    pub(super) fn apply_scheduled(
         &mut self,
-        (number, due): (u64, ScheduledChange),
+        (number, change): (u64, ScheduledChange),
         at: Duration,
         events: &mut Vec<MarketEvent>,
     ) {
-        match due {
-            ScheduledChange::Taken => self.close(number, TradeStatus::Joined, at, events),
+        match change {
+            ScheduledChange::RivalBuys => self.close(number, TradeStatus::Joined, at, events),
             ScheduledChange::Expired => self.close(number, TradeStatus::Expired, at, events),
-            ScheduledChange::Confirmed => self.confirmed(number, at, events),
-            ScheduledChange::Delivered => self.settle(number, TradeStatus::Completed, at, events),
+            ScheduledChange::Confirmed => self.confirm_or_cancel(number, at, events),
+            ScheduledChange::Delivered => {
+                self.set_status(number, TradeStatus::Completed, at, events)
+            }
             ScheduledChange::Refunded => self.refund(number, at, events),
         }
     }
 
-    /// The seller of a purchase confirms, or cancels.
-    fn confirmed(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
-        let mut dice = Dice::aside(self.seed, number.wrapping_add(1 << 40));
-        let ended = if dice.permille(self.delivery.fail_permille) {
-            dice.pick(&[
+    /// Confirms a purchase or cancels it, by chance.
+    fn confirm_or_cancel(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
+        let mut rng = Dice::fork(self.seed, number.wrapping_add(1 << 40));
+        let cancelled = if rng.chance_permille(self.delivery.fail_permille) {
+            rng.choice(&[
                 TradeStatus::Cancelled,
                 TradeStatus::Cancelled,
                 TradeStatus::Expired,
@@ -205,23 +210,27 @@ impl MarketState {
         } else {
             None
         };
-        if let Some(ended) = ended {
-            self.settle(number, *ended, at, events);
-            self.books.settle(number, |purchase| purchase.cancelled_at = Some(at));
+        if let Some(status) = cancelled {
+            self.set_status(number, *status, at, events);
+            self.books.update_purchase(number, |purchase| purchase.cancelled_at = Some(at));
             let (least, most) = self.delivery.refund;
-            return self.appoint(
-                at.saturating_add(dice.wait(least, most)),
+            return self.schedule(
+                at.saturating_add(rng.duration(least, most)),
                 number,
                 ScheduledChange::Refunded,
             );
         }
-        self.settle(number, TradeStatus::Processing, at, events);
+        self.set_status(number, TradeStatus::Processing, at, events);
         let (least, most) = self.delivery.deliver;
-        self.appoint(at.saturating_add(dice.wait(least, most)), number, ScheduledChange::Delivered);
+        self.schedule(
+            at.saturating_add(rng.duration(least, most)),
+            number,
+            ScheduledChange::Delivered,
+        );
     }
 
-    /// Writes down where a purchase stands now.
-    fn settle(
+    /// Changes the status of a purchase.
+    fn set_status(
         &mut self,
         number: u64,
         status: TradeStatus,
@@ -230,19 +239,19 @@ impl MarketState {
     ) {
         let clock = self.clock(at);
         let Some(listing) = self.bought.get_mut(&number) else { return };
-        self.past.purchase(at, number, Some(listing));
+        self.history.record_purchase(at, number, Some(listing));
         listing.status = status;
         listing.updated_at = clock;
         events.push(MarketEvent::Updated(Arc::new(listing.clone())));
-        self.books.settle(number, |purchase| purchase.status = status);
+        self.books.update_purchase(number, |purchase| purchase.status = status);
     }
 
-    /// Gives the coins of a cancelled purchase back.
+    /// Credits the coins of a cancelled purchase.
     fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
         let Some(listing) = self.bought.get(&number) else { return };
-        let (price, id) = (listing.offer.total, listing.id());
-        self.books.settle(number, |purchase| purchase.refunded_at = Some(at));
-        self.pay(at, price, id, events);
+        let (price, id) = (listing.item.total, listing.id());
+        self.books.update_purchase(number, |purchase| purchase.refunded_at = Some(at));
+        self.change_balance(at, price, id, events);
     }
 }
 
@@ -250,7 +259,7 @@ impl From<&Result<Arc<Listing>, SaleRejection>> for JoinDecision {
     fn from(result: &Result<Arc<Listing>, SaleRejection>) -> Self {
         match result {
             Ok(_) => Self::Sold,
-            Err(refusal) => Self::Refused(refusal.message()),
+            Err(rejection) => Self::Rejected(rejection.message()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a handle's owner hears, and why a call is refused.
+//! Events of a handle, and errors of its calls.
 
 use std::{
     fmt,
@@ -8,12 +8,12 @@ use std::{
 
 use crate::ws::{FeedError, Gap, RetriesExhausted, session::WriteProgress};
 
-/// Something to subscribe to, as the server calls it.
+/// A topic in the form that the server requires.
 ///
-/// Implemented by texts; implement it for a type of your own to subscribe by that.
+/// Implemented for strings; implement it for own types to subscribe with them.
 pub trait Topic {
-    /// The topic as text: the JSON of a `subscribe` payload for the GraphQL dialects, a whole
-    /// message or a stream's name for plain JSON.
+    /// Returns the topic: the JSON of a `subscribe` payload for the GraphQL protocols, a whole
+    /// message or the name of a stream for plain JSON.
     fn topic(&self) -> String;
 }
 
@@ -41,98 +41,87 @@ impl Topic for crate::markets::csgoroll::operations::GraphqlOperation {
     }
 }
 
-/// One message from the server, whole and exact. Acknowledgements arrive as messages too.
+/// One data message of the server.
 #[derive(Clone, Debug)]
 pub struct ServerMessage {
-    /// The message, to the letter.
+    /// The message, unchanged.
     pub text: String,
-    /// The topic that it belongs to, where the dialect says so.
+    /// The topic of the message, if the protocol has ids.
     pub topic: Option<Arc<str>>,
-    /// The id that was given with that topic.
+    /// The `request_id` of that topic.
     pub request_id: Option<u64>,
-    /// Which connection it came over, counted from 1.
+    /// Number of the connection, counted from 1.
     pub connection: u64,
-    /// When it came off the socket, by the monotonic clock.
+    /// Time at which it was read, by the monotonic clock.
     pub received: Instant,
     /// The same in nanoseconds since 1970, by the wall clock.
     pub received_ns: u64,
 }
 
-/// Why a subscription ended on a live link.
+/// Cause of the end of a subscription on a live connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscriptionError {
-    /// The server answered with an error; its words, made harmless.
+    /// The server reported an error; its text is escaped.
     #[error("the server refused the subscription: {0}")]
     Error(String),
-    /// The server completed it.
     #[error("the server completed the subscription")]
     Completed,
 }
 
-/// Something that a handle's owner hears.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HandleEvent {
-    /// A message.
     Message(ServerMessage),
-    /// The connection is gone; the next attempt follows after this wait.
+    /// The connection is lost; the next attempt follows after `wait`.
     Reconnecting {
-        /// The number of the coming attempt, counted from the last healthy session.
+        /// Number of the next attempt, counted from the last healthy session.
         attempt: u32,
-        /// How long until then.
         wait: Duration,
-        /// What ended the last one.
+        /// Error of the last attempt or session.
         cause: String,
     },
-    /// The connection is up again, and everything wanted was asked for.
+    /// The connection is up again, and all topics are subscribed to.
     Reconnected {
-        /// What was missed.
         gap: Gap,
     },
-    /// So many messages were dropped, because they were not fetched in time. They stood before
-    /// whatever comes next.
+    /// This many messages were dropped because they were not fetched in time. They preceded the
+    /// next event.
     Lagged(u64),
-    /// A message of the owner's that was not surely written. It is never sent again.
+    /// A message of the owner that is not known to be written. It is never sent again.
     NotSent {
-        /// The message.
         text: String,
-        /// How far it got.
         written: WriteProgress,
     },
-    /// A subscription was refused or ended on the live link.
+    /// A subscription was rejected or ended on a live connection.
     Ended {
-        /// Its topic.
         topic: Arc<str>,
-        /// Why.
         cause: SubscriptionError,
-        /// How long until it is asked for again.
-        again_in: Option<Duration>,
+        /// Time until it is subscribed to again; `None` if it is given up.
+        retry_in: Option<Duration>,
     },
-    /// It is over for good; nothing follows.
+    /// The last event: the handle has ended.
     Disconnected(StopReason),
 }
 
-/// Why it is over for good.
+/// Cause of the end of a handle.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The retries are used up.
-    #[error("no further attempt is made")]
+    #[error("the retries are used up")]
     GaveUp(#[source] RetriesExhausted),
-    /// A bare connection, which makes no second attempt, has ended, and how, where that is known. A
+    /// A [`SingleConnection`](super::SingleConnection) has ended, with its error if it is known. A
     /// clean close is a [`FeedError::Closed`] too.
     #[error("the connection ended")]
     Ended(#[source] Option<FeedError>),
 }
 
-/// Why a call on a handle did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandleError {
-    /// It was stopped, or has given up.
+    /// The handle was stopped or has given up.
     #[error("the connection was stopped")]
     Stopped,
-    /// Too much is waiting already; try again when some of it is done.
-    #[error("too much is waiting to be sent or is subscribed to already")]
+    /// A queue is full; retry later.
+    #[error("too many queued messages or subscribed topics")]
     Busy,
 }
 

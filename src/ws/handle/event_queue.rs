@@ -1,7 +1,7 @@
-//! What waits for a handle's owner: bounded, in order, and exact about what was dropped.
+//! Bounded, ordered queue of events for the owner of a handle.
 //!
-//! Messages are dropped when they are too many or too large, the oldest first, and counted; notices
-//! never are, short of [`NOTICES_MAX`] of them. The task that fills it waits for nobody.
+//! If messages are too many or too large, the oldest are dropped and counted. Notices are kept, up
+//! to [`NOTICES_MAX`]. The task that fills the queue never blocks.
 
 use std::{
     collections::VecDeque,
@@ -13,14 +13,13 @@ use tokio::sync::Notify;
 
 use super::event::{HandleEvent, ServerMessage};
 
-/// How many notices can wait. They come a few per reconnect, which takes a quarter of a second.
+/// Maximum number of queued notices. A reconnect takes 250 ms and produces a few.
 pub const NOTICES_MAX: usize = 4_096;
 
-/// Events on their way to the owner.
 #[derive(Debug)]
 pub(in crate::ws) struct EventQueue {
     state: Mutex<State>,
-    news: Notify,
+    notify: Notify,
     messages_max: usize,
     bytes_max: usize,
 }
@@ -31,7 +30,7 @@ struct State {
     notices: VecDeque<(u64, HandleEvent)>,
     bytes: usize,
     lagged: u64,
-    /// The number of the next event; order is by it.
+    /// Number of the next event; defines the order.
     next: u64,
     is_closed: bool,
 }
@@ -40,19 +39,19 @@ impl EventQueue {
     pub(in crate::ws) fn new(messages_max: usize, bytes_max: usize) -> Self {
         Self {
             state: Mutex::default(),
-            news: Notify::new(),
+            notify: Notify::new(),
             messages_max: messages_max.max(1),
             bytes_max,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What is inside is whole between any two lines, whoever panicked.
+        // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a message in, and the oldest out while there are too many.
-    pub(in crate::ws) fn message(&self, message: ServerMessage) {
+    /// Queues a message and drops the oldest ones beyond the limits.
+    pub(in crate::ws) fn push_message(&self, message: ServerMessage) {
         let mut state = self.lock();
         let number = state.number();
         state.bytes = state.bytes.saturating_add(message.text.len());
@@ -65,11 +64,10 @@ impl EventQueue {
             state.lagged = state.lagged.saturating_add(1);
         }
         drop(state);
-        self.news.notify_one();
+        self.notify.notify_one();
     }
 
-    /// Puts a notice in.
-    pub(in crate::ws) fn notice(&self, event: HandleEvent) {
+    pub(in crate::ws) fn push_notice(&self, event: HandleEvent) {
         let mut state = self.lock();
         let number = state.number();
         if state.notices.len() >= NOTICES_MAX {
@@ -77,25 +75,25 @@ impl EventQueue {
         }
         state.notices.push_back((number, event));
         drop(state);
-        self.news.notify_one();
+        self.notify.notify_one();
     }
 
-    /// Nothing more comes; what is there can still be fetched.
+    /// Closes the queue; the remaining events can still be fetched.
     pub(in crate::ws) fn close(&self) {
         self.lock().is_closed = true;
-        self.news.notify_waiters();
-        self.news.notify_one();
+        self.notify.notify_waiters();
+        self.notify.notify_one();
     }
 
-    /// Nothing more comes, and what is there is dropped.
+    /// Closes the queue and drops the remaining events.
     pub(in crate::ws) fn discard(&self) {
         let next = self.lock().next;
         *self.lock() = State { next, is_closed: true, ..State::default() };
-        self.news.notify_waiters();
-        self.news.notify_one();
+        self.notify.notify_waiters();
+        self.notify.notify_one();
     }
 
-    /// The next event, if there is one now. `Err`: nothing comes any more.
+    /// Returns the next event if there is one. `Err` if the queue is closed and empty.
     pub(in crate::ws) fn try_fetch(&self) -> Result<Option<HandleEvent>, ()> {
         let mut state = self.lock();
         if state.lagged != 0 {
@@ -116,26 +114,25 @@ impl EventQueue {
         }
     }
 
-    /// Whether there is an event now.
     pub(in crate::ws) fn has_event(&self) -> bool {
         let state = self.lock();
         state.lagged != 0 || !state.messages.is_empty() || !state.notices.is_empty()
     }
 
-    /// The next event; `None` when nothing comes any more.
+    /// Returns the next event, or `None` once the queue is closed and empty.
     pub(in crate::ws) async fn fetch(&self) -> Option<HandleEvent> {
         loop {
-            let mut news = pin!(self.news.notified());
-            news.as_mut().enable();
+            let mut notify = pin!(self.notify.notified());
+            notify.as_mut().enable();
             match self.try_fetch() {
                 Ok(Some(event)) => {
-                    // Another one may wait for the same news.
-                    self.news.notify_one();
+                    // Wakes another waiting task, if there is one.
+                    self.notify.notify_one();
                     return Some(event);
                 }
-                Ok(None) => news.await,
+                Ok(None) => notify.await,
                 Err(()) => {
-                    self.news.notify_one();
+                    self.notify.notify_one();
                     return None;
                 }
             }
@@ -174,8 +171,8 @@ mod tests {
         HandleEvent::Reconnecting { attempt, wait: Duration::ZERO, cause: String::new() }
     }
 
-    fn drained(mailbox: &EventQueue) -> Vec<String> {
-        std::iter::from_fn(|| mailbox.try_fetch().unwrap_or(None))
+    fn drained(events: &EventQueue) -> Vec<String> {
+        std::iter::from_fn(|| events.try_fetch().unwrap_or(None))
             .map(|event| match event {
                 HandleEvent::Message(message) => message.text,
                 HandleEvent::Reconnecting { attempt, .. } => format!("notice {attempt}"),
@@ -186,56 +183,56 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_dropped_and_counted_exactly_and_notices_are_kept() {
-        let mailbox = EventQueue::new(3, usize::MAX);
-        mailbox.notice(notice(1));
+    fn the_oldest_messages_are_dropped_and_counted_and_notices_are_kept() {
+        let events = EventQueue::new(3, usize::MAX);
+        events.push_notice(notice(1));
         for number in 0..5 {
-            mailbox.message(message(number));
+            events.push_message(message(number));
         }
-        mailbox.notice(notice(2));
-        assert_eq!(drained(&mailbox), ["lagged 2", "notice 1", "2", "3", "4", "notice 2"]);
-        mailbox.message(message(9));
-        assert_eq!(drained(&mailbox), ["9"]);
+        events.push_notice(notice(2));
+        assert_eq!(drained(&events), ["lagged 2", "notice 1", "2", "3", "4", "notice 2"]);
+        events.push_message(message(9));
+        assert_eq!(drained(&events), ["9"]);
     }
 
     #[test]
-    fn bytes_are_bounded_too() {
-        let mailbox = EventQueue::new(1_000, 4);
+    fn the_size_in_bytes_is_bounded() {
+        let events = EventQueue::new(1_000, 4);
         for number in 10..20 {
-            mailbox.message(message(number));
+            events.push_message(message(number));
         }
-        assert_eq!(drained(&mailbox), ["lagged 8", "18", "19"]);
+        assert_eq!(drained(&events), ["lagged 8", "18", "19"]);
     }
 
     #[test]
-    fn a_closed_mailbox_is_emptied_and_a_discarded_one_is_empty() {
-        let mailbox = EventQueue::new(10, usize::MAX);
-        mailbox.message(message(1));
-        mailbox.close();
-        assert_eq!(drained(&mailbox), ["1"]);
-        assert!(mailbox.try_fetch().is_err());
-        let mailbox = EventQueue::new(10, usize::MAX);
-        mailbox.message(message(1));
-        mailbox.discard();
-        assert!(mailbox.try_fetch().is_err());
+    fn a_closed_queue_can_be_drained_and_a_discarded_one_is_empty() {
+        let events = EventQueue::new(10, usize::MAX);
+        events.push_message(message(1));
+        events.close();
+        assert_eq!(drained(&events), ["1"]);
+        assert!(events.try_fetch().is_err());
+        let events = EventQueue::new(10, usize::MAX);
+        events.push_message(message(1));
+        events.discard();
+        assert!(events.try_fetch().is_err());
     }
 
     proptest! {
-        /// Whatever is put in and taken out: fetched and lagged add up, in order.
+        /// Fetched and dropped messages add up, in order.
         #[test]
-        fn nothing_is_lost_without_being_counted(
+        fn no_message_is_lost_without_being_counted(
             moves in prop::collection::vec(any::<bool>(), 0..300),
             capacity in 1_usize..20,
         ) {
-            let mailbox = EventQueue::new(capacity, usize::MAX);
+            let events = EventQueue::new(capacity, usize::MAX);
             let (mut put, mut accounted) = (0_u64, 0_u64);
             for fill in moves.into_iter().chain(vec![false; 400]) {
                 if fill {
-                    mailbox.message(message(put));
+                    events.push_message(message(put));
                     put += 1;
                     continue;
                 }
-                match mailbox.try_fetch().unwrap() {
+                match events.try_fetch().unwrap() {
                     Some(HandleEvent::Lagged(count)) => accounted += count,
                     Some(HandleEvent::Message(message)) => {
                         prop_assert_eq!(message.text, accounted.to_string());

@@ -1,9 +1,8 @@
-//! A connection that looks after itself, for any feed that is made of topics.
+//! A managed connection to any feed with topics.
 //!
-//! A [`Handle`] is shared by reference; a task behind it dials, subscribes, reconnects and keeps
-//! the account of what was missed, by the same policy and over the same sessions as the
-//! marketplace's feed. It is generic over how a connection is made ([`Dial`]) and over what it
-//! speaks ([`FeedProtocol`]).
+//! A [`Handle`] is shared by reference. Its background task dials, subscribes, reconnects and
+//! tracks gaps, with the same policy and sessions as the marketplace's feed. It is generic over the
+//! transport ([`Dial`]) and the protocol ([`FeedProtocol`]).
 
 mod command_queue;
 mod event;
@@ -33,24 +32,23 @@ use super::{
 };
 use crate::{config::endpoint::Endpoint, net::tls::Tls};
 
-/// Where to connect, and what to ask for there.
+/// Address of a feed and the way to connect to it.
 #[derive(Clone, Debug)]
 pub struct Target<D> {
-    /// How a connection is made.
     pub dial: D,
     /// The `Host` header.
     pub authority: String,
-    /// The path with its query.
+    /// Path of the request, with its query.
     pub path: String,
 }
 
 impl Target<TcpDial> {
-    /// An address on the network; `tls` is how TLS is spoken where it asks for it, Mozilla's roots
-    /// if there is none.
+    /// An address on the network. If `tls` is `None` and the address requires TLS, Mozilla's roots
+    /// are used.
     ///
     /// # Errors
     ///
-    /// [`FeedError::TlsSetUp`] in a broken build.
+    /// Returns [`FeedError::TlsSetUp`] if the TLS configuration cannot be built.
     pub fn tcp(endpoint: Endpoint, tls: Option<Tls>) -> Result<Self, FeedError> {
         Ok(Self {
             authority: endpoint.authority(),
@@ -60,28 +58,28 @@ impl Target<TcpDial> {
     }
 }
 
-/// A connection that looks after itself. Dropping it stops it.
+/// A managed connection. Dropping it stops it.
 pub struct Handle {
-    mailbox: Arc<EventQueue>,
-    orders: Arc<CommandQueue>,
-    taps: Arc<FeedMetrics>,
+    events: Arc<EventQueue>,
+    commands: Arc<CommandQueue>,
+    metrics: Arc<FeedMetrics>,
     name: String,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Handle {
-    /// Connects, and keeps the connection up from then on. Must be called within a tokio runtime.
+    /// Connects, then keeps the connection up. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The [`FeedError`] of the first attempt, if that fails.
+    /// Returns the [`FeedError`] of the first attempt if it fails.
     ///
     /// # Cancel safety
     ///
-    /// Safe: whatever was under way is closed.
+    /// Cancel safe: the connection is closed.
     pub async fn connect<D, L>(
         target: Target<D>,
-        dialect: L,
+        protocol: L,
         options: Options,
     ) -> Result<Self, FeedError>
     where
@@ -89,24 +87,24 @@ impl Handle {
         D::Stream: 'static,
         L: FeedProtocol + Clone + Send + 'static,
     {
-        let (mut task, handle) = Self::prepare(target, dialect, options);
+        let (mut task, handle) = Self::prepare(target, protocol, options);
         let session = task.connect().await?;
         Ok(handle.start(async move { task.run(Some(session)).await }))
     }
 
-    /// Connects by the policy from the first dial on: returns when it is up. What went wrong until
-    /// then waits as events.
+    /// Connects, with retries by the policy, and returns once the connection is up. Failed attempts
+    /// are queued as events.
     ///
     /// # Errors
     ///
-    /// [`RetriesExhausted`], where `max_retries` is set and used up.
+    /// Returns [`RetriesExhausted`] if `max_retries` is set and used up.
     ///
     /// # Cancel safety
     ///
-    /// Safe: whatever was under way is closed.
+    /// Cancel safe: the connection is closed.
     pub async fn connect_retrying<D, L>(
         target: Target<D>,
-        dialect: L,
+        protocol: L,
         options: Options,
     ) -> Result<Self, RetriesExhausted>
     where
@@ -114,38 +112,38 @@ impl Handle {
         D::Stream: 'static,
         L: FeedProtocol + Clone + Send + 'static,
     {
-        let (mut task, handle) = Self::prepare(target, dialect, options);
-        let session = task.first().await?;
+        let (mut task, handle) = Self::prepare(target, protocol, options);
+        let session = task.connect_retrying().await?;
         Ok(handle.start(async move { task.run(Some(session)).await }))
     }
 
-    /// Starts at once and connects behind the caller's back, by the policy from the first dial on.
-    /// Must be called within a tokio runtime.
-    pub fn start_retrying<D, L>(target: Target<D>, dialect: L, options: Options) -> Self
+    /// Returns at once and connects in the background, with retries by the policy. Must be called
+    /// within a tokio runtime.
+    pub fn start_retrying<D, L>(target: Target<D>, protocol: L, options: Options) -> Self
     where
         D: Dial + 'static,
         D::Stream: 'static,
         L: FeedProtocol + Clone + Send + 'static,
     {
-        let (task, handle) = Self::prepare(target, dialect, options);
+        let (task, handle) = Self::prepare(target, protocol, options);
         handle.start(async move { task.run(None).await })
     }
 
-    fn prepare<D, L>(target: Target<D>, dialect: L, options: Options) -> (HandleTask<D, L>, Self)
+    fn prepare<D, L>(target: Target<D>, protocol: L, options: Options) -> (HandleTask<D, L>, Self)
     where
         D: Dial,
         L: FeedProtocol + Clone + Send,
     {
-        let mailbox = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
-        let orders = Arc::new(CommandQueue::new(options.command_capacity, options.topics_max));
+        let events = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
+        let commands = Arc::new(CommandQueue::new(options.command_capacity, options.topics_max));
         let handle = Self {
-            mailbox: Arc::clone(&mailbox),
-            orders: Arc::clone(&orders),
-            taps: Arc::clone(&options.taps),
+            events: Arc::clone(&events),
+            commands: Arc::clone(&commands),
+            metrics: Arc::clone(&options.metrics),
             name: options.name.clone(),
             task: Mutex::new(None),
         };
-        (HandleTask::new(target, dialect, options, mailbox, orders), handle)
+        (HandleTask::new(target, protocol, options, events, commands), handle)
     }
 
     fn start(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -153,92 +151,91 @@ impl Handle {
         self
     }
 
-    /// Subscribes to a topic, now and after every reconnect. Says whether that is news.
+    /// Subscribes to a topic, now and after every reconnect. Returns `true` if it is new.
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stopped`] after the end, [`HandleError::Busy`] beyond
+    /// Returns [`HandleError::Stopped`] after the end, [`HandleError::Busy`] beyond
     /// [`Options::topics_max`].
     pub fn subscribe(&self, topic: &(impl Topic + ?Sized)) -> Result<bool, HandleError> {
-        self.orders.want(topic.topic(), None)
+        self.commands.subscribe(topic.topic(), None)
     }
 
-    /// The same, with an id that comes back with each of its messages.
+    /// Subscribes with an id that is attached to each message of the topic.
     ///
     /// # Errors
     ///
-    /// As [`Handle::subscribe`].
+    /// Same as [`Handle::subscribe`].
     pub fn subscribe_as(
         &self,
         topic: &(impl Topic + ?Sized),
         request_id: u64,
     ) -> Result<bool, HandleError> {
-        self.orders.want(topic.topic(), Some(request_id))
+        self.commands.subscribe(topic.topic(), Some(request_id))
     }
 
-    /// Gives a topic back. Says whether it was subscribed to.
+    /// Unsubscribes from a topic. Returns `true` if it was subscribed to.
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stopped`] after the end.
+    /// Returns [`HandleError::Stopped`] after the end.
     pub fn unsubscribe(&self, topic: &(impl Topic + ?Sized)) -> Result<bool, HandleError> {
-        self.orders.unwant(&topic.topic())
+        self.commands.unsubscribe(&topic.topic())
     }
 
-    /// Sends a text, at most once: what was not surely written comes back as [`HandleEvent::NotSent`] and
-    /// is never sent again. While the connection is down it waits for the next one.
+    /// Sends a text at most once. A text that is not known to be written is returned as
+    /// [`HandleEvent::NotSent`] and never sent again. While the connection is down it waits for the
+    /// next one.
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stopped`] after the end, [`HandleError::Busy`] when
-    /// [`Options::command_capacity`] of them wait.
+    /// Returns [`HandleError::Stopped`] after the end, [`HandleError::Busy`] if
+    /// [`Options::command_capacity`] texts are queued.
     pub fn send(&self, text: impl Into<String>) -> Result<(), HandleError> {
-        self.orders.send(text.into())
+        self.commands.send(text.into())
     }
 
-    /// The next event; `None` after [`Handle::stop`], and after the last event of one that gave up.
+    /// Returns the next event, or `None` after [`Handle::stop`] or the last event.
     ///
     /// # Cancel safety
     ///
-    /// Safe: an event is either returned or still there.
+    /// Cancel safe: an event is either returned or kept for the next call.
     pub async fn recv(&self) -> Option<HandleEvent> {
-        let event = self.mailbox.fetch().await;
+        let event = self.events.fetch().await;
         if let Some(HandleEvent::Lagged(count)) = event {
-            warn!("Lagged by {count}");
+            warn!("Fell behind by {count} messages: the oldest were dropped");
         }
         event
     }
 
-    /// Stops it and waits until nothing of it is left: at most a second, in every state.
+    /// Stops the handle and waits for the end of its task, at most one second.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it is stopped all the same.
+    /// Cancel safe: the handle is stopped in any case.
     pub async fn stop(&self) {
-        self.orders.stop();
+        self.commands.stop();
         if let Some(task) = self.task.lock().await.take() {
-            // A task that panicked is over, too.
+            // A task that panicked has ended too.
             let _over = task.await;
         }
-        self.mailbox.discard();
+        self.events.discard();
     }
 
-    /// The times in which nothing could arrive.
+    /// Returns the intervals in which no event could arrive.
     pub fn connection_gaps(&self) -> Vec<Gap> {
-        self.taps.gap_list()
+        self.metrics.gap_list()
     }
 
-    /// How often it was up again after it had been down.
+    /// Returns the number of reconnects after an outage.
     pub fn total_reconnects(&self) -> u64 {
-        self.taps.reconnects.load(Ordering::Relaxed)
+        self.metrics.reconnects.load(Ordering::Relaxed)
     }
 
-    /// What can be seen of it.
-    pub fn taps(&self) -> &FeedMetrics {
-        &self.taps
+    pub fn metrics(&self) -> &FeedMetrics {
+        &self.metrics
     }
 
-    /// What it is called.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -246,8 +243,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.orders.stop();
-        self.mailbox.discard();
+        self.commands.stop();
+        self.events.discard();
     }
 }
 

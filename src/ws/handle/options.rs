@@ -1,4 +1,4 @@
-//! What a handle may be told: bounds, pace, policy, and who asks.
+//! Options of a handle.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,22 +7,22 @@ use crate::{
     ws::{FeedMetrics, host_cooldown::Hosts, policy::ReconnectPolicy},
 };
 
-/// How a handle behaves. Everything has a default.
+/// Options of a handle, each with a default.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many messages wait for the owner before the oldest are dropped and counted.
+    /// Maximum number of queued messages before the oldest are dropped and counted.
     pub channel_capacity: usize,
-    /// How many bytes of messages wait for the owner before the oldest are dropped and counted.
+    /// Maximum size of the queued messages in bytes before the oldest are dropped and counted.
     pub channel_bytes: usize,
-    /// How many messages of the owner's wait to be sent before a call is refused.
+    /// Maximum number of texts that wait to be sent.
     pub command_capacity: usize,
-    /// How many topics can be subscribed to at once.
+    /// Maximum number of subscribed topics.
     pub topics_max: usize,
-    /// How long between two subscriptions after a reconnect; zero: all at once.
+    /// Delay between two subscriptions after a reconnect; zero subscribes at once.
     pub replay_pace: Duration,
-    /// When to dial again.
     pub policy: ReconnectPolicy,
-    /// What the connection is called in lines and by [`Source::name`](crate::ws::source::Source).
+    /// Name of the connection in log lines and of
+    /// [`EventSource::name`](crate::ws::source::EventSource::name).
     pub name: String,
     /// The `Origin` header of the upgrade.
     pub origin: Option<String>,
@@ -30,12 +30,11 @@ pub struct Options {
     pub user_agent: Option<String>,
     /// The `Cookie` header of the upgrade.
     pub credential: Option<Credential>,
-    /// Where a fresh credential comes from when the old one was refused.
+    /// Source of a new credential after a rejection.
     pub credential_source: Option<CredentialSource>,
-    /// The hosts whose circuit breakers it shares.
+    /// Hosts whose circuit breakers are shared.
     pub hosts: Hosts,
-    /// What can be seen of it from elsewhere.
-    pub taps: Arc<FeedMetrics>,
+    pub metrics: Arc<FeedMetrics>,
 }
 
 impl Default for Options {
@@ -53,17 +52,17 @@ impl Default for Options {
             credential: None,
             credential_source: None,
             hosts: Hosts::default(),
-            taps: Arc::default(),
+            metrics: Arc::default(),
         }
     }
 }
 
-/// Sets one option after the other: `Options::builder().name("x").replay_pace(…).build()`.
+/// Builder of options: `Options::builder().name("x").replay_pace(…).build()`.
 #[derive(Clone, Debug, Default)]
 pub struct OptionsBuilder(Options);
 
 impl Options {
-    /// Every option at its default, to be changed one by one.
+    /// Returns a builder with all defaults.
     pub fn builder() -> OptionsBuilder {
         OptionsBuilder::default()
     }
@@ -81,7 +80,6 @@ macro_rules! setters {
                 }
             )*
 
-            /// The options.
             pub fn build(self) -> Options {
                 self.0
             }
@@ -114,6 +112,6 @@ setters! {
     credential_source: Option<CredentialSource>,
     /// Sets [`Options::hosts`].
     hosts: Hosts,
-    /// Sets [`Options::taps`].
-    taps: Arc<FeedMetrics>,
+    /// Sets [`Options::metrics`].
+    metrics: Arc<FeedMetrics>,
 }

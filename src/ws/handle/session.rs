@@ -1,4 +1,5 @@
-//! Stands between a session and a handle's owner: messages and notices out, wishes in.
+//! The session handler of a handle: forwards messages and notices, and applies the owner's
+//! commands.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use super::{
-    command_queue::{CommandQueue, WantedTopic, difference},
+    command_queue::{CommandQueue, RequestedTopic, difference},
     event::{HandleEvent, ServerMessage, SubscriptionError},
     event_queue::EventQueue,
 };
@@ -18,63 +19,62 @@ use crate::{
     latency::RxTimestamps,
     text::Escaped,
     ws::{
-        gap_tracker::GapTracker,
+        gap_tracker::{GapTracker, Seconds},
         metrics::{FeedMetrics, add},
         protocol::{FeedProtocol, OperationId, Subscription, SubscriptionState},
         session::{SessionCommand, SessionHandler, SessionNotice},
     },
 };
 
-/// Hears one session on behalf of a handle.
+/// Handles the events of one session for a handle.
 pub(super) struct HandleSession<'h, P> {
-    pub(super) mailbox: &'h EventQueue,
-    pub(super) orders: &'h CommandQueue,
-    pub(super) taps: &'h FeedMetrics,
-    pub(super) link: &'h GapTracker,
-    /// Which connection this is, counted from 1.
+    pub(super) events: &'h EventQueue,
+    pub(super) commands: &'h CommandQueue,
+    pub(super) metrics: &'h FeedMetrics,
+    pub(super) gap_tracker: &'h GapTracker,
+    /// Number of the connection, counted from 1.
     pub(super) connection: u64,
-    /// How long between two subscriptions.
+    /// Delay between two subscriptions.
     pub(super) pace: Duration,
-    pub(super) proves_by_delivery: bool,
-    pub(super) proved: Option<P>,
+    pub(super) healthy_on_delivery: bool,
+    pub(super) mark_healthy: Option<P>,
     pub(super) progress: &'h mut SessionProgress,
 }
 
-/// What one session has done so far.
+/// Progress of one session.
 #[derive(Debug, Default)]
 pub(super) struct SessionProgress {
-    /// Messages delivered.
     pub(super) delivered: u64,
-    /// When the last subscription of the replay is due; the session is no session before that.
+    /// Due time of the last replayed subscription. An end before it counts as a failed attempt.
     pub(super) replay_until: Option<Instant>,
     version: Option<u64>,
     live: HashMap<Arc<str>, OperationId>,
-    by_operation: HashMap<OperationId, WantedTopic>,
-    coming: VecDeque<WantedTopic>,
-    going: VecDeque<OperationId>,
-    /// The topic whose operation is about to be told.
-    asked: Option<WantedTopic>,
+    by_operation: HashMap<OperationId, RequestedTopic>,
+    to_subscribe: VecDeque<RequestedTopic>,
+    to_unsubscribe: VecDeque<OperationId>,
+    /// The topic that waits for its operation id.
+    pending: Option<RequestedTopic>,
     next_at: Option<Instant>,
-    /// Of which operation the message is that is being read.
+    /// Operation of the message that is being handled.
     reading: Option<OperationId>,
 }
 
 impl SessionProgress {
-    /// Wants everything that is wanted now of a new link, one after the other at this pace.
+    /// Subscribes to all topics on a new connection, with a delay of `pace` between them.
     pub(super) fn replay<L: FeedProtocol>(
-        orders: &CommandQueue,
-        machine: &mut SubscriptionState<L>,
+        commands: &CommandQueue,
+        subscriptions: &mut SubscriptionState<L>,
         pace: Duration,
         now: Instant,
     ) -> Self {
         let mut progress = Self::default();
         let mut at = now;
-        for wanted in orders.topics(&mut progress.version).unwrap_or_default() {
+        for requested in commands.topics(&mut progress.version).unwrap_or_default() {
             progress.replay_until = Some(at);
-            let topic = wanted.topic.to_string();
-            let operation = machine.want(Subscription { topic, is_optional: false }, at);
-            progress.live.insert(Arc::clone(&wanted.topic), operation);
-            progress.by_operation.insert(operation, wanted);
+            let topic = requested.topic.to_string();
+            let operation = subscriptions.subscribe(Subscription { topic, is_optional: false }, at);
+            progress.live.insert(Arc::clone(&requested.topic), operation);
+            progress.by_operation.insert(operation, requested);
             at = at.checked_add(pace).unwrap_or(at);
         }
         progress.next_at = progress.replay_until.map(|_| at);
@@ -83,44 +83,44 @@ impl SessionProgress {
 }
 
 impl<P: FnMut()> HandleSession<'_, P> {
-    fn prove(&mut self) {
-        if let Some(mut proved) = self.proved.take() {
-            proved();
+    fn mark_healthy(&mut self) {
+        if let Some(mut mark_healthy) = self.mark_healthy.take() {
+            mark_healthy();
         }
     }
 
-    /// Compares what is wanted with what is live, if that has changed.
+    /// Compares the requested topics with the live ones, if they have changed.
     fn reconcile(&mut self) {
         let progress = &mut *self.progress;
-        let Some(wanted) = self.orders.topics(&mut progress.version) else { return };
-        let (coming, going) = difference(&progress.live, &wanted);
-        for (topic, operation) in going {
+        let Some(requested) = self.commands.topics(&mut progress.version) else { return };
+        let (to_subscribe, to_unsubscribe) = difference(&progress.live, &requested);
+        for (topic, operation) in to_unsubscribe {
             progress.live.remove(&topic);
             progress.by_operation.remove(&operation);
-            progress.going.push_back(operation);
+            progress.to_unsubscribe.push_back(operation);
         }
-        progress.coming = coming.into();
+        progress.to_subscribe = to_subscribe.into();
     }
 
-    fn next_want(&mut self, now: Instant) -> Option<SessionCommand> {
-        let wanted = self.progress.coming.pop_front()?;
+    fn next_subscription(&mut self, now: Instant) -> Option<SessionCommand> {
+        let requested = self.progress.to_subscribe.pop_front()?;
         let at = self.progress.next_at.map_or(now, |at| at.max(now));
         self.progress.next_at = at.checked_add(self.pace);
-        let topic = wanted.topic.to_string();
-        self.progress.asked = Some(wanted);
-        Some(SessionCommand::Want(Subscription { topic, is_optional: false }, at))
+        let topic = requested.topic.to_string();
+        self.progress.pending = Some(requested);
+        Some(SessionCommand::Subscribe(Subscription { topic, is_optional: false }, at))
     }
 }
 
 impl<P: FnMut()> SessionHandler for HandleSession<'_, P> {
     type Payload<'a> = RawValue<'a>;
 
-    fn arrived(&mut self, text: &str) {
-        add(&self.taps.frames, 1);
-        add(&self.taps.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    fn on_message(&mut self, text: &str) {
+        add(&self.metrics.frames, 1);
+        add(&self.metrics.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
     }
 
-    fn data(
+    fn on_data(
         &mut self,
         of: Option<OperationId>,
         _payload: RawValue<'_>,
@@ -130,76 +130,75 @@ impl<P: FnMut()> SessionHandler for HandleSession<'_, P> {
         true
     }
 
-    fn served(&mut self, text: &str, at: Instant, is_data: bool) {
+    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
         if !is_data {
             return;
         }
         let operation = self.progress.reading.take();
-        let wanted = operation.and_then(|operation| self.progress.by_operation.get(&operation));
-        self.mailbox.message(ServerMessage {
+        let requested = operation.and_then(|operation| self.progress.by_operation.get(&operation));
+        self.events.push_message(ServerMessage {
             text: text.to_owned(),
-            topic: wanted.map(|wanted| Arc::clone(&wanted.topic)),
-            request_id: wanted.and_then(|wanted| wanted.request_id),
+            topic: requested.map(|requested| Arc::clone(&requested.topic)),
+            request_id: requested.and_then(|requested| requested.request_id),
             connection: self.connection,
             received: at,
             received_ns: clock::now_ns(),
         });
         self.progress.delivered = self.progress.delivered.saturating_add(1);
-        self.link.data();
-        if self.proves_by_delivery && self.proved.is_some() {
-            self.prove();
+        self.gap_tracker.on_data();
+        if self.healthy_on_delivery && self.mark_healthy.is_some() {
+            self.mark_healthy();
         }
     }
 
-    fn notice(&mut self, notice: SessionNotice<'_>) {
+    fn on_notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
             SessionNotice::Malformed { text, error } => {
-                add(&self.taps.malformed, 1);
-                tracing::warn!(
-                    "A message that is not JSON was dropped ({error}): {}",
-                    Escaped(text)
-                );
+                add(&self.metrics.malformed, 1);
+                tracing::warn!("Malformed message dropped ({error}): {}", Escaped(text));
             }
             SessionNotice::Binary(bytes) => {
-                add(&self.taps.malformed, 1);
-                tracing::warn!("A binary message of {bytes} bytes was dropped");
+                add(&self.metrics.malformed, 1);
+                tracing::warn!("Binary message dropped: {bytes} bytes");
             }
-            SessionNotice::Unknown(_) => add(&self.taps.unknown, 1),
-            SessionNotice::Ended { operation, error, again_in } => {
-                add(&self.taps.ended, 1);
-                let Some(wanted) = self.progress.by_operation.get(&operation) else { return };
+            SessionNotice::Unknown(_) => add(&self.metrics.unknown, 1),
+            SessionNotice::Ended { operation, error, retry_in } => {
+                add(&self.metrics.ended, 1);
+                let Some(requested) = self.progress.by_operation.get(&operation) else { return };
                 let cause = match error {
                     Some(error) => SubscriptionError::Error(Escaped(error.0).to_string()),
                     None => SubscriptionError::Completed,
                 };
-                let topic = Arc::clone(&wanted.topic);
-                self.mailbox.notice(HandleEvent::Ended { topic, cause, again_in });
+                let topic = Arc::clone(&requested.topic);
+                self.events.push_notice(HandleEvent::Ended { topic, cause, retry_in });
             }
-            SessionNotice::Asked { .. } => {}
-            SessionNotice::Renewed => tracing::info!("No data for a while; subscribing again"),
-            SessionNotice::Stable => self.prove(),
+            SessionNotice::Resubscribed { .. } => {}
+            SessionNotice::Resubscribing { silent } => {
+                tracing::info!("No data for {}, resubscribing", Seconds(silent));
+            }
+            SessionNotice::Stable => self.mark_healthy(),
         }
     }
 
     fn poll_command(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<SessionCommand> {
-        self.orders.register(cx);
+        self.commands.register(cx);
         self.reconcile();
-        if let Some(operation) = self.progress.going.pop_front() {
-            return Poll::Ready(SessionCommand::Unwant(operation));
+        if let Some(operation) = self.progress.to_unsubscribe.pop_front() {
+            return Poll::Ready(SessionCommand::Unsubscribe(operation));
         }
-        if let Some(want) = self.next_want(now) {
-            return Poll::Ready(want);
+        if let Some(command) = self.next_subscription(now) {
+            return Poll::Ready(command);
         }
-        match self.orders.next_send() {
+        match self.commands.next_send() {
             Some(text) => Poll::Ready(SessionCommand::Send(text)),
             None => Poll::Pending,
         }
     }
 
-    fn wanted(&mut self, operation: OperationId) {
-        if let Some(wanted) = self.progress.asked.take() {
-            self.progress.live.insert(Arc::clone(&wanted.topic), operation);
-            self.progress.by_operation.insert(operation, wanted);
+    fn on_subscribed(&mut self, operation: OperationId) {
+        if let Some(requested) = self.progress.pending.take() {
+            self.progress.live.insert(Arc::clone(&requested.topic), operation);
+            self.progress.by_operation.insert(operation, requested);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The task behind a handle: connect, serve, wait, again, until it is stopped or gives up.
+//! The background task of a handle: connects, runs sessions and waits, until it is stopped or gives
+//! up.
 //!
-//! Every wait in it is raced against the stop, so a stop takes effect in every state at once; on a
-//! live link the server is told with 1000.
+//! Every wait is raced against the stop, so a stop takes effect at once in every state; a live
+//! connection is closed with 1000.
 
 use std::sync::Arc;
 
@@ -24,26 +25,24 @@ use crate::ws::{
     watchdog::ArrivalStats,
 };
 
-/// Everything that the task owns.
 pub(super) struct HandleTask<D, L> {
     pub(super) target: Target<D>,
-    pub(super) dialect: L,
+    pub(super) protocol: L,
     pub(super) options: Options,
-    pub(super) mailbox: Arc<EventQueue>,
-    pub(super) orders: Arc<CommandQueue>,
-    pub(super) cycle: Reconnector,
-    pub(super) link: GapTracker,
-    pub(super) rhythm: ArrivalStats,
+    pub(super) events: Arc<EventQueue>,
+    pub(super) commands: Arc<CommandQueue>,
+    pub(super) reconnector: Reconnector,
+    pub(super) gap_tracker: GapTracker,
+    pub(super) arrival_stats: ArrivalStats,
     pub(super) connections: u64,
 }
 
-/// A session, and what has been asked for over it.
+/// A session and its subscriptions.
 pub(super) struct LiveSession<D: Dial, L> {
     pub(super) session: Session<D::Stream, L>,
     pub(super) progress: SessionProgress,
 }
 
-/// Whether to go on.
 enum TaskFlow {
     Go,
     Stop,
@@ -52,82 +51,85 @@ enum TaskFlow {
 impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
     pub(super) fn new(
         target: Target<D>,
-        dialect: L,
+        protocol: L,
         options: Options,
-        mailbox: Arc<EventQueue>,
-        orders: Arc<CommandQueue>,
+        events: Arc<EventQueue>,
+        commands: Arc<CommandQueue>,
     ) -> Self {
         let tag = match options.name.as_str() {
             "" => String::new(),
             name => format!(" [{name}]"),
         };
-        let taps = Arc::clone(&options.taps);
+        let metrics = Arc::clone(&options.metrics);
         let host = options.hosts.host(&target.dial.host(), &options.policy);
         Self {
-            cycle: Reconnector::new(
+            reconnector: Reconnector::new(
                 options.policy,
                 host,
-                Arc::clone(&taps),
+                Arc::clone(&metrics),
                 "messages",
                 tag.clone(),
             ),
-            link: GapTracker::new(taps, tag, options.policy.limits().stable_after),
+            gap_tracker: GapTracker::new(metrics, tag, options.policy.limits().stable_after),
             target,
-            dialect,
+            protocol,
             options,
-            mailbox,
-            orders,
-            rhythm: ArrivalStats::default(),
+            events,
+            commands,
+            arrival_stats: ArrivalStats::default(),
             connections: 0,
         }
     }
 
-    /// One attempt to connect.
+    /// Makes one attempt to connect.
     pub(super) async fn connect(&mut self) -> Result<LiveSession<D, L>, FeedError> {
-        self.link.dials();
+        self.gap_tracker.on_dial();
         let limits = *self.options.policy.limits();
-        let mut machine =
-            SubscriptionState::new(self.dialect.clone(), limits.initial_delay, limits.max_delay)
-                .after(self.connections);
+        let mut subscriptions =
+            SubscriptionState::new(self.protocol.clone(), limits.initial_delay, limits.max_delay)
+                .with_sessions_before(self.connections);
         let pace = self.options.replay_pace;
-        let progress = SessionProgress::replay(&self.orders, &mut machine, pace, now());
+        let progress = SessionProgress::replay(&self.commands, &mut subscriptions, pace, now());
         let request = UpgradeRequest {
             authority: &self.target.authority,
             path: &self.target.path,
             origin: self.options.origin.as_deref(),
             user_agent: self.options.user_agent.as_deref(),
             credential: self.options.credential.as_ref(),
-            subprotocol: machine.subprotocol(),
+            subprotocol: subscriptions.subprotocol(),
         };
-        let session = open(&self.target.dial, &request, machine, &limits).await?;
+        let session = open(&self.target.dial, &request, subscriptions, &limits).await?;
         Ok(LiveSession { session, progress })
     }
 
-    /// Connects by the policy from the first dial on.
-    pub(super) async fn first(&mut self) -> Result<LiveSession<D, L>, RetriesExhausted> {
+    /// Connects, with retries by the policy.
+    pub(super) async fn connect_retrying(&mut self) -> Result<LiveSession<D, L>, RetriesExhausted> {
         loop {
-            let tenure = match self.admitted().await {
+            let lifetime = match self.connect_when_permitted().await {
                 Ok(session) => return Ok(session),
                 Err(error) => ConnectionLifetime::failed(error),
             };
-            let pause = self.pause(&tenure).await;
-            if pause.is_last {
-                return Err(RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) });
+            let delay = self.back_off(&lifetime).await;
+            if delay.is_last {
+                return Err(RetriesExhausted {
+                    attempts: delay.attempt,
+                    last: Some(lifetime.error),
+                });
             }
         }
     }
 
-    /// Runs to the end, beginning with this session if there is one.
+    /// Runs until the end, starting with `session` if there is one.
     pub(super) async fn run(mut self, mut session: Option<LiveSession<D, L>>) {
-        let orders = Arc::clone(&self.orders);
+        let commands = Arc::clone(&self.commands);
         loop {
-            let tenure = match session.take() {
+            let lifetime = match session.take() {
                 Some(session) => self.serve(session).await,
                 None => {
                     let connected = tokio::select! {
                         biased;
-                        () = orders.stopped() => break,
-                        connected = self.admitted() => connected,
+                        () = commands.stopped() => break,
+                        connected = self.connect_when_permitted() => connected,
                     };
                     match connected {
                         Ok(session) => self.serve(session).await,
@@ -135,102 +137,102 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
                     }
                 }
             };
-            let Some(tenure) = tenure else { break };
-            let waiting = self.wait(tenure);
-            let onward = tokio::select! {
+            let Some(lifetime) = lifetime else { break };
+            let waiting = self.wait(lifetime);
+            let flow = tokio::select! {
                 biased;
-                () = orders.stopped() => TaskFlow::Stop,
-                onward = waiting => onward,
+                () = commands.stopped() => TaskFlow::Stop,
+                flow = waiting => flow,
             };
-            if let TaskFlow::Stop = onward {
+            if let TaskFlow::Stop = flow {
                 break;
             }
         }
         self.return_unsent();
-        self.orders.stop();
-        self.mailbox.close();
+        self.commands.stop();
+        self.events.close();
     }
 
-    /// Waits until the host may be dialled, and connects.
-    pub(super) async fn admitted(&mut self) -> Result<LiveSession<D, L>, FeedError> {
-        self.cycle.admission().await;
+    /// Acquires a permit of the host, then connects.
+    pub(super) async fn connect_when_permitted(&mut self) -> Result<LiveSession<D, L>, FeedError> {
+        self.reconnector.acquire_permit().await;
         self.connect().await
     }
 
-    /// Judges an ending and waits.
-    async fn wait(&mut self, tenure: ConnectionLifetime) -> TaskFlow {
-        let pause = self.pause(&tenure).await;
-        if !pause.is_last {
+    /// Handles the end of a connection and waits for the next attempt.
+    async fn wait(&mut self, lifetime: ConnectionLifetime) -> TaskFlow {
+        let delay = self.back_off(&lifetime).await;
+        if !delay.is_last {
             return TaskFlow::Go;
         }
-        let gave_up = RetriesExhausted { attempts: pause.attempt, last: Some(tenure.ended) };
+        let gave_up = RetriesExhausted { attempts: delay.attempt, last: Some(lifetime.error) };
         self.return_unsent();
-        self.mailbox.notice(HandleEvent::Disconnected(StopReason::GaveUp(gave_up)));
+        self.events.push_notice(HandleEvent::Disconnected(StopReason::GaveUp(gave_up)));
         TaskFlow::Stop
     }
 
-    async fn pause(&mut self, tenure: &ConnectionLifetime) -> RetryDelay {
-        let pause = self.cycle.ended(tenure);
-        if pause.is_last {
-            return pause;
+    async fn back_off(&mut self, lifetime: &ConnectionLifetime) -> RetryDelay {
+        let delay = self.reconnector.on_connection_ended(lifetime);
+        if delay.is_last {
+            return delay;
         }
-        let RetryDelay { attempt, wait, ref cause, .. } = pause;
-        self.mailbox.notice(HandleEvent::Reconnecting { attempt, wait, cause: cause.clone() });
+        let RetryDelay { attempt, wait, ref cause, .. } = delay;
+        self.events.push_notice(HandleEvent::Reconnecting { attempt, wait, cause: cause.clone() });
         tokio::time::sleep(wait).await;
-        if pause.wants_credential
+        if delay.needs_credential
             && let Some(fresh) = fresh_credential(self.options.credential_source.as_ref()).await
         {
             self.options.credential = Some(fresh);
         }
-        pause
+        delay
     }
 
-    /// Serves a session to its end; `None` when it was stopped.
+    /// Runs a session until its end. Returns `None` after a stop.
     async fn serve(&mut self, live: LiveSession<D, L>) -> Option<ConnectionLifetime> {
         let LiveSession { mut session, mut progress } = live;
-        tracing::info!("Connected{}", self.cycle.tag());
-        if let Some(gap) = self.link.up() {
-            self.mailbox.notice(HandleEvent::Reconnected { gap });
+        tracing::info!("Connected{}", self.reconnector.tag());
+        if let Some(gap) = self.gap_tracker.on_connected() {
+            self.events.push_notice(HandleEvent::Reconnected { gap });
         }
-        self.rhythm.interrupt();
+        self.arrival_stats.interrupt();
         self.connections = self.connections.saturating_add(1);
         let since = now();
-        let mut hearer = HandleSession {
-            mailbox: &self.mailbox,
-            orders: &self.orders,
-            taps: &self.options.taps,
-            link: &self.link,
+        let mut handler = HandleSession {
+            events: &self.events,
+            commands: &self.commands,
+            metrics: &self.options.metrics,
+            gap_tracker: &self.gap_tracker,
             connection: self.connections,
             pace: self.options.replay_pace,
-            proves_by_delivery: self.cycle.proves_by_delivery(),
-            proved: Some(self.cycle.proof()),
+            healthy_on_delivery: self.reconnector.healthy_on_delivery(),
+            mark_healthy: Some(self.reconnector.healthy_callback()),
             progress: &mut progress,
         };
         let ended = tokio::select! {
             biased;
-            () = self.orders.stopped() => None,
-            ended = session.run(&mut hearer, &mut self.rhythm) => Some(ended),
+            () = self.commands.stopped() => None,
+            ended = session.run(&mut handler, &mut self.arrival_stats) => Some(ended),
         };
         for (text, written) in session.unwritten() {
-            self.mailbox.notice(HandleEvent::NotSent { text, written });
+            self.events.push_notice(HandleEvent::NotSent { text, written });
         }
         let Some(ended) = ended else {
-            session.farewell(1_000).await;
+            session.close(1_000).await;
             return None;
         };
-        self.link.down(session.alive_until(&ended), &ended.chain());
-        let lived = now().saturating_duration_since(since);
-        // A link that was lost before everything was asked for again was no session at all.
+        self.gap_tracker.on_disconnected(session.alive_until(&ended), &ended.chain());
+        let uptime = now().saturating_duration_since(since);
+        // A connection that was lost before all topics were subscribed to was no session.
         if progress.replay_until.is_some_and(|until| now() < until) {
             return Some(ConnectionLifetime::failed(ended));
         }
-        Some(ConnectionLifetime::over(lived, progress.delivered, ended))
+        Some(ConnectionLifetime::ended(uptime, progress.delivered, ended))
     }
 
-    /// What was to be sent and never will be comes back.
+    /// Returns the queued texts, which will not be sent, to the owner.
     fn return_unsent(&self) {
-        for text in self.orders.take_sends() {
-            self.mailbox.notice(HandleEvent::NotSent { text, written: WriteProgress::Nothing });
+        for text in self.commands.take_sends() {
+            self.events.push_notice(HandleEvent::NotSent { text, written: WriteProgress::Nothing });
         }
     }
 }

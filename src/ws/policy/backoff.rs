@@ -1,14 +1,14 @@
-//! How long to wait after an ending.
+//! Delay between two connection attempts.
 //!
 //! # Invariants
 //!
-//! 1. No wait is shorter than [`DELAY_MIN`].
-//! 2. Only parking and a server's `Retry-After` make a wait longer than `max_delay`, and after a
-//!    healthy session neither does: whatever ended it, the next attempt comes by ordinary backoff.
-//! 3. Chance only takes off: the cap is the cap.
-//! 4. A finished handshake forgives nothing. Only a session with a listing, or one that lived for
-//!    `stable_after`, resets the wait; and after [`FLAPS_MAX`] short sessions with listings in a
-//!    row, only one that lived does.
+//! 1. No delay is shorter than [`DELAY_MIN`].
+//! 2. Only a suspension or a `Retry-After` leads to a delay longer than `max_delay`. After a
+//!    healthy session neither applies: the next attempt follows after ordinary backoff.
+//! 3. Jitter only shortens a delay.
+//! 4. A handshake resets nothing. The backoff is reset by a session that delivered a listing or
+//!    lasted for `stable_after`; after [`FLAPS_MAX`] short productive sessions in a row, only by
+//!    one that lasted.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -16,50 +16,42 @@ use std::time::Duration;
 
 use super::{DELAY_MIN, ReconnectPolicy, RetryDecision};
 
-/// So many productive but short sessions in a row are chronic flapping.
+/// Maximum number of short productive sessions in a row that count as healthy.
 pub const FLAPS_MAX: u32 = 5;
 
-/// Waits are whole multiples of this, so that a log line can show exactly what is slept.
+/// Delays are multiples of this (10 ms), so that log lines show the exact delay.
 const GRAIN_NS: u128 = 10_000_000;
 
-/// How one attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptResult {
-    /// How long the session lived after its subscriptions were written; `None`: there was none.
-    pub lived: Option<Duration>,
-    /// How many listings it delivered.
+    /// Lifetime of the session after its subscriptions were written; `None` if there was no
+    /// session.
+    pub uptime: Option<Duration>,
     pub listings: u64,
-    /// What its error says about trying again.
-    pub verdict: RetryDecision,
+    pub decision: RetryDecision,
 }
 
-/// Why a wait is as long as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayReason {
-    /// Ordinary backoff.
     Backoff,
-    /// The server asked for it.
-    Asked,
-    /// Haste cannot heal what happened.
-    Parked,
+    RetryAfter,
+    /// Retries are suspended until the cooldown has passed.
+    Suspended,
 }
 
-/// What follows from an ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextAttempt {
-    /// How long to wait.
     pub wait: Duration,
-    /// Why.
-    pub why: DelayReason,
-    /// Whether the session was healthy, and the backoff began anew.
-    pub healthy: bool,
-    /// The number of the coming attempt, counted from the last healthy session.
+    pub reason: DelayReason,
+    /// `true` if the session was healthy and the backoff was reset.
+    pub is_healthy: bool,
+    /// Number of the next attempt, counted from the last healthy session.
     pub attempt: u32,
-    /// Whether `max_retries` is used up: there is no coming attempt.
+    /// `true` if `max_retries` is used up: there is no next attempt.
     pub exhausted: bool,
 }
 
-/// The waits of one connection.
+/// Backoff state of one connection.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     policy: ReconnectPolicy,
@@ -69,74 +61,81 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing has ended yet.
     pub const fn new(policy: ReconnectPolicy) -> Self {
         Self { delay: policy.limits().initial_delay, policy, attempts: 0, flaps: 0 }
     }
 
-    /// Records how an attempt ended and says how long to wait before the next.
+    /// Records the result of an attempt and returns the delay before the next one.
     ///
-    /// `entropy` is any number; it decides how much of the jitter is taken off.
-    #[must_use = "a wait that nobody sleeps is a flood"]
-    pub fn after(&mut self, ending: &AttemptResult, entropy: u64) -> NextAttempt {
+    /// `entropy` is a random number that determines the jitter.
+    #[must_use = "the caller must sleep for the returned delay"]
+    pub fn after(&mut self, result: &AttemptResult, entropy: u64) -> NextAttempt {
         let limits = *self.policy.limits();
-        let healthy = self.judge(ending);
-        if healthy {
+        let is_healthy = self.is_healthy(result);
+        if is_healthy {
             self.delay = limits.initial_delay;
             self.attempts = 0;
         }
         self.attempts = self.attempts.saturating_add(1);
-        let ordinary = self.take_off(self.delay, entropy);
-        // A server that has served a good session and then closes it, with whatever code, is no
-        // server that refuses us. One that closes every session at once is judged by its code.
-        let verdict = if healthy { RetryDecision::Retry } else { ending.verdict };
-        let (wait, why) = match verdict {
+        let backoff = self.with_jitter(self.delay, entropy);
+        // A server that closes a good session is not rejecting the client, for any code. The
+        // code decides only if every session is closed at once.
+        let decision = if is_healthy { RetryDecision::Retry } else { result.decision };
+        let (wait, reason) = match decision {
             RetryDecision::Retry | RetryDecision::RenewCredential => {
-                (ordinary, DelayReason::Backoff)
+                (backoff, DelayReason::Backoff)
             }
             RetryDecision::RetryLater => {
-                (self.take_off(limits.max_delay, entropy), DelayReason::Backoff)
+                (self.with_jitter(limits.max_delay, entropy), DelayReason::Backoff)
             }
-            RetryDecision::RetryAfter(asked) if asked > ordinary => (asked, DelayReason::Asked),
-            RetryDecision::RetryAfter(_) => (ordinary, DelayReason::Backoff),
-            RetryDecision::Park => (limits.circuit_breaker_cooldown, DelayReason::Parked),
-            RetryDecision::ParkAtLeast(asked) => {
-                (limits.circuit_breaker_cooldown.max(asked), DelayReason::Parked)
+            RetryDecision::RetryAfter(requested) if requested > backoff => {
+                (requested, DelayReason::RetryAfter)
+            }
+            RetryDecision::RetryAfter(_) => (backoff, DelayReason::Backoff),
+            RetryDecision::Suspend => (limits.circuit_breaker_cooldown, DelayReason::Suspended),
+            RetryDecision::SuspendAtLeast(requested) => {
+                (limits.circuit_breaker_cooldown.max(requested), DelayReason::Suspended)
             }
         };
-        self.delay = self.grown();
-        let exhausted = limits.max_retries.is_some_and(|max| !healthy && self.attempts > max);
-        NextAttempt { wait: wait.max(DELAY_MIN), why, healthy, attempt: self.attempts, exhausted }
+        self.delay = self.next_delay();
+        let exhausted = limits.max_retries.is_some_and(|max| !is_healthy && self.attempts > max);
+        NextAttempt {
+            wait: wait.max(DELAY_MIN),
+            reason,
+            is_healthy,
+            attempt: self.attempts,
+            exhausted,
+        }
     }
 
-    /// Whether listings alone no longer make a session healthy.
+    /// Returns `true` while listings alone do not make a session healthy.
     pub const fn is_flapping(&self) -> bool {
         self.flaps >= FLAPS_MAX
     }
 
-    /// Whether the session was healthy. Keeps count of flapping.
-    fn judge(&mut self, ending: &AttemptResult) -> bool {
-        let Some(lived) = ending.lived else { return false };
-        if lived >= self.policy.limits().stable_after {
+    /// Returns `true` if the session was healthy, and counts short productive sessions.
+    fn is_healthy(&mut self, result: &AttemptResult) -> bool {
+        let Some(uptime) = result.uptime else { return false };
+        if uptime >= self.policy.limits().stable_after {
             self.flaps = 0;
             return true;
         }
-        if ending.listings == 0 {
+        if result.listings == 0 {
             return false;
         }
         self.flaps = self.flaps.saturating_add(1);
         self.flaps <= FLAPS_MAX
     }
 
-    fn grown(&self) -> Duration {
+    fn next_delay(&self) -> Duration {
         let limits = self.policy.limits();
         let thousandths = self.delay.saturating_mul(limits.backoff_multiplier.0);
         let grown = thousandths.checked_div(1_000).unwrap_or(limits.max_delay);
         grown.min(limits.max_delay)
     }
 
-    /// Takes a random share off, at most `jitter`, and rounds down to what a log line shows.
-    fn take_off(&self, delay: Duration, entropy: u64) -> Duration {
+    /// Subtracts a random share of at most `jitter` and rounds down to a multiple of 10 ms.
+    fn with_jitter(&self, delay: Duration, entropy: u64) -> Duration {
         let nanos = delay.as_nanos();
         let most = nanos.saturating_mul(u128::from(self.policy.limits().jitter.0)) / 1_000;
         let share = u128::from(entropy).saturating_mul(most) >> 64_u32;
@@ -156,21 +155,21 @@ mod tests {
     };
 
     const FAILED: AttemptResult =
-        AttemptResult { lived: None, listings: 0, verdict: RetryDecision::Retry };
+        AttemptResult { uptime: None, listings: 0, decision: RetryDecision::Retry };
     const FLAPPED: AttemptResult = AttemptResult {
-        lived: Some(Duration::from_millis(3)),
+        uptime: Some(Duration::from_millis(3)),
         listings: 0,
-        verdict: RetryDecision::Retry,
+        decision: RetryDecision::Retry,
     };
     const PRODUCTIVE: AttemptResult = AttemptResult {
-        lived: Some(Duration::from_secs(3)),
+        uptime: Some(Duration::from_secs(3)),
         listings: 12,
-        verdict: RetryDecision::Retry,
+        decision: RetryDecision::Retry,
     };
     const QUIET: AttemptResult = AttemptResult {
-        lived: Some(Duration::from_secs(36_000)),
+        uptime: Some(Duration::from_secs(36_000)),
         listings: 0,
-        verdict: RetryDecision::Retry,
+        decision: RetryDecision::Retry,
     };
 
     fn steady() -> ReconnectionLimits {
@@ -181,7 +180,7 @@ mod tests {
     fn check(limits: ReconnectionLimits, script: &[AttemptResult], expected_ms: &[u128]) {
         let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
         let waits: Vec<u128> =
-            script.iter().map(|ending| backoff.after(ending, 7).wait.as_millis()).collect();
+            script.iter().map(|result| backoff.after(result, 7).wait.as_millis()).collect();
         assert_eq!(waits, expected_ms, "script: {script:?}");
     }
 
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_accepts_and_closes_is_not_hammered() {
+    fn dials_to_a_server_that_accepts_and_closes_are_limited() {
         check(steady(), &[FLAPPED; 4], &[1_000, 2_000, 4_000, 8_000]);
     }
 
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_night_resets_the_wait() {
+    fn a_long_session_without_listings_resets_the_wait() {
         check(steady(), &[FAILED, FAILED, FAILED, QUIET], &[1_000, 2_000, 4_000, 1_000]);
     }
 
@@ -220,10 +219,10 @@ mod tests {
     fn a_failed_dial_between_flaps_does_not_hide_them() {
         let mut backoff = Backoff::new(ReconnectPolicy::new(steady()).unwrap());
         for _ in 0..FLAPS_MAX {
-            assert!(backoff.after(&PRODUCTIVE, 0).healthy);
-            assert!(!backoff.after(&FAILED, 0).healthy);
+            assert!(backoff.after(&PRODUCTIVE, 0).is_healthy);
+            assert!(!backoff.after(&FAILED, 0).is_healthy);
         }
-        assert!(!backoff.after(&PRODUCTIVE, 0).healthy);
+        assert!(!backoff.after(&PRODUCTIVE, 0).is_healthy);
     }
 
     #[test]
@@ -233,41 +232,45 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_asks_for_time_gets_it() {
-        let asked = |secs| AttemptResult {
-            verdict: RetryDecision::RetryAfter(Duration::from_secs(secs)),
+    fn retry_after_delays_the_next_attempt() {
+        let requested = |secs| AttemptResult {
+            decision: RetryDecision::RetryAfter(Duration::from_secs(secs)),
             ..FAILED
         };
-        check(steady(), &[asked(120), asked(0), FAILED], &[120_000, 2_000, 4_000]);
+        check(steady(), &[requested(120), requested(0), FAILED], &[120_000, 2_000, 4_000]);
         check(
             steady(),
-            &[AttemptResult { verdict: RetryDecision::RetryLater, ..FAILED }],
+            &[AttemptResult { decision: RetryDecision::RetryLater, ..FAILED }],
             &[60_000],
         );
     }
 
     #[test]
-    fn what_haste_cannot_heal_is_parked() {
-        let parked = AttemptResult { verdict: RetryDecision::Park, ..FAILED };
-        check(steady(), &[parked, FAILED], &[300_000, 2_000]);
-        let asked = |secs| RetryDecision::ParkAtLeast(Duration::from_secs(secs));
-        let (sooner, later) = (asked(1), asked(7_200));
-        check(steady(), &[AttemptResult { verdict: sooner, ..FAILED }], &[300_000]);
-        check(steady(), &[AttemptResult { verdict: later, ..FAILED }], &[7_200_000]);
+    fn a_suspension_lasts_for_the_cooldown_or_a_longer_retry_after() {
+        let suspended = AttemptResult { decision: RetryDecision::Suspend, ..FAILED };
+        check(steady(), &[suspended, FAILED], &[300_000, 2_000]);
+        let requested = |secs| RetryDecision::SuspendAtLeast(Duration::from_secs(secs));
+        let (sooner, later) = (requested(1), requested(7_200));
+        check(steady(), &[AttemptResult { decision: sooner, ..FAILED }], &[300_000]);
+        check(steady(), &[AttemptResult { decision: later, ..FAILED }], &[7_200_000]);
     }
 
     #[test]
-    fn after_a_healthy_session_no_close_is_parked_and_before_one_it_is() {
-        let verdicts =
-            [RetryDecision::Park, RetryDecision::RetryLater, RetryDecision::RenewCredential];
+    fn a_close_suspends_retries_only_without_a_healthy_session() {
+        let decisions =
+            [RetryDecision::Suspend, RetryDecision::RetryLater, RetryDecision::RenewCredential];
         for healthy in [PRODUCTIVE, QUIET] {
-            for verdict in verdicts {
-                check(steady(), &[FAILED, AttemptResult { verdict, ..healthy }], &[1_000, 1_000]);
+            for decision in decisions {
+                check(steady(), &[FAILED, AttemptResult { decision, ..healthy }], &[1_000, 1_000]);
             }
         }
-        check(steady(), &[AttemptResult { verdict: RetryDecision::Park, ..FLAPPED }], &[300_000]);
-        // One listing and a refusal, again and again, is no good session for ever.
-        let refused = AttemptResult { verdict: RetryDecision::Park, ..PRODUCTIVE };
+        check(
+            steady(),
+            &[AttemptResult { decision: RetryDecision::Suspend, ..FLAPPED }],
+            &[300_000],
+        );
+        // One listing and a rejection per session do not stay healthy for ever.
+        let refused = AttemptResult { decision: RetryDecision::Suspend, ..PRODUCTIVE };
         let expected = [1_000, 1_000, 1_000, 1_000, 1_000, 300_000];
         check(steady(), &[refused; 6], &expected);
     }
@@ -277,26 +280,26 @@ mod tests {
         let mut backoff = Backoff::new(ReconnectPolicy::new(steady()).unwrap());
         let attempts: Vec<u32> = [FAILED, FAILED, PRODUCTIVE, FAILED]
             .iter()
-            .map(|ending| backoff.after(ending, 0).attempt)
+            .map(|result| backoff.after(result, 0).attempt)
             .collect();
         assert_eq!(attempts, [1, 2, 1, 2]);
     }
 
     #[test]
-    fn retries_run_out_where_that_is_set() {
+    fn max_retries_exhausts_the_attempts() {
         let limits = ReconnectionLimits { max_retries: Some(2), ..steady() };
         let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
         let exhausted: Vec<bool> = [FAILED, FAILED, PRODUCTIVE, FAILED, FAILED]
             .iter()
-            .map(|ending| backoff.after(ending, 0).exhausted)
+            .map(|result| backoff.after(result, 0).exhausted)
             .collect();
         assert_eq!(exhausted, [false, false, false, false, true]);
     }
 
     #[test]
-    fn all_of_the_jitter_is_taken_off_at_most() {
+    fn jitter_subtracts_at_most_its_share() {
         let mut backoff = Backoff::new(ReconnectPolicy::default());
-        // The share stays below the whole; what is shown is rounded down.
+        // The share is always below the maximum; the delay is rounded down.
         assert_eq!(backoff.after(&FAILED, u64::MAX).wait, Duration::from_millis(800));
         assert_eq!(backoff.after(&FAILED, 0).wait, Duration::from_millis(2_000));
     }
@@ -315,52 +318,53 @@ mod tests {
         )
     }
 
-    fn ending() -> impl Strategy<Value = AttemptResult> {
-        let verdict = prop_oneof![
+    fn result() -> impl Strategy<Value = AttemptResult> {
+        let decision = prop_oneof![
             Just(RetryDecision::Retry),
             Just(RetryDecision::RetryLater),
             Just(RetryDecision::RenewCredential),
-            Just(RetryDecision::Park),
+            Just(RetryDecision::Suspend),
             (0_u64..3_600).prop_map(|secs| RetryDecision::RetryAfter(Duration::from_secs(secs))),
-            (0_u64..3_600).prop_map(|secs| RetryDecision::ParkAtLeast(Duration::from_secs(secs))),
+            (0_u64..3_600)
+                .prop_map(|secs| RetryDecision::SuspendAtLeast(Duration::from_secs(secs))),
         ];
-        let lived = prop::option::of((0_u64..90_000).prop_map(Duration::from_millis));
-        (lived, 0_u64..3, verdict).prop_map(|(lived, listings, verdict)| AttemptResult {
-            lived,
+        let uptime = prop::option::of((0_u64..90_000).prop_map(Duration::from_millis));
+        (uptime, 0_u64..3, decision).prop_map(|(uptime, listings, decision)| AttemptResult {
+            uptime,
             listings,
-            verdict,
+            decision,
         })
     }
 
     proptest! {
-        /// Invariants 1 to 3 under any policy and any history.
+        /// Invariants 1 to 3 hold for any policy and history.
         #[test]
         fn a_wait_is_within_its_bounds(
             limits in limits(),
-            script in prop::collection::vec((ending(), any::<u64>()), 1..60),
+            script in prop::collection::vec((result(), any::<u64>()), 1..60),
         ) {
             let mut backoff = Backoff::new(ReconnectPolicy::new(limits).unwrap());
-            for (ending, entropy) in script {
-                let next = backoff.after(&ending, entropy);
+            for (result, entropy) in script {
+                let next = backoff.after(&result, entropy);
                 prop_assert!(next.wait >= DELAY_MIN);
-                prop_assert!(!next.healthy || next.why == DelayReason::Backoff);
-                match (next.why, ending.verdict) {
+                prop_assert!(!next.is_healthy || next.reason == DelayReason::Backoff);
+                match (next.reason, result.decision) {
                     (DelayReason::Backoff, _) => prop_assert!(next.wait <= limits.max_delay),
-                    (DelayReason::Asked, RetryDecision::RetryAfter(asked)) => {
-                        prop_assert!(next.wait >= asked);
+                    (DelayReason::RetryAfter, RetryDecision::RetryAfter(requested)) => {
+                        prop_assert!(next.wait >= requested);
                     }
-                    (DelayReason::Parked, RetryDecision::Park) => {
+                    (DelayReason::Suspended, RetryDecision::Suspend) => {
                         prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown);
                     }
-                    (DelayReason::Parked, RetryDecision::ParkAtLeast(asked)) => {
-                        prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown.max(asked));
+                    (DelayReason::Suspended, RetryDecision::SuspendAtLeast(requested)) => {
+                        prop_assert_eq!(next.wait, limits.circuit_breaker_cooldown.max(requested));
                     }
                     odd => prop_assert!(false, "{odd:?}"),
                 }
             }
         }
 
-        /// Without a healthy session the waits never shrink (chance apart).
+        /// Without a healthy session and without jitter, delays never shrink.
         #[test]
         fn failures_in_a_row_never_shorten_the_wait(limits in limits(), count in 1_usize..40) {
             let limits = ReconnectionLimits { jitter: Thousandths(0), ..limits };
@@ -369,42 +373,42 @@ mod tests {
             prop_assert!(waits.is_sorted());
         }
 
-        /// Under any sequence of endings an hour holds a bounded number of dials: five short
-        /// productive sessions can follow each one that lasts, and no more.
+        /// The number of dials per hour is bounded for any sequence of results: at most five short
+        /// productive sessions follow each one that lasts.
         #[test]
-        fn an_hour_of_anything_holds_a_bounded_number_of_dials(
-            script in prop::collection::vec((ending(), any::<u64>()), 1..50),
+        fn dials_per_hour_are_bounded_for_any_results(
+            script in prop::collection::vec((result(), any::<u64>()), 1..50),
         ) {
             let mut backoff = Backoff::new(ReconnectPolicy::default());
             let (mut elapsed, mut dials) = (Duration::ZERO, 0_u32);
-            for (ending, entropy) in script.iter().cycle() {
+            for (result, entropy) in script.iter().cycle() {
                 if elapsed >= Duration::from_secs(3_600) {
                     break;
                 }
-                let lived = ending.lived.unwrap_or_default();
-                elapsed += lived + backoff.after(ending, *entropy).wait;
+                let uptime = result.uptime.unwrap_or_default();
+                elapsed += uptime + backoff.after(result, *entropy).wait;
                 dials += 1;
             }
             prop_assert!(dials <= 700, "{dials}");
         }
 
-        /// Whatever a server does, an hour holds a bounded number of dials: with the defaults, a
-        /// session that ends within `stable_after` is a flap, and flaps back off.
+        /// The number of dials per hour is bounded for any server: with the defaults, a session
+        /// shorter than `stable_after` is a flap, and flaps back off.
         #[test]
-        fn an_hour_of_flapping_holds_few_dials(
-            lived in 0_u64..30_000,
+        fn flapping_leads_to_few_dials_per_hour(
+            uptime in 0_u64..30_000,
             listings in 0_u64..2,
             entropy: u64,
         ) {
-            let ending = AttemptResult {
-                lived: Some(Duration::from_millis(lived)),
+            let result = AttemptResult {
+                uptime: Some(Duration::from_millis(uptime)),
                 listings,
-                verdict: RetryDecision::Retry,
+                decision: RetryDecision::Retry,
             };
             let mut backoff = Backoff::new(ReconnectPolicy::default());
             let (mut elapsed, mut dials) = (Duration::ZERO, 0_u32);
             while elapsed < Duration::from_secs(3_600) {
-                elapsed += Duration::from_millis(lived) + backoff.after(&ending, entropy).wait;
+                elapsed += Duration::from_millis(uptime) + backoff.after(&result, entropy).wait;
                 dials += 1;
             }
             prop_assert!(dials <= 90, "{dials}");

@@ -1,38 +1,38 @@
-//! When to stop dialling a host at all.
+//! Circuit breaker of a host.
 //!
-//! Closed: dials go through and failures are counted. Open: after so many in a row nobody dials
-//! until the cooldown has passed. Half-open: then one probe goes; if its session proves itself the
-//! circuit closes, if it fails the circuit opens again.
+//! Closed: dials are permitted and failures are counted. Open: after too many failures in a row no
+//! dial is permitted until the cooldown has passed. Half-open: one probe is permitted; a healthy
+//! session closes the circuit, a failure opens it again.
 //!
 //! # Invariants
 //!
-//! 1. A dial alone closes nothing; a session that delivered a listing, or lived long enough, does.
-//! 2. It cannot wedge: a probe whose fate is never reported (its task was dropped) loses its turn
-//!    after the lease, and another may probe.
-//! 3. While it is open nobody is admitted before the cooldown has passed.
+//! 1. A dial alone never closes the circuit; a session that delivered a listing or lasted long
+//!    enough does.
+//! 2. The circuit cannot get stuck: a probe that reports no result, because its task was dropped,
+//!    expires, and another one is permitted.
+//! 3. An open circuit permits no dial before the cooldown has passed.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
 
 use super::ReconnectPolicy;
 
-/// Whether a dial may go.
+/// Answer to a request for a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {
-    /// It may.
     Go,
-    /// It may, as the one probe of a half-open circuit.
+    /// Permitted as the single probe of a half-open circuit.
     Probe,
-    /// Not before this much time has passed; then ask again.
+    /// Not permitted now; ask again after this time.
     Wait(Duration),
 }
 
-/// A change of state that a person is told.
+/// A change of state that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerChange {
-    /// It opened, for this long.
+    /// Opened for this long.
     Opened(Duration),
-    /// A proven session closed it.
+    /// A healthy session closed it.
     Closed,
 }
 
@@ -40,49 +40,47 @@ pub enum BreakerChange {
 enum State {
     Closed { failures: u32 },
     Open { until: Instant },
-    HalfOpen { lease_until: Instant },
+    HalfOpen { probe_until: Instant },
 }
 
-/// The circuit breaker of one host.
 #[derive(Clone, Debug)]
 pub struct CircuitBreaker {
     failures_max: u32,
     cooldown: Duration,
-    lease: Duration,
+    probe_timeout: Duration,
     state: State,
 }
 
 impl CircuitBreaker {
-    /// A closed circuit.
     pub fn new(policy: &ReconnectPolicy) -> Self {
         let limits = policy.limits();
         Self {
             failures_max: limits.max_consecutive_failures,
             cooldown: limits.circuit_breaker_cooldown,
-            lease: limits.connect_timeout.saturating_add(limits.stable_after),
+            probe_timeout: limits.connect_timeout.saturating_add(limits.stable_after),
             state: State::Closed { failures: 0 },
         }
     }
 
-    /// Whether a dial may go now.
-    pub fn admit(&mut self, now: Instant) -> Permit {
+    /// Returns whether a dial may start now.
+    pub fn try_acquire(&mut self, now: Instant) -> Permit {
         let until = match self.state {
             State::Closed { .. } => return Permit::Go,
             State::Open { until } => until,
-            State::HalfOpen { lease_until } => lease_until,
+            State::HalfOpen { probe_until } => probe_until,
         };
         match until.checked_duration_since(now) {
             Some(wait) if !wait.is_zero() => Permit::Wait(wait),
             _ => {
-                let lease_until = now.checked_add(self.lease).unwrap_or(now);
-                self.state = State::HalfOpen { lease_until };
+                let probe_until = now.checked_add(self.probe_timeout).unwrap_or(now);
+                self.state = State::HalfOpen { probe_until };
                 Permit::Probe
             }
         }
     }
 
-    /// A session delivered a listing, or lived long enough.
-    pub fn proved(&mut self) -> Option<BreakerChange> {
+    /// Closes the circuit: a session delivered a listing or lasted long enough.
+    pub fn mark_healthy(&mut self) -> Option<BreakerChange> {
         let before = self.state;
         self.state = State::Closed { failures: 0 };
         match before {
@@ -91,8 +89,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// A dial led to no healthy session.
-    pub fn failed(&mut self, now: Instant) -> Option<BreakerChange> {
+    /// Counts a dial that led to no healthy session.
+    pub fn record_failure(&mut self, now: Instant) -> Option<BreakerChange> {
         let open = match &mut self.state {
             State::Closed { failures } => {
                 *failures = failures.saturating_add(1);
@@ -108,7 +106,7 @@ impl CircuitBreaker {
         Some(BreakerChange::Opened(self.cooldown))
     }
 
-    /// Whether dials are held back.
+    /// Returns `true` while dials are restricted.
     pub const fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }
@@ -125,62 +123,64 @@ mod tests {
     fn opened(now: Instant) -> CircuitBreaker {
         let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
         for _ in 0..9 {
-            assert_eq!(breaker.failed(now), None);
+            assert_eq!(breaker.record_failure(now), None);
         }
-        assert_eq!(breaker.failed(now), Some(BreakerChange::Opened(COOLDOWN)));
+        assert_eq!(breaker.record_failure(now), Some(BreakerChange::Opened(COOLDOWN)));
         breaker
     }
 
     #[test]
-    fn ten_failures_in_a_row_open_it_and_the_cooldown_admits_one_probe() {
+    fn ten_failures_in_a_row_open_the_circuit_and_one_probe_follows_the_cooldown() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start), Permit::Wait(COOLDOWN));
-        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
-        assert!(matches!(breaker.admit(start + COOLDOWN), Permit::Wait(_)));
+        assert_eq!(breaker.try_acquire(start), Permit::Wait(COOLDOWN));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert!(matches!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(_)));
     }
 
     #[test]
-    fn a_proven_probe_closes_it() {
+    fn a_healthy_probe_closes_the_circuit() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
-        assert_eq!(breaker.proved(), Some(BreakerChange::Closed));
-        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Go);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.mark_healthy(), Some(BreakerChange::Closed));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Go);
     }
 
     #[test]
-    fn a_failed_probe_opens_it_again() {
+    fn a_failed_probe_reopens_the_circuit() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
-        assert_eq!(breaker.failed(start + COOLDOWN), Some(BreakerChange::Opened(COOLDOWN)));
-        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Wait(COOLDOWN));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.record_failure(start + COOLDOWN), Some(BreakerChange::Opened(COOLDOWN)));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(COOLDOWN));
     }
 
     #[test]
-    fn a_dial_alone_forgives_nothing() {
+    fn a_dial_alone_does_not_reset_the_failures() {
         let start = Instant::now();
         let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
         for _ in 0..9 {
-            assert_eq!(breaker.admit(start), Permit::Go);
-            assert_eq!(breaker.failed(start), None);
+            assert_eq!(breaker.try_acquire(start), Permit::Go);
+            assert_eq!(breaker.record_failure(start), None);
         }
-        assert_eq!(breaker.admit(start), Permit::Go);
-        assert!(breaker.failed(start).is_some());
+        assert_eq!(breaker.try_acquire(start), Permit::Go);
+        assert!(breaker.record_failure(start).is_some());
     }
 
     #[test]
-    fn a_lost_probe_cannot_wedge_it() {
+    fn a_lost_probe_expires_and_another_is_permitted() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.admit(start + COOLDOWN), Permit::Probe);
-        let Permit::Wait(lease) = breaker.admit(start + COOLDOWN) else { panic!("admitted") };
-        assert_eq!(breaker.admit(start + COOLDOWN + lease), Permit::Probe);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        let Permit::Wait(probe_timeout) = breaker.try_acquire(start + COOLDOWN) else {
+            panic!("admitted")
+        };
+        assert_eq!(breaker.try_acquire(start + COOLDOWN + probe_timeout), Permit::Probe);
     }
 
     #[test]
-    fn zero_means_no_breaker() {
+    fn zero_failures_disable_the_breaker() {
         let policy = ReconnectPolicy::new(ReconnectionLimits {
             max_consecutive_failures: 0,
             ..ReconnectionLimits::DEFAULT
@@ -188,25 +188,26 @@ mod tests {
         .unwrap();
         let mut breaker = CircuitBreaker::new(&policy);
         let now = Instant::now();
-        assert!((0..100_000).all(|_| breaker.failed(now).is_none()));
-        assert_eq!(breaker.admit(now), Permit::Go);
+        assert!((0..100_000).all(|_| breaker.record_failure(now).is_none()));
+        assert_eq!(breaker.try_acquire(now), Permit::Go);
     }
 
     #[derive(Clone, Copy, Debug)]
     enum Move {
         Admit,
         Fail,
-        Prove,
+        MarkHealthy,
         Pass(u64),
     }
 
     proptest! {
-        /// Under any sequence of events: never admitted early, and always admitted in the end.
+        /// For any sequence of events, no dial is permitted early, and one is always permitted in
+        /// the end.
         #[test]
-        fn it_holds_back_and_never_for_ever(moves in prop::collection::vec(prop_oneof![
+        fn a_dial_is_never_permitted_early_and_always_permitted_in_the_end(moves in prop::collection::vec(prop_oneof![
             Just(Move::Admit),
             Just(Move::Fail),
-            Just(Move::Prove),
+            Just(Move::MarkHealthy),
             (0_u64..400_000).prop_map(Move::Pass),
         ], 0..200)) {
             let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
@@ -214,7 +215,7 @@ mod tests {
             let mut opened_at = None;
             for step in moves {
                 match step {
-                    Move::Admit => match breaker.admit(now) {
+                    Move::Admit => match breaker.try_acquire(now) {
                         Permit::Go => prop_assert!(opened_at.is_none()),
                         Permit::Probe => {
                             let at: Instant = opened_at.unwrap();
@@ -222,13 +223,13 @@ mod tests {
                         }
                         Permit::Wait(wait) => prop_assert!(wait <= COOLDOWN),
                     },
-                    Move::Fail => if breaker.failed(now).is_some() { opened_at = Some(now); },
-                    Move::Prove => { breaker.proved(); opened_at = None; }
+                    Move::Fail => if breaker.record_failure(now).is_some() { opened_at = Some(now); },
+                    Move::MarkHealthy => { breaker.mark_healthy(); opened_at = None; }
                     Move::Pass(ms) => now += Duration::from_millis(ms),
                 }
             }
             now += COOLDOWN;
-            prop_assert!(!matches!(breaker.admit(now), Permit::Wait(_)));
+            prop_assert!(!matches!(breaker.try_acquire(now), Permit::Wait(_)));
         }
     }
 }

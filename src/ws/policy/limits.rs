@@ -1,14 +1,14 @@
-//! What may be set about reconnecting, checked once.
+//! Validated settings of `[reconnection]`.
 
 use std::{fmt, time::Duration};
 
-/// No wait is shorter than this, whatever is set.
+/// Lower bound of every delay, independent of the settings.
 pub const DELAY_MIN: Duration = Duration::from_millis(250);
 
-/// No duration may be set longer than this: a week.
+/// Maximum of each duration: one week.
 pub const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The largest multiplier that can be set, in thousandths.
+/// Maximum of `backoff_multiplier`.
 const MULTIPLIER_MAX: Thousandths = Thousandths(100_000);
 
 /// A number in thousandths: `Thousandths(2_000)` is 2.0.
@@ -16,7 +16,6 @@ const MULTIPLIER_MAX: Thousandths = Thousandths(100_000);
 pub struct Thousandths(pub u32);
 
 impl Thousandths {
-    /// One.
     pub const ONE: Self = Self(1_000);
 }
 
@@ -29,34 +28,33 @@ impl fmt::Display for Thousandths {
 /// The section `[reconnection]`, one field per key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReconnectionLimits {
-    /// The wait after the first ending.
+    /// Delay after the first failure.
     pub initial_delay: Duration,
-    /// The longest wait of the ordinary kind.
+    /// Maximum of the ordinary delay.
     pub max_delay: Duration,
-    /// What each wait is multiplied with to give the next.
+    /// Factor between two delays.
     pub backoff_multiplier: Thousandths,
-    /// The largest share that chance takes off a wait.
+    /// Maximum share that jitter subtracts from a delay.
     pub jitter: Thousandths,
-    /// After how many failures in a row the circuit opens; 0: never.
+    /// Failures in a row that open the circuit; 0 disables the breaker.
     pub max_consecutive_failures: u32,
-    /// How long an open circuit, and a parked feed, stays away.
+    /// Time without dials after the circuit opened or retries were suspended.
     pub circuit_breaker_cooldown: Duration,
-    /// How long a session must live to be healthy without a single listing.
+    /// Minimum lifetime of a healthy session without listings.
     pub stable_after: Duration,
-    /// From the question to the name server to the last subscription written.
+    /// Deadline from the DNS query to the last written subscription.
     pub connect_timeout: Duration,
-    /// How long a socket may be silent before it is asked whether it lives.
+    /// Time without a frame before a ping is sent.
     pub ping_interval: Duration,
-    /// How long it may take to answer that.
+    /// Maximum time for the answer to a ping.
     pub pong_timeout: Duration,
-    /// How long a brisk feed may deliver nothing before it is suspected; zero: for ever.
+    /// Time without data before a subscription is renewed; zero disables the check.
     pub idle_timeout: Duration,
-    /// How many failed attempts in a row make it give up; `None`: it never does.
+    /// Failed attempts in a row before giving up; `None` never gives up.
     pub max_retries: Option<u32>,
 }
 
 impl ReconnectionLimits {
-    /// The values that hold where nothing is set.
     pub const DEFAULT: Self = Self {
         initial_delay: Duration::from_millis(1_000),
         max_delay: Duration::from_millis(60_000),
@@ -79,40 +77,28 @@ impl Default for ReconnectionLimits {
     }
 }
 
-/// [`ReconnectionLimits`] that have been checked.
+/// Validated [`ReconnectionLimits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReconnectPolicy(ReconnectionLimits);
 
-/// A key of `[reconnection]` that cannot be what it was set to. The message says what to write.
+/// An invalid key of `[reconnection]`. The message contains the valid range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// A duration of zero where that makes no sense.
     #[error("{key} must be at least {at_least:?}")]
-    TooShort {
-        /// The key in `sniper.toml`.
-        key: &'static str,
-        /// The least that it can be.
-        at_least: Duration,
-    },
-    /// A duration beyond [`DURATION_MAX`].
+    TooShort { key: &'static str, at_least: Duration },
     #[error("{key} must be at most {DURATION_MAX:?}")]
-    TooLong {
-        /// The key in `sniper.toml`.
-        key: &'static str,
-    },
-    /// The cap leaves no room for the first wait.
+    TooLong { key: &'static str },
+    /// `max_delay_ms` is below `initial_delay_ms`.
     #[error("max_delay_ms must not be below initial_delay_ms")]
     CapBelowInitial,
-    /// A multiplier that makes the waits shrink, or explode.
     #[error("backoff_multiplier must be between 1.0 and 100.0")]
     Multiplier,
-    /// A share above one.
     #[error("jitter must be between 0.0 and 1.0")]
     Jitter,
 }
 
 impl PolicyError {
-    /// The key in `sniper.toml` that it is about.
+    /// Returns the key in `sniper.toml`.
     pub const fn key(&self) -> &'static str {
         match self {
             Self::TooShort { key, .. } | Self::TooLong { key } => key,
@@ -124,16 +110,16 @@ impl PolicyError {
 }
 
 impl ReconnectPolicy {
-    /// Checks the limits once, so that nobody else has to.
+    /// Validates limits and wraps them.
     ///
     /// # Errors
     ///
-    /// The first [`PolicyError`] of [`ReconnectPolicy::problems`].
+    /// Returns the first [`PolicyError`] of [`ReconnectPolicy::problems`].
     pub fn new(limits: ReconnectionLimits) -> Result<Self, PolicyError> {
         Self::problems(&limits).into_iter().next().map_or(Ok(Self(limits)), Err)
     }
 
-    /// Everything that is wrong with the limits.
+    /// Returns all errors of the limits.
     pub fn problems(limits: &ReconnectionLimits) -> Vec<PolicyError> {
         const MS: Duration = Duration::from_millis(1);
         let durations = [
@@ -166,7 +152,6 @@ impl ReconnectPolicy {
         problems
     }
 
-    /// What was checked.
     pub const fn limits(&self) -> &ReconnectionLimits {
         &self.0
     }
@@ -199,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_settings_are_named_by_their_key() {
+    fn invalid_settings_are_reported_by_key() {
         let short = |key, at_least| Some(PolicyError::TooShort { key, at_least });
         let ms = Duration::from_millis;
         check(|l| l.initial_delay = ms(0), short("initial_delay_ms", ms(1)));
@@ -220,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_turns_off_what_may_be_off() {
+    fn zero_disables_optional_checks() {
         check(|l| l.idle_timeout = Duration::ZERO, None);
         check(|l| l.max_consecutive_failures = 0, None);
         check(|l| l.jitter = Thousandths(0), None);

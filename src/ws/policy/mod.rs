@@ -1,9 +1,9 @@
-//! When to dial again, decided without a clock, a socket or a random number.
+//! Reconnection policy as pure functions; time and randomness are arguments.
 //!
-//! Four answers, each in a file of its own: what may be set ([`ReconnectionLimits`], checked into a
-//! [`ReconnectPolicy`]); how long to wait after an ending ([`Backoff`]); when to stop dialling a host at all
-//! ([`CircuitBreaker`]); what a close code or an HTTP status says about trying again ([`RetryDecision`]). Time
-//! and randomness are arguments. Whoever sleeps, logs and dials is [`crate::ws::supervisor`].
+//! [`ReconnectionLimits`] are the settings, validated into a [`ReconnectPolicy`]. [`Backoff`]
+//! computes the delay before the next attempt, [`CircuitBreaker`] stops dialling a host after
+//! repeated failures, and [`RetryDecision`] classifies close codes and HTTP statuses.
+//! [`crate::ws::supervisor`] sleeps, logs and dials.
 
 mod backoff;
 mod breaker;

@@ -1,33 +1,31 @@
-//! What a close code or an HTTP status says about trying again.
+//! Classification of close codes and HTTP statuses for the next attempt.
 //!
-//! Source: the WebSocket registry, the graphql-transport-ws document, and what public clients of
-//! the marketplace were seen to do with them.
+//! Source: the WebSocket registry, the graphql-transport-ws document, and the observed behaviour of
+//! public clients of the marketplace.
 
 use std::time::Duration;
 
-/// The longest `Retry-After` that is obeyed: three days, the longest ban that a public exchange
-/// documents. A longer one is cut to this.
+/// Maximum `Retry-After` that is respected: three days, the longest ban that a public exchange
+/// documents. Longer ones are cut to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
-/// What to do about trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Try again with backoff.
     Retry,
-    /// Try again after the longest ordinary wait: the server said that it is overloaded.
+    /// Retry after `max_delay`: the server is overloaded.
     RetryLater,
-    /// Try again with backoff, but no sooner than the server asks.
+    /// Retry with backoff, but no sooner than the server requests.
     RetryAfter(Duration),
-    /// Try again with backoff, with the credential read anew.
+    /// Retry with backoff and a reloaded credential.
     RenewCredential,
-    /// Haste cannot heal it: a bug, a setting or a block. Stay away for the long cooldown, say so
-    /// once and loudly, and read the credential anew before the next try.
-    Park,
-    /// As [`Park`](Self::Park), but no sooner than the server asks.
-    ParkAtLeast(Duration),
+    /// A bug, a setting or a block that retries cannot fix. Wait for the cooldown, log it once at
+    /// `error`, and reload the credential before the next attempt.
+    Suspend,
+    /// Like [`Suspend`](Self::Suspend), but no sooner than the server requests.
+    SuspendAtLeast(Duration),
 }
 
-/// What a close code says; `None` where the connection ended without one.
+/// Classifies a close code; `None` if there was no close frame.
 pub const fn of_close(code: Option<u16>) -> RetryDecision {
     match code {
         Some(4403) => RetryDecision::RenewCredential,
@@ -45,24 +43,24 @@ pub const fn of_close(code: Option<u16>) -> RetryDecision {
             | 4409
             | 4429
             | 4500,
-        ) => RetryDecision::Park,
+        ) => RetryDecision::Suspend,
         Some(_) | None => RetryDecision::Retry,
     }
 }
 
-/// What an HTTP status other than 101 on the upgrade says.
+/// Classifies an HTTP status other than 101.
 ///
-/// A `Retry-After` is obeyed with every status, up to [`RETRY_AFTER_MAX`]: where a retry is due
-/// sooner it is put off, and nothing that is parked is retried sooner because of it.
+/// A `Retry-After` is respected with every status, up to [`RETRY_AFTER_MAX`]: it can only delay the
+/// next attempt, also a suspended one.
 pub fn of_status(status: u16, retry_after: Option<Duration>) -> RetryDecision {
-    let asked = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
-    match (status, asked) {
-        // 418 is how Binance bans an address; it says with `Retry-After` until when.
+    let requested = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
+    match (status, requested) {
+        // Binance bans an address with 418 and a `Retry-After`.
         (408 | 418 | 425 | 429 | 500..=599, Some(wait)) => RetryDecision::RetryAfter(wait),
         (429, None) => RetryDecision::RetryLater,
         (408 | 425 | 500..=599, None) => RetryDecision::Retry,
-        (_, Some(wait)) => RetryDecision::ParkAtLeast(wait),
-        (_, None) => RetryDecision::Park,
+        (_, Some(wait)) => RetryDecision::SuspendAtLeast(wait),
+        (_, None) => RetryDecision::Suspend,
     }
 }
 
@@ -71,17 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_that_haste_cannot_heal_are_parked() {
+    fn permanent_close_codes_suspend_retries() {
         for code in [
             4400, 4401, 4406, 4409, 4429, 4004, 4005, 4500, 1002, 1003, 1007, 1008, 1009, 1010,
             1015,
         ] {
-            assert_eq!(of_close(Some(code)), RetryDecision::Park, "{code}");
+            assert_eq!(of_close(Some(code)), RetryDecision::Suspend, "{code}");
         }
     }
 
     #[test]
-    fn codes_that_may_heal_are_retried() {
+    fn transient_close_codes_are_retried() {
         for code in [1000, 1001, 1005, 1006, 1011, 1012, 1014, 4408, 4504, 4410, 4999, 3000] {
             assert_eq!(of_close(Some(code)), RetryDecision::Retry, "{code}");
         }
@@ -91,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_a_verdict() {
+    fn every_close_code_has_a_decision() {
         for code in 0..=u16::MAX {
-            let verdict = of_close(Some(code));
-            assert!(!matches!(verdict, RetryDecision::RetryAfter(_)), "{code}");
+            let decision = of_close(Some(code));
+            assert!(!matches!(decision, RetryDecision::RetryAfter(_)), "{code}");
         }
     }
 
@@ -102,10 +100,14 @@ mod tests {
     fn statuses_are_classified() {
         let wait = Duration::from_secs(7);
         for status in [401, 403, 404, 426, 302, 200, 400, 418, 451] {
-            assert_eq!(of_status(status, None), RetryDecision::Park, "{status}");
+            assert_eq!(of_status(status, None), RetryDecision::Suspend, "{status}");
         }
         for status in [401, 403, 404, 426, 302, 200, 400, 451] {
-            assert_eq!(of_status(status, Some(wait)), RetryDecision::ParkAtLeast(wait), "{status}");
+            assert_eq!(
+                of_status(status, Some(wait)),
+                RetryDecision::SuspendAtLeast(wait),
+                "{status}"
+            );
         }
         for status in [408, 418, 425, 429, 500, 502, 503, 504] {
             assert_eq!(of_status(status, Some(wait)), RetryDecision::RetryAfter(wait), "{status}");
@@ -118,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_server_cannot_ask_for_more_than_three_days() {
-        let asked = Duration::from_secs(u64::MAX);
-        assert_eq!(of_status(503, Some(asked)), RetryDecision::RetryAfter(RETRY_AFTER_MAX));
-        assert_eq!(of_status(403, Some(asked)), RetryDecision::ParkAtLeast(RETRY_AFTER_MAX));
+        let requested = Duration::from_secs(u64::MAX);
+        assert_eq!(of_status(503, Some(requested)), RetryDecision::RetryAfter(RETRY_AFTER_MAX));
+        assert_eq!(of_status(403, Some(requested)), RetryDecision::SuspendAtLeast(RETRY_AFTER_MAX));
         let ban = Duration::from_secs(7_200);
         assert_eq!(of_status(418, Some(ban)), RetryDecision::RetryAfter(ban));
     }

@@ -1,42 +1,34 @@
-//! One message, taken out of its envelope in one pass.
+//! Parses a message and its envelope in one pass.
 //!
-//! Where `type` and `id` stand before `payload`, as the marketplace writes them, the payload is
-//! read straight off the same cursor as what it is. Where it stands first, its text is remembered
-//! and read when the type is known.
+//! If `type` and `id` precede `payload`, as the marketplace sends them, the payload is parsed in
+//! place. If `payload` comes first, its text is kept and parsed once the type is known.
 
 use crate::json::{Cursor, FromCursor, JsonError, JsonStr, RawValue, ValueKind, read};
 
-/// A message from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming<'a, P> {
-    /// The greeting was accepted.
+    /// The session was accepted.
     Ack,
-    /// The greeting, or the whole session, was refused.
+    /// The session was rejected.
     Refused(Option<RawValue<'a>>),
-    /// Asks for a pong with the same payload.
+    /// Requests a pong with the same payload.
     Ping(Option<RawValue<'a>>),
-    /// Answers a ping.
     Pong,
-    /// An event of a subscription; no id where the dialect has none.
+    /// An event of a subscription; protocols without ids have no id.
     Data {
-        /// The subscription's id.
         id: Option<JsonStr<'a>>,
-        /// The event.
         payload: P,
     },
     /// Ends a subscription with an error.
     Error {
-        /// The subscription's id.
         id: Option<JsonStr<'a>>,
-        /// The server's words.
         payload: Option<RawValue<'a>>,
     },
-    /// Ends a subscription.
+    /// The server has ended a subscription.
     Complete {
-        /// The subscription's id.
         id: Option<JsonStr<'a>>,
     },
-    /// Well-formed, and nothing that the protocol knows.
+    /// Valid JSON of an unknown type.
     Unknown,
 }
 
@@ -58,12 +50,12 @@ enum MessagePayload<'a, P> {
     Text(&'a str),
 }
 
-/// Reads a message whose events are called `data_word`.
+/// Parses a message; `data_word` is the type of its events.
 ///
 /// # Errors
 ///
-/// A [`JsonError`] when the text is not JSON, is no object, repeats one of the three keys that
-/// decide, or is an event without a payload.
+/// Returns a [`JsonError`] if the text is not a JSON object, repeats one of the three keys, or is
+/// an event without a payload.
 pub(super) fn open<'a, P: FromCursor<'a>>(
     text: &'a str,
     data_word: &str,
@@ -161,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_keys_means_nothing() {
+    fn the_order_of_keys_is_irrelevant() {
         check(r#"{"id":"1","type":"next","payload":{"a":1}}"#, r#"data Some("1") {"a":1}"#);
         check(r#"{"payload":{"a":1},"id":"1","type":"next"}"#, r#"data Some("1") {"a":1}"#);
         check(r#"{"type":"next","payload":[],"id":"1"}"#, r#"data Some("1") []"#);
@@ -170,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_message_is_told_apart() {
+    fn each_message_type_is_recognized() {
         check(r#"{"type":"connection_ack"}"#, "Ack");
         check(r#"{"type":"ping"}"#, "ping None");
         check(r#"{"type":"ping","payload":{"t":1}}"#, r#"ping Some("{\"t\":1}")"#);
@@ -186,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_message_is_unreadable() {
+    fn malformed_messages_are_rejected() {
         for text in [
             "",
             "[]",

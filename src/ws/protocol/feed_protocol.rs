@@ -1,40 +1,40 @@
-//! The words of three languages for subscribing to something over a WebSocket.
+//! The messages of three WebSocket subscription protocols.
 
 use super::envelope::{Incoming, open};
 use crate::json::{FromCursor, JsonError, RawValue};
 
-/// How a server is spoken to.
+/// Builds and parses the messages of a subscription protocol.
 ///
-/// A topic is a text whose meaning the dialect knows: the JSON of a `subscribe` payload for the two
-/// GraphQL dialects, whatever the server calls a stream for plain JSON.
+/// The meaning of a topic depends on the protocol: the JSON of a `subscribe` payload for the two
+/// GraphQL protocols, the server's name of a stream for plain JSON.
 pub trait FeedProtocol {
-    /// The WebSocket subprotocol to ask for.
+    /// The WebSocket subprotocol to request.
     fn subprotocol(&self) -> Option<&'static str>;
 
-    /// What to say first. Where it is something, nothing else is said before it is acknowledged.
-    fn greeting(&self) -> Option<String>;
+    /// The first message. If there is one, nothing else is sent before its acknowledgement.
+    fn connection_init(&self) -> Option<String>;
 
-    /// Asks for a topic. `None` where nothing needs to be said, because the address named it.
+    /// Message that subscribes to a topic; `None` if the address selects the topics.
     fn subscribe(&self, id: u64, topic: &str) -> Option<String>;
 
-    /// Says that a topic is wanted no more.
+    /// Message that unsubscribes from a topic.
     fn unsubscribe(&self, id: u64, topic: &str) -> Option<String>;
 
-    /// Asks whether the server lives. `None` where only the ping of RFC 6455 does that.
+    /// Ping message; `None` if only the ping of RFC 6455 exists.
     fn ping(&self) -> Option<&'static str>;
 
-    /// Answers the server's ping.
+    /// Answer to a ping of the server.
     fn pong(&self, payload: Option<RawValue<'_>>) -> Option<String>;
 
-    /// Reads one message.
+    /// Parses one message of the server.
     ///
     /// # Errors
     ///
-    /// A [`JsonError`] when it is not one.
+    /// Returns a [`JsonError`] if the message is malformed.
     fn read<'a, P: FromCursor<'a>>(&self, text: &'a str) -> Result<Incoming<'a, P>, JsonError>;
 }
 
-/// `graphql-transport-ws`, the protocol of today's GraphQL servers and of the marketplace.
+/// `graphql-transport-ws`, the current protocol of GraphQL servers, used by the marketplace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GraphqlTransportWs;
 
@@ -43,7 +43,7 @@ impl FeedProtocol for GraphqlTransportWs {
         Some("graphql-transport-ws")
     }
 
-    fn greeting(&self) -> Option<String> {
+    fn connection_init(&self) -> Option<String> {
         Some(r#"{"type":"connection_init"}"#.to_owned())
     }
 
@@ -80,7 +80,7 @@ impl FeedProtocol for GraphqlWs {
         Some("graphql-ws")
     }
 
-    fn greeting(&self) -> Option<String> {
+    fn connection_init(&self) -> Option<String> {
         Some(r#"{"type":"connection_init","payload":{}}"#.to_owned())
     }
 
@@ -105,20 +105,20 @@ impl FeedProtocol for GraphqlWs {
     }
 }
 
-/// Plain JSON: every message is an event, and subscribing is whatever the two functions say.
+/// Plain JSON: every message is an event, and two functions build the subscription messages.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainJson {
-    /// The message that asks for a topic; `None`: the address named it.
+    /// Builds the message that subscribes; `None` if the address selects the topics.
     pub subscribe: Option<fn(id: u64, topic: &str) -> String>,
-    /// The message that gives a topic back.
+    /// Builds the message that unsubscribes.
     pub unsubscribe: Option<fn(id: u64, topic: &str) -> String>,
 }
 
 impl PlainJson {
-    /// The streams are in the address; nothing is ever said.
+    /// The address selects the streams; nothing is sent.
     pub const SILENT: Self = Self { subscribe: None, unsubscribe: None };
 
-    /// A topic is a whole message, sent as it is.
+    /// A topic is a complete message that is sent unchanged.
     pub const VERBATIM: Self =
         Self { subscribe: Some(|_id, topic| topic.to_owned()), unsubscribe: None };
 }
@@ -134,7 +134,7 @@ impl FeedProtocol for PlainJson {
         None
     }
 
-    fn greeting(&self) -> Option<String> {
+    fn connection_init(&self) -> Option<String> {
         None
     }
 

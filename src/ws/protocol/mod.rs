@@ -1,9 +1,9 @@
-//! What is said over a socket: messages in, messages out, and nothing else.
+//! Subscription protocols as state machines, without sockets and clocks.
 //!
-//! A [`FeedProtocol`] knows words, the [`SubscriptionState`] knows when to say which: the greeting first, nothing
-//! but pings before it is acknowledged, an id of its own for each subscription, a new subscription
-//! under backoff for one that ended. No sockets, no clocks; the payload of an event is read in the
-//! same pass as its envelope.
+//! A [`FeedProtocol`] builds and parses messages. [`SubscriptionState`] decides their order:
+//! `connection_init` first, only pings before its acknowledgement, a unique id per subscription,
+//! and a new subscription with backoff after one has ended. The payload of an event is parsed in
+//! the same pass as its envelope.
 
 mod envelope;
 mod feed_protocol;

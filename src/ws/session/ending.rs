@@ -1,4 +1,4 @@
-//! What the end of a socket means, in our own words.
+//! Closing of a session.
 
 use std::{
     io,
@@ -17,51 +17,51 @@ use tokio_tungstenite::tungstenite::{
 use super::Session;
 use crate::ws::{error::FeedError, protocol::FeedProtocol};
 
-/// How long a farewell may take.
-pub const FAREWELL_MAX: Duration = Duration::from_millis(500);
+/// Maximum time for a close.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
-    /// Closes with a code, and reads on until the server has seen it.
-    pub(in crate::ws) async fn farewell(&mut self, code: u16) {
-        let farewell = async {
+    /// Sends a close frame with a code, then reads until the server has closed.
+    pub(in crate::ws) async fn close(&mut self, code: u16) {
+        let close = async {
             let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
             if self.socket.writer().close(Some(frame)).await.is_ok() {
                 self.socket.drain().await;
             }
         };
-        // Whether the server listens to the end is its own affair.
-        let _courtesy = tokio::time::timeout(FAREWELL_MAX, farewell).await;
+        // The server may not wait for the close; the result is irrelevant.
+        let _courtesy = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
     }
 
-    /// Returns the server's farewell, with its own code.
-    pub(super) async fn return_farewell(&mut self) {
-        let code = self.talk.farewell.flatten();
+    /// Answers the server's close with its own code.
+    pub(super) async fn answer_close(&mut self) {
+        let code = self.state.received_close.flatten();
         let frame = code.map(|code| CloseFrame { code: code.into(), reason: "".into() });
-        // A courtesy; the connection is gone either way.
-        let _courtesy = tokio::time::timeout(FAREWELL_MAX, self.socket.writer().close(frame)).await;
+        // Best effort: the connection is gone either way.
+        let _courtesy =
+            tokio::time::timeout(CLOSE_TIMEOUT, self.socket.writer().close(frame)).await;
     }
 }
 
-/// Whoever drops a session leaves; the server is told, or answered, as far as the socket takes it at
-/// once.
+/// Sends a close frame without blocking, as far as the socket accepts it.
 impl<S, L> Drop for Session<S, L>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        let code = self.talk.farewell.flatten().map_or(CloseCode::Normal, CloseCode::from);
+        let code = self.state.received_close.flatten().map_or(CloseCode::Normal, CloseCode::from);
         let frame = CloseFrame { code, reason: "".into() };
         let mut socket = Pin::new(self.socket.writer());
-        // A socket that is closed already, or takes nothing, is left as it is.
+        // A closed or blocked socket is dropped without a close frame.
         if socket.as_mut().start_send(Message::Close(Some(frame))).is_ok() {
             let _courtesy = socket.poll_flush(&mut cx);
         }
     }
 }
 
-/// What an error of the library means, which only writes.
-pub(super) fn unwritable(error: WsError) -> FeedError {
+/// Converts a write error of tungstenite.
+pub(super) fn write_error(error: WsError) -> FeedError {
     match error {
         WsError::Io(error) => FeedError::Lost(error),
         WsError::ConnectionClosed | WsError::AlreadyClosed => FeedError::Cut,

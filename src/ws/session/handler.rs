@@ -1,4 +1,4 @@
-//! Whom a session serves.
+//! The trait that receives the events of a session.
 
 use std::{
     task::{Context, Poll},
@@ -11,92 +11,82 @@ use crate::{
     ws::protocol::{OperationId, Subscription},
 };
 
-/// What a session tells its driver besides events.
+/// Session events other than data.
 #[derive(Debug)]
 pub(in crate::ws) enum SessionNotice<'a> {
-    /// A message that could not be read.
-    Malformed {
-        /// Its text.
-        text: &'a str,
-        /// Why.
-        error: JsonError,
-    },
-    /// A binary message of so many bytes.
+    /// A message that could not be parsed.
+    Malformed { text: &'a str, error: JsonError },
+    /// Length of a binary message in bytes.
     Binary(usize),
-    /// A message of a kind that the protocol does not know.
+    /// A message of an unknown type.
     Unknown(&'a str),
-    /// A subscription ended on the live link.
+    /// A subscription ended on a live connection.
     Ended {
-        /// Which.
         operation: OperationId,
-        /// The server's words, where it was an error.
+        /// Error of the server, if it was one.
         error: Option<RawValue<'a>>,
-        /// When it is asked for again.
-        again_in: Option<Duration>,
+        /// Time until it is subscribed to again; `None` if it is given up.
+        retry_in: Option<Duration>,
     },
-    /// A subscription was asked for again on the live link: from now on it can deliver.
-    Asked {
-        /// Which.
-        operation: OperationId,
-    },
-    /// The data clock asked for a fresh subscription.
-    Renewed,
-    /// The session has lived for `stable_after`.
+    /// A subscription was written again and can deliver from now on.
+    Resubscribed { operation: OperationId },
+    /// No data arrived for this long: everything is subscribed to again.
+    Resubscribing { silent: Duration },
+    /// The session has lasted for `stable_after`.
     Stable,
 }
 
-/// What a driver wants of its session.
+/// Requests from a handler to its session.
 #[derive(Debug)]
 pub(in crate::ws) enum SessionCommand {
-    /// Subscribe, at this moment or as soon as the link is live.
-    Want(Subscription, Instant),
-    /// Unsubscribe.
-    Unwant(OperationId),
-    /// Write this as it is.
+    /// Subscribe at this time, or as soon as the session is live.
+    Subscribe(Subscription, Instant),
+    Unsubscribe(OperationId),
+    /// Write this text unchanged.
     Send(String),
 }
 
-/// What a session serves.
+/// Receives the events of a session and issues commands.
 pub(in crate::ws) trait SessionHandler {
-    /// What an event's payload is read as.
+    /// Type of an event's payload.
     type Payload<'a>: FromCursor<'a>;
 
-    /// A message came; before it is read.
-    fn arrived(&mut self, text: &str);
+    /// Called for each text message before it is parsed.
+    fn on_message(&mut self, text: &str);
 
-    /// An event. Says whether it counts for the data clock.
-    fn data(
+    /// Called for each event. Returns `true` if it resets the data timer.
+    fn on_data(
         &mut self,
         operation: Option<OperationId>,
         payload: Self::Payload<'_>,
         arrival: RxTimestamps,
     ) -> bool;
 
-    /// A message was dealt with, whatever it was; `is_data` says whether it counted for the data
-    /// clock. For whoever records: an order that followed from it has left already.
-    fn served(&mut self, _text: &str, _at: Instant, _is_data: bool) {}
+    /// Called for each text message after it was handled; `is_data` is `true` if it reset the data
+    /// timer. An order that the message caused has been sent by then, so recording adds no latency
+    /// to it.
+    fn on_handled(&mut self, _text: &str, _at: Instant, _is_data: bool) {}
 
-    /// Everything else.
-    fn notice(&mut self, notice: SessionNotice<'_>);
+    fn on_notice(&mut self, notice: SessionNotice<'_>);
 
-    /// What it wants next, if anything; asked at each wake while there is room.
+    /// Polls for the next command, at each wake while the outbox has space.
     fn poll_command(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<SessionCommand> {
         Poll::Pending
     }
 
-    /// The operation that a [`SessionCommand::Want`] became.
-    fn wanted(&mut self, _operation: OperationId) {}
+    /// Reports the operation that a [`SessionCommand::Subscribe`] created.
+    fn on_subscribed(&mut self, _operation: OperationId) {}
 }
 
-/// Serves nobody: for the time before the subscriptions.
+/// Ignores all events: used before the subscriptions.
 pub(super) struct NoopHandler;
 
 impl SessionHandler for NoopHandler {
     type Payload<'a> = RawValue<'a>;
 
-    fn arrived(&mut self, _text: &str) {}
+    fn on_message(&mut self, _text: &str) {}
 
-    fn data(
+    fn on_data(
         &mut self,
         _of: Option<OperationId>,
         _payload: RawValue<'_>,
@@ -105,5 +95,5 @@ impl SessionHandler for NoopHandler {
         false
     }
 
-    fn notice(&mut self, _notice: SessionNotice<'_>) {}
+    fn on_notice(&mut self, _notice: SessionNotice<'_>) {}
 }

@@ -1,17 +1,17 @@
-//! One socket, from its subscriptions to its end.
+//! One WebSocket session, from its subscriptions to its end.
 //!
-//! One loop reads, answers pings, writes what is waiting and watches the clocks; nothing in it waits
-//! for anything but the socket and the time. Frames come first after each wake, and after
-//! [`FRAMES_PER_TURN`] of them the clocks are looked at whatever still arrives. No clock calls
-//! anything late before what lies in the socket was read: a process that stood still finds its
-//! timers over and its socket full.
+//! One loop reads, answers pings, writes the outbox and checks the timers; it waits only for the
+//! socket and the clock. Frames come first after each wake; after [`FRAMES_PER_TURN`] of them the
+//! timers are checked even if more frames arrive. A timer never fires before the bytes in the
+//! socket were read: after a standstill of the process both its timers are overdue and its socket
+//! is full.
 //!
 //! # Invariants
 //!
-//! 1. Every message has a bound ([`MESSAGE_BYTES_MAX`](super::MESSAGE_BYTES_MAX)), every write a
-//!    deadline, the outbox a size.
-//! 2. A message that cannot be read is dropped and counted; the link stays.
-//! 3. A server that breaks RFC 6455 is told so with 1002, 1007 or 1009, and left.
+//! 1. Every message is bounded by [`MESSAGE_BYTES_MAX`](super::MESSAGE_BYTES_MAX), every write by a
+//!    deadline, the outbox by a size.
+//! 2. A malformed message is dropped and counted; the connection stays up.
+//! 3. A server that violates RFC 6455 is closed with 1002, 1007 or 1009.
 
 mod ending;
 mod handler;
@@ -35,7 +35,7 @@ use tokio::{
 pub(super) use self::handler::{SessionCommand, SessionHandler, SessionNotice};
 use self::state::SessionState;
 pub use self::{
-    ending::FAREWELL_MAX,
+    ending::CLOSE_TIMEOUT,
     outbox::{OUTBOX_MAX, WriteProgress},
 };
 use super::{
@@ -47,36 +47,36 @@ use super::{
 };
 use crate::{
     latency::RxTimestamps,
-    net::deadline::{CATCH_UP_MAX, Turn},
+    net::deadline::{CATCH_UP_MAX, DriverTick},
 };
 
-/// How much may wait inside the WebSocket to be written.
+/// Maximum bytes buffered for writing inside the WebSocket.
 pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// After so many frames in a row the clocks are looked at, and others get a turn.
+/// Maximum frames in a row before the timers are checked and other tasks run.
 pub(super) const FRAMES_PER_TURN: usize = 128;
-/// A look at the clocks that comes this much too late shows that the process stood still: the pause
-/// before the next data is not one of the feed's own.
+/// Delay of a timer check that indicates a standstill of the process. The interval before the next
+/// data is then not recorded.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
-/// One socket, and what is said over it.
+/// A session over one socket.
 pub(super) struct Session<S, L>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     socket: Socket<S>,
-    talk: SessionState<L>,
+    state: SessionState<L>,
     timer: Pin<Box<Sleep>>,
-    /// A look at the clocks is due, and the socket is read first.
+    /// Set while a timer check is due and the socket is read first.
     overdue: Option<OverdueWork>,
 }
 
-/// What is done before the clocks are looked at.
+/// Reads that precede an overdue timer check.
 struct OverdueWork {
     since: Instant,
-    turn: Option<Turn>,
+    turn: Option<DriverTick>,
 }
 
-/// The monotonic clock, which a test may pause.
+/// The monotonic clock, which tests can pause.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -84,46 +84,46 @@ pub(super) fn now() -> Instant {
 impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     pub(super) fn new(
         socket: Socket<S>,
-        machine: SubscriptionState<L>,
+        subscriptions: SubscriptionState<L>,
         limits: &ReconnectionLimits,
     ) -> Self {
         let now = now();
         Self {
             socket,
-            talk: SessionState::new(machine, limits, now),
+            state: SessionState::new(subscriptions, limits, now),
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             overdue: None,
         }
     }
 
-    /// Until when the session that ended like this could surely deliver. A server that answers
-    /// pings and delivers nothing has proved its life with its last data only.
+    /// Returns the last time at which the session was known to deliver. For a server that answers
+    /// pings and delivers nothing this is the time of its last data.
     pub(super) const fn alive_until(&self, ended: &FeedError) -> Instant {
         match ended {
-            FeedError::Idle(_) => self.talk.clocks.data_since(),
-            _ => self.talk.clocks.last_frame(),
+            FeedError::Idle(_) => self.state.watchdog.data_since(),
+            _ => self.state.watchdog.last_frame(),
         }
     }
 
-    /// Serves the driver until the connection ends, and says how it did.
+    /// Runs the session until its end and returns the cause.
     ///
     /// # Cancel safety
     ///
-    /// Safe: no message is lost between two calls.
+    /// Cancel safe: no message is lost between two calls.
     pub(super) async fn run<D: SessionHandler>(
         &mut self,
-        driver: &mut D,
-        rhythm: &mut ArrivalStats,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
     ) -> FeedError {
-        let ended = poll_fn(|cx| match self.poll_run(cx, driver, rhythm) {
+        let ended = poll_fn(|cx| match self.poll_run(cx, handler, arrival_stats) {
             Poll::Ready(Err(ended)) => Poll::Ready(ended),
             Poll::Pending => Poll::Pending,
         })
         .await;
         match &ended {
-            FeedError::Violation { violation, .. } => self.farewell(violation.code()).await,
-            FeedError::Idle(_) => self.farewell(1_000).await,
-            FeedError::Closed { .. } => self.return_farewell().await,
+            FeedError::Violation { violation, .. } => self.close(violation.code()).await,
+            FeedError::Idle(_) => self.close(1_000).await,
+            FeedError::Closed { .. } => self.answer_close().await,
             _ => {}
         }
         ended
@@ -132,50 +132,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     fn poll_run<D: SessionHandler>(
         &mut self,
         cx: &mut Context<'_>,
-        driver: &mut D,
-        rhythm: &mut ArrivalStats,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
     ) -> Poll<Result<Infallible, FeedError>> {
         loop {
             let mut frames = 0_usize;
-            let mut seen = None;
+            let mut first_frame_at = None;
             let is_drained = loop {
                 if frames == FRAMES_PER_TURN {
                     break false;
                 }
                 match self.socket.poll_next(cx) {
-                    Poll::Ready(heard) => {
+                    Poll::Ready(event) => {
                         let framed = now();
-                        if seen.replace(framed).is_none() {
-                            self.talk.note_standstill(rhythm, framed);
+                        if first_frame_at.replace(framed).is_none() {
+                            self.state.note_standstill(arrival_stats, framed);
                         }
                         frames = frames.saturating_add(1);
-                        let arrival = match &heard {
-                            Ok(SocketEvent { asked, read, .. }) => {
-                                RxTimestamps { asked: *asked, read: *read, framed }
+                        let arrival = match &event {
+                            Ok(SocketEvent { polled, read, .. }) => {
+                                RxTimestamps { polled: *polled, read: *read, framed }
                             }
                             Err(_) => RxTimestamps::at(framed),
                         };
-                        let message = heard.map(|heard| heard.message);
-                        if let Some(end) = self.talk.serve(message, arrival, driver, rhythm) {
+                        let message = event.map(|event| event.message);
+                        if let Some(end) = self.state.handle(message, arrival, handler, arrival_stats) {
                             return Poll::Ready(Err(end));
                         }
                     }
                     Poll::Pending => break true,
                 }
             };
-            let now = seen.unwrap_or_else(now);
-            self.talk.obey(cx, driver, now)?;
+            let now = first_frame_at.unwrap_or_else(now);
+            self.state.apply_commands(cx, handler, now)?;
             self.poll_outbox(cx, now)?;
-            if self.talk.next_look <= now {
-                if self.reads_first(cx, now, is_drained) {
+            if self.state.next_check <= now {
+                if self.must_read_first(cx, now, is_drained) {
                     return Poll::Pending;
                 }
-                self.talk.look(driver, rhythm, now)?;
+                self.state.check_timers(handler, arrival_stats, now)?;
                 self.poll_outbox(cx, now)?;
             }
-            self.wake_in_time();
+            self.arm_timer();
             if !is_drained {
-                // More is there; let the others have a turn first.
+                // More frames are available; other tasks run first.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -185,11 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         }
     }
 
-    /// Whether the clocks must wait because the socket may hold something that was not read yet. The
-    /// task is then woken again, and after [`CATCH_UP_MAX`] the clocks wait no longer.
-    fn reads_first(&mut self, cx: &Context<'_>, now: Instant, is_drained: bool) -> bool {
+    /// Returns `true` if the timers must wait because the socket may have unread bytes. The task is
+    /// then woken again; after [`CATCH_UP_MAX`] the timers wait no longer.
+    fn must_read_first(&mut self, cx: &Context<'_>, now: Instant, is_drained: bool) -> bool {
         let overdue = self.overdue.get_or_insert(OverdueWork { since: now, turn: None });
-        if Turn::poll(&mut overdue.turn, cx).is_pending() {
+        if DriverTick::poll(&mut overdue.turn, cx).is_pending() {
             return true;
         }
         if !is_drained && now.saturating_duration_since(overdue.since) < CATCH_UP_MAX {
@@ -200,19 +200,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         false
     }
 
-    /// Writes as much of what is waiting as the socket takes.
+    /// Writes as much of the outbox as the socket accepts.
     fn poll_outbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), FeedError> {
-        self.talk.outbox.poll(self.socket.writer(), cx, now)
+        self.state.outbox.poll(self.socket.writer(), cx, now)
     }
 
-    /// The texts of [`SessionCommand::Send`] that were not surely written.
+    /// Returns the texts of [`SessionCommand::Send`] that are not known to be written.
     pub(super) fn unwritten(&self) -> Vec<(String, WriteProgress)> {
-        self.talk.outbox.unwritten()
+        self.state.outbox.unwritten()
     }
 
-    /// Sets the timer to the next look, unless it is set to it already.
-    fn wake_in_time(&mut self) {
-        let at = self.talk.wake_at();
+    /// Sets the timer to the next check, unless it is set already.
+    fn arm_timer(&mut self) {
+        let at = self.state.wake_at();
         if self.timer.deadline().into_std() != at {
             self.timer.as_mut().reset(at.into());
         }

@@ -1,4 +1,4 @@
-//! The beginning of a session: the greeting, its acknowledgement, the subscriptions.
+//! Start of a session: `connection_init`, its acknowledgement, the subscriptions.
 
 use std::{
     future::poll_fn,
@@ -14,8 +14,8 @@ use crate::{
     ws::{error::FeedError, frames::WsMessage, protocol::FeedProtocol, watchdog::Watchdog},
 };
 
-/// A close before the session was acknowledged says so beside its own code and reason.
-fn too_soon(error: FeedError) -> FeedError {
+/// Adds to a close error that the session was not acknowledged yet.
+fn closed_before_ack(error: FeedError) -> FeedError {
     const WHEN: &str = "before it acknowledged the session";
     match error {
         FeedError::Closed { code, reason } if reason.is_empty() => {
@@ -29,51 +29,54 @@ fn too_soon(error: FeedError) -> FeedError {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
-    /// Greets the server and waits until it acknowledges, answering pings meanwhile.
-    pub(in crate::ws) async fn greet(&mut self) -> Result<(), FeedError> {
-        if let Some(greeting) = self.talk.machine.open() {
-            self.talk.outbox.push_text(greeting)?;
+    /// Sends `connection_init` and waits for the acknowledgement; answers pings meanwhile.
+    pub(in crate::ws) async fn init(&mut self) -> Result<(), FeedError> {
+        if let Some(connection_init) = self.state.subscriptions.open() {
+            self.state.outbox.push_text(connection_init)?;
         }
         poll_fn(|cx| {
             loop {
                 if let Err(error) = self.poll_outbox(cx, now()) {
-                    return Poll::Ready(Err(self.last_words(cx, error)));
+                    return Poll::Ready(Err(self.drain_close(cx, error)));
                 }
-                if self.talk.machine.is_live() {
+                if self.state.subscriptions.is_live() {
                     return Poll::Ready(Ok(()));
                 }
                 let message = ready!(self.socket.poll_next(cx))?.message;
                 let arrival = RxTimestamps::at(now());
-                self.talk.take(message, arrival, &mut NoopHandler).map_err(too_soon)?;
+                self.state
+                    .handle_message(message, arrival, &mut NoopHandler)
+                    .map_err(closed_before_ack)?;
             }
         })
         .await
     }
 
-    /// Writes the subscriptions, to the last byte.
+    /// Writes and flushes the subscriptions.
     pub(in crate::ws) async fn subscribe(&mut self) -> Result<(), FeedError> {
-        self.talk.queue_due(now(), |_operation| {})?;
+        self.state.queue_due(now(), |_operation| {})?;
         poll_fn(|cx| {
             if let Err(error) = self.poll_outbox(cx, now()) {
-                return Poll::Ready(Err(self.last_words(cx, error)));
+                return Poll::Ready(Err(self.drain_close(cx, error)));
             }
-            if !self.talk.outbox.is_written() {
+            if !self.state.outbox.is_written() {
                 return Poll::Pending;
             }
             Poll::Ready(Ok::<(), FeedError>(()))
         })
         .await?;
         let now = now();
-        self.talk.since = now;
-        self.talk.clocks = Watchdog::new(&self.talk.limits, now, clock::now());
+        self.state.since = now;
+        self.state.watchdog = Watchdog::new(&self.state.limits, now, clock::now());
         Ok(())
     }
 
-    /// A write failed: what the server said before it left says more than that it is gone.
-    fn last_words(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
-        while let Poll::Ready(Ok(heard)) = self.socket.poll_next(cx) {
-            if let WsMessage::Close(farewell) = heard.message {
-                let (code, reason) = farewell.unzip();
+    /// Returns the close that the server sent before a failed write, if there is one, else the
+    /// write error: the close reports the cause.
+    fn drain_close(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
+        while let Poll::Ready(Ok(event)) = self.socket.poll_next(cx) {
+            if let WsMessage::Close(close) = event.message {
+                let (code, reason) = close.unzip();
                 return FeedError::from_close(code, reason.unwrap_or(""));
             }
         }

@@ -1,4 +1,4 @@
-//! What is waiting to be written, and for how long.
+//! Queue of messages to write, with a deadline for stalled writes.
 
 use std::{
     collections::VecDeque,
@@ -15,102 +15,97 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes},
 };
 
-use super::ending::unwritable;
+use super::ending::write_error;
 use crate::ws::error::FeedError;
 
-/// How many messages may wait to be written.
+/// Maximum number of queued messages.
 pub const OUTBOX_MAX: usize = 1_024;
 
-/// How far a message got that was not surely written.
+/// Progress of a message that is not known to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WriteProgress {
-    /// Not a byte of it.
+    /// No byte was written.
     Nothing,
-    /// Perhaps some of it, perhaps all.
-    Perhaps,
+    /// Some or all of it may have been written.
+    Unknown,
 }
 
 #[derive(Debug)]
 struct PendingWrite {
     message: Message,
-    is_owners: bool,
+    is_tracked: bool,
 }
 
 impl PendingWrite {
-    const fn owners(&self) -> Option<&Utf8Bytes> {
+    const fn tracked(&self) -> Option<&Utf8Bytes> {
         match &self.message {
-            Message::Text(text) if self.is_owners => Some(text),
+            Message::Text(text) if self.is_tracked => Some(text),
             _ => None,
         }
     }
 }
 
-/// Messages that the socket has not taken yet.
+/// Messages that the socket has not accepted yet.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: VecDeque<PendingWrite>,
-    /// The owner's, handed to the socket, and not surely written.
-    handed_over: Vec<Utf8Bytes>,
-    /// What the server's latest ping is to be answered with.
+    /// Tracked texts that were passed to the socket and not flushed yet.
+    unflushed: Vec<Utf8Bytes>,
+    /// Payload of the pong that is due.
     pong: Option<Bytes>,
-    is_dirty: bool,
+    needs_flush: bool,
     stalled_since: Option<Instant>,
 }
 
 impl Outbox {
-    /// Puts a message at the end.
     pub(super) fn push(&mut self, message: Message) -> Result<(), FeedError> {
-        self.put(PendingWrite { message, is_owners: false })
+        self.push_entry(PendingWrite { message, is_tracked: false })
     }
 
-    /// Puts a text at the end.
     pub(super) fn push_text(&mut self, text: String) -> Result<(), FeedError> {
         self.push(Message::text(text))
     }
 
-    /// Puts a text at the end that its owner wants to hear about if it is not surely written.
-    pub(super) fn push_owners(&mut self, text: String) -> Result<(), FeedError> {
-        self.put(PendingWrite { message: Message::text(text), is_owners: true })
+    /// Queues a text that [`unwritten`](Self::unwritten) reports until it is flushed.
+    pub(super) fn push_tracked(&mut self, text: String) -> Result<(), FeedError> {
+        self.push_entry(PendingWrite { message: Message::text(text), is_tracked: true })
     }
 
-    /// Answers a ping. Of several that were not answered yet only the latest is, as RFC 6455 5.5.3
-    /// allows.
+    /// Queues a pong. It replaces an unsent one, as RFC 6455 5.5.3 allows.
     pub(super) fn pong(&mut self, payload: &[u8]) {
         self.pong = Some(Bytes::copy_from_slice(payload));
     }
 
-    fn put(&mut self, waiting: PendingWrite) -> Result<(), FeedError> {
-        if !self.has_room() {
+    fn push_entry(&mut self, waiting: PendingWrite) -> Result<(), FeedError> {
+        if !self.has_space() {
             return Err(FeedError::Congested);
         }
         self.waiting.push_back(waiting);
         Ok(())
     }
 
-    /// Whether there is room for another message.
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_space(&self) -> bool {
         self.waiting.len() < OUTBOX_MAX
     }
 
-    /// The owner's texts that were not surely written, in the order they were pushed.
+    /// Returns the tracked texts that are not known to be written, in order.
     pub(super) fn unwritten(&self) -> Vec<(String, WriteProgress)> {
-        let perhaps =
-            self.handed_over.iter().map(|text| (text.to_string(), WriteProgress::Perhaps));
-        let waiting = self.waiting.iter().filter_map(PendingWrite::owners);
-        perhaps.chain(waiting.map(|text| (text.to_string(), WriteProgress::Nothing))).collect()
+        let unknown = self.unflushed.iter().map(|text| (text.to_string(), WriteProgress::Unknown));
+        let waiting = self.waiting.iter().filter_map(PendingWrite::tracked);
+        unknown.chain(waiting.map(|text| (text.to_string(), WriteProgress::Nothing))).collect()
     }
 
-    /// Whether everything was handed to the system.
+    /// Returns `true` if everything was passed to the operating system.
     pub(super) fn is_written(&self) -> bool {
-        self.waiting.is_empty() && self.pong.is_none() && !self.is_dirty
+        self.waiting.is_empty() && self.pong.is_none() && !self.needs_flush
     }
 
-    /// When a write that has not gone through is too old.
+    /// Returns the deadline of a stalled write.
     pub(super) fn deadline(&self, within: Duration) -> Option<Instant> {
         self.stalled_since?.checked_add(within)
     }
 
-    /// Fails when a write has not gone through in time.
+    /// Fails if a write has stalled beyond its deadline.
     pub(super) fn check(&self, within: Duration, now: Instant) -> Result<(), FeedError> {
         match self.deadline(within) {
             Some(deadline) if now >= deadline => Err(FeedError::WriteStalled(within)),
@@ -118,7 +113,7 @@ impl Outbox {
         }
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     #[inline]
     pub(super) fn poll<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
@@ -130,25 +125,25 @@ impl Outbox {
         while !self.is_written() {
             let progress = if self.waiting.is_empty() && self.pong.is_none() {
                 socket.as_mut().poll_flush(cx).map_ok(|()| {
-                    self.is_dirty = false;
-                    self.handed_over.clear();
+                    self.needs_flush = false;
+                    self.unflushed.clear();
                 })
             } else {
                 socket.as_mut().poll_ready(cx).map(|ready| {
                     ready?;
                     if let Some(payload) = self.pong.take() {
-                        self.is_dirty = true;
+                        self.needs_flush = true;
                         socket.as_mut().start_send(Message::Pong(payload))?;
                     } else if let Some(waiting) = self.waiting.pop_front() {
-                        self.is_dirty = true;
-                        self.handed_over.extend(waiting.owners().cloned());
+                        self.needs_flush = true;
+                        self.unflushed.extend(waiting.tracked().cloned());
                         socket.as_mut().start_send(waiting.message)?;
                     }
                     Ok(())
                 })
             };
             match progress {
-                Poll::Ready(result) => result.map_err(unwritable)?,
+                Poll::Ready(result) => result.map_err(write_error)?,
                 Poll::Pending => {
                     self.stalled_since.get_or_insert(now);
                     return Ok(());

@@ -1,4 +1,4 @@
-//! What is said over a socket: each message taken in, and each clock looked at. Touches no socket.
+//! State of a session: handles messages and timers without touching the socket.
 
 use std::{
     task::{Context, Poll},
@@ -25,22 +25,20 @@ use crate::{
     },
 };
 
-/// The state of one conversation.
 pub(super) struct SessionState<L> {
-    pub(super) machine: SubscriptionState<L>,
-    pub(super) clocks: Watchdog,
+    pub(super) subscriptions: SubscriptionState<L>,
+    pub(super) watchdog: Watchdog,
     pub(super) limits: ReconnectionLimits,
     pub(super) outbox: Outbox,
-    /// When the session began.
+    /// Start of the session.
     pub(super) since: Instant,
-    /// When the clocks are to be looked at again.
-    pub(super) next_look: Instant,
+    /// Time of the next timer check.
+    pub(super) next_check: Instant,
     is_stable: bool,
-    /// The code of the server's farewell, if it has said one.
-    pub(super) farewell: Option<Option<u16>>,
+    /// Code of the received close frame, if there was one.
+    pub(super) received_close: Option<Option<u16>>,
 }
 
-/// What a message was.
 pub(super) enum HandledMessage {
     Data,
     Other,
@@ -48,37 +46,37 @@ pub(super) enum HandledMessage {
 
 impl<L: FeedProtocol> SessionState<L> {
     pub(super) fn new(
-        machine: SubscriptionState<L>,
+        subscriptions: SubscriptionState<L>,
         limits: &ReconnectionLimits,
         now: Instant,
     ) -> Self {
         Self {
-            machine,
-            clocks: Watchdog::new(limits, now, clock::now()),
+            subscriptions,
+            watchdog: Watchdog::new(limits, now, clock::now()),
             limits: *limits,
             outbox: Outbox::default(),
             since: now,
-            next_look: now,
+            next_check: now,
             is_stable: false,
-            farewell: None,
+            received_close: None,
         }
     }
 
-    /// Takes in a message, or the end; `Some`: the session is over, and this is how it ended.
+    /// Handles a message or an error. Returns the error that ended the session.
     #[inline]
-    pub(super) fn serve<D: SessionHandler>(
+    pub(super) fn handle<D: SessionHandler>(
         &mut self,
         message: Result<WsMessage<'_>, FeedError>,
         arrival: RxTimestamps,
-        driver: &mut D,
-        rhythm: &mut ArrivalStats,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
     ) -> Option<FeedError> {
         let at = arrival.framed;
-        self.clocks.frame(at);
-        match message.and_then(|message| self.take(message, arrival, driver)) {
+        self.watchdog.on_frame(at);
+        match message.and_then(|message| self.handle_message(message, arrival, handler)) {
             Ok(HandledMessage::Data) => {
-                self.clocks.data(at);
-                rhythm.beat(at);
+                self.watchdog.on_data(at);
+                arrival_stats.record(at);
                 None
             }
             Ok(HandledMessage::Other) => None,
@@ -87,25 +85,29 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     #[inline]
-    pub(super) fn take<D: SessionHandler>(
+    pub(super) fn handle_message<D: SessionHandler>(
         &mut self,
         message: WsMessage<'_>,
         arrival: RxTimestamps,
-        driver: &mut D,
+        handler: &mut D,
     ) -> Result<HandledMessage, FeedError> {
         match message {
             WsMessage::Text(text) => {
-                driver.arrived(text);
-                let taken = self.take_text(text, arrival, driver);
-                driver.served(text, arrival.framed, matches!(taken, Ok(HandledMessage::Data)));
-                return taken;
+                handler.on_message(text);
+                let handled = self.handle_text(text, arrival, handler);
+                handler.on_handled(
+                    text,
+                    arrival.framed,
+                    matches!(handled, Ok(HandledMessage::Data)),
+                );
+                return handled;
             }
-            WsMessage::Binary(bytes) => driver.notice(SessionNotice::Binary(bytes)),
+            WsMessage::Binary(bytes) => handler.on_notice(SessionNotice::Binary(bytes)),
             WsMessage::Ping(payload) => self.outbox.pong(payload),
             WsMessage::Pong => {}
-            WsMessage::Close(farewell) => {
-                let (code, reason) = farewell.unzip();
-                self.farewell = Some(code);
+            WsMessage::Close(close) => {
+                let (code, reason) = close.unzip();
+                self.received_close = Some(code);
                 return Err(FeedError::from_close(code, reason.unwrap_or("")));
             }
         }
@@ -113,139 +115,140 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     #[inline]
-    fn take_text<D: SessionHandler>(
+    fn handle_text<D: SessionHandler>(
         &mut self,
         text: &str,
         arrival: RxTimestamps,
-        driver: &mut D,
+        handler: &mut D,
     ) -> Result<HandledMessage, FeedError> {
         let at = arrival.framed;
-        match self.machine.receive::<D::Payload<'_>>(text, at) {
+        match self.subscriptions.receive::<D::Payload<'_>>(text, at) {
             Ok(ProtocolEvent::Data { operation, payload }) => {
-                let counts = driver.data(operation, payload, arrival);
+                let counts = handler.on_data(operation, payload, arrival);
                 return Ok(if counts { HandledMessage::Data } else { HandledMessage::Other });
             }
             Ok(ProtocolEvent::Ping(payload)) => {
-                if let Some(pong) = self.machine.pong(payload) {
+                if let Some(pong) = self.subscriptions.pong(payload) {
                     self.outbox.push_text(pong)?;
                 }
             }
-            Ok(ProtocolEvent::Acked) => self.next_look = at,
+            Ok(ProtocolEvent::Acked) => self.next_check = at,
             Ok(ProtocolEvent::Nothing) => {}
             Ok(ProtocolEvent::Refused(reason)) => {
                 let reason = reason.map_or("no reason given", |reason| reason.0);
                 return Err(FeedError::SessionRefused { reason: Escaped(reason).to_string() });
             }
-            Ok(ProtocolEvent::Ended { operation, error, again_in }) => {
-                self.next_look = at;
-                driver.notice(SessionNotice::Ended { operation, error, again_in });
+            Ok(ProtocolEvent::Ended { operation, error, retry_in }) => {
+                self.next_check = at;
+                handler.on_notice(SessionNotice::Ended { operation, error, retry_in });
             }
-            Ok(ProtocolEvent::Unknown) => driver.notice(SessionNotice::Unknown(text)),
-            Err(error) => driver.notice(SessionNotice::Malformed { text, error }),
+            Ok(ProtocolEvent::Unknown) => handler.on_notice(SessionNotice::Unknown(text)),
+            Err(error) => handler.on_notice(SessionNotice::Malformed { text, error }),
         }
         Ok(HandledMessage::Other)
     }
 
-    /// The first frame after a wake. Where the clocks should have been looked at long before, the
-    /// process stood still: the pause until now is not the feed's.
+    /// Called for the first frame after a wake. If the timer check is long overdue, the process
+    /// stood still, and the current interval must not be recorded.
     #[inline]
-    pub(super) fn note_standstill(&self, rhythm: &mut ArrivalStats, framed: Instant) {
-        if STANDSTILL <= framed.saturating_duration_since(self.next_look) {
-            rhythm.interrupt();
+    pub(super) fn note_standstill(&self, arrival_stats: &mut ArrivalStats, framed: Instant) {
+        if STANDSTILL <= framed.saturating_duration_since(self.next_check) {
+            arrival_stats.interrupt();
         }
     }
 
-    /// Does what the driver wants.
+    /// Applies the commands of the handler.
     #[inline]
-    pub(super) fn obey<D: SessionHandler>(
+    pub(super) fn apply_commands<D: SessionHandler>(
         &mut self,
         cx: &mut Context<'_>,
-        driver: &mut D,
+        handler: &mut D,
         now: Instant,
     ) -> Result<(), FeedError> {
-        while self.outbox.has_room() {
-            let Poll::Ready(command) = driver.poll_command(cx, now) else { break };
+        while self.outbox.has_space() {
+            let Poll::Ready(command) = handler.poll_command(cx, now) else { break };
             match command {
-                SessionCommand::Want(wanted, at) => {
-                    let operation = self.machine.want(wanted, at);
-                    driver.wanted(operation);
-                    self.next_look = now;
+                SessionCommand::Subscribe(subscription, at) => {
+                    let operation = self.subscriptions.subscribe(subscription, at);
+                    handler.on_subscribed(operation);
+                    self.next_check = now;
                 }
-                SessionCommand::Unwant(operation) => {
-                    if let Some(farewell) = self.machine.unwant(operation) {
-                        self.outbox.push_text(farewell)?;
+                SessionCommand::Unsubscribe(operation) => {
+                    if let Some(message) = self.subscriptions.unsubscribe(operation) {
+                        self.outbox.push_text(message)?;
                     }
                 }
-                SessionCommand::Send(text) => self.outbox.push_owners(text)?,
+                SessionCommand::Send(text) => self.outbox.push_tracked(text)?,
             }
         }
         Ok(())
     }
 
-    /// Puts everything into the outbox that is to be subscribed to by now.
-    /// `asked` hears of each.
+    /// Queues all subscriptions that are due and calls `on_subscribed` for each.
     pub(super) fn queue_due(
         &mut self,
         now: Instant,
-        mut asked: impl FnMut(OperationId),
+        mut on_subscribed: impl FnMut(OperationId),
     ) -> Result<(), FeedError> {
-        while let Some((operation, text)) = self.machine.due(now) {
+        while let Some((operation, text)) = self.subscriptions.due(now) {
             if let Some(text) = text {
                 self.outbox.push_text(text)?;
             }
-            asked(operation);
+            on_subscribed(operation);
         }
         Ok(())
     }
 
-    /// Looks at every clock, and sets when to look again.
-    pub(super) fn look<D: SessionHandler>(
+    /// Checks all timers and schedules the next check.
+    pub(super) fn check_timers<D: SessionHandler>(
         &mut self,
-        driver: &mut D,
-        rhythm: &mut ArrivalStats,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
         now: Instant,
     ) -> Result<(), FeedError> {
         self.outbox.check(self.limits.pong_timeout, now)?;
-        match self.clocks.look(rhythm, now, clock::now()) {
+        match self.watchdog.check(arrival_stats, now, clock::now()) {
             WatchdogAction::Nothing => {}
-            WatchdogAction::Ping => self.ask()?,
+            WatchdogAction::Ping => self.send_ping()?,
             WatchdogAction::Dead(silent) => return Err(FeedError::Silent(silent)),
             WatchdogAction::Idle(silent) => return Err(FeedError::Idle(silent)),
-            WatchdogAction::Renew => {
-                for farewell in self.machine.renew(now) {
-                    self.outbox.push_text(farewell)?;
+            WatchdogAction::Resubscribe(silent) => {
+                for message in self.subscriptions.resubscribe(now) {
+                    self.outbox.push_text(message)?;
                 }
-                driver.notice(SessionNotice::Renewed);
+                handler.on_notice(SessionNotice::Resubscribing { silent });
             }
         }
-        self.queue_due(now, |operation| driver.notice(SessionNotice::Asked { operation }))?;
-        let mut next = self.clocks.next(rhythm);
-        if let Some(due) = self.machine.next_due() {
+        self.queue_due(now, |operation| {
+            handler.on_notice(SessionNotice::Resubscribed { operation });
+        })?;
+        let mut next = self.watchdog.next_check(arrival_stats);
+        if let Some(due) = self.subscriptions.next_due() {
             next = next.min(due);
         }
         if !self.is_stable {
             let stable = self.since.checked_add(self.limits.stable_after).unwrap_or(now);
             if now >= stable {
                 self.is_stable = true;
-                driver.notice(SessionNotice::Stable);
+                handler.on_notice(SessionNotice::Stable);
             } else {
                 next = next.min(stable);
             }
         }
-        self.next_look = next;
+        self.next_check = next;
         Ok(())
     }
 
-    /// When to look again at the latest: at the clocks, or at a write that does not go through.
+    /// Returns the time of the next check: a timer or a stalled write.
     pub(super) fn wake_at(&mut self) -> Instant {
         if let Some(write) = self.outbox.deadline(self.limits.pong_timeout) {
-            self.next_look = self.next_look.min(write);
+            self.next_check = self.next_check.min(write);
         }
-        self.next_look
+        self.next_check
     }
 
-    fn ask(&mut self) -> Result<(), FeedError> {
-        match self.machine.ping() {
+    fn send_ping(&mut self) -> Result<(), FeedError> {
+        match self.subscriptions.ping() {
             Some(ping) => self.outbox.push_text(ping.to_owned()),
             None => self.outbox.push(Outgoing::Ping(Vec::new().into())),
         }

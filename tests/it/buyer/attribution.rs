@@ -1,5 +1,5 @@
-//! Which order an answer belongs to: whatever a server sends too much, too late or in another order,
-//! no order is refused by an answer that may be another's.
+//! Attribution of answers to orders: an answer that may belong to another request, because it is
+//! extra, late or out of order, never makes an order rejected.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use sniper::{
 };
 
 use super::{
-    Bot, PATIENCE, impatient, is_bought,
+    Bot, WAIT_MAX, short_deadline, assert_bought,
     market::{account, answer, bought, rejected},
     script::{Peer, Script},
 };
 
 const TAKEN: &str = "Trade no longer available";
-/// As much as the buyer reads at once.
+/// Read buffer size of the order client.
 const READ_BYTES: usize = 16 * 1024;
 
 impl Bot {
-    /// With this many connections, and the peers of all of them.
+    /// Starts a client with this many connections and returns the peer of each.
     async fn scripted(
         script: &Script,
         connections: u32,
-        habits: ConnectionConfig,
+        connection_config: ConnectionConfig,
     ) -> (Self, Vec<Peer>) {
         let identity = (&script.endpoints, script.tls.clone());
-        let bot = Self::connect(identity, connections, habits);
+        let bot = Self::connect(identity, connections, connection_config);
         let mut peers = Vec::new();
         for _ in 0..connections {
             peers.push(script.accept().await);
         }
-        assert!(bot.buyer.warm(usize::try_from(connections).unwrap(), PATIENCE).await);
+        assert!(bot.client.warm(usize::try_from(connections).unwrap(), WAIT_MAX).await);
         (bot, peers)
     }
 
-    /// With one connection, over which an order for `a` was written and read.
-    async fn asking(script: &Script) -> (Self, Peer) {
+    /// Starts a client with one connection, over which the peer has received an order for `a`.
+    async fn with_order_sent(script: &Script) -> (Self, Peer) {
         let (bot, mut peers) = Self::scripted(script, 1, ConnectionConfig::default()).await;
         let mut peer = peers.remove(0);
         bot.send("a").unwrap();
@@ -44,70 +44,72 @@ impl Bot {
         (bot, peer)
     }
 
-    /// The same, and the order was refused and the harmless request read.
-    async fn confirming(script: &Script) -> (Self, Peer) {
-        let (mut bot, mut peer) = Self::asking(script).await;
+    /// Like `with_order_sent`, after the order was rejected and the peer received the keep-warm
+    /// request that confirms the rejection.
+    async fn with_confirmation_pending(script: &Script) -> (Self, Peer) {
+        let (mut bot, mut peer) = Self::with_order_sent(script).await;
         peer.write(&rejected(TAKEN));
-        is_unconfirmed(&bot.report().await, false);
-        assert_eq!(peer.request().await, "harmless");
+        assert_unconfirmed(&bot.report().await, false);
+        assert_eq!(peer.request().await, "keep-warm");
         (bot, peer)
     }
 
-    /// The last report of the order, after which its connection is replaced and nothing else comes.
-    async fn ends(mut self, script: &Script, peer: Peer) -> Outcome {
+    /// Returns the final outcome of order `a`. Asserts that its connection is then replaced and
+    /// that the next order uses the new one.
+    async fn final_outcome(mut self, script: &Script, peer: Peer) -> Outcome {
         let report = self.report().await;
         assert_eq!((report.id.as_str(), report.is_final), ("a", true));
-        peer.closed().await;
+        peer.wait_for_close().await;
         let mut next = script.accept().await;
         assert!(self.is_ready().await);
-        assert_eq!(self.buyer.in_flight_count(), 0);
+        assert_eq!(self.client.in_flight_count(), 0);
         self.send("b").unwrap();
         assert_eq!(next.request().await, "buy b");
         next.write(&bought("b"));
-        is_bought(&self.report().await, "b");
+        assert_bought(&self.report().await, "b");
         report.outcome
     }
 }
 
 #[track_caller]
-fn is_unconfirmed(report: &OrderReport, is_final: bool) {
+fn assert_unconfirmed(report: &OrderReport, is_final: bool) {
     let unconfirmed = Outcome::Unknown(Unknown::Unconfirmed(RejectReason::Taken));
     assert_eq!((&report.outcome, report.is_final), (&unconfirmed, is_final));
 }
 
-/// An answer of exactly this many bytes.
+/// Pads an answer to exactly this many bytes.
 fn padded(answer: &str, bytes: usize) -> String {
     let padding = "x".repeat(bytes - answer.len() - "X: \r\n".len());
     answer.replacen("\r\n", &format!("\r\nX: {padding}\r\n"), 1)
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_once_the_harmless_request_is_answered_next() {
+async fn a_rejection_is_final_once_the_next_answer_is_that_of_the_keep_warm_request() {
     for script in [Script::plain(), Script::tls()] {
-        let (mut bot, mut peer) = Bot::confirming(&script).await;
-        assert_eq!((bot.buyer.ready_count(), bot.buyer.in_flight_count()), (0, 1));
+        let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
+        assert_eq!((bot.client.ready_count(), bot.client.in_flight_count()), (0, 1));
         assert_eq!(bot.send("b"), Err(NotSent::NoConnection));
         peer.write(&account());
         let report = bot.report().await;
         assert_eq!((report.id.as_str(), report.is_final), ("a", true));
-        assert_eq!(report.outcome, Outcome::Refused(RejectReason::Taken));
+        assert_eq!(report.outcome, Outcome::Rejected(RejectReason::Taken));
         assert!(bot.is_ready().await);
-        assert_eq!(bot.buyer.in_flight_count(), 0);
+        assert_eq!(bot.client.in_flight_count(), 0);
         bot.send("b").unwrap();
         assert_eq!(peer.request().await, "buy b", "on the same connection");
         peer.write(&bought("b"));
-        is_bought(&bot.report().await, "b");
+        assert_bought(&bot.report().await, "b");
     }
 }
 
-/// The rejection was another request's, and the connection seemed to be in step.
+/// The confirmed rejection belonged to another request, although the connection seemed in sync.
 #[tokio::test]
-async fn an_answer_that_names_a_rejected_order_late_is_reported_as_a_purchase() {
+async fn a_late_answer_that_names_a_rejected_order_is_reported_as_bought() {
     for during in ["nothing", "an order"] {
         let script = Script::plain();
-        let (mut bot, mut peer) = Bot::confirming(&script).await;
+        let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
         peer.write(&account());
-        assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
+        assert_eq!(bot.report().await.outcome, Outcome::Rejected(RejectReason::Taken));
         assert!(bot.is_ready().await);
         if during == "an order" {
             bot.send("b").unwrap();
@@ -122,82 +124,82 @@ async fn an_answer_that_names_a_rejected_order_late_is_reported_as_a_purchase() 
             assert_eq!(next.id.as_str(), "b");
             assert!(matches!(next.outcome, Outcome::Unknown(_)), "{next:?}");
         }
-        peer.closed().await;
+        peer.wait_for_close().await;
     }
 }
 
 #[tokio::test]
-async fn a_refusal_and_its_confirmation_may_arrive_byte_by_byte() {
+async fn a_rejection_and_its_confirmation_may_arrive_byte_by_byte() {
     let script = Script::plain();
-    let (mut bot, mut peer) = Bot::asking(&script).await;
+    let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
     for byte in rejected(TAKEN).bytes() {
         peer.write_raw(&[byte]);
         tokio::task::yield_now().await;
     }
-    is_unconfirmed(&bot.report().await, false);
-    assert_eq!(peer.request().await, "harmless");
+    assert_unconfirmed(&bot.report().await, false);
+    assert_eq!(peer.request().await, "keep-warm");
     for byte in account().bytes() {
         peer.write_raw(&[byte]);
         tokio::task::yield_now().await;
     }
-    assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
+    assert_eq!(bot.report().await.outcome, Outcome::Rejected(RejectReason::Taken));
     assert!(bot.is_ready().await);
 }
 
-/// The answer to an earlier order comes once more, as a refusal, just before the next order.
+/// A second answer to an earlier order, a rejection, arrives just before the next order.
 #[tokio::test]
-async fn no_order_is_written_where_an_answer_has_arrived_that_the_runtime_has_not_seen_yet() {
+async fn no_order_is_sent_on_a_connection_with_unread_data() {
     for script in [Script::plain(), Script::tls()] {
-        let (mut bot, mut peer) = Bot::asking(&script).await;
+        let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
         peer.write(&bought("a"));
-        is_bought(&bot.report().await, "a");
+        assert_bought(&bot.report().await, "a");
         assert!(bot.is_ready().await);
         peer.write(&rejected(TAKEN));
         assert_eq!(bot.send("b"), Err(NotSent::Closed));
-        peer.closed().await;
+        peer.wait_for_close().await;
         let mut next = script.accept().await;
         assert!(bot.is_ready().await);
         bot.send("b").unwrap();
         assert_eq!(next.request().await, "buy b");
-        assert!(bot.reports.try_recv().is_err(), "an answer to no order is no report");
+        assert!(bot.reports.try_recv().is_err(), "an answer without an order is not reported");
     }
 }
 
 #[tokio::test]
-async fn an_order_goes_to_another_connection_where_one_has_something_to_read() {
+async fn an_order_uses_another_connection_if_one_has_unread_data() {
     let script = Script::plain();
     let (mut bot, mut peers) = Bot::scripted(&script, 2, ConnectionConfig::default()).await;
-    // Both are idle; whichever it would be, the other one is taken.
+    // Both connections are idle, but one of them has unread data.
     let mut stray = peers.remove(0);
     stray.write(&rejected(TAKEN));
     bot.send("a").unwrap();
     assert_eq!(peers[0].request().await, "buy a");
     peers[0].write(&bought("a"));
-    is_bought(&bot.report().await, "a");
-    stray.closed().await;
+    assert_bought(&bot.report().await, "a");
+    stray.wait_for_close().await;
 }
 
 #[tokio::test]
-async fn a_timeout_or_the_end_of_an_idle_connection_concerns_no_order() {
+async fn the_end_of_an_idle_connection_affects_no_order() {
     let timeout = answer(408, "Connection: close\r\n", "");
-    for last_words in [timeout.as_str(), "garbage", ""] {
+    for last_answer in [timeout.as_str(), "garbage", ""] {
         let script = Script::plain();
         let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
         let mut peer = peers.remove(0);
-        peer.write(last_words);
-        peer.end();
-        assert_eq!(bot.send("a"), Err(NotSent::Closed), "{last_words}");
+        peer.write(last_answer);
+        peer.close();
+        assert_eq!(bot.send("a"), Err(NotSent::Closed), "{last_answer}");
         let mut next = script.accept().await;
         assert!(bot.is_ready().await);
         bot.send("a").unwrap();
         assert_eq!(next.request().await, "buy a");
         next.write(&bought("a"));
-        is_bought(&bot.report().await, "a");
+        assert_bought(&bot.report().await, "a");
     }
 }
 
 #[tokio::test]
-async fn session_tickets_are_no_answer_and_stand_in_no_orders_way() {
+async fn tls_session_tickets_do_not_block_an_order() {
     let script = Script::tls();
     let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
     let mut peer = peers.remove(0);
@@ -205,12 +207,12 @@ async fn session_tickets_are_no_answer_and_stand_in_no_orders_way() {
     bot.send("a").unwrap();
     assert_eq!(peer.request().await, "buy a");
     peer.write(&bought("a"));
-    is_bought(&bot.report().await, "a");
+    assert_bought(&bot.report().await, "a");
     assert!(bot.is_ready().await);
 }
 
 #[tokio::test]
-async fn half_a_record_decrypts_to_nothing_and_what_it_becomes_is_not_the_orders_answer() {
+async fn a_tls_record_that_began_before_an_order_is_not_its_answer() {
     let script = Script::tls();
     let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
     let mut peer = peers.remove(0);
@@ -221,30 +223,30 @@ async fn half_a_record_decrypts_to_nothing_and_what_it_becomes_is_not_the_orders
     bot.send("a").unwrap();
     assert_eq!(peer.request().await, "buy a");
     peer.write_raw(second);
-    is_unconfirmed(&bot.report().await, false);
-    assert_eq!(peer.request().await, "harmless");
+    assert_unconfirmed(&bot.report().await, false);
+    assert_eq!(peer.request().await, "keep-warm");
     peer.write(&bought("a"));
-    let outcome = bot.ends(&script, peer).await;
+    let outcome = bot.final_outcome(&script, peer).await;
     assert!(matches!(outcome, Outcome::Bought { .. }), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn an_answer_that_names_the_order_behind_a_refusal_that_does_not_is_the_orders_own() {
+async fn an_answer_that_names_the_order_overrides_an_earlier_rejection() {
     let script = Script::plain();
-    let (bot, mut peer) = Bot::confirming(&script).await;
+    let (bot, mut peer) = Bot::with_confirmation_pending(&script).await;
     peer.write(&bought("a"));
-    let outcome = bot.ends(&script, peer).await;
+    let outcome = bot.final_outcome(&script, peer).await;
     assert!(matches!(outcome, Outcome::Bought { .. }), "{outcome:?}");
-    // Both answers in one piece: there is no harmless request to answer then.
-    let (mut bot, mut peer) = Bot::asking(&script).await;
+    // If both answers arrive together, no keep-warm request is sent.
+    let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
     peer.write(&format!("{}{}", rejected(TAKEN), bought("a")));
-    is_unconfirmed(&bot.report().await, false);
-    let outcome = bot.ends(&script, peer).await;
+    assert_unconfirmed(&bot.report().await, false);
+    let outcome = bot.final_outcome(&script, peer).await;
     assert!(matches!(outcome, Outcome::Bought { .. }), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn whatever_else_follows_a_refusal_makes_the_order_unknown_and_ends_the_connection() {
+async fn an_unexpected_answer_after_a_rejection_makes_the_order_unknown() {
     let foreign = Unknown::Foreign;
     let cases = [
         (rejected(TAKEN), foreign),
@@ -260,55 +262,55 @@ async fn whatever_else_follows_a_refusal_makes_the_order_unknown_and_ends_the_co
     ];
     for (next, expected) in cases {
         let script = Script::plain();
-        let (bot, mut peer) = Bot::confirming(&script).await;
+        let (bot, mut peer) = Bot::with_confirmation_pending(&script).await;
         peer.write(&next);
-        assert_eq!(bot.ends(&script, peer).await, Outcome::Unknown(expected), "{next}");
+        assert_eq!(bot.final_outcome(&script, peer).await, Outcome::Unknown(expected), "{next}");
     }
 }
 
 #[tokio::test]
-async fn what_comes_right_behind_a_refusal_is_never_its_confirmation() {
+async fn data_that_arrives_together_with_a_rejection_is_not_its_confirmation() {
     let cases = [
         rejected(TAKEN) + &rejected(TAKEN),
         rejected(TAKEN) + &account(),
-        // What lies behind it is in the socket, and not yet read.
+        // The second answer is in the socket and not yet read.
         padded(&rejected(TAKEN), READ_BYTES) + &rejected(TAKEN),
         padded(&rejected(TAKEN), READ_BYTES) + &account(),
     ];
     for both in cases {
         let script = Script::plain();
-        let (mut bot, mut peer) = Bot::asking(&script).await;
+        let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
         peer.write(&both);
-        is_unconfirmed(&bot.report().await, false);
-        // `ends` sees that no harmless request was written.
-        let outcome = bot.ends(&script, peer).await;
+        assert_unconfirmed(&bot.report().await, false);
+        // `final_outcome` asserts that no keep-warm request was sent.
+        let outcome = bot.final_outcome(&script, peer).await;
         assert_eq!(outcome, Outcome::Unknown(Unknown::Foreign));
     }
 }
 
 #[tokio::test]
-async fn an_end_or_silence_behind_a_refusal_leaves_the_order_unknown() {
+async fn a_close_or_silence_after_a_rejection_leaves_the_order_unknown() {
     let script = Script::plain();
-    let (mut bot, peer) = Bot::confirming(&script).await;
-    peer.end();
+    let (mut bot, peer) = Bot::with_confirmation_pending(&script).await;
+    peer.close();
     let report = bot.report().await;
     assert_eq!((report.outcome, report.is_final), (Outcome::Unknown(Unknown::Cut), true));
 
     let script = Script::plain();
-    let (mut bot, mut peers) = Bot::scripted(&script, 1, impatient()).await;
+    let (mut bot, mut peers) = Bot::scripted(&script, 1, short_deadline()).await;
     let mut peer = peers.remove(0);
     bot.send("a").unwrap();
     assert_eq!(peer.request().await, "buy a");
     peer.write(&rejected(TAKEN));
-    is_unconfirmed(&bot.report().await, false);
-    assert_eq!(peer.request().await, "harmless");
+    assert_unconfirmed(&bot.report().await, false);
+    assert_eq!(peer.request().await, "keep-warm");
     let report = bot.report().await;
     assert_eq!((report.outcome, report.is_final), (Outcome::Unknown(Unknown::Timeout), true));
-    peer.closed().await;
+    peer.wait_for_close().await;
 }
 
 #[tokio::test]
-async fn a_market_that_turns_a_request_away_gets_no_other_one() {
+async fn no_confirmation_is_requested_after_a_rate_limit_or_a_block() {
     let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
     let html = "Content-Type: text/html\r\n";
     let cases = [
@@ -318,113 +320,113 @@ async fn a_market_that_turns_a_request_away_gets_no_other_one() {
         (answer(403, html, "<html>"), RejectReason::Challenge),
         (rejected(TAKEN).replacen("\r\n", "\r\nConnection: close\r\n", 1), RejectReason::Taken),
     ];
-    for (last_words, refusal) in cases {
+    for (last_answer, refusal) in cases {
         let script = Script::plain();
-        let (bot, mut peer) = Bot::asking(&script).await;
-        peer.write(&last_words);
-        // One report, and `ends` sees that nothing was written after the order.
-        let outcome = bot.ends(&script, peer).await;
-        assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)), "{last_words}");
+        let (bot, mut peer) = Bot::with_order_sent(&script).await;
+        peer.write(&last_answer);
+        // There is one report, and `final_outcome` asserts that nothing was sent after the order.
+        let outcome = bot.final_outcome(&script, peer).await;
+        assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)), "{last_answer}");
     }
-    // The same if it is the harmless request that is turned away.
+    // The same applies if the keep-warm request is turned down.
     let script = Script::plain();
-    let (bot, mut peer) = Bot::confirming(&script).await;
+    let (bot, mut peer) = Bot::with_confirmation_pending(&script).await;
     peer.write(&answer(429, "Retry-After: 7\r\n", ""));
-    let outcome = bot.ends(&script, peer).await;
+    let outcome = bot.final_outcome(&script, peer).await;
     assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(limited)));
 }
 
 #[tokio::test]
 async fn an_answer_about_another_listing_leaves_the_order_unknown() {
     let script = Script::plain();
-    let (bot, mut peer) = Bot::asking(&script).await;
+    let (bot, mut peer) = Bot::with_order_sent(&script).await;
     peer.write(&bought("another"));
-    assert_eq!(bot.ends(&script, peer).await, Outcome::Unknown(Unknown::Foreign));
+    assert_eq!(bot.final_outcome(&script, peer).await, Outcome::Unknown(Unknown::Foreign));
 }
 
 #[tokio::test]
-async fn a_second_answer_ends_the_connection_and_concerns_no_order() {
+async fn a_second_answer_ends_the_connection_and_affects_no_order() {
     for (at_once, later) in [(bought("a"), ""), (String::new(), "later")] {
         let script = Script::plain();
-        let (mut bot, mut peer) = Bot::asking(&script).await;
+        let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
         peer.write(&(bought("a") + &at_once));
-        is_bought(&bot.report().await, "a");
+        assert_bought(&bot.report().await, "a");
         if later == "later" {
             assert!(bot.is_ready().await);
             peer.write(&bought("a"));
         }
-        peer.closed().await;
+        peer.wait_for_close().await;
         let mut next = script.accept().await;
         assert!(bot.is_ready().await);
         bot.send("b").unwrap();
         assert_eq!(next.request().await, "buy b");
         next.write(&bought("b"));
-        is_bought(&bot.report().await, "b");
+        assert_bought(&bot.report().await, "b");
     }
 }
 
 #[tokio::test]
-async fn a_harmless_request_with_another_answer_than_its_own_ends_the_connection() {
+async fn an_unexpected_answer_to_a_keep_warm_request_ends_the_connection() {
     let script = Script::plain();
-    let habits =
+    let connection_config =
         ConnectionConfig { keep_warm: Duration::from_millis(20), ..ConnectionConfig::default() };
-    let (mut bot, mut peers) = Bot::scripted(&script, 1, habits).await;
+    let (mut bot, mut peers) = Bot::scripted(&script, 1, connection_config).await;
     let mut peer = peers.remove(0);
     for _ in 0..3 {
-        assert_eq!(peer.request().await, "harmless");
+        assert_eq!(peer.request().await, "keep-warm");
         peer.write(&account());
     }
-    assert_eq!(peer.request().await, "harmless");
+    assert_eq!(peer.request().await, "keep-warm");
     peer.write(&rejected(TAKEN));
-    peer.closed().await;
-    assert!(bot.reports.try_recv().is_err(), "it is about no order");
+    peer.wait_for_close().await;
+    assert!(bot.reports.try_recv().is_err(), "the answer belongs to no order");
 }
 
 #[tokio::test]
-async fn stopping_lets_a_confirmation_finish_within_the_grace_and_no_longer() {
+async fn stopping_waits_for_a_confirmation_up_to_the_grace_period() {
     let script = Script::plain();
-    let (mut bot, mut peer) = Bot::asking(&script).await;
+    let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
     let answers = async {
         peer.write(&rejected(TAKEN));
-        assert_eq!(peer.request().await, "harmless");
+        assert_eq!(peer.request().await, "keep-warm");
         peer.write(&account());
     };
-    tokio::join!(bot.buyer.stop(PATIENCE), answers);
-    is_unconfirmed(&bot.report().await, false);
-    assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
+    tokio::join!(bot.client.stop(WAIT_MAX), answers);
+    assert_unconfirmed(&bot.report().await, false);
+    assert_eq!(bot.report().await.outcome, Outcome::Rejected(RejectReason::Taken));
 
-    let (mut bot, _peer) = Bot::confirming(&script).await;
-    bot.buyer.stop(Duration::from_millis(50)).await;
-    is_unconfirmed(&bot.report().await, true);
+    let (mut bot, _peer) = Bot::with_confirmation_pending(&script).await;
+    bot.client.stop(Duration::from_millis(50)).await;
+    assert_unconfirmed(&bot.report().await, true);
     assert!(bot.reports.recv().await.is_none());
 }
 
 #[tokio::test]
-async fn while_as_many_refusals_are_confirmed_as_may_be_in_flight_as_many_orders_can_be_sent() {
+async fn pending_confirmations_do_not_reduce_the_orders_in_flight() {
     const IN_FLIGHT: usize = 8;
     let script = Script::plain();
     let connections = connections_for(u32::try_from(IN_FLIGHT).unwrap());
     let (mut bot, peers) = Bot::scripted(&script, connections, ConnectionConfig::default()).await;
     for number in 0..IN_FLIGHT {
-        bot.send(&format!("lost{number}")).unwrap();
+        bot.send(&format!("rejected{number}")).unwrap();
     }
-    let (mut asked, _idle): (Vec<_>, Vec<_>) = peers.into_iter().partition(Peer::has_request);
-    assert_eq!(asked.len(), IN_FLIGHT);
-    for peer in &mut asked {
-        assert!(peer.request().await.starts_with("buy lost"));
+    let (mut with_order, _idle): (Vec<_>, Vec<_>) = peers.into_iter().partition(Peer::has_request);
+    assert_eq!(with_order.len(), IN_FLIGHT);
+    for peer in &mut with_order {
+        assert!(peer.request().await.starts_with("buy rejected"));
         peer.write(&rejected(TAKEN));
     }
     for _ in 0..IN_FLIGHT {
-        is_unconfirmed(&bot.report().await, false);
+        assert_unconfirmed(&bot.report().await, false);
     }
     for number in 0..IN_FLIGHT {
         bot.send(&format!("id{number}")).unwrap();
     }
-    for peer in &mut asked {
-        assert_eq!(peer.request().await, "harmless");
+    for peer in &mut with_order {
+        assert_eq!(peer.request().await, "keep-warm");
         peer.write(&account());
     }
     for _ in 0..IN_FLIGHT {
-        assert_eq!(bot.report().await.outcome, Outcome::Refused(RejectReason::Taken));
+        assert_eq!(bot.report().await.outcome, Outcome::Rejected(RejectReason::Taken));
     }
 }

@@ -1,6 +1,6 @@
-//! A marketplace that does what it is told: answers, keeps silent, hangs up, dribbles.
+//! A mock marketplace over HTTP, which answers, stays silent, hangs up or sends slowly.
 //!
-//! It binds port 0, notes every request and every connection, and stops when it is dropped.
+//! It binds port 0, records every request, counts connections, and stops when dropped.
 #![expect(clippy::unwrap_used, reason = "a market that cannot be set up fails the test")]
 
 use std::{
@@ -22,25 +22,23 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// How long a test waits for what must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum wait for an expected event.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What the market does with one request.
+/// Reaction of the market to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reaction {
     /// Answers and keeps the connection.
     Answer(String),
-    /// Answers in these pieces, with a pause between two.
+    /// Answers in these pieces, with a pause after each.
     Dribble(Vec<String>, Duration),
     /// Sends these bytes and closes.
     AnswerAndClose(Vec<u8>),
-    /// Never answers.
     Silence,
-    /// Sends the same bytes for ever.
+    /// Sends the same bytes until the client disconnects.
     Flood(Vec<u8>),
 }
 
-/// One request, as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) head: String,
@@ -48,14 +46,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The listing that it is about, if it is a buy.
+    /// Returns the id of the ordered listing, if the request is an order.
     pub(crate) fn id(&self) -> Option<&str> {
         self.body.strip_prefix("buy ")
     }
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Recorded {
     connections: usize,
     requests: Vec<Request>,
 }
@@ -65,8 +63,8 @@ type React = Arc<dyn Fn(&Request) -> Reaction + Send + Sync>;
 pub(crate) struct Market {
     pub(crate) endpoints: Endpoints,
     pub(crate) tls: Tls,
-    seen: Arc<Mutex<Seen>>,
-    /// Each new value closes every connection that is idle.
+    recorded: Arc<Mutex<Recorded>>,
+    /// Each new value closes every idle connection.
     hang_up: watch::Sender<u64>,
     _tasks: JoinSet<()>,
 }
@@ -78,13 +76,13 @@ impl Market {
         Self::start(None, Tls::new().unwrap(), Arc::new(react)).await
     }
 
-    /// With a certificate of its own, which the bot trusts if `trusted`.
+    /// Starts a market with a self-signed certificate, which the bot trusts if `trusted`.
     pub(crate) async fn tls(
         trusted: bool,
         react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
     ) -> Self {
-        let (config, certificate) = certified();
-        let tls = if trusted { Tls::trusting(&certificate) } else { Tls::new() };
+        let (config, certificate) = self_signed();
+        let tls = if trusted { Tls::with_root(&certificate) } else { Tls::new() };
         let acceptor = TlsAcceptor::from(config);
         Self::start(Some(acceptor), tls.unwrap(), Arc::new(react)).await
     }
@@ -95,66 +93,66 @@ impl Market {
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let ws = format!("ws://{address}/ws");
         let endpoints = Endpoints::new(&ws, &format!("{scheme}://{address}/graphql")).unwrap();
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let recorded = Arc::new(Mutex::new(Recorded::default()));
         let (hang_up, hung_up) = watch::channel(0);
         let mut tasks = JoinSet::new();
-        let all = Arc::clone(&seen);
+        let all = Arc::clone(&recorded);
         tasks.spawn(async move {
-            let mut conversations = JoinSet::new();
+            let mut connections = JoinSet::new();
             while let Ok((stream, _peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 all.lock().unwrap().connections += 1;
                 let (react, all, hung_up) = (Arc::clone(&react), Arc::clone(&all), hung_up.clone());
                 let acceptor = acceptor.clone();
-                conversations.spawn(async move {
-                    let conversation = Conversation { react, seen: all, hung_up };
+                connections.spawn(async move {
+                    let connection = ClientConnection { react, recorded: all, hung_up };
                     match acceptor {
-                        None => conversation.run(stream).await,
+                        None => connection.run(stream).await,
                         Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => conversation.run(stream).await,
+                            Ok(stream) => connection.run(stream).await,
                             Err(_refused) => {}
                         },
                     }
                 });
             }
         });
-        Self { endpoints, tls, seen, hang_up, _tasks: tasks }
+        Self { endpoints, tls, recorded, hang_up, _tasks: tasks }
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.seen.lock().unwrap().connections
+        self.recorded.lock().unwrap().connections
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().requests.clone()
+        self.recorded.lock().unwrap().requests.clone()
     }
 
-    /// The listings that were asked for, in order.
-    pub(crate) fn bought(&self) -> Vec<String> {
+    /// Returns the ids of the ordered listings, in the order of the requests.
+    pub(crate) fn ordered_ids(&self) -> Vec<String> {
         self.requests().iter().filter_map(|request| request.id().map(str::to_owned)).collect()
     }
 
-    /// Closes every connection that waits for a request.
-    pub(crate) fn hang_up_idle(&self) {
+    /// Closes every connection that is waiting for a request.
+    pub(crate) fn close_idle(&self) {
         self.hang_up.send_modify(|count| *count += 1);
     }
 
-    /// Waits until something can be seen.
+    /// Waits until the condition holds, at most [`WAIT_MAX`].
     #[track_caller]
-    pub(crate) fn sees(&self, what: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
+    pub(crate) fn wait_until(&self, condition: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let deadline = Instant::now() + PATIENCE;
-            while !what(self) {
-                assert!(Instant::now() < deadline, "never seen: {caller}");
+            let deadline = Instant::now() + WAIT_MAX;
+            while !condition(self) {
+                assert!(Instant::now() < deadline, "never recorded: {caller}");
                 sleep(Duration::from_millis(1)).await;
             }
         }
     }
 }
 
-/// A certificate for this machine, and a server that has it.
-pub(super) fn certified() -> (Arc<ServerConfig>, CertificateDer<'static>) {
+/// Creates a self-signed certificate for 127.0.0.1 and a server configuration with it.
+pub(super) fn self_signed() -> (Arc<ServerConfig>, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let certificate = CertificateDer::from(made.cert.der().to_vec());
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -168,13 +166,13 @@ pub(super) fn certified() -> (Arc<ServerConfig>, CertificateDer<'static>) {
     (Arc::new(config), certificate)
 }
 
-struct Conversation {
+struct ClientConnection {
     react: React,
-    seen: Arc<Mutex<Seen>>,
+    recorded: Arc<Mutex<Recorded>>,
     hung_up: watch::Receiver<u64>,
 }
 
-impl Conversation {
+impl ClientConnection {
     async fn run(mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut bytes = Vec::new();
         self.hung_up.mark_unchanged();
@@ -187,17 +185,17 @@ impl Conversation {
                 let _closed = stream.shutdown().await;
                 return;
             };
-            self.seen.lock().unwrap().requests.push(request.clone());
+            self.recorded.lock().unwrap().requests.push(request.clone());
             let reaction = (self.react)(&request);
-            if perform(&mut stream, reaction).await.is_none() {
+            if respond(&mut stream, reaction).await.is_none() {
                 return;
             }
         }
     }
 }
 
-/// `None` once the connection is over.
-async fn perform(
+/// Returns `None` once the connection is closed.
+async fn respond(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     reaction: Reaction,
 ) -> Option<()> {
@@ -217,7 +215,7 @@ async fn perform(
             None
         }
         Reaction::Silence => {
-            // Until the other side gives up.
+            // Waits until the client closes the connection.
             let _end = stream.read(&mut [0]).await;
             None
         }
@@ -252,27 +250,27 @@ async fn read_request(
     }
 }
 
-/// A proper answer with this body.
+/// Formats a complete HTTP response.
 pub(crate) fn answer(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// The answer that says that this listing was bought.
+/// Returns the answer that confirms the purchase of this listing.
 pub(crate) fn bought(id: &str) -> String {
     answer(200, "", &format!(r#"{{"data":{{"joinTrades":{{"trades":[{{"id":"{id}"}}]}}}}}}"#))
 }
 
-/// The answer to an order that says no with this message. It names no order.
+/// Returns the answer that rejects an order with this message. It contains no listing id.
 pub(crate) fn rejected(message: &str) -> String {
     answer(200, "", &format!(r#"{{"data":null,"errors":[{{"message":"{message}"}}]}}"#))
 }
 
-/// The answer to the harmless request.
+/// Returns the answer to the keep-warm request.
 pub(crate) fn account() -> String {
     answer(200, "", r#"{"data":{"currentUser":{"id":"u"}}}"#)
 }
 
-/// Sells everything.
-pub(crate) fn agree(request: &Request) -> Reaction {
+/// Confirms every order.
+pub(crate) fn confirm_all(request: &Request) -> Reaction {
     Reaction::Answer(request.id().map_or_else(account, bought))
 }

@@ -1,7 +1,7 @@
-//! A server of which a test decides every byte and every moment.
+//! A server whose bytes and timing are controlled by the test.
 //!
-//! Nothing runs beside the test: what a peer writes lies in the client's socket before the client's
-//! runtime has another turn, and what the client wrote can be read at once.
+//! No task runs beside the test: bytes that a peer writes are in the client's socket before the
+//! client's runtime polls again, and bytes that the client wrote can be read immediately.
 #![expect(clippy::unwrap_used, reason = "a server that cannot be set up fails the test")]
 
 use std::{
@@ -15,9 +15,9 @@ use rustls::{ServerConfig, ServerConnection};
 use sniper::{config::Endpoints, net::tls::Tls};
 use tokio::time::{Instant, sleep};
 
-use super::market::{PATIENCE, certified};
+use super::market::{WAIT_MAX, self_signed};
 
-/// Where connections are accepted.
+/// The listener and the client settings that match it.
 pub(crate) struct Script {
     pub(crate) endpoints: Endpoints,
     pub(crate) tls: Tls,
@@ -25,11 +25,11 @@ pub(crate) struct Script {
     config: Option<Arc<ServerConfig>>,
 }
 
-/// One connection.
+/// The server's side of one connection.
 pub(crate) struct Peer {
     stream: TcpStream,
     tls: Option<ServerConnection>,
-    /// What was read and belongs to the next request.
+    /// Bytes that were read and belong to the next request.
     bytes: Vec<u8>,
 }
 
@@ -39,8 +39,8 @@ impl Script {
     }
 
     pub(crate) fn tls() -> Self {
-        let (config, certificate) = certified();
-        Self::start(Some(config), Tls::trusting(&certificate).unwrap())
+        let (config, certificate) = self_signed();
+        Self::start(Some(config), Tls::with_root(&certificate).unwrap())
     }
 
     fn start(config: Option<Arc<ServerConfig>>, tls: Tls) -> Self {
@@ -53,48 +53,48 @@ impl Script {
         Self { endpoints, tls, listener, config }
     }
 
-    /// The next connection. With TLS its handshake is done, and the session tickets are not sent.
+    /// Accepts the next connection. With TLS the handshake is done, but no session ticket is sent.
     pub(crate) async fn accept(&self) -> Peer {
-        let (stream, _address) = soon(|| self.listener.accept()).await;
+        let (stream, _address) = retry_until_ready(|| self.listener.accept()).await;
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
         let tls = self.config.clone().map(|config| ServerConnection::new(config).unwrap());
         let mut peer = Peer { stream, tls, bytes: Vec::new() };
-        peer.shake_hands().await;
+        peer.handshake().await;
         peer
     }
 }
 
 impl Peer {
-    async fn shake_hands(&mut self) {
+    async fn handshake(&mut self) {
         let Self { stream, tls: Some(tls), .. } = self else { return };
         while tls.is_handshaking() {
             if tls.wants_write() {
                 tls.write_tls(stream).unwrap();
             } else {
-                soon(|| tls.read_tls(stream)).await;
+                retry_until_ready(|| tls.read_tls(stream)).await;
                 tls.process_new_packets().unwrap();
             }
         }
     }
 
-    /// Sends the session tickets that TLS 1.3 has after a handshake. Returns how many bytes.
+    /// Sends the session tickets that follow a TLS 1.3 handshake. Returns the number of bytes.
     pub(crate) fn send_tickets(&mut self) -> usize {
         self.tls.as_mut().map_or(0, |tls| tls.write_tls(&mut self.stream).unwrap())
     }
 
-    /// Writes these bytes; with TLS encrypted.
+    /// Writes this text, encrypted if the connection uses TLS.
     pub(crate) fn write(&mut self, text: &str) {
         let bytes = self.encrypt(text);
         self.write_raw(&bytes);
     }
 
-    /// Writes these bytes as they are.
+    /// Writes these bytes unencrypted.
     pub(crate) fn write_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// What is sent for this text.
+    /// Returns the bytes on the wire for this text.
     pub(crate) fn encrypt(&mut self, text: &str) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return text.as_bytes().to_vec() };
         let mut bytes = Vec::new();
@@ -105,12 +105,12 @@ impl Peer {
         bytes
     }
 
-    /// Whether the client has written anything that was not read yet.
+    /// Returns `true` if the client has written bytes that were not read yet.
     pub(crate) fn has_request(&self) -> bool {
         self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
     }
 
-    /// The body of the next request.
+    /// Returns the body of the next request.
     pub(crate) async fn request(&mut self) -> String {
         loop {
             let text = String::from_utf8(self.bytes.clone()).unwrap();
@@ -123,17 +123,17 @@ impl Peer {
                 }
             }
             let mut piece = [0; 4_096];
-            let count = soon(|| self.try_read(&mut piece)).await;
+            let count = retry_until_ready(|| self.try_read(&mut piece)).await;
             assert!(count > 0, "the client has closed the connection");
             self.bytes.extend_from_slice(piece.get(..count).unwrap());
         }
     }
 
-    /// Waits until the client has closed the connection, having written no further byte.
-    pub(crate) async fn closed(mut self) {
+    /// Waits until the client closes the connection, and asserts that it wrote nothing more.
+    pub(crate) async fn wait_for_close(mut self) {
         let mut piece = [0; 4_096];
-        let read = soon(|| match self.try_read(&mut piece) {
-            // Bytes of ours that the client had not read reset the connection.
+        let read = retry_until_ready(|| match self.try_read(&mut piece) {
+            // Bytes that the client did not read reset the connection.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(0),
             read => read,
         });
@@ -142,8 +142,8 @@ impl Peer {
         assert_eq!((rest.as_ref(), self.bytes.len()), ("", 0), "another request");
     }
 
-    /// Ends the connection from this side.
-    pub(crate) fn end(self) {
+    /// Closes the connection from the server's side.
+    pub(crate) fn close(self) {
         drop(self);
     }
 
@@ -160,9 +160,9 @@ impl Peer {
     }
 }
 
-/// Does it again, with turns for the client in between, until it need not wait.
-async fn soon<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+/// Retries a non-blocking operation until it is ready, and lets the client run in between.
+async fn retry_until_ready<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

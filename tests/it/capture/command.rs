@@ -1,4 +1,4 @@
-//! `sniper capture`, as a person starts it.
+//! `sniper capture` as a process.
 
 use std::{
     process::{Child, Command, Output, Stdio},
@@ -9,16 +9,16 @@ use sniper::sim::{Rate, SimServer, SimSettings};
 
 use super::*;
 
-/// A program that runs, and is ended if a test forgets to.
+/// A running program that is killed on drop.
 pub(super) struct Running(Child);
 
 impl Running {
-    /// Waits for its end without holding up the servers of the test.
+    /// Waits for the exit without blocking the servers of the test.
     pub(super) async fn ended(mut self) -> Output {
         let begun = Instant::now();
         while self.0.try_wait().unwrap().is_none() {
             assert!(begun.elapsed() < DEADLINE, "it does not end");
-            soon().await;
+            poll_delay().await;
         }
         let (mut out, mut err) = (Vec::new(), Vec::new());
         std::io::Read::read_to_end(&mut self.0.stdout.take().unwrap(), &mut out).unwrap();
@@ -29,23 +29,23 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The program may have exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-pub(super) fn start(directory: &TempDir, words: &[&str]) -> Running {
-    start_with(directory, &[&["capture"], words].concat(), &[])
+pub(super) fn start(directory: &TempDir, args: &[&str]) -> Running {
+    start_with(directory, &[&["capture"], args].concat(), &[])
 }
 
-fn start_with(directory: &TempDir, words: &[&str], variables: &[(&str, String)]) -> Running {
+fn start_with(directory: &TempDir, args: &[&str], variables: &[(&str, String)]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
     command
-        .args(words)
+        .args(args)
         .current_dir(directory.path())
         .env_clear()
-        // Without it, Windows has no sockets.
+        // Sockets on Windows need `SystemRoot`.
         .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
@@ -65,17 +65,18 @@ pub(super) fn err(output: &Output) -> String {
 async fn ticking() -> Server {
     Server::start(|mut peer: Peer| async move {
         for number in 0_u64.. {
-            peer.say(&format!("{{\"n\":{number}}}")).await;
+            peer.send_text(&format!("{{\"n\":{number}}}")).await;
             if number % 5 == 0 {
-                soon().await;
+                poll_delay().await;
             }
         }
     })
     .await
 }
 
-/// Waits until the one session in `rec` looks like this.
-async fn wait(directory: &TempDir, is_reached: impl Fn(&Value) -> bool) -> PathBuf {
+/// Waits until the condition holds for the manifest of the only session in `rec`. Returns the
+/// directory of the session.
+async fn wait_for_session(directory: &TempDir, is_reached: impl Fn(&Value) -> bool) -> PathBuf {
     let (begun, recordings) = (Instant::now(), directory.path().join("rec"));
     loop {
         assert!(begun.elapsed() < DEADLINE, "never reached");
@@ -85,18 +86,18 @@ async fn wait(directory: &TempDir, is_reached: impl Fn(&Value) -> bool) -> PathB
         {
             return session;
         }
-        soon().await;
+        poll_delay().await;
     }
 }
 
 #[tokio::test]
-async fn it_needs_no_settings_and_ends_with_one_json_object() {
+async fn capture_needs_no_settings_and_ends_with_one_json_object() {
     let server = ticking().await;
     let directory = TempDir::new().unwrap();
-    // What is public is recorded even where the settings are broken.
+    // A public source is recorded even if the settings are invalid.
     fs::write(directory.path().join("sniper.toml"), "nonsense").unwrap();
-    let words = ["--out", "rec", "--for", "1s", "--json", "--url", &server.url("/ticks")];
-    let output = start(&directory, &words).ended().await;
+    let args = ["--out", "rec", "--for", "1s", "--json", "--url", &server.url("/ticks")];
+    let output = start(&directory, &args).ended().await;
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let last: Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
     assert_eq!(last["mode"], "capture");
@@ -106,15 +107,15 @@ async fn it_needs_no_settings_and_ends_with_one_json_object() {
     assert_eq!(last["messages"], u64::try_from(raws(&session).len()).unwrap());
     assert!(last["messages"].as_u64() > Some(10), "{last}");
     assert!(session.join("127.0.0.1/ticks.jsonl").is_file());
-    assert_eq!(manifest(&session).unwrap()["ended_because"], "the 1s of --for are over");
+    assert_eq!(manifest(&session).unwrap()["ended_because"], "--for 1s elapsed");
 }
 
 #[tokio::test]
-async fn exhausted_retries_are_seen_in_the_exit_code_and_in_the_manifest() {
+async fn exhausted_retries_set_the_exit_code_and_the_manifest() {
     let server = Server::start(|_peer: Peer| async {}).await;
     let directory = TempDir::new().unwrap();
-    let words = ["--out", "rec", "--max-retries", "0", "--url", &server.url("/x")];
-    let output = start(&directory, &words).ended().await;
+    let args = ["--out", "rec", "--max-retries", "0", "--url", &server.url("/x")];
+    let output = start(&directory, &args).ended().await;
     assert_eq!(output.status.code(), Some(69), "{}", out(&output));
     assert!(out(&output).contains("INCOMPLETE"), "{}", out(&output));
     let session = sessions(&directory.path().join("rec")).pop().unwrap();
@@ -122,9 +123,9 @@ async fn exhausted_retries_are_seen_in_the_exit_code_and_in_the_manifest() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_before_anything_is_written() {
+async fn invalid_arguments_are_rejected_before_anything_is_written() {
     let directory = TempDir::new().unwrap();
-    for words in [
+    for args in [
         &["--out", "rec", "binance-prep:BTCUSDT@depth"][..],
         &["--out", "rec", "--url", "ws://example.com/x"],
         &["--out", "rec", "--url", "ws://127.0.0.1:1/", "--subscribe", "{"],
@@ -133,22 +134,22 @@ async fn what_makes_no_sense_is_refused_before_anything_is_written() {
         &["csgoroll"],
         &["--out", "rec", "--for", "soon"],
     ] {
-        let output = start(&directory, words).ended().await;
-        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
-        assert!(!directory.path().join("rec").exists(), "{words:?}");
+        let output = start(&directory, args).ended().await;
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", err(&output));
+        assert!(!directory.path().join("rec").exists(), "{args:?}");
     }
 }
 
 #[tokio::test]
-async fn a_kill_leaves_files_that_are_whole_up_to_the_last_line() {
+async fn a_kill_leaves_files_that_are_complete_up_to_the_last_line() {
     let server = ticking().await;
     for more in [&[][..], &["--compress"]] {
         let directory = TempDir::new().unwrap();
         let url = server.url("/ticks");
-        let words = [&["--out", "rec", "--url", &url][..], more].concat();
-        let mut running = start(&directory, &words);
+        let args = [&["--out", "rec", "--url", &url][..], more].concat();
+        let mut running = start(&directory, &args);
         let session =
-            wait(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(100))
+            wait_for_session(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(100))
                 .await;
         running.0.kill().unwrap();
         running.0.wait().unwrap();
@@ -170,7 +171,7 @@ async fn ctrl_c_ends_a_capture_that_is_complete() {
     let directory = TempDir::new().unwrap();
     let running = start(&directory, &["--out", "rec", "--url", &server.url("/ticks")]);
     let session =
-        wait(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(0)).await;
+        wait_for_session(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(0)).await;
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = running.ended().await;
@@ -180,7 +181,7 @@ async fn ctrl_c_ends_a_capture_that_is_complete() {
 }
 
 #[tokio::test]
-async fn the_bot_records_beside_trading_and_no_secret_gets_into_it() {
+async fn a_bot_records_its_feed_without_the_credential() {
     let settings = SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let directory = TempDir::new().unwrap();
@@ -189,14 +190,14 @@ async fn the_bot_records_beside_trading_and_no_secret_gets_into_it() {
         ("CSGOROLL_HTTP_URL", market.http_url()),
         ("CSGOROLL_SESSION", market.session()),
     ];
-    let words = ["run", "--record", "--for", "2s", "--json"];
-    let output = start_with(&directory, &words, &variables).ended().await;
+    let args = ["run", "--record", "--for", "2s", "--json"];
+    let output = start_with(&directory, &args, &variables).ended().await;
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let session = sessions(&directory.path().join("data/recordings")).pop().unwrap();
     let written = manifest(&session).unwrap();
     assert_eq!(written["complete"], true, "{written}");
     assert!(raws(&session).len() > 10, "{written}");
-    let everything =
+    let recorded =
         fs::read_to_string(session.join("CSGOROLL/listings.jsonl")).unwrap() + &written.to_string();
-    assert!(!everything.contains(&market.session()));
+    assert!(!recorded.contains(&market.session()));
 }

@@ -1,4 +1,4 @@
-//! The marketplace's own feed, recorded from the practice market.
+//! Recording of the marketplace feed, from the simulated market.
 
 use std::{
     cell::RefCell,
@@ -9,12 +9,12 @@ use std::{
 
 use sniper::{
     capture::source::CaptureSource,
-    commands::{record::SessionRecording as Beside, session::TradingSession},
+    commands::{record::SessionRecording, session::TradingSession},
     config::{Config, Credential, Endpoints, Mode, Sources},
     domain::trade::TradeEvent,
     recording::{
         ActiveRecording, Disk, RealDisk, Recording, RecordingConfig, ReplayRules, StreamSource,
-        disk::DiskFile, play,
+        disk::DiskFile, replay,
     },
     sim::{self, Rate, SimServer, SimSettings},
     ws,
@@ -23,9 +23,9 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// The settings of somebody who wants what the practice market sells.
-fn config(market: &SimServer, desk: &TempDir) -> Config {
-    fs::write(desk.path().join("sniper.toml"), sim::cli::whitelist()).unwrap();
+/// Loads settings for this market with the simulator's whitelist.
+fn config(market: &SimServer, workspace: &TempDir) -> Config {
+    fs::write(workspace.path().join("sniper.toml"), sim::cli::whitelist()).unwrap();
     let lookup = |name: &str| match name {
         "CSGOROLL_WS_URL" => Some(market.ws_url()),
         "CSGOROLL_HTTP_URL" => Some(market.http_url()),
@@ -33,12 +33,12 @@ fn config(market: &SimServer, desk: &TempDir) -> Config {
         _ => None,
     };
     let sources =
-        Sources { lookup: &lookup, directory: desk.path(), config_file: None, live: false };
+        Sources { lookup: &lookup, directory: workspace.path(), config_file: None, live: false };
     Config::load(&sources).unwrap().config
 }
 
 #[tokio::test]
-async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential() {
+async fn a_marketplace_recording_contains_neither_wallet_nor_credential() {
     let settings = SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let endpoints = Endpoints::new(&market.ws_url(), &market.http_url()).unwrap();
@@ -59,24 +59,24 @@ async fn the_marketplace_is_recorded_without_wallet_and_without_the_credential()
     assert!(raws.iter().any(|raw| raw.contains("createTrades")), "{raws:?}");
     assert!(raws.iter().all(|raw| !raw.contains("updateWallet")), "{raws:?}");
     assert!(outcome.directory.join("CSGOROLL/listings.jsonl").is_file());
-    let everything = fs::read_to_string(outcome.directory.join("CSGOROLL/listings.jsonl")).unwrap()
+    let recorded = fs::read_to_string(outcome.directory.join("CSGOROLL/listings.jsonl")).unwrap()
         + &fs::read_to_string(outcome.directory.join(MANIFEST_FILE)).unwrap();
-    assert!(!everything.contains(&market.session()), "the credential was recorded");
+    assert!(!recorded.contains(&market.session()), "the credential was recorded");
 }
 
-/// A dry session beside the real feed code, cut once, and then the same from its recording.
+/// Runs a dry session with one disconnect, then replays its recording.
 #[tokio::test]
-async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
+async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     let settings =
         SimSettings { rate: Rate::per_second(200), held_permille: 0, ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
-    let desk = TempDir::new().unwrap();
-    let mut config = Config { credential: None, ..config(&market, &desk) };
+    let workspace = TempDir::new().unwrap();
+    let mut config = Config { credential: None, ..config(&market, &workspace) };
     let filler = config.fill_gaps();
-    // What is fetched over HTTP does not come from the feed, so no recording of it holds it.
+    // Back-filled listings arrive over HTTP and are not part of a recording of the feed.
     config.backfill = None;
     let session = TradingSession::start(&config, filler).unwrap();
-    let recording = Beside::start(&config, true).unwrap();
+    let recording = SessionRecording::start(&config, true).unwrap();
     let sniper = session.sniper();
     let decided = RefCell::new(Vec::new());
     let feed = ws::run_with_reconnect(&config, |trade| {
@@ -88,11 +88,11 @@ async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
     });
     let enough = async {
         while decided.borrow().len() < 100 {
-            soon().await;
+            poll_delay().await;
         }
         market.close_feeds(1_001, "on purpose");
         while decided.borrow().len() < 400 {
-            soon().await;
+            poll_delay().await;
         }
     };
     tokio::select! {
@@ -100,27 +100,27 @@ async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
         reached = tokio::time::timeout(DEADLINE, enough) => reached.unwrap(),
     }
     recording.finish("enough".to_owned(), true);
-    let lived = sniper.look(|core| core.tally().clone());
+    let expected = sniper.with_engine(|engine| engine.stats().clone());
 
-    let directory = sessions(&desk.path().join("data/recordings")).pop().unwrap();
+    let directory = sessions(&workspace.path().join("data/recordings")).pop().unwrap();
     let recording = Recording::open(&directory).unwrap();
     assert!(recording.is_complete());
     let rules =
         ReplayRules { whitelist: Arc::clone(&config.whitelist), budget: config.budget.clone() };
-    let again = || {
+    let replay = || {
         let mut decided = Vec::new();
-        let played = play(&recording, &rules, |decision| {
+        let played = replay(&recording, &rules, |decision| {
             decided.push((decision.trade.id.to_string(), format!("{:?}", decision.verdict)));
         });
         (decided, played.unwrap())
     };
-    let (first, second) = (again(), again());
+    let (first, second) = (replay(), replay());
     assert_eq!(first.0, decided.into_inner());
     assert_eq!(first.0, second.0);
-    for played in [first.1.tally, second.1.tally] {
-        assert_eq!(played.listings, lived.listings);
-        assert_eq!((played.matched, played.would_buy), (lived.matched, lived.would_buy));
-        assert_eq!((played.would_spend, &played.skipped), (lived.would_spend, &lived.skipped));
+    for played in [first.1.stats, second.1.stats] {
+        assert_eq!(played.listings, expected.listings);
+        assert_eq!((played.matched, played.would_buy), (expected.matched, expected.would_buy));
+        assert_eq!((played.would_spend, &played.skipped), (expected.would_spend, &expected.skipped));
         assert!(played.would_buy > 0, "nothing was wanted: {played:?}");
     }
     let written = manifest(&directory).unwrap();
@@ -129,14 +129,14 @@ async fn the_same_recording_and_the_same_rules_give_the_same_decisions() {
     assert_eq!(written["connection_gaps"][0]["open"], false);
 }
 
-/// A disk that takes nothing until it is let.
+/// A disk whose writes block until [`StuckDisk::release`].
 #[derive(Clone, Default)]
 struct StuckDisk(Arc<(Mutex<bool>, Condvar)>);
 
 struct StuckFile(fs::File, StuckDisk);
 
 impl StuckDisk {
-    fn let_go(&self) {
+    fn release(&self) {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
     }
@@ -173,18 +173,18 @@ impl DiskFile for StuckFile {
         self.0.sync()
     }
 
-    fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.0.cut(len)
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.truncate(len)
     }
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_nothing_holds_up_no_buy() {
+async fn a_blocked_disk_does_not_delay_orders() {
     let settings =
         SimSettings { rate: Rate::per_second(100), rivals: None, ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
-    let desk = TempDir::new().unwrap();
-    let mut config = Config { mode: Mode::Live, ..config(&market, &desk) };
+    let workspace = TempDir::new().unwrap();
+    let mut config = Config { mode: Mode::Live, ..config(&market, &workspace) };
     let filler = config.fill_gaps();
     let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
     let source = StreamSource {
@@ -193,16 +193,16 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
         symbol: source.symbol,
         stream: source.stream,
     };
-    let setup = RecordingConfig::new(desk.path().join("rec"), vec![source]);
-    let tape = ActiveRecording::start(setup, disk.clone()).unwrap();
-    assert!(config.taps.let_hear(tape.recorder(0)));
+    let setup = RecordingConfig::new(workspace.path().join("rec"), vec![source]);
+    let recording = ActiveRecording::start(setup, disk.clone()).unwrap();
+    assert!(config.metrics.set_recorder(recording.recorder(0)));
     let mut session = TradingSession::start(&config, filler).unwrap();
     let sniper = session.sniper();
     let mut stop = sniper::shutdown::Shutdown::listen(None).unwrap();
     let feed = ws::run_with_reconnect(&config, |trade| sniper.consider(trade));
     let enough = async {
-        while sniper.look(|core| core.tally().bought) < 5 {
-            soon().await;
+        while sniper.with_engine(|engine| engine.stats().bought) < 5 {
+            poll_delay().await;
         }
     };
     tokio::select! {
@@ -210,13 +210,13 @@ async fn a_disk_that_takes_nothing_holds_up_no_buy() {
         gave_up = feed => panic!("{gave_up}"),
         reached = tokio::time::timeout(DEADLINE, enough) => reached.unwrap(),
     }
-    let written = manifest(tape.directory()).unwrap();
-    assert_eq!(written["sources"][0]["messages"], 0, "the disk took something");
-    disk.let_go();
+    let written = manifest(recording.directory()).unwrap();
+    assert_eq!(written["sources"][0]["messages"], 0, "the disk accepted a write");
+    disk.release();
     let (directory, ended) = (
-        tape.directory().to_path_buf(),
-        sniper::recording::RecordingEnd { because: "enough".to_owned(), as_asked: true },
+        recording.directory().to_path_buf(),
+        sniper::recording::RecordingEnd { reason: "enough".to_owned(), is_success: true },
     );
-    assert!(tape.finish(ended).unwrap());
-    assert!(raws(&directory).len() > 5, "what waited is written when the disk is back");
+    assert!(recording.finish(ended).unwrap());
+    assert!(raws(&directory).len() > 5, "queued messages are written after the release");
 }

@@ -1,4 +1,4 @@
-//! Recordings of servers that do what they are told, over real sockets and onto a real disk.
+//! Recordings of scripted servers, over real sockets and onto a real disk.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod command;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use self::server::{DEADLINE, Peer, Server};
 
-/// Waits that tests can afford, without chance.
+/// Short delays without jitter.
 fn quick() -> ReconnectionLimits {
     ReconnectionLimits {
         initial_delay: Duration::from_millis(250),
@@ -36,13 +36,13 @@ fn quick() -> ReconnectionLimits {
     }
 }
 
-/// Lets a moment pass between two looks at a condition.
-async fn soon() {
+/// Waits between two checks of a condition.
+async fn poll_delay() {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
 fn own(url: &str) -> Vec<CaptureSource> {
-    vec![CaptureSource::at(url, &[]).unwrap()]
+    vec![CaptureSource::from_url(url, &[]).unwrap()]
 }
 
 fn plan(
@@ -56,7 +56,7 @@ fn plan(
     }
 }
 
-/// Captures until the session on disk looks like this.
+/// Captures until the condition holds for the manifest on disk.
 async fn until(
     plan: CapturePlan,
     directory: &TempDir,
@@ -65,7 +65,7 @@ async fn until(
     let directory = directory.path().to_path_buf();
     let reached = async move {
         loop {
-            soon().await;
+            poll_delay().await;
             if sessions(&directory)
                 .last()
                 .and_then(|path| manifest(path))
@@ -91,7 +91,7 @@ fn manifest(session: &Path) -> Option<Value> {
 }
 
 fn frames(session: &Path) -> Vec<RecordedMessage> {
-    Recording::open(session).unwrap().frames().map(Result::unwrap).collect()
+    Recording::open(session).unwrap().messages().map(Result::unwrap).collect()
 }
 
 fn raws(session: &Path) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! A capture of which nothing comes: it says why while it runs, and in its exit code.
+//! Captures without messages: the cause is logged while they run, and the exit code reports it.
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use tokio::{
@@ -11,52 +11,52 @@ use super::{
     *,
 };
 
-/// What a capture of nothing has said: its log and summary, its object, its manifest.
-struct Said {
+/// Output of a capture: exit code, log, JSON summary and manifest.
+struct CaptureOutput {
     code: Option<i32>,
     log: String,
     object: Value,
     manifest: Value,
 }
 
-/// Captures from this address for longer than it takes to be warned.
-async fn captured(words: &[&str]) -> Said {
+/// Runs a capture with these arguments for 6 s, longer than the delay of the warning.
+async fn capture(args: &[&str]) -> CaptureOutput {
     let directory = TempDir::new().unwrap();
-    let words = [&["--out", "rec", "--for", "6s", "--json"], words].concat();
-    let output = start(&directory, &words).ended().await;
+    let args = [&["--out", "rec", "--for", "6s", "--json"], args].concat();
+    let output = start(&directory, &args).ended().await;
     let object = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
     let session = sessions(&directory.path().join("rec")).pop().unwrap();
     let manifest = manifest(&session).unwrap();
-    Said { code: output.status.code(), log: err(&output), object, manifest }
+    CaptureOutput { code: output.status.code(), log: err(&output), object, manifest }
 }
 
-/// The same from an exchange at this address.
-async fn captured_spot(url: &str) -> Said {
-    captured(&["--binance-spot", url, "binance-spot:BTCUSTD@bookTicker"]).await
+/// Runs a capture of a Binance spot stream from this address.
+async fn capture_spot(url: &str) -> CaptureOutput {
+    capture(&["--binance-spot", url, "binance-spot:BTCUSTD@bookTicker"]).await
 }
 
 #[track_caller]
-fn check(said: &Said, cause: &str, advice: &str) {
-    assert_eq!(said.code, Some(69), "{}", said.log);
+fn check(captured: &CaptureOutput, cause: &str, advice: &str) {
+    assert_eq!(captured.code, Some(69), "{}", captured.log);
     let warnings: Vec<&str> =
-        said.log.lines().filter(|line| line.contains(" WARN Nothing recorded in 5s: ")).collect();
-    assert_eq!(warnings.len(), 1, "{}", said.log);
+        captured.log.lines().filter(|line| line.contains(" WARN Nothing recorded in 5s: ")).collect();
+    assert_eq!(warnings.len(), 1, "{}", captured.log);
     assert!(warnings[0].contains(cause) && warnings[0].contains(advice), "{warnings:?}");
-    assert!(said.log.contains("ERROR Nothing was recorded: "), "{}", said.log);
+    assert!(captured.log.contains("ERROR Nothing was recorded: "), "{}", captured.log);
     assert_eq!(
-        (&said.object["complete"], &said.manifest["complete"]),
+        (&captured.object["complete"], &captured.manifest["complete"]),
         (&false.into(), &false.into())
     );
-    assert_eq!(said.object["empty"].as_array().unwrap().len(), 1);
-    let because = said.manifest["ended_because"].as_str().unwrap();
+    assert_eq!(captured.object["empty"].as_array().unwrap().len(), 1);
+    let because = captured.manifest["ended_because"].as_str().unwrap();
     assert!(because.ends_with("nothing was recorded"), "{because}");
-    if !said.log.contains("csgoroll") {
-        assert!(!said.log.contains("CSGOROLL") && !said.log.contains("cookie"), "{}", said.log);
+    if !captured.log.contains("csgoroll") {
+        assert!(!captured.log.contains("CSGOROLL") && !captured.log.contains("cookie"), "{}", captured.log);
     }
 }
 
-/// Answers every request with this.
-async fn refusing(answer: &'static str) -> (String, tokio::task::JoinHandle<()>) {
+/// Starts a server that answers every request with `answer`.
+async fn answering(answer: &'static str) -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {
@@ -70,60 +70,60 @@ async fn refusing(answer: &'static str) -> (String, tokio::task::JoinHandle<()>)
 }
 
 #[tokio::test]
-async fn a_capture_that_records_nothing_warns_while_it_runs_and_exits_with_69() {
-    let silent = Server::start(|mut peer: Peer| async move { peer.stay().await }).await;
+async fn an_empty_capture_warns_while_it_runs_and_exits_with_69() {
+    let silent = Server::start(|mut peer: Peer| async move { peer.wait_for_disconnect().await }).await;
     let error = Server::start(|mut peer: Peer| async move {
-        peer.say(r#"{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":null}"#).await;
-        peer.stay().await;
+        peer.send_text(r#"{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":null}"#).await;
+        peer.wait_for_disconnect().await;
     })
     .await;
     let binary = Server::start(|mut peer: Peer| async move {
-        peer.say_bytes(b"\x1f\x8b").await;
-        peer.say_bytes(b"\x1f\x8b").await;
-        peer.stay().await;
+        peer.send_binary(b"\x1f\x8b").await;
+        peer.send_binary(b"\x1f\x8b").await;
+        peer.wait_for_disconnect().await;
     })
     .await;
-    let (legal, _legal) = refusing("HTTP/1.1 451 No\r\nContent-Length: 0\r\n\r\n").await;
+    let (legal, _legal) = answering("HTTP/1.1 451 No\r\nContent-Length: 0\r\n\r\n").await;
     let (banned, _banned) =
-        refusing("HTTP/1.1 418 I'm a teapot\r\nRetry-After: 7200\r\n\r\n").await;
-    let (gone, _gone) = refusing("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        answering("HTTP/1.1 418 I'm a teapot\r\nRetry-After: 7200\r\n\r\n").await;
+    let (gone, _gone) = answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     let (silent_url, error_url, binary_url) =
         (silent.url("/ws"), error.url("/ws"), binary.url("/ws"));
     let binary_words = ["--url", binary_url.as_str()];
     let (silent, error, binary, legal, banned, gone) = tokio::join!(
-        captured_spot(&silent_url),
-        captured_spot(&error_url),
-        captured(&binary_words),
-        captured_spot(&legal),
-        captured_spot(&banned),
-        captured_spot(&gone),
+        capture_spot(&silent_url),
+        capture_spot(&error_url),
+        capture(&binary_words),
+        capture_spot(&legal),
+        capture_spot(&banned),
+        capture_spot(&gone),
     );
     check(&silent, "connected, but the server sent no message", "--binance-spot");
-    check(&error, "the server answered with an error: ", "the spelling of the symbol");
+    check(&error, "the server returned an error: ", "the spelling of the symbol");
     assert!(error.log.contains("unknown stream"), "{}", error.log);
     assert_eq!(error.object["messages"], 1, "the error itself is recorded");
-    check(&binary, "only binary messages came (2)", "--url");
+    check(&binary, "only binary messages arrived (2)", "--url");
     assert_eq!((&binary.object["binary_skipped"], &binary.object["lost"]), (&2.into(), &0.into()));
     assert_eq!(binary.manifest["sources"][0]["binary_skipped"], 2);
-    check(&legal, "HTTP 451: unavailable for legal reasons", "comes from --binance-spot");
-    check(&banned, "HTTP 418: this IP address is banned", "comes from --binance-spot");
+    check(&legal, "HTTP 451: unavailable for legal reasons", "Check --binance-spot");
+    check(&banned, "HTTP 418: this IP address is banned", "Check --binance-spot");
     assert!(
         banned.log.contains("Retry-After of 7200s obeyed: no attempt before "),
         "{}",
         banned.log
     );
-    check(&gone, "HTTP 404: there is no feed at this address", "comes from --binance-spot");
+    check(&gone, "HTTP 404: there is no feed at this address", "Check --binance-spot");
     assert!(gone.log.contains("; check --binance-spot"), "{}", gone.log);
 }
 
 #[tokio::test]
-async fn one_source_that_is_silent_leaves_a_capture_of_others_complete_and_is_named() {
+async fn a_silent_source_is_named_and_the_capture_of_the_others_is_complete() {
     let server = Server::start(|mut peer: Peer| async move {
         if peer.path.contains("quiet") {
-            peer.stay().await;
+            peer.wait_for_disconnect().await;
         }
-        peer.say("{}").await;
-        peer.stay().await;
+        peer.send_text("{}").await;
+        peer.wait_for_disconnect().await;
     })
     .await;
     let directory = TempDir::new().unwrap();
@@ -141,12 +141,12 @@ async fn one_source_that_is_silent_leaves_a_capture_of_others_complete_and_is_na
 #[tokio::test]
 async fn a_message_over_the_limit_is_counted_in_the_summary_and_in_the_manifest() {
     let server = Server::start(|mut peer: Peer| async move {
-        peer.say("{}").await;
+        peer.send_text("{}").await;
         if peer.number == 1 {
             let long = "x".repeat(sniper::ws::MESSAGE_BYTES_MAX + 1);
-            peer.say(&format!("\"{long}\"")).await;
+            peer.send_text(&format!("\"{long}\"")).await;
         }
-        peer.stay().await;
+        peer.wait_for_disconnect().await;
     })
     .await;
     let directory = TempDir::new().unwrap();
@@ -159,7 +159,8 @@ async fn a_message_over_the_limit_is_counted_in_the_summary_and_in_the_manifest(
     assert_eq!(manifest["sources"][0]["too_long"], 1);
 }
 
-/// The marketplace ends the subscription on the live connection: a time that was not heard.
+/// The marketplace ends the subscription on an open connection, so the time until its renewal is a
+/// gap.
 #[tokio::test]
 async fn an_ended_subscription_is_a_gap_of_the_recording() {
     use crate::feed::peer::{self, batch};
@@ -167,14 +168,14 @@ async fn an_ended_subscription_is_a_gap_of_the_recording() {
     let server = peer::Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         peer.text().await;
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (id, _) = peer.subscription().await;
         peer.subscription().await;
-        peer.say(&batch(&id, &["a"])).await;
-        peer.say(&format!(r#"{{"id":"{id}","type":"complete"}}"#)).await;
+        peer.send_text(&batch(&id, &["a"])).await;
+        peer.send_text(&format!(r#"{{"id":"{id}","type":"complete"}}"#)).await;
         let (again, _) = peer.subscription().await;
-        peer.say(&batch(&again, &["b"])).await;
-        peer.drained().await;
+        peer.send_text(&batch(&again, &["b"])).await;
+        peer.read_until_close().await;
     })
     .await;
     let endpoints =
@@ -188,7 +189,7 @@ async fn an_ended_subscription_is_a_gap_of_the_recording() {
     let manifest = manifest(&outcome.directory).unwrap();
     let gaps = manifest["connection_gaps"].as_array().unwrap();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert!(gaps[0]["cause"].as_str().unwrap().contains("it was completed"), "{gaps:?}");
+    assert!(gaps[0]["cause"].as_str().unwrap().contains("completed by the server"), "{gaps:?}");
     assert_eq!((&gaps[0]["open"], &gaps[0]["attempts"]), (&false.into(), &0.into()));
     assert!(gaps[0]["duration_ms"].as_u64() >= Some(250), "{gaps:?}");
     assert_eq!(manifest["total_reconnects"], 0);

@@ -1,4 +1,4 @@
-//! What is in a recording, and what it says about what is not.
+//! The content of a recording, and its manifest with gaps and losses.
 
 use std::{
     io,
@@ -23,12 +23,12 @@ use super::*;
 const TICKER: &str = r#"{"e":"bookTicker","u":400900217,"s":"BTCUSDT","b":"25.35190000","B":"31.21","a":"25.36520000","A":"40.66","T":1568014460891,"E":1568014460893}"#;
 
 #[tokio::test]
-async fn each_source_is_recorded_exactly_into_a_file_of_its_own() {
+async fn each_source_is_recorded_exactly_into_a_separate_file() {
     let server = Server::start(|mut peer: Peer| async move {
         let path = peer.path.clone();
-        peer.say(TICKER).await;
-        peer.say(&format!("{{\"path\":\"{path}\"}}")).await;
-        peer.stay().await;
+        peer.send_text(TICKER).await;
+        peer.send_text(&format!("{{\"path\":\"{path}\"}}")).await;
+        peer.wait_for_disconnect().await;
     })
     .await;
     let bases = SourceUrls {
@@ -82,20 +82,20 @@ async fn each_source_is_recorded_exactly_into_a_file_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_gap_is_counted_from_the_last_proof_of_life_to_the_first_data() {
+async fn a_gap_lasts_from_the_last_activity_to_the_first_message() {
     let ended = Arc::new(Mutex::new(Vec::<(u64, u64)>::new()));
     let stamps = Arc::clone(&ended);
     let server = Server::start(move |mut peer: Peer| {
         let stamps = Arc::clone(&stamps);
         async move {
             if peer.number == 2 {
-                // Up, and gone without a word: one more attempt, and still the same gap.
+                // A connection without a message is one more attempt within the same gap.
                 return;
             }
-            peer.say(&format!("{{\"n\":{}}}", peer.number)).await;
+            peer.send_text(&format!("{{\"n\":{}}}", peer.number)).await;
             stamps.lock().unwrap().push((u64::try_from(peer.number).unwrap(), clock::now_ns()));
             if peer.number == 3 {
-                peer.stay().await;
+                peer.wait_for_disconnect().await;
             }
         }
     })
@@ -127,7 +127,7 @@ async fn a_gap_is_counted_from_the_last_proof_of_life_to_the_first_data() {
 }
 
 #[tokio::test]
-async fn a_gap_that_still_lasts_is_open_and_a_server_that_was_never_there_is_one() {
+async fn a_server_that_was_never_reached_is_an_open_gap() {
     let directory = TempDir::new().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/x", listener.local_addr().unwrap());
@@ -145,44 +145,44 @@ async fn a_gap_that_still_lasts_is_open_and_a_server_that_was_never_there_is_one
 }
 
 #[tokio::test]
-async fn subscriptions_are_said_first_and_said_again() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = Arc::clone(&heard);
+async fn subscriptions_are_sent_first_on_every_connection() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&received);
     let server = Server::start(move |mut peer: Peer| {
-        let hears = Arc::clone(&hears);
+        let sink = Arc::clone(&sink);
         async move {
             for _ in 0..2 {
-                let text = peer.hear().await.unwrap();
-                hears.lock().unwrap().push((peer.number, text));
+                let text = peer.recv_text().await.unwrap();
+                sink.lock().unwrap().push((peer.number, text));
             }
-            peer.say(r#"{"result":null,"id":1}"#).await;
+            peer.send_text(r#"{"result":null,"id":1}"#).await;
             if peer.number == 2 {
-                peer.stay().await;
+                peer.wait_for_disconnect().await;
             }
         }
     })
     .await;
     let directory = TempDir::new().unwrap();
     let subscribe = [r#"{"op":"a"}"#, r#"{"op":"b","key":"not to be written"}"#].map(String::from);
-    let sources = vec![CaptureSource::at(&server.url("/x"), &subscribe).unwrap()];
+    let sources = vec![CaptureSource::from_url(&server.url("/x"), &subscribe).unwrap()];
     let outcome = until(plan(sources, quick(), &directory), &directory, |manifest| {
         manifest["sources"][0]["messages"] == 2
     })
     .await;
     let expected: Vec<(usize, String)> =
         (1..=2).flat_map(|number| subscribe.clone().map(|text| (number, text))).collect();
-    assert_eq!(*heard.lock().unwrap(), expected);
+    assert_eq!(*received.lock().unwrap(), expected);
     let manifest = manifest(&outcome.directory).unwrap().to_string();
     assert!(!manifest.contains("not to be written"), "{manifest}");
 }
 
 #[tokio::test]
-async fn binary_frames_are_counted_and_what_is_no_json_is_recorded_as_it_is() {
+async fn binary_frames_are_counted_and_invalid_json_is_recorded_verbatim() {
     let server = Server::start(|mut peer: Peer| async move {
-        peer.say_bytes(b"\x00\x01").await;
-        peer.say("not \u{1}JSON").await;
-        peer.say("{}").await;
-        peer.stay().await;
+        peer.send_binary(b"\x00\x01").await;
+        peer.send_text("not \u{1}JSON").await;
+        peer.send_text("{}").await;
+        peer.wait_for_disconnect().await;
     })
     .await;
     let directory = TempDir::new().unwrap();
@@ -196,7 +196,7 @@ async fn binary_frames_are_counted_and_what_is_no_json_is_recorded_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_given_up_leaves_the_others_be_and_the_capture_incomplete() {
+async fn a_failed_source_does_not_stop_the_others_but_makes_the_capture_incomplete() {
     let dials = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&dials);
     let server = Server::start(move |mut peer: Peer| {
@@ -206,9 +206,9 @@ async fn a_source_that_is_given_up_leaves_the_others_be_and_the_capture_incomple
                 dials.fetch_add(1, Ordering::SeqCst);
             } else if peer.number <= 2 {
                 while dials.load(Ordering::SeqCst) < 2 {
-                    soon().await;
+                    poll_delay().await;
                 }
-                peer.say("{}").await;
+                peer.send_text("{}").await;
             }
         }
     })
@@ -228,7 +228,7 @@ async fn a_source_that_is_given_up_leaves_the_others_be_and_the_capture_incomple
     assert!(manifest["ended_because"].as_str().unwrap().contains("/gone"), "{manifest}");
 }
 
-/// A disk that is full after a moment.
+/// A disk that can be filled at any time.
 #[derive(Clone, Default)]
 struct FullDisk(Arc<AtomicBool>);
 
@@ -269,8 +269,8 @@ impl DiskFile for FullFile {
         self.file.sync()
     }
 
-    fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.file.cut(len)
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
     }
 }
 
@@ -278,8 +278,8 @@ impl DiskFile for FullFile {
 async fn a_full_disk_stops_the_capture_with_an_error() {
     let server = Server::start(|mut peer: Peer| async move {
         loop {
-            peer.say("{}").await;
-            soon().await;
+            peer.send_text("{}").await;
+            poll_delay().await;
         }
     })
     .await;
@@ -293,7 +293,7 @@ async fn a_full_disk_stops_the_capture_with_an_error() {
             written.is_some_and(|written| written["sources"][0]["messages"].as_u64() > Some(0))
         };
         while !has_lines(&path) {
-            soon().await;
+            poll_delay().await;
         }
         full.0.store(true, Ordering::SeqCst);
     });
@@ -315,27 +315,27 @@ async fn a_full_disk_stops_the_capture_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_capture_that_cannot_begin_says_so() {
+async fn a_capture_that_cannot_start_returns_its_exit_code() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     let plan = CapturePlan::new(own("ws://127.0.0.1:9/x"), &file);
-    let refused = capture::run(plan, RealDisk, std::future::pending()).await;
-    assert_eq!(refused.unwrap_err().exit_code(), 73);
+    let rejected = capture::run(plan, RealDisk, std::future::pending()).await;
+    assert_eq!(rejected.unwrap_err().exit_code(), 73);
     let plan = CapturePlan::new(vec![CaptureSource::marketplace()], directory.path());
-    let refused = capture::run(plan, RealDisk, std::future::pending()).await;
-    assert_eq!(refused.unwrap_err().exit_code(), 78);
+    let rejected = capture::run(plan, RealDisk, std::future::pending()).await;
+    assert_eq!(rejected.unwrap_err().exit_code(), 78);
 }
 
-/// Ten thousand messages in a burst: none is lost, and their order is kept.
+/// None of ten thousand messages in a burst is lost or reordered.
 #[tokio::test]
-async fn a_burst_is_recorded_whole() {
+async fn a_burst_is_recorded_completely() {
     const COUNT: u64 = 10_000;
     let server = Server::start(|mut peer: Peer| async move {
         for number in 0..COUNT {
-            peer.say(&number.to_string()).await;
+            peer.send_text(&number.to_string()).await;
         }
-        peer.stay().await;
+        peer.wait_for_disconnect().await;
     })
     .await;
     let directory = TempDir::new().unwrap();

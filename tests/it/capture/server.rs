@@ -1,5 +1,5 @@
-//! A server of plain JSON that plays a script anew for each connection.
-#![expect(clippy::result_large_err, reason = "the library wants to be answered so")]
+//! A WebSocket server for plain JSON that runs a script for each connection.
+#![expect(clippy::result_large_err, reason = "the callback's signature is given by tungstenite")]
 
 use std::{
     sync::{
@@ -16,30 +16,30 @@ use tokio_tungstenite::{
     tungstenite::{Message, handshake::server::Request, handshake::server::Response},
 };
 
-/// How long anything here may take.
+/// Maximum duration of a step of a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// One connection, as its server sees it.
+/// The server's side of one connection.
 pub(crate) struct Peer {
     socket: WebSocketStream<TcpStream>,
-    /// The path that was asked for.
+    /// Path of the upgrade request.
     pub(crate) path: String,
-    /// Which connection it is, counted from 1.
+    /// Number of the connection, counted from 1.
     pub(crate) number: usize,
 }
 
 impl Peer {
-    pub(crate) async fn say(&mut self, text: &str) {
-        // Whoever has gone hears nothing.
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        // The client may have disconnected.
         drop(self.socket.send(Message::text(text)).await);
     }
 
-    pub(crate) async fn say_bytes(&mut self, bytes: &'static [u8]) {
+    pub(crate) async fn send_binary(&mut self, bytes: &'static [u8]) {
         self.socket.send(Message::binary(bytes)).await.unwrap();
     }
 
-    /// The next text; `None` when the client has gone.
-    pub(crate) async fn hear(&mut self) -> Option<String> {
+    /// Returns the next text, or `None` once the client has disconnected.
+    pub(crate) async fn recv_text(&mut self) -> Option<String> {
         loop {
             match self.socket.next().await? {
                 Ok(Message::Text(text)) => return Some(text.to_string()),
@@ -49,13 +49,13 @@ impl Peer {
         }
     }
 
-    /// Stays until the client goes.
-    pub(crate) async fn stay(&mut self) {
-        while self.hear().await.is_some() {}
+    /// Keeps the connection open until the client disconnects.
+    pub(crate) async fn wait_for_disconnect(&mut self) {
+        while self.recv_text().await.is_some() {}
     }
 }
 
-/// A server on a port of its own, until it is dropped.
+/// A server on a free port, stopped on drop.
 pub(crate) struct Server {
     address: String,
     accepting: tokio::task::JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! The way that a running bot goes, from a message to its listings.
+//! The production parser, from a message to its listings.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use sniper::{
     ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
-use super::plain::Brought;
+use super::plain::ParsedMessage;
 
-/// A socket's conversation, whose only subscription has the id 1.
+/// Parser state of one connection, with a single subscription of id 1.
 pub(crate) struct Reader {
     machine: SubscriptionState<GraphqlTransportWs>,
     now: Instant,
@@ -26,18 +26,18 @@ impl Default for Reader {
             Duration::from_secs(1),
             Duration::from_secs(1),
         );
-        machine.want(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
+        machine.subscribe(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
         machine.open();
         let acked = machine.receive::<NextPayload<'_>>(r#"{"type":"connection_ack"}"#, now);
-        assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "the greeting was not acknowledged");
+        assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "connection_init was not acknowledged");
         while machine.due(now).is_some() {}
         Self { machine, now }
     }
 }
 
 impl Reader {
-    /// Hands each listing of a message to the caller. Returns how many had to be dropped; `None`:
-    /// the message cannot be read and is dropped whole.
+    /// Calls `on_trade` for each listing of a message. Returns the number of dropped listings, or
+    /// `None` if the whole message is unreadable.
     pub(crate) fn each<'a>(
         &mut self,
         text: &'a str,
@@ -55,15 +55,15 @@ impl Reader {
         Some(unreadable)
     }
 
-    /// All that a message brings; `None`: it cannot be read and is dropped whole.
-    pub(crate) fn read(&mut self, text: &str) -> Option<Brought> {
+    /// Returns the content of a message, or `None` if the whole message is unreadable.
+    pub(crate) fn read(&mut self, text: &str) -> Option<ParsedMessage> {
         let mut trades = Vec::new();
         let unreadable = self.each(text, |trade| trades.push(trade.into_owned()))?;
-        Some(Brought { trades, unreadable })
+        Some(ParsedMessage { trades, unreadable })
     }
 }
 
-/// Wishes that the messages of these tests meet, or just do not.
+/// Returns a whitelist that the test messages match or narrowly miss.
 pub(crate) fn whitelist() -> Whitelist {
     let entry = |item: &str, max_price| WhitelistEntry {
         name: None,

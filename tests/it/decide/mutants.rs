@@ -1,12 +1,11 @@
-//! Messages that a hostile or broken server could send: good ones, taken apart and put together
-//! wrongly.
-#![expect(clippy::indexing_slicing, reason = "what is chosen is taken modulo what there is")]
+//! Mutations of valid messages, as a hostile or broken server could send them.
+#![expect(clippy::indexing_slicing, reason = "indices are taken modulo the length")]
 
 use proptest::prelude::*;
 
-use super::plain::Plain;
+use super::plain::JsonTree;
 
-/// Texts that stand where a value belongs.
+/// Replacements for values.
 const VALUES: [&str; 44] = [
     "null",
     "true",
@@ -54,7 +53,7 @@ const VALUES: [&str; 44] = [
     "{\"trade\":null}",
 ];
 
-/// Keys that mean something somewhere.
+/// Keys that the parsers interpret.
 const KEYS: [&str; 28] = [
     "id",
     "type",
@@ -86,7 +85,7 @@ const KEYS: [&str; 28] = [
     "value",
 ];
 
-/// JSON in pieces: every scalar and every key as it stands in the text.
+/// A JSON tree that keeps every scalar and every key as source text.
 #[derive(Clone, Debug)]
 enum Node {
     Scalar(String),
@@ -94,40 +93,41 @@ enum Node {
     Object(Vec<(String, Node)>),
 }
 
-/// One thing that is done to a message. The numbers choose, modulo what there is to choose from.
+/// One mutation. The numbers select place and value, modulo the number of choices.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub(crate) struct Mutation {
     kind: u8,
     place: u16,
     pick: u16,
 }
 
-pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
-    // Mostly what leaves it JSON: entries of objects first, then values, then the text itself.
+pub(crate) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
+    // Most mutations keep the text valid JSON: entries of objects are the most frequent target,
+    // then values, then the text itself.
     let kind = prop_oneof![8 => 0_u8..6, 3 => 6_u8..9, 1 => 9_u8..12];
-    let change = (kind, any::<u16>(), any::<u16>());
-    prop::collection::vec(change.prop_map(|(kind, place, pick)| Change { kind, place, pick }), 0..5)
+    let mutation = (kind, any::<u16>(), any::<u16>());
+    prop::collection::vec(mutation.prop_map(|(kind, place, pick)| Mutation { kind, place, pick }), 0..5)
 }
 
-/// The message with all of this done to it.
-pub(crate) fn changed(text: &str, changes: &[Change]) -> String {
-    let mut tree = Node::of(&Plain::read(text).unwrap());
-    let (in_tree, in_text): (Vec<Change>, Vec<Change>) =
-        changes.iter().copied().partition(|change| change.kind < 9);
-    for change in in_tree {
-        let is_in_reach = match change.kind {
+/// Applies mutations to a message.
+pub(crate) fn mutated(text: &str, mutations: &[Mutation]) -> String {
+    let mut tree = Node::of(&JsonTree::read(text).unwrap());
+    let (in_tree, in_text): (Vec<Mutation>, Vec<Mutation>) =
+        mutations.iter().copied().partition(|mutation| mutation.kind < 9);
+    for mutation in in_tree {
+        let predicate = match mutation.kind {
             0..6 => |node: &Node| matches!(node, Node::Object(_)),
             _ => |_: &Node| true,
         };
-        let count = tree.count(is_in_reach);
-        let mut place = usize::from(change.place) % count.max(1);
-        if let Some(node) = tree.nth(is_in_reach, &mut place) {
-            change.apply(node);
+        let count = tree.count(predicate);
+        let mut place = usize::from(mutation.place) % count.max(1);
+        if let Some(node) = tree.nth(predicate, &mut place) {
+            mutation.apply(node);
         }
     }
     let mut text = tree.write();
-    for change in in_text {
-        change.apply_to_text(&mut text);
+    for mutation in in_text {
+        mutation.apply_to_text(&mut text);
     }
     text
 }
@@ -136,7 +136,7 @@ fn picked<T: Copy>(from: &[T], pick: u16) -> T {
     from[usize::from(pick) % from.len()]
 }
 
-impl Change {
+impl Mutation {
     fn apply(self, node: &mut Node) {
         let pick = usize::from(self.pick >> 6);
         let value = Node::Scalar(picked(&VALUES, self.pick).to_owned());
@@ -216,7 +216,7 @@ impl Change {
     }
 }
 
-/// One character of a quoted text as `\uXXXX`.
+/// Replaces one character of a quoted text with its `\uXXXX` escape.
 fn escaped(quoted: &str, pick: u16) -> String {
     let inner = &quoted[1..quoted.len() - 1];
     if inner.is_empty() || inner.contains('\\') {
@@ -231,33 +231,33 @@ fn escaped(quoted: &str, pick: u16) -> String {
 }
 
 impl Node {
-    fn of(value: &Plain) -> Self {
+    fn of(value: &JsonTree) -> Self {
         let quoted = |text: &str| serde_json::to_string(text).unwrap();
         match value {
-            Plain::Null => Self::Scalar("null".to_owned()),
-            Plain::Bool(is) => Self::Scalar(is.to_string()),
-            Plain::Number(text) => Self::Scalar(text.clone()),
-            Plain::Text(text) => Self::Scalar(quoted(text)),
-            Plain::List(values) => Self::List(values.iter().map(Self::of).collect()),
-            Plain::Object(entries) => Self::Object(
+            JsonTree::Null => Self::Scalar("null".to_owned()),
+            JsonTree::Bool(is) => Self::Scalar(is.to_string()),
+            JsonTree::Number(text) => Self::Scalar(text.clone()),
+            JsonTree::Text(text) => Self::Scalar(quoted(text)),
+            JsonTree::List(values) => Self::List(values.iter().map(Self::of).collect()),
+            JsonTree::Object(entries) => Self::Object(
                 entries.iter().map(|(key, value)| (quoted(key), Self::of(value))).collect(),
             ),
         }
     }
 
-    /// How many nodes are such, this one among them.
-    fn count(&self, is_such: fn(&Self) -> bool) -> usize {
+    /// Counts the nodes that satisfy the predicate, including this one.
+    fn count(&self, predicate: fn(&Self) -> bool) -> usize {
         let inside = match self {
             Self::Scalar(_) => 0,
-            Self::List(nodes) => nodes.iter().map(|node| node.count(is_such)).sum(),
-            Self::Object(entries) => entries.iter().map(|(_, node)| node.count(is_such)).sum(),
+            Self::List(nodes) => nodes.iter().map(|node| node.count(predicate)).sum(),
+            Self::Object(entries) => entries.iter().map(|(_, node)| node.count(predicate)).sum(),
         };
-        inside + usize::from(is_such(self))
+        inside + usize::from(predicate(self))
     }
 
-    /// The one at this place among those that are such, from the outside in.
-    fn nth(&mut self, is_such: fn(&Self) -> bool, place: &mut usize) -> Option<&mut Self> {
-        if is_such(self) {
+    /// Returns the n-th node that satisfies the predicate, in pre-order.
+    fn nth(&mut self, predicate: fn(&Self) -> bool, place: &mut usize) -> Option<&mut Self> {
+        if predicate(self) {
             if *place == 0 {
                 return Some(self);
             }
@@ -265,9 +265,9 @@ impl Node {
         }
         match self {
             Self::Scalar(_) => None,
-            Self::List(nodes) => nodes.iter_mut().find_map(|node| node.nth(is_such, place)),
+            Self::List(nodes) => nodes.iter_mut().find_map(|node| node.nth(predicate, place)),
             Self::Object(entries) => {
-                entries.iter_mut().find_map(|(_, node)| node.nth(is_such, place))
+                entries.iter_mut().find_map(|(_, node)| node.nth(predicate, place))
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The plain way from a message to its listings: `serde_json` builds a tree, and the tree is asked.
+//! Reference parser: `serde_json` builds a tree, and the listings are read from the tree.
 //!
-//! It is written for being right and not for being fast, shares only the vocabulary (amounts,
-//! moments, names) with the fast way, and is what the fast way must agree with. A number is kept as
-//! the text that it is, since `1e400` is JSON and money is no float.
+//! It is written for correctness and not for speed. It shares only the value types (amounts, times,
+//! names) with the production parser, which must agree with it. A number is kept as text, since
+//! `1e400` is valid JSON and money is not a float.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -16,21 +16,21 @@ use sniper::{
     domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
 };
 
-/// How deeply arrays and objects may nest, as in `serde_json`'s own values.
+/// Maximum nesting of arrays and objects, the same as for `serde_json::Value`.
 const DEPTH_MAX: u32 = 127;
 
-/// A JSON value; an object keeps every entry in its order.
+/// A JSON value. An object keeps all entries in order, including repeated keys.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Plain {
+pub(crate) enum JsonTree {
     Null,
     Bool(bool),
     Number(String),
     Text(String),
-    List(Vec<Plain>),
-    Object(Vec<(String, Plain)>),
+    List(Vec<JsonTree>),
+    Object(Vec<(String, JsonTree)>),
 }
 
-/// The entries of an object, the values unread.
+/// Entries of an object, with unparsed values.
 struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Entries<'de> {
@@ -55,8 +55,8 @@ impl<'de> Deserialize<'de> for Entries<'de> {
     }
 }
 
-impl Plain {
-    /// Reads a whole text; `None` where it is not JSON.
+impl JsonTree {
+    /// Parses a whole text. Returns `None` if it is not JSON.
     pub(crate) fn read(text: &str) -> Option<Self> {
         Self::of(serde_json::from_str(text).ok()?, DEPTH_MAX)
     }
@@ -89,17 +89,17 @@ impl Plain {
         if let Self::Object(entries) = self { entries } else { &[] }
     }
 
-    /// Every value that stands behind a key.
+    /// Returns all values of a key.
     fn all(&self, key: &str) -> impl DoubleEndedIterator<Item = &Self> {
         self.entries().iter().filter(move |(found, _)| found == key).map(|(_, value)| value)
     }
 
-    /// The value behind a key; of several the last.
+    /// Returns the last value of a key.
     fn get(&self, key: &str) -> Option<&Self> {
         self.all(key).next_back()
     }
 
-    /// Whether one of these keys stands twice.
+    /// Returns `true` if one of these keys is repeated.
     fn repeats(&self, keys: &[&str]) -> bool {
         keys.iter().any(|key| self.all(key).count() > 1)
     }
@@ -113,80 +113,80 @@ impl Plain {
     }
 }
 
-/// What one message brings.
+/// Content of one message.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Brought {
-    /// The listings, in the order sent.
+pub(crate) struct ParsedMessage {
+    /// Listings in the order of the message.
     pub(crate) trades: Vec<Trade<'static>>,
-    /// How many listings had to be dropped.
+    /// Number of dropped listings.
     pub(crate) unreadable: u32,
 }
 
-/// Reads one message of a socket whose only subscription has the id 1. `None`: it cannot be read
-/// and is dropped whole.
-pub(crate) fn read(text: &str) -> Option<Brought> {
-    let message = Plain::read(text)?;
-    let is_object = matches!(message, Plain::Object(_));
+/// Reads one message of a connection with a single subscription of id 1. Returns `None` if the
+/// whole message is unreadable.
+pub(crate) fn read(text: &str) -> Option<ParsedMessage> {
+    let message = JsonTree::read(text)?;
+    let is_object = matches!(message, JsonTree::Object(_));
     if !is_object || message.repeats(&["type", "id", "payload"]) {
         return None;
     }
-    if message.get("type").and_then(Plain::text) != Some("next") {
-        return Some(Brought::default());
+    if message.get("type").and_then(JsonTree::text) != Some("next") {
+        return Some(ParsedMessage::default());
     }
     let payload = message.get("payload")?;
-    let id = message.get("id").and_then(Plain::text).and_then(|id| id.parse::<u64>().ok());
-    Some(if id == Some(1) { brought(payload) } else { Brought::default() })
+    let id = message.get("id").and_then(JsonTree::text).and_then(|id| id.parse::<u64>().ok());
+    Some(if id == Some(1) { parse_payload(payload) } else { ParsedMessage::default() })
 }
 
-fn brought(payload: &Plain) -> Brought {
+fn parse_payload(payload: &JsonTree) -> ParsedMessage {
     const EVENTS: [(&str, &str, TradeEvent, Generation); 3] = [
         ("createTrade", "trade", TradeEvent::Listed, Generation::A),
         ("createTrades", "trades", TradeEvent::Listed, Generation::B),
         ("updateTrade", "trade", TradeEvent::Updated, Generation::A),
     ];
-    let mut brought = Brought::default();
+    let mut parsed = ParsedMessage::default();
     let (mut events, mut is_repeated) = (0, payload.repeats(&["data"]));
-    for (key, value) in payload.all("data").flat_map(Plain::entries) {
+    for (key, value) in payload.all("data").flat_map(JsonTree::entries) {
         let Some((_, list, event, generation)) = EVENTS.into_iter().find(|(name, ..)| name == key)
         else {
             continue;
         };
         events += 1;
         is_repeated |= value.repeats(&[list]);
-        brought.unreadable += u32::from(!matches!(value, Plain::Null | Plain::Object(_)));
+        parsed.unreadable += u32::from(!matches!(value, JsonTree::Null | JsonTree::Object(_)));
         for listings in value.all(list) {
             let listings = match listings {
-                Plain::Null => &[],
-                Plain::List(listings) => &listings[..],
+                JsonTree::Null => &[],
+                JsonTree::List(listings) => &listings[..],
                 one => std::slice::from_ref(one),
             };
             for listing in listings {
                 match trade(listing, event, generation) {
-                    Some(trade) => brought.trades.push(trade),
-                    None => brought.unreadable += 1,
+                    Some(trade) => parsed.trades.push(trade),
+                    None => parsed.unreadable += 1,
                 }
             }
         }
     }
-    // Of listings with one id that differ, none can be bought.
-    let read = brought.trades.clone();
-    for trade in &mut brought.trades {
+    // Listings with the same id and different content are all unbuyable.
+    let read = parsed.trades.clone();
+    for trade in &mut parsed.trades {
         if read.iter().any(|other| other.id == trade.id && other != trade) {
             trade.defects.add(Defect::Conflict);
         }
     }
     if is_repeated || events > 1 {
-        brought.trades.iter_mut().for_each(|trade| trade.defects.add(Defect::RepeatedKey));
+        parsed.trades.iter_mut().for_each(|trade| trade.defects.add(Defect::RepeatedKey));
     }
-    brought
+    parsed
 }
 
-/// A field that must be there and be read.
+/// Reads a required field.
 fn required<T>(
     defects: &mut Defects,
     defect: Defect,
-    value: Option<&Plain>,
-    read: impl Fn(&Plain) -> Option<T>,
+    value: Option<&JsonTree>,
+    read: impl Fn(&JsonTree) -> Option<T>,
 ) -> Option<T> {
     let value = value.and_then(read);
     if value.is_none() {
@@ -195,48 +195,48 @@ fn required<T>(
     value
 }
 
-/// A field that may be null, and absent too where `or_absent` says so.
+/// Reads a field that may be null, and may be absent if `or_absent` is set.
 fn nullable<T>(
     defects: &mut Defects,
     (defect, or_absent): (Defect, bool),
-    value: Option<&Plain>,
-    read: impl Fn(&Plain) -> Option<T>,
+    value: Option<&JsonTree>,
+    read: impl Fn(&JsonTree) -> Option<T>,
 ) -> Option<T> {
-    let is_fine = match value {
+    let is_valid = match value {
         None => or_absent,
-        Some(Plain::Null) => true,
+        Some(JsonTree::Null) => true,
         Some(value) => read(value).is_some(),
     };
-    if !is_fine {
+    if !is_valid {
         defects.add(defect);
     }
     value.and_then(read)
 }
 
-fn moment(value: &Plain) -> Option<UnixMs> {
+fn moment(value: &JsonTree) -> Option<UnixMs> {
     UnixMs::parse(value.text()?)
 }
 
-fn coins(value: &Plain) -> Option<Amount> {
-    Amount::parse(value.number()?).ok().filter(|coins| *coins > Amount::ZERO)
+fn amount(value: &JsonTree) -> Option<Amount> {
+    Amount::parse(value.number()?).ok().filter(|amount| *amount > Amount::ZERO)
 }
 
-fn float(value: &Plain) -> Option<PaintWear> {
+fn float(value: &JsonTree) -> Option<PaintWear> {
     PaintWear::parse(value.number()?)
 }
 
-fn range(value: &Plain) -> Option<(PaintWear, PaintWear)> {
+fn range(value: &JsonTree) -> Option<(PaintWear, PaintWear)> {
     let bound = |key| value.get(key).and_then(float);
-    bound("min").zip(bound("max")).filter(|(least, greatest)| least <= greatest)
+    bound("min").zip(bound("max")).filter(|(min, max)| min <= max)
 }
 
-fn items(value: &Plain) -> Option<&[Plain]> {
-    let Plain::List(items) = value else { return None };
-    items.first().is_none_or(|first| matches!(first, Plain::Object(_))).then_some(items)
+fn items(value: &JsonTree) -> Option<&[JsonTree]> {
+    let JsonTree::List(items) = value else { return None };
+    items.first().is_none_or(|first| matches!(first, JsonTree::Object(_))).then_some(items)
 }
 
-/// Whether a key that decides stands twice anywhere in a listing.
-fn repeats(listing: &Plain) -> bool {
+/// Returns `true` if a listing repeats a key that affects the decision.
+fn repeats(listing: &JsonTree) -> bool {
     const DECIDING: [&str; 13] = [
         "id",
         "status",
@@ -254,14 +254,14 @@ fn repeats(listing: &Plain) -> bool {
     ];
     listing.repeats(&DECIDING)
         || listing.all("avgPaintWearRange").any(|range| range.repeats(&["min", "max"]))
-        || listing.all("tradeItems").filter_map(items_of).any(|first| {
+        || listing.all("tradeItems").filter_map(first_item).any(|first| {
             first.repeats(&["marketName", "itemVariant"])
                 || first.all("itemVariant").any(|variant| variant.repeats(&["value"]))
         })
 }
 
-/// One listing; `None` where it has no usable id.
-fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<Trade<'static>> {
+/// Reads one listing. Returns `None` if it has no usable id.
+fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Option<Trade<'static>> {
     let id = TradeId::new(listing.get("id")?.text()?)?;
     let get = |key| listing.get(key);
     let mut defects = Defects::NONE;
@@ -270,7 +270,7 @@ fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<T
         value.text().map(TradeStatus::from_market)
     });
     let items = required(d, Defect::TradeItems, get("tradeItems"), |value| {
-        items(value).map(<[Plain]>::to_vec)
+        items(value).map(<[JsonTree]>::to_vec)
     });
     let first = items.as_ref().and_then(|items| items.first());
     let name = first.and_then(|first| first.get("marketName")?.text());
@@ -278,12 +278,12 @@ fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<T
         d.add(Defect::MarketName);
     }
     let name = name.unwrap_or_default();
-    let base_value = first.and_then(|first| coins(first.get("itemVariant")?.get("value")?));
+    let base_value = first.and_then(|first| amount(first.get("itemVariant")?.get("value")?));
     if first.is_some() && base_value.is_none() {
         d.add(Defect::BaseValue);
     }
     let own = nullable(d, (Defect::Depositor, false), get("depositor"), |value| {
-        (*value != Plain::Null).then_some(())
+        (*value != JsonTree::Null).then_some(())
     });
     let parts = ItemName::parse(name);
     let trade = Trade {
@@ -299,11 +299,11 @@ fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<T
         markup_percent: required(d, Defect::MarkupPercent, get("markupPercent"), |value| {
             sniper::domain::money::Percent::parse(value.number()?).ok()
         }),
-        total_value: required(d, Defect::TotalValue, get("totalValue"), coins),
+        total_value: required(d, Defect::TotalValue, get("totalValue"), amount),
         base_value,
         can_join: {
-            let flag = |value: &Plain| match value {
-                Plain::Bool(is) => Some(*is),
+            let flag = |value: &JsonTree| match value {
+                JsonTree::Bool(is) => Some(*is),
                 _ => None,
             };
             match generation {
@@ -332,7 +332,6 @@ fn trade(listing: &Plain, event: TradeEvent, generation: Generation) -> Option<T
     Some(Trade { defects, ..trade })
 }
 
-/// The first item of a list.
-fn items_of(value: &Plain) -> Option<&Plain> {
-    if let Plain::List(items) = value { items.first() } else { None }
+fn first_item(value: &JsonTree) -> Option<&JsonTree> {
+    if let JsonTree::List(items) = value { items.first() } else { None }
 }

@@ -1,10 +1,9 @@
-//! The way of a listing, from the bytes of its frame to the buy that is handed over: what is not on
-//! it. What lies before it is the socket, what lies behind it the connection for buying, which has a
-//! test of its own (`sending_a_buy_allocates_nothing`).
+//! The hot path from the bytes of a frame to the order: it neither allocates nor logs. The order
+//! client is tested separately (`sending_an_order_allocates_nothing`).
 #![expect(
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "what is not as expected fails the test"
+    reason = "an unexpected value fails the test"
 )]
 
 use std::{
@@ -30,40 +29,40 @@ use sniper::{
 };
 use tracing::subscriber::NoSubscriber;
 
-use super::{OF_B, fast};
+use super::{LISTING_B, fast};
 use crate::feed::Log;
 
-/// How long the ledger gets to renew its lease.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum wait for the ledger to renew its durable limit.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// Takes buys, and has no connection for them. How many lines had been logged by then is noted.
+/// Counts orders without sending them, and records how many lines were logged before each order.
 #[derive(Default)]
-struct Hands {
-    asked: AtomicU32,
+struct CountingSender {
+    orders: AtomicU32,
     log: Option<Log>,
     lines: AtomicUsize,
 }
 
-impl Hands {
+impl CountingSender {
     fn lines_so_far(&self) -> usize {
         self.log.as_ref().map_or(0, |log| log.lines().len())
     }
 }
 
-impl OrderSender for Hands {
+impl OrderSender for CountingSender {
     fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
-        self.asked.fetch_add(1, Relaxed);
+        self.orders.fetch_add(1, Relaxed);
         self.lines.store(self.lines_so_far(), Relaxed);
         Err(NotSent::NoConnection)
     }
 }
 
-/// A bot whose ledger is kept on disk, and everything of it that a listing passes.
+/// The components on the path of a listing, with a ledger on disk.
 struct Bot {
     decoder: FrameDecoder,
     reader: fast::Reader,
-    core: Engine<Arc<Hands>>,
-    hands: Arc<Hands>,
+    engine: Engine<Arc<CountingSender>>,
+    sender: Arc<CountingSender>,
 }
 
 impl Bot {
@@ -89,35 +88,35 @@ impl Bot {
         drop(ledger.reconcile(&nothing, Some(Amount::from_cents(1_000_000_000)), now));
         let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
         let whitelist = Arc::new(Whitelist::new(entries));
-        let hands = Arc::new(Hands { log, ..Hands::default() });
-        let core = Engine::new(whitelist, ledger, Executor::Live(Arc::clone(&hands)), clock);
-        Self { decoder: FrameDecoder::default(), reader: fast::Reader::default(), core, hands }
+        let sender = Arc::new(CountingSender { log, ..CountingSender::default() });
+        let engine = Engine::new(whitelist, ledger, Executor::Live(Arc::clone(&sender)), clock);
+        Self { decoder: FrameDecoder::default(), reader: fast::Reader::default(), engine, sender }
     }
 
-    /// Waits until the ledger may approve as much as it wants to.
-    fn rest(&mut self) {
+    /// Waits until the ledger has renewed its durable limit.
+    fn wait_for_limit(&mut self) {
         let begun = Instant::now();
-        while !self.core.ledger().is_leased() {
-            assert!(begun.elapsed() < PATIENCE, "the lease was never renewed");
+        while !self.engine.ledger().is_limit_durable() {
+            assert!(begun.elapsed() < WAIT_MAX, "the durable limit was never renewed");
             std::thread::yield_now();
         }
     }
 
-    /// Takes a frame in, to the buy and what follows from it.
-    fn hear(&mut self, frame: &[u8]) {
+    /// Processes a frame up to the order and the handling of its result.
+    fn process_frame(&mut self, frame: &[u8]) {
         self.decoder.space()[..frame.len()].copy_from_slice(frame);
         self.decoder.filled(frame.len());
         assert!(self.decoder.advance().unwrap());
         let WsMessage::Text(text) = self.decoder.message().unwrap() else { panic!("no text") };
-        self.reader.each(text, |trade| self.core.consider(trade, Now::read())).unwrap();
+        self.reader.each(text, |trade| self.engine.consider(trade, Now::read())).unwrap();
     }
 }
 
-/// The frame of a listing that is wanted, with an id of its own, and good for another hour.
+/// Returns the frame of a wanted listing with a unique id, which expires in an hour.
 fn frame(number: u32) -> Vec<u8> {
     let id = format!("\"VHJhZGU6{number:012}");
     let (now, later) = (clock::now(), clock::now().plus(Duration::from_secs(3_600)));
-    let text = OF_B
+    let text = LISTING_B
         .replacen("\"VHJhZGU6OTAwMDAwMDI", &id, 1)
         .replacen("2026-03-01T10:00:00.300Z", &now.to_string(), 1)
         .replacen("2026-03-03T10:00:00.301Z", &later.to_string(), 1);
@@ -126,34 +125,34 @@ fn frame(number: u32) -> Vec<u8> {
 }
 
 #[test]
-fn the_way_to_a_buy_asks_for_no_memory() {
+fn the_path_to_an_order_does_not_allocate() {
     let folder = tempfile::tempdir().unwrap();
-    // Who formats log lines asks for memory; that is after the buy, and another test.
+    // Formatting log lines allocates. It happens after the order and is tested separately.
     tracing::subscriber::with_default(NoSubscriber::default(), || {
         let mut bot = Bot::new(folder.path(), None);
         for number in 0..1_000 {
             let frame = frame(number);
             if number % 8 == 0 {
-                bot.rest();
+                bot.wait_for_limit();
             }
-            let counted = allocation_counter::measure(|| bot.hear(&frame));
-            assert_eq!(bot.hands.asked.load(Relaxed), number + 1, "it was not bought");
-            // What follows the first one makes room for all others.
+            let counted = allocation_counter::measure(|| bot.process_frame(&frame));
+            assert_eq!(bot.sender.orders.load(Relaxed), number + 1, "no order was sent");
+            // The first order allocates the buffers for all others.
             assert!(counted.count_total == 0 || number == 0, "{counted:?} at {number}");
         }
     });
 }
 
 #[test]
-fn nothing_is_logged_before_a_buy_is_handed_over() {
+fn nothing_is_logged_before_an_order_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let mut bot = Bot::new(folder.path(), Some(Log::capture()));
     for number in 0..10 {
-        bot.rest();
-        let before = bot.hands.lines_so_far();
-        bot.hear(&frame(number));
-        assert_eq!(bot.hands.asked.load(Relaxed), number + 1, "it was not bought");
-        assert_eq!(bot.hands.lines.load(Relaxed), before, "a line was logged before the buy");
-        assert!(bot.hands.lines_so_far() > before, "the count is blind");
+        bot.wait_for_limit();
+        let before = bot.sender.lines_so_far();
+        bot.process_frame(&frame(number));
+        assert_eq!(bot.sender.orders.load(Relaxed), number + 1, "no order was sent");
+        assert_eq!(bot.sender.lines.load(Relaxed), before, "a line was logged before the order");
+        assert!(bot.sender.lines_so_far() > before, "no log line was counted");
     }
 }

@@ -1,4 +1,4 @@
-//! What a gap is: the time without listings, however it came about.
+//! Gaps of the feed: a gap is a period without listings, regardless of its cause.
 
 use std::{
     cell::RefCell,
@@ -17,15 +17,15 @@ use sniper::{
 use tokio::sync::Notify;
 
 use super::{
-    Log, PATIENCE, config,
+    Log, WAIT_MAX, config,
     peer::{Server, batch},
     quick, until,
 };
 
-/// The gaps of a feed, once there is none that lasts and at least so many have ended.
+/// Runs the feed until at least `at_least` gaps were recorded and none is open, and returns them.
 async fn gaps(config: &Config, at_least: usize) -> Vec<Gap> {
     let is_reached = || {
-        let gaps = config.taps.gap_list();
+        let gaps = config.metrics.gap_list();
         (gaps.len() >= at_least && gaps.iter().all(|gap| gap.data_at.is_some())).then_some(gaps)
     };
     let found = super::during(config, async {
@@ -40,19 +40,19 @@ async fn gaps(config: &Config, at_least: usize) -> Vec<Gap> {
 }
 
 #[tokio::test]
-async fn a_subscription_that_ended_and_was_renewed_is_a_gap() {
+async fn an_ended_and_renewed_subscription_is_a_gap() {
     for (ending, cause) in [
         (r#""type":"error","payload":[{"message":"gone"}]"#, "gone"),
-        (r#""type":"complete""#, "it was completed"),
+        (r#""type":"complete""#, "completed by the site"),
     ] {
         let log = Log::capture();
         let server = Server::play(move |_, mut peer| async move {
             let ids = peer.subscribed().await;
-            peer.say(&batch(&ids[0], &["before"])).await;
-            peer.say(&format!(r#"{{"id":"{}",{ending}}}"#, ids[0])).await;
+            peer.send_text(&batch(&ids[0], &["before"])).await;
+            peer.send_text(&format!(r#"{{"id":"{}",{ending}}}"#, ids[0])).await;
             let (second, _) = peer.subscription().await;
-            peer.say(&batch(&second, &["after"])).await;
-            peer.drained().await;
+            peer.send_text(&batch(&second, &["after"])).await;
+            peer.read_until_close().await;
         })
         .await;
         let config = config(&server.address, quick());
@@ -60,32 +60,32 @@ async fn a_subscription_that_ended_and_was_renewed_is_a_gap() {
         assert_eq!((gaps.len(), server.dials()), (1, 1));
         assert_eq!(gaps[0].attempts, 0, "nothing was dialled");
         assert!(gaps[0].cause.contains(cause), "{gaps:?}");
-        // It is asked for again after `initial_delay`.
+        // The subscription is renewed after `initial_delay`.
         assert!(gaps[0].lasted >= Duration::from_millis(250), "{gaps:?}");
-        let downtime = config.taps.downtime(std::time::Instant::now());
+        let downtime = config.metrics.downtime(std::time::Instant::now());
         assert_eq!((downtime.gaps, downtime.is_open), (1, false));
         assert_eq!((downtime.total, downtime.longest), (gaps[0].lasted, gaps[0].lasted));
-        assert_eq!(config.taps.reconnects.load(Relaxed), 0);
-        log.has("Resubscribed to the listings (gap 0.");
+        assert_eq!(config.metrics.reconnects.load(Relaxed), 0);
+        log.assert_contains("Resubscribed after 0.");
     }
 }
 
 #[tokio::test]
-async fn what_an_ended_subscription_has_hidden_is_back_filled() {
+async fn listings_missed_by_an_ended_subscription_are_back_filled() {
     let log = Log::capture();
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&batch(&ids[0], &["before"])).await;
-        peer.say(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
+        peer.send_text(&batch(&ids[0], &["before"])).await;
+        peer.send_text(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
         let (second, _) = peer.subscription().await;
-        peer.say(&batch(&second, &["after"])).await;
-        peer.drained().await;
+        peer.send_text(&batch(&second, &["after"])).await;
+        peer.read_until_close().await;
     })
     .await;
     let (backfill, mut filler) = ws::backfill();
     let config = Config { backfill: Some(Arc::new(backfill)), ..config(&server.address, quick()) };
     let filling = tokio::spawn(async move {
-        let want = filler.wanted().await.unwrap();
+        let want = filler.next_request().await.unwrap();
         assert!(want.number == 1 && want.since.is_some(), "{want:?}");
         filler.listings().send(super::modes::found("hidden")).await.unwrap();
         filler.done(want).await;
@@ -97,55 +97,55 @@ async fn what_an_ended_subscription_has_hidden_is_back_filled() {
             all.notify_one();
         }
     };
-    let told = async {
+    let logged = async {
         all.notified().await;
-        while !log.text().contains("back-filled 1") {
+        while !log.text().contains(", 1 missed listing recovered") {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     tokio::select! {
         gave_up = ws::run_with_reconnect(&config, on_trade) => panic!("{gave_up}"),
-        () = told => {}
-        () = tokio::time::sleep(PATIENCE) => panic!("{:?}\n{}", seen.borrow(), log.text()),
+        () = logged => {}
+        () = tokio::time::sleep(WAIT_MAX) => panic!("{:?}\n{}", seen.borrow(), log.text()),
     }
     filling.abort();
     let mut ids = seen.into_inner();
     ids.sort();
     assert_eq!(ids, ["after", "before", "hidden"]);
-    assert_eq!(config.taps.gaps.load(Relaxed), 1);
+    assert_eq!(config.metrics.gaps.load(Relaxed), 1);
 }
 
 #[tokio::test]
-async fn a_connection_lost_while_its_subscription_is_ended_is_the_same_gap() {
+async fn losing_the_connection_of_an_ended_subscription_is_the_same_gap() {
     let server = Server::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
         if number == 0 {
-            peer.say(&batch(&ids[0], &["before"])).await;
-            peer.say(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
+            peer.send_text(&batch(&ids[0], &["before"])).await;
+            peer.send_text(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
             peer.close(1_012, "").await;
         } else {
-            peer.say(&batch(&ids[0], &["after"])).await;
-            peer.drained().await;
+            peer.send_text(&batch(&ids[0], &["after"])).await;
+            peer.read_until_close().await;
         }
     })
     .await;
     let config = config(&server.address, quick());
     let gaps = gaps(&config, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1), "{gaps:?}");
-    assert!(gaps[0].cause.contains("it was completed"), "{gaps:?}");
+    assert!(gaps[0].cause.contains("completed by the site"), "{gaps:?}");
 }
 
 #[tokio::test]
-async fn connections_that_deliver_nothing_end_no_gap() {
+async fn a_connection_without_listings_does_not_end_a_gap() {
     let log = Log::capture();
     let server = Server::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
         match number {
-            0 => peer.say(&batch(&ids[0], &["before"])).await,
+            0 => peer.send_text(&batch(&ids[0], &["before"])).await,
             1 | 2 => {}
             _ => {
-                peer.say(&batch(&ids[0], &["after"])).await;
-                peer.drained().await;
+                peer.send_text(&batch(&ids[0], &["after"])).await;
+                peer.read_until_close().await;
                 return;
             }
         }
@@ -155,17 +155,17 @@ async fn connections_that_deliver_nothing_end_no_gap() {
     let config = config(&server.address, quick());
     let gaps = gaps(&config, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 3), "{gaps:?}");
-    // 0.25 s, 0.25 s and 0.5 s were waited.
+    // The delays are 0.25 s, 0.25 s and 0.5 s.
     assert!(gaps[0].lasted >= Duration::from_millis(1_000), "{gaps:?}");
     let lines = log.lines();
-    let told: Vec<&String> =
-        lines.iter().filter(|line| line.starts_with("Reconnected (")).collect();
-    assert_eq!(told.len(), 3, "{lines:?}");
-    assert!(told[2].starts_with("Reconnected (gap 1"), "{told:?}");
+    let logged: Vec<&String> =
+        lines.iter().filter(|line| line.starts_with("Feed back after ")).collect();
+    assert_eq!(logged.len(), 3, "{lines:?}");
+    assert!(logged[2].starts_with("Feed back after 1"), "{logged:?}");
 }
 
 #[tokio::test]
-async fn while_another_connection_delivers_an_ended_subscription_is_no_gap() {
+async fn an_ended_subscription_is_no_gap_while_another_connection_delivers() {
     let subscribed = Arc::new(AtomicUsize::new(0));
     let server = Server::play(move |number, mut peer| {
         let subscribed = Arc::clone(&subscribed);
@@ -176,17 +176,17 @@ async fn while_another_connection_delivers_an_ended_subscription_is_no_gap() {
                 while subscribed.load(Relaxed) < 2 {
                     tokio::task::yield_now().await;
                 }
-                peer.say(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
+                peer.send_text(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
                 let (second, _) = peer.subscription().await;
-                peer.say(&batch(&second, &["last"])).await;
+                peer.send_text(&batch(&second, &["last"])).await;
             }
-            peer.drained().await;
+            peer.read_until_close().await;
         }
     })
     .await;
     let feed = FeedConfig { connections: 2, ..FeedConfig::default() };
     let config = Config { feed, ..config(&server.address, quick()) };
     until(&config, |ids| ids.iter().any(|id| id == "last")).await;
-    assert_eq!(config.taps.gap_list(), []);
-    assert_eq!(config.taps.ended.load(Relaxed), 1);
+    assert_eq!(config.metrics.gap_list(), []);
+    assert_eq!(config.metrics.ended.load(Relaxed), 1);
 }

@@ -1,4 +1,4 @@
-//! What a session says and hears when both sides speak well, or at least JSON.
+//! Sessions with a server that follows the protocol, or at least sends valid frames.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,16 +16,16 @@ use super::{
 };
 
 #[tokio::test]
-async fn generation_b_is_asked_for_and_a_batch_is_many_trades() {
+async fn generation_b_is_requested_and_a_batch_yields_many_trades() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         assert_eq!(peer.text().await, r#"{"type":"connection_init"}"#);
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (id, name) = peer.subscription().await;
         assert_eq!(name, "OnCreateTrades");
         assert_eq!(peer.subscription().await.1, "OnUpdateTrade");
         assert_eq!(peer.subscription().await.1, "OnUpdateWallet");
-        peer.say(&batch(&id, &["a", "b", "c"])).await;
+        peer.send_text(&batch(&id, &["a", "b", "c"])).await;
         assert_eq!(peer.close(1_000, "").await, Frame::Close(Some(1_000)));
     })
     .await;
@@ -35,14 +35,14 @@ async fn generation_b_is_asked_for_and_a_batch_is_many_trades() {
 }
 
 #[tokio::test]
-async fn generation_a_is_asked_for_where_it_is_set() {
+async fn generation_a_is_requested_if_configured() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         peer.text().await;
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (id, name) = peer.subscription().await;
         assert_eq!(name, "OnCreateTrade");
-        peer.say(&single(&id, "a")).await;
+        peer.send_text(&single(&id, "a")).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -52,7 +52,7 @@ async fn generation_a_is_asked_for_where_it_is_set() {
 }
 
 #[tokio::test]
-async fn the_upgrade_says_who_asks_and_for_which_protocol() {
+async fn the_upgrade_sends_cookie_origin_user_agent_and_subprotocol() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         assert_eq!(peer.header("Cookie").as_deref(), Some("session=s%3Aabc"));
@@ -61,7 +61,7 @@ async fn the_upgrade_says_who_asks_and_for_which_protocol() {
         assert!(peer.header("User-Agent").unwrap().starts_with("sniper/"));
         assert!(peer.head.starts_with("GET /ws HTTP/1.1\r\n"), "{}", peer.head);
         peer.text().await;
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -71,17 +71,17 @@ async fn the_upgrade_says_who_asks_and_for_which_protocol() {
 }
 
 #[tokio::test]
-async fn nothing_but_the_greeting_and_pongs_precedes_the_acknowledgement() {
+async fn only_connection_init_and_pongs_precede_the_ack() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         assert_eq!(peer.text().await, r#"{"type":"connection_init"}"#);
-        peer.say(r#"{"type":"ping","payload":{"n":1}}"#).await;
+        peer.send_text(r#"{"type":"ping","payload":{"n":1}}"#).await;
         assert_eq!(peer.text().await, r#"{"type":"pong","payload":{"n":1}}"#);
         peer.write(&frame(0x89, b"rfc")).await;
         assert_eq!(peer.frame().await, Frame::Pong(b"rfc".to_vec()));
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (id, _) = peer.subscription().await;
-        peer.say(&batch(&id, &["a"])).await;
+        peer.send_text(&batch(&id, &["a"])).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -91,12 +91,12 @@ async fn nothing_but_the_greeting_and_pongs_precedes_the_acknowledgement() {
 }
 
 #[tokio::test]
-async fn pings_of_both_kinds_are_answered_with_their_payload_while_listings_flow() {
+async fn websocket_and_protocol_pings_are_answered_with_their_payload() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         for round in 0..50 {
-            peer.say(&batch(&ids[0], &[&format!("t{round}")])).await;
-            peer.say(&format!(r#"{{"payload":{{"round":{round}}},"type":"ping"}}"#)).await;
+            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
+            peer.send_text(&format!(r#"{{"payload":{{"round":{round}}},"type":"ping"}}"#)).await;
             let pong = format!(r#"{{"type":"pong","payload":{{"round":{round}}}}}"#);
             assert_eq!(peer.text().await, pong);
             peer.write(&frame(0x89, &[round])).await;
@@ -111,42 +111,42 @@ async fn pings_of_both_kinds_are_answered_with_their_payload_while_listings_flow
 }
 
 #[tokio::test]
-async fn an_ended_subscription_is_asked_for_again_on_the_same_link_with_a_new_id() {
+async fn an_ended_subscription_is_renewed_on_the_same_connection_with_a_new_id() {
     let server = Server::play(|number, mut peer| async move {
-        assert_eq!(number, 0, "the link must stay");
+        assert_eq!(number, 0, "the connection must stay open");
         let ids = peer.subscribed().await;
-        peer.say(&format!(r#"{{"id":"{}","type":"error","payload":[{{}}]}}"#, ids[0])).await;
+        peer.send_text(&format!(r#"{{"id":"{}","type":"error","payload":[{{}}]}}"#, ids[0])).await;
         let (second, name) = peer.subscription().await;
         assert_eq!(name, "OnCreateTrades");
         assert!(!ids.contains(&second));
-        peer.say(&batch(&ids[0], &["of-the-ended-one"])).await;
-        peer.say(&format!(r#"{{"id":"{second}","type":"complete"}}"#)).await;
+        peer.send_text(&batch(&ids[0], &["of-the-ended-one"])).await;
+        peer.send_text(&format!(r#"{{"id":"{second}","type":"complete"}}"#)).await;
         let (third, _) = peer.subscription().await;
         assert!(!ids.contains(&third) && third != second);
-        peer.say(&batch(&third, &["a"])).await;
-        peer.drained().await;
+        peer.send_text(&batch(&third, &["a"])).await;
+        peer.read_until_close().await;
     })
     .await;
     let config = config(&server.address, quick());
     assert_eq!(until(&config, |ids| !ids.is_empty()).await, ["a"]);
-    assert_eq!(config.taps.ended.load(Relaxed), 2);
+    assert_eq!(config.metrics.ended.load(Relaxed), 2);
     assert_eq!(server.dials(), 1);
 }
 
 #[tokio::test]
-async fn an_error_on_an_optional_subscription_changes_nothing_for_the_listings() {
+async fn an_error_of_an_optional_subscription_does_not_affect_listings() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         for id in &ids[1..] {
-            peer.say(&format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#)).await;
+            peer.send_text(&format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#)).await;
         }
-        peer.say(&batch(&ids[0], &["a"])).await;
+        peer.send_text(&batch(&ids[0], &["a"])).await;
         for _ in 0..2 {
             let (id, name) = peer.subscription().await;
             assert!(name.starts_with("OnUpdate"), "{name}");
-            peer.say(&format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#)).await;
+            peer.send_text(&format!(r#"{{"id":"{id}","type":"error","payload":[]}}"#)).await;
         }
-        peer.say(&batch(&ids[0], &["b"])).await;
+        peer.send_text(&batch(&ids[0], &["b"])).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -156,7 +156,7 @@ async fn an_error_on_an_optional_subscription_changes_nothing_for_the_listings()
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_is_dropped_and_counted_and_the_link_stays() {
+async fn unreadable_messages_are_dropped_and_counted_without_a_reconnect() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         let deep = "[".repeat(10_000);
@@ -170,12 +170,12 @@ async fn a_message_that_cannot_be_read_is_dropped_and_counted_and_the_link_stays
             deep.as_str(),
             cut.get(..cut.len() - 4).unwrap(),
         ] {
-            peer.say(malformed).await;
+            peer.send_text(malformed).await;
         }
         peer.write(&frame(0x82, &[1, 2, 3])).await;
-        peer.say(r#"{"type":"brand_new","payload":1}"#).await;
-        peer.say(&format!(r#"{{"id":"{}","type":"next","payload":[]}}"#, ids[0])).await;
-        peer.say(&format!(
+        peer.send_text(r#"{"type":"brand_new","payload":1}"#).await;
+        peer.send_text(&format!(r#"{{"id":"{}","type":"next","payload":[]}}"#, ids[0])).await;
+        peer.send_text(&format!(
             r#"{{"id":"{}","type":"next","payload":{{"data":{{"createTrades":{{"trades":[7,{}]}}}}}}}}"#,
             ids[0],
             listing("a")
@@ -188,35 +188,35 @@ async fn a_message_that_cannot_be_read_is_dropped_and_counted_and_the_link_stays
     let (ids, ended) = once(&config).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
-    assert_eq!(config.taps.malformed.load(Relaxed), 8);
-    assert_eq!(config.taps.unknown.load(Relaxed), 2);
-    assert_eq!(config.taps.unreadable.load(Relaxed), 1);
-    assert_eq!(config.taps.errors(), 11);
+    assert_eq!(config.metrics.malformed.load(Relaxed), 8);
+    assert_eq!(config.metrics.unknown.load(Relaxed), 2);
+    assert_eq!(config.metrics.unreadable.load(Relaxed), 1);
+    assert_eq!(config.metrics.errors(), 11);
 }
 
 #[tokio::test]
-async fn errors_beside_the_data_end_nothing() {
+async fn graphql_errors_do_not_end_the_subscription() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&format!(
+        peer.send_text(&format!(
             r#"{{"id":"{}","type":"next","payload":{{"errors":[{{"message":"x"}}],"data":null}}}}"#,
             ids[0]
         ))
         .await;
-        peer.say(&batch(&ids[0], &["a"])).await;
+        peer.send_text(&batch(&ids[0], &["a"])).await;
         peer.close(1_000, "").await;
     })
     .await;
     let config = config(&server.address, quick());
     assert_eq!(once(&config).await.0, ["a"]);
-    assert_eq!(config.taps.graphql_errors.load(Relaxed), 1);
+    assert_eq!(config.metrics.graphql_errors.load(Relaxed), 1);
 }
 
 #[tokio::test]
-async fn a_pushed_balance_can_be_read_beside_the_feed() {
+async fn a_pushed_balance_is_recorded() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&format!(
+        peer.send_text(&format!(
             r#"{{"id":"{}","type":"next","payload":{{"data":{{"updateWallet":{{"wallet":{{"id":"w","name":"MAIN","amount":12.34}}}}}}}}}}"#,
             ids[2]
         ))
@@ -227,11 +227,11 @@ async fn a_pushed_balance_can_be_read_beside_the_feed() {
     let config = config(&server.address, quick());
     let (ids, _) = once(&config).await;
     assert!(ids.is_empty());
-    assert_eq!(config.taps.balance(), Some((Amount::from_cents(1_234), 1)));
+    assert_eq!(config.metrics.balance(), Some((Amount::from_cents(1_234), 1)));
 }
 
 #[tokio::test]
-async fn a_frame_in_the_same_segment_as_the_upgrade_is_heard() {
+async fn a_frame_in_the_same_segment_as_the_upgrade_is_read() {
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
         let mut bytes = peer.grant().into_bytes();
@@ -239,7 +239,7 @@ async fn a_frame_in_the_same_segment_as_the_upgrade_is_heard() {
         peer.write(&bytes).await;
         peer.text().await;
         let (id, _) = peer.subscription().await;
-        peer.say(&batch(&id, &["a"])).await;
+        peer.send_text(&batch(&id, &["a"])).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -249,7 +249,7 @@ async fn a_frame_in_the_same_segment_as_the_upgrade_is_heard() {
 }
 
 #[tokio::test]
-async fn a_server_that_sends_one_byte_per_segment_is_understood() {
+async fn segments_of_one_byte_are_parsed() {
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
         let grant = peer.grant().into_bytes();
@@ -258,7 +258,7 @@ async fn a_server_that_sends_one_byte_per_segment_is_understood() {
             tokio::task::yield_now().await;
         }
         peer.text().await;
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (id, _) = peer.subscription().await;
         for byte in text(&batch(&id, &["a"])) {
             peer.write(&[byte]).await;
@@ -273,10 +273,10 @@ async fn a_server_that_sends_one_byte_per_segment_is_understood() {
 }
 
 #[tokio::test]
-async fn a_listing_says_when_its_frame_came_off_the_socket() {
+async fn a_listing_carries_its_receive_timestamps() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&batch(&ids[0], &["a"])).await;
+        peer.send_text(&batch(&ids[0], &["a"])).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -285,18 +285,18 @@ async fn a_listing_says_when_its_frame_came_off_the_socket() {
     let config = config(&server.address, quick());
     let ended = ws::connect_once(&config, |trade| arrival = trade.arrival).await;
     assert!(ended.is_ok());
-    let RxTimestamps { asked, read, framed } = arrival.unwrap();
-    let moments = [started, asked, read, framed, std::time::Instant::now()];
+    let RxTimestamps { polled, read, framed } = arrival.unwrap();
+    let moments = [started, polled, read, framed, std::time::Instant::now()];
     assert!(moments.is_sorted(), "{moments:?}");
 }
 
 #[tokio::test]
-async fn a_session_refused_in_the_language_of_the_protocol_is_an_error() {
+async fn a_connection_error_message_ends_the_session_with_an_error() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         peer.text().await;
-        peer.say(r#"{"type":"connection_error","payload":{"message":"go away"}}"#).await;
-        peer.drained().await;
+        peer.send_text(r#"{"type":"connection_error","payload":{"message":"go away"}}"#).await;
+        peer.read_until_close().await;
     })
     .await;
     let (_, ended) = once(&config(&server.address, quick())).await;

@@ -1,4 +1,4 @@
-//! What takes hours: the feed over connections in memory, on a clock that jumps.
+//! Scenarios that last hours: the feed over in-memory connections with paused time.
 
 use std::{
     cell::RefCell,
@@ -39,14 +39,14 @@ type Script = Arc<
         + Sync,
 >;
 
-/// Plays a script at the other end of each connection, in memory.
+/// Dials in-memory connections and runs a script at the other end of each.
 #[derive(Clone)]
-struct Memory {
+struct MemoryDialer {
     script: Script,
     dials: Arc<AtomicUsize>,
 }
 
-impl Memory {
+impl MemoryDialer {
     fn play<F, Fut>(script: F) -> Self
     where
         F: Fn(usize, Peer<DuplexStream>) -> Fut + Send + Sync + 'static,
@@ -61,7 +61,7 @@ impl Memory {
     }
 }
 
-impl Dial for Memory {
+impl Dial for MemoryDialer {
     type Stream = DuplexStream;
 
     async fn dial(&self, _progress: &ConnectProgress) -> Result<DuplexStream, FeedError> {
@@ -71,7 +71,7 @@ impl Dial for Memory {
     }
 
     fn host(&self) -> String {
-        "memory".to_owned()
+        "in-memory".to_owned()
     }
 }
 
@@ -80,61 +80,61 @@ fn default_config() -> Config {
     config("ws://127.0.0.1:9/ws", limits)
 }
 
-/// Keeps the feed up over this for so long; the ids of what was delivered.
-async fn run(config: &Config, memory: &Memory, lasting: Duration) -> Vec<String> {
+/// Runs the feed for `duration` and returns the delivered listing ids.
+async fn run(config: &Config, dialer: &MemoryDialer, duration: Duration) -> Vec<String> {
     let ids = RefCell::new(Vec::new());
     let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.to_string());
     tokio::select! {
-        gave_up = ws::run_over(config, memory.clone(), on_trade) => panic!("gave up: {gave_up}"),
-        () = sleep(lasting) => {}
+        gave_up = ws::run_with_dial(config, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
+        () = sleep(duration) => {}
     }
     ids.into_inner()
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_quiet_hours_cost_no_reconnect_and_no_penalty() {
+async fn ten_hours_without_listings_cause_no_reconnect() {
     let log = Log::capture();
-    let memory = Memory::play(|number, mut peer| async move {
+    let dialer = MemoryDialer::play(|number, mut peer| async move {
         peer.subscribed().await;
         if number == 0 {
             tokio::select! {
-                last = peer.drained() => panic!("it left: {last:?}"),
+                last = peer.read_until_close() => panic!("the client disconnected: {last:?}"),
                 () = sleep(10 * HOUR) => {}
             }
             peer.close(1_001, "").await;
         } else {
-            peer.drained().await;
+            peer.read_until_close().await;
         }
     });
-    let config = Config { feed: patient(), ..default_config() };
-    run(&config, &memory, 10 * HOUR + Duration::from_secs(10)).await;
-    assert_eq!(memory.dials(), 2);
-    log.has("Stable session. Backoff reset to 1s.");
-    log.has("(attempt 1: closed by the server with 1001)");
+    let config = Config { feed: without_rotation(), ..default_config() };
+    run(&config, &dialer, 10 * HOUR + Duration::from_secs(10)).await;
+    assert_eq!(dialer.dials(), 2);
+    log.assert_contains("Stable session. Backoff reset to 1s.");
+    log.assert_contains("(attempt 1: closed by the server with 1001)");
 }
 
-/// Connections that are never too old.
-fn patient() -> FeedConfig {
+/// Returns settings under which connections are never replaced because of their age.
+fn without_rotation() -> FeedConfig {
     FeedConfig { max_age: 1_000 * HOUR, ..FeedConfig::default() }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_socket_is_found_within_ten_seconds() {
-    let memory = Memory::play(|_, mut peer| async move {
+async fn a_silent_socket_is_detected_within_ten_seconds() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
         peer.subscribed().await;
         std::future::pending::<()>().await;
     });
     let config = default_config();
-    run(&config, &memory, Duration::from_millis(10_100)).await;
-    assert_eq!(memory.dials(), 2);
-    let gaps = config.taps.gap_list();
+    run(&config, &dialer, Duration::from_millis(10_100)).await;
+    assert_eq!(dialer.dials(), 2);
+    let gaps = config.metrics.gap_list();
     assert!(gaps[0].cause.contains("silent for 9s"), "{gaps:?}");
     assert!(gaps[0].lasted >= Duration::from_secs(9), "counted from the last proof of life");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_that_answers_the_pings_of_the_websocket_only_is_found_too() {
-    let memory = Memory::play(|_, mut peer| async move {
+async fn a_server_that_answers_only_websocket_pings_is_detected() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
         peer.subscribed().await;
         loop {
             match peer.frame().await {
@@ -144,24 +144,24 @@ async fn a_zombie_that_answers_the_pings_of_the_websocket_only_is_found_too() {
             }
         }
     });
-    run(&default_config(), &memory, Duration::from_millis(10_100)).await;
-    assert_eq!(memory.dials(), 2);
+    run(&default_config(), &dialer, Duration::from_millis(10_100)).await;
+    assert_eq!(dialer.dials(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_that_answers_every_ping_and_delivers_nothing_is_renewed_and_replaced() {
+async fn a_connection_without_data_is_resubscribed_and_then_replaced() {
     let log = Log::capture();
-    let memory = Memory::play(|number, mut peer| async move {
+    let dialer = MemoryDialer::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
         for round in 0..100 {
-            peer.say(&batch(&ids[0], &[&format!("{number}-{round}")])).await;
+            peer.send_text(&batch(&ids[0], &[&format!("{number}-{round}")])).await;
             sleep(Duration::from_secs(1)).await;
         }
         let mut renewed = 0;
         loop {
             match peer.frame().await {
                 Frame::Text(text) if text.contains(r#""ping""#) => {
-                    peer.say(r#"{"type":"pong"}"#).await;
+                    peer.send_text(r#"{"type":"pong"}"#).await;
                 }
                 Frame::Text(text) if text.contains("subscribe") => renewed += 1,
                 Frame::End => break,
@@ -170,30 +170,30 @@ async fn a_zombie_that_answers_every_ping_and_delivers_nothing_is_renewed_and_re
         }
         assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
     });
-    let lasting = Duration::from_secs(100 + 60);
+    let duration = Duration::from_secs(100 + 60);
     let config = default_config();
-    let ids = run(&config, &memory, lasting).await;
-    assert!(memory.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", memory.dials());
-    let gaps = config.taps.gap_list();
+    let ids = run(&config, &dialer, duration).await;
+    assert!(dialer.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", dialer.dials());
+    let gaps = config.metrics.gap_list();
     assert_eq!(gaps.len(), 1);
-    // The server answered pings all the time; the last listing came 30 s before it was left.
+    // The server answered all pings. The last listing came 30 s before the disconnect.
     assert!(gaps[0].lasted >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
-    log.has("subscribing again");
-    log.has("Connection error: no data for 30");
+    log.assert_contains(", resubscribing");
+    log.assert_contains("Feed lost: no data for 30");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_never_yields_is_asked_for_again_and_the_link_stays() {
+async fn a_subscription_without_listings_is_renewed_on_the_same_connection() {
     let subscriptions = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&subscriptions);
-    let memory = Memory::play(move |_, mut peer| {
+    let dialer = MemoryDialer::play(move |_, mut peer| {
         let counted = Arc::clone(&counted);
         async move {
             peer.subscribed().await;
             loop {
                 match peer.frame().await {
                     Frame::Text(text) if text.contains(r#""ping""#) => {
-                        peer.say(r#"{"type":"pong"}"#).await;
+                        peer.send_text(r#"{"type":"pong"}"#).await;
                     }
                     Frame::Text(text) if text.contains("OnCreateTrades") => {
                         counted.fetch_add(1, Relaxed);
@@ -204,88 +204,88 @@ async fn a_subscription_that_never_yields_is_asked_for_again_and_the_link_stays(
             }
         }
     });
-    run(&Config { feed: patient(), ..default_config() }, &memory, HOUR).await;
-    assert_eq!(memory.dials(), 1);
+    run(&Config { feed: without_rotation(), ..default_config() }, &dialer, HOUR).await;
+    assert_eq!(dialer.dials(), 1);
     let renewed = subscriptions.load(Relaxed);
     assert!((3..10).contains(&renewed), "{renewed}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_of_five_seconds_that_heals_costs_no_reconnect() {
-    let memory = Memory::play(|_, mut peer| async move {
+async fn a_pause_of_five_seconds_causes_no_reconnect() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         for round in 0..1_000 {
-            peer.say(&batch(&ids[0], &[&format!("t{round}")])).await;
+            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
             let pause = if round % 10 == 9 { 5_000 } else { 500 };
             sleep(Duration::from_millis(pause)).await;
         }
-        peer.drained().await;
+        peer.read_until_close().await;
     });
-    let ids = run(&default_config(), &memory, Duration::from_secs(900)).await;
-    assert_eq!((memory.dials(), ids.len()), (1, 950));
+    let ids = run(&default_config(), &dialer, Duration::from_secs(900)).await;
+    assert_eq!((dialer.dials(), ids.len()), (1, 950));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_the_server_cannot_hear_costs_no_reconnect_while_listings_flow() {
-    let memory = Memory::play(|_, mut peer| async move {
+async fn unanswered_pings_cause_no_reconnect_while_listings_arrive() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         for round in 0..1_000 {
-            peer.say(&batch(&ids[0], &[&format!("t{round}")])).await;
+            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
             sleep(Duration::from_secs(1)).await;
         }
     });
-    let ids = run(&default_config(), &memory, Duration::from_secs(900)).await;
-    assert_eq!((memory.dials(), ids.len()), (1, 900));
+    let ids = run(&default_config(), &dialer, Duration::from_secs(900)).await;
+    assert_eq!((dialer.dials(), ids.len()), (1, 900));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_hour_of_accepting_and_closing_holds_few_dials() {
+async fn an_hour_of_accept_and_close_causes_few_dials() {
     for listings in [0, 1] {
-        let memory = Memory::play(move |number, mut peer| async move {
+        let dialer = MemoryDialer::play(move |number, mut peer| async move {
             let ids = peer.subscribed().await;
             for _ in 0..listings {
-                peer.say(&batch(&ids[0], &[&format!("t{number}")])).await;
+                peer.send_text(&batch(&ids[0], &[&format!("t{number}")])).await;
             }
             peer.close(1_001, "").await;
         });
-        run(&default_config(), &memory, HOUR).await;
-        let dials = memory.dials();
+        run(&default_config(), &dialer, HOUR).await;
+        let dials = dialer.dials();
         println!("an hour of accept and close, {listings} listings each: {dials} dials");
         assert!((5..90).contains(&dials), "{dials} dials with {listings} listings each");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_feed_dials_no_sooner_in_a_whole_day() {
-    let memory = Memory::play(|_, mut peer| async move {
+async fn a_suspended_feed_keeps_its_cooldown_for_a_whole_day() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
         peer.read_head().await;
         peer.write(b"HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n").await;
     });
     let config = default_config();
-    run(&config, &memory, 24 * HOUR).await;
-    assert!(memory.dials() <= 24 * 12 + 1, "{}", memory.dials());
-    assert!(memory.dials() >= 100, "it never stops trying: {}", memory.dials());
-    assert!(config.taps.is_blocked.load(Relaxed));
+    run(&config, &dialer, 24 * HOUR).await;
+    assert!(dialer.dials() <= 24 * 12 + 1, "{}", dialer.dials());
+    assert!(dialer.dials() >= 100, "it never stops trying: {}", dialer.dials());
+    assert!(config.metrics.is_blocked.load(Relaxed));
 }
 
-/// A market that tells every subscriber of each listing, and can cut connections.
+/// A market that sends each listing to every subscriber and can cut connections.
 #[derive(Clone)]
 struct Market {
     listings: broadcast::Sender<usize>,
-    /// Cuts the connection that was made last, or any other one, by turns.
+    /// Cut signals of the open connections.
     cut: Arc<Mutex<Vec<Arc<Notify>>>>,
-    said: Arc<AtomicUsize>,
+    listed: Arc<AtomicUsize>,
 }
 
 impl Market {
     fn open() -> Self {
         let (listings, _) = broadcast::channel(65_536);
-        Self { listings, cut: Arc::default(), said: Arc::default() }
+        Self { listings, cut: Arc::default(), listed: Arc::default() }
     }
 
-    fn memory(&self) -> Memory {
+    fn dialer(&self) -> MemoryDialer {
         let market = self.clone();
-        Memory::play(move |_, mut peer| {
+        MemoryDialer::play(move |_, mut peer| {
             let market = market.clone();
             async move {
                 let ids = peer.subscribed().await;
@@ -298,14 +298,14 @@ impl Market {
                         () = cut.notified() => return,
                         frame = peer.frame() => match frame {
                             Frame::Text(text) if text.contains(r#""ping""#) => {
-                                peer.say(r#"{"type":"pong"}"#).await;
+                                peer.send_text(r#"{"type":"pong"}"#).await;
                             }
                             Frame::Close(_) | Frame::End => return,
                             _ => {}
                         },
                         listing = listings.recv() => {
                             let id = listing.unwrap().to_string();
-                            peer.say(&batch(&ids[0], &[&id])).await;
+                            peer.send_text(&batch(&ids[0], &[&id])).await;
                         }
                     }
                 }
@@ -313,18 +313,18 @@ impl Market {
         })
     }
 
-    /// Lists something every so often, for so long.
-    async fn trade(&self, every: Duration, lasting: Duration) {
-        let end = Instant::now() + lasting;
+    /// Sends one listing per `every`, for `duration`.
+    async fn trade(&self, every: Duration, duration: Duration) {
+        let end = Instant::now() + duration;
         while Instant::now() < end {
-            let number = self.said.fetch_add(1, Relaxed);
-            // Before the first subscriber nobody listens.
-            let _nobody = self.listings.send(number);
+            let number = self.listed.fetch_add(1, Relaxed);
+            // Sending fails before the first subscription.
+            let _no_subscriber = self.listings.send(number);
             sleep(every).await;
         }
     }
 
-    /// Cuts one of the connections that live.
+    /// Cuts a random open connection.
     fn cut_one(&self) {
         let mut cut = self.cut.lock().unwrap();
         if !cut.is_empty() {
@@ -334,24 +334,24 @@ impl Market {
     }
 }
 
-/// Runs the feed beside a market; what was delivered.
-async fn beside(
+/// Runs the feed until `events` completes. Returns the dialer and the delivered listings.
+async fn run_with_market(
     config: &Config,
     market: &Market,
     events: impl Future<Output = ()>,
-) -> (Memory, Vec<usize>) {
-    let memory = market.memory();
+) -> (MemoryDialer, Vec<usize>) {
+    let dialer = market.dialer();
     let ids = RefCell::new(Vec::new());
     let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.as_str().parse().unwrap());
     tokio::select! {
-        gave_up = ws::run_over(config, memory.clone(), on_trade) => panic!("gave up: {gave_up}"),
+        gave_up = ws::run_with_dial(config, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
         () = events => {}
     }
-    (memory, ids.into_inner())
+    (dialer, ids.into_inner())
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_replaced_before_they_are_old_and_nothing_falls_between() {
+async fn connections_are_replaced_before_max_age_without_losing_a_listing() {
     let market = Market::open();
     let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
     let config = Config { feed, ..default_config() };
@@ -360,28 +360,28 @@ async fn connections_are_replaced_before_they_are_old_and_nothing_falls_between(
         market.trade(Duration::from_millis(50), Duration::from_secs(1_200)).await;
         sleep(Duration::from_secs(1)).await;
     };
-    let (memory, ids) = beside(&config, &market, events).await;
-    let expected: Vec<usize> = (0..market.said.load(Relaxed)).collect();
+    let (dialer, ids) = run_with_market(&config, &market, events).await;
+    let expected: Vec<usize> = (0..market.listed.load(Relaxed)).collect();
     assert_eq!(ids, expected, "each once, in order");
-    let rotations = config.taps.rotations.load(Relaxed);
+    let rotations = config.metrics.rotations.load(Relaxed);
     assert!((20..30).contains(&rotations), "{rotations}");
-    assert_eq!(memory.dials(), usize::try_from(rotations).unwrap() + 1);
-    assert_eq!(config.taps.gaps.load(Relaxed), 0);
+    assert_eq!(dialer.dials(), usize::try_from(rotations).unwrap() + 1);
+    assert_eq!(config.metrics.gaps.load(Relaxed), 0);
 }
 
-/// The old connection is kept, and its host is left in peace.
+/// The old connection is kept, and its host is not dialled before the delay is over.
 #[tokio::test(start_paused = true)]
-async fn a_successor_that_is_refused_is_tried_no_sooner_than_the_server_asks() {
+async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
     for (answer, dials) in [
         ("HTTP/1.1 429 Slow\r\nRetry-After: 600\r\n\r\n", 2),
         ("HTTP/1.1 403 No\r\nRetry-After: 600\r\n\r\n", 2),
         ("HTTP/1.1 403 No\r\n\r\n", 3),
         ("HTTP/1.1 502 Bad\r\n\r\n", 30),
     ] {
-        let memory = Memory::play(move |number, mut peer| async move {
+        let dialer = MemoryDialer::play(move |number, mut peer| async move {
             if number == 0 {
                 peer.subscribed().await;
-                peer.drained().await;
+                peer.read_until_close().await;
             } else {
                 peer.read_head().await;
                 peer.write(answer.as_bytes()).await;
@@ -391,17 +391,17 @@ async fn a_successor_that_is_refused_is_tried_no_sooner_than_the_server_asks() {
         let limits =
             ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
         let config = Config { feed, ..config("ws://127.0.0.1:9/ws", limits) };
-        run(&config, &memory, Duration::from_secs(500)).await;
-        let dialled = memory.dials();
+        run(&config, &dialer, Duration::from_secs(500)).await;
+        let dialled = dialer.dials();
         assert!(dialled.abs_diff(dials) <= dials / 10, "{answer}: {dialled}");
-        assert_eq!(config.taps.gaps.load(Relaxed), 0, "{answer}");
+        assert_eq!(config.metrics.gaps.load(Relaxed), 0, "{answer}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_several_connections_the_first_copy_wins_and_while_one_lives_there_is_no_gap() {
+async fn of_several_connections_the_first_copy_wins_and_one_loss_is_no_gap() {
     let market = Market::open();
-    let feed = FeedConfig { connections: 3, ..patient() };
+    let feed = FeedConfig { connections: 3, ..without_rotation() };
     let config = Config { feed, ..default_config() };
     let events = async {
         sleep(Duration::from_secs(1)).await;
@@ -409,25 +409,25 @@ async fn of_several_connections_the_first_copy_wins_and_while_one_lives_there_is
         market.cut_one();
         market.trade(Duration::from_millis(50), Duration::from_secs(30)).await;
     };
-    let (memory, ids) = beside(&config, &market, events).await;
-    let said = market.said.load(Relaxed);
-    assert!(ids.len() + 1 >= said, "{} of {said}", ids.len());
+    let (dialer, ids) = run_with_market(&config, &market, events).await;
+    let listed = market.listed.load(Relaxed);
+    assert!(ids.len() + 1 >= listed, "{} of {listed}", ids.len());
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "each once");
-    assert_eq!(memory.dials(), 4);
-    let taps = &config.taps;
-    assert_eq!(taps.gaps.load(Relaxed), 0);
-    let wins: u64 = taps.connections.iter().map(|tap| tap.wins.load(Relaxed)).sum();
-    let late: u64 = taps.connections.iter().map(|tap| tap.late.load(Relaxed)).sum();
+    assert_eq!(dialer.dials(), 4);
+    let metrics = &config.metrics;
+    assert_eq!(metrics.gaps.load(Relaxed), 0);
+    let wins: u64 = metrics.connections.iter().map(|tap| tap.wins.load(Relaxed)).sum();
+    let late: u64 = metrics.connections.iter().map(|tap| tap.late.load(Relaxed)).sum();
     assert_eq!(wins, u64::try_from(ids.len()).unwrap());
-    assert_eq!(late, taps.duplicates.load(Relaxed));
+    assert_eq!(late, metrics.duplicates.load(Relaxed));
     assert!(late > wins, "two of three are late");
 }
 
-/// Cuts connections at random instants; how many listings never arrived, and the gaps that were
-/// counted.
+/// Cuts connections at random times. Returns the number of lost listings, the number of gaps and
+/// their total duration.
 async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
     let market = Market::open();
-    let feed = FeedConfig { connections, ..patient() };
+    let feed = FeedConfig { connections, ..without_rotation() };
     let config = Config { feed, ..default_config() };
     let events = async {
         sleep(Duration::from_secs(1)).await;
@@ -445,18 +445,18 @@ async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
         }
         sleep(Duration::from_secs(1)).await;
     };
-    let (_, ids) = beside(&config, &market, events).await;
-    let lost = market.said.load(Relaxed) - ids.len();
-    let gaps = config.taps.gap_list();
-    (lost, config.taps.gaps.load(Relaxed), gaps.iter().map(|gap| gap.lasted).sum())
+    let (_, ids) = run_with_market(&config, &market, events).await;
+    let lost = market.listed.load(Relaxed) - ids.len();
+    let gaps = config.metrics.gap_list();
+    (lost, config.metrics.gaps.load(Relaxed), gaps.iter().map(|gap| gap.lasted).sum())
 }
 
 #[tokio::test(start_paused = true)]
-async fn gaps_account_for_everything_that_cuts_have_cost_and_two_connections_cost_nothing() {
+async fn gaps_cover_all_lost_listings_and_two_connections_lose_none() {
     let (lost, gaps, lasted) = after_cuts(1, 100).await;
     println!("100 cuts, one connection: {lost} listings lost in {gaps} gaps of {lasted:?} in all");
     assert!((80..=101).contains(&gaps), "{gaps}");
-    // One listing every 100 ms: what was lost fits into the gaps, an edge on either side.
+    // One listing per 100 ms: all lost listings lie within the gaps, plus one at either edge.
     let hidden = usize::try_from(lasted.as_millis() / 100).unwrap() + 2 * 101;
     assert!(lost > 0 && lost <= hidden, "{lost} lost, {hidden} hidden by {lasted:?}");
     let (lost, gaps, _) = after_cuts(2, 100).await;
@@ -471,16 +471,16 @@ fn resident_and_open() -> (usize, usize) {
     (pages * 4_096, std::fs::read_dir("/proc/self/fd").unwrap().count())
 }
 
-/// Set in the process that [`ten_thousand_reconnects_leave_memory_and_descriptors_as_they_were`] has
-/// for itself: what other tests hold must not be counted.
+/// Set in the child process that runs one test alone, so that the resources of other tests are not
+/// counted.
 #[cfg(target_os = "linux")]
 const ALONE: &str = "SNIPER_TEST_ALONE";
 
 #[cfg(target_os = "linux")]
 #[test]
-fn ten_thousand_reconnects_leave_memory_and_descriptors_as_they_were() {
+fn ten_thousand_reconnects_leak_neither_memory_nor_descriptors() {
     const NAME: &str =
-        "feed::long::ten_thousand_reconnects_leave_memory_and_descriptors_as_they_were";
+        "feed::long::ten_thousand_reconnects_leak_neither_memory_nor_descriptors";
     if std::env::var_os(ALONE).is_none() {
         let program = std::env::current_exe().unwrap();
         let done = std::process::Command::new(program)
@@ -502,23 +502,24 @@ fn ten_thousand_reconnects_leave_memory_and_descriptors_as_they_were() {
     assert_eq!(open_before, open, "descriptors");
 }
 
-/// Memory and descriptors after 1,000 reconnects, and after 10,000.
+/// Returns the resident memory and the number of open descriptors after 1,000 and after 10,000
+/// reconnects.
 #[cfg(target_os = "linux")]
 async fn reconnecting() -> ((usize, usize), (usize, usize)) {
-    let memory = Memory::play(|number, mut peer| async move {
+    let dialer = MemoryDialer::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&batch(&ids[0], &[&format!("t{number}")])).await;
-        // Long enough to be healthy; then it is gone without a word.
+        peer.send_text(&batch(&ids[0], &[&format!("t{number}")])).await;
+        // The connection lives long enough to be healthy, then ends without a close frame.
         tokio::select! {
-            _left = peer.drained() => {}
+            _left = peer.read_until_close() => {}
             () = sleep(Duration::from_secs(31)) => {}
         }
     });
-    let config = Config { feed: patient(), ..default_config() };
+    let config = Config { feed: without_rotation(), ..default_config() };
     let mut before = None;
-    let reconnects = || config.taps.reconnects.load(Relaxed);
+    let reconnects = || config.metrics.reconnects.load(Relaxed);
     tokio::select! {
-        gave_up = ws::run_over(&config, memory.clone(), |_| {}) => panic!("{gave_up}"),
+        gave_up = ws::run_with_dial(&config, dialer.clone(), |_| {}) => panic!("{gave_up}"),
         () = async {
             while reconnects() < 1_000 {
                 sleep(Duration::from_secs(10)).await;

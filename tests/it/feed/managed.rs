@@ -17,7 +17,7 @@ use sniper::{
 };
 
 use super::{
-    PATIENCE,
+    WAIT_MAX,
     peer::{Frame, Peer, Server, frame},
     quick,
 };
@@ -34,37 +34,37 @@ async fn handle(server: &Server) -> Handle {
     Handle::connect(target(server), PlainJson::VERBATIM, options(quick())).await.unwrap()
 }
 
-/// The next event, in time.
+/// Returns the next event, waiting at most [`WAIT_MAX`].
 async fn next(handle: &Handle) -> Option<HandleEvent> {
-    tokio::time::timeout(PATIENCE, handle.recv()).await.expect("no event came")
+    tokio::time::timeout(WAIT_MAX, handle.recv()).await.expect("no event came")
 }
 
-/// The next message, whatever notices come before it.
+/// Returns the text of the next message and skips all other events.
 async fn message(handle: &Handle) -> String {
     loop {
         match next(handle).await {
             Some(HandleEvent::Message(message)) => return message.text,
             Some(_) => {}
-            None => panic!("it is over"),
+            None => panic!("the handle stopped"),
         }
     }
 }
 
-/// A server of plain JSON.
+/// Grants the upgrade without a subprotocol, for plain JSON.
 async fn upgrade(peer: &mut Peer) {
     peer.read_head().await;
     let grant = peer.grant().replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
     peer.write(grant.as_bytes()).await;
 }
 
-/// Sends back every text with its connection's number, and ends on "die".
+/// Starts a server that echoes each text with the connection's number and disconnects on "die".
 async fn echo() -> Server {
     Server::play(|number, mut peer| async move {
         upgrade(&mut peer).await;
         loop {
             match peer.frame().await {
                 Frame::Text(text) if text.contains("die") => return,
-                Frame::Text(text) => peer.say(&format!(r#"{{"{number}":{text}}}"#)).await,
+                Frame::Text(text) => peer.send_text(&format!(r#"{{"{number}":{text}}}"#)).await,
                 Frame::Ping(payload) => peer.write(&frame(0x8A, &payload)).await,
                 Frame::Close(_) | Frame::End => return,
                 Frame::Pong(_) => {}
@@ -75,7 +75,7 @@ async fn echo() -> Server {
 }
 
 #[tokio::test]
-async fn what_is_wanted_is_asked_for_again_after_a_reconnect_and_once_only() {
+async fn subscriptions_are_replayed_once_after_a_reconnect() {
     let server = echo().await;
     let handle = handle(&server).await;
     assert_eq!(handle.subscribe("\"a\""), Ok(true));
@@ -87,7 +87,7 @@ async fn what_is_wanted_is_asked_for_again_after_a_reconnect_and_once_only() {
     assert_eq!(handle.unsubscribe("\"a\""), Ok(false));
     handle.send("\"die\"").unwrap();
     let Some(HandleEvent::Reconnecting { attempt, wait, .. }) = next(&handle).await else {
-        panic!("no notice of it")
+        panic!("no Reconnecting event")
     };
     assert_eq!((attempt, wait), (1, Duration::from_millis(250)));
     let Some(HandleEvent::Reconnected { gap }) = next(&handle).await else { panic!("no gap") };
@@ -100,17 +100,17 @@ async fn what_is_wanted_is_asked_for_again_after_a_reconnect_and_once_only() {
 }
 
 #[tokio::test]
-async fn a_storm_during_an_outage_replays_the_final_set_only() {
+async fn only_the_final_subscriptions_are_replayed_after_an_outage() {
     let server = Server::play(|number, mut peer| async move {
         if number == 0 {
             upgrade(&mut peer).await;
             return peer.stream.set_zero_linger().unwrap();
         }
         upgrade(&mut peer).await;
-        let mut asked = vec![peer.text().await, peer.text().await];
-        asked.sort();
-        peer.say(&format!("{asked:?}")).await;
-        assert!(matches!(peer.drained().await, Frame::Close(Some(1_000)) | Frame::End));
+        let mut received = vec![peer.text().await, peer.text().await];
+        received.sort();
+        peer.send_text(&format!("{received:?}")).await;
+        assert!(matches!(peer.read_until_close().await, Frame::Close(Some(1_000)) | Frame::End));
     })
     .await;
     let handle = handle(&server).await;
@@ -126,50 +126,50 @@ async fn a_storm_during_an_outage_replays_the_final_set_only() {
 }
 
 #[tokio::test]
-async fn a_replay_that_is_refused_is_told_with_its_cause() {
+async fn a_rejected_replay_is_reported_with_its_cause() {
     let server = Server::play(|number, mut peer| async move {
         peer.upgrade().await;
         assert!(peer.text().await.contains("connection_init"));
-        peer.say(r#"{"type":"connection_ack"}"#).await;
-        let asked: serde_json::Value = serde_json::from_str(&peer.text().await).unwrap();
-        let id = asked["id"].as_str().unwrap().to_owned();
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
+        let received: serde_json::Value = serde_json::from_str(&peer.text().await).unwrap();
+        let id = received["id"].as_str().unwrap().to_owned();
         if number == 0 {
-            peer.say(&format!(r#"{{"id":"{id}","type":"next","payload":7}}"#)).await;
+            peer.send_text(&format!(r#"{{"id":"{id}","type":"next","payload":7}}"#)).await;
             return;
         }
         let refusal = r#"[{"message":"not any more"}]"#;
-        peer.say(&format!(r#"{{"id":"{id}","type":"error","payload":{refusal}}}"#)).await;
-        peer.drained().await;
+        peer.send_text(&format!(r#"{{"id":"{id}","type":"error","payload":{refusal}}}"#)).await;
+        peer.read_until_close().await;
     })
     .await;
     let options = options(quick());
     let handle = Handle::connect(target(&server), GraphqlTransportWs, options).await.unwrap();
     handle.subscribe(r#"{"query":"q"}"#).unwrap();
     assert!(message(&handle).await.contains("7"));
-    let (mut is_back, mut refused) = (false, None);
-    while refused.is_none() {
+    let (mut is_back, mut rejected) = (false, None);
+    while rejected.is_none() {
         match next(&handle).await {
             Some(HandleEvent::Reconnected { .. }) => is_back = true,
-            Some(HandleEvent::Ended { topic, cause, again_in }) => {
-                refused = Some((topic, cause, again_in));
+            Some(HandleEvent::Ended { topic, cause, retry_in }) => {
+                rejected = Some((topic, cause, retry_in));
             }
             Some(_) => {}
-            None => panic!("it is over"),
+            None => panic!("the handle stopped"),
         }
     }
-    let (topic, cause, again_in) = refused.unwrap();
+    let (topic, cause, retry_in) = rejected.unwrap();
     assert!(is_back);
     assert_eq!(&*topic, r#"{"query":"q"}"#);
     assert!(
         matches!(&cause, SubscriptionError::Error(words) if words.contains("not any more")),
         "{cause}"
     );
-    assert!(again_in.is_some());
+    assert!(retry_in.is_some());
     handle.stop().await;
 }
 
 #[test]
-fn the_options_have_their_defaults_and_a_builder_changes_only_what_it_is_told() {
+fn the_options_builder_keeps_the_other_defaults() {
     let defaults = Options::default();
     assert_eq!((defaults.channel_capacity, defaults.command_capacity), (10_000, 256));
     assert_eq!(defaults.policy, ReconnectPolicy::default());
@@ -178,15 +178,15 @@ fn the_options_have_their_defaults_and_a_builder_changes_only_what_it_is_told() 
 }
 
 #[tokio::test]
-async fn a_paced_replay_takes_its_time() {
+async fn a_paced_replay_waits_between_subscriptions() {
     let server = Server::play(|_, mut peer| async move {
         upgrade(&mut peer).await;
         let mut texts = Vec::new();
         for _ in 0..4 {
             texts.push(peer.text().await);
         }
-        peer.say(&format!("{}", texts.join(",").len())).await;
-        peer.drained().await;
+        peer.send_text(&format!("{}", texts.join(",").len())).await;
+        peer.read_until_close().await;
     })
     .await;
     let pace = Duration::from_millis(60);
@@ -201,20 +201,20 @@ async fn a_paced_replay_takes_its_time() {
 }
 
 #[tokio::test]
-async fn every_dialect_runs_over_the_same_engine() {
+async fn both_graphql_protocols_work_with_the_handle() {
     let server = Server::play(|number, mut peer| async move {
         peer.read_head().await;
         let protocol = peer.header("Sec-WebSocket-Protocol").unwrap();
         let grant = peer.grant().replace("graphql-transport-ws", &protocol);
         peer.write(grant.as_bytes()).await;
         assert!(peer.text().await.contains("connection_init"));
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (ask, data) = if number == 0 { ("subscribe", "next") } else { ("start", "data") };
         let text = peer.text().await;
         assert_eq!(text, format!(r#"{{"id":"1","type":"{ask}","payload":{{"query":"q"}}}}"#));
-        peer.say(&format!(r#"{{"id":"1","type":"{data}","payload":7}}"#)).await;
-        peer.say(r#"{"id":"1","type":"error","payload":[{"message":"no\u001b"}]}"#).await;
-        peer.drained().await;
+        peer.send_text(&format!(r#"{{"id":"1","type":"{data}","payload":7}}"#)).await;
+        peer.send_text(r#"{"id":"1","type":"error","payload":[{"message":"no\u001b"}]}"#).await;
+        peer.read_until_close().await;
     })
     .await;
     async fn check(handle: Handle, expected: &str) {
@@ -223,12 +223,12 @@ async fn every_dialect_runs_over_the_same_engine() {
         assert_eq!(message.text, expected);
         assert_eq!(message.topic.as_deref(), Some(r#"{"query":"q"}"#));
         assert_eq!((message.request_id, message.connection), (Some(42), 1));
-        let Some(HandleEvent::Ended { cause: SubscriptionError::Error(words), again_in, .. }) =
+        let Some(HandleEvent::Ended { cause: SubscriptionError::Error(words), retry_in, .. }) =
             next(&handle).await
         else {
-            panic!("its refusal was not told")
+            panic!("the rejection was not reported")
         };
-        assert!(words.contains("no") && again_in.is_some(), "{words}");
+        assert!(words.contains("no") && retry_in.is_some(), "{words}");
         handle.stop().await;
     }
     let new = Handle::connect(target(&server), GraphqlTransportWs, options(quick())).await;
@@ -238,27 +238,27 @@ async fn every_dialect_runs_over_the_same_engine() {
 }
 
 #[tokio::test]
-async fn a_slow_owner_is_told_exactly_how_much_was_dropped_and_pings_are_answered_meanwhile() {
+async fn a_slow_receiver_gets_the_exact_number_of_dropped_messages() {
     let server = Server::play(|_, mut peer| async move {
         upgrade(&mut peer).await;
         for number in 0..1_000 {
-            peer.say(&number.to_string()).await;
+            peer.send_text(&number.to_string()).await;
         }
         peer.write(&frame(0x89, b"alive")).await;
         assert_eq!(peer.frame().await, Frame::Pong(b"alive".to_vec()));
-        peer.say("\"last\"").await;
-        peer.drained().await;
+        peer.send_text("\"last\"").await;
+        peer.read_until_close().await;
     })
     .await;
     let options = Options { channel_capacity: 10, ..options(quick()) };
     let handle = Handle::connect(target(&server), PlainJson::SILENT, options).await.unwrap();
-    while handle.taps().frames.load(std::sync::atomic::Ordering::Relaxed) < 1_001 {
+    while handle.metrics().frames.load(std::sync::atomic::Ordering::Relaxed) < 1_001 {
         tokio::task::yield_now().await;
     }
     let log = super::Log::capture();
     let Some(HandleEvent::Lagged(count)) = next(&handle).await else { panic!("no lag") };
     assert_eq!(count, 991);
-    log.has("Lagged by 991");
+    log.assert_contains("Fell behind by 991 messages");
     let mut rest = Vec::new();
     for _ in 0..10 {
         rest.push(message(&handle).await);
@@ -268,17 +268,17 @@ async fn a_slow_owner_is_told_exactly_how_much_was_dropped_and_pings_are_answere
 }
 
 #[tokio::test]
-async fn a_message_that_was_not_surely_written_comes_back_and_is_never_sent_again() {
+async fn an_uncertain_write_is_reported_and_never_resent() {
     let server = Server::play(|number, mut peer| async move {
         upgrade(&mut peer).await;
         if number == 0 {
-            // Reads nothing, so the messages pile up; then it is gone.
+            // The server reads nothing, so writes block. Then it resets the connection.
             tokio::time::sleep(Duration::from_millis(300)).await;
             return peer.stream.set_zero_linger().unwrap();
         }
-        peer.say("\"up\"").await;
+        peer.send_text("\"up\"").await;
         if let Frame::Text(text) = peer.frame().await {
-            panic!("it was sent again: {} bytes", text.len());
+            panic!("the message was resent: {} bytes", text.len());
         }
     })
     .await;
@@ -290,7 +290,7 @@ async fn a_message_that_was_not_surely_written_comes_back_and_is_never_sent_agai
     let (mut perhaps, mut nothing) = (0, 0);
     loop {
         match next(&handle).await.unwrap() {
-            HandleEvent::NotSent { written: WriteProgress::Perhaps, .. } => {
+            HandleEvent::NotSent { written: WriteProgress::Unknown, .. } => {
                 assert_eq!(nothing, 0, "in order");
                 perhaps += 1;
             }
@@ -309,13 +309,13 @@ async fn a_message_that_was_not_surely_written_comes_back_and_is_never_sent_agai
 }
 
 #[tokio::test]
-async fn the_bound_on_what_waits_to_be_sent_bounds() {
+async fn the_send_queue_is_bounded() {
     let server = Server::play(|_, mut peer| async move {
         upgrade(&mut peer).await;
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
-    let limits = ReconnectionLimits { initial_delay: PATIENCE, max_delay: PATIENCE, ..quick() };
+    let limits = ReconnectionLimits { initial_delay: WAIT_MAX, max_delay: WAIT_MAX, ..quick() };
     let handle =
         Handle::connect(target(&server), PlainJson::VERBATIM, options(limits)).await.unwrap();
     while !matches!(next(&handle).await, Some(HandleEvent::Reconnecting { .. })) {}
@@ -336,8 +336,8 @@ async fn connect_returns_the_first_failure_and_connect_retrying_does_not() {
             return peer.stream.set_zero_linger().unwrap();
         }
         upgrade(&mut peer).await;
-        peer.say("1").await;
-        peer.drained().await;
+        peer.send_text("1").await;
+        peer.read_until_close().await;
     })
     .await;
     let first = Handle::connect(target(&server), PlainJson::SILENT, options(quick())).await;
@@ -350,7 +350,7 @@ async fn connect_returns_the_first_failure_and_connect_retrying_does_not() {
 }
 
 #[tokio::test]
-async fn retries_that_run_out_end_it_for_good_with_the_reason() {
+async fn exhausted_retries_stop_the_handle_with_the_reason() {
     let server = Server::play(|_, peer| async move {
         peer.stream.set_zero_linger().unwrap();
     })
@@ -380,14 +380,14 @@ async fn retries_that_run_out_end_it_for_good_with_the_reason() {
 }
 
 #[tokio::test]
-async fn it_stops_at_once_in_every_state() {
-    let hole = Server::play(|number, mut peer| async move {
+async fn stop_is_immediate_in_every_state() {
+    let server = Server::play(|number, mut peer| async move {
         match number {
-            // Never answers the upgrade.
+            // The upgrade is never answered.
             0 => peer.read_head().await,
             1 => {
                 upgrade(&mut peer).await;
-                assert_eq!(peer.drained().await, Frame::Close(Some(1_000)));
+                assert_eq!(peer.read_until_close().await, Frame::Close(Some(1_000)));
                 return;
             }
             _ => return peer.stream.set_zero_linger().unwrap(),
@@ -395,13 +395,13 @@ async fn it_stops_at_once_in_every_state() {
         std::future::pending::<()>().await;
     })
     .await;
-    let limits = ReconnectionLimits { connect_timeout: PATIENCE, ..quick() };
-    let start = || Handle::start_retrying(target(&hole), PlainJson::SILENT, options(limits));
+    let limits = ReconnectionLimits { connect_timeout: WAIT_MAX, ..quick() };
+    let start = || Handle::start_retrying(target(&server), PlainJson::SILENT, options(limits));
     for (dials, state) in [(1, "connecting"), (2, "live"), (4, "waiting")] {
         let handle = start();
-        hole.dialled(dials).await;
+        server.wait_for_dials(dials).await;
         if state == "live" {
-            while !handle.taps().is_up.load(std::sync::atomic::Ordering::Acquire) {
+            while !handle.metrics().is_up.load(std::sync::atomic::Ordering::Acquire) {
                 tokio::task::yield_now().await;
             }
         }
@@ -414,14 +414,14 @@ async fn it_stops_at_once_in_every_state() {
 }
 
 #[tokio::test]
-async fn dropping_it_stops_it() {
+async fn dropping_the_handle_closes_the_connection() {
     let (gone, seen) = tokio::sync::oneshot::channel();
     let gone = std::sync::Arc::new(std::sync::Mutex::new(Some(gone)));
     let server = Server::play(move |_, mut peer| {
         let gone = std::sync::Arc::clone(&gone);
         async move {
             upgrade(&mut peer).await;
-            let last = peer.drained().await;
+            let last = peer.read_until_close().await;
             gone.lock().unwrap().take().unwrap().send(last).unwrap();
         }
     })
@@ -432,7 +432,7 @@ async fn dropping_it_stops_it() {
 }
 
 #[tokio::test]
-async fn a_waiting_reader_is_released_by_the_stop() {
+async fn stop_wakes_a_waiting_receiver() {
     let server = echo().await;
     let handle = std::sync::Arc::new(handle(&server).await);
     let reader = tokio::spawn({
@@ -441,16 +441,16 @@ async fn a_waiting_reader_is_released_by_the_stop() {
     });
     tokio::task::yield_now().await;
     handle.stop().await;
-    assert!(tokio::time::timeout(PATIENCE, reader).await.unwrap().unwrap());
+    assert!(tokio::time::timeout(WAIT_MAX, reader).await.unwrap().unwrap());
 }
 
-/// Knows nothing but the trait.
+/// Collects messages through the trait only.
 async fn collect(mut source: impl EventSource, count: usize) -> Vec<String> {
     source.connect().await.unwrap();
     source.subscribe("\"hello\"").unwrap();
     let mut texts = Vec::new();
     while texts.len() < count {
-        match tokio::time::timeout(PATIENCE, source.next_event()).await.unwrap() {
+        match tokio::time::timeout(WAIT_MAX, source.next_event()).await.unwrap() {
             Some(HandleEvent::Message(message)) => texts.push(message.text),
             Some(_) => {}
             None => break,
@@ -459,30 +459,30 @@ async fn collect(mut source: impl EventSource, count: usize) -> Vec<String> {
     texts
 }
 
-/// Greets each connection's first message and hangs up.
+/// Starts a server that echoes the first message of each connection and then closes it.
 async fn one_message_each() -> Server {
     Server::play(|number, mut peer| async move {
         upgrade(&mut peer).await;
         let text = peer.text().await;
-        peer.say(&format!(r#"{{"{number}":{text}}}"#)).await;
+        peer.send_text(&format!(r#"{{"{number}":{text}}}"#)).await;
         peer.close(1_000, "").await;
     })
     .await
 }
 
 #[tokio::test]
-async fn a_bare_source_ends_and_a_wrapped_one_goes_on_and_a_caller_sees_no_difference() {
+async fn a_single_connection_ends_and_a_reconnecting_source_continues() {
     let server = one_message_each().await;
-    let bare = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
-    assert_eq!(collect(bare, 3).await, [r#"{"0":"hello"}"#]);
+    let single = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
+    assert_eq!(collect(single, 3).await, [r#"{"0":"hello"}"#]);
 
     let server = one_message_each().await;
-    let bare = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
+    let single = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
     let policy = ReconnectPolicy::new(quick()).unwrap();
     let host = sniper::ws::host_cooldown::Hosts::default().host(&server.address, &policy);
-    let wrapped = ReconnectingSource::new(bare, policy, host);
+    let reconnecting = ReconnectingSource::new(single, policy, host);
     let expected = [r#"{"0":"hello"}"#, r#"{"1":"hello"}"#, r#"{"2":"hello"}"#];
-    assert_eq!(collect(wrapped, 3).await, expected);
+    assert_eq!(collect(reconnecting, 3).await, expected);
 
     let server = one_message_each().await;
     assert_eq!(collect(handle(&server).await, 3).await, expected);

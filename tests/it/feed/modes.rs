@@ -1,5 +1,4 @@
-//! The rest of what a feed must survive: every close code, TLS, a busy closure, a stop in every
-//! state, and what a gap has hidden.
+//! Close codes, TLS, slow callbacks, dropping the feed in every state, and back-fill.
 
 use std::{
     cell::RefCell,
@@ -25,16 +24,16 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    PATIENCE, config, during, once,
+    WAIT_MAX, config, during, once,
     peer::{Frame, Peer, Server, batch, listing},
     quick,
 };
 
-/// What a server's close with this code means for the next attempt; `None`: it is a clean one.
-async fn closed_with(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
-    let said = codes.clone();
+/// Returns the retry decision for each close code, or `None` for a clean close.
+async fn decisions_for(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
+    let sent = codes.clone();
     let server = Server::play(move |number, mut peer| {
-        let code = said[number];
+        let code = sent[number];
         async move {
             peer.subscribed().await;
             peer.close(code, "").await;
@@ -45,51 +44,51 @@ async fn closed_with(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
     let mut verdicts = Vec::new();
     for code in codes {
         let (_, ended) = once(&config).await;
-        verdicts.push((code, ended.err().map(|error| error.verdict())));
+        verdicts.push((code, ended.err().map(|error| error.retry_decision())));
     }
     verdicts
 }
 
 #[tokio::test]
-async fn a_farewell_is_returned_with_the_servers_own_code() {
-    let (says, mut said) = tokio::sync::mpsc::channel(1);
+async fn a_close_is_answered_with_the_code_of_the_server() {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let server = Server::play(move |number, mut peer| {
-        let says = says.clone();
+        let sender = sender.clone();
         async move {
-            // In the midst of the greeting, and when all is well.
+            // Closes before the ack, or after the subscriptions.
             if number % 2 == 0 {
                 peer.upgrade().await;
             } else {
                 peer.subscribed().await;
             }
             let answer = peer.close([1_000, 1_012, 4_403][number / 2], "why").await;
-            says.send(answer).await.unwrap();
+            sender.send(answer).await.unwrap();
         }
     })
     .await;
     for code in [1_000, 1_000, 1_012, 1_012, 4_403, 4_403] {
         let _ended = once(&config(&server.address, quick())).await;
-        assert_eq!(said.recv().await.unwrap(), Frame::Close(Some(code)));
+        assert_eq!(receiver.recv().await.unwrap(), Frame::Close(Some(code)));
     }
 }
 
 #[tokio::test]
-async fn every_close_code_is_heard_and_classified() {
-    for (code, verdict) in closed_with((1_000..=1_015).collect()).await {
+async fn every_close_code_is_classified() {
+    for (code, verdict) in decisions_for((1_000..=1_015).collect()).await {
         let expected = match code {
             1_000 | 1_001 => None,
-            1_002 | 1_003 | 1_007..=1_010 => Some(RetryDecision::Park),
+            1_002 | 1_003 | 1_007..=1_010 => Some(RetryDecision::Suspend),
             1_013 => Some(RetryDecision::RetryLater),
-            // 1004, 1005, 1006 and 1015 must not be sent; whoever does breaks the protocol.
+            // Sending 1004, 1005, 1006 or 1015 is a protocol violation.
             _ => Some(RetryDecision::Retry),
         };
         assert_eq!(verdict, expected, "{code}");
     }
     let codes = (4_400..=4_429).chain([4_004, 4_005, 4_499, 4_500, 4_504, 3_000, 4_999]);
-    for (code, verdict) in closed_with(codes.collect()).await {
+    for (code, verdict) in decisions_for(codes.collect()).await {
         let expected = match code {
             4_403 => RetryDecision::RenewCredential,
-            4_400 | 4_401 | 4_406 | 4_409 | 4_429 | 4_004 | 4_005 | 4_500 => RetryDecision::Park,
+            4_400 | 4_401 | 4_406 | 4_409 | 4_429 | 4_004 | 4_005 | 4_500 => RetryDecision::Suspend,
             _ => RetryDecision::Retry,
         };
         assert_eq!(verdict, Some(expected), "{code}");
@@ -97,7 +96,7 @@ async fn every_close_code_is_heard_and_classified() {
 }
 
 #[tokio::test]
-async fn listings_come_over_tls() {
+async fn listings_arrive_over_tls() {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let root = key.cert.der().clone();
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
@@ -114,15 +113,15 @@ async fn listings_come_over_tls() {
     let serving = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // The second client does not trust this server and hangs up.
+            // The second client does not trust the certificate and disconnects.
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             let mut peer = Peer::new(stream);
             let ids = peer.subscribed().await;
-            peer.say(&batch(&ids[0], &["a"])).await;
+            peer.send_text(&batch(&ids[0], &["a"])).await;
             peer.close(1_000, "").await;
         }
     });
-    let trusting = Tls::trusting(&root).unwrap();
+    let trusting = Tls::with_root(&root).unwrap();
     let (ids, ended) = once(&Config { tls: Some(trusting), ..config(&address, quick()) }).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
@@ -132,11 +131,11 @@ async fn listings_come_over_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_closure_that_is_busy_for_longer_than_any_deadline_costs_no_reconnect() {
+async fn a_callback_slower_than_every_deadline_causes_no_reconnect() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         for round in 0..40 {
-            peer.say(&batch(&ids[0], &[&format!("t{round}")])).await;
+            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         peer.close(1_000, "").await;
@@ -160,12 +159,12 @@ async fn a_closure_that_is_busy_for_longer_than_any_deadline_costs_no_reconnect(
     assert_eq!((count, server.dials()), (40, 1));
 }
 
-/// How many events a flood has, of ten listings each: 23 MB.
+/// Number of events of a flood, with ten listings each: 23 MB in total.
 const FLOOD: u32 = 5_000;
 
-/// A server on a thread of its own that says more than anybody can take: its address.
+/// Starts a server on a separate thread that floods its client. Returns its address.
 fn flooding() -> String {
-    let (says, said) = std::sync::mpsc::sync_channel(1);
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -179,36 +178,36 @@ fn flooding() -> String {
                         let listings: Vec<String> =
                             (0..10).map(|n| format!("t{event}-{n}")).collect();
                         let listings: Vec<&str> = listings.iter().map(String::as_str).collect();
-                        peer.say(&batch(&ids[0], &listings)).await;
+                        peer.send_text(&batch(&ids[0], &listings)).await;
                     }
                     peer.close(1_000, "").await;
                     done.lock().unwrap().take().map(|done| done.send(()));
                 }
             })
             .await;
-            says.send(server.address.clone()).unwrap();
+            sender.send(server.address.clone()).unwrap();
             over.await.unwrap();
         });
     });
-    said.recv().unwrap()
+    receiver.recv().unwrap()
 }
 
 #[test]
-fn memory_stays_flat_behind_a_slow_closure_however_much_the_server_says() {
+fn memory_is_bounded_behind_a_slow_callback() {
     let config = config(&flooding(), quick());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (mut heard, mut ended) = (0_u32, None);
-    let slowly = |_: Trade<'_>| {
-        heard += 1;
+    let (mut received, mut ended) = (0_u32, None);
+    let slow = |_: Trade<'_>| {
+        received += 1;
         let begun = std::time::Instant::now();
         while begun.elapsed() < Duration::from_micros(50) {}
     };
     let counted = allocation_counter::measure(|| {
-        ended = Some(runtime.block_on(ws::connect_once(&config, slowly)));
+        ended = Some(runtime.block_on(ws::connect_once(&config, slow)));
     });
     assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
-    assert_eq!(heard, FLOOD * 10);
-    // What comes by is remembered in tables that are laid out once; nothing else grows.
+    assert_eq!(received, FLOOD * 10);
+    // The deduplication tables have a fixed size, and nothing else grows.
     assert!(counted.bytes_max < 4 * 1024 * 1024, "{counted:?}");
 }
 
@@ -255,16 +254,16 @@ pub(super) fn found(id: &str) -> Trade<'static> {
 }
 
 #[tokio::test]
-async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
+async fn back_filled_listings_reach_the_callback_once() {
     let log = super::Log::capture();
     let server = Server::play(|number, mut peer| async move {
         let ids = peer.subscribed().await;
         if number == 0 {
-            peer.say(&batch(&ids[0], &["before"])).await;
+            peer.send_text(&batch(&ids[0], &["before"])).await;
             peer.close(1_000, "").await;
         } else {
-            peer.say(&batch(&ids[0], &["after"])).await;
-            peer.drained().await;
+            peer.send_text(&batch(&ids[0], &["after"])).await;
+            peer.read_until_close().await;
         }
     })
     .await;
@@ -273,11 +272,11 @@ async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
     let config =
         Config { backfill: Some(Arc::new(backfill)), feed, ..config(&server.address, quick()) };
     let filling = tokio::spawn(async move {
-        let sweep = filler.wanted().await.unwrap();
+        let sweep = filler.next_request().await.unwrap();
         assert_eq!((sweep.number, sweep.since), (0, None));
-        // The gap begins while the sweep is under way, and cancels it.
+        // The gap begins during the sweep and cancels it.
         filler.superseded(sweep).await;
-        let want = filler.wanted().await.unwrap();
+        let want = filler.next_request().await.unwrap();
         assert_eq!(want.number, 1);
         assert!(want.since.is_some());
         for id in ["before", "hidden-2", "hidden-1", "hidden-2", "after"] {
@@ -291,14 +290,14 @@ async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
         seen.borrow_mut().push((trade.id.to_string(), is_found));
     };
     let all = async {
-        while !log.text().contains("Reconnected") || seen.borrow().len() < 4 {
+        while !log.text().contains("Feed back after") || seen.borrow().len() < 4 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::select! {
         gave_up = ws::run_with_reconnect(&config, on_trade) => panic!("{gave_up}"),
         () = all => {}
-        () = tokio::time::sleep(PATIENCE) => panic!("{:?}\n{}", seen.borrow(), log.text()),
+        () = tokio::time::sleep(WAIT_MAX) => panic!("{:?}\n{}", seen.borrow(), log.text()),
     }
     filling.abort();
     let mut ids: Vec<String> = seen.borrow().iter().map(|(id, _)| id.clone()).collect();
@@ -306,12 +305,12 @@ async fn what_a_gap_has_hidden_goes_through_the_same_closure_once() {
     assert_eq!(ids, ["after", "before", "hidden-1", "hidden-2"]);
     assert!(seen.borrow().contains(&("hidden-2".to_owned(), true)));
     assert!(seen.borrow().contains(&("before".to_owned(), false)));
-    let found = config.taps.backfilled.load(Relaxed);
-    log.has(&format!("s, attempts 1, reconnects 1, back-filled {found})"));
+    let found = config.metrics.backfilled.load(Relaxed);
+    log.assert_contains(&format!("s (1 attempt), {found} missed listings recovered"));
     assert!(found == 2 || found == 3, "{found}");
 }
 
-/// The table at the end of `docs/resilience.md`.
+/// Checks the table at the end of `docs/resilience.md`.
 #[test]
 fn every_failure_mode_names_tests_that_exist() {
     let document = std::fs::read_to_string(crate::tidy::top().join("docs/resilience.md")).unwrap();

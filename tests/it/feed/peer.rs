@@ -1,7 +1,7 @@
-//! A server that plays a script, frame by frame.
+//! A scripted WebSocket server.
 //!
-//! It binds port 0, plays the script anew for each connection, notes when each came, and stops when
-//! it is dropped. Frames are made and read here by hand, so that wrong ones can be made too.
+//! It binds port 0, runs the script once per connection, records the connect times, and stops on
+//! drop. Frames are encoded and decoded here, so that tests can also send invalid ones.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,33 +15,33 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// What came in over a socket.
+/// An event on the server's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     Text(String),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
-    /// The connection is gone.
+    /// The connection ended without a close frame.
     End,
 }
 
-/// One connection, as its server sees it.
+/// The server's side of one connection.
 pub(crate) struct Peer<S = TcpStream> {
     pub(crate) stream: S,
     bytes: Vec<u8>,
-    /// The head of the upgrade.
+    /// Head of the upgrade request.
     pub(crate) head: String,
 }
 
-/// A listing of generation B by its id.
+/// Returns a listing of generation B with this id.
 pub(crate) fn listing(id: &str) -> String {
     format!(
         r#"{{"id":"{id}","status":"LISTED","markupPercent":1.5,"totalValue":10.15,"canJoin":true,"canJoinAfter":null,"createdAt":"2026-03-01T10:00:00.300Z","expiresAt":"2026-03-03T10:00:00.301Z","depositor":null,"avgPaintWear":0.2,"tradeItems":[{{"marketName":"AK-47 | Redline (Field-Tested)","value":10.15,"itemVariant":{{"value":10}}}}]}}"#
     )
 }
 
-/// An event of generation B.
+/// Returns a `next` message of generation B with these listings.
 pub(crate) fn batch(subscription: &str, ids: &[&str]) -> String {
     let trades: Vec<String> = ids.iter().map(|id| listing(id)).collect();
     let trades = trades.join(",");
@@ -50,7 +50,7 @@ pub(crate) fn batch(subscription: &str, ids: &[&str]) -> String {
     )
 }
 
-/// An event of generation A.
+/// Returns a `next` message of generation A with this listing.
 pub(crate) fn single(subscription: &str, id: &str) -> String {
     let trade = listing(id);
     format!(
@@ -58,7 +58,7 @@ pub(crate) fn single(subscription: &str, id: &str) -> String {
     )
 }
 
-/// A frame of a server.
+/// Encodes an unmasked frame.
 pub(crate) fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first_byte];
     match payload.len() {
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         Self { stream, bytes: Vec::new(), head: String::new() }
     }
 
-    /// Reads the head of the upgrade.
+    /// Reads the upgrade request.
     pub(crate) async fn read_head(&mut self) {
         while !self.bytes.windows(4).any(|end| end == b"\r\n\r\n") {
             assert_ne!(self.stream.read_buf(&mut self.bytes).await.unwrap(), 0, "no upgrade");
@@ -94,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.head = String::from_utf8(self.bytes.drain(..at).collect()).unwrap();
     }
 
-    /// A header of the upgrade.
+    /// Returns a header of the upgrade request.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let mut lines = self.head.lines();
         lines.find_map(|line| {
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         })
     }
 
-    /// The answer that grants the upgrade.
+    /// Returns the response that grants the upgrade.
     pub(crate) fn grant(&self) -> String {
         let accept = derive_accept_key(self.header("Sec-WebSocket-Key").unwrap().as_bytes());
         format!(
@@ -113,17 +113,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         )
     }
 
-    /// Grants the upgrade.
+    /// Reads the upgrade request and grants it.
     pub(crate) async fn upgrade(&mut self) {
         self.read_head().await;
         self.write(self.grant().as_bytes()).await;
     }
 
-    /// Grants the upgrade, acknowledges, and reads the subscriptions; their ids, listings first.
+    /// Grants the upgrade, sends the ack and reads the subscriptions. Returns their ids, with that
+    /// of the listings first.
     pub(crate) async fn subscribed(&mut self) -> Vec<String> {
         self.upgrade().await;
         assert_eq!(self.text().await, r#"{"type":"connection_init"}"#);
-        self.say(r#"{"type":"connection_ack"}"#).await;
+        self.send_text(r#"{"type":"connection_ack"}"#).await;
         let mut ids = Vec::new();
         for _ in 0..3 {
             ids.push(self.subscription().await.0);
@@ -131,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         ids
     }
 
-    /// Reads one `subscribe`: its id and its operation's name.
+    /// Reads one `subscribe` message. Returns its id and its operation name.
     pub(crate) async fn subscription(&mut self) -> (String, String) {
         let text = self.text().await;
         let message: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -140,27 +141,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         (message["id"].as_str().unwrap().to_owned(), name.to_owned())
     }
 
-    /// Writes bytes; a client that is gone is no failure of the server's.
+    /// Writes bytes. A closed connection is not an error.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         if self.stream.write_all(bytes).await.is_ok() {
             let _gone = self.stream.flush().await;
         }
     }
 
-    /// Sends a message.
-    pub(crate) async fn say(&mut self, message: &str) {
+    pub(crate) async fn send_text(&mut self, message: &str) {
         self.write(&text(message)).await;
     }
 
-    /// Sends a close and waits for the reply: a socket dropped with unread bytes would be reset.
+    /// Sends a close frame and waits for the reply. Dropping a socket with unread bytes would reset
+    /// the connection.
     pub(crate) async fn close(&mut self, code: u16, reason: &str) -> Frame {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend(reason.as_bytes());
         self.write(&frame(0x88, &payload)).await;
-        self.drained().await
+        self.read_until_close().await
     }
 
-    /// The next message, which must be a text.
+    /// Returns the next message, which must be a text.
     pub(crate) async fn text(&mut self) -> String {
         match self.frame().await {
             Frame::Text(text) => text,
@@ -168,7 +169,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// The next frame.
     pub(crate) async fn frame(&mut self) -> Frame {
         loop {
             if let Some((frame, len)) = parse(&self.bytes) {
@@ -182,12 +182,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// Reads on until the client says goodbye or is gone, answering its pings.
-    pub(crate) async fn drained(&mut self) -> Frame {
+    /// Reads until the client closes or disconnects, and answers its pings.
+    pub(crate) async fn read_until_close(&mut self) -> Frame {
         loop {
             match self.frame().await {
                 Frame::Text(text) if text.contains(r#""ping""#) => {
-                    self.say(r#"{"type":"pong"}"#).await;
+                    self.send_text(r#"{"type":"pong"}"#).await;
                 }
                 frame @ (Frame::Close(_) | Frame::End) => return frame,
                 _ => {}
@@ -223,7 +223,7 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     Some((frame, at + 4 + len))
 }
 
-/// A server on loopback.
+/// A scripted server on loopback.
 pub(crate) struct Server {
     pub(crate) address: String,
     dials: Arc<Mutex<Vec<Instant>>>,
@@ -231,7 +231,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Plays `script` for each connection, which gets the connection's number, from 0.
+    /// Runs `script` for each connection. Its first argument counts the connections from 0.
     pub(crate) async fn play<F, Fut>(script: F) -> Self
     where
         F: Fn(usize, Peer) -> Fut + Send + 'static,
@@ -240,14 +240,14 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("ws://{}/ws", listener.local_addr().unwrap());
         let dials: Arc<Mutex<Vec<Instant>>> = Arc::default();
-        let noted = Arc::clone(&dials);
+        let connect_times = Arc::clone(&dials);
         let task = tokio::spawn(async move {
             let mut playing = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 let number = {
-                    let mut dials = noted.lock().unwrap();
+                    let mut dials = connect_times.lock().unwrap();
                     dials.push(Instant::now());
                     dials.len() - 1
                 };
@@ -257,19 +257,19 @@ impl Server {
         Self { address, dials, task }
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub(crate) fn dials(&self) -> usize {
         self.dials.lock().unwrap().len()
     }
 
-    /// The times between one connection and the next.
+    /// Returns the intervals between consecutive connections.
     pub(crate) fn intervals(&self) -> Vec<Duration> {
         let dials = self.dials.lock().unwrap();
         dials.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    /// Waits until there were so many connections.
-    pub(crate) async fn dialled(&self, times: usize) {
+    /// Waits until there were `times` connections.
+    pub(crate) async fn wait_for_dials(&self, times: usize) {
         while self.dials() < times {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

@@ -1,4 +1,4 @@
-//! What happens between one connection and the next.
+//! Reconnects: delays, backoff resets, close codes, credentials and the circuit breaker.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -10,7 +10,7 @@ use sniper::{
 use super::{
     Log, config, during,
     peer::{Server, batch, frame},
-    quick, to_the_end, until,
+    quick, until_given_up, until,
 };
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn a_server_that_accepts_and_closes_is_dialled_at_doubling_intervals() {
         peer.close(1_001, "").await;
     })
     .await;
-    during(&config(&server.address, quick()), server.dialled(4)).await;
+    during(&config(&server.address, quick()), server.wait_for_dials(4)).await;
     for (interval, least) in server.intervals().iter().zip([250, 500, 1_000]) {
         assert!(*interval >= Duration::from_millis(least), "{interval:?} < {least} ms");
         assert!(*interval < Duration::from_millis(least + 400), "{interval:?} > {least} ms");
@@ -32,28 +32,28 @@ async fn a_server_that_accepts_and_closes_is_dialled_at_doubling_intervals() {
     assert_eq!(
         waits[..3],
         [
-            "0.25s (attempt 1: closed by the server with 1001)",
-            "0.5s (attempt 2: closed by the server with 1001)",
-            "1s (attempt 3: closed by the server with 1001)"
+            "0.25s (attempt 1)",
+            "0.5s (attempt 2)",
+            "1s (attempt 3)"
         ]
     );
 }
 
 #[tokio::test]
-async fn a_productive_session_resets_the_wait_and_says_so() {
+async fn a_productive_session_resets_the_backoff() {
     let log = Log::capture();
     let server = Server::play(|number, mut peer| async move {
         match number {
             0 | 1 => peer.stream.set_zero_linger().unwrap(),
             2 => {
                 let ids = peer.subscribed().await;
-                peer.say(&batch(&ids[0], &["a", "b"])).await;
+                peer.send_text(&batch(&ids[0], &["a", "b"])).await;
                 peer.close(1_000, "").await;
             }
             _ => {
                 let ids = peer.subscribed().await;
-                peer.say(&batch(&ids[0], &["a", "c"])).await;
-                peer.drained().await;
+                peer.send_text(&batch(&ids[0], &["a", "c"])).await;
+                peer.read_until_close().await;
             }
         }
     })
@@ -61,72 +61,72 @@ async fn a_productive_session_resets_the_wait_and_says_so() {
     let config = config(&server.address, quick());
     let ids = until(&config, |ids| ids.len() == 3).await;
     assert_eq!(ids, ["a", "b", "c"], "a listing comes once, also across connections");
-    assert_eq!(config.taps.duplicates.load(Relaxed), 1);
+    assert_eq!(config.metrics.duplicates.load(Relaxed), 1);
     let lines = log.lines();
-    let told: Vec<&str> = lines
+    let logged: Vec<&str> = lines
         .iter()
         .map(String::as_str)
-        .filter(|line| !line.starts_with("Connection error"))
+        .filter(|line| !line.starts_with("Could not connect"))
         .collect();
-    assert!(told[0].starts_with("Reconnecting in 0.25s (attempt 1: "), "{told:?}");
-    assert!(told[1].starts_with("Reconnecting in 0.5s (attempt 2: "), "{told:?}");
+    assert!(logged[0].starts_with("Reconnecting in 0.25s (attempt 1)"), "{logged:?}");
+    assert!(logged[1].starts_with("Reconnecting in 0.5s (attempt 2)"), "{logged:?}");
     assert_eq!(
-        told[2..7],
+        logged[2..6],
         [
             "Connected",
-            "Disconnected (1000, clean close)",
-            "Connection closed cleanly",
+            "Feed closed by the server (1000, clean close)",
             "Productive session (2 trades). Backoff reset to 0.25s.",
-            "Reconnecting in 0.25s (attempt 1: closed by the server with 1000)",
+            "Reconnecting in 0.25s (attempt 1)",
         ]
     );
-    assert_eq!(told[7], "Connected");
-    assert!(told[8].starts_with("Reconnected (gap 0."), "{told:?}");
-    assert!(told[8].ends_with("s, attempts 1, reconnects 1, back-filled 0)"), "{told:?}");
-    assert_eq!(config.taps.reconnects.load(Relaxed), 1);
-    let gaps = config.taps.gap_list();
+    assert_eq!(logged[6], "Connected");
+    assert!(logged[7].starts_with("Feed back after 0."), "{logged:?}");
+    assert!(logged[7].ends_with("s (1 attempt)"), "{logged:?}");
+    assert_eq!(config.metrics.reconnects.load(Relaxed), 1);
+    let gaps = config.metrics.gap_list();
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1));
     assert!(gaps[0].until.is_some() && gaps[0].lasted >= Duration::from_millis(250));
 }
 
-/// A good session first, and then one that is closed at once; both with this code and reason.
+/// Runs a productive session and then one that is closed immediately, both with this close code
+/// and reason. Returns the log and the intervals between the connections.
 async fn closed_twice(code: u16, reason: &'static str) -> (Log, Vec<Duration>) {
     let log = Log::capture();
     let server = Server::play(move |number, mut peer| async move {
         let ids = peer.subscribed().await;
         if number == 0 {
-            peer.say(&batch(&ids[0], &["a"])).await;
+            peer.send_text(&batch(&ids[0], &["a"])).await;
         }
         if number < 2 {
             peer.close(code, reason).await;
         } else {
-            peer.drained().await;
+            peer.read_until_close().await;
         }
     })
     .await;
     let limits =
         ReconnectionLimits { circuit_breaker_cooldown: Duration::from_millis(900), ..quick() };
-    during(&config(&server.address, limits), server.dialled(3)).await;
+    during(&config(&server.address, limits), server.wait_for_dials(3)).await;
     (log, server.intervals())
 }
 
 #[tokio::test]
-async fn after_a_good_session_every_close_is_an_ordinary_reconnect_and_before_one_its_code_decides()
+async fn a_close_code_decides_the_retry_only_before_a_productive_session()
 {
     for (code, reason, shown, is_parked) in [
-        (1_008, "Pong timeout", "Disconnected (1008, Pong timeout)", true),
-        (1_001, "see you", "Disconnected (1001, see you)", false),
-        (1_001, "", "Disconnected (1001, going away)", false),
-        (1_000, "bye", "Disconnected (1000, bye)", false),
-        (4_400, "", "Disconnected (4400, no reason given)", true),
-        (1_013, "", "Disconnected (1013, try again later)", false),
+        (1_008, "Pong timeout", "Feed lost: closed by the server (1008, Pong timeout)", true),
+        (1_001, "see you", "Feed closed by the server (1001, see you)", false),
+        (1_001, "", "Feed closed by the server (1001, going away)", false),
+        (1_000, "bye", "Feed closed by the server (1000, bye)", false),
+        (4_400, "", "Feed lost: closed by the server (4400, no reason given)", true),
+        (1_013, "", "Feed lost: closed by the server (1013, try again later)", false),
     ] {
         let (log, intervals) = closed_twice(code, reason).await;
-        log.has(shown);
-        log.has("Productive session (1 trades). Backoff reset to 0.25s.");
-        log.has(&format!("Reconnecting in 0.25s (attempt 1: closed by the server with {code}"));
+        log.assert_contains(shown);
+        log.assert_contains("Productive session (1 trades). Backoff reset to 0.25s.");
+        log.assert_contains("Reconnecting in 0.25s (attempt 1)");
         assert!(intervals[0] < Duration::from_millis(700), "{code}: {intervals:?}");
-        let parked = log.text().matches("Parked for 0.9s").count();
+        let parked = log.text().matches("Connection refused, next attempt in 0.9s").count();
         assert_eq!(parked, usize::from(is_parked), "{code}: {}", log.text());
         if is_parked {
             assert!(intervals[1] >= Duration::from_millis(900), "{code}: {intervals:?}");
@@ -135,40 +135,39 @@ async fn after_a_good_session_every_close_is_an_ordinary_reconnect_and_before_on
 }
 
 #[tokio::test]
-async fn a_close_without_a_code_is_shown_as_1005_and_one_before_the_session_with_its_own_code() {
+async fn a_close_without_a_code_is_logged_as_1005() {
     let log = Log::capture();
     let server = Server::play(|number, mut peer| async move {
         if number == 0 {
             peer.subscribed().await;
             peer.write(&frame(0x88, b"")).await;
-            peer.drained().await;
+            peer.read_until_close().await;
         } else {
             peer.upgrade().await;
             peer.close(1_001, "restarting").await;
         }
     })
     .await;
-    during(&config(&server.address, quick()), server.dialled(3)).await;
-    log.has("Disconnected (1005, no code given)");
-    log.has("closed by the server with 1001: restarting (before it acknowledged the session)");
+    during(&config(&server.address, quick()), server.wait_for_dials(3)).await;
+    log.assert_contains("Feed closed by the server (1005, no code given)");
+    log.assert_contains("closed by the server (1001, restarting (before it acknowledged the session))");
 }
 
 #[tokio::test]
-async fn an_error_is_told_with_its_code_and_words_made_harmless() {
+async fn a_close_reason_is_logged_with_escaped_control_characters() {
     let log = Log::capture();
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;
         peer.close(4_999, "a\u{1b}[2Jb").await;
     })
     .await;
-    during(&config(&server.address, quick()), server.dialled(2)).await;
-    log.has("Disconnected (4999, a\\u{1b}[2Jb)");
-    log.has("Connection error: closed by the server with 4999: a\\u{1b}[2Jb");
+    during(&config(&server.address, quick()), server.wait_for_dials(2)).await;
+    log.assert_contains("Feed lost: closed by the server (4999, a\\u{1b}[2Jb)");
     assert!(!log.text().contains('\u{1b}'));
 }
 
 #[tokio::test]
-async fn what_haste_cannot_heal_is_parked_and_the_credential_is_read_again() {
+async fn a_401_suspends_the_feed_and_rereads_the_credential() {
     let log = Log::capture();
     let server = Server::play(|number, mut peer| async move {
         peer.read_head().await;
@@ -178,7 +177,7 @@ async fn what_haste_cannot_heal_is_parked_and_the_credential_is_read_again() {
         } else {
             assert_eq!(peer.header("Cookie").as_deref(), Some("session=new"));
             peer.write(peer.grant().as_bytes()).await;
-            peer.drained().await;
+            peer.read_until_close().await;
         }
     })
     .await;
@@ -189,15 +188,15 @@ async fn what_haste_cannot_heal_is_parked_and_the_credential_is_read_again() {
         credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
         ..config(&server.address, limits)
     };
-    during(&config, server.dialled(2)).await;
+    during(&config, server.wait_for_dials(2)).await;
     assert!(server.intervals()[0] >= Duration::from_millis(700), "{:?}", server.intervals());
-    log.has("ERROR Parked for 0.7s: HTTP 401: not signed in;");
+    log.assert_contains("ERROR Connection refused, next attempt in 0.7s: HTTP 401: not signed in;");
     let text = log.text();
     assert!(!text.contains("old") && !text.contains("new"), "{text}");
 }
 
 #[tokio::test]
-async fn a_forbidden_session_is_tried_again_with_a_fresh_credential_under_backoff() {
+async fn a_4403_close_is_retried_with_a_reread_credential() {
     let server = Server::play(|number, mut peer| async move {
         peer.upgrade().await;
         let expected = if number == 0 { "session=old" } else { "session=new" };
@@ -210,25 +209,25 @@ async fn a_forbidden_session_is_tried_again_with_a_fresh_credential_under_backof
         credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
         ..config(&server.address, quick())
     };
-    during(&config, server.dialled(2)).await;
+    during(&config, server.wait_for_dials(2)).await;
     assert!(server.intervals()[0] < Duration::from_secs(1));
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_time_gets_it() {
+async fn retry_after_delays_the_next_attempt() {
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
         peer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\n\r\n").await;
     })
     .await;
     let log = Log::capture();
-    during(&config(&server.address, quick()), server.dialled(2)).await;
+    during(&config(&server.address, quick()), server.wait_for_dials(2)).await;
     assert!(server.intervals()[0] >= Duration::from_secs(1), "{:?}", server.intervals());
-    log.has("WARN Retry-After of 1s obeyed: no attempt before 20");
+    log.assert_contains("WARN Retry-After of 1s obeyed: no attempt before 20");
 }
 
 #[tokio::test]
-async fn a_ban_is_named_and_lasts_as_long_as_the_server_says() {
+async fn a_ban_is_logged_and_its_retry_after_is_respected() {
     let log = Log::capture();
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
@@ -241,21 +240,21 @@ async fn a_ban_is_named_and_lasts_as_long_as_the_server_says() {
         }
     };
     during(&config(&server.address, quick()), waiting).await;
-    log.has("Connection error: HTTP 418: this IP address is banned for too many requests");
-    log.has("Retry-After of 7200s obeyed: no attempt before ");
-    log.has("Reconnecting in 7200s (attempt 1: HTTP 418");
+    log.assert_contains("Could not connect: HTTP 418: this IP address is banned for too many requests");
+    log.assert_contains("Retry-After of 7200s obeyed: no attempt before ");
+    log.assert_contains("Reconnecting in 7200s (attempt 1)");
 }
 
 #[tokio::test]
-async fn a_circuit_opens_half_opens_and_closes_and_each_is_told_once() {
+async fn each_circuit_breaker_transition_is_logged_once() {
     let log = Log::capture();
     let server = Server::play(|number, mut peer| async move {
         if number < 3 {
             return peer.stream.set_zero_linger().unwrap();
         }
         let ids = peer.subscribed().await;
-        peer.say(&batch(&ids[0], &["a"])).await;
-        peer.drained().await;
+        peer.send_text(&batch(&ids[0], &["a"])).await;
+        peer.read_until_close().await;
     })
     .await;
     let limits = ReconnectionLimits {
@@ -267,20 +266,20 @@ async fn a_circuit_opens_half_opens_and_closes_and_each_is_told_once() {
     until(&config, |ids| !ids.is_empty()).await;
     assert!(server.intervals()[2] >= Duration::from_millis(900), "{:?}", server.intervals());
     let lines = log.lines();
-    let told = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
-    assert_eq!(told("Circuit open for 0.9s: "), 1, "{lines:?}");
-    assert_eq!(told("Circuit half-open"), 1, "{lines:?}");
-    assert_eq!(told("Circuit closed"), 1, "{lines:?}");
+    let logged = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(logged("Too many failures: no connection attempt for 0.9s"), 1, "{lines:?}");
+    assert_eq!(logged("Pause over: trying one connection"), 1, "{lines:?}");
+    assert_eq!(logged("Connection healthy again: normal retries resumed"), 1, "{lines:?}");
 }
 
 #[tokio::test]
-async fn it_gives_up_only_where_that_is_set_and_says_why() {
+async fn the_feed_gives_up_only_after_max_retries() {
     let server = Server::play(|_, peer| async move {
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
     let limits = ReconnectionLimits { max_retries: Some(2), ..quick() };
-    let gave_up = to_the_end(&config(&server.address, limits)).await;
+    let gave_up = until_given_up(&config(&server.address, limits)).await;
     assert_eq!(gave_up.attempts, 3);
     assert!(gave_up.last.is_some());
     assert_eq!(server.dials(), 3);

@@ -1,4 +1,4 @@
-//! Servers that do not let the client in, each in its own way.
+//! Connection attempts that the server rejects or never completes.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use super::{
     quick,
 };
 
-/// Answers the upgrade with this, and says what became of it.
-async fn refused(answer: &'static str) -> FeedError {
+/// Answers the upgrade with `answer` and returns the resulting error.
+async fn upgrade_error(answer: &'static str) -> FeedError {
     let server = Server::play(move |_, mut peer| async move {
         peer.read_head().await;
         peer.write(answer.as_bytes()).await;
@@ -28,18 +28,18 @@ async fn refused(answer: &'static str) -> FeedError {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_is_refused_is_classified_by_its_status() {
+async fn a_rejected_upgrade_is_classified_by_its_status() {
     for (answer, verdict, blocked) in [
-        ("HTTP/1.1 401 Unauthorized\r\n\r\n", RetryDecision::Park, true),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", RetryDecision::Suspend, true),
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n\r\n<html>",
-            RetryDecision::Park,
+            RetryDecision::Suspend,
             true,
         ),
-        ("HTTP/1.1 404 Not Found\r\n\r\n", RetryDecision::Park, false),
-        ("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", RetryDecision::Park, false),
-        ("HTTP/1.1 426 Upgrade Required\r\n\r\n", RetryDecision::Park, false),
-        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", RetryDecision::Park, true),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", RetryDecision::Suspend, false),
+        ("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", RetryDecision::Suspend, false),
+        ("HTTP/1.1 426 Upgrade Required\r\n\r\n", RetryDecision::Suspend, false),
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", RetryDecision::Suspend, true),
         (
             "HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n\r\n",
             RetryDecision::RetryAfter(Duration::from_secs(7)),
@@ -55,11 +55,11 @@ async fn an_upgrade_that_is_refused_is_classified_by_its_status() {
             RetryDecision::RetryAfter(Duration::from_secs(7_200)),
             false,
         ),
-        ("HTTP/1.1 418 I'm a teapot\r\n\r\n", RetryDecision::Park, false),
-        ("HTTP/1.1 451 Unavailable\r\n\r\n", RetryDecision::Park, true),
+        ("HTTP/1.1 418 I'm a teapot\r\n\r\n", RetryDecision::Suspend, false),
+        ("HTTP/1.1 451 Unavailable\r\n\r\n", RetryDecision::Suspend, true),
         (
             "HTTP/1.1 403 No\r\nRetry-After: 900\r\n\r\n",
-            RetryDecision::ParkAtLeast(Duration::from_secs(900)),
+            RetryDecision::SuspendAtLeast(Duration::from_secs(900)),
             true,
         ),
         (
@@ -68,18 +68,18 @@ async fn an_upgrade_that_is_refused_is_classified_by_its_status() {
             RetryDecision::RetryAfter(Duration::from_secs(90)),
             false,
         ),
-        ("HTTP/1.1 503 No\r\ncf-mitigated: challenge\r\n\r\n", RetryDecision::Park, true),
-        ("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", RetryDecision::Park, false),
+        ("HTTP/1.1 503 No\r\ncf-mitigated: challenge\r\n\r\n", RetryDecision::Suspend, true),
+        ("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", RetryDecision::Suspend, false),
         ("HTTP/1.1 503 Busy\r\n\r\n", RetryDecision::Retry, false),
         ("HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\n\r\n<html>", RetryDecision::Retry, false),
     ] {
-        let error = refused(answer).await;
-        assert_eq!((error.verdict(), error.is_blocked()), (verdict, blocked), "{answer}");
+        let error = upgrade_error(answer).await;
+        assert_eq!((error.retry_decision(), error.is_blocked()), (verdict, blocked), "{answer}");
     }
 }
 
 #[tokio::test]
-async fn an_upgrade_after_interim_answers_or_with_an_empty_list_of_extensions_is_granted() {
+async fn interim_responses_and_empty_extensions_do_not_prevent_the_upgrade() {
     let server = Server::play(|number, mut peer| async move {
         peer.read_head().await;
         let grant = match number {
@@ -88,15 +88,15 @@ async fn an_upgrade_after_interim_answers_or_with_an_empty_list_of_extensions_is
             2 => format!("HTTP/1.1 102 Processing\r\n\r\n{}", peer.grant()),
             _ => peer.grant().replace("Upgrade\r\n", "Upgrade\r\nSec-WebSocket-Extensions: \r\n"),
         };
-        // An interim answer comes in a segment of its own.
+        // Each interim response is sent in a separate segment.
         for part in grant.split_inclusive("\r\n\r\n") {
             peer.write(part.as_bytes()).await;
             tokio::task::yield_now().await;
         }
         peer.text().await;
-        peer.say(r#"{"type":"connection_ack"}"#).await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
         let (id, _) = peer.subscription().await;
-        peer.say(&batch(&id, &["a"])).await;
+        peer.send_text(&batch(&id, &["a"])).await;
         peer.close(1_000, "").await;
     })
     .await;
@@ -108,13 +108,13 @@ async fn an_upgrade_after_interim_answers_or_with_an_empty_list_of_extensions_is
 }
 
 #[tokio::test]
-async fn a_server_without_the_protocol_is_refused() {
+async fn a_server_without_the_subprotocol_is_rejected() {
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
         let grant = peer.grant();
         let without = grant.replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
         peer.write(without.as_bytes()).await;
-        peer.drained().await;
+        peer.read_until_close().await;
     })
     .await;
     let (_, ended) = once(&config(&server.address, quick())).await;
@@ -122,13 +122,13 @@ async fn a_server_without_the_protocol_is_refused() {
 }
 
 #[tokio::test]
-async fn something_else_than_http_is_refused() {
-    let error = refused("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
+async fn a_non_http_response_is_a_handshake_error() {
+    let error = upgrade_error("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
     assert!(matches!(error, FeedError::Handshake { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_closed_port_is_an_error_at_once() {
+async fn a_closed_port_fails_immediately() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("ws://{}/", listener.local_addr().unwrap());
     drop(listener);
@@ -137,10 +137,10 @@ async fn a_closed_port_is_an_error_at_once() {
 }
 
 #[tokio::test]
-async fn tls_to_a_server_without_it_fails_without_a_panic() {
+async fn tls_to_a_plain_text_server_fails_without_a_panic() {
     let server = Server::play(|_, mut peer| async move {
         peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        // What a client says in TLS is no frame.
+        // The client's TLS bytes are not WebSocket frames.
         while peer.stream.read(&mut [0; 1_024]).await.is_ok_and(|count| count != 0) {}
     })
     .await;
@@ -149,45 +149,45 @@ async fn tls_to_a_server_without_it_fails_without_a_panic() {
     assert!(matches!(ended, Err(FeedError::Tls(_))), "{ended:?}");
 }
 
-const IMPATIENT: Duration = Duration::from_millis(300);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
-fn impatient(address: &str) -> Config {
-    config(address, ReconnectionLimits { connect_timeout: IMPATIENT, ..quick() })
+fn short_timeout(address: &str) -> Config {
+    config(address, ReconnectionLimits { connect_timeout: SHORT_TIMEOUT, ..quick() })
 }
 
 #[track_caller]
-fn assert_stuck_at(ended: &Result<(), FeedError>, expected: ConnectStep) {
+fn assert_deadline_at(ended: &Result<(), FeedError>, expected: ConnectStep) {
     match ended {
         Err(FeedError::Deadline { step, after }) => {
-            assert_eq!((*step, *after), (expected, IMPATIENT));
+            assert_eq!((*step, *after), (expected, SHORT_TIMEOUT));
         }
         other => panic!("{other:?} instead of a deadline at {expected}"),
     }
 }
 
 #[tokio::test]
-async fn tls_that_is_never_answered_ends_at_the_deadline() {
+async fn an_unanswered_tls_handshake_ends_at_the_deadline() {
     let server = Server::play(|_, peer| async move {
         std::future::pending::<()>().await;
         drop(peer);
     })
     .await;
     let address = server.address.replace("ws://", "wss://");
-    assert_stuck_at(&once(&impatient(&address)).await.1, ConnectStep::Tls);
+    assert_deadline_at(&once(&short_timeout(&address)).await.1, ConnectStep::Tls);
 }
 
 #[tokio::test]
-async fn an_upgrade_that_is_never_answered_ends_at_the_deadline() {
+async fn an_unanswered_upgrade_ends_at_the_deadline() {
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
         std::future::pending::<()>().await;
     })
     .await;
-    assert_stuck_at(&once(&impatient(&server.address)).await.1, ConnectStep::Upgrade);
+    assert_deadline_at(&once(&short_timeout(&server.address)).await.1, ConnectStep::Upgrade);
 }
 
 #[tokio::test]
-async fn a_dribbled_upgrade_ends_at_the_same_deadline() {
+async fn an_upgrade_sent_byte_by_byte_ends_at_the_same_deadline() {
     let server = Server::play(|_, mut peer| async move {
         peer.read_head().await;
         for byte in peer.grant().into_bytes() {
@@ -196,11 +196,11 @@ async fn a_dribbled_upgrade_ends_at_the_same_deadline() {
         }
     })
     .await;
-    assert_stuck_at(&once(&impatient(&server.address)).await.1, ConnectStep::Upgrade);
+    assert_deadline_at(&once(&short_timeout(&server.address)).await.1, ConnectStep::Upgrade);
 }
 
 #[tokio::test]
-async fn an_acknowledgement_that_never_comes_ends_at_the_deadline_whatever_else_is_said() {
+async fn a_missing_ack_ends_at_the_deadline_despite_pings() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         loop {
@@ -209,13 +209,13 @@ async fn an_acknowledgement_that_never_comes_ends_at_the_deadline_whatever_else_
         }
     })
     .await;
-    assert_stuck_at(&once(&impatient(&server.address)).await.1, ConnectStep::Ack);
+    assert_deadline_at(&once(&short_timeout(&server.address)).await.1, ConnectStep::Ack);
 }
 
-/// A listener whose queue of connections is full answers no further SYN.
+/// A listener whose accept queue is full answers no further SYN.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_black_hole_ends_at_the_deadline() {
+async fn an_unanswered_connect_ends_at_the_deadline() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -228,12 +228,12 @@ async fn a_black_hole_ends_at_the_deadline() {
             Err(_full) => break,
         }
     }
-    assert_stuck_at(&once(&impatient(&format!("ws://{address}/"))).await.1, ConnectStep::Connect);
+    assert_deadline_at(&once(&short_timeout(&format!("ws://{address}/"))).await.1, ConnectStep::Connect);
 }
 
 #[tokio::test]
-async fn a_dead_first_address_of_two_does_not_cost_the_deadline() {
-    // `localhost` may stand for ::1 and 127.0.0.1, and the server listens on the latter alone.
+async fn a_dead_first_address_does_not_use_up_the_deadline() {
+    // `localhost` may resolve to ::1 and 127.0.0.1. The server listens on 127.0.0.1 only.
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;
         peer.close(1_000, "").await;

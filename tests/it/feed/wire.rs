@@ -1,4 +1,4 @@
-//! Servers that break the rules of the WebSocket, or the connection.
+//! Violations of the WebSocket protocol, broken connections and stalled sockets.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
@@ -8,13 +8,13 @@ use std::{
 use sniper::ws::{FeedError, MESSAGE_BYTES_MAX, ProtocolViolation, policy::ReconnectionLimits};
 
 use super::{
-    PATIENCE, config, once,
+    WAIT_MAX, config, once,
     peer::{Frame, Peer, Server, batch, frame, text},
     quick, until,
 };
 
-/// Breaks a rule on the first connection and behaves on the second: the first must be closed with
-/// the right code, counted, and replaced.
+/// Sends a violation on the first connection and a listing on the second. Asserts that the first
+/// connection is closed with the right code, counted and replaced.
 async fn check_violation(bytes: Vec<u8>, violation: ProtocolViolation) {
     let (closed, seen) = tokio::sync::oneshot::channel();
     let closed = Arc::new(Mutex::new(Some(closed)));
@@ -24,11 +24,11 @@ async fn check_violation(bytes: Vec<u8>, violation: ProtocolViolation) {
             let ids = peer.subscribed().await;
             if number == 0 {
                 peer.write(&bytes).await;
-                let last = peer.drained().await;
+                let last = peer.read_until_close().await;
                 closed.lock().unwrap().take().unwrap().send(last).unwrap();
             } else {
-                peer.say(&batch(&ids[0], &["after"])).await;
-                peer.drained().await;
+                peer.send_text(&batch(&ids[0], &["after"])).await;
+                peer.read_until_close().await;
             }
         }
     })
@@ -36,7 +36,7 @@ async fn check_violation(bytes: Vec<u8>, violation: ProtocolViolation) {
     let config = config(&server.address, quick());
     assert_eq!(until(&config, |ids| !ids.is_empty()).await, ["after"]);
     assert_eq!(seen.await.unwrap(), Frame::Close(Some(violation.code())), "{violation:?}");
-    assert_eq!(config.taps.violations.load(Relaxed), 1);
+    assert_eq!(config.metrics.violations.load(Relaxed), 1);
     assert_eq!(server.dials(), 2);
 }
 
@@ -55,7 +55,7 @@ async fn fragments_that_add_up_beyond_the_limit_are_closed_with_1009() {
 }
 
 #[tokio::test]
-async fn a_length_beyond_all_reason_is_closed_with_1009() {
+async fn a_frame_length_of_u64_max_is_closed_with_1009() {
     let mut bytes = vec![0x81, 127];
     bytes.extend(u64::MAX.to_be_bytes());
     check_violation(bytes, ProtocolViolation::TooBig).await;
@@ -83,7 +83,7 @@ async fn a_masked_frame_is_closed_with_1002() {
 }
 
 #[tokio::test]
-async fn a_continuation_of_nothing_is_closed_with_1002() {
+async fn a_continuation_without_a_start_is_closed_with_1002() {
     check_violation(frame(0x80, b"{}"), ProtocolViolation::Protocol).await;
 }
 
@@ -93,7 +93,7 @@ async fn a_fragmented_ping_is_closed_with_1002() {
 }
 
 #[tokio::test]
-async fn a_message_of_exactly_the_limit_in_fragments_is_heard() {
+async fn a_fragmented_message_of_exactly_the_limit_is_accepted() {
     let server = Server::play(|_, mut peer| async move {
         let ids = peer.subscribed().await;
         let message = batch(&ids[0], &["a"]);
@@ -124,7 +124,7 @@ async fn a_connection_that_ends_without_a_close_is_an_error() {
 async fn a_reset_connection_is_an_error() {
     let server = Server::play(|_, mut peer: Peer| async move {
         let ids = peer.subscribed().await;
-        peer.say(&batch(&ids[0], &["a"])).await;
+        peer.send_text(&batch(&ids[0], &["a"])).await;
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
@@ -133,7 +133,7 @@ async fn a_reset_connection_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_close_is_heard_although_the_socket_takes_nothing_any_more() {
+async fn a_close_frame_is_read_although_writes_fail() {
     let server = Server::play(|_, mut peer| async move {
         peer.upgrade().await;
         let mut bytes = text(r#"{"type":"connection_ack"}"#);
@@ -148,11 +148,11 @@ async fn a_close_is_heard_although_the_socket_takes_nothing_any_more() {
         let (_, ended) = once(&config).await;
         closed += usize::from(matches!(ended, Err(FeedError::Closed { code: 4_403, .. })));
     }
-    assert!(closed > 0, "its last words were never heard");
+    assert!(closed > 0, "the close frame was never read");
 }
 
 #[tokio::test]
-async fn a_silent_socket_is_noticed_after_ping_and_pong_time() {
+async fn a_silent_socket_is_detected_after_ping_interval_and_pong_timeout() {
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;
         assert_eq!(peer.text().await, r#"{"type":"ping"}"#);
@@ -172,7 +172,7 @@ async fn a_silent_socket_is_noticed_after_ping_and_pong_time() {
 }
 
 #[tokio::test]
-async fn a_fragment_that_is_never_finished_is_silence() {
+async fn an_unfinished_fragment_counts_as_silence() {
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;
         peer.write(&frame(0x01, b"{")).await;
@@ -209,10 +209,10 @@ async fn a_flood_of_pings_starves_neither_listings_nor_pongs() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_nothing_is_left_in_time() {
+async fn a_server_that_never_reads_is_disconnected() {
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;
-        // Pings without end, and their pongs are never read: our writes must block at last.
+        // The server sends pings and never reads the pongs, so the client's writes block.
         let payload = "x".repeat(60_000);
         let ping = text(&format!(r#"{{"type":"ping","payload":"{payload}"}}"#));
         loop {
@@ -222,8 +222,8 @@ async fn a_server_that_takes_nothing_is_left_in_time() {
     })
     .await;
     let limits = ReconnectionLimits { pong_timeout: Duration::from_millis(300), ..quick() };
-    let (_, ended) = tokio::time::timeout(PATIENCE, once(&config(&server.address, limits)))
+    let (_, ended) = tokio::time::timeout(WAIT_MAX, once(&config(&server.address, limits)))
         .await
-        .expect("it hung");
+        .expect("the feed hung");
     assert!(matches!(ended, Err(FeedError::WriteStalled(_) | FeedError::Congested)), "{ended:?}");
 }

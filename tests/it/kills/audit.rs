@@ -1,4 +1,4 @@
-//! What the market's books say about the limits, and about the ledger.
+//! Comparison of the market's books with the limits and with the ledger.
 
 use std::{fmt, fmt::Write as _, time::Duration};
 
@@ -14,20 +14,20 @@ use sniper::{
     },
 };
 
-/// What the account holds at first.
+/// Initial balance of the account.
 pub(super) const BALANCE: Amount = Amount::from_cents(1_000_000);
-/// The dearest thing that is bought.
+/// Maximum price of an order.
 const MAX_PRICE: Amount = Amount::from_cents(500);
-/// The dearest thing that the whitelist's first entry wants; the second wants what is dearer.
+/// Maximum price of the first whitelist entry. The second entry matches higher prices.
 const CHEAP_MAX: Amount = Amount::from_cents(200);
-/// How long a bot waits for an answer at most.
+/// Answer deadline of the bot.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// A minute by the ledger's clock, seen where requests arrive: between its decision and the market
-/// a busy machine may take this much less or more.
-const MINUTE_SURELY: Duration = Duration::from_secs(55);
+/// A minute of the ledger's clock as measured at the market, less the variation of the delay
+/// between a decision and the arrival of its request on a busy machine.
+const MINUTE_MIN: Duration = Duration::from_secs(55);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// How much may be bought.
+/// Limits in the bot's settings.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     total: Amount,
@@ -36,20 +36,20 @@ pub(super) struct Limits {
     min_balance: Amount,
     per_minute: usize,
     in_flight: usize,
-    /// How many the first entry may buy.
+    /// `max_quantity` of the first whitelist entry.
     cheap_count: usize,
-    /// What the second entry may spend.
+    /// `max_total` of the second whitelist entry.
     dear_total: Amount,
 }
 
 impl Limits {
-    /// Limits that differ by seed, so that each of them is the first to bind somewhere: after about
-    /// two thirds of so many kills.
+    /// Returns limits that depend on the seed. Each limit is the first to bind for some seed, after
+    /// about two thirds of the kills.
     pub(super) fn of(seed: u64, kills: u32) -> Self {
-        let mut dice = Dice::aside(seed, 91);
+        let mut rng = Dice::fork(seed, 91);
         let (tight, kills) = (seed % 6, i64::from(kills));
         let mut coins = |which: u64| {
-            let cents = kills * dice.cents(500, 800);
+            let cents = kills * rng.range_i64(500, 800);
             Amount::from_cents(if which == tight { cents } else { cents * 3 })
         };
         let (total, per_hour, per_day) = (coins(0), coins(1), coins(2));
@@ -66,27 +66,26 @@ impl Limits {
         }
     }
 
-    /// Limits that do not bind.
-    pub(super) const fn loose() -> Self {
-        let plenty = Amount::from_cents(50_000);
+    /// Returns limits that do not bind.
+    pub(super) const fn ample() -> Self {
+        let ample = Amount::from_cents(50_000);
         Self {
-            total: plenty,
-            per_hour: plenty,
-            per_day: plenty,
+            total: ample,
+            per_hour: ample,
+            per_day: ample,
             min_balance: Amount::ZERO,
             per_minute: 3_000,
             in_flight: 8,
             cheap_count: 10_000,
-            dear_total: plenty,
+            dear_total: ample,
         }
     }
 
-    /// What the account must keep.
     pub(super) const fn min_balance(&self) -> Amount {
         self.min_balance
     }
 
-    /// They as `sniper.toml`.
+    /// Formats the limits as `sniper.toml`.
     pub(super) fn policy(&self) -> String {
         let Self { total, per_hour, per_day, min_balance, per_minute, in_flight, .. } = self;
         let (count, dear_total) = (self.cheap_count, self.dear_total);
@@ -103,8 +102,8 @@ impl Limits {
         )
     }
 
-    /// Whether one more thing can be bought, whatever it is.
-    pub(super) fn has_room(&self, books: &MarketBooks) -> bool {
+    /// Returns `true` if the limits allow one more order at the maximum price.
+    pub(super) fn allow_order(&self, books: &MarketBooks) -> bool {
         let at = Moment::of(books, Duration::MAX);
         let fits = |spent: Amount, most: Amount| spent.saturating_add(MAX_PRICE) <= most;
         let spendable = BALANCE.saturating_sub(self.min_balance);
@@ -116,20 +115,19 @@ impl Limits {
     }
 }
 
-/// What was violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A limit was exceeded.
     Overspent,
     /// A listing was requested twice.
     Doubled,
-    /// The ledger does not know a request, or does not count a purchase.
+    /// A request is not in the ledger, or a purchase is not counted.
     Forgotten,
-    /// The ledger cannot be read, or does not agree in the end.
+    /// The ledger cannot be read, or it disagrees with the books in the end.
     Wrong,
 }
 
-/// Something that must never be.
+/// A violated invariant.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) kind: Kind,
@@ -152,8 +150,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The account's purchases at one moment, at the prices that they were listed for: what the market
-/// charges beyond them is known only afterwards.
+/// The account's purchases at one moment, at their listed prices. If the market charges more, the
+/// bot learns that only afterwards.
 struct Moment<'a> {
     at: Duration,
     bought: Vec<(&'a BookEntry, &'a BookedPurchase)>,
@@ -166,7 +164,7 @@ impl<'a> Moment<'a> {
         Self { at, bought: bought.collect() }
     }
 
-    /// What is paid and was not given back.
+    /// Sum of all purchases that were not refunded.
     fn spent(&self) -> Amount {
         sum(self.bought.iter().map(|(entry, _)| entry.price))
     }
@@ -176,8 +174,8 @@ impl<'a> Moment<'a> {
         sum(recent.map(|(entry, _)| entry.price))
     }
 
-    /// What is still a purchase. Which of several cancelled ones a refund belongs to is never
-    /// said, so a cancelled one counts for no entry.
+    /// Returns the purchases that were not cancelled. A refund does not name its purchase, so a
+    /// cancelled purchase counts for no entry.
     fn kept(&self) -> impl Iterator<Item = &'a BookEntry> {
         let is_cancelled =
             |one: &BookedPurchase| one.cancelled_at.is_some_and(|moment| moment <= self.at);
@@ -197,7 +195,7 @@ fn sum(prices: impl Iterator<Item = Amount>) -> Amount {
     prices.fold(Amount::ZERO, Amount::saturating_add)
 }
 
-/// Everything that must never be, at any moment so far.
+/// Returns all violations so far.
 pub(super) fn violations(
     limits: &Limits,
     books: &MarketBooks,
@@ -209,15 +207,15 @@ pub(super) fn violations(
         found.extend(exceeded(limits, &Moment::of(books, purchase.at)));
     }
     found.extend(too_many(limits, books, session_from));
-    for entry in books.doubled() {
-        found.push(Violation::new(Kind::Doubled, told(entry, ledger)));
+    for entry in books.ordered_twice() {
+        found.push(Violation::new(Kind::Doubled, describe(entry, ledger)));
     }
-    for (id, request) in books.stray() {
+    for (id, request) in books.unmatched_requests() {
         found.push(Violation::new(Kind::Forgotten, format!("stray {id}: {request:?}")));
     }
     for (entry, request) in books.requests() {
         if is_forgotten(entry, request, ledger) {
-            found.push(Violation::new(Kind::Forgotten, told(entry, ledger)));
+            found.push(Violation::new(Kind::Forgotten, describe(entry, ledger)));
         }
     }
     let counted = ledger.intents().iter().filter(|intent| intent.state.counts());
@@ -247,18 +245,18 @@ fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
     Some(Violation::new(Kind::Overspent, what))
 }
 
-/// Requests at once, and in a minute.
+/// Checks `max_in_flight` and `max_buys_per_minute`.
 fn too_many(limits: &Limits, books: &MarketBooks, session_from: Duration) -> Option<Violation> {
     let requests: Vec<&BookedRequest> = books.requests().map(|(_, request)| request).collect();
     for last in &requests {
-        let within = |one: &&&BookedRequest| one.at <= last.at && last.at < one.at + MINUTE_SURELY;
+        let within = |one: &&&BookedRequest| one.at <= last.at && last.at < one.at + MINUTE_MIN;
         let sent = requests.iter().filter(within).count();
         if limits.per_minute < sent {
             let what = format!("max_buys_per_minute: {sent} before {:?}", last.at);
             return Some(Violation::new(Kind::Overspent, what));
         }
-        // What an earlier process asked for is not in flight any more. The bot gives up what it
-        // waits for in vain before the market learns of it.
+        // Requests of an earlier process are not in flight. The bot gives up a request at its
+        // deadline, before the market notices.
         let is_open = |one: &&&BookedRequest| {
             session_from <= one.connected_at
                 && one.at <= last.at
@@ -274,35 +272,35 @@ fn too_many(limits: &Limits, books: &MarketBooks, session_from: Duration) -> Opt
     None
 }
 
-/// Whether the ledger does not know a request, or does not count what was bought by it and was not
-/// cancelled.
+/// Returns `true` if a request is not in the ledger, or if its purchase is not counted although it
+/// was not cancelled.
 fn is_forgotten(entry: &BookEntry, request: &BookedRequest, ledger: &LedgerState) -> bool {
     let id = TradeId::new(&entry.id);
     let Some(intent) = id.and_then(|id| ledger.intent(&id)) else { return true };
     let Some(purchase) = entry.purchase.filter(|_| request.decision == JoinDecision::Sold) else {
         return false;
     };
-    // A cancelled purchase may be released with the coins of another, but in no other way; and in
-    // any way once its own coins are back.
+    // A cancelled purchase may be released as returned because of another purchase's refund. After
+    // its own refund, every state is valid.
     let may_be_released = purchase.cancelled_at.is_some() && intent.state == OrderState::Returned;
     !intent.state.counts() && !purchase.is_returned() && !may_be_released
 }
 
-/// What the market and the ledger know of a listing, in one line.
-fn told(entry: &BookEntry, ledger: &LedgerState) -> String {
+/// Describes a listing in the books and in the ledger, in one line.
+fn describe(entry: &BookEntry, ledger: &LedgerState) -> String {
     let intent = TradeId::new(&entry.id).and_then(|id| ledger.intent(&id).copied());
-    let mut text = line(entry);
+    let mut text = describe_entry(entry);
     match intent {
         Some(intent) => {
             let (state, at, changed) = (intent.state, intent.reserved_at, intent.changed_at);
             write!(text, "; ledger: {state}, reserved {at}, changed {changed}").unwrap();
         }
-        None => text.push_str("; the ledger does not know it"),
+        None => text.push_str("; not in the ledger"),
     }
     text
 }
 
-fn line(entry: &BookEntry) -> String {
+fn describe_entry(entry: &BookEntry) -> String {
     let mut text = format!("{} for {}", entry.id, entry.price);
     for request in &entry.requests {
         let fault = request.fault.map_or("no fault", faults::FaultKind::name);
@@ -324,9 +322,9 @@ fn line(entry: &BookEntry) -> String {
     text
 }
 
-/// Every request in the books, in the order in which they arrived.
-pub(super) fn written(books: &MarketBooks) -> String {
+/// Describes all listings with requests, one per line, in the order of the requests.
+pub(super) fn describe_all(books: &MarketBooks) -> String {
     let mut entries: Vec<&BookEntry> = books.requests().map(|(entry, _)| entry).collect();
     entries.sort_by_key(|entry| entry.requests.first().map(|request| request.at));
-    entries.iter().map(|entry| line(entry) + "\n").collect()
+    entries.iter().map(|entry| describe_entry(entry) + "\n").collect()
 }

@@ -1,5 +1,4 @@
-//! A simulated market with a bot that is started on it again and again, and what their books say
-//! about each other.
+//! A simulated market, a bot that is restarted on it repeatedly, and the comparison of their books.
 
 use std::{
     fs::{self, File},
@@ -21,35 +20,35 @@ use super::{
     report,
 };
 
-/// How long a bot may take to end by itself at most.
+/// Maximum time for a bot to exit by itself.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long the honest phase lasts: four reads of the account.
+/// Duration of the honest phase, which allows for four reads of the account.
 const HONEST: Duration = Duration::from_secs(200);
-/// How long a bot needs to order something once it may.
+/// Maximum wait for an order of a resumed bot.
 const ORDERS_WITHIN: Duration = Duration::from_secs(8);
 
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.0}", duration.as_secs_f64())
 }
 
-/// A market, and a bot that is started on it again and again.
+/// A market, and a bot that is restarted on it repeatedly.
 pub(super) struct Rig {
     pub(super) seed: u64,
     pub(super) market: SimServer,
     limits: Limits,
-    desk: Desk,
-    /// When the bot was started last, since the market opened.
+    directory: BotDirectory,
+    /// Last start of the bot, as time since the market opened.
     session_from: std::cell::Cell<Duration>,
 }
 
-/// The bot's folder, which goes away unless there is something to look into.
-enum Desk {
+/// The bot's directory, which is deleted unless it is kept as evidence.
+enum BotDirectory {
     Temporary(TempDir),
     Kept(PathBuf),
 }
 
 impl Rig {
-    /// A market whose every cheap listing is wanted.
+    /// Starts a market and writes settings that match every cheap listing.
     pub(super) fn new(seed: u64, limits: Limits, faults: Vec<Fault>) -> Self {
         let market = SimServer::start(SimSettings {
             rate: Rate::per_second(60),
@@ -64,38 +63,38 @@ impl Rig {
             },
             ..SimSettings::default()
         });
-        let desk = tempfile::tempdir().unwrap();
-        fs::write(desk.path().join("sniper.toml"), limits.policy()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("sniper.toml"), limits.policy()).unwrap();
         let session_from = std::cell::Cell::default();
-        let desk = Desk::Temporary(desk);
-        Self { seed, market: market.unwrap(), limits, desk, session_from }
+        let directory = BotDirectory::Temporary(directory);
+        Self { seed, market: market.unwrap(), limits, directory, session_from }
     }
 
     fn folder(&self) -> PathBuf {
-        match &self.desk {
-            Desk::Temporary(folder) => folder.path().to_owned(),
-            Desk::Kept(folder) => folder.clone(),
+        match &self.directory {
+            BotDirectory::Temporary(folder) => folder.path().to_owned(),
+            BotDirectory::Kept(folder) => folder.clone(),
         }
     }
 
-    /// Keeps the bot's folder, with the market's books, to be looked into.
+    /// Keeps the bot's directory as evidence and adds the market's books.
     pub(super) fn keep(&mut self) -> PathBuf {
         let folder = self.folder();
-        if let Desk::Temporary(temporary) =
-            std::mem::replace(&mut self.desk, Desk::Kept(folder.clone()))
+        if let BotDirectory::Temporary(temporary) =
+            std::mem::replace(&mut self.directory, BotDirectory::Kept(folder.clone()))
         {
             let _kept = temporary.keep();
         }
-        fs::write(folder.join("books"), self.market.look(audit::written)).unwrap();
+        fs::write(folder.join("books"), self.market.with_books(audit::describe_all)).unwrap();
         folder
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let log = File::options().append(true).create(true).open(self.folder().join("log"));
         let log = log.unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
         command
-            .args(words)
+            .args(args)
             .current_dir(self.folder())
             .env_clear()
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
@@ -109,16 +108,16 @@ impl Rig {
         command
     }
 
-    /// Starts the bot; what halted it before is lifted.
-    pub(super) fn start(&self, crash: &str, lasting: &str) -> Running {
-        self.session_from.set(self.market.opened().elapsed());
-        let mut command = self.command(&["run", "--live", "--resume", "--for", lasting]);
+    /// Starts the bot and lifts its earlier halts.
+    pub(super) fn start(&self, crash: &str, duration: &str) -> Running {
+        self.session_from.set(self.market.opened_at().elapsed());
+        let mut command = self.command(&["run", "--live", "--resume", "--for", duration]);
         Running(command.env("SNIPER_TEST_CRASH", crash).spawn().unwrap())
     }
 
-    /// Runs a command to its end; its exit code.
-    fn run(&self, words: &[&str]) -> Option<i32> {
-        Running(self.command(words).spawn().unwrap()).ended_within(DEADLINE).flatten()
+    /// Runs a command to its end and returns its exit code.
+    fn run(&self, args: &[&str]) -> Option<i32> {
+        Running(self.command(args).spawn().unwrap()).ended_within(DEADLINE).flatten()
     }
 
     pub(super) fn log(&self) -> String {
@@ -126,55 +125,55 @@ impl Rig {
     }
 
     pub(super) fn requests(&self) -> usize {
-        self.market.look(|books| books.requests().count())
+        self.market.with_books(|books| books.requests().count())
     }
 
-    /// Tells where each order stands by the ledger.
-    pub(super) fn states(&self, tell: impl FnMut(OrderState)) {
-        if let Ok(archive) = LedgerReader::open(&self.folder().join("data")) {
-            archive.book().intents().iter().map(|intent| intent.state).for_each(tell);
+    /// Calls `visit` with the state of each order in the ledger.
+    pub(super) fn states(&self, visit: impl FnMut(OrderState)) {
+        if let Ok(reader) = LedgerReader::open(&self.folder().join("data")) {
+            reader.book().intents().iter().map(|intent| intent.state).for_each(visit);
         }
     }
 
-    /// Lifts the halts of a running bot, if it has any.
+    /// Resumes a running bot if it is halted.
     pub(super) fn resume_if_halted(&self) {
-        let Ok(mut archive) = LedgerReader::open(&self.folder().join("data")) else { return };
-        if !archive.book_mut().snapshot(clock::now()).halts.is_empty() {
+        let Ok(mut reader) = LedgerReader::open(&self.folder().join("data")) else { return };
+        if !reader.book_mut().snapshot(clock::now()).halts.is_empty() {
             let _maybe_nothing_to_resume = self.run(&["resume"]);
         }
     }
 
-    /// What must be true whenever one looks, and is not. The bot is dead.
+    /// Returns the violated invariants. The bot must not be running.
     pub(super) fn check(&self) -> Vec<Violation> {
-        let archive = match LedgerReader::open(&self.folder().join("data")) {
-            Ok(archive) => archive,
+        let reader = match LedgerReader::open(&self.folder().join("data")) {
+            Ok(reader) => reader,
             Err(error) => return vec![Violation::wrong(format!("{error}"))],
         };
-        if let Err(error) = archive.verify() {
+        if let Err(error) = reader.verify() {
             return vec![Violation::wrong(format!("not verified: {error}"))];
         }
-        let (ledger, from) = (archive.book(), self.session_from.get());
-        self.market.look(|books| audit::violations(&self.limits, books, ledger, from))
+        let (ledger, from) = (reader.book(), self.session_from.get());
+        self.market.with_books(|books| audit::violations(&self.limits, books, ledger, from))
     }
 
-    /// Lets the bot run for a moment on an honest market; it ends by itself, and well.
+    /// Runs the bot for 4 s without faults and asserts that it exits with 0.
     #[track_caller]
-    pub(super) fn ends_well(&self) {
+    pub(super) fn assert_clean_run(&self) {
         let ended = self.start("", "4s").ended();
         assert_eq!(ended, Some(Some(0)), "{}", self.log());
     }
 
-    /// Lets a bot that orders nothing read the honest market's account for a while; then ledger
-    /// and books must agree unless a halt names what does not, and ordering goes on. Says what is
-    /// not so.
-    pub(super) fn agrees(&self) -> Option<String> {
+    /// Lets a halted bot read the account without faults for [`HONEST`]. Then ledger and books must
+    /// agree, unless a halt names the difference, and a resumed bot must order again. Returns the
+    /// first disagreement.
+    pub(super) fn find_disagreement(&self) -> Option<String> {
         if self.run(&["halt"]) != Some(0) {
             return Some("the bot's ledger could not be halted".to_owned());
         }
-        let lasting = format!("{}s", HONEST.as_secs());
-        self.session_from.set(self.market.opened().elapsed());
+        let duration = format!("{}s", HONEST.as_secs());
+        self.session_from.set(self.market.opened_at().elapsed());
         let began = Instant::now();
-        let run = self.command(&["run", "--live", "--for", &lasting]).spawn();
+        let run = self.command(&["run", "--live", "--for", &duration]).spawn();
         let ended = Running(run.unwrap()).ended_within(HONEST + DEADLINE);
         let books = self.market.books();
         if books.balance < self.limits.min_balance() && began.elapsed() < HONEST {
@@ -187,10 +186,10 @@ impl Rig {
         if ended != Some(Some(0)) || began.elapsed() < HONEST {
             return Some(format!("the bot ended with {ended:?} after {:?}", began.elapsed()));
         }
-        let mut archive = LedgerReader::open(&self.folder().join("data")).unwrap();
-        let halts = archive.book_mut().snapshot(clock::now()).halts;
-        let other = halts.iter().find(|halt| !matches!(halt.reason, HaltReason::Person(_)));
-        let counted = archive.book().intents().iter().filter(|intent| intent.state.counts());
+        let mut reader = LedgerReader::open(&self.folder().join("data")).unwrap();
+        let halts = reader.book_mut().snapshot(clock::now()).halts;
+        let other = halts.iter().find(|halt| !matches!(halt.reason, HaltReason::Operator(_)));
+        let counted = reader.book().intents().iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
         let spent = books.spent();
         if let Some(halt) = other {
@@ -200,7 +199,7 @@ impl Rig {
             ));
             return (counted < spent).then(|| format!("{counted} counted, {spent} spent"));
         }
-        let open = archive.book().intents().iter().filter(|intent| {
+        let open = reader.book().intents().iter().filter(|intent| {
             intent.state.is_in_flight()
                 || matches!(intent.state, OrderState::Unknown | OrderState::Returning)
         });
@@ -209,12 +208,12 @@ impl Rig {
         if counted != spent || !open.is_empty() {
             return Some(format!("{counted} counted, {spent} spent; {open:?}"));
         }
-        self.orders_again()
+        self.check_orders_again()
     }
 
-    /// If the limits leave room, the bot orders something once it is resumed.
-    fn orders_again(&self) -> Option<String> {
-        let has_room = self.market.look(|books| self.limits.has_room(books));
+    /// Checks that a resumed bot orders, if the limits allow an order.
+    fn check_orders_again(&self) -> Option<String> {
+        let allow_order = self.market.with_books(|books| self.limits.allow_order(books));
         let before = self.requests();
         let mut bot = self.start("", "60s");
         let began = Instant::now();
@@ -222,23 +221,24 @@ impl Rig {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         bot.kill();
-        let is_stuck = has_room && self.requests() == before;
-        is_stuck.then(|| "the limits leave room, and nothing was ordered".to_owned())
+        let is_idle = allow_order && self.requests() == before;
+        is_idle.then(|| "the limits allow an order, and none was sent".to_owned())
     }
 }
 
-/// A bot that runs. It is killed when this is dropped.
+/// A running bot that is killed on drop.
 pub(super) struct Running(Child);
 
 impl Running {
-    /// Waits for its end: `None`, it does not come; else its exit code, if it had one.
+    /// Waits for the exit. Returns `None` after [`DEADLINE`], otherwise the exit code if there is
+    /// one.
     pub(super) fn ended(&mut self) -> Option<Option<i32>> {
         self.ended_within(DEADLINE)
     }
 
-    fn ended_within(&mut self, patience: Duration) -> Option<Option<i32>> {
+    fn ended_within(&mut self, limit: Duration) -> Option<Option<i32>> {
         let began = Instant::now();
-        while began.elapsed() < patience {
+        while began.elapsed() < limit {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return Some(status.code());
             }
@@ -255,7 +255,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The bot may have exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }

@@ -1,5 +1,5 @@
-//! The practice market and the bot's room for the marketplace were written apart from each other:
-//! here they meet, and must understand each other to the letter.
+//! Cross-check of two independent implementations: the simulated market and the bot's marketplace
+//! module must agree on every message.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -28,7 +28,7 @@ struct Message<'a> {
     payload: &'a RawValue,
 }
 
-/// A session that has subscribed to everything that the bot subscribes to.
+/// Returns a session with all subscriptions of the bot.
 fn session(generation: Generation) -> ProtocolSession {
     let mut session = ProtocolSession::new(Viewer { signed_in: true });
     session.receive(r#"{"type":"connection_init"}"#);
@@ -41,12 +41,12 @@ fn session(generation: Generation) -> ProtocolSession {
     session
 }
 
-/// Everything that happens on a market in its first two minutes.
+/// Returns all events of the first two minutes of a market.
 fn history() -> Vec<MarketEvent> {
-    let mut exchange = MarketState::new(&SimSettings::default(), UnixMs(1_772_366_400_000));
+    let mut state = MarketState::new(&SimSettings::default(), UnixMs(1_772_366_400_000));
     let mut events = Vec::new();
-    while let Some(due) = exchange.next_due().filter(|due| *due < Duration::from_secs(120)) {
-        exchange.advance(due, &mut events);
+    while let Some(due) = state.next_due().filter(|due| *due < Duration::from_secs(120)) {
+        state.advance(due, &mut events);
     }
     events
 }
@@ -56,10 +56,10 @@ fn texts(session: &ProtocolSession, event: &MarketEvent) -> Vec<String> {
         ProtocolReply::Text(text) => Some(text),
         ProtocolReply::Close(..) => None,
     };
-    session.tell(event).into_iter().filter_map(text).collect()
+    session.event_messages(event).into_iter().filter_map(text).collect()
 }
 
-/// The demo's whitelist, read as a person's file is read.
+/// Loads the demo's whitelist from a file.
 fn whitelist() -> Whitelist {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("sniper.toml"), demo::WHITELIST).unwrap();
@@ -69,12 +69,12 @@ fn whitelist() -> Whitelist {
     (*loaded.config.whitelist).clone()
 }
 
-/// What the bot must find out about a listing, from what the market knows.
+/// Asserts that the bot parsed a listing as the market defined it.
 #[track_caller]
 fn compare(listing: &Listing, trade: &sniper::domain::trade::Trade<'_>, whitelist: &Whitelist) {
-    let offer = &listing.offer;
+    let offer = &listing.item;
     let wanted = match whitelist.decide(trade) {
-        Decision::Wanted(index) => Some(whitelist.entries()[index].label().to_owned()),
+        Decision::Matched(index) => Some(whitelist.entries()[index].label().to_owned()),
         _ => None,
     };
     assert_eq!(wanted.as_deref(), offer.wanted, "{offer:?}");
@@ -84,24 +84,25 @@ fn compare(listing: &Listing, trade: &sniper::domain::trade::Trade<'_>, whitelis
     assert_eq!(trade.suspected_trader_can_join_after, Some(listing.suspected_can_join_after()));
     assert_eq!(trade.created_at, Some(listing.created_at));
     assert_eq!(trade.expires_at, Some(listing.expires_at()));
-    let is_own = offer.oddity == Some(ListingDefect::Own);
+    let is_own = offer.defect == Some(ListingDefect::Own);
     assert_eq!(trade.is_own, is_own, "{offer:?}");
     if matches!(
-        offer.oddity,
+        offer.defect,
         Some(ListingDefect::NoItems | ListingDefect::NullItems | ListingDefect::NoVariant)
     ) {
         assert!(!trade.defects.is_empty() || trade.items != 1, "{offer:?}");
         return;
     }
-    assert_eq!(trade.items, if offer.oddity == Some(ListingDefect::TwoItems) { 2 } else { 1 });
+    assert_eq!(trade.items, if offer.defect == Some(ListingDefect::TwoItems) { 2 } else { 1 });
     let name = ItemName::parse(&offer.market_name);
     assert_eq!((&*trade.market_name, &trade.item), (&*offer.market_name, &name.base));
     assert_eq!((trade.is_stattrak, trade.is_souvenir), (name.is_stattrak, name.is_souvenir));
     assert_eq!((trade.wear, trade.base_value), (name.wear, Some(offer.base)));
 }
 
-/// Tells all that happens to the bot's reader, in this generation; returns how much was compared.
-fn meet(generation: Generation) -> usize {
+/// Feeds all events in this generation to the bot's parser. Returns the number of compared
+/// listings.
+fn compare_all(generation: Generation) -> usize {
     let (session, whitelist) = (session(generation), whitelist());
     let mut compared = 0;
     for event in history() {
@@ -122,14 +123,14 @@ fn meet(generation: Generation) -> usize {
                 let is_b = generation == Generation::B;
                 let can_join = is_b.then_some(
                     listing.status == TradeStatus::Listed
-                        && listing.offer.oddity != Some(ListingDefect::CannotJoin),
+                        && listing.item.defect != Some(ListingDefect::CannotJoin),
                 );
                 assert_eq!(trade.can_join, can_join);
-                let range = listing.offer.float.as_ref().and_then(|float| float.only_range);
+                let range = listing.item.float.as_ref().and_then(|float| float.only_range);
                 assert_eq!(trade.float_range.is_some(), is_b && range.is_some());
-                let float = listing.offer.float.as_ref().map(|float| &*float.text);
-                let told = float.filter(|_| !is_b || range.is_none()).and_then(PaintWear::parse);
-                assert_eq!(trade.float, told);
+                let float = listing.item.float.as_ref().map(|float| &*float.text);
+                let expected = float.filter(|_| !is_b || range.is_none()).and_then(PaintWear::parse);
+                assert_eq!(trade.float, expected);
                 compared += 1;
             }
         }
@@ -138,14 +139,14 @@ fn meet(generation: Generation) -> usize {
 }
 
 #[test]
-fn the_bot_reads_of_each_listing_what_the_market_means() {
+fn the_bot_parses_every_listing_of_the_simulated_market() {
     for generation in [Generation::A, Generation::B] {
-        assert!(meet(generation) > 2_000);
+        assert!(compare_all(generation) > 2_000);
     }
 }
 
 #[test]
-fn the_market_understands_every_request_of_the_bot() {
+fn the_simulated_market_parses_every_request_of_the_bot() {
     let requests = [
         operations::current_user(),
         operations::open_listings(Generation::A, 250, None),
@@ -153,15 +154,15 @@ fn the_market_understands_every_request_of_the_bot() {
         operations::own_purchases("VXNlcjo0MjQyNDI", 50, None).unwrap(),
     ];
     let id = sniper::domain::trade::TradeId::new("VHJhZGU6MQ").unwrap();
-    let buy = operations::buy_template().body(&id);
+    let buy = operations::order_template().body(&id);
     for body in requests.iter().map(operations::GraphqlOperation::to_json).chain([buy]) {
-        let read = graphql::read(body.as_bytes());
+        let read = graphql::parse_request(body.as_bytes());
         assert!(read.is_ok(), "{body}: {read:?}");
     }
 }
 
 #[test]
-fn every_operation_of_the_bot_is_json() {
+fn every_operation_of_the_bot_is_valid_json() {
     for operation in operations::subscriptions(Generation::B) {
         let read: Value = serde_json::from_str(&operation.to_json()).unwrap();
         assert!(read["query"].is_string());

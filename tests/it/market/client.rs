@@ -1,4 +1,4 @@
-//! Bare clients of the practice market: blocking sockets, a plain WebSocket, no code of the bot.
+//! Minimal blocking HTTP and WebSocket clients for the simulated market, without code of the bot.
 
 use std::{
     io::{Read, Write},
@@ -16,14 +16,14 @@ use tokio_tungstenite::tungstenite::{
     protocol::CloseFrame,
 };
 
-/// How long anything here may take.
+/// Maximum duration of a step of a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) const A: &str = "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade { id status totalValue markupPercent tradeItems { marketName itemVariant { value } } } } }";
 pub(crate) const B: &str = "subscription OnCreateTrades { createTrades { trades { id status totalValue markupPercent canJoin tradeItems { marketName itemVariant { value } } } } }";
 pub(crate) const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";
 
-/// A market on which nothing happens but what a test does.
+/// Returns settings of a market that lists, sells and delivers nothing by itself.
 pub(crate) fn quiet() -> SimSettings {
     let delivery = Delivery {
         confirm: (Duration::from_secs(3_600), Duration::from_secs(3_600)),
@@ -36,12 +36,12 @@ pub(crate) fn open(settings: SimSettings) -> SimServer {
     SimServer::start(settings).unwrap()
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds, at most [`DEADLINE`].
 #[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < DEADLINE, "waited in vain until {what}");
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
         std::thread::yield_now();
     }
 }
@@ -53,14 +53,13 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A connection for requests.
+/// An HTTP connection with a session cookie.
 pub(crate) struct Http {
     stream: TcpStream,
     cookie: String,
     rest: Vec<u8>,
 }
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -89,7 +88,7 @@ impl Http {
         Self { stream: connect(market.address()), cookie, rest: Vec::new() }
     }
 
-    pub(crate) fn stranger(market: &SimServer) -> Self {
+    pub(crate) fn signed_out(market: &SimServer) -> Self {
         Self { cookie: "session=s%3Awrong".to_owned(), ..Self::new(market) }
     }
 
@@ -107,7 +106,7 @@ impl Http {
         self.send(&(head + &body));
     }
 
-    /// Reads an answer; `None` if the connection ends before it is whole.
+    /// Reads an answer. Returns `None` if the connection ends before it is complete.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
         let mut chunk = [0; 4096];
         loop {
@@ -131,7 +130,7 @@ impl Http {
         }
     }
 
-    pub(crate) fn ask(&mut self, query: &str, variables: Value) -> Value {
+    pub(crate) fn query(&mut self, query: &str, variables: Value) -> Value {
         self.post(&json!({"operationName": null, "query": query, "variables": variables}));
         self.answer().unwrap().json()
     }
@@ -148,12 +147,12 @@ impl Http {
         self.answer()
     }
 
-    pub(crate) fn wait_at_most(&self, time: Duration) {
+    pub(crate) fn set_read_limit(&self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).unwrap();
     }
 }
 
-/// A feed.
+/// A WebSocket connection to the feed.
 pub(crate) struct Feed(WebSocket<TcpStream>);
 
 impl Feed {
@@ -166,7 +165,7 @@ impl Feed {
         request
     }
 
-    /// Upgrades, and says nothing yet.
+    /// Upgrades the connection without sending a message.
     pub(crate) fn raw(market: &SimServer) -> Self {
         let cookie = format!("session={}", market.session());
         let headers = [("sec-websocket-protocol", "graphql-transport-ws"), ("cookie", &*cookie)];
@@ -186,9 +185,9 @@ impl Feed {
 
     pub(crate) fn subscribed(market: &SimServer, query: &str) -> Self {
         let mut feed = Self::acknowledged(market);
-        let before = market.visits().feeds_subscribed;
+        let before = market.stats().feeds_subscribed;
         feed.subscribe("1", query);
-        until("the feed is subscribed", || market.visits().feeds_subscribed > before);
+        until("the feed is subscribed", || market.stats().feeds_subscribed > before);
         feed
     }
 
@@ -197,10 +196,10 @@ impl Feed {
     }
 
     pub(crate) fn send(&mut self, message: &Value) {
-        self.say(&message.to_string());
+        self.send_text(&message.to_string());
     }
 
-    pub(crate) fn say(&mut self, text: &str) {
+    pub(crate) fn send_text(&mut self, text: &str) {
         self.0.send(Message::text(text)).unwrap();
     }
 
@@ -208,7 +207,7 @@ impl Feed {
         self.0.read()
     }
 
-    /// The next text message; else how the socket was closed, if it was closed properly.
+    /// Returns the next text message. Otherwise returns the close frame, if there was one.
     pub(crate) fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
         loop {
             match self.0.read() {
@@ -220,7 +219,7 @@ impl Feed {
         }
     }
 
-    pub(crate) fn closed_with(&mut self) -> Option<u16> {
+    pub(crate) fn close_code(&mut self) -> Option<u16> {
         loop {
             match self.next() {
                 Ok(_) => {}
@@ -229,7 +228,7 @@ impl Feed {
         }
     }
 
-    pub(crate) fn wait_at_most(&self, time: Duration) {
+    pub(crate) fn set_read_limit(&self, time: Duration) {
         self.0.get_ref().set_read_timeout(Some(time)).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! `sniper sim`, as a process.
+//! `sniper sim` as a process.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -11,21 +11,21 @@ use sniper::{
     sim::faults::FaultChannel,
 };
 
-fn sim(words: &[&str]) -> Command {
+fn sim(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
-    command.arg("sim").args(words).env_remove("RUST_LOG").stdin(Stdio::null());
+    command.arg("sim").args(args).env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
-fn outcome(words: &[&str]) -> Output {
-    sim(words).output().unwrap()
+fn run(args: &[&str]) -> Output {
+    sim(args).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }
 
-/// A process that is killed when a test ends, however it does.
+/// A running process that is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
@@ -35,9 +35,9 @@ impl Drop for Running {
     }
 }
 
-/// The settings that are printed lead to the market that prints them.
+/// The printed settings contain the address of the market that printed them.
 #[test]
-fn the_printed_lines_are_settings_that_the_bot_takes() {
+fn the_bot_loads_the_printed_settings() {
     let mut child = sim(&["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let _running = Running(child);
@@ -51,7 +51,7 @@ fn the_printed_lines_are_settings_that_the_bot_takes() {
         }
     }
     std::fs::write(directory.path().join(".env"), dotenv).unwrap();
-    let whitelist = outcome(&["--print-whitelist"]);
+    let whitelist = run(&["--print-whitelist"]);
     std::fs::write(directory.path().join("sniper.toml"), whitelist.stdout).unwrap();
     let sources =
         Sources { lookup: &|_| None, directory: directory.path(), config_file: None, live: true };
@@ -63,20 +63,20 @@ fn the_printed_lines_are_settings_that_the_bot_takes() {
 }
 
 #[test]
-fn an_occupied_port_is_named_with_its_remedy() {
+fn sim_on_an_occupied_port_exits_with_a_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = outcome(&["--listen", &address]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
-    let elsewhere = outcome(&["--listen", "0.0.0.0:0"]);
+    let output = run(&["--listen", &address]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{stderr}");
+    assert!(stderr.contains(&address) && stderr.contains("--listen"), "{stderr}");
+    let elsewhere = run(&["--listen", "0.0.0.0:0"]);
     assert_eq!(elsewhere.status.code(), Some(78));
 }
 
 #[test]
-fn a_wrong_fault_is_answered_with_all_there_are() {
-    let output = outcome(&["--fault", "explode"]);
+fn an_unknown_fault_is_rejected_with_the_list_of_faults() {
+    let output = run(&["--fault", "explode"]);
     assert_eq!(output.status.code(), Some(2));
     for kind in sniper::sim::faults::FaultKind::ALL {
         assert!(text(&output.stderr).contains(kind.name()), "{kind}");
@@ -84,9 +84,9 @@ fn a_wrong_fault_is_answered_with_all_there_are() {
 }
 
 #[test]
-fn as_json_the_last_line_is_an_object_and_the_log_goes_elsewhere() {
-    let words = ["--listen", "127.0.0.1:0", "--for", "1s", "--rate", "200", "--json"];
-    let output = outcome(&words);
+fn with_json_the_last_line_is_an_object_and_the_log_goes_to_stderr() {
+    let args = ["--listen", "127.0.0.1:0", "--for", "1s", "--rate", "200", "--json"];
+    let output = run(&args);
     assert_eq!(output.status.code(), Some(0));
     let last: Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
     assert_eq!((&last["mode"], &last["balance"]), (&"sim".into(), &"500.00".into()));
@@ -94,13 +94,13 @@ fn as_json_the_last_line_is_an_object_and_the_log_goes_elsewhere() {
     for key in ["seconds", "matched", "bought", "refused", "unknown", "skipped", "spent"] {
         assert!(!last[key].is_null(), "{key}");
     }
-    assert!(text(&output.stderr).contains("Practice market open at 127.0.0.1:"));
+    assert!(text(&output.stderr).contains("Simulator listening: 127.0.0.1:"));
     assert!(!text(&output.stdout).contains("INFO"));
 }
 
 #[test]
-fn the_page_about_the_practice_market_explains_every_fault() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/practice-market.md");
+fn the_simulator_page_explains_every_fault() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulator.md");
     let page = std::fs::read_to_string(path).unwrap();
     for kind in sniper::sim::faults::FaultKind::ALL {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));

@@ -1,4 +1,4 @@
-//! The practice market's feed.
+//! The feed of the simulated market.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ fn redline() -> ListedItem {
 }
 
 #[test]
-fn generation_a_hears_of_one_listing_a_message() {
+fn generation_a_sends_one_listing_per_message() {
     let market = open(quiet());
     let mut feed = Feed::subscribed(&market, A);
-    let ids = market.offer(vec![redline(), redline()]);
+    let ids = market.list_items(vec![redline(), redline()]);
     for id in ids {
         let message = feed.next().unwrap();
         let trade = &message["payload"]["data"]["createTrade"]["trade"];
@@ -30,54 +30,54 @@ fn generation_a_hears_of_one_listing_a_message() {
 }
 
 #[test]
-fn generation_b_hears_of_a_batch_in_one_message() {
+fn generation_b_sends_a_batch_in_one_message() {
     let market = open(quiet());
     let mut feed = Feed::subscribed(&market, B);
-    let ids = market.offer(vec![redline(), redline(), redline()]);
+    let ids = market.list_items(vec![redline(), redline(), redline()]);
     let message = feed.next().unwrap();
     let trades = message["payload"]["data"]["createTrades"]["trades"].as_array().unwrap();
-    let heard: Vec<&Value> = trades.iter().map(|trade| &trade["id"]).collect();
-    assert_eq!(heard, ids.iter().collect::<Vec<_>>());
+    let received: Vec<&Value> = trades.iter().map(|trade| &trade["id"]).collect();
+    assert_eq!(received, ids.iter().collect::<Vec<_>>());
     assert_eq!(trades[0]["canJoin"], true);
 }
 
 #[test]
-fn everything_that_is_listed_is_heard_of_in_order() {
+fn every_listing_is_sent_in_order() {
     let market = open(SimSettings { rate: Rate::per_second(2_000), ..SimSettings::default() });
     let mut feed = Feed::subscribed(&market, B);
-    let mut heard: Vec<String> = Vec::new();
-    while heard.len() < 1_000 {
+    let mut received: Vec<String> = Vec::new();
+    while received.len() < 1_000 {
         let message = feed.next().unwrap();
         let trades = message["payload"]["data"]["createTrades"]["trades"].as_array().cloned();
         let ids = trades.unwrap_or_default();
-        heard.extend(ids.iter().map(|trade| trade["id"].as_str().unwrap().to_owned()));
+        received.extend(ids.iter().map(|trade| trade["id"].as_str().unwrap().to_owned()));
     }
     let listed: Vec<String> = market.books().entries().map(|entry| entry.id.clone()).collect();
-    let first = listed.iter().position(|id| *id == heard[0]).unwrap();
-    assert!(listed[first..].starts_with(&heard), "in order and without a gap");
+    let first = listed.iter().position(|id| *id == received[0]).unwrap();
+    assert!(listed[first..].starts_with(&received), "in order and without a gap");
 }
 
 #[test]
-fn several_feeds_hear_the_same() {
+fn all_feeds_receive_the_same_messages() {
     let market = open(quiet());
     let mut feeds: Vec<Feed> = (0..4).map(|_| Feed::subscribed(&market, B)).collect();
-    market.offer(vec![redline()]);
-    let heard: Vec<Value> = feeds.iter_mut().map(|feed| feed.next().unwrap()).collect();
-    assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
-    assert_eq!((market.visits().feeds, market.visits().feeds_subscribed), (4, 4));
+    market.list_items(vec![redline()]);
+    let received: Vec<Value> = feeds.iter_mut().map(|feed| feed.next().unwrap()).collect();
+    assert!(received.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!((market.stats().feeds, market.stats().feeds_subscribed), (4, 4));
     drop(feeds);
-    until("the feeds are gone", || market.visits().feeds_open == 0);
-    assert_eq!(market.visits().feeds_subscribed, 0);
+    until("the feeds are gone", || market.stats().feeds_open == 0);
+    assert_eq!(market.stats().feeds_subscribed, 0);
 }
 
 #[test]
-fn a_purchase_is_told_to_the_buyers_feed() {
+fn a_purchase_is_sent_to_the_feed_of_the_buyer() {
     let market = open(quiet());
     let mut feed = Feed::acknowledged(&market);
     feed.subscribe("u", "subscription OnUpdateTrade { updateTrade { trade { id status } } }");
     feed.subscribe("w", "subscription OnUpdateWallet { updateWallet { wallet { name amount } } }");
-    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
-    let ids = market.offer(vec![redline()]);
+    until("the feed is subscribed", || market.stats().feeds_subscribed == 1);
+    let ids = market.list_items(vec![redline()]);
     Http::new(&market).join(&ids[0]).unwrap();
     let update = feed.next().unwrap();
     assert_eq!(update["payload"]["data"]["updateTrade"]["trade"]["id"], ids[0]);
@@ -86,7 +86,7 @@ fn a_purchase_is_told_to_the_buyers_feed() {
 }
 
 #[test]
-fn pings_of_both_kinds_are_answered() {
+fn websocket_and_protocol_pings_are_answered() {
     let market = open(quiet());
     let mut feed = Feed::raw(&market);
     feed.send(&json!({"type": "ping", "payload": {"n": 1}}));
@@ -96,7 +96,7 @@ fn pings_of_both_kinds_are_answered() {
 }
 
 #[test]
-fn the_market_pings_too() {
+fn the_market_sends_pings() {
     let market = open(SimSettings { ping_every: Duration::from_millis(20), ..quiet() });
     let mut feed = Feed::acknowledged(&market);
     for _ in 0..3 {
@@ -105,12 +105,12 @@ fn the_market_pings_too() {
 }
 
 #[test]
-fn a_breach_of_the_protocol_closes_the_feed_with_its_code() {
+fn a_protocol_violation_closes_the_feed_with_its_code() {
     let market = open(quiet());
     let check = |messages: &[&str], expected: u16| {
         let mut feed = Feed::raw(&market);
-        messages.iter().for_each(|text| feed.say(text));
-        assert_eq!(feed.closed_with(), Some(expected), "{messages:?}");
+        messages.iter().for_each(|text| feed.send_text(text));
+        assert_eq!(feed.close_code(), Some(expected), "{messages:?}");
     };
     let init = r#"{"type":"connection_init"}"#;
     let subscribe = json!({"id": "1", "type": "subscribe", "payload": {"query": B}}).to_string();
@@ -139,107 +139,107 @@ fn an_unknown_field_is_an_error_of_that_subscription() {
     let message = feed.next().unwrap();
     assert_eq!((&message["type"], &message["id"]), (&json!("error"), &json!("1")));
     feed.subscribe("1", B);
-    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
+    until("the feed is subscribed", || market.stats().feeds_subscribed == 1);
 }
 
-/// Strikes a subscribed feed, lists something, and closes it properly: what it heard of all that,
-/// and how it ended.
-fn strike(market: &SimServer, kind: FaultKind) -> (Vec<Value>, Option<u16>) {
+/// Injects a fault into a subscribed feed, offers a listing and closes the feed. Returns the
+/// received messages and the close code.
+fn with_fault(market: &SimServer, kind: FaultKind) -> (Vec<Value>, Option<u16>) {
     let mut feed = Feed::subscribed(market, B);
-    market.strike(kind);
-    market.offer(vec![redline()]);
+    market.inject_feed_fault(kind);
+    market.list_items(vec![redline()]);
     market.close_feeds(4000, "last");
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         match feed.next() {
-            Ok(message) => heard.push(message),
-            Err(frame) => return (heard, frame.map(|frame| frame.code.into())),
+            Ok(message) => received.push(message),
+            Err(frame) => return (received, frame.map(|frame| frame.code.into())),
         }
     }
 }
 
 #[test]
-fn a_feed_fails_as_told() {
+fn injected_feed_faults_take_effect() {
     let market = open(quiet());
-    assert_eq!(strike(&market, FaultKind::FeedCut), (vec![], None));
-    assert_eq!(strike(&market, FaultKind::FeedClose), (vec![], Some(1001)));
-    assert_eq!(strike(&market, FaultKind::FeedSilence), (vec![], Some(4000)));
-    let (heard, end) = strike(&market, FaultKind::FeedComplete);
-    assert_eq!((heard, end), (vec![json!({"id": "1", "type": "complete"})], Some(4000)));
-    let (heard, end) = strike(&market, FaultKind::FeedError);
-    assert_eq!((heard.len(), &heard[0]["type"], end), (1, &json!("error"), Some(4000)));
-    assert_eq!(strike(&market, FaultKind::Slow).0.len(), 1);
+    assert_eq!(with_fault(&market, FaultKind::FeedCut), (vec![], None));
+    assert_eq!(with_fault(&market, FaultKind::FeedClose), (vec![], Some(1001)));
+    assert_eq!(with_fault(&market, FaultKind::FeedSilence), (vec![], Some(4000)));
+    let (received, end) = with_fault(&market, FaultKind::FeedComplete);
+    assert_eq!((received, end), (vec![json!({"id": "1", "type": "complete"})], Some(4000)));
+    let (received, end) = with_fault(&market, FaultKind::FeedError);
+    assert_eq!((received.len(), &received[0]["type"], end), (1, &json!("error"), Some(4000)));
+    assert_eq!(with_fault(&market, FaultKind::Slow).0.len(), 1);
 }
 
 #[test]
-fn a_feed_lies_as_told_and_is_honest_once_the_market_is() {
+fn injected_false_events_stop_once_the_faults_are_cleared() {
     let market = open(SimSettings { faults: vec!["feed-silence:0".parse().unwrap()], ..quiet() });
-    let ids = market.offer(vec![redline(), redline()]);
+    let ids = market.list_items(vec![redline(), redline()]);
     Http::new(&market).join(&ids[0]).unwrap();
     let mut feed = Feed::acknowledged(&market);
     feed.subscribe("u", "subscription { updateTrade { trade { id status } } }");
     feed.subscribe("w", "subscription { updateWallet { wallet { amount } } }");
     feed.subscribe("c", B);
-    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
+    until("the feed is subscribed", || market.stats().feeds_subscribed == 1);
     feed.send(&json!({"type": "ping"}));
     assert_eq!(feed.next().unwrap(), json!({"type": "pong"}), "all three are subscribed");
-    market.strike(FaultKind::FeedLie);
+    market.inject_feed_fault(FaultKind::FeedLie);
     let trade = feed.next().unwrap()["payload"]["data"]["updateTrade"]["trade"].clone();
     assert!(trade["id"] == ids[0] && trade["status"] != "JOINED", "{trade}");
-    market.strike(FaultKind::FeedUnlist);
+    market.inject_feed_fault(FaultKind::FeedUnlist);
     let trade = feed.next().unwrap()["payload"]["data"]["updateTrade"]["trade"].clone();
     assert!(trade["id"] == ids[1] && trade["status"] != "LISTED", "{trade}");
-    market.strike(FaultKind::PushLie);
+    market.inject_feed_fault(FaultKind::PushLie);
     let pushed = feed.next().unwrap()["payload"]["data"]["updateWallet"]["wallet"].clone();
     assert!(pushed["amount"].is_number());
-    market.strike(FaultKind::FeedRelist);
+    market.inject_feed_fault(FaultKind::FeedRelist);
     let again = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
     assert!(ids.contains(&again["id"].as_str().unwrap().to_owned()), "{again}");
     assert_eq!(market.books().balance.to_string(), "489.85");
-    // A silent feed speaks again.
-    market.strike(FaultKind::FeedSilence);
-    market.offer(vec![redline()]);
+    // A silent feed resumes.
+    market.inject_feed_fault(FaultKind::FeedSilence);
+    market.list_items(vec![redline()]);
     market.set_faults(&[]);
-    let next = market.offer(vec![redline()]).remove(0);
-    let heard = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
-    assert_eq!(heard["id"], next);
+    let next = market.list_items(vec![redline()]).remove(0);
+    let received = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
+    assert_eq!(received["id"], next);
 }
 
 #[test]
-fn a_feed_fails_by_itself_where_the_settings_say_so() {
+fn configured_feed_faults_take_effect() {
     let faults = vec!["feed-close:1/1".parse().unwrap()];
     let market = open(SimSettings { faults, ..quiet() });
-    assert_eq!(Feed::subscribed(&market, B).closed_with(), Some(1001));
+    assert_eq!(Feed::subscribed(&market, B).close_code(), Some(1001));
 }
 
 #[test]
-fn a_market_says_anything_to_its_feeds() {
+fn a_test_can_send_any_text_to_the_feeds() {
     let market = open(quiet());
     let mut feed = Feed::subscribed(&market, B);
-    market.say("not JSON");
+    market.send_raw("not JSON");
     assert!(matches!(feed.frame(), Ok(Message::Text(text)) if text == "not JSON"));
     market.close_feeds(4403, "Forbidden");
-    assert_eq!(feed.closed_with(), Some(4403));
+    assert_eq!(feed.close_code(), Some(4403));
 }
 
 #[test]
-fn a_feed_that_does_not_read_is_given_up_and_holds_nobody_up() {
+fn a_feed_that_never_reads_is_dropped_without_delaying_others() {
     let market = open(quiet());
-    let lazy = Feed::subscribed(&market, B);
-    let mut keen = Feed::subscribed(&market, B);
+    let slow = Feed::subscribed(&market, B);
+    let mut fast = Feed::subscribed(&market, B);
     let text = "x".repeat(4_096);
-    until("the lazy feed is given up", || {
-        (0..64).for_each(|_| market.say(&text));
+    until("the slow feed is dropped", || {
+        (0..64).for_each(|_| market.send_raw(&text));
         for _ in 0..64 {
-            assert!(matches!(keen.frame(), Ok(Message::Text(heard)) if heard == text));
+            assert!(matches!(fast.frame(), Ok(Message::Text(received)) if received == text));
         }
-        market.visits().feeds_given_up == 1
+        market.stats().feeds_dropped == 1
     });
-    drop(lazy);
+    drop(slow);
 }
 
 #[test]
-fn a_stopped_market_cuts_its_feeds_and_frees_its_port() {
+fn stopping_the_market_cuts_its_feeds_and_frees_its_port() {
     let market = open(quiet());
     let address = market.address();
     let mut feed = Feed::subscribed(&market, B);
@@ -250,5 +250,5 @@ fn a_stopped_market_cuts_its_feeds_and_frees_its_port() {
     ));
     let again = open(SimSettings { listen: address, ..quiet() });
     assert_eq!(again.address(), address);
-    feed.wait_at_most(DEADLINE);
+    feed.set_read_limit(DEADLINE);
 }

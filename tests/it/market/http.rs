@@ -1,4 +1,4 @@
-//! The practice market's answers.
+//! The HTTP answers of the simulated market.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ fn redline(cents: i64) -> ListedItem {
     ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
 }
 
-fn one(market: &SimServer) -> String {
-    market.offer(vec![redline(1_015)]).remove(0)
+fn offer_one(market: &SimServer) -> String {
+    market.list_items(vec![redline(1_015)]).remove(0)
 }
 
 fn failing(fault: &str) -> SimServer {
@@ -35,11 +35,11 @@ fn message(answer: &Value) -> &str {
 }
 
 #[test]
-fn a_listing_is_bought_over_a_connection_that_stays_open() {
+fn orders_share_a_keep_alive_connection() {
     let market = open(quiet());
     let mut http = Http::new(&market);
     for left in ["489.85", "479.70"] {
-        let id = one(&market);
+        let id = offer_one(&market);
         let answer = http.join(&id).unwrap();
         assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
         let trade = &answer.json()["data"]["joinTrades"]["trades"][0];
@@ -47,33 +47,33 @@ fn a_listing_is_bought_over_a_connection_that_stays_open() {
         assert_eq!(market.books().balance.to_string(), left);
     }
     let books = market.books();
-    assert_eq!((market.visits().connections, books.spent().cents()), (1, 2_030));
+    assert_eq!((market.stats().connections, books.spent().cents()), (1, 2_030));
     assert!(books.requests().all(|(entry, request)| {
         request.decision == JoinDecision::Sold
             && entry.listed_at <= request.at
             && request.connection == 1
     }));
-    assert_eq!(books.doubled().count(), 0);
+    assert_eq!(books.ordered_twice().count(), 0);
 }
 
 #[test]
-fn the_books_know_a_warm_request_from_a_cold_one() {
+fn the_books_distinguish_warm_and_cold_requests() {
     let market = open(quiet());
     let mut http = Http::new(&market);
-    http.ask("{ __typename }", Value::Null);
-    http.join(&one(&market)).unwrap();
-    assert_eq!(market.books().cold().count(), 0);
-    let id = one(&market);
+    http.query("{ __typename }", Value::Null);
+    http.join(&offer_one(&market)).unwrap();
+    assert_eq!(market.books().cold_requests().count(), 0);
+    let id = offer_one(&market);
     Http::new(&market).join(&id).unwrap();
-    assert_eq!(market.books().cold().count(), 1);
+    assert_eq!(market.books().cold_requests().count(), 1);
 }
 
 #[test]
-fn answers_tell_the_markets_time_to_the_second() {
+fn answers_carry_the_date_of_the_market() {
     let market = open(SimSettings { clock_ahead_ms: -3_600_000, ..quiet() });
     let mut http = Http::new(&market);
     let before = sniper::clock::now();
-    let answer = http.join(&one(&market)).unwrap();
+    let answer = http.join(&offer_one(&market)).unwrap();
     let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
     let date = date.duration_since(std::time::UNIX_EPOCH).unwrap();
     let behind = Duration::from_millis(before.0.try_into().unwrap()).saturating_sub(date);
@@ -84,26 +84,26 @@ fn answers_tell_the_markets_time_to_the_second() {
 }
 
 #[test]
-fn whoever_is_not_signed_in_sees_no_account_and_buys_nothing() {
+fn a_signed_out_client_sees_no_account_and_buys_nothing() {
     let market = open(quiet());
-    let id = one(&market);
-    let mut stranger = Http::stranger(&market);
-    assert_eq!(stranger.ask(USER, Value::Null), json!({"data": {"currentUser": null}}));
-    let answer = stranger.join(&id).unwrap();
+    let id = offer_one(&market);
+    let mut signed_out = Http::signed_out(&market);
+    assert_eq!(signed_out.query(USER, Value::Null), json!({"data": {"currentUser": null}}));
+    let answer = signed_out.join(&id).unwrap();
     assert_eq!((answer.status, message(&answer.json())), (200, "unauthenticated"));
     let mut owner = Http::new(&market);
-    assert_eq!(owner.ask(USER, Value::Null)["data"]["currentUser"]["wallets"][0]["amount"], 500);
+    assert_eq!(owner.query(USER, Value::Null)["data"]["currentUser"]["wallets"][0]["amount"], 500);
     market.replace_session("s%3Aanother");
     assert_eq!(message(&owner.join(&id).unwrap().json()), "unauthenticated");
     assert_eq!(market.books().purchases().count(), 0);
 }
 
 #[test]
-fn refusals_come_in_the_markets_words() {
+fn rejections_use_the_messages_of_the_marketplace() {
     let market = open(quiet());
     let mut http = Http::new(&market);
     let check = |http: &mut Http, offer: ListedItem, expected: &str| {
-        let id = market.offer(vec![offer]).remove(0);
+        let id = market.list_items(vec![offer]).remove(0);
         assert!(message(&http.join(&id).unwrap().json()).contains(expected));
     };
     let held = ListedItem { can_join_after: Some(Duration::from_secs(60)), ..redline(100) };
@@ -111,23 +111,24 @@ fn refusals_come_in_the_markets_words() {
     let taken = ListedItem { rival_after: Some(Duration::ZERO), ..redline(100) };
     check(&mut http, taken, "not joinable");
     check(&mut http, redline(50_001), "Insufficient balance");
-    let bought = one(&market);
+    let bought = offer_one(&market);
     http.join(&bought).unwrap();
     until("the purchase is old", || {
         message(&http.join(&bought).unwrap().json()).contains("no longer available")
     });
-    assert_eq!(market.books().doubled().count(), 1);
+    assert_eq!(market.books().ordered_twice().count(), 1);
     let limited = open(SimSettings { daily_limit: Some(Amount::from_cents(500)), ..quiet() });
-    let answer = Http::new(&limited).join(&one(&limited)).unwrap().json();
+    let answer = Http::new(&limited).join(&offer_one(&limited)).unwrap().json();
     assert!(message(&answer).contains("exceeds your daily withdrawal limit"));
 }
 
-/// Buys once from a market with this fault: what came back, and whether it was bought.
-fn fail(fault: FaultKind) -> (Option<super::client::Answer>, bool, SimServer) {
+/// Sends one order to a market with this fault. Returns the answer, `true` if the listing was
+/// bought, and the market.
+fn order_with_fault(fault: FaultKind) -> (Option<super::client::Answer>, bool, SimServer) {
     let market = failing(fault.name());
-    let id = one(&market);
+    let id = offer_one(&market);
     let mut http = Http::new(&market);
-    http.wait_at_most(DEADLINE);
+    http.set_read_limit(DEADLINE);
     let answer = http.join(&id);
     let books = market.books();
     let (_, request) = books.requests().next().unwrap();
@@ -136,21 +137,21 @@ fn fail(fault: FaultKind) -> (Option<super::client::Answer>, bool, SimServer) {
 }
 
 #[test]
-fn a_cut_connection_may_or_may_not_have_bought() {
+fn a_cut_connection_may_have_bought() {
     for (fault, bought) in [(FaultKind::CutBeforeCommit, false), (FaultKind::CutAfterCommit, true)]
     {
-        let (answer, was_bought, _) = fail(fault);
+        let (answer, was_bought, _) = order_with_fault(fault);
         assert!(answer.is_none());
         assert_eq!(was_bought, bought, "{fault}");
     }
-    let (answer, bought, _) = fail(FaultKind::HalfBody);
+    let (answer, bought, _) = order_with_fault(FaultKind::HalfBody);
     assert!(answer.is_none() && bought);
 }
 
 #[test]
-fn faults_answer_as_told() {
+fn each_fault_has_its_status_body_and_effect() {
     let check = |fault: FaultKind, status: u16, contains: &str, bought: bool| {
-        let (answer, was_bought, _) = fail(fault);
+        let (answer, was_bought, _) = order_with_fault(fault);
         let answer = answer.unwrap();
         assert_eq!((answer.status, was_bought), (status, bought), "{fault}");
         assert!(answer.body.contains(contains), "{fault}: {}", answer.body);
@@ -171,7 +172,7 @@ fn faults_answer_as_told() {
 #[test]
 fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
     let market = failing("late-rejection");
-    let id = one(&market);
+    let id = offer_one(&market);
     let mut http = Http::new(&market);
     assert!(http.join(&id).unwrap().body.contains(&id));
     assert!(http.answer().unwrap().body.contains("not joinable"));
@@ -179,73 +180,73 @@ fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
 }
 
 #[test]
-fn an_answer_that_names_a_false_price_changes_nothing_in_the_books() {
+fn a_false_price_in_an_answer_does_not_change_the_books() {
     let check = |kind: FaultKind, is_false: fn(f64) -> bool| {
-        let (answer, _, market) = fail(kind);
+        let (answer, _, market) = order_with_fault(kind);
         let trade = answer.unwrap().json()["data"]["joinTrades"]["trades"][0].clone();
         assert!(is_false(trade["totalValue"].as_f64().unwrap()), "{kind}: {trade}");
         let books = market.books();
         assert_eq!((books.spent().cents(), books.balance.cents()), (1_015, 48_985), "{kind}");
     };
-    check(FaultKind::PriceLow, |told| 0.0 < told && told < 10.15);
-    check(FaultKind::PriceZero, |told| told <= 0.0);
-    check(FaultKind::PriceHigh, |told| 10.15 < told);
+    check(FaultKind::PriceLow, |price| 0.0 < price && price < 10.15);
+    check(FaultKind::PriceZero, |price| price <= 0.0);
+    check(FaultKind::PriceHigh, |price| 10.15 < price);
 }
 
 #[test]
-fn a_read_fails_as_told_and_leaves_orders_alone() {
+fn read_faults_do_not_affect_orders() {
     let check = |fault: &str| {
         let market = failing(fault);
-        assert!(Http::new(&market).join(&one(&market)).is_some(), "{fault}");
+        assert!(Http::new(&market).join(&offer_one(&market)).is_some(), "{fault}");
         let mut http = Http::new(&market);
-        let asked = std::time::Instant::now();
+        let started = std::time::Instant::now();
         http.post(&json!({"query": USER}));
-        (http.answer(), asked.elapsed())
+        (http.answer(), started.elapsed())
     };
     let (answer, _) = check("read-5xx");
     assert_eq!(answer.map(|answer| answer.status), Some(502));
     assert!(check("read-cut").0.is_none());
     let (answer, lasted) = check("read-slow");
     assert!(answer.is_some() && Duration::from_secs(2) <= lasted);
-    // What keeps a connection warm and asks for nothing.
+    // Keep-warm requests are exempt from read faults.
     let market = failing("read-cut");
-    assert!(Http::new(&market).ask("{ __typename }", Value::Null)["data"].is_object());
+    assert!(Http::new(&market).query("{ __typename }", Value::Null)["data"].is_object());
 }
 
 #[test]
-fn a_market_can_turn_honest_while_it_is_open() {
+fn faults_can_be_changed_while_the_market_runs() {
     let market = open(SimSettings {
         faults: ["captcha", "read-5xx"].map(|fault| fault.parse().unwrap()).to_vec(),
         ..quiet()
     });
     let mut http = Http::new(&market);
-    assert!(http.join(&one(&market)).unwrap().body.contains("captcha"));
+    assert!(http.join(&offer_one(&market)).unwrap().body.contains("captcha"));
     market.set_faults(&[]);
-    assert!(http.join(&one(&market)).unwrap().body.contains("JOINED"));
-    assert!(http.ask(USER, Value::Null)["data"]["currentUser"].is_object());
+    assert!(http.join(&offer_one(&market)).unwrap().body.contains("JOINED"));
+    assert!(http.query(USER, Value::Null)["data"]["currentUser"].is_object());
     market.set_faults(&["captcha".parse().unwrap()]);
-    assert!(http.join(&one(&market)).unwrap().body.contains("captcha"));
+    assert!(http.join(&offer_one(&market)).unwrap().body.contains("captcha"));
 }
 
 #[test]
-fn a_rate_limit_says_how_long_and_a_challenge_says_what_it_is() {
-    let (answer, bought, _) = fail(FaultKind::TooMany);
+fn rate_limits_and_challenges_have_their_headers() {
+    let (answer, bought, _) = order_with_fault(FaultKind::TooMany);
     let answer = answer.unwrap();
     assert_eq!((answer.status, answer.header("retry-after"), bought), (429, Some("3"), false));
-    let (answer, bought, _) = fail(FaultKind::Challenge);
+    let (answer, bought, _) = order_with_fault(FaultKind::Challenge);
     let answer = answer.unwrap();
     assert_eq!((answer.status, answer.header("cf-mitigated")), (403, Some("challenge")));
     assert!(answer.header("content-type").unwrap().starts_with("text/html") && !bought);
 }
 
 #[test]
-fn a_hanging_market_has_bought_and_never_answers() {
+fn a_hang_fault_buys_and_never_answers() {
     let market = failing("hang");
-    let id = one(&market);
+    let id = offer_one(&market);
     let mut http = Http::new(&market);
     http.post_join(&id);
     until("it is bought", || market.books().purchases().count() == 1);
-    http.wait_at_most(Duration::from_millis(100));
+    http.set_read_limit(Duration::from_millis(100));
     assert!(http.answer().is_none());
     let answered_at = || market.books().requests().next().unwrap().1.answered_at;
     assert_eq!(answered_at(), None);
@@ -256,33 +257,33 @@ fn a_hanging_market_has_bought_and_never_answers() {
 #[test]
 fn a_foreign_answer_names_another_listing() {
     let market = failing("foreign");
-    let id = one(&market);
+    let id = offer_one(&market);
     let answer = Http::new(&market).join(&id).unwrap().json();
     let named = &answer["data"]["joinTrades"]["trades"][0]["id"];
     assert!(named.is_string() && *named != json!(id));
 }
 
 #[test]
-fn a_fault_strikes_as_often_as_it_should() {
+fn a_fault_occurs_at_its_configured_rate() {
     let market = failing("captcha:1/3");
     let mut http = Http::new(&market);
-    let struck: Vec<bool> = (0..6)
+    let occurred: Vec<bool> = (0..6)
         .map(|_| {
-            let id = market.offer(vec![redline(100)]).remove(0);
+            let id = market.list_items(vec![redline(100)]).remove(0);
             http.join(&id).unwrap().body.contains("captcha")
         })
         .collect();
-    assert_eq!(struck, [false, false, true, false, false, true]);
+    assert_eq!(occurred, [false, false, true, false, false, true]);
 }
 
 #[test]
-fn reads_are_left_alone_by_the_faults_of_buys() {
+fn order_faults_do_not_affect_reads() {
     let market = failing("cut-before-commit");
-    assert!(Http::new(&market).ask(USER, Value::Null)["data"]["currentUser"].is_object());
+    assert!(Http::new(&market).query(USER, Value::Null)["data"]["currentUser"].is_object());
 }
 
 #[test]
-fn what_is_not_served_is_refused_and_bounded() {
+fn invalid_requests_are_rejected() {
     let market = open(quiet());
     let check = |text: &str, expected: Option<u16>| {
         let mut http = Http::new(&market);
@@ -300,7 +301,7 @@ fn what_is_not_served_is_refused_and_bounded() {
 }
 
 #[test]
-fn requests_may_follow_each_other_without_waiting() {
+fn pipelined_requests_are_answered() {
     let market = open(quiet());
     let mut http = Http::new(&market);
     for _ in 0..3 {
@@ -315,22 +316,22 @@ fn requests_may_follow_each_other_without_waiting() {
 fn an_idle_connection_is_closed_by_the_market() {
     let market = open(SimSettings { http_idle: Duration::from_millis(50), ..quiet() });
     let mut http = Http::new(&market);
-    http.ask("{ __typename }", Value::Null);
+    http.query("{ __typename }", Value::Null);
     assert!(http.answer().is_none());
 }
 
 #[test]
-fn open_listings_can_be_read_page_by_page() {
+fn open_listings_are_paged() {
     let market =
         open(SimSettings { rate: Rate::per_second(5_000), rivals: None, ..SimSettings::default() });
-    until("much is listed", || market.books().offered > 600);
+    until("much is listed", || market.books().listed > 600);
     let query = "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], $status: TradeStatus) { trades(first: $first, after: $after, orderBy: $orderBy, status: $status) { edges { node { id status createdAt } } pageInfo { hasNextPage endCursor } } }";
     let mut http = Http::new(&market);
     let (mut seen, mut after) = (std::collections::BTreeSet::new(), Value::Null);
     for _ in 0..2 {
         let variables =
             json!({"first": 250, "after": after, "orderBy": ["ID_DESC"], "status": "LISTED"});
-        let answer = http.ask(query, variables);
+        let answer = http.query(query, variables);
         let page = &answer["data"]["trades"];
         for edge in page["edges"].as_array().unwrap() {
             assert!(seen.insert(edge["node"]["id"].as_str().unwrap().to_owned()));
@@ -342,20 +343,20 @@ fn open_listings_can_be_read_page_by_page() {
 }
 
 #[test]
-fn a_purchase_goes_on_and_is_found_among_ones_own() {
+fn a_delivered_purchase_is_in_the_own_trades() {
     let at_once = (Duration::ZERO, Duration::ZERO);
     let mut settings = quiet();
     settings.delivery.confirm = at_once;
     settings.delivery.deliver = at_once;
     settings.delivery.fail_permille = 0;
     let market = open(settings);
-    let id = one(&market);
+    let id = offer_one(&market);
     Http::new(&market).join(&id).unwrap();
     let state = || market.books().entry(&id).and_then(|entry| entry.purchase).unwrap().status;
     until("it is delivered", || state() == TradeStatus::Completed);
     let query = "query Own($userId: ID, $statuses: [TradeStatus!]) { trades(userId: $userId, statuses: $statuses) { edges { node { id status } } pageInfo { hasNextPage } } }";
     let variables = json!({"userId": "VXNlcjo0MjQyNDI", "statuses": ["COMPLETED"]});
-    let answer = Http::new(&market).ask(query, variables);
+    let answer = Http::new(&market).query(query, variables);
     assert_eq!(
         answer["data"]["trades"]["edges"][0]["node"],
         json!({"id": id, "status": "COMPLETED"})
@@ -363,22 +364,22 @@ fn a_purchase_goes_on_and_is_found_among_ones_own() {
 }
 
 #[test]
-fn what_nobody_asked_for_can_be_made_to_happen() {
+fn a_purchase_without_a_request_can_be_injected() {
     let market = open(quiet());
-    let id = market.foist(redline(1_000)).unwrap();
-    market.adjust(Amount::from_cents(-2_500));
+    let id = market.inject_purchase(redline(1_000)).unwrap();
+    market.adjust_balance(Amount::from_cents(-2_500));
     let books = market.books();
     assert_eq!(books.balance.cents(), 46_500);
     assert!(books.entry(&id).unwrap().requests.is_empty());
 }
 
 #[test]
-fn a_taken_port_is_reported_with_its_remedy() {
+fn a_market_on_an_occupied_port_fails_with_a_remedy() {
     let market = open(quiet());
     let Err(error) = SimServer::start(SimSettings { listen: market.address(), ..quiet() }) else {
         panic!("two markets on one port");
     };
-    assert!(matches!(error, SimServerError::Occupied { .. }));
+    assert!(matches!(error, SimServerError::AddressInUse { .. }));
     let shown = error.to_string();
     assert!(shown.contains(&market.address().to_string()) && shown.contains("--listen"), "{shown}");
 }

@@ -1,4 +1,4 @@
-//! The practice market over real sockets, as a plain client sees it.
+//! The simulated market over real sockets, tested with minimal clients.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

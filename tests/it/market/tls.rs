@@ -1,4 +1,4 @@
-//! The practice market over TLS.
+//! The simulated market over TLS.
 
 use std::{net::TcpStream, sync::Arc};
 
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{B, DEADLINE, Feed, open, quiet, until};
 
-/// A market that speaks TLS, and how to trust it.
+/// Starts a market with TLS. Returns it with the client configuration that trusts it.
 fn encrypted() -> (SimServer, Tls) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -29,7 +29,7 @@ fn encrypted() -> (SimServer, Tls) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     let market = open(SimSettings { tls: Some(Arc::new(tls)), ..quiet() });
-    (market, Tls::trusting(made.cert.der()).unwrap())
+    (market, Tls::with_root(made.cert.der()).unwrap())
 }
 
 #[tokio::test]
@@ -41,13 +41,13 @@ async fn the_managed_handle_runs_over_tls() {
     let handle = Handle::connect(target, GraphqlTransportWs, Options::default()).await.unwrap();
     handle.subscribe(&serde_json::json!({ "query": B }).to_string()).unwrap();
     let subscribed = async {
-        while market.visits().feeds_subscribed == 0 {
+        while market.stats().feeds_subscribed == 0 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
     let price = Amount::from_cents(100);
-    let id = market.offer(vec![ListedItem::plain("Glove Case", price, price)]).remove(0);
+    let id = market.list_items(vec![ListedItem::plain("Glove Case", price, price)]).remove(0);
     let event = tokio::time::timeout(DEADLINE, handle.recv()).await.unwrap();
     let Some(HandleEvent::Message(message)) = event else { panic!("{event:?}") };
     assert!(message.text.contains(&id), "{}", message.text);
@@ -70,9 +70,9 @@ fn the_feed_is_served_over_tls() {
     socket.send(Message::text(r#"{"type":"connection_init"}"#)).unwrap();
     let subscribe = serde_json::json!({"id": "1", "type": "subscribe", "payload": {"query": B}});
     socket.send(Message::text(subscribe.to_string())).unwrap();
-    until("the feed is subscribed", || market.visits().feeds_subscribed == 1);
+    until("the feed is subscribed", || market.stats().feeds_subscribed == 1);
     let price = Amount::from_cents(100);
-    let id = market.offer(vec![ListedItem::plain("Glove Case", price, price)]).remove(0);
+    let id = market.list_items(vec![ListedItem::plain("Glove Case", price, price)]).remove(0);
     assert!(socket.read().unwrap().to_text().unwrap().contains("connection_ack"));
     assert!(socket.read().unwrap().to_text().unwrap().contains(&id));
 }

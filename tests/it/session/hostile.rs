@@ -1,4 +1,5 @@
-//! Frames that nobody should send: dropped and counted, or the socket closed, and buying goes on.
+//! Invalid messages and frames: they are dropped and counted, or the connection is closed, and the
+//! bot continues to buy.
 
 use std::sync::Arc;
 
@@ -6,15 +7,15 @@ use sniper::sim::SimServer;
 use tokio::sync::Notify;
 
 use super::{
-    PLENTY, Trader, agree, cents, counted, knows_the_account, quiet, ready, redline, until,
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, is_reconciled, quiet, ready, redline, until,
 };
 use crate::feed::peer::{Server, batch, frame};
 
 #[tokio::test]
-async fn messages_that_cannot_be_read_are_dropped_and_counted_and_buying_goes_on() {
+async fn unreadable_messages_are_counted_and_orders_continue() {
     let market = SimServer::start(quiet()).unwrap();
     let deep = "[".repeat(100_000);
-    let wrong = [
+    let invalid = [
         "not JSON",
         "",
         "{",
@@ -34,26 +35,26 @@ async fn messages_that_cannot_be_read_are_dropped_and_counted_and_buying_goes_on
         r#"{"type":"next","id":"1","payload":{"data":{"createTrade":{"trade":[{"id":7}]}}}}"#,
         &deep,
     ];
-    let summary = Trader::live(&market, PLENTY)
-        .trades(async |sniper| {
+    let summary = TestBot::live(&market, AMPLE_LIMITS)
+        .run(async |sniper| {
             ready(sniper, &market).await;
-            // What nobody has asked for does nothing, and is no error.
-            market.say(r#"{"type":"next","id":"999","payload":{"data":{"createTrades":7}}}"#);
-            for text in wrong {
-                market.say(text);
+            // A message for an unknown subscription is ignored and not counted as an error.
+            market.send_raw(r#"{"type":"next","id":"999","payload":{"data":{"createTrades":7}}}"#);
+            for text in invalid {
+                market.send_raw(text);
             }
-            market.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.bought == 1).await;
+            market.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
         })
         .await;
-    agree(&summary, &market);
+    assert_agrees(&summary, &market);
     assert_eq!(summary.feed.reconnects, 0, "the connection lives");
-    assert_eq!(summary.errors(), u64::try_from(wrong.len()).unwrap());
+    assert_eq!(summary.errors(), u64::try_from(invalid.len()).unwrap());
 }
 
-/// A listing of which something cannot be read, or is of another kind than it should be.
+/// Each listing but the last has a field that is unreadable or of the wrong type.
 #[tokio::test]
-async fn a_listing_that_cannot_be_read_is_counted_and_never_bought_nor_guessed_at() {
+async fn an_unreadable_listing_is_counted_and_never_bought() {
     let market = SimServer::start(quiet()).unwrap();
     let changes = [
         (r#""totalValue":10.15"#, r#""totalValue":"10.15""#),
@@ -69,7 +70,7 @@ async fn a_listing_that_cannot_be_read_is_counted_and_never_bought_nor_guessed_a
         (r#""expiresAt":"2126"#, r#""expiresAt":"never"#),
         (r#""tradeItems":["#, r#""tradeItems":null,"x":["#),
     ];
-    let ids = market.offer((0..=changes.len()).map(|_| redline(1_015)).collect());
+    let ids = market.list_items((0..=changes.len()).map(|_| redline(1_015)).collect());
     let begin = Arc::new(Notify::new());
     let may_begin = Arc::clone(&begin);
     let server = Server::play(move |_, mut peer| {
@@ -77,42 +78,42 @@ async fn a_listing_that_cannot_be_read_is_counted_and_never_bought_nor_guessed_a
         async move {
             let subscriptions = peer.subscribed().await;
             may_begin.notified().await;
-            let proper = |id: &str| {
+            let valid = |id: &str| {
                 batch(&subscriptions[0], &[id])
                     .replace("2026-03-03", "2126-03-03")
                     .replace(r#""depositor""#, r#""suspectedTraderCanJoinAfter":null,"depositor""#)
             };
             for ((from, to), id) in changes.iter().zip(&ids) {
-                let proper = proper(id);
-                assert!(proper.contains(from), "{from} in {proper}");
-                peer.say(&proper.replace(from, to)).await;
+                let valid = valid(id);
+                assert!(valid.contains(from), "{from} in {valid}");
+                peer.send_text(&valid.replace(from, to)).await;
             }
-            peer.say(&proper(&ids[changes.len()])).await;
-            peer.drained().await;
+            peer.send_text(&valid(&ids[changes.len()])).await;
+            peer.read_until_close().await;
         }
     })
     .await;
-    let policy = PLENTY.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
+    let policy = AMPLE_LIMITS.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
     let urls = (server.address.as_str(), market.http_url());
-    let trader = Trader::new((urls.0, &urls.1), Some(&market.session()), &policy, true);
-    let summary = trader
-        .trades(async |sniper| {
-            until(|| knows_the_account(sniper)).await;
+    let bot = TestBot::new((urls.0, &urls.1), Some(&market.session()), &policy, true);
+    let summary = bot
+        .run(async |sniper| {
+            until(|| is_reconciled(sniper)).await;
             begin.notify_one();
-            counted(sniper, |tally| tally.bought == 1).await;
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
         })
         .await;
-    agree(&summary, &market);
+    assert_agrees(&summary, &market);
     let expected = u64::try_from(changes.len()).unwrap();
-    assert_eq!(summary.tally.listings, expected + 1);
-    assert!(summary.tally.unreadable >= expected - 2, "{:?}", summary.tally);
+    assert_eq!(summary.stats.listings, expected + 1);
+    assert!(summary.stats.unreadable >= expected - 2, "{:?}", summary.stats);
     assert_eq!(summary.orders.spent, cents(1_015));
 }
 
 #[tokio::test]
-async fn a_server_that_breaks_the_protocol_is_left_with_the_right_code_and_dialled_again() {
+async fn a_protocol_violation_closes_with_the_right_code_and_reconnects() {
     let market = SimServer::start(quiet()).unwrap();
-    let ids = market.offer(vec![redline(1_015)]);
+    let ids = market.list_items(vec![redline(1_015)]);
     let closes = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = Arc::clone(&closes);
     let begin = Arc::new(Notify::new());
@@ -122,40 +123,40 @@ async fn a_server_that_breaks_the_protocol_is_left_with_the_right_code_and_diall
         let may_begin = Arc::clone(&may_begin);
         async move {
             let subscriptions = peer.subscribed().await;
-            let wrong = match number {
+            let invalid = match number {
                 0 => frame(0xc1, b"reserved bits"),
                 1 => frame(0x81, b"\xff\xfe"),
                 2 => [&[0x81, 127][..], &(1_u64 << 40).to_be_bytes()].concat(),
                 _ => {
                     may_begin.notified().await;
-                    let proper = batch(&subscriptions[0], &[&ids[0]])
+                    let valid = batch(&subscriptions[0], &[&ids[0]])
                         .replace("2026-03-03", "2126-03-03")
                         .replace(
                             r#""depositor""#,
                             r#""suspectedTraderCanJoinAfter":null,"depositor""#,
                         );
-                    peer.say(&proper).await;
-                    peer.drained().await;
+                    peer.send_text(&valid).await;
+                    peer.read_until_close().await;
                     return;
                 }
             };
-            peer.write(&wrong).await;
-            let end = peer.drained().await;
+            peer.write(&invalid).await;
+            let end = peer.read_until_close().await;
             noted.lock().unwrap().push(end);
         }
     })
     .await;
-    let policy = PLENTY.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
+    let policy = AMPLE_LIMITS.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
     let urls = (server.address.as_str(), market.http_url());
-    let trader = Trader::new((urls.0, &urls.1), Some(&market.session()), &policy, true);
-    let summary = trader
-        .trades(async |sniper| {
-            until(|| knows_the_account(sniper) && server.dials() == 4).await;
+    let bot = TestBot::new((urls.0, &urls.1), Some(&market.session()), &policy, true);
+    let summary = bot
+        .run(async |sniper| {
+            until(|| is_reconciled(sniper) && server.dials() == 4).await;
             begin.notify_one();
-            counted(sniper, |tally| tally.bought == 1).await;
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
         })
         .await;
-    agree(&summary, &market);
+    assert_agrees(&summary, &market);
     let codes = [1_002, 1_007, 1_009].map(|code| crate::feed::peer::Frame::Close(Some(code)));
     assert_eq!(*closes.lock().unwrap(), codes);
     assert_eq!(summary.feed.reconnects, 3);

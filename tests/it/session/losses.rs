@@ -1,4 +1,4 @@
-//! The program when its directory, its ledger or one of its threads is lost, and beside another bot.
+//! The program after the loss of its directory, its ledger or a thread, and next to a second bot.
 
 use std::{
     fs::{self, File},
@@ -15,27 +15,27 @@ use sniper::{
 };
 use tempfile::TempDir;
 
-use super::{PLENTY, quiet, redline, until};
+use super::{AMPLE_LIMITS, quiet, redline, until};
 
-/// The longest time from a loss to the last order.
+/// Maximum time from a loss to the last order.
 const STOPS_WITHIN: Duration = Duration::from_secs(1);
 
-/// A user's machine: a market, and directories that outlive a bot.
+/// A simulated market, and directories that outlive a bot.
 struct Machine {
     market: SimServer,
     top: TempDir,
 }
 
-/// A bot that runs. It is killed if a test forgets to end it.
+/// A running bot that is killed on drop.
 struct Bot {
     child: Child,
-    said: PathBuf,
+    log_file: PathBuf,
 }
 
 impl Machine {
     fn new() -> Self {
         let top = tempfile::tempdir().unwrap();
-        fs::write(top.path().join("sniper.toml"), PLENTY).unwrap();
+        fs::write(top.path().join("sniper.toml"), AMPLE_LIMITS).unwrap();
         Self { market: SimServer::start(quiet()).unwrap(), top }
     }
 
@@ -43,10 +43,10 @@ impl Machine {
         self.top.path().join("data")
     }
 
-    fn command(&self, data: &Path, words: &[&str]) -> Command {
+    fn command(&self, data: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
         command
-            .args(words)
+            .args(args)
             .current_dir(self.top.path())
             .env_clear()
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
@@ -59,23 +59,23 @@ impl Machine {
         command
     }
 
-    fn start(&self, data: &Path, words: &[&str], panics: &str) -> Bot {
+    fn start(&self, data: &Path, args: &[&str], panic_at: &str) -> Bot {
         let number = fs::read_dir(self.top.path()).unwrap().count();
-        let said = self.top.path().join(format!("said-{number}"));
-        let out = File::create(&said).unwrap();
-        let words = [&["run", "--live"], words].concat();
-        let mut command = self.command(data, &words);
-        command.env("SNIPER_TEST_PANIC", panics);
+        let log_file = self.top.path().join(format!("log-{number}"));
+        let out = File::create(&log_file).unwrap();
+        let args = [&["run", "--live"], args].concat();
+        let mut command = self.command(data, &args);
+        command.env("SNIPER_TEST_PANIC", panic_at);
         let child = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
-        Bot { child, said }
+        Bot { child, log_file }
     }
 
-    /// A bot that has ordered once.
-    async fn ordering(&self, words: &[&str], panics: &str) -> Bot {
-        let bot = self.start(&self.data(), words, panics);
+    /// Starts a bot and waits until it has bought a listing.
+    async fn start_and_buy(&self, args: &[&str], panic_at: &str) -> Bot {
+        let bot = self.start(&self.data(), args, panic_at);
         let before = self.bought();
         until(|| {
-            self.market.offer(vec![redline(1_015)]);
+            self.market.list_items(vec![redline(1_015)]);
             self.bought() > before
         })
         .await;
@@ -86,24 +86,24 @@ impl Machine {
         self.market.books().purchases().count()
     }
 
-    /// What a command prints, and its exit code.
-    fn ask(&self, words: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(&self.data(), words).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).unwrap())
+    /// Runs a command. Returns its exit code and its output.
+    fn run_command(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.command(&self.data(), args).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
     }
 
     fn status(&self) -> Value {
-        // Its exit code says whether all is well.
+        // The exit code depends on the health of the bot and is ignored here.
         let output = self.command(&self.data(), &["status", "--json"]).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Offers listings for a while; returns how many were bought.
-    async fn offers_taken(&self) -> usize {
+    /// Offers listings for [`STOPS_WITHIN`]. Returns how many were bought.
+    async fn count_purchases(&self) -> usize {
         let (before, began) = (self.bought(), Instant::now());
         until(|| {
-            self.market.offer(vec![redline(1_015)]);
+            self.market.list_items(vec![redline(1_015)]);
             began.elapsed() > STOPS_WITHIN
         })
         .await;
@@ -112,15 +112,15 @@ impl Machine {
 
     fn halts(&self) -> Vec<HaltReason> {
         let state = self.top.path().join("state/sniper");
-        let mut archive = LedgerReader::open_or_copy(&self.data(), Some(&state)).unwrap();
-        let halts = archive.book_mut().snapshot(UnixMs(i64::MAX)).halts;
+        let mut reader = LedgerReader::open_or_copy(&self.data(), Some(&state)).unwrap();
+        let halts = reader.book_mut().snapshot(UnixMs(i64::MAX)).halts;
         halts.iter().map(|halt| halt.reason).collect()
     }
 }
 
 impl Bot {
-    fn said(&self) -> String {
-        fs::read_to_string(&self.said).unwrap()
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log_file).unwrap()
     }
 
     async fn ended(&mut self) -> Option<i32> {
@@ -136,7 +136,7 @@ impl Bot {
 
 impl Drop for Bot {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The bot may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -144,101 +144,101 @@ impl Drop for Bot {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_deleted_directory_stops_orders_while_halt_and_status_still_work_and_nothing_is_forgotten()
+async fn a_deleted_directory_stops_orders_and_loses_nothing()
  {
     let machine = Machine::new();
-    let mut bot = machine.ordering(&[], "").await;
+    let mut bot = machine.start_and_buy(&[], "").await;
     fs::remove_dir_all(machine.data()).unwrap();
     let deleted = Instant::now();
     until(|| {
-        assert!(deleted.elapsed() < Duration::from_secs(10), "{}", bot.said());
-        machine.market.offer(vec![redline(1_015)]);
-        bot.said().contains("BUYING STOPPED: the ledger's files were deleted")
+        assert!(deleted.elapsed() < Duration::from_secs(10), "{}", bot.log());
+        machine.market.list_items(vec![redline(1_015)]);
+        bot.log().contains("BUYING HALTED: the ledger's files were deleted")
     })
     .await;
-    assert_eq!(machine.offers_taken().await, 0);
+    assert_eq!(machine.count_purchases().await, 0);
     let status = machine.status();
     assert_eq!((&status["mode"], &status["buying"]), (&"live".into(), &"halted".into()));
     assert!(status["halts"][0]["reason"].as_str().unwrap().contains("deleted"), "{status}");
-    let (code, said) = machine.ask(&["halt"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = machine.run_command(&["halt"]);
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(machine.status()["halts"].as_array().unwrap().len(), 2);
-    assert!(!machine.data().exists(), "nothing is created in its place");
+    assert!(!machine.data().exists(), "the directory is not created again");
 
     bot.kill();
-    let (code, said) = machine.ask(&["ledger", "export"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = machine.run_command(&["ledger", "export"]);
+    assert_eq!(code, Some(0), "{text}");
     for (entry, _purchase) in machine.market.books().purchases() {
-        assert!(said.contains(&entry.id), "{} is forgotten: {said}", entry.id);
+        assert!(text.contains(&entry.id), "{} is forgotten: {text}", entry.id);
     }
     let mut next = machine.start(&machine.data(), &[], "");
-    assert_eq!(next.ended().await, Some(73), "{}", next.said());
-    assert!(next.said().contains("--new-ledger"), "{}", next.said());
+    assert_eq!(next.ended().await, Some(73), "{}", next.log());
+    assert!(next.log().contains("--new-ledger"), "{}", next.log());
 }
 
 #[tokio::test]
-async fn a_second_bot_exits_at_once_and_names_the_first_whatever_its_directory() {
+async fn a_second_bot_exits_and_names_the_first_in_any_directory() {
     let machine = Machine::new();
-    let first = machine.ordering(&[], "").await;
+    let first = machine.start_and_buy(&[], "").await;
     let other = machine.top.path().join("other");
-    for (data, words) in [(machine.data(), "is in use by"), (other, "already orders for this")] {
+    for (data, args) in [(machine.data(), "is in use by"), (other, "already trades for this")] {
         let mut second = machine.start(&data, &[], "");
-        assert_eq!(second.ended().await, Some(73), "{}", second.said());
-        let said = second.said();
-        assert!(said.contains(words) && said.contains(&first.child.id().to_string()), "{said}");
-        assert!(!said.contains("another folder") && !said.contains("--new-ledger"), "{said}");
+        assert_eq!(second.ended().await, Some(73), "{}", second.log());
+        let text = second.log();
+        assert!(text.contains(args) && text.contains(&first.child.id().to_string()), "{text}");
+        assert!(!text.contains("another folder") && !text.contains("--new-ledger"), "{text}");
     }
     let before = machine.bought();
-    machine.market.offer(vec![redline(1_015)]);
+    machine.market.list_items(vec![redline(1_015)]);
     until(|| machine.bought() > before).await;
-    assert_eq!(machine.market.books().doubled().count(), 0);
+    assert_eq!(machine.market.books().ordered_twice().count(), 0);
 }
 
 #[tokio::test]
-async fn a_lost_ledger_is_begun_anew_only_on_request_and_counts_the_purchases_of_a_day() {
+async fn a_lost_ledger_is_replaced_only_on_request_and_counts_recent_purchases() {
     let machine = Machine::new();
-    let policy = PLENTY.replace("total = 100000", "total = 30.00");
+    let policy = AMPLE_LIMITS.replace("total = 100000", "total = 30.00");
     fs::write(machine.top.path().join("sniper.toml"), policy).unwrap();
-    machine.ordering(&[], "").await.kill();
+    machine.start_and_buy(&[], "").await.kill();
     fs::remove_dir_all(machine.data()).unwrap();
-    let mut refused = machine.start(&machine.data(), &[], "");
-    assert_eq!(refused.ended().await, Some(73), "{}", refused.said());
-    assert!(refused.said().contains("start with --new-ledger"), "{}", refused.said());
+    let mut rejected = machine.start(&machine.data(), &[], "");
+    assert_eq!(rejected.ended().await, Some(73), "{}", rejected.log());
+    assert!(rejected.log().contains("start with --new-ledger"), "{}", rejected.log());
     // Of `total` 30.00, at least one purchase for 10.15 is counted.
     let before = machine.bought();
     assert!((1..=2).contains(&before), "{before}");
     let bot = machine.start(&machine.data(), &["--new-ledger"], "");
-    until(|| bot.said().contains("Signed in")).await;
+    until(|| bot.log().contains("Signed in")).await;
     until(|| {
-        machine.market.offer(vec![redline(1_015)]);
-        bot.said().contains("would exceed total 30.00")
+        machine.market.list_items(vec![redline(1_015)]);
+        bot.log().contains("would exceed total 30.00")
     })
     .await;
     assert_eq!(machine.bought(), 2);
 }
 
 #[tokio::test]
-async fn a_thread_that_panics_stops_orders_and_is_named() {
-    let threads = ["ledger", "ledger-files", "account", "control", "log", "tape", "main"];
+async fn a_panicking_thread_stops_orders_and_is_named() {
+    let threads = ["ledger", "ledger-files", "account", "control", "log", "recorder", "main"];
     let all = threads.map(async |thread| {
         let machine = Machine::new();
         let trigger = machine.top.path().join("trigger");
-        let panics = format!("{thread}:{}", trigger.display());
-        let bot = machine.ordering(&["--record"], &panics).await;
+        let panic_at = format!("{thread}:{}", trigger.display());
+        let bot = machine.start_and_buy(&["--record"], &panic_at).await;
         fs::write(&trigger, "").unwrap();
         if thread == "control" {
-            // It waits for a caller.
-            let (code, said) = machine.ask(&["status"]);
-            assert_ne!(code, Some(0), "{said}");
+            // This thread panics when it handles a request.
+            let (code, text) = machine.run_command(&["status"]);
+            assert_ne!(code, Some(0), "{text}");
         }
         let is_named = |halt: &HaltReason| halt.to_string().contains(&format!("`{thread}`"));
         until(|| machine.halts().iter().any(is_named)).await;
-        assert_eq!(machine.offers_taken().await, 0, "{thread}");
+        assert_eq!(machine.count_purchases().await, 0, "{thread}");
         assert_eq!(machine.halts().len(), 1, "{thread}: one cause is one halt");
         fs::remove_file(&trigger).unwrap();
-        // The lock belongs to the ledger, and not to a thread.
+        // The ledger holds the lock, not the thread.
         let mut second = machine.start(&machine.data(), &[], "");
-        assert_eq!(second.ended().await, Some(73), "{thread}: {}", second.said());
+        assert_eq!(second.ended().await, Some(73), "{thread}: {}", second.log());
         drop(bot);
     });
     futures_util::future::join_all(all).await;
@@ -246,20 +246,20 @@ async fn a_thread_that_panics_stops_orders_and_is_named() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_long_path_of_the_directory_is_no_obstacle_to_halt() {
+async fn halt_works_with_a_long_directory_path() {
     let machine = Machine::new();
     let data = machine.top.path().join("a-long-name-".repeat(12)).join("data");
     let bot = machine.start(&data, &[], "");
-    until(|| bot.said().contains("Signed in")).await;
+    until(|| bot.log().contains("Signed in")).await;
     let halt = machine.command(&data, &["halt"]).output().unwrap();
     assert!(halt.status.success(), "{halt:?}");
-    assert!(!bot.said().contains("cannot reach this bot"), "{}", bot.said());
-    until(|| bot.said().contains("BUYING STOPPED by")).await;
+    assert!(!bot.log().contains("cannot reach this bot"), "{}", bot.log());
+    until(|| bot.log().contains("BUYING HALTED by")).await;
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_directory_that_others_may_write_is_refused_with_the_command_to_run() {
+async fn a_directory_writable_by_others_is_rejected_with_the_command_to_fix_it() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let machine = Machine::new();
@@ -267,15 +267,15 @@ async fn a_directory_that_others_may_write_is_refused_with_the_command_to_run() 
     fs::set_permissions(machine.data(), fs::Permissions::from_mode(0o777)).unwrap();
     let mut bot = machine.start(&machine.data(), &[], "");
     assert_eq!(bot.ended().await, Some(73));
-    assert!(bot.said().contains("chmod go-w"), "{}", bot.said());
+    assert!(bot.log().contains("chmod go-w"), "{}", bot.log());
 }
 
 #[tokio::test]
-async fn where_no_mark_can_be_written_one_line_says_so_and_the_bot_buys() {
+async fn an_unwritable_account_mark_is_logged_once_and_the_bot_buys() {
     let machine = Machine::new();
     fs::write(machine.top.path().join("state"), "a file").unwrap();
-    let bot = machine.ordering(&[], "").await;
-    until(|| bot.said().contains("Signed in")).await;
-    let said = bot.said();
-    assert_eq!(said.matches("The account's mark cannot be written").count(), 1, "{said}");
+    let bot = machine.start_and_buy(&[], "").await;
+    until(|| bot.log().contains("Signed in")).await;
+    let text = bot.log();
+    assert_eq!(text.matches("The account's mark cannot be written").count(), 1, "{text}");
 }

@@ -1,8 +1,9 @@
-//! The whole bot at a market, over real sockets: feed, decision, ledger, buyer, summary.
+//! Whole sessions against the simulated market over real sockets: feed, decision, ledger, orders
+//! and summary.
 //!
-//! A session is put together here as `main.rs` does it; what only a process has, its exit code and
-//! its outputs, is shown by the program itself. The market's books are the witness: they say what
-//! was asked for, when, over which connection, and what it cost.
+//! Most tests assemble a session as `main.rs` does. Exit codes and output are tested with the
+//! binary. The market's books are the reference: they record each order with its time, its
+//! connection and its cost.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -44,14 +45,14 @@ use sniper::{
 };
 use tempfile::TempDir;
 
-/// How long a test waits for what must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum wait for an expected event.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// What is on offer in most tests.
+/// Item that most tests offer.
 pub(crate) const REDLINE: &str = "AK-47 | Redline (Field-Tested)";
 
-/// A policy that stands in nobody's way.
-pub(crate) const PLENTY: &str = r#"
+/// Settings whose limits do not bind.
+pub(crate) const AMPLE_LIMITS: &str = r#"
 [budget]
 max_price = 1000
 total = 100000
@@ -65,7 +66,7 @@ max_price = 500
 max_quantity = 1000
 "#;
 
-/// A market on which nothing happens but what a test does.
+/// Returns settings of a market that lists, sells and delivers nothing by itself.
 pub(crate) fn quiet() -> SimSettings {
     let never = Duration::from_secs(3_600);
     let delivery = Delivery { confirm: (never, never), ..Delivery::default() };
@@ -76,24 +77,24 @@ pub(crate) const fn cents(cents: i64) -> Amount {
     Amount::from_cents(cents)
 }
 
-/// A listing that [`PLENTY`] wants, at this price.
+/// Returns a listing that [`AMPLE_LIMITS`] matches, at this price.
 pub(crate) fn redline(price: i64) -> ListedItem {
     ListedItem::plain(REDLINE, cents(price), cents(price))
 }
 
-/// Somebody who trades: their settings, and a folder of their own.
-pub(crate) struct Trader {
+/// Settings of a session, with a temporary directory.
+pub(crate) struct TestBot {
     pub(crate) config: Config,
     _directory: TempDir,
 }
 
-impl Trader {
-    /// With a credential, live, and in a hurry to reconnect.
+impl TestBot {
+    /// Returns live settings with a credential and short reconnect delays.
     pub(crate) fn live(market: &SimServer, policy: &str) -> Self {
         Self::new((&market.ws_url(), &market.http_url()), Some(&market.session()), policy, true)
     }
 
-    /// Dry; with a credential or without one.
+    /// Returns the settings of a dry run, with or without a credential.
     pub(crate) fn dry(market: &SimServer, session: Option<&str>, policy: &str) -> Self {
         Self::new((&market.ws_url(), &market.http_url()), session, policy, false)
     }
@@ -127,20 +128,20 @@ impl Trader {
         Self { config, _directory: directory }
     }
 
-    pub(crate) fn asking_for(mut self, generation: Generation) -> Self {
+    pub(crate) fn with_generation(mut self, generation: Generation) -> Self {
         self.config.feed.generation = generation;
         self
     }
 
-    /// Runs a session until `scenario` is over, and returns what it came to.
-    pub(crate) async fn trades(&self, scenario: impl AsyncFnOnce(&Sniper)) -> Summary {
-        self.trades_heard(|_| {}, scenario).await
+    /// Runs a session until `scenario` completes, and returns its summary.
+    pub(crate) async fn run(&self, scenario: impl AsyncFnOnce(&Sniper)) -> Summary {
+        self.run_observed(|_| {}, scenario).await
     }
 
-    /// The same, and says what the feed brought.
-    pub(crate) async fn trades_heard(
+    /// Like [`Self::run`], and passes each received listing to `observe`.
+    pub(crate) async fn run_observed(
         &self,
-        mut hear: impl FnMut(&Trade<'_>),
+        mut observe: impl FnMut(&Trade<'_>),
         scenario: impl AsyncFnOnce(&Sniper),
     ) -> Summary {
         let mut stop = Shutdown::listen(None).unwrap();
@@ -149,7 +150,7 @@ impl Trader {
         let mut session = TradingSession::start(&config, filler).unwrap();
         let sniper = session.sniper();
         let on_trade = |trade: Trade<'_>| {
-            hear(&trade);
+            observe(&trade);
             sniper.consider(trade);
         };
         let ended = tokio::select! {
@@ -162,67 +163,67 @@ impl Trader {
     }
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds, at most [`WAIT_MAX`].
 #[track_caller]
-pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn until(mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so() {
-            assert!(Instant::now() < deadline, "waited in vain: {caller}");
+        let deadline = Instant::now() + WAIT_MAX;
+        while !condition() {
+            assert!(Instant::now() < deadline, "the condition never held: {caller}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
 
-/// Waits until what was counted so far is so.
+/// Waits until the condition holds for the session's statistics, at most [`WAIT_MAX`].
 #[track_caller]
-pub(crate) fn counted(
+pub(crate) fn wait_for_stats(
     sniper: &Sniper,
-    is_so: impl Fn(&SessionStats) -> bool,
+    condition: impl Fn(&SessionStats) -> bool,
 ) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
-        let deadline = Instant::now() + PATIENCE;
-        while !sniper.look(|core| is_so(core.tally())) {
+        let deadline = Instant::now() + WAIT_MAX;
+        while !sniper.with_engine(|engine| condition(engine.stats())) {
             let is_late = deadline < Instant::now();
-            let tally = || sniper.look(|core| core.tally().clone());
-            assert!(!is_late, "{caller}: {:?}", tally());
+            let stats = || sniper.with_engine(|engine| engine.stats().clone());
+            assert!(!is_late, "{caller}: {:?}", stats());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
 
-/// Waits until the bot hears this market, knows the account and may buy.
+/// Waits until the bot is subscribed to this market and reconciled with the account.
 #[track_caller]
 pub(crate) fn ready(sniper: &Sniper, market: &SimServer) -> impl Future<Output = ()> {
-    until(|| knows_the_account(sniper) && market.visits().feeds_subscribed == 1)
+    until(|| is_reconciled(sniper) && market.stats().feeds_subscribed == 1)
 }
 
-/// Whether the account has been read and compared with the ledger.
-pub(crate) fn knows_the_account(sniper: &Sniper) -> bool {
-    let snapshot = sniper.look(|core| core.ledger().snapshot(Now::read().wall));
+/// Returns `true` once the account was read and reconciled with the ledger.
+pub(crate) fn is_reconciled(sniper: &Sniper) -> bool {
+    let snapshot = sniper.with_engine(|engine| engine.ledger().snapshot(Now::read().wall));
     snapshot.reconciled && snapshot.balance.is_some()
 }
 
-/// How often a wanted listing was left alone for this reason.
-pub(crate) fn skipped(summary: &Summary, why: &str) -> u64 {
-    summary.tally.skipped.get(why).copied().unwrap_or_default()
+/// Returns the number of matches that were skipped for this reason.
+pub(crate) fn skipped(summary: &Summary, reason: &str) -> u64 {
+    summary.stats.skipped.get(reason).copied().unwrap_or_default()
 }
 
-/// Holds a live session against the books of its market: every match went one way, nothing was
-/// asked for twice, and the money is the same on both sides.
+/// Asserts that a live session agrees with the books of its market: every match has one outcome,
+/// no listing was ordered twice, and the amounts are equal.
 #[track_caller]
-pub(crate) fn agree(summary: &Summary, market: &SimServer) {
-    let (tally, books) = (&summary.tally, market.books());
-    let asked = tally.bought + tally.refused + tally.unknown;
-    assert_eq!(tally.matched, asked + tally.not_sent + tally.skipped_total(), "{tally:?}");
-    assert_eq!(usize::try_from(asked).unwrap(), books.requests().count(), "{tally:?}");
-    assert_eq!(books.doubled().count(), 0, "asked for twice");
-    assert_eq!(books.stray().len(), 0, "asked for what was never listed");
+pub(crate) fn assert_agrees(summary: &Summary, market: &SimServer) {
+    let (stats, books) = (&summary.stats, market.books());
+    let orders = stats.bought + stats.rejected + stats.unknown;
+    assert_eq!(stats.matched, orders + stats.not_sent + stats.skipped_total(), "{stats:?}");
+    assert_eq!(usize::try_from(orders).unwrap(), books.requests().count(), "{stats:?}");
+    assert_eq!(books.ordered_twice().count(), 0, "a listing was ordered twice");
+    assert_eq!(books.unmatched_requests().len(), 0, "an unknown listing was ordered");
     let sold: u64 = books.purchases().count().try_into().unwrap();
-    assert!(tally.bought <= sold && sold <= tally.bought + tally.unknown, "{sold}: {tally:?}");
-    if tally.unknown == 0 {
+    assert!(stats.bought <= sold && sold <= stats.bought + stats.unknown, "{sold}: {stats:?}");
+    if stats.unknown == 0 {
         let paid =
             books.purchases().fold(Amount::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
         let by_the_ledger = summary.orders.spent.saturating_add(summary.orders.returned_coins);
@@ -230,23 +231,23 @@ pub(crate) fn agree(summary: &Summary, market: &SimServer) {
     }
 }
 
-/// Holds the object that a program printed against the books of its market.
+/// Asserts that a printed summary agrees with the books of its market.
 #[track_caller]
-pub(crate) fn agree_on(summary: &Value, market: &SimServer) {
+pub(crate) fn assert_json_agrees(summary: &Value, market: &SimServer) {
     let books = market.books();
     let count = |key: &str| summary[key].as_u64().unwrap();
-    adds_up(summary);
+    assert_adds_up(summary);
     let bought = count("bought") + count("returned");
-    let asked = bought + count("refused") + count("unknown") + count("not_bought");
-    assert_eq!(usize::try_from(asked).unwrap(), books.requests().count(), "{summary}");
-    assert_eq!(books.doubled().count(), 0, "asked for twice");
+    let orders = bought + count("refused") + count("unknown") + count("not_bought");
+    assert_eq!(usize::try_from(orders).unwrap(), books.requests().count(), "{summary}");
+    assert_eq!(books.ordered_twice().count(), 0, "a listing was ordered twice");
     let sold: u64 = books.purchases().count().try_into().unwrap();
     assert!(bought <= sold && sold <= bought + count("unknown"), "{summary}");
 }
 
-/// Every match went one way.
+/// Asserts that every match has exactly one outcome.
 #[track_caller]
-pub(crate) fn adds_up(summary: &Value) {
+pub(crate) fn assert_adds_up(summary: &Value) {
     let by_the_ledger = ["bought", "returned", "not_bought", "unknown"];
     let ends = ["refused", "not_sent", "skipped", "would_buy"];
     let all: u64 =

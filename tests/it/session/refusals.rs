@@ -1,4 +1,4 @@
-//! How the market says no, and what follows from it.
+//! Rejected orders and their consequences.
 
 use serde_json::{Value, json};
 use sniper::{
@@ -8,45 +8,46 @@ use sniper::{
 };
 
 use super::{
-    PLENTY, Trader, agree, cents, counted, knows_the_account, quiet, ready, redline, skipped, until,
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, is_reconciled, quiet, ready, redline, skipped, until,
 };
 use crate::{
     buyer::market::{Market as Scripted, Reaction, Request, answer, bought, rejected},
     feed::Log,
 };
 
-/// What a refused order leads to: no further order, and a feed that goes on. It counts as refused
-/// if the site's API said no, and as unknown if something in front of it did.
-async fn stops_buying(feed: &SimServer, trader: &Trader) -> Summary {
-    let summary = trader
-        .trades(async |sniper| {
-            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
-            feed.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.refused + tally.unknown == 1).await;
-            feed.offer(vec![redline(1_015), redline(1_015)]);
-            counted(sniper, |tally| tally.matched == 3).await;
+/// Runs a session whose first order fails. Asserts that no further order is sent and that the feed
+/// continues. An order that the site's API rejects counts as rejected, one that a proxy in front of
+/// it rejects counts as unknown.
+async fn stops_buying(feed: &SimServer, bot: &TestBot) -> Summary {
+    let summary = bot
+        .run(async |sniper| {
+            until(|| is_reconciled(sniper) && feed.stats().feeds_subscribed == 1).await;
+            feed.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.rejected + stats.unknown == 1).await;
+            feed.list_items(vec![redline(1_015), redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.matched == 3).await;
         })
         .await;
-    assert_eq!(skipped(&summary, "halted"), 2, "{:?}", summary.tally);
+    assert_eq!(skipped(&summary, "halted"), 2, "{:?}", summary.stats);
     summary
 }
 
-/// There is one loud line for each of these remedies, and no other.
+/// Asserts that the log has one ERROR line per remedy and no other.
 #[track_caller]
-fn is_loud_about(log: &Log, remedies: &[&str]) {
+fn assert_errors(log: &Log, remedies: &[&str]) {
     let text = log.text();
-    let loud: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
-    assert_eq!(loud.len(), remedies.len(), "{loud:#?}");
+    let errors: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), remedies.len(), "{errors:#?}");
     for remedy in remedies {
-        let line = loud.iter().find(|line| line.contains(remedy)).expect(remedy);
-        for part in ["BUYING STOPPED: ", "What to do: ", "The feed goes on."] {
+        let line = errors.iter().find(|line| line.contains(remedy)).expect(remedy);
+        for part in ["BUYING HALTED: ", "What to do: ", "Still watching, not buying."] {
             assert!(line.contains(part), "{part:?} in {line}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_only_a_person_can_settle_stops_buying_with_one_loud_line() {
+async fn a_rejection_that_needs_the_user_stops_orders_with_one_error() {
     let log = Log::capture();
     let kinds = [
         (
@@ -61,22 +62,22 @@ async fn what_only_a_person_can_settle_stops_buying_with_one_loud_line() {
     let all = kinds.map(async |(kind, counted_as, _)| {
         let faults = vec![Fault::always(kind)];
         let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
-        let summary = stops_buying(&market, &Trader::live(&market, PLENTY)).await;
-        agree(&summary, &market);
-        let refusals: Vec<&str> = summary.tally.refusals.keys().copied().collect();
-        assert_eq!(refusals, Vec::from_iter(counted_as), "{:?}", summary.tally);
+        let summary = stops_buying(&market, &TestBot::live(&market, AMPLE_LIMITS)).await;
+        assert_agrees(&summary, &market);
+        let refusals: Vec<&str> = summary.stats.rejections.keys().copied().collect();
+        assert_eq!(refusals, Vec::from_iter(counted_as), "{:?}", summary.stats);
         assert_eq!(market.books().requests().count(), 1);
     });
     futures_util::future::join_all(all).await;
-    is_loud_about(&log, &kinds.map(|(_, _, remedy)| remedy));
+    assert_errors(&log, &kinds.map(|(_, _, remedy)| remedy));
 }
 
-/// A market for reads and buys that answers each buy in this way.
-async fn answering(buys: impl Fn(usize) -> String + Send + Sync + 'static) -> Scripted {
-    let asked = std::sync::atomic::AtomicUsize::new(0);
+/// Starts a market that answers reads normally and the n-th order with `orders(n)`.
+async fn answering(orders: impl Fn(usize) -> String + Send + Sync + 'static) -> Scripted {
+    let count = std::sync::atomic::AtomicUsize::new(0);
     Scripted::plain(move |request: &Request| {
         Reaction::Answer(if request.body.contains("joinTrades") {
-            buys(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            orders(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
         } else {
             read(&request.body)
         })
@@ -84,7 +85,7 @@ async fn answering(buys: impl Fn(usize) -> String + Send + Sync + 'static) -> Sc
     .await
 }
 
-/// The answer to any other request than an order.
+/// Returns the answer to a request that is not an order.
 fn read(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap();
     let wallet = json!({"id": "1", "name": "MAIN", "amount": 500});
@@ -96,10 +97,10 @@ fn read(body: &str) -> String {
     }
 }
 
-/// A live trader who hears one market and buys at another.
-fn between(feed: &SimServer, buys: &Scripted) -> Trader {
-    let http = format!("http://{}/graphql", buys.endpoints.http.authority());
-    Trader::new((&feed.ws_url(), &http), Some(&feed.session()), PLENTY, true)
+/// Returns live settings with the feed of one market and the orders to another.
+fn between(feed: &SimServer, orders: &Scripted) -> TestBot {
+    let http = format!("http://{}/graphql", orders.endpoints.http.authority());
+    TestBot::new((&feed.ws_url(), &http), Some(&feed.session()), AMPLE_LIMITS, true)
 }
 
 fn joins(market: &Scripted) -> usize {
@@ -107,73 +108,73 @@ fn joins(market: &Scripted) -> usize {
 }
 
 #[tokio::test]
-async fn http_401_and_403_without_data_stop_buying() {
+async fn http_401_and_403_without_data_stop_orders() {
     let log = Log::capture();
     let all = [401, 403].map(async |status| {
         let feed = SimServer::start(quiet()).unwrap();
-        let buys = answering(move |_| answer(status, "", "{}")).await;
-        let summary = stops_buying(&feed, &between(&feed, &buys)).await;
-        assert_eq!((summary.tally.refused, summary.tally.unknown), (0, 1), "{status}");
-        assert_eq!(joins(&buys), 1, "the harmless request aside, nothing else was sent");
+        let orders = answering(move |_| answer(status, "", "{}")).await;
+        let summary = stops_buying(&feed, &between(&feed, &orders)).await;
+        assert_eq!((summary.stats.rejected, summary.stats.unknown), (0, 1), "{status}");
+        assert_eq!(joins(&orders), 1, "only a keep-warm request may follow");
     });
     futures_util::future::join_all(all).await;
-    is_loud_about(&log, &["HTTP 401 without data", "HTTP 403 without data"]);
+    assert_errors(&log, &["HTTP 401 without data", "HTTP 403 without data"]);
 }
 
 #[tokio::test]
-async fn a_429_pauses_buying_for_as_long_as_told_and_no_longer() {
+async fn a_429_pauses_orders_for_the_retry_after_time() {
     let feed = SimServer::start(quiet()).unwrap();
-    let buys = answering(|number| match number {
+    let orders = answering(|number| match number {
         0 => answer(429, "Retry-After: 1\r\n", ""),
         _ => answer(200, "", r#"{"errors":[{"message":"Trade no longer available"}]}"#),
     })
     .await;
-    let refused = |sniper: &Sniper| sniper.look(|core| core.tally().refused);
-    let summary = between(&feed, &buys)
-        .trades(async |sniper| {
-            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
-            feed.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.unknown == 1).await;
-            let told = std::time::Instant::now();
-            feed.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.skipped.get("paused") == Some(&1)).await;
+    let rejected = |sniper: &Sniper| sniper.with_engine(|engine| engine.stats().rejected);
+    let summary = between(&feed, &orders)
+        .run(async |sniper| {
+            until(|| is_reconciled(sniper) && feed.stats().feeds_subscribed == 1).await;
+            feed.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.unknown == 1).await;
+            let started = std::time::Instant::now();
+            feed.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.skipped.get("paused") == Some(&1)).await;
             until(|| {
-                feed.offer(vec![redline(1_015)]);
-                refused(sniper) >= 1
+                feed.list_items(vec![redline(1_015)]);
+                rejected(sniper) >= 1
             })
             .await;
-            let paused = told.elapsed().as_millis();
+            let paused = started.elapsed().as_millis();
             assert!((950..3_000).contains(&paused), "{paused} ms");
         })
         .await;
-    assert_eq!((summary.tally.unknown, summary.orders.unknown_coins), (1, cents(1_015)));
-    assert_eq!(summary.tally.refusals.get("taken"), Some(&summary.tally.refused));
+    assert_eq!((summary.stats.unknown, summary.orders.unknown_coins), (1, cents(1_015)));
+    assert_eq!(summary.stats.rejections.get("taken"), Some(&summary.stats.rejected));
 }
 
 #[tokio::test]
-async fn a_lost_race_changes_nothing() {
+async fn a_listing_taken_by_a_rival_does_not_stop_orders() {
     let market = SimServer::start(SimSettings { balance: cents(100_000), ..quiet() }).unwrap();
     let rival = std::time::Duration::from_nanos(1);
-    let summary = Trader::live(&market, PLENTY)
-        .trades(async |sniper| {
+    let summary = TestBot::live(&market, AMPLE_LIMITS)
+        .run(async |sniper| {
             ready(sniper, &market).await;
             let taken = sniper::sim::ListedItem { rival_after: Some(rival), ..redline(1_015) };
-            market.offer(vec![taken]);
-            counted(sniper, |tally| tally.refused == 1).await;
-            market.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.bought == 1).await;
+            market.list_items(vec![taken]);
+            wait_for_stats(sniper, |stats| stats.rejected == 1).await;
+            market.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
         })
         .await;
-    agree(&summary, &market);
+    assert_agrees(&summary, &market);
 }
 
-/// A market that never answers the request that would confirm it.
+/// The market never answers the request that would confirm the rejection.
 #[tokio::test]
-async fn what_a_refusal_asks_for_does_not_wait_for_its_confirmation() {
+async fn a_captcha_stops_orders_before_its_confirmation() {
     let log = Log::capture();
     let feed = SimServer::start(quiet()).unwrap();
     let is_refused = std::sync::atomic::AtomicBool::new(false);
-    let buys = Scripted::plain(move |request: &Request| {
+    let orders = Scripted::plain(move |request: &Request| {
         let order = std::sync::atomic::Ordering::Relaxed;
         if request.body.contains("joinTrades") {
             is_refused.store(true, order);
@@ -186,26 +187,27 @@ async fn what_a_refusal_asks_for_does_not_wait_for_its_confirmation() {
         Reaction::Answer(read(&request.body))
     })
     .await;
-    let summary = between(&feed, &buys)
-        .trades(async |sniper| {
-            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
-            feed.offer(vec![redline(1_015)]);
-            until(|| joins(&buys) == 1 && log.text().contains("BUYING STOPPED: ")).await;
-            let counts = sniper.look(|core| (core.tally().refused, core.tally().unknown));
-            assert_eq!(counts, (0, 0), "its confirmation is still waited for");
-            feed.offer(vec![redline(1_015)]);
-            counted(sniper, |tally| tally.skipped.get("halted") == Some(&1)).await;
+    let summary = between(&feed, &orders)
+        .run(async |sniper| {
+            until(|| is_reconciled(sniper) && feed.stats().feeds_subscribed == 1).await;
+            feed.list_items(vec![redline(1_015)]);
+            until(|| joins(&orders) == 1 && log.text().contains("BUYING HALTED: ")).await;
+            let counts = sniper.with_engine(|engine| (engine.stats().rejected, engine.stats().unknown));
+            assert_eq!(counts, (0, 0), "the confirmation is still pending");
+            feed.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.skipped.get("halted") == Some(&1)).await;
         })
         .await;
-    assert_eq!((summary.tally.refused, summary.tally.unknown), (0, 1));
-    is_loud_about(&log, &["solve the captcha"]);
+    assert_eq!((summary.stats.rejected, summary.stats.unknown), (0, 1));
+    assert_errors(&log, &["solve the captcha"]);
 }
 
-/// The answer to each order comes again, as a refusal, in the moment in which the next one leaves.
+/// Each order is answered twice: the second answer is a rejection and arrives as the next order is
+/// sent.
 #[tokio::test]
-async fn a_late_second_answer_never_gives_coins_back() {
+async fn a_late_second_answer_never_releases_coins() {
     let feed = SimServer::start(SimSettings { balance: cents(100_000), ..quiet() }).unwrap();
-    let buys = Scripted::plain(|request: &Request| {
+    let orders = Scripted::plain(|request: &Request| {
         let body: Value = serde_json::from_str(&request.body).unwrap();
         match body["variables"]["input"]["tradeIds"][0].as_str() {
             Some(id) => Reaction::Dribble(
@@ -216,18 +218,18 @@ async fn a_late_second_answer_never_gives_coins_back() {
         }
     })
     .await;
-    let policy = PLENTY.replace("total = 100000", "total = 55");
-    let http = format!("http://{}/graphql", buys.endpoints.http.authority());
-    let trader = Trader::new((&feed.ws_url(), &http), Some(&feed.session()), &policy, true);
-    let summary = trader
-        .trades(async |sniper| {
-            until(|| knows_the_account(sniper) && feed.visits().feeds_subscribed == 1).await;
+    let policy = AMPLE_LIMITS.replace("total = 100000", "total = 55");
+    let http = format!("http://{}/graphql", orders.endpoints.http.authority());
+    let bot = TestBot::new((&feed.ws_url(), &http), Some(&feed.session()), &policy, true);
+    let summary = bot
+        .run(async |sniper| {
+            until(|| is_reconciled(sniper) && feed.stats().feeds_subscribed == 1).await;
             for number in 0..40 {
-                feed.offer(vec![redline(1_000)]);
-                counted(sniper, |tally| tally.matched == number + 1).await;
+                feed.list_items(vec![redline(1_000)]);
+                wait_for_stats(sniper, |stats| stats.matched == number + 1).await;
             }
         })
         .await;
-    assert!(joins(&buys) <= 5, "{} bought of a total for 5: {:?}", joins(&buys), summary.tally);
-    assert_eq!(summary.tally.refused, 0, "{:?}", summary.tally);
+    assert!(joins(&orders) <= 5, "{} bought of a total for 5: {:?}", joins(&orders), summary.stats);
+    assert_eq!(summary.stats.rejected, 0, "{:?}", summary.stats);
 }

@@ -1,24 +1,24 @@
-//! `sniper status` and `sniper doctor` beside a running bot, beside a dry run, and after both.
+//! `sniper status` and `sniper doctor` during a live session, during a dry run, and afterwards.
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use sniper::sim::{Rate, SimServer, SimSettings};
 
-use super::{PLENTY, program::Program, quiet, redline, until};
+use super::{AMPLE_LIMITS, program::Program, quiet, redline, until};
 
-/// Runs a command in the folder of this program.
-fn ask(program: &Program, words: &[&str]) -> Output {
+/// Runs a command in the directory of this program.
+fn run_command(program: &Program, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
-    command.args(words).current_dir(program.desk.path()).env_clear();
-    // Without it, Windows has no sockets.
+    command.args(args).current_dir(program.directory.path()).env_clear();
+    // Sockets on Windows need `SystemRoot`.
     command.envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)));
     command.output().unwrap()
 }
 
-/// The object that a command ends with, and its exit code.
-fn object(program: &Program, words: &[&str]) -> (Value, Option<i32>) {
-    let output = ask(program, &[words, &["--json"]].concat());
+/// Runs a command with `--json`. Returns its last line as JSON, and its exit code.
+fn run_json(program: &Program, args: &[&str]) -> (Value, Option<i32>) {
+    let output = run_command(program, &[args, &["--json"]].concat());
     let out = String::from_utf8(output.stdout).unwrap();
     let last = out.lines().last().unwrap_or_default();
     let value = serde_json::from_str(last).expect(&out);
@@ -26,22 +26,22 @@ fn object(program: &Program, words: &[&str]) -> (Value, Option<i32>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn status_knows_the_feed_of_a_dry_run_and_of_a_live_bot() {
+async fn status_shows_the_feed_of_a_dry_run_and_of_a_live_bot() {
     let all =
-        [("dry", &["run"][..]), ("live", &["run", "--live"][..])].map(async |(mode, words)| {
+        [("dry", &["run"][..]), ("live", &["run", "--live"][..])].map(async |(mode, args)| {
             let market = SimServer::start(quiet()).unwrap();
-            let program = Program::start(&market, PLENTY, words);
-            let feed = || object(&program, &["status"]).0["feed"].clone();
+            let program = Program::start(&market, AMPLE_LIMITS, args);
+            let feed = || run_json(&program, &["status"]).0["feed"].clone();
             until(|| feed()["state"] == "connected").await;
             assert_eq!((&feed()["last_listing"], &feed()["gaps"]), (&Value::Null, &0.into()));
             until(|| {
-                market.offer(vec![redline(1_015)]);
+                market.list_items(vec![redline(1_015)]);
                 feed()["listings"].as_u64() > Some(0)
             })
             .await;
             market.close_feeds(1_001, "restarting");
             until(|| feed()["reconnects"] == 1 && feed()["state"] == "connected").await;
-            let (status, code) = object(&program, &["status"]);
+            let (status, code) = run_json(&program, &["status"]);
             assert_eq!((&status["mode"], code), (&Value::from(mode), Some(0)), "{status}");
             let feed = &status["feed"];
             assert!(
@@ -50,11 +50,11 @@ async fn status_knows_the_feed_of_a_dry_run_and_of_a_live_bot() {
             );
             assert!(feed["last_listing_ms"].as_u64() >= feed["connected_ms"].as_u64(), "{feed}");
             assert_eq!((&feed["gaps"], &feed["gap_is_open"]), (&1.into(), &false.into()));
-            // A second of backoff less a fifth of jitter.
+            // One second of backoff minus 20 % of jitter.
             assert!(feed["longest_gap_ms"].as_u64() >= Some(800), "{feed}");
             assert_eq!(feed["gap_ms"], feed["longest_gap_ms"]);
             assert!(status["running_ms"].as_u64() > Some(800), "{status}");
-            let text = String::from_utf8(ask(&program, &["status"]).stdout).unwrap();
+            let text = String::from_utf8(run_command(&program, &["status"]).stdout).unwrap();
             for line in [
                 "feed            connected, connection since ",
                 "last listing    ",
@@ -67,29 +67,29 @@ async fn status_knows_the_feed_of_a_dry_run_and_of_a_live_bot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn status_and_doctor_exit_with_1_while_a_bot_is_halted_and_while_its_ledger_is() {
+async fn status_and_doctor_exit_with_1_while_halted() {
     let market =
         SimServer::start(SimSettings { rate: Rate::per_second(50), ..SimSettings::default() });
     let market = market.unwrap();
-    let mut program = Program::start(&market, PLENTY, &["run", "--live"]);
-    until(|| object(&program, &["status"]).0["reconciled"] == true).await;
-    assert_eq!(object(&program, &["status"]).1, Some(0));
-    assert_eq!(object(&program, &["doctor"]).1, Some(0));
+    let mut program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    until(|| run_json(&program, &["status"]).0["reconciled"] == true).await;
+    assert_eq!(run_json(&program, &["status"]).1, Some(0));
+    assert_eq!(run_json(&program, &["doctor"]).1, Some(0));
 
     let is_halted = |program: &Program, mode: &str| {
-        let (status, code) = object(program, &["status"]);
+        let (status, code) = run_json(program, &["status"]);
         assert_eq!((&status["mode"], code), (&Value::from(mode), Some(1)), "{status}");
-        let (doctor, code) = object(program, &["doctor"]);
+        let (doctor, code) = run_json(program, &["doctor"]);
         let bot = doctor["steps"].as_array().unwrap().last().unwrap();
         assert_eq!((&bot["step"], &bot["state"], code), (&"bot".into(), &"red".into(), Some(1)));
-        assert!(bot["seen"].as_str().unwrap().contains("stopped it"), "{bot}");
+        assert!(bot["seen"].as_str().unwrap().contains("halted by"), "{bot}");
     };
-    assert!(ask(&program, &["halt"]).status.success());
+    assert!(run_command(&program, &["halt"]).status.success());
     is_halted(&program, "live");
     program.child.kill().unwrap();
     program.child.wait().unwrap();
     is_halted(&program, "not running");
-    assert!(ask(&program, &["resume"]).status.success());
-    assert_eq!(object(&program, &["status"]).1, Some(0));
-    assert_eq!(object(&program, &["doctor"]).1, Some(0));
+    assert!(run_command(&program, &["resume"]).status.success());
+    assert_eq!(run_json(&program, &["status"]).1, Some(0));
+    assert_eq!(run_json(&program, &["doctor"]).1, Some(0));
 }

@@ -1,5 +1,5 @@
-//! The program stands still (SIGSTOP) for longer than its deadlines while answers arrive, and reads
-//! them before it calls anything late.
+//! The program is suspended (SIGSTOP) for longer than its deadlines while answers arrive. It must
+//! read them before it reports a timeout.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    PLENTY, agree_on,
+    AMPLE_LIMITS, assert_json_agrees,
     program::{Program, ready},
     quiet, redline, until,
 };
@@ -24,7 +24,7 @@ fn kill(signal: &str, pid: u32) {
     assert!(done.success(), "kill {signal}");
 }
 
-/// Stops a process, and waits until the system has stopped it.
+/// Suspends a process and waits until it is stopped.
 async fn stop(pid: u32) {
     kill("-STOP", pid);
     let is_stopped = || {
@@ -34,48 +34,47 @@ async fn stop(pid: u32) {
     until(is_stopped).await;
 }
 
-/// The answer takes 2 s and may take 10 s; the process stands still for 12 s in between, and the
-/// feed goes on all the while.
+/// The answer takes 2 s and its deadline is 10 s, but the process is suspended for 12 s meanwhile.
+/// The feed keeps sending listings.
 #[tokio::test]
-async fn an_answer_that_came_during_a_standstill_settles_its_order() {
+async fn an_answer_received_while_suspended_settles_its_order() {
     let faults = vec![Fault::always(FaultKind::Slow)];
     let settings = SimSettings { rate: Rate::per_second(40), wanted_permille: 0, ..quiet() };
     let market = SimServer::start(SimSettings { faults, ..settings }).unwrap();
-    let mut program = Program::start(&market, PLENTY, &["run", "--live", "--json"]);
+    let mut program = Program::start(&market, AMPLE_LIMITS, &["run", "--live", "--json"]);
     ready(&program, &market).await;
     until(|| {
         if market.books().requests().count() == 0 {
-            market.offer(vec![redline(1_015)]);
+            market.list_items(vec![redline(1_015)]);
         }
         market.books().requests().count() > 0
     })
     .await;
     stop(program.pid()).await;
-    assert!(!program.err().contains("BOUGHT"), "it was answered before the standstill");
+    assert!(!program.err().contains("BOUGHT"), "the answer came before the process was suspended");
     tokio::time::sleep(Duration::from_secs(12)).await;
     program.signal("-CONT");
     until(|| program.err().contains("BOUGHT")).await;
     program.signal("-TERM");
     assert_eq!(program.ended().await, Some(0), "{}", program.err());
-    let (summary, said) = (program.summary(), program.err());
-    agree_on(&summary, &market);
-    assert_eq!((&summary["unknown"], &summary["reconnects"]), (&0.into(), &0.into()), "{said}");
-    assert!(!said.contains("UNKNOWN") && !said.contains("Connection error"), "{said}");
+    let (summary, text) = (program.summary(), program.err());
+    assert_json_agrees(&summary, &market);
+    assert_eq!((&summary["unknown"], &summary["reconnects"]), (&0.into(), &0.into()), "{text}");
+    assert!(!text.contains("UNKNOWN") && !text.contains("Feed lost") && !text.contains("Could not connect"), "{text}");
 }
 
-/// A program that runs, and is ended if a test forgets to.
+/// A running program that is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The program may have exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// Reads frames of the client until one of this kind comes, and returns its first byte; any other
-/// that ends the connection ends the wait.
+/// Reads one frame of the client and returns its first byte.
 async fn next_frame(stream: &mut TcpStream) -> u8 {
     let mut head = [0; 2];
     stream.read_exact(&mut head).await.unwrap();
@@ -85,9 +84,9 @@ async fn next_frame(stream: &mut TcpStream) -> u8 {
     head[0]
 }
 
-/// The feed asks whether the server lives, and stands still for longer than the answer may take.
+/// After a ping, the process is suspended for longer than the pong timeout.
 #[tokio::test]
-async fn a_pong_that_came_during_a_standstill_keeps_the_feed() {
+async fn a_pong_received_while_suspended_keeps_the_connection() {
     const PING: u8 = 0x89;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
@@ -106,9 +105,9 @@ async fn a_pong_that_came_during_a_standstill_keeps_the_feed() {
     let mut stream = tokio_tungstenite::accept_async(stream).await.unwrap().into_inner();
     assert_eq!(next_frame(&mut stream).await, PING);
     stop(program.0.id()).await;
-    // A pong, and a text of two characters.
+    // A pong, and a text message of two characters.
     stream.write_all(&[0x8a, 0, 0x81, 2, b'4', b'2']).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     kill("-CONT", program.0.id());
-    assert_eq!(next_frame(&mut stream).await, PING, "it asks again over the same connection");
+    assert_eq!(next_frame(&mut stream).await, PING, "the next ping uses the same connection");
 }

@@ -1,12 +1,12 @@
-//! A buy of which nobody knows what became of it: asked for once, and spent until proven otherwise.
+//! Orders with an unknown outcome: they are sent once and count as spent until proven otherwise.
 
 use sniper::sim::{Fault, SimServer, SimSettings, faults::FaultKind};
 
-use super::{PLENTY, Trader, agree, cents, counted, quiet, ready, redline, skipped};
+use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, quiet, ready, redline, skipped};
 use crate::feed::Log;
 
 #[tokio::test]
-async fn what_ends_unknown_is_never_sent_again_and_counts_as_spent() {
+async fn an_unknown_order_is_never_resent_and_counts_as_spent() {
     let log = Log::capture();
     let all = [
         FaultKind::CutBeforeCommit,
@@ -21,22 +21,22 @@ async fn what_ends_unknown_is_never_sent_again_and_counts_as_spent() {
     .map(async |kind| {
         let faults = vec![Fault::always(kind)];
         let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
-        let policy = PLENTY.replace("total = 100000", "total = 15");
-        let summary = Trader::live(&market, &policy)
-            .trades(async |sniper| {
+        let policy = AMPLE_LIMITS.replace("total = 100000", "total = 15");
+        let summary = TestBot::live(&market, &policy)
+            .run(async |sniper| {
                 ready(sniper, &market).await;
-                market.offer(vec![redline(1_015)]);
-                counted(sniper, |tally| tally.unknown == 1).await;
-                market.offer(vec![redline(600)]);
-                counted(sniper, |tally| tally.matched == 2).await;
+                market.list_items(vec![redline(1_015)]);
+                wait_for_stats(sniper, |stats| stats.unknown == 1).await;
+                market.list_items(vec![redline(600)]);
+                wait_for_stats(sniper, |stats| stats.matched == 2).await;
             })
             .await;
-        agree(&summary, &market);
+        assert_agrees(&summary, &market);
         assert_eq!(summary.orders.unknown_coins, cents(1_015), "{kind}");
-        assert_eq!(skipped(&summary, "total"), 1, "{kind}: it counts as spent");
+        assert_eq!(skipped(&summary, "total"), 1, "{kind}: the order counts as spent");
         assert_eq!(market.books().purchases().count(), usize::from(kind.commits()), "{kind}");
-        assert_eq!(summary.balance, Some(cents(50_000 - 1_015)), "{kind}: in doubt it is gone");
+        assert_eq!(summary.balance, Some(cents(50_000 - 1_015)), "{kind}: an unknown order lowers the balance");
     });
     futures_util::future::join_all(all).await;
-    assert_eq!(log.text().matches("WARN [buy] UNKNOWN, ").count(), 8);
+    assert_eq!(log.text().matches("WARN UNKNOWN  ").count(), 8);
 }

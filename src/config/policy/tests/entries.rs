@@ -1,9 +1,9 @@
-//! Entries of a whitelist: what is allowed, and what is told.
+//! Tests of whitelist entries: accepted values and reported problems.
 
 use super::*;
 
 #[test]
-fn counts_are_whole() {
+fn counts_are_whole_numbers() {
     assert_eq!(entry("item = \"x\"\nmax_quantity = 1_000_000_000").max_quantity, 1_000_000_000);
     assert_eq!(entry("item = \"x\"\nmax_quantity = 4.0").max_quantity, 4);
     for value in ["0", "1.5", "5e9", "99999999999999999999"] {
@@ -16,8 +16,8 @@ fn an_entry_needs_an_item_and_a_price() {
     check(
         "[[whitelist]]\n\n[[whitelist]]\nitem = \"\"\nmax_price = 0\n",
         &[
-            "1:1: an entry without `item`; ",
-            "1:1: an entry without `max_price`; ",
+            "1:1: missing `item`; ",
+            "1:1: missing `max_price`; ",
             "4:1: `item` is empty; ",
             "5:13: `max_price` is zero",
         ],
@@ -25,7 +25,7 @@ fn an_entry_needs_an_item_and_a_price() {
 }
 
 #[test]
-fn ranges_must_be_possible() {
+fn a_minimum_above_the_maximum_is_rejected() {
     check_entry(
         "item = \"x\"\nmin_price = 1.01\nfloat_min = 0.3\nfloat_max = 0.2",
         &[
@@ -33,7 +33,7 @@ fn ranges_must_be_possible() {
             "5:1: `float_min` 0.3 is above `float_max` 0.2; ",
         ],
     );
-    check_entry("item = \"x\"\nfloat_max = 1.01", &["4:13: `float_max` is no float; "]);
+    check_entry("item = \"x\"\nfloat_max = 1.01", &["4:13: `float_max` is not a float value; "]);
     check_entry("item = \"x\"\nfloat_min = -0.1", &["4:13: `float_min` is negative; "]);
     check_entry("item = \"x\"\nfloat_min = nan", &["4:13: `float_min` is nan"]);
     let wide = entry("item = \"x\"\nfloat_min = 0\nfloat_max = 1.0");
@@ -41,7 +41,7 @@ fn ranges_must_be_possible() {
 }
 
 #[test]
-fn a_complete_market_name_decides() {
+fn a_market_name_determines_stattrak_souvenir_and_wear() {
     let decided = |item: &str| {
         let entry = entry(&format!("item = \"{item}\""));
         let wears: Vec<&str> = entry.wears.iter().map(Wear::short).collect();
@@ -65,14 +65,14 @@ fn a_complete_market_name_decides() {
 }
 
 #[test]
-fn a_key_that_agrees_with_a_complete_name_is_fine() {
+fn a_key_that_agrees_with_the_market_name_is_accepted() {
     entry("item = \"StatTrak™ AK-47 | Redline (Field-Tested)\"\nstattrak = true\nwear = [\"FT\"]");
     entry("item = \"★ Karambit | Doppler\"\nstattrak = true\nwear = [\"FN\"]");
     entry("item = \"StatTrak™ AK-47 | Redline\"\nwear = [\"FN\", \"MW\"]");
 }
 
 #[test]
-fn a_key_that_contradicts_a_complete_name_is_told_with_both() {
+fn a_key_that_contradicts_the_market_name_is_reported_with_both() {
     check_entry(
         "item = \"StatTrak™ AK-47 | Redline (Field-Tested)\"\n\
          stattrak = false\nsouvenir = true\nwear = [\"FN\"]",
@@ -98,16 +98,16 @@ fn a_key_that_contradicts_a_complete_name_is_told_with_both() {
 }
 
 #[test]
-fn a_misspelt_name_is_told_and_a_strange_one_is_fine() {
+fn a_misspelt_name_is_rejected_and_an_unusual_one_accepted() {
     for (item, remedy) in [
         ("AK-47 | Redline (Field Tested)", "did you mean `(Field-Tested)`?"),
         ("AK-47 | Redline (FT)", "did you mean `(Field-Tested)`?"),
-        ("StatTrak AK-47 | Redline", "write StatTrak™ with its sign"),
-        ("souvenir AWP | Dragon Lore", "write Souvenir with a capital"),
+        ("StatTrak AK-47 | Redline", "write StatTrak™ with the ™ sign"),
+        ("souvenir AWP | Dragon Lore", "write Souvenir with a capital S"),
     ] {
-        let (_policy, told) = said(&format!("[[whitelist]]\nmax_price = 1\nitem = \"{item}\"\n"));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains(remedy), "{told:?}");
+        let (_policy, problems) = parse(&format!("[[whitelist]]\nmax_price = 1\nitem = \"{item}\"\n"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(remedy), "{problems:?}");
     }
     for item in [
         "M4A4 | 龍王 (Dragon King)",
@@ -118,21 +118,21 @@ fn a_misspelt_name_is_told_and_a_strange_one_is_fine() {
     ] {
         entry(&format!("item = \"{item}\""));
     }
-    check_entry("item = \"a\\u001b[2Jb\"", &["3:1: `item` is too long or holds invisible"]);
+    check_entry("item = \"a\\u001b[2Jb\"", &["3:1: `item` is too long or contains invisible"]);
 }
 
 #[test]
-fn entries_that_cannot_be_told_apart_are_told() {
+fn duplicate_entries_are_reported() {
     let text = "[[whitelist]]\nname = \"a\"\nitem = \"x\"\nmax_price = 1\n\
                 [[whitelist]]\nname = \"a\"\nitem = \"y\"\nmax_price = 1\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 1\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 1.0\n";
-    let (policy, told) = said(text);
-    assert_eq!(told, [""; 0]);
-    let mut findings = Diagnostics::default();
-    crate::config::entries::check_distinct(&policy.entries.found, &mut findings);
-    let told = super::told(findings);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("5:1: the name \"a\" is taken already at f:1:1; "), "{told:?}");
-    assert!(told[1].starts_with("12:1: this entry says the same as another already at f:9:1; "));
+    let (policy, problems) = parse(text);
+    assert_eq!(problems, [""; 0]);
+    let mut diagnostics = Diagnostics::default();
+    crate::config::entries::check_distinct(&policy.entries.found, &mut diagnostics);
+    let problems = super::messages(diagnostics);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("5:1: duplicate name \"a\", first used at f:1:1; "), "{problems:?}");
+    assert!(problems[1].starts_with("12:1: duplicate entry, first used at f:9:1; "));
 }

@@ -1,17 +1,17 @@
-//! A whitelist of JSON.
+//! Tests of JSON whitelists.
 
 use super::*;
 
-/// Reads a whitelist of JSON.
+/// Parses a JSON whitelist.
 #[track_caller]
 fn json(text: &str) -> (Vec<WhitelistEntry>, Vec<String>) {
-    let mut findings = Diagnostics::default();
-    let entries = read_whitelist("f", text, &mut findings);
-    (entries.found.into_iter().map(|found| found.entry).collect(), told(findings))
+    let mut diagnostics = Diagnostics::default();
+    let entries = read_whitelist("f", text, &mut diagnostics);
+    (entries.found.into_iter().map(|found| found.entry).collect(), messages(diagnostics))
 }
 
 #[test]
-fn json_says_the_same_as_toml() {
+fn a_json_entry_equals_the_same_entry_in_toml() {
     let keys = r#"{"item": "AK-47 | Redline", "wear": ["FT"], "float_max": 2.2e-1,
         "max_price": 12.5, "max_total": 30, "max_age_s": 60}"#;
     let expected = entry(
@@ -25,32 +25,32 @@ fn json_says_the_same_as_toml() {
 }
 
 #[test]
-fn mistakes_of_json_have_their_place() {
-    let (_entries, told) =
+fn json_problems_have_a_location() {
+    let (_entries, problems) =
         json("[\n  {\"itm\": \"x\",\n   \"max_price\": null, \"max_price\": 1}\n]");
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].starts_with("2:3: an entry without `item`"), "{told:?}");
-    assert!(told[1].starts_with("2:4: [[whitelist]] has no key `itm`; did you mean `item`?"));
-    assert!(told[2].starts_with("3:23: `max_price` stands twice in one object"), "{told:?}");
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].starts_with("2:3: missing `item`"), "{problems:?}");
+    assert!(problems[1].starts_with("2:4: unknown key `itm` in [[whitelist]]; did you mean `item`?"));
+    assert!(problems[2].starts_with("3:23: `max_price` is duplicated in one object"), "{problems:?}");
     for (text, expected) in [
         ("", "1:1: not JSON"),
         ("[{\"item\" \"x\"}]", "1:10: not JSON"),
         ("[] []", "1:4: not JSON"),
-        ("3", "1:1: the whitelist is a number where a list belongs"),
-        ("{\"entries\": []}", "1:2: the file has no key `entries`; "),
+        ("3", "1:1: the whitelist must be a list, not a number"),
+        ("{\"entries\": []}", "1:2: unknown key `entries` in the file; "),
     ] {
-        let (_entries, told) = json(text);
-        assert!(told.len() == 1 && told[0].starts_with(expected), "text: {text}: {told:?}");
+        let (_entries, problems) = json(text);
+        assert!(problems.len() == 1 && problems[0].starts_with(expected), "text: {text}: {problems:?}");
     }
-    let (_entries, told) = json(&"[".repeat(1_000));
-    assert!(told[0].contains("nested too deeply"), "{told:?}");
+    let (_entries, problems) = json(&"[".repeat(1_000));
+    assert!(problems[0].contains("nested too deeply"), "{problems:?}");
 }
 
 #[test]
-fn a_hundred_thousand_entries_are_read() {
+fn a_hundred_thousand_entries_are_parsed() {
     let entries: Vec<String> = (0..100_000)
         .map(|index| format!("{{\"item\":\"Item | {index}\",\"max_price\":{}.5}}", index + 1))
         .collect();
-    let (entries, told) = json(&format!("[{}]", entries.join(",\n")));
-    assert_eq!((entries.len(), told.len()), (100_000, 0));
+    let (entries, problems) = json(&format!("[{}]", entries.join(",\n")));
+    assert_eq!((entries.len(), problems.len()), (100_000, 0));
 }

@@ -1,4 +1,4 @@
-//! Tests of [`super`]: the site's own examples, its traps, and a plain reading to agree with.
+//! Tests of [`super`]: recorded examples, special cases, and a comparison with `serde_json`.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ fn defects(trade: &Trade<'_>, expected: &[Defect]) {
 }
 
 #[test]
-fn a_whole_listing_is_read_whole() {
+fn a_complete_listing_is_read_without_defects() {
     let trade = read_text(&listing().to_string()).unwrap();
     defects(&trade, &[]);
     assert_eq!(trade.id.as_str(), "VHJhZGU6OTAwMDAwMDI");
@@ -81,7 +81,7 @@ fn a_plain_frame_is_borrowed_and_not_copied() {
 }
 
 #[test]
-fn what_decides_and_is_missing_makes_a_listing_unbuyable() {
+fn a_missing_required_field_makes_a_listing_unbuyable() {
     for (key, defect) in [
         ("status", Defect::Status),
         ("markupPercent", Defect::MarkupPercent),
@@ -124,10 +124,10 @@ fn numbered(id: usize, price: usize) -> Trade<'static> {
 }
 
 proptest! {
-    /// Small batches are compared each with each and larger ones are sorted; both mark exactly the
-    /// listings that differ from another one of their id.
+    /// Pairwise comparison of small batches and sorting of large ones both mark exactly the listings
+    /// that differ from another one with the same id.
     #[test]
-    fn listings_of_one_id_that_differ_are_all_marked_and_no_others(
+    fn conflicting_listings_of_one_id_are_all_marked_and_no_others(
         drawn in prop::collection::vec((0_usize..12, 1_usize..4), 1..40),
         has_first: bool,
     ) {
@@ -135,14 +135,14 @@ proptest! {
         let (head, tail) = all.split_at_mut(usize::from(has_first));
         mark_conflicts(head.first_mut(), tail);
         for ((id, price), trade) in drawn.iter().zip(&all) {
-            let differs = drawn.iter().any(|(other, asked)| other == id && asked != price);
+            let differs = drawn.iter().any(|(other, other_price)| other == id && other_price != price);
             prop_assert_eq!(trade.defects.contains(Defect::Conflict), differs, "{} {}", id, price);
         }
     }
 }
 
 #[test]
-fn what_decides_and_has_a_wrong_type_makes_a_listing_unbuyable() {
+fn a_required_field_of_a_wrong_type_makes_a_listing_unbuyable() {
     for (key, value, defect) in [
         ("status", json!(1), Defect::Status),
         ("markupPercent", json!("1.5"), Defect::MarkupPercent),
@@ -172,7 +172,7 @@ fn what_decides_and_has_a_wrong_type_makes_a_listing_unbuyable() {
 }
 
 #[test]
-fn missing_items_and_parts_of_items_are_told() {
+fn missing_items_and_item_fields_are_defects() {
     let trade = with("tradeItems", json!([]));
     assert_eq!(trade.items, 0);
     defects(&with("tradeItems", json!([{"itemVariant": {"value": 1}}])), &[Defect::MarketName]);
@@ -189,25 +189,25 @@ fn missing_items_and_parts_of_items_are_told() {
 }
 
 #[test]
-fn a_seller_that_is_named_is_oneself() {
+fn a_listing_with_a_depositor_is_our_own() {
     assert!(with("depositor", json!({"id": "me"})).is_own);
     assert!(with("depositor", json!("me")).is_own);
 }
 
 #[test]
-fn integers_and_floats_are_the_same_money() {
+fn integer_and_decimal_amounts_are_equal() {
     assert_eq!(with("totalValue", json!(10)).total_value, Some(Amount::from_cents(1_000)));
     assert_eq!(with("totalValue", json!(10.0)).total_value, Some(Amount::from_cents(1_000)));
     assert_eq!(with("markupPercent", json!(0)).markup_percent, Some(Percent::default()));
 }
 
 #[test]
-fn a_new_status_is_told_and_not_guessed() {
+fn an_unknown_status_is_other() {
     assert_eq!(with("status", json!("LISTED_SOON")).status, TradeStatus::Other);
 }
 
 #[test]
-fn the_traps_in_names_are_known() {
+fn unusual_market_names_are_parsed() {
     let knife = named("★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)");
     assert_eq!((knife.item.as_ref(), knife.is_stattrak), ("Karambit | Doppler Phase 3", true));
     assert_eq!(named("★ Ursus Knife").wear, None);
@@ -216,7 +216,7 @@ fn the_traps_in_names_are_known() {
 }
 
 #[test]
-fn an_escaped_name_or_key_means_the_same() {
+fn escaped_names_and_keys_are_decoded() {
     let text = listing()
         .to_string()
         .replace(
@@ -257,11 +257,11 @@ fn a_listing_without_a_usable_id_is_dropped() {
     }
 }
 
-/// What a plain reading tells of a listing.
+/// Fields that the reference parser compares.
 type PlainListing = (TradeId, Option<Amount>, Option<Percent>, TradeStatus, u32, String);
 
-/// The same listing read plainly, out of a tree that `serde_json` has built.
-fn plainly(value: &Value) -> Option<PlainListing> {
+/// Reference parser on top of `serde_json`.
+fn reference_parse(value: &Value) -> Option<PlainListing> {
     let number = |value: &Value| match value {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
@@ -311,9 +311,9 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Any listing with any field replaced by anything gives what a plain reading gives.
+    /// Both parsers agree on listings with arbitrary values in any field.
     #[test]
-    fn the_fast_way_agrees_with_a_plain_one(
+    fn the_parser_agrees_with_serde_json(
         changes in prop::collection::vec(
             (prop::sample::select(vec!["id", "status", "markupPercent", "totalValue", "tradeItems", "canJoin", "avgPaintWear", "x"]), any_value()),
             0..4,
@@ -325,11 +325,11 @@ proptest! {
         }
         let fast = read_text(&listing.to_string());
         let fast = fast.map(|trade| (trade.id, trade.total_value, trade.markup_percent, trade.status, trade.items, trade.market_name.into_owned()));
-        prop_assert_eq!(fast, plainly(&listing));
+        prop_assert_eq!(fast, reference_parse(&listing));
     }
 
     #[test]
-    fn any_text_is_read_or_refused_and_never_a_panic(text in "\\PC{0,80}") {
+    fn arbitrary_text_never_panics(text in "\\PC{0,80}") {
         let read = read(&mut Cursor::new(&text), TradeEvent::Listed, Generation::B);
         prop_assert_eq!(read.is_ok(), Cursor::new(&text).skip().is_ok());
     }

@@ -1,0 +1,225 @@
+//! The structure of the source: layers without cycles, type names that mean one thing, and size.
+#![expect(clippy::arithmetic_side_effects, reason = "counts of lines and positions in a text")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::tidy::{Source, files};
+
+/// Number of type names that may be declared more than once in `src`.
+const REPEATED_TYPE_NAMES_MAX: usize = 20;
+/// Type names that are clear from their module and may be declared as often as needed.
+const MODULE_TYPE_NAMES: [&str; 5] = ["Args", "Builder", "Error", "Event", "State"];
+/// Names of the standard library that no type may have.
+const STD_NAMES: [&str; 20] = [
+    "Arc", "Box", "Cell", "Clone", "Copy", "Debug", "Default", "Display", "Drop", "Duration",
+    "Future", "Hash", "Instant", "Iterator", "Option", "Ord", "Ordering", "Path", "Rc", "Vec",
+];
+/// Upper limit of the source, in lines that are neither blank, comment nor test.
+const SOURCE_LINES_MAX: usize = 27_000;
+
+fn sources() -> Vec<Source> {
+    files("src", "rs")
+}
+
+/// Module path of a file, without `crate`.
+fn module(path: &str) -> Vec<&str> {
+    let path = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    if path == "lib" { Vec::new() } else { path.split('/').collect() }
+}
+
+fn is_test_file(path: &str) -> bool {
+    module(path).contains(&"tests")
+}
+
+/// Returns the code of a file without comments, string contents and items under `#[cfg(test)]`.
+fn code(source: &Source) -> String {
+    if is_test_file(&source.path) {
+        return String::new();
+    }
+    let mut kept = String::new();
+    let mut lines = source.text.lines();
+    while let Some(line) = lines.next() {
+        let attribute = line.trim_start();
+        if attribute.starts_with("#[cfg(test)]") || attribute.starts_with("#[cfg(all(test") {
+            skip_item(&mut lines);
+        } else if !attribute.starts_with("//") {
+            let line = line.split(" // ").next().unwrap_or_default();
+            // Text between quotes is not code.
+            kept.extend(line.split('"').step_by(2));
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Skips one item: up to its `;`, or to the brace that closes its first one.
+fn skip_item<'a>(lines: &mut impl Iterator<Item = &'a str>) {
+    let mut depth = 0;
+    for line in lines {
+        let is_attribute = depth == 0 && line.trim_start().starts_with("#[");
+        depth += line.matches('{').count();
+        let closed = line.matches('}').count();
+        let is_item = line.contains('{') || closed > 0 || line.trim_end().ends_with(';');
+        depth = depth.saturating_sub(closed);
+        if depth == 0 && is_item && !is_attribute {
+            return;
+        }
+    }
+}
+
+/// Returns the names that follow a path prefix: one, or each first segment of a `{…}` group.
+fn heads(after: &str) -> Vec<&str> {
+    let name = |text: &str| text.find(|char: char| !is_word(char)).unwrap_or(text.len());
+    let Some(group) = after.strip_prefix('{') else {
+        return after.get(..name(after)).into_iter().filter(|name| !name.is_empty()).collect();
+    };
+    let (mut depth, mut start, mut found) = (0_usize, 0, Vec::new());
+    for (at, char) in group.char_indices() {
+        match char {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                found.push(group.get(start..at).unwrap_or_default().trim());
+                start = at + 1;
+                if char == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    let first = |text| {
+        let text: &str = text;
+        text.get(..name(text)).filter(|name| !name.is_empty())
+    };
+    found.into_iter().filter_map(first).collect()
+}
+
+fn is_word(char: char) -> bool {
+    char.is_ascii_alphanumeric() || char == '_'
+}
+
+/// Returns the top-level modules that a file's code refers to by `crate::` or `super::`.
+fn imports(path: &str, code: &str) -> BTreeSet<String> {
+    let own = module(path);
+    let mut found = BTreeSet::new();
+    for (at, prefix) in code.match_indices("crate::") {
+        found.extend(
+            heads(code.get(at + prefix.len()..).unwrap_or_default())
+                .iter()
+                .map(ToString::to_string),
+        );
+    }
+    for (at, _) in code.match_indices("super::") {
+        let before = code.get(..at).unwrap_or_default();
+        if before.ends_with("super::") || before.chars().next_back().is_some_and(is_word) {
+            continue;
+        }
+        let mut rest = code.get(at..).unwrap_or_default();
+        let mut depth = 0;
+        while let Some(after) = rest.strip_prefix("super::") {
+            rest = after;
+            depth += 1;
+        }
+        // Only a path that climbs to the root can name another module.
+        if depth == own.len() {
+            found.extend(heads(rest).iter().map(ToString::to_string));
+        }
+    }
+    found
+}
+
+/// The modules of `lib.rs`, in its order.
+fn order(library: &str) -> Vec<&str> {
+    let name = |line| {
+        let line: &str = line;
+        line.strip_prefix("pub mod ").and_then(|it| it.strip_suffix(';'))
+    };
+    library.lines().filter_map(name).collect()
+}
+
+/// Every import that goes to a module further down in the order.
+fn upward(order: &[&str], path: &str, code: &str) -> Vec<String> {
+    let rank = |name: &str| order.iter().position(|module| *module == name);
+    let Some(own) = module(path).first().and_then(|name| rank(name)) else { return Vec::new() };
+    let below = |name: &String| rank(name).is_some_and(|other| other > own);
+    let lower = imports(path, code).into_iter().filter(below);
+    lower.map(|name| format!("{path} imports {name}, which lib.rs lists below it")).collect()
+}
+
+#[test]
+fn a_module_imports_only_from_modules_above_it_in_the_library() {
+    let sources = sources();
+    let library = sources.iter().find(|source| source.path == "src/lib.rs").unwrap();
+    let order = order(&library.text);
+    assert!(order.len() > 10, "{order:?}");
+    let complaints: Vec<String> = sources
+        .iter()
+        .filter(|source| source.path != "src/main.rs")
+        .flat_map(|source| upward(&order, &source.path, &code(source)))
+        .collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// Returns the names of the types that a file declares at its top level.
+fn types(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let line = match line.strip_prefix("pub") {
+            Some(rest) if rest.starts_with('(') => rest.split_once(')')?.1.trim_start(),
+            Some(rest) => rest.trim_start(),
+            None => line,
+        };
+        let (kind, rest) = line.split_once(' ')?;
+        let is_type = ["struct", "enum", "trait", "type", "union"].contains(&kind);
+        is_type.then(|| rest.split(|char| !is_word(char)).next().unwrap_or_default())
+    })
+}
+
+#[test]
+fn a_type_name_means_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        for name in types(&source.text) {
+            assert!(!STD_NAMES.contains(&name), "{} declares {name}", source.path);
+            places.entry(name.to_owned()).or_default().push(source.path.clone());
+        }
+    }
+    assert!(places.len() > 100, "the types were not found");
+    places.retain(|name, at| at.len() > 1 && !MODULE_TYPE_NAMES.contains(&name.as_str()));
+    assert!(places.len() <= REPEATED_TYPE_NAMES_MAX, "{places:#?}");
+}
+
+#[test]
+fn the_source_stays_within_its_size() {
+    let count =
+        |source: &Source| code(source).lines().filter(|line| !line.trim().is_empty()).count();
+    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+    for source in sources() {
+        let top = module(&source.path).first().map_or("lib", |name| name).to_owned();
+        *sizes.entry(top).or_default() += count(&source);
+    }
+    let total: usize = sizes.values().sum();
+    println!("{total} lines of code in src: {sizes:?}");
+    assert!((10_000..=SOURCE_LINES_MAX).contains(&total), "{total} lines: {sizes:?}");
+}
+
+#[test]
+fn these_checks_find_what_they_look_for() {
+    let source = |text: &str| Source { path: "src/low/part.rs".to_owned(), text: text.to_owned() };
+    let found = |text: &str| {
+        let source = source(text);
+        upward(&["base", "low", "high"], &source.path, &code(&source)).len()
+    };
+    assert_eq!(found("use crate::base::Thing;\n"), 0);
+    assert_eq!(found("use crate::high::Thing;\n"), 1);
+    assert_eq!(found("use crate::{\n    base::{A, B},\n    high::C,\n};\n"), 1);
+    assert_eq!(found("fn f() { crate::high::g() }\n"), 1);
+    assert_eq!(found("use super::super::high::Thing;\n"), 1);
+    assert_eq!(found("use super::high::Thing;\n"), 0);
+    assert_eq!(found("// crate::high\n#[cfg(test)]\nmod tests {\n    use crate::high::T;\n}\n"), 0);
+    assert_eq!(found("#[cfg(test)]\nuse crate::high::T;\nfn f() { crate::high::g() }\n"), 1);
+    assert_eq!(
+        types("pub(super) struct A;\nenum B {}\nfn c() {}\npub type D = u8;\n").collect::<Vec<_>>(),
+        ["A", "B", "D"]
+    );
+}
