@@ -101,7 +101,6 @@ pub struct SharedArgs {
     pub json: bool,
 }
 
-/// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Watch the marketplace and buy; without --live, only log what it would buy

@@ -76,10 +76,7 @@ pub enum LogError {
     Filter,
     /// `RUST_LOG` is a misspelt level, which would be taken for a module and disable all others.
     #[error("RUST_LOG is not a valid filter; did you mean `{level}`?")]
-    Misspelt {
-        /// Most similar level.
-        level: &'static str,
-    },
+    Misspelt { level: &'static str },
     /// `RUST_LOG` is in quotes and would be taken for the name of a module.
     #[error(
         "RUST_LOG is in quotes; remove the quotes around the value (docker --env-file keeps them)"

@@ -41,7 +41,6 @@ impl fmt::Display for ShutdownReason {
     }
 }
 
-/// Source of signals.
 #[derive(Debug)]
 enum SignalSource {
     System(Signals),
@@ -106,7 +105,8 @@ impl Shutdown {
     /// Reports the cause once on stderr, because the log is closed.
     fn report_reader_gone(&mut self) {
         if !std::mem::replace(&mut self.is_reader_gone_reported, true) {
-            let line = "sniper: the log output was closed: stopping as on SIGTERM, with exit code 74\n";
+            let line =
+                "sniper: the log output was closed: stopping as on SIGTERM, with exit code 74\n";
             // If stderr is closed too, the exit code reports the cause.
             drop(print_within(OutputStream::Stderr, line, PRINT_MAX));
         }

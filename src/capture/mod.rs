@@ -1,6 +1,6 @@
 //! Records feeds to disk: `sniper capture` and its library API.
 //!
-//! Each source is [received](crate::ws::recording_loop) over its own connection, with the
+//! Each source is [received](crate::ws::record_feed) over its own connection, with the
 //! reconnection policy of the feed, and written to an [`ActiveRecording`]. Nothing here sends
 //! orders. Public feeds need neither settings nor a credential.
 //!
@@ -39,9 +39,9 @@ use crate::{
     ws::{
         RecordedFeed, RetriesExhausted, SettingNames,
         host_cooldown::Hosts,
-        record_feed,
         policy::{PolicyError, ReconnectPolicy},
         protocol::{GraphqlTransportWs, PlainJson, Subscription},
+        record_feed,
     },
 };
 
@@ -59,7 +59,6 @@ pub struct CapturePlan {
     pub directory: PathBuf,
     /// Duration after which each stream starts a new file.
     pub rotate: Option<Duration>,
-    /// Enables zstd compression.
     pub compress: bool,
     /// Reconnection policy and retry limit.
     pub policy: ReconnectPolicy,
@@ -162,16 +161,19 @@ pub async fn run(
         }
     };
     drop(listening);
-    let empty =
-        plan.sources.iter().zip(&monitors).filter_map(|(source, monitor)| {
-            monitor.no_data_reason().map(|reason| (source.clone(), reason))
-        });
+    let empty = plan.sources.iter().zip(&monitors).filter_map(|(source, monitor)| {
+        monitor.no_data_reason().map(|reason| (source.clone(), reason))
+    });
     let ended = CaptureEnd { ending, gave_up, empty: empty.collect(), sources: plan.sources.len() };
     Ok(finish(recording, ended, started))
 }
 
 /// Warns about each source without recorded messages, once per cause.
-fn warn_about_missing_data(sources: &[CaptureSource], monitors: &[CaptureMonitor], after: Duration) {
+fn warn_about_missing_data(
+    sources: &[CaptureSource],
+    monitors: &[CaptureMonitor],
+    after: Duration,
+) {
     for (source, monitor) in sources.iter().zip(monitors) {
         if let Some(cause) = monitor.new_cause() {
             let (name, seconds, advice) = (&source.name, after.as_secs(), source.advice(&cause));
@@ -186,7 +188,7 @@ struct CaptureEnd {
     gave_up: Vec<(String, RetriesExhausted)>,
     /// Sources without recorded messages.
     empty: Vec<(CaptureSource, NoDataReason)>,
-    /// Number of sources.
+    /// Number of sources, including those with data.
     sources: usize,
 }
 

@@ -60,7 +60,6 @@ impl Default for SourceUrls {
 pub enum SourceProtocol {
     /// Protocol of the marketplace, whose address is a setting.
     Marketplace,
-    /// Plain JSON messages.
     Plain {
         endpoint: Endpoint,
         /// Messages to send after connecting.
@@ -87,7 +86,7 @@ pub struct CaptureSource {
 pub enum SourceError {
     #[error("unknown source {name:?}; write csgoroll, binance-perp:BTCUSDT@bookTicker, binance-spot:BTCUSDT@bookTicker, or --url{}", .suggestion.map(|suggestion| format!(" (did you mean {suggestion}?)")).unwrap_or_default())]
     Unknown {
-        /// Escaped input.
+        /// Input, escaped for display.
         name: String,
         /// Most similar known source.
         suggestion: Option<&'static str>,
@@ -95,7 +94,7 @@ pub enum SourceError {
     /// Missing or invalid `SYMBOL@stream`.
     #[error("source {name:?} has no valid stream; write it as {kind}:BTCUSDT@bookTicker")]
     Form {
-        /// Escaped input.
+        /// Input, escaped for display.
         name: String,
         /// Part before the colon.
         kind: &'static str,

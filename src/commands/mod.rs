@@ -37,7 +37,6 @@ const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
 /// Failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// Invalid settings.
     #[error("{}", check::format_errors(.0).trim_end())]
     Settings(Box<ConfigErrors>),
     #[error("cannot start the log")]
@@ -56,10 +55,7 @@ pub enum AppError {
     Capture(#[from] CaptureError),
     /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
-    Start {
-        what: &'static str,
-        source: Box<dyn Error + Send + Sync>,
-    },
+    Start { what: &'static str, source: Box<dyn Error + Send + Sync> },
     #[error("cannot write the output")]
     Print(#[from] std::io::Error),
 }

@@ -61,7 +61,6 @@ pub(super) struct ParsedEntry {
 /// Entries of one file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EntryList {
-    /// The valid entries.
     pub(super) found: Vec<ParsedEntry>,
     /// Number of entries, including invalid ones.
     pub(super) count: usize,

@@ -154,7 +154,7 @@ impl Variables<'_> {
     }
 }
 
-/// The validated variables.
+/// Values of the variables after validation.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
     pub(super) credential: Option<Credential>,

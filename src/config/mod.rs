@@ -33,7 +33,6 @@ use crate::{
     },
 };
 
-/// Trading mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Sends no orders: nothing that could send one is constructed. The default.
@@ -68,7 +67,7 @@ pub struct Endpoints {
     pub user_agent: String,
 }
 
-/// Spending limits.
+/// Limits on the orders that the bot may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Maximum price of one order.

@@ -284,7 +284,9 @@ fn read_reconnection(
     }
     match Reconnection::new(limits) {
         Ok(policy) => *into = policy,
-        Err(error) => context.problem(fields.at(error.key()), error.to_string(), "change this value"),
+        Err(error) => {
+            context.problem(fields.at(error.key()), error.to_string(), "change this value")
+        }
     }
 }
 

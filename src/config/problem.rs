@@ -18,12 +18,12 @@ pub enum SourceLocation {
     File(String),
     Line {
         file: String,
-        /// Counted from 1.
+        /// Line number, counted from 1.
         line: usize,
     },
     Column {
         file: String,
-        /// Counted from 1.
+        /// Line number, counted from 1.
         line: usize,
         /// Character in the line, counted from 1.
         column: usize,

@@ -292,7 +292,8 @@ fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String 
 fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
     let name = "clock interval";
     let Some(date) = reply.head.date else {
-        let remedy = "check CSGOROLL_HTTP_URL; without the date, orders for held listings cannot be timed";
+        let remedy =
+            "check CSGOROLL_HTTP_URL; without the date, orders for held listings cannot be timed";
         return DoctorStep::failed(name, took, "the response has no Date header", remedy);
     };
     let mut clock = ServerClock::new(reply.exchange.sent);
@@ -302,7 +303,12 @@ fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
     let skew = ours.since(date).max(date.since(ours));
     if skew > SKEW_MAX {
         let seen = format!("the clock of this machine is off by {}", format_latency(skew));
-        return DoctorStep::failed(name, took, seen, "set the clock of this machine, or enable NTP");
+        return DoctorStep::failed(
+            name,
+            took,
+            seen,
+            "set the clock of this machine, or enable NTP",
+        );
     }
     DoctorStep::ok(name, took, format!("server clock known to ±{}", format_latency(width)))
 }
@@ -310,7 +316,9 @@ fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
 /// Returns the instruction to wait for `Retry-After` of a rejected handshake.
 fn retry_after(error: &FeedError) -> String {
     let wait = error.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX));
-    wait.map_or_else(String::new, |wait| format!("wait {} (requested by the server); ", format_duration(wait)))
+    wait.map_or_else(String::new, |wait| {
+        format!("wait {} (requested by the server); ", format_duration(wait))
+    })
 }
 
 /// Reads the state of the bot with this `SNIPER_DATA`, like `sniper status`.
@@ -325,10 +333,20 @@ async fn bot(config: &Config) -> DoctorStep {
         Ok(Ok(standing)) => standing,
         Ok(Err(error)) => {
             let remedy = "run `sniper status`, and `sniper ledger verify` if no bot is running";
-            return DoctorStep::failed(BOT, took, Escaped(&error_chain(&error)).to_string(), remedy);
+            return DoctorStep::failed(
+                BOT,
+                took,
+                Escaped(&error_chain(&error)).to_string(),
+                remedy,
+            );
         }
         Err(_panicked) => {
-            return DoctorStep::failed(BOT, took, "reading the state of the bot failed", "run `sniper status`");
+            return DoctorStep::failed(
+                BOT,
+                took,
+                "reading the state of the bot failed",
+                "run `sniper status`",
+            );
         }
     };
     let problems = standing.problems();

@@ -12,7 +12,6 @@ use crate::secret;
 /// Polling interval while a stream cannot be written.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputStream {
     Stdout,

@@ -100,7 +100,6 @@ impl SecondSignal {
 /// Cause of an immediate exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ForcedExit {
-    /// A second signal.
     SecondSignal(ShutdownReason),
     /// The shutdown exceeded [`STOP_MAX`]; contains the signal that caused it, if any.
     Timeout(Option<ShutdownReason>),

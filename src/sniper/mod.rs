@@ -32,7 +32,7 @@ use tokio::sync::{Notify, mpsc};
 pub use self::engine::{Engine, Executor, Now};
 use self::{
     account_updates::feed_status,
-    warm_caches::{SPINNING_INTERVAL, AFTER_LISTINGS_INTERVAL},
+    warm_caches::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
 };
 use crate::{
     account::{AccountUpdate, RefreshRequests},

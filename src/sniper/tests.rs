@@ -13,7 +13,7 @@ use super::{
     engine::{Engine, Executor, HELD_MAX, Now},
 };
 use crate::{
-    account::{AccountUpdate, PurchasesReading},
+    account::{AccountUpdate, PurchasesReading, UserReading},
     config::Budget,
     domain::money::{Amount, Percent},
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
@@ -21,7 +21,11 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
     execution::answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
-    ledger::{AccountReading, ApprovedOrder, HaltReason, Ledger, OwnTrade, event::OrderState},
+    ledger::{
+        AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
+        event::OrderState,
+    },
+    markets::csgoroll::account::User,
     whitelist::{
         Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
@@ -524,4 +528,59 @@ fn caches_are_warmed_after_unmatched_listings_at_a_limited_rate() {
         "cache warming has no side effects"
     );
     assert_eq!(session.sent(), ["wanted"]);
+}
+
+#[test]
+fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = LedgerLocation {
+        folder: folder.path().to_owned(),
+        host: "market.example".to_owned(),
+        boot: None,
+        uptime_ms: None,
+    };
+    let mut session = TestSession::live(plenty());
+    let entries = [WhitelistEntry { max_quantity: 1_000, ..entry() }];
+    session.engine.ledger =
+        Ledger::open(&location, plenty(), &entries, session.now().wall).unwrap();
+    let read = |session: &mut TestSession, id: &str, balance| {
+        let Now { instant, wall } = session.now();
+        let user = User {
+            id: id.to_owned(),
+            balance: Some(Amount::from_cents(balance)),
+            balance_error: None,
+            suspected_trader: None,
+            daily_withdraw_limit: None,
+        };
+        let exchange = ClockExchange { sent: instant, received: instant };
+        let reading = UserReading { user, as_of: wall, exchange, date: None };
+        session.engine.on_account_update(AccountUpdate::User(reading), session.now());
+        let purchases = PurchasesReading::complete(Vec::new(), wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(purchases), session.now());
+    };
+    read(&mut session, "account-1", 100_000);
+    // The writer thread makes the limit durable.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !session.engine.ledger.is_limit_durable() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    session.consider(trade("one", REDLINE));
+    assert_eq!(session.sent(), ["one"]);
+
+    session.after += Duration::from_secs(120);
+    read(&mut session, "account-2", 700);
+    let halts = |session: &mut TestSession| -> Vec<HaltReason> {
+        let halts = session.engine.ledger.snapshot(session.now().wall).halts;
+        halts.into_iter().map(|halt| halt.reason).collect()
+    };
+    assert_eq!(halts(&mut session), [HaltReason::OtherAccount]);
+    let (balance, _as_of) = session.engine.ledger.book().last_reading().unwrap();
+    assert_eq!(balance, Amount::from_cents(100_000));
+    let order = session.engine.ledger.book().intent(&TradeId::new("one").unwrap()).unwrap();
+    assert_eq!(order.state, OrderState::Sent);
+    session.consider(trade("two", REDLINE));
+    assert_eq!(session.sent(), ["one"]);
+    // A second read of it is the same halt.
+    read(&mut session, "account-2", 700);
+    assert_eq!(halts(&mut session), [HaltReason::OtherAccount]);
 }

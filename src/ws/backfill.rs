@@ -109,7 +109,7 @@ impl BackfillSender {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: it has no effect of its own.
+    /// Cancel safe: dropping the future has no effect.
     pub async fn superseded(&self, request: BackfillRequest) {
         let mut requests = self.requests.clone();
         // An error means that the feed was dropped, which makes every request obsolete.

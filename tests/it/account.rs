@@ -17,9 +17,8 @@ use sniper::{
         AccountReader, AccountUpdate, IncompleteReason, LookBack, PollConfig, ReadFailure,
         ReadKind, RefreshRequests,
         backfill::{PAGES_MAX, SweepResult, sweep},
-        fill_gaps,
+        fill_gaps, poll_account,
         purchases::PURCHASE_PAGES_MAX,
-        poll_account,
     },
     clock,
     config::{Budget, Config, Credential, Endpoints, Generation},
@@ -41,7 +40,7 @@ use tokio::{
 };
 
 use crate::{
-    buyer::market::{Market, WAIT_MAX, Reaction, Request, answer},
+    buyer::market::{Market, Reaction, Request, WAIT_MAX, answer},
     feed::{
         peer::{Server, batch},
         quick,
@@ -172,9 +171,12 @@ async fn without_a_credential_no_account_request_is_sent() {
     let market = Market::plain(paged(1, 10)).await;
     let reader = anonymous_reader(&market);
     let (sender, mut updates) = mpsc::channel(4);
-    timeout(WAIT_MAX, poll_account(&reader, PollConfig::default(), &RefreshRequests::default(), &sender))
-        .await
-        .unwrap();
+    timeout(
+        WAIT_MAX,
+        poll_account(&reader, PollConfig::default(), &RefreshRequests::default(), &sender),
+    )
+    .await
+    .unwrap();
     let update = updates.recv().await.unwrap();
     let AccountUpdate::Failed { read, failure } = update else { panic!("{update:?}") };
     assert!(
@@ -336,7 +338,11 @@ async fn a_failed_read_is_reported_and_retried_after_a_delay() {
     let market = Market::plain(|_| Reaction::Answer(answer(403, "", "no"))).await;
     let reader = reader(&market);
     let (sender, mut updates) = mpsc::channel(16);
-    let poll_config = PollConfig { interval_min: Duration::ZERO, reads_purchases: false, ..PollConfig::default() };
+    let poll_config = PollConfig {
+        interval_min: Duration::ZERO,
+        reads_purchases: false,
+        ..PollConfig::default()
+    };
     let requests = RefreshRequests::default();
     let watched = poll_account(&reader, poll_config, &requests, &sender);
     let consumer = async {

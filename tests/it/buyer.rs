@@ -30,7 +30,7 @@ use sniper::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use self::market::{Market, WAIT_MAX, Reaction, Request, confirm_all, answer, bought};
+use self::market::{Market, Reaction, Request, WAIT_MAX, answer, bought, confirm_all};
 
 const SECRET: &str = "s3cr3t-hunter2";
 
@@ -158,7 +158,8 @@ async fn report_for(reaction: Reaction, connection_config: ConnectionConfig) -> 
 
 #[tokio::test]
 async fn a_server_that_hangs_up_after_reading_sees_exactly_one_request() {
-    let report = report_for(Reaction::AnswerAndClose(Vec::new()), ConnectionConfig::default()).await;
+    let report =
+        report_for(Reaction::AnswerAndClose(Vec::new()), ConnectionConfig::default()).await;
     assert_eq!(report.answer, ExchangeResult::Broken { error: ResponseError::Cut, head: None });
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Cut));
 }
@@ -183,16 +184,21 @@ async fn a_slow_answer_is_read_only_if_it_ends_before_the_deadline() {
     let dribble = Reaction::Dribble(pieces(&bought("a")), Duration::ZERO);
     assert_bought(&report_for(dribble, ConnectionConfig::default()).await, "a");
     let dribble = Reaction::Dribble(pieces(&"x".repeat(100_000)), Duration::from_millis(1));
-    assert_eq!(error_of(&report_for(dribble, short_deadline()).await.answer), Some(ResponseError::Timeout));
+    assert_eq!(
+        error_of(&report_for(dribble, short_deadline()).await.answer),
+        Some(ResponseError::Timeout)
+    );
 }
 
 #[tokio::test]
 async fn chunked_and_close_delimited_answers_are_read_completely() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n";
-    let report = report_for(Reaction::Answer(chunked.to_owned()), ConnectionConfig::default()).await;
+    let report =
+        report_for(Reaction::Answer(chunked.to_owned()), ConnectionConfig::default()).await;
     assert_eq!(body(&report.answer), "yes");
     let unmeasured = b"HTTP/1.1 200 OK\r\n\r\nyes".to_vec();
-    let report = report_for(Reaction::AnswerAndClose(unmeasured), ConnectionConfig::default()).await;
+    let report =
+        report_for(Reaction::AnswerAndClose(unmeasured), ConnectionConfig::default()).await;
     assert_eq!(body(&report.answer), "yes");
 }
 
@@ -201,7 +207,8 @@ async fn a_truncated_answer_is_unknown_but_its_head_is_kept() {
     let half =
         b"HTTP/1.1 403 No\r\nCF-Mitigated: challenge\r\nContent-Length: 9\r\n\r\n<h".to_vec();
     let report = report_for(Reaction::AnswerAndClose(half), ConnectionConfig::default()).await;
-    let ExchangeResult::Broken { error: ResponseError::Cut, head: Some(head) } = report.answer else {
+    let ExchangeResult::Broken { error: ResponseError::Cut, head: Some(head) } = report.answer
+    else {
         panic!("{report:?}");
     };
     assert_eq!((head.status, head.mitigated), (403, true));
@@ -212,7 +219,8 @@ async fn a_non_http_answer_is_unknown() {
     for nonsense in
         ["nonsense\n\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
     {
-        let report = report_for(Reaction::Answer(nonsense.to_owned()), ConnectionConfig::default()).await;
+        let report =
+            report_for(Reaction::Answer(nonsense.to_owned()), ConnectionConfig::default()).await;
         assert_eq!(error_of(&report.answer), Some(ResponseError::Malformed), "{nonsense:?}");
         assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unreadable));
     }

@@ -238,8 +238,7 @@ fn exhausted_retries_exit_with_69_after_the_summary() {
 
 #[test]
 fn a_signal_ends_the_run_with_a_summary_and_exit_code_0() {
-    let signals =
-        [("-TERM", "SIGTERM"), ("-INT", "Ctrl-C"), ("-HUP", "SIGHUP (terminal closed)")];
+    let signals = [("-TERM", "SIGTERM"), ("-INT", "Ctrl-C"), ("-HUP", "SIGHUP (terminal closed)")];
     for (signal, reason) in signals {
         let mut running = Workspace::new().with_closing_market().start(&["run"]);
         running.read_until("Reconnecting in");
@@ -257,7 +256,10 @@ fn an_inherited_sighup_ignore_is_kept() {
     let workspace = Workspace::new().with_closing_market();
     let sniper = workspace.command(&["run"]);
     let mut command = Command::new("nohup");
-    command.arg(sniper.get_program()).args(sniper.get_args()).current_dir(workspace.directory.path());
+    command
+        .arg(sniper.get_program())
+        .args(sniper.get_args())
+        .current_dir(workspace.directory.path());
     command.envs(sniper.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running(piped.spawn().unwrap());
@@ -326,7 +328,11 @@ fn handles_signals(running: &Running) -> bool {
 
 /// Starts the program with a full pipe as standard output.
 #[cfg(target_os = "linux")]
-fn start_with_full_stdout(workspace: &Workspace, args: &[&str], is_stderr_full: bool) -> (Running, std::io::PipeReader) {
+fn start_with_full_stdout(
+    workspace: &Workspace,
+    args: &[&str],
+    is_stderr_full: bool,
+) -> (Running, std::io::PipeReader) {
     let (reader, writer) = full_pipe();
     let mut command = workspace.command(args);
     let stderr =
@@ -355,7 +361,10 @@ fn a_blocked_stdout_does_not_delay_the_exit() {
         assert!(signalled.elapsed() < STOPPED_IN_TIME, "{args:?}: {:?}", signalled.elapsed());
         if !is_stderr_full {
             let text = running.rest_of_stderr();
-            assert_eq!(text, "error: cannot write the output: standard output was blocked for 2s\n", "{args:?}");
+            assert_eq!(
+                text, "error: cannot write the output: standard output was blocked for 2s\n",
+                "{args:?}"
+            );
         }
     }
 }
@@ -377,7 +386,10 @@ fn a_second_signal_ends_every_command_immediately() {
             assert_eq!(running.ended(), Some(code), "{args:?}");
             assert!(signalled.elapsed() < Duration::from_secs(2), "{args:?}");
             let text = running.rest_of_stderr();
-            assert!(text.starts_with("sniper: Quit immediately (second signal: "), "{args:?}: {text}");
+            assert!(
+                text.starts_with("sniper: Quit immediately (second signal: "),
+                "{args:?}: {text}"
+            );
         }
     }
 }

@@ -218,8 +218,9 @@ fn a_cookie_overrides_a_session() {
 
 #[test]
 fn a_session_too_short_to_redact_is_warned_about() {
-    let warnings =
-        |session: &str| lines(&Workspace::new().variable("CSGOROLL_SESSION", session).loaded().warnings);
+    let warnings = |session: &str| {
+        lines(&Workspace::new().variable("CSGOROLL_SESSION", session).loaded().warnings)
+    };
     assert_eq!(
         warnings("s%3Aabc"),
         [
@@ -281,11 +282,9 @@ fn an_invalid_credential_is_reported_without_its_value() {
 
 #[test]
 fn an_unreadable_dotenv_line_is_reported_by_number_only() {
-    let workspace = Workspace::new().file(".env", format!("A=1\nCSGOROLL_SESSION {PLANTED}\nB='\n"));
-    check_problems(
-        &workspace,
-        &[".env:2: invalid line", ".env:3: invalid line"],
-    );
+    let workspace =
+        Workspace::new().file(".env", format!("A=1\nCSGOROLL_SESSION {PLANTED}\nB='\n"));
+    check_problems(&workspace, &[".env:2: invalid line", ".env:3: invalid line"]);
     assert!(!format!("{:?}", workspace.load()).contains("planted"));
 }
 
@@ -310,7 +309,10 @@ fn invalid_urls_are_rejected() {
 #[test]
 fn an_invalid_log_filter_is_rejected_with_a_hint() {
     let workspace = Workspace::new().variable("RUST_LOG", "sniper=loud");
-    check_problems(&workspace, &["environment: RUST_LOG is not a valid filter; write error, warn, info"]);
+    check_problems(
+        &workspace,
+        &["environment: RUST_LOG is not a valid filter; write error, warn, info"],
+    );
     let workspace = Workspace::new().file(".env", "RUST_LOG=inof\n");
     check_problems(&workspace, &[".env:1: RUST_LOG is not a valid filter; did you mean `info`?"]);
 }
@@ -343,7 +345,10 @@ fn misspelled_variable_names_are_warned_about() {
 
 #[test]
 fn an_explicit_config_file_must_exist_and_be_readable() {
-    check_problems(&Workspace::new().named("my.toml"), &["command line: file not found: my.toml; "]);
+    check_problems(
+        &Workspace::new().named("my.toml"),
+        &["command line: file not found: my.toml; "],
+    );
     let workspace = Workspace::new().file(".env", "\nSNIPER_CONFIG=my.toml\n");
     check_problems(&workspace, &[".env:2: file not found: my.toml; "]);
     check_problems(&Workspace::new().named("."), &[".: cannot be read ("]);
@@ -365,7 +370,8 @@ fn a_config_file_without_whitelist_entries_is_rejected() {
         &Workspace::new().file("sniper.toml", ""),
         &["sniper.toml: the whitelist is empty, "],
     );
-    let workspace = Workspace::new().file("sniper.toml", "whitelist_file = \"w.json\"").file("w.json", "[]");
+    let workspace =
+        Workspace::new().file("sniper.toml", "whitelist_file = \"w.json\"").file("w.json", "[]");
     check_problems(&workspace, &["sniper.toml: the whitelist is empty, "]);
 }
 

@@ -81,7 +81,10 @@ async fn a_missing_or_expired_session_fails_at_sign_in() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let guest = Config { credential: None, ..config(&market, &data) };
     let report = run_checks(&guest, WAIT, |_step| {}).await;
-    assert_eq!(failed_steps(&report), [("sign-in", true), ("balance", false), ("own trades", false)]);
+    assert_eq!(
+        failed_steps(&report),
+        [("sign-in", true), ("balance", false), ("own trades", false)]
+    );
 
     let known = config(&market, &data);
     market.replace_session("another-session-altogether");

@@ -254,7 +254,10 @@ fn the_configuration_page_explains_every_setting() {
         let missing: Vec<&str> =
             keys(&text).into_iter().filter(|key| !explained.contains(key)).collect();
         assert!(keys(&text).len() >= 10, "the keys of {example} were not found");
-        assert!(missing.is_empty(), "docs/configuration.md does not explain {missing:?} of {example}");
+        assert!(
+            missing.is_empty(),
+            "docs/configuration.md does not explain {missing:?} of {example}"
+        );
     }
 }
 
@@ -307,7 +310,10 @@ fn every_dependency_is_documented_and_used() {
         .filter(|name| *name != "package")
         .collect();
     let declared: BTreeSet<&str> = program.union(&tests).copied().collect();
-    assert_eq!(explained, declared, "explained in docs/ARCHITECTURE.md, and declared in Cargo.toml");
+    assert_eq!(
+        explained, declared,
+        "explained in docs/ARCHITECTURE.md, and declared in Cargo.toml"
+    );
 
     let sources = sources();
     let unused = |names: &BTreeSet<&str>, place: &[&str]| -> Vec<String> {
@@ -329,7 +335,8 @@ fn the_documents_have_one_sentence_per_line() {
     let docs = files("docs", "md").into_iter().map(|file| file.text);
     let planning = files(".planning", "md").into_iter().map(|file| file.text);
     let texts: Vec<String> = top.into_iter().chain(docs).chain(planning).collect();
-    let complaints: Vec<&str> = texts.iter().flat_map(|text| lines_with_several_sentences(text)).collect();
+    let complaints: Vec<&str> =
+        texts.iter().flat_map(|text| lines_with_several_sentences(text)).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
@@ -345,6 +352,9 @@ fn each_document_check_detects_a_violation() {
         commands("```sh\ncargo test # all\n\n# a word\n```\ntext\n```text\nout\n```\n").len(),
         1
     );
-    assert_eq!(lines_with_several_sentences("One. Two.\n1. One.\n| a. B |\n```\nA. B.\n```\nEnd. `x`\n"), ["One. Two."]);
+    assert_eq!(
+        lines_with_several_sentences("One. Two.\n1. One.\n| a. B |\n```\nA. B.\n```\nEnd. `x`\n"),
+        ["One. Two."]
+    );
     assert_eq!(requirements("| A-01 | p | Done | `x` |\n| id | promise | state | by |\n").len(), 1);
 }

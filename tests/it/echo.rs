@@ -361,7 +361,8 @@ async fn a_credential_repeated_by_the_market_is_neither_printed_nor_stored() {
     assert!(has(json["intents"][0]["words"].as_str().unwrap(), "session=****"), "{json}");
     workspace.run_to_end("status", &["status"]).await;
     workspace.run_to_end("status-json", &["status", "--json"]).await;
-    let recording = workspace.files().into_iter().find(|(path, _)| path.ends_with("listings.jsonl"));
+    let recording =
+        workspace.files().into_iter().find(|(path, _)| path.ends_with("listings.jsonl"));
     let recording = String::from_utf8(recording.expect("it recorded").1).unwrap();
     assert!(has(&recording, &format!("session={stars}")), "{recording}");
     assert!(recording.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
@@ -381,7 +382,7 @@ async fn doctor_and_capture_do_not_print_a_repeated_credential() {
             has(log, "closed by the server (4499")
         })
         .await;
-    assert!(has(&captured, "4499: session=****"), "{captured}");
+    assert!(has(&captured, "4499, session=****"), "{captured}");
     market.state.rejects_reads.store(true, Ordering::SeqCst);
     let report = workspace.run_to_end("doctor-rejected", &["doctor"]).await;
     assert!(has(&report, "not today session=****"), "{report}");

@@ -59,7 +59,8 @@ pub(crate) fn config(server: &str, limits: ReconnectionLimits) -> Config {
 pub(crate) async fn once(config: &Config) -> (Vec<String>, Result<(), FeedError>) {
     let mut ids = Vec::new();
     let connection = ws::connect_once(config, |trade| ids.push(trade.id.to_string()));
-    let ended = tokio::time::timeout(WAIT_MAX, connection).await.expect("the connection never ended");
+    let ended =
+        tokio::time::timeout(WAIT_MAX, connection).await.expect("the connection never ended");
     (ids, ended)
 }
 

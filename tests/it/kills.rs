@@ -232,7 +232,10 @@ fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> KillStat
                 stats.honest_phases += 1;
                 if let Some(difference) = rig.find_disagreement() {
                     stats.wrong += 1;
-                    report(&format!("seed {seed}: {difference}; evidence in {}", rig.keep().display()));
+                    report(&format!(
+                        "seed {seed}: {difference}; evidence in {}",
+                        rig.keep().display()
+                    ));
                 }
             } else {
                 rig.assert_clean_run();

@@ -284,7 +284,8 @@ fn purity(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     let code = source.code().collect::<Vec<_>>().join("\n");
-    let mut found: Vec<&str> = IMPURE.iter().copied().filter(|word| contains_word(&code, word)).collect();
+    let mut found: Vec<&str> =
+        IMPURE.iter().copied().filter(|word| contains_word(&code, word)).collect();
     for statement in code.split(';') {
         let Some((_, imported)) = statement.split_once("use std::") else { continue };
         found.extend(
@@ -461,7 +462,11 @@ fn each_rule_detects_a_violation() {
         assert_detects(purity, "src/domain/money.rs", text);
         assert_eq!(purity(&Source::new("src/clock.rs", text)), Vec::<String>::new());
     }
-    assert_detects(cancel_safety, "src/a.rs", "/// Waits.\n///\n/// # Errors\npub async fn wait() {}\n");
+    assert_detects(
+        cancel_safety,
+        "src/a.rs",
+        "/// Waits.\n///\n/// # Errors\npub async fn wait() {}\n",
+    );
     assert_detects(test_names, "tests/it/a.rs", "#[test]\nfn test_it_works() {}\n");
     assert_detects(test_names, "src/a.rs", "#[cfg(test)]\nmod tests {\n    fn test_a() {}\n");
     assert_detects(test_rules, "tests/it/a.rs", "#[ignore = \"slow\"]\n");

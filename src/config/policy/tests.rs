@@ -172,7 +172,10 @@ fn syntax_errors_are_reported_with_their_location_beside_other_problems() {
 fn an_amount_with_a_comma_or_a_currency_is_reported_with_its_correction() {
     for (value, expected) in [
         ("12,50", "2:11: `total` contains a comma; write a decimal point: total = 12.50"),
-        ("$12 # a", "2:9: `total` contains a currency or unit; write a plain number of coins: total = 12"),
+        (
+            "$12 # a",
+            "2:9: `total` contains a currency or unit; write a plain number of coins: total = 12",
+        ),
         ("\"12.5 coins\"", "2:9: `total` must be a number, not text; write total = 12.5"),
     ] {
         check(&format!("[budget]\ntotal = {value}\n"), &[expected]);
@@ -233,7 +236,10 @@ fn a_limit_that_cannot_be_reached_causes_a_warning() {
         "f:8:1: `max_price` 5.00 is above `max_total` 4.00; ",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
-    assert!(problems.iter().zip(starts).all(|(problems, start)| problems.starts_with(start)), "{problems:#?}");
+    assert!(
+        problems.iter().zip(starts).all(|(problems, start)| problems.starts_with(start)),
+        "{problems:#?}"
+    );
 }
 
 #[test]

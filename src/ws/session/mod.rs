@@ -156,7 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                             Err(_) => RxTimestamps::at(framed),
                         };
                         let message = event.map(|event| event.message);
-                        if let Some(end) = self.state.handle(message, arrival, handler, arrival_stats) {
+                        if let Some(end) =
+                            self.state.handle(message, arrival, handler, arrival_stats)
+                        {
                             return Poll::Ready(Err(end));
                         }
                     }

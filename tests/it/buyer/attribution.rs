@@ -9,9 +9,10 @@ use sniper::{
 };
 
 use super::{
-    Bot, WAIT_MAX, short_deadline, assert_bought,
+    Bot, WAIT_MAX, assert_bought,
     market::{account, answer, bought, rejected},
     script::{Peer, Script},
+    short_deadline,
 };
 
 const TAKEN: &str = "Trade no longer available";

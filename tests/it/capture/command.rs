@@ -148,9 +148,10 @@ async fn a_kill_leaves_files_that_are_complete_up_to_the_last_line() {
         let url = server.url("/ticks");
         let args = [&["--out", "rec", "--url", &url][..], more].concat();
         let mut running = start(&directory, &args);
-        let session =
-            wait_for_session(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(100))
-                .await;
+        let session = wait_for_session(&directory, |manifest| {
+            manifest["sources"][0]["messages"].as_u64() > Some(100)
+        })
+        .await;
         running.0.kill().unwrap();
         running.0.wait().unwrap();
         let written = manifest(&session).unwrap();
@@ -170,8 +171,10 @@ async fn ctrl_c_ends_a_capture_that_is_complete() {
     let server = ticking().await;
     let directory = TempDir::new().unwrap();
     let running = start(&directory, &["--out", "rec", "--url", &server.url("/ticks")]);
-    let session =
-        wait_for_session(&directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(0)).await;
+    let session = wait_for_session(&directory, |manifest| {
+        manifest["sources"][0]["messages"].as_u64() > Some(0)
+    })
+    .await;
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = running.ended().await;

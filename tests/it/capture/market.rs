@@ -120,7 +120,10 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     for played in [first.1.stats, second.1.stats] {
         assert_eq!(played.listings, expected.listings);
         assert_eq!((played.matched, played.would_buy), (expected.matched, expected.would_buy));
-        assert_eq!((played.would_spend, &played.skipped), (expected.would_spend, &expected.skipped));
+        assert_eq!(
+            (played.would_spend, &played.skipped),
+            (expected.would_spend, &expected.skipped)
+        );
         assert!(played.would_buy > 0, "nothing was wanted: {played:?}");
     }
     let written = manifest(&directory).unwrap();

@@ -38,8 +38,11 @@ async fn capture_spot(url: &str) -> CaptureOutput {
 #[track_caller]
 fn check(captured: &CaptureOutput, cause: &str, advice: &str) {
     assert_eq!(captured.code, Some(69), "{}", captured.log);
-    let warnings: Vec<&str> =
-        captured.log.lines().filter(|line| line.contains(" WARN Nothing recorded in 5s: ")).collect();
+    let warnings: Vec<&str> = captured
+        .log
+        .lines()
+        .filter(|line| line.contains(" WARN Nothing recorded in 5s: "))
+        .collect();
     assert_eq!(warnings.len(), 1, "{}", captured.log);
     assert!(warnings[0].contains(cause) && warnings[0].contains(advice), "{warnings:?}");
     assert!(captured.log.contains("ERROR Nothing was recorded: "), "{}", captured.log);
@@ -51,7 +54,11 @@ fn check(captured: &CaptureOutput, cause: &str, advice: &str) {
     let because = captured.manifest["ended_because"].as_str().unwrap();
     assert!(because.ends_with("nothing was recorded"), "{because}");
     if !captured.log.contains("csgoroll") {
-        assert!(!captured.log.contains("CSGOROLL") && !captured.log.contains("cookie"), "{}", captured.log);
+        assert!(
+            !captured.log.contains("CSGOROLL") && !captured.log.contains("cookie"),
+            "{}",
+            captured.log
+        );
     }
 }
 
@@ -71,9 +78,11 @@ async fn answering(answer: &'static str) -> (String, tokio::task::JoinHandle<()>
 
 #[tokio::test]
 async fn an_empty_capture_warns_while_it_runs_and_exits_with_69() {
-    let silent = Server::start(|mut peer: Peer| async move { peer.wait_for_disconnect().await }).await;
+    let silent =
+        Server::start(|mut peer: Peer| async move { peer.wait_for_disconnect().await }).await;
     let error = Server::start(|mut peer: Peer| async move {
-        peer.send_text(r#"{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":null}"#).await;
+        peer.send_text(r#"{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":null}"#)
+            .await;
         peer.wait_for_disconnect().await;
     })
     .await;

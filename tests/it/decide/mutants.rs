@@ -106,7 +106,10 @@ pub(crate) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     // then values, then the text itself.
     let kind = prop_oneof![8 => 0_u8..6, 3 => 6_u8..9, 1 => 9_u8..12];
     let mutation = (kind, any::<u16>(), any::<u16>());
-    prop::collection::vec(mutation.prop_map(|(kind, place, pick)| Mutation { kind, place, pick }), 0..5)
+    prop::collection::vec(
+        mutation.prop_map(|(kind, place, pick)| Mutation { kind, place, pick }),
+        0..5,
+    )
 }
 
 /// Applies mutations to a message.

@@ -1,10 +1,6 @@
 //! The hot path from the bytes of a frame to the order: it neither allocates nor logs. The order
 //! client is tested separately (`sending_an_order_allocates_nothing`).
-#![expect(
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "an unexpected value fails the test"
-)]
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "an unexpected value fails the test")]
 
 use std::{
     path::Path,

@@ -10,7 +10,7 @@ use sniper::{
 use super::{
     Log, config, during,
     peer::{Server, batch, frame},
-    quick, until_given_up, until,
+    quick, until, until_given_up,
 };
 
 #[tokio::test]
@@ -29,14 +29,7 @@ async fn a_server_that_accepts_and_closes_is_dialled_at_doubling_intervals() {
     let lines = log.lines();
     let waits: Vec<&str> =
         lines.iter().filter_map(|line| line.strip_prefix("Reconnecting in ")).collect();
-    assert_eq!(
-        waits[..3],
-        [
-            "0.25s (attempt 1)",
-            "0.5s (attempt 2)",
-            "1s (attempt 3)"
-        ]
-    );
+    assert_eq!(waits[..3], ["0.25s (attempt 1)", "0.5s (attempt 2)", "1s (attempt 3)"]);
 }
 
 #[tokio::test]
@@ -111,8 +104,7 @@ async fn closed_twice(code: u16, reason: &'static str) -> (Log, Vec<Duration>) {
 }
 
 #[tokio::test]
-async fn a_close_code_decides_the_retry_only_before_a_productive_session()
-{
+async fn a_close_code_decides_the_retry_only_before_a_productive_session() {
     for (code, reason, shown, is_parked) in [
         (1_008, "Pong timeout", "Feed lost: closed by the server (1008, Pong timeout)", true),
         (1_001, "see you", "Feed closed by the server (1001, see you)", false),
@@ -150,7 +142,9 @@ async fn a_close_without_a_code_is_logged_as_1005() {
     .await;
     during(&config(&server.address, quick()), server.wait_for_dials(3)).await;
     log.assert_contains("Feed closed by the server (1005, no code given)");
-    log.assert_contains("closed by the server (1001, restarting (before it acknowledged the session))");
+    log.assert_contains(
+        "closed by the server (1001, restarting (before it acknowledged the session))",
+    );
 }
 
 #[tokio::test]
@@ -240,7 +234,9 @@ async fn a_ban_is_logged_and_its_retry_after_is_respected() {
         }
     };
     during(&config(&server.address, quick()), waiting).await;
-    log.assert_contains("Could not connect: HTTP 418: this IP address is banned for too many requests");
+    log.assert_contains(
+        "Could not connect: HTTP 418: this IP address is banned for too many requests",
+    );
     log.assert_contains("Retry-After of 7200s obeyed: no attempt before ");
     log.assert_contains("Reconnecting in 7200s (attempt 1)");
 }

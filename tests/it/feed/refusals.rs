@@ -228,7 +228,10 @@ async fn an_unanswered_connect_ends_at_the_deadline() {
             Err(_full) => break,
         }
     }
-    assert_deadline_at(&once(&short_timeout(&format!("ws://{address}/"))).await.1, ConnectStep::Connect);
+    assert_deadline_at(
+        &once(&short_timeout(&format!("ws://{address}/"))).await.1,
+        ConnectStep::Connect,
+    );
 }
 
 #[tokio::test]

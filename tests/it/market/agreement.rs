@@ -129,7 +129,8 @@ fn compare_all(generation: Generation) -> usize {
                 let range = listing.item.float.as_ref().and_then(|float| float.only_range);
                 assert_eq!(trade.float_range.is_some(), is_b && range.is_some());
                 let float = listing.item.float.as_ref().map(|float| &*float.text);
-                let expected = float.filter(|_| !is_b || range.is_none()).and_then(PaintWear::parse);
+                let expected =
+                    float.filter(|_| !is_b || range.is_none()).and_then(PaintWear::parse);
                 assert_eq!(trade.float, expected);
                 compared += 1;
             }

@@ -13,7 +13,8 @@ use sniper::{
 use tokio::sync::Notify;
 
 use super::{
-    AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, is_reconciled, quiet, ready, redline, skipped, until,
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, is_reconciled, quiet, ready, redline, skipped,
+    until, wait_for_stats,
 };
 use crate::feed::peer::{Server, batch};
 

@@ -8,7 +8,7 @@ use sniper::{
     summary::Summary,
 };
 
-use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, quiet, ready, redline};
+use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, quiet, ready, redline, wait_for_stats};
 
 /// Maximum delay of the fastest of several orders after the allowed time, at a market whose
 /// listings have timestamps in milliseconds.
@@ -57,7 +57,8 @@ async fn check_held_listings(clock_ahead_ms: i64) {
 
 #[tokio::test]
 async fn a_held_listing_is_bought_on_time_with_any_clock_offset() {
-    let (behind, same, ahead) = (check_held_listings(-86_400_000), check_held_listings(0), check_held_listings(5_432));
+    let (behind, same, ahead) =
+        (check_held_listings(-86_400_000), check_held_listings(0), check_held_listings(5_432));
     tokio::join!(behind, same, ahead);
 }
 
@@ -87,7 +88,11 @@ async fn suspected_trader_can_join_after_applies_to_flagged_accounts_only() {
             books.requests().find(|(entry, _)| entry.price == cents(1_001)).unwrap();
         request.at.saturating_sub(entry.listed_at)
     };
-    assert!((800..1_800).contains(&first_delay(&flagged).as_millis()), "{:?}", first_delay(&flagged));
+    assert!(
+        (800..1_800).contains(&first_delay(&flagged).as_millis()),
+        "{:?}",
+        first_delay(&flagged)
+    );
     assert!(first_delay(&free).as_millis() < 700, "{:?}", first_delay(&free));
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sniper::sim::{Rate, SimServer, SimSettings};
 
-use super::{AMPLE_LIMITS, TestBot, cents, wait_for_stats, is_reconciled, quiet, redline, skipped, until};
+use super::{
+    AMPLE_LIMITS, TestBot, cents, is_reconciled, quiet, redline, skipped, until, wait_for_stats,
+};
 use crate::feed::Log;
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use sniper::sim::SimServer;
 use tokio::sync::Notify;
 
 use super::{
-    AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, is_reconciled, quiet, ready, redline, until,
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, is_reconciled, quiet, ready, redline, until,
+    wait_for_stats,
 };
 use crate::feed::peer::{Server, batch, frame};
 

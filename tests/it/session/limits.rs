@@ -8,7 +8,10 @@ use sniper::{
     sniper::{Now, Sniper},
 };
 
-use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, quiet, ready, redline, skipped, until};
+use super::{
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, quiet, ready, redline, skipped, until,
+    wait_for_stats,
+};
 
 #[tokio::test]
 async fn each_limit_skips_orders_beyond_it_and_is_counted_by_name() {
@@ -28,7 +31,8 @@ async fn each_limit_skips_orders_beyond_it_and_is_counted_by_name() {
                 ready(sniper, &market).await;
                 for done in 1..=5 {
                     market.list_items(vec![redline(1_015)]);
-                    wait_for_stats(sniper, |stats| stats.bought + stats.skipped_total() == done).await;
+                    wait_for_stats(sniper, |stats| stats.bought + stats.skipped_total() == done)
+                        .await;
                 }
             })
             .await;

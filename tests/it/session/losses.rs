@@ -144,8 +144,7 @@ impl Drop for Bot {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_deleted_directory_stops_orders_and_loses_nothing()
- {
+async fn a_deleted_directory_stops_orders_and_loses_nothing() {
     let machine = Machine::new();
     let mut bot = machine.start_and_buy(&[], "").await;
     fs::remove_dir_all(machine.data()).unwrap();

@@ -8,7 +8,8 @@ use sniper::{
 };
 
 use super::{
-    AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, is_reconciled, quiet, ready, redline, skipped, until,
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, is_reconciled, quiet, ready, redline, skipped,
+    until, wait_for_stats,
 };
 use crate::{
     buyer::market::{Market as Scripted, Reaction, Request, answer, bought, rejected},
@@ -192,7 +193,8 @@ async fn a_captcha_stops_orders_before_its_confirmation() {
             until(|| is_reconciled(sniper) && feed.stats().feeds_subscribed == 1).await;
             feed.list_items(vec![redline(1_015)]);
             until(|| joins(&orders) == 1 && log.text().contains("BUYING HALTED: ")).await;
-            let counts = sniper.with_engine(|engine| (engine.stats().rejected, engine.stats().unknown));
+            let counts =
+                sniper.with_engine(|engine| (engine.stats().rejected, engine.stats().unknown));
             assert_eq!(counts, (0, 0), "the confirmation is still pending");
             feed.list_items(vec![redline(1_015)]);
             wait_for_stats(sniper, |stats| stats.skipped.get("halted") == Some(&1)).await;

@@ -60,7 +60,12 @@ async fn an_answer_received_while_suspended_settles_its_order() {
     let (summary, text) = (program.summary(), program.err());
     assert_json_agrees(&summary, &market);
     assert_eq!((&summary["unknown"], &summary["reconnects"]), (&0.into(), &0.into()), "{text}");
-    assert!(!text.contains("UNKNOWN") && !text.contains("Feed lost") && !text.contains("Could not connect"), "{text}");
+    assert!(
+        !text.contains("UNKNOWN")
+            && !text.contains("Feed lost")
+            && !text.contains("Could not connect"),
+        "{text}"
+    );
 }
 
 /// A running program that is killed on drop.

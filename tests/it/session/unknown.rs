@@ -2,7 +2,9 @@
 
 use sniper::sim::{Fault, SimServer, SimSettings, faults::FaultKind};
 
-use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, wait_for_stats, quiet, ready, redline, skipped};
+use super::{
+    AMPLE_LIMITS, TestBot, assert_agrees, cents, quiet, ready, redline, skipped, wait_for_stats,
+};
 use crate::feed::Log;
 
 #[tokio::test]
@@ -35,7 +37,11 @@ async fn an_unknown_order_is_never_resent_and_counts_as_spent() {
         assert_eq!(summary.orders.unknown_coins, cents(1_015), "{kind}");
         assert_eq!(skipped(&summary, "total"), 1, "{kind}: the order counts as spent");
         assert_eq!(market.books().purchases().count(), usize::from(kind.commits()), "{kind}");
-        assert_eq!(summary.balance, Some(cents(50_000 - 1_015)), "{kind}: an unknown order lowers the balance");
+        assert_eq!(
+            summary.balance,
+            Some(cents(50_000 - 1_015)),
+            "{kind}: an unknown order lowers the balance"
+        );
     });
     futures_util::future::join_all(all).await;
     assert_eq!(log.text().matches("WARN UNKNOWN  ").count(), 8);

@@ -105,7 +105,8 @@ fn a_misspelt_name_is_rejected_and_an_unusual_one_accepted() {
         ("StatTrak AK-47 | Redline", "write StatTrak™ with the ™ sign"),
         ("souvenir AWP | Dragon Lore", "write Souvenir with a capital S"),
     ] {
-        let (_policy, problems) = parse(&format!("[[whitelist]]\nmax_price = 1\nitem = \"{item}\"\n"));
+        let (_policy, problems) =
+            parse(&format!("[[whitelist]]\nmax_price = 1\nitem = \"{item}\"\n"));
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains(remedy), "{problems:?}");
     }
@@ -133,6 +134,9 @@ fn duplicate_entries_are_reported() {
     crate::config::entries::check_distinct(&policy.entries.found, &mut diagnostics);
     let problems = super::messages(diagnostics);
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].starts_with("5:1: duplicate name \"a\", first used at f:1:1; "), "{problems:?}");
+    assert!(
+        problems[0].starts_with("5:1: duplicate name \"a\", first used at f:1:1; "),
+        "{problems:?}"
+    );
     assert!(problems[1].starts_with("12:1: duplicate entry, first used at f:9:1; "));
 }

@@ -30,8 +30,13 @@ fn json_problems_have_a_location() {
         json("[\n  {\"itm\": \"x\",\n   \"max_price\": null, \"max_price\": 1}\n]");
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(problems[0].starts_with("2:3: missing `item`"), "{problems:?}");
-    assert!(problems[1].starts_with("2:4: unknown key `itm` in [[whitelist]]; did you mean `item`?"));
-    assert!(problems[2].starts_with("3:23: `max_price` is duplicated in one object"), "{problems:?}");
+    assert!(
+        problems[1].starts_with("2:4: unknown key `itm` in [[whitelist]]; did you mean `item`?")
+    );
+    assert!(
+        problems[2].starts_with("3:23: `max_price` is duplicated in one object"),
+        "{problems:?}"
+    );
     for (text, expected) in [
         ("", "1:1: not JSON"),
         ("[{\"item\" \"x\"}]", "1:10: not JSON"),
@@ -40,7 +45,10 @@ fn json_problems_have_a_location() {
         ("{\"entries\": []}", "1:2: unknown key `entries` in the file; "),
     ] {
         let (_entries, problems) = json(text);
-        assert!(problems.len() == 1 && problems[0].starts_with(expected), "text: {text}: {problems:?}");
+        assert!(
+            problems.len() == 1 && problems[0].starts_with(expected),
+            "text: {text}: {problems:?}"
+        );
     }
     let (_entries, problems) = json(&"[".repeat(1_000));
     assert!(problems[0].contains("nested too deeply"), "{problems:?}");
