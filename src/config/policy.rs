@@ -285,7 +285,7 @@ fn read_reconnection(
     match Reconnection::new(limits) {
         Ok(policy) => *into = policy,
         Err(error) => {
-            context.problem(fields.at(error.key()), error.to_string(), "change this value")
+            context.problem(fields.at(error.key()), error.to_string(), "change this value");
         }
     }
 }

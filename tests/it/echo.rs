@@ -331,7 +331,7 @@ async fn a_credential_repeated_by_the_market_is_neither_printed_nor_stored() {
     let log = workspace
         .run("run", &["run", "--live", "--record"], |log| {
             let orders = state.orders.load(Ordering::SeqCst);
-            let is_recorded = has(log, "its id repeats a credential") && orders > 0;
+            let is_recorded = has(log, "its id contains a credential") && orders > 0;
             state.rejects_reads.store(is_recorded, Ordering::SeqCst);
             state.closes.store(is_recorded && has(log, "UNKNOWN"), Ordering::SeqCst);
             has(log, "closed by the server (4499")

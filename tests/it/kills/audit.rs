@@ -5,7 +5,10 @@ use std::{fmt, fmt::Write as _, time::Duration};
 use sniper::{
     domain::money::Amount,
     domain::trade::TradeId,
-    ledger::{LedgerState, OrderState},
+    ledger::{
+        LedgerState, OrderState,
+        reader::{LedgerReader, OrderDetails},
+    },
     sim::{
         JoinDecision, MarketBooks,
         dice::Dice,
@@ -199,14 +202,15 @@ fn sum(prices: impl Iterator<Item = Amount>) -> Amount {
 pub(super) fn violations(
     limits: &Limits,
     books: &MarketBooks,
-    ledger: &LedgerState,
+    reader: &LedgerReader,
     session_from: Duration,
 ) -> Vec<Violation> {
+    let ledger = reader.book();
     let mut found = Vec::new();
     for (_, purchase) in books.purchases() {
         found.extend(exceeded(limits, &Moment::of(books, purchase.at)));
     }
-    found.extend(too_many(limits, books, session_from));
+    found.extend(too_many(limits, books, reader, session_from));
     for entry in books.ordered_twice() {
         found.push(Violation::new(Kind::Doubled, describe(entry, ledger)));
     }
@@ -246,10 +250,16 @@ fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
 }
 
 /// Checks `max_in_flight` and `max_buys_per_minute`.
-fn too_many(limits: &Limits, books: &MarketBooks, session_from: Duration) -> Option<Violation> {
-    let requests: Vec<&BookedRequest> = books.requests().map(|(_, request)| request).collect();
-    for last in &requests {
-        let within = |one: &&&BookedRequest| one.at <= last.at && last.at < one.at + MINUTE_MIN;
+fn too_many(
+    limits: &Limits,
+    books: &MarketBooks,
+    reader: &LedgerReader,
+    session_from: Duration,
+) -> Option<Violation> {
+    type Request<'a> = (&'a BookEntry, &'a BookedRequest);
+    let requests: Vec<Request<'_>> = books.requests().collect();
+    for (entry, last) in &requests {
+        let within = |(_, one): &&Request<'_>| one.at <= last.at && last.at < one.at + MINUTE_MIN;
         let sent = requests.iter().filter(within).count();
         if limits.per_minute < sent {
             let what = format!("max_buys_per_minute: {sent} before {:?}", last.at);
@@ -257,19 +267,37 @@ fn too_many(limits: &Limits, books: &MarketBooks, session_from: Duration) -> Opt
         }
         // Requests of an earlier process are not in flight. The bot gives up a request at its
         // deadline, before the market notices.
-        let is_open = |one: &&&BookedRequest| {
+        let is_open = |(_, one): &&Request<'_>| {
             session_from <= one.connected_at
                 && one.at <= last.at
                 && last.at < one.at + ANSWER_MAX
                 && one.answered_at.is_none_or(|answered| last.at < answered)
         };
-        let in_flight = requests.iter().filter(is_open).count();
-        if session_from <= last.connected_at && limits.in_flight < in_flight {
+        if last.connected_at < session_from
+            || requests.iter().filter(is_open).count() <= limits.in_flight
+        {
+            continue;
+        }
+        // A rejection that belongs to no request can arrive in place of the answer. The order is
+        // unknown from then on, while the market still works on it.
+        let sent_at = details(&entry.id, reader).and_then(|last| last.sent_at);
+        let is_unknown = |(entry, _): &&Request<'_>| {
+            let answered_at = details(&entry.id, reader).and_then(|one| one.answered_at);
+            answered_at.zip(sent_at).is_some_and(|(answered, sent)| answered <= sent)
+        };
+        let open = requests.iter().filter(is_open).filter(|one| !is_unknown(one));
+        let in_flight = open.count();
+        if limits.in_flight < in_flight {
             let what = format!("max_in_flight: {in_flight} at {:?}", last.at);
             return Some(Violation::new(Kind::Overspent, what));
         }
     }
     None
+}
+
+fn details(id: &str, reader: &LedgerReader) -> Option<OrderDetails> {
+    let intent = reader.book().intent(&TradeId::new(id)?)?;
+    reader.details(intent.sequence).ok()
 }
 
 /// Returns `true` if a request is not in the ledger, or if its purchase is not counted although it

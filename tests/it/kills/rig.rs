@@ -152,8 +152,8 @@ impl Rig {
         if let Err(error) = reader.verify() {
             return vec![Violation::wrong(format!("not verified: {error}"))];
         }
-        let (ledger, from) = (reader.book(), self.session_from.get());
-        self.market.with_books(|books| audit::violations(&self.limits, books, ledger, from))
+        let from = self.session_from.get();
+        self.market.with_books(|books| audit::violations(&self.limits, books, &reader, from))
     }
 
     /// Runs the bot for 4 s without faults and asserts that it exits with 0.

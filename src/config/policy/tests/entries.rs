@@ -132,7 +132,7 @@ fn duplicate_entries_are_reported() {
     assert_eq!(problems, [""; 0]);
     let mut diagnostics = Diagnostics::default();
     crate::config::entries::check_distinct(&policy.entries.found, &mut diagnostics);
-    let problems = super::messages(diagnostics);
+    let problems = messages(diagnostics);
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(
         problems[0].starts_with("5:1: duplicate name \"a\", first used at f:1:1; "),
