@@ -24,7 +24,7 @@ struct TestMarket {
     ids: Vec<String>,
 }
 
-fn test_market(items: usize) -> TestMarket {
+fn market_with_purchases(items: usize) -> TestMarket {
     let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
     let mut market = MarketState::new(&settings, UnixMs(1_772_366_400_000));
     let price = Amount::from_cents(1_015);
@@ -88,7 +88,7 @@ impl TestMarket {
 
 #[test]
 fn the_response_to_a_purchase_has_its_id_and_price() {
-    let mut test = test_market(1);
+    let mut test = market_with_purchases(1);
     let response =
         test.join(json!({"tradeIds": [test.ids[0]], "hasCompliedToAntiRWT": true}), true);
     let trade = &response["data"]["joinTrades"]["trades"][0];
@@ -99,7 +99,7 @@ fn the_response_to_a_purchase_has_its_id_and_price() {
 
 #[test]
 fn a_rejected_order_has_the_marketplaces_message_and_buys_nothing() {
-    let mut test = test_market(2);
+    let mut test = market_with_purchases(2);
     let (id, other) = (test.ids[0].clone(), test.ids[1].clone());
     let mut check = |input: Value, signed_in, expected: &str| {
         let response = test.join(input, signed_in);
@@ -119,7 +119,7 @@ fn a_rejected_order_has_the_marketplaces_message_and_buys_nothing() {
 
 #[test]
 fn an_order_with_an_unknown_field_buys_nothing() {
-    let mut test = test_market(1);
+    let mut test = market_with_purchases(1);
     let query = JOIN.replace("totalValue", "priceCeiling");
     let input = json!({"input": {"tradeIds": [test.ids[0]], "hasCompliedToAntiRWT": true}});
     let response = test.query(&query, input, true);
@@ -130,7 +130,7 @@ fn an_order_with_an_unknown_field_buys_nothing() {
 
 #[test]
 fn the_account_is_readable_only_with_its_session() {
-    let mut test = test_market(0);
+    let mut test = market_with_purchases(0);
     let response = test.query(USER, Value::Null, true);
     let user = &response["data"]["currentUser"];
     assert_eq!(user["id"], USER_ID);
@@ -143,7 +143,7 @@ fn the_account_is_readable_only_with_its_session() {
 #[test]
 fn pages_contain_every_open_listing_once_newest_first() {
     for order in ["CREATED_AT_DESC", "ID_DESC"] {
-        let mut test = test_market(25);
+        let mut test = market_with_purchases(25);
         let (mut seen, mut created, mut after) = (Vec::new(), Vec::new(), Value::Null);
         loop {
             let variables =
@@ -169,13 +169,13 @@ fn pages_contain_every_open_listing_once_newest_first() {
 
 #[test]
 fn a_page_above_the_size_limit_is_an_error() {
-    let response = test_market(0).query(LIST, json!({"first": 251}), false);
+    let response = market_with_purchases(0).query(LIST, json!({"first": 251}), false);
     assert!(response["errors"][0]["message"].as_str().unwrap().contains("250"));
 }
 
 #[test]
 fn purchases_are_listed_by_status_and_only_with_the_session() {
-    let mut test = test_market(3);
+    let mut test = market_with_purchases(3);
     let id = test.ids[1].clone();
     test.join(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
     let own = |statuses: Value| json!({"first": 50, "userId": USER_ID, "statuses": statuses});
@@ -190,7 +190,7 @@ fn purchases_are_listed_by_status_and_only_with_the_session() {
 
 /// A market with ten purchases at 2 s.
 fn with_purchases() -> TestMarket {
-    let mut test = test_market(10);
+    let mut test = market_with_purchases(10);
     for id in test.ids.clone() {
         test.join(json!({"tradeIds": [id], "hasCompliedToAntiRWT": true}), true);
     }
@@ -242,7 +242,7 @@ fn a_persisted_query_without_its_text_is_not_found() {
 
 #[test]
 fn a_typename_query_returns_the_query_type() {
-    let response = test_market(0).query("{ __typename }", Value::Null, false);
+    let response = market_with_purchases(0).query("{ __typename }", Value::Null, false);
     assert_eq!(response, json!({"data": {"__typename": "Query"}}));
 }
 
