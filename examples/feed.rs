@@ -8,16 +8,16 @@ use std::{env, error::Error, io::Write as _};
 use sniper::{
     config::{Config, Endpoints},
     text::Escaped,
-    ws,
+    ws::{self, Feed},
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or_else(|| "ws://127.0.0.1:8099/ws".to_owned());
     let endpoints = Endpoints::new(&address, "http://127.0.0.1:8099/graphql")?;
-    let config = Config::new(endpoints, "data");
+    let feed = Feed::new(Config::new(endpoints, "data"));
     let mut out = std::io::stdout().lock();
-    let error = ws::run_with_reconnect(&config, |trade| {
+    let error = ws::run_with_reconnect(&feed, |trade| {
         let price = trade.total_value.map_or_else(|| "?".to_owned(), |price| price.to_string());
         // A closed pipe does not end the feed.
         let _written = writeln!(out, "{price:>10}  {}", Escaped(&trade.market_name)).is_ok();

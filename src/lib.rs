@@ -10,22 +10,25 @@
 //!
 //! # Modules
 //!
+//! A module imports only from modules above it in this list; `tests/it/structure.rs` checks that.
+//!
 //! | module | responsibility | kind |
 //! |---|---|---|
-//! | [`domain`] | `Amount`, `UnixMs`, `Trade`, `TradeId`, `Outcome`, the server clock: the vocabulary | pure |
-//! | [`json`], [`text`], [`secret`], [`shutdown`], [`clock`], [`threads`], [`cache`] | hot-path JSON cursor; escaping; redaction; stop signal; wall clock; alarm for lost threads; cache of recent keys | pure, small edges |
-//! | [`config`] | `.env` and `sniper.toml` → `Config` | pure, file reads |
-//! | [`net`], [`http_head`] | dialling, TLS, HTTP client for reads, HTTP header rules, busy-poll stream | edge |
+//! | [`domain`] | amounts, timestamps, items, listings, whitelist entries, outcomes, the server's clock, latency | pure |
+//! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping | pure |
+//! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
+//! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
+//! | [`net`] | dialling, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
 //! | [`markets`] | one folder per marketplace: operations, messages, responses | pure |
-//! | [`ws`] | connect, session, reconnect supervisor, watchdog, backoff, breaker, gaps, metrics, deduplication, managed handle; subscription protocols | edge around pure cores |
-//! | [`recording`] | write, read and replay recordings | pure format, edge |
+//! | [`ws`] | connections, sessions, reconnecting, watchdog, gaps, metrics, deduplication, managed handle | edge around pure cores |
+//! | [`recording`] | recordings: write and read | pure format, edge |
+//! | [`whitelist`] | listing → decision | pure |
 //! | [`ledger`] | write-ahead log, limits, balance, reconciliation, recovery | pure core, durable edge |
-//! | [`whitelist`], [`sniper`] | whitelist, eligibility, decision engine, held listings, settlement | pure, with a handle |
 //! | [`execution`] | order → request on a warm connection → outcome | edge |
-//! | [`account`] | balance, purchases, back-fill, rate limiter | edge |
-//! | [`log`], [`latency`], [`summary`] | log, latency, session summary | edge |
+//! | [`account`] | balance, purchases, open listings, rate limiter | edge |
+//! | [`sniper`] | decision engine: eligibility, held listings, settlement, trade log | pure, with a handle |
 //! | [`sim`] | simulated market, used by `demo`, `sim` and tests | pure engine, edge |
-//! | [`cli`], [`commands`], [`capture`], [`doctor`] | command line; one file per command: arguments, run, output; recording of any feed; diagnosis | edge |
+//! | [`summary`], [`capture`], [`doctor`], [`cli`], [`commands`] | session summary; recording of any feed; diagnostics; command line; one module per command | edge |
 //!
 //! # Invariants
 //!
@@ -46,30 +49,28 @@
 //! 9. The same recording with the same configuration gives the same decisions.
 //! 10. Feed content is hostile: bounded on input, escaped on output.
 
-pub mod account;
-pub mod cache;
-pub mod capture;
-pub mod cli;
-pub mod clock;
-pub mod commands;
-pub mod config;
-pub mod doctor;
 pub mod domain;
-pub mod execution;
-pub mod http_head;
 pub mod json;
-pub mod latency;
-pub mod ledger;
-pub mod log;
-pub mod markets;
-pub mod net;
-pub mod recording;
 pub mod secret;
-pub mod shutdown;
-pub mod sim;
-pub mod sniper;
-pub mod summary;
 pub mod text;
+pub mod clock;
 pub mod threads;
-pub mod whitelist;
+pub mod log;
+pub mod shutdown;
+pub mod cache;
+pub mod config;
+pub mod net;
+pub mod markets;
 pub mod ws;
+pub mod recording;
+pub mod whitelist;
+pub mod ledger;
+pub mod execution;
+pub mod account;
+pub mod sniper;
+pub mod sim;
+pub mod summary;
+pub mod capture;
+pub mod doctor;
+pub mod cli;
+pub mod commands;

@@ -20,7 +20,8 @@ use sniper::{
     log::ReaderGone,
     shutdown::{SecondSignal, Shutdown},
     summary::Summary,
-    threads, ws,
+    threads,
+    ws::{self, Feed},
 };
 
 fn main() -> ExitCode {
@@ -61,12 +62,13 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
 }
 
 /// Runs one trading session, which evaluates every listing of the feed until it is stopped.
-async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
+async fn trade(config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
     let quit = SecondSignal::watch()?;
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
-    let backfill = config.fill_gaps();
-    let mut session = TradingSession::start_with(&config, backfill, SessionStart::of(args))?;
-    let recording = SessionRecording::start(&config, args.record)?;
+    let mut feed = Feed::new(config);
+    let backfill = feed.fill_gaps();
+    let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;
+    let recording = SessionRecording::start(&feed, args.record)?;
     if args.resume {
         session.resume();
     }
@@ -76,7 +78,7 @@ async fn trade(mut config: Config, args: &RunArgs, gone: ReaderGone) -> Result<S
     let ended = tokio::select! {
         // The feed has priority: everything else can wait until an order is written.
         biased;
-        gave_up = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
+        gave_up = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
         ended = session.run(&mut shutdown) => ended,
     };
     quit.stopping();

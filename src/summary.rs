@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
+    domain::latency::{Percentiles, format_latency},
     domain::money::Amount,
-    latency::Percentiles,
     ledger::{Halt, OrderTotals},
     sniper::stats::{BoughtItem, SessionStats},
     text::Escaped,
@@ -362,15 +362,6 @@ fn describe_skip(reason: &'static str) -> &'static str {
         "cannot be joined" => "not joinable",
         "markup does not agree" => "inconsistent markup",
         other => other,
-    }
-}
-
-/// Formats a short duration, such as `41 µs`, `1.2 ms` or `3.4 s`.
-pub fn format_latency(duration: Duration) -> String {
-    match duration.as_micros() {
-        us @ 0..1_000 => format!("{us} µs"),
-        us @ 1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
-        us => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
     }
 }
 

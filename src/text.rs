@@ -93,6 +93,18 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
+/// Returns `true` if a value is enclosed in quotation marks. A comment may follow, because docker
+/// keeps comments too.
+pub fn is_quoted(value: &str) -> bool {
+    let value = value.trim();
+    ['\'', '"'].into_iter().any(|quote| {
+        let behind = value.strip_prefix(quote).and_then(|rest| rest.rsplit_once(quote));
+        behind.is_some_and(|(_inside, behind)| {
+            behind.is_empty() || behind.starts_with([' ', '\t']) && behind.trim().starts_with('#')
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

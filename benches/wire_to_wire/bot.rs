@@ -8,10 +8,9 @@ use sniper::{
         session::{SessionEnd, TradingSession},
     },
     config::{Config, Sources},
-    net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::stats::BoughtItem,
-    ws,
+    ws::{self, Feed},
 };
 use tokio::sync::oneshot;
 
@@ -44,12 +43,12 @@ impl Client for Bot {
     }
 
     fn start(&self, env: &Environment) -> Running {
-        let config = self.config(env);
-        let hindrance = self.hindrance.map(|it| it.start(&config, &env.directory));
+        let feed = Feed::new(self.config(env));
+        let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
-            let session = async { Ok(session(&config, stopped).await) };
-            block_on_core(config.speed.spin, session).unwrap()
+            let spin = feed.config.speed.spin;
+            block_on_core(spin, async { Ok(session(feed, stopped).await) }).unwrap()
         });
         Running::new(move || {
             // The session may have ended already.
@@ -76,7 +75,7 @@ impl Bot {
         let sources =
             Sources { lookup: &lookup, directory: &env.directory, config_file: None, live: true };
         let mut config = Config::load(&sources).unwrap().config;
-        config.tls = env.root.as_ref().map(|root| Tls::with_root(root).unwrap());
+        config.trusted_root = env.root.as_ref().map(|root| root.to_vec());
         config
     }
 
@@ -98,16 +97,15 @@ impl Bot {
     }
 }
 
-async fn session(config: &Config, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
+async fn session(mut feed: Feed, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
     let mut stop = Shutdown::listen(None).unwrap();
-    let mut config = config.clone();
-    let filler = config.fill_gaps();
-    let mut session = TradingSession::start(&config, filler).unwrap();
+    let filler = feed.fill_gaps();
+    let mut session = TradingSession::start(&feed, filler).unwrap();
     let sniper = session.sniper();
     let ended = tokio::select! {
         biased;
         _ = stopped => SessionEnd::Stopped(ShutdownReason::Terminate),
-        error = ws::run_with_reconnect(&config, |trade| sniper.consider(trade)) => {
+        error = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)) => {
             SessionEnd::GaveUp(error)
         }
         ended = session.run(&mut stop) => ended,

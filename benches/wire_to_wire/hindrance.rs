@@ -13,8 +13,8 @@ use std::{
 };
 
 use sniper::{
-    config::Config,
     recording::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
+    ws::Feed,
 };
 
 /// Duration of one slow write.
@@ -41,7 +41,7 @@ pub(crate) enum ActiveHindrance {
 }
 
 impl Hindrance {
-    pub(crate) fn start(self, config: &Config, folder: &Path) -> ActiveHindrance {
+    pub(crate) fn start(self, feed: &Feed, folder: &Path) -> ActiveHindrance {
         match self {
             Self::SlowLog => {
                 LOG_IS_SLOW.store(true, Ordering::Relaxed);
@@ -56,7 +56,7 @@ impl Hindrance {
                 let setup = RecordingConfig::new(folder.join("recording"), vec![source]);
                 let recording = ActiveRecording::start(setup, SlowDisk).unwrap();
                 assert!(
-                    config.metrics.set_recorder(recording.recorder(0)),
+                    feed.metrics.set_recorder(recording.recorder(0)),
                     "a recorder is already set"
                 );
                 ActiveHindrance::Recording(Box::new(recording))

@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Instant};
 
-use sniper::latency::LatencyBreakdown;
+use sniper::domain::latency::LatencyBreakdown;
 
 /// Name of the step before the sniper's own: the market's write, the operating system, and the
 /// time until the sniper's thread runs.

@@ -315,7 +315,7 @@ fn marketplace(
         credential: config.credential.clone(),
         credential_source: config.credential_source.clone(),
         policy: plan.policy,
-        tls: config.tls.clone(),
+        tls: plan.tls.clone(),
         tag,
         setting_names: SettingNames::MARKETPLACE,
     }

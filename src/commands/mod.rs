@@ -16,6 +16,7 @@ pub mod demo;
 pub mod doctor;
 pub mod ledger;
 pub mod record;
+pub mod replay;
 pub mod report;
 pub mod session;
 pub mod sim;

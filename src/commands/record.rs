@@ -8,8 +8,8 @@ use tracing::{error, info, warn};
 use super::{AppError, session::SessionEnd};
 use crate::{
     capture::{CaptureError, source::CaptureSource},
-    config::Config,
     recording::{self, ActiveRecording, RealDisk, RecordingConfig, RecordingEnd},
+    ws::Feed,
 };
 
 /// Folder of recordings below `SNIPER_DATA`.
@@ -25,16 +25,16 @@ impl SessionRecording {
     /// # Errors
     ///
     /// Returns an [`AppError`] if the files cannot be created.
-    pub fn start(config: &Config, is_requested: bool) -> Result<Self, AppError> {
+    pub fn start(feed: &Feed, is_requested: bool) -> Result<Self, AppError> {
         if !is_requested {
             return Ok(Self(None));
         }
         let CaptureSource { name, symbol, stream, .. } = CaptureSource::marketplace();
-        let address = config.endpoints.ws.to_string();
+        let address = feed.config.endpoints.ws.to_string();
         let source = recording::StreamSource { name, address, symbol, stream };
-        let setup = RecordingConfig::new(config.data_dir.join(DIRECTORY), vec![source]);
+        let setup = RecordingConfig::new(feed.config.data_dir.join(DIRECTORY), vec![source]);
         let recording = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
-        if !config.metrics.set_recorder(recording.recorder(0)) {
+        if !feed.metrics.set_recorder(recording.recorder(0)) {
             warn!("Recording not started: this feed is already recorded");
         }
         Ok(Self(Some(recording)))

@@ -229,7 +229,7 @@ pub fn announce(config: &Config) {
     info!("Mode: {mode}");
     info!("Feed: {} (generation {generation})", config.endpoints.ws);
     let budget = &config.budget;
-    match config.whitelist.entries().len() {
+    match config.whitelist.len() {
         0 => {
             info!("Whitelist: empty, logging every listing");
             info!("To begin: copy sniper.example.toml to sniper.toml, edit it, run `sniper check`");

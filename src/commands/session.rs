@@ -43,7 +43,8 @@ use crate::{
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
     summary::{FeedCounts, Summary},
     threads::Alarm,
-    ws::{BackfillSender, RetriesExhausted},
+    whitelist::Whitelist,
+    ws::{BackfillSender, Feed, RetriesExhausted},
 };
 
 /// Maximum time to wait for orders in flight when the session stops.
@@ -108,7 +109,7 @@ impl fmt::Display for SessionEnd {
 /// A trading session: the engine that evaluates listings, and the tasks that it needs.
 #[derive(Debug)]
 pub struct TradingSession<'c> {
-    config: &'c Config,
+    feed: &'c Feed,
     sniper: Sniper,
     orders: Option<Arc<OrderClient>>,
     inputs: EngineInputs,
@@ -127,8 +128,8 @@ impl<'c> TradingSession<'c> {
     /// # Errors
     ///
     /// Returns an [`AppError`] if a part of the session cannot be started.
-    pub fn start(config: &'c Config, backfill: BackfillSender) -> Result<Self, AppError> {
-        Self::start_with(config, backfill, SessionStart::default())
+    pub fn start(feed: &'c Feed, backfill: BackfillSender) -> Result<Self, AppError> {
+        Self::start_with(feed, backfill, SessionStart::default())
     }
 
     /// Same as [`start`](Self::start), with further options.
@@ -137,20 +138,18 @@ impl<'c> TradingSession<'c> {
     ///
     /// Same as [`start`](Self::start).
     pub fn start_with(
-        config: &'c Config,
+        feed: &'c Feed,
         backfill: BackfillSender,
         options: SessionStart,
     ) -> Result<Self, AppError> {
+        let config = &feed.config;
         let alarm = options.alarm.clone();
         // First, because without a ledger no connection may be opened.
         let ledger = open_ledger(config, options)?;
         let first_order = ledger.next_sequence();
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
-        let tls = match &config.tls {
-            Some(tls) => tls.clone(),
-            None => Tls::new().map_err(|error| AppError::start("TLS", error))?,
-        };
+        let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
         let is_live = config.mode == Mode::Live;
         let mut inputs = EngineInputs::default();
         let (executor, orders) = if is_live {
@@ -168,11 +167,12 @@ impl<'c> TradingSession<'c> {
         let (control, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);
         inputs.started = Some(started);
-        let core = Engine::new(Arc::clone(&config.whitelist), ledger, executor, clock);
+        let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
+        let core = Engine::new(whitelist, ledger, executor, clock);
         let sniper = Sniper::new(core);
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
-            config,
+            feed,
             sniper,
             spinning,
             orders,
@@ -193,7 +193,7 @@ impl<'c> TradingSession<'c> {
 
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
-        report::announce(self.config);
+        report::announce(&self.feed.config);
         let halts = self.sniper.with_engine(|core| core.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
@@ -237,11 +237,11 @@ impl<'c> TradingSession<'c> {
     ///
     /// Safe: unprocessed order responses stay queued for [`finish`](Self::finish).
     pub async fn run(&mut self, shutdown: &mut Shutdown) -> SessionEnd {
-        let metrics = &self.config.metrics;
+        let metrics = &self.feed.metrics;
         tokio::select! {
             biased;
             reason = shutdown.wait() => SessionEnd::Stopped(reason),
-            () = below_floor(&self.sniper, self.config.mode) => SessionEnd::BelowFloor,
+            () = below_floor(&self.sniper, self.feed.config.mode) => SessionEnd::BelowFloor,
             error = self.sniper.run(&mut self.inputs, metrics) => SessionEnd::LedgerRejected(Arc::new(error)),
         }
     }
@@ -280,7 +280,7 @@ impl<'c> TradingSession<'c> {
     }
 
     fn summary(&self, ended: &SessionEnd) -> Summary {
-        let metrics = &self.config.metrics;
+        let metrics = &self.feed.metrics;
         let downtime = metrics.downtime(Instant::now());
         let feed = FeedCounts {
             reconnects: metrics.reconnects.load(Ordering::Relaxed),
@@ -290,20 +290,20 @@ impl<'c> TradingSession<'c> {
             unreadable: metrics.errors(),
         };
         let (stats, balance, orders, halts) = self.sniper.with_engine(|core| {
-            let orders = match self.config.mode {
+            let orders = match self.feed.config.mode {
                 Mode::Dry => OrderTotals::default(),
                 Mode::Live => core.ledger().totals_since(self.first_order),
             };
             let snapshot = core.ledger().snapshot(Now::read().wall);
             // Dry runs report the balance without simulated purchases.
-            let balance = match self.config.mode {
+            let balance = match self.feed.config.mode {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.available_estimate,
             };
             (core.stats().clone(), balance, orders, snapshot.halts)
         });
         Summary {
-            mode: match self.config.mode {
+            mode: match self.feed.config.mode {
                 Mode::Dry => "dry",
                 Mode::Live => "live",
             },
@@ -388,7 +388,7 @@ impl SessionStart {
 /// Opens the ledger: in memory for a dry run, on disk for a live run. A live run without a ledger
 /// on disk is an error.
 fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppError> {
-    let (budget, entries) = (config.budget.clone(), config.whitelist.entries());
+    let (budget, entries) = (config.budget.clone(), &*config.whitelist);
     if config.mode == Mode::Dry {
         return Ok(Ledger::in_memory(budget, entries, false));
     }

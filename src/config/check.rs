@@ -12,11 +12,11 @@ use super::{
     Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Sources, problem::Problem,
 };
 use crate::{
+    config::reconnection::ReconnectionLimits,
     domain::item_name::Wear,
     domain::money::Amount,
+    domain::whitelist_entry::{ItemPattern, WhitelistEntry},
     text::Escaped,
-    whitelist::{ItemPattern, WhitelistEntry},
-    ws::policy::ReconnectionLimits,
 };
 
 /// Exit code of invalid settings (`EX_CONFIG` of `sysexits.h`).
@@ -79,7 +79,7 @@ pub fn format_summary(loaded: &Loaded) -> String {
     for (name, value) in budget(&config.budget) {
         text.push_str(&format!("  {name:<20}{value:>12}\n"));
     }
-    let entries = config.whitelist.entries();
+    let entries = &*config.whitelist;
     text.push_str(&format!("\nWhitelist    {}\n", whitelist(entries.len())));
     text.push_str(&entry_table(entries.get(..ENTRIES_SHOWN_MAX).unwrap_or(entries)));
     let more = entries.len().saturating_sub(ENTRIES_SHOWN_MAX);
@@ -362,7 +362,7 @@ fn problem_json(problem: &Problem) -> Value {
 fn settings_json(loaded: &Loaded) -> Value {
     let config = &loaded.config;
     let budget = &config.budget;
-    let entries = config.whitelist.entries();
+    let entries = &*config.whitelist;
     json!({
         "ws_url": config.endpoints.ws.to_string(),
         "http_url": config.endpoints.http.to_string(),

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     domain::item_name::{ItemName, Wear},
     domain::trade::PaintWear,
+    domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     text::{Escaped, is_safe_to_print, nearest},
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 /// Keys of an entry.

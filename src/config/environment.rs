@@ -18,7 +18,7 @@ use super::{
 use crate::{
     log::{LogError, LogFilter},
     secret::{self, MASKED_BYTES_MIN},
-    text::nearest,
+    text::{is_quoted, nearest},
 };
 
 /// Variables that the program reads.
@@ -47,18 +47,6 @@ const REMOVE_QUOTES: &str = "remove the quotes around the value (docker --env-fi
 /// Remedy for cookies that are too short to be masked.
 const SHORT_COOKIES_REMEDY: &str =
     "ignore this for settings such as a language; remove cookies that the site does not need";
-
-/// Returns `true` if a value is enclosed in quotation marks. A comment may follow, because docker
-/// keeps comments too.
-pub fn is_quoted(value: &str) -> bool {
-    let value = value.trim();
-    ['\'', '"'].into_iter().any(|quote| {
-        let behind = value.strip_prefix(quote).and_then(|rest| rest.rsplit_once(quote));
-        behind.is_some_and(|(_inside, behind)| {
-            behind.is_empty() || behind.starts_with([' ', '\t']) && behind.trim().starts_with('#')
-        })
-    })
-}
 
 /// A variable that is set. Its value may be secret, so `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
     policy::{self, TomlSettings},
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
 };
-use crate::{text::Escaped, whitelist::Whitelist};
+use crate::text::Escaped;
 
 /// Maximum size of a file in bytes, three times the size of a whitelist with 100,000 entries.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -96,7 +95,7 @@ impl Config {
             speed: policy.speed,
             state_dir: state_dir(sources.lookup),
             credential_source: Some(credential_source(sources)),
-            whitelist: Arc::new(Whitelist::new(entries)),
+            whitelist: entries,
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
         };
         Ok(Loaded {

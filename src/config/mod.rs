@@ -15,23 +15,21 @@ mod fields;
 pub mod load;
 pub mod policy;
 pub mod problem;
+pub mod reconnection;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::credential::{Credential, CredentialSource};
 use self::endpoint::{Endpoint, EndpointError, Scheme};
+use self::reconnection::ReconnectPolicy;
 pub use self::{
     load::{Loaded, Sources},
     problem::{ConfigErrors, Problem},
 };
-use crate::{
-    domain::money::Amount,
-    net::tls::Tls,
-    whitelist::Whitelist,
-    ws::{
-        self, Backfill, BackfillSender, FeedMetrics, host_cooldown::Hosts, policy::ReconnectPolicy,
-    },
-};
+use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
+
+/// Maximum number of parallel feed connections.
+pub const CONNECTIONS_MAX: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -135,19 +133,14 @@ pub struct Config {
     pub feed: FeedConfig,
     pub speed: SpeedConfig,
     /// Items to buy. If empty, every listing is logged and none matches.
-    pub whitelist: Arc<Whitelist>,
+    pub whitelist: Arc<[WhitelistEntry]>,
     /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
     /// Source of a new credential after the marketplace rejected the old one.
     pub credential_source: Option<CredentialSource>,
-    /// TLS configuration; `None` uses Mozilla's root certificates.
-    pub tls: Option<Tls>,
-    /// Counters of the running feed, shared by clones.
-    pub metrics: Arc<FeedMetrics>,
-    /// Channel for back-filling gaps of the feed; `None` disables back-filling.
-    pub backfill: Option<Arc<Backfill>>,
-    /// Hosts that this process has connected to, with their cooldowns. Shared by clones.
-    pub hosts: Hosts,
+    /// Root certificate in DER that is trusted besides Mozilla's. No setting sets it; a simulated
+    /// market or a test does.
+    pub trusted_root: Option<Vec<u8>>,
 }
 
 /// Default address of the feed (source: client code of December 2025).
@@ -191,14 +184,6 @@ impl Default for Budget {
 }
 
 impl Config {
-    /// Enables back-filling of feed gaps. Returns the handle of the task that reads the missed
-    /// listings.
-    pub fn fill_gaps(&mut self) -> BackfillSender {
-        let (backfill, sender) = ws::backfill();
-        self.backfill = Some(Arc::new(backfill));
-        sender
-    }
-
     /// Creates the default configuration of a dry run: no credential, empty whitelist. Tests and
     /// the simulator change the fields that they need.
     pub fn new(endpoints: Endpoints, data_dir: impl Into<PathBuf>) -> Self {
@@ -211,13 +196,10 @@ impl Config {
             budget: Budget::default(),
             feed: FeedConfig::default(),
             speed: SpeedConfig::default(),
-            whitelist: Arc::default(),
+            whitelist: Arc::new([]),
             reconnection: ReconnectPolicy::default(),
             credential_source: None,
-            tls: None,
-            metrics: Arc::default(),
-            backfill: None,
-            hosts: Hosts::default(),
+            trusted_root: None,
         }
     }
 }

@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    Budget, FeedConfig, Generation, SpeedConfig,
+    Budget, CONNECTIONS_MAX, FeedConfig, Generation, SpeedConfig,
     document::{ConfigDocument, ConfigNode, Value, read_json, read_toml},
     entries::{self, ENTRY_KEYS, EntryList},
     fields::{ParseContext, TableFields, suggestion},
     problem::{Diagnostics, Problem, SourceLocation},
+    reconnection::{DELAY_MIN, ReconnectPolicy as Reconnection, ReconnectionLimits, Thousandths},
 };
-use crate::{
-    text::Escaped,
-    ws::{
-        CONNECTIONS_MAX,
-        policy::{DELAY_MIN, ReconnectPolicy as Reconnection, ReconnectionLimits, Thousandths},
-    },
-};
+use crate::text::Escaped;
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
 pub const SECTIONS: [(&str, &[&str]); 6] = [

@@ -21,6 +21,7 @@ use crate::{
     },
     clock,
     config::{Config, Mode},
+    domain::latency::format_latency,
     domain::server_clock::ServerClock,
     ledger::standing::Standing,
     markets::csgoroll::{
@@ -31,7 +32,7 @@ use crate::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
     },
-    summary::{format_duration, format_latency},
+    summary::format_duration,
     text::{Escaped, error_chain},
     ws::{
         FeedError, SettingNames,
@@ -90,7 +91,7 @@ fn settings(config: &Config) -> DoctorStep {
         Mode::Dry => "dry",
         Mode::Live => "live",
     };
-    let entries = config.whitelist.entries().len();
+    let entries = config.whitelist.len();
     let noun = if entries == 1 { "entry" } else { "entries" };
     let seen = format!("{mode}, {entries} whitelist {noun}, feed {}", config.endpoints.ws);
     DoctorStep::ok("settings", Duration::ZERO, seen)
@@ -204,10 +205,7 @@ fn failed(name: &'static str, took: Duration, failure: &ReadFailure) -> DoctorSt
 }
 
 fn tls(config: &Config) -> Result<Tls, ReadFailure> {
-    match &config.tls {
-        Some(tls) => Ok(tls.clone()),
-        None => Tls::new().map_err(|_broken_build| ReadFailure::NoCredential),
-    }
+    Tls::from_config(config).map_err(|_broken_build| ReadFailure::NoCredential)
 }
 
 async fn read_user(config: &Config) -> Result<HttpReply, ReadFailure> {

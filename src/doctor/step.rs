@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::summary::{decimal, format_latency};
+use crate::{domain::latency::format_latency, summary::decimal};
 
 /// Names of the steps in JSON, in order of execution.
 pub const STEPS: [&str; 14] = [

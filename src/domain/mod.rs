@@ -1,8 +1,10 @@
 //! Domain types that all modules share: amounts, time, items, listings and outcomes. Pure.
 
 pub mod item_name;
+pub mod latency;
 pub mod money;
 pub mod outcome;
 pub mod server_clock;
 pub mod time;
 pub mod trade;
+pub mod whitelist_entry;

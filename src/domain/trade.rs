@@ -12,9 +12,9 @@ pub use self::id::{TRADE_ID_BYTES_MAX, TradeId};
 
 use crate::{
     domain::item_name::Wear,
+    domain::latency::RxTimestamps,
     domain::money::{Amount, Percent},
     domain::time::UnixMs,
-    latency::RxTimestamps,
 };
 
 /// Status of a listing.

@@ -7,8 +7,8 @@ use std::{fmt, time::Instant};
 use crate::{
     domain::outcome::Outcome,
     domain::trade::TradeId,
-    http_head::ResponseHead,
     markets::csgoroll::answer::{self, TransportResult},
+    net::http_head::ResponseHead,
 };
 
 /// Response to one request, or the cause of its absence.

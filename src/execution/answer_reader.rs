@@ -12,7 +12,7 @@ use super::{
     answer::{HttpResponse, ResponseError},
     chunked_body::ChunkDecoder,
 };
-use crate::http_head::ResponseHead;
+use crate::net::http_head::ResponseHead;
 
 /// Maximum length of a head, and of a trailer section.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         execution::answer::{HttpResponse, ResponseError},
-        http_head::ResponseHead,
+        net::http_head::ResponseHead,
     };
 
     const ACCOUNT: &str = r#"{"data":{"currentUser":{"id":"u"}}}"#;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, fmt::Write as _};
 use super::event::EntrySlot;
 use crate::{
     domain::money::Amount,
-    whitelist::{ItemPattern, WhitelistEntry},
+    domain::whitelist_entry::{ItemPattern, WhitelistEntry},
 };
 
 /// Identity of an entry across edits of the whitelist.
@@ -192,7 +192,7 @@ const ENTRIES_MAX: usize = 4_000_000;
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::{domain::money::Percent, whitelist::WearSet};
+    use crate::{domain::money::Percent, domain::whitelist_entry::WearSet};
 
     /// Creates an entry that matches everything and has no effective limits.
     pub(crate) fn entry(name: Option<&str>) -> WhitelistEntry {

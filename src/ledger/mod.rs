@@ -94,7 +94,7 @@ use crate::{
     domain::outcome::Outcome,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeStatus},
-    whitelist::WhitelistEntry,
+    domain::whitelist_entry::WhitelistEntry,
 };
 
 /// Further effects of an event, besides the change of its own intent.

@@ -46,8 +46,8 @@ use crate::{
     config::Budget,
     domain::outcome::NotSent,
     domain::time::UnixMs,
+    domain::whitelist_entry::WhitelistEntry,
     threads::{Alarm, ThreadGuard, ThreadName},
-    whitelist::WhitelistEntry,
 };
 
 /// File name of the database.

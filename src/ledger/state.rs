@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     config::Budget, domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId,
-    whitelist::WhitelistEntry,
+    domain::whitelist_entry::WhitelistEntry,
 };
 
 /// Maximum number of intents of a ledger.

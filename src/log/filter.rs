@@ -4,10 +4,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::LogError;
-use crate::{
-    config::environment::is_quoted,
-    text::{Escaped, nearest},
-};
+use crate::text::{Escaped, is_quoted, nearest};
 
 /// Target of lines that pass every filter.
 pub const ALWAYS_SHOWN: &str = "sniper::always_shown";

@@ -30,7 +30,7 @@ use crate::{
     clock,
     config::{Credential, Endpoints},
     domain::server_clock::ClockExchange,
-    http_head::ResponseHead,
+    net::http_head::ResponseHead,
 };
 
 /// Maximum length of a response body, both as received and decompressed. A page of 250 listings has

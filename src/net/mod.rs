@@ -8,4 +8,5 @@ pub mod content_encoding;
 pub(crate) mod deadline;
 pub mod dial;
 pub mod http_client;
+pub mod http_head;
 pub mod tls;

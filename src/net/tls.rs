@@ -12,6 +12,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 
+use crate::config::Config;
+
 /// HTTP/1.1 is the only protocol, also for the WebSocket upgrade.
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
@@ -51,6 +53,16 @@ impl Tls {
     /// build.
     pub fn with_root(root: &CertificateDer<'_>) -> Result<Self, TlsError> {
         Self::build(Some(root))
+    }
+
+    /// Trusts Mozilla's roots and the one of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`with_root`](Self::with_root).
+    pub fn from_config(config: &Config) -> Result<Self, TlsError> {
+        let root = config.trusted_root.as_deref().map(CertificateDer::from);
+        Self::build(root.as_ref())
     }
 
     fn build(root: Option<&CertificateDer<'_>>) -> Result<Self, TlsError> {

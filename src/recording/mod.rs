@@ -10,7 +10,7 @@
 //!
 //! A feed appends its messages to a buffer in memory ([`SourceRecorder`]); a separate thread writes
 //! them (`writer`). Files are written through a [`Disk`], so that tests can simulate a full one. A
-//! [`Recording`] returns the messages unchanged and in the order of arrival, and [`replay`] runs
+//! [`Recording`] returns the messages unchanged and in the order of arrival, and [`replay`](crate::commands::replay::replay) runs
 //! the decision engine over them.
 //!
 //! # Invariants
@@ -29,7 +29,6 @@ mod error;
 pub mod line;
 pub mod manifest;
 pub mod names;
-mod play;
 mod queue;
 mod reader;
 mod stream;
@@ -41,7 +40,6 @@ pub use self::{
     disk::{Disk, DiskFile, RealDisk},
     error::RecordingError,
     manifest::{GAPS_MAX, MANIFEST_FILE},
-    play::{ReplayDecision, ReplayResult, ReplayRules, replay},
     queue::{QUEUE_BYTES_MAX, RecordingStatus, SourceRecorder},
     reader::{LINE_BYTES_MAX, RecordedMessage, Recording, RecordingReadError},
     writer::{

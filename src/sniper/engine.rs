@@ -26,13 +26,13 @@ use super::{
 };
 use crate::{
     cache::SetAssocCache,
+    domain::latency::{LatencyBreakdown, RxTimestamps},
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
     execution::answer::SentRequest,
-    latency::{LatencyBreakdown, RxTimestamps},
     ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
     secret,
     whitelist::{Decision, Whitelist},

@@ -10,10 +10,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    domain::latency::{LatencyBreakdown, LatencyHistogram},
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::trade::TradeId,
-    latency::{LatencyBreakdown, LatencyHistogram},
     ledger::{OrderState, StateChange},
 };
 
@@ -123,8 +123,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::domain::latency::RxTimestamps;
     use crate::domain::outcome::{NotSent, RejectReason, Unknown};
-    use crate::latency::RxTimestamps;
 
     const TEN: Amount = Amount::from_cents(1_000);
 

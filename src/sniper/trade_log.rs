@@ -8,17 +8,17 @@ use tracing::{Level, debug, error, info, warn};
 use crate::{
     account::{ReadKind, purchases::UnknownStatus},
     domain::item_name::Wear,
+    domain::latency::LatencyBreakdown,
+    domain::latency::format_latency,
     domain::money::Amount,
     domain::outcome::{NotSent, Outcome},
     domain::time::{UnixMs, format_duration},
     domain::trade::{PaintWear, Trade, TradeId},
-    latency::LatencyBreakdown,
     ledger::{
         Effects, Intent, InvalidTransition, LedgerError, OrderState, Snapshot, StateChange,
         control::ControlRequest,
     },
     markets::csgoroll::account::User,
-    summary::format_latency,
     text::Escaped,
     whitelist::{Decision, Whitelist, WhitelistEntry},
 };

@@ -9,16 +9,15 @@
 //! 3. A decision takes one look-up and one comparison per entry for that item; other entries cost
 //!    nothing.
 
-mod entry;
-mod verdict;
+mod decision;
 
 use std::collections::HashMap;
 
-pub use entry::{ItemPattern, WearSet, WhitelistEntry};
+pub use self::decision::{Decision, Mismatch};
 use foldhash::fast::FixedState;
-pub use verdict::{Decision, Mismatch};
 
 use crate::domain::trade::Trade;
+pub use crate::domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry};
 
 /// Compiled whitelist: entries indexed by item.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +77,7 @@ impl Whitelist {
         let mut decision = Decision::NotListed;
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
-            match verdict::mismatch(entry, trade, price, markup) {
+            match decision::mismatch(entry, trade, price, markup) {
                 None => return Decision::Matched(index),
                 Some(mismatch) => decision = Decision::Mismatched { entry: index, mismatch },
             }

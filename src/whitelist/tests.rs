@@ -181,7 +181,7 @@ fn linear_scan(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
             ItemPattern::Named(item) => *item == trade.item,
         };
         about
-            && verdict::mismatch(
+            && decision::mismatch(
                 entry,
                 trade,
                 trade.total_value.unwrap(),

@@ -125,7 +125,11 @@ impl TcpDial {
     ///
     /// Same as [`new`](Self::new).
     pub(super) fn from_config(config: &Config) -> Result<Self, FeedError> {
-        let dial = Self::new(config.endpoints.ws.clone(), config.tls.clone())?;
+        let tls = match &config.trusted_root {
+            Some(_root) => Some(Tls::from_config(config).map_err(FeedError::TlsSetUp)?),
+            None => None,
+        };
+        let dial = Self::new(config.endpoints.ws.clone(), tls)?;
         let connections = u32::try_from(config.feed.connections.max(1)).unwrap_or(1);
         let spin_budget = config.speed.spin.then(|| SPIN_BUDGET.checked_div(connections)).flatten();
         Ok(Self { spin_budget, ..dial })

@@ -13,11 +13,12 @@ use std::{
 use tracing::{debug, info, warn};
 
 use super::{
-    backfill::{BackfillMessage, BackfillReceiver},
+    backfill::{Backfill, BackfillMessage, BackfillReceiver, BackfillSender, backfill},
     connect::{Dial, TcpDial, open},
     deduplicator::{Deduplicator, Duplicate},
     error::{FeedError, ProtocolViolation},
     gap_tracker::{GapTracker, Seconds},
+    host_cooldown::Hosts,
     metrics::{ConnectionMetrics, FeedMetrics, add},
     protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
     session::{Session, SessionHandler, SessionNotice, now},
@@ -27,9 +28,9 @@ use super::{
 use crate::{
     clock,
     config::{Config, Credential, Generation},
+    domain::latency::RxTimestamps,
     domain::trade::{Trade, TradeEvent},
     json::Cursor,
-    latency::RxTimestamps,
     markets::csgoroll::{
         feed::NextPayload,
         operations::{self, GraphqlOperation, SubscriptionFilters},
@@ -71,9 +72,34 @@ const BACKFILL: usize = usize::MAX;
 
 pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
 
+/// Feed of one market: its configuration, and the state that its connections share and that the rest
+/// of the program reads. Clones share that state.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    pub config: Config,
+    pub metrics: Arc<FeedMetrics>,
+    /// Channel for back-filling gaps; `None` disables back-filling.
+    pub backfill: Option<Arc<Backfill>>,
+    /// Hosts that this process has connected to, with their cooldowns.
+    pub hosts: Hosts,
+}
+
+impl Feed {
+    pub fn new(config: Config) -> Self {
+        Self { config, metrics: Arc::default(), backfill: None, hosts: Hosts::default() }
+    }
+
+    /// Enables back-filling of gaps. Returns the handle of the task that reads the missed listings.
+    pub fn fill_gaps(&mut self) -> BackfillSender {
+        let (backfill, sender) = backfill();
+        self.backfill = Some(Arc::new(backfill));
+        sender
+    }
+}
+
 /// State shared by the connections of one feed.
 pub(super) struct FeedState<'c, F> {
-    pub(super) config: &'c Config,
+    pub(super) feed: &'c Feed,
     pub(super) gap_tracker: GapTracker,
     on_trade: RefCell<F>,
     seen: RefCell<Deduplicator>,
@@ -82,12 +108,13 @@ pub(super) struct FeedState<'c, F> {
 }
 
 impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
-    pub(super) fn new(config: &'c Config, on_trade: F) -> Self {
+    pub(super) fn new(feed: &'c Feed, on_trade: F) -> Self {
+        let Feed { config, metrics, backfill, .. } = feed;
         let stable_after = config.reconnection.limits().stable_after;
-        let gap_tracker = GapTracker::new(Arc::clone(&config.metrics), String::new(), stable_after)
-            .with_backfill(config.backfill.clone(), config.feed.sweep_at_start);
+        let gap_tracker = GapTracker::new(Arc::clone(metrics), String::new(), stable_after)
+            .with_backfill(backfill.clone(), config.feed.sweep_at_start);
         Self {
-            config,
+            feed,
             gap_tracker,
             on_trade: RefCell::new(on_trade),
             seen: RefCell::default(),
@@ -109,14 +136,14 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
         dial: &D,
         credential: Option<&Credential>,
     ) -> Result<FeedSession<D::Stream>, FeedError> {
-        let Config { endpoints, reconnection, .. } = self.config;
+        let Config { endpoints, reconnection, .. } = &self.feed.config;
         let limits = reconnection.limits();
         let sessions = self.sessions.get();
         self.sessions.set(sessions.saturating_add(1));
         let mut subscriptions =
             SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay)
                 .with_sessions_before(sessions);
-        for operation in subscribed_operations(self.config) {
+        for operation in subscribed_operations(&self.feed.config) {
             let is_optional = !operation.is_essential;
             subscriptions
                 .subscribe(Subscription { topic: operation.to_json(), is_optional }, now());
@@ -159,12 +186,13 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
         healthy_on_listing: bool,
         mark_healthy: P,
     ) -> ListingHandler<'_, F, P> {
-        let Self { config, gap_tracker, on_trade, seen, .. } = self;
+        let Self { feed, gap_tracker, on_trade, seen, .. } = self;
+        let Feed { config, metrics, .. } = feed;
         ListingHandler {
-            metrics: &config.metrics,
+            metrics,
             gap_tracker,
             connection,
-            connection_metrics: config.metrics.connections.get(connection),
+            connection_metrics: metrics.connections.get(connection),
             on_trade,
             seen,
             number: self.next_socket_number(),
@@ -413,13 +441,10 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
 /// # Cancel safety
 ///
 /// Cancel safe: `on_trade` is never interrupted. Dropping the future closes the socket.
-pub async fn connect_once(
-    config: &Config,
-    on_trade: impl FnMut(Trade<'_>),
-) -> Result<(), FeedError> {
-    let dial = TcpDial::from_config(config)?;
-    let feed_state = FeedState::new(config, on_trade);
-    let mut session = feed_state.open(&dial, config.credential.as_ref()).await?;
+pub async fn connect_once(feed: &Feed, on_trade: impl FnMut(Trade<'_>)) -> Result<(), FeedError> {
+    let dial = TcpDial::from_config(&feed.config)?;
+    let feed_state = FeedState::new(feed, on_trade);
+    let mut session = feed_state.open(&dial, feed.config.credential.as_ref()).await?;
     info!("Connected");
     let mut handler = feed_state.handler(0, true, || {});
     session.run(&mut handler, &mut ArrivalStats::default()).await.unless_clean()

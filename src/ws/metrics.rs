@@ -14,13 +14,13 @@ use std::{
 };
 
 use super::message_recorder::MessageRecorder;
-use crate::{domain::money::Amount, domain::time::UnixMs};
+use crate::{
+    config::CONNECTIONS_MAX,
+    domain::{money::Amount, time::UnixMs},
+};
 
 /// Number of remembered gaps; older ones are only counted.
 pub const GAPS_MAX: usize = 1_024;
-
-/// Maximum number of connections per feed.
-pub const CONNECTIONS_MAX: usize = 4;
 
 /// An interval without listings: from the last time at which they could arrive to the time at which
 /// they could again. A connection or subscription that is lost before it delivered anything and

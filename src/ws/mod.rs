@@ -36,11 +36,12 @@ pub use self::{
     backfill::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     deduplicator::SEEN_MAX,
     error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
-    feed::connect_once,
+    feed::{Feed, connect_once},
     frames::MESSAGE_BYTES_MAX,
     message_recorder::MessageRecorder,
-    metrics::{CONNECTIONS_MAX, ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},
+    metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},
     recording_loop::{RecordedFeed, record_feed},
     session::{CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
     supervisor::{RetriesExhausted, run_with_dial, run_with_reconnect},
 };
+pub use crate::config::CONNECTIONS_MAX;

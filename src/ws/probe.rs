@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    latency::RxTimestamps,
+    domain::latency::RxTimestamps,
     markets::csgoroll::{feed::NextPayload, operations},
     net::{
         busy_poll::BusyPollStream,
@@ -146,13 +146,13 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
     }
 
     async fn encrypt(&mut self, tcp: TcpStream) -> Result<MaybeTlsStream, StepError> {
-        let Config { endpoints, tls, .. } = self.config;
+        let endpoints = &self.config.endpoints;
         let tcp = BusyPollStream::new(tcp, false);
         let work = async {
             if !endpoints.ws.is_tls() {
                 return Ok((MaybeTlsStream::Plain(tcp), "not needed: loopback".to_owned()));
             }
-            let tls = tls.clone().map_or_else(Tls::new, Ok).map_err(FeedError::TlsSetUp)?;
+            let tls = Tls::from_config(self.config).map_err(FeedError::TlsSetUp)?;
             let name = server_name(endpoints.ws.host()).map_err(FeedError::TlsSetUp)?;
             let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
             let stream = stream.map_err(FeedError::Tls)?;

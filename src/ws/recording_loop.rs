@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
+    domain::latency::RxTimestamps,
     json::RawValue,
-    latency::RxTimestamps,
     net::tls::Tls,
     text::Escaped,
 };

@@ -91,7 +91,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
                             old.close(1_000).await;
                         }
                     };
-                    add(&self.feed_state.config.metrics.rotations, 1);
+                    add(&self.feed_state.feed.metrics.rotations, 1);
                     info!("Connection renewed before its maximum age{tag}");
                     tokio::select! {
                         biased;
@@ -111,7 +111,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         while let Permit::Wait(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
         }
-        add(&self.feed_state.config.metrics.dials, 1);
+        add(&self.feed_state.feed.metrics.dials, 1);
         match self.open().await {
             Ok(successor) => RotationOutcome::Successor(Box::new(successor)),
             Err(error) => {
@@ -124,7 +124,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     /// Returns the wait after a failed rotation: at least a requested `Retry-After`, and after an
     /// error that suspends retries at least the cooldown.
     fn rotation_retry_delay(&self, error: &FeedError) -> Duration {
-        let cooldown = self.feed_state.config.reconnection.limits().circuit_breaker_cooldown;
+        let cooldown = self.feed_state.feed.config.reconnection.limits().circuit_breaker_cooldown;
         let wait_min = match error.retry_decision() {
             RetryDecision::RetryAfter(requested) => requested,
             RetryDecision::Suspend => cooldown,
@@ -149,7 +149,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     /// at random, so that connections do not rotate together.
     fn rotation_time(&self, since: Instant) -> Instant {
         let thousandths = fastrand::u32(800..950);
-        let age = self.feed_state.config.feed.max_age.saturating_mul(thousandths);
+        let age = self.feed_state.feed.config.feed.max_age.saturating_mul(thousandths);
         later(since, age.checked_div(1_000).unwrap_or(age))
     }
 }

@@ -10,14 +10,13 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use super::{
     connect::{Dial, TcpDial},
     error::{FeedError, SettingNames},
-    feed::FeedState,
+    feed::{Feed, FeedState},
     host_cooldown::Host,
-    metrics::CONNECTIONS_MAX,
     reconnector::{Reconnector, fresh_credential},
     watchdog::ArrivalStats,
 };
 use crate::{
-    config::{Config, Credential},
+    config::{CONNECTIONS_MAX, Config, Credential},
     domain::trade::Trade,
 };
 
@@ -40,12 +39,9 @@ pub struct RetriesExhausted {
 /// # Cancel safety
 ///
 /// Cancel safe: `on_trade` is never interrupted. Dropping the future closes the sockets.
-pub async fn run_with_reconnect(
-    config: &Config,
-    on_trade: impl FnMut(Trade<'_>),
-) -> RetriesExhausted {
-    match TcpDial::from_config(config) {
-        Ok(dial) => run_with_dial(config, dial, on_trade).await,
+pub async fn run_with_reconnect(feed: &Feed, on_trade: impl FnMut(Trade<'_>)) -> RetriesExhausted {
+    match TcpDial::from_config(&feed.config) {
+        Ok(dial) => run_with_dial(feed, dial, on_trade).await,
         Err(error) => RetriesExhausted { attempts: 0, last: Some(error) },
     }
 }
@@ -56,19 +52,18 @@ pub async fn run_with_reconnect(
 ///
 /// Cancel safe, like [`run_with_reconnect`].
 pub async fn run_with_dial<D: Dial>(
-    config: &Config,
+    feed: &Feed,
     dial: D,
     on_trade: impl FnMut(Trade<'_>),
 ) -> RetriesExhausted {
     let supervisor = Supervisor {
-        host: config.hosts.host(&dial.host(), &config.reconnection),
+        host: feed.hosts.host(&dial.host(), &feed.config.reconnection),
         dial,
-        credential: RefCell::new(config.credential.clone()),
-        feed_state: FeedState::new(config, on_trade),
+        credential: RefCell::new(feed.config.credential.clone()),
+        feed_state: FeedState::new(feed, on_trade),
     };
     let backfilling = async {
-        if let Some(receiver) =
-            config.backfill.as_ref().and_then(|backfill| backfill.take_receiver())
+        if let Some(receiver) = feed.backfill.as_ref().and_then(|backfill| backfill.take_receiver())
         {
             supervisor.feed_state.run_backfill(receiver).await;
         }
@@ -92,7 +87,7 @@ pub(super) struct Supervisor<'c, D, F> {
 impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     /// Runs all connections; returns when each of them has given up.
     async fn run_all(&self) -> RetriesExhausted {
-        let connections = self.feed_state.config.feed.connections.clamp(1, CONNECTIONS_MAX);
+        let connections = self.feed_state.feed.config.feed.connections.clamp(1, CONNECTIONS_MAX);
         if connections == 1 {
             return self.run_connection(0).await;
         }
@@ -107,7 +102,8 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
 
     /// Runs one connection and reconnects it.
     async fn run_connection(&self, connection: usize) -> RetriesExhausted {
-        let Config { feed, reconnection, metrics, credential_source, .. } = self.feed_state.config;
+        let Feed { config, metrics, .. } = self.feed_state.feed;
+        let Config { feed, reconnection, credential_source, .. } = config;
         let tag = match feed.connections {
             0 | 1 => String::new(),
             _ => format!(" [connection {}]", connection.saturating_add(1)),

@@ -8,7 +8,7 @@ use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::error::{FeedError, UpgradeRejection};
-use crate::{config::Credential, domain::time::UnixMs, http_head::ResponseHead};
+use crate::{config::Credential, domain::time::UnixMs, net::http_head::ResponseHead};
 
 /// Maximum size of the response head in bytes, interim responses included.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -31,7 +31,7 @@ use sniper::{
     ledger::{Ledger, control, status::AccountFailure},
     net::tls::Tls,
     sniper::{Engine, Executor, Now},
-    ws::{self, policy::ReconnectPolicy},
+    ws::{self, Feed, policy::ReconnectPolicy},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -391,7 +391,8 @@ async fn run_feed(
         ..Config::new(endpoints, "unused")
     };
     config.feed.sweep_at_start = sweep_at_start;
-    let filler = config.fill_gaps();
+    let mut feed = Feed::new(config);
+    let filler = feed.fill_gaps();
     let reader = anonymous_reader(market);
     let delivered = std::cell::RefCell::new(Vec::new());
     let enough = tokio::sync::Notify::new();
@@ -404,7 +405,7 @@ async fn run_feed(
     };
     let all = async {
         tokio::select! {
-            gave_up = ws::run_with_reconnect(&config, on_trade) => unreachable!("{gave_up}"),
+            gave_up = ws::run_with_reconnect(&feed, on_trade) => unreachable!("{gave_up}"),
             () = fill_gaps(&reader, filler) => unreachable!("the feed is gone"),
             () = enough.notified() => {}
         }

@@ -107,7 +107,7 @@ fn without_files_the_defaults_are_a_dry_run_with_an_empty_whitelist() {
     assert_eq!(loaded.config.mode, Mode::Dry);
     assert_eq!(loaded.config.endpoints.ws.to_string(), "wss://router.csgoroll.com/ws");
     assert_eq!(loaded.config.endpoints.http.to_string(), "https://router.csgoroll.com/graphql");
-    assert!(loaded.config.whitelist.entries().is_empty());
+    assert!(loaded.config.whitelist.is_empty());
     assert_eq!((loaded.config.credential, loaded.config_file), (None, None));
     assert_eq!(loaded.warnings, []);
 }
@@ -121,7 +121,7 @@ fn both_example_files_are_valid_without_changes() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.mode, Mode::Dry);
     assert_eq!(loaded.config.endpoints, Workspace::new().loaded().config.endpoints);
-    assert_eq!(loaded.config.whitelist.entries().len(), 1);
+    assert_eq!(loaded.config.whitelist.len(), 1);
 }
 
 #[test]
@@ -382,8 +382,7 @@ fn a_json_whitelist_is_appended_and_resolved_relative_to_the_config_file() {
         .file("conf/w/w.json", r#"{"whitelist": [{"item": "y", "max_price": 6}]}"#)
         .named("conf/my.toml");
     let loaded = workspace.loaded();
-    let labels: Vec<&str> =
-        loaded.config.whitelist.entries().iter().map(|entry| entry.label()).collect();
+    let labels: Vec<&str> = loaded.config.whitelist.iter().map(|entry| entry.label()).collect();
     assert_eq!(labels, ["x", "y"]);
     assert_eq!(
         lines(&loaded.warnings),
@@ -423,7 +422,7 @@ fn a_byte_order_mark_and_crlf_line_ends_are_accepted() {
     let loaded = workspace.loaded();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.endpoints.origin, "https://a.example");
-    assert_eq!(loaded.config.whitelist.entries().len(), 1);
+    assert_eq!(loaded.config.whitelist.len(), 1);
 }
 
 #[test]

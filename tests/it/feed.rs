@@ -27,7 +27,7 @@ use sniper::{
     config::{Config, Endpoints},
     domain::trade::Trade,
     ws::{
-        self, FeedError, RetriesExhausted,
+        self, Feed, FeedError, RetriesExhausted,
         policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},
     },
 };
@@ -56,16 +56,16 @@ pub(crate) fn config(server: &str, limits: ReconnectionLimits) -> Config {
 }
 
 /// Runs one connection to its end. Returns the delivered listing ids and the result.
-pub(crate) async fn once(config: &Config) -> (Vec<String>, Result<(), FeedError>) {
+pub(crate) async fn once(feed: &Feed) -> (Vec<String>, Result<(), FeedError>) {
     let mut ids = Vec::new();
-    let connection = ws::connect_once(config, |trade| ids.push(trade.id.to_string()));
+    let connection = ws::connect_once(feed, |trade| ids.push(trade.id.to_string()));
     let ended =
         tokio::time::timeout(WAIT_MAX, connection).await.expect("the connection never ended");
     (ids, ended)
 }
 
 /// Runs the feed until the condition holds for the delivered listing ids, and returns them.
-pub(crate) async fn until(config: &Config, condition: impl Fn(&[String]) -> bool) -> Vec<String> {
+pub(crate) async fn until(feed: &Feed, condition: impl Fn(&[String]) -> bool) -> Vec<String> {
     let ids = RefCell::new(Vec::new());
     let reached = tokio::sync::Notify::new();
     let on_trade = |trade: Trade<'_>| {
@@ -75,7 +75,7 @@ pub(crate) async fn until(config: &Config, condition: impl Fn(&[String]) -> bool
         }
     };
     tokio::select! {
-        gave_up = ws::run_with_reconnect(config, on_trade) => panic!("gave up: {gave_up}"),
+        gave_up = ws::run_with_reconnect(feed, on_trade) => panic!("gave up: {gave_up}"),
         () = reached.notified() => {}
         () = tokio::time::sleep(WAIT_MAX) => {
             panic!("not reached with {:?}", ids.borrow());
@@ -85,17 +85,17 @@ pub(crate) async fn until(config: &Config, condition: impl Fn(&[String]) -> bool
 }
 
 /// Runs the feed until another future completes.
-pub(crate) async fn during<T>(config: &Config, other: impl Future<Output = T>) -> T {
+pub(crate) async fn during<T>(feed: &Feed, other: impl Future<Output = T>) -> T {
     tokio::select! {
-        gave_up = ws::run_with_reconnect(config, |_| {}) => panic!("gave up: {gave_up}"),
+        gave_up = ws::run_with_reconnect(feed, |_| {}) => panic!("gave up: {gave_up}"),
         done = other => done,
         () = tokio::time::sleep(WAIT_MAX) => panic!("the future never completed"),
     }
 }
 
 /// Runs the feed until its retries are exhausted.
-pub(crate) async fn until_given_up(config: &Config) -> RetriesExhausted {
-    let run = ws::run_with_reconnect(config, |_| {});
+pub(crate) async fn until_given_up(feed: &Feed) -> RetriesExhausted {
+    let run = ws::run_with_reconnect(feed, |_| {});
     tokio::time::timeout(WAIT_MAX, run).await.expect("the feed never gave up")
 }
 

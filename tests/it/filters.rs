@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "an error fails the test")]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sniper::{
     config::{Config, Credential, Endpoints, Generation, Sources},
     domain::money::Amount,
     domain::trade::TradeEvent,
     sim::{Rate, SimServer, SimSettings, demo::WHITELIST},
-    whitelist::Decision,
+    whitelist::{Decision, Whitelist},
     ws,
 };
 use tokio::sync::Notify;
@@ -42,11 +42,12 @@ async fn server_filters_omit_only_listings_that_no_entry_can_match() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(&market, &directory);
     assert!(config.feed.server_filters && config.feed.generation == Generation::B);
-    let dearest = config.whitelist.entries().iter().map(|entry| entry.max_price).max().unwrap();
-    let wanted = Arc::clone(&config.whitelist);
+    let dearest = config.whitelist.iter().map(|entry| entry.max_price).max().unwrap();
+    let wanted = Whitelist::new(config.whitelist.to_vec());
+    let feed = ws::Feed::new(config);
     let (mut seen, mut matched) = (0_u64, 0_u64);
     let enough = Notify::new();
-    let listen = ws::run_with_reconnect(&config, |trade| {
+    let listen = ws::run_with_reconnect(&feed, |trade| {
         // Updates are sent for all listings, filtered or not.
         if trade.event != TradeEvent::Listed {
             return;

@@ -15,6 +15,7 @@ mod filters;
 mod kills;
 mod market;
 mod session;
+mod structure;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tidy;

@@ -15,7 +15,7 @@ const STD_NAMES: [&str; 20] = [
     "Future", "Hash", "Instant", "Iterator", "Option", "Ord", "Ordering", "Path", "Rc", "Vec",
 ];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
-const SOURCE_LINES_MAX: usize = 27_000;
+const SOURCE_LINES_MAX: usize = 35_000;
 
 fn sources() -> Vec<Source> {
     files("src", "rs")

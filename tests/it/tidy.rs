@@ -374,7 +374,7 @@ fn module_names(source: &Source) -> Vec<String> {
 
 /// `main.rs` runs the whole bot with one call.
 fn one_call(source: &Source) -> Vec<String> {
-    const CALL: &str = "ws::run_with_reconnect(&config, |trade| sniper.consider(trade))";
+    const CALL: &str = "ws::run_with_reconnect(&feed, |trade| sniper.consider(trade))";
     let calls = source.code().filter(|line| line.contains(CALL)).count();
     if source.path != "src/main.rs" || calls == 1 {
         return Vec::new();
@@ -476,7 +476,7 @@ fn each_rule_detects_a_violation() {
     assert_detects(
         one_call,
         "src/main.rs",
-        "fn main() {\n    // ws::run_with_reconnect(&config, |trade| …)\n}",
+        "fn main() {\n    // ws::run_with_reconnect(&feed, |trade| …)\n}",
     );
     assert_detects(direct_dials, "src/a.rs", "let stream = TcpStream::connect(address).await?;");
     assert_detects(direct_dials, "src/a.rs", "let found = lookup_host((host, port)).await?;");

@@ -10,7 +10,7 @@ use crate::{
     domain::item_name::Wear,
     domain::money::{Amount, Percent},
     domain::trade::PaintWear,
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
+    domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 const EXAMPLE: &str = include_str!("../../../sniper.example.toml");

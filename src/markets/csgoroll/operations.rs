@@ -9,7 +9,7 @@ use crate::{
     config::Generation,
     domain::money::{Amount, Percent},
     domain::trade::TradeId,
-    whitelist::Whitelist,
+    domain::whitelist_entry::WhitelistEntry,
 };
 
 /// Maximum number of listings on a page (source: public clients).
@@ -111,8 +111,7 @@ pub struct SubscriptionFilters {
 impl SubscriptionFilters {
     /// Returns the narrowest filters that exclude no listing that an entry could match; `None` for an
     /// empty whitelist.
-    pub fn of(whitelist: &Whitelist) -> Option<Self> {
-        let entries = whitelist.entries();
+    pub fn of(entries: &[WhitelistEntry]) -> Option<Self> {
         Some(Self {
             min_price: entries.iter().map(|entry| entry.min_price).min()?,
             max_price: entries.iter().map(|entry| entry.max_price).max()?,
@@ -268,12 +267,12 @@ mod tests {
             max_markup: Percent::from_hundredths(markup),
             ..entry()
         };
-        let whitelist = Whitelist::new(vec![bounds(100, 1_250, 0), bounds(50, 900, 150)]);
-        let filters = SubscriptionFilters::of(&whitelist).unwrap();
+        let entries = [bounds(100, 1_250, 0), bounds(50, 900, 150)];
+        let filters = SubscriptionFilters::of(&entries).unwrap();
         assert_eq!(filters.min_price, Amount::from_cents(50));
         assert_eq!(filters.max_price, Amount::from_cents(1_250));
         assert_eq!(filters.max_markup, Percent::from_hundredths(150));
-        assert_eq!(SubscriptionFilters::of(&Whitelist::default()), None);
+        assert_eq!(SubscriptionFilters::of(&[]), None);
         let operation = filtered_listings(filters);
         assert_eq!(
             operation.variables,

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     clock,
+    domain::latency::RxTimestamps,
     json::RawValue,
-    latency::RxTimestamps,
     text::Escaped,
     ws::{
         gap_tracker::{GapTracker, Seconds},

@@ -7,14 +7,13 @@
 
 mod backoff;
 mod breaker;
-mod limits;
 mod retry_decision;
 
 pub use self::{
     backoff::{AttemptResult, Backoff, DelayReason, FLAPS_MAX, NextAttempt},
     breaker::{BreakerChange, CircuitBreaker, Permit},
-    limits::{
-        DELAY_MIN, DURATION_MAX, PolicyError, ReconnectPolicy, ReconnectionLimits, Thousandths,
-    },
     retry_decision::{RETRY_AFTER_MAX, RetryDecision, of_close, of_status},
+};
+pub use crate::config::reconnection::{
+    DELAY_MIN, DURATION_MAX, PolicyError, ReconnectPolicy, ReconnectionLimits, Thousandths,
 };

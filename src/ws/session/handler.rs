@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
+    domain::latency::RxTimestamps,
     json::{FromCursor, JsonError, RawValue},
-    latency::RxTimestamps,
     ws::protocol::{OperationId, Subscription},
 };
 

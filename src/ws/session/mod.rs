@@ -46,7 +46,7 @@ use super::{
     watchdog::ArrivalStats,
 };
 use crate::{
-    latency::RxTimestamps,
+    domain::latency::RxTimestamps,
     net::deadline::{CATCH_UP_MAX, DriverTick},
 };
 

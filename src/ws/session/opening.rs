@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, handler::NoopHandler, now};
 use crate::{
     clock,
-    latency::RxTimestamps,
+    domain::latency::RxTimestamps,
     ws::{error::FeedError, frames::WsMessage, protocol::FeedProtocol, watchdog::Watchdog},
 };
 

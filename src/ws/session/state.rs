@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock,
-    latency::RxTimestamps,
+    domain::latency::RxTimestamps,
     text::Escaped,
     ws::{
         error::FeedError,

@@ -9,15 +9,19 @@ use std::{
 
 use sniper::{
     capture::source::CaptureSource,
-    commands::{record::SessionRecording, session::TradingSession},
+    commands::{
+        record::SessionRecording,
+        replay::{ReplayRules, replay},
+        session::TradingSession,
+    },
     config::{Config, Credential, Endpoints, Mode, Sources},
     domain::trade::TradeEvent,
     recording::{
-        ActiveRecording, Disk, RealDisk, Recording, RecordingConfig, ReplayRules, StreamSource,
-        disk::DiskFile, replay,
+        ActiveRecording, Disk, RealDisk, Recording, RecordingConfig, StreamSource, disk::DiskFile,
     },
     sim::{self, Rate, SimServer, SimSettings},
-    ws,
+    whitelist::Whitelist,
+    ws::{self, Feed},
 };
 use tempfile::TempDir;
 
@@ -71,18 +75,21 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
         SimSettings { rate: Rate::per_second(200), held_permille: 0, ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let workspace = TempDir::new().unwrap();
-    let mut config = Config { credential: None, ..config(&market, &workspace) };
-    let filler = config.fill_gaps();
+    let config = Config { credential: None, ..config(&market, &workspace) };
+    let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
+    let budget = config.budget.clone();
+    let mut feed = Feed::new(config);
+    let filler = feed.fill_gaps();
     // Back-filled listings arrive over HTTP and are not part of a recording of the feed.
-    config.backfill = None;
-    let session = TradingSession::start(&config, filler).unwrap();
-    let recording = SessionRecording::start(&config, true).unwrap();
+    feed.backfill = None;
+    let session = TradingSession::start(&feed, filler).unwrap();
+    let recording = SessionRecording::start(&feed, true).unwrap();
     let sniper = session.sniper();
     let decided = RefCell::new(Vec::new());
-    let feed = ws::run_with_reconnect(&config, |trade| {
+    let running = ws::run_with_reconnect(&feed, |trade| {
         if trade.event != TradeEvent::Updated {
-            let verdict = config.whitelist.decide(&trade);
-            decided.borrow_mut().push((trade.id.to_string(), format!("{verdict:?}")));
+            let decision = whitelist.decide(&trade);
+            decided.borrow_mut().push((trade.id.to_string(), format!("{decision:?}")));
         }
         sniper.consider(trade);
     });
@@ -96,7 +103,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
         }
     };
     tokio::select! {
-        gave_up = feed => panic!("{gave_up}"),
+        gave_up = running => panic!("{gave_up}"),
         reached = tokio::time::timeout(DEADLINE, enough) => reached.unwrap(),
     }
     recording.finish("enough".to_owned(), true);
@@ -105,8 +112,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     let directory = sessions(&workspace.path().join("data/recordings")).pop().unwrap();
     let recording = Recording::open(&directory).unwrap();
     assert!(recording.is_complete());
-    let rules =
-        ReplayRules { whitelist: Arc::clone(&config.whitelist), budget: config.budget.clone() };
+    let rules = ReplayRules { whitelist: Arc::clone(&whitelist), budget };
     let replay = || {
         let mut decided = Vec::new();
         let played = replay(&recording, &rules, |decision| {
@@ -187,22 +193,22 @@ async fn a_blocked_disk_does_not_delay_orders() {
         SimSettings { rate: Rate::per_second(100), rivals: None, ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let workspace = TempDir::new().unwrap();
-    let mut config = Config { mode: Mode::Live, ..config(&market, &workspace) };
-    let filler = config.fill_gaps();
+    let mut feed = Feed::new(Config { mode: Mode::Live, ..config(&market, &workspace) });
+    let filler = feed.fill_gaps();
     let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
     let source = StreamSource {
         name: source.name,
-        address: config.endpoints.ws.to_string(),
+        address: feed.config.endpoints.ws.to_string(),
         symbol: source.symbol,
         stream: source.stream,
     };
     let setup = RecordingConfig::new(workspace.path().join("rec"), vec![source]);
     let recording = ActiveRecording::start(setup, disk.clone()).unwrap();
-    assert!(config.metrics.set_recorder(recording.recorder(0)));
-    let mut session = TradingSession::start(&config, filler).unwrap();
+    assert!(feed.metrics.set_recorder(recording.recorder(0)));
+    let mut session = TradingSession::start(&feed, filler).unwrap();
     let sniper = session.sniper();
     let mut stop = sniper::shutdown::Shutdown::listen(None).unwrap();
-    let feed = ws::run_with_reconnect(&config, |trade| sniper.consider(trade));
+    let running = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
     let enough = async {
         while sniper.with_engine(|engine| engine.stats().bought) < 5 {
             poll_delay().await;
@@ -210,7 +216,7 @@ async fn a_blocked_disk_does_not_delay_orders() {
     };
     tokio::select! {
         ended = session.run(&mut stop) => panic!("{ended}"),
-        gave_up = feed => panic!("{gave_up}"),
+        gave_up = running => panic!("{gave_up}"),
         reached = tokio::time::timeout(DEADLINE, enough) => reached.unwrap(),
     }
     let written = manifest(recording.directory()).unwrap();

@@ -12,7 +12,7 @@ use std::{
 use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
-    ws::{self, Gap},
+    ws::{self, Feed, Gap},
 };
 use tokio::sync::Notify;
 
@@ -23,12 +23,12 @@ use super::{
 };
 
 /// Runs the feed until at least `at_least` gaps were recorded and none is open, and returns them.
-async fn gaps(config: &Config, at_least: usize) -> Vec<Gap> {
+async fn gaps(feed: &Feed, at_least: usize) -> Vec<Gap> {
     let is_reached = || {
-        let gaps = config.metrics.gap_list();
+        let gaps = feed.metrics.gap_list();
         (gaps.len() >= at_least && gaps.iter().all(|gap| gap.data_at.is_some())).then_some(gaps)
     };
-    let found = super::during(config, async {
+    let found = super::during(feed, async {
         loop {
             if let Some(gaps) = is_reached() {
                 return gaps;
@@ -55,17 +55,17 @@ async fn an_ended_and_renewed_subscription_is_a_gap() {
             peer.read_until_close().await;
         })
         .await;
-        let config = config(&server.address, quick());
-        let gaps = gaps(&config, 1).await;
+        let feed = Feed::new(config(&server.address, quick()));
+        let gaps = gaps(&feed, 1).await;
         assert_eq!((gaps.len(), server.dials()), (1, 1));
         assert_eq!(gaps[0].attempts, 0, "nothing was dialled");
         assert!(gaps[0].cause.contains(cause), "{gaps:?}");
         // The subscription is renewed after `initial_delay`.
         assert!(gaps[0].lasted >= Duration::from_millis(250), "{gaps:?}");
-        let downtime = config.metrics.downtime(std::time::Instant::now());
+        let downtime = feed.metrics.downtime(std::time::Instant::now());
         assert_eq!((downtime.gaps, downtime.is_open), (1, false));
         assert_eq!((downtime.total, downtime.longest), (gaps[0].lasted, gaps[0].lasted));
-        assert_eq!(config.metrics.reconnects.load(Relaxed), 0);
+        assert_eq!(feed.metrics.reconnects.load(Relaxed), 0);
         log.assert_contains("Resubscribed after 0.");
     }
 }
@@ -82,8 +82,8 @@ async fn listings_missed_by_an_ended_subscription_are_back_filled() {
         peer.read_until_close().await;
     })
     .await;
-    let (backfill, mut filler) = ws::backfill();
-    let config = Config { backfill: Some(Arc::new(backfill)), ..config(&server.address, quick()) };
+    let mut feed = Feed::new(config(&server.address, quick()));
+    let mut filler = feed.fill_gaps();
     let filling = tokio::spawn(async move {
         let want = filler.next_request().await.unwrap();
         assert!(want.number == 1 && want.since.is_some(), "{want:?}");
@@ -104,7 +104,7 @@ async fn listings_missed_by_an_ended_subscription_are_back_filled() {
         }
     };
     tokio::select! {
-        gave_up = ws::run_with_reconnect(&config, on_trade) => panic!("{gave_up}"),
+        gave_up = ws::run_with_reconnect(&feed, on_trade) => panic!("{gave_up}"),
         () = logged => {}
         () = tokio::time::sleep(WAIT_MAX) => panic!("{:?}\n{}", seen.borrow(), log.text()),
     }
@@ -112,7 +112,7 @@ async fn listings_missed_by_an_ended_subscription_are_back_filled() {
     let mut ids = seen.into_inner();
     ids.sort();
     assert_eq!(ids, ["after", "before", "hidden"]);
-    assert_eq!(config.metrics.gaps.load(Relaxed), 1);
+    assert_eq!(feed.metrics.gaps.load(Relaxed), 1);
 }
 
 #[tokio::test]
@@ -129,8 +129,8 @@ async fn losing_the_connection_of_an_ended_subscription_is_the_same_gap() {
         }
     })
     .await;
-    let config = config(&server.address, quick());
-    let gaps = gaps(&config, 1).await;
+    let feed = Feed::new(config(&server.address, quick()));
+    let gaps = gaps(&feed, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1), "{gaps:?}");
     assert!(gaps[0].cause.contains("completed by the site"), "{gaps:?}");
 }
@@ -152,8 +152,8 @@ async fn a_connection_without_listings_does_not_end_a_gap() {
         peer.close(1_012, "").await;
     })
     .await;
-    let config = config(&server.address, quick());
-    let gaps = gaps(&config, 1).await;
+    let feed = Feed::new(config(&server.address, quick()));
+    let gaps = gaps(&feed, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 3), "{gaps:?}");
     // The delays are 0.25 s, 0.25 s and 0.5 s.
     assert!(gaps[0].lasted >= Duration::from_millis(1_000), "{gaps:?}");
@@ -185,8 +185,8 @@ async fn an_ended_subscription_is_no_gap_while_another_connection_delivers() {
     })
     .await;
     let feed = FeedConfig { connections: 2, ..FeedConfig::default() };
-    let config = Config { feed, ..config(&server.address, quick()) };
-    until(&config, |ids| ids.iter().any(|id| id == "last")).await;
-    assert_eq!(config.metrics.gap_list(), []);
-    assert_eq!(config.metrics.ended.load(Relaxed), 1);
+    let feed = Feed::new(Config { feed, ..config(&server.address, quick()) });
+    until(&feed, |ids| ids.iter().any(|id| id == "last")).await;
+    assert_eq!(feed.metrics.gap_list(), []);
+    assert_eq!(feed.metrics.ended.load(Relaxed), 1);
 }

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use sniper::{
     config::{Config, Credential, FeedConfig, Generation},
+    domain::latency::RxTimestamps,
     domain::money::Amount,
-    latency::RxTimestamps,
-    ws::{self, FeedError},
+    ws::{self, Feed, FeedError},
 };
 
 use super::{
@@ -29,7 +29,7 @@ async fn generation_b_is_requested_and_a_batch_yields_many_trades() {
         assert_eq!(peer.close(1_000, "").await, Frame::Close(Some(1_000)));
     })
     .await;
-    let (ids, ended) = once(&config(&server.address, quick())).await;
+    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a", "b", "c"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -47,7 +47,7 @@ async fn generation_a_is_requested_if_configured() {
     })
     .await;
     let feed = FeedConfig { generation: Generation::A, ..FeedConfig::default() };
-    let (ids, _) = once(&Config { feed, ..config(&server.address, quick()) }).await;
+    let (ids, _) = once(&Feed::new(Config { feed, ..config(&server.address, quick()) })).await;
     assert_eq!(ids, ["a"]);
 }
 
@@ -66,7 +66,8 @@ async fn the_upgrade_sends_cookie_origin_user_agent_and_subprotocol() {
     })
     .await;
     let credential = Credential::from_session("s%3Aabc").ok();
-    let (_, ended) = once(&Config { credential, ..config(&server.address, quick()) }).await;
+    let (_, ended) =
+        once(&Feed::new(Config { credential, ..config(&server.address, quick()) })).await;
     assert!(ended.is_ok(), "{ended:?}");
 }
 
@@ -85,7 +86,7 @@ async fn only_connection_init_and_pongs_precede_the_ack() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&config(&server.address, quick())).await;
+    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -105,7 +106,7 @@ async fn websocket_and_protocol_pings_are_answered_with_their_payload() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&config(&server.address, quick())).await;
+    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert_eq!(ids.len(), 50);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -127,9 +128,9 @@ async fn an_ended_subscription_is_renewed_on_the_same_connection_with_a_new_id()
         peer.read_until_close().await;
     })
     .await;
-    let config = config(&server.address, quick());
-    assert_eq!(until(&config, |ids| !ids.is_empty()).await, ["a"]);
-    assert_eq!(config.metrics.ended.load(Relaxed), 2);
+    let feed = Feed::new(config(&server.address, quick()));
+    assert_eq!(until(&feed, |ids| !ids.is_empty()).await, ["a"]);
+    assert_eq!(feed.metrics.ended.load(Relaxed), 2);
     assert_eq!(server.dials(), 1);
 }
 
@@ -150,7 +151,7 @@ async fn an_error_of_an_optional_subscription_does_not_affect_listings() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&config(&server.address, quick())).await;
+    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a", "b"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -184,14 +185,14 @@ async fn unreadable_messages_are_dropped_and_counted_without_a_reconnect() {
         peer.close(1_000, "").await;
     })
     .await;
-    let config = config(&server.address, quick());
-    let (ids, ended) = once(&config).await;
+    let feed = Feed::new(config(&server.address, quick()));
+    let (ids, ended) = once(&feed).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
-    assert_eq!(config.metrics.malformed.load(Relaxed), 8);
-    assert_eq!(config.metrics.unknown.load(Relaxed), 2);
-    assert_eq!(config.metrics.unreadable.load(Relaxed), 1);
-    assert_eq!(config.metrics.errors(), 11);
+    assert_eq!(feed.metrics.malformed.load(Relaxed), 8);
+    assert_eq!(feed.metrics.unknown.load(Relaxed), 2);
+    assert_eq!(feed.metrics.unreadable.load(Relaxed), 1);
+    assert_eq!(feed.metrics.errors(), 11);
 }
 
 #[tokio::test]
@@ -207,9 +208,9 @@ async fn graphql_errors_do_not_end_the_subscription() {
         peer.close(1_000, "").await;
     })
     .await;
-    let config = config(&server.address, quick());
-    assert_eq!(once(&config).await.0, ["a"]);
-    assert_eq!(config.metrics.graphql_errors.load(Relaxed), 1);
+    let feed = Feed::new(config(&server.address, quick()));
+    assert_eq!(once(&feed).await.0, ["a"]);
+    assert_eq!(feed.metrics.graphql_errors.load(Relaxed), 1);
 }
 
 #[tokio::test]
@@ -224,10 +225,10 @@ async fn a_pushed_balance_is_recorded() {
         peer.close(1_000, "").await;
     })
     .await;
-    let config = config(&server.address, quick());
-    let (ids, _) = once(&config).await;
+    let feed = Feed::new(config(&server.address, quick()));
+    let (ids, _) = once(&feed).await;
     assert!(ids.is_empty());
-    assert_eq!(config.metrics.balance(), Some((Amount::from_cents(1_234), 1)));
+    assert_eq!(feed.metrics.balance(), Some((Amount::from_cents(1_234), 1)));
 }
 
 #[tokio::test]
@@ -243,7 +244,7 @@ async fn a_frame_in_the_same_segment_as_the_upgrade_is_read() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&config(&server.address, quick())).await;
+    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -267,7 +268,7 @@ async fn segments_of_one_byte_are_parsed() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&config(&server.address, quick())).await;
+    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -282,8 +283,8 @@ async fn a_listing_carries_its_receive_timestamps() {
     .await;
     let started = std::time::Instant::now();
     let mut arrival = None;
-    let config = config(&server.address, quick());
-    let ended = ws::connect_once(&config, |trade| arrival = trade.arrival).await;
+    let feed = Feed::new(config(&server.address, quick()));
+    let ended = ws::connect_once(&feed, |trade| arrival = trade.arrival).await;
     assert!(ended.is_ok());
     let RxTimestamps { polled, read, framed } = arrival.unwrap();
     let moments = [started, polled, read, framed, std::time::Instant::now()];
@@ -299,6 +300,6 @@ async fn a_connection_error_message_ends_the_session_with_an_error() {
         peer.read_until_close().await;
     })
     .await;
-    let (_, ended) = once(&config(&server.address, quick())).await;
+    let (_, ended) = once(&Feed::new(config(&server.address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::SessionRefused { .. })), "{ended:?}");
 }

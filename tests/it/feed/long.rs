@@ -14,7 +14,7 @@ use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
     ws::{
-        self, FeedError,
+        self, Feed, FeedError,
         connect::{ConnectProgress, Dial},
         policy::{ReconnectionLimits, Thousandths},
     },
@@ -81,11 +81,11 @@ fn default_config() -> Config {
 }
 
 /// Runs the feed for `duration` and returns the delivered listing ids.
-async fn run(config: &Config, dialer: &MemoryDialer, duration: Duration) -> Vec<String> {
+async fn run(feed: &Feed, dialer: &MemoryDialer, duration: Duration) -> Vec<String> {
     let ids = RefCell::new(Vec::new());
     let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.to_string());
     tokio::select! {
-        gave_up = ws::run_with_dial(config, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
+        gave_up = ws::run_with_dial(feed, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
         () = sleep(duration) => {}
     }
     ids.into_inner()
@@ -106,8 +106,8 @@ async fn ten_hours_without_listings_cause_no_reconnect() {
             peer.read_until_close().await;
         }
     });
-    let config = Config { feed: without_rotation(), ..default_config() };
-    run(&config, &dialer, 10 * HOUR + Duration::from_secs(10)).await;
+    let feed = Feed::new(Config { feed: without_rotation(), ..default_config() });
+    run(&feed, &dialer, 10 * HOUR + Duration::from_secs(10)).await;
     assert_eq!(dialer.dials(), 2);
     log.assert_contains("Stable session. Backoff reset to 1s.");
     log.assert_contains("(attempt 1)");
@@ -124,10 +124,10 @@ async fn a_silent_socket_is_detected_within_ten_seconds() {
         peer.subscribed().await;
         std::future::pending::<()>().await;
     });
-    let config = default_config();
-    run(&config, &dialer, Duration::from_millis(10_100)).await;
+    let feed = Feed::new(default_config());
+    run(&feed, &dialer, Duration::from_millis(10_100)).await;
     assert_eq!(dialer.dials(), 2);
-    let gaps = config.metrics.gap_list();
+    let gaps = feed.metrics.gap_list();
     assert!(gaps[0].cause.contains("silent for 9s"), "{gaps:?}");
     assert!(gaps[0].lasted >= Duration::from_secs(9), "counted from the last proof of life");
 }
@@ -144,7 +144,7 @@ async fn a_server_that_answers_only_websocket_pings_is_detected() {
             }
         }
     });
-    run(&default_config(), &dialer, Duration::from_millis(10_100)).await;
+    run(&Feed::new(default_config()), &dialer, Duration::from_millis(10_100)).await;
     assert_eq!(dialer.dials(), 2);
 }
 
@@ -171,10 +171,10 @@ async fn a_connection_without_data_is_resubscribed_and_then_replaced() {
         assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
     });
     let duration = Duration::from_secs(100 + 60);
-    let config = default_config();
-    let ids = run(&config, &dialer, duration).await;
+    let feed = Feed::new(default_config());
+    let ids = run(&feed, &dialer, duration).await;
     assert!(dialer.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", dialer.dials());
-    let gaps = config.metrics.gap_list();
+    let gaps = feed.metrics.gap_list();
     assert_eq!(gaps.len(), 1);
     // The server answered all pings. The last listing came 30 s before the disconnect.
     assert!(gaps[0].lasted >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
@@ -204,7 +204,7 @@ async fn a_subscription_without_listings_is_renewed_on_the_same_connection() {
             }
         }
     });
-    run(&Config { feed: without_rotation(), ..default_config() }, &dialer, HOUR).await;
+    run(&Feed::new(Config { feed: without_rotation(), ..default_config() }), &dialer, HOUR).await;
     assert_eq!(dialer.dials(), 1);
     let renewed = subscriptions.load(Relaxed);
     assert!((3..10).contains(&renewed), "{renewed}");
@@ -221,7 +221,7 @@ async fn a_pause_of_five_seconds_causes_no_reconnect() {
         }
         peer.read_until_close().await;
     });
-    let ids = run(&default_config(), &dialer, Duration::from_secs(900)).await;
+    let ids = run(&Feed::new(default_config()), &dialer, Duration::from_secs(900)).await;
     assert_eq!((dialer.dials(), ids.len()), (1, 950));
 }
 
@@ -234,7 +234,7 @@ async fn unanswered_pings_cause_no_reconnect_while_listings_arrive() {
             sleep(Duration::from_secs(1)).await;
         }
     });
-    let ids = run(&default_config(), &dialer, Duration::from_secs(900)).await;
+    let ids = run(&Feed::new(default_config()), &dialer, Duration::from_secs(900)).await;
     assert_eq!((dialer.dials(), ids.len()), (1, 900));
 }
 
@@ -248,7 +248,7 @@ async fn an_hour_of_accept_and_close_causes_few_dials() {
             }
             peer.close(1_001, "").await;
         });
-        run(&default_config(), &dialer, HOUR).await;
+        run(&Feed::new(default_config()), &dialer, HOUR).await;
         let dials = dialer.dials();
         println!("an hour of accept and close, {listings} listings each: {dials} dials");
         assert!((5..90).contains(&dials), "{dials} dials with {listings} listings each");
@@ -261,11 +261,11 @@ async fn a_suspended_feed_keeps_its_cooldown_for_a_whole_day() {
         peer.read_head().await;
         peer.write(b"HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n").await;
     });
-    let config = default_config();
-    run(&config, &dialer, 24 * HOUR).await;
+    let feed = Feed::new(default_config());
+    run(&feed, &dialer, 24 * HOUR).await;
     assert!(dialer.dials() <= 24 * 12 + 1, "{}", dialer.dials());
     assert!(dialer.dials() >= 100, "it never stops trying: {}", dialer.dials());
-    assert!(config.metrics.is_blocked.load(Relaxed));
+    assert!(feed.metrics.is_blocked.load(Relaxed));
 }
 
 /// A market that sends each listing to every subscriber and can cut connections.
@@ -336,7 +336,7 @@ impl Market {
 
 /// Runs the feed until `events` completes. Returns the dialer and the delivered listings.
 async fn run_with_market(
-    config: &Config,
+    feed: &Feed,
     market: &Market,
     events: impl Future<Output = ()>,
 ) -> (MemoryDialer, Vec<usize>) {
@@ -344,7 +344,7 @@ async fn run_with_market(
     let ids = RefCell::new(Vec::new());
     let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.as_str().parse().unwrap());
     tokio::select! {
-        gave_up = ws::run_with_dial(config, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
+        gave_up = ws::run_with_dial(feed, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
         () = events => {}
     }
     (dialer, ids.into_inner())
@@ -354,19 +354,19 @@ async fn run_with_market(
 async fn connections_are_replaced_before_max_age_without_losing_a_listing() {
     let market = Market::open();
     let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
-    let config = Config { feed, ..default_config() };
+    let feed = Feed::new(Config { feed, ..default_config() });
     let events = async {
         sleep(Duration::from_secs(1)).await;
         market.trade(Duration::from_millis(50), Duration::from_secs(1_200)).await;
         sleep(Duration::from_secs(1)).await;
     };
-    let (dialer, ids) = run_with_market(&config, &market, events).await;
+    let (dialer, ids) = run_with_market(&feed, &market, events).await;
     let expected: Vec<usize> = (0..market.listed.load(Relaxed)).collect();
     assert_eq!(ids, expected, "each once, in order");
-    let rotations = config.metrics.rotations.load(Relaxed);
+    let rotations = feed.metrics.rotations.load(Relaxed);
     assert!((20..30).contains(&rotations), "{rotations}");
     assert_eq!(dialer.dials(), usize::try_from(rotations).unwrap() + 1);
-    assert_eq!(config.metrics.gaps.load(Relaxed), 0);
+    assert_eq!(feed.metrics.gaps.load(Relaxed), 0);
 }
 
 /// The old connection is kept, and its host is not dialled before the delay is over.
@@ -390,11 +390,11 @@ async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
         let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
         let limits =
             ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
-        let config = Config { feed, ..config("ws://127.0.0.1:9/ws", limits) };
-        run(&config, &dialer, Duration::from_secs(500)).await;
+        let feed = Feed::new(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
+        run(&feed, &dialer, Duration::from_secs(500)).await;
         let dialled = dialer.dials();
         assert!(dialled.abs_diff(dials) <= dials / 10, "{answer}: {dialled}");
-        assert_eq!(config.metrics.gaps.load(Relaxed), 0, "{answer}");
+        assert_eq!(feed.metrics.gaps.load(Relaxed), 0, "{answer}");
     }
 }
 
@@ -402,19 +402,19 @@ async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
 async fn of_several_connections_the_first_copy_wins_and_one_loss_is_no_gap() {
     let market = Market::open();
     let feed = FeedConfig { connections: 3, ..without_rotation() };
-    let config = Config { feed, ..default_config() };
+    let feed = Feed::new(Config { feed, ..default_config() });
     let events = async {
         sleep(Duration::from_secs(1)).await;
         market.trade(Duration::from_millis(50), Duration::from_secs(30)).await;
         market.cut_one();
         market.trade(Duration::from_millis(50), Duration::from_secs(30)).await;
     };
-    let (dialer, ids) = run_with_market(&config, &market, events).await;
+    let (dialer, ids) = run_with_market(&feed, &market, events).await;
     let listed = market.listed.load(Relaxed);
     assert!(ids.len() + 1 >= listed, "{} of {listed}", ids.len());
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "each once");
     assert_eq!(dialer.dials(), 4);
-    let metrics = &config.metrics;
+    let metrics = &feed.metrics;
     assert_eq!(metrics.gaps.load(Relaxed), 0);
     let wins: u64 = metrics.connections.iter().map(|tap| tap.wins.load(Relaxed)).sum();
     let late: u64 = metrics.connections.iter().map(|tap| tap.late.load(Relaxed)).sum();
@@ -428,7 +428,7 @@ async fn of_several_connections_the_first_copy_wins_and_one_loss_is_no_gap() {
 async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
     let market = Market::open();
     let feed = FeedConfig { connections, ..without_rotation() };
-    let config = Config { feed, ..default_config() };
+    let feed = Feed::new(Config { feed, ..default_config() });
     let events = async {
         sleep(Duration::from_secs(1)).await;
         let trading = market.trade(Duration::from_millis(100), Duration::from_secs(46) * cuts);
@@ -445,10 +445,10 @@ async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
         }
         sleep(Duration::from_secs(1)).await;
     };
-    let (_, ids) = run_with_market(&config, &market, events).await;
+    let (_, ids) = run_with_market(&feed, &market, events).await;
     let lost = market.listed.load(Relaxed) - ids.len();
-    let gaps = config.metrics.gap_list();
-    (lost, config.metrics.gaps.load(Relaxed), gaps.iter().map(|gap| gap.lasted).sum())
+    let gaps = feed.metrics.gap_list();
+    (lost, feed.metrics.gaps.load(Relaxed), gaps.iter().map(|gap| gap.lasted).sum())
 }
 
 #[tokio::test(start_paused = true)]
@@ -514,11 +514,11 @@ async fn reconnecting() -> ((usize, usize), (usize, usize)) {
             () = sleep(Duration::from_secs(31)) => {}
         }
     });
-    let config = Config { feed: without_rotation(), ..default_config() };
+    let feed = Feed::new(Config { feed: without_rotation(), ..default_config() });
     let mut before = None;
-    let reconnects = || config.metrics.reconnects.load(Relaxed);
+    let reconnects = || feed.metrics.reconnects.load(Relaxed);
     tokio::select! {
-        gave_up = ws::run_with_dial(&config, dialer.clone(), |_| {}) => panic!("{gave_up}"),
+        gave_up = ws::run_with_dial(&feed, dialer.clone(), |_| {}) => panic!("{gave_up}"),
         () = async {
             while reconnects() < 1_000 {
                 sleep(Duration::from_secs(10)).await;

@@ -14,9 +14,8 @@ use sniper::{
     config::{Config, FeedConfig},
     domain::trade::{Trade, TradeEvent},
     json,
-    net::tls::Tls,
     ws::{
-        self, FeedError,
+        self, Feed, FeedError,
         policy::{ReconnectionLimits, RetryDecision},
     },
 };
@@ -40,10 +39,10 @@ async fn decisions_for(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
         }
     })
     .await;
-    let config = config(&server.address, quick());
+    let feed = Feed::new(config(&server.address, quick()));
     let mut verdicts = Vec::new();
     for code in codes {
-        let (_, ended) = once(&config).await;
+        let (_, ended) = once(&feed).await;
         verdicts.push((code, ended.err().map(|error| error.retry_decision())));
     }
     verdicts
@@ -67,7 +66,7 @@ async fn a_close_is_answered_with_the_code_of_the_server() {
     })
     .await;
     for code in [1_000, 1_000, 1_012, 1_012, 4_403, 4_403] {
-        let _ended = once(&config(&server.address, quick())).await;
+        let _ended = once(&Feed::new(config(&server.address, quick()))).await;
         assert_eq!(receiver.recv().await.unwrap(), Frame::Close(Some(code)));
     }
 }
@@ -121,11 +120,11 @@ async fn listings_arrive_over_tls() {
             peer.close(1_000, "").await;
         }
     });
-    let trusting = Tls::with_root(&root).unwrap();
-    let (ids, ended) = once(&Config { tls: Some(trusting), ..config(&address, quick()) }).await;
+    let trusted_root = Some(root.to_vec());
+    let (ids, ended) = once(&Feed::new(Config { trusted_root, ..config(&address, quick()) })).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
-    let (_, ended) = once(&config(&address, quick())).await;
+    let (_, ended) = once(&Feed::new(config(&address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Tls(_))), "{ended:?}");
     serving.abort();
 }
@@ -146,9 +145,9 @@ async fn a_callback_slower_than_every_deadline_causes_no_reconnect() {
         pong_timeout: Duration::from_millis(100),
         ..quick()
     };
-    let config = config(&server.address, limits);
+    let feed = Feed::new(config(&server.address, limits));
     let mut count = 0;
-    let ended = ws::connect_once(&config, |_| {
+    let ended = ws::connect_once(&feed, |_| {
         count += 1;
         if count == 3 {
             std::thread::sleep(Duration::from_millis(600));
@@ -194,7 +193,7 @@ fn flooding() -> String {
 
 #[test]
 fn memory_is_bounded_behind_a_slow_callback() {
-    let config = config(&flooding(), quick());
+    let feed = Feed::new(config(&flooding(), quick()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut received, mut ended) = (0_u32, None);
     let slow = |_: Trade<'_>| {
@@ -203,7 +202,7 @@ fn memory_is_bounded_behind_a_slow_callback() {
         while begun.elapsed() < Duration::from_micros(50) {}
     };
     let counted = allocation_counter::measure(|| {
-        ended = Some(runtime.block_on(ws::connect_once(&config, slow)));
+        ended = Some(runtime.block_on(ws::connect_once(&feed, slow)));
     });
     assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
     assert_eq!(received, FLOOD * 10);
@@ -237,9 +236,9 @@ async fn dropping_the_feed_closes_its_socket_in_every_state() {
         }
     })
     .await;
-    let config = config(&server.address, quick());
+    let feed = Feed::new(config(&server.address, quick()));
     for _ in 0..3 {
-        let reached = during(&config, seen.recv()).await;
+        let reached = during(&feed, seen.recv()).await;
         assert_eq!(reached, Some(None));
         let last = tokio::time::timeout(Duration::from_secs(1), seen.recv()).await;
         assert!(last.expect("the socket is still open").flatten().is_some());
@@ -267,10 +266,9 @@ async fn back_filled_listings_reach_the_callback_once() {
         }
     })
     .await;
-    let (backfill, mut filler) = ws::backfill();
     let feed = FeedConfig { sweep_at_start: true, ..FeedConfig::default() };
-    let config =
-        Config { backfill: Some(Arc::new(backfill)), feed, ..config(&server.address, quick()) };
+    let mut feed = Feed::new(Config { feed, ..config(&server.address, quick()) });
+    let mut filler = feed.fill_gaps();
     let filling = tokio::spawn(async move {
         let sweep = filler.next_request().await.unwrap();
         assert_eq!((sweep.number, sweep.since), (0, None));
@@ -295,7 +293,7 @@ async fn back_filled_listings_reach_the_callback_once() {
         }
     };
     tokio::select! {
-        gave_up = ws::run_with_reconnect(&config, on_trade) => panic!("{gave_up}"),
+        gave_up = ws::run_with_reconnect(&feed, on_trade) => panic!("{gave_up}"),
         () = all => {}
         () = tokio::time::sleep(WAIT_MAX) => panic!("{:?}\n{}", seen.borrow(), log.text()),
     }
@@ -305,7 +303,7 @@ async fn back_filled_listings_reach_the_callback_once() {
     assert_eq!(ids, ["after", "before", "hidden-1", "hidden-2"]);
     assert!(seen.borrow().contains(&("hidden-2".to_owned(), true)));
     assert!(seen.borrow().contains(&("before".to_owned(), false)));
-    let found = config.metrics.backfilled.load(Relaxed);
+    let found = feed.metrics.backfilled.load(Relaxed);
     log.assert_contains(&format!("s (1 attempt), {found} missed listings recovered"));
     assert!(found == 2 || found == 3, "{found}");
 }

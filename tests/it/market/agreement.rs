@@ -66,7 +66,7 @@ fn whitelist() -> Whitelist {
     let sources =
         Sources { lookup: &|_| None, directory: directory.path(), config_file: None, live: false };
     let loaded = Config::load(&sources).unwrap();
-    (*loaded.config.whitelist).clone()
+    Whitelist::new(loaded.config.whitelist.to_vec())
 }
 
 /// Asserts that the bot parsed a listing as the market defined it.

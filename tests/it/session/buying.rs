@@ -215,8 +215,9 @@ async fn the_callback_needs_neither_send_nor_static() {
         until(|| *count.borrow() == 2).await;
         ids
     };
+    let feed = ws::Feed::new(bot.config.clone());
     let ids = tokio::select! {
-        gave_up = ws::run_with_reconnect(&bot.config, print) => panic!("{gave_up}"),
+        gave_up = ws::run_with_reconnect(&feed, print) => panic!("{gave_up}"),
         ids = offering => ids,
     };
     let expected: Vec<String> = ids.iter().map(|id| format!("{id} {}", super::REDLINE)).collect();

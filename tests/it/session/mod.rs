@@ -41,7 +41,7 @@ use sniper::{
     sim::{Delivery, ListedItem, Rate, SimServer, SimSettings},
     sniper::{Now, Sniper, stats::SessionStats},
     summary::Summary,
-    ws::{self, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
+    ws::{self, Feed, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
 };
 use tempfile::TempDir;
 
@@ -145,9 +145,9 @@ impl TestBot {
         scenario: impl AsyncFnOnce(&Sniper),
     ) -> Summary {
         let mut stop = Shutdown::listen(None).unwrap();
-        let mut config = self.config.clone();
-        let filler = config.fill_gaps();
-        let mut session = TradingSession::start(&config, filler).unwrap();
+        let mut feed = Feed::new(self.config.clone());
+        let filler = feed.fill_gaps();
+        let mut session = TradingSession::start(&feed, filler).unwrap();
         let sniper = session.sniper();
         let on_trade = |trade: Trade<'_>| {
             observe(&trade);
@@ -155,7 +155,7 @@ impl TestBot {
         };
         let ended = tokio::select! {
             biased;
-            gave_up = ws::run_with_reconnect(&config, on_trade) => SessionEnd::GaveUp(gave_up),
+            gave_up = ws::run_with_reconnect(&feed, on_trade) => SessionEnd::GaveUp(gave_up),
             ended = session.run(&mut stop) => ended,
             () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::Over(Duration::ZERO)),
         };

@@ -144,6 +144,15 @@ impl Default for LatencyHistogram {
     }
 }
 
+/// Formats a short duration, such as `41 µs`, `1.2 ms` or `3.4 s`.
+pub fn format_latency(duration: Duration) -> String {
+    match duration.as_micros() {
+        us @ 0..1_000 => format!("{us} µs"),
+        us @ 1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        us => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,16 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::reader::{RecordedMessage, Recording, RecordingReadError};
 use crate::{
     config::Budget,
+    domain::latency::RxTimestamps,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent},
     execution::OrderClient,
-    latency::RxTimestamps,
     ledger::Ledger,
     markets::csgoroll::feed::NextPayload,
+    recording::{RecordedMessage, Recording, RecordingReadError},
     sniper::{
         Engine, Executor, Now,
         eligibility::{Eligibility, eligibility},
