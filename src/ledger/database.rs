@@ -80,6 +80,16 @@ pub(super) struct WriteBatch {
     pub(super) clean: bool,
 }
 
+impl WriteBatch {
+    pub(super) fn new(
+        staged: Vec<StagedRows>,
+        applied: u64,
+        durable_limit: ApprovedTotals,
+    ) -> Self {
+        Self { staged, applied, durable_limit, ..Self::default() }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,

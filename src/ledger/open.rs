@@ -25,8 +25,9 @@ use super::{
     account::SETTLE,
     database::{Database, OpeningRecords, PreviousRun, WriteBatch, with_suffix},
     durable_limit::unrecorded,
+    entries::EntryKey,
     error::LedgerError,
-    event::{BootId, LedgerEvent, RecordedAnswer, Sequence},
+    event::{BootId, EntrySlot, LedgerEvent, RecordedAnswer, Sequence},
     intent::ApprovedTotals,
     journal::{FileWatcher, Journal, JournalParts},
     lock::{self, LedgerLock},
@@ -142,10 +143,6 @@ impl Ledger {
         settings: OpenSettings<'_>,
     ) -> Result<Self, LedgerError> {
         let folder = &location.folder;
-        let file_error = |action, path: &Path, source| {
-            let path = path.to_owned();
-            LedgerError::File { action, path, source }
-        };
         private::make_directory(folder).map_err(|error| file_error("create", folder, error))?;
         if settings.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
             return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
@@ -171,8 +168,8 @@ impl Ledger {
         check_owner(&previous, location, &database)?;
         let path = location.folder.join(INTENT_FILE);
         let failed = |action| {
-            let path = path.clone();
-            move |source| LedgerError::File { action, path, source }
+            let path = &path;
+            move |error| file_error(action, path, error)
         };
         let OpenedLog { intent_log, is_new } =
             WriteAheadLog::open(storage).map_err(failed("allocate"))?;
@@ -182,29 +179,24 @@ impl Ledger {
         let boot = BootId::new(location.boot.as_deref());
         let mut timeline = Timeline::new(boot, location.uptime_ms, now);
         database.replay(&mut book, &mut timeline)?;
-        let file_match = IntentFileMatch::of(&intent_log, &previous).map_err(failed("read"))?;
-        let recovered = match file_match {
-            IntentFileMatch::Foreign => Recovered { records: Vec::new(), missing_record: None },
-            _ => intent_log.recover(previous.applied).map_err(failed("read"))?,
-        };
+        let (file_match, recovered) =
+            read_intent_log(&intent_log, &previous).map_err(failed("read"))?;
         let last = recovered.records.last().map_or(previous.applied, |record| record.position);
 
         // A missing intent file proves nothing, even within one boot.
         let is_same_boot = location.boot.is_some() && previous.boot == location.boot;
         let mut recovery = Recovery { book, timeline, staged: Vec::new() };
-        if previous.clean || (is_same_boot && !is_new && file_match == IntentFileMatch::Matching) {
-            if let Some(missing_record) = recovered.missing_record {
-                let damage = format!("record {missing_record} is missing");
-                return Err(LedgerError::Damaged { path, damage });
-            }
-            recovery.replay(&recovered.records).map_err(|error| database.contradiction(error))?;
-        } else {
-            recovery.recover_partial(&recovered.records);
-            let cause = if is_same_boot { INTENT_FILE_LOST } else { POWER_LOST };
-            recovery
-                .reserve_crash_loss(&previous, cause, now)
-                .map_err(|error| database.contradiction(error))?;
+        let is_complete =
+            previous.clean || (is_same_boot && !is_new && file_match == IntentFileMatch::Matching);
+        if let Some(record) = recovered.missing_record.filter(|_record| is_complete) {
+            let damage = format!("record {record} is missing");
+            return Err(LedgerError::Damaged { path, damage });
         }
+        let cause = if is_same_boot { INTENT_FILE_LOST } else { POWER_LOST };
+        let cause = (!is_complete).then_some(cause);
+        recovery
+            .recover(&recovered.records, &previous, cause, now)
+            .map_err(|error| database.contradiction(error))?;
         if file_match == IntentFileMatch::Foreign {
             // Otherwise the next start would read its records as this ledger's.
             intent_log.clear().map_err(failed("clear"))?;
@@ -215,26 +207,15 @@ impl Ledger {
         let started = Record { position, at: now, uptime_ms, event: LedgerEvent::Started { boot } };
         intent_log.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
-        let Recovery { mut book, timeline: recovered_timeline, staged } = recovery;
+        let Recovery { mut book, timeline, staged } = recovery;
         let new_entries = book.set_entries(entries);
         book.count_since = count_since(&previous, live, now).filter(|_since| !book.baselined);
 
         let durable_limit =
             if previous.user.is_some() { book.limit_to_request() } else { book.approved_totals() };
-        let batch = WriteBatch {
-            staged,
-            applied: started.position,
-            durable_limit,
-            ..WriteBatch::default()
-        };
+        let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
-        let opening = OpeningRecords {
-            entries: &new_entries,
-            host: &location.host,
-            boot: location.boot.as_deref(),
-            id: &id,
-            count_since: book.count_since,
-        };
+        let opening = opening_records(location, &new_entries, &id, book.count_since);
         database.start(&batch, &opening)?;
         let claim = live.map(|live| claim(location, live, id));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
@@ -242,19 +223,45 @@ impl Ledger {
         shared.set_durable_limit(durable_limit);
         shared.last_order.store(book.next_sequence().0.saturating_sub(1), Ordering::Release);
         let batch = WriteBatch { staged: Vec::new(), ..batch };
-        let (writers_book, timeline) = (book.clone(), recovered_timeline);
         let threads = ThreadConfig {
             location,
             intent_log,
             shared,
             database,
-            book: writers_book,
+            book: book.clone(),
             timeline,
             batch,
         };
         let parts = threads.start(previous.user, claim).map_err(failed("start the threads of"))?;
         Ok(Self::with_journal(book, Journal::new(parts)))
     }
+}
+
+/// Reads the records of the intent file that the database does not have. A foreign file has none.
+fn read_intent_log(
+    log: &WriteAheadLog,
+    previous: &PreviousRun,
+) -> io::Result<(IntentFileMatch, Recovered)> {
+    let file_match = IntentFileMatch::of(log, previous)?;
+    let recovered = match file_match {
+        IntentFileMatch::Foreign => Recovered { records: Vec::new(), missing_record: None },
+        _ => log.recover(previous.applied)?,
+    };
+    Ok((file_match, recovered))
+}
+
+fn opening_records<'a>(
+    location: &'a LedgerLocation,
+    entries: &'a [(EntrySlot, EntryKey)],
+    id: &'a str,
+    count_since: Option<UnixMs>,
+) -> OpeningRecords<'a> {
+    let boot = location.boot.as_deref();
+    OpeningRecords { entries, host: &location.host, boot, id, count_since }
+}
+
+fn file_error(action: &'static str, path: &Path, source: io::Error) -> LedgerError {
+    LedgerError::File { action, path: path.to_owned(), source }
 }
 
 fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
@@ -460,6 +467,19 @@ impl Recovery {
     fn add_record(&mut self, record: Record) -> Result<(), super::InvalidTransition> {
         self.staged.push(StagedRows::new(&mut self.book, record)?);
         Ok(())
+    }
+
+    /// Applies the recovered records. A `cause` means that more may be lost, which is then reserved.
+    fn recover(
+        &mut self,
+        records: &[Record],
+        previous: &PreviousRun,
+        cause: Option<&'static str>,
+        now: UnixMs,
+    ) -> Result<(), super::InvalidTransition> {
+        let Some(cause) = cause else { return self.replay(records) };
+        self.recover_partial(records);
+        self.reserve_crash_loss(previous, cause, now)
     }
 
     /// Applies every record unchanged.

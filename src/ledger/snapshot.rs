@@ -98,7 +98,7 @@ impl Ledger {
                     add_order(&mut totals.returned, &mut totals.returned_coins, price);
                 }
                 OrderState::Unknown => {
-                    add_order(&mut totals.unknown, &mut totals.unknown_coins, price)
+                    add_order(&mut totals.unknown, &mut totals.unknown_coins, price);
                 }
                 OrderState::NotBought => add_order(&mut totals.not_bought, &mut unpriced, price),
                 OrderState::Reserved

@@ -268,7 +268,7 @@ impl LedgerState {
                 self.on_proved(sequence, evidence, paid, at)?;
             }
             LedgerEvent::Adopted { sequence, id, price } => {
-                self.on_adopted(sequence, id, price, at)?
+                self.on_adopted(sequence, id, price, at)?;
             }
             LedgerEvent::Accepted { id } => {
                 self.accepted.insert(id);
@@ -289,7 +289,7 @@ impl LedgerState {
             }
             LedgerEvent::Started { boot: _ } => self.on_started(at)?,
             LedgerEvent::PriceConfirmed { sequence, price } => {
-                self.confirm_price(sequence, price)?
+                self.confirm_price(sequence, price)?;
             }
             LedgerEvent::Lost { coins, count, barrier } => {
                 self.loss = CrashLoss {

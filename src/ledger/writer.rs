@@ -335,7 +335,7 @@ impl LedgerWriter {
             // Responses are informational; they may be dropped while writes fail.
             WriterMessage::Response(..) if self.batch.responses.len() >= MESSAGES_MAX => {}
             WriterMessage::Response(sequence, response) => {
-                self.batch.responses.push((sequence, response))
+                self.batch.responses.push((sequence, response));
             }
             WriterMessage::User(user) => self.batch.user = Some(user),
         }

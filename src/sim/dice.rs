@@ -1,4 +1,4 @@
-//! A seeded random number generator (SplitMix64). It uses integers only, so that a seed gives the
+//! A seeded random number generator (`SplitMix64`). It uses integers only, so that a seed gives the
 //! same market on every machine. Pure.
 
 use std::time::Duration;
@@ -105,7 +105,7 @@ impl Dice {
     }
 }
 
-/// The finalizer of SplitMix64.
+/// The finalizer of `SplitMix64`.
 const fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -328,7 +328,7 @@ async fn write(
     match reply.fault {
         Some(FaultKind::Hang | FaultKind::HangBeforeCommit) => until_closed(stream).await?,
         Some(FaultKind::Slow | FaultKind::ReadSlow) => {
-            tokio::time::sleep(faults::SLOW_ANSWER).await
+            tokio::time::sleep(faults::SLOW_ANSWER).await;
         }
         _ => {}
     }

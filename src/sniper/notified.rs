@@ -291,7 +291,7 @@ mod tests {
                 .without_time()
                 .finish();
             tracing::subscriber::with_default(subscriber, || {
-                self.engine.on_account_update(update, now)
+                self.engine.on_account_update(update, now);
             });
         }
 

@@ -50,7 +50,7 @@ impl PeriodTotals {
                 }
                 OrderState::Reserved | OrderState::Sent => increment(&mut totals.in_flight),
                 OrderState::Rejected | OrderState::NotSent | OrderState::NotBought => {
-                    increment(&mut totals.not_bought)
+                    increment(&mut totals.not_bought);
                 }
                 OrderState::Returned => increment(&mut totals.returned),
             }

@@ -323,7 +323,7 @@ impl AdversaryMarket {
             }
             AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
             AdversaryStep::Wait { seconds } => {
-                self.now = self.now.plus(Duration::from_secs(seconds))
+                self.now = self.now.plus(Duration::from_secs(seconds));
             }
         }
     }

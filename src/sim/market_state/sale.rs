@@ -191,7 +191,7 @@ impl MarketState {
             ScheduledChange::Expired => self.close(number, TradeStatus::Expired, at, events),
             ScheduledChange::Confirmed => self.confirm_or_cancel(number, at, events),
             ScheduledChange::Delivered => {
-                self.set_status(number, TradeStatus::Completed, at, events)
+                self.set_status(number, TradeStatus::Completed, at, events);
             }
             ScheduledChange::Refunded => self.refund(number, at, events),
         }
