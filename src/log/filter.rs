@@ -81,7 +81,9 @@ impl LogFilter {
 
     /// Returns the remedy for an unknown word: the list of levels and modules.
     pub fn known_words() -> String {
-        let modules: Vec<String> = modules().map(|module| format!("sniper::{module}")).collect();
+        let mut modules: Vec<String> =
+            modules().map(|module| format!("sniper::{module}")).collect();
+        modules.sort_unstable();
         format!("write {}, sniper, or {}", LEVELS.join(", "), modules.join(", "))
     }
 
