@@ -270,8 +270,8 @@ impl Summary {
         }
         match self.balance {
             Some(balance) if self.mode == "dry" => writeln!(f, "Balance: {balance} coins")?,
-            // Orders that the last reading may not include are subtracted.
-            Some(balance) => writeln!(f, "Balance: at least {balance} coins")?,
+            // The last reading less the orders sent since.
+            Some(balance) => writeln!(f, "Balance: about {balance} coins")?,
             None => writeln!(f, "Balance: unknown")?,
         }
         writeln!(f, "Feed:    {}", self.feed_state())?;

@@ -123,7 +123,7 @@ pub struct TradingSession<'c> {
 
 impl<'c> TradingSession<'c> {
     /// Starts a session. In dry mode, nothing that could send an order is constructed. `backfill`
-    /// is the handle returned by [`Config::fill_gaps`].
+    /// is the handle returned by [`Feed::fill_gaps`].
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl<'c> TradingSession<'c> {
     }
 
     /// Returns a function that describes the unresolved orders. It returns within a fraction of a
-    /// second, also if the engine is blocked.
+    /// second, even if the engine is blocked.
     pub fn unresolved(&self) -> impl Fn() -> String + Send + 'static {
         // A weak handle, because the signal thread keeps the function until the process ends, and
         // the ledger must be closed before.
@@ -295,7 +295,7 @@ impl<'c> TradingSession<'c> {
                 Mode::Live => core.ledger().totals_since(self.first_order),
             };
             let snapshot = core.ledger().snapshot(Now::read().wall);
-            // Dry runs report the balance without simulated purchases.
+            // A dry run spends nothing, so its balance is the last reading.
             let balance = match self.feed.config.mode {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.available_estimate,

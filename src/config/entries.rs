@@ -101,7 +101,7 @@ pub(super) fn check_distinct(found: &[ParsedEntry], diagnostics: &mut Diagnostic
             ),
         };
         if let Some(first) = first {
-            let message = format!("{message}, first used at {first}");
+            let message = format!("{message}, also defined at {first}");
             diagnostics.problem(Problem::new(place.clone(), message, remedy));
         }
     }

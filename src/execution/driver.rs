@@ -512,7 +512,6 @@ impl ConnectionDriver {
             self.report_late(session, &response.body).await;
         }
         self.report(order, (answer, at), outcome, true).await;
-        // Surplus bytes are logged by the reader.
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 

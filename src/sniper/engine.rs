@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //!
-//! 1. A listing is decided on once, even if it arrives repeatedly or over several connections.
+//! 1. A listing is ordered at most once, even if it arrives repeatedly or over several connections.
 //! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
 //! 3. A held or queued listing passes every check again when its time has come, because limits, halts
 //!    and its own expiry may have changed.

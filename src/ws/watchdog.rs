@@ -6,8 +6,8 @@
 //! timeout follows the [`ArrivalStats`] of the feed.
 //!
 //! A quiet feed is no fault. Silence leads first to a new subscription on the same connection, then
-//! once to a new connection. If that one is silent too, the feed is quiet: the statistics are
-//! reset, and only new subscriptions follow, at growing intervals, until data arrives.
+//! once to a new connection, for which the statistics are reset. If that one is silent too, the feed
+//! is quiet, and only new subscriptions follow, at growing intervals.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
@@ -140,7 +140,8 @@ impl Watchdog {
         self.data_since
     }
 
-    /// Checks the timers. Each action other than [`WatchdogAction::Nothing`] is returned once.
+    /// Checks the timers. `Dead` is returned by every further check, the other actions once per
+    /// silence.
     pub fn check(
         &mut self,
         arrival_stats: &mut ArrivalStats,

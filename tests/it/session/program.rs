@@ -272,7 +272,7 @@ async fn a_balance_below_min_balance_ends_the_program_cleanly() {
     assert_eq!(program.ended().await, Some(0));
     let text = program.out();
     assert!(text.contains("Stopped: the balance is below min_balance."), "{text}");
-    assert!(text.contains("Balance: at least 4.99 coins"), "{text}");
+    assert!(text.contains("Balance: about 4.99 coins"), "{text}");
     assert_eq!(program.err(), "");
 }
 

@@ -135,8 +135,8 @@ fn duplicate_entries_are_reported() {
     let problems = messages(diagnostics);
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(
-        problems[0].starts_with("5:1: duplicate name \"a\", first used at f:1:1; "),
+        problems[0].starts_with("5:1: duplicate name \"a\", also defined at f:1:1; "),
         "{problems:?}"
     );
-    assert!(problems[1].starts_with("12:1: duplicate entry, first used at f:9:1; "));
+    assert!(problems[1].starts_with("12:1: duplicate entry, also defined at f:9:1; "));
 }
