@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use crate::net::backoff::ExponentialBackoff;
+
 /// Minimum interval between two reads.
 const INTERVAL_MIN: Duration = Duration::from_millis(1_000);
 
-/// Wait after one failure. It doubles with each further one.
-const WAIT_FIRST: Duration = Duration::from_secs(5);
-
-/// Maximum backoff after failures.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Waits after failures.
+const WAITS: ExponentialBackoff =
+    ExponentialBackoff::doubling(Duration::from_secs(5), Duration::from_secs(300));
 
 /// Maximum `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
@@ -51,9 +51,8 @@ impl RateLimiter {
 
     /// Records a failed read. `retry_after`: the wait that the site requested.
     pub(super) fn on_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
-        let factor = 2_u32.saturating_pow(self.failures);
+        let own = WAITS.wait(self.failures);
         self.failures = self.failures.saturating_add(1);
-        let own = WAIT_FIRST.saturating_mul(factor).min(WAIT_MAX);
         let wait = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).max(own);
         self.next = self.next.max(now.checked_add(wait));
     }
@@ -84,7 +83,7 @@ mod tests {
         }
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
         rate_limiter.on_success();
-        let later = now + WAIT_MAX;
+        let later = now + WAITS.max;
         rate_limiter.on_failure(later, None);
         assert_eq!(rate_limiter.delay(later).as_secs(), 5);
     }

@@ -54,7 +54,7 @@ use self::{
     request::{BodyTemplate, BuyRequest, RequestError, RequestIdentity, WarmRequest},
 };
 use crate::{
-    clock,
+    clock::{self, SuspendDetector},
     domain::outcome::NotSent,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
@@ -250,11 +250,11 @@ fn renew(shared: &PoolState) {
 
 /// Replaces the connections after a system suspend.
 async fn watch_for_suspend(shared: Arc<PoolState>) {
+    let mut suspend = SuspendDetector::new(Instant::now(), clock::now());
     loop {
-        let (wall, monotonic) = (clock::now(), Instant::now());
         sleep(SUSPEND_CHECK_INTERVAL).await;
         failpoint(ThreadName::Other);
-        if redial::was_suspended(clock::now().since(wall), monotonic.elapsed()) {
+        if suspend.check(Instant::now(), clock::now()) {
             info!("System resumed from suspend: replacing the order connections");
             renew(&shared);
         }

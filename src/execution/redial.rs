@@ -7,14 +7,20 @@
 
 use std::time::Duration;
 
+use crate::{
+    config::reconnection::Thousandths,
+    net::backoff::{ExponentialBackoff, with_jitter},
+};
+
 /// A connection that lived this long is followed by the next one without a wait.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Upper bound of the first wait. It doubles with each further failure.
-const WAIT_INITIAL: Duration = Duration::from_millis(250);
+/// Waits before jitter.
+const WAITS: ExponentialBackoff =
+    ExponentialBackoff::doubling(Duration::from_millis(250), Duration::from_secs(30));
 
-/// Upper bound of every wait.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Maximum share that jitter subtracts, so that the connections of a pool do not dial together.
+const JITTER: Thousandths = Thousandths(500);
 
 /// Long-term minimum interval between dials of the pool.
 const DIAL_EVERY: Duration = Duration::from_millis(500);
@@ -27,20 +33,15 @@ pub(super) struct RedialBackoff {
 
 impl RedialBackoff {
     /// Returns the wait after a connection with this lifetime; zero is a failed dial. `entropy` is
-    /// any number; it spreads the wait over the upper half of its range.
+    /// a random number.
     pub(super) fn next_wait(&mut self, lived: Duration, entropy: u64) -> Duration {
         if lived >= STABLE_AFTER {
             self.failures = 0;
             return Duration::ZERO;
         }
-        let factor = 2_u32.saturating_pow(self.failures);
+        let wait = with_jitter(WAITS.wait(self.failures), JITTER, entropy);
         self.failures = self.failures.saturating_add(1);
-        let wait_max = WAIT_INITIAL.saturating_mul(factor).min(WAIT_MAX);
-        let wait_max_ms = u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX);
-        let wait_min_ms = wait_max_ms.div_ceil(2);
-        let room = wait_max_ms.saturating_sub(wait_min_ms).saturating_add(1);
-        let extra = entropy.checked_rem(room).unwrap_or(0);
-        Duration::from_millis(wait_min_ms.saturating_add(extra))
+        wait
     }
 
     /// Returns the number of consecutive failures.
@@ -80,15 +81,6 @@ impl DialLimiter {
             Err(missing)
         }
     }
-}
-
-/// Difference between the wall clock and the monotonic clock that counts as a system suspend, which
-/// no connection survives.
-const SUSPEND_MIN: Duration = Duration::from_secs(5);
-
-/// Returns `true` if the system was suspended, given the time that passed on its two clocks.
-pub(super) fn was_suspended(wall: Duration, monotonic: Duration) -> bool {
-    SUSPEND_MIN <= wall.saturating_sub(monotonic)
 }
 
 /// Action for an idle connection.
@@ -131,25 +123,16 @@ mod tests {
         let mut redial = RedialBackoff::default();
         let waits: Vec<u128> =
             (0..9).map(|_| redial.next_wait(Duration::ZERO, 0).as_millis()).collect();
-        assert_eq!(waits, [125, 250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000]);
+        assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     }
 
     #[test]
     fn only_a_stable_connection_resets_the_backoff() {
         let mut redial = RedialBackoff::default();
-        assert_eq!(redial.next_wait(Duration::from_millis(999), 0).as_millis(), 125);
         assert_eq!(redial.next_wait(Duration::from_millis(999), 0).as_millis(), 250);
+        assert_eq!(redial.next_wait(Duration::from_millis(999), 0).as_millis(), 500);
         assert_eq!(redial.next_wait(STABLE_AFTER, 0), Duration::ZERO);
-        assert_eq!(redial.next_wait(Duration::ZERO, 0).as_millis(), 125);
-    }
-
-    #[test]
-    fn only_a_difference_between_the_clocks_is_a_suspend() {
-        let seconds = Duration::from_secs;
-        assert!(was_suspended(seconds(3_600), seconds(1)));
-        assert!(!was_suspended(seconds(3_600), seconds(3_600)));
-        assert!(!was_suspended(seconds(5), seconds(1)));
-        assert!(!was_suspended(seconds(0), seconds(60)), "a clock that was set back");
+        assert_eq!(redial.next_wait(Duration::ZERO, 0).as_millis(), 250);
     }
 
     #[test]
@@ -168,7 +151,7 @@ mod tests {
         #[test]
         fn an_unstable_wait_is_positive_and_bounded(failures: u32, entropy: u64, lived in 0_u64..1_000) {
             let wait = RedialBackoff { failures }.next_wait(Duration::from_millis(lived), entropy);
-            prop_assert!(WAIT_INITIAL / 2 <= wait && wait <= WAIT_MAX);
+            prop_assert!(Duration::from_millis(120) <= wait && wait <= WAITS.max);
         }
 
         #[test]

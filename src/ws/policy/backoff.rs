@@ -15,12 +15,10 @@
 use std::time::Duration;
 
 use super::{DELAY_MIN, ReconnectPolicy, RetryDecision};
+use crate::net::backoff::{ExponentialBackoff, with_jitter};
 
 /// Maximum number of short productive sessions in a row that count as healthy.
 pub const FLAPS_MAX: u32 = 5;
-
-/// Delays are multiples of this (10 ms), so that log lines show the exact delay.
-const GRAIN_NS: u128 = 10_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptResult {
@@ -55,14 +53,13 @@ pub struct NextAttempt {
 #[derive(Clone, Debug)]
 pub struct Backoff {
     policy: ReconnectPolicy,
-    delay: Duration,
     attempts: u32,
     flaps: u32,
 }
 
 impl Backoff {
     pub const fn new(policy: ReconnectPolicy) -> Self {
-        Self { delay: policy.limits().initial_delay, policy, attempts: 0, flaps: 0 }
+        Self { policy, attempts: 0, flaps: 0 }
     }
 
     /// Records the result of an attempt and returns the delay before the next one.
@@ -73,11 +70,15 @@ impl Backoff {
         let limits = *self.policy.limits();
         let is_healthy = self.is_healthy(result);
         if is_healthy {
-            self.delay = limits.initial_delay;
             self.attempts = 0;
         }
+        let delays = ExponentialBackoff {
+            first: limits.initial_delay,
+            max: limits.max_delay,
+            factor: limits.backoff_multiplier,
+        };
+        let backoff = self.with_jitter(delays.wait(self.attempts), entropy);
         self.attempts = self.attempts.saturating_add(1);
-        let backoff = self.with_jitter(self.delay, entropy);
         // A server that closes a good session is not rejecting the client, for any code. The
         // code decides only if every session is closed at once.
         let decision = if is_healthy { RetryDecision::Retry } else { result.decision };
@@ -97,7 +98,6 @@ impl Backoff {
                 (limits.circuit_breaker_cooldown.max(requested), DelayReason::Suspended)
             }
         };
-        self.delay = self.next_delay();
         let exhausted = limits.max_retries.is_some_and(|max| !is_healthy && self.attempts > max);
         NextAttempt {
             wait: wait.max(DELAY_MIN),
@@ -127,21 +127,9 @@ impl Backoff {
         self.flaps <= FLAPS_MAX
     }
 
-    fn next_delay(&self) -> Duration {
-        let limits = self.policy.limits();
-        let thousandths = self.delay.saturating_mul(limits.backoff_multiplier.0);
-        let grown = thousandths.checked_div(1_000).unwrap_or(limits.max_delay);
-        grown.min(limits.max_delay)
-    }
-
-    /// Subtracts a random share of at most `jitter` and rounds down to a multiple of 10 ms.
+    /// Subtracts the configured jitter. No delay is below [`DELAY_MIN`].
     fn with_jitter(&self, delay: Duration, entropy: u64) -> Duration {
-        let nanos = delay.as_nanos();
-        let most = nanos.saturating_mul(u128::from(self.policy.limits().jitter.0)) / 1_000;
-        let share = u128::from(entropy).saturating_mul(most) >> 64_u32;
-        let left = nanos.saturating_sub(share);
-        let grains = left.saturating_sub(left % GRAIN_NS);
-        Duration::from_nanos(u64::try_from(grains).unwrap_or(u64::MAX)).max(DELAY_MIN)
+        with_jitter(delay, self.policy.limits().jitter, entropy).max(DELAY_MIN)
     }
 }
 

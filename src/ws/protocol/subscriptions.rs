@@ -13,7 +13,10 @@
 use std::time::{Duration, Instant};
 
 use super::{FeedProtocol, Incoming};
-use crate::json::{FromCursor, JsonError, JsonStr, RawValue};
+use crate::{
+    json::{FromCursor, JsonError, JsonStr, RawValue},
+    net::backoff::ExponentialBackoff,
+};
 
 /// Number of ends in a row after which an optional subscription is given up on this socket.
 pub const OPTIONAL_FAILURES_MAX: u32 = 3;
@@ -89,7 +92,7 @@ pub struct SubscriptionState<D> {
     operations: Vec<ActiveOperation>,
     ids: u64,
     operation_ids: u64,
-    retry_delays: (Duration, Duration),
+    retry_delays: ExponentialBackoff,
 }
 
 impl<D: FeedProtocol> SubscriptionState<D> {
@@ -102,7 +105,7 @@ impl<D: FeedProtocol> SubscriptionState<D> {
             operations: Vec::new(),
             ids: 0,
             operation_ids: 0,
-            retry_delays: (retry_delay, retry_delay_max),
+            retry_delays: ExponentialBackoff::doubling(retry_delay, retry_delay_max),
         }
     }
 
@@ -241,9 +244,9 @@ impl<D: FeedProtocol> SubscriptionState<D> {
         error: Option<RawValue<'a>>,
         now: Instant,
     ) -> ProtocolEvent<'a, P> {
-        let (first, longest) = self.retry_delays;
+        let retry_delays = self.retry_delays;
         let Some(active) = self.live(id) else { return ProtocolEvent::Nothing };
-        let wait = first.saturating_mul(2_u32.saturating_pow(active.failures)).min(longest);
+        let wait = retry_delays.wait(active.failures);
         active.failures = active.failures.saturating_add(1);
         let retry_in =
             if active.subscription.is_optional && active.failures >= OPTIONAL_FAILURES_MAX {
