@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::{
     ConnectionConfig, DIAL_DEADLINE,
     answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError},
-    answer_reader::{ReadProgress, ResponseReader},
+    answer_reader::{BODY_BYTES_MAX, ReadProgress, ResponseReader},
     attribution::{self, Conclusion},
     connection::{ConnectError, Connection, PendingInput},
     pool::{InFlightRequest, PoolState, SlotState, StopPhase},
@@ -47,6 +47,8 @@ const JITTER_PERCENT_MAX: u32 = 20;
 
 /// Size of the read buffer.
 const READ_BYTES: usize = 16 * 1024;
+/// Maximum time to read unrequested data that may name a rejected order.
+const UNREQUESTED_MAX: Duration = Duration::from_secs(1);
 /// Maximum number of rejected orders that are kept per connection.
 const REJECTED_MAX: usize = 64;
 
@@ -427,7 +429,8 @@ impl ConnectionDriver {
                 || matches!(slot_state, SlotState::Idle) && session.is_free()
             {
                 self.log_unexpected_bytes(bytes);
-                self.report_late(session, bytes).await;
+                let unrequested = self.read_unrequested(session, bytes).await;
+                self.report_late(session, &unrequested).await;
                 return Flow::Close(ResponseError::Malformed);
             }
             match session.reader.feed(bytes) {
@@ -601,6 +604,32 @@ impl ConnectionDriver {
         let broken = ExchangeResult::Broken { error: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
         self.report(*order, (broken, Instant::now()), outcome, true).await;
+    }
+
+    /// Reads the rest of unrequested data for at most [`UNREQUESTED_MAX`], because it may name a
+    /// rejected order only in a later segment. Returns at once if no order was rejected here.
+    async fn read_unrequested(&self, session: &DriverSession, first: &[u8]) -> Vec<u8> {
+        let mut bytes = first.to_vec();
+        if session.rejected.is_empty() || attribution::is_idle_timeout(first) {
+            return bytes;
+        }
+        let read = async {
+            let mut buffer = [0; 4 * 1024];
+            while bytes.len() < BODY_BYTES_MAX
+                && attribution::find_late_response(&session.rejected, &bytes).is_none()
+                && session.connection.readable().await.is_ok()
+            {
+                match session.connection.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_broken) => break,
+                }
+            }
+        };
+        // What was read until then is searched.
+        let _late = tokio::time::timeout(UNREQUESTED_MAX, read).await;
+        bytes
     }
 
     /// Logs bytes that arrived without an open request; the connection is then closed.

@@ -106,7 +106,7 @@ async fn a_rejection_is_final_once_the_next_answer_is_that_of_the_keep_warm_requ
 /// The confirmed rejection belonged to another request, although the connection seemed in sync.
 #[tokio::test]
 async fn a_late_answer_that_names_a_rejected_order_is_reported_as_bought() {
-    for during in ["nothing", "an order"] {
+    for during in ["nothing", "an order", "nothing, in two segments"] {
         let script = Script::plain();
         let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
         peer.write(&account());
@@ -116,7 +116,15 @@ async fn a_late_answer_that_names_a_rejected_order_is_reported_as_bought() {
             bot.send("b").unwrap();
             assert_eq!(peer.request().await, "buy b");
         }
-        peer.write(&bought("a"));
+        if during == "nothing, in two segments" {
+            let response = bought("a");
+            let (first, rest) = response.split_once("\"a\"").unwrap();
+            peer.write(&format!("{first}\""));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            peer.write(&format!("a\"{rest}"));
+        } else {
+            peer.write(&bought("a"));
+        }
         let late = bot.report().await;
         assert_eq!((late.id.as_str(), late.is_final), ("a", true), "{during}");
         assert!(matches!(late.outcome, Outcome::Bought { .. }), "{during}: {late:?}");
