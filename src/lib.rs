@@ -18,7 +18,7 @@
 //! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping | pure |
 //! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
-//! | [`net`] | dialling, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
+//! | [`net`] | dialing, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
 //! | [`markets`] | one folder per marketplace: operations, messages, responses | pure |
 //! | [`ws`] | connections, sessions, reconnecting, watchdog, gaps, metrics, deduplication, managed handle | edge around pure cores |
 //! | [`recording`] | recordings: write and read | pure format, edge |

@@ -2,7 +2,7 @@
 //!
 //! A site or a proxy can repeat a credential in any text that it sends: error messages, feed
 //! messages, close reasons, headers, ids. Every [`Credential`](crate::config::Credential), and
-//! every key in the query of a dialled address, is [registered](register) for the whole process.
+//! every key in the query of a dialed address, is [registered](register) for the whole process.
 //! All writers replace the registered values, at the same length: the log thread, the ledger, the
 //! recording, the control channel, and standard output and standard error ([`Masking`]). Untrusted
 //! text that is shortened for display ([`Escaped`](crate::text::Escaped)) is masked before it is

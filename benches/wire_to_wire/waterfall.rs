@@ -26,7 +26,7 @@ impl StepTimes {
             .into_iter()
             .map(|(name, took)| (name, u64::try_from(took.as_nanos()).unwrap()));
         let total = ("all steps of the sniper", ns(steps.arrival.polled, steps.written));
-        let arrival = ("write, as measured by the market", ns(steps.serialised, arrived));
+        let arrival = ("write, as measured by the market", ns(steps.serialized, arrived));
         Self([before].into_iter().chain(own).chain([total, arrival]).collect())
     }
 }

@@ -1,5 +1,5 @@
 //! Subscription protocol: for any messages in any order it does not panic, sends no subscription
-//! before the acknowledgement, and uses no id twice.
+//! before the acknowledgment, and uses no id twice.
 #![no_main]
 
 use std::{
@@ -31,7 +31,7 @@ fuzz_target!(|messages: Vec<(u8, &str)>| {
             _ => {}
         }
         while let Some((_, message)) = machine.due(now) {
-            assert!(acked, "a subscription before the acknowledgement");
+            assert!(acked, "a subscription before the acknowledgment");
             assert!(ids.insert(message), "an id was used twice");
         }
     }

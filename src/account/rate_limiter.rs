@@ -12,7 +12,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(1_000);
 const WAITS: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_secs(5), Duration::from_secs(300));
 
-/// Maximum `Retry-After` that is honoured.
+/// Maximum `Retry-After` that is honored.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// State of the rate limit.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_honoured_up_to_a_bound() {
+    fn retry_after_is_honored_up_to_a_bound() {
         let now = Instant::now();
         let mut rate_limiter = RateLimiter::default();
         rate_limiter.on_failure(now, Some(Duration::from_secs(90)));

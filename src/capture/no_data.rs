@@ -195,7 +195,7 @@ impl MessageRecorder for CaptureMonitor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MessageKind {
     Data,
-    /// Protocol message, such as an acknowledgement or a ping.
+    /// Protocol message, such as an acknowledgment or a ping.
     Protocol,
     /// Error message of the server without data.
     Error,

@@ -72,7 +72,7 @@ impl AppError {
         match self {
             Self::Settings(_)
             | Self::Simulator(_)
-            | Self::Log(LogError::Filter | LogError::Misspelt { .. } | LogError::Quoted) => {
+            | Self::Log(LogError::Filter | LogError::Misspelled { .. } | LogError::Quoted) => {
                 check::EXIT_CONFIG
             }
             Self::Capture(error) => error.exit_code(),

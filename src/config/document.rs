@@ -128,7 +128,7 @@ pub(super) fn read_toml<'a>(
     ConfigNode { at: 0, value: Value::Table(table(root.into_inner(), 0)) }
 }
 
-/// Recognises an amount that is not a TOML number, such as `12,50` or `$12`. Returns message and
+/// Recognizes an amount that is not a TOML number, such as `12,50` or `$12`. Returns message and
 /// remedy.
 fn amount_mistake(line: &str) -> Option<(String, String)> {
     let (key, value) = line.split_once('=')?;

@@ -200,7 +200,7 @@ fn read_item<'n>(
         context.problem(at, message, "copy the name again as plain text");
         return None;
     }
-    if let Some(remedy) = misspelt(&parsed.base) {
+    if let Some(remedy) = misspelled(&parsed.base) {
         let message = format!("no item is named \"{}\"", Escaped(item));
         context.problem(at, message, remedy);
         return None;
@@ -219,8 +219,8 @@ fn read_item<'n>(
     Some((ItemPattern::Named(parsed.base.into_owned()), item_text))
 }
 
-/// Returns the remedy for a base name that still contains a misspelt StatTrak, Souvenir or wear.
-fn misspelt(base: &str) -> Option<String> {
+/// Returns the remedy for a base name that still contains a misspelled StatTrak, Souvenir or wear.
+fn misspelled(base: &str) -> Option<String> {
     let lower = base.to_lowercase();
     if lower.starts_with("stattrak") {
         return Some(

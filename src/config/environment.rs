@@ -197,7 +197,7 @@ fn read_log_filter(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> 
         }
         Err(error) => {
             let remedy = match error {
-                LogError::Misspelt { level } => format!("did you mean `{level}`?"),
+                LogError::Misspelled { level } => format!("did you mean `{level}`?"),
                 _ => "write error, warn, info, debug or trace".to_owned(),
             };
             diagnostics.problem(setting.problem("is not a valid filter", &remedy));

@@ -122,7 +122,7 @@ fn strip_wear(rest: &mut &str) -> Option<Wear> {
 
 /// Replaces runs of spaces by one space. Borrows the text if there are none.
 fn single_spaced(text: &str) -> Cow<'_, str> {
-    // Without an early exit, so that the loop is vectorised.
+    // Without an early exit, so that the loop is vectorized.
     let bytes = text.as_bytes();
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     if !pairs.fold(false, |any, (first, second)| any | ((*first == b' ') & (*second == b' '))) {

@@ -42,8 +42,8 @@ pub struct LatencyBreakdown {
     pub decided: Instant,
     /// The ledger approved the order.
     pub reserved: Instant,
-    /// A connection was chosen and the request serialised and encrypted.
-    pub serialised: Instant,
+    /// A connection was chosen and the request serialized and encrypted.
+    pub serialized: Instant,
     /// The write system call returned.
     pub written: Instant,
 }
@@ -56,7 +56,7 @@ impl LatencyBreakdown {
 
     /// Duration of each step, by name.
     pub fn durations(&self) -> [(&'static str, Duration); 7] {
-        let Self { arrival, parsed, decided, reserved, serialised, written } = *self;
+        let Self { arrival, parsed, decided, reserved, serialized, written } = *self;
         let RxTimestamps { polled, read, framed } = arrival;
         let mut begun = polled;
         let done = [
@@ -65,7 +65,7 @@ impl LatencyBreakdown {
             ("parse", parsed),
             ("decide", decided),
             ("reserve", reserved),
-            ("serialise", serialised),
+            ("serialise", serialized),
             ("write", written),
         ];
         done.map(|(name, done)| (name, done.saturating_duration_since(replace(&mut begun, done))))
@@ -185,7 +185,7 @@ mod tests {
             parsed: after(6),
             decided: after(7),
             reserved: after(12),
-            serialised: after(14),
+            serialized: after(14),
             written: after(34),
         };
         let sum: Duration = steps.durations().iter().map(|(_, took)| *took).sum();

@@ -1,7 +1,7 @@
 //! Dial rate and backoff of the order connections, without a clock.
 //!
 //! Both bounds are pure. A [`RedialBackoff`] belongs to one slot of the pool: a short-lived
-//! connection is followed by a growing wait, so a server that accepts and closes is not dialled in
+//! connection is followed by a growing wait, so a server that accepts and closes is not dialed in
 //! a loop. A [`DialLimiter`] bounds the dial rate of the whole pool.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 

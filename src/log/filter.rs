@@ -43,15 +43,15 @@ impl LogFilter {
     ///
     /// # Errors
     ///
-    /// Returns [`LogError::Filter`] if the filter is invalid, [`LogError::Misspelt`] for a misspelt
+    /// Returns [`LogError::Filter`] if the filter is invalid, [`LogError::Misspelled`] for a misspelled
     /// level, [`LogError::Quoted`] if it is in quotes.
     pub fn parse(text: Option<&str>) -> Result<Self, LogError> {
         let text = text.unwrap_or("info");
         if is_quoted(text) {
             return Err(LogError::Quoted);
         }
-        if let Some(level) = text.split(',').find_map(misspelt) {
-            return Err(LogError::Misspelt { level });
+        if let Some(level) = text.split(',').find_map(misspelled) {
+            return Err(LogError::Misspelled { level });
         }
         let parse = |text: &str| {
             let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
@@ -94,7 +94,7 @@ impl LogFilter {
 
 /// Returns the level that a directive misspells. A bare word is a module name and disables all
 /// other modules, so `inof` would hide everything, including a warning about it.
-fn misspelt(directive: &str) -> Option<&'static str> {
+fn misspelled(directive: &str) -> Option<&'static str> {
     let word = directive.trim().to_lowercase();
     if word.contains(['=', ':', '[']) || is_level(&word) {
         return None;
@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_or_misspelt_filter_is_an_error() {
+    fn an_invalid_or_misspelled_filter_is_an_error() {
         for text in ["sniper=loud", "sniper=wran", "foo=wran", "a=b=c"] {
             assert!(matches!(LogFilter::parse(Some(text)), Err(LogError::Filter)), "{text}");
         }
-        let misspelt = LogFilter::parse(Some("inof")).unwrap_err();
-        assert_eq!(misspelt.to_string(), "RUST_LOG is not a valid filter; did you mean `info`?");
+        let misspelled = LogFilter::parse(Some("inof")).unwrap_err();
+        assert_eq!(misspelled.to_string(), "RUST_LOG is not a valid filter; did you mean `info`?");
         for text in ["DEBUG", "sniper::ws=trace,info", "off", "sniper", "", "3", "[span]=debug"] {
             assert_eq!(unknown(text), Vec::<String>::new(), "{text}");
         }

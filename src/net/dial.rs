@@ -4,7 +4,7 @@
 //! are tried in turn with a head start for each, both families alternating: one dead address costs
 //! [`HEAD_START`], not the whole deadline. The caller sets the deadline.
 //!
-//! Without TLS only loopback addresses are dialled, under any host name ([`Reach`]): a name
+//! Without TLS only loopback addresses are dialed, under any host name ([`Reach`]): a name
 //! such as `localhost` can resolve to another machine, and a credential would be sent to it
 //! unencrypted. Every outgoing connection of the program resolves its host name here.
 
@@ -46,7 +46,7 @@ pub enum DialError {
     Connect(#[source] io::Error),
 }
 
-/// Addresses that may be dialled.
+/// Addresses that may be dialed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Any address: the connection is encrypted.
@@ -61,12 +61,12 @@ impl Reach {
         if is_tls { Self::Anywhere } else { Self::Loopback }
     }
 
-    /// Returns the addresses that may be dialled, at most [`ADDRESSES_MAX`].
+    /// Returns the addresses that may be dialed, at most [`ADDRESSES_MAX`].
     ///
     /// # Errors
     ///
     /// Returns [`DialError::NoAddress`] if there are no addresses, and [`DialError::NotLoopback`]
-    /// if none may be dialled.
+    /// if none may be dialed.
     pub fn permitted(
         self,
         addresses: impl Iterator<Item = SocketAddr>,
@@ -75,7 +75,7 @@ impl Reach {
         let address = addresses.peek().ok_or(DialError::NoAddress)?.ip();
         let permits = |address: &SocketAddr| match self {
             Self::Anywhere => true,
-            // An IPv4-mapped IPv6 address is dialled as IPv4.
+            // An IPv4-mapped IPv6 address is dialed as IPv4.
             Self::Loopback => address.ip().to_canonical().is_loopback(),
         };
         let permitted: Vec<_> = addresses.filter(permits).take(ADDRESSES_MAX).collect();
@@ -83,7 +83,7 @@ impl Reach {
     }
 }
 
-/// Resolves a host name to the addresses that may be dialled.
+/// Resolves a host name to the addresses that may be dialed.
 ///
 /// # Errors
 ///
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tls_only_loopback_addresses_are_dialled() {
+    fn without_tls_only_loopback_addresses_are_dialed() {
         let mixed = ["192.0.2.1:80", "127.0.0.1:80", "[2001:db8::1]:80", "[::1]:80", "0.0.0.0:80"];
         let kept = permitted(Reach::Loopback, &mixed).unwrap();
         assert_eq!(kept, ["127.0.0.1:80", "[::1]:80"]);

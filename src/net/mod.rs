@@ -1,4 +1,4 @@
-//! Network access: dialling, TLS, deadlines and the HTTP client for reads.
+//! Network access: dialing, TLS, deadlines and the HTTP client for reads.
 //!
 //! The protocols spoken over a connection belong to its owner: the feed, the order client, the
 //! account reads.

@@ -24,7 +24,7 @@ impl RecordLine<'_> {
         let start = to.len();
         match serde_json::to_writer(&mut *to, self) {
             Ok(()) => to.push(b'\n'),
-            // A vector accepts all bytes, and these fields can always be serialised.
+            // A vector accepts all bytes, and these fields can always be serialized.
             Err(_impossible) => to.truncate(start),
         }
     }

@@ -168,7 +168,7 @@ impl Manifest<'_> {
         matches!(self.ended, Some((_, true))) && has_any && !lost_any
     }
 
-    /// Serialises the manifest as indented JSON.
+    /// Serializes the manifest as indented JSON.
     pub fn to_json(&self) -> Vec<u8> {
         let now_ns = self.now_ns;
         let gaps = self.sources.iter().flat_map(|source| source.gaps(now_ns));

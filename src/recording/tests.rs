@@ -295,7 +295,7 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
         gaps[0]["open"] == true && gaps[0]["attempts"] == 2
     });
     recorder.on_connected();
-    recorder.on_message(2, "an acknowledgement", Instant::now(), false);
+    recorder.on_message(2, "an acknowledgment", Instant::now(), false);
     assert!(recorder.connections().is_down(), "only data ends a gap");
     recorder.on_message(2, "data", Instant::now(), true);
     recorder.on_backfilled();

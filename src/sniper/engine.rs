@@ -256,10 +256,10 @@ impl<B: OrderSender> Engine<B> {
                     ledger.sent(&trade.id, now.wall).map(|()| Effects::default())
                 });
                 let arrival = trade.arrival.unwrap_or(RxTimestamps::at(since));
-                let SentRequest { begun: serialised, written, .. } = written;
+                let SentRequest { begun: serialized, written, .. } = written;
                 let parsed = now.instant;
                 let steps =
-                    LatencyBreakdown { arrival, parsed, decided, reserved, serialised, written };
+                    LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
                 self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
                 self.pending.insert(trade.id, PendingOrder { market_name, price, steps });

@@ -153,7 +153,7 @@ mod tests {
                 parsed: now,
                 decided: now,
                 reserved: now,
-                serialised: now,
+                serialized: now,
                 written: now,
             },
             answered: Duration::ZERO,

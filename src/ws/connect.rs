@@ -1,6 +1,6 @@
 //! Connecting, up to the point where the subscriptions are written.
 //!
-//! DNS, TCP, TLS, the upgrade, `connection_init`, its acknowledgement and the subscriptions share
+//! DNS, TCP, TLS, the upgrade, `connection_init`, its acknowledgment and the subscriptions share
 //! one deadline, `connect_timeout`, so a slow server cannot extend it byte by byte. Connections are
 //! made by a [`Dial`]: [`TcpDial`] for the network, other implementations for tests.
 

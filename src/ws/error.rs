@@ -34,7 +34,7 @@ impl fmt::Display for ConnectStep {
             Self::Connect => "connecting",
             Self::Tls => "TLS handshake",
             Self::Upgrade => "WebSocket upgrade",
-            Self::Ack => "acknowledgement",
+            Self::Ack => "acknowledgment",
             Self::Subscribe => "subscribing",
         })
     }

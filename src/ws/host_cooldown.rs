@@ -13,7 +13,7 @@ use super::policy::{BreakerChange, CircuitBreaker, Permit, ReconnectPolicy};
 /// Number of hosts beyond which unused ones are evicted.
 const HOSTS_MAX: usize = 256;
 
-/// The hosts that this process has dialled. Clones share them.
+/// The hosts that this process has dialed. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Arc<Mutex<HashMap<String, Arc<Host>>>>);
 
@@ -120,9 +120,9 @@ mod tests {
     }
 
     proptest! {
-        /// A suspended host is never dialled early.
+        /// A suspended host is never dialed early.
         #[test]
-        fn a_suspended_host_is_never_dialled_early(
+        fn a_suspended_host_is_never_dialed_early(
             moves in prop::collection::vec((0_u8..4, 0_u64..400), 0..100),
         ) {
             let host = Host::new(&ReconnectPolicy::default());

@@ -35,7 +35,7 @@ pub enum ProbeStep {
     Tcp,
     Tls,
     Upgrade,
-    /// `connection_init`, its acknowledgement and the subscription.
+    /// `connection_init`, its acknowledgment and the subscription.
     Ack,
     Listing,
 }

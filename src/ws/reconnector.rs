@@ -112,7 +112,7 @@ impl Reconnector {
         }
     }
 
-    /// Waits until the host may be dialled.
+    /// Waits until the host may be dialed.
     pub(super) async fn acquire_permit(&self) {
         loop {
             match self.host.try_acquire(now()) {

@@ -356,9 +356,9 @@ fn a_blocked_stdout_does_not_delay_the_exit() {
         let (mut running, _reader) = start_with_full_stdout(&workspace, args, is_stderr_full);
         until(|| handles_signals(&running));
         running.signal("-INT");
-        let signalled = Instant::now();
+        let signaled = Instant::now();
         assert_eq!(running.ended(), Some(74), "{args:?}, stderr is full: {is_stderr_full}");
-        assert!(signalled.elapsed() < STOPPED_IN_TIME, "{args:?}: {:?}", signalled.elapsed());
+        assert!(signaled.elapsed() < STOPPED_IN_TIME, "{args:?}: {:?}", signaled.elapsed());
         if !is_stderr_full {
             let text = running.rest_of_stderr();
             assert_eq!(
@@ -382,9 +382,9 @@ fn a_second_signal_ends_every_command_immediately() {
             running.signal(signal);
             thread::sleep(Duration::from_millis(100));
             running.signal(signal);
-            let signalled = Instant::now();
+            let signaled = Instant::now();
             assert_eq!(running.ended(), Some(code), "{args:?}");
-            assert!(signalled.elapsed() < Duration::from_secs(2), "{args:?}");
+            assert!(signaled.elapsed() < Duration::from_secs(2), "{args:?}");
             let text = running.rest_of_stderr();
             assert!(
                 text.starts_with("sniper: Quit immediately (second signal: "),

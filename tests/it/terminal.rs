@@ -92,9 +92,9 @@ fn a_terminal_paused_with_ctrl_s_does_not_delay_the_exit() {
     line_with(" Mode: LIVE (local market, play money)", &mut lines);
     (&controller).write_all(b"\x13").unwrap();
     signal("-INT", running.0.id());
-    let signalled = Instant::now();
+    let signaled = Instant::now();
     until(|| running.0.try_wait().unwrap().is_some());
-    assert!(signalled.elapsed() < STOPPED_IN_TIME, "{:?}", signalled.elapsed());
+    assert!(signaled.elapsed() < STOPPED_IN_TIME, "{:?}", signaled.elapsed());
     assert_eq!(running.0.wait().unwrap().code(), Some(74));
 }
 
@@ -120,7 +120,7 @@ fn a_background_process_is_not_stopped_by_tostop() {
     thread::sleep(Duration::from_millis(500));
     assert!(matches!(state(pid), 'S' | 'R'), "{}", state(pid));
     signal("-TERM", pid);
-    let signalled = Instant::now();
+    let signaled = Instant::now();
     until(|| state(pid) == 'Z');
-    assert!(signalled.elapsed() < STOPPED_IN_TIME, "{:?}", signalled.elapsed());
+    assert!(signaled.elapsed() < STOPPED_IN_TIME, "{:?}", signaled.elapsed());
 }

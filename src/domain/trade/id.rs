@@ -42,7 +42,7 @@ impl TradeId {
     /// Creates an id from 1 to [`TRADE_ID_BYTES_MAX`] printable ASCII characters without quotes,
     /// backslashes and spaces, so that it needs no escaping in a JSON string.
     pub fn new(text: &str) -> Option<Self> {
-        // Without an early exit, so that the loop is vectorised.
+        // Without an early exit, so that the loop is vectorized.
         let flags = text.bytes().fold(0_u8, |flags, byte| {
             flags | u8::from(is_forbidden(byte)) | (u8::from(is_not_normal(byte)) << 1)
         });
@@ -364,7 +364,7 @@ mod tests {
             check(&spelled(a, one), &spelled(b, other), a == b);
         }
 
-        /// Normalisation is idempotent, and `is_normal` is correct.
+        /// Normalization is idempotent, and `is_normal` is correct.
         #[test]
         fn normal_forms_are_stable(text in "[!#-\\[\\]-~]{1,62}") {
             let spelled = id(&text);

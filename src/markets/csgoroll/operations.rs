@@ -47,7 +47,7 @@ impl GraphqlOperation {
         Self { name, query: query.into(), variables, is_essential: true, is_private: false }
     }
 
-    /// Serialises the operation as the body of an HTTP request or the payload of `subscribe`.
+    /// Serializes the operation as the body of an HTTP request or the payload of `subscribe`.
     pub fn to_json(&self) -> String {
         let Self { name, query, variables, .. } = self;
         json!({ "operationName": name, "query": query, "variables": variables }).to_string()

@@ -1,7 +1,7 @@
 //! Reconnection policy as pure functions; time and randomness are arguments.
 //!
 //! [`ReconnectionLimits`] are the settings, validated into a [`ReconnectPolicy`]. [`Backoff`]
-//! computes the delay before the next attempt, [`CircuitBreaker`] stops dialling a host after
+//! computes the delay before the next attempt, [`CircuitBreaker`] stops dialing a host after
 //! repeated failures, and [`RetryDecision`] classifies close codes and HTTP statuses.
 //! [`crate::ws::supervisor`] sleeps, logs and dials.
 

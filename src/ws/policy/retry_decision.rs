@@ -1,6 +1,6 @@
 //! Classification of close codes and HTTP statuses for the next attempt.
 //!
-//! Source: the WebSocket registry, the graphql-transport-ws document, and the observed behaviour of
+//! Source: the WebSocket registry, the graphql-transport-ws document, and the observed behavior of
 //! public clients of the marketplace.
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ pub trait FeedProtocol {
     /// The WebSocket subprotocol to request.
     fn subprotocol(&self) -> Option<&'static str>;
 
-    /// The first message. If there is one, nothing else is sent before its acknowledgement.
+    /// The first message. If there is one, nothing else is sent before its acknowledgment.
     fn connection_init(&self) -> Option<String>;
 
     /// Message that subscribes to a topic; `None` if the address selects the topics.

@@ -1,7 +1,7 @@
 //! Subscription protocols as state machines, without sockets and clocks.
 //!
 //! A [`FeedProtocol`] builds and parses messages. [`SubscriptionState`] decides their order:
-//! `connection_init` first, only pings before its acknowledgement, a unique id per subscription,
+//! `connection_init` first, only pings before its acknowledgment, a unique id per subscription,
 //! and a new subscription with backoff after one has ended. The payload of an event is parsed in
 //! the same pass as its envelope.
 

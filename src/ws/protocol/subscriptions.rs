@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. One `connection_init` per socket, sent first; only pings and pongs before its
-//!    acknowledgement.
+//!    acknowledgment.
 //! 2. No id is used twice, not even after the end of a subscription.
 //! 3. A subscription is retried after `error` or `complete`, with backoff, on the same connection;
 //!    an optional one is given up after [`OPTIONAL_FAILURES_MAX`] ends in a row.
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_subscribed_before_the_acknowledgement() {
+    fn nothing_is_subscribed_before_the_acknowledgment() {
         let now = Instant::now();
         let mut subscriptions = subscriptions();
         subscriptions.subscribe(subscription("{}"), now);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_acknowledgement_is_ignored() {
+    fn a_second_acknowledgment_is_ignored() {
         let now = Instant::now();
         let mut subscriptions = live(&["{}"], now);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Start of a session: `connection_init`, its acknowledgement, the subscriptions.
+//! Start of a session: `connection_init`, its acknowledgment, the subscriptions.
 
 use std::{
     future::poll_fn,
@@ -29,7 +29,7 @@ fn closed_before_ack(error: FeedError) -> FeedError {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
-    /// Sends `connection_init` and waits for the acknowledgement; answers pings meanwhile.
+    /// Sends `connection_init` and waits for the acknowledgment; answers pings meanwhile.
     pub(in crate::ws) async fn init(&mut self) -> Result<(), FeedError> {
         if let Some(connection_init) = self.state.subscriptions.open() {
             self.state.outbox.push_text(connection_init)?;

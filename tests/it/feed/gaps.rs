@@ -58,7 +58,7 @@ async fn an_ended_and_renewed_subscription_is_a_gap() {
         let feed = Feed::new(config(&server.address, quick()));
         let gaps = gaps(&feed, 1).await;
         assert_eq!((gaps.len(), server.dials()), (1, 1));
-        assert_eq!(gaps[0].attempts, 0, "nothing was dialled");
+        assert_eq!(gaps[0].attempts, 0, "nothing was dialed");
         assert!(gaps[0].cause.contains(cause), "{gaps:?}");
         // The subscription is renewed after `initial_delay`.
         assert!(gaps[0].lasted >= Duration::from_millis(250), "{gaps:?}");

@@ -369,7 +369,7 @@ async fn connections_are_replaced_before_max_age_without_losing_a_listing() {
     assert_eq!(feed.metrics.gaps.load(Relaxed), 0);
 }
 
-/// The old connection is kept, and its host is not dialled before the delay is over.
+/// The old connection is kept, and its host is not dialed before the delay is over.
 #[tokio::test(start_paused = true)]
 async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
     for (answer, dials) in [
@@ -392,8 +392,8 @@ async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
             ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
         let feed = Feed::new(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
         run(&feed, &dialer, Duration::from_secs(500)).await;
-        let dialled = dialer.dials();
-        assert!(dialled.abs_diff(dials) <= dials / 10, "{answer}: {dialled}");
+        let dialed = dialer.dials();
+        assert!(dialed.abs_diff(dials) <= dials / 10, "{answer}: {dialed}");
         assert_eq!(feed.metrics.gaps.load(Relaxed), 0, "{answer}");
     }
 }

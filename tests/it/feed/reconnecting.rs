@@ -14,7 +14,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_server_that_accepts_and_closes_is_dialled_at_doubling_intervals() {
+async fn a_server_that_accepts_and_closes_is_dialed_at_doubling_intervals() {
     let log = Log::capture();
     let server = Server::play(|_, mut peer| async move {
         peer.subscribed().await;

@@ -154,10 +154,10 @@ async fn a_signal_waits_up_to_ten_seconds_for_answers() {
         })
         .await;
         program.signal(signal);
-        let signalled = Instant::now();
+        let signaled = Instant::now();
         market.list_items(vec![redline(1_015)]);
         assert_eq!(program.ended().await, Some(0), "{}", program.err());
-        let (waited, summary) = (signalled.elapsed(), program.summary());
+        let (waited, summary) = (signaled.elapsed(), program.summary());
         assert_eq!(summary["ended"], ended);
         // SQLite removes its write-ahead log when the last connection is closed.
         let data = program.directory.path().join("data");
@@ -211,10 +211,10 @@ async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
         let mut program = start_with_order_in_flight(&market, &["run", "--live", "--json"]).await;
         program.signal(signal);
         until(|| program.err().contains("waiting up to 10 s for 1 order in flight; ")).await;
-        let signalled = Instant::now();
+        let signaled = Instant::now();
         program.signal(signal);
         assert_eq!(program.ended().await, Some(code), "{}", program.err());
-        assert!(signalled.elapsed() < Duration::from_secs(2), "{:?}", signalled.elapsed());
+        assert!(signaled.elapsed() < Duration::from_secs(2), "{:?}", signaled.elapsed());
         let text = program.err();
         let id = market.books().requests().next().unwrap().0.id.clone();
         let line = format!(

@@ -98,7 +98,7 @@ fn a_key_that_contradicts_the_market_name_is_reported_with_both() {
 }
 
 #[test]
-fn a_misspelt_name_is_rejected_and_an_unusual_one_accepted() {
+fn a_misspelled_name_is_rejected_and_an_unusual_one_accepted() {
     for (item, remedy) in [
         ("AK-47 | Redline (Field Tested)", "did you mean `(Field-Tested)`?"),
         ("AK-47 | Redline (FT)", "did you mean `(Field-Tested)`?"),
