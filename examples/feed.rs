@@ -1,4 +1,4 @@
-//! Prints the marketplace's listings, one line each, with a closure on the feed.
+//! Prints the market's listings, one line each, with a closure on the feed.
 //!
 //! `cargo run --example feed -- wss://router.csgoroll.com/ws` reads the real feed as a guest.
 //! Without an address it connects to a `sniper sim` in another terminal.

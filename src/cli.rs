@@ -103,7 +103,7 @@ pub struct SharedArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Watch the marketplace and buy; without --live, only log what it would buy
+    /// Watch the market and buy; without --live, only log what it would buy
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Watch the bot buy on a simulated market in this process; costs nothing

@@ -1,4 +1,4 @@
-//! Watches live marketplace listings, checks each against a whitelist, and sends orders.
+//! Watches live listings of a market, checks each against a whitelist, and sends orders.
 //!
 //! A listing passes through in one direction, on one thread:
 //!
@@ -19,7 +19,7 @@
 //! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
 //! | [`net`] | dialing, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
-//! | [`markets`] | one folder per marketplace: operations, messages, responses | pure |
+//! | [`markets`] | one folder per market: operations, messages, responses | pure |
 //! | [`ws`] | connections, sessions, reconnecting, watchdog, gaps, metrics, deduplication, managed handle | edge around pure cores |
 //! | [`recording`] | recordings: write and read | pure format, edge |
 //! | [`whitelist`] | listing → decision | pure |

@@ -1,6 +1,6 @@
 //! Credentials, and masking of their values in all output.
 //!
-//! A site or a proxy can repeat a credential in any text that it sends: error messages, feed
+//! A server or a proxy can repeat a credential in any text that it sends: error messages, feed
 //! messages, close reasons, headers, ids. Every [`Credential`](crate::config::Credential), and
 //! every key in the query of a dialed address, is [registered](register) for the whole process.
 //! All writers replace the registered values, at the same length: the log thread, the ledger, the

@@ -203,7 +203,7 @@ impl fmt::Display for Summary {
         }
         let skipped = stats.skipped.iter().map(|(reason, count)| (describe_skip(reason), *count));
         write_reasons(f, "skipped", skipped)?;
-        write_count(f, stats.unreadable, "ignored: incomplete data from the site")?;
+        write_count(f, stats.unreadable, "ignored: incomplete data from the market")?;
         self.purchases(f)?;
         self.state(f)
     }
@@ -338,7 +338,7 @@ fn describe_rejection(reason: &'static str) -> &'static str {
 fn describe_skip(reason: &'static str) -> &'static str {
     match reason {
         "halted" => "buying was halted",
-        "paused" => "buying was paused by the site",
+        "paused" => "buying was paused by the market",
         "not_reconciled" => "during the startup check of the account",
         "already_requested" => "already ordered before",
         "ledger_unwritable" => "the ledger was not writable",

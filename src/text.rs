@@ -2,7 +2,7 @@
 //!
 //! A seller, a rival or a proxy can put anything into a name: escape sequences that repaint a
 //! terminal, characters that reverse the reading direction, line breaks that forge a log line.
-//! [`Escaped`] prints such text as plain characters, and without credentials that a site may have
+//! [`Escaped`] prints such text as plain characters, and without credentials that a server may have
 //! put into it.
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Synthetic frames with one listing, in the format of both generations of the feed.
 //!
-//! The fields and their order are those of the marketplace's messages. As in real frames, the size
+//! The fields and their order are those of the market's messages. As in real frames, the size
 //! varies with the length of the icon's address and the number of stickers.
 
 use sniper::{

@@ -9,7 +9,7 @@ use crate::{
     net::http_client::{HttpError, HttpReply},
 };
 
-/// Length of the prefix of a site message that identifies the cause, in characters.
+/// Length of the prefix of a market message that identifies the cause, in characters.
 const MESSAGE_CHARS_MAX: usize = 60;
 
 /// Error of a read. Displays the cause; [`remedy`](Self::remedy) returns what the user can do.
@@ -18,17 +18,17 @@ pub enum ReadFailure {
     /// No credential is set.
     #[error("no credential is set")]
     NoCredential,
-    /// The site does not accept the credential.
-    #[error("the session has expired or is not known to the site")]
+    /// The market does not accept the credential.
+    #[error("the session has expired or is not known to the market")]
     SignedOut,
-    /// The site sent a challenge page.
+    /// The market sent a challenge page.
     #[error("a challenge page was sent instead of an answer")]
     Challenge,
     /// 401 or 403 without a challenge.
     #[error("access was denied (HTTP {status})")]
     Forbidden { status: u16 },
     /// 429 or 503.
-    #[error("the site asks to wait (HTTP {status})")]
+    #[error("the market asks to wait (HTTP {status})")]
     Wait { status: u16, retry_after: Option<Duration> },
     /// HTML instead of JSON, with status 200.
     #[error("a web page (HTML) was sent instead of an answer in JSON")]
@@ -89,12 +89,12 @@ impl ReadFailure {
         match self {
             Self::NoCredential => "set CSGOROLL_SESSION in .env",
             Self::SignedOut => {
-                "log in at the site with your browser, copy the new `session` cookie into \
+                "log in at the market with your browser, copy the new `session` cookie into \
                  CSGOROLL_SESSION in .env, and restart the bot"
             }
             Self::Challenge => {
-                "open the site in your browser, pass the challenge, copy the whole Cookie header \
-                 into CSGOROLL_COOKIE in .env, and restart the bot"
+                "open the market in your browser, pass the challenge, copy the whole Cookie \
+                 header into CSGOROLL_COOKIE in .env, and restart the bot"
             }
             Self::Forbidden { .. } => {
                 "check in your browser that you are logged in, copy the cookie into .env again, \
@@ -104,28 +104,28 @@ impl ReadFailure {
                 "the bot retries after the wait; close other programs that use this account"
             }
             Self::Page => {
-                "check CSGOROLL_HTTP_URL; if it is right, open the site in your browser and see \
-                 whether it is under maintenance or shows a challenge"
+                "check CSGOROLL_HTTP_URL; if it is right, open the market in your browser and \
+                 see whether it is under maintenance or shows a challenge"
             }
             Self::Status { status: 500.. } => {
-                "the site has a fault, and the bot retries; if it persists, check in your browser \
-                 whether the site is up"
+                "the market has a fault, and the bot retries; if it persists, check in your browser \
+                 whether the market is up"
             }
             Self::Status { .. } => {
-                "check CSGOROLL_HTTP_URL; if it is right, the site has changed and this version \
+                "check CSGOROLL_HTTP_URL; if it is right, the market has changed and this version \
                  cannot read it"
             }
             Self::Http(error) => error.remedy(),
-            Self::Answer(ReadError::SiteError(_)) => {
-                "check the site in your browser; if it works there, the site has changed and this \
-                 version cannot read it"
+            Self::Answer(ReadError::MarketError(_)) => {
+                "check the market in your browser; if it works there, the market has changed \
+                 and this version cannot read it"
             }
             Self::Answer(_) => {
-                "check CSGOROLL_HTTP_URL with `sniper doctor`; if it is right, the site has \
+                "check CSGOROLL_HTTP_URL with `sniper doctor`; if it is right, the market has \
                  changed and this version cannot read it"
             }
             Self::Balance(_) => {
-                "check your balance at the site; if it is shown there, the site has changed and \
+                "check your balance at the market; if it is shown there, the market has changed and \
                  this version cannot read it"
             }
             Self::UserId => "please report this",
@@ -141,7 +141,7 @@ impl ReadFailure {
             _ => self.to_string(),
         };
         let key = match self {
-            Self::Answer(ReadError::SiteError(message)) => {
+            Self::Answer(ReadError::MarketError(message)) => {
                 // A request id or a time in the message does not change the cause.
                 let message = message.chars().filter(|char| !char.is_ascii_digit());
                 message.take(MESSAGE_CHARS_MAX).collect()
@@ -169,7 +169,7 @@ impl ReadFailure {
         }
     }
 
-    /// Returns the wait that the site requested.
+    /// Returns the wait that the market requested.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Wait { retry_after, .. } => *retry_after,
@@ -182,14 +182,14 @@ impl ReadFailure {
 mod tests {
     use super::*;
 
-    fn site_error(message: &str) -> FailureCause {
-        ReadFailure::Answer(ReadError::SiteError(message.to_owned())).cause()
+    fn market_error(message: &str) -> FailureCause {
+        ReadFailure::Answer(ReadError::MarketError(message.to_owned())).cause()
     }
 
     #[test]
     fn changing_figures_are_the_same_cause_and_other_statuses_are_not() {
-        assert!(site_error("busy (request 17)").is_same(&site_error("busy (request 18)")));
-        assert!(!site_error("busy").is_same(&site_error("closed")));
+        assert!(market_error("busy (request 17)").is_same(&market_error("busy (request 18)")));
+        assert!(!market_error("busy").is_same(&market_error("closed")));
         let text = |text: &str| ReadFailure::Balance(BalanceError::Text(text.to_owned())).cause();
         assert!(text("1000.0").is_same(&text("990.0")));
         let status = |status| ReadFailure::Status { status }.cause();
@@ -199,12 +199,12 @@ mod tests {
             ReadFailure::Wait { status: 429, retry_after }.cause()
         };
         assert!(wait(9).is_same(&wait(8)));
-        assert_eq!(wait(9).text(), "the site asks to wait (HTTP 429): 9 s");
+        assert_eq!(wait(9).text(), "the market asks to wait (HTTP 429): 9 s");
     }
 
     #[test]
     fn site_text_is_escaped_and_truncated() {
-        let cause = site_error(&"\u{1b}[2J".repeat(1_000));
+        let cause = market_error(&"\u{1b}[2J".repeat(1_000));
         assert!(cause.text().chars().all(crate::text::is_safe_to_print), "{cause:?}");
         assert!(cause.text().len() < 4_000, "{cause:?}");
     }

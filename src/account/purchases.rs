@@ -56,9 +56,9 @@ pub enum IncompleteReason {
     TooManyPages { pages: u32 },
     /// A page does not show whether another one follows.
     Unclear { page: u32 },
-    /// Purchases could not be read. `message` is untrusted text of the site.
+    /// Purchases could not be read. `message` is untrusted text of the market.
     Unreadable { count: u32, message: Option<String> },
-    /// The site reports an error beside a readable list. `message` is untrusted text of the site.
+    /// The market reports an error beside a readable list. `message` is untrusted text of the market.
     Error { message: String },
     /// A later page could not be read.
     Failed(FailureCause),
@@ -67,8 +67,8 @@ pub enum IncompleteReason {
 impl IncompleteReason {
     /// Returns the cause for the user.
     pub fn cause(&self) -> FailureCause {
-        const CHANGED: &str = "compare with your purchases at the site; if they are listed there, \
-                               the site has changed and this version cannot read them";
+        const CHANGED: &str = "compare with your purchases at the market; if they are listed there, \
+                               the market has changed and this version cannot read them";
         let (key, text) = match self {
             Self::CursorRepeated { page } => (
                 "cursor repeated",
@@ -92,12 +92,12 @@ impl IncompleteReason {
                 ("unclear", format!("page {page} does not show whether another page follows"))
             }
             Self::Unreadable { count, message } => {
-                let message = message.as_deref().map(|text| format!("; the site reports: {text}"));
+                let message = message.as_deref().map(|text| format!("; the market reports: {text}"));
                 let message = message.unwrap_or_default();
                 ("unreadable", format!("{count} entries of the list could not be read{message}"))
             }
             Self::Error { message } => {
-                ("error", format!("the site reports an error beside the list: {message}"))
+                ("error", format!("the market reports an error beside the list: {message}"))
             }
             Self::Failed(cause) => return cause.clone(),
         };

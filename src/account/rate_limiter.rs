@@ -49,7 +49,7 @@ impl RateLimiter {
         self.failures = 0;
     }
 
-    /// Records a failed read. `retry_after`: the wait that the site requested.
+    /// Records a failed read. `retry_after`: the wait that the market requested.
     pub(super) fn on_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
         let own = WAITS.wait(self.failures);
         self.failures = self.failures.saturating_add(1);

@@ -208,10 +208,10 @@ impl ListingsPage {
     }
 }
 
-/// Converts a read error. The message of a site error may mean that the session is signed out.
+/// Converts a read error. The message of a market error may mean that the session is signed out.
 fn read_failure(error: ReadError) -> ReadFailure {
     match error {
-        ReadError::SiteError(message)
+        ReadError::MarketError(message)
             if message.to_ascii_lowercase().contains("unauthenticated") =>
         {
             ReadFailure::SignedOut

@@ -57,7 +57,7 @@ fn parse_count(text: &str) -> Result<u32, &'static str> {
 }
 
 impl CaptureArgs {
-    /// Parses the sources; without any, returns the marketplace.
+    /// Parses the sources; without any, returns the market.
     ///
     /// # Errors
     ///

@@ -62,7 +62,7 @@ pub struct CapturePlan {
     pub compress: bool,
     /// Reconnection policy and retry limit.
     pub policy: ReconnectPolicy,
-    /// Configuration of the marketplace, required if it is among the sources.
+    /// Configuration of the market, required if it is among the sources.
     pub marketplace: Option<Config>,
     /// TLS configuration; `None` uses Mozilla's root certificates.
     pub tls: Option<Tls>,
@@ -93,8 +93,8 @@ pub enum CaptureError {
     Policy(#[from] PolicyError),
     #[error("cannot start the recording")]
     Recording(#[from] RecordingError),
-    /// The marketplace is among the sources, but the plan has no configuration of it.
-    #[error("the settings of the marketplace are missing")]
+    /// The market is among the sources, but the plan has no configuration of it.
+    #[error("the settings of the market are missing")]
     NoMarketplace,
 }
 
@@ -294,7 +294,7 @@ async fn record_source(
     (source.name.clone(), gave_up)
 }
 
-/// Returns the public subscriptions of the marketplace, without the private balance.
+/// Returns the public subscriptions of the market, without the private balance.
 fn marketplace(
     plan: &CapturePlan,
     config: &Config,

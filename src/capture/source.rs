@@ -2,7 +2,7 @@
 //!
 //! | source | address (public documentation of April 2026) |
 //! |---|---|
-//! | `csgoroll` | the configured feed of the marketplace |
+//! | `csgoroll` | the configured feed of the market |
 //! | `binance-perp:BTCUSDT@bookTicker`, `…@depth` | [`PERP_PUBLIC_URL`] |
 //! | `binance-perp:BTCUSDT@markPrice`, with the funding rate | [`PERP_MARKET_URL`] |
 //! | `binance-spot:BTCUSDT@bookTicker` | [`SPOT_URL`] |
@@ -27,7 +27,7 @@ pub const SUBSCRIBE_MAX: usize = 256;
 /// Maximum length of a symbol or stream name, in characters.
 const WORD_CHARS_MAX: usize = 40;
 
-/// Name of the marketplace as a source.
+/// Name of the market as a source.
 const MARKETPLACE: &str = "csgoroll";
 const PERP: &str = "binance-perp";
 const SPOT: &str = "binance-spot";
@@ -58,7 +58,7 @@ impl Default for SourceUrls {
 /// Protocol of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceProtocol {
-    /// Protocol of the marketplace, whose address is a setting.
+    /// Protocol of the market, whose address is a setting.
     Marketplace,
     Plain {
         endpoint: Endpoint,
@@ -123,7 +123,7 @@ pub enum SourceError {
 }
 
 impl CaptureSource {
-    /// Returns the listings of the marketplace as a source.
+    /// Returns the listings of the market as a source.
     pub fn marketplace() -> Self {
         Self {
             name: MARKETPLACE.to_owned(),

@@ -15,7 +15,7 @@ use crate::{
     ws::policy::{ReconnectPolicy, ReconnectionLimits},
 };
 
-/// Records the sources until shutdown. Settings are read only if the marketplace is among the
+/// Records the sources until shutdown. Settings are read only if the market is among the
 /// sources.
 ///
 /// # Errors

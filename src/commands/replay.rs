@@ -1,4 +1,4 @@
-//! Replays a recording of the marketplace through the decision engine of a dry run.
+//! Replays a recording of the market through the decision engine of a dry run.
 //!
 //! The same recording and the same rules give the same decisions: each message is parsed,
 //! deduplicated and passed to the [`Engine`], whose clocks show the recording's time. Nothing waits

@@ -122,7 +122,7 @@ fn feed(config: &Config) -> String {
         count => format!("{count} connections"),
     };
     let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
-    let filters = if *server_filters { ", filtered by the site" } else { "" };
+    let filters = if *server_filters { ", filtered by the market" } else { "" };
     format!(
         "{}, generation {}, {count}, renewed every {}{sweep}{filters}",
         config.endpoints.ws,

@@ -1,4 +1,4 @@
-//! Credential of the marketplace account: the validated value of one `Cookie` header.
+//! Credential of the market account: the validated value of one `Cookie` header.
 //!
 //! Errors never contain the value. Each credential is registered with [`secret`], which masks it in
 //! all output of this process.

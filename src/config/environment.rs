@@ -46,7 +46,7 @@ const REMOVE_QUOTES: &str = "remove the quotes around the value (docker --env-fi
 
 /// Remedy for cookies that are too short to be masked.
 const SHORT_COOKIES_REMEDY: &str =
-    "ignore this for settings such as a language; remove cookies that the site does not need";
+    "ignore this for settings such as a language; remove cookies that the market does not need";
 
 /// A variable that is set. Its value may be secret, so `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
@@ -258,7 +258,7 @@ fn read_credential(
     }
 }
 
-/// Warns about cookies that are too short to be masked where the site repeats them.
+/// Warns about cookies that are too short to be masked where the market repeats them.
 fn warn_of_short_values(credential: &Credential, setting: &Setting, diagnostics: &mut Diagnostics) {
     let (what, remedy) = match (credential.short_values(), setting.name) {
         (0, _) => return,
@@ -272,7 +272,7 @@ fn warn_of_short_values(credential: &Credential, setting: &Setting, diagnostics:
     };
     let message = format!(
         "{what} shorter than {MASKED_BYTES_MIN} bytes, too short to be masked in logs and \
-         recordings if the site repeats it"
+         recordings if the market repeats it"
     );
     diagnostics.warning(setting.problem(&message, remedy));
 }

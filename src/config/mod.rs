@@ -52,7 +52,7 @@ pub enum Generation {
     B,
 }
 
-/// Addresses of the marketplace, and the headers that identify this client.
+/// Addresses of the market, and the headers that identify this client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// Address of the WebSocket feed.
@@ -94,7 +94,7 @@ pub struct FeedConfig {
     pub max_age: Duration,
     /// Reads the open listings at startup.
     pub sweep_at_start: bool,
-    /// Lets the site filter out listings that no whitelist entry can match. Generation B only.
+    /// Lets the market filter out listings that no whitelist entry can match. Generation B only.
     pub server_filters: bool,
 }
 
@@ -136,7 +136,7 @@ pub struct Config {
     pub whitelist: Arc<[WhitelistEntry]>,
     /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
-    /// Source of a new credential after the marketplace rejected the old one.
+    /// Source of a new credential after the market rejected the old one.
     pub credential_source: Option<CredentialSource>,
     /// Root certificate in DER that is trusted besides Mozilla's. No setting sets it; a simulated
     /// market or a test does.

@@ -150,8 +150,8 @@ const fn remedy(step: ProbeStep) -> &'static str {
              the connection"
         }
         ProbeStep::Upgrade => {
-            "open the site in your browser, solve the challenge if there is one, copy the cookie \
-             again, and check CSGOROLL_WS_URL"
+            "open the market in your browser, solve the challenge if there is one, copy the \
+             cookie again, and check CSGOROLL_WS_URL"
         }
         ProbeStep::Ack => "check CSGOROLL_WS_URL; if it is right, copy the cookie again",
         ProbeStep::Listing => {
@@ -182,7 +182,7 @@ async fn account(config: &Config, done: &mut impl FnMut(DoctorStep)) {
     match signed_in_user(config, &reply) {
         Ok(user) => {
             let seen = match user.suspected_trader {
-                Some(true) => "signed in; the site has flagged this account",
+                Some(true) => "signed in; the market has flagged this account",
                 Some(false) | None => "signed in",
             };
             done(DoctorStep::ok("sign-in", took, seen));

@@ -1,7 +1,7 @@
 //! Parser of market names such as `★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)`.
 //!
 //! Only the name shows StatTrak, Souvenir and wear. Special cases (source: recordings of the
-//! marketplace):
+//! market):
 //!
 //! - StatTrak guns begin with `StatTrak™ `, StatTrak knives with `★ StatTrak™ `.
 //! - Souvenir weapons begin with `Souvenir `. Names that end in `Souvenir Package` are cases.

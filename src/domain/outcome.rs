@@ -19,14 +19,14 @@ pub enum SendProgress {
 /// Outcome of one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The marketplace confirmed the purchase of this listing, which is not delivered yet.
+    /// The market confirmed the purchase of this listing, which is not delivered yet.
     Bought {
         /// Price in the answer.
         price: Option<Amount>,
         /// Server time of the purchase.
         server_time: Option<UnixMs>,
     },
-    /// The marketplace rejected the order; no coins were spent.
+    /// The market rejected the order; no coins were spent.
     Rejected(RejectReason),
     /// The order was not sent; no coins were spent.
     NotSent(NotSent),
@@ -38,7 +38,7 @@ pub enum Outcome {
 /// Reason for which an order was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotSent {
-    #[error("no connection to the marketplace was ready")]
+    #[error("no connection to the market was ready")]
     NoConnection,
     #[error("the connection was closed before the request was written")]
     Closed,
@@ -46,7 +46,7 @@ pub enum NotSent {
     Stopping,
 }
 
-/// Reason for which the marketplace rejected an order.
+/// Reason for which the market rejected an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RejectReason {
     /// Another buyer was faster, or the listing is not open yet.
@@ -58,10 +58,10 @@ pub enum RejectReason {
     DailyLimit,
     #[error("the session has expired")]
     Unauthenticated,
-    #[error("the site requires a captcha")]
+    #[error("the market requires a captcha")]
     Captcha,
     /// 403 with HTML or a `cf-mitigated` header.
-    #[error("the site sent a challenge page")]
+    #[error("the market sent a challenge page")]
     Challenge,
     /// 401 or 403 without data.
     #[error("HTTP {status} without data")]
@@ -86,16 +86,16 @@ pub enum Unknown {
     #[error("the bot stopped before the answer arrived")]
     Stopped,
     /// An HTTP status that does not show whether the order was executed.
-    #[error("the site answered with HTTP {status}")]
+    #[error("the market answered with HTTP {status}")]
     Status { status: u16 },
     /// The answer is not the expected JSON: HTML, a truncated body or another shape.
     #[error("the answer could not be read")]
     Unreadable,
     /// The text of the error is not in the table.
-    #[error("the site answered with an unknown error")]
+    #[error("the market answered with an unknown error")]
     UnknownError,
     /// The answer contains no listing, or another one.
-    #[error("the site answered without naming this listing")]
+    #[error("the market answered without naming this listing")]
     Foreign,
     /// The answer is a rejection that names no order, and it is not (or not yet) certain that the
     /// answers on the connection are in step with the requests. The [`Consequence`] of the rejection
@@ -149,22 +149,22 @@ impl RejectReason {
         match self {
             Self::NotJoinable | Self::Taken | Self::RateLimited { .. } => None,
             Self::DailyLimit => Some(
-                "wait until the site's daily limit resets, or raise it there, then run `sniper resume`",
+                "wait until the market's daily limit resets, or raise it there, then run `sniper resume`",
             ),
             Self::Unauthenticated => Some(
                 "log in with your browser and copy the new `session` cookie into .env, then run `sniper resume` and start the bot again",
             ),
             Self::Captcha => {
-                Some("open the site in your browser, solve the captcha, then run `sniper resume`")
+                Some("open the market in your browser, solve the captcha, then run `sniper resume`")
             }
             Self::Challenge => Some(
-                "open the site in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE in .env, run `sniper resume` and start the bot again",
+                "open the market in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE in .env, run `sniper resume` and start the bot again",
             ),
             Self::Forbidden { .. } => Some(
                 "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again, run `sniper resume` and start the bot again",
             ),
             Self::StaleQuery => Some(
-                "update the bot: the site has changed its interface, and this version cannot buy there",
+                "update the bot: the market has changed its interface, and this version cannot buy there",
             ),
         }
     }

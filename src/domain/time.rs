@@ -13,7 +13,7 @@ const MS_PER_DAY: i64 = 86_400_000;
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
-    /// Parses `2026-03-01T10:00:00.120Z`, the form that the marketplace uses.
+    /// Parses `2026-03-01T10:00:00.120Z`, the form that the market uses.
     ///
     /// The fraction is optional and has one to nine digits, of which three are used. Other time zones
     /// than UTC are refused, because a wrong offset would send an order at the wrong time.

@@ -1,4 +1,4 @@
-//! One listing of the marketplace.
+//! One listing of the market.
 //!
 //! A [`Trade`] borrows from its frame, so parsing one does not allocate. Missing fields are `None`;
 //! unreadable fields are `None` too and are listed in [`Trade::defects`]. The decision treats both as
@@ -307,7 +307,7 @@ pub struct Trade<'a> {
     pub can_join: Option<bool>,
     /// Server time before which the listing cannot be bought.
     pub can_join_after: Option<UnixMs>,
-    /// Server time before which an account that the site has flagged cannot buy the listing.
+    /// Server time before which an account that the market has flagged cannot buy the listing.
     pub suspected_trader_can_join_after: Option<UnixMs>,
     /// Server time of the listing.
     pub created_at: Option<UnixMs>,

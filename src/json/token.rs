@@ -51,7 +51,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The marketplace sends no white space, so this is kept out of line.
+    /// The market sends no white space, so this is kept out of line.
     #[cold]
     fn skip_white_space(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {

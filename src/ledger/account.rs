@@ -27,7 +27,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::event::Sequence;
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// Maximum delay until the marketplace shows an order in its lists and balances.
+/// Maximum delay until the market shows an order in its lists and balances.
 pub const SETTLE: Duration = Duration::from_secs(60);
 /// Maximum number of separate inflows. Beyond it the two oldest are merged.
 const INFLOWS_MAX: usize = 1_024;

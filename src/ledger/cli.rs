@@ -48,7 +48,7 @@ pub enum LedgerCommand {
     },
     /// Check every record and every total; exits with 0 only if the ledger is consistent
     Verify,
-    /// Record the outcome of an unknown or returning order, after checking the site
+    /// Record the outcome of an unknown or returning order, after checking the market
     Resolve(ResolveArgs),
     /// Start a new budget: `total` counts from 0 again
     NewBudget {
@@ -278,7 +278,7 @@ impl LedgerCommands<'_> {
         } else {
             format!("order {}", Escaped(&args.id))
         };
-        let question = format!("Record {what} as {outcome}? Check the site first.");
+        let question = format!("Record {what} as {outcome}? Check the market first.");
         self.require_confirmation(args.yes, &question)?;
         let (id, by) = (args.id.clone(), self.who.to_owned());
         let done = format!("Recorded {what} as {outcome}.");

@@ -47,7 +47,7 @@ pub(super) struct PreviousRun {
     pub(super) boot: Option<String>,
     /// `true` after an orderly stop.
     pub(super) clean: bool,
-    /// Marketplace host of the ledger.
+    /// Host of the market of the ledger.
     pub(super) host: Option<String>,
     /// Account of the ledger.
     pub(super) user: Option<String>,

@@ -62,7 +62,7 @@ pub enum LedgerError {
     /// The account's mark file is corrupt.
     #[error(
         "the account's mark {path:?} is damaged, so orders may be missing from this ledger; \
-         compare `sniper ledger` with the site, then remove that file if the ledger is complete, or \
+         compare `sniper ledger` with the market, then remove that file if the ledger is complete, or \
          start with --new-ledger"
     )]
     MarkDamaged { path: PathBuf },
@@ -104,7 +104,7 @@ pub enum LedgerError {
          {supported}; update sniper"
     )]
     TooNew { path: PathBuf, found: u32, supported: u32 },
-    /// The ledger belongs to another marketplace.
+    /// The ledger belongs to another market.
     #[error(
         "the ledger {path:?} belongs to {ledger}, not to {requested}; set SNIPER_DATA to another \
          folder"

@@ -48,9 +48,9 @@ pub enum OrderState {
     Reserved,
     /// The transmission of its request has begun.
     Sent,
-    /// Confirmed by the marketplace: reserved there, not yet delivered.
+    /// Confirmed by the market: reserved there, not yet delivered.
     Bought,
-    /// Rejected by the marketplace.
+    /// Rejected by the market.
     Rejected,
     /// The outcome is not known. Counts as spent.
     Unknown,
@@ -88,7 +88,7 @@ impl OrderState {
         matches!(self, Self::Bought | Self::Unknown | Self::Returning)
     }
 
-    /// Returns `true` if the marketplace has confirmed the charge and has not refunded it.
+    /// Returns `true` if the market has confirmed the charge and has not refunded it.
     pub const fn is_charged(self) -> bool {
         matches!(self, Self::Bought | Self::Completed | Self::Returning)
     }
@@ -115,7 +115,7 @@ impl OrderState {
 pub enum Release {
     /// No byte of its request was handed to the system.
     NotSent,
-    /// Rejected by the marketplace in an answer that certainly belongs to the request.
+    /// Rejected by the market in an answer that certainly belongs to the request.
     Rejected,
     /// Unknown at first; a complete list does not contain it and no coins are missing.
     NotBought,
@@ -154,7 +154,7 @@ impl fmt::Display for OrderState {
 pub enum RecordedAnswer {
     /// Bought, with the price if the answer contains one.
     Bought(Option<Amount>),
-    /// Rejected by the marketplace.
+    /// Rejected by the market.
     Rejected(RejectReason),
     /// No byte of the request was sent.
     NotSent(NotSent),
@@ -259,7 +259,7 @@ impl fmt::Display for Operator {
 /// Source of an [`Evidence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceSource {
-    /// Reconciliation with the marketplace.
+    /// Reconciliation with the market.
     Marketplace,
     /// A message of the feed.
     Feed,
@@ -278,7 +278,7 @@ pub enum HaltReason {
     BalanceDrop {
         /// Lowest balance that the recorded orders explain.
         expected: Amount,
-        /// Balance that the marketplace reported.
+        /// Balance that the market reported.
         actual: Amount,
     },
     /// The account's trades contain a purchase that this ledger did not request.
@@ -301,11 +301,11 @@ pub enum HaltReason {
         listed: Option<TradeId>,
     },
     /// The reported price is implausible.
-    #[error("the marketplace reports an implausible price for {id}: {paid}, approved {approved}")]
+    #[error("the market reports an implausible price for {id}: {paid}, approved {approved}")]
     ImplausiblePrice {
         id: TradeId,
         approved: Amount,
-        /// Price that the marketplace reported.
+        /// Price that the market reported.
         paid: Amount,
     },
     /// Too many consecutive orders ended with an unknown outcome.
@@ -342,21 +342,21 @@ impl HaltReason {
         match self {
             Self::Operator(_) => "run `sniper resume` to continue",
             Self::BalanceDrop { .. } | Self::Disagreement { .. } => {
-                "compare the site's history with `sniper ledger`, then run `sniper resume`"
+                "compare the market's history with `sniper ledger`, then run `sniper resume`"
             }
             Self::UnexpectedPurchase { .. } | Self::Contradiction { .. } => {
-                "check the purchase on the site; if it was yours, run `sniper resume`"
+                "check the purchase at the market; if it was yours, run `sniper resume`"
             }
             Self::Price { .. } | Self::ImplausiblePrice { .. } => {
-                "check the purchase on the site, then run `sniper resume`"
+                "check the purchase at the market, then run `sniper resume`"
             }
             Self::Unknowns { .. } => {
-                "check the connection, the site and `sniper ledger`, then run `sniper resume`"
+                "check the connection, the market and `sniper ledger`, then run `sniper resume`"
             }
-            Self::Rejections { .. } => "check the site in your browser, then run `sniper resume`",
+            Self::Rejections { .. } => "check the market in your browser, then run `sniper resume`",
             Self::Rejected(reason) => match reason.remedy() {
                 Some(remedy) => remedy,
-                None => "check the site in your browser, then run `sniper resume`",
+                None => "check the market in your browser, then run `sniper resume`",
             },
             Self::OtherAccount => {
                 "put the session of the ledger's account into `.env`, restart the bot, then run \
@@ -440,7 +440,7 @@ pub enum LedgerEvent {
         /// The operator operator requested it.
         by: Operator,
     },
-    /// The marketplace reported the balance.
+    /// The market reported the balance.
     Balance {
         coins: Amount,
         /// Earliest moment, by the local wall clock, at which the balance can have been true.

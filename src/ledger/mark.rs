@@ -1,6 +1,6 @@
 //! Account mark: a file outside of the ledger's folder that records which ledger an account uses.
 //!
-//! There is one mark per marketplace and account, in the user's state directory. It contains the
+//! There is one mark per market and account, in the user's state directory. It contains the
 //! ledger's id and the number of its last order, and is locked while a live bot trades for the
 //! account. This prevents a second bot for the account in any `SNIPER_DATA`, and detects a ledger
 //! that was deleted or restored from an older copy. The mark contains no secret; the account id
@@ -252,7 +252,7 @@ impl AccountMark {
     }
 }
 
-/// Returns the path of an account's mark at a marketplace.
+/// Returns the path of an account's mark at a market.
 pub(super) fn path(state: &Path, host: &str, user: &str) -> PathBuf {
     let is_plain = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-');
     let plain = host.chars().map(|char| if is_plain(&char) { char } else { '_' });

@@ -9,7 +9,7 @@
 //! - [`event`]: events as plain values; [`rejection`]: reasons for which an order is not approved.
 //! - [`state`]: the state that the events determine; a decision ([`order_request`]) takes constant
 //!   time.
-//! - [`account`]: the expected balance. [`reconcile`]: comparison of the marketplace's data with
+//! - [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
 //!   the ledger's.
 //! - [`record`]: encoding of an event; `durable_limit`: the limit on approvals that are not on disk
 //!   yet.
@@ -183,7 +183,7 @@ impl Ledger {
         self.journal.as_ref().is_none_or(Journal::is_limit_durable)
     }
 
-    /// Stores the marketplace's response to an order for inspection. Never waits; returns `false`
+    /// Stores the market's response to an order for inspection. Never waits; returns `false`
     /// if the queue is full.
     pub fn record_response(&self, id: &TradeId, response: &str) -> bool {
         match (&self.journal, self.book.intent(id)) {

@@ -55,7 +55,7 @@ use crate::{
 pub const DATABASE: &str = "ledger.db";
 /// File name of the intent file.
 pub const INTENT_FILE: &str = "ledger.intents";
-/// Assumed maximum lead of the marketplace's clock, applied after a power loss.
+/// Assumed maximum lead of the market's clock, applied after a power loss.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Period before a new ledger whose purchases count against its `total`.
@@ -79,7 +79,7 @@ pub enum NewLedger {
     NotCounted,
 }
 
-/// Folder, marketplace and machine of a ledger.
+/// Folder, market and machine of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerLocation {
     /// `SNIPER_DATA`.

@@ -46,7 +46,7 @@ pub struct OrderDetails {
     /// Time at which another source than the answer established the state.
     pub settled_at: Option<UnixMs>,
     pub answer: Option<String>,
-    /// Response body of the marketplace.
+    /// Response body of the market.
     pub response: Option<String>,
 }
 
@@ -140,7 +140,7 @@ impl LedgerReader {
         &mut self.book
     }
 
-    /// Returns the marketplace and the account that the ledger belongs to.
+    /// Returns the market and the account that the ledger belongs to.
     pub fn owner(&self) -> (Option<&str>, Option<&str>) {
         (self.previous.host.as_deref(), self.previous.user.as_deref())
     }

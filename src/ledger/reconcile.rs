@@ -1,10 +1,10 @@
-//! Comparison of the ledger with the account's trades and balance, as reported by the marketplace.
+//! Comparison of the ledger with the account's trades and balance, as reported by the market.
 //!
 //! Pure. A balance is applied first, with its consequences ([`LedgerState::confirmed_prices`], then
 //! [`LedgerState::refund_events`]), then a list of the account's trades
 //! ([`LedgerState::reconcile_trades`]). The caller applies the events in their order.
 //!
-//! 1. An open order in the list takes the state that the marketplace reports. An unknown status
+//! 1. An open order in the list takes the state that the market reports. An unknown status
 //!    changes nothing, but the order counts as present. A cancelled order becomes *returning* and
 //!    still counts.
 //! 2. An unknown order that is not listed [`SETTLE`] after it became unknown is not bought, if a
@@ -33,7 +33,7 @@ use crate::{
     domain::trade::{TradeId, TradeStatus},
 };
 
-/// Purchase of the account, as the marketplace lists it.
+/// Purchase of the account, as the market lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnTrade {
     pub id: TradeId,

@@ -11,7 +11,7 @@ pub enum RiskRejection {
     /// The account has not been compared with the ledger since the start.
     #[error("the account is still being checked (about 1 s after each start)")]
     NotReconciled,
-    /// The marketplace requested a pause.
+    /// The market requested a pause.
     #[error("ordering is paused until {until}")]
     Paused { until: UnixMs },
     /// The ledger cannot be written.

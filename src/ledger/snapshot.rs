@@ -35,7 +35,7 @@ pub struct Snapshot {
     /// Cancelled orders without a refund so far.
     pub returning: u32,
     pub returning_coins: Amount,
-    /// `true` after the first comparison with the marketplace since the start.
+    /// `true` after the first comparison with the market since the start.
     pub reconciled: bool,
     /// End of the current pause.
     pub paused_until: Option<UnixMs>,

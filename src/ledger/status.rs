@@ -46,7 +46,7 @@ pub struct HaltStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedStatus {
     /// `connecting`, `connected`, `no listings` (connected, but the subscription to the listings
-    /// has ended), `disconnected`, or `blocked` (the site rejects the connection until the user
+    /// has ended), `disconnected`, or `blocked` (the market rejects the connection until the user
     /// acts).
     pub state: String,
     /// Start of the current uninterrupted connection.

@@ -30,7 +30,7 @@ use crate::{
 /// implausible.
 const IMPLAUSIBLE_FACTOR: i64 = 10;
 
-/// Price that the marketplace reported for an order, by its source.
+/// Price that the market reported for an order, by its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Paid {
     Unreported,
@@ -276,7 +276,7 @@ impl LedgerState {
             self.advance(sequence, OrderState::Bought, Paid::Unreported, at)?;
         }
         self.advance(sequence, to, paid, at)?;
-        // The marketplace contradicts its earlier answer, or the inference from it.
+        // The market contradicts its earlier answer, or the inference from it.
         if !from.counts() {
             self.halt(HaltReason::Contradiction { id: intent.id }, at);
         }

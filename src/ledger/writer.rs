@@ -200,7 +200,7 @@ impl WriterState {
 
 #[derive(Debug)]
 pub(super) enum WriterMessage {
-    /// Response of the marketplace to an order.
+    /// Response of the market to an order.
     Response(Sequence, String),
     User(String),
 }

@@ -46,7 +46,7 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Time for which an idle connection is kept for the next read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends read requests to the marketplace, with or without a credential.
+/// Sends read requests to the market, with or without a credential.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Client,
@@ -76,10 +76,10 @@ pub enum HttpError {
     #[error("{cause}")]
     Unreachable { cause: RequestObstacle, source: reqwest::Error },
     /// [`DEADLINE`] passed.
-    #[error("no response from the marketplace within {} s", DEADLINE.as_secs())]
+    #[error("no response from the market within {} s", DEADLINE.as_secs())]
     Timeout,
     /// [`CONNECT_DEADLINE`] passed.
-    #[error("no connection to the marketplace within {} s", CONNECT_DEADLINE.as_secs())]
+    #[error("no connection to the market within {} s", CONNECT_DEADLINE.as_secs())]
     ConnectTimeout,
     #[error("the response is longer than {BODY_BYTES_MAX} bytes")]
     TooLong,
@@ -128,7 +128,7 @@ impl fmt::Display for RequestObstacle {
                 f.write_str("the connection was closed before the response was complete")
             }
             Self::NotHttp => f.write_str("the response is not HTTP"),
-            Self::Other(why) => write!(f, "the marketplace could not be reached: {why}"),
+            Self::Other(why) => write!(f, "the market could not be reached: {why}"),
         }
     }
 }
@@ -215,7 +215,7 @@ impl RequestObstacle {
                 "check the network of this machine and the address in CSGOROLL_HTTP_URL"
             }
             Self::Closed => {
-                "the bot retries; if this persists, check the network and whether the site is up"
+                "the bot retries; if this persists, check the network and whether the market is up"
             }
             Self::NotHttp => "check host and port in CSGOROLL_HTTP_URL",
             Self::Other(_) => "check the network and CSGOROLL_HTTP_URL",
@@ -251,7 +251,7 @@ impl HttpError {
             Self::Header { .. } => "check the settings that name this header",
             Self::Unreachable { cause, .. } => cause.remedy(),
             Self::Timeout => {
-                "the bot retries; if this persists, check the network and whether the site is up"
+                "the bot retries; if this persists, check the network and whether the market is up"
             }
             Self::ConnectTimeout => {
                 "check the network, host and port in CSGOROLL_HTTP_URL, and whether a firewall \

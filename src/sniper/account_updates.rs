@@ -148,7 +148,7 @@ impl<B: OrderSender> Engine<B> {
         self.needs_refresh = true;
     }
 
-    /// Handles a failed read, which is logged once per cause. If the site would reject an order for
+    /// Handles a failed read, which is logged once per cause. If the market would reject an order for
     /// the same reason and that would halt buying, buying halts now.
     fn on_read_failure(&mut self, read: ReadKind, failure: &ReadFailure, now: Now) {
         self.report_failed(read, failure.cause(), now);

@@ -1,7 +1,7 @@
 //! Checks of a listing that do not depend on the whitelist or the limits: status, opening time,
 //! expiry, markup. Pure.
 //!
-//! The marketplace's clock is known only as an interval. A listing is open once the *earliest*
+//! The market's clock is known only as an interval. A listing is open once the *earliest*
 //! possible server time reaches its opening time, and expired once the *latest* reaches its expiry.
 
 use std::fmt;
@@ -48,7 +48,7 @@ pub enum SkipReason {
     Markup { claimed: Option<Percent>, total: Option<Amount>, base: Option<Amount> },
 }
 
-/// Decides about one listing. `is_flagged` is `true` if the site has flagged the account as a
+/// Decides about one listing. `is_flagged` is `true` if the market has flagged the account as a
 /// suspected trader, for which listings open later.
 #[inline]
 pub fn eligibility(trade: &Trade<'_>, time: ServerTime, is_flagged: bool) -> Eligibility {
@@ -109,7 +109,7 @@ impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "status is {status}"),
-            Self::CannotJoin => f.write_str("the site does not allow buying it (canJoin=false)"),
+            Self::CannotJoin => f.write_str("the market does not allow buying it (canJoin=false)"),
             Self::Own => f.write_str("it is your own listing"),
             Self::Items(0) => f.write_str("it has no item"),
             Self::Items(count) => write!(f, "it is a bundle of {count} items"),

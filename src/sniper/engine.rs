@@ -106,7 +106,7 @@ pub struct Engine<B> {
     pub(super) needs_cache_warming: bool,
     held: HeldListings,
     queued: VecDeque<(Instant, HeldListing)>,
-    /// `true` if the site has flagged the account as a suspected trader.
+    /// `true` if the market has flagged the account as a suspected trader.
     pub(super) is_flagged: bool,
     /// Set after an event that the account should reflect.
     pub(super) needs_refresh: bool,
@@ -355,7 +355,7 @@ impl<B: OrderSender> Engine<B> {
             self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
         {
             let HeldListing { mut trade, entry } = held;
-            // The latency excludes the time that the marketplace made the listing wait.
+            // The latency excludes the time that the market made the listing wait.
             trade.arrival = Some(RxTimestamps::at(now.instant));
             self.try_order(Candidate { trade: &trade, entry, since: now.instant }, now);
         }

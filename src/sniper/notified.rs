@@ -192,8 +192,8 @@ impl<B: OrderSender> Engine<B> {
 
 fn unpriced(count: u32, first: TradeId) -> FailureCause {
     let text = format!("{count} purchases without a readable price, the first is {first}");
-    let remedy = "compare the prices with your purchases at the site; if they are shown there, the \
-                  site has changed and this version cannot read them";
+    let remedy = "compare the prices with your purchases at the market; if they are shown there, the \
+                  market has changed and this version cannot read them";
     FailureCause::new("unpriced".to_owned(), &text, remedy)
 }
 

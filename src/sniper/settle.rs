@@ -56,7 +56,7 @@ impl<B: OrderSender> Engine<B> {
         let answered = report.answered.saturating_duration_since(pending.steps.written);
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
-        let site_error = match (&report.outcome, &report.answer) {
+        let market_error = match (&report.outcome, &report.answer) {
             (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
                 first_error_message(&response.body)
             }
@@ -67,7 +67,7 @@ impl<B: OrderSender> Engine<B> {
             name: &pending.market_name,
             price: pending.price,
             answered,
-            site_error,
+            market_error,
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         if let Outcome::Bought { price, .. } = report.outcome {

@@ -24,7 +24,7 @@ pub const PURCHASES_KEPT_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoughtItem {
     pub id: TradeId,
-    /// Untrusted text of the site.
+    /// Untrusted text of the market.
     pub market_name: String,
     pub price: Amount,
     /// Receive-to-order latency by step.
@@ -44,7 +44,7 @@ pub struct SessionStats {
     pub repeated: u64,
     /// Listings with a field that could not be read.
     pub unreadable: u64,
-    /// Orders that the marketplace confirmed.
+    /// Orders that the market confirmed.
     pub bought: u64,
     pub rejected: u64,
     /// Orders whose final answer left the outcome unknown.

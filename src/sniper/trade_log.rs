@@ -219,12 +219,12 @@ pub(super) struct AnsweredOrder<'a> {
     /// Time from request to answer.
     pub(super) answered: Duration,
     /// Error message of an answer that the program does not know.
-    pub(super) site_error: Option<String>,
+    pub(super) market_error: Option<String>,
 }
 
 /// Logs the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
 pub(super) fn outcome(outcome: &Outcome, order: &AnsweredOrder<'_>, snapshot: Option<&Snapshot>) {
-    let AnsweredOrder { id, name, price, answered, ref site_error } = *order;
+    let AnsweredOrder { id, name, price, answered, ref market_error } = *order;
     let took = format_latency(answered);
     let item = PricedItem { price: Some(price), name };
     match outcome {
@@ -238,7 +238,7 @@ pub(super) fn outcome(outcome: &Outcome, order: &AnsweredOrder<'_>, snapshot: Op
         Outcome::Rejected(reason) => info!("REJECTED  {item}: {reason}"),
         Outcome::NotSent(reason) => warn!("NOT SENT  {item}: {reason}; nothing was spent"),
         Outcome::Unknown(reason) => {
-            let message = site_error.as_deref().filter(|message| !message.is_empty());
+            let message = market_error.as_deref().filter(|message| !message.is_empty());
             let message = message.map(|message| format!(": \"{}\"", Escaped(message)));
             let message = message.unwrap_or_default();
             warn!(
@@ -281,7 +281,7 @@ pub(super) fn effects(effects: &Effects) {
         );
     }
     if let Some(until) = effects.paused_until {
-        warn!("Rate-limited by the site (HTTP 429): buying resumes at {until}");
+        warn!("Rate-limited by the market (HTTP 429): buying resumes at {until}");
     }
 }
 

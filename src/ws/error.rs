@@ -229,8 +229,8 @@ impl FeedError {
         let SettingNames { address, has_cookie } = setting_names;
         let browser = || {
             format!(
-                "open the site in your browser, pass the challenge there if there is one, and copy \
-                 the cookie again; if the site works there, check {address}"
+                "open the market in your browser, pass the challenge there if there is one, and \
+                 copy the cookie again; if the market works there, check {address}"
             )
         };
         Some(match (refusal.status, refusal.is_html) {
@@ -282,7 +282,7 @@ impl FeedError {
         if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
     }
 
-    /// Returns `true` if the marketplace blocks access until the user acts. Ordering must stop too.
+    /// Returns `true` if the market blocks access until the user acts. Ordering must stop too.
     pub const fn is_blocked(&self) -> bool {
         if let Self::Refused(refusal) = self {
             let is_told_to_wait = matches!(refusal.status, 418 | 429 | 500..=599);

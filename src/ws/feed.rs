@@ -1,4 +1,4 @@
-//! The marketplace's feed over one connection: its subscriptions and the handling of their events.
+//! The market's feed over one connection: its subscriptions and the handling of their events.
 //!
 //! Hot path: [`ListingHandler::on_data`] runs for each event. It does not allocate, lock or log
 //! before the closure has returned.
@@ -218,7 +218,7 @@ fn subscribed_operations(config: &Config) -> Vec<GraphqlOperation> {
     operations
 }
 
-/// Handles the events of one session with the marketplace.
+/// Handles the events of one session with the market.
 pub(super) struct ListingHandler<'h, F, P> {
     metrics: &'h FeedMetrics,
     gap_tracker: &'h GapTracker,
@@ -283,7 +283,7 @@ impl<F, P: FnMut()> ListingHandler<'_, F, P> {
         }
     }
 
-    /// Logs the end of a subscription. Without a credential the site rejects the private one; this
+    /// Logs the end of a subscription. Without a credential the market rejects the private one; this
     /// is logged at `debug`, because the missing credential is reported at start.
     fn log_ended(&self, operation: OperationId, cause: &str, retry_in: Option<Duration>) {
         let (name, cause) = (subscription_name(operation), Escaped(cause));
@@ -408,7 +408,7 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
                 let cause = error
-                    .map_or(Cow::Borrowed("completed by the site"), |error| error_message(error.0));
+                    .map_or(Cow::Borrowed("completed by the server"), |error| error_message(error.0));
                 self.log_ended(operation, &cause, retry_in);
                 if operation == LISTINGS {
                     let cause = Escaped(&cause);

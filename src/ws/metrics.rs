@@ -104,7 +104,7 @@ pub struct FeedMetrics {
     /// Listings that a back-fill found.
     pub backfilled: AtomicU64,
     pub gaps: AtomicU64,
-    /// `true` while the marketplace blocks access until the user acts.
+    /// `true` while the market blocks access until the user acts.
     pub is_blocked: AtomicBool,
     pub is_up: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],

@@ -1,4 +1,4 @@
-//! Connection test of `doctor`: connects to the marketplace step by step and reports each step.
+//! Connection test of `doctor`: connects to the market step by step and reports each step.
 //!
 //! Takes the same steps as the feed, in the same order, each with its own deadline. Ends with the
 //! first listing; nothing is retried.

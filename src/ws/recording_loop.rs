@@ -1,7 +1,7 @@
 //! Records a feed: keeps the connection up and passes each message to a [`MessageRecorder`].
 //!
 //! Messages are parsed only as far as the protocol requires. Used for recordings of any feed; the
-//! marketplace's feed with its listings and redundant connections is run by
+//! market's feed with its listings and redundant connections is run by
 //! [`run_with_reconnect`](super::run_with_reconnect).
 
 use std::{sync::Arc, time::Instant};

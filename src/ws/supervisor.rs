@@ -1,4 +1,4 @@
-//! Reconnect loop of the marketplace's feed.
+//! Reconnect loop of the market's feed.
 //!
 //! Each connection runs its own loop: acquire a permit, connect, run the session, classify its end,
 //! wait. [`policy`](super::policy) takes the decisions; this module sleeps and connects.

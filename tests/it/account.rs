@@ -550,9 +550,9 @@ async fn an_unusable_body_is_reported_with_its_remedy() {
     assert_eq!(text, "the answer is not JSON");
     let (text, remedy) = cause_of(|_| raw("Content-Type: text/html\r\n", b"<html>")).await;
     assert!(text.contains("a web page (HTML)"), "{text}");
-    assert!(remedy.contains("open the site in your browser"), "{remedy}");
+    assert!(remedy.contains("open the market in your browser"), "{remedy}");
     let (text, _) = cause_of(|_| raw("", br#"{"errors":[{"message":"no such field"}]}"#)).await;
-    assert_eq!(text, "the site reports: no such field");
+    assert_eq!(text, "the market reports: no such field");
 }
 
 #[tokio::test]
@@ -565,7 +565,7 @@ async fn an_unreachable_server_is_distinguished_from_a_dropped_connection() {
     // Without an answer of the name server, the lookup lasts until the connect deadline.
     let (text, _) = cause(&reader_at("https://sniper.invalid/graphql")).await;
     let no_name = "the host name could not be resolved (DNS)";
-    assert!([no_name, "no connection to the marketplace within 5 s"].contains(&&*text), "{text}");
+    assert!([no_name, "no connection to the market within 5 s"].contains(&&*text), "{text}");
 
     let closed = "the connection was closed before the response was complete";
     let (text, _) = cause_of(|_| Reaction::AnswerAndClose(Vec::new())).await;
@@ -630,7 +630,7 @@ async fn status_names_the_failing_read() {
             USER,
             null,
             "own purchases",
-            "2 entries of the list could not be read; the site reports: Canno",
+            "2 entries of the list could not be read; the market reports: Canno",
         ),
         (&*text, &*whole, "balance", "is the text '12.34', not a number"),
         (USER, r#"{"data":{"trades":null}}"#, "own purchases", "has an unexpected shape"),

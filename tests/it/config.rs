@@ -210,8 +210,8 @@ fn a_cookie_overrides_a_session() {
             ".env:2: CSGOROLL_COOKIE is used instead of CSGOROLL_SESSION (.env:1); \
              remove one of them",
             ".env:2: CSGOROLL_COOKIE contains a cookie whose value is shorter than 8 bytes, too short \
-             to be masked in logs and recordings if the site repeats it; ignore this for settings \
-             such as a language; remove cookies that the site does not need"
+             to be masked in logs and recordings if the market repeats it; ignore this for settings \
+             such as a language; remove cookies that the market does not need"
         ]
     );
 }
@@ -225,7 +225,7 @@ fn a_session_too_short_to_redact_is_warned_about() {
         warnings("s%3Aabc"),
         [
             "environment: CSGOROLL_SESSION is shorter than 8 bytes, too short to be masked in logs and \
-          recordings if the site repeats it; copy the whole value of the `session` cookie"
+          recordings if the market repeats it; copy the whole value of the `session` cookie"
         ]
     );
     assert_eq!(warnings("s%3Aabcd"), Vec::<String>::new());

@@ -95,7 +95,7 @@ impl ExportRow {
             }
         }
         for (name, value) in
-            [("answer", &self.details.answer), ("site message", &self.details.response)]
+            [("answer", &self.details.answer), ("market message", &self.details.response)]
         {
             if let Some(value) = value {
                 line(name, value);

@@ -141,7 +141,7 @@ impl fmt::Display for LedgerTable {
             writeln!(
                 f,
                 "\nA power loss may have hidden up to {count} orders for {coins}: they count as \
-                 spent. If the site shows none, run `sniper ledger resolve lost --not-bought`."
+                 spent. If the market shows none, run `sniper ledger resolve lost --not-bought`."
             )?;
         }
         if !self.entries.is_empty() {

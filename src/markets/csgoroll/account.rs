@@ -73,7 +73,7 @@ pub struct User {
     pub balance: Option<Amount>,
     /// Set if `balance` is `None`.
     pub balance_error: Option<BalanceError>,
-    /// `true` if the site has flagged the account; `None` without the field.
+    /// `true` if the market has flagged the account; `None` without the field.
     pub suspected_trader: Option<bool>,
     /// Amount that may be withdrawn per day; `None` without the field.
     pub daily_withdraw_limit: Option<Amount>,
@@ -134,9 +134,9 @@ pub struct OwnPurchase {
 pub enum ReadError {
     #[error("the answer is not JSON")]
     NotJson(#[from] JsonError),
-    /// Error message of the site, escaped.
-    #[error("the site reports: {0}")]
-    SiteError(String),
+    /// Error message of the market, escaped.
+    #[error("the market reports: {0}")]
+    MarketError(String),
     /// JSON of an unexpected shape.
     #[error("the answer has an unexpected shape")]
     Shape,
@@ -162,7 +162,7 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
             Err(ReadError::Shape)
         }
         Some(user) => Ok(user),
-        None => Err(errors.map_or(ReadError::Shape, |words| site_error(&words))),
+        None => Err(errors.map_or(ReadError::Shape, |words| market_error(&words))),
     }
 }
 
@@ -227,8 +227,8 @@ fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, 
     })
 }
 
-fn site_error(words: &str) -> ReadError {
-    ReadError::SiteError(Escaped(words).to_string())
+fn market_error(words: &str) -> ReadError {
+    ReadError::MarketError(Escaped(words).to_string())
 }
 
 /// Parses an answer: `on_data` reads `data`. Returns the message of the first error.
@@ -355,7 +355,7 @@ fn read_page<'a, T>(
             let error = error.map(|words| Escaped(&words).to_string());
             Ok(Page { error, ..page })
         }
-        Some(message) => Err(site_error(&message)),
+        Some(message) => Err(market_error(&message)),
         None => Err(ReadError::Shape),
     }
 }
@@ -422,8 +422,8 @@ mod tests {
         assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Ok(CurrentUser::SignedOut));
         assert_eq!(read(r#"{"data":{}}"#), Err(ReadError::Shape));
         assert_eq!(read(r#"{"data":{"currentUser":{"name":"x"}}}"#), Err(ReadError::Shape));
-        let site_error = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
-        assert_eq!(read(site_error), Err(ReadError::SiteError("slow down".to_owned())));
+        let market_error = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
+        assert_eq!(read(market_error), Err(ReadError::MarketError("slow down".to_owned())));
         assert!(matches!(read("<html>"), Err(ReadError::NotJson(_))));
     }
 

@@ -30,7 +30,7 @@ use crate::{
     json::{Cursor, JsonError, ValueKind},
 };
 
-/// Result of an exchange with the site at the transport level.
+/// Result of an exchange with the market at the transport level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportResult<'a> {
     /// No byte was written.
@@ -85,9 +85,9 @@ pub enum Attribution {
 
 /// Returns the relation of an answer with this outcome to its order.
 ///
-/// A success contains the listing's id. A rejection by this site contains no id: that would need an
-/// alias, and so another GraphQL document, for each order. For a site that echoes an order id in its
-/// rejections this would be [`Attribution::Named`].
+/// A success contains the listing's id. A rejection by this market contains no id: that would need
+/// an alias, and so another GraphQL document, for each order. For a market that echoes an order id in
+/// its rejections this would be [`Attribution::Named`].
 pub const fn attribution(outcome: &Outcome, answer: &OrderResponse<'_>) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,

@@ -46,7 +46,7 @@ struct ListingDraft<'a> {
     expires_at: ListingField<UnixMs>,
     float: ListingField<PaintWear>,
     float_range: ListingField<(PaintWear, PaintWear)>,
-    /// Any value but null means that the listing is our own: the site sends the seller only to
+    /// Any value but null means that the listing is our own: the market sends the seller only to
     /// themselves.
     depositor: ListingField<()>,
     items: ListingField<ListedItems<'a>>,

@@ -1,4 +1,4 @@
-//! GraphQL operations that are sent to the site.
+//! GraphQL operations that are sent to the market.
 //!
 //! They contain the full query text, because hashes of persisted queries become stale (source: public
 //! clients). They request only the fields that the decision uses, which keeps frames short.
@@ -99,7 +99,7 @@ pub fn subscriptions(generation: Generation) -> Vec<GraphqlOperation> {
 
 /// Server-side filters of the listing subscription, for generation B (source: client code).
 ///
-/// Only filters of unambiguous meaning are used. The site has others, for the name and the float,
+/// Only filters of unambiguous meaning are used. The market has others, for the name and the float,
 /// whose effect on listings without these fields is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionFilters {

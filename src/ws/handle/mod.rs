@@ -1,7 +1,7 @@
 //! A managed connection to any feed with topics.
 //!
 //! A [`Handle`] is shared by reference. Its background task dials, subscribes, reconnects and
-//! tracks gaps, with the same policy and sessions as the marketplace's feed. It is generic over the
+//! tracks gaps, with the same policy and sessions as the market's feed. It is generic over the
 //! transport ([`Dial`]) and the protocol ([`FeedProtocol`]).
 
 mod command_queue;

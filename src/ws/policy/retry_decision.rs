@@ -1,7 +1,7 @@
 //! Classification of close codes and HTTP statuses for the next attempt.
 //!
 //! Source: the WebSocket registry, the graphql-transport-ws document, and the observed behavior of
-//! public clients of the marketplace.
+//! public clients of the market.
 
 use std::time::Duration;
 

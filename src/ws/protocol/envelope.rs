@@ -1,6 +1,6 @@
 //! Parses a message and its envelope in one pass.
 //!
-//! If `type` and `id` precede `payload`, as the marketplace sends them, the payload is parsed in
+//! If `type` and `id` precede `payload`, as the market sends them, the payload is parsed in
 //! place. If `payload` comes first, its text is kept and parsed once the type is known.
 
 use crate::json::{Cursor, FromCursor, JsonError, JsonStr, RawValue, ValueKind, read};

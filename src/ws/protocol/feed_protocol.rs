@@ -34,7 +34,7 @@ pub trait FeedProtocol {
     fn read<'a, P: FromCursor<'a>>(&self, text: &'a str) -> Result<Incoming<'a, P>, JsonError>;
 }
 
-/// `graphql-transport-ws`, the current protocol of GraphQL servers, used by the marketplace.
+/// `graphql-transport-ws`, the current protocol of GraphQL servers, used by the market.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GraphqlTransportWs;
 

@@ -1,4 +1,4 @@
-//! A mock marketplace over HTTP, which answers, stays silent, hangs up or sends slowly.
+//! A mock market over HTTP, which answers, stays silent, hangs up or sends slowly.
 //!
 //! It binds port 0, records every request, counts connections, and stops when dropped.
 #![expect(clippy::unwrap_used, reason = "a market that cannot be set up fails the test")]

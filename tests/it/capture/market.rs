@@ -1,4 +1,4 @@
-//! Recording of the marketplace feed, from the simulated market.
+//! Recording of the market feed, from the simulated market.
 
 use std::{
     cell::RefCell,

@@ -168,7 +168,7 @@ async fn a_message_over_the_limit_is_counted_in_the_summary_and_in_the_manifest(
     assert_eq!(manifest["sources"][0]["too_long"], 1);
 }
 
-/// The marketplace ends the subscription on an open connection, so the time until its renewal is a
+/// The market ends the subscription on an open connection, so the time until its renewal is a
 /// gap.
 #[tokio::test]
 async fn an_ended_subscription_is_a_gap_of_the_recording() {

@@ -43,7 +43,7 @@ async fn gaps(feed: &Feed, at_least: usize) -> Vec<Gap> {
 async fn an_ended_and_renewed_subscription_is_a_gap() {
     for (ending, cause) in [
         (r#""type":"error","payload":[{"message":"gone"}]"#, "gone"),
-        (r#""type":"complete""#, "completed by the site"),
+        (r#""type":"complete""#, "completed by the server"),
     ] {
         let log = Log::capture();
         let server = Server::play(move |_, mut peer| async move {
@@ -132,7 +132,7 @@ async fn losing_the_connection_of_an_ended_subscription_is_the_same_gap() {
     let feed = Feed::new(config(&server.address, quick()));
     let gaps = gaps(&feed, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1), "{gaps:?}");
-    assert!(gaps[0].cause.contains("completed by the site"), "{gaps:?}");
+    assert!(gaps[0].cause.contains("completed by the server"), "{gaps:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Cross-check of two independent implementations: the simulated market and the bot's marketplace
+//! Cross-check of two independent implementations: the simulated market and the bot's market
 //! module must agree on every message.
 
 use std::{collections::BTreeMap, fs, time::Duration};

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Runs a session whose first order fails. Asserts that no further order is sent and that the feed
-/// continues. An order that the site's API rejects counts as rejected, one that a proxy in front of
+/// continues. An order that the market's API rejects counts as rejected, one that a proxy in front of
 /// it rejects counts as unknown.
 async fn stops_buying(feed: &SimServer, bot: &TestBot) -> Summary {
     let summary = bot
@@ -58,7 +58,7 @@ async fn a_rejection_that_needs_the_user_stops_orders_with_one_error() {
         ),
         (FaultKind::Captcha, Some("captcha"), "solve the captcha"),
         (FaultKind::Challenge, None, "pass the challenge"),
-        (FaultKind::DailyLimit, Some("daily limit"), "wait until the site's daily limit resets"),
+        (FaultKind::DailyLimit, Some("daily limit"), "wait until the market's daily limit resets"),
     ];
     let all = kinds.map(async |(kind, counted_as, _)| {
         let faults = vec![Fault::always(kind)];
