@@ -76,7 +76,7 @@ impl Summary {
     pub fn errors(&self) -> u64 {
         self.feed
             .unreadable
-            .saturating_add(self.stats.unreadable_answers)
+            .saturating_add(self.stats.unreadable_responses)
             .saturating_add(self.stats.internal_errors)
     }
 
@@ -162,7 +162,7 @@ fn purchase_json(purchase: &BoughtItem) -> Value {
         "latency_us": duration_us(purchase.steps.total()),
         "steps_us": purchase.steps.durations().map(|(name, took)| (name.to_owned(), duration_us(took)))
             .into_iter().collect::<serde_json::Map<_, _>>(),
-        "answered_us": duration_us(purchase.answered),
+        "answered_us": duration_us(purchase.response_time),
     })
 }
 
@@ -374,7 +374,7 @@ mod tests {
         let mut stats = SessionStats {
             listings: 600,
             matched: 3,
-            unreadable_answers: 1,
+            unreadable_responses: 1,
             ..SessionStats::default()
         };
         let price = Amount::from_cents(1_015);

@@ -74,7 +74,7 @@ impl Times {
 struct Case {
     market: Market,
     client: OrderClient,
-    reports: tokio::sync::mpsc::Receiver<sniper::execution::answer::OrderReport>,
+    reports: tokio::sync::mpsc::Receiver<sniper::execution::response::OrderReport>,
     prepare: Times,
     write: Times,
     send: Times,

@@ -13,7 +13,7 @@ use sniper::{
     domain::outcome::NotSent,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
-    execution::answer::SentRequest,
+    execution::response::SentRequest,
     ledger::{ApprovedOrder, Ledger},
     sniper::{Engine, Executor, Now, OrderSender},
     whitelist::{Whitelist, WhitelistEntry},

@@ -22,7 +22,7 @@ pub enum ReadFailure {
     #[error("the session has expired or is not known to the market")]
     SignedOut,
     /// The market sent a challenge page.
-    #[error("a challenge page was sent instead of an answer")]
+    #[error("a challenge page was sent instead of a response")]
     Challenge,
     /// 401 or 403 without a challenge.
     #[error("access was denied (HTTP {status})")]
@@ -31,16 +31,16 @@ pub enum ReadFailure {
     #[error("the market asks to wait (HTTP {status})")]
     Wait { status: u16, retry_after: Option<Duration> },
     /// HTML instead of JSON, with status 200.
-    #[error("a web page (HTML) was sent instead of an answer in JSON")]
+    #[error("a web page (HTML) was sent instead of a JSON response")]
     Page,
     /// Another status than 200.
-    #[error("the answer has status HTTP {status}")]
+    #[error("the response has status HTTP {status}")]
     Status { status: u16 },
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
-    Answer(#[from] ReadError),
-    /// The answer has no readable balance.
+    Response(#[from] ReadError),
+    /// The response has no readable balance.
     #[error(transparent)]
     Balance(#[from] BalanceError),
     /// The account's id cannot be inserted into a query.
@@ -78,7 +78,7 @@ impl ReadFailure {
             | Self::Page
             | Self::Status { .. }
             | Self::Http(_)
-            | Self::Answer(_)
+            | Self::Response(_)
             | Self::Balance(_)
             | Self::UserId => None,
         }
@@ -116,11 +116,11 @@ impl ReadFailure {
                  cannot read it"
             }
             Self::Http(error) => error.remedy(),
-            Self::Answer(ReadError::MarketError(_)) => {
+            Self::Response(ReadError::MarketError(_)) => {
                 "check the market in your browser; if it works there, the market has changed \
                  and this version cannot read it"
             }
-            Self::Answer(_) => {
+            Self::Response(_) => {
                 "check CSGOROLL_HTTP_URL with `sniper doctor`; if it is right, the market has \
                  changed and this version cannot read it"
             }
@@ -141,7 +141,7 @@ impl ReadFailure {
             _ => self.to_string(),
         };
         let key = match self {
-            Self::Answer(ReadError::MarketError(message)) => {
+            Self::Response(ReadError::MarketError(message)) => {
                 // A request id or a time in the message does not change the cause.
                 let message = message.chars().filter(|char| !char.is_ascii_digit());
                 message.take(MESSAGE_CHARS_MAX).collect()
@@ -163,7 +163,7 @@ impl ReadFailure {
             | Self::Challenge
             | Self::Forbidden { .. }
             | Self::Page
-            | Self::Answer(_)
+            | Self::Response(_)
             | Self::Balance(_)
             | Self::UserId => false,
         }
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn market_error(message: &str) -> FailureCause {
-        ReadFailure::Answer(ReadError::MarketError(message.to_owned())).cause()
+        ReadFailure::Response(ReadError::MarketError(message.to_owned())).cause()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Time range of each read of the own purchases. Pure.
 //!
 //! Most reads go back to the oldest open order. The first one, and one per hour, covers the purchases
-//! of the last days, so that the list corrects the prices that answers contained.
+//! of the last days, so that the list corrects the prices that responses contained.
 
 use std::time::{Duration, Instant};
 

@@ -92,7 +92,8 @@ impl IncompleteReason {
                 ("unclear", format!("page {page} does not show whether another page follows"))
             }
             Self::Unreadable { count, message } => {
-                let message = message.as_deref().map(|text| format!("; the market reports: {text}"));
+                let message =
+                    message.as_deref().map(|text| format!("; the market reports: {text}"));
                 let message = message.unwrap_or_default();
                 ("unreadable", format!("{count} entries of the list could not be read{message}"))
             }

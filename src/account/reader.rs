@@ -44,7 +44,7 @@ pub struct UserReading {
     /// Earliest time at which the data was current, on the local wall clock.
     pub as_of: UnixMs,
     pub exchange: ClockExchange,
-    /// `Date` header of the answer.
+    /// `Date` header of the response.
     pub date: Option<UnixMs>,
 }
 
@@ -172,13 +172,14 @@ impl AccountReader {
         sleep(rate_limiter.delay(Instant::now())).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
-        let answered = self.http.post(operation.to_json()).await;
-        let checked = answered.map_err(ReadFailure::from).and_then(|reply| {
-            match ReadFailure::from_reply(&reply) {
-                Some(failure) => Err(failure),
-                None => Ok(reply),
-            }
-        });
+        let sent = self.http.post(operation.to_json()).await;
+        let checked =
+            sent.map_err(ReadFailure::from).and_then(|reply| {
+                match ReadFailure::from_reply(&reply) {
+                    Some(failure) => Err(failure),
+                    None => Ok(reply),
+                }
+            });
         match checked {
             Ok(reply) => {
                 rate_limiter.on_success();
@@ -216,6 +217,6 @@ fn read_failure(error: ReadError) -> ReadFailure {
         {
             ReadFailure::SignedOut
         }
-        error => ReadFailure::Answer(error),
+        error => ReadFailure::Response(error),
     }
 }

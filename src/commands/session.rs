@@ -27,8 +27,8 @@ use crate::{
     domain::server_clock::ServerClock,
     execution::{
         self, ConnectionConfig, OrderClient,
-        answer::OrderReport,
         request::{BodyTemplate, RequestIdentity},
+        response::OrderReport,
     },
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,

@@ -1,6 +1,6 @@
 //! Outcome of an order: the types that the order client, the ledger and the reports share.
 //!
-//! `csgoroll::answer` is the only module that derives an [`Outcome`] from status codes and error
+//! `csgoroll::order_response` is the only module that derives an [`Outcome`] from status codes and error
 //! texts.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub enum SendProgress {
 pub enum Outcome {
     /// The market confirmed the purchase of this listing, which is not delivered yet.
     Bought {
-        /// Price in the answer.
+        /// Price in the response.
         price: Option<Amount>,
         /// Server time of the purchase.
         server_time: Option<UnixMs>,
@@ -77,30 +77,30 @@ pub enum RejectReason {
 /// Reason for which the outcome of an order is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unknown {
-    /// No answer arrived before the deadline.
-    #[error("no answer in time")]
+    /// No response arrived before the deadline.
+    #[error("no response in time")]
     Timeout,
     /// The connection was lost after the first byte of the request was written.
-    #[error("the connection was lost before the answer")]
+    #[error("the connection was lost before the response")]
     Cut,
-    #[error("the bot stopped before the answer arrived")]
+    #[error("the bot stopped before the response arrived")]
     Stopped,
     /// An HTTP status that does not show whether the order was executed.
-    #[error("the market answered with HTTP {status}")]
+    #[error("the market responded with HTTP {status}")]
     Status { status: u16 },
-    /// The answer is not the expected JSON: HTML, a truncated body or another shape.
-    #[error("the answer could not be read")]
+    /// The response is not the expected JSON: HTML, a truncated body or another shape.
+    #[error("the response could not be read")]
     Unreadable,
     /// The text of the error is not in the table.
-    #[error("the market answered with an unknown error")]
+    #[error("the market responded with an unknown error")]
     UnknownError,
-    /// The answer contains no listing, or another one.
-    #[error("the market answered without naming this listing")]
+    /// The response contains no listing, or another one.
+    #[error("the market responded without naming this listing")]
     Foreign,
-    /// The answer is a rejection that names no order, and it is not (or not yet) certain that the
-    /// answers on the connection are in step with the requests. The [`Consequence`] of the rejection
+    /// The response is a rejection that names no order, and it is not (or not yet) certain that the
+    /// responses on the connection are in step with the requests. The [`Consequence`] of the rejection
     /// applies all the same.
-    #[error("rejected, but the answer cannot be attributed to this order: {0}")]
+    #[error("rejected, but the response cannot be attributed to this order: {0}")]
     Unconfirmed(RejectReason),
 }
 

@@ -6,11 +6,11 @@
 //! afterwards: the keep-warm request is written next, and its response, which no order can cause,
 //! arrives next.
 
-use super::{answer::ExchangeResult, pool::InFlightRequest};
+use super::{pool::InFlightRequest, response::ExchangeResult};
 use crate::{
     domain::outcome::{Outcome, RejectReason, Unknown},
     domain::trade::TradeId,
-    markets::csgoroll::answer::{self, Attribution, TransportResult},
+    markets::csgoroll::order_response::{self, Attribution, TransportResult},
 };
 
 /// Consequence of the response to an order, or of its absence.
@@ -27,13 +27,13 @@ pub(super) enum Conclusion {
 }
 
 /// Evaluates the first response after the order for `id` was written.
-pub(super) fn classify_response(id: &TradeId, answer: &ExchangeResult) -> Conclusion {
-    let exchange = answer.as_transport_result();
-    let outcome = answer::outcome(id, &exchange);
-    let TransportResult::Answered(parts) = exchange else {
+pub(super) fn classify_response(id: &TradeId, result: &ExchangeResult) -> Conclusion {
+    let exchange = result.as_transport_result();
+    let outcome = order_response::outcome(id, &exchange);
+    let TransportResult::Response(parts) = exchange else {
         return Conclusion::Final { outcome, in_sync: false };
     };
-    let attribution = answer::attribution(&outcome, &parts);
+    let attribution = order_response::attribution(&outcome, &parts);
     match (outcome, attribution) {
         (Outcome::Rejected(reason), Attribution::Unnamed) => Conclusion::Confirm(reason),
         (Outcome::Rejected(reason), Attribution::Blocked) => {
@@ -50,20 +50,22 @@ pub(super) fn classify_response(id: &TradeId, answer: &ExchangeResult) -> Conclu
 pub(super) fn classify_confirmation(
     id: &TradeId,
     reason: RejectReason,
-    answer: &ExchangeResult,
+    result: &ExchangeResult,
     is_next: bool,
 ) -> Outcome {
-    let exchange = match answer.as_transport_result() {
+    let exchange = match result.as_transport_result() {
         // Nothing contradicts the rejection, but there was no time to confirm it.
         TransportResult::Stopped => return unconfirmed(reason),
         exchange => exchange,
     };
-    let TransportResult::Answered(parts) = exchange else { return answer::outcome(id, &exchange) };
-    if is_next && answer::is_current_user(&parts) {
+    let TransportResult::Response(parts) = exchange else {
+        return order_response::outcome(id, &exchange);
+    };
+    if is_next && order_response::is_current_user(&parts) {
         return Outcome::Rejected(reason);
     }
-    let outcome = answer::outcome(id, &exchange);
-    let attribution = answer::attribution(&outcome, &parts);
+    let outcome = order_response::outcome(id, &exchange);
+    let attribution = order_response::attribution(&outcome, &parts);
     match (outcome, attribution) {
         // The rejection belonged to another request, and this response names the order.
         (bought, Attribution::Named) => bought,
@@ -98,19 +100,19 @@ pub(super) fn find_late_response<'a>(
 pub(super) fn classify_failure(
     id: &TradeId,
     reason: Option<RejectReason>,
-    answer: &ExchangeResult,
+    result: &ExchangeResult,
 ) -> Outcome {
     match reason {
-        Some(reason) => classify_confirmation(id, reason, answer, false),
-        None => answer::outcome(id, &answer.as_transport_result()),
+        Some(reason) => classify_confirmation(id, reason, result, false),
+        None => order_response::outcome(id, &result.as_transport_result()),
     }
 }
 
 /// Returns `true` for the response to the keep-warm request, which differs from every response to
 /// an order.
-pub(super) fn is_keep_warm_response(answer: &ExchangeResult) -> bool {
-    match answer.as_transport_result() {
-        TransportResult::Answered(parts) => answer::is_current_user(&parts),
+pub(super) fn is_keep_warm_response(result: &ExchangeResult) -> bool {
+    match result.as_transport_result() {
+        TransportResult::Response(parts) => order_response::is_current_user(&parts),
         _ => false,
     }
 }
@@ -125,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        execution::answer::{HttpResponse, ResponseError},
+        execution::response::{HttpResponse, ResponseError},
         net::http_head::ResponseHead,
     };
 
@@ -139,7 +141,7 @@ mod tests {
         TradeId::new("ours").unwrap()
     }
 
-    fn answer(status: u16, body: &str) -> ExchangeResult {
+    fn response(status: u16, body: &str) -> ExchangeResult {
         let head =
             ResponseHead { status, retry_after: None, mitigated: false, html: false, date: None };
         ExchangeResult::Complete(HttpResponse { head, body: body.as_bytes().to_vec() })
@@ -155,7 +157,7 @@ mod tests {
             ResponseError::Malformed,
         ];
         prop_oneof![
-            8 => (status, body).prop_map(|(status, body)| answer(status, body)),
+            8 => (status, body).prop_map(|(status, body)| response(status, body)),
             1 => prop::sample::select(broken.to_vec())
                 .prop_map(|error| ExchangeResult::Broken { error, head: None }),
         ]
@@ -168,7 +170,7 @@ mod tests {
             let conclusion = classify_response(&ours(), &first);
             let is_released = matches!(&conclusion, Conclusion::Final { outcome: Outcome::Rejected(_), .. });
             prop_assert!(!is_released, "{conclusion:?}");
-            let is_named = first == answer(200, OURS);
+            let is_named = first == response(200, OURS);
             let in_sync = matches!(conclusion, Conclusion::Final { in_sync: true, .. });
             prop_assert_eq!(in_sync, is_named, "only a response that names its order is in sync");
         }
@@ -179,7 +181,7 @@ mod tests {
             is_next in any::<bool>(),
         ) {
             let outcome = classify_confirmation(&ours(), RejectReason::Taken, &next, is_next);
-            let is_account = is_next && next == answer(200, ACCOUNT);
+            let is_account = is_next && next == response(200, ACCOUNT);
             prop_assert_eq!(outcome == Outcome::Rejected(RejectReason::Taken), is_account);
             prop_assert_eq!(matches!(outcome, Outcome::Rejected(_)), is_account);
         }

@@ -4,8 +4,8 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
-    answer::ResponseError,
-    answer_reader::{BODY_BYTES_MAX, HEAD_BYTES_MAX},
+    response::ResponseError,
+    response_reader::{BODY_BYTES_MAX, HEAD_BYTES_MAX},
 };
 
 /// Maximum length of a chunk header line, extensions included.

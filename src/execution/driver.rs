@@ -22,13 +22,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     ConnectionConfig, DIAL_DEADLINE,
-    answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError},
-    answer_reader::{BODY_BYTES_MAX, ReadProgress, ResponseReader},
     attribution::{self, Conclusion},
     connection::{ConnectError, Connection, PendingInput},
     pool::{InFlightRequest, PoolState, SlotState, StopPhase},
     redial::{IdleAction, RedialBackoff},
     request::WarmRequest,
+    response::{ExchangeResult, HttpResponse, OrderReport, ResponseError},
+    response_reader::{BODY_BYTES_MAX, ReadProgress, ResponseReader},
 };
 use crate::{
     config::endpoint::Endpoint,
@@ -97,7 +97,7 @@ struct Confirmation {
     reason: RejectReason,
     response: HttpResponse,
     /// Time at which the rejection was complete.
-    answered: Instant,
+    received: Instant,
     /// Time at which the confirming keep-warm request was written; `None` if other data had arrived
     /// before.
     request_sent: Option<Instant>,
@@ -244,14 +244,14 @@ impl ConnectionDriver {
         };
         self.context.shared.pool().insert_connection(self.index, connection);
         let error = self.run_session(&mut session).await;
-        let unanswered = self.context.shared.pool().remove_connection(self.index);
-        let answer = ExchangeResult::Broken { error, head: session.reader.head() };
-        if let Some(order) = unanswered {
-            let outcome = attribution::classify_failure(&order.id, None, &answer);
-            self.report(order, (answer, Instant::now()), outcome, true).await;
+        let in_flight = self.context.shared.pool().remove_connection(self.index);
+        let result = ExchangeResult::Broken { error, head: session.reader.head() };
+        if let Some(order) = in_flight {
+            let outcome = attribution::classify_failure(&order.id, None, &result);
+            self.report(order, (result, Instant::now()), outcome, true).await;
         } else if let Some(Confirmation { order, reason, .. }) = session.confirming.take() {
-            let outcome = attribution::classify_failure(&order.id, Some(reason), &answer);
-            self.report(order, (answer, Instant::now()), outcome, true).await;
+            let outcome = attribution::classify_failure(&order.id, Some(reason), &result);
+            self.report(order, (result, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
     }
@@ -350,10 +350,10 @@ impl ConnectionDriver {
     fn next_deadline(&self, session: &DriverSession, slot_state: SlotState) -> Instant {
         let ConnectionConfig { response_timeout, .. } = self.context.connection_config;
         let request_sent =
-            session.confirming.as_ref().map(|one| one.request_sent.unwrap_or(one.answered));
+            session.confirming.as_ref().map(|one| one.request_sent.unwrap_or(one.received));
         match (slot_state, request_sent.or(session.keep_warm_sent)) {
             (SlotState::AwaitingResponse(in_flight), _) => {
-                in_flight.written.written + response_timeout
+                in_flight.sent.written + response_timeout
             }
             (_, Some(request_sent)) => request_sent + response_timeout,
             (_, None) => {
@@ -485,19 +485,19 @@ impl ConnectionDriver {
         received: ReceivedResponse,
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        let answer = ExchangeResult::Complete(response);
-        let (outcome, in_sync) = match attribution::classify_response(&order.id, &answer) {
+        let result = ExchangeResult::Complete(response);
+        let (outcome, in_sync) = match attribution::classify_response(&order.id, &result) {
             Conclusion::Final { outcome, in_sync } => (outcome, in_sync),
             Conclusion::Confirm(reason) if is_reusable || has_surplus => {
                 self.context.shared.pool().complete_order(self.index, true);
-                if let ExchangeResult::Complete(response) = &answer {
+                if let ExchangeResult::Complete(response) = &result {
                     let (response, request_sent) = (response.clone(), None);
                     let confirmation =
-                        Confirmation { order, reason, response, answered: at, request_sent };
+                        Confirmation { order, reason, response, received: at, request_sent };
                     session.confirming = Some(confirmation);
                 }
                 let outcome = attribution::unconfirmed(reason);
-                self.report(order, (answer, at), outcome, false).await;
+                self.report(order, (result, at), outcome, false).await;
                 // The bytes after the rejection are the next response.
                 return if has_surplus {
                     Flow::Continue
@@ -509,12 +509,12 @@ impl ConnectionDriver {
             Conclusion::Confirm(reason) => (attribution::unconfirmed(reason), false),
         };
         self.context.shared.pool().complete_order(self.index, false);
-        if let ExchangeResult::Complete(response) = &answer
+        if let ExchangeResult::Complete(response) = &result
             && !in_sync
         {
             self.report_late(session, &response.body).await;
         }
-        self.report(order, (answer, at), outcome, true).await;
+        self.report(order, (result, at), outcome, true).await;
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
@@ -541,19 +541,24 @@ impl ConnectionDriver {
         confirmation: Confirmation,
         received: ReceivedResponse,
     ) -> Flow {
-        let Confirmation { order, reason, response: rejection, answered, request_sent } =
-            confirmation;
+        let Confirmation {
+            order,
+            reason,
+            response: rejection,
+            received: rejected_at,
+            request_sent,
+        } = confirmation;
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
         let is_next = request_sent.is_some()
             && !has_surplus
             && !session.connection.has_unsent()
             && session.connection.pending_input() != PendingInput::Data;
-        let answer = ExchangeResult::Complete(response);
-        let outcome = attribution::classify_confirmation(&order.id, reason, &answer, is_next);
+        let result = ExchangeResult::Complete(response);
+        let outcome = attribution::classify_confirmation(&order.id, reason, &result, is_next);
         self.context.shared.pool().complete_order(self.index, false);
         if !matches!(outcome, Outcome::Rejected(_)) {
-            if let ExchangeResult::Complete(response) = &answer {
+            if let ExchangeResult::Complete(response) = &result {
                 self.report_late(session, &response.body).await;
             }
             debug!(
@@ -562,7 +567,7 @@ impl ConnectionDriver {
                  request; closing the connection",
                 order.id
             );
-            self.report(order, (answer, at), outcome, true).await;
+            self.report(order, (result, at), outcome, true).await;
             return Flow::Close(ResponseError::Malformed);
         }
         self.record_date(request_sent, at, date);
@@ -570,7 +575,7 @@ impl ConnectionDriver {
             session.rejected.pop_front();
         }
         session.rejected.push_back(order);
-        self.report(order, (ExchangeResult::Complete(rejection), answered), outcome, true).await;
+        self.report(order, (ExchangeResult::Complete(rejection), rejected_at), outcome, true).await;
         if is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
@@ -649,12 +654,12 @@ impl ConnectionDriver {
     async fn report(
         &self,
         order: InFlightRequest,
-        (answer, answered): (ExchangeResult, Instant),
+        (response, received): (ExchangeResult, Instant),
         outcome: Outcome,
         is_final: bool,
     ) {
-        let InFlightRequest { id, written } = order;
-        let report = OrderReport { id, outcome, is_final, answer, written, answered };
+        let InFlightRequest { id, sent } = order;
+        let report = OrderReport { id, outcome, is_final, response, sent, received };
         if self.context.reports.send(report).await.is_err() {
             warn!("Order report dropped: {id}; the receiver is closed");
         }

@@ -3,7 +3,7 @@
 //! [`OrderClient::send`] writes the request in the caller's task: it takes an idle connection,
 //! copies the listing's id into a prepared request and passes the bytes to the system, without
 //! waiting, allocating, logging or switching tasks. The connection's driver reads the response and
-//! puts an [`OrderReport`] into a queue. `markets::csgoroll::answer` decides the outcome of a
+//! puts an [`OrderReport`] into a queue. `markets::csgoroll::order_response` decides the outcome of a
 //! response; the ledger has approved the order before.
 //!
 //! # Invariants
@@ -20,13 +20,13 @@
 //!    connection carries no further order.
 //! 5. Connections, dials per second, bytes per response and waits are bounded.
 //!
-//! Modules: [`request`] (bytes to send, pure), [`answer_reader`] (response parser, pure),
-//! [`answer`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
+//! Modules: [`request`] (bytes to send, pure), [`response_reader`] (response parser, pure),
+//! [`response`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
 //! (state shared by sender and drivers), `connection` (one socket), `driver` (task of one
 //! connection), `redial` (dial rate and backoff, pure).
 
-pub mod answer;
-pub mod answer_reader;
+pub mod response;
+pub mod response_reader;
 mod attribution;
 mod chunked_body;
 mod connection;
@@ -48,10 +48,10 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    answer::{OrderReport, SentRequest},
     driver::{ConnectionDriver, DriverContext},
     pool::{PoolState, StopPhase},
     request::{BodyTemplate, BuyRequest, RequestError, RequestIdentity, WarmRequest},
+    response::{OrderReport, SentRequest},
 };
 use crate::{
     clock::{self, SuspendDetector},

@@ -17,10 +17,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    answer::SentRequest,
     connection::{Connection, PendingInput},
     redial::DialLimiter,
     request::BuyRequest,
+    response::SentRequest,
 };
 use crate::{
     domain::outcome::NotSent, domain::server_clock::ClockExchange, domain::time::UnixMs,
@@ -73,7 +73,7 @@ struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlightRequest {
     pub(super) id: TradeId,
-    pub(super) written: SentRequest,
+    pub(super) sent: SentRequest,
 }
 
 /// Use of a connection.
@@ -132,11 +132,10 @@ impl PoolState {
                 continue;
             }
             if let Ok(begun) = connection.write(request.for_id(id)) {
-                let written =
-                    SentRequest { ready: connection.ready, begun, written: Instant::now() };
-                slot.in_flight = Some(InFlightRequest { id: *id, written });
+                let sent = SentRequest { ready: connection.ready, begun, written: Instant::now() };
+                slot.in_flight = Some(InFlightRequest { id: *id, sent });
                 self.wake(index);
-                return Ok(written);
+                return Ok(sent);
             }
             slot.connection = None;
             self.wake(index);
@@ -206,7 +205,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Marks the order as answered. `is_confirming`: its final report is still to come.
+    /// Marks the order as complete. `is_confirming`: its final report is still to come.
     pub(super) fn complete_order(&mut self, index: usize, is_confirming: bool) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.in_flight = None;

@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_too_high_a_price_is_not_a_refund() {
+    fn a_response_with_too_high_a_price_is_not_a_refund() {
         let mut account = account(1_000);
         account.reserve(coins(300));
         let cost = Cost { counted: coins(900), charged: coins(300) };

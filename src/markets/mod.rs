@@ -1,3 +1,3 @@
-//! Wire format, requests and answers of each market, one module each. Pure.
+//! Wire format, requests and responses of each market, one module each. Pure.
 
 pub mod csgoroll;

@@ -170,7 +170,7 @@ impl<B: OrderSender> Engine<B> {
 
     /// Executes a request over the control channel and replies with the status, to which it adds the
     /// feed and the running time.
-    pub fn answer(
+    pub fn handle_control_request(
         &mut self,
         pending: &PendingRequest,
         feed: FeedStatus,

@@ -32,7 +32,7 @@ use crate::{
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
-    execution::answer::SentRequest,
+    execution::response::SentRequest,
     ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
     secret,
     whitelist::{Decision, Whitelist},
@@ -63,7 +63,7 @@ pub enum Executor<B> {
     Live(B),
 }
 
-/// Order without an answer so far.
+/// Order without a response so far.
 #[derive(Debug)]
 pub(super) struct PendingOrder {
     pub(super) market_name: String,
@@ -251,12 +251,12 @@ impl<B: OrderSender> Engine<B> {
             Executor::Live(client) => (Instant::now(), client.send(approved)),
         };
         match sent {
-            Ok(written) => {
+            Ok(sent) => {
                 self.update_ledger(|ledger| {
                     ledger.sent(&trade.id, now.wall).map(|()| Effects::default())
                 });
                 let arrival = trade.arrival.unwrap_or(RxTimestamps::at(since));
-                let SentRequest { begun: serialized, written, .. } = written;
+                let SentRequest { begun: serialized, written, .. } = sent;
                 let parsed = now.instant;
                 let steps =
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };

@@ -5,7 +5,7 @@
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
-//! does the rest in the same thread: it settles answers, orders held listings when they open and
+//! does the rest in the same thread: it settles order responses, orders held listings when they open and
 //! applies readings of the account.
 
 mod account_updates;
@@ -43,7 +43,7 @@ use crate::{
     domain::trade::Trade,
     execution::{
         OrderClient,
-        answer::{OrderReport, SentRequest},
+        response::{OrderReport, SentRequest},
     },
     ledger::{ApprovedOrder, LedgerError, control::PendingRequest},
     ws::FeedMetrics,
@@ -155,7 +155,7 @@ impl<B: OrderSender> Sniper<B> {
                         let now = Now::read();
                         let feed = feed_status(metrics, now);
                         let running = inputs.started.map(|at| now.instant.saturating_duration_since(at));
-                        self.engine().answer(&pending, feed, running, now.wall);
+                        self.engine().handle_control_request(&pending, feed, running, now.wall);
                     }
                     None => inputs.control_requests = None,
                 },

@@ -212,7 +212,7 @@ mod tests {
         domain::outcome::{NotSent, Outcome, Unknown},
         domain::server_clock::{ClockExchange, ServerClock},
         domain::time::UnixMs,
-        execution::answer::SentRequest,
+        execution::response::SentRequest,
         ledger::{
             ApprovedOrder, Ledger, OrderState, OwnTrade,
             control::{ControlReply, ControlRequest, PendingRequest},
@@ -324,7 +324,12 @@ mod tests {
         fn status(&mut self) -> LedgerStatus {
             let (reply, answered) = sync_channel(1);
             let pending = PendingRequest { request: ControlRequest::Status, reply };
-            self.engine.answer(&pending, FeedStatus::default(), None, self.now().wall);
+            self.engine.handle_control_request(
+                &pending,
+                FeedStatus::default(),
+                None,
+                self.now().wall,
+            );
             match answered.recv().unwrap() {
                 ControlReply::Done(status) => *status,
                 ControlReply::Cannot(why) => panic!("{why}"),

@@ -1,4 +1,4 @@
-//! Handles the answers to orders: updates the ledger, the counts and the server clock.
+//! Handles the responses to orders: updates the ledger, the counts and the server clock.
 
 use super::{
     OrderSender,
@@ -9,9 +9,9 @@ use super::{
 use crate::{
     domain::outcome::{Outcome, Unknown},
     domain::server_clock::ClockExchange,
-    execution::answer::{ExchangeResult, OrderReport},
+    execution::response::{ExchangeResult, OrderReport},
     ledger::{HaltReason, OrderState},
-    markets::csgoroll::answer::first_error_message,
+    markets::csgoroll::order_response::first_error_message,
     secret,
     text::truncated,
 };
@@ -26,7 +26,7 @@ impl<B: OrderSender> Engine<B> {
         self.observe_clock(report);
         self.apply_outcome(report, now);
         // The response is kept while the outcome is unknown, which includes unconfirmed rejections.
-        if let ExchangeResult::Complete(response) = &report.answer
+        if let ExchangeResult::Complete(response) = &report.response
             && matches!(report.outcome, Outcome::Unknown(_))
         {
             // Masked before it is cut, because a cut credential might not be found.
@@ -51,22 +51,22 @@ impl<B: OrderSender> Engine<B> {
             Outcome::Bought { .. } | Outcome::Unknown(_) => true,
         };
         if report.outcome == Outcome::Unknown(Unknown::Unreadable) {
-            self.stats.unreadable_answers = self.stats.unreadable_answers.saturating_add(1);
+            self.stats.unreadable_responses = self.stats.unreadable_responses.saturating_add(1);
         }
-        let answered = report.answered.saturating_duration_since(pending.steps.written);
+        let response_time = report.received.saturating_duration_since(pending.steps.written);
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
-        let market_error = match (&report.outcome, &report.answer) {
+        let market_error = match (&report.outcome, &report.response) {
             (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
                 first_error_message(&response.body)
             }
             _ => None,
         };
-        let order = trade_log::AnsweredOrder {
+        let order = trade_log::OrderResult {
             id: report.id,
             name: &pending.market_name,
             price: pending.price,
-            answered,
+            response_time,
             market_error,
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
@@ -76,7 +76,7 @@ impl<B: OrderSender> Engine<B> {
                 market_name: pending.market_name,
                 price: price.unwrap_or(pending.price),
                 steps: pending.steps,
-                answered,
+                response_time,
             });
         }
     }
@@ -102,15 +102,15 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Observes the server's time in an answer: to the second in its `Date` header, to the
-    /// millisecond in the stamp of a purchase. Unknown outcomes are ignored, because their answer may
+    /// Observes the server's time in a response: to the second in its `Date` header, to the
+    /// millisecond in the stamp of a purchase. Unknown outcomes are ignored, because their response may
     /// belong to an earlier request.
     fn observe_clock(&self, report: &OrderReport) {
         if !matches!(report.outcome, Outcome::Bought { .. } | Outcome::Rejected(_)) {
             return;
         }
-        let exchange = ClockExchange { sent: report.written.begun, received: report.answered };
-        if let ExchangeResult::Complete(response) = &report.answer
+        let exchange = ClockExchange { sent: report.sent.begun, received: report.received };
+        if let ExchangeResult::Complete(response) = &report.response
             && let Some(date) = response.head.date
         {
             self.clock().observe_date(exchange, date);

@@ -29,8 +29,8 @@ pub struct BoughtItem {
     pub price: Amount,
     /// Receive-to-order latency by step.
     pub steps: LatencyBreakdown,
-    /// Time from the written request to the answer.
-    pub answered: Duration,
+    /// Time from the written request to its response.
+    pub response_time: Duration,
 }
 
 /// Counts of one session.
@@ -47,7 +47,7 @@ pub struct SessionStats {
     /// Orders that the market confirmed.
     pub bought: u64,
     pub rejected: u64,
-    /// Orders whose final answer left the outcome unknown.
+    /// Orders whose final response left the outcome unknown.
     pub unknown: u64,
     pub not_sent: u64,
     /// Dry run: orders that would have been sent.
@@ -66,8 +66,8 @@ pub struct SessionStats {
     pub latency: LatencyHistogram,
     /// The first [`PURCHASES_KEPT_MAX`] purchases.
     pub purchases: Vec<BoughtItem>,
-    /// Answers to orders that could not be read.
-    pub unreadable_answers: u64,
+    /// Responses to orders that could not be read.
+    pub unreadable_responses: u64,
     /// Updates that the ledger rejected.
     pub internal_errors: u64,
 }
@@ -156,7 +156,7 @@ mod tests {
                 serialized: now,
                 written: now,
             },
-            answered: Duration::ZERO,
+            response_time: Duration::ZERO,
         };
         for _ in 0..PURCHASES_KEPT_MAX + 10 {
             stats.add_purchase(bought.clone());

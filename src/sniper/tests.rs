@@ -20,7 +20,7 @@ use crate::{
     domain::server_clock::{ClockExchange, ServerClock},
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
-    execution::answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
+    execution::response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     ledger::{
         AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
         event::OrderState,
@@ -333,9 +333,9 @@ fn report(id: &str, outcome: Outcome, is_final: bool) -> OrderReport {
         id: TradeId::new(id).unwrap(),
         outcome,
         is_final,
-        answer: ExchangeResult::Broken { error: ResponseError::Cut, head: None },
-        written: SentRequest { ready: now, begun: now, written: now },
-        answered: now,
+        response: ExchangeResult::Broken { error: ResponseError::Cut, head: None },
+        sent: SentRequest { ready: now, begun: now, written: now },
+        received: now,
     }
 }
 

@@ -211,21 +211,21 @@ pub(super) fn not_sent(trade: &Trade<'_>, reason: NotSent) {
     debug!("Order not sent: {reason}: {}", ListingLine(trade));
 }
 
-/// Order with its final answer.
-pub(super) struct AnsweredOrder<'a> {
+/// Order with its final response.
+pub(super) struct OrderResult<'a> {
     pub(super) id: TradeId,
     pub(super) name: &'a str,
     pub(super) price: Amount,
-    /// Time from request to answer.
-    pub(super) answered: Duration,
-    /// Error message of an answer that the program does not know.
+    /// Time from request to response.
+    pub(super) response_time: Duration,
+    /// Error message of a response that the program does not know.
     pub(super) market_error: Option<String>,
 }
 
 /// Logs the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
-pub(super) fn outcome(outcome: &Outcome, order: &AnsweredOrder<'_>, snapshot: Option<&Snapshot>) {
-    let AnsweredOrder { id, name, price, answered, ref market_error } = *order;
-    let took = format_latency(answered);
+pub(super) fn outcome(outcome: &Outcome, order: &OrderResult<'_>, snapshot: Option<&Snapshot>) {
+    let OrderResult { id, name, price, response_time, ref market_error } = *order;
+    let took = format_latency(response_time);
     let item = PricedItem { price: Some(price), name };
     match outcome {
         Outcome::Bought { price: paid, .. } => {
@@ -247,7 +247,7 @@ pub(super) fn outcome(outcome: &Outcome, order: &AnsweredOrder<'_>, snapshot: Op
             );
         }
     }
-    debug!("Order answered: {id}, {outcome:?}, after {took}");
+    debug!("Response received: order {id}, {outcome:?}, after {took}");
 }
 
 /// `total 61.20 of 400.00, balance 438.80`.
@@ -331,7 +331,7 @@ pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>)
     );
 }
 
-/// Logs a state change of an order that did not come from its own answer.
+/// Logs a state change of an order that did not come from its own response.
 pub(super) fn change(change: &StateChange, name: Option<&str>) {
     let StateChange { id, from, to, price } = change;
     let item = match name {

@@ -11,12 +11,12 @@ pub const NAMED_MAX: usize = 20;
 /// Orders of unknown outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnknownOrders {
-    /// Id, item and price of the first [`NAMED_MAX`] orders without an answer.
-    pub unanswered: Vec<(String, String, Amount)>,
-    /// Total number of orders without an answer.
-    pub unanswered_count: usize,
-    /// Total price of the orders without an answer.
-    pub unanswered_coins: Amount,
+    /// Id, item and price of the first [`NAMED_MAX`] orders without a response.
+    pub pending: Vec<(String, String, Amount)>,
+    /// Total number of orders without a response.
+    pub pending_count: usize,
+    /// Total price of the orders without a response.
+    pub pending_coins: Amount,
     /// Number and total price of the orders of this or an earlier session that ended unknown.
     pub unknown: (u32, Amount),
 }
@@ -25,20 +25,20 @@ impl<B: OrderSender> Engine<B> {
     /// Returns the orders of unknown outcome.
     pub fn unresolved(&mut self, now: UnixMs) -> UnknownOrders {
         let snapshot = self.ledger.snapshot(now);
-        let mut unanswered: Vec<_> = self
+        let mut pending: Vec<_> = self
             .pending
             .iter()
             .map(|(id, order)| (id.to_string(), order.market_name.clone(), order.price))
             .collect();
-        unanswered.sort();
-        let coins = unanswered.iter().map(|(_, _, price)| *price);
-        let unanswered_coins = coins.fold(Amount::ZERO, Amount::saturating_add);
-        let unanswered_count = unanswered.len();
-        unanswered.truncate(NAMED_MAX);
+        pending.sort();
+        let coins = pending.iter().map(|(_, _, price)| *price);
+        let pending_coins = coins.fold(Amount::ZERO, Amount::saturating_add);
+        let pending_count = pending.len();
+        pending.truncate(NAMED_MAX);
         UnknownOrders {
-            unanswered,
-            unanswered_count,
-            unanswered_coins,
+            pending,
+            pending_count,
+            pending_coins,
             unknown: (snapshot.unknown, snapshot.unknown_coins),
         }
     }
@@ -47,30 +47,30 @@ impl<B: OrderSender> Engine<B> {
 impl UnknownOrders {
     /// Returns `true` if every outcome is known.
     pub const fn is_empty(&self) -> bool {
-        self.unanswered_count == 0 && self.unknown.0 == 0
+        self.pending_count == 0 && self.unknown.0 == 0
     }
 }
 
 impl fmt::Display for UnknownOrders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return f.write_str("Every order was answered.");
+            return f.write_str("Every order has a response.");
         }
-        match self.unanswered_count {
+        match self.pending_count {
             0 => f.write_str("No order is in flight.")?,
-            1 => f.write_str("1 order has no answer: ")?,
-            count => write!(f, "{count} orders have no answer: ")?,
+            1 => f.write_str("1 order has no response: ")?,
+            count => write!(f, "{count} orders have no response: ")?,
         }
-        for (place, (id, name, price)) in self.unanswered.iter().enumerate() {
+        for (place, (id, name, price)) in self.pending.iter().enumerate() {
             let separator = if place == 0 { "" } else { ", " };
             write!(f, "{separator}{price} \"{}\" (id {})", Escaped(name), Escaped(id))?;
         }
-        match self.unanswered_count.saturating_sub(self.unanswered.len()) {
+        match self.pending_count.saturating_sub(self.pending.len()) {
             0 => {}
             more => write!(f, " and {more} more")?,
         }
-        if self.unanswered_count > 0 {
-            write!(f, "; {} coins in total.", self.unanswered_coins)?;
+        if self.pending_count > 0 {
+            write!(f, "; {} coins in total.", self.pending_coins)?;
         }
         let (count, coins) = self.unknown;
         if count > 0 {
@@ -89,20 +89,20 @@ mod tests {
         let order =
             |number: usize| (format!("id{number}"), "A\nB".to_owned(), Amount::from_cents(5));
         let mut unresolved = UnknownOrders::default();
-        assert_eq!(unresolved.to_string(), "Every order was answered.");
-        unresolved.unanswered = vec![order(1)];
-        unresolved.unanswered_count = 1;
-        unresolved.unanswered_coins = Amount::from_cents(5);
+        assert_eq!(unresolved.to_string(), "Every order has a response.");
+        unresolved.pending = vec![order(1)];
+        unresolved.pending_count = 1;
+        unresolved.pending_coins = Amount::from_cents(5);
         assert_eq!(
             unresolved.to_string(),
-            "1 order has no answer: 0.05 \"A\\u{a}B\" (id id1); 0.05 coins in total. They count as \
+            "1 order has no response: 0.05 \"A\\u{a}B\" (id id1); 0.05 coins in total. They count as \
              spent until your account shows the result."
         );
-        unresolved.unanswered = (0..NAMED_MAX).map(order).collect();
-        unresolved.unanswered_count = NAMED_MAX + 2;
+        unresolved.pending = (0..NAMED_MAX).map(order).collect();
+        unresolved.pending_count = NAMED_MAX + 2;
         unresolved.unknown = (1, Amount::from_cents(100));
         let text = unresolved.to_string();
-        assert!(text.starts_with("22 orders have no answer: "), "{text}");
+        assert!(text.starts_with("22 orders have no response: "), "{text}");
         assert!(text.contains(" and 2 more; "), "{text}");
         assert!(text.contains(" 1 ended unknown, 1.00 coins in total."), "{text}");
     }

@@ -407,8 +407,9 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
             }
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
-                let cause = error
-                    .map_or(Cow::Borrowed("completed by the server"), |error| error_message(error.0));
+                let cause = error.map_or(Cow::Borrowed("completed by the server"), |error| {
+                    error_message(error.0)
+                });
                 self.log_ended(operation, &cause, retry_in);
                 if operation == LISTINGS {
                     let cause = Escaped(&cause);

@@ -494,7 +494,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_unrequested_compressed_answer_is_read() {
+async fn an_unrequested_compressed_response_is_read() {
     let market = Market::plain(|_| raw("Content-Encoding: gzip\r\n", &gzip(USER.as_bytes()))).await;
     let reading = reader(&market).current_user().await.unwrap();
     assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
@@ -547,7 +547,7 @@ async fn an_unusable_body_is_reported_with_its_remedy() {
     let (text, _) = cause_of(|_| raw("", &[0xff])).await;
     assert_eq!(text, "the response is not UTF-8 text");
     let (text, _) = cause_of(|_| raw("", b"nonsense")).await;
-    assert_eq!(text, "the answer is not JSON");
+    assert_eq!(text, "the response is not JSON");
     let (text, remedy) = cause_of(|_| raw("Content-Type: text/html\r\n", b"<html>")).await;
     assert!(text.contains("a web page (HTML)"), "{text}");
     assert!(remedy.contains("open the market in your browser"), "{remedy}");
@@ -562,7 +562,7 @@ async fn an_unreachable_server_is_distinguished_from_a_dropped_connection() {
     assert_eq!(text, "connection refused");
     assert!(remedy.contains("host and port"), "{remedy}");
 
-    // Without an answer of the name server, the lookup lasts until the connect deadline.
+    // Without a response of the name server, the lookup lasts until the connect deadline.
     let (text, _) = cause(&reader_at("https://sniper.invalid/graphql")).await;
     let no_name = "the host name could not be resolved (DNS)";
     assert!([no_name, "no connection to the market within 5 s"].contains(&&*text), "{text}");
@@ -671,7 +671,12 @@ async fn failures_after_one_poll(market: &Market) -> Vec<AccountFailure> {
     }
     let (reply, answered) = std::sync::mpsc::sync_channel(1);
     let request = control::PendingRequest { request: control::ControlRequest::Status, reply };
-    engine.answer(&request, sniper::ledger::status::FeedStatus::default(), None, clock::now());
+    engine.handle_control_request(
+        &request,
+        sniper::ledger::status::FeedStatus::default(),
+        None,
+        clock::now(),
+    );
     let reply = answered.recv().unwrap();
     match reply {
         control::ControlReply::Done(status) => Some(status.account_failures),

@@ -21,8 +21,8 @@ use sniper::{
     domain::trade::TradeId,
     execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
-        answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError, SentRequest},
         request::{BodyTemplate, RequestIdentity},
+        response::{ExchangeResult, HttpResponse, OrderReport, ResponseError, SentRequest},
     },
     ledger::{ApprovedOrder, Ledger, OrderRequest},
     net::tls::Tls,
@@ -121,10 +121,10 @@ fn short_deadline() -> ConnectionConfig {
     ConnectionConfig { response_timeout: Duration::from_millis(100), ..ConnectionConfig::default() }
 }
 
-fn body(answer: &ExchangeResult) -> &str {
-    match answer {
+fn body(response: &ExchangeResult) -> &str {
+    match response {
         ExchangeResult::Complete(HttpResponse { body, .. }) => str::from_utf8(body).unwrap(),
-        ExchangeResult::Broken { .. } => panic!("{answer:?}"),
+        ExchangeResult::Broken { .. } => panic!("{response:?}"),
     }
 }
 
@@ -135,8 +135,8 @@ fn assert_bought(report: &OrderReport, id: &str) {
     assert!(matches!(report.outcome, Outcome::Bought { .. }), "{report:?}");
 }
 
-fn error_of(answer: &ExchangeResult) -> Option<ResponseError> {
-    match answer {
+fn error_of(response: &ExchangeResult) -> Option<ResponseError> {
+    match response {
         ExchangeResult::Complete(_) => None,
         ExchangeResult::Broken { error, .. } => Some(*error),
     }
@@ -160,7 +160,7 @@ async fn report_for(reaction: Reaction, connection_config: ConnectionConfig) -> 
 async fn a_server_that_hangs_up_after_reading_sees_exactly_one_request() {
     let report =
         report_for(Reaction::AnswerAndClose(Vec::new()), ConnectionConfig::default()).await;
-    assert_eq!(report.answer, ExchangeResult::Broken { error: ResponseError::Cut, head: None });
+    assert_eq!(report.response, ExchangeResult::Broken { error: ResponseError::Cut, head: None });
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Cut));
 }
 
@@ -174,40 +174,40 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn silence_ends_at_the_deadline() {
     let report = report_for(Reaction::Silence, short_deadline()).await;
-    assert_eq!(error_of(&report.answer), Some(ResponseError::Timeout));
-    assert!(report.answered - report.written.written >= short_deadline().response_timeout);
+    assert_eq!(error_of(&report.response), Some(ResponseError::Timeout));
+    assert!(report.received - report.sent.written >= short_deadline().response_timeout);
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_read_only_if_it_ends_before_the_deadline() {
+async fn a_slow_response_is_read_only_if_it_ends_before_the_deadline() {
     let pieces = |text: &str| text.chars().map(String::from).collect();
     let dribble = Reaction::Dribble(pieces(&bought("a")), Duration::ZERO);
     assert_bought(&report_for(dribble, ConnectionConfig::default()).await, "a");
     let dribble = Reaction::Dribble(pieces(&"x".repeat(100_000)), Duration::from_millis(1));
     assert_eq!(
-        error_of(&report_for(dribble, short_deadline()).await.answer),
+        error_of(&report_for(dribble, short_deadline()).await.response),
         Some(ResponseError::Timeout)
     );
 }
 
 #[tokio::test]
-async fn chunked_and_close_delimited_answers_are_read_completely() {
+async fn chunked_and_close_delimited_responses_are_read_completely() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n";
     let report =
         report_for(Reaction::Answer(chunked.to_owned()), ConnectionConfig::default()).await;
-    assert_eq!(body(&report.answer), "yes");
+    assert_eq!(body(&report.response), "yes");
     let unmeasured = b"HTTP/1.1 200 OK\r\n\r\nyes".to_vec();
     let report =
         report_for(Reaction::AnswerAndClose(unmeasured), ConnectionConfig::default()).await;
-    assert_eq!(body(&report.answer), "yes");
+    assert_eq!(body(&report.response), "yes");
 }
 
 #[tokio::test]
-async fn a_truncated_answer_is_unknown_but_its_head_is_kept() {
+async fn a_truncated_response_is_unknown_but_its_head_is_kept() {
     let half =
         b"HTTP/1.1 403 No\r\nCF-Mitigated: challenge\r\nContent-Length: 9\r\n\r\n<h".to_vec();
     let report = report_for(Reaction::AnswerAndClose(half), ConnectionConfig::default()).await;
-    let ExchangeResult::Broken { error: ResponseError::Cut, head: Some(head) } = report.answer
+    let ExchangeResult::Broken { error: ResponseError::Cut, head: Some(head) } = report.response
     else {
         panic!("{report:?}");
     };
@@ -215,22 +215,22 @@ async fn a_truncated_answer_is_unknown_but_its_head_is_kept() {
 }
 
 #[tokio::test]
-async fn a_non_http_answer_is_unknown() {
+async fn a_non_http_response_is_unknown() {
     for nonsense in
         ["nonsense\n\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
     {
         let report =
             report_for(Reaction::Answer(nonsense.to_owned()), ConnectionConfig::default()).await;
-        assert_eq!(error_of(&report.answer), Some(ResponseError::Malformed), "{nonsense:?}");
+        assert_eq!(error_of(&report.response), Some(ResponseError::Malformed), "{nonsense:?}");
         assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unreadable));
     }
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_cut_off() {
+async fn an_endless_response_is_cut_off() {
     let flood = Reaction::Flood(b"HTTP/1.1 200 OK\r\n\r\n".repeat(1_000));
     assert_eq!(
-        error_of(&report_for(flood, ConnectionConfig::default()).await.answer),
+        error_of(&report_for(flood, ConnectionConfig::default()).await.response),
         Some(ResponseError::TooLong)
     );
 }
@@ -245,7 +245,7 @@ async fn a_challenge_page_is_recognized() {
 }
 
 #[tokio::test]
-async fn a_429_answer_carries_the_retry_after_delay() {
+async fn a_429_response_carries_the_retry_after_delay() {
     let refusal = answer(429, "Retry-After: 7\r\n", "slow down");
     let report = report_for(Reaction::Answer(refusal), ConnectionConfig::default()).await;
     let retry_after = Some(Duration::from_secs(7));
@@ -261,7 +261,7 @@ async fn one_connection_carries_consecutive_orders() {
     for id in ["a", "bb", "ccc"] {
         let report = bot.order(id).await;
         assert_bought(&report, id);
-        assert!(report.written.ready < report.written.begun);
+        assert!(report.sent.ready < report.sent.begun);
         assert!(bot.is_ready().await);
     }
     assert_eq!(market.connections(), 1);
@@ -295,7 +295,7 @@ async fn an_idle_connection_closed_by_the_server_is_reopened_before_the_next_ord
     assert!(bot.client.warm(2, WAIT_MAX).await);
     let report = bot.order("a").await;
     assert_bought(&report, "a");
-    assert!(report.written.ready < report.written.begun, "a cold connection");
+    assert!(report.sent.ready < report.sent.begun, "a cold connection");
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn ten_thousand_orders_use_warm_connections_and_none_is_lost() {
         let listed = Instant::now();
         let written = bot.send(&format!("id{number}")).unwrap();
         assert!(written.ready < listed, "a cold connection");
-        assert_eq!(error_of(&bot.report().await.answer), None);
+        assert_eq!(error_of(&bot.report().await.response), None);
     }
     assert_eq!(market.ordered_ids().len(), 10_000);
 }
@@ -484,15 +484,15 @@ async fn nothing_is_sent_over_tls_to_an_untrusted_server() {
 }
 
 #[tokio::test]
-async fn a_close_delimited_answer_over_tls_is_read_up_to_close_notify() {
+async fn a_close_delimited_response_over_tls_is_read_up_to_close_notify() {
     let unmeasured = || Reaction::AnswerAndClose(b"HTTP/1.1 200 OK\r\n\r\nyes".to_vec());
     let market = Market::tls(true, move |_| unmeasured()).await;
     let mut bot = Bot::ready(&market, 1).await;
-    assert_eq!(body(&bot.order("a").await.answer), "yes");
+    assert_eq!(body(&bot.order("a").await.response), "yes");
 }
 
 #[tokio::test]
-async fn stopping_waits_for_pending_answers() {
+async fn stopping_waits_for_pending_responses() {
     let slow = |request: &Request| {
         let answer = bought(request.id().unwrap());
         Reaction::Dribble(vec![String::new(), answer], Duration::from_millis(50))
@@ -508,14 +508,14 @@ async fn stopping_waits_for_pending_answers() {
 }
 
 #[tokio::test]
-async fn stopping_gives_up_on_answers_after_the_grace_period() {
+async fn stopping_gives_up_on_responses_after_the_grace_period() {
     let market = Market::plain(|_| Reaction::Silence).await;
     let mut bot = Bot::ready(&market, 2).await;
     bot.send("a").unwrap();
     let began = Instant::now();
     bot.client.stop(Duration::from_millis(50)).await;
     assert!(began.elapsed() < Duration::from_secs(1));
-    assert_eq!(error_of(&bot.report().await.answer), Some(ResponseError::Stopped));
+    assert_eq!(error_of(&bot.report().await.response), Some(ResponseError::Stopped));
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ fn the_table_shows_what_was_spent_and_what_is_left_of_each_limit() {
 }
 
 #[test]
-fn show_prints_the_state_and_the_answer_of_an_order() {
+fn show_prints_the_state_and_the_response_of_an_order() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
     let show = |as_json, id: &str| {

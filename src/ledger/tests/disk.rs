@@ -235,7 +235,7 @@ fn a_second_process_gets_the_pid_of_the_lock_holder() {
 }
 
 #[test]
-fn a_ledger_refuses_another_marketplace_and_another_account() {
+fn a_ledger_refuses_another_market_and_another_account() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path(), "boot", T0);
     drop(ledger);
@@ -392,7 +392,7 @@ fn open_faulty(folder: &Path, disk: &Arc<FaultyDisk>, now: UnixMs) -> Result<Led
 }
 
 #[test]
-fn an_unwritable_intent_file_stops_orders_and_loses_no_answer() {
+fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
     for fault in [FULL, TORN_WRITE] {
         let folder = tempfile::tempdir().unwrap();
         let disk = FaultyDisk::new();
@@ -580,7 +580,7 @@ fn an_intent_file_that_is_gone_is_treated_as_power_loss() {
 }
 
 #[test]
-fn the_response_text_of_the_marketplace_is_stored() {
+fn the_response_text_of_the_market_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     let _effects = place_order_when_ready(&mut ledger, 1, &TAKEN);

@@ -84,7 +84,7 @@ fn lost_races_never_halt() {
 }
 
 #[test]
-fn too_many_consecutive_unknown_orders_halt_and_an_answer_resets_the_count() {
+fn too_many_consecutive_unknown_orders_halt_and_a_response_resets_the_count() {
     let mut ledger = ledger(budget());
     let mut n = 0;
     let mut place = |outcome: &Outcome, times: u32| {
@@ -116,7 +116,7 @@ fn an_unconfirmed_rejection_counts_as_spent_and_is_not_in_flight() {
 }
 
 #[test]
-fn an_unconfirmed_rejection_becomes_bought_if_the_next_answer_is_bought() {
+fn an_unconfirmed_rejection_becomes_bought_if_the_next_response_is_bought() {
     let mut ledger = ledger(budget());
     let _effects =
         place_order(&mut ledger, order_request(1, 10), &unconfirmed(RejectReason::Taken), T0);
@@ -204,7 +204,7 @@ fn a_price_above_the_one_approved_halts_and_counts_at_once() {
 }
 
 #[test]
-fn a_lower_price_in_an_answer_changes_nothing() {
+fn a_lower_price_in_a_response_changes_nothing() {
     for reported in [9, 5, 1] {
         let mut ledger = ledger(budget());
         let cheaper = Outcome::Bought { price: Some(coins(reported)), server_time: None };
@@ -260,7 +260,7 @@ fn a_lower_price_in_the_list_counts_once_a_later_balance_confirms_it() {
 }
 
 #[test]
-fn the_list_corrects_an_overstated_price_of_an_answer() {
+fn the_list_corrects_an_overstated_price_of_a_response() {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let dearer = Outcome::Bought { price: Some(coins(50)), server_time: None };
@@ -500,7 +500,7 @@ fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
 }
 
 #[test]
-fn a_late_answer_to_an_order_that_counted_as_not_bought_counts_it_again_and_halts() {
+fn a_late_response_to_an_order_that_counted_as_not_bought_counts_it_again_and_halts() {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
@@ -707,7 +707,7 @@ fn one_cause_is_one_halt_that_is_updated() {
 }
 
 #[test]
-fn a_state_change_that_is_not_the_answer_of_the_order_is_reported() {
+fn a_state_change_that_is_not_the_response_of_the_order_is_reported() {
     let mut ledger = two_bought();
     let _effects = place_order(&mut ledger, order_request(3, 10), &UNKNOWN, after(1));
     let lists = [

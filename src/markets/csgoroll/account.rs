@@ -1,4 +1,4 @@
-//! Parser of answers over HTTP: user and balance, open listings, own purchases.
+//! Parser of responses over HTTP: user and balance, open listings, own purchases.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Wallet {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BalanceError {
     /// The list of wallets is missing.
-    #[error("the answer lists no wallets")]
+    #[error("the response lists no wallets")]
     NoWallets,
     /// The list has no wallet `MAIN`.
     #[error("none of the listed wallets is named {MAIN_WALLET}")]
@@ -79,7 +79,7 @@ pub struct User {
     pub daily_withdraw_limit: Option<Amount>,
 }
 
-/// Answer to `CurrentUser`.
+/// Response to `CurrentUser`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CurrentUser {
     /// `currentUser` is null.
@@ -129,27 +129,27 @@ pub struct OwnPurchase {
     pub joined_at: Option<UnixMs>,
 }
 
-/// Error of parsing an answer.
+/// Error of parsing a response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    #[error("the answer is not JSON")]
+    #[error("the response is not JSON")]
     NotJson(#[from] JsonError),
     /// Error message of the market, escaped.
     #[error("the market reports: {0}")]
     MarketError(String),
     /// JSON of an unexpected shape.
-    #[error("the answer has an unexpected shape")]
+    #[error("the response has an unexpected shape")]
     Shape,
 }
 
-/// Parses the answer to [`current_user`](super::operations::current_user).
+/// Parses the response to [`current_user`](super::operations::current_user).
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the body is not that answer.
+/// Returns a [`ReadError`] if the body is not that response.
 pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
     let mut user = None;
-    let errors = answer(body, |cursor| {
+    let errors = read_response(body, |cursor| {
         object(cursor, |key, cursor| match key {
             "currentUser" => current_user(cursor).map(|read| user = read),
             _ => cursor.skip().map(drop),
@@ -166,12 +166,12 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
     }
 }
 
-/// Parses the answer to [`open_listings`](super::operations::open_listings) of this generation. The
+/// Parses the response to [`open_listings`](super::operations::open_listings) of this generation. The
 /// age of the listings is zero; the caller computes it from the server's time.
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the body is not that answer.
+/// Returns a [`ReadError`] if the body is not that response.
 pub fn read_open_listings(
     body: &str,
     generation: Generation,
@@ -182,11 +182,11 @@ pub fn read_open_listings(
     Ok(page)
 }
 
-/// Parses the answer to [`own_purchases`](super::operations::own_purchases).
+/// Parses the response to [`own_purchases`](super::operations::own_purchases).
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the body is not that answer.
+/// Returns a [`ReadError`] if the body is not that response.
 pub fn read_own_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
     read_page(body, purchase)
 }
@@ -231,8 +231,8 @@ fn market_error(words: &str) -> ReadError {
     ReadError::MarketError(Escaped(words).to_string())
 }
 
-/// Parses an answer: `on_data` reads `data`. Returns the message of the first error.
-pub(super) fn answer<'a>(
+/// Parses a response: `on_data` reads `data`. Returns the message of the first error.
+pub(super) fn read_response<'a>(
     body: &'a str,
     mut on_data: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
 ) -> Result<Option<String>, JsonError> {
@@ -336,7 +336,7 @@ fn read_page<'a, T>(
 ) -> Result<Page<T>, ReadError> {
     let mut page = Page { nodes: Vec::new(), unreadable: 0, next: NextPage::Unclear, error: None };
     let mut has_edges = false;
-    let errors = answer(body, |cursor| {
+    let errors = read_response(body, |cursor| {
         object(cursor, |key, cursor| match key {
             "trades" => object(cursor, |key, cursor| match key {
                 "edges" => array(cursor, |cursor| edge(cursor, &mut node, &mut page))
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_out_answer_differs_from_an_answer_without_data() {
+    fn a_signed_out_response_differs_from_a_response_without_data() {
         let read = read_current_user;
         assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Ok(CurrentUser::SignedOut));
         assert_eq!(read(r#"{"data":{}}"#), Err(ReadError::Shape));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sniper::{
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
-    execution::{ConnectionConfig, answer::OrderReport, connections_for},
+    execution::{ConnectionConfig, connections_for, response::OrderReport},
 };
 
 use super::{
@@ -85,7 +85,7 @@ fn padded(answer: &str, bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_rejection_is_final_once_the_next_answer_is_that_of_the_keep_warm_request() {
+async fn a_rejection_is_final_once_the_next_response_is_that_of_the_keep_warm_request() {
     for script in [Script::plain(), Script::tls()] {
         let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
         assert_eq!((bot.client.ready_count(), bot.client.in_flight_count()), (0, 1));
@@ -105,7 +105,7 @@ async fn a_rejection_is_final_once_the_next_answer_is_that_of_the_keep_warm_requ
 
 /// The confirmed rejection belonged to another request, although the connection seemed in sync.
 #[tokio::test]
-async fn a_late_answer_that_names_a_rejected_order_is_reported_as_bought() {
+async fn a_late_response_that_names_a_rejected_order_is_reported_as_bought() {
     for during in ["nothing", "an order", "nothing, in two segments"] {
         let script = Script::plain();
         let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
@@ -191,13 +191,13 @@ async fn an_order_uses_another_connection_if_one_has_unread_data() {
 #[tokio::test]
 async fn the_end_of_an_idle_connection_affects_no_order() {
     let timeout = answer(408, "Connection: close\r\n", "");
-    for last_answer in [timeout.as_str(), "garbage", ""] {
+    for last_response in [timeout.as_str(), "garbage", ""] {
         let script = Script::plain();
         let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
         let mut peer = peers.remove(0);
-        peer.write(last_answer);
+        peer.write(last_response);
         peer.close();
-        assert_eq!(bot.send("a"), Err(NotSent::Closed), "{last_answer}");
+        assert_eq!(bot.send("a"), Err(NotSent::Closed), "{last_response}");
         let mut next = script.accept().await;
         assert!(bot.is_ready().await);
         bot.send("a").unwrap();
@@ -221,7 +221,7 @@ async fn tls_session_tickets_do_not_block_an_order() {
 }
 
 #[tokio::test]
-async fn a_tls_record_that_began_before_an_order_is_not_its_answer() {
+async fn a_tls_record_that_began_before_an_order_is_not_its_response() {
     let script = Script::tls();
     let (mut bot, mut peers) = Bot::scripted(&script, 1, ConnectionConfig::default()).await;
     let mut peer = peers.remove(0);
@@ -240,7 +240,7 @@ async fn a_tls_record_that_began_before_an_order_is_not_its_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_that_names_the_order_overrides_an_earlier_rejection() {
+async fn a_response_that_names_the_order_overrides_an_earlier_rejection() {
     let script = Script::plain();
     let (bot, mut peer) = Bot::with_confirmation_pending(&script).await;
     peer.write(&bought("a"));
@@ -255,7 +255,7 @@ async fn an_answer_that_names_the_order_overrides_an_earlier_rejection() {
 }
 
 #[tokio::test]
-async fn an_unexpected_answer_after_a_rejection_makes_the_order_unknown() {
+async fn an_unexpected_response_after_a_rejection_makes_the_order_unknown() {
     let foreign = Unknown::Foreign;
     let cases = [
         (rejected(TAKEN), foreign),
@@ -329,13 +329,13 @@ async fn no_confirmation_is_requested_after_a_rate_limit_or_a_block() {
         (answer(403, html, "<html>"), RejectReason::Challenge),
         (rejected(TAKEN).replacen("\r\n", "\r\nConnection: close\r\n", 1), RejectReason::Taken),
     ];
-    for (last_answer, refusal) in cases {
+    for (last_response, refusal) in cases {
         let script = Script::plain();
         let (bot, mut peer) = Bot::with_order_sent(&script).await;
-        peer.write(&last_answer);
+        peer.write(&last_response);
         // There is one report, and `final_outcome` asserts that nothing was sent after the order.
         let outcome = bot.final_outcome(&script, peer).await;
-        assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)), "{last_answer}");
+        assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)), "{last_response}");
     }
     // The same applies if the keep-warm request is turned down.
     let script = Script::plain();
@@ -346,7 +346,7 @@ async fn no_confirmation_is_requested_after_a_rate_limit_or_a_block() {
 }
 
 #[tokio::test]
-async fn an_answer_about_another_listing_leaves_the_order_unknown() {
+async fn a_response_about_another_listing_leaves_the_order_unknown() {
     let script = Script::plain();
     let (bot, mut peer) = Bot::with_order_sent(&script).await;
     peer.write(&bought("another"));
@@ -354,7 +354,7 @@ async fn an_answer_about_another_listing_leaves_the_order_unknown() {
 }
 
 #[tokio::test]
-async fn a_second_answer_ends_the_connection_and_affects_no_order() {
+async fn a_second_response_ends_the_connection_and_affects_no_order() {
     for (at_once, later) in [(bought("a"), ""), (String::new(), "later")] {
         let script = Script::plain();
         let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
@@ -375,7 +375,7 @@ async fn a_second_answer_ends_the_connection_and_affects_no_order() {
 }
 
 #[tokio::test]
-async fn an_unexpected_answer_to_a_keep_warm_request_ends_the_connection() {
+async fn an_unexpected_response_to_a_keep_warm_request_ends_the_connection() {
     let script = Script::plain();
     let connection_config =
         ConnectionConfig { keep_warm: Duration::from_millis(20), ..ConnectionConfig::default() };

@@ -17,7 +17,7 @@ use sniper::{
     domain::money::Amount,
     domain::outcome::NotSent,
     domain::server_clock::ServerClock,
-    execution::answer::SentRequest,
+    execution::response::SentRequest,
     ledger::{AccountReading, ApprovedOrder, Ledger, LedgerLocation},
     sniper::{Engine, Executor, Now, OrderSender},
     whitelist::{Whitelist, WhitelistEntry},

@@ -142,7 +142,7 @@ fn failing(kind: FaultKind) -> SimServer {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_signal_waits_up_to_ten_seconds_for_answers() {
+async fn a_signal_waits_up_to_ten_seconds_for_responses() {
     let cases = [("-TERM", FaultKind::Slow, "SIGTERM"), ("-INT", FaultKind::Hang, "Ctrl-C")];
     let all = cases.map(async |(signal, kind, ended)| {
         let market = failing(kind);
@@ -218,7 +218,7 @@ async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
         let text = program.err();
         let id = market.books().requests().next().unwrap().0.id.clone();
         let line = format!(
-            "sniper: Quit immediately (second signal: {reason}). 1 order has no answer: 10.15 \"{REDLINE}\" \
+            "sniper: Quit immediately (second signal: {reason}). 1 order has no response: 10.15 \"{REDLINE}\" \
              (id {id}); 10.15 coins in total. They count as spent until your account shows the \
              result."
         );
@@ -235,7 +235,7 @@ async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
 /// Standard output closes while an order is in flight, as in `sniper run --live | head`.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_live_bot_with_a_closed_stdout_waits_for_answers_and_exits_with_74() {
+async fn a_live_bot_with_a_closed_stdout_waits_for_responses_and_exits_with_74() {
     let market = failing(FaultKind::Slow);
     let prepared = Program::start(&market, &one_order(), &["check"]);
     let (reader, writer) = std::io::pipe().unwrap();

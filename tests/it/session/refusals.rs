@@ -207,7 +207,7 @@ async fn a_captcha_stops_orders_before_its_confirmation() {
 /// Each order is answered twice: the second answer is a rejection and arrives as the next order is
 /// sent.
 #[tokio::test]
-async fn a_late_second_answer_never_releases_coins() {
+async fn a_late_second_response_never_releases_coins() {
     let feed = SimServer::start(SimSettings { balance: cents(100_000), ..quiet() }).unwrap();
     let orders = Scripted::plain(|request: &Request| {
         let body: Value = serde_json::from_str(&request.body).unwrap();

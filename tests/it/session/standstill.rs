@@ -37,7 +37,7 @@ async fn stop(pid: u32) {
 /// The answer takes 2 s and its deadline is 10 s, but the process is suspended for 12 s meanwhile.
 /// The feed keeps sending listings.
 #[tokio::test]
-async fn an_answer_received_while_suspended_settles_its_order() {
+async fn a_response_received_while_suspended_settles_its_order() {
     let faults = vec![Fault::always(FaultKind::Slow)];
     let settings = SimSettings { rate: Rate::per_second(40), wanted_permille: 0, ..quiet() };
     let market = SimServer::start(SimSettings { faults, ..settings }).unwrap();

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use super::{
-    answer::{HttpResponse, ResponseError},
     chunked_body::ChunkDecoder,
+    response::{HttpResponse, ResponseError},
 };
 use crate::net::http_head::ResponseHead;
 

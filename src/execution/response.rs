@@ -1,13 +1,13 @@
 //! Results of an order request, as plain data.
 //!
-//! The outcome of a response is decided in [`answer`].
+//! The outcome of a response is decided in [`order_response`].
 
 use std::{fmt, time::Instant};
 
 use crate::{
     domain::outcome::Outcome,
     domain::trade::TradeId,
-    markets::csgoroll::answer::{self, TransportResult},
+    markets::csgoroll::order_response::{self, TransportResult},
     net::http_head::ResponseHead,
 };
 
@@ -29,7 +29,7 @@ pub enum ExchangeResult {
 pub struct HttpResponse {
     pub head: ResponseHead,
     /// Body without chunked encoding, of at most
-    /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) bytes.
+    /// [`BODY_BYTES_MAX`](super::response_reader::BODY_BYTES_MAX) bytes.
     pub body: Vec<u8>,
 }
 
@@ -47,7 +47,7 @@ pub enum ResponseError {
     /// The response is not HTTP/1.x, or contradicts itself.
     #[error("the response is not valid HTTP")]
     Malformed,
-    /// The response exceeds a bound of [`answer_reader`](super::answer_reader).
+    /// The response exceeds a bound of [`response_reader`](super::response_reader).
     #[error("the response is too long")]
     TooLong,
 }
@@ -65,10 +65,10 @@ pub struct OrderReport {
     /// [`Unconfirmed`](crate::domain::outcome::Unknown::Unconfirmed).
     pub is_final: bool,
     /// Response that `outcome` was derived from.
-    pub answer: ExchangeResult,
-    pub written: SentRequest,
+    pub response: ExchangeResult,
+    pub sent: SentRequest,
     /// Time at which the response was complete, or the request was abandoned.
-    pub answered: Instant,
+    pub received: Instant,
 }
 
 /// Times of a sent request.
@@ -84,11 +84,11 @@ pub struct SentRequest {
 }
 
 impl ExchangeResult {
-    /// Converts to the input of [`answer::outcome`].
+    /// Converts to the input of [`order_response::outcome`].
     pub fn as_transport_result(&self) -> TransportResult<'_> {
         match self {
             Self::Complete(HttpResponse { head, body }) => {
-                TransportResult::Answered(answer::OrderResponse {
+                TransportResult::Response(order_response::OrderResponse {
                     status: head.status,
                     retry_after: head.retry_after,
                     is_challenge: head.mitigated || head.html,

@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use sniper::execution::{
-    answer::{HttpResponse, ResponseError},
-    answer_reader::{BODY_BYTES_MAX, KeepAlive, ReadProgress, ResponseReader},
+    response::{HttpResponse, ResponseError},
+    response_reader::{BODY_BYTES_MAX, KeepAlive, ReadProgress, ResponseReader},
 };
 
 type Read = Result<(HttpResponse, KeepAlive, usize), ResponseError>;

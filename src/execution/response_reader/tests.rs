@@ -28,7 +28,7 @@ fn read(bytes: &[u8], pieces: &[usize]) -> Result<(HttpResponse, KeepAlive, usiz
 fn check(bytes: &[u8], expected: Result<(u16, &[u8]), ResponseError>) {
     let whole = read(bytes, &[]);
     let shown = whole.as_ref().map(|(response, ..)| (response.head.status, &*response.body));
-    assert_eq!(shown, expected.as_ref().map(|answer| *answer), "{:?}", bytes.escape_ascii());
+    assert_eq!(shown, expected.as_ref().map(|response| *response), "{:?}", bytes.escape_ascii());
     let bytewise = read(bytes, &vec![1; bytes.len()]);
     assert_eq!(bytewise, whole, "split into bytes: {:?}", bytes.escape_ascii());
 }
@@ -125,10 +125,10 @@ fn the_head_is_available_before_the_body() {
 }
 
 #[track_caller]
-fn check_keep_alive(answer: &str, reusable: bool, idle: Option<u64>) {
-    let (_, keep_alive, _) = read(answer.as_bytes(), &[]).unwrap();
+fn check_keep_alive(response: &str, reusable: bool, idle: Option<u64>) {
+    let (_, keep_alive, _) = read(response.as_bytes(), &[]).unwrap();
     let idle = idle.map(Duration::from_secs);
-    assert_eq!(keep_alive, KeepAlive { reusable, idle }, "{answer:?}");
+    assert_eq!(keep_alive, KeepAlive { reusable, idle }, "{response:?}");
 }
 
 #[test]
@@ -155,8 +155,11 @@ fn a_connection_is_reusable_only_if_the_response_allows_it() {
 fn a_reader_is_reusable_after_each_response() {
     let mut reader = ResponseReader::new();
     for status in [200, 500] {
-        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
-        assert_eq!(reader.feed(answer.as_bytes()), Ok(ReadProgress::Done { taken: answer.len() }));
+        let response = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
+        assert_eq!(
+            reader.feed(response.as_bytes()),
+            Ok(ReadProgress::Done { taken: response.len() })
+        );
         assert_eq!(reader.take_response().unwrap().head.status, status);
         assert_eq!(reader.take_response(), None);
     }

@@ -1,6 +1,6 @@
-//! Classifies the answer to an order. No other module decides about the outcome.
+//! Classifies the response to an order. No other module decides about the outcome.
 //!
-//! | request and answer | outcome |
+//! | request and response | outcome |
 //! |---|---|
 //! | no connection, failed TLS, no byte written | not sent |
 //! | 200, JSON, `data.joinTrades.trades[].id` contains this listing | bought |
@@ -35,19 +35,19 @@ use crate::{
 pub enum TransportResult<'a> {
     /// No byte was written.
     NotSent(NotSent),
-    /// No answer arrived before the deadline.
+    /// No response arrived before the deadline.
     Timeout,
-    /// The connection was lost before the answer was complete.
+    /// The connection was lost before the response was complete.
     Cut,
-    /// The bot stopped before the answer was complete.
+    /// The bot stopped before the response was complete.
     Stopped,
-    /// The answer is not HTTP, or too large.
+    /// The response is not HTTP, or too large.
     Unreadable,
-    /// The answer is complete.
-    Answered(OrderResponse<'a>),
+    /// The response is complete.
+    Response(OrderResponse<'a>),
 }
 
-/// Parts of an HTTP answer that determine the outcome.
+/// Parts of an HTTP response that determine the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderResponse<'a> {
     pub status: u16,
@@ -66,50 +66,50 @@ pub fn outcome(id: &TradeId, exchange: &TransportResult<'_>) -> Outcome {
         TransportResult::Cut => Outcome::Unknown(Unknown::Cut),
         TransportResult::Stopped => Outcome::Unknown(Unknown::Stopped),
         TransportResult::Unreadable => Outcome::Unknown(Unknown::Unreadable),
-        TransportResult::Answered(answer) => answered(id, answer),
+        TransportResult::Response(response) => received(id, response),
     }
 }
 
-/// Relation of an answer to its order.
+/// Relation of a response to its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// The answer contains the listing's id.
+    /// The response contains the listing's id.
     Named,
-    /// An answer of the API without an id. It belongs to the last request on its connection if the
-    /// answers on that connection are in step with the requests.
+    /// A response of the API without an id. It belongs to the last request on its connection if the
+    /// responses on that connection are in step with the requests.
     Unnamed,
-    /// An answer from in front of the API (no session, too many requests, a challenge page), where
+    /// A response from in front of the API (no session, too many requests, a challenge page), where
     /// another request should not be sent.
     Blocked,
 }
 
-/// Returns the relation of an answer with this outcome to its order.
+/// Returns the relation of a response with this outcome to its order.
 ///
 /// A success contains the listing's id. A rejection by this market contains no id: that would need
 /// an alias, and so another GraphQL document, for each order. For a market that echoes an order id in
 /// its rejections this would be [`Attribution::Named`].
-pub const fn attribution(outcome: &Outcome, answer: &OrderResponse<'_>) -> Attribution {
+pub const fn attribution(outcome: &Outcome, response: &OrderResponse<'_>) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
-        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match answer.status {
-            200 | 400 if !answer.is_challenge => Attribution::Unnamed,
+        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match response.status {
+            200 | 400 if !response.is_challenge => Attribution::Unnamed,
             _ => Attribution::Blocked,
         },
     }
 }
 
-/// Returns `true` for the answer to [`current_user`](super::operations::current_user): `data` contains
-/// only `currentUser`, which may be null. No answer to an order has this shape.
-pub fn is_current_user(answer: &OrderResponse<'_>) -> bool {
-    let text = str::from_utf8(answer.body).ok();
-    answer.status == 200
-        && !answer.is_challenge
+/// Returns `true` for the response to [`current_user`](super::operations::current_user): `data` contains
+/// only `currentUser`, which may be null. No response to an order has this shape.
+pub fn is_current_user(response: &OrderResponse<'_>) -> bool {
+    let text = str::from_utf8(response.body).ok();
+    response.status == 200
+        && !response.is_challenge
         && text.is_some_and(|text| contains_only_current_user(text).unwrap_or(false))
 }
 
-/// Returns the first error message of an answer, which is untrusted text.
+/// Returns the first error message of a response, which is untrusted text.
 pub fn first_error_message(body: &[u8]) -> Option<String> {
-    account::answer(str::from_utf8(body).ok()?, |cursor| cursor.skip().map(drop)).ok()?
+    account::read_response(str::from_utf8(body).ok()?, |cursor| cursor.skip().map(drop)).ok()?
 }
 
 fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
@@ -130,10 +130,11 @@ fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
     Ok(users == 1 && others == 0)
 }
 
-fn answered(id: &TradeId, answer: &OrderResponse<'_>) -> Outcome {
-    let body = str::from_utf8(answer.body).ok().and_then(|text| ResponseBody::read(text, id).ok());
+fn received(id: &TradeId, response: &OrderResponse<'_>) -> Outcome {
+    let body =
+        str::from_utf8(response.body).ok().and_then(|text| ResponseBody::read(text, id).ok());
     let unknown = |reason| Outcome::Unknown(reason);
-    match (answer.status, body) {
+    match (response.status, body) {
         (200, Some(body)) => match (body.ours, body.reject_reason()) {
             (Some(receipt), _) => {
                 Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
@@ -150,11 +151,11 @@ fn answered(id: &TradeId, answer: &OrderResponse<'_>) -> Outcome {
             unknown(Unknown::Status { status })
         }
         (429, _) => {
-            Outcome::Rejected(RejectReason::RateLimited { retry_after: answer.retry_after })
+            Outcome::Rejected(RejectReason::RateLimited { retry_after: response.retry_after })
         }
         (status @ (401 | 403), body) => Outcome::Rejected(forbidden(
             status,
-            answer,
+            response,
             body.as_ref().and_then(ResponseBody::reject_reason),
         )),
         (status, _) => unknown(Unknown::Status { status }),
@@ -164,13 +165,13 @@ fn answered(id: &TradeId, answer: &OrderResponse<'_>) -> Outcome {
 /// Classifies a 401 or 403 without data: known error text, challenge page, or neither.
 fn forbidden(
     status: u16,
-    answer: &OrderResponse<'_>,
+    response: &OrderResponse<'_>,
     reason: Option<RejectReason>,
 ) -> RejectReason {
-    let looks_like_html = answer.body.trim_ascii_start().first() == Some(&b'<');
+    let looks_like_html = response.body.trim_ascii_start().first() == Some(&b'<');
     match reason {
         Some(reason) => reason,
-        None if status == 403 && (answer.is_challenge || looks_like_html) => {
+        None if status == 403 && (response.is_challenge || looks_like_html) => {
             RejectReason::Challenge
         }
         None => RejectReason::Forbidden { status },
@@ -184,7 +185,7 @@ struct Receipt {
     server_time: Option<UnixMs>,
 }
 
-/// Fields of the answer's JSON that determine the outcome.
+/// Fields of the response's JSON that determine the outcome.
 struct ResponseBody {
     /// `true` if `data` is neither null nor an object of nulls.
     has_data: bool,
@@ -271,7 +272,7 @@ impl ResponseBody {
     }
 }
 
-/// Severity of a rejection. Of several in one answer the most severe one is used.
+/// Severity of a rejection. Of several in one response the most severe one is used.
 const fn severity(reason: RejectReason) -> u8 {
     match reason {
         RejectReason::NotJoinable | RejectReason::Taken => 0,
@@ -311,10 +312,10 @@ mod tests {
         TradeId::new("mine").unwrap()
     }
 
-    fn answer(status: u16, body: &str) -> Outcome {
-        let answer =
+    fn classify(status: u16, body: &str) -> Outcome {
+        let response =
             OrderResponse { status, retry_after: None, is_challenge: false, body: body.as_bytes() };
-        outcome(&mine(), &TransportResult::Answered(answer))
+        outcome(&mine(), &TransportResult::Response(response))
     }
 
     fn error(message: &str) -> String {
@@ -323,18 +324,18 @@ mod tests {
 
     #[track_caller]
     fn rejected(status: u16, body: &str, expected: RejectReason) {
-        assert_eq!(answer(status, body), Outcome::Rejected(expected), "{status} {body}");
+        assert_eq!(classify(status, body), Outcome::Rejected(expected), "{status} {body}");
     }
 
     #[track_caller]
     fn unknown(status: u16, body: &str, expected: Unknown) {
-        assert_eq!(answer(status, body), Outcome::Unknown(expected), "{status} {body}");
+        assert_eq!(classify(status, body), Outcome::Unknown(expected), "{status} {body}");
     }
 
     #[test]
     fn a_success_for_this_listing_is_bought() {
         assert_eq!(
-            answer(200, OURS),
+            classify(200, OURS),
             Outcome::Bought {
                 price: Some(Amount::from_cents(1_015)),
                 server_time: UnixMs::parse("2026-03-01T10:00:00.120Z"),
@@ -345,13 +346,14 @@ mod tests {
     #[test]
     fn a_success_may_spell_the_listing_id_differently() {
         let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
-        let answer = OrderResponse {
+        let response = OrderResponse {
             status: 200,
             retry_after: None,
             is_challenge: false,
             body: body.as_bytes(),
         };
-        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Answered(answer));
+        let outcome =
+            |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Response(response));
         assert!(matches!(outcome("VHJhZGU6MQ"), Outcome::Bought { .. }));
         assert_eq!(outcome("VHJhZGU6Mg"), Outcome::Unknown(Unknown::Foreign));
     }
@@ -359,7 +361,7 @@ mod tests {
     #[test]
     fn a_success_beside_errors_is_bought() {
         let body = OURS.replace(r#"{"data""#, r#"{"errors":[{"message":"not joinable"}],"data""#);
-        assert!(matches!(answer(200, &body), Outcome::Bought { .. }));
+        assert!(matches!(classify(200, &body), Outcome::Bought { .. }));
     }
 
     #[test]
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_foreign_answer_is_unknown() {
+    fn an_empty_or_foreign_response_is_unknown() {
         for body in [
             "{}",
             "[]",
@@ -420,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_answer_is_unknown() {
+    fn an_unreadable_response_is_unknown() {
         for body in ["", "<html>", &OURS[..OURS.len() - 1], "not joinable"] {
             unknown(200, body, Unknown::Unreadable);
         }
@@ -441,17 +443,17 @@ mod tests {
 
     #[test]
     fn a_cf_mitigated_header_is_a_challenge() {
-        let answer =
+        let response =
             OrderResponse { status: 403, retry_after: None, is_challenge: true, body: b"x" };
-        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
+        let outcome = outcome(&mine(), &TransportResult::Response(response));
         assert_eq!(outcome, Outcome::Rejected(RejectReason::Challenge));
     }
 
     #[test]
     fn retry_after_is_kept() {
         let retry_after = Some(Duration::from_secs(7));
-        let answer = OrderResponse { status: 429, retry_after, is_challenge: false, body: b"" };
-        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
+        let response = OrderResponse { status: 429, retry_after, is_challenge: false, body: b"" };
+        let outcome = outcome(&mine(), &TransportResult::Response(response));
         assert_eq!(outcome, Outcome::Rejected(RejectReason::RateLimited { retry_after }));
     }
 
@@ -471,14 +473,14 @@ mod tests {
 
     #[track_caller]
     fn attributed(status: u16, is_challenge: bool, body: &str, expected: Attribution) {
-        let answer =
+        let response =
             OrderResponse { status, retry_after: None, is_challenge, body: body.as_bytes() };
-        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
-        assert_eq!(attribution(&outcome, &answer), expected, "{status} {body}");
+        let outcome = outcome(&mine(), &TransportResult::Response(response));
+        assert_eq!(attribution(&outcome, &response), expected, "{status} {body}");
     }
 
     #[test]
-    fn only_a_success_names_its_order_and_blocked_answers_allow_no_second_request() {
+    fn only_a_success_names_its_order_and_blocked_responses_allow_no_second_request() {
         attributed(200, false, OURS, Attribution::Named);
         attributed(200, false, &error("not joinable"), Attribution::Unnamed);
         attributed(400, false, &error("PersistedQueryNotFound"), Attribution::Unnamed);
@@ -490,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_answer_is_never_read_as_current_user() {
+    fn an_order_response_is_never_read_as_current_user() {
         let is_user = |status, body: &str| {
             let body = body.as_bytes();
             is_current_user(&OrderResponse { status, retry_after: None, is_challenge: false, body })
@@ -522,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_the_transport_result_decides() {
+    fn without_a_response_the_transport_result_decides() {
         let of = |exchange| outcome(&mine(), &exchange);
         assert_eq!(of(TransportResult::Timeout), Outcome::Unknown(Unknown::Timeout));
         assert_eq!(of(TransportResult::Cut), Outcome::Unknown(Unknown::Cut));
@@ -533,16 +535,16 @@ mod tests {
     }
 
     proptest! {
-        /// For any answer, the outcome is bought only if the answer contains this listing.
+        /// For any response, the outcome is bought only if the response contains this listing.
         #[test]
-        fn only_an_answer_that_names_the_listing_is_bought(status in 100_u16..600, body in "\\PC{0,80}") {
-            let bought = matches!(answer(status, &body), Outcome::Bought { .. });
+        fn only_a_response_that_names_the_listing_is_bought(status in 100_u16..600, body in "\\PC{0,80}") {
+            let bought = matches!(classify(status, &body), Outcome::Bought { .. });
             prop_assert!(!bought);
         }
 
         #[test]
         fn a_truncated_success_is_never_a_rejection(cut in 0..OURS.len(), status in prop::sample::select(vec![200_u16, 400, 500])) {
-            let outcome = answer(status, &OURS[..cut]);
+            let outcome = classify(status, &OURS[..cut]);
             prop_assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
         }
     }
