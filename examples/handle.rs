@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 writeln!(out, "(disconnected: {cause}; reconnecting in {wait:?})")?;
             }
             HandleEvent::Reconnected { gap } => {
-                writeln!(out, "(reconnected after {:?})", gap.lasted)?;
+                writeln!(out, "(reconnected after {:?})", gap.duration)?;
             }
             other => writeln!(out, "({other:?})")?,
         }

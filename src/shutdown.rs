@@ -26,7 +26,7 @@ pub enum ShutdownReason {
     /// The reader of the log closed its end.
     ReaderGone,
     /// The duration of `--for` has elapsed.
-    Over(Duration),
+    TimeLimit(Duration),
 }
 
 impl fmt::Display for ShutdownReason {
@@ -36,7 +36,7 @@ impl fmt::Display for ShutdownReason {
             Self::Terminate => f.write_str("SIGTERM"),
             Self::Hangup => f.write_str("SIGHUP (terminal closed)"),
             Self::ReaderGone => f.write_str("the log output was closed"),
-            Self::Over(after) => write!(f, "--for {} elapsed", DurationText(*after)),
+            Self::TimeLimit(after) => write!(f, "--for {} elapsed", DurationText(*after)),
         }
     }
 }
@@ -125,7 +125,7 @@ impl Shutdown {
             match deadline {
                 Some((at, after)) => {
                     tokio::time::sleep_until(at).await;
-                    ShutdownReason::Over(after)
+                    ShutdownReason::TimeLimit(after)
                 }
                 None => std::future::pending().await,
             }
@@ -342,9 +342,9 @@ mod tests {
         let after = Duration::from_secs(60);
         let begun = tokio::time::Instant::now();
         let mut stop = Shutdown::listen(Some(after)).unwrap();
-        assert_eq!(stop.wait().await, ShutdownReason::Over(after));
+        assert_eq!(stop.wait().await, ShutdownReason::TimeLimit(after));
         assert_eq!(begun.elapsed(), after);
-        assert_eq!(stop.wait().await, ShutdownReason::Over(after));
+        assert_eq!(stop.wait().await, ShutdownReason::TimeLimit(after));
         assert_eq!(stop.wait().await.to_string(), "--for 1m elapsed");
     }
 

@@ -34,15 +34,15 @@ pub struct FeedCounts {
 /// Counters of the simulator for the same session, kept independently of the bot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatedMarketCounts {
-    pub offered: u64,
+    pub listings: u64,
     /// Listings generated to match the whitelist.
-    pub wanted: u64,
-    pub sold_to_us: u64,
+    pub matching: u64,
+    pub sold: u64,
     /// Coins paid, without cancelled purchases.
     pub spent: Amount,
     pub balance: Amount,
     /// Listings that were ordered more than once.
-    pub asked_twice: u64,
+    pub ordered_twice: u64,
     /// Orders over a connection that was opened after the listing appeared.
     pub cold: u64,
 }
@@ -52,7 +52,7 @@ pub struct SimulatedMarketCounts {
 pub struct Summary {
     /// `dry`, `live` or `demo`.
     pub mode: &'static str,
-    pub lasted: Duration,
+    pub duration: Duration,
     pub feed: FeedCounts,
     pub stats: SessionStats,
     /// Results of its orders in the ledger.
@@ -86,7 +86,7 @@ impl Summary {
         let latency = stats.latency.percentiles();
         json!({
             "mode": self.mode,
-            "seconds": decimal(self.lasted.as_millis(), 3),
+            "seconds": decimal(self.duration.as_millis(), 3),
             "listings": stats.listings,
             "matched": stats.matched,
             "bought": self.orders.bought,
@@ -144,12 +144,12 @@ fn halt_json(halt: &Halt) -> Value {
 
 fn market_json(market: SimulatedMarketCounts) -> Value {
     json!({
-        "offered": market.offered,
-        "wanted": market.wanted,
-        "sold": market.sold_to_us,
+        "offered": market.listings,
+        "wanted": market.matching,
+        "sold": market.sold,
         "spent": market.spent.to_string(),
         "balance": market.balance.to_string(),
-        "asked_twice": market.asked_twice,
+        "asked_twice": market.ordered_twice,
         "cold": market.cold,
     })
 }
@@ -191,7 +191,7 @@ impl fmt::Display for Summary {
             writeln!(f, "\nBUYING IS HALTED: {reason}. What to do: {remedy}.")?;
         }
         writeln!(f)?;
-        writeln!(f, "Ran for {}. Stopped: {}.", format_duration(self.lasted), self.ended)?;
+        writeln!(f, "Ran for {}. Stopped: {}.", format_duration(self.duration), self.ended)?;
         writeln!(f)?;
         writeln!(f, "{:>8}  listings seen", stats.listings)?;
         writeln!(f, "{:>8}  matched your whitelist", stats.matched)?;
@@ -211,11 +211,11 @@ impl fmt::Display for Summary {
 
 impl fmt::Display for SimulatedMarketCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offered, sold_to_us, spent, balance, asked_twice, .. } = self;
+        let Self { listings, sold, spent, balance, ordered_twice, .. } = self;
         writeln!(
             f,
-            "\nSimulator: {offered} listings, {sold_to_us} sold to you for {spent} coins, balance \
-             {balance}, {asked_twice} ordered twice."
+            "\nSimulator: {listings} listings, {sold} sold to you for {spent} coins, balance \
+             {balance}, {ordered_twice} ordered twice."
         )
     }
 }
@@ -285,7 +285,7 @@ impl Summary {
     /// Formats the uptime, the gaps and the errors of the feed.
     fn feed_state(&self) -> String {
         let FeedCounts { reconnects, gaps, without_listings, longest_gap, .. } = self.feed;
-        let total = self.lasted.as_millis().max(1);
+        let total = self.duration.as_millis().max(1);
         let received = total.saturating_sub(without_listings.as_millis());
         let permille = received.saturating_mul(1_000) / total;
         let plural = |count: u64| if count == 1 { "" } else { "s" };
@@ -384,7 +384,7 @@ mod tests {
         stats.latency.record(Duration::from_nanos(41_250));
         Summary {
             mode: "demo",
-            lasted: Duration::from_millis(30_040),
+            duration: Duration::from_millis(30_040),
             feed: FeedCounts {
                 reconnects: 1,
                 gaps: 2,

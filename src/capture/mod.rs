@@ -223,8 +223,8 @@ fn finish(recording: ActiveRecording, ended: CaptureEnd, started: Instant) -> Ca
     }
     let status = observer.status();
     let empty = empty.into_iter().map(|(source, cause)| (source.name, cause)).collect();
-    let lasted = started.elapsed();
-    CaptureOutcome { directory, status, lasted, is_complete, is_empty, ending, gave_up, empty }
+    let duration = started.elapsed();
+    CaptureOutcome { directory, status, duration, is_complete, is_empty, ending, gave_up, empty }
 }
 
 fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError> {

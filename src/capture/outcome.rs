@@ -42,7 +42,7 @@ pub struct CaptureOutcome {
     /// Directory of the recording.
     pub directory: PathBuf,
     pub status: RecordingStatus,
-    pub lasted: Duration,
+    pub duration: Duration,
     /// `true` if the capture was stopped as requested, is not empty, and no message was lost on the
     /// way to the disk.
     pub is_complete: bool,
@@ -78,7 +78,7 @@ impl CaptureOutcome {
         let gave_up: Vec<&str> = self.gave_up.iter().map(|(name, _reason)| name.as_str()).collect();
         json!({
             "mode": "capture",
-            "seconds": decimal(self.lasted.as_millis(), 3),
+            "seconds": decimal(self.duration.as_millis(), 3),
             "directory": self.directory.display().to_string(),
             "complete": self.is_complete,
             "messages": status.messages,
@@ -102,7 +102,7 @@ impl fmt::Display for CaptureOutcome {
         let RecordingStatus { messages, disk_bytes, lost, gaps, reconnects, .. } = self.status;
         let what = if self.is_complete { "Captured" } else { "INCOMPLETE, captured" };
         writeln!(f)?;
-        writeln!(f, "{what} {messages} messages in {}.", format_duration(self.lasted))?;
+        writeln!(f, "{what} {messages} messages in {}.", format_duration(self.duration))?;
         writeln!(f, "  on disk     {}", ByteSize(disk_bytes))?;
         writeln!(f, "  gaps        {gaps} ({reconnects} reconnects)")?;
         writeln!(f, "  skipped     {}", skipped(&self.status))?;
@@ -207,7 +207,7 @@ mod tests {
         let outcome = |ending, gave_up: &[&str], is_complete| CaptureOutcome {
             directory: PathBuf::from("x"),
             status: RecordingStatus::default(),
-            lasted: Duration::ZERO,
+            duration: Duration::ZERO,
             is_complete,
             is_empty: false,
             ending,

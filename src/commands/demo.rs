@@ -61,12 +61,12 @@ impl Demo {
         let books = self.market.books();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let market = SimulatedMarketCounts {
-            offered: books.listed,
-            wanted: books.wanted,
-            sold_to_us: count(books.purchases().count()),
+            listings: books.listed,
+            matching: books.wanted,
+            sold: count(books.purchases().count()),
             spent: books.spent(),
             balance: books.balance,
-            asked_twice: count(books.ordered_twice().count()),
+            ordered_twice: count(books.ordered_twice().count()),
             cold: count(books.cold_requests().count()),
         };
         Summary { mode: "demo", market: Some(market), ..summary }

@@ -5,7 +5,7 @@
 
 use tracing::{error, info, warn};
 
-use super::{AppError, session::SessionEnd};
+use super::AppError;
 use crate::{
     capture::{CaptureError, source::CaptureSource},
     recording::{self, ActiveRecording, RealDisk, RecordingConfig, RecordingEnd},
@@ -54,12 +54,5 @@ impl SessionRecording {
             }
             Err(error) => error!("Recording incomplete: {}, {error}", directory.display()),
         }
-    }
-}
-
-impl SessionEnd {
-    /// Returns `false` if the session ended because of a failure.
-    pub const fn is_success(&self) -> bool {
-        !matches!(self, Self::GaveUp(_) | Self::LedgerRejected(_))
     }
 }

@@ -152,7 +152,7 @@ impl Replayer {
             }
             self.engine.consider(trade, now);
         }
-        self.due = self.engine.due(now);
+        self.due = self.engine.run_timers(now);
     }
 
     fn decide<'t, 'a>(&self, trade: &'t Trade<'a>, ns: u64, now: Now) -> ReplayDecision<'t, 'a> {
@@ -169,7 +169,7 @@ impl Replayer {
         while let Some(due) = self.due.filter(|due| *due <= now.instant) {
             let since = due.saturating_duration_since(self.base).as_nanos();
             let ns = self.base_ns.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
-            let next = self.engine.due(self.at(ns));
+            let next = self.engine.run_timers(self.at(ns));
             // A timer that stays due at the same time waits for another condition.
             self.due = next.filter(|next| due < *next);
         }

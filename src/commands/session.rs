@@ -48,7 +48,7 @@ use crate::{
 };
 
 /// Maximum time to wait for orders in flight when the session stops.
-pub const GRACE: Duration = Duration::from_secs(10);
+pub const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Maximum time to collect the unresolved orders when the process is ended by a second signal.
 const UNRESOLVED_MAX: Duration = Duration::from_millis(200);
@@ -62,7 +62,7 @@ pub enum SessionEnd {
     /// A signal, `--for`, or the closed log output.
     Stopped(ShutdownReason),
     /// The balance is below `min_balance`.
-    BelowFloor,
+    BelowMinBalance,
     /// The feed reached its retry limit.
     GaveUp(RetriesExhausted),
     /// The ledger cannot be used for this account.
@@ -74,12 +74,15 @@ impl SessionEnd {
     pub fn error(&self) -> Option<AppError> {
         match self {
             Self::LedgerRejected(error) => Some(AppError::LedgerRejected(Arc::clone(error))),
-            Self::Stopped(_) | Self::BelowFloor | Self::GaveUp(_) => None,
+            Self::Stopped(_) | Self::BelowMinBalance | Self::GaveUp(_) => None,
         }
     }
-}
 
-impl SessionEnd {
+    /// Returns `false` if the session ended because of a failure.
+    pub const fn is_success(&self) -> bool {
+        !matches!(self, Self::GaveUp(_) | Self::LedgerRejected(_))
+    }
+
     /// Instruction to quit without waiting for orders in flight.
     const fn quit_hint(&self) -> &'static str {
         match self {
@@ -87,8 +90,8 @@ impl SessionEnd {
             Self::Stopped(ShutdownReason::Terminate | ShutdownReason::Hangup) => {
                 "a second signal quits now"
             }
-            Self::Stopped(ShutdownReason::ReaderGone | ShutdownReason::Over(_))
-            | Self::BelowFloor
+            Self::Stopped(ShutdownReason::ReaderGone | ShutdownReason::TimeLimit(_))
+            | Self::BelowMinBalance
             | Self::GaveUp(_)
             | Self::LedgerRejected(_) => "press Ctrl-C twice to quit now",
         }
@@ -99,7 +102,7 @@ impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped(reason) => reason.fmt(f),
-            Self::BelowFloor => f.write_str("the balance is below min_balance"),
+            Self::BelowMinBalance => f.write_str("the balance is below min_balance"),
             Self::GaveUp(gave_up) => gave_up.fmt(f),
             Self::LedgerRejected(error) => error.fmt(f),
         }
@@ -168,8 +171,8 @@ impl<'c> TradingSession<'c> {
         inputs.control_requests = Some(control_requests);
         inputs.started = Some(started);
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
-        let core = Engine::new(whitelist, ledger, executor, clock);
-        let sniper = Sniper::new(core);
+        let engine = Engine::new(whitelist, ledger, executor, clock);
+        let sniper = Sniper::new(engine);
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,
@@ -186,15 +189,15 @@ impl<'c> TradingSession<'c> {
 
     /// Clears the halts of the last session.
     pub fn resume(&self) {
-        self.sniper.with_engine(|core| {
-            core.ledger().resume(Operator::new(&operator_name()), clock::now());
+        self.sniper.with_engine(|engine| {
+            engine.ledger().resume(Operator::new(&operator_name()), clock::now());
         });
     }
 
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
         report::announce(&self.feed.config);
-        let halts = self.sniper.with_engine(|core| core.ledger().snapshot(clock::now()).halts);
+        let halts = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
             error!(
@@ -219,8 +222,8 @@ impl<'c> TradingSession<'c> {
             let Some(sniper) = sniper() else {
                 return "The ledger is closed; run `sniper ledger` to see the orders.".to_owned();
             };
-            let unresolved =
-                sniper.with_engine_timeout(UNRESOLVED_MAX, |core| core.unresolved(clock::now()));
+            let unresolved = sniper
+                .with_engine_timeout(UNRESOLVED_MAX, |engine| engine.unresolved(clock::now()));
             unresolved.map_or_else(
                 || {
                     "Unresolved orders could not be listed; run `sniper ledger` to see them."
@@ -241,12 +244,12 @@ impl<'c> TradingSession<'c> {
         tokio::select! {
             biased;
             reason = shutdown.wait() => SessionEnd::Stopped(reason),
-            () = below_floor(&self.sniper, self.feed.config.mode) => SessionEnd::BelowFloor,
+            () = below_min_balance(&self.sniper, self.feed.config.mode) => SessionEnd::BelowMinBalance,
             error = self.sniper.run(&mut self.inputs, metrics) => SessionEnd::LedgerRejected(Arc::new(error)),
         }
     }
 
-    /// Ends a session: sends no new orders, waits up to [`GRACE`] for orders in flight, and returns
+    /// Ends a session: sends no new orders, waits up to [`GRACE_PERIOD`] for orders in flight, and returns
     /// the summary.
     ///
     /// # Cancel safety
@@ -264,16 +267,16 @@ impl<'c> TradingSession<'c> {
                 warn!(
                     target: ALWAYS_SHOWN,
                     "Stopping ({ended}): waiting up to {} s for {waiting} {noun} in flight; {}",
-                    GRACE.as_secs(),
+                    GRACE_PERIOD.as_secs(),
                     ended.quit_hint()
                 );
             }
-            orders.stop(GRACE).await;
+            orders.stop(GRACE_PERIOD).await;
         }
         if let Some(mut reports) = self.inputs.reports.take() {
             reports.close();
             while let Some(report) = reports.recv().await {
-                self.sniper.with_engine(|core| core.on_order_report(&report, Now::read()));
+                self.sniper.with_engine(|engine| engine.on_order_report(&report, Now::read()));
             }
         }
         self.summary(&ended)
@@ -289,25 +292,25 @@ impl<'c> TradingSession<'c> {
             longest_gap: downtime.longest,
             unreadable: metrics.errors(),
         };
-        let (stats, balance, orders, halts) = self.sniper.with_engine(|core| {
+        let (stats, balance, orders, halts) = self.sniper.with_engine(|engine| {
             let orders = match self.feed.config.mode {
                 Mode::Dry => OrderTotals::default(),
-                Mode::Live => core.ledger().totals_since(self.first_order),
+                Mode::Live => engine.ledger().totals_since(self.first_order),
             };
-            let snapshot = core.ledger().snapshot(Now::read().wall);
+            let snapshot = engine.ledger().snapshot(Now::read().wall);
             // A dry run spends nothing, so its balance is the last reading.
             let balance = match self.feed.config.mode {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.available_estimate,
             };
-            (core.stats().clone(), balance, orders, snapshot.halts)
+            (engine.stats().clone(), balance, orders, snapshot.halts)
         });
         Summary {
             mode: match self.feed.config.mode {
                 Mode::Dry => "dry",
                 Mode::Live => "live",
             },
-            lasted: self.started.elapsed(),
+            duration: self.started.elapsed(),
             feed,
             stats,
             orders,
@@ -360,8 +363,8 @@ impl Drop for CoreSpinner {
 }
 
 /// Waits until the balance is below `min_balance`. A dry run continues, because it spends nothing.
-async fn below_floor(sniper: &Sniper, mode: Mode) {
-    sniper.below_floor().await;
+async fn below_min_balance(sniper: &Sniper, mode: Mode) {
+    sniper.below_min_balance().await;
     if mode == Mode::Dry {
         warn!("Balance below min_balance: a live run would stop now");
         std::future::pending::<()>().await;

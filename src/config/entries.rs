@@ -90,17 +90,17 @@ pub(super) fn check_distinct(found: &[ParsedEntry], diagnostics: &mut Diagnostic
     for ParsedEntry { entry, place } in found {
         let (first, message, remedy) = match &entry.name {
             Some(name) => (
-                names.insert(name.as_str(), place),
+                *names.entry(name.as_str()).or_insert(place),
                 format!("duplicate name \"{}\"", Escaped(name)),
                 "give each entry its own name",
             ),
             None => (
-                conditions.insert(entry, place),
+                *conditions.entry(entry).or_insert(place),
                 "duplicate entry".to_owned(),
                 "remove one and raise `max_quantity` of the other",
             ),
         };
-        if let Some(first) = first {
+        if !std::ptr::eq(first, place) {
             let message = format!("{message}, also defined at {first}");
             diagnostics.problem(Problem::new(place.clone(), message, remedy));
         }

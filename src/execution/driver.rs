@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    ConnectionConfig, DIAL_DEADLINE,
+    ConnectionConfig, DIAL_TIMEOUT,
     attribution::{self, Conclusion},
     connection::{ConnectError, Connection, PendingInput},
     pool::{InFlightRequest, PoolState, SlotState, StopPhase},
@@ -179,7 +179,7 @@ impl ConnectionDriver {
             }
         }
         let dial = deadline::timeout(
-            DIAL_DEADLINE,
+            DIAL_TIMEOUT,
             Connection::open(&self.context.endpoint, &self.context.tls),
         );
         tokio::pin!(dial);

@@ -75,13 +75,13 @@ pub const CONNECTIONS_SPARE: u32 = 2;
 const REPORTS_PER_CONNECTION: usize = 4;
 
 /// Maximum time to open a connection: DNS, TCP and TLS together.
-pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Interval between checks for a system suspend.
 const SUSPEND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum time for the drivers to end after [`StopPhase::Aborted`].
-const DRIVER_STOP_DEADLINE: Duration = Duration::from_secs(1);
+const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Timing of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +223,7 @@ impl OrderClient {
         };
         self.suspend_watch.abort();
         for (phase, wait) in
-            [(StopPhase::Draining, grace), (StopPhase::Aborted, DRIVER_STOP_DEADLINE)]
+            [(StopPhase::Draining, grace), (StopPhase::Aborted, DRIVER_STOP_TIMEOUT)]
         {
             self.shared.pool().stop_phase = phase;
             self.shared.wake_all();

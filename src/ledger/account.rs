@@ -9,16 +9,16 @@
 //! - `available`: lower bound of the coins that are left. Every order is deducted when it is
 //!   reserved. A reading raises the bound only by the amount that exceeds all orders it may not
 //!   include.
-//! - `base`: amount that a reading should show, given the charges that it certainly includes. A
-//!   surplus is recorded as an inflow (a refund or a deposit) until a returned order claims it. A
-//!   shortfall against the highest surplus seen is missing: an order was charged and is not
-//!   confirmed.
+//! - `expected`: amount that a reading should show, given the charges that it certainly includes. A
+//!   surplus is recorded as an inflow (a refund or a deposit) until it is assigned to a returned
+//!   order. A shortfall against the highest surplus seen is missing: an order was charged and is
+//!   not confirmed.
 //!
 //! # Invariants
 //!
 //! 1. [`AccountBalance::available_min`] never exceeds the account's balance while only this ledger
 //!    spends from it.
-//! 2. No inflow is claimed twice: a claim raises `base` by the claimed amount.
+//! 2. No inflow is assigned twice: assigning coins raises `expected` by the same amount.
 //! 3. A pushed balance only lowers the available amount, and only until the next reading.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -33,7 +33,7 @@ pub const SETTLE: Duration = Duration::from_secs(60);
 const INFLOWS_MAX: usize = 1_024;
 /// Maximum number of remembered readings without missing coins. Exceeds the number of readings that
 /// fit into [`SETTLE`] at their minimum interval.
-const AGREEMENTS_MAX: usize = 32;
+const READINGS_WITHOUT_SHORTFALL_MAX: usize = 32;
 
 /// Balance of the account at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +68,10 @@ struct Charge {
     at: UnixMs,
     cost: Cost,
     /// `true` if the order was reserved before the first reading, which may already include it.
-    is_in_base: bool,
+    may_be_in_first_reading: bool,
 }
 
-/// Coins received that no returned order has claimed.
+/// Coins received that are not assigned to a returned order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inflow {
     at: UnixMs,
@@ -110,17 +110,17 @@ pub(super) struct AccountBalance {
     charges: VecDeque<Charge>,
     /// Sum of `charges`, at their upper bounds.
     pending: Amount,
-    base: Amount,
-    /// Amount by which `base` was lowered without a charge that explains it.
+    expected: Amount,
+    /// Amount by which `expected` was lowered without a charge that explains it.
     unexplained: Amount,
     inflows: VecDeque<Inflow>,
-    /// Time of the last inflow, claimed or not.
+    /// Time of the last inflow, assigned or not.
     received_at: Option<UnixMs>,
     surplus: Amount,
     /// Shortfall of the last reading.
     missing: Amount,
     /// Request and arrival times of consecutive readings without a shortfall, oldest first.
-    agreements: VecDeque<(UnixMs, UnixMs)>,
+    readings_without_shortfall: VecDeque<(UnixMs, UnixMs)>,
     /// Total ever deducted from `available`.
     deducted: Amount,
 }
@@ -155,7 +155,7 @@ impl AccountBalance {
             && self.unconfirmed() == Amount::ZERO
             && self.available == coins
             && self.missing == Amount::ZERO
-            && self.base.saturating_add(self.surplus) == coins
+            && self.expected.saturating_add(self.surplus) == coins
     }
 
     /// Returns the shortfall of the last reading that neither `others` nor the pending charges
@@ -166,22 +166,27 @@ impl AccountBalance {
     }
 
     /// Returns `true` if the last reading has no shortfall and was requested after `moment`.
-    pub(super) fn agrees_since(&self, moment: UnixMs) -> bool {
-        !self.agreements.is_empty() && self.last.is_some_and(|last| moment < last.as_of)
+    pub(super) fn has_no_shortfall_since(&self, moment: UnixMs) -> bool {
+        !self.readings_without_shortfall.is_empty()
+            && self.last.is_some_and(|last| moment < last.as_of)
     }
 
     /// Returns `true` if the last reading has no shortfall, and neither has a reading that
     /// certainly includes a charge made at `moment`. With `before`, that reading must have arrived
     /// by then.
-    pub(super) fn agrees_about(&self, moment: UnixMs, before: Option<UnixMs>) -> bool {
-        let shows = |as_of: UnixMs| moment.plus(SETTLE) <= as_of;
-        self.agreements
+    pub(super) fn has_no_shortfall_with_charge_at(
+        &self,
+        moment: UnixMs,
+        before: Option<UnixMs>,
+    ) -> bool {
+        let includes_charge = |as_of: UnixMs| moment.plus(SETTLE) <= as_of;
+        self.readings_without_shortfall
             .iter()
-            .any(|(as_of, at)| shows(*as_of) && before.is_none_or(|before| *at <= before))
+            .any(|(as_of, at)| includes_charge(*as_of) && before.is_none_or(|before| *at <= before))
     }
 
     /// Returns `true` if the last reading certainly includes a charge made at `moment`.
-    pub(super) fn shows(&self, moment: UnixMs) -> bool {
+    pub(super) fn certainly_includes(&self, moment: UnixMs) -> bool {
         self.last.is_some_and(|last| moment.plus(SETTLE) <= last.as_of)
     }
 
@@ -220,8 +225,8 @@ impl AccountBalance {
         let price = reserved.price.unwrap_or_default();
         self.open = self.open.saturating_sub(price);
         self.deduct(cost.counted.saturating_sub(price));
-        let is_in_base = self.first_at.is_none_or(|first| reserved.at < first);
-        self.charges.push_back(Charge { sequence, at, cost, is_in_base });
+        let may_be_in_first_reading = self.first_at.is_none_or(|first| reserved.at < first);
+        self.charges.push_back(Charge { sequence, at, cost, may_be_in_first_reading });
         self.pending = self.pending.saturating_add(cost.counted);
     }
 
@@ -234,28 +239,28 @@ impl AccountBalance {
             self.pending = self.pending.saturating_add(more);
             return;
         }
-        // The charge is already part of `base`.
+        // The charge is already part of `expected`.
         let less = from.charged.saturating_sub(to.charged);
-        // `base` may have been lowered earlier because of the understated charge.
+        // `expected` may have been lowered earlier because of the understated charge.
         let explained = Amount::ZERO.saturating_sub(less).min(self.unexplained).max(Amount::ZERO);
         self.unexplained = self.unexplained.saturating_sub(explained);
-        self.base = self.base.saturating_add(less).saturating_add(explained);
+        self.expected = self.expected.saturating_add(less).saturating_add(explained);
         if Amount::ZERO < less {
             // The old price made the difference look like an inflow, and a reading without a
             // shortfall at the old price may have one at the new price.
             self.trim_inflows(self.surplus.saturating_sub(less));
-            self.agreements.clear();
+            self.readings_without_shortfall.clear();
         }
     }
 
     /// Returns `true` if the inflows since `reserved_at` cover a returned order of this price.
-    pub(super) fn covers(&self, price: Amount, reserved_at: UnixMs) -> bool {
+    pub(super) fn inflows_cover(&self, price: Amount, reserved_at: UnixMs) -> bool {
         let since = self.inflows.iter().filter(|inflow| reserved_at <= inflow.at);
         price <= since.fold(Amount::ZERO, |sum, inflow| sum.saturating_add(inflow.coins))
     }
 
     /// Assigns inflows to a returned order, oldest first.
-    pub(super) fn claim(&mut self, price: Amount, reserved_at: UnixMs) {
+    pub(super) fn assign_inflows(&mut self, price: Amount, reserved_at: UnixMs) {
         let mut left = price;
         for inflow in self.inflows.iter_mut().filter(|inflow| reserved_at <= inflow.at) {
             let taken = inflow.coins.min(left);
@@ -264,7 +269,7 @@ impl AccountBalance {
         }
         self.inflows.retain(|inflow| Amount::ZERO < inflow.coins);
         self.surplus = self.surplus.saturating_sub(price.saturating_sub(left));
-        self.base = self.base.saturating_add(price);
+        self.expected = self.expected.saturating_add(price);
     }
 
     /// Stores a balance that the feed pushed. It only lowers the available amount.
@@ -285,8 +290,8 @@ impl AccountBalance {
         let certain = coins.saturating_sub(unconfirmed);
         if self.last.replace(reading).is_none() {
             self.first_at = Some(at);
-            (self.base, self.available) = (coins, certain);
-            self.add_agreement(as_of, at);
+            (self.expected, self.available) = (coins, certain);
+            self.add_reading_without_shortfall(as_of, at);
             return None;
         }
         self.compare(reading, unconfirmed == Amount::ZERO);
@@ -309,47 +314,47 @@ impl AccountBalance {
         self.received_at = self.received_at.map(|at| at.min(now));
         self.charges.iter_mut().for_each(|charge| charge.at = charge.at.min(now));
         self.inflows.iter_mut().for_each(|inflow| inflow.at = inflow.at.min(now));
-        self.agreements.clear();
+        self.readings_without_shortfall.clear();
     }
 
     /// Compares a reading with the expected amount.
     fn compare(&mut self, reading: BalanceReading, is_complete: bool) {
         let BalanceReading { coins, as_of, at } = reading;
-        let surplus = coins.saturating_sub(self.base);
+        let surplus = coins.saturating_sub(self.expected);
         self.missing = self.surplus.saturating_sub(surplus).max(Amount::ZERO);
         if self.missing == Amount::ZERO {
             let more = surplus.saturating_sub(self.surplus);
             self.add_inflow(Inflow { at, coins: more });
-            return self.add_agreement(as_of, at);
+            return self.add_reading_without_shortfall(as_of, at);
         }
-        self.agreements.clear();
+        self.readings_without_shortfall.clear();
         // Nothing is unconfirmed and the reading includes every inflow, so the remainder left the
-        // account in another way. Returned orders can no longer claim it.
+        // account in another way. It can no longer be assigned to returned orders.
         let shows_inflows = self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of);
         if is_complete && shows_inflows {
             self.trim_inflows(surplus.max(Amount::ZERO));
-            let lowered = self.base.saturating_sub(coins).max(Amount::ZERO);
-            self.base = self.base.saturating_sub(lowered);
+            let lowered = self.expected.saturating_sub(coins).max(Amount::ZERO);
+            self.expected = self.expected.saturating_sub(lowered);
             self.unexplained = self.unexplained.saturating_add(lowered);
             self.missing = Amount::ZERO;
         }
     }
 
-    /// Moves the charges that a reading of this moment certainly includes into `base`.
+    /// Moves the charges that a reading of this moment certainly includes into `expected`.
     fn absorb_charges(&mut self, as_of: UnixMs) {
         let (mut counted, mut charged) = (Amount::ZERO, Amount::ZERO);
         self.charges.retain(|charge| {
             let is_included = charge.at.plus(SETTLE) <= as_of;
             if is_included {
                 counted = counted.saturating_add(charge.cost.counted);
-                if !charge.is_in_base {
+                if !charge.may_be_in_first_reading {
                     charged = charged.saturating_add(charge.cost.charged);
                 }
             }
             !is_included
         });
         self.pending = self.pending.saturating_sub(counted);
-        self.base = self.base.saturating_sub(charged);
+        self.expected = self.expected.saturating_sub(charged);
     }
 
     fn add_inflow(&mut self, inflow: Inflow) {
@@ -360,7 +365,7 @@ impl AccountBalance {
             && let Some(oldest) = self.inflows.pop_front()
             && let Some(next) = self.inflows.front_mut()
         {
-            // The earlier moment is the safe one: fewer orders may claim the inflow.
+            // The earlier moment is the safe one: the inflow can be assigned to fewer orders.
             next.at = oldest.at;
             next.coins = next.coins.saturating_add(oldest.coins);
         }
@@ -382,11 +387,11 @@ impl AccountBalance {
         }
     }
 
-    fn add_agreement(&mut self, as_of: UnixMs, at: UnixMs) {
-        if self.agreements.len() >= AGREEMENTS_MAX {
-            self.agreements.pop_front();
+    fn add_reading_without_shortfall(&mut self, as_of: UnixMs, at: UnixMs) {
+        if self.readings_without_shortfall.len() >= READINGS_WITHOUT_SHORTFALL_MAX {
+            self.readings_without_shortfall.pop_front();
         }
-        self.agreements.push_back((as_of, at));
+        self.readings_without_shortfall.push_back((as_of, at));
     }
 
     /// Returns the coins that a reading may or may not include.
@@ -539,28 +544,28 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_is_claimed_once() {
+    fn a_refund_is_assigned_once() {
         let mut account = account(1_000);
         bought(&mut account, 1, 300, 10);
         bought(&mut account, 2, 300, 11);
         assert_eq!(read(&mut account, 400, 100), None);
-        assert!(!account.covers(coins(300), T));
+        assert!(!account.inflows_cover(coins(300), T));
         assert_eq!(read(&mut account, 700, 200), None);
-        assert!(account.covers(coins(300), T) && !account.covers(coins(301), T));
-        account.claim(coins(300), T);
-        assert!(!account.covers(coins(1), T));
+        assert!(account.inflows_cover(coins(300), T) && !account.inflows_cover(coins(301), T));
+        account.assign_inflows(coins(300), T);
+        assert!(!account.inflows_cover(coins(1), T));
         // A reading from before the refund and one from after it add nothing.
         assert!(read(&mut account, 400, 220).is_some());
         assert_eq!(read(&mut account, 700, 300), None);
-        assert!(!account.covers(coins(1), T));
+        assert!(!account.inflows_cover(coins(1), T));
     }
 
     #[test]
     fn an_inflow_before_a_reservation_is_not_its_refund() {
         let mut account = account(1_000);
         assert_eq!(read(&mut account, 1_500, 10), None);
-        assert!(account.covers(coins(500), UnixMs(10_000)));
-        assert!(!account.covers(coins(1), UnixMs(10_001)));
+        assert!(account.inflows_cover(coins(500), UnixMs(10_000)));
+        assert!(!account.inflows_cover(coins(1), UnixMs(10_001)));
     }
 
     #[test]
@@ -570,7 +575,7 @@ mod tests {
         assert_eq!(read(&mut account, 700, 100), None);
         assert!(read(&mut account, 500, 200).is_some());
         assert_eq!(read(&mut account, 800, 300), None);
-        assert!(account.covers(coins(300), T));
+        assert!(account.inflows_cover(coins(300), T));
     }
 
     #[test]
@@ -580,11 +585,11 @@ mod tests {
         assert_eq!(read(&mut account, 700, 100), None);
         assert_eq!(account.missing_beyond(coins(0)), coins(300));
         assert_eq!(account.missing_beyond(coins(300)), coins(0));
-        assert!(!account.agrees_about(T, None));
+        assert!(!account.has_no_shortfall_with_charge_at(T, None));
         confirmed(&mut account, 1, 300, 110);
         assert_eq!(account.missing_beyond(coins(0)), coins(0));
         assert_eq!(read(&mut account, 700, 200), None);
-        assert!(account.agrees_about(T, None));
+        assert!(account.has_no_shortfall_with_charge_at(T, None));
     }
 
     #[test]
@@ -595,6 +600,6 @@ mod tests {
         let reserved = Reservation { at: UnixMs(10_000), price: Some(coins(300)) };
         account.charge(Sequence(1), cost, reserved, UnixMs(10_000));
         assert_eq!(read(&mut account, 700, 100), None);
-        assert!(!account.covers(coins(1), T));
+        assert!(!account.inflows_cover(coins(1), T));
     }
 }

@@ -207,7 +207,7 @@ impl LedgerCommands<'_> {
         let reader = self.open_reader()?;
         let no_such = || LedgerCommandError::NoSuchListing(id.to_owned());
         let listing = TradeId::new(id).ok_or_else(no_such)?;
-        let intents = reader.book().intents().iter().filter(|intent| intent.id == listing);
+        let intents = reader.state().intents().iter().filter(|intent| intent.id == listing);
         let mut lines = Vec::new();
         for intent in intents {
             lines.push(export::ExportRow::of(&reader, intent)?);
@@ -240,7 +240,7 @@ impl LedgerCommands<'_> {
 
     fn export(&mut self, as_csv: bool) -> Result<(), LedgerCommandError> {
         let reader = self.open_reader()?;
-        let lines = reader.book().intents().iter();
+        let lines = reader.state().intents().iter();
         if self.as_json && !as_csv {
             let lines = lines.map(|intent| Ok(export::ExportRow::of(&reader, intent)?.to_json()));
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
@@ -256,7 +256,7 @@ impl LedgerCommands<'_> {
     fn verify(&mut self) -> Result<(), LedgerCommandError> {
         let reader = self.open_reader()?;
         reader.verify()?;
-        let count = reader.book().intents().len();
+        let count = reader.state().intents().len();
         let orders = if count == 1 { "order" } else { "orders" };
         self.print(
             &json!({ "ok": true, "intents": count }),
@@ -290,7 +290,7 @@ impl LedgerCommands<'_> {
         let Ok(mut reader) = self.open_reader() else {
             return format!("Start a new budget? {again}");
         };
-        let snapshot = reader.book_mut().snapshot(self.now);
+        let snapshot = reader.state_mut().snapshot(self.now);
         let (spent, total) = (snapshot.spent, snapshot.budget.total);
         format!("Start a new budget? {spent} of {total} is used; {again}")
     }
@@ -358,7 +358,7 @@ impl LedgerCommands<'_> {
         let reader = LedgerReader::open(self.folder)?;
         let host = reader.owner().0.unwrap_or_default().to_owned();
         let place = LedgerLocation::new(self.folder, host);
-        let budget = reader.book().budget().clone();
+        let budget = reader.state().budget().clone();
         drop(reader);
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
         control::apply_request(&mut ledger, request, self.now)

@@ -315,7 +315,7 @@ fn resolve(
         if verdict != Resolution::NotBought {
             return Err(ResolveError::LossNotPurchase);
         }
-        if ledger.book().loss().count == 0 {
+        if ledger.state().loss().count == 0 {
             return Err(ResolveError::NoLoss);
         }
         ledger.clear_crash_reserve(EvidenceSource::Operator(by), now);
@@ -323,7 +323,7 @@ fn resolve(
     }
     let no_such = || ResolveError::NoSuchListing(id.to_owned());
     let listing = TradeId::new(id).ok_or_else(no_such)?;
-    let state = ledger.book().intent(&listing).ok_or_else(no_such)?.state;
+    let state = ledger.state().intent(&listing).ok_or_else(no_such)?.state;
     let required = verdict.required_state();
     if state != required {
         return Err(ResolveError::OtherState { id: id.to_owned(), state, required });

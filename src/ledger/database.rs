@@ -260,7 +260,7 @@ impl Database {
     /// Rebuilds the ledger state from every recorded event.
     pub(super) fn replay(
         &self,
-        book: &mut LedgerState,
+        state: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
         let failed = || db_error("read", &self.path);
@@ -269,7 +269,7 @@ impl Database {
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
         for row in rows.map_err(failed())? {
             let (slot, key) = row.map_err(failed())?;
-            book.restore_entry(EntrySlot(slot), EntryKey::from_text(key));
+            state.restore_entry(EntrySlot(slot), EntryKey::from_text(key));
         }
         let events = "SELECT number, record FROM events ORDER BY number";
         let mut statement = self.connection.prepare(events).map_err(failed())?;
@@ -280,7 +280,7 @@ impl Database {
             let record = Record::decode(&bytes)
                 .ok_or_else(|| self.damaged(format!("event {number} cannot be decoded")))?;
             let (at, event) = timeline.convert(&record);
-            let applied = book.apply(at, &event);
+            let applied = state.apply(at, &event);
             applied.map_err(|source| self.contradiction(source))?;
         }
         Ok(())
@@ -289,13 +289,13 @@ impl Database {
     /// Replays all events and reads the previous run's state in one snapshot.
     pub(super) fn replay_in_snapshot(
         &self,
-        book: &mut LedgerState,
+        state: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<PreviousRun, LedgerError> {
         let failed = || db_error("read", &self.path);
         let transaction = self.connection.unchecked_transaction().map_err(failed())?;
         let previous = self.previous_run()?;
-        self.replay(book, timeline)?;
+        self.replay(state, timeline)?;
         transaction.rollback().map_err(failed())?;
         Ok(previous)
     }

@@ -111,7 +111,7 @@ pub struct Effects {
 /// Ledger: the current state and its storage.
 #[derive(Debug)]
 pub struct Ledger {
-    book: LedgerState,
+    state: LedgerState,
     /// `None` if the ledger is only in memory.
     journal: Option<Journal>,
     /// Reason for which nothing is approved: the stored ledger could not be opened.
@@ -124,10 +124,10 @@ impl Ledger {
     /// Creates an empty ledger without storage, for dry runs and the simulator. `balance_required`
     /// forbids orders while the balance is unknown.
     pub fn in_memory(budget: Budget, entries: &[WhitelistEntry], balance_required: bool) -> Self {
-        let mut book = LedgerState::new(budget, balance_required);
-        book.set_entries(entries);
+        let mut state = LedgerState::new(budget, balance_required);
+        state.set_entries(entries);
         Self {
-            book,
+            state,
             journal: None,
             unavailable: None,
             #[cfg(test)]
@@ -144,10 +144,10 @@ impl Ledger {
         Self { unavailable: Some(reason.into()), ..Self::in_memory(budget, entries, true) }
     }
 
-    fn with_journal(mut book: LedgerState, journal: Journal) -> Self {
-        book.reserve_capacity();
+    fn with_journal(mut state: LedgerState, journal: Journal) -> Self {
+        state.reserve_capacity();
         Self {
-            book,
+            state,
             journal: Some(journal),
             unavailable: None,
             #[cfg(test)]
@@ -164,7 +164,7 @@ impl Ledger {
     pub fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.bind(user)?;
-        journal.request_limit(self.book.limit_to_request());
+        journal.request_limit(self.state.limit_to_request());
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Ledger {
     /// Stores the market's response to an order for inspection. Never waits; returns `false`
     /// if the queue is full.
     pub fn record_response(&self, id: &TradeId, response: &str) -> bool {
-        match (&self.journal, self.book.intent(id)) {
+        match (&self.journal, self.state.intent(id)) {
             (Some(journal), Some(intent)) => journal.record_response(intent.sequence, response),
             _ => false,
         }
@@ -205,14 +205,14 @@ impl Ledger {
         if self.unavailable.is_some() {
             return Err(RiskRejection::Unwritable);
         }
-        let event = self.book.approve(&request, now)?;
+        let event = self.state.approve(&request, now)?;
         let LedgerEvent::Reserved { sequence, id, price, .. } = event else {
             return Err(RiskRejection::Unwritable);
         };
         if let Some(journal) = &mut self.journal {
-            if let Err(rejection) = journal.check_limit(self.book.approved_totals().plus(price, 1))
+            if let Err(rejection) = journal.check_limit(self.state.approved_totals().plus(price, 1))
             {
-                journal.request_limit(self.book.limit_to_request());
+                journal.request_limit(self.state.limit_to_request());
                 return Err(rejection);
             }
             failpoint::hit(failpoint::OrderStep::Decided);
@@ -230,7 +230,7 @@ impl Ledger {
     /// Runs the approval path without approving, to keep it in the CPU caches. Requires a spare
     /// core.
     pub fn warm_caches(&mut self, request: &OrderRequest, now: UnixMs) {
-        let _unused = std::hint::black_box(self.book.approve(request, now));
+        let _unused = std::hint::black_box(self.state.approve(request, now));
         if let Some(journal) = &self.journal {
             journal.warm_caches();
         }
@@ -264,7 +264,7 @@ impl Ledger {
         let sequence = self.sequence_of(id)?;
         let effects = self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
         failpoint::hit(failpoint::OrderStep::AnsweredRecorded);
-        self.book.reserve_capacity();
+        self.state.reserve_capacity();
         effects
     }
 
@@ -274,7 +274,7 @@ impl Ledger {
     /// delivered; a cancellation only triggers a read of the account, and no price is taken from
     /// it.
     pub fn observe(&mut self, id: &TradeId, status: TradeStatus, now: UnixMs) -> bool {
-        let Some(intent) = self.book.intent(id).filter(|intent| intent.state.is_charged()) else {
+        let Some(intent) = self.state.intent(id).filter(|intent| intent.state.is_charged()) else {
             return false;
         };
         let (sequence, from) = (intent.sequence, intent.state);
@@ -302,12 +302,12 @@ impl Ledger {
             effects.merge(self.set_balance(coins, reading.started, now));
         }
         effects.merge(self.apply_reading(reading, now));
-        if reading.complete && self.book.frozen_at.is_some_and(|frozen| frozen < reading.started) {
-            self.book.frozen_at = None;
+        if reading.complete && self.state.frozen_at.is_some_and(|frozen| frozen < reading.started) {
+            self.state.frozen_at = None;
         }
         let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
-        if reading.complete && is_bound && self.book.account.last_reading().is_some() {
-            self.book.reconciled = true;
+        if reading.complete && is_bound && self.state.account.last_reading().is_some() {
+            self.state.reconciled = true;
         }
         effects
     }
@@ -316,15 +316,15 @@ impl Ledger {
     /// its request was sent.
     pub fn set_balance(&mut self, coins: Amount, as_of: UnixMs, now: UnixMs) -> Effects {
         let event = LedgerEvent::Balance { coins, as_of };
-        if self.book.is_unchanged_by(coins) {
+        if self.state.is_unchanged_by(coins) {
             // Not recorded: an unchanged balance arrives a thousand times a day.
             return self.apply(now, event).unwrap_or_default();
         }
         let mut effects = self.record_infallible(now, event);
-        for event in self.book.confirmed_prices() {
+        for event in self.state.confirmed_prices() {
             effects.merge(self.record_infallible(now, event));
         }
-        for event in self.book.refund_events() {
+        for event in self.state.refund_events() {
             effects.merge(self.record_infallible(now, event));
         }
         effects
@@ -333,13 +333,13 @@ impl Ledger {
     /// Applies a balance that the feed pushed. It only lowers the available amount, until the
     /// account is read.
     pub fn push_balance(&mut self, coins: Amount) {
-        self.book.account.push(coins);
+        self.state.account.push(coins);
     }
 
     /// Reports that the wall clock was set since the last read of the account. Until the next read,
     /// no order is released by age.
     pub fn mark_clock_unreliable(&mut self, now: UnixMs) {
-        self.book.frozen_at = Some(now);
+        self.state.frozen_at = Some(now);
     }
 
     /// Pauses ordering until this time.
@@ -406,35 +406,35 @@ impl Ledger {
 
     /// Summarizes the ledger at `now`.
     pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
-        self.book.snapshot(now)
+        self.state.snapshot(now)
     }
 
     /// Returns the approval time of the oldest unresolved order.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        let counted = self.book.count_since.filter(|_since| !self.book.baselined);
-        self.book.oldest_open().into_iter().chain(counted).min()
+        let counted = self.state.count_since.filter(|_since| !self.state.baselined);
+        self.state.oldest_open().into_iter().chain(counted).min()
     }
 
-    pub const fn book(&self) -> &LedgerState {
-        &self.book
+    pub const fn state(&self) -> &LedgerState {
+        &self.state
     }
 
     fn apply_reading(&mut self, reading: &AccountReading<'_>, now: UnixMs) -> Effects {
         let mut effects = Effects::default();
-        for event in self.book.reconcile_trades(reading) {
+        for event in self.state.reconcile_trades(reading) {
             effects.merge(self.record_infallible(now, event));
         }
         effects
     }
 
     fn change_of(&self, before: &Intent) -> Option<StateChange> {
-        let after = self.book.at(before.sequence)?;
+        let after = self.state.at(before.sequence)?;
         let (id, from, to, price) = (after.id, before.state, after.state, after.price);
         (from != to).then_some(StateChange { id, from, to, price })
     }
 
     fn sequence_of(&self, id: &TradeId) -> Result<Sequence, InvalidTransition> {
-        let intent = self.book.intent(id);
+        let intent = self.state.intent(id);
         intent.map(|intent| intent.sequence).ok_or(InvalidTransition::NoSuchIntent(Sequence(0)))
     }
 
@@ -447,22 +447,22 @@ impl Ledger {
         let effects = self.apply(now, event)?;
         if let Some(journal) = &mut self.journal {
             journal.append(now, event);
-            journal.request_limit(self.book.limit_to_request());
+            journal.request_limit(self.state.limit_to_request());
         }
         Ok(effects)
     }
 
     fn apply(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {
-        let (halts, paused) = (self.book.halts.len(), self.book.paused_until);
+        let (halts, paused) = (self.state.halts.len(), self.state.paused_until);
         let before = match event {
-            LedgerEvent::Proved { sequence, .. } => self.book.at(sequence).copied(),
+            LedgerEvent::Proved { sequence, .. } => self.state.at(sequence).copied(),
             _ => None,
         };
-        self.book.apply(now, &event)?;
+        self.state.apply(now, &event)?;
         #[cfg(test)]
         self.events_for_tests.push((now, event));
-        let halts = self.book.halts.get(halts..).unwrap_or_default().to_vec();
-        let until = self.book.paused_until;
+        let halts = self.state.halts.get(halts..).unwrap_or_default().to_vec();
+        let until = self.state.paused_until;
         let paused_until = Some(until).filter(|until| paused < *until);
         let changes = before.and_then(|before| self.change_of(&before)).into_iter().collect();
         Ok(Effects { halts, paused_until, changes })

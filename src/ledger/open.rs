@@ -174,18 +174,18 @@ impl Ledger {
         let OpenedLog { intent_log, is_new } =
             WriteAheadLog::open(storage).map_err(failed("allocate"))?;
         let number = database.limits(&budget, now)?;
-        let mut book = LedgerState::new(budget.clone(), true);
-        book.set_budget(budget, number);
+        let mut state = LedgerState::new(budget.clone(), true);
+        state.set_budget(budget, number);
         let boot = BootId::new(location.boot.as_deref());
         let mut timeline = Timeline::new(boot, location.uptime_ms, now);
-        database.replay(&mut book, &mut timeline)?;
+        database.replay(&mut state, &mut timeline)?;
         let (file_match, recovered) =
             read_intent_log(&intent_log, &previous).map_err(failed("read"))?;
         let last = recovered.records.last().map_or(previous.applied, |record| record.position);
 
         // A missing intent file proves nothing, even within one boot.
         let is_same_boot = location.boot.is_some() && previous.boot == location.boot;
-        let mut recovery = Recovery { book, timeline, staged: Vec::new() };
+        let mut recovery = Recovery { state, timeline, staged: Vec::new() };
         let is_complete =
             previous.clean || (is_same_boot && !is_new && file_match == IntentFileMatch::Matching);
         if let Some(record) = recovered.missing_record.filter(|_record| is_complete) {
@@ -207,33 +207,36 @@ impl Ledger {
         let started = Record { position, at: now, uptime_ms, event: LedgerEvent::Started { boot } };
         intent_log.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
-        let Recovery { mut book, timeline, staged } = recovery;
-        let new_entries = book.set_entries(entries);
-        book.count_since = count_since(&previous, live, now).filter(|_since| !book.baselined);
+        let Recovery { mut state, timeline, staged } = recovery;
+        let new_entries = state.set_entries(entries);
+        state.count_since = count_since(&previous, live, now).filter(|_since| !state.baselined);
 
-        let durable_limit =
-            if previous.user.is_some() { book.limit_to_request() } else { book.approved_totals() };
+        let durable_limit = if previous.user.is_some() {
+            state.limit_to_request()
+        } else {
+            state.approved_totals()
+        };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
-        let opening = opening_records(location, &new_entries, &id, book.count_since);
+        let opening = opening_records(location, &new_entries, &id, state.count_since);
         database.start(&batch, &opening)?;
         let claim = live.map(|live| claim(location, live, id));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));
         shared.set_durable_limit(durable_limit);
-        shared.last_order.store(book.next_sequence().0.saturating_sub(1), Ordering::Release);
+        shared.last_order.store(state.next_sequence().0.saturating_sub(1), Ordering::Release);
         let batch = WriteBatch { staged: Vec::new(), ..batch };
         let threads = ThreadConfig {
             location,
             intent_log,
             shared,
             database,
-            book: book.clone(),
+            state: state.clone(),
             timeline,
             batch,
         };
         let parts = threads.start(previous.user, claim).map_err(failed("start the threads of"))?;
-        Ok(Self::with_journal(book, Journal::new(parts)))
+        Ok(Self::with_journal(state, Journal::new(parts)))
     }
 }
 
@@ -336,14 +339,14 @@ struct ThreadConfig<'a> {
     intent_log: WriteAheadLog,
     shared: Arc<WriterState>,
     database: Database,
-    book: LedgerState,
+    state: LedgerState,
     timeline: Timeline,
     batch: WriteBatch,
 }
 
 impl ThreadConfig<'_> {
     fn start(self, user: Option<String>, claim: Option<MarkClaim>) -> io::Result<JournalParts> {
-        let Self { location, intent_log, shared, database, book, timeline, batch } = self;
+        let Self { location, intent_log, shared, database, state, timeline, batch } = self;
         let names = [DATABASE, INTENT_FILE, lock::NAME];
         let watch =
             FileWatch::new(&location.folder, &names, intent_log.clone(), Arc::clone(&shared));
@@ -355,7 +358,7 @@ impl ThreadConfig<'_> {
             shared: Arc::clone(&shared),
             intent_log: intent_log.clone(),
             database,
-            book,
+            state,
             messages: received,
             batch,
             copy: claim.as_ref().and_then(MarkClaim::copy_path),
@@ -453,7 +456,7 @@ pub(super) struct OpenSettings<'a> {
 
 /// State of the recovery: events of the previous run and the ledger state they lead to.
 struct Recovery {
-    book: LedgerState,
+    state: LedgerState,
     timeline: Timeline,
     staged: Vec<StagedRows>,
 }
@@ -465,7 +468,7 @@ impl Recovery {
     }
 
     fn add_record(&mut self, record: Record) -> Result<(), super::InvalidTransition> {
-        self.staged.push(StagedRows::new(&mut self.book, record)?);
+        self.staged.push(StagedRows::new(&mut self.state, record)?);
         Ok(())
     }
 
@@ -486,7 +489,7 @@ impl Recovery {
     fn replay(&mut self, records: &[Record]) -> Result<(), super::InvalidTransition> {
         records.iter().try_for_each(|record| {
             let converted = self.timeline.convert(record);
-            self.staged.push(StagedRows::converted(&mut self.book, *record, converted)?);
+            self.staged.push(StagedRows::converted(&mut self.state, *record, converted)?);
             Ok(())
         })
     }
@@ -494,7 +497,7 @@ impl Recovery {
     /// Applies the records that survived a power loss. Records before them may be missing, so
     /// intents may get new numbers, and records of a lost intent are dropped.
     fn recover_partial(&mut self, records: &[Record]) {
-        let known = self.book.next_sequence();
+        let known = self.state.next_sequence();
         let mut moved: HashMap<Sequence, Sequence> = HashMap::new();
         for record in records {
             let find = |sequence: Sequence| {
@@ -503,7 +506,7 @@ impl Recovery {
             let event = match record.event {
                 LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
                     self.close_earlier(record);
-                    let new = self.book.next_sequence();
+                    let new = self.state.next_sequence();
                     moved.insert(sequence, new);
                     Some(LedgerEvent::Reserved { sequence: new, id, price, entry, limits })
                 }
@@ -519,7 +522,7 @@ impl Recovery {
                     find(sequence).map(|sequence| LedgerEvent::PriceConfirmed { sequence, price })
                 }
                 LedgerEvent::Adopted { id, price, .. } => {
-                    Some(LedgerEvent::Adopted { sequence: self.book.next_sequence(), id, price })
+                    Some(LedgerEvent::Adopted { sequence: self.state.next_sequence(), id, price })
                 }
                 other => Some(other),
             };
@@ -534,7 +537,7 @@ impl Recovery {
     /// request was not sent.
     fn close_earlier(&mut self, record: &Record) {
         let LedgerEvent::Reserved { id, .. } = record.event else { return };
-        let earlier = self.book.intent(&id).filter(|earlier| earlier.state.is_in_flight());
+        let earlier = self.state.intent(&id).filter(|earlier| earlier.state.is_in_flight());
         if let Some(sequence) = earlier.map(|earlier| earlier.sequence) {
             let answer = RecordedAnswer::NotSent(NotSent::Closed);
             let _fits = self.add(record.at, LedgerEvent::Answered { sequence, answer }).is_ok();
@@ -548,11 +551,11 @@ impl Recovery {
         cause: &str,
         now: UnixMs,
     ) -> Result<(), super::InvalidTransition> {
-        let (coins, count) = unrecorded(previous.durable_limit, self.book.approved_totals());
+        let (coins, count) = unrecorded(previous.durable_limit, self.state.approved_totals());
         if previous.durable_limit == ApprovedTotals::default() {
             return Ok(());
         }
-        let latest = self.book.intents().iter().map(|intent| intent.changed_at).max();
+        let latest = self.state.intents().iter().map(|intent| intent.changed_at).max();
         let barrier = latest.unwrap_or(now).max(now).plus(CLOCK_MARGIN);
         tracing::warn!(
             "Orders may be missing from the ledger: {cause}. Up to {count} orders for {coins} \

@@ -31,7 +31,7 @@ use crate::{clock, config::Budget, domain::money::Amount, domain::time::UnixMs};
 #[derive(Debug)]
 pub struct LedgerReader {
     database: Database,
-    book: LedgerState,
+    state: LedgerState,
     previous: PreviousRun,
     /// Display name of the entry of each slot.
     labels: HashMap<u32, String>,
@@ -99,10 +99,10 @@ impl LedgerReader {
         let database = Database::open_to_read(path)?;
         // The database first: events that it does not contain yet are then still in the intent
         // file.
-        let mut book = LedgerState::new(database.last_limits()?.unwrap_or_else(no_budget), true);
+        let mut state = LedgerState::new(database.last_limits()?.unwrap_or_else(no_budget), true);
         let boot = BootId::new(boot_id().as_deref());
         let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
-        let previous = database.replay_in_snapshot(&mut book, &mut timeline)?;
+        let previous = database.replay_in_snapshot(&mut state, &mut timeline)?;
         let path = intents.to_owned();
         let recovered = match File::open(&path) {
             Ok(file) => WriteAheadLog::open_to_read(Arc::new(file)).recover(previous.applied),
@@ -120,24 +120,24 @@ impl LedgerReader {
         }
         for record in &recovered.records {
             let (at, event) = timeline.convert(record);
-            if book.apply(at, &event).is_err() && recovered.missing_record.is_none() {
+            if state.apply(at, &event).is_err() && recovered.missing_record.is_none() {
                 let damage = format!("record {} does not apply", record.position);
                 return Err(LedgerError::Damaged { path, damage });
             }
         }
-        let labels = book.entries.iter();
+        let labels = state.entries.iter();
         let labels = labels.map(|(key, slot, _used)| (slot.0, key.label().to_owned())).collect();
-        Ok(Self { database, book, previous, labels })
+        Ok(Self { database, state, previous, labels })
     }
 
     /// Returns the ledger state.
-    pub const fn book(&self) -> &LedgerState {
-        &self.book
+    pub const fn state(&self) -> &LedgerState {
+        &self.state
     }
 
     /// Returns the ledger state for queries that advance its time windows.
-    pub const fn book_mut(&mut self) -> &mut LedgerState {
-        &mut self.book
+    pub const fn state_mut(&mut self) -> &mut LedgerState {
+        &mut self.state
     }
 
     /// Returns the market and the account that the ledger belongs to.
@@ -194,7 +194,7 @@ impl LedgerReader {
     /// The first inconsistency found.
     pub fn verify(&self) -> Result<(), LedgerError> {
         self.database.check()?;
-        self.book.check().map_err(|source| self.database.contradiction(source))?;
+        self.state.check().map_err(|source| self.database.contradiction(source))?;
         let sql = "SELECT number, listing, state, price, approved FROM intents ORDER BY number";
         let rows = self.database.connection().prepare(sql).and_then(|mut statement| {
             let rows = statement.query_map([], row_of_intent)?;
@@ -204,7 +204,7 @@ impl LedgerReader {
         let is_up_to_date = self.has_applied_everything()?;
         for row in &rows {
             let intent =
-                u64::try_from(row.0).ok().and_then(|number| self.book.at(Sequence(number)));
+                u64::try_from(row.0).ok().and_then(|number| self.state.at(Sequence(number)));
             let expected = intent.map(|intent| {
                 let (listing, state) = (intent.id.to_string(), intent.state.to_string());
                 (row.0, listing, state, intent.price.cents(), intent.approved.cents())
@@ -218,7 +218,7 @@ impl LedgerReader {
                 return Err(self.database.damaged(damage));
             }
         }
-        if is_up_to_date && rows.len() != self.book.intents().len() {
+        if is_up_to_date && rows.len() != self.state.intents().len() {
             return Err(self.database.damaged("an intent has no row".to_owned()));
         }
         Ok(())
@@ -226,13 +226,13 @@ impl LedgerReader {
 
     /// Returns `true` if the intent file contained no event that the database lacks.
     fn has_applied_everything(&self) -> Result<bool, LedgerError> {
-        let mut book = LedgerState::new(no_budget(), true);
+        let mut state = LedgerState::new(no_budget(), true);
         let boot = BootId::default();
-        self.database.replay(&mut book, &mut Timeline::new(boot, None, UnixMs(0)))?;
-        let summary = |book: &LedgerState| -> Vec<(OrderState, Amount)> {
-            book.intents().iter().map(|intent| (intent.state, intent.price)).collect()
+        self.database.replay(&mut state, &mut Timeline::new(boot, None, UnixMs(0)))?;
+        let summary = |state: &LedgerState| -> Vec<(OrderState, Amount)> {
+            state.intents().iter().map(|intent| (intent.state, intent.price)).collect()
         };
-        Ok(summary(&book) == summary(&self.book))
+        Ok(summary(&state) == summary(&self.state))
     }
 }
 

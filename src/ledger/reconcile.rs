@@ -91,7 +91,7 @@ impl LedgerState {
         let confirmed = lower.filter_map(|intent| {
             let (sequence, price) = (intent.sequence, intent.lower_price()?);
             let is_confirmed = !self.account.is_charge_pending(sequence)
-                && self.account.agrees_since(intent.changed_at);
+                && self.account.has_no_shortfall_since(intent.changed_at);
             is_confirmed.then_some(LedgerEvent::PriceConfirmed { sequence, price })
         });
         confirmed.collect()
@@ -112,10 +112,10 @@ impl LedgerState {
         for intent in returning {
             let Intent { sequence, price, reserved_at, .. } = *intent;
             // With too high a price it would claim coins of another order.
-            if intent.lower_price().is_some() || !account.covers(price, reserved_at) {
+            if intent.lower_price().is_some() || !account.inflows_cover(price, reserved_at) {
                 break;
             }
-            account.claim(price, reserved_at);
+            account.assign_inflows(price, reserved_at);
             events.push(LedgerEvent::Proved { sequence, evidence, paid: None, by });
         }
         events
@@ -181,7 +181,7 @@ impl LedgerState {
         let is_settled = |since: UnixMs| {
             self.frozen_at.is_none()
                 && since.plus(SETTLE) <= reading.started
-                && self.account.shows(since)
+                && self.account.certainly_includes(since)
         };
         let (mut absent, mut explained) = (Vec::new(), Amount::ZERO);
         for intent in self.open.iter().filter_map(|sequence| self.at(*sequence)) {
@@ -210,8 +210,10 @@ impl LedgerState {
         };
         let can_hide = self.can_refund_hide_charge(events);
         let is_uncharged = |since: UnixMs| match can_hide {
-            None => self.account.agrees_about(since, None),
-            Some(false) => self.account.agrees_about(since, Some(reading.started.minus(SETTLE))),
+            None => self.account.has_no_shortfall_with_charge_at(since, None),
+            Some(false) => self
+                .account
+                .has_no_shortfall_with_charge_at(since, Some(reading.started.minus(SETTLE))),
             Some(true) => false,
         };
         for intent in absent.iter().filter(|intent| is_uncharged(intent.changed_at)) {

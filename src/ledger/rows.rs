@@ -22,30 +22,30 @@ pub(super) struct StagedRows {
 
 impl StagedRows {
     /// Applies a record to the ledger state and collects the changes.
-    pub(super) fn new(book: &mut LedgerState, record: Record) -> Result<Self, InvalidTransition> {
-        Self::converted(book, record, (record.at, record.event))
+    pub(super) fn new(state: &mut LedgerState, record: Record) -> Result<Self, InvalidTransition> {
+        Self::converted(state, record, (record.at, record.event))
     }
 
     /// Applies a record of an earlier run. `converted` is its time and event by the clock of this
     /// run.
     pub(super) fn converted(
-        book: &mut LedgerState,
+        state: &mut LedgerState,
         record: Record,
         converted: (UnixMs, LedgerEvent),
     ) -> Result<Self, InvalidTransition> {
         let halts_before = match record.event {
             LedgerEvent::Resumed { .. } => 0,
-            _ => book.halts.len(),
+            _ => state.halts.len(),
         };
         let interrupted: Vec<Sequence> = match record.event {
-            LedgerEvent::Started { .. } => book.in_flight_sequences(),
+            LedgerEvent::Started { .. } => state.in_flight_sequences(),
             _ => Vec::new(),
         };
         let (at, event) = converted;
-        book.apply(at, &event)?;
+        state.apply(at, &event)?;
         let changed = sequence_of(&record.event).into_iter().chain(interrupted);
-        let intents = changed.filter_map(|sequence| book.at(sequence).copied()).collect();
-        let halts = book.halts.get(halts_before..).unwrap_or_default().to_vec();
+        let intents = changed.filter_map(|sequence| state.at(sequence).copied()).collect();
+        let halts = state.halts.get(halts_before..).unwrap_or_default().to_vec();
         Ok(Self { record, intents, halts })
     }
 

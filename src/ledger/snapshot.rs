@@ -48,7 +48,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Returns `true` if the last balance is below `min_balance`.
-    pub fn is_below_floor(&self) -> bool {
+    pub fn is_below_min_balance(&self) -> bool {
         self.balance.is_some_and(|balance| balance < self.budget.min_balance)
     }
 }
@@ -80,7 +80,7 @@ impl Ledger {
             *count = count.saturating_add(1);
             *coins = coins.saturating_add(price);
         };
-        let newest_first = self.book.intents().iter().rev();
+        let newest_first = self.state.intents().iter().rev();
         for intent in newest_first.take_while(|intent| first <= intent.sequence) {
             let price = intent.price;
             let mut unpriced = Amount::ZERO;
@@ -111,7 +111,7 @@ impl Ledger {
     }
 
     pub fn next_sequence(&self) -> Sequence {
-        self.book.next_sequence()
+        self.state.next_sequence()
     }
 }
 

@@ -148,7 +148,7 @@ pub(super) fn request_status(
 /// Returns the status of the stored ledger while no live bot runs.
 pub(super) fn stopped_status(reader: &mut LedgerReader, now: UnixMs) -> LedgerStatus {
     let mut status =
-        LedgerStatus::from_snapshot(&reader.book_mut().snapshot(now), NOT_RUNNING, None);
+        LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), NOT_RUNNING, None);
     if status.buying == "not reconciled" {
         "off".clone_into(&mut status.buying);
     }

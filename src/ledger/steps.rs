@@ -131,7 +131,7 @@ impl LedgerState {
             let reserved = Reservation { at: reserved_at, price };
             self.account.charge(sequence, cost(after), reserved, at);
         } else if before.state.is_charged() && after.state == OrderState::Returned {
-            self.account.claim(before.price, reserved_at);
+            self.account.assign_inflows(before.price, reserved_at);
         } else if before.state.is_charged() {
             self.account.reprice(sequence, cost(before), cost(after));
         } else if is_unsettled(before.state) && !after.state.counts() {

@@ -100,8 +100,8 @@ fn another_spelling_of_an_ordered_id_is_rejected() {
 /// Version 0.1.0 compared ids as text, so its ledgers may contain one listing twice.
 #[test]
 fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
-    let mut book = LedgerState::new(budget(), false);
-    book.set_entries(&[entry(Some("first"))]);
+    let mut state = LedgerState::new(budget(), false);
+    state.set_entries(&[entry(Some("first"))]);
     let reserved = |number, text| LedgerEvent::Reserved {
         sequence: Sequence(number),
         id: TradeId::new(text).unwrap(),
@@ -109,32 +109,32 @@ fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
         entry: event::EntrySlot(1),
         limits: 0,
     };
-    book.apply(T0, &reserved(1, "VHJhZGU6MQ")).unwrap();
-    book.apply(T0, &reserved(2, "VHJhZGU6MQ==")).unwrap();
-    book.check().unwrap();
-    let again = book.apply(T0, &reserved(3, "VHJhZGU6MQ=="));
+    state.apply(T0, &reserved(1, "VHJhZGU6MQ")).unwrap();
+    state.apply(T0, &reserved(2, "VHJhZGU6MQ==")).unwrap();
+    state.check().unwrap();
+    let again = state.apply(T0, &reserved(3, "VHJhZGU6MQ=="));
     assert_eq!(again, Err(InvalidTransition::RequestedTwice(Sequence(3))));
 }
 
 #[test]
 fn an_approval_allocates_no_memory_after_10_000_orders() {
-    let mut book = LedgerState::new(budget(), false);
-    book.set_entries(&[entry(Some("first"))]);
-    book.reserve_capacity();
+    let mut state = LedgerState::new(budget(), false);
+    state.set_entries(&[entry(Some("first"))]);
+    state.reserve_capacity();
     for n in 0..10_000 {
         let (now, request) = (after(u64::from(n)), order_request(n, 1));
         let mut approved = Err(RiskRejection::NoEntry);
         let counted = allocation_counter::measure(|| {
-            approved = book.approve(&request, now);
+            approved = state.approve(&request, now);
             if let Ok(event) = &approved {
-                book.apply(now, event).unwrap();
+                state.apply(now, event).unwrap();
             }
         });
         assert_eq!(counted.count_total, 0, "the approval of {n}");
         let Ok(LedgerEvent::Reserved { sequence, .. }) = approved else { panic!("{approved:?}") };
         let answer = if n % 2 == 0 { BOUGHT } else { TAKEN };
-        book.apply(now, &LedgerEvent::Answered { sequence, answer: (&answer).into() }).unwrap();
-        book.reserve_capacity();
+        state.apply(now, &LedgerEvent::Answered { sequence, answer: (&answer).into() }).unwrap();
+        state.reserve_capacity();
     }
 }
 
@@ -294,5 +294,5 @@ fn a_new_budget_resets_total_and_no_other_limit() {
     assert_rejected(&mut ledger, order_request(2, 10), after(1), day);
     let _effects = place_order(&mut ledger, order_request(2, 5), &BOUGHT, after(1));
     assert_eq!(ledger.snapshot(after(1)).spent, coins(5));
-    ledger.book().check().unwrap();
+    ledger.state().check().unwrap();
 }

@@ -211,7 +211,7 @@ pub(super) struct LedgerWriter {
     pub(super) intent_log: WriteAheadLog,
     pub(super) database: Database,
     /// Ledger state of the database plus `batch`.
-    pub(super) book: LedgerState,
+    pub(super) state: LedgerState,
     pub(super) messages: Receiver<WriterMessage>,
     pub(super) batch: WriteBatch,
     /// Path of the copy to keep while the database's own files are lost.
@@ -349,7 +349,7 @@ impl LedgerWriter {
             let is_complete = self.stage()?;
             // Responses refer to intents that must be inserted first.
             let limit = if is_last && is_complete {
-                self.book.approved_totals()
+                self.state.approved_totals()
             } else {
                 self.shared.requested_limit()
             };
@@ -400,7 +400,7 @@ impl LedgerWriter {
             let record = read.ok_or_else(|| {
                 self.database.damaged(format!("record {position} of the intent file is missing"))
             })?;
-            let staged = StagedRows::new(&mut self.book, record);
+            let staged = StagedRows::new(&mut self.state, record);
             self.batch.staged.push(staged.map_err(|source| self.database.contradiction(source))?);
             self.batch.applied = position;
         }
@@ -413,7 +413,7 @@ impl LedgerWriter {
         self.batch.user = None;
         self.shared.applied.store(self.batch.applied, Ordering::Release);
         self.shared.set_durable_limit(self.batch.durable_limit);
-        let last_order = self.book.next_sequence().0.saturating_sub(1);
+        let last_order = self.state.next_sequence().0.saturating_sub(1);
         self.shared.last_order.store(last_order, Ordering::Release);
         self.shared.clear_failure();
     }

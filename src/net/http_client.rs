@@ -38,10 +38,10 @@ use crate::{
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Maximum time of one read, from DNS to the last byte.
-pub const DEADLINE: Duration = Duration::from_secs(15);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum time to connect.
-pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for which an idle connection is kept for the next read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,11 +75,11 @@ pub enum HttpError {
     /// The server could not be reached, or the connection broke.
     #[error("{cause}")]
     Unreachable { cause: RequestObstacle, source: reqwest::Error },
-    /// [`DEADLINE`] passed.
-    #[error("no response from the market within {} s", DEADLINE.as_secs())]
+    /// [`RESPONSE_TIMEOUT`] passed.
+    #[error("no response from the market within {} s", RESPONSE_TIMEOUT.as_secs())]
     Timeout,
-    /// [`CONNECT_DEADLINE`] passed.
-    #[error("no connection to the market within {} s", CONNECT_DEADLINE.as_secs())]
+    /// [`CONNECT_TIMEOUT`] passed.
+    #[error("no connection to the market within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
     #[error("the response is longer than {BODY_BYTES_MAX} bytes")]
     TooLong,
@@ -301,7 +301,7 @@ impl HttpClient {
             .no_proxy()
             .dns_resolver(Resolver(Reach::for_tls(endpoints.http.is_tls())))
             .referer(false)
-            .connect_timeout(CONNECT_DEADLINE)
+            .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(1)
             .tcp_nodelay(true)
@@ -321,7 +321,9 @@ impl HttpClient {
     /// Safe: it only reads. The request may have been sent.
     pub async fn post(&self, body: String) -> Result<HttpReply, HttpError> {
         // The client's own deadline checks the clock before the socket.
-        deadline::timeout(DEADLINE, self.exchange(body)).await.unwrap_or(Err(HttpError::Timeout))
+        deadline::timeout(RESPONSE_TIMEOUT, self.exchange(body))
+            .await
+            .unwrap_or(Err(HttpError::Timeout))
     }
 
     async fn exchange(&self, body: String) -> Result<HttpReply, HttpError> {

@@ -112,7 +112,7 @@ impl ForcedExit {
                 ShutdownReason::Interrupt => 130,
                 ShutdownReason::Terminate => 143,
                 ShutdownReason::Hangup => 129,
-                ShutdownReason::ReaderGone | ShutdownReason::Over(_) => EXIT_LATE,
+                ShutdownReason::ReaderGone | ShutdownReason::TimeLimit(_) => EXIT_LATE,
             },
             Self::Timeout(None) => EXIT_LATE,
         }

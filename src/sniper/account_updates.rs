@@ -107,7 +107,7 @@ impl<B: OrderSender> Engine<B> {
     /// lowers the available coins, and a difference to the last reading requests a refresh.
     pub fn on_balance_push(&mut self, balance: Amount) {
         self.ledger.push_balance(balance);
-        let last = self.ledger.book().last_reading();
+        let last = self.ledger.state().last_reading();
         self.needs_refresh |= last.is_none_or(|(last, _as_of)| last != balance);
     }
 
@@ -116,8 +116,8 @@ impl<B: OrderSender> Engine<B> {
             return;
         }
         let older = std::mem::take(&mut purchases.older).into_iter();
-        let book = self.ledger.book();
-        purchases.trades.extend(older.filter(|trade| book.intent(&trade.id).is_some()));
+        let state = self.ledger.state();
+        purchases.trades.extend(older.filter(|trade| state.intent(&trade.id).is_some()));
         let PurchasesReading { trades, complete, started, .. } = &purchases;
         let reading = AccountReading { trades, complete: *complete, started: *started };
         self.update_ledger(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
@@ -126,7 +126,7 @@ impl<B: OrderSender> Engine<B> {
         }
         self.report_purchases(&purchases, now);
         let overdue = now.wall.minus(RETURN_OVERDUE);
-        for order in self.ledger.book().returning_since(overdue) {
+        for order in self.ledger.state().returning_since(overdue) {
             if self.notified.overdue.len() < OVERDUE_NAMED_MAX
                 && self.notified.overdue.insert(order.id)
             {
@@ -140,7 +140,7 @@ impl<B: OrderSender> Engine<B> {
     pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
         self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
         let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);
-        if moved.abs() <= CLOCK_MOVED_MS_MAX || self.ledger.book().is_clock_unreliable() {
+        if moved.abs() <= CLOCK_MOVED_MS_MAX || self.ledger.state().is_clock_unreliable() {
             return;
         }
         trade_log::clock_moved(moved);

@@ -349,7 +349,7 @@ impl<B: OrderSender> Engine<B> {
 
     /// Orders held listings that are certainly open, and queued ones if the limit of orders in flight
     /// allows it. Returns when to call it next; `None` if that is unknown.
-    pub fn due(&mut self, now: Now) -> Option<Instant> {
+    pub fn run_timers(&mut self, now: Now) -> Option<Instant> {
         self.has_earlier_deadline = false;
         while let Some(held) =
             self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
@@ -360,7 +360,7 @@ impl<B: OrderSender> Engine<B> {
             self.try_order(Candidate { trade: &trade, entry, since: now.instant }, now);
         }
         for _ in 0..self.queued.len() {
-            if !self.ledger.book().has_in_flight_capacity() {
+            if !self.ledger.state().has_in_flight_capacity() {
                 break;
             }
             let Some((since, HeldListing { trade, entry })) = self.queued.pop_front() else {
@@ -383,7 +383,7 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Returns `true` if listings are held or queued, so that [`due`](Self::due) must be called.
+    /// Returns `true` if listings are held or queued, so that [`run_timers`](Self::run_timers) must be called.
     pub fn has_deferred(&self) -> bool {
         !self.held.is_empty() || !self.queued.is_empty()
     }

@@ -76,7 +76,7 @@ pub struct Sniper<B = Arc<OrderClient>> {
     /// Wakes [`run`](Self::run) after a listing was held or caches should be warmed.
     changed: Arc<Notify>,
     /// The account was read and its balance is below `min_balance`.
-    below_floor: Arc<Notify>,
+    below_min_balance: Arc<Notify>,
 }
 
 impl<B> Clone for Sniper<B> {
@@ -84,7 +84,7 @@ impl<B> Clone for Sniper<B> {
         Self {
             engine: Arc::clone(&self.engine),
             changed: Arc::clone(&self.changed),
-            below_floor: Arc::clone(&self.below_floor),
+            below_min_balance: Arc::clone(&self.below_min_balance),
         }
     }
 }
@@ -100,7 +100,7 @@ impl<B: OrderSender> Sniper<B> {
         Self {
             engine: Arc::new(Mutex::new(engine)),
             changed: Arc::new(Notify::new()),
-            below_floor: Arc::new(Notify::new()),
+            below_min_balance: Arc::new(Notify::new()),
         }
     }
 
@@ -108,10 +108,12 @@ impl<B: OrderSender> Sniper<B> {
     /// once they are closed.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<B> {
         let engine = Arc::downgrade(&self.engine);
-        let (changed, below_floor) = (Arc::clone(&self.changed), Arc::clone(&self.below_floor));
+        let (changed, below_min_balance) =
+            (Arc::clone(&self.changed), Arc::clone(&self.below_min_balance));
         move || {
-            let (changed, below_floor) = (Arc::clone(&changed), Arc::clone(&below_floor));
-            Some(Self { engine: engine.upgrade()?, changed, below_floor })
+            let (changed, below_min_balance) =
+                (Arc::clone(&changed), Arc::clone(&below_min_balance));
+            Some(Self { engine: engine.upgrade()?, changed, below_min_balance })
         }
     }
 
@@ -192,7 +194,7 @@ impl<B: OrderSender> Sniper<B> {
         let now = Now::read();
         engine.watch_clock(clock::wall(), now);
         engine.update_ledger(|ledger| Ok(ledger.check_losses(now.wall)));
-        let due = engine.due(now);
+        let due = engine.run_timers(now);
         if engine.needs_cache_warming {
             engine.warm_caches(AFTER_LISTINGS_INTERVAL, now);
         }
@@ -200,8 +202,8 @@ impl<B: OrderSender> Sniper<B> {
             requests.set_oldest_open(engine.ledger().oldest_open());
             requests.request_refresh();
         }
-        if engine.ledger().snapshot(now.wall).is_below_floor() {
-            self.below_floor.notify_one();
+        if engine.ledger().snapshot(now.wall).is_below_min_balance() {
+            self.below_min_balance.notify_one();
         }
         due
     }
@@ -211,8 +213,8 @@ impl<B: OrderSender> Sniper<B> {
     /// # Cancel safety
     ///
     /// Safe: a notification that arrived before is kept.
-    pub async fn below_floor(&self) {
-        self.below_floor.notified().await;
+    pub async fn below_min_balance(&self) {
+        self.below_min_balance.notified().await;
     }
 
     /// Stops sending new orders.

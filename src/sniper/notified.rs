@@ -134,7 +134,7 @@ impl<B: OrderSender> Engine<B> {
             }
         }
         for unknown in &reading.unknown {
-            let state = self.ledger.book().intent(&unknown.id).map(|intent| intent.state);
+            let state = self.ledger.state().intent(&unknown.id).map(|intent| intent.state);
             if self.notified.is_new_status(unknown, state.is_some()) {
                 trade_log::unknown_status(unknown, state);
             }
@@ -151,8 +151,8 @@ impl<B: OrderSender> Engine<B> {
     }
 
     fn report_succeeded(&mut self, read: ReadKind, now: Now) {
-        if let Some(lasted) = self.notified.health.on_success(read, now.wall) {
-            trade_log::read_succeeded(read, lasted);
+        if let Some(duration) = self.notified.health.on_success(read, now.wall) {
+            trade_log::read_succeeded(read, duration);
         }
     }
 
@@ -463,7 +463,7 @@ mod tests {
         let now = session.now();
         session.engine.consider(trade("a", REDLINE), now);
         let id = TradeId::new("a").unwrap();
-        assert!(session.engine.ledger.book().intent(&id).is_some(), "nothing was ordered");
+        assert!(session.engine.ledger.state().intent(&id).is_some(), "nothing was ordered");
         let mut lines = Vec::new();
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
             session.on_purchases(|reading| {
@@ -516,7 +516,7 @@ mod tests {
             let own = |id| OwnTrade { id, status, price: None, joined_at: None };
             reading.older = vec![own(ours), own(foreign)];
         });
-        let state = session.engine.ledger.book().intent(&ours).map(|intent| intent.state);
+        let state = session.engine.ledger.state().intent(&ours).map(|intent| intent.state);
         assert_eq!(state, Some(OrderState::Bought));
         assert_eq!(session.status().halts, [], "a purchase older than the ledger is no surprise");
     }

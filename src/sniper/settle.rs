@@ -85,7 +85,7 @@ impl<B: OrderSender> Engine<B> {
     /// an operator may have settled it. The last report then changes nothing unless it contradicts
     /// that: a purchase counts again, and a rejection of a bought order halts buying.
     fn apply_outcome(&mut self, report: &OrderReport, now: Now) {
-        let state = self.ledger.book().intent(&report.id).map(|intent| intent.state);
+        let state = self.ledger.state().intent(&report.id).map(|intent| intent.state);
         let is_settled =
             state.is_some_and(|state| !state.is_in_flight() && state != OrderState::Unknown);
         let counts = state.is_some_and(OrderState::counts);

@@ -103,9 +103,9 @@ impl TestSession {
         self.engine.consider(trade, now);
     }
 
-    fn due(&mut self) -> Option<Instant> {
+    fn run_timers(&mut self) -> Option<Instant> {
         let now = self.now();
-        self.engine.due(now)
+        self.engine.run_timers(now)
     }
 
     fn sent(&self) -> Vec<String> {
@@ -164,11 +164,11 @@ fn a_listing_is_held_until_it_opens_and_then_ordered() {
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     assert!(session.sent().is_empty());
     session.after = Duration::from_millis(2_998);
-    let due = session.due().unwrap();
+    let due = session.run_timers().unwrap();
     assert!(session.sent().is_empty());
     assert!(session.start + Duration::from_millis(2_999) <= due);
     session.after = due - session.start;
-    assert_eq!(session.due(), None);
+    assert_eq!(session.run_timers(), None);
     assert_eq!(session.sent(), ["a"]);
 }
 
@@ -183,7 +183,7 @@ fn a_held_listing_that_is_taken_is_dropped() {
         ..trade("a", REDLINE)
     });
     session.after = Duration::from_secs(60);
-    assert_eq!(session.due(), None);
+    assert_eq!(session.run_timers(), None);
     assert!(session.sent().is_empty());
     assert_eq!(session.skipped("taken while held"), 1);
 }
@@ -214,9 +214,10 @@ fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
         let name = format!("{:?} at {cents}", change.event);
         session.consider(change);
         session.after = Duration::from_secs(60);
-        assert_eq!(session.due(), None, "{name}");
+        assert_eq!(session.run_timers(), None, "{name}");
         let id = TradeId::new("a").unwrap();
-        let ordered = session.engine.ledger().book().intent(&id).map(|intent| intent.price.cents());
+        let ordered =
+            session.engine.ledger().state().intent(&id).map(|intent| intent.price.cents());
         assert_eq!(ordered, expected, "{name}");
         let replaced = u64::from(cents != old);
         assert_eq!(session.skipped("changed while held"), replaced, "{name}");
@@ -233,10 +234,10 @@ fn a_joined_event_does_not_change_a_rejected_or_unknown_order() {
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
         session.engine.update_ledger(|ledger| ledger.settle(&id, &outcome, now));
-        let before = session.engine.ledger().book().intent(&id).copied();
+        let before = session.engine.ledger().state().intent(&id).copied();
         let event = TradeEvent::Updated;
         session.consider(Trade { event, status: TradeStatus::Joined, ..trade("a", REDLINE) });
-        assert_eq!(session.engine.ledger().book().intent(&id).copied(), before);
+        assert_eq!(session.engine.ledger().state().intent(&id).copied(), before);
         session.consider(trade("b", REDLINE));
         assert_eq!(session.sent(), ["a", "b"], "after {outcome:?}");
     }
@@ -256,7 +257,7 @@ fn a_completed_event_delivers_an_order_and_a_cancelled_event_only_requests_a_ref
         session.engine.update_ledger(|ledger| ledger.settle(&id, &bought, now));
         let _earlier = session.engine.take_refresh_request();
         session.consider(Trade { event: TradeEvent::Updated, status, ..trade("a", REDLINE) });
-        let found = session.engine.ledger().book().intent(&id).map(|intent| intent.state);
+        let found = session.engine.ledger().state().intent(&id).map(|intent| intent.state);
         assert_eq!(found, Some(state), "{status}");
         assert_eq!(
             session.engine.take_refresh_request(),
@@ -272,15 +273,15 @@ fn a_wall_clock_jump_is_unreliable_until_the_account_is_read() {
     let now = session.now();
     session.engine.watch_clock(now.wall, now);
     session.engine.watch_clock(now.wall.plus(Duration::from_secs(2)), now);
-    assert!(!session.engine.ledger().book().is_clock_unreliable());
+    assert!(!session.engine.ledger().state().is_clock_unreliable());
     for set in [now.wall.plus(Duration::from_secs(3_600)), now.wall.minus(Duration::from_secs(3))] {
         session.engine.watch_clock(set, now);
-        assert!(session.engine.ledger().book().is_clock_unreliable());
+        assert!(session.engine.ledger().state().is_clock_unreliable());
         session.after += Duration::from_secs(1);
         let reading = PurchasesReading::complete(Vec::new(), session.now().wall);
         let now = session.now();
         session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
-        assert!(!session.engine.ledger().book().is_clock_unreliable());
+        assert!(!session.engine.ledger().state().is_clock_unreliable());
     }
 }
 
@@ -309,7 +310,7 @@ fn a_flagged_account_waits_for_its_own_opening_time() {
     session.consider(listing("b"));
     assert_eq!(session.sent(), ["a"]);
     session.after = Duration::from_secs(4);
-    session.due();
+    session.run_timers();
     assert_eq!(session.sent(), ["a", "b"]);
 }
 
@@ -323,7 +324,7 @@ fn a_match_above_max_in_flight_is_queued() {
     let now = session.now().wall;
     let rejected = Outcome::Rejected(RejectReason::Taken);
     session.engine.update_ledger(|ledger| ledger.settle(&id, &rejected, now));
-    session.due();
+    session.run_timers();
     assert_eq!(session.sent(), ["a", "b"]);
 }
 
@@ -347,7 +348,7 @@ impl TestSession {
 
     fn state(&mut self) -> Option<OrderState> {
         let id = TradeId::new("a").unwrap();
-        self.engine.ledger().book().intent(&id).map(|intent| intent.state)
+        self.engine.ledger().state().intent(&id).map(|intent| intent.state)
     }
 
     /// Returns the numbers of rejected, unknown and bought orders.
@@ -430,7 +431,7 @@ fn a_queued_match_expires() {
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
     session.after = super::engine::QUEUED_FOR_MAX;
-    session.due();
+    session.run_timers();
     assert_eq!(session.skipped("too many in flight"), 1);
     assert!(!session.engine.has_deferred());
 }
@@ -454,7 +455,7 @@ fn a_stopping_session_sends_no_orders() {
     session.engine.stop();
     session.consider(trade("b", REDLINE));
     session.after = Duration::from_secs(10);
-    session.due();
+    session.run_timers();
     assert!(session.sent().is_empty());
     assert_eq!(session.skipped("stopping"), 2);
 }
@@ -491,7 +492,7 @@ proptest! {
                 ..trade(&format!("t{number}"), REDLINE)
             });
             session.after += Duration::from_millis(wait / 10);
-            session.due();
+            session.run_timers();
         }
         session.engine.stop();
         let mut sent = session.sent();
@@ -574,9 +575,9 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
         halts.into_iter().map(|halt| halt.reason).collect()
     };
     assert_eq!(halts(&mut session), [HaltReason::OtherAccount]);
-    let (balance, _as_of) = session.engine.ledger.book().last_reading().unwrap();
+    let (balance, _as_of) = session.engine.ledger.state().last_reading().unwrap();
     assert_eq!(balance, Amount::from_cents(100_000));
-    let order = session.engine.ledger.book().intent(&TradeId::new("one").unwrap()).unwrap();
+    let order = session.engine.ledger.state().intent(&TradeId::new("one").unwrap()).unwrap();
     assert_eq!(order.state, OrderState::Sent);
     session.consider(trade("two", REDLINE));
     assert_eq!(session.sent(), ["one"]);

@@ -312,8 +312,8 @@ pub(super) fn read_failed(read: ReadKind, cause: &str, consequence: &str, remedy
 }
 
 /// Logs a read of the account that succeeds again.
-pub(super) fn read_succeeded(read: ReadKind, lasted: Duration) {
-    info!("Account read succeeded again: {}, after {}", read.name(), format_duration(lasted));
+pub(super) fn read_succeeded(read: ReadKind, duration: Duration) {
+    info!("Account read succeeded again: {}, after {}", read.name(), format_duration(duration));
 }
 
 /// Logs a purchase whose status this version does not know. `state`: the order in the ledger.

@@ -48,7 +48,7 @@ enum GapEnd {
 struct PendingBackfill {
     number: u64,
     by: GapEnd,
-    lasted: Duration,
+    duration: Duration,
     attempts: u32,
     found: u32,
 }
@@ -133,16 +133,16 @@ impl GapTracker {
         if state.connections == 1 {
             self.metrics.set_connected_since(Some(clock::now()));
         }
-        self.resume(&mut state, GapEnd::Connected)
+        self.on_delivering(&mut state, GapEnd::Connected)
     }
 
     /// Handles a new listings subscription on a live connection.
     pub(super) fn on_resubscribed(&self) {
-        let _gap = self.resume(&mut self.lock(), GapEnd::Subscribed);
+        let _gap = self.on_delivering(&mut self.lock(), GapEnd::Subscribed);
     }
 
     /// Counts a connection that can deliver. Returns the gap that it ended.
-    fn resume(&self, state: &mut State, by: GapEnd) -> Option<Gap> {
+    fn on_delivering(&self, state: &mut State, by: GapEnd) -> Option<Gap> {
         state.delivering = state.delivering.saturating_add(1);
         if state.delivering != 1 {
             return None;
@@ -169,9 +169,9 @@ impl GapTracker {
         let ended = self.metrics.close_gap(attempts, (at, clock::now()));
         self.awaits_data.store(true, Ordering::Relaxed);
         state.backfills = state.backfills.saturating_add(1);
-        let lasted = ended.as_ref().map_or(Duration::ZERO, |gap| gap.lasted);
+        let duration = ended.as_ref().map_or(Duration::ZERO, |gap| gap.duration);
         let number = state.backfills;
-        let pending = PendingBackfill { number, by, lasted, attempts, found: 0 };
+        let pending = PendingBackfill { number, by, duration, attempts, found: 0 };
         match &self.backfill {
             Some(backfill) => {
                 state.pending = Some(pending);
@@ -184,8 +184,8 @@ impl GapTracker {
     }
 
     fn log_recovered(&self, pending: PendingBackfill) {
-        let PendingBackfill { by, lasted, attempts, found, .. } = pending;
-        let (tag, gap) = (&self.tag, Seconds(lasted));
+        let PendingBackfill { by, duration, attempts, found, .. } = pending;
+        let (tag, gap) = (&self.tag, Seconds(duration));
         let recovered = match (&self.backfill, found) {
             (None, _) => String::new(),
             (Some(_), 1) => ", 1 missed listing recovered".to_owned(),
@@ -287,7 +287,7 @@ impl GapTracker {
             from: clock::now().minus(ago),
             until: None,
             data_at: None,
-            lasted: ago,
+            duration: ago,
             attempts: 0,
             cause: cause.to_owned(),
         };

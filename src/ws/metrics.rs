@@ -34,7 +34,7 @@ pub struct Gap {
     /// Time of the first data after it, by the wall clock.
     pub data_at: Option<UnixMs>,
     /// Duration by the monotonic clock; for an open gap, the time until its detection.
-    pub lasted: Duration,
+    pub duration: Duration,
     pub attempts: u32,
     /// Error that ended the connection before it.
     pub cause: String,
@@ -221,12 +221,12 @@ impl FeedMetrics {
         if !std::mem::take(&mut log.is_open) {
             return None;
         }
-        let lasted = now.0.saturating_duration_since(log.since?);
-        log.total = log.total.saturating_add(lasted);
-        log.longest = log.longest.max(lasted);
+        let duration = now.0.saturating_duration_since(log.since?);
+        log.total = log.total.saturating_add(duration);
+        log.longest = log.longest.max(duration);
         let last = log.list.back_mut()?;
         last.until = Some(now.1);
-        last.lasted = lasted;
+        last.duration = duration;
         last.attempts = attempts;
         Some(last.clone())
     }
@@ -238,7 +238,7 @@ impl FeedMetrics {
         let last = log.list.back_mut().filter(|last| last.until.is_some())?;
         last.until = None;
         let gap = last.clone();
-        log.total = log.total.saturating_sub(gap.lasted);
+        log.total = log.total.saturating_sub(gap.duration);
         log.is_open = true;
         Some(gap)
     }
@@ -272,7 +272,7 @@ mod tests {
             from: UnixMs(from_ms),
             until: None,
             data_at: None,
-            lasted: Duration::ZERO,
+            duration: Duration::ZERO,
             attempts: 0,
             cause: String::new(),
         }
@@ -320,11 +320,11 @@ mod tests {
             metrics.downtime(at(2).0),
             Downtime { gaps: 1, total: 2 * SECOND, longest: 2 * SECOND, is_open: true }
         );
-        assert_eq!(metrics.close_gap(1, at(3)).unwrap().lasted, 3 * SECOND);
+        assert_eq!(metrics.close_gap(1, at(3)).unwrap().duration, 3 * SECOND);
         assert_eq!(metrics.reopen_gap().unwrap().attempts, 1);
         assert_eq!(metrics.reopen_gap(), None, "it is open already");
         assert_eq!(metrics.downtime(at(6).0).total, 6 * SECOND);
-        assert_eq!(metrics.close_gap(2, at(7)).unwrap().lasted, 7 * SECOND);
+        assert_eq!(metrics.close_gap(2, at(7)).unwrap().duration, 7 * SECOND);
         metrics.open_gap(gap(10_000), at(10).0);
         metrics.close_gap(1, at(11));
         assert_eq!(

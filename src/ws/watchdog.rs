@@ -77,12 +77,12 @@ pub enum WatchdogAction {
     Nothing,
     /// Send a ping to the server.
     Ping,
-    /// The socket is dead: no frame for this long.
-    Dead(Duration),
+    /// Close the dead socket: no frame for this long.
+    Abort(Duration),
     /// Subscribe again on this connection: no data for this long.
     Resubscribe(Duration),
     /// Reconnect: no data for this long.
-    Idle(Duration),
+    Reconnect(Duration),
 }
 
 /// The timers of one connection.
@@ -138,7 +138,7 @@ impl Watchdog {
         self.data_since
     }
 
-    /// Checks the timers. `Dead` is returned by every further check, the other actions once per
+    /// Checks the timers. `Abort` is returned by every further check, the other actions once per
     /// silence.
     pub fn check(
         &mut self,
@@ -149,7 +149,7 @@ impl Watchdog {
         let was_suspended = self.suspend.check(now, steady);
         match self.pinged_at {
             Some(pinged_at) if now.saturating_duration_since(pinged_at) >= self.pong_timeout => {
-                return WatchdogAction::Dead(now.saturating_duration_since(self.last_frame));
+                return WatchdogAction::Abort(now.saturating_duration_since(self.last_frame));
             }
             Some(_) => {}
             None if was_suspended || now >= later(self.last_frame, self.ping_interval) => {
@@ -158,7 +158,7 @@ impl Watchdog {
             }
             None => {}
         }
-        let Some((at, known)) = self.data_due(arrival_stats) else {
+        let Some((at, known)) = self.data_deadline(arrival_stats) else {
             return WatchdogAction::Nothing;
         };
         if now < at {
@@ -168,7 +168,7 @@ impl Watchdog {
         match (known, self.resubscribed) {
             (true, true) => {
                 arrival_stats.reset();
-                WatchdogAction::Idle(silent)
+                WatchdogAction::Reconnect(silent)
             }
             (true, false) => {
                 self.resubscribed = true;
@@ -188,11 +188,11 @@ impl Watchdog {
             Some(pinged_at) => later(pinged_at, self.pong_timeout),
             None => later(self.last_frame, self.ping_interval),
         };
-        self.data_due(arrival_stats).map_or(transport, |(data, _)| data.min(transport))
+        self.data_deadline(arrival_stats).map_or(transport, |(data, _)| data.min(transport))
     }
 
     /// Returns the data deadline, and `true` if it is based on the statistics.
-    fn data_due(&self, arrival_stats: &ArrivalStats) -> Option<(Instant, bool)> {
+    fn data_deadline(&self, arrival_stats: &ArrivalStats) -> Option<(Instant, bool)> {
         let idle = self.idle?;
         Some(match arrival_stats.threshold(idle) {
             Some(threshold) => {
@@ -257,9 +257,9 @@ mod tests {
                     match self.check() {
                         WatchdogAction::Nothing => break,
                         WatchdogAction::Ping => self.watchdog.on_frame(self.now),
-                        due => {
-                            seen.push(((self.now - self.start).as_secs(), due));
-                            self.reconnect_if(matches!(due, WatchdogAction::Idle(_)));
+                        action => {
+                            seen.push(((self.now - self.start).as_secs(), action));
+                            self.reconnect_if(matches!(action, WatchdogAction::Reconnect(_)));
                         }
                     }
                 }
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(fixture.check(), WatchdogAction::Ping);
         assert_eq!(fixture.check(), WatchdogAction::Nothing);
         fixture.now += 4 * SECOND;
-        assert_eq!(fixture.check(), WatchdogAction::Dead(9 * SECOND));
+        assert_eq!(fixture.check(), WatchdogAction::Abort(9 * SECOND));
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
             fixture.run_answering_pings(120),
             [
                 (115, WatchdogAction::Resubscribe(15 * SECOND)),
-                (130, WatchdogAction::Idle(30 * SECOND)),
+                (130, WatchdogAction::Reconnect(30 * SECOND)),
                 (190, WatchdogAction::Resubscribe(60 * SECOND))
             ]
         );
@@ -316,7 +316,10 @@ mod tests {
             fixture.on_data();
         }
         let seen = fixture.run_answering_pings(36_000);
-        let idle = seen.iter().filter(|(_, due)| matches!(due, WatchdogAction::Idle(_))).count();
+        let idle = seen
+            .iter()
+            .filter(|(_, action)| matches!(action, WatchdogAction::Reconnect(_)))
+            .count();
         assert_eq!(idle, 1, "{seen:?}");
         assert!(seen.len() < 20, "{seen:?}");
     }
@@ -326,7 +329,7 @@ mod tests {
         let mut fixture = Fixture::new();
         let seen = fixture.run_answering_pings(36_000);
         assert!(
-            seen.iter().all(|(_, due)| matches!(due, WatchdogAction::Resubscribe(_))),
+            seen.iter().all(|(_, action)| matches!(action, WatchdogAction::Resubscribe(_))),
             "{seen:?}"
         );
         assert!(seen.len() < 20, "{seen:?}");

@@ -32,9 +32,9 @@ struct PeriodTotals {
 }
 
 impl PeriodTotals {
-    fn since(book: &LedgerState, begin: UnixMs) -> Self {
+    fn since(state: &LedgerState, begin: UnixMs) -> Self {
         let mut totals = Self::default();
-        for intent in book.intents().iter().filter(|intent| begin <= intent.reserved_at) {
+        for intent in state.intents().iter().filter(|intent| begin <= intent.reserved_at) {
             let increment = |count: &mut u32| *count = count.saturating_add(1);
             match intent.state {
                 OrderState::Bought | OrderState::Completed | OrderState::Returning => {
@@ -88,17 +88,17 @@ impl LedgerTable {
         // The first of January 1970 was a Thursday.
         let monday = day.saturating_sub(day.saturating_add(3).rem_euclid(7));
         let begin = |day: i64| UnixMs(day.saturating_mul(DAY_MS));
-        let book = reader.book();
-        let mut entries: Vec<_> = book
+        let state = reader.state();
+        let mut entries: Vec<_> = state
             .entries()
             .filter(|(_key, used)| used.quantity > 0)
             .map(|(key, used)| (key.label().to_owned(), used.quantity, used.total))
             .collect();
         entries.sort();
         let (today, week) =
-            (PeriodTotals::since(book, begin(day)), PeriodTotals::since(book, begin(monday)));
-        let all_time = PeriodTotals::since(book, UnixMs(i64::MIN));
-        let status = LedgerStatus::from_snapshot(&reader.book_mut().snapshot(now), "", None);
+            (PeriodTotals::since(state, begin(day)), PeriodTotals::since(state, begin(monday)));
+        let all_time = PeriodTotals::since(state, UnixMs(i64::MIN));
+        let status = LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), "", None);
         Self { today, week, all_time, status, entries }
     }
 

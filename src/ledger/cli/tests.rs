@@ -235,7 +235,7 @@ fn a_running_bot_applies_the_commands_itself() {
     assert!(matches!(second, ControlError::AlreadyRunning), "{second}");
     drop(server);
     let ledger = bot.join().unwrap();
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state.as_str(), "bought");
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state.as_str(), "bought");
     wait_until(|| ledger.is_durable());
     let reply = control::send_request(
         &ControlAddress::new(folder.path(), None, Instance::Live),

@@ -319,7 +319,7 @@ impl AdversaryMarket {
             AdversaryStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
-                self.ledger.book.set_budget(self.budget.clone(), 1);
+                self.ledger.state.set_budget(self.budget.clone(), 1);
             }
             AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
             AdversaryStep::Wait { seconds } => {
@@ -415,13 +415,13 @@ impl AdversaryMarket {
 
     /// Replays the events, which must give the same state, and makes orders in flight unknown.
     fn restart(&mut self) {
-        let mut book = LedgerState::new(self.budget.clone(), true);
-        book.set_entries(&whitelist());
+        let mut state = LedgerState::new(self.budget.clone(), true);
+        state.set_entries(&whitelist());
         for (at, event) in &self.ledger.events_for_tests {
-            book.apply(*at, event).unwrap();
+            state.apply(*at, event).unwrap();
         }
-        assert_eq!(book.intents, self.ledger.book.intents, "replay");
-        self.ledger.book = book;
+        assert_eq!(state.intents, self.ledger.state.intents, "replay");
+        self.ledger.state = state;
         let started = LedgerEvent::Started { boot: BootId::default() };
         let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {
@@ -483,11 +483,11 @@ impl AdversaryMarket {
         }
         let costly = self.orders.iter().filter(|order| order.costs());
         let books = costly.fold(Amount::ZERO, |sum, order| sum.saturating_add(order.price));
-        let counted = self.ledger.book.intents.iter().filter(|intent| intent.state.counts());
+        let counted = self.ledger.state.intents.iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
-        if self.ledger.book.halts.is_empty() {
-            let intents = &self.ledger.book.intents;
-            let account = &self.ledger.book.account;
+        if self.ledger.state.halts.is_empty() {
+            let intents = &self.ledger.state.intents;
+            let account = &self.ledger.state.account;
             assert_eq!(counted, books, "exposure: {intents:#?} {account:#?} {:#?}", self.orders);
         }
         assert!(books <= counted, "the ledger counts less than the market");
@@ -533,9 +533,9 @@ proptest! {
         let mut market = AdversaryMarket::new();
         for step in &steps {
             market.step(step);
-            market.ledger.book.check().unwrap();
+            market.ledger.state.check().unwrap();
         }
         market.turn_honest();
-        market.ledger.book.check().unwrap();
+        market.ledger.state.check().unwrap();
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
 }
 
 pub(super) fn state(ledger: &Ledger, n: u32) -> OrderState {
-    ledger.book().intent(&id(n)).unwrap().state
+    ledger.state().intent(&id(n)).unwrap().state
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn warming_the_caches_changes_nothing_in_memory_or_on_disk() {
     let mut ledger =
         Ledger::open(&place(folder.path(), "boot"), limits(), &entries(), after(1)).unwrap();
     assert_eq!(ledger.snapshot(after(1)), Snapshot { reconciled: false, ..before });
-    assert_eq!(ledger.book().intents().len(), 1);
+    assert_eq!(ledger.state().intents().len(), 1);
 }
 
 pub(super) fn place_order_when_ready(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Effects {
@@ -191,7 +191,7 @@ fn power_loss_counts_the_whole_durable_limit_and_old_listings_are_never_ordered(
         Ledger::open(&place(image.path(), "another"), limits(), &entries(), after(1)).unwrap();
     again.bind("account-1").unwrap();
     let snapshot = again.snapshot(after(1));
-    let known = again.book().intents().len();
+    let known = again.state().intents().len();
     assert!(known == 1 || snapshot.loss.coins >= coins(10), "{snapshot:?}");
     assert!(coins(10) <= snapshot.spent && snapshot.spent <= coins(200));
     let reading = AccountReading { trades: &[], complete: true, started: after(1) };
@@ -405,7 +405,7 @@ fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
             RiskRejection::Unwritable
         );
         assert!(ledger.failure().is_some());
-        assert_eq!(ledger.book().intent(&id(2)), None, "an order without a record does not count");
+        assert_eq!(ledger.state().intent(&id(2)), None, "an order without a record does not count");
         let _effects = ledger.settle(first.id(), &BOUGHT, T0).unwrap();
         disk.set(NO_FAULT);
         let _approved = reserve(&mut ledger, order_request(2, 10), T0);
@@ -526,13 +526,13 @@ fn a_ledger_can_be_read_and_verified_beside_its_writer_and_after_a_crash() {
     let image = crash_image(folder.path());
     for folder in [folder.path(), image.path()] {
         let reader = LedgerReader::open(folder).unwrap();
-        assert_eq!(reader.book().intents(), ledger.book().intents());
+        assert_eq!(reader.state().intents(), ledger.state().intents());
         assert_eq!(reader.owner().0, Some("market.example"));
         reader.verify().unwrap();
     }
     wait_until(|| ledger.is_durable());
     let reader = LedgerReader::open(folder.path()).unwrap();
-    let intent = reader.book().intents()[0];
+    let intent = reader.state().intents()[0];
     assert_eq!(reader.label(&intent), "first");
     let details = reader.details(intent.sequence).unwrap();
     assert_eq!((details.sent_at, details.answered_at), (Some(T0), Some(T0)));
@@ -614,7 +614,7 @@ fn a_ledger_of_0_1_0_opens_verifies_and_accepts_orders() {
         let folder = files_of_0_1_0(how);
         let reader = LedgerReader::open(folder.path()).unwrap();
         reader.verify().unwrap();
-        let (before, spent) = (reader.book().intents().len(), counted(reader.book()));
+        let (before, spent) = (reader.state().intents().len(), counted(reader.state()));
         drop(reader);
         assert!(before > 20, "{how}: {before} orders");
 
@@ -624,11 +624,11 @@ fn a_ledger_of_0_1_0_opens_verifies_and_accepts_orders() {
         let limits = Budget { total: coins(1_000), ..limits() };
         let mut ledger = Ledger::open(&place, limits, &entries(), now).unwrap();
         ledger.bind("VXNlcjo0MjQyNDI").unwrap();
-        assert_eq!(ledger.book().loss().count, 0, "{how}");
-        ledger.book().check().unwrap();
-        assert_eq!(counted(ledger.book()), spent, "{how}");
+        assert_eq!(ledger.state().loss().count, 0, "{how}");
+        ledger.state().check().unwrap();
+        assert_eq!(counted(ledger.state()), spent, "{how}");
         let is_unknown = |intent: &&Intent| intent.state == OrderState::Unknown;
-        let unknown = ledger.book().intents().iter().filter(is_unknown).count();
+        let unknown = ledger.state().intents().iter().filter(is_unknown).count();
         assert!(unknown > 0, "{how}");
         let reading = AccountReading { trades: &[], complete: true, started: now };
         let _effects = ledger.reconcile(&reading, Some(coins(500)), now);
@@ -639,14 +639,14 @@ fn a_ledger_of_0_1_0_opens_verifies_and_accepts_orders() {
         drop(ledger);
         let reader = LedgerReader::open(folder.path()).unwrap();
         reader.verify().unwrap();
-        assert_eq!(reader.book().intents().len(), before + 1, "{how}");
+        assert_eq!(reader.state().intents().len(), before + 1, "{how}");
     }
 }
 
 const BOOT_OF_0_1_0: &str = "574327c4-0244-45b4-b994-6378a7c9b802";
 
-fn counted(book: &LedgerState) -> Amount {
-    let counting = book.intents().iter().filter(|intent| intent.state.counts());
+fn counted(state: &LedgerState) -> Amount {
+    let counting = state.intents().iter().filter(|intent| intent.state.counts());
     counting.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price))
 }
 

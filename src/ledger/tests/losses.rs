@@ -152,7 +152,7 @@ fn a_deleted_ledger_is_saved_to_a_copy_that_can_be_restored() {
     let reader = LedgerReader::open_or_copy(&data, Some(&state)).unwrap();
     reader.verify().unwrap();
     let states: Vec<OrderState> =
-        reader.book().intents().iter().map(|intent| intent.state).collect();
+        reader.state().intents().iter().map(|intent| intent.state).collect();
     assert_eq!(states, [OrderState::Bought, OrderState::Bought]);
     drop(reader);
 
@@ -363,13 +363,13 @@ fn an_intent_file_changed_between_two_runs_counts_as_a_loss() {
         let snapshot = again.snapshot(after(1));
         assert!(snapshot.loss.count > 0, "{snapshot:?}");
         assert!(snapshot.spent <= coins(200), "within the limits");
-        assert_eq!(again.book().intents().len(), 3, "no foreign record is taken over");
+        assert_eq!(again.state().intents().len(), 3, "no foreign record is taken over");
         drop(again);
         // The next start takes over nothing foreign either.
-        assert_eq!(open_after_kill(&image).book().intents().len(), 3);
+        assert_eq!(open_after_kill(&image).state().intents().len(), 3);
     }
     // The unchanged file loses nothing.
-    assert_eq!(open_after_kill(&crash_image(folder.path())).book().loss().count, 0);
+    assert_eq!(open_after_kill(&crash_image(folder.path())).state().loss().count, 0);
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn after_a_clean_shutdown_the_intent_file_is_not_needed() {
     let path = folder.path().join(INTENT_FILE);
     fs::write(&path, vec![0; fs::read(&path).unwrap().len()]).unwrap();
     let again = open(folder.path(), "boot", after(1));
-    assert_eq!((again.book().loss().count, state_of(&again, 1)), (0, OrderState::Bought));
+    assert_eq!((again.state().loss().count, state_of(&again, 1)), (0, OrderState::Bought));
 }
 
 #[cfg(unix)]
@@ -502,11 +502,11 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
     fs::remove_dir_all(&data).unwrap();
     copy_folder(&older, &data);
     let new = machine.bound(&data, Some(NewLedger::NotCounted)).unwrap();
-    assert_eq!(new.book().intents(), []);
+    assert_eq!(new.state().intents(), []);
     let kept = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
     let kept = kept.filter(|path| path.is_dir()).collect::<Vec<_>>();
     assert_eq!(kept.len(), 1, "{kept:?}");
-    assert_eq!(LedgerReader::open(&kept[0]).unwrap().book().intents().len(), 1);
+    assert_eq!(LedgerReader::open(&kept[0]).unwrap().state().intents().len(), 1);
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn a_new_ledger_counts_purchases_of_the_last_day_also_after_a_restart() {
         let mut ledger = machine.bound(&machine.data(), None).unwrap();
         let effects = ledger.reconcile(&reading, Some(coins(1_000)), after(12));
         assert_eq!(effects.halts, []);
-        let found: Vec<TradeId> = ledger.book().intents().iter().map(|one| one.id).collect();
+        let found: Vec<TradeId> = ledger.state().intents().iter().map(|one| one.id).collect();
         assert_eq!(found, counted.iter().map(|n| id(*n)).collect::<Vec<_>>(), "{new:?}");
         let spent = coins(10 * i64::try_from(counted.len()).unwrap());
         assert_eq!(ledger.snapshot(after(12)).spent, spent);

@@ -215,7 +215,7 @@ impl ModelMarket {
             ModelStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
-                self.ledger.book.set_budget(self.budget.clone(), 1);
+                self.ledger.state.set_budget(self.budget.clone(), 1);
             }
             ModelStep::Reconcile => self.reconcile(),
             ModelStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
@@ -332,17 +332,17 @@ impl ModelMarket {
 
     /// Replays the events, which must give the same state.
     fn replay(&mut self) {
-        let mut book = LedgerState::new(self.budget.clone(), true);
-        book.set_entries(&whitelist());
+        let mut state = LedgerState::new(self.budget.clone(), true);
+        state.set_entries(&whitelist());
         std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
         for (at, event) in &self.events {
-            book.apply(*at, event).unwrap();
+            state.apply(*at, event).unwrap();
         }
         std::mem::swap(&mut self.events, &mut self.ledger.events_for_tests);
-        book.reconciled = self.ledger.book.reconciled;
-        assert_eq!(book.intents, self.ledger.book.intents, "replay");
-        assert_eq!(book.snapshot(self.now), self.ledger.book.snapshot(self.now));
-        self.ledger.book = book;
+        state.reconciled = self.ledger.state.reconciled;
+        assert_eq!(state.intents, self.ledger.state.intents, "replay");
+        assert_eq!(state.snapshot(self.now), self.ledger.state.snapshot(self.now));
+        self.ledger.state = state;
         let _effects = self
             .ledger
             .record_infallible(self.now, LedgerEvent::Started { boot: event::BootId::default() });
@@ -407,7 +407,7 @@ proptest! {
         let mut market = ModelMarket::new(None);
         for step in &steps {
             market.step(step);
-            market.ledger.book.check().unwrap();
+            market.ledger.state.check().unwrap();
         }
     }
 }
@@ -423,7 +423,7 @@ proptest! {
         let mut market = ModelMarket::new(Some(tempfile::tempdir().unwrap()));
         for step in &steps {
             market.step(step);
-            market.ledger.book.check().unwrap();
+            market.ledger.state.check().unwrap();
         }
     }
 }

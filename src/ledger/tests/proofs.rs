@@ -112,7 +112,7 @@ fn an_unconfirmed_rejection_counts_as_spent_and_is_not_in_flight() {
     assert_rejected(&mut ledger, order_request(2, 1), after(86_400), rejection);
     let _effects = ledger.settle(&id(1), &TAKEN, after(1)).unwrap();
     let _approved = ledger.reserve(order_request(2, 10), after(1)).unwrap();
-    ledger.book().check().unwrap();
+    ledger.state().check().unwrap();
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn an_unconfirmed_rejection_becomes_bought_if_the_next_response_is_bought() {
     let _effects =
         place_order(&mut ledger, order_request(1, 10), &unconfirmed(RejectReason::Taken), T0);
     let _effects = ledger.settle(&id(1), &BOUGHT, T0).unwrap();
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Bought);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Bought);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_lower_price_in_the_list_counts_once_a_later_balance_confirms_it() {
         assert_eq!(ledger.snapshot(after(100)).spent, coins(10), "not on the list alone");
         let _effects = ledger.reconcile(&reading(&lists_8, 160), Some(coins(balance)), after(160));
         assert_eq!(ledger.snapshot(after(160)).spent, coins(spent), "balance {balance}");
-        ledger.book().check().unwrap();
+        ledger.state().check().unwrap();
     }
 }
 
@@ -294,7 +294,7 @@ fn the_feed_advances_an_order_and_frees_no_exposure() {
         assert_eq!(ledger.snapshot(T0).spent, coins(10), "{status}");
         let delivered = matches!(status, TradeStatus::Completed | TradeStatus::CompletedProtected);
         let state = if delivered { OrderState::Completed } else { OrderState::Bought };
-        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, state, "{status}");
+        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state, "{status}");
     }
 }
 
@@ -303,11 +303,11 @@ fn the_feed_proves_nothing_about_an_order_that_was_not_bought() {
     for (n, outcome) in (1..).zip([TAKEN, UNKNOWN]) {
         let mut ledger = ledger(budget());
         let _effects = place_order(&mut ledger, order_request(n, 10), &outcome, T0);
-        let before = ledger.book().intents().to_vec();
+        let before = ledger.state().intents().to_vec();
         for status in [TradeStatus::Joined, TradeStatus::Completed, TradeStatus::Cancelled] {
             assert!(!ledger.observe(&id(n), status, after(1)));
         }
-        assert_eq!(ledger.book().intents(), before);
+        assert_eq!(ledger.state().intents(), before);
     }
 }
 
@@ -331,9 +331,9 @@ fn a_cancelled_order_counts_until_a_later_balance_shows_its_coins() {
         let snapshot = ledger.snapshot(after(second));
         assert_eq!(snapshot.spent, coins(spent), "at {second} s with {balance}");
         assert_eq!(snapshot.returning, u32::from(spent == 20));
-        ledger.book().check().unwrap();
+        ledger.state().check().unwrap();
     }
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Returned);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Returned);
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn returning_orders_are_released_oldest_first_as_far_as_the_coins_cover_them_in_
         let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
         assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
     }
-    let states = [1, 2].map(|n| ledger.book().intent(&id(n)).unwrap().state);
+    let states = [1, 2].map(|n| ledger.state().intent(&id(n)).unwrap().state);
     assert_eq!(states, [OrderState::Returned; 2]);
 }
 
@@ -391,10 +391,10 @@ fn the_operator_can_declare_the_coins_of_a_cancelled_order_returned() {
         "not returning yet"
     );
     let _effects = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(70));
-    assert_eq!(ledger.book().returning_since(after(70)).count(), 1);
+    assert_eq!(ledger.state().returning_since(after(70)).count(), 1);
     let _effects = ledger.resolve(&id(1), Evidence::Returned, operator(), after(71)).unwrap();
     assert_eq!(ledger.snapshot(after(71)).spent, coins(10));
-    ledger.book().check().unwrap();
+    ledger.state().check().unwrap();
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn a_listed_order_of_unknown_status_is_present_and_stays_unknown() {
             let effects = ledger.reconcile(&reading(&listed, second), Some(balance), after(second));
             assert_eq!(effects.halts, [], "charged {charged}");
         }
-        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     }
 }
 
@@ -458,7 +458,7 @@ fn an_understated_price_that_is_corrected_later_is_not_a_refund() {
     for second in [80, 150] {
         let _effects =
             ledger.reconcile(&reading(&cancelled, second), Some(coins(90)), after(second));
-        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Returning);
+        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Returning);
         assert_eq!(ledger.snapshot(after(second)).spent, coins(10));
     }
     let _effects = ledger.reconcile(&reading(&cancelled, 220), Some(coins(100)), after(220));
@@ -489,7 +489,7 @@ fn coins_of_a_cancelled_order_do_not_hide_the_charge_of_an_unknown_one() {
     for second in [140, 150] {
         let read = reading(&joined, second);
         let _effects = ledger.reconcile(&read, Some(coins(80)), after(second));
-        assert_eq!(ledger.book().intent(&id(3)).unwrap().state, OrderState::Unknown, "{second}");
+        assert_eq!(ledger.state().intent(&id(3)).unwrap().state, OrderState::Unknown, "{second}");
     }
     let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
     for second in [201, 261, 321] {
@@ -505,7 +505,7 @@ fn a_late_response_to_an_order_that_counted_as_not_bought_counts_it_again_and_ha
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let _effects = ledger.reconcile(&reading(&[], 100), Some(coins(100)), after(100));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::NotBought);
     let effects = ledger.settle(&id(1), &BOUGHT, after(101)).unwrap();
     assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(after(101)).spent, coins(10));
@@ -533,7 +533,7 @@ fn an_unknown_order_found_in_the_list_is_bought() {
     let trades = [own_trade(1, TradeStatus::Joined)];
     let effects = ledger.reconcile(&reading(&trades, 2), Some(coins(90)), after(2));
     assert_eq!(effects.halts, []);
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Bought);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Bought);
     assert_eq!(ledger.snapshot(T0).available_min, Some(coins(90)));
 }
 
@@ -547,7 +547,7 @@ fn an_absent_unknown_order_is_not_bought_once_the_window_has_passed_and_no_coins
         let read = reading(&[], second);
         let effects = ledger.reconcile(&read, Some(coins(100)), after(second));
         assert_eq!(effects.halts, []);
-        assert_eq!(ledger.book().intent(&id(1)).unwrap().state, state);
+        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state);
     }
 }
 
@@ -556,10 +556,10 @@ fn absence_from_an_incomplete_list_or_without_a_balance_proves_nothing() {
     let mut ledger = ledger(budget());
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, T0);
     let _effects = ledger.reconcile(&reading(&[], 1_000), None, after(1_000));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     let partial = AccountReading { complete: false, ..reading(&[], 2_000) };
     let _effects = ledger.reconcile(&partial, Some(coins(100)), after(2_000));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
 }
 
 #[test]
@@ -569,10 +569,10 @@ fn a_balance_from_before_the_window_has_passed_proves_nothing() {
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let _effects = ledger.set_balance(coins(100), after(60), after(60));
     let _effects = ledger.reconcile(&reading(&[], 100), None, after(100));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     let _effects = ledger.set_balance(coins(100), after(61), after(101));
     let _effects = ledger.reconcile(&reading(&[], 102), None, after(102));
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::NotBought);
 }
 
 #[test]
@@ -585,7 +585,7 @@ fn an_absent_order_whose_coins_are_missing_halts_and_stays_unknown() {
         effects.halts[0].reason,
         HaltReason::Disagreement { missing: coins(10), listed: None }
     );
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
 }
 
 #[test]
@@ -612,8 +612,8 @@ fn missing_coins_halt() {
 fn a_restart_makes_orders_in_flight_unknown() {
     let mut ledger = ledger(Budget { max_in_flight: 1, ..budget() });
     let _in_flight = ledger.reserve(order_request(1, 10), T0).unwrap();
-    ledger.book.apply(after(1), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::Unknown);
+    ledger.state.apply(after(1), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(order_request(2, 1), after(1)).unwrap();
 }
@@ -624,7 +624,7 @@ fn possible_crash_losses_count_against_every_limit_and_old_listings_are_never_or
     let mut ledger = ledger(limits);
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: after(10) };
-    ledger.book.apply(after(10), &lost).unwrap();
+    ledger.state.apply(after(10), &lost).unwrap();
 
     let old = OrderRequest { created_at: Some(after(10)), ..order_request(1, 1) };
     assert_rejected(
@@ -664,7 +664,7 @@ fn possible_crash_losses_count_against_every_limit_and_old_listings_are_never_or
         assert_eq!(found.halts, []);
     }
     assert_eq!(ledger.snapshot(after(222)).spent, coins(40));
-    ledger.book().check().unwrap();
+    ledger.state().check().unwrap();
 }
 
 #[test]
@@ -673,14 +673,14 @@ fn a_purchase_hidden_by_power_loss_explains_the_coins_missing_for_an_absent_orde
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(90) };
-    ledger.book.apply(after(90), &lost).unwrap();
+    ledger.state.apply(after(90), &lost).unwrap();
     let hidden = [OwnTrade { price: Some(coins(30)), ..own_trade(77, TradeStatus::Joined) }];
     for second in [100, 200, 261, 322] {
         let read = reading(&hidden, second);
         let effects = ledger.reconcile(&read, Some(coins(70)), after(second));
         assert_eq!(effects.halts, [], "after {second} s");
     }
-    assert_eq!(ledger.book().intent(&id(1)).unwrap().state, OrderState::NotBought);
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::NotBought);
     assert_eq!(ledger.snapshot(after(322)).spent, coins(30));
 }
 

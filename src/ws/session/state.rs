@@ -210,8 +210,8 @@ impl<L: FeedProtocol> SessionState<L> {
         match self.watchdog.check(arrival_stats, now, clock::now()) {
             WatchdogAction::Nothing => {}
             WatchdogAction::Ping => self.send_ping()?,
-            WatchdogAction::Dead(silent) => return Err(FeedError::Silent(silent)),
-            WatchdogAction::Idle(silent) => return Err(FeedError::Idle(silent)),
+            WatchdogAction::Abort(silent) => return Err(FeedError::Silent(silent)),
+            WatchdogAction::Reconnect(silent) => return Err(FeedError::Idle(silent)),
             WatchdogAction::Resubscribe(silent) => {
                 for message in self.subscriptions.resubscribe(now) {
                     self.outbox.push_text(message)?;

@@ -61,10 +61,10 @@ async fn an_ended_and_renewed_subscription_is_a_gap() {
         assert_eq!(gaps[0].attempts, 0, "nothing was dialed");
         assert!(gaps[0].cause.contains(cause), "{gaps:?}");
         // The subscription is renewed after `initial_delay`.
-        assert!(gaps[0].lasted >= Duration::from_millis(250), "{gaps:?}");
+        assert!(gaps[0].duration >= Duration::from_millis(250), "{gaps:?}");
         let downtime = feed.metrics.downtime(std::time::Instant::now());
         assert_eq!((downtime.gaps, downtime.is_open), (1, false));
-        assert_eq!((downtime.total, downtime.longest), (gaps[0].lasted, gaps[0].lasted));
+        assert_eq!((downtime.total, downtime.longest), (gaps[0].duration, gaps[0].duration));
         assert_eq!(feed.metrics.reconnects.load(Relaxed), 0);
         log.assert_contains("Resubscribed after 0.");
     }
@@ -156,7 +156,7 @@ async fn a_connection_without_listings_does_not_end_a_gap() {
     let gaps = gaps(&feed, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 3), "{gaps:?}");
     // The delays are 0.25 s, 0.25 s and 0.5 s.
-    assert!(gaps[0].lasted >= Duration::from_millis(1_000), "{gaps:?}");
+    assert!(gaps[0].duration >= Duration::from_millis(1_000), "{gaps:?}");
     let lines = log.lines();
     let logged: Vec<&String> =
         lines.iter().filter(|line| line.starts_with("Feed back after ")).collect();

@@ -129,7 +129,7 @@ async fn a_silent_socket_is_detected_within_ten_seconds() {
     assert_eq!(dialer.dials(), 2);
     let gaps = feed.metrics.gap_list();
     assert!(gaps[0].cause.contains("silent for 9s"), "{gaps:?}");
-    assert!(gaps[0].lasted >= Duration::from_secs(9), "counted from the last proof of life");
+    assert!(gaps[0].duration >= Duration::from_secs(9), "counted from the last proof of life");
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn a_connection_without_data_is_resubscribed_and_then_replaced() {
     let gaps = feed.metrics.gap_list();
     assert_eq!(gaps.len(), 1);
     // The server answered all pings. The last listing came 30 s before the disconnect.
-    assert!(gaps[0].lasted >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
+    assert!(gaps[0].duration >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
     log.assert_contains(", resubscribing");
     log.assert_contains("Feed lost: no data for 30");
 }
@@ -448,7 +448,7 @@ async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
     let (_, ids) = run_with_market(&feed, &market, events).await;
     let lost = market.listed.load(Relaxed) - ids.len();
     let gaps = feed.metrics.gap_list();
-    (lost, feed.metrics.gaps.load(Relaxed), gaps.iter().map(|gap| gap.lasted).sum())
+    (lost, feed.metrics.gaps.load(Relaxed), gaps.iter().map(|gap| gap.duration).sum())
 }
 
 #[tokio::test(start_paused = true)]

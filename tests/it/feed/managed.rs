@@ -91,7 +91,7 @@ async fn subscriptions_are_replayed_once_after_a_reconnect() {
     };
     assert_eq!((attempt, wait), (1, Duration::from_millis(250)));
     let Some(HandleEvent::Reconnected { gap }) = next(&handle).await else { panic!("no gap") };
-    assert!(gap.lasted >= Duration::from_millis(250) && gap.attempts == 1, "{gap:?}");
+    assert!(gap.duration >= Duration::from_millis(250) && gap.attempts == 1, "{gap:?}");
     assert_eq!(message(&handle).await, r#"{"1":"b"}"#);
     assert_eq!(handle.total_reconnects(), 1);
     let gaps = handle.connection_gaps();

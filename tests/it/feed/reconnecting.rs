@@ -78,7 +78,7 @@ async fn a_productive_session_resets_the_backoff() {
     assert_eq!(feed.metrics.reconnects.load(Relaxed), 1);
     let gaps = feed.metrics.gap_list();
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1));
-    assert!(gaps[0].until.is_some() && gaps[0].lasted >= Duration::from_millis(250));
+    assert!(gaps[0].until.is_some() && gaps[0].duration >= Duration::from_millis(250));
 }
 
 /// Runs a productive session and then one that is closed immediately, both with this close code

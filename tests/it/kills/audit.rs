@@ -205,7 +205,7 @@ pub(super) fn violations(
     reader: &LedgerReader,
     session_from: Duration,
 ) -> Vec<Violation> {
-    let ledger = reader.book();
+    let ledger = reader.state();
     let mut found = Vec::new();
     for (_, purchase) in books.purchases() {
         found.extend(exceeded(limits, &Moment::of(books, purchase.at)));
@@ -296,7 +296,7 @@ fn too_many(
 }
 
 fn details(id: &str, reader: &LedgerReader) -> Option<OrderDetails> {
-    let intent = reader.book().intent(&TradeId::new(id)?)?;
+    let intent = reader.state().intent(&TradeId::new(id)?)?;
     reader.details(intent.sequence).ok()
 }
 

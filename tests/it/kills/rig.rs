@@ -131,14 +131,14 @@ impl Rig {
     /// Calls `visit` with the state of each order in the ledger.
     pub(super) fn states(&self, visit: impl FnMut(OrderState)) {
         if let Ok(reader) = LedgerReader::open(&self.folder().join("data")) {
-            reader.book().intents().iter().map(|intent| intent.state).for_each(visit);
+            reader.state().intents().iter().map(|intent| intent.state).for_each(visit);
         }
     }
 
     /// Resumes a running bot if it is halted.
     pub(super) fn resume_if_halted(&self) {
         let Ok(mut reader) = LedgerReader::open(&self.folder().join("data")) else { return };
-        if !reader.book_mut().snapshot(clock::now()).halts.is_empty() {
+        if !reader.state_mut().snapshot(clock::now()).halts.is_empty() {
             let _maybe_nothing_to_resume = self.run(&["resume"]);
         }
     }
@@ -187,9 +187,9 @@ impl Rig {
             return Some(format!("the bot ended with {ended:?} after {:?}", began.elapsed()));
         }
         let mut reader = LedgerReader::open(&self.folder().join("data")).unwrap();
-        let halts = reader.book_mut().snapshot(clock::now()).halts;
+        let halts = reader.state_mut().snapshot(clock::now()).halts;
         let other = halts.iter().find(|halt| !matches!(halt.reason, HaltReason::Operator(_)));
-        let counted = reader.book().intents().iter().filter(|intent| intent.state.counts());
+        let counted = reader.state().intents().iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
         let spent = books.spent();
         if let Some(halt) = other {
@@ -199,7 +199,7 @@ impl Rig {
             ));
             return (counted < spent).then(|| format!("{counted} counted, {spent} spent"));
         }
-        let open = reader.book().intents().iter().filter(|intent| {
+        let open = reader.state().intents().iter().filter(|intent| {
             intent.state.is_in_flight()
                 || matches!(intent.state, OrderState::Unknown | OrderState::Returning)
         });

@@ -81,7 +81,7 @@ async fn a_higher_balance_is_pushed() {
         })
         .await;
     assert_agrees(&summary, &market);
-    assert!(summary.lasted < Duration::from_secs(15), "{:?}", summary.lasted);
+    assert!(summary.duration < Duration::from_secs(15), "{:?}", summary.duration);
 }
 
 fn balance(sniper: &Sniper) -> Option<Amount> {

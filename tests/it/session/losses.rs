@@ -113,7 +113,7 @@ impl Machine {
     fn halts(&self) -> Vec<HaltReason> {
         let state = self.top.path().join("state/sniper");
         let mut reader = LedgerReader::open_or_copy(&self.data(), Some(&state)).unwrap();
-        let halts = reader.book_mut().snapshot(UnixMs(i64::MAX)).halts;
+        let halts = reader.state_mut().snapshot(UnixMs(i64::MAX)).halts;
         halts.iter().map(|halt| halt.reason).collect()
     }
 }

@@ -157,7 +157,7 @@ impl TestBot {
             biased;
             gave_up = ws::run_with_reconnect(&feed, on_trade) => SessionEnd::GaveUp(gave_up),
             ended = session.run(&mut stop) => ended,
-            () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::Over(Duration::ZERO)),
+            () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
         };
         session.finish(ended).await
     }

@@ -127,16 +127,18 @@ fn duplicate_entries_are_reported() {
     let text = "[[whitelist]]\nname = \"a\"\nitem = \"x\"\nmax_price = 1\n\
                 [[whitelist]]\nname = \"a\"\nitem = \"y\"\nmax_price = 1\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 1\n\
-                [[whitelist]]\nitem = \"x\"\nmax_price = 1.0\n";
+                [[whitelist]]\nitem = \"x\"\nmax_price = 1.0\n\
+                [[whitelist]]\nname = \"a\"\nitem = \"z\"\nmax_price = 1\n";
     let (policy, problems) = parse(text);
     assert_eq!(problems, [""; 0]);
     let mut diagnostics = Diagnostics::default();
     crate::config::entries::check_distinct(&policy.entries.found, &mut diagnostics);
     let problems = messages(diagnostics);
-    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(
         problems[0].starts_with("5:1: duplicate name \"a\", also defined at f:1:1; "),
         "{problems:?}"
     );
     assert!(problems[1].starts_with("12:1: duplicate entry, also defined at f:9:1; "));
+    assert!(problems[2].starts_with("15:1: duplicate name \"a\", also defined at f:1:1; "));
 }
