@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use super::{
+    DECIMALS,
     account::{self, error_messages},
     array, number, object, string,
 };
@@ -246,7 +247,8 @@ impl ResponseBody {
                     is_ours = named.as_ref() == Some(id);
                 }
                 "totalValue" => {
-                    receipt.price = number(cursor)?.and_then(|text| Amount::parse(text).ok());
+                    receipt.price =
+                        number(cursor)?.and_then(|text| Amount::parse(text, DECIMALS).ok());
                 }
                 "updatedAt" => {
                     receipt.server_time = string(cursor)?.and_then(|text| UnixMs::parse(&text));
