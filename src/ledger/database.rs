@@ -18,15 +18,15 @@ use super::{
     entries::EntryKey,
     error::LedgerError,
     event::{EntrySlot, Sequence},
-    intent::ApprovedTotals,
+    intent::{ApprovedTotals, Intent},
     private::{self, PrivateFile},
-    record::{RECORD_BYTES, Record},
-    rows::{StagedRows, coins, integer},
-    schema::{MIGRATIONS, VERSION},
+    record::{LAYOUT, RECORD_BYTES, Record},
+    rows::{StagedRows, integer},
+    schema::{MIGRATIONS, THOUSANDTHS_SINCE, VERSION},
     state::LedgerState,
     timeline::Timeline,
 };
-use crate::{config::Budget, domain::time::UnixMs, secret};
+use crate::{config::Budget, domain::money::Amount, domain::time::UnixMs, secret};
 
 /// Maximum wait of a reader for a busy database.
 const READER_WAIT: Duration = Duration::from_secs(5);
@@ -90,6 +90,23 @@ impl WriteBatch {
     }
 }
 
+/// Row of an intent, as far as its events determine it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IntentRow {
+    pub(super) number: i64,
+    pub(super) listing: String,
+    pub(super) state: String,
+    pub(super) price: Amount,
+    pub(super) approved: Amount,
+}
+
+impl IntentRow {
+    pub(super) fn of(intent: &Intent, number: i64) -> Self {
+        let (listing, state) = (intent.id.to_string(), intent.state.to_string());
+        Self { number, listing, state, price: intent.price, approved: intent.approved }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
@@ -139,9 +156,20 @@ impl Database {
         if answer == "ok" { Ok(()) } else { Err(self.damaged(answer)) }
     }
 
+    fn version(&self) -> rusqlite::Result<u32> {
+        self.connection.pragma_query_value(None, "user_version", |row| row.get(0))
+    }
+
+    /// Returns the function that converts a stored amount. Commands that only read do not migrate a
+    /// database of an older version. Call it in the transaction that reads the amounts, because a
+    /// bot may migrate the database at any time.
+    fn amounts(&self) -> rusqlite::Result<fn(i64) -> Amount> {
+        let is_current = THOUSANDTHS_SINCE <= self.version()?;
+        Ok(if is_current { Amount::from_thousandths } else { Amount::from_cents })
+    }
+
     fn known_version(&self) -> Result<u32, LedgerError> {
-        let result = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
-        let found: u32 = result.map_err(db_error("read", &self.path))?;
+        let found = self.version().map_err(db_error("read", &self.path))?;
         if found > VERSION {
             return Err(LedgerError::TooNew { path: self.path.clone(), found, supported: VERSION });
         }
@@ -167,12 +195,13 @@ impl Database {
     /// Reads the state that the previous run left.
     pub(super) fn previous_run(&self) -> Result<PreviousRun, LedgerError> {
         let read = (|| {
+            let amount = self.amounts()?;
             let number = |key| self.meta::<i64>(key).map(Option::unwrap_or_default);
             let unsigned = |key| number(key).map(|value| u64::try_from(value).unwrap_or_default());
             Ok(PreviousRun {
                 applied: unsigned("applied")?,
                 durable_limit: ApprovedTotals {
-                    coins: coins(number("ceiling_coins")?),
+                    coins: amount(number("ceiling_coins")?),
                     count: unsigned("ceiling_count")?,
                 },
                 boot: self.meta("boot")?,
@@ -277,8 +306,7 @@ impl Database {
             .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; RECORD_BYTES]>(1)?)));
         for row in rows.map_err(failed())? {
             let (number, bytes) = row.map_err(failed())?;
-            let record = Record::decode(&bytes)
-                .ok_or_else(|| self.damaged(format!("event {number} cannot be decoded")))?;
+            let record = Record::decode(&bytes).ok_or_else(|| self.undecodable(number, &bytes))?;
             let (at, event) = timeline.convert(&record);
             let applied = state.apply(at, &event);
             applied.map_err(|source| self.contradiction(source))?;
@@ -304,11 +332,14 @@ impl Database {
     pub(super) fn last_limits(&self) -> Result<Option<Budget>, LedgerError> {
         let sql = "SELECT max_price, total, min_balance, max_buys_per_minute, per_hour, per_day, \
                    max_in_flight FROM limits JOIN meta ON number = value AND key = 'limits'";
+        let failed = || db_error("read", &self.path);
+        let transaction = self.connection.unchecked_transaction().map_err(failed())?;
+        let converted = self.amounts().map_err(failed())?;
         let read = self.connection.query_row(sql, [], |row| {
             let whole = |index| row.get::<_, Option<i64>>(index).map(Option::unwrap_or_default);
-            let amount = |index| whole(index).map(coins);
+            let amount = |index| whole(index).map(converted);
             let count = |index| whole(index).map(|value| u32::try_from(value).unwrap_or_default());
-            let optional = |index| row.get::<_, Option<i64>>(index).map(|cents| cents.map(coins));
+            let optional = |index| row.get::<_, Option<i64>>(index).map(|it| it.map(converted));
             Ok(Budget {
                 max_price: amount(0)?,
                 total: amount(1)?,
@@ -319,7 +350,32 @@ impl Database {
                 max_in_flight: count(6)?,
             })
         });
-        read.optional().map_err(db_error("read", &self.path))
+        let limits = read.optional().map_err(failed())?;
+        transaction.rollback().map_err(failed())?;
+        Ok(limits)
+    }
+
+    /// Reads the row of every intent.
+    pub(super) fn intent_rows(&self) -> Result<Vec<IntentRow>, LedgerError> {
+        let sql = "SELECT number, listing, state, price, approved FROM intents ORDER BY number";
+        let read = (|| {
+            let transaction = self.connection.unchecked_transaction()?;
+            let amount = self.amounts()?;
+            let mut statement = self.connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(IntentRow {
+                    number: row.get(0)?,
+                    listing: row.get(1)?,
+                    state: row.get(2)?,
+                    price: amount(row.get(3)?),
+                    approved: amount(row.get(4)?),
+                })
+            })?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            transaction.rollback()?;
+            Ok(rows)
+        })();
+        read.map_err(|source| self.unreadable(source))
     }
 
     /// Returns the number of these limits; new limits are inserted.
@@ -409,6 +465,16 @@ impl Database {
         LedgerError::Database { action: "read", path: self.path.clone(), source }
     }
 
+    fn undecodable(&self, number: i64, bytes: &[u8; RECORD_BYTES]) -> LedgerError {
+        match Record::layout_of(bytes).filter(|layout| LAYOUT < *layout) {
+            Some(layout) => {
+                let (found, supported) = (layout.into(), LAYOUT.into());
+                LedgerError::TooNew { path: self.path.clone(), found, supported }
+            }
+            None => self.damaged(format!("event {number} cannot be decoded")),
+        }
+    }
+
     pub(super) fn damaged(&self, damage: String) -> LedgerError {
         LedgerError::Damaged { path: self.path.clone(), damage }
     }
@@ -432,7 +498,7 @@ fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<
     }
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     set_meta(transaction, "applied", &signed(batch.applied))?;
-    set_meta(transaction, "ceiling_coins", &batch.durable_limit.coins.cents())?;
+    set_meta(transaction, "ceiling_coins", &batch.durable_limit.coins.thousandths())?;
     set_meta(transaction, "ceiling_count", &signed(batch.durable_limit.count))?;
     set_meta(transaction, "clean", &i64::from(batch.clean))
 }
@@ -474,12 +540,12 @@ fn make_private(path: &Path) -> Result<(), LedgerError> {
 
 fn limit_columns(budget: &Budget) -> [Option<i64>; 7] {
     [
-        Some(budget.max_price.cents()),
-        Some(budget.total.cents()),
-        Some(budget.min_balance.cents()),
+        Some(budget.max_price.thousandths()),
+        Some(budget.total.thousandths()),
+        Some(budget.min_balance.thousandths()),
         Some(i64::from(budget.max_buys_per_minute)),
-        budget.per_hour.map(crate::domain::money::Amount::cents),
-        budget.per_day.map(crate::domain::money::Amount::cents),
+        budget.per_hour.map(Amount::thousandths),
+        budget.per_day.map(Amount::thousandths),
         Some(i64::from(budget.max_in_flight)),
     ]
 }

@@ -181,6 +181,7 @@ impl Ledger {
         database.replay(&mut state, &mut timeline)?;
         let (file_match, recovered) =
             read_intent_log(&intent_log, &previous).map_err(failed("read"))?;
+        recovered.check_layout(&path)?;
         let last = recovered.records.last().map_or(previous.applied, |record| record.position);
 
         // A missing intent file proves nothing, even within one boot.
@@ -247,7 +248,7 @@ fn read_intent_log(
 ) -> io::Result<(IntentFileMatch, Recovered)> {
     let file_match = IntentFileMatch::of(log, previous)?;
     let recovered = match file_match {
-        IntentFileMatch::Foreign => Recovered { records: Vec::new(), missing_record: None },
+        IntentFileMatch::Foreign => Recovered::default(),
         _ => log.recover(previous.applied)?,
     };
     Ok((file_match, recovered))

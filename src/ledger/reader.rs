@@ -14,7 +14,7 @@ use std::{
 use rusqlite::Row;
 
 use super::{
-    database::{Database, PreviousRun, with_suffix},
+    database::{Database, IntentRow, PreviousRun, with_suffix},
     error::LedgerError,
     event::{BootId, OrderState, Sequence},
     intent::Intent,
@@ -106,14 +106,13 @@ impl LedgerReader {
         let path = intents.to_owned();
         let recovered = match File::open(&path) {
             Ok(file) => WriteAheadLog::open_to_read(Arc::new(file)).recover(previous.applied),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Recovered { records: Vec::new(), missing_record: None })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recovered::default()),
             Err(error) => Err(error),
         };
         let action = "read";
         let recovered =
             recovered.map_err(|source| LedgerError::File { action, path: path.clone(), source })?;
+        recovered.check_layout(&path)?;
         if let Some(missing_record) = recovered.missing_record {
             // Power loss leaves gaps, which the next start resolves.
             tracing::warn!("record {missing_record} of {path:?} is missing");
@@ -195,26 +194,20 @@ impl LedgerReader {
     pub fn verify(&self) -> Result<(), LedgerError> {
         self.database.check()?;
         self.state.check().map_err(|source| self.database.contradiction(source))?;
-        let sql = "SELECT number, listing, state, price, approved FROM intents ORDER BY number";
-        let rows = self.database.connection().prepare(sql).and_then(|mut statement| {
-            let rows = statement.query_map([], row_of_intent)?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        });
-        let rows = rows.map_err(|source| self.database.unreadable(source))?;
+        let rows = self.database.intent_rows()?;
         let is_up_to_date = self.has_applied_everything()?;
         for row in &rows {
-            let intent =
-                u64::try_from(row.0).ok().and_then(|number| self.state.at(Sequence(number)));
-            let expected = intent.map(|intent| {
-                let (listing, state) = (intent.id.to_string(), intent.state.to_string());
-                (row.0, listing, state, intent.price.cents(), intent.approved.cents())
-            });
+            let number = u64::try_from(row.number).ok();
+            let intent = number.and_then(|number| self.state.at(Sequence(number)));
+            let expected = intent.map(|intent| IntentRow::of(intent, row.number));
             // While events wait in the intent file, a row may lag behind the state.
             let agrees = expected.is_some_and(|expected| {
-                expected == *row || (!is_up_to_date && expected.1 == row.1 && expected.4 == row.4)
+                let is_same_order =
+                    expected.listing == row.listing && expected.approved == row.approved;
+                expected == *row || (!is_up_to_date && is_same_order)
             });
             if !agrees {
-                let damage = format!("the row of intent {} differs from its events", row.0);
+                let damage = format!("the row of intent {} differs from its events", row.number);
                 return Err(self.database.damaged(damage));
             }
         }
@@ -234,12 +227,6 @@ impl LedgerReader {
         };
         Ok(summary(&state) == summary(&self.state))
     }
-}
-
-type IntentRow = (i64, String, String, i64, i64);
-
-fn row_of_intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
 fn details(row: &Row<'_>) -> rusqlite::Result<OrderDetails> {

@@ -5,19 +5,20 @@
 //! | bytes | content |
 //! |---|---|
 //! | 0–3 | CRC-32C of the rest |
-//! | 4 | version of this layout, 2 |
+//! | 4 | version of this layout, 3 |
 //! | 5, 6, 7 | kind of event; its code; length of the text |
 //! | 8–15 | position in the journal, from 1 |
 //! | 16–23 | time, in Unix milliseconds |
 //! | 24–27 | number of the intent |
 //! | 28–31, 126–127 | the machine's uptime in milliseconds, 48 bits; all ones: unknown |
-//! | 32–39, 40–47 | two amounts or moments |
+//! | 32–39, 40–47 | two amounts in thousandths, or moments |
 //! | 48–51, 52–55 | whitelist entry; limits |
 //! | 56–63 | one more number |
 //! | 64–125 | text: a listing's id, or an operator's name |
 //!
-//! Version 1 has no uptime: the number of the intent takes bytes 24 to 31, and the last two are
-//! zero. Both versions are read.
+//! Version 2 has amounts in hundredths. So has version 1, which has no uptime either: the number of
+//! the intent takes bytes 24 to 31, and the last two are zero. All versions are read, and a file may
+//! contain several.
 //!
 //! # Invariants
 //!
@@ -36,9 +37,13 @@ use crate::domain::time::UnixMs;
 /// Length of a record in bytes. Divides every page and sector size, so no record straddles two.
 pub const RECORD_BYTES: usize = 128;
 
-const VERSION: u8 = 2;
-/// Layout of 0.1.0, which is read and no longer written.
-const VERSION_1: u8 = 1;
+/// Layout that is written. A new one requires a new version of the database, so that an older
+/// program does not open the ledger.
+pub const LAYOUT: u8 = 3;
+/// Layout with amounts in hundredths.
+const LAYOUT_2: u8 = 2;
+/// Layout of 0.1.0.
+const LAYOUT_1: u8 = 1;
 /// Encodes an unknown uptime; the largest value of the field.
 const NO_UPTIME: u64 = (1 << 48) - 1;
 const TEXT_BYTES: usize = 62;
@@ -58,7 +63,7 @@ pub struct Record {
 /// Fields of a record that encode its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RecordFields {
-    version: u8,
+    layout: u8,
     kind: u8,
     code: u8,
     sequence: u64,
@@ -74,7 +79,7 @@ struct RecordFields {
 impl Default for RecordFields {
     fn default() -> Self {
         Self {
-            version: VERSION,
+            layout: LAYOUT,
             kind: 0,
             code: 0,
             sequence: 0,
@@ -93,7 +98,7 @@ impl Record {
     pub fn encode(&self) -> [u8; RECORD_BYTES] {
         let fields = codes::fields(&self.event);
         let mut bytes = [0; RECORD_BYTES];
-        put(&mut bytes, 4, &[VERSION, fields.kind, fields.code, fields.text_len]);
+        put(&mut bytes, 4, &[LAYOUT, fields.kind, fields.code, fields.text_len]);
         put(&mut bytes, 8, &self.position.to_le_bytes());
         put(&mut bytes, 16, &self.at.0.to_le_bytes());
         // A ledger contains at most a million intents.
@@ -113,16 +118,19 @@ impl Record {
         bytes
     }
 
+    /// Returns the layout of the bytes. Returns `None` if their checksum is wrong.
+    pub fn layout_of(bytes: &[u8; RECORD_BYTES]) -> Option<u8> {
+        let crc = u32::from_le_bytes(take(bytes, 0)?);
+        (crc == crc32c(bytes.get(4..)?)).then_some(bytes.get(4).copied()?)
+    }
+
     /// Decodes a record. Returns `None` if this program did not write the bytes.
     pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
-        let crc = u32::from_le_bytes(take(bytes, 0)?);
-        let [version, kind, code, text_len] = take(bytes, 4)?;
-        if crc != crc32c(bytes.get(4..)?) {
-            return None;
-        }
-        let (sequence, uptime) = match version {
-            VERSION_1 => (u64::from_le_bytes(take(bytes, 24)?), NO_UPTIME),
-            VERSION => {
+        let layout = Self::layout_of(bytes)?;
+        let [kind, code, text_len] = take(bytes, 5)?;
+        let (sequence, uptime) = match layout {
+            LAYOUT_1 => (u64::from_le_bytes(take(bytes, 24)?), NO_UPTIME),
+            LAYOUT_2 | LAYOUT => {
                 let ([a, b, c, d], [e, f]) = (take(bytes, 28)?, take(bytes, 126)?);
                 let uptime = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
                 (u64::from(u32::from_le_bytes(take(bytes, 24)?)), uptime)
@@ -130,7 +138,7 @@ impl Record {
             _ => return None,
         };
         let fields = RecordFields {
-            version,
+            layout,
             kind,
             code,
             text_len,
@@ -191,11 +199,11 @@ pub(super) mod tests {
     }
 
     fn coins() -> impl Strategy<Value = Amount> {
-        any::<i64>().prop_map(Amount::from_cents)
+        any::<i64>().prop_map(Amount::from_thousandths)
     }
 
     fn paid() -> impl Strategy<Value = Option<Amount>> {
-        prop::option::of((0..i64::MAX).prop_map(Amount::from_cents))
+        prop::option::of((0..i64::MAX).prop_map(Amount::from_thousandths))
     }
 
     fn id() -> impl Strategy<Value = TradeId> {
@@ -333,6 +341,62 @@ pub(super) mod tests {
     fn a_long_name_is_cut_at_a_character_boundary() {
         let name = Operator::new(&"ä".repeat(OPERATOR_BYTES_MAX));
         assert_eq!(name.as_str(), "ä".repeat(OPERATOR_BYTES_MAX / 2));
+    }
+
+    fn bytes_of(hex: &str) -> [u8; RECORD_BYTES] {
+        let mut bytes = [0; RECORD_BYTES];
+        for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap();
+        }
+        bytes
+    }
+
+    /// Bytes that a program with layout 2 wrote, without the zeros at their ends.
+    #[test]
+    fn amounts_of_layout_2_are_hundredths() {
+        let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
+        let (approved, paid) = (Amount::from_cents(1_250), Amount::from_cents(1_301));
+        let (entry, as_of) = (EntrySlot(3), UnixMs(1_795_000_000_123));
+        let text = "56484a685a4755364f5441774d4441774d4445";
+        for (hex, event) in [
+            (
+                format!(
+                    "776881db020100132900000000000000c85f56eea10100000700000015cd5b07\
+                     e20400000000000000000000000000000300000002000000{}{text}",
+                    "0".repeat(16)
+                ),
+                LedgerEvent::Reserved {
+                    sequence: Sequence(7),
+                    id,
+                    price: approved,
+                    entry,
+                    limits: 2,
+                },
+            ),
+            (
+                "06c388ab020c00002900000000000000c85f56eea10100000000000015cd5b07\
+                 51c30000000000007b5e56eea1010000"
+                    .to_owned(),
+                LedgerEvent::Balance { coins: Amount::from_cents(50_001), as_of },
+            ),
+            (
+                format!(
+                    "bb774a7c020805132900000000000000c85f56eea10100000000000015cd5b07\
+                     e2040000000000001505000000000000{}{text}",
+                    "0".repeat(32)
+                ),
+                LedgerEvent::Halted(HaltReason::Price { id, approved, paid }),
+            ),
+        ] {
+            let (at, uptime_ms) = (UnixMs(1_795_000_000_456), Some(123_456_789));
+            let record = Record { position: 41, at, uptime_ms, event };
+            let bytes = bytes_of(&hex);
+            assert_eq!(
+                (Record::layout_of(&bytes), Record::decode(&bytes)),
+                (Some(2), Some(record))
+            );
+            assert_eq!(Record::layout_of(&record.encode()), Some(LAYOUT));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     record::Record,
     state::LedgerState,
 };
-use crate::{domain::money::Amount, domain::time::UnixMs};
+use crate::domain::time::UnixMs;
 
 /// Event with the rows that it changes.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ fn write_intent(
     at: UnixMs,
 ) -> rusqlite::Result<()> {
     let number = integer(intent.sequence);
-    let (state, price) = (intent.state.as_str(), intent.price.cents());
+    let (state, price) = (intent.state.as_str(), intent.price.thousandths());
     let update = |sql: &str| transaction.prepare_cached(sql);
     match event {
         LedgerEvent::Reserved { .. } | LedgerEvent::Adopted { .. } => update(
@@ -100,7 +100,7 @@ fn write_intent(
             intent.id.as_str(),
             intent.entry.0,
             intent.limits,
-            intent.approved.cents(),
+            intent.approved.thousandths(),
             price,
             state,
             at.0
@@ -209,8 +209,4 @@ const fn kind(event: &LedgerEvent) -> &'static str {
         LedgerEvent::Lost { .. } => "lost",
         LedgerEvent::LossCleared { .. } => "loss_settled",
     }
-}
-
-pub(super) fn coins(cents: i64) -> Amount {
-    Amount::from_cents(cents)
 }

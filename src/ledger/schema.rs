@@ -1,7 +1,7 @@
 //! Database tables, as migrations. Each is applied once, in order, and never changed.
 
 /// A database's `user_version` is the number of migrations applied to it.
-pub(super) const MIGRATIONS: [&str; 1] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     // 1: initial schema.
     "
 CREATE TABLE meta (
@@ -61,7 +61,21 @@ CREATE TABLE halts (
     ended_by TEXT
 ) STRICT;
 ",
+    // 2: amounts in thousandths instead of hundredths. The records in `events` state their own
+    // layout and stay.
+    "
+UPDATE limits SET
+    max_price = max_price * 10,
+    total = total * 10,
+    min_balance = min_balance * 10,
+    per_hour = per_hour * 10,
+    per_day = per_day * 10;
+UPDATE intents SET approved = approved * 10, price = price * 10;
+UPDATE meta SET value = value * 10 WHERE key = 'ceiling_coins';
+",
 ];
 
 /// Format that this version writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+/// First format with amounts in thousandths.
+pub(super) const THOUSANDTHS_SINCE: u32 = 2;

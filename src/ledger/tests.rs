@@ -7,6 +7,7 @@ use crate::domain::outcome::{NotSent, RejectReason, Unknown};
 
 mod adversary;
 pub(super) mod disk;
+mod formats;
 mod losses;
 mod model;
 mod proofs;

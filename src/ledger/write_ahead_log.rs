@@ -13,10 +13,11 @@
 //! 3. [`WriteAheadLog::recover`] returns the records after a position without a gap, or reports the
 //!    first missing position.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use super::{
-    record::{RECORD_BYTES, Record},
+    error::LedgerError,
+    record::{LAYOUT, RECORD_BYTES, Record},
     storage::Storage,
 };
 
@@ -42,12 +43,24 @@ pub struct OpenedLog {
 }
 
 /// Records after a position.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Ordered by position.
     pub records: Vec<Record>,
     /// First missing position before an existing record.
     pub missing_record: Option<u64>,
+    /// Layout of a record that a newer version of this program wrote.
+    newer_layout: Option<u8>,
+}
+
+impl Recovered {
+    /// Returns an error if a newer version of this program wrote to the file: `records` is not
+    /// complete then.
+    pub(super) fn check_layout(&self, path: &Path) -> Result<(), LedgerError> {
+        let Some(found) = self.newer_layout else { return Ok(()) };
+        let (path, found, supported) = (path.to_owned(), found.into(), LAYOUT.into());
+        Err(LedgerError::TooNew { path, found, supported })
+    }
 }
 
 impl WriteAheadLog {
@@ -129,6 +142,7 @@ impl WriteAheadLog {
     /// An I/O error.
     pub fn recover(&self, after: u64) -> io::Result<Recovered> {
         let mut records = Vec::new();
+        let mut newer_layout = None;
         let mut chunk = [0; CHUNK_BYTES];
         let (mut at, end) = (0, SLOTS.saturating_mul(RECORD_LEN));
         while at < end {
@@ -136,10 +150,14 @@ impl WriteAheadLog {
             let (slots, _none) = chunk.as_chunks::<RECORD_BYTES>();
             for (index, bytes) in (0_u64..).zip(slots) {
                 let slot_offset = at.saturating_add(index.saturating_mul(RECORD_LEN));
-                let record = Record::decode(bytes).filter(|record| {
+                let record = Record::decode(bytes);
+                if record.is_none() {
+                    let layout = Record::layout_of(bytes).filter(|layout| LAYOUT < *layout);
+                    newer_layout = newer_layout.max(layout);
+                }
+                records.extend(record.filter(|record| {
                     after < record.position && offset_of(record.position) == slot_offset
-                });
-                records.extend(record);
+                }));
             }
             at = at.saturating_add(u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX));
         }
@@ -149,7 +167,7 @@ impl WriteAheadLog {
             let expected = expected.next()?;
             (record.position != expected).then_some(expected)
         });
-        Ok(Recovered { records, missing_record })
+        Ok(Recovered { records, missing_record, newer_layout })
     }
 }
 

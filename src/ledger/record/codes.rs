@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RecordFields, VERSION_1};
+use super::{LAYOUT_1, LAYOUT_2, RecordFields};
 use crate::{
     domain::money::Amount,
     domain::outcome::{NotSent, RejectReason, Unknown},
@@ -73,6 +73,19 @@ impl RecordFields {
         }
     }
 
+    /// Converts a stored amount. Layouts 1 and 2 have hundredths.
+    const fn amount(&self, stored: i64) -> Amount {
+        if self.layout <= LAYOUT_2 {
+            Amount::from_cents(stored)
+        } else {
+            Amount::from_thousandths(stored)
+        }
+    }
+
+    fn optional_amount(&self) -> Option<Amount> {
+        Some(self.first).filter(|stored| *stored != NO_AMOUNT).map(|stored| self.amount(stored))
+    }
+
     fn count(&self) -> Option<u32> {
         u32::try_from(self.number).ok()
     }
@@ -85,7 +98,7 @@ impl RecordFields {
 pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
     match *event {
         LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
-            let (first, entry) = (price.cents(), entry.0);
+            let (first, entry) = (price.thousandths(), entry.0);
             let fields =
                 RecordFields { first, entry, limits, ..RecordFields::of(1).about(sequence) };
             fields.with_text(id.as_str())
@@ -95,12 +108,12 @@ pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
             answer_fields(answer, RecordFields::of(3).about(sequence))
         }
         LedgerEvent::Proved { sequence, evidence, paid, by } => {
-            let (code, first) = (evidence_code(evidence), amount_cents(paid));
+            let (code, first) = (evidence_code(evidence), encoded(paid));
             RecordFields { code, first, ..RecordFields::of(4).about(sequence) }.by(by)
         }
         LedgerEvent::Adopted { sequence, id, price } => {
             let fields =
-                RecordFields { first: price.cents(), ..RecordFields::of(5).about(sequence) };
+                RecordFields { first: price.thousandths(), ..RecordFields::of(5).about(sequence) };
             fields.with_text(id.as_str())
         }
         LedgerEvent::Accepted { id } => RecordFields::of(6).with_text(id.as_str()),
@@ -110,23 +123,23 @@ pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
         LedgerEvent::Paused { until } => RecordFields { first: until.0, ..RecordFields::of(10) },
         LedgerEvent::NewBudget { by } => RecordFields::of(11).with_text(by.as_str()),
         LedgerEvent::Balance { coins, as_of } => {
-            RecordFields { first: coins.cents(), second: as_of.0, ..RecordFields::of(12) }
+            RecordFields { first: coins.thousandths(), second: as_of.0, ..RecordFields::of(12) }
         }
         LedgerEvent::Started { boot } => RecordFields { number: boot.0, ..RecordFields::of(13) },
         LedgerEvent::Lost { coins, count, barrier } => {
-            let (first, second, number) = (coins.cents(), barrier.0, u64::from(count));
+            let (first, second, number) = (coins.thousandths(), barrier.0, u64::from(count));
             RecordFields { first, second, number, ..RecordFields::of(14) }
         }
         LedgerEvent::LossCleared { by } => RecordFields::of(15).by(by),
         LedgerEvent::PriceConfirmed { sequence, price } => {
-            RecordFields { first: price.cents(), ..RecordFields::of(16).about(sequence) }
+            RecordFields { first: price.thousandths(), ..RecordFields::of(16).about(sequence) }
         }
     }
 }
 
 pub(super) fn event(fields: &RecordFields) -> Option<LedgerEvent> {
     let sequence = Sequence(fields.sequence);
-    let first = Amount::from_cents(fields.first);
+    let first = fields.amount(fields.first);
     Some(match fields.kind {
         1 => LedgerEvent::Reserved {
             sequence,
@@ -140,7 +153,7 @@ pub(super) fn event(fields: &RecordFields) -> Option<LedgerEvent> {
         4 => LedgerEvent::Proved {
             sequence,
             evidence: evidence(fields)?,
-            paid: optional_amount(fields.first),
+            paid: fields.optional_amount(),
             by: fields.source()?,
         },
         5 => LedgerEvent::Adopted { sequence, id: fields.id()?, price: first },
@@ -162,12 +175,8 @@ pub(super) fn event(fields: &RecordFields) -> Option<LedgerEvent> {
     })
 }
 
-fn amount_cents(coins: Option<Amount>) -> i64 {
-    coins.map_or(NO_AMOUNT, Amount::cents)
-}
-
-fn optional_amount(cents: i64) -> Option<Amount> {
-    Some(cents).filter(|cents| *cents != NO_AMOUNT).map(Amount::from_cents)
+fn encoded(coins: Option<Amount>) -> i64 {
+    coins.map_or(NO_AMOUNT, Amount::thousandths)
 }
 
 const fn evidence_code(evidence: Evidence) -> u8 {
@@ -185,7 +194,7 @@ const fn evidence(fields: &RecordFields) -> Option<Evidence> {
     Some(match fields.code {
         1 => Evidence::Bought,
         2 => Evidence::Completed,
-        3 if fields.version == VERSION_1 => Evidence::ReturnedByStatus,
+        3 if fields.layout == LAYOUT_1 => Evidence::ReturnedByStatus,
         3 => Evidence::Returned,
         4 => Evidence::NotBought,
         5 => Evidence::Returning,
@@ -196,9 +205,7 @@ const fn evidence(fields: &RecordFields) -> Option<Evidence> {
 
 fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
     match answer {
-        RecordedAnswer::Bought(paid) => {
-            RecordFields { code: 1, first: amount_cents(paid), ..fields }
-        }
+        RecordedAnswer::Bought(paid) => RecordFields { code: 1, first: encoded(paid), ..fields },
         RecordedAnswer::NotSent(why) => {
             let code = match why {
                 NotSent::NoConnection => 2,
@@ -231,7 +238,7 @@ fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
 
 fn answer(fields: &RecordFields) -> Option<RecordedAnswer> {
     Some(match fields.code {
-        1 => RecordedAnswer::Bought(optional_amount(fields.first)),
+        1 => RecordedAnswer::Bought(fields.optional_amount()),
         2 => RecordedAnswer::NotSent(NotSent::NoConnection),
         3 => RecordedAnswer::NotSent(NotSent::Closed),
         4 => RecordedAnswer::NotSent(NotSent::Stopping),
@@ -292,9 +299,12 @@ fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
         HaltReason::Operator(operator) => {
             RecordFields { code: 1, ..fields }.with_text(operator.as_str())
         }
-        HaltReason::BalanceDrop { expected, actual } => {
-            RecordFields { code: 2, first: expected.cents(), second: actual.cents(), ..fields }
-        }
+        HaltReason::BalanceDrop { expected, actual } => RecordFields {
+            code: 2,
+            first: expected.thousandths(),
+            second: actual.thousandths(),
+            ..fields
+        },
         HaltReason::UnexpectedPurchase { id } => {
             RecordFields { code: 3, ..fields }.with_text(id.as_str())
         }
@@ -302,15 +312,15 @@ fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
             RecordFields { code: 4, ..fields }.with_text(id.as_str())
         }
         HaltReason::Price { id, approved, paid } => {
-            let (first, second) = (approved.cents(), paid.cents());
+            let (first, second) = (approved.thousandths(), paid.thousandths());
             RecordFields { code: 5, first, second, ..fields }.with_text(id.as_str())
         }
         HaltReason::Disagreement { missing, listed } => {
-            let fields = RecordFields { code: 6, first: missing.cents(), ..fields };
+            let fields = RecordFields { code: 6, first: missing.thousandths(), ..fields };
             listed.map_or(fields, |id| fields.with_text(id.as_str()))
         }
         HaltReason::ImplausiblePrice { id, approved, paid } => {
-            let (first, second) = (approved.cents(), paid.cents());
+            let (first, second) = (approved.thousandths(), paid.thousandths());
             RecordFields { code: 16, first, second, ..fields }.with_text(id.as_str())
         }
         HaltReason::Unknowns { count } => {
@@ -331,7 +341,7 @@ fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
 }
 
 fn halt(fields: &RecordFields) -> Option<HaltReason> {
-    let (first, second) = (Amount::from_cents(fields.first), Amount::from_cents(fields.second));
+    let (first, second) = (fields.amount(fields.first), fields.amount(fields.second));
     Some(match fields.code {
         1 => HaltReason::Operator(fields.operator()?),
         2 => HaltReason::BalanceDrop { expected: first, actual: second },

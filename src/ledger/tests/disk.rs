@@ -593,63 +593,6 @@ fn the_response_text_of_the_market_is_stored() {
     assert!(words.starts_with("trade is not joinable") && words.len() <= 500, "{words}");
 }
 
-/// Unpacks the files of a session of version 0.1.0 with the simulated market.
-fn files_of_0_1_0(how: &str) -> tempfile::TempDir {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger-0.1.0").join(how);
-    let to = tempfile::tempdir().unwrap();
-    for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
-        let packed = from.join(format!("{name}.zst"));
-        if packed.exists() {
-            let bytes = zstd::decode_all(fs::File::open(packed).unwrap()).unwrap();
-            fs::write(to.path().join(name), bytes).unwrap();
-        }
-    }
-    to
-}
-
-#[test]
-fn a_ledger_of_0_1_0_opens_verifies_and_accepts_orders() {
-    // A clean shutdown is complete after any boot; a kill only after the same boot.
-    for (how, boot) in [("clean", "another"), ("killed", BOOT_OF_0_1_0)] {
-        let folder = files_of_0_1_0(how);
-        let reader = LedgerReader::open(folder.path()).unwrap();
-        reader.verify().unwrap();
-        let (before, spent) = (reader.state().intents().len(), counted(reader.state()));
-        drop(reader);
-        assert!(before > 20, "{how}: {before} orders");
-
-        let place =
-            LedgerLocation { host: "127.0.0.1:18199".to_owned(), ..place(folder.path(), boot) };
-        let now = UnixMs(1_795_000_000_000);
-        let limits = Budget { total: coins(1_000), ..limits() };
-        let mut ledger = Ledger::open(&place, limits, &entries(), now).unwrap();
-        ledger.bind("VXNlcjo0MjQyNDI").unwrap();
-        assert_eq!(ledger.state().loss().count, 0, "{how}");
-        ledger.state().check().unwrap();
-        assert_eq!(counted(ledger.state()), spent, "{how}");
-        let is_unknown = |intent: &&Intent| intent.state == OrderState::Unknown;
-        let unknown = ledger.state().intents().iter().filter(is_unknown).count();
-        assert!(unknown > 0, "{how}");
-        let reading = AccountReading { trades: &[], complete: true, started: now };
-        let _effects = ledger.reconcile(&reading, Some(coins(500)), now);
-        ledger.resume(operator(), now);
-        let fresh = OrderRequest { created_at: Some(now), ..order_request(1, 10) };
-        let _approved = reserve(&mut ledger, fresh, now);
-        wait_until(|| ledger.is_durable());
-        drop(ledger);
-        let reader = LedgerReader::open(folder.path()).unwrap();
-        reader.verify().unwrap();
-        assert_eq!(reader.state().intents().len(), before + 1, "{how}");
-    }
-}
-
-const BOOT_OF_0_1_0: &str = "574327c4-0244-45b4-b994-6378a7c9b802";
-
-fn counted(state: &LedgerState) -> Amount {
-    let counting = state.intents().iter().filter(|intent| intent.state.counts());
-    counting.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price))
-}
-
 /// The wall clock is set forward by two hours between two runs on the same boot.
 #[test]
 fn after_a_restart_on_the_same_boot_windows_continue_by_uptime() {
