@@ -64,9 +64,9 @@ Examples:
 
 const HALT_EXAMPLES: &str = "\
 Examples:
-  sniper halt              stop buying
+  sniper halt              stop ordering
   sniper status            show the halt
-  sniper resume            buy again";
+  sniper resume            order again";
 
 const RESUME_EXAMPLES: &str = "\
 Examples:
@@ -127,10 +127,10 @@ pub enum Command {
     /// Show the state of the bot: mode, remaining budget, orders, halts
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
-    /// Stop buying immediately, also in a running bot; it keeps watching
+    /// Stop ordering immediately, also in a running bot; it keeps watching
     #[command(after_help = HALT_EXAMPLES)]
     Halt,
-    /// Resume buying after a halt
+    /// Resume ordering after a halt
     #[command(after_help = RESUME_EXAMPLES)]
     Resume,
 }

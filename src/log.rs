@@ -505,13 +505,13 @@ mod tests {
                 tracing::debug!("{padding}");
                 tracing::warn!("{padding}");
             }
-            tracing::error!("{padding}{padding} BUYING HALTED");
+            tracing::error!("{padding}{padding} ORDERING HALTED");
         });
         assert!(log.dropped() > 0);
         drop(open);
         log.finish();
         let written = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
-        assert!(written.ends_with(" BUYING HALTED\n"), "{}", written.len());
+        assert!(written.ends_with(" ORDERING HALTED\n"), "{}", written.len());
         assert!(written.len() <= 2 * BUFFER_BYTES_MAX, "the buffer and the batch being written");
     }
 

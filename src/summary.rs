@@ -17,6 +17,40 @@ pub use crate::domain::time::format_duration;
 /// Maximum number of purchases to show.
 const PURCHASES_SHOWN_MAX: usize = 20;
 
+/// Maximum number of unmatched whitelist entries to show.
+const UNMATCHED_SHOWN_MAX: usize = 5;
+
+/// Whitelist entries that matched no listing of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnmatchedEntries {
+    /// Labels of the first [`UNMATCHED_SHOWN_MAX`].
+    labels: Vec<String>,
+    count: usize,
+    /// Number of all entries, matched or not.
+    total: usize,
+}
+
+impl UnmatchedEntries {
+    pub fn new<'a>(labels: impl Iterator<Item = &'a str> + Clone, total: usize) -> Self {
+        let shown = labels.clone().take(UNMATCHED_SHOWN_MAX).map(str::to_owned);
+        Self { labels: shown.collect(), count: labels.count(), total }
+    }
+}
+
+impl fmt::Display for UnmatchedEntries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { labels, count, total } = self;
+        if *count == 0 {
+            return Ok(());
+        }
+        let labels: Vec<String> =
+            labels.iter().map(|label| format!("\"{}\"", Escaped(label))).collect();
+        let more = if labels.len() < *count { ", …" } else { "" };
+        let labels = labels.join(", ");
+        writeln!(f, "{count:>8}  of {total} entries matched no listing: {labels}{more}")
+    }
+}
+
 /// Counters of the feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
@@ -55,6 +89,8 @@ pub struct Summary {
     pub duration: Duration,
     pub feed: FeedCounts,
     pub stats: SessionStats,
+    /// Whitelist entries that matched no listing.
+    pub unmatched: UnmatchedEntries,
     /// Results of its orders in the ledger.
     pub orders: OrderTotals,
     /// Halts at the end of the session.
@@ -188,13 +224,14 @@ impl fmt::Display for Summary {
         let stats = &self.stats;
         for halt in &self.halts {
             let (reason, remedy) = (halt.reason, halt.reason.remedy());
-            writeln!(f, "\nBUYING IS HALTED: {reason}. What to do: {remedy}.")?;
+            writeln!(f, "\nOrdering halted: {reason}. What to do: {remedy}.")?;
         }
         writeln!(f)?;
         writeln!(f, "Ran for {}. Stopped: {}.", format_duration(self.duration), self.ended)?;
         writeln!(f)?;
         writeln!(f, "{:>8}  listings seen", stats.listings)?;
         writeln!(f, "{:>8}  matched your whitelist", stats.matched)?;
+        self.unmatched.fmt(f)?;
         if self.mode == "dry" {
             let (count, coins) = (stats.would_buy, stats.would_spend);
             writeln!(f, "{count:>8}  would have been bought for {coins} coins")?;
@@ -251,7 +288,8 @@ impl Summary {
         writeln!(f, "\nBought:")?;
         for purchase in purchases.iter().take(PURCHASES_SHOWN_MAX) {
             let (price, name) = (purchase.price, Escaped(&purchase.market_name));
-            writeln!(f, "{price:>12}  {name}")?;
+            let note = if purchase.is_cancelled { "  (cancelled)" } else { "" };
+            writeln!(f, "{price:>12}  {name}{note}")?;
         }
         match (purchases.len().saturating_sub(PURCHASES_SHOWN_MAX), self.mode) {
             (0, _) => Ok(()),
@@ -337,10 +375,10 @@ fn describe_rejection(reason: &'static str) -> &'static str {
 /// Describes the reason of a skipped listing.
 fn describe_skip(reason: &'static str) -> &'static str {
     match reason {
-        "halted" => "buying was halted",
-        "paused" => "buying was paused by the market",
+        "halted" => "ordering was halted",
+        "paused" => "ordering was paused by the market",
         "not_reconciled" => "during the startup check of the account",
-        "already_requested" => "already ordered before",
+        "already_requested" => "ordered before",
         "ledger_unwritable" => "the ledger was not writable",
         "ledger_behind" => "the ledger was waiting for the disk",
         "ledger_full" => "the ledger was full",
@@ -357,10 +395,10 @@ fn describe_skip(reason: &'static str) -> &'static str {
         "max_in_flight" => "would exceed [budget] max_in_flight",
         "max_quantity" => "would exceed max_quantity of the entry",
         "max_total" => "would exceed max_total of the entry",
-        "its id repeats a credential" => "the listing id contains a credential",
+        "its id repeats a credential" => "its id contains a credential",
         "stopping" => "the bot was stopping",
-        "cannot be joined" => "not joinable",
-        "markup does not agree" => "inconsistent markup",
+        "cannot be joined" => "the market did not allow buying it",
+        "markup does not agree" => "the markup did not match the prices",
         other => other,
     }
 }
@@ -368,7 +406,15 @@ fn describe_skip(reason: &'static str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::outcome::Outcome, domain::time::UnixMs, ledger::HaltReason};
+    use crate::{
+        domain::{
+            latency::{LatencyBreakdown, RxTimestamps},
+            outcome::Outcome,
+            time::UnixMs,
+            trade::TradeId,
+        },
+        ledger::{HaltReason, OrderState, StateChange},
+    };
 
     fn summary() -> Summary {
         let mut stats = SessionStats {
@@ -393,6 +439,7 @@ mod tests {
                 unreadable: 2,
             },
             stats,
+            unmatched: UnmatchedEntries::default(),
             orders: OrderTotals { bought: 1, spent: price, ..OrderTotals::default() },
             halts: Vec::new(),
             balance: Some(Amount::from_cents(48_985)),
@@ -421,7 +468,7 @@ mod tests {
         summary.stats.resolved_not_bought = 4;
         let text = summary.to_string();
         let first = text.lines().find(|line| !line.is_empty()).unwrap();
-        assert!(first.starts_with("BUYING IS HALTED: "), "{text}");
+        assert!(first.starts_with("Ordering halted: "), "{text}");
         for line in [
             "       3  bought for 30.00 coins",
             "       1  of them delivered",
@@ -467,6 +514,41 @@ mod tests {
         assert_eq!(json["gap_seconds"].to_string(), "62.34");
         assert_eq!(json["longest_gap_seconds"].to_string(), "61.0");
         assert_eq!(json["latency_us"]["max"].to_string(), "41.2");
+    }
+
+    #[test]
+    fn unmatched_entries_and_cancelled_purchases_are_shown() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let unmatched = |count: usize| UnmatchedEntries::new(names.into_iter().take(count), 9);
+        assert_eq!(unmatched(0).to_string(), "");
+        assert_eq!(
+            unmatched(2).to_string(),
+            "       2  of 9 entries matched no listing: \"a\", \"b\"\n"
+        );
+        assert!(unmatched(6).to_string().ends_with(": \"a\", \"b\", \"c\", \"d\", \"e\", …\n"));
+
+        let (mut summary, now) = (summary(), std::time::Instant::now());
+        let id = TradeId::new("a").unwrap();
+        let price = Amount::from_cents(552);
+        summary.stats.add_purchase(BoughtItem {
+            id,
+            market_name: "Glove Case".to_owned(),
+            price,
+            steps: LatencyBreakdown {
+                arrival: RxTimestamps::at(now),
+                parsed: now,
+                decided: now,
+                reserved: now,
+                serialized: now,
+                written: now,
+            },
+            response_time: Duration::ZERO,
+            is_cancelled: false,
+        });
+        assert!(summary.to_string().contains("        5.52  Glove Case\n"));
+        let (from, to) = (OrderState::Bought, OrderState::Returning);
+        summary.stats.record_change(&StateChange { id, from, to, price });
+        assert!(summary.to_string().contains("        5.52  Glove Case  (cancelled)\n"));
     }
 
     #[test]

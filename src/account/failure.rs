@@ -1,4 +1,4 @@
-//! Errors of reads of the account, and their consequences for buying.
+//! Errors of reads of the account, and their consequences for ordering.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl ReadFailure {
         }
     }
 
-    /// Returns the reason for which an order would be rejected. If it halts buying, the failed read
+    /// Returns the reason for which an order would be rejected. If it halts ordering, the failed read
     /// does so, too.
     pub const fn reject_reason(&self) -> Option<RejectReason> {
         match self {

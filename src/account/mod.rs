@@ -1,7 +1,7 @@
 //! Reads of the account and of open listings over HTTP, on another connection than the orders.
 //!
 //! - [`reader`]: typed, rate-limited reads (`rate_limiter`, pure); [`failure`]: their errors and the
-//!   consequences for buying; [`health`]: the failing reads, so that each is reported once.
+//!   consequences for ordering; [`health`]: the failing reads, so that each is reported once.
 //! - [`purchases`]: one list of own purchases from its pages; `look_back`: its time range. Pure.
 //! - [`backfill`]: reads open listings after a gap of the feed.
 //! - [`poller`]: reads balance and purchases at an interval and on request.

@@ -41,9 +41,9 @@ use crate::{
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
-    summary::{FeedCounts, Summary},
+    summary::{FeedCounts, Summary, UnmatchedEntries},
     threads::Alarm,
-    whitelist::Whitelist,
+    whitelist::{Whitelist, WhitelistEntry},
     ws::{BackfillSender, Feed, RetriesExhausted},
 };
 
@@ -201,7 +201,7 @@ impl<'c> TradingSession<'c> {
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
             error!(
-                "BUYING IS HALTED since {at}: {reason}. What to do: {remedy}{}",
+                "Ordering halted since {at}: {reason}. What to do: {remedy}{}",
                 if remedy.contains("sniper resume") { "" } else { ", then run `sniper resume`" }
             );
         }
@@ -292,7 +292,7 @@ impl<'c> TradingSession<'c> {
             longest_gap: downtime.longest,
             unreadable: metrics.errors(),
         };
-        let (stats, balance, orders, halts) = self.sniper.with_engine(|engine| {
+        let (stats, unmatched, balance, orders, halts) = self.sniper.with_engine(|engine| {
             let orders = match self.feed.config.mode {
                 Mode::Dry => OrderTotals::default(),
                 Mode::Live => engine.ledger().totals_since(self.first_order),
@@ -303,7 +303,9 @@ impl<'c> TradingSession<'c> {
                 Mode::Dry => snapshot.balance,
                 Mode::Live => snapshot.available_estimate,
             };
-            (engine.stats().clone(), balance, orders, snapshot.halts)
+            let labels = engine.unmatched_entries().map(WhitelistEntry::label);
+            let unmatched = UnmatchedEntries::new(labels, self.feed.config.whitelist.len());
+            (engine.stats().clone(), unmatched, balance, orders, snapshot.halts)
         });
         Summary {
             mode: match self.feed.config.mode {
@@ -313,6 +315,7 @@ impl<'c> TradingSession<'c> {
             duration: self.started.elapsed(),
             feed,
             stats,
+            unmatched,
             orders,
             halts,
             balance,
@@ -406,7 +409,7 @@ fn start_order_client(
     tls: Tls,
 ) -> Result<(OrderClient, Receiver<OrderReport>), AppError> {
     let Some(credential) = &config.credential else {
-        return Err(AppError::start("live buying", "no credential is set"));
+        return Err(AppError::start("live ordering", "no credential is set"));
     };
     let template = operations::order_template();
     let setup = execution::OrderClientConfig {

@@ -353,7 +353,7 @@ async fn bot(config: &Config) -> DoctorStep {
         return DoctorStep::failed(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
     }
     let seen = match (&standing.live, &standing.dry, &standing.stopped) {
-        (Some(live), ..) => format!("live, buying {}", live.buying),
+        (Some(live), ..) => format!("live, ordering {}", live.buying),
         (None, Some(_), _) => "dry run".to_owned(),
         (None, None, Some(_)) => "not running, not halted".to_owned(),
         (None, None, None) => "not running, no ledger yet".to_owned(),
@@ -367,7 +367,12 @@ fn disk(directory: &Path) -> DoctorStep {
     let result = write_and_remove(directory);
     let took = started.elapsed();
     match result {
-        Ok(()) => DoctorStep::ok("disk", took, format!("{} is writable", directory.display())),
+        Ok(()) => {
+            let free = free_bytes(directory).map_or_else(String::new, |bytes| {
+                format!(", {}.{} GB free", bytes / 1_000_000_000, bytes / 100_000_000 % 10)
+            });
+            DoctorStep::ok("disk", took, format!("{} is writable{free}", directory.display()))
+        }
         Err(error) => DoctorStep::failed(
             "disk",
             took,
@@ -375,6 +380,18 @@ fn disk(directory: &Path) -> DoctorStep {
             "set SNIPER_DATA to a writable directory on a disk with free space",
         ),
     }
+}
+
+/// Returns the free space of the file system that contains this directory.
+#[cfg(unix)]
+fn free_bytes(directory: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(directory).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+#[cfg(not(unix))]
+const fn free_bytes(_directory: &Path) -> Option<u64> {
+    None
 }
 
 fn write_and_remove(directory: &Path) -> io::Result<()> {

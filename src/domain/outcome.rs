@@ -109,9 +109,9 @@ pub enum Unknown {
 pub enum Consequence {
     /// Another buyer was faster, which affects no other order.
     None,
-    /// Buying pauses for this time, or for a default.
+    /// Ordering pauses for this time, or for a default.
     Pause(Option<Duration>),
-    /// Buying halts until the operator resumes it.
+    /// Ordering halts until the operator resumes it.
     Halt,
 }
 
@@ -144,7 +144,7 @@ impl RejectReason {
         }
     }
 
-    /// Returns what the user must do, for a rejection that halts buying.
+    /// Returns what the user must do, for a rejection that halts ordering.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::NotJoinable | Self::Taken | Self::RateLimited { .. } => None,

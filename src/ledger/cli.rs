@@ -18,10 +18,10 @@ use serde_json::json;
 use super::{
     Ledger, LedgerError, LedgerLocation,
     control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST_ID, Resolution},
-    event::OPERATOR_BYTES_MAX,
+    event::{OPERATOR_BYTES_MAX, Sequence},
     reader::LedgerReader,
     standing::{self, Standing, StandingProblems},
-    status::LedgerStatus,
+    status::{HaltStatus, LedgerStatus},
 };
 use crate::{domain::time::UnixMs, domain::trade::TradeId, text::Escaped};
 
@@ -37,7 +37,7 @@ pub struct LedgerArgs {
 pub enum LedgerCommand {
     /// Show everything recorded about one order
     Show {
-        /// Listing id, as in `sniper ledger export`
+        /// Listing id or number, as in `sniper ledger export`
         id: String,
     },
     /// Print every approved order as CSV, or as JSON with --json
@@ -88,7 +88,9 @@ pub enum LedgerCommandError {
     /// The bot or the ledger rejected the request; the text is the reason.
     #[error("{0}")]
     Refused(String),
-    #[error("no order for listing {0:?} in the ledger; list the ids with: sniper ledger export")]
+    #[error(
+        "no order with listing or number {0:?} in the ledger; list both with: sniper ledger export"
+    )]
     NoSuchListing(String),
     /// The user did not confirm the question.
     #[error("not confirmed, nothing was changed; --yes skips the question")]
@@ -158,8 +160,11 @@ impl LedgerCommands<'_> {
     /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn halt(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
-        let done = "Buying is halted. Resume with: sniper resume";
-        self.apply(&ControlRequest::Halt { by }, done)
+        let done = match self.current_halts().first() {
+            Some(halt) => format!("Ordering was halted already, {}.", halt.started()),
+            None => "Ordering halted.".to_owned(),
+        };
+        self.apply(&ControlRequest::Halt { by }, &format!("{done} Resume with: sniper resume"))
     }
 
     /// `sniper resume`
@@ -169,7 +174,20 @@ impl LedgerCommands<'_> {
     /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn resume(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
-        self.apply(&ControlRequest::Resume { by }, "Buying is resumed.")
+        let done = if self.current_halts().is_empty() {
+            "Nothing to resume: ordering was not halted."
+        } else {
+            "Ordering resumed."
+        };
+        self.apply(&ControlRequest::Resume { by }, done)
+    }
+
+    /// Returns the halts of the bots and of the ledger. A status that cannot be read counts as one
+    /// without halts, because the request itself reports the error.
+    fn current_halts(&self) -> Vec<HaltStatus> {
+        let standing = Standing::of(self.folder, self.state, self.now).unwrap_or_default();
+        let all = [standing.live, standing.stopped, standing.dry];
+        all.into_iter().flatten().flat_map(|status| status.halts).collect()
     }
 
     /// `sniper status`. Returns the problems that need the user.
@@ -206,8 +224,13 @@ impl LedgerCommands<'_> {
     fn show(&mut self, id: &str) -> Result<(), LedgerCommandError> {
         let reader = self.open_reader()?;
         let no_such = || LedgerCommandError::NoSuchListing(id.to_owned());
-        let listing = TradeId::new(id).ok_or_else(no_such)?;
-        let intents = reader.state().intents().iter().filter(|intent| intent.id == listing);
+        let (listing, number) = (TradeId::new(id), id.parse().ok().map(Sequence));
+        let all = reader.state().intents().iter();
+        let has_listing = all.clone().any(|intent| Some(intent.id) == listing);
+        let intents = all.filter(|intent| match number {
+            Some(number) if !has_listing => intent.sequence == number,
+            _ => Some(intent.id) == listing,
+        });
         let mut lines = Vec::new();
         for intent in intents {
             lines.push(export::ExportRow::of(&reader, intent)?);

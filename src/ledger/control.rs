@@ -114,7 +114,7 @@ impl ControlServer {
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControlRequest {
     Status,
-    /// Stops buying until a resume.
+    /// Stops ordering until a resume.
     Halt {
         by: String,
     },
@@ -249,7 +249,8 @@ pub fn handle_request(
 ) -> ControlReply {
     match apply_request(ledger, request, now) {
         Ok(()) => {
-            let status = LedgerStatus::from_snapshot(&ledger.snapshot(now), mode, ledger.failure());
+            let (snapshot, failure) = (ledger.snapshot(now), ledger.failure());
+            let status = LedgerStatus::from_snapshot(&snapshot, mode, failure, now);
             ControlReply::Done(Box::new(status))
         }
         Err(why) => ControlReply::Cannot(why),

@@ -271,7 +271,7 @@ pub enum EvidenceSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HaltReason {
     /// Halted by the operator.
-    #[error("halted by {0}")]
+    #[error("requested by {0}")]
     Operator(Operator),
     /// The balance fell by more than the recorded orders explain.
     #[error("the balance is {actual}, but at least {expected} was expected")]

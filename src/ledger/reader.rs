@@ -22,6 +22,7 @@ use super::{
     open::{DATABASE, INTENT_FILE, boot_id},
     rows::integer,
     state::LedgerState,
+    status::LastRun,
     timeline::Timeline,
     write_ahead_log::{Recovered, WriteAheadLog},
 };
@@ -137,6 +138,17 @@ impl LedgerReader {
     /// Returns the ledger state for queries that advance its time windows.
     pub const fn state_mut(&mut self) -> &mut LedgerState {
         &mut self.state
+    }
+
+    /// Returns how the last run ended, and when the ledger was last changed.
+    pub fn last_run(&self, now: UnixMs) -> LastRun {
+        let last_record = self.previous.last_event.as_ref().map(|record| record.at);
+        let age = last_record.map(|at| now.since(at).as_millis());
+        LastRun {
+            is_clean: self.previous.clean,
+            last_record: last_record.as_ref().map(UnixMs::to_string),
+            last_record_ms: age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
+        }
     }
 
     /// Returns the market and the account that the ledger belongs to.

@@ -6,7 +6,7 @@ use crate::{domain::money::Amount, domain::time::UnixMs};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RiskRejection {
     /// Ordering is halted until the operator resumes it.
-    #[error("ordering is halted")]
+    #[error("ordering halted")]
     Halted,
     /// The account has not been compared with the ledger since the start.
     #[error("the account is still being checked (about 1 s after each start)")]
@@ -24,10 +24,10 @@ pub enum RiskRejection {
     #[error("the ledger is full: {max} orders")]
     Full { max: u32 },
     /// The listing was requested before. No listing is requested twice.
-    #[error("this listing was requested before")]
+    #[error("this listing was ordered before")]
     AlreadyRequested,
     /// The listing may have been requested before a power loss.
-    #[error("created before {barrier}, so it may have been requested before the power loss")]
+    #[error("created before {barrier}, so it may have been ordered before the power loss")]
     BeforePowerLoss {
         /// Only listings created after this moment are ordered.
         barrier: UnixMs,

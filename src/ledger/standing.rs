@@ -147,8 +147,9 @@ pub(super) fn request_status(
 
 /// Returns the status of the stored ledger while no live bot runs.
 pub(super) fn stopped_status(reader: &mut LedgerReader, now: UnixMs) -> LedgerStatus {
-    let mut status =
-        LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), NOT_RUNNING, None);
+    let snapshot = reader.state_mut().snapshot(now);
+    let mut status = LedgerStatus::from_snapshot(&snapshot, NOT_RUNNING, None, now);
+    status.last_run = Some(reader.last_run(now));
     if status.buying == "not reconciled" {
         "off".clone_into(&mut status.buying);
     }

@@ -37,9 +37,30 @@ pub struct LimitStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HaltStatus {
     pub since: String,
+    /// Age of the halt.
+    #[serde(default)]
+    pub age_ms: u64,
     pub reason: String,
     /// Instruction for the user, without a full stop.
     pub remedy: String,
+}
+
+impl HaltStatus {
+    /// Formats the start of the halt: `12 min 3 s ago (2026-03-01T10:00:00.000Z)`.
+    pub fn started(&self) -> String {
+        format!("{} ago ({})", format_duration(Duration::from_millis(self.age_ms)), self.since)
+    }
+}
+
+/// End of the last run of a stopped bot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// `false` if the process was killed or the machine lost power.
+    pub is_clean: bool,
+    /// Time of the last record in the ledger.
+    pub last_record: Option<String>,
+    /// Age of the last record.
+    pub last_record_ms: Option<u64>,
 }
 
 /// State of the feed of a running bot.
@@ -102,7 +123,7 @@ pub struct LedgerStatus {
     /// Orders that are bought, but not delivered yet.
     pub undelivered: u32,
     pub halts: Vec<HaltStatus>,
-    /// End of the current pause in buying.
+    /// End of the current pause in ordering.
     pub paused_until: Option<String>,
     /// Upper bound of the coins in orders that a power loss may have hidden; counts as spent.
     pub lost_coins: String,
@@ -116,6 +137,9 @@ pub struct LedgerStatus {
     /// Uptime of the bot; `None` without a running bot.
     #[serde(default)]
     pub running_ms: Option<u64>,
+    /// `None` while a bot is running.
+    #[serde(default)]
+    pub last_run: Option<LastRun>,
     /// `None` without a running bot.
     #[serde(default)]
     pub feed: Option<FeedStatus>,
@@ -131,7 +155,11 @@ impl LedgerStatus {
         let mut problems = Vec::new();
         let is_live = self.mode == LIVE;
         if is_live || self.mode == NOT_RUNNING {
-            let what = if is_live { "buying is halted" } else { "the next live run starts halted" };
+            let what = if is_live {
+                "ordering halted"
+            } else {
+                "the next live run starts with ordering halted"
+            };
             let halts = self.halts.iter().map(|halt| format!("{what}: {}", halt.reason));
             problems.extend(halts);
         }
@@ -151,10 +179,16 @@ impl LedgerStatus {
         problems
     }
 
-    pub fn from_snapshot(snapshot: &Snapshot, mode: &str, failure: Option<String>) -> Self {
+    pub fn from_snapshot(
+        snapshot: &Snapshot,
+        mode: &str,
+        failure: Option<String>,
+        now: UnixMs,
+    ) -> Self {
         let amount = |coins: Amount| coins.to_string();
         let halts = snapshot.halts.iter().map(|halt| HaltStatus {
             since: halt.at.to_string(),
+            age_ms: u64::try_from(now.since(halt.at).as_millis()).unwrap_or(u64::MAX),
             reason: halt.reason.to_string(),
             remedy: halt.reason.remedy().to_owned(),
         });
@@ -175,6 +209,7 @@ impl LedgerStatus {
             failure,
             reconciled: snapshot.reconciled,
             running_ms: None,
+            last_run: None,
             feed: None,
             account_failures: Vec::new(),
         }
@@ -228,9 +263,12 @@ fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
 impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
-        writeln!(f, "buying          {}", self.buying)?;
+        writeln!(f, "ordering        {}", self.buying)?;
         if let Some(running) = self.running_ms {
             writeln!(f, "running         {}", format_duration(Duration::from_millis(running)))?;
+        }
+        if let Some(last_run) = &self.last_run {
+            write!(f, "{last_run}")?;
         }
         if let Some(feed) = &self.feed {
             write!(f, "{feed}")?;
@@ -243,7 +281,7 @@ impl fmt::Display for LedgerStatus {
             writeln!(f, "                what to do: {remedy}")?;
         }
         for halt in &self.halts {
-            writeln!(f, "halted          since {}: {}", halt.since, halt.reason)?;
+            writeln!(f, "halted          {}: {}", halt.started(), halt.reason)?;
             writeln!(f, "                what to do: {}", halt.remedy)?;
         }
         if let Some(until) = &self.paused_until {
@@ -269,6 +307,19 @@ impl fmt::Display for LedgerStatus {
             )?;
         }
         write!(f, "\n{}", LimitTable(&self.limits))
+    }
+}
+
+impl fmt::Display for LastRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.is_clean { "stopped normally" } else { "killed, or power was lost" };
+        match (&self.last_record, self.last_record_ms) {
+            (Some(at), Some(ms)) => {
+                let age = format_duration(Duration::from_millis(ms));
+                writeln!(f, "last run        {end}; last record {age} ago ({at})")
+            }
+            _ => writeln!(f, "last run        {end}"),
+        }
     }
 }
 
@@ -332,6 +383,7 @@ mod tests {
         let snapshot = LedgerState::new(budget, true).snapshot(UnixMs(0));
         let halt = HaltStatus {
             since: "2026-03-01T10:00:00.000Z".to_owned(),
+            age_ms: 0,
             reason: "eve stopped it".to_owned(),
             remedy: "look".to_owned(),
         };
@@ -339,7 +391,7 @@ mod tests {
             halts: vec![halt; halts],
             reconciled,
             running_ms: running.map(|seconds| seconds * 1_000),
-            ..LedgerStatus::from_snapshot(&snapshot, mode, None)
+            ..LedgerStatus::from_snapshot(&snapshot, mode, None, UnixMs(0))
         }
     }
 

@@ -89,7 +89,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Handles a reading of another account than the ledger's. It ends a session that has not bound
-    /// its ledger yet. Later it means that the cookie was replaced: buying halts, and purchases are
+    /// its ledger yet. Later it means that the cookie was replaced: ordering halts, and purchases are
     /// not applied to this ledger until the account is the ledger's again.
     fn on_other_account(&mut self, error: LedgerError, now: Now) {
         if self.is_bound {
@@ -149,7 +149,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Handles a failed read, which is logged once per cause. If the market would reject an order for
-    /// the same reason and that would halt buying, buying halts now.
+    /// the same reason and that would halt ordering, ordering halts now.
     fn on_read_failure(&mut self, read: ReadKind, failure: &ReadFailure, now: Now) {
         self.report_failed(read, failure.cause(), now);
         let halting =

@@ -35,7 +35,7 @@ use crate::{
     execution::response::SentRequest,
     ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
     secret,
-    whitelist::{Decision, Whitelist},
+    whitelist::{Decision, Whitelist, WhitelistEntry},
 };
 
 /// Maximum number of matched listings that are remembered to detect repetitions.
@@ -95,6 +95,8 @@ pub struct Engine<B> {
     pub(super) executor: Executor<B>,
     clock: Arc<Mutex<ServerClock>>,
     pub(super) stats: SessionStats,
+    /// For each whitelist entry, whether it matched a listing.
+    has_matched: Vec<bool>,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeId, PendingOrder>,
     /// Item names of this session's orders, for later log lines.
@@ -131,12 +133,14 @@ impl<B: OrderSender> Engine<B> {
         executor: Executor<B>,
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
+        let has_matched = vec![false; whitelist.entries().len()];
         Self {
             whitelist,
             ledger,
             executor,
             clock,
             stats: SessionStats::default(),
+            has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             names: HashMap::new(),
@@ -159,6 +163,12 @@ impl<B: OrderSender> Engine<B> {
 
     pub const fn stats(&self) -> &SessionStats {
         &self.stats
+    }
+
+    /// Returns the whitelist entries that matched no listing so far.
+    pub fn unmatched_entries(&self) -> impl Iterator<Item = &WhitelistEntry> + Clone {
+        let entries = self.whitelist.entries().iter().zip(&self.has_matched);
+        entries.filter(|(_entry, has_matched)| !**has_matched).map(|(entry, _has_matched)| entry)
     }
 
     pub const fn ledger(&mut self) -> &mut Ledger {
@@ -206,6 +216,9 @@ impl<B: OrderSender> Engine<B> {
             return;
         }
         self.stats.matched = self.stats.matched.saturating_add(1);
+        if let Some(has_matched) = self.has_matched.get_mut(entry) {
+            *has_matched = true;
+        }
         self.try_order(Candidate { trade, entry, since: now.instant }, now);
     }
 

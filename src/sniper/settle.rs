@@ -77,13 +77,14 @@ impl<B: OrderSender> Engine<B> {
                 price: price.unwrap_or(pending.price),
                 steps: pending.steps,
                 response_time,
+                is_cancelled: false,
             });
         }
     }
 
     /// Passes a report to the ledger. Between the two reports of an order, the account's own list or
     /// an operator may have settled it. The last report then changes nothing unless it contradicts
-    /// that: a purchase counts again, and a rejection of a bought order halts buying.
+    /// that: a purchase counts again, and a rejection of a bought order halts ordering.
     fn apply_outcome(&mut self, report: &OrderReport, now: Now) {
         let state = self.ledger.state().intent(&report.id).map(|intent| intent.state);
         let is_settled =

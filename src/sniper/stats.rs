@@ -31,6 +31,8 @@ pub struct BoughtItem {
     pub steps: LatencyBreakdown,
     /// Time from the written request to its response.
     pub response_time: Duration,
+    /// The purchase was cancelled after it was bought.
+    pub is_cancelled: bool,
 }
 
 /// Counts of one session.
@@ -97,8 +99,12 @@ impl SessionStats {
         }
     }
 
-    /// Counts an unknown order that the account has resolved.
-    pub const fn record_change(&mut self, change: &StateChange) {
+    /// Counts an unknown order that the account has resolved, and marks a cancelled purchase.
+    pub fn record_change(&mut self, change: &StateChange) {
+        if let Some(purchase) = self.purchases.iter_mut().find(|bought| bought.id == change.id) {
+            purchase.is_cancelled =
+                matches!(change.to, OrderState::Returning | OrderState::Returned);
+        }
         match (change.from, change.to) {
             (OrderState::Unknown, OrderState::NotBought) => {
                 self.resolved_not_bought = self.resolved_not_bought.saturating_add(1);
@@ -157,6 +163,7 @@ mod tests {
                 written: now,
             },
             response_time: Duration::ZERO,
+            is_cancelled: false,
         };
         for _ in 0..PURCHASES_KEPT_MAX + 10 {
             stats.add_purchase(bought.clone());

@@ -387,7 +387,7 @@ fn an_order_with_two_reports_is_counted_once_by_its_last() {
 }
 
 #[test]
-fn an_unconfirmed_captcha_rejection_halts_buying_at_once() {
+fn an_unconfirmed_captcha_rejection_halts_ordering_at_once() {
     let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
     session.settle(unconfirmed(RejectReason::Captcha), false);

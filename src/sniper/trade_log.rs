@@ -275,13 +275,13 @@ pub(super) fn unconfirmed(id: &TradeId, outcome: &Outcome) {
 pub(super) fn effects(effects: &Effects) {
     for halt in &effects.halts {
         error!(
-            "BUYING HALTED: {}. What to do: {}. Still watching, not buying.",
+            "Ordering halted: {}. What to do: {}. Still watching, sending no orders.",
             halt.reason,
             halt.reason.remedy()
         );
     }
     if let Some(until) = effects.paused_until {
-        warn!("Rate-limited by the market (HTTP 429): buying resumes at {until}");
+        warn!("Rate-limited by the market (HTTP 429): ordering resumes at {until}");
     }
 }
 
@@ -378,7 +378,7 @@ pub(super) fn clock_moved(moved_ms: i64) {
 
 /// Logs that the ledger belongs to another account than the one signed in.
 pub(super) fn other_account(error: &LedgerError) {
-    error!("BUYING HALTED: {error}. Still watching, not buying.");
+    error!("Ordering halted: {error}. Still watching, sending no orders.");
 }
 
 /// Logs a request over the control channel that changed something. `before` and `after`: the ledger
@@ -387,19 +387,19 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
     match request {
         ControlRequest::Status => {}
         ControlRequest::Halt { by } => warn!(
-            "BUYING HALTED by {} (`sniper halt`). To resume, run `sniper resume`. Still watching, \
-             not buying.",
+            "Ordering halted: requested by {}. What to do: run `sniper resume` to continue. Still \
+             watching, sending no orders.",
             Escaped(by)
         ),
         ControlRequest::Resume { by } => {
             let by = Escaped(by);
             match (before.halts.len(), after.halts.len()) {
-                (0, _) => info!("Nothing to resume: buying was not halted (requested by {by})"),
-                (1, 0) => info!("Buying resumed by {by} (1 halt cleared)"),
-                (count, 0) => info!("Buying resumed by {by} ({count} halts cleared)"),
+                (0, _) => info!("Nothing to resume: ordering was not halted (requested by {by})"),
+                (1, 0) => info!("Ordering resumed by {by} (1 halt cleared)"),
+                (count, 0) => info!("Ordering resumed by {by} ({count} halts cleared)"),
                 (count, left) => {
                     warn!(
-                        "Buying is still halted: {left} of {count} halts remain (requested by {by})"
+                        "Ordering still halted: {left} of {count} halts remain (requested by {by})"
                     );
                 }
             }

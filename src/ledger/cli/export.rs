@@ -86,7 +86,7 @@ impl ExportRow {
         line("approved at", &self.intent.reserved_at.to_string());
         let times = [
             ("sent at", self.details.sent_at),
-            ("answered at", self.details.answered_at),
+            ("response at", self.details.answered_at),
             ("settled at", self.details.settled_at),
         ];
         for (name, at) in times {
@@ -95,7 +95,7 @@ impl ExportRow {
             }
         }
         for (name, value) in
-            [("answer", &self.details.answer), ("market message", &self.details.response)]
+            [("response", &self.details.answer), ("market message", &self.details.response)]
         {
             if let Some(value) = value {
                 line(name, value);

@@ -98,7 +98,7 @@ impl LedgerTable {
         let (today, week) =
             (PeriodTotals::since(state, begin(day)), PeriodTotals::since(state, begin(monday)));
         let all_time = PeriodTotals::since(state, UnixMs(i64::MIN));
-        let status = LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), "", None);
+        let status = LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), "", None, now);
         Self { today, week, all_time, status, entries }
     }
 
@@ -152,8 +152,9 @@ impl fmt::Display for LedgerTable {
             writeln!(f, "{entry:<42} {quantity:>7} {total:>14}")?;
         }
         for halt in &self.status.halts {
-            let HaltStatus { since, reason, remedy } = halt;
-            writeln!(f, "\nHalted since {since}: {reason}. What to do: {remedy}.")?;
+            let HaltStatus { reason, remedy, .. } = halt;
+            let started = halt.started();
+            writeln!(f, "\nOrdering halted {started}: {reason}. What to do: {remedy}.")?;
         }
         Ok(())
     }

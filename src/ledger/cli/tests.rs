@@ -119,9 +119,11 @@ fn show_prints_the_state_and_the_response_of_an_order() {
     };
     let output = show(false, "listing-1").unwrap();
     assert!(output.contains("state           unknown"), "{output}");
-    assert!(output.contains("answer          no answer in time"), "{output}");
+    assert!(output.contains("response        no response in time"), "{output}");
     let json: serde_json::Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
     assert_eq!((&json["price"], &json["state"]), (&"10.00".into(), &"unknown".into()));
+    assert_eq!(show(false, "1").unwrap(), output, "by its number");
+    assert!(matches!(show(false, "2"), Err(LedgerCommandError::NoSuchListing(_))));
     assert!(matches!(show(false, "listing-2"), Err(LedgerCommandError::NoSuchListing(_))));
     assert!(matches!(show(false, "no such thing"), Err(LedgerCommandError::NoSuchListing(_))));
 }
@@ -177,10 +179,15 @@ fn a_correction_needs_confirmation_and_records_the_operator() {
 fn a_halt_without_a_bot_is_kept_for_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     drop(ledger(folder.path()));
-    run_command(folder.path(), false, |commands| commands.halt()).unwrap();
+    let halt = || run_command(folder.path(), false, |commands| commands.halt()).unwrap();
+    assert!(halt().starts_with("Ordering halted. Resume with: sniper resume\n"));
+    assert!(halt().starts_with("Ordering was halted already, "));
     let status = run_command(folder.path(), false, |commands| commands.status().map(drop)).unwrap();
-    assert!(status.contains("buying          halted") && status.contains("halted by eve"));
-    run_command(folder.path(), false, |commands| commands.resume()).unwrap();
+    assert!(status.contains("last run        stopped normally; last record "), "{status}");
+    assert!(status.contains("ordering        halted") && status.contains("requested by eve"));
+    let resume = || run_command(folder.path(), false, |commands| commands.resume()).unwrap();
+    assert!(resume().starts_with("Ordering resumed.\n"));
+    assert!(resume().starts_with("Nothing to resume: ordering was not halted.\n"));
     let status = run_command(folder.path(), true, |commands| commands.status().map(drop)).unwrap();
     let status: LedgerStatus = serde_json::from_str(&status).unwrap();
     assert_eq!((status.mode.as_str(), status.buying.as_str()), ("not running", "off"));
@@ -229,7 +236,7 @@ fn a_running_bot_applies_the_commands_itself() {
     // Reads work while the bot runs.
     let table =
         run_command(folder.path(), false, |commands| commands.ledger(&LedgerArgs::default()));
-    assert!(table.unwrap().contains("Halted since"));
+    assert!(table.unwrap().contains("Ordering halted "));
 
     let second = start(folder.path(), mpsc::channel(1).0).unwrap_err();
     assert!(matches!(second, ControlError::AlreadyRunning), "{second}");
@@ -310,7 +317,10 @@ fn status_reports_a_problem_only_if_the_user_is_needed() {
     run_command(folder.path(), false, |commands| commands.halt()).unwrap();
     let (status, count) = status_at(folder.path());
     assert_eq!((&status["mode"], &status["buying"], count), (&"live".into(), &"halted".into(), 1));
-    assert!(status["problems"][0].as_str().unwrap().contains("halted by eve"), "{status}");
+    assert!(
+        status["problems"][0].as_str().unwrap().contains("ordering halted: requested by eve"),
+        "{status}"
+    );
     live.end();
 
     let fresh = |running| {

@@ -152,7 +152,7 @@ async fn a_deleted_directory_stops_orders_and_loses_nothing() {
     until(|| {
         assert!(deleted.elapsed() < Duration::from_secs(10), "{}", bot.log());
         machine.market.list_items(vec![redline(1_015)]);
-        bot.log().contains("BUYING HALTED: the ledger's files were deleted")
+        bot.log().contains("Ordering halted: the ledger's files were deleted")
     })
     .await;
     assert_eq!(machine.count_purchases().await, 0);
@@ -253,7 +253,7 @@ async fn halt_works_with_a_long_directory_path() {
     let halt = machine.command(&data, &["halt"]).output().unwrap();
     assert!(halt.status.success(), "{halt:?}");
     assert!(!bot.log().contains("cannot reach this bot"), "{}", bot.log());
-    until(|| bot.log().contains("BUYING HALTED by")).await;
+    until(|| bot.log().contains("Ordering halted: requested by")).await;
 }
 
 #[cfg(unix)]

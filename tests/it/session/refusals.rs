@@ -41,7 +41,7 @@ fn assert_errors(log: &Log, remedies: &[&str]) {
     assert_eq!(errors.len(), remedies.len(), "{errors:#?}");
     for remedy in remedies {
         let line = errors.iter().find(|line| line.contains(remedy)).expect(remedy);
-        for part in ["BUYING HALTED: ", "What to do: ", "Still watching, not buying."] {
+        for part in ["Ordering halted: ", "What to do: ", "Still watching, sending no orders."] {
             assert!(line.contains(part), "{part:?} in {line}");
         }
     }
@@ -192,7 +192,7 @@ async fn a_captcha_stops_orders_before_its_confirmation() {
         .run(async |sniper| {
             until(|| is_reconciled(sniper) && feed.stats().feeds_subscribed == 1).await;
             feed.list_items(vec![redline(1_015)]);
-            until(|| joins(&orders) == 1 && log.text().contains("BUYING HALTED: ")).await;
+            until(|| joins(&orders) == 1 && log.text().contains("Ordering halted: ")).await;
             let counts =
                 sniper.with_engine(|engine| (engine.stats().rejected, engine.stats().unknown));
             assert_eq!(counts, (0, 0), "the confirmation is still pending");

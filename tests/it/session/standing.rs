@@ -82,7 +82,7 @@ async fn status_and_doctor_exit_with_1_while_halted() {
         let (doctor, code) = run_json(program, &["doctor"]);
         let bot = doctor["steps"].as_array().unwrap().last().unwrap();
         assert_eq!((&bot["step"], &bot["state"], code), (&"bot".into(), &"red".into(), Some(1)));
-        assert!(bot["seen"].as_str().unwrap().contains("halted by"), "{bot}");
+        assert!(bot["seen"].as_str().unwrap().contains("halted: requested by"), "{bot}");
     };
     assert!(run_command(&program, &["halt"]).status.success());
     is_halted(&program, "live");
