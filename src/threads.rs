@@ -30,7 +30,7 @@ pub enum ThreadName {
     Files,
     /// Reads balance and purchases.
     Account,
-    /// Answers `sniper halt` and `sniper status`.
+    /// Serves `sniper halt` and `sniper status`.
     Control,
     Log,
     Recorder,
@@ -69,7 +69,7 @@ impl ThreadName {
             Self::Ledger => "it writes the ledger's database",
             Self::Files => "it compares the ledger's files with their paths",
             Self::Account => "it reads the account",
-            Self::Control => "it answers `sniper halt` and `sniper status`",
+            Self::Control => "it serves `sniper halt` and `sniper status`",
             Self::Log => "it writes the log",
             Self::Recorder => "it writes the recording",
             Self::Other => "or a task that it runs",

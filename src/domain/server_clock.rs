@@ -1,7 +1,7 @@
 //! Estimates the server's clock as an interval. Pure: local times are arguments.
 //!
-//! No message contains the server's exact time. The `Date` header of an answer gives the second at
-//! some time between request and receipt, a timestamp in an answer gives the millisecond, and a
+//! No message contains the server's exact time. The `Date` header of a response gives the second at
+//! some time between request and receipt, a timestamp in a response gives the millisecond, and a
 //! received listing was created earlier. Each observation narrows the interval of the difference
 //! between the two clocks. With time it widens again because of clock drift.
 //!
@@ -49,12 +49,12 @@ struct ClockBounds {
     high: Option<i64>,
 }
 
-/// Local times of one request and its answer.
+/// Local times of one request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockExchange {
     /// Before the request's first byte was sent.
     pub sent: Instant,
-    /// After the answer's last byte was received.
+    /// After the response's last byte was received.
     pub received: Instant,
 }
 
@@ -64,7 +64,7 @@ impl ServerClock {
         Self { origin, known: None, contradictions: 0 }
     }
 
-    /// Observes the `Date` header of an answer, which is truncated to the second.
+    /// Observes the `Date` header of a response, which is truncated to the second.
     pub fn observe_date(&mut self, exchange: ClockExchange, date: UnixMs) {
         self.observe(exchange, date, SECOND.saturating_add(DATE_LAG));
     }
@@ -79,7 +79,7 @@ impl ServerClock {
         let received = self.local(exchange.received);
         let stamp = stamp.0.saturating_mul(1_000);
         // The stamp was created before the receipt and truncated by less than a unit. The bound at the
-        // time of the request drifts until the answer.
+        // time of the request drifts until the response.
         let low = stamp.saturating_sub(received);
         let high = stamp.saturating_add(micros(unit)).saturating_sub(sent);
         let high = high.saturating_add(drift(received.saturating_sub(sent)));

@@ -111,7 +111,7 @@ pub struct LedgerCommands<'a> {
     pub who: &'a str,
     pub now: UnixMs,
     pub out: &'a mut dyn Write,
-    /// Asks the user a question; returns `true` if the answer is yes.
+    /// Asks the user a question; returns `true` if the response is yes.
     pub confirm: &'a mut dyn FnMut(&str) -> bool,
 }
 

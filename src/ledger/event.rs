@@ -78,7 +78,7 @@ impl OrderState {
         }
     }
 
-    /// Returns `true` while an answer is pending.
+    /// Returns `true` while a response is pending.
     pub const fn is_in_flight(self) -> bool {
         matches!(self, Self::Reserved | Self::Sent)
     }
@@ -115,7 +115,7 @@ impl OrderState {
 pub enum Release {
     /// No byte of its request was handed to the system.
     NotSent,
-    /// Rejected by the market in an answer that certainly belongs to the request.
+    /// Rejected by the market in a response that certainly belongs to the request.
     Rejected,
     /// Unknown at first; a complete list does not contain it and no coins are missing.
     NotBought,
@@ -149,10 +149,10 @@ impl fmt::Display for OrderState {
     }
 }
 
-/// Answer to a request: an [`Outcome`] reduced to the fields that the ledger uses.
+/// Response to a request: an [`Outcome`] reduced to the fields that the ledger uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordedAnswer {
-    /// Bought, with the price if the answer contains one.
+    /// Bought, with the price if the response contains one.
     Bought(Option<Amount>),
     /// Rejected by the market.
     Rejected(RejectReason),
@@ -173,7 +173,7 @@ impl From<&Outcome> for RecordedAnswer {
     }
 }
 
-/// Fact about an intent from another source than its answer.
+/// Fact about an intent from another source than its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// The account's trades contain it, not yet delivered.
@@ -411,9 +411,9 @@ pub enum LedgerEvent {
     },
     /// The transmission of the request has begun.
     Sent { sequence: Sequence },
-    /// The answer arrived, or certainly will not.
+    /// The response arrived, or certainly will not.
     Answered { sequence: Sequence, answer: RecordedAnswer },
-    /// Another source than the answer established the state of an order.
+    /// Another source than the response established the state of an order.
     Proved {
         sequence: Sequence,
         evidence: Evidence,

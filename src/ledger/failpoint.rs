@@ -20,9 +20,9 @@ pub(super) enum OrderStep {
     Sent,
     /// Sent, and that is recorded.
     SentRecorded,
-    /// Answered; the answer is not recorded.
+    /// Answered; the response is not recorded.
     Answered,
-    /// Answered, and the answer is recorded.
+    /// Answered, and the response is recorded.
     AnsweredRecorded,
     /// The writer has read the events and not written them.
     Staged,

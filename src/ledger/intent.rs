@@ -59,7 +59,7 @@ pub struct Halt {
     pub count: u32,
 }
 
-/// State change that did not come from the order's own answer.
+/// State change that did not come from the order's own response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateChange {
     pub id: TradeId,

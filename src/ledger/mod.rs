@@ -104,7 +104,7 @@ pub struct Effects {
     pub halts: Vec<Halt>,
     /// End of the pause, if the event extended it.
     pub paused_until: Option<UnixMs>,
-    /// State changes that did not come from an order's own answer.
+    /// State changes that did not come from an order's own response.
     pub changes: Vec<StateChange>,
 }
 
@@ -253,7 +253,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// An [`InvalidTransition`] if no answer is pending.
+    /// An [`InvalidTransition`] if no response is pending.
     pub fn settle(
         &mut self,
         id: &TradeId,

@@ -44,7 +44,7 @@ pub struct OrderDetails {
     /// Time at which the transmission of the request began.
     pub sent_at: Option<UnixMs>,
     pub answered_at: Option<UnixMs>,
-    /// Time at which another source than the answer established the state.
+    /// Time at which another source than the response established the state.
     pub settled_at: Option<UnixMs>,
     pub answer: Option<String>,
     /// Response body of the market.

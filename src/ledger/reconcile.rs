@@ -277,7 +277,7 @@ fn evidence_for(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<Le
     // A list may show a state as old as SETTLE before it was read.
     let is_later = intent.changed_at.plus(SETTLE) <= started;
     let is_new = match (state, evidence) {
-        // The order's own answer is pending.
+        // The order's own response is pending.
         (OrderState::Reserved | OrderState::Sent, _) => return None,
         (OrderState::Bought, Evidence::Bought)
         | (OrderState::Completed, Evidence::Bought | Evidence::Completed)

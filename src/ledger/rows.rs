@@ -179,7 +179,7 @@ pub(super) fn integer(sequence: Sequence) -> i64 {
     i64::try_from(sequence.0).unwrap_or(i64::MAX)
 }
 
-/// Formats the answer for display.
+/// Formats the response for display.
 fn describe(answer: &RecordedAnswer) -> String {
     match answer {
         RecordedAnswer::Bought(Some(price)) => format!("bought for {price}"),

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub available_min: Option<Amount>,
     /// Available coins if the last reading included every earlier order. For display only.
     pub available_estimate: Option<Amount>,
-    /// Orders that wait for an answer.
+    /// Orders that wait for a response.
     pub in_flight: u32,
     /// Orders of unknown outcome that are not resolved.
     pub unknown: u32,

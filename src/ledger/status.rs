@@ -114,7 +114,7 @@ pub struct LedgerStatus {
     pub balance: Option<String>,
     /// Lower bound of the coins that are available for orders.
     pub balance_least: Option<String>,
-    /// Orders without an answer yet.
+    /// Orders without a response yet.
     pub in_flight: u32,
     /// Orders with an unknown outcome.
     pub unknown: u32,

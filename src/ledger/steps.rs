@@ -34,7 +34,7 @@ const IMPLAUSIBLE_FACTOR: i64 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Paid {
     Unreported,
-    /// In the answer to the order.
+    /// In the response to the order.
     Answer(Amount),
     /// In the account's own list.
     List(Amount),
@@ -153,7 +153,7 @@ impl LedgerState {
         let invalid = |to| InvalidTransition::NoSuchStep { sequence, from, to };
         match answer {
             RecordedAnswer::Bought(paid) => {
-                // An answer may be late. For an order that counts as not bought it is evidence to
+                // A response may be late. For an order that counts as not bought it is evidence to
                 // the contrary.
                 let is_new = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
                 if !is_new {
@@ -191,7 +191,7 @@ impl LedgerState {
     }
 
     /// Moves an order to unknown. An order whose rejection was not confirmed is unknown already,
-    /// and its last answer may leave it so.
+    /// and its last response may leave it so.
     fn become_unknown(&mut self, intent: Intent, at: UnixMs) -> Result<(), InvalidTransition> {
         let Intent { sequence, state: from, .. } = intent;
         match from {
@@ -276,7 +276,7 @@ impl LedgerState {
             self.advance(sequence, OrderState::Bought, Paid::Unreported, at)?;
         }
         self.advance(sequence, to, paid, at)?;
-        // The market contradicts its earlier answer, or the inference from it.
+        // The market contradicts its earlier response, or the inference from it.
         if !from.counts() {
             self.halt(HaltReason::Contradiction { id: intent.id }, at);
         }
@@ -344,7 +344,7 @@ impl LedgerState {
         Ok(())
     }
 
-    /// Returns every order that waits for an answer. Scans all intents unless there is none.
+    /// Returns every order that waits for a response. Scans all intents unless there is none.
     pub(super) fn in_flight_sequences(&self) -> Vec<Sequence> {
         if self.in_flight == 0 {
             return Vec::new();

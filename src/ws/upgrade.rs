@@ -73,8 +73,8 @@ pub(super) fn read_head(
     let mut rest = bytes;
     for _interim in 0..=INTERIM_ANSWERS_MAX {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut answer = httparse::Response::new(&mut headers);
-        let len = match answer.parse(rest) {
+        let mut response = httparse::Response::new(&mut headers);
+        let len = match response.parse(rest) {
             Ok(Status::Complete(len)) => len,
             Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
             Ok(Status::Partial) => {
@@ -85,14 +85,14 @@ pub(super) fn read_head(
             }
             Err(_not_http) => return Err(FeedError::Handshake { what: "not HTTP" }),
         };
-        let status = answer.code.unwrap_or(0);
+        let status = response.code.unwrap_or(0);
         let behind = rest.get(len..).unwrap_or_default();
         if status == 101 {
-            granted(&Headers(answer.headers), key, subprotocol)?;
+            granted(&Headers(response.headers), key, subprotocol)?;
             return Ok(Some(bytes.len().saturating_sub(behind.len())));
         }
         if !(100..200).contains(&status) {
-            return Err(FeedError::Refused(refusal(status, answer.headers, now)));
+            return Err(FeedError::Refused(refusal(status, response.headers, now)));
         }
         rest = behind;
     }

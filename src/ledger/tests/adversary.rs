@@ -1,7 +1,7 @@
 //! Property test against a market that sends false and outdated reports and keeps its own books.
 //!
-//! The feed may report anything at any time. An answer may be lost, late or repeated, belong to
-//! another request, or contain any price; an answer that the executor attributes to its order is
+//! The feed may report anything at any time. A response may be lost, late or repeated, belong to
+//! another request, or contain any price; a response that the executor attributes to its order is
 //! true. A list may be up to [`SETTLE`] old, incomplete, omit purchases indefinitely, or contain
 //! unknown statuses; a balance may be up to [`SETTLE`] old.
 //!
@@ -43,13 +43,13 @@ enum AdversaryStep {
     Arrive {
         accept: bool,
     },
-    /// The executor reports the outcome of an order, or that its answer was lost.
+    /// The executor reports the outcome of an order, or that its response was lost.
     Answer {
         which: usize,
         lost: bool,
         price: ReportedPrice,
     },
-    /// A second answer arrives for a settled order.
+    /// A second response arrives for a settled order.
     Repeat {
         which: usize,
         price: ReportedPrice,
@@ -103,7 +103,7 @@ enum AdversaryStep {
     },
 }
 
-/// The price in an answer.
+/// The price in a response.
 #[derive(Clone, Copy, Debug)]
 enum ReportedPrice {
     Nothing,
@@ -180,7 +180,7 @@ struct MarketOrder {
     price: Amount,
     entry: usize,
     reserved_at: UnixMs,
-    /// The executor waits for the answer.
+    /// The executor waits for the response.
     waiting: bool,
     /// The request can still arrive at the market.
     pending: bool,
@@ -360,7 +360,7 @@ impl AdversaryMarket {
         let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else { return };
         order.waiting = false;
         let outcome = if lost {
-            // A request that has not arrived by the time its answer is given up never arrives.
+            // A request that has not arrived by the time its response is given up never arrives.
             order.pending = false;
             Outcome::Unknown(Unknown::Timeout)
         } else if order.pending {
@@ -373,12 +373,12 @@ impl AdversaryMarket {
         let _effects = self.ledger.settle(&id, &outcome, self.now).unwrap();
     }
 
-    /// Delivers a late or repeated answer. The ledger may have settled the order differently.
+    /// Delivers a late or repeated response. The ledger may have settled the order differently.
     fn repeat(&mut self, which: usize, reported: ReportedPrice) {
         let settled = |order: &MarketOrder| !order.waiting && !order.unsent;
         if let Some(order) = pick(&mut self.orders, which, settled) {
             let (id, outcome) = (order.id, outcome_of(order, reported));
-            // An answer without new information is an error, which the executor ignores.
+            // A response without new information is an error, which the executor ignores.
             let _is_new = self.ledger.settle(&id, &outcome, self.now).is_ok();
         }
     }
@@ -494,7 +494,7 @@ impl AdversaryMarket {
     }
 }
 
-/// Builds an attributed answer: its outcome is true, its price may be any.
+/// Builds an attributed response: its outcome is true, its price may be any.
 fn outcome_of(order: &MarketOrder, reported: ReportedPrice) -> Outcome {
     let price = match reported {
         ReportedPrice::Nothing => None,

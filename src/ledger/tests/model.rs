@@ -26,7 +26,7 @@ enum ModelStep {
     Arrive {
         accept: bool,
     },
-    /// A request in flight gets its true answer, or its answer is lost.
+    /// A request in flight gets its true response, or its response is lost.
     Answer {
         which: usize,
         lost: bool,

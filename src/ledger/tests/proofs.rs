@@ -1,4 +1,4 @@
-//! Tests of halts, and of the evidence in answers, the feed, the list of trades and the balance.
+//! Tests of halts, and of the evidence in responses, the feed, the list of trades and the balance.
 
 use std::time::Duration;
 
