@@ -34,7 +34,7 @@ use crate::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
         cli::operator_name,
-        control::{ControlAddress, ControlServer, Instance, PendingRequest},
+        control::{ControlAddress, ControlServer, Instance, PENDING_REQUESTS_MAX, PendingRequest},
     },
     log::ALWAYS_SHOWN,
     markets::csgoroll::operations,
@@ -52,9 +52,6 @@ pub const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Maximum time to collect the unresolved orders when the process is ended by a second signal.
 const UNRESOLVED_MAX: Duration = Duration::from_millis(200);
-
-/// Capacity of the queue of control requests.
-const REQUESTS_QUEUED_MAX: usize = 16;
 
 /// Cause of the end of a session.
 #[derive(Debug)]
@@ -333,7 +330,7 @@ fn control_channel(
     config: &Config,
     alarm: &Alarm,
 ) -> (Option<ControlServer>, Receiver<PendingRequest>) {
-    let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED_MAX);
+    let (requests, receiver) = mpsc::channel(PENDING_REQUESTS_MAX);
     let instance = match config.mode {
         Mode::Dry => Instance::Dry,
         Mode::Live => Instance::Live,

@@ -1,20 +1,11 @@
 //! Outcome of an order: the types that the order client, the ledger and the reports share.
 //!
-//! `csgoroll::order_response` is the only module that derives an [`Outcome`] from status codes and error
-//! texts.
+//! `csgoroll::order_response` is the only module that derives an [`Outcome`] from status codes and
+//! error texts.
 
 use std::time::Duration;
 
 use crate::{domain::money::Amount, domain::time::UnixMs};
-
-/// Progress of sending an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SendProgress {
-    /// No byte was written.
-    NotSent,
-    /// At least one byte was written to the socket.
-    Sent,
-}
 
 /// Outcome of one order.
 #[derive(Clone, Debug, PartialEq, Eq)]

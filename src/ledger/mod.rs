@@ -114,8 +114,6 @@ pub struct Ledger {
     state: LedgerState,
     /// `None` if the ledger is only in memory.
     journal: Option<Journal>,
-    /// Reason for which nothing is approved: the stored ledger could not be opened.
-    unavailable: Option<String>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, LedgerEvent)>,
 }
@@ -129,19 +127,9 @@ impl Ledger {
         Self {
             state,
             journal: None,
-            unavailable: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
-    }
-
-    /// Creates a ledger that approves nothing, in place of one that could not be opened.
-    pub fn unavailable(
-        budget: Budget,
-        entries: &[WhitelistEntry],
-        reason: impl Into<String>,
-    ) -> Self {
-        Self { unavailable: Some(reason.into()), ..Self::in_memory(budget, entries, true) }
     }
 
     fn with_journal(mut state: LedgerState, journal: Journal) -> Self {
@@ -149,7 +137,6 @@ impl Ledger {
         Self {
             state,
             journal: Some(journal),
-            unavailable: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
@@ -170,7 +157,7 @@ impl Ledger {
 
     /// Returns the reason if the ledger cannot be written. Nothing is ordered then.
     pub fn failure(&self) -> Option<String> {
-        self.unavailable.clone().or_else(|| self.journal.as_ref().and_then(Journal::failure))
+        self.journal.as_ref().and_then(Journal::failure)
     }
 
     /// Returns `true` if every event is durable.
@@ -202,9 +189,6 @@ impl Ledger {
         request: OrderRequest,
         now: UnixMs,
     ) -> Result<ApprovedOrder, RiskRejection> {
-        if self.unavailable.is_some() {
-            return Err(RiskRejection::Unwritable);
-        }
         let event = self.state.approve(&request, now)?;
         let LedgerEvent::Reserved { sequence, id, price, .. } = event else {
             return Err(RiskRejection::Unwritable);

@@ -419,14 +419,15 @@ fn the_socket_is_private_and_limits_the_length_of_a_request() {
 }
 
 #[derive(Debug, Parser)]
-struct Output {
+struct ParsedArgs {
     #[command(flatten)]
     ledger: LedgerArgs,
 }
 
 #[test]
 fn resolve_needs_exactly_one_outcome() {
-    let parse = |words: &[&str]| Output::try_parse_from(std::iter::once(&"ledger").chain(words));
+    let parse =
+        |words: &[&str]| ParsedArgs::try_parse_from(std::iter::once(&"ledger").chain(words));
     assert!(parse(&["resolve", "x", "--bought"]).is_ok());
     assert!(parse(&["resolve", "x", "--not-bought", "--yes"]).is_ok());
     assert!(parse(&["resolve", "x"]).is_err());
