@@ -16,7 +16,7 @@ impl UnixMs {
     /// Parses `2026-03-01T10:00:00.120Z`, the form that the market uses.
     ///
     /// The fraction is optional and has one to nine digits, of which three are used. Other time zones
-    /// than UTC are refused, because a wrong offset would send an order at the wrong time.
+    /// than UTC are rejected, because a wrong offset would send an order at the wrong time.
     #[inline]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_a_utc_timestamp_is_refused() {
+    fn text_that_is_not_a_utc_timestamp_is_rejected() {
         for text in [
             "",
             "2026-03-01",
@@ -229,9 +229,9 @@ mod tests {
             prop_assert_eq!(UnixMs::parse(&UnixMs(ms).to_string()), Some(UnixMs(ms)));
         }
 
-        /// A timestamp with one replaced character is either refused or equal to its own formatting.
+        /// A timestamp with one replaced character is either rejected or equal to its own formatting.
         #[test]
-        fn a_timestamp_with_a_wrong_character_is_refused(
+        fn a_timestamp_with_a_wrong_character_is_rejected(
             ms in 0_i64..253_402_300_799_999, at in 0_usize..24, byte in 0_u8..128,
         ) {
             let mut bytes = UnixMs(ms).to_string().into_bytes();

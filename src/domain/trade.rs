@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_kept_verbatim_or_refused() {
+    fn an_id_is_kept_verbatim_or_rejected() {
         assert_eq!(TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap().as_str(), "VHJhZGU6OTAwMDAwMDE");
         for text in ["", "a b", "a\"b", "a\\b", "ä", "a\n", &"x".repeat(TRADE_ID_BYTES_MAX + 1)] {
             assert_eq!(TradeId::new(text), None, "{text:?}");
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_float_is_refused() {
+    fn text_that_is_not_a_float_is_rejected() {
         for text in ["", "-0.1", "1.1", "2", "1e400", "1e2", "NaN", "0,5", "0x1", "1e-99999999999"]
         {
             check(text, None);

@@ -87,7 +87,7 @@ pub enum LedgerCommandError {
     Control(#[from] ControlError),
     /// The bot or the ledger rejected the request; the text is the reason.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     #[error(
         "no order with listing or number {0:?} in the ledger; list both with: sniper ledger export"
     )]
@@ -385,7 +385,7 @@ impl LedgerCommands<'_> {
         drop(reader);
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
         control::apply_request(&mut ledger, request, self.now)
-            .map_err(LedgerCommandError::Refused)?;
+            .map_err(LedgerCommandError::Rejected)?;
         drop(ledger);
         Ok(standing::stopped_status(&mut LedgerReader::open(self.folder)?, self.now))
     }

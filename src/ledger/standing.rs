@@ -139,7 +139,7 @@ pub(super) fn request_status(
 ) -> Result<Option<LedgerStatus>, LedgerCommandError> {
     match control::send_request(address, request) {
         Ok(ControlReply::Done(status)) => Ok(Some(*status)),
-        Ok(ControlReply::Cannot(reason)) => Err(LedgerCommandError::Refused(reason)),
+        Ok(ControlReply::Cannot(reason)) => Err(LedgerCommandError::Rejected(reason)),
         Err(ControlError::NotRunning) => Ok(None),
         Err(error) => Err(error.into()),
     }

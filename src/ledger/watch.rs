@@ -129,7 +129,7 @@ impl FileWatch {
             // A full disk stops the writer, which resumes by itself once there is space.
             Err(error) if is_full(&error) => None,
             Err(error) if is_absent(&error) => Some((StorageFault::Gone, self.folder.clone())),
-            Err(_refused) => Some((StorageFault::Unwritable, self.folder.clone())),
+            Err(_error) => Some((StorageFault::Unwritable, self.folder.clone())),
         }
     }
 

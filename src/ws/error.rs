@@ -118,8 +118,8 @@ pub enum FeedError {
         source: io::Error,
     },
     /// The server rejected the upgrade.
-    #[error("{}", describe_refusal(.0))]
-    Refused(UpgradeRejection),
+    #[error("{}", describe_rejection(.0))]
+    UpgradeRejected(UpgradeRejection),
     /// The response to the upgrade is not valid.
     #[error("invalid upgrade response: {what}")]
     Handshake { what: &'static str },
@@ -127,8 +127,8 @@ pub enum FeedError {
     #[error("the server does not support the subprotocol {requested:?}")]
     Subprotocol { requested: &'static str },
     /// The server rejected the session with a message of the subprotocol.
-    #[error("the server refused the session: {reason}")]
-    SessionRefused {
+    #[error("the server rejected the session: {reason}")]
+    SessionRejected {
         /// Text of the server, escaped.
         reason: String,
     },
@@ -166,10 +166,10 @@ pub enum FeedError {
     Congested,
 }
 
-fn describe_refusal(refusal: &UpgradeRejection) -> String {
-    let status = refusal.status;
-    let what = match (status, refusal.is_html) {
-        _ if refusal.is_challenge => "blocked: a challenge page instead of a WebSocket",
+fn describe_rejection(rejection: &UpgradeRejection) -> String {
+    let status = rejection.status;
+    let what = match (status, rejection.is_html) {
+        _ if rejection.is_challenge => "blocked: a challenge page instead of a WebSocket",
         (401, _) => "not signed in",
         (418, _) => "this IP address is banned for too many requests (\"I'm a teapot\")",
         (429, _) => "too many requests (rate limit)",
@@ -222,7 +222,7 @@ impl FeedError {
 
     /// Returns what the user can do, or `None` if waiting is enough.
     pub fn advice(&self, setting_names: SettingNames) -> Option<String> {
-        let Self::Refused(refusal) = self else {
+        let Self::UpgradeRejected(rejection) = self else {
             let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
             return is_other.then(|| format!("check {}", setting_names.address));
         };
@@ -233,8 +233,8 @@ impl FeedError {
                  copy the cookie again; if the market works there, check {address}"
             )
         };
-        Some(match (refusal.status, refusal.is_html) {
-            _ if refusal.is_challenge && has_cookie => browser(),
+        Some(match (rejection.status, rejection.is_html) {
+            _ if rejection.is_challenge && has_cookie => browser(),
             (401, _) if has_cookie => {
                 "copy the `session` cookie from your browser again".to_owned()
             }
@@ -252,16 +252,16 @@ impl FeedError {
     pub fn retry_decision(&self) -> RetryDecision {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
-            Self::Refused(UpgradeRejection { is_challenge: true, retry_after, .. }) => {
+            Self::UpgradeRejected(UpgradeRejection { is_challenge: true, retry_after, .. }) => {
                 policy::of_status(403, *retry_after)
             }
-            Self::Refused(UpgradeRejection { status, retry_after, .. }) => {
+            Self::UpgradeRejected(UpgradeRejection { status, retry_after, .. }) => {
                 policy::of_status(*status, *retry_after)
             }
             Self::TlsSetUp(_)
             | Self::Handshake { .. }
             | Self::Subprotocol { .. }
-            | Self::SessionRefused { .. } => RetryDecision::Suspend,
+            | Self::SessionRejected { .. } => RetryDecision::Suspend,
             Self::Dial(_)
             | Self::Transport(_)
             | Self::Tls(_)
@@ -279,16 +279,16 @@ impl FeedError {
 
     /// Value of `Retry-After`.
     pub const fn retry_after(&self) -> Option<Duration> {
-        if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
+        if let Self::UpgradeRejected(rejection) = self { rejection.retry_after } else { None }
     }
 
     /// Returns `true` if the market blocks access until the user acts. Ordering must stop too.
     pub const fn is_blocked(&self) -> bool {
-        if let Self::Refused(refusal) = self {
-            let is_told_to_wait = matches!(refusal.status, 418 | 429 | 500..=599);
-            return refusal.is_challenge
-                || matches!(refusal.status, 401 | 403 | 451)
-                || refusal.is_html && !is_told_to_wait;
+        if let Self::UpgradeRejected(rejection) = self {
+            let is_told_to_wait = matches!(rejection.status, 418 | 429 | 500..=599);
+            return rejection.is_challenge
+                || matches!(rejection.status, 401 | 403 | 451)
+                || rejection.is_html && !is_told_to_wait;
         }
         false
     }
@@ -323,9 +323,14 @@ impl FeedError {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, is_html: bool) -> FeedError {
+    fn rejected(status: u16, is_html: bool) -> FeedError {
         let is_challenge = is_html && status == 403;
-        FeedError::Refused(UpgradeRejection { status, retry_after: None, is_challenge, is_html })
+        FeedError::UpgradeRejected(UpgradeRejection {
+            status,
+            retry_after: None,
+            is_challenge,
+            is_html,
+        })
     }
 
     #[test]
@@ -345,12 +350,12 @@ mod tests {
     #[test]
     fn an_html_page_suspends_retries_and_blocks() {
         for status in [200, 403, 400] {
-            assert_eq!(refused(status, true).retry_decision(), RetryDecision::Suspend);
-            assert!(refused(status, true).is_blocked());
+            assert_eq!(rejected(status, true).retry_decision(), RetryDecision::Suspend);
+            assert!(rejected(status, true).is_blocked());
         }
-        assert_eq!(refused(502, true).retry_decision(), RetryDecision::Retry);
-        assert!(!refused(502, true).is_blocked());
-        assert!(!refused(429, true).is_blocked());
+        assert_eq!(rejected(502, true).retry_decision(), RetryDecision::Retry);
+        assert!(!rejected(502, true).is_blocked());
+        assert!(!rejected(429, true).is_blocked());
     }
 
     #[test]
@@ -416,7 +421,7 @@ mod tests {
             (302, false, "redirected elsewhere"),
             (400, false, "HTTP 400 instead of a WebSocket"),
         ] {
-            let text = refused(status, is_html).to_string();
+            let text = rejected(status, is_html).to_string();
             assert!(text.contains(named) && text.contains(&status.to_string()), "{text}");
         }
     }
@@ -424,19 +429,19 @@ mod tests {
     #[test]
     fn advice_names_the_setting_of_the_rejected_feed() {
         let spot = SettingNames { address: "--binance-spot", has_cookie: false };
-        let mut refusals: Vec<FeedError> = Vec::new();
+        let mut rejections: Vec<FeedError> = Vec::new();
         for status in (200..600).filter(|status| *status != 101) {
-            refusals.extend([refused(status, false), refused(status, true)]);
+            rejections.extend([rejected(status, false), rejected(status, true)]);
         }
-        refusals.push(FeedError::Subprotocol { requested: "x" });
-        refusals.push(FeedError::Handshake { what: "x" });
-        for error in refusals {
+        rejections.push(FeedError::Subprotocol { requested: "x" });
+        rejections.push(FeedError::Handshake { what: "x" });
+        for error in rejections {
             let public = error.advice(spot).unwrap_or_default() + &error.to_string();
             for other in ["CSGOROLL", "cookie", "browser"] {
                 assert!(!public.contains(other), "{public}");
             }
         }
-        let advice = |status, setting_names| refused(status, false).advice(setting_names);
+        let advice = |status, setting_names| rejected(status, false).advice(setting_names);
         assert_eq!(advice(404, spot).as_deref(), Some("check --binance-spot"));
         let market = SettingNames::MARKETPLACE;
         assert_eq!(advice(404, market).as_deref(), Some("check CSGOROLL_WS_URL"));

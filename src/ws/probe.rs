@@ -210,7 +210,7 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
             match first.listings {
                 0 => Err(first
                     .rejection
-                    .map_or(ended, |reason| FeedError::SessionRefused { reason })),
+                    .map_or(ended, |reason| FeedError::SessionRejected { reason })),
                 listings => Ok(((), format!("{listings} listing(s)"))),
             }
         };

@@ -181,7 +181,7 @@ impl Reconnector {
         match (suspended, lifetime.result.uptime) {
             (Some(wait), _) => {
                 let (wait, error) = (Seconds(wait), self.describe(error));
-                error!("Connection refused, next attempt in {wait}{tag}: {error}");
+                error!("Connection rejected, next attempt in {wait}{tag}: {error}");
             }
             (None, Some(_)) if error.is_clean_close() => {
                 let (code, reason) = error.code_and_reason();

@@ -16,7 +16,7 @@ pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(super) const HEADERS_MAX: usize = 100;
 
 /// Maximum number of interim responses (100, 102, 103) before the final one.
-pub(super) const INTERIM_ANSWERS_MAX: u32 = 8;
+pub(super) const INTERIM_RESPONSES_MAX: u32 = 8;
 
 #[derive(Clone, Debug)]
 pub(super) struct UpgradeRequest<'a> {
@@ -71,7 +71,7 @@ pub(super) fn read_head(
     now: UnixMs,
 ) -> Result<Option<usize>, FeedError> {
     let mut rest = bytes;
-    for _interim in 0..=INTERIM_ANSWERS_MAX {
+    for _interim in 0..=INTERIM_RESPONSES_MAX {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
         let len = match response.parse(rest) {
@@ -92,7 +92,7 @@ pub(super) fn read_head(
             return Ok(Some(bytes.len().saturating_sub(behind.len())));
         }
         if !(100..200).contains(&status) {
-            return Err(FeedError::Refused(refusal(status, response.headers, now)));
+            return Err(FeedError::UpgradeRejected(rejection(status, response.headers, now)));
         }
         rest = behind;
     }
@@ -130,7 +130,7 @@ fn granted(
     }
 }
 
-fn refusal(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> UpgradeRejection {
+fn rejection(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> UpgradeRejection {
     let headers = headers.iter().map(|header| (header.name, header.value));
     let head = ResponseHead::parse_at(status, headers, Some(now));
     UpgradeRejection {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(text: &str) -> FeedError {
+    fn rejected(text: &str) -> FeedError {
         read(text).unwrap_err()
     }
 
@@ -236,35 +236,35 @@ mod tests {
             ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
             ("\r\n\r\n", "\r\nSec-WebSocket-Accept: other\r\n\r\n"),
         ] {
-            let error = refused(&GOOD.replace(from, to));
+            let error = rejected(&GOOD.replace(from, to));
             assert!(matches!(error, FeedError::Handshake { .. }), "{to}: {error}");
             assert_eq!(error.retry_decision(), RetryDecision::Suspend);
         }
         let without = GOOD.replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
-        assert!(matches!(refused(&without), FeedError::Subprotocol { .. }));
+        assert!(matches!(rejected(&without), FeedError::Subprotocol { .. }));
         let other = GOOD.replace("graphql-transport-ws", "graphql-ws");
-        assert!(matches!(refused(&other), FeedError::Subprotocol { .. }));
+        assert!(matches!(rejected(&other), FeedError::Subprotocol { .. }));
     }
 
     #[test]
     fn retry_after_is_parsed_from_a_rejection() {
-        let error = refused("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\n");
+        let error = rejected("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\n");
         assert_eq!(error.retry_decision(), RetryDecision::RetryAfter(Duration::from_secs(7)));
         let date = "HTTP/1.1 503 No\r\nRetry-After: Thu, 01 Jan 1970 00:01:30 GMT\r\n\r\n";
         assert_eq!(
-            refused(date).retry_decision(),
+            rejected(date).retry_decision(),
             RetryDecision::RetryAfter(Duration::from_secs(90))
         );
-        let nonsense = refused("HTTP/1.1 503 No\r\nRetry-After: soon\r\n\r\n");
+        let nonsense = rejected("HTTP/1.1 503 No\r\nRetry-After: soon\r\n\r\n");
         assert_eq!(nonsense.retry_decision(), RetryDecision::Retry);
     }
 
     #[test]
     fn a_challenge_page_is_a_block() {
         let page =
-            refused("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n<html>");
+            rejected("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n<html>");
         assert!(page.is_blocked());
-        let challenge = refused("HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n");
+        let challenge = rejected("HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n");
         assert!(challenge.is_blocked());
         assert!(challenge.to_string().contains("challenge page"), "{challenge}");
     }
@@ -283,12 +283,12 @@ mod tests {
             }
             assert_eq!(read(&format!("{text}\u{1}frame")).unwrap(), Some(text.len()));
         }
-        let most = interim[0].repeat(usize::try_from(INTERIM_ANSWERS_MAX).unwrap());
+        let most = interim[0].repeat(usize::try_from(INTERIM_RESPONSES_MAX).unwrap());
         assert_eq!(read(&format!("{most}{GOOD}")).unwrap(), Some(most.len() + GOOD.len()));
-        let more = refused(&format!("{most}{}{GOOD}", interim[0]));
+        let more = rejected(&format!("{most}{}{GOOD}", interim[0]));
         assert!(matches!(more, FeedError::Handshake { .. }), "{more}");
-        let then_refused = refused(&format!("{}HTTP/1.1 404 No\r\n\r\n", interim[0]));
-        assert!(matches!(then_refused, FeedError::Refused(_)), "{then_refused}");
+        let then_rejected = rejected(&format!("{}HTTP/1.1 404 No\r\n\r\n", interim[0]));
+        assert!(matches!(then_rejected, FeedError::UpgradeRejected(_)), "{then_rejected}");
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(read(&text).unwrap(), Some(text.len()), "{empty:?}");
         }
         for used in [" permessage-deflate", " , x-webkit-deflate-frame", " \u{e9}"] {
-            let error = refused(&with(used));
+            let error = rejected(&with(used));
             assert!(matches!(error, FeedError::Handshake { .. }), "{used:?}: {error}");
         }
     }
@@ -310,10 +310,10 @@ mod tests {
     #[test]
     fn an_endless_response_head_is_rejected() {
         let endless = format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(HEAD_BYTES_MAX));
-        assert!(matches!(refused(&endless), FeedError::Handshake { .. }));
+        assert!(matches!(rejected(&endless), FeedError::Handshake { .. }));
         let many = format!("HTTP/1.1 101 X\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX + 1));
-        assert!(matches!(refused(&many), FeedError::Handshake { .. }));
-        assert!(matches!(refused("SSH-2.0-OpenSSH\r\n\r\n"), FeedError::Handshake { .. }));
+        assert!(matches!(rejected(&many), FeedError::Handshake { .. }));
+        assert!(matches!(rejected("SSH-2.0-OpenSSH\r\n\r\n"), FeedError::Handshake { .. }));
     }
 
     proptest! {

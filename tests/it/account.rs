@@ -145,15 +145,15 @@ async fn read_failure(status: u16, headers: &str, body: &str) -> (String, Option
 #[tokio::test]
 async fn a_403_html_page_is_a_challenge_and_is_not_retried_immediately() {
     let html = "Content-Type: text/html\r\n";
-    let (text, refusal) = read_failure(403, html, "<html>Just a moment").await;
-    assert_eq!(refusal, Some(RejectReason::Challenge), "{text}");
-    let (text, refusal) = read_failure(401, "", "{}").await;
-    assert_eq!(refusal, Some(RejectReason::Forbidden { status: 401 }), "{text}");
-    let (text, refusal) = read_failure(429, "Retry-After: 9\r\n", "").await;
+    let (text, rejection) = read_failure(403, html, "<html>Just a moment").await;
+    assert_eq!(rejection, Some(RejectReason::Challenge), "{text}");
+    let (text, rejection) = read_failure(401, "", "{}").await;
+    assert_eq!(rejection, Some(RejectReason::Forbidden { status: 401 }), "{text}");
+    let (text, rejection) = read_failure(429, "Retry-After: 9\r\n", "").await;
     let retry_after = Some(Duration::from_secs(9));
-    assert_eq!(refusal, Some(RejectReason::RateLimited { retry_after }), "{text}");
-    let (text, refusal) = read_failure(200, "", r#"{"data":{"currentUser":null}}"#).await;
-    assert_eq!(refusal, Some(RejectReason::Unauthenticated), "{text}");
+    assert_eq!(rejection, Some(RejectReason::RateLimited { retry_after }), "{text}");
+    let (text, rejection) = read_failure(200, "", r#"{"data":{"currentUser":null}}"#).await;
+    assert_eq!(rejection, Some(RejectReason::Unauthenticated), "{text}");
     let words = r#"{"errors":[{"message":"UNAUTHENTICATED"}],"data":null}"#;
     assert_eq!(read_failure(200, "", words).await.1, Some(RejectReason::Unauthenticated));
     for (status, headers, body) in [
@@ -589,8 +589,8 @@ async fn an_untrusted_certificate_is_distinguished_from_a_port_without_tls() {
     let reader = reader_at(&format!("https://{}/graphql", listener.local_addr().unwrap()));
     let plain = async {
         let (mut stream, _peer) = listener.accept().await.unwrap();
-        let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
-        stream.write_all(refusal).await.unwrap();
+        let rejection = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(rejection).await.unwrap();
         // Waits until the client closes the connection.
         let _end = stream.read_to_end(&mut Vec::new()).await;
     };

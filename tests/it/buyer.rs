@@ -246,11 +246,11 @@ async fn a_challenge_page_is_recognized() {
 
 #[tokio::test]
 async fn a_429_response_carries_the_retry_after_delay() {
-    let refusal = answer(429, "Retry-After: 7\r\n", "slow down");
-    let report = report_for(Reaction::Answer(refusal), ConnectionConfig::default()).await;
+    let rejection = answer(429, "Retry-After: 7\r\n", "slow down");
+    let report = report_for(Reaction::Answer(rejection), ConnectionConfig::default()).await;
     let retry_after = Some(Duration::from_secs(7));
-    let refusal = RejectReason::RateLimited { retry_after };
-    assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)));
+    let rejection = RejectReason::RateLimited { retry_after };
+    assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(rejection)));
     assert!(report.is_final);
 }
 

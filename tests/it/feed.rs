@@ -14,7 +14,7 @@ mod managed;
 mod modes;
 pub(crate) mod peer;
 mod reconnecting;
-mod refusals;
+mod rejections;
 mod wire;
 
 use std::{

@@ -142,7 +142,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/managed.rs",
     "tests/it/feed/modes.rs",
     "tests/it/feed/peer.rs",
-    "tests/it/feed/refusals.rs",
+    "tests/it/feed/rejections.rs",
     "tests/it/filters.rs",
     "tests/it/session/mod.rs",
     "tests/it/session/standstill.rs",

@@ -232,7 +232,7 @@ fn a_running_bot_applies_the_commands_itself() {
     let rejected = run_command(folder.path(), false, |commands| {
         resolve(commands, "listing-1", true, CONFIRMED)
     });
-    assert!(matches!(rejected, Err(LedgerCommandError::Refused(_))));
+    assert!(matches!(rejected, Err(LedgerCommandError::Rejected(_))));
     // Reads work while the bot runs.
     let table =
         run_command(folder.path(), false, |commands| commands.ledger(&LedgerArgs::default()));

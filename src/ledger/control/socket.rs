@@ -210,7 +210,7 @@ pub(super) fn exchange(
     }
     let mut stream = match UnixStream::connect(&address.path) {
         Ok(stream) => stream,
-        Err(_refused) => return Err(ControlError::NotRunning),
+        Err(_error) => return Err(ControlError::NotRunning),
     };
     let exchanged = set_timeouts(&stream)
         .and_then(|()| stream.write_all(line.as_bytes()))

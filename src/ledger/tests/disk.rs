@@ -235,7 +235,7 @@ fn a_second_process_gets_the_pid_of_the_lock_holder() {
 }
 
 #[test]
-fn a_ledger_refuses_another_market_and_another_account() {
+fn a_ledger_rejects_another_market_and_another_account() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path(), "boot", T0);
     drop(ledger);
@@ -252,7 +252,7 @@ fn a_ledger_refuses_another_market_and_another_account() {
 }
 
 #[test]
-fn a_damaged_database_is_refused_and_not_modified() {
+fn a_damaged_database_is_rejected_and_not_modified() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path(), "boot", T0));
     let path = folder.path().join(DATABASE);
@@ -266,7 +266,7 @@ fn a_damaged_database_is_refused_and_not_modified() {
 }
 
 #[test]
-fn a_database_of_a_later_version_is_refused() {
+fn a_database_of_a_later_version_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path(), "boot", T0));
     let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();

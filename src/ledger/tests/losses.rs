@@ -419,7 +419,7 @@ mod modes {
     }
 
     #[test]
-    fn a_directory_writable_by_others_is_refused_with_the_fix() {
+    fn a_directory_writable_by_others_is_rejected_with_the_fix() {
         let machine = SimulatedMachine::with_orders(1);
         for open in [0o770, 0o707] {
             set(&machine.data(), open);
@@ -445,7 +445,7 @@ mod modes {
 }
 
 #[test]
-fn a_second_bot_for_the_account_is_refused_in_any_directory() {
+fn a_second_bot_for_the_account_is_rejected_in_any_directory() {
     let machine = SimulatedMachine::new();
     let first = machine.ready();
     let other = machine.top.path().join("other");
@@ -464,7 +464,7 @@ fn a_second_bot_for_the_account_is_refused_in_any_directory() {
 }
 
 #[test]
-fn a_lost_ledger_an_older_copy_and_an_unneeded_new_ledger_are_refused() {
+fn a_lost_ledger_an_older_copy_and_an_unneeded_new_ledger_are_rejected() {
     let machine = SimulatedMachine::with_orders(1);
     let data = machine.data();
     let older = machine.top.path().join("older");
@@ -484,7 +484,7 @@ fn a_lost_ledger_an_older_copy_and_an_unneeded_new_ledger_are_refused() {
     let error = machine.bound(&data, None).unwrap_err();
     assert!(matches!(error, LedgerError::OtherLedger { last: 2, .. }), "{error}");
     assert!(error.to_string().contains("--new-ledger"), "{error}");
-    // The empty ledger created by that attempt is bound to no account and still refused.
+    // The empty ledger created by that attempt is bound to no account and still rejected.
     assert!(matches!(machine.bound(&data, None), Err(LedgerError::OtherLedger { .. })));
     machine.bound(&data, Some(NewLedger::Counted)).unwrap();
     machine.bound(&data, None).unwrap();

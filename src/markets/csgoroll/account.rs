@@ -157,7 +157,7 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
         .map(drop)
     })?;
     match user {
-        // The ledger would store the id, so one that contains a credential is refused.
+        // The ledger would store the id, so one that contains a credential is rejected.
         Some(CurrentUser::SignedIn(user)) if user.id.is_empty() || secret::appears_in(&user.id) => {
             Err(ReadError::Shape)
         }
@@ -308,7 +308,7 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
     object(cursor, |key, cursor| {
         match key {
             "createdAt" => created_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
-            // The ledger would store the id, so one that contains a credential is refused.
+            // The ledger would store the id, so one that contains a credential is rejected.
             "id" => {
                 let text = string(cursor)?.filter(|text| !secret::appears_in(text));
                 id = text.and_then(|text| TradeId::new(&text));

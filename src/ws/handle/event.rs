@@ -62,7 +62,7 @@ pub struct ServerMessage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscriptionError {
     /// The server reported an error; its text is escaped.
-    #[error("the server refused the subscription: {0}")]
+    #[error("the server rejected the subscription: {0}")]
     Error(String),
     #[error("the server completed the subscription")]
     Completed,

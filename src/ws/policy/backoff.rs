@@ -258,9 +258,9 @@ mod tests {
             &[300_000],
         );
         // One listing and a rejection per session do not stay healthy for ever.
-        let refused = AttemptResult { decision: RetryDecision::Suspend, ..PRODUCTIVE };
+        let rejected = AttemptResult { decision: RetryDecision::Suspend, ..PRODUCTIVE };
         let expected = [1_000, 1_000, 1_000, 1_000, 1_000, 300_000];
-        check(steady(), &[refused; 6], &expected);
+        check(steady(), &[rejected; 6], &expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub enum Incoming<'a, P> {
     /// The session was accepted.
     Ack,
     /// The session was rejected.
-    Refused(Option<RawValue<'a>>),
+    Rejected(Option<RawValue<'a>>),
     /// Requests a pong with the same payload.
     Ping(Option<RawValue<'a>>),
     Pong,
@@ -35,7 +35,7 @@ pub enum Incoming<'a, P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MessageType {
     Ack,
-    Refused,
+    Rejected,
     Ping,
     Pong,
     Data,
@@ -98,7 +98,7 @@ pub(super) fn open<'a, P: FromCursor<'a>>(
     };
     Ok(match word.unwrap_or(MessageType::Unknown) {
         MessageType::Ack => Incoming::Ack,
-        MessageType::Refused => Incoming::Refused(raw),
+        MessageType::Rejected => Incoming::Rejected(raw),
         MessageType::Ping => Incoming::Ping(raw),
         MessageType::Pong => Incoming::Pong,
         MessageType::Data => match payload {
@@ -118,7 +118,7 @@ fn word_of(word: &str, data_word: &str) -> MessageType {
         "ping" => MessageType::Ping,
         "pong" | "ka" => MessageType::Pong,
         "connection_ack" => MessageType::Ack,
-        "connection_error" => MessageType::Refused,
+        "connection_error" => MessageType::Rejected,
         "error" => MessageType::Error,
         "complete" => MessageType::Complete,
         _ => MessageType::Unknown,
@@ -170,7 +170,7 @@ mod tests {
         check(r#"{"type":"ka"}"#, "Pong");
         check(r#"{"type":"complete","id":"3"}"#, r#"complete Some("3")"#);
         check(r#"{"type":"error","id":"3","payload":[]}"#, r#"error Some("3") Some("[]")"#);
-        check(r#"{"type":"connection_error"}"#, "Refused(None)");
+        check(r#"{"type":"connection_error"}"#, "Rejected(None)");
         check(r#"{"type":"something_new","payload":{}}"#, "Unknown");
         check(r#"{"type":5}"#, "Unknown");
         check("{}", "Unknown");

@@ -41,7 +41,7 @@ pub enum ProtocolEvent<'a, P> {
     /// Subscriptions may be written: see [`SubscriptionState::due`].
     Acked,
     /// The session was rejected.
-    Refused(Option<RawValue<'a>>),
+    Rejected(Option<RawValue<'a>>),
     /// A pong is due: see [`SubscriptionState::pong`].
     Ping(Option<RawValue<'a>>),
     /// An event; `operation` is `None` if the protocol has no ids.
@@ -225,7 +225,7 @@ impl<D: FeedProtocol> SubscriptionState<D> {
                 ProtocolEvent::Acked
             }
             Incoming::Ack => ProtocolEvent::Nothing,
-            Incoming::Refused(reason) => ProtocolEvent::Refused(reason),
+            Incoming::Rejected(reason) => ProtocolEvent::Rejected(reason),
             Incoming::Error { id, payload } => self.ended(id, payload, now),
             Incoming::Complete { id } => self.ended(id, None, now),
             Incoming::Unknown => ProtocolEvent::Unknown,

@@ -134,9 +134,9 @@ impl<L: FeedProtocol> SessionState<L> {
             }
             Ok(ProtocolEvent::Acked) => self.next_check = at,
             Ok(ProtocolEvent::Nothing) => {}
-            Ok(ProtocolEvent::Refused(reason)) => {
+            Ok(ProtocolEvent::Rejected(reason)) => {
                 let reason = reason.map_or("no reason given", |reason| reason.0);
-                return Err(FeedError::SessionRefused { reason: Escaped(reason).to_string() });
+                return Err(FeedError::SessionRejected { reason: Escaped(reason).to_string() });
             }
             Ok(ProtocolEvent::Ended { operation, error, retry_in }) => {
                 self.next_check = at;

@@ -329,13 +329,13 @@ async fn no_confirmation_is_requested_after_a_rate_limit_or_a_block() {
         (answer(403, html, "<html>"), RejectReason::Challenge),
         (rejected(TAKEN).replacen("\r\n", "\r\nConnection: close\r\n", 1), RejectReason::Taken),
     ];
-    for (last_response, refusal) in cases {
+    for (last_response, rejection) in cases {
         let script = Script::plain();
         let (bot, mut peer) = Bot::with_order_sent(&script).await;
         peer.write(&last_response);
         // There is one report, and `final_outcome` asserts that nothing was sent after the order.
         let outcome = bot.final_outcome(&script, peer).await;
-        assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(refusal)), "{last_response}");
+        assert_eq!(outcome, Outcome::Unknown(Unknown::Unconfirmed(rejection)), "{last_response}");
     }
     // The same applies if the keep-warm request is turned down.
     let script = Script::plain();

@@ -110,7 +110,7 @@ impl Market {
                         None => connection.run(stream).await,
                         Some(acceptor) => match acceptor.accept(stream).await {
                             Ok(stream) => connection.run(stream).await,
-                            Err(_refused) => {}
+                            Err(_error) => {}
                         },
                     }
                 });

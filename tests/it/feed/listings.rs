@@ -301,5 +301,5 @@ async fn a_connection_error_message_ends_the_session_with_an_error() {
     })
     .await;
     let (_, ended) = once(&Feed::new(config(&server.address, quick()))).await;
-    assert!(matches!(ended, Err(FeedError::SessionRefused { .. })), "{ended:?}");
+    assert!(matches!(ended, Err(FeedError::SessionRejected { .. })), "{ended:?}");
 }

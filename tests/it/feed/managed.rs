@@ -137,8 +137,8 @@ async fn a_rejected_replay_is_reported_with_its_cause() {
             peer.send_text(&format!(r#"{{"id":"{id}","type":"next","payload":7}}"#)).await;
             return;
         }
-        let refusal = r#"[{"message":"not any more"}]"#;
-        peer.send_text(&format!(r#"{{"id":"{id}","type":"error","payload":{refusal}}}"#)).await;
+        let rejection = r#"[{"message":"not any more"}]"#;
+        peer.send_text(&format!(r#"{{"id":"{id}","type":"error","payload":{rejection}}}"#)).await;
         peer.read_until_close().await;
     })
     .await;

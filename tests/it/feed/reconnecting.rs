@@ -118,7 +118,7 @@ async fn a_close_code_decides_the_retry_only_before_a_productive_session() {
         log.assert_contains("Productive session (1 trades). Backoff reset to 0.25s.");
         log.assert_contains("Reconnecting in 0.25s (attempt 1)");
         assert!(intervals[0] < Duration::from_millis(700), "{code}: {intervals:?}");
-        let parked = log.text().matches("Connection refused, next attempt in 0.9s").count();
+        let parked = log.text().matches("Connection rejected, next attempt in 0.9s").count();
         assert_eq!(parked, usize::from(is_parked), "{code}: {}", log.text());
         if is_parked {
             assert!(intervals[1] >= Duration::from_millis(900), "{code}: {intervals:?}");
@@ -184,7 +184,9 @@ async fn a_401_suspends_the_feed_and_rereads_the_credential() {
     });
     during(&feed, server.wait_for_dials(2)).await;
     assert!(server.intervals()[0] >= Duration::from_millis(700), "{:?}", server.intervals());
-    log.assert_contains("ERROR Connection refused, next attempt in 0.7s: HTTP 401: not signed in;");
+    log.assert_contains(
+        "ERROR Connection rejected, next attempt in 0.7s: HTTP 401: not signed in;",
+    );
     let text = log.text();
     assert!(!text.contains("old") && !text.contains("new"), "{text}");
 }

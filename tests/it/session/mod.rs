@@ -18,7 +18,7 @@ mod hostile;
 mod limits;
 mod losses;
 mod program;
-mod refusals;
+mod rejections;
 mod standing;
 #[cfg(target_os = "linux")]
 mod standstill;

@@ -65,8 +65,8 @@ async fn a_rejection_that_needs_the_user_stops_orders_with_one_error() {
         let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
         let summary = stops_buying(&market, &TestBot::live(&market, AMPLE_LIMITS)).await;
         assert_agrees(&summary, &market);
-        let refusals: Vec<&str> = summary.stats.rejections.keys().copied().collect();
-        assert_eq!(refusals, Vec::from_iter(counted_as), "{:?}", summary.stats);
+        let rejections: Vec<&str> = summary.stats.rejections.keys().copied().collect();
+        assert_eq!(rejections, Vec::from_iter(counted_as), "{:?}", summary.stats);
         assert_eq!(market.books().requests().count(), 1);
     });
     futures_util::future::join_all(all).await;
@@ -174,15 +174,15 @@ async fn a_listing_taken_by_a_rival_does_not_stop_orders() {
 async fn a_captcha_stops_orders_before_its_confirmation() {
     let log = Log::capture();
     let feed = SimServer::start(quiet()).unwrap();
-    let is_refused = std::sync::atomic::AtomicBool::new(false);
+    let is_rejected = std::sync::atomic::AtomicBool::new(false);
     let orders = Scripted::plain(move |request: &Request| {
         let order = std::sync::atomic::Ordering::Relaxed;
         if request.body.contains("joinTrades") {
-            is_refused.store(true, order);
+            is_rejected.store(true, order);
             return Reaction::Answer(rejected("Please solve the captcha"));
         }
         let is_order_connection = request.head.contains("Accept-Encoding: identity");
-        if is_order_connection && is_refused.load(order) {
+        if is_order_connection && is_rejected.load(order) {
             return Reaction::Silence;
         }
         Reaction::Answer(read(&request.body))
