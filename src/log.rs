@@ -452,6 +452,15 @@ mod tests {
         assert_eq!(words, ["a", "d"]);
     }
 
+    /// Waits for the writer's thread, because [`LogHandle::finish`] gives up after [`FINISH_MAX`],
+    /// which a busy machine may exceed.
+    fn wait_until_written(written: &Mutex<Vec<u8>>, is_complete: impl Fn(&[u8]) -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !is_complete(&written.lock().unwrap()) && std::time::Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_blocked_sink_does_not_block_logging_and_lost_lines_are_counted() {
         let (open, taken, sink) = gate();
@@ -464,8 +473,10 @@ mod tests {
         let dropped = usize::try_from(log.dropped()).unwrap();
         assert!(dropped >= count / 3, "{dropped} of {count}");
         drop(open);
+        let expected = (count - dropped) * line.len();
+        wait_until_written(&taken, |written| written.len() == expected);
         assert_eq!(usize::try_from(log.finish().lost).unwrap(), dropped);
-        assert_eq!(taken.lock().unwrap().len(), (count - dropped) * line.len());
+        assert_eq!(taken.lock().unwrap().len(), expected);
     }
 
     #[test]
@@ -509,6 +520,7 @@ mod tests {
         });
         assert!(log.dropped() > 0);
         drop(open);
+        wait_until_written(&taken, |written| written.ends_with(b" ORDERING HALTED\n"));
         log.finish();
         let written = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
         assert!(written.ends_with(" ORDERING HALTED\n"), "{}", written.len());

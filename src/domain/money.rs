@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_an_amount_is_refused() {
+    fn what_is_not_exactly_an_amount_is_rejected() {
         for decimals in [Decimals::Two, Decimals::Three] {
             check("10.1555", decimals, Err(DecimalError::TooPrecise(decimals)));
             check("1e-4", decimals, Err(DecimalError::TooPrecise(decimals)));
