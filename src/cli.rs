@@ -18,7 +18,9 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   sniper run               log what it would buy
   sniper run --live        buy with real money
-  sniper run --live --for 8h --record";
+  sniper run --live --for 8h --record
+
+Times in the log are UTC. Ctrl-C stops the bot and prints a summary.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:

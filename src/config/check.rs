@@ -161,7 +161,7 @@ fn budget(budget: &Budget) -> Vec<(&'static str, String)> {
         ("total", total.to_string()),
         ("minimum balance", min_balance.to_string()),
         ("orders per minute", budget.max_buys_per_minute.to_string()),
-        ("concurrent orders", budget.max_in_flight.to_string()),
+        ("orders in flight", budget.max_in_flight.to_string()),
     ];
     for (name, limit) in [("total per hour", per_hour), ("total per day", per_day)] {
         rows.extend(limit.map(|limit| (name, limit.to_string())));

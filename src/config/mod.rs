@@ -80,7 +80,7 @@ pub struct Budget {
     pub per_hour: Option<Amount>,
     /// Maximum spending in any 24 hours; `None` means no limit.
     pub per_day: Option<Amount>,
-    /// Maximum number of concurrent orders.
+    /// Maximum number of orders in flight.
     pub max_in_flight: u32,
 }
 

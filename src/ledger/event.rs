@@ -437,7 +437,7 @@ pub enum LedgerEvent {
     },
     /// `total` starts again at zero.
     NewBudget {
-        /// The operator operator requested it.
+        /// Operator who requested it.
         by: Operator,
     },
     /// The market reported the balance.

@@ -41,7 +41,7 @@ pub(super) enum Paid {
 }
 
 impl LedgerState {
-    /// Applies that the transmission of an order's request has begun.
+    /// Records that the transmission of an order's request has begun.
     pub(super) fn on_sent(
         &mut self,
         sequence: Sequence,

@@ -5,8 +5,8 @@
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
-//! does the rest in the same thread: it settles order responses, orders held listings when they open and
-//! applies readings of the account.
+//! does the rest in the same thread: it settles orders by their responses, orders held
+//! listings when they open and applies readings of the account.
 
 mod account_updates;
 pub mod eligibility;

@@ -130,7 +130,9 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
             let reach = Reach::for_tls(endpoint.is_tls());
             let found = dial::lookup(endpoint.host(), endpoint.port(), reach).await;
             let addresses: VecDeque<SocketAddr> = found.map_err(FeedError::Dial)?.into();
-            let detail = format!("{} has {} address(es)", endpoint.host(), addresses.len());
+            let (host, count) = (endpoint.host(), addresses.len());
+            let noun = if count == 1 { "address" } else { "addresses" };
+            let detail = format!("{host} has {count} {noun}");
             Ok((addresses, detail))
         };
         self.step(ProbeStep::Dns, self.limit, work).await
