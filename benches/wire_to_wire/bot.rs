@@ -72,8 +72,13 @@ impl Bot {
             "CSGOROLL_SESSION" => Some("bench".to_owned()),
             _ => None,
         };
-        let sources =
-            Sources { lookup: &lookup, directory: &env.directory, config_file: None, live: true };
+        let sources = Sources {
+            lookup: &lookup,
+            directory: &env.directory,
+            config_file: None,
+            live: true,
+            decimals: sniper::markets::csgoroll::DECIMALS,
+        };
         let mut config = Config::load(&sources).unwrap().config;
         config.trusted_root = env.root.as_ref().map(|root| root.to_vec());
         config

@@ -16,6 +16,7 @@ use crate::{
     cli::DemoArgs,
     clock,
     config::{Config, Loaded, Sources},
+    markets::csgoroll,
     sim::{self, SimServer},
     summary::{SimulatedMarketCounts, Summary},
 };
@@ -84,7 +85,13 @@ fn load(market: &SimServer, directory: &Path) -> Result<Loaded, AppError> {
         "XDG_STATE_HOME" => directory.to_str().map(str::to_owned),
         _ => None,
     };
-    let sources = Sources { lookup: &lookup, directory, config_file: None, live: true };
+    let sources = Sources {
+        lookup: &lookup,
+        directory,
+        config_file: None,
+        live: true,
+        decimals: csgoroll::DECIMALS,
+    };
     Config::load(&sources).map_err(|problems| AppError::Settings(Box::new(problems)))
 }
 

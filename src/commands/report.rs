@@ -19,6 +19,7 @@ use crate::{
     cli::SharedArgs,
     config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
     log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
+    markets::csgoroll,
     secret::Masking,
     summary::Summary,
     text::is_safe_to_print,
@@ -212,6 +213,7 @@ fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'
         directory: Path::new("."),
         config_file: shared.config.as_deref(),
         live,
+        decimals: csgoroll::DECIMALS,
     })
 }
 

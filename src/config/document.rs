@@ -12,7 +12,7 @@ use toml::{
 
 use super::problem::{Diagnostics, Problem, SourceLocation};
 use crate::{
-    domain::money::Amount,
+    domain::money::{Amount, Decimals},
     json::{Cursor, JsonError, ValueKind},
     text::Escaped,
 };
@@ -22,19 +22,25 @@ use crate::{
 pub(super) struct ConfigDocument<'a> {
     name: &'a str,
     text: &'a str,
+    /// Number of decimals of its amounts.
+    decimals: Decimals,
     /// Byte offset of each line.
     lines: Vec<usize>,
 }
 
 impl<'a> ConfigDocument<'a> {
-    pub(super) fn new(name: &'a str, text: &'a str) -> Self {
+    pub(super) fn new(name: &'a str, text: &'a str, decimals: Decimals) -> Self {
         let breaks = memchr::memchr_iter(b'\n', text.as_bytes());
         let lines = std::iter::once(0).chain(breaks.map(|at| at.saturating_add(1))).collect();
-        Self { name, text, lines }
+        Self { name, text, decimals, lines }
     }
 
     pub(super) const fn text(&self) -> &'a str {
         self.text
+    }
+
+    pub(super) const fn decimals(&self) -> Decimals {
+        self.decimals
     }
 
     /// Returns the line and column of a byte offset.
@@ -110,7 +116,7 @@ pub(super) fn read_toml<'a>(
         let at = error.span().map_or(document.text().len(), |span| span.start);
         let line = document.line(at);
         let text = document.text().lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        if let Some((message, remedy)) = amount_mistake(text) {
+        if let Some((message, remedy)) = amount_mistake(text, document.decimals()) {
             // One mistake can cause several syntax errors.
             if line != last_amount_line {
                 diagnostics.problem(Problem::new(document.place(at), message, remedy));
@@ -130,10 +136,10 @@ pub(super) fn read_toml<'a>(
 
 /// Recognises an amount that is not a TOML number, such as `12,50` or `$12`. Returns message and
 /// remedy.
-fn amount_mistake(line: &str) -> Option<(String, String)> {
+fn amount_mistake(line: &str, decimals: Decimals) -> Option<(String, String)> {
     let (key, value) = line.split_once('=')?;
     let value = value.split('#').next().unwrap_or_default().trim();
-    let number = corrected_amount(value)?;
+    let number = corrected_amount(value, decimals)?;
     let has_unit =
         value.contains(|char: char| !char.is_ascii_digit() && !matches!(char, '.' | ','));
     let (mistake, fix) = match value.contains(',') {
@@ -147,11 +153,11 @@ fn amount_mistake(line: &str) -> Option<(String, String)> {
 
 /// Removes a currency or unit from an amount and replaces a decimal comma. Returns `None` if the
 /// result is not an amount.
-pub(super) fn corrected_amount(value: &str) -> Option<String> {
+pub(super) fn corrected_amount(value: &str, decimals: Decimals) -> Option<String> {
     let is_currency = |char: char| char.is_alphabetic() || matches!(char, '$' | '€' | '£' | ' ');
     let number = value.trim_matches(is_currency).replacen(',', ".", 1);
     let is_amount = number.starts_with(|char: char| char.is_ascii_digit());
-    (is_amount && Amount::parse(&number).is_ok()).then_some(number)
+    (is_amount && Amount::parse(&number, decimals).is_ok()).then_some(number)
 }
 
 fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<Member<'a>> {
@@ -259,7 +265,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, at: usize, line: usize, column: usize) {
-        let place = ConfigDocument::new("f", text).place(at);
+        let place = ConfigDocument::new("f", text, Decimals::Two).place(at);
         assert_eq!(place, SourceLocation::Column { file: "f".into(), line, column });
     }
 
@@ -277,7 +283,7 @@ mod tests {
     fn json_members_have_the_position_of_their_key() {
         let text = "[\n {\"item\" : \"x\",\n  \"kéy\": 1}]";
         let mut diagnostics = Diagnostics::default();
-        let document = ConfigDocument::new("f", text);
+        let document = ConfigDocument::new("f", text, Decimals::Two);
         let root = read_json(&document, &mut diagnostics).unwrap();
         let Value::List(list) = &root.value else { panic!() };
         let Value::Table(members) = &list[0].value else { panic!() };
@@ -293,7 +299,7 @@ mod tests {
     fn toml_list_entries_have_the_position_of_their_header() {
         let text = "a = 1\n[[whitelist]]\nitem = \"x\"\n[[whitelist]]\n";
         let mut diagnostics = Diagnostics::default();
-        let document = ConfigDocument::new("f", text);
+        let document = ConfigDocument::new("f", text, Decimals::Two);
         let Value::Table(root) = read_toml(&document, &mut diagnostics).value else { panic!() };
         let Value::List(list) = &root[1].node.value else { panic!() };
         let lines: Vec<usize> = list.iter().map(|entry| document.line(entry.at)).collect();

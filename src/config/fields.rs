@@ -117,7 +117,7 @@ impl<'n, 'a> TableFields<'n, 'a> {
             other => {
                 let message = format!("`{key}` must be a number, not {}", other.kind());
                 let number = match other {
-                    Value::Text(text) => corrected_amount(text),
+                    Value::Text(text) => corrected_amount(text, context.document.decimals()),
                     _ => None,
                 };
                 let remedy = match number {
@@ -142,8 +142,8 @@ impl<'n, 'a> TableFields<'n, 'a> {
         Some((node.at, digits))
     }
 
-    /// Reads a number that is not negative, with at most two decimals.
-    fn hundredths<T>(
+    /// Reads a number that is not negative.
+    fn decimal_number<T>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, DecimalError>,
@@ -154,9 +154,9 @@ impl<'n, 'a> TableFields<'n, 'a> {
             Ok(value) => Some((at, value)),
             Err(error) => {
                 let remedy = match error {
-                    DecimalError::NotANumber => "write a number, such as 12 or 12.50",
-                    DecimalError::TooPrecise => "write at most two decimals",
-                    DecimalError::OutOfRange => "write a number up to 1000000000000",
+                    DecimalError::NotANumber => "write a number, such as 12 or 12.50".to_owned(),
+                    DecimalError::TooPrecise(decimals) => format!("write at most {decimals}"),
+                    DecimalError::OutOfRange => "write a number up to 1000000000000".to_owned(),
                 };
                 context.problem(at, format!("`{key}` {error}"), remedy);
                 None
@@ -166,12 +166,17 @@ impl<'n, 'a> TableFields<'n, 'a> {
 
     /// Reads an amount of coins; zero is allowed.
     pub(super) fn coins(&self, key: &str, context: &mut ParseContext<'_, '_>) -> Option<Amount> {
-        self.hundredths(key, Amount::parse, context).map(|(_at, coins)| coins)
+        self.amount(key, context).map(|(_at, coins)| coins)
+    }
+
+    fn amount(&self, key: &str, context: &mut ParseContext<'_, '_>) -> Option<(usize, Amount)> {
+        let decimals = context.document.decimals();
+        self.decimal_number(key, |text| Amount::parse(text, decimals), context)
     }
 
     /// Reads an amount of coins greater than zero.
     pub(super) fn limit(&self, key: &str, context: &mut ParseContext<'_, '_>) -> Option<Amount> {
-        let (at, coins) = self.hundredths(key, Amount::parse, context)?;
+        let (at, coins) = self.amount(key, context)?;
         if coins == Amount::ZERO {
             let message = format!("`{key}` is zero, so nothing can be bought");
             context.problem(
@@ -201,7 +206,7 @@ impl<'n, 'a> TableFields<'n, 'a> {
 
     /// Reads a percentage; zero is allowed.
     pub(super) fn percent(&self, key: &str, context: &mut ParseContext<'_, '_>) -> Option<Percent> {
-        self.hundredths(key, Percent::parse, context).map(|(_at, percent)| percent)
+        self.decimal_number(key, Percent::parse, context).map(|(_at, percent)| percent)
     }
 
     /// Reads a whole number within inclusive bounds. `4.0` counts as whole.
@@ -236,7 +241,7 @@ impl<'n, 'a> TableFields<'n, 'a> {
         (min, max): (u32, u32),
         context: &mut ParseContext<'_, '_>,
     ) -> Option<u32> {
-        let (at, percent) = self.hundredths(key, Percent::parse, context)?;
+        let (at, percent) = self.decimal_number(key, Percent::parse, context)?;
         let within =
             u32::try_from(percent.hundredths()).ok().filter(|value| (min..=max).contains(value));
         if within.is_none() {

@@ -8,13 +8,14 @@ use std::{
 
 use super::{
     Config, CredentialSource, Endpoints, Mode,
+    document::ConfigDocument,
     dotenv::{self, Variable},
     entries::{EntryList, check_distinct},
     environment::{self, Environment, Variables},
     policy::{self, TomlSettings},
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
 };
-use crate::text::Escaped;
+use crate::{domain::money::Decimals, text::Escaped};
 
 /// Maximum size of a file in bytes, three times the size of a whitelist with 100,000 entries.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -37,6 +38,8 @@ pub struct Sources<'a> {
     pub config_file: Option<&'a Path>,
     /// `true` with `--live`.
     pub live: bool,
+    /// Number of decimals of the marketplace's amounts.
+    pub decimals: Decimals,
 }
 
 /// Returns a variable of the process environment. Invalid Unicode becomes replacement characters,
@@ -158,10 +161,11 @@ fn read_policy(
             return (TomlSettings::default(), None);
         }
     };
-    let mut policy = policy::read(&shown, &text, diagnostics);
+    let document = ConfigDocument::new(&shown, &text, sources.decimals);
+    let mut policy = policy::read(&document, diagnostics);
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
-        let more = read_whitelist(sources.directory, &beside.join(file), place, diagnostics);
+        let more = read_whitelist(sources, &beside.join(file), place, diagnostics);
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
     }
@@ -175,14 +179,17 @@ fn read_policy(
 }
 
 fn read_whitelist(
-    directory: &Path,
+    sources: &Sources<'_>,
     name: &Path,
     place: SourceLocation,
     diagnostics: &mut Diagnostics,
 ) -> EntryList {
     let shown = name.display().to_string();
-    match read_text(&directory.join(name), &shown, diagnostics) {
-        FileRead::Text(text) => policy::read_whitelist(&shown, &text, diagnostics),
+    match read_text(&sources.directory.join(name), &shown, diagnostics) {
+        FileRead::Text(text) => {
+            let document = ConfigDocument::new(&shown, &text, sources.decimals);
+            policy::read_whitelist(&document, diagnostics)
+        }
         FileRead::Invalid => EntryList { found: Vec::new(), count: 1 },
         FileRead::Absent => {
             let message = format!("file not found: {}", Escaped(&shown));

@@ -81,13 +81,12 @@ pub(super) struct TomlSettings {
     pub(super) missing_for_live: Vec<Problem>,
 }
 
-/// Parses a `sniper.toml`; `name` is its name in problems.
-pub(super) fn read(name: &str, text: &str, diagnostics: &mut Diagnostics) -> TomlSettings {
-    let document = ConfigDocument::new(name, text);
+/// Parses a `sniper.toml`.
+pub(super) fn read(document: &ConfigDocument<'_>, diagnostics: &mut Diagnostics) -> TomlSettings {
     let mut syntax = Diagnostics::default();
-    let root = read_toml(&document, &mut syntax);
+    let root = read_toml(document, &mut syntax);
     let mut found = Diagnostics::default();
-    let mut context = ParseContext { document: &document, diagnostics: &mut found };
+    let mut context = ParseContext { document, diagnostics: &mut found };
     let policy = read_root(&root, &mut context);
     // Other problems on a line with a syntax error are consequences of it.
     let broken: Vec<usize> = syntax.problem_lines().collect();
@@ -101,12 +100,13 @@ pub(super) fn read(name: &str, text: &str, diagnostics: &mut Diagnostics) -> Tom
 }
 
 /// Parses a JSON whitelist: a list of entries, or an object with such a list as `whitelist`.
-/// `name` is its name in problems.
-pub(super) fn read_whitelist(name: &str, text: &str, diagnostics: &mut Diagnostics) -> EntryList {
-    let document = ConfigDocument::new(name, text);
+pub(super) fn read_whitelist(
+    document: &ConfigDocument<'_>,
+    diagnostics: &mut Diagnostics,
+) -> EntryList {
     let mut found = Diagnostics::default();
-    let root = read_json(&document, &mut found);
-    let mut context = ParseContext { document: &document, diagnostics: &mut found };
+    let root = read_json(document, &mut found);
+    let mut context = ParseContext { document, diagnostics: &mut found };
     let entries = root.map(|root| read_json_root(&root, &mut context));
     diagnostics.append(found);
     entries.unwrap_or(EntryList { found: Vec::new(), count: 1 })

@@ -1,30 +1,32 @@
-//! Exact amounts: integer hundredths of a coin, parsed from decimal text and never from a float.
+//! Exact amounts: integer thousandths of a market's unit, parsed from decimal text and never from a
+//! float.
 //!
-//! The marketplace sends coins and markups as JSON numbers with at most two decimals (measured on 559
-//! recorded listings). [`Amount`] and [`Percent`] store hundredths in an `i64`, so sums are exact. Text
-//! with more precision is an error. Only [`Amount::parse_floor`], for balances, rounds, and it rounds
-//! down.
+//! A market states prices with two or three decimals ([`Decimals`]), and a percentage has two.
+//! [`Amount`] stores thousandths and [`Percent`] hundredths in an `i64`, so sums are exact. Text with
+//! more decimals than the market has is an error. Only [`Amount::parse_floor`], for balances, rounds,
+//! and it rounds down.
 //!
 //! # Invariants
 //!
-//! 1. Parsing and formatting are inverse: `Amount::parse(&c.to_string()) == Ok(c)`.
+//! 1. Parsing and formatting are inverse: `Amount::parse(&c.to_string(), Decimals::Three) == Ok(c)`.
 //! 2. No arithmetic wraps: sums saturate or are checked, and release builds keep overflow checks.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::fmt;
 
 const HUNDREDTHS: i64 = 100;
+const THOUSANDTHS_PER_CENT: i64 = 10;
 
-/// Largest magnitude that the parsers accept, in hundredths: 10¹² units.
+/// Largest magnitude that the parsers accept: 10¹² units.
 ///
-/// It exceeds every limit in the settings (10⁹), and a sum of a million prices still fits into an
-/// `i64`.
+/// It exceeds every sensible limit. A sum of a million amounts of 10⁹ units still fits into an `i64`.
 const HUNDREDTHS_MAX: i64 = 100_000_000_000_000;
+const THOUSANDTHS_MAX: i64 = HUNDREDTHS_MAX * THOUSANDTHS_PER_CENT;
 
 /// Maximum length of decimal text, in bytes.
 const DECIMAL_BYTES_MAX: usize = 64;
 
-/// Amount of the site's currency, in hundredths of a coin.
+/// Amount of a market's currency, in thousandths of its unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(i64);
 
@@ -32,14 +34,48 @@ pub struct Amount(i64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(i64);
 
+/// Number of decimals of a market's amounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decimals {
+    Two,
+    Three,
+}
+
+impl Decimals {
+    /// Power of ten of the last decimal.
+    const fn last_place(self) -> i32 {
+        match self {
+            Self::Two => -2,
+            Self::Three => -3,
+        }
+    }
+
+    /// Largest magnitude that the parsers accept, in units of the last decimal.
+    const fn max(self) -> i64 {
+        match self {
+            Self::Two => HUNDREDTHS_MAX,
+            Self::Three => THOUSANDTHS_MAX,
+        }
+    }
+}
+
+impl fmt::Display for Decimals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Two => "two decimals",
+            Self::Three => "three decimals",
+        })
+    }
+}
+
 /// Error of parsing an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecimalError {
     #[error("is not a decimal number")]
     NotANumber,
-    /// More than two decimals that are not zero.
-    #[error("has more than two decimals")]
-    TooPrecise,
+    /// More decimals, not zero, than are allowed.
+    #[error("has more than {0}")]
+    TooPrecise(Decimals),
     #[error("is out of range")]
     OutOfRange,
 }
@@ -47,35 +83,47 @@ pub enum DecimalError {
 impl Amount {
     pub const ZERO: Self = Self(0);
     /// Largest amount that can be parsed.
-    pub const MAX: Self = Self(HUNDREDTHS_MAX);
+    pub const MAX: Self = Self(THOUSANDTHS_MAX);
 
-    /// Creates an amount from hundredths of a coin.
-    pub const fn from_cents(cents: i64) -> Self {
-        Self(cents)
+    /// Creates an amount from thousandths of a unit.
+    pub const fn from_thousandths(thousandths: i64) -> Self {
+        Self(thousandths)
     }
 
-    /// Returns the amount in hundredths of a coin.
-    pub const fn cents(self) -> i64 {
+    /// Returns the amount in thousandths of a unit.
+    pub const fn thousandths(self) -> i64 {
         self.0
+    }
+
+    /// Creates an amount from hundredths of a unit, saturating.
+    pub const fn from_cents(cents: i64) -> Self {
+        Self(cents.saturating_mul(THOUSANDTHS_PER_CENT))
+    }
+
+    /// Returns the amount in hundredths of a unit, rounded down. Exact for amounts of a market with
+    /// two decimals.
+    pub const fn cents(self) -> i64 {
+        self.0.div_euclid(THOUSANDTHS_PER_CENT)
     }
 
     /// Parses a decimal number in the syntax of JSON and TOML.
     ///
     /// # Errors
     ///
-    /// Returns a [`DecimalError`] if the text is not a number, out of range, or not a whole number of
-    /// hundredths.
-    pub fn parse(text: &str) -> Result<Self, DecimalError> {
-        parse_hundredths(text, Rounding::Exact).map(Self)
+    /// Returns a [`DecimalError`] if the text is not a number, out of range, or has more decimals
+    /// than `decimals`, zeros excepted.
+    #[inline]
+    pub fn parse(text: &str, decimals: Decimals) -> Result<Self, DecimalError> {
+        parse_amount(text, decimals, Rounding::Exact)
     }
 
-    /// Parses a decimal number and rounds it down to hundredths.
+    /// Parses a decimal number and rounds it down to `decimals`.
     ///
     /// # Errors
     ///
     /// Returns a [`DecimalError`] if the text is not a number or out of range.
-    pub fn parse_floor(text: &str) -> Result<Self, DecimalError> {
-        parse_hundredths(text, Rounding::Floor).map(Self)
+    pub fn parse_floor(text: &str, decimals: Decimals) -> Result<Self, DecimalError> {
+        parse_amount(text, decimals, Rounding::Floor)
     }
 
     #[must_use]
@@ -87,6 +135,11 @@ impl Amount {
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
+    }
+
+    #[must_use]
+    pub const fn saturating_mul(self, factor: i64) -> Self {
+        Self(self.0.saturating_mul(factor))
     }
 
     pub const fn checked_add(self, other: Self) -> Option<Self> {
@@ -108,13 +161,17 @@ impl Percent {
         self.0
     }
 
-    /// Parses a decimal number in the syntax of JSON and TOML.
+    /// Parses a decimal number with at most two decimals, in the syntax of JSON and TOML.
     ///
     /// # Errors
     ///
     /// Returns a [`DecimalError`] as [`Amount::parse`] does.
+    #[inline]
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
-        parse_hundredths(text, Rounding::Exact).map(Self)
+        match short_hundredths(text.as_bytes()) {
+            Some(hundredths) => Ok(Self(hundredths)),
+            None => parse_any(text, Decimals::Two, Rounding::Exact).map(Self),
+        }
     }
 
     /// Returns `true` if this is the markup of `total` over `base`, rounded to two decimals.
@@ -133,23 +190,27 @@ impl Percent {
     }
 }
 
+/// With two decimals, or three if the third is not zero.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hundredths(self.0, f)
+        let magnitude = self.0.unsigned_abs();
+        let (whole, part) = (magnitude / 1_000, magnitude % 1_000);
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let text = match part % 10 {
+            0 => format!("{sign}{whole}.{:02}", part / 10),
+            _ => format!("{sign}{whole}.{part:03}"),
+        };
+        f.pad_integral(true, "", &text)
     }
 }
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hundredths(self.0, f)
+        let magnitude = self.0.unsigned_abs();
+        let (whole, part) = (magnitude / 100, magnitude % 100);
+        let sign = if self.0 < 0 { "-" } else { "" };
+        f.pad_integral(true, "", &format_args!("{sign}{whole}.{part:02}").to_string())
     }
-}
-
-fn write_hundredths(value: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let magnitude = value.unsigned_abs();
-    let (whole, part) = (magnitude / 100, magnitude % 100);
-    let sign = if value < 0 { "-" } else { "" };
-    f.pad_integral(true, "", &format_args!("{sign}{whole}.{part:02}").to_string())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -167,10 +228,21 @@ struct Decimal<'a> {
 }
 
 #[inline]
-fn parse_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalError> {
-    match short_hundredths(text.as_bytes()) {
-        Some(hundredths) => Ok(hundredths),
-        None => parse_any_hundredths(text, rounding),
+fn parse_amount(
+    text: &str,
+    decimals: Decimals,
+    rounding: Rounding,
+) -> Result<Amount, DecimalError> {
+    let short = match decimals {
+        Decimals::Two => short_hundredths(text.as_bytes()).map(Amount::from_cents),
+        Decimals::Three => short_thousandths(text.as_bytes()).map(Amount),
+    };
+    match short {
+        Some(amount) => Ok(amount),
+        None => parse_any(text, decimals, rounding).map(|value| match decimals {
+            Decimals::Two => Amount::from_cents(value),
+            Decimals::Three => Amount(value),
+        }),
     }
 }
 
@@ -178,12 +250,29 @@ fn parse_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalError>
 /// parser must be used.
 #[inline]
 fn short_hundredths(text: &[u8]) -> Option<i64> {
-    const WHOLE_DIGITS_MAX: usize = 9;
-    let (whole, tenths, hundredths) = match text {
-        [whole @ .., b'.', tenths, hundredths] => (whole, *tenths, *hundredths),
-        [whole @ .., b'.', tenths] => (whole, *tenths, b'0'),
-        whole => (whole, b'0', b'0'),
+    let (whole, decimals) = match text {
+        [whole @ .., b'.', tenths, hundredths] => (whole, [*tenths, *hundredths]),
+        [whole @ .., b'.', tenths] => (whole, [*tenths, b'0']),
+        whole => (whole, [b'0', b'0']),
     };
+    short_number(whole, &decimals)
+}
+
+/// Parses a few digits, a point, and at most three digits. For `None` the general parser must be
+/// used.
+#[inline]
+fn short_thousandths(text: &[u8]) -> Option<i64> {
+    match text {
+        [whole @ .., b'.', tenths, hundredths, thousandths] => {
+            short_number(whole, &[*tenths, *hundredths, *thousandths])
+        }
+        text => short_hundredths(text).map(|value| value.saturating_mul(THOUSANDTHS_PER_CENT)),
+    }
+}
+
+#[inline]
+fn short_number(whole: &[u8], decimals: &[u8]) -> Option<i64> {
+    const WHOLE_DIGITS_MAX: usize = 9;
     if whole.is_empty() || whole.len() > WHOLE_DIGITS_MAX {
         return None;
     }
@@ -191,7 +280,7 @@ fn short_hundredths(text: &[u8]) -> Option<i64> {
         return None;
     }
     let mut value = 0_u64;
-    for &byte in whole.iter().chain(&[tenths, hundredths]) {
+    for &byte in whole.iter().chain(decimals) {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             return None;
@@ -201,40 +290,42 @@ fn short_hundredths(text: &[u8]) -> Option<i64> {
     i64::try_from(value).ok()
 }
 
+/// Parses any number, into units of the last decimal.
 #[cold]
-fn parse_any_hundredths(text: &str, rounding: Rounding) -> Result<i64, DecimalError> {
+fn parse_any(text: &str, decimals: Decimals, rounding: Rounding) -> Result<i64, DecimalError> {
+    let (last_place, max) = (decimals.last_place(), decimals.max());
     let decimal = split_decimal(text)?;
     let digits = || decimal.whole.iter().chain(decimal.fraction);
     if digits().all(|&digit| digit == b'0') {
         return Ok(0);
     }
-    // Place of the first digit as a power of ten. Places below -2 are dropped.
+    // Place of the first digit as a power of ten. Places after the last decimal are dropped.
     let whole_len =
         i32::try_from(decimal.whole.len()).map_err(|_too_long| DecimalError::OutOfRange)?;
     let mut place = whole_len.saturating_sub(1).saturating_add(decimal.exponent);
     let (mut value, mut lost) = (0_i64, false);
     for &digit in digits() {
         let digit = i64::from(digit.saturating_sub(b'0'));
-        if place < -2 {
+        if place < last_place {
             lost |= digit != 0;
         } else {
             value = value.saturating_mul(10).saturating_add(digit);
-            if value > HUNDREDTHS_MAX {
+            if value > max {
                 return Err(DecimalError::OutOfRange);
             }
         }
         place = place.saturating_sub(1);
     }
-    // Omitted zeros down to the second decimal.
-    while place >= -2 && value != 0 {
+    // Omitted zeros down to the last decimal.
+    while place >= last_place && value != 0 {
         value = value.saturating_mul(10);
-        if value > HUNDREDTHS_MAX {
+        if value > max {
             return Err(DecimalError::OutOfRange);
         }
         place = place.saturating_sub(1);
     }
     match (lost, rounding, decimal.negative) {
-        (true, Rounding::Exact, _) => Err(DecimalError::TooPrecise),
+        (true, Rounding::Exact, _) => Err(DecimalError::TooPrecise(decimals)),
         (true, Rounding::Floor, true) => Ok(value.saturating_add(1).saturating_neg()),
         (_, _, true) => Ok(value.saturating_neg()),
         (_, _, false) => Ok(value),
@@ -293,51 +384,73 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, expected: Result<i64, DecimalError>) {
-        assert_eq!(Amount::parse(text).map(Amount::cents), expected, "text: {text:?}");
+    fn check(text: &str, decimals: Decimals, expected: Result<i64, DecimalError>) {
+        let parsed = Amount::parse(text, decimals).map(Amount::thousandths);
+        assert_eq!(parsed, expected, "text: {text:?}, {decimals}");
     }
 
     #[test]
     fn integers_and_decimals_are_read_exactly() {
-        check("0", Ok(0));
-        check("10", Ok(1_000));
-        check("10.1", Ok(1_010));
-        check("10.15", Ok(1_015));
-        check("-0.07", Ok(-7));
-        check("17987.2", Ok(1_798_720));
-        check("10.150000", Ok(1_015));
-        check("1e3", Ok(100_000));
-        check("1.015E+1", Ok(1_015));
-        check("1015e-2", Ok(1_015));
-        check("0e999", Ok(0));
+        for decimals in [Decimals::Two, Decimals::Three] {
+            check("0", decimals, Ok(0));
+            check("10", decimals, Ok(10_000));
+            check("10.1", decimals, Ok(10_100));
+            check("10.15", decimals, Ok(10_150));
+            check("-0.07", decimals, Ok(-70));
+            check("17987.2", decimals, Ok(17_987_200));
+            check("10.150000", decimals, Ok(10_150));
+            check("1e3", decimals, Ok(1_000_000));
+            check("1.015E+1", decimals, Ok(10_150));
+            check("1015e-2", decimals, Ok(10_150));
+            check("0e999", decimals, Ok(0));
+            check("1000000000000", decimals, Ok(THOUSANDTHS_MAX));
+        }
+        check("10.155", Decimals::Three, Ok(10_155));
+        check("-0.007", Decimals::Three, Ok(-7));
+        check("10.1550", Decimals::Three, Ok(10_155));
+        check("1e-3", Decimals::Three, Ok(1));
+        assert_eq!(Amount::from_cents(1_015), Amount(10_150));
+        assert_eq!((Amount(10_159).cents(), Amount(-10_151).cents()), (1_015, -1_016));
     }
 
     #[test]
     fn what_is_not_exactly_an_amount_is_refused() {
-        check("10.155", Err(DecimalError::TooPrecise));
-        check("1e-3", Err(DecimalError::TooPrecise));
-        check("1e400", Err(DecimalError::OutOfRange));
-        check("1e99999999999", Err(DecimalError::OutOfRange));
-        check("10000000000000", Err(DecimalError::OutOfRange));
-        for text in ["", "-", "+1", "01", ".5", "5.", "1e", "1e+", "NaN", "inf", "1,5", " 1", "0x1"]
-        {
-            check(text, Err(DecimalError::NotANumber));
+        for decimals in [Decimals::Two, Decimals::Three] {
+            check("10.1555", decimals, Err(DecimalError::TooPrecise(decimals)));
+            check("1e-4", decimals, Err(DecimalError::TooPrecise(decimals)));
+            check("1e400", decimals, Err(DecimalError::OutOfRange));
+            check("1e99999999999", decimals, Err(DecimalError::OutOfRange));
+            check("10000000000000", decimals, Err(DecimalError::OutOfRange));
+            for text in
+                ["", "-", "+1", "01", ".5", "5.", "1e", "1e+", "NaN", "inf", "1,5", " 1", "0x1"]
+            {
+                check(text, decimals, Err(DecimalError::NotANumber));
+            }
         }
+        check("10.155", Decimals::Two, Err(DecimalError::TooPrecise(Decimals::Two)));
+        check("1e-3", Decimals::Two, Err(DecimalError::TooPrecise(Decimals::Two)));
+        let error = DecimalError::TooPrecise(Decimals::Two);
+        assert_eq!(error.to_string(), "has more than two decimals");
     }
 
     #[test]
     fn a_balance_is_rounded_against_the_user() {
-        assert_eq!(Amount::parse_floor("10.159"), Ok(Amount(1_015)));
-        assert_eq!(Amount::parse_floor("-10.151"), Ok(Amount(-1_016)));
-        assert_eq!(Amount::parse_floor("0.001"), Ok(Amount(0)));
+        let floor = |text, decimals| Amount::parse_floor(text, decimals).map(Amount::thousandths);
+        assert_eq!(floor("10.159", Decimals::Two), Ok(10_150));
+        assert_eq!(floor("-10.151", Decimals::Two), Ok(-10_160));
+        assert_eq!(floor("0.001", Decimals::Two), Ok(0));
+        assert_eq!(floor("10.1599", Decimals::Three), Ok(10_159));
+        assert_eq!(floor("-10.1511", Decimals::Three), Ok(-10_152));
     }
 
     #[test]
-    fn amounts_are_printed_with_two_decimals() {
-        assert_eq!(Amount(1_015).to_string(), "10.15");
-        assert_eq!(Amount(-7).to_string(), "-0.07");
+    fn amounts_are_printed_with_two_decimals_or_three_if_needed() {
+        assert_eq!(Amount::from_cents(1_015).to_string(), "10.15");
+        assert_eq!(Amount::from_cents(-7).to_string(), "-0.07");
+        assert_eq!(Amount(10_155).to_string(), "10.155");
+        assert_eq!(Amount(-5).to_string(), "-0.005");
         assert_eq!(Percent(150).to_string(), "1.50");
-        assert_eq!(format!("[{:>8}]", Amount(1_015)), "[   10.15]");
+        assert_eq!(format!("[{:>8}]", Amount::from_cents(1_015)), "[   10.15]");
     }
 
     #[test]
@@ -360,22 +473,32 @@ mod tests {
     proptest! {
         /// Any text that the fast parser accepts has the same value in the general parser.
         #[test]
-        fn the_fast_number_parser_agrees_with_the_general_one(text in "-?[0-9]{0,10}(\\.[0-9]{0,3})?([eE][0-9])?") {
-            if let Some(hundredths) = short_hundredths(text.as_bytes()) {
-                prop_assert_eq!(parse_any_hundredths(&text, Rounding::Exact), Ok(hundredths));
-                prop_assert_eq!(parse_any_hundredths(&text, Rounding::Floor), Ok(hundredths));
+        fn the_fast_number_parser_agrees_with_the_general_one(text in "-?[0-9]{0,10}(\\.[0-9]{0,4})?([eE][0-9])?") {
+            for rounding in [Rounding::Exact, Rounding::Floor] {
+                if let Some(hundredths) = short_hundredths(text.as_bytes()) {
+                    prop_assert_eq!(parse_any(&text, Decimals::Two, rounding), Ok(hundredths));
+                }
+                if let Some(thousandths) = short_thousandths(text.as_bytes()) {
+                    prop_assert_eq!(parse_any(&text, Decimals::Three, rounding), Ok(thousandths));
+                }
             }
         }
 
         #[test]
-        fn printing_and_parsing_are_inverse(cents in -HUNDREDTHS_MAX..=HUNDREDTHS_MAX) {
-            prop_assert_eq!(Amount::parse(&Amount(cents).to_string()), Ok(Amount(cents)));
+        fn printing_and_parsing_are_inverse(thousandths in -THOUSANDTHS_MAX..=THOUSANDTHS_MAX) {
+            let amount = Amount(thousandths);
+            prop_assert_eq!(Amount::parse(&amount.to_string(), Decimals::Three), Ok(amount));
+            let is_whole_cents = thousandths % 10 == 0;
+            let with_two = Amount::parse(&amount.to_string(), Decimals::Two);
+            prop_assert_eq!(with_two.ok(), is_whole_cents.then_some(amount));
         }
 
         #[test]
         fn parsing_never_panics(text in "\\PC{0,80}") {
-            let parsed = Amount::parse(&text);
-            prop_assert!(parsed.is_err() || Amount::parse_floor(&text) == parsed);
+            for decimals in [Decimals::Two, Decimals::Three] {
+                let parsed = Amount::parse(&text, decimals);
+                prop_assert!(parsed.is_err() || Amount::parse_floor(&text, decimals) == parsed);
+            }
         }
 
         #[test]

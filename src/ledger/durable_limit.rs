@@ -18,12 +18,12 @@ impl LedgerState {
     /// followed by as much again, bounded by the remaining budget.
     pub fn limit_to_request(&self) -> ApprovedTotals {
         let orders = self.budget.max_in_flight.saturating_mul(HEADROOM_FACTOR);
-        let coins_max = self.budget.max_price.cents().saturating_mul(i64::from(orders));
+        let coins_max = self.budget.max_price.saturating_mul(i64::from(orders));
         let spent = self.spent.saturating_add(self.loss.coins);
         let remaining = self.budget.total.saturating_sub(spent).max(Amount::ZERO);
         // Orders that are not settled yet may free their price.
         let allowed = remaining.saturating_add(self.account.open_coins());
-        self.approved_totals.plus(allowed.min(Amount::from_cents(coins_max)), orders)
+        self.approved_totals.plus(allowed.min(coins_max), orders)
     }
 
     /// Returns the totals of all approvals so far.

@@ -405,7 +405,6 @@ fn with_price(intent: Intent, paid: Paid) -> Intent {
 }
 
 fn is_implausible(paid: Amount, approved: Amount) -> bool {
-    let times =
-        |coins: Amount| Amount::from_cents(coins.cents().saturating_mul(IMPLAUSIBLE_FACTOR));
+    let times = |coins: Amount| coins.saturating_mul(IMPLAUSIBLE_FACTOR);
     paid <= Amount::ZERO || times(approved) < paid || times(paid) < approved
 }

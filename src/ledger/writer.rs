@@ -127,25 +127,25 @@ impl WriterState {
 
     pub(super) fn durable_limit(&self) -> ApprovedTotals {
         ApprovedTotals {
-            coins: Amount::from_cents(self.limit_coins.load(Ordering::Acquire)),
+            coins: Amount::from_thousandths(self.limit_coins.load(Ordering::Acquire)),
             count: self.limit_count.load(Ordering::Acquire),
         }
     }
 
     pub(super) fn set_durable_limit(&self, limit: ApprovedTotals) {
-        self.limit_coins.store(limit.coins.cents(), Ordering::Release);
+        self.limit_coins.store(limit.coins.thousandths(), Ordering::Release);
         self.limit_count.store(limit.count, Ordering::Release);
     }
 
     pub(super) fn request_limit(&self, limit: ApprovedTotals) {
-        self.requested_coins.store(limit.coins.cents(), Ordering::Release);
+        self.requested_coins.store(limit.coins.thousandths(), Ordering::Release);
         self.requested_count.store(limit.count, Ordering::Release);
     }
 
     /// Returns the requested limit, but at least the durable one.
     fn requested_limit(&self) -> ApprovedTotals {
         let now = self.durable_limit();
-        let coins = Amount::from_cents(self.requested_coins.load(Ordering::Acquire));
+        let coins = Amount::from_thousandths(self.requested_coins.load(Ordering::Acquire));
         let count = self.requested_count.load(Ordering::Acquire);
         ApprovedTotals { coins: coins.max(now.coins), count: count.max(now.count) }
     }

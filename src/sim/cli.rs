@@ -13,7 +13,10 @@ use super::{
     market_books::JoinDecision,
     settings::parse_seed,
 };
-use crate::{domain::money::Amount, shutdown::Shutdown};
+use crate::{
+    domain::money::{Amount, Decimals},
+    shutdown::Shutdown,
+};
 
 /// Interval of the status line.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -73,7 +76,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 fn parse_balance(text: &str) -> Result<Amount, &'static str> {
-    let coins = Amount::parse(text).ok().filter(|coins| Amount::ZERO <= *coins);
+    let coins = Amount::parse(text, Decimals::Two).ok().filter(|coins| Amount::ZERO <= *coins);
     coins.ok_or("must be an amount of coins from 0 to 1000000000000, such as 500 or 499.99")
 }
 

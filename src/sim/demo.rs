@@ -181,7 +181,10 @@ pub fn pick(rng: &mut Dice) -> Option<&'static DemoEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::money::Amount, sim::items::ITEMS};
+    use crate::{
+        domain::money::{Amount, Decimals},
+        sim::items::ITEMS,
+    };
 
     #[test]
     fn the_table_agrees_with_the_whitelist_file() {
@@ -190,7 +193,8 @@ mod tests {
         assert_eq!(entries.len(), WANTED.len());
         for (entry, wanted) in entries.iter().zip(WANTED) {
             assert_eq!(entry["name"].as_str(), Some(wanted.entry));
-            let amount = |key: &str| Amount::parse(&entry[key].to_string()).unwrap().cents();
+            let amount =
+                |key: &str| Amount::parse(&entry[key].to_string(), Decimals::Two).unwrap().cents();
             assert!(
                 wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000 <= amount("max_price"),
                 "{wanted:?}"

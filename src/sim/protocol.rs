@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Generation,
-    domain::money::{Amount, Percent},
+    domain::money::{Amount, Decimals, Percent},
     domain::trade::PaintWear,
 };
 
@@ -261,7 +261,8 @@ impl ListingFilter {
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
-        let coins = |name| number(name).and_then(|text| Amount::parse_floor(&text).ok());
+        let coins =
+            |name| number(name).and_then(|text| Amount::parse_floor(&text, Decimals::Two).ok());
         let wear = |name| number(name).and_then(|text| PaintWear::parse(&text));
         let markup = number("maxMarkupPercent").and_then(|text| Percent::parse(&text).ok());
         let market_name = field.arg("marketName", variables).as_str().map(str::to_lowercase);

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use super::faults::Fault;
-use crate::domain::money::Amount;
+use crate::domain::money::{Amount, Decimals};
 
 /// Maximum average rate of listings per second.
 pub const RATE_PER_SECOND_MAX: i64 = 100_000;
@@ -124,7 +124,8 @@ impl FromStr for Rate {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, RateError> {
-        let hundredths = Amount::parse(text).map_err(|_not_a_number| RateError)?.cents();
+        let hundredths =
+            Amount::parse(text, Decimals::Two).map_err(|_not_a_number| RateError)?.cents();
         let fits = (0..=RATE_PER_SECOND_MAX * 100).contains(&hundredths);
         if fits { Ok(Self(hundredths)) } else { Err(RateError) }
     }

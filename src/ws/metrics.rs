@@ -108,7 +108,8 @@ pub struct FeedMetrics {
     pub is_blocked: AtomicBool,
     pub is_up: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
-    balance_cents: AtomicI64,
+    /// Last pushed balance in thousandths.
+    balance: AtomicI64,
     balance_version: AtomicU64,
     gap_log: Mutex<GapLog>,
     /// Time since which a connection is up, by the wall clock; 0 if none is.
@@ -125,7 +126,7 @@ impl FeedMetrics {
         match self.balance_version.load(Ordering::Acquire) {
             0 => None,
             version => {
-                Some((Amount::from_cents(self.balance_cents.load(Ordering::Acquire)), version))
+                Some((Amount::from_thousandths(self.balance.load(Ordering::Acquire)), version))
             }
         }
     }
@@ -192,7 +193,7 @@ impl FeedMetrics {
     }
 
     pub(super) fn push_balance(&self, balance: Amount) {
-        self.balance_cents.store(balance.cents(), Ordering::Release);
+        self.balance.store(balance.thousandths(), Ordering::Release);
         self.balance_version.fetch_add(1, Ordering::AcqRel);
     }
 

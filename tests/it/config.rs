@@ -62,6 +62,7 @@ impl Workspace {
             directory: self.directory.path(),
             config_file: self.config_file.as_deref().map(Path::new),
             live: self.live,
+            decimals: sniper::markets::csgoroll::DECIMALS,
         })
     }
 
@@ -475,6 +476,7 @@ impl Workspace {
             directory: self.directory.path(),
             config_file: self.config_file.as_deref().map(Path::new),
             live: self.live,
+            decimals: sniper::markets::csgoroll::DECIMALS,
         };
         let code = check::run(&sources, as_json, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

@@ -26,6 +26,7 @@ fn config(market: &SimServer, directory: &tempfile::TempDir) -> Config {
         directory: directory.path(),
         config_file: None,
         live: false,
+        decimals: sniper::markets::csgoroll::DECIMALS,
     };
     let loaded = Config::load(&sources).unwrap();
     Config {

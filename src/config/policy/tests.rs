@@ -8,18 +8,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::item_name::Wear,
-    domain::money::{Amount, Percent},
+    domain::money::{Amount, Decimals, Percent},
     domain::trade::PaintWear,
     domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
 };
 
 const EXAMPLE: &str = include_str!("../../../sniper.example.toml");
 
+fn document(text: &str) -> ConfigDocument<'_> {
+    ConfigDocument::new("f", text, Decimals::Two)
+}
+
 /// Parses a file and returns its problems, each as `line:column: message`.
 #[track_caller]
 fn parse(text: &str) -> (TomlSettings, Vec<String>) {
     let mut diagnostics = Diagnostics::default();
-    let policy = read("f", text, &mut diagnostics);
+    let policy = read(&document(text), &mut diagnostics);
     (policy, messages(diagnostics))
 }
 
@@ -221,11 +225,34 @@ fn amounts_are_exact_or_rejected() {
 }
 
 #[test]
+fn amounts_have_the_decimals_of_the_market() {
+    let text = "[budget]\ntotal = 12.505\nper_day = 1.0005\nmin_balance = \"1,505 coins\"\n";
+    let mut diagnostics = Diagnostics::default();
+    let document = ConfigDocument::new("f", text, Decimals::Three);
+    let budget = read(&document, &mut diagnostics).budget;
+    assert_eq!(budget.total, Amount::from_thousandths(12_505));
+    let problems = messages(diagnostics);
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].ends_with("more than three decimals; write at most three decimals"));
+    assert!(problems[1].ends_with("write min_balance = 1.505"), "{problems:#?}");
+    // A percentage has two decimals on every market.
+    let text = "[[whitelist]]\nitem = \"x\"\nmax_price = 1.005\nmax_markup_percent = 1.005\n";
+    let mut diagnostics = Diagnostics::default();
+    let document = ConfigDocument::new("f", text, Decimals::Three);
+    let _entries = read(&document, &mut diagnostics);
+    let problems = messages(diagnostics);
+    assert_eq!(
+        problems,
+        ["4:22: `max_markup_percent` has more than two decimals; write at most two decimals"]
+    );
+}
+
+#[test]
 fn a_limit_that_cannot_be_reached_causes_a_warning() {
     let mut diagnostics = Diagnostics::default();
     let text = "[budget]\nmax_price = 9\ntotal = 8\nper_hour = 7\nper_day = 6\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 5\nmax_total = 4\n";
-    read("f", text, &mut diagnostics);
+    read(&document(text), &mut diagnostics);
     let warnings = diagnostics.into_warnings().unwrap();
     let problems: Vec<String> = warnings.iter().map(Problem::to_string).collect();
     let starts = [
@@ -256,8 +283,10 @@ fn reconnection_is_checked_as_a_whole() {
         ],
     );
     let mut diagnostics = Diagnostics::default();
-    let policy =
-        read("f", "[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n", &mut diagnostics);
+    let policy = read(
+        &document("[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n"),
+        &mut diagnostics,
+    );
     assert_eq!(policy.reconnection.limits().max_delay, Duration::from_millis(250));
     assert_eq!(diagnostics.into_warnings().map(|warnings| warnings.len()), Ok(2));
     let (policy, _told) = parse("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
@@ -315,9 +344,9 @@ proptest! {
         for read_as_json in [false, true] {
             let mut diagnostics = Diagnostics::default();
             if read_as_json {
-                read_whitelist("f", &text, &mut diagnostics);
+                read_whitelist(&document(&text), &mut diagnostics);
             } else {
-                read("f", &text, &mut diagnostics);
+                read(&document(&text), &mut diagnostics);
             }
             let lines = text.split('\n').count();
             if let Err(problems) = diagnostics.into_warnings() {

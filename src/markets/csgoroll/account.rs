@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{array, listing, number, object, string};
+use super::{DECIMALS, array, listing, number, object, string};
 use crate::{
     config::Generation,
     domain::money::Amount,
@@ -221,7 +221,8 @@ fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, 
     Ok(match cursor.peek()? {
         ValueKind::Number => {
             let text = cursor.number()?;
-            Amount::parse_floor(text).map_err(|_error| BalanceError::OutOfRange(beginning(text)))
+            Amount::parse_floor(text, DECIMALS)
+                .map_err(|_error| BalanceError::OutOfRange(beginning(text)))
         }
         ValueKind::String => Err(BalanceError::Text(beginning(&cursor.string()?.decode()))),
         ValueKind::Null => cursor.skip().map(|_null| Err(BalanceError::NoAmount))?,
@@ -277,7 +278,8 @@ fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonErro
             }
             "dailyWithdrawLimit" => {
                 let limit = number(cursor)?;
-                user.daily_withdraw_limit = limit.and_then(|text| Amount::parse_floor(text).ok());
+                user.daily_withdraw_limit =
+                    limit.and_then(|text| Amount::parse_floor(text, DECIMALS).ok());
             }
             "wallets" => read_wallets(cursor, &mut user)?,
             _ => drop(cursor.skip()?),
@@ -314,7 +316,9 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
                 id = text.and_then(|text| TradeId::new(&text));
             }
             "status" => status = string(cursor)?,
-            "totalValue" => price = number(cursor)?.and_then(|text| Amount::parse(text).ok()),
+            "totalValue" => {
+                price = number(cursor)?.and_then(|text| Amount::parse(text, DECIMALS).ok())
+            }
             "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             "joinedAt" => joined_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             _ => drop(cursor.skip()?),

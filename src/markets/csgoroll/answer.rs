@@ -18,6 +18,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use super::{
+    DECIMALS,
     account::{self, error_messages},
     array, number, object, string,
 };
@@ -220,7 +221,8 @@ impl ResponseBody {
                     is_ours = named.as_ref() == Some(id);
                 }
                 "totalValue" => {
-                    receipt.price = number(cursor)?.and_then(|text| Amount::parse(text).ok());
+                    receipt.price =
+                        number(cursor)?.and_then(|text| Amount::parse(text, DECIMALS).ok());
                 }
                 "updatedAt" => {
                     receipt.server_time = string(cursor)?.and_then(|text| UnixMs::parse(&text));

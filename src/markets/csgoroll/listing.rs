@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 
+use super::DECIMALS;
 use crate::{
     config::Generation,
     domain::item_name::ItemName,
@@ -291,7 +292,7 @@ fn mark_seen(seen: &mut u16, bit: u16, defects: &mut Defects) {
 }
 
 fn positive(text: &str) -> Option<Amount> {
-    Amount::parse(text).ok().filter(|coins| Amount::ZERO < *coins)
+    Amount::parse(text, DECIMALS).ok().filter(|coins| Amount::ZERO < *coins)
 }
 
 fn items<'a>(

@@ -13,7 +13,13 @@ pub mod feed;
 pub mod listing;
 pub mod operations;
 
-use crate::json::{Cursor, JsonError, ValueKind};
+use crate::{
+    domain::money::Decimals,
+    json::{Cursor, JsonError, ValueKind},
+};
+
+/// Number of decimals of coins, as measured on 559 recorded listings.
+pub const DECIMALS: Decimals = Decimals::Two;
 
 /// Iterates over the entries of an object. Skips any other value and returns `false`.
 fn object<'a>(

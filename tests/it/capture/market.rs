@@ -36,8 +36,13 @@ fn config(market: &SimServer, workspace: &TempDir) -> Config {
         "CSGOROLL_SESSION" => Some(market.session()),
         _ => None,
     };
-    let sources =
-        Sources { lookup: &lookup, directory: workspace.path(), config_file: None, live: false };
+    let sources = Sources {
+        lookup: &lookup,
+        directory: workspace.path(),
+        config_file: None,
+        live: false,
+        decimals: sniper::markets::csgoroll::DECIMALS,
+    };
     Config::load(&sources).unwrap().config
 }
 

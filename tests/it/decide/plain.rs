@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use sniper::{
     config::Generation,
     domain::item_name::ItemName,
-    domain::money::Amount,
+    domain::money::{Amount, Decimals},
     domain::time::UnixMs,
     domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
 };
@@ -218,7 +218,7 @@ fn moment(value: &JsonTree) -> Option<UnixMs> {
 }
 
 fn amount(value: &JsonTree) -> Option<Amount> {
-    Amount::parse(value.number()?).ok().filter(|amount| *amount > Amount::ZERO)
+    Amount::parse(value.number()?, Decimals::Two).ok().filter(|amount| *amount > Amount::ZERO)
 }
 
 fn float(value: &JsonTree) -> Option<PaintWear> {

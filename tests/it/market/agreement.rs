@@ -63,8 +63,13 @@ fn texts(session: &ProtocolSession, event: &MarketEvent) -> Vec<String> {
 fn whitelist() -> Whitelist {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("sniper.toml"), demo::WHITELIST).unwrap();
-    let sources =
-        Sources { lookup: &|_| None, directory: directory.path(), config_file: None, live: false };
+    let sources = Sources {
+        lookup: &|_| None,
+        directory: directory.path(),
+        config_file: None,
+        live: false,
+        decimals: sniper::markets::csgoroll::DECIMALS,
+    };
     let loaded = Config::load(&sources).unwrap();
     Whitelist::new(loaded.config.whitelist.to_vec())
 }

@@ -53,8 +53,13 @@ fn the_bot_loads_the_printed_settings() {
     std::fs::write(directory.path().join(".env"), dotenv).unwrap();
     let whitelist = run(&["--print-whitelist"]);
     std::fs::write(directory.path().join("sniper.toml"), whitelist.stdout).unwrap();
-    let sources =
-        Sources { lookup: &|_| None, directory: directory.path(), config_file: None, live: true };
+    let sources = Sources {
+        lookup: &|_| None,
+        directory: directory.path(),
+        config_file: None,
+        live: true,
+        decimals: sniper::markets::csgoroll::DECIMALS,
+    };
     let loaded = Config::load(&sources).unwrap();
     let ws = &loaded.config.endpoints.ws;
     assert_eq!((ws.host(), ws.path()), ("127.0.0.1", "/ws"));

@@ -115,8 +115,13 @@ impl TestBot {
             "CSGOROLL_SESSION" => session.map(str::to_owned),
             _ => None,
         };
-        let sources =
-            Sources { lookup: &lookup, directory: directory.path(), config_file: None, live };
+        let sources = Sources {
+            lookup: &lookup,
+            directory: directory.path(),
+            config_file: None,
+            live,
+            decimals: sniper::markets::csgoroll::DECIMALS,
+        };
         let config = Config::load(&sources).map_err(|problems| format!("{problems:?}")).unwrap();
         let limits = ReconnectionLimits {
             initial_delay: Duration::from_millis(250),

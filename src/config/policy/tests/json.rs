@@ -6,7 +6,7 @@ use super::*;
 #[track_caller]
 fn json(text: &str) -> (Vec<WhitelistEntry>, Vec<String>) {
     let mut diagnostics = Diagnostics::default();
-    let entries = read_whitelist("f", text, &mut diagnostics);
+    let entries = read_whitelist(&document(text), &mut diagnostics);
     (entries.found.into_iter().map(|found| found.entry).collect(), messages(diagnostics))
 }
 

@@ -274,7 +274,9 @@ fn reference_parse(value: &Value) -> Option<PlainListing> {
     let name = items.and_then(|items| items.first()?.get("marketName")?.as_str());
     Some((
         id,
-        total.and_then(|text| Amount::parse(&text).ok()).filter(|coins| Amount::ZERO < *coins),
+        total
+            .and_then(|text| Amount::parse(&text, DECIMALS).ok())
+            .filter(|coins| Amount::ZERO < *coins),
         markup.and_then(|text| Percent::parse(&text).ok()),
         value
             .get("status")
