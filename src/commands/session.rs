@@ -25,11 +25,7 @@ use crate::{
     clock,
     config::{Config, Mode},
     domain::server_clock::ServerClock,
-    execution::{
-        self, ConnectionConfig, OrderClient,
-        answer::OrderReport,
-        request::{BodyTemplate, RequestIdentity},
-    },
+    execution::{self, ConnectionConfig, OrderClient, answer::OrderReport},
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
@@ -405,11 +401,13 @@ fn start_order_client(
     let Some(credential) = &config.credential else {
         return Err(AppError::start("live buying", "no credential is set"));
     };
-    let template = operations::order_template();
+    let (endpoints, credential) = (&config.endpoints, Some(credential));
+    let body = operations::current_user().to_json();
     let setup = execution::OrderClientConfig {
-        identity: RequestIdentity { endpoints: &config.endpoints, credential },
-        body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
-        warm_body: &operations::current_user().to_json(),
+        endpoint: &endpoints.http,
+        order: &operations::order_template(endpoints, credential),
+        keep_warm: &operations::request(endpoints, credential, body),
+        own_ids: None,
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
         connection_config: ConnectionConfig::default(),

@@ -4,6 +4,7 @@ pub mod item_name;
 pub mod latency;
 pub mod money;
 pub mod outcome;
+pub mod own_order_id;
 pub mod server_clock;
 pub mod time;
 pub mod trade;

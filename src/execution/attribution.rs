@@ -88,7 +88,7 @@ pub(super) fn find_late_response<'a>(
     bytes: &[u8],
 ) -> Option<&'a InFlightRequest> {
     rejected.into_iter().find(|order| {
-        let id = format!("\"{}\"", order.id);
+        let id = format!("\"{}\"", order.order.id);
         bytes.windows(id.len()).any(|part| part == id.as_bytes())
     })
 }

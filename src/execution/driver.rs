@@ -35,6 +35,7 @@ use crate::{
     domain::outcome::{Outcome, RejectReason},
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
+    markets::order_template::OrderFields,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
         http_message::HttpResponse,
@@ -248,10 +249,10 @@ impl ConnectionDriver {
         let unanswered = self.context.shared.pool().remove_connection(self.index);
         let answer = ExchangeResult::Broken { error, head: session.reader.head() };
         if let Some(order) = unanswered {
-            let outcome = attribution::classify_failure(&order.id, None, &answer);
+            let outcome = attribution::classify_failure(&order.order.id, None, &answer);
             self.report(order, (answer, Instant::now()), outcome, true).await;
         } else if let Some(Confirmation { order, reason, .. }) = session.confirming.take() {
-            let outcome = attribution::classify_failure(&order.id, Some(reason), &answer);
+            let outcome = attribution::classify_failure(&order.order.id, Some(reason), &answer);
             self.report(order, (answer, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
@@ -487,7 +488,7 @@ impl ConnectionDriver {
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let answer = ExchangeResult::Complete(response);
-        let (outcome, in_sync) = match attribution::classify_response(&order.id, &answer) {
+        let (outcome, in_sync) = match attribution::classify_response(&order.order.id, &answer) {
             Conclusion::Final { outcome, in_sync } => (outcome, in_sync),
             Conclusion::Confirm(reason) if is_reusable || has_surplus => {
                 self.context.shared.pool().complete_order(self.index, true);
@@ -551,7 +552,7 @@ impl ConnectionDriver {
             && !session.connection.has_unsent()
             && session.connection.pending_input() != PendingInput::Data;
         let answer = ExchangeResult::Complete(response);
-        let outcome = attribution::classify_confirmation(&order.id, reason, &answer, is_next);
+        let outcome = attribution::classify_confirmation(&order.order.id, reason, &answer, is_next);
         self.context.shared.pool().complete_order(self.index, false);
         if !matches!(outcome, Outcome::Rejected(_)) {
             if let ExchangeResult::Complete(response) = &answer {
@@ -561,7 +562,7 @@ impl ConnectionDriver {
                 connection = self.index,
                 "Rejection not confirmed: order {}, the next response was not that of the keep-warm \
                  request; closing the connection",
-                order.id
+                order.order.id
             );
             self.report(order, (answer, at), outcome, true).await;
             return Flow::Close(ResponseError::Malformed);
@@ -601,7 +602,10 @@ impl ConnectionDriver {
     /// rejection belonged to another request. The ledger counts it again and halts.
     async fn report_late(&self, session: &DriverSession, bytes: &[u8]) {
         let Some(order) = attribution::find_late_response(&session.rejected, bytes) else { return };
-        warn!("Late response: order {} was rejected before, and now counts as bought", order.id);
+        warn!(
+            "Late response: order {} was rejected before, and now counts as bought",
+            order.order.id
+        );
         let broken = ExchangeResult::Broken { error: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
         self.report(*order, (broken, Instant::now()), outcome, true).await;
@@ -654,7 +658,7 @@ impl ConnectionDriver {
         outcome: Outcome,
         is_final: bool,
     ) {
-        let InFlightRequest { id, written } = order;
+        let InFlightRequest { order: OrderFields { id, .. }, written } = order;
         let report = OrderReport { id, outcome, is_final, answer, written, answered };
         if self.context.reports.send(report).await.is_err() {
             warn!("Order report dropped: {id}; the receiver is closed");

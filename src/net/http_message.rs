@@ -46,6 +46,23 @@ pub enum Auth {
     ApiKeyHeader { name: &'static str },
 }
 
+/// A request to which headers and parameters can be added.
+pub trait RequestParts {
+    fn push_header(&mut self, name: &'static str, value: &str);
+
+    /// Adds `name=value`, percent-encoded, to the query.
+    fn push_to_query(&mut self, encoded: &str);
+
+    /// Adds a parameter to the query, percent-encoded.
+    fn push_query(&mut self, name: &str, value: &str) {
+        let mut encoded = String::new();
+        percent_encode(name, &mut encoded);
+        encoded.push('=');
+        percent_encode(value, &mut encoded);
+        self.push_to_query(&encoded);
+    }
+}
+
 /// A header whose value contains a line break or another control character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -87,11 +104,7 @@ impl HttpRequest {
     /// Adds a parameter to the query, percent-encoded.
     #[must_use]
     pub fn with_query(mut self, name: &str, value: &str) -> Self {
-        let separator = if self.path_and_query.contains('?') { '&' } else { '?' };
-        self.path_and_query.push(separator);
-        percent_encode(name, &mut self.path_and_query);
-        self.path_and_query.push('=');
-        percent_encode(value, &mut self.path_and_query);
+        self.push_query(name, value);
         self
     }
 
@@ -136,32 +149,48 @@ impl HttpResponse {
     }
 }
 
+impl RequestParts for HttpRequest {
+    fn push_header(&mut self, name: &'static str, value: &str) {
+        self.headers.push((name, value.to_owned()));
+    }
+
+    fn push_to_query(&mut self, encoded: &str) {
+        self.path_and_query.push(if self.path_and_query.contains('?') { '&' } else { '?' });
+        self.path_and_query.push_str(encoded);
+    }
+}
+
 impl Auth {
     /// Puts the credential into a request.
     #[must_use]
-    pub fn apply(self, credential: &Credential, request: HttpRequest) -> HttpRequest {
+    pub fn apply<R: RequestParts>(self, credential: &Credential, mut request: R) -> R {
         let value = credential.header().reveal();
         match self {
-            Self::Cookie => request.with_header("Cookie", value),
-            Self::Bearer => request.with_header("Authorization", format!("Bearer {value}")),
-            Self::ApiKeyQuery { name } => request.with_query(name, value),
-            Self::ApiKeyHeader { name } => request.with_header(name, value),
+            Self::Cookie => request.push_header("Cookie", value),
+            Self::Bearer => request.push_header("Authorization", &format!("Bearer {value}")),
+            Self::ApiKeyQuery { name } => request.push_query(name, value),
+            Self::ApiKeyHeader { name } => request.push_header(name, value),
         }
+        request
     }
 }
 
 /// Appends a text of which everything but the unreserved characters of RFC 3986 is percent-encoded.
 pub fn percent_encode(text: &str, encoded: &mut String) {
-    const HEX: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-    let digit = |value: u8| HEX.get(usize::from(value & 0xf)).copied().unwrap_or('0');
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.extend(['%', digit(byte >> 4), digit(byte)]);
-        }
+        let (escape, length) = percent_encoded(byte);
+        encoded.extend(escape.iter().take(length).copied().map(char::from));
     }
+}
+
+/// Returns the encoded form of a byte and its length, 1 or 3.
+pub fn percent_encoded(byte: u8) -> ([u8; 3], usize) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+        return ([byte, 0, 0], 1);
+    }
+    let digit = |value: u8| HEX.get(usize::from(value & 0xf)).copied().unwrap_or(b'0');
+    ([b'%', digit(byte >> 4), digit(byte)], 3)
 }
 
 impl fmt::Debug for HttpRequest {

@@ -22,10 +22,13 @@ use sniper::{
     execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
         answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
-        request::{BodyTemplate, RequestIdentity},
     },
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    net::{http_message::HttpResponse, tls::Tls},
+    markets::order_template::{OrderTemplate, Part, Slot},
+    net::{
+        http_message::{Auth, HttpRequest, HttpResponse},
+        tls::Tls,
+    },
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -51,10 +54,13 @@ impl Bot {
         connection_config: ConnectionConfig,
     ) -> Self {
         let credential = Credential::from_session(SECRET).unwrap();
+        let body = vec![Part::Text("buy ".into()), Part::Slot(Slot::Id)];
+        let order = OrderTemplate::post_json("/graphql", body);
         let setup = OrderClientConfig {
-            identity: RequestIdentity { endpoints, credential: &credential },
-            body: BodyTemplate { before_id: "buy ", after_id: "" },
-            warm_body: "keep-warm",
+            endpoint: &endpoints.http,
+            order: &Auth::Cookie.apply(&credential, order),
+            keep_warm: &HttpRequest::post_json("/graphql", "keep-warm"),
+            own_ids: None,
             tls,
             connections,
             connection_config,

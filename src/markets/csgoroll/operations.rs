@@ -10,7 +10,8 @@ use crate::{
     domain::money::{Amount, Percent},
     domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry,
-    net::http_message::{Auth, HttpRequest, JSON},
+    markets::order_template::{OrderTemplate, Part, Slot},
+    net::http_message::{Auth, HttpRequest, JSON, RequestParts},
 };
 
 /// The site knows the user by the cookie of the browser.
@@ -146,33 +147,25 @@ fn decimal(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
-/// Body of the order mutation, split at the listing's id.
-///
-/// An id needs no escaping in a JSON string (see [`TradeId::new`]), so the body is
-/// `before_id + id + after_id`. The inputs `recaptcha` and `visualRecaptcha` exist and are not sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderTemplate {
-    pub before_id: &'static str,
-    pub after_id: &'static str,
-}
+/// Body of the order mutation up to the listing's id. The inputs `recaptcha` and `visualRecaptcha`
+/// exist and are not sent.
+pub const ORDER_BEFORE_ID: &str = concat!(
+    r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
+    r#"{ joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }","#,
+    r#""variables":{"input":{"tradeIds":[""#
+);
+/// Body of the order mutation after the listing's id.
+pub const ORDER_AFTER_ID: &str = r#""],"hasCompliedToAntiRWT":true}}}"#;
 
-/// Returns the template of an order.
-pub const fn order_template() -> OrderTemplate {
-    OrderTemplate {
-        before_id: concat!(
-            r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
-            r#"{ joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }","#,
-            r#""variables":{"input":{"tradeIds":[""#
-        ),
-        after_id: r#""],"hasCompliedToAntiRWT":true}}}"#,
-    }
-}
-
-impl OrderTemplate {
-    /// Returns the body of the order for one listing.
-    pub fn body(&self, id: &TradeId) -> String {
-        format!("{}{id}{}", self.before_id, self.after_id)
-    }
+/// Returns the order request, with the credential if there is one.
+pub fn order_template(endpoints: &Endpoints, credential: Option<&Credential>) -> OrderTemplate {
+    let body = vec![
+        Part::Text(ORDER_BEFORE_ID.into()),
+        Part::Slot(Slot::Id),
+        Part::Text(ORDER_AFTER_ID.into()),
+    ];
+    let template = OrderTemplate::post_json(endpoints.http.path().to_owned(), body);
+    with_headers(template, endpoints, credential)
 }
 
 /// Returns the request with this body, with the credential if there is one.
@@ -181,12 +174,19 @@ pub fn request(
     credential: Option<&Credential>,
     body: impl Into<Vec<u8>>,
 ) -> HttpRequest {
-    let Endpoints { http, origin, user_agent, .. } = endpoints;
-    let request = HttpRequest::post_json(http.path(), body)
-        .with_header("User-Agent", user_agent)
-        .with_header("Accept", JSON)
-        .with_header("Origin", origin)
-        .with_header("Referer", format!("{origin}/"));
+    with_headers(HttpRequest::post_json(endpoints.http.path(), body), endpoints, credential)
+}
+
+fn with_headers<R: RequestParts>(
+    mut request: R,
+    endpoints: &Endpoints,
+    credential: Option<&Credential>,
+) -> R {
+    let Endpoints { origin, user_agent, .. } = endpoints;
+    request.push_header("User-Agent", user_agent);
+    request.push_header("Accept", JSON);
+    request.push_header("Origin", origin);
+    request.push_header("Referer", &format!("{origin}/"));
     match credential {
         Some(credential) => AUTH.apply(credential, request),
         None => request,
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn the_order_body_is_json_with_exactly_this_listing() {
-        let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
-        let body: Value = serde_json::from_str(&order_template().body(&id)).unwrap();
+        let body = format!("{ORDER_BEFORE_ID}VHJhZGU6OTAwMDAwMDE{ORDER_AFTER_ID}");
+        let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             body.pointer("/variables/input").unwrap(),
             &json!({"tradeIds": ["VHJhZGU6OTAwMDAwMDE"], "hasCompliedToAntiRWT": true})
