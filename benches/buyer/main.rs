@@ -26,16 +26,13 @@ use std::{
 };
 
 use sniper::{
-    config::{Budget, Credential},
+    config::{Budget, Credential, Generation},
     domain::money::{Amount, Percent},
     domain::time::UnixMs,
     domain::trade::TradeId,
     execution::{ConnectionConfig, OrderClient, OrderClientConfig, request::PreparedOrder},
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    markets::{
-        csgoroll::operations::{current_user, order_template, request},
-        order_template::OrderFields,
-    },
+    markets::{MarketApi as _, csgoroll::Csgoroll, order_template::OrderFields},
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
@@ -85,17 +82,17 @@ impl Case {
     fn new(is_tls: bool) -> Self {
         let market = Market::start(is_tls);
         let credential = credential();
-        let (endpoints, credential) = (&market.endpoints, Some(&credential));
+        let site = Csgoroll::at(&market.endpoints, Generation::B);
         let setup = OrderClientConfig {
-            endpoint: &endpoints.http,
-            order: &order_template(endpoints, credential),
-            keep_warm: &request(endpoints, credential, current_user().to_json()),
+            endpoint: &market.endpoints.http,
+            order: &Csgoroll::authenticated(Some(&credential), site.order_template()),
+            keep_warm: &Csgoroll::authenticated(Some(&credential), site.keep_warm_request()),
             own_ids: None,
             tls: market.tls.clone(),
             connections: 8,
             connection_config: ConnectionConfig::default(),
         };
-        let (client, reports) = OrderClient::start(setup).unwrap();
+        let (client, reports) = OrderClient::start(&site, setup).unwrap();
         let times = Times::default;
         let (prepare, write, send) = (times(), times(), times());
         Self { market, client, reports, prepare, write, send, allocations: 0 }
@@ -154,7 +151,8 @@ const fn order(id: TradeId) -> OrderFields {
 /// Measures the same request over one blocking socket.
 fn bare(market: &Market, times: &mut Times, orders: usize) {
     let credential = credential();
-    let template = order_template(&market.endpoints, Some(&credential));
+    let site = Csgoroll::at(&market.endpoints, Generation::B);
+    let template = Csgoroll::authenticated(Some(&credential), site.order_template());
     let mut request = PreparedOrder::new(&template, &market.endpoints.http.authority()).unwrap();
     let mut stream = TcpStream::connect(market.address).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -175,7 +173,8 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
     const TURNS: u32 = 1_000_000;
     let market = Market::start(false);
     let credential = credential();
-    let template = order_template(&market.endpoints, Some(&credential));
+    let site = Csgoroll::at(&market.endpoints, Generation::B);
+    let template = Csgoroll::authenticated(Some(&credential), site.order_template());
     let mut request = PreparedOrder::new(&template, &market.endpoints.http.authority()).unwrap();
     let ids = ["VHJhZGU6OTAwMDAwMDE", "VHJhZGU6OTAwMDAwMDI"].map(|id| TradeId::new(id).unwrap());
     let mut measure = |name: &str, mut work: Box<dyn FnMut(usize) + '_>| {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use memchr::memmem;
-use sniper::{domain::trade::TradeId, markets::csgoroll::operations};
+use sniper::markets::csgoroll::operations;
 
 use crate::{
     frames::WANTED,

@@ -18,7 +18,9 @@ use crate::{
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
+    markets::MarketApi as _,
     markets::csgoroll::{
+        Csgoroll,
         account::{self, CurrentUser, OwnPurchase, Page, ReadError, User},
         operations::{self, GraphqlOperation, PAGE_LISTINGS_MAX},
     },
@@ -176,8 +178,8 @@ impl AccountReader {
         sleep(rate_limiter.delay(Instant::now())).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
-        let request =
-            operations::request(&self.endpoints, self.credential.as_ref(), operation.to_json());
+        let request = operations::request(&self.endpoints, operation.to_json());
+        let request = Csgoroll::authenticated(self.credential.as_ref(), request);
         let answered = self.http.send(&request).await;
         let checked =
             answered.map_err(ReadFailure::from).and_then(|reply| match ReadFailure::from_response(

@@ -33,7 +33,7 @@ use crate::{
         control::{ControlAddress, ControlServer, Instance, PendingRequest},
     },
     log::ALWAYS_SHOWN,
-    markets::csgoroll::operations,
+    markets::{MarketApi as _, csgoroll::Csgoroll},
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
@@ -401,16 +401,15 @@ fn start_order_client(
     let Some(credential) = &config.credential else {
         return Err(AppError::start("live buying", "no credential is set"));
     };
-    let (endpoints, credential) = (&config.endpoints, Some(credential));
-    let body = operations::current_user().to_json();
+    let (market, credential) = (Csgoroll::new(config), Some(credential));
     let setup = execution::OrderClientConfig {
-        endpoint: &endpoints.http,
-        order: &operations::order_template(endpoints, credential),
-        keep_warm: &operations::request(endpoints, credential, body),
+        endpoint: &config.endpoints.http,
+        order: &Csgoroll::authenticated(credential, market.order_template()),
+        keep_warm: &Csgoroll::authenticated(credential, market.keep_warm_request()),
         own_ids: None,
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
         connection_config: ConnectionConfig::default(),
     };
-    OrderClient::start(setup).map_err(|error| AppError::start("the order client", error))
+    OrderClient::start(&market, setup).map_err(|error| AppError::start("the order client", error))
 }

@@ -24,7 +24,9 @@ use crate::{
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     ledger::standing::Standing,
+    markets::MarketApi as _,
     markets::csgoroll::{
+        Csgoroll,
         account::{BalanceError, CurrentUser, ReadError, User, read_current_user},
         operations,
     },
@@ -212,7 +214,8 @@ async fn read_user(config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
     let client = HttpClient::new(&config.endpoints.http, &tls)?;
     let body = operations::current_user().to_json();
-    let request = operations::request(&config.endpoints, config.credential.as_ref(), body);
+    let request = operations::request(&config.endpoints, body);
+    let request = Csgoroll::authenticated(config.credential.as_ref(), request);
     let reply = client.send(&request).await?;
     match ReadFailure::from_response(&reply.response) {
         Some(failure) => Err(failure),

@@ -1,12 +1,15 @@
 //! Results of an order request, as plain data.
 //!
-//! The outcome of a response is decided in [`answer`].
+//! The outcome of a response is decided by the marketplace: see
+//! [`order_outcome`](crate::markets::MarketApi::order_outcome).
 
 use std::time::Instant;
 
 use crate::{
-    domain::outcome::Outcome, domain::trade::TradeId, markets::csgoroll::answer::TransportResult,
-    net::http_head::ResponseHead, net::http_message::HttpResponse,
+    domain::outcome::{Outcome, Unknown},
+    domain::trade::TradeId,
+    net::http_head::ResponseHead,
+    net::http_message::HttpResponse,
 };
 
 /// Response to one request, or the cause of its absence.
@@ -55,6 +58,8 @@ pub struct OrderReport {
     pub is_final: bool,
     /// Response that `outcome` was derived from.
     pub answer: ExchangeResult,
+    /// Error message in the response, which is untrusted text.
+    pub site_error: Option<String>,
     pub written: SentRequest,
     /// Time at which the response was complete, or the request was abandoned.
     pub answered: Instant,
@@ -72,17 +77,13 @@ pub struct SentRequest {
     pub written: Instant,
 }
 
-impl ExchangeResult {
-    /// Converts to the input of [`outcome`](crate::markets::csgoroll::answer::outcome).
-    pub fn as_transport_result(&self) -> TransportResult<'_> {
-        match self {
-            Self::Complete(response) => TransportResult::Answered(response),
-            Self::Broken { error, .. } => match error {
-                ResponseError::Timeout => TransportResult::Timeout,
-                ResponseError::Cut => TransportResult::Cut,
-                ResponseError::Stopped => TransportResult::Stopped,
-                ResponseError::Malformed | ResponseError::TooLong => TransportResult::Unreadable,
-            },
+impl From<ResponseError> for Unknown {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::Timeout => Self::Timeout,
+            ResponseError::Cut => Self::Cut,
+            ResponseError::Stopped => Self::Stopped,
+            ResponseError::Malformed | ResponseError::TooLong => Self::Unreadable,
         }
     }
 }

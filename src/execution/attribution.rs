@@ -6,11 +6,15 @@
 //! afterwards: the keep-warm request is written next, and its response, which no order can cause,
 //! arrives next.
 
-use super::{answer::ExchangeResult, pool::InFlightRequest};
+use super::{
+    answer::{ExchangeResult, ResponseError},
+    pool::InFlightRequest,
+};
 use crate::{
     domain::outcome::{Outcome, RejectReason, Unknown},
-    domain::trade::TradeId,
-    markets::csgoroll::answer::{self, Attribution, TransportResult},
+    domain::own_order_id::OwnOrderId,
+    markets::order_template::OrderFields,
+    markets::{Attribution, MarketApi},
 };
 
 /// Consequence of the response to an order, or of its absence.
@@ -26,15 +30,20 @@ pub(super) enum Conclusion {
     Confirm(RejectReason),
 }
 
-/// Evaluates the first response after the order for `id` was written.
-pub(super) fn classify_response(id: &TradeId, answer: &ExchangeResult) -> Conclusion {
-    let exchange = answer.as_transport_result();
-    let outcome = answer::outcome(id, &exchange);
-    let TransportResult::Answered(parts) = exchange else {
-        return Conclusion::Final { outcome, in_sync: false };
+/// Evaluates the first response after the order was written.
+pub(super) fn classify_response(
+    market: &impl MarketApi,
+    order: &OrderFields,
+    answer: &ExchangeResult,
+) -> Conclusion {
+    let response = match answer {
+        ExchangeResult::Complete(response) => response,
+        ExchangeResult::Broken { error, .. } => {
+            let outcome = Outcome::Unknown((*error).into());
+            return Conclusion::Final { outcome, in_sync: false };
+        }
     };
-    let attribution = answer::attribution(&outcome, parts);
-    match (outcome, attribution) {
+    match market.order_outcome(order, response) {
         (Outcome::Rejected(reason), Attribution::Unnamed) => Conclusion::Confirm(reason),
         (Outcome::Rejected(reason), Attribution::Blocked) => {
             Conclusion::Final { outcome: unconfirmed(reason), in_sync: false }
@@ -45,28 +54,26 @@ pub(super) fn classify_response(id: &TradeId, answer: &ExchangeResult) -> Conclu
     }
 }
 
-/// Evaluates the response after the rejection of the order for `id`. `is_next` is `true` if nothing
-/// arrived before the confirming request was written, nor after this response.
+/// Evaluates the response after the rejection of the order. `is_next` is `true` if nothing arrived
+/// before the confirming request was written, nor after this response.
 pub(super) fn classify_confirmation(
-    id: &TradeId,
-    reason: RejectReason,
+    market: &impl MarketApi,
+    (order, reason): (&OrderFields, RejectReason),
     answer: &ExchangeResult,
     is_next: bool,
 ) -> Outcome {
-    let exchange = match answer.as_transport_result() {
+    let response = match answer {
+        ExchangeResult::Complete(response) => response,
         // Nothing contradicts the rejection, but there was no time to confirm it.
-        TransportResult::Stopped => return unconfirmed(reason),
-        exchange => exchange,
+        ExchangeResult::Broken { error: ResponseError::Stopped, .. } => return unconfirmed(reason),
+        ExchangeResult::Broken { error, .. } => return Outcome::Unknown((*error).into()),
     };
-    let TransportResult::Answered(parts) = exchange else { return answer::outcome(id, &exchange) };
-    if is_next && answer::is_current_user(parts) {
+    if is_next && market.is_keep_warm_response(response) {
         return Outcome::Rejected(reason);
     }
-    let outcome = answer::outcome(id, &exchange);
-    let attribution = answer::attribution(&outcome, parts);
-    match (outcome, attribution) {
+    match market.order_outcome(order, response) {
         // The rejection belonged to another request, and this response names the order.
-        (bought, Attribution::Named) => bought,
+        (named, Attribution::Named) => named,
         // The confirming request may have been blocked itself; the ledger must react to that.
         (Outcome::Rejected(reason), Attribution::Blocked) => unconfirmed(reason),
         (Outcome::Unknown(unknown @ (Unknown::Status { .. } | Unknown::Unreadable)), _) => {
@@ -81,37 +88,39 @@ pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 408") || bytes.starts_with(b"HTTP/1.0 408")
 }
 
-/// Returns the rejected order that unrequested data names. A purchase that is confirmed late, after
-/// a rejection that belonged to another request, looks like that.
+/// Returns the rejected order that unrequested data names by its own id or the listing's. A purchase
+/// that is confirmed late, after a rejection that belonged to another request, looks like that.
 pub(super) fn find_late_response<'a>(
     rejected: impl IntoIterator<Item = &'a InFlightRequest>,
     bytes: &[u8],
 ) -> Option<&'a InFlightRequest> {
-    rejected.into_iter().find(|order| {
-        let id = format!("\"{}\"", order.order.id);
-        bytes.windows(id.len()).any(|part| part == id.as_bytes())
+    rejected.into_iter().find(|InFlightRequest { order, .. }| {
+        let own_id = order.own_id.as_ref().map(OwnOrderId::as_bytes);
+        own_id.is_some_and(|own_id| memchr::memmem::find(bytes, own_id).is_some())
+            || contains_value(bytes, order.id.as_str().as_bytes())
     })
 }
 
-/// Returns the outcome of an order whose connection ended before its response, or before its
-/// rejection was confirmed.
-pub(super) fn classify_failure(
-    id: &TradeId,
-    reason: Option<RejectReason>,
-    answer: &ExchangeResult,
-) -> Outcome {
-    match reason {
-        Some(reason) => classify_confirmation(id, reason, answer, false),
-        None => answer::outcome(id, &answer.as_transport_result()),
-    }
+/// Returns `true` if the data contains this id as a JSON string or number.
+fn contains_value(bytes: &[u8], id: &[u8]) -> bool {
+    memchr::memmem::find_iter(bytes, id).any(|at| {
+        let before = bytes.get(..at).and_then(<[u8]>::last);
+        let after = at.checked_add(id.len()).and_then(|end| bytes.get(end));
+        let is_quoted = (before, after) == (Some(&b'"'), Some(&b'"'));
+        let is_delimiter = |byte: Option<&u8>| {
+            matches!(byte, Some(b':' | b',' | b'[' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n'))
+        };
+        let is_number = id.iter().all(u8::is_ascii_digit);
+        is_quoted || is_number && is_delimiter(before) && is_delimiter(after)
+    })
 }
 
-/// Returns `true` for the response to the keep-warm request, which differs from every response to
-/// an order.
-pub(super) fn is_keep_warm_response(answer: &ExchangeResult) -> bool {
-    match answer.as_transport_result() {
-        TransportResult::Answered(parts) => answer::is_current_user(parts),
-        _ => false,
+/// Returns the outcome of an order whose connection ended with this error before its response, or
+/// before its rejection was confirmed.
+pub(super) fn classify_failure(reason: Option<RejectReason>, error: ResponseError) -> Outcome {
+    match (reason, error) {
+        (Some(reason), ResponseError::Stopped) => unconfirmed(reason),
+        (_, error) => Outcome::Unknown(error.into()),
     }
 }
 
@@ -121,11 +130,18 @@ pub(super) const fn unconfirmed(reason: RejectReason) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
-        execution::answer::ResponseError,
+        config::{Endpoints, Generation},
+        domain::money::Amount,
+        domain::own_order_id::OwnOrderIds,
+        domain::trade::TradeId,
+        execution::answer::SentRequest,
+        markets::csgoroll::Csgoroll,
         net::{http_head::ResponseHead, http_message::HttpResponse},
     };
 
@@ -135,8 +151,14 @@ mod tests {
     const OURS: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"ours"}]}}}"#;
     const OTHER: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"other"}]}}}"#;
 
-    fn ours() -> TradeId {
-        TradeId::new("ours").unwrap()
+    fn ours() -> OrderFields {
+        let id = TradeId::new("ours").unwrap();
+        OrderFields { id, price_limit: Amount::ZERO, own_id: None }
+    }
+
+    fn market() -> Csgoroll {
+        let endpoints = Endpoints::new("ws://127.0.0.1:1/", "http://127.0.0.1:1/").unwrap();
+        Csgoroll::at(&endpoints, Generation::B)
     }
 
     fn answer(status: u16, body: &str) -> ExchangeResult {
@@ -165,7 +187,7 @@ mod tests {
         /// Only the first response is evaluated here, and it can belong to an earlier request.
         #[test]
         fn no_first_response_releases_the_coins_of_an_order(first in any_response()) {
-            let conclusion = classify_response(&ours(), &first);
+            let conclusion = classify_response(&market(), &ours(), &first);
             let is_released = matches!(&conclusion, Conclusion::Final { outcome: Outcome::Rejected(_), .. });
             prop_assert!(!is_released, "{conclusion:?}");
             let is_named = first == answer(200, OURS);
@@ -178,11 +200,30 @@ mod tests {
             next in any_response(),
             is_next in any::<bool>(),
         ) {
-            let outcome = classify_confirmation(&ours(), RejectReason::Taken, &next, is_next);
+            let outcome = classify_confirmation(&market(), (&ours(), RejectReason::Taken), &next, is_next);
             let is_account = is_next && next == answer(200, ACCOUNT);
             prop_assert_eq!(outcome == Outcome::Rejected(RejectReason::Taken), is_account);
             prop_assert_eq!(matches!(outcome, Outcome::Rejected(_)), is_account);
         }
+    }
+
+    #[test]
+    fn a_late_response_names_an_order_by_any_id() {
+        let (id, now) = (TradeId::new("900000123").unwrap(), Instant::now());
+        let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
+        let order = OrderFields { id, price_limit: Amount::ZERO, own_id: Some(own_id) };
+        let written = SentRequest { ready: now, begun: now, written: now };
+        let rejected = InFlightRequest { order, written };
+        let is_named = |text: &str| find_late_response([&rejected], text.as_bytes()).is_some();
+        assert!(is_named(r#"{"id":"900000123"}"#) && is_named(r#"{"id":900000123}"#));
+        assert!(is_named(&format!("own={own_id}&x")));
+        for other in [r#"{"id":9000001234}"#, r#"{"id":"x900000123"}"#, "1900000123", ""] {
+            assert!(!is_named(other), "{other}");
+        }
+        let letters = OrderFields { id: TradeId::new("ours").unwrap(), own_id: None, ..order };
+        let rejected = InFlightRequest { order: letters, ..rejected };
+        assert!(find_late_response([&rejected], b"[ours]").is_none());
+        assert!(find_late_response([&rejected], b"[\"ours\"]").is_some());
     }
 
     #[test]

@@ -32,10 +32,10 @@ use super::{
 };
 use crate::{
     config::endpoint::Endpoint,
-    domain::outcome::{Outcome, RejectReason},
+    domain::outcome::{Outcome, RejectReason, Unknown},
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
-    markets::order_template::OrderFields,
+    markets::{MarketApi, order_template::OrderFields},
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
         http_message::HttpResponse,
@@ -56,7 +56,8 @@ const REJECTED_MAX: usize = 64;
 
 /// State shared by all drivers of a pool.
 #[derive(Debug)]
-pub(super) struct DriverContext {
+pub(super) struct DriverContext<M> {
+    pub(super) market: M,
     pub(super) shared: Arc<PoolState>,
     pub(super) endpoint: Endpoint,
     pub(super) tls: Tls,
@@ -66,8 +67,8 @@ pub(super) struct DriverContext {
     pub(super) started: Instant,
 }
 
-pub(super) struct ConnectionDriver {
-    context: Arc<DriverContext>,
+pub(super) struct ConnectionDriver<M> {
+    context: Arc<DriverContext<M>>,
     index: usize,
     redial: RedialBackoff,
     /// Idle timeout announced by the server.
@@ -131,8 +132,8 @@ enum Flow {
     Close(ResponseError),
 }
 
-impl ConnectionDriver {
-    pub(super) fn new(context: Arc<DriverContext>, index: usize) -> Self {
+impl<M: MarketApi> ConnectionDriver<M> {
+    pub(super) fn new(context: Arc<DriverContext<M>>, index: usize) -> Self {
         let buffer = vec![0; READ_BYTES];
         Self { context, index, redial: RedialBackoff::default(), server_timeout: None, buffer }
     }
@@ -249,10 +250,10 @@ impl ConnectionDriver {
         let unanswered = self.context.shared.pool().remove_connection(self.index);
         let answer = ExchangeResult::Broken { error, head: session.reader.head() };
         if let Some(order) = unanswered {
-            let outcome = attribution::classify_failure(&order.order.id, None, &answer);
+            let outcome = attribution::classify_failure(None, error);
             self.report(order, (answer, Instant::now()), outcome, true).await;
         } else if let Some(Confirmation { order, reason, .. }) = session.confirming.take() {
-            let outcome = attribution::classify_failure(&order.order.id, Some(reason), &answer);
+            let outcome = attribution::classify_failure(Some(reason), error);
             self.report(order, (answer, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
@@ -463,9 +464,7 @@ impl ConnectionDriver {
             return self.on_confirmation_response(session, confirmation, received).await;
         }
         if let Some(sent) = session.keep_warm_sent.take() {
-            if !attribution::is_keep_warm_response(&ExchangeResult::Complete(
-                received.response.clone(),
-            )) {
+            if !self.context.market.is_keep_warm_response(&received.response) {
                 self.report_late(session, &received.response.body).await;
             }
             return self.on_keep_warm_response(sent, received);
@@ -488,7 +487,9 @@ impl ConnectionDriver {
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let answer = ExchangeResult::Complete(response);
-        let (outcome, in_sync) = match attribution::classify_response(&order.order.id, &answer) {
+        let conclusion =
+            attribution::classify_response(&self.context.market, &order.order, &answer);
+        let (outcome, in_sync) = match conclusion {
             Conclusion::Final { outcome, in_sync } => (outcome, in_sync),
             Conclusion::Confirm(reason) if is_reusable || has_surplus => {
                 self.context.shared.pool().complete_order(self.index, true);
@@ -552,7 +553,9 @@ impl ConnectionDriver {
             && !session.connection.has_unsent()
             && session.connection.pending_input() != PendingInput::Data;
         let answer = ExchangeResult::Complete(response);
-        let outcome = attribution::classify_confirmation(&order.order.id, reason, &answer, is_next);
+        let rejected = (&order.order, reason);
+        let outcome =
+            attribution::classify_confirmation(&self.context.market, rejected, &answer, is_next);
         self.context.shared.pool().complete_order(self.index, false);
         if !matches!(outcome, Outcome::Rejected(_)) {
             if let ExchangeResult::Complete(response) = &answer {
@@ -581,7 +584,7 @@ impl ConnectionDriver {
     fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
-        if !attribution::is_keep_warm_response(&ExchangeResult::Complete(response)) {
+        if !self.context.market.is_keep_warm_response(&response) {
             debug!(
                 connection = self.index,
                 "Unexpected keep-warm response: closing the connection"
@@ -659,7 +662,13 @@ impl ConnectionDriver {
         is_final: bool,
     ) {
         let InFlightRequest { order: OrderFields { id, .. }, written } = order;
-        let report = OrderReport { id, outcome, is_final, answer, written, answered };
+        let site_error = match (&outcome, &answer) {
+            (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
+                self.context.market.error_message(response)
+            }
+            _ => None,
+        };
+        let report = OrderReport { id, outcome, is_final, answer, site_error, written, answered };
         if self.context.reports.send(report).await.is_err() {
             warn!("Order report dropped: {id}; the receiver is closed");
         }

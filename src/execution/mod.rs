@@ -3,7 +3,7 @@
 //! [`OrderClient::send`] writes the request in the caller's task: it takes an idle connection,
 //! copies the values of the order into a prepared request and passes the bytes to the system, without
 //! waiting, allocating, logging or switching tasks. The connection's driver reads the response and
-//! puts an [`OrderReport`] into a queue. `markets::csgoroll::answer` decides the outcome of a
+//! puts an [`OrderReport`] into a queue. The marketplace decides the outcome of a
 //! response; the ledger has approved the order before.
 //!
 //! # Invariants
@@ -61,7 +61,10 @@ use crate::{
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     ledger::ApprovedOrder,
-    markets::order_template::{OrderFields, OrderTemplate},
+    markets::{
+        MarketApi,
+        order_template::{OrderFields, OrderTemplate},
+    },
     net::{deadline, http_message::HttpRequest, tls::Tls},
     threads::{ThreadName, failpoint},
 };
@@ -137,7 +140,8 @@ impl OrderClient {
     /// # Errors
     ///
     /// Returns a [`RequestError`] if the requests cannot be prepared.
-    pub fn start(
+    pub fn start<M: MarketApi>(
+        market: &M,
         setup: OrderClientConfig<'_>,
     ) -> Result<(Self, mpsc::Receiver<OrderReport>), RequestError> {
         let OrderClientConfig { endpoint, tls, connections, connection_config, .. } = setup;
@@ -148,6 +152,7 @@ impl OrderClient {
         let request = PreparedOrder::new(setup.order, &authority)?;
         let shared = Arc::new(PoolState::new(request, connections));
         let context = Arc::new(DriverContext {
+            market: market.clone(),
             shared: Arc::clone(&shared),
             endpoint: endpoint.clone(),
             tls,

@@ -1,4 +1,11 @@
 //! Wire format, requests and answers of each marketplace, one module each. Pure.
 
+mod capabilities;
 pub mod csgoroll;
+mod market_api;
 pub mod order_template;
+
+pub use self::{
+    capabilities::{Capabilities, EnvironmentNames},
+    market_api::{Attribution, MarketApi},
+};

@@ -11,7 +11,6 @@ use crate::{
     domain::server_clock::ClockExchange,
     execution::answer::{ExchangeResult, OrderReport},
     ledger::{HaltReason, OrderState},
-    markets::csgoroll::answer::first_error_message,
     secret,
     text::truncated,
 };
@@ -56,18 +55,12 @@ impl<B: OrderSender> Engine<B> {
         let answered = report.answered.saturating_duration_since(pending.steps.written);
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
-        let site_error = match (&report.outcome, &report.answer) {
-            (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
-                first_error_message(&response.body)
-            }
-            _ => None,
-        };
         let order = trade_log::AnsweredOrder {
             id: report.id,
             name: &pending.market_name,
             price: pending.price,
             answered,
-            site_error,
+            site_error: report.site_error.clone(),
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         if let Outcome::Bought { price, .. } = report.outcome {

@@ -334,6 +334,7 @@ fn report(id: &str, outcome: Outcome, is_final: bool) -> OrderReport {
         outcome,
         is_final,
         answer: ExchangeResult::Broken { error: ResponseError::Cut, head: None },
+        site_error: None,
         written: SentRequest { ready: now, begun: now, written: now },
         answered: now,
     }

@@ -14,7 +14,7 @@ mod script;
 use std::time::{Duration, Instant};
 
 use sniper::{
-    config::{Budget, Credential, Endpoints},
+    config::{Budget, Credential, Endpoints, Generation},
     domain::money::{Amount, Percent},
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
@@ -24,7 +24,10 @@ use sniper::{
         answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     },
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    markets::order_template::{OrderTemplate, Part, Slot},
+    markets::{
+        csgoroll::Csgoroll,
+        order_template::{OrderTemplate, Part, Slot},
+    },
     net::{
         http_message::{Auth, HttpRequest, HttpResponse},
         tls::Tls,
@@ -65,7 +68,8 @@ impl Bot {
             connections,
             connection_config,
         };
-        let (client, reports) = OrderClient::start(setup).unwrap();
+        let (client, reports) =
+            OrderClient::start(&Csgoroll::at(endpoints, Generation::B), setup).unwrap();
         Self { client, reports }
     }
 

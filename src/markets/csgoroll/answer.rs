@@ -2,12 +2,11 @@
 //!
 //! | request and answer | outcome |
 //! |---|---|
-//! | no connection, failed TLS, no byte written | not sent |
 //! | 200, JSON, `data.joinTrades.trades[].id` contains this listing | bought |
 //! | 200 or 400 without data, the text of every error known | rejected |
 //! | 401, 403, 429 without data | rejected |
 //! | a challenge page with any status, or HTML with 200 | rejected |
-//! | everything else after the first byte: connection lost, timeout, 3xx, 404, 408, 409, 5xx, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
+//! | everything else: 3xx, 404, 408, 409, 5xx, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
 //!
 //! A rejection is final only once it is attributed to this order: see [`Attribution`].
 //!
@@ -24,54 +23,20 @@ use super::{
 };
 use crate::{
     domain::money::Amount,
-    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::outcome::{Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
     domain::trade::TradeId,
     json::{Cursor, JsonError, ValueKind},
+    markets::Attribution,
     net::http_head::WebPage,
     net::http_message::HttpResponse,
 };
 
-/// Result of an exchange with the site at the transport level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransportResult<'a> {
-    /// No byte was written.
-    NotSent(NotSent),
-    /// No answer arrived before the deadline.
-    Timeout,
-    /// The connection was lost before the answer was complete.
-    Cut,
-    /// The bot stopped before the answer was complete.
-    Stopped,
-    /// The answer is not HTTP, or too large.
-    Unreadable,
-    /// The answer is complete.
-    Answered(&'a HttpResponse),
-}
-
-/// Returns the outcome of the order for this listing.
-pub fn outcome(id: &TradeId, exchange: &TransportResult<'_>) -> Outcome {
-    match exchange {
-        TransportResult::NotSent(reason) => Outcome::NotSent(*reason),
-        TransportResult::Timeout => Outcome::Unknown(Unknown::Timeout),
-        TransportResult::Cut => Outcome::Unknown(Unknown::Cut),
-        TransportResult::Stopped => Outcome::Unknown(Unknown::Stopped),
-        TransportResult::Unreadable => Outcome::Unknown(Unknown::Unreadable),
-        TransportResult::Answered(answer) => answered(id, answer),
-    }
-}
-
-/// Relation of an answer to its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attribution {
-    /// The answer contains the listing's id.
-    Named,
-    /// An answer of the API without an id. It belongs to the last request on its connection if the
-    /// answers on that connection are in step with the requests.
-    Unnamed,
-    /// An answer from in front of the API (no session, too many requests, a challenge page), where
-    /// another request should not be sent.
-    Blocked,
+/// Returns the outcome of the order for this listing, and the relation of the answer to it.
+pub fn order_outcome(id: &TradeId, answer: &HttpResponse) -> (Outcome, Attribution) {
+    let outcome = outcome(id, answer);
+    let attribution = attribution(&outcome, answer);
+    (outcome, attribution)
 }
 
 /// Returns the relation of an answer with this outcome to its order.
@@ -79,7 +44,7 @@ pub enum Attribution {
 /// A success contains the listing's id. A rejection by this site contains no id: that would need an
 /// alias, and so another GraphQL document, for each order. For a site that echoes an order id in its
 /// rejections this would be [`Attribution::Named`].
-pub fn attribution(outcome: &Outcome, answer: &HttpResponse) -> Attribution {
+fn attribution(outcome: &Outcome, answer: &HttpResponse) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
         Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => {
@@ -122,7 +87,7 @@ fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
     Ok(users == 1 && others == 0)
 }
 
-fn answered(id: &TradeId, answer: &HttpResponse) -> Outcome {
+fn outcome(id: &TradeId, answer: &HttpResponse) -> Outcome {
     let body = answer.text().ok().and_then(|text| ResponseBody::read(text, id).ok());
     let unknown = |reason| Outcome::Unknown(reason);
     let reason = body.as_ref().and_then(ResponseBody::reject_reason);
@@ -297,7 +262,7 @@ mod tests {
     }
 
     fn outcome_of(response: &HttpResponse) -> Outcome {
-        outcome(&mine(), &TransportResult::Answered(response))
+        outcome(&mine(), response)
     }
 
     fn answer(status: u16, body: &str) -> Outcome {
@@ -333,7 +298,7 @@ mod tests {
     fn a_success_may_spell_the_listing_id_differently() {
         let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
         let answer = response(200, &[], &body);
-        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Answered(&answer));
+        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &answer);
         assert!(matches!(outcome("VHJhZGU6MQ"), Outcome::Bought { .. }));
         assert_eq!(outcome("VHJhZGU6Mg"), Outcome::Unknown(Unknown::Foreign));
     }
@@ -506,17 +471,6 @@ mod tests {
         for status in [201, 400, 401, 403, 408, 429, 500] {
             assert!(!is_user(status, r#"{"data":{"currentUser":null}}"#), "{status}");
         }
-    }
-
-    #[test]
-    fn without_an_answer_the_transport_result_decides() {
-        let of = |exchange| outcome(&mine(), &exchange);
-        assert_eq!(of(TransportResult::Timeout), Outcome::Unknown(Unknown::Timeout));
-        assert_eq!(of(TransportResult::Cut), Outcome::Unknown(Unknown::Cut));
-        assert_eq!(of(TransportResult::Stopped), Outcome::Unknown(Unknown::Stopped));
-        assert_eq!(of(TransportResult::Unreadable), Outcome::Unknown(Unknown::Unreadable));
-        let not_sent = NotSent::NoConnection;
-        assert_eq!(of(TransportResult::NotSent(not_sent)), Outcome::NotSent(not_sent));
     }
 
     proptest! {

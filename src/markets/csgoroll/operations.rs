@@ -6,16 +6,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    config::{Credential, Endpoints, Generation},
+    config::{Endpoints, Generation},
     domain::money::{Amount, Percent},
     domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry,
     markets::order_template::{OrderTemplate, Part, Slot},
-    net::http_message::{Auth, HttpRequest, JSON, RequestParts},
+    net::http_message::{HttpRequest, JSON, RequestParts},
 };
-
-/// The site knows the user by the cookie of the browser.
-pub const AUTH: Auth = Auth::Cookie;
 
 /// Maximum number of listings on a page (source: public clients).
 pub const PAGE_LISTINGS_MAX: u32 = 250;
@@ -157,40 +154,28 @@ pub const ORDER_BEFORE_ID: &str = concat!(
 /// Body of the order mutation after the listing's id.
 pub const ORDER_AFTER_ID: &str = r#""],"hasCompliedToAntiRWT":true}}}"#;
 
-/// Returns the order request, with the credential if there is one.
-pub fn order_template(endpoints: &Endpoints, credential: Option<&Credential>) -> OrderTemplate {
+/// Returns the order request.
+pub fn order_template(endpoints: &Endpoints) -> OrderTemplate {
     let body = vec![
         Part::Text(ORDER_BEFORE_ID.into()),
         Part::Slot(Slot::Id),
         Part::Text(ORDER_AFTER_ID.into()),
     ];
-    let template = OrderTemplate::post_json(endpoints.http.path().to_owned(), body);
-    with_headers(template, endpoints, credential)
+    with_headers(OrderTemplate::post_json(endpoints.http.path().to_owned(), body), endpoints)
 }
 
-/// Returns the request with this body, with the credential if there is one.
-pub fn request(
-    endpoints: &Endpoints,
-    credential: Option<&Credential>,
-    body: impl Into<Vec<u8>>,
-) -> HttpRequest {
-    with_headers(HttpRequest::post_json(endpoints.http.path(), body), endpoints, credential)
+/// Returns the request with this body.
+pub fn request(endpoints: &Endpoints, body: impl Into<Vec<u8>>) -> HttpRequest {
+    with_headers(HttpRequest::post_json(endpoints.http.path(), body), endpoints)
 }
 
-fn with_headers<R: RequestParts>(
-    mut request: R,
-    endpoints: &Endpoints,
-    credential: Option<&Credential>,
-) -> R {
+fn with_headers<R: RequestParts>(mut request: R, endpoints: &Endpoints) -> R {
     let Endpoints { origin, user_agent, .. } = endpoints;
     request.push_header("User-Agent", user_agent);
     request.push_header("Accept", JSON);
     request.push_header("Origin", origin);
     request.push_header("Referer", &format!("{origin}/"));
-    match credential {
-        Some(credential) => AUTH.apply(credential, request),
-        None => request,
-    }
+    request
 }
 
 /// Queries the user and the balance.
