@@ -14,16 +14,12 @@ use super::{
 };
 use crate::{
     clock,
-    config::{Credential, Endpoints, Generation},
+    config::{Credential, endpoint::Endpoint},
+    domain::account::{OwnPurchase, Page, User},
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::MarketApi as _,
-    markets::csgoroll::{
-        Csgoroll,
-        account::{self, CurrentUser, OwnPurchase, Page, ReadError, User},
-        operations::{self, GraphqlOperation, PAGE_LISTINGS_MAX},
-    },
+    markets::{AccountQuery, MarketApi},
     net::{
         http_client::{HttpClient, HttpError, HttpReply},
         http_message::HttpResponse,
@@ -33,11 +29,10 @@ use crate::{
 
 /// Rate-limited reader.
 #[derive(Debug)]
-pub struct AccountReader {
+pub struct AccountReader<M> {
+    market: M,
     http: HttpClient,
-    endpoints: Endpoints,
     credential: Option<Credential>,
-    generation: Generation,
     rate_limiter: Mutex<RateLimiter>,
 }
 
@@ -56,26 +51,24 @@ pub struct UserReading {
 #[derive(Debug)]
 pub struct ListingsPage {
     response: HttpResponse,
-    generation: Generation,
 }
 
-impl AccountReader {
+impl<M: MarketApi> AccountReader<M> {
     /// Creates a reader without sending a request.
     ///
     /// # Errors
     ///
     /// Returns an [`HttpError`] if the HTTP client cannot be created.
     pub fn new(
-        endpoints: &Endpoints,
+        market: M,
+        endpoint: &Endpoint,
         credential: Option<&Credential>,
-        generation: Generation,
         tls: &Tls,
     ) -> Result<Self, HttpError> {
         Ok(Self {
-            http: HttpClient::new(&endpoints.http, tls)?,
-            endpoints: endpoints.clone(),
+            market,
+            http: HttpClient::new(endpoint, tls)?,
             credential: credential.cloned(),
-            generation,
             rate_limiter: Mutex::new(RateLimiter::default()),
         })
     }
@@ -105,15 +98,9 @@ impl AccountReader {
         if !self.has_credential() {
             return Err(ReadFailure::NoCredential);
         }
-        let (reply, as_of) = self.send(&operations::current_user()).await?;
-        let HttpReply { response, exchange } = reply;
-        match account::read_current_user(text_of(&response)?) {
-            Ok(CurrentUser::SignedIn(user)) => {
-                Ok(UserReading { user, as_of, exchange, date: response.head.date })
-            }
-            Ok(CurrentUser::SignedOut) => Err(ReadFailure::SignedOut),
-            Err(error) => Err(read_failure(error)),
-        }
+        let (HttpReply { response, exchange }, as_of) = self.send(AccountQuery::User).await?;
+        let user = self.market.read_user(&response)?;
+        Ok(UserReading { user, as_of, exchange, date: response.head.date })
     }
 
     /// Reads the own purchases page by page. Times are on the server's clock.
@@ -137,7 +124,9 @@ impl AccountReader {
         while let Some(cursor) = after {
             after = match self.purchases_page(user, Some(&cursor)).await {
                 Ok((page, _started)) => walk.add_page(page),
-                Err(failure) => walk.on_page_error(failure).map(|()| None)?,
+                Err(failure) => {
+                    walk.on_page_error(failure, &M::CAPABILITIES.environment).map(|()| None)?
+                }
             };
         }
         Ok(walk.finish(started))
@@ -148,11 +137,9 @@ impl AccountReader {
         user: &User,
         after: Option<&str>,
     ) -> Result<(Page<OwnPurchase>, UnixMs), ReadFailure> {
-        let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after)
-            .ok_or(ReadFailure::UserId)?;
-        let (reply, started) = self.send(&page).await?;
-        let page = account::read_own_purchases(text_of(&reply.response)?).map_err(read_failure)?;
-        Ok((page, started))
+        let query = AccountQuery::Purchases { user: &user.id, after };
+        let (reply, started) = self.send(query).await?;
+        Ok((self.market.read_purchases(&reply.response)?, started))
     }
 
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
@@ -165,21 +152,20 @@ impl AccountReader {
     ///
     /// Safe: it only reads.
     pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
-        let page = operations::open_listings(self.generation, PAGE_LISTINGS_MAX, after);
-        let (reply, _started) = self.send(&page).await?;
-        Ok(ListingsPage { response: reply.response, generation: self.generation })
+        let (reply, _started) = self.send(AccountQuery::OpenListings { after }).await?;
+        Ok(ListingsPage { response: reply.response })
     }
 
     /// Sends a request as soon as the rate limit allows it. Returns the reply, and the local wall
     /// clock at the time of the request.
-    async fn send(&self, operation: &GraphqlOperation) -> Result<(HttpReply, UnixMs), ReadFailure> {
+    async fn send(&self, query: AccountQuery<'_>) -> Result<(HttpReply, UnixMs), ReadFailure> {
+        let request = self.market.account_request(&query).ok_or(ReadFailure::UserId)?;
+        let request = M::authenticated(self.credential.as_ref(), request);
         // The lock also limits the reader to one request at a time.
         let mut rate_limiter = self.rate_limiter.lock().await;
         sleep(rate_limiter.delay(Instant::now())).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
-        let request = operations::request(&self.endpoints, operation.to_json());
-        let request = Csgoroll::authenticated(self.credential.as_ref(), request);
         let answered = self.http.send(&request).await;
         let checked =
             answered.map_err(ReadFailure::from).and_then(|reply| match ReadFailure::from_response(
@@ -207,28 +193,15 @@ impl ListingsPage {
     /// # Errors
     ///
     /// Returns a [`ReadFailure`] if the page cannot be parsed.
-    pub fn listings(&self) -> Result<Page<Trade<'_>>, ReadFailure> {
-        account::read_open_listings(text_of(&self.response)?, self.generation).map_err(read_failure)
+    pub fn listings<M: MarketApi>(
+        &self,
+        reader: &AccountReader<M>,
+    ) -> Result<Page<Trade<'_>>, ReadFailure> {
+        Ok(reader.market.read_listings(&self.response)?)
     }
 
     /// Returns the latest server time at which the page can have been generated.
     pub fn latest(&self) -> Option<UnixMs> {
         self.response.head.date.map(|date| date.plus(Duration::from_secs(1)))
-    }
-}
-
-fn text_of(response: &HttpResponse) -> Result<&str, ReadFailure> {
-    response.text().map_err(|error| ReadError::from(error).into())
-}
-
-/// Converts a read error. The message of a site error may mean that the session is signed out.
-fn read_failure(error: ReadError) -> ReadFailure {
-    match error {
-        ReadError::SiteError(message)
-            if message.to_ascii_lowercase().contains("unauthenticated") =>
-        {
-            ReadFailure::SignedOut
-        }
-        error => ReadFailure::Answer(error),
     }
 }

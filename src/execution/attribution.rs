@@ -137,12 +137,17 @@ mod tests {
     use super::*;
     use crate::{
         config::{Endpoints, Generation},
+        domain::account::{OwnPurchase, Page, User},
         domain::money::Amount,
         domain::own_order_id::OwnOrderIds,
-        domain::trade::TradeId,
+        domain::trade::{Trade, TradeId},
         execution::answer::SentRequest,
-        markets::csgoroll::Csgoroll,
-        net::{http_head::ResponseHead, http_message::HttpResponse},
+        markets::order_template::OrderTemplate,
+        markets::{AccountQuery, Capabilities, EnvironmentNames, ReadError, csgoroll::Csgoroll},
+        net::{
+            http_head::ResponseHead,
+            http_message::{Auth, HttpRequest, HttpResponse},
+        },
     };
 
     const ACCOUNT: &str = r#"{"data":{"currentUser":{"id":"u"}}}"#;
@@ -204,6 +209,89 @@ mod tests {
             let is_account = is_next && next == answer(200, ACCOUNT);
             prop_assert_eq!(outcome == Outcome::Rejected(RejectReason::Taken), is_account);
             prop_assert_eq!(matches!(outcome, Outcome::Rejected(_)), is_account);
+        }
+    }
+
+    /// A market that rejects with status 200 and repeats the own id of the order.
+    #[derive(Clone, Debug)]
+    struct Echoing;
+
+    impl MarketApi for Echoing {
+        const CAPABILITIES: Capabilities = Capabilities {
+            name: "echoing",
+            reprices: true,
+            has_own_order_id: true,
+            auth: Auth::ApiKeyQuery { name: "api" },
+            environment: EnvironmentNames::UNKNOWN,
+        };
+
+        fn order_template(&self) -> OrderTemplate {
+            OrderTemplate::get(Vec::new())
+        }
+
+        fn order_outcome(
+            &self,
+            order: &OrderFields,
+            response: &HttpResponse,
+        ) -> (Outcome, Attribution) {
+            let text = response.text().unwrap_or_default();
+            let own_id = order.own_id.map(|own_id| own_id.to_string());
+            let is_named = own_id.is_some_and(|own_id| text.contains(&own_id));
+            let outcome = match (response.head.status, text.contains(r#""success":false"#)) {
+                (200, true) => Outcome::Rejected(RejectReason::Taken),
+                _ => Outcome::Unknown(Unknown::Unreadable),
+            };
+            let attribution = if is_named { Attribution::Named } else { Attribution::Unnamed };
+            (outcome, attribution)
+        }
+
+        fn error_message(&self, _response: &HttpResponse) -> Option<String> {
+            None
+        }
+
+        fn account_request(&self, _query: &AccountQuery<'_>) -> Option<HttpRequest> {
+            None
+        }
+
+        fn read_user(&self, _response: &HttpResponse) -> Result<User, ReadError> {
+            Err(ReadError::Shape)
+        }
+
+        fn read_purchases(&self, _response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
+            Err(ReadError::Shape)
+        }
+
+        fn read_listings<'a>(
+            &self,
+            _response: &'a HttpResponse,
+        ) -> Result<Page<Trade<'a>>, ReadError> {
+            Err(ReadError::Shape)
+        }
+
+        fn keep_warm_request(&self) -> HttpRequest {
+            HttpRequest::get("/user")
+        }
+
+        fn is_keep_warm_response(&self, _response: &HttpResponse) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_rejection_that_names_its_order_by_the_own_id_is_final() {
+        let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
+        let order = OrderFields { own_id: Some(own_id), ..ours() };
+        let conclusion = |body: &str| classify_response(&Echoing, &order, &answer(200, body));
+        let rejected = RejectReason::Taken;
+        let named = format!(r#"{{"success":false,"project_id":"{own_id}"}}"#);
+        let outcome = Outcome::Rejected(rejected);
+        assert_eq!(conclusion(&named), Conclusion::Final { outcome, in_sync: true });
+        let other = OwnOrderIds::new("00ffee1122334455").id(8);
+        for unnamed in [
+            r#"{"success":false}"#.to_owned(),
+            format!(r#"{{"success":false,"project_id":"{other}"}}"#),
+        ] {
+            assert_eq!(conclusion(&unnamed), Conclusion::Confirm(rejected));
         }
     }
 

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     config::Credential,
+    domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
+    domain::trade::Trade,
+    json::JsonError,
     net::http_message::{HttpRequest, HttpResponse, RequestParts},
 };
 
@@ -26,6 +29,41 @@ pub enum Attribution {
     /// A response from in front of the API (no session, too many requests, a challenge page), where
     /// another request should not be sent.
     Blocked,
+}
+
+/// A read of the account, or of the market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountQuery<'a> {
+    /// The user and the balance.
+    User,
+    /// One page of own purchases, newest first.
+    Purchases {
+        /// Id of the account.
+        user: &'a str,
+        /// Cursor of the previous page.
+        after: Option<&'a str>,
+    },
+    /// One page of open listings, newest first.
+    OpenListings {
+        /// Cursor of the previous page.
+        after: Option<&'a str>,
+    },
+}
+
+/// A response to a read without the expected content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("the session has expired or is not known to the site")]
+    SignedOut,
+    #[error("the answer is not JSON")]
+    NotJson(#[from] JsonError),
+    #[error("the response is not UTF-8 text")]
+    NotText(#[from] std::str::Utf8Error),
+    /// Error message of the site, escaped.
+    #[error("the site reports: {0}")]
+    SiteError(String),
+    #[error("the answer has an unexpected shape")]
+    Shape,
 }
 
 /// Orders and account of a marketplace. A value is built from the configuration and is cheap to
@@ -53,6 +91,31 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Returns the first error message of a response, which is untrusted text.
     fn error_message(&self, response: &HttpResponse) -> Option<String>;
+
+    /// Returns the request for a read; `None` if the id of the account cannot be inserted.
+    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest>;
+
+    /// Reads the response to [`AccountQuery::User`].
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response has no user.
+    fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError>;
+
+    /// Reads the response to [`AccountQuery::Purchases`].
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response has no list.
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError>;
+
+    /// Reads the response to [`AccountQuery::OpenListings`]. The age of the listings is zero; the
+    /// caller computes it from the server's time.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response has no list.
+    fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError>;
 
     /// Returns a request without side effects, whose response differs from every response to an
     /// order.

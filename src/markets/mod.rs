@@ -7,5 +7,5 @@ pub mod order_template;
 
 pub use self::{
     capabilities::{Capabilities, EnvironmentNames},
-    market_api::{Attribution, MarketApi},
+    market_api::{AccountQuery, Attribution, MarketApi, ReadError},
 };

@@ -182,39 +182,44 @@ impl RequestObstacle {
         }
     }
 
-    /// Returns the action that the user can take.
-    pub const fn remedy(&self) -> &'static str {
+    /// Returns the action that the user can take. `address` names the setting of the address.
+    pub fn remedy(&self, address: &str) -> String {
         match self {
-            Self::Dns => "check the host in CSGOROLL_HTTP_URL and the network of this machine",
+            Self::Dns => format!("check the host in {address} and the network of this machine"),
             Self::NotLoopback => {
-                "write https:// in CSGOROLL_HTTP_URL, or correct the host's entry in the hosts file"
+                format!(
+                    "write https:// in {address}, or correct the host's entry in the hosts file"
+                )
             }
             Self::Refused => {
-                "check host and port in CSGOROLL_HTTP_URL, and whether a firewall blocks them"
+                format!("check host and port in {address}, and whether a firewall blocks them")
             }
             Self::TooManyFiles => {
-                "raise the limit of open files (`ulimit -n`, or LimitNOFILE in a systemd unit) and \
-                 restart the bot"
+                "raise the limit of open files (`ulimit -n`, or LimitNOFILE in a \
+                                   systemd unit) and restart the bot"
+                    .to_owned()
             }
-            Self::Certificate(_) => {
-                "check CSGOROLL_HTTP_URL and the date of this machine; if both are right, a proxy \
-                 or a virus scanner replaces the certificate, so turn it off for this host"
-            }
-            Self::Tls(_) => {
-                "check that the port in CSGOROLL_HTTP_URL serves TLS, and whether a proxy intercepts \
-                 the connection"
-            }
+            Self::Certificate(_) => format!(
+                "check {address} and the date of this machine; if both are right, a proxy or a \
+                 virus scanner replaces the certificate, so turn it off for this host"
+            ),
+            Self::Tls(_) => format!(
+                "check that the port in {address} serves TLS, and whether a proxy intercepts the \
+                 connection"
+            ),
             Self::NoRoute => {
-                "check the network of this machine and the address in CSGOROLL_HTTP_URL"
+                format!("check the network of this machine and the address in {address}")
             }
-            Self::Closed => {
-                "the bot retries; if this persists, check the network and whether the site is up"
-            }
-            Self::NotHttp => "check host and port in CSGOROLL_HTTP_URL",
-            Self::Other(_) => "check the network and CSGOROLL_HTTP_URL",
+            Self::Closed => RETRIES.to_owned(),
+            Self::NotHttp => format!("check host and port in {address}"),
+            Self::Other(_) => format!("check the network and {address}"),
         }
     }
 }
+
+/// Remedy for a failure that may end by itself.
+const RETRIES: &str =
+    "the bot retries; if this persists, check the network and whether the site is up";
 
 /// Finds a rustls error inside an error. An `io::Error` does not return its inner error as its
 /// source.
@@ -237,23 +242,23 @@ fn sources<'e>(
 }
 
 impl HttpError {
-    /// Returns the action that the user can take.
-    pub const fn remedy(&self) -> &'static str {
+    /// Returns the action that the user can take. `address` names the setting of the address.
+    pub fn remedy(&self, address: &str) -> String {
         match self {
-            Self::SetUp(_) => "this build is broken; rebuild it, and report this as a bug",
-            Self::Header(_) => "check the settings that name this header",
-            Self::Unreachable { cause, .. } => cause.remedy(),
-            Self::Timeout => {
-                "the bot retries; if this persists, check the network and whether the site is up"
+            Self::SetUp(_) => {
+                "this build is broken; rebuild it, and report this as a bug".to_owned()
             }
-            Self::ConnectTimeout => {
-                "check the network, host and port in CSGOROLL_HTTP_URL, and whether a firewall \
-                 drops the packets"
-            }
-            Self::TooLong => "check that CSGOROLL_HTTP_URL is the address of the API",
-            Self::Encoding(_) => {
-                "check whether a proxy changes the responses; if there is none, report this as a bug"
-            }
+            Self::Header(_) => "check the settings that name this header".to_owned(),
+            Self::Unreachable { cause, .. } => cause.remedy(address),
+            Self::Timeout => RETRIES.to_owned(),
+            Self::ConnectTimeout => format!(
+                "check the network, host and port in {address}, and whether a firewall drops the \
+                 packets"
+            ),
+            Self::TooLong => format!("check that {address} is the address of the API"),
+            Self::Encoding(_) => "check whether a proxy changes the responses; if there is none, \
+                                  report this as a bug"
+                .to_owned(),
         }
     }
 }

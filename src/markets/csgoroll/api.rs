@@ -1,10 +1,15 @@
 //! Orders and account of CSGORoll over HTTP.
 
-use super::{Csgoroll, answer, operations};
+use super::{
+    Csgoroll, account, answer,
+    operations::{self, PAGE_LISTINGS_MAX},
+};
 use crate::{
+    domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
+    domain::trade::Trade,
     markets::order_template::{OrderFields, OrderTemplate},
-    markets::{Attribution, Capabilities, EnvironmentNames, MarketApi},
+    markets::{AccountQuery, Attribution, Capabilities, EnvironmentNames, MarketApi, ReadError},
     net::http_message::{Auth, HttpRequest, HttpResponse},
 };
 
@@ -36,6 +41,31 @@ impl MarketApi for Csgoroll {
 
     fn error_message(&self, response: &HttpResponse) -> Option<String> {
         answer::first_error_message(&response.body)
+    }
+
+    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest> {
+        let operation = match query {
+            AccountQuery::User => operations::current_user(),
+            AccountQuery::Purchases { user, after } => {
+                operations::own_purchases(user, PAGE_LISTINGS_MAX, *after)?
+            }
+            AccountQuery::OpenListings { after } => {
+                operations::open_listings(self.generation, PAGE_LISTINGS_MAX, *after)
+            }
+        };
+        Some(operations::request(&self.endpoints, operation.to_json()))
+    }
+
+    fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError> {
+        account::read_current_user(response.text()?)
+    }
+
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
+        account::read_own_purchases(response.text()?)
+    }
+
+    fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
+        account::read_open_listings(response.text()?, self.generation)
     }
 
     fn keep_warm_request(&self) -> HttpRequest {
