@@ -34,13 +34,13 @@ use crate::{
     config::{Config, USER_AGENT},
     markets::csgoroll::operations,
     net::tls::Tls,
+    protocol::{GraphqlTransportWs, PlainJson, Subscription},
     recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingEnd, RecordingError},
     secret,
     ws::{
         RecordedFeed, RetriesExhausted, SettingNames,
         host_cooldown::Hosts,
         policy::{PolicyError, ReconnectPolicy},
-        protocol::{GraphqlTransportWs, PlainJson, Subscription},
         record_feed,
     },
 };

@@ -17,8 +17,10 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent},
     execution::OrderClient,
+    json::FromCursor as _,
     ledger::Ledger,
     markets::csgoroll::feed::NextPayload,
+    protocol::{FeedMessage, FeedProtocol as _, GraphqlTransportWs, Incoming},
     recording::{RecordedMessage, Recording, RecordingReadError},
     sniper::{
         Engine, Executor, Now,
@@ -26,10 +28,7 @@ use crate::{
         stats::SessionStats,
     },
     whitelist::{Decision, Whitelist},
-    ws::{
-        deduplicator::{Deduplicator, Duplicate},
-        protocol::{FeedProtocol as _, GraphqlTransportWs, Incoming},
-    },
+    ws::deduplicator::{Deduplicator, Duplicate},
 };
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -131,7 +130,8 @@ impl Replayer {
         self.messages = self.messages.saturating_add(1);
         let now = self.at(message.ns);
         self.run_timers(now);
-        let payload = match GraphqlTransportWs.read::<NextPayload<'_>>(&message.raw) {
+        let text = FeedMessage::Text(&message.raw);
+        let payload = match GraphqlTransportWs.read(text, NextPayload::from_cursor) {
             Ok(Incoming::Data { payload, .. }) => payload,
             Ok(_no_event) => return,
             Err(_counted) => {

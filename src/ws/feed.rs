@@ -20,7 +20,6 @@ use super::{
     gap_tracker::{GapTracker, Seconds},
     host_cooldown::Hosts,
     metrics::{ConnectionMetrics, FeedMetrics, add},
-    protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
     session::{Session, SessionHandler, SessionNotice, now},
     upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
@@ -30,10 +29,13 @@ use crate::{
     config::{Config, Credential, Generation},
     domain::latency::RxTimestamps,
     domain::trade::{Trade, TradeEvent},
-    json::Cursor,
+    json::{FromCursor as _, JsonError},
     markets::csgoroll::{
         feed::NextPayload,
         operations::{self, GraphqlOperation, SubscriptionFilters},
+    },
+    protocol::{
+        FeedMessage, FeedProtocol, GraphqlTransportWs, OperationId, Subscription, SubscriptionState,
     },
     text::Escaped,
 };
@@ -51,20 +53,6 @@ const fn subscription_name(operation: OperationId) -> &'static str {
         WALLET => "balance updates",
         _ => "listing updates",
     }
-}
-
-/// Returns the message of the first GraphQL error, or the raw JSON if there is none.
-fn error_message(errors: &str) -> Cow<'_, str> {
-    let mut message = None;
-    let read = Cursor::new(errors).array(|cursor| {
-        cursor.object(|key, cursor| match key.decode().as_ref() {
-            "message" if message.is_none() => {
-                cursor.string().map(|text| message = Some(text.decode()))
-            }
-            _ => cursor.skip().map(drop),
-        })
-    });
-    read.ok().and(message).unwrap_or(Cow::Borrowed(errors))
 }
 
 /// Connection index of listings that a back-fill found.
@@ -325,13 +313,23 @@ impl<F, P: FnMut()> ListingHandler<'_, F, P> {
     }
 }
 
-impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P> {
+impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<GraphqlTransportWs>
+    for ListingHandler<'_, F, P>
+{
     type Payload<'a> = NextPayload<'a>;
 
     #[inline]
-    fn on_message(&mut self, text: &str) {
+    fn decode<'a>(
+        &self,
+        input: &mut <GraphqlTransportWs as FeedProtocol>::Input<'a>,
+    ) -> Result<Self::Payload<'a>, JsonError> {
+        NextPayload::from_cursor(input)
+    }
+
+    #[inline]
+    fn on_message(&mut self, message: FeedMessage<'_>) {
         add(&self.metrics.frames, 1);
-        add(&self.metrics.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+        add(&self.metrics.bytes, u64::try_from(message.len()).unwrap_or(u64::MAX));
     }
 
     #[inline]
@@ -369,7 +367,10 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
         }
         if let Some(errors) = errors {
             add(&self.metrics.graphql_errors, 1);
-            warn!("Error reported by the feed: {}", Escaped(&error_message(errors)));
+            warn!(
+                "Error reported by the feed: {}",
+                Escaped(&GraphqlTransportWs::error_message(errors))
+            );
         }
         if self.listings != 0 && self.healthy_on_listing {
             self.mark_healthy();
@@ -382,33 +383,39 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
     }
 
     #[inline]
-    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
+    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
         if let Some(recorder) = self.metrics.recorder() {
-            recorder.on_message(self.number, text, at, is_data);
+            match message {
+                FeedMessage::Text(text) => recorder.on_message(self.number, text, at, is_data),
+                FeedMessage::Binary(_) => recorder.on_binary(),
+            }
         }
     }
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
-            SessionNotice::Malformed { text, error } => {
+            SessionNotice::Malformed { message, error } => {
                 add(&self.metrics.malformed, 1);
-                warn!("Malformed message dropped ({error}): {}", Escaped(text));
+                warn!("Malformed message dropped ({error}): {message}");
             }
-            SessionNotice::Binary(bytes) => {
+            SessionNotice::UnusedKind(message) => {
                 add(&self.metrics.malformed, 1);
-                if let Some(recorder) = self.metrics.recorder() {
+                if let (FeedMessage::Binary(_), Some(recorder)) = (message, self.metrics.recorder())
+                {
                     recorder.on_binary();
                 }
-                warn!("Binary message dropped: {bytes} bytes");
+                warn!("{} message dropped: {message}", message.kind());
             }
-            SessionNotice::Unknown(text) => {
+            SessionNotice::Unknown(message) => {
                 add(&self.metrics.unknown, 1);
-                debug!("Message of an unknown type dropped: {}", Escaped(text));
+                debug!("Message of an unknown type dropped: {message}");
             }
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
-                let cause = error
-                    .map_or(Cow::Borrowed("completed by the site"), |error| error_message(error.0));
+                let cause = error.map_or(
+                    Cow::Borrowed("completed by the site"),
+                    GraphqlTransportWs::error_message,
+                );
                 self.log_ended(operation, &cause, retry_in);
                 if operation == LISTINGS {
                     let cause = Escaped(&cause);

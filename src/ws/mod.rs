@@ -5,8 +5,8 @@
 //! thread and in the task of the caller. The closure needs neither `Send` nor `'static` and must
 //! not block.
 //!
-//! The decisions are pure state machines: [`policy`] for reconnecting, [`protocol`] for
-//! subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
+//! The decisions are pure state machines: [`policy`] for reconnecting,
+//! [`protocol`](crate::protocol) for subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
 
 mod backfill;
 pub mod connect;
@@ -21,7 +21,6 @@ mod message_recorder;
 mod metrics;
 pub mod policy;
 pub mod probe;
-pub mod protocol;
 mod reconnector;
 mod recording_loop;
 mod rotation;

@@ -11,7 +11,6 @@ use tokio_rustls::TlsConnector;
 use super::{
     connect::{MaybeTlsStream, upgrade},
     error::{ConnectStep, FeedError},
-    protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
     session::{Session, SessionHandler, SessionNotice, now},
     upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
@@ -19,12 +18,16 @@ use super::{
 use crate::{
     config::Config,
     domain::latency::RxTimestamps,
+    json::{FromCursor as _, JsonError},
     markets::csgoroll::{feed::NextPayload, operations},
     net::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, Reach, race},
         tls::{Tls, server_name},
+    },
+    protocol::{
+        FeedMessage, FeedProtocol, GraphqlTransportWs, OperationId, Subscription, SubscriptionState,
     },
 };
 
@@ -227,10 +230,17 @@ struct FirstListing<'h> {
     notify: &'h Notify,
 }
 
-impl SessionHandler for FirstListing<'_> {
+impl SessionHandler<GraphqlTransportWs> for FirstListing<'_> {
     type Payload<'a> = NextPayload<'a>;
 
-    fn on_message(&mut self, _text: &str) {}
+    fn decode<'a>(
+        &self,
+        input: &mut <GraphqlTransportWs as FeedProtocol>::Input<'a>,
+    ) -> Result<Self::Payload<'a>, JsonError> {
+        NextPayload::from_cursor(input)
+    }
+
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
     fn on_data(
         &mut self,
@@ -247,7 +257,7 @@ impl SessionHandler for FirstListing<'_> {
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         if let SessionNotice::Ended { error: Some(error), .. } = notice {
-            self.rejection = Some(crate::text::Escaped(error.0).to_string());
+            self.rejection = Some(crate::text::Escaped(error).to_string());
             self.notify.notify_one();
         }
     }

@@ -98,7 +98,7 @@ const PURE: &[&str] = &[
     "src/ws/frames.rs",
     "src/ws/watchdog.rs",
     "src/ws/policy",
-    "src/ws/protocol",
+    "src/protocol",
     "src/ws/upgrade.rs",
 ];
 

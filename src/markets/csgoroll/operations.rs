@@ -10,6 +10,7 @@ use crate::{
     domain::money::{Amount, Percent},
     domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry,
+    protocol::Topic,
 };
 
 /// Maximum number of listings on a page (source: public clients).
@@ -51,6 +52,12 @@ impl GraphqlOperation {
     pub fn to_json(&self) -> String {
         let Self { name, query, variables, .. } = self;
         json!({ "operationName": name, "query": query, "variables": variables }).to_string()
+    }
+}
+
+impl Topic for GraphqlOperation {
+    fn topic(&self) -> String {
+        self.to_json()
     }
 }
 

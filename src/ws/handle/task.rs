@@ -14,15 +14,17 @@ use super::{
     options::Options,
     session::{HandleSession, SessionProgress},
 };
-use crate::ws::{
-    FeedError, RetriesExhausted,
-    connect::{Dial, open},
-    gap_tracker::GapTracker,
+use crate::{
     protocol::{FeedProtocol, SubscriptionState},
-    reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
-    session::{Session, WriteProgress, now},
-    upgrade::UpgradeRequest,
-    watchdog::ArrivalStats,
+    ws::{
+        FeedError, RetriesExhausted,
+        connect::{Dial, open},
+        gap_tracker::GapTracker,
+        reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
+        session::{Session, WriteProgress, now},
+        upgrade::UpgradeRequest,
+        watchdog::ArrivalStats,
+    },
 };
 
 pub(super) struct HandleTask<D, L> {
