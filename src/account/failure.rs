@@ -6,7 +6,7 @@ use super::health::FailureCause;
 use crate::{
     domain::outcome::RejectReason,
     markets::csgoroll::account::{BalanceError, ReadError},
-    net::http_client::{HttpError, HttpReply},
+    net::{http_client::HttpError, http_head::WebPage, http_message::HttpResponse},
 };
 
 /// Length of the prefix of a site message that identifies the cause, in characters.
@@ -49,17 +49,16 @@ pub enum ReadFailure {
 }
 
 impl ReadFailure {
-    /// Returns the error that the status and headers of a reply indicate.
-    pub(crate) const fn from_reply(reply: &HttpReply) -> Option<Self> {
-        let head = reply.head;
-        match head.status {
-            200 if head.html && head.mitigated => Some(Self::Challenge),
-            200 if head.html => Some(Self::Page),
-            200 => None,
-            _ if head.is_challenge() => Some(Self::Challenge),
-            status @ (401 | 403) => Some(Self::Forbidden { status }),
-            status @ (429 | 503) => Some(Self::Wait { status, retry_after: head.retry_after }),
-            status => Some(Self::Status { status }),
+    /// Returns the error that a response without an answer indicates.
+    pub(crate) fn from_response(response: &HttpResponse) -> Option<Self> {
+        let head = response.head;
+        match (head.status, response.page()) {
+            (_, Some(WebPage::Challenge)) => Some(Self::Challenge),
+            (200, Some(WebPage::Html)) => Some(Self::Page),
+            (200, None) => None,
+            (status @ (401 | 403), _) => Some(Self::Forbidden { status }),
+            (status @ (429 | 503), _) => Some(Self::Wait { status, retry_after: head.retry_after }),
+            (status, _) => Some(Self::Status { status }),
         }
     }
 
@@ -181,6 +180,7 @@ impl ReadFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::http_head::{ResponseHead, tests::PAGES};
 
     fn site_error(message: &str) -> FailureCause {
         ReadFailure::Answer(ReadError::SiteError(message.to_owned())).cause()
@@ -200,6 +200,19 @@ mod tests {
         };
         assert!(wait(9).is_same(&wait(8)));
         assert_eq!(wait(9).text(), "the site asks to wait (HTTP 429): 9 s");
+    }
+
+    #[test]
+    fn a_web_page_is_classified_like_everywhere_else() {
+        for (status, headers, page) in PAGES {
+            let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let head = ResponseHead::parse(status, headers);
+            let failure = ReadFailure::from_response(&HttpResponse { head, body: Vec::new() });
+            let is_challenge = matches!(failure, Some(ReadFailure::Challenge));
+            assert_eq!(is_challenge, page == Some(WebPage::Challenge), "{head:?} {failure:?}");
+            let is_page = matches!(failure, Some(ReadFailure::Page));
+            assert_eq!(is_page, (status, page) == (200, Some(WebPage::Html)), "{head:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     },
     net::{
         http_client::{HttpClient, HttpError, HttpReply},
+        http_message::HttpResponse,
         tls::Tls,
     },
 };
@@ -32,8 +33,9 @@ use crate::{
 #[derive(Debug)]
 pub struct AccountReader {
     http: HttpClient,
+    endpoints: Endpoints,
+    credential: Option<Credential>,
     generation: Generation,
-    has_credential: bool,
     rate_limiter: Mutex<RateLimiter>,
 }
 
@@ -51,7 +53,7 @@ pub struct UserReading {
 /// One page of open listings.
 #[derive(Debug)]
 pub struct ListingsPage {
-    reply: HttpReply,
+    response: HttpResponse,
     generation: Generation,
 }
 
@@ -68,9 +70,10 @@ impl AccountReader {
         tls: &Tls,
     ) -> Result<Self, HttpError> {
         Ok(Self {
-            http: HttpClient::new(endpoints, credential, tls)?,
+            http: HttpClient::new(&endpoints.http, tls)?,
+            endpoints: endpoints.clone(),
+            credential: credential.cloned(),
             generation,
-            has_credential: credential.is_some(),
             rate_limiter: Mutex::new(RateLimiter::default()),
         })
     }
@@ -83,7 +86,7 @@ impl AccountReader {
 
     /// Returns `true` if a credential is set. Without one only open listings can be read.
     pub const fn has_credential(&self) -> bool {
-        self.has_credential
+        self.credential.is_some()
     }
 
     /// Reads the user and the balance.
@@ -97,13 +100,14 @@ impl AccountReader {
     ///
     /// Safe: it only reads.
     pub async fn current_user(&self) -> Result<UserReading, ReadFailure> {
-        if !self.has_credential {
+        if !self.has_credential() {
             return Err(ReadFailure::NoCredential);
         }
         let (reply, as_of) = self.send(&operations::current_user()).await?;
-        match account::read_current_user(&reply.body) {
+        let HttpReply { response, exchange } = reply;
+        match account::read_current_user(text_of(&response)?) {
             Ok(CurrentUser::SignedIn(user)) => {
-                Ok(UserReading { user, as_of, exchange: reply.exchange, date: reply.head.date })
+                Ok(UserReading { user, as_of, exchange, date: response.head.date })
             }
             Ok(CurrentUser::SignedOut) => Err(ReadFailure::SignedOut),
             Err(error) => Err(read_failure(error)),
@@ -145,7 +149,7 @@ impl AccountReader {
         let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after)
             .ok_or(ReadFailure::UserId)?;
         let (reply, started) = self.send(&page).await?;
-        let page = account::read_own_purchases(&reply.body).map_err(read_failure)?;
+        let page = account::read_own_purchases(text_of(&reply.response)?).map_err(read_failure)?;
         Ok((page, started))
     }
 
@@ -161,7 +165,7 @@ impl AccountReader {
     pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
         let page = operations::open_listings(self.generation, PAGE_LISTINGS_MAX, after);
         let (reply, _started) = self.send(&page).await?;
-        Ok(ListingsPage { reply, generation: self.generation })
+        Ok(ListingsPage { response: reply.response, generation: self.generation })
     }
 
     /// Sends a request as soon as the rate limit allows it. Returns the reply, and the local wall
@@ -172,13 +176,16 @@ impl AccountReader {
         sleep(rate_limiter.delay(Instant::now())).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
-        let answered = self.http.post(operation.to_json()).await;
-        let checked = answered.map_err(ReadFailure::from).and_then(|reply| {
-            match ReadFailure::from_reply(&reply) {
+        let request =
+            operations::request(&self.endpoints, self.credential.as_ref(), operation.to_json());
+        let answered = self.http.send(&request).await;
+        let checked =
+            answered.map_err(ReadFailure::from).and_then(|reply| match ReadFailure::from_response(
+                &reply.response,
+            ) {
                 Some(failure) => Err(failure),
                 None => Ok(reply),
-            }
-        });
+            });
         match checked {
             Ok(reply) => {
                 rate_limiter.on_success();
@@ -199,13 +206,17 @@ impl ListingsPage {
     ///
     /// Returns a [`ReadFailure`] if the page cannot be parsed.
     pub fn listings(&self) -> Result<Page<Trade<'_>>, ReadFailure> {
-        account::read_open_listings(&self.reply.body, self.generation).map_err(read_failure)
+        account::read_open_listings(text_of(&self.response)?, self.generation).map_err(read_failure)
     }
 
     /// Returns the latest server time at which the page can have been generated.
     pub fn latest(&self) -> Option<UnixMs> {
-        self.reply.head.date.map(|date| date.plus(Duration::from_secs(1)))
+        self.response.head.date.map(|date| date.plus(Duration::from_secs(1)))
     }
+}
+
+fn text_of(response: &HttpResponse) -> Result<&str, ReadFailure> {
+    response.text().map_err(|error| ReadError::from(error).into())
 }
 
 /// Converts a read error. The message of a site error may mean that the session is signed out.

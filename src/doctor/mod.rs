@@ -25,7 +25,7 @@ use crate::{
     domain::server_clock::ServerClock,
     ledger::standing::Standing,
     markets::csgoroll::{
-        account::{BalanceError, CurrentUser, User, read_current_user},
+        account::{BalanceError, CurrentUser, ReadError, User, read_current_user},
         operations,
     },
     net::{
@@ -168,7 +168,7 @@ async fn account(config: &Config, done: &mut impl FnMut(DoctorStep)) {
     let took = started.elapsed();
     let reply = match response {
         Ok(reply) => {
-            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.head.status)));
+            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
             reply
         }
         Err(failure) => {
@@ -210,9 +210,11 @@ fn tls(config: &Config) -> Result<Tls, ReadFailure> {
 
 async fn read_user(config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
-    let client = HttpClient::new(&config.endpoints, config.credential.as_ref(), &tls)?;
-    let reply = client.post(operations::current_user().to_json()).await?;
-    match ReadFailure::from_reply(&reply) {
+    let client = HttpClient::new(&config.endpoints.http, &tls)?;
+    let body = operations::current_user().to_json();
+    let request = operations::request(&config.endpoints, config.credential.as_ref(), body);
+    let reply = client.send(&request).await?;
+    match ReadFailure::from_response(&reply.response) {
         Some(failure) => Err(failure),
         None => Ok(reply),
     }
@@ -222,7 +224,7 @@ fn signed_in_user(config: &Config, reply: &HttpReply) -> Result<User, ReadFailur
     if config.credential.is_none() {
         return Err(ReadFailure::NoCredential);
     }
-    match read_current_user(&reply.body)? {
+    match read_current_user(reply.response.text().map_err(ReadError::from)?)? {
         CurrentUser::SignedIn(user) => Ok(user),
         CurrentUser::SignedOut => Err(ReadFailure::SignedOut),
     }
@@ -289,7 +291,7 @@ fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String 
 /// Estimates the server clock from one response.
 fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
     let name = "clock interval";
-    let Some(date) = reply.head.date else {
+    let Some(date) = reply.response.head.date else {
         let remedy =
             "check CSGOROLL_HTTP_URL; without the date, orders for held listings cannot be timed";
         return DoctorStep::failed(name, took, "the response has no Date header", remedy);

@@ -2,13 +2,11 @@
 //!
 //! The outcome of a response is decided in [`answer`].
 
-use std::{fmt, time::Instant};
+use std::time::Instant;
 
 use crate::{
-    domain::outcome::Outcome,
-    domain::trade::TradeId,
-    markets::csgoroll::answer::{self, TransportResult},
-    net::http_head::ResponseHead,
+    domain::outcome::Outcome, domain::trade::TradeId, markets::csgoroll::answer::TransportResult,
+    net::http_head::ResponseHead, net::http_message::HttpResponse,
 };
 
 /// Response to one request, or the cause of its absence.
@@ -22,15 +20,6 @@ pub enum ExchangeResult {
         /// Response head, if it was received. It proves nothing about the order.
         head: Option<ResponseHead>,
     },
-}
-
-/// A complete HTTP response.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpResponse {
-    pub head: ResponseHead,
-    /// Body without chunked encoding, of at most
-    /// [`BODY_BYTES_MAX`](super::answer_reader::BODY_BYTES_MAX) bytes.
-    pub body: Vec<u8>,
 }
 
 /// Cause of a missing or incomplete response.
@@ -84,17 +73,10 @@ pub struct SentRequest {
 }
 
 impl ExchangeResult {
-    /// Converts to the input of [`answer::outcome`].
+    /// Converts to the input of [`outcome`](crate::markets::csgoroll::answer::outcome).
     pub fn as_transport_result(&self) -> TransportResult<'_> {
         match self {
-            Self::Complete(HttpResponse { head, body }) => {
-                TransportResult::Answered(answer::OrderResponse {
-                    status: head.status,
-                    retry_after: head.retry_after,
-                    is_challenge: head.mitigated || head.html,
-                    body,
-                })
-            }
+            Self::Complete(response) => TransportResult::Answered(response),
             Self::Broken { error, .. } => match error {
                 ResponseError::Timeout => TransportResult::Timeout,
                 ResponseError::Cut => TransportResult::Cut,
@@ -102,15 +84,5 @@ impl ExchangeResult {
                 ResponseError::Malformed | ResponseError::TooLong => TransportResult::Unreadable,
             },
         }
-    }
-}
-
-/// Prints the body's length only: the body may contain anything.
-impl fmt::Debug for HttpResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpResponse")
-            .field("head", &self.head)
-            .field("body_bytes", &self.body.len())
-            .finish()
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn classify_response(id: &TradeId, answer: &ExchangeResult) -> Conclu
     let TransportResult::Answered(parts) = exchange else {
         return Conclusion::Final { outcome, in_sync: false };
     };
-    let attribution = answer::attribution(&outcome, &parts);
+    let attribution = answer::attribution(&outcome, parts);
     match (outcome, attribution) {
         (Outcome::Rejected(reason), Attribution::Unnamed) => Conclusion::Confirm(reason),
         (Outcome::Rejected(reason), Attribution::Blocked) => {
@@ -59,11 +59,11 @@ pub(super) fn classify_confirmation(
         exchange => exchange,
     };
     let TransportResult::Answered(parts) = exchange else { return answer::outcome(id, &exchange) };
-    if is_next && answer::is_current_user(&parts) {
+    if is_next && answer::is_current_user(parts) {
         return Outcome::Rejected(reason);
     }
     let outcome = answer::outcome(id, &exchange);
-    let attribution = answer::attribution(&outcome, &parts);
+    let attribution = answer::attribution(&outcome, parts);
     match (outcome, attribution) {
         // The rejection belonged to another request, and this response names the order.
         (bought, Attribution::Named) => bought,
@@ -110,7 +110,7 @@ pub(super) fn classify_failure(
 /// an order.
 pub(super) fn is_keep_warm_response(answer: &ExchangeResult) -> bool {
     match answer.as_transport_result() {
-        TransportResult::Answered(parts) => answer::is_current_user(&parts),
+        TransportResult::Answered(parts) => answer::is_current_user(parts),
         _ => false,
     }
 }
@@ -125,8 +125,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        execution::answer::{HttpResponse, ResponseError},
-        net::http_head::ResponseHead,
+        execution::answer::ResponseError,
+        net::{http_head::ResponseHead, http_message::HttpResponse},
     };
 
     const ACCOUNT: &str = r#"{"data":{"currentUser":{"id":"u"}}}"#;

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     ConnectionConfig, DIAL_DEADLINE,
-    answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError},
+    answer::{ExchangeResult, OrderReport, ResponseError},
     answer_reader::{ReadProgress, ResponseReader},
     attribution::{self, Conclusion},
     connection::{ConnectError, Connection, PendingInput},
@@ -37,6 +37,7 @@ use crate::{
     domain::time::UnixMs,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
+        http_message::HttpResponse,
         tls::Tls,
     },
     text::error_chain,

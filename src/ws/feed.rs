@@ -34,6 +34,7 @@ use crate::{
         feed::NextPayload,
         operations::{self, GraphqlOperation, SubscriptionFilters},
     },
+    net::http_message::Auth,
     protocol::{
         FeedMessage, FeedProtocol, GraphqlTransportWs, OperationId, Subscription, SubscriptionState,
     },
@@ -142,6 +143,7 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
             path: endpoints.ws.path(),
             origin: Some(&endpoints.origin),
             user_agent: Some(&endpoints.user_agent),
+            auth: Auth::Cookie,
             credential,
             subprotocol: subscriptions.subprotocol(),
         };

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
     domain::latency::RxTimestamps,
-    net::tls::Tls,
+    net::{http_message::Auth, tls::Tls},
     protocol::{FeedMessage, FeedProtocol, OperationId, Subscription, SubscriptionState},
     text::Escaped,
 };
@@ -163,6 +163,7 @@ impl<L: FeedProtocol + Clone> RecordingLoop<'_, L> {
             path: feed.endpoint.path(),
             origin: feed.origin.as_deref(),
             user_agent: feed.user_agent.as_deref(),
+            auth: Auth::Cookie,
             credential: self.credential.as_ref(),
             subprotocol: subscriptions.subprotocol(),
         };

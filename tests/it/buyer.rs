@@ -21,11 +21,11 @@ use sniper::{
     domain::trade::TradeId,
     execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
-        answer::{ExchangeResult, HttpResponse, OrderReport, ResponseError, SentRequest},
+        answer::{ExchangeResult, OrderReport, ResponseError, SentRequest},
         request::{BodyTemplate, RequestIdentity},
     },
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    net::tls::Tls,
+    net::{http_message::HttpResponse, tls::Tls},
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 use tokio::{sync::mpsc, time::timeout};

@@ -134,6 +134,8 @@ pub struct OwnPurchase {
 pub enum ReadError {
     #[error("the answer is not JSON")]
     NotJson(#[from] JsonError),
+    #[error("the response is not UTF-8 text")]
+    NotText(#[from] std::str::Utf8Error),
     /// Error message of the site, escaped.
     #[error("the site reports: {0}")]
     SiteError(String),

@@ -6,7 +6,8 @@
 //! | 200, JSON, `data.joinTrades.trades[].id` contains this listing | bought |
 //! | 200 or 400 without data, the text of every error known | rejected |
 //! | 401, 403, 429 without data | rejected |
-//! | everything else after the first byte: connection lost, timeout, 3xx, 404, 408, 409, 5xx, HTML, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
+//! | a challenge page with any status, or HTML with 200 | rejected |
+//! | everything else after the first byte: connection lost, timeout, 3xx, 404, 408, 409, 5xx, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
 //!
 //! A rejection is final only once it is attributed to this order: see [`Attribution`].
 //!
@@ -15,8 +16,6 @@
 //!
 //! Source of the texts, which are parts of `errors[].message`: public clients.
 #![warn(clippy::wildcard_enum_match_arm)]
-
-use std::time::Duration;
 
 use super::{
     account::{self, error_messages},
@@ -28,6 +27,8 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::TradeId,
     json::{Cursor, JsonError, ValueKind},
+    net::http_head::WebPage,
+    net::http_message::HttpResponse,
 };
 
 /// Result of an exchange with the site at the transport level.
@@ -44,18 +45,7 @@ pub enum TransportResult<'a> {
     /// The answer is not HTTP, or too large.
     Unreadable,
     /// The answer is complete.
-    Answered(OrderResponse<'a>),
-}
-
-/// Parts of an HTTP answer that determine the outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrderResponse<'a> {
-    pub status: u16,
-    /// Parsed `Retry-After` header.
-    pub retry_after: Option<Duration>,
-    /// `true` if a `cf-mitigated` header marks a challenge page.
-    pub is_challenge: bool,
-    pub body: &'a [u8],
+    Answered(&'a HttpResponse),
 }
 
 /// Returns the outcome of the order for this listing.
@@ -88,23 +78,24 @@ pub enum Attribution {
 /// A success contains the listing's id. A rejection by this site contains no id: that would need an
 /// alias, and so another GraphQL document, for each order. For a site that echoes an order id in its
 /// rejections this would be [`Attribution::Named`].
-pub const fn attribution(outcome: &Outcome, answer: &OrderResponse<'_>) -> Attribution {
+pub fn attribution(outcome: &Outcome, answer: &HttpResponse) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
-        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match answer.status {
-            200 | 400 if !answer.is_challenge => Attribution::Unnamed,
-            _ => Attribution::Blocked,
-        },
+        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => {
+            match answer.head.status {
+                200 | 400 if answer.page().is_none() => Attribution::Unnamed,
+                _ => Attribution::Blocked,
+            }
+        }
     }
 }
 
 /// Returns `true` for the answer to [`current_user`](super::operations::current_user): `data` contains
 /// only `currentUser`, which may be null. No answer to an order has this shape.
-pub fn is_current_user(answer: &OrderResponse<'_>) -> bool {
-    let text = str::from_utf8(answer.body).ok();
-    answer.status == 200
-        && !answer.is_challenge
-        && text.is_some_and(|text| contains_only_current_user(text).unwrap_or(false))
+pub fn is_current_user(answer: &HttpResponse) -> bool {
+    answer.head.status == 200
+        && answer.page().is_none()
+        && answer.text().is_ok_and(|text| contains_only_current_user(text).unwrap_or(false))
 }
 
 /// Returns the first error message of an answer, which is untrusted text.
@@ -130,50 +121,34 @@ fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
     Ok(users == 1 && others == 0)
 }
 
-fn answered(id: &TradeId, answer: &OrderResponse<'_>) -> Outcome {
-    let body = str::from_utf8(answer.body).ok().and_then(|text| ResponseBody::read(text, id).ok());
+fn answered(id: &TradeId, answer: &HttpResponse) -> Outcome {
+    let body = answer.text().ok().and_then(|text| ResponseBody::read(text, id).ok());
     let unknown = |reason| Outcome::Unknown(reason);
-    match (answer.status, body) {
-        (200, Some(body)) => match (body.ours, body.reject_reason()) {
-            (Some(receipt), _) => {
-                Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
-            }
-            (None, Some(reason)) => Outcome::Rejected(reason),
-            (None, None) if body.errors.is_empty() => unknown(Unknown::Foreign),
-            (None, None) => unknown(Unknown::UnknownError),
+    let reason = body.as_ref().and_then(ResponseBody::reject_reason);
+    let is_without_data = body.as_ref().is_none_or(|body| !body.has_data);
+    match (answer.head.status, body, answer.page()) {
+        (200, Some(ResponseBody { ours: Some(receipt), .. }), _) => {
+            Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
+        }
+        (_, _, Some(WebPage::Challenge)) | (200, _, Some(WebPage::Html)) if is_without_data => {
+            Outcome::Rejected(reason.unwrap_or(RejectReason::Challenge))
+        }
+        (200, Some(body), _) => match reason {
+            Some(reason) => Outcome::Rejected(reason),
+            None if body.errors.is_empty() => unknown(Unknown::Foreign),
+            None => unknown(Unknown::UnknownError),
         },
-        (200, None) => unknown(Unknown::Unreadable),
-        (400, Some(body)) => {
-            body.reject_reason().map_or(unknown(Unknown::Status { status: 400 }), Outcome::Rejected)
+        (200, None, _) => unknown(Unknown::Unreadable),
+        (400, Some(_), _) => {
+            reason.map_or(unknown(Unknown::Status { status: 400 }), Outcome::Rejected)
         }
-        (status @ (401 | 403 | 429), Some(body)) if body.has_data => {
-            unknown(Unknown::Status { status })
+        (429, ..) if is_without_data => {
+            Outcome::Rejected(RejectReason::RateLimited { retry_after: answer.head.retry_after })
         }
-        (429, _) => {
-            Outcome::Rejected(RejectReason::RateLimited { retry_after: answer.retry_after })
+        (status @ (401 | 403), ..) if is_without_data => {
+            Outcome::Rejected(reason.unwrap_or(RejectReason::Forbidden { status }))
         }
-        (status @ (401 | 403), body) => Outcome::Rejected(forbidden(
-            status,
-            answer,
-            body.as_ref().and_then(ResponseBody::reject_reason),
-        )),
-        (status, _) => unknown(Unknown::Status { status }),
-    }
-}
-
-/// Classifies a 401 or 403 without data: known error text, challenge page, or neither.
-fn forbidden(
-    status: u16,
-    answer: &OrderResponse<'_>,
-    reason: Option<RejectReason>,
-) -> RejectReason {
-    let looks_like_html = answer.body.trim_ascii_start().first() == Some(&b'<');
-    match reason {
-        Some(reason) => reason,
-        None if status == 403 && (answer.is_challenge || looks_like_html) => {
-            RejectReason::Challenge
-        }
-        None => RejectReason::Forbidden { status },
+        (status, ..) => unknown(Unknown::Status { status }),
     }
 }
 
@@ -301,9 +276,12 @@ fn classify_error(message: &str) -> Option<RejectReason> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::net::http_head::{ResponseHead, tests::PAGES};
 
     const OURS: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"mine","status":"JOINED","totalValue":10.15,"updatedAt":"2026-03-01T10:00:00.120Z"}]}}}"#;
 
@@ -311,10 +289,17 @@ mod tests {
         TradeId::new("mine").unwrap()
     }
 
+    fn response(status: u16, headers: &[(&str, &str)], body: &str) -> HttpResponse {
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+        HttpResponse { head: ResponseHead::parse(status, headers), body: body.into() }
+    }
+
+    fn outcome_of(response: &HttpResponse) -> Outcome {
+        outcome(&mine(), &TransportResult::Answered(response))
+    }
+
     fn answer(status: u16, body: &str) -> Outcome {
-        let answer =
-            OrderResponse { status, retry_after: None, is_challenge: false, body: body.as_bytes() };
-        outcome(&mine(), &TransportResult::Answered(answer))
+        outcome_of(&response(status, &[], body))
     }
 
     fn error(message: &str) -> String {
@@ -345,13 +330,8 @@ mod tests {
     #[test]
     fn a_success_may_spell_the_listing_id_differently() {
         let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
-        let answer = OrderResponse {
-            status: 200,
-            retry_after: None,
-            is_challenge: false,
-            body: body.as_bytes(),
-        };
-        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Answered(answer));
+        let answer = response(200, &[], &body);
+        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Answered(&answer));
         assert!(matches!(outcome("VHJhZGU6MQ"), Outcome::Bought { .. }));
         assert_eq!(outcome("VHJhZGU6Mg"), Outcome::Unknown(Unknown::Foreign));
     }
@@ -421,7 +401,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_answer_is_unknown() {
-        for body in ["", "<html>", &OURS[..OURS.len() - 1], "not joinable"] {
+        for body in ["", &OURS[..OURS.len() - 1], "not joinable"] {
             unknown(200, body, Unknown::Unreadable);
         }
     }
@@ -440,18 +420,27 @@ mod tests {
     }
 
     #[test]
-    fn a_cf_mitigated_header_is_a_challenge() {
-        let answer =
-            OrderResponse { status: 403, retry_after: None, is_challenge: true, body: b"x" };
-        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
-        assert_eq!(outcome, Outcome::Rejected(RejectReason::Challenge));
+    fn a_challenge_page_with_any_status_and_html_with_200_are_challenges() {
+        let challenge = Outcome::Rejected(RejectReason::Challenge);
+        for (status, headers, page) in PAGES {
+            let is_challenge =
+                page == Some(WebPage::Challenge) || (status, page) == (200, Some(WebPage::Html));
+            let response = response(status, headers, "x");
+            let outcome = outcome_of(&response);
+            assert_eq!(outcome == challenge, is_challenge, "{status} {headers:?}");
+            if is_challenge {
+                assert_eq!(attribution(&outcome, &response), Attribution::Blocked);
+            }
+        }
+        assert_eq!(answer(200, "<html>"), challenge);
+        let mitigated = [("cf-mitigated", "challenge")];
+        assert!(matches!(outcome_of(&response(200, &mitigated, OURS)), Outcome::Bought { .. }));
     }
 
     #[test]
     fn retry_after_is_kept() {
         let retry_after = Some(Duration::from_secs(7));
-        let answer = OrderResponse { status: 429, retry_after, is_challenge: false, body: b"" };
-        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
+        let outcome = outcome_of(&response(429, &[("Retry-After", "7")], ""));
         assert_eq!(outcome, Outcome::Rejected(RejectReason::RateLimited { retry_after }));
     }
 
@@ -471,10 +460,9 @@ mod tests {
 
     #[track_caller]
     fn attributed(status: u16, is_challenge: bool, body: &str, expected: Attribution) {
-        let answer =
-            OrderResponse { status, retry_after: None, is_challenge, body: body.as_bytes() };
-        let outcome = outcome(&mine(), &TransportResult::Answered(answer));
-        assert_eq!(attribution(&outcome, &answer), expected, "{status} {body}");
+        let mitigated = [("cf-mitigated", "challenge")];
+        let response = response(status, if is_challenge { &mitigated } else { &[] }, body);
+        assert_eq!(attribution(&outcome_of(&response), &response), expected, "{status} {body}");
     }
 
     #[test]
@@ -491,10 +479,7 @@ mod tests {
 
     #[test]
     fn an_order_answer_is_never_read_as_current_user() {
-        let is_user = |status, body: &str| {
-            let body = body.as_bytes();
-            is_current_user(&OrderResponse { status, retry_after: None, is_challenge: false, body })
-        };
+        let is_user = |status, body: &str| is_current_user(&response(status, &[], body));
         assert!(is_user(200, r#"{"data":{"currentUser":{"id":"u","name":"n"}}}"#));
         assert!(is_user(200, r#"{"errors":[{"message":"x"}],"data":{"currentUser":null}}"#));
         for body in [

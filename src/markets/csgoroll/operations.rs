@@ -6,12 +6,16 @@
 use serde_json::{Value, json};
 
 use crate::{
-    config::Generation,
+    config::{Credential, Endpoints, Generation},
     domain::money::{Amount, Percent},
     domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry,
+    net::http_message::{Auth, HttpRequest, JSON},
     protocol::Topic,
 };
+
+/// The site knows the user by the cookie of the browser.
+pub const AUTH: Auth = Auth::Cookie;
 
 /// Maximum number of listings on a page (source: public clients).
 pub const PAGE_LISTINGS_MAX: u32 = 250;
@@ -175,6 +179,24 @@ impl OrderTemplate {
     /// Returns the body of the order for one listing.
     pub fn body(&self, id: &TradeId) -> String {
         format!("{}{id}{}", self.before_id, self.after_id)
+    }
+}
+
+/// Returns the request with this body, with the credential if there is one.
+pub fn request(
+    endpoints: &Endpoints,
+    credential: Option<&Credential>,
+    body: impl Into<Vec<u8>>,
+) -> HttpRequest {
+    let Endpoints { http, origin, user_agent, .. } = endpoints;
+    let request = HttpRequest::post_json(http.path(), body)
+        .with_header("User-Agent", user_agent)
+        .with_header("Accept", JSON)
+        .with_header("Origin", origin)
+        .with_header("Referer", format!("{origin}/"));
+    match credential {
+        Some(credential) => AUTH.apply(credential, request),
+        None => request,
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     session::{HandleSession, SessionProgress},
 };
 use crate::{
+    net::http_message::Auth,
     protocol::{FeedProtocol, SubscriptionState},
     ws::{
         FeedError, RetriesExhausted,
@@ -97,6 +98,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             path: &self.target.path,
             origin: self.options.origin.as_deref(),
             user_agent: self.options.user_agent.as_deref(),
+            auth: Auth::Cookie,
             credential: self.options.credential.as_ref(),
             subprotocol: subscriptions.subprotocol(),
         };
