@@ -16,8 +16,9 @@ use sniper::{
         session::{SessionEnd, SessionStart, TradingSession},
         sim,
     },
-    config::Config,
+    config::{Config, Market},
     log::ReaderGone,
+    markets::{Marketplace, csgoroll::Csgoroll},
     shutdown::{SecondSignal, Shutdown},
     summary::Summary,
     threads,
@@ -48,7 +49,13 @@ fn run(shared: &SharedArgs, args: &RunArgs, output: Output) -> Result<ExitCode, 
     let loaded = report::load(shared, args.live)?;
     let log = output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
-    let summary = block_on_core(spin, trade(loaded.config, args, log.reader_gone()))?;
+    let config = loaded.config;
+    let summary = match config.market {
+        Market::Csgoroll => {
+            let market = Csgoroll::new(&config);
+            block_on_core(spin, trade(market, config, args, log.reader_gone()))?
+        }
+    };
     output.summary(summary, log)
 }
 
@@ -57,15 +64,22 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
     let log = output.log(demo.loaded())?;
     demo.announce();
     let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
-    let summary = block_on(trade(demo.loaded().config.clone(), &args, log.reader_gone()))?;
+    let config = demo.loaded().config.clone();
+    let market = Csgoroll::new(&config);
+    let summary = block_on(trade(market, config, &args, log.reader_gone()))?;
     output.summary(demo.close(summary), log)
 }
 
 /// Runs one trading session, which evaluates every listing of the feed until it is stopped.
-async fn trade(config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
+async fn trade<M: Marketplace>(
+    market: M,
+    config: Config,
+    args: &RunArgs,
+    gone: ReaderGone,
+) -> Result<Summary, AppError> {
     let quit = SecondSignal::watch()?;
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
-    let mut feed = Feed::new(config);
+    let mut feed = Feed::new(market, config);
     let backfill = feed.fill_gaps();
     let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;
     let recording = SessionRecording::start(&feed, args.record)?;

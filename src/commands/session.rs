@@ -37,7 +37,7 @@ use crate::{
         control::{ControlAddress, ControlServer, Instance, PendingRequest},
     },
     log::ALWAYS_SHOWN,
-    markets::csgoroll::operations,
+    markets::{Marketplace, csgoroll::operations},
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
@@ -108,8 +108,8 @@ impl fmt::Display for SessionEnd {
 
 /// A trading session: the engine that evaluates listings, and the tasks that it needs.
 #[derive(Debug)]
-pub struct TradingSession<'c> {
-    feed: &'c Feed,
+pub struct TradingSession<'c, M> {
+    feed: &'c Feed<M>,
     sniper: Sniper,
     orders: Option<Arc<OrderClient>>,
     inputs: EngineInputs,
@@ -121,14 +121,14 @@ pub struct TradingSession<'c> {
     first_order: Sequence,
 }
 
-impl<'c> TradingSession<'c> {
+impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// Starts a session. In dry mode, nothing that could send an order is constructed. `backfill`
     /// is the handle returned by [`Feed::fill_gaps`].
     ///
     /// # Errors
     ///
     /// Returns an [`AppError`] if a part of the session cannot be started.
-    pub fn start(feed: &'c Feed, backfill: BackfillSender) -> Result<Self, AppError> {
+    pub fn start(feed: &'c Feed<M>, backfill: BackfillSender) -> Result<Self, AppError> {
         Self::start_with(feed, backfill, SessionStart::default())
     }
 
@@ -138,7 +138,7 @@ impl<'c> TradingSession<'c> {
     ///
     /// Same as [`start`](Self::start).
     pub fn start_with(
-        feed: &'c Feed,
+        feed: &'c Feed<M>,
         backfill: BackfillSender,
         options: SessionStart,
     ) -> Result<Self, AppError> {

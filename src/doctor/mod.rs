@@ -24,6 +24,7 @@ use crate::{
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     ledger::standing::Standing,
+    markets::Marketplace,
     markets::csgoroll::{
         account::{BalanceError, CurrentUser, ReadError, User, read_current_user},
         operations,
@@ -35,7 +36,7 @@ use crate::{
     summary::format_duration,
     text::{Escaped, error_chain},
     ws::{
-        FeedError, SettingNames,
+        Feed, FeedError, SettingNames,
         policy::RETRY_AFTER_MAX,
         probe::{ProbeStep, StepError, probe},
     },
@@ -55,18 +56,19 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 /// # Cancel safety
 ///
 /// Safe: only a temporary file may be left in `SNIPER_DATA`.
-pub async fn run_checks(
-    config: &Config,
+pub async fn run_checks<M: Marketplace>(
+    feed: &Feed<M>,
     listing_wait: Duration,
     mut on_step: impl FnMut(&DoctorStep),
 ) -> DoctorReport {
+    let config = &feed.config;
     let mut report = DoctorReport::default();
     let mut done = |step: DoctorStep| {
         on_step(&step);
         report.steps.push(step);
     };
     done(settings(config));
-    feed(config, listing_wait, &mut done).await;
+    probe_feed(feed, listing_wait, &mut done).await;
     account(config, &mut done).await;
     done(disk(&config.data_dir));
     done(bot(config).await);
@@ -97,7 +99,11 @@ fn settings(config: &Config) -> DoctorStep {
     DoctorStep::ok("settings", Duration::ZERO, seen)
 }
 
-async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(DoctorStep)) {
+async fn probe_feed<M: Marketplace>(
+    feed: &Feed<M>,
+    listing_wait: Duration,
+    done: &mut impl FnMut(DoctorStep),
+) {
     const PROBE_STEPS: [ProbeStep; 6] = [
         ProbeStep::Dns,
         ProbeStep::Tcp,
@@ -106,7 +112,7 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Doc
         ProbeStep::Ack,
         ProbeStep::Listing,
     ];
-    let probed = probe(config, listing_wait, |step, took, seen| {
+    let probed = probe(feed, listing_wait, |step, took, seen| {
         let seen = match step {
             ProbeStep::Dns | ProbeStep::Tcp | ProbeStep::Tls => Escaped(seen).to_string(),
             ProbeStep::Upgrade => "ok".to_owned(),
@@ -117,11 +123,11 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Doc
     })
     .await;
     if let Err(StepError { step, took, error }) = probed {
-        let endpoint = &config.endpoints.ws;
+        let endpoint = &feed.config.endpoints.ws;
         let remedy = if step == ProbeStep::Tcp && endpoint.is_loopback() {
             format!("start the server at {}, such as `sniper sim`", endpoint.authority())
         } else {
-            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(step).to_owned())
+            error.advice(SettingNames::of::<M>()).unwrap_or_else(|| remedy(step).to_owned())
         };
         done(DoctorStep::failed(name_of(step), took, error.chain(), retry_after(&error) + &remedy));
         for step in PROBE_STEPS.into_iter().filter(|other| step < *other) {

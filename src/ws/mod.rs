@@ -28,6 +28,7 @@ mod session;
 mod socket;
 pub mod source;
 mod supervisor;
+mod token;
 mod upgrade;
 pub mod watchdog;
 

@@ -18,13 +18,13 @@ use super::{
     reconnector::{ConnectionLifetime, Reconnector, fresh_credential},
     session::{Session, SessionHandler, SessionNotice, now},
     supervisor::RetriesExhausted,
-    upgrade::UpgradeRequest,
+    upgrade::{self, UpgradeRequest},
     watchdog::ArrivalStats,
 };
 use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
     domain::latency::RxTimestamps,
-    net::{http_message::Auth, tls::Tls},
+    net::tls::Tls,
     protocol::{FeedMessage, FeedProtocol, OperationId, Subscription, SubscriptionState},
     text::Escaped,
 };
@@ -158,13 +158,15 @@ impl<L: FeedProtocol + Clone> RecordingLoop<'_, L> {
             subscriptions.subscribe(topic.clone(), now());
         }
         let authority = feed.endpoint.authority();
+        let request = upgrade::request(
+            feed.endpoint.path(),
+            feed.origin.as_deref(),
+            feed.user_agent.as_deref(),
+            self.credential.as_ref(),
+        );
         let request = UpgradeRequest {
             authority: &authority,
-            path: feed.endpoint.path(),
-            origin: feed.origin.as_deref(),
-            user_agent: feed.user_agent.as_deref(),
-            auth: Auth::Cookie,
-            credential: self.credential.as_ref(),
+            request: &request,
             subprotocol: subscriptions.subprotocol(),
         };
         open(dial, &request, subscriptions, limits).await

@@ -13,7 +13,92 @@ pub mod feed;
 pub mod listing;
 pub mod operations;
 
-use crate::json::{Cursor, JsonError, ValueKind};
+use self::{
+    feed::NextPayload,
+    operations::{AUTH, SubscriptionFilters},
+};
+use super::{
+    Capabilities, DecodeInput, Decoded, DialPlan, EnvironmentNames, MarketSubscription,
+    Marketplace, PrepareError,
+};
+use crate::{
+    config::{Config, Credential, Endpoints, Generation},
+    domain::whitelist_entry::WhitelistEntry,
+    json::{Cursor, FromCursor as _, JsonError, ValueKind},
+    net::http_message::{HttpRequest, HttpResponse},
+    protocol::{GraphqlTransportWs, Subscription},
+};
+
+/// CSGORoll with its settings.
+#[derive(Clone, Debug)]
+pub struct Csgoroll {
+    endpoints: Endpoints,
+    generation: Generation,
+}
+
+impl Csgoroll {
+    pub fn new(config: &Config) -> Self {
+        Self { endpoints: config.endpoints.clone(), generation: config.feed.generation }
+    }
+}
+
+impl Marketplace for Csgoroll {
+    const CAPABILITIES: Capabilities = Capabilities {
+        name: "csgoroll",
+        reprices: false,
+        environment: EnvironmentNames {
+            feed: "CSGOROLL_WS_URL",
+            http: "CSGOROLL_HTTP_URL",
+            credential: "CSGOROLL_SESSION",
+        },
+    };
+
+    type Protocol = GraphqlTransportWs;
+    type Events<'a> = NextPayload<'a>;
+
+    fn dial(
+        &self,
+        credential: Option<&Credential>,
+        _token: Option<&HttpResponse>,
+    ) -> Result<DialPlan<GraphqlTransportWs>, PrepareError> {
+        let Endpoints { ws, origin, user_agent, .. } = &self.endpoints;
+        let upgrade = HttpRequest::get(ws.path())
+            .with_header("Origin", origin)
+            .with_header("User-Agent", user_agent);
+        let upgrade = match credential {
+            Some(credential) => AUTH.apply(credential, upgrade),
+            None => upgrade,
+        };
+        Ok(DialPlan { upgrade, protocol: GraphqlTransportWs })
+    }
+
+    fn subscriptions(&self, wanted: Option<&[WhitelistEntry]>) -> Vec<MarketSubscription> {
+        let mut operations = operations::subscriptions(self.generation);
+        let filters = wanted.and_then(SubscriptionFilters::of);
+        if let (Generation::B, Some(listings), Some(filters)) =
+            (self.generation, operations.first_mut(), filters)
+        {
+            *listings = operations::filtered_listings(filters);
+        }
+        let names = ["listings", "listing updates", "balance updates"];
+        let subscription = |(operation, name): (operations::GraphqlOperation, _)| {
+            let (topic, is_optional) = (operation.to_json(), !operation.is_essential);
+            let subscription = Subscription { topic, is_optional };
+            MarketSubscription { name, subscription, is_private: operation.is_private }
+        };
+        operations.into_iter().zip(names).map(subscription).collect()
+    }
+
+    #[inline]
+    fn decode<'a>(
+        &self,
+        input: &mut DecodeInput<'a, Self>,
+    ) -> Result<Decoded<NextPayload<'a>>, JsonError> {
+        let events = NextPayload::from_cursor(input)?;
+        let is_data = events.is_known();
+        Ok(Decoded { events, is_data })
+    }
+}
 
 /// Iterates over the entries of an object. Skips any other value and returns `false`.
 fn object<'a>(
