@@ -30,7 +30,7 @@ pub(crate) fn entry(item: &str) -> WhitelistEntry {
         float_max: None,
         min_price: Amount::ZERO,
         max_price: Amount::from_cents(1_000_000_000),
-        max_markup: Percent::from_hundredths(1_000_000),
+        max_markup: Some(Percent::from_hundredths(1_000_000)),
         max_quantity: 1,
         max_total: None,
         max_age: None,

@@ -158,9 +158,14 @@ impl<M: Marketplace> Replayer<M> {
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
     ) {
         let connection = usize::try_from(message.conn).unwrap_or(usize::MAX);
+        let reprices = M::CAPABILITIES.reprices;
         for event in events {
             let mut trade = match event {
                 MarketEvent::Trade(trade) => trade,
+                MarketEvent::Notice(notice) => {
+                    self.engine.on_notice(notice, now);
+                    continue;
+                }
                 MarketEvent::Unreadable(count) => {
                     self.unreadable = self.unreadable.saturating_add(u64::from(count));
                     continue;
@@ -169,7 +174,9 @@ impl<M: Marketplace> Replayer<M> {
                     continue;
                 }
             };
-            if self.deduplicator.record(&trade, connection, now.instant) != Duplicate::First {
+            if self.deduplicator.record(&trade, reprices, connection, now.instant)
+                != Duplicate::First
+            {
                 self.duplicates = self.duplicates.saturating_add(1);
                 continue;
             }

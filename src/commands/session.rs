@@ -143,6 +143,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         options: SessionStart,
     ) -> Result<Self, AppError> {
         let config = &feed.config;
+        report::check_supported::<M>(config)?;
         let alarm = options.alarm.clone();
         // First, because without a ledger no connection may be opened.
         let ledger = open_ledger(config, options)?;
@@ -170,6 +171,16 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         let core = Engine::new(whitelist, ledger, executor, clock);
         let sniper = Sniper::new(core);
+        // A weak handle, because the feed may outlive the session and its ledger.
+        let weak = sniper.downgrade();
+        let is_new = feed.notices.set(move |notice| {
+            if let Some(sniper) = weak() {
+                sniper.on_notice(notice);
+            }
+        });
+        if !is_new {
+            warn!("This feed has had a session before, which receives its notices");
+        }
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,

@@ -7,7 +7,11 @@ use std::{borrow::Cow, fmt};
 
 use crate::{
     config::Credential,
-    domain::{money::Amount, trade::Trade, whitelist_entry::WhitelistEntry},
+    domain::{
+        money::Amount,
+        trade::{Trade, TradeNotice},
+        whitelist_entry::WhitelistEntry,
+    },
     net::http_message::{HttpRequest, HttpResponse},
     protocol::{FeedProtocol, Subscription},
 };
@@ -17,7 +21,11 @@ use crate::{
 pub struct Capabilities {
     /// Name in commands and recordings, in lower case.
     pub name: &'static str,
-    /// `true` if one id may be listed again at another price.
+    /// `true` if listings have a markup over a base price.
+    pub has_markup: bool,
+    /// `true` if listings have a float.
+    pub has_float: bool,
+    /// `true` if the price of a listing may change under the same id.
     pub reprices: bool,
     pub environment: EnvironmentNames,
 }
@@ -30,6 +38,22 @@ pub struct EnvironmentNames {
     /// Address for account reads and orders.
     pub http: &'static str,
     pub credential: &'static str,
+}
+
+impl Capabilities {
+    /// Returns the settings of whitelist entries that the marketplace cannot honor, each with the
+    /// label of its entry.
+    pub fn unsupported<'e>(&self, entries: &'e [WhitelistEntry]) -> Vec<(&'e str, &'static str)> {
+        let unsupported = |entry: &'e WhitelistEntry| {
+            let has_float = entry.float_min.is_some() || entry.float_max.is_some();
+            let markup = entry.max_markup.is_some() && !self.has_markup;
+            let float = has_float && !self.has_float;
+            let settings = [(markup, "max_markup_percent"), (float, "float_min and float_max")];
+            let settings = settings.into_iter().filter(|(is_unsupported, _)| *is_unsupported);
+            settings.map(|(_, setting)| (entry.label(), setting))
+        };
+        entries.iter().flat_map(unsupported).collect()
+    }
 }
 
 /// Parameters of one connection to the feed.
@@ -66,6 +90,8 @@ pub struct Decoded<E> {
 pub enum MarketEvent<'a> {
     /// A listing: new, re-priced or changed, see [`Trade::event`].
     Trade(Trade<'a>),
+    /// An event about an id, without a listing.
+    Notice(TradeNotice),
     /// The balance of the account, rounded down.
     Balance(Amount),
     /// Number of dropped listings, which have no usable id.
@@ -134,4 +160,35 @@ pub trait Marketplace: Clone + fmt::Debug + Send + Sync + 'static {
         &self,
         input: &mut DecodeInput<'a, Self>,
     ) -> Result<Decoded<Self::Events<'a>>, DecodeError<Self>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{money::Percent, trade::PaintWear},
+        whitelist::tests::entry,
+    };
+
+    #[test]
+    fn a_bound_on_a_value_that_the_market_does_not_state_is_unsupported() {
+        let capabilities = |has_markup, has_float| Capabilities {
+            name: "other",
+            has_markup,
+            has_float,
+            reprices: true,
+            environment: EnvironmentNames { feed: "A", http: "B", credential: "C" },
+        };
+        let markup = WhitelistEntry { max_markup: Some(Percent::default()), ..entry() };
+        let float = WhitelistEntry {
+            max_markup: None,
+            float_min: PaintWear::parse("0.1"),
+            name: Some("b".to_owned()),
+            ..entry()
+        };
+        let entries = [WhitelistEntry { name: Some("a".to_owned()), ..markup }, float];
+        assert_eq!(capabilities(true, true).unsupported(&entries), []);
+        let unsupported = capabilities(false, false).unsupported(&entries);
+        assert_eq!(unsupported, [("a", "max_markup_percent"), ("b", "float_min and float_max")]);
+    }
 }

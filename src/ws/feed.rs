@@ -6,7 +6,8 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    sync::Arc,
+    fmt,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ use crate::{
     clock,
     config::{Config, Credential},
     domain::latency::RxTimestamps,
-    domain::trade::{Trade, TradeEvent},
+    domain::trade::{Trade, TradeEvent, TradeNotice},
     markets::{Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace},
     protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
@@ -52,6 +53,8 @@ pub(super) type FeedSession<M, S> = Session<S, <M as Marketplace>::Protocol>;
 pub struct Feed<M> {
     pub market: M,
     pub config: Config,
+    /// Receiver of the events that are not listings.
+    pub notices: Notices,
     pub metrics: Arc<FeedMetrics>,
     /// Channel for back-filling gaps; `None` disables back-filling.
     pub backfill: Option<Arc<Backfill>>,
@@ -62,7 +65,8 @@ pub struct Feed<M> {
 impl<M: Marketplace> Feed<M> {
     pub fn new(market: M, config: Config) -> Self {
         let (metrics, hosts) = (Arc::default(), Hosts::default());
-        Self { market, config, metrics, backfill: None, hosts }
+        let notices = Notices::default();
+        Self { market, config, notices, metrics, backfill: None, hosts }
     }
 
     /// Enables back-filling of gaps. Returns the handle of the task that reads the missed listings.
@@ -70,6 +74,32 @@ impl<M: Marketplace> Feed<M> {
         let (backfill, sender) = backfill();
         self.backfill = Some(Arc::new(backfill));
         sender
+    }
+}
+
+/// Receiver of the events of a feed that are not listings. Clones share it.
+#[derive(Clone, Default)]
+pub struct Notices(Arc<OnceLock<NoticeFn>>);
+
+type NoticeFn = Box<dyn Fn(TradeNotice) + Send + Sync>;
+
+impl Notices {
+    /// Sets the closure that the feed calls for each event, in its own task; it must not block.
+    /// Returns `false` if there is one already.
+    pub fn set(&self, on_notice: impl Fn(TradeNotice) + Send + Sync + 'static) -> bool {
+        self.0.set(Box::new(on_notice)).is_ok()
+    }
+
+    fn deliver(&self, notice: TradeNotice) {
+        if let Some(on_notice) = self.0.get() {
+            on_notice(notice);
+        }
+    }
+}
+
+impl fmt::Debug for Notices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notices").field("is_set", &self.0.get().is_some()).finish()
     }
 }
 
@@ -157,7 +187,12 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             match found {
                 BackfillMessage::Listing(mut trade) => {
                     let at = now();
-                    let duplicate = self.seen.borrow_mut().record(&trade, BACKFILL, at);
+                    let duplicate = self.seen.borrow_mut().record(
+                        &trade,
+                        M::CAPABILITIES.reprices,
+                        BACKFILL,
+                        at,
+                    );
                     if duplicate == Duplicate::First {
                         trade.arrival = Some(RxTimestamps::at(at));
                         self.gap_tracker.on_backfilled();
@@ -178,8 +213,9 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         mark_healthy: P,
     ) -> ListingHandler<'_, M, F, P> {
         let Self { feed, gap_tracker, subscriptions, on_trade, seen, .. } = self;
-        let Feed { market, config, metrics, .. } = feed;
+        let Feed { market, config, notices, metrics, .. } = feed;
         ListingHandler {
+            notices,
             market,
             subscriptions,
             metrics,
@@ -201,6 +237,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
 
 /// Handles the events of one session with the marketplace.
 pub(super) struct ListingHandler<'h, M, F, P> {
+    notices: &'h Notices,
     market: &'h M,
     subscriptions: &'h [MarketSubscription],
     metrics: &'h FeedMetrics,
@@ -288,7 +325,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
 
     #[inline]
     fn on_trade(&mut self, mut trade: Trade<'_>, arrival: RxTimestamps) {
-        self.listings = self.listings.saturating_add(u64::from(trade.event == TradeEvent::Listed));
+        let is_listing = matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced);
+        self.listings = self.listings.saturating_add(u64::from(is_listing));
         if self.is_first(&trade, arrival.framed) {
             add(&self.metrics.listings, 1);
             trade.arrival = Some(arrival);
@@ -300,6 +338,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     fn on_other_event(&self, event: MarketEvent<'_>) {
         match event {
             MarketEvent::Trade(_) => {}
+            MarketEvent::Notice(notice) => self.notices.deliver(notice),
             MarketEvent::Balance(balance) => self.metrics.push_balance(balance),
             MarketEvent::Unreadable(count) => {
                 add(&self.metrics.unreadable, u64::from(count));
@@ -320,7 +359,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     /// connection.
     #[inline]
     fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
-        let duplicate = self.seen.borrow_mut().record(trade, self.connection, at);
+        let duplicate =
+            self.seen.borrow_mut().record(trade, M::CAPABILITIES.reprices, self.connection, at);
         match (duplicate, self.connection_metrics) {
             (Duplicate::First, connection_metrics) => {
                 if let Some(connection_metrics) = connection_metrics {

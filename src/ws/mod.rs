@@ -36,7 +36,7 @@ pub use self::{
     backfill::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     deduplicator::SEEN_MAX,
     error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
-    feed::{Feed, connect_once},
+    feed::{Feed, Notices, connect_once},
     frames::MESSAGE_BYTES_MAX,
     message_recorder::MessageRecorder,
     metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},

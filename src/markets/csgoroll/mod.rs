@@ -45,6 +45,8 @@ impl Csgoroll {
 impl Marketplace for Csgoroll {
     const CAPABILITIES: Capabilities = Capabilities {
         name: "csgoroll",
+        has_markup: true,
+        has_float: true,
         reprices: false,
         environment: EnvironmentNames {
             feed: "CSGOROLL_WS_URL",

@@ -121,12 +121,13 @@ pub struct SubscriptionFilters {
 
 impl SubscriptionFilters {
     /// Returns the narrowest filters that exclude no listing that an entry could match; `None` for an
-    /// empty whitelist.
+    /// empty whitelist, and if an entry accepts any markup.
     pub fn of(entries: &[WhitelistEntry]) -> Option<Self> {
+        let markups: Option<Vec<Percent>> = entries.iter().map(|entry| entry.max_markup).collect();
         Some(Self {
             min_price: entries.iter().map(|entry| entry.min_price).min()?,
             max_price: entries.iter().map(|entry| entry.max_price).max()?,
-            max_markup: entries.iter().map(|entry| entry.max_markup).max()?,
+            max_markup: markups?.into_iter().max()?,
         })
     }
 }
@@ -293,7 +294,7 @@ mod tests {
         let bounds = |min, max, markup| WhitelistEntry {
             min_price: Amount::from_cents(min),
             max_price: Amount::from_cents(max),
-            max_markup: Percent::from_hundredths(markup),
+            max_markup: Some(Percent::from_hundredths(markup)),
             ..entry()
         };
         let entries = [bounds(100, 1_250, 0), bounds(50, 900, 150)];

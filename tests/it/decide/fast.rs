@@ -82,7 +82,7 @@ pub(crate) fn whitelist() -> Whitelist {
         float_max: PaintWear::parse("0.2"),
         min_price: Amount::from_cents(100),
         max_price: Amount::from_cents(max_price),
-        max_markup: Percent::from_hundredths(500),
+        max_markup: Some(Percent::from_hundredths(500)),
         max_quantity: 1,
         max_total: None,
         max_age: None,
