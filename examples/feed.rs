@@ -7,6 +7,7 @@ use std::{env, error::Error, io::Write as _};
 
 use sniper::{
     config::{Config, Endpoints},
+    markets::csgoroll::Csgoroll,
     text::Escaped,
     ws::{self, Feed},
 };
@@ -15,7 +16,8 @@ use sniper::{
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or_else(|| "ws://127.0.0.1:8099/ws".to_owned());
     let endpoints = Endpoints::new(&address, "http://127.0.0.1:8099/graphql")?;
-    let feed = Feed::new(Config::new(endpoints, "data"));
+    let config = Config::new(endpoints, "data");
+    let feed = Feed::new(Csgoroll::new(&config), config);
     let mut out = std::io::stdout().lock();
     let error = ws::run_with_reconnect(&feed, |trade| {
         let price = trade.total_value.map_or_else(|| "?".to_owned(), |price| price.to_string());

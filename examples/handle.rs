@@ -8,11 +8,9 @@ use std::{env, error::Error, io::Write as _};
 
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
+    protocol::PlainJson,
     text::Escaped,
-    ws::{
-        handle::{Handle, HandleEvent, Options, Target},
-        protocol::PlainJson,
-    },
+    ws::handle::{Handle, HandleEvent, Options, Target},
 };
 
 #[tokio::main(flavor = "current_thread")]

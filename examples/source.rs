@@ -7,13 +7,13 @@ use std::{env, error::Error, io::Write as _};
 
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
+    protocol::PlainJson,
     text::Escaped,
     ws::{
         connect::Dial as _,
         handle::{HandleEvent, Options, SingleConnection, Target},
         host_cooldown::Hosts,
         policy::ReconnectPolicy,
-        protocol::PlainJson,
         source::{EventSource, ReconnectingSource},
     },
 };

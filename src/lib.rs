@@ -19,6 +19,7 @@
 //! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
 //! | [`net`] | dialing, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
+//! | [`protocol`] | subscription protocols: messages in, messages out | pure |
 //! | [`markets`] | one folder per market: operations, messages, responses | pure |
 //! | [`ws`] | connections, sessions, reconnecting, watchdog, gaps, metrics, deduplication, managed handle | edge around pure cores |
 //! | [`recording`] | recordings: write and read | pure format, edge |
@@ -60,6 +61,7 @@ pub mod shutdown;
 pub mod cache;
 pub mod config;
 pub mod net;
+pub mod protocol;
 pub mod markets;
 pub mod ws;
 pub mod recording;

@@ -16,13 +16,16 @@ use sniper::{
         session::{SessionEnd, SessionStart, TradingSession},
         sim,
     },
-    config::Config,
+    config::{Config, Market},
     log::ReaderGone,
+    markets::{Marketplace, csgoroll::Csgoroll},
     shutdown::{SecondSignal, Shutdown},
     summary::Summary,
     threads,
     ws::{self, Feed},
 };
+
+type Traded = Result<Summary, AppError>;
 
 fn main() -> ExitCode {
     threads::stop_ordering_on_panic();
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args, output),
         Command::Capture(args) => capture::run(shared, &args, output),
         Command::Doctor => doctor::run(shared, output),
-        Command::Check(args) => report::check(shared, args.live, output),
+        Command::Check(args) => report::check::<Csgoroll>(shared, args.live, output),
         Command::Ledger(args) => ledger::at(shared, output, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(shared, output, |commands| commands.status()),
         Command::Halt => ledger::at(shared, output, |commands| commands.halt()),
@@ -48,7 +51,7 @@ fn run(shared: &SharedArgs, args: &RunArgs, output: Output) -> Result<ExitCode, 
     let loaded = report::load(shared, args.live)?;
     let log = output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
-    let summary = block_on_core(spin, trade(loaded.config, args, log.reader_gone()))?;
+    let summary = block_on_core(spin, trade_on_market(loaded.config, args, log.reader_gone()))?;
     output.summary(summary, log)
 }
 
@@ -57,15 +60,21 @@ fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
     let log = output.log(demo.loaded())?;
     demo.announce();
     let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
-    let summary = block_on(trade(demo.loaded().config.clone(), &args, log.reader_gone()))?;
+    let config = demo.loaded().config.clone();
+    let summary = block_on(trade_on_market(config, &args, log.reader_gone()))?;
     output.summary(demo.close(summary), log)
 }
 
+async fn trade_on_market(config: Config, args: &RunArgs, gone: ReaderGone) -> Traded {
+    match config.market {
+        Market::Csgoroll => trade(Feed::new(Csgoroll::new(&config), config), args, gone).await,
+    }
+}
+
 /// Runs one trading session, which evaluates every listing of the feed until it is stopped.
-async fn trade(config: Config, args: &RunArgs, gone: ReaderGone) -> Result<Summary, AppError> {
+async fn trade<M: Marketplace>(mut feed: Feed<M>, args: &RunArgs, gone: ReaderGone) -> Traded {
     let quit = SecondSignal::watch()?;
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
-    let mut feed = Feed::new(config);
     let backfill = feed.fill_gaps();
     let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;
     let recording = SessionRecording::start(&feed, args.record)?;

@@ -134,7 +134,7 @@ fn approved(id: &str) -> ApprovedOrder {
         float_max: None,
         min_price: Amount::ZERO,
         max_price: price,
-        max_markup: Percent::from_hundredths(0),
+        max_markup: Some(Percent::from_hundredths(0)),
         max_quantity: 1,
         max_total: None,
         max_age: None,

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use sniper::{
     domain::money::{Amount, Percent},
     domain::trade::Trade,
+    json::FromCursor as _,
     markets::csgoroll::feed::NextPayload,
+    protocol::{FeedMessage, GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
     whitelist::{Decision, ItemPattern, WearSet, Whitelist, WhitelistEntry},
-    ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
 /// A subscribed feed session with a whitelist.
@@ -29,7 +30,7 @@ pub(crate) fn entry(item: &str) -> WhitelistEntry {
         float_max: None,
         min_price: Amount::ZERO,
         max_price: Amount::from_cents(1_000_000_000),
-        max_markup: Percent::from_hundredths(1_000_000),
+        max_markup: Some(Percent::from_hundredths(1_000_000)),
         max_quantity: 1,
         max_total: None,
         max_age: None,
@@ -49,7 +50,11 @@ impl Subject {
         let mut machine = SubscriptionState::new(GraphqlTransportWs, retry_after, retry_after);
         machine.subscribe(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
         machine.open();
-        let acked = machine.receive::<NextPayload<'_>>(r#"{"type":"connection_ack"}"#, now);
+        let acked = machine.receive(
+            FeedMessage::Text(r#"{"type":"connection_ack"}"#),
+            now,
+            NextPayload::from_cursor,
+        );
         assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "connection_init was not acknowledged");
         while machine.due(now).is_some() {}
         Self { machine, whitelist: whitelist(entries), now }
@@ -59,7 +64,7 @@ impl Subject {
     #[inline]
     pub(crate) fn read<'a>(&mut self, text: &'a str, mut on_trade: impl FnMut(Trade<'a>)) {
         if let Ok(ProtocolEvent::Data { payload, .. }) =
-            self.machine.receive::<NextPayload<'_>>(text, self.now)
+            self.machine.receive(FeedMessage::Text(text), self.now, NextPayload::from_cursor)
         {
             for trade in payload.into_trades() {
                 on_trade(trade);
@@ -76,7 +81,10 @@ impl Subject {
     /// Parses one message and decides its listing; `None` if it has no listing.
     #[inline]
     pub(crate) fn read_and_decide(&mut self, text: &str) -> Option<Decision> {
-        let event = self.machine.receive::<NextPayload<'_>>(text, self.now).ok()?;
+        let event = self
+            .machine
+            .receive(FeedMessage::Text(text), self.now, NextPayload::from_cursor)
+            .ok()?;
         let ProtocolEvent::Data { payload, .. } = event else { return None };
         let mut decision = None;
         for trade in payload.into_trades() {

@@ -225,7 +225,7 @@ fn entry() -> WhitelistEntry {
         float_max: None,
         min_price: Amount::ZERO,
         max_price: Amount::MAX,
-        max_markup: Percent::from_hundredths(0),
+        max_markup: Some(Percent::from_hundredths(0)),
         max_quantity: u32::MAX,
         max_total: Some(Amount::MAX),
         max_age: None,

@@ -8,6 +8,7 @@ use sniper::{
         session::{SessionEnd, TradingSession},
     },
     config::{Config, Sources},
+    markets::csgoroll::Csgoroll,
     shutdown::{Shutdown, ShutdownReason},
     sniper::stats::BoughtItem,
     ws::{self, Feed},
@@ -43,7 +44,8 @@ impl Client for Bot {
     }
 
     fn start(&self, env: &Environment) -> Running {
-        let feed = Feed::new(self.config(env));
+        let config = self.config(env);
+        let feed = Feed::new(Csgoroll::new(&config), config);
         let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
@@ -102,7 +104,7 @@ impl Bot {
     }
 }
 
-async fn session(mut feed: Feed, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
+async fn session(mut feed: Feed<Csgoroll>, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
     let mut stop = Shutdown::listen(None).unwrap();
     let filler = feed.fill_gaps();
     let mut session = TradingSession::start(&feed, filler).unwrap();

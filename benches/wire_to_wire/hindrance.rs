@@ -13,6 +13,7 @@ use std::{
 };
 
 use sniper::{
+    markets::csgoroll::Csgoroll,
     recording::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
     ws::Feed,
 };
@@ -41,7 +42,7 @@ pub(crate) enum ActiveHindrance {
 }
 
 impl Hindrance {
-    pub(crate) fn start(self, feed: &Feed, folder: &Path) -> ActiveHindrance {
+    pub(crate) fn start(self, feed: &Feed<Csgoroll>, folder: &Path) -> ActiveHindrance {
         match self {
             Self::SlowLog => {
                 LOG_IS_SLOW.store(true, Ordering::Relaxed);

@@ -9,8 +9,9 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use sniper::{
+    json::FromCursor as _,
     markets::csgoroll::feed::NextPayload,
-    ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
+    protocol::{FeedMessage, GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ fuzz_target!(|messages: Vec<(u8, &str)>| {
     let (mut acked, mut ids) = (false, HashSet::new());
     for (seconds, text) in messages {
         now += u32::from(seconds) * SECOND;
-        match machine.receive::<NextPayload<'_>>(text, now) {
+        match machine.receive(FeedMessage::Text(text), now, NextPayload::from_cursor) {
             Ok(ProtocolEvent::Acked) => acked = true,
             Ok(ProtocolEvent::Ping(payload)) => drop(machine.pong(payload)),
             _ => {}

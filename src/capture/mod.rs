@@ -32,15 +32,15 @@ pub use self::{
 };
 use crate::{
     config::{Config, USER_AGENT},
-    markets::csgoroll::operations,
+    markets::csgoroll::{Csgoroll, operations},
     net::tls::Tls,
+    protocol::{GraphqlTransportWs, PlainJson, Subscription},
     recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingEnd, RecordingError},
     secret,
     ws::{
         RecordedFeed, RetriesExhausted, SettingNames,
         host_cooldown::Hosts,
         policy::{PolicyError, ReconnectPolicy},
-        protocol::{GraphqlTransportWs, PlainJson, Subscription},
         record_feed,
     },
 };
@@ -317,7 +317,7 @@ fn marketplace(
         policy: plan.policy,
         tls: plan.tls.clone(),
         tag,
-        setting_names: SettingNames::MARKETPLACE,
+        setting_names: SettingNames::of::<Csgoroll>(),
     }
 }
 

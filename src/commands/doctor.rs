@@ -13,6 +13,8 @@ use crate::{
     cli::SharedArgs,
     config::load::process_environment,
     doctor::{self, LISTING_WAIT, step::DoctorStep},
+    markets::csgoroll::Csgoroll,
+    ws::Feed,
 };
 
 /// Runs all checks and prints each result. The exit code is 0 only if every check passes.
@@ -31,7 +33,8 @@ pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
     };
     let report = match report::load(shared, false) {
         Ok(loaded) => {
-            block_on(async { Ok(doctor::run_checks(&loaded.config, LISTING_WAIT, show).await) })?
+            let feed = Feed::new(Csgoroll::new(&loaded.config), loaded.config);
+            block_on(async { Ok(doctor::run_checks(&feed, LISTING_WAIT, show).await) })?
         }
         Err(AppError::Settings(problems)) => {
             doctor::invalid_settings(&AppError::Settings(problems).to_string(), show)

@@ -40,6 +40,9 @@ const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
 pub enum AppError {
     #[error("{}", check::format_errors(.0).trim_end())]
     Settings(Box<ConfigErrors>),
+    /// The whitelist has settings that the market cannot honor.
+    #[error("this market cannot honor these whitelist settings: {0}; remove them")]
+    Unsupported(String),
     #[error("cannot start the log")]
     Log(#[from] LogError),
     #[error("cannot start the simulated market")]
@@ -71,6 +74,7 @@ impl AppError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_)
+            | Self::Unsupported(_)
             | Self::Simulator(_)
             | Self::Log(LogError::Filter | LogError::Misspelled { .. } | LogError::Quoted) => {
                 check::EXIT_CONFIG

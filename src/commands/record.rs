@@ -25,7 +25,7 @@ impl SessionRecording {
     /// # Errors
     ///
     /// Returns an [`AppError`] if the files cannot be created.
-    pub fn start(feed: &Feed, is_requested: bool) -> Result<Self, AppError> {
+    pub fn start<M>(feed: &Feed<M>, is_requested: bool) -> Result<Self, AppError> {
         if !is_requested {
             return Ok(Self(None));
         }

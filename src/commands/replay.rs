@@ -18,7 +18,8 @@ use crate::{
     domain::trade::{Trade, TradeEvent},
     execution::OrderClient,
     ledger::Ledger,
-    markets::csgoroll::feed::NextPayload,
+    markets::{Decoded, MarketEvent, Marketplace},
+    protocol::{FeedMessage, FeedProtocol as _, Incoming},
     recording::{RecordedMessage, Recording, RecordingReadError},
     sniper::{
         Engine, Executor, Now,
@@ -26,10 +27,7 @@ use crate::{
         stats::SessionStats,
     },
     whitelist::{Decision, Whitelist},
-    ws::{
-        deduplicator::{Deduplicator, Duplicate},
-        protocol::{FeedProtocol as _, GraphqlTransportWs, Incoming},
-    },
+    ws::deduplicator::{Deduplicator, Duplicate},
 };
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -70,21 +68,24 @@ pub struct ReplayResult {
 /// # Errors
 ///
 /// Returns a [`RecordingReadError`] when the recording cannot be read to its end.
-pub fn replay(
+pub fn replay<M: Marketplace>(
+    market: &M,
     recording: &Recording,
     rules: &ReplayRules,
     mut on_decision: impl FnMut(ReplayDecision<'_, '_>),
 ) -> Result<ReplayResult, RecordingReadError> {
-    let mut replayer: Option<Replayer> = None;
+    let mut replayer: Option<Replayer<M>> = None;
     for message in recording.messages() {
         let message = message?;
-        let replayer = replayer.get_or_insert_with(|| Replayer::new(rules, message.ns));
+        let replayer = replayer.get_or_insert_with(|| Replayer::new(market, rules, message.ns));
         replayer.on_message(&message, &mut on_decision);
     }
-    Ok(replayer.unwrap_or_else(|| Replayer::new(rules, 0)).finish())
+    Ok(replayer.unwrap_or_else(|| Replayer::new(market, rules, 0)).finish())
 }
 
-struct Replayer {
+struct Replayer<M: Marketplace> {
+    market: M,
+    protocol: M::Protocol,
     engine: Engine<Arc<OrderClient>>,
     whitelist: Arc<Whitelist>,
     deduplicator: Deduplicator,
@@ -97,13 +98,15 @@ struct Replayer {
     duplicates: u64,
 }
 
-impl Replayer {
-    fn new(rules: &ReplayRules, base_ns: u64) -> Self {
+impl<M: Marketplace> Replayer<M> {
+    fn new(market: &M, rules: &ReplayRules, base_ns: u64) -> Self {
         let base = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(base)));
         let whitelist = Arc::clone(&rules.whitelist);
         let ledger = Ledger::in_memory(rules.budget.clone(), whitelist.entries(), false);
         Self {
+            market: market.clone(),
+            protocol: M::Protocol::default(),
             engine: Engine::new(Arc::clone(&whitelist), ledger, Executor::Dry, clock),
             whitelist,
             deduplicator: Deduplicator::default(),
@@ -131,18 +134,49 @@ impl Replayer {
         self.messages = self.messages.saturating_add(1);
         let now = self.at(message.ns);
         self.run_timers(now);
-        let payload = match GraphqlTransportWs.read::<NextPayload<'_>>(&message.raw) {
-            Ok(Incoming::Data { payload, .. }) => payload,
-            Ok(_no_event) => return,
-            Err(_counted) => {
-                self.unreadable = self.unreadable.saturating_add(1);
-                return;
+        let mut rest = Some(FeedMessage::Text(&message.raw));
+        while let Some(whole) = rest {
+            let (part, behind) = self.protocol.split_first(whole);
+            rest = behind.filter(|behind| behind.len() < whole.len());
+            let market = &self.market;
+            match self.protocol.read(part, |input| market.decode(input)) {
+                Ok(Incoming::Data { payload: Decoded { events, .. }, .. }) => {
+                    self.on_events(events, message, now, on_decision);
+                }
+                Ok(_no_event) => {}
+                Err(_counted) => self.unreadable = self.unreadable.saturating_add(1),
             }
-        };
-        self.unreadable = self.unreadable.saturating_add(u64::from(payload.unreadable()));
+        }
+        self.due = self.engine.run_timers(now);
+    }
+
+    fn on_events<'a>(
+        &mut self,
+        events: M::Events<'a>,
+        message: &RecordedMessage,
+        now: Now,
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+    ) {
         let connection = usize::try_from(message.conn).unwrap_or(usize::MAX);
-        for mut trade in payload.into_trades() {
-            if self.deduplicator.record(&trade, connection, now.instant) != Duplicate::First {
+        let reprices = M::CAPABILITIES.reprices;
+        for event in events {
+            let mut trade = match event {
+                MarketEvent::Trade(trade) => trade,
+                MarketEvent::Notice(notice) => {
+                    self.engine.on_notice(notice, now);
+                    continue;
+                }
+                MarketEvent::Unreadable(count) => {
+                    self.unreadable = self.unreadable.saturating_add(u64::from(count));
+                    continue;
+                }
+                MarketEvent::Balance(_) | MarketEvent::Unknown | MarketEvent::ServerError(_) => {
+                    continue;
+                }
+            };
+            if self.deduplicator.record(&trade, reprices, connection, now.instant)
+                != Duplicate::First
+            {
                 self.duplicates = self.duplicates.saturating_add(1);
                 continue;
             }

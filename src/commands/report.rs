@@ -19,7 +19,7 @@ use crate::{
     cli::SharedArgs,
     config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
     log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
-    markets::csgoroll,
+    markets::{Marketplace, csgoroll},
     secret::Masking,
     summary::Summary,
     text::is_safe_to_print,
@@ -197,7 +197,14 @@ pub fn load(shared: &SharedArgs, live: bool) -> Result<Loaded, AppError> {
 /// # Errors
 ///
 /// Returns [`AppError::Print`] if the result cannot be printed.
-pub fn check(shared: &SharedArgs, live: bool, output: Output) -> Result<ExitCode, AppError> {
+pub fn check<M: Marketplace>(
+    shared: &SharedArgs,
+    live: bool,
+    output: Output,
+) -> Result<ExitCode, AppError> {
+    if let Ok(loaded) = load(shared, live) {
+        check_supported::<M>(&loaded.config)?;
+    }
     let mut out = Masking::new(io::stdout().lock());
     let mut err = Masking::new(io::stderr().lock());
     let code = with_sources(shared, live, |sources| {
@@ -205,6 +212,20 @@ pub fn check(shared: &SharedArgs, live: bool, output: Output) -> Result<ExitCode
     })?;
     out.flush().and_then(|()| err.flush())?;
     Ok(ExitCode::from(code))
+}
+
+/// Checks that the market can honor every setting of the whitelist.
+///
+/// # Errors
+///
+/// Returns [`AppError::Unsupported`] with the settings that it cannot honor.
+pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> {
+    let unsupported = M::CAPABILITIES.unsupported(&config.whitelist);
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    let settings = unsupported.iter().map(|(entry, setting)| format!("{setting} of {entry:?}"));
+    Err(AppError::Unsupported(settings.collect::<Vec<_>>().join(", ")))
 }
 
 fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'_>) -> T) -> T {

@@ -33,7 +33,7 @@ use crate::{
         control::{ControlAddress, ControlServer, Instance, PENDING_REQUESTS_MAX, PendingRequest},
     },
     log::ALWAYS_SHOWN,
-    markets::{MarketApi, csgoroll::Csgoroll},
+    markets::Marketplace,
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
@@ -104,8 +104,8 @@ impl fmt::Display for SessionEnd {
 
 /// A trading session: the engine that evaluates listings, and the tasks that it needs.
 #[derive(Debug)]
-pub struct TradingSession<'c> {
-    feed: &'c Feed,
+pub struct TradingSession<'c, M> {
+    feed: &'c Feed<M>,
     sniper: Sniper,
     orders: Option<Arc<OrderClient>>,
     inputs: EngineInputs,
@@ -117,14 +117,14 @@ pub struct TradingSession<'c> {
     first_order: Sequence,
 }
 
-impl<'c> TradingSession<'c> {
+impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// Starts a session. In dry mode, nothing that could send an order is constructed. `backfill`
     /// is the handle returned by [`Feed::fill_gaps`].
     ///
     /// # Errors
     ///
     /// Returns an [`AppError`] if a part of the session cannot be started.
-    pub fn start(feed: &'c Feed, backfill: BackfillSender) -> Result<Self, AppError> {
+    pub fn start(feed: &'c Feed<M>, backfill: BackfillSender) -> Result<Self, AppError> {
         Self::start_with(feed, backfill, SessionStart::default())
     }
 
@@ -134,11 +134,12 @@ impl<'c> TradingSession<'c> {
     ///
     /// Same as [`start`](Self::start).
     pub fn start_with(
-        feed: &'c Feed,
+        feed: &'c Feed<M>,
         backfill: BackfillSender,
         options: SessionStart,
     ) -> Result<Self, AppError> {
         let config = &feed.config;
+        report::check_supported::<M>(config)?;
         let alarm = options.alarm.clone();
         // First, because without a ledger no connection may be opened.
         let ledger = open_ledger(config, options)?;
@@ -146,11 +147,10 @@ impl<'c> TradingSession<'c> {
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
-        let market = Csgoroll::new(config);
         let is_live = config.mode == Mode::Live;
         let mut inputs = EngineInputs::default();
         let (executor, orders) = if is_live {
-            let (client, reports) = start_order_client(&market, config, tls.clone())?;
+            let (client, reports) = start_order_client(&feed.market, config, tls.clone())?;
             inputs.reports = Some(reports);
             let client = Arc::new(client);
             (Executor::Live(Arc::clone(&client)), Some(client))
@@ -160,7 +160,7 @@ impl<'c> TradingSession<'c> {
         let requests = Arc::clone(&inputs.refresh_requests);
         requests.set_oldest_open(ledger.oldest_open());
         let (background, updates) =
-            background::start((market, config), &tls, requests, backfill, &alarm)?;
+            background::start((feed.market.clone(), config), &tls, requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
         let (control, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);
@@ -168,6 +168,16 @@ impl<'c> TradingSession<'c> {
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         let engine = Engine::new(whitelist, ledger, executor, clock);
         let sniper = Sniper::new(engine);
+        // A weak handle, because the feed may outlive the session and its ledger.
+        let weak = sniper.downgrade();
+        let is_new = feed.notices.set(move |notice| {
+            if let Some(sniper) = weak() {
+                sniper.on_notice(notice);
+            }
+        });
+        if !is_new {
+            warn!("This feed has had a session before, which receives its notices");
+        }
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,
@@ -399,7 +409,7 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }
 
-fn start_order_client<M: MarketApi>(
+fn start_order_client<M: Marketplace>(
     market: &M,
     config: &Config,
     tls: Tls,

@@ -245,7 +245,7 @@ fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
         if wears.is_empty() { "any".to_owned() } else { wears.join("/") },
         float,
         max_price.to_string(),
-        format!("{max_markup} %"),
+        max_markup.map_or_else(|| "any".to_owned(), |max| format!("{max} %")),
         max_quantity.to_string(),
         other.join(", "),
     ]
@@ -284,7 +284,10 @@ fn entry(entry: &WhitelistEntry) -> String {
         (Some(min), Some(max)) => words.push(format!("float {min} to {max}")),
     }
     let WhitelistEntry { min_price, max_price, max_markup, max_quantity, .. } = entry;
-    words.push(format!("for {min_price} to {max_price}, markup up to {max_markup} %,"));
+    words.push(match max_markup {
+        Some(max) => format!("for {min_price} to {max_price}, markup up to {max} %,"),
+        None => format!("for {min_price} to {max_price},"),
+    });
     words.push(format!("{max_quantity} at most"));
     if let Some(total) = entry.max_total {
         words.push(format!("and for {total} in all"));

@@ -142,7 +142,7 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         float_max,
         min_price: min_price.unwrap_or_default(),
         max_price: max_price?,
-        max_markup,
+        max_markup: Some(max_markup),
         max_quantity,
         max_total,
         max_age,

@@ -40,6 +40,13 @@ pub enum Mode {
     Live,
 }
 
+/// The marketplace to trade on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Market {
+    #[default]
+    Csgoroll,
+}
+
 /// Version of the listing subscription.
 ///
 /// Source: recordings of 2023–2025 (A), client code of 2026 (B).
@@ -122,6 +129,7 @@ pub struct SpeedConfig {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub mode: Mode,
+    pub market: Market,
     pub endpoints: Endpoints,
     /// Credential of the account; `None` only in dry mode.
     pub credential: Option<Credential>,
@@ -189,6 +197,7 @@ impl Config {
     pub fn new(endpoints: Endpoints, data_dir: impl Into<PathBuf>) -> Self {
         Self {
             mode: Mode::default(),
+            market: Market::default(),
             endpoints,
             credential: None,
             data_dir: data_dir.into(),

@@ -25,7 +25,7 @@ use crate::{
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     ledger::standing::Standing,
-    markets::{AccountQuery, EnvironmentNames, MarketApi, csgoroll::Csgoroll},
+    markets::{AccountQuery, EnvironmentNames, Marketplace},
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
@@ -33,7 +33,7 @@ use crate::{
     summary::format_duration,
     text::{Escaped, error_chain},
     ws::{
-        FeedError, SettingNames,
+        Feed, FeedError, SettingNames,
         policy::RETRY_AFTER_MAX,
         probe::{ProbeStep, StepError, probe},
     },
@@ -53,19 +53,20 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 /// # Cancel safety
 ///
 /// Safe: only a temporary file may be left in `SNIPER_DATA`.
-pub async fn run_checks(
-    config: &Config,
+pub async fn run_checks<M: Marketplace>(
+    feed: &Feed<M>,
     listing_wait: Duration,
     mut on_step: impl FnMut(&DoctorStep),
 ) -> DoctorReport {
+    let config = &feed.config;
     let mut report = DoctorReport::default();
     let mut done = |step: DoctorStep| {
         on_step(&step);
         report.steps.push(step);
     };
     done(settings(config));
-    feed(config, listing_wait, &mut done).await;
-    account(&Csgoroll::new(config), config, &mut done).await;
+    probe_feed(feed, listing_wait, &mut done).await;
+    account(&feed.market, config, &mut done).await;
     done(disk(&config.data_dir));
     done(bot(config).await);
     report
@@ -95,7 +96,11 @@ fn settings(config: &Config) -> DoctorStep {
     DoctorStep::ok("settings", Duration::ZERO, seen)
 }
 
-async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(DoctorStep)) {
+async fn probe_feed<M: Marketplace>(
+    feed: &Feed<M>,
+    listing_wait: Duration,
+    done: &mut impl FnMut(DoctorStep),
+) {
     const PROBE_STEPS: [ProbeStep; 6] = [
         ProbeStep::Dns,
         ProbeStep::Tcp,
@@ -104,7 +109,7 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Doc
         ProbeStep::Ack,
         ProbeStep::Listing,
     ];
-    let probed = probe(config, listing_wait, |step, took, seen| {
+    let probed = probe(feed, listing_wait, |step, took, seen| {
         let seen = match step {
             ProbeStep::Dns | ProbeStep::Tcp | ProbeStep::Tls => Escaped(seen).to_string(),
             ProbeStep::Upgrade => "ok".to_owned(),
@@ -115,12 +120,12 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Doc
     })
     .await;
     if let Err(StepError { step, took, error }) = probed {
-        let endpoint = &config.endpoints.ws;
-        let names = &Csgoroll::CAPABILITIES.environment;
+        let endpoint = &feed.config.endpoints.ws;
         let remedy = if step == ProbeStep::Tcp && endpoint.is_loopback() {
             format!("start the server at {}, such as `sniper sim`", endpoint.authority())
         } else {
-            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(step, names.feed))
+            let address = M::CAPABILITIES.environment.feed;
+            error.advice(SettingNames::of::<M>()).unwrap_or_else(|| remedy(step, address))
         };
         done(DoctorStep::failed(name_of(step), took, error.chain(), retry_after(&error) + &remedy));
         for step in PROBE_STEPS.into_iter().filter(|other| step < *other) {
@@ -160,7 +165,7 @@ fn remedy(step: ProbeStep, address: &str) -> String {
 }
 
 /// Runs the account steps: one HTTP request for four of them, and another for the own trades.
-async fn account<M: MarketApi>(market: &M, config: &Config, done: &mut impl FnMut(DoctorStep)) {
+async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl FnMut(DoctorStep)) {
     let names = &M::CAPABILITIES.environment;
     let started = Instant::now();
     let response = read_user(market, config).await;
@@ -212,7 +217,7 @@ fn tls(config: &Config) -> Result<Tls, ReadFailure> {
     Tls::from_config(config).map_err(|_broken_build| ReadFailure::NoCredential)
 }
 
-async fn read_user<M: MarketApi>(market: &M, config: &Config) -> Result<HttpReply, ReadFailure> {
+async fn read_user<M: Marketplace>(market: &M, config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
     let client = HttpClient::new(&config.endpoints.http, &tls)?;
     let request = market.account_request(&AccountQuery::User).ok_or(ReadFailure::UserId)?;
@@ -225,7 +230,7 @@ async fn read_user<M: MarketApi>(market: &M, config: &Config) -> Result<HttpRepl
 }
 
 fn signed_in_user(
-    market: &impl MarketApi,
+    market: &impl Marketplace,
     config: &Config,
     reply: &HttpReply,
 ) -> Result<User, ReadFailure> {
@@ -258,7 +263,7 @@ fn balance(
 }
 
 /// Reads the purchases of the account in the same way as the bot.
-async fn own_trades<M: MarketApi>(market: &M, config: &Config, user: &User) -> DoctorStep {
+async fn own_trades<M: Marketplace>(market: &M, config: &Config, user: &User) -> DoctorStep {
     let started = Instant::now();
     let read = read_own_trades(market, config, user).await;
     let (name, took) = ("own trades", started.elapsed());
@@ -276,7 +281,7 @@ async fn own_trades<M: MarketApi>(market: &M, config: &Config, user: &User) -> D
     }
 }
 
-async fn read_own_trades<M: MarketApi>(
+async fn read_own_trades<M: Marketplace>(
     market: &M,
     config: &Config,
     user: &User,

@@ -168,10 +168,21 @@ impl fmt::Display for PaintWear {
 pub enum TradeEvent {
     /// The listing is new.
     Listed,
+    /// The market changed the price under the same id.
+    Repriced,
     /// The listing changed: taken, cancelled, delivered.
     Updated,
     /// The listing was read from the open listings. `age`: its age at that time.
     BackFilled { age: Duration },
+}
+
+/// Event about an id that is not a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TradeNotice {
+    /// The listing is gone. It may have been sold, or return later under the same id.
+    Removed { id: TradeId },
+    /// A purchase of our own account has this status.
+    Purchase { id: TradeId, status: TradeStatus },
 }
 
 /// Required field that is missing or unreadable. Each defect makes a listing unbuyable.
@@ -347,6 +358,16 @@ mod tests {
             assert_eq!(TradeId::new(text), None, "{text:?}");
         }
         assert!(TradeId::new(&"x".repeat(TRADE_ID_BYTES_MAX)).is_some());
+    }
+
+    #[test]
+    fn a_number_is_the_same_id_as_its_digits() {
+        for number in [0, 7, 10, 900_000_123, u64::MAX] {
+            let id = TradeId::from_number(number);
+            assert_eq!(id.as_str(), number.to_string());
+            assert_eq!(Some(id), TradeId::new(&number.to_string()));
+        }
+        assert_ne!(TradeId::from_number(1), TradeId::from_number(10));
     }
 
     #[track_caller]

@@ -70,8 +70,8 @@ pub struct WhitelistEntry {
     /// Minimum price, a guard against faulty listings.
     pub min_price: Amount,
     pub max_price: Amount,
-    /// Maximum markup over the base price.
-    pub max_markup: Percent,
+    /// Maximum markup over the base price; `None` accepts any, and listings without a markup.
+    pub max_markup: Option<Percent>,
     /// Maximum number bought over the life of the ledger.
     pub max_quantity: u32,
     /// Maximum spent on this entry over the life of the ledger; `None` means no such limit.

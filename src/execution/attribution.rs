@@ -138,7 +138,7 @@ mod tests {
     use crate::{
         config::{Endpoints, Generation},
         domain::account::{OwnPurchase, Page, User},
-        domain::money::Amount,
+        domain::money::{Amount, Decimals},
         domain::own_order_id::OwnOrderIds,
         domain::trade::{Trade, TradeId},
         execution::response::SentRequest,
@@ -219,6 +219,9 @@ mod tests {
     impl MarketApi for Echoing {
         const CAPABILITIES: Capabilities = Capabilities {
             name: "echoing",
+            decimals: Decimals::Two,
+            has_markup: false,
+            has_float: false,
             reprices: true,
             has_own_order_id: true,
             auth: Auth::ApiKeyQuery { name: "api" },

@@ -67,7 +67,9 @@ fn conditions(entry: &WhitelistEntry) -> String {
             write!(text, " float<={max}")?;
         }
         write!(text, " price={}..{}", entry.min_price, entry.max_price)?;
-        write!(text, " markup<={}", entry.max_markup)?;
+        if let Some(max) = entry.max_markup {
+            write!(text, " markup<={max}")?;
+        }
         match entry.max_age {
             Some(age) => write!(text, " age<={}ms", age.as_millis()),
             None => Ok(()),
@@ -206,7 +208,7 @@ pub(super) mod tests {
             float_max: None,
             min_price: Amount::ZERO,
             max_price: Amount::MAX,
-            max_markup: Percent::from_hundredths(0),
+            max_markup: Some(Percent::from_hundredths(0)),
             max_quantity: u32::MAX,
             max_total: None,
             max_age: None,

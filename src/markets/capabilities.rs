@@ -1,13 +1,22 @@
 //! Properties of a marketplace, as plain data.
 
-use crate::net::http_message::Auth;
+use crate::{
+    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    net::http_message::Auth,
+};
 
 /// Properties of a marketplace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Name in commands and recordings, in lower case.
     pub name: &'static str,
-    /// `true` if one id may be listed again at another price.
+    /// Number of decimals of its amounts, on input and output.
+    pub decimals: Decimals,
+    /// `true` if listings have a markup over a base price.
+    pub has_markup: bool,
+    /// `true` if listings have a float.
+    pub has_float: bool,
+    /// `true` if the price of a listing may change under the same id.
     pub reprices: bool,
     /// `true` if an order carries an own id, by which it can be looked up.
     pub has_own_order_id: bool,
@@ -28,6 +37,22 @@ pub struct EnvironmentNames {
     pub cookie: Option<&'static str>,
 }
 
+impl Capabilities {
+    /// Returns the settings of whitelist entries that the marketplace cannot honor, each with the
+    /// label of its entry.
+    pub fn unsupported<'e>(&self, entries: &'e [WhitelistEntry]) -> Vec<(&'e str, &'static str)> {
+        let unsupported = |entry: &'e WhitelistEntry| {
+            let has_float = entry.float_min.is_some() || entry.float_max.is_some();
+            let markup = entry.max_markup.is_some() && !self.has_markup;
+            let float = has_float && !self.has_float;
+            let settings = [(markup, "max_markup_percent"), (float, "float_min and float_max")];
+            let settings = settings.into_iter().filter(|(is_unsupported, _)| *is_unsupported);
+            settings.map(|(_, setting)| (entry.label(), setting))
+        };
+        entries.iter().flat_map(unsupported).collect()
+    }
+}
+
 impl EnvironmentNames {
     /// Words that replace the names where no marketplace is known.
     pub const UNKNOWN: Self = Self {
@@ -36,4 +61,38 @@ impl EnvironmentNames {
         credential: "the credential",
         cookie: None,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{money::Percent, trade::PaintWear},
+        whitelist::tests::entry,
+    };
+
+    #[test]
+    fn a_bound_on_a_value_that_the_market_does_not_state_is_unsupported() {
+        let capabilities = |has_markup, has_float| Capabilities {
+            name: "other",
+            has_markup,
+            has_float,
+            decimals: Decimals::Two,
+            reprices: true,
+            has_own_order_id: false,
+            auth: Auth::Cookie,
+            environment: EnvironmentNames::UNKNOWN,
+        };
+        let markup = WhitelistEntry { max_markup: Some(Percent::default()), ..entry() };
+        let float = WhitelistEntry {
+            max_markup: None,
+            float_min: PaintWear::parse("0.1"),
+            name: Some("b".to_owned()),
+            ..entry()
+        };
+        let entries = [WhitelistEntry { name: Some("a".to_owned()), ..markup }, float];
+        assert_eq!(capabilities(true, true).unsupported(&entries), []);
+        let unsupported = capabilities(false, false).unsupported(&entries);
+        assert_eq!(unsupported, [("a", "max_markup_percent"), ("b", "float_min and float_max")]);
+    }
 }

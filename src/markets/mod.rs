@@ -3,9 +3,14 @@
 mod capabilities;
 pub mod csgoroll;
 mod market_api;
+mod marketplace;
 pub mod order_template;
 
 pub use self::{
     capabilities::{Capabilities, EnvironmentNames},
     market_api::{AccountQuery, Attribution, MarketApi, ReadError},
+    marketplace::{
+        DecodeError, DecodeInput, Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace,
+        PrepareError,
+    },
 };

@@ -86,6 +86,8 @@ fn skip_reason(trade: &Trade<'_>) -> Option<SkipReason> {
     let (claimed, total, base) = (trade.markup_percent, trade.total_value, trade.base_value);
     let agrees = match (claimed, total, base) {
         (Some(claimed), Some(total), Some(base)) => claimed.is_markup_of(total, base),
+        // The market states neither; a listing that lacks them elsewhere has a defect.
+        (None, _, None) => true,
         _ => false,
     };
     (!agrees).then_some(SkipReason::Markup { claimed, total, base })
@@ -187,6 +189,11 @@ mod tests {
                 base: None,
             }),
         );
+    }
+
+    #[test]
+    fn a_listing_of_a_market_without_markup_is_eligible() {
+        check(|trade| (trade.markup_percent, trade.base_value) = (None, None), Eligibility::Now);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::{
     domain::outcome::Outcome,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
+    domain::trade::{Trade, TradeEvent, TradeId, TradeNotice, TradeStatus},
     execution::response::SentRequest,
     ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
     secret,
@@ -358,6 +358,26 @@ impl<B: OrderSender> Engine<B> {
         // The event does not contain the buyer. For an order that is ours already it can only be us;
         // for any other it may be another buyer, so only the list of own trades is evidence.
         self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
+    }
+
+    /// Handles an event that is not a listing. It is evidence for a read of the account at most; a
+    /// removed listing that was held or queued is dropped.
+    pub fn on_notice(&mut self, notice: TradeNotice, now: Now) {
+        match notice {
+            TradeNotice::Removed { id } => {
+                let queued = self.queued.iter().position(|(_, held)| held.trade.id == id);
+                let queued = queued.and_then(|at| self.queued.remove(at)).map(|(_, held)| held);
+                for held in self.held.release(&id).into_iter().chain(queued) {
+                    self.stats.skip("removed while held");
+                    trade_log::skipped(&held.trade, &"it was removed before it opened", Some(0));
+                }
+                self.needs_refresh |= self.ledger.state().intent(&id).is_some();
+            }
+            TradeNotice::Purchase { id, status } => {
+                self.needs_refresh |= self.ledger.state().intent(&id).is_some();
+                self.needs_refresh |= self.ledger.observe(&id, status, now.wall);
+            }
+        }
     }
 
     /// Orders held listings that are certainly open, and queued ones if the limit of orders in flight

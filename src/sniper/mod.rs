@@ -40,7 +40,7 @@ use crate::{
     domain::outcome::NotSent,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
-    domain::trade::Trade,
+    domain::trade::{Trade, TradeNotice},
     execution::{
         OrderClient,
         response::{OrderReport, SentRequest},
@@ -126,6 +126,11 @@ impl<B: OrderSender> Sniper<B> {
             drop(engine);
             self.changed.notify_one();
         }
+    }
+
+    /// Handles an event of the feed that is not a listing.
+    pub fn on_notice(&self, notice: TradeNotice) {
+        self.engine().on_notice(notice, Now::read());
     }
 
     /// Does the work between listings for as long as it is polled. Returns only if the ledger belongs

@@ -20,7 +20,7 @@ use crate::{
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::server_clock::{ClockExchange, ServerClock},
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
+    domain::trade::{Trade, TradeEvent, TradeId, TradeNotice, TradeStatus},
     execution::response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     ledger::{
         AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
@@ -186,6 +186,38 @@ fn a_held_listing_that_is_taken_is_dropped() {
     assert_eq!(session.run_timers(), None);
     assert!(session.sent().is_empty());
     assert_eq!(session.skipped("taken while held"), 1);
+}
+
+#[test]
+fn a_removed_listing_is_dropped_while_held_and_requests_a_read_if_it_was_ordered() {
+    let mut session = TestSession::live(plenty());
+    session.sync_clock();
+    session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
+    session.consider(trade("b", REDLINE));
+    assert_eq!(session.sent(), ["b"]);
+    let id = TradeId::new("b").unwrap();
+    let ordered = session.engine.ledger().state().intent(&id).copied();
+    assert!(ordered.is_some());
+    session.engine.take_refresh_request();
+    let removed = |id: &str| TradeNotice::Removed { id: TradeId::new(id).unwrap() };
+    let mut needs_read = |notice| {
+        let now = session.now();
+        session.engine.on_notice(notice, now);
+        session.engine.take_refresh_request()
+    };
+    assert!(!needs_read(removed("a")));
+    assert!(needs_read(removed("b")));
+    let purchase = |id: &str| {
+        let (id, status) = (TradeId::new(id).unwrap(), TradeStatus::Cancelled);
+        TradeNotice::Purchase { id, status }
+    };
+    assert!(needs_read(purchase("b")));
+    assert!(!needs_read(purchase("c")));
+    session.after = Duration::from_secs(60);
+    assert_eq!(session.run_timers(), None);
+    assert_eq!(session.sent(), ["b"]);
+    assert_eq!(session.skipped("removed while held"), 1);
+    assert_eq!(session.engine.ledger().state().intent(&id).copied(), ordered);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub enum Mismatch {
         is: Percent,
         max: Percent,
     },
+    /// The entry bounds the markup and the listing has none.
+    MarkupUnknown,
     /// The entry bounds the float and the listing has none.
     FloatUnknown,
     /// The float, or the upper end of its range, is above the bound.
@@ -79,13 +81,18 @@ pub(super) fn mismatch(
     entry: &WhitelistEntry,
     trade: &Trade<'_>,
     price: Amount,
-    markup: Percent,
 ) -> Option<Mismatch> {
     if price > entry.max_price {
         return Some(Mismatch::PriceAbove { is: price, max: entry.max_price });
     }
-    if markup > entry.max_markup {
-        return Some(Mismatch::MarkupAbove { is: markup, max: entry.max_markup });
+    if let Some(max) = entry.max_markup {
+        match trade.markup_percent {
+            Some(markup) if markup > max => {
+                return Some(Mismatch::MarkupAbove { is: markup, max });
+            }
+            Some(_) => {}
+            None => return Some(Mismatch::MarkupUnknown),
+        }
     }
     if trade.is_stattrak != entry.stattrak {
         return Some(Mismatch::StatTrak { is: trade.is_stattrak });
@@ -139,6 +146,7 @@ impl fmt::Display for Mismatch {
             Self::PriceAbove { is, max } => write!(f, "price {is} is above {max}"),
             Self::PriceBelow { is, min } => write!(f, "price {is} is below {min}"),
             Self::MarkupAbove { is, max } => write!(f, "markup {is}% is above {max}%"),
+            Self::MarkupUnknown => f.write_str("this market states no markup"),
             Self::FloatUnknown => f.write_str("float is unknown"),
             Self::FloatAbove { is, max } => write!(f, "float {is} is above {max}"),
             Self::FloatBelow { is, min } => write!(f, "float {is} is below {min}"),

@@ -69,15 +69,13 @@ impl Whitelist {
         if candidates.is_empty() {
             return Decision::NotListed;
         }
-        let (Some(price), Some(markup), true) =
-            (trade.total_value, trade.markup_percent, trade.defects.is_empty())
-        else {
+        let (Some(price), true) = (trade.total_value, trade.defects.is_empty()) else {
             return Decision::Unreadable(trade.defects);
         };
         let mut decision = Decision::NotListed;
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
-            match decision::mismatch(entry, trade, price, markup) {
+            match decision::mismatch(entry, trade, price) {
                 None => return Decision::Matched(index),
                 Some(mismatch) => decision = Decision::Mismatched { entry: index, mismatch },
             }

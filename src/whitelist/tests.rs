@@ -53,7 +53,7 @@ pub(crate) fn entry() -> WhitelistEntry {
         float_max: None,
         min_price: Amount::ZERO,
         max_price: Amount::from_cents(1_250),
-        max_markup: Percent::from_hundredths(200),
+        max_markup: Some(Percent::from_hundredths(200)),
         max_quantity: 1,
         max_total: None,
         max_age: None,
@@ -85,7 +85,7 @@ fn a_listing_that_meets_every_condition_matches() {
         float_max: float("0.2"),
         min_price: Amount::from_cents(1_015),
         max_price: Amount::from_cents(1_015),
-        max_markup: Percent::from_hundredths(150),
+        max_markup: Some(Percent::from_hundredths(150)),
         ..entry()
     };
     check(bounds, &trade("a", REDLINE), None);
@@ -98,7 +98,7 @@ fn each_mismatch_names_its_value_and_bound() {
     check(expensive, &redline, Some("price 10.15 is above 10.14"));
     let cheap = WhitelistEntry { min_price: Amount::from_cents(1_016), ..entry() };
     check(cheap, &redline, Some("price 10.15 is below 10.16"));
-    let markup = WhitelistEntry { max_markup: Percent::from_hundredths(149), ..entry() };
+    let markup = WhitelistEntry { max_markup: Some(Percent::from_hundredths(149)), ..entry() };
     check(markup, &redline, Some("markup 1.50% is above 1.49%"));
     let wear = WhitelistEntry { wears: WearSet::ANY.with(Wear::FactoryNew), ..entry() };
     check(wear, &redline, Some("wear Field-Tested is not among FN"));
@@ -106,6 +106,14 @@ fn each_mismatch_names_its_value_and_bound() {
     check(entry(), &trade("a", "Souvenir AK-47 | Redline (Field-Tested)"), Some("is a Souvenir"));
     let stattrak = WhitelistEntry { stattrak: true, ..entry() };
     check(stattrak, &redline, Some("is not StatTrak™"));
+}
+
+#[test]
+fn a_market_without_markup_matches_only_entries_without_a_bound_on_it() {
+    let listing = || Trade { markup_percent: None, base_value: None, ..trade("a", REDLINE) };
+    check(entry(), &listing(), Some("this market states no markup"));
+    check(WhitelistEntry { max_markup: None, ..entry() }, &listing(), None);
+    check(WhitelistEntry { max_markup: None, ..entry() }, &trade("a", REDLINE), None);
 }
 
 #[test]
@@ -180,14 +188,7 @@ fn linear_scan(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
             ItemPattern::Any => true,
             ItemPattern::Named(item) => *item == trade.item,
         };
-        about
-            && decision::mismatch(
-                entry,
-                trade,
-                trade.total_value.unwrap(),
-                trade.markup_percent.unwrap(),
-            )
-            .is_none()
+        about && decision::mismatch(entry, trade, trade.total_value.unwrap()).is_none()
     })
 }
 

@@ -25,7 +25,6 @@ use tokio_tungstenite::{
 use super::{
     error::{ConnectStep, FeedError},
     policy::ReconnectionLimits,
-    protocol::{FeedProtocol, SubscriptionState},
     session::{Session, WRITE_BYTES_MAX},
     socket::Socket,
     upgrade::{self, UpgradeRequest},
@@ -39,6 +38,7 @@ use crate::{
         dial,
         tls::{self, Tls},
     },
+    protocol::{FeedProtocol, SubscriptionState},
 };
 
 /// Maximum time that the connections of a busy-polling feed spin, in total, before other tasks run.

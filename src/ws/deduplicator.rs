@@ -39,19 +39,22 @@ impl Default for Deduplicator {
 }
 
 impl Deduplicator {
-    /// Records the arrival of a listing or of an update. Does not allocate.
+    /// Records the arrival of a listing or of an update. Does not allocate. With `reprices`, another
+    /// price under the same id is another listing.
     #[inline]
     pub(crate) fn record(
         &mut self,
         trade: &Trade<'_>,
+        reprices: bool,
         connection: usize,
         at: Instant,
     ) -> Duplicate {
         let kind = match trade.event {
-            TradeEvent::Listed | TradeEvent::BackFilled { .. } => None,
+            TradeEvent::Listed | TradeEvent::Repriced | TradeEvent::BackFilled { .. } => None,
             TradeEvent::Updated => Some(trade.status),
         };
-        match self.0.insert(&(trade.id, kind), FirstArrival { connection, at }) {
+        let price = trade.total_value.filter(|_price| reprices);
+        match self.0.insert(&(trade.id, kind, price), FirstArrival { connection, at }) {
             None => Duplicate::First,
             Some(first) if first.connection == connection => Duplicate::Repeated,
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
@@ -67,7 +70,7 @@ mod tests {
     fn record(seen: &mut Deduplicator, text: &str, connection: usize, at: Instant) -> Duplicate {
         let payload: NextPayload<'_> = json::read(text).unwrap();
         let trade = payload.into_trades().next().unwrap();
-        seen.record(&trade, connection, at)
+        seen.record(&trade, false, connection, at)
     }
 
     fn listed(id: usize) -> String {
@@ -95,6 +98,25 @@ mod tests {
         assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Duplicate::First);
         assert_eq!(record(&mut seen, &update("JOINED"), 0, now), Duplicate::Repeated);
         assert_eq!(record(&mut seen, &update("CANCELLED"), 0, now), Duplicate::First);
+    }
+
+    #[test]
+    fn another_price_is_another_listing_only_where_a_market_changes_prices() {
+        let listed = |price: u32| {
+            format!(r#"{{"data":{{"createTrade":{{"trade":{{"id":"t","totalValue":{price}}}}}}}}}"#)
+        };
+        for (reprices, second) in [(false, Duplicate::Repeated), (true, Duplicate::First)] {
+            let mut seen = Deduplicator::default();
+            let mut record = |price| {
+                let text = listed(price);
+                let payload: NextPayload<'_> = json::read(&text).unwrap();
+                let trade = payload.into_trades().next().unwrap();
+                seen.record(&trade, reprices, 0, Instant::now())
+            };
+            assert_eq!(record(12), Duplicate::First);
+            assert_eq!(record(11), second);
+            assert_eq!(record(11), Duplicate::Repeated);
+        }
     }
 
     #[test]

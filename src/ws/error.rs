@@ -12,8 +12,10 @@ use super::{
     policy::{self, RetryDecision},
 };
 use crate::{
+    markets::{Marketplace, PrepareError},
     net::{
         dial::DialError,
+        http_client::HttpError,
         http_head::{ResponseHead, WebPage},
         tls::TlsError,
     },
@@ -79,7 +81,11 @@ pub struct SettingNames {
 }
 
 impl SettingNames {
-    pub const MARKETPLACE: Self = Self { address: "CSGOROLL_WS_URL", has_cookie: true };
+    /// The feed of a marketplace.
+    pub const fn of<M: Marketplace>() -> Self {
+        Self { address: M::CAPABILITIES.environment.feed, has_cookie: true }
+    }
+
     /// A feed whose address the caller of the library has chosen.
     pub const CALLER: Self = Self { address: "the address", has_cookie: false };
 }
@@ -109,6 +115,15 @@ impl ProtocolViolation {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
+    /// The token of the connection could not be requested.
+    #[error("no token for the connection")]
+    Token(#[source] HttpError),
+    /// The server sent no token.
+    #[error("HTTP {} instead of a token for the connection", .0.status)]
+    TokenRejected(UpgradeRejection),
+    /// The marketplace could not prepare the connection.
+    #[error("the connection could not be prepared")]
+    Prepare(#[source] PrepareError),
     /// DNS or TCP failed.
     #[error("dial failed")]
     Dial(#[source] DialError),
@@ -239,7 +254,7 @@ impl FeedError {
 
     /// Returns what the user can do, or `None` if waiting is enough.
     pub fn advice(&self, setting_names: SettingNames) -> Option<String> {
-        let Self::UpgradeRejected(rejection) = self else {
+        let Some(rejection) = self.rejection() else {
             let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
             return is_other.then(|| format!("check {}", setting_names.address));
         };
@@ -269,15 +284,19 @@ impl FeedError {
     pub fn retry_decision(&self) -> RetryDecision {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
-            Self::UpgradeRejected(rejection) => {
+            Self::UpgradeRejected(rejection) | Self::TokenRejected(rejection) => {
                 let status = if rejection.is_challenge() { 403 } else { rejection.status };
                 policy::of_status(status, rejection.retry_after)
             }
-            Self::TlsSetUp(_)
+            Self::Prepare(PrepareError::Token { .. }) => RetryDecision::RetryLater,
+            Self::Token(HttpError::SetUp(_) | HttpError::Header(_))
+            | Self::Prepare(PrepareError::Setting { .. })
+            | Self::TlsSetUp(_)
             | Self::Handshake { .. }
             | Self::Subprotocol { .. }
             | Self::SessionRejected { .. } => RetryDecision::Suspend,
-            Self::Dial(_)
+            Self::Token(_)
+            | Self::Dial(_)
             | Self::Transport(_)
             | Self::Tls(_)
             | Self::Deadline { .. }
@@ -294,12 +313,24 @@ impl FeedError {
 
     /// Value of `Retry-After`.
     pub const fn retry_after(&self) -> Option<Duration> {
-        if let Self::UpgradeRejected(rejection) = self { rejection.retry_after } else { None }
+        match self.rejection() {
+            Some(rejection) => rejection.retry_after,
+            None => None,
+        }
+    }
+
+    /// Response that rejected the upgrade or the token request.
+    const fn rejection(&self) -> Option<&UpgradeRejection> {
+        if let Self::UpgradeRejected(rejection) | Self::TokenRejected(rejection) = self {
+            Some(rejection)
+        } else {
+            None
+        }
     }
 
     /// Returns `true` if the market blocks access until the user acts. Ordering must stop too.
     pub const fn is_blocked(&self) -> bool {
-        if let Self::UpgradeRejected(rejection) = self {
+        if let Some(rejection) = self.rejection() {
             return rejection.page.is_some() || matches!(rejection.status, 401 | 403 | 451);
         }
         false
@@ -445,14 +476,14 @@ mod tests {
         rejections.push(FeedError::Handshake { what: "x" });
         for error in rejections {
             let public = error.advice(spot).unwrap_or_default() + &error.to_string();
-            for other in ["CSGOROLL", "cookie", "browser"] {
+            for other in ["SNIPER", "cookie", "browser"] {
                 assert!(!public.contains(other), "{public}");
             }
         }
         let advice = |status, setting_names| rejected(status, false).advice(setting_names);
         assert_eq!(advice(404, spot).as_deref(), Some("check --binance-spot"));
-        let market = SettingNames::MARKETPLACE;
-        assert_eq!(advice(404, market).as_deref(), Some("check CSGOROLL_WS_URL"));
+        let market = SettingNames { address: "SNIPER_WS_URL", has_cookie: true };
+        assert_eq!(advice(404, market).as_deref(), Some("check SNIPER_WS_URL"));
         assert!(advice(401, market).is_some_and(|advice| advice.contains("cookie")));
         assert_eq!(advice(429, market), None);
     }

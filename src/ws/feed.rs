@@ -6,7 +6,8 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    sync::Arc,
+    fmt,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -20,64 +21,40 @@ use super::{
     gap_tracker::{GapTracker, Seconds},
     host_cooldown::Hosts,
     metrics::{ConnectionMetrics, FeedMetrics, add},
-    protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
     session::{Session, SessionHandler, SessionNotice, now},
+    token,
     upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
 };
 use crate::{
     clock,
-    config::{Config, Credential, Generation},
+    config::{Config, Credential},
     domain::latency::RxTimestamps,
-    domain::trade::{Trade, TradeEvent},
-    json::Cursor,
-    markets::csgoroll::{
-        feed::NextPayload,
-        operations::{self, GraphqlOperation, SubscriptionFilters},
-    },
-    net::http_message::Auth,
+    domain::trade::{Trade, TradeEvent, TradeNotice},
+    markets::{Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace},
+    protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
 };
 
 /// The subscription to the listings, always the first. The feed is useless without it.
 const LISTINGS: OperationId = OperationId(1);
 
-/// The private subscription, see [`operations::subscriptions`].
-const WALLET: OperationId = OperationId(3);
-
-/// Name of a subscription in log lines, by its position in [`operations::subscriptions`].
-const fn subscription_name(operation: OperationId) -> &'static str {
-    match operation {
-        LISTINGS => "listings",
-        WALLET => "balance updates",
-        _ => "listing updates",
-    }
-}
-
-/// Returns the message of the first GraphQL error, or the raw JSON if there is none.
-fn error_message(errors: &str) -> Cow<'_, str> {
-    let mut message = None;
-    let read = Cursor::new(errors).array(|cursor| {
-        cursor.object(|key, cursor| match key.decode().as_ref() {
-            "message" if message.is_none() => {
-                cursor.string().map(|text| message = Some(text.decode()))
-            }
-            _ => cursor.skip().map(drop),
-        })
-    });
-    read.ok().and(message).unwrap_or(Cow::Borrowed(errors))
-}
+/// Minimum time between two token requests of a feed.
+const TOKEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Connection index of listings that a back-fill found.
 const BACKFILL: usize = usize::MAX;
 
-pub(super) type FeedSession<S> = Session<S, GraphqlTransportWs>;
+pub(super) type FeedSession<M, S> = Session<S, <M as Marketplace>::Protocol>;
 
 /// Feed of one market: its configuration, and the state that its connections share and that the rest
 /// of the program reads. Clones share that state.
 #[derive(Clone, Debug)]
-pub struct Feed {
+pub struct Feed<M> {
+    pub market: M,
     pub config: Config,
+    /// Receiver of the events that are not listings.
+    pub notices: Notices,
     pub metrics: Arc<FeedMetrics>,
     /// Channel for back-filling gaps; `None` disables back-filling.
     pub backfill: Option<Arc<Backfill>>,
@@ -85,9 +62,11 @@ pub struct Feed {
     pub hosts: Hosts,
 }
 
-impl Feed {
-    pub fn new(config: Config) -> Self {
-        Self { config, metrics: Arc::default(), backfill: None, hosts: Hosts::default() }
+impl<M: Marketplace> Feed<M> {
+    pub fn new(market: M, config: Config) -> Self {
+        let (metrics, hosts) = (Arc::default(), Hosts::default());
+        let notices = Notices::default();
+        Self { market, config, notices, metrics, backfill: None, hosts }
     }
 
     /// Enables back-filling of gaps. Returns the handle of the task that reads the missed listings.
@@ -98,29 +77,61 @@ impl Feed {
     }
 }
 
+/// Receiver of the events of a feed that are not listings. Clones share it.
+#[derive(Clone, Default)]
+pub struct Notices(Arc<OnceLock<NoticeFn>>);
+
+type NoticeFn = Box<dyn Fn(TradeNotice) + Send + Sync>;
+
+impl Notices {
+    /// Sets the closure that the feed calls for each event, in its own task; it must not block.
+    /// Returns `false` if there is one already.
+    pub fn set(&self, on_notice: impl Fn(TradeNotice) + Send + Sync + 'static) -> bool {
+        self.0.set(Box::new(on_notice)).is_ok()
+    }
+
+    fn deliver(&self, notice: TradeNotice) {
+        if let Some(on_notice) = self.0.get() {
+            on_notice(notice);
+        }
+    }
+}
+
+impl fmt::Debug for Notices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notices").field("is_set", &self.0.get().is_some()).finish()
+    }
+}
+
 /// State shared by the connections of one feed.
-pub(super) struct FeedState<'c, F> {
-    pub(super) feed: &'c Feed,
+pub(super) struct FeedState<'c, M, F> {
+    pub(super) feed: &'c Feed<M>,
     pub(super) gap_tracker: GapTracker,
+    subscriptions: Vec<MarketSubscription>,
     on_trade: RefCell<F>,
     seen: RefCell<Deduplicator>,
     sessions: Cell<u64>,
     sockets: Cell<u32>,
+    /// Time before which no token may be requested.
+    next_token_at: Cell<Option<Instant>>,
 }
 
-impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
-    pub(super) fn new(feed: &'c Feed, on_trade: F) -> Self {
-        let Feed { config, metrics, backfill, .. } = feed;
+impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
+    pub(super) fn new(feed: &'c Feed<M>, on_trade: F) -> Self {
+        let Feed { market, config, metrics, backfill, .. } = feed;
         let stable_after = config.reconnection.limits().stable_after;
         let gap_tracker = GapTracker::new(Arc::clone(metrics), String::new(), stable_after)
             .with_backfill(backfill.clone(), config.feed.sweep_at_start);
+        let wanted = config.feed.server_filters.then_some(&*config.whitelist);
         Self {
             feed,
             gap_tracker,
+            subscriptions: market.subscriptions(wanted),
             on_trade: RefCell::new(on_trade),
             seen: RefCell::default(),
             sessions: Cell::new(0),
             sockets: Cell::new(0),
+            next_token_at: Cell::new(None),
         }
     }
 
@@ -136,30 +147,38 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
         &self,
         dial: &D,
         credential: Option<&Credential>,
-    ) -> Result<FeedSession<D::Stream>, FeedError> {
-        let Config { endpoints, reconnection, .. } = &self.feed.config;
-        let limits = reconnection.limits();
+    ) -> Result<FeedSession<M, D::Stream>, FeedError> {
+        let Feed { market, config, .. } = self.feed;
+        let limits = config.reconnection.limits();
         let sessions = self.sessions.get();
         self.sessions.set(sessions.saturating_add(1));
-        let mut subscriptions =
-            SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay)
-                .with_sessions_before(sessions);
-        for operation in subscribed_operations(&self.feed.config) {
-            let is_optional = !operation.is_essential;
-            subscriptions
-                .subscribe(Subscription { topic: operation.to_json(), is_optional }, now());
-        }
-        let authority = endpoints.ws.authority();
-        let request = UpgradeRequest {
-            authority: &authority,
-            path: endpoints.ws.path(),
-            origin: Some(&endpoints.origin),
-            user_agent: Some(&endpoints.user_agent),
-            auth: Auth::Cookie,
-            credential,
-            subprotocol: subscriptions.subprotocol(),
+        let token = match market.token_request(credential) {
+            Some(request) => {
+                self.acquire_token_permit().await;
+                Some(token::fetch(config, &request).await?)
+            }
+            None => None,
         };
+        let plan = market.dial(credential, token.as_ref()).map_err(FeedError::Prepare)?;
+        let DialPlan { upgrade, protocol } = plan;
+        let mut subscriptions =
+            SubscriptionState::new(protocol, limits.initial_delay, limits.max_delay)
+                .with_sessions_before(sessions);
+        for MarketSubscription { subscription, .. } in &self.subscriptions {
+            subscriptions.subscribe(subscription.clone(), now());
+        }
+        let authority = config.endpoints.ws.authority();
+        let subprotocol = subscriptions.subprotocol();
+        let request = UpgradeRequest { authority: &authority, request: &upgrade, subprotocol };
         open(dial, &request, subscriptions, limits).await
+    }
+
+    /// Waits until a token may be requested.
+    async fn acquire_token_permit(&self) {
+        let now = now();
+        let at = self.next_token_at.get().map_or(now, |at| at.max(now));
+        self.next_token_at.set(at.checked_add(TOKEN_INTERVAL_MIN));
+        tokio::time::sleep_until(at.into()).await;
     }
 
     /// Delivers the listings that a back-fill finds, until the sender is dropped.
@@ -168,7 +187,12 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
             match found {
                 BackfillMessage::Listing(mut trade) => {
                     let at = now();
-                    let duplicate = self.seen.borrow_mut().record(&trade, BACKFILL, at);
+                    let duplicate = self.seen.borrow_mut().record(
+                        &trade,
+                        M::CAPABILITIES.reprices,
+                        BACKFILL,
+                        at,
+                    );
                     if duplicate == Duplicate::First {
                         trade.arrival = Some(RxTimestamps::at(at));
                         self.gap_tracker.on_backfilled();
@@ -187,10 +211,13 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
         connection: usize,
         healthy_on_listing: bool,
         mark_healthy: P,
-    ) -> ListingHandler<'_, F, P> {
-        let Self { feed, gap_tracker, on_trade, seen, .. } = self;
-        let Feed { config, metrics, .. } = feed;
+    ) -> ListingHandler<'_, M, F, P> {
+        let Self { feed, gap_tracker, subscriptions, on_trade, seen, .. } = self;
+        let Feed { market, config, notices, metrics, .. } = feed;
         ListingHandler {
+            notices,
+            market,
+            subscriptions,
             metrics,
             gap_tracker,
             connection,
@@ -208,20 +235,11 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
     }
 }
 
-/// The subscriptions of the feed, the listings first.
-fn subscribed_operations(config: &Config) -> Vec<GraphqlOperation> {
-    let Config { feed, whitelist, .. } = config;
-    let mut operations = operations::subscriptions(feed.generation);
-    let filters = SubscriptionFilters::of(whitelist)
-        .filter(|_bounds| feed.server_filters && feed.generation == Generation::B);
-    if let (Some(listings), Some(filters)) = (operations.first_mut(), filters) {
-        *listings = operations::filtered_listings(filters);
-    }
-    operations
-}
-
 /// Handles the events of one session with the market.
-pub(super) struct ListingHandler<'h, F, P> {
+pub(super) struct ListingHandler<'h, M, F, P> {
+    notices: &'h Notices,
+    market: &'h M,
+    subscriptions: &'h [MarketSubscription],
     metrics: &'h FeedMetrics,
     gap_tracker: &'h GapTracker,
     connection: usize,
@@ -240,7 +258,7 @@ pub(super) struct ListingHandler<'h, F, P> {
     is_superseded: bool,
 }
 
-impl<F, P: FnMut()> ListingHandler<'_, F, P> {
+impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P> {
     /// Number of listings that this session delivered, duplicates included.
     pub(super) const fn listings(&self) -> u64 {
         self.listings
@@ -285,18 +303,55 @@ impl<F, P: FnMut()> ListingHandler<'_, F, P> {
         }
     }
 
-    /// Logs the end of a subscription. Without a credential the market rejects the private one; this
+    /// Logs the end of a subscription. Without a credential the market rejects the private ones; this
     /// is logged at `debug`, because the missing credential is reported at start.
     fn log_ended(&self, operation: OperationId, cause: &str, retry_in: Option<Duration>) {
-        let (name, cause) = (subscription_name(operation), Escaped(cause));
+        // Operations are numbered from 1 in the order of the subscriptions.
+        let at = operation.0.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        let subscription = at.and_then(|at| self.subscriptions.get(at));
+        let name = subscription.map_or("unknown", |subscription| subscription.name);
+        let is_private = subscription.is_some_and(|subscription| subscription.is_private);
+        let cause = Escaped(cause);
         let outcome = match retry_in {
             Some(wait) => format!("retrying in {}", Seconds(wait)),
             None => "not retried on this connection".to_owned(),
         };
-        if operation == WALLET && !self.has_credential {
+        if is_private && !self.has_credential {
             debug!("Subscription ended: {name} ({cause}); {outcome}");
         } else {
             warn!("Subscription ended: {name} ({cause}); {outcome}");
+        }
+    }
+
+    #[inline]
+    fn on_trade(&mut self, mut trade: Trade<'_>, arrival: RxTimestamps) {
+        let is_listing = matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced);
+        self.listings = self.listings.saturating_add(u64::from(is_listing));
+        if self.is_first(&trade, arrival.framed) {
+            add(&self.metrics.listings, 1);
+            trade.arrival = Some(arrival);
+            (self.on_trade.borrow_mut())(trade);
+        }
+    }
+
+    /// Handles an event other than a listing.
+    fn on_other_event(&self, event: MarketEvent<'_>) {
+        match event {
+            MarketEvent::Trade(_) => {}
+            MarketEvent::Notice(notice) => self.notices.deliver(notice),
+            MarketEvent::Balance(balance) => self.metrics.push_balance(balance),
+            MarketEvent::Unreadable(count) => {
+                add(&self.metrics.unreadable, u64::from(count));
+                debug!(count, "Listings without a usable id dropped");
+            }
+            MarketEvent::Unknown => {
+                add(&self.metrics.unknown, 1);
+                debug!("Event of an unknown type dropped");
+            }
+            MarketEvent::ServerError(message) => {
+                add(&self.metrics.graphql_errors, 1);
+                warn!("Error reported by the feed: {}", Escaped(&message));
+            }
         }
     }
 
@@ -304,7 +359,8 @@ impl<F, P: FnMut()> ListingHandler<'_, F, P> {
     /// connection.
     #[inline]
     fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
-        let duplicate = self.seen.borrow_mut().record(trade, self.connection, at);
+        let duplicate =
+            self.seen.borrow_mut().record(trade, M::CAPABILITIES.reprices, self.connection, at);
         match (duplicate, self.connection_metrics) {
             (Duplicate::First, connection_metrics) => {
                 if let Some(connection_metrics) = connection_metrics {
@@ -327,56 +383,48 @@ impl<F, P: FnMut()> ListingHandler<'_, F, P> {
     }
 }
 
-impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P> {
-    type Payload<'a> = NextPayload<'a>;
+impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol>
+    for ListingHandler<'_, M, F, P>
+{
+    type Payload<'a> = Decoded<M::Events<'a>>;
 
     #[inline]
-    fn on_message(&mut self, text: &str) {
+    fn decode<'a>(
+        &self,
+        input: &mut <M::Protocol as FeedProtocol>::Input<'a>,
+    ) -> Result<Self::Payload<'a>, <M::Protocol as FeedProtocol>::DecodeError> {
+        self.market.decode(input)
+    }
+
+    #[inline]
+    fn on_message(&mut self, message: FeedMessage<'_>) {
         add(&self.metrics.frames, 1);
-        add(&self.metrics.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+        add(&self.metrics.bytes, u64::try_from(message.len()).unwrap_or(u64::MAX));
     }
 
     #[inline]
     fn on_data(
         &mut self,
         operation: Option<OperationId>,
-        payload: NextPayload<'_>,
+        payload: Decoded<M::Events<'_>>,
         arrival: RxTimestamps,
     ) -> bool {
-        let (unreadable, wallet) = (payload.unreadable(), payload.wallet());
-        let (is_known, errors) = (payload.is_known(), payload.errors());
+        let Decoded { events, is_data } = payload;
         let before = self.listings;
-        for mut trade in payload.into_trades() {
-            self.listings =
-                self.listings.saturating_add(u64::from(trade.event == TradeEvent::Listed));
-            if self.is_first(&trade, arrival.framed) {
-                add(&self.metrics.listings, 1);
-                trade.arrival = Some(arrival);
-                (self.on_trade.borrow_mut())(trade);
+        for event in events {
+            match event {
+                MarketEvent::Trade(trade) => self.on_trade(trade, arrival),
+                other => self.on_other_event(other),
             }
         }
         if self.listings != before {
             self.metrics.set_last_listing(clock::now());
         }
-        if unreadable != 0 {
-            add(&self.metrics.unreadable, u64::from(unreadable));
-            debug!(count = unreadable, "Listings without a usable id dropped");
-        }
-        if !is_known && errors.is_none() {
-            add(&self.metrics.unknown, 1);
-            debug!("Event of an unknown type dropped");
-        }
-        if let Some(balance) = wallet {
-            self.metrics.push_balance(balance);
-        }
-        if let Some(errors) = errors {
-            add(&self.metrics.graphql_errors, 1);
-            warn!("Error reported by the feed: {}", Escaped(&error_message(errors)));
-        }
         if self.listings != 0 && self.healthy_on_listing {
             self.mark_healthy();
         }
-        if operation == Some(LISTINGS) && is_known {
+        // Without operations, every event is one of the listings.
+        if is_data && operation.is_none_or(|operation| operation == LISTINGS) {
             self.gap_tracker.on_data();
             return true;
         }
@@ -384,34 +432,37 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
     }
 
     #[inline]
-    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
+    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
         if let Some(recorder) = self.metrics.recorder() {
-            recorder.on_message(self.number, text, at, is_data);
+            match message {
+                FeedMessage::Text(text) => recorder.on_message(self.number, text, at, is_data),
+                FeedMessage::Binary(_) => recorder.on_binary(),
+            }
         }
     }
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
-            SessionNotice::Malformed { text, error } => {
+            SessionNotice::Malformed { message, error } => {
                 add(&self.metrics.malformed, 1);
-                warn!("Malformed message dropped ({error}): {}", Escaped(text));
+                warn!("Malformed message dropped ({error}): {message}");
             }
-            SessionNotice::Binary(bytes) => {
+            SessionNotice::UnusedKind(message) => {
                 add(&self.metrics.malformed, 1);
-                if let Some(recorder) = self.metrics.recorder() {
+                if let (FeedMessage::Binary(_), Some(recorder)) = (message, self.metrics.recorder())
+                {
                     recorder.on_binary();
                 }
-                warn!("Binary message dropped: {bytes} bytes");
+                warn!("{} message dropped: {message}", message.kind());
             }
-            SessionNotice::Unknown(text) => {
+            SessionNotice::Unknown(message) => {
                 add(&self.metrics.unknown, 1);
-                debug!("Message of an unknown type dropped: {}", Escaped(text));
+                debug!("Message of an unknown type dropped: {message}");
             }
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
-                let cause = error.map_or(Cow::Borrowed("completed by the server"), |error| {
-                    error_message(error.0)
-                });
+                let cause = error
+                    .map_or(Cow::Borrowed("completed by the market"), M::Protocol::error_message);
                 self.log_ended(operation, &cause, retry_in);
                 if operation == LISTINGS {
                     let cause = Escaped(&cause);
@@ -444,7 +495,10 @@ impl<F: FnMut(Trade<'_>), P: FnMut()> SessionHandler for ListingHandler<'_, F, P
 /// # Cancel safety
 ///
 /// Cancel safe: `on_trade` is never interrupted. Dropping the future closes the socket.
-pub async fn connect_once(feed: &Feed, on_trade: impl FnMut(Trade<'_>)) -> Result<(), FeedError> {
+pub async fn connect_once<M: Marketplace>(
+    feed: &Feed<M>,
+    on_trade: impl FnMut(Trade<'_>),
+) -> Result<(), FeedError> {
     let dial = TcpDial::from_config(&feed.config)?;
     let feed_state = FeedState::new(feed, on_trade);
     let mut session = feed_state.open(&dial, feed.config.credential.as_ref()).await?;

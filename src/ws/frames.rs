@@ -28,8 +28,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WsMessage<'a> {
     Text(&'a str),
-    /// Length of a binary message in bytes.
-    Binary(usize),
+    Binary(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
     /// Close with a code and a reason, if there are any.
@@ -226,7 +225,7 @@ impl FrameDecoder {
         };
         Ok(match opcode {
             Opcode::Text | Opcode::Continuation => WsMessage::Text(text(payload)?),
-            Opcode::Binary => WsMessage::Binary(payload.len()),
+            Opcode::Binary => WsMessage::Binary(payload),
             Opcode::Ping => WsMessage::Ping(payload),
             Opcode::Pong => WsMessage::Pong,
             Opcode::Close => WsMessage::Close(close(payload)?),
@@ -420,7 +419,7 @@ mod tests {
             WsMessage::Text(&long),
             WsMessage::Ping(b"are you there"),
             WsMessage::Pong,
-            WsMessage::Binary(300),
+            WsMessage::Binary(&[0xFF; 300]),
             WsMessage::Text(""),
             WsMessage::Close(Some((1_000, "bye"))),
         ];
@@ -523,7 +522,7 @@ mod tests {
             let message = match socket.read() {
                 Ok(tungstenite::Message::Text(text)) => format!("{:?}", WsMessage::Text(&text)),
                 Ok(tungstenite::Message::Binary(bytes)) => {
-                    format!("{:?}", WsMessage::Binary(bytes.len()))
+                    format!("{:?}", WsMessage::Binary(&bytes))
                 }
                 Ok(tungstenite::Message::Ping(bytes)) => format!("{:?}", WsMessage::Ping(&bytes)),
                 Ok(tungstenite::Message::Pong(_)) => format!("{:?}", WsMessage::Pong),

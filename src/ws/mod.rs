@@ -5,8 +5,8 @@
 //! thread and in the task of the caller. The closure needs neither `Send` nor `'static` and must
 //! not block.
 //!
-//! The decisions are pure state machines: [`policy`] for reconnecting, [`protocol`] for
-//! subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
+//! The decisions are pure state machines: [`policy`] for reconnecting,
+//! [`protocol`](crate::protocol) for subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
 
 mod backfill;
 pub mod connect;
@@ -21,7 +21,6 @@ mod message_recorder;
 mod metrics;
 pub mod policy;
 pub mod probe;
-pub mod protocol;
 mod reconnector;
 mod recording_loop;
 mod rotation;
@@ -29,6 +28,7 @@ mod session;
 mod socket;
 pub mod source;
 mod supervisor;
+mod token;
 mod upgrade;
 pub mod watchdog;
 
@@ -36,7 +36,7 @@ pub use self::{
     backfill::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     deduplicator::SEEN_MAX,
     error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
-    feed::{Feed, connect_once},
+    feed::{Feed, Notices, connect_once},
     frames::MESSAGE_BYTES_MAX,
     message_recorder::MessageRecorder,
     metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},

@@ -11,22 +11,22 @@ use tokio_rustls::TlsConnector;
 use super::{
     connect::{MaybeTlsStream, upgrade},
     error::{ConnectStep, FeedError},
-    protocol::{GraphqlTransportWs, OperationId, Subscription, SubscriptionState},
+    feed::{Feed, FeedSession},
     session::{Session, SessionHandler, SessionNotice, now},
+    token,
     upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
 };
 use crate::{
-    config::Config,
     domain::latency::RxTimestamps,
-    markets::csgoroll::{feed::NextPayload, operations},
+    markets::{Decoded, MarketEvent, MarketSubscription, Marketplace},
     net::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, Reach, race},
-        http_message::Auth,
         tls::{Tls, server_name},
     },
+    protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
 };
 
 /// A step of the probe.
@@ -71,13 +71,13 @@ pub struct StepError {
 /// # Cancel safety
 ///
 /// Cancel safe: the connection is closed.
-pub async fn probe(
-    config: &Config,
+pub async fn probe<M: Marketplace>(
+    feed: &Feed<M>,
     listing_wait: Duration,
     on_step: impl FnMut(ProbeStep, Duration, &str),
 ) -> Result<(), StepError> {
-    let limit = config.reconnection.limits().connect_timeout;
-    let mut prober = Prober { config, limit, on_step };
+    let limit = feed.config.reconnection.limits().connect_timeout;
+    let mut prober = Prober { feed, limit, on_step };
     let addresses = prober.resolve().await?;
     let tcp = prober.connect(addresses).await?;
     let stream = prober.encrypt(tcp).await?;
@@ -85,13 +85,13 @@ pub async fn probe(
     prober.first_listing(&mut session, listing_wait).await
 }
 
-struct Prober<'c, P> {
-    config: &'c Config,
+struct Prober<'c, M, P> {
+    feed: &'c Feed<M>,
     limit: Duration,
     on_step: P,
 }
 
-impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
+impl<M: Marketplace, P: FnMut(ProbeStep, Duration, &str)> Prober<'_, M, P> {
     /// Runs one step under a deadline.
     async fn step<T>(
         &mut self,
@@ -126,7 +126,7 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
     }
 
     async fn resolve(&mut self) -> Result<VecDeque<SocketAddr>, StepError> {
-        let endpoint = &self.config.endpoints.ws;
+        let endpoint = &self.feed.config.endpoints.ws;
         let work = async {
             let reach = Reach::for_tls(endpoint.is_tls());
             let found = dial::lookup(endpoint.host(), endpoint.port(), reach).await;
@@ -149,13 +149,13 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
     }
 
     async fn encrypt(&mut self, tcp: TcpStream) -> Result<MaybeTlsStream, StepError> {
-        let endpoints = &self.config.endpoints;
+        let endpoints = &self.feed.config.endpoints;
         let tcp = BusyPollStream::new(tcp, false);
         let work = async {
             if !endpoints.ws.is_tls() {
                 return Ok((MaybeTlsStream::Plain(tcp), "not needed: loopback".to_owned()));
             }
-            let tls = Tls::from_config(self.config).map_err(FeedError::TlsSetUp)?;
+            let tls = Tls::from_config(&self.feed.config).map_err(FeedError::TlsSetUp)?;
             let name = server_name(endpoints.ws.host()).map_err(FeedError::TlsSetUp)?;
             let stream = TlsConnector::from(tls.config()).connect(name, tcp).await;
             let stream = stream.map_err(FeedError::Tls)?;
@@ -167,28 +167,31 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
     async fn open(
         &mut self,
         stream: MaybeTlsStream,
-    ) -> Result<Session<MaybeTlsStream, GraphqlTransportWs>, StepError> {
-        let Config { endpoints, credential, reconnection, feed, .. } = self.config;
-        let limits = reconnection.limits();
-        let mut subscriptions =
-            SubscriptionState::new(GraphqlTransportWs, limits.initial_delay, limits.max_delay);
-        let essential = operations::subscriptions(feed.generation).into_iter();
-        for operation in essential.filter(|operation| operation.is_essential) {
-            subscriptions
-                .subscribe(Subscription { topic: operation.to_json(), is_optional: false }, now());
-        }
-        let authority = endpoints.ws.authority();
-        let request = UpgradeRequest {
-            authority: &authority,
-            path: endpoints.ws.path(),
-            origin: Some(&endpoints.origin),
-            user_agent: Some(&endpoints.user_agent),
-            auth: Auth::Cookie,
-            credential: credential.as_ref(),
-            subprotocol: subscriptions.subprotocol(),
+    ) -> Result<FeedSession<M, MaybeTlsStream>, StepError> {
+        let Feed { market, config, .. } = self.feed;
+        let limits = config.reconnection.limits();
+        let work = async {
+            let credential = config.credential.as_ref();
+            let token = match market.token_request(credential) {
+                Some(request) => Some(token::fetch(config, &request).await?),
+                None => None,
+            };
+            let plan = market.dial(credential, token.as_ref()).map_err(FeedError::Prepare)?;
+            let mut subscriptions =
+                SubscriptionState::new(plan.protocol, limits.initial_delay, limits.max_delay);
+            for MarketSubscription { subscription, .. } in market.subscriptions(None) {
+                if !subscription.is_optional {
+                    subscriptions.subscribe(subscription, now());
+                }
+            }
+            let authority = config.endpoints.ws.authority();
+            let subprotocol = subscriptions.subprotocol();
+            let request =
+                UpgradeRequest { authority: &authority, request: &plan.upgrade, subprotocol };
+            let socket = upgrade(stream, &request).await?;
+            Ok(((socket, subscriptions), "a WebSocket".to_owned()))
         };
-        let work = async { Ok((upgrade(stream, &request).await?, "a WebSocket".to_owned())) };
-        let socket = self.step(ProbeStep::Upgrade, self.limit, work).await?;
+        let (socket, subscriptions) = self.step(ProbeStep::Upgrade, self.limit, work).await?;
         let work = async {
             let mut session = Session::new(socket, subscriptions, limits);
             session.init().await?;
@@ -200,13 +203,18 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
 
     async fn first_listing(
         &mut self,
-        session: &mut Session<MaybeTlsStream, GraphqlTransportWs>,
+        session: &mut FeedSession<M, MaybeTlsStream>,
         wait: Duration,
     ) -> Result<(), StepError> {
         let mut arrival_stats = ArrivalStats::default();
         let work = async {
             let notify = Notify::new();
-            let mut first = FirstListing { listings: 0, rejection: None, notify: &notify };
+            let mut first = FirstListing {
+                market: &self.feed.market,
+                listings: 0,
+                rejection: None,
+                notify: &notify,
+            };
             let ended = tokio::select! {
                 ended = session.run(&mut first, &mut arrival_stats) => ended,
                 () = notify.notified() => FeedError::Cut,
@@ -225,24 +233,34 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
 }
 
 /// Waits for the first listing.
-struct FirstListing<'h> {
+struct FirstListing<'h, M> {
+    market: &'h M,
     listings: usize,
     rejection: Option<String>,
     notify: &'h Notify,
 }
 
-impl SessionHandler for FirstListing<'_> {
-    type Payload<'a> = NextPayload<'a>;
+impl<M: Marketplace> SessionHandler<M::Protocol> for FirstListing<'_, M> {
+    type Payload<'a> = Decoded<M::Events<'a>>;
 
-    fn on_message(&mut self, _text: &str) {}
+    fn decode<'a>(
+        &self,
+        input: &mut <M::Protocol as FeedProtocol>::Input<'a>,
+    ) -> Result<Self::Payload<'a>, <M::Protocol as FeedProtocol>::DecodeError> {
+        self.market.decode(input)
+    }
+
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
     fn on_data(
         &mut self,
         _of: Option<OperationId>,
-        payload: NextPayload<'_>,
+        payload: Decoded<M::Events<'_>>,
         _arrival: RxTimestamps,
     ) -> bool {
-        self.listings = self.listings.saturating_add(payload.len());
+        let events = payload.events.into_iter();
+        let listings = events.filter(|event| matches!(event, MarketEvent::Trade(_))).count();
+        self.listings = self.listings.saturating_add(listings);
         if self.listings != 0 {
             self.notify.notify_one();
         }
@@ -251,7 +269,7 @@ impl SessionHandler for FirstListing<'_> {
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         if let SessionNotice::Ended { error: Some(error), .. } = notice {
-            self.rejection = Some(crate::text::Escaped(error.0).to_string());
+            self.rejection = Some(crate::text::Escaped(error).to_string());
             self.notify.notify_one();
         }
     }

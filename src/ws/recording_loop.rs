@@ -15,18 +15,17 @@ use super::{
     host_cooldown::Hosts,
     message_recorder::MessageRecorder,
     policy::ReconnectPolicy,
-    protocol::{FeedProtocol, OperationId, Subscription, SubscriptionState},
     reconnector::{ConnectionLifetime, Reconnector, fresh_credential},
     session::{Session, SessionHandler, SessionNotice, now},
     supervisor::RetriesExhausted,
-    upgrade::UpgradeRequest,
+    upgrade::{self, UpgradeRequest},
     watchdog::ArrivalStats,
 };
 use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
     domain::latency::RxTimestamps,
-    json::RawValue,
-    net::{http_message::Auth, tls::Tls},
+    net::tls::Tls,
+    protocol::{FeedMessage, FeedProtocol, OperationId, Subscription, SubscriptionState},
     text::Escaped,
 };
 
@@ -159,13 +158,15 @@ impl<L: FeedProtocol + Clone> RecordingLoop<'_, L> {
             subscriptions.subscribe(topic.clone(), now());
         }
         let authority = feed.endpoint.authority();
+        let request = upgrade::request(
+            feed.endpoint.path(),
+            feed.origin.as_deref(),
+            feed.user_agent.as_deref(),
+            self.credential.as_ref(),
+        );
         let request = UpgradeRequest {
             authority: &authority,
-            path: feed.endpoint.path(),
-            origin: feed.origin.as_deref(),
-            user_agent: feed.user_agent.as_deref(),
-            auth: Auth::Cookie,
-            credential: self.credential.as_ref(),
+            request: &request,
             subprotocol: subscriptions.subprotocol(),
         };
         open(dial, &request, subscriptions, limits).await
@@ -199,17 +200,16 @@ impl<L, P: FnMut()> RecordingHandler<'_, L, P> {
     }
 }
 
-impl<L, P: FnMut()> SessionHandler for RecordingHandler<'_, L, P> {
-    type Payload<'a> = RawValue<'a>;
+impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for RecordingHandler<'_, L, P> {
+    type Payload<'a> = ();
 
-    fn on_message(&mut self, _text: &str) {}
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
+        L::skip(input)
+    }
 
-    fn on_data(
-        &mut self,
-        of: Option<OperationId>,
-        _payload: RawValue<'_>,
-        _arrival: RxTimestamps,
-    ) -> bool {
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
+
+    fn on_data(&mut self, of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
         self.messages = self.messages.saturating_add(1);
         if self.healthy_on_message {
             self.mark_healthy();
@@ -217,23 +217,32 @@ impl<L, P: FnMut()> SessionHandler for RecordingHandler<'_, L, P> {
         of.is_none_or(|operation| self.is_essential(operation))
     }
 
-    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
-        self.recorder.on_message(self.connection, text, at, is_data);
+    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
+        match message {
+            FeedMessage::Text(text) => {
+                self.recorder.on_message(self.connection, text, at, is_data);
+            }
+            FeedMessage::Binary(_) => self.recorder.on_binary(),
+        }
     }
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         let tag = &self.feed.tag;
         match notice {
-            SessionNotice::Malformed { text, error } => {
+            SessionNotice::Malformed { message, error } => {
                 *self.unreadable = self.unreadable.saturating_add(1);
                 if *self.unreadable <= UNREADABLE_SHOWN_MAX {
-                    warn!("Malformed message ({error}){tag}: {}", Escaped(text));
+                    warn!("Malformed message ({error}){tag}: {message}");
                 }
             }
-            SessionNotice::Binary(_bytes) => self.recorder.on_binary(),
-            SessionNotice::Unknown(_text) => {}
+            SessionNotice::UnusedKind(message) => {
+                if let FeedMessage::Binary(_) = message {
+                    self.recorder.on_binary();
+                }
+            }
+            SessionNotice::Unknown(_message) => {}
             SessionNotice::Ended { operation, error, retry_in } => {
-                let cause = Escaped(error.map_or("completed by the server", |error| error.0));
+                let cause = Escaped(error.unwrap_or("completed by the server"));
                 match retry_in {
                     Some(wait) => {
                         let wait = Seconds(wait);

@@ -19,7 +19,7 @@ use super::{
     supervisor::Supervisor,
     watchdog::ArrivalStats,
 };
-use crate::domain::trade::Trade;
+use crate::{domain::trade::Trade, markets::Marketplace};
 
 /// Time during which the old and the new connection both deliver.
 const OVERLAP: Duration = Duration::from_secs(5);
@@ -27,16 +27,16 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// Minimum wait after a failed rotation.
 const ROTATION_RETRY: Duration = Duration::from_secs(15);
 
-enum RotationOutcome<D: Dial> {
+enum RotationOutcome<M: Marketplace, D: Dial> {
     /// The connection has ended.
     Ended(FeedError),
     /// The new connection is up.
-    Successor(Box<FeedSession<D::Stream>>),
+    Successor(Box<FeedSession<M, D::Stream>>),
     /// The new connection could not be made.
     NoSuccessor(FeedError),
 }
 
-impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
+impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     /// Connects and runs the session, including its replacements, until the end.
     pub(super) async fn run_with_rotation(
         &self,
@@ -106,7 +106,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
     }
 
     /// Makes the new connection at the given time.
-    async fn connect_successor(&self, at: Instant) -> RotationOutcome<D> {
+    async fn connect_successor(&self, at: Instant) -> RotationOutcome<M, D> {
         tokio::time::sleep_until(at.into()).await;
         while let Permit::Wait(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
@@ -140,7 +140,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         wait_min.max(ROTATION_RETRY)
     }
 
-    async fn open(&self) -> Result<FeedSession<D::Stream>, FeedError> {
+    async fn open(&self) -> Result<FeedSession<M, D::Stream>, FeedError> {
         let credential = self.credential.borrow().clone();
         self.feed_state.open(&self.dial, credential.as_ref()).await
     }

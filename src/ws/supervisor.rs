@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::{CONNECTIONS_MAX, Config, Credential},
     domain::trade::Trade,
+    markets::Marketplace,
 };
 
 /// Reports that `max_retries` is used up. Without `max_retries` it never occurs.
@@ -39,7 +40,10 @@ pub struct RetriesExhausted {
 /// # Cancel safety
 ///
 /// Cancel safe: `on_trade` is never interrupted. Dropping the future closes the sockets.
-pub async fn run_with_reconnect(feed: &Feed, on_trade: impl FnMut(Trade<'_>)) -> RetriesExhausted {
+pub async fn run_with_reconnect<M: Marketplace>(
+    feed: &Feed<M>,
+    on_trade: impl FnMut(Trade<'_>),
+) -> RetriesExhausted {
     match TcpDial::from_config(&feed.config) {
         Ok(dial) => run_with_dial(feed, dial, on_trade).await,
         Err(error) => RetriesExhausted { attempts: 0, last: Some(error) },
@@ -51,8 +55,8 @@ pub async fn run_with_reconnect(feed: &Feed, on_trade: impl FnMut(Trade<'_>)) ->
 /// # Cancel safety
 ///
 /// Cancel safe, like [`run_with_reconnect`].
-pub async fn run_with_dial<D: Dial>(
-    feed: &Feed,
+pub async fn run_with_dial<M: Marketplace, D: Dial>(
+    feed: &Feed<M>,
     dial: D,
     on_trade: impl FnMut(Trade<'_>),
 ) -> RetriesExhausted {
@@ -77,14 +81,14 @@ pub async fn run_with_dial<D: Dial>(
 }
 
 /// Owns the connections of one feed.
-pub(super) struct Supervisor<'c, D, F> {
-    pub(super) feed_state: FeedState<'c, F>,
+pub(super) struct Supervisor<'c, M, D, F> {
+    pub(super) feed_state: FeedState<'c, M, F>,
     pub(super) dial: D,
     pub(super) host: Arc<Host>,
     pub(super) credential: RefCell<Option<Credential>>,
 }
 
-impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
+impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     /// Runs all connections; returns when each of them has given up.
     async fn run_all(&self) -> RetriesExhausted {
         let connections = self.feed_state.feed.config.feed.connections.clamp(1, CONNECTIONS_MAX);
@@ -110,7 +114,7 @@ impl<D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, D, F> {
         };
         let (host, metrics) = (Arc::clone(&self.host), Arc::clone(metrics));
         let mut reconnector = Reconnector::new(*reconnection, host, metrics, "trades", tag)
-            .with_setting_names(SettingNames::MARKETPLACE);
+            .with_setting_names(SettingNames::of::<M>());
         let mut arrival_stats = ArrivalStats::default();
         loop {
             reconnector.acquire_permit().await;

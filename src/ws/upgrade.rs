@@ -23,43 +23,54 @@ pub(super) const HEADERS_MAX: usize = 100;
 /// Maximum number of interim responses (100, 102, 103) before the final one.
 pub(super) const INTERIM_RESPONSES_MAX: u32 = 8;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct UpgradeRequest<'a> {
     /// The `Host` header.
     pub(super) authority: &'a str,
-    /// Path of the request, with its query.
-    pub(super) path: &'a str,
-    pub(super) origin: Option<&'a str>,
-    pub(super) user_agent: Option<&'a str>,
-    pub(super) auth: Auth,
-    pub(super) credential: Option<&'a Credential>,
+    /// Path and headers of the feed.
+    pub(super) request: &'a HttpRequest,
     pub(super) subprotocol: Option<&'static str>,
 }
 
 impl UpgradeRequest<'_> {
     /// Returns the request. Contains the credential: never logged, dropped after the write.
-    pub(super) fn to_bytes(&self, key: &str) -> Vec<u8> {
-        let mut request = HttpRequest::get(self.path);
+    pub(super) fn to_bytes(self, key: &str) -> Vec<u8> {
+        let mut request = HttpRequest::get(self.request.path_and_query.as_str());
         request.headers = [
             ("Connection", Some("Upgrade")),
             ("Upgrade", Some("websocket")),
             ("Sec-WebSocket-Version", Some("13")),
             ("Sec-WebSocket-Key", Some(key)),
             ("Sec-WebSocket-Protocol", self.subprotocol),
-            ("Origin", self.origin),
-            ("User-Agent", self.user_agent),
         ]
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value.to_owned())))
         .collect();
-        if let Some(credential) = self.credential {
-            request = self.auth.apply(credential, request);
-        }
+        request.headers.extend(self.request.headers.iter().cloned());
         // A value that could inject a header is skipped; the configuration rejects it earlier.
         request.headers.retain(|(_name, value)| !value.bytes().any(|byte| byte.is_ascii_control()));
         let mut bytes = request.head_bytes(self.authority).unwrap_or_default();
         bytes.extend_from_slice(b"\r\n");
         bytes
+    }
+}
+
+/// Returns the request for a path of a feed that is no market's.
+pub(super) fn request(
+    path: &str,
+    origin: Option<&str>,
+    user_agent: Option<&str>,
+    credential: Option<&Credential>,
+) -> HttpRequest {
+    let mut request = HttpRequest::get(path);
+    for (name, value) in [("Origin", origin), ("User-Agent", user_agent)] {
+        if let Some(value) = value {
+            request = request.with_header(name, value);
+        }
+    }
+    match credential {
+        Some(credential) => Auth::Cookie.apply(credential, request),
+        None => request,
     }
 }
 
@@ -203,15 +214,10 @@ mod tests {
     #[test]
     fn the_request_contains_the_configured_headers_without_injection() {
         let credential = Credential::from_session("s%3Aabc").unwrap();
-        let request = UpgradeRequest {
-            authority: "example.com",
-            path: "/ws",
-            origin: Some("https://www.example.com"),
-            user_agent: Some("evil\r\nX: y"),
-            auth: Auth::Cookie,
-            credential: Some(&credential),
-            subprotocol: PROTOCOL,
-        };
+        let (origin, user_agent) = (Some("https://www.example.com"), Some("evil\r\nX: y"));
+        let feed = request("/ws", origin, user_agent, Some(&credential));
+        let request =
+            UpgradeRequest { authority: "example.com", request: &feed, subprotocol: PROTOCOL };
         let text = String::from_utf8(request.to_bytes(KEY)).unwrap();
         assert!(text.starts_with("GET /ws HTTP/1.1\r\nHost: example.com\r\n"));
         assert!(text.contains("\r\nOrigin: https://www.example.com\r\n"));

@@ -1,7 +1,7 @@
 //! Liveness of a connection, as a state machine without a clock.
 //!
 //! Two timers. The *transport* timer is reset by every frame: after `ping_interval` without one a
-//! ping is sent, and after another `pong_timeout` the socket is dead. The *data* timer is reset by
+//! ping is sent, and after another `pong_timeout` the socket is dead; a server may set both times. The *data* timer is reset by
 //! subscription data only, so it detects a server that answers pings and delivers nothing. Its
 //! timeout follows the [`ArrivalStats`] of the feed.
 //!
@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::policy::ReconnectionLimits;
-use crate::{clock::SuspendDetector, domain::time::UnixMs};
+use crate::{clock::SuspendDetector, domain::time::UnixMs, protocol::Heartbeat};
 
 /// Intervals per window. The longest interval of the last two windows sets the data timeout.
 const WINDOW: u32 = 64;
@@ -23,6 +23,9 @@ const INTERVALS_MIN: u32 = 16;
 const TIMEOUT_FACTOR: u32 = 4;
 /// Maximum time between two new subscriptions of a quiet feed.
 const QUIET_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+/// Bounds of the times that a server may set for its heartbeat.
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(120);
 
 /// Statistics of the intervals between data of a feed. Kept across connections.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +116,16 @@ impl Watchdog {
             quiet_timeout: limits.idle_timeout,
             suspend: SuspendDetector::new(now, steady),
         }
+    }
+
+    /// Uses the times that the server has set, within bounds, instead of the configured ones.
+    #[must_use]
+    pub fn with_heartbeat(mut self, heartbeat: Option<Heartbeat>) -> Self {
+        if let Some(Heartbeat { interval, timeout }) = heartbeat {
+            self.ping_interval = interval.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+            self.pong_timeout = timeout.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        }
+        self
     }
 
     /// Handles a frame of any kind.
@@ -276,6 +289,28 @@ mod tests {
         assert_eq!(fixture.check(), WatchdogAction::Nothing);
         fixture.now += 4 * SECOND;
         assert_eq!(fixture.check(), WatchdogAction::Abort(9 * SECOND));
+    }
+
+    #[test]
+    fn the_times_of_the_server_replace_the_configured_ones_within_bounds() {
+        let with_heartbeat = |interval, timeout| {
+            let mut fixture = Fixture::new();
+            let heartbeat = Heartbeat { interval, timeout };
+            fixture.watchdog = fixture.watchdog.with_heartbeat(Some(heartbeat));
+            fixture
+        };
+        let mut fixture = with_heartbeat(25 * SECOND, 10 * SECOND);
+        fixture.now += 24 * SECOND;
+        assert_eq!(fixture.check(), WatchdogAction::Nothing);
+        fixture.now += SECOND;
+        assert_eq!(fixture.check(), WatchdogAction::Ping);
+        fixture.now += 10 * SECOND;
+        assert_eq!(fixture.check(), WatchdogAction::Abort(35 * SECOND));
+        let mut endless = with_heartbeat(Duration::MAX, Duration::MAX);
+        endless.now += HEARTBEAT_MAX;
+        assert_eq!(endless.check(), WatchdogAction::Ping);
+        let mut instant = with_heartbeat(Duration::ZERO, Duration::ZERO);
+        assert_eq!(instant.check(), WatchdogAction::Nothing);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use sniper::{
     markets::{MarketApi as _, csgoroll::Csgoroll},
     net::tls::Tls,
     sniper::{Engine, Executor, Now},
-    ws::{self, Feed, policy::ReconnectPolicy},
+    ws::{self, policy::ReconnectPolicy},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -40,6 +40,7 @@ use tokio::{
     time::timeout,
 };
 
+use crate::feed::feed_of;
 use crate::{
     buyer::market::{Market, Reaction, Request, WAIT_MAX, answer},
     feed::{
@@ -391,7 +392,7 @@ async fn run_feed(
         ..Config::new(endpoints, "unused")
     };
     config.feed.sweep_at_start = sweep_at_start;
-    let mut feed = Feed::new(config);
+    let mut feed = feed_of(config);
     let filler = feed.fill_gaps();
     let reader = anonymous_reader(market);
     let delivered = std::cell::RefCell::new(Vec::new());

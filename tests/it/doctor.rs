@@ -15,6 +15,8 @@ use sniper::{
 };
 use tempfile::TempDir;
 
+use crate::feed::feed_of;
+
 const WAIT: Duration = Duration::from_secs(10);
 
 fn market() -> SimServer {
@@ -41,9 +43,10 @@ fn failed_steps(report: &DoctorReport) -> Vec<(&'static str, bool)> {
 async fn a_healthy_market_passes_every_step_without_an_order() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let mut shown = Vec::new();
-    let report =
-        run_checks(&config(&market, &data), WAIT, |step| shown.push(step.line(false).to_string()))
-            .await;
+    let report = run_checks(&feed_of(config(&market, &data)), WAIT, |step| {
+        shown.push(step.line(false).to_string())
+    })
+    .await;
     assert_eq!(failed_steps(&report), [], "{shown:#?}");
     assert_eq!((report.is_ok(), report.exit_code()), (true, 0));
     assert_eq!(shown.len(), STEPS.len());
@@ -59,7 +62,7 @@ async fn an_unreachable_server_fails_at_tcp_and_dependent_steps_are_skipped() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let endpoints =
         Endpoints::new(&format!("ws://{gone}/ws"), &format!("http://{gone}/graphql")).unwrap();
-    let report = run_checks(&Config::new(endpoints, data.path()), WAIT, |_step| {}).await;
+    let report = run_checks(&feed_of(Config::new(endpoints, data.path())), WAIT, |_step| {}).await;
     let expected = [
         ("TCP", true),
         ("TLS", false),
@@ -80,7 +83,7 @@ async fn an_unreachable_server_fails_at_tcp_and_dependent_steps_are_skipped() {
 async fn a_missing_or_expired_session_fails_at_sign_in() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let guest = Config { credential: None, ..config(&market, &data) };
-    let report = run_checks(&guest, WAIT, |_step| {}).await;
+    let report = run_checks(&feed_of(guest), WAIT, |_step| {}).await;
     assert_eq!(
         failed_steps(&report),
         [("sign-in", true), ("balance", false), ("own trades", false)]
@@ -88,7 +91,7 @@ async fn a_missing_or_expired_session_fails_at_sign_in() {
 
     let known = config(&market, &data);
     market.replace_session("another-session-altogether");
-    let report = run_checks(&known, WAIT, |_step| {}).await;
+    let report = run_checks(&feed_of(known), WAIT, |_step| {}).await;
     assert!(failed_steps(&report).contains(&("sign-in", true)), "{report:?}");
 }
 
@@ -100,7 +103,7 @@ async fn a_balance_below_min_balance_fails_the_check() {
         ..SimSettings::default()
     };
     let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
-    let report = run_checks(&config(&market, &data), WAIT, |_step| {}).await;
+    let report = run_checks(&feed_of(config(&market, &data)), WAIT, |_step| {}).await;
     assert_eq!(failed_steps(&report), [("balance", true)]);
 }
 
@@ -109,7 +112,7 @@ async fn a_market_without_listings_fails_only_at_the_first_listing() {
     let settings = SimSettings { rate: Rate::NONE, rivals: None, ..SimSettings::default() };
     let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
     let wait = Duration::from_millis(200);
-    let report = run_checks(&config(&market, &data), wait, |_step| {}).await;
+    let report = run_checks(&feed_of(config(&market, &data)), wait, |_step| {}).await;
     assert_eq!(failed_steps(&report), [("first listing", true)]);
 }
 
@@ -118,7 +121,7 @@ async fn an_unwritable_data_directory_fails_the_check() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let file = data.path().join("data");
     std::fs::write(&file, "").unwrap();
-    let report = run_checks(&config(&market, &data), WAIT, |_step| {}).await;
+    let report = run_checks(&feed_of(config(&market, &data)), WAIT, |_step| {}).await;
     assert_eq!(failed_steps(&report), [("disk", true)]);
 }
 

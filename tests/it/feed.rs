@@ -26,6 +26,7 @@ use std::{
 use sniper::{
     config::{Config, Endpoints},
     domain::trade::Trade,
+    markets::csgoroll::Csgoroll,
     ws::{
         self, Feed, FeedError, RetriesExhausted,
         policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},
@@ -55,8 +56,13 @@ pub(crate) fn config(server: &str, limits: ReconnectionLimits) -> Config {
     }
 }
 
+/// Returns the feed of the marketplace with these settings.
+pub(crate) fn feed_of(config: Config) -> Feed<Csgoroll> {
+    Feed::new(Csgoroll::new(&config), config)
+}
+
 /// Runs one connection to its end. Returns the delivered listing ids and the result.
-pub(crate) async fn once(feed: &Feed) -> (Vec<String>, Result<(), FeedError>) {
+pub(crate) async fn once(feed: &Feed<Csgoroll>) -> (Vec<String>, Result<(), FeedError>) {
     let mut ids = Vec::new();
     let connection = ws::connect_once(feed, |trade| ids.push(trade.id.to_string()));
     let ended =
@@ -65,7 +71,10 @@ pub(crate) async fn once(feed: &Feed) -> (Vec<String>, Result<(), FeedError>) {
 }
 
 /// Runs the feed until the condition holds for the delivered listing ids, and returns them.
-pub(crate) async fn until(feed: &Feed, condition: impl Fn(&[String]) -> bool) -> Vec<String> {
+pub(crate) async fn until(
+    feed: &Feed<Csgoroll>,
+    condition: impl Fn(&[String]) -> bool,
+) -> Vec<String> {
     let ids = RefCell::new(Vec::new());
     let reached = tokio::sync::Notify::new();
     let on_trade = |trade: Trade<'_>| {
@@ -85,7 +94,7 @@ pub(crate) async fn until(feed: &Feed, condition: impl Fn(&[String]) -> bool) ->
 }
 
 /// Runs the feed until another future completes.
-pub(crate) async fn during<T>(feed: &Feed, other: impl Future<Output = T>) -> T {
+pub(crate) async fn during<T>(feed: &Feed<Csgoroll>, other: impl Future<Output = T>) -> T {
     tokio::select! {
         gave_up = ws::run_with_reconnect(feed, |_| {}) => panic!("gave up: {gave_up}"),
         done = other => done,
@@ -94,7 +103,7 @@ pub(crate) async fn during<T>(feed: &Feed, other: impl Future<Output = T>) -> T 
 }
 
 /// Runs the feed until its retries are exhausted.
-pub(crate) async fn until_given_up(feed: &Feed) -> RetriesExhausted {
+pub(crate) async fn until_given_up(feed: &Feed<Csgoroll>) -> RetriesExhausted {
     let run = ws::run_with_reconnect(feed, |_| {});
     tokio::time::timeout(WAIT_MAX, run).await.expect("the feed never gave up")
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "an error fails the test")]
 
+use crate::feed::feed_of;
 use std::time::Duration;
 
 use sniper::{
@@ -45,7 +46,7 @@ async fn server_filters_omit_only_listings_that_no_entry_can_match() {
     assert!(config.feed.server_filters && config.feed.generation == Generation::B);
     let dearest = config.whitelist.iter().map(|entry| entry.max_price).max().unwrap();
     let wanted = Whitelist::new(config.whitelist.to_vec());
-    let feed = ws::Feed::new(config);
+    let feed = feed_of(config);
     let (mut seen, mut matched) = (0_u64, 0_u64);
     let enough = Notify::new();
     let listen = ws::run_with_reconnect(&feed, |trade| {

@@ -77,7 +77,7 @@ fn the_example_contains_the_defaults() {
         float_max: PaintWear::parse("0.22"),
         min_price: Amount::from_cents(100),
         max_price: Amount::from_cents(1_250),
-        max_markup: Percent::default(),
+        max_markup: Some(Percent::default()),
         max_quantity: 1,
         max_total: None,
         max_age: None,

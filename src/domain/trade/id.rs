@@ -56,6 +56,25 @@ impl TradeId {
         Some(Self { len, is_normal, bytes })
     }
 
+    /// Creates the id of a market that numbers its listings. Does not allocate.
+    pub fn from_number(number: u64) -> Self {
+        let mut digits = [0_u8; TRADE_ID_BYTES_MAX];
+        let (mut rest, mut len) = (number, 0_usize);
+        for place in digits.iter_mut().rev() {
+            *place = b'0'.saturating_add(u8::try_from(rest % 10).unwrap_or_default());
+            rest /= 10;
+            len = len.saturating_add(1);
+            if rest == 0 {
+                break;
+            }
+        }
+        digits.rotate_right(len);
+        if let Some(unused) = digits.get_mut(len..) {
+            unused.fill(0);
+        }
+        Self { len: u8::try_from(len).unwrap_or_default(), is_normal: true, bytes: digits }
+    }
+
     /// Returns the received spelling.
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.spelling()).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Orders and account of CSGORoll over HTTP.
 
 use super::{
-    Csgoroll, account,
+    Csgoroll, DECIMALS, account,
     operations::{self, PAGE_LISTINGS_MAX},
     order_response,
 };
@@ -17,6 +17,9 @@ use crate::{
 impl MarketApi for Csgoroll {
     const CAPABILITIES: Capabilities = Capabilities {
         name: "csgoroll",
+        decimals: DECIMALS,
+        has_markup: true,
+        has_float: true,
         reprices: false,
         has_own_order_id: false,
         auth: Auth::Cookie,

@@ -10,12 +10,15 @@
 //! Both generations are parsed, regardless of the subscription. A payload may contain `errors` beside
 //! its data, which do not end the subscription.
 
-use super::{account, listing, object};
+use std::{mem, vec};
+
+use super::{super::MarketEvent, account, listing, object};
 use crate::{
     config::Generation,
     domain::money::Amount,
     domain::trade::{Defect, Trade, TradeEvent},
     json::{Cursor, FromCursor, JsonError, RawValue, ValueKind},
+    protocol::{FeedProtocol as _, GraphqlTransportWs},
 };
 
 /// Contents of one `next` message.
@@ -164,6 +167,56 @@ impl<'a> FromCursor<'a> for NextPayload<'a> {
             }
         }
         Ok(payload)
+    }
+}
+
+/// Events of a payload: the listings in the order of the message, then everything else.
+#[derive(Debug)]
+pub struct PayloadEvents<'a> {
+    first: Option<Trade<'a>>,
+    rest: vec::IntoIter<Trade<'a>>,
+    unreadable: u32,
+    is_unknown: bool,
+    wallet: Option<Amount>,
+    errors: Option<RawValue<'a>>,
+}
+
+impl<'a> IntoIterator for NextPayload<'a> {
+    type Item = MarketEvent<'a>;
+    type IntoIter = PayloadEvents<'a>;
+
+    #[inline]
+    fn into_iter(self) -> PayloadEvents<'a> {
+        PayloadEvents {
+            first: self.first,
+            rest: self.rest.into_iter(),
+            unreadable: self.unreadable,
+            is_unknown: !self.is_known && self.errors.is_none(),
+            wallet: self.wallet,
+            errors: self.errors,
+        }
+    }
+}
+
+impl<'a> Iterator for PayloadEvents<'a> {
+    type Item = MarketEvent<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<MarketEvent<'a>> {
+        if let Some(trade) = self.first.take().or_else(|| self.rest.next()) {
+            return Some(MarketEvent::Trade(trade));
+        }
+        if self.unreadable != 0 {
+            return Some(MarketEvent::Unreadable(mem::take(&mut self.unreadable)));
+        }
+        if mem::take(&mut self.is_unknown) {
+            return Some(MarketEvent::Unknown);
+        }
+        if let Some(balance) = self.wallet.take() {
+            return Some(MarketEvent::Balance(balance));
+        }
+        let RawValue(errors) = self.errors.take()?;
+        Some(MarketEvent::ServerError(GraphqlTransportWs::error_message(errors)))
     }
 }
 

@@ -14,10 +14,16 @@ pub mod feed;
 pub mod listing;
 pub mod operations;
 
+use self::{feed::NextPayload, operations::SubscriptionFilters};
+use super::{
+    DecodeInput, Decoded, DialPlan, MarketApi as _, MarketSubscription, Marketplace, PrepareError,
+};
 use crate::{
-    config::{Config, Endpoints, Generation},
-    domain::money::Decimals,
-    json::{Cursor, JsonError, ValueKind},
+    config::{Config, Credential, Endpoints, Generation},
+    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    json::{Cursor, FromCursor as _, JsonError, ValueKind},
+    net::http_message::{HttpRequest, HttpResponse},
+    protocol::{GraphqlTransportWs, Subscription},
 };
 
 /// CSGORoll with its settings.
@@ -39,6 +45,51 @@ impl Csgoroll {
 
 /// Number of decimals of coins, as measured on 559 recorded listings.
 pub const DECIMALS: Decimals = Decimals::Two;
+
+impl Marketplace for Csgoroll {
+    type Protocol = GraphqlTransportWs;
+    type Events<'a> = NextPayload<'a>;
+
+    fn dial(
+        &self,
+        credential: Option<&Credential>,
+        _token: Option<&HttpResponse>,
+    ) -> Result<DialPlan<GraphqlTransportWs>, PrepareError> {
+        let Endpoints { ws, origin, user_agent, .. } = &self.endpoints;
+        let upgrade = HttpRequest::get(ws.path())
+            .with_header("Origin", origin)
+            .with_header("User-Agent", user_agent);
+        let upgrade = Self::authenticated(credential, upgrade);
+        Ok(DialPlan { upgrade, protocol: GraphqlTransportWs })
+    }
+
+    fn subscriptions(&self, wanted: Option<&[WhitelistEntry]>) -> Vec<MarketSubscription> {
+        let mut operations = operations::subscriptions(self.generation);
+        let filters = wanted.and_then(SubscriptionFilters::of);
+        if let (Generation::B, Some(listings), Some(filters)) =
+            (self.generation, operations.first_mut(), filters)
+        {
+            *listings = operations::filtered_listings(filters);
+        }
+        let names = ["listings", "listing updates", "balance updates"];
+        let subscription = |(operation, name): (operations::GraphqlOperation, _)| {
+            let (topic, is_optional) = (operation.to_json(), !operation.is_essential);
+            let subscription = Subscription { topic, is_optional };
+            MarketSubscription { name, subscription, is_private: operation.is_private }
+        };
+        operations.into_iter().zip(names).map(subscription).collect()
+    }
+
+    #[inline]
+    fn decode<'a>(
+        &self,
+        input: &mut DecodeInput<'a, Self>,
+    ) -> Result<Decoded<NextPayload<'a>>, JsonError> {
+        let events = NextPayload::from_cursor(input)?;
+        let is_data = events.is_known();
+        Ok(Decoded { events, is_data })
+    }
+}
 
 /// Iterates over the entries of an object. Skips any other value and returns `false`.
 fn object<'a>(

@@ -12,6 +12,7 @@ use crate::{
     domain::whitelist_entry::WhitelistEntry,
     markets::order_template::{OrderTemplate, Part, Slot},
     net::http_message::{HttpRequest, JSON, RequestParts},
+    protocol::Topic,
 };
 
 /// Maximum number of listings on a page (source: public clients).
@@ -53,6 +54,12 @@ impl GraphqlOperation {
     pub fn to_json(&self) -> String {
         let Self { name, query, variables, .. } = self;
         json!({ "operationName": name, "query": query, "variables": variables }).to_string()
+    }
+}
+
+impl Topic for GraphqlOperation {
+    fn topic(&self) -> String {
+        self.to_json()
     }
 }
 
@@ -112,12 +119,13 @@ pub struct SubscriptionFilters {
 
 impl SubscriptionFilters {
     /// Returns the narrowest filters that exclude no listing that an entry could match; `None` for an
-    /// empty whitelist.
+    /// empty whitelist, and if an entry accepts any markup.
     pub fn of(entries: &[WhitelistEntry]) -> Option<Self> {
+        let markups: Option<Vec<Percent>> = entries.iter().map(|entry| entry.max_markup).collect();
         Some(Self {
             min_price: entries.iter().map(|entry| entry.min_price).min()?,
             max_price: entries.iter().map(|entry| entry.max_price).max()?,
-            max_markup: entries.iter().map(|entry| entry.max_markup).max()?,
+            max_markup: markups?.into_iter().max()?,
         })
     }
 }
@@ -271,7 +279,7 @@ mod tests {
         let bounds = |min, max, markup| WhitelistEntry {
             min_price: Amount::from_cents(min),
             max_price: Amount::from_cents(max),
-            max_markup: Percent::from_hundredths(markup),
+            max_markup: Some(Percent::from_hundredths(markup)),
             ..entry()
         };
         let entries = [bounds(100, 1_250, 0), bounds(50, 900, 150)];

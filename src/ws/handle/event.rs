@@ -8,39 +8,6 @@ use std::{
 
 use crate::ws::{FeedError, Gap, RetriesExhausted, session::WriteProgress};
 
-/// A topic in the form that the server requires.
-///
-/// Implemented for strings; implement it for own types to subscribe with them.
-pub trait Topic {
-    /// Returns the topic: the JSON of a `subscribe` payload for the GraphQL protocols, a whole
-    /// message or the name of a stream for plain JSON.
-    fn topic(&self) -> String;
-}
-
-impl Topic for str {
-    fn topic(&self) -> String {
-        self.to_owned()
-    }
-}
-
-impl Topic for String {
-    fn topic(&self) -> String {
-        self.clone()
-    }
-}
-
-impl<T: Topic + ?Sized> Topic for &T {
-    fn topic(&self) -> String {
-        (**self).topic()
-    }
-}
-
-impl Topic for crate::markets::csgoroll::operations::GraphqlOperation {
-    fn topic(&self) -> String {
-        self.to_json()
-    }
-}
-
 /// One data message of the server.
 #[derive(Clone, Debug)]
 pub struct ServerMessage {

@@ -18,7 +18,7 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 use self::{command_queue::CommandQueue, event_queue::EventQueue, task::HandleTask};
 pub use self::{
-    event::{HandleError, HandleEvent, ServerMessage, StopReason, SubscriptionError, Topic},
+    event::{HandleError, HandleEvent, ServerMessage, StopReason, SubscriptionError},
     event_queue::NOTICES_MAX,
     options::{Options, OptionsBuilder},
     single_connection::SingleConnection,
@@ -28,9 +28,9 @@ use tracing::warn;
 use super::{
     FeedError, FeedMetrics, Gap, RetriesExhausted,
     connect::{Dial, TcpDial},
-    protocol::FeedProtocol,
 };
-use crate::{config::endpoint::Endpoint, net::tls::Tls};
+pub use crate::protocol::Topic;
+use crate::{config::endpoint::Endpoint, net::tls::Tls, protocol::FeedProtocol};
 
 /// Address of a feed and the way to connect to it.
 #[derive(Clone, Debug)]

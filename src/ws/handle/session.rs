@@ -16,12 +16,11 @@ use super::{
 use crate::{
     clock,
     domain::latency::RxTimestamps,
-    json::RawValue,
+    protocol::{FeedMessage, FeedProtocol, OperationId, Subscription, SubscriptionState},
     text::Escaped,
     ws::{
         gap_tracker::{GapTracker, Seconds},
         metrics::{FeedMetrics, add},
-        protocol::{FeedProtocol, OperationId, Subscription, SubscriptionState},
         session::{SessionCommand, SessionHandler, SessionNotice},
     },
 };
@@ -112,28 +111,26 @@ impl<P: FnMut()> HandleSession<'_, P> {
     }
 }
 
-impl<P: FnMut()> SessionHandler for HandleSession<'_, P> {
-    type Payload<'a> = RawValue<'a>;
+impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
+    type Payload<'a> = ();
 
-    fn on_message(&mut self, text: &str) {
-        add(&self.metrics.frames, 1);
-        add(&self.metrics.bytes, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
+        L::skip(input)
     }
 
-    fn on_data(
-        &mut self,
-        of: Option<OperationId>,
-        _payload: RawValue<'_>,
-        _arrival: RxTimestamps,
-    ) -> bool {
+    fn on_message(&mut self, message: FeedMessage<'_>) {
+        add(&self.metrics.frames, 1);
+        add(&self.metrics.bytes, u64::try_from(message.len()).unwrap_or(u64::MAX));
+    }
+
+    fn on_data(&mut self, of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
         self.progress.reading = of;
         true
     }
 
-    fn on_handled(&mut self, text: &str, at: Instant, is_data: bool) {
-        if !is_data {
-            return;
-        }
+    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
+        // The events of a handle are texts.
+        let (Ok(text), true) = (message.text(), is_data) else { return };
         let operation = self.progress.reading.take();
         let requested = operation.and_then(|operation| self.progress.by_operation.get(&operation));
         self.events.push_message(ServerMessage {
@@ -153,20 +150,21 @@ impl<P: FnMut()> SessionHandler for HandleSession<'_, P> {
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         match notice {
-            SessionNotice::Malformed { text, error } => {
+            SessionNotice::Malformed { message, error } => {
                 add(&self.metrics.malformed, 1);
-                tracing::warn!("Malformed message dropped ({error}): {}", Escaped(text));
+                tracing::warn!("Malformed message dropped ({error}): {message}");
             }
-            SessionNotice::Binary(bytes) => {
+            SessionNotice::UnusedKind(message) => {
                 add(&self.metrics.malformed, 1);
-                tracing::warn!("Binary message dropped: {bytes} bytes");
+                let kind = message.kind();
+                tracing::warn!("{kind} message dropped: {message}");
             }
             SessionNotice::Unknown(_) => add(&self.metrics.unknown, 1),
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
                 let Some(requested) = self.progress.by_operation.get(&operation) else { return };
                 let cause = match error {
-                    Some(error) => SubscriptionError::Error(Escaped(error.0).to_string()),
+                    Some(error) => SubscriptionError::Error(Escaped(error).to_string()),
                     None => SubscriptionError::Completed,
                 };
                 let topic = Arc::clone(&requested.topic);

@@ -10,7 +10,10 @@ use super::{
     session::HandleSession,
     task::{HandleTask, LiveSession},
 };
-use crate::ws::{FeedError, connect::Dial, protocol::FeedProtocol, source::EventSource};
+use crate::{
+    protocol::FeedProtocol,
+    ws::{FeedError, connect::Dial, source::EventSource},
+};
 
 /// One connection. It reads and answers pings only while an event is awaited.
 pub struct SingleConnection<D: Dial, L> {

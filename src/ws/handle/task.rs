@@ -15,15 +15,14 @@ use super::{
     session::{HandleSession, SessionProgress},
 };
 use crate::{
-    net::http_message::Auth,
+    protocol::{FeedProtocol, SubscriptionState},
     ws::{
         FeedError, RetriesExhausted,
         connect::{Dial, open},
         gap_tracker::GapTracker,
-        protocol::{FeedProtocol, SubscriptionState},
         reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
         session::{Session, WriteProgress, now},
-        upgrade::UpgradeRequest,
+        upgrade::{self, UpgradeRequest},
         watchdog::ArrivalStats,
     },
 };
@@ -93,13 +92,15 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
                 .with_sessions_before(self.connections);
         let pace = self.options.replay_pace;
         let progress = SessionProgress::replay(&self.commands, &mut subscriptions, pace, now());
+        let request = upgrade::request(
+            &self.target.path,
+            self.options.origin.as_deref(),
+            self.options.user_agent.as_deref(),
+            self.options.credential.as_ref(),
+        );
         let request = UpgradeRequest {
             authority: &self.target.authority,
-            path: &self.target.path,
-            origin: self.options.origin.as_deref(),
-            user_agent: self.options.user_agent.as_deref(),
-            auth: Auth::Cookie,
-            credential: self.options.credential.as_ref(),
+            request: &request,
             subprotocol: subscriptions.subprotocol(),
         };
         let session = open(&self.target.dial, &request, subscriptions, &limits).await?;

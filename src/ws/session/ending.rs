@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::Session;
-use crate::ws::{error::FeedError, protocol::FeedProtocol};
+use crate::{protocol::FeedProtocol, ws::error::FeedError};
 
 /// Maximum time for a close.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -7,24 +7,23 @@ use std::{
 
 use crate::{
     domain::latency::RxTimestamps,
-    json::{FromCursor, JsonError, RawValue},
-    ws::protocol::{OperationId, Subscription},
+    protocol::{FeedMessage, FeedProtocol, MessageError, OperationId, Subscription},
 };
 
 /// Session events other than data.
 #[derive(Debug)]
 pub(in crate::ws) enum SessionNotice<'a> {
     /// A message that could not be parsed.
-    Malformed { text: &'a str, error: JsonError },
-    /// Length of a binary message in bytes.
-    Binary(usize),
+    Malformed { message: FeedMessage<'a>, error: MessageError },
+    /// A message of a kind that the protocol does not use.
+    UnusedKind(FeedMessage<'a>),
     /// A message of an unknown type.
-    Unknown(&'a str),
+    Unknown(FeedMessage<'a>),
     /// A subscription ended on a live connection.
     Ended {
         operation: OperationId,
         /// Error of the server, if it was one.
-        error: Option<RawValue<'a>>,
+        error: Option<&'a str>,
         /// Time until it is subscribed to again; `None` if it is given up.
         retry_in: Option<Duration>,
     },
@@ -47,12 +46,15 @@ pub(in crate::ws) enum SessionCommand {
 }
 
 /// Receives the events of a session and issues commands.
-pub(in crate::ws) trait SessionHandler {
-    /// Type of an event's payload.
-    type Payload<'a>: FromCursor<'a>;
+pub(in crate::ws) trait SessionHandler<L: FeedProtocol> {
+    /// Type of an event's decoded payload.
+    type Payload<'a>;
 
-    /// Called for each text message before it is parsed.
-    fn on_message(&mut self, text: &str);
+    /// Decodes the payload of an event.
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
+
+    /// Called for each message before it is parsed.
+    fn on_message(&mut self, message: FeedMessage<'_>);
 
     /// Called for each event. Returns `true` if it resets the data timer.
     fn on_data(
@@ -62,10 +64,10 @@ pub(in crate::ws) trait SessionHandler {
         arrival: RxTimestamps,
     ) -> bool;
 
-    /// Called for each text message after it was handled; `is_data` is `true` if it reset the data
+    /// Called for each message after it was handled; `is_data` is `true` if it reset the data
     /// timer. An order that the message caused has been sent by then, so recording adds no latency
     /// to it.
-    fn on_handled(&mut self, _text: &str, _at: Instant, _is_data: bool) {}
+    fn on_handled(&mut self, _message: FeedMessage<'_>, _at: Instant, _is_data: bool) {}
 
     fn on_notice(&mut self, notice: SessionNotice<'_>);
 
@@ -81,17 +83,16 @@ pub(in crate::ws) trait SessionHandler {
 /// Ignores all events: used before the subscriptions.
 pub(super) struct NoopHandler;
 
-impl SessionHandler for NoopHandler {
-    type Payload<'a> = RawValue<'a>;
+impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
+    type Payload<'a> = ();
 
-    fn on_message(&mut self, _text: &str) {}
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
+        L::skip(input)
+    }
 
-    fn on_data(
-        &mut self,
-        _of: Option<OperationId>,
-        _payload: RawValue<'_>,
-        _arrival: RxTimestamps,
-    ) -> bool {
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
+
+    fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
         false
     }
 

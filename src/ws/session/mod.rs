@@ -41,13 +41,13 @@ pub use self::{
 use super::{
     error::FeedError,
     policy::ReconnectionLimits,
-    protocol::{FeedProtocol, SubscriptionState},
     socket::{Socket, SocketEvent},
     watchdog::ArrivalStats,
 };
 use crate::{
     domain::latency::RxTimestamps,
     net::deadline::{CATCH_UP_MAX, DriverTick},
+    protocol::{FeedProtocol, SubscriptionState},
 };
 
 /// Maximum bytes buffered for writing inside the WebSocket.
@@ -110,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// # Cancel safety
     ///
     /// Cancel safe: no message is lost between two calls.
-    pub(super) async fn run<D: SessionHandler>(
+    pub(super) async fn run<D: SessionHandler<L>>(
         &mut self,
         handler: &mut D,
         arrival_stats: &mut ArrivalStats,
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         ended
     }
 
-    fn poll_run<D: SessionHandler>(
+    fn poll_run<D: SessionHandler<L>>(
         &mut self,
         cx: &mut Context<'_>,
         handler: &mut D,

@@ -1,4 +1,4 @@
-//! Start of a session: `connection_init`, its acknowledgment, the subscriptions.
+//! Start of a session: the opening message, its acknowledgment, the subscriptions.
 
 use std::{
     future::poll_fn,
@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Session, handler::NoopHandler, now};
 use crate::{
-    clock,
     domain::latency::RxTimestamps,
-    ws::{error::FeedError, frames::WsMessage, protocol::FeedProtocol, watchdog::Watchdog},
+    protocol::FeedProtocol,
+    ws::{error::FeedError, frames::WsMessage},
 };
 
 /// Adds to a close error that the session was not acknowledged yet.
@@ -29,10 +29,10 @@ fn closed_before_ack(error: FeedError) -> FeedError {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
-    /// Sends `connection_init` and waits for the acknowledgment; answers pings meanwhile.
+    /// Sends the opening message and waits for the acknowledgment; answers pings meanwhile.
     pub(in crate::ws) async fn init(&mut self) -> Result<(), FeedError> {
-        if let Some(connection_init) = self.state.subscriptions.open() {
-            self.state.outbox.push_text(connection_init)?;
+        if let Some(opening) = self.state.subscriptions.open() {
+            self.state.outbox.push_message(opening)?;
         }
         poll_fn(|cx| {
             loop {
@@ -65,9 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             Poll::Ready(Ok::<(), FeedError>(()))
         })
         .await?;
-        let now = now();
-        self.state.since = now;
-        self.state.watchdog = Watchdog::new(&self.state.limits, now, clock::now());
+        self.state.start_watchdog(now());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use tokio_tungstenite::{
 };
 
 use super::ending::write_error;
-use crate::ws::error::FeedError;
+use crate::{protocol::ClientMessage, ws::error::FeedError};
 
 /// Maximum number of queued messages.
 pub const OUTBOX_MAX: usize = 1_024;
@@ -62,8 +62,11 @@ impl Outbox {
         self.push_entry(PendingWrite { message, is_tracked: false })
     }
 
-    pub(super) fn push_text(&mut self, text: String) -> Result<(), FeedError> {
-        self.push(Message::text(text))
+    pub(super) fn push_message(&mut self, message: ClientMessage) -> Result<(), FeedError> {
+        self.push(match message {
+            ClientMessage::Text(text) => Message::text(text),
+            ClientMessage::Binary(bytes) => Message::binary(bytes),
+        })
     }
 
     /// Queues a text that [`unwritten`](Self::unwritten) reports until it is flushed.

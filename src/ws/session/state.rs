@@ -15,12 +15,12 @@ use super::{
 use crate::{
     clock,
     domain::latency::RxTimestamps,
+    protocol::{FeedMessage, FeedProtocol, OperationId, ProtocolEvent, SubscriptionState},
     text::Escaped,
     ws::{
         error::FeedError,
         frames::WsMessage,
         policy::ReconnectionLimits,
-        protocol::{FeedProtocol, OperationId, ProtocolEvent, SubscriptionState},
         watchdog::{ArrivalStats, Watchdog, WatchdogAction},
     },
 };
@@ -64,7 +64,7 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Handles a message or an error. Returns the error that ended the session.
     #[inline]
-    pub(super) fn handle<D: SessionHandler>(
+    pub(super) fn handle<D: SessionHandler<L>>(
         &mut self,
         message: Result<WsMessage<'_>, FeedError>,
         arrival: RxTimestamps,
@@ -85,7 +85,7 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     #[inline]
-    pub(super) fn handle_message<D: SessionHandler>(
+    pub(super) fn handle_message<D: SessionHandler<L>>(
         &mut self,
         message: WsMessage<'_>,
         arrival: RxTimestamps,
@@ -93,16 +93,11 @@ impl<L: FeedProtocol> SessionState<L> {
     ) -> Result<HandledMessage, FeedError> {
         match message {
             WsMessage::Text(text) => {
-                handler.on_message(text);
-                let handled = self.handle_text(text, arrival, handler);
-                handler.on_handled(
-                    text,
-                    arrival.framed,
-                    matches!(handled, Ok(HandledMessage::Data)),
-                );
-                return handled;
+                return self.handle_feed_message(FeedMessage::Text(text), arrival, handler);
             }
-            WsMessage::Binary(bytes) => handler.on_notice(SessionNotice::Binary(bytes)),
+            WsMessage::Binary(bytes) => {
+                return self.handle_feed_message(FeedMessage::Binary(bytes), arrival, handler);
+            }
             WsMessage::Ping(payload) => self.outbox.pong(payload),
             WsMessage::Pong => {}
             WsMessage::Close(close) => {
@@ -115,35 +110,74 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     #[inline]
-    fn handle_text<D: SessionHandler>(
+    fn handle_feed_message<D: SessionHandler<L>>(
         &mut self,
-        text: &str,
+        message: FeedMessage<'_>,
+        arrival: RxTimestamps,
+        handler: &mut D,
+    ) -> Result<HandledMessage, FeedError> {
+        if !L::KINDS.contains(message) {
+            handler.on_notice(SessionNotice::UnusedKind(message));
+            return Ok(HandledMessage::Other);
+        }
+        handler.on_message(message);
+        let handled = self.handle_parts(message, arrival, handler);
+        let is_data = matches!(handled, Ok(HandledMessage::Data));
+        handler.on_handled(message, arrival.framed, is_data);
+        handled
+    }
+
+    /// Handles each part of a message. Most messages have one.
+    #[inline]
+    fn handle_parts<D: SessionHandler<L>>(
+        &mut self,
+        message: FeedMessage<'_>,
+        arrival: RxTimestamps,
+        handler: &mut D,
+    ) -> Result<HandledMessage, FeedError> {
+        let (first, mut rest) = self.subscriptions.split_first(message);
+        let mut handled = self.handle_part(first, arrival, handler)?;
+        while let Some(message) = rest {
+            let (next, behind) = self.subscriptions.split_first(message);
+            if let HandledMessage::Data = self.handle_part(next, arrival, handler)? {
+                handled = HandledMessage::Data;
+            }
+            rest = behind;
+        }
+        Ok(handled)
+    }
+
+    #[inline]
+    fn handle_part<D: SessionHandler<L>>(
+        &mut self,
+        message: FeedMessage<'_>,
         arrival: RxTimestamps,
         handler: &mut D,
     ) -> Result<HandledMessage, FeedError> {
         let at = arrival.framed;
-        match self.subscriptions.receive::<D::Payload<'_>>(text, at) {
+        match self.subscriptions.receive(message, at, |input| handler.decode(input)) {
             Ok(ProtocolEvent::Data { operation, payload }) => {
                 let counts = handler.on_data(operation, payload, arrival);
                 return Ok(if counts { HandledMessage::Data } else { HandledMessage::Other });
             }
             Ok(ProtocolEvent::Ping(payload)) => {
                 if let Some(pong) = self.subscriptions.pong(payload) {
-                    self.outbox.push_text(pong)?;
+                    self.outbox.push_message(pong)?;
                 }
             }
+            Ok(ProtocolEvent::Reply(reply)) => self.outbox.push_message(reply)?,
             Ok(ProtocolEvent::Acked) => self.next_check = at,
             Ok(ProtocolEvent::Nothing) => {}
             Ok(ProtocolEvent::Rejected(reason)) => {
-                let reason = reason.map_or("no reason given", |reason| reason.0);
+                let reason = reason.unwrap_or("no reason given");
                 return Err(FeedError::SessionRejected { reason: Escaped(reason).to_string() });
             }
             Ok(ProtocolEvent::Ended { operation, error, retry_in }) => {
                 self.next_check = at;
                 handler.on_notice(SessionNotice::Ended { operation, error, retry_in });
             }
-            Ok(ProtocolEvent::Unknown) => handler.on_notice(SessionNotice::Unknown(text)),
-            Err(error) => handler.on_notice(SessionNotice::Malformed { text, error }),
+            Ok(ProtocolEvent::Unknown) => handler.on_notice(SessionNotice::Unknown(message)),
+            Err(error) => handler.on_notice(SessionNotice::Malformed { message, error }),
         }
         Ok(HandledMessage::Other)
     }
@@ -159,7 +193,7 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Applies the commands of the handler.
     #[inline]
-    pub(super) fn apply_commands<D: SessionHandler>(
+    pub(super) fn apply_commands<D: SessionHandler<L>>(
         &mut self,
         cx: &mut Context<'_>,
         handler: &mut D,
@@ -175,7 +209,7 @@ impl<L: FeedProtocol> SessionState<L> {
                 }
                 SessionCommand::Unsubscribe(operation) => {
                     if let Some(message) = self.subscriptions.unsubscribe(operation) {
-                        self.outbox.push_text(message)?;
+                        self.outbox.push_message(message)?;
                     }
                 }
                 SessionCommand::Send(text) => self.outbox.push_tracked(text)?,
@@ -184,15 +218,23 @@ impl<L: FeedProtocol> SessionState<L> {
         Ok(())
     }
 
+    /// Starts the watchdog at the start of the feed, with the heartbeat of the server if it has set
+    /// one.
+    pub(super) fn start_watchdog(&mut self, now: Instant) {
+        self.since = now;
+        let heartbeat = self.subscriptions.heartbeat();
+        self.watchdog = Watchdog::new(&self.limits, now, clock::now()).with_heartbeat(heartbeat);
+    }
+
     /// Queues all subscriptions that are due and calls `on_subscribed` for each.
     pub(super) fn queue_due(
         &mut self,
         now: Instant,
         mut on_subscribed: impl FnMut(OperationId),
     ) -> Result<(), FeedError> {
-        while let Some((operation, text)) = self.subscriptions.due(now) {
-            if let Some(text) = text {
-                self.outbox.push_text(text)?;
+        while let Some((operation, message)) = self.subscriptions.due(now) {
+            if let Some(message) = message {
+                self.outbox.push_message(message)?;
             }
             on_subscribed(operation);
         }
@@ -200,7 +242,7 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     /// Checks all timers and schedules the next check.
-    pub(super) fn check_timers<D: SessionHandler>(
+    pub(super) fn check_timers<D: SessionHandler<L>>(
         &mut self,
         handler: &mut D,
         arrival_stats: &mut ArrivalStats,
@@ -214,7 +256,7 @@ impl<L: FeedProtocol> SessionState<L> {
             WatchdogAction::Reconnect(silent) => return Err(FeedError::Idle(silent)),
             WatchdogAction::Resubscribe(silent) => {
                 for message in self.subscriptions.resubscribe(now) {
-                    self.outbox.push_text(message)?;
+                    self.outbox.push_message(message)?;
                 }
                 handler.on_notice(SessionNotice::Resubscribing { silent });
             }
@@ -249,7 +291,7 @@ impl<L: FeedProtocol> SessionState<L> {
 
     fn send_ping(&mut self) -> Result<(), FeedError> {
         match self.subscriptions.ping() {
-            Some(ping) => self.outbox.push_text(ping.to_owned()),
+            Some(ping) => self.outbox.push_message(ping),
             None => self.outbox.push(Outgoing::Ping(Vec::new().into())),
         }
     }

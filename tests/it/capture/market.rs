@@ -1,5 +1,6 @@
 //! Recording of the market feed, from the simulated market.
 
+use crate::feed::feed_of;
 use std::{
     cell::RefCell,
     io,
@@ -16,12 +17,13 @@ use sniper::{
     },
     config::{Config, Credential, Endpoints, Mode, Sources},
     domain::trade::TradeEvent,
+    markets::csgoroll::Csgoroll,
     recording::{
         ActiveRecording, Disk, RealDisk, Recording, RecordingConfig, StreamSource, disk::DiskFile,
     },
     sim::{self, Rate, SimServer, SimSettings},
     whitelist::Whitelist,
-    ws::{self, Feed},
+    ws,
 };
 use tempfile::TempDir;
 
@@ -83,7 +85,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     let config = Config { credential: None, ..config(&market, &workspace) };
     let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
     let budget = config.budget.clone();
-    let mut feed = Feed::new(config);
+    let mut feed = feed_of(config);
     let filler = feed.fill_gaps();
     // Back-filled listings arrive over HTTP and are not part of a recording of the feed.
     feed.backfill = None;
@@ -120,7 +122,8 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     let rules = ReplayRules { whitelist: Arc::clone(&whitelist), budget };
     let replay = || {
         let mut decided = Vec::new();
-        let played = replay(&recording, &rules, |decision| {
+        let market = Csgoroll::new(&feed.config);
+        let played = replay(&market, &recording, &rules, |decision| {
             decided.push((decision.trade.id.to_string(), format!("{:?}", decision.verdict)));
         });
         (decided, played.unwrap())
@@ -198,7 +201,7 @@ async fn a_blocked_disk_does_not_delay_orders() {
         SimSettings { rate: Rate::per_second(100), rivals: None, ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let workspace = TempDir::new().unwrap();
-    let mut feed = Feed::new(Config { mode: Mode::Live, ..config(&market, &workspace) });
+    let mut feed = feed_of(Config { mode: Mode::Live, ..config(&market, &workspace) });
     let filler = feed.fill_gaps();
     let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
     let source = StreamSource {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use sniper::{
     domain::money::{Amount, Percent},
     domain::trade::{PaintWear, Trade},
+    json::FromCursor as _,
     markets::csgoroll::feed::NextPayload,
+    protocol::{FeedMessage, GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
     whitelist::{ItemPattern, WearSet, Whitelist, WhitelistEntry},
-    ws::protocol::{GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
 };
 
 use super::plain::ParsedMessage;
@@ -28,7 +29,11 @@ impl Default for Reader {
         );
         machine.subscribe(Subscription { topic: "{}".to_owned(), is_optional: false }, now);
         machine.open();
-        let acked = machine.receive::<NextPayload<'_>>(r#"{"type":"connection_ack"}"#, now);
+        let acked = machine.receive(
+            FeedMessage::Text(r#"{"type":"connection_ack"}"#),
+            now,
+            NextPayload::from_cursor,
+        );
         assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "connection_init was not acknowledged");
         while machine.due(now).is_some() {}
         Self { machine, now }
@@ -43,8 +48,10 @@ impl Reader {
         text: &'a str,
         mut on_trade: impl FnMut(Trade<'a>),
     ) -> Option<u32> {
-        let ProtocolEvent::Data { payload, .. } =
-            self.machine.receive::<NextPayload<'a>>(text, self.now).ok()?
+        let ProtocolEvent::Data { payload, .. } = self
+            .machine
+            .receive(FeedMessage::Text(text), self.now, NextPayload::from_cursor)
+            .ok()?
         else {
             return Some(0);
         };
@@ -75,7 +82,7 @@ pub(crate) fn whitelist() -> Whitelist {
         float_max: PaintWear::parse("0.2"),
         min_price: Amount::from_cents(100),
         max_price: Amount::from_cents(max_price),
-        max_markup: Percent::from_hundredths(500),
+        max_markup: Some(Percent::from_hundredths(500)),
         max_quantity: 1,
         max_total: None,
         max_age: None,

@@ -12,18 +12,19 @@ use std::{
 use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
+    markets::csgoroll::Csgoroll,
     ws::{self, Feed, Gap},
 };
 use tokio::sync::Notify;
 
 use super::{
-    Log, WAIT_MAX, config,
+    Log, WAIT_MAX, config, feed_of,
     peer::{Server, batch},
     quick, until,
 };
 
 /// Runs the feed until at least `at_least` gaps were recorded and none is open, and returns them.
-async fn gaps(feed: &Feed, at_least: usize) -> Vec<Gap> {
+async fn gaps(feed: &Feed<Csgoroll>, at_least: usize) -> Vec<Gap> {
     let is_reached = || {
         let gaps = feed.metrics.gap_list();
         (gaps.len() >= at_least && gaps.iter().all(|gap| gap.data_at.is_some())).then_some(gaps)
@@ -55,7 +56,7 @@ async fn an_ended_and_renewed_subscription_is_a_gap() {
             peer.read_until_close().await;
         })
         .await;
-        let feed = Feed::new(config(&server.address, quick()));
+        let feed = feed_of(config(&server.address, quick()));
         let gaps = gaps(&feed, 1).await;
         assert_eq!((gaps.len(), server.dials()), (1, 1));
         assert_eq!(gaps[0].attempts, 0, "nothing was dialed");
@@ -82,7 +83,7 @@ async fn listings_missed_by_an_ended_subscription_are_back_filled() {
         peer.read_until_close().await;
     })
     .await;
-    let mut feed = Feed::new(config(&server.address, quick()));
+    let mut feed = feed_of(config(&server.address, quick()));
     let mut filler = feed.fill_gaps();
     let filling = tokio::spawn(async move {
         let want = filler.next_request().await.unwrap();
@@ -129,7 +130,7 @@ async fn losing_the_connection_of_an_ended_subscription_is_the_same_gap() {
         }
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let gaps = gaps(&feed, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 1), "{gaps:?}");
     assert!(gaps[0].cause.contains("completed by the server"), "{gaps:?}");
@@ -152,7 +153,7 @@ async fn a_connection_without_listings_does_not_end_a_gap() {
         peer.close(1_012, "").await;
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let gaps = gaps(&feed, 1).await;
     assert_eq!((gaps.len(), gaps[0].attempts), (1, 3), "{gaps:?}");
     // The delays are 0.25 s, 0.25 s and 0.5 s.
@@ -185,7 +186,7 @@ async fn an_ended_subscription_is_no_gap_while_another_connection_delivers() {
     })
     .await;
     let feed = FeedConfig { connections: 2, ..FeedConfig::default() };
-    let feed = Feed::new(Config { feed, ..config(&server.address, quick()) });
+    let feed = feed_of(Config { feed, ..config(&server.address, quick()) });
     until(&feed, |ids| ids.iter().any(|id| id == "last")).await;
     assert_eq!(feed.metrics.gap_list(), []);
     assert_eq!(feed.metrics.ended.load(Relaxed), 1);

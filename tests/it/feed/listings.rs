@@ -6,11 +6,11 @@ use sniper::{
     config::{Config, Credential, FeedConfig, Generation},
     domain::latency::RxTimestamps,
     domain::money::Amount,
-    ws::{self, Feed, FeedError},
+    ws::{self, FeedError},
 };
 
 use super::{
-    config, once,
+    config, feed_of, once,
     peer::{Frame, Server, batch, frame, listing, single, text},
     quick, until,
 };
@@ -29,7 +29,7 @@ async fn generation_b_is_requested_and_a_batch_yields_many_trades() {
         assert_eq!(peer.close(1_000, "").await, Frame::Close(Some(1_000)));
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a", "b", "c"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -47,7 +47,7 @@ async fn generation_a_is_requested_if_configured() {
     })
     .await;
     let feed = FeedConfig { generation: Generation::A, ..FeedConfig::default() };
-    let (ids, _) = once(&Feed::new(Config { feed, ..config(&server.address, quick()) })).await;
+    let (ids, _) = once(&feed_of(Config { feed, ..config(&server.address, quick()) })).await;
     assert_eq!(ids, ["a"]);
 }
 
@@ -67,7 +67,7 @@ async fn the_upgrade_sends_cookie_origin_user_agent_and_subprotocol() {
     .await;
     let credential = Credential::from_session("s%3Aabc").ok();
     let (_, ended) =
-        once(&Feed::new(Config { credential, ..config(&server.address, quick()) })).await;
+        once(&feed_of(Config { credential, ..config(&server.address, quick()) })).await;
     assert!(ended.is_ok(), "{ended:?}");
 }
 
@@ -86,7 +86,7 @@ async fn only_connection_init_and_pongs_precede_the_ack() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -106,7 +106,7 @@ async fn websocket_and_protocol_pings_are_answered_with_their_payload() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids.len(), 50);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -128,7 +128,7 @@ async fn an_ended_subscription_is_renewed_on_the_same_connection_with_a_new_id()
         peer.read_until_close().await;
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     assert_eq!(until(&feed, |ids| !ids.is_empty()).await, ["a"]);
     assert_eq!(feed.metrics.ended.load(Relaxed), 2);
     assert_eq!(server.dials(), 1);
@@ -151,7 +151,7 @@ async fn an_error_of_an_optional_subscription_does_not_affect_listings() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a", "b"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -185,7 +185,7 @@ async fn unreadable_messages_are_dropped_and_counted_without_a_reconnect() {
         peer.close(1_000, "").await;
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let (ids, ended) = once(&feed).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
@@ -208,7 +208,7 @@ async fn graphql_errors_do_not_end_the_subscription() {
         peer.close(1_000, "").await;
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     assert_eq!(once(&feed).await.0, ["a"]);
     assert_eq!(feed.metrics.graphql_errors.load(Relaxed), 1);
 }
@@ -225,7 +225,7 @@ async fn a_pushed_balance_is_recorded() {
         peer.close(1_000, "").await;
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let (ids, _) = once(&feed).await;
     assert!(ids.is_empty());
     assert_eq!(feed.metrics.balance(), Some((Amount::from_cents(1_234), 1)));
@@ -244,7 +244,7 @@ async fn a_frame_in_the_same_segment_as_the_upgrade_is_read() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -268,7 +268,7 @@ async fn segments_of_one_byte_are_parsed() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -283,7 +283,7 @@ async fn a_listing_carries_its_receive_timestamps() {
     .await;
     let started = std::time::Instant::now();
     let mut arrival = None;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let ended = ws::connect_once(&feed, |trade| arrival = trade.arrival).await;
     assert!(ended.is_ok());
     let RxTimestamps { polled, read, framed } = arrival.unwrap();
@@ -300,6 +300,6 @@ async fn a_connection_error_message_ends_the_session_with_an_error() {
         peer.read_until_close().await;
     })
     .await;
-    let (_, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::SessionRejected { .. })), "{ended:?}");
 }

@@ -13,6 +13,7 @@ use std::{
 use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
+    markets::csgoroll::Csgoroll,
     ws::{
         self, Feed, FeedError,
         connect::{ConnectProgress, Dial},
@@ -26,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Log, config,
+    Log, config, feed_of,
     peer::{Frame, Peer, batch, frame},
 };
 
@@ -81,7 +82,7 @@ fn default_config() -> Config {
 }
 
 /// Runs the feed for `duration` and returns the delivered listing ids.
-async fn run(feed: &Feed, dialer: &MemoryDialer, duration: Duration) -> Vec<String> {
+async fn run(feed: &Feed<Csgoroll>, dialer: &MemoryDialer, duration: Duration) -> Vec<String> {
     let ids = RefCell::new(Vec::new());
     let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.to_string());
     tokio::select! {
@@ -106,7 +107,7 @@ async fn ten_hours_without_listings_cause_no_reconnect() {
             peer.read_until_close().await;
         }
     });
-    let feed = Feed::new(Config { feed: without_rotation(), ..default_config() });
+    let feed = feed_of(Config { feed: without_rotation(), ..default_config() });
     run(&feed, &dialer, 10 * HOUR + Duration::from_secs(10)).await;
     assert_eq!(dialer.dials(), 2);
     log.assert_contains("Stable session. Backoff reset to 1s.");
@@ -124,7 +125,7 @@ async fn a_silent_socket_is_detected_within_ten_seconds() {
         peer.subscribed().await;
         std::future::pending::<()>().await;
     });
-    let feed = Feed::new(default_config());
+    let feed = feed_of(default_config());
     run(&feed, &dialer, Duration::from_millis(10_100)).await;
     assert_eq!(dialer.dials(), 2);
     let gaps = feed.metrics.gap_list();
@@ -144,7 +145,7 @@ async fn a_server_that_answers_only_websocket_pings_is_detected() {
             }
         }
     });
-    run(&Feed::new(default_config()), &dialer, Duration::from_millis(10_100)).await;
+    run(&feed_of(default_config()), &dialer, Duration::from_millis(10_100)).await;
     assert_eq!(dialer.dials(), 2);
 }
 
@@ -171,7 +172,7 @@ async fn a_connection_without_data_is_resubscribed_and_then_replaced() {
         assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
     });
     let duration = Duration::from_secs(100 + 60);
-    let feed = Feed::new(default_config());
+    let feed = feed_of(default_config());
     let ids = run(&feed, &dialer, duration).await;
     assert!(dialer.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", dialer.dials());
     let gaps = feed.metrics.gap_list();
@@ -204,7 +205,7 @@ async fn a_subscription_without_listings_is_renewed_on_the_same_connection() {
             }
         }
     });
-    run(&Feed::new(Config { feed: without_rotation(), ..default_config() }), &dialer, HOUR).await;
+    run(&feed_of(Config { feed: without_rotation(), ..default_config() }), &dialer, HOUR).await;
     assert_eq!(dialer.dials(), 1);
     let renewed = subscriptions.load(Relaxed);
     assert!((3..10).contains(&renewed), "{renewed}");
@@ -221,7 +222,7 @@ async fn a_pause_of_five_seconds_causes_no_reconnect() {
         }
         peer.read_until_close().await;
     });
-    let ids = run(&Feed::new(default_config()), &dialer, Duration::from_secs(900)).await;
+    let ids = run(&feed_of(default_config()), &dialer, Duration::from_secs(900)).await;
     assert_eq!((dialer.dials(), ids.len()), (1, 950));
 }
 
@@ -234,7 +235,7 @@ async fn unanswered_pings_cause_no_reconnect_while_listings_arrive() {
             sleep(Duration::from_secs(1)).await;
         }
     });
-    let ids = run(&Feed::new(default_config()), &dialer, Duration::from_secs(900)).await;
+    let ids = run(&feed_of(default_config()), &dialer, Duration::from_secs(900)).await;
     assert_eq!((dialer.dials(), ids.len()), (1, 900));
 }
 
@@ -248,7 +249,7 @@ async fn an_hour_of_accept_and_close_causes_few_dials() {
             }
             peer.close(1_001, "").await;
         });
-        run(&Feed::new(default_config()), &dialer, HOUR).await;
+        run(&feed_of(default_config()), &dialer, HOUR).await;
         let dials = dialer.dials();
         println!("an hour of accept and close, {listings} listings each: {dials} dials");
         assert!((5..90).contains(&dials), "{dials} dials with {listings} listings each");
@@ -261,7 +262,7 @@ async fn a_suspended_feed_keeps_its_cooldown_for_a_whole_day() {
         peer.read_head().await;
         peer.write(b"HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n").await;
     });
-    let feed = Feed::new(default_config());
+    let feed = feed_of(default_config());
     run(&feed, &dialer, 24 * HOUR).await;
     assert!(dialer.dials() <= 24 * 12 + 1, "{}", dialer.dials());
     assert!(dialer.dials() >= 100, "it never stops trying: {}", dialer.dials());
@@ -336,7 +337,7 @@ impl Market {
 
 /// Runs the feed until `events` completes. Returns the dialer and the delivered listings.
 async fn run_with_market(
-    feed: &Feed,
+    feed: &Feed<Csgoroll>,
     market: &Market,
     events: impl Future<Output = ()>,
 ) -> (MemoryDialer, Vec<usize>) {
@@ -354,7 +355,7 @@ async fn run_with_market(
 async fn connections_are_replaced_before_max_age_without_losing_a_listing() {
     let market = Market::open();
     let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
-    let feed = Feed::new(Config { feed, ..default_config() });
+    let feed = feed_of(Config { feed, ..default_config() });
     let events = async {
         sleep(Duration::from_secs(1)).await;
         market.trade(Duration::from_millis(50), Duration::from_secs(1_200)).await;
@@ -390,7 +391,7 @@ async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
         let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
         let limits =
             ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
-        let feed = Feed::new(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
+        let feed = feed_of(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
         run(&feed, &dialer, Duration::from_secs(500)).await;
         let dialed = dialer.dials();
         assert!(dialed.abs_diff(dials) <= dials / 10, "{answer}: {dialed}");
@@ -402,7 +403,7 @@ async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
 async fn of_several_connections_the_first_copy_wins_and_one_loss_is_no_gap() {
     let market = Market::open();
     let feed = FeedConfig { connections: 3, ..without_rotation() };
-    let feed = Feed::new(Config { feed, ..default_config() });
+    let feed = feed_of(Config { feed, ..default_config() });
     let events = async {
         sleep(Duration::from_secs(1)).await;
         market.trade(Duration::from_millis(50), Duration::from_secs(30)).await;
@@ -428,7 +429,7 @@ async fn of_several_connections_the_first_copy_wins_and_one_loss_is_no_gap() {
 async fn after_cuts(connections: usize, cuts: u32) -> (usize, u64, Duration) {
     let market = Market::open();
     let feed = FeedConfig { connections, ..without_rotation() };
-    let feed = Feed::new(Config { feed, ..default_config() });
+    let feed = feed_of(Config { feed, ..default_config() });
     let events = async {
         sleep(Duration::from_secs(1)).await;
         let trading = market.trade(Duration::from_millis(100), Duration::from_secs(46) * cuts);
@@ -514,7 +515,7 @@ async fn reconnecting() -> ((usize, usize), (usize, usize)) {
             () = sleep(Duration::from_secs(31)) => {}
         }
     });
-    let feed = Feed::new(Config { feed: without_rotation(), ..default_config() });
+    let feed = feed_of(Config { feed: without_rotation(), ..default_config() });
     let mut before = None;
     let reconnects = || feed.metrics.reconnects.load(Relaxed);
     tokio::select! {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
+    protocol::{GraphqlTransportWs, GraphqlWs, PlainJson},
     ws::{
         FeedError, WriteProgress,
         handle::{
@@ -11,7 +12,6 @@ use sniper::{
             SubscriptionError, Target,
         },
         policy::{ReconnectPolicy, ReconnectionLimits},
-        protocol::{GraphqlTransportWs, GraphqlWs, PlainJson},
         source::{EventSource, ReconnectingSource},
     },
 };

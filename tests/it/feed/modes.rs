@@ -15,7 +15,7 @@ use sniper::{
     domain::trade::{Trade, TradeEvent},
     json,
     ws::{
-        self, Feed, FeedError,
+        self, FeedError,
         policy::{ReconnectionLimits, RetryDecision},
     },
 };
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    WAIT_MAX, config, during, once,
+    WAIT_MAX, config, during, feed_of, once,
     peer::{Frame, Peer, Server, batch, listing},
     quick,
 };
@@ -39,7 +39,7 @@ async fn decisions_for(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
         }
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let mut verdicts = Vec::new();
     for code in codes {
         let (_, ended) = once(&feed).await;
@@ -66,7 +66,7 @@ async fn a_close_is_answered_with_the_code_of_the_server() {
     })
     .await;
     for code in [1_000, 1_000, 1_012, 1_012, 4_403, 4_403] {
-        let _ended = once(&Feed::new(config(&server.address, quick()))).await;
+        let _ended = once(&feed_of(config(&server.address, quick()))).await;
         assert_eq!(receiver.recv().await.unwrap(), Frame::Close(Some(code)));
     }
 }
@@ -121,10 +121,10 @@ async fn listings_arrive_over_tls() {
         }
     });
     let trusted_root = Some(root.to_vec());
-    let (ids, ended) = once(&Feed::new(Config { trusted_root, ..config(&address, quick()) })).await;
+    let (ids, ended) = once(&feed_of(Config { trusted_root, ..config(&address, quick()) })).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
-    let (_, ended) = once(&Feed::new(config(&address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Tls(_))), "{ended:?}");
     serving.abort();
 }
@@ -145,7 +145,7 @@ async fn a_callback_slower_than_every_deadline_causes_no_reconnect() {
         pong_timeout: Duration::from_millis(100),
         ..quick()
     };
-    let feed = Feed::new(config(&server.address, limits));
+    let feed = feed_of(config(&server.address, limits));
     let mut count = 0;
     let ended = ws::connect_once(&feed, |_| {
         count += 1;
@@ -193,7 +193,7 @@ fn flooding() -> String {
 
 #[test]
 fn memory_is_bounded_behind_a_slow_callback() {
-    let feed = Feed::new(config(&flooding(), quick()));
+    let feed = feed_of(config(&flooding(), quick()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut received, mut ended) = (0_u32, None);
     let slow = |_: Trade<'_>| {
@@ -236,7 +236,7 @@ async fn dropping_the_feed_closes_its_socket_in_every_state() {
         }
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     for _ in 0..3 {
         let reached = during(&feed, seen.recv()).await;
         assert_eq!(reached, Some(None));
@@ -267,7 +267,7 @@ async fn back_filled_listings_reach_the_callback_once() {
     })
     .await;
     let feed = FeedConfig { sweep_at_start: true, ..FeedConfig::default() };
-    let mut feed = Feed::new(Config { feed, ..config(&server.address, quick()) });
+    let mut feed = feed_of(Config { feed, ..config(&server.address, quick()) });
     let mut filler = feed.fill_gaps();
     let filling = tokio::spawn(async move {
         let sweep = filler.next_request().await.unwrap();

@@ -4,11 +4,11 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use sniper::{
     config::{Config, Credential, CredentialSource},
-    ws::{Feed, policy::ReconnectionLimits},
+    ws::policy::ReconnectionLimits,
 };
 
 use super::{
-    Log, config, during,
+    Log, config, during, feed_of,
     peer::{Server, batch, frame},
     quick, until, until_given_up,
 };
@@ -21,7 +21,7 @@ async fn a_server_that_accepts_and_closes_is_dialed_at_doubling_intervals() {
         peer.close(1_001, "").await;
     })
     .await;
-    during(&Feed::new(config(&server.address, quick())), server.wait_for_dials(4)).await;
+    during(&feed_of(config(&server.address, quick())), server.wait_for_dials(4)).await;
     for (interval, least) in server.intervals().iter().zip([250, 500, 1_000]) {
         assert!(*interval >= Duration::from_millis(least), "{interval:?} < {least} ms");
         assert!(*interval < Duration::from_millis(least + 400), "{interval:?} > {least} ms");
@@ -51,7 +51,7 @@ async fn a_productive_session_resets_the_backoff() {
         }
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let ids = until(&feed, |ids| ids.len() == 3).await;
     assert_eq!(ids, ["a", "b", "c"], "a listing comes once, also across connections");
     assert_eq!(feed.metrics.duplicates.load(Relaxed), 1);
@@ -99,7 +99,7 @@ async fn closed_twice(code: u16, reason: &'static str) -> (Log, Vec<Duration>) {
     .await;
     let limits =
         ReconnectionLimits { circuit_breaker_cooldown: Duration::from_millis(900), ..quick() };
-    during(&Feed::new(config(&server.address, limits)), server.wait_for_dials(3)).await;
+    during(&feed_of(config(&server.address, limits)), server.wait_for_dials(3)).await;
     (log, server.intervals())
 }
 
@@ -140,7 +140,7 @@ async fn a_close_without_a_code_is_logged_as_1005() {
         }
     })
     .await;
-    during(&Feed::new(config(&server.address, quick())), server.wait_for_dials(3)).await;
+    during(&feed_of(config(&server.address, quick())), server.wait_for_dials(3)).await;
     log.assert_contains("Feed closed by the server (1005, no code given)");
     log.assert_contains(
         "closed by the server (1001, restarting (before it acknowledged the session))",
@@ -155,7 +155,7 @@ async fn a_close_reason_is_logged_with_escaped_control_characters() {
         peer.close(4_999, "a\u{1b}[2Jb").await;
     })
     .await;
-    during(&Feed::new(config(&server.address, quick())), server.wait_for_dials(2)).await;
+    during(&feed_of(config(&server.address, quick())), server.wait_for_dials(2)).await;
     log.assert_contains("Feed lost: closed by the server (4999, a\\u{1b}[2Jb)");
     assert!(!log.text().contains('\u{1b}'));
 }
@@ -177,7 +177,7 @@ async fn a_401_suspends_the_feed_and_rereads_the_credential() {
     .await;
     let limits =
         ReconnectionLimits { circuit_breaker_cooldown: Duration::from_millis(700), ..quick() };
-    let feed = Feed::new(Config {
+    let feed = feed_of(Config {
         credential: Credential::from_session("old").ok(),
         credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
         ..config(&server.address, limits)
@@ -200,7 +200,7 @@ async fn a_4403_close_is_retried_with_a_reread_credential() {
         peer.close(4_403, "Forbidden").await;
     })
     .await;
-    let feed = Feed::new(Config {
+    let feed = feed_of(Config {
         credential: Credential::from_session("old").ok(),
         credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
         ..config(&server.address, quick())
@@ -217,7 +217,7 @@ async fn retry_after_delays_the_next_attempt() {
     })
     .await;
     let log = Log::capture();
-    during(&Feed::new(config(&server.address, quick())), server.wait_for_dials(2)).await;
+    during(&feed_of(config(&server.address, quick())), server.wait_for_dials(2)).await;
     assert!(server.intervals()[0] >= Duration::from_secs(1), "{:?}", server.intervals());
     log.assert_contains("WARN Retry-After of 1s obeyed: no attempt before 20");
 }
@@ -235,7 +235,7 @@ async fn a_ban_is_logged_and_its_retry_after_is_respected() {
             tokio::task::yield_now().await;
         }
     };
-    during(&Feed::new(config(&server.address, quick())), waiting).await;
+    during(&feed_of(config(&server.address, quick())), waiting).await;
     log.assert_contains(
         "Could not connect: HTTP 418: this IP address is banned for too many requests",
     );
@@ -260,7 +260,7 @@ async fn each_circuit_breaker_transition_is_logged_once() {
         circuit_breaker_cooldown: Duration::from_millis(900),
         ..quick()
     };
-    let feed = Feed::new(config(&server.address, limits));
+    let feed = feed_of(config(&server.address, limits));
     until(&feed, |ids| !ids.is_empty()).await;
     assert!(server.intervals()[2] >= Duration::from_millis(900), "{:?}", server.intervals());
     let lines = log.lines();
@@ -277,7 +277,7 @@ async fn the_feed_gives_up_only_after_max_retries() {
     })
     .await;
     let limits = ReconnectionLimits { max_retries: Some(2), ..quick() };
-    let gave_up = until_given_up(&Feed::new(config(&server.address, limits))).await;
+    let gave_up = until_given_up(&feed_of(config(&server.address, limits))).await;
     assert_eq!(gave_up.attempts, 3);
     assert!(gave_up.last.is_some());
     assert_eq!(server.dials(), 3);

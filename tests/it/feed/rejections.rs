@@ -5,14 +5,14 @@ use std::time::Duration;
 use sniper::{
     config::{Config, Endpoints},
     ws::{
-        ConnectStep, Feed, FeedError,
+        ConnectStep, FeedError,
         policy::{ReconnectPolicy, ReconnectionLimits, RetryDecision},
     },
 };
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use super::{
-    config, once,
+    config, feed_of, once,
     peer::{Server, batch, text},
     quick,
 };
@@ -24,7 +24,7 @@ async fn upgrade_error(answer: &'static str) -> FeedError {
         peer.write(answer.as_bytes()).await;
     })
     .await;
-    once(&Feed::new(config(&server.address, quick()))).await.1.unwrap_err()
+    once(&feed_of(config(&server.address, quick()))).await.1.unwrap_err()
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn interim_responses_and_empty_extensions_do_not_prevent_the_upgrade() {
     })
     .await;
     for _ in 0..4 {
-        let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+        let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
         assert_eq!(ids, ["a"]);
         assert!(ended.is_ok(), "{ended:?}");
     }
@@ -117,7 +117,7 @@ async fn a_server_without_the_subprotocol_is_rejected() {
         peer.read_until_close().await;
     })
     .await;
-    let (_, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Subprotocol { .. })), "{ended:?}");
 }
 
@@ -132,7 +132,7 @@ async fn a_closed_port_fails_immediately() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("ws://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let (_, ended) = once(&Feed::new(config(&address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Dial(_))), "{ended:?}");
 }
 
@@ -145,7 +145,7 @@ async fn tls_to_a_plain_text_server_fails_without_a_panic() {
     })
     .await;
     let address = server.address.replace("ws://", "wss://");
-    let (_, ended) = once(&Feed::new(config(&address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Tls(_))), "{ended:?}");
 }
 
@@ -173,7 +173,7 @@ async fn an_unanswered_tls_handshake_ends_at_the_deadline() {
     })
     .await;
     let address = server.address.replace("ws://", "wss://");
-    assert_deadline_at(&once(&Feed::new(short_timeout(&address))).await.1, ConnectStep::Tls);
+    assert_deadline_at(&once(&feed_of(short_timeout(&address))).await.1, ConnectStep::Tls);
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn an_unanswered_upgrade_ends_at_the_deadline() {
     })
     .await;
     assert_deadline_at(
-        &once(&Feed::new(short_timeout(&server.address))).await.1,
+        &once(&feed_of(short_timeout(&server.address))).await.1,
         ConnectStep::Upgrade,
     );
 }
@@ -200,7 +200,7 @@ async fn an_upgrade_sent_byte_by_byte_ends_at_the_same_deadline() {
     })
     .await;
     assert_deadline_at(
-        &once(&Feed::new(short_timeout(&server.address))).await.1,
+        &once(&feed_of(short_timeout(&server.address))).await.1,
         ConnectStep::Upgrade,
     );
 }
@@ -215,7 +215,7 @@ async fn a_missing_ack_ends_at_the_deadline_despite_pings() {
         }
     })
     .await;
-    assert_deadline_at(&once(&Feed::new(short_timeout(&server.address))).await.1, ConnectStep::Ack);
+    assert_deadline_at(&once(&feed_of(short_timeout(&server.address))).await.1, ConnectStep::Ack);
 }
 
 /// A listener whose accept queue is full answers no further SYN.
@@ -235,7 +235,7 @@ async fn an_unanswered_connect_ends_at_the_deadline() {
         }
     }
     assert_deadline_at(
-        &once(&Feed::new(short_timeout(&format!("ws://{address}/")))).await.1,
+        &once(&feed_of(short_timeout(&format!("ws://{address}/")))).await.1,
         ConnectStep::Connect,
     );
 }
@@ -251,7 +251,7 @@ async fn a_dead_first_address_does_not_use_up_the_deadline() {
     let address = server.address.replace("127.0.0.1", "localhost");
     let endpoints = Endpoints::new(&address, "http://127.0.0.1:9/").unwrap();
     let reconnection = ReconnectPolicy::new(quick()).unwrap();
-    let feed = Feed::new(Config { reconnection, ..Config::new(endpoints, "unused") });
+    let feed = feed_of(Config { reconnection, ..Config::new(endpoints, "unused") });
     let (_, ended) = once(&feed).await;
     assert!(ended.is_ok(), "{ended:?}");
 }

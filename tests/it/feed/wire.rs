@@ -5,12 +5,10 @@ use std::{
     time::Duration,
 };
 
-use sniper::ws::{
-    Feed, FeedError, MESSAGE_BYTES_MAX, ProtocolViolation, policy::ReconnectionLimits,
-};
+use sniper::ws::{FeedError, MESSAGE_BYTES_MAX, ProtocolViolation, policy::ReconnectionLimits};
 
 use super::{
-    WAIT_MAX, config, once,
+    WAIT_MAX, config, feed_of, once,
     peer::{Frame, Peer, Server, batch, frame, text},
     quick, until,
 };
@@ -35,7 +33,7 @@ async fn check_violation(bytes: Vec<u8>, violation: ProtocolViolation) {
         }
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     assert_eq!(until(&feed, |ids| !ids.is_empty()).await, ["after"]);
     assert_eq!(seen.await.unwrap(), Frame::Close(Some(violation.code())), "{violation:?}");
     assert_eq!(feed.metrics.violations.load(Relaxed), 1);
@@ -107,7 +105,7 @@ async fn a_fragmented_message_of_exactly_the_limit_is_accepted() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids, ["a"]);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -118,7 +116,7 @@ async fn a_connection_that_ends_without_a_close_is_an_error() {
         peer.subscribed().await;
     })
     .await;
-    let (_, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Cut | FeedError::Lost(_))), "{ended:?}");
 }
 
@@ -130,7 +128,7 @@ async fn a_reset_connection_is_an_error() {
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
-    let (_, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (_, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert!(matches!(ended, Err(FeedError::Lost(_))), "{ended:?}");
 }
 
@@ -144,7 +142,7 @@ async fn a_close_frame_is_read_although_writes_fail() {
         peer.stream.set_zero_linger().unwrap();
     })
     .await;
-    let feed = Feed::new(config(&server.address, quick()));
+    let feed = feed_of(config(&server.address, quick()));
     let mut closed = 0;
     for _ in 0..20 {
         let (_, ended) = once(&feed).await;
@@ -167,7 +165,7 @@ async fn a_silent_socket_is_detected_after_ping_interval_and_pong_timeout() {
         ..quick()
     };
     let started = std::time::Instant::now();
-    let (_, ended) = once(&Feed::new(config(&server.address, limits))).await;
+    let (_, ended) = once(&feed_of(config(&server.address, limits))).await;
     assert!(matches!(ended, Err(FeedError::Silent(_))), "{ended:?}");
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(3), "{took:?}");
@@ -186,7 +184,7 @@ async fn an_unfinished_fragment_counts_as_silence() {
         pong_timeout: Duration::from_millis(100),
         ..quick()
     };
-    let (_, ended) = once(&Feed::new(config(&server.address, limits))).await;
+    let (_, ended) = once(&feed_of(config(&server.address, limits))).await;
     assert!(matches!(ended, Err(FeedError::Silent(_))), "{ended:?}");
 }
 
@@ -205,7 +203,7 @@ async fn a_flood_of_pings_starves_neither_listings_nor_pongs() {
         peer.close(1_000, "").await;
     })
     .await;
-    let (ids, ended) = once(&Feed::new(config(&server.address, quick()))).await;
+    let (ids, ended) = once(&feed_of(config(&server.address, quick()))).await;
     assert_eq!(ids.len(), 20);
     assert!(ended.is_ok(), "{ended:?}");
 }
@@ -225,7 +223,7 @@ async fn a_server_that_never_reads_is_disconnected() {
     .await;
     let limits = ReconnectionLimits { pong_timeout: Duration::from_millis(300), ..quick() };
     let (_, ended) =
-        tokio::time::timeout(WAIT_MAX, once(&Feed::new(config(&server.address, limits))))
+        tokio::time::timeout(WAIT_MAX, once(&feed_of(config(&server.address, limits))))
             .await
             .expect("the feed hung");
     assert!(matches!(ended, Err(FeedError::WriteStalled(_) | FeedError::Congested)), "{ended:?}");

@@ -7,11 +7,9 @@ use sniper::{
     config::endpoint::{Endpoint, Scheme},
     domain::money::Amount,
     net::tls::Tls,
+    protocol::GraphqlTransportWs,
     sim::{ListedItem, SimServer, SimSettings},
-    ws::{
-        handle::{Handle, HandleEvent, Options, Target},
-        protocol::GraphqlTransportWs,
-    },
+    ws::handle::{Handle, HandleEvent, Options, Target},
 };
 use tokio_tungstenite::tungstenite::Message;
 

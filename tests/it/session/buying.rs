@@ -1,5 +1,6 @@
 //! A matching listing is bought once, over a warm connection.
 
+use crate::feed::feed_of;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use sniper::{
@@ -215,7 +216,7 @@ async fn the_callback_needs_neither_send_nor_static() {
         until(|| *count.borrow() == 2).await;
         ids
     };
-    let feed = ws::Feed::new(bot.config.clone());
+    let feed = feed_of(bot.config.clone());
     let ids = tokio::select! {
         gave_up = ws::run_with_reconnect(&feed, print) => panic!("{gave_up}"),
         ids = offering => ids,

@@ -25,6 +25,7 @@ mod standstill;
 mod unknown;
 mod volume;
 
+use crate::feed::feed_of;
 use std::{
     fs,
     panic::Location,
@@ -41,7 +42,7 @@ use sniper::{
     sim::{Delivery, ListedItem, Rate, SimServer, SimSettings},
     sniper::{Now, Sniper, stats::SessionStats},
     summary::Summary,
-    ws::{self, Feed, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
+    ws::{self, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
 };
 use tempfile::TempDir;
 
@@ -150,7 +151,7 @@ impl TestBot {
         scenario: impl AsyncFnOnce(&Sniper),
     ) -> Summary {
         let mut stop = Shutdown::listen(None).unwrap();
-        let mut feed = Feed::new(self.config.clone());
+        let mut feed = feed_of(self.config.clone());
         let filler = feed.fill_gaps();
         let mut session = TradingSession::start(&feed, filler).unwrap();
         let sniper = session.sniper();

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! 1. One `connection_init` per socket, sent first; only pings and pongs before its
+//! 1. One opening message per socket, sent first; only pings, pongs and replies before its
 //!    acknowledgment.
 //! 2. No id is used twice, not even after the end of a subscription.
 //! 3. A subscription is retried after `error` or `complete`, with backoff, on the same connection;
@@ -12,11 +12,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FeedProtocol, Incoming};
-use crate::{
-    json::{FromCursor, JsonError, JsonStr, RawValue},
-    net::backoff::ExponentialBackoff,
-};
+use super::{ClientMessage, FeedMessage, FeedProtocol, Heartbeat, Incoming, MessageError, Opening};
+use crate::net::backoff::ExponentialBackoff;
 
 /// Number of ends in a row after which an optional subscription is given up on this socket.
 pub const OPTIONAL_FAILURES_MAX: u32 = 3;
@@ -36,15 +33,17 @@ pub struct Subscription {
 }
 
 /// Event that results from a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolEvent<'a, P> {
     /// Subscriptions may be written: see [`SubscriptionState::due`].
     Acked,
     /// The session was rejected.
-    Rejected(Option<RawValue<'a>>),
+    Rejected(Option<&'a str>),
     /// A pong is due: see [`SubscriptionState::pong`].
-    Ping(Option<RawValue<'a>>),
-    /// An event; `operation` is `None` if the protocol has no ids.
+    Ping(Option<&'a str>),
+    /// A message that the protocol requires must be written.
+    Reply(ClientMessage),
+    /// An event; `operation` is `None` if the protocol does not name subscriptions.
     Data {
         operation: Option<OperationId>,
         payload: P,
@@ -53,12 +52,12 @@ pub enum ProtocolEvent<'a, P> {
     Ended {
         operation: OperationId,
         /// Error of the server, if it was one.
-        error: Option<RawValue<'a>>,
+        error: Option<&'a str>,
         /// Time until it is subscribed to again; `None` if it is given up.
         retry_in: Option<Duration>,
     },
     Nothing,
-    /// Valid JSON of an unknown type.
+    /// A valid message of an unknown type.
     Unknown,
 }
 
@@ -119,11 +118,23 @@ impl<D: FeedProtocol> SubscriptionState<D> {
         self.protocol.subprotocol()
     }
 
-    /// Returns the `connection_init`. Protocols without one are live at once.
-    pub fn open(&mut self) -> Option<String> {
-        let connection_init = self.protocol.connection_init();
-        self.phase = if connection_init.is_some() { Phase::AwaitingAck } else { Phase::Live };
-        connection_init
+    /// Starts the session and returns its first message, if there is one.
+    pub fn open(&mut self) -> Option<ClientMessage> {
+        match self.protocol.open() {
+            Opening::Live => {
+                self.phase = Phase::Live;
+                None
+            }
+            Opening::AwaitAck(message) => {
+                self.phase = Phase::AwaitingAck;
+                message
+            }
+        }
+    }
+
+    /// Returns the heartbeat that the server has set.
+    pub fn heartbeat(&self) -> Option<Heartbeat> {
+        self.protocol.heartbeat()
     }
 
     /// Returns `true` once subscriptions may be written.
@@ -141,7 +152,7 @@ impl<D: FeedProtocol> SubscriptionState<D> {
     }
 
     /// Removes a subscription. Returns the message to write if it was live.
-    pub fn unsubscribe(&mut self, operation: OperationId) -> Option<String> {
+    pub fn unsubscribe(&mut self, operation: OperationId) -> Option<ClientMessage> {
         let at = self.operations.iter().position(|active| active.operation == operation)?;
         let removed = self.operations.swap_remove(at);
         match removed.state {
@@ -151,7 +162,7 @@ impl<D: FeedProtocol> SubscriptionState<D> {
     }
 
     /// Returns the next due subscription and its message. Call until it returns `None`.
-    pub fn due(&mut self, now: Instant) -> Option<(OperationId, Option<String>)> {
+    pub fn due(&mut self, now: Instant) -> Option<(OperationId, Option<ClientMessage>)> {
         if !self.is_live() {
             return None;
         }
@@ -177,7 +188,7 @@ impl<D: FeedProtocol> SubscriptionState<D> {
 
     /// Subscribes again to everything that is live. Returns the messages that end the old
     /// subscriptions; [`SubscriptionState::due`] returns the new ones.
-    pub fn resubscribe(&mut self, now: Instant) -> Vec<String> {
+    pub fn resubscribe(&mut self, now: Instant) -> Vec<ClientMessage> {
         let mut unsubscribes = Vec::new();
         for active in &mut self.operations {
             if let State::Live { id } = active.state {
@@ -188,27 +199,39 @@ impl<D: FeedProtocol> SubscriptionState<D> {
         unsubscribes
     }
 
-    pub fn ping(&self) -> Option<&'static str> {
+    pub fn ping(&self) -> Option<ClientMessage> {
         self.protocol.ping()
     }
 
-    pub fn pong(&self, payload: Option<RawValue<'_>>) -> Option<String> {
+    pub fn pong(&self, payload: Option<&str>) -> Option<ClientMessage> {
         self.protocol.pong(payload)
     }
 
-    /// Handles one message of the server.
+    /// Splits the first part off a message that contains several.
+    #[inline]
+    pub fn split_first<'a>(
+        &self,
+        message: FeedMessage<'a>,
+    ) -> (FeedMessage<'a>, Option<FeedMessage<'a>>) {
+        let (first, rest) = self.protocol.split_first(message);
+        (first, rest.filter(|rest| rest.len() < message.len()))
+    }
+
+    /// Handles one message of the server, or one part of it. `decode` decodes the payload of an
+    /// event.
     ///
     /// # Errors
     ///
-    /// Returns a [`JsonError`] if the message is malformed; the session continues.
+    /// Returns a [`MessageError`] if the message is malformed; the session continues.
     #[inline]
-    pub fn receive<'a, P: FromCursor<'a>>(
+    pub fn receive<'a, P>(
         &mut self,
-        text: &'a str,
+        message: FeedMessage<'a>,
         now: Instant,
-    ) -> Result<ProtocolEvent<'a, P>, JsonError> {
-        Ok(match self.protocol.read::<P>(text)? {
-            Incoming::Data { id: None, payload } if self.protocol.connection_init().is_none() => {
+        decode: impl FnMut(&mut D::Input<'a>) -> Result<P, D::DecodeError>,
+    ) -> Result<ProtocolEvent<'a, P>, MessageError> {
+        Ok(match self.protocol.read(message, decode)? {
+            Incoming::Data { payload, .. } if !D::NAMES_SUBSCRIPTIONS => {
                 ProtocolEvent::Data { operation: None, payload }
             }
             Incoming::Data { id, payload } => match self.live(id) {
@@ -220,28 +243,29 @@ impl<D: FeedProtocol> SubscriptionState<D> {
             },
             Incoming::Ping(payload) => ProtocolEvent::Ping(payload),
             Incoming::Pong => ProtocolEvent::Nothing,
+            Incoming::Reply(message) => ProtocolEvent::Reply(message),
             Incoming::Ack if self.phase == Phase::AwaitingAck => {
                 self.phase = Phase::Live;
                 ProtocolEvent::Acked
             }
             Incoming::Ack => ProtocolEvent::Nothing,
             Incoming::Rejected(reason) => ProtocolEvent::Rejected(reason),
-            Incoming::Error { id, payload } => self.ended(id, payload, now),
+            Incoming::Error { id, error } => self.ended(id, error, now),
             Incoming::Complete { id } => self.ended(id, None, now),
             Incoming::Unknown => ProtocolEvent::Unknown,
         })
     }
 
     #[inline]
-    fn live(&mut self, id: Option<JsonStr<'_>>) -> Option<&mut ActiveOperation> {
-        let id = id?.decode().parse::<u64>().ok()?;
+    fn live(&mut self, id: Option<u64>) -> Option<&mut ActiveOperation> {
+        let id = id?;
         self.operations.iter_mut().find(|active| active.state == State::Live { id })
     }
 
     fn ended<'a, P>(
         &mut self,
-        id: Option<JsonStr<'_>>,
-        error: Option<RawValue<'a>>,
+        id: Option<u64>,
+        error: Option<&'a str>,
         now: Instant,
     ) -> ProtocolEvent<'a, P> {
         let retry_delays = self.retry_delays;
@@ -265,9 +289,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{GraphqlTransportWs, GraphqlWs, PlainJson},
+        super::{GraphqlTransportWs, GraphqlWs, MessageKinds, PlainJson},
         *,
     };
+    use crate::json::{Cursor, JsonError};
 
     const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -280,8 +305,14 @@ mod tests {
         SubscriptionState::new(GraphqlTransportWs, SECOND, MINUTE)
     }
 
+    fn text(message: ClientMessage) -> String {
+        let ClientMessage::Text(text) = message else { panic!("{message:?}") };
+        text
+    }
+
     fn due<D: FeedProtocol>(subscriptions: &mut SubscriptionState<D>, now: Instant) -> Vec<String> {
-        std::iter::from_fn(|| subscriptions.due(now)).filter_map(|(_, text)| text).collect()
+        let due = std::iter::from_fn(|| subscriptions.due(now));
+        due.filter_map(|(_, message)| message.map(text)).collect()
     }
 
     fn live(topics: &[&str], now: Instant) -> SubscriptionState<GraphqlTransportWs> {
@@ -298,12 +329,15 @@ mod tests {
         subscriptions
     }
 
-    fn receive<'a, D: FeedProtocol>(
+    fn receive<'a, D>(
         subscriptions: &mut SubscriptionState<D>,
         text: &'a str,
         now: Instant,
-    ) -> ProtocolEvent<'a, RawValue<'a>> {
-        subscriptions.receive(text, now).unwrap()
+    ) -> ProtocolEvent<'a, &'a str>
+    where
+        D: FeedProtocol<Input<'a> = Cursor<'a>, DecodeError = JsonError>,
+    {
+        subscriptions.receive(FeedMessage::Text(text), now, Cursor::skip).unwrap()
     }
 
     #[test]
@@ -311,7 +345,10 @@ mod tests {
         let now = Instant::now();
         let mut subscriptions = subscriptions();
         subscriptions.subscribe(subscription("{}"), now);
-        assert_eq!(subscriptions.open().as_deref(), Some(r#"{"type":"connection_init"}"#));
+        assert_eq!(
+            subscriptions.open().map(text).as_deref(),
+            Some(r#"{"type":"connection_init"}"#)
+        );
         assert_eq!(due(&mut subscriptions, now), [""; 0]);
         assert_eq!(subscriptions.next_due(), None);
         assert_eq!(
@@ -327,15 +364,15 @@ mod tests {
         let now = Instant::now();
         let mut subscriptions = subscriptions();
         subscriptions.open();
-        let text = r#"{"type":"ping","payload":{"t": 1}}"#;
-        let ProtocolEvent::Ping(payload) = receive(&mut subscriptions, text, now) else {
+        let ping = r#"{"type":"ping","payload":{"t": 1}}"#;
+        let ProtocolEvent::Ping(payload) = receive(&mut subscriptions, ping, now) else {
             panic!("no ping")
         };
         assert_eq!(
-            subscriptions.pong(payload).as_deref(),
+            subscriptions.pong(payload).map(text).as_deref(),
             Some(r#"{"type":"pong","payload":{"t": 1}}"#)
         );
-        assert_eq!(subscriptions.pong(None).as_deref(), Some(r#"{"type":"pong"}"#));
+        assert_eq!(subscriptions.pong(None).map(text).as_deref(), Some(r#"{"type":"pong"}"#));
     }
 
     #[test]
@@ -427,9 +464,9 @@ mod tests {
     fn resubscribing_ends_the_old_subscription_and_uses_a_new_id() {
         let now = Instant::now();
         let mut subscriptions = live(&["{}", "[]"], now);
-        let unsubscribes = subscriptions.resubscribe(now);
+        let unsubscribes = subscriptions.resubscribe(now).into_iter().map(text);
         assert_eq!(
-            unsubscribes,
+            unsubscribes.collect::<Vec<_>>(),
             [r#"{"id":"1","type":"complete"}"#, r#"{"id":"2","type":"complete"}"#]
         );
         assert_eq!(
@@ -477,8 +514,148 @@ mod tests {
         assert_eq!(due(&mut subscriptions, now), [r#"{"op":"sub"}"#]);
         assert_eq!(
             receive(&mut subscriptions, r#"{"type":"ping"}"#, now),
-            ProtocolEvent::Data { operation: None, payload: RawValue(r#"{"type":"ping"}"#) }
+            ProtocolEvent::Data { operation: None, payload: r#"{"type":"ping"}"# }
         );
+    }
+
+    /// A binary protocol whose server speaks first. Each part of a message is a kind, a length and
+    /// that many bytes.
+    #[derive(Debug, Default)]
+    struct Parts {
+        heartbeat: Option<Heartbeat>,
+        token: &'static str,
+        topics: Vec<(u64, u8)>,
+    }
+
+    impl FeedProtocol for Parts {
+        type Input<'a> = &'a [u8];
+        type DecodeError = MessageError;
+
+        const KINDS: MessageKinds = MessageKinds::Binary;
+        const NAMES_SUBSCRIPTIONS: bool = true;
+
+        fn subprotocol(&self) -> Option<&'static str> {
+            None
+        }
+
+        fn open(&mut self) -> Opening {
+            Opening::AwaitAck(None)
+        }
+
+        fn subscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage> {
+            let first = *topic.as_bytes().first()?;
+            self.topics.push((id, first));
+            Some(ClientMessage::Binary(vec![b's', first]))
+        }
+
+        fn unsubscribe(&mut self, id: u64, _topic: &str) -> Option<ClientMessage> {
+            self.topics.retain(|(other, _)| *other != id);
+            None
+        }
+
+        fn ping(&self) -> Option<ClientMessage> {
+            None
+        }
+
+        fn pong(&self, _payload: Option<&str>) -> Option<ClientMessage> {
+            None
+        }
+
+        fn heartbeat(&self) -> Option<Heartbeat> {
+            self.heartbeat
+        }
+
+        fn split_first<'a>(
+            &self,
+            message: FeedMessage<'a>,
+        ) -> (FeedMessage<'a>, Option<FeedMessage<'a>>) {
+            let FeedMessage::Binary([kind, len, rest @ ..]) = message else {
+                return (message, None);
+            };
+            let Some((payload, behind)) = rest.split_at_checked(usize::from(*len)) else {
+                return (FeedMessage::Binary(&[]), Some(message));
+            };
+            assert!(payload.len() < 250 && *kind != 0);
+            let bytes = message.binary().unwrap();
+            let first = FeedMessage::Binary(&bytes[..payload.len() + 2]);
+            (first, (!behind.is_empty()).then_some(FeedMessage::Binary(behind)))
+        }
+
+        fn read<'a, T>(
+            &mut self,
+            message: FeedMessage<'a>,
+            mut decode: impl FnMut(&mut &'a [u8]) -> Result<T, MessageError>,
+        ) -> Result<Incoming<'a, T>, MessageError> {
+            let Some((&kind, mut rest)) =
+                message.binary()?.split_first_chunk().map(|([kind, _len], rest)| (kind, rest))
+            else {
+                return Err(MessageError::Malformed { what: "no kind" });
+            };
+            Ok(match kind {
+                b'o' => {
+                    let [interval, timeout] = *rest else {
+                        return Err(MessageError::Malformed { what: "no times" });
+                    };
+                    let seconds = |count: u8| Duration::from_secs(count.into());
+                    let heartbeat =
+                        Heartbeat { interval: seconds(interval), timeout: seconds(timeout) };
+                    self.heartbeat = Some(heartbeat);
+                    Incoming::Reply(ClientMessage::from(self.token))
+                }
+                b'a' => Incoming::Ack,
+                topic => {
+                    let payload = decode(&mut rest)?;
+                    let id = self.topics.iter().find(|(_, known)| *known == topic);
+                    Incoming::Data { id: id.map(|(id, _)| *id), payload }
+                }
+            })
+        }
+
+        fn skip(input: &mut &[u8]) -> Result<(), MessageError> {
+            *input = &[];
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stateful_binary_protocol_uses_its_token_and_knows_what_was_subscribed() {
+        let now = Instant::now();
+        let protocol = Parts { token: "token", ..Parts::default() };
+        let mut subscriptions = SubscriptionState::new(protocol, SECOND, MINUTE);
+        let listings = subscriptions.subscribe(subscription("listings"), now);
+        assert_eq!(subscriptions.open(), None);
+        let decode = |input: &mut &[u8]| Ok(std::mem::take(input).to_vec());
+        assert_eq!(subscriptions.heartbeat(), None);
+        let opened = subscriptions.receive(FeedMessage::Binary(b"o\x02\x19\x05"), now, decode);
+        assert_eq!(opened, Ok(ProtocolEvent::Reply(ClientMessage::from("token"))));
+        let heartbeat = Heartbeat { interval: 25 * SECOND, timeout: 5 * SECOND };
+        assert_eq!(subscriptions.heartbeat(), Some(heartbeat));
+        assert_eq!(subscriptions.due(now), None);
+        let acked = subscriptions.receive(FeedMessage::Binary(b"a\0"), now, decode);
+        assert_eq!(acked, Ok(ProtocolEvent::Acked));
+        let subscribed = subscriptions.due(now);
+        assert_eq!(subscribed, Some((listings, Some(ClientMessage::Binary(b"sl".to_vec())))));
+        let event = |payload: &[u8]| ProtocolEvent::Data {
+            operation: Some(listings),
+            payload: payload.to_vec(),
+        };
+        let mut rest = Some(FeedMessage::Binary(b"l\x02abx\x01yl\x01c"));
+        let mut events = Vec::new();
+        while let Some(message) = rest {
+            let (first, behind) = subscriptions.split_first(message);
+            rest = behind;
+            events.push(subscriptions.receive(first, now, decode).unwrap());
+        }
+        assert_eq!(events, [event(b"ab"), ProtocolEvent::Nothing, event(b"c")]);
+        let text = subscriptions.receive(FeedMessage::Text("l"), now, decode);
+        assert_eq!(text, Err(MessageError::Kind));
+    }
+
+    #[test]
+    fn a_part_that_does_not_shorten_the_message_ends_it() {
+        let subscriptions = SubscriptionState::new(Parts::default(), SECOND, MINUTE);
+        let torn = FeedMessage::Binary(b"l\x09abc");
+        assert_eq!(subscriptions.split_first(torn), (FeedMessage::Binary(&[]), None));
     }
 
     #[derive(Clone, Debug)]
@@ -512,17 +689,17 @@ mod tests {
                 match step {
                     Move::Ack => {
                         acked = true;
-                        subscriptions.receive::<RawValue<'_>>(r#"{"type":"connection_ack"}"#, now).unwrap();
+                        receive(&mut subscriptions, r#"{"type":"connection_ack"}"#, now);
                     }
                     Move::Data(id) => {
                         let text = format!(r#"{{"id":"{id}","type":"next","payload":1}}"#);
-                        let event = subscriptions.receive::<RawValue<'_>>(&text, now).unwrap();
+                        let event = receive(&mut subscriptions, &text, now);
                         let is_data = matches!(event, ProtocolEvent::Data { .. });
                         prop_assert!(!is_data || (acked && id <= last));
                     }
                     Move::End(id) => {
                         let text = format!(r#"{{"id":"{id}","type":"complete"}}"#);
-                        subscriptions.receive::<RawValue<'_>>(&text, now).unwrap();
+                        receive(&mut subscriptions, &text, now);
                     }
                     Move::Resubscribe => { subscriptions.resubscribe(now); }
                     Move::Pass(secs) => now += SECOND * u32::try_from(secs).unwrap(),

@@ -1,0 +1,147 @@
+//! The trait that a subscription protocol implements.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::message::{ClientMessage, FeedMessage, MessageError, MessageKinds};
+
+/// Start of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Subscriptions may be written at once.
+    Live,
+    /// Nothing but replies is written before the server's acknowledgement. Contains the message
+    /// that requests it, if the client sends one.
+    AwaitAck(Option<ClientMessage>),
+}
+
+/// Times of a heartbeat that the server has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Maximum time between two messages of a working connection.
+    pub interval: Duration,
+    /// Additional time after which the connection counts as dead.
+    pub timeout: Duration,
+}
+
+/// Meaning of one message of the server. Ids are those passed to [`FeedProtocol::subscribe`];
+/// `None` for a message that names none, or one that cannot be an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming<'a, T> {
+    /// The session was accepted.
+    Ack,
+    /// The session was rejected, with the server's reason.
+    Rejected(Option<&'a str>),
+    /// Requests a pong with the same payload.
+    Ping(Option<&'a str>),
+    /// A pong, or another message that only shows that the connection works.
+    Pong,
+    /// A message that the protocol requires the client to answer with this one.
+    Reply(ClientMessage),
+    /// An event of a subscription.
+    Data { id: Option<u64>, payload: T },
+    /// Ends a subscription with an error.
+    Error { id: Option<u64>, error: Option<&'a str> },
+    /// The server has ended a subscription.
+    Complete { id: Option<u64> },
+    /// A valid message of an unknown type.
+    Unknown,
+}
+
+/// Builds and parses the messages of a subscription protocol, for one connection. May hold a token
+/// and remember what was subscribed to.
+///
+/// The meaning of a topic depends on the protocol: the JSON of a `subscribe` payload for the two
+/// GraphQL protocols, the server's name of a stream for plain JSON.
+pub trait FeedProtocol {
+    /// The part of a message that a marketplace decodes: a [`Cursor`](crate::json::Cursor) at the
+    /// payload for JSON, the rest of the bytes for a binary format.
+    type Input<'a>;
+    /// Error of a decoder of that input.
+    type DecodeError: Into<MessageError>;
+
+    const KINDS: MessageKinds;
+    /// `true` if each event names its subscription. An event for another one is then dropped.
+    const NAMES_SUBSCRIPTIONS: bool;
+
+    /// The WebSocket subprotocol to request.
+    fn subprotocol(&self) -> Option<&'static str>;
+
+    /// Starts the session.
+    fn open(&mut self) -> Opening;
+
+    /// Message that subscribes to a topic; `None` if the address selects the topics.
+    fn subscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage>;
+
+    /// Message that unsubscribes from a topic.
+    fn unsubscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage>;
+
+    /// Ping message; `None` if only the ping of RFC 6455 exists.
+    fn ping(&self) -> Option<ClientMessage>;
+
+    /// Answer to a ping of the server.
+    fn pong(&self, payload: Option<&str>) -> Option<ClientMessage>;
+
+    /// Heartbeat that the server has set before its acknowledgement, which replaces the configured
+    /// times.
+    fn heartbeat(&self) -> Option<Heartbeat> {
+        None
+    }
+
+    /// Splits the first part off a message that contains several. The rest must be shorter.
+    fn split_first<'a>(
+        &self,
+        message: FeedMessage<'a>,
+    ) -> (FeedMessage<'a>, Option<FeedMessage<'a>>) {
+        (message, None)
+    }
+
+    /// Parses one message, or one part of it, and calls `decode` for the payload of an event.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`MessageError`] if the message is malformed.
+    fn read<'a, T>(
+        &mut self,
+        message: FeedMessage<'a>,
+        decode: impl FnMut(&mut Self::Input<'a>) -> Result<T, Self::DecodeError>,
+    ) -> Result<Incoming<'a, T>, MessageError>;
+
+    /// Consumes the payload of an event without decoding it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the payload is malformed.
+    fn skip(input: &mut Self::Input<'_>) -> Result<(), Self::DecodeError>;
+
+    /// Returns the part of a server's error that is meant for people.
+    fn error_message(error: &str) -> Cow<'_, str> {
+        Cow::Borrowed(error)
+    }
+}
+
+/// A topic in the form that the server requires.
+///
+/// Implemented for strings; implement it for own types to subscribe with them.
+pub trait Topic {
+    /// Returns the topic: the JSON of a `subscribe` payload for the GraphQL protocols, a whole
+    /// message or the name of a stream for plain JSON.
+    fn topic(&self) -> String;
+}
+
+impl Topic for str {
+    fn topic(&self) -> String {
+        self.to_owned()
+    }
+}
+
+impl Topic for String {
+    fn topic(&self) -> String {
+        self.clone()
+    }
+}
+
+impl<T: Topic + ?Sized> Topic for &T {
+    fn topic(&self) -> String {
+        (**self).topic()
+    }
+}
