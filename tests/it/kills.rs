@@ -165,7 +165,7 @@ impl KillStats {
             self.purchases += books.purchases().count();
             self.spent = self.spent.saturating_add(books.spent());
         });
-        self.halted += rig.log().matches("Ordering halted").count();
+        self.halted += rig.log().matches("Ordering halted: ").count();
         rig.states(|state| *self.states.entry(state.as_str()).or_default() += 1);
     }
 
