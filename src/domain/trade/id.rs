@@ -1,7 +1,8 @@
 //! Id of a listing. Pure.
 //!
-//! Ids are base64 of `Trade:` and a number. One id has several spellings: with and without padding, in
-//! either base64 alphabet, percent-encoded, and with other values in the bits that a decoder drops.
+//! An id is text, or a number, which is stored as its digits. Text is often base64 of `Trade:` and a
+//! number, which has several spellings: with and without padding, in either base64 alphabet,
+//! percent-encoded, and with other values in the bits that a decoder drops.
 //! All spellings of one id compare equal, so that no second order is sent for a listing that arrives
 //! in another spelling. [`TradeId::as_str`] is the received spelling, which is sent and stored.
 
@@ -13,6 +14,9 @@ use std::{
 
 /// Maximum length of an id, in bytes. Recorded ones have 20.
 pub const TRADE_ID_BYTES_MAX: usize = 62;
+
+/// Number of digits of the largest number.
+const NUMBER_DIGITS_MAX: usize = 20;
 
 /// Flag: a character is not allowed in an id.
 const FORBIDDEN: u8 = 1 << 0;
@@ -56,23 +60,21 @@ impl TradeId {
         Some(Self { len, is_normal, bytes })
     }
 
-    /// Creates the id of a market that numbers its listings. Does not allocate.
+    /// Creates an id from a number, for markets whose ids are numbers: its decimal digits, as in their
+    /// messages. Does not allocate.
     pub fn from_number(number: u64) -> Self {
-        let mut digits = [0_u8; TRADE_ID_BYTES_MAX];
-        let (mut rest, mut len) = (number, 0_usize);
-        for place in digits.iter_mut().rev() {
-            *place = b'0'.saturating_add(u8::try_from(rest % 10).unwrap_or_default());
+        let (mut digits, mut rest) = ([b'0'; NUMBER_DIGITS_MAX], number);
+        for digit in digits.iter_mut().rev() {
+            *digit = digit.wrapping_add(u8::try_from(rest % 10).unwrap_or_default());
             rest /= 10;
-            len = len.saturating_add(1);
-            if rest == 0 {
-                break;
-            }
         }
-        digits.rotate_right(len);
-        if let Some(unused) = digits.get_mut(len..) {
-            unused.fill(0);
+        let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+        let digits = digits.get(zeros.min(NUMBER_DIGITS_MAX - 1)..).unwrap_or_default();
+        let mut bytes = [0; TRADE_ID_BYTES_MAX];
+        if let Some(target) = bytes.get_mut(..digits.len()) {
+            target.copy_from_slice(digits);
         }
-        Self { len: u8::try_from(len).unwrap_or_default(), is_normal: true, bytes: digits }
+        Self { len: u8::try_from(digits.len()).unwrap_or_default(), is_normal: true, bytes }
     }
 
     /// Returns the received spelling.
@@ -368,6 +370,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_number_is_the_id_of_its_digits(number: u64, digits in 0_u32..20) {
+            for number in [number, number % 10_u64.pow(digits), u64::MAX] {
+                let (found, digits) = (TradeId::from_number(number), number.to_string());
+                prop_assert_eq!((found, found.as_str()), (id(&digits), digits.as_str()));
+            }
+        }
+
         #[test]
         fn every_spelling_of_a_number_is_one_id(number in 0_u64..10_000_000_000_000, one: u64, other: u64) {
             let plain = base64(format!("Trade:{number}").as_bytes());
