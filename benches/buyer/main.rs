@@ -29,7 +29,7 @@ use sniper::{
     config::{Budget, Credential, Generation},
     domain::money::{Amount, Percent},
     domain::time::UnixMs,
-    domain::trade::TradeId,
+    domain::trade::{KeyedBy, TradeId},
     execution::{ConnectionConfig, OrderClient, OrderClientConfig, request::PreparedOrder},
     ledger::{ApprovedOrder, Ledger, OrderRequest},
     markets::{MarketApi as _, csgoroll::Csgoroll, order_template::OrderFields},
@@ -140,7 +140,8 @@ fn approved(id: &str) -> ApprovedOrder {
         max_age: None,
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
-    let want = OrderRequest { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
+    let (id, keyed_by) = (TradeId::new(id).unwrap(), KeyedBy::Id);
+    let want = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 

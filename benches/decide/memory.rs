@@ -13,6 +13,7 @@ use sniper::{
     domain::outcome::NotSent,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
+    domain::trade::KeyedBy,
     execution::response::SentRequest,
     ledger::{ApprovedOrder, Ledger},
     sniper::{Engine, Executor, Now, OrderSender},
@@ -55,7 +56,8 @@ pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
     let ledger = Ledger::in_memory(budget, std::slice::from_ref(&entry), false);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
     let whitelist = Arc::new(Whitelist::new(vec![entry]));
-    let mut engine: Engine<NoSender> = Engine::new(whitelist, ledger, Executor::Dry, clock);
+    let mut engine: Engine<NoSender> =
+        Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
     let mut subject = Subject::new(0);
     writeln!(out, "listings resident_kib wanted would_buy")?;
     for number in 0..=listings {

@@ -29,7 +29,7 @@ use sniper::{
     domain::money::{Amount, Percent},
     domain::outcome::Outcome,
     domain::time::UnixMs,
-    domain::trade::{TradeId, TradeStatus},
+    domain::trade::{KeyedBy, TradeId, TradeStatus},
     ledger::{
         AccountReading, Ledger, LedgerLocation, OrderRequest, OwnTrade, RiskRejection,
         reader::LedgerReader,
@@ -114,8 +114,8 @@ fn measure(ledger: &mut Ledger, orders: Range<u32>) -> [(&'static str, Times); 3
     let mut times = [("reserve", Times::new()), ("sent", Times::new()), ("settle", Times::new())];
     let bought = Outcome::Bought { price: None, server_time: None };
     for n in orders {
-        let request =
-            OrderRequest { id: id(n), price: Amount::from_cents(500), entry: 0, created_at: None };
+        let (id, keyed_by, price) = (id(n), KeyedBy::Id, Amount::from_cents(500));
+        let request = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
         let now = UnixMs(START.0 + i64::from(n));
         let (approved, reserve) = loop {
             let start = Instant::now();
@@ -126,10 +126,10 @@ fn measure(ledger: &mut Ledger, orders: Range<u32>) -> [(&'static str, Times); 3
             wait(PAUSE);
         };
         let start = Instant::now();
-        ledger.sent(approved.id(), now).unwrap();
+        ledger.sent(approved.key(), now).unwrap();
         let sent = start.elapsed();
         let start = Instant::now();
-        drop(ledger.settle(approved.id(), &bought, now).unwrap());
+        drop(ledger.settle(approved.key(), &bought, now).unwrap());
         let settle = start.elapsed();
         for ((_, times), time) in times.iter_mut().zip([reserve, sent, settle]) {
             times.push(u64::try_from(time.as_nanos()).unwrap());

@@ -107,9 +107,15 @@ impl<M: Marketplace> Replayer<M> {
         Self {
             market: market.clone(),
             protocol: M::Protocol::default(),
-            engine: Engine::new(Arc::clone(&whitelist), ledger, Executor::Dry, clock),
+            engine: Engine::new(
+                Arc::clone(&whitelist),
+                ledger,
+                Executor::Dry,
+                M::CAPABILITIES.keyed_by,
+                clock,
+            ),
             whitelist,
-            deduplicator: Deduplicator::default(),
+            deduplicator: Deduplicator::new(M::CAPABILITIES.keyed_by),
             base,
             base_ns,
             due: None,
@@ -158,7 +164,6 @@ impl<M: Marketplace> Replayer<M> {
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
     ) {
         let connection = usize::try_from(message.conn).unwrap_or(usize::MAX);
-        let reprices = M::CAPABILITIES.reprices;
         for event in events {
             let mut trade = match event {
                 MarketEvent::Trade(trade) => trade,
@@ -174,9 +179,7 @@ impl<M: Marketplace> Replayer<M> {
                     continue;
                 }
             };
-            if self.deduplicator.record(&trade, reprices, connection, now.instant)
-                != Duplicate::First
-            {
+            if self.deduplicator.record(&trade, connection, now.instant) != Duplicate::First {
                 self.duplicates = self.duplicates.saturating_add(1);
                 continue;
             }

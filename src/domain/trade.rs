@@ -5,10 +5,14 @@
 //! a reason not to order and never uses a default.
 
 mod id;
+mod key;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-pub use self::id::{TRADE_ID_BYTES_MAX, TradeId};
+pub use self::{
+    id::{TRADE_ID_BYTES_MAX, TradeId},
+    key::{KeyedBy, TradeKey},
+};
 
 use crate::{
     domain::item_name::Wear,

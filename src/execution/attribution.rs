@@ -140,7 +140,7 @@ mod tests {
         domain::account::{OwnPurchase, Page, User},
         domain::money::{Amount, Decimals},
         domain::own_order_id::OwnOrderIds,
-        domain::trade::{Trade, TradeId},
+        domain::trade::{KeyedBy, Trade, TradeId},
         execution::response::SentRequest,
         markets::order_template::OrderTemplate,
         markets::{AccountQuery, Capabilities, EnvironmentNames, ReadError, csgoroll::Csgoroll},
@@ -222,7 +222,7 @@ mod tests {
             decimals: Decimals::Two,
             has_markup: false,
             has_float: false,
-            reprices: true,
+            keyed_by: KeyedBy::Id,
             has_own_order_id: true,
             auth: Auth::ApiKeyQuery { name: "api" },
             environment: EnvironmentNames::UNKNOWN,
@@ -304,7 +304,7 @@ mod tests {
         let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
         let order = OrderFields { id, price_limit: Amount::ZERO, own_id: Some(own_id) };
         let sent = SentRequest { ready: now, begun: now, written: now };
-        let rejected = InFlightRequest { order, sent };
+        let rejected = InFlightRequest { key: KeyedBy::Id.key(id, None), order, sent };
         let is_named = |text: &str| find_late_response([&rejected], text.as_bytes()).is_some();
         assert!(is_named(r#"{"id":"900000123"}"#) && is_named(r#"{"id":900000123}"#));
         assert!(is_named(&format!("own={own_id}&x")));

@@ -35,7 +35,7 @@ use crate::{
     domain::outcome::{Outcome, RejectReason, Unknown},
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
-    markets::{MarketApi, order_template::OrderFields},
+    markets::MarketApi,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
         http_message::HttpResponse,
@@ -666,7 +666,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         outcome: Outcome,
         is_final: bool,
     ) {
-        let InFlightRequest { order: OrderFields { id, .. }, sent } = order;
+        let InFlightRequest { key, sent, .. } = order;
         let market_error = match (&outcome, &result) {
             (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
                 self.context.market.error_message(response)
@@ -674,9 +674,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
             _ => None,
         };
         let response = result;
-        let report = OrderReport { id, outcome, is_final, response, market_error, sent, received };
+        let report = OrderReport { key, outcome, is_final, response, market_error, sent, received };
         if self.context.reports.send(report).await.is_err() {
-            warn!("Order report dropped: {id}; the receiver is closed");
+            warn!("Order report dropped: {}; the receiver is closed", key.id);
         }
     }
 }

@@ -182,7 +182,7 @@ impl OrderClient {
             price_limit: approved.price(),
             own_id: self.own_ids.map(|ids| ids.id(approved.sequence().0)),
         };
-        self.shared.send(order).map_err(|reason| (approved, reason))
+        self.shared.send(*approved.key(), order).map_err(|reason| (approved, reason))
     }
 
     /// Returns the number of orders that could be sent at this moment.

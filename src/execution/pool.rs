@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock, domain::outcome::NotSent, domain::server_clock::ClockExchange, domain::time::UnixMs,
-    markets::order_template::OrderFields,
+    domain::trade::TradeKey, markets::order_template::OrderFields,
 };
 
 /// Connections, and the notifications about their changes.
@@ -72,6 +72,7 @@ struct Slot {
 /// A request of which at least one byte was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlightRequest {
+    pub(super) key: TradeKey,
     pub(super) order: OrderFields,
     pub(super) sent: SentRequest,
 }
@@ -113,7 +114,7 @@ impl PoolState {
     }
 
     /// Writes this order to an idle connection.
-    pub(super) fn send(&self, order: OrderFields) -> Result<SentRequest, NotSent> {
+    pub(super) fn send(&self, key: TradeKey, order: OrderFields) -> Result<SentRequest, NotSent> {
         let mut pool = self.pool();
         if pool.stop_phase != StopPhase::Running {
             return Err(NotSent::Stopping);
@@ -134,7 +135,7 @@ impl PoolState {
             }
             if let Ok(begun) = connection.write(request.bytes_for(&order, time)) {
                 let sent = SentRequest { ready: connection.ready, begun, written: Instant::now() };
-                slot.in_flight = Some(InFlightRequest { order, sent });
+                slot.in_flight = Some(InFlightRequest { key, order, sent });
                 self.wake(index);
                 return Ok(sent);
             }

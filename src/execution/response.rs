@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::{
     domain::outcome::{Outcome, Unknown},
-    domain::trade::TradeId,
+    domain::trade::TradeKey,
     net::http_head::ResponseHead,
     net::http_message::HttpResponse,
 };
@@ -51,7 +51,7 @@ pub enum ResponseError {
 /// error of [`send`](super::OrderClient::send) instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderReport {
-    pub id: TradeId,
+    pub key: TradeKey,
     pub outcome: Outcome,
     /// `true` for the order's last report. Otherwise `outcome` is
     /// [`Unconfirmed`](crate::domain::outcome::Unknown::Unconfirmed).

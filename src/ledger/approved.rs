@@ -1,7 +1,10 @@
 //! Order that the ledger has approved, the only input of the order client. Pure.
 
 use super::event::Sequence;
-use crate::{domain::money::Amount, domain::trade::TradeId};
+use crate::{
+    domain::money::Amount,
+    domain::trade::{TradeId, TradeKey},
+};
 
 /// Order that the ledger has counted against the limits. Only these can be sent, and each only
 /// once.
@@ -9,15 +12,15 @@ use crate::{domain::money::Amount, domain::trade::TradeId};
 #[must_use = "an approved order counts as spent until it is settled"]
 pub struct ApprovedOrder {
     sequence: Sequence,
-    id: TradeId,
+    key: TradeKey,
     price: Amount,
 }
 
 impl ApprovedOrder {
     /// Creates the order. Reserved for [`Ledger::reserve`](super::Ledger::reserve), which counts
     /// it.
-    pub(super) const fn new(sequence: Sequence, id: TradeId, price: Amount) -> Self {
-        Self { sequence, id, price }
+    pub(super) const fn new(sequence: Sequence, key: TradeKey, price: Amount) -> Self {
+        Self { sequence, key, price }
     }
 
     pub const fn sequence(&self) -> Sequence {
@@ -25,7 +28,12 @@ impl ApprovedOrder {
     }
 
     pub const fn id(&self) -> &TradeId {
-        &self.id
+        &self.key.id
+    }
+
+    /// Returns the key of the listing, by which the outcome is reported.
+    pub const fn key(&self) -> &TradeKey {
+        &self.key
     }
 
     /// Returns the approved price, the most that the order may cost.

@@ -43,12 +43,13 @@ impl LedgerState {
         self.check_listings()
     }
 
-    /// Checks that no listing was requested twice under one spelling of its id. Version 0.1.0
-    /// treated two spellings of one id as two listings.
+    /// Checks that no key was requested twice under one spelling of its id. Version 0.1.0 treated
+    /// two spellings of one id as two listings.
     fn check_listings(&self) -> Result<(), InvalidTransition> {
-        let mut requested: HashMap<&str, Sequence> = HashMap::new();
+        let mut requested: HashMap<(&str, Option<Amount>), Sequence> = HashMap::new();
         for intent in self.intents.iter().filter(|intent| intent.state != OrderState::NotSent) {
-            if requested.insert(intent.id.as_str(), intent.sequence).is_some() {
+            let key = (intent.id.as_str(), intent.key().price);
+            if requested.insert(key, intent.sequence).is_some() {
                 return Err(InvalidTransition::RequestedTwice(intent.sequence));
             }
         }

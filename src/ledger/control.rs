@@ -326,7 +326,7 @@ fn resolve(
     let listing = TradeId::new(id).ok_or_else(no_such)?;
     let state = ledger.state().intent(&listing).ok_or_else(no_such)?.state;
     let required = verdict.required_state();
-    if state != required {
+    if !ledger.state().orders_of(&listing).any(|intent| intent.state == required) {
         return Err(ResolveError::OtherState { id: id.to_owned(), state, required });
     }
     let resolved = ledger.resolve(&listing, verdict.evidence(), by, now);

@@ -22,7 +22,7 @@ use super::{
     private::{self, PrivateFile},
     record::{LAYOUT, RECORD_BYTES, Record},
     rows::{StagedRows, integer},
-    schema::{MIGRATIONS, THOUSANDTHS_SINCE, VERSION},
+    schema::{KEY_PRICE_SINCE, MIGRATIONS, THOUSANDTHS_SINCE, VERSION},
     state::LedgerState,
     timeline::Timeline,
 };
@@ -98,12 +98,15 @@ pub(super) struct IntentRow {
     pub(super) state: String,
     pub(super) price: Amount,
     pub(super) approved: Amount,
+    pub(super) key_price: Amount,
 }
 
 impl IntentRow {
     pub(super) fn of(intent: &Intent, number: i64) -> Self {
         let (listing, state) = (intent.id.to_string(), intent.state.to_string());
-        Self { number, listing, state, price: intent.price, approved: intent.approved }
+        let (price, approved) = (intent.price, intent.approved);
+        let key_price = intent.key().price.unwrap_or_default();
+        Self { number, listing, state, price, approved, key_price }
     }
 }
 
@@ -357,11 +360,15 @@ impl Database {
 
     /// Reads the row of every intent.
     pub(super) fn intent_rows(&self) -> Result<Vec<IntentRow>, LedgerError> {
-        let sql = "SELECT number, listing, state, price, approved FROM intents ORDER BY number";
         let read = (|| {
             let transaction = self.connection.unchecked_transaction()?;
             let amount = self.amounts()?;
-            let mut statement = self.connection.prepare(sql)?;
+            let has_keys = KEY_PRICE_SINCE <= self.version()?;
+            let key_price = if has_keys { "key_price" } else { "0" };
+            let mut statement = self.connection.prepare(&format!(
+                "SELECT number, listing, state, price, approved, {key_price} FROM intents \
+                 ORDER BY number"
+            ))?;
             let rows = statement.query_map([], |row| {
                 Ok(IntentRow {
                     number: row.get(0)?,
@@ -369,6 +376,7 @@ impl Database {
                     state: row.get(2)?,
                     price: amount(row.get(3)?),
                     approved: amount(row.get(4)?),
+                    key_price: amount(row.get(5)?),
                 })
             })?;
             let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;

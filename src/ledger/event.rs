@@ -11,7 +11,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
-    domain::trade::{TradeId, TradeStatus},
+    domain::trade::{KeyedBy, TradeId, TradeStatus},
     threads::ThreadName,
 };
 
@@ -78,7 +78,13 @@ impl OrderState {
         }
     }
 
-    /// Returns `true` while a response is pending.
+    /// Returns `true` if a listing whose order is in this state may be ordered again at another
+    /// price: it was certainly not bought.
+    pub const fn permits_reorder(self) -> bool {
+        matches!(self, Self::Rejected | Self::NotSent | Self::NotBought)
+    }
+
+    /// Returns `true` while an answer is pending.
     pub const fn is_in_flight(self) -> bool {
         matches!(self, Self::Reserved | Self::Sent)
     }
@@ -402,6 +408,8 @@ pub enum LedgerEvent {
     Reserved {
         sequence: Sequence,
         id: TradeId,
+        /// What identifies the listing: the id, or the id and this price.
+        keyed_by: KeyedBy,
         /// Maximum price.
         price: Amount,
         /// Whitelist entry that matched.

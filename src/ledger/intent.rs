@@ -2,13 +2,20 @@
 //! event. Pure.
 
 use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
-use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId};
+use crate::{
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{KeyedBy, TradeId, TradeKey},
+};
 
 /// One order, from its approval on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
     pub sequence: Sequence,
     pub id: TradeId,
+    pub keyed_by: KeyedBy,
+    /// Number of the previous intent for the same id.
+    pub previous: Option<Sequence>,
     pub approved: Amount,
     /// Upper bound of the charged price; counts against the limits.
     pub price: Amount,
@@ -27,6 +34,11 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Returns the key of the listing.
+    pub const fn key(&self) -> TradeKey {
+        self.keyed_by.key(self.id, Some(self.approved))
+    }
+
     /// Returns the price in the account's list if it is lower than the counted price.
     pub fn lower_price(&self) -> Option<Amount> {
         let listed = self.listed.filter(|_listed| self.state.is_charged());
@@ -37,6 +49,8 @@ impl Intent {
     pub(super) const FILLER: Self = Self {
         sequence: Sequence(u64::MAX),
         id: TradeId::FILLER,
+        keyed_by: KeyedBy::Id,
+        previous: None,
         approved: Amount::ZERO,
         price: Amount::ZERO,
         charged: Amount::ZERO,

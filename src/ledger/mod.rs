@@ -28,7 +28,8 @@
 //!
 //! 1. Reserved, spent and unknown coins together never exceed any limit, including after the death
 //!    of the process and after power loss.
-//! 2. A listing is requested at most once in the life of a ledger.
+//! 2. A listing is requested at most once in the life of a ledger. Its key is the id, or the id and
+//!    the price ([`KeyedBy`](crate::domain::trade::KeyedBy)).
 //! 3. A halt lasts until the operator resumes; nothing is approved meanwhile.
 //! 4. An approval waits for no disk, database or lock.
 //! 5. An order that cannot be recorded is not approved.
@@ -93,7 +94,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::UnixMs,
-    domain::trade::{TradeId, TradeStatus},
+    domain::trade::{TradeId, TradeKey, TradeStatus},
     domain::whitelist_entry::WhitelistEntry,
 };
 
@@ -172,8 +173,8 @@ impl Ledger {
 
     /// Stores the market's response to an order for inspection. Never waits; returns `false`
     /// if the queue is full.
-    pub fn record_response(&self, id: &TradeId, response: &str) -> bool {
-        match (&self.journal, self.state.intent(id)) {
+    pub fn record_response(&self, key: &TradeKey, response: &str) -> bool {
+        match (&self.journal, self.state.order(key)) {
             (Some(journal), Some(intent)) => journal.record_response(intent.sequence, response),
             _ => false,
         }
@@ -190,7 +191,7 @@ impl Ledger {
         now: UnixMs,
     ) -> Result<ApprovedOrder, RiskRejection> {
         let event = self.state.approve(&request, now)?;
-        let LedgerEvent::Reserved { sequence, id, price, .. } = event else {
+        let LedgerEvent::Reserved { sequence, price, .. } = event else {
             return Err(RiskRejection::Unwritable);
         };
         if let Some(journal) = &mut self.journal {
@@ -208,7 +209,7 @@ impl Ledger {
         }
         let applied = self.apply(now, event);
         let _effects = applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
-        Ok(ApprovedOrder::new(sequence, id, price))
+        Ok(ApprovedOrder::new(sequence, request.key(), price))
     }
 
     /// Runs the approval path without approving, to keep it in the CPU caches. Requires a spare
@@ -225,9 +226,9 @@ impl Ledger {
     /// # Errors
     ///
     /// An [`InvalidTransition`] if no such order is in flight.
-    pub fn sent(&mut self, id: &TradeId, now: UnixMs) -> Result<(), InvalidTransition> {
+    pub fn sent(&mut self, key: &TradeKey, now: UnixMs) -> Result<(), InvalidTransition> {
         failpoint::hit(failpoint::OrderStep::Sent);
-        let sequence = self.sequence_of(id)?;
+        let sequence = sequence_of(self.state.order(key))?;
         let _effects = self.record(now, LedgerEvent::Sent { sequence })?;
         failpoint::hit(failpoint::OrderStep::SentRecorded);
         Ok(())
@@ -240,12 +241,12 @@ impl Ledger {
     /// An [`InvalidTransition`] if no response is pending.
     pub fn settle(
         &mut self,
-        id: &TradeId,
+        key: &TradeKey,
         outcome: &Outcome,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
         failpoint::hit(failpoint::OrderStep::Answered);
-        let sequence = self.sequence_of(id)?;
+        let sequence = sequence_of(self.state.order(key))?;
         let effects = self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
         failpoint::hit(failpoint::OrderStep::AnsweredRecorded);
         self.state.reserve_capacity();
@@ -258,7 +259,7 @@ impl Ledger {
     /// delivered; a cancellation only triggers a read of the account, and no price is taken from
     /// it.
     pub fn observe(&mut self, id: &TradeId, status: TradeStatus, now: UnixMs) -> bool {
-        let Some(intent) = self.state.intent(id).filter(|intent| intent.state.is_charged()) else {
+        let Some(intent) = self.state.orders_of(id).find(|intent| intent.state.is_charged()) else {
             return false;
         };
         let (sequence, from) = (intent.sequence, intent.state);
@@ -358,7 +359,7 @@ impl Ledger {
         let _effects = self.record_infallible(now, LedgerEvent::NewBudget { by });
     }
 
-    /// Resolves an order that is unknown or returning, on behalf of the operator.
+    /// Resolves the order for this id that is unknown or returning, on behalf of the operator.
     ///
     /// # Errors
     ///
@@ -371,7 +372,12 @@ impl Ledger {
         by: Operator,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
-        let sequence = self.sequence_of(id)?;
+        let required = match evidence {
+            Evidence::Returned | Evidence::ReturnedByStatus => OrderState::Returning,
+            _ => OrderState::Unknown,
+        };
+        let resolved = self.state.orders_of(id).find(|intent| intent.state == required);
+        let sequence = sequence_of(resolved.or_else(|| self.state.intent(id)))?;
         self.record(
             now,
             LedgerEvent::Proved {
@@ -417,11 +423,6 @@ impl Ledger {
         (from != to).then_some(StateChange { id, from, to, price })
     }
 
-    fn sequence_of(&self, id: &TradeId) -> Result<Sequence, InvalidTransition> {
-        let intent = self.state.intent(id);
-        intent.map(|intent| intent.sequence).ok_or(InvalidTransition::NoSuchIntent(Sequence(0)))
-    }
-
     /// Records an event that applies in every state.
     fn record_infallible(&mut self, now: UnixMs, event: LedgerEvent) -> Effects {
         self.record(now, event).unwrap_or_default()
@@ -451,6 +452,10 @@ impl Ledger {
         let changes = before.and_then(|before| self.change_of(&before)).into_iter().collect();
         Ok(Effects { halts, paused_until, changes })
     }
+}
+
+fn sequence_of(intent: Option<&Intent>) -> Result<Sequence, InvalidTransition> {
+    intent.map(|intent| intent.sequence).ok_or(InvalidTransition::NoSuchIntent(Sequence(0)))
 }
 
 impl Effects {

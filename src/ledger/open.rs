@@ -505,11 +505,12 @@ impl Recovery {
                 if sequence < known { Some(sequence) } else { moved.get(&sequence).copied() }
             };
             let event = match record.event {
-                LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
+                LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
                     self.close_earlier(record);
                     let new = self.state.next_sequence();
                     moved.insert(sequence, new);
-                    Some(LedgerEvent::Reserved { sequence: new, id, price, entry, limits })
+                    let sequence = new;
+                    Some(LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits })
                 }
                 LedgerEvent::Sent { sequence } => {
                     find(sequence).map(|sequence| LedgerEvent::Sent { sequence })
@@ -535,10 +536,12 @@ impl Recovery {
     }
 
     /// Closes an earlier intent for the same listing: a second approval implies that the first
-    /// request was not sent.
+    /// request was not sent. An earlier intent at another price may have been sent and rejected; it
+    /// stays in flight and becomes unknown.
     fn close_earlier(&mut self, record: &Record) {
-        let LedgerEvent::Reserved { id, .. } = record.event else { return };
-        let earlier = self.state.intent(&id).filter(|earlier| earlier.state.is_in_flight());
+        let LedgerEvent::Reserved { id, keyed_by, price, .. } = record.event else { return };
+        let earlier = self.state.order(&keyed_by.key(id, Some(price)));
+        let earlier = earlier.filter(|earlier| earlier.state.is_in_flight());
         if let Some(sequence) = earlier.map(|earlier| earlier.sequence) {
             let answer = RecordedAnswer::NotSent(NotSent::Closed);
             let _fits = self.add(record.at, LedgerEvent::Answered { sequence, answer }).is_ok();

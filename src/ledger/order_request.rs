@@ -9,19 +9,32 @@ use super::{
     entries::EntryLimits,
     event::{LedgerEvent, OrderState},
     rejection::RiskRejection,
-    state::{INTENTS_MAX, LedgerState},
+    state::{INTENTS_MAX, LedgerState, ORDERS_PER_ID_MAX},
 };
-use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId};
+use crate::{
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{KeyedBy, TradeId, TradeKey},
+};
 
 /// Order that is submitted for approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRequest {
     pub id: TradeId,
+    /// What identifies the listing on its market.
+    pub keyed_by: KeyedBy,
     pub price: Amount,
     /// Position of the matching entry in the whitelist.
     pub entry: usize,
     /// Creation time of the listing by the server's clock, if known.
     pub created_at: Option<UnixMs>,
+}
+
+impl OrderRequest {
+    /// Returns the key of the listing.
+    pub const fn key(&self) -> TradeKey {
+        self.keyed_by.key(self.id, Some(self.price))
+    }
 }
 
 impl LedgerState {
@@ -45,6 +58,7 @@ impl LedgerState {
         Ok(LedgerEvent::Reserved {
             sequence: self.next_sequence(),
             id: request.id,
+            keyed_by: request.keyed_by,
             price: request.price,
             entry: entry.slot,
             limits: self.limits,
@@ -66,9 +80,7 @@ impl LedgerState {
     }
 
     fn check_listing(&self, request: &OrderRequest) -> Result<(), RiskRejection> {
-        if self.intent(&request.id).is_some_and(|earlier| earlier.state != OrderState::NotSent) {
-            return Err(RiskRejection::AlreadyRequested);
-        }
+        self.check_earlier_orders(request)?;
         match self.barrier {
             Some(barrier) if request.created_at.is_none_or(|created| created <= barrier) => {
                 return Err(RiskRejection::BeforePowerLoss { barrier });
@@ -84,6 +96,37 @@ impl LedgerState {
         } else {
             Ok(())
         }
+    }
+
+    /// Checks that no order has the same key, and that every earlier order for the id permits another.
+    /// An order of which no byte was sent does not count.
+    fn check_earlier_orders(&self, request: &OrderRequest) -> Result<(), RiskRejection> {
+        if request.keyed_by == KeyedBy::Id {
+            // Earlier orders than the last one were not sent either.
+            return match self.intent(&request.id) {
+                None => Ok(()),
+                Some(last) if last.state == OrderState::NotSent && last.keyed_by == KeyedBy::Id => {
+                    Ok(())
+                }
+                Some(_) => Err(RiskRejection::AlreadyRequested),
+            };
+        }
+        let mut orders = 0_u32;
+        for earlier in self.orders_of(&request.id) {
+            orders = orders.saturating_add(1);
+            let is_same_price = earlier.approved == request.price;
+            let permits = earlier.state == OrderState::NotSent
+                || earlier.state.permits_reorder()
+                    && earlier.keyed_by == KeyedBy::IdAndPrice
+                    && !is_same_price;
+            if !permits {
+                return Err(RiskRejection::AlreadyRequested);
+            }
+            if ORDERS_PER_ID_MAX <= orders {
+                return Err(RiskRejection::RepricedTooOften { max: ORDERS_PER_ID_MAX });
+            }
+        }
+        Ok(())
     }
 
     fn check_entry(&self, price: Amount, entry: EntryLimits) -> Result<(), RiskRejection> {

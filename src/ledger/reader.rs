@@ -214,8 +214,9 @@ impl LedgerReader {
             let expected = intent.map(|intent| IntentRow::of(intent, row.number));
             // While events wait in the intent file, a row may lag behind the state.
             let agrees = expected.is_some_and(|expected| {
-                let is_same_order =
-                    expected.listing == row.listing && expected.approved == row.approved;
+                let is_same_order = expected.listing == row.listing
+                    && expected.approved == row.approved
+                    && expected.key_price == row.key_price;
                 expected == *row || (!is_up_to_date && is_same_order)
             });
             if !agrees {

@@ -43,6 +43,13 @@ pub struct OwnTrade {
     pub joined_at: Option<UnixMs>,
 }
 
+/// Purchase in the account's list, with the order that it belongs to.
+#[derive(Clone, Copy, Debug)]
+struct ListedTrade {
+    trade: OwnTrade,
+    sequence: Option<Sequence>,
+}
+
 /// Result of one read of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountReading<'a> {
@@ -58,14 +65,17 @@ impl LedgerState {
     /// Returns the events that follow from a list of the account's trades.
     pub fn reconcile_trades(&self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
         let mut events = Vec::new();
-        let mut listed: HashMap<TradeId, OwnTrade> = HashMap::with_capacity(reading.trades.len());
+        let mut listed: HashMap<TradeId, ListedTrade> =
+            HashMap::with_capacity(reading.trades.len());
         let mut next = self.next_sequence();
         let mut loss = self.loss.count;
         for trade in reading.trades {
-            if listed.insert(trade.id, *trade).is_some() {
+            let order = self.order_of_purchase(trade);
+            let sequence = order.map(|order| order.sequence);
+            if listed.insert(trade.id, ListedTrade { trade: *trade, sequence }).is_some() {
                 continue;
             }
-            match self.intent(&trade.id) {
+            match order {
                 // The state changed after the read began, so the reading is older.
                 Some(intent) if reading.started <= intent.changed_at => {}
                 // The listing was requested again, and the power loss removed that from the record.
@@ -83,6 +93,16 @@ impl LedgerState {
             }
         }
         events
+    }
+
+    /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so this
+    /// is the order for its id that may have been bought, if there is one. Of several, it is the one
+    /// at the listed price, or else the last one.
+    fn order_of_purchase(&self, trade: &OwnTrade) -> Option<&Intent> {
+        self.orders_of(&trade.id).max_by_key(|order| {
+            let is_at_price = trade.price.is_some() && order.key().price == trade.price;
+            (!order.state.permits_reorder(), is_at_price, order.sequence)
+        })
     }
 
     /// Returns the lower prices that the last balance confirms.
@@ -174,7 +194,7 @@ impl LedgerState {
     fn check_absent_orders(
         &self,
         reading: &AccountReading<'_>,
-        listed: &HashMap<TradeId, OwnTrade>,
+        listed: &HashMap<TradeId, ListedTrade>,
         events: &mut Vec<LedgerEvent>,
     ) {
         // While the wall clock is unreliable, nothing is released by age.
@@ -188,7 +208,8 @@ impl LedgerState {
             if intent.state != OrderState::Unknown {
                 continue;
             }
-            if !listed.contains_key(&intent.id) && is_settled(intent.changed_at) {
+            let is_listed = |listed: &ListedTrade| listed.sequence == Some(intent.sequence);
+            if !listed.get(&intent.id).is_some_and(is_listed) && is_settled(intent.changed_at) {
                 absent.push(intent);
             } else {
                 explained = explained.saturating_add(intent.price);
@@ -250,11 +271,14 @@ impl LedgerState {
     }
 
     /// Returns an unknown order that is listed with a status unknown to this version.
-    fn listed_without_known_status(&self, listed: &HashMap<TradeId, OwnTrade>) -> Option<TradeId> {
+    fn listed_without_known_status(
+        &self,
+        listed: &HashMap<TradeId, ListedTrade>,
+    ) -> Option<TradeId> {
         let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         let mut unknown = open.filter(|intent| intent.state == OrderState::Unknown);
         let is_other = |intent: &&Intent| {
-            listed.get(&intent.id).is_some_and(|trade| trade.status == TradeStatus::Other)
+            listed.get(&intent.id).is_some_and(|listed| listed.trade.status == TradeStatus::Other)
         };
         unknown.find(is_other).map(|intent| intent.id)
     }

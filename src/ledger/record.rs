@@ -179,7 +179,7 @@ pub(super) mod tests {
     use crate::{
         domain::money::Amount,
         domain::outcome::{NotSent, RejectReason, Unknown},
-        domain::trade::TradeId,
+        domain::trade::{KeyedBy, TradeId},
         ledger::{
             event::{
                 BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, OPERATOR_BYTES_MAX,
@@ -299,10 +299,11 @@ pub(super) mod tests {
             Just(Evidence::ReturnedByStatus)
         ];
         prop_oneof![
-            (sequence(), id(), coins(), any::<u32>(), any::<u32>()).prop_map(
-                |(sequence, id, price, entry, limits)| LedgerEvent::Reserved {
+            (sequence(), id(), any::<bool>(), coins(), any::<u32>(), any::<u32>()).prop_map(
+                |(sequence, id, has_price, price, entry, limits)| LedgerEvent::Reserved {
                     sequence,
                     id,
+                    keyed_by: if has_price { KeyedBy::IdAndPrice } else { KeyedBy::Id },
                     price,
                     entry: EntrySlot(entry),
                     limits
@@ -368,6 +369,7 @@ pub(super) mod tests {
                 LedgerEvent::Reserved {
                     sequence: Sequence(7),
                     id,
+                    keyed_by: KeyedBy::Id,
                     price: approved,
                     entry,
                     limits: 2,

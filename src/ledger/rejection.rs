@@ -23,9 +23,13 @@ pub enum RiskRejection {
     /// The ledger has reached its maximum number of intents.
     #[error("the ledger is full: {max} orders")]
     Full { max: u32 },
-    /// The listing was requested before. No listing is requested twice.
-    #[error("this listing was ordered before")]
+    /// The listing was requested before. No listing is requested twice, nor at another price unless
+    /// it was certainly not bought before.
+    #[error("this listing was requested before")]
     AlreadyRequested,
+    /// The listing was requested at too many prices.
+    #[error("this listing was requested {max} times at other prices")]
+    RepricedTooOften { max: u32 },
     /// The listing may have been requested before a power loss.
     #[error("created before {barrier}, so it may have been ordered before the power loss")]
     BeforePowerLoss {
@@ -78,6 +82,7 @@ impl RiskRejection {
             Self::Behind => "ledger_behind",
             Self::Full { .. } => "ledger_full",
             Self::AlreadyRequested => "already_requested",
+            Self::RepricedTooOften { .. } => "repriced_too_often",
             Self::BeforePowerLoss { .. } => "before_power_loss",
             Self::NoPrice { .. } => "no_price",
             Self::MaxPrice { .. } => "max_price",

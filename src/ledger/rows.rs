@@ -93,7 +93,7 @@ fn write_intent(
     match event {
         LedgerEvent::Reserved { .. } | LedgerEvent::Adopted { .. } => update(
             "INSERT INTO intents (number, listing, entry, limits, approved, price, state, \
-             reserved_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             reserved_at, key_price) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             number,
@@ -103,7 +103,8 @@ fn write_intent(
             intent.approved.thousandths(),
             price,
             state,
-            at.0
+            at.0,
+            intent.key().price.unwrap_or_default().thousandths()
         ])?,
         LedgerEvent::Sent { .. } => {
             update("UPDATE intents SET state = ?2, price = ?3, sent_at = ?4 WHERE number = ?1")?

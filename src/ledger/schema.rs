@@ -62,7 +62,8 @@ CREATE TABLE halts (
 ) STRICT;
 ",
     // 2: amounts in thousandths instead of hundredths. The records in `events` state their own
-    // layout and stay.
+    // layout and stay. `key_price` is the price that belongs to the key of the listing, or 0 if
+    // the id alone is the key.
     "
 UPDATE limits SET
     max_price = max_price * 10,
@@ -72,6 +73,10 @@ UPDATE limits SET
     per_day = per_day * 10;
 UPDATE intents SET approved = approved * 10, price = price * 10;
 UPDATE meta SET value = value * 10 WHERE key = 'ceiling_coins';
+ALTER TABLE intents ADD COLUMN key_price INTEGER NOT NULL DEFAULT 0;
+DROP INDEX one_request_for_a_listing;
+CREATE UNIQUE INDEX one_request_for_a_key ON intents (listing, key_price)
+    WHERE state <> 'not_sent';
 ",
 ];
 
@@ -79,3 +84,5 @@ UPDATE meta SET value = value * 10 WHERE key = 'ceiling_coins';
 pub(super) const VERSION: u32 = 2;
 /// First format with amounts in thousandths.
 pub(super) const THOUSANDTHS_SINCE: u32 = 2;
+/// First format with the column `key_price`.
+pub(super) const KEY_PRICE_SINCE: u32 = 2;

@@ -9,7 +9,9 @@
 //! 1. An approval keeps reserved, spent and unknown coins within every limit: `max_price`, `total`,
 //!    `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and its entry's
 //!    `max_quantity` and `max_total`.
-//! 2. No listing is approved twice, unless no byte of the first request was sent.
+//! 2. No listing is approved twice, unless no byte of the first request was sent. Where the market
+//!    changes prices, a listing is approved at another price only if no earlier order for its id was
+//!    bought or may have been.
 //! 3. Unknown counts as spent. An order stops counting only by a
 //!    [`Release`](super::event::Release).
 //! 4. A rejected or returned order frees every limit except the one per minute.
@@ -19,6 +21,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    iter,
     time::Duration,
 };
 
@@ -31,12 +34,18 @@ use super::{
     window::Window,
 };
 use crate::{
-    config::Budget, domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId,
+    config::Budget,
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeKey},
     domain::whitelist_entry::WhitelistEntry,
 };
 
 /// Maximum number of intents of a ledger.
 pub const INTENTS_MAX: u32 = 1_000_000;
+/// Maximum number of orders for one id, at different prices or not sent, on a market that changes
+/// prices. Bounds the time of a decision, because the feed could change a price forever.
+pub const ORDERS_PER_ID_MAX: u32 = 64;
 /// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
 /// Number of consecutive unexpected rejections that halts ordering. *Taken* and *too early* never
@@ -66,6 +75,7 @@ pub struct LedgerState {
     pub(super) balance_required: bool,
     pub(super) entries: EntryTable,
     pub(super) intents: Vec<Intent>,
+    /// The last intent for each id. Each intent refers to the previous one.
     pub(super) by_id: HashMap<TradeId, Sequence>,
     pub(super) accepted: HashSet<TradeId>,
     pub(super) baselined: bool,
@@ -150,9 +160,19 @@ impl LedgerState {
         self.entries.restore(slot, key);
     }
 
-    /// Returns the intent for this listing, if it was ever requested.
+    /// Returns the last intent for this id, if it was ever requested.
     pub fn intent(&self, id: &TradeId) -> Option<&Intent> {
         self.by_id.get(id).and_then(|sequence| self.at(*sequence))
+    }
+
+    /// Iterates over the intents for this id, the last one first.
+    pub fn orders_of(&self, id: &TradeId) -> impl Iterator<Item = &Intent> {
+        iter::successors(self.intent(id), |intent| self.at(intent.previous?))
+    }
+
+    /// Returns the last intent for the listing with this key.
+    pub fn order(&self, key: &TradeKey) -> Option<&Intent> {
+        self.orders_of(&key.id).find(|intent| intent.key().price == key.price)
     }
 
     pub const fn budget(&self) -> &Budget {
@@ -245,11 +265,13 @@ impl LedgerState {
 
     fn dispatch(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         match *event {
-            LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
+            LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
                 let state = OrderState::Reserved;
                 self.add(Intent {
                     sequence,
                     id,
+                    keyed_by,
+                    previous: None,
                     approved: price,
                     price,
                     charged: price,
@@ -319,12 +341,13 @@ impl LedgerState {
         // Compares the spelling: version 0.1.0 could order a listing under two spellings of its id,
         // and its ledgers must still open. `check_listing` rejects every spelling.
         let is_same = |earlier: &Intent| earlier.id.as_str() == id.as_str();
-        let earlier = self.intent(&id).filter(|earlier| earlier.state != OrderState::NotSent);
+        let earlier = self.order(&intent.key());
+        let earlier = earlier.filter(|earlier| earlier.state != OrderState::NotSent);
         if earlier.is_some_and(is_same) {
             return Err(InvalidTransition::RequestedTwice(sequence));
         }
-        self.intents.push(intent);
-        self.by_id.insert(id, sequence);
+        let previous = self.by_id.insert(id, sequence);
+        self.intents.push(Intent { previous, ..intent });
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {
             window.add(sequence, price, reserved_at);
         }

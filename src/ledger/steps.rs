@@ -23,7 +23,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason, Unknown},
     domain::time::UnixMs,
-    domain::trade::TradeId,
+    domain::trade::{KeyedBy, TradeId},
 };
 
 /// Ratio between reported and approved price above which, or below whose inverse, a price is
@@ -308,6 +308,9 @@ impl LedgerState {
         self.add(Intent {
             sequence,
             id,
+            // Never bought again, whatever its price.
+            keyed_by: KeyedBy::Id,
+            previous: None,
             approved: price,
             price,
             charged: price,

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use super::{entries::tests::entry, *};
-use crate::domain::outcome::{NotSent, RejectReason, Unknown};
+use crate::domain::{
+    outcome::{NotSent, RejectReason, Unknown},
+    trade::KeyedBy,
+};
 
 mod adversary;
 pub(super) mod disk;
 mod formats;
+mod keys;
 mod losses;
 mod model;
 mod proofs;
@@ -23,6 +27,11 @@ pub(super) fn coins(whole: i64) -> Amount {
 
 pub(super) fn id(n: u32) -> TradeId {
     TradeId::new(&format!("listing-{n}")).unwrap()
+}
+
+/// Returns the key of a listing on a market that does not change prices.
+pub(super) fn key(n: u32) -> TradeKey {
+    KeyedBy::Id.key(id(n), None)
 }
 
 fn operator() -> Operator {
@@ -51,7 +60,8 @@ fn ledger(budget: Budget) -> Ledger {
 }
 
 pub(super) fn order_request(n: u32, price: i64) -> OrderRequest {
-    OrderRequest { id: id(n), price: coins(price), entry: 0, created_at: Some(T0) }
+    let (id, keyed_by, created_at) = (id(n), KeyedBy::Id, Some(T0));
+    OrderRequest { id, keyed_by, price: coins(price), entry: 0, created_at }
 }
 
 #[track_caller]
@@ -62,8 +72,8 @@ fn place_order(
     now: UnixMs,
 ) -> Effects {
     let approved = ledger.reserve(request, now).unwrap();
-    ledger.sent(approved.id(), now).unwrap();
-    ledger.settle(approved.id(), outcome, now).unwrap()
+    ledger.sent(approved.key(), now).unwrap();
+    ledger.settle(approved.key(), outcome, now).unwrap()
 }
 
 #[track_caller]
@@ -106,6 +116,7 @@ fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
     let reserved = |number, text| LedgerEvent::Reserved {
         sequence: Sequence(number),
         id: TradeId::new(text).unwrap(),
+        keyed_by: KeyedBy::Id,
         price: coins(1),
         entry: event::EntrySlot(1),
         limits: 0,
@@ -162,7 +173,7 @@ fn a_reserved_order_counts_against_total_until_it_is_rejected() {
     let first = ledger.reserve(order_request(1, 60), T0).unwrap();
     let rejection = RiskRejection::Total { spent: coins(60), price: coins(41), max: coins(100) };
     assert_rejected(&mut ledger, order_request(2, 41), T0, rejection);
-    let _effects = ledger.settle(first.id(), &TAKEN, T0).unwrap();
+    let _effects = ledger.settle(first.key(), &TAKEN, T0).unwrap();
     let _approved = ledger.reserve(order_request(2, 41), T0).unwrap();
 }
 
@@ -217,7 +228,7 @@ fn an_order_that_was_not_sent_counts_nowhere_and_can_be_retried() {
     for second in 0..3 {
         let approved = ledger.reserve(order_request(1, 10), after(second)).unwrap();
         let never = Outcome::NotSent(NotSent::NoConnection);
-        let _effects = ledger.settle(approved.id(), &never, after(second)).unwrap();
+        let _effects = ledger.settle(approved.key(), &never, after(second)).unwrap();
     }
 }
 
@@ -243,7 +254,7 @@ fn orders_in_flight_are_bounded_and_unknown_ones_do_not_count() {
     let rejection = RiskRejection::InFlight { in_flight: 2, max: 2 };
     assert!(rejection.is_transient());
     assert_rejected(&mut ledger, order_request(3, 1), T0, rejection);
-    let _effects = ledger.settle(first.id(), &UNKNOWN, T0).unwrap();
+    let _effects = ledger.settle(first.key(), &UNKNOWN, T0).unwrap();
     let _approved = ledger.reserve(order_request(3, 1), T0).unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Properties of a marketplace, as plain data.
 
 use crate::{
-    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    domain::{money::Decimals, trade::KeyedBy, whitelist_entry::WhitelistEntry},
     net::http_message::Auth,
 };
 
@@ -16,8 +16,8 @@ pub struct Capabilities {
     pub has_markup: bool,
     /// `true` if listings have a float.
     pub has_float: bool,
-    /// `true` if the price of a listing may change under the same id.
-    pub reprices: bool,
+    /// Identity of a listing: its id, or its id and its price if the price may change under one id.
+    pub keyed_by: KeyedBy,
     /// `true` if an order carries an own id, by which it can be looked up.
     pub has_own_order_id: bool,
     /// Part of a request in which the credential is expected.
@@ -78,7 +78,7 @@ mod tests {
             has_markup,
             has_float,
             decimals: Decimals::Two,
-            reprices: true,
+            keyed_by: KeyedBy::IdAndPrice,
             has_own_order_id: false,
             auth: Auth::Cookie,
             environment: EnvironmentNames::UNKNOWN,

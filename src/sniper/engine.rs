@@ -6,6 +6,7 @@
 //! # Invariants
 //!
 //! 1. A listing is ordered at most once, even if it arrives repeatedly or over several connections.
+//!    Its [key](KeyedBy) is the id, or the id and the price.
 //! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
 //! 3. A held or queued listing passes every check again when its time has come, because limits, halts
 //!    and its own expiry may have changed.
@@ -31,7 +32,7 @@ use crate::{
     domain::outcome::Outcome,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent, TradeId, TradeNotice, TradeStatus},
+    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeNotice, TradeStatus},
     execution::response::SentRequest,
     ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
     secret,
@@ -93,12 +94,13 @@ pub struct Engine<B> {
     pub(super) whitelist: Arc<Whitelist>,
     pub(super) ledger: Ledger,
     pub(super) executor: Executor<B>,
+    pub(super) keyed_by: KeyedBy,
     clock: Arc<Mutex<ServerClock>>,
     pub(super) stats: SessionStats,
     /// For each whitelist entry, whether it matched a listing.
     has_matched: Vec<bool>,
     pub(super) notified: Notified,
-    pub(super) pending: HashMap<TradeId, PendingOrder>,
+    pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Item names of this session's orders, for later log lines.
     pub(super) names: HashMap<TradeId, String>,
     seen: SetAssocCache<()>,
@@ -131,6 +133,7 @@ impl<B: OrderSender> Engine<B> {
         whitelist: Arc<Whitelist>,
         ledger: Ledger,
         executor: Executor<B>,
+        keyed_by: KeyedBy,
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
         let has_matched = vec![false; whitelist.entries().len()];
@@ -138,6 +141,7 @@ impl<B: OrderSender> Engine<B> {
             whitelist,
             ledger,
             executor,
+            keyed_by,
             clock,
             stats: SessionStats::default(),
             has_matched,
@@ -211,7 +215,7 @@ impl<B: OrderSender> Engine<B> {
 
     #[inline]
     fn on_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
-        if self.seen.insert(&trade.id, ()).is_some() {
+        if self.seen.insert(&self.keyed_by.key_of(trade), ()).is_some() {
             self.stats.repeated = self.stats.repeated.saturating_add(1);
             return;
         }
@@ -247,7 +251,8 @@ impl<B: OrderSender> Engine<B> {
         let Candidate { trade, entry, since } = candidate;
         let Some(price) = trade.total_value else { return self.stats.skip("no price") };
         let decided = Instant::now();
-        let request = OrderRequest { id: trade.id, price, entry, created_at: trade.created_at };
+        let (keyed_by, created_at) = (self.keyed_by, trade.created_at);
+        let request = OrderRequest { id: trade.id, keyed_by, price, entry, created_at };
         let approved = match self.ledger.reserve(request, now.wall) {
             Ok(approved) => approved,
             Err(rejection @ RiskRejection::InFlight { .. }) => {
@@ -266,7 +271,7 @@ impl<B: OrderSender> Engine<B> {
         match sent {
             Ok(sent) => {
                 self.update_ledger(|ledger| {
-                    ledger.sent(&trade.id, now.wall).map(|()| Effects::default())
+                    ledger.sent(&request.key(), now.wall).map(|()| Effects::default())
                 });
                 let arrival = trade.arrival.unwrap_or(RxTimestamps::at(since));
                 let SentRequest { begun: serialized, written, .. } = sent;
@@ -275,12 +280,12 @@ impl<B: OrderSender> Engine<B> {
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
                 self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
-                self.pending.insert(trade.id, PendingOrder { market_name, price, steps });
+                self.pending.insert(request.key(), PendingOrder { market_name, price, steps });
                 trade_log::order_sent(trade, self.whitelist.entries().get(entry), &steps);
             }
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
-                self.update_ledger(|ledger| ledger.settle(&trade.id, &outcome, now.wall));
+                self.update_ledger(|ledger| ledger.settle(&request.key(), &outcome, now.wall));
                 self.stats.record_outcome(&outcome);
                 trade_log::not_sent(trade, reason);
             }
@@ -289,11 +294,12 @@ impl<B: OrderSender> Engine<B> {
 
     fn record_dry_run(&mut self, candidate: Candidate<'_, '_>, price: Amount, now: Now) {
         let Candidate { trade, entry, .. } = candidate;
+        let key = self.keyed_by.key(trade.id, Some(price));
         // Counts as bought, so that a dry run reaches its limits where a live run would.
         let bought = Outcome::Bought { price: None, server_time: None };
         self.update_ledger(|ledger| {
-            ledger.sent(&trade.id, now.wall)?;
-            ledger.settle(&trade.id, &bought, now.wall)
+            ledger.sent(&key, now.wall)?;
+            ledger.settle(&key, &bought, now.wall)
         });
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
@@ -337,9 +343,17 @@ impl<B: OrderSender> Engine<B> {
     /// Drops the held or queued copy of a listing and forgets that the listing was seen, so that it
     /// is considered at its new price.
     fn drop_outdated(&mut self, trade: &Trade<'_>) {
-        self.held.release(&trade.id);
-        self.queued.retain(|(_, held)| held.trade.id != trade.id);
-        self.seen.remove(&trade.id);
+        let held = self.held.release(&trade.id);
+        let (keyed_by, seen) = (self.keyed_by, &mut self.seen);
+        let mut forget = |held: &HeldListing| seen.remove(&keyed_by.key_of(&held.trade));
+        held.iter().for_each(&mut forget);
+        self.queued.retain(|(_, held)| {
+            let is_other = held.trade.id != trade.id;
+            if !is_other {
+                forget(held);
+            }
+            is_other
+        });
         self.stats.skip("changed while held");
         trade_log::skipped(trade, &"its price changed before it opened", Some(0));
     }

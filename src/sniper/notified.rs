@@ -214,6 +214,7 @@ mod tests {
         domain::outcome::{NotSent, Outcome, Unknown},
         domain::server_clock::{ClockExchange, ServerClock},
         domain::time::UnixMs,
+        domain::trade::KeyedBy,
         execution::response::SentRequest,
         ledger::{
             ApprovedOrder, Ledger, OrderState, OwnTrade,
@@ -273,7 +274,7 @@ mod tests {
             let ledger = Ledger::in_memory(Budget::default(), std::slice::from_ref(&entry), true);
             let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
             let whitelist = Arc::new(Whitelist::new(vec![entry]));
-            let engine = Engine::new(whitelist, ledger, Executor::Live(Yes), clock);
+            let engine = Engine::new(whitelist, ledger, Executor::Live(Yes), KeyedBy::Id, clock);
             Self { engine, lines: Lines::default(), seconds: 0 }
         }
 
@@ -511,7 +512,11 @@ mod tests {
         session.engine.consider(trade("a", REDLINE), now);
         let [ours, foreign] = ["a", "foreign"].map(|id| TradeId::new(id).unwrap());
         let unknown = Outcome::Unknown(Unknown::Cut);
-        let effects = session.engine.ledger().settle(&ours, &unknown, now.wall).unwrap();
+        let effects = session
+            .engine
+            .ledger()
+            .settle(&KeyedBy::Id.key(ours, None), &unknown, now.wall)
+            .unwrap();
         assert!(effects.halts.is_empty(), "{effects:?}");
         // Only changes before the request of the list can be in the list.
         session.seconds += 1;

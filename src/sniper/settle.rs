@@ -31,15 +31,15 @@ impl<B: OrderSender> Engine<B> {
             // Masked before it is cut, because a cut credential might not be found.
             let body = String::from_utf8_lossy(&response.body);
             let body = secret::mask(&body);
-            self.ledger.record_response(&report.id, truncated(&body, RESPONSE_BYTES_MAX));
+            self.ledger.record_response(&report.key, truncated(&body, RESPONSE_BYTES_MAX));
         }
         if !report.is_final {
-            return trade_log::unconfirmed(&report.id, &report.outcome);
+            return trade_log::unconfirmed(&report.key.id, &report.outcome);
         }
-        let Some(pending) = self.pending.remove(&report.id) else { return };
+        let Some(pending) = self.pending.remove(&report.key) else { return };
         self.stats.record_outcome(&report.outcome);
         if self.names.len() < NAMES_MAX {
-            self.names.insert(report.id, pending.market_name.clone());
+            self.names.insert(report.key.id, pending.market_name.clone());
         }
         // The account should soon show what was or may have been spent. After a rejection it is read
         // at the usual interval.
@@ -56,7 +56,7 @@ impl<B: OrderSender> Engine<B> {
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
         let order = trade_log::OrderResult {
-            id: report.id,
+            id: report.key.id,
             name: &pending.market_name,
             price: pending.price,
             response_time,
@@ -65,7 +65,7 @@ impl<B: OrderSender> Engine<B> {
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         if let Outcome::Bought { price, .. } = report.outcome {
             self.stats.add_purchase(BoughtItem {
-                id: report.id,
+                id: report.key.id,
                 market_name: pending.market_name,
                 price: price.unwrap_or(pending.price),
                 steps: pending.steps,
@@ -79,20 +79,20 @@ impl<B: OrderSender> Engine<B> {
     /// an operator may have settled it. The last report then changes nothing unless it contradicts
     /// that: a purchase counts again, and a rejection of a bought order halts ordering.
     fn apply_outcome(&mut self, report: &OrderReport, now: Now) {
-        let state = self.ledger.state().intent(&report.id).map(|intent| intent.state);
+        let state = self.ledger.state().order(&report.key).map(|intent| intent.state);
         let is_settled =
             state.is_some_and(|state| !state.is_in_flight() && state != OrderState::Unknown);
         let counts = state.is_some_and(OrderState::counts);
         match &report.outcome {
             Outcome::Rejected(_) if is_settled && counts => {
-                let reason = HaltReason::Contradiction { id: report.id };
+                let reason = HaltReason::Contradiction { id: report.key.id };
                 self.update_ledger(|ledger| Ok(ledger.halt(reason, now.wall)));
             }
             Outcome::Bought { .. } if is_settled && !counts => {
-                self.update_ledger(|ledger| ledger.settle(&report.id, &report.outcome, now.wall));
+                self.update_ledger(|ledger| ledger.settle(&report.key, &report.outcome, now.wall));
             }
             _ if is_settled => {}
-            outcome => self.update_ledger(|ledger| ledger.settle(&report.id, outcome, now.wall)),
+            outcome => self.update_ledger(|ledger| ledger.settle(&report.key, outcome, now.wall)),
         }
     }
 

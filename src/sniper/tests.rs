@@ -20,7 +20,7 @@ use crate::{
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::server_clock::{ClockExchange, ServerClock},
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent, TradeId, TradeNotice, TradeStatus},
+    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeNotice, TradeStatus},
     execution::response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     ledger::{
         AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
@@ -77,7 +77,8 @@ impl TestSession {
         let ledger = Ledger::in_memory(budget, &entries, false);
         let start = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(start)));
-        let engine = Engine::new(Arc::new(Whitelist::new(entries)), ledger, executor, clock);
+        let engine =
+            Engine::new(Arc::new(Whitelist::new(entries)), ledger, executor, KeyedBy::Id, clock);
         Self { engine, start, after: Duration::ZERO }
     }
 
@@ -256,6 +257,63 @@ fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
     }
 }
 
+/// Returns listing "a" at a price that is its base price.
+fn at_price(cents: i64) -> Trade<'static> {
+    let price = Some(Amount::from_cents(cents));
+    let markup_percent = Some(Percent::from_hundredths(0));
+    Trade { total_value: price, base_value: price, markup_percent, ..trade("a", REDLINE) }
+}
+
+#[test]
+fn a_listing_is_ordered_again_at_another_price_only_if_it_was_certainly_not_bought() {
+    let rejected = Outcome::Rejected(RejectReason::Taken);
+    let bought = Outcome::Bought { price: None, server_time: None };
+    let cases = [
+        (KeyedBy::Id, Some(rejected.clone()), 1),
+        (KeyedBy::IdAndPrice, Some(rejected), 2),
+        (KeyedBy::IdAndPrice, Some(Outcome::Unknown(Unknown::Cut)), 1),
+        (KeyedBy::IdAndPrice, Some(bought), 1),
+        (KeyedBy::IdAndPrice, None, 1),
+    ];
+    for (keyed_by, outcome, orders) in cases {
+        let name = format!("{keyed_by:?} {outcome:?}");
+        let mut session = TestSession::live(plenty());
+        session.engine.keyed_by = keyed_by;
+        session.consider(at_price(1_000));
+        if let Some(outcome) = outcome {
+            let key = keyed_by.key(TradeId::new("a").unwrap(), Some(Amount::from_cents(1_000)));
+            let (report, now) = (OrderReport { key, ..report("a", outcome, true) }, session.now());
+            session.engine.on_order_report(&report, now);
+            assert!(session.engine.pending.is_empty(), "{name}");
+        }
+        session.consider(at_price(990));
+        for cents in [990, 1_000] {
+            session.consider(at_price(cents));
+        }
+        assert_eq!(session.sent().len(), orders, "{name}");
+        let is_skipped = keyed_by == KeyedBy::IdAndPrice && orders == 1;
+        assert_eq!(session.skipped("already_requested"), u64::from(is_skipped), "{name}");
+    }
+}
+
+#[test]
+fn a_held_listing_that_returns_to_an_earlier_price_is_considered_again() {
+    for keyed_by in [KeyedBy::Id, KeyedBy::IdAndPrice] {
+        let mut session = TestSession::live(plenty());
+        session.engine.keyed_by = keyed_by;
+        session.sync_clock();
+        for cents in [1_000, 990, 1_000] {
+            session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..at_price(cents) });
+        }
+        session.after = Duration::from_secs(60);
+        assert_eq!(session.run_timers(), None);
+        let id = TradeId::new("a").unwrap();
+        let ordered = session.engine.ledger().state().intent(&id).map(|intent| intent.price);
+        assert_eq!(ordered, Some(Amount::from_cents(1_000)), "{keyed_by:?}");
+        assert_eq!(session.sent(), ["a"], "{keyed_by:?}");
+    }
+}
+
 /// The event does not contain the buyer. Treating the purchase of another buyer as our own would
 /// settle an unknown order as bought, and report a rejected one as an unexpected purchase.
 #[test]
@@ -265,7 +323,7 @@ fn a_joined_event_does_not_change_a_rejected_or_unknown_order() {
         session.consider(trade("a", REDLINE));
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
-        session.engine.update_ledger(|ledger| ledger.settle(&id, &outcome, now));
+        session.engine.update_ledger(|ledger| ledger.settle(&key("a"), &outcome, now));
         let before = session.engine.ledger().state().intent(&id).copied();
         let event = TradeEvent::Updated;
         session.consider(Trade { event, status: TradeStatus::Joined, ..trade("a", REDLINE) });
@@ -286,7 +344,7 @@ fn a_completed_event_delivers_an_order_and_a_cancelled_event_only_requests_a_ref
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
         let bought = Outcome::Bought { price: None, server_time: None };
-        session.engine.update_ledger(|ledger| ledger.settle(&id, &bought, now));
+        session.engine.update_ledger(|ledger| ledger.settle(&key("a"), &bought, now));
         let _earlier = session.engine.take_refresh_request();
         session.consider(Trade { event: TradeEvent::Updated, status, ..trade("a", REDLINE) });
         let found = session.engine.ledger().state().intent(&id).map(|intent| intent.state);
@@ -352,18 +410,21 @@ fn a_match_above_max_in_flight_is_queued() {
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
     assert_eq!(session.sent(), ["a"]);
-    let id = TradeId::new("a").unwrap();
     let now = session.now().wall;
     let rejected = Outcome::Rejected(RejectReason::Taken);
-    session.engine.update_ledger(|ledger| ledger.settle(&id, &rejected, now));
+    session.engine.update_ledger(|ledger| ledger.settle(&key("a"), &rejected, now));
     session.run_timers();
     assert_eq!(session.sent(), ["a", "b"]);
+}
+
+fn key(id: &str) -> TradeKey {
+    KeyedBy::Id.key(TradeId::new(id).unwrap(), None)
 }
 
 fn report(id: &str, outcome: Outcome, is_final: bool) -> OrderReport {
     let now = Instant::now();
     OrderReport {
-        id: TradeId::new(id).unwrap(),
+        key: key(id),
         outcome,
         is_final,
         response: ExchangeResult::Broken { error: ResponseError::Cut, head: None },

@@ -10,7 +10,11 @@ use super::{
     OrderSender,
     engine::{Engine, Now},
 };
-use crate::{domain::money::Amount, domain::trade::TradeId, ledger::OrderRequest};
+use crate::{
+    domain::money::Amount,
+    domain::trade::{KeyedBy, TradeId},
+    ledger::OrderRequest,
+};
 
 /// Minimum interval after listings, which may arrive in bursts.
 pub(super) const AFTER_LISTINGS_INTERVAL: Duration = Duration::from_millis(1);
@@ -50,7 +54,9 @@ impl<B: OrderSender> Engine<B> {
     fn run_approval_path(&mut self, now: Now) {
         if let Some(id) = TradeId::new("rehearsal") {
             let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
-            self.ledger.warm_caches(&OrderRequest { id, price, entry: 0, created_at }, now.wall);
+            let keyed_by = KeyedBy::Id;
+            let request = OrderRequest { id, keyed_by, price, entry: 0, created_at };
+            self.ledger.warm_caches(&request, now.wall);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     cache::SetAssocCache,
-    domain::trade::{Trade, TradeEvent},
+    domain::trade::{KeyedBy, Trade, TradeEvent},
 };
 
 /// Number of remembered listings: nine hours at one listing per second.
@@ -30,22 +30,22 @@ struct FirstArrival {
 
 /// The most recent listings.
 #[derive(Debug)]
-pub(crate) struct Deduplicator(SetAssocCache<FirstArrival>);
-
-impl Default for Deduplicator {
-    fn default() -> Self {
-        Self(SetAssocCache::new(SEEN_MAX, FirstArrival { connection: 0, at: Instant::now() }))
-    }
+pub(crate) struct Deduplicator {
+    seen: SetAssocCache<FirstArrival>,
+    keyed_by: KeyedBy,
 }
 
 impl Deduplicator {
-    /// Records the arrival of a listing or of an update. Does not allocate. With `reprices`, another
-    /// price under the same id is another listing.
+    pub(crate) fn new(keyed_by: KeyedBy) -> Self {
+        let empty = FirstArrival { connection: 0, at: Instant::now() };
+        Self { seen: SetAssocCache::new(SEEN_MAX, empty), keyed_by }
+    }
+
+    /// Records the arrival of a listing or of an update. Does not allocate.
     #[inline]
     pub(crate) fn record(
         &mut self,
         trade: &Trade<'_>,
-        reprices: bool,
         connection: usize,
         at: Instant,
     ) -> Duplicate {
@@ -53,8 +53,8 @@ impl Deduplicator {
             TradeEvent::Listed | TradeEvent::Repriced | TradeEvent::BackFilled { .. } => None,
             TradeEvent::Updated => Some(trade.status),
         };
-        let price = trade.total_value.filter(|_price| reprices);
-        match self.0.insert(&(trade.id, kind, price), FirstArrival { connection, at }) {
+        let key = (self.keyed_by.key_of(trade), kind);
+        match self.seen.insert(&key, FirstArrival { connection, at }) {
             None => Duplicate::First,
             Some(first) if first.connection == connection => Duplicate::Repeated,
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
@@ -65,12 +65,16 @@ impl Deduplicator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{json, markets::csgoroll::feed::NextPayload};
+    use crate::{
+        domain::{money::Amount, trade::TradeId},
+        json,
+        markets::csgoroll::feed::NextPayload,
+    };
 
     fn record(seen: &mut Deduplicator, text: &str, connection: usize, at: Instant) -> Duplicate {
         let payload: NextPayload<'_> = json::read(text).unwrap();
         let trade = payload.into_trades().next().unwrap();
-        seen.record(&trade, false, connection, at)
+        seen.record(&trade, connection, at)
     }
 
     fn listed(id: usize) -> String {
@@ -79,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_first_arrival_wins_and_lateness_is_measured() {
-        let mut seen = Deduplicator::default();
+        let mut seen = Deduplicator::new(KeyedBy::Id);
         let now = Instant::now();
         let later = Duration::from_millis(7);
         assert_eq!(record(&mut seen, &listed(1), 1, now), Duplicate::First);
@@ -88,8 +92,27 @@ mod tests {
     }
 
     #[test]
+    fn a_listing_at_another_price_is_new_only_where_the_price_belongs_to_the_key() {
+        let (id, now) = (TradeId::new("t1").unwrap(), Instant::now());
+        for (keyed_by, expected) in
+            [(KeyedBy::Id, Duplicate::Repeated), (KeyedBy::IdAndPrice, Duplicate::First)]
+        {
+            let (mut seen, listed) = (Deduplicator::new(keyed_by), listed(1));
+            let mut record = |cents| {
+                let payload: NextPayload<'_> = json::read(&listed).unwrap();
+                let trade = payload.into_trades().next().unwrap();
+                let trade = Trade { id, total_value: Some(Amount::from_cents(cents)), ..trade };
+                seen.record(&trade, 0, now)
+            };
+            assert_eq!(record(100), Duplicate::First);
+            assert_eq!(record(101), expected);
+            assert_eq!(record(100), Duplicate::Repeated);
+        }
+    }
+
+    #[test]
     fn an_update_of_a_listing_is_not_a_duplicate() {
-        let mut seen = Deduplicator::default();
+        let mut seen = Deduplicator::new(KeyedBy::Id);
         let now = Instant::now();
         let update = |status| {
             format!(r#"{{"data":{{"updateTrade":{{"trade":{{"id":"t1","status":"{status}"}}}}}}}}"#)
@@ -101,27 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn another_price_is_another_listing_only_where_a_market_changes_prices() {
-        let listed = |price: u32| {
-            format!(r#"{{"data":{{"createTrade":{{"trade":{{"id":"t","totalValue":{price}}}}}}}}}"#)
-        };
-        for (reprices, second) in [(false, Duplicate::Repeated), (true, Duplicate::First)] {
-            let mut seen = Deduplicator::default();
-            let mut record = |price| {
-                let text = listed(price);
-                let payload: NextPayload<'_> = json::read(&text).unwrap();
-                let trade = payload.into_trades().next().unwrap();
-                seen.record(&trade, reprices, 0, Instant::now())
-            };
-            assert_eq!(record(12), Duplicate::First);
-            assert_eq!(record(11), second);
-            assert_eq!(record(11), Duplicate::Repeated);
-        }
-    }
-
-    #[test]
     fn recent_keys_are_kept_and_old_ones_evicted() {
-        let mut seen = Deduplicator::default();
+        let mut seen = Deduplicator::new(KeyedBy::Id);
         let now = Instant::now();
         for id in 0..SEEN_MAX * 6 {
             assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::First);

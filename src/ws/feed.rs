@@ -128,7 +128,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             gap_tracker,
             subscriptions: market.subscriptions(wanted),
             on_trade: RefCell::new(on_trade),
-            seen: RefCell::default(),
+            seen: RefCell::new(Deduplicator::new(M::CAPABILITIES.keyed_by)),
             sessions: Cell::new(0),
             sockets: Cell::new(0),
             next_token_at: Cell::new(None),
@@ -187,12 +187,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             match found {
                 BackfillMessage::Listing(mut trade) => {
                     let at = now();
-                    let duplicate = self.seen.borrow_mut().record(
-                        &trade,
-                        M::CAPABILITIES.reprices,
-                        BACKFILL,
-                        at,
-                    );
+                    let duplicate = self.seen.borrow_mut().record(&trade, BACKFILL, at);
                     if duplicate == Duplicate::First {
                         trade.arrival = Some(RxTimestamps::at(at));
                         self.gap_tracker.on_backfilled();
@@ -359,8 +354,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     /// connection.
     #[inline]
     fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
-        let duplicate =
-            self.seen.borrow_mut().record(trade, M::CAPABILITIES.reprices, self.connection, at);
+        let duplicate = self.seen.borrow_mut().record(trade, self.connection, at);
         match (duplicate, self.connection_metrics) {
             (Duplicate::First, connection_metrics) => {
                 if let Some(connection_metrics) = connection_metrics {

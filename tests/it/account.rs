@@ -26,7 +26,7 @@ use sniper::{
     domain::outcome::RejectReason,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent, TradeStatus},
+    domain::trade::{KeyedBy, Trade, TradeEvent, TradeStatus},
     execution::OrderClient,
     ledger::{Ledger, control, status::AccountFailure},
     markets::{MarketApi as _, csgoroll::Csgoroll},
@@ -660,7 +660,7 @@ async fn failures_after_one_poll(market: &Market) -> Vec<AccountFailure> {
     let ledger = Ledger::in_memory(Budget::default(), &[], true);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
     let mut engine: Engine<Arc<OrderClient>> =
-        Engine::new(Arc::default(), ledger, Executor::Dry, clock);
+        Engine::new(Arc::default(), ledger, Executor::Dry, KeyedBy::Id, clock);
     let consumer = async {
         for _ in 0..2 {
             engine.on_account_update(updates.recv().await.unwrap(), Now::read());

@@ -18,7 +18,7 @@ use sniper::{
     domain::money::{Amount, Percent},
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
-    domain::trade::TradeId,
+    domain::trade::{KeyedBy, TradeId},
     execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
         response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
@@ -94,7 +94,7 @@ impl Bot {
     async fn order(&mut self, id: &str) -> OrderReport {
         self.send(id).unwrap();
         let report = self.report().await;
-        assert_eq!(report.id.as_str(), id);
+        assert_eq!(report.key.id.as_str(), id);
         report
     }
 
@@ -123,7 +123,8 @@ fn approved(id: &str) -> ApprovedOrder {
         max_age: None,
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
-    let want = OrderRequest { id: TradeId::new(id).unwrap(), price, entry: 0, created_at: None };
+    let (id, keyed_by) = (TradeId::new(id).unwrap(), KeyedBy::Id);
+    let want = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
@@ -141,7 +142,7 @@ fn body(response: &ExchangeResult) -> &str {
 /// Asserts that the report is final and that the order was bought.
 #[track_caller]
 fn assert_bought(report: &OrderReport, id: &str) {
-    assert_eq!((report.id.as_str(), report.is_final), (id, true), "{report:?}");
+    assert_eq!((report.key.id.as_str(), report.is_final), (id, true), "{report:?}");
     assert!(matches!(report.outcome, Outcome::Bought { .. }), "{report:?}");
 }
 
@@ -349,7 +350,7 @@ async fn connections_are_renewed_on_request_without_interrupting_an_order_in_fli
     assert!(bot.is_ready().await);
     bot.send("b").unwrap();
     let mut answers = [bot.report().await, bot.report().await];
-    answers.sort_by_key(|report| report.id);
+    answers.sort_by_key(|report| report.key.id);
     for (report, id) in answers.iter().zip(["b", "slow"]) {
         assert_bought(report, id);
     }
@@ -406,7 +407,7 @@ async fn orders_in_flight_are_limited_to_the_number_of_connections() {
     assert_eq!(bot.client.in_flight_count(), 8);
     let mut reported = Vec::new();
     for _ in 0..8 {
-        reported.push(bot.report().await.id.to_string());
+        reported.push(bot.report().await.key.id.to_string());
     }
     reported.sort();
     let expected: Vec<String> = (0..8).map(|number| format!("id{number}")).collect();
@@ -425,13 +426,13 @@ async fn in_a_long_burst_every_listing_is_ordered_and_reported_once() {
         let id = format!("id{number}");
         while bot.client.ready_count() == 0 {
             let report = bot.report().await;
-            assert_bought(&report, report.id.as_str());
+            assert_bought(&report, report.key.id.as_str());
             bot.client.warm(1, WAIT_MAX).await;
         }
         bot.send(&id).unwrap();
         expected.push(id);
         while let Ok(report) = bot.reports.try_recv() {
-            assert_bought(&report, report.id.as_str());
+            assert_bought(&report, report.key.id.as_str());
         }
     }
     market.wait_until(|market| market.ordered_ids().len() == 500).await;

@@ -75,8 +75,8 @@ fn ledger(folder: &Path) -> Ledger {
     let reading = crate::ledger::AccountReading { trades: &[], complete: true, started: T0 };
     let _effects = ledger.reconcile(&reading, Some(coins(1_000)), T0);
     let approved = reserve(&mut ledger, order_request(1, 10), T0);
-    ledger.sent(approved.id(), T0).unwrap();
-    let _effects = ledger.settle(approved.id(), &UNKNOWN, T0).unwrap();
+    ledger.sent(approved.key(), T0).unwrap();
+    let _effects = ledger.settle(approved.key(), &UNKNOWN, T0).unwrap();
     ledger
 }
 

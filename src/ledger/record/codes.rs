@@ -7,7 +7,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::{NotSent, RejectReason, Unknown},
     domain::time::UnixMs,
-    domain::trade::TradeId,
+    domain::trade::{KeyedBy, TradeId},
     ledger::{
         event::{
             BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, LedgerEvent, Operator,
@@ -97,11 +97,14 @@ impl RecordFields {
 
 pub(super) fn fields(event: &LedgerEvent) -> RecordFields {
     match *event {
-        LedgerEvent::Reserved { sequence, id, price, entry, limits } => {
+        LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
+            let code = match keyed_by {
+                KeyedBy::Id => 0,
+                KeyedBy::IdAndPrice => 1,
+            };
             let (first, entry) = (price.thousandths(), entry.0);
-            let fields =
-                RecordFields { first, entry, limits, ..RecordFields::of(1).about(sequence) };
-            fields.with_text(id.as_str())
+            let fields = RecordFields::of(1).about(sequence).with_text(id.as_str());
+            RecordFields { code, first, entry, limits, ..fields }
         }
         LedgerEvent::Sent { sequence } => RecordFields::of(2).about(sequence),
         LedgerEvent::Answered { sequence, answer } => {
@@ -144,6 +147,11 @@ pub(super) fn event(fields: &RecordFields) -> Option<LedgerEvent> {
         1 => LedgerEvent::Reserved {
             sequence,
             id: fields.id()?,
+            keyed_by: match fields.code {
+                0 => KeyedBy::Id,
+                1 => KeyedBy::IdAndPrice,
+                _ => return None,
+            },
             price: first,
             entry: EntrySlot(fields.entry),
             limits: fields.limits,

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
-    domain::trade::TradeStatus,
+    domain::trade::{KeyedBy, TradeStatus},
     ledger::{
         account::SETTLE,
         entries::tests::entry,
@@ -275,7 +275,8 @@ impl AdversaryMarket {
                     (order.waiting, order.pending, order.unsent) = (false, false, true);
                     let id = order.id;
                     let never = Outcome::NotSent(NotSent::Closed);
-                    let _effects = self.ledger.settle(&id, &never, self.now).unwrap();
+                    let _effects =
+                        self.ledger.settle(&KeyedBy::Id.key(id, None), &never, self.now).unwrap();
                 }
             }
             AdversaryStep::Finish { which, deliver } => {
@@ -335,7 +336,7 @@ impl AdversaryMarket {
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
         let price = coins(1 + i64::from(listing) * 7 % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let order_request = OrderRequest { id, price, entry, created_at };
+        let order_request = OrderRequest { id, keyed_by: KeyedBy::Id, price, entry, created_at };
         let Ok(approved) = self.ledger.reserve(order_request, self.now) else { return };
         self.orders.retain(|order| !(order.id == id && order.unsent));
         self.orders.push(MarketOrder {
@@ -352,7 +353,7 @@ impl AdversaryMarket {
             refunded_at: None,
             hidden: Hidden::No,
         });
-        self.ledger.sent(&id, self.now).unwrap();
+        self.ledger.sent(&KeyedBy::Id.key(id, None), self.now).unwrap();
         self.check_limits();
     }
 
@@ -370,7 +371,7 @@ impl AdversaryMarket {
             outcome_of(order, reported)
         };
         let id = order.id;
-        let _effects = self.ledger.settle(&id, &outcome, self.now).unwrap();
+        let _effects = self.ledger.settle(&KeyedBy::Id.key(id, None), &outcome, self.now).unwrap();
     }
 
     /// Delivers a late or repeated response. The ledger may have settled the order differently.
@@ -378,8 +379,9 @@ impl AdversaryMarket {
         let settled = |order: &MarketOrder| !order.waiting && !order.unsent;
         if let Some(order) = pick(&mut self.orders, which, settled) {
             let (id, outcome) = (order.id, outcome_of(order, reported));
-            // A response without new information is an error, which the executor ignores.
-            let _is_new = self.ledger.settle(&id, &outcome, self.now).is_ok();
+            // An answer without new information is an error, which the executor ignores.
+            let _is_new =
+                self.ledger.settle(&KeyedBy::Id.key(id, None), &outcome, self.now).is_ok();
         }
     }
 

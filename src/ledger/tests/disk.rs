@@ -162,8 +162,8 @@ fn warming_the_caches_changes_nothing_in_memory_or_on_disk() {
 
 pub(super) fn place_order_when_ready(ledger: &mut Ledger, n: u32, outcome: &Outcome) -> Effects {
     let approved = reserve(ledger, order_request(n, 10), T0);
-    ledger.sent(approved.id(), T0).unwrap();
-    ledger.settle(approved.id(), outcome, T0).unwrap()
+    ledger.sent(approved.key(), T0).unwrap();
+    ledger.settle(approved.key(), outcome, T0).unwrap()
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn an_unwritable_database_stops_orders_until_it_is_writable() {
     wait_until(|| ledger.is_durable());
     let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
-    let _effects = ledger.settle(approved.id(), &BOUGHT, T0).unwrap();
+    let _effects = ledger.settle(approved.key(), &BOUGHT, T0).unwrap();
     wait_until(|| ledger.failure().is_some());
     assert_eq!(ledger.reserve(order_request(2, 10), T0).unwrap_err(), RiskRejection::Unwritable);
     hold.rollback().unwrap();
@@ -406,7 +406,7 @@ fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
         );
         assert!(ledger.failure().is_some());
         assert_eq!(ledger.state().intent(&id(2)), None, "an order without a record does not count");
-        let _effects = ledger.settle(first.id(), &BOUGHT, T0).unwrap();
+        let _effects = ledger.settle(first.key(), &BOUGHT, T0).unwrap();
         disk.set(NO_FAULT);
         let _approved = reserve(&mut ledger, order_request(2, 10), T0);
         assert_eq!(ledger.failure(), None);
@@ -428,8 +428,8 @@ fn the_approving_thread_never_syncs() {
     assert_eq!(synced_here(), 1);
     for n in 0..100 {
         let approved = reserve(&mut ledger, order_request(n, 1), T0);
-        ledger.sent(approved.id(), T0).unwrap();
-        let _effects = ledger.settle(approved.id(), &TAKEN, T0).unwrap();
+        ledger.sent(approved.key(), T0).unwrap();
+        let _effects = ledger.settle(approved.key(), &TAKEN, T0).unwrap();
     }
     assert_eq!(synced_here(), 1);
 }
@@ -584,7 +584,7 @@ fn the_response_text_of_the_market_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     let _effects = place_order_when_ready(&mut ledger, 1, &TAKEN);
-    assert!(ledger.record_response(&id(1), &"trade is not joinable ä".repeat(100)));
+    assert!(ledger.record_response(&key(1), &"trade is not joinable ä".repeat(100)));
     drop(ledger);
     let path: PathBuf = folder.path().join(DATABASE);
     let database = rusqlite::Connection::open(path).unwrap();

@@ -212,6 +212,7 @@ fn an_intent_file_with_old_and_new_records_is_recovered() {
     let reserved = |number, text, price| LedgerEvent::Reserved {
         sequence: Sequence(number),
         id: TradeId::new(text).unwrap(),
+        keyed_by: KeyedBy::Id,
         price,
         entry: EntrySlot(1),
         limits: 1,

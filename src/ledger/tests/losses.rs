@@ -147,7 +147,7 @@ fn a_deleted_ledger_is_saved_to_a_copy_that_can_be_restored() {
     let copy = copy_path(&state, &data);
     wait_until(|| copy.exists());
     // Later records are copied too.
-    let _effects = ledger.settle(in_flight.id(), &BOUGHT, after(11)).unwrap();
+    let _effects = ledger.settle(in_flight.key(), &BOUGHT, after(11)).unwrap();
     drop(ledger);
     let reader = LedgerReader::open_or_copy(&data, Some(&state)).unwrap();
     reader.verify().unwrap();

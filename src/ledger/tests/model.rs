@@ -1,7 +1,11 @@
 //! Property test of arbitrary histories against a market that keeps its own books: the market never
 //! receives requests beyond the limits.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -11,7 +15,7 @@ use super::disk::{crash_image, lose_power, place, wait_until};
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
-    domain::trade::TradeStatus,
+    domain::trade::{KeyedBy, TradeStatus},
     ledger::{entries::tests::entry, event::LedgerEvent, *},
 };
 
@@ -21,6 +25,8 @@ enum ModelStep {
     Match {
         listing: u32,
         entry: usize,
+        /// Number of the price, on a market that changes prices.
+        price: i64,
     },
     /// The market receives the oldest pending request and accepts or rejects it.
     Arrive {
@@ -75,7 +81,8 @@ fn program_end() -> impl Strategy<Value = ProgramEnd> {
 
 fn step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        8 => (0_u32..40, 0_usize..2).prop_map(|(listing, entry)| ModelStep::Match { listing, entry }),
+        8 => (0_u32..40, 0_usize..2, 0_i64..4)
+            .prop_map(|(listing, entry, price)| ModelStep::Match { listing, entry, price }),
         6 => prop::bool::weighted(0.7).prop_map(|accept| ModelStep::Arrive { accept }),
         6 => (any::<usize>(), prop::bool::weighted(0.3))
             .prop_map(|(which, lost)| ModelStep::Answer { which, lost }),
@@ -93,7 +100,7 @@ fn step() -> impl Strategy<Value = ModelStep> {
 /// A request in the market's books.
 #[derive(Clone, Debug)]
 struct ModelRequest {
-    id: TradeId,
+    key: TradeKey,
     price: Amount,
     entry: usize,
     left_at: UnixMs,
@@ -114,6 +121,7 @@ impl ModelRequest {
 }
 
 struct ModelMarket {
+    keyed_by: KeyedBy,
     ledger: Ledger,
     events: Vec<(UnixMs, LedgerEvent)>,
     requests: Vec<ModelRequest>,
@@ -143,7 +151,7 @@ fn whitelist() -> [WhitelistEntry; 2] {
 }
 
 impl ModelMarket {
-    fn new(folder: Option<TempDir>) -> Self {
+    fn new(keyed_by: KeyedBy, folder: Option<TempDir>) -> Self {
         let budget = Budget {
             max_price: coins(25),
             total: coins(120),
@@ -159,6 +167,7 @@ impl ModelMarket {
             None => Ledger::in_memory(budget.clone(), &whitelist(), true),
         };
         let mut market = Self {
+            keyed_by,
             ledger,
             events: Vec::new(),
             requests: Vec::new(),
@@ -175,7 +184,7 @@ impl ModelMarket {
 
     fn step(&mut self, step: &ModelStep) {
         match *step {
-            ModelStep::Match { listing, entry } => self.on_match(listing, entry),
+            ModelStep::Match { listing, entry, price } => self.on_match(listing, entry, price),
             ModelStep::Arrive { accept } => {
                 let mut arriving = self.requests.iter_mut();
                 let Some(request) =
@@ -195,9 +204,9 @@ impl ModelMarket {
                 if let Some(request) = pick(&mut self.requests, which, unsent) {
                     request.waiting = false;
                     request.unsent = true;
-                    let id = request.id;
+                    let key = request.key;
                     let never = Outcome::NotSent(NotSent::Closed);
-                    let _effects = self.ledger.settle(&id, &never, self.now).unwrap_or_default();
+                    let _effects = self.ledger.settle(&key, &never, self.now).unwrap_or_default();
                 }
             }
             ModelStep::Finish { which, deliver } => {
@@ -223,16 +232,19 @@ impl ModelMarket {
         }
     }
 
-    fn on_match(&mut self, listing: u32, entry: usize) {
+    fn on_match(&mut self, listing: u32, entry: usize, price: i64) {
         let listing = listing + self.era * 1_000;
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
-        let price = coins(1 + i64::from(listing) * 7 % 29);
+        let change = if self.keyed_by == KeyedBy::Id { 0 } else { price };
+        let price = coins(1 + i64::from(listing) * 7 % 29 + change);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let order_request = OrderRequest { id, price, entry, created_at };
+        let keyed_by = self.keyed_by;
+        let order_request = OrderRequest { id, keyed_by, price, entry, created_at };
         if let Ok(approved) = self.reserve(order_request) {
-            self.requests.retain(|request| !(request.id == id && request.unsent));
+            let key = *approved.key();
+            self.requests.retain(|request| !(request.key == key && request.unsent));
             self.requests.push(ModelRequest {
-                id: *approved.id(),
+                key,
                 price: approved.price(),
                 entry,
                 left_at: self.now,
@@ -269,8 +281,8 @@ impl ModelMarket {
             _ => Outcome::Unknown(Unknown::Timeout),
         };
         request.waiting = false;
-        let id = request.id;
-        let _effects = self.ledger.settle(&id, &outcome, self.now).unwrap();
+        let key = request.key;
+        let _effects = self.ledger.settle(&key, &outcome, self.now).unwrap();
         // A request that has not arrived yet may arrive within the window.
     }
 
@@ -286,7 +298,7 @@ impl ModelMarket {
             .iter()
             .filter(|request| request.status != TradeStatus::Listed)
             .map(|request| OwnTrade {
-                id: request.id,
+                id: request.key.id,
                 status: request.status,
                 price: Some(request.price),
                 joined_at: None,
@@ -374,9 +386,12 @@ impl ModelMarket {
         assert!(first.count() <= 3, "max_quantity of the first entry");
         let second = may_cost().filter(|request| request.entry == 1);
         assert!(second.map(|request| request.price.cents()).sum::<i64>() <= 6_000);
-        let mut seen = HashMap::new();
+        let (mut keys, mut ids) = (HashSet::new(), HashSet::new());
         for request in &self.requests {
-            assert_eq!(seen.insert(request.id, ()), None, "one request for a listing");
+            assert!(keys.insert(request.key), "one request for a key");
+            if !request.unsent && request.accepted != Some(false) {
+                assert!(ids.insert(request.key.id), "one request for a listing may be accepted");
+            }
         }
     }
 }
@@ -397,6 +412,13 @@ fn pick(
     requests.iter_mut().filter(|request| fits(request)).nth(nth)
 }
 
+fn run(mut market: ModelMarket, steps: &[ModelStep]) {
+    for step in steps {
+        market.step(step);
+        market.ledger.state.check().unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -404,11 +426,14 @@ proptest! {
     fn no_history_exceeds_a_limit_or_requests_a_listing_twice(
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let mut market = ModelMarket::new(None);
-        for step in &steps {
-            market.step(step);
-            market.ledger.state.check().unwrap();
-        }
+        run(ModelMarket::new(KeyedBy::Id, None), &steps);
+    }
+
+    #[test]
+    fn no_history_with_changing_prices_requests_a_listing_that_may_have_been_bought(
+        steps in prop::collection::vec(step(), 0..200),
+    ) {
+        run(ModelMarket::new(KeyedBy::IdAndPrice, None), &steps);
     }
 }
 
@@ -420,11 +445,14 @@ proptest! {
     fn no_history_with_kills_and_power_loss_exceeds_a_limit_or_requests_a_listing_twice(
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut market = ModelMarket::new(Some(tempfile::tempdir().unwrap()));
-        for step in &steps {
-            market.step(step);
-            market.ledger.state.check().unwrap();
-        }
+        run(ModelMarket::new(KeyedBy::Id, Some(tempfile::tempdir().unwrap())), &steps);
+    }
+
+    #[test]
+    fn no_history_with_changing_prices_and_kills_requests_a_listing_that_may_have_been_bought(
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        run(ModelMarket::new(KeyedBy::IdAndPrice, Some(tempfile::tempdir().unwrap())), &steps);
     }
 }
 

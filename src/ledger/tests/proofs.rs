@@ -110,7 +110,7 @@ fn an_unconfirmed_rejection_counts_as_spent_and_is_not_in_flight() {
         place_order(&mut ledger, order_request(1, 10), &unconfirmed(RejectReason::Taken), T0);
     let rejection = RiskRejection::Total { spent: coins(10), price: coins(1), max: coins(10) };
     assert_rejected(&mut ledger, order_request(2, 1), after(86_400), rejection);
-    let _effects = ledger.settle(&id(1), &TAKEN, after(1)).unwrap();
+    let _effects = ledger.settle(&key(1), &TAKEN, after(1)).unwrap();
     let _approved = ledger.reserve(order_request(2, 10), after(1)).unwrap();
     ledger.state().check().unwrap();
 }
@@ -120,7 +120,7 @@ fn an_unconfirmed_rejection_becomes_bought_if_the_next_response_is_bought() {
     let mut ledger = ledger(budget());
     let _effects =
         place_order(&mut ledger, order_request(1, 10), &unconfirmed(RejectReason::Taken), T0);
-    let _effects = ledger.settle(&id(1), &BOUGHT, T0).unwrap();
+    let _effects = ledger.settle(&key(1), &BOUGHT, T0).unwrap();
     assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Bought);
 }
 
@@ -134,7 +134,7 @@ fn an_unconfirmed_rejection_counts_as_consecutive_unknown_only_after_contrary_ev
     }
     for n in 0..UNKNOWNS_IN_A_ROW_MAX {
         let foreign = Outcome::Unknown(Unknown::Foreign);
-        let effects = ledger.settle(&id(n), &foreign, after(1)).unwrap();
+        let effects = ledger.settle(&key(n), &foreign, after(1)).unwrap();
         assert_eq!(effects.halts.len(), usize::from(n + 1 == UNKNOWNS_IN_A_ROW_MAX));
     }
 }
@@ -157,7 +157,7 @@ fn an_unconfirmed_rejection_halts_or_pauses_at_once_and_only_once() {
         place_order(&mut halted, order_request(1, 1), &unconfirmed(RejectReason::Captcha), T0);
     assert_eq!(effects.halts[0].reason, HaltReason::Rejected(RejectReason::Captcha));
     let confirmed = Outcome::Rejected(RejectReason::Captcha);
-    assert_eq!(halted.settle(&id(1), &confirmed, after(1)).unwrap(), Effects::default());
+    assert_eq!(halted.settle(&key(1), &confirmed, after(1)).unwrap(), Effects::default());
 
     let mut paused = ledger(budget());
     let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
@@ -506,7 +506,7 @@ fn a_late_response_to_an_order_that_counted_as_not_bought_counts_it_again_and_ha
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let _effects = ledger.reconcile(&reading(&[], 100), Some(coins(100)), after(100));
     assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::NotBought);
-    let effects = ledger.settle(&id(1), &BOUGHT, after(101)).unwrap();
+    let effects = ledger.settle(&key(1), &BOUGHT, after(101)).unwrap();
     assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
     assert_eq!(ledger.snapshot(after(101)).spent, coins(10));
 }
@@ -692,7 +692,7 @@ fn one_cause_is_one_halt_that_is_updated() {
             // The halt rejects the remaining requests.
             break;
         };
-        let _effects = ledger.settle(approved.id(), &UNKNOWN, T0).unwrap();
+        let _effects = ledger.settle(approved.key(), &UNKNOWN, T0).unwrap();
     }
     let _effects = ledger.set_balance(coins(100), T0, T0);
     let first = ledger.set_balance(coins(60), after(1), after(1));

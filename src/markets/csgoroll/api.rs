@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
-    domain::trade::Trade,
+    domain::trade::{KeyedBy, Trade},
     markets::order_template::{OrderFields, OrderTemplate},
     markets::{AccountQuery, Attribution, Capabilities, EnvironmentNames, MarketApi, ReadError},
     net::http_message::{Auth, HttpRequest, HttpResponse},
@@ -20,7 +20,8 @@ impl MarketApi for Csgoroll {
         decimals: DECIMALS,
         has_markup: true,
         has_float: true,
-        reprices: false,
+        // A listing with a new price has a new id.
+        keyed_by: KeyedBy::Id,
         has_own_order_id: false,
         auth: Auth::Cookie,
         environment: EnvironmentNames {

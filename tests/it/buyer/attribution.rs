@@ -59,7 +59,7 @@ impl Bot {
     /// that the next order uses the new one.
     async fn final_outcome(mut self, script: &Script, peer: Peer) -> Outcome {
         let report = self.report().await;
-        assert_eq!((report.id.as_str(), report.is_final), ("a", true));
+        assert_eq!((report.key.id.as_str(), report.is_final), ("a", true));
         peer.wait_for_close().await;
         let mut next = script.accept().await;
         assert!(self.is_ready().await);
@@ -92,7 +92,7 @@ async fn a_rejection_is_final_once_the_next_response_is_that_of_the_keep_warm_re
         assert_eq!(bot.send("b"), Err(NotSent::NoConnection));
         peer.write(&account());
         let report = bot.report().await;
-        assert_eq!((report.id.as_str(), report.is_final), ("a", true));
+        assert_eq!((report.key.id.as_str(), report.is_final), ("a", true));
         assert_eq!(report.outcome, Outcome::Rejected(RejectReason::Taken));
         assert!(bot.is_ready().await);
         assert_eq!(bot.client.in_flight_count(), 0);
@@ -126,11 +126,11 @@ async fn a_late_response_that_names_a_rejected_order_is_reported_as_bought() {
             peer.write(&bought("a"));
         }
         let late = bot.report().await;
-        assert_eq!((late.id.as_str(), late.is_final), ("a", true), "{during}");
+        assert_eq!((late.key.id.as_str(), late.is_final), ("a", true), "{during}");
         assert!(matches!(late.outcome, Outcome::Bought { .. }), "{during}: {late:?}");
         if during == "an order" {
             let next = bot.report().await;
-            assert_eq!(next.id.as_str(), "b");
+            assert_eq!(next.key.id.as_str(), "b");
             assert!(matches!(next.outcome, Outcome::Unknown(_)), "{next:?}");
         }
         peer.wait_for_close().await;

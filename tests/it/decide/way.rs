@@ -17,6 +17,7 @@ use sniper::{
     domain::money::Amount,
     domain::outcome::NotSent,
     domain::server_clock::ServerClock,
+    domain::trade::KeyedBy,
     execution::response::SentRequest,
     ledger::{AccountReading, ApprovedOrder, Ledger, LedgerLocation},
     sniper::{Engine, Executor, Now, OrderSender},
@@ -85,7 +86,8 @@ impl Bot {
         let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
         let whitelist = Arc::new(Whitelist::new(entries));
         let sender = Arc::new(CountingSender { log, ..CountingSender::default() });
-        let engine = Engine::new(whitelist, ledger, Executor::Live(Arc::clone(&sender)), clock);
+        let engine =
+            Engine::new(whitelist, ledger, Executor::Live(Arc::clone(&sender)), KeyedBy::Id, clock);
         Self { decoder: FrameDecoder::default(), reader: fast::Reader::default(), engine, sender }
     }
 
