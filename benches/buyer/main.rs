@@ -26,16 +26,13 @@ use std::{
 };
 
 use sniper::{
-    config::{Budget, Credential},
+    config::{Budget, Credential, Generation},
     domain::money::{Amount, Percent},
     domain::time::UnixMs,
     domain::trade::TradeId,
-    execution::{
-        ConnectionConfig, OrderClient, OrderClientConfig,
-        request::{BodyTemplate, BuyRequest, RequestIdentity},
-    },
+    execution::{ConnectionConfig, OrderClient, OrderClientConfig, request::PreparedOrder},
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    markets::csgoroll::operations::{current_user, order_template},
+    markets::{MarketApi as _, csgoroll::Csgoroll, order_template::OrderFields},
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 
@@ -85,16 +82,17 @@ impl Case {
     fn new(is_tls: bool) -> Self {
         let market = Market::start(is_tls);
         let credential = credential();
-        let template = order_template();
+        let site = Csgoroll::at(&market.endpoints, Generation::B);
         let setup = OrderClientConfig {
-            identity: RequestIdentity { endpoints: &market.endpoints, credential: &credential },
-            body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
-            warm_body: &current_user().to_json(),
+            endpoint: &market.endpoints.http,
+            order: &Csgoroll::authenticated(Some(&credential), site.order_template()),
+            keep_warm: &Csgoroll::authenticated(Some(&credential), site.keep_warm_request()),
+            own_ids: None,
             tls: market.tls.clone(),
             connections: 8,
             connection_config: ConnectionConfig::default(),
         };
-        let (client, reports) = OrderClient::start(setup).unwrap();
+        let (client, reports) = OrderClient::start(&site, setup).unwrap();
         let times = Times::default;
         let (prepare, write, send) = (times(), times(), times());
         Self { market, client, reports, prepare, write, send, allocations: 0 }
@@ -146,13 +144,16 @@ fn approved(id: &str) -> ApprovedOrder {
     ledger.reserve(want, UnixMs(0)).unwrap()
 }
 
+const fn order(id: TradeId) -> OrderFields {
+    OrderFields { id, price_limit: Amount::from_cents(1_000), own_id: None }
+}
+
 /// Measures the same request over one blocking socket.
 fn bare(market: &Market, times: &mut Times, orders: usize) {
     let credential = credential();
-    let template = order_template();
-    let identity = RequestIdentity { endpoints: &market.endpoints, credential: &credential };
-    let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
-    let mut request = BuyRequest::new(identity, body).unwrap();
+    let site = Csgoroll::at(&market.endpoints, Generation::B);
+    let template = Csgoroll::authenticated(Some(&credential), site.order_template());
+    let mut request = PreparedOrder::new(&template, &market.endpoints.http.authority()).unwrap();
     let mut stream = TcpStream::connect(market.address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut answer = [0; 4_096];
@@ -160,7 +161,7 @@ fn bare(market: &Market, times: &mut Times, orders: usize) {
         let id = TradeId::new(&format!("VHJhZGU6{number:012}")).unwrap();
         std::thread::sleep(PAUSE);
         let begun = Instant::now();
-        stream.write_all(request.for_id(&id)).unwrap();
+        stream.write_all(request.bytes_for(&order(id), UnixMs(0))).unwrap();
         times.add(begun.elapsed());
         let count = stream.read(&mut answer).unwrap();
         black_box(answer.get(..count));
@@ -172,10 +173,9 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
     const TURNS: u32 = 1_000_000;
     let market = Market::start(false);
     let credential = credential();
-    let template = order_template();
-    let identity = RequestIdentity { endpoints: &market.endpoints, credential: &credential };
-    let body = BodyTemplate { before_id: template.before_id, after_id: template.after_id };
-    let mut request = BuyRequest::new(identity, body).unwrap();
+    let site = Csgoroll::at(&market.endpoints, Generation::B);
+    let template = Csgoroll::authenticated(Some(&credential), site.order_template());
+    let mut request = PreparedOrder::new(&template, &market.endpoints.http.authority()).unwrap();
     let ids = ["VHJhZGU6OTAwMDAwMDE", "VHJhZGU6OTAwMDAwMDI"].map(|id| TradeId::new(id).unwrap());
     let mut measure = |name: &str, mut work: Box<dyn FnMut(usize) + '_>| {
         let begun = Instant::now();
@@ -188,7 +188,7 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
     measure(
         "inserting the id",
         Box::new(|turn| {
-            black_box(request.for_id(ids.get(turn % 2).unwrap()));
+            black_box(request.bytes_for(&order(*ids.get(turn % 2).unwrap()), UnixMs(0)));
         }),
     )?;
     measure(
@@ -199,7 +199,7 @@ fn parts(out: &mut impl Write) -> io::Result<()> {
     )?;
     let secure = Market::start(true);
     let mut connection = secure.connected();
-    let bytes = request.for_id(ids.first().unwrap()).to_vec();
+    let bytes = request.bytes_for(&order(*ids.first().unwrap()), UnixMs(0)).to_vec();
     let mut sink = Vec::with_capacity(4_096);
     measure(
         "encrypting a request",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use memchr::memmem;
-use sniper::{domain::trade::TradeId, markets::csgoroll::operations};
+use sniper::markets::csgoroll::operations;
 
 use crate::{
     frames::WANTED,
@@ -93,15 +93,13 @@ struct Request {
 
 impl Request {
     fn new(env: &Environment) -> Self {
-        let template = operations::order_template();
-        let id = TradeId::new("VHJhZGU6NTAwMDAwMDAw").unwrap();
+        let (before_id, after_id) = (operations::ORDER_BEFORE_ID, operations::ORDER_AFTER_ID);
+        let length = before_id.len() + "VHJhZGU6NTAwMDAwMDAw".len() + after_id.len();
         let before = format!(
-            "POST /graphql HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nCookie: session=bench\r\nContent-Length: {}\r\n\r\n{}",
-            env.http,
-            template.body(&id).len(),
-            template.before_id
+            "POST /graphql HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nCookie: session=bench\r\nContent-Length: {length}\r\n\r\n{before_id}",
+            env.http
         );
-        Self { before: before.into_bytes(), after: template.after_id.as_bytes().to_vec() }
+        Self { before: before.into_bytes(), after: after_id.as_bytes().to_vec() }
     }
 }
 

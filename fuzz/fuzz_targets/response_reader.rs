@@ -2,9 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sniper::execution::{
-    response::{HttpResponse, ResponseError},
-    response_reader::{BODY_BYTES_MAX, KeepAlive, ReadProgress, ResponseReader},
+use sniper::{
+    execution::{
+        response::ResponseError,
+        response_reader::{BODY_BYTES_MAX, KeepAlive, ReadProgress, ResponseReader},
+    },
+    net::http_message::HttpResponse,
 };
 
 type Read = Result<(HttpResponse, KeepAlive, usize), ResponseError>;

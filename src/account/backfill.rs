@@ -13,9 +13,10 @@ use tracing::{debug, info, warn};
 use super::{failure::ReadFailure, reader::AccountReader};
 use crate::{
     clock,
+    domain::account::NextPage,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent},
-    markets::csgoroll::account::NextPage,
+    markets::{EnvironmentNames, MarketApi},
     ws::BackfillSender,
 };
 
@@ -50,8 +51,8 @@ pub struct SweepResult {
 /// # Cancel safety
 ///
 /// Safe: it only reads, and each listing is sent in one step.
-pub async fn sweep(
-    reader: &AccountReader,
+pub async fn sweep<M: MarketApi>(
+    reader: &AccountReader<M>,
     back_to: Option<UnixMs>,
     listings: &mpsc::Sender<Trade<'static>>,
 ) -> Result<SweepResult, ReadFailure> {
@@ -63,7 +64,7 @@ pub async fn sweep(
         swept.pages = swept.pages.saturating_add(1);
         // Without a `Date` header the local clock is used.
         let now = page.latest().unwrap_or_else(clock::now);
-        let read = page.listings()?;
+        let read = page.listings(reader)?;
         swept.unreadable = swept.unreadable.saturating_add(read.unreadable);
         let mut reached = false;
         for trade in read.nodes {
@@ -103,7 +104,7 @@ pub async fn sweep(
 /// # Cancel safety
 ///
 /// Safe: it only reads, and each listing is sent in one step.
-pub async fn fill_gaps(reader: &AccountReader, mut sender: BackfillSender) {
+pub async fn fill_gaps<M: MarketApi>(reader: &AccountReader<M>, mut sender: BackfillSender) {
     // Range that a cancelled sweep did not read; the outer `None` means there is none.
     let mut unread_since: Option<Option<UnixMs>> = None;
     while let Some(gap) = sender.next_request().await {
@@ -122,12 +123,12 @@ pub async fn fill_gaps(reader: &AccountReader, mut sender: BackfillSender) {
             swept = sweep_with_retries(reader, since, sender.listings()) => swept,
         };
         unread_since = None;
-        log_result(gap.number, &swept);
+        log_result(gap.number, &swept, &M::CAPABILITIES.environment);
         sender.done(gap).await;
     }
 }
 
-fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
+fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>, names: &EnvironmentNames) {
     match swept {
         Ok(SweepResult { listings, pages, complete: true, .. }) if gap == 0 => {
             info!("Open listings read: {listings} listings, {pages} pages");
@@ -139,7 +140,7 @@ fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
             "Back-fill incomplete: {listings} listings, {pages} pages; older listings may be missing"
         ),
         Err(failure) => {
-            let cause = failure.cause();
+            let cause = failure.cause(names);
             warn!(
                 "Back-fill failed: {}. Some listings may be missing. What to do: {}.",
                 cause.text(),
@@ -150,8 +151,8 @@ fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>) {
 }
 
 /// Repeats a sweep after transient failures. The reader limits the rate of its requests.
-async fn sweep_with_retries(
-    reader: &AccountReader,
+async fn sweep_with_retries<M: MarketApi>(
+    reader: &AccountReader<M>,
     back_to: Option<UnixMs>,
     listings: &mpsc::Sender<Trade<'static>>,
 ) -> Result<SweepResult, ReadFailure> {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::health::FailureCause;
 use crate::{
+    domain::account::BalanceError,
     domain::outcome::RejectReason,
-    markets::csgoroll::account::{BalanceError, ReadError},
-    net::http_client::{HttpError, HttpReply},
+    markets::{EnvironmentNames, ReadError},
+    net::{http_client::HttpError, http_head::WebPage, http_message::HttpResponse},
 };
 
 /// Length of the prefix of a market message that identifies the cause, in characters.
@@ -39,7 +40,7 @@ pub enum ReadFailure {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
-    Response(#[from] ReadError),
+    Response(ReadError),
     /// The response has no readable balance.
     #[error(transparent)]
     Balance(#[from] BalanceError),
@@ -48,18 +49,26 @@ pub enum ReadFailure {
     UserId,
 }
 
+impl From<ReadError> for ReadFailure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::SignedOut => Self::SignedOut,
+            other => Self::Response(other),
+        }
+    }
+}
+
 impl ReadFailure {
-    /// Returns the error that the status and headers of a reply indicate.
-    pub(crate) const fn from_reply(reply: &HttpReply) -> Option<Self> {
-        let head = reply.head;
-        match head.status {
-            200 if head.html && head.mitigated => Some(Self::Challenge),
-            200 if head.html => Some(Self::Page),
-            200 => None,
-            _ if head.is_challenge() => Some(Self::Challenge),
-            status @ (401 | 403) => Some(Self::Forbidden { status }),
-            status @ (429 | 503) => Some(Self::Wait { status, retry_after: head.retry_after }),
-            status => Some(Self::Status { status }),
+    /// Returns the error that a response without a response indicates.
+    pub(crate) fn from_response(response: &HttpResponse) -> Option<Self> {
+        let head = response.head;
+        match (head.status, response.page()) {
+            (_, Some(WebPage::Challenge)) => Some(Self::Challenge),
+            (200, Some(WebPage::Html)) => Some(Self::Page),
+            (200, None) => None,
+            (status @ (401 | 403), _) => Some(Self::Forbidden { status }),
+            (status @ (429 | 503), _) => Some(Self::Wait { status, retry_after: head.retry_after }),
+            (status, _) => Some(Self::Status { status }),
         }
     }
 
@@ -85,55 +94,74 @@ impl ReadFailure {
     }
 
     /// Returns what the user can do.
-    pub const fn remedy(&self) -> &'static str {
+    pub fn remedy(&self, names: &EnvironmentNames) -> String {
+        let EnvironmentNames { http, credential, cookie, .. } = names;
         match self {
-            Self::NoCredential => "set CSGOROLL_SESSION in .env",
-            Self::SignedOut => {
+            Self::NoCredential => format!("set {credential} in .env"),
+            Self::SignedOut if cookie.is_some() => format!(
                 "log in at the market with your browser, copy the new `session` cookie into \
-                 CSGOROLL_SESSION in .env, and restart the bot"
-            }
+                 {credential} in .env, and restart the bot"
+            ),
+            Self::SignedOut => format!(
+                "create a new key at the market, write it into {credential} in .env, and restart the \
+                 bot"
+            ),
             Self::Challenge => {
-                "open the market in your browser, pass the challenge, copy the whole Cookie \
-                 header into CSGOROLL_COOKIE in .env, and restart the bot"
+                let pass = "open the market in your browser, pass the challenge";
+                match cookie {
+                    Some(cookie) => format!(
+                        "{pass}, copy the whole Cookie header into {cookie} in .env, and restart \
+                         the bot"
+                    ),
+                    None => format!("{pass}, and restart the bot"),
+                }
             }
-            Self::Forbidden { .. } => {
+            Self::Forbidden { .. } if cookie.is_some() => {
                 "check in your browser that you are logged in, copy the cookie into .env again, \
                  and restart the bot"
+                    .to_owned()
             }
+            Self::Forbidden { .. } => format!(
+                "check at the market that the key in {credential} is valid and may be used from this \
+                 address, and restart the bot"
+            ),
             Self::Wait { .. } => {
                 "the bot retries after the wait; close other programs that use this account"
+                    .to_owned()
             }
-            Self::Page => {
-                "check CSGOROLL_HTTP_URL; if it is right, open the market in your browser and \
-                 see whether it is under maintenance or shows a challenge"
-            }
+            Self::Page => format!(
+                "check {http}; if it is right, open the market in your browser and see whether it is \
+                 under maintenance or shows a challenge"
+            ),
             Self::Status { status: 500.. } => {
                 "the market has a fault, and the bot retries; if it persists, check in your browser \
                  whether the market is up"
+                    .to_owned()
             }
-            Self::Status { .. } => {
-                "check CSGOROLL_HTTP_URL; if it is right, the market has changed and this version \
-                 cannot read it"
-            }
-            Self::Http(error) => error.remedy(),
+            Self::Status { .. } => format!(
+                "check {http}; if it is right, the market has changed and this version cannot read it"
+            ),
+            Self::Http(error) => error.remedy(http),
             Self::Response(ReadError::MarketError(_)) => {
-                "check the market in your browser; if it works there, the market has changed \
-                 and this version cannot read it"
+                "check the market in your browser; if it works there, the market has changed and this \
+                 version cannot read it"
+                    .to_owned()
             }
-            Self::Response(_) => {
-                "check CSGOROLL_HTTP_URL with `sniper doctor`; if it is right, the market has \
-                 changed and this version cannot read it"
-            }
+            Self::Response(_) => format!(
+                "check {http} with `sniper doctor`; if it is right, the market has changed and this \
+                 version cannot read it"
+            ),
             Self::Balance(_) => {
                 "check your balance at the market; if it is shown there, the market has changed and \
                  this version cannot read it"
+                    .to_owned()
             }
-            Self::UserId => "please report this",
+            Self::UserId => "please report this".to_owned(),
         }
     }
 
     /// Returns the cause for the user.
-    pub fn cause(&self) -> FailureCause {
+    pub fn cause(&self, names: &EnvironmentNames) -> FailureCause {
         let text = match self {
             Self::Wait { retry_after: Some(wait), .. } => {
                 format!("{self}: {} s", wait.as_secs())
@@ -146,11 +174,10 @@ impl ReadFailure {
                 let message = message.chars().filter(|char| !char.is_ascii_digit());
                 message.take(MESSAGE_CHARS_MAX).collect()
             }
-            Self::Balance(BalanceError::Text(_)) => "text".to_owned(),
-            Self::Balance(BalanceError::OutOfRange(_)) => "out of range".to_owned(),
+            Self::Balance(error) => error.key().to_owned(),
             _ => self.to_string(),
         };
-        FailureCause::new(key, &text, self.remedy())
+        FailureCause::new(key, &text, self.remedy(names))
     }
 
     /// Returns `true` if the same read may succeed later without intervention by the user.
@@ -181,29 +208,68 @@ impl ReadFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::http_head::{ResponseHead, tests::PAGES};
+
+    const NAMES: EnvironmentNames = EnvironmentNames {
+        feed: "SITE_WS_URL",
+        http: "SITE_URL",
+        credential: "SITE_KEY",
+        cookie: None,
+    };
+
+    #[test]
+    fn a_remedy_names_the_variables_of_the_marketplace() {
+        let with_cookie = EnvironmentNames { cookie: Some("SITE_COOKIE"), ..NAMES };
+        for (failure, names, expected) in [
+            (ReadFailure::NoCredential, NAMES, "set SITE_KEY in .env"),
+            (ReadFailure::SignedOut, NAMES, "write it into SITE_KEY"),
+            (ReadFailure::SignedOut, with_cookie, "`session` cookie into SITE_KEY"),
+            (ReadFailure::Challenge, with_cookie, "Cookie header into SITE_COOKIE"),
+            (ReadFailure::Challenge, NAMES, "pass the challenge, and restart"),
+            (ReadFailure::Forbidden { status: 403 }, NAMES, "the key in SITE_KEY"),
+            (ReadFailure::Status { status: 404 }, NAMES, "check SITE_URL;"),
+            (ReadFailure::Http(HttpError::TooLong), NAMES, "that SITE_URL is the address"),
+        ] {
+            let remedy = failure.cause(&names).remedy().to_owned();
+            assert!(remedy.contains(expected), "{failure:?}: {remedy}");
+        }
+    }
 
     fn market_error(message: &str) -> FailureCause {
-        ReadFailure::Response(ReadError::MarketError(message.to_owned())).cause()
+        ReadFailure::Response(ReadError::MarketError(message.to_owned())).cause(&NAMES)
     }
 
     #[test]
     fn changing_figures_are_the_same_cause_and_other_statuses_are_not() {
         assert!(market_error("busy (request 17)").is_same(&market_error("busy (request 18)")));
         assert!(!market_error("busy").is_same(&market_error("closed")));
-        let text = |text: &str| ReadFailure::Balance(BalanceError::Text(text.to_owned())).cause();
+        let text = |text| ReadFailure::Balance(BalanceError::new("text", text)).cause(&NAMES);
         assert!(text("1000.0").is_same(&text("990.0")));
-        let status = |status| ReadFailure::Status { status }.cause();
+        let status = |status| ReadFailure::Status { status }.cause(&NAMES);
         assert!(!status(500).is_same(&status(502)));
         let wait = |seconds| {
             let retry_after = Some(Duration::from_secs(seconds));
-            ReadFailure::Wait { status: 429, retry_after }.cause()
+            ReadFailure::Wait { status: 429, retry_after }.cause(&NAMES)
         };
         assert!(wait(9).is_same(&wait(8)));
         assert_eq!(wait(9).text(), "the market asks to wait (HTTP 429): 9 s");
     }
 
     #[test]
-    fn site_text_is_escaped_and_truncated() {
+    fn a_web_page_is_classified_like_everywhere_else() {
+        for (status, headers, page) in PAGES {
+            let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let head = ResponseHead::parse(status, headers);
+            let failure = ReadFailure::from_response(&HttpResponse { head, body: Vec::new() });
+            let is_challenge = matches!(failure, Some(ReadFailure::Challenge));
+            assert_eq!(is_challenge, page == Some(WebPage::Challenge), "{head:?} {failure:?}");
+            let is_page = matches!(failure, Some(ReadFailure::Page));
+            assert_eq!(is_page, (status, page) == (200, Some(WebPage::Html)), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn market_text_is_escaped_and_truncated() {
         let cause = market_error(&"\u{1b}[2J".repeat(1_000));
         assert!(cause.text().chars().all(crate::text::is_safe_to_print), "{cause:?}");
         assert!(cause.text().len() < 4_000, "{cause:?}");

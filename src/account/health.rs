@@ -3,7 +3,7 @@
 //! A failing read is logged when it begins to fail, when its cause changes and when it succeeds
 //! again. `sniper status` lists the failing reads.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use crate::{
     domain::time::UnixMs,
@@ -33,7 +33,7 @@ pub struct FailureCause {
     /// Identity of the cause. Excludes figures that change with every read.
     key: String,
     text: String,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
 }
 
 /// Read that fails at present.
@@ -66,14 +66,14 @@ impl ReadKind {
 impl FailureCause {
     /// Creates a cause. Masks credentials in `text`, cuts it, and escapes it unless it is escaped
     /// already.
-    pub fn new(key: String, text: &str, remedy: &'static str) -> Self {
+    pub fn new(key: String, text: &str, remedy: impl Into<Cow<'static, str>>) -> Self {
         let masked = secret::mask(text);
         let text = if masked.chars().all(is_safe_to_print) {
             masked.chars().take(CAUSE_CHARS_MAX).collect()
         } else {
             Escaped(&masked).to_string()
         };
-        Self { key, text, remedy }
+        Self { key, text, remedy: remedy.into() }
     }
 
     /// Appends a detail to the text.
@@ -87,8 +87,8 @@ impl FailureCause {
         &self.text
     }
 
-    pub const fn remedy(&self) -> &'static str {
-        self.remedy
+    pub fn remedy(&self) -> &str {
+        &self.remedy
     }
 
     /// Returns `true` if both are the same cause, regardless of figures.

@@ -12,12 +12,16 @@ use tokio::{
 
 use super::{
     failure::ReadFailure,
-    health::ReadKind,
+    health::{FailureCause, ReadKind},
     look_back::LookBackTimes,
     purchases::PurchasesReading,
     reader::{AccountReader, UserReading},
 };
-use crate::{clock, domain::time::UnixMs, markets::csgoroll::account::User};
+use crate::{
+    clock,
+    domain::{account::User, outcome::RejectReason, time::UnixMs},
+    markets::{EnvironmentNames, MarketApi},
+};
 
 /// Capacity of the queue of account updates.
 pub const UPDATES_QUEUED_MAX: usize = 16;
@@ -51,7 +55,19 @@ pub enum AccountUpdate {
     /// Own purchases, read within seconds after the newest [`AccountUpdate::User`].
     Purchases(PurchasesReading),
     /// A read failed. Sent for each failed read.
-    Failed { read: ReadKind, failure: ReadFailure },
+    Failed {
+        read: ReadKind,
+        cause: FailureCause,
+        /// Reason for which an order would be rejected at present.
+        reject_reason: Option<RejectReason>,
+    },
+}
+
+impl AccountUpdate {
+    pub fn failed(read: ReadKind, failure: &ReadFailure, names: &EnvironmentNames) -> Self {
+        let (cause, reject_reason) = (failure.cause(names), failure.reject_reason());
+        Self::Failed { read, cause, reject_reason }
+    }
 }
 
 /// Refresh requests to the poller, from any thread, without waiting.
@@ -90,8 +106,8 @@ impl RefreshRequests {
 /// # Cancel safety
 ///
 /// Safe: it only reads.
-pub async fn poll_account(
-    reader: &AccountReader,
+pub async fn poll_account<M: MarketApi>(
+    reader: &AccountReader<M>,
     config: PollConfig,
     requests: &RefreshRequests,
     updates: &mpsc::Sender<AccountUpdate>,
@@ -110,9 +126,9 @@ pub async fn poll_account(
             }
             Err(failure) => {
                 let is_final = matches!(failure, ReadFailure::NoCredential);
-                let sent =
-                    updates.send(AccountUpdate::Failed { read: ReadKind::Balance, failure }).await;
-                if is_final || sent.is_err() {
+                let names = &M::CAPABILITIES.environment;
+                let update = AccountUpdate::failed(ReadKind::Balance, &failure, names);
+                if updates.send(update).await.is_err() || is_final {
                     return;
                 }
                 None
@@ -136,8 +152,8 @@ pub async fn poll_account(
 }
 
 /// Reads the purchases over the range that is due; returns `None` if none is.
-async fn read_purchases(
-    reader: &AccountReader,
+async fn read_purchases<M: MarketApi>(
+    reader: &AccountReader<M>,
     user: &User,
     needed: UnixMs,
     times: &mut LookBackTimes,
@@ -148,6 +164,8 @@ async fn read_purchases(
             times.on_read(Instant::now(), look_back, &reading);
             AccountUpdate::Purchases(reading)
         }
-        Err(failure) => AccountUpdate::Failed { read: ReadKind::Purchases, failure },
+        Err(failure) => {
+            AccountUpdate::failed(ReadKind::Purchases, &failure, &M::CAPABILITIES.environment)
+        }
     })
 }

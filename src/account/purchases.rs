@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::{failure::ReadFailure, health::FailureCause};
 use crate::{
+    domain::account::{NextPage, OwnPurchase, Page},
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeStatus},
     ledger::OwnTrade,
-    markets::csgoroll::account::{NextPage, OwnPurchase, Page},
+    markets::EnvironmentNames,
 };
 
 /// Maximum number of pages of own purchases: ten thousand purchases.
@@ -255,11 +256,15 @@ impl PageWalk {
     }
 
     /// Handles a page that could not be read. Returns the failure if the list is unusable without it.
-    pub(super) fn on_page_error(&mut self, failure: ReadFailure) -> Result<(), ReadFailure> {
+    pub(super) fn on_page_error(
+        &mut self,
+        failure: ReadFailure,
+        names: &EnvironmentNames,
+    ) -> Result<(), ReadFailure> {
         if !self.has_needed {
             return Err(failure);
         }
-        self.record_fault(IncompleteReason::Failed(failure.cause()));
+        self.record_fault(IncompleteReason::Failed(failure.cause(names)));
         Ok(())
     }
 
@@ -478,7 +483,7 @@ mod tests {
             assert!(!reading.complete && reading.incomplete.is_some(), "{reading:?}");
         }
         let mut first = PageWalk::new(deep());
-        assert!(first.on_page_error(ReadFailure::SignedOut).is_err());
+        assert!(first.on_page_error(ReadFailure::SignedOut, &EnvironmentNames::UNKNOWN).is_err());
     }
 
     #[test]
@@ -487,7 +492,10 @@ mod tests {
             |walk| drop(walk.add_page(Page { unreadable: 1, ..page(Vec::new(), NextPage::End) })),
             |walk| drop(walk.add_page(page(vec![purchase("c", 5)], after("x")))),
             |walk| drop(walk.add_page(page(Vec::new(), NextPage::Unclear))),
-            |walk| walk.on_page_error(ReadFailure::Status { status: 502 }).unwrap(),
+            |walk| {
+                let failure = ReadFailure::Status { status: 502 };
+                walk.on_page_error(failure, &EnvironmentNames::UNKNOWN).unwrap();
+            },
         ];
         for fault in faults {
             let mut walk = PageWalk::new(deep());

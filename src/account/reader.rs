@@ -14,26 +14,25 @@ use super::{
 };
 use crate::{
     clock,
-    config::{Credential, Endpoints, Generation},
+    config::{Credential, endpoint::Endpoint},
+    domain::account::{OwnPurchase, Page, User},
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::csgoroll::{
-        account::{self, CurrentUser, OwnPurchase, Page, ReadError, User},
-        operations::{self, GraphqlOperation, PAGE_LISTINGS_MAX},
-    },
+    markets::{AccountQuery, MarketApi},
     net::{
         http_client::{HttpClient, HttpError, HttpReply},
+        http_message::HttpResponse,
         tls::Tls,
     },
 };
 
 /// Rate-limited reader.
 #[derive(Debug)]
-pub struct AccountReader {
+pub struct AccountReader<M> {
+    market: M,
     http: HttpClient,
-    generation: Generation,
-    has_credential: bool,
+    credential: Option<Credential>,
     rate_limiter: Mutex<RateLimiter>,
 }
 
@@ -51,26 +50,25 @@ pub struct UserReading {
 /// One page of open listings.
 #[derive(Debug)]
 pub struct ListingsPage {
-    reply: HttpReply,
-    generation: Generation,
+    response: HttpResponse,
 }
 
-impl AccountReader {
+impl<M: MarketApi> AccountReader<M> {
     /// Creates a reader without sending a request.
     ///
     /// # Errors
     ///
     /// Returns an [`HttpError`] if the HTTP client cannot be created.
     pub fn new(
-        endpoints: &Endpoints,
+        market: M,
+        endpoint: &Endpoint,
         credential: Option<&Credential>,
-        generation: Generation,
         tls: &Tls,
     ) -> Result<Self, HttpError> {
         Ok(Self {
-            http: HttpClient::new(endpoints, credential, tls)?,
-            generation,
-            has_credential: credential.is_some(),
+            market,
+            http: HttpClient::new(endpoint, tls)?,
+            credential: credential.cloned(),
             rate_limiter: Mutex::new(RateLimiter::default()),
         })
     }
@@ -83,7 +81,7 @@ impl AccountReader {
 
     /// Returns `true` if a credential is set. Without one only open listings can be read.
     pub const fn has_credential(&self) -> bool {
-        self.has_credential
+        self.credential.is_some()
     }
 
     /// Reads the user and the balance.
@@ -97,17 +95,12 @@ impl AccountReader {
     ///
     /// Safe: it only reads.
     pub async fn current_user(&self) -> Result<UserReading, ReadFailure> {
-        if !self.has_credential {
+        if !self.has_credential() {
             return Err(ReadFailure::NoCredential);
         }
-        let (reply, as_of) = self.send(&operations::current_user()).await?;
-        match account::read_current_user(&reply.body) {
-            Ok(CurrentUser::SignedIn(user)) => {
-                Ok(UserReading { user, as_of, exchange: reply.exchange, date: reply.head.date })
-            }
-            Ok(CurrentUser::SignedOut) => Err(ReadFailure::SignedOut),
-            Err(error) => Err(read_failure(error)),
-        }
+        let (HttpReply { response, exchange }, as_of) = self.send(AccountQuery::User).await?;
+        let user = self.market.read_user(&response)?;
+        Ok(UserReading { user, as_of, exchange, date: response.head.date })
     }
 
     /// Reads the own purchases page by page. Times are on the server's clock.
@@ -131,7 +124,9 @@ impl AccountReader {
         while let Some(cursor) = after {
             after = match self.purchases_page(user, Some(&cursor)).await {
                 Ok((page, _started)) => walk.add_page(page),
-                Err(failure) => walk.on_page_error(failure).map(|()| None)?,
+                Err(failure) => {
+                    walk.on_page_error(failure, &M::CAPABILITIES.environment).map(|()| None)?
+                }
             };
         }
         Ok(walk.finish(started))
@@ -142,11 +137,9 @@ impl AccountReader {
         user: &User,
         after: Option<&str>,
     ) -> Result<(Page<OwnPurchase>, UnixMs), ReadFailure> {
-        let page = operations::own_purchases(&user.id, PAGE_LISTINGS_MAX, after)
-            .ok_or(ReadFailure::UserId)?;
-        let (reply, started) = self.send(&page).await?;
-        let page = account::read_own_purchases(&reply.body).map_err(read_failure)?;
-        Ok((page, started))
+        let query = AccountQuery::Purchases { user: &user.id, after };
+        let (reply, started) = self.send(query).await?;
+        Ok((self.market.read_purchases(&reply.response)?, started))
     }
 
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
@@ -159,27 +152,27 @@ impl AccountReader {
     ///
     /// Safe: it only reads.
     pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
-        let page = operations::open_listings(self.generation, PAGE_LISTINGS_MAX, after);
-        let (reply, _started) = self.send(&page).await?;
-        Ok(ListingsPage { reply, generation: self.generation })
+        let (reply, _started) = self.send(AccountQuery::OpenListings { after }).await?;
+        Ok(ListingsPage { response: reply.response })
     }
 
     /// Sends a request as soon as the rate limit allows it. Returns the reply, and the local wall
     /// clock at the time of the request.
-    async fn send(&self, operation: &GraphqlOperation) -> Result<(HttpReply, UnixMs), ReadFailure> {
+    async fn send(&self, query: AccountQuery<'_>) -> Result<(HttpReply, UnixMs), ReadFailure> {
+        let request = self.market.account_request(&query).ok_or(ReadFailure::UserId)?;
+        let request = M::authenticated(self.credential.as_ref(), request);
         // The lock also limits the reader to one request at a time.
         let mut rate_limiter = self.rate_limiter.lock().await;
         sleep(rate_limiter.delay(Instant::now())).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
-        let sent = self.http.post(operation.to_json()).await;
-        let checked =
-            sent.map_err(ReadFailure::from).and_then(|reply| {
-                match ReadFailure::from_reply(&reply) {
-                    Some(failure) => Err(failure),
-                    None => Ok(reply),
-                }
-            });
+        let sent = self.http.send(&request).await;
+        let checked = sent.map_err(ReadFailure::from).and_then(|reply| {
+            match ReadFailure::from_response(&reply.response) {
+                Some(failure) => Err(failure),
+                None => Ok(reply),
+            }
+        });
         match checked {
             Ok(reply) => {
                 rate_limiter.on_success();
@@ -199,24 +192,15 @@ impl ListingsPage {
     /// # Errors
     ///
     /// Returns a [`ReadFailure`] if the page cannot be parsed.
-    pub fn listings(&self) -> Result<Page<Trade<'_>>, ReadFailure> {
-        account::read_open_listings(&self.reply.body, self.generation).map_err(read_failure)
+    pub fn listings<M: MarketApi>(
+        &self,
+        reader: &AccountReader<M>,
+    ) -> Result<Page<Trade<'_>>, ReadFailure> {
+        Ok(reader.market.read_listings(&self.response)?)
     }
 
     /// Returns the latest server time at which the page can have been generated.
     pub fn latest(&self) -> Option<UnixMs> {
-        self.reply.head.date.map(|date| date.plus(Duration::from_secs(1)))
-    }
-}
-
-/// Converts a read error. The message of a market error may mean that the session is signed out.
-fn read_failure(error: ReadError) -> ReadFailure {
-    match error {
-        ReadError::MarketError(message)
-            if message.to_ascii_lowercase().contains("unauthenticated") =>
-        {
-            ReadFailure::SignedOut
-        }
-        error => ReadFailure::Response(error),
+        self.response.head.date.map(|date| date.plus(Duration::from_secs(1)))
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         AccountReader, AccountUpdate, PollConfig, RefreshRequests, fill_gaps, poll_account, poller,
     },
     config::{Config, Mode},
+    markets::MarketApi,
     net::tls::Tls,
     threads::{Alarm, ThreadGuard, ThreadName, wait_for_failpoint},
     ws::BackfillSender,
@@ -32,15 +33,15 @@ pub struct BackgroundThread {
 /// # Errors
 ///
 /// Returns [`AppError::Start`] if the thread, its runtime or its HTTP client cannot be created.
-pub fn start(
-    config: &Config,
+pub fn start<M: MarketApi>(
+    (market, config): (M, &Config),
     tls: &Tls,
     requests: Arc<RefreshRequests>,
     backfill: BackfillSender,
     alarm: &Alarm,
 ) -> Result<(BackgroundThread, mpsc::Receiver<AccountUpdate>), AppError> {
     let credential = config.credential.as_ref();
-    let reader = AccountReader::new(&config.endpoints, credential, config.feed.generation, tls)
+    let reader = AccountReader::new(market, &config.endpoints.http, credential, tls)
         .map_err(|error| AppError::start(WHAT, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

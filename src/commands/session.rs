@@ -25,11 +25,7 @@ use crate::{
     clock,
     config::{Config, Mode},
     domain::server_clock::ServerClock,
-    execution::{
-        self, ConnectionConfig, OrderClient,
-        request::{BodyTemplate, RequestIdentity},
-        response::OrderReport,
-    },
+    execution::{self, ConnectionConfig, OrderClient, response::OrderReport},
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
@@ -37,7 +33,7 @@ use crate::{
         control::{ControlAddress, ControlServer, Instance, PENDING_REQUESTS_MAX, PendingRequest},
     },
     log::ALWAYS_SHOWN,
-    markets::csgoroll::operations,
+    markets::{MarketApi, csgoroll::Csgoroll},
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
@@ -150,10 +146,11 @@ impl<'c> TradingSession<'c> {
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
+        let market = Csgoroll::new(config);
         let is_live = config.mode == Mode::Live;
         let mut inputs = EngineInputs::default();
         let (executor, orders) = if is_live {
-            let (client, reports) = start_order_client(config, tls.clone())?;
+            let (client, reports) = start_order_client(&market, config, tls.clone())?;
             inputs.reports = Some(reports);
             let client = Arc::new(client);
             (Executor::Live(Arc::clone(&client)), Some(client))
@@ -162,7 +159,8 @@ impl<'c> TradingSession<'c> {
         };
         let requests = Arc::clone(&inputs.refresh_requests);
         requests.set_oldest_open(ledger.oldest_open());
-        let (background, updates) = background::start(config, &tls, requests, backfill, &alarm)?;
+        let (background, updates) =
+            background::start((market, config), &tls, requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
         let (control, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);
@@ -401,21 +399,23 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }
 
-fn start_order_client(
+fn start_order_client<M: MarketApi>(
+    market: &M,
     config: &Config,
     tls: Tls,
 ) -> Result<(OrderClient, Receiver<OrderReport>), AppError> {
     let Some(credential) = &config.credential else {
         return Err(AppError::start("live ordering", "no credential is set"));
     };
-    let template = operations::order_template();
+    let credential = Some(credential);
     let setup = execution::OrderClientConfig {
-        identity: RequestIdentity { endpoints: &config.endpoints, credential },
-        body: BodyTemplate { before_id: template.before_id, after_id: template.after_id },
-        warm_body: &operations::current_user().to_json(),
+        endpoint: &config.endpoints.http,
+        order: &M::authenticated(credential, market.order_template()),
+        keep_warm: &M::authenticated(credential, market.keep_warm_request()),
+        own_ids: None,
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
         connection_config: ConnectionConfig::default(),
     };
-    OrderClient::start(setup).map_err(|error| AppError::start("the order client", error))
+    OrderClient::start(market, setup).map_err(|error| AppError::start("the order client", error))
 }

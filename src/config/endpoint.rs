@@ -109,6 +109,17 @@ impl Endpoint {
         &self.path
     }
 
+    /// Scheme and host, without a path.
+    pub fn origin(&self) -> String {
+        let scheme = match (self.scheme, self.tls) {
+            (Scheme::WebSocket, true) => "wss",
+            (Scheme::WebSocket, false) => "ws",
+            (Scheme::Http, true) => "https",
+            (Scheme::Http, false) => "http",
+        };
+        format!("{scheme}://{}", self.authority())
+    }
+
     /// Value of the `Host` header: the port is omitted if it is the default of the scheme.
     pub fn authority(&self) -> String {
         let host =
@@ -122,13 +133,7 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match (self.scheme, self.tls) {
-            (Scheme::WebSocket, true) => "wss",
-            (Scheme::WebSocket, false) => "ws",
-            (Scheme::Http, true) => "https",
-            (Scheme::Http, false) => "http",
-        };
-        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+        write!(f, "{}{}", self.origin(), self.path)
     }
 }
 

@@ -21,13 +21,11 @@ use crate::{
     },
     clock,
     config::{Config, Mode},
+    domain::account::{BalanceError, User},
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     ledger::standing::Standing,
-    markets::csgoroll::{
-        account::{BalanceError, CurrentUser, User, read_current_user},
-        operations,
-    },
+    markets::{AccountQuery, EnvironmentNames, MarketApi, csgoroll::Csgoroll},
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
@@ -67,7 +65,7 @@ pub async fn run_checks(
     };
     done(settings(config));
     feed(config, listing_wait, &mut done).await;
-    account(config, &mut done).await;
+    account(&Csgoroll::new(config), config, &mut done).await;
     done(disk(&config.data_dir));
     done(bot(config).await);
     report
@@ -118,10 +116,11 @@ async fn feed(config: &Config, listing_wait: Duration, done: &mut impl FnMut(Doc
     .await;
     if let Err(StepError { step, took, error }) = probed {
         let endpoint = &config.endpoints.ws;
+        let names = &Csgoroll::CAPABILITIES.environment;
         let remedy = if step == ProbeStep::Tcp && endpoint.is_loopback() {
             format!("start the server at {}, such as `sniper sim`", endpoint.authority())
         } else {
-            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(step).to_owned())
+            error.advice(SettingNames::MARKETPLACE).unwrap_or_else(|| remedy(step, names.feed))
         };
         done(DoctorStep::failed(name_of(step), took, error.chain(), retry_after(&error) + &remedy));
         for step in PROBE_STEPS.into_iter().filter(|other| step < *other) {
@@ -141,66 +140,71 @@ const fn name_of(step: ProbeStep) -> &'static str {
     }
 }
 
-const fn remedy(step: ProbeStep) -> &'static str {
+/// `address` names the setting of the address.
+fn remedy(step: ProbeStep, address: &str) -> String {
     match step {
-        ProbeStep::Dns => "check the host in CSGOROLL_WS_URL and the network",
-        ProbeStep::Tcp => "check the network and the firewall",
-        ProbeStep::Tls => {
-            "check the address and the date of this machine; if both are right, a proxy intercepts \
-             the connection"
-        }
-        ProbeStep::Upgrade => {
-            "open the market in your browser, solve the challenge if there is one, copy the \
-             cookie again, and check CSGOROLL_WS_URL"
-        }
-        ProbeStep::Ack => "check CSGOROLL_WS_URL; if it is right, copy the cookie again",
-        ProbeStep::Listing => {
-            "the market may be quiet: try again later; if that fails too, try the other \
-             `generation` in [feed]"
-        }
+        ProbeStep::Dns => format!("check the host in {address} and the network"),
+        ProbeStep::Tcp => "check the network and the firewall".to_owned(),
+        ProbeStep::Tls => "check the address and the date of this machine; if both are right, a \
+                           proxy intercepts the connection"
+            .to_owned(),
+        ProbeStep::Upgrade => format!(
+            "open the market in your browser, solve the challenge if there is one, copy the cookie \
+             again, and check {address}"
+        ),
+        ProbeStep::Ack => format!("check {address}; if it is right, copy the cookie again"),
+        ProbeStep::Listing => "the market may be quiet: try again later; if that fails too, try \
+                               the other `generation` in [feed]"
+            .to_owned(),
     }
 }
 
 /// Runs the account steps: one HTTP request for four of them, and another for the own trades.
-async fn account(config: &Config, done: &mut impl FnMut(DoctorStep)) {
+async fn account<M: MarketApi>(market: &M, config: &Config, done: &mut impl FnMut(DoctorStep)) {
+    let names = &M::CAPABILITIES.environment;
     let started = Instant::now();
-    let response = read_user(config).await;
+    let response = read_user(market, config).await;
     let took = started.elapsed();
     let reply = match response {
         Ok(reply) => {
-            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.head.status)));
+            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
             reply
         }
         Err(failure) => {
-            done(failed("HTTP", took, &failure));
+            done(failed("HTTP", took, &failure, names));
             for name in ["sign-in", "balance", "own trades", "clock interval"] {
                 done(DoctorStep::skipped(name));
             }
             return;
         }
     };
-    match signed_in_user(config, &reply) {
+    match signed_in_user(market, config, &reply) {
         Ok(user) => {
-            let seen = match user.suspected_trader {
+            let seen = match user.is_flagged {
                 Some(true) => "signed in; the market has flagged this account",
                 Some(false) | None => "signed in",
             };
             done(DoctorStep::ok("sign-in", took, seen));
-            done(balance(config, &user, took));
-            done(own_trades(config, &user).await);
+            done(balance(config, &user, (took, names)));
+            done(own_trades(market, config, &user).await);
         }
         Err(failure) => {
-            done(failed("sign-in", took, &failure));
+            done(failed("sign-in", took, &failure, names));
             done(DoctorStep::skipped("balance"));
             done(DoctorStep::skipped("own trades"));
         }
     }
-    done(clock_interval(&reply, took));
+    done(clock_interval(&reply, took, names));
 }
 
 /// Creates a failed step from a failed account read.
-fn failed(name: &'static str, took: Duration, failure: &ReadFailure) -> DoctorStep {
-    let cause = failure.cause();
+fn failed(
+    name: &'static str,
+    took: Duration,
+    failure: &ReadFailure,
+    names: &EnvironmentNames,
+) -> DoctorStep {
+    let cause = failure.cause(names);
     DoctorStep::failed(name, took, cause.text(), cause.remedy())
 }
 
@@ -208,27 +212,34 @@ fn tls(config: &Config) -> Result<Tls, ReadFailure> {
     Tls::from_config(config).map_err(|_broken_build| ReadFailure::NoCredential)
 }
 
-async fn read_user(config: &Config) -> Result<HttpReply, ReadFailure> {
+async fn read_user<M: MarketApi>(market: &M, config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
-    let client = HttpClient::new(&config.endpoints, config.credential.as_ref(), &tls)?;
-    let reply = client.post(operations::current_user().to_json()).await?;
-    match ReadFailure::from_reply(&reply) {
+    let client = HttpClient::new(&config.endpoints.http, &tls)?;
+    let request = market.account_request(&AccountQuery::User).ok_or(ReadFailure::UserId)?;
+    let request = M::authenticated(config.credential.as_ref(), request);
+    let reply = client.send(&request).await?;
+    match ReadFailure::from_response(&reply.response) {
         Some(failure) => Err(failure),
         None => Ok(reply),
     }
 }
 
-fn signed_in_user(config: &Config, reply: &HttpReply) -> Result<User, ReadFailure> {
+fn signed_in_user(
+    market: &impl MarketApi,
+    config: &Config,
+    reply: &HttpReply,
+) -> Result<User, ReadFailure> {
     if config.credential.is_none() {
         return Err(ReadFailure::NoCredential);
     }
-    match read_current_user(&reply.body)? {
-        CurrentUser::SignedIn(user) => Ok(user),
-        CurrentUser::SignedOut => Err(ReadFailure::SignedOut),
-    }
+    Ok(market.read_user(&reply.response)?)
 }
 
-fn balance(config: &Config, user: &User, took: Duration) -> DoctorStep {
+fn balance(
+    config: &Config,
+    user: &User,
+    (took, names): (Duration, &EnvironmentNames),
+) -> DoctorStep {
     let floor = config.budget.min_balance;
     match user.balance {
         Some(balance) if balance < floor => DoctorStep::failed(
@@ -239,20 +250,21 @@ fn balance(config: &Config, user: &User, took: Duration) -> DoctorStep {
         ),
         Some(balance) => DoctorStep::ok("balance", took, format!("{balance} coins")),
         None => {
-            let error = user.balance_error.clone().unwrap_or(BalanceError::NoAmount);
-            failed("balance", took, &ReadFailure::Balance(error))
+            let missing = || BalanceError::new("missing", "the response has no balance");
+            let error = user.balance_error.clone().unwrap_or_else(missing);
+            failed("balance", took, &ReadFailure::Balance(error), names)
         }
     }
 }
 
 /// Reads the purchases of the account in the same way as the bot.
-async fn own_trades(config: &Config, user: &User) -> DoctorStep {
+async fn own_trades<M: MarketApi>(market: &M, config: &Config, user: &User) -> DoctorStep {
     let started = Instant::now();
-    let read = read_own_trades(config, user).await;
+    let read = read_own_trades(market, config, user).await;
     let (name, took) = ("own trades", started.elapsed());
     let reading = match read {
         Ok(reading) => reading,
-        Err(failure) => return failed(name, took, &failure),
+        Err(failure) => return failed(name, took, &failure, &M::CAPABILITIES.environment),
     };
     let is_truncated = matches!(reading.incomplete, Some(IncompleteReason::TooManyPages { .. }));
     match &reading.incomplete {
@@ -264,10 +276,14 @@ async fn own_trades(config: &Config, user: &User) -> DoctorStep {
     }
 }
 
-async fn read_own_trades(config: &Config, user: &User) -> Result<PurchasesReading, ReadFailure> {
+async fn read_own_trades<M: MarketApi>(
+    market: &M,
+    config: &Config,
+    user: &User,
+) -> Result<PurchasesReading, ReadFailure> {
     let credential = config.credential.as_ref();
-    let generation = config.feed.generation;
-    let reader = AccountReader::new(&config.endpoints, credential, generation, &tls(config)?)?;
+    let endpoint = &config.endpoints.http;
+    let reader = AccountReader::new(market.clone(), endpoint, credential, &tls(config)?)?;
     let span = LookBack { pages_max: OWN_TRADES_PAGES_MAX, ..LookBack::back_to(clock::now()) };
     reader.own_purchases(user, span).await
 }
@@ -287,11 +303,13 @@ fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String 
 }
 
 /// Estimates the server clock from one response.
-fn clock_interval(reply: &HttpReply, took: Duration) -> DoctorStep {
+fn clock_interval(reply: &HttpReply, took: Duration, names: &EnvironmentNames) -> DoctorStep {
     let name = "clock interval";
-    let Some(date) = reply.head.date else {
-        let remedy =
-            "check CSGOROLL_HTTP_URL; without the date, orders for held listings cannot be timed";
+    let Some(date) = reply.response.head.date else {
+        let remedy = format!(
+            "check {}; without the date, orders for held listings cannot be timed",
+            names.http
+        );
         return DoctorStep::failed(name, took, "the response has no Date header", remedy);
     };
     let mut clock = ServerClock::new(reply.exchange.sent);

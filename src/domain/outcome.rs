@@ -1,7 +1,6 @@
 //! Outcome of an order: the types that the order client, the ledger and the reports share.
 //!
-//! `csgoroll::order_response` is the only module that derives an [`Outcome`] from status codes and
-//! error texts.
+//! Only the module of a marketplace derives an [`Outcome`] from status codes and error texts.
 
 use std::time::Duration;
 
@@ -149,7 +148,7 @@ impl RejectReason {
                 Some("open the market in your browser, solve the captcha, then run `sniper resume`")
             }
             Self::Challenge => Some(
-                "open the market in your browser and pass the challenge, then copy the whole Cookie header into CSGOROLL_COOKIE in .env, run `sniper resume` and start the bot again",
+                "open the market in your browser and pass the challenge, then copy the whole Cookie header into .env, run `sniper resume` and start the bot again",
             ),
             Self::Forbidden { .. } => Some(
                 "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again, run `sniper resume` and start the bot again",

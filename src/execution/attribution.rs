@@ -6,11 +6,15 @@
 //! afterwards: the keep-warm request is written next, and its response, which no order can cause,
 //! arrives next.
 
-use super::{pool::InFlightRequest, response::ExchangeResult};
+use super::{
+    pool::InFlightRequest,
+    response::{ExchangeResult, ResponseError},
+};
 use crate::{
     domain::outcome::{Outcome, RejectReason, Unknown},
-    domain::trade::TradeId,
-    markets::csgoroll::order_response::{self, Attribution, TransportResult},
+    domain::own_order_id::OwnOrderId,
+    markets::order_template::OrderFields,
+    markets::{Attribution, MarketApi},
 };
 
 /// Consequence of the response to an order, or of its absence.
@@ -26,15 +30,20 @@ pub(super) enum Conclusion {
     Confirm(RejectReason),
 }
 
-/// Evaluates the first response after the order for `id` was written.
-pub(super) fn classify_response(id: &TradeId, result: &ExchangeResult) -> Conclusion {
-    let exchange = result.as_transport_result();
-    let outcome = order_response::outcome(id, &exchange);
-    let TransportResult::Response(parts) = exchange else {
-        return Conclusion::Final { outcome, in_sync: false };
+/// Evaluates the first response after the order was written.
+pub(super) fn classify_response(
+    market: &impl MarketApi,
+    order: &OrderFields,
+    result: &ExchangeResult,
+) -> Conclusion {
+    let response = match result {
+        ExchangeResult::Complete(response) => response,
+        ExchangeResult::Broken { error, .. } => {
+            let outcome = Outcome::Unknown((*error).into());
+            return Conclusion::Final { outcome, in_sync: false };
+        }
     };
-    let attribution = order_response::attribution(&outcome, &parts);
-    match (outcome, attribution) {
+    match market.order_outcome(order, response) {
         (Outcome::Rejected(reason), Attribution::Unnamed) => Conclusion::Confirm(reason),
         (Outcome::Rejected(reason), Attribution::Blocked) => {
             Conclusion::Final { outcome: unconfirmed(reason), in_sync: false }
@@ -45,30 +54,26 @@ pub(super) fn classify_response(id: &TradeId, result: &ExchangeResult) -> Conclu
     }
 }
 
-/// Evaluates the response after the rejection of the order for `id`. `is_next` is `true` if nothing
-/// arrived before the confirming request was written, nor after this response.
+/// Evaluates the response after the rejection of the order. `is_next` is `true` if nothing arrived
+/// before the confirming request was written, nor after this response.
 pub(super) fn classify_confirmation(
-    id: &TradeId,
-    reason: RejectReason,
+    market: &impl MarketApi,
+    (order, reason): (&OrderFields, RejectReason),
     result: &ExchangeResult,
     is_next: bool,
 ) -> Outcome {
-    let exchange = match result.as_transport_result() {
+    let response = match result {
+        ExchangeResult::Complete(response) => response,
         // Nothing contradicts the rejection, but there was no time to confirm it.
-        TransportResult::Stopped => return unconfirmed(reason),
-        exchange => exchange,
+        ExchangeResult::Broken { error: ResponseError::Stopped, .. } => return unconfirmed(reason),
+        ExchangeResult::Broken { error, .. } => return Outcome::Unknown((*error).into()),
     };
-    let TransportResult::Response(parts) = exchange else {
-        return order_response::outcome(id, &exchange);
-    };
-    if is_next && order_response::is_current_user(&parts) {
+    if is_next && market.is_keep_warm_response(response) {
         return Outcome::Rejected(reason);
     }
-    let outcome = order_response::outcome(id, &exchange);
-    let attribution = order_response::attribution(&outcome, &parts);
-    match (outcome, attribution) {
+    match market.order_outcome(order, response) {
         // The rejection belonged to another request, and this response names the order.
-        (bought, Attribution::Named) => bought,
+        (named, Attribution::Named) => named,
         // The confirming request may have been blocked itself; the ledger must react to that.
         (Outcome::Rejected(reason), Attribution::Blocked) => unconfirmed(reason),
         (Outcome::Unknown(unknown @ (Unknown::Status { .. } | Unknown::Unreadable)), _) => {
@@ -83,37 +88,39 @@ pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 408") || bytes.starts_with(b"HTTP/1.0 408")
 }
 
-/// Returns the rejected order that unrequested data names. A purchase that is confirmed late, after
-/// a rejection that belonged to another request, looks like that.
+/// Returns the rejected order that unrequested data names by its own id or the listing's. A purchase
+/// that is confirmed late, after a rejection that belonged to another request, looks like that.
 pub(super) fn find_late_response<'a>(
     rejected: impl IntoIterator<Item = &'a InFlightRequest>,
     bytes: &[u8],
 ) -> Option<&'a InFlightRequest> {
-    rejected.into_iter().find(|order| {
-        let id = format!("\"{}\"", order.id);
-        bytes.windows(id.len()).any(|part| part == id.as_bytes())
+    rejected.into_iter().find(|InFlightRequest { order, .. }| {
+        let own_id = order.own_id.as_ref().map(OwnOrderId::as_bytes);
+        own_id.is_some_and(|own_id| memchr::memmem::find(bytes, own_id).is_some())
+            || contains_value(bytes, order.id.as_str().as_bytes())
     })
 }
 
-/// Returns the outcome of an order whose connection ended before its response, or before its
-/// rejection was confirmed.
-pub(super) fn classify_failure(
-    id: &TradeId,
-    reason: Option<RejectReason>,
-    result: &ExchangeResult,
-) -> Outcome {
-    match reason {
-        Some(reason) => classify_confirmation(id, reason, result, false),
-        None => order_response::outcome(id, &result.as_transport_result()),
-    }
+/// Returns `true` if the data contains this id as a JSON string or number.
+fn contains_value(bytes: &[u8], id: &[u8]) -> bool {
+    memchr::memmem::find_iter(bytes, id).any(|at| {
+        let before = bytes.get(..at).and_then(<[u8]>::last);
+        let after = at.checked_add(id.len()).and_then(|end| bytes.get(end));
+        let is_quoted = (before, after) == (Some(&b'"'), Some(&b'"'));
+        let is_delimiter = |byte: Option<&u8>| {
+            matches!(byte, Some(b':' | b',' | b'[' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n'))
+        };
+        let is_number = id.iter().all(u8::is_ascii_digit);
+        is_quoted || is_number && is_delimiter(before) && is_delimiter(after)
+    })
 }
 
-/// Returns `true` for the response to the keep-warm request, which differs from every response to
-/// an order.
-pub(super) fn is_keep_warm_response(result: &ExchangeResult) -> bool {
-    match result.as_transport_result() {
-        TransportResult::Response(parts) => order_response::is_current_user(&parts),
-        _ => false,
+/// Returns the outcome of an order whose connection ended with this error before its response, or
+/// before its rejection was confirmed.
+pub(super) fn classify_failure(reason: Option<RejectReason>, error: ResponseError) -> Outcome {
+    match (reason, error) {
+        (Some(reason), ResponseError::Stopped) => unconfirmed(reason),
+        (_, error) => Outcome::Unknown(error.into()),
     }
 }
 
@@ -123,12 +130,24 @@ pub(super) const fn unconfirmed(reason: RejectReason) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
-        execution::response::{HttpResponse, ResponseError},
-        net::http_head::ResponseHead,
+        config::{Endpoints, Generation},
+        domain::account::{OwnPurchase, Page, User},
+        domain::money::Amount,
+        domain::own_order_id::OwnOrderIds,
+        domain::trade::{Trade, TradeId},
+        execution::response::SentRequest,
+        markets::order_template::OrderTemplate,
+        markets::{AccountQuery, Capabilities, EnvironmentNames, ReadError, csgoroll::Csgoroll},
+        net::{
+            http_head::ResponseHead,
+            http_message::{Auth, HttpRequest, HttpResponse},
+        },
     };
 
     const ACCOUNT: &str = r#"{"data":{"currentUser":{"id":"u"}}}"#;
@@ -137,8 +156,14 @@ mod tests {
     const OURS: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"ours"}]}}}"#;
     const OTHER: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"other"}]}}}"#;
 
-    fn ours() -> TradeId {
-        TradeId::new("ours").unwrap()
+    fn ours() -> OrderFields {
+        let id = TradeId::new("ours").unwrap();
+        OrderFields { id, price_limit: Amount::ZERO, own_id: None }
+    }
+
+    fn market() -> Csgoroll {
+        let endpoints = Endpoints::new("ws://127.0.0.1:1/", "http://127.0.0.1:1/").unwrap();
+        Csgoroll::at(&endpoints, Generation::B)
     }
 
     fn response(status: u16, body: &str) -> ExchangeResult {
@@ -167,7 +192,7 @@ mod tests {
         /// Only the first response is evaluated here, and it can belong to an earlier request.
         #[test]
         fn no_first_response_releases_the_coins_of_an_order(first in any_response()) {
-            let conclusion = classify_response(&ours(), &first);
+            let conclusion = classify_response(&market(), &ours(), &first);
             let is_released = matches!(&conclusion, Conclusion::Final { outcome: Outcome::Rejected(_), .. });
             prop_assert!(!is_released, "{conclusion:?}");
             let is_named = first == response(200, OURS);
@@ -180,11 +205,113 @@ mod tests {
             next in any_response(),
             is_next in any::<bool>(),
         ) {
-            let outcome = classify_confirmation(&ours(), RejectReason::Taken, &next, is_next);
+            let outcome = classify_confirmation(&market(), (&ours(), RejectReason::Taken), &next, is_next);
             let is_account = is_next && next == response(200, ACCOUNT);
             prop_assert_eq!(outcome == Outcome::Rejected(RejectReason::Taken), is_account);
             prop_assert_eq!(matches!(outcome, Outcome::Rejected(_)), is_account);
         }
+    }
+
+    /// A market that rejects with status 200 and repeats the own id of the order.
+    #[derive(Clone, Debug)]
+    struct Echoing;
+
+    impl MarketApi for Echoing {
+        const CAPABILITIES: Capabilities = Capabilities {
+            name: "echoing",
+            reprices: true,
+            has_own_order_id: true,
+            auth: Auth::ApiKeyQuery { name: "api" },
+            environment: EnvironmentNames::UNKNOWN,
+        };
+
+        fn order_template(&self) -> OrderTemplate {
+            OrderTemplate::get(Vec::new())
+        }
+
+        fn order_outcome(
+            &self,
+            order: &OrderFields,
+            response: &HttpResponse,
+        ) -> (Outcome, Attribution) {
+            let text = response.text().unwrap_or_default();
+            let own_id = order.own_id.map(|own_id| own_id.to_string());
+            let is_named = own_id.is_some_and(|own_id| text.contains(&own_id));
+            let outcome = match (response.head.status, text.contains(r#""success":false"#)) {
+                (200, true) => Outcome::Rejected(RejectReason::Taken),
+                _ => Outcome::Unknown(Unknown::Unreadable),
+            };
+            let attribution = if is_named { Attribution::Named } else { Attribution::Unnamed };
+            (outcome, attribution)
+        }
+
+        fn error_message(&self, _response: &HttpResponse) -> Option<String> {
+            None
+        }
+
+        fn account_request(&self, _query: &AccountQuery<'_>) -> Option<HttpRequest> {
+            None
+        }
+
+        fn read_user(&self, _response: &HttpResponse) -> Result<User, ReadError> {
+            Err(ReadError::Shape)
+        }
+
+        fn read_purchases(&self, _response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
+            Err(ReadError::Shape)
+        }
+
+        fn read_listings<'a>(
+            &self,
+            _response: &'a HttpResponse,
+        ) -> Result<Page<Trade<'a>>, ReadError> {
+            Err(ReadError::Shape)
+        }
+
+        fn keep_warm_request(&self) -> HttpRequest {
+            HttpRequest::get("/user")
+        }
+
+        fn is_keep_warm_response(&self, _response: &HttpResponse) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_rejection_that_names_its_order_by_the_own_id_is_final() {
+        let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
+        let order = OrderFields { own_id: Some(own_id), ..ours() };
+        let conclusion = |body: &str| classify_response(&Echoing, &order, &response(200, body));
+        let rejected = RejectReason::Taken;
+        let named = format!(r#"{{"success":false,"project_id":"{own_id}"}}"#);
+        let outcome = Outcome::Rejected(rejected);
+        assert_eq!(conclusion(&named), Conclusion::Final { outcome, in_sync: true });
+        let other = OwnOrderIds::new("00ffee1122334455").id(8);
+        for unnamed in [
+            r#"{"success":false}"#.to_owned(),
+            format!(r#"{{"success":false,"project_id":"{other}"}}"#),
+        ] {
+            assert_eq!(conclusion(&unnamed), Conclusion::Confirm(rejected));
+        }
+    }
+
+    #[test]
+    fn a_late_response_names_an_order_by_any_id() {
+        let (id, now) = (TradeId::new("900000123").unwrap(), Instant::now());
+        let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
+        let order = OrderFields { id, price_limit: Amount::ZERO, own_id: Some(own_id) };
+        let sent = SentRequest { ready: now, begun: now, written: now };
+        let rejected = InFlightRequest { order, sent };
+        let is_named = |text: &str| find_late_response([&rejected], text.as_bytes()).is_some();
+        assert!(is_named(r#"{"id":"900000123"}"#) && is_named(r#"{"id":900000123}"#));
+        assert!(is_named(&format!("own={own_id}&x")));
+        for other in [r#"{"id":9000001234}"#, r#"{"id":"x900000123"}"#, "1900000123", ""] {
+            assert!(!is_named(other), "{other}");
+        }
+        let letters = OrderFields { id: TradeId::new("ours").unwrap(), own_id: None, ..order };
+        let rejected = InFlightRequest { order: letters, ..rejected };
+        assert!(find_late_response([&rejected], b"[ours]").is_none());
+        assert!(find_late_response([&rejected], b"[\"ours\"]").is_some());
     }
 
     #[test]

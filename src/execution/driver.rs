@@ -27,16 +27,18 @@ use super::{
     pool::{InFlightRequest, PoolState, SlotState, StopPhase},
     redial::{IdleAction, RedialBackoff},
     request::WarmRequest,
-    response::{ExchangeResult, HttpResponse, OrderReport, ResponseError},
+    response::{ExchangeResult, OrderReport, ResponseError},
     response_reader::{BODY_BYTES_MAX, ReadProgress, ResponseReader},
 };
 use crate::{
     config::endpoint::Endpoint,
-    domain::outcome::{Outcome, RejectReason},
+    domain::outcome::{Outcome, RejectReason, Unknown},
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
+    markets::{MarketApi, order_template::OrderFields},
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
+        http_message::HttpResponse,
         tls::Tls,
     },
     text::error_chain,
@@ -54,7 +56,8 @@ const REJECTED_MAX: usize = 64;
 
 /// State shared by all drivers of a pool.
 #[derive(Debug)]
-pub(super) struct DriverContext {
+pub(super) struct DriverContext<M> {
+    pub(super) market: M,
     pub(super) shared: Arc<PoolState>,
     pub(super) endpoint: Endpoint,
     pub(super) tls: Tls,
@@ -64,8 +67,8 @@ pub(super) struct DriverContext {
     pub(super) started: Instant,
 }
 
-pub(super) struct ConnectionDriver {
-    context: Arc<DriverContext>,
+pub(super) struct ConnectionDriver<M> {
+    context: Arc<DriverContext<M>>,
     index: usize,
     redial: RedialBackoff,
     /// Idle timeout announced by the server.
@@ -129,8 +132,8 @@ enum Flow {
     Close(ResponseError),
 }
 
-impl ConnectionDriver {
-    pub(super) fn new(context: Arc<DriverContext>, index: usize) -> Self {
+impl<M: MarketApi> ConnectionDriver<M> {
+    pub(super) fn new(context: Arc<DriverContext<M>>, index: usize) -> Self {
         let buffer = vec![0; READ_BYTES];
         Self { context, index, redial: RedialBackoff::default(), server_timeout: None, buffer }
     }
@@ -247,10 +250,10 @@ impl ConnectionDriver {
         let in_flight = self.context.shared.pool().remove_connection(self.index);
         let result = ExchangeResult::Broken { error, head: session.reader.head() };
         if let Some(order) = in_flight {
-            let outcome = attribution::classify_failure(&order.id, None, &result);
+            let outcome = attribution::classify_failure(None, error);
             self.report(order, (result, Instant::now()), outcome, true).await;
         } else if let Some(Confirmation { order, reason, .. }) = session.confirming.take() {
-            let outcome = attribution::classify_failure(&order.id, Some(reason), &result);
+            let outcome = attribution::classify_failure(Some(reason), error);
             self.report(order, (result, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
@@ -461,9 +464,7 @@ impl ConnectionDriver {
             return self.on_confirmation_response(session, confirmation, received).await;
         }
         if let Some(sent) = session.keep_warm_sent.take() {
-            if !attribution::is_keep_warm_response(&ExchangeResult::Complete(
-                received.response.clone(),
-            )) {
+            if !self.context.market.is_keep_warm_response(&received.response) {
                 self.report_late(session, &received.response.body).await;
             }
             return self.on_keep_warm_response(sent, received);
@@ -486,7 +487,9 @@ impl ConnectionDriver {
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let result = ExchangeResult::Complete(response);
-        let (outcome, in_sync) = match attribution::classify_response(&order.id, &result) {
+        let conclusion =
+            attribution::classify_response(&self.context.market, &order.order, &result);
+        let (outcome, in_sync) = match conclusion {
             Conclusion::Final { outcome, in_sync } => (outcome, in_sync),
             Conclusion::Confirm(reason) if is_reusable || has_surplus => {
                 self.context.shared.pool().complete_order(self.index, true);
@@ -555,7 +558,9 @@ impl ConnectionDriver {
             && !session.connection.has_unsent()
             && session.connection.pending_input() != PendingInput::Data;
         let result = ExchangeResult::Complete(response);
-        let outcome = attribution::classify_confirmation(&order.id, reason, &result, is_next);
+        let rejected = (&order.order, reason);
+        let outcome =
+            attribution::classify_confirmation(&self.context.market, rejected, &result, is_next);
         self.context.shared.pool().complete_order(self.index, false);
         if !matches!(outcome, Outcome::Rejected(_)) {
             if let ExchangeResult::Complete(response) = &result {
@@ -565,7 +570,7 @@ impl ConnectionDriver {
                 connection = self.index,
                 "Rejection not confirmed: order {}, the next response was not that of the keep-warm \
                  request; closing the connection",
-                order.id
+                order.order.id
             );
             self.report(order, (result, at), outcome, true).await;
             return Flow::Close(ResponseError::Malformed);
@@ -584,7 +589,7 @@ impl ConnectionDriver {
     fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
-        if !attribution::is_keep_warm_response(&ExchangeResult::Complete(response)) {
+        if !self.context.market.is_keep_warm_response(&response) {
             debug!(
                 connection = self.index,
                 "Unexpected keep-warm response: closing the connection"
@@ -605,7 +610,10 @@ impl ConnectionDriver {
     /// rejection belonged to another request. The ledger counts it again and halts.
     async fn report_late(&self, session: &DriverSession, bytes: &[u8]) {
         let Some(order) = attribution::find_late_response(&session.rejected, bytes) else { return };
-        warn!("Late response: order {} was rejected before, and now counts as bought", order.id);
+        warn!(
+            "Late response: order {} was rejected before, and now counts as bought",
+            order.order.id
+        );
         let broken = ExchangeResult::Broken { error: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
         self.report(*order, (broken, Instant::now()), outcome, true).await;
@@ -658,8 +666,14 @@ impl ConnectionDriver {
         outcome: Outcome,
         is_final: bool,
     ) {
-        let InFlightRequest { id, sent } = order;
-        let report = OrderReport { id, outcome, is_final, response, sent, received };
+        let InFlightRequest { order: OrderFields { id, .. }, sent } = order;
+        let market_error = match (&outcome, &response) {
+            (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
+                self.context.market.error_message(response)
+            }
+            _ => None,
+        };
+        let report = OrderReport { id, outcome, is_final, response, market_error, sent, received };
         if self.context.reports.send(report).await.is_err() {
             warn!("Order report dropped: {id}; the receiver is closed");
         }

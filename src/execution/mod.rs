@@ -1,9 +1,9 @@
 //! Sends one request per approved order over a connection that is already open.
 //!
 //! [`OrderClient::send`] writes the request in the caller's task: it takes an idle connection,
-//! copies the listing's id into a prepared request and passes the bytes to the system, without
+//! copies the values of the order into a prepared request and passes the bytes to the system, without
 //! waiting, allocating, logging or switching tasks. The connection's driver reads the response and
-//! puts an [`OrderReport`] into a queue. `markets::csgoroll::order_response` decides the outcome of a
+//! puts an [`OrderReport`] into a queue. The marketplace decides the outcome of a
 //! response; the ledger has approved the order before.
 //!
 //! # Invariants
@@ -50,16 +50,22 @@ use tracing::info;
 use self::{
     driver::{ConnectionDriver, DriverContext},
     pool::{PoolState, StopPhase},
-    request::{BodyTemplate, BuyRequest, RequestError, RequestIdentity, WarmRequest},
+    request::{PreparedOrder, RequestError, WarmRequest},
     response::{OrderReport, SentRequest},
 };
 use crate::{
     clock::{self, SuspendDetector},
+    config::endpoint::Endpoint,
     domain::outcome::NotSent,
+    domain::own_order_id::OwnOrderIds,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     ledger::ApprovedOrder,
-    net::{deadline, tls::Tls},
+    markets::{
+        MarketApi,
+        order_template::{OrderFields, OrderTemplate},
+    },
+    net::{deadline, http_message::HttpRequest, tls::Tls},
     threads::{ThreadName, failpoint},
 };
 
@@ -103,11 +109,13 @@ impl Default for ConnectionConfig {
 /// Settings of an [`OrderClient`].
 #[derive(Debug)]
 pub struct OrderClientConfig<'a> {
-    pub identity: RequestIdentity<'a>,
-    /// Body of an order.
-    pub body: BodyTemplate<'a>,
-    /// Body of the keep-warm request, which must have no side effects.
-    pub warm_body: &'a str,
+    pub endpoint: &'a Endpoint,
+    /// Request of an order, with the credential.
+    pub order: &'a OrderTemplate,
+    /// Must have no side effects.
+    pub keep_warm: &'a HttpRequest,
+    /// `None` on a market without own order ids.
+    pub own_ids: Option<OwnOrderIds>,
     pub tls: Tls,
     /// Number of connections, from 1 to [`CONNECTIONS_MAX`]; see [`connections_for`].
     pub connections: u32,
@@ -118,6 +126,7 @@ pub struct OrderClientConfig<'a> {
 #[derive(Debug)]
 pub struct OrderClient {
     shared: Arc<PoolState>,
+    own_ids: Option<OwnOrderIds>,
     drivers: Mutex<JoinSet<()>>,
     suspend_watch: AbortHandle,
 }
@@ -131,20 +140,23 @@ impl OrderClient {
     /// # Errors
     ///
     /// Returns a [`RequestError`] if the requests cannot be prepared.
-    pub fn start(
+    pub fn start<M: MarketApi>(
+        market: &M,
         setup: OrderClientConfig<'_>,
     ) -> Result<(Self, mpsc::Receiver<OrderReport>), RequestError> {
-        let OrderClientConfig { identity, body, warm_body, tls, connections, connection_config } =
-            setup;
+        let OrderClientConfig { endpoint, tls, connections, connection_config, .. } = setup;
         let connections = connections.clamp(1, CONNECTIONS_MAX);
         let slots = usize::try_from(connections).unwrap_or(1);
         let (reports, receiver) = mpsc::channel(slots.saturating_mul(REPORTS_PER_CONNECTION));
-        let shared = Arc::new(PoolState::new(BuyRequest::new(identity, body)?, connections));
+        let authority = endpoint.authority();
+        let request = PreparedOrder::new(setup.order, &authority)?;
+        let shared = Arc::new(PoolState::new(request, connections));
         let context = Arc::new(DriverContext {
+            market: market.clone(),
             shared: Arc::clone(&shared),
-            endpoint: identity.endpoints.http.clone(),
+            endpoint: endpoint.clone(),
             tls,
-            warm: WarmRequest::new(identity, warm_body)?,
+            warm: WarmRequest::new(setup.keep_warm, &authority)?,
             connection_config,
             reports,
             started: Instant::now(),
@@ -154,7 +166,8 @@ impl OrderClient {
             drivers.spawn(ConnectionDriver::new(Arc::clone(&context), index).run());
         }
         let suspend_watch = drivers.spawn(watch_for_suspend(Arc::clone(&shared)));
-        Ok((Self { shared, drivers: Mutex::new(drivers), suspend_watch }, receiver))
+        let (own_ids, drivers) = (setup.own_ids, Mutex::new(drivers));
+        Ok((Self { shared, own_ids, drivers, suspend_watch }, receiver))
     }
 
     /// Writes the request for this order to an open connection without waiting. Its
@@ -164,7 +177,12 @@ impl OrderClient {
     ///
     /// Returns the order and the reason if not one byte of it was sent.
     pub fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, (ApprovedOrder, NotSent)> {
-        self.shared.send(approved.id()).map_err(|reason| (approved, reason))
+        let order = OrderFields {
+            id: *approved.id(),
+            price_limit: approved.price(),
+            own_id: self.own_ids.map(|ids| ids.id(approved.sequence().0)),
+        };
+        self.shared.send(order).map_err(|reason| (approved, reason))
     }
 
     /// Returns the number of orders that could be sent at this moment.

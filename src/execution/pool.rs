@@ -19,12 +19,12 @@ use tokio::sync::Notify;
 use super::{
     connection::{Connection, PendingInput},
     redial::DialLimiter,
-    request::BuyRequest,
+    request::PreparedOrder,
     response::SentRequest,
 };
 use crate::{
-    domain::outcome::NotSent, domain::server_clock::ClockExchange, domain::time::UnixMs,
-    domain::trade::TradeId,
+    clock, domain::outcome::NotSent, domain::server_clock::ClockExchange, domain::time::UnixMs,
+    markets::order_template::OrderFields,
 };
 
 /// Connections, and the notifications about their changes.
@@ -39,7 +39,7 @@ pub(super) struct PoolState {
 
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
-    request: BuyRequest,
+    request: PreparedOrder,
     slots: Vec<Slot>,
     /// Indices of idle connections. The most recently used is last and is taken first: the server
     /// is least likely to be closing it.
@@ -72,7 +72,7 @@ struct Slot {
 /// A request of which at least one byte was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlightRequest {
-    pub(super) id: TradeId,
+    pub(super) order: OrderFields,
     pub(super) sent: SentRequest,
 }
 
@@ -93,7 +93,7 @@ impl Slot {
 }
 
 impl PoolState {
-    pub(super) fn new(request: BuyRequest, connections: u32) -> Self {
+    pub(super) fn new(request: PreparedOrder, connections: u32) -> Self {
         let slot_count = usize::try_from(connections).unwrap_or(usize::MAX);
         let pool = ConnectionPool {
             request,
@@ -112,13 +112,14 @@ impl PoolState {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the order for this listing to an idle connection.
-    pub(super) fn send(&self, id: &TradeId) -> Result<SentRequest, NotSent> {
+    /// Writes this order to an idle connection.
+    pub(super) fn send(&self, order: OrderFields) -> Result<SentRequest, NotSent> {
         let mut pool = self.pool();
         if pool.stop_phase != StopPhase::Running {
             return Err(NotSent::Stopping);
         }
         let ConnectionPool { request, slots, idle, .. } = &mut *pool;
+        let time = if request.needs_time() { clock::now() } else { UnixMs(0) };
         let mut reason = NotSent::NoConnection;
         // Each iteration removes one idle connection, so the loop ends.
         while let Some(index) = idle.pop() {
@@ -131,9 +132,9 @@ impl PoolState {
                 self.wake(index);
                 continue;
             }
-            if let Ok(begun) = connection.write(request.for_id(id)) {
+            if let Ok(begun) = connection.write(request.bytes_for(&order, time)) {
                 let sent = SentRequest { ready: connection.ready, begun, written: Instant::now() };
-                slot.in_flight = Some(InFlightRequest { id: *id, sent });
+                slot.in_flight = Some(InFlightRequest { order, sent });
                 self.wake(index);
                 return Ok(sent);
             }

@@ -1,14 +1,15 @@
 //! Results of an order request, as plain data.
 //!
-//! The outcome of a response is decided in [`order_response`].
+//! The outcome of a response is decided by the marketplace: see
+//! [`order_outcome`](crate::markets::MarketApi::order_outcome).
 
-use std::{fmt, time::Instant};
+use std::time::Instant;
 
 use crate::{
-    domain::outcome::Outcome,
+    domain::outcome::{Outcome, Unknown},
     domain::trade::TradeId,
-    markets::csgoroll::order_response::{self, TransportResult},
     net::http_head::ResponseHead,
+    net::http_message::HttpResponse,
 };
 
 /// Response to one request, or the cause of its absence.
@@ -22,15 +23,6 @@ pub enum ExchangeResult {
         /// Response head, if it was received. It proves nothing about the order.
         head: Option<ResponseHead>,
     },
-}
-
-/// A complete HTTP response.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpResponse {
-    pub head: ResponseHead,
-    /// Body without chunked encoding, of at most
-    /// [`BODY_BYTES_MAX`](super::response_reader::BODY_BYTES_MAX) bytes.
-    pub body: Vec<u8>,
 }
 
 /// Cause of a missing or incomplete response.
@@ -66,6 +58,8 @@ pub struct OrderReport {
     pub is_final: bool,
     /// Response that `outcome` was derived from.
     pub response: ExchangeResult,
+    /// Error message in the response, which is untrusted text.
+    pub market_error: Option<String>,
     pub sent: SentRequest,
     /// Time at which the response was complete, or the request was abandoned.
     pub received: Instant,
@@ -83,34 +77,31 @@ pub struct SentRequest {
     pub written: Instant,
 }
 
-impl ExchangeResult {
-    /// Converts to the input of [`order_response::outcome`].
-    pub fn as_transport_result(&self) -> TransportResult<'_> {
-        match self {
-            Self::Complete(HttpResponse { head, body }) => {
-                TransportResult::Response(order_response::OrderResponse {
-                    status: head.status,
-                    retry_after: head.retry_after,
-                    is_challenge: head.mitigated || head.html,
-                    body,
-                })
-            }
-            Self::Broken { error, .. } => match error {
-                ResponseError::Timeout => TransportResult::Timeout,
-                ResponseError::Cut => TransportResult::Cut,
-                ResponseError::Stopped => TransportResult::Stopped,
-                ResponseError::Malformed | ResponseError::TooLong => TransportResult::Unreadable,
-            },
+impl From<ResponseError> for Unknown {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::Timeout => Self::Timeout,
+            ResponseError::Cut => Self::Cut,
+            ResponseError::Stopped => Self::Stopped,
+            ResponseError::Malformed | ResponseError::TooLong => Self::Unreadable,
         }
     }
 }
 
-/// Prints the body's length only: the body may contain anything.
-impl fmt::Debug for HttpResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpResponse")
-            .field("head", &self.head)
-            .field("body_bytes", &self.body.len())
-            .finish()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_response_the_transport_result_decides() {
+        for (error, unknown) in [
+            (ResponseError::Timeout, Unknown::Timeout),
+            (ResponseError::Cut, Unknown::Cut),
+            (ResponseError::Stopped, Unknown::Stopped),
+            (ResponseError::Malformed, Unknown::Unreadable),
+            (ResponseError::TooLong, Unknown::Unreadable),
+        ] {
+            assert_eq!(Unknown::from(error), unknown);
+        }
     }
 }

@@ -8,11 +8,8 @@
 
 use std::time::Duration;
 
-use super::{
-    chunked_body::ChunkDecoder,
-    response::{HttpResponse, ResponseError},
-};
-use crate::net::http_head::ResponseHead;
+use super::{chunked_body::ChunkDecoder, response::ResponseError};
+use crate::{net::http_head::ResponseHead, net::http_message::HttpResponse};
 
 /// Maximum length of a head, and of a trailer section.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;

@@ -13,10 +13,7 @@ use std::{
 use reqwest::{
     Client, Response,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{
-        ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue,
-        ORIGIN, REFERER,
-    },
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue},
     redirect, retry,
 };
 
@@ -24,13 +21,14 @@ use super::{
     content_encoding::{self, DecodeError},
     deadline,
     dial::{DialError, Reach, lookup},
+    http_head::ResponseHead,
+    http_message::{HttpRequest, HttpResponse, InvalidHeader, Method},
     tls::Tls,
 };
 use crate::{
     clock,
-    config::{Credential, Endpoints},
+    config::{USER_AGENT, endpoint::Endpoint},
     domain::server_clock::ClockExchange,
-    net::http_head::ResponseHead,
 };
 
 /// Maximum length of a response body, both as received and decompressed. A page of 250 listings has
@@ -46,18 +44,18 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which an idle connection is kept for the next read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends read requests to the market, with or without a credential.
+/// Sends read requests to one host.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Client,
-    url: String,
+    /// Scheme and host.
+    origin: String,
 }
 
 /// A response with any status.
 #[derive(Clone, Debug)]
 pub struct HttpReply {
-    pub head: ResponseHead,
-    pub body: String,
+    pub response: HttpResponse,
     /// Times at which the request was sent and the head of the response was received.
     pub exchange: ClockExchange,
 }
@@ -67,11 +65,8 @@ pub struct HttpReply {
 pub enum HttpError {
     #[error("the HTTP client could not be set up")]
     SetUp(#[source] reqwest::Error),
-    #[error("the {header} header contains a character that is not allowed; check the settings")]
-    Header {
-        /// Name of the header. Its value is not shown.
-        header: &'static str,
-    },
+    #[error("the {} header contains a character that is not allowed; check the settings", .0.header)]
+    Header(InvalidHeader),
     /// The server could not be reached, or the connection broke.
     #[error("{cause}")]
     Unreachable { cause: RequestObstacle, source: reqwest::Error },
@@ -85,8 +80,6 @@ pub enum HttpError {
     TooLong,
     #[error("the response could not be decompressed: {0}")]
     Encoding(DecodeError),
-    #[error("the response is not UTF-8 text")]
-    NotText(#[source] io::Error),
 }
 
 /// Cause of a failed request.
@@ -189,39 +182,44 @@ impl RequestObstacle {
         }
     }
 
-    /// Returns the action that the user can take.
-    pub const fn remedy(&self) -> &'static str {
+    /// Returns the action that the user can take. `address` names the setting of the address.
+    pub fn remedy(&self, address: &str) -> String {
         match self {
-            Self::Dns => "check the host in CSGOROLL_HTTP_URL and the network of this machine",
+            Self::Dns => format!("check the host in {address} and the network of this machine"),
             Self::NotLoopback => {
-                "write https:// in CSGOROLL_HTTP_URL, or correct the host's entry in the hosts file"
+                format!(
+                    "write https:// in {address}, or correct the host's entry in the hosts file"
+                )
             }
             Self::Refused => {
-                "check host and port in CSGOROLL_HTTP_URL, and whether a firewall blocks them"
+                format!("check host and port in {address}, and whether a firewall blocks them")
             }
             Self::TooManyFiles => {
-                "raise the limit of open files (`ulimit -n`, or LimitNOFILE in a systemd unit) and \
-                 restart the bot"
+                "raise the limit of open files (`ulimit -n`, or LimitNOFILE in a \
+                                   systemd unit) and restart the bot"
+                    .to_owned()
             }
-            Self::Certificate(_) => {
-                "check CSGOROLL_HTTP_URL and the date of this machine; if both are right, a proxy \
-                 or a virus scanner replaces the certificate, so turn it off for this host"
-            }
-            Self::Tls(_) => {
-                "check that the port in CSGOROLL_HTTP_URL serves TLS, and whether a proxy intercepts \
-                 the connection"
-            }
+            Self::Certificate(_) => format!(
+                "check {address} and the date of this machine; if both are right, a proxy or a \
+                 virus scanner replaces the certificate, so turn it off for this host"
+            ),
+            Self::Tls(_) => format!(
+                "check that the port in {address} serves TLS, and whether a proxy intercepts the \
+                 connection"
+            ),
             Self::NoRoute => {
-                "check the network of this machine and the address in CSGOROLL_HTTP_URL"
+                format!("check the network of this machine and the address in {address}")
             }
-            Self::Closed => {
-                "the bot retries; if this persists, check the network and whether the market is up"
-            }
-            Self::NotHttp => "check host and port in CSGOROLL_HTTP_URL",
-            Self::Other(_) => "check the network and CSGOROLL_HTTP_URL",
+            Self::Closed => RETRIES.to_owned(),
+            Self::NotHttp => format!("check host and port in {address}"),
+            Self::Other(_) => format!("check the network and {address}"),
         }
     }
 }
+
+/// Remedy for a failure that may end by itself.
+const RETRIES: &str =
+    "the bot retries; if this persists, check the network and whether the market is up";
 
 /// Finds a rustls error inside an error. An `io::Error` does not return its inner error as its
 /// source.
@@ -244,62 +242,45 @@ fn sources<'e>(
 }
 
 impl HttpError {
-    /// Returns the action that the user can take.
-    pub const fn remedy(&self) -> &'static str {
+    /// Returns the action that the user can take. `address` names the setting of the address.
+    pub fn remedy(&self, address: &str) -> String {
         match self {
-            Self::SetUp(_) => "this build is broken; rebuild it, and report this as a bug",
-            Self::Header { .. } => "check the settings that name this header",
-            Self::Unreachable { cause, .. } => cause.remedy(),
-            Self::Timeout => {
-                "the bot retries; if this persists, check the network and whether the market is up"
+            Self::SetUp(_) => {
+                "this build is broken; rebuild it, and report this as a bug".to_owned()
             }
-            Self::ConnectTimeout => {
-                "check the network, host and port in CSGOROLL_HTTP_URL, and whether a firewall \
-                 drops the packets"
-            }
-            Self::TooLong | Self::NotText(_) => {
-                "check that CSGOROLL_HTTP_URL is the address of the API"
-            }
-            Self::Encoding(_) => {
-                "check whether a proxy changes the responses; if there is none, report this as a bug"
-            }
+            Self::Header(_) => "check the settings that name this header".to_owned(),
+            Self::Unreachable { cause, .. } => cause.remedy(address),
+            Self::Timeout => RETRIES.to_owned(),
+            Self::ConnectTimeout => format!(
+                "check the network, host and port in {address}, and whether a firewall drops the \
+                 packets"
+            ),
+            Self::TooLong => format!("check that {address} is the address of the API"),
+            Self::Encoding(_) => "check whether a proxy changes the responses; if there is none, \
+                                  report this as a bug"
+                .to_owned(),
         }
     }
 }
 
 impl HttpClient {
-    /// Builds the client. Without a credential it sends no cookie.
+    /// Builds a client for the host of this endpoint.
     ///
     /// # Errors
     ///
-    /// Returns [`HttpError::SetUp`] or [`HttpError::Header`].
-    pub fn new(
-        endpoints: &Endpoints,
-        credential: Option<&Credential>,
-        tls: &Tls,
-    ) -> Result<Self, HttpError> {
-        let value = |header, text: &str| {
-            HeaderValue::from_str(text).map_err(|_invalid| HttpError::Header { header })
-        };
+    /// Returns [`HttpError::SetUp`].
+    pub fn new(endpoint: &Endpoint, tls: &Tls) -> Result<Self, HttpError> {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(ORIGIN, value("Origin", &endpoints.origin)?);
-        headers.insert(REFERER, value("Referer", &format!("{}/", endpoints.origin))?);
-        if let Some(credential) = credential {
-            let mut cookie = value("Cookie", credential.header().reveal())?;
-            cookie.set_sensitive(true);
-            headers.insert(COOKIE, cookie);
-        }
         let client = Client::builder()
             .tls_backend_preconfigured(tls.config().as_ref().clone())
-            .https_only(endpoints.http.is_tls())
-            .user_agent(value("User-Agent", &endpoints.user_agent)?)
+            .https_only(endpoint.is_tls())
+            .user_agent(USER_AGENT)
             .default_headers(headers)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
-            .dns_resolver(Resolver(Reach::for_tls(endpoints.http.is_tls())))
+            .dns_resolver(Resolver(Reach::for_tls(endpoint.is_tls())))
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -307,10 +288,11 @@ impl HttpClient {
             .tcp_nodelay(true)
             .build()
             .map_err(HttpError::SetUp)?;
-        Ok(Self { client, url: endpoints.http.to_string() })
+        Ok(Self { client, origin: endpoint.origin() })
     }
 
-    /// Posts a JSON body and returns the response of any status.
+    /// Sends a request and returns the response of any status. A `User-Agent` of the request
+    /// replaces that of the program.
     ///
     /// # Errors
     ///
@@ -318,18 +300,23 @@ impl HttpClient {
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only reads. The request may have been sent.
-    pub async fn post(&self, body: String) -> Result<HttpReply, HttpError> {
+    /// Safe for requests without side effects. The request may have been sent.
+    pub async fn send(&self, request: &HttpRequest) -> Result<HttpReply, HttpError> {
         // The client's own deadline checks the clock before the socket.
-        deadline::timeout(RESPONSE_TIMEOUT, self.exchange(body))
-            .await
-            .unwrap_or(Err(HttpError::Timeout))
+        let exchange = self.exchange(request);
+        deadline::timeout(RESPONSE_TIMEOUT, exchange).await.unwrap_or(Err(HttpError::Timeout))
     }
 
-    async fn exchange(&self, body: String) -> Result<HttpReply, HttpError> {
-        let request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
+    async fn exchange(&self, request: &HttpRequest) -> Result<HttpReply, HttpError> {
+        let HttpRequest { method, path_and_query, headers, body } = request;
+        let method = match method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let url = format!("{}{path_and_query}", self.origin);
+        let request = self.client.request(method, url).headers(header_map(headers)?);
         let sent = Instant::now();
-        let mut response = request.body(body).send().await.map_err(to_http_error)?;
+        let mut response = request.body(body.clone()).send().await.map_err(to_http_error)?;
         let exchange = ClockExchange { sent, received: Instant::now() };
         let headers = response.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -338,11 +325,27 @@ impl HttpClient {
         let body = match read_body(&mut response, &codings).await {
             Ok(body) => body,
             // The status is more informative than the body of an error page.
-            Err(_unreadable) if head.status != 200 => String::new(),
+            Err(_unreadable) if head.status != 200 => Vec::new(),
             Err(unreadable) => return Err(unreadable),
         };
-        Ok(HttpReply { head, body, exchange })
+        Ok(HttpReply { response: HttpResponse { head, body }, exchange })
     }
+}
+
+/// Converts the headers. Their values are not logged by the client: one is the credential.
+fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, HttpError> {
+    let mut map = HeaderMap::new();
+    for (header, value) in headers {
+        let invalid = HttpError::Header(InvalidHeader { header });
+        let (Ok(name), Ok(mut value)) =
+            (HeaderName::from_bytes(header.as_bytes()), HeaderValue::from_str(value))
+        else {
+            return Err(invalid);
+        };
+        value.set_sensitive(true);
+        map.insert(name, value);
+    }
+    Ok(map)
 }
 
 /// Resolves host names through [`lookup`]. A literal address in the URL is not resolved:
@@ -367,7 +370,7 @@ fn codings(response: &Response) -> String {
     values.collect::<Vec<_>>().join(",")
 }
 
-async fn read_body(response: &mut Response, codings: &str) -> Result<String, HttpError> {
+async fn read_body(response: &mut Response, codings: &str) -> Result<Vec<u8>, HttpError> {
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(to_http_error)? {
         if BODY_BYTES_MAX.saturating_sub(bytes.len()) < piece.len() {
@@ -375,13 +378,9 @@ async fn read_body(response: &mut Response, codings: &str) -> Result<String, Htt
         }
         bytes.extend_from_slice(&piece);
     }
-    let bytes =
-        content_encoding::decode(codings, bytes, BODY_BYTES_MAX).map_err(|error| match error {
-            DecodeError::TooLong(_) => HttpError::TooLong,
-            other => HttpError::Encoding(other),
-        })?;
-    String::from_utf8(bytes).map_err(|error| {
-        HttpError::NotText(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    content_encoding::decode(codings, bytes, BODY_BYTES_MAX).map_err(|error| match error {
+        DecodeError::TooLong(_) => HttpError::TooLong,
+        other => HttpError::Encoding(other),
     })
 }
 
@@ -399,25 +398,19 @@ fn to_http_error(error: reqwest::Error) -> HttpError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::endpoint::Scheme;
 
-    #[test]
-    fn debug_output_hides_the_credential() {
-        let endpoints =
-            Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql").unwrap();
-        let credential = Credential::from_session("hunter2").unwrap();
-        let tls = Tls::new().unwrap();
-        let client = HttpClient::new(&endpoints, Some(&credential), &tls).unwrap();
-        let text = format!("{client:?}");
-        assert!(!text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn a_line_break_in_a_header_is_rejected() {
-        let endpoints =
-            Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql").unwrap();
-        let endpoints = Endpoints { user_agent: "a\nX: y".to_owned(), ..endpoints };
-        let result = HttpClient::new(&endpoints, None, &Tls::new().unwrap());
-        assert!(matches!(result, Err(HttpError::Header { header: "User-Agent" })), "{result:?}");
+    #[tokio::test]
+    async fn a_line_break_in_a_header_is_rejected() {
+        let endpoint = Endpoint::parse("http://127.0.0.1:1/graphql", Scheme::Http).unwrap();
+        let client = HttpClient::new(&endpoint, &Tls::new().unwrap()).unwrap();
+        let request = HttpRequest::get("/").with_header("User-Agent", "a\nX: y");
+        let rejected = client.send(&request).await;
+        let header = "User-Agent";
+        assert!(
+            matches!(rejected, Err(HttpError::Header(found)) if found == InvalidHeader { header }),
+            "{rejected:?}"
+        );
     }
 
     #[test]

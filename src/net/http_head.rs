@@ -18,6 +18,16 @@ pub struct ResponseHead {
     pub date: Option<UnixMs>,
 }
 
+/// Web page in place of a response of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebPage {
+    /// A challenge that the user must pass in a browser: `cf-mitigated`, or 403 with HTML.
+    Challenge,
+    /// HTML with another status that neither asks to wait nor reports a fault: another kind of
+    /// block, a sign-in page, or a wrong address.
+    Html,
+}
+
 enum RetryAfter {
     Wait(Duration),
     Until(UnixMs),
@@ -64,9 +74,16 @@ impl ResponseHead {
         head
     }
 
-    /// Returns `true` if the response is a challenge page for browsers.
-    pub const fn is_challenge(&self) -> bool {
-        self.mitigated || (self.status == 403 && self.html)
+    /// Classifies a web page in place of a response. This is the only definition of a challenge.
+    pub const fn page(&self) -> Option<WebPage> {
+        match self.status {
+            _ if self.mitigated => Some(WebPage::Challenge),
+            403 if self.html => Some(WebPage::Challenge),
+            // A proxy sends HTML along with these, and they are no block.
+            408 | 418 | 425 | 429 | 500..=599 => None,
+            _ if self.html => Some(WebPage::Html),
+            _ => None,
+        }
     }
 }
 
@@ -92,8 +109,35 @@ pub fn http_date(text: &str) -> Option<UnixMs> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    type Row = (u16, &'static [(&'static str, &'static str)], Option<WebPage>);
+
+    const HTML: (&str, &str) = ("Content-Type", "text/html; charset=UTF-8");
+    const MITIGATED: (&str, &str) = ("CF-Mitigated", "challenge");
+
+    /// Statuses and headers, and the page that they mean wherever a response is classified.
+    pub(crate) const PAGES: [Row; 18] = [
+        (200, &[], None),
+        (200, &[HTML], Some(WebPage::Html)),
+        (200, &[MITIGATED], Some(WebPage::Challenge)),
+        (200, &[HTML, MITIGATED], Some(WebPage::Challenge)),
+        (302, &[HTML], Some(WebPage::Html)),
+        (401, &[], None),
+        (401, &[HTML], Some(WebPage::Html)),
+        (403, &[], None),
+        (403, &[HTML], Some(WebPage::Challenge)),
+        (403, &[MITIGATED], Some(WebPage::Challenge)),
+        (404, &[HTML], Some(WebPage::Html)),
+        (418, &[HTML], None),
+        (429, &[HTML], None),
+        (429, &[MITIGATED], Some(WebPage::Challenge)),
+        (502, &[HTML], None),
+        (503, &[], None),
+        (503, &[HTML], None),
+        (503, &[HTML, MITIGATED], Some(WebPage::Challenge)),
+    ];
 
     fn parse(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
         ResponseHead::parse(status, headers.iter().map(|(name, value)| (*name, value.as_bytes())))
@@ -116,7 +160,7 @@ mod tests {
             head,
             ResponseHead { status: 403, retry_after, mitigated: true, html: true, date }
         );
-        assert!(head.is_challenge());
+        assert_eq!(head.page(), Some(WebPage::Challenge));
     }
 
     #[track_caller]
@@ -157,11 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn an_html_page_is_a_challenge_only_with_status_403() {
-        let html = [("Content-Type", "text/html")];
-        assert!(parse(403, &html).is_challenge());
-        assert!(!parse(502, &html).is_challenge());
-        assert!(!parse(403, &[("Content-Type", "application/json")]).is_challenge());
-        assert!(parse(503, &[("cf-mitigated", "challenge")]).is_challenge());
+    fn a_page_is_classified_by_status_and_headers() {
+        for (status, headers, page) in PAGES {
+            assert_eq!(parse(status, headers).page(), page, "{status} {headers:?}");
+        }
+        assert_eq!(parse(403, &[("Content-Type", "application/json")]).page(), None);
     }
 }

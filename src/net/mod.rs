@@ -10,4 +10,5 @@ pub(crate) mod deadline;
 pub mod dial;
 pub mod http_client;
 pub mod http_head;
+pub mod http_message;
 pub mod tls;

@@ -9,9 +9,9 @@ use super::{
     trade_log,
 };
 use crate::{
-    account::{AccountUpdate, PurchasesReading, ReadFailure, ReadKind, UserReading},
+    account::{AccountUpdate, FailureCause, PurchasesReading, ReadKind, UserReading},
     domain::money::Amount,
-    domain::outcome::Consequence,
+    domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
     ledger::{
         AccountReading, Effects, HaltReason, LedgerError,
@@ -65,7 +65,9 @@ impl<B: OrderSender> Engine<B> {
         match update {
             AccountUpdate::User(reading) => self.on_user(&reading, now),
             AccountUpdate::Purchases(reading) => self.on_purchases(reading, now),
-            AccountUpdate::Failed { read, failure } => self.on_read_failure(read, &failure, now),
+            AccountUpdate::Failed { read, cause, reject_reason } => {
+                self.on_read_failure((read, cause), reject_reason, now);
+            }
         }
     }
 
@@ -81,7 +83,7 @@ impl<B: OrderSender> Engine<B> {
         self.is_other_account = false;
         self.is_bound = true;
         // Without the field the account counts as not flagged.
-        self.is_flagged = user.suspected_trader.unwrap_or(false);
+        self.is_flagged = user.is_flagged.unwrap_or(false);
         if let Some(balance) = user.balance {
             self.update_ledger(|ledger| Ok(ledger.set_balance(balance, *as_of, now.wall)));
         }
@@ -149,11 +151,15 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Handles a failed read, which is logged once per cause. If the market would reject an order for
-    /// the same reason and that would halt ordering, ordering halts now.
-    fn on_read_failure(&mut self, read: ReadKind, failure: &ReadFailure, now: Now) {
-        self.report_failed(read, failure.cause(), now);
-        let halting =
-            failure.reject_reason().filter(|reason| reason.consequence() == Consequence::Halt);
+    /// the same reason and that would halt buying, buying halts now.
+    fn on_read_failure(
+        &mut self,
+        (read, cause): (ReadKind, FailureCause),
+        reject_reason: Option<RejectReason>,
+        now: Now,
+    ) {
+        self.report_failed(read, cause, now);
+        let halting = reject_reason.filter(|reason| reason.consequence() == Consequence::Halt);
         if let Some(reason) = halting
             && !self
                 .ledger

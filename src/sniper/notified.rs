@@ -15,12 +15,13 @@ use crate::{
     account::{
         FailureCause, PurchasesReading, ReadFailure, ReadHealth, ReadKind, purchases::UnknownStatus,
     },
+    domain::account::User,
     domain::trade::TradeId,
     ledger::{
         RiskRejection,
         status::{AccountFailure, LedgerStatus},
     },
-    markets::csgoroll::account::User,
+    markets::EnvironmentNames,
 };
 
 /// Maximum number of purchases whose unknown status is remembered, so that it is logged once.
@@ -108,7 +109,7 @@ impl<B: OrderSender> Engine<B> {
         }
         match &user.balance_error {
             Some(error) => {
-                let cause = ReadFailure::Balance(error.clone()).cause();
+                let cause = ReadFailure::Balance(error.clone()).cause(&EnvironmentNames::UNKNOWN);
                 self.report_failed(ReadKind::Balance, cause, now);
             }
             None => self.report_succeeded(ReadKind::Balance, now),
@@ -143,10 +144,10 @@ impl<B: OrderSender> Engine<B> {
 
     /// Handles a read that failed or returned incomplete data.
     pub(super) fn report_failed(&mut self, read: ReadKind, cause: FailureCause, now: Now) {
-        let (text, remedy) = (cause.text().to_owned(), cause.remedy());
+        let (text, remedy) = (cause.text().to_owned(), cause.remedy().to_owned());
         if self.notified.health.on_failure(read, cause, now.wall) {
             let consequence = self.consequence_of_failure(read, now);
-            trade_log::read_failed(read, &text, consequence, remedy);
+            trade_log::read_failed(read, &text, consequence, &remedy);
         }
     }
 
@@ -208,6 +209,7 @@ mod tests {
     use crate::{
         account::{AccountUpdate, IncompleteReason, UserReading, purchases::History},
         config::Budget,
+        domain::account::BalanceError,
         domain::money::Amount,
         domain::outcome::{NotSent, Outcome, Unknown},
         domain::server_clock::{ClockExchange, ServerClock},
@@ -218,7 +220,6 @@ mod tests {
             control::{ControlReply, ControlRequest, PendingRequest},
             status::FeedStatus,
         },
-        markets::csgoroll::account::BalanceError,
         whitelist::{
             Whitelist,
             tests::{REDLINE, entry, trade},
@@ -400,9 +401,9 @@ mod tests {
     #[test]
     fn each_change_of_the_cause_is_one_warning() {
         let mut session = Session::live();
-        let failed = |status| AccountUpdate::Failed {
-            read: ReadKind::Purchases,
-            failure: ReadFailure::Status { status },
+        let failed = |status| {
+            let failure = ReadFailure::Status { status };
+            AccountUpdate::failed(ReadKind::Purchases, &failure, &EnvironmentNames::UNKNOWN)
         };
         let mut warnings = Vec::new();
         for status in [502, 502, 500, 500, 404] {
@@ -417,7 +418,10 @@ mod tests {
     fn an_unreadable_balance_stays_failing_when_purchases_are_read() {
         let mut session = Session::live();
         for warnings in [1, 0] {
-            session.on_user(Err(BalanceError::Text("1000.0".to_owned())));
+            session.on_user(Err(BalanceError::new(
+                "text",
+                "the amount is the text '1000.0', not a number",
+            )));
             session.on_purchases(|_| {});
             let lines = session.lines.take("WARN");
             assert_eq!(lines.len(), warnings, "{lines:#?}");

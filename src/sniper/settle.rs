@@ -11,7 +11,6 @@ use crate::{
     domain::server_clock::ClockExchange,
     execution::response::{ExchangeResult, OrderReport},
     ledger::{HaltReason, OrderState},
-    markets::csgoroll::order_response::first_error_message,
     secret,
     text::truncated,
 };
@@ -56,18 +55,12 @@ impl<B: OrderSender> Engine<B> {
         let response_time = report.received.saturating_duration_since(pending.steps.written);
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
-        let market_error = match (&report.outcome, &report.response) {
-            (Outcome::Unknown(Unknown::UnknownError), ExchangeResult::Complete(response)) => {
-                first_error_message(&response.body)
-            }
-            _ => None,
-        };
         let order = trade_log::OrderResult {
             id: report.id,
             name: &pending.market_name,
             price: pending.price,
             response_time,
-            market_error,
+            market_error: report.market_error.clone(),
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         if let Outcome::Bought { price, .. } = report.outcome {

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     account::{AccountUpdate, PurchasesReading, UserReading},
     config::Budget,
+    domain::account::User,
     domain::money::{Amount, Percent},
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::server_clock::{ClockExchange, ServerClock},
@@ -25,7 +26,6 @@ use crate::{
         AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
         event::OrderState,
     },
-    markets::csgoroll::account::User,
     whitelist::{
         Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
@@ -335,6 +335,7 @@ fn report(id: &str, outcome: Outcome, is_final: bool) -> OrderReport {
         outcome,
         is_final,
         response: ExchangeResult::Broken { error: ResponseError::Cut, head: None },
+        market_error: None,
         sent: SentRequest { ready: now, begun: now, written: now },
         received: now,
     }
@@ -550,7 +551,7 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
             id: id.to_owned(),
             balance: Some(Amount::from_cents(balance)),
             balance_error: None,
-            suspected_trader: None,
+            is_flagged: None,
             daily_withdraw_limit: None,
         };
         let exchange = ClockExchange { sent: instant, received: instant };

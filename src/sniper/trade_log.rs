@@ -7,6 +7,7 @@ use tracing::{Level, debug, error, info, warn};
 
 use crate::{
     account::{ReadKind, purchases::UnknownStatus},
+    domain::account::User,
     domain::item_name::Wear,
     domain::latency::LatencyBreakdown,
     domain::latency::format_latency,
@@ -18,7 +19,6 @@ use crate::{
         Effects, Intent, InvalidTransition, LedgerError, OrderState, Snapshot, StateChange,
         control::ControlRequest,
     },
-    markets::csgoroll::account::User,
     text::Escaped,
     whitelist::{Decision, Whitelist, WhitelistEntry},
 };
@@ -295,7 +295,7 @@ pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
         Some(balance) => format!("balance {balance} coins"),
         None => "balance unknown".to_owned(),
     };
-    let flagged = match user.suspected_trader {
+    let flagged = match user.is_flagged {
         Some(true) => ", flagged as a suspected trader: listings open later for this account",
         _ => "",
     };

@@ -12,7 +12,11 @@ use super::{
     policy::{self, RetryDecision},
 };
 use crate::{
-    net::{dial::DialError, tls::TlsError},
+    net::{
+        dial::DialError,
+        http_head::{ResponseHead, WebPage},
+        tls::TlsError,
+    },
     text::Escaped,
 };
 
@@ -46,10 +50,23 @@ pub struct UpgradeRejection {
     pub status: u16,
     /// Value of `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// A challenge for a browser: `cf-mitigated`, or a 403 with HTML.
-    pub is_challenge: bool,
+    /// Web page that blocks access.
+    pub page: Option<WebPage>,
     /// The response is an HTML page.
     pub is_html: bool,
+}
+
+impl UpgradeRejection {
+    fn is_challenge(&self) -> bool {
+        self.page == Some(WebPage::Challenge)
+    }
+}
+
+impl From<ResponseHead> for UpgradeRejection {
+    fn from(head: ResponseHead) -> Self {
+        let ResponseHead { status, retry_after, html: is_html, .. } = head;
+        Self { status, retry_after, page: head.page(), is_html }
+    }
 }
 
 /// Settings that hold the address and the credential of a feed, named in advice to the user.
@@ -152,7 +169,7 @@ pub enum FeedError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// No frame arrived, not even an answer to a ping.
+    /// No frame arrived, not even a response to a ping.
     #[error("silent for {}, ping not answered", Seconds(*.0))]
     Silent(Duration),
     /// Pings are answered but no data arrives, even after resubscribing.
@@ -169,7 +186,7 @@ pub enum FeedError {
 fn describe_rejection(rejection: &UpgradeRejection) -> String {
     let status = rejection.status;
     let what = match (status, rejection.is_html) {
-        _ if rejection.is_challenge => "blocked: a challenge page instead of a WebSocket",
+        _ if rejection.is_challenge() => "blocked: a challenge page instead of a WebSocket",
         (401, _) => "not signed in",
         (418, _) => "this IP address is banned for too many requests (\"I'm a teapot\")",
         (429, _) => "too many requests (rate limit)",
@@ -234,7 +251,7 @@ impl FeedError {
             )
         };
         Some(match (rejection.status, rejection.is_html) {
-            _ if rejection.is_challenge && has_cookie => browser(),
+            _ if rejection.is_challenge() && has_cookie => browser(),
             (401, _) if has_cookie => {
                 "copy the `session` cookie from your browser again".to_owned()
             }
@@ -252,11 +269,9 @@ impl FeedError {
     pub fn retry_decision(&self) -> RetryDecision {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
-            Self::UpgradeRejected(UpgradeRejection { is_challenge: true, retry_after, .. }) => {
-                policy::of_status(403, *retry_after)
-            }
-            Self::UpgradeRejected(UpgradeRejection { status, retry_after, .. }) => {
-                policy::of_status(*status, *retry_after)
+            Self::UpgradeRejected(rejection) => {
+                let status = if rejection.is_challenge() { 403 } else { rejection.status };
+                policy::of_status(status, rejection.retry_after)
             }
             Self::TlsSetUp(_)
             | Self::Handshake { .. }
@@ -285,10 +300,7 @@ impl FeedError {
     /// Returns `true` if the market blocks access until the user acts. Ordering must stop too.
     pub const fn is_blocked(&self) -> bool {
         if let Self::UpgradeRejected(rejection) = self {
-            let is_told_to_wait = matches!(rejection.status, 418 | 429 | 500..=599);
-            return rejection.is_challenge
-                || matches!(rejection.status, 401 | 403 | 451)
-                || rejection.is_html && !is_told_to_wait;
+            return rejection.page.is_some() || matches!(rejection.status, 401 | 403 | 451);
         }
         false
     }
@@ -324,13 +336,9 @@ mod tests {
     use super::*;
 
     fn rejected(status: u16, is_html: bool) -> FeedError {
-        let is_challenge = is_html && status == 403;
-        FeedError::UpgradeRejected(UpgradeRejection {
-            status,
-            retry_after: None,
-            is_challenge,
-            is_html,
-        })
+        let html: (&str, &[u8]) = ("Content-Type", b"text/html");
+        let head = ResponseHead::parse(status, is_html.then_some(html).into_iter());
+        FeedError::UpgradeRejected(UpgradeRejection::from(head))
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::{
         feed::NextPayload,
         operations::{self, GraphqlOperation, SubscriptionFilters},
     },
+    net::http_message::Auth,
     text::Escaped,
 };
 
@@ -154,6 +155,7 @@ impl<'c, F: FnMut(Trade<'_>)> FeedState<'c, F> {
             path: endpoints.ws.path(),
             origin: Some(&endpoints.origin),
             user_agent: Some(&endpoints.user_agent),
+            auth: Auth::Cookie,
             credential,
             subprotocol: subscriptions.subprotocol(),
         };

@@ -24,6 +24,7 @@ use crate::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, Reach, race},
+        http_message::Auth,
         tls::{Tls, server_name},
     },
 };
@@ -180,6 +181,7 @@ impl<P: FnMut(ProbeStep, Duration, &str)> Prober<'_, P> {
             path: endpoints.ws.path(),
             origin: Some(&endpoints.origin),
             user_agent: Some(&endpoints.user_agent),
+            auth: Auth::Cookie,
             credential: credential.as_ref(),
             subprotocol: subscriptions.subprotocol(),
         };

@@ -26,7 +26,7 @@ use crate::{
     config::{Credential, CredentialSource, endpoint::Endpoint},
     domain::latency::RxTimestamps,
     json::RawValue,
-    net::tls::Tls,
+    net::{http_message::Auth, tls::Tls},
     text::Escaped,
 };
 
@@ -164,6 +164,7 @@ impl<L: FeedProtocol + Clone> RecordingLoop<'_, L> {
             path: feed.endpoint.path(),
             origin: feed.origin.as_deref(),
             user_agent: feed.user_agent.as_deref(),
+            auth: Auth::Cookie,
             credential: self.credential.as_ref(),
             subprotocol: subscriptions.subprotocol(),
         };

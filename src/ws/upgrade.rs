@@ -8,7 +8,12 @@ use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::error::{FeedError, UpgradeRejection};
-use crate::{config::Credential, domain::time::UnixMs, net::http_head::ResponseHead};
+use crate::{
+    config::Credential,
+    domain::time::UnixMs,
+    net::http_head::ResponseHead,
+    net::http_message::{Auth, HttpRequest},
+};
 
 /// Maximum size of the response head in bytes, interim responses included.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -26,7 +31,7 @@ pub(super) struct UpgradeRequest<'a> {
     pub(super) path: &'a str,
     pub(super) origin: Option<&'a str>,
     pub(super) user_agent: Option<&'a str>,
-    /// The `Cookie` header.
+    pub(super) auth: Auth,
     pub(super) credential: Option<&'a Credential>,
     pub(super) subprotocol: Option<&'static str>,
 }
@@ -34,27 +39,27 @@ pub(super) struct UpgradeRequest<'a> {
 impl UpgradeRequest<'_> {
     /// Returns the request. Contains the credential: never logged, dropped after the write.
     pub(super) fn to_bytes(&self, key: &str) -> Vec<u8> {
-        let mut text = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
-            self.path, self.authority
-        );
-        let mut header = |name: &str, value: Option<&str>| {
-            // Values that could inject a header are skipped; the configuration rejects them
-            // earlier.
-            if let Some(value) = value.filter(|value| !value.contains(['\r', '\n', '\0'])) {
-                text.push_str(name);
-                text.push_str(": ");
-                text.push_str(value);
-                text.push_str("\r\n");
-            }
-        };
-        header("Sec-WebSocket-Protocol", self.subprotocol);
-        header("Origin", self.origin);
-        header("User-Agent", self.user_agent);
-        header("Cookie", self.credential.map(|credential| credential.header().reveal()));
-        text.push_str("\r\n");
-        text.into_bytes()
+        let mut request = HttpRequest::get(self.path);
+        request.headers = [
+            ("Connection", Some("Upgrade")),
+            ("Upgrade", Some("websocket")),
+            ("Sec-WebSocket-Version", Some("13")),
+            ("Sec-WebSocket-Key", Some(key)),
+            ("Sec-WebSocket-Protocol", self.subprotocol),
+            ("Origin", self.origin),
+            ("User-Agent", self.user_agent),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value.to_owned())))
+        .collect();
+        if let Some(credential) = self.credential {
+            request = self.auth.apply(credential, request);
+        }
+        // A value that could inject a header is skipped; the configuration rejects it earlier.
+        request.headers.retain(|(_name, value)| !value.bytes().any(|byte| byte.is_ascii_control()));
+        let mut bytes = request.head_bytes(self.authority).unwrap_or_default();
+        bytes.extend_from_slice(b"\r\n");
+        bytes
     }
 }
 
@@ -132,13 +137,7 @@ fn granted(
 
 fn rejection(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> UpgradeRejection {
     let headers = headers.iter().map(|header| (header.name, header.value));
-    let head = ResponseHead::parse_at(status, headers, Some(now));
-    UpgradeRejection {
-        status,
-        retry_after: head.retry_after,
-        is_challenge: head.is_challenge(),
-        is_html: head.html,
-    }
+    ResponseHead::parse_at(status, headers, Some(now)).into()
 }
 
 struct Headers<'h, 'b>(&'h [httparse::Header<'b>]);
@@ -181,7 +180,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ws::policy::RetryDecision;
+    use crate::{
+        net::http_head::{WebPage, tests::PAGES},
+        ws::policy::RetryDecision,
+    };
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const PROTOCOL: Option<&str> = Some("graphql-transport-ws");
@@ -206,6 +208,7 @@ mod tests {
             path: "/ws",
             origin: Some("https://www.example.com"),
             user_agent: Some("evil\r\nX: y"),
+            auth: Auth::Cookie,
             credential: Some(&credential),
             subprotocol: PROTOCOL,
         };
@@ -260,13 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_page_is_a_block() {
-        let page =
-            rejected("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n<html>");
-        assert!(page.is_blocked());
-        let challenge = rejected("HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n");
-        assert!(challenge.is_blocked());
-        assert!(challenge.to_string().contains("challenge page"), "{challenge}");
+    fn a_web_page_blocks_and_a_challenge_is_named() {
+        for (status, headers, page) in PAGES {
+            let headers: String =
+                headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let error = rejected(&format!("HTTP/1.1 {status} Text\r\n{headers}\r\n<html>"));
+            let is_blocked = page.is_some() || matches!(status, 401 | 403);
+            assert_eq!(error.is_blocked(), is_blocked, "{status} {headers}");
+            let is_named = error.to_string().contains("a challenge page");
+            assert_eq!(is_named, page == Some(WebPage::Challenge), "{status} {headers}{error}");
+        }
     }
 
     #[test]

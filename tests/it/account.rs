@@ -29,6 +29,7 @@ use sniper::{
     domain::trade::{Trade, TradeEvent, TradeStatus},
     execution::OrderClient,
     ledger::{Ledger, control, status::AccountFailure},
+    markets::{MarketApi as _, csgoroll::Csgoroll},
     net::tls::Tls,
     sniper::{Engine, Executor, Now},
     ws::{self, Feed, policy::ReconnectPolicy},
@@ -52,15 +53,17 @@ const DATE: &str = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
 const USER: &str = r#"{"data":{"currentUser":{"id":"VXNlcjox","suspectedTrader":true,
     "dailyWithdrawLimit":500,"wallets":[{"id":"1","name":"MAIN","amount":12.34}]}}}"#;
 
-fn reader(market: &Market) -> AccountReader {
+fn reader(market: &Market) -> AccountReader<Csgoroll> {
     let credential = Credential::from_session(SECRET).unwrap();
-    AccountReader::new(&market.endpoints, Some(&credential), Generation::B, &market.tls)
+    let site = Csgoroll::at(&market.endpoints, Generation::B);
+    AccountReader::new(site, &market.endpoints.http, Some(&credential), &market.tls)
         .unwrap()
         .with_min_interval(Duration::ZERO)
 }
 
-fn anonymous_reader(market: &Market) -> AccountReader {
-    AccountReader::new(&market.endpoints, None, Generation::B, &market.tls)
+fn anonymous_reader(market: &Market) -> AccountReader<Csgoroll> {
+    let site = Csgoroll::at(&market.endpoints, Generation::B);
+    AccountReader::new(site, &market.endpoints.http, None, &market.tls)
         .unwrap()
         .with_min_interval(Duration::ZERO)
 }
@@ -111,7 +114,7 @@ async fn the_current_user_is_read_with_the_credential() {
     let reading = reader(&market).current_user().await.unwrap();
     assert_eq!(reading.user.id, "VXNlcjox");
     assert_eq!(reading.user.balance, Some(Amount::from_cents(1_234)));
-    assert_eq!(reading.user.suspected_trader, Some(true));
+    assert_eq!(reading.user.is_flagged, Some(true));
     assert_eq!(reading.date, Some(moment(0)));
     assert!(reading.exchange.sent < reading.exchange.received);
     let requests = market.requests();
@@ -178,11 +181,8 @@ async fn without_a_credential_no_account_request_is_sent() {
     .await
     .unwrap();
     let update = updates.recv().await.unwrap();
-    let AccountUpdate::Failed { read, failure } = update else { panic!("{update:?}") };
-    assert!(
-        matches!((read, &failure), (ReadKind::Balance, ReadFailure::NoCredential)),
-        "{failure:?}"
-    );
+    let AccountUpdate::Failed { read, cause, .. } = update else { panic!("{update:?}") };
+    assert_eq!((read, cause.text()), (ReadKind::Balance, "no credential is set"));
     assert!(market.requests().is_empty());
 }
 
@@ -234,7 +234,7 @@ async fn an_unreadable_purchase_makes_the_list_incomplete() {
 
 /// Runs a sweep with a consumer. Returns its result and the delivered listings.
 async fn run_sweep(
-    reader: &AccountReader,
+    reader: &AccountReader<Csgoroll>,
     back_to: Option<UnixMs>,
 ) -> (SweepResult, Vec<Trade<'static>>) {
     let (sender, mut listings) = mpsc::channel(1);
@@ -347,8 +347,8 @@ async fn a_failed_read_is_reported_and_retried_after_a_delay() {
     let watched = poll_account(&reader, poll_config, &requests, &sender);
     let consumer = async {
         let update = updates.recv().await.unwrap();
-        let AccountUpdate::Failed { failure, .. } = update else { panic!("{update:?}") };
-        assert!(matches!(failure, ReadFailure::Forbidden { status: 403 }), "{failure:?}");
+        let AccountUpdate::Failed { reject_reason, .. } = update else { panic!("{update:?}") };
+        assert_eq!(reject_reason, Some(RejectReason::Forbidden { status: 403 }));
         // A refresh request does not shorten the delay after a failure.
         requests.request_refresh();
         let waited = timeout(Duration::from_millis(100), updates.recv()).await;
@@ -522,16 +522,17 @@ async fn cause_of(
     cause(&reader(&market)).await
 }
 
-async fn cause(reader: &AccountReader) -> (String, String) {
+async fn cause(reader: &AccountReader<Csgoroll>) -> (String, String) {
     let failure = timeout(WAIT_MAX, reader.current_user()).await.unwrap().unwrap_err();
-    let cause = failure.cause();
+    let cause = failure.cause(&Csgoroll::CAPABILITIES.environment);
     (cause.text().to_owned(), cause.remedy().to_owned())
 }
 
-fn reader_at(http: &str) -> AccountReader {
+fn reader_at(http: &str) -> AccountReader<Csgoroll> {
     let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", http).unwrap();
     let credential = Credential::from_session(SECRET).unwrap();
-    AccountReader::new(&endpoints, Some(&credential), Generation::B, &Tls::new().unwrap()).unwrap()
+    let (site, tls) = (Csgoroll::at(&endpoints, Generation::B), Tls::new().unwrap());
+    AccountReader::new(site, &endpoints.http, Some(&credential), &tls).unwrap()
 }
 
 #[tokio::test]

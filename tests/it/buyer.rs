@@ -14,18 +14,24 @@ mod script;
 use std::time::{Duration, Instant};
 
 use sniper::{
-    config::{Budget, Credential, Endpoints},
+    config::{Budget, Credential, Endpoints, Generation},
     domain::money::{Amount, Percent},
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
     domain::trade::TradeId,
     execution::{
         ConnectionConfig, OrderClient, OrderClientConfig,
-        request::{BodyTemplate, RequestIdentity},
-        response::{ExchangeResult, HttpResponse, OrderReport, ResponseError, SentRequest},
+        response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     },
     ledger::{ApprovedOrder, Ledger, OrderRequest},
-    net::tls::Tls,
+    markets::{
+        csgoroll::Csgoroll,
+        order_template::{OrderTemplate, Part, Slot},
+    },
+    net::{
+        http_message::{Auth, HttpRequest, HttpResponse},
+        tls::Tls,
+    },
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -51,15 +57,19 @@ impl Bot {
         connection_config: ConnectionConfig,
     ) -> Self {
         let credential = Credential::from_session(SECRET).unwrap();
+        let body = vec![Part::Text("buy ".into()), Part::Slot(Slot::Id)];
+        let order = OrderTemplate::post_json("/graphql", body);
         let setup = OrderClientConfig {
-            identity: RequestIdentity { endpoints, credential: &credential },
-            body: BodyTemplate { before_id: "buy ", after_id: "" },
-            warm_body: "keep-warm",
+            endpoint: &endpoints.http,
+            order: &Auth::Cookie.apply(&credential, order),
+            keep_warm: &HttpRequest::post_json("/graphql", "keep-warm"),
+            own_ids: None,
             tls,
             connections,
             connection_config,
         };
-        let (client, reports) = OrderClient::start(setup).unwrap();
+        let (client, reports) =
+            OrderClient::start(&Csgoroll::at(endpoints, Generation::B), setup).unwrap();
         Self { client, reports }
     }
 

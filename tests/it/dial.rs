@@ -9,13 +9,11 @@ use std::{
 };
 
 use sniper::{
-    config::{
-        Endpoints,
-        endpoint::{Endpoint, Scheme},
-    },
+    config::endpoint::{Endpoint, Scheme},
     net::{
         dial::{DialError, HEAD_START, Reach, race, tcp},
         http_client::HttpClient,
+        http_message::HttpRequest,
         tls::Tls,
     },
 };
@@ -99,9 +97,10 @@ async fn a_host_name_is_resolved_and_connected() {
 async fn http_requests_reach_localhost_by_name() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let url = |scheme| format!("{scheme}://localhost:{port}/");
-    let endpoints = Endpoints::new(&url("ws"), &url("http")).unwrap();
-    let client = HttpClient::new(&endpoints, None, &Tls::new().unwrap()).unwrap();
+    let url = format!("http://localhost:{port}/");
+    let endpoint = Endpoint::parse(&url, Scheme::Http).unwrap();
+    let client = HttpClient::new(&endpoint, &Tls::new().unwrap()).unwrap();
+    let request = HttpRequest::post_json("/", "{}");
     let server = async {
         let (mut stream, _peer) = listener.accept().await.unwrap();
         let mut request = Vec::new();
@@ -111,10 +110,10 @@ async fn http_requests_reach_localhost_by_name() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").await.unwrap();
         request
     };
-    let (request, reply) = tokio::join!(server, client.post("{}".to_owned()));
+    let (request, reply) = tokio::join!(server, client.send(&request));
     let request = String::from_utf8(request).unwrap();
     assert!(request.contains(&format!("host: localhost:{port}\r\n")), "{request}");
-    assert_eq!(reply.unwrap().body, "[]");
+    assert_eq!(reply.unwrap().response.body, b"[]");
 }
 
 /// Without TLS, a name that resolves to another machine is rejected before any packet is sent.

@@ -5,10 +5,14 @@ use std::time::Duration;
 use super::{DECIMALS, array, listing, number, object, string};
 use crate::{
     config::Generation,
+    domain::account::{
+        BalanceError, NextPage, OwnPurchase, PAGE_CURSOR_BYTES_MAX, Page, STATUS_CHARS_MAX, User,
+    },
     domain::money::Amount,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
     json::{Cursor, JsonError, ValueKind},
+    markets::ReadError,
     secret,
     text::Escaped,
 };
@@ -16,14 +20,8 @@ use crate::{
 /// Wallet from which orders are paid (source: recordings).
 const MAIN_WALLET: &str = "MAIN";
 
-/// Maximum length of a page cursor, in bytes.
-pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
-
 /// Maximum length of an unreadable value in an error, in characters.
 const VALUE_CHARS_MAX: usize = 40;
-
-/// Maximum length of an unknown status, in characters.
-pub const STATUS_CHARS_MAX: usize = 40;
 
 /// Wallet of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +30,12 @@ pub struct Wallet {
     /// Balance, rounded down; `None` if it cannot be read.
     pub amount: Option<Amount>,
     /// Set if `amount` is `None`.
-    amount_error: Option<BalanceError>,
+    amount_error: Option<WalletError>,
 }
 
-/// Error of reading the balance.
+/// Error of reading a wallet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BalanceError {
+enum WalletError {
     /// The list of wallets is missing.
     #[error("the response lists no wallets")]
     NoWallets,
@@ -58,6 +56,20 @@ pub enum BalanceError {
     OutOfRange(String),
 }
 
+impl From<WalletError> for BalanceError {
+    fn from(error: WalletError) -> Self {
+        let text = error.to_string();
+        match error {
+            WalletError::Text(_) => Self::new("text", text),
+            WalletError::OutOfRange(_) => Self::new("out of range", text),
+            WalletError::NoWallets
+            | WalletError::NoMainWallet
+            | WalletError::NoAmount
+            | WalletError::NotNumber => Self::new(text.clone(), text),
+        }
+    }
+}
+
 impl Wallet {
     /// Returns `true` for the wallet from which orders are paid.
     pub fn is_main(&self) -> bool {
@@ -65,89 +77,12 @@ impl Wallet {
     }
 }
 
-/// Account of the session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct User {
-    pub id: String,
-    /// Balance of wallet `MAIN`; `None` if it is missing or cannot be read.
-    pub balance: Option<Amount>,
-    /// Set if `balance` is `None`.
-    pub balance_error: Option<BalanceError>,
-    /// `true` if the market has flagged the account; `None` without the field.
-    pub suspected_trader: Option<bool>,
-    /// Amount that may be withdrawn per day; `None` without the field.
-    pub daily_withdraw_limit: Option<Amount>,
-}
-
-/// Response to `CurrentUser`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CurrentUser {
-    /// `currentUser` is null.
-    SignedOut,
-    SignedIn(User),
-}
-
-/// One page of listings or purchases.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page<T> {
-    /// Entries in the order of the page.
-    pub nodes: Vec<T>,
-    /// Number of entries that could not be read.
-    pub unreadable: u32,
-    pub next: NextPage,
-    /// Message of the first error beside the list, which is untrusted text.
-    pub error: Option<String>,
-}
-
-/// Position of the next page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextPage {
-    /// The page is the last one.
-    End,
-    /// The next page begins after this cursor.
-    After(String),
-    /// `hasNextPage` is not a boolean, or more pages follow and the cursor is missing or longer than
-    /// [`PAGE_CURSOR_BYTES_MAX`].
-    Unclear,
-}
-
-/// Entry of the account's list of purchases.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnPurchase {
-    pub id: TradeId,
-    pub status: TradeStatus,
-    /// Status on the wire that no purchase is known to have: untrusted text of at most
-    /// [`STATUS_CHARS_MAX`] characters.
-    pub unknown_status: Option<Box<str>>,
-    /// `None` if the price cannot be read.
-    pub price: Option<Amount>,
-    /// Server time of the listing.
-    pub created_at: Option<UnixMs>,
-    /// Server time of the last change.
-    pub updated_at: Option<UnixMs>,
-    /// Server time of the purchase.
-    pub joined_at: Option<UnixMs>,
-}
-
-/// Error of parsing a response.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    #[error("the response is not JSON")]
-    NotJson(#[from] JsonError),
-    /// Error message of the market, escaped.
-    #[error("the market reports: {0}")]
-    MarketError(String),
-    /// JSON of an unexpected shape.
-    #[error("the response has an unexpected shape")]
-    Shape,
-}
-
 /// Parses the response to [`current_user`](super::operations::current_user).
 ///
 /// # Errors
 ///
 /// Returns a [`ReadError`] if the body is not that response.
-pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
+pub fn read_current_user(body: &str) -> Result<User, ReadError> {
     let mut user = None;
     let errors = read_response(body, |cursor| {
         object(cursor, |key, cursor| match key {
@@ -157,11 +92,12 @@ pub fn read_current_user(body: &str) -> Result<CurrentUser, ReadError> {
         .map(drop)
     })?;
     match user {
-        // The ledger would store the id, so one that contains a credential is rejected.
-        Some(CurrentUser::SignedIn(user)) if user.id.is_empty() || secret::appears_in(&user.id) => {
+        // The ledger would store the id, so one that contains a credential is refused.
+        Some(Some(user)) if user.id.is_empty() || secret::appears_in(&user.id) => {
             Err(ReadError::Shape)
         }
-        Some(user) => Ok(user),
+        Some(Some(user)) => Ok(user),
+        Some(None) => Err(ReadError::SignedOut),
         None => Err(errors.map_or(ReadError::Shape, |words| market_error(&words))),
     }
 }
@@ -197,7 +133,7 @@ pub fn read_own_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
 ///
 /// Returns a [`JsonError`] if the text is not JSON.
 pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
-    let (mut name, mut amount) = (None, Err(BalanceError::NoAmount));
+    let (mut name, mut amount) = (None, Err(WalletError::NoAmount));
     object(cursor, |key, cursor| {
         match key {
             "name" => name = string(cursor)?,
@@ -213,22 +149,26 @@ pub fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Wallet>, JsonError> {
     Ok(name.map(|name| Wallet { name, amount, amount_error }))
 }
 
-fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, BalanceError>, JsonError> {
+fn read_amount(cursor: &mut Cursor<'_>) -> Result<Result<Amount, WalletError>, JsonError> {
     // Masked before it is cut, because a cut credential might not be found.
     let beginning = |text: &str| secret::mask(text).chars().take(VALUE_CHARS_MAX).collect();
     Ok(match cursor.peek()? {
         ValueKind::Number => {
             let text = cursor.number()?;
             Amount::parse_floor(text, DECIMALS)
-                .map_err(|_error| BalanceError::OutOfRange(beginning(text)))
+                .map_err(|_error| WalletError::OutOfRange(beginning(text)))
         }
-        ValueKind::String => Err(BalanceError::Text(beginning(&cursor.string()?.decode()))),
-        ValueKind::Null => cursor.skip().map(|_null| Err(BalanceError::NoAmount))?,
-        _ => cursor.skip().map(|_other| Err(BalanceError::NotNumber))?,
+        ValueKind::String => Err(WalletError::Text(beginning(&cursor.string()?.decode()))),
+        ValueKind::Null => cursor.skip().map(|_null| Err(WalletError::NoAmount))?,
+        _ => cursor.skip().map(|_other| Err(WalletError::NotNumber))?,
     })
 }
 
+/// A message of the market may mean that the session is signed out.
 fn market_error(words: &str) -> ReadError {
+    if words.to_ascii_lowercase().contains("unauthenticated") {
+        return ReadError::SignedOut;
+    }
     ReadError::MarketError(Escaped(words).to_string())
 }
 
@@ -263,16 +203,17 @@ pub(super) fn error_messages(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Jso
     Ok(messages)
 }
 
-fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonError> {
+/// Parses the user; the inner `None` is null, which means signed out.
+fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<Option<User>>, JsonError> {
     if cursor.peek()? == ValueKind::Null {
-        return cursor.skip().map(|_null| Some(CurrentUser::SignedOut));
+        return cursor.skip().map(|_null| Some(None));
     }
-    let mut user = User { balance_error: Some(BalanceError::NoWallets), ..User::default() };
+    let mut user = User { balance_error: Some(WalletError::NoWallets.into()), ..User::default() };
     let is_object = object(cursor, |key, cursor| {
         match key {
             "id" => user.id = string(cursor)?.unwrap_or_default(),
             "suspectedTrader" if cursor.peek()? == ValueKind::Bool => {
-                user.suspected_trader = Some(cursor.boolean()?);
+                user.is_flagged = Some(cursor.boolean()?);
             }
             "dailyWithdrawLimit" => {
                 let limit = number(cursor)?;
@@ -284,7 +225,7 @@ fn current_user(cursor: &mut Cursor<'_>) -> Result<Option<CurrentUser>, JsonErro
         }
         Ok(())
     })?;
-    Ok(is_object.then_some(CurrentUser::SignedIn(user)))
+    Ok(is_object.then_some(Some(user)))
 }
 
 fn read_wallets(cursor: &mut Cursor<'_>, user: &mut User) -> Result<(), JsonError> {
@@ -295,9 +236,9 @@ fn read_wallets(cursor: &mut Cursor<'_>, user: &mut User) -> Result<(), JsonErro
         Ok(())
     })?;
     (user.balance, user.balance_error) = match main {
-        Some(Wallet { amount, amount_error, .. }) => (amount, amount_error),
-        None if is_list => (None, Some(BalanceError::NoMainWallet)),
-        None => (None, Some(BalanceError::NoWallets)),
+        Some(Wallet { amount, amount_error, .. }) => (amount, amount_error.map(Into::into)),
+        None if is_list => (None, Some(WalletError::NoMainWallet.into())),
+        None => (None, Some(WalletError::NoWallets.into())),
     };
     Ok(())
 }
@@ -411,19 +352,19 @@ mod tests {
         let body = r#"{"data":{"currentUser":{"id":"VXNlcjox","name":"x","suspectedTrader":true,
             "dailyWithdrawLimit":1000.5,"wallets":[{"id":"1","name":"VAULT","amount":9},
             {"id":"2","name":"MAIN","amount":12.349}]}}}"#;
-        let CurrentUser::SignedIn(user) = read_current_user(body).unwrap() else {
-            panic!("signed out");
-        };
+        let user = read_current_user(body).unwrap();
         assert_eq!(user.id, "VXNlcjox");
         assert_eq!(user.balance, Some(Amount::from_cents(1_234)));
-        assert_eq!(user.suspected_trader, Some(true));
+        assert_eq!(user.is_flagged, Some(true));
         assert_eq!(user.daily_withdraw_limit, Some(Amount::from_cents(100_050)));
     }
 
     #[test]
     fn a_signed_out_response_differs_from_a_response_without_data() {
         let read = read_current_user;
-        assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Ok(CurrentUser::SignedOut));
+        assert_eq!(read(r#"{"data":{"currentUser":null}}"#), Err(ReadError::SignedOut));
+        let words = r#"{"errors":[{"message":"Unauthenticated"}],"data":null}"#;
+        assert_eq!(read(words), Err(ReadError::SignedOut));
         assert_eq!(read(r#"{"data":{}}"#), Err(ReadError::Shape));
         assert_eq!(read(r#"{"data":{"currentUser":{"name":"x"}}}"#), Err(ReadError::Shape));
         let market_error = r#"{"errors":[{"message":"slow down"}],"data":null}"#;
@@ -514,29 +455,28 @@ mod tests {
     fn an_unreadable_balance_has_a_specific_error() {
         let error = |wallets: &str| {
             let body = format!(r#"{{"data":{{"currentUser":{{"id":"a"{wallets}}}}}}}"#);
-            match read_current_user(&body) {
-                Ok(CurrentUser::SignedIn(user)) => {
-                    assert_eq!(user.balance.is_none(), user.balance_error.is_some());
-                    user.balance_error
-                }
-                other => panic!("{other:?}"),
-            }
+            let user = read_current_user(&body).unwrap();
+            assert_eq!(user.balance.is_none(), user.balance_error.is_some());
+            user.balance_error
         };
         let amount =
             |amount: &str| error(&format!(r#","wallets":[{{"name":"MAIN","amount":{amount}}}]"#));
-        assert_eq!(error(""), Some(BalanceError::NoWallets));
-        assert_eq!(error(r#","wallets":null"#), Some(BalanceError::NoWallets));
-        assert_eq!(error(r#","wallets":[{"name":"VAULT"}]"#), Some(BalanceError::NoMainWallet));
-        assert_eq!(error(r#","wallets":[{"name":"MAIN"}]"#), Some(BalanceError::NoAmount));
-        assert_eq!(amount("null"), Some(BalanceError::NoAmount));
-        assert_eq!(amount("[]"), Some(BalanceError::NotNumber));
-        assert_eq!(amount(r#""1000.0""#), Some(BalanceError::Text("1000.0".to_owned())));
-        assert_eq!(amount("1e99"), Some(BalanceError::OutOfRange("1e99".to_owned())));
+        assert_eq!(error(""), Some(WalletError::NoWallets.into()));
+        assert_eq!(error(r#","wallets":null"#), Some(WalletError::NoWallets.into()));
+        assert_eq!(
+            error(r#","wallets":[{"name":"VAULT"}]"#),
+            Some(WalletError::NoMainWallet.into())
+        );
+        assert_eq!(error(r#","wallets":[{"name":"MAIN"}]"#), Some(WalletError::NoAmount.into()));
+        assert_eq!(amount("null"), Some(WalletError::NoAmount.into()));
+        assert_eq!(amount("[]"), Some(WalletError::NotNumber.into()));
+        assert_eq!(amount(r#""1000.0""#), Some(WalletError::Text("1000.0".to_owned()).into()));
+        assert_eq!(amount("1e99"), Some(WalletError::OutOfRange("1e99".to_owned()).into()));
         assert_eq!(amount("1000.0"), None);
     }
 
     #[test]
-    fn a_purchase_of_unknown_status_keeps_the_site_status() {
+    fn a_purchase_of_unknown_status_keeps_the_market_status() {
         let body = r#"{"data":{"trades":{"edges":[{"node":{"id":"a","status":"AWAITING_SELLER"}},
             {"node":{"id":"b","status":"LISTED"}},{"node":{"id":"c","status":"JOINED"}}]}}}"#;
         let page = read_own_purchases(body).unwrap();

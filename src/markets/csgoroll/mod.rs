@@ -8,15 +8,34 @@
 //! the listing unbuyable, and no value is guessed.
 
 pub mod account;
-pub mod order_response;
+mod api;
 pub mod feed;
 pub mod listing;
 pub mod operations;
+pub mod order_response;
 
 use crate::{
+    config::{Config, Endpoints, Generation},
     domain::money::Decimals,
     json::{Cursor, JsonError, ValueKind},
 };
+
+/// CSGORoll with its settings.
+#[derive(Clone, Debug)]
+pub struct Csgoroll {
+    endpoints: Endpoints,
+    generation: Generation,
+}
+
+impl Csgoroll {
+    pub fn new(config: &Config) -> Self {
+        Self::at(&config.endpoints, config.feed.generation)
+    }
+
+    pub fn at(endpoints: &Endpoints, generation: Generation) -> Self {
+        Self { endpoints: endpoints.clone(), generation }
+    }
+}
 
 /// Number of decimals of coins, as measured on 559 recorded listings.
 pub const DECIMALS: Decimals = Decimals::Two;

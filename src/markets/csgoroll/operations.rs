@@ -6,10 +6,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    config::Generation,
+    config::{Endpoints, Generation},
     domain::money::{Amount, Percent},
     domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry,
+    markets::order_template::{OrderTemplate, Part, Slot},
+    net::http_message::{HttpRequest, JSON, RequestParts},
 };
 
 /// Maximum number of listings on a page (source: public clients).
@@ -142,33 +144,38 @@ fn decimal(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
-/// Body of the order mutation, split at the listing's id.
-///
-/// An id needs no escaping in a JSON string (see [`TradeId::new`]), so the body is
-/// `before_id + id + after_id`. The inputs `recaptcha` and `visualRecaptcha` exist and are not sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderTemplate {
-    pub before_id: &'static str,
-    pub after_id: &'static str,
+/// Body of the order mutation up to the listing's id. The inputs `recaptcha` and `visualRecaptcha`
+/// exist and are not sent.
+pub const ORDER_BEFORE_ID: &str = concat!(
+    r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
+    r#"{ joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }","#,
+    r#""variables":{"input":{"tradeIds":[""#
+);
+/// Body of the order mutation after the listing's id.
+pub const ORDER_AFTER_ID: &str = r#""],"hasCompliedToAntiRWT":true}}}"#;
+
+/// Returns the order request.
+pub fn order_template(endpoints: &Endpoints) -> OrderTemplate {
+    let body = vec![
+        Part::Text(ORDER_BEFORE_ID.into()),
+        Part::Slot(Slot::Id),
+        Part::Text(ORDER_AFTER_ID.into()),
+    ];
+    with_headers(OrderTemplate::post_json(endpoints.http.path().to_owned(), body), endpoints)
 }
 
-/// Returns the template of an order.
-pub const fn order_template() -> OrderTemplate {
-    OrderTemplate {
-        before_id: concat!(
-            r#"{"operationName":"JoinTrades","query":"mutation JoinTrades($input: JoinTradesInput!) "#,
-            r#"{ joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }","#,
-            r#""variables":{"input":{"tradeIds":[""#
-        ),
-        after_id: r#""],"hasCompliedToAntiRWT":true}}}"#,
-    }
+/// Returns the request with this body.
+pub fn request(endpoints: &Endpoints, body: impl Into<Vec<u8>>) -> HttpRequest {
+    with_headers(HttpRequest::post_json(endpoints.http.path(), body), endpoints)
 }
 
-impl OrderTemplate {
-    /// Returns the body of the order for one listing.
-    pub fn body(&self, id: &TradeId) -> String {
-        format!("{}{id}{}", self.before_id, self.after_id)
-    }
+fn with_headers<R: RequestParts>(mut request: R, endpoints: &Endpoints) -> R {
+    let Endpoints { origin, user_agent, .. } = endpoints;
+    request.push_header("User-Agent", user_agent);
+    request.push_header("Accept", JSON);
+    request.push_header("Origin", origin);
+    request.push_header("Referer", &format!("{origin}/"));
+    request
 }
 
 /// Queries the user and the balance.
@@ -230,8 +237,8 @@ mod tests {
 
     #[test]
     fn the_order_body_is_json_with_exactly_this_listing() {
-        let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
-        let body: Value = serde_json::from_str(&order_template().body(&id)).unwrap();
+        let body = format!("{ORDER_BEFORE_ID}VHJhZGU6OTAwMDAwMDE{ORDER_AFTER_ID}");
+        let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             body.pointer("/variables/input").unwrap(),
             &json!({"tradeIds": ["VHJhZGU6OTAwMDAwMDE"], "hasCompliedToAntiRWT": true})

@@ -2,11 +2,11 @@
 //!
 //! | request and response | outcome |
 //! |---|---|
-//! | no connection, failed TLS, no byte written | not sent |
 //! | 200, JSON, `data.joinTrades.trades[].id` contains this listing | bought |
 //! | 200 or 400 without data, the text of every error known | rejected |
 //! | 401, 403, 429 without data | rejected |
-//! | everything else after the first byte: connection lost, timeout, 3xx, 404, 408, 409, 5xx, HTML, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
+//! | a challenge page with any status, or HTML with 200 | rejected |
+//! | everything else: 3xx, 404, 408, 409, 5xx, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
 //!
 //! A rejection is final only once it is attributed to this order: see [`Attribution`].
 //!
@@ -16,8 +16,6 @@
 //! Source of the texts, which are parts of `errors[].message`: public clients.
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use std::time::Duration;
-
 use super::{
     DECIMALS,
     account::{self, error_messages},
@@ -25,87 +23,45 @@ use super::{
 };
 use crate::{
     domain::money::Amount,
-    domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::outcome::{Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
     domain::trade::TradeId,
     json::{Cursor, JsonError, ValueKind},
+    markets::Attribution,
+    net::http_head::WebPage,
+    net::http_message::HttpResponse,
 };
 
-/// Result of an exchange with the market at the transport level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransportResult<'a> {
-    /// No byte was written.
-    NotSent(NotSent),
-    /// No response arrived before the deadline.
-    Timeout,
-    /// The connection was lost before the response was complete.
-    Cut,
-    /// The bot stopped before the response was complete.
-    Stopped,
-    /// The response is not HTTP, or too large.
-    Unreadable,
-    /// The response is complete.
-    Response(OrderResponse<'a>),
-}
-
-/// Parts of an HTTP response that determine the outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrderResponse<'a> {
-    pub status: u16,
-    /// Parsed `Retry-After` header.
-    pub retry_after: Option<Duration>,
-    /// `true` if a `cf-mitigated` header marks a challenge page.
-    pub is_challenge: bool,
-    pub body: &'a [u8],
-}
-
-/// Returns the outcome of the order for this listing.
-pub fn outcome(id: &TradeId, exchange: &TransportResult<'_>) -> Outcome {
-    match exchange {
-        TransportResult::NotSent(reason) => Outcome::NotSent(*reason),
-        TransportResult::Timeout => Outcome::Unknown(Unknown::Timeout),
-        TransportResult::Cut => Outcome::Unknown(Unknown::Cut),
-        TransportResult::Stopped => Outcome::Unknown(Unknown::Stopped),
-        TransportResult::Unreadable => Outcome::Unknown(Unknown::Unreadable),
-        TransportResult::Response(response) => received(id, response),
-    }
-}
-
-/// Relation of a response to its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attribution {
-    /// The response contains the listing's id.
-    Named,
-    /// A response of the API without an id. It belongs to the last request on its connection if the
-    /// responses on that connection are in step with the requests.
-    Unnamed,
-    /// A response from in front of the API (no session, too many requests, a challenge page), where
-    /// another request should not be sent.
-    Blocked,
+/// Returns the outcome of the order for this listing, and the relation of the response to it.
+pub fn order_outcome(id: &TradeId, response: &HttpResponse) -> (Outcome, Attribution) {
+    let outcome = outcome(id, response);
+    let attribution = attribution(&outcome, response);
+    (outcome, attribution)
 }
 
 /// Returns the relation of a response with this outcome to its order.
 ///
-/// A success contains the listing's id. A rejection by this market contains no id: that would need
-/// an alias, and so another GraphQL document, for each order. For a market that echoes an order id in
-/// its rejections this would be [`Attribution::Named`].
-pub const fn attribution(outcome: &Outcome, response: &OrderResponse<'_>) -> Attribution {
+/// A success contains the listing's id. A rejection by this market contains no id: that would need an
+/// alias, and so another GraphQL document, for each order. For a market that echoes an order id in its
+/// rejections this would be [`Attribution::Named`].
+fn attribution(outcome: &Outcome, response: &HttpResponse) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
-        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => match response.status {
-            200 | 400 if !response.is_challenge => Attribution::Unnamed,
-            _ => Attribution::Blocked,
-        },
+        Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => {
+            match response.head.status {
+                200 | 400 if response.page().is_none() => Attribution::Unnamed,
+                _ => Attribution::Blocked,
+            }
+        }
     }
 }
 
 /// Returns `true` for the response to [`current_user`](super::operations::current_user): `data` contains
 /// only `currentUser`, which may be null. No response to an order has this shape.
-pub fn is_current_user(response: &OrderResponse<'_>) -> bool {
-    let text = str::from_utf8(response.body).ok();
-    response.status == 200
-        && !response.is_challenge
-        && text.is_some_and(|text| contains_only_current_user(text).unwrap_or(false))
+pub fn is_current_user(response: &HttpResponse) -> bool {
+    response.head.status == 200
+        && response.page().is_none()
+        && response.text().is_ok_and(|text| contains_only_current_user(text).unwrap_or(false))
 }
 
 /// Returns the first error message of a response, which is untrusted text.
@@ -131,51 +87,34 @@ fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
     Ok(users == 1 && others == 0)
 }
 
-fn received(id: &TradeId, response: &OrderResponse<'_>) -> Outcome {
-    let body =
-        str::from_utf8(response.body).ok().and_then(|text| ResponseBody::read(text, id).ok());
+fn outcome(id: &TradeId, response: &HttpResponse) -> Outcome {
+    let body = response.text().ok().and_then(|text| ResponseBody::read(text, id).ok());
     let unknown = |reason| Outcome::Unknown(reason);
-    match (response.status, body) {
-        (200, Some(body)) => match (body.ours, body.reject_reason()) {
-            (Some(receipt), _) => {
-                Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
-            }
-            (None, Some(reason)) => Outcome::Rejected(reason),
-            (None, None) if body.errors.is_empty() => unknown(Unknown::Foreign),
-            (None, None) => unknown(Unknown::UnknownError),
+    let reason = body.as_ref().and_then(ResponseBody::reject_reason);
+    let is_without_data = body.as_ref().is_none_or(|body| !body.has_data);
+    match (response.head.status, body, response.page()) {
+        (200, Some(ResponseBody { ours: Some(receipt), .. }), _) => {
+            Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
+        }
+        (_, _, Some(WebPage::Challenge)) | (200, _, Some(WebPage::Html)) if is_without_data => {
+            Outcome::Rejected(reason.unwrap_or(RejectReason::Challenge))
+        }
+        (200, Some(body), _) => match reason {
+            Some(reason) => Outcome::Rejected(reason),
+            None if body.errors.is_empty() => unknown(Unknown::Foreign),
+            None => unknown(Unknown::UnknownError),
         },
-        (200, None) => unknown(Unknown::Unreadable),
-        (400, Some(body)) => {
-            body.reject_reason().map_or(unknown(Unknown::Status { status: 400 }), Outcome::Rejected)
+        (200, None, _) => unknown(Unknown::Unreadable),
+        (400, Some(_), _) => {
+            reason.map_or(unknown(Unknown::Status { status: 400 }), Outcome::Rejected)
         }
-        (status @ (401 | 403 | 429), Some(body)) if body.has_data => {
-            unknown(Unknown::Status { status })
+        (429, ..) if is_without_data => {
+            Outcome::Rejected(RejectReason::RateLimited { retry_after: response.head.retry_after })
         }
-        (429, _) => {
-            Outcome::Rejected(RejectReason::RateLimited { retry_after: response.retry_after })
+        (status @ (401 | 403), ..) if is_without_data => {
+            Outcome::Rejected(reason.unwrap_or(RejectReason::Forbidden { status }))
         }
-        (status @ (401 | 403), body) => Outcome::Rejected(forbidden(
-            status,
-            response,
-            body.as_ref().and_then(ResponseBody::reject_reason),
-        )),
-        (status, _) => unknown(Unknown::Status { status }),
-    }
-}
-
-/// Classifies a 401 or 403 without data: known error text, challenge page, or neither.
-fn forbidden(
-    status: u16,
-    response: &OrderResponse<'_>,
-    reason: Option<RejectReason>,
-) -> RejectReason {
-    let looks_like_html = response.body.trim_ascii_start().first() == Some(&b'<');
-    match reason {
-        Some(reason) => reason,
-        None if status == 403 && (response.is_challenge || looks_like_html) => {
-            RejectReason::Challenge
-        }
-        None => RejectReason::Forbidden { status },
+        (status, ..) => unknown(Unknown::Status { status }),
     }
 }
 
@@ -304,9 +243,12 @@ fn classify_error(message: &str) -> Option<RejectReason> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::net::http_head::{ResponseHead, tests::PAGES};
 
     const OURS: &str = r#"{"data":{"joinTrades":{"trades":[{"id":"mine","status":"JOINED","totalValue":10.15,"updatedAt":"2026-03-01T10:00:00.120Z"}]}}}"#;
 
@@ -314,10 +256,17 @@ mod tests {
         TradeId::new("mine").unwrap()
     }
 
+    fn response(status: u16, headers: &[(&str, &str)], body: &str) -> HttpResponse {
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+        HttpResponse { head: ResponseHead::parse(status, headers), body: body.into() }
+    }
+
+    fn outcome_of(response: &HttpResponse) -> Outcome {
+        outcome(&mine(), response)
+    }
+
     fn classify(status: u16, body: &str) -> Outcome {
-        let response =
-            OrderResponse { status, retry_after: None, is_challenge: false, body: body.as_bytes() };
-        outcome(&mine(), &TransportResult::Response(response))
+        outcome_of(&response(status, &[], body))
     }
 
     fn error(message: &str) -> String {
@@ -348,14 +297,8 @@ mod tests {
     #[test]
     fn a_success_may_spell_the_listing_id_differently() {
         let body = OURS.replace(r#""id":"mine""#, r#""id":"VHJhZGU6MQ==""#);
-        let response = OrderResponse {
-            status: 200,
-            retry_after: None,
-            is_challenge: false,
-            body: body.as_bytes(),
-        };
-        let outcome =
-            |id| outcome(&TradeId::new(id).unwrap(), &TransportResult::Response(response));
+        let response = response(200, &[], &body);
+        let outcome = |id| outcome(&TradeId::new(id).unwrap(), &response);
         assert!(matches!(outcome("VHJhZGU6MQ"), Outcome::Bought { .. }));
         assert_eq!(outcome("VHJhZGU6Mg"), Outcome::Unknown(Unknown::Foreign));
     }
@@ -425,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_response_is_unknown() {
-        for body in ["", "<html>", &OURS[..OURS.len() - 1], "not joinable"] {
+        for body in ["", &OURS[..OURS.len() - 1], "not joinable"] {
             unknown(200, body, Unknown::Unreadable);
         }
     }
@@ -444,18 +387,27 @@ mod tests {
     }
 
     #[test]
-    fn a_cf_mitigated_header_is_a_challenge() {
-        let response =
-            OrderResponse { status: 403, retry_after: None, is_challenge: true, body: b"x" };
-        let outcome = outcome(&mine(), &TransportResult::Response(response));
-        assert_eq!(outcome, Outcome::Rejected(RejectReason::Challenge));
+    fn a_challenge_page_with_any_status_and_html_with_200_are_challenges() {
+        let challenge = Outcome::Rejected(RejectReason::Challenge);
+        for (status, headers, page) in PAGES {
+            let is_challenge =
+                page == Some(WebPage::Challenge) || (status, page) == (200, Some(WebPage::Html));
+            let response = response(status, headers, "x");
+            let outcome = outcome_of(&response);
+            assert_eq!(outcome == challenge, is_challenge, "{status} {headers:?}");
+            if is_challenge {
+                assert_eq!(attribution(&outcome, &response), Attribution::Blocked);
+            }
+        }
+        assert_eq!(classify(200, "<html>"), challenge);
+        let mitigated = [("cf-mitigated", "challenge")];
+        assert!(matches!(outcome_of(&response(200, &mitigated, OURS)), Outcome::Bought { .. }));
     }
 
     #[test]
     fn retry_after_is_kept() {
         let retry_after = Some(Duration::from_secs(7));
-        let response = OrderResponse { status: 429, retry_after, is_challenge: false, body: b"" };
-        let outcome = outcome(&mine(), &TransportResult::Response(response));
+        let outcome = outcome_of(&response(429, &[("Retry-After", "7")], ""));
         assert_eq!(outcome, Outcome::Rejected(RejectReason::RateLimited { retry_after }));
     }
 
@@ -475,10 +427,9 @@ mod tests {
 
     #[track_caller]
     fn attributed(status: u16, is_challenge: bool, body: &str, expected: Attribution) {
-        let response =
-            OrderResponse { status, retry_after: None, is_challenge, body: body.as_bytes() };
-        let outcome = outcome(&mine(), &TransportResult::Response(response));
-        assert_eq!(attribution(&outcome, &response), expected, "{status} {body}");
+        let mitigated = [("cf-mitigated", "challenge")];
+        let response = response(status, if is_challenge { &mitigated } else { &[] }, body);
+        assert_eq!(attribution(&outcome_of(&response), &response), expected, "{status} {body}");
     }
 
     #[test]
@@ -495,10 +446,7 @@ mod tests {
 
     #[test]
     fn an_order_response_is_never_read_as_current_user() {
-        let is_user = |status, body: &str| {
-            let body = body.as_bytes();
-            is_current_user(&OrderResponse { status, retry_after: None, is_challenge: false, body })
-        };
+        let is_user = |status, body: &str| is_current_user(&response(status, &[], body));
         assert!(is_user(200, r#"{"data":{"currentUser":{"id":"u","name":"n"}}}"#));
         assert!(is_user(200, r#"{"errors":[{"message":"x"}],"data":{"currentUser":null}}"#));
         for body in [
@@ -523,17 +471,6 @@ mod tests {
         for status in [201, 400, 401, 403, 408, 429, 500] {
             assert!(!is_user(status, r#"{"data":{"currentUser":null}}"#), "{status}");
         }
-    }
-
-    #[test]
-    fn without_a_response_the_transport_result_decides() {
-        let of = |exchange| outcome(&mine(), &exchange);
-        assert_eq!(of(TransportResult::Timeout), Outcome::Unknown(Unknown::Timeout));
-        assert_eq!(of(TransportResult::Cut), Outcome::Unknown(Unknown::Cut));
-        assert_eq!(of(TransportResult::Stopped), Outcome::Unknown(Unknown::Stopped));
-        assert_eq!(of(TransportResult::Unreadable), Outcome::Unknown(Unknown::Unreadable));
-        let not_sent = NotSent::NoConnection;
-        assert_eq!(of(TransportResult::NotSent(not_sent)), Outcome::NotSent(not_sent));
     }
 
     proptest! {

@@ -14,15 +14,18 @@ use super::{
     options::Options,
     session::{HandleSession, SessionProgress},
 };
-use crate::ws::{
-    FeedError, RetriesExhausted,
-    connect::{Dial, open},
-    gap_tracker::GapTracker,
-    protocol::{FeedProtocol, SubscriptionState},
-    reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
-    session::{Session, WriteProgress, now},
-    upgrade::UpgradeRequest,
-    watchdog::ArrivalStats,
+use crate::{
+    net::http_message::Auth,
+    ws::{
+        FeedError, RetriesExhausted,
+        connect::{Dial, open},
+        gap_tracker::GapTracker,
+        protocol::{FeedProtocol, SubscriptionState},
+        reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
+        session::{Session, WriteProgress, now},
+        upgrade::UpgradeRequest,
+        watchdog::ArrivalStats,
+    },
 };
 
 pub(super) struct HandleTask<D, L> {
@@ -95,6 +98,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             path: &self.target.path,
             origin: self.options.origin.as_deref(),
             user_agent: self.options.user_agent.as_deref(),
+            auth: Auth::Cookie,
             credential: self.options.credential.as_ref(),
             subprotocol: subscriptions.subprotocol(),
         };

@@ -265,7 +265,7 @@ async fn an_unexpected_response_after_a_rejection_makes_the_order_unknown() {
         (format!("{}{}", account(), rejected(TAKEN)), foreign),
         (format!("{}x", account()), foreign),
         (padded(&account(), READ_BYTES) + &rejected(TAKEN), foreign),
-        (answer(200, "", "<html>"), Unknown::Unreadable),
+        (answer(200, "", "<html>"), Unknown::Unconfirmed(RejectReason::Challenge)),
         ("garbage\n\n".to_owned(), Unknown::Unreadable),
         (answer(502, "", "{}"), Unknown::Status { status: 502 }),
     ];

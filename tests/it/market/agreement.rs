@@ -159,8 +159,8 @@ fn the_simulated_market_parses_every_request_of_the_bot() {
         operations::open_listings(Generation::B, 250, Some("Y3Vyc29yOjE")),
         operations::own_purchases("VXNlcjo0MjQyNDI", 50, None).unwrap(),
     ];
-    let id = sniper::domain::trade::TradeId::new("VHJhZGU6MQ").unwrap();
-    let buy = operations::order_template().body(&id);
+    let (before_id, after_id) = (operations::ORDER_BEFORE_ID, operations::ORDER_AFTER_ID);
+    let buy = format!("{before_id}VHJhZGU6MQ{after_id}");
     for body in requests.iter().map(operations::GraphqlOperation::to_json).chain([buy]) {
         let read = graphql::parse_request(body.as_bytes());
         assert!(read.is_ok(), "{body}: {read:?}");

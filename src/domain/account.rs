@@ -1,0 +1,98 @@
+//! What a marketplace reports about the account. Pure.
+
+use std::fmt;
+
+use super::{
+    money::Amount,
+    time::UnixMs,
+    trade::{TradeId, TradeStatus},
+};
+
+/// Maximum length of a page cursor, in bytes.
+pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
+
+/// Maximum length of an unknown status, in characters.
+pub const STATUS_CHARS_MAX: usize = 40;
+
+/// Account of the session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    pub id: String,
+    /// Balance from which orders are paid, rounded down; `None` if it is missing or unreadable.
+    pub balance: Option<Amount>,
+    /// Set if `balance` is `None`.
+    pub balance_error: Option<BalanceError>,
+    /// `true` if the market has flagged the account, so that listings open later for it; `None`
+    /// without the field.
+    pub is_flagged: Option<bool>,
+    /// Amount that may be withdrawn per day; `None` without the field.
+    pub daily_withdraw_limit: Option<Amount>,
+}
+
+/// Cause of a missing balance in a readable response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceError {
+    /// Identity of the cause, without figures.
+    key: String,
+    text: String,
+}
+
+/// One page of listings or purchases.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// Entries in the order of the page.
+    pub nodes: Vec<T>,
+    /// Number of entries that could not be read.
+    pub unreadable: u32,
+    pub next: NextPage,
+    /// Message of the first error beside the list, which is untrusted text.
+    pub error: Option<String>,
+}
+
+/// Position of the next page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextPage {
+    /// The page is the last one.
+    End,
+    /// The next page begins after this cursor.
+    After(String),
+    /// The page does not show whether it is the last one, or its cursor is missing or longer than
+    /// [`PAGE_CURSOR_BYTES_MAX`].
+    Unclear,
+}
+
+/// Entry of the account's list of purchases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPurchase {
+    pub id: TradeId,
+    pub status: TradeStatus,
+    /// Status on the wire that no purchase is known to have: untrusted text of at most
+    /// [`STATUS_CHARS_MAX`] characters.
+    pub unknown_status: Option<Box<str>>,
+    /// `None` if the price cannot be read.
+    pub price: Option<Amount>,
+    /// Server time of the listing.
+    pub created_at: Option<UnixMs>,
+    /// Server time of the last change.
+    pub updated_at: Option<UnixMs>,
+    /// Server time of the purchase.
+    pub joined_at: Option<UnixMs>,
+}
+
+impl BalanceError {
+    pub fn new(key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { key: key.into(), text: text.into() }
+    }
+
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for BalanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for BalanceError {}

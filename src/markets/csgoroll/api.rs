@@ -1,0 +1,79 @@
+//! Orders and account of CSGORoll over HTTP.
+
+use super::{
+    Csgoroll, account,
+    operations::{self, PAGE_LISTINGS_MAX},
+    order_response,
+};
+use crate::{
+    domain::account::{OwnPurchase, Page, User},
+    domain::outcome::Outcome,
+    domain::trade::Trade,
+    markets::order_template::{OrderFields, OrderTemplate},
+    markets::{AccountQuery, Attribution, Capabilities, EnvironmentNames, MarketApi, ReadError},
+    net::http_message::{Auth, HttpRequest, HttpResponse},
+};
+
+impl MarketApi for Csgoroll {
+    const CAPABILITIES: Capabilities = Capabilities {
+        name: "csgoroll",
+        reprices: false,
+        has_own_order_id: false,
+        auth: Auth::Cookie,
+        environment: EnvironmentNames {
+            feed: "CSGOROLL_WS_URL",
+            http: "CSGOROLL_HTTP_URL",
+            credential: "CSGOROLL_SESSION",
+            cookie: Some("CSGOROLL_COOKIE"),
+        },
+    };
+
+    fn order_template(&self) -> OrderTemplate {
+        operations::order_template(&self.endpoints)
+    }
+
+    fn order_outcome(
+        &self,
+        order: &OrderFields,
+        response: &HttpResponse,
+    ) -> (Outcome, Attribution) {
+        order_response::order_outcome(&order.id, response)
+    }
+
+    fn error_message(&self, response: &HttpResponse) -> Option<String> {
+        order_response::first_error_message(&response.body)
+    }
+
+    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest> {
+        let operation = match query {
+            AccountQuery::User => operations::current_user(),
+            AccountQuery::Purchases { user, after } => {
+                operations::own_purchases(user, PAGE_LISTINGS_MAX, *after)?
+            }
+            AccountQuery::OpenListings { after } => {
+                operations::open_listings(self.generation, PAGE_LISTINGS_MAX, *after)
+            }
+        };
+        Some(operations::request(&self.endpoints, operation.to_json()))
+    }
+
+    fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError> {
+        account::read_current_user(response.text()?)
+    }
+
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
+        account::read_own_purchases(response.text()?)
+    }
+
+    fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
+        account::read_open_listings(response.text()?, self.generation)
+    }
+
+    fn keep_warm_request(&self) -> HttpRequest {
+        operations::request(&self.endpoints, operations::current_user().to_json())
+    }
+
+    fn is_keep_warm_response(&self, response: &HttpResponse) -> bool {
+        order_response::is_current_user(response)
+    }
+}

@@ -1,0 +1,126 @@
+//! The part of a marketplace that is reached over HTTP: orders and the account.
+//!
+//! An implementation makes no connection and reads no clock. It builds requests and reads responses,
+//! which `execution` and `account` send and receive within the rate limits.
+
+use std::fmt;
+
+use super::{
+    Capabilities,
+    order_template::{OrderFields, OrderTemplate},
+};
+use crate::{
+    config::Credential,
+    domain::account::{OwnPurchase, Page, User},
+    domain::outcome::Outcome,
+    domain::trade::Trade,
+    json::JsonError,
+    net::http_message::{HttpRequest, HttpResponse, RequestParts},
+};
+
+/// Relation of a response to its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribution {
+    /// The response contains the listing's id or the own id of the order.
+    Named,
+    /// A response of the API without an id. It belongs to the last request on its connection if the
+    /// responses on that connection are in step with the requests.
+    Unnamed,
+    /// A response from in front of the API (no session, too many requests, a challenge page), where
+    /// another request should not be sent.
+    Blocked,
+}
+
+/// A read of the account, or of the market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountQuery<'a> {
+    /// The user and the balance.
+    User,
+    /// One page of own purchases, newest first.
+    Purchases {
+        /// Id of the account.
+        user: &'a str,
+        /// Cursor of the previous page.
+        after: Option<&'a str>,
+    },
+    /// One page of open listings, newest first.
+    OpenListings {
+        /// Cursor of the previous page.
+        after: Option<&'a str>,
+    },
+}
+
+/// A response to a read without the expected content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("the session has expired or is not known to the market")]
+    SignedOut,
+    #[error("the response is not JSON")]
+    NotJson(#[from] JsonError),
+    #[error("the response is not UTF-8 text")]
+    NotText(#[from] std::str::Utf8Error),
+    /// Error message of the market, escaped.
+    #[error("the market reports: {0}")]
+    MarketError(String),
+    #[error("the response has an unexpected shape")]
+    Shape,
+}
+
+/// Orders and account of a marketplace. A value is built from the configuration and is cheap to
+/// clone. Its requests contain no credential: see [`authenticated`](Self::authenticated).
+pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
+    const CAPABILITIES: Capabilities;
+
+    /// Puts the credential, if there is one, where the marketplace expects it.
+    #[must_use]
+    fn authenticated<R: RequestParts>(credential: Option<&Credential>, request: R) -> R {
+        match credential {
+            Some(credential) => Self::CAPABILITIES.auth.apply(credential, request),
+            None => request,
+        }
+    }
+
+    fn order_template(&self) -> OrderTemplate;
+
+    /// Returns what a response says about the money of an order, and whether it is certain that the
+    /// response belongs to the order.
+    ///
+    /// If in doubt, the outcome is unknown and counts as spent.
+    fn order_outcome(&self, order: &OrderFields, response: &HttpResponse)
+    -> (Outcome, Attribution);
+
+    /// Returns the first error message of a response, which is untrusted text.
+    fn error_message(&self, response: &HttpResponse) -> Option<String>;
+
+    /// Returns the request for a read; `None` if the id of the account cannot be inserted.
+    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest>;
+
+    /// Reads the response to [`AccountQuery::User`].
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response has no user.
+    fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError>;
+
+    /// Reads the response to [`AccountQuery::Purchases`].
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response has no list.
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError>;
+
+    /// Reads the response to [`AccountQuery::OpenListings`]. The age of the listings is zero; the
+    /// caller computes it from the server's time.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response has no list.
+    fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError>;
+
+    /// Returns a request without side effects, whose response differs from every response to an
+    /// order.
+    fn keep_warm_request(&self) -> HttpRequest;
+
+    /// Returns `true` for the response to [`keep_warm_request`](Self::keep_warm_request).
+    fn is_keep_warm_response(&self, response: &HttpResponse) -> bool;
+}
