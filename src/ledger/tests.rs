@@ -55,6 +55,21 @@ pub(super) fn budget() -> Budget {
     }
 }
 
+/// Returns the number of histories per property: `SNIPER_TEST_HISTORIES`, or few enough for a quick
+/// run.
+fn histories() -> u32 {
+    number("SNIPER_TEST_HISTORIES").unwrap_or(60)
+}
+
+/// Returns the number of histories on real files: `SNIPER_TEST_DISK_HISTORIES`, or few.
+fn histories_on_disk() -> u32 {
+    number("SNIPER_TEST_DISK_HISTORIES").unwrap_or(2)
+}
+
+fn number(variable: &str) -> Option<u32> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
 fn ledger(budget: Budget) -> Ledger {
     Ledger::in_memory(budget, &[entry(Some("first")), entry(Some("second"))], false)
 }

@@ -127,12 +127,19 @@ mod tests {
     fn recent_keys_are_kept_and_old_ones_evicted() {
         let mut seen = Deduplicator::new(KeyedBy::Id);
         let now = Instant::now();
+        let text = listed(0);
+        let payload: NextPayload<'_> = json::read(&text).unwrap();
+        let trade = payload.into_trades().next().unwrap();
+        let mut record = |id: usize| {
+            let id = TradeId::new(&format!("t{id}")).unwrap();
+            seen.record(&Trade { id, ..trade.clone() }, 0, now)
+        };
         for id in 0..SEEN_MAX * 6 {
-            assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::First);
+            assert_eq!(record(id), Duplicate::First);
         }
         for id in SEEN_MAX * 6 - 1_000..SEEN_MAX * 6 {
-            assert_eq!(record(&mut seen, &listed(id), 0, now), Duplicate::Repeated, "{id}");
+            assert_eq!(record(id), Duplicate::Repeated, "{id}");
         }
-        assert_eq!(record(&mut seen, &listed(0), 0, now), Duplicate::First);
+        assert_eq!(record(0), Duplicate::First);
     }
 }

@@ -12,6 +12,7 @@ use std::{collections::HashMap, time::Duration};
 
 use proptest::prelude::*;
 
+use super::histories;
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
@@ -517,12 +518,6 @@ fn pick(
     let count = orders.iter().filter(|order| fits(order)).count();
     let nth = which.checked_rem(count)?;
     orders.iter_mut().filter(|order| fits(order)).nth(nth)
-}
-
-/// Number of histories of up to 300 steps: `SNIPER_TEST_HISTORIES`, or 400.
-fn histories() -> u32 {
-    let histories = std::env::var("SNIPER_TEST_HISTORIES").ok();
-    histories.and_then(|histories| histories.parse().ok()).unwrap_or(400)
 }
 
 proptest! {

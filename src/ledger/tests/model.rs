@@ -10,7 +10,10 @@ use std::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::disk::{crash_image, lose_power, place, wait_until};
+use super::{
+    disk::{crash_image, lose_power, place, wait_until},
+    histories, histories_on_disk,
+};
 
 use crate::{
     config::Budget,
@@ -420,7 +423,7 @@ fn run(mut market: ModelMarket, steps: &[ModelStep]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(histories()))]
 
     #[test]
     fn no_history_exceeds_a_limit_or_requests_a_listing_twice(
@@ -439,7 +442,7 @@ proptest! {
 
 proptest! {
     // Each case opens real files several times.
-    #![proptest_config(ProptestConfig::with_cases(cases_on_disk()))]
+    #![proptest_config(ProptestConfig::with_cases(histories_on_disk()))]
 
     #[test]
     fn no_history_with_kills_and_power_loss_exceeds_a_limit_or_requests_a_listing_twice(
@@ -454,10 +457,4 @@ proptest! {
     ) {
         run(ModelMarket::new(KeyedBy::IdAndPrice, Some(tempfile::tempdir().unwrap())), &steps);
     }
-}
-
-/// Number of histories on real files: `SNIPER_TEST_CASES`, or 12.
-fn cases_on_disk() -> u32 {
-    let cases = std::env::var("SNIPER_TEST_CASES").ok();
-    cases.and_then(|cases| cases.parse().ok()).unwrap_or(12)
 }

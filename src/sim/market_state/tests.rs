@@ -279,13 +279,17 @@ fn rivals_are_optional() {
 
 #[test]
 fn the_oldest_listings_are_closed_beyond_the_limit() {
-    let mut market = open(&SimSettings { rivals: None, rate: Rate::per_second(50_000), ..quiet() });
+    let mut market = open(&SimSettings { rivals: None, ..SimSettings::default() });
     let mut events = Vec::new();
-    while market.next_due().is_some_and(|due| due <= seconds(2)) {
-        market.advance(seconds(2), &mut events);
-    }
-    assert!(market.books().listed > 90_000);
-    assert!(market.open().count() <= OPEN_MAX);
+    let ids = market.list_items(seconds(0), vec![redline(1_000); OPEN_MAX], &mut events);
+    let due = market.next_due().unwrap();
+    market.advance(due, &mut events);
+    let above = usize::try_from(market.books().listed).unwrap() - OPEN_MAX;
+    assert!(above > 0);
+    assert_eq!(market.open().count(), OPEN_MAX);
+    let is_closed = |id: &String| market.books().entry(id).unwrap().closed.is_some();
+    assert_eq!(ids.iter().filter(|id| is_closed(id)).count(), above);
+    assert!(ids.iter().take(above).all(is_closed));
 }
 
 proptest! {
