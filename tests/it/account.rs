@@ -457,20 +457,27 @@ async fn open_listings_are_read_at_start_if_configured() {
 
 #[tokio::test]
 async fn a_newer_gap_cancels_an_older_backfill_and_covers_its_range() {
-    let server = Server::play(|number, mut peer| async move {
-        let ids = peer.subscribed().await;
-        if number == 0 {
-            peer.send_text(&batch(&ids[0], &["before"])).await;
-        }
-        if number < 2 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            peer.close(1_001, "").await;
-        } else {
-            peer.read_until_close().await;
+    let reads = Arc::new(AtomicUsize::new(0));
+    let reads_so_far = Arc::clone(&reads);
+    let server = Server::play(move |number, mut peer| {
+        let reads = Arc::clone(&reads_so_far);
+        async move {
+            let ids = peer.subscribed().await;
+            if number == 0 {
+                peer.send_text(&batch(&ids[0], &["before"])).await;
+            }
+            if number < 2 {
+                // The second gap begins while the first one is read.
+                while reads.load(Ordering::Relaxed) < number {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                peer.close(1_001, "").await;
+            } else {
+                peer.read_until_close().await;
+            }
         }
     })
     .await;
-    let reads = AtomicUsize::new(0);
     // The first read is never answered. Its gap is the longer one.
     let market = Market::plain(move |_| match reads.fetch_add(1, Ordering::Relaxed) {
         0 => Reaction::Silence,
@@ -538,7 +545,7 @@ fn reader_at(http: &str) -> AccountReader<Csgoroll> {
 
 #[tokio::test]
 async fn an_unusable_body_is_reported_with_its_remedy() {
-    let zeros = gzip(&vec![0; 64 << 20]);
+    let zeros = gzip(&vec![0; 8 << 20]);
     let (text, _) = cause_of(move |_| raw("Content-Encoding: gzip\r\n", &zeros)).await;
     assert_eq!(text, "the response is longer than 4194304 bytes");
     let (text, remedy) = cause_of(|_| raw("Content-Encoding: lzma\r\n", b"x")).await;

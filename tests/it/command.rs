@@ -194,10 +194,13 @@ fn the_for_option_ends_the_run_with_a_summary() {
     let output = workspace.run(&["--for", "300ms"]);
     assert_eq!(output.status.code(), Some(0));
     let text = out(&output);
-    for expected in ["Mode: DRY RUN", "To begin: copy sniper.example.toml", "Reconnecting in"] {
+    for expected in ["Mode: DRY RUN", "To begin: copy sniper.example.toml"] {
         assert!(text.contains(expected), "expected: {expected}\noutput: {text}");
     }
-    assert!(text.contains("Ran for 0.3 s. Stopped: --for 300ms elapsed."));
+    let summary = text.split_once("Ran for ").expect(&text).1;
+    let (seconds, end) = summary.split_once(" s. ").expect(&text);
+    assert!(seconds.parse::<f64>().unwrap() >= 0.3, "{text}");
+    assert!(end.starts_with("Stopped: --for 300ms elapsed."), "{text}");
     let output = workspace.run(&["run", "--for", "300ms", "--json"]);
     assert_eq!(last_object(&output)["mode"], "dry");
     assert!(err(&output).contains("Mode: DRY RUN"), "{}", err(&output));
@@ -316,7 +319,7 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 
 /// Write timeouts of log and summary, plus a margin for a busy machine.
 #[cfg(target_os = "linux")]
-const STOPPED_IN_TIME: Duration = Duration::from_secs(8);
+const STOPPED_IN_TIME: Duration = Duration::from_secs(10);
 
 /// Returns `true` once the signal thread runs. Before that, a signal kills the process.
 #[cfg(target_os = "linux")]
@@ -343,29 +346,37 @@ fn start_with_full_stdout(
 
 #[cfg(target_os = "linux")]
 const WITH_SIGNALS: [&[&str]; 3] =
-    [&["run"], &["demo", "--rate", "100000", "--for", "1h"], &["capture", "--out", "rec"]];
+    [&["run"], &["demo", "--rate", "500", "--for", "1h"], &["capture", "--out", "rec"]];
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_blocked_stdout_does_not_delay_the_exit() {
     let market = SimServer::start(SimSettings::default()).unwrap();
-    for (args, is_stderr_full) in
-        WITH_SIGNALS.into_iter().flat_map(|args| [(args, false), (args, true)])
-    {
-        let workspace = Workspace::new().at(&market);
-        let (mut running, _reader) = start_with_full_stdout(&workspace, args, is_stderr_full);
-        until(|| handles_signals(&running));
-        running.signal("-INT");
-        let signaled = Instant::now();
-        assert_eq!(running.ended(), Some(74), "{args:?}, stderr is full: {is_stderr_full}");
-        assert!(signaled.elapsed() < STOPPED_IN_TIME, "{args:?}: {:?}", signaled.elapsed());
-        if !is_stderr_full {
-            let text = running.rest_of_stderr();
-            assert_eq!(
-                text, "error: cannot write the output: standard output was blocked for 2s\n",
-                "{args:?}"
-            );
+    thread::scope(|scope| {
+        for args in WITH_SIGNALS {
+            for is_stderr_full in [false, true] {
+                let market = &market;
+                scope.spawn(move || check_exit_with_full_stdout(market, args, is_stderr_full));
+            }
         }
+    });
+}
+
+#[cfg(target_os = "linux")]
+fn check_exit_with_full_stdout(market: &SimServer, args: &[&str], is_stderr_full: bool) {
+    let workspace = Workspace::new().at(market);
+    let (mut running, _reader) = start_with_full_stdout(&workspace, args, is_stderr_full);
+    until(|| handles_signals(&running));
+    running.signal("-INT");
+    let signaled = Instant::now();
+    assert_eq!(running.ended(), Some(74), "{args:?}, stderr is full: {is_stderr_full}");
+    assert!(signaled.elapsed() < STOPPED_IN_TIME, "{args:?}: {:?}", signaled.elapsed());
+    if !is_stderr_full {
+        let text = running.rest_of_stderr();
+        assert_eq!(
+            text, "error: cannot write the output: standard output was blocked for 2s\n",
+            "{args:?}"
+        );
     }
 }
 
@@ -379,12 +390,12 @@ fn a_second_signal_ends_every_command_immediately() {
             let workspace = Workspace::new().at(&market);
             let (mut running, _reader) = start_with_full_stdout(&workspace, args, false);
             until(|| handles_signals(&running));
-            running.signal(signal);
-            thread::sleep(Duration::from_millis(100));
-            running.signal(signal);
-            let signaled = Instant::now();
+            // A signal that is sent before the previous one was handled is lost.
+            until(|| {
+                running.signal(signal);
+                running.0.try_wait().unwrap().is_some()
+            });
             assert_eq!(running.ended(), Some(code), "{args:?}");
-            assert!(signaled.elapsed() < Duration::from_secs(2), "{args:?}");
             let text = running.rest_of_stderr();
             assert!(
                 text.starts_with("sniper: Quit immediately (second signal: "),
@@ -419,15 +430,16 @@ fn doctor_and_sim_are_killed_by_the_first_signal() {
 fn an_unknown_log_filter_target_is_reported_and_hides_nothing() {
     for (filter, word) in [("foo", "`foo`"), ("snipper=debug", "`snipper`")] {
         let workspace = Workspace::new().with_closing_market().variable("RUST_LOG", filter);
-        let output = workspace.run(&["--for", "300ms"]);
-        assert_eq!(output.status.code(), Some(0));
-        let text = out(&output);
+        let mut running = workspace.start(&[]);
+        let mut text = running.read_until("INFO Reconnecting in");
+        running.signal("-TERM");
+        assert_eq!(running.ended(), Some(0));
+        text += &running.rest();
         let report = format!(
             " WARN RUST_LOG contains words that are neither levels nor modules: {word}, \
              ignored; write error, warn, "
         );
         assert_eq!(text.matches(&report).count(), 1, "{text}");
-        assert!(text.contains("INFO Reconnecting in"), "{text}");
         let text = out(&workspace.run(&["check"])) + &err(&workspace.run(&["check"]));
         assert!(text.contains("RUST_LOG contains words that are neither"), "{text}");
     }

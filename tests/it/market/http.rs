@@ -7,7 +7,7 @@ use sniper::{
     domain::money::Amount,
     domain::trade::TradeStatus,
     sim::{
-        ListedItem, Rate, SimServer, SimServerError, SimSettings, faults::FaultKind,
+        ListedItem, SimServer, SimServerError, SimSettings, faults::FaultKind,
         market_books::JoinDecision,
     },
 };
@@ -322,9 +322,8 @@ fn an_idle_connection_is_closed_by_the_market() {
 
 #[test]
 fn open_listings_are_paged() {
-    let market =
-        open(SimSettings { rate: Rate::per_second(5_000), rivals: None, ..SimSettings::default() });
-    until("much is listed", || market.books().listed > 600);
+    let market = open(quiet());
+    market.list_items(vec![redline(1_000); 600]);
     let query = "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], $status: TradeStatus) { trades(first: $first, after: $after, orderBy: $orderBy, status: $status) { edges { node { id status createdAt } } pageInfo { hasNextPage endCursor } } }";
     let mut http = Http::new(&market);
     let (mut seen, mut after) = (std::collections::BTreeSet::new(), Value::Null);

@@ -10,12 +10,12 @@ use sniper::{
 
 use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, quiet, ready, redline, wait_for_stats};
 
-/// Maximum delay of the fastest of several orders after the allowed time, at a market whose
-/// listings have timestamps in milliseconds.
-const BEST_DELAY_MAX: Duration = Duration::from_millis(100);
+/// Maximum delay of the fastest of several orders after the allowed time, on a busy machine. With
+/// the market's clock known to a second only, each order would be later than this.
+const BEST_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// Maximum delay of any order after the allowed time, on a busy machine.
-const DELAY_MAX: Duration = Duration::from_millis(1_000);
+const DELAY_MAX: Duration = Duration::from_secs(5);
 
 fn opening_in(ms: u64, price: i64) -> ListedItem {
     ListedItem { can_join_after: Some(Duration::from_millis(ms)), ..redline(price) }
@@ -62,11 +62,13 @@ async fn a_held_listing_is_bought_on_time_with_any_clock_offset() {
     tokio::join!(behind, same, ahead);
 }
 
+/// Time for which flagged accounts cannot join a listing.
+const FLAGGED_WAIT: Duration = Duration::from_secs(2);
+
 /// Buys two listings, of which the market releases one later for flagged accounts.
 async fn buy_two(suspected_trader: bool) -> (SimServer, Summary) {
     let market = SimServer::start(SimSettings { suspected_trader, ..quiet() }).unwrap();
-    let after = Duration::from_millis(800);
-    let offer = |price| ListedItem { suspected_can_join_after: after, ..redline(price) };
+    let offer = |price| ListedItem { suspected_can_join_after: FLAGGED_WAIT, ..redline(price) };
     let summary = TestBot::live(&market, AMPLE_LIMITS)
         .run(async |sniper| {
             ready(sniper, &market).await;
@@ -88,12 +90,8 @@ async fn suspected_trader_can_join_after_applies_to_flagged_accounts_only() {
             books.requests().find(|(entry, _)| entry.price == cents(1_001)).unwrap();
         request.at.saturating_sub(entry.listed_at)
     };
-    assert!(
-        (800..1_800).contains(&first_delay(&flagged).as_millis()),
-        "{:?}",
-        first_delay(&flagged)
-    );
-    assert!(first_delay(&free).as_millis() < 700, "{:?}", first_delay(&free));
+    assert!(first_delay(&flagged) >= FLAGGED_WAIT, "{:?}", first_delay(&flagged));
+    assert!(first_delay(&free) < FLAGGED_WAIT, "{:?}", first_delay(&free));
 }
 
 #[tokio::test]

@@ -37,11 +37,10 @@ async fn an_unknown_order_is_never_resent_and_counts_as_spent() {
         assert_eq!(summary.orders.unknown_coins, cents(1_015), "{kind}");
         assert_eq!(skipped(&summary, "total"), 1, "{kind}: the order counts as spent");
         assert_eq!(market.books().purchases().count(), usize::from(kind.commits()), "{kind}");
-        assert_eq!(
-            summary.balance,
-            Some(cents(50_000 - 1_015)),
-            "{kind}: an unknown order lowers the balance"
-        );
+        // A later read of the account may already show that nothing was deducted.
+        let lowered = summary.balance == Some(cents(50_000 - 1_015));
+        let is_read_again = !kind.commits() && summary.balance == Some(cents(50_000));
+        assert!(lowered || is_read_again, "{kind}: {:?}", summary.balance);
     });
     futures_util::future::join_all(all).await;
     assert_eq!(log.text().matches("WARN UNKNOWN  ").count(), 8);
