@@ -4,17 +4,14 @@
 //! files of the user. The simulator runs on its own thread, so that the bot runs as in a real
 //! session.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
+use tempfile::TempDir;
 use tracing::{debug, info};
 
 use super::AppError;
 use crate::{
     cli::DemoArgs,
-    clock,
     config::{Config, Loaded, Sources},
     markets::csgoroll,
     sim::{self, SimServer},
@@ -25,7 +22,7 @@ use crate::{
 pub struct Demo {
     market: SimServer,
     loaded: Loaded,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Demo {
@@ -38,12 +35,12 @@ impl Demo {
         let settings =
             sim::SimSettings { rate: args.rate, seed: args.seed, ..sim::SimSettings::default() };
         let market = SimServer::start(settings)?;
-        let directory = TempDir::new().map_err(|error| AppError::Start {
+        let directory = write_settings().map_err(|error| AppError::Start {
             what: "the demo: its temporary folder cannot be created",
             source: error.into(),
         })?;
-        let loaded = load(&market, &directory.0)?;
-        Ok(Self { market, loaded, _directory: directory })
+        let loaded = load(&market, directory.path())?;
+        Ok(Self { market, loaded, directory })
     }
 
     pub const fn loaded(&self) -> &Loaded {
@@ -70,6 +67,9 @@ impl Demo {
             ordered_twice: count(books.ordered_twice().count()),
             cold: count(books.cold_requests().count()),
         };
+        if let Err(error) = self.directory.close() {
+            debug!(%error, "cannot remove the temporary folder of the demo");
+        }
         Summary { mode: "demo", market: Some(market), ..summary }
     }
 }
@@ -95,25 +95,9 @@ fn load(market: &SimServer, directory: &Path) -> Result<Loaded, AppError> {
     Config::load(&sources).map_err(|problems| AppError::Settings(Box::new(problems)))
 }
 
-/// Temporary folder, removed on drop.
-#[derive(Debug)]
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new() -> io::Result<Self> {
-        let name = format!("sniper-demo-{}-{}", std::process::id(), clock::now_ns());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path)?;
-        let directory = Self(path);
-        fs::write(directory.0.join("sniper.toml"), sim::demo::WHITELIST)?;
-        Ok(directory)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            debug!(%error, "cannot remove the temporary folder of the demo");
-        }
-    }
+/// Creates a temporary folder with the demo's settings.
+fn write_settings() -> io::Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("sniper-demo-").tempdir()?;
+    fs::write(directory.path().join("sniper.toml"), sim::demo::WHITELIST)?;
+    Ok(directory)
 }
