@@ -8,6 +8,8 @@ use std::{
     io::{self, Read},
 };
 
+use memchr::memchr;
+
 use super::problem::{Diagnostics, Problem, SourceLocation};
 
 /// Variable of a `.env` file.
@@ -25,7 +27,9 @@ pub(super) struct Variable {
 pub(super) fn read(file: &str, text: &str, diagnostics: &mut Diagnostics) -> Vec<Variable> {
     let lines_read = Cell::new(0);
     let mut variables = Vec::new();
-    for item in dotenvy::from_read_iter(LineReader { rest: text, lines_read: &lines_read }) {
+    for item in
+        dotenvy::from_read_iter(LineReader { rest: text.as_bytes(), lines_read: &lines_read })
+    {
         let line = lines_read.get();
         match item {
             Ok((name, value)) => {
@@ -57,28 +61,23 @@ fn dollars(text: &str) -> usize {
     before_comment.matches('$').count()
 }
 
-/// Reads a text one line per call and counts the lines, which gives the position of the parser.
+/// Reads a text one line per call and counts the lines, because the errors and values of `dotenvy`
+/// have no position.
 struct LineReader<'t, 'c> {
-    rest: &'t str,
+    rest: &'t [u8],
     lines_read: &'c Cell<usize>,
 }
 
 impl Read for LineReader<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.rest.find('\n').map_or(self.rest.len(), |at| at.saturating_add(1));
-        let mut count = end.min(buffer.len());
-        while !self.rest.is_char_boundary(count) {
-            count = count.saturating_sub(1);
-        }
-        let (now, later) = self.rest.split_at_checked(count).unwrap_or((self.rest, ""));
-        if let Some(space) = buffer.get_mut(..now.len()) {
-            space.copy_from_slice(now.as_bytes());
-        }
+        let end = memchr(b'\n', self.rest).map_or(self.rest.len(), |at| at.saturating_add(1));
+        let mut line = self.rest.get(..end).unwrap_or_default();
+        let count = line.read(buffer)?;
         if count == end && count > 0 {
             self.lines_read.set(self.lines_read.get().saturating_add(1));
         }
-        self.rest = later;
-        Ok(now.len())
+        self.rest = self.rest.get(count..).unwrap_or_default();
+        Ok(count)
     }
 }
 
