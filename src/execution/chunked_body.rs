@@ -18,13 +18,16 @@ const OVERHEAD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChunkDecoder {
     state: State,
+    /// Chunk header line so far.
+    line: Vec<u8>,
     overhead: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum State {
     /// Inside a chunk header line.
-    Line(ChunkLine),
+    #[default]
+    Line,
     /// Remaining bytes of the chunk.
     Data(usize),
     /// Inside the line end after a chunk.
@@ -40,28 +43,6 @@ enum State {
         return_seen: bool,
     },
     Done,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self::Line(ChunkLine::default())
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct ChunkLine {
-    taken: usize,
-    size: usize,
-    part: ChunkPart,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum ChunkPart {
-    #[default]
-    NoDigitYet,
-    Digits,
-    Extension,
-    Return,
 }
 
 impl ChunkDecoder {
@@ -93,68 +74,59 @@ impl ChunkDecoder {
             if self.overhead > OVERHEAD_BYTES_MAX {
                 return Err(ResponseError::TooLong);
             }
-            self.state = next(self.state, *byte, body.len())?;
+            self.state = self.next(*byte, body.len())?;
         }
     }
-}
 
-/// Advances by one byte that is not part of the body.
-fn next(state: State, byte: u8, body_bytes: usize) -> Result<State, ResponseError> {
-    match state {
-        State::Line(line) => line.next(byte, body_bytes),
-        State::DataEnd { return_seen } => match (return_seen, byte) {
-            (false, b'\r') => Ok(State::DataEnd { return_seen: true }),
-            (_, b'\n') => Ok(State::default()),
+    /// Advances by one byte that is not part of the body.
+    fn next(&mut self, byte: u8, body_bytes: usize) -> Result<State, ResponseError> {
+        match self.state {
+            State::Line if byte == b'\n' => match self.chunk_size()? {
+                0 => Ok(State::Trailer { taken: 0, line: 0, return_seen: false }),
+                size if size > BODY_BYTES_MAX.saturating_sub(body_bytes) => {
+                    Err(ResponseError::TooLong)
+                }
+                size => Ok(State::Data(size)),
+            },
+            State::Line if self.line.len() >= CHUNK_LINE_BYTES_MAX => Err(ResponseError::TooLong),
+            State::Line if self.line.ends_with(b"\r") => Err(ResponseError::Malformed),
+            State::Line => {
+                self.line.push(byte);
+                Ok(State::Line)
+            }
+            State::DataEnd { return_seen } => match (return_seen, byte) {
+                (false, b'\r') => Ok(State::DataEnd { return_seen: true }),
+                (_, b'\n') => Ok(State::Line),
+                _ => Err(ResponseError::Malformed),
+            },
+            State::Trailer { taken, .. } if taken >= HEAD_BYTES_MAX => Err(ResponseError::TooLong),
+            State::Trailer { taken, line, return_seen } => {
+                let taken = taken.saturating_add(1);
+                match byte {
+                    b'\n' if line == 0 => Ok(State::Done),
+                    b'\n' => Ok(State::Trailer { taken, line: 0, return_seen: false }),
+                    _ if return_seen => Err(ResponseError::Malformed),
+                    b'\r' => Ok(State::Trailer { taken, line, return_seen: true }),
+                    _ => Ok(State::Trailer { taken, line: line.saturating_add(1), return_seen }),
+                }
+            }
+            State::Data(_) | State::Done => Ok(self.state),
+        }
+    }
+
+    /// Parses the chunk header line, without its newline.
+    fn chunk_size(&mut self) -> Result<usize, ResponseError> {
+        // httparse takes a missing size for zero, and requires a carriage return.
+        let has_size = self.line.first().is_some_and(u8::is_ascii_hexdigit);
+        let end: &[u8] = if self.line.ends_with(b"\r") { b"\n" } else { b"\r\n" };
+        self.line.extend_from_slice(end);
+        let parsed = httparse::parse_chunk_size(&self.line);
+        self.line.clear();
+        match parsed {
+            Ok(httparse::Status::Complete((_, size))) if has_size => {
+                usize::try_from(size).map_err(|_too_large| ResponseError::TooLong)
+            }
             _ => Err(ResponseError::Malformed),
-        },
-        State::Trailer { taken, .. } if taken >= HEAD_BYTES_MAX => Err(ResponseError::TooLong),
-        State::Trailer { taken, line, return_seen } => {
-            let taken = taken.saturating_add(1);
-            match byte {
-                b'\n' if line == 0 => Ok(State::Done),
-                b'\n' => Ok(State::Trailer { taken, line: 0, return_seen: false }),
-                _ if return_seen => Err(ResponseError::Malformed),
-                b'\r' => Ok(State::Trailer { taken, line, return_seen: true }),
-                _ => Ok(State::Trailer { taken, line: line.saturating_add(1), return_seen }),
-            }
         }
-        State::Data(_) | State::Done => Ok(state),
-    }
-}
-
-impl ChunkLine {
-    fn next(self, byte: u8, body_bytes: usize) -> Result<State, ResponseError> {
-        if self.taken >= CHUNK_LINE_BYTES_MAX {
-            return Err(ResponseError::TooLong);
-        }
-        let line = Self { taken: self.taken.saturating_add(1), ..self };
-        let part = match (self.part, byte) {
-            (ChunkPart::NoDigitYet, b'\n' | b'\r') => return Err(ResponseError::Malformed),
-            (ChunkPart::Digits | ChunkPart::Extension | ChunkPart::Return, b'\n') => {
-                return line.finish(body_bytes);
-            }
-            (ChunkPart::Return, _) => return Err(ResponseError::Malformed),
-            (_, b'\r') => ChunkPart::Return,
-            (ChunkPart::Extension, _) | (ChunkPart::Digits, b';' | b' ' | b'\t') => {
-                ChunkPart::Extension
-            }
-            (ChunkPart::NoDigitYet | ChunkPart::Digits, digit) => {
-                let digit = char::from(digit).to_digit(16).ok_or(ResponseError::Malformed)?;
-                let digit = usize::try_from(digit).map_err(|_too_big| ResponseError::Malformed)?;
-                let size = self.size.saturating_mul(16).saturating_add(digit);
-                return Ok(State::Line(Self { size, part: ChunkPart::Digits, ..line }));
-            }
-        };
-        Ok(State::Line(Self { part, ..line }))
-    }
-
-    const fn finish(self, body_bytes: usize) -> Result<State, ResponseError> {
-        if self.size == 0 {
-            return Ok(State::Trailer { taken: 0, line: 0, return_seen: false });
-        }
-        if self.size > BODY_BYTES_MAX.saturating_sub(body_bytes) {
-            return Err(ResponseError::TooLong);
-        }
-        Ok(State::Data(self.size))
     }
 }

@@ -84,6 +84,8 @@ fn malformed_http_is_rejected() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 1\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFFFFF\r\n",
     ] {
         check(bytes, Err(ResponseError::Malformed));
     }
@@ -108,7 +110,7 @@ fn every_part_of_a_response_is_bounded() {
     let endless = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &b"x".repeat(too_many)].concat();
     check(&endless, Err(ResponseError::TooLong));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    check(format!("{chunked}FFFFFFFFFFFFFFFFFFFFF\r\n").as_bytes(), Err(ResponseError::TooLong));
+    check(format!("{chunked}FFFFFFFFFFFFFFFF\r\n").as_bytes(), Err(ResponseError::TooLong));
     check(format!("{chunked}1{}\r\n", ";x".repeat(200)).as_bytes(), Err(ResponseError::TooLong));
     let trailers = "X: y\r\n".repeat(HEAD_BYTES_MAX);
     check(format!("{chunked}0\r\n{trailers}\r\n").as_bytes(), Err(ResponseError::TooLong));
