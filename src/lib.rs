@@ -50,6 +50,9 @@
 //! 9. The same recording with the same configuration gives the same decisions.
 //! 10. Feed content is hostile: bounded on input, escaped on output.
 
+#[cfg(not(unix))]
+compile_error!("sniper needs Linux or another Unix system; on Windows, build it in WSL");
+
 pub mod domain;
 pub mod json;
 pub mod secret;

@@ -7,7 +7,10 @@ pub mod second_signal;
 
 use std::{fmt, io, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 pub use self::second_signal::{PRINT_MAX, STOP_MAX, SecondSignal};
 use crate::log::{OutputStream, ReaderGone, print_within};
@@ -19,7 +22,7 @@ const SECONDS_MAX: u64 = 315_360_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
     Interrupt,
-    /// SIGTERM. On Windows: the console window was closed, or the system shuts down.
+    /// SIGTERM.
     Terminate,
     /// SIGHUP: the terminal was closed.
     Hangup,
@@ -148,19 +151,16 @@ impl Shutdown {
     }
 }
 
-#[cfg(unix)]
 #[derive(Debug)]
 struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
     /// `None` if SIGHUP is ignored, as with `nohup`.
-    hangup: Option<tokio::signal::unix::Signal>,
+    hangup: Option<Signal>,
 }
 
-#[cfg(unix)]
 impl Signals {
     fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -186,48 +186,15 @@ impl Signals {
 
 /// Returns `true` if SIGHUP was ignored when this process started. Without `/proc`, returns
 /// `false`.
-#[cfg(unix)]
 fn is_hangup_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
 }
 
 /// Parses `SigIgn:`, a hexadecimal mask of signals. SIGHUP is the lowest bit.
-#[cfg(unix)]
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 == 1)
-}
-
-#[cfg(windows)]
-#[derive(Debug)]
-struct Signals {
-    interrupt: tokio::signal::windows::CtrlC,
-    r#break: tokio::signal::windows::CtrlBreak,
-    close: tokio::signal::windows::CtrlClose,
-    shutdown: tokio::signal::windows::CtrlShutdown,
-}
-
-#[cfg(windows)]
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
-        Ok(Self {
-            interrupt: ctrl_c()?,
-            r#break: ctrl_break()?,
-            close: ctrl_close()?,
-            shutdown: ctrl_shutdown()?,
-        })
-    }
-
-    async fn wait(&mut self) -> ShutdownReason {
-        tokio::select! {
-            _ = self.interrupt.recv() => ShutdownReason::Interrupt,
-            _ = self.r#break.recv() => ShutdownReason::Interrupt,
-            _ = self.close.recv() => ShutdownReason::Terminate,
-            _ = self.shutdown.recv() => ShutdownReason::Terminate,
-        }
-    }
 }
 
 /// Cause of a rejected duration.
@@ -348,7 +315,6 @@ mod tests {
         assert_eq!(stop.wait().await.to_string(), "--for 1m elapsed");
     }
 
-    #[cfg(unix)]
     #[test]
     fn an_ignored_sighup_is_detected() {
         assert!(ignores_hangup("Name:\tsniper\nSigIgn:\t0000000000001001\n"));

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -116,7 +117,7 @@ impl Config {
 fn state_dir(lookup: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").map(|home| home.join(".local").join("state"));
-    let named = absolute("XDG_STATE_HOME").or_else(home).or_else(|| absolute("LOCALAPPDATA"));
+    let named = absolute("XDG_STATE_HOME").or_else(home);
     named.map(|state| state.join("sniper"))
 }
 
@@ -264,16 +265,8 @@ fn read_dotenv(directory: &Path, diagnostics: &mut Diagnostics) -> Vec<Variable>
     }
 }
 
-#[cfg(unix)]
 fn is_readable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-/// Returns `false`: without Unix mode bits, files in a home directory are private by default.
-#[cfg(not(unix))]
-fn is_readable_by_others(_path: &Path) -> bool {
-    false
 }
 
 /// Reports missing settings that only a live run requires.

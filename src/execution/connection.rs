@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ClientConnection;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -226,19 +227,11 @@ fn peek(stream: &TcpStream) -> PendingInput {
 
 /// Returns `true` if a socket has data, an end or an error. `poll` does not take the socket's lock,
 /// so it costs less than a peek, and almost every check before an order finds nothing.
-#[cfg(unix)]
 fn has_event(stream: &TcpStream) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
     let mut polled = [PollFd::new(stream, PollFlags::IN)];
     let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
     // If poll itself fails, peek decides.
     poll(&mut polled, Some(&no_wait)) != Ok(0)
-}
-
-#[cfg(not(unix))]
-const fn has_event(_stream: &TcpStream) -> bool {
-    true
 }
 
 /// Adapter from a socket to the `io` traits that rustls needs.

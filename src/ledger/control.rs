@@ -10,11 +10,9 @@
 //!
 //! 1. A line has at most [`LINE_BYTES_MAX`] bytes. At most [`PENDING_REQUESTS_MAX`] requests wait for
 //!    the bot, each for at most [`REPLY_TIMEOUT`].
-//! 2. No request or reply passes through a file or socket that other users can open.
+//! 2. No request or reply passes through a socket that other users can open.
 
-#[cfg_attr(unix, path = "control/socket.rs")]
-#[cfg_attr(not(unix), path = "control/files.rs")]
-mod transport;
+mod socket;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use tokio::sync::mpsc::Sender;
 
-use self::transport::Listener;
+use self::socket::Listener;
 use super::{
     Evidence, HaltReason, InvalidTransition, Ledger, Operator,
     event::{EvidenceSource, OrderState},
@@ -223,7 +221,7 @@ pub fn send_request(
     let line = serde_json::to_string(request).map_err(|_never| ControlError::InvalidReply)?;
     let mut failed = ControlError::NotRunning;
     for directory in &address.directories {
-        match transport::exchange(directory, address.instance, &line) {
+        match socket::exchange(directory, address.instance, &line) {
             Ok(answer) => {
                 return serde_json::from_str(&answer)
                     .map_err(|_invalid| ControlError::InvalidReply);

@@ -3,32 +3,26 @@
 use std::{
     fs::{self, File, Metadata},
     io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
 };
 
 /// Identity of a file, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity {
-    #[cfg(unix)]
     device: u64,
-    #[cfg(unix)]
     inode: u64,
-    /// The standard library provides no file number here.
-    #[cfg(not(unix))]
-    created: Option<SystemTime>,
 }
 
 impl FileIdentity {
-    #[cfg(unix)]
     pub(super) fn of(metadata: &Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
         Self { device: metadata.dev(), inode: metadata.ino() }
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self { created: metadata.created().ok() }
     }
 
     /// Returns the identity of the file at this path. Symbolic links are not followed.
@@ -86,14 +80,7 @@ impl PrivateFile {
 
 /// Opens a file for reading and writing, and creates it if missing. Restricts it to its owner, and
 /// fails for a symbolic link.
-#[cfg(unix)]
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use rustix::{
-        fs::{Mode, OFlags},
-        io::Errno,
-    };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
     let file = File::from(opened.map_err(|error| match error {
@@ -113,39 +100,21 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file for reading and writing, and creates it if missing.
-#[cfg(not(unix))]
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-}
-
 /// Creates a directory and its parents, accessible to the owner only. Existing directories keep
 /// their mode.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.recursive(true).mode(0o700).create(path)
 }
 
 /// Returns `true` if other users than the owner may write to a directory.
-#[cfg(unix)]
 pub(super) fn others_may_write(directory: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::metadata(directory)?.permissions().mode() & 0o022 != 0)
 }
 
-/// Write access is not determined by mode bits on this system.
-#[cfg(not(unix))]
-pub(super) fn others_may_write(_directory: &Path) -> io::Result<bool> {
-    Ok(false)
-}
-
-#[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

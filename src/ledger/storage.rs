@@ -1,6 +1,6 @@
 //! Positioned reads and writes of a file, as a trait so that tests can simulate disk failures.
 
-use std::{fmt, fs::File, io};
+use std::{fmt, fs::File, io, os::unix::fs::FileExt};
 
 /// File of fixed length with positioned reads and writes.
 pub trait Storage: Send + Sync + fmt::Debug {
@@ -42,42 +42,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     }
 }
 
-#[cfg(unix)]
 impl Storage for File {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, bytes, offset)
+        self.read_exact_at(bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(self, bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_all()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.metadata().map(|metadata| metadata.len())
-    }
-}
-
-#[cfg(windows)]
-impl Storage for File {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let (mut bytes, mut offset) = (bytes, offset);
-        while !bytes.is_empty() {
-            let read = std::os::windows::fs::FileExt::seek_read(self, bytes, offset)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            bytes = bytes.get_mut(read..).unwrap_or_default();
-            offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-        }
-        Ok(())
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_write(self, bytes, offset)
+        FileExt::write_at(self, bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -2,9 +2,17 @@
 
 use std::{
     io::{self, Write as _},
+    os::fd::AsFd,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::getpgrp,
+    termios::{LocalModes, tcgetattr, tcgetpgrp},
 };
 
 use crate::secret;
@@ -20,7 +28,6 @@ pub enum OutputStream {
 
 /// State of the reader of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(unix), expect(dead_code, reason = "only detected on Unix"))]
 pub(super) enum ReaderState {
     /// Writes are possible.
     Reads,
@@ -90,21 +97,11 @@ pub fn print_within(to: OutputStream, text: &str, within: Duration) -> io::Resul
 
 /// Returns `true` if an error means a closed pipe or terminal.
 pub(super) fn is_closed(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    let is_hung_up = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-    #[cfg(not(unix))]
-    let is_hung_up = false;
+    let is_hung_up = error.raw_os_error() == Some(Errno::IO.raw_os_error());
     error.kind() == io::ErrorKind::BrokenPipe || is_hung_up
 }
 
-#[cfg(unix)]
-fn poll_state(stream: &impl std::os::fd::AsFd) -> ReaderState {
-    use rustix::{
-        event::{PollFd, PollFlags, Timespec, poll},
-        process::getpgrp,
-        termios::{LocalModes, tcgetattr, tcgetpgrp},
-    };
-
+fn poll_state(stream: &impl AsFd) -> ReaderState {
     // Without requested events, poll still reports errors and hang-ups.
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -120,12 +117,7 @@ fn poll_state(stream: &impl std::os::fd::AsFd) -> ReaderState {
     if stops_writers { ReaderState::WouldStopUs } else { ReaderState::Reads }
 }
 
-#[cfg(not(unix))]
-const fn poll_state<S>(_stream: &S) -> ReaderState {
-    ReaderState::Reads
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
 

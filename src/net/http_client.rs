@@ -16,6 +16,7 @@ use reqwest::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue},
     redirect, retry,
 };
+use rustix::io::Errno;
 
 use super::{
     content_encoding::{self, DecodeError},
@@ -163,9 +164,9 @@ impl RequestObstacle {
 
     /// Classifies an I/O error.
     fn classify_io(error: &io::Error) -> Option<Self> {
-        /// `EMFILE` and `ENFILE` of Unix, `WSAEMFILE` of Windows. They have no `ErrorKind`.
-        const TOO_MANY_FILES: [i32; 3] = [24, 23, 10_024];
-        if error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code)) {
+        // They have no `ErrorKind`.
+        let too_many_files = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        if error.raw_os_error().is_some_and(|code| too_many_files.contains(&code)) {
             return Some(Self::TooManyFiles);
         }
         match error.kind() {
@@ -417,10 +418,8 @@ mod tests {
     fn io_errors_are_classified_by_code_or_kind() {
         let classify_code =
             |code| RequestObstacle::classify_io(&io::Error::from_raw_os_error(code));
-        if cfg!(unix) {
-            assert_eq!(classify_code(24), Some(RequestObstacle::TooManyFiles));
-            assert_eq!(classify_code(23), Some(RequestObstacle::TooManyFiles));
-        }
+        assert_eq!(classify_code(24), Some(RequestObstacle::TooManyFiles));
+        assert_eq!(classify_code(23), Some(RequestObstacle::TooManyFiles));
         let classify_kind = |kind: io::ErrorKind| RequestObstacle::classify_io(&kind.into());
         assert_eq!(classify_kind(io::ErrorKind::ConnectionRefused), Some(RequestObstacle::Refused));
         assert_eq!(

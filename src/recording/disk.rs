@@ -112,17 +112,9 @@ impl DiskFile for File {
 }
 
 /// A new directory entry is durable once its directory is synced.
-#[cfg(unix)]
 fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
     }
-}
-
-/// Windows writes directory entries by itself, and provides no handle to sync a directory.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "its Unix twin can fail")]
-fn sync_parent(_path: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -66,8 +66,6 @@ impl Workspace {
             .args(args)
             .current_dir(self.directory.path())
             .env_clear()
-            // Sockets on Windows need `SystemRoot`.
-            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
@@ -111,7 +109,6 @@ impl Running {
         None
     }
 
-    #[cfg(unix)]
     fn signal(&self, name: &str) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
@@ -207,7 +204,6 @@ fn the_for_option_ends_the_run_with_a_summary() {
     assert_eq!(out(&output).lines().count(), 1);
 }
 
-#[cfg(unix)]
 #[test]
 fn without_settings_every_listing_is_logged_with_a_setup_hint() {
     let market =
@@ -275,7 +271,6 @@ fn an_inherited_sighup_ignore_is_kept() {
 }
 
 /// The same situation as `sniper | head`.
-#[cfg(unix)]
 #[test]
 fn a_closed_stdout_stops_the_program_with_exit_code_74() {
     let market = SimServer::start(SimSettings::default()).unwrap();
@@ -294,7 +289,6 @@ fn a_closed_stdout_stops_the_program_with_exit_code_74() {
 }
 
 /// With `--json` the log goes to standard error, and standard output still gets the summary.
-#[cfg(unix)]
 #[test]
 fn a_closed_stderr_stops_a_json_run_with_exit_code_74() {
     let workspace = Workspace::new().with_closing_market();

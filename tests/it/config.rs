@@ -82,14 +82,10 @@ fn lines(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(Problem::to_string).collect()
 }
 
-#[cfg(unix)]
 fn make_private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
-
-#[cfg(not(unix))]
-fn make_private(_path: &Path) {}
 
 #[track_caller]
 fn check_problems(workspace: &Workspace, expected: &[&str]) {
@@ -454,7 +450,6 @@ fn an_oversized_file_is_rejected() {
     check_problems(&workspace, &["sniper.toml: is too large; reduce it to at most 64 MiB"]);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_dotenv_file_readable_by_others_is_warned_about() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -134,7 +134,6 @@ fn doctor_ends_with_one_json_object_and_its_exit_code() {
             .args(args)
             .current_dir(directory.path())
             .env_clear()
-            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("CSGOROLL_WS_URL", market.ws_url())
             .env("CSGOROLL_HTTP_URL", market.http_url())
             .env("CSGOROLL_SESSION", market.session())

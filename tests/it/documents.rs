@@ -49,7 +49,7 @@ struct Requirement<'a> {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(top().join(path)).unwrap().replace("\r\n", "\n")
+    fs::read_to_string(top().join(path)).unwrap()
 }
 
 fn requirements(text: &str) -> Vec<Requirement<'_>> {

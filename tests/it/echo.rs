@@ -1,6 +1,5 @@
 //! A market that repeats the credential in everything it sends. The program must not print, log,
 //! store, export or record it.
-#![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -232,15 +232,12 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<Source> {
 
 /// Returns all Rust sources except this file, which contains the forbidden words.
 pub(crate) fn sources() -> Vec<Source> {
-    let mut all: Vec<Source> = ["src", "tests", "benches", "examples"]
+    let all: Vec<Source> = ["src", "tests", "benches", "examples"]
         .into_iter()
         .flat_map(|folder| files(folder, "rs"))
         .filter(|source| source.path != "tests/it/tidy.rs")
         .collect();
     assert!(all.iter().any(|source| source.path == "src/lib.rs"), "the sources were not found");
-    for source in &mut all {
-        source.text = source.text.replace("\r\n", "\n");
-    }
     all
 }
 

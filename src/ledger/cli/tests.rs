@@ -374,7 +374,6 @@ fn a_dry_run_and_a_live_bot_use_separate_control_channels() {
     assert_eq!(problems(folder.path()).len(), 1, "the halt remains after the dry run");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_control_directory_accessible_to_others_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
@@ -393,7 +392,6 @@ fn a_control_directory_accessible_to_others_is_not_used() {
     assert!(matches!(error, ControlError::NotPrivate { .. }), "{error}");
 }
 
-#[cfg(unix)]
 #[test]
 fn the_socket_is_private_and_limits_the_length_of_a_request() {
     use std::{io::Read as _, os::unix::fs::PermissionsExt};

@@ -1,4 +1,4 @@
-//! Control channel on Unix: a socket in a directory that only its owner can enter.
+//! Control channel: a socket in a directory that only its owner can enter.
 
 use std::{
     fs,

@@ -384,7 +384,6 @@ fn after_a_clean_shutdown_the_intent_file_is_not_needed() {
     assert_eq!((again.state().loss().count, state_of(&again, 1)), (0, OrderState::Bought));
 }
 
-#[cfg(unix)]
 mod modes {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 

@@ -45,8 +45,6 @@ fn start_with(directory: &TempDir, args: &[&str], variables: &[(&str, String)]) 
         .args(args)
         .current_dir(directory.path())
         .env_clear()
-        // Sockets on Windows need `SystemRoot`.
-        .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -165,7 +163,6 @@ async fn a_kill_leaves_files_that_are_complete_up_to_the_last_line() {
     }
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn ctrl_c_ends_a_capture_that_is_complete() {
     let server = ticking().await;

@@ -97,7 +97,6 @@ impl Rig {
             .args(args)
             .current_dir(self.folder())
             .env_clear()
-            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("CSGOROLL_WS_URL", self.market.ws_url())
             .env("CSGOROLL_HTTP_URL", self.market.http_url())
             .env("CSGOROLL_SESSION", self.market.session())

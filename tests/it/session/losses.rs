@@ -49,7 +49,6 @@ impl Machine {
             .args(args)
             .current_dir(self.top.path())
             .env_clear()
-            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("CSGOROLL_WS_URL", self.market.ws_url())
             .env("CSGOROLL_HTTP_URL", self.market.http_url())
             .env("CSGOROLL_SESSION", self.market.session())
@@ -145,7 +144,6 @@ impl Drop for Bot {
     }
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_deleted_directory_stops_orders_and_loses_nothing() {
     let machine = Machine::new();
@@ -246,7 +244,6 @@ async fn a_panicking_thread_stops_orders_and_is_named() {
     futures_util::future::join_all(all).await;
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn halt_works_with_a_long_directory_path() {
     let machine = Machine::new();
@@ -259,7 +256,6 @@ async fn halt_works_with_a_long_directory_path() {
     until(|| bot.log().contains("Ordering halted: requested by")).await;
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_directory_writable_by_others_is_rejected_with_the_command_to_fix_it() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -182,13 +182,11 @@ async fn a_signal_waits_up_to_ten_seconds_for_responses() {
 }
 
 /// Returns settings whose `total` allows only one order of 10.15.
-#[cfg(unix)]
 fn one_order() -> String {
     AMPLE_LIMITS.replace("total = 100000", "total = 15")
 }
 
 /// Starts a program and waits until one order is in flight.
-#[cfg(unix)]
 async fn start_with_order_in_flight(market: &SimServer, args: &[&str]) -> Program {
     let program = Program::start(market, &one_order(), args);
     ready(&program, market).await;
@@ -202,7 +200,6 @@ async fn start_with_order_in_flight(market: &SimServer, args: &[&str]) -> Progra
     program
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
     let cases = [("-INT", 130, "Ctrl-C"), ("-TERM", 143, "SIGTERM")];
@@ -233,7 +230,6 @@ async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
 }
 
 /// Standard output closes while an order is in flight, as in `sniper run --live | head`.
-#[cfg(unix)]
 #[tokio::test]
 async fn a_live_bot_with_a_closed_stdout_waits_for_responses_and_exits_with_74() {
     let market = failing(FaultKind::Slow);

@@ -11,8 +11,6 @@ use super::{AMPLE_LIMITS, program::Program, quiet, redline, until};
 fn run_command(program: &Program, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
     command.args(args).current_dir(program.directory.path()).env_clear();
-    // Sockets on Windows need `SystemRoot`.
-    command.envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)));
     command.output().unwrap()
 }
 
