@@ -223,7 +223,7 @@ async fn a_missing_ack_ends_at_the_deadline_despite_pings() {
 async fn an_unanswered_connect_ends_at_the_deadline() {
     let dead = crate::dial::BlackHole::open();
     assert_deadline_at(
-        &once(&Feed::new(short_timeout(&format!("ws://{}/", dead.address)))).await.1,
+        &once(&feed_of(short_timeout(&format!("ws://{}/", dead.address)))).await.1,
         ConnectStep::Connect,
     );
 }

@@ -72,12 +72,10 @@ impl Program {
         fs::read_to_string(self.output.path().join("err")).unwrap()
     }
 
-    #[cfg(unix)]
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    #[cfg(unix)]
     pub(super) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
@@ -140,7 +138,6 @@ fn failing(kind: FaultKind) -> SimServer {
     SimServer::start(SimSettings { faults: vec![Fault::always(kind)], ..quiet() }).unwrap()
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_signal_waits_up_to_ten_seconds_for_responses() {
     let cases = [("-TERM", FaultKind::Slow, "SIGTERM"), ("-INT", FaultKind::Hang, "Ctrl-C")];
