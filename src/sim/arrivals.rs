@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{dice::Dice, settings::Rate};
+use super::{
+    random::{self, Rng, RngExt as _},
+    settings::Rate,
+};
 
 /// One in this many sellers lists an inventory.
 const INVENTORY_EVERY: u64 = 30;
@@ -31,7 +34,7 @@ pub struct NextArrival {
 /// Infinite iterator over the arrivals of a seed.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
-    rng: Dice,
+    rng: Rng,
     mean_between_sellers: Option<Duration>,
     seller_at: Duration,
     last: NextArrival,
@@ -45,7 +48,7 @@ impl Arrivals {
         let mean = rate.mean_between(LISTINGS_PER_INVENTORY_EVERY);
         let sellers = u32::try_from(INVENTORY_EVERY).unwrap_or(1);
         Self {
-            rng: Dice::fork(seed, 1),
+            rng: random::stream(seed, 1),
             mean_between_sellers: mean.and_then(|mean| mean.checked_div(sellers)),
             seller_at: Duration::ZERO,
             last: NextArrival { at: Duration::ZERO, group: 0 },
@@ -56,11 +59,11 @@ impl Arrivals {
 
     fn next_of_inventory(&mut self, mean: Duration) -> NextArrival {
         if self.left_of_group == 0 {
-            let pauses = u32::try_from(self.rng.range(PAUSE.0, PAUSE.1)).unwrap_or(1);
+            let pauses = u32::try_from(self.rng.u64(PAUSE.0..=PAUSE.1)).unwrap_or(1);
             let unit = mean.checked_div(100).unwrap_or_default().min(PAUSE_UNIT_MAX);
             self.last.at = self.last.at.saturating_add(unit.saturating_mul(pauses));
             self.last.group = self.last.group.saturating_add(1);
-            self.left_of_group = self.rng.range(TOGETHER.0, TOGETHER.1);
+            self.left_of_group = self.rng.u64(TOGETHER.0..=TOGETHER.1);
         }
         self.left_of_group = self.left_of_group.saturating_sub(1);
         self.left_of_inventory = self.left_of_inventory.saturating_sub(1);
@@ -79,10 +82,10 @@ impl Iterator for Arrivals {
         self.seller_at = self.seller_at.saturating_add(self.rng.exponential_duration(mean));
         self.last.at = self.last.at.max(self.seller_at);
         self.last.group = self.last.group.saturating_add(1);
-        if self.rng.below(INVENTORY_EVERY) == 0 {
-            let items = self.rng.range(INVENTORY.0, INVENTORY.1);
+        if self.rng.u64(..INVENTORY_EVERY) == 0 {
+            let items = self.rng.u64(INVENTORY.0..=INVENTORY.1);
             self.left_of_inventory = items.saturating_sub(1);
-            self.left_of_group = self.rng.range(TOGETHER.0, TOGETHER.1).saturating_sub(1);
+            self.left_of_group = self.rng.u64(TOGETHER.0..=TOGETHER.1).saturating_sub(1);
         }
         Some(self.last)
     }

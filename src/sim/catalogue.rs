@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::{
     arrivals::{Arrivals, NextArrival},
     demo::{self, DemoEntry},
-    dice::Dice,
     items::{CatalogueItem, ITEMS, ItemKind, Variants},
     offer::{
         FLOAT_HUNDREDTH, Float, ListedItem, ListingDefect, Sticker, float_text, hundredths_of,
         markup_of,
     },
+    random::{self, Rng, RngExt as _},
     settings::SimSettings,
 };
 use crate::{
@@ -30,7 +30,7 @@ const TOTAL_MAX: i64 = 1_798_720;
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     arrivals: Arrivals,
-    rng: Dice,
+    rng: Rng,
     wanted_permille: u32,
     defect_permille: u32,
     held_permille: u32,
@@ -41,7 +41,7 @@ impl Catalogue {
     pub fn new(settings: &SimSettings) -> Self {
         Self {
             arrivals: Arrivals::new(settings.seed, settings.rate),
-            rng: Dice::fork(settings.seed, 2),
+            rng: random::stream(settings.seed, 2),
             wanted_permille: settings.wanted_permille,
             defect_permille: settings.defect_permille,
             held_permille: settings.held_permille,
@@ -56,8 +56,8 @@ impl Catalogue {
         let item = ITEMS.iter().find(is_wanted)?;
         let rng = &mut self.rng;
         let wear = rng.choice(wanted.wears).copied();
-        let base = rng.range_i64(wanted.cents.0, wanted.cents.1);
-        let markup = if rng.chance_permille(600) { 0 } else { rng.range_i64(0, wanted.markup_max) };
+        let base = rng.i64(wanted.cents.0..=wanted.cents.1);
+        let markup = if rng.chance_permille(600) { 0 } else { rng.i64(0..=wanted.markup_max) };
         let mut listed = listed_item(item, wear, wanted.variant, priced(base, markup));
         // Rounding to whole cents can raise a small markup above the maximum.
         if listed.markup.hundredths() > wanted.markup_max {
@@ -86,11 +86,11 @@ impl Catalogue {
         let wear = rng.choice(item.wears).copied();
         let variant = item.variants != Variants::None && rng.chance_permille(180);
         let worth = worth(&item, wear, variant);
-        let base = rng.range_i64(worth * 93 / 100, worth * 107 / 100).clamp(TOTAL_MIN, TOTAL_MAX);
+        let base = rng.i64(worth * 93 / 100..=worth * 107 / 100).clamp(TOTAL_MIN, TOTAL_MAX);
         let is_wanted = |wanted: &DemoEntry| (wanted.brand, wanted.name) == (item.brand, item.name);
         let price = match markup(rng, demo::WANTED.iter().any(is_wanted)) {
             // Extreme markups occur on items that are almost worthless.
-            markup if markup > 100_000 => priced(rng.range_i64(3, 30), markup),
+            markup if markup > 100_000 => priced(rng.i64(3..=30), markup),
             markup => priced(base, markup),
         };
         let price =
@@ -107,14 +107,14 @@ impl Catalogue {
         listed.arrival = arrival;
         let can_have_stickers = listed.float.is_some() && !listed.market_name.starts_with('★');
         if can_have_stickers && rng.chance_permille(350) {
-            let count = rng.range(1, 4);
+            let count = rng.u64(1..=4);
             listed.stickers = (0..count).map(|_| sticker(rng)).collect();
         }
-        listed.created_before = Duration::from_millis(rng.range(2, 430));
-        listed.suspected_can_join_after = Duration::from_millis(rng.range(1_000, 2_000));
+        listed.created_before = Duration::from_millis(rng.u64(2..=430));
+        listed.suspected_can_join_after = Duration::from_millis(rng.u64(1_000..=2_000));
         if rng.chance_permille(self.held_permille) {
             let max = if rng.chance_permille(100) { 40_000 } else { 8_000 };
-            listed.can_join_after = Some(Duration::from_millis(rng.range(1_500, max)));
+            listed.can_join_after = Some(Duration::from_millis(rng.u64(1_500..=max)));
         }
         if let Some(rivals) = self.rivals
             && rng.chance_permille(rivals.share_permille)
@@ -215,17 +215,17 @@ fn worth(item: &CatalogueItem, wear: Option<Wear>, variant: bool) -> i64 {
 
 /// Returns a random markup in hundredths of a percent; with `above_all_entries`, more than any entry
 /// of the demo's whitelist allows.
-fn markup(rng: &mut Dice, above_all_entries: bool) -> i64 {
+fn markup(rng: &mut Rng, above_all_entries: bool) -> i64 {
     if !above_all_entries && rng.chance_permille(125) {
         return 0;
     }
     let floor = demo::MARKUP_MAX + 100;
-    match rng.below(1_000) {
-        0..=3 => rng.range_i64(100_001, 4_757_100),
-        4..=20 => rng.range_i64(10_000, 60_000),
-        21..=180 => rng.range_i64(1_500, 5_000),
-        181..=300 => rng.range_i64(floor, 1_000),
-        _ => rng.range_i64(1_000, 1_400) / 50 * 50,
+    match rng.u64(..1_000) {
+        0..=3 => rng.i64(100_001..=4_757_100),
+        4..=20 => rng.i64(10_000..=60_000),
+        21..=180 => rng.i64(1_500..=5_000),
+        181..=300 => rng.i64(floor..=1_000),
+        _ => rng.i64(1_000..=1_400) / 50 * 50,
     }
 }
 
@@ -235,35 +235,32 @@ fn priced(base: i64, markup: i64) -> (Amount, Amount, Percent) {
     (Amount::from_cents(base), Amount::from_cents(total), markup_of(total, base))
 }
 
-fn float(rng: &mut Dice, wear: Wear) -> Float {
+fn float(rng: &mut Rng, wear: Wear) -> Float {
     let (low, high) = hundredths_of(wear);
-    let units = rng.range(low * FLOAT_HUNDREDTH, high * FLOAT_HUNDREDTH - 1);
+    let units = rng.u64(low * FLOAT_HUNDREDTH..=high * FLOAT_HUNDREDTH - 1);
     let at = units / FLOAT_HUNDREDTH;
     let range = (at.saturating_sub(1).max(low), (at + 2).min(high));
     let only_range = rng.chance_permille(150).then_some(range);
     Float { text: float_text(units), only_range }
 }
 
-fn float_between(rng: &mut Dice, low: u64, high: u64) -> String {
-    float_text(rng.range(low * FLOAT_HUNDREDTH, high * FLOAT_HUNDREDTH - 1))
+fn float_between(rng: &mut Rng, low: u64, high: u64) -> String {
+    float_text(rng.u64(low * FLOAT_HUNDREDTH..=high * FLOAT_HUNDREDTH - 1))
 }
 
-fn sticker(rng: &mut Dice) -> Sticker {
-    let name = rng.choose_str(&[
-        "Example Five",
-        "Nobody",
-        "Team Void",
-        "Loopback",
-        "Ninth Place",
-        "Crown",
-    ]);
-    let event = rng.choose_str(&["Katowice 2019", "Boston 2018", "2020 RMR", "Stockholm 2021"]);
+fn sticker(rng: &mut Rng) -> Sticker {
+    let name = rng
+        .choice(["Example Five", "Nobody", "Team Void", "Loopback", "Ninth Place", "Crown"])
+        .unwrap_or_default();
+    let event = rng
+        .choice(["Katowice 2019", "Boston 2018", "2020 RMR", "Stockholm 2021"])
+        .unwrap_or_default();
     let scraped = rng.chance_permille(400);
     Sticker {
         name: format!("{name} | {event}"),
-        color: rng.choose_str(&["Holo", "Foil", "Gold", "Paper", "Glitter"]),
-        wear: if scraped { rng.range(1, 95) } else { 0 },
-        value: Amount::from_cents(rng.range_i64(3, 900)),
+        color: rng.choice(["Holo", "Foil", "Gold", "Paper", "Glitter"]).unwrap_or_default(),
+        wear: if scraped { rng.u64(1..=95) } else { 0 },
+        value: Amount::from_cents(rng.i64(3..=900)),
     }
 }
 

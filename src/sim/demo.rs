@@ -1,7 +1,7 @@
 //! The demo's whitelist, as a configuration file and as a table from which the simulator generates
 //! matching listings. Pure.
 
-use super::dice::Dice;
+use super::random::Rng;
 use crate::domain::item_name::Wear;
 
 /// Contents of a `sniper.toml` for the simulated market.
@@ -166,9 +166,9 @@ impl DemoEntry {
 }
 
 /// Chooses the entry for the next matching listing.
-pub fn pick(rng: &mut Dice) -> Option<&'static DemoEntry> {
+pub fn pick(rng: &mut Rng) -> Option<&'static DemoEntry> {
     let all: u64 = WANTED.iter().map(|wanted| wanted.weight).sum();
-    let mut left = rng.below(all);
+    let mut left = rng.u64(..all);
     WANTED.iter().find(|wanted| match left.checked_sub(wanted.weight) {
         Some(rest) => {
             left = rest;
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_entry_is_chosen() {
-        let mut rng = Dice::new(7);
+        let mut rng = Rng::with_seed(7);
         let seen: std::collections::BTreeSet<&str> =
             (0..2_000).filter_map(|_| pick(&mut rng)).map(|wanted| wanted.entry).collect();
         assert_eq!(seen.len(), WANTED.len());

@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::dice::Dice;
+use super::random::Rng;
 use crate::text::{Escaped, nearest};
 
 /// Part of the traffic that a fault affects.
@@ -393,12 +393,12 @@ impl Chance {
 pub struct FaultInjector {
     /// Faults with the number of cases seen so far.
     faults: Vec<(Fault, u32)>,
-    rng: Dice,
+    rng: Rng,
 }
 
 impl FaultInjector {
     /// Creates an injector of these faults only.
-    pub fn new(faults: &[Fault], rng: Dice) -> Self {
+    pub fn new(faults: &[Fault], rng: Rng) -> Self {
         Self { faults: faults.iter().map(|fault| (*fault, 0)).collect(), rng }
     }
 
@@ -409,7 +409,7 @@ impl FaultInjector {
         for (fault, cases) in faults.filter(|(fault, _)| channels.contains(&fault.kind.channel())) {
             *cases = cases.wrapping_add(1);
             let occurs = match fault.chance {
-                Chance::Ppm(ppm) => self.rng.chance_ppm(ppm),
+                Chance::Ppm(ppm) => self.rng.u32(..1_000_000) < ppm,
                 Chance::Every(n) => cases.checked_rem(n) == Some(0),
             };
             if occurs && first.is_none() {
@@ -464,7 +464,8 @@ mod tests {
 
     #[test]
     fn every_nth_case_is_exact_and_a_probability_is_approximate() {
-        let new_injector = |text: &str| FaultInjector::new(&[text.parse().unwrap()], Dice::new(7));
+        let new_injector =
+            |text: &str| FaultInjector::new(&[text.parse().unwrap()], Rng::with_seed(7));
         let mut third = new_injector("slow:1/3");
         let occurred: Vec<bool> =
             (0..6).map(|_| third.next_fault(&[FaultChannel::Orders]).is_some()).collect();
@@ -478,7 +479,7 @@ mod tests {
     #[test]
     fn the_first_of_several_faults_occurs() {
         let faults = [Fault::always(FaultKind::Hang), Fault::always(FaultKind::Slow)];
-        let mut injector = FaultInjector::new(&faults, Dice::new(7));
+        let mut injector = FaultInjector::new(&faults, Rng::with_seed(7));
         assert_eq!(injector.next_fault(&[FaultChannel::Orders]), Some(FaultKind::Hang));
     }
 
@@ -486,7 +487,7 @@ mod tests {
     fn a_fault_occurs_in_its_own_channel_and_counts_only_its_cases() {
         let faults: Vec<Fault> =
             ["list-short:1/2", "read-cut:0"].map(|text| text.parse().unwrap()).to_vec();
-        let mut injector = FaultInjector::new(&faults, Dice::new(7));
+        let mut injector = FaultInjector::new(&faults, Rng::with_seed(7));
         for _ in 0..5 {
             assert_eq!(injector.next_fault(&[FaultChannel::Reads, FaultChannel::Account]), None);
         }

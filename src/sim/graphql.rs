@@ -9,11 +9,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    dice::Dice,
     faults::{self, STALE_MAX},
     listing::{Listing, base64, complete_listing, global_id},
     market_state::{MarketEvent, MarketState, SaleRejection},
     query::{self, OperationKind, QueryField},
+    random::{Rng, RngExt as _},
     value::{JsonValue, quoted},
 };
 use crate::{config::Generation, domain::money::Amount, domain::trade::TradeStatus};
@@ -158,7 +158,7 @@ pub struct ParsedRequest<'a> {
     pub request: &'a GraphqlRequest,
     pub signed_in: bool,
     /// Fault of the response to a read, with the generator that chooses its values.
-    pub fault: Option<(faults::FaultKind, Dice)>,
+    pub fault: Option<(faults::FaultKind, Rng)>,
 }
 
 /// Executes a valid request and returns the body of the HTTP 200 response.
@@ -267,7 +267,7 @@ fn trades(
     market: &MarketState,
     now: Duration,
     (query, signed_in): (&ListingQuery, bool),
-    mut fault: Option<(faults::FaultKind, Dice)>,
+    mut fault: Option<(faults::FaultKind, Rng)>,
 ) -> Result<JsonValue, SaleRejection> {
     let of_status =
         |listing: &Listing| query.statuses.iter().any(|status| status == listing.status.as_str());
@@ -309,7 +309,7 @@ fn trades(
 /// the page affects each of its purchases with a probability of [`FALSE_PERMILLE`].
 fn edge(
     listing: &Listing,
-    fault: Option<&mut (faults::FaultKind, Dice)>,
+    fault: Option<&mut (faults::FaultKind, Rng)>,
 ) -> Option<(JsonValue, String)> {
     let fault = fault.and_then(|(kind, rng)| rng.chance_permille(FALSE_PERMILLE).then_some(*kind));
     let node = match fault {

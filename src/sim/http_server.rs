@@ -14,13 +14,13 @@ use tokio::{
 };
 
 use super::{
-    dice::Dice,
     faults::{self, FaultChannel, FaultKind},
     graphql::{self, GraphqlCall, GraphqlRequest, ParsedRequest, error_body},
     http_head::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RequestHead, read_head},
     listing::Listing,
     market_books,
     market_state::{MarketEvent, MarketState, SaleRejection},
+    random::{Rng, RngExt as _},
     server_state::{ServerState, State},
 };
 use crate::{domain::money::Amount, domain::time::UnixMs};
@@ -193,7 +193,7 @@ fn answer(
             }
             None => {
                 let fault = state.injector.next_fault(channels(&request, &state.market));
-                let seeded = fault.map(|kind| (kind, Dice::new(state.rng.next_u64())));
+                let seeded = fault.map(|kind| (kind, Rng::with_seed(state.rng.u64(..))));
                 let parsed = ParsedRequest { request: &request, signed_in, fault: seeded };
                 let body = graphql::respond(&mut state.market, now, parsed, events);
                 ServerReply { fault, ..ServerReply::json(200, body) }
@@ -277,12 +277,15 @@ impl OrderAttempt<'_> {
 }
 
 /// Returns the price in the response to a purchase.
-fn reported_price(kind: FaultKind, price: Amount, rng: &mut Dice) -> Amount {
+fn reported_price(kind: FaultKind, price: Amount, rng: &mut Rng) -> Amount {
     let cents = price.cents();
     Amount::from_cents(match kind {
-        FaultKind::PriceLow => rng.range_i64(1, cents.saturating_sub(1).max(1)),
+        FaultKind::PriceLow => rng.i64(1..=cents.saturating_sub(1).max(1)),
         FaultKind::PriceZero => 0,
-        FaultKind::PriceHigh => rng.range_i64(cents.saturating_add(1), cents.saturating_mul(3)),
+        FaultKind::PriceHigh => {
+            let least = cents.saturating_add(1);
+            rng.i64(least..=cents.saturating_mul(3).max(least))
+        }
         _ => cents,
     })
 }

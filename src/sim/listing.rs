@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    dice::Dice,
     offer::{ListedItem, ListingDefect, Sticker},
+    random::Rng,
     value::JsonValue,
 };
 use crate::{
@@ -224,8 +224,8 @@ fn variant(item: &ListedItem) -> JsonValue {
         .market_name
         .bytes()
         .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut rng = Dice::new(seed);
-    let item_id = rng.range(1_000, 99_999);
+    let mut rng = Rng::with_seed(seed);
+    let item_id = rng.u64(1_000..=99_999);
     let color = item.color.as_deref().map_or(JsonValue::Null, JsonValue::text);
     JsonValue::Object(
         "ItemVariant",
@@ -247,12 +247,12 @@ fn variant(item: &ListedItem) -> JsonValue {
 }
 
 fn sticker(sticker: &Sticker) -> JsonValue {
-    let mut rng = Dice::new(sticker.name.len().try_into().unwrap_or(0));
+    let mut rng = Rng::with_seed(sticker.name.len().try_into().unwrap_or(0));
     let wear = Amount::from_cents(i64::try_from(sticker.wear).unwrap_or(0));
     JsonValue::Object(
         "Sticker",
         vec![
-            ("id", JsonValue::text(global_id("Sticker", rng.range(1, 9_999)))),
+            ("id", JsonValue::text(global_id("Sticker", rng.u64(1..=9_999)))),
             ("value", JsonValue::coins(sticker.value)),
             ("imageUrl", JsonValue::Text(icon(&mut rng))),
             ("brand", JsonValue::text("Sticker")),
@@ -263,13 +263,9 @@ fn sticker(sticker: &Sticker) -> JsonValue {
     )
 }
 
-fn icon(rng: &mut Dice) -> String {
-    let letter = |rng: &mut Dice| {
-        let index = usize::try_from(rng.below(64)).unwrap_or(0);
-        BASE64.get(index).map_or('A', |byte| char::from(*byte))
-    };
-    let path: String = (0..ICON_CHARS).map(|_| letter(rng)).collect();
-    format!("https://example.invalid/economy/image/{}", path.replace('/', "_"))
+fn icon(rng: &mut Rng) -> String {
+    let path: String = (0..ICON_CHARS).map(|_| rng.alphanumeric()).collect();
+    format!("https://example.invalid/economy/image/{path}")
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -23,10 +23,10 @@ use self::past::AccountHistory;
 pub use self::sale::SaleRejection;
 use super::{
     catalogue::Catalogue,
-    dice::Dice,
     listing::{Listing, ListingBuyer, before, number_of},
     market_books::{BookEntry, BookedRequest, Closed, MarketBooks},
     offer::{ListedItem, ListingDefect, OPEN_FOR},
+    random,
     settings::{Delivery, SimSettings},
 };
 use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeStatus};
@@ -89,7 +89,7 @@ impl MarketState {
     /// Creates a market. `opened_at` is the time of its own clock at the opening.
     pub fn new(settings: &SimSettings, opened_at: UnixMs) -> Self {
         // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
-        let range = Dice::fork(settings.seed, 3).below(800);
+        let range = random::stream(settings.seed, 3).u64(..800);
         let first_number = range.saturating_mul(1_000_000).saturating_add(100_000_000);
         let balance = settings.balance;
         Self {

@@ -4,7 +4,7 @@
 //! bot's ledger with its [`market_books`].
 //!
 //! - Listings, their times and their rival buyers: [`items`], [`arrivals`], [`catalogue`],
-//!   [`offer`], [`demo`], all derived from a seed through [`dice`]. Pure.
+//!   [`offer`], [`demo`], all derived from a seed through [`random`]. Pure.
 //! - The market as a state machine: [`market_state`], [`listing`], [`market_books`], [`faults`]. Pure.
 //! - The wire formats: [`query`], [`value`], [`graphql`], [`protocol`]. Pure.
 //! - The command `sniper sim`: [`cli`].
@@ -18,7 +18,7 @@ pub mod arrivals;
 pub mod catalogue;
 pub mod cli;
 pub mod demo;
-pub mod dice;
+pub mod random;
 pub mod faults;
 pub mod graphql;
 mod http_head;

@@ -21,13 +21,13 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::{
-    dice::Dice,
     faults::{Fault, FaultKind},
     http_head::read_head,
     http_server::{self, ClientConnection},
     market_books::MarketBooks,
     offer::ListedItem,
     prefixed_stream::PrefixedStream,
+    random,
     server_state::{FeedCommand, ServerState, ServerStats},
     settings::SimSettings,
     ws_server,
@@ -175,7 +175,7 @@ impl SimServer {
     /// Replaces the enabled faults; none disables them. Effects of earlier faults stay, except that
     /// silent feeds send again.
     pub fn set_faults(&self, faults: &[Fault]) {
-        let rng = Dice::fork(self.shared.settings.seed, 7);
+        let rng = random::stream(self.shared.settings.seed, 7);
         self.shared.with(|state, _, _| state.set_faults(faults, rng));
     }
 

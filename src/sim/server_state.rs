@@ -12,9 +12,9 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    dice::Dice,
     faults::{Fault, FaultInjector, FaultKind},
     market_state::{MarketEvent, MarketState},
+    random::{self, Rng},
     settings::SimSettings,
 };
 use crate::{clock, domain::time::UnixMs};
@@ -71,7 +71,7 @@ pub(super) struct State {
     /// Injects the faults of orders and reads.
     pub(super) injector: FaultInjector,
     /// Chooses the values of false responses.
-    pub(super) rng: Dice,
+    pub(super) rng: Rng,
     feeds: BTreeMap<u64, mpsc::Sender<FeedCommand>>,
 }
 
@@ -85,8 +85,8 @@ impl ServerState {
             session: session(settings.seed),
             stats: ServerStats::default(),
             faults: Arc::from(&*settings.faults),
-            injector: FaultInjector::new(&settings.faults, Dice::fork(settings.seed, 4)),
-            rng: Dice::fork(settings.seed, 6),
+            injector: FaultInjector::new(&settings.faults, random::stream(settings.seed, 4)),
+            rng: random::stream(settings.seed, 6),
             feeds: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), opened_at: Instant::now(), wake: Notify::new(), settings }
@@ -120,7 +120,7 @@ impl ServerState {
 
 impl State {
     /// Replaces the enabled faults, also of the open feeds.
-    pub(super) fn set_faults(&mut self, faults: &[Fault], rng: Dice) {
+    pub(super) fn set_faults(&mut self, faults: &[Fault], rng: Rng) {
         self.faults = Arc::from(faults);
         self.injector = FaultInjector::new(faults, rng);
         self.broadcast(&FeedCommand::SetFaults(Arc::clone(&self.faults)));
@@ -166,6 +166,6 @@ impl State {
 
 /// Returns the session of the simulated account, which is valid nowhere else.
 fn session(seed: u64) -> String {
-    let mut rng = Dice::fork(seed, 5);
-    format!("s%3Apractice-{seed}.{:016x}{:016x}", rng.next_u64(), rng.next_u64())
+    let mut rng = random::stream(seed, 5);
+    format!("s%3Apractice-{seed}.{:016x}{:016x}", rng.u64(..), rng.u64(..))
 }

@@ -19,9 +19,9 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    dice::Dice,
     faults::{FaultChannel, FaultInjector, FaultKind},
     protocol::{ProtocolReply, ProtocolSession, Viewer},
+    random::{self, Rng},
     server_state::{FeedCommand, ServerState},
 };
 
@@ -95,7 +95,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let (number, commands) = state.open_feed();
         (number, commands, Arc::clone(&state.faults))
     });
-    let rng = Dice::fork(shared.settings.seed, number.saturating_add(1_000));
+    let rng = random::stream(shared.settings.seed, number.saturating_add(1_000));
     let feed = FeedConnection {
         socket,
         session: ProtocolSession::new(Viewer { signed_in }),
@@ -134,7 +134,7 @@ struct FeedConnection<'a, S> {
     session: ProtocolSession,
     injector: FaultInjector,
     /// Chooses the values of false events.
-    rng: Dice,
+    rng: Rng,
     /// Set by [`FaultKind::FeedSilence`].
     is_silent: bool,
     presence: FeedPresence<'a>,

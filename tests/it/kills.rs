@@ -19,7 +19,10 @@ use std::{
 
 use sniper::{
     domain::money::Amount,
-    sim::{Fault, dice::Dice},
+    sim::{
+        Fault,
+        random::{self, Rng, RngExt as _},
+    },
 };
 
 use self::{
@@ -214,9 +217,9 @@ impl fmt::Display for KillStats {
 fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> KillStats {
     let mut stats = KillStats::default();
     for seed in seeds {
-        let mut rng = Dice::fork(seed, 90);
+        let mut rng = random::stream(seed, 90);
         let (min, max) = KILLS_PER_RIG;
-        let own = u32::try_from(rng.range(min, max)).unwrap().min(kills - stats.kills);
+        let own = u32::try_from(rng.u64(min..=max)).unwrap().min(kills - stats.kills);
         let mut rig = Rig::new(seed, Limits::of(seed, own), faults(&FAULTS));
         let max = stats.kills + own;
         while stats.kills < max && stats.violations() == 0 {
@@ -255,7 +258,7 @@ fn kill(seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> KillStat
 
 /// Starts a bot and kills it after its first order, usually within 300 ms. Returns `true` if it had
 /// sent an order.
-fn kill_once(rig: &Rig, rng: &mut Dice) -> bool {
+fn kill_once(rig: &Rig, rng: &mut Rng) -> bool {
     let mut bot = rig.start("", "60s");
     let before = rig.requests();
     let (began, mut has_resumed) = (Instant::now(), false);
@@ -266,7 +269,7 @@ fn kill_once(rig: &Rig, rng: &mut Dice) -> bool {
             rig.resume_if_halted();
         }
     }
-    let max = match rng.below(100) {
+    let max = match rng.u64(..100) {
         0..80 => Duration::from_millis(300),
         80..96 => Duration::from_secs(2),
         _ => RUN_MAX,

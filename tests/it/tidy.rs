@@ -74,7 +74,6 @@ const PURE: &[&str] = &[
     "src/sim/market_books.rs",
     "src/sim/catalogue.rs",
     "src/sim/demo.rs",
-    "src/sim/dice.rs",
     "src/sim/market_state.rs",
     "src/sim/faults.rs",
     "src/sim/graphql",

@@ -10,6 +10,7 @@ use crate::{
     domain::time::UnixMs,
     sim::{
         offer::ListedItem,
+        random::Rng,
         settings::{Rate, SimSettings},
     },
 };
@@ -51,7 +52,7 @@ impl TestMarket {
         kind: faults::FaultKind,
         seed: u64,
     ) -> (Value, Vec<Value>, bool) {
-        let fault = || Some((kind, Dice::new(seed)));
+        let fault = || Some((kind, Rng::with_seed(seed)));
         let user = self.query_at(second, (USER, Value::Null), true, fault());
         let own = json!({"first": 50, "userId": USER_ID, "orderBy": ["ID_DESC"]});
         let list = self.query_at(second, (LIST, own), true, fault());
@@ -67,7 +68,7 @@ impl TestMarket {
         second: u64,
         (query, variables): (&str, Value),
         signed_in: bool,
-        fault: Option<(faults::FaultKind, Dice)>,
+        fault: Option<(faults::FaultKind, Rng)>,
     ) -> Value {
         let body = json!({"operationName": null, "query": query, "variables": variables});
         let text = match parse_request(body.to_string().as_bytes()) {

@@ -8,9 +8,9 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::TradeStatus,
     sim::{
-        dice::Dice,
         faults::FaultKind,
         listing::{Listing, ListingBuyer},
+        random::Rng,
     },
 };
 
@@ -24,7 +24,7 @@ impl MarketState {
         &self,
         kind: FaultKind,
         clock: UnixMs,
-        rng: &mut Dice,
+        rng: &mut Rng,
     ) -> Option<MarketEvent> {
         match kind {
             FaultKind::FeedLie => {
@@ -44,7 +44,7 @@ impl MarketState {
             }
             FaultKind::PushLie => {
                 let twice = self.balance.cents().saturating_mul(2);
-                let balance = Amount::from_cents(rng.range_i64(0, twice));
+                let balance = Amount::from_cents(rng.i64(0..=twice));
                 let change = balance.saturating_sub(self.balance);
                 Some(MarketEvent::Wallet { balance, change, cause: String::new() })
             }

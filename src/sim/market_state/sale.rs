@@ -7,10 +7,10 @@ use crate::{
     domain::money::Amount,
     domain::trade::TradeStatus,
     sim::{
-        dice::Dice,
         listing::{Listing, ListingBuyer, global_id, number_of},
         market_books::{BookedPurchase, Closed, JoinDecision},
         offer::ListedItem,
+        random::{self, RngExt as _},
     },
 };
 
@@ -115,7 +115,7 @@ impl MarketState {
         self.books.record_purchase(number, BookedPurchase::new(now, price));
         self.history.record_purchase(now, number, None);
         self.daily_remaining = self.daily_remaining.map(|left| left.saturating_sub(price));
-        let mut rng = Dice::fork(self.seed, number);
+        let mut rng = random::stream(self.seed, number);
         let (least, most) = self.delivery.confirm;
         self.schedule(
             now.saturating_add(rng.duration(least, most)),
@@ -199,7 +199,7 @@ impl MarketState {
 
     /// Confirms a purchase or cancels it, by chance.
     fn confirm_or_cancel(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
-        let mut rng = Dice::fork(self.seed, number.wrapping_add(1 << 40));
+        let mut rng = random::stream(self.seed, number.wrapping_add(1 << 40));
         let cancelled = if rng.chance_permille(self.delivery.fail_permille) {
             rng.choice(&[
                 TradeStatus::Cancelled,

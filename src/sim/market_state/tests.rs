@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::sim::{
     faults::FaultKind,
+    random::Rng,
     settings::{Rate, Rivals},
 };
 
@@ -213,7 +214,7 @@ fn the_books_have_the_price_paid_if_it_is_above_the_listed_one() {
 #[test]
 fn false_events_are_about_existing_listings_and_change_nothing() {
     let mut market = open(&quiet());
-    let mut rng = Dice::new(7);
+    let mut rng = Rng::with_seed(7);
     for kind in
         [FaultKind::FeedLie, FaultKind::FeedRelist, FaultKind::FeedUnlist, FaultKind::FeedCut]
     {

@@ -10,10 +10,9 @@ use sniper::{
         reader::{LedgerReader, OrderDetails},
     },
     sim::{
-        JoinDecision, MarketBooks,
-        dice::Dice,
-        faults,
+        JoinDecision, MarketBooks, faults,
         market_books::{BookEntry, BookedPurchase, BookedRequest},
+        random,
     },
 };
 
@@ -49,10 +48,10 @@ impl Limits {
     /// Returns limits that depend on the seed. Each limit is the first to bind for some seed, after
     /// about two thirds of the kills.
     pub(super) fn of(seed: u64, kills: u32) -> Self {
-        let mut rng = Dice::fork(seed, 91);
+        let mut rng = random::stream(seed, 91);
         let (tight, kills) = (seed % 6, i64::from(kills));
         let mut coins = |which: u64| {
-            let cents = kills * rng.range_i64(500, 800);
+            let cents = kills * rng.i64(500..=800);
             Amount::from_cents(if which == tight { cents } else { cents * 3 })
         };
         let (total, per_hour, per_day) = (coins(0), coins(1), coins(2));
