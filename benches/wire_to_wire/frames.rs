@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use sniper::{
     clock,
-    config::Generation,
     domain::item_name::ItemName,
     sim::{
         ListedItem, Rate, SimSettings,
         catalogue::Catalogue,
-        listing::{Listing, complete_listing},
+        listing::{ALL_FIELDS, Listing, complete_listing},
+        market_state::MarketEvent,
+        protocol::{ProtocolReply, ProtocolSession, Viewer},
     },
 };
 
@@ -58,10 +60,16 @@ impl Frames {
         count: usize,
         wanted_every: usize,
     ) -> Vec<Frame> {
-        (1..=count).map(|n| self.one(subscription, n % wanted_every == 0)).collect()
+        let mut session = ProtocolSession::new(Viewer { signed_in: false });
+        session.receive(r#"{"type":"connection_init"}"#);
+        let query = format!("subscription {{ createTrades {{ trades {ALL_FIELDS} }} }}");
+        let payload = json!({ "query": query });
+        let subscribe = json!({"id": subscription, "type": "subscribe", "payload": payload});
+        assert_eq!(session.receive(&subscribe.to_string()), []);
+        (1..=count).map(|n| self.one(&session, n % wanted_every == 0)).collect()
     }
 
-    fn one(&mut self, subscription: &str, is_wanted: bool) -> Frame {
+    fn one(&mut self, session: &ProtocolSession, is_wanted: bool) -> Frame {
         let number = self.next;
         self.next += 1;
         let index = usize::try_from(number).unwrap() % self.ordinary.len();
@@ -79,12 +87,12 @@ impl Frames {
             buyer: None,
             ..complete_listing()
         };
-        let mut text = format!(
-            r#"{{"id":"{subscription}","type":"next","payload":{{"data":{{"createTrades":{{"trades":["#
-        );
-        listing.json(Generation::B).write(&mut text);
-        text.push_str("]}}}}");
-        Frame { bytes: frame(&text), wanted: is_wanted.then(|| listing.id()) }
+        let id = listing.id();
+        let event = MarketEvent::Created(vec![Arc::new(listing)]);
+        let Some(ProtocolReply::Text(text)) = session.event_messages(&event).pop() else {
+            panic!("the subscription has no message");
+        };
+        Frame { bytes: frame(&text), wanted: is_wanted.then_some(id) }
     }
 }
 

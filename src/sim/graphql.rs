@@ -6,15 +6,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     faults::{self, STALE_MAX},
-    listing::{Listing, base64, complete_listing, global_id},
+    listing::{Listing, complete_listing, global_id, number_of},
     market_state::{MarketEvent, MarketState, SaleRejection},
-    query::{self, OperationKind, QueryField},
+    query::{self, OperationKind, QueryField, number},
     random::{Rng, RngExt as _},
-    value::{JsonValue, quoted},
 };
 use crate::{config::Generation, domain::money::Amount, domain::trade::TradeStatus};
 
@@ -85,58 +84,53 @@ pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
             bad("POST body missing a query")
         });
     };
-    let document = query::parse(text).map_err(|error| bad(&error.to_string()))?;
     let variables = body.get("variables").unwrap_or(&Value::Null);
-    let [field] = &document.fields[..] else { return Err(bad("expected one field")) };
-    let call = match (document.kind, &*field.name) {
-        (OperationKind::Mutation, "joinTrades") => parse_join(field, variables),
+    let (kind, field) = query::parse(text, variables).map_err(|error| bad(&error.to_string()))?;
+    let call = match (kind, &*field.name) {
+        (OperationKind::Mutation, "joinTrades") => parse_join(&field),
         (OperationKind::Query, "currentUser") => GraphqlCall::CurrentUser,
         (OperationKind::Query, "trades") => {
-            GraphqlCall::Trades(parse_listing_query(field, variables).map_err(|error| bad(&error))?)
+            GraphqlCall::Trades(parse_listing_query(&field).map_err(|error| bad(&error))?)
         }
         (_, "__typename") => GraphqlCall::Typename,
         (_, name) => return Err(bad(&format!("Cannot query field \"{name}\" on type \"Query\"."))),
     };
-    let shape = match &call {
-        GraphqlCall::Join { .. } => joined_json(vec![complete_listing().json(Generation::B)]),
+    let sample = match &call {
+        GraphqlCall::Join { .. } => joined_json(&[complete_listing().json(Generation::B)]),
         GraphqlCall::CurrentUser => user_json(Amount::ZERO, None, (true, "x")),
         GraphqlCall::Trades(_) => {
-            page_json(vec![(complete_listing().json(Generation::B), String::new())], false)
+            page_json(&[edge_json(complete_listing().json(Generation::B), 1)], false)
         }
-        GraphqlCall::Typename => JsonValue::Null,
+        GraphqlCall::Typename => Value::Null,
     };
-    let mut scratch = String::new();
-    let fits = shape.select(&field.selection, &mut scratch);
-    let bare = field.selection.is_empty() && call != GraphqlCall::Typename;
-    match fits {
-        Ok(()) if bare => Err(bad("expected a selection of subfields")),
-        Ok(()) => Ok(GraphqlRequest { call, field: field.clone() }),
+    match field.select(&sample, &mut String::new()) {
+        Ok(()) => Ok(GraphqlRequest { call, field }),
         Err(error) => Err(bad(&error.to_string())),
     }
 }
 
-fn parse_join(field: &QueryField, variables: &Value) -> GraphqlCall {
-    let input = field.arg("input", variables);
+fn parse_join(field: &QueryField) -> GraphqlCall {
+    let input = field.arg("input");
     let ids = input.get("tradeIds").and_then(Value::as_array);
     let ids = ids.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let complied = input.get("hasCompliedToAntiRWT").and_then(Value::as_bool) == Some(true);
     GraphqlCall::Join { ids, complied }
 }
 
-fn parse_listing_query(field: &QueryField, variables: &Value) -> Result<ListingQuery, String> {
-    let first = match field.arg("first", variables) {
+fn parse_listing_query(field: &QueryField) -> Result<ListingQuery, String> {
+    let first = match field.arg("first") {
         Value::Null => PAGE,
         value => value.as_u64().filter(|first| *first <= PAGE_MAX).ok_or_else(|| {
             format!("PaginationAmount cannot represent a value above {PAGE_MAX}: {value}")
         })?,
     };
-    let after = match field.arg("after", variables) {
+    let after = match field.arg("after") {
         Value::String(cursor) if !cursor.is_empty() => {
-            Some(number_of_cursor(cursor).ok_or("Invalid cursor")?)
+            Some(number_of("cursor", cursor).ok_or("Invalid cursor")?)
         }
         _ => None,
     };
-    let strings = |name| match field.arg(name, variables) {
+    let strings = |name| match field.arg(name) {
         Value::String(text) => vec![text.clone()],
         Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
@@ -148,7 +142,7 @@ fn parse_listing_query(field: &QueryField, variables: &Value) -> Result<ListingQ
     };
     let mut statuses = strings("status");
     statuses.extend(strings("statuses"));
-    let user_id = field.arg("userId", variables).as_str().map(str::to_owned);
+    let user_id = field.arg("userId").as_str().map(str::to_owned);
     Ok(ListingQuery { first, after, by_id, statuses, user_id })
 }
 
@@ -182,13 +176,13 @@ pub fn respond(
             };
             (Some(user_json(balance, market.daily_remaining(), who)), None)
         }
-        GraphqlCall::CurrentUser => (Some(JsonValue::Null), None),
+        GraphqlCall::CurrentUser => (Some(Value::Null), None),
         GraphqlCall::Trades(query) => match trades(market, now, (query, signed_in), fault) {
             Ok(page) => (Some(page), None),
             Err(rejection) => (None, Some(rejection)),
         },
         GraphqlCall::Join { .. } => match execute_join(market, now, request, signed_in, events) {
-            Ok(listing) => (Some(joined_json(vec![listing.json(Generation::B)])), None),
+            Ok(listing) => (Some(joined_json(&[listing.json(Generation::B)])), None),
             Err(rejection) => (None, Some(rejection)),
         },
     };
@@ -241,8 +235,8 @@ impl GraphqlRequest {
 
     /// Returns the response to an order that bought these listings, with the selected fields.
     pub fn join_response(&self, listings: &[&Listing]) -> String {
-        let trades = listings.iter().map(|listing| listing.json(Generation::B)).collect();
-        self.response(&joined_json(trades))
+        let trades = listings.iter().map(|listing| listing.json(Generation::B));
+        self.response(&joined_json(&trades.collect::<Vec<_>>()))
     }
 
     /// Returns the response to a rejected order.
@@ -250,14 +244,11 @@ impl GraphqlRequest {
         rejected_body(rejection, &self.field.key)
     }
 
-    fn response(&self, data: &JsonValue) -> String {
-        let mut out = format!("{{\"data\":{{{}:", quoted(&self.field.key));
+    fn response(&self, data: &Value) -> String {
+        let mut out = format!("{{\"data\":{{\"{}\":", self.field.key);
         // The selection was validated against a complete listing of the same shape.
-        match data.select(&self.field.selection, &mut out) {
-            Ok(()) => {
-                out.push_str("}}");
-                out
-            }
+        match self.field.select(data, &mut out) {
+            Ok(()) => out + "}}",
             Err(error) => error_body(&error.to_string(), "INTERNAL_SERVER_ERROR"),
         }
     }
@@ -268,7 +259,7 @@ fn trades(
     now: Duration,
     (query, signed_in): (&ListingQuery, bool),
     mut fault: Option<(faults::FaultKind, Rng)>,
-) -> Result<JsonValue, SaleRejection> {
+) -> Result<Value, SaleRejection> {
     let of_status =
         |listing: &Listing| query.statuses.iter().any(|status| status == listing.status.as_str());
     let fits = |listing: &Listing| query.statuses.is_empty() || of_status(listing);
@@ -302,95 +293,77 @@ fn trades(
         edges.extend(edge(listing, fault.as_mut()));
     }
     let is_cut_short = matches!(fault, Some((faults::FaultKind::ListShort, _)));
-    Ok(page_json(edges, first < rest.len() && !is_cut_short))
+    Ok(page_json(&edges, first < rest.len() && !is_cut_short))
 }
 
 /// Returns a listing with its cursor as a page contains it, or `None` if it is left out. A fault of
 /// the page affects each of its purchases with a probability of [`FALSE_PERMILLE`].
-fn edge(
-    listing: &Listing,
-    fault: Option<&mut (faults::FaultKind, Rng)>,
-) -> Option<(JsonValue, String)> {
+fn edge(listing: &Listing, fault: Option<&mut (faults::FaultKind, Rng)>) -> Option<Value> {
     let fault = fault.and_then(|(kind, rng)| rng.chance_permille(FALSE_PERMILLE).then_some(*kind));
     let node = match fault {
         Some(faults::FaultKind::ListShort) => return None,
-        Some(faults::FaultKind::ListNull) => JsonValue::Null,
+        Some(faults::FaultKind::ListNull) => Value::Null,
         Some(faults::FaultKind::ListUnknownStatus) => {
             Listing { status: TradeStatus::Other, ..listing.clone() }.json(Generation::B)
         }
         _ => listing.json(Generation::B),
     };
-    Some((node, cursor_of(listing.number)))
+    Some(edge_json(node, listing.number))
 }
 
-fn cursor_of(number: u64) -> String {
-    base64(format!("cursor:{number}").as_bytes())
+fn edge_json(node: Value, number: u64) -> Value {
+    json!({"__typename": "TradeEdge", "node": node, "cursor": global_id("cursor", number)})
 }
 
-fn number_of_cursor(cursor: &str) -> Option<u64> {
-    super::listing::number_of("cursor", cursor)
+fn page_json(edges: &[Value], has_next: bool) -> Value {
+    let end = edges.last().and_then(|edge| edge.get("cursor"));
+    let info = json!({"__typename": "PageInfo", "hasNextPage": has_next, "endCursor": end});
+    json!({"__typename": "TradeConnection", "edges": edges, "pageInfo": info})
 }
 
-fn page_json(edges: Vec<(JsonValue, String)>, has_next: bool) -> JsonValue {
-    let end = edges.last().map_or(JsonValue::Null, |(_, cursor)| JsonValue::text(&**cursor));
-    let edge = |(node, cursor): (JsonValue, String)| {
-        JsonValue::Object("TradeEdge", vec![("node", node), ("cursor", JsonValue::Text(cursor))])
-    };
-    let info = vec![("hasNextPage", JsonValue::Bool(has_next)), ("endCursor", end)];
-    let fields = vec![
-        ("edges", JsonValue::List(edges.into_iter().map(edge).collect())),
-        ("pageInfo", JsonValue::Object("PageInfo", info)),
-    ];
-    JsonValue::Object("TradeConnection", fields)
-}
-
-fn joined_json(trades: Vec<JsonValue>) -> JsonValue {
-    JsonValue::Object("JoinTradesPayload", vec![("trades", JsonValue::List(trades))])
+fn joined_json(trades: &[Value]) -> Value {
+    json!({"__typename": "JoinTradesPayload", "trades": trades})
 }
 
 /// Returns the account's wallet, as queries and events contain it.
-pub fn wallet_json(balance: Amount) -> JsonValue {
-    let fields = vec![
-        ("id", JsonValue::text(global_id("Wallet", 1))),
-        ("name", JsonValue::text("MAIN")),
-        ("amount", JsonValue::coins(balance)),
-    ];
-    JsonValue::Object("Wallet", fields)
+pub fn wallet_json(balance: Amount) -> Value {
+    json!({
+        "__typename": "Wallet",
+        "id": global_id("Wallet", 1),
+        "name": "MAIN",
+        "amount": number(&balance.to_string()),
+    })
 }
 
-fn user_json(balance: Amount, daily_remaining: Option<Amount>, who: (bool, &str)) -> JsonValue {
+fn user_json(balance: Amount, daily_remaining: Option<Amount>, who: (bool, &str)) -> Value {
     let (suspected, id) = who;
-    let fields = vec![
-        ("id", JsonValue::text(id)),
-        ("name", JsonValue::text("practice")),
-        ("displayName", JsonValue::text("practice")),
-        ("suspectedTrader", JsonValue::Bool(suspected)),
-        ("dailyWithdrawLimit", daily_remaining.map_or(JsonValue::Null, JsonValue::coins)),
-        ("wallets", JsonValue::List(vec![wallet_json(balance)])),
-    ];
-    JsonValue::Object("User", fields)
+    json!({
+        "__typename": "User",
+        "id": id,
+        "name": "practice",
+        "displayName": "practice",
+        "suspectedTrader": suspected,
+        "dailyWithdrawLimit": daily_remaining.map(|left| number(&left.to_string())),
+        "wallets": [wallet_json(balance)],
+    })
 }
 
 /// Returns the body of an error response.
 pub fn error_body(message: &str, code: &str) -> String {
-    format!(
-        r#"{{"errors":[{{"message":{},"extensions":{{"code":{}}}}}]}}"#,
-        quoted(message),
-        quoted(code)
-    )
+    let (message, code) = (json!(message), json!(code));
+    format!(r#"{{"errors":[{{"message":{message},"extensions":{{"code":{code}}}}}]}}"#)
 }
 
 /// Returns the body of a response that rejects an operation.
 fn rejected_body(rejection: SaleRejection, key: &str) -> String {
+    let message = json!(rejection.message());
     let code = if rejection == SaleRejection::Unauthenticated {
         "UNAUTHENTICATED"
     } else {
         "BAD_USER_INPUT"
     };
     format!(
-        r#"{{"errors":[{{"message":{},"path":[{}],"extensions":{{"code":"{code}"}}}}],"data":null}}"#,
-        quoted(rejection.message()),
-        quoted(key)
+        r#"{{"errors":[{{"message":{message},"path":["{key}"],"extensions":{{"code":"{code}"}}}}],"data":null}}"#
     )
 }
 

@@ -34,7 +34,6 @@ pub mod query;
 pub mod server;
 mod server_state;
 pub mod settings;
-pub mod value;
 mod ws_server;
 
 pub use self::{

@@ -154,9 +154,9 @@ pub(super) const fn hundredths_of(wear: Wear) -> (u64, u64) {
     }
 }
 
-/// Formats a float given in units as a decimal number.
+/// Formats a float given in units as a decimal number, with the digits that a JSON number of 64 bits
+/// can keep.
 pub(super) fn float_text(units: u64) -> String {
     let text = format!("0.{units:0FLOAT_DECIMALS$}");
-    let text = text.trim_end_matches('0');
-    text.strip_suffix('.').unwrap_or(text).to_owned()
+    text.parse::<f64>().map_or(text, |float| float.to_string())
 }

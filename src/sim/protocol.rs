@@ -5,14 +5,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     graphql::wallet_json,
     listing::{Listing, complete_listing},
     market_state::MarketEvent,
-    query::{self, OperationKind, QueryField},
-    value::{JsonValue, quoted},
+    query::{self, OperationKind, QueryField, number},
 };
 use crate::{
     config::Generation,
@@ -139,19 +138,14 @@ impl ProtocolSession {
     }
 
     fn operation(&self, text: &str, variables: &Value) -> Result<RequestedOperation, String> {
-        let document = query::parse(text).map_err(|error| error.to_string())?;
-        if document.kind != OperationKind::Subscription {
+        let (kind, field) = query::parse(text, variables).map_err(|error| error.to_string())?;
+        if kind != OperationKind::Subscription {
             return Err("Only subscriptions are served over WebSocket".to_owned());
         }
-        let [field] = &document.fields[..] else {
-            return Err("A subscription must select one top level field".to_owned());
-        };
-        let string = |name| field.arg(name, variables).as_str().map(str::to_owned);
+        let string = |name| field.arg(name).as_str().map(str::to_owned);
         let topic = match &*field.name {
             "createTrade" => FeedTopic::Created(Generation::A, ListingFilter::default()),
-            "createTrades" => {
-                FeedTopic::Created(Generation::B, ListingFilter::read(field, variables))
-            }
+            "createTrades" => FeedTopic::Created(Generation::B, ListingFilter::read(&field)),
             "updateTrade" => {
                 FeedTopic::Updated { status: string("status"), user_id: string("userId") }
             }
@@ -159,14 +153,9 @@ impl ProtocolSession {
             "updateWallet" => FeedTopic::Wallet,
             name => return Err(format!("Cannot query field \"{name}\" on type \"Subscription\".")),
         };
-        if field.selection.is_empty() {
-            return Err(format!("Field \"{}\" must have a selection of subfields.", field.name));
-        }
-        topic
-            .sample_payload()
-            .select(&field.selection, &mut String::new())
-            .map_err(|e| e.to_string())?;
-        Ok(RequestedOperation { topic, field: field.clone() })
+        let fits = field.select(&topic.sample_payload(), &mut String::new());
+        fits.map_err(|error| error.to_string())?;
+        Ok(RequestedOperation { topic, field })
     }
 
     /// Returns the messages that an event causes on this connection.
@@ -174,13 +163,11 @@ impl ProtocolSession {
         let mut replies = Vec::new();
         for (id, operation) in &self.operations {
             for payload in operation.topic.payloads(event) {
-                let mut text = format!(
-                    r#"{{"id":{},"type":"next","payload":{{"data":{{{}:"#,
-                    quoted(id),
-                    quoted(&operation.field.key)
-                );
+                let (id, key) = (json!(id), &operation.field.key);
+                let mut text =
+                    format!(r#"{{"id":{id},"type":"next","payload":{{"data":{{"{key}":"#);
                 // The selection was validated against a complete listing of the same shape.
-                if payload.select(&operation.field.selection, &mut text).is_ok() {
+                if operation.field.select(&payload, &mut text).is_ok() {
                     text.push_str("}}}");
                     replies.push(ProtocolReply::Text(text));
                 }
@@ -198,19 +185,19 @@ impl ProtocolSession {
     /// Completes all operations.
     pub fn complete(&mut self) -> Vec<ProtocolReply> {
         let operations = std::mem::take(&mut self.operations);
-        let message = |id: &String| format!(r#"{{"id":{},"type":"complete"}}"#, quoted(id));
+        let message = |id: &String| format!(r#"{{"id":{},"type":"complete"}}"#, json!(id));
         operations.keys().map(|id| ProtocolReply::Text(message(id))).collect()
     }
 }
 
 impl FeedTopic {
     /// Returns a payload of this topic with all fields, to validate selections.
-    fn sample_payload(&self) -> JsonValue {
+    fn sample_payload(&self) -> Value {
         match self {
             Self::Created(Generation::A, _) => {
                 one_trade("CreateTradePayload", &complete_listing(), Generation::A)
             }
-            Self::Created(Generation::B, _) => trades(vec![complete_listing().json(Generation::B)]),
+            Self::Created(Generation::B, _) => trades(&[complete_listing().json(Generation::B)]),
             Self::Updated { .. } => {
                 one_trade("UpdateTradePayload", &complete_listing(), Generation::B)
             }
@@ -219,7 +206,7 @@ impl FeedTopic {
     }
 
     /// Returns the payloads of an event for this topic.
-    fn payloads(&self, event: &MarketEvent) -> Vec<JsonValue> {
+    fn payloads(&self, event: &MarketEvent) -> Vec<Value> {
         match (self, event) {
             (Self::Created(Generation::A, _), MarketEvent::Created(listings)) => listings
                 .iter()
@@ -227,12 +214,12 @@ impl FeedTopic {
                 .collect(),
             (Self::Created(Generation::B, filter), MarketEvent::Created(listings)) => {
                 let fits = |listing: &&Arc<Listing>| filter.fits(listing);
-                let batch: Vec<JsonValue> = listings
+                let batch: Vec<Value> = listings
                     .iter()
                     .filter(fits)
                     .map(|listing| listing.json(Generation::B))
                     .collect();
-                if batch.is_empty() { Vec::new() } else { vec![trades(batch)] }
+                if batch.is_empty() { Vec::new() } else { vec![trades(&batch)] }
             }
             (Self::Updated { status, user_id }, MarketEvent::Updated(listing)) => {
                 let status_fits =
@@ -256,8 +243,8 @@ impl FeedTopic {
 }
 
 impl ListingFilter {
-    fn read(field: &QueryField, variables: &Value) -> Self {
-        let number = |name| match field.arg(name, variables) {
+    fn read(field: &QueryField) -> Self {
+        let number = |name| match field.arg(name) {
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
@@ -265,7 +252,7 @@ impl ListingFilter {
             |name| number(name).and_then(|text| Amount::parse_floor(&text, Decimals::Two).ok());
         let wear = |name| number(name).and_then(|text| PaintWear::parse(&text));
         let markup = number("maxMarkupPercent").and_then(|text| Percent::parse(&text).ok());
-        let market_name = field.arg("marketName", variables).as_str().map(str::to_lowercase);
+        let market_name = field.arg("marketName").as_str().map(str::to_lowercase);
         Self {
             market_name,
             markup_max: markup,
@@ -289,26 +276,27 @@ impl ListingFilter {
     }
 }
 
-fn one_trade(of: &'static str, listing: &Listing, generation: Generation) -> JsonValue {
-    JsonValue::Object(of, vec![("trade", listing.json(generation))])
+fn one_trade(of: &'static str, listing: &Listing, generation: Generation) -> Value {
+    json!({"__typename": of, "trade": listing.json(generation)})
 }
 
-fn trades(batch: Vec<JsonValue>) -> JsonValue {
-    JsonValue::Object("CreateTradesPayload", vec![("trades", JsonValue::List(batch))])
+fn trades(batch: &[Value]) -> Value {
+    json!({"__typename": "CreateTradesPayload", "trades": batch})
 }
 
-fn wallet(balance: Amount, change: Amount, cause: &str) -> JsonValue {
-    let change = vec![
-        ("id", JsonValue::text("V2FsbGV0Q2hhbmdlOjE")),
-        ("type", JsonValue::text("TRADE")),
-        ("externalId", JsonValue::text(cause)),
-        ("valueChange", JsonValue::coins(change)),
-    ];
-    let fields = vec![
-        ("wallet", wallet_json(balance)),
-        ("walletChange", JsonValue::Object("WalletChange", change)),
-    ];
-    JsonValue::Object("UpdateWalletPayload", fields)
+fn wallet(balance: Amount, change: Amount, cause: &str) -> Value {
+    let change = json!({
+        "__typename": "WalletChange",
+        "id": "V2FsbGV0Q2hhbmdlOjE",
+        "type": "TRADE",
+        "externalId": cause,
+        "valueChange": number(&change.to_string()),
+    });
+    json!({
+        "__typename": "UpdateWalletPayload",
+        "wallet": wallet_json(balance),
+        "walletChange": change,
+    })
 }
 
 fn close(code: u16, reason: &str) -> ProtocolReply {
@@ -316,10 +304,9 @@ fn close(code: u16, reason: &str) -> ProtocolReply {
 }
 
 fn error(id: &str, message: &str) -> ProtocolReply {
+    let (id, message) = (json!(id), json!(message));
     ProtocolReply::Text(format!(
-        r#"{{"id":{},"type":"error","payload":[{{"message":{}}}]}}"#,
-        quoted(id),
-        quoted(message)
+        r#"{{"id":{id},"type":"error","payload":[{{"message":{message}}}]}}"#
     ))
 }
 

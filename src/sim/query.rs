@@ -1,13 +1,23 @@
-//! Parser of the subset of GraphQL that the marketplace's clients use: one operation with
-//! variables, arguments, aliases and fragments. Pure, bounded, and strict about unknown syntax.
+//! Queries of the marketplace's clients: one operation with arguments, aliases and fragments, and
+//! the selection of its fields from a JSON tree. Pure, bounded, and strict about what a query may
+//! contain.
+//!
+//! As in GraphQL, a response contains exactly the requested fields in the requested order. A field
+//! that is missing in the tree is an error, so a query for an unknown field fails here before it
+//! fails on the marketplace.
 
-use std::{collections::BTreeMap, iter::Peekable};
+use std::collections::BTreeMap;
 
-use serde_json::Value;
+use apollo_parser::{
+    Parser, SyntaxKind,
+    cst::{self, CstNode as _},
+};
+use serde_json::{Map, Value};
 
-pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 /// Maximum nesting of selections and fragments.
-const DEPTH_MAX: u8 = 24;
+const DEPTH_MAX: usize = 24;
+/// Maximum number of tokens of a query.
+const TOKENS_MAX: usize = 10_000;
 /// Maximum number of fields of a query after the expansion of its fragments.
 const FIELDS_MAX: usize = 2_000;
 
@@ -18,323 +28,210 @@ pub enum OperationKind {
     Subscription,
 }
 
-/// A parsed query with expanded fragments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueryDocument {
-    pub kind: OperationKind,
-    /// The top-level fields.
-    pub fields: Vec<QueryField>,
-}
-
-/// A field of a selection set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A field of a query with expanded fragments.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueryField {
     /// Name in the response: the alias, if there is one.
     pub key: String,
     /// Name in the schema.
     pub name: String,
-    pub args: BTreeMap<String, Arg>,
+    args: Map<String, Value>,
     pub selection: Vec<QueryField>,
-}
-
-/// The value of an argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Arg {
-    /// A value in the query.
-    Literal(Value),
-    /// Name of a variable, whose value is in the request.
-    Variable(String),
 }
 
 /// Cause of a failed parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Syntax Error: {0}")]
-pub struct QueryError(&'static str);
+pub struct QueryError(String);
 
-impl QueryField {
-    /// Returns the value of an argument, or null if it is missing.
-    pub fn arg<'a>(&'a self, name: &str, variables: &'a Value) -> &'a Value {
-        match self.args.get(name) {
-            Some(Arg::Literal(value)) => value,
-            Some(Arg::Variable(variable)) => variables.get(variable).unwrap_or(&Value::Null),
-            None => &Value::Null,
-        }
-    }
+/// A selection that does not fit the tree. The texts are those of GraphQL servers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    #[error("Cannot query field \"{field}\" on type \"{of}\".")]
+    Field { field: String, of: String },
+    #[error("Field \"{0}\" of an object type must have a selection of subfields.")]
+    Bare(String),
+    #[error("Field \"{0}\" must not have a selection since it has no subfields.")]
+    Leaf(String),
 }
 
-/// Parses a query of one operation.
+/// Parses a query of one operation with one top-level field. Variables are replaced by their
+/// values.
 ///
 /// # Errors
 ///
-/// Returns a [`QueryError`] if the text is not a valid query or exceeds a limit.
-pub fn parse(text: &str) -> Result<QueryDocument, QueryError> {
-    if text.len() > QUERY_BYTES_MAX {
-        return Err(QueryError("the document is too long."));
+/// Returns a [`QueryError`] if the text is not such a query or exceeds a limit.
+pub fn parse(text: &str, variables: &Value) -> Result<(OperationKind, QueryField), QueryError> {
+    let tree = Parser::new(text).recursion_limit(DEPTH_MAX).token_limit(TOKENS_MAX).parse();
+    if let Some(error) = tree.errors().next() {
+        return Err(QueryError(error.message().to_owned()));
     }
-    let mut parser = Parser { tokens: tokenize(text)?.into_iter().peekable(), depth: 0 };
-    let (mut operation, mut fragments) = (None, BTreeMap::new());
-    while let Some(token) = parser.tokens.peek() {
-        if *token == Token::Name("fragment".to_owned()) {
-            let (name, nodes) = parser.fragment()?;
-            fragments.insert(name, nodes);
-        } else if operation.replace(parser.operation()?).is_some() {
-            return Err(QueryError("expected one operation only."));
+    let document = tree.document();
+    if document.syntax().descendants().any(|node| node.kind() == SyntaxKind::DIRECTIVE) {
+        return Err(error("directives are not supported."));
+    }
+    let mut expansion = Expansion { fragments: BTreeMap::new(), variables, fields: FIELDS_MAX };
+    let mut operations = Vec::new();
+    for definition in document.definitions() {
+        match definition {
+            cst::Definition::OperationDefinition(operation) => operations.push(operation),
+            cst::Definition::FragmentDefinition(fragment) => {
+                let name = text_of(fragment.fragment_name().and_then(|name| name.name()));
+                expansion.fragments.insert(name, fragment.selection_set());
+            }
+            _ => return Err(error("expected an operation.")),
         }
     }
-    let (kind, nodes) = operation.ok_or(QueryError("expected an operation."))?;
-    let mut remaining = FIELDS_MAX;
-    let fields = expand(nodes, &fragments, DEPTH_MAX, &mut remaining)?;
-    Ok(QueryDocument { kind, fields })
-}
-
-#[derive(Clone, Debug)]
-enum QueryNode {
-    Field(QueryField, Vec<QueryNode>),
-    Spread(String),
-    Inline(Vec<QueryNode>),
-}
-
-/// Replaces fragments by their fields.
-fn expand(
-    nodes: Vec<QueryNode>,
-    fragments: &BTreeMap<String, Vec<QueryNode>>,
-    depth: u8,
-    remaining: &mut usize,
-) -> Result<Vec<QueryField>, QueryError> {
-    let depth = depth.checked_sub(1).ok_or(QueryError("nested too deeply."))?;
-    let mut fields = Vec::new();
-    for node in nodes {
-        *remaining = remaining.checked_sub(1).ok_or(QueryError("too many fields."))?;
-        match node {
-            QueryNode::Field(field, children) => {
-                let selection = expand(children, fragments, depth, remaining)?;
-                fields.push(QueryField { selection, ..field });
-            }
-            QueryNode::Spread(name) => {
-                let nodes = fragments.get(&name).ok_or(QueryError("unknown fragment."))?;
-                fields.extend(expand(nodes.clone(), fragments, depth, remaining)?);
-            }
-            QueryNode::Inline(nodes) => fields.extend(expand(nodes, fragments, depth, remaining)?),
-        }
+    let [operation] = &operations[..] else { return Err(error("expected one operation.")) };
+    let kind = match operation.operation_type() {
+        Some(of) if of.mutation_token().is_some() => OperationKind::Mutation,
+        Some(of) if of.subscription_token().is_some() => OperationKind::Subscription,
+        _ => OperationKind::Query,
+    };
+    let mut fields = expansion.fields(operation.selection_set(), DEPTH_MAX)?;
+    match (fields.pop(), fields.is_empty()) {
+        (Some(field), true) => Ok((kind, field)),
+        _ => Err(error("expected one top-level field.")),
     }
-    Ok(fields)
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
-    Name(String),
-    Text(String),
-    Number(String),
-    Mark(char),
-    Spread,
+fn error(message: &str) -> QueryError {
+    QueryError(message.to_owned())
 }
 
-fn tokenize(text: &str) -> Result<Vec<Token>, QueryError> {
-    let mut chars = text.chars().peekable();
-    let mut tokens = Vec::new();
-    while let Some(char) = chars.next() {
-        let token = match char {
-            ' ' | '\t' | '\r' | '\n' | ',' | '\u{feff}' => continue,
-            '#' => {
-                chars.by_ref().find(|char| *char == '\n');
-                continue;
-            }
-            '"' => Token::Text(string(&mut chars)?),
-            '.' => {
-                if chars.next() != Some('.') || chars.next() != Some('.') {
-                    return Err(QueryError("expected three dots."));
+fn text_of(name: Option<cst::Name>) -> String {
+    name.map(|name| name.text().to_string()).unwrap_or_default()
+}
+
+/// Replaces fragments by their fields, and variables by their values.
+struct Expansion<'a> {
+    fragments: BTreeMap<String, Option<cst::SelectionSet>>,
+    variables: &'a Value,
+    /// Number of further fields that the query may have.
+    fields: usize,
+}
+
+impl Expansion<'_> {
+    fn fields(
+        &mut self,
+        set: Option<cst::SelectionSet>,
+        depth: usize,
+    ) -> Result<Vec<QueryField>, QueryError> {
+        let depth = depth.checked_sub(1).ok_or_else(|| error("nested too deeply."))?;
+        let mut fields = Vec::new();
+        for selection in set.iter().flat_map(cst::SelectionSet::selections) {
+            self.fields = self.fields.checked_sub(1).ok_or_else(|| error("too many fields."))?;
+            match selection {
+                cst::Selection::Field(field) => fields.push(self.field(&field, depth)?),
+                cst::Selection::FragmentSpread(spread) => {
+                    let name = text_of(spread.fragment_name().and_then(|name| name.name()));
+                    let set = self.fragments.get(&name).cloned();
+                    let set = set.ok_or_else(|| error("unknown fragment."))?;
+                    fields.extend(self.fields(set, depth)?);
                 }
-                Token::Spread
+                cst::Selection::InlineFragment(inline) => {
+                    fields.extend(self.fields(inline.selection_set(), depth)?);
+                }
             }
-            '_' | 'a'..='z' | 'A'..='Z' => {
-                let part = |char: &char| char.is_ascii_alphanumeric() || *char == '_';
-                Token::Name(take_while(char, &mut chars, part))
+        }
+        Ok(fields)
+    }
+
+    fn field(&mut self, field: &cst::Field, depth: usize) -> Result<QueryField, QueryError> {
+        let name = text_of(field.name());
+        let mut args = Map::new();
+        for arg in field.arguments().iter().flat_map(cst::Arguments::arguments) {
+            args.insert(text_of(arg.name()), self.value(arg.value())?);
+        }
+        Ok(QueryField {
+            key: field.alias().map_or_else(|| name.clone(), |alias| text_of(alias.name())),
+            name,
+            args,
+            selection: self.fields(field.selection_set(), depth)?,
+        })
+    }
+
+    fn value(&self, value: Option<cst::Value>) -> Result<Value, QueryError> {
+        Ok(match value {
+            Some(cst::Value::Variable(variable)) => {
+                self.variables.get(text_of(variable.name())).cloned().unwrap_or_default()
             }
-            '-' | '0'..='9' => {
-                let part = |char: &char| {
-                    char.is_ascii_digit() || matches!(char, '.' | 'e' | 'E' | '+' | '-')
+            Some(cst::Value::EnumValue(value)) => Value::String(text_of(value.name())),
+            Some(cst::Value::ListValue(list)) => {
+                let values = list.values().map(|value| self.value(Some(value)));
+                Value::Array(values.collect::<Result<_, _>>()?)
+            }
+            Some(cst::Value::ObjectValue(object)) => {
+                let field = |field: cst::ObjectField| {
+                    Ok((text_of(field.name()), self.value(field.value())?))
                 };
-                Token::Number(take_while(char, &mut chars, part))
+                Value::Object(object.object_fields().map(field).collect::<Result<_, _>>()?)
             }
-            '{' | '}' | '(' | ')' | '[' | ']' | ':' | '$' | '!' | '=' | '@' | '&' | '|' => {
-                Token::Mark(char)
-            }
-            _ => return Err(QueryError("unexpected character.")),
-        };
-        tokens.push(token);
-    }
-    Ok(tokens)
-}
-
-fn take_while(
-    first: char,
-    chars: &mut Peekable<impl Iterator<Item = char>>,
-    fits: impl Fn(&char) -> bool,
-) -> String {
-    let mut out = String::from(first);
-    while let Some(char) = chars.next_if(&fits) {
-        out.push(char);
-    }
-    out
-}
-
-fn string(chars: &mut impl Iterator<Item = char>) -> Result<String, QueryError> {
-    let mut out = String::new();
-    loop {
-        match chars.next() {
-            None | Some('\n') => return Err(QueryError("unterminated string.")),
-            Some('"') => return Ok(out),
-            Some('\\') => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some(char @ ('"' | '\\' | '/')) => out.push(char),
-                _ => return Err(QueryError("unknown escape in a string.")),
-            },
-            Some(char) => out.push(char),
-        }
+            // Other values are written as in JSON, block strings excepted.
+            Some(value) => serde_json::from_str(&value.source_string())
+                .map_err(|_not_json| error("expected a value."))?,
+            None => return Err(error("expected a value.")),
+        })
     }
 }
 
-struct Parser<I: Iterator<Item = Token>> {
-    tokens: Peekable<I>,
-    depth: u8,
-}
-
-impl<I: Iterator<Item = Token>> Parser<I> {
-    fn eat(&mut self, mark: char) -> bool {
-        self.tokens.next_if_eq(&Token::Mark(mark)).is_some()
+impl QueryField {
+    /// Returns the value of an argument, or null if it is missing.
+    pub fn arg(&self, name: &str) -> &Value {
+        self.args.get(name).unwrap_or(&Value::Null)
     }
 
-    fn expect(&mut self, mark: char, error: &'static str) -> Result<(), QueryError> {
-        if self.eat(mark) { Ok(()) } else { Err(QueryError(error)) }
-    }
-
-    fn name(&mut self) -> Result<String, QueryError> {
-        match self.tokens.next() {
-            Some(Token::Name(name)) => Ok(name),
-            _ => Err(QueryError("expected a name.")),
-        }
-    }
-
-    fn operation(&mut self) -> Result<(OperationKind, Vec<QueryNode>), QueryError> {
-        if self.tokens.peek() == Some(&Token::Mark('{')) {
-            return Ok((OperationKind::Query, self.selection()?));
-        }
-        let kind = match self.name()?.as_str() {
-            "query" => OperationKind::Query,
-            "mutation" => OperationKind::Mutation,
-            "subscription" => OperationKind::Subscription,
-            _ => return Err(QueryError("expected query, mutation or subscription.")),
-        };
-        if matches!(self.tokens.peek(), Some(Token::Name(_))) {
-            self.name()?;
-        }
-        if self.eat('(') {
-            self.skip_to_closing()?;
-        }
-        Ok((kind, self.selection()?))
-    }
-
-    /// Skips the declaration of variables. Their values are checked at their use.
-    fn skip_to_closing(&mut self) -> Result<(), QueryError> {
-        loop {
-            match self.tokens.next() {
-                None => return Err(QueryError("expected ).")),
-                Some(Token::Mark(')')) => return Ok(()),
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn fragment(&mut self) -> Result<(String, Vec<QueryNode>), QueryError> {
-        self.name()?;
-        let name = self.name()?;
-        if self.name()? != "on" {
-            return Err(QueryError("expected on."));
-        }
-        self.name()?;
-        Ok((name, self.selection()?))
-    }
-
-    fn selection(&mut self) -> Result<Vec<QueryNode>, QueryError> {
-        self.expect('{', "expected {.")?;
-        self.depth = self.depth.saturating_add(1);
-        if self.depth > DEPTH_MAX {
-            return Err(QueryError("nested too deeply."));
-        }
-        let mut nodes = Vec::new();
-        while !self.eat('}') {
-            nodes.push(self.node()?);
-        }
-        self.depth = self.depth.saturating_sub(1);
-        if nodes.is_empty() { Err(QueryError("expected a field.")) } else { Ok(nodes) }
-    }
-
-    fn node(&mut self) -> Result<QueryNode, QueryError> {
-        if self.tokens.next_if_eq(&Token::Spread).is_some() {
-            return match self.tokens.peek() {
-                Some(Token::Mark('{')) => Ok(QueryNode::Inline(self.selection()?)),
-                _ => match self.name()?.as_str() {
-                    "on" => {
-                        self.name()?;
-                        Ok(QueryNode::Inline(self.selection()?))
-                    }
-                    name => Ok(QueryNode::Spread(name.to_owned())),
-                },
-            };
-        }
-        let key = self.name()?;
-        let name = if self.eat(':') { self.name()? } else { key.clone() };
-        let mut args = BTreeMap::new();
-        if self.eat('(') {
-            while !self.eat(')') {
-                let arg = self.name()?;
-                self.expect(':', "expected :.")?;
-                args.insert(arg, self.arg()?);
-            }
-        }
-        let children = match self.tokens.peek() {
-            Some(Token::Mark('{')) => self.selection()?,
-            _ => Vec::new(),
-        };
-        Ok(QueryNode::Field(QueryField { key, name, args, selection: Vec::new() }, children))
-    }
-
-    fn arg(&mut self) -> Result<Arg, QueryError> {
-        if self.eat('$') {
-            Ok(Arg::Variable(self.name()?))
-        } else {
-            self.literal().map(Arg::Literal)
-        }
-    }
-
-    fn literal(&mut self) -> Result<Value, QueryError> {
-        match self.tokens.next() {
-            Some(Token::Text(text)) => Ok(Value::String(text)),
-            Some(Token::Number(text)) => serde_json::from_str(&text)
-                .map_err(|_not_a_number| QueryError("expected a number.")),
-            Some(Token::Name(name)) => Ok(match name.as_str() {
-                "true" => Value::Bool(true),
-                "false" => Value::Bool(false),
-                "null" => Value::Null,
-                _ => Value::String(name),
-            }),
-            Some(Token::Mark('[')) => {
-                let mut values = Vec::new();
-                while !self.eat(']') {
-                    values.push(self.flat_literal()?);
+    /// Appends the selected fields of a value as JSON. An object names its type in `__typename`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SelectError`] if the selection does not fit the value.
+    pub fn select(&self, value: &Value, out: &mut String) -> Result<(), SelectError> {
+        let is_bare = self.selection.is_empty();
+        match value {
+            Value::Object(_) if is_bare => return Err(SelectError::Bare(self.name.clone())),
+            Value::Object(fields) => {
+                let mut separator = '{';
+                for field in &self.selection {
+                    out.push(separator);
+                    separator = ',';
+                    out.push('"');
+                    out.push_str(&field.key);
+                    out.push_str("\":");
+                    let value = fields.get(&field.name).ok_or_else(|| {
+                        let of = fields.get("__typename").and_then(Value::as_str);
+                        let of = of.unwrap_or_default().to_owned();
+                        SelectError::Field { field: field.name.clone(), of }
+                    })?;
+                    field.select(value, out)?;
                 }
-                Ok(Value::Array(values))
+                out.push('}');
             }
-            _ => Err(QueryError("expected a value.")),
+            Value::Array(values) => {
+                out.push('[');
+                for (index, value) in values.iter().enumerate() {
+                    if index > 0 {
+                        out.push(',');
+                    }
+                    self.select(value, out)?;
+                }
+                out.push(']');
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) if !is_bare => {
+                return Err(SelectError::Leaf(self.name.clone()));
+            }
+            leaf => out.push_str(&leaf.to_string()),
         }
+        Ok(())
     }
+}
 
-    /// Parses an element of a list. No argument of the marketplace is a list of lists.
-    fn flat_literal(&mut self) -> Result<Value, QueryError> {
-        if self.tokens.peek() == Some(&Token::Mark('[')) {
-            return Err(QueryError("nested too deeply."));
-        }
-        self.literal()
+/// Returns an amount, a percentage or a float as the marketplace writes it: without trailing zeros.
+pub fn number(decimal: &str) -> Value {
+    match decimal.strip_suffix(".00").unwrap_or(decimal).parse::<i64>() {
+        Ok(whole) => whole.into(),
+        // Not by serde_json, which may round the last digit.
+        Err(_decimal) => decimal.parse::<f64>().map_or(Value::Null, Value::from),
     }
 }
 
@@ -359,26 +256,44 @@ mod tests {
 
     #[test]
     fn an_operation_with_fragments_is_parsed() {
-        let read = parse(
+        let (kind, field) = parse(
             "subscription OnCreateTrades($maxPrice: UnsignedFloat) {\n  createTrades(maxPrice: $maxPrice) { trades { ...T } } }
              fragment T on Trade { id tradeItems { marketName, itemVariant { value } } ... on Trade { status } }",
+            &Value::Null,
         )
         .unwrap();
-        assert_eq!(read.kind, OperationKind::Subscription);
+        assert_eq!(kind, OperationKind::Subscription);
         assert_eq!(
-            names(&read.fields),
+            names(&[field]),
             "createTrades{trades{id tradeItems{marketName itemVariant{value}} status}}"
         );
     }
 
     #[test]
     fn an_argument_is_a_literal_or_a_variable() {
-        let read = parse("query Q($n: Int) { trades(first: $n, orderBy: [ID_DESC], status: LISTED, x: -1) { a } }").unwrap();
         let variables = json!({"n": 5});
-        let arg = |name| read.fields[0].arg(name, &variables).clone();
+        let text = "query Q($n: Int) { trades(first: $n, orderBy: [ID_DESC], status: LISTED, x: -1.5, y: \"a\\\"b\", z: {a: $n, b: null}) { a } }";
+        let (_, field) = parse(text, &variables).unwrap();
+        let arg = |name| field.arg(name).clone();
         assert_eq!(
-            [arg("first"), arg("orderBy"), arg("status"), arg("x"), arg("none")],
-            [json!(5), json!(["ID_DESC"]), json!("LISTED"), json!(-1), Value::Null]
+            [
+                arg("first"),
+                arg("orderBy"),
+                arg("status"),
+                arg("x"),
+                arg("y"),
+                arg("z"),
+                arg("none")
+            ],
+            [
+                json!(5),
+                json!(["ID_DESC"]),
+                json!("LISTED"),
+                json!(-1.5),
+                json!("a\"b"),
+                json!({"a": 5, "b": null}),
+                Value::Null
+            ]
         );
     }
 
@@ -389,7 +304,11 @@ mod tests {
             "{",
             "{}",
             "query",
+            "{ a b }",
             "{ a } { b }",
+            "query A { a } query B { b }",
+            "type T { a: Int }",
+            "{ a @include(if: true) }",
             "{ ...F }",
             "{ ...F } fragment F on T { ...F }",
             "nonsense { a }",
@@ -398,8 +317,10 @@ mod tests {
             "query ($a: ",
             "{ a(b: \"",
             &"{ a".repeat(100),
+            &format!("{{ a(b: {}1{}) }}", "[".repeat(9_000), "]".repeat(9_000)),
+            &format!("{{ {}}}", "a ".repeat(20_000)),
         ] {
-            assert!(parse(text).is_err(), "{text:?}");
+            assert!(parse(text, &Value::Null).is_err(), "{text:?}");
         }
     }
 
@@ -411,14 +332,64 @@ mod tests {
             text.push_str(&format!(" fragment F{level} on T {{ ...F{0} ...F{0} }}", level + 1));
         }
         text.push_str(" fragment F20 on T { a }");
-        assert!(parse(&text).is_err());
+        assert!(parse(&text, &Value::Null).is_err());
+    }
+
+    #[track_caller]
+    fn check(query: &str, expected: Result<&str, &str>) {
+        let (_, field) = parse(query, &Value::Null).unwrap();
+        let tree = json!({
+            "__typename": "Trade",
+            "id": "x",
+            "items": [{"__typename": "Item", "name": "a \"b\"\n", "n": null}],
+            "open": true,
+            "none": [],
+        });
+        let mut out = String::new();
+        let result = field.select(&tree, &mut out);
+        let shown = result.map(|()| out).map_err(|error| error.to_string());
+        assert_eq!(shown.as_deref().map_err(String::as_str), expected, "query: {query}");
+    }
+
+    #[test]
+    fn a_response_has_the_selected_fields_in_the_selected_order() {
+        check("{ a { open id none } }", Ok(r#"{"open":true,"id":"x","none":[]}"#));
+        check(
+            "{ a { items { __typename called: name } } }",
+            Ok(r#"{"items":[{"__typename":"Item","called":"a \"b\"\n"}]}"#),
+        );
+        check("{ a { items { n } } }", Ok(r#"{"items":[{"n":null}]}"#));
+    }
+
+    #[test]
+    fn a_selection_that_does_not_fit_is_an_error() {
+        check("{ a { price } }", Err("Cannot query field \"price\" on type \"Trade\"."));
+        let bare = "Field \"items\" of an object type must have a selection of subfields.";
+        check("{ a { items } }", Err(bare));
+        let leaf = "Field \"id\" must not have a selection since it has no subfields.";
+        check("{ a { id { x } } }", Err(leaf));
+        check("{ a }", Err("Field \"a\" of an object type must have a selection of subfields."));
+    }
+
+    #[test]
+    fn numbers_are_written_without_trailing_zeros_and_exactly() {
+        for (decimal, expected) in [
+            ("10.00", "10"),
+            ("-10.10", "-10.1"),
+            ("10.15", "10.15"),
+            ("0.00", "0"),
+            ("999999999999.99", "999999999999.99"),
+            ("0.0706543211234567", "0.0706543211234567"),
+        ] {
+            assert_eq!(number(decimal).to_string(), expected);
+        }
     }
 
     proptest! {
         #[test]
         fn parsing_a_query_never_panics(text in "[{}()$:.a\" \\[\\]1-]{0,60}|\\PC{0,60}") {
-            if let Ok(read) = parse(&text) {
-                prop_assert!(!read.fields.is_empty());
+            if let Ok((_, field)) = parse(&text, &Value::Null) {
+                prop_assert!(!field.name.is_empty());
             }
         }
     }

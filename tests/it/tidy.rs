@@ -83,7 +83,6 @@ const PURE: &[&str] = &[
     "src/sim/offer.rs",
     "src/sim/protocol.rs",
     "src/sim/query.rs",
-    "src/sim/value.rs",
     "src/sniper/eligibility.rs",
     "src/sniper/held.rs",
     "src/sniper/stats.rs",
