@@ -56,16 +56,16 @@ impl Demo {
 
     /// Stops the simulator and adds its counts to the summary.
     pub fn close(self, summary: Summary) -> Summary {
-        let books = self.market.books();
+        let history = self.market.history();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let market = SimulatedMarketCounts {
-            listings: books.listed,
-            matching: books.wanted,
-            sold: count(books.purchases().count()),
-            spent: books.spent(),
-            balance: books.balance,
-            ordered_twice: count(books.ordered_twice().count()),
-            cold: count(books.cold_requests().count()),
+            listings: history.listed,
+            matching: history.wanted,
+            sold: count(history.purchases().count()),
+            spent: history.spent(),
+            balance: history.balance,
+            ordered_twice: count(history.ordered_twice().count()),
+            cold: count(history.cold_orders().count()),
         };
         if let Err(error) = self.directory.close() {
             debug!(%error, "cannot remove the temporary folder of the demo");

@@ -8,9 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::info;
 
 use super::{
-    Fault, MarketBooks, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings, demo,
+    Fault, MarketHistory, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings, demo,
     faults::{self, FaultError},
-    market_books::JoinDecision,
+    history::OrderDecision,
     settings::parse_seed,
 };
 use crate::{
@@ -112,7 +112,7 @@ impl SimArgs {
 #[derive(Clone, Debug)]
 pub struct SimSummary {
     pub elapsed: Duration,
-    pub books: MarketBooks,
+    pub history: MarketHistory,
     pub stats: ServerStats,
     /// Reason of the shutdown, as text.
     pub reason: String,
@@ -155,12 +155,12 @@ pub async fn run(args: &SimArgs, market: SimServer, stop: &mut Shutdown) -> SimS
             reason = stop.wait() => break reason,
             _ = status.tick() => {
                 let stats = market.stats();
-                info!("{}", market.with_books(|books| SimStatus { books, stats }.to_string()));
+                info!("{}", market.with_history(|history| SimStatus { history, stats }.to_string()));
             }
         }
     };
-    let (books, stats) = (market.books(), market.stats());
-    SimSummary { elapsed: started.elapsed(), books, stats, reason: reason.to_string() }
+    let (history, stats) = (market.history(), market.stats());
+    SimSummary { elapsed: started.elapsed(), history, stats, reason: reason.to_string() }
 }
 
 /// Returns the lines of `.env` that connect a bot to this simulator.
@@ -193,23 +193,23 @@ pub fn fault_list() -> String {
 
 /// One-line status of the simulator.
 struct SimStatus<'a> {
-    books: &'a MarketBooks,
+    history: &'a MarketHistory,
     stats: ServerStats,
 }
 
 impl fmt::Display for SimStatus<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (books, counts) = (self.books, SimCounts::new(self.books));
+        let (history, counts) = (self.history, SimCounts::new(self.history));
         write!(
             f,
             "{} listings, {} match the demo whitelist, {} bought for {}, {} rejected, {} hit by a fault, balance {}, {} clients",
-            books.listed,
-            books.wanted,
+            history.listed,
+            history.wanted,
             counts.bought,
-            books.spent(),
+            history.spent(),
             counts.rejected,
             counts.faulted,
-            books.balance,
+            history.balance,
             self.stats.feeds_subscribed,
         )
     }
@@ -224,19 +224,19 @@ struct SimCounts {
 }
 
 impl SimCounts {
-    fn new(books: &MarketBooks) -> Self {
+    fn new(history: &MarketHistory) -> Self {
         let mut counts = Self::default();
-        let unmatched = books.unmatched_requests().iter().map(|(_, request)| request);
-        for request in books.requests().map(|(_, request)| request).chain(unmatched) {
-            let count = match (&request.decision, request.fault) {
+        let unmatched = history.unmatched_orders().iter().map(|(_, order)| order);
+        for order in history.orders().map(|(_, order)| order).chain(unmatched) {
+            let count = match (&order.decision, order.fault) {
                 (_, Some(_)) => &mut counts.faulted,
-                (JoinDecision::Sold, None) => &mut counts.bought,
-                (JoinDecision::Rejected(_) | JoinDecision::Ignored, None) => &mut counts.rejected,
+                (OrderDecision::Sold, None) => &mut counts.bought,
+                (OrderDecision::Rejected(_) | OrderDecision::Ignored, None) => &mut counts.rejected,
             };
             *count = count.saturating_add(1);
         }
         // Purchases of orders that were hit by a fault count as bought too.
-        counts.bought = u64::try_from(books.purchases().count()).unwrap_or(u64::MAX);
+        counts.bought = u64::try_from(history.purchases().count()).unwrap_or(u64::MAX);
         counts
     }
 }
@@ -244,23 +244,23 @@ impl SimCounts {
 impl SimSummary {
     /// Returns the summary as a JSON object that has the common fields of all commands.
     pub fn to_json(&self) -> Value {
-        let counts = SimCounts::new(&self.books);
+        let counts = SimCounts::new(&self.history);
         json!({
             "mode": "sim",
             "seconds": self.elapsed.as_secs(),
-            "listings": self.books.listed,
-            "matched": self.books.wanted,
+            "listings": self.history.listed,
+            "matched": self.history.wanted,
             "bought": counts.bought,
             "refused": counts.rejected,
             "failed_on_purpose": counts.faulted,
             "unknown": 0,
             "skipped": 0,
-            "doubled": self.books.ordered_twice().count(),
-            "wanted_and_never_asked_for": self.books.missed().count(),
-            "unwanted_and_asked_for": self.books.unwanted().count(),
-            "cold": self.books.cold_requests().count(),
-            "spent": self.books.spent().to_string(),
-            "balance": self.books.balance.to_string(),
+            "doubled": self.history.ordered_twice().count(),
+            "wanted_and_never_asked_for": self.history.missed().count(),
+            "unwanted_and_asked_for": self.history.unwanted().count(),
+            "cold": self.history.cold_orders().count(),
+            "spent": self.history.spent().to_string(),
+            "balance": self.history.balance.to_string(),
             "feeds": self.stats.feeds,
             "requests": self.stats.requests,
             "reconnects": 0,
@@ -274,11 +274,11 @@ impl SimSummary {
 
 impl fmt::Display for SimSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = SimStatus { books: &self.books, stats: self.stats };
+        let status = SimStatus { history: &self.history, stats: self.stats };
         let seconds = self.elapsed.as_secs();
         writeln!(f, "\nSimulator stopped after {seconds} s: {}.", self.reason)?;
         writeln!(f, "{status}")?;
-        match self.books.ordered_twice().count() {
+        match self.history.ordered_twice().count() {
             0 => writeln!(f, "No listing was ordered twice."),
             count => writeln!(f, "{count} listings were ordered more than once."),
         }
@@ -352,7 +352,7 @@ mod tests {
         market
             .inject_purchase(super::super::ListedItem::plain("Glove Case", price, price))
             .unwrap();
-        let status = SimStatus { books: &market.books(), stats: market.stats() }.to_string();
+        let status = SimStatus { history: &market.history(), stats: market.stats() }.to_string();
         assert!(status.contains("1 listings") && status.contains("1 bought for 10.00"), "{status}");
         assert!(status.contains("balance 490.00"), "{status}");
     }

@@ -16,9 +16,9 @@ use tokio::{
 use super::{
     faults::{self, FaultChannel, FaultKind},
     graphql::{self, GraphqlCall, GraphqlRequest, ParsedRequest, error_body},
+    history,
     http_head::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RequestHead, read_head},
     listing::Listing,
-    market_books,
     market_state::{MarketEvent, MarketState, SaleRejection},
     random::{Rng, RngExt as _},
     server_state::{ServerState, State},
@@ -30,7 +30,7 @@ const SURCHARGE: Amount = Amount::from_cents(100);
 /// Body of the response under [`FaultKind::Challenge`].
 const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking that you are a person.</body></html>";
 
-/// Identity of a connection in the books.
+/// Identity of a connection in the history.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientConnection {
     pub(super) number: u64,
@@ -224,7 +224,7 @@ struct OrderAttempt<'a> {
 }
 
 impl OrderAttempt<'_> {
-    /// Executes the order under the next fault, and records it in the books.
+    /// Executes the order under the next fault, and records it in the history.
     fn execute(
         &self,
         state: &mut State,
@@ -233,12 +233,12 @@ impl OrderAttempt<'_> {
     ) -> ServerReply {
         let fault = state.injector.next_fault(&[FaultChannel::Orders]);
         let (decision, reply) = match fault.and_then(reply_without_commit) {
-            Some(reply) => (market_books::JoinDecision::Ignored, reply),
+            Some(reply) => (history::OrderDecision::Ignored, reply),
             None => {
                 let market = &mut state.market;
                 let result =
                     graphql::execute_join(market, now, self.request, self.signed_in, events);
-                let decision = market_books::JoinDecision::from(&result);
+                let decision = history::OrderDecision::from(&result);
                 let body = match (&result, fault) {
                     (Err(rejection), _) => self.request.rejected_response(*rejection),
                     (Ok(_), Some(FaultKind::Empty)) => self.request.join_response(&[]),
@@ -261,9 +261,9 @@ impl OrderAttempt<'_> {
                 (decision, ServerReply { fault, late, ..ServerReply::json(200, body) })
             }
         };
-        state.market.record_request(
+        state.market.record_order(
             self.id,
-            market_books::BookedRequest {
+            history::OrderRecord {
                 at: now,
                 connection: self.connection.number,
                 connected_at: self.connection.opened_at,
@@ -385,7 +385,7 @@ async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the time since the start of the simulator, which is the time base of the books.
+/// Returns the time since the start of the simulator, which is the time base of the history.
 pub(super) fn elapsed(shared: &ServerState) -> Duration {
     Instant::now().saturating_duration_since(shared.opened_at)
 }

@@ -19,12 +19,12 @@ use std::{
     time::Duration,
 };
 
-use self::past::AccountHistory;
+use self::past::AccountSnapshots;
 pub use self::sale::SaleRejection;
 use super::{
     catalogue::Catalogue,
+    history::{CloseReason, ListingRecord, MarketHistory, OrderRecord},
     listing::{Listing, ListingBuyer, before, number_of},
-    market_books::{BookEntry, BookedRequest, Closed, MarketBooks},
     offer::{ListedItem, ListingDefect, OPEN_FOR},
     random,
     settings::{Delivery, SimSettings},
@@ -71,8 +71,8 @@ pub struct MarketState {
     daily_remaining: Option<Amount>,
     suspected_trader: bool,
     user_id: Arc<str>,
-    books: MarketBooks,
-    history: AccountHistory,
+    history: MarketHistory,
+    snapshots: AccountSnapshots,
 }
 
 /// A scheduled change of a listing.
@@ -106,8 +106,8 @@ impl MarketState {
             daily_remaining: settings.daily_limit,
             suspected_trader: settings.suspected_trader,
             user_id: Arc::from(&*settings.user_id),
-            books: MarketBooks::new(balance),
-            history: AccountHistory::default(),
+            history: MarketHistory::new(balance),
+            snapshots: AccountSnapshots::default(),
         }
     }
 
@@ -218,7 +218,7 @@ impl MarketState {
             self.schedule(now.saturating_add(item.open_for), number, ScheduledChange::Expired);
         }
         let can_join_at = now.saturating_add(item.can_join_after.unwrap_or_default());
-        let entry = BookEntry {
+        let entry = ListingRecord {
             id: listing.id(),
             market_name: item.market_name.clone(),
             price: item.total,
@@ -227,9 +227,9 @@ impl MarketState {
             can_join_at,
             closed: None,
             purchase: None,
-            requests: Vec::new(),
+            orders: Vec::new(),
         };
-        self.books.record_listing(number, entry);
+        self.history.record_listing(number, entry);
         self.open.insert(number, listing.clone());
         Arc::new(listing)
     }
@@ -248,14 +248,14 @@ impl MarketState {
         let Some(mut listing) = self.open.remove(&number) else { return };
         listing.status = status;
         listing.updated_at = self.clock(now);
-        let how = if status == TradeStatus::Joined {
+        let reason = if status == TradeStatus::Joined {
             listing.buyer = Some(ListingBuyer::Rival);
             listing.joined_at = Some(listing.updated_at);
-            Closed::BoughtByRival
+            CloseReason::BoughtByRival
         } else {
-            Closed::Expired
+            CloseReason::Expired
         };
-        self.books.record_close(number, now, how);
+        self.history.record_close(number, now, reason);
         events.push(MarketEvent::Updated(Arc::new(listing)));
     }
 }
@@ -289,31 +289,31 @@ impl MarketState {
         self.bought.values()
     }
 
-    pub const fn books(&self) -> &MarketBooks {
-        &self.books
+    pub const fn history(&self) -> &MarketHistory {
+        &self.history
     }
 
     /// Returns the balance of this age, limited to the oldest stored change
     /// ([`STALE_MAX`](super::faults::STALE_MAX)).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
-        self.history.balance_at(now.saturating_sub(age), self.balance)
+        self.snapshots.balance_at(now.saturating_sub(age), self.balance)
     }
 
     /// Returns the account's purchases as of this age, oldest first.
     pub fn bought_before(&self, now: Duration, age: Duration) -> Vec<Listing> {
-        self.history.purchases_at(now.saturating_sub(age), &self.bought)
+        self.snapshots.purchases_at(now.saturating_sub(age), &self.bought)
     }
 
-    /// Records an order in the books.
-    pub fn record_request(&mut self, id: &str, request: BookedRequest) {
+    /// Records an order in the history.
+    pub fn record_order(&mut self, id: &str, order: OrderRecord) {
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
-        self.books.record_request(number, id, request);
+        self.history.record_order(number, id, order);
     }
 
-    /// Records the response to an order in the books.
+    /// Records the response to an order in the history.
     pub fn record_response(&mut self, id: &str, connection: u64, at: Duration) {
         if let Some(number) = number_of("Trade", id) {
-            self.books.record_response(number, connection, at);
+            self.history.record_response(number, connection, at);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, oneshot},
     task::yield_now,
@@ -22,11 +22,10 @@ use tracing::debug;
 
 use super::{
     faults::{Fault, FaultKind},
+    history::MarketHistory,
     http_head::read_head,
     http_server::{self, ClientConnection},
-    market_books::MarketBooks,
     offer::ListedItem,
-    prefixed_stream::PrefixedStream,
     random,
     server_state::{FeedCommand, ServerState, ServerStats},
     settings::SimSettings,
@@ -129,16 +128,16 @@ impl SimServer {
         self.shared.with(|state, _, _| state.session.clone())
     }
 
-    /// Returns a copy of the books up to now.
-    pub fn books(&self) -> MarketBooks {
-        self.with_books(MarketBooks::clone)
+    /// Returns a copy of the history up to now.
+    pub fn history(&self) -> MarketHistory {
+        self.with_history(MarketHistory::clone)
     }
 
-    /// Reads the books without copying them. The market is locked meanwhile.
-    pub fn with_books<T>(&self, read: impl FnOnce(&MarketBooks) -> T) -> T {
+    /// Reads the history without copying it. The market is locked meanwhile.
+    pub fn with_history<T>(&self, read: impl FnOnce(&MarketHistory) -> T) -> T {
         self.shared.with(|state, now, events| {
             state.market.advance(now, events);
-            read(state.market.books())
+            read(state.market.history())
         })
     }
 
@@ -147,7 +146,7 @@ impl SimServer {
         self.shared.with(|state, _, _| state.stats)
     }
 
-    /// Returns the start time, which is the origin of the times in the books.
+    /// Returns the start time, which is the origin of the times in the history.
     pub fn opened_at(&self) -> Instant {
         self.shared.opened_at
     }
@@ -299,7 +298,10 @@ async fn dispatch<S: AsyncRead + AsyncWrite + Unpin>(
     match read_head(&mut stream, &mut buffer, idle).await? {
         None => Ok(()),
         Some(head) if head.is_upgrade => {
-            let served = ws_server::serve(PrefixedStream::new(buffer, stream), shared).await;
+            // The handshake reads the head again.
+            let (read, write) = tokio::io::split(stream);
+            let read = io::Cursor::new(buffer).chain(read);
+            let served = ws_server::serve(tokio::io::join(read, write), shared).await;
             served.map_err(io::Error::other)
         }
         Some(_) => http_server::serve(&mut stream, buffer, shared, connection).await,

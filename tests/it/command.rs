@@ -217,7 +217,7 @@ fn without_settings_every_listing_is_logged_with_a_setup_hint() {
     for expected in ["Mode: DRY RUN", "To begin: copy sniper.example.toml", "INFO Connected"] {
         assert!(text.contains(expected), "expected: {expected}\noutput: {text}");
     }
-    assert_eq!(market.books().requests().count(), 0);
+    assert_eq!(market.history().orders().count(), 0);
 }
 
 #[test]

@@ -51,8 +51,8 @@ async fn a_healthy_market_passes_every_step_without_an_order() {
     assert_eq!((report.is_ok(), report.exit_code()), (true, 0));
     assert_eq!(shown.len(), STEPS.len());
     assert!(!shown.concat().contains(&market.session()), "{shown:#?}");
-    assert_eq!(market.books().purchases().count(), 0);
-    assert_eq!(market.books().requests().count(), 0);
+    assert_eq!(market.history().purchases().count(), 0);
+    assert_eq!(market.history().orders().count(), 0);
     assert!(std::fs::read_dir(data.path().join("data")).unwrap().next().is_none());
 }
 

@@ -67,6 +67,6 @@ async fn server_filters_omit_only_listings_that_no_entry_can_match() {
         gave_up = listen => panic!("{gave_up}"),
         reached = tokio::time::timeout(DEADLINE, enough.notified()) => reached.unwrap(),
     }
-    let books = market.books();
-    assert!(seen < books.listed, "{seen} of {} were received", books.listed);
+    let history = market.history();
+    assert!(seen < history.listed, "{seen} of {} were received", history.listed);
 }

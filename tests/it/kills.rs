@@ -1,10 +1,10 @@
 //! Crash tests: the binary runs against the simulated market and is killed at every step of an
-//! order and at random times, while orders, feed and reads are faulty. The market's books are the
+//! order and at random times, while orders, feed and reads are faulty. The market's history is the
 //! reference.
 //!
 //! `SNIPER_TEST_KILLS` sets the number of random kills (default: 5). From [`LONG_RUN_KILLS`] on, or
 //! with `SNIPER_TEST_HONEST=1`, each thread ends with an honest phase without faults, after which
-//! ledger and books must agree. `SNIPER_TEST_SEED` sets the first seed and `SNIPER_TEST_RIGS` the
+//! ledger and history must agree. `SNIPER_TEST_SEED` sets the first seed and `SNIPER_TEST_RIGS` the
 //! number of parallel rigs.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
@@ -131,7 +131,7 @@ struct KillStats {
     overspent: usize,
     doubled: usize,
     forgotten: usize,
-    /// Ledgers that could not be read or verified, or that disagreed with the books in the end.
+    /// Ledgers that could not be read or verified, or that disagreed with the history in the end.
     wrong: usize,
     honest_phases: usize,
     halted: usize,
@@ -163,10 +163,10 @@ impl KillStats {
 
     /// Adds the final figures of a rig.
     fn add_rig(&mut self, rig: &Rig) {
-        rig.market.with_books(|books| {
-            self.requests += books.requests().count();
-            self.purchases += books.purchases().count();
-            self.spent = self.spent.saturating_add(books.spent());
+        rig.market.with_history(|history| {
+            self.requests += history.orders().count();
+            self.purchases += history.purchases().count();
+            self.spent = self.spent.saturating_add(history.spent());
         });
         self.halted += rig.log().matches("Ordering halted: ").count();
         rig.states(|state| *self.states.entry(state.as_str()).or_default() += 1);

@@ -71,7 +71,7 @@ const PURE: &[&str] = &[
     "src/cache.rs",
     "src/domain/server_clock.rs",
     "src/sim/arrivals.rs",
-    "src/sim/market_books.rs",
+    "src/sim/history.rs",
     "src/sim/catalogue.rs",
     "src/sim/demo.rs",
     "src/sim/market_state.rs",

@@ -126,7 +126,7 @@ fn an_order_with_an_unknown_field_buys_nothing() {
     let response = test.query(&query, input, true);
     let message = "Cannot query field \"priceCeiling\" on type \"Trade\".";
     assert_eq!(response["errors"][0]["message"], message);
-    assert_eq!(test.market.books().purchases().count(), 0);
+    assert_eq!(test.market.history().purchases().count(), 0);
 }
 
 #[test]

@@ -12,12 +12,12 @@ use crate::{
 
 /// Previous values of each change within the last [`STALE_MAX`].
 #[derive(Debug, Default)]
-pub(super) struct AccountHistory {
+pub(super) struct AccountSnapshots {
     balances: VecDeque<(Duration, Amount)>,
     purchases: VecDeque<(Duration, u64, Option<Listing>)>,
 }
 
-impl AccountHistory {
+impl AccountSnapshots {
     /// Records a change of the balance with its previous value.
     pub(super) fn record_balance(&mut self, now: Duration, before: Amount) {
         while self.balances.front().is_some_and(|(at, _)| at.saturating_add(STALE_MAX) < now) {

@@ -7,8 +7,8 @@ use crate::{
     domain::money::Amount,
     domain::trade::TradeStatus,
     sim::{
+        history::{CloseReason, OrderDecision, PurchaseRecord},
         listing::{Listing, ListingBuyer, global_id, number_of},
-        market_books::{BookedPurchase, Closed, JoinDecision},
         offer::ListedItem,
         random::{self, RngExt as _},
     },
@@ -89,7 +89,7 @@ impl MarketState {
     /// Returns the rejection for a closed listing, which depends on the time since it was closed.
     fn closed_rejection(&self, number: u64, now: Duration) -> SaleRejection {
         let id = global_id("Trade", number);
-        let closed = self.books.entry(&id).and_then(|entry| entry.closed);
+        let closed = self.history.listing(&id).and_then(|entry| entry.closed);
         match closed {
             Some((at, _)) if now.saturating_sub(at) < Duration::from_millis(500) => {
                 SaleRejection::NotJoinable
@@ -111,9 +111,9 @@ impl MarketState {
         listing.joined_at = Some(clock);
         listing.updated_at = clock;
         let price = listing.item.total;
-        self.books.record_close(number, now, Closed::Bought);
-        self.books.record_purchase(number, BookedPurchase::new(now, price));
-        self.history.record_purchase(now, number, None);
+        self.history.record_close(number, now, CloseReason::Bought);
+        self.history.record_purchase(number, PurchaseRecord::new(now, price));
+        self.snapshots.record_purchase(now, number, None);
         self.daily_remaining = self.daily_remaining.map(|left| left.saturating_sub(price));
         let mut rng = random::stream(self.seed, number);
         let (least, most) = self.delivery.confirm;
@@ -140,9 +140,9 @@ impl MarketState {
         let extra = extra.min(self.balance);
         let price = sold.item.total.saturating_add(extra);
         let repriced = Arc::new(sold.with_price(price));
-        self.history.record_purchase(now, sold.number, self.bought.get(&sold.number));
+        self.snapshots.record_purchase(now, sold.number, self.bought.get(&sold.number));
         self.bought.insert(sold.number, Listing::clone(&repriced));
-        self.books.update_purchase(sold.number, |purchase| purchase.price = price);
+        self.history.update_purchase(sold.number, |purchase| purchase.price = price);
         self.change_balance(now, Amount::ZERO.saturating_sub(extra), repriced.id(), events);
         repriced
     }
@@ -154,9 +154,9 @@ impl MarketState {
         cause: String,
         events: &mut Vec<MarketEvent>,
     ) {
-        self.history.record_balance(now, self.balance);
+        self.snapshots.record_balance(now, self.balance);
         self.balance = self.balance.saturating_add(change);
-        self.books.balance = self.balance;
+        self.history.balance = self.balance;
         events.push(MarketEvent::Wallet { balance: self.balance, change, cause });
     }
 
@@ -212,7 +212,7 @@ impl MarketState {
         };
         if let Some(status) = cancelled {
             self.set_status(number, *status, at, events);
-            self.books.update_purchase(number, |purchase| purchase.cancelled_at = Some(at));
+            self.history.update_purchase(number, |purchase| purchase.cancelled_at = Some(at));
             let (least, most) = self.delivery.refund;
             return self.schedule(
                 at.saturating_add(rng.duration(least, most)),
@@ -239,23 +239,23 @@ impl MarketState {
     ) {
         let clock = self.clock(at);
         let Some(listing) = self.bought.get_mut(&number) else { return };
-        self.history.record_purchase(at, number, Some(listing));
+        self.snapshots.record_purchase(at, number, Some(listing));
         listing.status = status;
         listing.updated_at = clock;
         events.push(MarketEvent::Updated(Arc::new(listing.clone())));
-        self.books.update_purchase(number, |purchase| purchase.status = status);
+        self.history.update_purchase(number, |purchase| purchase.status = status);
     }
 
     /// Credits the coins of a cancelled purchase.
     fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<MarketEvent>) {
         let Some(listing) = self.bought.get(&number) else { return };
         let (price, id) = (listing.item.total, listing.id());
-        self.books.update_purchase(number, |purchase| purchase.refunded_at = Some(at));
+        self.history.update_purchase(number, |purchase| purchase.refunded_at = Some(at));
         self.change_balance(at, price, id, events);
     }
 }
 
-impl From<&Result<Arc<Listing>, SaleRejection>> for JoinDecision {
+impl From<&Result<Arc<Listing>, SaleRejection>> for OrderDecision {
     fn from(result: &Result<Arc<Listing>, SaleRejection>) -> Self {
         match result {
             Ok(_) => Self::Sold,

@@ -131,11 +131,11 @@ fn each_purchase_is_delivered_or_refunded() {
     }
     assert_eq!(market.balance().cents(), 900_000);
     market.advance(seconds(60), &mut events);
-    let returned = market.books().purchases().filter(|(_, one)| one.is_returned()).count();
+    let returned = market.history().purchases().filter(|(_, one)| one.is_returned()).count();
     assert!((15..50).contains(&returned), "{returned}");
     let back = i64::try_from(returned).unwrap() * 1_000;
     assert_eq!(market.balance().cents(), 900_000 + back);
-    assert_eq!(market.books().spent().cents(), 100_000 - back);
+    assert_eq!(market.history().spent().cents(), 100_000 - back);
     assert!(
         market
             .bought()
@@ -167,14 +167,14 @@ fn a_purchase_is_cancelled_before_it_is_refunded() {
         matches!(status, TradeStatus::Cancelled | TradeStatus::Expired | TradeStatus::Cooldown)
     };
     assert!(market.bought().all(|one| is_cancelled(one.status)));
-    assert_eq!((market.balance().cents(), market.books().spent().cents()), (49_000, 1_000));
+    assert_eq!((market.balance().cents(), market.history().spent().cents()), (49_000, 1_000));
     market.advance(seconds(17), &mut events);
-    let purchase = market.books().entry(&ids[0]).unwrap().purchase.unwrap();
+    let purchase = market.history().listing(&ids[0]).unwrap().purchase.unwrap();
     assert_eq!(
         (purchase.cancelled_at, purchase.refunded_at),
         (Some(seconds(7)), Some(seconds(17)))
     );
-    assert_eq!((market.balance().cents(), market.books().spent().cents()), (50_000, 0));
+    assert_eq!((market.balance().cents(), market.history().spent().cents()), (50_000, 0));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn the_books_have_the_price_paid_if_it_is_above_the_listed_one() {
     let sold = market.join(seconds(2), &ids[0], &mut events).unwrap();
     let repriced = market.surcharge(seconds(2), &sold, Amount::from_cents(100), &mut events);
     assert_eq!((repriced.item.total.cents(), market.balance().cents()), (1_100, 48_900));
-    assert_eq!(market.books().spent().cents(), 1_100);
+    assert_eq!(market.history().spent().cents(), 1_100);
     assert!(market.bought().all(|one| one.item.total.cents() == 1_100));
     market.advance(seconds(60), &mut events);
     assert_eq!(market.balance().cents(), 50_000);
@@ -275,7 +275,7 @@ fn rivals_are_optional() {
     let mut market = open(&SimSettings { rivals: Some(eager), ..SimSettings::default() });
     market.advance(seconds(20), &mut Vec::new());
     market.advance(seconds(20) + eager.delay_max + seconds(40), &mut events);
-    assert!(market.open().count() < market.books().entries().count());
+    assert!(market.open().count() < market.history().listings().count());
 }
 
 #[test]
@@ -285,10 +285,10 @@ fn the_oldest_listings_are_closed_beyond_the_limit() {
     let ids = market.list_items(seconds(0), vec![redline(1_000); OPEN_MAX], &mut events);
     let due = market.next_due().unwrap();
     market.advance(due, &mut events);
-    let above = usize::try_from(market.books().listed).unwrap() - OPEN_MAX;
+    let above = usize::try_from(market.history().listed).unwrap() - OPEN_MAX;
     assert!(above > 0);
     assert_eq!(market.open().count(), OPEN_MAX);
-    let is_closed = |id: &String| market.books().entry(id).unwrap().closed.is_some();
+    let is_closed = |id: &String| market.history().listing(id).unwrap().closed.is_some();
     assert_eq!(ids.iter().filter(|id| is_closed(id)).count(), above);
     assert!(ids.iter().take(above).all(is_closed));
 }
@@ -314,7 +314,7 @@ proptest! {
             let result = market.join(now, &ids[which], &mut events);
             prop_assert!(result.is_err() || market.bought().any(|one| one.id() == ids[which]));
             prop_assert!(Amount::ZERO <= market.balance());
-            let spent = market.books().spent();
+            let spent = market.history().spent();
             prop_assert_eq!(market.balance().saturating_add(spent), balance);
         }
         let mut owners = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Comparison of the market's books with the limits and with the ledger.
+//! Comparison of the market's history with the limits and with the ledger.
 
 use std::{fmt, fmt::Write as _, time::Duration};
 
@@ -10,8 +10,8 @@ use sniper::{
         reader::{LedgerReader, OrderDetails},
     },
     sim::{
-        JoinDecision, MarketBooks, faults,
-        market_books::{BookEntry, BookedPurchase, BookedRequest},
+        MarketHistory, OrderDecision, faults,
+        history::{ListingRecord, OrderRecord, PurchaseRecord},
         random,
     },
 };
@@ -105,13 +105,13 @@ impl Limits {
     }
 
     /// Returns `true` if the limits allow one more order at the maximum price.
-    pub(super) fn allow_order(&self, books: &MarketBooks) -> bool {
-        let at = Moment::of(books, Duration::MAX);
+    pub(super) fn allow_order(&self, history: &MarketHistory) -> bool {
+        let at = Moment::of(history, Duration::MAX);
         let fits = |spent: Amount, most: Amount| spent.saturating_add(MAX_PRICE) <= most;
         let spendable = BALANCE.saturating_sub(self.min_balance);
         let most = [self.total, self.per_hour, self.per_day, spendable];
         most.into_iter().all(|most| fits(at.spent(), most))
-            && fits(BALANCE.saturating_sub(books.balance), spendable)
+            && fits(BALANCE.saturating_sub(history.balance), spendable)
             && at.cheap_count() < self.cheap_count
             && fits(at.dear_total(), self.dear_total)
     }
@@ -125,7 +125,7 @@ pub(super) enum Kind {
     Doubled,
     /// A request is not in the ledger, or a purchase is not counted.
     Forgotten,
-    /// The ledger cannot be read, or it disagrees with the books in the end.
+    /// The ledger cannot be read, or it disagrees with the history in the end.
     Wrong,
 }
 
@@ -156,13 +156,14 @@ impl fmt::Display for Violation {
 /// bot learns that only afterwards.
 struct Moment<'a> {
     at: Duration,
-    bought: Vec<(&'a BookEntry, &'a BookedPurchase)>,
+    bought: Vec<(&'a ListingRecord, &'a PurchaseRecord)>,
 }
 
 impl<'a> Moment<'a> {
-    fn of(books: &'a MarketBooks, at: Duration) -> Self {
+    fn of(history: &'a MarketHistory, at: Duration) -> Self {
         let is_past = |moment: Option<Duration>| moment.is_some_and(|moment| moment <= at);
-        let bought = books.purchases().filter(|(_, one)| one.at <= at && !is_past(one.refunded_at));
+        let bought =
+            history.purchases().filter(|(_, one)| one.at <= at && !is_past(one.refunded_at));
         Self { at, bought: bought.collect() }
     }
 
@@ -178,9 +179,9 @@ impl<'a> Moment<'a> {
 
     /// Returns the purchases that were not cancelled. A refund does not name its purchase, so a
     /// cancelled purchase counts for no entry.
-    fn kept(&self) -> impl Iterator<Item = &'a BookEntry> {
+    fn kept(&self) -> impl Iterator<Item = &'a ListingRecord> {
         let is_cancelled =
-            |one: &BookedPurchase| one.cancelled_at.is_some_and(|moment| moment <= self.at);
+            |one: &PurchaseRecord| one.cancelled_at.is_some_and(|moment| moment <= self.at);
         self.bought.iter().filter(move |(_, one)| !is_cancelled(one)).map(|(entry, _)| *entry)
     }
 
@@ -200,23 +201,23 @@ fn sum(prices: impl Iterator<Item = Amount>) -> Amount {
 /// Returns all violations so far.
 pub(super) fn violations(
     limits: &Limits,
-    books: &MarketBooks,
+    history: &MarketHistory,
     reader: &LedgerReader,
     session_from: Duration,
 ) -> Vec<Violation> {
     let ledger = reader.state();
     let mut found = Vec::new();
-    for (_, purchase) in books.purchases() {
-        found.extend(exceeded(limits, &Moment::of(books, purchase.at)));
+    for (_, purchase) in history.purchases() {
+        found.extend(exceeded(limits, &Moment::of(history, purchase.at)));
     }
-    found.extend(too_many(limits, books, reader, session_from));
-    for entry in books.ordered_twice() {
+    found.extend(too_many(limits, history, reader, session_from));
+    for entry in history.ordered_twice() {
         found.push(Violation::new(Kind::Doubled, describe(entry, ledger)));
     }
-    for (id, request) in books.unmatched_requests() {
+    for (id, request) in history.unmatched_orders() {
         found.push(Violation::new(Kind::Forgotten, format!("stray {id}: {request:?}")));
     }
-    for (entry, request) in books.requests() {
+    for (entry, request) in history.orders() {
         if is_forgotten(entry, request, ledger) {
             found.push(Violation::new(Kind::Forgotten, describe(entry, ledger)));
         }
@@ -224,7 +225,7 @@ pub(super) fn violations(
     let counted = ledger.intents().iter().filter(|intent| intent.state.counts());
     let approved = sum(counted.map(|intent| intent.approved));
     if limits.total < approved {
-        let what = format!("{approved} of {} by the ledger's own books", limits.total);
+        let what = format!("{approved} of {} by the ledger itself", limits.total);
         found.push(Violation::new(Kind::Overspent, what));
     }
     found
@@ -251,12 +252,12 @@ fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
 /// Checks `max_in_flight` and `max_buys_per_minute`.
 fn too_many(
     limits: &Limits,
-    books: &MarketBooks,
+    history: &MarketHistory,
     reader: &LedgerReader,
     session_from: Duration,
 ) -> Option<Violation> {
-    type Request<'a> = (&'a BookEntry, &'a BookedRequest);
-    let requests: Vec<Request<'_>> = books.requests().collect();
+    type Request<'a> = (&'a ListingRecord, &'a OrderRecord);
+    let requests: Vec<Request<'_>> = history.orders().collect();
     for (entry, last) in &requests {
         let within = |(_, one): &&Request<'_>| one.at <= last.at && last.at < one.at + MINUTE_MIN;
         let sent = requests.iter().filter(within).count();
@@ -301,10 +302,10 @@ fn details(id: &str, reader: &LedgerReader) -> Option<OrderDetails> {
 
 /// Returns `true` if a request is not in the ledger, or if its purchase is not counted although it
 /// was not cancelled.
-fn is_forgotten(entry: &BookEntry, request: &BookedRequest, ledger: &LedgerState) -> bool {
+fn is_forgotten(entry: &ListingRecord, request: &OrderRecord, ledger: &LedgerState) -> bool {
     let id = TradeId::new(&entry.id);
     let Some(intent) = id.and_then(|id| ledger.intent(&id)) else { return true };
-    let Some(purchase) = entry.purchase.filter(|_| request.decision == JoinDecision::Sold) else {
+    let Some(purchase) = entry.purchase.filter(|_| request.decision == OrderDecision::Sold) else {
         return false;
     };
     // A cancelled purchase may be released as returned because of another purchase's refund. After
@@ -313,8 +314,8 @@ fn is_forgotten(entry: &BookEntry, request: &BookedRequest, ledger: &LedgerState
     !intent.state.counts() && !purchase.is_returned() && !may_be_released
 }
 
-/// Describes a listing in the books and in the ledger, in one line.
-fn describe(entry: &BookEntry, ledger: &LedgerState) -> String {
+/// Describes a listing in the history and in the ledger, in one line.
+fn describe(entry: &ListingRecord, ledger: &LedgerState) -> String {
     let intent = TradeId::new(&entry.id).and_then(|id| ledger.intent(&id).copied());
     let mut text = describe_entry(entry);
     match intent {
@@ -327,11 +328,11 @@ fn describe(entry: &BookEntry, ledger: &LedgerState) -> String {
     text
 }
 
-fn describe_entry(entry: &BookEntry) -> String {
+fn describe_entry(entry: &ListingRecord) -> String {
     let mut text = format!("{} for {}", entry.id, entry.price);
-    for request in &entry.requests {
+    for request in &entry.orders {
         let fault = request.fault.map_or("no fault", faults::FaultKind::name);
-        let BookedRequest { at, connection, answered_at, decision, .. } = request;
+        let OrderRecord { at, connection, answered_at, decision, .. } = request;
         write!(
             text,
             "; request at {at:?} over connection {connection}: {decision:?}, {fault}, answered \
@@ -339,7 +340,7 @@ fn describe_entry(entry: &BookEntry) -> String {
         )
         .unwrap();
     }
-    if let Some(BookedPurchase { status, price, cancelled_at, refunded_at, .. }) = &entry.purchase {
+    if let Some(PurchaseRecord { status, price, cancelled_at, refunded_at, .. }) = &entry.purchase {
         write!(
             text,
             "; bought for {price}, {status:?}, cancelled {cancelled_at:?}, refunded {refunded_at:?}"
@@ -350,8 +351,8 @@ fn describe_entry(entry: &BookEntry) -> String {
 }
 
 /// Describes all listings with requests, one per line, in the order of the requests.
-pub(super) fn describe_all(books: &MarketBooks) -> String {
-    let mut entries: Vec<&BookEntry> = books.requests().map(|(entry, _)| entry).collect();
-    entries.sort_by_key(|entry| entry.requests.first().map(|request| request.at));
+pub(super) fn describe_all(history: &MarketHistory) -> String {
+    let mut entries: Vec<&ListingRecord> = history.orders().map(|(entry, _)| entry).collect();
+    entries.sort_by_key(|entry| entry.orders.first().map(|request| request.at));
     entries.iter().map(|entry| describe_entry(entry) + "\n").collect()
 }

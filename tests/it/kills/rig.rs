@@ -1,4 +1,4 @@
-//! A simulated market, a bot that is restarted on it repeatedly, and the comparison of their books.
+//! A simulated market, a bot that is restarted on it repeatedly, and the comparison of its ledger with the market's history.
 
 use std::{
     fs::{self, File},
@@ -77,7 +77,7 @@ impl Rig {
         }
     }
 
-    /// Keeps the bot's directory as evidence and adds the market's books.
+    /// Keeps the bot's directory as evidence and adds the market's history.
     pub(super) fn keep(&mut self) -> PathBuf {
         let folder = self.folder();
         if let BotDirectory::Temporary(temporary) =
@@ -85,7 +85,7 @@ impl Rig {
         {
             let _kept = temporary.keep();
         }
-        fs::write(folder.join("books"), self.market.with_books(audit::describe_all)).unwrap();
+        fs::write(folder.join("history"), self.market.with_history(audit::describe_all)).unwrap();
         folder
     }
 
@@ -124,7 +124,7 @@ impl Rig {
     }
 
     pub(super) fn requests(&self) -> usize {
-        self.market.with_books(|books| books.requests().count())
+        self.market.with_history(|history| history.orders().count())
     }
 
     /// Calls `visit` with the state of each order in the ledger.
@@ -152,7 +152,7 @@ impl Rig {
             return vec![Violation::wrong(format!("not verified: {error}"))];
         }
         let from = self.session_from.get();
-        self.market.with_books(|books| audit::violations(&self.limits, books, &reader, from))
+        self.market.with_history(|history| audit::violations(&self.limits, history, &reader, from))
     }
 
     /// Runs the bot for 4 s without faults and asserts that it exits with 0.
@@ -162,7 +162,7 @@ impl Rig {
         assert_eq!(ended, Some(Some(0)), "{}", self.log());
     }
 
-    /// Lets a halted bot read the account without faults for [`HONEST`]. Then ledger and books must
+    /// Lets a halted bot read the account without faults for [`HONEST`]. Then ledger and history must
     /// agree, unless a halt names the difference, and a resumed bot must order again. Returns the
     /// first disagreement.
     pub(super) fn find_disagreement(&self) -> Option<String> {
@@ -174,8 +174,8 @@ impl Rig {
         let began = Instant::now();
         let run = self.command(&["run", "--live", "--for", &duration]).spawn();
         let ended = Running(run.unwrap()).ended_within(HONEST + DEADLINE);
-        let books = self.market.books();
-        if books.balance < self.limits.min_balance() && began.elapsed() < HONEST {
+        let history = self.market.history();
+        if history.balance < self.limits.min_balance() && began.elapsed() < HONEST {
             report(&format!(
                 "seed {}: charged more than was approved, to below min_balance",
                 self.seed
@@ -190,7 +190,7 @@ impl Rig {
         let other = halts.iter().find(|halt| !matches!(halt.reason, HaltReason::Operator(_)));
         let counted = reader.state().intents().iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
-        let spent = books.spent();
+        let spent = history.spent();
         if let Some(halt) = other {
             report(&format!(
                 "seed {}: {counted} counted, {spent} spent, halted: {}",
@@ -212,7 +212,7 @@ impl Rig {
 
     /// Checks that a resumed bot orders, if the limits allow an order.
     fn check_orders_again(&self) -> Option<String> {
-        let allow_order = self.market.with_books(|books| self.limits.allow_order(books));
+        let allow_order = self.market.with_history(|history| self.limits.allow_order(history));
         let before = self.requests();
         let mut bot = self.start("", "60s");
         let began = Instant::now();

@@ -52,7 +52,7 @@ fn every_listing_is_sent_in_order() {
         let ids = trades.unwrap_or_default();
         received.extend(ids.iter().map(|trade| trade["id"].as_str().unwrap().to_owned()));
     }
-    let listed: Vec<String> = market.books().entries().map(|entry| entry.id.clone()).collect();
+    let listed: Vec<String> = market.history().listings().map(|entry| entry.id.clone()).collect();
     let first = listed.iter().position(|id| *id == received[0]).unwrap();
     assert!(listed[first..].starts_with(&received), "in order and without a gap");
 }
@@ -195,7 +195,7 @@ fn injected_false_events_stop_once_the_faults_are_cleared() {
     market.inject_feed_fault(FaultKind::FeedRelist);
     let again = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
     assert!(ids.contains(&again["id"].as_str().unwrap().to_owned()), "{again}");
-    assert_eq!(market.books().balance.to_string(), "489.85");
+    assert_eq!(market.history().balance.to_string(), "489.85");
     // A silent feed resumes.
     market.inject_feed_fault(FaultKind::FeedSilence);
     market.list_items(vec![redline()]);

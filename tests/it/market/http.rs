@@ -8,7 +8,7 @@ use sniper::{
     domain::trade::TradeStatus,
     sim::{
         ListedItem, SimServer, SimServerError, SimSettings, faults::FaultKind,
-        market_books::JoinDecision,
+        history::OrderDecision,
     },
 };
 
@@ -44,16 +44,16 @@ fn orders_share_a_keep_alive_connection() {
         assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
         let trade = &answer.json()["data"]["joinTrades"]["trades"][0];
         assert_eq!((&trade["id"], &trade["totalValue"]), (&json!(id), &json!(10.15)));
-        assert_eq!(market.books().balance.to_string(), left);
+        assert_eq!(market.history().balance.to_string(), left);
     }
-    let books = market.books();
-    assert_eq!((market.stats().connections, books.spent().cents()), (1, 2_030));
-    assert!(books.requests().all(|(entry, request)| {
-        request.decision == JoinDecision::Sold
+    let history = market.history();
+    assert_eq!((market.stats().connections, history.spent().cents()), (1, 2_030));
+    assert!(history.orders().all(|(entry, request)| {
+        request.decision == OrderDecision::Sold
             && entry.listed_at <= request.at
             && request.connection == 1
     }));
-    assert_eq!(books.ordered_twice().count(), 0);
+    assert_eq!(history.ordered_twice().count(), 0);
 }
 
 #[test]
@@ -62,10 +62,10 @@ fn the_books_distinguish_warm_and_cold_requests() {
     let mut http = Http::new(&market);
     http.query("{ __typename }", Value::Null);
     http.join(&offer_one(&market)).unwrap();
-    assert_eq!(market.books().cold_requests().count(), 0);
+    assert_eq!(market.history().cold_orders().count(), 0);
     let id = offer_one(&market);
     Http::new(&market).join(&id).unwrap();
-    assert_eq!(market.books().cold_requests().count(), 1);
+    assert_eq!(market.history().cold_orders().count(), 1);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_signed_out_client_sees_no_account_and_buys_nothing() {
     assert_eq!(owner.query(USER, Value::Null)["data"]["currentUser"]["wallets"][0]["amount"], 500);
     market.replace_session("s%3Aanother");
     assert_eq!(message(&owner.join(&id).unwrap().json()), "unauthenticated");
-    assert_eq!(market.books().purchases().count(), 0);
+    assert_eq!(market.history().purchases().count(), 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn rejections_use_the_messages_of_the_marketplace() {
     until("the purchase is old", || {
         message(&http.join(&bought).unwrap().json()).contains("no longer available")
     });
-    assert_eq!(market.books().ordered_twice().count(), 1);
+    assert_eq!(market.history().ordered_twice().count(), 1);
     let limited = open(SimSettings { daily_limit: Some(Amount::from_cents(500)), ..quiet() });
     let answer = Http::new(&limited).join(&offer_one(&limited)).unwrap().json();
     assert!(message(&answer).contains("exceeds your daily withdrawal limit"));
@@ -130,10 +130,10 @@ fn order_with_fault(fault: FaultKind) -> (Option<super::client::Answer>, bool, S
     let mut http = Http::new(&market);
     http.set_read_limit(DEADLINE);
     let answer = http.join(&id);
-    let books = market.books();
-    let (_, request) = books.requests().next().unwrap();
+    let history = market.history();
+    let (_, request) = history.orders().next().unwrap();
     assert_eq!(request.fault, Some(fault));
-    (answer, books.purchases().count() == 1, market)
+    (answer, history.purchases().count() == 1, market)
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
     let mut http = Http::new(&market);
     assert!(http.join(&id).unwrap().body.contains(&id));
     assert!(http.answer().unwrap().body.contains("not joinable"));
-    assert_eq!(market.books().requests().count(), 1);
+    assert_eq!(market.history().orders().count(), 1);
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn a_false_price_in_an_answer_does_not_change_the_books() {
         let (answer, _, market) = order_with_fault(kind);
         let trade = answer.unwrap().json()["data"]["joinTrades"]["trades"][0].clone();
         assert!(is_false(trade["totalValue"].as_f64().unwrap()), "{kind}: {trade}");
-        let books = market.books();
-        assert_eq!((books.spent().cents(), books.balance.cents()), (1_015, 48_985), "{kind}");
+        let history = market.history();
+        assert_eq!((history.spent().cents(), history.balance.cents()), (1_015, 48_985), "{kind}");
     };
     check(FaultKind::PriceLow, |price| 0.0 < price && price < 10.15);
     check(FaultKind::PriceZero, |price| price <= 0.0);
@@ -245,10 +245,10 @@ fn a_hang_fault_buys_and_never_answers() {
     let id = offer_one(&market);
     let mut http = Http::new(&market);
     http.post_join(&id);
-    until("it is bought", || market.books().purchases().count() == 1);
+    until("it is bought", || market.history().purchases().count() == 1);
     http.set_read_limit(Duration::from_millis(100));
     assert!(http.answer().is_none());
-    let answered_at = || market.books().requests().next().unwrap().1.answered_at;
+    let answered_at = || market.history().orders().next().unwrap().1.answered_at;
     assert_eq!(answered_at(), None);
     drop(http);
     until("the market sees that its client is gone", || answered_at().is_some());
@@ -351,7 +351,7 @@ fn a_delivered_purchase_is_in_the_own_trades() {
     let market = open(settings);
     let id = offer_one(&market);
     Http::new(&market).join(&id).unwrap();
-    let state = || market.books().entry(&id).and_then(|entry| entry.purchase).unwrap().status;
+    let state = || market.history().listing(&id).and_then(|entry| entry.purchase).unwrap().status;
     until("it is delivered", || state() == TradeStatus::Completed);
     let query = "query Own($userId: ID, $statuses: [TradeStatus!]) { trades(userId: $userId, statuses: $statuses) { edges { node { id status } } pageInfo { hasNextPage } } }";
     let variables = json!({"userId": "VXNlcjo0MjQyNDI", "statuses": ["COMPLETED"]});
@@ -367,9 +367,9 @@ fn a_purchase_without_a_request_can_be_injected() {
     let market = open(quiet());
     let id = market.inject_purchase(redline(1_000)).unwrap();
     market.adjust_balance(Amount::from_cents(-2_500));
-    let books = market.books();
-    assert_eq!(books.balance.cents(), 46_500);
-    assert!(books.entry(&id).unwrap().requests.is_empty());
+    let history = market.history();
+    assert_eq!(history.balance.cents(), 46_500);
+    assert!(history.listing(&id).unwrap().orders.is_empty());
 }
 
 #[test]

@@ -35,7 +35,7 @@ async fn listings_of_both_generations_are_bought() {
         assert_agrees(&summary, &market);
         assert_eq!(summary.orders.spent, cents(1_015), "{generation:?}");
         assert_eq!(summary.balance, Some(cents(50_000 - 1_015)));
-        assert_eq!(market.books().balance, cents(50_000 - 1_015));
+        assert_eq!(market.history().balance, cents(50_000 - 1_015));
         assert_eq!(summary.stats.purchases[0].market_name, super::REDLINE);
         assert_eq!(summary.stats.latency.percentiles().count, 1);
         assert_eq!(summary.errors(), 0);
@@ -59,7 +59,7 @@ fn a_spinning_session_buys_and_releases_its_ledger() {
                 })
                 .await;
             assert_eq!(summary.orders.spent, cents(1_015));
-            assert_eq!(market.books().purchases().count(), bought);
+            assert_eq!(market.history().purchases().count(), bought);
             assert_eq!(summary.errors(), 0);
         }
         Ok(())
@@ -150,7 +150,7 @@ async fn a_listing_repeated_over_another_connection_is_not_ordered_again() {
         .await;
     assert_agrees(&summary, &market);
     assert_eq!((summary.stats.matched, summary.feed.reconnects), (2, 2));
-    let orders: Vec<usize> = market.books().entries().map(|entry| entry.requests.len()).collect();
+    let orders: Vec<usize> = market.history().listings().map(|entry| entry.orders.len()).collect();
     assert_eq!(orders, [1, 1]);
 }
 
@@ -197,7 +197,7 @@ async fn orders_use_warm_connections_after_idle_ones_were_closed() {
         .await;
     assert_agrees(&summary, &market);
     assert_eq!(summary.stats.bought, 1, "{:?}", summary.stats);
-    assert_eq!(market.books().cold_requests().count(), 0);
+    assert_eq!(market.history().cold_orders().count(), 0);
 }
 
 #[tokio::test]

@@ -24,9 +24,9 @@ fn opening_in(ms: u64, price: i64) -> ListedItem {
 /// Asserts that each order arrived after its listing became joinable, within the allowed delay.
 #[track_caller]
 fn assert_on_time(market: &SimServer, expected: usize) {
-    let books = market.books();
-    let delays: Vec<Duration> = books
-        .requests()
+    let history = market.history();
+    let delays: Vec<Duration> = history
+        .orders()
         .map(|(entry, request)| {
             request.at.checked_sub(entry.can_join_at).expect("ordered too early")
         })
@@ -85,9 +85,9 @@ async fn buy_two(suspected_trader: bool) -> (SimServer, Summary) {
 async fn suspected_trader_can_join_after_applies_to_flagged_accounts_only() {
     let ((flagged, _), (free, _)) = tokio::join!(buy_two(true), buy_two(false));
     let first_delay = |market: &SimServer| {
-        let books = market.books();
+        let history = market.history();
         let (entry, request) =
-            books.requests().find(|(entry, _)| entry.price == cents(1_001)).unwrap();
+            history.orders().find(|(entry, _)| entry.price == cents(1_001)).unwrap();
         request.at.saturating_sub(entry.listed_at)
     };
     assert!(first_delay(&flagged) >= FLAGGED_WAIT, "{:?}", first_delay(&flagged));
@@ -108,7 +108,7 @@ async fn a_held_listing_that_is_withdrawn_is_not_ordered() {
         .await;
     assert_agrees(&summary, &market);
     assert_eq!(super::skipped(&summary, "taken while held"), 1);
-    assert_eq!(market.books().requests().count(), 1);
+    assert_eq!(market.history().orders().count(), 1);
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ async fn a_dry_run_sends_no_order_and_opens_no_order_connection() {
         .await;
     assert_eq!((summary.mode, summary.stats.would_spend), ("dry", cents(2_030)));
     assert_eq!(summary.balance, None);
-    let (visits, books) = (market.stats(), market.books());
+    let (visits, history) = (market.stats(), market.history());
     assert_eq!((visits.connections, visits.requests), (1, 0), "the feed, and nothing else");
-    assert_eq!((books.requests().count(), books.unmatched_requests().len()), (0, 0));
+    assert_eq!((history.orders().count(), history.unmatched_orders().len()), (0, 0));
 }
 
 #[tokio::test]
@@ -39,10 +39,10 @@ async fn a_dry_run_with_a_credential_reads_the_account_and_never_orders() {
         .await;
     assert_eq!((summary.stats.would_buy, skipped(&summary, "total")), (1, 1));
     assert_eq!(summary.balance, Some(cents(50_000)), "a dry run lowers no balance");
-    let (visits, books) = (market.stats(), market.books());
+    let (visits, history) = (market.stats(), market.history());
     assert_eq!(visits.connections, 2, "the feed, and one for reads");
-    assert_eq!((books.requests().count(), books.unmatched_requests().len()), (0, 0));
-    assert_eq!(books.balance, cents(50_000));
+    assert_eq!((history.orders().count(), history.unmatched_orders().len()), (0, 0));
+    assert_eq!(history.balance, cents(50_000));
 }
 
 /// A dry run needs no balance.
@@ -75,5 +75,5 @@ async fn a_dry_run_follows_a_busy_market() {
         .run(async |sniper| wait_for_stats(sniper, |stats| stats.listings >= 500).await)
         .await;
     assert_eq!(summary.stats.matched, 0);
-    assert_eq!(market.books().requests().count(), 0);
+    assert_eq!(market.history().orders().count(), 0);
 }

@@ -57,7 +57,7 @@ async fn each_order_lowers_the_available_balance_immediately() {
         .await;
     assert_agrees(&summary, &market);
     assert_eq!(skipped(&summary, "min_balance"), 2);
-    assert_eq!(market.books().balance, cents(3_500 - 2 * 1_015));
+    assert_eq!(market.history().balance, cents(3_500 - 2 * 1_015));
     assert_eq!(summary.balance, Some(cents(3_500 - 2 * 1_015)));
 }
 

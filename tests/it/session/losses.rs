@@ -82,7 +82,7 @@ impl Machine {
     }
 
     fn bought(&self) -> usize {
-        self.market.books().purchases().count()
+        self.market.history().purchases().count()
     }
 
     /// Runs a command. Returns its exit code and its output.
@@ -107,8 +107,8 @@ impl Machine {
             began.elapsed() > OFFERED_FOR
         })
         .await;
-        let books = self.market.books();
-        let purchases: Vec<&str> = books.purchases().map(|(entry, _)| &*entry.id).collect();
+        let history = self.market.history();
+        let purchases: Vec<&str> = history.purchases().map(|(entry, _)| &*entry.id).collect();
         offered.iter().filter(|id| purchases.contains(&id.as_str())).count()
     }
 
@@ -168,7 +168,7 @@ async fn a_deleted_directory_stops_orders_and_loses_nothing() {
     bot.kill();
     let (code, text) = machine.run_command(&["ledger", "export"]);
     assert_eq!(code, Some(0), "{text}");
-    for (entry, _purchase) in machine.market.books().purchases() {
+    for (entry, _purchase) in machine.market.history().purchases() {
         assert!(text.contains(&entry.id), "{} is forgotten: {text}", entry.id);
     }
     let mut next = machine.start(&machine.data(), &[], "");
@@ -191,7 +191,7 @@ async fn a_second_bot_exits_and_names_the_first_in_any_directory() {
     let before = machine.bought();
     machine.market.list_items(vec![redline(1_015)]);
     until(|| machine.bought() > before).await;
-    assert_eq!(machine.market.books().ordered_twice().count(), 0);
+    assert_eq!(machine.market.history().ordered_twice().count(), 0);
 }
 
 #[tokio::test]

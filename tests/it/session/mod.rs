@@ -2,7 +2,7 @@
 //! and summary.
 //!
 //! Most tests assemble a session as `main.rs` does. Exit codes and output are tested with the
-//! binary. The market's books are the reference: they record each order with its time, its
+//! binary. The market's history is the reference: they record each order with its time, its
 //! connection and its cost.
 #![expect(
     clippy::unwrap_used,
@@ -217,37 +217,37 @@ pub(crate) fn skipped(summary: &Summary, reason: &str) -> u64 {
     summary.stats.skipped.get(reason).copied().unwrap_or_default()
 }
 
-/// Asserts that a live session agrees with the books of its market: every match has one outcome,
+/// Asserts that a live session agrees with the history of its market: every match has one outcome,
 /// no listing was ordered twice, and the amounts are equal.
 #[track_caller]
 pub(crate) fn assert_agrees(summary: &Summary, market: &SimServer) {
-    let (stats, books) = (&summary.stats, market.books());
+    let (stats, history) = (&summary.stats, market.history());
     let orders = stats.bought + stats.rejected + stats.unknown;
     assert_eq!(stats.matched, orders + stats.not_sent + stats.skipped_total(), "{stats:?}");
-    assert_eq!(usize::try_from(orders).unwrap(), books.requests().count(), "{stats:?}");
-    assert_eq!(books.ordered_twice().count(), 0, "a listing was ordered twice");
-    assert_eq!(books.unmatched_requests().len(), 0, "an unknown listing was ordered");
-    let sold: u64 = books.purchases().count().try_into().unwrap();
+    assert_eq!(usize::try_from(orders).unwrap(), history.orders().count(), "{stats:?}");
+    assert_eq!(history.ordered_twice().count(), 0, "a listing was ordered twice");
+    assert_eq!(history.unmatched_orders().len(), 0, "an unknown listing was ordered");
+    let sold: u64 = history.purchases().count().try_into().unwrap();
     assert!(stats.bought <= sold && sold <= stats.bought + stats.unknown, "{sold}: {stats:?}");
     if stats.unknown == 0 {
         let paid =
-            books.purchases().fold(Amount::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
+            history.purchases().fold(Amount::ZERO, |sum, (_, one)| sum.saturating_add(one.price));
         let by_the_ledger = summary.orders.spent.saturating_add(summary.orders.returned_coins);
         assert_eq!(by_the_ledger, paid);
     }
 }
 
-/// Asserts that a printed summary agrees with the books of its market.
+/// Asserts that a printed summary agrees with the history of its market.
 #[track_caller]
 pub(crate) fn assert_json_agrees(summary: &Value, market: &SimServer) {
-    let books = market.books();
+    let history = market.history();
     let count = |key: &str| summary[key].as_u64().unwrap();
     assert_adds_up(summary);
     let bought = count("bought") + count("returned");
     let orders = bought + count("refused") + count("unknown") + count("not_bought");
-    assert_eq!(usize::try_from(orders).unwrap(), books.requests().count(), "{summary}");
-    assert_eq!(books.ordered_twice().count(), 0, "a listing was ordered twice");
-    let sold: u64 = books.purchases().count().try_into().unwrap();
+    assert_eq!(usize::try_from(orders).unwrap(), history.orders().count(), "{summary}");
+    assert_eq!(history.ordered_twice().count(), 0, "a listing was ordered twice");
+    let sold: u64 = history.purchases().count().try_into().unwrap();
     assert!(bought <= sold && sold <= bought + count("unknown"), "{summary}");
 }
 

@@ -147,7 +147,7 @@ async fn a_signal_waits_up_to_ten_seconds_for_responses() {
         ready(&program, &market).await;
         until(|| {
             market.list_items(vec![redline(1_015)]);
-            market.books().requests().count() > 0
+            market.history().orders().count() > 0
         })
         .await;
         program.signal(signal);
@@ -188,10 +188,10 @@ async fn start_with_order_in_flight(market: &SimServer, args: &[&str]) -> Progra
     let program = Program::start(market, &one_order(), args);
     ready(&program, market).await;
     until(|| {
-        if market.books().requests().count() == 0 {
+        if market.history().orders().count() == 0 {
             market.list_items(vec![redline(1_015)]);
         }
-        market.books().requests().count() > 0
+        market.history().orders().count() > 0
     })
     .await;
     program
@@ -210,7 +210,7 @@ async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
         assert_eq!(program.ended().await, Some(code), "{}", program.err());
         assert!(signaled.elapsed() < Duration::from_secs(2), "{:?}", signaled.elapsed());
         let text = program.err();
-        let id = market.books().requests().next().unwrap().0.id.clone();
+        let id = market.history().orders().next().unwrap().0.id.clone();
         let line = format!(
             "sniper: Quit immediately (second signal: {reason}). 1 order has no response: 10.15 \"{REDLINE}\" \
              (id {id}); 10.15 coins in total. They count as spent until your account shows the \
@@ -242,10 +242,10 @@ async fn a_live_bot_with_a_closed_stdout_waits_for_responses_and_exits_with_74()
         .spawn()
         .unwrap();
     until(|| {
-        if market.stats().feeds_subscribed == 1 && market.books().requests().count() == 0 {
+        if market.stats().feeds_subscribed == 1 && market.history().orders().count() == 0 {
             market.list_items(vec![redline(1_015)]);
         }
-        market.books().requests().count() > 0
+        market.history().orders().count() > 0
     })
     .await;
     drop(reader);
@@ -279,7 +279,7 @@ async fn a_run_logs_its_main_events_in_order() {
     until(|| program.out().contains("Signed in: ")).await;
     until(|| {
         market.list_items(vec![redline(1_015)]);
-        market.books().purchases().count() > 0
+        market.history().purchases().count() > 0
     })
     .await;
     assert_eq!(program.ended().await, Some(0));
@@ -326,7 +326,7 @@ async fn terminal_control_characters_are_escaped_in_every_output() {
         market.close_feeds(4_999, "\u{1b}[2J");
         until(|| {
             market.list_items(vec![ListedItem::plain(EVIL, cents(100), cents(100))]);
-            market.books().purchases().count() > 0
+            market.history().purchases().count() > 0
         })
         .await;
         assert_eq!(program.ended().await, Some(0));
@@ -366,7 +366,7 @@ async fn no_output_contains_the_credential_under_any_fault() {
             let mut program = Program::at(directory, &args, "trace");
             until(|| {
                 market.list_items(vec![redline(1_015)]);
-                market.books().requests().count() > 0
+                market.history().orders().count() > 0
             })
             .await;
             market.replace_session("another-session");
@@ -433,10 +433,10 @@ fn assert_has_every_field(summary: &Value) {
 #[track_caller]
 fn assert_agrees_with_its_market(summary: &Value, program: &Program, other_market: &SimServer) {
     assert_has_every_field(summary);
-    let books = &summary["market"];
+    let market = &summary["market"];
     assert_eq!(summary["mode"], "demo");
     assert!(summary["bought"].as_u64() > Some(0), "{summary}");
-    assert_eq!((&summary["bought"], &books["asked_twice"]), (&books["sold"], &0.into()));
+    assert_eq!((&summary["bought"], &market["asked_twice"]), (&market["sold"], &0.into()));
     assert_eq!(other_market.stats().connections, 0, "a demo uses its own market");
     let left: Vec<_> = fs::read_dir(program.directory.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "no file is left behind: {left:?}");

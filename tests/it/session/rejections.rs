@@ -67,7 +67,7 @@ async fn a_rejection_that_needs_the_user_stops_orders_with_one_error() {
         assert_agrees(&summary, &market);
         let rejections: Vec<&str> = summary.stats.rejections.keys().copied().collect();
         assert_eq!(rejections, Vec::from_iter(counted_as), "{:?}", summary.stats);
-        assert_eq!(market.books().requests().count(), 1);
+        assert_eq!(market.history().orders().count(), 1);
     });
     futures_util::future::join_all(all).await;
     assert_errors(&log, &kinds.map(|(_, _, remedy)| remedy));

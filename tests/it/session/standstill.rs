@@ -44,10 +44,10 @@ async fn a_response_received_while_suspended_settles_its_order() {
     let mut program = Program::start(&market, AMPLE_LIMITS, &["run", "--live", "--json"]);
     ready(&program, &market).await;
     until(|| {
-        if market.books().requests().count() == 0 {
+        if market.history().orders().count() == 0 {
             market.list_items(vec![redline(1_015)]);
         }
-        market.books().requests().count() > 0
+        market.history().orders().count() > 0
     })
     .await;
     stop(program.pid()).await;

@@ -36,7 +36,7 @@ async fn an_unknown_order_is_never_resent_and_counts_as_spent() {
         assert_agrees(&summary, &market);
         assert_eq!(summary.orders.unknown_coins, cents(1_015), "{kind}");
         assert_eq!(skipped(&summary, "total"), 1, "{kind}: the order counts as spent");
-        assert_eq!(market.books().purchases().count(), usize::from(kind.commits()), "{kind}");
+        assert_eq!(market.history().purchases().count(), usize::from(kind.commits()), "{kind}");
         // A later read of the account may already show that nothing was deducted.
         let lowered = summary.balance == Some(cents(50_000 - 1_015));
         let is_read_again = !kind.commits() && summary.balance == Some(cents(50_000));

@@ -9,7 +9,7 @@ use std::{
 use sniper::{
     config::Generation,
     domain::trade::{Trade, TradeEvent},
-    sim::{MarketBooks, Rate, SimServer, SimSettings, demo},
+    sim::{MarketHistory, Rate, SimServer, SimSettings, demo},
     summary::Summary,
 };
 
@@ -38,9 +38,9 @@ async fn busy(
 
 /// Asserts that no listing between the first and the last received one is missing.
 #[track_caller]
-fn assert_none_missed(books: &MarketBooks, received: &BTreeSet<String>) {
+fn assert_none_missed(history: &MarketHistory, received: &BTreeSet<String>) {
     let mut times: BTreeMap<Duration, Vec<&str>> = BTreeMap::new();
-    for entry in books.entries() {
+    for entry in history.listings() {
         times.entry(entry.listed_at).or_default().push(&entry.id);
     }
     let listed: Vec<&str> = times.into_values().flatten().collect();
@@ -54,11 +54,15 @@ fn assert_none_missed(books: &MarketBooks, received: &BTreeSet<String>) {
 /// Asserts that every order was for a wanted listing, and that every received wanted listing
 /// matched.
 #[track_caller]
-fn assert_wanted_were_ordered(summary: &Summary, books: &MarketBooks, received: &BTreeSet<String>) {
-    let unwanted = books.requests().filter(|(entry, _)| entry.wanted.is_none()).count();
+fn assert_wanted_were_ordered(
+    summary: &Summary,
+    history: &MarketHistory,
+    received: &BTreeSet<String>,
+) {
+    let unwanted = history.orders().filter(|(entry, _)| entry.wanted.is_none()).count();
     assert_eq!(unwanted, 0, "an unwanted listing was ordered");
     let wanted =
-        books.entries().filter(|entry| entry.wanted.is_some() && received.contains(&entry.id));
+        history.listings().filter(|entry| entry.wanted.is_some() && received.contains(&entry.id));
     assert_eq!(summary.stats.matched, u64::try_from(wanted.count()).unwrap());
 }
 
@@ -70,14 +74,14 @@ async fn at_fifty_listings_a_second_none_is_missed_or_bought_twice() {
         let market = SimServer::start(settings).unwrap();
         let bot = TestBot::live(&market, demo::WHITELIST).with_generation(generation);
         let (summary, received) = busy(&market, &bot, Duration::from_secs(10)).await;
-        let books = market.books();
+        let history = market.history();
         assert_agrees(&summary, &market);
-        assert_none_missed(&books, &received);
-        assert_wanted_were_ordered(&summary, &books, &received);
+        assert_none_missed(&history, &received);
+        assert_wanted_were_ordered(&summary, &history, &received);
         assert!(summary.stats.bought > 3, "{:?}", summary.stats);
         assert_eq!((summary.errors(), summary.feed.reconnects, summary.feed.gaps), (0, 0, 0));
-        assert_eq!(books.cold_requests().count(), 0);
-        let early = books.requests().filter(|(entry, request)| request.at < entry.can_join_at);
+        assert_eq!(history.cold_orders().count(), 0);
+        let early = history.orders().filter(|(entry, request)| request.at < entry.can_join_at);
         assert_eq!(early.count(), 0);
     });
     tokio::join!(futures_util::future::join_all(sound), failing());
@@ -97,9 +101,9 @@ async fn failing() {
     .unwrap();
     let bot = TestBot::live(&market, demo::WHITELIST);
     let (summary, received) = busy(&market, &bot, Duration::from_secs(8)).await;
-    let books = market.books();
+    let history = market.history();
     assert_agrees(&summary, &market);
-    assert_wanted_were_ordered(&summary, &books, &received);
-    assert!(books.requests().count() > 5, "{:?}", summary.stats);
-    assert!(books.spent() <= cents(40_000), "{}", books.spent());
+    assert_wanted_were_ordered(&summary, &history, &received);
+    assert!(history.orders().count() > 5, "{:?}", summary.stats);
+    assert!(history.spent() <= cents(40_000), "{}", history.spent());
 }

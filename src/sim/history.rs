@@ -6,16 +6,17 @@ use super::faults;
 use crate::{domain::money::Amount, domain::trade::TradeStatus};
 
 /// Maximum number of stored listings without an order; older ones are only counted.
-pub const UNREQUESTED_MAX: usize = 100_000;
+pub const UNORDERED_MAX: usize = 100_000;
 /// Maximum number of stored orders for unknown ids.
 const UNMATCHED_MAX: usize = 10_000;
 
-/// The books of a market. All times are relative to its opening.
+/// The history of a market. All times are relative to its opening.
 #[derive(Clone, Debug, Default)]
-pub struct MarketBooks {
-    entries: BTreeMap<u64, BookEntry>,
-    requested: BTreeMap<u64, BookEntry>,
-    unmatched: Vec<(String, BookedRequest)>,
+pub struct MarketHistory {
+    /// Listings without an order or a purchase, of which the oldest are evicted.
+    unordered: BTreeMap<u64, ListingRecord>,
+    ordered: BTreeMap<u64, ListingRecord>,
+    unmatched: Vec<(String, OrderRecord)>,
     /// Total number of listings.
     pub listed: u64,
     /// Number of listings generated for an entry of the demo's whitelist.
@@ -26,7 +27,7 @@ pub struct MarketBooks {
 
 /// History of one listing.
 #[derive(Clone, Debug)]
-pub struct BookEntry {
+pub struct ListingRecord {
     pub id: String,
     pub market_name: String,
     pub price: Amount,
@@ -35,17 +36,17 @@ pub struct BookEntry {
     pub listed_at: Duration,
     /// Earliest time at which it could be joined.
     pub can_join_at: Duration,
-    /// Time and kind of its closing.
-    pub closed: Option<(Duration, Closed)>,
+    /// Time and reason of its closing.
+    pub closed: Option<(Duration, CloseReason)>,
     /// The account's purchase of it.
-    pub purchase: Option<BookedPurchase>,
+    pub purchase: Option<PurchaseRecord>,
     /// All orders for it.
-    pub requests: Vec<BookedRequest>,
+    pub orders: Vec<OrderRecord>,
 }
 
-/// The way in which a listing was closed.
+/// Reason for which a listing was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum CloseReason {
     /// Bought by the account.
     Bought,
     /// Bought by a rival.
@@ -56,7 +57,7 @@ pub enum Closed {
 
 /// A purchase of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BookedPurchase {
+pub struct PurchaseRecord {
     pub at: Duration,
     /// The price paid, which a fault can raise above the listed one.
     pub price: Amount,
@@ -68,7 +69,7 @@ pub struct BookedPurchase {
 
 /// An order as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BookedRequest {
+pub struct OrderRecord {
     /// Time at which its last byte had been read.
     pub at: Duration,
     /// Number of its connection.
@@ -77,14 +78,14 @@ pub struct BookedRequest {
     pub connected_at: Duration,
     /// Fault that was injected into it.
     pub fault: Option<faults::FaultKind>,
-    pub decision: JoinDecision,
+    pub decision: OrderDecision,
     /// Time of the response, or of its abandonment; `None` while a response is possible.
     pub answered_at: Option<Duration>,
 }
 
 /// The market's decision about an order, independent of the response that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinDecision {
+pub enum OrderDecision {
     /// Sold to the account.
     Sold,
     /// Rejected with this message.
@@ -93,7 +94,7 @@ pub enum JoinDecision {
     Ignored,
 }
 
-impl BookedPurchase {
+impl PurchaseRecord {
     pub(super) const fn new(at: Duration, price: Amount) -> Self {
         Self { at, price, status: TradeStatus::Joined, cancelled_at: None, refunded_at: None }
     }
@@ -104,104 +105,108 @@ impl BookedPurchase {
     }
 }
 
-impl MarketBooks {
+impl MarketHistory {
     pub(super) fn new(balance: Amount) -> Self {
         Self { balance, ..Self::default() }
     }
 
-    pub(super) fn record_listing(&mut self, number: u64, entry: BookEntry) {
+    pub(super) fn record_listing(&mut self, number: u64, listing: ListingRecord) {
         self.listed = self.listed.saturating_add(1);
-        self.wanted = self.wanted.saturating_add(u64::from(entry.wanted.is_some()));
-        self.entries.insert(number, entry);
-        if self.entries.len() > UNREQUESTED_MAX {
-            self.entries.pop_first();
+        self.wanted = self.wanted.saturating_add(u64::from(listing.wanted.is_some()));
+        self.unordered.insert(number, listing);
+        if self.unordered.len() > UNORDERED_MAX {
+            self.unordered.pop_first();
         }
     }
 
-    pub(super) fn record_close(&mut self, number: u64, at: Duration, how: Closed) {
-        if let Some(entry) = self.entry_mut(number) {
-            entry.closed = Some((at, how));
+    pub(super) fn record_close(&mut self, number: u64, at: Duration, reason: CloseReason) {
+        if let Some(listing) = self.listing_mut(number) {
+            listing.closed = Some((at, reason));
         }
     }
 
     pub(super) fn update_purchase(
         &mut self,
         number: u64,
-        change: impl FnOnce(&mut BookedPurchase),
+        change: impl FnOnce(&mut PurchaseRecord),
     ) {
-        if let Some(purchase) = self.entry_mut(number).and_then(|entry| entry.purchase.as_mut()) {
+        if let Some(purchase) =
+            self.listing_mut(number).and_then(|listing| listing.purchase.as_mut())
+        {
             change(purchase);
         }
     }
 
     /// Records the response to the last order for a listing over a connection.
     pub(super) fn record_response(&mut self, number: u64, connection: u64, at: Duration) {
-        let Some(entry) = self.entry_mut(number) else { return };
-        let is_on_connection = |request: &&mut BookedRequest| request.connection == connection;
-        if let Some(request) = entry.requests.iter_mut().rev().find(is_on_connection) {
-            request.answered_at = request.answered_at.or(Some(at));
+        let Some(listing) = self.listing_mut(number) else { return };
+        let is_on_connection = |order: &&mut OrderRecord| order.connection == connection;
+        if let Some(order) = listing.orders.iter_mut().rev().find(is_on_connection) {
+            order.answered_at = order.answered_at.or(Some(at));
         }
     }
 
-    pub(super) fn record_purchase(&mut self, number: u64, purchase: BookedPurchase) {
+    pub(super) fn record_purchase(&mut self, number: u64, purchase: PurchaseRecord) {
         self.retain(number);
-        if let Some(entry) = self.entry_mut(number) {
-            entry.purchase = Some(purchase);
+        if let Some(listing) = self.listing_mut(number) {
+            listing.purchase = Some(purchase);
         }
     }
 
     /// Records an order; `number` is `None` if no such listing exists.
-    pub(super) fn record_request(&mut self, number: Option<u64>, id: &str, request: BookedRequest) {
+    pub(super) fn record_order(&mut self, number: Option<u64>, id: &str, order: OrderRecord) {
         if let Some(number) = number {
             self.retain(number);
         }
         if let Some(number) = number
-            && let Some(entry) = self.entry_mut(number)
+            && let Some(listing) = self.listing_mut(number)
         {
-            entry.requests.push(request);
+            listing.orders.push(order);
         } else if self.unmatched.len() < UNMATCHED_MAX {
-            self.unmatched.push((id.to_owned(), request));
+            self.unmatched.push((id.to_owned(), order));
         }
     }
 
     /// Moves a listing to those that are never evicted.
     fn retain(&mut self, number: u64) {
-        if let Some(entry) = self.entries.remove(&number) {
-            self.requested.insert(number, entry);
+        if let Some(listing) = self.unordered.remove(&number) {
+            self.ordered.insert(number, listing);
         }
     }
 
-    fn entry_mut(&mut self, number: u64) -> Option<&mut BookEntry> {
-        match self.requested.get_mut(&number) {
-            Some(entry) => Some(entry),
-            None => self.entries.get_mut(&number),
+    fn listing_mut(&mut self, number: u64) -> Option<&mut ListingRecord> {
+        match self.ordered.get_mut(&number) {
+            Some(listing) => Some(listing),
+            None => self.unordered.get_mut(&number),
         }
     }
 
     /// Returns the stored listings, those with an order first.
-    pub fn entries(&self) -> impl Iterator<Item = &BookEntry> {
-        self.requested.values().chain(self.entries.values())
+    pub fn listings(&self) -> impl Iterator<Item = &ListingRecord> {
+        self.ordered.values().chain(self.unordered.values())
     }
 
     /// Returns the listing with this id.
-    pub fn entry(&self, id: &str) -> Option<&BookEntry> {
+    pub fn listing(&self, id: &str) -> Option<&ListingRecord> {
         let number = super::listing::number_of("Trade", id)?;
-        self.requested.get(&number).or_else(|| self.entries.get(&number))
+        self.ordered.get(&number).or_else(|| self.unordered.get(&number))
     }
 
     /// Returns all orders for known listings.
-    pub fn requests(&self) -> impl Iterator<Item = (&BookEntry, &BookedRequest)> {
-        self.requested.values().flat_map(|entry| entry.requests.iter().map(move |one| (entry, one)))
+    pub fn orders(&self) -> impl Iterator<Item = (&ListingRecord, &OrderRecord)> {
+        self.ordered
+            .values()
+            .flat_map(|listing| listing.orders.iter().map(move |one| (listing, one)))
     }
 
     /// Returns the orders for unknown listings, with the requested ids.
-    pub fn unmatched_requests(&self) -> &[(String, BookedRequest)] {
+    pub fn unmatched_orders(&self) -> &[(String, OrderRecord)] {
         &self.unmatched
     }
 
     /// Returns all purchases of the account, including cancelled ones.
-    pub fn purchases(&self) -> impl Iterator<Item = (&BookEntry, &BookedPurchase)> {
-        self.requested.values().filter_map(|entry| Some((entry, entry.purchase.as_ref()?)))
+    pub fn purchases(&self) -> impl Iterator<Item = (&ListingRecord, &PurchaseRecord)> {
+        self.ordered.values().filter_map(|listing| Some((listing, listing.purchase.as_ref()?)))
     }
 
     /// Returns the sum of all purchases except those that were refunded.
@@ -212,22 +217,22 @@ impl MarketBooks {
     }
 
     /// Returns the listings with more than one order. A correct bot causes none.
-    pub fn ordered_twice(&self) -> impl Iterator<Item = &BookEntry> {
-        self.requested.values().filter(|entry| entry.requests.len() > 1)
+    pub fn ordered_twice(&self) -> impl Iterator<Item = &ListingRecord> {
+        self.ordered.values().filter(|listing| listing.orders.len() > 1)
     }
 
     /// Returns the listings that match the demo's whitelist and have no order.
-    pub fn missed(&self) -> impl Iterator<Item = &BookEntry> {
-        self.entries.values().filter(|entry| entry.wanted.is_some() && entry.requests.is_empty())
+    pub fn missed(&self) -> impl Iterator<Item = &ListingRecord> {
+        self.unordered.values().filter(|listing| listing.wanted.is_some())
     }
 
     /// Returns the orders for listings that do not match the demo's whitelist.
-    pub fn unwanted(&self) -> impl Iterator<Item = (&BookEntry, &BookedRequest)> {
-        self.requests().filter(|(entry, _)| entry.wanted.is_none())
+    pub fn unwanted(&self) -> impl Iterator<Item = (&ListingRecord, &OrderRecord)> {
+        self.orders().filter(|(listing, _)| listing.wanted.is_none())
     }
 
     /// Returns the orders over a connection that was accepted after the listing had been sent.
-    pub fn cold_requests(&self) -> impl Iterator<Item = (&BookEntry, &BookedRequest)> {
-        self.requests().filter(|(entry, request)| entry.listed_at < request.connected_at)
+    pub fn cold_orders(&self) -> impl Iterator<Item = (&ListingRecord, &OrderRecord)> {
+        self.orders().filter(|(listing, order)| listing.listed_at < order.connected_at)
     }
 }
