@@ -9,9 +9,11 @@ use sniper::{
     sim::{
         ListedItem, Rate, SimSettings,
         catalogue::Catalogue,
-        listing::{ALL_FIELDS, Listing, complete_listing},
-        market_state::MarketEvent,
-        protocol::{ProtocolReply, ProtocolSession, Viewer},
+        csgoroll::{
+            feed::{ProtocolReply, ProtocolSession},
+            listing::{ALL_FIELDS, Listing, complete_listing},
+            market::MarketEvent,
+        },
     },
 };
 
@@ -60,7 +62,7 @@ impl Frames {
         count: usize,
         wanted_every: usize,
     ) -> Vec<Frame> {
-        let mut session = ProtocolSession::new(Viewer { signed_in: false });
+        let mut session = ProtocolSession::new(false);
         session.receive(r#"{"type":"connection_init"}"#);
         let query = format!("subscription {{ createTrades {{ trades {ALL_FIELDS} }} }}");
         let payload = json!({ "query": query });

@@ -1,30 +1,264 @@
 //! Generates listings from a seed: their items, arrival times, defects and rival buyers. Pure.
 //!
+//! Arrivals are a Poisson process of sellers. Most list one item, some list a whole inventory in
+//! bursts.
+//!
 //! The distribution of prices and markups is that of recorded listings: markups from 0 to 47571 %,
 //! one of ten exactly 0 and most near 12 %; totals from 1.02 to 17987.2 coins.
 
 use std::time::Duration;
 
 use super::{
-    arrivals::{Arrivals, NextArrival},
     demo::{self, DemoEntry},
     items::{CatalogueItem, ITEMS, ItemKind, Variants},
-    offer::{
-        FLOAT_HUNDREDTH, Float, ListedItem, ListingDefect, Sticker, float_text, hundredths_of,
-        markup_of,
-    },
     random::{self, Rng, RngExt as _},
-    settings::SimSettings,
+    settings::{Rate, Rivals, SimSettings},
 };
-use crate::{
-    domain::item_name::Wear,
-    domain::money::{Amount, Percent},
+use crate::domain::{
+    item_name::{ItemName, Wear},
+    money::{Amount, Percent},
 };
+
+/// One in this many sellers lists an inventory.
+const INVENTORY_EVERY: u64 = 30;
+/// Minimum and maximum number of items in an inventory.
+const INVENTORY: (u64, u64) = (6, 40);
+/// Mean number of listings of [`INVENTORY_EVERY`] sellers: 29 single items and an inventory of 23.
+const LISTINGS_PER_INVENTORY_EVERY: u32 = 29 + 23;
+/// Minimum and maximum number of items of an inventory that appear at the same time.
+const TOGETHER: (u64, u64) = (1, 8);
+/// Minimum and maximum pause between two such groups, in hundredths of the mean time between
+/// sellers.
+const PAUSE: (u64, u64) = (1, 40);
+/// Upper bound of a hundredth of that mean, so that an inventory appears within a second.
+const PAUSE_UNIT_MAX: Duration = Duration::from_millis(1);
 
 /// Minimum total, in hundredths of a coin.
 const TOTAL_MIN: i64 = 102;
 /// Maximum total, in hundredths of a coin.
 const TOTAL_MAX: i64 = 1_798_720;
+
+/// Time from the creation of a listing to its expiry.
+pub const OPEN_FOR: Duration = Duration::from_secs(48 * 3_600);
+/// Decimals of a float: its unit is 10⁻¹⁶.
+const FLOAT_DECIMALS: usize = 16;
+/// Float units per hundredth.
+const FLOAT_HUNDREDTH: u64 = 100_000_000_000_000;
+
+/// Arrival of one listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextArrival {
+    /// Time since the market opened.
+    pub at: Duration,
+    /// Number of the group of listings that appear together, from 1.
+    pub group: u64,
+}
+
+/// Infinite iterator over the arrivals of a seed.
+#[derive(Clone, Debug)]
+pub struct Arrivals {
+    rng: Rng,
+    mean_between_sellers: Option<Duration>,
+    seller_at: Duration,
+    last: NextArrival,
+    left_of_inventory: u64,
+    left_of_group: u64,
+}
+
+impl Arrivals {
+    /// Creates the arrivals of a seed with an average rate.
+    pub fn new(seed: u64, rate: Rate) -> Self {
+        let mean = rate.mean_between(LISTINGS_PER_INVENTORY_EVERY);
+        let sellers = u32::try_from(INVENTORY_EVERY).unwrap_or(1);
+        Self {
+            rng: random::stream(seed, 1),
+            mean_between_sellers: mean.and_then(|mean| mean.checked_div(sellers)),
+            seller_at: Duration::ZERO,
+            last: NextArrival { at: Duration::ZERO, group: 0 },
+            left_of_inventory: 0,
+            left_of_group: 0,
+        }
+    }
+
+    fn next_of_inventory(&mut self, mean: Duration) -> NextArrival {
+        if self.left_of_group == 0 {
+            let pauses = u32::try_from(self.rng.u64(PAUSE.0..=PAUSE.1)).unwrap_or(1);
+            let unit = mean.checked_div(100).unwrap_or_default().min(PAUSE_UNIT_MAX);
+            self.last.at = self.last.at.saturating_add(unit.saturating_mul(pauses));
+            self.last.group = self.last.group.saturating_add(1);
+            self.left_of_group = self.rng.u64(TOGETHER.0..=TOGETHER.1);
+        }
+        self.left_of_group = self.left_of_group.saturating_sub(1);
+        self.left_of_inventory = self.left_of_inventory.saturating_sub(1);
+        self.last
+    }
+}
+
+impl Iterator for Arrivals {
+    type Item = NextArrival;
+
+    fn next(&mut self) -> Option<NextArrival> {
+        let mean = self.mean_between_sellers?;
+        if self.left_of_inventory > 0 {
+            return Some(self.next_of_inventory(mean));
+        }
+        self.seller_at = self.seller_at.saturating_add(self.rng.exponential_duration(mean));
+        self.last.at = self.last.at.max(self.seller_at);
+        self.last.group = self.last.group.saturating_add(1);
+        if self.rng.u64(..INVENTORY_EVERY) == 0 {
+            let items = self.rng.u64(INVENTORY.0..=INVENTORY.1);
+            self.left_of_inventory = items.saturating_sub(1);
+            self.left_of_group = self.rng.u64(TOGETHER.0..=TOGETHER.1).saturating_sub(1);
+        }
+        Some(self.last)
+    }
+}
+
+/// An item with the price and the timing of its listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedItem {
+    pub arrival: NextArrival,
+    pub market_name: String,
+    /// The part of the name before the bar, with its prefixes.
+    pub brand: String,
+    /// The part of the name after the bar, without the wear.
+    pub name: String,
+    /// The wear, or the finish of a sticker.
+    pub color: Option<String>,
+    pub rarity: &'static str,
+    /// Price before the markup.
+    pub base: Amount,
+    /// Price of the listing.
+    pub total: Amount,
+    /// Markup of `total` over `base`, rounded as the marketplace does.
+    pub markup: Percent,
+    pub float: Option<Float>,
+    pub stickers: Vec<Sticker>,
+    /// Age of the listing when it appears on the feed.
+    pub created_before: Duration,
+    /// Time from creation to expiry.
+    pub open_for: Duration,
+    /// Time from creation until it can be joined; `None` for at once.
+    pub can_join_after: Option<Duration>,
+    /// Time from creation until flagged accounts can join it.
+    pub suspected_can_join_after: Duration,
+    /// Time from appearance until a rival buys it, if one does.
+    pub rival_after: Option<Duration>,
+    /// Name of the demo whitelist entry for which it was generated.
+    pub wanted: Option<&'static str>,
+    pub defect: Option<ListingDefect>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Float {
+    /// The exact decimal number.
+    pub text: String,
+    /// Range around it, in hundredths, if generation B sends only the range.
+    pub only_range: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticker {
+    pub name: String,
+    /// The finish, such as Holo.
+    pub color: &'static str,
+    /// Share that is scraped off, in hundredths.
+    pub wear: u64,
+    pub value: Amount,
+}
+
+/// A defect of a listing. Such a listing cannot be bought, or should not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListingDefect {
+    /// `tradeItems` is empty.
+    NoItems,
+    /// `tradeItems` is null.
+    NullItems,
+    /// Two items are sold together.
+    TwoItems,
+    /// The item has no `itemVariant`.
+    NoVariant,
+    /// Its status is not LISTED when it appears.
+    NotListed,
+    /// `canJoin` is false.
+    CannotJoin,
+    /// The seller is the account itself.
+    Own,
+}
+
+impl ListingDefect {
+    const ALL: [Self; 7] = [
+        Self::NoItems,
+        Self::NullItems,
+        Self::TwoItems,
+        Self::NoVariant,
+        Self::NotListed,
+        Self::CannotJoin,
+        Self::Own,
+    ];
+}
+
+impl ListedItem {
+    /// Creates an item without defects and rivals that is listed at once. `market_name` is the full
+    /// name, with the wear.
+    pub fn plain(market_name: &str, base: Amount, total: Amount) -> Self {
+        let parsed = ItemName::parse(market_name);
+        let (brand, name) = market_name.split_once(" | ").unwrap_or((market_name, ""));
+        let wear = parsed.wear;
+        let name = match wear.and_then(|_worn| name.rsplit_once(" (")) {
+            Some((name, _wear)) => name,
+            None => name,
+        };
+        Self {
+            arrival: NextArrival { at: Duration::ZERO, group: 0 },
+            market_name: market_name.to_owned(),
+            brand: brand.to_owned(),
+            name: name.to_owned(),
+            color: wear.map(|wear| wear.as_str().to_owned()),
+            rarity: "classified",
+            base,
+            total,
+            markup: markup_of(total.cents(), base.cents()),
+            float: wear.map(|wear| {
+                let (low, high) = hundredths_of(wear);
+                Float { text: float_text((low + high) * FLOAT_HUNDREDTH / 2), only_range: None }
+            }),
+            stickers: Vec::new(),
+            created_before: Duration::ZERO,
+            open_for: OPEN_FOR,
+            can_join_after: None,
+            suspected_can_join_after: Duration::from_secs(1),
+            rival_after: None,
+            wanted: None,
+            defect: None,
+        }
+    }
+}
+
+/// Returns `round((total − base) / base × 100, 2)`, as the marketplace computes it.
+fn markup_of(total: i64, base: i64) -> Percent {
+    let exact = (total - base) * 20_000;
+    let rounded = exact.checked_div(base).unwrap_or(0);
+    Percent::from_hundredths((rounded + 1).div_euclid(2))
+}
+
+/// Returns the float range of a wear in hundredths; the upper bound is exclusive.
+const fn hundredths_of(wear: Wear) -> (u64, u64) {
+    match wear {
+        Wear::FactoryNew => (0, 7),
+        Wear::MinimalWear => (7, 15),
+        Wear::FieldTested => (15, 38),
+        Wear::WellWorn => (38, 45),
+        Wear::BattleScarred => (45, 100),
+    }
+}
+
+/// Formats a float given in units as a decimal number, with the digits that a JSON number of 64 bits
+/// can keep.
+fn float_text(units: u64) -> String {
+    let text = format!("0.{units:0FLOAT_DECIMALS$}");
+    text.parse::<f64>().map_or(text, |float| float.to_string())
+}
 
 /// Infinite iterator over the listings of a market.
 #[derive(Clone, Debug)]
@@ -34,7 +268,7 @@ pub struct Catalogue {
     wanted_permille: u32,
     defect_permille: u32,
     held_permille: u32,
-    rivals: Option<super::settings::Rivals>,
+    rivals: Option<Rivals>,
 }
 
 impl Catalogue {
@@ -345,14 +579,46 @@ mod tests {
         for listed in listed_items.iter().filter(|listed| listed.wanted.is_none()) {
             let is_same_item = |wanted: &&DemoEntry| {
                 listed.brand.ends_with(wanted.brand)
-                    && crate::domain::item_name::ItemName::parse(&listed.market_name)
-                        .base
-                        .ends_with(wanted.name)
+                    && ItemName::parse(&listed.market_name).base.ends_with(wanted.name)
                     && !wanted.name.is_empty()
             };
             if demo::WANTED.iter().any(|wanted| is_same_item(&wanted)) && listed.brand.len() > 3 {
                 assert!(listed.markup.hundredths() > demo::MARKUP_MAX, "{listed:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_arrivals() {
+        let times = |seed| Arrivals::new(seed, Rate::per_second(20)).take(500).collect::<Vec<_>>();
+        assert_eq!(times(7), times(7));
+        assert_ne!(times(7), times(8));
+    }
+
+    #[test]
+    fn the_average_rate_is_the_given_one() {
+        for rate in [1, 20, 5_000] {
+            let last = Arrivals::new(7, Rate::per_second(rate)).nth(49_999).unwrap();
+            let seconds = last.at.as_millis() * u128::from(rate) / 50_000;
+            assert!((900..1_100).contains(&seconds), "{rate}: {seconds}");
+        }
+    }
+
+    #[test]
+    fn arrivals_are_ordered_and_include_bursts() {
+        let arrivals: Vec<NextArrival> =
+            Arrivals::new(7, Rate::per_second(20)).take(5_000).collect();
+        assert!(arrivals.is_sorted_by_key(|arrival| (arrival.at, arrival.group)));
+        let bursts =
+            arrivals.windows(10).filter(|ten| ten[9].at - ten[0].at < Duration::from_millis(100));
+        assert!(bursts.count() > 50, "bursts");
+        let groups: std::collections::BTreeSet<u64> =
+            arrivals.iter().map(|one| one.group).collect();
+        assert!(groups.len() < 4_500, "groups");
+    }
+
+    #[test]
+    fn a_rate_of_zero_has_no_arrivals() {
+        assert_eq!(Arrivals::new(7, Rate::NONE).next(), None);
     }
 }

@@ -273,8 +273,6 @@ pub const LATE_REJECTION_AFTER: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(40));
 /// Maximum age of the data under [`FaultKind::ListStale`] and [`FaultKind::BalanceStale`].
 pub const STALE_MAX: Duration = Duration::from_secs(60);
-/// Value of `Retry-After` under [`FaultKind::TooMany`].
-pub const RETRY_AFTER: Duration = Duration::from_secs(3);
 /// Default frequency of a fault of the feed, in seconds.
 const FEED_FAULT_EVERY: u32 = 20;
 /// Channels as the user sees them: the reads of one object count as reads.

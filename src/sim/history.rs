@@ -188,7 +188,10 @@ impl MarketHistory {
 
     /// Returns the listing with this id.
     pub fn listing(&self, id: &str) -> Option<&ListingRecord> {
-        let number = super::listing::number_of("Trade", id)?;
+        self.listings().find(|listing| listing.id == id)
+    }
+
+    pub(super) fn listing_by_number(&self, number: u64) -> Option<&ListingRecord> {
         self.ordered.get(&number).or_else(|| self.unordered.get(&number))
     }
 

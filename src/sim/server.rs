@@ -1,40 +1,40 @@
-//! The simulator on a real socket. It has its own thread and runtime, so that it does not disturb
-//! the client under test.
+//! HTTP/1.1 server of a simulated market, with the upgrade to its feed: kept-alive connections,
+//! limits, and faults that need control of the bytes. It has its own thread and runtime, so that it
+//! does not disturb the client under test.
 
 use std::{
     io,
     net::SocketAddr,
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, UNIX_EPOCH},
 };
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
+use serde_json::json;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, oneshot},
-    task::yield_now,
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::http::StatusCode;
 use tracing::debug;
 
 use super::{
-    faults::{Fault, FaultKind},
-    history::MarketHistory,
-    http_head::read_head,
-    http_server::{self, ClientConnection},
-    offer::ListedItem,
-    random,
-    server_state::{FeedCommand, ServerState, ServerStats},
+    faults::{self, FaultKind},
     settings::SimSettings,
-    ws_server,
 };
-use crate::domain::money::Amount;
+use crate::domain::time::UnixMs;
 
 /// Maximum number of open connections; further ones are dropped.
-pub const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 256;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const BODY_BYTES_MAX: usize = 256 * 1024;
+const HEADERS_MAX: usize = 64;
+/// Maximum time from the first byte of a request to its last.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// Timeout of a TLS handshake.
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause after a failed `accept`, such as with too many open files.
@@ -59,22 +59,56 @@ pub enum SimServerError {
     Thread(#[source] io::Error),
 }
 
-/// A running simulator. It stops when it is dropped.
-pub struct SimServer {
-    shared: Arc<ServerState>,
-    address: SocketAddr,
+/// A simulated market as its server needs it.
+pub(super) trait SimulatedMarket: Send + Sync + 'static {
+    fn settings(&self) -> &SimSettings;
+
+    /// Returns the time of the market's clock.
+    fn clock(&self) -> UnixMs;
+
+    /// Registers an accepted connection.
+    fn open_connection(&self) -> ClientConnection;
+
+    /// Answers a request.
+    fn answer(&self, head: &RequestHead, body: &[u8], connection: ClientConnection) -> ServerReply;
+
+    /// Records that the response to an order is about to be written or is given up.
+    fn record_response(&self, order_id: &str, connection: ClientConnection);
+
+    /// Serves a connection whose first request is an upgrade, which is still to be read.
+    fn serve_feed<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: S,
+    ) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Applies scheduled changes as they become due. Never returns.
+    fn run_schedule(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Identity of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientConnection {
+    pub(super) number: u64,
+    /// Time from the start of the simulator to the `accept`.
+    pub(super) opened_at: Duration,
+}
+
+/// A thread that serves a market. It stops when this is dropped.
+#[derive(Debug)]
+pub(super) struct ServerThread {
+    pub(super) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl SimServer {
-    /// Starts the simulator on its own thread.
+impl ServerThread {
+    /// Listens on the address of the market's settings and starts the thread.
     ///
     /// # Errors
     ///
     /// Returns a [`SimServerError`] if the address cannot be bound or no thread can be started.
-    pub fn start(settings: SimSettings) -> Result<Self, SimServerError> {
-        let address = settings.listen;
+    pub(super) fn start<M: SimulatedMarket>(market: Arc<M>) -> Result<Self, SimServerError> {
+        let address = market.settings().listen;
         let listening = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
@@ -86,15 +120,13 @@ impl SimServer {
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(SimServerError::Thread)?;
-        let shared = Arc::new(ServerState::new(settings));
         let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("simulator".to_owned());
         let thread = thread.spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    result = serve(listener, &served) => {
+                    result = serve(listener, market) => {
                         if let Err(error) = result {
                             debug!(%error, "Simulator failed: cannot use its listener");
                         }
@@ -103,109 +135,11 @@ impl SimServer {
             });
         });
         let thread = Some(thread.map_err(SimServerError::Thread)?);
-        Ok(Self { shared, address, stop: Some(stop), thread })
-    }
-
-    /// Returns the address it listens on.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Returns the URL of the feed.
-    pub fn ws_url(&self) -> String {
-        let scheme = if self.shared.settings.tls.is_some() { "wss" } else { "ws" };
-        format!("{scheme}://{}/ws", self.address)
-    }
-
-    /// Returns the URL for reads and orders.
-    pub fn http_url(&self) -> String {
-        let scheme = if self.shared.settings.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}/graphql", self.address)
-    }
-
-    /// Returns the `session` cookie of the signed-in account. It is valid for this simulator only.
-    pub fn session(&self) -> String {
-        self.shared.with(|state, _, _| state.session.clone())
-    }
-
-    /// Returns a copy of the history up to now.
-    pub fn history(&self) -> MarketHistory {
-        self.with_history(MarketHistory::clone)
-    }
-
-    /// Reads the history without copying it. The market is locked meanwhile.
-    pub fn with_history<T>(&self, read: impl FnOnce(&MarketHistory) -> T) -> T {
-        self.shared.with(|state, now, events| {
-            state.market.advance(now, events);
-            read(state.market.history())
-        })
-    }
-
-    /// Returns the counts of connections and requests.
-    pub fn stats(&self) -> ServerStats {
-        self.shared.with(|state, _, _| state.stats)
-    }
-
-    /// Returns the start time, which is the origin of the times in the history.
-    pub fn opened_at(&self) -> Instant {
-        self.shared.opened_at
-    }
-
-    /// Lists these items now, as one group, in addition to the generated listings. Returns the ids.
-    pub fn list_items(&self, items: Vec<ListedItem>) -> Vec<String> {
-        self.shared.with(|state, now, events| state.market.list_items(now, items, events))
-    }
-
-    /// Cancels an open listing, as its seller may. Returns `false` if no such listing is open.
-    pub fn delist(&self, id: &str) -> bool {
-        self.shared.with(|state, now, events| state.market.delist(now, id, events))
-    }
-
-    /// Sends a text message to all feeds, unchanged.
-    pub fn send_raw(&self, text: &str) {
-        self.shared.with(|state, _, _| state.broadcast(&FeedCommand::SendRaw(Arc::from(text))));
-    }
-
-    /// Injects a fault into all feeds now.
-    pub fn inject_feed_fault(&self, kind: FaultKind) {
-        self.shared.with(|state, _, _| state.broadcast(&FeedCommand::Inject(kind)));
-    }
-
-    /// Replaces the enabled faults; none disables them. Effects of earlier faults stay, except that
-    /// silent feeds send again.
-    pub fn set_faults(&self, faults: &[Fault]) {
-        let rng = random::stream(self.shared.settings.seed, 7);
-        self.shared.with(|state, _, _| state.set_faults(faults, rng));
-    }
-
-    /// Closes all feeds with a close frame.
-    pub fn close_feeds(&self, code: u16, reason: &str) {
-        self.shared
-            .with(|state, _, _| state.broadcast(&FeedCommand::Close(code, Arc::from(reason))));
-    }
-
-    /// Replaces the valid session, which signs out clients with the previous one.
-    pub fn replace_session(&self, session: &str) {
-        self.shared.with(|state, _, _| session.clone_into(&mut state.session));
-    }
-
-    /// Changes the account's balance without a purchase.
-    pub fn adjust_balance(&self, change: Amount) {
-        self.shared.with(|state, now, events| state.market.adjust_balance(now, change, events));
-    }
-
-    /// Makes a purchase without an order. Returns its id.
-    pub fn inject_purchase(&self, item: ListedItem) -> Option<String> {
-        self.shared.with(|state, now, events| state.market.inject_purchase(now, item, events))
-    }
-
-    /// Stops the simulator: cuts all connections and frees the port.
-    pub fn stop(self) {
-        drop(self);
+        Ok(Self { address, stop: Some(stop), thread })
     }
 }
 
-impl Drop for SimServer {
+impl Drop for ServerThread {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take()
             && stop.send(()).is_err()
@@ -220,30 +154,17 @@ impl Drop for SimServer {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, shared: &Arc<ServerState>) -> io::Result<()> {
+async fn serve<M: SimulatedMarket>(
+    listener: std::net::TcpListener,
+    market: Arc<M>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let tls = shared.settings.tls.clone().map(TlsAcceptor::from);
-    tokio::join!(accept(&listener, tls, shared), run_schedule(shared));
+    tokio::join!(accept(&listener, &market), market.run_schedule());
     Ok(())
 }
 
-/// Applies scheduled changes as they become due. Never returns.
-async fn run_schedule(shared: &ServerState) {
-    loop {
-        // Under overload, connections and the shutdown must still make progress.
-        yield_now().await;
-        let Some(due) = shared.tick() else {
-            shared.wake.notified().await;
-            continue;
-        };
-        tokio::select! {
-            () = sleep_until(due.into()) => {}
-            () = shared.wake.notified() => {}
-        }
-    }
-}
-
-async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<ServerState>) {
+async fn accept<M: SimulatedMarket>(listener: &TcpListener, market: &Arc<M>) {
+    let tls = market.settings().tls.clone().map(TlsAcceptor::from);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -255,15 +176,11 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<S
             }
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-        let number = shared.with(|state, _, _| {
-            state.stats.connections = state.stats.connections.saturating_add(1);
-            state.stats.connections
-        });
-        let connection = ClientConnection { number, opened_at: http_server::elapsed(shared) };
-        let (shared, tls) = (Arc::clone(shared), tls.clone());
+        let connection = market.open_connection();
+        let (market, tls) = (Arc::clone(market), tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve_stream(stream, tls, &shared, connection).await {
-                debug!(connection = number, %error, "Connection failed");
+            if let Err(error) = serve_stream(stream, tls, &*market, connection).await {
+                debug!(connection = connection.number, %error, "Connection failed");
             }
             drop(permit);
         });
@@ -273,37 +190,277 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<S
 async fn serve_stream(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    shared: &Arc<ServerState>,
+    market: &impl SimulatedMarket,
     connection: ClientConnection,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match tls {
-        None => dispatch(stream, shared, connection).await,
+        None => dispatch(stream, market, connection).await,
         Some(tls) => {
             let stream = timeout(TLS_TIME_MAX, tls.accept(stream)).await;
             let stream = stream.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-            dispatch(stream, shared, connection).await
+            dispatch(stream, market, connection).await
         }
     }
 }
 
-/// Serves a connection as WebSocket or HTTP, depending on its first request head.
-async fn dispatch<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    shared: &Arc<ServerState>,
+/// Serves a connection as a feed or as HTTP, depending on its first request head.
+async fn dispatch(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    market: &impl SimulatedMarket,
     connection: ClientConnection,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::new();
-    let idle = shared.settings.http_idle;
-    match read_head(&mut stream, &mut buffer, idle).await? {
+    match read_head(&mut stream, &mut buffer, market.settings().http_idle).await? {
         None => Ok(()),
         Some(head) if head.is_upgrade => {
             // The handshake reads the head again.
             let (read, write) = tokio::io::split(stream);
-            let read = io::Cursor::new(buffer).chain(read);
-            let served = ws_server::serve(tokio::io::join(read, write), shared).await;
-            served.map_err(io::Error::other)
+            let read = AsyncReadExt::chain(io::Cursor::new(buffer), read);
+            market.serve_feed(tokio::io::join(read, write)).await
         }
-        Some(_) => http_server::serve(&mut stream, buffer, shared, connection).await,
+        Some(_) => serve_http(&mut stream, buffer, market, connection).await,
     }
+}
+
+/// Serves requests until the connection ends.
+async fn serve_http(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    mut buffer: BytesMut,
+    market: &impl SimulatedMarket,
+    connection: ClientConnection,
+) -> io::Result<()> {
+    let idle = market.settings().http_idle;
+    while let Some(head) = read_head(stream, &mut buffer, idle).await? {
+        let reply = if let Some(rejection) = head.rejection() {
+            rejection
+        } else {
+            buffer.advance(head.bytes);
+            let body = timeout(REQUEST_TIME_MAX, read_body(stream, &mut buffer, head.body_bytes));
+            let body = body.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
+            market.answer(&head, &body, connection)
+        };
+        let closes = reply.closes || head.closes;
+        if !reply.write(stream, market, connection).await? || closes {
+            break;
+        }
+    }
+    stream.shutdown().await
+}
+
+/// The fields of a request head that a simulated market uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RequestHead {
+    /// Length of the head in bytes.
+    bytes: usize,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) cookie: Option<String>,
+    /// Set for an upgrade to WebSocket.
+    is_upgrade: bool,
+    /// `Content-Length`.
+    body_bytes: usize,
+    /// Set for a chunked body, which is not supported.
+    is_chunked: bool,
+    /// Set if the client requests that the connection closes after the response.
+    closes: bool,
+}
+
+impl RequestHead {
+    /// Parses the head at the start of the bytes. Returns `None` while it is incomplete.
+    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        let length = match request.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_malformed) => return Err(invalid("malformed request head")),
+        };
+        let mut head = Self {
+            bytes: length,
+            method: request.method.unwrap_or_default().to_owned(),
+            path: request.path.unwrap_or_default().to_owned(),
+            closes: request.version == Some(0),
+            ..Self::default()
+        };
+        for header in request.headers.iter() {
+            let value = str::from_utf8(header.value).unwrap_or_default().trim();
+            match &*header.name.to_ascii_lowercase() {
+                "content-length" => {
+                    head.body_bytes =
+                        value.parse().map_err(|_not_a_number| invalid("invalid Content-Length"))?;
+                }
+                "transfer-encoding" => head.is_chunked = true,
+                "connection" => head.closes |= value.eq_ignore_ascii_case("close"),
+                "upgrade" => head.is_upgrade = value.eq_ignore_ascii_case("websocket"),
+                "cookie" => head.cookie = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(Some(head))
+    }
+
+    /// Returns the response to an unsupported head. The body is not read, so the connection closes.
+    fn rejection(&self) -> Option<ServerReply> {
+        let (status, message) = if self.is_chunked {
+            (411, "a Content-Length is required")
+        } else if self.body_bytes > BODY_BYTES_MAX {
+            (413, "the body is too long")
+        } else {
+            return None;
+        };
+        let body = json!({"errors": [{ "message": message }]}).to_string();
+        Some(ServerReply { closes: true, ..ServerReply::json(status, body) })
+    }
+}
+
+fn invalid(message: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Reads a whole request head. Returns `None` if the client closed the connection before the first
+/// byte, or took too long.
+///
+/// # Cancel safety
+///
+/// Cancel safe: bytes already read stay in the buffer.
+async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    idle: Duration,
+) -> io::Result<Option<RequestHead>> {
+    let mut until = Instant::now() + idle;
+    loop {
+        if let Some(head) = RequestHead::parse(buffer)? {
+            return Ok(Some(head));
+        }
+        if buffer.len() > HEAD_BYTES_MAX {
+            return Err(invalid("request head too long"));
+        }
+        let was_empty = buffer.is_empty();
+        match timeout_at(until, stream.read_buf(buffer)).await {
+            Err(_elapsed) => return Ok(None),
+            Ok(Ok(0)) if was_empty => return Ok(None),
+            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(_)) if was_empty => until = Instant::now() + REQUEST_TIME_MAX,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+        }
+    }
+}
+
+async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    length: usize,
+) -> io::Result<BytesMut> {
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(buffer.split_to(length))
+}
+
+/// A response and the way to send it.
+#[derive(Debug)]
+pub(super) struct ServerReply {
+    pub(super) status: u16,
+    pub(super) headers: &'static [(&'static str, &'static str)],
+    pub(super) body: String,
+    pub(super) fault: Option<FaultKind>,
+    /// Set if the connection closes after the response.
+    pub(super) closes: bool,
+    /// Id of the listing, if this is the response to an order.
+    pub(super) order_id: Option<String>,
+    /// Delay and body of the second response under [`FaultKind::LateRejection`].
+    pub(super) late: (Duration, String),
+}
+
+impl ServerReply {
+    pub(super) fn json(status: u16, body: String) -> Self {
+        let late = (Duration::ZERO, String::new());
+        Self { status, headers: &[], body, fault: None, closes: false, order_id: None, late }
+    }
+
+    fn bytes(&self, clock: UnixMs) -> Vec<u8> {
+        let since = Duration::from_millis(u64::try_from(clock.0).unwrap_or(0));
+        let date = httpdate::fmt_http_date(UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH));
+        let kind = if self.body.starts_with('<') { "text/html" } else { "application/json" };
+        let connection = if self.closes { "close" } else { "keep-alive" };
+        let reason = StatusCode::from_u16(self.status).ok().and_then(|one| one.canonical_reason());
+        let mut out = format!(
+            "HTTP/1.1 {} {}\r\nDate: {date}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\nConnection: {connection}\r\n",
+            self.status,
+            reason.unwrap_or("Unknown"),
+            self.body.len()
+        );
+        for (name, value) in self.headers {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+        out.push_str("\r\n");
+        out.push_str(&self.body);
+        out.into_bytes()
+    }
+
+    /// Writes the response under its fault. Returns `true` if the connection stays open.
+    async fn write(
+        mut self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        market: &impl SimulatedMarket,
+        connection: ClientConnection,
+    ) -> io::Result<bool> {
+        match self.fault {
+            Some(FaultKind::Hang | FaultKind::HangBeforeCommit) => until_closed(stream).await?,
+            Some(FaultKind::Slow | FaultKind::ReadSlow) => sleep(faults::SLOW_ANSWER).await,
+            _ => {}
+        }
+        if let Some(id) = &self.order_id {
+            // Before the write: the client may send its next order as soon as it has the response.
+            market.record_response(id, connection);
+        }
+        match self.fault {
+            Some(
+                FaultKind::CutBeforeCommit
+                | FaultKind::CutAfterCommit
+                | FaultKind::Hang
+                | FaultKind::HangBeforeCommit,
+            ) => return Ok(false),
+            Some(FaultKind::ServerErrorAfterCommit | FaultKind::ReadServerError) => {
+                self.status = 502;
+                self.body = "<html><body>Bad Gateway</body></html>".to_owned();
+            }
+            _ => {}
+        }
+        let bytes = self.bytes(market.clock());
+        match self.fault {
+            Some(FaultKind::HalfBody | FaultKind::ReadCut) => {
+                let half = bytes.len().saturating_sub(self.body.len() / 2);
+                stream.write_all(bytes.get(..half).unwrap_or_default()).await?;
+                stream.flush().await?;
+                return Ok(false);
+            }
+            Some(FaultKind::Doubled) => {
+                stream.write_all(&bytes).await?;
+                stream.write_all(&bytes).await?;
+            }
+            Some(FaultKind::LateRejection) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                let (delay, body) = self.late;
+                sleep(delay).await;
+                stream.write_all(&Self::json(200, body).bytes(market.clock())).await?;
+            }
+            _ => stream.write_all(&bytes).await?,
+        }
+        stream.flush().await?;
+        Ok(true)
+    }
+}
+
+/// Reads until the client closes the connection.
+async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut ignored = [0; 1_024];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
 }

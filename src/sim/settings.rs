@@ -22,7 +22,7 @@ pub struct SimSettings {
     pub rate: Rate,
     /// Listings per thousand that match the demo's whitelist.
     pub wanted_permille: u32,
-    /// Listings per thousand with a [`ListingDefect`](super::offer::ListingDefect).
+    /// Listings per thousand with a [`ListingDefect`](super::catalogue::ListingDefect).
     pub defect_permille: u32,
     /// Listings per thousand that can be joined only some time after they appear.
     pub held_permille: u32,

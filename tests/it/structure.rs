@@ -14,6 +14,10 @@ const STD_NAMES: [&str; 20] = [
     "Arc", "Box", "Cell", "Clone", "Copy", "Debug", "Default", "Display", "Drop", "Duration",
     "Future", "Hash", "Instant", "Iterator", "Option", "Ord", "Ordering", "Path", "Rc", "Vec",
 ];
+/// Modules with the client's wire formats, which the simulator must not share: a misreading of the
+/// marketplace would be on both sides. `protocol` is the future place of `ws::protocol`.
+const CLIENT_MODULES: [&str; 7] =
+    ["json", "net", "markets", "protocol", "ws", "execution", "account"];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
 const SOURCE_LINES_MAX: usize = 35_000;
 
@@ -161,6 +165,24 @@ fn a_module_imports_only_from_modules_above_it_in_the_library() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
+/// Every import of a client's module by a file of the simulator.
+fn shared_wire_code(path: &str, code: &str) -> Vec<String> {
+    let shared = imports(path, code);
+    let shared = CLIENT_MODULES.iter().filter(|module| shared.contains(**module));
+    shared.map(|module| format!("{path} imports {module}")).collect()
+}
+
+#[test]
+fn the_simulator_shares_no_wire_code_with_the_client() {
+    let sources = sources();
+    let simulator = sources.iter().filter(|source| source.is_under("src/sim"));
+    let simulator: Vec<&Source> = simulator.collect();
+    assert!(simulator.iter().any(|source| source.is_under("src/sim/csgoroll")));
+    let complaints: Vec<String> =
+        simulator.iter().flat_map(|source| shared_wire_code(&source.path, &code(source))).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
 /// Returns the names of the types that a file declares at its top level.
 fn types(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
@@ -218,6 +240,14 @@ fn these_checks_find_what_they_look_for() {
     assert_eq!(found("use super::high::Thing;\n"), 0);
     assert_eq!(found("// crate::high\n#[cfg(test)]\nmod tests {\n    use crate::high::T;\n}\n"), 0);
     assert_eq!(found("#[cfg(test)]\nuse crate::high::T;\nfn f() { crate::high::g() }\n"), 1);
+    let shared = |code: &str| shared_wire_code("src/sim/csgoroll/feed.rs", code).len();
+    assert_eq!(shared("use crate::{config::Generation, domain::money::Amount};\n"), 0);
+    assert_eq!(shared("use crate::markets::csgoroll::operations::JOIN;\n"), 1);
+    assert_eq!(
+        shared("use crate::{\n    domain::time::UnixMs,\n    ws::protocol::Frame,\n};\n"),
+        1
+    );
+    assert_eq!(shared("use super::super::super::json::Cursor;\n"), 1);
     assert_eq!(
         types("pub(super) struct A;\nenum B {}\nfn c() {}\npub type D = u8;\n").collect::<Vec<_>>(),
         ["A", "B", "D"]

@@ -12,11 +12,15 @@ use sniper::{
     json,
     markets::csgoroll::{feed::NextPayload, operations},
     sim::{
-        SimSettings, demo, graphql,
-        listing::Listing,
-        market_state::{MarketEvent, MarketState},
-        offer::ListingDefect,
-        protocol::{ProtocolReply, ProtocolSession, Viewer},
+        SimSettings,
+        catalogue::ListingDefect,
+        csgoroll::{
+            feed::{ProtocolReply, ProtocolSession},
+            listing::Listing,
+            market::{MarketEvent, MarketState},
+            operations::parse_request,
+        },
+        demo,
     },
     whitelist::{Decision, Whitelist},
 };
@@ -30,7 +34,7 @@ struct Message<'a> {
 
 /// Returns a session with all subscriptions of the bot.
 fn session(generation: Generation) -> ProtocolSession {
-    let mut session = ProtocolSession::new(Viewer { signed_in: true });
+    let mut session = ProtocolSession::new(true);
     session.receive(r#"{"type":"connection_init"}"#);
     for operation in operations::subscriptions(generation) {
         let payload = operation.to_json();
@@ -77,32 +81,32 @@ fn whitelist() -> Whitelist {
 /// Asserts that the bot parsed a listing as the market defined it.
 #[track_caller]
 fn compare(listing: &Listing, trade: &sniper::domain::trade::Trade<'_>, whitelist: &Whitelist) {
-    let offer = &listing.item;
+    let item = &*listing.item;
     let wanted = match whitelist.decide(trade) {
         Decision::Matched(index) => Some(whitelist.entries()[index].label().to_owned()),
         _ => None,
     };
-    assert_eq!(wanted.as_deref(), offer.wanted, "{offer:?}");
-    assert_eq!((trade.status, trade.total_value), (listing.status, Some(offer.total)));
-    assert_eq!(trade.markup_percent, Some(offer.markup));
+    assert_eq!(wanted.as_deref(), item.wanted, "{item:?}");
+    assert_eq!((trade.status, trade.total_value), (listing.status, Some(item.total)));
+    assert_eq!(trade.markup_percent, Some(item.markup));
     assert_eq!(trade.can_join_after, listing.can_join_after());
     assert_eq!(trade.suspected_trader_can_join_after, Some(listing.suspected_can_join_after()));
     assert_eq!(trade.created_at, Some(listing.created_at));
     assert_eq!(trade.expires_at, Some(listing.expires_at()));
-    let is_own = offer.defect == Some(ListingDefect::Own);
-    assert_eq!(trade.is_own, is_own, "{offer:?}");
+    let is_own = item.defect == Some(ListingDefect::Own);
+    assert_eq!(trade.is_own, is_own, "{item:?}");
     if matches!(
-        offer.defect,
+        item.defect,
         Some(ListingDefect::NoItems | ListingDefect::NullItems | ListingDefect::NoVariant)
     ) {
-        assert!(!trade.defects.is_empty() || trade.items != 1, "{offer:?}");
+        assert!(!trade.defects.is_empty() || trade.items != 1, "{item:?}");
         return;
     }
-    assert_eq!(trade.items, if offer.defect == Some(ListingDefect::TwoItems) { 2 } else { 1 });
-    let name = ItemName::parse(&offer.market_name);
-    assert_eq!((&*trade.market_name, &trade.item), (&*offer.market_name, &name.base));
+    assert_eq!(trade.items, if item.defect == Some(ListingDefect::TwoItems) { 2 } else { 1 });
+    let name = ItemName::parse(&item.market_name);
+    assert_eq!((&*trade.market_name, &trade.item), (&*item.market_name, &name.base));
     assert_eq!((trade.is_stattrak, trade.is_souvenir), (name.is_stattrak, name.is_souvenir));
-    assert_eq!((trade.wear, trade.base_value), (name.wear, Some(offer.base)));
+    assert_eq!((trade.wear, trade.base_value), (name.wear, Some(item.base)));
 }
 
 /// Feeds all events in this generation to the bot's parser. Returns the number of compared
@@ -162,7 +166,7 @@ fn the_simulated_market_parses_every_request_of_the_bot() {
     let (before_id, after_id) = (operations::ORDER_BEFORE_ID, operations::ORDER_AFTER_ID);
     let buy = format!("{before_id}VHJhZGU6MQ{after_id}");
     for body in requests.iter().map(operations::GraphqlOperation::to_json).chain([buy]) {
-        let read = graphql::parse_request(body.as_bytes());
+        let read = parse_request(body.as_bytes());
         assert!(read.is_ok(), "{body}: {read:?}");
     }
 }

@@ -7,7 +7,7 @@ use sniper::{
     commands::block_on_core,
     config::Generation,
     domain::money::Percent,
-    sim::{ListedItem, SimServer, SimSettings, faults::FaultKind, offer::ListingDefect},
+    sim::{ListedItem, SimServer, SimSettings, catalogue::ListingDefect, faults::FaultKind},
     ws,
 };
 

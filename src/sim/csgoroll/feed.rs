@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    graphql::wallet_json,
-    listing::{Listing, complete_listing},
-    market_state::MarketEvent,
-    query::{self, OperationKind, QueryField, number},
+    coins,
+    listing::{Listing, ListingBuyer, complete_listing},
+    market::MarketEvent,
+    operations::{OperationKind, QueryField, parse_query},
+    wallet_json,
 };
 use crate::{
     config::Generation,
@@ -32,16 +33,10 @@ pub enum ProtocolReply {
     Close(u16, String),
 }
 
-/// The client of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Viewer {
-    pub signed_in: bool,
-}
-
 /// Protocol state of one connection.
 #[derive(Clone, Debug)]
 pub struct ProtocolSession {
-    viewer: Viewer,
+    is_signed_in: bool,
     acknowledged: bool,
     operations: BTreeMap<String, RequestedOperation>,
 }
@@ -71,8 +66,8 @@ struct ListingFilter {
 }
 
 impl ProtocolSession {
-    pub fn new(viewer: Viewer) -> Self {
-        Self { viewer, acknowledged: false, operations: BTreeMap::new() }
+    pub fn new(is_signed_in: bool) -> Self {
+        Self { is_signed_in, acknowledged: false, operations: BTreeMap::new() }
     }
 
     /// Returns `true` once the client has sent `connection_init`.
@@ -138,7 +133,7 @@ impl ProtocolSession {
     }
 
     fn operation(&self, text: &str, variables: &Value) -> Result<RequestedOperation, String> {
-        let (kind, field) = query::parse(text, variables).map_err(|error| error.to_string())?;
+        let (kind, field) = parse_query(text, variables).map_err(|error| error.to_string())?;
         if kind != OperationKind::Subscription {
             return Err("Only subscriptions are served over WebSocket".to_owned());
         }
@@ -149,7 +144,7 @@ impl ProtocolSession {
             "updateTrade" => {
                 FeedTopic::Updated { status: string("status"), user_id: string("userId") }
             }
-            "updateWallet" if !self.viewer.signed_in => return Err("unauthenticated".to_owned()),
+            "updateWallet" if !self.is_signed_in => return Err("unauthenticated".to_owned()),
             "updateWallet" => FeedTopic::Wallet,
             name => return Err(format!("Cannot query field \"{name}\" on type \"Subscription\".")),
         };
@@ -223,10 +218,9 @@ impl FeedTopic {
             }
             (Self::Updated { status, user_id }, MarketEvent::Updated(listing)) => {
                 let status_fits =
-                    status.as_deref().is_none_or(|status| status == listing.status.as_str());
+                    status.as_deref().is_none_or(|status| status == listing.status_name());
                 let user_fits = user_id.as_deref().is_none_or(|id| {
-                    id == &*listing.user_id
-                        && listing.buyer == Some(super::listing::ListingBuyer::User)
+                    id == &*listing.user_id && listing.buyer == Some(ListingBuyer::User)
                 });
                 if status_fits && user_fits {
                     vec![one_trade("UpdateTradePayload", listing, Generation::B)]
@@ -290,7 +284,7 @@ fn wallet(balance: Amount, change: Amount, cause: &str) -> Value {
         "id": "V2FsbGV0Q2hhbmdlOjE",
         "type": "TRADE",
         "externalId": cause,
-        "valueChange": number(&change.to_string()),
+        "valueChange": coins(change),
     });
     json!({
         "__typename": "UpdateWalletPayload",
@@ -321,8 +315,8 @@ mod tests {
     use crate::{
         domain::time::UnixMs,
         sim::{
-            market_state::MarketState,
-            offer::ListedItem,
+            catalogue::ListedItem,
+            csgoroll::market::MarketState,
             settings::{Rate, SimSettings},
         },
     };
@@ -333,7 +327,7 @@ mod tests {
     const WALLET: &str = "subscription OnUpdateWallet { updateWallet { wallet { id amount name } walletChange { id type externalId valueChange } } }";
 
     fn session() -> ProtocolSession {
-        let mut session = ProtocolSession::new(Viewer { signed_in: true });
+        let mut session = ProtocolSession::new(true);
         session.receive(r#"{"type":"connection_init"}"#);
         session
     }
@@ -367,7 +361,7 @@ mod tests {
     #[test]
     fn a_protocol_violation_closes_with_its_code() {
         let check = |messages: &[&str], expected: u16| {
-            let mut session = ProtocolSession::new(Viewer { signed_in: false });
+            let mut session = ProtocolSession::new(false);
             let replies: Vec<ProtocolReply> =
                 messages.iter().flat_map(|text| session.receive(text)).collect();
             let code = replies.iter().find_map(|reply| match reply {
@@ -390,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_ping_is_answered_with_its_payload_also_before_the_acknowledgement() {
-        let mut session = ProtocolSession::new(Viewer { signed_in: false });
+        let mut session = ProtocolSession::new(false);
         let pong = |text: &str| vec![ProtocolReply::Text(text.to_owned())];
         assert_eq!(session.receive(r#"{"type":"ping"}"#), pong(r#"{"type":"pong"}"#));
         let answer = session.receive(r#"{"type":"ping","payload":{"a":[1]}}"#);
@@ -461,7 +455,7 @@ mod tests {
             assert!(message["payload"][0]["message"].is_string());
         }
         assert!(!session.is_subscribed());
-        let mut unauthenticated = ProtocolSession::new(Viewer { signed_in: false });
+        let mut unauthenticated = ProtocolSession::new(false);
         unauthenticated.receive(r#"{"type":"connection_init"}"#);
         let replies = unauthenticated.receive(&subscribe("1", WALLET, Value::Null));
         assert!(

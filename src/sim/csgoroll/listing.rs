@@ -5,19 +5,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::{Value, json};
 
-use super::{
-    offer::{ListedItem, ListingDefect, Sticker},
-    query::number,
-    random::Rng,
-};
+use super::{coins, decimal, global_id, hundredths, percent, user_json};
 use crate::{
     config::Generation,
-    domain::money::{Amount, Percent},
-    domain::time::UnixMs,
-    domain::trade::TradeStatus,
+    domain::{
+        money::{Amount, Percent},
+        time::UnixMs,
+        trade::TradeStatus,
+    },
+    sim::{
+        catalogue::{ListedItem, ListingDefect, Sticker},
+        random::Rng,
+    },
 };
 
 /// Time from the seller's last activity to the listing.
@@ -81,10 +82,26 @@ impl Listing {
         self.created_at.plus(self.item.open_for)
     }
 
+    /// Returns the status as the marketplace writes it.
+    pub const fn status_name(&self) -> &'static str {
+        match self.status {
+            TradeStatus::Listed => "LISTED",
+            TradeStatus::Joined => "JOINED",
+            TradeStatus::Processing => "PROCESSING",
+            TradeStatus::Completed => "COMPLETED",
+            TradeStatus::CompletedProtected => "COMPLETED_PROTECTED",
+            TradeStatus::Cooldown => "COOLDOWN",
+            TradeStatus::Cancelled => "CANCELLED",
+            TradeStatus::Expired => "EXPIRED",
+            // A word that no client knows.
+            TradeStatus::Other => "OTHER",
+        }
+    }
+
     /// Returns all fields of the listing, in the format of a generation of the feed.
     pub fn json(&self, generation: Generation) -> Value {
         let item = &*self.item;
-        let user = |is_user: bool| is_user.then(|| user(&self.user_id));
+        let user = |is_user: bool| is_user.then(|| user_json(&self.user_id));
         let time = |time: Option<UnixMs>| time.map(|time| time.to_string());
         let (wear, range) = self.wear(generation);
         let cancelled = matches!(self.status, TradeStatus::Cancelled | TradeStatus::Cooldown);
@@ -92,8 +109,8 @@ impl Listing {
             "__typename": "Trade",
             "id": self.id(),
             "depositorLastActiveAt": time(Some(before(self.created_at, ACTIVE_BEFORE))),
-            "markupPercent": number(&item.markup.to_string()),
-            "totalValue": number(&item.total.to_string()),
+            "markupPercent": percent(item.markup),
+            "totalValue": coins(item.total),
             "avgPaintWear": wear,
             "hasStickers": !item.stickers.is_empty(),
             "tradeItems": self.items(),
@@ -101,7 +118,7 @@ impl Listing {
             "canJoinAfter": time(self.can_join_after()),
             "depositor": user(item.defect == Some(ListingDefect::Own)),
             "suspectedTraderCanJoinAfter": time(Some(self.suspected_can_join_after())),
-            "status": self.status.as_str(),
+            "status": self.status_name(),
             "steamAppName": "CSGO",
             "customValue": item.markup != Percent::default(),
             "createdAt": time(Some(self.created_at)),
@@ -128,9 +145,10 @@ impl Listing {
     fn wear(&self, generation: Generation) -> (Value, Value) {
         let Some(float) = &self.item.float else { return (Value::Null, Value::Null) };
         match float.only_range.filter(|_| generation == Generation::B) {
-            None => (number(&float.text), Value::Null),
+            None => (decimal(&float.text), Value::Null),
             Some((low, high)) => {
-                let [min, max] = [low, high].map(hundredths);
+                let [min, max] =
+                    [low, high].map(|bound| hundredths(i64::try_from(bound).unwrap_or(0)));
                 (Value::Null, json!({"__typename": "PaintWearRange", "min": min, "max": max}))
             }
         }
@@ -155,8 +173,8 @@ impl Listing {
             "__typename": "TradeItem",
             "id": global_id("TradeItem", id),
             "marketName": item.market_name,
-            "value": number(&item.total.to_string()),
-            "markupPercent": number(&item.markup.to_string()),
+            "value": coins(item.total),
+            "markupPercent": percent(item.markup),
             "customValue": item.markup != Percent::default(),
             "itemVariant": has_variant.then(|| variant(item)),
             "stickers": item.stickers.iter().map(sticker).collect::<Vec<_>>(),
@@ -193,11 +211,6 @@ pub fn before(time: UnixMs, duration: Duration) -> UnixMs {
     UnixMs(time.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// Returns the account, as listings contain it.
-fn user(id: &str) -> Value {
-    json!({"__typename": "User", "id": id, "name": "practice", "displayName": "practice"})
-}
-
 fn variant(item: &ListedItem) -> Value {
     let seed = item
         .market_name
@@ -205,7 +218,7 @@ fn variant(item: &ListedItem) -> Value {
         .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let mut rng = Rng::with_seed(seed);
     let item_id = rng.u64(1_000..=99_999);
-    let value = number(&item.base.to_string());
+    let value = coins(item.base);
     json!({
         "__typename": "ItemVariant",
         "id": global_id("ItemVariant", item_id.saturating_mul(3)),
@@ -228,17 +241,13 @@ fn sticker(sticker: &Sticker) -> Value {
     json!({
         "__typename": "Sticker",
         "id": global_id("Sticker", rng.u64(1..=9_999)),
-        "value": number(&sticker.value.to_string()),
+        "value": coins(sticker.value),
         "imageUrl": icon(&mut rng),
         "brand": "Sticker",
         "name": sticker.name,
         "color": sticker.color,
-        "wear": hundredths(sticker.wear),
+        "wear": hundredths(i64::try_from(sticker.wear).unwrap_or(0)),
     })
-}
-
-fn hundredths(value: u64) -> Value {
-    number(&format!("{}.{:02}", value / 100, value % 100))
 }
 
 /// Returns a URL that is about as long as those of the real site.
@@ -247,36 +256,17 @@ fn icon(rng: &mut Rng) -> String {
     format!("https://example.invalid/economy/image/{path}")
 }
 
-/// Returns an id in the marketplace's format: unpadded base64 of, say, `Trade:32993472`.
-pub fn global_id(of: &str, number: u64) -> String {
-    STANDARD_NO_PAD.encode(format!("{of}:{number}"))
-}
-
-/// Returns the number of an id of this type, or `None` for any other text.
-pub fn number_of(of: &str, id: &str) -> Option<u64> {
-    let text = String::from_utf8(STANDARD_NO_PAD.decode(id).ok()?).ok()?;
-    let number = text.strip_prefix(of)?.strip_prefix(':')?.parse().ok()?;
-    (global_id(of, number) == id).then_some(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sim::{
         catalogue::Catalogue,
-        market_state::MarketEvent,
-        protocol::{ProtocolReply, ProtocolSession, Viewer},
+        csgoroll::{
+            feed::{ProtocolReply, ProtocolSession},
+            market::MarketEvent,
+        },
         settings::SimSettings,
     };
-
-    #[test]
-    fn ids_have_the_format_of_the_marketplace() {
-        assert_eq!(global_id("Trade", 90_000_001), "VHJhZGU6OTAwMDAwMDE");
-        assert_eq!(number_of("Trade", "VHJhZGU6OTAwMDAwMDE"), Some(90_000_001));
-        for id in ["", "VHJhZGU6", "VXNlcjox", "%%%", "VHJhZGU6OTAwMDAwMDE=", "ä"] {
-            assert_eq!(number_of("Trade", id), None, "{id}");
-        }
-    }
 
     fn listing(item: ListedItem) -> Listing {
         Listing { item: Arc::new(item), buyer: None, ..complete_listing() }
@@ -284,7 +274,7 @@ mod tests {
 
     #[test]
     fn frame_sizes_are_those_of_recorded_frames() {
-        let mut session = ProtocolSession::new(Viewer { signed_in: false });
+        let mut session = ProtocolSession::new(false);
         session.receive(r#"{"type":"connection_init"}"#);
         let query = format!("subscription {{ createTrades {{ trades {ALL_FIELDS} }} }}");
         let payload = json!({ "query": query });

@@ -19,13 +19,15 @@ use tokio_tungstenite::{
 };
 
 use super::{
+    feed::{ProtocolReply, ProtocolSession},
+    server::{FeedCommand, ServerState},
+};
+use crate::sim::{
     faults::{FaultChannel, FaultInjector, FaultKind},
-    protocol::{ProtocolReply, ProtocolSession, Viewer},
     random::{self, Rng},
-    server_state::{FeedCommand, ServerState},
 };
 
-pub(super) const SUBPROTOCOL: &str = "graphql-transport-ws";
+const SUBPROTOCOL: &str = "graphql-transport-ws";
 /// Maximum size of a client's message.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Maximum time until the client sends `connection_init`.
@@ -79,7 +81,7 @@ impl Callback for UpgradeHead<'_> {
 /// Dropping the future closes the connection.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    shared: &Arc<ServerState>,
+    shared: &ServerState,
 ) -> Result<(), Error> {
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
@@ -98,7 +100,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let rng = random::stream(shared.settings.seed, number.saturating_add(1_000));
     let feed = FeedConnection {
         socket,
-        session: ProtocolSession::new(Viewer { signed_in }),
+        session: ProtocolSession::new(signed_in),
         injector: FaultInjector::new(&faults, rng.clone()),
         rng,
         is_silent: false,
