@@ -15,6 +15,8 @@
     reason = "a measurement that cannot be taken ends with the reason"
 )]
 
+#[path = "../../tests/it/certificate.rs"]
+mod certificate;
 mod market;
 
 use std::{

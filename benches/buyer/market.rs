@@ -4,15 +4,13 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
     thread,
 };
 
-use rustls::{
-    ClientConnection, ServerConfig, ServerConnection, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-};
+use rustls::{ClientConnection, ServerConnection, StreamOwned, pki_types::ServerName};
 use sniper::{config::Endpoints, net::tls::Tls};
+
+use crate::certificate::self_signed;
 
 /// Addresses and certificate of a running market. Its threads end with the process.
 pub(crate) struct Market {
@@ -26,8 +24,8 @@ impl Market {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (config, tls) = if is_tls {
-            let (config, tls) = certified();
-            (Some(config), tls)
+            let (config, certificate) = self_signed();
+            (Some(config), Tls::with_root(&certificate).unwrap())
         } else {
             (None, Tls::new().unwrap())
         };
@@ -62,20 +60,6 @@ impl Market {
         }
         connection
     }
-}
-
-fn certified() -> (Arc<ServerConfig>, Tls) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .unwrap();
-    (Arc::new(config), Tls::with_root(&certificate).unwrap())
 }
 
 /// Last bytes of each order, and of no other request.

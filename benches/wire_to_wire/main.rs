@@ -17,6 +17,8 @@
 
 mod bare;
 mod bot;
+#[path = "../../tests/it/certificate.rs"]
+mod certificate;
 mod figures;
 mod frames;
 mod hindrance;

@@ -5,18 +5,15 @@ use std::{
     hint,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-};
+use rustls::pki_types::CertificateDer;
 use sniper::sniper::stats::BoughtItem;
 
 use crate::{
+    certificate::self_signed,
     frames::{Frame, Frames},
     market::{Feed, Market, Setup},
     waterfall::StepTimes,
@@ -102,7 +99,7 @@ pub(crate) struct Outcome {
 
 /// Runs a client once against a new market.
 pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) -> Outcome {
-    let (tls, root) = if client.is_tls() { certificate() } else { (None, None) };
+    let (tls, root) = client.is_tls().then(self_signed).unzip();
     let market = Market::open(Setup { tls, http_idle: schedule.http_idle });
     let directory = tempfile::tempdir().unwrap();
     let (ws, http) = (market.ws, market.http);
@@ -204,18 +201,4 @@ fn step_times(
         Some(StepTimes::new(*written.get(id)?, &bought.steps, *arrived.get(id)?))
     };
     bought.iter().filter_map(times).collect()
-}
-
-fn certificate() -> (Option<Arc<ServerConfig>>, Option<CertificateDer<'static>>) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let root = made.cert.der().clone();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![root.clone()], key)
-        .unwrap();
-    (Some(Arc::new(config)), Some(root))
 }

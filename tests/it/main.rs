@@ -3,6 +3,7 @@
 mod account;
 mod buyer;
 mod capture;
+mod certificate;
 mod command;
 mod config;
 mod decide;

@@ -8,10 +8,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-};
 use sniper::{config::Endpoints, net::tls::Tls};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -21,6 +17,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::self_signed;
 
 /// Maximum wait for an expected event.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -154,21 +152,6 @@ impl Market {
             }
         }
     }
-}
-
-/// Creates a self-signed certificate for 127.0.0.1 and a server configuration with it.
-pub(super) fn self_signed() -> (Arc<ServerConfig>, CertificateDer<'static>) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .unwrap();
-    (Arc::new(config), certificate)
 }
 
 struct ClientConnection {

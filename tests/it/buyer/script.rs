@@ -15,7 +15,8 @@ use rustls::{ServerConfig, ServerConnection};
 use sniper::{config::Endpoints, net::tls::Tls};
 use tokio::time::{Instant, sleep};
 
-use super::market::{WAIT_MAX, self_signed};
+use super::market::WAIT_MAX;
+use crate::certificate::self_signed;
 
 /// The listener and the client settings that match it.
 pub(crate) struct Script {

@@ -6,10 +6,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::{
-    ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
 use sniper::{
     config::{Config, FeedConfig},
     domain::trade::{Trade, TradeEvent},
@@ -27,6 +23,7 @@ use super::{
     peer::{Frame, Peer, Server, batch, listing},
     quick,
 };
+use crate::certificate::self_signed;
 
 /// Returns the retry decision for each close code, or `None` for a clean close.
 async fn decisions_for(codes: Vec<u16>) -> Vec<(u16, Option<RetryDecision>)> {
@@ -96,17 +93,8 @@ async fn every_close_code_is_classified() {
 
 #[tokio::test]
 async fn listings_arrive_over_tls() {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let root = key.cert.der().clone();
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![root.clone()], private)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let (server, root) = self_signed();
+    let acceptor = TlsAcceptor::from(server);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("wss://localhost:{}/ws", listener.local_addr().unwrap().port());
     let serving = tokio::spawn(async move {

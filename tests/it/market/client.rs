@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sniper::sim::{Delivery, Rate, SimServer, SimSettings};
+use sniper::sim::{SimServer, SimSettings};
 use tokio_tungstenite::tungstenite::{
     Error, Message, WebSocket,
     client::IntoClientRequest,
@@ -16,21 +16,14 @@ use tokio_tungstenite::tungstenite::{
     protocol::CloseFrame,
 };
 
+pub(crate) use crate::session::{quiet, redline};
+
 /// Maximum duration of a step of a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) const A: &str = "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade { id status totalValue markupPercent tradeItems { marketName itemVariant { value } } } } }";
 pub(crate) const B: &str = "subscription OnCreateTrades { createTrades { trades { id status totalValue markupPercent canJoin tradeItems { marketName itemVariant { value } } } } }";
 pub(crate) const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";
-
-/// Returns settings of a market that lists, sells and delivers nothing by itself.
-pub(crate) fn quiet() -> SimSettings {
-    let delivery = Delivery {
-        confirm: (Duration::from_secs(3_600), Duration::from_secs(3_600)),
-        ..Delivery::default()
-    };
-    SimSettings { rate: Rate::NONE, rivals: None, delivery, ..SimSettings::default() }
-}
 
 pub(crate) fn open(settings: SimSettings) -> SimServer {
     SimServer::start(settings).unwrap()

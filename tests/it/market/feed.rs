@@ -3,24 +3,16 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sniper::{
-    domain::money::Amount,
-    sim::{ListedItem, Rate, SimServer, SimSettings, faults::FaultKind},
-};
+use sniper::sim::{Rate, SimServer, SimSettings, faults::FaultKind};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::client::{A, B, DEADLINE, Feed, Http, open, quiet, until};
-
-fn redline() -> ListedItem {
-    let price = Amount::from_cents(1_015);
-    ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
-}
+use super::client::{A, B, DEADLINE, Feed, Http, open, quiet, redline, until};
 
 #[test]
 fn generation_a_sends_one_listing_per_message() {
     let market = open(quiet());
     let mut feed = Feed::subscribed(&market, A);
-    let ids = market.list_items(vec![redline(), redline()]);
+    let ids = market.list_items(vec![redline(1_015), redline(1_015)]);
     for id in ids {
         let message = feed.next().unwrap();
         let trade = &message["payload"]["data"]["createTrade"]["trade"];
@@ -33,7 +25,7 @@ fn generation_a_sends_one_listing_per_message() {
 fn generation_b_sends_a_batch_in_one_message() {
     let market = open(quiet());
     let mut feed = Feed::subscribed(&market, B);
-    let ids = market.list_items(vec![redline(), redline(), redline()]);
+    let ids = market.list_items(vec![redline(1_015), redline(1_015), redline(1_015)]);
     let message = feed.next().unwrap();
     let trades = message["payload"]["data"]["createTrades"]["trades"].as_array().unwrap();
     let received: Vec<&Value> = trades.iter().map(|trade| &trade["id"]).collect();
@@ -61,7 +53,7 @@ fn every_listing_is_sent_in_order() {
 fn all_feeds_receive_the_same_messages() {
     let market = open(quiet());
     let mut feeds: Vec<Feed> = (0..4).map(|_| Feed::subscribed(&market, B)).collect();
-    market.list_items(vec![redline()]);
+    market.list_items(vec![redline(1_015)]);
     let received: Vec<Value> = feeds.iter_mut().map(|feed| feed.next().unwrap()).collect();
     assert!(received.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!((market.stats().feeds, market.stats().feeds_subscribed), (4, 4));
@@ -77,7 +69,7 @@ fn a_purchase_is_sent_to_the_feed_of_the_buyer() {
     feed.subscribe("u", "subscription OnUpdateTrade { updateTrade { trade { id status } } }");
     feed.subscribe("w", "subscription OnUpdateWallet { updateWallet { wallet { name amount } } }");
     until("the feed is subscribed", || market.stats().feeds_subscribed == 1);
-    let ids = market.list_items(vec![redline()]);
+    let ids = market.list_items(vec![redline(1_015)]);
     Http::new(&market).join(&ids[0]).unwrap();
     let update = feed.next().unwrap();
     assert_eq!(update["payload"]["data"]["updateTrade"]["trade"]["id"], ids[0]);
@@ -147,7 +139,7 @@ fn an_unknown_field_is_an_error_of_that_subscription() {
 fn with_fault(market: &SimServer, kind: FaultKind) -> (Vec<Value>, Option<u16>) {
     let mut feed = Feed::subscribed(market, B);
     market.inject_feed_fault(kind);
-    market.list_items(vec![redline()]);
+    market.list_items(vec![redline(1_015)]);
     market.close_feeds(4000, "last");
     let mut received = Vec::new();
     loop {
@@ -174,7 +166,7 @@ fn injected_feed_faults_take_effect() {
 #[test]
 fn injected_false_events_stop_once_the_faults_are_cleared() {
     let market = open(SimSettings { faults: vec!["feed-silence:0".parse().unwrap()], ..quiet() });
-    let ids = market.list_items(vec![redline(), redline()]);
+    let ids = market.list_items(vec![redline(1_015), redline(1_015)]);
     Http::new(&market).join(&ids[0]).unwrap();
     let mut feed = Feed::acknowledged(&market);
     feed.subscribe("u", "subscription { updateTrade { trade { id status } } }");
@@ -198,9 +190,9 @@ fn injected_false_events_stop_once_the_faults_are_cleared() {
     assert_eq!(market.history().balance.to_string(), "489.85");
     // A silent feed resumes.
     market.inject_feed_fault(FaultKind::FeedSilence);
-    market.list_items(vec![redline()]);
+    market.list_items(vec![redline(1_015)]);
     market.set_faults(&[]);
-    let next = market.list_items(vec![redline()]).remove(0);
+    let next = market.list_items(vec![redline(1_015)]).remove(0);
     let received = feed.next().unwrap()["payload"]["data"]["createTrades"]["trades"][0].clone();
     assert_eq!(received["id"], next);
 }

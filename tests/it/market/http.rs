@@ -12,16 +12,11 @@ use sniper::{
     },
 };
 
-use super::client::{DEADLINE, Http, open, quiet, until};
+use super::client::{DEADLINE, Http, open, quiet, redline, until};
 
 const USER: &str = "{ currentUser { id suspectedTrader wallets { name amount } } }";
 
-fn redline(cents: i64) -> ListedItem {
-    let price = Amount::from_cents(cents);
-    ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
-}
-
-fn offer_one(market: &SimServer) -> String {
+fn list_one(market: &SimServer) -> String {
     market.list_items(vec![redline(1_015)]).remove(0)
 }
 
@@ -39,7 +34,7 @@ fn orders_share_a_keep_alive_connection() {
     let market = open(quiet());
     let mut http = Http::new(&market);
     for left in ["489.85", "479.70"] {
-        let id = offer_one(&market);
+        let id = list_one(&market);
         let answer = http.join(&id).unwrap();
         assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
         let trade = &answer.json()["data"]["joinTrades"]["trades"][0];
@@ -57,13 +52,13 @@ fn orders_share_a_keep_alive_connection() {
 }
 
 #[test]
-fn the_books_distinguish_warm_and_cold_requests() {
+fn the_history_distinguishes_orders_over_warm_and_cold_connections() {
     let market = open(quiet());
     let mut http = Http::new(&market);
     http.query("{ __typename }", Value::Null);
-    http.join(&offer_one(&market)).unwrap();
+    http.join(&list_one(&market)).unwrap();
     assert_eq!(market.history().cold_orders().count(), 0);
-    let id = offer_one(&market);
+    let id = list_one(&market);
     Http::new(&market).join(&id).unwrap();
     assert_eq!(market.history().cold_orders().count(), 1);
 }
@@ -73,7 +68,7 @@ fn answers_carry_the_date_of_the_market() {
     let market = open(SimSettings { clock_ahead_ms: -3_600_000, ..quiet() });
     let mut http = Http::new(&market);
     let before = sniper::clock::now();
-    let answer = http.join(&offer_one(&market)).unwrap();
+    let answer = http.join(&list_one(&market)).unwrap();
     let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
     let date = date.duration_since(std::time::UNIX_EPOCH).unwrap();
     let behind = Duration::from_millis(before.0.try_into().unwrap()).saturating_sub(date);
@@ -86,7 +81,7 @@ fn answers_carry_the_date_of_the_market() {
 #[test]
 fn a_signed_out_client_sees_no_account_and_buys_nothing() {
     let market = open(quiet());
-    let id = offer_one(&market);
+    let id = list_one(&market);
     let mut signed_out = Http::signed_out(&market);
     assert_eq!(signed_out.query(USER, Value::Null), json!({"data": {"currentUser": null}}));
     let answer = signed_out.join(&id).unwrap();
@@ -111,14 +106,14 @@ fn rejections_use_the_messages_of_the_marketplace() {
     let taken = ListedItem { rival_after: Some(Duration::ZERO), ..redline(100) };
     check(&mut http, taken, "not joinable");
     check(&mut http, redline(50_001), "Insufficient balance");
-    let bought = offer_one(&market);
+    let bought = list_one(&market);
     http.join(&bought).unwrap();
     until("the purchase is old", || {
         message(&http.join(&bought).unwrap().json()).contains("no longer available")
     });
     assert_eq!(market.history().ordered_twice().count(), 1);
     let limited = open(SimSettings { daily_limit: Some(Amount::from_cents(500)), ..quiet() });
-    let answer = Http::new(&limited).join(&offer_one(&limited)).unwrap().json();
+    let answer = Http::new(&limited).join(&list_one(&limited)).unwrap().json();
     assert!(message(&answer).contains("exceeds your daily withdrawal limit"));
 }
 
@@ -126,7 +121,7 @@ fn rejections_use_the_messages_of_the_marketplace() {
 /// bought, and the market.
 fn order_with_fault(fault: FaultKind) -> (Option<super::client::Answer>, bool, SimServer) {
     let market = failing(fault.name());
-    let id = offer_one(&market);
+    let id = list_one(&market);
     let mut http = Http::new(&market);
     http.set_read_limit(DEADLINE);
     let answer = http.join(&id);
@@ -172,7 +167,7 @@ fn each_fault_has_its_status_body_and_effect() {
 #[test]
 fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
     let market = failing("late-rejection");
-    let id = offer_one(&market);
+    let id = list_one(&market);
     let mut http = Http::new(&market);
     assert!(http.join(&id).unwrap().body.contains(&id));
     assert!(http.answer().unwrap().body.contains("not joinable"));
@@ -180,7 +175,7 @@ fn a_late_rejection_follows_the_answer_and_belongs_to_no_request() {
 }
 
 #[test]
-fn a_false_price_in_an_answer_does_not_change_the_books() {
+fn a_false_price_in_an_answer_does_not_change_the_history() {
     let check = |kind: FaultKind, is_false: fn(f64) -> bool| {
         let (answer, _, market) = order_with_fault(kind);
         let trade = answer.unwrap().json()["data"]["joinTrades"]["trades"][0].clone();
@@ -197,7 +192,7 @@ fn a_false_price_in_an_answer_does_not_change_the_books() {
 fn read_faults_do_not_affect_orders() {
     let check = |fault: &str| {
         let market = failing(fault);
-        assert!(Http::new(&market).join(&offer_one(&market)).is_some(), "{fault}");
+        assert!(Http::new(&market).join(&list_one(&market)).is_some(), "{fault}");
         let mut http = Http::new(&market);
         let started = std::time::Instant::now();
         http.post(&json!({"query": USER}));
@@ -220,12 +215,12 @@ fn faults_can_be_changed_while_the_market_runs() {
         ..quiet()
     });
     let mut http = Http::new(&market);
-    assert!(http.join(&offer_one(&market)).unwrap().body.contains("captcha"));
+    assert!(http.join(&list_one(&market)).unwrap().body.contains("captcha"));
     market.set_faults(&[]);
-    assert!(http.join(&offer_one(&market)).unwrap().body.contains("JOINED"));
+    assert!(http.join(&list_one(&market)).unwrap().body.contains("JOINED"));
     assert!(http.query(USER, Value::Null)["data"]["currentUser"].is_object());
     market.set_faults(&["captcha".parse().unwrap()]);
-    assert!(http.join(&offer_one(&market)).unwrap().body.contains("captcha"));
+    assert!(http.join(&list_one(&market)).unwrap().body.contains("captcha"));
 }
 
 #[test]
@@ -242,7 +237,7 @@ fn rate_limits_and_challenges_have_their_headers() {
 #[test]
 fn a_hang_fault_buys_and_never_answers() {
     let market = failing("hang");
-    let id = offer_one(&market);
+    let id = list_one(&market);
     let mut http = Http::new(&market);
     http.post_join(&id);
     until("it is bought", || market.history().purchases().count() == 1);
@@ -257,7 +252,7 @@ fn a_hang_fault_buys_and_never_answers() {
 #[test]
 fn a_foreign_answer_names_another_listing() {
     let market = failing("foreign");
-    let id = offer_one(&market);
+    let id = list_one(&market);
     let answer = Http::new(&market).join(&id).unwrap().json();
     let named = &answer["data"]["joinTrades"]["trades"][0]["id"];
     assert!(named.is_string() && *named != json!(id));
@@ -349,7 +344,7 @@ fn a_delivered_purchase_is_in_the_own_trades() {
     settings.delivery.deliver = at_once;
     settings.delivery.fail_permille = 0;
     let market = open(settings);
-    let id = offer_one(&market);
+    let id = list_one(&market);
     Http::new(&market).join(&id).unwrap();
     let state = || market.history().listing(&id).and_then(|entry| entry.purchase).unwrap().status;
     until("it is delivered", || state() == TradeStatus::Completed);

@@ -1,8 +1,8 @@
 //! The simulated market over TLS.
 
-use std::{net::TcpStream, sync::Arc};
+use std::net::TcpStream;
 
-use rustls::{ClientConnection, ServerConfig, StreamOwned, pki_types::PrivateKeyDer};
+use rustls::{ClientConnection, StreamOwned};
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
     domain::money::Amount,
@@ -14,20 +14,13 @@ use sniper::{
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{B, DEADLINE, Feed, open, quiet, until};
+use crate::certificate::self_signed;
 
 /// Starts a market with TLS. Returns it with the client configuration that trusts it.
 fn encrypted() -> (SimServer, Tls) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let market = open(SimSettings { tls: Some(Arc::new(tls)), ..quiet() });
-    (market, Tls::with_root(made.cert.der()).unwrap())
+    let (tls, certificate) = self_signed();
+    let market = open(SimSettings { tls: Some(tls), ..quiet() });
+    (market, Tls::with_root(&certificate).unwrap())
 }
 
 #[tokio::test]
