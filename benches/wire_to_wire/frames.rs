@@ -10,7 +10,7 @@ use sniper::{
         ListedItem, Rate, SimSettings,
         catalogue::Catalogue,
         csgoroll::{
-            feed::{ProtocolReply, ProtocolSession},
+            feed::ProtocolSession,
             listing::{ALL_FIELDS, Listing, complete_listing},
             market::MarketEvent,
         },
@@ -91,10 +91,9 @@ impl Frames {
         };
         let id = listing.id();
         let event = MarketEvent::Created(vec![Arc::new(listing)]);
-        let Some(ProtocolReply::Text(text)) = session.event_messages(&event).pop() else {
-            panic!("the subscription has no message");
-        };
-        Frame { bytes: frame(&text), wanted: is_wanted.then_some(id) }
+        let message = session.event_messages(&event).pop().unwrap();
+        let text = message.text().unwrap();
+        Frame { bytes: frame(text), wanted: is_wanted.then_some(id) }
     }
 }
 

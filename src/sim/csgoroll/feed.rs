@@ -33,6 +33,16 @@ pub enum ProtocolReply {
     Close(u16, String),
 }
 
+impl ProtocolReply {
+    /// Returns the text of a message.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Close(..) => None,
+        }
+    }
+}
+
 /// Protocol state of one connection.
 #[derive(Clone, Debug)]
 pub struct ProtocolSession {
@@ -348,14 +358,8 @@ mod tests {
         let mut events = Vec::new();
         let ids = market.list_items(Duration::ZERO, vec![item(1_000), item(2_000)], &mut events);
         market.join(Duration::from_secs(1), &ids[0], &mut events).unwrap();
-        let texts =
-            events.iter().flat_map(|event| session.event_messages(event)).map(
-                |reply| match reply {
-                    ProtocolReply::Text(text) => text,
-                    ProtocolReply::Close(..) => String::new(),
-                },
-            );
-        texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+        let replies = events.iter().flat_map(|event| session.event_messages(event));
+        replies.map(|reply| serde_json::from_str(reply.text().unwrap()).unwrap()).collect()
     }
 
     #[test]

@@ -261,10 +261,7 @@ mod tests {
     use super::*;
     use crate::sim::{
         catalogue::Catalogue,
-        csgoroll::{
-            feed::{ProtocolReply, ProtocolSession},
-            market::MarketEvent,
-        },
+        csgoroll::{feed::ProtocolSession, market::MarketEvent},
         settings::SimSettings,
     };
 
@@ -282,10 +279,9 @@ mod tests {
         assert_eq!(session.receive(&subscribe.to_string()), []);
         let size = |item| {
             let event = MarketEvent::Created(vec![Arc::new(listing(item))]);
-            match &session.event_messages(&event)[..] {
-                [ProtocolReply::Text(text)] => text.len(),
-                other => panic!("{other:?}"),
-            }
+            let messages = session.event_messages(&event);
+            assert_eq!(messages.len(), 1);
+            messages[0].text().unwrap().len()
         };
         let items = Catalogue::new(&SimSettings { defect_permille: 0, ..SimSettings::default() });
         let mut sizes: Vec<usize> = items.take(2_000).map(size).collect();

@@ -56,11 +56,8 @@ fn history() -> Vec<MarketEvent> {
 }
 
 fn texts(session: &ProtocolSession, event: &MarketEvent) -> Vec<String> {
-    let text = |reply| match reply {
-        ProtocolReply::Text(text) => Some(text),
-        ProtocolReply::Close(..) => None,
-    };
-    session.event_messages(event).into_iter().filter_map(text).collect()
+    let replies = session.event_messages(event);
+    replies.iter().filter_map(ProtocolReply::text).map(str::to_owned).collect()
 }
 
 /// Loads the demo's whitelist from a file.
