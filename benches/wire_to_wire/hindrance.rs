@@ -57,7 +57,7 @@ impl Hindrance {
                 let setup = RecordingConfig::new(folder.join("recording"), vec![source]);
                 let recording = ActiveRecording::start(setup, SlowDisk).unwrap();
                 assert!(
-                    feed.metrics.set_recorder(recording.recorder(0)),
+                    feed.metrics.set_recorder(Arc::new(recording.recorder(0))),
                     "a recorder is already set"
                 );
                 ActiveHindrance::Recording(Box::new(recording))

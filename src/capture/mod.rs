@@ -1,8 +1,8 @@
 //! Records feeds to disk: `sniper capture` and its library API.
 //!
-//! Each source is [received](crate::ws::record_feed) over its own connection, with the
-//! reconnection policy of the feed, and written to an [`ActiveRecording`]. Nothing here sends
-//! orders. Public feeds need neither settings nor a credential.
+//! Each source is received by its own [`Handle`], with the reconnection policy of the feed, and
+//! written to an [`ActiveRecording`]. Nothing here sends orders. Public feeds need neither settings
+//! nor a credential.
 //!
 //! - [`source`]: the supported sources.
 //! - [`cli`]: command-line arguments.
@@ -14,10 +14,11 @@ pub mod source;
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
@@ -31,17 +32,17 @@ pub use self::{
     outcome::{CaptureEndReason, CaptureOutcome},
 };
 use crate::{
-    config::{Config, USER_AGENT},
+    config::{Config, endpoint::Endpoint},
     markets::csgoroll::{Csgoroll, operations},
     net::tls::Tls,
     protocol::{GraphqlTransportWs, PlainJson, Subscription},
     recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingEnd, RecordingError},
     secret,
     ws::{
-        RecordedFeed, RetriesExhausted, SettingNames,
+        FeedMetrics, RetriesExhausted, SettingNames,
+        handle::{Handle, HandleEvent, Options, StopReason, Target},
         host_cooldown::Hosts,
         policy::{PolicyError, ReconnectPolicy},
-        record_feed,
     },
 };
 
@@ -128,30 +129,30 @@ pub async fn run(
     let recording = ActiveRecording::start(setup(&plan)?, disk)?;
     let hosts = Hosts::default();
     let indexes = 0..plan.sources.len();
-    let monitors: Vec<CaptureMonitor> =
-        indexes.map(|at| CaptureMonitor::new(recording.recorder(at))).collect();
-    let mut listening: FuturesUnordered<_> = plan
-        .sources
-        .iter()
-        .zip(&monitors)
-        .map(|(source, monitor)| record_source(&plan, source, &hosts, monitor))
-        .collect();
+    let monitors: Vec<Arc<CaptureMonitor>> =
+        indexes.map(|at| Arc::new(CaptureMonitor::new(recording.recorder(at)))).collect();
+    let (mut handles, mut gave_up) = (Vec::new(), Vec::new());
+    for (source, monitor) in plan.sources.iter().zip(&monitors) {
+        match start_source(&plan, source, &hosts, monitor) {
+            Ok(handle) => handles.push((source.name.clone(), handle)),
+            Err(failed) => gave_up.push((source.name.clone(), failed)),
+        }
+    }
+    let mut running: FuturesUnordered<_> =
+        handles.iter().map(|(name, handle)| wait_for_end(name, handle)).collect();
     let mut tick = interval_at(from_now(PROGRESS_EVERY), PROGRESS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut progress = CaptureProgress::new(started);
-    let mut gave_up: Vec<(String, RetriesExhausted)> = Vec::new();
     tokio::pin!(stop);
     let ending = loop {
+        if running.is_empty() && !gave_up.is_empty() {
+            break CaptureEndReason::NothingLeft;
+        }
         tokio::select! {
             biased;
             error = recording.failed() => break CaptureEndReason::Disk(error),
             reason = &mut stop => break CaptureEndReason::Stopped(reason),
-            Some((name, given_up)) = listening.next() => {
-                gave_up.push((name, given_up));
-                if listening.is_empty() {
-                    break CaptureEndReason::NothingLeft;
-                }
-            }
+            Some(given_up) = running.next() => gave_up.push(given_up),
             _ = tick.tick() => {
                 info!("{}", progress.line(&recording.status(), Instant::now()));
                 if started.elapsed() >= NO_DATA_WARNING_AFTER {
@@ -160,7 +161,9 @@ pub async fn run(
             }
         }
     };
-    drop(listening);
+    drop(running);
+    // A message that arrived after the end of the recording would be counted as lost.
+    join_all(handles.iter().map(|(_name, handle)| handle.stop())).await;
     let empty = plan.sources.iter().zip(&monitors).filter_map(|(source, monitor)| {
         monitor.no_data_reason().map(|reason| (source.clone(), reason))
     });
@@ -171,7 +174,7 @@ pub async fn run(
 /// Warns about each source without recorded messages, once per cause.
 fn warn_about_missing_data(
     sources: &[CaptureSource],
-    monitors: &[CaptureMonitor],
+    monitors: &[Arc<CaptureMonitor>],
     after: Duration,
 ) {
     for (source, monitor) in sources.iter().zip(monitors) {
@@ -254,71 +257,75 @@ fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError>
     })
 }
 
-/// Records one source until its retry limit is reached.
-async fn record_source(
+/// Starts to record one source.
+fn start_source(
     plan: &CapturePlan,
     source: &CaptureSource,
     hosts: &Hosts,
-    monitor: &CaptureMonitor,
-) -> (String, RetriesExhausted) {
-    let tag = match plan.sources.len() {
-        0 | 1 => String::new(),
-        _ => format!(" [{}]", source.name),
+    monitor: &Arc<CaptureMonitor>,
+) -> Result<Handle, RetriesExhausted> {
+    let failed = |last| RetriesExhausted { attempts: 0, last };
+    let target = |endpoint: &Endpoint| {
+        Target::tcp(endpoint.clone(), plan.tls.clone()).map_err(|error| failed(Some(error)))
     };
-    let gave_up = match (&source.protocol, &plan.marketplace) {
+    let metrics = FeedMetrics::recorded(Arc::<CaptureMonitor>::clone(monitor));
+    let name = if plan.sources.len() > 1 { source.name.clone() } else { String::new() };
+    let options = Options {
+        // The recorder receives the messages.
+        channel_capacity: 0,
+        policy: plan.policy,
+        name,
+        setting_names: SettingNames { address: source.setting, has_cookie: false },
+        hosts: hosts.clone(),
+        metrics: Arc::new(metrics),
+        ..Options::default()
+    };
+    match (&source.protocol, &plan.marketplace) {
         (SourceProtocol::Plain { endpoint, subscribe }, _) => {
-            let topics = subscribe
-                .iter()
-                .map(|message| Subscription { topic: message.clone(), is_optional: false });
-            let feed = RecordedFeed {
-                endpoint: endpoint.clone(),
-                protocol: PlainJson::VERBATIM,
-                topics: topics.collect(),
-                origin: None,
-                user_agent: Some(USER_AGENT.to_owned()),
-                credential: None,
-                credential_source: None,
-                policy: plan.policy,
-                tls: plan.tls.clone(),
-                tag,
-                setting_names: SettingNames { address: source.setting, has_cookie: false },
-            };
-            record_feed(&feed, hosts, monitor).await
+            let topics = subscribe.iter().cloned();
+            let topics = topics.map(|topic| Subscription { topic, is_optional: false }).collect();
+            let options = Options { topics, ..options };
+            Ok(Handle::start_retrying(target(endpoint)?, PlainJson::VERBATIM, options))
         }
         (SourceProtocol::Marketplace, Some(config)) => {
-            let feed = marketplace(plan, config, tag);
-            record_feed(&feed, hosts, monitor).await
+            let options = marketplace(config, options);
+            let target = target(&config.endpoints.ws)?;
+            Ok(Handle::start_retrying(target, GraphqlTransportWs, options))
         }
-        (SourceProtocol::Marketplace, None) => RetriesExhausted { attempts: 0, last: None },
-    };
-    (source.name.clone(), gave_up)
+        (SourceProtocol::Marketplace, None) => Err(failed(None)),
+    }
 }
 
-/// Returns the public subscriptions of the market, without the private balance.
-fn marketplace(
-    plan: &CapturePlan,
-    config: &Config,
-    tag: String,
-) -> RecordedFeed<GraphqlTransportWs> {
-    let operations = operations::subscriptions(config.feed.generation);
-    let public = operations.into_iter().filter(|operation| !operation.is_private);
+/// Adds the credential and the public subscriptions of the market, without the private
+/// balance.
+fn marketplace(config: &Config, options: Options) -> Options {
+    let Config { endpoints, credential, credential_source, feed, .. } = config;
+    let operations = operations::subscriptions(feed.generation).into_iter();
+    let public = operations.filter(|operation| !operation.is_private);
     let topics = public.map(|operation| Subscription {
         topic: operation.to_json(),
         is_optional: !operation.is_essential,
     });
-    RecordedFeed {
-        endpoint: config.endpoints.ws.clone(),
-        protocol: GraphqlTransportWs,
+    Options {
         topics: topics.collect(),
-        origin: Some(config.endpoints.origin.clone()),
-        user_agent: Some(config.endpoints.user_agent.clone()),
-        credential: config.credential.clone(),
-        credential_source: config.credential_source.clone(),
-        policy: plan.policy,
-        tls: plan.tls.clone(),
-        tag,
+        origin: Some(endpoints.origin.clone()),
+        user_agent: Some(endpoints.user_agent.clone()),
+        credential: credential.clone(),
+        credential_source: credential_source.clone(),
         setting_names: SettingNames::of::<Csgoroll>(),
+        ..options
     }
+}
+
+/// Waits until the source has given up.
+async fn wait_for_end(name: &str, handle: &Handle) -> (String, RetriesExhausted) {
+    let mut ended = RetriesExhausted { attempts: 0, last: None };
+    while let Some(event) = handle.recv().await {
+        if let HandleEvent::Disconnected(StopReason::GaveUp(gave_up)) = event {
+            ended = gave_up;
+        }
+    }
+    (name.to_owned(), ended)
 }
 
 fn from_now(wait: Duration) -> tokio::time::Instant {

@@ -3,6 +3,8 @@
 //! A message is recorded after the orders that it caused were sent. A slow, full or missing disk
 //! ends the recording only.
 
+use std::sync::Arc;
+
 use tracing::{error, info, warn};
 
 use super::AppError;
@@ -34,7 +36,7 @@ impl SessionRecording {
         let source = recording::StreamSource { name, address, symbol, stream };
         let setup = RecordingConfig::new(feed.config.data_dir.join(DIRECTORY), vec![source]);
         let recording = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
-        if !feed.metrics.set_recorder(recording.recorder(0)) {
+        if !feed.metrics.set_recorder(Arc::new(recording.recorder(0))) {
             warn!("Recording not started: this feed is already recorded");
         }
         Ok(Self(Some(recording)))

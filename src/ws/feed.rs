@@ -17,7 +17,7 @@ use super::{
     backfill::{Backfill, BackfillMessage, BackfillReceiver, BackfillSender, backfill},
     connect::{Dial, TcpDial, open},
     deduplicator::{Deduplicator, Duplicate},
-    error::{FeedError, ProtocolViolation},
+    error::FeedError,
     gap_tracker::{GapTracker, Seconds},
     host_cooldown::Hosts,
     metrics::{ConnectionMetrics, FeedMetrics, add},
@@ -280,11 +280,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
 
     /// Handles the end of the connection. `alive` is the last time at which it was known to work.
     pub(super) fn on_disconnected(&self, alive: Instant, ended: &FeedError) {
-        if let FeedError::Violation { violation: ProtocolViolation::TooBig, .. } = ended
-            && let Some(recorder) = self.metrics.recorder()
-        {
-            recorder.on_oversized();
-        }
+        self.metrics.record_end(ended);
         if self.is_silent {
             self.gap_tracker.on_disconnected_while_silent();
         } else {

@@ -7,13 +7,16 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use super::message_recorder::MessageRecorder;
+use super::{
+    error::{FeedError, ProtocolViolation},
+    message_recorder::MessageRecorder,
+};
 use crate::{
     config::CONNECTIONS_MAX,
     domain::{money::Amount, time::UnixMs},
@@ -116,7 +119,7 @@ pub struct FeedMetrics {
     connected_ms: AtomicI64,
     /// Time of the last listing, by the wall clock; 0 before the first.
     listing_ms: AtomicI64,
-    recorder: OnceLock<Box<dyn MessageRecorder>>,
+    recorder: OnceLock<Arc<dyn MessageRecorder>>,
 }
 
 impl FeedMetrics {
@@ -182,14 +185,28 @@ impl FeedMetrics {
         self.gap_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns metrics with this recorder, which receives every message.
+    pub fn recorded(recorder: Arc<dyn MessageRecorder>) -> Self {
+        Self { recorder: OnceLock::from(recorder), ..Self::default() }
+    }
+
     /// Sets the recorder, which receives every message. Returns `false` if one is set already.
-    pub fn set_recorder(&self, recorder: impl MessageRecorder + 'static) -> bool {
-        self.recorder.set(Box::new(recorder)).is_ok()
+    pub fn set_recorder(&self, recorder: Arc<dyn MessageRecorder>) -> bool {
+        self.recorder.set(recorder).is_ok()
     }
 
     #[inline]
     pub(super) fn recorder(&self) -> Option<&dyn MessageRecorder> {
         self.recorder.get().map(|recorder| &**recorder)
+    }
+
+    /// Reports a message above the size limit to the recorder, if it ended the connection.
+    pub(super) fn record_end(&self, ended: &FeedError) {
+        if let FeedError::Violation { violation: ProtocolViolation::TooBig, .. } = ended
+            && let Some(recorder) = self.recorder()
+        {
+            recorder.on_oversized();
+        }
     }
 
     pub(super) fn push_balance(&self, balance: Amount) {

@@ -22,7 +22,6 @@ mod metrics;
 pub mod policy;
 pub mod probe;
 mod reconnector;
-mod recording_loop;
 mod rotation;
 mod session;
 mod socket;
@@ -40,7 +39,6 @@ pub use self::{
     frames::MESSAGE_BYTES_MAX,
     message_recorder::MessageRecorder,
     metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},
-    recording_loop::{RecordedFeed, record_feed},
     session::{CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
     supervisor::{RetriesExhausted, run_with_dial, run_with_reconnect},
 };

@@ -12,12 +12,20 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
-use super::event::HandleError;
+use super::{event::HandleError, options::Options};
+use crate::protocol::Subscription;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestedTopic {
     pub(super) topic: Arc<str>,
     pub(super) request_id: Option<u64>,
+    pub(super) is_optional: bool,
+}
+
+impl RequestedTopic {
+    pub(super) fn subscription(&self) -> Subscription {
+        Subscription { topic: self.topic.to_string(), is_optional: self.is_optional }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +58,21 @@ impl CommandQueue {
         }
     }
 
+    /// Creates the queue of a handle with these options and their topics.
+    pub(super) fn from_options(options: &Options) -> Self {
+        let commands = Self::new(options.command_capacity, options.topics_max);
+        commands.lock().topics = options
+            .topics
+            .iter()
+            .map(|Subscription { topic, is_optional }| RequestedTopic {
+                topic: topic.as_str().into(),
+                request_id: None,
+                is_optional: *is_optional,
+            })
+            .collect();
+        commands
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,7 +96,7 @@ impl CommandQueue {
         if state.topics.len() >= self.topics_max {
             return Err(HandleError::Busy);
         }
-        state.topics.push(RequestedTopic { topic: topic.into(), request_id });
+        state.topics.push(RequestedTopic { topic: topic.into(), request_id, is_optional: false });
         state.version = state.version.wrapping_add(1);
         drop(state);
         self.waker.wake();

@@ -37,17 +37,16 @@ struct State {
 
 impl EventQueue {
     pub(in crate::ws) fn new(messages_max: usize, bytes_max: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            notify: Notify::new(),
-            messages_max: messages_max.max(1),
-            bytes_max,
-        }
+        Self { state: Mutex::default(), notify: Notify::new(), messages_max, bytes_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::ws) const fn takes_messages(&self) -> bool {
+        self.messages_max > 0
     }
 
     /// Queues a message and drops the oldest ones beyond the limits.

@@ -135,7 +135,7 @@ impl Handle {
         L: FeedProtocol + Clone + Send,
     {
         let events = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
-        let commands = Arc::new(CommandQueue::new(options.command_capacity, options.topics_max));
+        let commands = Arc::new(CommandQueue::from_options(&options));
         let handle = Self {
             events: Arc::clone(&events),
             commands: Arc::clone(&commands),
@@ -147,7 +147,11 @@ impl Handle {
     }
 
     fn start(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        *self.task.get_mut() = Some(tokio::spawn(task));
+        let open_queue = OpenQueue(Arc::clone(&self.events));
+        *self.task.get_mut() = Some(tokio::spawn(async move {
+            task.await;
+            drop(open_queue);
+        }));
         self
     }
 
@@ -238,6 +242,15 @@ impl Handle {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// Closes the queue on drop, so that its reader does not wait for a task that panicked.
+struct OpenQueue(Arc<EventQueue>);
+
+impl Drop for OpenQueue {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -4,18 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Credential, CredentialSource},
-    ws::{FeedMetrics, host_cooldown::Hosts, policy::ReconnectPolicy},
+    protocol::Subscription,
+    ws::{FeedMetrics, SettingNames, host_cooldown::Hosts, policy::ReconnectPolicy},
 };
 
 /// Options of a handle, each with a default.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Maximum number of queued messages before the oldest are dropped and counted.
+    /// Maximum number of queued messages before the oldest are dropped and counted. With zero, the
+    /// messages only reach the recorder of `metrics`, and the notices are still queued.
     pub channel_capacity: usize,
     /// Maximum size of the queued messages in bytes before the oldest are dropped and counted.
     pub channel_bytes: usize,
     /// Maximum number of texts that wait to be sent.
     pub command_capacity: usize,
+    /// Topics that every connection begins with. An optional one does not show whether the feed
+    /// works: its silence is normal, and its end is no gap.
+    pub topics: Vec<Subscription>,
     /// Maximum number of subscribed topics.
     pub topics_max: usize,
     /// Delay between two subscriptions after a reconnect; zero subscribes at once.
@@ -32,6 +37,8 @@ pub struct Options {
     pub credential: Option<Credential>,
     /// Source of a new credential after a rejection.
     pub credential_source: Option<CredentialSource>,
+    /// Names of the settings in advice.
+    pub setting_names: SettingNames,
     /// Hosts whose circuit breakers are shared.
     pub hosts: Hosts,
     pub metrics: Arc<FeedMetrics>,
@@ -43,6 +50,7 @@ impl Default for Options {
             channel_capacity: 10_000,
             channel_bytes: 64 * 1024 * 1024,
             command_capacity: 256,
+            topics: Vec::new(),
             topics_max: 1_024,
             replay_pace: Duration::ZERO,
             policy: ReconnectPolicy::default(),
@@ -51,6 +59,7 @@ impl Default for Options {
             user_agent: Some(crate::config::USER_AGENT.to_owned()),
             credential: None,
             credential_source: None,
+            setting_names: SettingNames::CALLER,
             hosts: Hosts::default(),
             metrics: Arc::default(),
         }
@@ -94,6 +103,8 @@ setters! {
     channel_bytes: usize,
     /// Sets [`Options::command_capacity`].
     command_capacity: usize,
+    /// Sets [`Options::topics`].
+    topics: Vec<Subscription>,
     /// Sets [`Options::topics_max`].
     topics_max: usize,
     /// Sets [`Options::replay_pace`].
@@ -110,6 +121,8 @@ setters! {
     credential: Option<Credential>,
     /// Sets [`Options::credential_source`].
     credential_source: Option<CredentialSource>,
+    /// Sets [`Options::setting_names`].
+    setting_names: SettingNames,
     /// Sets [`Options::hosts`].
     hosts: Hosts,
     /// Sets [`Options::metrics`].

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::{info, warn};
+
 use super::{
     command_queue::{CommandQueue, RequestedTopic, difference},
     event::{HandleEvent, ServerMessage, SubscriptionError},
@@ -16,14 +18,17 @@ use super::{
 use crate::{
     clock,
     domain::latency::RxTimestamps,
-    protocol::{FeedMessage, FeedProtocol, OperationId, Subscription, SubscriptionState},
+    protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
     ws::{
         gap_tracker::{GapTracker, Seconds},
         metrics::{FeedMetrics, add},
-        session::{SessionCommand, SessionHandler, SessionNotice},
+        session::{SessionCommand, SessionHandler, SessionNotice, now},
     },
 };
+
+/// Maximum number of malformed messages of a handle that are logged.
+const MALFORMED_SHOWN_MAX: u32 = 10;
 
 /// Handles the events of one session for a handle.
 pub(super) struct HandleSession<'h, P> {
@@ -31,6 +36,10 @@ pub(super) struct HandleSession<'h, P> {
     pub(super) commands: &'h CommandQueue,
     pub(super) metrics: &'h FeedMetrics,
     pub(super) gap_tracker: &'h GapTracker,
+    /// Suffix of log lines that identifies the connection: empty, or with a leading space.
+    pub(super) tag: &'h str,
+    /// Number of malformed messages so far.
+    pub(super) malformed_shown: &'h mut u32,
     /// Number of the connection, counted from 1.
     pub(super) connection: u64,
     /// Delay between two subscriptions.
@@ -54,6 +63,8 @@ pub(super) struct SessionProgress {
     /// The topic that waits for its operation id.
     pending: Option<RequestedTopic>,
     next_at: Option<Instant>,
+    /// `true` while a message of a subscription is handled.
+    is_delivery: bool,
     /// Operation of the message that is being handled.
     reading: Option<OperationId>,
 }
@@ -70,8 +81,7 @@ impl SessionProgress {
         let mut at = now;
         for requested in commands.topics(&mut progress.version).unwrap_or_default() {
             progress.replay_until = Some(at);
-            let topic = requested.topic.to_string();
-            let operation = subscriptions.subscribe(Subscription { topic, is_optional: false }, at);
+            let operation = subscriptions.subscribe(requested.subscription(), at);
             progress.live.insert(Arc::clone(&requested.topic), operation);
             progress.by_operation.insert(operation, requested);
             at = at.checked_add(pace).unwrap_or(at);
@@ -105,9 +115,43 @@ impl<P: FnMut()> HandleSession<'_, P> {
         let requested = self.progress.to_subscribe.pop_front()?;
         let at = self.progress.next_at.map_or(now, |at| at.max(now));
         self.progress.next_at = at.checked_add(self.pace);
-        let topic = requested.topic.to_string();
+        let subscription = requested.subscription();
         self.progress.pending = Some(requested);
-        Some(SessionCommand::Subscribe(Subscription { topic, is_optional: false }, at))
+        Some(SessionCommand::Subscribe(subscription, at))
+    }
+
+    fn queue_message(&self, text: &str, at: Instant, operation: Option<OperationId>) {
+        let requested = operation.and_then(|operation| self.progress.by_operation.get(&operation));
+        self.events.push_message(ServerMessage {
+            text: text.to_owned(),
+            topic: requested.map(|requested| Arc::clone(&requested.topic)),
+            request_id: requested.and_then(|requested| requested.request_id),
+            connection: self.connection,
+            received: at,
+            received_ns: clock::now_ns(),
+        });
+    }
+
+    /// Handles the end of a subscription on a live connection.
+    fn on_ended(&self, operation: OperationId, error: Option<&str>, retry_in: Option<Duration>) {
+        let tag = self.tag;
+        let cause = Escaped(error.unwrap_or("completed by the server"));
+        match retry_in.map(Seconds) {
+            Some(wait) => warn!("Subscription ended, retrying in {wait}{tag}: {cause}"),
+            None => warn!("Subscription ended, not retried on this connection{tag}: {cause}"),
+        }
+        let Some(requested) = self.progress.by_operation.get(&operation) else { return };
+        if !requested.is_optional
+            && let Some(recorder) = self.metrics.recorder()
+        {
+            recorder.on_unsubscribed(now(), &format!("the subscription ended: {cause}"));
+        }
+        let cause = match error {
+            Some(_error) => SubscriptionError::Error(cause.to_string()),
+            None => SubscriptionError::Completed,
+        };
+        let topic = Arc::clone(&requested.topic);
+        self.events.push_notice(HandleEvent::Ended { topic, cause, retry_in });
     }
 }
 
@@ -125,25 +169,30 @@ impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
 
     fn on_data(&mut self, of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
         self.progress.reading = of;
-        true
+        self.progress.is_delivery = true;
+        let requested = of.and_then(|operation| self.progress.by_operation.get(&operation));
+        requested.is_none_or(|requested| !requested.is_optional)
     }
 
     fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
-        // The events of a handle are texts.
-        let (Ok(text), true) = (message.text(), is_data) else { return };
+        // Recordings and the events of a handle contain texts only.
+        let Ok(text) = message.text() else { return };
+        if let Some(recorder) = self.metrics.recorder() {
+            let connection = u32::try_from(self.connection).unwrap_or(u32::MAX);
+            recorder.on_message(connection, text, at, is_data);
+        }
+        if !std::mem::take(&mut self.progress.is_delivery) {
+            return;
+        }
         let operation = self.progress.reading.take();
-        let requested = operation.and_then(|operation| self.progress.by_operation.get(&operation));
-        self.events.push_message(ServerMessage {
-            text: text.to_owned(),
-            topic: requested.map(|requested| Arc::clone(&requested.topic)),
-            request_id: requested.and_then(|requested| requested.request_id),
-            connection: self.connection,
-            received: at,
-            received_ns: clock::now_ns(),
-        });
+        if self.events.takes_messages() {
+            self.queue_message(text, at, operation);
+        }
         self.progress.delivered = self.progress.delivered.saturating_add(1);
-        self.gap_tracker.on_data();
-        if self.healthy_on_delivery && self.mark_healthy.is_some() {
+        if is_data {
+            self.gap_tracker.on_data();
+        }
+        if self.healthy_on_delivery {
             self.mark_healthy();
         }
     }
@@ -152,27 +201,29 @@ impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
         match notice {
             SessionNotice::Malformed { message, error } => {
                 add(&self.metrics.malformed, 1);
-                tracing::warn!("Malformed message dropped ({error}): {message}");
+                *self.malformed_shown = self.malformed_shown.saturating_add(1);
+                if *self.malformed_shown <= MALFORMED_SHOWN_MAX {
+                    warn!("Malformed message ({error}){}: {message}", self.tag);
+                }
             }
             SessionNotice::UnusedKind(message) => {
                 add(&self.metrics.malformed, 1);
-                let kind = message.kind();
-                tracing::warn!("{kind} message dropped: {message}");
+                match self.metrics.recorder() {
+                    Some(recorder) => recorder.on_binary(),
+                    None => {
+                        let kind = message.kind();
+                        warn!("{kind} message dropped{}: {message}", self.tag);
+                    }
+                }
             }
             SessionNotice::Unknown(_) => add(&self.metrics.unknown, 1),
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
-                let Some(requested) = self.progress.by_operation.get(&operation) else { return };
-                let cause = match error {
-                    Some(error) => SubscriptionError::Error(Escaped(error).to_string()),
-                    None => SubscriptionError::Completed,
-                };
-                let topic = Arc::clone(&requested.topic);
-                self.events.push_notice(HandleEvent::Ended { topic, cause, retry_in });
+                self.on_ended(operation, error, retry_in);
             }
             SessionNotice::Resubscribed { .. } => {}
             SessionNotice::Resubscribing { silent } => {
-                tracing::info!("No data for {}, resubscribing", Seconds(silent));
+                info!("No messages for {}, resubscribing{}", Seconds(silent), self.tag);
             }
             SessionNotice::Stable => self.mark_healthy(),
         }

@@ -24,7 +24,7 @@ pub struct SingleConnection<D: Dial, L> {
 impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
     pub fn new(target: Target<D>, protocol: L, options: Options) -> Self {
         let events = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
-        let commands = Arc::new(CommandQueue::new(options.command_capacity, options.topics_max));
+        let commands = Arc::new(CommandQueue::from_options(&options));
         Self { task: HandleTask::new(target, protocol, options, events, commands), live: None }
     }
 
@@ -32,13 +32,23 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
     async fn read(&mut self) {
         let Some(live) = &mut self.live else { return };
         let HandleTask {
-            events, commands, options, gap_tracker, arrival_stats, connections, ..
+            events,
+            commands,
+            options,
+            gap_tracker,
+            reconnector,
+            arrival_stats,
+            connections,
+            malformed_shown,
+            ..
         } = &mut self.task;
         let mut handler: HandleSession<'_, fn()> = HandleSession {
             events,
             commands,
             metrics: &options.metrics,
             gap_tracker,
+            tag: reconnector.tag(),
+            malformed_shown,
             connection: *connections,
             pace: options.replay_pace,
             healthy_on_delivery: false,
@@ -58,6 +68,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
         for (text, written) in live.session.unwritten() {
             events.push_notice(HandleEvent::NotSent { text, written });
         }
+        options.metrics.record_end(&ended);
         gap_tracker.on_disconnected(live.session.alive_until(&ended), &ended.chain());
         events.push_notice(HandleEvent::Disconnected(StopReason::Ended(Some(ended))));
         self.live = None;

@@ -37,6 +37,7 @@ pub(super) struct HandleTask<D, L> {
     pub(super) gap_tracker: GapTracker,
     pub(super) arrival_stats: ArrivalStats,
     pub(super) connections: u64,
+    pub(super) malformed_shown: u32,
 }
 
 /// A session and its subscriptions.
@@ -71,7 +72,8 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
                 Arc::clone(&metrics),
                 "messages",
                 tag.clone(),
-            ),
+            )
+            .with_setting_names(options.setting_names),
             gap_tracker: GapTracker::new(metrics, tag, options.policy.limits().stable_after),
             target,
             protocol,
@@ -80,6 +82,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             commands,
             arrival_stats: ArrivalStats::default(),
             connections: 0,
+            malformed_shown: 0,
         }
     }
 
@@ -103,7 +106,9 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             request: &request,
             subprotocol: subscriptions.subprotocol(),
         };
-        let session = open(&self.target.dial, &request, subscriptions, &limits).await?;
+        let session = open(&self.target.dial, &request, subscriptions, &limits).await;
+        let session =
+            session.inspect_err(|error| self.gap_tracker.on_dial_failed(&error.chain()))?;
         Ok(LiveSession { session, progress })
     }
 
@@ -207,6 +212,8 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             commands: &self.commands,
             metrics: &self.options.metrics,
             gap_tracker: &self.gap_tracker,
+            tag: self.reconnector.tag(),
+            malformed_shown: &mut self.malformed_shown,
             connection: self.connections,
             pace: self.options.replay_pace,
             healthy_on_delivery: self.reconnector.healthy_on_delivery(),
@@ -225,6 +232,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             session.close(1_000).await;
             return None;
         };
+        self.options.metrics.record_end(&ended);
         self.gap_tracker.on_disconnected(session.alive_until(&ended), &ended.chain());
         let uptime = now().saturating_duration_since(since);
         // A connection that was lost before all topics were subscribed to was no session.

@@ -212,7 +212,7 @@ async fn a_blocked_disk_does_not_delay_orders() {
     };
     let setup = RecordingConfig::new(workspace.path().join("rec"), vec![source]);
     let recording = ActiveRecording::start(setup, disk.clone()).unwrap();
-    assert!(feed.metrics.set_recorder(recording.recorder(0)));
+    assert!(feed.metrics.set_recorder(Arc::new(recording.recorder(0))));
     let mut session = TradingSession::start(&feed, filler).unwrap();
     let sniper = session.sniper();
     let mut stop = sniper::shutdown::Shutdown::listen(None).unwrap();

@@ -1,12 +1,15 @@
 //! The managed handle over real sockets.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use sniper::{
     config::endpoint::{Endpoint, Scheme},
-    protocol::{GraphqlTransportWs, GraphqlWs, PlainJson},
+    protocol::{GraphqlTransportWs, GraphqlWs, PlainJson, Subscription},
     ws::{
-        FeedError, WriteProgress,
+        FeedError, FeedMetrics, MessageRecorder, WriteProgress,
         handle::{
             Handle, HandleError, HandleEvent, Options, SingleConnection, StopReason,
             SubscriptionError, Target,
@@ -192,7 +195,7 @@ async fn a_paced_replay_waits_between_subscriptions() {
     let pace = Duration::from_millis(60);
     let options = Options { replay_pace: pace, ..options(quick()) };
     let handle = Handle::connect(target(&server), PlainJson::VERBATIM, options).await.unwrap();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     for topic in 0..4 {
         handle.subscribe(&topic.to_string()).unwrap();
     }
@@ -405,7 +408,7 @@ async fn stop_is_immediate_in_every_state() {
                 tokio::task::yield_now().await;
             }
         }
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         handle.stop().await;
         assert!(started.elapsed() < WAIT_MAX / 2, "{state}: {:?}", started.elapsed());
         assert!(handle.recv().await.is_none(), "{state}");
@@ -416,9 +419,9 @@ async fn stop_is_immediate_in_every_state() {
 #[tokio::test]
 async fn dropping_the_handle_closes_the_connection() {
     let (gone, seen) = tokio::sync::oneshot::channel();
-    let gone = std::sync::Arc::new(std::sync::Mutex::new(Some(gone)));
+    let gone = Arc::new(Mutex::new(Some(gone)));
     let server = Server::play(move |_, mut peer| {
-        let gone = std::sync::Arc::clone(&gone);
+        let gone = Arc::clone(&gone);
         async move {
             upgrade(&mut peer).await;
             let last = peer.read_until_close().await;
@@ -434,9 +437,9 @@ async fn dropping_the_handle_closes_the_connection() {
 #[tokio::test]
 async fn stop_wakes_a_waiting_receiver() {
     let server = echo().await;
-    let handle = std::sync::Arc::new(handle(&server).await);
+    let handle = Arc::new(handle(&server).await);
     let reader = tokio::spawn({
-        let handle = std::sync::Arc::clone(&handle);
+        let handle = Arc::clone(&handle);
         async move { handle.recv().await.is_none() }
     });
     tokio::task::yield_now().await;
@@ -486,4 +489,89 @@ async fn a_single_connection_ends_and_a_reconnecting_source_continues() {
 
     let server = one_message_each().await;
     assert_eq!(collect(handle(&server).await, 3).await, expected);
+}
+
+/// Records what a recorder is called with.
+#[derive(Debug, Default)]
+struct Calls(Mutex<Vec<String>>);
+
+impl Calls {
+    fn push(&self, call: String) {
+        self.0.lock().unwrap().push(call);
+    }
+}
+
+impl MessageRecorder for Calls {
+    fn on_message(&self, connection: u32, text: &str, _at: Instant, is_data: bool) {
+        self.push(format!("{connection} {is_data} {text}"));
+    }
+
+    fn on_binary(&self) {
+        self.push("binary".to_owned());
+    }
+
+    fn on_oversized(&self) {}
+
+    fn on_dial(&self) {}
+
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self, _alive: Instant, cause: &str) {
+        self.push(cause.to_owned());
+    }
+
+    fn on_backfilled(&self) {}
+}
+
+#[tokio::test]
+async fn a_recorder_gets_every_message_and_only_essential_ends_are_gaps() {
+    let server = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        peer.text().await;
+        peer.send_text(r#"{"type":"connection_ack"}"#).await;
+        peer.text().await;
+        peer.text().await;
+        peer.send_text(r#"{"id":"2","type":"next","payload":2}"#).await;
+        peer.send_text(r#"{"id":"2","type":"complete"}"#).await;
+        peer.write(&frame(0x82, b"x")).await;
+        peer.send_text(r#"{"id":"1","type":"next","payload":1}"#).await;
+        peer.send_text(r#"{"id":"1","type":"complete"}"#).await;
+        peer.read_until_close().await;
+    })
+    .await;
+    let calls = Arc::new(Calls::default());
+    let topic = |topic: &str, is_optional| Subscription { topic: topic.to_owned(), is_optional };
+    let options = Options {
+        channel_capacity: 0,
+        topics: vec![topic(r#"{"query":"a"}"#, false), topic(r#"{"query":"b"}"#, true)],
+        metrics: Arc::new(FeedMetrics::recorded(Arc::<Calls>::clone(&calls))),
+        ..options(quick())
+    };
+    let handle = Handle::start_retrying(target(&server), GraphqlTransportWs, options);
+    for _ in 0..2 {
+        let event = next(&handle).await;
+        assert!(matches!(event, Some(HandleEvent::Ended { .. })), "{event:?}");
+    }
+    handle.stop().await;
+    assert_eq!(
+        *calls.0.lock().unwrap(),
+        [
+            r#"1 false {"id":"2","type":"next","payload":2}"#,
+            r#"1 false {"id":"2","type":"complete"}"#,
+            "binary",
+            r#"1 true {"id":"1","type":"next","payload":1}"#,
+            "the subscription ended: completed by the server",
+            r#"1 false {"id":"1","type":"complete"}"#,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_panic_of_the_task_ends_the_events() {
+    let server = echo().await;
+    let protocol =
+        PlainJson { subscribe: Some(|_id, _topic| panic!("on purpose")), ..PlainJson::SILENT };
+    let handle = Handle::start_retrying(target(&server), protocol, options(quick()));
+    handle.subscribe("1").unwrap();
+    assert!(next(&handle).await.is_none());
 }
