@@ -15,6 +15,7 @@ mod modes;
 pub(crate) mod peer;
 mod reconnecting;
 mod rejections;
+mod token;
 mod wire;
 
 use std::{
