@@ -7,9 +7,11 @@
 //! the time in suspend: `CLOCK_BOOTTIME` on Linux and Android. Elsewhere it is the monotonic clock
 //! of the standard library, which may stop during a suspend.
 
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use std::time::Instant;
 use std::{
     sync::OnceLock,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::domain::time::UnixMs;
@@ -36,32 +38,6 @@ pub fn wall() -> UnixMs {
 /// Reads the wall clock in nanoseconds since 1970, for recordings.
 pub fn now_ns() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Time in suspend, between two checks, that counts as a suspend of the system. No connection
-/// survives one.
-const SUSPEND_MIN: Duration = Duration::from_secs(5);
-
-/// Detects that the system was suspended: [`now`] advanced more than the monotonic clock, which
-/// stops meanwhile.
-#[derive(Clone, Copy, Debug)]
-pub struct SuspendDetector {
-    monotonic: Instant,
-    steady: UnixMs,
-}
-
-impl SuspendDetector {
-    /// Creates a detector. `steady` is a reading of [`now`].
-    pub const fn new(monotonic: Instant, steady: UnixMs) -> Self {
-        Self { monotonic, steady }
-    }
-
-    /// Returns `true` if the system was suspended since the last check.
-    pub fn check(&mut self, monotonic: Instant, steady: UnixMs) -> bool {
-        let last = std::mem::replace(self, Self { monotonic, steady });
-        let awake = monotonic.saturating_duration_since(last.monotonic);
-        SUSPEND_MIN <= steady.since(last.steady).saturating_sub(awake)
-    }
 }
 
 /// Returns the milliseconds since boot, suspends included; `None` if the system does not provide
@@ -104,29 +80,6 @@ mod tests {
         let (steady, wall) = (now(), wall());
         assert!(steady.0.abs_diff(wall.0) < 2_000, "{steady} {wall}");
         assert!(now() >= steady);
-    }
-
-    #[test]
-    fn only_a_difference_between_the_clocks_is_a_suspend() {
-        let (start, seconds) = (Instant::now(), Duration::from_secs);
-        let check = |steady: u64, monotonic: u64| {
-            let mut detector = SuspendDetector::new(start, UnixMs(0));
-            detector.check(start + seconds(monotonic), UnixMs(0).plus(seconds(steady)))
-        };
-        assert!(check(3_600, 1));
-        assert!(check(6, 1));
-        assert!(!check(3_600, 3_600));
-        assert!(!check(5, 1));
-        assert!(!check(0, 60));
-    }
-
-    #[test]
-    fn a_suspend_is_detected_once() {
-        let start = Instant::now();
-        let mut detector = SuspendDetector::new(start, UnixMs(0));
-        let resumed = UnixMs(0).plus(Duration::from_secs(60));
-        assert!(detector.check(start, resumed));
-        assert!(!detector.check(start, resumed));
     }
 
     #[cfg(target_os = "linux")]

@@ -18,6 +18,7 @@
 //! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping | pure |
 //! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
+//! | [`backoff`] | exponential backoff and jitter | pure |
 //! | [`net`] | dialing, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
 //! | [`protocol`] | subscription protocols: messages in, messages out | pure |
 //! | [`markets`] | one folder per market: operations, messages, responses | pure |
@@ -63,6 +64,7 @@ pub mod log;
 pub mod shutdown;
 pub mod cache;
 pub mod config;
+pub mod backoff;
 pub mod net;
 pub mod protocol;
 pub mod markets;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::net::backoff::ExponentialBackoff;
+use crate::backoff::ExponentialBackoff;
 
 /// Minimum interval between two reads.
 const INTERVAL_MIN: Duration = Duration::from_millis(1_000);

@@ -4,7 +4,10 @@
 //! measured on the monotonic clock, never with this type.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 const MS_PER_DAY: i64 = 86_400_000;
 
@@ -176,6 +179,32 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
 
+/// Time in suspend, between two checks, that counts as a suspend of the system. No connection
+/// survives one.
+const SUSPEND_MIN: Duration = Duration::from_secs(5);
+
+/// Detects that the system was suspended: [`clock::now`](crate::clock::now) advanced more than the monotonic clock, which
+/// stops meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct SuspendDetector {
+    monotonic: Instant,
+    steady: UnixMs,
+}
+
+impl SuspendDetector {
+    /// Creates a detector. `steady` is a reading of [`clock::now`](crate::clock::now).
+    pub const fn new(monotonic: Instant, steady: UnixMs) -> Self {
+        Self { monotonic, steady }
+    }
+
+    /// Returns `true` if the system was suspended since the last check.
+    pub fn check(&mut self, monotonic: Instant, steady: UnixMs) -> bool {
+        let last = std::mem::replace(self, Self { monotonic, steady });
+        let awake = monotonic.saturating_duration_since(last.monotonic);
+        SUSPEND_MIN <= steady.since(last.steady).saturating_sub(awake)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -248,5 +277,28 @@ mod tests {
                 prop_assert!(moment.0.abs() < 300_000_000_000_000);
             }
         }
+    }
+
+    #[test]
+    fn only_a_difference_between_the_clocks_is_a_suspend() {
+        let (start, seconds) = (Instant::now(), Duration::from_secs);
+        let check = |steady: u64, monotonic: u64| {
+            let mut detector = SuspendDetector::new(start, UnixMs(0));
+            detector.check(start + seconds(monotonic), UnixMs(0).plus(seconds(steady)))
+        };
+        assert!(check(3_600, 1));
+        assert!(check(6, 1));
+        assert!(!check(3_600, 3_600));
+        assert!(!check(5, 1));
+        assert!(!check(0, 60));
+    }
+
+    #[test]
+    fn a_suspend_is_detected_once() {
+        let start = Instant::now();
+        let mut detector = SuspendDetector::new(start, UnixMs(0));
+        let resumed = UnixMs(0).plus(Duration::from_secs(60));
+        assert!(detector.check(start, resumed));
+        assert!(!detector.check(start, resumed));
     }
 }

@@ -54,12 +54,12 @@ use self::{
     response::{OrderReport, SentRequest},
 };
 use crate::{
-    clock::{self, SuspendDetector},
+    clock,
     config::endpoint::Endpoint,
     domain::outcome::NotSent,
     domain::own_order_id::OwnOrderIds,
     domain::server_clock::ClockExchange,
-    domain::time::UnixMs,
+    domain::time::{SuspendDetector, UnixMs},
     ledger::ApprovedOrder,
     markets::{
         MarketApi,

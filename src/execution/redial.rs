@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use crate::{
+    backoff::{ExponentialBackoff, with_jitter},
     config::reconnection::Thousandths,
-    net::backoff::{ExponentialBackoff, with_jitter},
 };
 
 /// A connection that lived this long is followed by the next one without a wait.

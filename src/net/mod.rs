@@ -3,7 +3,6 @@
 //! The protocols spoken over a connection belong to its owner: the feed, the order client, the
 //! account reads.
 
-pub mod backoff;
 pub mod busy_poll;
 pub mod content_encoding;
 pub(crate) mod deadline;

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::{ClientMessage, FeedMessage, FeedProtocol, Heartbeat, Incoming, MessageError, Opening};
-use crate::net::backoff::ExponentialBackoff;
+use crate::backoff::ExponentialBackoff;
 
 /// Number of ends in a row after which an optional subscription is given up on this socket.
 pub const OPTIONAL_FAILURES_MAX: u32 = 3;

@@ -13,7 +13,10 @@
 use std::time::{Duration, Instant};
 
 use super::policy::ReconnectionLimits;
-use crate::{clock::SuspendDetector, domain::time::UnixMs, protocol::Heartbeat};
+use crate::{
+    domain::time::{SuspendDetector, UnixMs},
+    protocol::Heartbeat,
+};
 
 /// Intervals per window. The longest interval of the last two windows sets the data timeout.
 const WINDOW: u32 = 64;

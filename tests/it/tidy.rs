@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "src/ledger/window.rs",
     "src/domain/money.rs",
     "src/domain/outcome.rs",
+    "src/backoff.rs",
     "src/cache.rs",
     "src/domain/server_clock.rs",
     "src/sim/catalogue.rs",

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use super::{DELAY_MIN, ReconnectPolicy, RetryDecision};
-use crate::net::backoff::{ExponentialBackoff, with_jitter};
+use crate::backoff::{ExponentialBackoff, with_jitter};
 
 /// Maximum number of short productive sessions in a row that count as healthy.
 pub const FLAPS_MAX: u32 = 5;
