@@ -15,7 +15,6 @@ mod modes;
 pub(crate) mod peer;
 mod reconnecting;
 mod rejections;
-mod token;
 mod wire;
 
 use std::{
