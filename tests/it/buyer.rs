@@ -8,149 +8,29 @@
 )]
 
 mod attribution;
+mod harness;
 pub(crate) mod market;
 mod script;
 
 use std::time::{Duration, Instant};
 
 use sniper::{
-    config::{Budget, Credential, Endpoints, Generation},
-    domain::money::{Amount, Percent},
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
-    domain::trade::{KeyedBy, TradeId},
     execution::{
-        ConnectionConfig, OrderClient, OrderClientConfig,
-        response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
+        ConnectionConfig,
+        response::{ExchangeResult, OrderReport, ResponseError},
     },
-    ledger::{ApprovedOrder, Ledger, OrderRequest},
-    markets::{
-        csgoroll::Csgoroll,
-        order_template::{OrderTemplate, Part, Slot},
-    },
-    net::{
-        http_message::{Auth, HttpRequest, HttpResponse},
-        tls::Tls,
-    },
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
 };
-use tokio::{sync::mpsc, time::timeout};
 
+use self::harness::{Bot, SECRET, approved, body, error_of, short_deadline};
 use self::market::{Market, Reaction, Request, WAIT_MAX, answer, bought, confirm_all};
-
-const SECRET: &str = "s3cr3t-hunter2";
-
-/// An order client that is connected to a mock market.
-struct Bot {
-    client: OrderClient,
-    reports: mpsc::Receiver<OrderReport>,
-}
-
-impl Bot {
-    fn start(market: &Market, connections: u32, connection_config: ConnectionConfig) -> Self {
-        Self::connect((&market.endpoints, market.tls.clone()), connections, connection_config)
-    }
-
-    fn connect(
-        (endpoints, tls): (&Endpoints, Tls),
-        connections: u32,
-        connection_config: ConnectionConfig,
-    ) -> Self {
-        let credential = Credential::from_session(SECRET).unwrap();
-        let body = vec![Part::Text("buy ".into()), Part::Slot(Slot::Id)];
-        let order = OrderTemplate::post_json("/graphql", body);
-        let setup = OrderClientConfig {
-            endpoint: &endpoints.http,
-            order: &Auth::Cookie.apply(&credential, order),
-            keep_warm: &HttpRequest::post_json("/graphql", "keep-warm"),
-            own_ids: None,
-            tls,
-            connections,
-            connection_config,
-        };
-        let (client, reports) =
-            OrderClient::start(&Csgoroll::at(endpoints, Generation::B), setup).unwrap();
-        Self { client, reports }
-    }
-
-    /// Starts a client and waits until all its connections are open.
-    async fn ready(market: &Market, connections: u32) -> Self {
-        let bot = Self::start(market, connections, ConnectionConfig::default());
-        assert!(bot.client.warm(usize::try_from(connections).unwrap(), WAIT_MAX).await);
-        bot
-    }
-
-    fn send(&self, id: &str) -> Result<SentRequest, NotSent> {
-        self.client.send(approved(id)).map_err(|(approved, reason)| {
-            assert_eq!(approved.id().as_str(), id);
-            reason
-        })
-    }
-
-    async fn report(&mut self) -> OrderReport {
-        timeout(WAIT_MAX, self.reports.recv()).await.expect("no report").expect("no client")
-    }
-
-    async fn order(&mut self, id: &str) -> OrderReport {
-        self.send(id).unwrap();
-        let report = self.report().await;
-        assert_eq!(report.key.id.as_str(), id);
-        report
-    }
-
-    async fn is_ready(&self) -> bool {
-        self.client.warm(1, WAIT_MAX).await
-    }
-}
-
-/// Returns an approved order for this listing.
-fn approved(id: &str) -> ApprovedOrder {
-    let price = Amount::from_cents(1_000);
-    let budget = Budget { max_price: price, total: price, ..Budget::default() };
-    let entry = WhitelistEntry {
-        name: None,
-        item: ItemPattern::Any,
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
-        max_price: price,
-        max_markup: Some(Percent::from_hundredths(0)),
-        max_quantity: 1,
-        max_total: None,
-        max_age: None,
-    };
-    let mut ledger = Ledger::in_memory(budget, &[entry], false);
-    let (id, keyed_by) = (TradeId::new(id).unwrap(), KeyedBy::Id);
-    let want = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
-    ledger.reserve(want, UnixMs(0)).unwrap()
-}
-
-fn short_deadline() -> ConnectionConfig {
-    ConnectionConfig { response_timeout: Duration::from_millis(100), ..ConnectionConfig::default() }
-}
-
-fn body(response: &ExchangeResult) -> &str {
-    match response {
-        ExchangeResult::Complete(HttpResponse { body, .. }) => str::from_utf8(body).unwrap(),
-        ExchangeResult::Broken { .. } => panic!("{response:?}"),
-    }
-}
 
 /// Asserts that the report is final and that the order was bought.
 #[track_caller]
 fn assert_bought(report: &OrderReport, id: &str) {
     assert_eq!((report.key.id.as_str(), report.is_final), (id, true), "{report:?}");
     assert!(matches!(report.outcome, Outcome::Bought { .. }), "{report:?}");
-}
-
-fn error_of(response: &ExchangeResult) -> Option<ResponseError> {
-    match response {
-        ExchangeResult::Complete(_) => None,
-        ExchangeResult::Broken { error, .. } => Some(*error),
-    }
 }
 
 /// Sends one order to a market with this reaction and waits until the client is ready again.
@@ -298,39 +178,13 @@ async fn sending_an_order_allocates_nothing() {
 async fn an_idle_connection_closed_by_the_server_is_reopened_before_the_next_order() {
     let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 2).await;
-    let first = market.connections();
-    // Stable connections are replaced without delay.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let before = market.connections();
     market.close_idle();
-    market.wait_until(|market| market.connections() == first + 2).await;
+    market.wait_until(|market| market.connections() >= before + 2).await;
     assert!(bot.client.warm(2, WAIT_MAX).await);
     let report = bot.order("a").await;
     assert_bought(&report, "a");
     assert!(report.sent.ready < report.sent.begun, "a cold connection");
-}
-
-#[tokio::test]
-async fn ten_thousand_orders_use_warm_connections_and_none_is_lost() {
-    let market = Market::plain(confirm_all).await;
-    let mut bot = Bot::ready(&market, 4).await;
-    let started = Instant::now();
-    for number in 0..10_000_u32 {
-        if number % 3_000 == 2_999 {
-            // The server closes its idle connections, and the next order waits until they are
-            // replaced. Stable connections are replaced without delay.
-            let stable = Duration::from_millis(1_100).saturating_sub(started.elapsed());
-            tokio::time::sleep(stable).await;
-            let before = market.connections();
-            market.close_idle();
-            market.wait_until(|market| market.connections() >= before + 4).await;
-            assert!(bot.client.warm(4, WAIT_MAX).await);
-        }
-        let listed = Instant::now();
-        let written = bot.send(&format!("id{number}")).unwrap();
-        assert!(written.ready < listed, "a cold connection");
-        assert_eq!(error_of(&bot.report().await.response), None);
-    }
-    assert_eq!(market.ordered_ids().len(), 10_000);
 }
 
 #[tokio::test]
@@ -346,7 +200,7 @@ async fn connections_are_renewed_on_request_without_interrupting_an_order_in_fli
     bot.send("slow").unwrap();
     bot.client.renew();
     assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
-    market.wait_until(|market| market.connections() == 3).await;
+    market.wait_until(|market| market.connections() >= 3).await;
     assert!(bot.is_ready().await);
     bot.send("b").unwrap();
     let mut answers = [bot.report().await, bot.report().await];
@@ -378,9 +232,14 @@ async fn an_idle_connection_is_kept_open_by_keep_warm_requests() {
 async fn a_connection_whose_keep_warm_request_is_unanswered_is_replaced() {
     let market = Market::plain(|_| Reaction::Silence).await;
     let keep_warm = Duration::from_millis(10);
-    let response_timeout = Duration::from_millis(50);
+    let response_timeout = Duration::from_millis(300);
+    let began = Instant::now();
     let _bot = Bot::start(&market, 1, ConnectionConfig { keep_warm, response_timeout });
     market.wait_until(|market| market.connections() >= 2).await;
+    assert!(began.elapsed() >= response_timeout, "replaced before the deadline");
+    let requests = market.requests();
+    assert!(!requests.is_empty(), "replaced without a keep-warm request");
+    assert!(requests.iter().all(|request| request.body == "keep-warm"), "{requests:?}");
 }
 
 #[tokio::test]
@@ -389,8 +248,8 @@ async fn a_connection_is_replaced_before_its_keep_alive_timeout() {
     let market = Market::plain(|_| Reaction::Answer(bought("a").replace("\r\n\r\n", HINT))).await;
     let mut bot = Bot::ready(&market, 1).await;
     assert_bought(&bot.order("a").await, "a");
-    // The connection is replaced before the announced three seconds are over.
-    market.wait_until(|market| market.connections() == 2).await;
+    // The market closes no connection, and no keep-warm request is due.
+    market.wait_until(|market| market.connections() >= 2).await;
     assert!(bot.is_ready().await);
     assert_eq!(market.requests().len(), 1);
 }
@@ -453,21 +312,25 @@ async fn dials_to_a_server_that_accepts_and_closes_are_limited() {
         market.close_idle();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(market.connections() <= 4 * 5, "{} dials", market.connections());
+    assert!((5..=4 * 5).contains(&market.connections()), "{} dials", market.connections());
 }
 
 #[tokio::test]
 async fn no_order_is_sent_without_a_listening_server() {
     let market = Market::plain(confirm_all).await;
-    let bot = Bot::start(&market, 2, ConnectionConfig::default());
-    drop(market);
+    let bot = Bot::ready(&market, 2).await;
+    let (endpoints, tls) = (market.endpoints.clone(), market.tls.clone());
+    market.stop().await;
     let deadline = Instant::now() + WAIT_MAX;
-    // The connection was never opened, or it is detected as closed.
-    while bot.client.ready_count() > 0 && Instant::now() < deadline {
+    while bot.client.ready_count() > 0 {
+        assert!(Instant::now() < deadline, "the closed connections are still in use");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
-    assert!(!bot.client.warm(1, Duration::from_millis(50)).await);
+    let never_connected = Bot::connect((&endpoints, tls), 2, ConnectionConfig::default());
+    for bot in [bot, never_connected] {
+        assert_eq!(bot.send("a"), Err(NotSent::NoConnection));
+        assert!(!bot.client.warm(1, Duration::from_millis(50)).await);
+    }
 }
 
 #[tokio::test]
@@ -525,18 +388,20 @@ async fn stopping_gives_up_on_responses_after_the_grace_period() {
     bot.send("a").unwrap();
     let began = Instant::now();
     bot.client.stop(Duration::from_millis(50)).await;
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < ConnectionConfig::default().response_timeout);
     assert_eq!(error_of(&bot.report().await.response), Some(ResponseError::Stopped));
 }
 
 #[tokio::test]
 async fn stopping_is_prompt_while_dials_fail() {
     let market = Market::plain(confirm_all).await;
-    let bot = Bot::start(&market, 8, ConnectionConfig::default());
-    drop(market);
+    let (endpoints, tls) = (market.endpoints.clone(), market.tls.clone());
+    market.stop().await;
+    let bot = Bot::connect((&endpoints, tls), 8, ConnectionConfig::default());
+    tokio::task::yield_now().await;
     let began = Instant::now();
     bot.client.stop(WAIT_MAX).await;
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < WAIT_MAX);
 }
 
 #[tokio::test]

@@ -154,6 +154,27 @@ fn all_required_files_exist() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// `cargo test` and `cargo clippy --all-targets` skip these targets.
+#[test]
+fn the_script_builds_and_runs_every_test_target_that_cargo_test_skips() {
+    let manifest = read("Cargo.toml");
+    let skipped: Vec<&str> = manifest
+        .split("[[test]]")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n[").next())
+        .filter(|target| target.contains("test = false"))
+        .filter_map(|target| target.split_once("name = \"")?.1.split('"').next())
+        .collect();
+    assert_eq!(skipped, ["long"]);
+    let script = read(".ci/run");
+    for name in skipped {
+        for command in ["cargo clippy", "cargo test"] {
+            let start = format!("{command} --locked --test {name} ");
+            assert!(script.lines().any(|line| line.starts_with(&start)), "no `{start}` in .ci/run");
+        }
+    }
+}
+
 #[test]
 fn private_files_are_ignored_by_git() {
     let text = read(".gitignore");

@@ -13,7 +13,6 @@ mod documents;
 mod echo;
 mod feed;
 mod filters;
-mod kills;
 mod market;
 mod other_market;
 mod session;

@@ -64,7 +64,7 @@ pub(crate) struct Market {
     recorded: Arc<Mutex<Recorded>>,
     /// Each new value closes every idle or silent connection.
     hang_up: watch::Sender<u64>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Market {
@@ -114,7 +114,7 @@ impl Market {
                 });
             }
         });
-        Self { endpoints, tls, recorded, hang_up, _tasks: tasks }
+        Self { endpoints, tls, recorded, hang_up, tasks }
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -133,6 +133,11 @@ impl Market {
     /// Closes every connection that is waiting for a request or stays silent.
     pub(crate) fn close_idle(&self) {
         self.hang_up.send_modify(|count| *count += 1);
+    }
+
+    /// Closes all connections and the listener.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Waits until the condition holds, at most [`WAIT_MAX`].

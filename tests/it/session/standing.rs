@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use sniper::sim::{Rate, SimServer, SimSettings};
 
-use super::{AMPLE_LIMITS, program::Program, quiet, redline, until};
+use super::{AMPLE_LIMITS, process::Program, quiet, redline, until};
 
 /// Runs a command in the directory of this program.
 fn run_command(program: &Program, args: &[&str]) -> Output {

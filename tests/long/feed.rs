@@ -1,4 +1,13 @@
-//! Scenarios that last hours: the feed over in-memory connections with paused time.
+//! The feed over hours of paused time and thousands of connections.
+
+#[expect(dead_code, reason = "shared with the other tests of the feed")]
+#[path = "../it/feed/harness.rs"]
+mod harness;
+#[path = "../it/feed/memory.rs"]
+mod memory;
+#[expect(dead_code, reason = "shared with the other tests of the feed")]
+#[path = "../it/feed/peer.rs"]
+mod peer;
 
 use std::{
     cell::RefCell,
@@ -14,83 +23,18 @@ use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
     markets::csgoroll::Csgoroll,
-    ws::{
-        self, Feed, FeedError,
-        connect::{ConnectProgress, Dial},
-        policy::{ReconnectionLimits, Thousandths},
-    },
+    ws::{self, Feed},
 };
 use tokio::{
-    io::DuplexStream,
     sync::{Notify, broadcast},
     time::{Instant, sleep},
 };
 
-use super::{
-    Log, config, feed_of,
-    peer::{Frame, Peer, batch, frame},
+use self::{
+    harness::{Log, feed_of},
+    memory::{HOUR, MemoryDialer, default_config, run, without_rotation},
+    peer::{Frame, batch},
 };
-
-const HOUR: Duration = Duration::from_secs(3_600);
-const BUFFER: usize = 256 * 1024;
-
-type Script = Arc<
-    dyn Fn(usize, Peer<DuplexStream>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
-        + Send
-        + Sync,
->;
-
-/// Dials in-memory connections and runs a script at the other end of each.
-#[derive(Clone)]
-struct MemoryDialer {
-    script: Script,
-    dials: Arc<AtomicUsize>,
-}
-
-impl MemoryDialer {
-    fn play<F, Fut>(script: F) -> Self
-    where
-        F: Fn(usize, Peer<DuplexStream>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        let script: Script = Arc::new(move |number, peer| Box::pin(script(number, peer)));
-        Self { script, dials: Arc::default() }
-    }
-
-    fn dials(&self) -> usize {
-        self.dials.load(Relaxed)
-    }
-}
-
-impl Dial for MemoryDialer {
-    type Stream = DuplexStream;
-
-    async fn dial(&self, _progress: &ConnectProgress) -> Result<DuplexStream, FeedError> {
-        let (ours, theirs) = tokio::io::duplex(BUFFER);
-        tokio::spawn((self.script)(self.dials.fetch_add(1, Relaxed), Peer::new(theirs)));
-        Ok(ours)
-    }
-
-    fn host(&self) -> String {
-        "in-memory".to_owned()
-    }
-}
-
-fn default_config() -> Config {
-    let limits = ReconnectionLimits { jitter: Thousandths(0), ..ReconnectionLimits::DEFAULT };
-    config("ws://127.0.0.1:9/ws", limits)
-}
-
-/// Runs the feed for `duration` and returns the delivered listing ids.
-async fn run(feed: &Feed<Csgoroll>, dialer: &MemoryDialer, duration: Duration) -> Vec<String> {
-    let ids = RefCell::new(Vec::new());
-    let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.to_string());
-    tokio::select! {
-        gave_up = ws::run_with_dial(feed, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
-        () = sleep(duration) => {}
-    }
-    ids.into_inner()
-}
 
 #[tokio::test(start_paused = true)]
 async fn ten_hours_without_listings_cause_no_reconnect() {
@@ -112,161 +56,6 @@ async fn ten_hours_without_listings_cause_no_reconnect() {
     assert_eq!(dialer.dials(), 2);
     log.assert_contains("Stable session. Backoff reset to 1s.");
     log.assert_contains("(attempt 1)");
-}
-
-/// Returns settings under which connections are never replaced because of their age.
-fn without_rotation() -> FeedConfig {
-    FeedConfig { max_age: 1_000 * HOUR, ..FeedConfig::default() }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_socket_is_detected_within_ten_seconds() {
-    let dialer = MemoryDialer::play(|_, mut peer| async move {
-        peer.subscribed().await;
-        std::future::pending::<()>().await;
-    });
-    let feed = feed_of(default_config());
-    run(&feed, &dialer, Duration::from_millis(10_100)).await;
-    assert_eq!(dialer.dials(), 2);
-    let gaps = feed.metrics.gap_list();
-    assert!(gaps[0].cause.contains("silent for 9s"), "{gaps:?}");
-    assert!(gaps[0].duration >= Duration::from_secs(9), "counted from the last proof of life");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_answers_only_websocket_pings_is_detected() {
-    let dialer = MemoryDialer::play(|_, mut peer| async move {
-        peer.subscribed().await;
-        loop {
-            match peer.frame().await {
-                Frame::Ping(payload) => peer.write(&frame(0x8A, &payload)).await,
-                Frame::End => return,
-                _ => {}
-            }
-        }
-    });
-    run(&feed_of(default_config()), &dialer, Duration::from_millis(10_100)).await;
-    assert_eq!(dialer.dials(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_without_data_is_resubscribed_and_then_replaced() {
-    let log = Log::capture();
-    let dialer = MemoryDialer::play(|number, mut peer| async move {
-        let ids = peer.subscribed().await;
-        for round in 0..100 {
-            peer.send_text(&batch(&ids[0], &[&format!("{number}-{round}")])).await;
-            sleep(Duration::from_secs(1)).await;
-        }
-        let mut renewed = 0;
-        loop {
-            match peer.frame().await {
-                Frame::Text(text) if text.contains(r#""ping""#) => {
-                    peer.send_text(r#"{"type":"pong"}"#).await;
-                }
-                Frame::Text(text) if text.contains("subscribe") => renewed += 1,
-                Frame::End => break,
-                _ => {}
-            }
-        }
-        assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
-    });
-    let duration = Duration::from_secs(100 + 60);
-    let feed = feed_of(default_config());
-    let ids = run(&feed, &dialer, duration).await;
-    assert!(dialer.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", dialer.dials());
-    let gaps = feed.metrics.gap_list();
-    assert_eq!(gaps.len(), 1);
-    // The server answered all pings. The last listing came 30 s before the disconnect.
-    assert!(gaps[0].duration >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
-    log.assert_contains(", resubscribing");
-    log.assert_contains("Feed lost: no data for 30");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_subscription_without_listings_is_renewed_on_the_same_connection() {
-    let subscriptions = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&subscriptions);
-    let dialer = MemoryDialer::play(move |_, mut peer| {
-        let counted = Arc::clone(&counted);
-        async move {
-            peer.subscribed().await;
-            loop {
-                match peer.frame().await {
-                    Frame::Text(text) if text.contains(r#""ping""#) => {
-                        peer.send_text(r#"{"type":"pong"}"#).await;
-                    }
-                    Frame::Text(text) if text.contains("OnCreateTrades") => {
-                        counted.fetch_add(1, Relaxed);
-                    }
-                    Frame::End => return,
-                    _ => {}
-                }
-            }
-        }
-    });
-    run(&feed_of(Config { feed: without_rotation(), ..default_config() }), &dialer, HOUR).await;
-    assert_eq!(dialer.dials(), 1);
-    let renewed = subscriptions.load(Relaxed);
-    assert!((3..10).contains(&renewed), "{renewed}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_pause_of_five_seconds_causes_no_reconnect() {
-    let dialer = MemoryDialer::play(|_, mut peer| async move {
-        let ids = peer.subscribed().await;
-        for round in 0..1_000 {
-            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
-            let pause = if round % 10 == 9 { 5_000 } else { 500 };
-            sleep(Duration::from_millis(pause)).await;
-        }
-        peer.read_until_close().await;
-    });
-    let ids = run(&feed_of(default_config()), &dialer, Duration::from_secs(900)).await;
-    assert_eq!((dialer.dials(), ids.len()), (1, 950));
-}
-
-#[tokio::test(start_paused = true)]
-async fn unanswered_pings_cause_no_reconnect_while_listings_arrive() {
-    let dialer = MemoryDialer::play(|_, mut peer| async move {
-        let ids = peer.subscribed().await;
-        for round in 0..1_000 {
-            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
-            sleep(Duration::from_secs(1)).await;
-        }
-    });
-    let ids = run(&feed_of(default_config()), &dialer, Duration::from_secs(900)).await;
-    assert_eq!((dialer.dials(), ids.len()), (1, 900));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_hour_of_accept_and_close_causes_few_dials() {
-    for listings in [0, 1] {
-        let dialer = MemoryDialer::play(move |number, mut peer| async move {
-            let ids = peer.subscribed().await;
-            for _ in 0..listings {
-                peer.send_text(&batch(&ids[0], &[&format!("t{number}")])).await;
-            }
-            peer.close(1_001, "").await;
-        });
-        run(&feed_of(default_config()), &dialer, HOUR).await;
-        let dials = dialer.dials();
-        println!("an hour of accept and close, {listings} listings each: {dials} dials");
-        assert!((5..90).contains(&dials), "{dials} dials with {listings} listings each");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspended_feed_keeps_its_cooldown_for_a_whole_day() {
-    let dialer = MemoryDialer::play(|_, mut peer| async move {
-        peer.read_head().await;
-        peer.write(b"HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n").await;
-    });
-    let feed = feed_of(default_config());
-    run(&feed, &dialer, 24 * HOUR).await;
-    assert!(dialer.dials() <= 24 * 12 + 1, "{}", dialer.dials());
-    assert!(dialer.dials() >= 100, "it never stops trying: {}", dialer.dials());
-    assert!(feed.metrics.is_blocked.load(Relaxed));
 }
 
 /// A market that sends each listing to every subscriber and can cut connections.
@@ -370,35 +159,6 @@ async fn connections_are_replaced_before_max_age_without_losing_a_listing() {
     assert_eq!(feed.metrics.gaps.load(Relaxed), 0);
 }
 
-/// The old connection is kept, and its host is not dialed before the delay is over.
-#[tokio::test(start_paused = true)]
-async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
-    for (answer, dials) in [
-        ("HTTP/1.1 429 Slow\r\nRetry-After: 600\r\n\r\n", 2),
-        ("HTTP/1.1 403 No\r\nRetry-After: 600\r\n\r\n", 2),
-        ("HTTP/1.1 403 No\r\n\r\n", 3),
-        ("HTTP/1.1 502 Bad\r\n\r\n", 30),
-    ] {
-        let dialer = MemoryDialer::play(move |number, mut peer| async move {
-            if number == 0 {
-                peer.subscribed().await;
-                peer.read_until_close().await;
-            } else {
-                peer.read_head().await;
-                peer.write(answer.as_bytes()).await;
-            }
-        });
-        let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
-        let limits =
-            ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
-        let feed = feed_of(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
-        run(&feed, &dialer, Duration::from_secs(500)).await;
-        let dialed = dialer.dials();
-        assert!(dialed.abs_diff(dials) <= dials / 10, "{answer}: {dialed}");
-        assert_eq!(feed.metrics.gaps.load(Relaxed), 0, "{answer}");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn of_several_connections_the_first_copy_wins_and_one_loss_is_no_gap() {
     let market = Market::open();
@@ -480,7 +240,7 @@ const ALONE: &str = "SNIPER_TEST_ALONE";
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_thousand_reconnects_leak_neither_memory_nor_descriptors() {
-    const NAME: &str = "feed::long::ten_thousand_reconnects_leak_neither_memory_nor_descriptors";
+    const NAME: &str = "feed::ten_thousand_reconnects_leak_neither_memory_nor_descriptors";
     if std::env::var_os(ALONE).is_none() {
         let program = std::env::current_exe().unwrap();
         let done = std::process::Command::new(program)

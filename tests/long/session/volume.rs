@@ -13,7 +13,7 @@ use sniper::{
     summary::Summary,
 };
 
-use super::{TestBot, assert_agrees, cents, ready};
+use super::harness::{TestBot, assert_agrees, cents, ready};
 
 /// Runs a session at a busy market. Returns its summary and the ids of the received listings.
 async fn busy(

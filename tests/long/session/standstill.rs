@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    AMPLE_LIMITS, assert_json_agrees,
-    program::{Program, ready},
-    quiet, redline, until,
+    assert_json_agrees,
+    harness::{AMPLE_LIMITS, quiet, redline, until},
+    process::{Program, ready},
 };
 
 fn kill(signal: &str, pid: u32) {
@@ -50,7 +50,7 @@ async fn a_response_received_while_suspended_settles_its_order() {
         market.history().orders().count() > 0
     })
     .await;
-    stop(program.pid()).await;
+    stop(program.child.id()).await;
     assert!(!program.err().contains("BOUGHT"), "the answer came before the process was suspended");
     tokio::time::sleep(Duration::from_secs(12)).await;
     program.signal("-CONT");

@@ -6,7 +6,6 @@
 //! with `SNIPER_TEST_HONEST=1`, each thread ends with an honest phase without faults, after which
 //! ledger and history must agree. `SNIPER_TEST_SEED` sets the first seed and `SNIPER_TEST_RIGS` the
 //! number of parallel rigs.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
 mod audit;
 mod rig;

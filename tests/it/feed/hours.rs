@@ -1,0 +1,199 @@
+//! Scenarios of minutes to a day: the feed over in-memory connections with paused time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use sniper::{
+    config::{Config, FeedConfig},
+    ws::policy::ReconnectionLimits,
+};
+use tokio::time::sleep;
+
+use super::{
+    Log, config, feed_of,
+    memory::{HOUR, MemoryDialer, default_config, run, without_rotation},
+    peer::{Frame, batch, frame},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_socket_is_detected_within_ten_seconds() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
+        peer.subscribed().await;
+        std::future::pending::<()>().await;
+    });
+    let feed = feed_of(default_config());
+    run(&feed, &dialer, Duration::from_millis(10_100)).await;
+    assert_eq!(dialer.dials(), 2);
+    let gaps = feed.metrics.gap_list();
+    assert!(gaps[0].cause.contains("silent for 9s"), "{gaps:?}");
+    assert!(gaps[0].duration >= Duration::from_secs(9), "counted from the last proof of life");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_only_websocket_pings_is_detected() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
+        peer.subscribed().await;
+        loop {
+            match peer.frame().await {
+                Frame::Ping(payload) => peer.write(&frame(0x8A, &payload)).await,
+                Frame::End => return,
+                _ => {}
+            }
+        }
+    });
+    run(&feed_of(default_config()), &dialer, Duration::from_millis(10_100)).await;
+    assert_eq!(dialer.dials(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_data_is_resubscribed_and_then_replaced() {
+    let log = Log::capture();
+    let dialer = MemoryDialer::play(|number, mut peer| async move {
+        let ids = peer.subscribed().await;
+        for round in 0..100 {
+            peer.send_text(&batch(&ids[0], &[&format!("{number}-{round}")])).await;
+            sleep(Duration::from_secs(1)).await;
+        }
+        let mut renewed = 0;
+        loop {
+            match peer.frame().await {
+                Frame::Text(text) if text.contains(r#""ping""#) => {
+                    peer.send_text(r#"{"type":"pong"}"#).await;
+                }
+                Frame::Text(text) if text.contains("subscribe") => renewed += 1,
+                Frame::End => break,
+                _ => {}
+            }
+        }
+        assert_eq!(renewed, 3, "a fresh subscription comes before a fresh connection");
+    });
+    let duration = Duration::from_secs(100 + 60);
+    let feed = feed_of(default_config());
+    let ids = run(&feed, &dialer, duration).await;
+    assert!(dialer.dials() == 2 && ids.contains(&"1-0".to_owned()), "{}", dialer.dials());
+    let gaps = feed.metrics.gap_list();
+    assert_eq!(gaps.len(), 1);
+    // The server answered all pings. The last listing came 30 s before the disconnect.
+    assert!(gaps[0].duration >= Duration::from_secs(30), "counted from the last listing: {gaps:?}");
+    log.assert_contains(", resubscribing");
+    log.assert_contains("Feed lost: no data for 30");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_without_listings_is_renewed_on_the_same_connection() {
+    let subscriptions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&subscriptions);
+    let dialer = MemoryDialer::play(move |_, mut peer| {
+        let counted = Arc::clone(&counted);
+        async move {
+            peer.subscribed().await;
+            loop {
+                match peer.frame().await {
+                    Frame::Text(text) if text.contains(r#""ping""#) => {
+                        peer.send_text(r#"{"type":"pong"}"#).await;
+                    }
+                    Frame::Text(text) if text.contains("OnCreateTrades") => {
+                        counted.fetch_add(1, Relaxed);
+                    }
+                    Frame::End => return,
+                    _ => {}
+                }
+            }
+        }
+    });
+    run(&feed_of(Config { feed: without_rotation(), ..default_config() }), &dialer, HOUR).await;
+    assert_eq!(dialer.dials(), 1);
+    let renewed = subscriptions.load(Relaxed);
+    assert!((3..10).contains(&renewed), "{renewed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_five_seconds_causes_no_reconnect() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        for round in 0..1_000 {
+            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
+            let pause = if round % 10 == 9 { 5_000 } else { 500 };
+            sleep(Duration::from_millis(pause)).await;
+        }
+        peer.read_until_close().await;
+    });
+    let ids = run(&feed_of(default_config()), &dialer, Duration::from_secs(900)).await;
+    assert_eq!((dialer.dials(), ids.len()), (1, 950));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unanswered_pings_cause_no_reconnect_while_listings_arrive() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
+        let ids = peer.subscribed().await;
+        for round in 0..1_000 {
+            peer.send_text(&batch(&ids[0], &[&format!("t{round}")])).await;
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let ids = run(&feed_of(default_config()), &dialer, Duration::from_secs(900)).await;
+    assert_eq!((dialer.dials(), ids.len()), (1, 900));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_accept_and_close_causes_few_dials() {
+    for listings in [0, 1] {
+        let dialer = MemoryDialer::play(move |number, mut peer| async move {
+            let ids = peer.subscribed().await;
+            for _ in 0..listings {
+                peer.send_text(&batch(&ids[0], &[&format!("t{number}")])).await;
+            }
+            peer.close(1_001, "").await;
+        });
+        run(&feed_of(default_config()), &dialer, HOUR).await;
+        let dials = dialer.dials();
+        println!("an hour of accept and close, {listings} listings each: {dials} dials");
+        assert!((5..90).contains(&dials), "{dials} dials with {listings} listings each");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_feed_keeps_its_cooldown_for_a_whole_day() {
+    let dialer = MemoryDialer::play(|_, mut peer| async move {
+        peer.read_head().await;
+        peer.write(b"HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\n\r\n").await;
+    });
+    let feed = feed_of(default_config());
+    run(&feed, &dialer, 24 * HOUR).await;
+    assert!(dialer.dials() <= 24 * 12 + 1, "{}", dialer.dials());
+    assert!(dialer.dials() >= 100, "it never stops trying: {}", dialer.dials());
+    assert!(feed.metrics.is_blocked.load(Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
+    for (answer, dials) in [
+        ("HTTP/1.1 429 Slow\r\nRetry-After: 600\r\n\r\n", 2),
+        ("HTTP/1.1 403 No\r\nRetry-After: 600\r\n\r\n", 2),
+        ("HTTP/1.1 403 No\r\n\r\n", 3),
+        ("HTTP/1.1 502 Bad\r\n\r\n", 30),
+    ] {
+        let dialer = MemoryDialer::play(move |number, mut peer| async move {
+            if number == 0 {
+                peer.subscribed().await;
+                peer.read_until_close().await;
+            } else {
+                peer.read_head().await;
+                peer.write(answer.as_bytes()).await;
+            }
+        });
+        let feed = FeedConfig { max_age: Duration::from_secs(60), ..FeedConfig::default() };
+        let limits =
+            ReconnectionLimits { max_consecutive_failures: 0, ..ReconnectionLimits::DEFAULT };
+        let feed = feed_of(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
+        run(&feed, &dialer, Duration::from_secs(500)).await;
+        let dialed = dialer.dials();
+        assert!(dialed.abs_diff(dials) <= dials / 10, "{answer}: {dialed}");
+        assert_eq!(feed.metrics.gaps.load(Relaxed), 0, "{answer}");
+    }
+}

@@ -1,0 +1,96 @@
+//! The feed over in-memory connections, for tests with paused time.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use sniper::{
+    config::{Config, FeedConfig},
+    domain::trade::Trade,
+    markets::csgoroll::Csgoroll,
+    ws::{
+        self, Feed, FeedError,
+        connect::{ConnectProgress, Dial},
+        policy::{ReconnectionLimits, Thousandths},
+    },
+};
+use tokio::{io::DuplexStream, time::sleep};
+
+use super::{harness::config, peer::Peer};
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Capacity of a connection in each direction, in bytes.
+const BUFFER: usize = 256 * 1024;
+
+type Script = Arc<
+    dyn Fn(usize, Peer<DuplexStream>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Dials in-memory connections and runs a script at the other end of each.
+#[derive(Clone)]
+pub(crate) struct MemoryDialer {
+    script: Script,
+    dials: Arc<AtomicUsize>,
+}
+
+impl MemoryDialer {
+    pub(crate) fn play<F, Fut>(script: F) -> Self
+    where
+        F: Fn(usize, Peer<DuplexStream>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let script: Script = Arc::new(move |number, peer| Box::pin(script(number, peer)));
+        Self { script, dials: Arc::default() }
+    }
+
+    pub(crate) fn dials(&self) -> usize {
+        self.dials.load(Relaxed)
+    }
+}
+
+impl Dial for MemoryDialer {
+    type Stream = DuplexStream;
+
+    async fn dial(&self, _progress: &ConnectProgress) -> Result<DuplexStream, FeedError> {
+        let (ours, theirs) = tokio::io::duplex(BUFFER);
+        tokio::spawn((self.script)(self.dials.fetch_add(1, Relaxed), Peer::new(theirs)));
+        Ok(ours)
+    }
+
+    fn host(&self) -> String {
+        "in-memory".to_owned()
+    }
+}
+
+pub(crate) fn default_config() -> Config {
+    let limits = ReconnectionLimits { jitter: Thousandths(0), ..ReconnectionLimits::DEFAULT };
+    config("ws://127.0.0.1:9/ws", limits)
+}
+
+/// Runs the feed for `duration` and returns the delivered listing ids.
+pub(crate) async fn run(
+    feed: &Feed<Csgoroll>,
+    dialer: &MemoryDialer,
+    duration: Duration,
+) -> Vec<String> {
+    let ids = RefCell::new(Vec::new());
+    let on_trade = |trade: Trade<'_>| ids.borrow_mut().push(trade.id.to_string());
+    tokio::select! {
+        gave_up = ws::run_with_dial(feed, dialer.clone(), on_trade) => panic!("gave up: {gave_up}"),
+        () = sleep(duration) => {}
+    }
+    ids.into_inner()
+}
+
+/// Returns settings under which connections are never replaced because of their age.
+pub(crate) fn without_rotation() -> FeedConfig {
+    FeedConfig { max_age: 1_000 * HOUR, ..FeedConfig::default() }
+}
