@@ -79,6 +79,7 @@ pub(super) struct InFlightRequest {
 
 /// Use of a connection.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would allocate for every order")]
 pub(super) enum SlotState {
     Idle,
     /// The response to an order is outstanding.

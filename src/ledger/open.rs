@@ -193,13 +193,13 @@ impl Ledger {
             let damage = format!("record {record} is missing");
             return Err(LedgerError::Damaged { path, damage });
         }
-        let cause = if is_same_boot { INTENT_FILE_LOST } else { POWER_LOST };
-        let cause = (!is_complete).then_some(cause);
+        let cause =
+            (!is_complete).then_some(if is_same_boot { INTENT_FILE_LOST } else { POWER_LOST });
         recovery
             .recover(&recovered.records, &previous, cause, now)
             .map_err(|error| database.contradiction(error))?;
+        // Otherwise the next start would read its records as this ledger's.
         if file_match == IntentFileMatch::Foreign {
-            // Otherwise the next start would read its records as this ledger's.
             intent_log.clear().map_err(failed("clear"))?;
         }
         // Written to the intent file first: a crash in between leaves one more event to recover.

@@ -452,7 +452,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
             SessionNotice::Ended { operation, error, retry_in } => {
                 add(&self.metrics.ended, 1);
                 let cause = error
-                    .map_or(Cow::Borrowed("completed by the market"), M::Protocol::error_message);
+                    .map_or(Cow::Borrowed("completed by the server"), M::Protocol::error_message);
                 self.log_ended(operation, &cause, retry_in);
                 if operation == LISTINGS {
                     let cause = Escaped(&cause);

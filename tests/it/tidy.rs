@@ -129,6 +129,7 @@ const REVEALING: &[&str] = &[
 const SLEEPING: &[&str] = &[
     "tests/it/account.rs",
     "tests/it/buyer.rs",
+    "tests/it/buyer/attribution.rs",
     "tests/it/buyer/market.rs",
     "tests/it/buyer/script.rs",
     "tests/it/capture/mod.rs",

@@ -256,7 +256,7 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<OwnPurchase>, JsonError> {
             }
             "status" => status = string(cursor)?,
             "totalValue" => {
-                price = number(cursor)?.and_then(|text| Amount::parse(text, DECIMALS).ok())
+                price = number(cursor)?.and_then(|text| Amount::parse(text, DECIMALS).ok());
             }
             "updatedAt" => updated_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
             "joinedAt" => joined_at = string(cursor)?.and_then(|text| UnixMs::parse(&text)),
