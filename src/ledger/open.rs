@@ -212,10 +212,9 @@ impl Ledger {
         let new_entries = state.set_entries(entries);
         state.count_since = count_since(&previous, live, now).filter(|_since| !state.baselined);
 
-        let durable_limit = if previous.user.is_some() {
-            state.limit_to_request()
-        } else {
-            state.approved_totals()
+        let durable_limit = match &previous.user {
+            Some(_) => state.limit_to_request(),
+            None => state.approved_totals(),
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
