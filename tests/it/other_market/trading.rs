@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     feed::quick,
-    session::{WAIT_MAX, is_reconciled, skipped, until, wait_for_stats},
+    session::{harness::WAIT_MAX, is_reconciled, skipped, until, wait_for_stats},
 };
 
 const fn thousandths(thousandths: i64) -> Amount {
