@@ -113,6 +113,8 @@ pub(super) struct AccountBalance {
     expected: Amount,
     /// Amount by which `expected` was lowered without a charge that explains it.
     unexplained: Amount,
+    /// Last time at which that happened; `None` once corrected prices explain the whole amount.
+    unexplained_at: Option<UnixMs>,
     inflows: VecDeque<Inflow>,
     /// Time of the last inflow, assigned or not.
     received_at: Option<UnixMs>,
@@ -169,6 +171,12 @@ impl AccountBalance {
     pub(super) fn has_no_shortfall_since(&self, moment: UnixMs) -> bool {
         !self.readings_without_shortfall.is_empty()
             && self.last.is_some_and(|last| moment < last.as_of)
+    }
+
+    /// Returns `true` if a shortfall since `moment` is not explained. `expected` follows such a
+    /// shortfall, so later readings agree with `expected`, although not with the recorded charges.
+    pub(super) fn has_unexplained_since(&self, moment: UnixMs) -> bool {
+        self.unexplained_at.is_some_and(|lowered| moment <= lowered)
     }
 
     /// Returns `true` if the last reading has no shortfall, and neither has a reading that
@@ -244,6 +252,7 @@ impl AccountBalance {
         // `expected` may have been lowered earlier because of the understated charge.
         let explained = Amount::ZERO.saturating_sub(less).min(self.unexplained).max(Amount::ZERO);
         self.unexplained = self.unexplained.saturating_sub(explained);
+        self.unexplained_at = self.unexplained_at.filter(|_at| Amount::ZERO < self.unexplained);
         self.expected = self.expected.saturating_add(less).saturating_add(explained);
         if Amount::ZERO < less {
             // The old price made the difference look like an inflow, and a reading without a
@@ -312,6 +321,7 @@ impl AccountBalance {
         }
         self.first_at = self.first_at.map(|at| at.min(now));
         self.received_at = self.received_at.map(|at| at.min(now));
+        self.unexplained_at = self.unexplained_at.map(|at| at.min(now));
         self.charges.iter_mut().for_each(|charge| charge.at = charge.at.min(now));
         self.inflows.iter_mut().for_each(|inflow| inflow.at = inflow.at.min(now));
         self.readings_without_shortfall.clear();
@@ -336,6 +346,9 @@ impl AccountBalance {
             let lowered = self.expected.saturating_sub(coins).max(Amount::ZERO);
             self.expected = self.expected.saturating_sub(lowered);
             self.unexplained = self.unexplained.saturating_add(lowered);
+            if Amount::ZERO < lowered {
+                self.unexplained_at = Some(at);
+            }
             self.missing = Amount::ZERO;
         }
     }
@@ -561,6 +574,17 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_the_first_reading_may_include_is_not_subtracted_from_it() {
+        let mut account = AccountBalance::default();
+        account.reserve(coins(300));
+        assert_eq!(read(&mut account, 700, 10), None);
+        let reserved = Reservation { at: UnixMs(5_000), price: Some(coins(300)) };
+        account.charge(Sequence(1), cost(300), reserved, UnixMs(20_000));
+        assert_eq!(read(&mut account, 700, 100), None);
+        assert!(!account.inflows_cover(coins(1), T));
+    }
+
+    #[test]
     fn an_inflow_before_a_reservation_is_not_its_refund() {
         let mut account = account(1_000);
         assert_eq!(read(&mut account, 1_500, 10), None);
@@ -576,6 +600,16 @@ mod tests {
         assert!(read(&mut account, 500, 200).is_some());
         assert_eq!(read(&mut account, 800, 300), None);
         assert!(account.inflows_cover(coins(300), T));
+    }
+
+    #[test]
+    fn coins_that_were_spent_elsewhere_cover_no_later_refund() {
+        let mut account = account(1_000);
+        bought(&mut account, 1, 300, 10);
+        assert_eq!(read(&mut account, 1_200, 100), None);
+        assert!(account.inflows_cover(coins(500), T));
+        assert!(read(&mut account, 800, 200).is_some());
+        assert!(account.inflows_cover(coins(100), T) && !account.inflows_cover(coins(101), T));
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl LedgerState {
         let confirmed = lower.filter_map(|intent| {
             let (sequence, price) = (intent.sequence, intent.lower_price()?);
             let is_confirmed = !self.account.is_charge_pending(sequence)
-                && self.account.has_no_shortfall_since(intent.changed_at);
+                && self.account.has_no_shortfall_since(intent.changed_at)
+                && !self.account.has_unexplained_since(intent.reserved_at);
             is_confirmed.then_some(LedgerEvent::PriceConfirmed { sequence, price })
         });
         confirmed.collect()

@@ -348,7 +348,9 @@ impl LedgerState {
         }
         let previous = self.by_id.insert(id, sequence);
         self.intents.push(Intent { previous, ..intent });
+        let age_now = self.age_now(reserved_at);
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.advance(age_now);
             window.add(sequence, price, reserved_at);
         }
         self.entries.used_mut(entry).add(price);

@@ -15,6 +15,7 @@ mod keys;
 mod losses;
 mod model;
 mod proofs;
+mod releases;
 
 pub(super) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
@@ -115,12 +116,14 @@ fn a_price_above_max_price_is_rejected_with_both_prices() {
 #[test]
 fn another_spelling_of_an_ordered_id_is_rejected() {
     let spelled = |text| OrderRequest { id: TradeId::new(text).unwrap(), ..order_request(1, 1) };
-    let mut ledger = ledger(budget());
-    let _bought = place_order(&mut ledger, spelled("VHJhZGU6MQ"), &BOUGHT, T0);
-    for spelling in ["VHJhZGU6MQ", "VHJhZGU6MQ==", "VHJhZGU6MR", "VHJhZGU6MQ%3D%3D"] {
-        assert_rejected(&mut ledger, spelled(spelling), T0, RiskRejection::AlreadyRequested);
+    for outcome in [BOUGHT, TAKEN, UNKNOWN] {
+        let mut ledger = ledger(budget());
+        let _effects = place_order(&mut ledger, spelled("VHJhZGU6MQ"), &outcome, T0);
+        for spelling in ["VHJhZGU6MQ", "VHJhZGU6MQ==", "VHJhZGU6MR", "VHJhZGU6MQ%3D%3D"] {
+            assert_rejected(&mut ledger, spelled(spelling), T0, RiskRejection::AlreadyRequested);
+        }
+        let _approved = ledger.reserve(spelled("VHJhZGU6Mg"), T0).unwrap();
     }
-    let _approved = ledger.reserve(spelled("VHJhZGU6Mg"), T0).unwrap();
 }
 
 /// Version 0.1.0 compared ids as text, so its ledgers may contain one listing twice.

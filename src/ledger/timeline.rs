@@ -78,6 +78,9 @@ mod tests {
         let moved = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(3_600_000 + 1_990) };
         let converted = timeline.convert(&record(2_000, Some(2_000), balance));
         assert_eq!(converted, (UnixMs(3_600_000 + 2_000), moved));
+        let paused = LedgerEvent::Paused { until: UnixMs(2_500) };
+        let moved = LedgerEvent::Paused { until: UnixMs(3_600_000 + 2_500) };
+        assert_eq!(timeline.convert(&record(2_000, Some(2_000), paused)).1, moved);
         assert_eq!(timeline.uptime_ms(UnixMs(3_600_000 + 2_000)), Some(2_000));
     }
 

@@ -60,10 +60,11 @@ impl Window {
         }
     }
 
-    /// Adds an item at `now`. Its sequence number must exceed all earlier ones.
+    /// Adds an item at `now`. Its sequence number must exceed all earlier ones. Drops no item, since
+    /// `now` may be unreliable.
     pub(super) fn add(&mut self, sequence: Sequence, amount: Amount, now: UnixMs) {
-        self.advance(now);
-        self.items.push_back(WindowItem { at: self.latest, sequence, amount, counts: true });
+        let newest = self.items.back().map_or(self.latest, |newest| newest.at.max(self.latest));
+        self.items.push_back(WindowItem { at: newest.max(now), sequence, amount, counts: true });
         self.add_amount(amount);
     }
 
@@ -172,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn an_added_item_expires_no_other() {
+        let mut window = Window::new(WIDTH);
+        window.add(Sequence(1), coins(5), UnixMs(0));
+        window.add(Sequence(2), coins(7), UnixMs(100_000));
+        window.advance(UnixMs(59_999));
+        window.add(Sequence(3), coins(9), UnixMs(1));
+        assert_eq!((window.sum(), window.count()), (coins(21), 3));
+        window.advance(UnixMs(159_999));
+        assert_eq!((window.sum(), window.count()), (coins(16), 2));
+        window.advance(UnixMs(160_000));
+        assert_eq!(window.count(), 0);
+    }
+
+    #[test]
     fn a_future_item_expires_one_width_after_clamping() {
         let mut window = Window::new(WIDTH);
         window.add(Sequence(1), coins(5), UnixMs(1_000_000));
@@ -193,6 +208,7 @@ mod tests {
             for (index, (wait, cents, freed)) in steps.into_iter().enumerate() {
                 now += wait;
                 let sequence = Sequence(u64::try_from(index).unwrap());
+                window.advance(UnixMs(now));
                 window.add(sequence, coins(cents), UnixMs(now));
                 if freed {
                     window.free(sequence);

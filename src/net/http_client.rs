@@ -350,7 +350,7 @@ fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, HttpError
 }
 
 /// Resolves host names through [`lookup`]. A literal address in the URL is not resolved:
-/// [`Endpoint`](crate::config::endpoint::Endpoint) has checked it.
+/// [`Endpoint`] has checked it.
 struct Resolver(Reach);
 
 impl Resolve for Resolver {

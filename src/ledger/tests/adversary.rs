@@ -3,10 +3,18 @@
 //! The feed may report anything at any time. A response may be lost, late or repeated, belong to
 //! another request, or contain any price; a response that the executor attributes to its order is
 //! true. A list may be up to [`SETTLE`] old, incomplete, omit purchases indefinitely, or contain
-//! unknown statuses; a balance may be up to [`SETTLE`] old.
+//! unknown statuses; a balance may be up to [`SETTLE`] old. The market may charge more than was
+//! approved. In some histories, the lists understate prices.
 //!
-//! *Safety*: by the market's books no limit is ever exceeded. *Liveness*: after
+//! *Safety*: by the market's books no limit is ever exceeded at the approved prices, and while the
+//! clock is unreliable, none at the time at which it became so. *Liveness*: after
 //! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books.
+//!
+//! If the lists understate prices, the exposure is at least that of the books. A refund that is not
+//! listed yet may confirm such a price and is then not available to its own order, so only the
+//! limits that apply to the sum of all orders are checked.
+//!
+//! Each limit of a history is either tight or loose, so that each decides alone in some histories.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -43,6 +51,8 @@ enum AdversaryStep {
     /// The market receives the oldest pending request and accepts or rejects it.
     Arrive {
         accept: bool,
+        /// Amount that it charges in addition to the approved price.
+        extra_cents: i64,
     },
     /// The executor reports the outcome of an order, or that its response was lost.
     Answer {
@@ -72,6 +82,11 @@ enum AdversaryStep {
     Hide {
         which: usize,
         how: Hidden,
+    },
+    /// From now on, the lists understate the price of a purchase, or report it again as it is.
+    Misprice {
+        which: usize,
+        percent: Option<i64>,
     },
     /// The feed reports a status of a listing.
     Feed {
@@ -147,7 +162,8 @@ fn hidden() -> impl Strategy<Value = Hidden> {
 fn step() -> impl Strategy<Value = AdversaryStep> {
     prop_oneof![
         10 => (0..LISTINGS, 0_usize..2).prop_map(|(listing, entry)| AdversaryStep::Match { listing, entry }),
-        8 => prop::bool::weighted(0.8).prop_map(|accept| AdversaryStep::Arrive { accept }),
+        8 => (prop::bool::weighted(0.8), prop_oneof![20 => Just(0), 1 => 1_i64..500])
+            .prop_map(|(accept, extra_cents)| AdversaryStep::Arrive { accept, extra_cents }),
         8 => (any::<usize>(), prop::bool::weighted(0.3), reported_price())
             .prop_map(|(which, lost, price)| AdversaryStep::Answer { which, lost, price }),
         1 => (any::<usize>(), reported_price()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
@@ -156,6 +172,8 @@ fn step() -> impl Strategy<Value = AdversaryStep> {
             .prop_map(|(which, deliver)| AdversaryStep::Finish { which, deliver }),
         2 => any::<usize>().prop_map(|which| AdversaryStep::Refund { which }),
         1 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
+        1 => (any::<usize>(), prop::option::of(5_i64..100))
+            .prop_map(|(which, percent)| AdversaryStep::Misprice { which, percent }),
         4 => (any::<usize>(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
         1 => (-100_i64..100_000).prop_map(|cents| AdversaryStep::Push { cents }),
         5 => age().prop_map(|age| AdversaryStep::Balance { age }),
@@ -174,10 +192,64 @@ fn age() -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(0), 1 => Just(60), 1 => 0_u64..=60]
 }
 
+/// Limits of one history.
+#[derive(Clone, Copy, Debug)]
+struct TestLimits {
+    total: i64,
+    per_hour: i64,
+    per_day: i64,
+    min_balance: i64,
+    max_quantity: u32,
+    max_total: i64,
+}
+
+/// More coins than a history can spend.
+const LOOSE: i64 = 100_000;
+
+impl TestLimits {
+    fn budget(&self) -> Budget {
+        Budget {
+            max_price: coins(25),
+            total: coins(self.total),
+            min_balance: coins(self.min_balance),
+            max_buys_per_minute: 5,
+            per_hour: Some(coins(self.per_hour)),
+            per_day: Some(coins(self.per_day)),
+            max_in_flight: 3,
+        }
+    }
+
+    fn whitelist(&self) -> [WhitelistEntry; 2] {
+        let mut first = entry(Some("first"));
+        first.max_quantity = self.max_quantity;
+        let mut second = entry(None);
+        second.max_total = Some(coins(self.max_total));
+        [first, second]
+    }
+}
+
+fn limits() -> impl Strategy<Value = TestLimits> {
+    let limit = |tight: i64| prop_oneof![Just(tight), Just(LOOSE)];
+    let quantity = prop_oneof![Just(4), Just(u32::MAX)];
+    let floor = prop_oneof![Just(280), Just(0)];
+    (limit(120), limit(90), limit(110), floor, quantity, limit(60)).prop_map(
+        |(total, per_hour, per_day, min_balance, max_quantity, max_total)| TestLimits {
+            total,
+            per_hour,
+            per_day,
+            min_balance,
+            max_quantity,
+            max_total,
+        },
+    )
+}
+
 /// One order in the market's books.
 #[derive(Clone, Debug)]
 struct MarketOrder {
     id: TradeId,
+    approved: Amount,
+    /// Price that the market charges.
     price: Amount,
     entry: usize,
     reserved_at: UnixMs,
@@ -191,6 +263,8 @@ struct MarketOrder {
     cancelled_at: Option<UnixMs>,
     refunded_at: Option<UnixMs>,
     hidden: Hidden,
+    /// Price in the lists, if it is not the one that was charged.
+    misprice: Option<Amount>,
 }
 
 impl MarketOrder {
@@ -223,6 +297,11 @@ struct AdversaryMarket {
     ledger: Ledger,
     orders: Vec<MarketOrder>,
     now: UnixMs,
+    /// Time at which the wall clock was set, until the account is read.
+    frozen_at: Option<UnixMs>,
+    limits: TestLimits,
+    /// The lists may understate prices.
+    understates: bool,
     budget: Budget,
     created: HashMap<u32, UnixMs>,
 }
@@ -231,28 +310,19 @@ fn coins(whole: i64) -> Amount {
     Amount::from_cents(whole * 100)
 }
 
-fn whitelist() -> [WhitelistEntry; 2] {
-    let mut first = entry(Some("first"));
-    first.max_quantity = 4;
-    let mut second = entry(None);
-    second.max_total = Some(coins(60));
-    [first, second]
-}
-
 impl AdversaryMarket {
-    fn new() -> Self {
-        let budget = Budget {
-            max_price: coins(25),
-            total: coins(120),
-            min_balance: coins(280),
-            max_buys_per_minute: 5,
-            per_hour: Some(coins(90)),
-            per_day: Some(coins(110)),
-            max_in_flight: 3,
+    fn new(limits: TestLimits, understates: bool) -> Self {
+        let budget = limits.budget();
+        let mut market = Self {
+            ledger: Ledger::in_memory(budget.clone(), &limits.whitelist(), true),
+            orders: Vec::new(),
+            now: UnixMs(1_000_000_000),
+            frozen_at: None,
+            limits,
+            understates,
+            budget,
+            created: HashMap::new(),
         };
-        let ledger = Ledger::in_memory(budget.clone(), &whitelist(), true);
-        let now = UnixMs(1_000_000_000);
-        let mut market = Self { ledger, orders: Vec::new(), now, budget, created: HashMap::new() };
         market.read_balance(0);
         market.read_list(0, true);
         market
@@ -261,11 +331,12 @@ impl AdversaryMarket {
     fn step(&mut self, step: &AdversaryStep) {
         match *step {
             AdversaryStep::Match { listing, entry } => self.on_match(listing, entry),
-            AdversaryStep::Arrive { accept } => {
+            AdversaryStep::Arrive { accept, extra_cents } => {
                 let now = self.now;
                 if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {
                     order.pending = false;
                     order.charged_at = accept.then_some(now);
+                    order.price = order.price.saturating_add(Amount::from_cents(extra_cents));
                 }
             }
             AdversaryStep::Answer { which, lost, price } => self.answer(which, lost, price),
@@ -307,6 +378,13 @@ impl AdversaryMarket {
                     order.hidden = how;
                 }
             }
+            AdversaryStep::Misprice { which, percent } => {
+                let understates = self.understates;
+                if let Some(order) = pick(&mut self.orders, which, |_any| understates) {
+                    let part = |percent| Amount::from_cents(order.price.cents() * percent / 100);
+                    order.misprice = percent.map(part);
+                }
+            }
             AdversaryStep::Feed { which, status } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     let id = order.id;
@@ -317,7 +395,10 @@ impl AdversaryMarket {
             AdversaryStep::Balance { age } => self.read_balance(age),
             AdversaryStep::List { age, complete } => self.read_list(age, complete),
             AdversaryStep::Restart => self.restart(),
-            AdversaryStep::ClockSet => self.ledger.mark_clock_unreliable(self.now),
+            AdversaryStep::ClockSet => {
+                self.ledger.mark_clock_unreliable(self.now);
+                self.frozen_at = Some(self.now);
+            }
             AdversaryStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
@@ -342,6 +423,7 @@ impl AdversaryMarket {
         self.orders.retain(|order| !(order.id == id && order.unsent));
         self.orders.push(MarketOrder {
             id: *approved.id(),
+            approved: approved.price(),
             price: approved.price(),
             entry,
             reserved_at: self.now,
@@ -353,6 +435,7 @@ impl AdversaryMarket {
             cancelled_at: None,
             refunded_at: None,
             hidden: Hidden::No,
+            misprice: None,
         });
         self.ledger.sent(&KeyedBy::Id.key(id, None), self.now).unwrap();
         self.check_limits();
@@ -409,22 +492,28 @@ impl AdversaryMarket {
                 let status = order.status_at(moment)?;
                 let is_hidden = order.hidden == Hidden::UnknownStatus;
                 let status = if is_hidden { TradeStatus::Other } else { status };
-                Some(OwnTrade { id: order.id, status, price: Some(order.price), joined_at: None })
+                let price = Some(order.misprice.unwrap_or(order.price));
+                Some(OwnTrade { id: order.id, status, price, joined_at: None })
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete, started: self.now };
         let _effects = self.ledger.reconcile(&reading, None, self.now);
+        if complete {
+            self.frozen_at = self.frozen_at.filter(|frozen| self.now <= *frozen);
+        }
     }
 
     /// Replays the events, which must give the same state, and makes orders in flight unknown.
     fn restart(&mut self) {
         let mut state = LedgerState::new(self.budget.clone(), true);
-        state.set_entries(&whitelist());
+        state.set_entries(&self.limits.whitelist());
         for (at, event) in &self.ledger.events_for_tests {
             state.apply(*at, event).unwrap();
         }
         assert_eq!(state.intents, self.ledger.state.intents, "replay");
         self.ledger.state = state;
+        // A start reads the account before it orders.
+        self.frozen_at = None;
         let started = LedgerEvent::Started { boot: BootId::default() };
         let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {
@@ -432,33 +521,36 @@ impl AdversaryMarket {
         }
     }
 
+    fn purchases_of(&self, entry: usize) -> impl Iterator<Item = &MarketOrder> {
+        self.orders.iter().filter(move |order| order.is_purchase() && order.entry == entry)
+    }
+
     /// Checks safety, by the market's books.
     fn check_limits(&self) {
+        let age_now = self.frozen_at.map_or(self.now, |frozen| frozen.min(self.now));
+        let is_within = |order: &MarketOrder, seconds: u64| {
+            age_now < order.reserved_at.plus(Duration::from_secs(seconds))
+        };
         let costly = || self.orders.iter().filter(|order| order.costs());
         let sum = |within_s: u64| -> i64 {
-            let recent = costly()
-                .filter(|order| self.now < order.reserved_at.plus(Duration::from_secs(within_s)));
-            recent.map(|order| order.price.cents()).sum()
+            let recent = costly().filter(|order| is_within(order, within_s));
+            recent.map(|order| order.approved.cents()).sum()
         };
-        assert!(sum(u64::MAX / 2_000) <= self.budget.total.cents(), "total");
-        assert!(sum(3_600) <= self.budget.per_hour.unwrap().cents(), "per_hour");
-        assert!(sum(86_400) <= self.budget.per_day.unwrap().cents(), "per_day");
-        let pending: i64 =
-            costly().filter(|order| order.pending).map(|order| order.price.cents()).sum();
-        let left = self.balance_at(self.now).cents() - pending;
-        assert!(self.budget.min_balance.cents() <= left, "min_balance");
-        let recent = self.orders.iter().filter(|order| {
-            !order.unsent && self.now < order.reserved_at.plus(Duration::from_secs(60))
-        });
+        let total = sum(u64::MAX / 2_000);
+        assert!(total <= self.budget.total.cents(), "total");
+        if !self.understates {
+            assert!(sum(3_600) <= self.budget.per_hour.unwrap().cents(), "per_hour");
+            assert!(sum(86_400) <= self.budget.per_day.unwrap().cents(), "per_day");
+            let second = self.purchases_of(1).map(|order| order.approved.cents()).sum::<i64>();
+            assert!(second <= self.limits.max_total * 100, "max_total of the second entry");
+        }
+        assert!(self.budget.min_balance.cents() <= START.cents() - total, "min_balance");
+        let recent = self.orders.iter().filter(|order| !order.unsent && is_within(order, 60));
         let minute = usize::try_from(self.budget.max_buys_per_minute).unwrap();
         assert!(recent.count() <= minute, "max_buys_per_minute");
         assert!(self.orders.iter().filter(|order| order.waiting).count() <= 3, "max_in_flight");
-        let of = |entry: usize| {
-            self.orders.iter().filter(move |order| order.is_purchase() && order.entry == entry)
-        };
-        assert!(of(0).count() <= 4, "max_quantity of the first entry");
-        let second: i64 = of(1).map(|order| order.price.cents()).sum();
-        assert!(second <= 6_000, "max_total of the second entry");
+        let quantity = usize::try_from(self.limits.max_quantity).unwrap();
+        assert!(self.purchases_of(0).count() <= quantity, "max_quantity of the first entry");
         let mut seen = HashMap::new();
         for order in &self.orders {
             assert_eq!(seen.insert(order.id, ()), None, "one request for a listing");
@@ -475,6 +567,7 @@ impl AdversaryMarket {
         let now = self.now;
         for order in &mut self.orders {
             order.hidden = Hidden::No;
+            order.misprice = None;
             if order.cancelled_at.is_some() {
                 order.refunded_at = order.refunded_at.or(Some(now));
             }
@@ -488,7 +581,7 @@ impl AdversaryMarket {
         let books = costly.fold(Amount::ZERO, |sum, order| sum.saturating_add(order.price));
         let counted = self.ledger.state.intents.iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
-        if self.ledger.state.halts.is_empty() {
+        if self.ledger.state.halts.is_empty() && !self.understates {
             let intents = &self.ledger.state.intents;
             let account = &self.ledger.state.account;
             assert_eq!(counted, books, "exposure: {intents:#?} {account:#?} {:#?}", self.orders);
@@ -525,9 +618,11 @@ proptest! {
 
     #[test]
     fn no_false_report_exceeds_a_limit_and_true_readings_settle_every_order(
+        limits in limits(),
+        understates in prop::bool::weighted(0.2),
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut market = AdversaryMarket::new();
+        let mut market = AdversaryMarket::new(limits, understates);
         for step in &steps {
             market.step(step);
             market.ledger.state.check().unwrap();

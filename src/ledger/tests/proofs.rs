@@ -13,11 +13,11 @@ use crate::{
     },
 };
 
-fn own_trade(n: u32, status: TradeStatus) -> OwnTrade {
+pub(super) fn own_trade(n: u32, status: TradeStatus) -> OwnTrade {
     OwnTrade { id: id(n), status, price: None, joined_at: None }
 }
 
-fn reading(trades: &[OwnTrade], seconds: u64) -> AccountReading<'_> {
+pub(super) fn reading(trades: &[OwnTrade], seconds: u64) -> AccountReading<'_> {
     AccountReading { trades, complete: true, started: after(seconds) }
 }
 
@@ -27,6 +27,9 @@ fn a_live_ledger_approves_no_order_before_the_first_reconciliation() {
     assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NotReconciled);
     let _effects = ledger.set_balance(coins(100), T0, T0);
     assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NotReconciled);
+    let partial = AccountReading { complete: false, ..reading(&[], 1) };
+    assert_eq!(ledger.reconcile(&partial, None, after(1)).halts, []);
+    assert_rejected(&mut ledger, order_request(1, 1), after(1), RiskRejection::NotReconciled);
     assert_eq!(ledger.reconcile(&reading(&[], 1), None, after(1)).halts, []);
     let _approved = ledger.reserve(order_request(1, 1), after(1)).unwrap();
 }
@@ -247,14 +250,21 @@ fn a_price_in_the_list_counts_at_once_where_it_is_higher() {
 #[test]
 fn a_lower_price_in_the_list_counts_once_a_later_balance_confirms_it() {
     let lists_8 = [OwnTrade { price: Some(coins(8)), ..own_trade(1, TradeStatus::Joined) }];
-    for (balance, spent) in [(92, 8), (90, 10)] {
+    for (balance, spent) in [(92, 8), (90, 10), (91, 10)] {
         let mut ledger = ledger(budget());
         let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
         let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
         let _effects = ledger.reconcile(&reading(&lists_8, 100), Some(coins(balance)), after(100));
         assert_eq!(ledger.snapshot(after(100)).spent, coins(10), "not on the list alone");
-        let _effects = ledger.reconcile(&reading(&lists_8, 160), Some(coins(balance)), after(160));
-        assert_eq!(ledger.snapshot(after(160)).spent, coins(spent), "balance {balance}");
+        // Coins that are missing once stay missing, also after the order was delivered.
+        let delivered = [OwnTrade { status: TradeStatus::Completed, ..lists_8[0] }];
+        for (second, trades) in
+            [(160, &lists_8), (220, &lists_8), (280, &delivered), (340, &delivered)]
+        {
+            let read = reading(trades, second);
+            let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+            assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "balance {balance}");
+        }
         ledger.state().check().unwrap();
     }
 }
@@ -286,12 +296,15 @@ fn the_feed_advances_an_order_and_frees_no_exposure() {
         TradeStatus::Other,
     ] {
         let mut ledger = ledger(budget());
+        let _effects = ledger.set_balance(coins(100), T0, T0);
         let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
         let needs_read = ledger.observe(&id(1), status, after(1));
         let is_cancelled =
             matches!(status, TradeStatus::Cancelled | TradeStatus::Expired | TradeStatus::Cooldown);
         assert_eq!(needs_read, is_cancelled, "{status}");
-        assert_eq!(ledger.snapshot(T0).spent, coins(10), "{status}");
+        let snapshot = ledger.snapshot(T0);
+        assert_eq!(snapshot.spent, coins(10), "{status}");
+        assert_eq!(snapshot.available_min, Some(coins(90)), "{status}");
         let delivered = matches!(status, TradeStatus::Completed | TradeStatus::CompletedProtected);
         let state = if delivered { OrderState::Completed } else { OrderState::Bought };
         assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state, "{status}");
@@ -312,7 +325,7 @@ fn the_feed_proves_nothing_about_an_order_that_was_not_bought() {
 }
 
 /// A ledger with a balance of 100 coins and two orders of 10, bought one second after T0.
-fn two_bought() -> Ledger {
+pub(super) fn two_bought() -> Ledger {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     for n in [1, 2] {
@@ -526,6 +539,58 @@ fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
 }
 
 #[test]
+fn a_clock_change_keeps_every_window_until_a_later_complete_list() {
+    let far = 30 * 86_400;
+    for limits in [
+        Budget { max_buys_per_minute: 1, ..budget() },
+        Budget { per_hour: Some(coins(10)), ..budget() },
+        Budget { per_day: Some(coins(10)), ..budget() },
+    ] {
+        let mut ledger = ledger(limits);
+        let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+        ledger.mark_clock_unreliable(after(10));
+        let listed = [own_trade(1, TradeStatus::Joined)];
+        let partial = AccountReading { complete: false, ..reading(&listed, far) };
+        for (reading, is_kept) in
+            [(reading(&listed, 10), true), (partial, true), (reading(&listed, far), false)]
+        {
+            let _effects = ledger.reconcile(&reading, None, after(far));
+            let approved = ledger.reserve(order_request(2, 1), after(far));
+            assert_eq!(approved.is_err(), is_kept, "{reading:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_list_after_a_clock_change_proves_no_absence() {
+    let mut ledger = ledger(budget());
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    ledger.mark_clock_unreliable(after(2));
+    for (second, state) in [(100, OrderState::Unknown), (101, OrderState::NotBought)] {
+        let _effects = ledger.reconcile(&reading(&[], second), Some(coins(100)), after(second));
+        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state, "at {second} s");
+    }
+}
+
+#[test]
+fn an_order_approved_after_a_clock_change_frees_nothing_by_age_either() {
+    let limits = Budget { per_hour: Some(coins(10)), max_buys_per_minute: 3, ..budget() };
+    let mut ledger = ledger(limits);
+    for n in [1, 2] {
+        let _effects = place_order(&mut ledger, order_request(n, 4), &BOUGHT, T0);
+    }
+    ledger.mark_clock_unreliable(after(1));
+    let _effects = place_order(&mut ledger, order_request(3, 1), &BOUGHT, after(7_200));
+    let hour = RiskRejection::PerHour { spent: coins(9), price: coins(2), max: coins(10) };
+    assert_rejected(&mut ledger, order_request(4, 2), after(7_200), hour);
+    let minute = RiskRejection::PerMinute { sent: 3, max: 3 };
+    assert_rejected(&mut ledger, order_request(4, 1), after(7_200), minute);
+    let _effects = ledger.reconcile(&reading(&[], 7_201), None, after(7_201));
+    let _approved = ledger.reserve(order_request(4, 9), after(7_201)).unwrap();
+}
+
+#[test]
 fn an_unknown_order_found_in_the_list_is_bought() {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
@@ -616,6 +681,30 @@ fn a_restart_makes_orders_in_flight_unknown() {
     assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(order_request(2, 1), after(1)).unwrap();
+}
+
+#[test]
+fn records_of_a_clock_that_was_ahead_count_from_the_start() {
+    let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
+    let _effects = ledger.reconcile(&reading(&[], 9_000), Some(coins(100)), after(9_000));
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(10_000));
+    ledger.state.apply(after(100), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    assert_rejected(&mut ledger, order_request(2, 1), after(150), hour);
+    for (second, state) in [(159, OrderState::Unknown), (160, OrderState::NotBought)] {
+        let _effects = ledger.reconcile(&reading(&[], second), Some(coins(100)), after(second));
+        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state, "at {second} s");
+    }
+}
+
+#[test]
+fn an_order_of_a_clock_that_was_ahead_leaves_the_windows_one_width_after_the_start() {
+    let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(10_000));
+    ledger.state.apply(after(100), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    assert_rejected(&mut ledger, order_request(2, 1), after(3_699), hour);
+    let _approved = ledger.reserve(order_request(2, 1), after(3_700)).unwrap();
 }
 
 #[test]

@@ -295,7 +295,7 @@ impl MarketState {
     }
 
     /// Returns the balance of this age, limited to the oldest stored change
-    /// ([`STALE_MAX`](super::faults::STALE_MAX)).
+    /// ([`STALE_MAX`]).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
         self.snapshots.balance_at(now.saturating_sub(age), self.balance)
     }

@@ -1,0 +1,310 @@
+//! Tests of the preconditions of each release, one rule at a time.
+
+use super::{
+    proofs::{own_trade, reading, two_bought},
+    *,
+};
+use crate::{domain::trade::TradeStatus, ledger::event::Release};
+
+/// A ledger with a balance of 100 coins.
+fn with_balance() -> Ledger {
+    let mut ledger = ledger(budget());
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    ledger
+}
+
+fn state_of(ledger: &Ledger, n: u32) -> OrderState {
+    ledger.state().intent(&id(n)).unwrap().state
+}
+
+/// A ledger whose only order, of 10 coins, is in this state.
+fn with_order(state: OrderState) -> Ledger {
+    let mut ledger = with_balance();
+    let approved = ledger.reserve(order_request(1, 10), after(1)).unwrap();
+    if state != OrderState::Reserved {
+        ledger.sent(approved.key(), after(1)).unwrap();
+    }
+    let answer = match state {
+        OrderState::Reserved | OrderState::Sent => return ledger,
+        OrderState::Unknown => UNKNOWN,
+        _ => BOUGHT,
+    };
+    let _effects = ledger.settle(approved.key(), &answer, after(1)).unwrap();
+    let listed = match state {
+        OrderState::Completed => TradeStatus::Completed,
+        OrderState::Returning => TradeStatus::Cancelled,
+        _ => return ledger,
+    };
+    let trades = [own_trade(1, listed)];
+    let _effects = ledger.reconcile(&reading(&trades, 70), None, after(70));
+    ledger
+}
+
+#[test]
+fn a_release_applies_only_in_the_states_that_its_rule_names() {
+    use OrderState::{Bought, Completed, Reserved, Returning, Sent, Unknown};
+    let releases = [Release::NotSent, Release::Rejected, Release::NotBought, Release::Returned];
+    for state in [Reserved, Sent, Bought, Completed, Unknown, Returning] {
+        for release in releases {
+            let mut ledger = with_order(state);
+            assert_eq!(state_of(&ledger, 1), state);
+            let now = after(100);
+            let applied = match release {
+                Release::NotSent => ledger.settle(&key(1), &Outcome::NotSent(NotSent::Closed), now),
+                Release::Rejected => ledger.settle(&key(1), &TAKEN, now),
+                Release::NotBought => ledger.resolve(&id(1), Evidence::NotBought, operator(), now),
+                Release::Returned => ledger.resolve(&id(1), Evidence::Returned, operator(), now),
+            };
+            let is_named = matches!(
+                (release, state),
+                (Release::NotSent, Reserved | Sent)
+                    | (Release::Rejected, Reserved | Sent | Unknown)
+                    | (Release::NotBought, Unknown)
+                    | (Release::Returned, Returning)
+            );
+            assert_eq!(applied.is_ok(), is_named, "{release:?} of {state}");
+            let spent = if is_named { Amount::ZERO } else { coins(10) };
+            assert_eq!(ledger.snapshot(now).spent, spent, "{release:?} of {state}");
+            ledger.state().check().unwrap();
+        }
+    }
+}
+
+/// The list and the balance may be a minute old, so they prove nothing about a younger order, and
+/// its coins are not missing either.
+#[test]
+fn an_absence_counts_only_if_list_and_balance_were_requested_a_minute_after_the_order() {
+    for (balance_at, list_at, counts) in
+        [(10, 10, false), (61, 60, false), (60, 61, false), (61, 61, true)]
+    {
+        for (balance, state) in [(100, OrderState::NotBought), (90, OrderState::Unknown)] {
+            let mut ledger = with_balance();
+            let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+            let _effects = ledger.set_balance(coins(balance), after(balance_at), after(balance_at));
+            let effects = ledger.reconcile(&reading(&[], list_at), None, after(62));
+            let expected = if counts { state } else { OrderState::Unknown };
+            let context = format!("balance of {balance} at {balance_at} s, list at {list_at} s");
+            assert_eq!(state_of(&ledger, 1), expected, "{context}");
+            assert_eq!(effects.halts.len(), usize::from(counts && balance == 90), "{context}");
+        }
+    }
+}
+
+#[test]
+fn an_absent_order_stays_unknown_if_coins_are_missing_from_the_last_balance() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    for (second, balance) in [(61, 100), (70, 90)] {
+        let _effects = ledger.set_balance(coins(balance), after(second), after(second));
+    }
+    let effects = ledger.reconcile(&reading(&[], 75), None, after(75));
+    let reason = HaltReason::Disagreement { missing: coins(10), listed: None };
+    assert_eq!(effects.halts[0].reason, reason);
+    assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
+}
+
+/// The balance of 90 coins agrees with an order of 10. If that order cost 8, another one of 2 was
+/// charged.
+#[test]
+fn a_balance_proves_no_absence_after_the_list_lowered_the_price_of_another_order() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let _effects = place_order(&mut ledger, order_request(2, 2), &UNKNOWN, after(1));
+    let _effects = ledger.set_balance(coins(90), after(100), after(100));
+    let listed = [OwnTrade { price: Some(coins(8)), ..own_trade(1, TradeStatus::Joined) }];
+    let partial = AccountReading { complete: false, ..reading(&listed, 101) };
+    let _effects = ledger.reconcile(&partial, None, after(101));
+    let _effects = ledger.reconcile(&reading(&listed, 165), None, after(165));
+    assert_eq!(state_of(&ledger, 2), OrderState::Unknown);
+    assert_eq!(ledger.snapshot(after(165)).spent, coins(12));
+}
+
+/// A reading that may be older than the charge agrees, and the next one hides the charge behind the
+/// refund of another order, which the list does not show yet.
+#[test]
+fn a_balance_from_before_a_charge_does_not_prove_that_a_refund_hides_none() {
+    let mut ledger = two_bought();
+    let joined = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&joined, 70), Some(coins(80)), after(70));
+    let _effects = place_order(&mut ledger, order_request(3, 10), &UNKNOWN, after(71));
+    for second in [72, 135] {
+        let _effects = ledger.set_balance(coins(80), after(second), after(second));
+    }
+    let _effects = ledger.reconcile(&reading(&joined, 140), None, after(140));
+    assert_eq!(state_of(&ledger, 3), OrderState::Unknown);
+}
+
+#[test]
+fn a_balance_that_was_requested_before_the_list_arrived_releases_no_returning_order() {
+    let mut ledger = two_bought();
+    let cancelled = [own_trade(1, TradeStatus::Cancelled), own_trade(2, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(71));
+    for (requested, spent) in [(71, 20), (72, 10)] {
+        let _effects = ledger.set_balance(coins(90), after(requested), after(73));
+        assert_eq!(ledger.snapshot(after(73)).spent, coins(spent), "requested at {requested} s");
+    }
+}
+
+#[test]
+fn coins_that_do_not_cover_the_oldest_returning_order_release_no_younger_one() {
+    let mut ledger = with_balance();
+    for (n, price) in [(1, 20), (2, 10)] {
+        let _effects = place_order(&mut ledger, order_request(n, price), &BOUGHT, after(1));
+    }
+    let cancelled = [1, 2].map(|n| own_trade(n, TradeStatus::Cancelled));
+    for (second, balance, states) in [
+        (70, 70, [OrderState::Returning, OrderState::Returning]),
+        (130, 85, [OrderState::Returning, OrderState::Returning]),
+        (190, 95, [OrderState::Returned, OrderState::Returning]),
+        (250, 100, [OrderState::Returned, OrderState::Returned]),
+    ] {
+        let read = reading(&cancelled, second);
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!([1, 2].map(|n| state_of(&ledger, n)), states, "balance {balance}");
+    }
+}
+
+/// At the price of its answer, the first order would claim the refund of the second one too.
+#[test]
+fn a_returning_order_whose_price_is_in_doubt_claims_no_coins() {
+    let mut ledger = with_balance();
+    let dearer = Outcome::Bought { price: Some(coins(20)), server_time: None };
+    let _halted = place_order(&mut ledger, order_request(1, 10), &dearer, after(1));
+    ledger.resume(operator(), after(1));
+    let _effects = place_order(&mut ledger, order_request(2, 10), &BOUGHT, after(1));
+    let cancelled =
+        [1, 2].map(|n| OwnTrade { price: Some(coins(10)), ..own_trade(n, TradeStatus::Cancelled) });
+    let _effects = ledger.reconcile(&reading(&cancelled, 40), None, after(40));
+    // The charges may not be included yet, so the balance confirms no price.
+    let _effects = ledger.set_balance(coins(120), after(50), after(50));
+    assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returning; 2]);
+    let _effects = ledger.set_balance(coins(120), after(101), after(101));
+    assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returned; 2]);
+}
+
+#[test]
+fn the_refund_of_an_order_that_the_operator_declared_returned_releases_no_other() {
+    let mut ledger = two_bought();
+    let cancelled = [1, 2].map(|n| own_trade(n, TradeStatus::Cancelled));
+    let _effects = ledger.reconcile(&reading(&cancelled, 70), Some(coins(80)), after(70));
+    let _effects = ledger.resolve(&id(1), Evidence::Returned, operator(), after(71)).unwrap();
+    for (second, balance, spent) in [(130, 90, 10), (190, 100, 0)] {
+        let read = reading(&cancelled, second);
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "balance {balance}");
+    }
+}
+
+#[test]
+fn a_list_that_was_requested_before_the_order_changed_proves_nothing() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(5));
+    let listed = [own_trade(1, TradeStatus::Joined)];
+    for (requested, state) in [(5, OrderState::Unknown), (6, OrderState::Bought)] {
+        let _effects = ledger.reconcile(&reading(&listed, requested), None, after(7));
+        assert_eq!(state_of(&ledger, 1), state, "requested at {requested} s");
+    }
+}
+
+#[test]
+fn a_lower_price_is_confirmed_only_by_a_balance_that_was_requested_after_the_list_arrived() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own_trade(1, TradeStatus::Joined) }];
+    let _effects = ledger.reconcile(&reading(&lists_8, 100), Some(coins(92)), after(101));
+    for (requested, spent) in [(101, 10), (102, 8)] {
+        let _effects = ledger.set_balance(coins(92), after(requested), after(103));
+        assert_eq!(ledger.snapshot(after(103)).spent, coins(spent), "requested at {requested} s");
+    }
+}
+
+#[test]
+fn a_lower_price_is_confirmed_only_by_a_balance_that_certainly_includes_the_charge() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(50));
+    let lists_8 = [OwnTrade { price: Some(coins(8)), ..own_trade(1, TradeStatus::Joined) }];
+    let _effects = ledger.reconcile(&reading(&lists_8, 55), None, after(55));
+    // These balances may be older than the charge; the last one shows that the list is wrong.
+    for (second, balance) in [(60, 100), (109, 100), (110, 90), (170, 90), (230, 90)] {
+        let _effects = ledger.set_balance(coins(balance), after(second), after(second));
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(10), "at {second} s");
+    }
+}
+
+/// Without evidence of a charge, the first order may have cost nothing, so that the balance shows no
+/// refund of the second one.
+#[test]
+fn a_price_of_zero_in_an_answer_is_no_evidence_of_a_charge() {
+    let mut ledger = with_balance();
+    let free = Outcome::Bought { price: Some(Amount::ZERO), server_time: None };
+    let _halted = place_order(&mut ledger, order_request(1, 10), &free, after(1));
+    ledger.resume(operator(), after(1));
+    let _effects = place_order(&mut ledger, order_request(2, 10), &BOUGHT, after(1));
+    let listed = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Cancelled)];
+    for second in [70, 130, 190] {
+        let _effects = ledger.reconcile(&reading(&listed, second), Some(coins(90)), after(second));
+        assert_eq!(state_of(&ledger, 2), OrderState::Returning, "at {second} s");
+    }
+}
+
+#[test]
+fn a_price_of_zero_in_the_list_halts_and_leaves_the_charge_as_it_was() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let listed = [OwnTrade { price: Some(Amount::ZERO), ..own_trade(1, TradeStatus::Joined) }];
+    let effects = ledger.reconcile(&reading(&listed, 70), Some(coins(90)), after(70));
+    let (id, approved, paid) = (id(1), coins(10), Amount::ZERO);
+    let reason = HaltReason::ImplausiblePrice { id, approved, paid };
+    assert_eq!(effects.halts[0].reason, reason);
+    ledger.resume(operator(), after(71));
+    let _effects = place_order(&mut ledger, order_request(2, 5), &UNKNOWN, after(72));
+    for second in [140, 210] {
+        let _effects = ledger.reconcile(&reading(&listed, second), Some(coins(90)), after(second));
+    }
+    assert_eq!(state_of(&ledger, 2), OrderState::NotBought);
+    assert_eq!(ledger.snapshot(after(210)).spent, coins(10));
+}
+
+/// The first balance includes it already.
+#[test]
+fn a_purchase_from_before_the_ledger_leaves_no_coins_for_a_returning_order() {
+    let mut ledger = ledger(budget());
+    ledger.state.count_since = Some(T0.minus(Duration::from_secs(3_600)));
+    let found = OwnTrade { price: Some(coins(10)), ..own_trade(7, TradeStatus::Joined) };
+    let _effects = ledger.reconcile(&reading(&[found], 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let listed = [found, own_trade(1, TradeStatus::Cancelled)];
+    for (second, balance, spent) in [(70, 90, 20), (130, 90, 20), (190, 100, 10)] {
+        let read = reading(&listed, second);
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
+    }
+}
+
+/// A ledger that may have lost two orders of together 60 coins, of which one of 30 was sent.
+fn with_loss() -> Ledger {
+    let mut ledger = with_balance();
+    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
+    ledger.state.apply(after(10), &lost).unwrap();
+    ledger
+}
+
+#[test]
+fn a_loss_counts_and_halts_while_its_coins_are_missing_but_not_within_the_first_minute() {
+    let mut ledger = with_loss();
+    for (second, halts) in [(20, 0), (69, 0), (70, 1)] {
+        let read = reading(&[], second);
+        let effects = ledger.reconcile(&read, Some(coins(70)), after(second));
+        assert_eq!(effects.halts.len(), halts, "at {second} s");
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(60), "at {second} s");
+    }
+}
+
+#[test]
+fn a_lost_purchase_that_is_listed_late_explains_the_missing_coins() {
+    let mut ledger = with_loss();
+    let found = [OwnTrade { price: Some(coins(30)), ..own_trade(77, TradeStatus::Joined) }];
+    let effects = ledger.reconcile(&reading(&found, 70), Some(coins(70)), after(70));
+    assert_eq!(effects.halts, []);
+    assert_eq!(state_of(&ledger, 77), OrderState::Bought);
+}
