@@ -341,29 +341,8 @@ impl AdversaryMarket {
             }
             AdversaryStep::Answer { which, lost, price } => self.answer(which, lost, price),
             AdversaryStep::Repeat { which, price } => self.repeat(which, price),
-            AdversaryStep::Unsent { which } => {
-                let unsent = |order: &MarketOrder| order.waiting && order.pending;
-                if let Some(order) = pick(&mut self.orders, which, unsent) {
-                    (order.waiting, order.pending, order.unsent) = (false, false, true);
-                    let id = order.id;
-                    let never = Outcome::NotSent(NotSent::Closed);
-                    let _effects =
-                        self.ledger.settle(&KeyedBy::Id.key(id, None), &never, self.now).unwrap();
-                }
-            }
-            AdversaryStep::Finish { which, deliver } => {
-                let now = self.now;
-                let joined = |order: &MarketOrder| {
-                    order.charged_at.is_some() && order.cancelled_at.is_none()
-                };
-                if let Some(order) = pick(&mut self.orders, which, joined) {
-                    if deliver {
-                        order.completed_at = order.completed_at.or(Some(now));
-                    } else {
-                        order.cancelled_at = Some(now);
-                    }
-                }
-            }
+            AdversaryStep::Unsent { which } => self.unsend(which),
+            AdversaryStep::Finish { which, deliver } => self.finish(which, deliver),
             AdversaryStep::Refund { which } => {
                 let now = self.now;
                 let owed = |order: &MarketOrder| {
@@ -407,6 +386,30 @@ impl AdversaryMarket {
             AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
             AdversaryStep::Wait { seconds } => {
                 self.now = self.now.plus(Duration::from_secs(seconds));
+            }
+        }
+    }
+
+    fn unsend(&mut self, which: usize) {
+        let unsent = |order: &MarketOrder| order.waiting && order.pending;
+        if let Some(order) = pick(&mut self.orders, which, unsent) {
+            (order.waiting, order.pending, order.unsent) = (false, false, true);
+            let id = order.id;
+            let never = Outcome::NotSent(NotSent::Closed);
+            let _effects =
+                self.ledger.settle(&KeyedBy::Id.key(id, None), &never, self.now).unwrap();
+        }
+    }
+
+    fn finish(&mut self, which: usize, deliver: bool) {
+        let now = self.now;
+        let joined =
+            |order: &MarketOrder| order.charged_at.is_some() && order.cancelled_at.is_none();
+        if let Some(order) = pick(&mut self.orders, which, joined) {
+            if deliver {
+                order.completed_at = order.completed_at.or(Some(now));
+            } else {
+                order.cancelled_at = Some(now);
             }
         }
     }
