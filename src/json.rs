@@ -13,10 +13,11 @@
 //! 2. It never panics, never recurses deeper than [`DEPTH_MAX`], and never reads past the text.
 //! 3. It allocates only in [`JsonStr::decode`] of a string that contains an escape.
 
+mod elements;
 mod text;
 mod token;
 
-pub use self::text::JsonStr;
+pub use self::{elements::Elements, text::JsonStr};
 
 /// Maximum nesting depth of arrays and objects; the bound of `serde_json`.
 pub const DEPTH_MAX: u8 = 127;

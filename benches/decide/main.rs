@@ -126,7 +126,7 @@ fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "generation bytes entries |             read |           decide |             both | serde_json::Value | allocations"
+        "generation bytes entries |             scan |             read |           decide |             both | serde_json::Value | allocations"
     )?;
     for &Case { generation, bytes, entries } in &options.cases {
         let texts: Vec<String> = (0..FRAMES)
@@ -150,6 +150,12 @@ fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
         }
         let mut trades: Vec<Trade<'_>> = Vec::new();
         texts.iter().for_each(|text| subject.read(text, |trade| trades.push(trade)));
+        assert!(texts.iter().all(|text| subject.scan(text)), "the scan found a wanted listing");
+        let scan = Times::of(options.rounds, FRAMES, || {
+            for text in &texts {
+                black_box(subject.scan(black_box(text)));
+            }
+        });
         let read = Times::of(options.rounds, FRAMES, || {
             for text in &texts {
                 subject.read(black_box(text), |trade| drop(black_box(trade)));
@@ -170,7 +176,7 @@ fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
                 black_box(serde_json::from_str::<serde_json::Value>(black_box(text)).is_ok());
             }
         });
-        for times in [read, decide, both, tree] {
+        for times in [scan, read, decide, both, tree] {
             write!(out, " {:>7} ({:>7})|", ns(times.percentile(50)), ns(times.percentile(0)))?;
         }
         writeln!(out, " {allocations}")?;

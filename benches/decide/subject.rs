@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 use sniper::{
     domain::money::{Amount, Percent},
     domain::trade::Trade,
+    domain::wanted_items::WantedItems,
     json::FromCursor as _,
-    markets::csgoroll::feed::NextPayload,
+    markets::{
+        Scan,
+        csgoroll::{feed::NextPayload, scan::scan},
+    },
     protocol::{FeedMessage, GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
     whitelist::{Decision, ItemPattern, WearSet, Whitelist, WhitelistEntry},
 };
@@ -15,6 +19,7 @@ use sniper::{
 pub(crate) struct Subject {
     machine: SubscriptionState<GraphqlTransportWs>,
     whitelist: Whitelist,
+    wanted: WantedItems,
     now: Instant,
 }
 
@@ -57,7 +62,9 @@ impl Subject {
         );
         assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "connection_init was not acknowledged");
         while machine.due(now).is_some() {}
-        Self { machine, whitelist: whitelist(entries), now }
+        let whitelist = whitelist(entries);
+        let wanted = WantedItems::of(whitelist.entries());
+        Self { machine, whitelist, wanted, now }
     }
 
     /// Parses one message and passes each listing to `on_trade`.
@@ -70,6 +77,13 @@ impl Subject {
                 on_trade(trade);
             }
         }
+    }
+
+    /// Scans one message. Returns `true` if it contains no listing of a wanted item.
+    #[inline]
+    pub(crate) fn scan(&self, text: &str) -> bool {
+        let Some(payload) = self.machine.peek_event(text.as_bytes()) else { return false };
+        scan(payload, &self.wanted, &mut |_| {}) == Scan::CanWait
     }
 
     /// Returns the whitelist's decision about a listing.

@@ -9,4 +9,5 @@ pub mod own_order_id;
 pub mod server_clock;
 pub mod time;
 pub mod trade;
+pub mod wanted_items;
 pub mod whitelist_entry;

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         money::Amount,
         trade::{Trade, TradeNotice},
+        wanted_items::WantedItems,
         whitelist_entry::WhitelistEntry,
     },
     net::http_message::{HttpRequest, HttpResponse},
@@ -61,6 +62,16 @@ pub enum MarketEvent<'a> {
     Unknown,
     /// Error that the server reported beside its data, which does not end the subscription.
     ServerError(Cow<'a, str>),
+}
+
+/// Result of [`Marketplace::scan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// The message must be read in its turn.
+    ReadNow,
+    /// The message contains nothing but new listings. Those of wanted items were passed to the
+    /// sink, so the message can be read after other messages that arrived with it.
+    CanWait,
 }
 
 /// A connection to the feed cannot be prepared.
@@ -119,4 +130,18 @@ pub trait Marketplace: MarketApi {
         &self,
         input: &mut DecodeInput<'a, Self>,
     ) -> Result<Decoded<Self::Events<'a>>, DecodeError<Self>>;
+
+    /// Searches a message for new listings of wanted items, without reading the others. `payload` is the
+    /// rest of the message from the payload of its event on; the event is one of a live
+    /// subscription.
+    ///
+    /// May return [`Scan::ReadNow`] for any message, and does so by default.
+    fn scan<'a>(
+        &self,
+        _payload: &'a [u8],
+        _wanted: &WantedItems,
+        _sink: &mut impl FnMut(Trade<'a>),
+    ) -> Scan {
+        Scan::ReadNow
+    }
 }

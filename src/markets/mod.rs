@@ -11,6 +11,6 @@ pub use self::{
     market_api::{AccountQuery, Attribution, MarketApi, ReadError},
     marketplace::{
         DecodeError, DecodeInput, Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace,
-        PrepareError,
+        PrepareError, Scan,
     },
 };

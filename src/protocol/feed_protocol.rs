@@ -106,6 +106,12 @@ pub trait FeedProtocol {
         decode: impl FnMut(&mut Self::Input<'a>) -> Result<T, Self::DecodeError>,
     ) -> Result<Incoming<'a, T>, MessageError>;
 
+    /// Returns the id and the rest of an event from its payload on, if the message begins as such
+    /// an event usually does. Reads only that beginning, and returns `None` if in doubt.
+    fn peek_event<'a>(&self, _message: &'a [u8]) -> Option<(Option<u64>, &'a [u8])> {
+        None
+    }
+
     /// Consumes the payload of an event without decoding it.
     ///
     /// # Errors

@@ -57,6 +57,17 @@ impl FeedProtocol for GraphqlTransportWs {
         Ok(open(message.text()?, "next", decode)?)
     }
 
+    #[inline]
+    fn peek_event<'a>(&self, message: &'a [u8]) -> Option<(Option<u64>, &'a [u8])> {
+        let mut rest = message.strip_prefix(br#"{"id":""#)?;
+        let mut id = 0_u64;
+        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+            id = id.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')))?;
+            rest = behind;
+        }
+        Some((Some(id), rest.strip_prefix(br#"","type":"next","payload":"#)?))
+    }
+
     fn skip(input: &mut Cursor<'_>) -> Result<(), JsonError> {
         input.skip().map(drop)
     }

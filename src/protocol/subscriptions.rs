@@ -256,6 +256,15 @@ impl<D: FeedProtocol> SubscriptionState<D> {
         })
     }
 
+    /// Returns the rest of an event of a live subscription from its payload on; see
+    /// [`FeedProtocol::peek_event`].
+    #[inline]
+    pub fn peek_event<'a>(&self, message: &'a [u8]) -> Option<&'a [u8]> {
+        let (id, payload) = self.protocol.peek_event(message)?;
+        let is_live = |id| self.operations.iter().any(|active| active.state == State::Live { id });
+        (!D::NAMES_SUBSCRIPTIONS || id.is_some_and(is_live)).then_some(payload)
+    }
+
     #[inline]
     fn live(&mut self, id: Option<u64>) -> Option<&mut ActiveOperation> {
         let id = id?;

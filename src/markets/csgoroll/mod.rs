@@ -13,14 +13,18 @@ mod api;
 pub mod feed;
 pub mod listing;
 pub mod operations;
+pub mod scan;
 
 use self::{feed::NextPayload, operations::SubscriptionFilters};
 use super::{
     DecodeInput, Decoded, DialPlan, MarketApi as _, MarketSubscription, Marketplace, PrepareError,
+    Scan,
 };
 use crate::{
     config::{Config, Credential, Endpoints, Generation},
-    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    domain::{
+        money::Decimals, trade::Trade, wanted_items::WantedItems, whitelist_entry::WhitelistEntry,
+    },
     json::{Cursor, FromCursor as _, JsonError, ValueKind},
     net::http_message::{HttpRequest, HttpResponse},
     protocol::{GraphqlTransportWs, Subscription},
@@ -88,6 +92,16 @@ impl Marketplace for Csgoroll {
         let events = NextPayload::from_cursor(input)?;
         let is_data = events.is_known();
         Ok(Decoded { events, is_data })
+    }
+
+    #[inline]
+    fn scan<'a>(
+        &self,
+        payload: &'a [u8],
+        wanted: &WantedItems,
+        sink: &mut impl FnMut(Trade<'a>),
+    ) -> Scan {
+        scan::scan(payload, wanted, sink)
     }
 }
 
