@@ -10,9 +10,9 @@ use sniper::{
     protocol::PlainJson,
     text::Escaped,
     ws::{
+        Hosts,
         connect::Dial as _,
         handle::{HandleEvent, Options, SingleConnection, Target},
-        host_cooldown::Hosts,
         policy::ReconnectPolicy,
         source::{EventSource, ReconnectingSource},
     },

@@ -39,9 +39,8 @@ use crate::{
     recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingEnd, RecordingError},
     secret,
     ws::{
-        FeedMetrics, RetriesExhausted, SettingNames,
+        FeedMetrics, Hosts, RetriesExhausted, SettingNames,
         handle::{Handle, HandleEvent, Options, StopReason, Target},
-        host_cooldown::Hosts,
         policy::{PolicyError, ReconnectPolicy},
     },
 };

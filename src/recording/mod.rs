@@ -25,25 +25,21 @@
 //!    the same length.
 
 pub mod disk;
-mod error;
-pub mod line;
+pub mod format;
 pub mod manifest;
-pub mod names;
 mod queue;
 mod reader;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use self::{
     disk::{Disk, DiskFile, RealDisk},
-    error::RecordingError,
     manifest::{GAPS_MAX, MANIFEST_FILE},
     queue::{QUEUE_BYTES_MAX, RecordingStatus, SourceRecorder},
     reader::{LINE_BYTES_MAX, RecordedMessage, Recording, RecordingReadError},
     writer::{
-        ActiveRecording, RecordingConfig, RecordingEnd, RecordingObserver, SOURCES_MAX, SYNC_EVERY,
-        StreamSource,
+        ActiveRecording, RecordingConfig, RecordingEnd, RecordingError, RecordingObserver,
+        SOURCES_MAX, SYNC_EVERY, StreamSource,
     },
 };

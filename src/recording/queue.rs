@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    error::RecordingError,
+    RecordingError,
     manifest::{ConnectionCounts, RecordedGap},
 };
 use crate::{clock, ws::MessageRecorder};

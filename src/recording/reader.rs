@@ -14,9 +14,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    line::RecordLine,
+    format::{self, COMPRESSED_EXTENSION, PLAIN_EXTENSION, RecordLine},
     manifest::MANIFEST_FILE,
-    names::{self, COMPRESSED_EXTENSION, PLAIN_EXTENSION},
 };
 
 /// Maximum length of a line, in bytes: a message of the maximum size, each byte of it escaped.
@@ -98,7 +97,7 @@ impl Recording {
             .map_err(|source| RecordingReadError::Manifest { path, source })?;
         for source in &content.sources {
             let is_inside =
-                source.file.split('/').all(|part| names::sanitize_file_name(part) == part);
+                source.file.split('/').all(|part| format::sanitize_file_name(part) == part);
             if !is_inside || split_file_name(&source.file).is_none() {
                 return Err(RecordingReadError::Outside { file: source.file.clone() });
             }
@@ -172,7 +171,8 @@ impl PartFiles {
                 return Ok(None);
             };
             self.part = self.part.saturating_add(1);
-            let path = self.directory.join(names::part_file_name(stream, self.part, is_compressed));
+            let path =
+                self.directory.join(format::part_file_name(stream, self.part, is_compressed));
             match PartFile::open(&path, is_compressed) {
                 Ok(part) => self.open = Some(part),
                 Err(error) if self.part > 1 && error.kind() == io::ErrorKind::NotFound => {

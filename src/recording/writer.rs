@@ -7,6 +7,7 @@
 
 use std::{
     borrow::Cow,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,12 +21,10 @@ use std::{
 use tracing::{error, info};
 
 use super::{
-    disk::Disk,
-    error::RecordingError,
+    disk::{Disk, StreamFile},
+    format,
     manifest::{MANIFEST_FILE, Manifest, SourceEntry},
-    names,
     queue::{MessageBatch, QUEUE_BYTES_MAX, RecorderState, RecordingStatus, SourceRecorder},
-    stream::StreamFile,
 };
 use crate::{
     clock,
@@ -131,8 +130,8 @@ impl ActiveRecording {
         let shared = Arc::new(RecorderState::new(config.sources.len(), config.queue_bytes_max));
         let mut streams = Vec::with_capacity(config.sources.len());
         for source in &config.sources {
-            let below = directory.join(names::sanitize_file_name(&source.symbol));
-            let name = names::sanitize_file_name(&source.stream);
+            let below = directory.join(format::sanitize_file_name(&source.symbol));
+            let name = format::sanitize_file_name(&source.stream);
             streams.push(StreamFile::create(&disk, below, name, config.compress)?);
         }
         let (end_sender, end_receiver) = mpsc::sync_channel(1);
@@ -247,11 +246,11 @@ fn create_session<D: Disk>(
     let create = |path: &Path, source| RecordingError::Create { path: path.to_path_buf(), source };
     disk.create_directories(directory).map_err(|source| create(directory, source))?;
     for attempt in 1..=NAMES_MAX {
-        let name = names::session_name(now, attempt);
+        let name = format::session_name(now, attempt);
         let path = directory.join(&name);
         match disk.create_directory(&path) {
             Ok(()) => return Ok((path, name)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(create(&path, error)),
         }
     }
@@ -375,9 +374,9 @@ impl<D: Disk> RecordingThread<D> {
     fn write_manifest(&self, ended: Option<&RecordingEnd>) -> Result<bool, RecordingError> {
         let sources = self.config.sources.iter().zip(&self.streams).zip(&self.shared.sources);
         let sources = sources.map(|((source, stream), counters)| {
-            let symbol = names::sanitize_file_name(&source.symbol);
-            let file = names::part_file_name(
-                &names::sanitize_file_name(&source.stream),
+            let symbol = format::sanitize_file_name(&source.symbol);
+            let file = format::part_file_name(
+                &format::sanitize_file_name(&source.stream),
                 1,
                 self.config.compress,
             );
@@ -414,4 +413,22 @@ impl<D: Disk> RecordingThread<D> {
 /// Queries can contain keys.
 fn without_query(address: &str) -> &str {
     address.split('?').next().unwrap_or_default()
+}
+
+/// Cause of a recording that could not start, or that stopped early.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    #[error("could not create {}; check the permissions and the free space of the directory", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("could not write {}; check the free space; the data written before is kept", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// Too many sessions started in the same second.
+    #[error("no free session name in {}; start the recording again", directory.display())]
+    NoName { directory: PathBuf },
+    #[error("too many sources: at most {max} per session; record the rest in another session")]
+    Sources { max: usize },
+    #[error("could not start the recording thread")]
+    Thread(#[source] io::Error),
+    #[error("the disk was too slow to finish the recording; its end is missing")]
+    Late,
 }

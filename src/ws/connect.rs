@@ -3,13 +3,18 @@
 //! DNS, TCP, TLS, the upgrade, `connection_init`, its acknowledgment and the subscriptions share
 //! one deadline, `connect_timeout`, so a slow server cannot extend it byte by byte. Connections are
 //! made by a [`Dial`]: [`TcpDial`] for the network, other implementations for tests.
+//!
+//! The resulting [`Socket`] reads with [`FrameDecoder`] and writes with tungstenite. Reading is on
+//! the hot path: tungstenite zeroes the rest of its buffer before each read and receives about
+//! every eleventh frame in two reads; the own decoder does neither. Writing is not on the hot path,
+//! so tungstenite handles masks, closing and partial writes.
 
 use std::{
     io,
     pin::Pin,
     sync::atomic::{AtomicU8, Ordering},
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -24,9 +29,9 @@ use tokio_tungstenite::{
 
 use super::{
     error::{ConnectStep, FeedError},
+    frames::{FrameDecoder, ProtocolError, READ_BYTES, WsMessage},
     policy::ReconnectionLimits,
-    session::{Session, WRITE_BYTES_MAX},
-    socket::Socket,
+    session::{Session, WRITE_BYTES_MAX, now},
     upgrade::{self, UpgradeRequest},
 };
 use crate::{
@@ -36,6 +41,8 @@ use crate::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial,
+        http_client::HttpClient,
+        http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
     },
     protocol::{FeedProtocol, SubscriptionState},
@@ -270,4 +277,133 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         .max_write_buffer_size(WRITE_BYTES_MAX);
     let writer = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
     Ok(Socket::new(writer, &rest))
+}
+
+/// Maximum number of bytes that are read after a close.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Socket<S> {
+    /// Used for writing only.
+    writer: WebSocketStream<S>,
+    decoder: FrameDecoder,
+    /// Start of the read that returned the latest bytes, and its end.
+    polled: Instant,
+    read: Instant,
+    /// Maximum time that a read spins before other tasks run; `None` disables busy polling.
+    spin_budget: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct SocketEvent<'a> {
+    pub(super) message: WsMessage<'a>,
+    /// Start of the read that returned the latest bytes.
+    pub(super) polled: Instant,
+    /// Time at which they were read and decrypted.
+    pub(super) read: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// `rest` contains the bytes behind the response to the upgrade.
+    pub(super) fn new(writer: WebSocketStream<S>, rest: &[u8]) -> Self {
+        let now = now();
+        Self {
+            writer,
+            decoder: FrameDecoder::with_bytes(rest),
+            polled: now,
+            read: now,
+            spin_budget: None,
+        }
+    }
+
+    /// Sets the maximum time that a read spins.
+    pub(super) fn with_spin_budget(self, spin_budget: Option<Duration>) -> Self {
+        Self { spin_budget, ..self }
+    }
+
+    /// Polls for the next message.
+    #[inline]
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SocketEvent<'_>, FeedError>> {
+        while !self.decoder.advance()? {
+            ready!(self.poll_read(cx))?;
+        }
+        let Self { polled, read, .. } = *self;
+        Poll::Ready(Ok(SocketEvent { message: self.decoder.message()?, polled, read }))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FeedError>> {
+        let started = now();
+        let mut polled = started;
+        let mut bytes = ReadBuf::new(self.decoder.space());
+        let mut stream = Pin::new(self.writer.get_mut());
+        let read = loop {
+            let read = stream.as_mut().poll_read(cx, &mut bytes);
+            let spins_on = |budget| polled.saturating_duration_since(started) < budget;
+            if read.is_ready() || !self.spin_budget.is_some_and(spins_on) {
+                break read;
+            }
+            polled = now();
+        };
+        ready!(read).map_err(read_error)?;
+        let count = bytes.filled().len();
+        if count == 0 {
+            return Poll::Ready(Err(FeedError::Cut));
+        }
+        self.decoder.filled(count);
+        (self.polled, self.read) = (polled, now());
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) const fn writer(&mut self) -> &mut WebSocketStream<S> {
+        &mut self.writer
+    }
+
+    /// Reads until the server has closed, up to [`DRAIN_BYTES_MAX`]. A socket that is dropped with
+    /// unread bytes is reset, and the last written message would be lost.
+    pub(super) async fn drain(&mut self) {
+        let mut drained = 0_usize;
+        let mut buffer = vec![0_u8; READ_BYTES];
+        while drained < DRAIN_BYTES_MAX {
+            match self.writer.get_mut().read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => drained = drained.saturating_add(count),
+            }
+        }
+    }
+}
+
+fn read_error(error: io::Error) -> FeedError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FeedError::Cut,
+        _ => FeedError::Lost(error),
+    }
+}
+
+impl From<ProtocolError> for FeedError {
+    fn from(error: ProtocolError) -> Self {
+        Self::Violation { violation: error.violation, source: error.into() }
+    }
+}
+
+/// Sends a token request and returns its response, which has status 200. The client bounds the
+/// time and the size.
+///
+/// # Cancel safety
+///
+/// Cancel safe: the request may have been sent; the next connection requests another token.
+pub(super) async fn fetch_token(
+    config: &Config,
+    request: &HttpRequest,
+) -> Result<HttpResponse, FeedError> {
+    let tls = Tls::from_config(config).map_err(FeedError::TlsSetUp)?;
+    let client = HttpClient::new(&config.endpoints.http, &tls).map_err(FeedError::Token)?;
+    let reply = client.send(request).await.map_err(FeedError::Token)?;
+    let head = reply.response.head;
+    if head.status != 200 || head.page().is_some() {
+        return Err(FeedError::TokenRejected(head.into()));
+    }
+    Ok(reply.response)
 }

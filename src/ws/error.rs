@@ -8,7 +8,7 @@
 use std::{error::Error, fmt, io, time::Duration};
 
 use super::{
-    gap_tracker::Seconds,
+    gaps::Seconds,
     policy::{self, RetryDecision},
 };
 use crate::{

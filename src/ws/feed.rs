@@ -14,15 +14,15 @@ use std::{
 use tracing::{debug, info, warn};
 
 use super::{
-    backfill::{Backfill, BackfillMessage, BackfillReceiver, BackfillSender, backfill},
-    connect::{Dial, TcpDial, open},
+    connect::{Dial, TcpDial, fetch_token, open},
     deduplicator::{Deduplicator, Duplicate},
     error::FeedError,
-    gap_tracker::{GapTracker, Seconds},
-    host_cooldown::Hosts,
+    gaps::{
+        Backfill, BackfillMessage, BackfillReceiver, BackfillSender, GapTracker, Seconds, backfill,
+    },
     metrics::{ConnectionMetrics, FeedMetrics, add},
+    reconnector::Hosts,
     session::{Session, SessionHandler, SessionNotice, now},
-    token,
     upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
 };
@@ -155,7 +155,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         let token = match market.token_request(credential) {
             Some(request) => {
                 self.acquire_token_permit().await;
-                Some(token::fetch(config, &request).await?)
+                Some(fetch_token(config, &request).await?)
             }
             None => None,
         };

@@ -8,37 +8,31 @@
 //! The decisions are pure state machines: [`policy`] for reconnecting,
 //! [`protocol`](crate::protocol) for subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
 
-mod backfill;
 pub mod connect;
 pub(crate) mod deduplicator;
 mod error;
 mod feed;
 pub mod frames;
-mod gap_tracker;
+mod gaps;
 pub mod handle;
-pub mod host_cooldown;
-mod message_recorder;
 mod metrics;
 pub mod policy;
 pub mod probe;
 mod reconnector;
-mod rotation;
 mod session;
-mod socket;
 pub mod source;
 mod supervisor;
-mod token;
 mod upgrade;
 pub mod watchdog;
 
 pub use self::{
-    backfill::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     deduplicator::SEEN_MAX,
     error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
     feed::{Feed, Notices, connect_once},
     frames::MESSAGE_BYTES_MAX,
-    message_recorder::MessageRecorder,
-    metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap},
+    gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
+    metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap, MessageRecorder},
+    reconnector::{Host, Hosts},
     session::{CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
     supervisor::{RetriesExhausted, run_with_dial, run_with_reconnect},
 };

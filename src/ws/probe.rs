@@ -9,11 +9,10 @@ use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    connect::{MaybeTlsStream, upgrade},
+    connect::{MaybeTlsStream, fetch_token, upgrade},
     error::{ConnectStep, FeedError},
     feed::{Feed, FeedSession},
     session::{Session, SessionHandler, SessionNotice, now},
-    token,
     upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
 };
@@ -173,7 +172,7 @@ impl<M: Marketplace, P: FnMut(ProbeStep, Duration, &str)> Prober<'_, M, P> {
         let work = async {
             let credential = config.credential.as_ref();
             let token = match market.token_request(credential) {
-                Some(request) => Some(token::fetch(config, &request).await?),
+                Some(request) => Some(fetch_token(config, &request).await?),
                 None => None,
             };
             let plan = market.dial(credential, token.as_ref()).map_err(FeedError::Prepare)?;

@@ -10,11 +10,10 @@ use std::{
 
 use super::{
     FeedError, FeedMetrics, Gap, RetriesExhausted,
-    gap_tracker::GapTracker,
+    gaps::GapTracker,
     handle::{Handle, HandleError, HandleEvent, StopReason},
-    host_cooldown::Host,
     policy::ReconnectPolicy,
-    reconnector::{ConnectionLifetime, Reconnector, RetryDelay},
+    reconnector::{ConnectionLifetime, Host, Reconnector, RetryDelay},
     session::now,
 };
 
@@ -104,7 +103,7 @@ enum Health {
 
 impl<S: EventSource> ReconnectingSource<S> {
     /// Wraps a source. The circuit breaker of `host` is shared with other connections, see
-    /// [`Hosts`](super::host_cooldown::Hosts).
+    /// [`Hosts`](super::Hosts).
     pub fn new(inner: S, policy: ReconnectPolicy, host: Arc<Host>) -> Self {
         let tag = match inner.name() {
             "" => String::new(),

@@ -4,33 +4,36 @@
 //! tracks gaps, with the same policy and sessions as the market's feed. It is generic over the
 //! transport ([`Dial`]) and the protocol ([`FeedProtocol`]).
 
-mod command_queue;
-mod event;
-mod event_queue;
-mod options;
-mod session;
-mod single_connection;
+mod queues;
 mod task;
 
-use std::{fmt, sync::Arc, sync::atomic::Ordering};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::Mutex, task::JoinHandle};
-
-use self::{command_queue::CommandQueue, event_queue::EventQueue, task::HandleTask};
-pub use self::{
-    event::{HandleError, HandleEvent, ServerMessage, StopReason, SubscriptionError},
-    event_queue::NOTICES_MAX,
-    options::{Options, OptionsBuilder},
-    single_connection::SingleConnection,
-};
 use tracing::warn;
 
+pub use self::{queues::NOTICES_MAX, task::SingleConnection};
+use self::{
+    queues::{CommandQueue, EventQueue},
+    task::HandleTask,
+};
 use super::{
-    FeedError, FeedMetrics, Gap, RetriesExhausted,
+    FeedError, FeedMetrics, Gap, RetriesExhausted, SettingNames,
     connect::{Dial, TcpDial},
+    policy::ReconnectPolicy,
+    reconnector::Hosts,
+    session::WriteProgress,
 };
 pub use crate::protocol::Topic;
-use crate::{config::endpoint::Endpoint, net::tls::Tls, protocol::FeedProtocol};
+use crate::{
+    config::{Credential, CredentialSource, endpoint::Endpoint},
+    net::tls::Tls,
+    protocol::{FeedProtocol, Subscription},
+};
 
 /// Address of a feed and the way to connect to it.
 #[derive(Clone, Debug)]
@@ -264,5 +267,216 @@ impl Drop for Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Options of a handle, each with a default.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Maximum number of queued messages before the oldest are dropped and counted. With zero, the
+    /// messages only reach the recorder of `metrics`, and the notices are still queued.
+    pub channel_capacity: usize,
+    /// Maximum size of the queued messages in bytes before the oldest are dropped and counted.
+    pub channel_bytes: usize,
+    /// Maximum number of texts that wait to be sent.
+    pub command_capacity: usize,
+    /// Topics that every connection begins with. An optional one does not show whether the feed
+    /// works: its silence is normal, and its end is no gap.
+    pub topics: Vec<Subscription>,
+    /// Maximum number of subscribed topics.
+    pub topics_max: usize,
+    /// Delay between two subscriptions after a reconnect; zero subscribes at once.
+    pub replay_pace: Duration,
+    pub policy: ReconnectPolicy,
+    /// Name of the connection in log lines and of
+    /// [`EventSource::name`](crate::ws::source::EventSource::name).
+    pub name: String,
+    /// The `Origin` header of the upgrade.
+    pub origin: Option<String>,
+    /// The `User-Agent` header of the upgrade.
+    pub user_agent: Option<String>,
+    /// The `Cookie` header of the upgrade.
+    pub credential: Option<Credential>,
+    /// Source of a new credential after a rejection.
+    pub credential_source: Option<CredentialSource>,
+    /// Names of the settings in advice.
+    pub setting_names: SettingNames,
+    /// Hosts whose circuit breakers are shared.
+    pub hosts: Hosts,
+    pub metrics: Arc<FeedMetrics>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            channel_capacity: 10_000,
+            channel_bytes: 64 * 1024 * 1024,
+            command_capacity: 256,
+            topics: Vec::new(),
+            topics_max: 1_024,
+            replay_pace: Duration::ZERO,
+            policy: ReconnectPolicy::default(),
+            name: String::new(),
+            origin: None,
+            user_agent: Some(crate::config::USER_AGENT.to_owned()),
+            credential: None,
+            credential_source: None,
+            setting_names: SettingNames::CALLER,
+            hosts: Hosts::default(),
+            metrics: Arc::default(),
+        }
+    }
+}
+
+/// Builder of options: `Options::builder().name("x").replay_pace(…).build()`.
+#[derive(Clone, Debug, Default)]
+pub struct OptionsBuilder(Options);
+
+impl Options {
+    /// Returns a builder with all defaults.
+    pub fn builder() -> OptionsBuilder {
+        OptionsBuilder::default()
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)?) => {
+        impl OptionsBuilder {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name(mut self, $name: $kind) -> Self {
+                    self.0.$name = $name;
+                    self
+                }
+            )*
+
+            pub fn build(self) -> Options {
+                self.0
+            }
+        }
+    };
+}
+
+setters! {
+    /// Sets [`Options::channel_capacity`].
+    channel_capacity: usize,
+    /// Sets [`Options::channel_bytes`].
+    channel_bytes: usize,
+    /// Sets [`Options::command_capacity`].
+    command_capacity: usize,
+    /// Sets [`Options::topics`].
+    topics: Vec<Subscription>,
+    /// Sets [`Options::topics_max`].
+    topics_max: usize,
+    /// Sets [`Options::replay_pace`].
+    replay_pace: Duration,
+    /// Sets [`Options::policy`].
+    policy: ReconnectPolicy,
+    /// Sets [`Options::name`].
+    name: String,
+    /// Sets [`Options::origin`].
+    origin: Option<String>,
+    /// Sets [`Options::user_agent`].
+    user_agent: Option<String>,
+    /// Sets [`Options::credential`].
+    credential: Option<Credential>,
+    /// Sets [`Options::credential_source`].
+    credential_source: Option<CredentialSource>,
+    /// Sets [`Options::setting_names`].
+    setting_names: SettingNames,
+    /// Sets [`Options::hosts`].
+    hosts: Hosts,
+    /// Sets [`Options::metrics`].
+    metrics: Arc<FeedMetrics>,
+}
+
+/// One data message of the server.
+#[derive(Clone, Debug)]
+pub struct ServerMessage {
+    /// The message, unchanged.
+    pub text: String,
+    /// The topic of the message, if the protocol has ids.
+    pub topic: Option<Arc<str>>,
+    /// The `request_id` of that topic.
+    pub request_id: Option<u64>,
+    /// Number of the connection, counted from 1.
+    pub connection: u64,
+    /// Time at which it was read, by the monotonic clock.
+    pub received: Instant,
+    /// The same in nanoseconds since 1970, by the wall clock.
+    pub received_ns: u64,
+}
+
+/// Cause of the end of a subscription on a live connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionError {
+    /// The server reported an error; its text is escaped.
+    #[error("the server rejected the subscription: {0}")]
+    Error(String),
+    #[error("the server completed the subscription")]
+    Completed,
+}
+
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum HandleEvent {
+    Message(ServerMessage),
+    /// The connection is lost; the next attempt follows after `wait`.
+    Reconnecting {
+        /// Number of the next attempt, counted from the last healthy session.
+        attempt: u32,
+        wait: Duration,
+        /// Error of the last attempt or session.
+        cause: String,
+    },
+    /// The connection is up again, and all topics are subscribed to.
+    Reconnected {
+        gap: Gap,
+    },
+    /// This many messages were dropped because they were not fetched in time. They preceded the
+    /// next event.
+    Lagged(u64),
+    /// A message of the owner that is not known to be written. It is never sent again.
+    NotSent {
+        text: String,
+        written: WriteProgress,
+    },
+    /// A subscription was rejected or ended on a live connection.
+    Ended {
+        topic: Arc<str>,
+        cause: SubscriptionError,
+        /// Time until it is subscribed to again; `None` if it is given up.
+        retry_in: Option<Duration>,
+    },
+    /// The last event: the handle has ended.
+    Disconnected(StopReason),
+}
+
+/// Cause of the end of a handle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    #[error("the retries are used up")]
+    GaveUp(#[source] RetriesExhausted),
+    /// A [`SingleConnection`] has ended, with its error if it is known. A
+    /// clean close is a [`FeedError::Closed`] too.
+    #[error("the connection ended")]
+    Ended(#[source] Option<FeedError>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandleError {
+    /// The handle was stopped or has given up.
+    #[error("the connection was stopped")]
+    Stopped,
+    /// A queue is full; retry later.
+    #[error("too many queued messages or subscribed topics")]
+    Busy,
+}
+
+impl fmt::Display for ServerMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }

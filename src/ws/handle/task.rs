@@ -1,49 +1,59 @@
 //! The background task of a handle: connects, runs sessions and waits, until it is stopped or gives
-//! up.
+//! up. Its session handler forwards messages and notices, and applies the owner's commands.
 //!
 //! Every wait is raced against the stop, so a stop takes effect at once in every state; a live
 //! connection is closed with 1000.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
 
 use super::{
-    Target,
-    command_queue::CommandQueue,
-    event::{HandleEvent, StopReason},
-    event_queue::EventQueue,
-    options::Options,
-    session::{HandleSession, SessionProgress},
+    HandleError, HandleEvent, Options, ServerMessage, StopReason, SubscriptionError, Target,
+    queues::{CommandQueue, EventQueue, RequestedTopic, difference},
 };
 use crate::{
-    protocol::{FeedProtocol, SubscriptionState},
+    clock,
+    domain::latency::RxTimestamps,
+    protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
+    text::Escaped,
     ws::{
         FeedError, RetriesExhausted,
         connect::{Dial, open},
-        gap_tracker::GapTracker,
+        gaps::{GapTracker, Seconds},
+        metrics::{FeedMetrics, add},
         reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
-        session::{Session, WriteProgress, now},
+        session::{Session, SessionCommand, SessionHandler, SessionNotice, WriteProgress, now},
+        source::EventSource,
         upgrade::{self, UpgradeRequest},
         watchdog::ArrivalStats,
     },
 };
 
 pub(super) struct HandleTask<D, L> {
-    pub(super) target: Target<D>,
-    pub(super) protocol: L,
-    pub(super) options: Options,
-    pub(super) events: Arc<EventQueue>,
-    pub(super) commands: Arc<CommandQueue>,
-    pub(super) reconnector: Reconnector,
-    pub(super) gap_tracker: GapTracker,
-    pub(super) arrival_stats: ArrivalStats,
-    pub(super) connections: u64,
-    pub(super) malformed_shown: u32,
+    target: Target<D>,
+    protocol: L,
+    options: Options,
+    events: Arc<EventQueue>,
+    commands: Arc<CommandQueue>,
+    reconnector: Reconnector,
+    gap_tracker: GapTracker,
+    arrival_stats: ArrivalStats,
+    connections: u64,
+    malformed_shown: u32,
 }
 
 /// A session and its subscriptions.
 pub(super) struct LiveSession<D: Dial, L> {
-    pub(super) session: Session<D::Stream, L>,
-    pub(super) progress: SessionProgress,
+    session: Session<D::Stream, L>,
+    progress: SessionProgress,
 }
 
 enum TaskFlow {
@@ -164,7 +174,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
     }
 
     /// Acquires a permit of the host, then connects.
-    pub(super) async fn connect_when_permitted(&mut self) -> Result<LiveSession<D, L>, FeedError> {
+    async fn connect_when_permitted(&mut self) -> Result<LiveSession<D, L>, FeedError> {
         self.reconnector.acquire_permit().await;
         self.connect().await
     }
@@ -200,7 +210,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
     /// Runs a session until its end. Returns `None` after a stop.
     async fn serve(&mut self, live: LiveSession<D, L>) -> Option<ConnectionLifetime> {
         let LiveSession { mut session, mut progress } = live;
-        tracing::info!("Connected{}", self.reconnector.tag());
+        info!("Connected{}", self.reconnector.tag());
         if let Some(gap) = self.gap_tracker.on_connected() {
             self.events.push_notice(HandleEvent::Reconnected { gap });
         }
@@ -246,6 +256,322 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
     fn return_unsent(&self) {
         for text in self.commands.take_sends() {
             self.events.push_notice(HandleEvent::NotSent { text, written: WriteProgress::Nothing });
+        }
+    }
+}
+
+/// Maximum number of malformed messages of a handle that are logged.
+const MALFORMED_SHOWN_MAX: u32 = 10;
+
+/// Handles the events of one session for a handle.
+struct HandleSession<'h, P> {
+    events: &'h EventQueue,
+    commands: &'h CommandQueue,
+    metrics: &'h FeedMetrics,
+    gap_tracker: &'h GapTracker,
+    /// Suffix of log lines that identifies the connection: empty, or with a leading space.
+    tag: &'h str,
+    /// Number of malformed messages so far.
+    malformed_shown: &'h mut u32,
+    /// Number of the connection, counted from 1.
+    connection: u64,
+    /// Delay between two subscriptions.
+    pace: Duration,
+    healthy_on_delivery: bool,
+    mark_healthy: Option<P>,
+    progress: &'h mut SessionProgress,
+}
+
+/// Progress of one session.
+#[derive(Debug, Default)]
+struct SessionProgress {
+    delivered: u64,
+    /// Due time of the last replayed subscription. An end before it counts as a failed attempt.
+    replay_until: Option<Instant>,
+    version: Option<u64>,
+    live: HashMap<Arc<str>, OperationId>,
+    by_operation: HashMap<OperationId, RequestedTopic>,
+    to_subscribe: VecDeque<RequestedTopic>,
+    to_unsubscribe: VecDeque<OperationId>,
+    /// The topic that waits for its operation id.
+    pending: Option<RequestedTopic>,
+    next_at: Option<Instant>,
+    /// `true` while a message of a subscription is handled.
+    is_delivery: bool,
+    /// Operation of the message that is being handled.
+    reading: Option<OperationId>,
+}
+
+impl SessionProgress {
+    /// Subscribes to all topics on a new connection, with a delay of `pace` between them.
+    fn replay<L: FeedProtocol>(
+        commands: &CommandQueue,
+        subscriptions: &mut SubscriptionState<L>,
+        pace: Duration,
+        now: Instant,
+    ) -> Self {
+        let mut progress = Self::default();
+        let mut at = now;
+        for requested in commands.topics(&mut progress.version).unwrap_or_default() {
+            progress.replay_until = Some(at);
+            let operation = subscriptions.subscribe(requested.subscription(), at);
+            progress.live.insert(Arc::clone(&requested.topic), operation);
+            progress.by_operation.insert(operation, requested);
+            at = at.checked_add(pace).unwrap_or(at);
+        }
+        progress.next_at = progress.replay_until.map(|_| at);
+        progress
+    }
+}
+
+impl<P: FnMut()> HandleSession<'_, P> {
+    fn mark_healthy(&mut self) {
+        if let Some(mut mark_healthy) = self.mark_healthy.take() {
+            mark_healthy();
+        }
+    }
+
+    /// Compares the requested topics with the live ones, if they have changed.
+    fn reconcile(&mut self) {
+        let progress = &mut *self.progress;
+        let Some(requested) = self.commands.topics(&mut progress.version) else { return };
+        let (to_subscribe, to_unsubscribe) = difference(&progress.live, &requested);
+        for (topic, operation) in to_unsubscribe {
+            progress.live.remove(&topic);
+            progress.by_operation.remove(&operation);
+            progress.to_unsubscribe.push_back(operation);
+        }
+        progress.to_subscribe = to_subscribe.into();
+    }
+
+    fn next_subscription(&mut self, now: Instant) -> Option<SessionCommand> {
+        let requested = self.progress.to_subscribe.pop_front()?;
+        let at = self.progress.next_at.map_or(now, |at| at.max(now));
+        self.progress.next_at = at.checked_add(self.pace);
+        let subscription = requested.subscription();
+        self.progress.pending = Some(requested);
+        Some(SessionCommand::Subscribe(subscription, at))
+    }
+
+    fn queue_message(&self, text: &str, at: Instant, operation: Option<OperationId>) {
+        let requested = operation.and_then(|operation| self.progress.by_operation.get(&operation));
+        self.events.push_message(ServerMessage {
+            text: text.to_owned(),
+            topic: requested.map(|requested| Arc::clone(&requested.topic)),
+            request_id: requested.and_then(|requested| requested.request_id),
+            connection: self.connection,
+            received: at,
+            received_ns: clock::now_ns(),
+        });
+    }
+
+    /// Handles the end of a subscription on a live connection.
+    fn on_ended(&self, operation: OperationId, error: Option<&str>, retry_in: Option<Duration>) {
+        let tag = self.tag;
+        let cause = Escaped(error.unwrap_or("completed by the server"));
+        match retry_in.map(Seconds) {
+            Some(wait) => warn!("Subscription ended, retrying in {wait}{tag}: {cause}"),
+            None => warn!("Subscription ended, not retried on this connection{tag}: {cause}"),
+        }
+        let Some(requested) = self.progress.by_operation.get(&operation) else { return };
+        if !requested.is_optional
+            && let Some(recorder) = self.metrics.recorder()
+        {
+            recorder.on_unsubscribed(now(), &format!("the subscription ended: {cause}"));
+        }
+        let cause = match error {
+            Some(_error) => SubscriptionError::Error(cause.to_string()),
+            None => SubscriptionError::Completed,
+        };
+        let topic = Arc::clone(&requested.topic);
+        self.events.push_notice(HandleEvent::Ended { topic, cause, retry_in });
+    }
+}
+
+impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
+    type Payload<'a> = ();
+
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
+        L::skip(input)
+    }
+
+    fn on_message(&mut self, message: FeedMessage<'_>) {
+        add(&self.metrics.frames, 1);
+        add(&self.metrics.bytes, u64::try_from(message.len()).unwrap_or(u64::MAX));
+    }
+
+    fn on_data(&mut self, of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
+        self.progress.reading = of;
+        self.progress.is_delivery = true;
+        let requested = of.and_then(|operation| self.progress.by_operation.get(&operation));
+        requested.is_none_or(|requested| !requested.is_optional)
+    }
+
+    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
+        // Recordings and the events of a handle contain texts only.
+        let Ok(text) = message.text() else { return };
+        if let Some(recorder) = self.metrics.recorder() {
+            let connection = u32::try_from(self.connection).unwrap_or(u32::MAX);
+            recorder.on_message(connection, text, at, is_data);
+        }
+        if !std::mem::take(&mut self.progress.is_delivery) {
+            return;
+        }
+        let operation = self.progress.reading.take();
+        if self.events.takes_messages() {
+            self.queue_message(text, at, operation);
+        }
+        self.progress.delivered = self.progress.delivered.saturating_add(1);
+        if is_data {
+            self.gap_tracker.on_data();
+        }
+        if self.healthy_on_delivery {
+            self.mark_healthy();
+        }
+    }
+
+    fn on_notice(&mut self, notice: SessionNotice<'_>) {
+        match notice {
+            SessionNotice::Malformed { message, error } => {
+                add(&self.metrics.malformed, 1);
+                *self.malformed_shown = self.malformed_shown.saturating_add(1);
+                if *self.malformed_shown <= MALFORMED_SHOWN_MAX {
+                    warn!("Malformed message ({error}){}: {message}", self.tag);
+                }
+            }
+            SessionNotice::UnusedKind(message) => {
+                add(&self.metrics.malformed, 1);
+                match self.metrics.recorder() {
+                    Some(recorder) => recorder.on_binary(),
+                    None => {
+                        let kind = message.kind();
+                        warn!("{kind} message dropped{}: {message}", self.tag);
+                    }
+                }
+            }
+            SessionNotice::Unknown(_) => add(&self.metrics.unknown, 1),
+            SessionNotice::Ended { operation, error, retry_in } => {
+                add(&self.metrics.ended, 1);
+                self.on_ended(operation, error, retry_in);
+            }
+            SessionNotice::Resubscribed { .. } => {}
+            SessionNotice::Resubscribing { silent } => {
+                info!("No messages for {}, resubscribing{}", Seconds(silent), self.tag);
+            }
+            SessionNotice::Stable => self.mark_healthy(),
+        }
+    }
+
+    fn poll_command(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<SessionCommand> {
+        self.commands.register(cx);
+        self.reconcile();
+        if let Some(operation) = self.progress.to_unsubscribe.pop_front() {
+            return Poll::Ready(SessionCommand::Unsubscribe(operation));
+        }
+        if let Some(command) = self.next_subscription(now) {
+            return Poll::Ready(command);
+        }
+        match self.commands.next_send() {
+            Some(text) => Poll::Ready(SessionCommand::Send(text)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn on_subscribed(&mut self, operation: OperationId) {
+        if let Some(requested) = self.progress.pending.take() {
+            self.progress.live.insert(Arc::clone(&requested.topic), operation);
+            self.progress.by_operation.insert(operation, requested);
+        }
+    }
+}
+
+/// One connection. It reads and answers pings only while an event is awaited.
+pub struct SingleConnection<D: Dial, L> {
+    task: HandleTask<D, L>,
+    live: Option<LiveSession<D, L>>,
+}
+
+impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
+    pub fn new(target: Target<D>, protocol: L, options: Options) -> Self {
+        let events = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
+        let commands = Arc::new(CommandQueue::from_options(&options));
+        Self { task: HandleTask::new(target, protocol, options, events, commands), live: None }
+    }
+
+    /// Reads until there is an event or the session has ended.
+    async fn read(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let HandleTask {
+            events,
+            commands,
+            options,
+            gap_tracker,
+            reconnector,
+            arrival_stats,
+            connections,
+            malformed_shown,
+            ..
+        } = &mut self.task;
+        let mut handler: HandleSession<'_, fn()> = HandleSession {
+            events,
+            commands,
+            metrics: &options.metrics,
+            gap_tracker,
+            tag: reconnector.tag(),
+            malformed_shown,
+            connection: *connections,
+            pace: options.replay_pace,
+            healthy_on_delivery: false,
+            mark_healthy: None,
+            progress: &mut live.progress,
+        };
+        let ended = {
+            let mut run = pin!(live.session.run(&mut handler, arrival_stats));
+            poll_fn(|cx| match run.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if events.has_event() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            })
+            .await
+        };
+        let Some(ended) = ended else { return };
+        for (text, written) in live.session.unwritten() {
+            events.push_notice(HandleEvent::NotSent { text, written });
+        }
+        options.metrics.record_end(&ended);
+        gap_tracker.on_disconnected(live.session.alive_until(&ended), &ended.chain());
+        events.push_notice(HandleEvent::Disconnected(StopReason::Ended(Some(ended))));
+        self.live = None;
+    }
+}
+
+impl<D: Dial, L: FeedProtocol + Clone + Send + Sync> EventSource for SingleConnection<D, L> {
+    fn name(&self) -> &str {
+        &self.task.options.name
+    }
+
+    async fn connect(&mut self) -> Result<(), FeedError> {
+        self.live = None;
+        self.live = Some(self.task.connect().await?);
+        self.task.gap_tracker.on_connected();
+        self.task.arrival_stats.interrupt();
+        self.task.connections = self.task.connections.saturating_add(1);
+        Ok(())
+    }
+
+    fn subscribe(&mut self, topic: &str) -> Result<(), HandleError> {
+        self.task.commands.subscribe(topic.to_owned(), None).map(drop)
+    }
+
+    async fn next_event(&mut self) -> Option<HandleEvent> {
+        loop {
+            match self.task.events.try_fetch() {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) if self.live.is_some() => {
+                    self.read().await;
+                }
+                Ok(None) | Err(()) => return None,
+            }
         }
     }
 }

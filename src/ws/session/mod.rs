@@ -13,41 +13,42 @@
 //! 2. A malformed message is dropped and counted; the connection stays up.
 //! 3. A server that violates RFC 6455 is closed with 1002, 1007 or 1009.
 
-mod ending;
-mod handler;
-mod opening;
-mod outbox;
 mod state;
 
 use std::{
     convert::Infallible,
     future::poll_fn,
+    io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
+use futures_util::Sink as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Sleep,
 };
-
-pub(super) use self::handler::{SessionCommand, SessionHandler, SessionNotice};
-use self::state::SessionState;
-pub use self::{
-    ending::CLOSE_TIMEOUT,
-    outbox::{OUTBOX_MAX, WriteProgress},
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
 };
+
+use self::state::SessionState;
+pub use self::state::{OUTBOX_MAX, WriteProgress};
 use super::{
+    connect::{Socket, SocketEvent},
     error::FeedError,
+    frames::WsMessage,
     policy::ReconnectionLimits,
-    socket::{Socket, SocketEvent},
     watchdog::ArrivalStats,
 };
 use crate::{
     domain::latency::RxTimestamps,
     net::deadline::{CATCH_UP_MAX, DriverTick},
-    protocol::{FeedProtocol, SubscriptionState},
+    protocol::{
+        FeedMessage, FeedProtocol, MessageError, OperationId, Subscription, SubscriptionState,
+    },
 };
 
 /// Maximum bytes buffered for writing inside the WebSocket.
@@ -218,5 +219,215 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         if self.timer.deadline().into_std() != at {
             self.timer.as_mut().reset(at.into());
         }
+    }
+}
+
+/// Session events other than data.
+#[derive(Debug)]
+pub(super) enum SessionNotice<'a> {
+    /// A message that could not be parsed.
+    Malformed { message: FeedMessage<'a>, error: MessageError },
+    /// A message of a kind that the protocol does not use.
+    UnusedKind(FeedMessage<'a>),
+    /// A message of an unknown type.
+    Unknown(FeedMessage<'a>),
+    /// A subscription ended on a live connection.
+    Ended {
+        operation: OperationId,
+        /// Error of the server, if it was one.
+        error: Option<&'a str>,
+        /// Time until it is subscribed to again; `None` if it is given up.
+        retry_in: Option<Duration>,
+    },
+    /// A subscription was written again and can deliver from now on.
+    Resubscribed { operation: OperationId },
+    /// No data arrived for this long: everything is subscribed to again.
+    Resubscribing { silent: Duration },
+    /// The session has lasted for `stable_after`.
+    Stable,
+}
+
+/// Requests from a handler to its session.
+#[derive(Debug)]
+pub(super) enum SessionCommand {
+    /// Subscribe at this time, or as soon as the session is live.
+    Subscribe(Subscription, Instant),
+    Unsubscribe(OperationId),
+    /// Write this text unchanged.
+    Send(String),
+}
+
+/// Receives the events of a session and issues commands.
+pub(super) trait SessionHandler<L: FeedProtocol> {
+    /// Type of an event's decoded payload.
+    type Payload<'a>;
+
+    /// Decodes the payload of an event.
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
+
+    /// Called for each message before it is parsed.
+    fn on_message(&mut self, message: FeedMessage<'_>);
+
+    /// Called for each event. Returns `true` if it resets the data timer.
+    fn on_data(
+        &mut self,
+        operation: Option<OperationId>,
+        payload: Self::Payload<'_>,
+        arrival: RxTimestamps,
+    ) -> bool;
+
+    /// Called for each message after it was handled; `is_data` is `true` if it reset the data
+    /// timer. An order that the message caused has been sent by then, so recording adds no latency
+    /// to it.
+    fn on_handled(&mut self, _message: FeedMessage<'_>, _at: Instant, _is_data: bool) {}
+
+    fn on_notice(&mut self, notice: SessionNotice<'_>);
+
+    /// Polls for the next command, at each wake while the outbox has space.
+    fn poll_command(&mut self, _cx: &mut Context<'_>, _now: Instant) -> Poll<SessionCommand> {
+        Poll::Pending
+    }
+
+    /// Reports the operation that a [`SessionCommand::Subscribe`] created.
+    fn on_subscribed(&mut self, _operation: OperationId) {}
+}
+
+/// Ignores all events: used before the subscriptions.
+struct NoopHandler;
+
+impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
+    type Payload<'a> = ();
+
+    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
+        L::skip(input)
+    }
+
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
+
+    fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
+        false
+    }
+
+    fn on_notice(&mut self, _notice: SessionNotice<'_>) {}
+}
+
+/// Adds to a close error that the session was not acknowledged yet.
+fn closed_before_ack(error: FeedError) -> FeedError {
+    const WHEN: &str = "before it acknowledged the session";
+    match error {
+        FeedError::Closed { code, reason } if reason.is_empty() => {
+            FeedError::Closed { code, reason: format!(": {WHEN}") }
+        }
+        FeedError::Closed { code, reason } => {
+            FeedError::Closed { code, reason: format!("{reason} ({WHEN})") }
+        }
+        other => other,
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
+    /// Sends the opening message and waits for the acknowledgment; answers pings meanwhile.
+    pub(super) async fn init(&mut self) -> Result<(), FeedError> {
+        if let Some(opening) = self.state.subscriptions.open() {
+            self.state.outbox.push_message(opening)?;
+        }
+        poll_fn(|cx| {
+            loop {
+                if let Err(error) = self.poll_outbox(cx, now()) {
+                    return Poll::Ready(Err(self.drain_close(cx, error)));
+                }
+                if self.state.subscriptions.is_live() {
+                    return Poll::Ready(Ok(()));
+                }
+                let message = ready!(self.socket.poll_next(cx))?.message;
+                let arrival = RxTimestamps::at(now());
+                self.state
+                    .handle_message(message, arrival, &mut NoopHandler)
+                    .map_err(closed_before_ack)?;
+            }
+        })
+        .await
+    }
+
+    /// Writes and flushes the subscriptions.
+    pub(super) async fn subscribe(&mut self) -> Result<(), FeedError> {
+        self.state.queue_due(now(), |_operation| {})?;
+        poll_fn(|cx| {
+            if let Err(error) = self.poll_outbox(cx, now()) {
+                return Poll::Ready(Err(self.drain_close(cx, error)));
+            }
+            if !self.state.outbox.is_written() {
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok::<(), FeedError>(()))
+        })
+        .await?;
+        self.state.start_watchdog(now());
+        Ok(())
+    }
+
+    /// Returns the close that the server sent before a failed write, if there is one, else the
+    /// write error: the close reports the cause.
+    fn drain_close(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
+        while let Poll::Ready(Ok(event)) = self.socket.poll_next(cx) {
+            if let WsMessage::Close(close) = event.message {
+                let (code, reason) = close.unzip();
+                return FeedError::from_close(code, reason.unwrap_or(""));
+            }
+        }
+        error
+    }
+}
+
+/// Maximum time for a close.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
+    /// Sends a close frame with a code, then reads until the server has closed.
+    pub(super) async fn close(&mut self, code: u16) {
+        let close = async {
+            let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+            if self.socket.writer().close(Some(frame)).await.is_ok() {
+                self.socket.drain().await;
+            }
+        };
+        // The server may not wait for the close; the result is irrelevant.
+        let _courtesy = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+    }
+
+    /// Answers the server's close with its own code.
+    async fn answer_close(&mut self) {
+        let code = self.state.received_close.flatten();
+        let frame = code.map(|code| CloseFrame { code: code.into(), reason: "".into() });
+        // Best effort: the connection is gone either way.
+        let _courtesy =
+            tokio::time::timeout(CLOSE_TIMEOUT, self.socket.writer().close(frame)).await;
+    }
+}
+
+/// Sends a close frame without blocking, as far as the socket accepts it.
+impl<S, L> Drop for Session<S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn drop(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let code = self.state.received_close.flatten().map_or(CloseCode::Normal, CloseCode::from);
+        let frame = CloseFrame { code, reason: "".into() };
+        let mut socket = Pin::new(self.socket.writer());
+        // A closed or blocked socket is dropped without a close frame.
+        if socket.as_mut().start_send(Message::Close(Some(frame))).is_ok() {
+            let _courtesy = socket.poll_flush(&mut cx);
+        }
+    }
+}
+
+/// Converts a write error of tungstenite.
+fn write_error(error: WsError) -> FeedError {
+    match error {
+        WsError::Io(error) => FeedError::Lost(error),
+        WsError::ConnectionClosed | WsError::AlreadyClosed => FeedError::Cut,
+        WsError::WriteBufferFull(_) => FeedError::Congested,
+        other => FeedError::Lost(io::Error::other(other)),
     }
 }

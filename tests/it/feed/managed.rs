@@ -482,7 +482,7 @@ async fn a_single_connection_ends_and_a_reconnecting_source_continues() {
     let server = one_message_each().await;
     let single = SingleConnection::new(target(&server), PlainJson::VERBATIM, options(quick()));
     let policy = ReconnectPolicy::new(quick()).unwrap();
-    let host = sniper::ws::host_cooldown::Hosts::default().host(&server.address, &policy);
+    let host = sniper::ws::Hosts::default().host(&server.address, &policy);
     let reconnecting = ReconnectingSource::new(single, policy, host);
     let expected = [r#"{"0":"hello"}"#, r#"{"1":"hello"}"#, r#"{"2":"hello"}"#];
     assert_eq!(collect(reconnecting, 3).await, expected);

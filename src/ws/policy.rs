@@ -1,4 +1,12 @@
-//! Delay between two connection attempts.
+//! Reconnection policy as pure functions; time and randomness are arguments.
+//!
+//! [`ReconnectionLimits`] are the settings, validated into a [`ReconnectPolicy`]. [`RetryDecision`]
+//! classifies close codes and HTTP statuses; its source is the WebSocket registry, the
+//! graphql-transport-ws document, and the observed behavior of public clients of the market.
+//! [`Backoff`] computes the delay before the next attempt. [`CircuitBreaker`] stops dialing a host
+//! after repeated failures: open, it permits no dial until the cooldown has passed; half-open, it
+//! permits one probe; a healthy session closes it, a failure opens it again.
+//! [`crate::ws::supervisor`] sleeps, logs and dials.
 //!
 //! # Invariants
 //!
@@ -6,16 +14,80 @@
 //! 2. Only a suspension or a `Retry-After` leads to a delay longer than `max_delay`. After a
 //!    healthy session neither applies: the next attempt follows after ordinary backoff.
 //! 3. Jitter only shortens a delay.
-//! 4. A handshake resets nothing. The backoff is reset by a session that delivered a listing or
-//!    lasted for `stable_after`; after [`FLAPS_MAX`] short productive sessions in a row, only by
-//!    one that lasted.
+//! 4. A handshake resets nothing. The backoff is reset and the circuit is closed by a session that
+//!    delivered a listing or lasted for `stable_after`; after [`FLAPS_MAX`] short productive
+//!    sessions in a row, only by one that lasted.
+//! 5. The circuit cannot get stuck: a probe that reports no result, because its task was dropped,
+//!    expires, and another one is permitted.
+//! 6. An open circuit permits no dial before the cooldown has passed.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{DELAY_MIN, ReconnectPolicy, RetryDecision};
 use crate::backoff::{ExponentialBackoff, with_jitter};
+pub use crate::config::reconnection::{
+    DELAY_MIN, DURATION_MAX, PolicyError, ReconnectPolicy, ReconnectionLimits, Thousandths,
+};
+
+/// Maximum `Retry-After` that is respected: three days, the longest ban that a public exchange
+/// documents. Longer ones are cut to this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryDecision {
+    Retry,
+    /// Retry after `max_delay`: the server is overloaded.
+    RetryLater,
+    /// Retry with backoff, but no sooner than the server requests.
+    RetryAfter(Duration),
+    /// Retry with backoff and a reloaded credential.
+    RenewCredential,
+    /// A bug, a setting or a block that retries cannot fix. Wait for the cooldown, log it once at
+    /// `error`, and reload the credential before the next attempt.
+    Suspend,
+    /// Like [`Suspend`](Self::Suspend), but no sooner than the server requests.
+    SuspendAtLeast(Duration),
+}
+
+/// Classifies a close code; `None` if there was no close frame.
+pub const fn of_close(code: Option<u16>) -> RetryDecision {
+    match code {
+        Some(4403) => RetryDecision::RenewCredential,
+        Some(1013) => RetryDecision::RetryLater,
+        Some(
+            1002
+            | 1003
+            | 1007..=1010
+            | 1015
+            | 4004
+            | 4005
+            | 4400
+            | 4401
+            | 4406
+            | 4409
+            | 4429
+            | 4500,
+        ) => RetryDecision::Suspend,
+        Some(_) | None => RetryDecision::Retry,
+    }
+}
+
+/// Classifies an HTTP status other than 101.
+///
+/// A `Retry-After` is respected with every status, up to [`RETRY_AFTER_MAX`]: it can only delay the
+/// next attempt, also a suspended one.
+pub fn of_status(status: u16, retry_after: Option<Duration>) -> RetryDecision {
+    let requested = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
+    match (status, requested) {
+        // Binance bans an address with 418 and a `Retry-After`.
+        (408 | 418 | 425 | 429 | 500..=599, Some(wait)) => RetryDecision::RetryAfter(wait),
+        (429, None) => RetryDecision::RetryLater,
+        (408 | 425 | 500..=599, None) => RetryDecision::Retry,
+        (_, Some(wait)) => RetryDecision::SuspendAtLeast(wait),
+        (_, None) => RetryDecision::Suspend,
+    }
+}
 
 /// Maximum number of short productive sessions in a row that count as healthy.
 pub const FLAPS_MAX: u32 = 5;
@@ -133,14 +205,165 @@ impl Backoff {
     }
 }
 
+/// Answer to a request for a dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    Go,
+    /// Permitted as the single probe of a half-open circuit.
+    Probe,
+    /// Not permitted now; ask again after this time.
+    Wait(Duration),
+}
+
+/// A change of state that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerChange {
+    /// Opened for this long.
+    Opened(Duration),
+    /// A healthy session closed it.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed { failures: u32 },
+    Open { until: Instant },
+    HalfOpen { probe_until: Instant },
+}
+
+#[derive(Clone, Debug)]
+pub struct CircuitBreaker {
+    failures_max: u32,
+    cooldown: Duration,
+    probe_timeout: Duration,
+    state: State,
+}
+
+impl CircuitBreaker {
+    pub fn new(policy: &ReconnectPolicy) -> Self {
+        let limits = policy.limits();
+        Self {
+            failures_max: limits.max_consecutive_failures,
+            cooldown: limits.circuit_breaker_cooldown,
+            probe_timeout: limits.connect_timeout.saturating_add(limits.stable_after),
+            state: State::Closed { failures: 0 },
+        }
+    }
+
+    /// Returns whether a dial may start now.
+    pub fn try_acquire(&mut self, now: Instant) -> Permit {
+        let until = match self.state {
+            State::Closed { .. } => return Permit::Go,
+            State::Open { until } => until,
+            State::HalfOpen { probe_until } => probe_until,
+        };
+        match until.checked_duration_since(now) {
+            Some(wait) if !wait.is_zero() => Permit::Wait(wait),
+            _ => {
+                let probe_until = now.checked_add(self.probe_timeout).unwrap_or(now);
+                self.state = State::HalfOpen { probe_until };
+                Permit::Probe
+            }
+        }
+    }
+
+    /// Closes the circuit: a session delivered a listing or lasted long enough.
+    pub fn mark_healthy(&mut self) -> Option<BreakerChange> {
+        let before = self.state;
+        self.state = State::Closed { failures: 0 };
+        match before {
+            State::Closed { .. } => None,
+            State::Open { .. } | State::HalfOpen { .. } => Some(BreakerChange::Closed),
+        }
+    }
+
+    /// Counts a dial that led to no healthy session.
+    pub fn record_failure(&mut self, now: Instant) -> Option<BreakerChange> {
+        let open = match &mut self.state {
+            State::Closed { failures } => {
+                *failures = failures.saturating_add(1);
+                self.failures_max != 0 && *failures >= self.failures_max
+            }
+            State::HalfOpen { .. } => true,
+            State::Open { .. } => false,
+        };
+        if !open {
+            return None;
+        }
+        self.state = State::Open { until: now.checked_add(self.cooldown).unwrap_or(now) };
+        Some(BreakerChange::Opened(self.cooldown))
+    }
+
+    /// Returns `true` while dials are restricted.
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed { .. })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{
-        super::{ReconnectionLimits, Thousandths},
-        *,
-    };
+    use super::*;
+
+    #[test]
+    fn permanent_close_codes_suspend_retries() {
+        for code in [
+            4400, 4401, 4406, 4409, 4429, 4004, 4005, 4500, 1002, 1003, 1007, 1008, 1009, 1010,
+            1015,
+        ] {
+            assert_eq!(of_close(Some(code)), RetryDecision::Suspend, "{code}");
+        }
+    }
+
+    #[test]
+    fn transient_close_codes_are_retried() {
+        for code in [1000, 1001, 1005, 1006, 1011, 1012, 1014, 4408, 4504, 4410, 4999, 3000] {
+            assert_eq!(of_close(Some(code)), RetryDecision::Retry, "{code}");
+        }
+        assert_eq!(of_close(None), RetryDecision::Retry);
+        assert_eq!(of_close(Some(1013)), RetryDecision::RetryLater);
+        assert_eq!(of_close(Some(4403)), RetryDecision::RenewCredential);
+    }
+
+    #[test]
+    fn every_close_code_has_a_decision() {
+        for code in 0..=u16::MAX {
+            let decision = of_close(Some(code));
+            assert!(!matches!(decision, RetryDecision::RetryAfter(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn statuses_are_classified() {
+        let wait = Duration::from_secs(7);
+        for status in [401, 403, 404, 426, 302, 200, 400, 418, 451] {
+            assert_eq!(of_status(status, None), RetryDecision::Suspend, "{status}");
+        }
+        for status in [401, 403, 404, 426, 302, 200, 400, 451] {
+            assert_eq!(
+                of_status(status, Some(wait)),
+                RetryDecision::SuspendAtLeast(wait),
+                "{status}"
+            );
+        }
+        for status in [408, 418, 425, 429, 500, 502, 503, 504] {
+            assert_eq!(of_status(status, Some(wait)), RetryDecision::RetryAfter(wait), "{status}");
+        }
+        assert_eq!(of_status(429, None), RetryDecision::RetryLater);
+        for status in [500, 502, 503, 504, 520, 408, 425] {
+            assert_eq!(of_status(status, None), RetryDecision::Retry, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_ask_for_more_than_three_days() {
+        let requested = Duration::from_secs(u64::MAX);
+        assert_eq!(of_status(503, Some(requested)), RetryDecision::RetryAfter(RETRY_AFTER_MAX));
+        assert_eq!(of_status(403, Some(requested)), RetryDecision::SuspendAtLeast(RETRY_AFTER_MAX));
+        let ban = Duration::from_secs(7_200);
+        assert_eq!(of_status(418, Some(ban)), RetryDecision::RetryAfter(ban));
+    }
 
     const FAILED: AttemptResult =
         AttemptResult { uptime: None, listings: 0, decision: RetryDecision::Retry };
@@ -400,6 +623,121 @@ mod tests {
                 dials += 1;
             }
             prop_assert!(dials <= 90, "{dials}");
+        }
+    }
+
+    const COOLDOWN: Duration = Duration::from_secs(300);
+
+    fn opened(now: Instant) -> CircuitBreaker {
+        let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
+        for _ in 0..9 {
+            assert_eq!(breaker.record_failure(now), None);
+        }
+        assert_eq!(breaker.record_failure(now), Some(BreakerChange::Opened(COOLDOWN)));
+        breaker
+    }
+
+    #[test]
+    fn ten_failures_in_a_row_open_the_circuit_and_one_probe_follows_the_cooldown() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        assert_eq!(breaker.try_acquire(start), Permit::Wait(COOLDOWN));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert!(matches!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(_)));
+    }
+
+    #[test]
+    fn a_healthy_probe_closes_the_circuit() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.mark_healthy(), Some(BreakerChange::Closed));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Go);
+    }
+
+    #[test]
+    fn a_failed_probe_reopens_the_circuit() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.record_failure(start + COOLDOWN), Some(BreakerChange::Opened(COOLDOWN)));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(COOLDOWN));
+    }
+
+    #[test]
+    fn a_dial_alone_does_not_reset_the_failures() {
+        let start = Instant::now();
+        let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
+        for _ in 0..9 {
+            assert_eq!(breaker.try_acquire(start), Permit::Go);
+            assert_eq!(breaker.record_failure(start), None);
+        }
+        assert_eq!(breaker.try_acquire(start), Permit::Go);
+        assert!(breaker.record_failure(start).is_some());
+    }
+
+    #[test]
+    fn a_lost_probe_expires_and_another_is_permitted() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        let Permit::Wait(probe_timeout) = breaker.try_acquire(start + COOLDOWN) else {
+            panic!("admitted")
+        };
+        assert_eq!(breaker.try_acquire(start + COOLDOWN + probe_timeout), Permit::Probe);
+    }
+
+    #[test]
+    fn zero_failures_disable_the_breaker() {
+        let policy = ReconnectPolicy::new(ReconnectionLimits {
+            max_consecutive_failures: 0,
+            ..ReconnectionLimits::DEFAULT
+        })
+        .unwrap();
+        let mut breaker = CircuitBreaker::new(&policy);
+        let now = Instant::now();
+        assert!((0..100_000).all(|_| breaker.record_failure(now).is_none()));
+        assert_eq!(breaker.try_acquire(now), Permit::Go);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Move {
+        Admit,
+        Fail,
+        MarkHealthy,
+        Pass(u64),
+    }
+
+    proptest! {
+        /// For any sequence of events, no dial is permitted early, and one is always permitted in
+        /// the end.
+        #[test]
+        fn a_dial_is_never_permitted_early_and_always_permitted_in_the_end(moves in prop::collection::vec(prop_oneof![
+            Just(Move::Admit),
+            Just(Move::Fail),
+            Just(Move::MarkHealthy),
+            (0_u64..400_000).prop_map(Move::Pass),
+        ], 0..200)) {
+            let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
+            let mut now = Instant::now();
+            let mut opened_at = None;
+            for step in moves {
+                match step {
+                    Move::Admit => match breaker.try_acquire(now) {
+                        Permit::Go => prop_assert!(opened_at.is_none()),
+                        Permit::Probe => {
+                            let at: Instant = opened_at.unwrap();
+                            prop_assert!(now.duration_since(at) >= COOLDOWN);
+                        }
+                        Permit::Wait(wait) => prop_assert!(wait <= COOLDOWN),
+                    },
+                    Move::Fail => if breaker.record_failure(now).is_some() { opened_at = Some(now); },
+                    Move::MarkHealthy => { breaker.mark_healthy(); opened_at = None; }
+                    Move::Pass(ms) => now += Duration::from_millis(ms),
+                }
+            }
+            now += COOLDOWN;
+            prop_assert!(!matches!(breaker.try_acquire(now), Permit::Wait(_)));
         }
     }
 }
