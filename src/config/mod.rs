@@ -4,7 +4,6 @@
 //! each with its location and a fix; the process environment is never changed. A [`Config`] is
 //! valid by construction.
 
-pub mod check;
 pub mod credential;
 mod document;
 mod dotenv;
