@@ -8,13 +8,11 @@ pub mod credential;
 mod document;
 mod dotenv;
 pub mod endpoint;
-mod entries;
 pub mod environment;
-mod fields;
 pub mod load;
-pub mod policy;
 pub mod problem;
 pub mod reconnection;
+pub mod settings;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
