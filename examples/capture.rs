@@ -6,7 +6,7 @@
 use std::{env, error::Error, io::Write as _, time::Duration};
 
 use sniper::{
-    capture::{self, CapturePlan, source::CaptureSource},
+    commands::capture::{self, CapturePlan, source::CaptureSource},
     recording::{RealDisk, Recording},
     text::Escaped,
 };
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::time::sleep(Duration::from_secs(10)).await;
         "ten seconds elapsed".to_owned()
     };
-    let outcome = capture::run(plan, RealDisk, stop).await?;
+    let outcome = capture::record(plan, RealDisk, stop).await?;
     let mut out = std::io::stdout().lock();
     write!(out, "{outcome}")?;
     for frame in Recording::open(outcome.directory)?.messages().take(10) {

@@ -30,7 +30,7 @@
 //! | [`account`] | balance, purchases, open listings, rate limiter | edge |
 //! | [`sniper`] | decision engine: eligibility, held listings, settlement, trade log | pure, with a handle |
 //! | [`sim`] | simulated market, used by `demo`, `sim` and tests | pure engine, edge |
-//! | [`summary`], [`capture`], [`doctor`], [`cli`], [`commands`] | session summary; recording of any feed; diagnostics; command line; one module per command | edge |
+//! | [`commands`] | one module per command: arguments, run and output | edge |
 //!
 //! # Invariants
 //!
@@ -76,8 +76,4 @@ pub mod execution;
 pub mod account;
 pub mod sniper;
 pub mod sim;
-pub mod summary;
-pub mod capture;
-pub mod doctor;
-pub mod cli;
 pub mod commands;

@@ -6,21 +6,21 @@
 use std::process::ExitCode;
 
 use sniper::{
-    cli::{Cli, Command, DemoArgs, RunArgs, SharedArgs},
     commands::{
-        AppError, block_on, block_on_core, capture,
-        demo::Demo,
+        AppError, block_on, block_on_core, capture, check,
+        cli::{Cli, Command, SharedArgs},
+        demo::{Demo, DemoArgs},
         doctor, ledger,
-        record::SessionRecording,
         report::{self, Output},
+        run::{RunArgs, SessionRecording},
         session::{SessionEnd, SessionStart, TradingSession},
         sim,
+        summary::Summary,
     },
     config::{Config, Market},
     log::ReaderGone,
     markets::{Marketplace, csgoroll::Csgoroll},
     shutdown::{SecondSignal, Shutdown},
-    summary::Summary,
     threads,
     ws::{self, Feed},
 };
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args, output),
         Command::Capture(args) => capture::run(shared, &args, output),
         Command::Doctor => doctor::run(shared, output),
-        Command::Check(args) => report::check::<Csgoroll>(shared, args.live, output),
+        Command::Check(args) => check::run::<Csgoroll>(shared, &args, output),
         Command::Ledger(args) => ledger::at(shared, output, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(shared, output, |commands| commands.status()),
         Command::Halt => ledger::at(shared, output, |commands| commands.halt()),

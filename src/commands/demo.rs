@@ -4,19 +4,43 @@
 //! files of the user. The simulator runs on its own thread, so that the bot runs as in a real
 //! session.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
+use clap::Args;
 use tempfile::TempDir;
 use tracing::{debug, info};
 
-use super::AppError;
-use crate::{
-    cli::DemoArgs,
-    config::{Config, Loaded, Sources},
-    markets::csgoroll,
-    sim::{self, SimServer},
+use super::{
+    AppError,
     summary::{SimulatedMarketCounts, Summary},
 };
+use crate::{
+    config::{Config, Loaded, Sources},
+    markets::csgoroll,
+    shutdown::parse_duration,
+    sim::{self, SimServer},
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper demo
+  sniper demo --for 2m --rate 100
+  sniper demo --seed 42 --json";
+
+/// Arguments of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Duration of the demo
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Listings per second
+    #[arg(long, default_value = "20")]
+    pub rate: sim::Rate,
+    /// Seed of the simulated market; the same seed gives the same market
+    #[arg(long, default_value_t = 7, value_parser = sim::settings::parse_seed)]
+    pub seed: u64,
+}
 
 /// A running simulator, and the settings to connect to it.
 pub struct Demo {

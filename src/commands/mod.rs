@@ -1,36 +1,38 @@
-//! The commands of the program, which `main.rs` dispatches to.
+//! The commands of the program, one module each: arguments, run and output. `main.rs` dispatches to
+//! them.
+//!
+//! - [`cli`]: the command line.
+//! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
+//! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
+//! - [`doctor`], [`check`]: diagnostics, online and offline.
+//! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
+//!
+//! Shared by the commands:
 //!
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
-//! - [`capture`]: records feeds to disk.
-//! - [`demo`]: a session against the simulator.
-//! - [`ledger`]: commands on the ledger.
-//! - [`doctor`]: checks settings, connection, account and disk.
-//! - [`sim`]: the simulator alone.
-//! - [`record`]: records the feed of a trading session.
-//! - [`report`]: output to stdout and stderr.
+//! - [`replay`]: a recording through the decision engine.
+//! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 
 pub mod background;
 pub mod capture;
+pub mod check;
+pub mod cli;
 pub mod demo;
 pub mod doctor;
 pub mod ledger;
-pub mod record;
 pub mod replay;
 pub mod report;
+pub mod run;
 pub mod session;
 pub mod sim;
+pub mod status;
+pub mod summary;
 
 use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
 
-use crate::{
-    capture::CaptureError,
-    config::ConfigErrors,
-    config::check,
-    ledger::{LedgerError, cli::LedgerCommandError},
-    log::LogError,
-    sim::SimServerError,
-};
+use self::{capture::CaptureError, ledger::LedgerCommandError};
+use crate::{config::ConfigErrors, ledger::LedgerError, log::LogError, sim::SimServerError};
 
 /// Maximum time to wait for blocking tasks at the end of the program.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(100);

@@ -12,16 +12,14 @@ use std::{
 };
 
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::AppError;
+use super::{AppError, check, cli::SharedArgs, summary::Summary};
 use crate::{
-    cli::SharedArgs,
-    config::{Config, Generation, Loaded, Mode, Sources, check, load::process_environment},
+    config::{Config, Loaded, Sources, load::process_environment},
     log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
-    markets::{Marketplace, csgoroll},
+    markets::csgoroll,
     secret::Masking,
-    summary::Summary,
     text::is_safe_to_print,
 };
 
@@ -192,43 +190,8 @@ pub fn load(shared: &SharedArgs, live: bool) -> Result<Loaded, AppError> {
     loaded.map_err(|problems| AppError::Settings(Box::new(problems)))
 }
 
-/// Runs `sniper check`.
-///
-/// # Errors
-///
-/// Returns [`AppError::Print`] if the result cannot be printed.
-pub fn check<M: Marketplace>(
-    shared: &SharedArgs,
-    live: bool,
-    output: Output,
-) -> Result<ExitCode, AppError> {
-    if let Ok(loaded) = load(shared, live) {
-        check_supported::<M>(&loaded.config)?;
-    }
-    let mut out = Masking::new(io::stdout().lock());
-    let mut err = Masking::new(io::stderr().lock());
-    let code = with_sources(shared, live, |sources| {
-        check::run(sources, output.is_json(), &mut out, &mut err)
-    })?;
-    out.flush().and_then(|()| err.flush())?;
-    Ok(ExitCode::from(code))
-}
-
-/// Checks that the market can honor every setting of the whitelist.
-///
-/// # Errors
-///
-/// Returns [`AppError::Unsupported`] with the settings that it cannot honor.
-pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> {
-    let unsupported = M::CAPABILITIES.unsupported(&config.whitelist);
-    if unsupported.is_empty() {
-        return Ok(());
-    }
-    let settings = unsupported.iter().map(|(entry, setting)| format!("{setting} of {entry:?}"));
-    Err(AppError::Unsupported(settings.collect::<Vec<_>>().join(", ")))
-}
-
-fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'_>) -> T) -> T {
+/// Calls `read` with the sources of the settings of this process.
+pub fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'_>) -> T) -> T {
     read(&Sources {
         lookup: &process_environment,
         directory: Path::new("."),
@@ -236,40 +199,6 @@ fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'
         live,
         decimals: csgoroll::DECIMALS,
     })
-}
-
-/// Logs mode, feed, whitelist and limits at the start of a session.
-pub fn announce(config: &Config) {
-    let generation = match config.feed.generation {
-        Generation::A => "A",
-        Generation::B => "B",
-    };
-    let mode = match config.mode {
-        Mode::Dry => "DRY RUN (sends no orders; add --live to buy)",
-        Mode::Live if config.endpoints.http.is_loopback() => "LIVE (local market, play money)",
-        Mode::Live => "LIVE (spends real money)",
-    };
-    info!("Mode: {mode}");
-    info!("Feed: {} (generation {generation})", config.endpoints.ws);
-    let budget = &config.budget;
-    match config.whitelist.len() {
-        0 => {
-            info!("Whitelist: empty, logging every listing");
-            info!("To begin: copy sniper.example.toml to sniper.toml, edit it, run `sniper check`");
-        }
-        count => {
-            info!("Whitelist: {count} {}", if count == 1 { "entry" } else { "entries" });
-            info!(
-                "Limits: {} per item, {} total, keep {}, {} orders/min",
-                budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute
-            );
-        }
-    }
-    if config.credential.is_none() {
-        info!(
-            "No credential: connecting as a guest, balance unknown; set CSGOROLL_SESSION in .env"
-        );
-    }
 }
 
 #[cfg(test)]

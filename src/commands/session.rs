@@ -18,10 +18,12 @@ use tracing::{error, warn};
 use super::{
     AppError,
     background::{self, BackgroundThread},
-    report,
+    check::check_supported,
+    ledger::operator_name,
+    run::{self, RunArgs},
+    summary::{FeedCounts, Summary, UnmatchedEntries},
 };
 use crate::{
-    cli::RunArgs,
     clock,
     config::{Config, Mode},
     domain::server_clock::ServerClock,
@@ -29,7 +31,6 @@ use crate::{
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
-        cli::operator_name,
         control::{ControlAddress, ControlServer, Instance, PENDING_REQUESTS_MAX, PendingRequest},
     },
     log::ALWAYS_SHOWN,
@@ -37,7 +38,6 @@ use crate::{
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
-    summary::{FeedCounts, Summary, UnmatchedEntries},
     threads::Alarm,
     whitelist::{Whitelist, WhitelistEntry},
     ws::{BackfillSender, Feed, RetriesExhausted},
@@ -139,7 +139,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         options: SessionStart,
     ) -> Result<Self, AppError> {
         let config = &feed.config;
-        report::check_supported::<M>(config)?;
+        check_supported::<M>(config)?;
         let alarm = options.alarm.clone();
         // First, because without a ledger no connection may be opened.
         let ledger = open_ledger(config, options)?;
@@ -201,7 +201,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
 
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
-        report::announce(&self.feed.config);
+        run::announce(&self.feed.config);
         let halts = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();

@@ -11,10 +11,9 @@ use super::{
     Config, CredentialSource, Endpoints, Mode,
     document::ConfigDocument,
     dotenv::{self, Variable},
-    entries::{EntryList, check_distinct},
     environment::{self, Environment, Variables},
-    policy::{self, TomlSettings},
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
+    settings::{self, EntryList, TomlSettings, check_distinct},
 };
 use crate::{domain::money::Decimals, text::Escaped};
 
@@ -163,7 +162,7 @@ fn read_policy(
         }
     };
     let document = ConfigDocument::new(&shown, &text, sources.decimals);
-    let mut policy = policy::read(&document, diagnostics);
+    let mut policy = settings::read(&document, diagnostics);
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
         let more = read_whitelist(sources, &beside.join(file), place, diagnostics);
@@ -189,7 +188,7 @@ fn read_whitelist(
     match read_text(&sources.directory.join(name), &shown, diagnostics) {
         FileRead::Text(text) => {
             let document = ConfigDocument::new(&shown, &text, sources.decimals);
-            policy::read_whitelist(&document, diagnostics)
+            settings::read_whitelist(&document, diagnostics)
         }
         FileRead::Invalid => EntryList { found: Vec::new(), count: 1 },
         FileRead::Absent => {

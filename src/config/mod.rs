@@ -4,18 +4,15 @@
 //! each with its location and a fix; the process environment is never changed. A [`Config`] is
 //! valid by construction.
 
-pub mod check;
 pub mod credential;
 mod document;
 mod dotenv;
 pub mod endpoint;
-mod entries;
 pub mod environment;
-mod fields;
 pub mod load;
-pub mod policy;
 pub mod problem;
 pub mod reconnection;
+pub mod settings;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

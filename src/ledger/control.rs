@@ -256,7 +256,7 @@ pub fn handle_request(
 }
 
 /// Applies a request to the ledger. Returns the reason if it is rejected.
-pub(super) fn apply_request(
+pub(crate) fn apply_request(
     ledger: &mut Ledger,
     request: &ControlRequest,
     now: UnixMs,

@@ -192,7 +192,7 @@ impl EntryTable {
 const ENTRIES_MAX: usize = 4_000_000;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{domain::money::Percent, domain::whitelist_entry::WearSet};
 

@@ -37,7 +37,6 @@
 pub mod account;
 mod approved;
 mod check;
-pub mod cli;
 pub mod control;
 mod database;
 mod durable_limit;
@@ -61,7 +60,6 @@ pub mod rejection;
 mod rows;
 mod schema;
 pub mod snapshot;
-pub mod standing;
 pub mod state;
 pub mod status;
 mod steps;
@@ -467,4 +465,4 @@ impl Effects {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

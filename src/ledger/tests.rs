@@ -9,7 +9,7 @@ use crate::domain::{
 };
 
 mod adversary;
-pub(super) mod disk;
+pub(crate) mod disk;
 mod formats;
 mod keys;
 mod losses;
@@ -17,16 +17,16 @@ mod model;
 mod proofs;
 mod releases;
 
-pub(super) const T0: UnixMs = UnixMs(1_772_359_200_000);
+pub(crate) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
 const TAKEN: Outcome = Outcome::Rejected(RejectReason::Taken);
-pub(super) const UNKNOWN: Outcome = Outcome::Unknown(Unknown::Timeout);
+pub(crate) const UNKNOWN: Outcome = Outcome::Unknown(Unknown::Timeout);
 
-pub(super) fn coins(whole: i64) -> Amount {
+pub(crate) fn coins(whole: i64) -> Amount {
     Amount::from_cents(whole * 100)
 }
 
-pub(super) fn id(n: u32) -> TradeId {
+pub(crate) fn id(n: u32) -> TradeId {
     TradeId::new(&format!("listing-{n}")).unwrap()
 }
 
@@ -39,12 +39,12 @@ fn operator() -> Operator {
     Operator::new("me")
 }
 
-pub(super) fn after(seconds: u64) -> UnixMs {
+pub(crate) fn after(seconds: u64) -> UnixMs {
     T0.plus(Duration::from_secs(seconds))
 }
 
 /// A budget whose limits no test reaches unless it lowers them.
-pub(super) fn budget() -> Budget {
+pub(crate) fn budget() -> Budget {
     Budget {
         max_price: coins(1_000),
         total: coins(1_000_000),
@@ -75,7 +75,7 @@ fn ledger(budget: Budget) -> Ledger {
     Ledger::in_memory(budget, &[entry(Some("first")), entry(Some("second"))], false)
 }
 
-pub(super) fn order_request(n: u32, price: i64) -> OrderRequest {
+pub(crate) fn order_request(n: u32, price: i64) -> OrderRequest {
     let (id, keyed_by, created_at) = (id(n), KeyedBy::Id, Some(T0));
     OrderRequest { id, keyed_by, price: coins(price), entry: 0, created_at }
 }

@@ -6,10 +6,8 @@
 //! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which generate
 //!   listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened; [`server`].
 //! - [`csgoroll`]: one market with its wire formats.
-//! - [`cli`]: the command `sniper sim`.
 
 pub mod catalogue;
-pub mod cli;
 pub mod csgoroll;
 pub mod demo;
 pub mod faults;

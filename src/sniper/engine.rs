@@ -10,6 +10,12 @@
 //! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
 //! 3. A held or queued listing passes every check again when its time has come, because limits, halts
 //!    and its own expiry may have changed.
+//!
+//! # Cache warming
+//!
+//! Minutes may pass between two orders, after which the CPU caches no longer contain the approval
+//! path: the ledger's write alone then takes ten times as long. So the path is run without side
+//! effects after listings that did not match, or continuously where a CPU core is reserved.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,20 +28,24 @@ use super::{
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
-    stats::SessionStats,
+    stats::{BoughtItem, SessionStats},
     trade_log,
 };
 use crate::{
     cache::SetAssocCache,
     domain::latency::{LatencyBreakdown, RxTimestamps},
     domain::money::Amount,
-    domain::outcome::Outcome,
-    domain::server_clock::ServerClock,
+    domain::outcome::{Outcome, Unknown},
+    domain::server_clock::{ClockExchange, ServerClock},
     domain::time::UnixMs,
     domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeNotice, TradeStatus},
-    execution::response::SentRequest,
-    ledger::{Effects, InvalidTransition, Ledger, LedgerError, OrderRequest, RiskRejection},
+    execution::response::{ExchangeResult, OrderReport, SentRequest},
+    ledger::{
+        Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
+        RiskRejection,
+    },
     secret,
+    text::truncated,
     whitelist::{Decision, Whitelist, WhitelistEntry},
 };
 
@@ -49,6 +59,18 @@ pub const NAMES_MAX: usize = 4_096;
 pub const QUEUED_MAX: usize = 256;
 /// Maximum time that a listing stays queued.
 pub const QUEUED_FOR_MAX: Duration = Duration::from_secs(5);
+/// Maximum length of a response body that the ledger keeps for the operator, in bytes.
+const RESPONSE_BYTES_MAX: usize = 512;
+/// Minimum interval of cache warming after listings, which may arrive in bursts.
+pub(super) const AFTER_LISTINGS_INTERVAL: Duration = Duration::from_millis(1);
+/// Interval of cache warming where a CPU core is reserved for the feed. The first write to a file in each tick of the
+/// system clock (1 to 10 ms) takes three times as long as later ones. The interval is shorter than a
+/// tick, so that the write of an order is not the first one.
+pub(super) const SPINNING_INTERVAL: Duration = Duration::from_micros(100);
+/// Duration of cache warming above which it indicates a busy disk.
+const SLOW_RUN: Duration = Duration::from_micros(500);
+/// Pause after a slow run.
+const SLOW_DISK_PAUSE: Duration = Duration::from_secs(5);
 /// The local time on the monotonic and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -481,6 +503,142 @@ impl<B: OrderSender> Engine<B> {
                 self.stats.internal_errors = self.stats.internal_errors.saturating_add(1);
                 trade_log::invalid_transition(&error);
             }
+        }
+    }
+
+    /// Handles the report about one order. If an order has two reports, the first updates only the
+    /// ledger; the last one is also counted and logged.
+    pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
+        self.observe_clock(report);
+        self.apply_outcome(report, now);
+        // The response is kept while the outcome is unknown, which includes unconfirmed rejections.
+        if let ExchangeResult::Complete(response) = &report.response
+            && matches!(report.outcome, Outcome::Unknown(_))
+        {
+            // Masked before it is cut, because a cut credential might not be found.
+            let body = String::from_utf8_lossy(&response.body);
+            let body = secret::mask(&body);
+            self.ledger.record_response(&report.key, truncated(&body, RESPONSE_BYTES_MAX));
+        }
+        if !report.is_final {
+            return trade_log::unconfirmed(&report.key.id, &report.outcome);
+        }
+        let Some(pending) = self.pending.remove(&report.key) else { return };
+        self.stats.record_outcome(&report.outcome);
+        if self.names.len() < NAMES_MAX {
+            self.names.insert(report.key.id, pending.market_name.clone());
+        }
+        // The account should soon show what was or may have been spent. After a rejection it is read
+        // at the usual interval.
+        self.needs_refresh |= match report.outcome {
+            Outcome::Unknown(Unknown::Unconfirmed(_))
+            | Outcome::Rejected(_)
+            | Outcome::NotSent(_) => false,
+            Outcome::Bought { .. } | Outcome::Unknown(_) => true,
+        };
+        if report.outcome == Outcome::Unknown(Unknown::Unreadable) {
+            self.stats.unreadable_responses = self.stats.unreadable_responses.saturating_add(1);
+        }
+        let response_time = report.received.saturating_duration_since(pending.steps.written);
+        let snapshot = matches!(report.outcome, Outcome::Bought { .. })
+            .then(|| self.ledger.snapshot(now.wall));
+        let order = trade_log::OrderResult {
+            id: report.key.id,
+            name: &pending.market_name,
+            price: pending.price,
+            response_time,
+            market_error: report.market_error.clone(),
+        };
+        trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
+        if let Outcome::Bought { price, .. } = report.outcome {
+            self.stats.add_purchase(BoughtItem {
+                id: report.key.id,
+                market_name: pending.market_name,
+                price: price.unwrap_or(pending.price),
+                steps: pending.steps,
+                response_time,
+                is_cancelled: false,
+            });
+        }
+    }
+
+    /// Passes a report to the ledger. Between the two reports of an order, the account's own list or
+    /// an operator may have settled it. The last report then changes nothing unless it contradicts
+    /// that: a purchase counts again, and a rejection of a bought order halts ordering.
+    fn apply_outcome(&mut self, report: &OrderReport, now: Now) {
+        let state = self.ledger.state().order(&report.key).map(|intent| intent.state);
+        let is_settled =
+            state.is_some_and(|state| !state.is_in_flight() && state != OrderState::Unknown);
+        let counts = state.is_some_and(OrderState::counts);
+        match &report.outcome {
+            Outcome::Rejected(_) if is_settled && counts => {
+                let reason = HaltReason::Contradiction { id: report.key.id };
+                self.update_ledger(|ledger| Ok(ledger.halt(reason, now.wall)));
+            }
+            Outcome::Bought { .. } if is_settled && !counts => {
+                self.update_ledger(|ledger| ledger.settle(&report.key, &report.outcome, now.wall));
+            }
+            _ if is_settled => {}
+            outcome => self.update_ledger(|ledger| ledger.settle(&report.key, outcome, now.wall)),
+        }
+    }
+
+    /// Observes the server's time in a response: to the second in its `Date` header, to the
+    /// millisecond in the stamp of a purchase. Unknown outcomes are ignored, because their response may
+    /// belong to an earlier request.
+    fn observe_clock(&self, report: &OrderReport) {
+        if !matches!(report.outcome, Outcome::Bought { .. } | Outcome::Rejected(_)) {
+            return;
+        }
+        let exchange = ClockExchange { sent: report.sent.begun, received: report.received };
+        if let ExchangeResult::Complete(response) = &report.response
+            && let Some(date) = response.head.date
+        {
+            self.clock().observe_date(exchange, date);
+        }
+        if let Outcome::Bought { server_time: Some(stamp), .. } = &report.outcome {
+            self.clock().observe_stamp(exchange, *stamp);
+        }
+    }
+
+    /// Observes the `Date` of responses that were not an order's.
+    pub(super) fn observe_server_date(&self) {
+        if let Executor::Live(client) = &self.executor
+            && let Some((exchange, date)) = client.take_date()
+        {
+            self.clock().observe_date(exchange, date);
+        }
+    }
+
+    /// Requests cache warming once every received listing was handled.
+    #[inline]
+    pub(super) fn request_cache_warming(&mut self, now: Now) {
+        self.needs_cache_warming |= self.is_cache_warming_due(now);
+    }
+
+    /// Runs the approval path without side effects, to keep it in the CPU cache, if the last run was
+    /// long enough ago.
+    #[inline]
+    pub(super) fn warm_caches(&mut self, every: Duration, now: Now) {
+        self.needs_cache_warming = false;
+        if self.is_cache_warming_due(now) {
+            self.run_approval_path(now);
+            let took = now.instant.elapsed();
+            let wait = if took < SLOW_RUN { every } else { SLOW_DISK_PAUSE };
+            self.next_cache_warming = now.instant.checked_add(wait);
+        }
+    }
+
+    fn is_cache_warming_due(&self, now: Now) -> bool {
+        self.next_cache_warming.is_none_or(|from| from <= now.instant)
+    }
+
+    fn run_approval_path(&mut self, now: Now) {
+        if let Some(id) = TradeId::new("rehearsal") {
+            let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
+            let keyed_by = KeyedBy::Id;
+            let request = OrderRequest { id, keyed_by, price, entry: 0, created_at };
+            self.ledger.warm_caches(&request, now.wall);
         }
     }
 }

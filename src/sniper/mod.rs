@@ -13,13 +13,11 @@ pub mod eligibility;
 pub mod engine;
 pub mod held;
 mod notified;
-mod settle;
 pub mod stats;
 #[cfg(test)]
 mod tests;
 mod trade_log;
 pub mod unknown_orders;
-mod warm_caches;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
@@ -32,7 +30,7 @@ use tokio::sync::{Notify, mpsc};
 pub use self::engine::{Engine, Executor, Now};
 use self::{
     account_updates::feed_status,
-    warm_caches::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
+    engine::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
 };
 use crate::{
     account::{AccountUpdate, RefreshRequests},

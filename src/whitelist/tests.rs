@@ -188,7 +188,7 @@ fn linear_scan(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
             ItemPattern::Any => true,
             ItemPattern::Named(item) => *item == trade.item,
         };
-        about && decision::mismatch(entry, trade, trade.total_value.unwrap()).is_none()
+        about && mismatch(entry, trade, trade.total_value.unwrap()).is_none()
     })
 }
 

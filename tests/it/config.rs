@@ -8,11 +8,14 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use sniper::config::{
-    Config, ConfigErrors, Loaded, Mode, Sources, check,
-    environment::VARIABLES,
-    load::FILE_BYTES_MAX,
-    problem::{Problem, SourceLocation},
+use sniper::{
+    commands::check,
+    config::{
+        Config, ConfigErrors, Loaded, Mode, Sources,
+        environment::VARIABLES,
+        load::FILE_BYTES_MAX,
+        problem::{Problem, SourceLocation},
+    },
 };
 use tempfile::TempDir;
 
@@ -473,7 +476,8 @@ impl Workspace {
             live: self.live,
             decimals: sniper::markets::csgoroll::DECIMALS,
         };
-        let code = check::run(&sources, as_json, &mut out, &mut err).unwrap();
+        let code =
+            check::write_result(&Config::load(&sources), as_json, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 }

@@ -5,11 +5,11 @@ use std::{process::Command, time::Duration};
 
 use serde_json::Value;
 use sniper::{
-    config::{Config, Credential, Endpoints},
-    doctor::{
+    commands::doctor::{
         run_checks,
         step::{DoctorReport, STEPS, StepResult},
     },
+    config::{Config, Credential, Endpoints},
     domain::money::Amount,
     sim::{Rate, SimServer, SimSettings},
 };

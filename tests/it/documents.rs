@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs};
 
 use clap::{CommandFactory, Parser as _};
-use sniper::cli::Cli;
+use sniper::commands::cli::Cli;
 
 use crate::tidy::{files, sources, top};
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use sniper::{
-    capture::source::CaptureSource,
     commands::{
-        record::SessionRecording,
+        capture::source::CaptureSource,
         replay::{ReplayRules, replay},
+        run::SessionRecording,
         session::TradingSession,
     },
     config::{Config, Credential, Endpoints, Mode, Sources},
@@ -31,7 +31,7 @@ use super::*;
 
 /// Loads settings for this market with the simulator's whitelist.
 fn config(market: &SimServer, workspace: &TempDir) -> Config {
-    fs::write(workspace.path().join("sniper.toml"), sim::cli::whitelist()).unwrap();
+    fs::write(workspace.path().join("sniper.toml"), sim::demo::WHITELIST).unwrap();
     let lookup = |name: &str| match name {
         "CSGOROLL_WS_URL" => Some(market.ws_url()),
         "CSGOROLL_HTTP_URL" => Some(market.http_url()),

@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    capture::{
+    commands::capture::{
         self, CaptureOutcome, CapturePlan,
         source::{CaptureSource, SourceUrls},
     },
@@ -75,7 +75,7 @@ async fn until(
             }
         }
     };
-    let captured = capture::run(plan, RealDisk, reached);
+    let captured = capture::record(plan, RealDisk, reached);
     tokio::time::timeout(DEADLINE, captured).await.expect("never reached").unwrap()
 }
 

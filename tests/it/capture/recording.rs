@@ -11,8 +11,8 @@ use std::{
 };
 
 use sniper::{
-    capture::{self, CaptureEndReason, CapturePlan},
     clock,
+    commands::capture::{self, CaptureEndReason, CapturePlan},
     recording::{Disk, RealDisk, RecordingError, disk::DiskFile},
     ws::policy::ReconnectionLimits,
 };
@@ -211,7 +211,7 @@ async fn a_failed_source_does_not_stop_the_others_but_makes_the_capture_incomple
     let sources = [own(&server.url("/gone")), own(&server.url("/here"))].concat();
     let limits = ReconnectionLimits { max_retries: Some(1), ..quick() };
     let plan = plan(sources, limits, &directory);
-    let captured = capture::run(plan, RealDisk, std::future::pending());
+    let captured = capture::record(plan, RealDisk, std::future::pending());
     let outcome = tokio::time::timeout(DEADLINE, captured).await.unwrap().unwrap();
     assert!(matches!(outcome.ending, CaptureEndReason::NothingLeft));
     assert_eq!(outcome.gave_up.len(), 2);
@@ -292,7 +292,7 @@ async fn a_full_disk_stops_the_capture_with_an_error() {
         full.0.store(true, Ordering::SeqCst);
     });
     let plan = plan(own(&server.url("/x")), quick(), &directory);
-    let captured = capture::run(plan, disk, std::future::pending());
+    let captured = capture::record(plan, disk, std::future::pending());
     let outcome = tokio::time::timeout(DEADLINE, captured).await.unwrap().unwrap();
     assert!(
         matches!(&outcome.ending, CaptureEndReason::Disk(error) if matches!(&**error, RecordingError::Write { .. }))
@@ -314,10 +314,10 @@ async fn a_capture_that_cannot_start_returns_its_exit_code() {
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     let plan = CapturePlan::new(own("ws://127.0.0.1:9/x"), &file);
-    let rejected = capture::run(plan, RealDisk, std::future::pending()).await;
+    let rejected = capture::record(plan, RealDisk, std::future::pending()).await;
     assert_eq!(rejected.unwrap_err().exit_code(), 73);
     let plan = CapturePlan::new(vec![CaptureSource::marketplace()], directory.path());
-    let rejected = capture::run(plan, RealDisk, std::future::pending()).await;
+    let rejected = capture::record(plan, RealDisk, std::future::pending()).await;
     assert_eq!(rejected.unwrap_err().exit_code(), 78);
 }
 

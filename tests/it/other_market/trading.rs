@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sniper::{
     commands::session::{SessionEnd, TradingSession},
+    commands::summary::Summary,
     config::{Budget, Config, Credential, Endpoints, Mode},
     domain::{
         money::Amount, outcome::Outcome, own_order_id::OwnOrderIds, time::UnixMs, trade::TradeId,
@@ -14,7 +15,6 @@ use sniper::{
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::Sniper,
-    summary::Summary,
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
     ws::{self, Feed, policy::ReconnectPolicy},
 };

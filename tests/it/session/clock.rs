@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sniper::{
+    commands::summary::Summary,
     sim::{ListedItem, SimServer, SimSettings},
-    summary::Summary,
 };
 
 use super::{AMPLE_LIMITS, TestBot, assert_agrees, cents, quiet, ready, redline, wait_for_stats};

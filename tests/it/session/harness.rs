@@ -9,6 +9,7 @@ use std::{
 use serde_json::Value;
 use sniper::{
     commands::session::{SessionEnd, TradingSession},
+    commands::summary::Summary,
     config::{Config, Generation, Sources},
     domain::money::Amount,
     domain::trade::Trade,
@@ -16,7 +17,6 @@ use sniper::{
     shutdown::{Shutdown, ShutdownReason},
     sim::{Delivery, ListedItem, Rate, SimServer, SimSettings},
     sniper::{Now, Sniper, stats::SessionStats},
-    summary::Summary,
     ws::{self, Feed, policy::ReconnectPolicy, policy::ReconnectionLimits, policy::Thousandths},
 };
 use tempfile::TempDir;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use sniper::{
+    commands::summary::Summary,
     sim::{Fault, SimServer, SimSettings, faults::FaultKind},
     sniper::Sniper,
-    summary::Summary,
 };
 
 use super::{

@@ -7,10 +7,10 @@ use std::{
 };
 
 use sniper::{
+    commands::summary::Summary,
     config::Generation,
     domain::trade::{Trade, TradeEvent},
     sim::{MarketHistory, Rate, SimServer, SimSettings, demo},
-    summary::Summary,
 };
 
 use super::harness::{TestBot, assert_agrees, cents, ready};

@@ -1,80 +1,25 @@
 //! Command-line arguments.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use crate::capture::cli::CaptureArgs;
-use crate::ledger::cli::LedgerArgs;
-use crate::sim;
-use crate::sim::cli::SimArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use super::{
+    capture::{self, CaptureArgs},
+    check::{self, CheckArgs},
+    demo::{self, DemoArgs},
+    doctor,
+    ledger::{self, LedgerArgs},
+    run::{self, RunArgs},
+    sim::{self, SimArgs},
+    status,
+};
 
 const ROOT_EXAMPLES: &str = "\
 Examples:
   sniper demo              watch the bot on a simulated market
   sniper check             validate the settings
   sniper run --live        buy with real money";
-
-const RUN_EXAMPLES: &str = "\
-Examples:
-  sniper run               log what it would buy
-  sniper run --live        buy with real money
-  sniper run --live --for 8h --record
-
-Times in the log are UTC. Ctrl-C stops the bot and prints a summary.";
-
-const DEMO_EXAMPLES: &str = "\
-Examples:
-  sniper demo
-  sniper demo --for 2m --rate 100
-  sniper demo --seed 42 --json";
-
-const SIM_EXAMPLES: &str = "\
-Examples:
-  sniper sim               print the settings for .env, then serve the market
-  sniper sim --print-whitelist > sniper.toml
-  sniper sim --listen 127.0.0.1:8099 --for 1h";
-
-const CAPTURE_EXAMPLES: &str = "\
-Examples:
-  sniper capture --out recordings
-  sniper capture --out recordings --for 1h --compress
-  sniper capture --out recordings binance-spot:BTCUSDT@bookTicker";
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  sniper doctor
-  sniper doctor --config other.toml
-  sniper doctor --json";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  sniper check
-  sniper check --live
-  sniper check --config other.toml --json";
-
-const LEDGER_EXAMPLES: &str = "\
-Examples:
-  sniper ledger
-  sniper ledger verify
-  sniper ledger export > orders.csv";
-
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  sniper status
-  sniper status --json
-  watch sniper status";
-
-const HALT_EXAMPLES: &str = "\
-Examples:
-  sniper halt              stop ordering
-  sniper status            show the halt
-  sniper resume            order again";
-
-const RESUME_EXAMPLES: &str = "\
-Examples:
-  sniper status            show the halts
-  sniper resume            clear them
-  sniper run --live --resume";
 
 /// Watches the live listings of CSGORoll and buys the items on your whitelist.
 ///
@@ -106,81 +51,35 @@ pub struct SharedArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Watch the market and buy; without --live, only log what it would buy
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = run::EXAMPLES)]
     Run(RunArgs),
     /// Watch the bot buy on a simulated market in this process; costs nothing
-    #[command(after_help = DEMO_EXAMPLES)]
+    #[command(after_help = demo::EXAMPLES)]
     Demo(DemoArgs),
     /// Run the simulated market alone, to test the bot from another terminal
-    #[command(after_help = SIM_EXAMPLES)]
+    #[command(after_help = sim::EXAMPLES)]
     Sim(SimArgs),
     /// Record feeds to disk; public feeds need no settings
-    #[command(after_help = CAPTURE_EXAMPLES)]
+    #[command(after_help = capture::EXAMPLES)]
     Capture(CaptureArgs),
     /// Test the settings, connection, account and disk step by step; never buys
-    #[command(after_help = DOCTOR_EXAMPLES)]
+    #[command(after_help = doctor::EXAMPLES)]
     Doctor,
     /// Validate the settings and show them; offline
-    #[command(after_help = CHECK_EXAMPLES)]
+    #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),
     /// Show, correct, export or verify the orders and the budget
-    #[command(after_help = LEDGER_EXAMPLES)]
+    #[command(after_help = ledger::EXAMPLES)]
     Ledger(LedgerArgs),
     /// Show the state of the bot: mode, remaining budget, orders, halts
-    #[command(after_help = STATUS_EXAMPLES)]
+    #[command(after_help = status::EXAMPLES)]
     Status,
     /// Stop ordering immediately, also in a running bot; it keeps watching
-    #[command(after_help = HALT_EXAMPLES)]
+    #[command(after_help = ledger::HALT_EXAMPLES)]
     Halt,
     /// Resume ordering after a halt
-    #[command(after_help = RESUME_EXAMPLES)]
+    #[command(after_help = ledger::RESUME_EXAMPLES)]
     Resume,
-}
-
-/// Arguments of `run`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct RunArgs {
-    /// Buy with real money
-    #[arg(long)]
-    pub live: bool,
-    /// Clear halts left by the last run
-    #[arg(long, requires = "live")]
-    pub resume: bool,
-    /// Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours
-    /// counts against `total`
-    #[arg(long, requires = "live")]
-    pub new_ledger: bool,
-    /// With --new-ledger: do not count earlier purchases
-    #[arg(long, requires = "new_ledger")]
-    pub not_counted: bool,
-    /// Also save the raw feed below `SNIPER_DATA`, in recordings/
-    #[arg(long)]
-    pub record: bool,
-    /// Stop after this duration, such as 60s, 5m or 1h30m [default: never]
-    #[arg(long = "for", value_name = "DURATION", value_parser = crate::shutdown::parse_duration)]
-    pub duration: Option<Duration>,
-}
-
-/// Arguments of `demo`.
-#[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
-    /// Duration of the demo
-    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = crate::shutdown::parse_duration)]
-    pub duration: Duration,
-    /// Listings per second
-    #[arg(long, default_value = "20")]
-    pub rate: sim::Rate,
-    /// Seed of the simulated market; the same seed gives the same market
-    #[arg(long, default_value_t = 7, value_parser = sim::settings::parse_seed)]
-    pub seed: u64,
-}
-
-/// Arguments of `check`.
-#[derive(Clone, Debug, Args)]
-pub struct CheckArgs {
-    /// Also check the requirements of `run --live`
-    #[arg(long)]
-    pub live: bool,
 }
 
 impl Cli {
@@ -216,6 +115,8 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(words: &[&str]) -> Result<Cli, clap::Error> {

@@ -8,29 +8,35 @@ pub mod step;
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::Path,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use self::step::{BOT, DoctorReport, DoctorStep, STEPS};
+use super::{
+    AppError, block_on,
+    cli::SharedArgs,
+    report::{self, Output, print},
+    status::Standing,
+};
 use crate::{
     account::{
         AccountReader, IncompleteReason, LookBack, PurchasesReading, ReadFailure,
         purchases::UnknownStatus,
     },
     clock,
-    config::{Config, Mode},
+    config::{Config, Mode, load::process_environment},
     domain::account::{BalanceError, User},
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
-    ledger::standing::Standing,
-    markets::{AccountQuery, EnvironmentNames, Marketplace},
+    domain::time::format_duration,
+    markets::{AccountQuery, EnvironmentNames, Marketplace, csgoroll::Csgoroll},
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
     },
-    summary::format_duration,
     text::{Escaped, error_chain},
     ws::{
         Feed, FeedError, SettingNames,
@@ -38,6 +44,13 @@ use crate::{
         probe::{ProbeStep, StepError, probe},
     },
 };
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper doctor
+  sniper doctor --config other.toml
+  sniper doctor --json";
 
 /// Maximum time to wait for the first listing.
 pub const LISTING_WAIT: Duration = Duration::from_secs(30);
@@ -47,6 +60,39 @@ const OWN_TRADES_PAGES_MAX: u32 = 2;
 
 /// Maximum difference between the local clock and the server clock.
 const SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Runs all checks and prints each result. The exit code is 0 only if every check passes.
+///
+/// # Errors
+///
+/// Returns [`AppError::Print`] if a result cannot be printed.
+pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
+    let no_color = process_environment("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colors = io::stdout().is_terminal() && !no_color;
+    let mut printed = Ok(());
+    let show = |step: &DoctorStep| {
+        if !output.is_json() && printed.is_ok() {
+            printed = print(&step.line(colors).to_string());
+        }
+    };
+    let report = match report::load(shared, false) {
+        Ok(loaded) => {
+            let feed = Feed::new(Csgoroll::new(&loaded.config), loaded.config);
+            block_on(async { Ok(run_checks(&feed, LISTING_WAIT, show).await) })?
+        }
+        Err(AppError::Settings(problems)) => {
+            invalid_settings(&AppError::Settings(problems).to_string(), show)
+        }
+        Err(error) => return Err(error),
+    };
+    printed?;
+    if output.is_json() {
+        output.json(&report.to_json())?;
+    } else {
+        print(&report.conclusion())?;
+    }
+    Ok(ExitCode::from(report.exit_code()))
+}
 
 /// Runs all steps and passes each result to `on_step`.
 ///

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{domain::latency::format_latency, summary::decimal};
+use crate::{commands::summary::decimal, domain::latency::format_latency};
 
 /// Names of the steps in JSON, in order of execution.
 pub const STEPS: [&str; 14] = [

@@ -1,18 +1,27 @@
-//! Status of everything that uses one `SNIPER_DATA`: a live bot, a dry run next to it, and the
+//! `sniper status`: state of everything that uses one `SNIPER_DATA`: a live bot, a dry run next to it, and the
 //! stored ledger while no live bot runs.
 
 use std::{fmt, path::Path, process::ExitCode, process::Termination};
 
 use serde_json::{Value, json};
 
-use super::{
-    LedgerError,
-    cli::LedgerCommandError,
-    control::{self, ControlAddress, ControlError, ControlReply, ControlRequest, Instance},
-    reader::LedgerReader,
-    status::{LedgerStatus, NOT_RUNNING},
+use super::ledger::LedgerCommandError;
+use crate::{
+    domain::time::UnixMs,
+    ledger::{
+        LedgerError,
+        control::{self, ControlAddress, ControlError, ControlReply, ControlRequest, Instance},
+        reader::LedgerReader,
+        status::{LedgerStatus, NOT_RUNNING},
+    },
 };
-use crate::domain::time::UnixMs;
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper status
+  sniper status --json
+  watch sniper status";
 
 /// Status of everything that uses one `SNIPER_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,21 +3,45 @@
 
 use std::{
     io::{self, Write},
+    process::ExitCode,
     time::Duration,
 };
 
+use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Sources, problem::Problem,
+    AppError,
+    cli::SharedArgs,
+    report::{Output, with_sources},
 };
 use crate::{
-    config::reconnection::ReconnectionLimits,
+    config::{
+        Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
+        reconnection::ReconnectionLimits,
+    },
     domain::item_name::Wear,
     domain::money::Amount,
     domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+    markets::Marketplace,
+    secret::Masking,
     text::Escaped,
 };
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper check
+  sniper check --live
+  sniper check --config other.toml --json";
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Also check the requirements of `run --live`
+    #[arg(long)]
+    pub live: bool,
+}
 
 /// Exit code of invalid settings (`EX_CONFIG` of `sysexits.h`).
 pub const EXIT_CONFIG: u8 = 78;
@@ -25,22 +49,57 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Maximum number of whitelist entries to show.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
-/// Validates the settings, prints the result and returns the exit code: 0 or [`EXIT_CONFIG`].
+/// Runs `sniper check`.
+///
+/// # Errors
+///
+/// Returns [`AppError::Print`] if the result cannot be printed.
+pub fn run<M: Marketplace>(
+    shared: &SharedArgs,
+    args: &CheckArgs,
+    output: Output,
+) -> Result<ExitCode, AppError> {
+    let loaded = with_sources(shared, args.live, Config::load);
+    if let Ok(loaded) = &loaded {
+        check_supported::<M>(&loaded.config)?;
+    }
+    let mut out = Masking::new(io::stdout().lock());
+    let mut err = Masking::new(io::stderr().lock());
+    let code = write_result(&loaded, output.is_json(), &mut out, &mut err)?;
+    out.flush().and_then(|()| err.flush())?;
+    Ok(ExitCode::from(code))
+}
+
+/// Checks that the market can honor every setting of the whitelist.
+///
+/// # Errors
+///
+/// Returns [`AppError::Unsupported`] with the settings that it cannot honor.
+pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> {
+    let unsupported = M::CAPABILITIES.unsupported(&config.whitelist);
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    let settings = unsupported.iter().map(|(entry, setting)| format!("{setting} of {entry:?}"));
+    Err(AppError::Unsupported(settings.collect::<Vec<_>>().join(", ")))
+}
+
+/// Writes the result and returns the exit code: 0 or [`EXIT_CONFIG`].
 ///
 /// With `as_json`, `out` receives one line with one JSON object, and `err` receives the text.
 ///
 /// # Errors
 ///
 /// Returns the error of a failed write.
-pub fn run(
-    sources: &Sources<'_>,
+pub fn write_result(
+    loaded: &Result<Loaded, ConfigErrors>,
     as_json: bool,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<u8> {
-    let (text, object, code) = match Config::load(sources) {
-        Ok(loaded) => (format_summary(&loaded), summary_json(&loaded), 0),
-        Err(problems) => (format_errors(&problems), errors_json(&problems), EXIT_CONFIG),
+    let (text, object, code) = match loaded {
+        Ok(loaded) => (format_summary(loaded), summary_json(loaded), 0),
+        Err(problems) => (format_errors(problems), errors_json(problems), EXIT_CONFIG),
     };
     if as_json {
         err.write_all(text.as_bytes())?;

@@ -8,7 +8,7 @@
 //! | `binance-spot:BTCUSDT@bookTicker` | [`SPOT_URL`] |
 //! | `--url` | a custom address, with optional subscription messages |
 
-use super::no_data::NoDataReason;
+use super::outcome::NoDataReason;
 use crate::{
     config::endpoint::{Endpoint, EndpointError, Scheme},
     json::{self, RawValue},

@@ -4,26 +4,60 @@
 //! are applied directly to the ledger, which is locked for that time. All output goes to the given
 //! writer; this module does not depend on a terminal.
 
-mod export;
-mod table;
+mod orders;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     path::Path,
+    process::{ExitCode, Termination},
 };
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
+use self::orders::{ExportRow, LedgerTable};
 use super::{
-    Ledger, LedgerError, LedgerLocation,
-    control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST_ID, Resolution},
-    event::{OPERATOR_BYTES_MAX, Sequence},
-    reader::LedgerReader,
-    standing::{self, Standing, StandingProblems},
-    status::{HaltStatus, LedgerStatus},
+    AppError,
+    cli::SharedArgs,
+    report::{self, Output},
+    status::{Standing, StandingProblems, request_status, stopped_status},
 };
-use crate::{domain::time::UnixMs, domain::trade::TradeId, text::Escaped};
+use crate::{
+    clock,
+    domain::{time::UnixMs, trade::TradeId},
+    ledger::{
+        Ledger, LedgerError, LedgerLocation,
+        control::{
+            self, ControlAddress, ControlError, ControlRequest, Instance, LOST_ID, Resolution,
+        },
+        event::{OPERATOR_BYTES_MAX, Sequence},
+        reader::LedgerReader,
+        status::{HaltStatus, LedgerStatus},
+    },
+    secret::Masking,
+    text::Escaped,
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper ledger
+  sniper ledger verify
+  sniper ledger export > orders.csv";
+
+/// Examples in the help.
+pub(super) const HALT_EXAMPLES: &str = "\
+Examples:
+  sniper halt              stop ordering
+  sniper status            show the halt
+  sniper resume            order again";
+
+/// Examples in the help.
+pub(super) const RESUME_EXAMPLES: &str = "\
+Examples:
+  sniper status            show the halts
+  sniper resume            clear them
+  sniper run --live --resume";
 
 /// `sniper ledger …`
 #[derive(Clone, Debug, Default, Args)]
@@ -119,6 +153,52 @@ impl std::fmt::Debug for LedgerCommands<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LedgerCommands").field("folder", &self.folder).finish_non_exhaustive()
     }
+}
+
+/// Runs a command on the ledger of this `SNIPER_DATA` and returns its exit code.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the settings are invalid or the command fails.
+pub fn at<T: Termination>(
+    shared: &SharedArgs,
+    output: Output,
+    command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
+) -> Result<ExitCode, AppError> {
+    let loaded = report::load(shared, false)?;
+    let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
+    if let Some(copy) = LedgerReader::copy_of(data, state) {
+        let note = "No ledger in SNIPER_DATA; showing the copy that was saved when it was lost";
+        // The note is optional: the command also runs if stderr is closed.
+        drop(writeln!(io::stderr().lock(), "{note}: {copy:?}"));
+    }
+    let mut out = Masking::new(io::stdout().lock());
+    let mut commands = LedgerCommands {
+        folder: data,
+        state,
+        as_json: output.is_json(),
+        who: &operator_name(),
+        now: clock::now(),
+        out: &mut out,
+        confirm: &mut confirm,
+    };
+    let result = command(&mut commands);
+    match result.and_then(|done| Ok(out.flush().map(|()| done)?)) {
+        // The reader closed the pipe, as `head` does.
+        Err(LedgerCommandError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        result => Ok(result?.report()),
+    }
+}
+
+/// Asks the user to confirm. Returns `false` if stdin is not a terminal.
+fn confirm(question: &str) -> bool {
+    let mut answer = String::new();
+    let asked = write!(io::stderr().lock(), "{question} [y/N] ");
+    let is_answered =
+        asked.is_ok() && io::stdin().is_terminal() && io::stdin().read_line(&mut answer).is_ok();
+    is_answered && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
 }
 
 /// Returns the login name from the environment, or "the operator" if there is none, as in cron jobs
@@ -217,7 +297,7 @@ impl LedgerCommands<'_> {
 
     fn overview(&mut self) -> Result<(), LedgerCommandError> {
         let mut reader = self.open_reader()?;
-        let overview = table::LedgerTable::of(&mut reader, self.now);
+        let overview = LedgerTable::of(&mut reader, self.now);
         self.print(&overview.to_json(), &overview.to_string())
     }
 
@@ -233,7 +313,7 @@ impl LedgerCommands<'_> {
         });
         let mut lines = Vec::new();
         for intent in intents {
-            lines.push(export::ExportRow::of(&reader, intent)?);
+            lines.push(ExportRow::of(&reader, intent)?);
         }
         let last = lines.last().ok_or_else(no_such)?;
         let corrections = reader.corrections()?;
@@ -254,7 +334,7 @@ impl LedgerCommands<'_> {
         if let Some(object) = value.as_object_mut() {
             object.insert("corrections".to_owned(), json!(corrections));
         }
-        let mut text: String = lines.iter().map(export::ExportRow::to_text).collect();
+        let mut text: String = lines.iter().map(ExportRow::to_text).collect();
         for correction in corrections {
             text.push_str(&format!("corrected       {correction}\n"));
         }
@@ -265,13 +345,13 @@ impl LedgerCommands<'_> {
         let reader = self.open_reader()?;
         let lines = reader.state().intents().iter();
         if self.as_json && !as_csv {
-            let lines = lines.map(|intent| Ok(export::ExportRow::of(&reader, intent)?.to_json()));
+            let lines = lines.map(|intent| Ok(ExportRow::of(&reader, intent)?.to_json()));
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
             return self.print(&json!({ "intents": lines }), "");
         }
-        writeln!(self.out, "{}", export::HEADER)?;
+        writeln!(self.out, "{}", orders::HEADER)?;
         for intent in lines {
-            writeln!(self.out, "{}", export::ExportRow::of(&reader, intent)?.to_csv())?;
+            writeln!(self.out, "{}", ExportRow::of(&reader, intent)?.to_csv())?;
         }
         Ok(())
     }
@@ -333,16 +413,14 @@ impl LedgerCommands<'_> {
     /// Sends the request to the live bot. Without one, applies it to the ledger at rest, and halts
     /// and resumes also to a dry run, which keeps its ledger in memory.
     fn apply(&mut self, request: &ControlRequest, done: &str) -> Result<(), LedgerCommandError> {
-        if let Some(status) =
-            standing::request_status(&self.control_address(Instance::Live), request)?
-        {
+        if let Some(status) = request_status(&self.control_address(Instance::Live), request)? {
             return self.print_change(&status, done);
         }
         let resting = self.apply_at_rest(request);
         let is_halt_or_resume =
             matches!(request, ControlRequest::Halt { .. } | ControlRequest::Resume { .. });
         let dry = if is_halt_or_resume {
-            standing::request_status(&self.control_address(Instance::Dry), request)?
+            request_status(&self.control_address(Instance::Dry), request)?
         } else {
             None
         };
@@ -387,7 +465,7 @@ impl LedgerCommands<'_> {
         control::apply_request(&mut ledger, request, self.now)
             .map_err(LedgerCommandError::Rejected)?;
         drop(ledger);
-        Ok(standing::stopped_status(&mut LedgerReader::open(self.folder)?, self.now))
+        Ok(stopped_status(&mut LedgerReader::open(self.folder)?, self.now))
     }
 
     /// Prints the value as JSON, or the text.

@@ -1,55 +1,187 @@
-//! Records feeds to disk: `sniper capture` and its library API.
+//! `sniper capture`: records feeds to disk.
 //!
 //! Each source is received by its own [`Handle`], with the reconnection policy of the feed, and
 //! written to an [`ActiveRecording`]. Nothing here sends orders. Public feeds need neither settings
 //! nor a credential.
 //!
 //! - [`source`]: the supported sources.
-//! - [`cli`]: command-line arguments.
+//! - `outcome`: progress, sources without data, and the outcome.
 
-pub mod cli;
-mod no_data;
 mod outcome;
 pub mod source;
 
 use std::{
     path::PathBuf,
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use clap::Args;
 use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
+pub use self::outcome::{CaptureEndReason, CaptureOutcome, NoDataReason};
 use self::{
-    no_data::CaptureMonitor,
-    outcome::CaptureProgress,
-    source::{CaptureSource, SourceError, SourceProtocol},
+    outcome::{CaptureMonitor, CaptureProgress},
+    source::{
+        CaptureSource, PERP_MARKET_URL, PERP_PUBLIC_URL, SPOT_URL, SourceError, SourceProtocol,
+        SourceUrls, deduplicate_names,
+    },
 };
-pub use self::{
-    no_data::NoDataReason,
-    outcome::{CaptureEndReason, CaptureOutcome},
+use super::{
+    AppError, block_on,
+    cli::SharedArgs,
+    report::{self, Output},
 };
 use crate::{
-    config::{Config, endpoint::Endpoint},
+    config::{Config, endpoint::Endpoint, load::process_environment},
     markets::csgoroll::{Csgoroll, operations},
     net::tls::Tls,
     protocol::{GraphqlTransportWs, PlainJson, Subscription},
-    recording::{self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RecordingEnd, RecordingError},
+    recording::{
+        self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RealDisk, RecordingEnd, RecordingError,
+    },
     secret,
+    shutdown::{SecondSignal, Shutdown, parse_duration},
     ws::{
         FeedMetrics, Hosts, RetriesExhausted, SettingNames,
         handle::{Handle, HandleEvent, Options, StopReason, Target},
-        policy::{PolicyError, ReconnectPolicy},
+        policy::{PolicyError, ReconnectPolicy, ReconnectionLimits},
     },
 };
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper capture --out recordings
+  sniper capture --out recordings --for 1h --compress
+  sniper capture --out recordings binance-spot:BTCUSDT@bookTicker";
 
 /// Interval of the progress lines.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Time after which a source without recorded messages causes a warning.
 pub const NO_DATA_WARNING_AFTER: Duration = Duration::from_secs(5);
+
+/// Arguments of `capture`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct CaptureArgs {
+    /// Feed to record: csgoroll, binance-perp:BTCUSDT@bookTicker (or @depth, @markPrice),
+    /// binance-spot:BTCUSDT@bookTicker [default: csgoroll]
+    #[arg(value_name = "SOURCE")]
+    pub sources: Vec<String>,
+    /// Directory for the recordings, each in its own subdirectory
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Stop after this duration, such as 60s, 5m or 1h30m [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Start a new file for each stream after this duration
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub rotate: Option<Duration>,
+    /// Compress with zstd
+    #[arg(long)]
+    pub compress: bool,
+    /// Subscribe again if a busy feed delivers nothing for this long [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub idle: Option<Duration>,
+    /// Give up after this many consecutive failures [default: never]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
+    pub max_retries: Option<u32>,
+    /// Record any WebSocket with JSON messages; ws:// only for this machine
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Message to send to --url after connecting; repeatable
+    #[arg(long, value_name = "JSON", requires = "url")]
+    pub subscribe: Vec<String>,
+    /// Address of the book tickers and depth of perpetuals
+    #[arg(long, value_name = "URL", default_value = PERP_PUBLIC_URL)]
+    pub binance_perp_public: String,
+    /// Address of the mark prices of perpetuals
+    #[arg(long, value_name = "URL", default_value = PERP_MARKET_URL)]
+    pub binance_perp_market: String,
+    /// Address of the spot streams
+    #[arg(long, value_name = "URL", default_value = SPOT_URL)]
+    pub binance_spot: String,
+}
+
+fn parse_count(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_not_a_count| "must be a whole number from 0 to 4294967295")
+}
+
+impl CaptureArgs {
+    /// Parses the sources; without any, returns the market.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SourceError`] if a source is invalid or duplicated.
+    pub fn sources(&self) -> Result<Vec<CaptureSource>, SourceError> {
+        let bases = SourceUrls {
+            perp_public: self.binance_perp_public.clone(),
+            perp_market: self.binance_perp_market.clone(),
+            spot: self.binance_spot.clone(),
+        };
+        let named = self.sources.iter().map(|name| CaptureSource::parse(name, &bases));
+        let own = self.url.iter().map(|url| CaptureSource::from_url(url, &self.subscribe));
+        let sources: Vec<CaptureSource> = named.chain(own).collect::<Result<_, _>>()?;
+        if sources.is_empty() {
+            return Ok(vec![CaptureSource::marketplace()]);
+        }
+        deduplicate_names(sources)
+    }
+}
+
+/// Records the sources until shutdown. Settings are read only if the market is among the
+/// sources.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the capture cannot start or its result cannot be printed.
+pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<ExitCode, AppError> {
+    let sources = args.sources().map_err(CaptureError::from)?;
+    let needs_marketplace =
+        sources.iter().any(|source| source.protocol == SourceProtocol::Marketplace);
+    let (marketplace, log) = if needs_marketplace {
+        let loaded = report::load(shared, false)?;
+        let log = output.log(&loaded)?;
+        (Some(loaded.config), log)
+    } else {
+        (None, output.log_filtered(process_environment("RUST_LOG").as_deref())?)
+    };
+    let default_policy = marketplace.as_ref().map(|config| config.reconnection).unwrap_or_default();
+    let plan = CapturePlan {
+        rotate: args.rotate,
+        compress: args.compress,
+        policy: policy(args, default_policy)?,
+        marketplace,
+        ..CapturePlan::new(sources, &args.out)
+    };
+    let quit = SecondSignal::watch()?;
+    let outcome = block_on(async {
+        let mut shutdown =
+            Shutdown::from_signals(&quit, args.duration).or_reader_gone(log.reader_gone());
+        let stop = async {
+            let reason = shutdown.wait().await.to_string();
+            quit.stopping();
+            reason
+        };
+        Ok(record(plan, RealDisk, stop).await?)
+    })?;
+    output.result(log.finish(), &outcome, || outcome.to_json(), outcome.exit_code())
+}
+
+/// Returns the base policy with the values of the command line.
+fn policy(args: &CaptureArgs, base: ReconnectPolicy) -> Result<ReconnectPolicy, CaptureError> {
+    let base = *base.limits();
+    let limits = ReconnectionLimits {
+        idle_timeout: args.idle.unwrap_or(base.idle_timeout),
+        max_retries: args.max_retries.or(base.max_retries),
+        ..base
+    };
+    Ok(ReconnectPolicy::new(limits)?)
+}
 
 /// Sources and options of a capture.
 #[derive(Clone, Debug)]
@@ -119,7 +251,7 @@ impl CaptureError {
 /// # Cancel safety
 ///
 /// Safe: if dropped, the recording is left without an end mark.
-pub async fn run(
+pub async fn record(
     plan: CapturePlan,
     disk: impl Disk,
     stop: impl Future<Output = String>,

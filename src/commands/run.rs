@@ -1,0 +1,132 @@
+//! `sniper run`: its arguments, its first log lines, and the recording of its feed.
+//!
+//! With `--record`, a message is recorded after the orders that it caused were sent. A slow, full or missing disk
+//! ends the recording only.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use tracing::{error, info, warn};
+
+use super::{
+    AppError,
+    capture::{CaptureError, source::CaptureSource},
+};
+use crate::{
+    config::{Config, Generation, Mode},
+    recording::{self, ActiveRecording, RealDisk, RecordingConfig, RecordingEnd},
+    shutdown::parse_duration,
+    ws::Feed,
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper run               log what it would buy
+  sniper run --live        buy with real money
+  sniper run --live --for 8h --record
+
+Times in the log are UTC. Ctrl-C stops the bot and prints a summary.";
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct RunArgs {
+    /// Buy with real money
+    #[arg(long)]
+    pub live: bool,
+    /// Clear halts left by the last run
+    #[arg(long, requires = "live")]
+    pub resume: bool,
+    /// Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours
+    /// counts against `total`
+    #[arg(long, requires = "live")]
+    pub new_ledger: bool,
+    /// With --new-ledger: do not count earlier purchases
+    #[arg(long, requires = "new_ledger")]
+    pub not_counted: bool,
+    /// Also save the raw feed below `SNIPER_DATA`, in recordings/
+    #[arg(long)]
+    pub record: bool,
+    /// Stop after this duration, such as 60s, 5m or 1h30m [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+}
+
+/// Folder of recordings below `SNIPER_DATA`.
+pub const DIRECTORY: &str = "recordings";
+
+/// Recording of a session, if requested.
+#[derive(Debug)]
+pub struct SessionRecording(Option<ActiveRecording>);
+
+impl SessionRecording {
+    /// Starts recording if `is_requested`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AppError`] if the files cannot be created.
+    pub fn start<M>(feed: &Feed<M>, is_requested: bool) -> Result<Self, AppError> {
+        if !is_requested {
+            return Ok(Self(None));
+        }
+        let CaptureSource { name, symbol, stream, .. } = CaptureSource::marketplace();
+        let address = feed.config.endpoints.ws.to_string();
+        let source = recording::StreamSource { name, address, symbol, stream };
+        let setup = RecordingConfig::new(feed.config.data_dir.join(DIRECTORY), vec![source]);
+        let recording = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
+        if !feed.metrics.set_recorder(Arc::new(recording.recorder(0))) {
+            warn!("Recording not started: this feed is already recorded");
+        }
+        Ok(Self(Some(recording)))
+    }
+
+    /// Ends the recording and logs its result. Waits for the disk for a limited time.
+    pub fn finish(self, reason: String, is_success: bool) {
+        let Some(recording) = self.0 else { return };
+        let (observer, directory) = (recording.observer(), recording.directory().to_path_buf());
+        let end = RecordingEnd { reason, is_success };
+        let finished = recording.finish(end);
+        let status = observer.status();
+        let (messages, lost) = (status.messages, status.lost);
+        match finished {
+            Ok(_is_complete) => {
+                info!("Recording saved: {}, {messages} messages, {lost} lost", directory.display());
+            }
+            Err(error) => error!("Recording incomplete: {}, {error}", directory.display()),
+        }
+    }
+}
+
+/// Logs mode, feed, whitelist and limits at the start of a session.
+pub fn announce(config: &Config) {
+    let generation = match config.feed.generation {
+        Generation::A => "A",
+        Generation::B => "B",
+    };
+    let mode = match config.mode {
+        Mode::Dry => "DRY RUN (sends no orders; add --live to buy)",
+        Mode::Live if config.endpoints.http.is_loopback() => "LIVE (local market, play money)",
+        Mode::Live => "LIVE (spends real money)",
+    };
+    info!("Mode: {mode}");
+    info!("Feed: {} (generation {generation})", config.endpoints.ws);
+    let budget = &config.budget;
+    match config.whitelist.len() {
+        0 => {
+            info!("Whitelist: empty, logging every listing");
+            info!("To begin: copy sniper.example.toml to sniper.toml, edit it, run `sniper check`");
+        }
+        count => {
+            info!("Whitelist: {count} {}", if count == 1 { "entry" } else { "entries" });
+            info!(
+                "Limits: {} per item, {} total, keep {}, {} orders/min",
+                budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute
+            );
+        }
+    }
+    if config.credential.is_none() {
+        info!(
+            "No credential: connecting as a guest, balance unknown; set CSGOROLL_SESSION in .env"
+        );
+    }
+}
