@@ -169,3 +169,18 @@ async fn read_purchases<M: MarketApi>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purchases_are_needed_back_to_the_oldest_open_order_and_at_least_to_the_start() {
+        let (requests, started) = (RefreshRequests::default(), UnixMs(1_000));
+        assert_eq!(requests.back_to(started), started);
+        for (oldest_open, needed) in [(Some(400), 400), (Some(2_000), 1_000), (None, 1_000)] {
+            requests.set_oldest_open(oldest_open.map(UnixMs));
+            assert_eq!(requests.back_to(started), UnixMs(needed), "{oldest_open:?}");
+        }
+    }
+}

@@ -119,14 +119,15 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database for writing, creates it if missing, and migrates it to the current
-    /// format.
-    pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
+    /// Opens the database of this market for writing, creates it if missing, and migrates it to the
+    /// current format. A database of another market stays as it is.
+    pub(super) fn open(path: &Path, host: &str) -> Result<Self, LedgerError> {
         make_private(path)?;
         let connection = Connection::open(path).map_err(db_error("open", path))?;
         let mut database = Self { connection, path: path.to_owned(), tracked: None };
         database.prepare().map_err(db_error("set up", path))?;
         database.check()?;
+        database.check_owner(host)?;
         database.migrate()?;
         let log = with_suffix(path, "-wal");
         database.tracked = Some([path.to_owned(), log].map(PrivateFile::at));
@@ -177,6 +178,22 @@ impl Database {
             return Err(LedgerError::TooNew { path: self.path.clone(), found, supported: VERSION });
         }
         Ok(found)
+    }
+
+    /// Fails if the database belongs to another market.
+    pub(super) fn check_owner(&self, host: &str) -> Result<(), LedgerError> {
+        if self.known_version()? == 0 {
+            return Ok(());
+        }
+        let owner: Option<String> = self.meta("host").map_err(db_error("read", &self.path))?;
+        match owner {
+            Some(ledger) if ledger != host => Err(LedgerError::OtherHost {
+                path: self.path.clone(),
+                ledger,
+                requested: host.to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn migrate(&mut self) -> Result<(), LedgerError> {

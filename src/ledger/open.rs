@@ -163,9 +163,8 @@ impl Ledger {
         settings: OpenSettings<'_>,
     ) -> Result<Self, LedgerError> {
         let OpenSettings { budget, entries, now, live } = settings;
-        let mut database = Database::open(&location.folder.join(DATABASE))?;
+        let mut database = Database::open(&location.folder.join(DATABASE), &location.host)?;
         let previous = database.previous_run()?;
-        check_owner(&previous, location, &database)?;
         let path = location.folder.join(INTENT_FILE);
         let failed = |action| {
             let path = &path;
@@ -390,9 +389,8 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
     let path = location.folder.join(DATABASE);
     if path.exists() {
         let read = Database::open_to_read(&path).and_then(|database| {
-            let previous = database.previous_run()?;
-            check_owner(&previous, location, &database)?;
-            Ok(previous)
+            database.check_owner(&location.host)?;
+            database.previous_run()
         });
         match read {
             // Never bound to an account, so it has placed no order.
@@ -567,20 +565,5 @@ impl Recovery {
             now.plus(SETTLE)
         );
         self.add(now, LedgerEvent::Lost { coins, count, barrier })
-    }
-}
-
-fn check_owner(
-    previous: &PreviousRun,
-    location: &LedgerLocation,
-    database: &Database,
-) -> Result<(), LedgerError> {
-    match &previous.host {
-        Some(ledger) if *ledger != location.host => Err(LedgerError::OtherHost {
-            path: database.path().to_owned(),
-            ledger: ledger.clone(),
-            requested: location.host.clone(),
-        }),
-        _ => Ok(()),
     }
 }

@@ -14,7 +14,6 @@ use crate::{
     domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
     domain::trade::Trade,
-    json::JsonError,
     net::http_message::{HttpRequest, HttpResponse, RequestParts},
 };
 
@@ -56,7 +55,7 @@ pub enum ReadError {
     #[error("the session has expired or is not known to the market")]
     SignedOut,
     #[error("the response is not JSON")]
-    NotJson(#[from] JsonError),
+    NotJson,
     #[error("the response is not UTF-8 text")]
     NotText(#[from] std::str::Utf8Error),
     /// Error message of the market, escaped.

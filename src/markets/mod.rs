@@ -2,6 +2,7 @@
 
 mod capabilities;
 pub mod csgoroll;
+pub mod json_object;
 mod market_api;
 mod marketplace;
 pub mod order_template;

@@ -218,7 +218,7 @@ mod tests {
         execution::response::SentRequest,
         ledger::{
             ApprovedOrder, Ledger, OrderState, OwnTrade,
-            control::{ControlReply, ControlRequest, PendingRequest},
+            control::{ControlReply, ControlRequest, PendingRequest, Resolution},
             status::FeedStatus,
         },
         whitelist::{
@@ -283,18 +283,22 @@ mod tests {
             Now { instant: Instant::now(), wall }
         }
 
-        /// Applies an update one minute after the last one.
-        fn on_account_update(&mut self, update: AccountUpdate) {
-            self.seconds += 60;
-            let (now, lines) = (self.now(), self.lines.clone());
+        /// Runs `action` on the engine and captures what it logs.
+        fn capture_log(&mut self, action: impl FnOnce(&mut Engine<Yes>)) {
+            let lines = self.lines.clone();
             let subscriber = tracing_subscriber::fmt()
                 .with_writer(move || lines.clone())
                 .with_ansi(false)
                 .without_time()
                 .finish();
-            tracing::subscriber::with_default(subscriber, || {
-                self.engine.on_account_update(update, now);
-            });
+            tracing::subscriber::with_default(subscriber, || action(&mut self.engine));
+        }
+
+        /// Applies an update one minute after the last one.
+        fn on_account_update(&mut self, update: AccountUpdate) {
+            self.seconds += 60;
+            let now = self.now();
+            self.capture_log(|engine| engine.on_account_update(update, now));
         }
 
         fn on_user(&mut self, balance: Result<Amount, BalanceError>) {
@@ -322,17 +326,20 @@ mod tests {
             self.on_account_update(AccountUpdate::Purchases(reading));
         }
 
+        /// Handles a request of the operator and returns the reply.
+        fn request(&mut self, request: ControlRequest) -> ControlReply {
+            let (reply, answered) = sync_channel(1);
+            let pending = PendingRequest { request, reply };
+            let now = self.now().wall;
+            self.capture_log(|engine| {
+                engine.handle_control_request(&pending, FeedStatus::default(), None, now);
+            });
+            answered.recv().unwrap()
+        }
+
         /// Returns the status as `sniper status` receives it.
         fn status(&mut self) -> LedgerStatus {
-            let (reply, answered) = sync_channel(1);
-            let pending = PendingRequest { request: ControlRequest::Status, reply };
-            self.engine.handle_control_request(
-                &pending,
-                FeedStatus::default(),
-                None,
-                self.now().wall,
-            );
-            match answered.recv().unwrap() {
+            match self.request(ControlRequest::Status) {
                 ControlReply::Done(status) => *status,
                 ControlReply::Cannot(why) => panic!("{why}"),
             }
@@ -501,6 +508,34 @@ mod tests {
         let lines = session.lines.take("WARN");
         assert_eq!(lines.len(), FOREIGN_STATUSES_MAX, "{lines:#?}");
         assert!(lines[0].ends_with("status NEW; it is not in this ledger"), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_rejected_resolution_is_not_logged_as_done() {
+        let mut session = Session::live();
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
+        let now = session.now();
+        session.engine.consider(trade("a", REDLINE), now);
+        let resolve = |id: &str| ControlRequest::Resolve {
+            id: id.to_owned(),
+            verdict: Resolution::Bought,
+            by: "me".to_owned(),
+        };
+        session.lines.take("INFO");
+        for (id, cause) in [("a", "order a is sent"), ("b", "no order"), ("lost", "--not-bought")] {
+            let reply = session.request(resolve(id));
+            let ControlReply::Cannot(why) = reply else { panic!("{reply:?}") };
+            assert!(why.contains(cause), "{why}");
+            assert_eq!(session.lines.take("INFO"), Vec::<String>::new());
+        }
+        let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
+        let unknown = Outcome::Unknown(Unknown::Cut);
+        let _effects = session.engine.ledger().settle(&key, &unknown, now.wall).unwrap();
+        assert!(matches!(session.request(resolve("a")), ControlReply::Done(_)));
+        let lines = session.lines.take("INFO");
+        let is_done = |line: &&String| line.ends_with("Order resolved by me: a, bought");
+        assert_eq!(lines.iter().filter(is_done).count(), 1, "{lines:#?}");
     }
 
     #[test]

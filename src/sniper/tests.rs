@@ -364,7 +364,8 @@ fn a_wall_clock_jump_is_unreliable_until_the_account_is_read() {
     session.engine.watch_clock(now.wall, now);
     session.engine.watch_clock(now.wall.plus(Duration::from_secs(2)), now);
     assert!(!session.engine.ledger().state().is_clock_unreliable());
-    for set in [now.wall.plus(Duration::from_secs(3_600)), now.wall.minus(Duration::from_secs(3))] {
+    let ahead = |ms| now.wall.plus(Duration::from_millis(ms));
+    for set in [ahead(2_001), now.wall, ahead(3_600_000), now.wall.minus(Duration::from_secs(3))] {
         session.engine.watch_clock(set, now);
         assert!(session.engine.ledger().state().is_clock_unreliable());
         session.after += Duration::from_secs(1);
@@ -373,6 +374,18 @@ fn a_wall_clock_jump_is_unreliable_until_the_account_is_read() {
         session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
         assert!(!session.engine.ledger().state().is_clock_unreliable());
     }
+}
+
+#[test]
+fn an_incomplete_list_does_not_end_a_clock_drift() {
+    let mut session = TestSession::live(plenty());
+    let now = session.now();
+    session.engine.watch_clock(now.wall.plus(Duration::from_millis(1_500)), now);
+    let complete = PurchasesReading::complete(Vec::new(), now.wall);
+    let partial = PurchasesReading { complete: false, ..complete };
+    session.engine.on_account_update(AccountUpdate::Purchases(partial), now);
+    session.engine.watch_clock(now.wall.plus(Duration::from_millis(2_500)), now);
+    assert!(session.engine.ledger().state().is_clock_unreliable());
 }
 
 #[test]
@@ -520,6 +533,73 @@ fn a_rejection_confirmed_after_the_account_listed_the_purchase_halts_and_frees_n
 }
 
 #[test]
+fn a_purchase_reported_after_the_rejection_of_its_order_counts_and_halts() {
+    let mut session = TestSession::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(Outcome::Rejected(RejectReason::Taken), true);
+    assert_eq!(session.state(), Some(OrderState::Rejected));
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    assert_eq!(session.state(), Some(OrderState::Bought));
+    let now = session.now().wall;
+    let halts = session.engine.ledger().snapshot(now).halts;
+    assert_eq!(halts[0].reason, HaltReason::Contradiction { id: TradeId::new("a").unwrap() });
+}
+
+fn own_trade(id: &str, status: TradeStatus) -> OwnTrade {
+    OwnTrade { id: TradeId::new(id).unwrap(), status, price: None, joined_at: None }
+}
+
+#[test]
+fn a_refund_is_overdue_a_day_after_the_cancellation() {
+    let mut session = TestSession::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    let own = own_trade("a", TradeStatus::Cancelled);
+    for (hours, is_overdue) in [(1, false), (24, false), (25, true)] {
+        session.after = Duration::from_secs(hours * 3_600);
+        let now = session.now();
+        let reading = PurchasesReading::complete(vec![own], now.wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+        assert_eq!(session.state(), Some(OrderState::Returning));
+        assert_eq!(session.engine.notified.overdue.contains(&own.id), is_overdue, "{hours} h");
+    }
+}
+
+#[test]
+fn of_the_older_purchases_only_orders_of_the_ledger_are_evidence() {
+    let mut session = TestSession::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.after = Duration::from_secs(1);
+    let now = session.now();
+    let reading = PurchasesReading::complete(Vec::new(), now.wall);
+    session.engine.on_account_update(AccountUpdate::Purchases(reading.clone()), now);
+    let older =
+        vec![own_trade("a", TradeStatus::Completed), own_trade("other", TradeStatus::Joined)];
+    let reading = PurchasesReading { older, ..reading };
+    session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+    assert_eq!(session.state(), Some(OrderState::Completed));
+    assert_eq!(session.engine.ledger().snapshot(now.wall).halts, []);
+}
+
+#[test]
+fn a_pushed_balance_requests_a_read_and_is_no_reading() {
+    let mut session = TestSession::live(plenty());
+    let wall = session.now().wall;
+    let [read, less, more] = [1_000, 400, 5_000].map(Amount::from_cents);
+    let _effects = session.engine.ledger().set_balance(read, wall, wall);
+    for (pushed, available, requests_read) in
+        [(more, read, true), (read, read, false), (less, less, true)]
+    {
+        session.engine.on_balance_push(pushed);
+        let snapshot = session.engine.ledger().snapshot(wall);
+        assert_eq!((snapshot.balance, snapshot.available_min), (Some(read), Some(available)));
+        assert_eq!(snapshot.halts, []);
+        assert_eq!(session.engine.take_refresh_request(), requests_read, "{pushed}");
+    }
+}
+
+#[test]
 fn a_queued_match_expires() {
     let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
     session.consider(trade("a", REDLINE));
@@ -650,7 +730,8 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
         let exchange = ClockExchange { sent: instant, received: instant };
         let reading = UserReading { user, as_of: wall, exchange, date: None };
         session.engine.on_account_update(AccountUpdate::User(reading), session.now());
-        let purchases = PurchasesReading::complete(Vec::new(), wall);
+        let foreign = (id != "account-1").then(|| own_trade("foreign", TradeStatus::Joined));
+        let purchases = PurchasesReading::complete(foreign.into_iter().collect(), wall);
         session.engine.on_account_update(AccountUpdate::Purchases(purchases), session.now());
     };
     read(&mut session, "account-1", 100_000);

@@ -233,6 +233,28 @@ async fn an_unreadable_purchase_makes_the_list_incomplete() {
     assert_eq!(reading.incomplete, Some(unreadable));
 }
 
+/// A reading can be true from the time of its request on, and a list from the time of its first page.
+#[tokio::test]
+async fn a_reading_is_as_old_as_its_first_request() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&received);
+    let pages = paged(2, 0);
+    let market = Market::plain(move |request| {
+        log.lock().unwrap().push(clock::now());
+        std::thread::sleep(Duration::from_millis(5));
+        pages(request)
+    })
+    .await;
+    let reader = reader(&market);
+    let reading = reader.current_user().await.unwrap();
+    let purchases =
+        reader.own_purchases(&reading.user, LookBack::back_to(moment(0))).await.unwrap();
+    let received = received.lock().unwrap();
+    let [user, first, _second] = received[..] else { panic!("{received:?}") };
+    assert!(reading.as_of <= user, "{reading:?}, received at {user:?}");
+    assert!((user..=first).contains(&purchases.started), "{purchases:?}, received at {first:?}");
+}
+
 /// Runs a sweep with a consumer. Returns its result and the delivered listings.
 async fn run_sweep(
     reader: &AccountReader<Csgoroll>,

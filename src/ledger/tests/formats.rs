@@ -21,6 +21,8 @@ use crate::ledger::{
 
 /// Boot id of the machine on which 0.1.0 was killed.
 const BOOT_OF_0_1_0: &str = "574327c4-0244-45b4-b994-6378a7c9b802";
+/// Market of the fixtures.
+const HOST_OF_0_1_0: &str = "127.0.0.1:18199";
 /// Later than every event of the fixtures.
 const NOW: UnixMs = UnixMs(1_795_700_000_000);
 
@@ -45,7 +47,7 @@ fn files_of_0_1_0(how: &str) -> tempfile::TempDir {
 }
 
 fn open_session(folder: &Path, boot: &str) -> Ledger {
-    let place = LedgerLocation { host: "127.0.0.1:18199".to_owned(), ..place(folder, boot) };
+    let place = LedgerLocation { host: HOST_OF_0_1_0.to_owned(), ..place(folder, boot) };
     let limits = Budget { total: coins(1_000), ..limits() };
     let mut ledger = Ledger::open(&place, limits, &entries(), NOW).unwrap();
     ledger.bind("VXNlcjo0MjQyNDI").unwrap();
@@ -89,7 +91,7 @@ fn format_of(folder: &Path) -> u32 {
 
 /// Migrates the database without writing anything else, as a start that is killed right after it.
 fn migrate(folder: &Path) {
-    drop(Database::open(&folder.join(DATABASE)).unwrap());
+    drop(Database::open(&folder.join(DATABASE), HOST_OF_0_1_0).unwrap());
 }
 
 /// Returns the layouts of the records in the intent file, each once.
@@ -178,6 +180,21 @@ fn a_database_is_migrated_once() {
             drop(ledger);
             verify(folder.path(), orders, spent);
         }
+    }
+}
+
+#[test]
+fn a_ledger_of_another_market_is_not_migrated() {
+    for (how, boot, orders, spent) in SESSIONS {
+        let folder = files_of_0_1_0(how);
+        let before = stored_amounts(folder.path());
+        let place = place(folder.path(), boot);
+        let error = Ledger::open(&place, limits(), &entries(), NOW).unwrap_err();
+        assert!(matches!(error, LedgerError::OtherHost { .. }), "{error}");
+        assert_eq!(format_of(folder.path()), 1, "{how}");
+        assert_eq!(stored_amounts(folder.path()), before, "{how}");
+        drop(open_session(folder.path(), boot));
+        verify(folder.path(), orders, spent);
     }
 }
 

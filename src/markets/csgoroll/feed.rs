@@ -131,8 +131,7 @@ impl<'a> NextPayload<'a> {
             if key != "wallet" {
                 return cursor.skip().map(drop);
             }
-            let wallet = account::wallet(cursor)?;
-            self.wallet = wallet.filter(account::Wallet::is_main).and_then(|wallet| wallet.amount);
+            self.wallet = account::pushed_balance(cursor.skip()?);
             Ok(())
         })
         .map(drop)

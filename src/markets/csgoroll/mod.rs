@@ -120,32 +120,3 @@ fn object<'a>(
     })?;
     Ok(true)
 }
-
-/// Iterates over the elements of an array. Skips any other value and returns `false`.
-fn array<'a>(
-    cursor: &mut Cursor<'a>,
-    on_element: impl FnMut(&mut Cursor<'a>) -> Result<(), JsonError>,
-) -> Result<bool, JsonError> {
-    if cursor.peek()? != ValueKind::Array {
-        cursor.skip()?;
-        return Ok(false);
-    }
-    cursor.array(on_element)?;
-    Ok(true)
-}
-
-/// Reads a string; skips any other value and returns `None`.
-fn string(cursor: &mut Cursor<'_>) -> Result<Option<String>, JsonError> {
-    if cursor.peek()? == ValueKind::String {
-        return cursor.string().map(|text| Some(text.decode().into_owned()));
-    }
-    cursor.skip().map(|_other| None)
-}
-
-/// Reads the text of a number; skips any other value and returns `None`.
-fn number<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, JsonError> {
-    if cursor.peek()? == ValueKind::Number {
-        return cursor.number().map(Some);
-    }
-    cursor.skip().map(|_other| None)
-}

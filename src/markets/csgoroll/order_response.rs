@@ -16,18 +16,16 @@
 //! Source of the texts, which are parts of `errors[].message`: public clients.
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use super::{
-    DECIMALS,
-    account::{self, error_messages},
-    array, number, object, string,
-};
+use super::{DECIMALS, account::error_messages};
 use crate::{
     domain::money::Amount,
     domain::outcome::{Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
     domain::trade::TradeId,
-    json::{Cursor, JsonError, ValueKind},
-    markets::Attribution,
+    markets::{
+        Attribution,
+        json_object::{JsonObject, ObjectError},
+    },
     net::http_head::WebPage,
     net::http_message::HttpResponse,
 };
@@ -61,34 +59,25 @@ fn attribution(outcome: &Outcome, response: &HttpResponse) -> Attribution {
 pub fn is_current_user(response: &HttpResponse) -> bool {
     response.head.status == 200
         && response.page().is_none()
-        && response.text().is_ok_and(|text| contains_only_current_user(text).unwrap_or(false))
+        && response.text().is_ok_and(|text| contains_only_current_user(text) == Some(true))
 }
 
 /// Returns the first error message of a response, which is untrusted text.
 pub fn first_error_message(body: &[u8]) -> Option<String> {
-    account::read_response(str::from_utf8(body).ok()?, |cursor| cursor.skip().map(drop)).ok()?
+    let response = JsonObject::parse(str::from_utf8(body).ok()?).ok()?;
+    error_messages(&response).into_iter().next()
 }
 
-fn contains_only_current_user(text: &str) -> Result<bool, JsonError> {
-    let (mut users, mut others) = (0_u32, 0_u32);
-    let mut cursor = Cursor::new(text);
-    object(&mut cursor, |key, cursor| match key {
-        "data" => object(cursor, |key, cursor| {
-            let is_user = key == "currentUser"
-                && matches!(cursor.peek()?, ValueKind::Object | ValueKind::Null);
-            let count = if is_user { &mut users } else { &mut others };
-            *count = count.saturating_add(1);
-            cursor.skip().map(drop)
-        })
-        .map(drop),
-        _ => cursor.skip().map(drop),
-    })?;
-    cursor.end()?;
-    Ok(users == 1 && others == 0)
+fn contains_only_current_user(text: &str) -> Option<bool> {
+    let data = JsonObject::parse(text).ok()?.get::<JsonObject<'_>>("data")?;
+    let is_user = |(key, value)| {
+        key == "currentUser" && (value == "null" || JsonObject::parse(value).is_ok())
+    };
+    Some(data.entries().count() == 1 && data.entries().all(is_user))
 }
 
 fn outcome(id: &TradeId, response: &HttpResponse) -> Outcome {
-    let body = response.text().ok().and_then(|text| ResponseBody::read(text, id).ok());
+    let body = response.text().ok().and_then(|text| ResponseBody::read(text, id));
     let unknown = |reason| Outcome::Unknown(reason);
     let reason = body.as_ref().and_then(ResponseBody::reject_reason);
     let is_without_data = body.as_ref().is_none_or(|body| !body.has_data);
@@ -125,6 +114,20 @@ struct Receipt {
     server_time: Option<UnixMs>,
 }
 
+impl Receipt {
+    /// Reads a trade of the response; returns `None` for another listing.
+    fn read(trade: &str, id: &TradeId) -> Option<Self> {
+        let trade = JsonObject::parse(trade).ok()?;
+        let named = trade.get::<String>("id").and_then(|named| TradeId::new(&named));
+        let price = trade.number("totalValue");
+        let time = trade.get::<String>("updatedAt");
+        (named.as_ref() == Some(id)).then(|| Self {
+            price: price.and_then(|text| Amount::parse(text, DECIMALS).ok()),
+            server_time: time.and_then(|text| UnixMs::parse(&text)),
+        })
+    }
+}
+
 /// Fields of the response's JSON that determine the outcome.
 struct ResponseBody {
     /// `true` if `data` is neither null nor an object of nulls.
@@ -135,71 +138,31 @@ struct ResponseBody {
 }
 
 impl ResponseBody {
-    fn read(text: &str, id: &TradeId) -> Result<Self, JsonError> {
-        let mut body = Self { has_data: false, ours: None, errors: Vec::new() };
-        let mut cursor = Cursor::new(text);
-        object(&mut cursor, |key, cursor| match key {
-            "data" => body.data(cursor, id),
-            "errors" => {
-                let is_array = cursor.peek()? == ValueKind::Array;
-                let messages = error_messages(cursor)?;
-                body.errors = messages.iter().map(|message| classify_error(message)).collect();
-                if !is_array {
-                    body.errors.push(None);
-                }
-                Ok(())
+    /// Returns `None` if the text is not JSON.
+    fn read(text: &str, id: &TradeId) -> Option<Self> {
+        let response = match JsonObject::parse(text) {
+            Ok(response) => response,
+            Err(ObjectError::NotJson) => return None,
+            // An object that cannot be read may contain data.
+            Err(error) => {
+                let has_data = error == ObjectError::RepeatedKey;
+                return Some(Self { has_data, ours: None, errors: Vec::new() });
             }
-            _ => cursor.skip().map(drop),
-        })?;
-        cursor.end()?;
-        Ok(body)
-    }
-
-    fn data(&mut self, cursor: &mut Cursor<'_>, id: &TradeId) -> Result<(), JsonError> {
-        if cursor.peek()? == ValueKind::Null {
-            return cursor.skip().map(drop);
+        };
+        let data = response.text("data").filter(|data| *data != "null").map(JsonObject::parse);
+        // Data that cannot be read is data.
+        let has_data = data.as_ref().is_some_and(|data| {
+            data.as_ref().map_or(true, |data| data.entries().any(|(_key, value)| value != "null"))
+        });
+        let join = data.and_then(|data| data.ok()?.get::<JsonObject<'_>>("joinTrades"));
+        let trades = join.and_then(|join| join.array("trades")).unwrap_or_default();
+        let ours = trades.into_iter().rev().find_map(|trade| Receipt::read(trade, id));
+        let mut errors: Vec<_> =
+            error_messages(&response).iter().map(|message| classify_error(message)).collect();
+        if response.text("errors").is_some_and(|text| !text.starts_with('[')) {
+            errors.push(None);
         }
-        let is_object = object(cursor, |key, cursor| {
-            if cursor.peek()? == ValueKind::Null {
-                return cursor.skip().map(drop);
-            }
-            self.has_data = true;
-            match key {
-                "joinTrades" => object(cursor, |key, cursor| match key {
-                    "trades" => array(cursor, |cursor| self.trade(cursor, id)).map(drop),
-                    _ => cursor.skip().map(drop),
-                })
-                .map(drop),
-                _ => cursor.skip().map(drop),
-            }
-        })?;
-        self.has_data |= !is_object;
-        Ok(())
-    }
-
-    fn trade(&mut self, cursor: &mut Cursor<'_>, id: &TradeId) -> Result<(), JsonError> {
-        let (mut is_ours, mut receipt) = (false, Receipt { price: None, server_time: None });
-        object(cursor, |key, cursor| {
-            match key {
-                "id" => {
-                    let named = string(cursor)?.and_then(|named| TradeId::new(&named));
-                    is_ours = named.as_ref() == Some(id);
-                }
-                "totalValue" => {
-                    receipt.price =
-                        number(cursor)?.and_then(|text| Amount::parse(text, DECIMALS).ok());
-                }
-                "updatedAt" => {
-                    receipt.server_time = string(cursor)?.and_then(|text| UnixMs::parse(&text));
-                }
-                _ => drop(cursor.skip()?),
-            }
-            Ok(())
-        })?;
-        if is_ours {
-            self.ours = Some(receipt);
-        }
-        Ok(())
+        Some(Self { has_data, ours, errors })
     }
 
     /// Returns the rejection if there is no data and every error is known; of several the most severe
@@ -364,6 +327,22 @@ mod tests {
         ] {
             unknown(200, body, Unknown::Foreign);
         }
+    }
+
+    #[test]
+    fn a_response_with_a_repeated_key_is_unknown() {
+        for status in [200, 400, 401, 403, 429] {
+            for body in [
+                format!(r#"{},"data":null}}"#, OURS.strip_suffix('}').unwrap()),
+                OURS.replace(r#"{"data""#, r#"{"data":null,"data""#),
+                OURS.replace(r#"{"joinTrades""#, r#"{"joinTrades":null,"joinTrades""#),
+            ] {
+                let outcome = classify(status, &body);
+                assert!(matches!(outcome, Outcome::Unknown(_)), "{status} {body}: {outcome:?}");
+            }
+        }
+        let body = OURS.replace(r#"{"id""#, r#"{"id":"other","id""#);
+        unknown(200, &body, Unknown::Foreign);
     }
 
     #[test]
