@@ -114,6 +114,8 @@ pub struct Engine<B> {
     pub(super) is_flagged: bool,
     /// Set after an event that the account should reflect.
     pub(super) needs_refresh: bool,
+    /// Set if the orders of unknown outcome may have changed since they were last published.
+    pub(super) has_unknown_changed: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
     /// `true` if the last account read is not the ledger's.
@@ -155,6 +157,7 @@ impl<B: OrderSender> Engine<B> {
             queued: VecDeque::with_capacity(QUEUED_MAX),
             is_flagged: false,
             needs_refresh: false,
+            has_unknown_changed: true,
             is_bound: false,
             is_other_account: false,
             ledger_error: None,
@@ -472,6 +475,7 @@ impl<B: OrderSender> Engine<B> {
         match update(&mut self.ledger) {
             Ok(effects) => {
                 trade_log::effects(&effects);
+                self.has_unknown_changed |= !effects.changes.is_empty();
                 for change in &effects.changes {
                     self.stats.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));

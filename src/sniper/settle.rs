@@ -37,6 +37,7 @@ impl<B: OrderSender> Engine<B> {
             return trade_log::unconfirmed(&report.key.id, &report.outcome);
         }
         let Some(pending) = self.pending.remove(&report.key) else { return };
+        self.has_unknown_changed |= matches!(report.outcome, Outcome::Unknown(_));
         self.stats.record_outcome(&report.outcome);
         if self.names.len() < NAMES_MAX {
             self.names.insert(report.key.id, pending.market_name.clone());
