@@ -25,6 +25,8 @@ pub enum ReadKind {
     Prices,
     /// The rest of the list, for purchases of the last days.
     History,
+    /// Orders by their own ids.
+    Orders,
 }
 
 /// Cause of a failed read, safe to print, and its remedy.
@@ -50,7 +52,8 @@ pub struct ReadHealth {
 }
 
 impl ReadKind {
-    pub const ALL: [Self; 4] = [Self::Balance, Self::Purchases, Self::Prices, Self::History];
+    pub const ALL: [Self; 5] =
+        [Self::Balance, Self::Purchases, Self::Prices, Self::History, Self::Orders];
 
     /// Returns the name that messages use.
     pub const fn name(self) -> &'static str {
@@ -59,6 +62,7 @@ impl ReadKind {
             Self::Purchases => "own purchases",
             Self::Prices => "prices of own purchases",
             Self::History => "own purchases of the last 8 days",
+            Self::Orders => "orders by their own ids",
         }
     }
 }
@@ -155,7 +159,7 @@ mod tests {
         let lasted = health.on_success(ReadKind::Balance, UnixMs(66_000));
         assert_eq!(lasted, Some(Duration::from_secs(65)));
         let left: Vec<ReadKind> = health.failing().map(|(read, _)| read).collect();
-        assert_eq!(left, [ReadKind::Purchases, ReadKind::Prices, ReadKind::History]);
+        assert_eq!(left, ReadKind::ALL[1..]);
         assert!(
             health.on_failure(ReadKind::Balance, cause("a", "a"), UnixMs(70_000)),
             "a new failure"

@@ -5,6 +5,7 @@
 //! - [`purchases`]: one list of own purchases from its pages; `look_back`: its time range. Pure.
 //! - [`backfill`]: reads open listings after a gap of the feed.
 //! - [`poller`]: reads balance and purchases at an interval and on request.
+//! - [`look_up`]: looks up orders of unknown outcome by their own ids.
 //!
 //! All of it runs on a background thread and passes its results through bounded queues to the thread
 //! that decides.
@@ -13,6 +14,7 @@ pub mod backfill;
 pub mod failure;
 pub mod health;
 mod look_back;
+pub mod look_up;
 pub mod poller;
 pub mod purchases;
 mod rate_limiter;
@@ -22,6 +24,7 @@ pub use self::{
     backfill::{SweepResult, fill_gaps, sweep},
     failure::ReadFailure,
     health::{FailureCause, ReadHealth, ReadKind},
+    look_up::{OrderReading, look_up_orders},
     poller::{AccountUpdate, PollConfig, RefreshRequests, poll_account},
     purchases::{IncompleteReason, LookBack, PurchasesReading},
     reader::{AccountReader, UserReading},

@@ -14,12 +14,16 @@ use super::{
     failure::ReadFailure,
     health::{FailureCause, ReadKind},
     look_back::LookBackTimes,
+    look_up::{OrderLookUps, OrderReading},
     purchases::PurchasesReading,
     reader::{AccountReader, UserReading},
 };
 use crate::{
     clock,
-    domain::{account::User, outcome::RejectReason, time::UnixMs},
+    domain::{
+        account::User, outcome::RejectReason, own_order_id::OwnOrderIds, time::UnixMs,
+        trade::TradeKey,
+    },
     markets::{EnvironmentNames, MarketApi},
 };
 
@@ -54,6 +58,8 @@ pub enum AccountUpdate {
     User(UserReading),
     /// Own purchases, read within seconds after the newest [`AccountUpdate::User`].
     Purchases(PurchasesReading),
+    /// Result of the look-up of an order.
+    Order(OrderReading),
     /// A read failed. Sent for each failed read.
     Failed {
         read: ReadKind,
@@ -75,15 +81,41 @@ impl AccountUpdate {
 pub struct RefreshRequests {
     soon: Notify,
     oldest_open_ms: AtomicI64,
+    /// `None` on a market without own order ids.
+    order_look_ups: Option<OrderLookUps>,
 }
 
 impl Default for RefreshRequests {
     fn default() -> Self {
-        Self { soon: Notify::new(), oldest_open_ms: AtomicI64::new(i64::MAX) }
+        Self::new(None)
     }
 }
 
 impl RefreshRequests {
+    /// Creates requests, with look-ups of orders by these own ids.
+    pub fn new(own_ids: Option<OwnOrderIds>) -> Self {
+        Self {
+            soon: Notify::new(),
+            oldest_open_ms: AtomicI64::new(i64::MAX),
+            order_look_ups: own_ids.map(OrderLookUps::new),
+        }
+    }
+
+    /// Returns `true` if orders can be looked up.
+    pub const fn has_order_look_ups(&self) -> bool {
+        self.order_look_ups.is_some()
+    }
+
+    /// Sets the orders of unknown outcome, the most urgent ones first. Never waits; returns `false`
+    /// if it must be repeated.
+    pub fn set_unknown_orders(&self, keys: impl Iterator<Item = TradeKey>) -> bool {
+        self.order_look_ups.as_ref().is_none_or(|look_ups| look_ups.replace(keys))
+    }
+
+    pub(super) const fn order_look_ups(&self) -> Option<&OrderLookUps> {
+        self.order_look_ups.as_ref()
+    }
+
     /// Requests a read of the account soon.
     pub fn request_refresh(&self) {
         self.soon.notify_one();

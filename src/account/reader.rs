@@ -16,6 +16,7 @@ use crate::{
     clock,
     config::{Credential, endpoint::Endpoint},
     domain::account::{OwnPurchase, Page, User},
+    domain::own_order_id::OwnOrderId,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
@@ -140,6 +141,24 @@ impl<M: MarketApi> AccountReader<M> {
         let query = AccountQuery::Purchases { user: &user.id, after };
         let (reply, started) = self.send(query).await?;
         Ok((self.market.read_purchases(&reply.response)?, started))
+    }
+
+    /// Looks up an order by its own id. Returns `None` if the market does not know it, and the start
+    /// of the read on the local wall clock.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadFailure`] if the response cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn order(
+        &self,
+        own_id: &OwnOrderId,
+    ) -> Result<(Option<OwnPurchase>, UnixMs), ReadFailure> {
+        let (reply, started) = self.send(AccountQuery::Order { own_id }).await?;
+        Ok((self.market.read_order(&reply.response)?, started))
     }
 
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::AppError;
 use crate::{
     account::{
-        AccountReader, AccountUpdate, PollConfig, RefreshRequests, fill_gaps, poll_account, poller,
+        AccountReader, AccountUpdate, PollConfig, RefreshRequests, fill_gaps, look_up_orders,
+        poll_account, poller,
     },
     config::{Config, Mode},
     markets::MarketApi,
@@ -58,7 +59,10 @@ pub fn start<M: MarketApi>(
                 let account = async {
                     // A guest has no account; the start has logged that.
                     if reader.has_credential() {
-                        poll_account(&reader, poll_config, &requests, &updates).await;
+                        tokio::join!(
+                            poll_account(&reader, poll_config, &requests, &updates),
+                            look_up_orders(&reader, &requests, &updates),
+                        );
                     }
                 };
                 tokio::join!(account, fill_gaps(&reader, backfill));

@@ -24,9 +24,10 @@ use super::{
     summary::{FeedCounts, Summary, UnmatchedEntries},
 };
 use crate::{
+    account::RefreshRequests,
     clock,
     config::{Config, Mode},
-    domain::server_clock::ServerClock,
+    domain::{own_order_id::OwnOrderIds, server_clock::ServerClock},
     execution::{self, ConnectionConfig, OrderClient, response::OrderReport},
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
@@ -142,15 +143,17 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         check_supported::<M>(config)?;
         let alarm = options.alarm.clone();
         // First, because without a ledger no connection may be opened.
-        let ledger = open_ledger(config, options)?;
+        let mut ledger = open_ledger(config, options)?;
+        let own_ids = own_order_ids::<M>(&mut ledger);
         let first_order = ledger.next_sequence();
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
         let is_live = config.mode == Mode::Live;
-        let mut inputs = EngineInputs::default();
+        let refresh_requests = Arc::new(RefreshRequests::new(own_ids));
+        let mut inputs = EngineInputs { refresh_requests, ..EngineInputs::default() };
         let (executor, orders) = if is_live {
-            let (client, reports) = start_order_client(&feed.market, config, tls.clone())?;
+            let (client, reports) = start_order_client(&feed.market, config, own_ids, tls.clone())?;
             inputs.reports = Some(reports);
             let client = Arc::new(client);
             (Executor::Live(Arc::clone(&client)), Some(client))
@@ -409,9 +412,17 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }
 
+/// Returns the own ids of the orders, on a market that accepts them.
+fn own_order_ids<M: Marketplace>(ledger: &mut Ledger) -> Option<OwnOrderIds> {
+    let support = M::CAPABILITIES.own_order_ids?;
+    ledger.set_listed_within(support.visible_within);
+    ledger.own_order_ids()
+}
+
 fn start_order_client<M: Marketplace>(
     market: &M,
     config: &Config,
+    own_ids: Option<OwnOrderIds>,
     tls: Tls,
 ) -> Result<(OrderClient, Receiver<OrderReport>), AppError> {
     let Some(credential) = &config.credential else {
@@ -422,7 +433,7 @@ fn start_order_client<M: Marketplace>(
         endpoint: &config.endpoints.http,
         order: &M::authenticated(credential, market.order_template()),
         keep_warm: &M::authenticated(credential, market.keep_warm_request()),
-        own_ids: None,
+        own_ids,
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
         connection_config: ConnectionConfig::default(),

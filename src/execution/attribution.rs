@@ -130,7 +130,7 @@ pub(super) const fn unconfirmed(reason: RejectReason) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
 
@@ -143,7 +143,10 @@ mod tests {
         domain::trade::{KeyedBy, Trade, TradeId},
         execution::response::SentRequest,
         markets::order_template::OrderTemplate,
-        markets::{AccountQuery, Capabilities, EnvironmentNames, ReadError, csgoroll::Csgoroll},
+        markets::{
+            AccountQuery, Capabilities, EnvironmentNames, OwnOrderIdSupport, ReadError,
+            csgoroll::Csgoroll,
+        },
         net::{
             http_head::ResponseHead,
             http_message::{Auth, HttpRequest, HttpResponse},
@@ -159,6 +162,11 @@ mod tests {
     fn ours() -> OrderFields {
         let id = TradeId::new("ours").unwrap();
         OrderFields { id, price_limit: Amount::ZERO, own_id: None }
+    }
+
+    fn own_id_of(id: &str) -> OwnOrderId {
+        let key = KeyedBy::Id.key(TradeId::new(id).unwrap(), None);
+        OwnOrderIds::new("00ffee1122334455").id(&key)
     }
 
     fn market() -> Csgoroll {
@@ -223,7 +231,7 @@ mod tests {
             has_markup: false,
             has_float: false,
             keyed_by: KeyedBy::Id,
-            has_own_order_id: true,
+            own_order_ids: Some(OwnOrderIdSupport { visible_within: Duration::from_secs(60) }),
             auth: Auth::ApiKeyQuery { name: "api" },
             environment: EnvironmentNames::UNKNOWN,
         };
@@ -282,14 +290,14 @@ mod tests {
 
     #[test]
     fn a_rejection_that_names_its_order_by_the_own_id_is_final() {
-        let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
+        let own_id = own_id_of("7");
         let order = OrderFields { own_id: Some(own_id), ..ours() };
         let conclusion = |body: &str| classify_response(&Echoing, &order, &response(200, body));
         let rejected = RejectReason::Taken;
         let named = format!(r#"{{"success":false,"project_id":"{own_id}"}}"#);
         let outcome = Outcome::Rejected(rejected);
         assert_eq!(conclusion(&named), Conclusion::Final { outcome, in_sync: true });
-        let other = OwnOrderIds::new("00ffee1122334455").id(8);
+        let other = own_id_of("8");
         for unnamed in [
             r#"{"success":false}"#.to_owned(),
             format!(r#"{{"success":false,"project_id":"{other}"}}"#),
@@ -301,7 +309,7 @@ mod tests {
     #[test]
     fn a_late_response_names_an_order_by_any_id() {
         let (id, now) = (TradeId::new("900000123").unwrap(), Instant::now());
-        let own_id = OwnOrderIds::new("00ffee1122334455").id(7);
+        let own_id = own_id_of("7");
         let order = OrderFields { id, price_limit: Amount::ZERO, own_id: Some(own_id) };
         let sent = SentRequest { ready: now, begun: now, written: now };
         let rejected = InFlightRequest { key: KeyedBy::Id.key(id, None), order, sent };

@@ -180,7 +180,7 @@ impl OrderClient {
         let order = OrderFields {
             id: *approved.id(),
             price_limit: approved.price(),
-            own_id: self.own_ids.map(|ids| ids.id(approved.sequence().0)),
+            own_id: self.own_ids.map(|ids| ids.id(approved.key())),
         };
         self.shared.send(*approved.key(), order).map_err(|reason| (approved, reason))
     }

@@ -373,7 +373,11 @@ mod tests {
     use super::*;
     use crate::{
         config::Credential,
-        domain::{money::Amount, own_order_id::OwnOrderIds, trade::TradeId},
+        domain::{
+            money::Amount,
+            own_order_id::OwnOrderIds,
+            trade::{TradeId, TradeKey},
+        },
         net::http_message::Auth,
         secret::Secret,
     };
@@ -429,10 +433,11 @@ mod tests {
     }
 
     fn order(id: &str, thousandths: i64) -> OrderFields {
+        let id = TradeId::new(id).unwrap();
         OrderFields {
-            id: TradeId::new(id).unwrap(),
+            id,
             price_limit: Amount::from_thousandths(thousandths),
-            own_id: Some(OwnOrderIds::new("00ffee1122334455").id(7)),
+            own_id: Some(OwnOrderIds::new("00ffee1122334455").id(&TradeKey { id, price: None })),
         }
     }
 
@@ -461,8 +466,9 @@ mod tests {
         let credential = Credential::from_session("hunter2").unwrap();
         let template = Auth::ApiKeyQuery { name: "api" }.apply(&credential, signed());
         let order = order("a+b/c=&d", 912_340);
-        let path = "/buy?id=a%2Bb%2Fc%3D%26d&price=912340&own=00ffee1122334455-0000000000000007\
-            &api=session%3Dhunter2";
+        let own_id = order.own_id.unwrap();
+        let path =
+            format!("/buy?id=a%2Bb%2Fc%3D%26d&price=912340&own={own_id}&api=session%3Dhunter2");
         let parts = SignedParts {
             method: Method::Get,
             path_and_query: path.as_bytes(),

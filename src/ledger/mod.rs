@@ -83,6 +83,8 @@ pub use self::{
     state::LedgerState,
 };
 
+use std::time::Duration;
+
 use self::{
     event::{EvidenceSource, LedgerEvent},
     journal::Journal,
@@ -91,6 +93,7 @@ use crate::{
     config::Budget,
     domain::money::Amount,
     domain::outcome::Outcome,
+    domain::own_order_id::OwnOrderIds,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey, TradeStatus},
     domain::whitelist_entry::WhitelistEntry,
@@ -113,6 +116,8 @@ pub struct Ledger {
     state: LedgerState,
     /// `None` if the ledger is only in memory.
     journal: Option<Journal>,
+    /// `None` if the ledger is only in memory.
+    own_order_ids: Option<OwnOrderIds>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, LedgerEvent)>,
 }
@@ -126,16 +131,18 @@ impl Ledger {
         Self {
             state,
             journal: None,
+            own_order_ids: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
     }
 
-    fn with_journal(mut state: LedgerState, journal: Journal) -> Self {
+    fn with_journal(mut state: LedgerState, journal: Journal, own_ids: OwnOrderIds) -> Self {
         state.reserve_capacity();
         Self {
             state,
             journal: Some(journal),
+            own_order_ids: Some(own_ids),
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
@@ -152,6 +159,17 @@ impl Ledger {
         journal.bind(user)?;
         journal.request_limit(self.state.limit_to_request());
         Ok(())
+    }
+
+    /// Returns the own ids of this ledger's orders; `None` for a ledger in memory.
+    pub const fn own_order_ids(&self) -> Option<OwnOrderIds> {
+        self.own_order_ids
+    }
+
+    /// Sets the longest time until the account's list contains an order, if it is longer than
+    /// [`SETTLE`](account::SETTLE). Until then the absence of an order is no evidence.
+    pub fn set_listed_within(&mut self, listed_within: Duration) {
+        self.state.listed_within = listed_within.max(account::SETTLE);
     }
 
     /// Returns the reason if the ledger cannot be written. Nothing is ordered then.
@@ -293,6 +311,18 @@ impl Ledger {
             self.state.reconciled = true;
         }
         effects
+    }
+
+    /// Compares an order with the market's own record of it, which was looked up at `started`.
+    pub fn reconcile_order(
+        &mut self,
+        key: &TradeKey,
+        trade: &OwnTrade,
+        started: UnixMs,
+        now: UnixMs,
+    ) -> Effects {
+        let event = self.state.reconcile_order(key, trade, started);
+        event.map(|event| self.record_infallible(now, event)).unwrap_or_default()
     }
 
     /// Applies a balance. `as_of` is the earliest moment at which it can have been true: the time

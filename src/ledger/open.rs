@@ -46,6 +46,7 @@ use crate::{
     clock,
     config::Budget,
     domain::outcome::NotSent,
+    domain::own_order_id::OwnOrderIds,
     domain::time::UnixMs,
     domain::whitelist_entry::WhitelistEntry,
     threads::{Alarm, ThreadGuard, ThreadName},
@@ -219,7 +220,7 @@ impl Ledger {
         let id = previous.id.clone().unwrap_or_else(new_id);
         let opening = opening_records(location, &new_entries, &id, state.count_since);
         database.start(&batch, &opening)?;
-        let claim = live.map(|live| claim(location, live, id));
+        let (own_ids, claim) = (OwnOrderIds::new(&id), live.map(|live| claim(location, live, id)));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));
         shared.set_durable_limit(durable_limit);
@@ -235,7 +236,7 @@ impl Ledger {
             batch,
         };
         let parts = threads.start(previous.user, claim).map_err(failed("start the threads of"))?;
-        Ok(Self::with_journal(state, Journal::new(parts)))
+        Ok(Self::with_journal(state, Journal::new(parts), own_ids))
     }
 }
 

@@ -7,15 +7,17 @@
 //! 1. An open order in the list takes the state that the market reports. An unknown status
 //!    changes nothing, but the order counts as present. A cancelled order becomes *returning* and
 //!    still counts.
-//! 2. An unknown order that is not listed [`SETTLE`] after it became unknown is not bought, if a
-//!    balance of that age shows no missing coins. If coins are missing that nothing else explains,
-//!    that is a disagreement and halts.
+//! 2. An unknown order that is not listed [`SETTLE`] after it became unknown, or later on a market
+//!    that shows orders later, is not bought, if a balance of that age shows no missing coins. If
+//!    coins are missing that nothing else explains, that is a disagreement and halts.
 //! 3. A returning order is *returned* once a balance that was read after the list shows its refund.
 //! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, or may
 //!    be an order lost in a power failure.
 //! 5. An order that is not bought according to the ledger but listed as a purchase counts as
 //!    bought, and halts.
-//! 6. A listed price counts immediately if it is higher, and after a balance confirms it if it is
+//! 6. The market's record of one order, looked up by its own id
+//!    ([`LedgerState::reconcile_order`]), is evidence like its entry in a list. Its absence is none.
+//! 7. A listed price counts immediately if it is higher, and after a balance confirms it if it is
 //!    lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -30,7 +32,7 @@ use super::{
 use crate::{
     domain::money::Amount,
     domain::time::UnixMs,
-    domain::trade::{TradeId, TradeStatus},
+    domain::trade::{TradeId, TradeKey, TradeStatus},
 };
 
 /// Purchase of the account, as the market lists it.
@@ -93,6 +95,19 @@ impl LedgerState {
             }
         }
         events
+    }
+
+    /// Returns the event that follows from the market's own record of one order, which was looked up
+    /// at `started`.
+    pub fn reconcile_order(
+        &self,
+        key: &TradeKey,
+        trade: &OwnTrade,
+        started: UnixMs,
+    ) -> Option<LedgerEvent> {
+        let intent = self.order(key).filter(|intent| intent.id == trade.id)?;
+        // If the state changed after the read began, the reading is older.
+        if started <= intent.changed_at { None } else { evidence_for(intent, trade, started) }
     }
 
     /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so this
@@ -201,7 +216,7 @@ impl LedgerState {
         // While the wall clock is unreliable, nothing is released by age.
         let is_settled = |since: UnixMs| {
             self.frozen_at.is_none()
-                && since.plus(SETTLE) <= reading.started
+                && since.plus(self.listed_within) <= reading.started
                 && self.account.certainly_includes(since)
         };
         let (mut absent, mut explained) = (Vec::new(), Amount::ZERO);

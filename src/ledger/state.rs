@@ -26,7 +26,7 @@ use std::{
 };
 
 use super::{
-    account::{AccountBalance, BalanceReading},
+    account::{AccountBalance, BalanceReading, SETTLE},
     entries::{EntryKey, EntryTable},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
@@ -105,6 +105,9 @@ pub struct LedgerState {
     /// Time since when nothing is released by age: the wall clock was set and the account has not
     /// been read since. Not recorded, because a start reads the account before it orders.
     pub(super) frozen_at: Option<UnixMs>,
+    /// Longest time until the account's list contains an order. Not recorded: a property of the
+    /// market.
+    pub(super) listed_within: Duration,
 }
 
 impl LedgerState {
@@ -141,6 +144,7 @@ impl LedgerState {
             first_at: UnixMs(0),
             last_at: UnixMs(0),
             frozen_at: None,
+            listed_within: SETTLE,
         }
     }
 
@@ -194,6 +198,12 @@ impl LedgerState {
         let open = self.open.first().and_then(|sequence| self.at(*sequence));
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
         open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
+    }
+
+    /// Iterates over the orders of unknown outcome, the newest first.
+    pub fn unknown_orders(&self) -> impl Iterator<Item = &Intent> {
+        let open = self.open.iter().rev().filter_map(|sequence| self.at(*sequence));
+        open.filter(|intent| intent.state == OrderState::Unknown)
     }
 
     /// Returns `true` if a balance of this amount would change nothing and prove nothing.

@@ -1,5 +1,7 @@
 //! Properties of a marketplace, as plain data.
 
+use std::time::Duration;
+
 use crate::{
     domain::{money::Decimals, trade::KeyedBy, whitelist_entry::WhitelistEntry},
     net::http_message::Auth,
@@ -18,11 +20,19 @@ pub struct Capabilities {
     pub has_float: bool,
     /// Identity of a listing: its id, or its id and its price if the price may change under one id.
     pub keyed_by: KeyedBy,
-    /// `true` if an order carries an own id, by which it can be looked up.
-    pub has_own_order_id: bool,
+    /// `None` if orders carry no own id.
+    pub own_order_ids: Option<OwnOrderIdSupport>,
     /// Part of a request in which the credential is expected.
     pub auth: Auth,
     pub environment: EnvironmentNames,
+}
+
+/// Own ids of orders: each order carries one, by which it can be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnOrderIdSupport {
+    /// Longest time until the market shows an executed order. Before it, the absence of an order is
+    /// no evidence.
+    pub visible_within: Duration,
 }
 
 /// Names of the environment variables of a marketplace, for advice to the user.
@@ -79,7 +89,7 @@ mod tests {
             has_float,
             decimals: Decimals::Two,
             keyed_by: KeyedBy::IdAndPrice,
-            has_own_order_id: false,
+            own_order_ids: None,
             auth: Auth::Cookie,
             environment: EnvironmentNames::UNKNOWN,
         };

@@ -13,6 +13,7 @@ use crate::{
     config::Credential,
     domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
+    domain::own_order_id::OwnOrderId,
     domain::trade::Trade,
     net::http_message::{HttpRequest, HttpResponse, RequestParts},
 };
@@ -47,6 +48,9 @@ pub enum AccountQuery<'a> {
         /// Cursor of the previous page.
         after: Option<&'a str>,
     },
+    /// One order of the account, by its own id. Sent only to markets with
+    /// [own order ids](Capabilities::own_order_ids).
+    Order { own_id: &'a OwnOrderId },
 }
 
 /// A response to a read without the expected content.
@@ -115,6 +119,19 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// Returns a [`ReadError`] if the response has no list.
     fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError>;
+
+    /// Reads the response to [`AccountQuery::Order`]. Returns `None` if the market does not know the
+    /// own id, which is no evidence within
+    /// [`visible_within`](super::OwnOrderIdSupport::visible_within).
+    ///
+    /// A market without own order ids has no such response.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the response neither shows the order nor its absence.
+    fn read_order(&self, _response: &HttpResponse) -> Result<Option<OwnPurchase>, ReadError> {
+        Err(ReadError::Shape)
+    }
 
     /// Returns a request without side effects, whose response differs from every response to an
     /// order.

@@ -8,7 +8,7 @@ mod marketplace;
 pub mod order_template;
 
 pub use self::{
-    capabilities::{Capabilities, EnvironmentNames},
+    capabilities::{Capabilities, EnvironmentNames, OwnOrderIdSupport},
     market_api::{AccountQuery, Attribution, MarketApi, ReadError},
     marketplace::{
         DecodeError, DecodeInput, Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace,

@@ -9,12 +9,17 @@ use super::{
     trade_log,
 };
 use crate::{
-    account::{AccountUpdate, FailureCause, PurchasesReading, ReadKind, UserReading},
+    account::{
+        AccountUpdate, FailureCause, OrderReading, PurchasesReading, ReadKind, RefreshRequests,
+        UserReading,
+    },
+    domain::account::OwnPurchase,
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
+    domain::trade::TradeKey,
     ledger::{
-        AccountReading, Effects, HaltReason, LedgerError,
+        AccountReading, Effects, HaltReason, Intent, LedgerError, OwnTrade,
         control::{self, ControlReply, PendingRequest},
         status::{self, FeedStatus},
     },
@@ -65,6 +70,7 @@ impl<B: OrderSender> Engine<B> {
         match update {
             AccountUpdate::User(reading) => self.on_user(&reading, now),
             AccountUpdate::Purchases(reading) => self.on_purchases(reading, now),
+            AccountUpdate::Order(reading) => self.on_order_reading(reading, now),
             AccountUpdate::Failed { read, cause, reject_reason } => {
                 self.on_read_failure((read, cause), reject_reason, now);
             }
@@ -135,6 +141,39 @@ impl<B: OrderSender> Engine<B> {
                 trade_log::return_overdue(order);
             }
         }
+    }
+
+    /// Applies the result of the look-up of an order. The absence of an order changes nothing: a
+    /// complete list of the purchases decides about it.
+    fn on_order_reading(&mut self, reading: OrderReading, now: Now) {
+        if self.is_other_account {
+            return;
+        }
+        let OrderReading { key, found, started } = reading;
+        // An order that was resolved otherwise is not looked up again.
+        self.has_unknown_changed = true;
+        let Some(purchase) = found else {
+            self.report_order(&key, None, now);
+            return trade_log::order_absent(&key.id);
+        };
+        self.report_order(&key, Some(&purchase), now);
+        let OwnPurchase { id, status, price, joined_at, .. } = purchase;
+        let trade = OwnTrade { id, status, price, joined_at };
+        self.update_ledger(|ledger| Ok(ledger.reconcile_order(&key, &trade, started, now.wall)));
+    }
+
+    /// Returns the orders of unknown outcome that have their final response, the newest first.
+    pub(super) fn unknown_orders(&self) -> impl Iterator<Item = TradeKey> {
+        let unknown = self.ledger.state().unknown_orders().map(Intent::key);
+        unknown.filter(|key| !self.pending.contains_key(key))
+    }
+
+    /// Passes the orders of unknown outcome to the account thread, which looks them up.
+    pub(super) fn publish_unknown_orders(&mut self, requests: &RefreshRequests) {
+        if !self.has_unknown_changed || !self.is_bound || !requests.has_order_look_ups() {
+            return;
+        }
+        self.has_unknown_changed = !requests.set_unknown_orders(self.unknown_orders());
     }
 
     /// Compares the wall clock with the monotonic one. After a jump, ages may be wrong, as when a

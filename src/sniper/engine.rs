@@ -136,6 +136,8 @@ pub struct Engine<B> {
     pub(super) is_flagged: bool,
     /// Set after an event that the account should reflect.
     pub(super) needs_refresh: bool,
+    /// Set if the orders of unknown outcome may have changed since they were last published.
+    pub(super) has_unknown_changed: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
     /// `true` if the last account read is not the ledger's.
@@ -177,6 +179,7 @@ impl<B: OrderSender> Engine<B> {
             queued: VecDeque::with_capacity(QUEUED_MAX),
             is_flagged: false,
             needs_refresh: false,
+            has_unknown_changed: true,
             is_bound: false,
             is_other_account: false,
             ledger_error: None,
@@ -494,6 +497,7 @@ impl<B: OrderSender> Engine<B> {
         match update(&mut self.ledger) {
             Ok(effects) => {
                 trade_log::effects(&effects);
+                self.has_unknown_changed |= !effects.changes.is_empty();
                 for change in &effects.changes {
                     self.stats.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));
@@ -524,6 +528,7 @@ impl<B: OrderSender> Engine<B> {
             return trade_log::unconfirmed(&report.key.id, &report.outcome);
         }
         let Some(pending) = self.pending.remove(&report.key) else { return };
+        self.has_unknown_changed |= matches!(report.outcome, Outcome::Unknown(_));
         self.stats.record_outcome(&report.outcome);
         if self.names.len() < NAMES_MAX {
             self.names.insert(report.key.id, pending.market_name.clone());

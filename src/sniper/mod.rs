@@ -205,6 +205,7 @@ impl<B: OrderSender> Sniper<B> {
             requests.set_oldest_open(engine.ledger().oldest_open());
             requests.request_refresh();
         }
+        engine.publish_unknown_orders(requests);
         if engine.ledger().snapshot(now.wall).is_below_min_balance() {
             self.below_min_balance.notify_one();
         }

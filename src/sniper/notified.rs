@@ -15,8 +15,8 @@ use crate::{
     account::{
         FailureCause, PurchasesReading, ReadFailure, ReadHealth, ReadKind, purchases::UnknownStatus,
     },
-    domain::account::User,
-    domain::trade::TradeId,
+    domain::account::{OwnPurchase, User},
+    domain::trade::{TradeId, TradeKey},
     ledger::{
         RiskRejection,
         status::{AccountFailure, LedgerStatus},
@@ -142,6 +142,27 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Handles the look-up of an order, which the market may not know.
+    pub(super) fn report_order(
+        &mut self,
+        key: &TradeKey,
+        purchase: Option<&OwnPurchase>,
+        now: Now,
+    ) {
+        let Some(purchase) = purchase else { return self.report_succeeded(ReadKind::Orders, now) };
+        if purchase.id != key.id {
+            return self.report_failed(ReadKind::Orders, other_listing(key, purchase), now);
+        }
+        self.report_succeeded(ReadKind::Orders, now);
+        if let Some(word) = &purchase.unknown_status {
+            let unknown = UnknownStatus { id: key.id, word: word.clone() };
+            let state = self.ledger.state().order(key).map(|intent| intent.state);
+            if self.notified.is_new_status(&unknown, state.is_some()) {
+                trade_log::unknown_status(&unknown, state);
+            }
+        }
+    }
+
     /// Handles a read that failed or returned incomplete data.
     pub(super) fn report_failed(&mut self, read: ReadKind, cause: FailureCause, now: Now) {
         let (text, remedy) = (cause.text().to_owned(), cause.remedy().to_owned());
@@ -163,6 +184,9 @@ impl<B: OrderSender> Engine<B> {
         match (read, &self.executor) {
             (ReadKind::Prices, _) => "The ledger keeps its prices.",
             (ReadKind::History, _) => "The prices of older purchases are not compared.",
+            (ReadKind::Orders, _) => {
+                "Unknown orders stay unknown until it succeeds or the list of purchases shows them."
+            }
             (ReadKind::Balance | ReadKind::Purchases, Executor::Dry) => {
                 "The dry run continues without it."
             }
@@ -191,6 +215,15 @@ impl<B: OrderSender> Engine<B> {
     }
 }
 
+fn other_listing(key: &TradeKey, purchase: &OwnPurchase) -> FailureCause {
+    let text = format!(
+        "the own id of the order for {} belongs to a purchase of {} at the market",
+        key.id, purchase.id
+    );
+    let remedy = "compare your purchases at the market with `sniper ledger`";
+    FailureCause::new("other listing".to_owned(), &text, remedy)
+}
+
 fn unpriced(count: u32, first: TradeId) -> FailureCause {
     let text = format!("{count} purchases without a readable price, the first is {first}");
     let remedy = "compare the prices with your purchases at the market; if they are shown there, the \
@@ -207,14 +240,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        account::{AccountUpdate, IncompleteReason, UserReading, purchases::History},
+        account::{AccountUpdate, IncompleteReason, OrderReading, UserReading, purchases::History},
         config::Budget,
         domain::account::BalanceError,
         domain::money::Amount,
         domain::outcome::{NotSent, Outcome, Unknown},
         domain::server_clock::{ClockExchange, ServerClock},
         domain::time::UnixMs,
-        domain::trade::KeyedBy,
+        domain::trade::{KeyedBy, TradeStatus},
         execution::response::SentRequest,
         ledger::{
             ApprovedOrder, Ledger, OrderState, OwnTrade,
@@ -463,6 +496,43 @@ mod tests {
         assert!(session.failing().is_empty());
     }
 
+    #[test]
+    fn the_record_of_an_order_settles_it_unless_it_is_of_another_listing() {
+        let mut session = Session::live();
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
+        let now = session.now();
+        session.engine.consider(trade("a", REDLINE), now);
+        let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
+        let unknown = Outcome::Unknown(Unknown::Cut);
+        session.engine.update_ledger(|ledger| ledger.settle(&key, &unknown, now.wall));
+        assert_eq!(session.engine.unknown_orders().count(), 0, "its last report may follow");
+        session.engine.pending.clear();
+        assert_eq!(session.engine.unknown_orders().collect::<Vec<_>>(), [key]);
+        let record = |id: &str| OwnPurchase {
+            id: TradeId::new(id).unwrap(),
+            status: TradeStatus::Joined,
+            unknown_status: None,
+            price: None,
+            created_at: None,
+            updated_at: None,
+            joined_at: None,
+        };
+        for (found, failing, state) in [
+            (Some(record("b")), &["orders by their own ids"][..], OrderState::Unknown),
+            (None, &[], OrderState::Unknown),
+            (Some(record("a")), &[], OrderState::Bought),
+        ] {
+            let started = session.now().wall.plus(Duration::from_secs(1));
+            session.on_account_update(AccountUpdate::Order(OrderReading { key, found, started }));
+            assert_eq!(session.failing(), failing);
+            assert_eq!(session.engine.ledger.state().order(&key).unwrap().state, state);
+        }
+        assert_eq!(session.engine.stats().resolved_bought, 1);
+        let lines = session.lines.take("INFO");
+        assert!(lines.iter().any(|line| line.contains("resolved as bought")), "{lines:#?}");
+    }
+
     fn unknown(id: TradeId, word: &str) -> UnknownStatus {
         UnknownStatus { id, word: word.into() }
     }
@@ -479,7 +549,7 @@ mod tests {
         let mut lines = Vec::new();
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
             session.on_purchases(|reading| {
-                let status = crate::domain::trade::TradeStatus::Other;
+                let status = TradeStatus::Other;
                 reading.trades = vec![OwnTrade { id, status, price: None, joined_at: None }];
                 reading.unknown = vec![unknown(id, word)];
             });
@@ -556,7 +626,7 @@ mod tests {
         // Only changes before the request of the list can be in the list.
         session.seconds += 1;
         session.on_purchases(|reading| {
-            let status = crate::domain::trade::TradeStatus::Joined;
+            let status = TradeStatus::Joined;
             let own = |id| OwnTrade { id, status, price: None, joined_at: None };
             reading.older = vec![own(ours), own(foreign)];
         });

@@ -357,6 +357,11 @@ pub(super) fn change(change: &StateChange, name: Option<&str>) {
     debug!("Order changed: {id}, {from} to {to}, {price} coins");
 }
 
+/// Logs that the market does not know the own id of an order.
+pub(super) fn order_absent(id: &TradeId) {
+    debug!("Order not known to the market so far: {id}; it stays unknown and counts as spent");
+}
+
 /// Logs a cancelled order whose coins have not appeared in the balance.
 pub(super) fn return_overdue(order: &Intent) {
     let Intent { id, price, changed_at, .. } = order;

@@ -1,5 +1,7 @@
 //! Tests of the preconditions of each release, one rule at a time.
 
+use std::time::Duration;
+
 use super::{
     proofs::{own_trade, reading, two_bought},
     *,
@@ -307,4 +309,58 @@ fn a_lost_purchase_that_is_listed_late_explains_the_missing_coins() {
     let effects = ledger.reconcile(&reading(&found, 70), Some(coins(70)), after(70));
     assert_eq!(effects.halts, []);
     assert_eq!(state_of(&ledger, 77), OrderState::Bought);
+}
+
+#[test]
+fn the_record_of_an_unknown_order_is_evidence_and_its_absence_from_a_list_is_none() {
+    for (status, expected) in [
+        (TradeStatus::Joined, OrderState::Bought),
+        (TradeStatus::Completed, OrderState::Completed),
+        (TradeStatus::Cancelled, OrderState::Returning),
+        (TradeStatus::Other, OrderState::Unknown),
+        (TradeStatus::Listed, OrderState::Unknown),
+    ] {
+        let mut ledger = with_order(OrderState::Unknown);
+        let record = OwnTrade { price: Some(coins(9)), ..own_trade(1, status) };
+        let other = OwnTrade { id: id(2), ..record };
+        for (record, started) in [(record, after(1)), (other, after(2))] {
+            let effects = ledger.reconcile_order(&key(1), &record, started, after(3));
+            assert_eq!(effects, Effects::default(), "of before the order, or of another listing");
+        }
+        let effects = ledger.reconcile_order(&key(1), &record, after(2), after(3));
+        assert_eq!(effects.halts, []);
+        assert_eq!(state_of(&ledger, 1), expected);
+        let listed = ledger.state().intent(&id(1)).unwrap().listed;
+        assert_eq!(listed, (expected != OrderState::Unknown).then_some(coins(9)));
+        // Counted at the approved price until a balance confirms the lower one.
+        assert_eq!(ledger.snapshot(after(3)).spent, coins(10));
+        ledger.state().check().unwrap();
+    }
+}
+
+#[test]
+fn the_record_of_a_rejected_order_as_bought_counts_it_and_halts() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &TAKEN, after(1));
+    let record = own_trade(1, TradeStatus::Joined);
+    let effects = ledger.reconcile_order(&key(1), &record, after(2), after(3));
+    assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+    assert_eq!(ledger.snapshot(after(3)).spent, coins(10));
+}
+
+#[test]
+fn an_absence_counts_later_on_a_market_that_lists_orders_later() {
+    for (listed_within, list_at, expected) in [
+        (600, 600, OrderState::Unknown),
+        (600, 601, OrderState::NotBought),
+        (0, 60, OrderState::Unknown),
+        (0, 61, OrderState::NotBought),
+    ] {
+        let mut ledger = with_balance();
+        ledger.set_listed_within(Duration::from_secs(listed_within));
+        let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+        let _effects = ledger.set_balance(coins(100), after(61), after(61));
+        let _effects = ledger.reconcile(&reading(&[], list_at), None, after(list_at + 1));
+        assert_eq!(state_of(&ledger, 1), expected, "list at {list_at} s of {listed_within} s");
+    }
 }

@@ -22,7 +22,7 @@ impl MarketApi for Csgoroll {
         has_float: true,
         // A listing with a new price has a new id.
         keyed_by: KeyedBy::Id,
-        has_own_order_id: false,
+        own_order_ids: None,
         auth: Auth::Cookie,
         environment: EnvironmentNames {
             feed: "CSGOROLL_WS_URL",
@@ -57,6 +57,7 @@ impl MarketApi for Csgoroll {
             AccountQuery::OpenListings { after } => {
                 operations::open_listings(self.generation, PAGE_LISTINGS_MAX, *after)
             }
+            AccountQuery::Order { .. } => return None,
         };
         Some(operations::request(&self.endpoints, operation.to_json()))
     }

@@ -25,7 +25,8 @@ use sniper::{
     },
     markets::{
         AccountQuery, Attribution, Capabilities, DecodeInput, Decoded, DialPlan, EnvironmentNames,
-        MarketApi, MarketEvent, MarketSubscription, Marketplace, PrepareError, ReadError,
+        MarketApi, MarketEvent, MarketSubscription, Marketplace, OwnOrderIdSupport, PrepareError,
+        ReadError,
         order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     },
     net::http_message::{Auth, HttpRequest, HttpResponse},
@@ -132,6 +133,22 @@ fn page<T>(nodes: &Value, read: impl Fn(&Value) -> Option<T>) -> Result<Page<T>,
     Ok(Page { nodes, unreadable, next: NextPage::End, error: None })
 }
 
+fn purchase(purchase: &Value) -> Option<OwnPurchase> {
+    let (status, unknown_status) = match purchase["state"].as_str()? {
+        "paid" => (TradeStatus::Joined, None),
+        other => (TradeStatus::Other, Some(other.into())),
+    };
+    Some(OwnPurchase {
+        id: TradeId::from_number(purchase["id"].as_u64()?),
+        status,
+        unknown_status,
+        price: thousandths(&purchase["price"]),
+        created_at: None,
+        updated_at: None,
+        joined_at: None,
+    })
+}
+
 impl MarketApi for OtherMarket {
     const CAPABILITIES: Capabilities = Capabilities {
         name: "other",
@@ -139,7 +156,7 @@ impl MarketApi for OtherMarket {
         has_markup: false,
         has_float: false,
         keyed_by: KeyedBy::IdAndPrice,
-        has_own_order_id: true,
+        own_order_ids: Some(OwnOrderIdSupport { visible_within: Duration::from_secs(600) }),
         auth: Auth::ApiKeyHeader { name: "X-Api-Key" },
         environment: EnvironmentNames::UNKNOWN,
     };
@@ -195,6 +212,9 @@ impl MarketApi for OtherMarket {
                 HttpRequest::get("/v1/purchases").with_query("user", user)
             }
             AccountQuery::OpenListings { .. } => HttpRequest::get("/v1/listings"),
+            AccountQuery::Order { own_id } => {
+                HttpRequest::get("/v1/order").with_query("own_id", own_id.as_str())
+            }
         })
     }
 
@@ -205,22 +225,14 @@ impl MarketApi for OtherMarket {
     }
 
     fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
-        page(&json(response)?["purchases"], |purchase| {
-            let state = purchase["state"].as_str()?;
-            let (status, unknown_status) = match state {
-                "paid" => (TradeStatus::Joined, None),
-                other => (TradeStatus::Other, Some(other.into())),
-            };
-            Some(OwnPurchase {
-                id: TradeId::from_number(purchase["id"].as_u64()?),
-                status,
-                unknown_status,
-                price: thousandths(&purchase["price"]),
-                created_at: None,
-                updated_at: None,
-                joined_at: None,
-            })
-        })
+        page(&json(response)?["purchases"], purchase)
+    }
+
+    fn read_order(&self, response: &HttpResponse) -> Result<Option<OwnPurchase>, ReadError> {
+        match &json(response)?["order"] {
+            Value::Null => Ok(None),
+            order => purchase(order).map(Some).ok_or(ReadError::Shape),
+        }
     }
 
     fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {

@@ -69,10 +69,20 @@ struct State {
     listings: BTreeMap<u64, u32>,
     /// Id and price of each sale.
     sales: Vec<(u64, u32)>,
+    /// Listing and price of each order that was executed, by its own id.
+    executed: BTreeMap<String, (u64, u32)>,
     /// Queries of the orders.
     orders: Vec<Query>,
+    /// Own ids that were looked up.
+    look_ups: Vec<String>,
     /// The connection of the next order is closed instead of a response.
     cuts_next_response: bool,
+    /// The next order is not executed, and its connection is closed.
+    loses_next_order: bool,
+    /// The list of purchases is empty.
+    hides_purchases: bool,
+    /// No order is found by its own id.
+    hides_orders: bool,
 }
 
 /// The marketplace on loopback.
@@ -141,6 +151,31 @@ impl OtherServer {
     /// Executes the next order, and closes its connection instead of a response.
     pub(super) fn cut_next_response(&self) {
         self.state().cuts_next_response = true;
+    }
+
+    /// Closes the connection of the next order without executing it.
+    pub(super) fn lose_next_order(&self) {
+        self.state().loses_next_order = true;
+    }
+
+    /// Executes an order that was lost before.
+    pub(super) fn execute_late(&self, order: &Query) {
+        assert!(buy(order, &mut self.state())["success"].as_bool().unwrap());
+    }
+
+    /// Shows purchases in no list from now on.
+    pub(super) fn hide_purchases(&self) {
+        self.state().hides_purchases = true;
+    }
+
+    /// Finds no order by its own id from now on.
+    pub(super) fn hide_orders(&self) {
+        self.state().hides_orders = true;
+    }
+
+    /// Returns the number of look-ups of this own id.
+    pub(super) fn look_ups(&self, own_id: &str) -> usize {
+        self.state().look_ups.iter().filter(|looked_up| *looked_up == own_id).count()
     }
 
     pub(super) fn orders(&self) -> Vec<Query> {
@@ -222,13 +257,25 @@ fn respond(head: &str, state: &mut State) -> Option<(&'static str, String)> {
             assert_eq!(query["user"], "17");
             let purchase =
                 |(id, price): &(u64, u32)| json!({ "id": id, "price": price, "state": "paid" });
-            let purchases: Vec<Value> = state.sales.iter().map(purchase).collect();
+            let listed = state.sales.iter().filter(|_sale| !state.hides_purchases);
+            let purchases: Vec<Value> = listed.map(purchase).collect();
             json!({ "success": true, "purchases": purchases })
         }
         "/v1/listings" => json!({ "success": true, "listings": [] }),
+        "/v1/order" => {
+            let own_id = &query["own_id"];
+            state.look_ups.push(own_id.clone());
+            let order = state.executed.get(own_id).filter(|_order| !state.hides_orders);
+            let order =
+                order.map(|(id, price)| json!({ "id": id, "price": price, "state": "paid" }));
+            json!({ "success": true, "order": order })
+        }
         "/buy" => {
+            state.orders.push(query.clone());
+            if std::mem::take(&mut state.loses_next_order) {
+                return None;
+            }
             let bought = buy(&query, state);
-            state.orders.push(query);
             if std::mem::take(&mut state.cuts_next_response) {
                 return None;
             }
@@ -239,8 +286,12 @@ fn respond(head: &str, state: &mut State) -> Option<(&'static str, String)> {
     Some(("200 OK", body.to_string()))
 }
 
-/// Sells a listing if its price is not above the limit. A refusal does not contain the id.
+/// Sells a listing if its price is not above the limit, and its own id is new. A refusal does not
+/// contain the id.
 fn buy(query: &Query, state: &mut State) -> Value {
+    if state.executed.contains_key(&query["own_id"]) {
+        return json!({ "success": false, "msg": "own id already exists" });
+    }
     let (id, limit) = (query["id"].parse().unwrap(), query["max_price"].parse::<u32>().unwrap());
     match state.listings.get(&id).copied() {
         None => json!({ "success": false, "msg": "not for sale" }),
@@ -248,6 +299,7 @@ fn buy(query: &Query, state: &mut State) -> Value {
         Some(price) => {
             state.listings.remove(&id);
             state.sales.push((id, price));
+            state.executed.insert(query["own_id"].clone(), (id, price));
             json!({ "success": true, "id": id, "price": price })
         }
     }

@@ -6,13 +6,8 @@ use sniper::{
     commands::session::{SessionEnd, TradingSession},
     commands::summary::Summary,
     config::{Budget, Config, Credential, Endpoints, Mode},
-    domain::{
-        money::Amount, outcome::Outcome, own_order_id::OwnOrderIds, time::UnixMs, trade::TradeId,
-    },
-    execution::{ConnectionConfig, OrderClient, OrderClientConfig},
-    ledger::{Ledger, OrderRequest, OrderState, reader::LedgerReader},
-    markets::MarketApi as _,
-    net::tls::Tls,
+    domain::money::Amount,
+    ledger::{OrderState, reader::LedgerReader},
     shutdown::{Shutdown, ShutdownReason},
     sniper::Sniper,
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
@@ -26,7 +21,7 @@ use super::{
 };
 use crate::{
     feed::quick,
-    session::{harness::WAIT_MAX, is_reconciled, skipped, until, wait_for_stats},
+    session::{is_reconciled, skipped, until, wait_for_stats},
 };
 
 const fn thousandths(thousandths: i64) -> Amount {
@@ -152,12 +147,17 @@ async fn a_refusal_frees_the_budget_and_permits_an_order_at_another_price() {
             market.set_price(7, 10_158);
             market.send(&message(&[listed]));
             wait_for_stats(sniper, |stats| stats.rejected == 1).await;
+            // Both orders together exceed the limit on approvals that was on disk before.
+            until(|| sniper.with_engine(|engine| engine.ledger().is_limit_durable())).await;
             market.reprice(7, 9_503);
             wait_for_stats(sniper, |stats| stats.bought == 1).await;
         })
         .await;
     assert_eq!(arrived(&market), [limit(7, 10_157), limit(7, 9_503)]);
     assert_eq!(market.sales(), [(7, 9_503)]);
+    // A market refuses an own id that it has seen.
+    let orders = market.orders();
+    assert_ne!(orders[0]["own_id"], orders[1]["own_id"]);
     let expected = [order(7, 10_157, OrderState::Rejected), order(7, 9_503, OrderState::Bought)];
     assert_eq!(bot.ledger(), expected);
     assert_eq!(summary.orders.spent, thousandths(9_503));
@@ -170,6 +170,7 @@ async fn an_unknown_order_blocks_its_id_until_the_purchases_settle_it() {
     let bot = OtherBot::new(&market, 100_000);
     let summary = bot
         .run(&market, async |sniper| {
+            market.hide_orders();
             market.cut_next_response();
             market.list(7, 10_157);
             wait_for_stats(sniper, |stats| stats.unknown == 1).await;
@@ -217,34 +218,40 @@ async fn an_unmatched_or_malformed_event_changes_nothing() {
     assert_eq!((summary.feed.unreadable, summary.feed.reconnects), (2, 0));
 }
 
+/// The list of purchases shows neither order. The second run computes the own id again.
 #[tokio::test]
-async fn an_order_carries_its_own_id_if_the_client_has_own_ids() {
+async fn an_unknown_order_is_looked_up_by_its_own_id_also_after_a_restart() {
     let market = OtherServer::start().await;
     let bot = OtherBot::new(&market, 100_000);
-    let (price, own_ids) = (thousandths(10_157), OwnOrderIds::new("00ffee1122334455"));
-    market.set_price(7, 10_157);
-    let credential = bot.config.credential.as_ref();
-    let setup = OrderClientConfig {
-        endpoint: &bot.config.endpoints.http,
-        order: &OtherMarket::authenticated(credential, OtherMarket.order_template()),
-        keep_warm: &OtherMarket::authenticated(credential, OtherMarket.keep_warm_request()),
-        own_ids: Some(own_ids),
-        tls: Tls::new().unwrap(),
-        connections: 1,
-        connection_config: ConnectionConfig::default(),
-    };
-    let (client, mut reports) = OrderClient::start(&OtherMarket, setup).unwrap();
-    assert!(client.warm(1, WAIT_MAX).await);
-    let mut ledger = Ledger::in_memory(bot.config.budget.clone(), &[redline()], false);
-    let keyed_by = OtherMarket::CAPABILITIES.keyed_by;
-    let id = TradeId::from_number(7);
-    let request = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
-    let approved = ledger.reserve(request, UnixMs(0)).unwrap();
-    let own_id = own_ids.id(approved.sequence().0).to_string();
-    client.send(approved).unwrap();
-    let report = tokio::time::timeout(WAIT_MAX, reports.recv()).await.unwrap().unwrap();
-    assert_eq!(report.outcome, Outcome::Bought { price: Some(price), server_time: None });
-    let orders = market.orders();
-    assert_eq!(arrived(&market), [limit(7, 10_157)]);
-    assert_eq!(orders[0]["own_id"], own_id);
+    market.hide_purchases();
+    let own_id = |number: usize| market.orders()[number]["own_id"].clone();
+    let summary = bot
+        .run(&market, async |sniper| {
+            market.cut_next_response();
+            market.list(7, 10_157);
+            wait_for_stats(sniper, |stats| stats.resolved_bought == 1).await;
+            market.lose_next_order();
+            market.list(8, 9_503);
+            until(|| market.orders().len() == 2 && 2 <= market.look_ups(&own_id(1))).await;
+        })
+        .await;
+    assert_eq!((summary.stats.unknown, summary.stats.resolved_not_bought), (2, 0));
+    let first = order(7, 10_157, OrderState::Bought);
+    assert_eq!(bot.ledger(), [first.clone(), order(8, 9_503, OrderState::Unknown)]);
+    assert_ne!(own_id(0), own_id(1));
+    assert_eq!(market.look_ups(&own_id(0)), 1);
+
+    let before = market.look_ups(&own_id(1));
+    let summary = bot
+        .run(&market, async |sniper| {
+            until(|| before < market.look_ups(&own_id(1))).await;
+            assert_eq!(sniper.with_engine(|engine| engine.stats().resolved_bought), 0);
+            market.execute_late(&market.orders()[1]);
+            wait_for_stats(sniper, |stats| stats.resolved_bought == 1).await;
+        })
+        .await;
+    assert_eq!(bot.ledger(), [first, order(8, 9_503, OrderState::Bought)]);
+    assert_eq!(arrived(&market), [limit(7, 10_157), limit(8, 9_503)]);
+    assert_eq!(market.look_ups(&own_id(0)), 1, "only unknown orders are looked up");
+    assert!(summary.halts.is_empty(), "{:?}", summary.halts);
 }
